@@ -1,0 +1,265 @@
+//! The bundle folder: ONNX files with what is needed to run and to trust them, described by `manifest.json`.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::Arch;
+use crate::classes::ClassTable;
+use crate::digest;
+use crate::metrics::Metrics;
+use crate::probe::{self, ProbeCase};
+use crate::versioned::{self, JsonError, Read};
+use crate::weights::WeightsError;
+use crate::window::{LogitGrid, Window, WindowError};
+
+/// Name of the manifest in its folder.
+pub const MANIFEST: &str = "manifest.json";
+/// Name of the probe in a bundle.
+pub const PROBE: &str = "probe.safetensors";
+/// Key of the ONNX metadata entry that holds [`Model`] as JSON.
+pub const METADATA_KEY: &str = "protoseg";
+
+/// What a model is, whichever file carries it. The same facts stand in the manifest and in every ONNX file's metadata, so
+/// that a lone `.onnx` is enough to work with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Version of the format.
+    pub version: String,
+    /// What a person calls it.
+    pub name: String,
+    /// Its classes, by train id.
+    pub classes: ClassTable,
+    /// The label that counts nowhere.
+    pub ignore: u8,
+    /// How its logits lie over its pixels.
+    pub grid: LogitGrid,
+    /// Windows in which pictures are run; none for whole pictures.
+    pub window: Option<Window>,
+    /// The network, where it is one of protoseg's.
+    pub arch: Option<Arch>,
+    /// SHA-256 of the weights that it was made from.
+    pub weights_sha256: Option<String>,
+}
+
+/// What an ONNX file computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Pictures `[N, H, W, 3]` to logits before upsampling.
+    Logits,
+    /// Frames of one size to labels and confidence, windows and upsampling inside.
+    Frame,
+}
+
+/// Number format of an ONNX file's weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    Fp32,
+    /// 16-bit floats.
+    Fp16,
+    /// 8-bit integers.
+    Int8,
+}
+
+/// An input or output of an ONNX file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// `uint8` or `float32`.
+    #[serde(rename = "type")]
+    pub element: String,
+    /// Each dimension: a number, or the name of one that may vary.
+    pub shape: Vec<Dimension>,
+}
+
+/// A dimension of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Dimension {
+    /// Of one size.
+    Fixed(usize),
+    /// Of any size, by name.
+    Named(String),
+}
+
+/// One ONNX file of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFile {
+    /// Its name in the bundle's folder.
+    pub file: String,
+    /// What it computes.
+    pub kind: Kind,
+    /// Its number format.
+    pub precision: Precision,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// What goes in.
+    pub inputs: Vec<Port>,
+    /// What comes out.
+    pub outputs: Vec<Port>,
+}
+
+/// Where a bundle comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The command that wrote it.
+    pub command: String,
+    /// Version of the program that wrote it.
+    pub protoseg: String,
+}
+
+/// What `protoseg check` found for one file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// The file.
+    pub file: String,
+    /// Largest difference of a logit over the largest logit.
+    pub logit_error: f64,
+    /// Largest `logit_error` that passes.
+    pub logit_limit: f64,
+    /// Share of pixels labelled as libtorch did.
+    pub label_agreement: f64,
+    /// Least `label_agreement` that passes.
+    pub label_limit: f64,
+    /// Whether both held.
+    pub passed: bool,
+}
+
+/// `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format.
+    pub version: String,
+    /// What the model is.
+    pub model: Model,
+    /// Its files; the first is the one that runs where nobody says otherwise.
+    pub files: Vec<ModelFile>,
+    /// SHA-256 of the probe, where there is one.
+    pub probe_sha256: Option<String>,
+    /// Where it comes from.
+    pub provenance: Provenance,
+    /// The score of the weights, where one was measured.
+    pub metrics: Option<Metrics>,
+    /// What the last check found, file by file.
+    pub gate: Vec<Gate>,
+}
+
+/// Why a bundle could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// No folder, or one without manifest.
+    #[error("{} is no bundle: it holds no {MANIFEST}; name the folder that `protoseg export` wrote", .0.display())]
+    Absent(PathBuf),
+    /// A file that the manifest names is not there.
+    #[error("{} is missing, though the manifest names it; export the bundle again or copy it whole", .0.display())]
+    Missing(PathBuf),
+    /// A file that is not the one that was written.
+    #[error("{} is not the file that the manifest describes: its sha256 is {found}, not {expected}; copy or export the bundle again", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Its digest.
+        found: String,
+        /// What the manifest says.
+        expected: String,
+    },
+    /// A name that leads out of the folder.
+    #[error("{}: the manifest names the file `{name}`, which is no plain file name", path.display())]
+    Name {
+        /// The manifest.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A manifest without files.
+    #[error("{} lists no model file; export the bundle again", .0.display())]
+    Empty(PathBuf),
+    /// Windows that do not fit.
+    #[error("{}: {source}", path.display())]
+    Window {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: WindowError,
+    },
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The manifest is wrong.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The probe is wrong.
+    #[error(transparent)]
+    Probe(#[from] WeightsError),
+}
+
+impl Model {
+    /// Version written, and the newest read.
+    pub const VERSION: &str = "1.0";
+}
+
+impl Manifest {
+    /// Version written, and the newest read.
+    pub const VERSION: &str = "1.0";
+
+    /// Reads the manifest of a bundle folder; no other file is opened.
+    pub fn read(folder: &Path) -> Result<Read<Self>, BundleError> {
+        let path = folder.join(MANIFEST);
+        if !path.is_file() {
+            return Err(BundleError::Absent(folder.into()));
+        }
+        let manifest: Read<Self> = versioned::read(&path, Self::VERSION)?;
+        if manifest.value.files.is_empty() {
+            return Err(BundleError::Empty(path));
+        }
+        if let Some(window) = manifest.value.model.window {
+            let fits = manifest.value.model.grid.check(window);
+            fits.map_err(|source| BundleError::Window { path: path.clone(), source })?;
+        }
+        for file in &manifest.value.files {
+            let mut parts = Path::new(&file.file).components();
+            if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+                return Err(BundleError::Name { path, name: file.file.clone() });
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Writes the manifest of a bundle folder, whole or not at all.
+    pub fn write(&self, folder: &Path) -> Result<(), BundleError> {
+        Ok(versioned::write(&folder.join(MANIFEST), self)?)
+    }
+
+    /// Path of a file that the manifest lists, once its digest has been checked.
+    pub fn verified(&self, folder: &Path, file: &ModelFile) -> Result<PathBuf, BundleError> {
+        verify(folder.join(&file.file), &file.sha256)
+    }
+
+    /// The probe, once its digest has been checked; no cases where the bundle has none.
+    pub fn probe(&self, folder: &Path) -> Result<Vec<ProbeCase>, BundleError> {
+        match &self.probe_sha256 {
+            None => Ok(Vec::new()),
+            Some(digest) => Ok(probe::read(&verify(folder.join(PROBE), digest)?)?),
+        }
+    }
+}
+
+fn verify(path: PathBuf, expected: &str) -> Result<PathBuf, BundleError> {
+    if !path.is_file() {
+        return Err(BundleError::Missing(path));
+    }
+    match digest::of_file(&path) {
+        Ok(found) if found == expected => Ok(path),
+        Ok(found) => Err(BundleError::Digest { path, found, expected: expected.to_owned() }),
+        Err(source) => Err(BundleError::Io { path, source }),
+    }
+}

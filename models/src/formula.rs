@@ -1,0 +1,40 @@
+//! Weights and pictures that are a formula of their name, so that nobody has to ship them: those of the committed
+//! reference outputs, and random networks for tests.
+
+use crate::graph::Graph;
+use crate::parameters::{Parameter, Role};
+use crate::random::Stream;
+use crate::weights::{StateDict, Tensor};
+
+/// Weights for every parameter of a graph, batch normalisation statistics included. With a seed, other ones.
+///
+/// Without a seed these are the weights under which the reference outputs were made: with `u` the [`Stream::signed_unit`]
+/// of the parameter's name, convolutions are `u sqrt(6 / fan_in)`, scales `0.5 + 0.5 |u|`, biases and running means
+/// `0.1 u`, running variances `0.5 + |u|`.
+pub fn weights(graph: &Graph, seed: Option<u64>) -> StateDict {
+    graph.parameters().into_iter().map(|parameter| (parameter.name.clone(), tensor(&parameter, seed))).collect()
+}
+
+fn tensor(parameter: &Parameter, seed: Option<u64>) -> Tensor {
+    let stream = Stream::named(&parameter.name);
+    let stream = seed.map_or(stream, |seed| stream.child(seed));
+    let fan_in: usize = parameter.shape[1..].iter().product();
+    let bound = (6.0 / fan_in as f64).sqrt();
+    Tensor::from_fn(&parameter.shape, |index| {
+        let u = stream.signed_unit(index as u64);
+        let value = match parameter.role {
+            Role::ConvWeight | Role::LinearWeight => u * bound,
+            Role::NormWeight => 0.5 + 0.5 * u.abs(),
+            Role::Bias | Role::NormBias | Role::RunningMean => 0.1 * u,
+            Role::RunningVar => 0.5 + u.abs(),
+        };
+        value as f32
+    })
+}
+
+/// The reference outputs' picture of a size: RGB noise, `[height, width, 3]`.
+pub fn image(height: usize, width: usize) -> Vec<u8> {
+    let stream = Stream::named(&format!("image{height}x{width}"));
+    let byte = |index: usize| ((stream.signed_unit(index as u64) + 1.0) * 128.0).floor() as u8;
+    (0..height * width * 3).map(byte).collect()
+}

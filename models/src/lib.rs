@@ -1,0 +1,32 @@
+//! What protoseg's programs agree on: networks as data, class tables, window geometry, scores and file formats.
+//!
+//! Start at [`arch::Arch`], which names a network and makes its [`graph::Graph`]; [`checkpoint`] and [`bundle`] are the
+//! two folders through which the programs meet.
+//!
+//! **Invariant:** nothing here knows libtorch, ONNX, image files or the network.
+
+pub mod arch;
+pub mod atomic;
+pub mod bundle;
+pub mod calibration;
+pub mod checkpoint;
+pub mod classes;
+mod cost;
+pub mod dataset;
+mod deeplab;
+pub mod digest;
+pub mod efficientnet_lite;
+pub mod formula;
+pub mod graph;
+pub mod metrics;
+pub mod parameters;
+pub mod probe;
+pub mod random;
+pub mod resnet;
+pub mod scenes;
+mod shape;
+pub mod versioned;
+pub mod weights;
+pub mod window;
+
+pub use shape::TooSmall;

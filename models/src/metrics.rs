@@ -1,0 +1,224 @@
+//! The confusion matrix and the scores made of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::classes::{ClassTable, IGNORE};
+
+/// How often each class was taken for each; rows are the truth, columns the prediction.
+///
+/// ```
+/// use protoseg_models::metrics::Confusion;
+///
+/// let mut confusion = Confusion::new(3);
+/// confusion.add(&[0, 0, 1, 255], &[0, 1, 1, 2])?;
+/// assert_eq!(confusion.iou(0), Some(0.5));
+/// assert_eq!(confusion.iou(2), None); // neither in the truth nor predicted where the truth counts
+/// assert_eq!(confusion.mean_iou(), Some(0.5));
+/// # Ok::<(), protoseg_models::metrics::LabelError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confusion {
+    classes: usize,
+    counts: Vec<u64>,
+}
+
+/// Labels that cannot be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// A label that is neither a class nor ignored.
+    #[error("label {label} at pixel {pixel}, where there are {classes} classes and 255 for ignored pixels")]
+    Range {
+        /// What stands there.
+        label: u8,
+        /// Position in the map, row by row.
+        pixel: usize,
+        /// How many classes there are.
+        classes: usize,
+    },
+    /// Truth and prediction of unequal size.
+    #[error("{truth} pixels of truth against {predicted} predicted")]
+    Length {
+        /// Pixels of truth.
+        truth: usize,
+        /// Pixels predicted.
+        predicted: usize,
+    },
+}
+
+impl Confusion {
+    /// An empty matrix.
+    pub fn new(classes: usize) -> Self {
+        Self { classes, counts: vec![0; classes * classes] }
+    }
+
+    /// Counts one map of train ids. Pixels whose truth is [`IGNORE`] count nowhere. On an error nothing is counted.
+    pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<(), LabelError> {
+        if truth.len() != predicted.len() {
+            return Err(LabelError::Length { truth: truth.len(), predicted: predicted.len() });
+        }
+        // Counted over all byte pairs and sorted out afterwards: no branch a pixel.
+        let mut pairs = vec![0_u32; 1 << 16];
+        for (&truth, &predicted) in truth.iter().zip(predicted) {
+            pairs[usize::from(truth) << 8 | usize::from(predicted)] += 1;
+        }
+        let known = |label: u8| usize::from(label) < self.classes;
+        let pair = |index: usize| ((index >> 8) as u8, (index & 255) as u8);
+        let counted = |index: &usize| pairs[*index] > 0 && pair(*index).0 != IGNORE;
+        for (truth_label, predicted_label) in (0..pairs.len()).filter(counted).map(pair) {
+            let wrong = [truth_label, predicted_label].into_iter().find(|&label| !known(label));
+            if let Some(label) = wrong {
+                let at = |(&truth, &predicted): (&u8, &u8)| (truth, predicted) == (truth_label, predicted_label);
+                let pixel = truth.iter().zip(predicted).position(at).unwrap_or_default();
+                return Err(LabelError::Range { label, pixel, classes: self.classes });
+            }
+        }
+        for index in (0..pairs.len()).filter(counted) {
+            let (truth, predicted) = pair(index);
+            self.counts[usize::from(truth) * self.classes + usize::from(predicted)] += u64::from(pairs[index]);
+        }
+        Ok(())
+    }
+
+    /// Adds the counts of another matrix of as many classes.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+
+    /// Intersection over union of a class over all that was counted, in [0, 1]; `None` where it is absent from both
+    /// truth and prediction.
+    pub fn iou(&self, class: usize) -> Option<f64> {
+        let hit = self.counts[class * self.classes + class];
+        let truth: u64 = self.counts[class * self.classes..][..self.classes].iter().sum();
+        let predicted: u64 = self.counts.iter().skip(class).step_by(self.classes).sum();
+        let union = truth + predicted - hit;
+        (union > 0).then(|| hit as f64 / union as f64)
+    }
+
+    /// Mean of [`iou`](Self::iou) over the classes that are present; `None` where nothing was counted.
+    pub fn mean_iou(&self) -> Option<f64> {
+        let present: Vec<f64> = (0..self.classes).filter_map(|class| self.iou(class)).collect();
+        (!present.is_empty()).then(|| present.iter().sum::<f64>() / present.len() as f64)
+    }
+
+    /// Share of counted pixels that are right.
+    pub fn pixel_accuracy(&self) -> Option<f64> {
+        let all: u64 = self.counts.iter().sum();
+        let hits: u64 = self.counts.iter().step_by(self.classes + 1).sum();
+        (all > 0).then(|| hits as f64 / all as f64)
+    }
+
+    /// The scores in percent, with names.
+    pub fn scores(&self, classes: &ClassTable) -> Scores {
+        let percent = |share: f64| 100.0 * share;
+        let of = |(index, class): (usize, &crate::classes::Class)| ClassScore {
+            name: class.name.clone(),
+            iou: self.iou(index).map(percent),
+        };
+        Scores {
+            mean_iou: self.mean_iou().map(percent),
+            pixel_accuracy: self.pixel_accuracy().map(percent),
+            classes: classes.classes().iter().take(self.classes).enumerate().map(of).collect(),
+        }
+    }
+}
+
+/// Scores in percent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Mean over the classes that are present; `None` where nothing was scored.
+    pub mean_iou: Option<f64>,
+    /// Share of right pixels.
+    pub pixel_accuracy: Option<f64>,
+    /// Class by class.
+    pub classes: Vec<ClassScore>,
+}
+
+/// Score of one class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassScore {
+    /// The class.
+    pub name: String,
+    /// Intersection over union in percent; `None` where the class is absent.
+    pub iou: Option<f64>,
+}
+
+impl Scores {
+    /// The mean with absent classes counted as zero, as the reference's evaluation does.
+    pub fn mean_iou_absent_zero(&self) -> f64 {
+        self.classes.iter().map(|class| class.iou.unwrap_or(0.0)).sum::<f64>() / self.classes.len() as f64
+    }
+}
+
+impl std::fmt::Display for Scores {
+    /// A table: a line a class, then the mean.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = |value: Option<f64>| value.map_or_else(|| "absent".to_owned(), |value| format!("{value:.2}"));
+        let width = self.classes.iter().map(|class| class.name.len()).max().unwrap_or(0).max("pixel accuracy".len());
+        for class in &self.classes {
+            writeln!(formatter, "{:width$}  {:>6}", class.name, number(class.iou))?;
+        }
+        writeln!(formatter, "{:width$}  {:>6}", "pixel accuracy", number(self.pixel_accuracy))?;
+        write!(formatter, "{:width$}  {:>6}", "mIoU", number(self.mean_iou))
+    }
+}
+
+/// A score with what it was measured on: `metrics.json` of a checkpoint, and the manifest's copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Data set and list, such as `camvid val`.
+    pub data: String,
+    /// How pictures were run: `whole`, or the windows' size and stride.
+    pub protocol: String,
+    /// How many pictures.
+    pub images: usize,
+    /// Optimiser steps behind the weights.
+    pub step: u64,
+    /// The scores.
+    pub scores: Scores,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Stream;
+
+    #[test]
+    fn scores_equal_a_count_by_hand() {
+        let stream = Stream::keyed(&[5]);
+        let draw = |index: u64, count: usize| stream.below(index, count) as u8;
+        let truth: Vec<u8> = (0..5000)
+            .map(|index| match draw(index, 5) {
+                4 => IGNORE,
+                label => label,
+            })
+            .collect();
+        let predicted: Vec<u8> = (5000..10_000).map(|index| draw(index, 4)).collect();
+        let mut confusion = Confusion::new(5);
+        confusion.add(&truth, &predicted).unwrap();
+        for class in 0..4 {
+            let pairs = || truth.iter().zip(&predicted).filter(|(truth, _)| **truth != IGNORE);
+            let both = pairs().filter(|(truth, predicted)| **truth == class && **predicted == class).count();
+            let either = pairs().filter(|(truth, predicted)| **truth == class || **predicted == class).count();
+            assert_eq!(confusion.iou(class.into()), Some(both as f64 / either as f64));
+        }
+        assert_eq!(confusion.iou(4), None);
+        let mean = (0..4).filter_map(|class| confusion.iou(class)).sum::<f64>() / 4.0;
+        assert_eq!(confusion.mean_iou(), Some(mean));
+        let mut doubled = confusion.clone();
+        doubled.merge(&confusion);
+        assert_eq!(doubled.mean_iou(), confusion.mean_iou());
+    }
+
+    #[test]
+    fn labels_out_of_range_are_named_and_count_nothing() {
+        let mut confusion = Confusion::new(2);
+        let error = confusion.add(&[0, 1, 2], &[0, 1, 1]).unwrap_err();
+        assert_eq!(error, LabelError::Range { label: 2, pixel: 2, classes: 2 });
+        let error = confusion.add(&[0, 1], &[0, 255]).unwrap_err();
+        assert_eq!(error, LabelError::Range { label: 255, pixel: 1, classes: 2 });
+        assert_eq!(confusion.add(&[0], &[]).unwrap_err(), LabelError::Length { truth: 1, predicted: 0 });
+        assert_eq!(confusion, Confusion::new(2));
+    }
+}

@@ -1,0 +1,231 @@
+//! The street's cross-section, and what its ground looks like.
+
+use super::light::Light;
+use super::noise::{Dice, Rgb, bumps, fade, fract, grain, joints, lattice, mix, scale, smooth};
+use super::train_id;
+
+/// What the ground is made of beside the road.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Ground {
+    /// Slabs, setts or bare asphalt for walkers.
+    Pavement,
+    /// Grass, soil or gravel.
+    Terrain,
+}
+
+/// One side of the street, from the kerb outwards.
+#[derive(Debug, Clone)]
+pub(super) struct Side {
+    /// Strips of `(outer edge, ground)` in metres from the middle of the street, inner first; the last has no end.
+    pub(super) strips: Vec<(f32, Ground)>,
+    /// Where buildings, walls and hedges stand, in metres from the middle of the street.
+    pub(super) front: f32,
+    tile: [f32; 2],
+    slab: Rgb,
+    earth: [Rgb; 2],
+}
+
+pub(super) struct Street {
+    pub(super) road_half: f32,
+    /// Half the width of a planted strip in the middle, or 0.
+    pub(super) median: f32,
+    /// The middle of a tram track, if there is one.
+    pub(super) track: Option<f32>,
+    /// Near and far edge of a crossing street.
+    pub(super) crossing: Option<[f32; 2]>,
+    /// Left, right.
+    pub(super) sides: [Side; 2],
+    lane: f32,
+    asphalt: Rgb,
+    setts: bool,
+    worn: f32,
+    zebra: bool,
+    shaded: Option<(f32, f32)>,
+    key: u32,
+}
+
+impl Street {
+    pub(super) fn new(dice: &mut Dice, light: &Light) -> Self {
+        let lane = dice.range(2.8, 3.5);
+        let median = if dice.chance(0.25) { dice.range(0.5, 1.8) } else { 0.0 };
+        let road_half = median + lane * dice.pick(&[1.0, 1.3, 1.6, 2.0, 2.0]);
+        let start = dice.range(13.0, 34.0);
+        let crossing = dice.chance(0.45).then(|| [start, start + dice.range(6.0, 11.0)]);
+        let track = dice
+            .chance(0.42)
+            .then(|| if median > 0.0 { dice.sign() * (median + 1.5) } else { -road_half + dice.range(1.4, 1.8) });
+        let mut asphalt = dice.mineral();
+        let setts = dice.chance(0.16);
+        if !setts {
+            let level = dice.range(0.2, 0.52);
+            asphalt = mix([level, level, level * 1.04], scale(asphalt, 0.7), 0.22);
+        }
+        // A row of houses between the street and a sun from that side shades the ground up to a jagged edge.
+        let shaded = (light.sunlight[1] > 0.3 && dice.chance(0.7))
+            .then(|| (light.sun[0].signum(), road_half * dice.range(-0.9, 1.3)));
+        Self {
+            road_half,
+            median,
+            track,
+            crossing,
+            sides: [Side::new(dice, road_half), Side::new(dice, road_half)],
+            lane,
+            asphalt,
+            setts,
+            worn: dice.range(0.2, 1.0),
+            zebra: dice.chance(0.6),
+            shaded,
+            key: dice.key(),
+        }
+    }
+
+    pub(super) fn crosses(&self, z: f32, margin: f32) -> bool {
+        self.crossing.is_some_and(|[near, far]| z > near - margin && z < far + margin)
+    }
+
+    /// Label and lit colour of the ground at a place of the street.
+    pub(super) fn ground(&self, [x, z]: [f32; 2], texel: f32, light: &Light) -> (u8, Rgb) {
+        let across = x.abs();
+        let side = &self.sides[usize::from(x > 0.0)];
+        let (label, colour) = if across < self.median && !self.crosses(z, 3.0) {
+            if across > self.median - 0.16 { self.kerb(z, side) } else { side.earth(x, z, texel, self.key) }
+        } else if across < self.road_half || self.crosses(z, 0.0) {
+            (train_id::ROAD, self.road(x, z, texel))
+        } else if across < self.road_half + 0.17 || self.crosses(z, 0.17) {
+            self.kerb(z, side)
+        } else {
+            let last = side.strips.len() - 1;
+            let strip = side.strips.iter().position(|strip| across < strip.0).unwrap_or(last);
+            match side.strips[strip].1 {
+                Ground::Pavement => side.pavement(x, z, texel, self.key),
+                Ground::Terrain => side.earth(x, z, texel, self.key),
+            }
+        };
+        let lit = light.on([0.0, 1.0, 0.0]);
+        let shade = self.in_shade(x, z);
+        let lit: Rgb = std::array::from_fn(|channel| {
+            colour[channel] * (lit[channel] + shade * (1.02 * light.skylight[channel] - lit[channel]))
+        });
+        (label, lit)
+    }
+
+    /// 1 where the row of houses keeps the sun off.
+    fn in_shade(&self, x: f32, z: f32) -> f32 {
+        let Some((side, reach)) = self.shaded else { return 0.0 };
+        if self.crosses(z, -1.0) {
+            return 0.0;
+        }
+        let lot = (z + 0.3 * x) / 9.0;
+        let edge = reach - 4.0 * lattice(lot as i32, 0, self.key);
+        smooth(edge - 0.15, edge + 0.15, side * x)
+    }
+
+    fn kerb(&self, z: f32, side: &Side) -> (u8, Rgb) {
+        let joint = if fract(z) < 0.03 { 0.7 } else { 1.0 };
+        let stone = mix(side.slab, [0.62, 0.62, 0.6], 0.6);
+        (train_id::SIDEWALK, scale(stone, joint * (0.95 + 0.1 * lattice(z as i32, 1, self.key))))
+    }
+
+    fn road(&self, x: f32, z: f32, texel: f32) -> Rgb {
+        let key = self.key;
+        let mut level = 1.0 + 0.16 * bumps(0.35 * x, 0.08 * z, key) + 0.10 * bumps(1.1 * x, 0.7 * z, key ^ 1);
+        level += 0.22 * grain(14.0 * x, 14.0 * z, key ^ 2, 14.0 * texel);
+        if self.setts {
+            level *= 1.0 - 0.4 * fade(texel / 0.12) * joints(x, z, [0.2, 0.14], 0.025, true);
+            level += 0.16 * fade(texel / 0.14) * (lattice((x * 5.0) as i32, (z * 7.0) as i32, key) - 0.5);
+        } else {
+            let crack = bumps(0.5 * x, 0.28 * z, key ^ 3) + 0.2 * bumps(2.7 * x, 1.6 * z, key ^ 4);
+            if crack.abs() < 0.012 + 0.4 * texel.min(0.02) && bumps(0.2 * x, 0.1 * z, key ^ 5) > 0.1 {
+                level *= 0.62;
+            }
+            let patch = lattice((x / self.lane + 40.0) as i32, (z / 7.0) as i32, key ^ 6);
+            if patch > 0.86 && fract(z / 7.0) < 0.6 {
+                level *= 0.78;
+            }
+        }
+        // Tyres polish two tracks per lane.
+        let in_lane = fract((x.abs() - self.median) / self.lane) - 0.5;
+        let off_track = in_lane.abs() - 0.24;
+        level *= 1.0 - 0.08 * self.worn / (1.0 + 90.0 * off_track * off_track);
+        let mut colour = scale(self.asphalt, level);
+        if self.marked(x, z) {
+            let wear = 0.5 + 0.5 * self.worn * bumps(5.0 * x, 5.0 * z, key ^ 7);
+            colour = mix(colour, [0.86, 0.86, 0.83], (1.15 - wear).clamp(0.15, 0.95));
+        }
+        if let Some(track) = self.track {
+            let rail = ((x - track).abs() - 0.72).abs();
+            if rail < 0.04 + 0.3 * texel.min(0.1) {
+                colour = [0.42, 0.40, 0.40];
+            } else if rail < 0.14 {
+                colour = scale(colour, 0.75);
+            }
+        }
+        colour
+    }
+
+    /// Whether paint marks the road: lane dashes, edge lines, stop line and zebra.
+    fn marked(&self, x: f32, z: f32) -> bool {
+        if self.crosses(z, 0.0) || self.setts {
+            return false;
+        }
+        if let Some([near, _]) = self.crossing {
+            let before = near - z;
+            if (1.0..4.0).contains(&before) {
+                return self.zebra && fract(x / 1.1) < 0.5;
+            }
+            if (4.8..5.2).contains(&before) {
+                return x > self.median;
+            }
+        }
+        let across = x.abs();
+        if self.median == 0.0 && across < 0.07 {
+            return fract(z / 9.0) < 0.6 || self.worn > 0.7;
+        }
+        if across > self.road_half - 0.35 && across < self.road_half - 0.22 {
+            return self.worn < 0.5;
+        }
+        let lane = (across - self.median) / self.lane;
+        lane > 0.5 && (lane - (lane + 0.5) as i32 as f32).abs() < 0.02 && fract(z / 9.0) < 0.4
+    }
+}
+
+impl Side {
+    fn new(dice: &mut Dice, road_half: f32) -> Self {
+        let mut edge = road_half;
+        let mut strips = Vec::new();
+        if dice.chance(0.3) {
+            edge += dice.range(0.8, 2.6);
+            strips.push((edge, Ground::Terrain));
+        }
+        edge += dice.range(1.6, 4.6);
+        strips.push((edge, Ground::Pavement));
+        let mut front = edge;
+        if dice.chance(0.45) {
+            front += dice.range(0.6, 6.0);
+            strips.push((front, Ground::Terrain));
+        }
+        let beyond = if dice.chance(0.6) { Ground::Terrain } else { Ground::Pavement };
+        strips.push((f32::MAX, beyond));
+        let grass = dice.near([0.30, 0.38, 0.17], 0.25);
+        let soil = dice.pick(&[[0.46, 0.38, 0.27], [0.52, 0.49, 0.42], [0.40, 0.42, 0.20]]);
+        let tile = dice.pick(&[[0.5, 0.5], [1.0, 0.6], [0.22, 0.11], [0.8, 0.8], [30.0, 30.0]]);
+        Self { strips, front, tile, slab: dice.mineral(), earth: [grass, dice.near(soil, 0.15)] }
+    }
+
+    fn pavement(&self, x: f32, z: f32, texel: f32, key: u32) -> (u8, Rgb) {
+        let [wide, long] = self.tile;
+        let mut level = 1.0 + 0.14 * bumps(0.5 * x, 0.3 * z, key ^ 8);
+        level += 0.16 * grain(9.0 * x, 9.0 * z, key ^ 9, 9.0 * texel);
+        level += 0.22 * fade(texel / long) * (lattice((x / wide) as i32, (z / long) as i32, key ^ 10) - 0.5);
+        level *= 1.0 - 0.34 * fade(texel / long) * joints(x, z, self.tile, 0.03, true);
+        (train_id::SIDEWALK, scale(self.slab, level))
+    }
+
+    fn earth(&self, x: f32, z: f32, texel: f32, key: u32) -> (u8, Rgb) {
+        let bare = smooth(-0.25, 0.45, grain(0.5 * x, 0.35 * z, key ^ 11, 0.5 * texel));
+        // Blades stand upright: stretched across the line of sight they look taller than wide.
+        let blades = grain(22.0 * x, 6.0 * z, key ^ 12, 9.0 * texel) * (1.0 - 0.5 * bare);
+        let level = 1.0 + 0.55 * blades + 0.2 * bumps(1.3 * x, 0.6 * z, key ^ 13);
+        (train_id::TERRAIN, scale(mix(self.earth[0], self.earth[1], bare), level))
+    }
+}

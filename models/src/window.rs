@@ -1,0 +1,250 @@
+//! Where sliding windows lie. Evaluation in training, the frame graph of export and inference all ask here.
+//!
+//! Window starts are multiples of the logit stride, so the logit grids of all windows of a frame coincide: overlaps are
+//! averaged at logit resolution and upsampled once. A frame is padded at the bottom and right by edge replication until
+//! the last window, shifted inside, starts on the grid too.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::Arch;
+
+/// Side and step of square windows, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Height and width of a window.
+    pub size: usize,
+    /// Distance of neighbouring windows; the last of a row or column may be nearer.
+    pub stride: usize,
+}
+
+/// How a network's logits lie over its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogitGrid {
+    /// Pixels per logit step.
+    pub stride: usize,
+    /// Coarsest step inside the network; windows of half-pixel networks are multiples of it.
+    pub encoder_stride: usize,
+    /// Whether corner positions coincide with corner pixels; otherwise edges do.
+    pub align_corners: bool,
+}
+
+/// Windows that do not fit their network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WindowError {
+    /// The size leaves the logits off the grid.
+    #[error("windows of {size} pixels do not fit this network: {} or {} do", grid.fitting(*size), grid.fitting(*size) + grid.step())]
+    Size {
+        /// The size asked for.
+        size: usize,
+        /// The network's grid.
+        grid: LogitGrid,
+    },
+    /// A step off the grid, none at all, or one that leaves gaps.
+    #[error(
+        "a stride of {stride} pixels does not fit windows of {size}: it must be a multiple of {step}, at least {step} and at most the size"
+    )]
+    Stride {
+        /// The stride asked for.
+        stride: usize,
+        /// Size of the windows.
+        size: usize,
+        /// The network's logit stride.
+        step: usize,
+    },
+}
+
+impl LogitGrid {
+    /// The grid of a network.
+    pub fn of(arch: Arch) -> Self {
+        Self {
+            stride: arch.logit_stride(),
+            encoder_stride: arch.preset().encoder_stride(),
+            align_corners: arch.preset().align_corners(),
+        }
+    }
+
+    /// Windows are `offset` modulo `step`.
+    fn step(self) -> usize {
+        if self.align_corners { self.stride } else { self.encoder_stride }
+    }
+
+    fn offset(self) -> usize {
+        usize::from(self.align_corners)
+    }
+
+    /// The largest window size that fits and is no larger than `size`, but for sizes below the least one.
+    pub fn fitting(self, size: usize) -> usize {
+        (size.saturating_sub(self.offset()) / self.step()).max(1) * self.step() + self.offset()
+    }
+
+    /// Logits along a length of pixels that fits.
+    pub fn logits(self, pixels: usize) -> usize {
+        if self.align_corners { (pixels - 1) / self.stride + 1 } else { pixels / self.stride }
+    }
+
+    /// The windows that suit a network best, where nobody asked for others: about 768 pixels, two thirds apart.
+    pub fn usual_window(self) -> Window {
+        Window { size: self.fitting(769), stride: 512 }
+    }
+
+    /// Whether windows fit.
+    pub fn check(self, window: Window) -> Result<(), WindowError> {
+        let Window { size, stride } = window;
+        if size == 0 || self.fitting(size) != size {
+            return Err(WindowError::Size { size, grid: self });
+        }
+        if stride == 0 || stride % self.stride != 0 || stride > size {
+            return Err(WindowError::Stride { stride, size, step: self.stride });
+        }
+        Ok(())
+    }
+}
+
+/// Windows along one direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Axis {
+    /// Pixels after padding.
+    pub padded: usize,
+    /// First pixel of each window, ascending.
+    pub starts: Vec<usize>,
+}
+
+impl Axis {
+    /// The windows over a length of pixels, for windows that [`LogitGrid::check`] accepted.
+    pub fn new(length: usize, window: Window, grid: LogitGrid) -> Self {
+        let beyond = length.saturating_sub(window.size).next_multiple_of(grid.stride);
+        let count = beyond.div_ceil(window.stride) + 1;
+        let starts = (0..count).map(|index| (index * window.stride).min(beyond)).collect();
+        Self { padded: window.size + beyond, starts }
+    }
+
+    /// The windows of the reference's evaluation: any start, the last shifted inside, a shorter length padded to a window.
+    pub fn paper(length: usize, window: Window) -> Self {
+        let beyond = length.saturating_sub(window.size);
+        let count = beyond.div_ceil(window.stride) + 1;
+        let starts = (0..count).map(|index| (index * window.stride).min(beyond)).collect();
+        Self { padded: window.size + beyond, starts }
+    }
+}
+
+/// All windows over a frame, row by row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowPlan {
+    /// Down the frame.
+    pub rows: Axis,
+    /// Across the frame.
+    pub columns: Axis,
+    /// Side and step.
+    pub window: Window,
+    /// The network's grid.
+    pub grid: LogitGrid,
+}
+
+impl WindowPlan {
+    /// The windows over a frame.
+    pub fn new(height: usize, width: usize, window: Window, grid: LogitGrid) -> Result<Self, WindowError> {
+        grid.check(window)?;
+        let (rows, columns) = (Axis::new(height, window, grid), Axis::new(width, window, grid));
+        Ok(Self { rows, columns, window, grid })
+    }
+
+    /// How many windows.
+    pub fn count(&self) -> usize {
+        self.rows.starts.len() * self.columns.starts.len()
+    }
+
+    /// First row and first column of each window in pixels, row by row.
+    pub fn starts(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
+        self.rows.starts.iter().flat_map(|&top| self.columns.starts.iter().map(move |&left| [top, left]))
+    }
+
+    /// Height and width of the frame's logit map, `[H, W]` in logit steps.
+    pub fn logit_size(&self) -> [usize; 2] {
+        [self.grid.logits(self.rows.padded), self.grid.logits(self.columns.padded)]
+    }
+
+    /// Side of a window's logit map.
+    pub fn window_logits(&self) -> usize {
+        self.grid.logits(self.window.size)
+    }
+
+    /// First row and first column of each window in the frame's logit map, row by row.
+    pub fn logit_starts(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
+        self.starts().map(|start| start.map(|pixel| pixel / self.grid.stride))
+    }
+
+    /// Windows that cover each logit row and column; a position is covered by the product of its two.
+    pub fn cover(&self) -> [Vec<usize>; 2] {
+        let [height, width] = self.logit_size();
+        let count = |axis: &Axis, length: usize| {
+            let mut cover = vec![0; length];
+            for start in &axis.starts {
+                for covered in &mut cover[start / self.grid.stride..][..self.window_logits()] {
+                    *covered += 1;
+                }
+            }
+            cover
+        };
+        [count(&self.rows, height), count(&self.columns, width)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALIGNED: LogitGrid = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
+    const HALF_PIXEL: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
+
+    #[test]
+    fn cityscapes_frames_get_eight_windows() {
+        let plan = WindowPlan::new(1024, 2048, ALIGNED.usual_window(), ALIGNED).unwrap();
+        assert_eq!((plan.rows.padded, plan.rows.starts.as_slice()), (1025, [0, 256].as_slice()));
+        assert_eq!((plan.columns.padded, plan.columns.starts.as_slice()), (2049, [0, 512, 1024, 1280].as_slice()));
+        assert_eq!(plan.logit_size(), [257, 513]);
+        let plan = WindowPlan::new(1024, 2048, HALF_PIXEL.usual_window(), HALF_PIXEL).unwrap();
+        assert_eq!((plan.rows.padded, plan.columns.padded, plan.count()), (1024, 2048, 8));
+        assert_eq!(plan.logit_size(), [256, 512]);
+        let paper = Axis::paper(2048, Window { size: 769, stride: 513 });
+        assert_eq!((paper.padded, paper.starts), (2048, vec![0, 513, 1026, 1279]));
+    }
+
+    #[test]
+    fn every_length_is_covered_on_the_grid_as_a_brute_force_stitch_sees_it() {
+        for (grid, window) in [
+            (ALIGNED, Window { size: 33, stride: 20 }),
+            (ALIGNED, Window { size: 65, stride: 64 }),
+            (HALF_PIXEL, Window { size: 48, stride: 32 }),
+            (HALF_PIXEL, Window { size: 64, stride: 64 }),
+        ] {
+            grid.check(window).unwrap();
+            for length in 1..=2 * window.size + grid.stride {
+                let plan = WindowPlan::new(length, 1, window, grid).unwrap();
+                let Axis { padded, starts } = &plan.rows;
+                assert!(*padded >= length && *padded < length.max(window.size) + grid.stride, "{length}: {padded}");
+                // A window sees logit step g of itself at pixel start + 4 g: mark them all one by one.
+                let mut seen = vec![0; plan.logit_size()[0]];
+                for start in starts {
+                    assert_eq!(start % grid.stride, 0);
+                    assert!(start + window.size <= *padded);
+                    for step in 0..grid.logits(window.size) {
+                        seen[(start + step * grid.stride) / grid.stride] += 1;
+                    }
+                }
+                assert_eq!(plan.cover()[0], seen, "length {length}");
+                assert!(seen.iter().all(|&count| count > 0), "length {length} leaves gaps");
+                assert!(starts.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= window.stride));
+            }
+        }
+    }
+
+    #[test]
+    fn windows_off_the_grid_are_refused_with_those_that_fit() {
+        let error = ALIGNED.check(Window { size: 768, stride: 512 }).unwrap_err();
+        assert_eq!(error.to_string(), "windows of 768 pixels do not fit this network: 765 or 769 do");
+        assert!(HALF_PIXEL.check(Window { size: 769, stride: 512 }).is_err());
+        for stride in [0, 513, 772] {
+            assert!(matches!(ALIGNED.check(Window { size: 769, stride }), Err(WindowError::Stride { .. })));
+        }
+    }
+}
