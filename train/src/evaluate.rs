@@ -1,0 +1,113 @@
+//! Labels and scores by libtorch: whole pictures, or windows averaged at logit resolution.
+
+use anyhow::{Context, Result};
+use protoseg_models::graph::Tag;
+use protoseg_models::metrics::{Confusion, Metrics};
+use protoseg_models::window::{LogitGrid, Window, WindowPlan};
+use tch::{Kind, Tensor};
+
+use crate::net::{self, Mode, Net};
+use crate::samples::Samples;
+
+/// How pictures are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocol {
+    /// How the logits lie over the pixels.
+    pub grid: LogitGrid,
+    /// Windows, or whole pictures.
+    pub window: Option<Window>,
+}
+
+impl Protocol {
+    /// What a person calls it.
+    pub fn name(self) -> String {
+        match self.window {
+            None => "whole".to_owned(),
+            Some(Window { size, stride }) => format!("windows of {size}, stride {stride}"),
+        }
+    }
+}
+
+/// Logits before upsampling `[1, classes, h, w]`, of the picture or of the frame padded for its windows.
+fn logits(net: &Net, picture: &Tensor, protocol: Protocol) -> Result<(Tensor, [i64; 2])> {
+    let (height, width) = (picture.size()[1], picture.size()[2]);
+    let Some(window) = protocol.window else {
+        return Ok((net.forward_tagged(picture, Mode::Eval, Tag::Logits)?, [height, width]));
+    };
+    let plan = WindowPlan::new(height as usize, width as usize, window, protocol.grid)?;
+    let padded = [plan.rows.padded as i64, plan.columns.padded as i64];
+    let frame = picture.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+    let frame = frame.f_replication_pad2d([0, padded[1] - width, 0, padded[0] - height])?;
+    let frame = frame.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?;
+    let [rows, columns] = plan.logit_size().map(|length| length as i64);
+    let side = plan.window_logits() as i64;
+    let mut sum: Option<Tensor> = None;
+    let size = window.size as i64;
+    for (start, logit_start) in plan.starts().zip(plan.logit_starts()) {
+        let part = frame.f_narrow(1, start[0] as i64, size)?.f_narrow(2, start[1] as i64, size)?;
+        let part = net.forward_tagged(&part, Mode::Eval, Tag::Logits)?;
+        let sum = match &mut sum {
+            Some(sum) => sum,
+            None => sum.insert(Tensor::f_zeros([1, part.size()[1], rows, columns], (Kind::Float, net.device()))?),
+        };
+        let place = sum.f_narrow(2, logit_start[0] as i64, side)?.f_narrow(3, logit_start[1] as i64, side)?;
+        let _ = place.shallow_clone().f_add_(&part)?;
+    }
+    let [down, across] = plan.cover().map(|cover| cover.into_iter().map(|count| count as f32).collect::<Vec<_>>());
+    let down = Tensor::f_from_slice(&down)?.f_to_device(net.device())?.f_reshape([1, 1, rows, 1])?;
+    let across = Tensor::f_from_slice(&across)?.f_to_device(net.device())?.f_reshape([1, 1, 1, columns])?;
+    let mean = sum.context("a frame without windows")?.f_div(&down.f_mul(&across)?)?;
+    Ok((mean, padded))
+}
+
+/// Train ids of a picture, row by row.
+pub fn label(net: &Net, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
+    let _guard = tch::no_grad_guard();
+    let picture = net::pictures(pixels, size, net.device())?;
+    let (logits, padded) = logits(net, &picture, protocol)?;
+    let labels = net::upsample(&logits, padded, protocol.grid.align_corners)?.f_argmax(1, false)?;
+    let labels = labels.f_narrow(1, 0, size[0] as i64)?.f_narrow(2, 0, size[1] as i64)?;
+    let labels = labels.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
+    let mut ids = vec![0; size[0] * size[1]];
+    let count = ids.len();
+    labels.f_copy_data(&mut ids, count)?;
+    Ok(ids)
+}
+
+/// How often each class of a list was taken for each. `seen` hears of each picture that is done.
+pub fn confusion(
+    net: &Net,
+    samples: &Samples,
+    classes: usize,
+    protocol: Protocol,
+    mut seen: impl FnMut(usize),
+) -> Result<Confusion> {
+    let mut confusion = Confusion::new(classes);
+    for index in 0..samples.count() {
+        let sample = samples.read(index)?;
+        let name = || format!("cannot score {}", samples.name(index));
+        let labels = label(net, &sample.pixels, [sample.height, sample.width], protocol).with_context(name)?;
+        confusion.add(&sample.labels, &labels).with_context(name)?;
+        seen(index);
+    }
+    Ok(confusion)
+}
+
+/// The score of a network on a list.
+pub fn metrics(
+    net: &Net,
+    samples: &Samples,
+    classes: &protoseg_models::classes::ClassTable,
+    protocol: Protocol,
+    data: &str,
+    step: u64,
+) -> Result<Metrics> {
+    let confusion = confusion(net, samples, classes.count(), protocol, |_| {})?;
+    Ok(Metrics {
+        data: data.to_owned(),
+        protocol: protocol.name(),
+        images: samples.count(),
+        step,
+        scores: confusion.scores(classes),
+    })
+}

@@ -1,0 +1,225 @@
+//! A run from its configuration to its checkpoint.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use protoseg_models::arch::Arch;
+use protoseg_models::calibration::Calibration;
+use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::graph::{Graph, Op};
+use protoseg_models::metrics::Metrics;
+use protoseg_models::window::LogitGrid;
+use tch::Device;
+
+use crate::config::{ClassWeights, Config};
+use crate::evaluate::{self, Protocol};
+use crate::loader::{self, Recipe};
+use crate::log::Log;
+use crate::loss;
+use crate::net::Net;
+use crate::optimizer::Sgd;
+use crate::samples::Lists;
+use crate::state::State;
+use crate::step::{self, Student};
+use crate::{calibrate, pretrained, probe, teacher};
+
+/// Where and how a run goes, beside its configuration.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Folder for everything that it leaves.
+    pub out: PathBuf,
+    /// Whether to go on from what `out/state` holds.
+    pub resume: bool,
+    /// Threads that make batches.
+    pub loader_threads: usize,
+}
+
+/// What is needed over and over.
+struct Trainer<'a> {
+    config: &'a Config,
+    run: &'a Run,
+    arch: Arch,
+    lists: &'a Lists,
+    protocol: Protocol,
+    student: Net,
+    teacher: Net,
+    sgd: Sgd,
+    log: Log,
+    best: Option<f64>,
+}
+
+/// Trains as configured and leaves `checkpoint/`, `best/`, `state/`, `config.toml` and `log.jsonl`.
+///
+/// Returns the score of the last step, where there is a list to score on.
+pub fn fit(config: &Config, run: &Run) -> Result<Option<Metrics>> {
+    let lists = Lists::open(config)?;
+    let arch = Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
+    let graph = arch.graph();
+    graph.shapes(config.batch, config.crop, config.crop)?;
+    let state_folder = run.out.join("state");
+    let resumed = if run.resume { Some(State::read(&state_folder, config)?) } else { None };
+    std::fs::create_dir_all(&run.out).with_context(|| format!("cannot make {}", run.out.display()))?;
+    ensure!(
+        run.resume || !state_folder.exists(),
+        "{} holds a run already: go on with it by --resume, or choose another --out",
+        run.out.display()
+    );
+    let first = resumed.as_ref().map_or(0, |state| state.step);
+    let log = Log::open(&run.out, first, config.steps)?;
+
+    let mut start = pretrained::initial(&graph, config.seed);
+    if let (Some(path), None) = (&config.pretrained, &resumed) {
+        log.say(&format!("starting from {}", pretrained::load(&mut start, path)?));
+    }
+    let mut sgd = Sgd::new(config.momentum, config.weight_decay);
+    let (student, teacher) = match &resumed {
+        None => (Net::new(graph.clone(), &start, Device::Cpu)?, Net::new(graph, &start, Device::Cpu)?),
+        Some(state) => {
+            let student = Net::new(graph.clone(), &state.student, Device::Cpu)?;
+            sgd.load(&state.velocity, &student)?;
+            let teacher = Net::new(graph, state.teacher.as_ref().unwrap_or(&state.student), Device::Cpu)?;
+            (student, teacher)
+        }
+    };
+    protoseg_models::atomic::write(&run.out.join("config.toml"), toml::to_string(config)?.as_bytes())?;
+    let protocol = Protocol { grid: LogitGrid::of(arch), window: config.window };
+    let best = resumed.and_then(|state| state.best);
+    let mut trainer = Trainer { config, run, arch, lists: &lists, protocol, student, teacher, sgd, log, best };
+    let metrics = trainer.train(first)?;
+    trainer.log.finish();
+    Ok(metrics)
+}
+
+impl Trainer<'_> {
+    fn train(&mut self, first: u64) -> Result<Option<Metrics>> {
+        let config = self.config;
+        let recipe = Recipe {
+            seed: config.seed,
+            batch: config.batch,
+            side: config.crop,
+            padding: mean_color(self.student.graph()),
+        };
+        let class_weights = match config.class_weights {
+            ClassWeights::None => None,
+            kind => loss::class_weights(kind, &self.count_pixels()?, self.student.device())?,
+        };
+        let batches = loader::start(Arc::clone(&self.lists.labeled), recipe, first, self.run.loader_threads)?;
+        for step in first..config.steps {
+            let asked = Instant::now();
+            let batch = batches.recv().context("the loader has stopped")??;
+            let waited = asked.elapsed();
+            let student = Student {
+                net: &self.student,
+                class_weights: class_weights.as_ref().map(tch::Tensor::shallow_clone),
+                align_corners: self.protocol.grid.align_corners,
+            };
+            let named = || {
+                let names: Vec<String> = batch.indices.iter().map(|&index| self.lists.labeled.name(index)).collect();
+                format!("step {step} failed on {}", names.join(", "))
+            };
+            let losses = step::supervised(&student, &mut self.sgd, &batch, config, step).with_context(named)?;
+            let done = step + 1;
+            // The first update, at the end of the warm-up, copies the student.
+            if let Some(update) = done.checked_sub(config.warmup_steps.max(1)) {
+                let decay = teacher::decay_at(update, config.teacher_decay);
+                teacher::follow(&self.teacher, &self.student, decay)?;
+            }
+            self.log.step(done, &losses, waited, config.log_every)?;
+            if config.eval_every > 0 && done % config.eval_every == 0 && done < config.steps {
+                self.score(done)?;
+            }
+            if done % config.save_every == 0 && done < config.steps {
+                self.save(done)?;
+            }
+        }
+        let metrics = self.score(config.steps)?;
+        self.log.say("recording probe and calibration");
+        let checkpoint = self.checkpoint(config.steps, metrics.clone(), self.calibration()?)?;
+        checkpoint.write(&self.run.out.join("checkpoint"))?;
+        self.save(config.steps)?;
+        Ok(metrics)
+    }
+
+    /// The network that counts after some steps: the teacher, once there is one.
+    fn scored(&self, done: u64) -> (&'static str, &Net) {
+        if done >= self.config.warmup_steps.max(1) { ("teacher", &self.teacher) } else { ("student", &self.student) }
+    }
+
+    /// Scores the network that counts, the student beside its teacher, and keeps the best so far.
+    fn score(&mut self, done: u64) -> Result<Option<Metrics>> {
+        let Some(validation) = &self.lists.validation else { return Ok(None) };
+        let data = format!("{} validation", self.config.name);
+        let measure =
+            |net: &Net| evaluate::metrics(net, validation, &self.lists.classes, self.protocol, &data, done);
+        let (which, net) = self.scored(done);
+        let metrics = measure(net)?;
+        if which == "teacher" {
+            let student = measure(&self.student)?;
+            self.log.score("student", &student)?;
+        }
+        self.log.score(which, &metrics)?;
+        if metrics.scores.mean_iou > self.best {
+            self.best = metrics.scores.mean_iou;
+            self.checkpoint(done, Some(metrics.clone()), None)?.write(&self.run.out.join("best"))?;
+            self.log.saved(done, "best")?;
+        }
+        Ok(Some(metrics))
+    }
+
+    fn calibration(&self) -> Result<Option<Calibration>> {
+        let pictures = self.config.calibration_pictures;
+        let record = || calibrate::record(&self.teacher, &self.lists.labeled, pictures, &self.config.name);
+        (pictures > 0).then(record).transpose()
+    }
+
+    fn checkpoint(
+        &self,
+        done: u64,
+        metrics: Option<Metrics>,
+        calibration: Option<Calibration>,
+    ) -> Result<Checkpoint> {
+        let (_, net) = self.scored(done);
+        Ok(Checkpoint {
+            header: Header::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
+            weights: net.state_dict()?,
+            probe: probe::record(net, self.protocol.grid)?,
+            calibration,
+            metrics,
+            config: toml::to_string(self.config)?,
+        })
+    }
+
+    fn save(&mut self, step: u64) -> Result<()> {
+        let state = State {
+            step,
+            best: self.best,
+            student: self.student.state_dict()?,
+            teacher: (step >= self.config.warmup_steps.max(1)).then(|| self.teacher.state_dict()).transpose()?,
+            velocity: self.sgd.state_dict()?,
+        };
+        state.write(&self.run.out.join("state"), self.config)?;
+        self.log.saved(step, "state")
+    }
+
+    /// Labelled pixels of each class.
+    fn count_pixels(&self) -> Result<Vec<u64>> {
+        let mut counts = [0_u64; 256];
+        for index in 0..self.lists.labeled.count() {
+            for &label in &self.lists.labeled.read(index)?.labels {
+                counts[usize::from(label)] += 1;
+            }
+        }
+        Ok(counts[..self.lists.classes.count()].to_vec())
+    }
+}
+
+/// The colour that normalisation maps to zero.
+fn mean_color(graph: &Graph) -> [u8; 3] {
+    let means = graph.nodes().iter().find_map(|node| match node.op {
+        Op::Normalize { mean, .. } => Some(mean),
+        _ => None,
+    });
+    means.unwrap_or_default().map(|mean| mean.round() as u8)
+}

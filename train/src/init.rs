@@ -1,0 +1,34 @@
+//! Checkpoints of random networks, for tests of everything behind training.
+
+use std::path::Path;
+
+use anyhow::Result;
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::formula;
+use protoseg_models::window::LogitGrid;
+use tch::Device;
+
+use crate::net::Net;
+use crate::probe;
+
+/// Writes a checkpoint of a preset for the Cityscapes classes, with random weights and batch normalisation statistics that
+/// differ from 0 and 1, and the probe that libtorch makes of it.
+pub fn init(preset: Preset, seed: u64, out: &Path) -> Result<()> {
+    let classes = ClassTable::cityscapes();
+    let arch = Arch::new(preset, classes.count())?;
+    let graph = arch.graph();
+    let weights = formula::weights(&graph, Some(seed));
+    let net = Net::new(graph, &weights, Device::Cpu)?;
+    let grid = LogitGrid::of(arch);
+    let checkpoint = Checkpoint {
+        header: Header::new(format!("{preset}-random-{seed}"), arch, classes, Some(grid.usual_window())),
+        weights,
+        probe: probe::record(&net, grid)?,
+        calibration: None,
+        metrics: None,
+        config: String::new(),
+    };
+    Ok(checkpoint.write(out)?)
+}

@@ -1,0 +1,93 @@
+//! `protoseg-train`: trains a segmentor and leaves a checkpoint folder.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use protoseg_models::arch::{ArchError, Preset};
+use protoseg_train::config::Config;
+use protoseg_train::fit::{Run, fit};
+use protoseg_train::init::init;
+
+/// Trains a segmentor as a configuration file says.
+#[derive(Debug, Parser)]
+#[command(name = "protoseg-train", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    train: TrainArgs,
+}
+
+#[derive(Debug, Args)]
+struct TrainArgs {
+    /// The configuration, such as train/configs/camvid.toml
+    #[arg(required = true)]
+    config: Option<PathBuf>,
+    /// Folder for checkpoint, log and what resuming needs
+    #[arg(long, required = true)]
+    out: Option<PathBuf>,
+    /// Sets a key of the configuration, such as steps=200; may be given often
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Goes on from where the run in --out was saved
+    #[arg(long)]
+    resume: bool,
+    /// Threads for libtorch; all cores where none are named
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes a checkpoint of a network with random weights
+    Init {
+        /// The network, such as deeplabv3plus-efficientnet-lite0
+        #[arg(value_parser = |name: &str| name.parse::<Preset>())]
+        preset: Preset,
+        /// The weights follow from it
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Folder for the checkpoint
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// What the caller got wrong; exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct Usage(anyhow::Error);
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() || error.is::<ArchError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    if let Some(Command::Init { preset, seed, out }) = cli.command {
+        return init(preset, seed, &out);
+    }
+    let TrainArgs { config, out, settings, resume, threads } = cli.train;
+    let (Some(config), Some(out)) = (config, out) else { bail!("name a configuration and --out") };
+    let config = Config::read(&config, &settings).map_err(Usage)?;
+    let threads = match threads {
+        Some(0) => return Err(Usage(anyhow::anyhow!("--threads is 0; name at least 1")).into()),
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
+    };
+    // Before libtorch's first operation, or it has no effect.
+    tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
+    let metrics = fit(&config, &Run { out: out.clone(), resume, loader_threads: 1 })?;
+    if let Some(metrics) = metrics {
+        eprintln!("{} on {}, {}:\n{}", config.name, metrics.data, metrics.protocol, metrics.scores);
+    }
+    eprintln!("checkpoint in {}", out.join("checkpoint").display());
+    Ok(())
+}

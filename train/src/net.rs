@@ -1,0 +1,190 @@
+//! A network that runs on libtorch: the graph's nodes, one after the other, over tensors of parameters.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use protoseg_models::graph::{Conv, Graph, Node, NodeId, Op, Tag};
+use protoseg_models::parameters::Role;
+use protoseg_models::weights::{self, StateDict};
+use tch::{Device, Kind, Tensor};
+
+/// Whether batch normalisation and dropout behave as in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Statistics of the batch, which move the running ones; dropout on.
+    Train,
+    /// Running statistics; dropout off.
+    Eval,
+}
+
+/// A graph with its parameters on a device.
+pub struct Net {
+    graph: Graph,
+    /// Parameters and buffers by name.
+    tensors: BTreeMap<String, Tensor>,
+    roles: BTreeMap<String, Role>,
+    device: Device,
+}
+
+impl Net {
+    /// A network with given weights, which must fit; parameters record gradients.
+    pub fn new(graph: Graph, weights: &StateDict, device: Device) -> Result<Self> {
+        graph.check_weights(weights)?;
+        let parameters = graph.parameters();
+        let roles: BTreeMap<_, _> = parameters.iter().map(|parameter| (parameter.name.clone(), parameter.role)).collect();
+        let tensors = parameters.into_iter().map(|parameter| {
+            let tensor = to_torch(&weights[&parameter.name], device)?;
+            let tensor = if parameter.role == Role::ConvWeight { channels_last(&tensor)? } else { tensor };
+            Ok((parameter.name, tensor.f_set_requires_grad(parameter.role.learns())?))
+        });
+        let tensors = tensors.collect::<Result<_>>()?;
+        Ok(Self { graph, tensors, roles, device })
+    }
+
+    /// The network as data.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Parameters that gradients move, by name.
+    pub fn learned(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().filter(|(name, _)| self.roles[*name].learns()).map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Parameters and buffers, by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// Copies of all parameters and buffers.
+    pub fn state_dict(&self) -> Result<StateDict> {
+        self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), from_torch(tensor)?))).collect()
+    }
+
+    /// Outputs of the wanted nodes for pictures u8 `[N, H, W, 3]`; other values are dropped once nobody reads them.
+    pub fn forward(&self, pictures: &Tensor, mode: Mode, wanted: &[NodeId]) -> Result<Vec<Tensor>> {
+        let mut readers = vec![0_usize; self.graph.nodes().len()];
+        for id in wanted.iter().chain(self.graph.nodes().iter().flat_map(|node| &node.inputs)) {
+            readers[id.0] += 1;
+        }
+        let last = wanted.iter().map(|id| id.0).max().unwrap_or(0);
+        let mut values: Vec<Option<Tensor>> = Vec::with_capacity(last + 1);
+        for (id, node) in self.graph.iter().take(last + 1) {
+            let value = if id == self.graph.input() { pictures.shallow_clone() } else { self.node(node, &values, mode)? };
+            values.push(Some(value));
+            for input in &node.inputs {
+                readers[input.0] -= 1;
+                if readers[input.0] == 0 {
+                    values[input.0] = None;
+                }
+            }
+        }
+        let value = |id: &NodeId| values[id.0].as_ref().map(Tensor::shallow_clone).context("a wanted node has no value");
+        wanted.iter().map(value).collect()
+    }
+
+    /// The output of the node with a tag.
+    pub fn forward_tagged(&self, pictures: &Tensor, mode: Mode, tag: Tag) -> Result<Tensor> {
+        let id = self.graph.tagged(tag).with_context(|| format!("the network has no {tag:?}"))?;
+        Ok(self.forward(pictures, mode, &[id])?.remove(0))
+    }
+
+    /// One node's output from the values of those before it.
+    pub fn node(&self, node: &Node, values: &[Option<Tensor>], mode: Mode) -> Result<Tensor> {
+        let input = |index: usize| {
+            let id = node.inputs[index];
+            values[id.0].as_ref().with_context(|| format!("`{}` reads a value that is gone", node.name))
+        };
+        let parameter = |part: &str| &self.tensors[&format!("{}.{part}", node.name)];
+        let output = match &node.op {
+            Op::Input => input(0)?.shallow_clone(),
+            Op::Normalize { mean, std } => normalize(input(0)?, mean, std)?,
+            Op::Conv(conv) => convolve(input(0)?, parameter("weight"), conv.bias.then(|| parameter("bias")), conv)?,
+            Op::BatchNorm { eps, momentum } => {
+                let (train, values) = (mode == Mode::Train, input(0)?);
+                let per_channel = values.numel() / values.size()[1].max(1) as usize;
+                ensure!(!train || per_channel > 1, "`{}` would normalise one value a channel: train with a batch of at least 2", node.name);
+                let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(parameter);
+                values.f_batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, *momentum, *eps, true)?
+            }
+            Op::Relu => input(0)?.f_relu()?,
+            Op::Relu6 => input(0)?.f_relu6()?,
+            Op::MaxPool { kernel, stride, pad, ceil_mode } => {
+                let square = |size: usize| [size as i64; 2];
+                input(0)?.f_max_pool2d(square(*kernel), square(*stride), square(*pad), [1, 1], *ceil_mode)?
+            }
+            Op::GlobalAvgPool => input(0)?.f_adaptive_avg_pool2d([1, 1])?,
+            Op::Resize { align_corners } => {
+                let like = input(1)?.size();
+                upsample(input(0)?, [like[2], like[3]], *align_corners)?
+            }
+            Op::Add => input(0)?.f_add(input(1)?)?,
+            Op::Concat => {
+                let inputs: Vec<&Tensor> = (0..node.inputs.len()).map(input).collect::<Result<_>>()?;
+                Tensor::f_cat(&inputs, 1)?
+            }
+            Op::Linear { .. } => input(0)?.f_flatten(1, -1)?.f_linear(parameter("weight"), Some(parameter("bias")))?,
+            Op::Dropout2d { p } => input(0)?.f_feature_dropout(*p, mode == Mode::Train)?,
+        };
+        Ok(output)
+    }
+}
+
+/// Bytes `[N, H, W, 3]` to floats `[N, 3, H, W]`, which lie channels-last in memory as the bytes do.
+fn normalize(pictures: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tensor> {
+    let per_channel = |values: &[f64; 3]| {
+        let values = Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?;
+        values.f_to_device(pictures.device())?.f_reshape([1, 3, 1, 1])
+    };
+    let values = pictures.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+    Ok(values.f_sub(&per_channel(mean)?)?.f_div(&per_channel(std)?)?)
+}
+
+fn convolve(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: &Conv) -> Result<Tensor> {
+    let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
+    let square = |size: usize| [size as i64; 2];
+    let run = |input: &Tensor, pads: [i64; 2]| {
+        input.f_conv2d(weight, bias, square(conv.stride), pads, square(conv.dilation), conv.groups as i64)
+    };
+    if (top, left) == (bottom, right) {
+        return Ok(run(input, [top, left])?);
+    }
+    Ok(run(&input.f_constant_pad_nd([left, right, top, bottom])?, [0, 0])?)
+}
+
+/// Bilinear resize to `[height, width]`.
+pub fn upsample(map: &Tensor, size: [i64; 2], align_corners: bool) -> Result<Tensor> {
+    Ok(map.f_upsample_bilinear2d(size, align_corners, None, None)?)
+}
+
+/// The same values, channels last in memory: what libtorch's CPU convolutions like best.
+fn channels_last(weight: &Tensor) -> Result<Tensor> {
+    Ok(weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}
+
+/// A tensor on a device.
+pub fn to_torch(tensor: &weights::Tensor, device: Device) -> Result<Tensor> {
+    let shape: Vec<i64> = tensor.shape.iter().map(|&size| size as i64).collect();
+    Ok(Tensor::f_from_slice(&tensor.data)?.f_reshape(shape)?.f_to_device(device)?)
+}
+
+/// A copy of a float tensor in main memory.
+pub fn from_torch(tensor: &Tensor) -> Result<weights::Tensor> {
+    let dense = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let mut data = vec![0.0_f32; dense.numel()];
+    let count = data.len();
+    dense.f_copy_data(&mut data, count)?;
+    Ok(weights::Tensor { shape: dense.size().into_iter().map(|size| size as usize).collect(), data })
+}
+
+/// Pictures of one size as a tensor u8 `[N, height, width, 3]`.
+pub fn pictures(bytes: &[u8], [height, width]: [usize; 2], device: Device) -> Result<Tensor> {
+    let count = bytes.len() / (height * width * 3);
+    let shape = [count, height, width, 3].map(|size| size as i64);
+    Ok(Tensor::f_from_data_size(bytes, &shape, Kind::Uint8)?.f_to_device(device)?)
+}

@@ -1,0 +1,29 @@
+//! The probe that travels with a checkpoint: drawn scenes with what libtorch makes of them.
+
+use anyhow::Result;
+use protoseg_models::graph::Tag;
+use protoseg_models::probe::ProbeCase;
+use protoseg_models::scenes;
+use protoseg_models::window::LogitGrid;
+
+use crate::evaluate::{self, Protocol};
+use crate::net::{self, Mode, Net, from_torch};
+
+/// Heights and widths of the probe's scenes: one that every network likes, and an odd one.
+pub const SIZES: [[usize; 2]; 2] = [[128, 192], [161, 225]];
+
+/// Probes come from a set of scenes of their own.
+const SCENES: u64 = 2;
+
+/// Runs whole scenes through a network and keeps logits and labels.
+pub fn record(net: &Net, grid: LogitGrid) -> Result<Vec<ProbeCase>> {
+    let _guard = tch::no_grad_guard();
+    let case = |(index, [height, width]): (u64, [usize; 2])| {
+        let image = scenes::render(SCENES, index, height, width).image;
+        let picture = net::pictures(&image, [height, width], net.device())?;
+        let logits = from_torch(&net.forward_tagged(&picture, Mode::Eval, Tag::Logits)?)?;
+        let labels = evaluate::label(net, &image, [height, width], Protocol { grid, window: None })?;
+        Ok(ProbeCase { name: format!("{height}x{width}"), height, width, image, logits, labels })
+    };
+    (0..).zip(SIZES).map(case).collect()
+}

@@ -1,0 +1,92 @@
+//! What resuming a run needs, in `state/` of its folder; export never reads it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use protoseg_models::{atomic, versioned, weights};
+use serde::{Deserialize, Serialize};
+use weights::StateDict;
+
+use crate::config::Config;
+
+const VERSION: &str = "1.0";
+
+/// Numbers of a run at a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Position {
+    version: String,
+    step: u64,
+    best: Option<f64>,
+    config: Config,
+}
+
+/// A run at a step.
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// Best mean IoU so far, in percent.
+    pub best: Option<f64>,
+    /// The network that learns.
+    pub student: StateDict,
+    /// Its moving average, once there is one.
+    pub teacher: Option<StateDict>,
+    /// The optimiser's velocities.
+    pub velocity: StateDict,
+}
+
+impl State {
+    /// Writes the state whole or not at all; an older one stays until then.
+    pub fn write(&self, folder: &Path, config: &Config) -> Result<()> {
+        let position =
+            Position { version: VERSION.to_owned(), step: self.step, best: self.best, config: config.clone() };
+        let written = atomic::write_folder(folder, |folder| -> Result<(), WriteError> {
+            let save = |name: &str, weights: &StateDict| weights::write(&folder.join(name), weights, &BTreeMap::new());
+            versioned::write(&folder.join("position.json"), &position)?;
+            save("student.safetensors", &self.student)?;
+            save("velocity.safetensors", &self.velocity)?;
+            if let Some(teacher) = &self.teacher {
+                save("teacher.safetensors", teacher)?;
+            }
+            Ok(())
+        });
+        written.with_context(|| format!("cannot save {}; the state before it is kept", folder.display()))
+    }
+
+    /// Reads a state; the configuration must be the one that it was made under.
+    pub fn read(folder: &Path, config: &Config) -> Result<Self> {
+        let path = folder.join("position.json");
+        let position: Position = versioned::read(&path, VERSION)?.value;
+        if position.config != *config {
+            bail!("the configuration has changed since {}: {}", path.display(), changes(&position.config, config)?);
+        }
+        let teacher = folder.join("teacher.safetensors");
+        Ok(Self {
+            step: position.step,
+            best: position.best,
+            student: weights::read(&folder.join("student.safetensors"))?,
+            teacher: teacher.is_file().then(|| weights::read(&teacher)).transpose()?,
+            velocity: weights::read(&folder.join("velocity.safetensors"))?,
+        })
+    }
+}
+
+/// The keys that differ, with both values.
+fn changes(old: &Config, new: &Config) -> Result<String> {
+    let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
+    let keys = new.as_object().into_iter().flatten();
+    let changed = keys.filter(|(key, value)| old.get(key.as_str()) != Some(value));
+    let named: Vec<String> =
+        changed.map(|(key, value)| format!("`{key}` was {}, is {value}", old[key.as_str()])).collect();
+    Ok(named.join("; "))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Json(#[from] versioned::JsonError),
+    #[error(transparent)]
+    Weights(#[from] weights::WeightsError),
+}

@@ -1,0 +1,123 @@
+//! The stamp of a fetched folder: what it was made from and what it held when it was complete.
+//! It is written last and says so little that checking it takes no time: names, counts and sizes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+const NAME: &str = "stamp";
+
+/// How a folder compares with what it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// As it was when it was stamped, from the same recipe.
+    Complete,
+    /// Not there.
+    Absent,
+    /// There, but not as it should be; says why.
+    Damaged(String),
+}
+
+/// Writes the stamp of `folder`, which is complete.
+pub(crate) fn write(folder: &Path, recipe: &str) -> io::Result<()> {
+    fs::write(folder.join(NAME), expected(folder, recipe)?)
+}
+
+/// Compares `folder` with its stamp and with `recipe`.
+pub(crate) fn check(folder: &Path, recipe: &str) -> State {
+    if !folder.exists() {
+        return State::Absent;
+    }
+    let Ok(stamp) = fs::read_to_string(folder.join(NAME)) else {
+        return State::Damaged("it has no stamp".to_owned());
+    };
+    if !stamp.starts_with(&format!("{recipe}\n\n")) {
+        return State::Damaged("it was made by another recipe".to_owned());
+    }
+    let found = match expected(folder, recipe) {
+        Ok(found) => found,
+        Err(error) => return State::Damaged(format!("it cannot be read ({error})")),
+    };
+    let difference = stamp.lines().find(|line| !found.lines().any(|other| other == *line));
+    match difference {
+        None if stamp == found => State::Complete,
+        None => State::Damaged("it holds more than was fetched".to_owned()),
+        Some(line) => State::Damaged(format!("it no longer holds `{line}`")),
+    }
+}
+
+/// The recipe, an empty line, then for each entry of the folder how many files of how many bytes it holds.
+fn expected(folder: &Path, recipe: &str) -> io::Result<String> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() != NAME {
+            let (files, bytes) = measure(&entry.path())?;
+            entries.push(format!("{}: files {files}, bytes {bytes}", entry.file_name().display()));
+        }
+    }
+    entries.sort();
+    let mut text = format!("{recipe}\n\n");
+    for entry in entries {
+        writeln!(text, "{entry}").map_err(io::Error::other)?;
+    }
+    Ok(text)
+}
+
+/// Number and total size of the files under `path`, links followed.
+fn measure(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok((1, metadata.len()));
+    }
+    let mut sum = (0, 0);
+    for entry in fs::read_dir(path)? {
+        let (files, bytes) = measure(&entry?.path())?;
+        sum = (sum.0 + files, sum.1 + bytes);
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_complete_from_absent_and_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        assert_eq!(check(&folder.join("x"), "a==1"), State::Absent);
+
+        fs::create_dir_all(folder.join("x/lib/deep")).unwrap();
+        fs::write(folder.join("x/lib/deep/a.so"), "library").unwrap();
+        fs::write(folder.join("x/version"), "1").unwrap();
+        assert_eq!(check(&folder.join("x"), "a==1"), State::Damaged("it has no stamp".to_owned()));
+
+        write(&folder.join("x"), "a==1").unwrap();
+        assert_eq!(check(&folder.join("x"), "a==1"), State::Complete);
+        assert_eq!(check(&folder.join("x"), "a==2"), State::Damaged("it was made by another recipe".to_owned()));
+
+        fs::write(folder.join("x/lib/deep/a.so"), "lib").unwrap();
+        assert_eq!(
+            check(&folder.join("x"), "a==1"),
+            State::Damaged("it no longer holds `lib: files 1, bytes 7`".to_owned())
+        );
+
+        fs::write(folder.join("x/lib/deep/a.so"), "library").unwrap();
+        fs::write(folder.join("x/more"), "").unwrap();
+        assert_eq!(check(&folder.join("x"), "a==1"), State::Damaged("it holds more than was fetched".to_owned()));
+    }
+
+    #[test]
+    fn notices_a_dangling_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join("library.so.1"), "library").unwrap();
+        std::os::unix::fs::symlink("library.so.1", folder.join("library.so")).unwrap();
+        write(folder, "a==1").unwrap();
+        assert_eq!(check(folder, "a==1"), State::Complete);
+        fs::remove_file(folder.join("library.so.1")).unwrap();
+        assert!(matches!(check(folder, "a==1"), State::Damaged(_)));
+    }
+}

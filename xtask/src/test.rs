@@ -1,0 +1,65 @@
+//! `cargo xtask test`: builds the programs, runs every test, and ends with the checks that were skipped.
+//!
+//! A check that needs real data and finds none appends one line, `NAME: WHAT IS MISSING`, to the file that the variable
+//! `PROTOSEG_SKIPPED` names, and passes. Under `PROTOSEG_REQUIRE_DATA=1` it fails instead.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::steps::Steps;
+use crate::{run, setup};
+
+/// `cargo xtask test [ARGS…]`.
+pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
+    setup::ensure_runtimes(root)?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run(root, &arguments, &mut Steps::default())
+}
+
+/// Builds, tests with `arguments` and reports what was skipped, also where a test fails.
+#[expect(clippy::print_stdout, reason = "the skipped checks are a result")]
+pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<()> {
+    steps.run("build the programs", || run::build_programs(root))?;
+    let list = run::programs()?.join(format!("skipped-{}.txt", std::process::id()));
+    fs::write(&list, "").with_context(|| format!("writing {}", list.display()))?;
+    let outcome =
+        steps.run("test", || run::execute(run::cargo(root, "test").args(arguments).env("PROTOSEG_SKIPPED", &list)));
+    let skipped = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
+    fs::remove_file(&list).with_context(|| format!("removing {}", list.display()))?;
+    print!("\n{}", describe(&skipped));
+    outcome
+}
+
+/// The skipped checks, from the lines that they wrote.
+fn describe(lines: &str) -> String {
+    let skipped: BTreeSet<&str> = lines.lines().filter(|line| !line.trim().is_empty()).collect();
+    let head = match skipped.len() {
+        0 => return "No check was skipped.\n".to_owned(),
+        1 => "1 check was skipped for lack of real data:\n".to_owned(),
+        count => format!("{count} checks were skipped for lack of real data:\n"),
+    };
+    skipped.iter().fold(head, |mut text, line| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {line}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_each_skipped_check_once() {
+        assert_eq!(describe(""), "No check was skipped.\n");
+        assert_eq!(describe("b: x\n"), "1 check was skipped for lack of real data:\n  b: x\n");
+        assert_eq!(
+            describe("b: x\na: CamVid\nb: x\n"),
+            "2 checks were skipped for lack of real data:\n  a: CamVid\n  b: x\n"
+        );
+    }
+}
