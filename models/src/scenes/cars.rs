@@ -17,7 +17,7 @@ pub(super) fn wheel(label: u8, along: f32, y: f32, radius: f32, rim: Rgb) -> Opt
     let spoke = (dx * dy).abs() < 0.05 || (dx * dx - dy * dy).abs() < 0.07;
     let colour = if out > 0.42 {
         RUBBER
-    } else if spoke || out < 0.06 || out > 0.34 {
+    } else if spoke || !(0.06..0.34).contains(&out) {
         rim
     } else {
         scale(rim, 0.35)

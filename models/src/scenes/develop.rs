@@ -47,10 +47,9 @@ pub(super) fn develop(canvas: &Canvas, light: &Light, key: u32) -> Vec<u8> {
             let colour = blurred(left, rows[column], right, light.blur);
             let x = canvas.u(column) - 1.0;
             let vignette = 1.0 - 0.09 * (x * x + y * y);
-            let shade = scale(colour, vignette);
-            for channel in 0..3 {
+            for (channel, seen) in scale(colour, vignette).into_iter().enumerate() {
                 let speck = speckle(column, row, key.wrapping_add(channel as u32));
-                let value = rolled_off(shade[channel] * light.gain[channel]);
+                let value = rolled_off(seen * light.gain[channel]);
                 let noisy = value + light.noise * speck * (0.5 + value);
                 image.push((noisy * 255.0 + 0.5) as u8);
             }

@@ -8,20 +8,22 @@ mod buildings;
 mod camera;
 mod canvas;
 mod cars;
+mod coaches;
 mod cycles;
 mod develop;
 mod furniture;
-mod heavy;
 mod light;
 mod noise;
 mod people;
 mod plan;
 mod plants;
+mod roadside;
 mod shape;
 mod stage;
 mod street;
 #[cfg(test)]
 mod tests;
+mod trucks;
 
 use camera::Camera;
 use canvas::Canvas;

@@ -1,0 +1,136 @@
+//! A network on its way into a file: the part of a graph that some outputs need, with its weights.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
+use protoseg_models::weights::StateDict;
+
+/// What a file will hold. Passes such as [`Network::folded`] make another one of it that computes the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    pub(crate) graph: Graph,
+    /// Just the parameters that `graph` has.
+    pub(crate) weights: StateDict,
+    /// What the value that each node makes is called. That is the node's name until the node takes in a later one, whose
+    /// value it then makes: a folded convolution keeps its name, and its value has the batch normalisation's.
+    pub(crate) values: Vec<String>,
+    pub(crate) outputs: Vec<Output>,
+}
+
+/// A value that the file gives out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The value; no pass changes what it is called.
+    pub value: String,
+    /// What the file calls it.
+    pub name: String,
+}
+
+impl Network {
+    /// The part of a graph that some nodes need, without dropout; each of those nodes comes out under the name beside it.
+    ///
+    /// `weights` may hold tensors that this part does not need: the heads that only training uses stay behind here.
+    pub fn new(graph: &Graph, weights: &StateDict, outputs: &[(NodeId, &str)]) -> Result<Self> {
+        let wanted: Vec<NodeId> = outputs.iter().map(|&(id, _)| before_dropout(graph, id)).collect();
+        let distinct: BTreeSet<&NodeId> = wanted.iter().collect();
+        ensure!(distinct.len() == wanted.len(), "one node is asked for as two outputs; name each node once");
+        for (&id, &(_, name)) in wanted.iter().zip(outputs) {
+            ensure!(id != graph.input(), "`{}` is the picture that goes in, and no output", graph.node(id).name);
+            let free = graph.find(name).is_none_or(|other| before_dropout(graph, other) == id);
+            ensure!(free, "an output cannot be called `{name}`, as another node is called so");
+        }
+        let outputs = wanted.iter().zip(outputs);
+        let outputs = outputs
+            .map(|(&id, &(_, name))| Output { value: graph.node(id).name.clone(), name: name.to_owned() })
+            .collect();
+
+        let graph = graph.keep(&wanted).filter_map(|_, node| match node.op {
+            Op::Dropout2d { .. } => Rewrite::Bypass(node.inputs[0]),
+            _ => Rewrite::Keep(node.clone()),
+        });
+        let needed = graph.parameters().into_iter().map(|parameter| parameter.name);
+        let weights = needed.filter_map(|name| weights.get(&name).map(|tensor| (name, tensor.clone()))).collect();
+        graph.check_weights(&weights)?;
+        let values = graph.nodes().iter().map(|node| node.name.clone()).collect();
+        Ok(Self { graph, weights, values, outputs })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Just the parameters that the graph has.
+    pub fn weights(&self) -> &StateDict {
+        &self.weights
+    }
+
+    /// What comes out, in order.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// What the value that a node makes is called: the name under which the trainer's network has it.
+    pub fn value(&self, id: NodeId) -> &str {
+        &self.values[id.0]
+    }
+
+    /// The node that makes a value.
+    pub fn find(&self, value: &str) -> Option<NodeId> {
+        self.values.iter().position(|name| name == value).map(NodeId)
+    }
+}
+
+/// The node whose value a dropout hands on; any other node itself.
+fn before_dropout(graph: &Graph, id: NodeId) -> NodeId {
+    match graph.node(id).op {
+        Op::Dropout2d { .. } => before_dropout(graph, graph.node(id).inputs[0]),
+        _ => id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protoseg_models::arch::{Arch, Preset};
+    use protoseg_models::formula;
+    use protoseg_models::graph::Tag;
+
+    use super::*;
+
+    #[test]
+    fn what_no_output_needs_stays_behind() {
+        let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
+        let weights = formula::weights(&graph, None);
+        let logits = graph.tagged(Tag::Logits).unwrap();
+        let whole = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap();
+        assert_eq!(whole.weights(), &weights);
+        assert!(!whole.graph().nodes().iter().any(|node| matches!(node.op, Op::Dropout2d { .. })));
+        let stem = graph.find("encoder._bn0.relu").unwrap();
+        let stem = Network::new(&graph, &weights, &[(stem, "stem")]).unwrap();
+        let names: Vec<&str> = stem.graph().nodes().iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["input", "normalize", "encoder._conv_stem", "encoder._bn0", "encoder._bn0.relu"]);
+        assert_eq!(stem.weights().len(), 5);
+    }
+
+    #[test]
+    fn outputs_that_cannot_be_are_refused() {
+        let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
+        let mut weights = formula::weights(&graph, None);
+        let logits = graph.tagged(Tag::Logits).unwrap();
+        let node = |name: &str| graph.find(name).unwrap();
+        let refuse = |outputs: &[(NodeId, &str)], words: &str| {
+            let error = Network::new(&graph, &weights, outputs).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        // The dropout hands on the very value that the other output asks for.
+        let twice = [(node("decoder.dropout"), "a"), (node("decoder.refine2.pointwise.relu"), "b")];
+        refuse(&twice, "as two outputs");
+        refuse(&[(graph.input(), "picture")], "`input` is the picture");
+        refuse(&[(logits, "decoder.concat")], "called `decoder.concat`");
+        assert!(Network::new(&graph, &weights, &[(node("decoder.dropout"), "decoder.dropout")]).is_ok());
+        weights.remove("decoder.classifier.bias");
+        let error = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap_err().to_string();
+        assert_eq!(error, "1 tensor is missing, first `decoder.classifier.bias`");
+    }
+}

@@ -1,0 +1,119 @@
+//! What every file that is written must be, read back from its bytes: what readers rely on and what they refuse.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use protoseg_export::Network;
+use protoseg_export::emit::emit;
+use protoseg_export::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::efficientnet_lite::{LITE0, classifier};
+use protoseg_models::formula;
+use protoseg_models::graph::{Graph, Tag};
+
+/// The folded file of a graph's logits.
+fn file(graph: &Graph) -> ModelProto {
+    let logits = graph.tagged(Tag::Logits).unwrap();
+    let network = Network::new(graph, &formula::weights(graph, None), &[(logits, "logits")]).unwrap();
+    let bytes = emit(&network.folded().unwrap(), None).unwrap().to_bytes();
+    ModelProto::decode(bytes.as_slice()).unwrap()
+}
+
+/// The graph of a file, once it keeps the format's rules.
+fn checked(model: ModelProto) -> GraphProto {
+    assert_eq!((model.ir_version, model.opset_import[0].version, model.opset_import.len()), (Some(8), Some(17), 1));
+    let graph = model.graph.unwrap();
+    let mut defined = BTreeSet::from([String::new()]);
+    for constant in &graph.initializer {
+        let count: i64 = constant.dims.iter().product();
+        let name = constant.name.as_deref().unwrap();
+        assert_eq!(constant.raw_data.as_ref().unwrap().len() as i64, 4 * count, "{name}");
+        assert_eq!(constant.data_type, Some(1), "{name}");
+        assert!(defined.insert(name.to_owned()), "two values are called {name}");
+    }
+    for input in &graph.input {
+        assert!(defined.insert(input.name.clone().unwrap()));
+    }
+    let mut read = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for node in &graph.node {
+        let name = node.name.as_deref().unwrap();
+        assert!(names.insert(name), "two nodes are called {name}");
+        for input in &node.input {
+            assert!(defined.contains(input), "{name} reads {input} before it is made");
+            read.insert(input.clone());
+        }
+        for output in &node.output {
+            assert!(defined.insert(output.clone()), "{name} makes {output}, which is there already");
+        }
+        assert!(node.attribute.iter().all(|attribute| attribute.r#type.is_some_and(|kind| kind > 0)), "{name}");
+    }
+    for output in &graph.output {
+        assert!(read.insert(output.name.clone().unwrap()) && defined.contains(output.name()));
+    }
+    assert!(defined.iter().all(|name| name.is_empty() || read.contains(name)), "a value that nothing reads");
+    graph
+}
+
+fn operators(graph: &GraphProto) -> BTreeSet<&str> {
+    graph.node.iter().map(NodeProto::op_type).collect()
+}
+
+#[test]
+fn every_preset_keeps_the_rules_and_leaves_training_behind() {
+    for preset in Preset::ALL {
+        let arch = Arch::new(preset, 5).unwrap().with_auxiliary(preset.align_corners()).unwrap();
+        let graph = checked(file(&arch.graph()));
+        assert!(
+            operators(&graph).is_disjoint(&BTreeSet::from(["BatchNormalization", "Dropout", "Identity"])),
+            "{preset}"
+        );
+        let mut constants = graph.initializer.iter().map(TensorProto::name);
+        assert!(constants.all(|name| !name.starts_with("aux") && !name.contains("proto")), "{preset}");
+        let sizes: Vec<String> = graph.output[0]
+            .r#type
+            .iter()
+            .flat_map(|value| &value.tensor_type.as_ref().unwrap().shape.as_ref().unwrap().dim)
+            .map(|dim| dim.dim_param.clone().unwrap_or_else(|| dim.dim_value().to_string()))
+            .collect();
+        assert_eq!(sizes, ["N", "5", "h", "w"], "{preset}");
+    }
+}
+
+#[test]
+fn names_are_the_published_ones() {
+    let arch = Arch::new(Preset::DeepLabV3PlusResNet50, 5).unwrap();
+    let graph = checked(file(&arch.graph()));
+    let node = |name: &str| graph.node.iter().find(|node| node.name() == name).unwrap();
+    let conv = node("encoder.layer1.0.conv1");
+    let weights = ["encoder.maxpool", "encoder.layer1.0.conv1.weight", "encoder.layer1.0.conv1.bias"];
+    assert_eq!((conv.op_type(), conv.input.as_slice()), ("Conv", weights.map(str::to_owned).as_slice()));
+    assert_eq!(conv.output, ["encoder.layer1.0.bn1"]);
+    assert_eq!(node("decoder.classifier.8").output, ["logits"]);
+    assert_eq!(node("encoder.layer1.0.relu3").output, ["encoder.layer1.0.relu3"]);
+    let resize = node("decoder.resize");
+    let sizes = ["decoder.head.2", "", "", "decoder.resize.sizes"];
+    assert_eq!(resize.input, sizes);
+    assert!(resize.attribute.contains(&AttributeProto::string("coordinate_transformation_mode", "align_corners")));
+}
+
+#[test]
+fn a_classifier_ends_in_a_matrix_product() {
+    let graph = checked(file(&classifier(LITE0)));
+    assert_eq!(graph.node.last().unwrap().op_type(), "Gemm");
+    assert!(operators(&graph).contains("Clip"));
+}
+
+#[test]
+fn an_unfolded_network_keeps_its_batch_normalisation() {
+    let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 5).unwrap().graph();
+    let logits = graph.tagged(Tag::Logits).unwrap();
+    let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
+    let graph = checked(emit(&network, None).unwrap());
+    let norm = graph.node.iter().find(|node| node.op_type() == "BatchNormalization").unwrap();
+    let parts = ["weight", "bias", "running_mean", "running_var"].map(|part| format!("{}.{part}", norm.name()));
+    assert_eq!(norm.input[1..], parts);
+    assert_eq!(norm.attribute, [AttributeProto::float("epsilon", 1e-3)]);
+}

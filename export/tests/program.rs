@@ -1,0 +1,228 @@
+//! The program as a person meets it: what it writes, and what it says where it cannot.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use prost::Message;
+use protoseg_export::onnx::ModelProto;
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::bundle::{METADATA_KEY, Manifest, Model};
+use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::formula;
+use protoseg_models::probe::ProbeCase;
+use protoseg_models::weights::Tensor;
+use protoseg_models::window::Window;
+
+/// A folder with a checkpoint of the smallest preset in it.
+struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With a checkpoint that is changed before it is written.
+    fn with(change: impl FnOnce(&mut Checkpoint)) -> Self {
+        let arch = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 11).unwrap();
+        let probe = ProbeCase {
+            name: "4x4".to_owned(),
+            height: 4,
+            width: 4,
+            image: vec![0; 48],
+            logits: Tensor { shape: vec![1, 11, 1, 1], data: vec![0.0; 11] },
+            labels: vec![0; 16],
+        };
+        let mut checkpoint = Checkpoint {
+            header: Header::new("street", arch, ClassTable::camvid(), None),
+            weights: formula::weights(&arch.graph(), None),
+            probe: vec![probe],
+            calibration: None,
+            metrics: None,
+            config: String::new(),
+        };
+        change(&mut checkpoint);
+        let place = Self { root: tempfile::tempdir().unwrap() };
+        checkpoint.write(&place.checkpoint()).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.path("checkpoint")
+    }
+
+    fn export(&self, out: &str, more: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-export"));
+        command.arg(self.checkpoint()).arg("--out").arg(self.path(out)).args(more).output().unwrap()
+    }
+
+    /// Exports, expects a failure that says some words in one line, and that nothing was written.
+    fn refused(&self, more: &[&str], words: &[&str]) {
+        let output = self.export("bundle", more);
+        assert_eq!(output.status.code(), Some(1));
+        expect_words(&output, words);
+        let left: Vec<_> = self.root.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| name == "checkpoint"), "{left:?}");
+    }
+}
+
+fn expect_words(output: &Output, words: &[&str]) {
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.starts_with("error: ") && message.lines().count() == 1, "{message}");
+    for word in words {
+        assert_eq!(message.matches(word).count(), 1, "`{word}` in: {message}");
+    }
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_bundle_is_whole_and_the_same_each_time() {
+    let place = Place::new();
+    let output = place.export("bundle", &["--window", "768:512", "--name", "my street"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line = "model.onnx  logits  fp32  13.1 MB  image uint8 [N, H, W, 3] -> logits float32 [N, 11, h, w]\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), line);
+    assert!(output.stderr.is_empty());
+
+    let bundle = place.path("bundle");
+    assert_eq!(files(&bundle), ["manifest.json", "model.onnx", "probe.safetensors"]);
+    let manifest = Manifest::read(&bundle).unwrap().value;
+    assert_eq!((manifest.model.name.as_str(), manifest.files.len()), ("my street", 1));
+    assert_eq!(manifest.model.window, Some(Window { size: 768, stride: 512 }));
+    assert!(manifest.provenance.command.contains("--name 'my street'"), "{}", manifest.provenance.command);
+    assert_eq!(manifest.model.weights_sha256, Some(Checkpoint::weights_digest(&place.checkpoint()).unwrap()));
+    assert_eq!(manifest.probe(&bundle).unwrap().len(), 1);
+    let path = manifest.verified(&bundle, &manifest.files[0]).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
+    assert_eq!((metadata[0].key(), metadata.len()), (METADATA_KEY, 1));
+    assert_eq!(serde_json::from_str::<Model>(metadata[0].value()).unwrap(), manifest.model);
+
+    // Over the old bundle, and elsewhere.
+    for out in ["bundle", "other"] {
+        assert!(place.export(out, &["--window", "768:512", "--name", "my street"]).status.success());
+        assert_eq!(std::fs::read(place.path(out).join("model.onnx")).unwrap(), bytes);
+    }
+    assert_eq!(files(place.root.path()), ["bundle", "checkpoint", "other"]);
+}
+
+#[test]
+fn nodes_come_out_under_their_names() {
+    let place = Place::new();
+    let taps = ["--output", "encoder._blocks.2.add", "--output", "decoder.aspp.pool", "--output", "decoder.dropout"];
+    let output = place.export("bundle", &taps);
+    let line = String::from_utf8_lossy(&output.stdout);
+    let ports = "logits float32 [N, 11, h, w], encoder._blocks.2.add float32 [N, 24, h, w], decoder.aspp.pool float32 \
+                 [N, 320, 1, 1], decoder.dropout float32 [N, 128, h, w]\n";
+    assert!(line.ends_with(ports), "{line}");
+    let place = Place::new();
+    place.refused(&["--output", "encoder.add"], &["no node `encoder.add`"]);
+    place.refused(&["--output", "decoder.classifier"], &["as two outputs"]);
+}
+
+#[test]
+fn a_broken_checkpoint_is_refused_in_one_sentence() {
+    let place = Place::new();
+    std::fs::remove_file(place.checkpoint().join("weights.safetensors")).unwrap();
+    place.refused(&[], &["weights.safetensors: No such file"]);
+    std::fs::remove_file(place.checkpoint().join("arch.json")).unwrap();
+    place.refused(&[], &["is no checkpoint: it holds no arch.json"]);
+
+    let place = Place::new();
+    let weights = place.checkpoint().join("weights.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    place.refused(&[], &["weights.safetensors is not a complete .safetensors file", "copy it again"]);
+
+    let missing = Place::with(|checkpoint| assert!(checkpoint.weights.remove("decoder.classifier.bias").is_some()));
+    missing.refused(&[], &["weights.safetensors: ", "1 tensor is missing, first `decoder.classifier.bias`"]);
+    let extra = Place::with(|checkpoint| {
+        checkpoint.weights.insert("prototypes.0".to_owned(), Tensor { shape: vec![1], data: vec![0.0] });
+    });
+    extra.refused(&[], &["weights.safetensors: ", "1 tensor is unknown to the network, first `prototypes.0`"]);
+    let not_a_number = Place::with(|checkpoint| {
+        checkpoint.weights.get_mut("decoder.refine1.pointwise.conv.weight").unwrap().data[5] = f32::NAN;
+    });
+    not_a_number.refused(&[], &["weights.safetensors: ", "`decoder.refine1.pointwise.conv.weight` holds values"]);
+    let below_zero = Place::with(|checkpoint| {
+        checkpoint.weights.get_mut("encoder._bn0.running_var").unwrap().data[3] = -2.0;
+    });
+    below_zero.refused(&[], &["`encoder._bn0`", "running variance of channel 3 is -2"]);
+}
+
+#[test]
+fn windows_must_fit_the_network() {
+    let place = Place::with(|checkpoint| checkpoint.header.window = Some(Window { size: 512, stride: 256 }));
+    place.refused(&["--window", "769:512"], &["windows of 769 pixels do not fit this network: 768 or 784 do"]);
+    place.refused(&["--window", "768:510"], &["a stride of 510 pixels does not fit windows of 768"]);
+    place.refused(&["--window", "0:0"], &["windows of 0 pixels"]);
+    for wrong in ["768", "768:", "all", "-1:2"] {
+        let output = place.export("bundle", &[&format!("--window={wrong}")]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+    for (more, window) in [(&[][..], Some(Window { size: 512, stride: 256 })), (&["--window", "whole"], None)] {
+        assert!(place.export("bundle", more).status.success());
+        assert_eq!(Manifest::read(&place.path("bundle")).unwrap().value.model.window, window);
+    }
+}
+
+#[test]
+fn only_a_bundle_is_written_over() {
+    let place = Place::new();
+    let occupied = place.path("work");
+    std::fs::create_dir(&occupied).unwrap();
+    assert!(place.export("work", &[]).status.success(), "an empty folder is free");
+    std::fs::remove_file(occupied.join("manifest.json")).unwrap();
+    let before = files(&occupied);
+    let output = place.export("work", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    expect_words(&output, &["work holds files", "name another folder"]);
+    // A web page's manifest makes no bundle.
+    std::fs::write(occupied.join("manifest.json"), r#"{"name": "page", "icons": []}"#).unwrap();
+    assert_eq!(place.export("work", &[]).status.code(), Some(1));
+    assert_eq!(files(&occupied)[1..], before);
+
+    std::fs::write(place.path("file"), "text").unwrap();
+    let output = place.export("file", &[]);
+    expect_words(&output, &["file is a file"]);
+    for out in ["checkpoint", "checkpoint/bundle", "checkpoint/../checkpoint/a/b", "."] {
+        let output = place.export(out, &[]);
+        assert_eq!(output.status.code(), Some(1), "{out}");
+        expect_words(&output, &["cannot hold the bundle"]);
+    }
+    assert_eq!(files(place.root.path()), ["checkpoint", "file", "work"]);
+    let checkpoint = files(&place.checkpoint());
+    assert_eq!(checkpoint, ["arch.json", "config.toml", "probe.safetensors", "weights.safetensors"]);
+}
+
+#[test]
+fn a_checkpoint_without_probe_gives_a_bundle_and_a_warning() {
+    let place = Place::with(|checkpoint| checkpoint.probe.clear());
+    let output = place.export("deep/er/bundle", &[]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("warning: the checkpoint holds no probe"));
+    assert_eq!(files(&place.path("deep/er/bundle")), ["manifest.json", "model.onnx"]);
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let program = || Command::new(env!("CARGO_BIN_EXE_protoseg-export"));
+    assert_eq!(program().output().unwrap().status.code(), Some(2));
+    assert_eq!(program().args(["a", "--out", "b", "--precision", "fp16"]).output().unwrap().status.code(), Some(2));
+    let help = program().arg("--help").output().unwrap();
+    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--window <SIZE:STRIDE>"));
+}

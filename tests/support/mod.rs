@@ -1,0 +1,60 @@
+//! What tests of several packages share: real data that may be absent, and comparison with reference outputs.
+
+// Each test program uses its own part.
+#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses its own part")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+
+/// The repository.
+pub fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if package.join("xtask").is_dir() { package } else { package.parent().expect("packages lie in the repository") }
+}
+
+/// A file or folder of real data, below `PROTOSEG_DATA` or else `../shared/data`. Where it is absent the check is noted as
+/// skipped, or fails where `PROTOSEG_REQUIRE_DATA` is set.
+pub fn real_data(check: &str, path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("PROTOSEG_DATA").map_or_else(|| repository().join("../shared/data"), PathBuf::from);
+    let place = root.join(path);
+    if place.exists() {
+        return Some(place);
+    }
+    assert!(std::env::var_os("PROTOSEG_REQUIRE_DATA").is_none(), "{check} needs {}", place.display());
+    if let Some(list) = std::env::var_os("PROTOSEG_SKIPPED") {
+        let mut list = std::fs::OpenOptions::new().append(true).open(list).expect("the list of skipped checks");
+        writeln!(list, "{check}: no {path} in the data folder").expect("the list of skipped checks");
+    }
+    eprintln!("skipped, as there is no {}", place.display());
+    None
+}
+
+/// The tensors of reference outputs: shape and bytes by name.
+pub fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec()))).collect()
+}
+
+/// Little-endian floats.
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+}
+
+/// Largest difference over the largest expected value.
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let difference = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
+    // A NaN is an error too large for every tolerance.
+    let error = difference.fold(0.0_f32, |largest, value| if value.is_nan() { f32::INFINITY } else { largest.max(value) });
+    f64::from(error) / f64::from(largest)
+}
+
+/// Rounding of 32-bit floats summed in another order, over a hundred layers.
+pub const UNFOLDED: f64 = 1e-4;
+/// The same where batch normalisation was folded into the convolutions.
+pub const FOLDED: f64 = 1e-3;

@@ -1,0 +1,87 @@
+//! libtorch through our graphs gives what others' implementations give, made with PyTorch from the same weights.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::efficientnet_lite::{self, LITE0};
+use protoseg_models::formula;
+use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_train::net::{self, Mode, Net, from_torch};
+use protoseg_train::pretrained;
+use support::{UNFOLDED, floats, relative_error, repository, tensors};
+use tch::Device;
+
+fn resnet101() -> Net {
+    let arch = Arch::new(Preset::DeepLabV3PlusResNet101, 19).unwrap().with_auxiliary(true).unwrap();
+    let graph = arch.graph();
+    let weights = formula::weights(&graph, None);
+    Net::new(graph, &weights, Device::Cpu).unwrap()
+}
+
+/// Runs a picture and holds outputs against the expected ones.
+fn compare(net: &Net, image: &[u8], size: [usize; 2], expected: &[(NodeId, &[f32])]) {
+    let _guard = tch::no_grad_guard();
+    let picture = net::pictures(image, size, Device::Cpu).unwrap();
+    let ids: Vec<NodeId> = expected.iter().map(|(id, _)| *id).collect();
+    for (output, (id, expected)) in net.forward(&picture, Mode::Eval, &ids).unwrap().iter().zip(expected) {
+        let error = relative_error(&from_torch(output).unwrap().data, expected);
+        let name = &net.graph().node(*id).name;
+        println!("{size:?} {name}: relative error {error:.1e}");
+        assert!(error < UNFOLDED, "{name}: {error:.1e}");
+    }
+}
+
+#[test]
+fn resnet101_gives_the_reference_lines_logits() {
+    let expected = tensors(&repository().join("tests/fixtures/resnet101_97x97.safetensors"));
+    let net = resnet101();
+    let logits = net.graph().tagged(Tag::Logits).unwrap();
+    let expected = floats(&expected["97x97.logits"].1);
+    compare(&net, &formula::image(97, 97), [97, 97], &[(logits, &expected)]);
+}
+
+#[test]
+fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
+    let check = "resnet101_gives_the_reference_lines_outputs_at_two_sizes";
+    let Some(path) = support::real_data(check, "../fixtures/pcr_resnet101/outputs.safetensors") else { return };
+    let expected = tensors(&path);
+    let net = resnet101();
+    let graph = net.graph();
+    for (name, size) in [("97x97", [97, 97]), ("129x193", [129, 193])] {
+        let part = |part: &str| &expected[&format!("{name}.{part}")].1;
+        assert_eq!(part("image"), &formula::image(size[0], size[1]));
+        let logits = (graph.tagged(Tag::Logits).unwrap(), floats(part("logits")));
+        let aux = (graph.tagged(Tag::Aux).unwrap(), floats(part("aux")));
+        // The mean over the encoder's last map is what the pyramid's first branch pools.
+        let mean = (graph.find("decoder.aspp.conv1.0").unwrap(), floats(part("layer4_mean")));
+        let pairs = [&logits, &aux, &mean].map(|(id, values)| (*id, values.as_slice()));
+        compare(&net, part("image"), size, &pairs);
+    }
+}
+
+fn block(graph: &Graph, index: usize) -> NodeId {
+    let named = |part: &str| graph.find(&format!("_blocks.{index}.{part}"));
+    named("add").or_else(|| named("_bn2")).unwrap()
+}
+
+#[test]
+fn efficientnet_lite0_gives_its_packages_features_and_imagenet_logits() {
+    let check = "efficientnet_lite0_gives_its_packages_features_and_imagenet_logits";
+    let Some(path) = support::real_data(check, "../fixtures/efficientnet_lite0/outputs.safetensors") else { return };
+    let expected = tensors(&path);
+    let graph = efficientnet_lite::classifier(LITE0);
+    let weights = pretrained::read(&repository().join(".runtime/weights/efficientnet-lite0.pth")).unwrap();
+    let net = Net::new(graph, &weights, Device::Cpu).unwrap();
+    let names: Vec<&str> = expected.keys().filter_map(|name| name.strip_suffix(".image")).collect();
+    assert_eq!(names.len(), 2);
+    for name in names {
+        let (shape, image) = &expected[&format!("{name}.image")];
+        let part = |part: &str| floats(&expected[&format!("{name}.{part}")].1);
+        let mut outputs: Vec<(NodeId, Vec<f32>)> =
+            [2, 4, 10, 15].map(|index| (block(net.graph(), index), part(&format!("block{index}")))).into();
+        outputs.push((net.graph().tagged(Tag::Logits).unwrap(), part("imagenet_logits")));
+        let pairs: Vec<_> = outputs.iter().map(|(id, values)| (*id, values.as_slice())).collect();
+        compare(&net, image, [shape[1], shape[2]], &pairs);
+    }
+}
