@@ -50,7 +50,8 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let difference = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
     // A NaN is an error too large for every tolerance.
-    let error = difference.fold(0.0_f32, |largest, value| if value.is_nan() { f32::INFINITY } else { largest.max(value) });
+    let error =
+        difference.fold(0.0_f32, |largest, value| if value.is_nan() { f32::INFINITY } else { largest.max(value) });
     f64::from(error) / f64::from(largest)
 }
 

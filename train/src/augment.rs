@@ -5,7 +5,7 @@
 use protoseg_models::classes::IGNORE;
 use protoseg_models::random::Stream;
 
-use crate::samples::Labelled;
+use protoseg_pictures::labelled::Labelled;
 
 /// Which crop of which resized picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,8 +36,9 @@ impl Crop {
     /// Colours are bilinear with half-pixel centres; labels are those of the nearest pixel, both as PyTorch's
     /// `interpolate` defines them.
     pub fn cut(&self, sample: &Labelled, padding: [u8; 3]) -> (Vec<u8>, Vec<u8>) {
-        let rows = self.taps(0, sample.height);
-        let mut columns = self.taps(1, sample.width);
+        let (width, height) = (sample.image.width() as usize, sample.image.height() as usize);
+        let rows = self.taps(0, height);
+        let mut columns = self.taps(1, width);
         if self.flip {
             columns.reverse();
         }
@@ -50,9 +51,9 @@ impl Crop {
                     labels.push(IGNORE);
                     continue;
                 };
-                labels.push(sample.labels[row.nearest * sample.width + column.nearest]);
+                labels.push(sample.truth[row.nearest * width + column.nearest]);
                 let pixel = |y: usize, x: usize, channel: usize| {
-                    f32::from(sample.pixels[(y * sample.width + x) * 3 + channel])
+                    f32::from(sample.image.as_raw()[(y * width + x) * 3 + channel])
                 };
                 for channel in 0..3 {
                     let across = |y: usize| {
@@ -72,7 +73,8 @@ impl Crop {
         let length = self.resized[direction];
         let ratio = source as f64 / length as f64;
         let tap = |offset: usize| {
-            let place = usize::try_from(self.start[direction] + offset as isize).ok().filter(|place| *place < length)?;
+            let place =
+                usize::try_from(self.start[direction] + offset as isize).ok().filter(|place| *place < length)?;
             let centre = ((place as f64 + 0.5) * ratio - 0.5).clamp(0.0, (source - 1) as f64);
             let low = centre as usize;
             let nearest = ((place as f64 * ratio) as usize).min(source - 1);
@@ -99,11 +101,10 @@ mod tests {
 
     fn sample(height: usize, width: usize) -> Labelled {
         let stream = Stream::keyed(&[9]);
+        let pixels = (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
         Labelled {
-            height,
-            width,
-            pixels: (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect(),
-            labels: (0..height * width).map(|index| (index % 7) as u8).collect(),
+            image: image::RgbImage::from_raw(width as u32, height as u32, pixels).unwrap(),
+            truth: (0..height * width).map(|index| (index % 7) as u8).collect(),
         }
     }
 
@@ -111,10 +112,12 @@ mod tests {
     fn a_crop_equals_libtorchs_resize_then_flip_then_crop() {
         let sample = sample(37, 53);
         let shape = [1, 37, 53, 3];
-        let whole = Tensor::f_from_data_size(&sample.pixels, &shape, Kind::Uint8).unwrap();
+        let whole = Tensor::f_from_data_size(sample.image.as_raw(), &shape, Kind::Uint8).unwrap();
         let whole = whole.permute([0, 3, 1, 2]).to_kind(Kind::Float);
-        let labels = Tensor::f_from_data_size(&sample.labels, &[1, 1, 37, 53], Kind::Uint8).unwrap();
-        for (resized, start, flip) in [([74, 106], [11, 30], false), ([22, 31], [-5, 2], true), ([37, 53], [0, 0], true)] {
+        let labels = Tensor::f_from_data_size(&sample.truth, &[1, 1, 37, 53], Kind::Uint8).unwrap();
+        for (resized, start, flip) in
+            [([74, 106], [11, 30], false), ([22, 31], [-5, 2], true), ([37, 53], [0, 0], true)]
+        {
             let side = 24;
             let crop = Crop { resized, start, flip, side };
             let (pixels, cut_labels) = crop.cut(&sample, [1, 2, 3]);

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use protoseg_models::calibration::{BINS, Calibration, NodeRange};
 use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_pictures::labelled::LabelledSet;
+use protoseg_pictures::picture::MAX_PIXELS;
 use tch::{Kind, Tensor};
 
 use crate::net::{self, Mode, Net};
-use crate::samples::Samples;
 
 /// Pixels a side, at the most, of the picture that sensitivities are measured on: each node costs a forward pass.
 const SENSITIVITY_SIDE: usize = 192;
 
 /// Records the range and histogram of every node that the logits need, over `count` pictures spread over the list, and
 /// the sensitivity of the logits to rounding each to 8 bits.
-pub fn record(net: &Net, samples: &Samples, count: usize, pictures: &str) -> Result<Calibration> {
+pub fn record(net: &Net, samples: &LabelledSet, count: usize, pictures: &str) -> Result<Calibration> {
     let _guard = tch::no_grad_guard();
     let count = count.min(samples.count());
     let needed = needed(net.graph())?;
@@ -56,9 +57,9 @@ fn needed(graph: &Graph) -> Result<Vec<NodeId>> {
 }
 
 /// Every node's output for one picture.
-fn values(net: &Net, samples: &Samples, index: usize) -> Result<Vec<(NodeId, Tensor)>> {
-    let sample = samples.read(index)?;
-    let picture = net::pictures(&sample.pixels, [sample.height, sample.width], net.device())?;
+fn values(net: &Net, samples: &LabelledSet, index: usize) -> Result<Vec<(NodeId, Tensor)>> {
+    let sample = samples.read(index, MAX_PIXELS)?;
+    let picture = net::pictures(sample.image.as_raw(), sample.size(), net.device())?;
     all(net, &picture)
 }
 
@@ -80,21 +81,21 @@ fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
 /// error over root mean square logit, on the first picture's middle.
 fn sensitivities(
     net: &Net,
-    samples: &Samples,
+    samples: &LabelledSet,
     needed: &[NodeId],
     ranges: &BTreeMap<NodeId, (f64, f64)>,
 ) -> Result<BTreeMap<NodeId, f32>> {
-    let sample = samples.read(0)?;
-    let picture = net::pictures(&sample.pixels, [sample.height, sample.width], net.device())?;
-    let (height, width) = (sample.height.min(SENSITIVITY_SIDE), sample.width.min(SENSITIVITY_SIDE));
-    let (top, left) = ((sample.height - height) / 2, (sample.width - width) / 2);
-    let picture = picture.f_narrow(1, top as i64, height as i64)?.f_narrow(2, left as i64, width as i64)?;
+    let sample = samples.read(0, MAX_PIXELS)?;
+    let mut picture = net::pictures(sample.image.as_raw(), sample.size(), net.device())?;
+    for (dimension, length) in (1..).zip(sample.size()) {
+        let kept = length.min(SENSITIVITY_SIDE);
+        picture = picture.f_narrow(dimension, ((length - kept) / 2) as i64, kept as i64)?;
+    }
     let clean: Vec<Option<Tensor>> = all(net, &picture)?.into_iter().map(|(_, value)| Some(value)).collect();
     let logits = net.graph().tagged(Tag::Logits).context("the network has no logits")?;
     let reference = clean[logits.0].as_ref().context("no logits")?;
-    let square_mean = |tensor: &Tensor| -> Result<f64> {
-        Ok(tensor.f_square()?.f_mean(Kind::Double)?.f_double_value(&[])?)
-    };
+    let square_mean =
+        |tensor: &Tensor| -> Result<f64> { Ok(tensor.f_square()?.f_mean(Kind::Double)?.f_double_value(&[])?) };
     let scale = square_mean(reference)?.sqrt().max(f64::MIN_POSITIVE);
     let mut errors = BTreeMap::new();
     for &id in needed {
@@ -112,8 +113,7 @@ fn sensitivities(
 
 /// The logits where one node's output is another: only what depends on it is computed again.
 fn rerun(net: &Net, clean: &[Option<Tensor>], changed: NodeId, value: Tensor, logits: NodeId) -> Result<Tensor> {
-    let mut values: Vec<Option<Tensor>> =
-        clean.iter().map(|value| value.as_ref().map(Tensor::shallow_clone)).collect();
+    let mut values: Vec<Option<Tensor>> = clean.iter().map(|value| value.as_ref().map(Tensor::shallow_clone)).collect();
     let mut stale = vec![false; values.len()];
     values[changed.0] = Some(value);
     stale[changed.0] = true;

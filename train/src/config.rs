@@ -184,7 +184,12 @@ impl Config {
         ensure!(self.batch >= 2, "`batch` is {}: batch normalisation needs at least 2 pictures a step", self.batch);
         ensure!(self.crop >= 32, "`crop` is {}: crops have at least 32 pixels", self.crop);
         ensure!(self.steps >= 1, "`steps` is 0");
-        ensure!(self.warmup_steps <= self.steps, "`warmup_steps` ({}) is more than `steps` ({})", self.warmup_steps, self.steps);
+        ensure!(
+            self.warmup_steps <= self.steps,
+            "`warmup_steps` ({}) is more than `steps` ({})",
+            self.warmup_steps,
+            self.steps
+        );
         ensure!(self.log_every >= 1 && self.save_every >= 1, "`log_every` and `save_every` are at least 1");
         for (key, value, low, high) in [
             ("learning_rate", self.learning_rate, 0.0, 10.0),
@@ -195,12 +200,18 @@ impl Config {
         ] {
             ensure!((low..=high).contains(&value), "`{key}` is {value}: between {low} and {high} is possible");
         }
-        ensure!(self.synthetic_size.iter().all(|&side| (32..=8192).contains(&side)), "`synthetic_size`: sides of 32 to 8192 pixels");
+        ensure!(
+            self.synthetic_size.iter().all(|&side| (32..=8192).contains(&side)),
+            "`synthetic_size`: sides of 32 to 8192 pixels"
+        );
         if self.data == Data::Synthetic {
             ensure!(self.synthetic_labeled >= 1, "`synthetic_labeled` is 0");
         } else {
             ensure!(self.labeled.is_some(), "`labeled` names no list of labelled pictures");
-            ensure!(self.root.is_some(), "`root` names no folder for the data set; write it into the file or give `--set root=DIR`");
+            ensure!(
+                self.root.is_some(),
+                "`root` names no folder for the data set; write it into the file or give `--set root=DIR`"
+            );
         }
         if let Some(window) = self.window {
             let grid = LogitGrid::of(Arch::new(self.network, 2)?);

@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 use protoseg_models::graph::Tag;
 use protoseg_models::metrics::{Confusion, Metrics};
 use protoseg_models::window::{LogitGrid, Window, WindowPlan};
+use protoseg_pictures::labelled::LabelledSet;
+use protoseg_pictures::picture::MAX_PIXELS;
 use tch::{Kind, Tensor};
 
 use crate::net::{self, Mode, Net};
-use crate::samples::Samples;
 
 /// How pictures are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,17 +78,17 @@ pub fn label(net: &Net, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> 
 /// How often each class of a list was taken for each. `seen` hears of each picture that is done.
 pub fn confusion(
     net: &Net,
-    samples: &Samples,
+    samples: &LabelledSet,
     classes: usize,
     protocol: Protocol,
     mut seen: impl FnMut(usize),
 ) -> Result<Confusion> {
     let mut confusion = Confusion::new(classes);
     for index in 0..samples.count() {
-        let sample = samples.read(index)?;
+        let sample = samples.read(index, MAX_PIXELS)?;
         let name = || format!("cannot score {}", samples.name(index));
-        let labels = label(net, &sample.pixels, [sample.height, sample.width], protocol).with_context(name)?;
-        confusion.add(&sample.labels, &labels).with_context(name)?;
+        let labels = label(net, sample.image.as_raw(), sample.size(), protocol).with_context(name)?;
+        confusion.add(&sample.truth, &labels).with_context(name)?;
         seen(index);
     }
     Ok(confusion)
@@ -96,7 +97,7 @@ pub fn confusion(
 /// The score of a network on a list.
 pub fn metrics(
     net: &Net,
-    samples: &Samples,
+    samples: &LabelledSet,
     classes: &protoseg_models::classes::ClassTable,
     protocol: Protocol,
     data: &str,

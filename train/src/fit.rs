@@ -11,16 +11,18 @@ use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::graph::{Graph, Op};
 use protoseg_models::metrics::Metrics;
 use protoseg_models::window::LogitGrid;
+use protoseg_pictures::picture::MAX_PIXELS;
 use tch::Device;
 
 use crate::config::{ClassWeights, Config};
 use crate::evaluate::{self, Protocol};
+use crate::lists::Lists;
 use crate::loader::{self, Recipe};
 use crate::log::Log;
 use crate::loss;
 use crate::net::Net;
 use crate::optimizer::Sgd;
-use crate::samples::Lists;
+
 use crate::state::State;
 use crate::step::{self, Student};
 use crate::{calibrate, pretrained, probe, teacher};
@@ -32,6 +34,8 @@ pub struct Run {
     pub out: PathBuf,
     /// Whether to go on from what `out/state` holds.
     pub resume: bool,
+    /// Step after which to stop, with everything saved that going on needs; the schedule stays that of the whole run.
+    pub stop_after: Option<u64>,
     /// Threads that make batches.
     pub loader_threads: usize,
 }
@@ -106,7 +110,8 @@ impl Trainer<'_> {
             kind => loss::class_weights(kind, &self.count_pixels()?, self.student.device())?,
         };
         let batches = loader::start(Arc::clone(&self.lists.labeled), recipe, first, self.run.loader_threads)?;
-        for step in first..config.steps {
+        let last = self.run.stop_after.map_or(config.steps, |stop| stop.min(config.steps));
+        for step in first..last {
             let asked = Instant::now();
             let batch = batches.recv().context("the loader has stopped")??;
             let waited = asked.elapsed();
@@ -127,12 +132,17 @@ impl Trainer<'_> {
                 teacher::follow(&self.teacher, &self.student, decay)?;
             }
             self.log.step(done, &losses, waited, config.log_every)?;
-            if config.eval_every > 0 && done % config.eval_every == 0 && done < config.steps {
+            if config.eval_every > 0 && done.is_multiple_of(config.eval_every) && done < config.steps {
                 self.score(done)?;
             }
-            if done % config.save_every == 0 && done < config.steps {
+            if done.is_multiple_of(config.save_every) && done < config.steps {
                 self.save(done)?;
             }
+        }
+        if last < config.steps {
+            self.save(last.max(first))?;
+            self.log.say(&format!("stopped after step {}; go on by --resume", last.max(first)));
+            return Ok(None);
         }
         let metrics = self.score(config.steps)?;
         self.log.say("recording probe and calibration");
@@ -151,8 +161,7 @@ impl Trainer<'_> {
     fn score(&mut self, done: u64) -> Result<Option<Metrics>> {
         let Some(validation) = &self.lists.validation else { return Ok(None) };
         let data = format!("{} validation", self.config.name);
-        let measure =
-            |net: &Net| evaluate::metrics(net, validation, &self.lists.classes, self.protocol, &data, done);
+        let measure = |net: &Net| evaluate::metrics(net, validation, &self.lists.classes, self.protocol, &data, done);
         let (which, net) = self.scored(done);
         let metrics = measure(net)?;
         if which == "teacher" {
@@ -174,12 +183,7 @@ impl Trainer<'_> {
         (pictures > 0).then(record).transpose()
     }
 
-    fn checkpoint(
-        &self,
-        done: u64,
-        metrics: Option<Metrics>,
-        calibration: Option<Calibration>,
-    ) -> Result<Checkpoint> {
+    fn checkpoint(&self, done: u64, metrics: Option<Metrics>, calibration: Option<Calibration>) -> Result<Checkpoint> {
         let (_, net) = self.scored(done);
         Ok(Checkpoint {
             header: Header::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
@@ -207,7 +211,7 @@ impl Trainer<'_> {
     fn count_pixels(&self) -> Result<Vec<u64>> {
         let mut counts = [0_u64; 256];
         for index in 0..self.lists.labeled.count() {
-            for &label in &self.lists.labeled.read(index)?.labels {
+            for &label in &self.lists.labeled.read(index, MAX_PIXELS)?.truth {
                 counts[usize::from(label)] += 1;
             }
         }

@@ -11,15 +11,15 @@ pub mod config;
 pub mod evaluate;
 pub mod fit;
 pub mod init;
+pub mod lists;
 pub mod loader;
 pub mod log;
 pub mod loss;
 pub mod net;
 pub mod optimizer;
-mod pictures;
 pub mod pretrained;
 pub mod probe;
-pub mod samples;
+
 pub mod state;
 pub mod step;
 pub mod teacher;

@@ -7,10 +7,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result};
 use protoseg_models::random::Stream;
+use protoseg_pictures::labelled::LabelledSet;
+use protoseg_pictures::picture::MAX_PIXELS;
 use rayon::prelude::*;
 
 use crate::augment::Crop;
-use crate::samples::Samples;
 
 /// Purposes of random draws, so that no two share a stream.
 const ORDER: u64 = 1;
@@ -55,16 +56,16 @@ impl Recipe {
     }
 
     /// Makes the batch of a step.
-    pub fn make(&self, samples: &Samples, step: u64) -> Result<Batch> {
+    pub fn make(&self, samples: &LabelledSet, step: u64) -> Result<Batch> {
         let indices = self.indices(step, samples.count());
         let crops: Result<Vec<_>> = (0_u64..)
             .zip(indices.clone())
             .collect::<Vec<_>>()
             .into_par_iter()
             .map(|(offset, index)| {
-                let sample = samples.read(index)?;
+                let sample = samples.read(index, MAX_PIXELS)?;
                 let stream = Stream::keyed(&[self.seed, AUGMENT, step, offset]);
-                let crop = Crop::draw(stream, [sample.height, sample.width], self.side);
+                let crop = Crop::draw(stream, sample.size(), self.side);
                 Ok(crop.cut(&sample, self.padding))
             })
             .collect();
@@ -74,7 +75,7 @@ impl Recipe {
 }
 
 /// Starts to make batches from step `first` on, on `threads` threads; the receiver yields them in order.
-pub fn start(samples: Arc<Samples>, recipe: Recipe, first: u64, threads: usize) -> Result<Receiver<Result<Batch>>> {
+pub fn start(samples: Arc<LabelledSet>, recipe: Recipe, first: u64, threads: usize) -> Result<Receiver<Result<Batch>>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("loader {index}"))
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn batches_do_not_depend_on_how_they_are_made() {
-        let samples = || Samples::Scenes { seed: 0, first: 0, count: 5, size: [48, 64] };
+        let samples = || LabelledSet::Scenes { seed: 0, first: 0, count: 5, size: [48, 64] };
         let direct = RECIPE.make(&samples(), 2).unwrap();
         let receiver = start(Arc::new(samples()), RECIPE, 1, 2).unwrap();
         receiver.recv().unwrap().unwrap();

@@ -16,9 +16,24 @@ use crate::step::Losses;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line<'a> {
-    Step { step: u64, loss: f64, auxiliary_loss: Option<f64>, learning_rate: f64, seconds_a_step: f64, waited_share: f64 },
-    Score { step: u64, which: &'a str, mean_iou: Option<f64>, metrics: &'a Metrics },
-    Saved { step: u64, what: &'a str },
+    Step {
+        step: u64,
+        loss: f64,
+        auxiliary_loss: Option<f64>,
+        learning_rate: f64,
+        seconds_a_step: f64,
+        waited_share: f64,
+    },
+    Score {
+        step: u64,
+        which: &'a str,
+        mean_iou: Option<f64>,
+        metrics: &'a Metrics,
+    },
+    Saved {
+        step: u64,
+        what: &'a str,
+    },
 }
 
 /// The bar and the file of a run.
@@ -66,7 +81,7 @@ impl Log {
         if let Some(auxiliary) = losses.auxiliary {
             sums.auxiliary = Some(sums.auxiliary.unwrap_or(0.0) + auxiliary);
         }
-        if done % every != 0 {
+        if !done.is_multiple_of(every) {
             return Ok(());
         }
         let sums = std::mem::replace(sums, Sums::new());

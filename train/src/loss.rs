@@ -62,7 +62,7 @@ mod tests {
     fn nothing_but_ignored_pixels_is_a_loss_of_zero_with_a_gradient() {
         let (logits, labels) = reference();
         let logits = logits.set_requires_grad(true);
-        let loss = cross_entropy(&logits, &(labels * 0 + 255), None).unwrap();
+        let loss = cross_entropy(&logits, &labels.full_like(255), None).unwrap();
         loss.backward();
         assert_eq!((loss.double_value(&[]), logits.grad().abs().max().double_value(&[])), (0.0, 0.0));
     }

@@ -1,5 +1,6 @@
 //! `protoseg-train`: trains a segmentor and leaves a checkpoint folder.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,6 +35,9 @@ struct TrainArgs {
     /// Goes on from where the run in --out was saved
     #[arg(long)]
     resume: bool,
+    /// Stops after a step of the schedule, with everything saved that --resume needs
+    #[arg(long, value_name = "STEP")]
+    stop_after: Option<u64>,
     /// Threads for libtorch; all cores where none are named
     #[arg(long)]
     threads: Option<usize>,
@@ -70,11 +74,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Results go to the standard output.
+fn print(text: &str) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").context("the standard output")
+}
+
 fn run(cli: Cli) -> Result<()> {
     if let Some(Command::Init { preset, seed, out }) = cli.command {
         return init(preset, seed, &out);
     }
-    let TrainArgs { config, out, settings, resume, threads } = cli.train;
+    let TrainArgs { config, out, settings, resume, stop_after, threads } = cli.train;
     let (Some(config), Some(out)) = (config, out) else { bail!("name a configuration and --out") };
     let config = Config::read(&config, &settings).map_err(Usage)?;
     let threads = match threads {
@@ -84,10 +93,9 @@ fn run(cli: Cli) -> Result<()> {
     };
     // Before libtorch's first operation, or it has no effect.
     tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
-    let metrics = fit(&config, &Run { out: out.clone(), resume, loader_threads: 1 })?;
+    let metrics = fit(&config, &Run { out: out.clone(), resume, stop_after, loader_threads: 1 })?;
     if let Some(metrics) = metrics {
-        eprintln!("{} on {}, {}:\n{}", config.name, metrics.data, metrics.protocol, metrics.scores);
+        print(&format!("{}, {}:\n{}", metrics.data, metrics.protocol, metrics.scores))?;
     }
-    eprintln!("checkpoint in {}", out.join("checkpoint").display());
     Ok(())
 }

@@ -31,7 +31,8 @@ impl Net {
     pub fn new(graph: Graph, weights: &StateDict, device: Device) -> Result<Self> {
         graph.check_weights(weights)?;
         let parameters = graph.parameters();
-        let roles: BTreeMap<_, _> = parameters.iter().map(|parameter| (parameter.name.clone(), parameter.role)).collect();
+        let roles: BTreeMap<_, _> =
+            parameters.iter().map(|parameter| (parameter.name.clone(), parameter.role)).collect();
         let tensors = parameters.into_iter().map(|parameter| {
             let tensor = to_torch(&weights[&parameter.name], device)?;
             let tensor = if parameter.role == Role::ConvWeight { channels_last(&tensor)? } else { tensor };
@@ -75,7 +76,8 @@ impl Net {
         let last = wanted.iter().map(|id| id.0).max().unwrap_or(0);
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(last + 1);
         for (id, node) in self.graph.iter().take(last + 1) {
-            let value = if id == self.graph.input() { pictures.shallow_clone() } else { self.node(node, &values, mode)? };
+            let value =
+                if id == self.graph.input() { pictures.shallow_clone() } else { self.node(node, &values, mode)? };
             values.push(Some(value));
             for input in &node.inputs {
                 readers[input.0] -= 1;
@@ -84,7 +86,8 @@ impl Net {
                 }
             }
         }
-        let value = |id: &NodeId| values[id.0].as_ref().map(Tensor::shallow_clone).context("a wanted node has no value");
+        let value =
+            |id: &NodeId| values[id.0].as_ref().map(Tensor::shallow_clone).context("a wanted node has no value");
         wanted.iter().map(value).collect()
     }
 
@@ -108,7 +111,11 @@ impl Net {
             Op::BatchNorm { eps, momentum } => {
                 let (train, values) = (mode == Mode::Train, input(0)?);
                 let per_channel = values.numel() / values.size()[1].max(1) as usize;
-                ensure!(!train || per_channel > 1, "`{}` would normalise one value a channel: train with a batch of at least 2", node.name);
+                ensure!(
+                    !train || per_channel > 1,
+                    "`{}` would normalise one value a channel: train with a batch of at least 2",
+                    node.name
+                );
                 let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(parameter);
                 values.f_batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, *momentum, *eps, true)?
             }

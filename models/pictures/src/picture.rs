@@ -1,0 +1,187 @@
+//! Picture files to 8-bit RGB: PNG, JPEG, WebP and TIFF, told apart by content.
+//!
+//! 16-bit samples are scaled to 8, grey is replicated, palettes are looked up, EXIF orientation is applied, transparent
+//! pixels lie over black. What would come out wrong is refused: files cut short, floating-point samples, CMYK without
+//! Adobe's marker, pictures larger than the limit.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, Rgba};
+
+use crate::jpeg;
+
+/// Pixels of the largest picture that is read where nobody says otherwise.
+pub const MAX_PIXELS: u64 = 200_000_000;
+
+/// Why the bytes of a file are no picture that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// None of the formats.
+    #[error("no picture of a known format (PNG, JPEG, WebP, TIFF)")]
+    Format,
+    /// Bytes that break the format.
+    #[error("broken or cut short: {0}")]
+    Broken(#[source] ImageError),
+    /// A JPEG without its end.
+    #[error("cut short: the JPEG data ends before the end of the picture")]
+    CutShort,
+    /// More pixels than allowed.
+    #[error("{width}x{height} pixels are more than the limit of {limit}; raise it with --max-pixels")]
+    TooLarge {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Pixels allowed.
+        limit: u64,
+    },
+    /// Samples without a known range.
+    #[error("floating-point samples have no known range; convert the picture to 8 or 16 bits")]
+    Float,
+    /// Four inks of unknown polarity.
+    #[error("a CMYK JPEG without Adobe's marker does not tell how its inks are stored; convert the picture to RGB")]
+    Inks,
+}
+
+/// A picture file that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureFileError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The content cannot be used.
+    #[error("{}: {source}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PictureError,
+    },
+}
+
+/// Reads a picture file of at most `max_pixels` pixels.
+pub fn read(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureFileError> {
+    let bytes = std::fs::read(path).map_err(|source| PictureFileError::Io { path: path.into(), source })?;
+    decode(&bytes, max_pixels).map_err(|source| PictureFileError::Content { path: path.into(), source })
+}
+
+/// The same from the bytes of a file.
+pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| PictureError::Broken(error.into()))?;
+    let format = reader.format().filter(ImageFormat::reading_enabled).ok_or(PictureError::Format)?;
+    if format == ImageFormat::Jpeg {
+        let markers = jpeg::markers(bytes);
+        if !markers.complete {
+            return Err(PictureError::CutShort);
+        }
+        if markers.components == 4 && !markers.adobe {
+            return Err(PictureError::Inks);
+        }
+    }
+    reader.no_limits();
+    let mut decoder = reader.into_decoder().map_err(PictureError::Broken)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > max_pixels {
+        return Err(PictureError::TooLarge { width, height, limit: max_pixels });
+    }
+    // What a header claims is held against the limit above; this holds the decoder's own buffers against it.
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(max_pixels.saturating_mul(16).saturating_add(1 << 26));
+    decoder.set_limits(limits).map_err(PictureError::Broken)?;
+    let color = decoder.color_type();
+    if matches!(color, ColorType::Rgb32F | ColorType::Rgba32F) {
+        return Err(PictureError::Float);
+    }
+    let orientation = decoder.orientation().map_err(PictureError::Broken)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(PictureError::Broken)?;
+    picture.apply_orientation(orientation);
+    Ok(if color.has_alpha() { over_black(&picture) } else { picture.into_rgb8() })
+}
+
+fn over_black(picture: &DynamicImage) -> RgbImage {
+    let picture = picture.to_rgba8();
+    let over = |&Rgba([red, green, blue, alpha]): &Rgba<u8>| {
+        [red, green, blue].map(|color| ((u16::from(color) * u16::from(alpha) + 127) / 255) as u8)
+    };
+    let (width, height) = picture.dimensions();
+    RgbImage::from_fn(width, height, |x, y| over(picture.get_pixel(x, y)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{GrayAlphaImage, GrayImage, ImageBuffer, ImageEncoder, Rgb, RgbaImage};
+
+    use super::*;
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn colors() -> RgbImage {
+        RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8 * 25, y as u8 * 30, 200]))
+    }
+
+    #[test]
+    fn every_sample_format_comes_out_as_rgb() {
+        let png = |picture: DynamicImage| decode(&encoded(&picture, ImageFormat::Png), MAX_PIXELS).unwrap();
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Tiff] {
+            assert_eq!(decode(&encoded(&colors().into(), format), MAX_PIXELS).unwrap(), colors());
+        }
+        let deep = ImageBuffer::from_fn(3, 1, |x, _| Rgb([[0_u16, 32_896, 65_535][x as usize]; 3]));
+        assert_eq!(png(deep.into()).as_raw(), &[0, 0, 0, 128, 128, 128, 255, 255, 255]);
+        let deep_grey: ImageBuffer<image::Luma<u16>, Vec<u16>> = ImageBuffer::from_raw(1, 1, vec![514]).unwrap();
+        assert_eq!(png(deep_grey.into()).as_raw(), &[2, 2, 2]);
+        assert_eq!(png(GrayImage::from_raw(2, 1, vec![0, 77]).unwrap().into()).as_raw(), &[0, 0, 0, 77, 77, 77]);
+        let grey_alpha = GrayAlphaImage::from_raw(2, 1, vec![100, 255, 100, 51]).unwrap();
+        assert_eq!(png(grey_alpha.into()).as_raw(), &[100, 100, 100, 20, 20, 20]);
+        let alpha = RgbaImage::from_raw(3, 1, vec![1, 2, 3, 255, 10, 20, 30, 0, 255, 0, 100, 128]).unwrap();
+        assert_eq!(png(alpha.into()).as_raw(), &[1, 2, 3, 0, 0, 0, 128, 0, 50]);
+    }
+
+    #[test]
+    fn files_cut_short_are_errors_in_every_format() {
+        let picture: DynamicImage =
+            RgbImage::from_fn(64, 48, |x, y| Rgb([(x * y) as u8, (x ^ y) as u8, x as u8])).into();
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Tiff] {
+            let bytes = encoded(&picture, format);
+            decode(&bytes, MAX_PIXELS).unwrap();
+            for length in [bytes.len() / 4, bytes.len() / 2, bytes.len() * 9 / 10] {
+                assert!(decode(&bytes[..length], MAX_PIXELS).is_err(), "{format:?} cut to {length} of {}", bytes.len());
+            }
+        }
+        for bytes in [&b""[..], b"hello", b"GIF89a\x01\x00\x01\x00\x00\x00\x00"] {
+            assert!(matches!(decode(bytes, MAX_PIXELS), Err(PictureError::Format)));
+        }
+    }
+
+    #[test]
+    fn limits_float_samples_and_orientation() {
+        let bytes = encoded(&colors().into(), ImageFormat::Png);
+        let message = decode(&bytes, 62).unwrap_err().to_string();
+        assert!(message.starts_with("9x7 pixels are more than the limit of 62"), "{message}");
+        decode(&bytes, 63).unwrap();
+        let float: image::Rgb32FImage = ImageBuffer::from_pixel(2, 2, Rgb([0.5, 0.5, 0.5]));
+        let bytes = encoded(&float.into(), ImageFormat::Tiff);
+        assert!(matches!(decode(&bytes, MAX_PIXELS), Err(PictureError::Float)));
+        // TIFF header, one entry: tag 0x0112 (orientation), short, 6 = turn by 90 degrees clockwise to view.
+        let exif = b"MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 100);
+        encoder.set_exif_metadata(exif).unwrap();
+        let stored = RgbImage::from_fn(32, 16, |x, _| Rgb([if x < 16 { 250 } else { 5 }; 3]));
+        encoder.encode_image(&stored).unwrap();
+        let seen = decode(&bytes, MAX_PIXELS).unwrap();
+        assert_eq!(seen.dimensions(), (16, 32));
+        assert!(seen.get_pixel(8, 2)[0] > 240 && seen.get_pixel(8, 29)[0] < 15);
+    }
+}
