@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
@@ -57,26 +58,20 @@ fn no_package_reaches_what_it_must_not() {
         assert!(name == "protoseg-models" || reached.contains("protoseg-models"), "{name}: {reached:?}");
     }
     let named: Vec<_> = metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
-    let known = |name: &String| ["protoseg", "xtask"].contains(&name.as_str()) || NEVER.iter().any(|(own, _)| own == name);
+    let known =
+        |name: &String| ["protoseg", "xtask"].contains(&name.as_str()) || NEVER.iter().any(|(own, _)| own == name);
     assert!(named.iter().all(known), "a package without a rule: {named:?}");
 }
 
 #[test]
 fn programs_load_only_their_own_runtime() {
     for (name, forbidden) in NEVER_LOADED {
-        let program = programs().join(name);
-        assert!(program.is_file(), "{} has not been built; run `cargo xtask test`", program.display());
-        let output = Command::new("ldd").arg(&program).env_remove("LD_LIBRARY_PATH").output().unwrap();
+        let program = support::program(name);
+        let output = Command::new("ldd").arg(program.get_program()).env_remove("LD_LIBRARY_PATH").output().unwrap();
         let loaded = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && loaded.contains("libc.so"), "ldd: {loaded}");
         assert!(!loaded.contains("not found"), "{name} lacks a library:\n{loaded}");
         let wrong: Vec<_> = forbidden.iter().filter(|forbidden| loaded.contains(**forbidden)).collect();
         assert!(wrong.is_empty(), "{name} loads {wrong:?}:\n{loaded}");
     }
-}
-
-/// The folder of the built programs: the one above the tests'.
-fn programs() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).expect("tests lie in target/release/deps").to_owned()
 }

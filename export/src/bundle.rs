@@ -9,7 +9,7 @@ use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::IGNORE;
 use protoseg_models::digest;
 use protoseg_models::graph::{Graph, NodeId, Tag};
-use protoseg_models::window::{LogitGrid, Window};
+use protoseg_models::window::{LogitGrid, Pieces};
 
 use crate::emit::emit;
 use crate::network::Network;
@@ -20,21 +20,12 @@ use crate::{place, ports};
 pub struct Request {
     /// What the model is called; none for the checkpoint's name.
     pub name: Option<String>,
-    /// In which windows pictures are run; none for the checkpoint's.
-    pub windows: Option<Windows>,
+    /// In which pieces pictures are run; none for the checkpoint's.
+    pub pieces: Option<Pieces>,
     /// Nodes that come out beside the logits, under their own names.
     pub outputs: Vec<String>,
     /// The command, for the manifest.
     pub command: String,
-}
-
-/// How pictures are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Windows {
-    /// In one piece.
-    Whole,
-    /// In overlapping windows.
-    Sliding(Window),
 }
 
 /// Writes the bundle of a checkpoint folder. An older bundle at its place is replaced, anything else is left alone and
@@ -84,11 +75,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
 /// The facts of the model, but for its weights' digest.
 fn model(header: &Header, request: &Request) -> Result<Model> {
     let grid = LogitGrid::of(header.arch);
-    let window = match request.windows {
-        None => header.window,
-        Some(Windows::Whole) => None,
-        Some(Windows::Sliding(window)) => Some(window),
-    };
+    let window = request.pieces.map_or(header.window, Pieces::window);
     if let Some(window) = window {
         grid.check(window)?;
         let graph = header.arch.deployed();

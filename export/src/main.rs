@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use protoseg_export::bundle::{self, Request, Windows};
+use protoseg_export::bundle::{self, Request};
 use protoseg_models::bundle::{Dimension, Kind, Manifest, ModelFile, Port, Precision};
-use protoseg_models::window::Window;
+use protoseg_models::errors::sentence;
+use protoseg_models::window::Pieces;
 
 /// Write a trained segmentor as an ONNX bundle.
 ///
@@ -30,8 +31,8 @@ struct Arguments {
     name: Option<String>,
 
     /// Windows in which pictures are run, such as 769:512 in pixels, or `whole` for one piece [default: the checkpoint's]
-    #[arg(long, value_name = "SIZE:STRIDE", value_parser = windows)]
-    window: Option<Windows>,
+    #[arg(long, value_name = "SIZE:STRIDE")]
+    window: Option<Pieces>,
 
     /// Let a node's output out too, under its name; may be given several times
     #[arg(long = "output", value_name = "NODE")]
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", sentence(&error));
+            eprintln!("error: {}", sentence(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let Arguments { checkpoint, out, name, window, outputs } = arguments;
-    let request = Request { name, windows: window, outputs, command: command() };
+    let request = Request { name, pieces: window, outputs, command: command() };
     let manifest = bundle::write(&checkpoint, &out, &request)?;
     if manifest.probe_sha256.is_none() {
         eprintln!("warning: the checkpoint holds no probe, so `protoseg check` has nothing to compare with");
@@ -92,26 +93,8 @@ fn ports(ports: &[Port]) -> String {
     ports.iter().map(port).collect::<Vec<_>>().join(", ")
 }
 
-fn windows(text: &str) -> Result<Windows, String> {
-    if text == "whole" {
-        return Ok(Windows::Whole);
-    }
-    let parsed = text.split_once(':').and_then(|(size, stride)| Some((size.parse().ok()?, stride.parse().ok()?)));
-    let (size, stride) = parsed.ok_or("write two numbers of pixels, such as 769:512, or `whole`")?;
-    Ok(Windows::Sliding(Window { size, stride }))
-}
-
 /// The command as a person would type it.
 fn command() -> String {
     let words = std::env::args().skip(1).map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
     std::iter::once("protoseg export".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// An error and its causes on one line; a cause that is part of the text before it is not said again.
-fn sentence(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
-        "" => cause,
-        said if said.contains(&cause) => text,
-        said => format!("{said}: {cause}"),
-    })
 }

@@ -16,6 +16,7 @@ pub mod dataset;
 mod deeplab;
 pub mod digest;
 pub mod efficientnet_lite;
+pub mod errors;
 pub mod formula;
 pub mod graph;
 pub mod metrics;

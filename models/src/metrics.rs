@@ -169,7 +169,7 @@ impl std::fmt::Display for Scores {
 pub struct Metrics {
     /// Data set and list, such as `camvid val`.
     pub data: String,
-    /// How pictures were run: `whole`, or the windows' size and stride.
+    /// How pictures were run: `whole`, or `SIZE:STRIDE` of windows.
     pub protocol: String,
     /// How many pictures.
     pub images: usize,

@@ -4,6 +4,9 @@
 //! averaged at logit resolution and upsampled once. A frame is padded at the bottom and right by edge replication until
 //! the last window, shifted inside, starts on the grid too.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
@@ -15,6 +18,58 @@ pub struct Window {
     pub size: usize,
     /// Distance of neighbouring windows; the last of a row or column may be nearer.
     pub stride: usize,
+}
+
+/// In which pieces pictures are run: `whole`, or `SIZE:STRIDE` in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pieces {
+    /// Whole, whatever the size.
+    Whole,
+    /// In sliding windows.
+    Windows(Window),
+}
+
+/// Neither `whole` nor `SIZE:STRIDE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write `whole`, or SIZE:STRIDE in pixels such as 768:512")]
+pub struct PiecesError;
+
+impl FromStr for Pieces {
+    type Err = PiecesError;
+
+    fn from_str(text: &str) -> Result<Self, PiecesError> {
+        if text == "whole" {
+            return Ok(Self::Whole);
+        }
+        let (size, stride) = text.split_once(':').ok_or(PiecesError)?;
+        let number = |text: &str| text.parse().map_err(|_| PiecesError);
+        Ok(Self::Windows(Window { size: number(size)?, stride: number(stride)? }))
+    }
+}
+
+impl fmt::Display for Pieces {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => formatter.write_str("whole"),
+            Self::Windows(Window { size, stride }) => write!(formatter, "{size}:{stride}"),
+        }
+    }
+}
+
+impl From<Option<Window>> for Pieces {
+    fn from(window: Option<Window>) -> Self {
+        window.map_or(Self::Whole, Self::Windows)
+    }
+}
+
+impl Pieces {
+    /// The windows; none where pictures are run whole.
+    pub fn window(self) -> Option<Window> {
+        match self {
+            Self::Whole => None,
+            Self::Windows(window) => Some(window),
+        }
+    }
 }
 
 /// How a network's logits lie over its pixels.
@@ -235,6 +290,16 @@ mod tests {
                 assert!(seen.iter().all(|&count| count > 0), "length {length} leaves gaps");
                 assert!(starts.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= window.stride));
             }
+        }
+    }
+
+    #[test]
+    fn pieces_are_read_as_they_are_typed() {
+        assert_eq!("whole".parse(), Ok(Pieces::Whole));
+        assert_eq!("768:512".parse(), Ok(Pieces::Windows(Window { size: 768, stride: 512 })));
+        assert_eq!(Pieces::from(Some(Window { size: 9, stride: 4 })).to_string(), "9:4");
+        for text in ["", "768", "768:", "a:b", "-1:2", "Whole"] {
+            assert_eq!(text.parse::<Pieces>(), Err(PiecesError), "{text}");
         }
     }
 

@@ -6,18 +6,19 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use safetensors::SafeTensors;
 
 /// The repository.
-pub fn repository() -> &'static Path {
+pub(crate) fn repository() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     if package.join("xtask").is_dir() { package } else { package.parent().expect("packages lie in the repository") }
 }
 
 /// A file or folder of real data, below `PROTOSEG_DATA` or else `../shared/data`. Where it is absent the check is noted as
 /// skipped, or fails where `PROTOSEG_REQUIRE_DATA` is set.
-pub fn real_data(check: &str, path: &str) -> Option<PathBuf> {
+pub(crate) fn real_data(check: &str, path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("PROTOSEG_DATA").map_or_else(|| repository().join("../shared/data"), PathBuf::from);
     let place = root.join(path);
     if place.exists() {
@@ -33,19 +34,19 @@ pub fn real_data(check: &str, path: &str) -> Option<PathBuf> {
 }
 
 /// The tensors of reference outputs: shape and bytes by name.
-pub fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+pub(crate) fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec()))).collect()
 }
 
 /// Little-endian floats.
-pub fn floats(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
 /// Largest difference over the largest expected value.
-pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+pub(crate) fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let difference = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
@@ -55,7 +56,25 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     f64::from(error) / f64::from(largest)
 }
 
+/// A program of the workspace, built beside the tests. It must be there: `cargo xtask test` builds all first.
+pub(crate) fn program(name: &str) -> Command {
+    let test = std::env::current_exe().expect("the path of the test");
+    let program = test.ancestors().nth(2).expect("tests lie in target/release/deps").join(name);
+    assert!(program.is_file(), "{} has not been built; run `cargo xtask test`", program.display());
+    let mut command = Command::new(program);
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+/// Runs a program that must succeed, and returns its standard output.
+pub(crate) fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {message}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Rounding of 32-bit floats summed in another order, over a hundred layers.
-pub const UNFOLDED: f64 = 1e-4;
+pub(crate) const UNFOLDED: f64 = 1e-4;
 /// The same where batch normalisation was folded into the convolutions.
-pub const FOLDED: f64 = 1e-3;
+pub(crate) const FOLDED: f64 = 1e-3;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use protoseg_models::graph::Tag;
 use protoseg_models::metrics::{Confusion, Metrics};
-use protoseg_models::window::{LogitGrid, Window, WindowPlan};
+use protoseg_models::window::{LogitGrid, Pieces, Window, WindowPlan};
 use protoseg_pictures::labelled::LabelledSet;
 use protoseg_pictures::picture::MAX_PIXELS;
 use tch::{Kind, Tensor};
@@ -22,10 +22,7 @@ pub struct Protocol {
 impl Protocol {
     /// What a person calls it.
     pub fn name(self) -> String {
-        match self.window {
-            None => "whole".to_owned(),
-            Some(Window { size, stride }) => format!("windows of {size}, stride {stride}"),
-        }
+        Pieces::from(self.window).to_string()
     }
 }
 

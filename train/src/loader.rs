@@ -2,12 +2,13 @@
 //!
 //! What a batch holds depends on its step alone, never on which thread made it or how far ahead.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use protoseg_models::random::Stream;
-use protoseg_pictures::labelled::LabelledSet;
+use protoseg_pictures::labelled::{Labelled, LabelledSet};
 use protoseg_pictures::picture::MAX_PIXELS;
 use rayon::prelude::*;
 
@@ -16,6 +17,9 @@ use crate::augment::Crop;
 /// Purposes of random draws, so that no two share a stream.
 const ORDER: u64 = 1;
 const AUGMENT: u64 = 2;
+
+/// Bytes of decoded pictures and labels that are kept for the next pass; what does not fit is read again.
+const KEPT_BYTES: usize = 1 << 29;
 
 /// Batches that wait for the trainer.
 const AHEAD: usize = 3;
@@ -28,6 +32,43 @@ pub struct Batch {
     pub labels: Vec<u8>,
     /// Positions in the list.
     pub indices: Vec<usize>,
+}
+
+/// Labelled pictures, some of which are kept once they have been read.
+pub struct Shelf {
+    samples: Arc<LabelledSet>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    samples: HashMap<usize, Arc<Labelled>>,
+    bytes: usize,
+}
+
+impl Shelf {
+    /// An empty shelf for a list.
+    pub fn new(samples: Arc<LabelledSet>) -> Self {
+        Self { samples, kept: Mutex::default() }
+    }
+
+    fn read(&self, index: usize) -> Result<Arc<Labelled>> {
+        if let Some(sample) = self.kept().samples.get(&index) {
+            return Ok(Arc::clone(sample));
+        }
+        let sample = Arc::new(self.samples.read(index, MAX_PIXELS)?);
+        let bytes = sample.image.as_raw().len() + sample.truth.len();
+        let mut kept = self.kept();
+        if kept.bytes + bytes <= KEPT_BYTES && kept.samples.insert(index, Arc::clone(&sample)).is_none() {
+            kept.bytes += bytes;
+        }
+        Ok(sample)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // A thread that failed left nothing half done: entries are whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How batches are made.
@@ -56,14 +97,14 @@ impl Recipe {
     }
 
     /// Makes the batch of a step.
-    pub fn make(&self, samples: &LabelledSet, step: u64) -> Result<Batch> {
-        let indices = self.indices(step, samples.count());
+    pub fn make(&self, shelf: &Shelf, step: u64) -> Result<Batch> {
+        let indices = self.indices(step, shelf.samples.count());
         let crops: Result<Vec<_>> = (0_u64..)
             .zip(indices.clone())
             .collect::<Vec<_>>()
             .into_par_iter()
             .map(|(offset, index)| {
-                let sample = samples.read(index, MAX_PIXELS)?;
+                let sample = shelf.read(index)?;
                 let stream = Stream::keyed(&[self.seed, AUGMENT, step, offset]);
                 let crop = Crop::draw(stream, sample.size(), self.side);
                 Ok(crop.cut(&sample, self.padding))
@@ -81,12 +122,13 @@ pub fn start(samples: Arc<LabelledSet>, recipe: Recipe, first: u64, threads: usi
         .thread_name(|index| format!("loader {index}"))
         .build()
         .context("cannot start the loader's threads")?;
+    let shelf = Shelf::new(samples);
     let (sender, receiver) = sync_channel(AHEAD);
     std::thread::Builder::new()
         .name("loader".to_owned())
         .spawn(move || {
             for step in first.. {
-                let batch = pool.install(|| recipe.make(&samples, step));
+                let batch = pool.install(|| recipe.make(&shelf, step));
                 let failed = batch.is_err();
                 // The trainer has left, or will leave for the error.
                 if sender.send(batch).is_err() || failed {
@@ -117,9 +159,9 @@ mod tests {
 
     #[test]
     fn batches_do_not_depend_on_how_they_are_made() {
-        let samples = || LabelledSet::Scenes { seed: 0, first: 0, count: 5, size: [48, 64] };
-        let direct = RECIPE.make(&samples(), 2).unwrap();
-        let receiver = start(Arc::new(samples()), RECIPE, 1, 2).unwrap();
+        let samples = || Arc::new(LabelledSet::Scenes { seed: 0, first: 0, count: 5, size: [48, 64] });
+        let direct = RECIPE.make(&Shelf::new(samples()), 2).unwrap();
+        let receiver = start(samples(), RECIPE, 1, 2).unwrap();
         receiver.recv().unwrap().unwrap();
         let loaded = receiver.recv().unwrap().unwrap();
         assert_eq!((loaded.pixels, loaded.labels, loaded.indices), (direct.pixels, direct.labels, direct.indices));

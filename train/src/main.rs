@@ -1,5 +1,6 @@
 //! `protoseg-train`: trains a segmentor and leaves a checkpoint folder.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,9 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
+use protoseg_models::weights;
 use protoseg_train::config::Config;
 use protoseg_train::fit::{Run, fit};
 use protoseg_train::init::init;
+use protoseg_train::pretrained;
 
 /// Trains a segmentor as a configuration file says.
 #[derive(Debug, Parser)]
@@ -57,6 +60,14 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Writes the weights of a PyTorch file as .safetensors; nothing in the file is executed
+    Convert {
+        /// The file, .pth or .pt
+        weights: PathBuf,
+        /// The file to write
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 /// What the caller got wrong; exit status 2.
@@ -80,10 +91,17 @@ fn print(text: &str) -> Result<()> {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    if let Some(Command::Init { preset, seed, out }) = cli.command {
-        return init(preset, seed, &out);
+    match cli.command {
+        Some(Command::Init { preset, seed, out }) => init(preset, seed, &out),
+        Some(Command::Convert { weights, out }) => {
+            Ok(weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?)
+        }
+        None => train(cli.train),
     }
-    let TrainArgs { config, out, settings, resume, stop_after, threads } = cli.train;
+}
+
+fn train(arguments: TrainArgs) -> Result<()> {
+    let TrainArgs { config, out, settings, resume, stop_after, threads } = arguments;
     let (Some(config), Some(out)) = (config, out) else { bail!("name a configuration and --out") };
     let config = Config::read(&config, &settings).map_err(Usage)?;
     let threads = match threads {

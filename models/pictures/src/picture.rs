@@ -23,6 +23,9 @@ pub enum PictureError {
     /// Bytes that break the format.
     #[error("broken or cut short: {0}")]
     Broken(#[source] ImageError),
+    /// A kind of picture, within a known format, that is not read.
+    #[error("a kind of picture that is not read: {0}; convert it to RGB PNG")]
+    Unsupported(#[source] ImageError),
     /// A JPEG without its end.
     #[error("cut short: the JPEG data ends before the end of the picture")]
     CutShort,
@@ -74,7 +77,7 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureFileError> 
 /// The same from the bytes of a file.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = reader.map_err(|error| PictureError::Broken(error.into()))?;
+    let mut reader = reader.map_err(|error| refused(error.into()))?;
     let format = reader.format().filter(ImageFormat::reading_enabled).ok_or(PictureError::Format)?;
     if format == ImageFormat::Jpeg {
         let markers = jpeg::markers(bytes);
@@ -86,7 +89,7 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
         }
     }
     reader.no_limits();
-    let mut decoder = reader.into_decoder().map_err(PictureError::Broken)?;
+    let mut decoder = reader.into_decoder().map_err(refused)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > max_pixels {
         return Err(PictureError::TooLarge { width, height, limit: max_pixels });
@@ -94,15 +97,22 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
     // What a header claims is held against the limit above; this holds the decoder's own buffers against it.
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(max_pixels.saturating_mul(16).saturating_add(1 << 26));
-    decoder.set_limits(limits).map_err(PictureError::Broken)?;
+    decoder.set_limits(limits).map_err(refused)?;
     let color = decoder.color_type();
     if matches!(color, ColorType::Rgb32F | ColorType::Rgba32F) {
         return Err(PictureError::Float);
     }
-    let orientation = decoder.orientation().map_err(PictureError::Broken)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(PictureError::Broken)?;
+    let orientation = decoder.orientation().map_err(refused)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(refused)?;
     picture.apply_orientation(orientation);
     Ok(if color.has_alpha() { over_black(&picture) } else { picture.into_rgb8() })
+}
+
+fn refused(error: ImageError) -> PictureError {
+    match error {
+        ImageError::Unsupported(_) => PictureError::Unsupported(error),
+        _ => PictureError::Broken(error),
+    }
 }
 
 fn over_black(picture: &DynamicImage) -> RgbImage {

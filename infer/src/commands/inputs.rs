@@ -1,0 +1,176 @@
+//! Which pictures a command line names, and what each is called below the output folder.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use protoseg_models::dataset::is_picture;
+
+/// A picture and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its path below the folder or pattern that named it; of a single file, its file name.
+    pub(crate) name: PathBuf,
+}
+
+/// All pictures that files, folders (recursively) and patterns name, in order of their names; each once.
+pub(crate) fn collect(arguments: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for argument in arguments {
+        let text = argument.to_string_lossy();
+        if argument.is_dir() {
+            let mut files = Vec::new();
+            walk(argument, &mut HashSet::new(), &mut files)?;
+            inputs.extend(files.into_iter().map(|path| below(path, argument)));
+        } else if argument.exists() {
+            let folder = argument.parent().unwrap_or(Path::new(""));
+            inputs.push(below(argument.clone(), folder));
+        } else if text.contains(['*', '?', '[']) {
+            let base: PathBuf = argument
+                .components()
+                .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+                .collect();
+            let paths = glob::glob(&text).with_context(|| format!("{text} is no pattern"))?;
+            let mut paths: Vec<PathBuf> =
+                paths.collect::<Result<_, _>>().with_context(|| format!("the pattern {text}"))?;
+            paths.retain(|path| is_picture(path) && path.is_file());
+            // Patterns follow links, so a picture may come under several names: the shortest is kept below.
+            paths.sort_by_cached_key(|path| (path.components().count(), path.clone()));
+            inputs.extend(paths.into_iter().map(|path| below(path, &base)));
+        } else {
+            bail!("{text} does not exist");
+        }
+    }
+    ensure!(
+        !inputs.is_empty(),
+        "no picture (png, jpg, webp, tif) in {}",
+        arguments.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    );
+    let mut seen = HashSet::new();
+    inputs.retain(|input| seen.insert(input.path.canonicalize().unwrap_or_else(|_| input.path.clone())));
+    Ok(inputs)
+}
+
+fn below(path: PathBuf, base: &Path) -> Input {
+    let name = path.strip_prefix(base).unwrap_or(&path).to_owned();
+    Input { path, name }
+}
+
+/// Links to folders are followed, each folder once.
+fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let failed = || folder.display().to_string();
+    if !seen.insert(folder.canonicalize().with_context(failed)?) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(folder).with_context(failed)?;
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().with_context(failed)?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            walk(&path, seen, files)?;
+        } else if is_picture(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses outputs that would fall together, overwrite an input, or be taken for inputs by the next run.
+pub(crate) fn check_outputs(inputs: &[Input], arguments: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+    let resolved = resolve(out)?;
+    for folder in arguments.iter().filter(|argument| argument.is_dir()) {
+        let input = folder.canonicalize().with_context(|| folder.display().to_string())?;
+        ensure!(
+            !resolved.starts_with(&input),
+            "the output folder {} lies inside the input folder {}: the next run would label its results; choose another --out",
+            out.display(),
+            folder.display()
+        );
+    }
+    let mut names = BTreeMap::new();
+    for input in inputs {
+        let name = output_name(&input.name);
+        if let Some(other) = names.insert(name.clone(), input) {
+            bail!(
+                "{} and {} would both become {}; label them into different folders",
+                other.path.display(),
+                input.path.display(),
+                name.display()
+            );
+        }
+        let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
+        ensure!(
+            !path.starts_with(&resolved),
+            "the input {} lies inside the output folder {}, and would be in danger there; choose another --out",
+            input.path.display(),
+            out.display()
+        );
+    }
+    Ok(())
+}
+
+/// A picture's name as that of a PNG.
+pub(crate) fn output_name(name: &Path) -> PathBuf {
+    name.with_extension("png")
+}
+
+/// The place of a path of which only the beginning may exist, without links.
+fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
+    let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));
+    Ok(existing.canonicalize().with_context(|| existing.display().to_string())?.join(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        root
+    }
+
+    fn names(arguments: &[PathBuf]) -> Vec<String> {
+        collect(arguments).unwrap().iter().map(|input| input.name.display().to_string()).collect()
+    }
+
+    #[test]
+    fn files_folders_and_patterns_name_pictures() {
+        let root = tree(&["a/x.png", "a/deep/y.JPG", "a/notes.txt", "b/z.tif"]);
+        let at = |name: &str| root.path().join(name);
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("a"), at("a/deep/again")).unwrap();
+        assert_eq!(names(&[at("a")]), ["deep/y.JPG", "x.png"]);
+        assert_eq!(names(&[at("a/x.png"), at("b")]), ["x.png", "z.tif"]);
+        assert_eq!(names(&[at("a/x.png"), at("a")]), ["x.png", "deep/y.JPG"]);
+        assert_eq!(names(&[at("a/**/*.JPG")]), ["deep/y.JPG"]);
+        let message = |argument| collect(&[at(argument)]).unwrap_err().to_string();
+        assert!(message("c").ends_with("c does not exist"));
+        assert!(message("b/*.png").contains("no picture") && message("b/*.png").ends_with("b/*.png"));
+    }
+
+    #[test]
+    fn outputs_that_would_do_harm_are_refused() {
+        let root = tree(&["a/x.png", "a/x.jpg", "b/y.png", "out/ids/z.png"]);
+        let at = |name: &str| root.path().join(name);
+        let message = |argument: &str, out: &str| {
+            let arguments = [at(argument)];
+            let checked = check_outputs(&collect(&arguments).unwrap(), &arguments, &at(out));
+            checked.map_err(|error| error.to_string())
+        };
+        assert!(message("a", "new").unwrap_err().contains("would both become x.png"));
+        assert!(message("b", "b/labels").unwrap_err().contains("lies inside the input folder"));
+        assert!(message("b", "a/../b").unwrap_err().contains("lies inside the input folder"));
+        assert!(message("out/ids/z.png", "out").unwrap_err().contains("lies inside the output folder"));
+        assert_eq!(message("b", "new/deep"), Ok(()));
+    }
+}

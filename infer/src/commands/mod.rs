@@ -1,0 +1,111 @@
+//! The program's commands, and what they have in common.
+
+pub(crate) mod check;
+pub(crate) mod eval;
+mod inputs;
+pub(crate) mod label;
+mod pipeline;
+pub(crate) mod scenes;
+mod sheet;
+pub(crate) mod sibling;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use protoseg_infer::picture::MAX_PIXELS;
+use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
+use protoseg_infer::session::RunnerOptions;
+use protoseg_models::window::Pieces;
+
+/// How a command that ran to its end came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Done,
+    /// What was judged did not pass.
+    Failed,
+    /// Finished, but for some inputs.
+    SomeInputsFailed,
+}
+
+/// Why a command stopped.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was asked for cannot be begun: arguments, bundle, runtime or inputs are wrong.
+    Usage(anyhow::Error),
+    /// The work failed.
+    Work(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Work(error)
+    }
+}
+
+impl Failure {
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+/// How pictures are run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArguments {
+    /// Bundle folder, or an ONNX file that `protoseg export` wrote
+    bundle: PathBuf,
+    /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole`; as the bundle says where absent
+    #[arg(long, value_name = "SIZE:STRIDE|whole")]
+    window: Option<Pieces>,
+    /// Windows that are run at once
+    #[arg(long, value_name = "N")]
+    batch: Option<NonZeroUsize>,
+    /// Threads of the network; as many as this process may use where absent
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Refuse pictures of more pixels
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
+    max_pixels: u64,
+}
+
+impl RunArguments {
+    fn open(&self) -> anyhow::Result<Segmenter> {
+        let options = SegmenterOptions {
+            pieces: self.window,
+            batch: self.batch,
+            runner: RunnerOptions { threads: self.threads },
+        };
+        let segmenter = Segmenter::open_with(&self.bundle, &options)?;
+        warn_of_newer(&self.bundle, segmenter.passed_over());
+        if self.batch.is_some() && segmenter.window().is_none() {
+            bail!("--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE");
+        }
+        Ok(segmenter)
+    }
+}
+
+/// A description written by a newer version may hold fields that this one does not know.
+fn warn_of_newer(bundle: &Path, passed_over: &[String]) {
+    if !passed_over.is_empty() {
+        let (bundle, fields) = (bundle.display(), passed_over.join(", "));
+        eprintln!("warning: {bundle} was written by a newer version; passed over: {fields}");
+    }
+}
+
+/// Writes results to the standard output.
+fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").context("the standard output")
+}
+
+/// Writes a value as JSON to the standard output.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(serde_json::to_string_pretty(value).context("the summary")?)
+}
+
+/// Height and width from `HEIGHTxWIDTH`.
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let sides = text.split_once('x').and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
+    sides.filter(|sides| !sides.contains(&0)).ok_or_else(|| "write HEIGHTxWIDTH in pixels, such as 512x1024".to_owned())
+}

@@ -1,0 +1,76 @@
+//! `protoseg scenes`: drawn street scenes as a data set on disk.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use image::{ImageFormat, RgbImage};
+use protoseg_infer::label_map::LabelMap;
+use protoseg_models::classes::{ClassTable, IGNORE};
+use protoseg_models::{atomic, scenes};
+
+use super::{Failure, Outcome, print};
+
+/// Draw street scenes with their labels
+///
+/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 where nothing counts), OUT/classes.txt and OUT/all.txt: a
+/// data set of the `folder` kind for `protoseg train` and `protoseg eval`. The same seed gives the same scenes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Folder for the data set
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How many scenes
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    count: u64,
+    /// Seed of the series
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Height and width
+    #[arg(long, value_name = "HxW", value_parser = super::size, default_value = "1024x2048")]
+    size: [usize; 2],
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let Arguments { out, count, seed, size: [height, width] } = arguments;
+    let fits = *count > 0 && height.checked_mul(*width).is_some_and(|pixels| pixels <= 1 << 26);
+    if !fits {
+        return Err(Failure::usage(anyhow!("draw at least one scene, of at most 64 megapixels")));
+    }
+    for folder in ["images", "labels"] {
+        let folder = out.join(folder);
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    let mut list = String::new();
+    for index in 0..*count {
+        let scene = scenes::render(*seed, index, *height, *width);
+        let name = format!("scene{index:04}.png");
+        let picture =
+            RgbImage::from_raw(*width as u32, *height as u32, scene.image).context("a scene of another size")?;
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).context("a scene cannot be encoded")?;
+        write(&out.join("images").join(&name), bytes.get_ref())?;
+        let labels = LabelMap { height: *height, width: *width, labels: scene.labels };
+        write(&out.join("labels").join(&name), &labels.ids_png().context("labels cannot be encoded")?)?;
+        list.push_str(&format!("images/{name}\n"));
+    }
+    write(&out.join("classes.txt"), class_file().as_bytes())?;
+    write(&out.join("all.txt"), list.as_bytes())?;
+    print(format!("{count} scenes of {height}x{width} in {}", out.display()))?;
+    Ok(Outcome::Done)
+}
+
+/// The class file of the scenes: their labels hold train ids.
+fn class_file() -> String {
+    let classes = ClassTable::cityscapes();
+    let line = |(id, class): (usize, &protoseg_models::classes::Class)| {
+        let [red, green, blue] = class.color;
+        format!("{id} {} {red} {green} {blue}\n", class.name)
+    };
+    let lines: String = classes.classes().iter().enumerate().map(line).collect();
+    format!("# id name red green blue; {IGNORE} in a label counts nowhere\n{lines}")
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    atomic::write(path, bytes).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,40 @@
+//! The front door to the programs that are not this one: `protoseg train` starts `protoseg-train`.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, anyhow};
+
+/// Becomes `protoseg-NAME`, found beside this program or else on the search path, with all arguments.
+pub(crate) fn run(name: &str, arguments: &[OsString]) -> anyhow::Result<Infallible> {
+    let program = format!("protoseg-{name}{}", std::env::consts::EXE_SUFFIX);
+    let path = find(&program).ok_or_else(|| {
+        anyhow!(
+            "`protoseg {name}` starts the program {program}, which is neither beside this one nor on PATH; \
+             build it with `cargo build --release --package protoseg-{name}`, or use an image that holds it"
+        )
+    })?;
+    let mut command = Command::new(&path);
+    command.args(arguments);
+    become_program(command).with_context(|| path.display().to_string())
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(program)));
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&search).map(|folder| folder.join(program));
+    beside.into_iter().chain(on_path).find(|path| path.is_file())
+}
+
+#[cfg(unix)]
+fn become_program(mut command: Command) -> std::io::Result<Infallible> {
+    Err(std::os::unix::process::CommandExt::exec(&mut command))
+}
+
+#[cfg(not(unix))]
+fn become_program(mut command: Command) -> std::io::Result<Infallible> {
+    let status = command.status()?;
+    std::process::exit(status.code().unwrap_or(1))
+}

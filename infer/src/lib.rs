@@ -1,0 +1,26 @@
+//! Semantic segmentation with ONNX Runtime: a bundle of `protoseg export` and a picture in, a label for every pixel out.
+//!
+//! ```no_run
+//! use protoseg_infer::{picture, segmenter::Segmenter};
+//!
+//! let mut segmenter = Segmenter::open("runs/camvid/bundle")?;
+//! let image = picture::read("street.jpg".as_ref(), picture::MAX_PIXELS)?;
+//! let map = segmenter.segment(&image)?;
+//! let label = map.labels[120 * map.width + 200];
+//! println!("the pixel in row 120, column 200 is {}", segmenter.model().classes.classes()[usize::from(label)].name);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`session`] opens ONNX files and runs them; [`segmenter`] adds windows, [`stitch`] and [`upsample`]; [`picture`],
+//! [`label_map`] and [`labelled`] read and write files. ONNX Runtime is loaded when the first file is opened: the library
+//! that `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
+//!
+//! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only [`session`] names `ort`.
+
+mod crop;
+pub mod segmenter;
+pub mod session;
+pub mod stitch;
+pub mod upsample;
+
+pub use protoseg_pictures::{label_map, labelled, picture};

@@ -1,0 +1,66 @@
+//! `protoseg`: labels, scores and checks with a bundle, and the front door to `protoseg-train` and `protoseg-export`.
+
+mod commands;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use commands::{Failure, Outcome, check, eval, label, scenes, sibling};
+use protoseg_models::errors::sentence;
+
+/// Semantic segmentation: train on few labels, export to ONNX, run anywhere
+///
+/// Exit status: 0 done, 1 failed, 2 nothing could be begun (arguments, bundle, ONNX Runtime, inputs), 3 finished but for
+/// some inputs.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Label(label::Arguments),
+    Eval(eval::Arguments),
+    Check(check::Arguments),
+    Scenes(scenes::Arguments),
+    /// Train a network (starts protoseg-train)
+    #[command(disable_help_flag = true)]
+    Train {
+        /// Passed on to protoseg-train
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Turn a checkpoint into a bundle (starts protoseg-export)
+    #[command(disable_help_flag = true)]
+    Export {
+        /// Passed on to protoseg-export
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let (error, status) = match run(&Cli::parse().command) {
+        Ok(Outcome::Done) => return ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => return ExitCode::from(1),
+        Ok(Outcome::SomeInputsFailed) => return ExitCode::from(3),
+        Err(Failure::Work(error)) => (error, 1),
+        Err(Failure::Usage(error)) => (error, 2),
+    };
+    eprintln!("error: {}", sentence(error.as_ref()));
+    ExitCode::from(status)
+}
+
+fn run(command: &Command) -> Result<Outcome, Failure> {
+    match command {
+        Command::Label(arguments) => label::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Scenes(arguments) => scenes::run(arguments),
+        Command::Train { arguments } => match sibling::run("train", arguments).map_err(Failure::usage)? {},
+        Command::Export { arguments } => match sibling::run("export", arguments).map_err(Failure::usage)? {},
+    }
+}

@@ -1,0 +1,218 @@
+//! From a picture to its labels: bundle, runner, windows, stitching and upsampling together.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use protoseg_models::bundle::{BundleError, Kind, Manifest, Model};
+use protoseg_models::versioned::Read;
+use protoseg_models::window::{Pieces, Window, WindowError, WindowPlan};
+
+use crate::crop;
+use crate::session::{Runner, RunnerOptions, SessionError};
+use crate::stitch::{LogitMap, Stitcher};
+use crate::upsample::{self, Frame};
+use protoseg_pictures::label_map::LabelMap;
+
+/// Least height and width of a picture that is run whole; smaller ones are padded.
+const MIN_SIDE: usize = 32;
+
+/// Why a segmenter could not be opened, or a picture not be segmented.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The bundle is wrong.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The runtime or the ONNX file is wrong.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A bundle without a file of the `logits` kind.
+    #[error("{} holds no model file of the kind `logits`; export the bundle again", .0.display())]
+    NoLogits(PathBuf),
+    /// An ONNX file by itself that does not say what it is.
+    #[error("{} does not say which classes it knows; name a bundle folder, or an ONNX file that `protoseg export` wrote", .0.display())]
+    NoMetadata(PathBuf),
+    /// Windows that the network cannot take.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    /// A picture without pixels.
+    #[error("the picture has no pixels")]
+    Empty,
+    /// Scores of another shape than the model's description promises.
+    #[error("the model returned scores of shape {found:?} where {expected:?} was expected; export the bundle again")]
+    Shape {
+        /// What came, `[n, classes, h, w]`.
+        found: Vec<usize>,
+        /// What was expected; 0 where any size will do.
+        expected: [usize; 4],
+    },
+    /// Scores that are no numbers.
+    #[error("the model returned scores that are not finite: its weights or its number format are at fault")]
+    NotFinite,
+}
+
+/// How a [`Segmenter`] works.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SegmenterOptions {
+    /// In which pieces pictures are run; as the model's description says where nobody says otherwise.
+    pub pieces: Option<Pieces>,
+    /// Windows that are run at once; 1 where nobody says otherwise, as more bring nothing on a CPU.
+    pub batch: Option<NonZeroUsize>,
+    /// How the ONNX file is run.
+    pub runner: RunnerOptions,
+}
+
+/// Time spent since a [`Segmenter`] was opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// In the network.
+    pub run: Duration,
+    /// Putting windows together.
+    pub stitch: Duration,
+}
+
+/// Class scores of a picture before upsampling, and how they lie over it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameLogits {
+    /// The scores.
+    pub map: LogitMap,
+    /// How they lie over the picture.
+    pub frame: Frame,
+}
+
+impl FrameLogits {
+    /// Train ids of all pixels.
+    pub fn labels(&self) -> LabelMap {
+        let labels = upsample::labels(&self.map, &self.frame);
+        LabelMap { height: self.frame.height, width: self.frame.width, labels }
+    }
+}
+
+/// A model that is ready to label pictures.
+#[derive(Debug)]
+pub struct Segmenter {
+    model: Model,
+    runner: Runner,
+    passed_over: Vec<String>,
+    window: Option<Window>,
+    batch: usize,
+    times: Times,
+    pixels: Vec<u8>,
+}
+
+impl Segmenter {
+    /// Opens a bundle folder, or a single ONNX file that `protoseg export` wrote.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, SegmentError> {
+        Self::open_with(path.as_ref(), &SegmenterOptions::default())
+    }
+
+    /// The same with options. Of a bundle, the first file of the `logits` kind is taken, once its digest has been checked.
+    pub fn open_with(path: &Path, options: &SegmenterOptions) -> Result<Self, SegmentError> {
+        let (model, passed_over, runner) = if path.is_file() {
+            let runner = Runner::open(path, &options.runner)?;
+            let model = runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
+            (model.value, model.passed_over, runner)
+        } else {
+            let Read { value: manifest, passed_over } = Manifest::read(path)?;
+            let file = manifest.files.iter().find(|file| file.kind == Kind::Logits);
+            let file = manifest.verified(path, file.ok_or_else(|| SegmentError::NoLogits(path.into()))?)?;
+            (manifest.model, passed_over, Runner::open(&file, &options.runner)?)
+        };
+        let window = options.pieces.map_or(model.window, Pieces::window);
+        window.map_or(Ok(()), |window| model.grid.check(window))?;
+        let batch = options.batch.map_or(1, NonZeroUsize::get);
+        Ok(Self { model, runner, passed_over, window, batch, times: Times::default(), pixels: Vec::new() })
+    }
+
+    /// What the model is.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Fields of the model's description that this version does not know, because a newer one wrote it; worth a warning.
+    pub fn passed_over(&self) -> &[String] {
+        &self.passed_over
+    }
+
+    /// Windows in which pictures are run; none for whole pictures.
+    pub fn window(&self) -> Option<Window> {
+        self.window
+    }
+
+    /// Time spent in the stages of [`logits`](Self::logits) so far.
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
+    /// Labels a picture: the train id of every pixel.
+    pub fn segment(&mut self, picture: &RgbImage) -> Result<LabelMap, SegmentError> {
+        Ok(self.logits(picture)?.labels())
+    }
+
+    /// Class scores of a picture before upsampling. What is left, [`FrameLogits::labels`], needs no model and may happen on
+    /// another thread.
+    pub fn logits(&mut self, picture: &RgbImage) -> Result<FrameLogits, SegmentError> {
+        let size = [picture.height() as usize, picture.width() as usize];
+        if size.contains(&0) {
+            return Err(SegmentError::Empty);
+        }
+        let (map, padded) = match self.window {
+            None => self.whole(picture, size)?,
+            Some(window) => self.windows(picture, &WindowPlan::new(size[0], size[1], window, self.model.grid)?)?,
+        };
+        if !map.is_finite() {
+            return Err(SegmentError::NotFinite);
+        }
+        let [height, width] = size;
+        Ok(FrameLogits { map, frame: Frame { height, width, padded, align_corners: self.model.grid.align_corners } })
+    }
+
+    fn whole(&mut self, picture: &RgbImage, size: [usize; 2]) -> Result<(LogitMap, [usize; 2]), SegmentError> {
+        let padded = size.map(|side| side.max(MIN_SIDE));
+        let shape = [1, padded[0], padded[1]];
+        let start = Instant::now();
+        let scores = if padded == size {
+            self.runner.run(picture.as_raw(), shape)?
+        } else {
+            self.pixels.clear();
+            crop::append(picture, [0, 0], padded, &mut self.pixels);
+            self.runner.run(&self.pixels, shape)?
+        };
+        self.times.run += start.elapsed();
+        let classes = self.model.classes.count();
+        match scores.shape[..] {
+            [1, found, height, width] if found == classes && height * width > 0 => {
+                Ok((LogitMap { classes, height, width, data: scores.data }, padded))
+            }
+            _ => Err(SegmentError::Shape { found: scores.shape, expected: [1, classes, 0, 0] }),
+        }
+    }
+
+    fn windows(&mut self, picture: &RgbImage, plan: &WindowPlan) -> Result<(LogitMap, [usize; 2]), SegmentError> {
+        let (size, side) = (plan.window.size, plan.window_logits());
+        let classes = self.model.classes.count();
+        let starts: Vec<[usize; 2]> = plan.starts().collect();
+        let mut stitcher = Stitcher::new(plan, classes);
+        for starts in starts.chunks(self.batch) {
+            self.pixels.clear();
+            for &start in starts {
+                crop::append(picture, start, [size; 2], &mut self.pixels);
+            }
+            let start = Instant::now();
+            let scores = self.runner.run(&self.pixels, [starts.len(), size, size])?;
+            let ran = Instant::now();
+            let expected = [starts.len(), classes, side, side];
+            if scores.shape != expected {
+                return Err(SegmentError::Shape { found: scores.shape, expected });
+            }
+            stitcher.add(&scores.data);
+            self.times.run += ran - start;
+            self.times.stitch += ran.elapsed();
+        }
+        let start = Instant::now();
+        let map = stitcher.finish();
+        self.times.stitch += start.elapsed();
+        Ok((map, [plan.rows.padded, plan.columns.padded]))
+    }
+}

@@ -1,0 +1,278 @@
+//! The runtime: the only file that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ort::environment::Environment;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{OutputSelector, RunOptions, Session};
+use ort::value::{Outlet, TensorElementType, TensorRef};
+use protoseg_models::bundle::{METADATA_KEY, Model};
+use protoseg_models::versioned::{self, JsonError, Read};
+use protoseg_models::weights::Tensor;
+
+/// Environment variable that names the library of ONNX Runtime.
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// Name of the output that holds class scores.
+const LOGITS: &str = "logits";
+
+/// Why ONNX Runtime could not be used, or a file not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No library in any of the usual places.
+    #[error(
+        "ONNX Runtime is missing: {LIBRARY_VARIABLE} is not set, and {name} is neither beside the program, nor in ../lib, nor known to the \
+         system; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a {name} of 1.{} or newer",
+        ort::MINOR_VERSION
+    )]
+    Nowhere {
+        /// File name of the library.
+        name: String,
+    },
+    /// The library that somebody named is not there.
+    #[error(
+        "ONNX Runtime is missing: there is no file {}; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} or \
+         newer", .0.display(), ort::MINOR_VERSION
+    )]
+    Missing(PathBuf),
+    /// A file that is no ONNX Runtime.
+    #[error(
+        "{} cannot be loaded as ONNX Runtime ({reason}); run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} \
+         or newer", path.display(), ort::MINOR_VERSION
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+    /// An ONNX Runtime that is too old.
+    #[error(
+        "{} is ONNX Runtime {version}, and 1.{} or newer is needed; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a newer one",
+        path.display(), ort::MINOR_VERSION
+    )]
+    Old {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+    },
+    /// ONNX Runtime refused to start.
+    #[error("ONNX Runtime could not be started: {0}")]
+    Start(#[source] ort::Error),
+    /// A file that ONNX Runtime cannot open.
+    #[error("{} cannot be opened as an ONNX model: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What ONNX Runtime said.
+        source: ort::Error,
+    },
+    /// A file that takes something else than pictures.
+    #[error("{} takes {found}, not 8-bit pictures [N, H, W, 3]; only files that `protoseg export` wrote can be run", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Its inputs.
+        found: String,
+    },
+    /// Metadata that is not understood.
+    #[error(transparent)]
+    Metadata(#[from] JsonError),
+    /// An output that the file does not have.
+    #[error("{} has no output `{name}`; it has {known}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Pixels that do not fill the shape they are said to have.
+    #[error("{found} bytes of pixels where {expected} are expected")]
+    Length {
+        /// Bytes given.
+        found: usize,
+        /// Bytes that the shape takes.
+        expected: usize,
+    },
+    /// ONNX Runtime failed to run the file.
+    #[error("{} failed to run: {source}", path.display())]
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// What ONNX Runtime said.
+        source: ort::Error,
+    },
+}
+
+/// How a file is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunnerOptions {
+    /// Threads that one run uses; as many as this process may use at once where nobody says otherwise.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// An open ONNX file of the `logits` kind, owned by one thread: pictures in, class scores out.
+#[derive(Debug)]
+pub struct Runner {
+    session: Session,
+    path: PathBuf,
+    default_output: String,
+}
+
+impl Runner {
+    /// Opens an ONNX file.
+    pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
+        Self::commit(path, options, |mut builder| builder.commit_from_file(path))
+    }
+
+    /// The same from the bytes of a file; `name` is for messages.
+    pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
+        Self::commit(Path::new(name), options, |mut builder| builder.commit_from_memory(bytes))
+    }
+
+    fn commit(
+        path: &Path,
+        options: &RunnerOptions,
+        commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
+    ) -> Result<Self, SessionError> {
+        let environment = environment()?;
+        let opened = builder(environment, options).and_then(commit);
+        let session = opened.map_err(|source| SessionError::Model { path: path.into(), source })?;
+        let takes_pictures = match session.inputs() {
+            [input] => {
+                let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
+                shape && input.dtype().tensor_type() == Some(TensorElementType::Uint8)
+            }
+            _ => false,
+        };
+        if !takes_pictures {
+            let inputs: Vec<String> =
+                session.inputs().iter().map(|input| format!("`{}` {}", input.name(), input.dtype())).collect();
+            return Err(SessionError::Input { path: path.into(), found: inputs.join(", ") });
+        }
+        let default_output = session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
+        let named = session.outputs().iter().any(|output| output.name() == LOGITS);
+        let default_output = if named { LOGITS.to_owned() } else { default_output };
+        Ok(Self { session, path: path.into(), default_output })
+    }
+
+    /// What the file's metadata says about its model; none where the file is not one of protoseg's.
+    pub fn model(&self) -> Result<Option<Read<Model>>, SessionError> {
+        let failed = |source| SessionError::Model { path: self.path.clone(), source };
+        let Some(text) = self.session.metadata().map_err(failed)?.custom(METADATA_KEY) else { return Ok(None) };
+        Ok(Some(versioned::parse(&self.path, &text, Model::VERSION)?))
+    }
+
+    /// Names of all outputs.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.session.outputs().iter().map(Outlet::name)
+    }
+
+    /// Runs pictures, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their class scores `[n, classes, h', w']`.
+    pub fn run(&mut self, images: &[u8], shape: [usize; 3]) -> Result<Tensor, SessionError> {
+        let name = self.default_output.clone();
+        let scores = self.run_outputs(images, shape, &[&name])?.pop();
+        scores.ok_or_else(|| SessionError::Output { path: self.path.clone(), name, known: "none".to_owned() })
+    }
+
+    /// Runs pictures as [`run`](Self::run) does and returns the named outputs, in order. All must be of 32-bit floats.
+    pub fn run_outputs(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+    ) -> Result<Vec<Tensor>, SessionError> {
+        let [count, height, width] = shape;
+        let expected = count * height * width * 3;
+        if images.len() != expected {
+            return Err(SessionError::Length { found: images.len(), expected });
+        }
+        if let Some(name) = names.iter().find(|name| !self.outputs().any(|known| known == **name)) {
+            let known = self.outputs().collect::<Vec<_>>().join(", ");
+            return Err(SessionError::Output { path: self.path.clone(), name: (*name).to_owned(), known });
+        }
+        let session = &mut self.session;
+        run_session(session, images, shape, names)
+            .map_err(|source| SessionError::Run { path: self.path.clone(), source })
+    }
+}
+
+fn run_session(
+    session: &mut Session,
+    images: &[u8],
+    [count, height, width]: [usize; 3],
+    names: &[&str],
+) -> ort::Result<Vec<Tensor>> {
+    let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
+    let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
+    let options = RunOptions::new()?.with_outputs(selector);
+    let outputs = session.run_with_options(ort::inputs![input], &options)?;
+    let tensor = |name: &&str| {
+        let (shape, data) = outputs[*name].try_extract_tensor::<f32>()?;
+        let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+        Ok(Tensor { shape, data: data.to_vec() })
+    };
+    names.iter().map(tensor).collect()
+}
+
+/// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.
+pub fn load_runtime() -> Result<(), SessionError> {
+    environment().map(|_| ())
+}
+
+fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<SessionBuilder> {
+    let threads = options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
+    Ok(Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        .with_memory_pattern(false)?)
+}
+
+/// The environment of this process. ONNX Runtime allows one, and it must outlive every session.
+fn environment() -> Result<&'static Environment, SessionError> {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = ENVIRONMENT.get() {
+        return Ok(environment);
+    }
+    let environment = load(&library()?)?;
+    Ok(ENVIRONMENT.get_or_init(|| environment))
+}
+
+/// Where ONNX Runtime's library is: what the environment variable names, else beside the program or in `../lib`, else a
+/// bare name, which the system's loader looks up.
+fn library() -> Result<PathBuf, SessionError> {
+    let name = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    if let Some(named) = std::env::var_os(LIBRARY_VARIABLE).filter(|named| !named.is_empty()) {
+        let path = std::path::absolute(&named).unwrap_or_else(|_| named.into());
+        return if path.exists() { Ok(path) } else { Err(SessionError::Missing(path)) };
+    }
+    // `ort` asks for the program's path too, and panics where the system does not tell it.
+    let Ok(program) = std::env::current_exe() else { return Err(SessionError::Nowhere { name }) };
+    let folder = program.parent().unwrap_or(Path::new("/"));
+    let near = [folder.join(&name), folder.join("../lib").join(&name)];
+    Ok(near.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into()))
+}
+
+fn load(path: &Path) -> Result<Environment, SessionError> {
+    use ort::LoadDynamicError as Load;
+
+    let foreign = |reason: String| SessionError::Foreign { path: path.into(), reason };
+    let builder = ort::init_from(path).map_err(|error| match error {
+        Load::Dlopen { .. } if path.is_relative() => SessionError::Nowhere { name: path.display().to_string() },
+        Load::Dlopen { error, .. } => foreign(error.to_string()),
+        Load::BadVersion { version_str: version, .. } => SessionError::Old { path: path.into(), version },
+        error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => foreign(error.to_string()),
+    })?;
+    builder.with_name("protoseg").with_telemetry(false).build().map_err(SessionError::Start)
+}
