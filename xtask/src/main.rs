@@ -5,6 +5,7 @@ mod compiler;
 mod component;
 mod demo;
 mod host;
+mod proofs;
 mod prove;
 mod python;
 mod run;

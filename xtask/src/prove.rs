@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use crate::python::Python;
 use crate::steps::Steps;
-use crate::{Usage, run, setup};
+use crate::{Usage, proofs, setup};
 
 struct Proof {
     name: &'static str,
@@ -17,12 +16,19 @@ struct Proof {
 
 const PROOFS: &[Proof] = &[
     Proof {
-        name: "tests", about: "every test, with real data required: nothing is skipped [ARGS…]", run: prove_tests
+        name: "tests",
+        about: "every test, with real data required: nothing is skipped [ARGS…]",
+        run: proofs::tests,
     },
     Proof {
         name: "onnx-checker",
-        about: "the ONNX project's own checker accepts the files, shape inference included FILES…",
-        run: check_onnx,
+        about: "the ONNX project's own checker accepts an export of every network [or FILES…]",
+        run: proofs::onnx_checker,
+    },
+    Proof {
+        name: "camvid",
+        about: "twenty minutes of training on CamVid reach their score, and the bundle has the same [KEY=VALUE…]",
+        run: proofs::camvid,
     },
 ];
 
@@ -60,38 +66,6 @@ fn list() -> String {
 #[expect(clippy::print_stdout, reason = "the list is a result")]
 fn print_list() {
     println!("{}", list());
-}
-
-fn prove_tests(root: &Path, arguments: &[String]) -> Result<()> {
-    run::build_programs(root)?;
-    run::execute(run::cargo(root, "test").args(arguments).env("PROTOSEG_REQUIRE_DATA", "1"))
-}
-
-const CHECK_ONNX: &str = "
-import sys
-import onnx
-
-failed = False
-for path in sys.argv[1:]:
-    try:
-        onnx.checker.check_model(path, full_check=True)
-        print(f'{path}: accepted by onnx {onnx.__version__}')
-    except Exception as error:
-        failed = True
-        print(f'{path}: {error}')
-sys.exit(failed)
-";
-
-fn check_onnx(root: &Path, files: &[String]) -> Result<()> {
-    ensure!(!files.is_empty(), "name the ONNX files to check");
-    let python = Python::find()?;
-    let packages = setup::ensure_python_packages(root, &python, &["onnx==1.23.2", "numpy"])?;
-    let mut command = python.command();
-    // Bytecode written into the folder would not agree with its stamp.
-    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", CHECK_ONNX]).args(files);
-    let status = command.status()?;
-    ensure!(status.success(), "the checker refuses some of the files ({status})");
-    Ok(())
 }
 
 #[cfg(test)]
