@@ -16,6 +16,7 @@ pub mod loader;
 pub mod log;
 pub mod loss;
 pub mod net;
+pub mod openmp;
 pub mod optimizer;
 pub mod pretrained;
 pub mod probe;

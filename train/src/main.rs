@@ -12,7 +12,7 @@ use protoseg_models::weights;
 use protoseg_train::config::Config;
 use protoseg_train::fit::{Run, fit};
 use protoseg_train::init::init;
-use protoseg_train::pretrained;
+use protoseg_train::{openmp, pretrained};
 
 /// Trains a segmentor as a configuration file says.
 #[derive(Debug, Parser)]
@@ -76,6 +76,7 @@ enum Command {
 struct Usage(anyhow::Error);
 
 fn main() -> ExitCode {
+    openmp::wait_passively();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
