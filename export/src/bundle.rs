@@ -61,7 +61,10 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    atomic::write_folder::<anyhow::Error>(&place, |folder| {
+    let older = Manifest::read(&place).map(|read| read.value.files).unwrap_or_default();
+    let models = older.iter().chain(&manifest.files).map(|file| file.file.as_str());
+    let known: Vec<&str> = models.chain([bundle::MANIFEST, bundle::PROBE]).collect();
+    atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         atomic::write(&folder.join(&manifest.files[0].file), &file)?;
         if let Some(probe) = &probe {
             atomic::write(&folder.join(bundle::PROBE), probe)?;

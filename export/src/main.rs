@@ -95,6 +95,7 @@ fn ports(ports: &[Port]) -> String {
 
 /// The command as a person would type it.
 fn command() -> String {
-    let words = std::env::args().skip(1).map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words = words.map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
     std::iter::once("protoseg export".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

@@ -39,6 +39,34 @@ pub enum SegmentError {
     /// A picture without pixels.
     #[error("the picture has no pixels")]
     Empty,
+    /// A manifest and a file of different models.
+    #[error("the manifest of {} and the file {file} describe different models (their {field}), so one was exchanged; export the bundle again", bundle.display())]
+    Different {
+        /// The bundle's folder.
+        bundle: PathBuf,
+        /// The file's name.
+        file: String,
+        /// The first field in which they differ.
+        field: &'static str,
+    },
+    /// A file whose scores are of another number of classes than its description.
+    #[error("{} gives scores of {found} classes where its description names {expected}; export the bundle again", path.display())]
+    Classes {
+        /// The bundle or file.
+        path: PathBuf,
+        /// Classes of the scores.
+        found: usize,
+        /// Classes of the description.
+        expected: usize,
+    },
+    /// A picture whose windows or scores do not fit into memory.
+    #[error("a picture of {width}x{height} pixels, run as asked for, does not fit into memory")]
+    TooLarge {
+        /// Height of the picture.
+        height: usize,
+        /// Width of the picture.
+        width: usize,
+    },
     /// Scores of another shape than the model's description promises.
     #[error("the model returned scores of shape {found:?} where {expected:?} was expected; export the bundle again")]
     Shape {
@@ -116,9 +144,20 @@ impl Segmenter {
         } else {
             let Read { value: manifest, passed_over } = Manifest::read(path)?;
             let file = manifest.files.iter().find(|file| file.kind == Kind::Logits);
-            let file = manifest.verified(path, file.ok_or_else(|| SegmentError::NoLogits(path.into()))?)?;
-            (manifest.model, passed_over, Runner::open(&file, &options.runner)?)
+            let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
+            let runner = Runner::open(&manifest.verified(path, file)?, &options.runner)?;
+            // Files that others wrote may say nothing of themselves.
+            if let Some(own) = runner.model()?
+                && let Some(field) = difference(&manifest.model, &own.value)
+            {
+                return Err(SegmentError::Different { bundle: path.into(), file: file.file.clone(), field });
+            }
+            (manifest.model, passed_over, runner)
         };
+        let expected = model.classes.count();
+        if let Some(found) = runner.classes().filter(|&found| found != expected) {
+            return Err(SegmentError::Classes { path: path.into(), found, expected });
+        }
         let window = options.pieces.map_or(model.window, Pieces::window);
         window.map_or(Ok(()), |window| model.grid.check(window))?;
         let batch = options.batch.map_or(1, NonZeroUsize::get);
@@ -168,6 +207,13 @@ impl Segmenter {
         Ok(FrameLogits { map, frame: Frame { height, width, padded, align_corners: self.model.grid.align_corners } })
     }
 
+    /// Empties the buffer for rectangles of a picture, which must then fit into memory.
+    fn make_room(&mut self, picture: &RgbImage, count: usize, size: [usize; 2]) -> Result<(), SegmentError> {
+        self.pixels.clear();
+        let bytes = count.saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
+        self.pixels.try_reserve_exact(bytes).map_err(|_| too_large(picture))
+    }
+
     fn whole(&mut self, picture: &RgbImage, size: [usize; 2]) -> Result<(LogitMap, [usize; 2]), SegmentError> {
         let padded = size.map(|side| side.max(MIN_SIDE));
         let shape = [1, padded[0], padded[1]];
@@ -175,7 +221,7 @@ impl Segmenter {
         let scores = if padded == size {
             self.runner.run(picture.as_raw(), shape)?
         } else {
-            self.pixels.clear();
+            self.make_room(picture, 1, padded)?;
             crop::append(picture, [0, 0], padded, &mut self.pixels);
             self.runner.run(&self.pixels, shape)?
         };
@@ -193,9 +239,9 @@ impl Segmenter {
         let (size, side) = (plan.window.size, plan.window_logits());
         let classes = self.model.classes.count();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
-        let mut stitcher = Stitcher::new(plan, classes);
+        let mut stitcher = Stitcher::try_new(plan, classes).ok_or_else(|| too_large(picture))?;
         for starts in starts.chunks(self.batch) {
-            self.pixels.clear();
+            self.make_room(picture, starts.len(), [size; 2])?;
             for &start in starts {
                 crop::append(picture, start, [size; 2], &mut self.pixels);
             }
@@ -215,4 +261,20 @@ impl Segmenter {
         self.times.stitch += start.elapsed();
         Ok((map, [plan.rows.padded, plan.columns.padded]))
     }
+}
+
+fn too_large(picture: &RgbImage) -> SegmentError {
+    SegmentError::TooLarge { height: picture.height() as usize, width: picture.width() as usize }
+}
+
+/// The first fact in which two descriptions of one model differ. Its name and its windows are a matter of taste.
+fn difference(manifest: &Model, own: &Model) -> Option<&'static str> {
+    let facts = [
+        ("version", manifest.version == own.version),
+        ("classes", manifest.classes == own.classes),
+        ("grid", manifest.grid == own.grid),
+        ("arch", manifest.arch == own.arch),
+        ("weights_sha256", manifest.weights_sha256 == own.weights_sha256),
+    ];
+    facts.into_iter().find(|(_, equal)| !equal).map(|(field, _)| field)
 }

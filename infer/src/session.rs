@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{OutputSelector, RunOptions, Session};
 use ort::value::{Outlet, TensorElementType, TensorRef};
@@ -142,7 +143,8 @@ impl Runner {
     ) -> Result<Self, SessionError> {
         let environment = environment()?;
         let opened = builder(environment, options).and_then(commit);
-        let session = opened.map_err(|source| SessionError::Model { path: path.into(), source })?;
+        let session =
+            opened.map_err(|source| SessionError::Model { path: path.into(), source: on_one_line(&source) })?;
         let takes_pictures = match session.inputs() {
             [input] => {
                 let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
@@ -168,6 +170,12 @@ impl Runner {
         Ok(Some(versioned::parse(&self.path, &text, Model::VERSION)?))
     }
 
+    /// How many classes the file says that its scores have; none where it leaves that open.
+    pub fn classes(&self) -> Option<usize> {
+        let output = self.session.outputs().iter().find(|output| output.name() == self.default_output)?;
+        usize::try_from(*output.dtype().tensor_shape()?.get(1)?).ok()
+    }
+
     /// Names of all outputs.
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         self.session.outputs().iter().map(Outlet::name)
@@ -188,7 +196,7 @@ impl Runner {
         names: &[&str],
     ) -> Result<Vec<Tensor>, SessionError> {
         let [count, height, width] = shape;
-        let expected = count * height * width * 3;
+        let expected = count.saturating_mul(height).saturating_mul(width).saturating_mul(3);
         if images.len() != expected {
             return Err(SessionError::Length { found: images.len(), expected });
         }
@@ -198,7 +206,7 @@ impl Runner {
         }
         let session = &mut self.session;
         run_session(session, images, shape, names)
-            .map_err(|source| SessionError::Run { path: self.path.clone(), source })
+            .map_err(|source| SessionError::Run { path: self.path.clone(), source: on_one_line(&source) })
     }
 }
 
@@ -235,6 +243,12 @@ fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<Se
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_memory_pattern(false)?)
+}
+
+/// Some messages of ONNX Runtime end in empty lines.
+fn on_one_line(error: &ort::Error) -> ort::Error {
+    let words: Vec<&str> = error.message().split_whitespace().collect();
+    ort::Error::new_with_code(error.code(), words.join(" "))
 }
 
 /// The environment of this process. ONNX Runtime allows one, and it must outlive every session.
@@ -274,5 +288,8 @@ fn load(path: &Path) -> Result<Environment, SessionError> {
         Load::BadVersion { version_str: version, .. } => SessionError::Old { path: path.into(), version },
         error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => foreign(error.to_string()),
     })?;
-    builder.with_name("protoseg").with_telemetry(false).build().map_err(SessionError::Start)
+    let environment = builder.with_name("protoseg").with_telemetry(false).build().map_err(SessionError::Start)?;
+    // What goes wrong comes back as an error too; ONNX Runtime's own lines would stand beside ours.
+    environment.set_log_level(LogLevel::Fatal);
+    Ok(environment)
 }

@@ -33,10 +33,25 @@ pub struct Stitcher<'a> {
 }
 
 impl<'a> Stitcher<'a> {
-    /// An empty frame.
+    /// An empty frame, which is known to fit into memory.
     pub fn new(plan: &'a WindowPlan, classes: usize) -> Self {
         let [height, width] = plan.logit_size();
-        let sum = LogitMap { classes, height, width, data: vec![0.0; classes * height * width] };
+        Self::over(plan, classes, vec![0.0; classes * height * width])
+    }
+
+    /// An empty frame; none where its scores do not fit into memory.
+    pub fn try_new(plan: &'a WindowPlan, classes: usize) -> Option<Self> {
+        let [height, width] = plan.logit_size();
+        let count = classes.checked_mul(height)?.checked_mul(width)?;
+        let mut zeros = Vec::new();
+        zeros.try_reserve_exact(count).ok()?;
+        zeros.resize(count, 0.0);
+        Some(Self::over(plan, classes, zeros))
+    }
+
+    fn over(plan: &'a WindowPlan, classes: usize, data: Vec<f32>) -> Self {
+        let [height, width] = plan.logit_size();
+        let sum = LogitMap { classes, height, width, data };
         Self { plan, starts: plan.logit_starts().collect(), added: 0, sum }
     }
 
@@ -123,5 +138,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_frame_beyond_memory_is_none() {
+        let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
+        let plan = WindowPlan::new(32, 48, Window { size: 32, stride: 16 }, grid).unwrap();
+        assert!(Stitcher::try_new(&plan, usize::MAX / 8).is_none());
+        assert!(Stitcher::try_new(&plan, usize::MAX / 400).is_none());
     }
 }

@@ -55,7 +55,7 @@ impl Preset {
         matches!(self, Self::DeepLabV3PlusResNet101 | Self::DeepLabV3PlusResNet50)
     }
 
-    /// The least height and width in pixels that it is meant for.
+    /// Pixels per step of the encoder's last map.
     pub fn encoder_stride(self) -> usize {
         if self.align_corners() { 8 } else { 16 }
     }

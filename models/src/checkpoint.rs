@@ -25,6 +25,9 @@ const CALIBRATION: &str = "calibration.json";
 const METRICS: &str = "metrics.json";
 const CONFIG: &str = "config.toml";
 
+/// All that a checkpoint folder holds.
+pub const FILES: [&str; 6] = [ARCH, WEIGHTS, PROBE, CALIBRATION, METRICS, CONFIG];
+
 /// `arch.json`: which network, for which classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
@@ -105,6 +108,16 @@ pub enum CheckpointError {
         /// Outputs.
         outputs: usize,
     },
+    /// A probe of another network.
+    #[error("{}: the case {case} is not of a network of {outputs} classes; train or init the checkpoint again", path.display())]
+    Probe {
+        /// The probe file.
+        path: PathBuf,
+        /// The case.
+        case: String,
+        /// Outputs of the network.
+        outputs: usize,
+    },
     /// Windows that do not fit the network.
     #[error("{}: {source}", path.display())]
     Window {
@@ -145,6 +158,9 @@ impl Checkpoint {
         })?;
         let optional = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
         let probe = optional(PROBE).map(|path| probe::read(&path)).transpose()?.unwrap_or_default();
+        if let Some(case) = probe.iter().find(|case| case.logits.shape[1] != outputs) {
+            return Err(CheckpointError::Probe { path: folder.join(PROBE), case: case.name.clone(), outputs });
+        }
         let calibration = optional(CALIBRATION).map(|path| versioned::read(&path, Calibration::VERSION)).transpose()?;
         let metrics = optional(METRICS).map(|path| versioned::read_plain(&path)).transpose()?;
         let config = optional(CONFIG).map(std::fs::read_to_string).transpose()?.unwrap_or_default();
@@ -153,7 +169,7 @@ impl Checkpoint {
 
     /// Writes a checkpoint folder whole or not at all, replacing an older one.
     pub fn write(&self, folder: &Path) -> Result<(), CheckpointError> {
-        let written = atomic::write_folder(folder, |folder| {
+        let written = atomic::write_folder(folder, &FILES, |folder| {
             versioned::write(&folder.join(ARCH), &self.header)?;
             weights::write(&folder.join(WEIGHTS), &self.weights, &BTreeMap::new())?;
             probe::write(&folder.join(PROBE), &self.probe)?;

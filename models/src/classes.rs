@@ -29,6 +29,11 @@ pub enum ClassError {
     /// Labels are bytes, and 255 is kept for ignored pixels.
     #[error("{0} classes: between 2 and 255 are possible")]
     Count(usize),
+    /// The id of ignored pixels.
+    #[error(
+        "the class `{0}` has the id 255, which marks pixels that count nowhere; leave it out, or give it another id"
+    )]
+    Ignored(String),
     /// An id or a name stands twice.
     #[error("the classes `{first}` and `{second}` share the id {source_id} or the name; each needs its own")]
     Twice {
@@ -57,6 +62,9 @@ impl TryFrom<Vec<Class>> for ClassTable {
     fn try_from(classes: Vec<Class>) -> Result<Self, ClassError> {
         if !(2..=255).contains(&classes.len()) {
             return Err(ClassError::Count(classes.len()));
+        }
+        if let Some(class) = classes.iter().find(|class| class.source_id == IGNORE) {
+            return Err(ClassError::Ignored(class.name.clone()));
         }
         for (index, class) in classes.iter().enumerate() {
             let same = |other: &&Class| other.source_id == class.source_id || other.name == class.name;
@@ -154,7 +162,7 @@ impl ClassTable {
     /// comment. Classes without a colour get one of their own.
     pub fn parse(text: &str) -> Result<Self, ClassError> {
         let mut classes = Vec::new();
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
                 continue;
@@ -242,5 +250,7 @@ mod tests {
         assert_eq!(error, ClassError::Line { line: 3, text: "three c".into() });
         assert!(matches!(ClassTable::parse("1 a\n1 b"), Err(ClassError::Twice { .. })));
         assert_eq!(ClassTable::parse("1 a").unwrap_err(), ClassError::Count(1));
+        assert_eq!(ClassTable::parse("1 a\n255 void").unwrap_err(), ClassError::Ignored("void".into()));
+        assert_eq!(ClassTable::parse("\u{feff}1 a\r\n2 b\r\n").unwrap().count(), 2);
     }
 }

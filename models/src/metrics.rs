@@ -144,13 +144,6 @@ pub struct ClassScore {
     pub iou: Option<f64>,
 }
 
-impl Scores {
-    /// The mean with absent classes counted as zero, as the reference's evaluation does.
-    pub fn mean_iou_absent_zero(&self) -> f64 {
-        self.classes.iter().map(|class| class.iou.unwrap_or(0.0)).sum::<f64>() / self.classes.len() as f64
-    }
-}
-
 impl std::fmt::Display for Scores {
     /// A table: a line a class, then the mean.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

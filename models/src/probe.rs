@@ -45,12 +45,21 @@ pub fn read(path: &Path) -> Result<Vec<ProbeCase>, WeightsError> {
         let image = tensor("image", Dtype::U8, 4)?;
         let logits = tensor("logits", Dtype::F32, 4)?;
         let labels = tensor("labels", Dtype::U8, 3)?;
+        let (height, width) = (image.shape()[1], image.shape()[2]);
+        let logits = Tensor { shape: logits.shape().to_vec(), data: floats(logits.data()) };
+        let fits = image.shape() == [1, height, width, 3]
+            && labels.shape() == [1, height, width]
+            && logits.shape[0] == 1
+            && logits.data.iter().all(|score| score.is_finite());
+        if !fits || height * width == 0 {
+            return Err(WeightsError::Case { path: path.into(), name: name.to_owned() });
+        }
         Ok(ProbeCase {
             name: name.to_owned(),
-            height: image.shape()[1],
-            width: image.shape()[2],
+            height,
+            width,
             image: image.data().to_vec(),
-            logits: Tensor { shape: logits.shape().to_vec(), data: floats(logits.data()) },
+            logits,
             labels: labels.data().to_vec(),
         })
     };

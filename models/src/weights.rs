@@ -45,6 +45,14 @@ pub enum WeightsError {
         /// What the reader said.
         source: safetensors::SafeTensorError,
     },
+    /// A case of a probe whose parts do not belong together.
+    #[error("{}: picture, scores and labels of the case {name} do not fit each other, or are not finite; make it again", path.display())]
+    Case {
+        /// The file.
+        path: PathBuf,
+        /// The case.
+        name: String,
+    },
     /// A tensor is of a type that is not read.
     #[error("{}: tensor `{name}` is of type {dtype:?}; only F32 is read: convert the file to float32", path.display())]
     Type {
@@ -57,7 +65,7 @@ pub enum WeightsError {
     },
 }
 
-/// Reads every floating-point tensor of a `.safetensors` file. Integer tensors, such as `num_batches_tracked`, are passed over.
+/// Reads the tensors of a `.safetensors` file. PyTorch's counters `num_batches_tracked`, which nothing reads, are passed over.
 pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
     let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
     let file = SafeTensors::deserialize(&bytes).map_err(|source| WeightsError::Broken { path: path.into(), source })?;
@@ -67,7 +75,7 @@ pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
             Dtype::F32 => {
                 weights.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), data: floats(view.data()) });
             }
-            Dtype::I64 | Dtype::I32 | Dtype::U8 => {}
+            Dtype::I64 if name.ends_with(".num_batches_tracked") => {}
             dtype => return Err(WeightsError::Type { path: path.into(), name: name.to_owned(), dtype }),
         }
     }

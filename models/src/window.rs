@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
 
+/// Pixels along the side of the largest window.
+pub const MAX_WINDOW: usize = 8192;
+
 /// Side and step of square windows, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
@@ -74,6 +77,7 @@ impl Pieces {
 
 /// How a network's logits lie over its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "GridFields")]
 pub struct LogitGrid {
     /// Pixels per logit step.
     pub stride: usize,
@@ -81,6 +85,26 @@ pub struct LogitGrid {
     pub encoder_stride: usize,
     /// Whether corner positions coincide with corner pixels; otherwise edges do.
     pub align_corners: bool,
+}
+
+/// What stands in a file, before it is checked.
+#[derive(Deserialize)]
+struct GridFields {
+    stride: usize,
+    encoder_stride: usize,
+    align_corners: bool,
+}
+
+impl TryFrom<GridFields> for LogitGrid {
+    type Error = String;
+
+    fn try_from(GridFields { stride, encoder_stride, align_corners }: GridFields) -> Result<Self, String> {
+        let sensible = (1..=64).contains(&stride) && encoder_stride.is_multiple_of(stride) && encoder_stride <= 1024;
+        if !sensible || encoder_stride == 0 {
+            return Err(format!("logits of stride {stride} on an encoder of stride {encoder_stride} cannot be"));
+        }
+        Ok(Self { stride, encoder_stride, align_corners })
+    }
 }
 
 /// Windows that do not fit their network.
@@ -93,6 +117,12 @@ pub enum WindowError {
         size: usize,
         /// The network's grid.
         grid: LogitGrid,
+    },
+    /// More pixels than a window can sensibly have.
+    #[error("windows of {size} pixels are too large: at most {MAX_WINDOW} are possible")]
+    TooLarge {
+        /// The size asked for.
+        size: usize,
     },
     /// A step off the grid, none at all, or one that leaves gaps.
     #[error(
@@ -145,6 +175,9 @@ impl LogitGrid {
     /// Whether windows fit.
     pub fn check(self, window: Window) -> Result<(), WindowError> {
         let Window { size, stride } = window;
+        if size > MAX_WINDOW {
+            return Err(WindowError::TooLarge { size });
+        }
         if size == 0 || self.fitting(size) != size {
             return Err(WindowError::Size { size, grid: self });
         }
@@ -168,14 +201,6 @@ impl Axis {
     /// The windows over a length of pixels, for windows that [`LogitGrid::check`] accepted.
     pub fn new(length: usize, window: Window, grid: LogitGrid) -> Self {
         let beyond = length.saturating_sub(window.size).next_multiple_of(grid.stride);
-        let count = beyond.div_ceil(window.stride) + 1;
-        let starts = (0..count).map(|index| (index * window.stride).min(beyond)).collect();
-        Self { padded: window.size + beyond, starts }
-    }
-
-    /// The windows of the reference's evaluation: any start, the last shifted inside, a shorter length padded to a window.
-    pub fn paper(length: usize, window: Window) -> Self {
-        let beyond = length.saturating_sub(window.size);
         let count = beyond.div_ceil(window.stride) + 1;
         let starts = (0..count).map(|index| (index * window.stride).min(beyond)).collect();
         Self { padded: window.size + beyond, starts }
@@ -260,8 +285,6 @@ mod tests {
         let plan = WindowPlan::new(1024, 2048, HALF_PIXEL.usual_window(), HALF_PIXEL).unwrap();
         assert_eq!((plan.rows.padded, plan.columns.padded, plan.count()), (1024, 2048, 8));
         assert_eq!(plan.logit_size(), [256, 512]);
-        let paper = Axis::paper(2048, Window { size: 769, stride: 513 });
-        assert_eq!((paper.padded, paper.starts), (2048, vec![0, 513, 1026, 1279]));
     }
 
     #[test]
@@ -310,6 +333,14 @@ mod tests {
         assert!(HALF_PIXEL.check(Window { size: 769, stride: 512 }).is_err());
         for stride in [0, 513, 772] {
             assert!(matches!(ALIGNED.check(Window { size: 769, stride }), Err(WindowError::Stride { .. })));
+        }
+        let huge = Window { size: 1 << 40, stride: 4 };
+        assert_eq!(HALF_PIXEL.check(huge).unwrap_err(), WindowError::TooLarge { size: 1 << 40 });
+        for grid in [
+            r#"{"stride":0,"encoder_stride":8,"align_corners":true}"#,
+            r#"{"stride":4,"encoder_stride":0,"align_corners":false}"#,
+        ] {
+            assert!(serde_json::from_str::<LogitGrid>(grid).is_err(), "{grid}");
         }
     }
 }

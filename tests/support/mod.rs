@@ -12,8 +12,8 @@ use safetensors::SafeTensors;
 
 /// The repository.
 pub(crate) fn repository() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if package.join("xtask").is_dir() { package } else { package.parent().expect("packages lie in the repository") }
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    folders.find(|folder| folder.join("xtask").is_dir()).expect("packages lie in the repository")
 }
 
 /// A file or folder of real data, below `PROTOSEG_DATA` or else `../shared/data`. Where it is absent the check is noted as

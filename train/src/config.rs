@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::window::{LogitGrid, Window};
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,7 @@ mod defaults {
         20
     }
     pub(super) fn save_every() -> u64 {
-        200
+        50
     }
     pub(super) fn calibration_pictures() -> usize {
         8
@@ -160,12 +160,13 @@ impl Config {
     /// Reads a TOML file, then `key=value` settings over it. Values are TOML; what is none counts as a string.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text, settings).with_context(|| format!("{} is no configuration", path.display()))
+        Self::parse(&text, settings)
+            .with_context(|| format!("{} with its settings is no configuration", path.display()))
     }
 
     /// The same from a text.
     pub fn parse(text: &str, settings: &[String]) -> Result<Self> {
-        let mut table: toml::Table = toml::from_str(text)?;
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
         for setting in settings {
             let (key, value) =
                 setting.split_once('=').with_context(|| format!("`--set {setting}`: write `--set key=value`"))?;
@@ -175,14 +176,16 @@ impl Config {
             };
             table.insert(key.trim().to_owned(), value);
         }
-        let config: Self = table.try_into()?;
+        // The first line says what is wrong; the rest draws it.
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| anyhow!("{}", one_line(&error)))?;
         config.check()?;
         Ok(config)
     }
 
     fn check(&self) -> Result<()> {
         ensure!(self.batch >= 2, "`batch` is {}: batch normalisation needs at least 2 pictures a step", self.batch);
-        ensure!(self.crop >= 32, "`crop` is {}: crops have at least 32 pixels", self.crop);
+        ensure!(self.batch <= 1024, "`batch` is {}: at most 1024 pictures a step are possible", self.batch);
+        ensure!((32..=4096).contains(&self.crop), "`crop` is {}: crops have 32 to 4096 pixels a side", self.crop);
         ensure!(self.steps >= 1, "`steps` is 0");
         ensure!(
             self.warmup_steps <= self.steps,
@@ -205,7 +208,9 @@ impl Config {
             "`synthetic_size`: sides of 32 to 8192 pixels"
         );
         if self.data == Data::Synthetic {
-            ensure!(self.synthetic_labeled >= 1, "`synthetic_labeled` is 0");
+            let counts = [self.synthetic_labeled, self.synthetic_validation];
+            let fits = counts[0] >= 1 && counts.iter().all(|&count| count <= 1_000_000);
+            ensure!(fits, "`synthetic_labeled` and `synthetic_validation` are {counts:?}: 1 to a million are possible");
         } else {
             ensure!(self.labeled.is_some(), "`labeled` names no list of labelled pictures");
             ensure!(
@@ -221,6 +226,13 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What a TOML error says, without its drawing of the place.
+fn one_line(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let key = text.lines().find_map(|line| line.trim().strip_prefix("in `")).map(|key| format!(" (in `{key})"));
+    format!("{}{}", error.message(), key.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -4,14 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::arch::Arch;
 use protoseg_models::calibration::Calibration;
-use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::checkpoint::{self, Checkpoint, Header};
 use protoseg_models::graph::{Graph, Op};
 use protoseg_models::metrics::Metrics;
 use protoseg_models::window::LogitGrid;
+use protoseg_models::{atomic, weights::StateDict};
+use protoseg_pictures::labelled::LabelledSet;
 use protoseg_pictures::picture::MAX_PIXELS;
+use rayon::prelude::*;
 use tch::Device;
 
 use crate::config::{ClassWeights, Config};
@@ -23,7 +26,7 @@ use crate::loss;
 use crate::net::Net;
 use crate::optimizer::Sgd;
 
-use crate::state::State;
+use crate::state::{self, State};
 use crate::step::{self, Student};
 use crate::{calibrate, pretrained, probe, teacher};
 
@@ -70,6 +73,12 @@ pub fn fit(config: &Config, run: &Run) -> Result<Option<Metrics>> {
         "{} holds a run already: go on with it by --resume, or choose another --out",
         run.out.display()
     );
+    for (name, files) in
+        [("checkpoint", &checkpoint::FILES[..]), ("best", &checkpoint::FILES), ("state", &state::FILES)]
+    {
+        let folder = run.out.join(name);
+        atomic::check_replaceable(&folder, files).with_context(|| folder.display().to_string())?;
+    }
     let first = resumed.as_ref().map_or(0, |state| state.step);
     let log = Log::open(&run.out, first, config.steps)?;
 
@@ -87,7 +96,7 @@ pub fn fit(config: &Config, run: &Run) -> Result<Option<Metrics>> {
             (student, teacher)
         }
     };
-    protoseg_models::atomic::write(&run.out.join("config.toml"), toml::to_string(config)?.as_bytes())?;
+    atomic::write(&run.out.join("config.toml"), toml::to_string(config)?.as_bytes())?;
     let protocol = Protocol { grid: LogitGrid::of(arch), window: config.window };
     let best = resumed.and_then(|state| state.best);
     let mut trainer = Trainer { config, run, arch, lists: &lists, protocol, student, teacher, sgd, log, best };
@@ -109,6 +118,7 @@ impl Trainer<'_> {
             ClassWeights::None => None,
             kind => loss::class_weights(kind, &self.count_pixels()?, self.student.device())?,
         };
+        self.look_through()?;
         let batches = loader::start(Arc::clone(&self.lists.labeled), recipe, first, self.run.loader_threads)?;
         let last = self.run.stop_after.map_or(config.steps, |stop| stop.min(config.steps));
         for step in first..last {
@@ -144,11 +154,11 @@ impl Trainer<'_> {
             self.log.say(&format!("stopped after step {}; go on by --resume", last.max(first)));
             return Ok(None);
         }
+        self.save(config.steps)?;
         let metrics = self.score(config.steps)?;
         self.log.say("recording probe and calibration");
         let checkpoint = self.checkpoint(config.steps, metrics.clone(), self.calibration()?)?;
         checkpoint.write(&self.run.out.join("checkpoint"))?;
-        self.save(config.steps)?;
         Ok(metrics)
     }
 
@@ -187,7 +197,7 @@ impl Trainer<'_> {
         let (_, net) = self.scored(done);
         Ok(Checkpoint {
             header: Header::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
-            weights: net.state_dict()?,
+            weights: finite(net.state_dict()?, done)?,
             probe: probe::record(net, self.protocol.grid)?,
             calibration,
             metrics,
@@ -199,12 +209,24 @@ impl Trainer<'_> {
         let state = State {
             step,
             best: self.best,
-            student: self.student.state_dict()?,
+            student: finite(self.student.state_dict()?, step)?,
             teacher: (step >= self.config.warmup_steps.max(1)).then(|| self.teacher.state_dict()).transpose()?,
             velocity: self.sgd.state_dict()?,
         };
         state.write(&self.run.out.join("state"), self.config)?;
         self.log.saved(step, "state")
+    }
+
+    /// Reads every picture once, so that a broken one is found before the first step and not after the last.
+    fn look_through(&self) -> Result<()> {
+        for set in [Some(self.lists.labeled.as_ref()), self.lists.validation.as_ref()].into_iter().flatten() {
+            // Drawn scenes cannot be broken.
+            if let LabelledSet::Files { .. } = set {
+                let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
+                (0..set.count()).into_par_iter().try_for_each(read)?;
+            }
+        }
+        Ok(())
     }
 
     /// Labelled pixels of each class.
@@ -217,6 +239,15 @@ impl Trainer<'_> {
         }
         Ok(counts[..self.lists.classes.count()].to_vec())
     }
+}
+
+/// The weights, if they are numbers.
+fn finite(weights: StateDict, step: u64) -> Result<StateDict> {
+    let broken = weights.iter().find(|(_, tensor)| !tensor.data.iter().all(|value| value.is_finite()));
+    if let Some((name, _)) = broken {
+        bail!("after step {step} `{name}` is not finite: lower `learning_rate` or `head_multiplier`");
+    }
+    Ok(weights)
 }
 
 /// The colour that normalisation maps to zero.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use protoseg_models::metrics::Metrics;
+use protoseg_models::{atomic, metrics::Metrics};
 use serde::Serialize;
 
 use crate::step::Losses;
@@ -41,6 +41,12 @@ pub struct Log {
     bar: ProgressBar,
     file: File,
     sums: Sums,
+    last_step: Instant,
+}
+
+/// The step that a line of the log is about.
+fn step_of(line: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
 }
 
 /// Sums since the last line.
@@ -59,21 +65,26 @@ impl Sums {
 }
 
 impl Log {
-    /// Opens `log.jsonl` in a run's folder; lines are added to those of an earlier part of the run.
+    /// Opens `log.jsonl` in a run's folder. Of the lines of an earlier part of the run, those up to step `first` stay.
     pub fn open(folder: &Path, first: u64, steps: u64) -> Result<Self> {
         let path = folder.join("log.jsonl");
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let earlier = std::fs::read_to_string(&path).unwrap_or_default();
+        let kept = earlier.lines().filter(|line| step_of(line).is_some_and(|step| step <= first && first > 0));
+        let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+        let file = atomic::write(&path, kept.as_bytes());
+        let file = file.and_then(|()| OpenOptions::new().append(true).open(&path));
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
         let style = ProgressStyle::with_template("{wide_bar} step {pos}/{len}, {eta} left, {msg}");
         let bar = ProgressBar::new(steps).with_position(first);
         bar.set_style(style.context("the progress bar's template")?);
         bar.reset_eta();
-        Ok(Self { bar, file, sums: Sums::new() })
+        Ok(Self { bar, file, sums: Sums::new(), last_step: Instant::now() })
     }
 
     /// Counts a step; every `every` steps a line is written. `waited` is the time that the trainer waited for its batch.
     pub fn step(&mut self, done: u64, losses: &Losses, waited: Duration, every: u64) -> Result<()> {
         self.bar.set_position(done);
+        self.last_step = Instant::now();
         let sums = &mut self.sums;
         sums.steps += 1;
         sums.loss += losses.labeled;
@@ -107,12 +118,21 @@ impl Log {
             metrics.data,
             mean_iou.unwrap_or(f64::NAN)
         ));
+        self.pause();
         self.write(&Line::Score { step: metrics.step, which, mean_iou, metrics })
     }
 
     /// Notes that something was saved.
     pub fn saved(&mut self, step: u64, what: &str) -> Result<()> {
+        self.pause();
         self.write(&Line::Saved { step, what })
+    }
+
+    /// Leaves the time since the last step, which was spent on something else, out of the next line's.
+    fn pause(&mut self) {
+        let now = Instant::now();
+        self.sums.since += now - self.last_step;
+        self.last_step = now;
     }
 
     /// Says a line to the person at the terminal, above the bar.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
-use protoseg_models::weights;
+use protoseg_models::{errors::sentence, weights};
 use protoseg_train::config::Config;
 use protoseg_train::fit::{Run, fit};
 use protoseg_train::init::init;
@@ -72,7 +72,7 @@ enum Command {
 
 /// What the caller got wrong; exit status 2.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:#}")]
+#[error("{}", sentence(.0.as_ref()))]
 struct Usage(anyhow::Error);
 
 fn main() -> ExitCode {
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", sentence(error.as_ref()).lines().next().unwrap_or_default());
             ExitCode::from(if error.is::<Usage>() || error.is::<ArchError>() { 2 } else { 1 })
         }
     }
@@ -106,7 +106,9 @@ fn train(arguments: TrainArgs) -> Result<()> {
     let (Some(config), Some(out)) = (config, out) else { bail!("name a configuration and --out") };
     let config = Config::read(&config, &settings).map_err(Usage)?;
     let threads = match threads {
-        Some(0) => return Err(Usage(anyhow::anyhow!("--threads is 0; name at least 1")).into()),
+        Some(threads) if !(1..=1024).contains(&threads) => {
+            return Err(Usage(anyhow::anyhow!("--threads is {threads}; between 1 and 1024 are possible")).into());
+        }
         Some(threads) => threads,
         None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
     };

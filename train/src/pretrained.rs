@@ -56,6 +56,11 @@ pub fn read(path: &Path) -> Result<StateDict> {
 ///
 /// Returns what was loaded, for the log.
 pub fn load(weights: &mut StateDict, path: &Path) -> Result<String> {
+    ensure!(
+        path.exists(),
+        "{} is missing; `cargo xtask setup` fetches the encoders' weights, or set `pretrained` to another file",
+        path.display()
+    );
     let found = read(path)?;
     let report = place(weights, found).with_context(|| format!("{} does not fit the network", path.display()))?;
     Ok(format!("{} from {}", report, path.display()))

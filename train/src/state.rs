@@ -11,6 +11,13 @@ use weights::StateDict;
 use crate::config::Config;
 
 const VERSION: &str = "1.0";
+const POSITION: &str = "position.json";
+const STUDENT: &str = "student.safetensors";
+const TEACHER: &str = "teacher.safetensors";
+const VELOCITY: &str = "velocity.safetensors";
+
+/// All that a state folder holds.
+pub const FILES: [&str; 4] = [POSITION, STUDENT, TEACHER, VELOCITY];
 
 /// Numbers of a run at a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,13 +47,13 @@ impl State {
     pub fn write(&self, folder: &Path, config: &Config) -> Result<()> {
         let position =
             Position { version: VERSION.to_owned(), step: self.step, best: self.best, config: config.clone() };
-        let written = atomic::write_folder(folder, |folder| -> Result<(), WriteError> {
+        let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
             let save = |name: &str, weights: &StateDict| weights::write(&folder.join(name), weights, &BTreeMap::new());
-            versioned::write(&folder.join("position.json"), &position)?;
-            save("student.safetensors", &self.student)?;
-            save("velocity.safetensors", &self.velocity)?;
+            versioned::write(&folder.join(POSITION), &position)?;
+            save(STUDENT, &self.student)?;
+            save(VELOCITY, &self.velocity)?;
             if let Some(teacher) = &self.teacher {
-                save("teacher.safetensors", teacher)?;
+                save(TEACHER, teacher)?;
             }
             Ok(())
         });
@@ -55,18 +62,21 @@ impl State {
 
     /// Reads a state; the configuration must be the one that it was made under.
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
-        let path = folder.join("position.json");
+        let path = folder.join(POSITION);
+        if !path.is_file() {
+            bail!("{} holds no saved state; start the run without --resume", folder.display());
+        }
         let position: Position = versioned::read(&path, VERSION)?.value;
         if position.config != *config {
             bail!("the configuration has changed since {}: {}", path.display(), changes(&position.config, config)?);
         }
-        let teacher = folder.join("teacher.safetensors");
+        let teacher = folder.join(TEACHER);
         Ok(Self {
             step: position.step,
             best: position.best,
-            student: weights::read(&folder.join("student.safetensors"))?,
+            student: weights::read(&folder.join(STUDENT))?,
             teacher: teacher.is_file().then(|| weights::read(&teacher)).transpose()?,
-            velocity: weights::read(&folder.join("velocity.safetensors"))?,
+            velocity: weights::read(&folder.join(VELOCITY))?,
         })
     }
 }

@@ -88,14 +88,19 @@ impl Fixture {
     fn refuses(&self, settings: &[String], says: &[&str]) {
         let output = self.train(settings);
         let message = String::from_utf8_lossy(&output.stderr);
-        let errors: Vec<&str> = message.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(errors.len(), 1, "{message}");
+        let errors: Vec<&str> = message.lines().filter(|line| !line.starts_with("starting from")).collect();
+        assert!(errors.len() == 1 && errors[0].starts_with("error: "), "{message}");
+        for clause in errors[0].split(": ").filter(|clause| clause.len() > 12) {
+            assert_eq!(errors[0].matches(clause).count(), 1, "`{clause}` is said twice: {message}");
+        }
         assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {message}", output.status);
         for words in says {
             assert!(errors[0].contains(words), "`{words}` is not said: {message}");
         }
-        for leftover in ["run/checkpoint", "run/best", "run/state"] {
-            assert!(!self.path(leftover).exists(), "{leftover} was written");
+        if let Ok(entries) = self.path("run").read_dir() {
+            let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            let harmless = |name: &std::ffi::OsString| name == "config.toml" || name == "log.jsonl";
+            assert!(names.iter().all(harmless), "left behind: {names:?}");
         }
     }
 }
@@ -121,6 +126,14 @@ fn pictures_and_labels_that_do_not_fit_are_named() {
     let range = Fixture::new();
     range.label("c", 64, 48, 77);
     range.refuses(&[], &["labels/c.png", "77", "row 2, column 5"]);
+
+    // Only scored at the end, but found before the first step.
+    let scored = Fixture::new();
+    std::fs::write(scored.path("data/val.txt"), "images/a.png\nimages/c.png").unwrap();
+    scored.label("c", 64, 40, 3);
+    let lists = ["labeled=short.txt", "validation=val.txt", "batch=2"].map(str::to_owned);
+    std::fs::write(scored.path("data/short.txt"), "images/a.png\r\nimages/b.png\r\n").unwrap();
+    scored.refuses(&lists, &["images/c.png", "64x40"]);
 
     let cut = Fixture::new();
     let path = cut.path("data/images/a.png");
@@ -163,10 +176,34 @@ fn weights_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn a_run_that_diverges_says_so_and_leaves_no_checkpoint() {
+    let settings = ["learning_rate=10", "head_multiplier=1000", "weight_decay=1", "steps=15"].map(str::to_owned);
+    Fixture::new().refuses(&settings, &["learning_rate"]);
+}
+
+#[test]
+fn what_others_wrote_is_left_alone() {
+    let fixture = Fixture::new();
+    std::fs::create_dir_all(fixture.path("run/checkpoint")).unwrap();
+    std::fs::write(fixture.path("run/checkpoint/notes"), "important").unwrap();
+    let output = fixture.train(&[]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("notes"), "{message}");
+    assert_eq!(std::fs::read_to_string(fixture.path("run/checkpoint/notes")).unwrap(), "important");
+}
+
+#[test]
 fn configurations_that_make_no_sense_have_status_2() {
     let fixture = Fixture::new();
-    for (setting, says) in [("batch=1", "`batch`"), ("stepz=3", "stepz"), ("window={size=100, stride=50}", "`window`")]
-    {
+    for (setting, says) in [
+        ("batch=1", "`batch`"),
+        ("batch=1000000", "`batch`"),
+        ("crop=100000", "`crop`"),
+        ("steps=", "steps"),
+        ("window={size=1099511627776, stride=4}", "`window`"),
+        ("stepz=3", "stepz"),
+        ("window={size=100, stride=50}", "`window`"),
+    ] {
         let output = fixture.train(&[setting.to_owned()]);
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && message.contains(says), "{:?}: {message}", output.status);

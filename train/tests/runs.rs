@@ -64,6 +64,9 @@ fn a_run_leaves_a_whole_checkpoint_and_going_on_changes_nothing() {
         train(&parts, &whole, &["--resume"]);
         let resumed = Checkpoint::read(&parts.join("checkpoint")).unwrap();
         assert_eq!(resumed.weights, checkpoint.weights, "stopped after step {stop}");
+        let events = |log: &str| log.lines().filter(|line| line.contains("mean_iou")).count();
+        let log_of_parts = std::fs::read_to_string(parts.join("log.jsonl")).unwrap();
+        assert_eq!(events(&log_of_parts), events(&log), "lines are lost or twice");
         assert_eq!((resumed.probe, resumed.metrics), (checkpoint.probe.clone(), checkpoint.metrics.clone()));
     }
 }

@@ -109,6 +109,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
     }
     summary.passed = summary.errors.is_empty() && summary.lines.iter().all(|line| line.passed);
+    // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
+    let recorded = if arguments.record {
+        manifest.gate = gates;
+        manifest.write(folder).map_err(anyhow::Error::from)
+    } else {
+        Ok(())
+    };
     if arguments.json {
         print_json(&summary)?;
     } else {
@@ -119,10 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             print(format!("FAILED  {error}"))?;
         }
     }
-    if arguments.record {
-        manifest.gate = gates;
-        manifest.write(folder).map_err(anyhow::Error::from)?;
-    }
+    recorded?;
     Ok(if summary.passed { Outcome::Done } else { Outcome::Failed })
 }
 
@@ -145,7 +149,8 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
     }
     let mut runner = Runner::open(&path, &RunnerOptions::default())?;
     let line = |case: &ProbeCase| {
-        let found = runner.run(&case.image, [1, case.height, case.width])?;
+        let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
+        let found = runner.run(&case.image, [1, case.height, case.width]).with_context(about)?;
         compare(file, case, found, manifest.model.grid, limits).with_context(about)
     };
     cases.iter().map(line).collect()
@@ -157,12 +162,7 @@ fn compare(file: &ModelFile, case: &ProbeCase, found: Tensor, grid: LogitGrid, l
         _ => None,
     };
     let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
-        return Err(anyhow!(
-            "{}: logits of shape {:?}, where libtorch has {:?}",
-            case.name,
-            found.shape,
-            case.logits.shape
-        ));
+        return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
     };
     let truth = &case.logits.data;
     let largest = truth.iter().map(|logit| f64::from(logit.abs())).fold(0.0, f64::max);
@@ -171,6 +171,8 @@ fn compare(file: &ModelFile, case: &ProbeCase, found: Tensor, grid: LogitGrid, l
     let difference = differences
         .fold(0.0, |worst: f64, difference| if difference.is_nan() { f64::INFINITY } else { worst.max(difference) });
     let logit_error = if largest > 0.0 { difference / largest } else { difference };
+    // JSON, and so the manifest, has no number for infinity.
+    let logit_error = if logit_error.is_finite() { logit_error } else { f64::MAX };
     let frame = Frame {
         height: case.height,
         width: case.width,

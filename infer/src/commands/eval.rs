@@ -15,7 +15,7 @@ use protoseg_models::window::Pieces;
 use serde::Serialize;
 
 use super::pipeline::{self, Decoded, StageSeconds};
-use super::sheet::Sheet;
+use super::sheet::{self, Sheet};
 use super::{Failure, Outcome, RunArguments, print, print_json};
 
 /// Score a model on labelled pictures
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
     /// Score only the first N pictures [default of synthetic: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::pictures())]
     limit: Option<usize>,
     /// Seed of the synthetic scenes
     #[arg(long, value_name = "N")]
@@ -78,6 +78,7 @@ struct Summary {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    arguments.sheet.as_deref().map_or(Ok(()), sheet::check_place).map_err(Failure::usage)?;
     let set = open(arguments).map_err(Failure::usage)?;
     let mut segmenter = arguments.run.open().map_err(Failure::usage)?;
     same_classes(segmenter.model(), &set.classes()).map_err(Failure::usage)?;
@@ -95,13 +96,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         confusion.add(&item.extra, &labels.labels).with_context(|| set.name(index))
     };
     let report = pipeline::run(&mut segmenter, set.count(), decode, encode);
+    if let Some(error) = report.stopped {
+        return Err(error.into());
+    }
     if !report.failed.is_empty() {
         let failed = report.failed.len();
         let all = set.count();
         return Err(anyhow!("{failed} of {all} pictures could not be scored, so there is no score").into());
-    }
-    if let Some(path) = &arguments.sheet {
-        sheet.write(path)?;
     }
     let confusion = confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?;
     let summary = Summary {
@@ -117,6 +118,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     } else {
         let Summary { data, protocol, images, scores, .. } = &summary;
         print(format!("{scores}\n{images} pictures, {data}, {protocol}"))?;
+    }
+    if let Some(path) = &arguments.sheet {
+        sheet.write(path)?;
     }
     Ok(Outcome::Done)
 }
@@ -134,7 +138,6 @@ fn open(arguments: &Arguments) -> anyhow::Result<LabelledSet> {
                 "synthetic scenes take no --root, --split or --list"
             );
             let (count, size) = (limit.unwrap_or(100), size.unwrap_or([512, 1024]));
-            ensure!(count > 0, "--limit 0 leaves no picture");
             return Ok(LabelledSet::Scenes { seed: seed.unwrap_or(0), first: 0, count, size });
         }
     };
@@ -143,7 +146,6 @@ fn open(arguments: &Arguments) -> anyhow::Result<LabelledSet> {
     let usual = if dataset == Dataset::Folder { "all" } else { "val" };
     let mut set = LabelledSet::files(dataset, root, list.as_deref(), split.as_deref().unwrap_or(usual))?;
     if let Some(limit) = limit {
-        ensure!(*limit > 0, "--limit 0 leaves no picture");
         set.truncate(*limit);
     }
     Ok(set)

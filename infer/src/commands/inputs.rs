@@ -1,7 +1,7 @@
 //! Which pictures a command line names, and what each is called below the output folder.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use protoseg_models::dataset::is_picture;
@@ -117,12 +117,22 @@ pub(crate) fn output_name(name: &Path) -> PathBuf {
     name.with_extension("png")
 }
 
-/// The place of a path of which only the beginning may exist, without links.
+/// The place of a path of which only the beginning may exist, without links. Folders that are not there yet will be
+/// created, so `..` leads out of them as it does out of others.
 fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
-    let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));
-    Ok(existing.canonicalize().with_context(|| existing.display().to_string())?.join(rest))
+    let mut place = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            place.pop();
+            continue;
+        }
+        place.push(part);
+        if place.exists() {
+            place = place.canonicalize().with_context(|| place.display().to_string())?;
+        }
+    }
+    Ok(place)
 }
 
 #[cfg(test)]
@@ -170,6 +180,12 @@ mod tests {
         assert!(message("a", "new").unwrap_err().contains("would both become x.png"));
         assert!(message("b", "b/labels").unwrap_err().contains("lies inside the input folder"));
         assert!(message("b", "a/../b").unwrap_err().contains("lies inside the input folder"));
+        assert!(message("b", "gone/../b/labels").unwrap_err().contains("lies inside the input folder"));
+        assert!(message("b", "gone/deep/../../a/../b/new").unwrap_err().contains("lies inside the input folder"));
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("b"), at("link")).unwrap();
+        #[cfg(unix)]
+        assert!(message("b", "gone/../link/new").unwrap_err().contains("lies inside the input folder"));
         assert!(message("out/ids/z.png", "out").unwrap_err().contains("lies inside the output folder"));
         assert_eq!(message("b", "new/deep"), Ok(()));
     }

@@ -19,7 +19,7 @@ use super::{Failure, Outcome, RunArguments, print, print_json};
 ///
 /// A picture below an input folder keeps its place: IN/a/b.jpg becomes OUT/ids/a/b.png, OUT/color/a/b.png and
 /// OUT/overlay/a/b.png. EXIF orientation is applied; transparent pixels count as black. A picture that cannot be read is
-/// reported, the others are labelled, and the exit status is 3.
+/// reported, the others are labelled, and the exit status is 3; a result that cannot be written ends the run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -46,6 +46,16 @@ enum Format {
     Overlay,
 }
 
+impl Format {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Ids => "ids",
+            Self::Color => "color",
+            Self::Overlay => "overlay",
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Summary {
     labelled: usize,
@@ -57,7 +67,8 @@ struct Summary {
 
 #[derive(Debug, Serialize)]
 struct FailedInput {
-    path: PathBuf,
+    /// For people: names that are no text come with replacement characters, as JSON holds nothing else.
+    path: String,
     error: String,
 }
 
@@ -65,6 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let inputs = inputs::collect(&arguments.inputs).map_err(Failure::usage)?;
     inputs::check_outputs(&inputs, &arguments.inputs, &arguments.out).map_err(Failure::usage)?;
     let mut segmenter = arguments.run.open().map_err(Failure::usage)?;
+    make_folders(&arguments.out, &arguments.format).map_err(Failure::usage)?;
     let classes = segmenter.model().classes.clone();
     let decode = |index: usize| {
         let image = picture::read(&inputs[index].path, arguments.run.max_pixels)?;
@@ -74,13 +86,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         let Input { path, name } = &inputs[index];
         for format in &arguments.format {
             write(*format, &arguments.out, name, &item, &labels, &classes)
-                .with_context(|| format!("{} was labelled, but not written", path.display()))?;
+                .with_context(|| format!("stopped, as the labels of {} could not be written", path.display()))?;
         }
         Ok(())
     };
     let report = pipeline::run(&mut segmenter, inputs.len(), decode, encode);
+    if let Some(error) = report.stopped {
+        return Err(error.into());
+    }
     let failed = |(index, error): &(usize, anyhow::Error)| FailedInput {
-        path: inputs[*index].path.clone(),
+        path: inputs[*index].path.display().to_string(),
         error: sentence(error.as_ref()),
     };
     let labelled = inputs.len() - report.failed.len();
@@ -100,6 +115,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     Ok(if summary.failed.is_empty() { Outcome::Done } else { Outcome::SomeInputsFailed })
 }
 
+/// Makes the folders for the results and writes a trial file into each, before any work is done.
+fn make_folders(out: &Path, formats: &[Format]) -> anyhow::Result<()> {
+    for format in formats {
+        let folder = out.join(format.folder());
+        let trial = folder.join(format!(".protoseg.{}.trial", std::process::id()));
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(&trial, b""))
+            .and_then(|()| std::fs::remove_file(&trial))
+            .with_context(|| format!("results cannot be written into {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 fn write(
     format: Format,
     out: &Path,
@@ -108,12 +136,12 @@ fn write(
     labels: &LabelMap,
     classes: &ClassTable,
 ) -> anyhow::Result<()> {
-    let (folder, bytes) = match format {
-        Format::Ids => ("ids", labels.ids_png()?),
-        Format::Color => ("color", labels.color_png(classes)?),
-        Format::Overlay => ("overlay", labels.overlay_png(&item.image, classes)?),
+    let bytes = match format {
+        Format::Ids => labels.ids_png()?,
+        Format::Color => labels.color_png(classes)?,
+        Format::Overlay => labels.overlay_png(&item.image, classes)?,
     };
-    let path = out.join(folder).join(inputs::output_name(name));
+    let path = out.join(format.folder()).join(inputs::output_name(name));
     let failed = || path.display().to_string();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(failed)?;

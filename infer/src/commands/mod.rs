@@ -14,6 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::builder::RangedU64ValueParser;
 use protoseg_infer::picture::MAX_PIXELS;
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
 use protoseg_infer::session::RunnerOptions;
@@ -60,10 +61,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "SIZE:STRIDE|whole")]
     window: Option<Pieces>,
     /// Windows that are run at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = few)]
     batch: Option<NonZeroUsize>,
     /// Threads of the network; as many as this process may use where absent
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = few)]
     threads: Option<NonZeroUsize>,
     /// Refuse pictures of more pixels
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
@@ -104,8 +105,41 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(serde_json::to_string_pretty(value).context("the summary")?)
 }
 
+/// Largest height and width that is drawn.
+const MAX_SIDE: usize = 8192;
+
 /// Height and width from `HEIGHTxWIDTH`.
 fn size(text: &str) -> Result<[usize; 2], String> {
     let sides = text.split_once('x').and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
-    sides.filter(|sides| !sides.contains(&0)).ok_or_else(|| "write HEIGHTxWIDTH in pixels, such as 512x1024".to_owned())
+    sides
+        .filter(|sides| sides.iter().all(|side| (1..=MAX_SIDE).contains(side)))
+        .ok_or_else(|| format!("write HEIGHTxWIDTH in pixels, such as 512x1024, each from 1 to {MAX_SIDE}"))
+}
+
+/// How many threads or windows at once: at most as many as large machines use.
+fn few(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 1024);
+    number.ok_or_else(|| "write a number from 1 to 1024".to_owned())
+}
+
+/// How many pictures: at least one, at most a million.
+fn pictures() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_bounds() {
+        assert_eq!(size("1x8192"), Ok([1, 8192]));
+        for text in ["0x5", "5x0", "8193x5", "5x99999999999999999999", "5", "x", "-1x5"] {
+            assert!(size(text).unwrap_err().contains("from 1 to 8192"), "{text}");
+        }
+        assert_eq!(few("1024").map(NonZeroUsize::get), Ok(1024));
+        for text in ["0", "1025", "-1", "99999999999999999999", "many"] {
+            assert!(few(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Decode, run, encode, side by side: threads that read, the one that owns the model, threads that write, with short queues
 //! between them.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
@@ -43,13 +43,16 @@ pub(crate) struct Decoded<T> {
 pub(crate) struct Report {
     /// The items that failed, by index, and why.
     pub(crate) failed: Vec<(usize, anyhow::Error)>,
+    /// Why the run stopped before its end, if it did.
+    pub(crate) stopped: Option<anyhow::Error>,
     /// Work by stage.
     pub(crate) seconds: StageSeconds,
     /// Time that passed.
     pub(crate) elapsed: Duration,
 }
 
-/// Takes `count` items through the stages. An item that fails is reported at once and counted; the others go on.
+/// Takes `count` items through the stages. An item that cannot be read or run is reported at once and counted, and the
+/// others go on; one that fails in `encode` stops the run, as the next would fail there too.
 pub(crate) fn run<T: Send>(
     segmenter: &mut Segmenter,
     count: usize,
@@ -59,7 +62,8 @@ pub(crate) fn run<T: Send>(
     let start = Instant::now();
     let before = segmenter.times();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let kept = Stages { seconds: Mutex::default(), failed: Mutex::default(), bar: bar(count) };
+    let kept =
+        Stages { seconds: Mutex::default(), failed: Mutex::default(), stopped: OnceLock::new(), bar: bar(count) };
     let next = AtomicUsize::new(0);
     let (decoded, to_run) = sync_channel(QUEUE);
     let (ran, to_encode) = sync_channel::<(usize, Decoded<T>, FrameLogits)>(QUEUE);
@@ -69,6 +73,9 @@ pub(crate) fn run<T: Send>(
             let (decoded, next, stages, decode) = (decoded.clone(), &next, &kept, &decode);
             scope.spawn(move || {
                 while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < count) {
+                    if stages.stopped.get().is_some() {
+                        break;
+                    }
                     let start = Instant::now();
                     let item = decode(index);
                     stages.add(|seconds| &mut seconds.decode, start);
@@ -81,20 +88,29 @@ pub(crate) fn run<T: Send>(
             let (to_encode, stages, encode) = (&to_encode, &kept, &encode);
             scope.spawn(move || {
                 while let Some((index, item, logits)) = take(to_encode) {
+                    // The queue is emptied all the same, so that nobody waits for room in it.
+                    if stages.stopped.get().is_some() {
+                        continue;
+                    }
                     let start = Instant::now();
                     let labels = logits.labels();
                     stages.add(|seconds| &mut seconds.stitch, start);
                     let start = Instant::now();
                     let encoded = encode(index, item, labels);
                     stages.add(|seconds| &mut seconds.encode, start);
-                    if stages.keep(index, encoded).is_some() {
-                        stages.bar.inc(1);
+                    match encoded {
+                        Ok(()) => stages.bar.inc(1),
+                        // Of several, the first is the one to report.
+                        Err(error) => drop(stages.stopped.set(error)),
                     }
                 }
             });
         }
         drop(decoded);
         for (index, item) in to_run {
+            if kept.stopped.get().is_some() {
+                break;
+            }
             let logits = segmenter.logits(&item.image).map_err(anyhow::Error::from);
             let Some(logits) = kept.keep(index, logits) else { continue };
             if ran.send((index, item, logits)).is_err() {
@@ -110,12 +126,13 @@ pub(crate) fn run<T: Send>(
     seconds.stitch += (times.stitch - before.stitch).as_secs_f64();
     let mut failed = kept.failed.into_inner().unwrap_or_default();
     failed.sort_by_key(|(index, _)| *index);
-    Report { failed, seconds, elapsed: start.elapsed() }
+    Report { failed, stopped: kept.stopped.into_inner(), seconds, elapsed: start.elapsed() }
 }
 
 struct Stages {
     seconds: Mutex<StageSeconds>,
     failed: Mutex<Vec<(usize, anyhow::Error)>>,
+    stopped: OnceLock<anyhow::Error>,
     bar: ProgressBar,
 }
 

@@ -3,13 +3,16 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, ensure};
 use image::{ImageFormat, RgbImage};
 use protoseg_infer::label_map::LabelMap;
 use protoseg_models::classes::{ClassTable, IGNORE};
 use protoseg_models::{atomic, scenes};
 
 use super::{Failure, Outcome, print};
+
+/// Name of the class file.
+const CLASSES: &str = "classes.txt";
 
 /// Draw street scenes with their labels
 ///
@@ -21,8 +24,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How many scenes
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    count: u64,
+    #[arg(long, value_name = "N", value_parser = super::pictures(), default_value_t = 8)]
+    count: usize,
     /// Seed of the series
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -33,17 +36,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let Arguments { out, count, seed, size: [height, width] } = arguments;
-    let fits = *count > 0 && height.checked_mul(*width).is_some_and(|pixels| pixels <= 1 << 26);
-    if !fits {
-        return Err(Failure::usage(anyhow!("draw at least one scene, of at most 64 megapixels")));
-    }
-    for folder in ["images", "labels"] {
-        let folder = out.join(folder);
-        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    }
+    begin(out).map_err(Failure::usage)?;
     let mut list = String::new();
     for index in 0..*count {
-        let scene = scenes::render(*seed, index, *height, *width);
+        let scene = scenes::render(*seed, index as u64, *height, *width);
         let name = format!("scene{index:04}.png");
         let picture =
             RgbImage::from_raw(*width as u32, *height as u32, scene.image).context("a scene of another size")?;
@@ -54,10 +50,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         write(&out.join("labels").join(&name), &labels.ids_png().context("labels cannot be encoded")?)?;
         list.push_str(&format!("images/{name}\n"));
     }
-    write(&out.join("classes.txt"), class_file().as_bytes())?;
     write(&out.join("all.txt"), list.as_bytes())?;
     print(format!("{count} scenes of {height}x{width} in {}", out.display()))?;
     Ok(Outcome::Done)
+}
+
+/// Makes the folders and the class file, by which a later run knows that the folder is its own.
+fn begin(out: &Path) -> Result<()> {
+    refuse_foreign(out)?;
+    for folder in ["images", "labels"] {
+        let folder = out.join(folder);
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    write(&out.join(CLASSES), class_file().as_bytes())
+}
+
+/// Scenes are drawn over scenes, and never among the pictures of somebody else.
+fn refuse_foreign(out: &Path) -> Result<()> {
+    let failed = || out.display().to_string();
+    if !out.try_exists().with_context(failed)? {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(out).with_context(failed)?;
+    let names: Vec<_> =
+        entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>().with_context(failed)?;
+    let known = names.iter().all(|name| ["images", "labels", CLASSES, "all.txt"].iter().any(|known| name == *known));
+    let own = known && std::fs::read(out.join(CLASSES)).is_ok_and(|text| text == class_file().as_bytes());
+    ensure!(
+        names.is_empty() || own,
+        "{} is not empty and holds other things than scenes; choose a new folder for --out",
+        out.display()
+    );
+    Ok(())
 }
 
 /// The class file of the scenes: their labels hold train ids.

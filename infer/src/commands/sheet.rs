@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, Rgb, RgbImage};
 use protoseg_models::atomic;
@@ -12,7 +12,7 @@ use protoseg_models::classes::ClassTable;
 
 /// Pictures on a sheet.
 const ROWS: usize = 6;
-/// Width of each of a row's three parts in pixels.
+/// Width of each of a row's three parts in pixels; twice that is the largest height.
 const PART: u32 = 480;
 /// Pixels between parts and between rows.
 const GAP: u32 = 4;
@@ -40,12 +40,12 @@ impl Sheet {
                 Rgb(self.palette[usize::from(ids[y as usize * width as usize + x as usize])])
             })
         };
-        let scaled = (height * PART).div_ceil(width).max(1);
-        let mut row = RgbImage::from_pixel(3 * PART + 2 * GAP, scaled, Rgb([255; 3]));
+        let [across, down] = scaled(width, height);
+        let mut row = RgbImage::from_pixel(3 * PART + 2 * GAP, down, Rgb([255; 3]));
         let parts = [
-            imageops::resize(picture, PART, scaled, FilterType::Triangle),
-            imageops::resize(&color(truth), PART, scaled, FilterType::Nearest),
-            imageops::resize(&color(labels), PART, scaled, FilterType::Nearest),
+            imageops::resize(picture, across, down, FilterType::Triangle),
+            imageops::resize(&color(truth), across, down, FilterType::Nearest),
+            imageops::resize(&color(labels), across, down, FilterType::Nearest),
         ];
         for (part, left) in parts.iter().zip((0_i64..).step_by((PART + GAP) as usize)) {
             imageops::replace(&mut row, part, left, 0);
@@ -66,5 +66,45 @@ impl Sheet {
         let mut bytes = std::io::Cursor::new(Vec::new());
         sheet.write_to(&mut bytes, ImageFormat::Png).context("the contact sheet cannot be encoded")?;
         atomic::write(path, bytes.get_ref()).with_context(|| path.display().to_string())
+    }
+}
+
+/// Refuses a file that could not be written, before there is something to write.
+pub(crate) fn check_place(path: &Path) -> Result<()> {
+    let png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
+    ensure!(png && !path.is_dir(), "{} is no name of a contact sheet; write a file that ends in .png", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), "the folder {} for the contact sheet does not exist; create it first", folder.display());
+    Ok(())
+}
+
+/// Width and height of a picture in its part: as wide as the part, unless that were too high.
+fn scaled(width: u32, height: u32) -> [u32; 2] {
+    let (most, width, height) = (u64::from(2 * PART), u64::from(width), u64::from(height));
+    let down = (height * u64::from(PART)).div_ceil(width);
+    let size = if down <= most { [u64::from(PART), down] } else { [width * most / height, most] };
+    size.map(|side| u32::try_from(side).unwrap_or(PART).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_picture_fits_its_part() {
+        assert_eq!(scaled(2048, 1024), [480, 240]);
+        assert_eq!(scaled(100, 200), [480, 960]);
+        assert_eq!(scaled(200, 1000), [192, 960]);
+        assert_eq!(scaled(2, 40_000), [1, 960]);
+        assert_eq!(scaled(40_000, 2), [480, 1]);
+        assert_eq!(scaled(1, u32::MAX), [1, 960]);
+        assert_eq!(scaled(u32::MAX, 1), [480, 1]);
+        let sheet = Sheet::new(&ClassTable::cityscapes());
+        sheet.add(0, &RgbImage::new(2, 40_000), &[0; 80_000], &[1; 80_000]);
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sheet.png");
+        check_place(&path).unwrap();
+        sheet.write(&path).unwrap();
+        assert_eq!(image::image_dimensions(&path).unwrap(), (3 * PART + 2 * GAP, 2 * PART));
     }
 }

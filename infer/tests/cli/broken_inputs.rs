@@ -1,72 +1,11 @@
 //! Broken inputs, one row each: the exit status, one sentence that names the file, and nothing half-written.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use crate::common::{Answer, answer, files, fixture, stripe_labels, stripes};
+use crate::common::{EVAL, LABEL, Place, answer, expect, files, fixture, stripe_labels, stripes};
 use image::{DynamicImage, GrayImage, RgbaImage};
-use protoseg_infer::label_map::{self, LabelMap};
+use protoseg_infer::label_map;
 use protoseg_infer::picture;
-
-/// A folder with a copy of the bundle in `bundle`, and room for the rest.
-struct Place {
-    root: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let place = Self { root: tempfile::tempdir().unwrap() };
-        for name in ["bundle", "in/images", "in/labels"] {
-            std::fs::create_dir_all(place.at(name)).unwrap();
-        }
-        for name in ["manifest.json", "model.onnx", "probe.safetensors"] {
-            std::fs::copy(fixture("colors").join(name), place.at("bundle").join(name)).unwrap();
-        }
-        std::fs::write(place.at("in/classes.txt"), "10 red\n20 green\n30 blue\n").unwrap();
-        stripes(32, 32).save(place.at("in/images/a.png")).unwrap();
-        place.labels("in/labels/a.png", 32, 32, 10);
-        place
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn labels(&self, name: &str, width: usize, height: usize, id: u8) {
-        let mut map = LabelMap { height, width, labels: vec![10; width * height] };
-        map.labels[width + 3] = id;
-        std::fs::write(self.at(name), map.ids_png().unwrap()).unwrap();
-    }
-
-    fn edit(&self, name: &str, from: &str, to: &str) {
-        let text = std::fs::read_to_string(self.at(name)).unwrap();
-        assert!(text.contains(from));
-        std::fs::write(self.at(name), text.replace(from, to)).unwrap();
-    }
-
-    fn cut(&self, name: &str) {
-        let bytes = std::fs::read(self.at(name)).unwrap();
-        std::fs::write(self.at(name), &bytes[..bytes.len() / 2]).unwrap();
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
-        command.current_dir(self.root.path()).args(arguments.split(' '));
-        command
-    }
-}
-
-const LABEL: &str = "label bundle in --out out";
-const EVAL: &str = "eval bundle --data folder --root in";
-
-fn expect(row: &str, given: &Answer, status: i32, parts: &[&str]) {
-    assert_eq!(given.status, status, "{row}: {given:?}");
-    assert_eq!(given.stderr.lines().count(), 1, "{row}: {given:?}");
-    let prefix = if status == 0 { "warning: " } else { "error: " };
-    for part in [prefix].iter().chain(parts) {
-        assert!(given.stderr.contains(part), "{row}: `{part}` is not in {}", given.stderr);
-    }
-}
 
 type Break = fn(&Place);
 

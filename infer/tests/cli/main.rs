@@ -1,4 +1,5 @@
-//! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`broken_inputs`] that must not.
+//! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`broken_inputs`] that must not,
+//! and [`refusals`] of work that would be lost or do harm.
 
 #[cfg(test)]
 mod broken_inputs;
@@ -6,3 +7,5 @@ mod broken_inputs;
 mod commands;
 #[cfg(test)]
 mod common;
+#[cfg(test)]
+mod refusals;

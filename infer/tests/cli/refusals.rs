@@ -1,0 +1,173 @@
+//! Work that would be lost or do harm: it is refused before it begins, or stops at the first result that cannot be written.
+
+use protoseg_models::bundle::Manifest;
+
+use crate::common::{EVAL, LABEL, Place, answer, expect, files, stripes};
+
+#[test]
+fn an_occupied_place_for_results_is_found_before_the_work() {
+    for occupied in ["out", "out/ids"] {
+        let place = Place::new();
+        std::fs::create_dir_all(place.at(occupied).parent().unwrap()).unwrap();
+        std::fs::write(place.at(occupied), "mine").unwrap();
+        expect(occupied, &answer(&mut place.command(LABEL)), 2, &["cannot be written", "out/ids"]);
+        assert_eq!(std::fs::read_to_string(place.at(occupied)).unwrap(), "mine");
+    }
+}
+
+#[test]
+fn the_first_result_that_cannot_be_written_ends_the_run() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.at("in/images/deep")).unwrap();
+    for index in 0..20 {
+        stripes(32, 32).save(place.at(&format!("in/images/deep/{index}.png"))).unwrap();
+    }
+    std::fs::create_dir_all(place.at("out/ids")).unwrap();
+    std::fs::write(place.at("out/ids/deep"), "mine").unwrap();
+    let given = answer(&mut place.command("label bundle in/images --out out --json"));
+    expect("stopped", &given, 1, &["stopped", "in/images/deep/", "out/ids/deep/"]);
+    assert_eq!(given.stdout, "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn json_names_pictures_whose_names_are_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = Place::new();
+    let name = std::ffi::OsStr::from_bytes(b"in/images/x\xff.png");
+    std::fs::write(place.at("").join(name), "hello").unwrap();
+    let given = answer(&mut place.command("label bundle in/images --out out --json"));
+    assert_eq!(given.status, 3, "{given:?}");
+    let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
+    assert_eq!(summary["failed"][0]["path"], "in/images/x\u{fffd}.png");
+}
+
+#[test]
+fn a_sheet_without_a_place_is_found_before_the_work() {
+    for (sheet, part) in [("gone/s.png", "the folder gone"), ("s.jpg", "s.jpg"), ("s", ".png"), ("in", ".png")] {
+        let place = Place::new();
+        let given = answer(&mut place.command(&format!("{EVAL} --sheet {sheet}")));
+        expect(sheet, &given, 2, &[part]);
+        assert_eq!(given.stdout, "");
+    }
+    let place = Place::new();
+    let given = answer(&mut place.command(&format!("{EVAL} --sheet s.png")));
+    assert_eq!(given.status, 0, "{given:?}");
+    assert!(place.at("s.png").is_file());
+}
+
+#[test]
+fn numbers_without_measure_are_refused() {
+    let place = Place::new();
+    for arguments in [
+        "scenes --out new --size 100000x100000",
+        "scenes --out new --count 0",
+        "scenes --out new --count 18446744073709551615",
+        "eval bundle --data synthetic --size 8193x1",
+        "eval bundle --data synthetic --limit 0",
+        "label bundle in --out new --threads 1025",
+        "label bundle in --out new --threads 99999999999",
+        "label bundle in --out new --batch 99999999999",
+        "label bundle in --out new --window 18446744073709551600:16",
+        "label bundle in --out new --window 1099511627776:16",
+    ] {
+        let given = answer(&mut place.command(arguments));
+        assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
+        assert!(!place.at("new").exists(), "{arguments}");
+    }
+}
+
+#[test]
+fn scenes_are_drawn_over_scenes_but_never_into_other_folders() {
+    let place = Place::new();
+    for row in 0..2 {
+        let given = answer(&mut place.command("scenes --out new --count 2 --size 24x32"));
+        assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{row}: {given:?}");
+        assert_eq!(files(&place.at("new")).len(), 6);
+    }
+    let spoils: [fn(&Place); 4] = [
+        |place| std::fs::write(place.at("new/notes.txt"), "mine").unwrap(),
+        |place| std::fs::remove_file(place.at("new/classes.txt")).unwrap(),
+        |place| std::fs::write(place.at("new/classes.txt"), "10 red\n").unwrap(),
+        |place| std::fs::remove_dir_all(place.at("new")).and_then(|()| std::fs::write(place.at("new"), "x")).unwrap(),
+    ];
+    for spoil in spoils {
+        let place = Place::new();
+        answer(&mut place.command("scenes --out new --count 1 --size 24x32"));
+        spoil(&place);
+        let before = files(&place.at("new"));
+        expect("scenes", &answer(&mut place.command("scenes --out new --count 2 --size 24x32")), 2, &["new"]);
+        assert_eq!(files(&place.at("new")), before);
+    }
+    let given = answer(&mut place.command("scenes --out in --count 1 --size 24x32"));
+    expect("a data set", &given, 2, &["in is not empty"]);
+    assert_eq!(files(&place.at("in")), ["classes.txt", "images/a.png", "labels/a.png"]);
+}
+
+#[test]
+fn a_model_file_that_the_manifest_does_not_describe_is_refused() {
+    for (from, to, field) in [
+        ("\"name\": \"green\"", "\"name\": \"grown\"", "classes"),
+        ("\"encoder_stride\": 16", "\"encoder_stride\": 32", "grid"),
+        ("{\"version\": \"1.0\"", "{\"version\": \"1.1\"", "version"),
+    ] {
+        let place = Place::new();
+        place.patch("bundle/model.onnx", from.as_bytes(), to.as_bytes());
+        place.sign();
+        expect(field, &answer(&mut place.command(LABEL)), 2, &["bundle", "model.onnx", "different models", field]);
+        assert!(!place.at("out").exists());
+    }
+    let place = Place::new();
+    place.patch("bundle/model.onnx", b"\"name\": \"colors\"", b"\"name\": \"COLORS\"");
+    place.sign();
+    let given = answer(&mut place.command(LABEL));
+    assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+}
+
+#[test]
+fn scores_of_other_classes_are_found_at_the_start() {
+    let place = Place::new();
+    place.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
+    place.sign();
+    let given = answer(&mut place.command(LABEL));
+    assert_eq!((given.status, given.stderr.as_str()), (0, ""), "no metadata: {given:?}");
+    let place = Place::new();
+    place.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
+    place.sign();
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.at("bundle/manifest.json")).unwrap()).unwrap();
+    manifest["model"]["classes"].as_array_mut().unwrap().pop();
+    std::fs::write(place.at("bundle/manifest.json"), manifest.to_string()).unwrap();
+    expect("classes", &answer(&mut place.command(LABEL)), 2, &["bundle", "3 classes", "names 2"]);
+    assert!(!place.at("out").exists());
+}
+
+#[test]
+fn a_check_of_scores_that_are_no_numbers_is_recorded_and_read_again() {
+    let place = Place::new();
+    place.patch("bundle/model.onnx", &(1.0_f32 / 255.0).to_le_bytes(), &f32::NAN.to_le_bytes());
+    place.sign();
+    for json in ["", " --json"] {
+        let given = answer(&mut place.command(&format!("check bundle --record{json}")));
+        assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
+        let gate = &Manifest::read(&place.at("bundle")).unwrap().value.gate[0];
+        assert!(gate.logit_error == f64::MAX && !gate.passed);
+    }
+    let given = answer(&mut place.command(LABEL));
+    assert_eq!(given.status, 3, "{given:?}");
+    assert!(given.stderr.contains("not finite"), "{given:?}");
+}
+
+#[test]
+fn a_run_that_fails_is_one_sentence_with_the_file_and_the_picture() {
+    let place = Place::new();
+    // The mean of 100x100 pixels: more than the pictures have.
+    place.patch("bundle/model.onnx", b"kernel_shape@\x04@\x04", b"kernel_shape@\x64@\x64");
+    place.sign();
+    let given = answer(&mut place.command("check bundle"));
+    assert_eq!((given.status, given.stderr.as_str(), given.stdout.lines().count()), (1, "", 1), "{given:?}");
+    assert!(given.stdout.starts_with("FAILED  bundle/model.onnx on the probe's picture `33x47`: "), "{given:?}");
+    let given = answer(&mut place.command("label bundle in/images --out out --window whole"));
+    expect("label", &given, 3, &["bundle/model.onnx failed to run"]);
+}
