@@ -9,8 +9,8 @@ use protoseg_models::window::LogitGrid;
 use crate::evaluate::{self, Protocol};
 use crate::net::{self, Mode, Net, from_torch};
 
-/// Heights and widths of the probe's scenes: one that every network likes, and an odd one.
-pub const SIZES: [[usize; 2]; 2] = [[128, 192], [161, 225]];
+/// Heights and widths of the probe's scenes: one that every network likes, and an odd one that is on no network's grid.
+pub const SIZES: [[usize; 2]; 2] = [[128, 192], [163, 227]];
 
 /// Probes come from a set of scenes of their own.
 const SCENES: u64 = 2;

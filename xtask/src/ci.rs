@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Result, ensure};
 
 use crate::steps::Steps;
-use crate::{Usage, run, setup, test};
+use crate::{Usage, proofs, run, setup, test};
 
 /// `cargo xtask ci`. What fails fast comes first.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -33,6 +33,7 @@ fn check(root: &Path, steps: &mut Steps) -> Result<()> {
         .run("doc", || run::execute(run::cargo(root, "doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings")))?;
     torch_sys.look()?;
     test::run(root, &["--no-fail-fast"], steps)?;
+    steps.run("onnx-checker", || proofs::onnx_checker(root, &[]))?;
     torch_sys.look()?;
     torch_sys.ensure_one()
 }
