@@ -19,6 +19,7 @@ pub mod efficientnet_lite;
 pub mod errors;
 pub mod formula;
 pub mod graph;
+mod grid;
 pub mod metrics;
 pub mod parameters;
 pub mod probe;
