@@ -1,13 +1,15 @@
 //! Semantic segmentation with ONNX Runtime: a bundle of `protoseg export` and a picture in, a label for every pixel out.
 //!
-//! ```no_run
+//! ```
 //! use protoseg_infer::{picture, segmenter::Segmenter};
 //!
-//! let mut segmenter = Segmenter::open("runs/camvid/bundle")?;
-//! let image = picture::read("street.jpg".as_ref(), picture::MAX_PIXELS)?;
+//! # let (bundle, street) = ("tests/fixtures/colors", "tests/fixtures/pictures/cmyk_adobe.jpg");
+//! let mut segmenter = Segmenter::open(bundle)?;
+//! let image = picture::read(street.as_ref(), picture::MAX_PIXELS)?;
 //! let map = segmenter.segment(&image)?;
-//! let label = map.labels[120 * map.width + 200];
-//! println!("the pixel in row 120, column 200 is {}", segmenter.model().classes.classes()[usize::from(label)].name);
+//! let label = map.labels[7 * map.width + 3];
+//! println!("the pixel in row 7, column 3 is {}", segmenter.model().classes.classes()[usize::from(label)].name);
+//! # assert_eq!(map.labels.len(), image.len() / 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
