@@ -24,9 +24,9 @@ fn kernels(criterion: &mut Criterion) {
         let windows = scores(plan.count() * CLASSES * side * side);
         group.bench_function("stitch eight windows of 768", |bencher| {
             bencher.iter(|| {
-                let mut stitcher = Stitcher::new(&plan, CLASSES);
+                let mut stitcher = Stitcher::new(&plan, CLASSES)?;
                 stitcher.add(black_box(&windows));
-                stitcher.finish()
+                Some(stitcher.finish())
             });
         });
     }

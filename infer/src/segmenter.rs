@@ -239,7 +239,7 @@ impl Segmenter {
         let (size, side) = (plan.window.size, plan.window_logits());
         let classes = self.model.classes.count();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
-        let mut stitcher = Stitcher::try_new(plan, classes).ok_or_else(|| too_large(picture))?;
+        let mut stitcher = Stitcher::new(plan, classes).ok_or_else(|| too_large(picture))?;
         for starts in starts.chunks(self.batch) {
             self.make_room(picture, starts.len(), [size; 2])?;
             for &start in starts {

@@ -33,26 +33,15 @@ pub struct Stitcher<'a> {
 }
 
 impl<'a> Stitcher<'a> {
-    /// An empty frame, which is known to fit into memory.
-    pub fn new(plan: &'a WindowPlan, classes: usize) -> Self {
-        let [height, width] = plan.logit_size();
-        Self::over(plan, classes, vec![0.0; classes * height * width])
-    }
-
     /// An empty frame; none where its scores do not fit into memory.
-    pub fn try_new(plan: &'a WindowPlan, classes: usize) -> Option<Self> {
+    pub fn new(plan: &'a WindowPlan, classes: usize) -> Option<Self> {
         let [height, width] = plan.logit_size();
         let count = classes.checked_mul(height)?.checked_mul(width)?;
-        let mut zeros = Vec::new();
-        zeros.try_reserve_exact(count).ok()?;
-        zeros.resize(count, 0.0);
-        Some(Self::over(plan, classes, zeros))
-    }
-
-    fn over(plan: &'a WindowPlan, classes: usize, data: Vec<f32>) -> Self {
-        let [height, width] = plan.logit_size();
+        let mut data = Vec::new();
+        data.try_reserve_exact(count).ok()?;
+        data.resize(count, 0.0);
         let sum = LogitMap { classes, height, width, data };
-        Self { plan, starts: plan.logit_starts().collect(), added: 0, sum }
+        Some(Self { plan, starts: plan.logit_starts().collect(), added: 0, sum })
     }
 
     /// Adds the next windows of the plan, `[n, classes, l, l]` with l = [`WindowPlan::window_logits`].
@@ -117,7 +106,7 @@ mod tests {
             let (classes, side) = (3, plan.window_logits());
             let scores = windows(&plan, classes);
             for batch in [1, 2, plan.count()] {
-                let mut stitcher = Stitcher::new(&plan, classes);
+                let mut stitcher = Stitcher::new(&plan, classes).unwrap();
                 scores.chunks(batch * classes * side * side).for_each(|batch| stitcher.add(batch));
                 let map = stitcher.finish();
                 assert_eq!([map.height, map.width], plan.logit_size());
@@ -144,7 +133,7 @@ mod tests {
     fn a_frame_beyond_memory_is_none() {
         let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
         let plan = WindowPlan::new(32, 48, Window { size: 32, stride: 16 }, grid).unwrap();
-        assert!(Stitcher::try_new(&plan, usize::MAX / 8).is_none());
-        assert!(Stitcher::try_new(&plan, usize::MAX / 400).is_none());
+        assert!(Stitcher::new(&plan, usize::MAX / 8).is_none());
+        assert!(Stitcher::new(&plan, usize::MAX / 400).is_none());
     }
 }

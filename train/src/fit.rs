@@ -231,13 +231,19 @@ impl Trainer<'_> {
 
     /// Labelled pixels of each class.
     fn count_pixels(&self) -> Result<Vec<u64>> {
-        let mut counts = [0_u64; 256];
-        for index in 0..self.lists.labeled.count() {
-            for &label in &self.lists.labeled.read(index, MAX_PIXELS)?.truth {
+        let labeled = &self.lists.labeled;
+        let classes = self.lists.classes.count();
+        let count = |index| -> Result<Vec<u64>> {
+            let mut counts = vec![0; 256];
+            for label in labeled.read(index, MAX_PIXELS)?.truth {
                 counts[usize::from(label)] += 1;
             }
-        }
-        Ok(counts[..self.lists.classes.count()].to_vec())
+            counts.truncate(classes);
+            Ok(counts)
+        };
+        let sum =
+            |left: Vec<u64>, right: Vec<u64>| Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect());
+        (0..labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
     }
 }
 
