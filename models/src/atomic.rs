@@ -1,52 +1,75 @@
-//! Files that appear whole or not at all.
+//! Files and folders that appear whole or not at all, whenever the program that writes them is killed.
+//!
+//! The new one is made under a hidden name beside its place, synced, and renamed into place. Hidden names carry no process
+//! number: what a killed program left is cleared away by the next that writes there.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Writes a file beside its place, syncs it, and renames it into place. On failure the old file, if any, is left as it was.
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+/// Writes a file; at every moment the old one or the new one is there, whole. Of several writers each waits for its turn.
+///
+/// On failure the old file, if any, is left as it was; only if the last step fails, the sync of its folder, the new one is
+/// there, which a power cut may take back.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let temporary = beside(path);
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(contents).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
+    let temporary = hidden(path, "partial")?;
+    let mut file = claim(&temporary)?;
+    let written = file.write_all(contents).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
         // The first failure is the one to report.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
     }
-    written
+    sync_folder(parent(path))
 }
 
-/// Fills a folder beside its place and renames it into place. What was there is replaced if it holds nothing but files and
-/// folders of the `known` names. On failure the old folder is left.
+/// Fills a folder beside its place and swaps it into place; at every moment the old one or the new one is there, whole.
+/// What was there is replaced if it holds nothing but files and folders of the `known` names. Of several writers each waits
+/// for its turn.
+///
+/// On failure the old folder is left; only if the last step fails, the sync of the folder around it, the new one is there,
+/// which a power cut may take back. File systems that cannot exchange two names in one step (some of the network) have
+/// neither for an instant; for a program killed in it there is [`recover`].
 pub fn write_folder<E: From<io::Error>>(
     path: &Path,
     known: &[&str],
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    check_replaceable(path, known)?;
-    let path = if path.exists() { path.canonicalize()? } else { std::path::absolute(path)? };
-    // No process number: what a killed program left is cleared away by the next.
-    let temporary = path.with_file_name(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()));
-    if temporary.exists() {
-        std::fs::remove_dir_all(&temporary)?;
+    let place = resolved(path)?;
+    let partial = hidden(&place, "partial")?;
+    fs::create_dir_all(parent(&place))?;
+    let _turn = Turn::take(&place)?;
+    put_back(&place)?;
+    check_replaceable(&place, known)?;
+    clear(&partial)?;
+    if hidden(&place, "old")?.try_exists()? {
+        // Never removed under its own name, so that what `recover` finds is whole.
+        fs::rename(hidden(&place, "old")?, &partial)?;
+        clear(&partial)?;
     }
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
+    fs::create_dir(&partial)?;
+    let placed = fill(&partial)
+        .and_then(|()| sync_tree(&partial).and_then(|()| swap(&partial, &place, exchange)).map_err(E::from));
+    if let Err(error) = placed {
+        let _ = clear(&partial);
+        return Err(error);
     }
-    std::fs::create_dir(&temporary)?;
-    let filled = fill(&temporary).and_then(|()| replace(&temporary, &path).map_err(E::from));
-    if filled.is_err() {
-        let _ = std::fs::remove_dir_all(&temporary);
-    }
-    filled
+    sync_folder(parent(&place))?;
+    // The old folder. The new one is in place, so this is no failure; the next write tries again.
+    let _ = clear(&partial);
+    Ok(())
 }
 
 /// Whether a folder may be written over: it is not there, or holds nothing but the `known` names.
 pub fn check_replaceable(path: &Path, known: &[&str]) -> io::Result<()> {
-    let refused = |why: String| Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    let refused = |why: String| Err(io::Error::new(ErrorKind::AlreadyExists, why));
     match path.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(metadata) if !metadata.is_dir() => return refused("is a file, and a folder is to be written there".into()),
         Ok(_) => {}
@@ -61,60 +84,138 @@ pub fn check_replaceable(path: &Path, known: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// A hidden name in the same folder, so that the rename stays on one file system.
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+/// Puts the old folder back where a killed [`write_folder`] left none, to be called before one is looked for. It fails if
+/// the file system refuses.
+pub fn recover(path: &Path) -> io::Result<()> {
+    let place = resolved(path)?;
+    if place.try_exists()? || !hidden(&place, "old")?.try_exists()? {
+        return Ok(());
+    }
+    // A writer at work is let finish: the folder is missing only until its next step.
+    let _turn = Turn::take(&place)?;
+    put_back(&place)
 }
 
-fn replace(new: &Path, place: &Path) -> io::Result<()> {
-    if !place.exists() {
-        return std::fs::rename(new, place);
+fn put_back(place: &Path) -> io::Result<()> {
+    let old = hidden(place, "old")?;
+    if place.try_exists()? || !old.try_exists()? {
+        return Ok(());
     }
-    let old = new.with_extension("old");
-    if old.exists() {
-        std::fs::remove_dir_all(&old)?;
+    fs::rename(old, place)?;
+    sync_folder(parent(place))
+}
+
+/// Puts `new` into place, and what was there, if anything, under the name of `new`.
+fn swap(new: &Path, place: &Path, exchange: impl Fn(&Path, &Path) -> Result<(), Errno>) -> io::Result<()> {
+    if !place.try_exists()? {
+        return fs::rename(new, place);
     }
-    std::fs::rename(place, &old)?;
-    if let Err(error) = std::fs::rename(new, place) {
-        std::fs::rename(&old, place)?;
+    match exchange(new, place) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        exchanged => return Ok(exchanged?),
+    }
+    let old = hidden(place, "old")?;
+    fs::rename(place, &old)?;
+    if let Err(error) = fs::rename(new, place) {
+        let _ = fs::rename(&old, place);
         return Err(error);
     }
-    std::fs::remove_dir_all(&old)
+    // The new folder is in place: if the old one keeps its name, the next write clears it away.
+    let _ = fs::rename(&old, new);
+    Ok(())
+}
+
+fn exchange(new: &Path, place: &Path) -> Result<(), Errno> {
+    renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE)
+}
+
+/// The right to write at a place, for as long as it lives.
+struct Turn {
+    path: PathBuf,
+    _held: File,
+}
+
+impl Turn {
+    fn take(place: &Path) -> io::Result<Self> {
+        let path = hidden(place, "lock")?;
+        Ok(Self { _held: claim(&path)?, path })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // While it is still held: one moment later it may be another's.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Opens a hidden file, emptied, that no other writer has until it is closed, renamed or removed.
+///
+/// A fixed name alone would let two writers mix their bytes, and a name for each would pile up: so a fixed name under a
+/// lock, which ends with its process. Where the file system has no locks, two writers at once are not kept apart.
+fn claim(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        if let Err(error) = file.lock()
+            && error.kind() != ErrorKind::Unsupported
+        {
+            return Err(error);
+        }
+        // The writer before may have renamed or removed the file while this one waited.
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        if path.metadata().is_ok_and(|named| file.metadata().is_ok_and(|held| identity(named) == identity(held))) {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+/// Where a folder lies or is to lie, links followed: beside it is where hidden names belong.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    if path.try_exists()? {
+        return path.canonicalize();
+    }
+    // A link whose folder is missing.
+    path.read_link().map_or_else(|_| std::path::absolute(path), |target| resolved(&parent(path).join(target)))
+}
+
+/// A hidden name in the same folder, so that the rename stays on one file system.
+fn hidden(path: &Path, extension: &str) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "names no file or folder"))?;
+    let mut hidden = OsString::from(".");
+    hidden.extend([name, ".".as_ref(), extension.as_ref()]);
+    Ok(path.with_file_name(hidden))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn clear(folder: &Path) -> io::Result<()> {
+    fs::remove_dir_all(folder).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Syncs a folder with all that it holds: a rename may reach the disk before the bytes of what it renames.
+fn sync_tree(folder: &Path) -> io::Result<()> {
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_folder(folder)
+}
+
+/// Syncs the names in a folder.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // Some network file systems sync no folders, and a folder may be writable yet not readable.
+    let excused = [ErrorKind::InvalidInput, ErrorKind::Unsupported, ErrorKind::PermissionDenied];
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.or_else(|error| if excused.contains(&error.kind()) { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failed_fill_leaves_the_old_folder_and_nothing_else() {
-        let root = tempfile::tempdir().unwrap();
-        let place = root.path().join("bundle");
-        let known = ["a", "b"];
-        write_folder::<io::Error>(&place, &known, |folder| write(&folder.join("a"), b"one")).unwrap();
-        let failed = write_folder::<io::Error>(&place, &known, |folder| {
-            write(&folder.join("a"), b"two")?;
-            Err(io::Error::other("disk full"))
-        });
-        assert!(failed.is_err());
-        assert_eq!(std::fs::read(place.join("a")).unwrap(), b"one");
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
-        write_folder::<io::Error>(&place, &known, |folder| write(&folder.join("b"), b"three")).unwrap();
-        assert!(!place.join("a").exists() && place.join("b").exists());
-    }
-
-    #[test]
-    fn what_others_wrote_is_left_alone() {
-        let root = tempfile::tempdir().unwrap();
-        let place = root.path().join("mine");
-        std::fs::create_dir(&place).unwrap();
-        std::fs::write(place.join("notes"), "important").unwrap();
-        let error = write_folder::<io::Error>(&place, &["a"], |_| Ok(())).unwrap_err();
-        assert!(error.to_string().contains("`notes`"), "{error}");
-        let file = place.join("notes");
-        let error = write_folder::<io::Error>(&file, &["a"], |_| Ok(())).unwrap_err();
-        assert!(error.to_string().contains("is a file"), "{error}");
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "important");
-    }
-}
+mod tests;

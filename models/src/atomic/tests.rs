@@ -1,0 +1,130 @@
+//! What is left when writing fails, is cut off, or is done by two at once.
+
+use std::thread;
+
+use super::*;
+
+const KNOWN: [&str; 2] = ["a", "b"];
+
+fn write_pair(place: &Path, contents: &[u8]) -> io::Result<()> {
+    write_folder(place, &KNOWN, |folder| KNOWN.iter().try_for_each(|name| write(&folder.join(name), contents)))
+}
+
+fn read_pair(place: &Path) -> Vec<u8> {
+    let [a, b] = KNOWN.map(|name| fs::read(place.join(name)).unwrap());
+    assert_eq!(a, b);
+    a
+}
+
+fn names(folder: &Path) -> Vec<OsString> {
+    folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect()
+}
+
+#[test]
+fn a_failed_fill_leaves_the_old_folder_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("bundle");
+    write_folder::<io::Error>(&place, &KNOWN, |folder| write(&folder.join("a"), b"one")).unwrap();
+    let failed = write_folder::<io::Error>(&place, &KNOWN, |folder| {
+        write(&folder.join("a"), b"two")?;
+        Err(io::Error::other("disk full"))
+    });
+    assert!(failed.is_err());
+    assert_eq!(fs::read(place.join("a")).unwrap(), b"one");
+    assert_eq!(names(root.path()), ["bundle"]);
+    write_folder::<io::Error>(&place, &KNOWN, |folder| write(&folder.join("b"), b"three")).unwrap();
+    assert_eq!(names(&place), ["b"]);
+    assert_eq!(names(root.path()), ["bundle"]);
+}
+
+#[test]
+fn what_others_wrote_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("mine");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("notes"), "important").unwrap();
+    let error = write_folder::<io::Error>(&place, &["a"], |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("`notes`"), "{error}");
+    let file = place.join("notes");
+    let error = write_folder::<io::Error>(&file, &["a"], |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("is a file"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "important");
+    assert_eq!((names(root.path()), names(&place)), (vec!["mine".into()], vec!["notes".into()]));
+}
+
+#[test]
+fn without_exchange_every_cut_leaves_a_whole_folder() {
+    let refuse: fn(&Path, &Path) -> Result<(), Errno> = |_, _| Err(Errno::INVAL);
+    for steps in 0..=3 {
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path().join("state");
+        let [old, partial] = ["old", "partial"].map(|extension| hidden(&place, extension).unwrap());
+        write_pair(&place, b"before").unwrap();
+        write_pair(&partial, b"after").unwrap();
+        let renames = [(&place, &old), (&partial, &place), (&old, &partial)];
+        renames[..steps].iter().for_each(|(from, to)| fs::rename(from, to).unwrap());
+        assert_eq!(place.exists(), steps != 1);
+        recover(&place).unwrap();
+        assert_eq!(read_pair(&place), if steps < 2 { &b"before"[..] } else { b"after" }, "{steps} steps");
+        write_pair(&place, b"next").unwrap();
+        assert_eq!(names(root.path()), ["state"], "{steps} steps");
+
+        write_pair(&partial, b"swapped").unwrap();
+        swap(&partial, &place, refuse).unwrap();
+        assert_eq!((read_pair(&place), read_pair(&partial)), (b"swapped".into(), b"next".into()));
+        fs::remove_dir_all(&partial).unwrap();
+        assert_eq!(swap(&partial, &place, refuse).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(read_pair(&place), b"swapped");
+        assert_eq!(names(root.path()), ["state"]);
+    }
+}
+
+#[test]
+fn a_folder_is_found_again_through_its_link() {
+    let root = tempfile::tempdir().unwrap();
+    let link = root.path().join("latest");
+    std::os::unix::fs::symlink("state", &link).unwrap();
+    write_pair(&link, b"one").unwrap();
+    let place = root.path().join("state");
+    fs::rename(&place, hidden(&place, "old").unwrap()).unwrap();
+    recover(&link).unwrap();
+    assert_eq!(read_pair(&place), b"one");
+    write_pair(&link, b"two").unwrap();
+    assert!(link.is_symlink());
+    assert_eq!((read_pair(&place), names(root.path()).len()), (b"two".into(), 2));
+    recover(&root.path().join("nowhere/state")).unwrap();
+}
+
+#[test]
+fn a_longer_file_of_a_killed_writer_leaves_no_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("log");
+    fs::write(hidden(&path, "partial").unwrap(), "half of something long").unwrap();
+    write(&path, b"short").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"short");
+    assert_eq!(names(root.path()), ["log"]);
+    assert_eq!(write(Path::new("/"), b"").unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn writers_at_once_take_turns() {
+    let root = tempfile::tempdir().unwrap();
+    let (file, place) = (root.path().join("file"), root.path().join("state"));
+    let whole = |read: &[u8]| read.len() == 1000 * usize::from(read[0]) && read.iter().all(|byte| *byte == read[0]);
+    thread::scope(|scope| {
+        for writer in 1..=4_u8 {
+            let contents = vec![writer; 1000 * usize::from(writer)];
+            let (file, place) = (&file, &place);
+            scope.spawn(move || {
+                for _ in 0..10 {
+                    write(file, &contents).unwrap();
+                    assert!(whole(&fs::read(file).unwrap()));
+                    write_pair(place, &contents).unwrap();
+                    assert!(place.is_dir());
+                }
+            });
+        }
+    });
+    assert!(whole(&fs::read(&file).unwrap()) && whole(&read_pair(&place)));
+    assert_eq!(names(root.path()).len(), 2);
+}
