@@ -31,11 +31,11 @@ impl Crop {
         Self { resized, start, flip: stream.unit(4) < 0.5, side }
     }
 
-    /// The crop's pixels `[side, side, 3]` and labels `[side, side]`; padding is `padding` and [`IGNORE`].
+    /// Cuts the crop out; padding has the colour `padding` and the label [`IGNORE`].
     ///
     /// Colours are bilinear with half-pixel centres; labels are those of the nearest pixel, both as PyTorch's
     /// `interpolate` defines them.
-    pub fn cut(&self, sample: &Labelled, padding: [u8; 3]) -> (Vec<u8>, Vec<u8>) {
+    pub fn cut(&self, sample: &Labelled, padding: [u8; 3]) -> Piece {
         let (width, height) = (sample.image.width() as usize, sample.image.height() as usize);
         let rows = self.taps(0, height);
         let mut columns = self.taps(1, width);
@@ -44,13 +44,16 @@ impl Crop {
         }
         let mut pixels = Vec::with_capacity(self.side * self.side * 3);
         let mut labels = Vec::with_capacity(self.side * self.side);
+        let mut inside = Vec::with_capacity(self.side * self.side);
         for row in &rows {
             for column in &columns {
                 let (Some(row), Some(column)) = (row, column) else {
                     pixels.extend(padding);
                     labels.push(IGNORE);
+                    inside.push(0);
                     continue;
                 };
+                inside.push(1);
                 labels.push(sample.truth[row.nearest * width + column.nearest]);
                 let pixel = |y: usize, x: usize, channel: usize| {
                     f32::from(sample.image.as_raw()[(y * width + x) * 3 + channel])
@@ -65,7 +68,7 @@ impl Crop {
                 }
             }
         }
-        (pixels, labels)
+        Piece { pixels, labels, inside }
     }
 
     /// For each row (direction 0) or column (1) of the crop, where it reads the picture; none in the padding.
@@ -82,6 +85,17 @@ impl Crop {
         };
         (0..self.side).map(tap).collect()
     }
+}
+
+/// What a crop holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// RGB `[side, side, 3]`.
+    pub pixels: Vec<u8>,
+    /// Train ids `[side, side]`.
+    pub labels: Vec<u8>,
+    /// 1 where the picture is, 0 in the padding, `[side, side]`.
+    pub inside: Vec<u8>,
 }
 
 /// Where one row or column of a crop reads its picture.
@@ -120,7 +134,7 @@ mod tests {
         {
             let side = 24;
             let crop = Crop { resized, start, flip, side };
-            let (pixels, cut_labels) = crop.cut(&sample, [1, 2, 3]);
+            let Piece { pixels, labels: cut_labels, inside: cut_inside } = crop.cut(&sample, [1, 2, 3]);
             let size = resized.map(|length| length as i64);
             let expected = upsample(&whole, size, false).unwrap().round().to_kind(Kind::Uint8);
             let expected_labels = labels.to_kind(Kind::Float).upsample_nearest2d(size, None, None).to_kind(Kind::Uint8);
@@ -130,6 +144,7 @@ mod tests {
                     let (row, column) = (start[0] + y as isize, start[1] + across as isize);
                     let inside = row >= 0 && column >= 0 && row < resized[0] as isize && column < resized[1] as isize;
                     let found = &pixels[(y * side + x) * 3..][..3];
+                    assert_eq!(inside, cut_inside[y * side + x] == 1, "{y} {x}");
                     if !inside {
                         assert_eq!((found, cut_labels[y * side + x]), ([1, 2, 3].as_slice(), IGNORE));
                         continue;

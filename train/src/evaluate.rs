@@ -1,14 +1,16 @@
 //! Labels and scores by libtorch: whole pictures, or windows averaged at logit resolution.
 
 use anyhow::{Context, Result};
-use protoseg_models::graph::Tag;
-use protoseg_models::metrics::{Confusion, Metrics};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::graph::{NodeId, Tag};
+use protoseg_models::metrics::{Confusion, Metrics, Scores};
 use protoseg_models::window::{LogitGrid, Pieces, Window, WindowPlan};
 use protoseg_pictures::labelled::LabelledSet;
 use protoseg_pictures::picture::MAX_PIXELS;
 use tch::{Kind, Tensor};
 
 use crate::net::{self, Mode, Net};
+use crate::prototypes::Prototypes;
 
 /// How pictures are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +28,40 @@ impl Protocol {
     }
 }
 
+/// What is scored.
+#[derive(Clone, Copy)]
+pub enum Predictor<'a> {
+    /// A network's linear head.
+    Linear(&'a Net),
+    /// Prototypes on a network's features, the output of a node.
+    Prototypes(&'a Net, NodeId, &'a Prototypes),
+}
+
+impl Predictor<'_> {
+    fn net(&self) -> &Net {
+        match self {
+            Self::Linear(net) | Self::Prototypes(net, ..) => net,
+        }
+    }
+
+    /// Logits at low resolution `[1, classes, h, w]` of a picture u8 `[1, H, W, 3]`.
+    fn logits(&self, picture: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Linear(net) => net.forward_tagged(picture, Mode::Eval, Tag::Logits),
+            Self::Prototypes(net, node, prototypes) => {
+                prototypes.dense(&net.forward(picture, Mode::Eval, &[*node])?.remove(0))
+            }
+        }
+    }
+}
+
 /// Logits before upsampling `[1, classes, h, w]`, of the picture or of the frame padded for its windows.
-fn logits(net: &Net, picture: &Tensor, protocol: Protocol) -> Result<(Tensor, [i64; 2])> {
+fn logits(predictor: Predictor, picture: &Tensor, protocol: Protocol) -> Result<(Tensor, [i64; 2])> {
     let (height, width) = (picture.size()[1], picture.size()[2]);
     let Some(window) = protocol.window else {
-        return Ok((net.forward_tagged(picture, Mode::Eval, Tag::Logits)?, [height, width]));
+        return Ok((predictor.logits(picture)?, [height, width]));
     };
+    let device = predictor.net().device();
     let plan = WindowPlan::new(height as usize, width as usize, window, protocol.grid)?;
     let padded = [plan.rows.padded as i64, plan.columns.padded as i64];
     let frame = picture.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
@@ -43,26 +73,26 @@ fn logits(net: &Net, picture: &Tensor, protocol: Protocol) -> Result<(Tensor, [i
     let size = window.size as i64;
     for (start, logit_start) in plan.starts().zip(plan.logit_starts()) {
         let part = frame.f_narrow(1, start[0] as i64, size)?.f_narrow(2, start[1] as i64, size)?;
-        let part = net.forward_tagged(&part, Mode::Eval, Tag::Logits)?;
+        let part = predictor.logits(&part)?;
         let sum = match &mut sum {
             Some(sum) => sum,
-            None => sum.insert(Tensor::f_zeros([1, part.size()[1], rows, columns], (Kind::Float, net.device()))?),
+            None => sum.insert(Tensor::f_zeros([1, part.size()[1], rows, columns], (Kind::Float, device))?),
         };
         let place = sum.f_narrow(2, logit_start[0] as i64, side)?.f_narrow(3, logit_start[1] as i64, side)?;
         let _ = place.shallow_clone().f_add_(&part)?;
     }
     let [down, across] = plan.cover().map(|cover| cover.into_iter().map(|count| count as f32).collect::<Vec<_>>());
-    let down = Tensor::f_from_slice(&down)?.f_to_device(net.device())?.f_reshape([1, 1, rows, 1])?;
-    let across = Tensor::f_from_slice(&across)?.f_to_device(net.device())?.f_reshape([1, 1, 1, columns])?;
+    let down = Tensor::f_from_slice(&down)?.f_to_device(device)?.f_reshape([1, 1, rows, 1])?;
+    let across = Tensor::f_from_slice(&across)?.f_to_device(device)?.f_reshape([1, 1, 1, columns])?;
     let mean = sum.context("a frame without windows")?.f_div(&down.f_mul(&across)?)?;
     Ok((mean, padded))
 }
 
 /// Train ids of a picture, row by row.
-pub fn label(net: &Net, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
+pub fn label(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
     let _guard = tch::no_grad_guard();
-    let picture = net::pictures(pixels, size, net.device())?;
-    let (logits, padded) = logits(net, &picture, protocol)?;
+    let picture = net::pictures(pixels, size, predictor.net().device())?;
+    let (logits, padded) = logits(predictor, &picture, protocol)?;
     let labels = net::upsample(&logits, padded, protocol.grid.align_corners)?.f_argmax(1, false)?;
     let labels = labels.f_narrow(1, 0, size[0] as i64)?.f_narrow(2, 0, size[1] as i64)?;
     let labels = labels.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
@@ -72,40 +102,37 @@ pub fn label(net: &Net, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> 
     Ok(ids)
 }
 
-/// How often each class of a list was taken for each. `seen` hears of each picture that is done.
-pub fn confusion(
-    net: &Net,
+/// The score of a predictor on a list. `seen` is given every picture's position and its own confusion matrix.
+pub fn metrics(
+    predictor: Predictor,
     samples: &LabelledSet,
-    classes: usize,
+    classes: &ClassTable,
     protocol: Protocol,
-    mut seen: impl FnMut(usize),
-) -> Result<Confusion> {
-    let mut confusion = Confusion::new(classes);
+    mut seen: impl FnMut(usize, &Confusion),
+) -> Result<Scored> {
+    let mut confusion = Confusion::new(classes.count());
     for index in 0..samples.count() {
         let sample = samples.read(index, MAX_PIXELS)?;
         let name = || format!("cannot score {}", samples.name(index));
-        let labels = label(net, sample.image.as_raw(), sample.size(), protocol).with_context(name)?;
-        confusion.add(&sample.truth, &labels).with_context(name)?;
-        seen(index);
+        let labels = label(predictor, sample.image.as_raw(), sample.size(), protocol).with_context(name)?;
+        let mut own = Confusion::new(classes.count());
+        own.add(&sample.truth, &labels).with_context(name)?;
+        seen(index, &own);
+        confusion.merge(&own);
     }
-    Ok(confusion)
+    Ok(Scored { protocol: protocol.name(), images: samples.count(), scores: confusion.scores(classes) })
 }
 
-/// The score of a network on a list.
-pub fn metrics(
-    net: &Net,
-    samples: &LabelledSet,
-    classes: &protoseg_models::classes::ClassTable,
-    protocol: Protocol,
-    data: &str,
-    step: u64,
-) -> Result<Metrics> {
-    let confusion = confusion(net, samples, classes.count(), protocol, |_| {})?;
-    Ok(Metrics {
-        data: data.to_owned(),
-        protocol: protocol.name(),
-        images: samples.count(),
-        step,
-        scores: confusion.scores(classes),
-    })
+/// A score without its name.
+pub struct Scored {
+    protocol: String,
+    images: usize,
+    scores: Scores,
+}
+
+impl Scored {
+    /// The score of the weights after `step` steps on `data`.
+    pub fn named(self, data: &str, step: u64) -> Metrics {
+        Metrics { data: data.to_owned(), protocol: self.protocol, images: self.images, step, scores: self.scores }
+    }
 }

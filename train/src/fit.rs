@@ -4,31 +4,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use protoseg_models::arch::Arch;
-use protoseg_models::calibration::Calibration;
-use protoseg_models::checkpoint::{self, Checkpoint, Header};
+use protoseg_models::checkpoint;
 use protoseg_models::graph::{Graph, Op};
 use protoseg_models::metrics::Metrics;
 use protoseg_models::window::LogitGrid;
 use protoseg_models::{atomic, weights::StateDict};
-use protoseg_pictures::labelled::LabelledSet;
-use protoseg_pictures::picture::MAX_PIXELS;
-use rayon::prelude::*;
-use tch::Device;
+use tch::{Device, Tensor};
 
-use crate::config::{ClassWeights, Config};
-use crate::evaluate::{self, Protocol};
+use crate::config::Config;
+use crate::config::options::{Mode, TeacherStatistics};
+use crate::evaluate::Protocol;
 use crate::lists::Lists;
-use crate::loader::{self, Recipe};
+use crate::loader::{self, MicroBatch, Recipe, Shelves};
 use crate::log::Log;
-use crate::loss;
 use crate::net::Net;
 use crate::optimizer::Sgd;
-
-use crate::state::{self, State};
-use crate::step::{self, Student};
-use crate::{calibrate, pretrained, probe, teacher};
+use crate::prototypes::{Prototypes, Settings};
+use crate::schedule::Schedule;
+use crate::state::{self, SavedPrototypes, State};
+use crate::step::{Learner, Moving};
+use crate::tally::Tally;
+use crate::{first_prototypes, loss, net, pretrained, settle, survey, teacher};
 
 /// Where and how a run goes, beside its configuration.
 #[derive(Debug, Clone)]
@@ -43,28 +41,34 @@ pub struct Run {
     pub loader_threads: usize,
 }
 
-/// What is needed over and over.
-struct Trainer<'a> {
-    config: &'a Config,
-    run: &'a Run,
-    arch: Arch,
-    lists: &'a Lists,
-    protocol: Protocol,
-    student: Net,
-    teacher: Net,
-    sgd: Sgd,
-    log: Log,
-    best: Option<f64>,
+/// A run under way.
+pub(crate) struct Trainer<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) run: &'a Run,
+    pub(crate) arch: Arch,
+    pub(crate) lists: &'a Lists,
+    pub(crate) schedule: Schedule,
+    pub(crate) protocol: Protocol,
+    pub(crate) student: Net,
+    pub(crate) teacher: Net,
+    /// Whether the teacher has been made.
+    pub(crate) taught: bool,
+    pub(crate) prototypes: Option<Prototypes>,
+    pub(crate) sgd: Sgd,
+    pub(crate) log: Log,
+    pub(crate) best: Option<f64>,
 }
 
 /// Trains as configured and leaves `checkpoint/`, `best/`, `state/`, `config.toml` and `log.jsonl`.
 ///
-/// Returns the score of the last step, where there is a list to score on.
-pub fn fit(config: &Config, run: &Run) -> Result<Option<Metrics>> {
+/// Returns the scores of the last step, on the lists that there are.
+pub fn fit(config: &Config, run: &Run) -> Result<Vec<Metrics>> {
     let lists = Lists::open(config)?;
     let arch = Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
+    let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
+    let schedule = Schedule::new(config, lists.labeled.count(), unlabeled)?;
     let state_folder = run.out.join("state");
     let resumed = if run.resume { Some(State::read(&state_folder, config)?) } else { None };
     std::fs::create_dir_all(&run.out).with_context(|| format!("cannot make {}", run.out.display()))?;
@@ -80,180 +84,160 @@ pub fn fit(config: &Config, run: &Run) -> Result<Option<Metrics>> {
         atomic::check_replaceable(&folder, files).with_context(|| folder.display().to_string())?;
     }
     let first = resumed.as_ref().map_or(0, |state| state.step);
-    let log = Log::open(&run.out, first, config.steps)?;
+    let log = Log::open(&run.out, first, schedule.steps)?;
 
     let mut start = pretrained::initial(&graph, config.seed);
     if let (Some(path), None) = (&config.pretrained, &resumed) {
         log.say(&format!("starting from {}", pretrained::load(&mut start, path)?));
     }
-    let mut sgd = Sgd::new(config.momentum, config.weight_decay);
-    let (student, teacher) = match &resumed {
-        None => (Net::new(graph.clone(), &start, Device::Cpu)?, Net::new(graph, &start, Device::Cpu)?),
-        Some(state) => {
-            let student = Net::new(graph.clone(), &state.student, Device::Cpu)?;
-            sgd.load(&state.velocity, &student)?;
-            let teacher = Net::new(graph, state.teacher.as_ref().unwrap_or(&state.student), Device::Cpu)?;
-            (student, teacher)
-        }
+    let network = |weights: &StateDict| Net::new(graph.clone(), weights, Device::Cpu);
+    let mut trainer = Trainer {
+        config,
+        run,
+        arch,
+        lists: &lists,
+        schedule,
+        protocol: Protocol { grid: LogitGrid::of(arch), window: config.window },
+        student: network(resumed.as_ref().map_or(&start, |state| &state.student))?,
+        teacher: network(resumed.as_ref().and_then(|state| state.teacher.as_ref()).unwrap_or(&start))?,
+        taught: resumed.as_ref().is_some_and(|state| state.teacher.is_some()),
+        prototypes: None,
+        sgd: Sgd::new(config.momentum, config.weight_decay),
+        log,
+        best: resumed.as_ref().and_then(|state| state.best),
     };
+    if let Some(state) = resumed {
+        trainer.sgd.load(&state.velocity, &trainer.student)?;
+        trainer.prototypes = state.prototypes.map(|saved| trainer.revive(saved)).transpose()?;
+    }
     atomic::write(&run.out.join("config.toml"), toml::to_string(config)?.as_bytes())?;
-    let protocol = Protocol { grid: LogitGrid::of(arch), window: config.window };
-    let best = resumed.and_then(|state| state.best);
-    let mut trainer = Trainer { config, run, arch, lists: &lists, protocol, student, teacher, sgd, log, best };
     let metrics = trainer.train(first)?;
     trainer.log.finish();
     Ok(metrics)
 }
 
 impl Trainer<'_> {
-    fn train(&mut self, first: u64) -> Result<Option<Metrics>> {
+    fn train(&mut self, first: u64) -> Result<Vec<Metrics>> {
         let config = self.config;
-        let recipe = Recipe {
-            seed: config.seed,
-            batch: config.batch,
-            side: config.crop,
-            padding: mean_color(self.student.graph()),
-        };
-        let class_weights = match config.class_weights {
-            ClassWeights::None => None,
-            kind => loss::class_weights(kind, &self.count_pixels()?, self.student.device())?,
-        };
-        self.look_through()?;
-        let batches = loader::start(Arc::clone(&self.lists.labeled), recipe, first, self.run.loader_threads)?;
-        let last = self.run.stop_after.map_or(config.steps, |stop| stop.min(config.steps));
+        let classes = self.lists.classes.count();
+        let pixels = survey::labeled_pixels(self.lists)?;
+        let class_weights = loss::class_weights(config.class_weights, &pixels, self.student.device())?;
+        let recipe = self.recipe();
+        let shelves = Shelves::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
+        let batches = loader::start(shelves.clone(), recipe, first, self.run.loader_threads)?;
+        let mut tally = Tally::new(classes, self.student.device())?;
+        let mut hits = self.hits();
+        let last = self.run.stop_after.map_or(self.schedule.steps, |stop| stop.min(self.schedule.steps));
         for step in first..last {
+            if step == self.schedule.warmup {
+                self.make_teacher(&recipe, &shelves)?;
+                hits = self.hits();
+            }
             let asked = Instant::now();
-            let batch = batches.recv().context("the loader has stopped")??;
+            let batches = batches.recv().context("the loader has stopped")??;
             let waited = asked.elapsed();
-            let student = Student {
-                net: &self.student,
-                class_weights: class_weights.as_ref().map(tch::Tensor::shallow_clone),
+            let learner = Learner {
+                config,
+                schedule: self.schedule,
+                student: &self.student,
+                teacher: &self.teacher,
+                class_weights: class_weights.as_ref().map(Tensor::shallow_clone),
                 align_corners: self.protocol.grid.align_corners,
             };
-            let named = || {
-                let names: Vec<String> = batch.indices.iter().map(|&index| self.lists.labeled.name(index)).collect();
-                format!("step {step} failed on {}", names.join(", "))
-            };
-            let losses = step::supervised(&student, &mut self.sgd, &batch, config, step).with_context(named)?;
+            let moving = Moving { sgd: &mut self.sgd, prototypes: self.prototypes.as_mut(), tally: &mut tally };
+            let report = learner.step(moving, &batches, step);
+            let report = report.with_context(|| format!("step {step} failed on {}", self.names(&batches)))?;
             let done = step + 1;
-            // The first update, at the end of the warm-up, copies the student.
-            if let Some(update) = done.checked_sub(config.warmup_steps.max(1)) {
-                let decay = teacher::decay_at(update, config.teacher_decay);
-                teacher::follow(&self.teacher, &self.student, decay)?;
+            self.move_teacher(step)?;
+            if self.log.step(done, &report, waited, config.log_every)? && self.prototypes_or_mean_teacher() {
+                let now = self.hits();
+                let since: Vec<u64> = now.iter().zip(&hits).map(|(now, before)| now - before).collect();
+                self.log.classes(done, tally.finish(&self.lists.classes, &since)?)?;
+                (tally, hits) = (Tally::new(classes, self.student.device())?, now);
             }
-            self.log.step(done, &losses, waited, config.log_every)?;
-            if config.eval_every > 0 && done.is_multiple_of(config.eval_every) && done < config.steps {
+            if config.eval_every > 0 && done.is_multiple_of(config.eval_every) && done < self.schedule.steps {
                 self.score(done)?;
             }
-            if done.is_multiple_of(config.save_every) && done < config.steps {
+            if done.is_multiple_of(config.save_every) && done < self.schedule.steps {
                 self.save(done)?;
             }
         }
-        if last < config.steps {
+        if last < self.schedule.steps {
             self.save(last.max(first))?;
             self.log.say(&format!("stopped after step {}; go on by --resume", last.max(first)));
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        self.save(config.steps)?;
-        let metrics = self.score(config.steps)?;
-        self.log.say("recording probe and calibration");
-        let checkpoint = self.checkpoint(config.steps, metrics.clone(), self.calibration()?)?;
-        checkpoint.write(&self.run.out.join("checkpoint"))?;
-        Ok(metrics)
-    }
-
-    /// The network that counts after some steps: the teacher, once there is one.
-    fn scored(&self, done: u64) -> (&'static str, &Net) {
-        if done >= self.config.warmup_steps.max(1) { ("teacher", &self.teacher) } else { ("student", &self.student) }
-    }
-
-    /// Scores the network that counts, the student beside its teacher, and keeps the best so far.
-    fn score(&mut self, done: u64) -> Result<Option<Metrics>> {
-        let Some(validation) = &self.lists.validation else { return Ok(None) };
-        let data = format!("{} validation", self.config.name);
-        let measure = |net: &Net| evaluate::metrics(net, validation, &self.lists.classes, self.protocol, &data, done);
-        let (which, net) = self.scored(done);
-        let metrics = measure(net)?;
-        if which == "teacher" {
-            let student = measure(&self.student)?;
-            self.log.score("student", &student)?;
+        if !self.taught {
+            self.make_teacher(&recipe, &shelves)?;
         }
-        self.log.score(which, &metrics)?;
-        if metrics.scores.mean_iou > self.best {
-            self.best = metrics.scores.mean_iou;
-            self.checkpoint(done, Some(metrics.clone()), None)?.write(&self.run.out.join("best"))?;
-            self.log.saved(done, "best")?;
+        self.save(self.schedule.steps)?;
+        self.finish()
+    }
+
+    fn prototypes_or_mean_teacher(&self) -> bool {
+        self.taught && self.config.mode != Mode::Supervised
+    }
+
+    /// How batches are made.
+    fn recipe(&self) -> Recipe {
+        let config = self.config;
+        Recipe {
+            seed: config.seed,
+            batch: config.batch,
+            accumulate: config.accumulate,
+            side: config.crop,
+            padding: mean_color(self.student.graph()),
+            pad_label: config.pad_label,
+            photometric: config.photometric,
+            unlabeled_from: self.schedule.unlabeled_from(config.mode),
         }
-        Ok(Some(metrics))
     }
 
-    fn calibration(&self) -> Result<Option<Calibration>> {
-        let pictures = self.config.calibration_pictures;
-        let record = || calibrate::record(&self.teacher, &self.lists.labeled, pictures, &self.config.name);
-        (pictures > 0).then(record).transpose()
-    }
-
-    fn checkpoint(&self, done: u64, metrics: Option<Metrics>, calibration: Option<Calibration>) -> Result<Checkpoint> {
-        let (_, net) = self.scored(done);
-        Ok(Checkpoint {
-            header: Header::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
-            weights: finite(net.state_dict()?, done)?,
-            probe: probe::record(net, self.protocol.grid)?,
-            calibration,
-            metrics,
-            config: toml::to_string(self.config)?,
-        })
-    }
-
-    fn save(&mut self, step: u64) -> Result<()> {
-        let state = State {
-            step,
-            best: self.best,
-            student: finite(self.student.state_dict()?, step)?,
-            teacher: (step >= self.config.warmup_steps.max(1)).then(|| self.teacher.state_dict()).transpose()?,
-            velocity: self.sgd.state_dict()?,
-        };
-        state.write(&self.run.out.join("state"), self.config)?;
-        self.log.saved(step, "state")
-    }
-
-    /// Reads every picture once, so that a broken one is found before the first step and not after the last.
-    fn look_through(&self) -> Result<()> {
-        for set in [Some(self.lists.labeled.as_ref()), self.lists.validation.as_ref()].into_iter().flatten() {
-            // Drawn scenes cannot be broken.
-            if let LabelledSet::Files { .. } = set {
-                let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
-                (0..set.count()).into_par_iter().try_for_each(read)?;
-            }
+    /// At the end of the warm-up: running statistics are measured anew, the teacher is copied from the student, and the
+    /// first prototypes are found.
+    fn make_teacher(&mut self, recipe: &Recipe, shelves: &Shelves) -> Result<()> {
+        settle::measure(&self.student, recipe, &shelves.labeled, self.config.settle_batches)?;
+        teacher::follow(&self.teacher, &self.student, 0.0, true)?;
+        self.taught = true;
+        if self.config.mode == Mode::Prototype {
+            let node = first_prototypes::feature_node(self.student.graph(), self.config.features)?;
+            let settings = Settings::of(self.config, self.lists.classes.count());
+            let labeled = self.lists.labeled.as_ref();
+            let found = first_prototypes::find(&self.teacher, node, labeled, settings, self.protocol.grid)?;
+            self.prototypes = Some(found);
         }
+        self.log.pause();
         Ok(())
     }
 
-    /// Labelled pixels of each class.
-    fn count_pixels(&self) -> Result<Vec<u64>> {
-        let labeled = &self.lists.labeled;
-        let classes = self.lists.classes.count();
-        let count = |index| -> Result<Vec<u64>> {
-            let mut counts = vec![0; 256];
-            for label in labeled.read(index, MAX_PIXELS)?.truth {
-                counts[usize::from(label)] += 1;
-            }
-            counts.truncate(classes);
-            Ok(counts)
-        };
-        let sum =
-            |left: Vec<u64>, right: Vec<u64>| Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect());
-        (0..labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
+    /// Lets the teacher follow the student after a step.
+    fn move_teacher(&self, step: u64) -> Result<()> {
+        let Some(update) = step.checked_sub(self.schedule.warmup) else { return Ok(()) };
+        let copies = self.config.copy_teacher_each_step && update < self.schedule.steps_an_epoch;
+        let decay = if copies { 0.0 } else { teacher::decay_at(update, self.config.teacher_decay) };
+        let buffers = copies || self.config.teacher_statistics == TeacherStatistics::Average;
+        teacher::follow(&self.teacher, &self.student, decay, buffers)
     }
-}
 
-/// The weights, if they are numbers.
-fn finite(weights: StateDict, step: u64) -> Result<StateDict> {
-    let broken = weights.iter().find(|(_, tensor)| !tensor.data.iter().all(|value| value.is_finite()));
-    if let Some((name, _)) = broken {
-        bail!("after step {step} `{name}` is not finite: lower `learning_rate` or `head_multiplier`");
+    /// Prototypes from what was saved.
+    fn revive(&self, saved: SavedPrototypes) -> Result<Prototypes> {
+        let settings = Settings::of(self.config, self.lists.classes.count());
+        let tensor = |tensor| net::to_torch(tensor, self.student.device());
+        Ok(Prototypes::resumed(settings, tensor(&saved.values)?, tensor(&saved.mean)?, saved.counters))
     }
-    Ok(weights)
+
+    fn hits(&self) -> Vec<u64> {
+        self.prototypes.as_ref().map(|prototypes| prototypes.counters().hits).unwrap_or_default()
+    }
+
+    /// The pictures of a step.
+    fn names(&self, batches: &[MicroBatch]) -> String {
+        let labeled = batches.iter().flat_map(|batch| &batch.labeled.indices);
+        let labeled = labeled.map(|&index| self.lists.labeled.name(index));
+        let unlabeled = batches.iter().filter_map(|batch| batch.unlabeled.as_ref()).flat_map(|batch| &batch.indices);
+        let unlabeled = unlabeled.filter_map(|&index| Some(self.lists.unlabeled.as_ref()?.name(index)));
+        labeled.chain(unlabeled).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The colour that normalisation maps to zero.

@@ -1,17 +1,20 @@
-//! The lists of labelled pictures that a run learns from and is scored on.
+//! The lists of pictures that a run learns from and is scored on.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::dataset::Dataset;
 use protoseg_pictures::labelled::LabelledSet;
 
-use crate::config::{Config, Data};
+use crate::config::Config;
+use crate::config::options::{Data, Mode};
 
-/// Drawn scenes come from this series in training and scoring, at numbers that do not meet.
+/// Drawn scenes come from this series, at numbers that do not meet.
 const SCENES: u64 = 1;
+/// Number of the first scene without labels.
+const FIRST_UNLABELED_SCENE: u64 = 1 << 31;
 /// Number of the first scene to score on.
 const FIRST_VALIDATION_SCENE: u64 = 1 << 32;
 
@@ -21,6 +24,10 @@ pub struct Lists {
     pub classes: ClassTable,
     /// To learn from; the loader's threads read it too.
     pub labeled: Arc<LabelledSet>,
+    /// To learn from without labels; none in supervised training.
+    pub unlabeled: Option<Arc<LabelledSet>>,
+    /// Unlabelled pictures whose truth is known, to score on.
+    pub unlabeled_truth: Option<LabelledSet>,
     /// To score on.
     pub validation: Option<LabelledSet>,
 }
@@ -28,20 +35,41 @@ pub struct Lists {
 impl Lists {
     /// Reads the lists that a configuration names; every file of them is there, though none has been decoded yet.
     pub fn open(config: &Config) -> Result<Self> {
+        let learns_unlabeled = config.mode != Mode::Supervised;
         let Some(dataset) = dataset(config.data) else {
-            let scenes = |first, count| LabelledSet::Scenes { seed: SCENES, first, count, size: config.synthetic_size };
-            let validation = config.synthetic_validation;
+            let scenes = |first, count: usize| {
+                let set = LabelledSet::Scenes { seed: SCENES, first, count, size: config.synthetic_size };
+                (count > 0).then_some(set)
+            };
+            let labeled = scenes(0, config.synthetic_labeled).context("`synthetic_labeled` is 0")?;
+            let unlabeled = scenes(FIRST_UNLABELED_SCENE, config.synthetic_unlabeled);
             return Ok(Self {
                 classes: ClassTable::cityscapes(),
-                labeled: Arc::new(scenes(0, config.synthetic_labeled)),
-                validation: (validation > 0).then(|| scenes(FIRST_VALIDATION_SCENE, validation)),
+                labeled: Arc::new(labeled),
+                unlabeled: unlabeled.clone().filter(|_| learns_unlabeled).map(Arc::new),
+                unlabeled_truth: unlabeled,
+                validation: scenes(FIRST_VALIDATION_SCENE, config.synthetic_validation),
             });
         };
         let root: &Path = config.root.as_deref().context("`root` names no folder")?;
         let read = |list: &Path| LabelledSet::files(dataset, root, Some(&root.join(list)), "");
         let labeled = read(config.labeled.as_deref().context("`labeled` names no list")?)?;
         let validation = config.validation.as_deref().map(read).transpose()?;
-        Ok(Self { classes: labeled.classes(), labeled: Arc::new(labeled), validation })
+        let truth = config.unlabeled_truth.as_deref().map(|truth| root.join(truth));
+        let read = |list: &Path| LabelledSet::unlabeled(dataset, root, &root.join(list), truth.as_deref());
+        let unlabeled = config.unlabeled.as_deref().map(read).transpose()?;
+        let unlabeled_truth = unlabeled.as_ref().map(LabelledSet::with_truth).filter(|set| set.count() > 0);
+        ensure!(
+            unlabeled_truth.is_some() || config.unlabeled_truth.is_none(),
+            "`unlabeled_truth` names none of the pictures of `unlabeled`"
+        );
+        Ok(Self {
+            classes: labeled.classes(),
+            labeled: Arc::new(labeled),
+            unlabeled: unlabeled.filter(|_| learns_unlabeled).map(Arc::new),
+            unlabeled_truth,
+            validation,
+        })
     }
 }
 

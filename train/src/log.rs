@@ -10,37 +10,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 use protoseg_models::{atomic, metrics::Metrics};
 use serde::Serialize;
 
-use crate::step::Losses;
+use crate::step::Report;
+use crate::tally::ClassTally;
 
 /// A line of `log.jsonl`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line<'a> {
-    Step {
-        step: u64,
-        loss: f64,
-        auxiliary_loss: Option<f64>,
-        learning_rate: f64,
-        seconds_a_step: f64,
-        waited_share: f64,
-    },
-    Score {
-        step: u64,
-        which: &'a str,
-        mean_iou: Option<f64>,
-        metrics: &'a Metrics,
-    },
-    Saved {
-        step: u64,
-        what: &'a str,
-    },
+    Step(Means),
+    Classes { step: u64, classes: Vec<ClassTally> },
+    Score { step: u64, which: &'a str, mean_iou: Option<f64>, metrics: &'a Metrics },
+    Saved { step: u64, what: &'a str },
 }
 
 /// The bar and the file of a run.
 pub struct Log {
     bar: ProgressBar,
     file: File,
-    sums: Sums,
+    since: Since,
     last_step: Instant,
 }
 
@@ -49,18 +36,36 @@ fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
 }
 
-/// Sums since the last line.
-struct Sums {
-    since: Instant,
-    steps: u64,
+/// Means over the steps since the last line; a term that a run does not have is none.
+#[derive(Debug, Serialize)]
+struct Means {
+    step: u64,
     loss: f64,
+    labeled: f64,
     auxiliary: Option<f64>,
-    waited: Duration,
+    unlabeled: Option<f64>,
+    prototype_labeled: Option<f64>,
+    prototype_unlabeled: Option<f64>,
+    kept_share: Option<f64>,
+    confidence: Option<f64>,
+    /// Micro-batches of which no unlabelled pixel was kept: a count.
+    dropped: u64,
+    learning_rate: f64,
+    seconds_a_step: f64,
+    waited_share: f64,
 }
 
-impl Sums {
+/// What has happened since the last line.
+struct Since {
+    start: Instant,
+    waited: Duration,
+    steps: u64,
+    sum: Option<Report>,
+}
+
+impl Since {
     fn new() -> Self {
-        Self { since: Instant::now(), steps: 0, loss: 0.0, auxiliary: None, waited: Duration::ZERO }
+        Self { start: Instant::now(), waited: Duration::ZERO, steps: 0, sum: None }
     }
 }
 
@@ -78,35 +83,49 @@ impl Log {
         let bar = ProgressBar::new(steps).with_position(first);
         bar.set_style(style.context("the progress bar's template")?);
         bar.reset_eta();
-        Ok(Self { bar, file, sums: Sums::new(), last_step: Instant::now() })
+        Ok(Self { bar, file, since: Since::new(), last_step: Instant::now() })
     }
 
-    /// Counts a step; every `every` steps a line is written. `waited` is the time that the trainer waited for its batch.
-    pub fn step(&mut self, done: u64, losses: &Losses, waited: Duration, every: u64) -> Result<()> {
+    /// Counts a step; every `every` steps a line is written, which is answered by true. `waited` is the time that the
+    /// trainer waited for its batches.
+    pub fn step(&mut self, done: u64, report: &Report, waited: Duration, every: u64) -> Result<bool> {
         self.bar.set_position(done);
         self.last_step = Instant::now();
-        let sums = &mut self.sums;
-        sums.steps += 1;
-        sums.loss += losses.labeled;
-        sums.waited += waited;
-        if let Some(auxiliary) = losses.auxiliary {
-            sums.auxiliary = Some(sums.auxiliary.unwrap_or(0.0) + auxiliary);
+        self.since.steps += 1;
+        self.since.waited += waited;
+        match &mut self.since.sum {
+            Some(sum) => sum.add(report),
+            None => self.since.sum = Some(report.clone()),
         }
         if !done.is_multiple_of(every) {
-            return Ok(());
+            return Ok(false);
         }
-        let sums = std::mem::replace(sums, Sums::new());
-        let (steps, seconds) = (sums.steps as f64, sums.since.elapsed().as_secs_f64());
-        let line = Line::Step {
+        let Since { start, waited, steps, sum } = std::mem::replace(&mut self.since, Since::new());
+        let Some(mut means) = sum else { return Ok(false) };
+        means.scale(1.0 / steps as f64);
+        let seconds = start.elapsed().as_secs_f64();
+        self.bar.set_message(format!("loss {:.3}", means.loss));
+        self.write(&Line::Step(Means {
             step: done,
-            loss: sums.loss / steps,
-            auxiliary_loss: sums.auxiliary.map(|sum| sum / steps),
-            learning_rate: losses.learning_rate,
-            seconds_a_step: seconds / steps,
-            waited_share: sums.waited.as_secs_f64() / seconds,
-        };
-        self.bar.set_message(format!("loss {:.3}", sums.loss / steps));
-        self.write(&line)
+            loss: means.loss,
+            labeled: means.terms.labeled,
+            auxiliary: means.terms.auxiliary,
+            unlabeled: means.terms.unlabeled,
+            prototype_labeled: means.terms.prototype_labeled,
+            prototype_unlabeled: means.terms.prototype_unlabeled,
+            kept_share: means.kept_share,
+            confidence: means.confidence,
+            dropped: means.dropped,
+            learning_rate: report.learning_rate,
+            seconds_a_step: seconds / steps as f64,
+            waited_share: waited.as_secs_f64() / seconds,
+        }))?;
+        Ok(true)
+    }
+
+    /// Notes what was counted class by class since the last such line.
+    pub fn classes(&mut self, step: u64, classes: Vec<ClassTally>) -> Result<()> {
+        self.write(&Line::Classes { step, classes })
     }
 
     /// Notes a score.
@@ -129,9 +148,9 @@ impl Log {
     }
 
     /// Leaves the time since the last step, which was spent on something else, out of the next line's.
-    fn pause(&mut self) {
+    pub fn pause(&mut self) {
         let now = Instant::now();
-        self.sums.since += now - self.last_step;
+        self.since.start += now - self.last_step;
         self.last_step = now;
     }
 

@@ -115,7 +115,7 @@ fn train(arguments: TrainArgs) -> Result<()> {
     // Before libtorch's first operation, or it has no effect.
     tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
     let metrics = fit(&config, &Run { out: out.clone(), resume, stop_after, loader_threads: 1 })?;
-    if let Some(metrics) = metrics {
+    for metrics in metrics {
         print(&format!("{}, {}:\n{}", metrics.data, metrics.protocol, metrics.scores))?;
     }
     Ok(())

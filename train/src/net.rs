@@ -8,13 +8,27 @@ use protoseg_models::parameters::Role;
 use protoseg_models::weights::{self, StateDict};
 use tch::{Device, Kind, Tensor};
 
+use crate::config::options::Precision;
+
 /// Whether batch normalisation and dropout behave as in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Statistics of the batch, which move the running ones; dropout on.
     Train,
+    /// As in training, but running statistics become the mean over this batch and the `seen` ones before it.
+    Settle {
+        /// Batches before.
+        seen: u64,
+    },
     /// Running statistics; dropout off.
     Eval,
+}
+
+impl Mode {
+    /// Whether statistics are those of the batch.
+    fn trains(self) -> bool {
+        self != Self::Eval
+    }
 }
 
 /// A graph with its parameters on a device.
@@ -24,6 +38,7 @@ pub struct Net {
     tensors: BTreeMap<String, Tensor>,
     roles: BTreeMap<String, Role>,
     device: Device,
+    precision: Precision,
 }
 
 impl Net {
@@ -39,7 +54,13 @@ impl Net {
             Ok((parameter.name, tensor.f_set_requires_grad(parameter.role.learns())?))
         });
         let tensors = tensors.collect::<Result<_>>()?;
-        Ok(Self { graph, tensors, roles, device })
+        Ok(Self { graph, tensors, roles, device, precision: Precision::Float32 })
+    }
+
+    /// The same network on the same tensors, its convolutions in other numbers.
+    pub fn in_precision(&self, precision: Precision) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        Self { graph: self.graph.clone(), tensors, roles: self.roles.clone(), device: self.device, precision }
     }
 
     /// The network as data.
@@ -54,7 +75,12 @@ impl Net {
 
     /// Parameters that gradients move, by name.
     pub fn learned(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().filter(|(name, _)| self.roles[*name].learns()).map(|(name, tensor)| (name.as_str(), tensor))
+        self.tensors.iter().filter(|(name, _)| self.learns(name)).map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Whether gradients move the tensor of a name.
+    pub fn learns(&self, name: &str) -> bool {
+        self.roles.get(name).is_some_and(|role| role.learns())
     }
 
     /// Parameters and buffers, by name.
@@ -107,9 +133,16 @@ impl Net {
         let output = match &node.op {
             Op::Input => input(0)?.shallow_clone(),
             Op::Normalize { mean, std } => normalize(input(0)?, mean, std)?,
-            Op::Conv(conv) => convolve(input(0)?, parameter("weight"), conv.bias.then(|| parameter("bias")), conv)?,
+            Op::Conv(conv) => {
+                let bias = conv.bias.then(|| parameter("bias"));
+                self.convolve(input(0)?, parameter("weight"), bias, conv)?
+            }
             Op::BatchNorm { eps, momentum } => {
-                let (train, values) = (mode == Mode::Train, input(0)?);
+                let (train, values) = (mode.trains(), input(0)?);
+                let momentum = match mode {
+                    Mode::Settle { seen } => 1.0 / (seen as f64 + 1.0),
+                    Mode::Train | Mode::Eval => *momentum,
+                };
                 let per_channel = values.numel() / values.size()[1].max(1) as usize;
                 ensure!(
                     !train || per_channel > 1,
@@ -117,7 +150,7 @@ impl Net {
                     node.name
                 );
                 let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(parameter);
-                values.f_batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, *momentum, *eps, true)?
+                values.f_batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, momentum, *eps, true)?
             }
             Op::Relu => input(0)?.f_relu()?,
             Op::Relu6 => input(0)?.f_relu6()?,
@@ -136,9 +169,26 @@ impl Net {
                 Tensor::f_cat(&inputs, 1)?
             }
             Op::Linear { .. } => input(0)?.f_flatten(1, -1)?.f_linear(parameter("weight"), Some(parameter("bias")))?,
-            Op::Dropout2d { p } => input(0)?.f_feature_dropout(*p, mode == Mode::Train)?,
+            Op::Dropout2d { p } => input(0)?.f_feature_dropout(*p, mode.trains())?,
         };
         Ok(output)
+    }
+
+    /// A convolution in the network's precision; values are 32 bits wide before and after.
+    fn convolve(&self, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: &Conv) -> Result<Tensor> {
+        let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
+        let square = |size: usize| [size as i64; 2];
+        let narrow = self.precision == Precision::Bfloat16;
+        let kind = if narrow { Kind::BFloat16 } else { Kind::Float };
+        let (input, weight) = (input.f_to_kind(kind)?, weight.f_to_kind(kind)?);
+        let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
+        let even = (top, left) == (bottom, right);
+        let input = if even { input } else { input.f_constant_pad_nd([left, right, top, bottom])? };
+        let pads = if even { [top, left] } else { [0, 0] };
+        let groups = conv.groups as i64;
+        let output =
+            input.f_conv2d(&weight, bias.as_ref(), square(conv.stride), pads, square(conv.dilation), groups)?;
+        Ok(output.f_to_kind(Kind::Float)?)
     }
 }
 
@@ -150,18 +200,6 @@ fn normalize(pictures: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tenso
     };
     let values = pictures.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
     Ok(values.f_sub(&per_channel(mean)?)?.f_div(&per_channel(std)?)?)
-}
-
-fn convolve(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: &Conv) -> Result<Tensor> {
-    let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
-    let square = |size: usize| [size as i64; 2];
-    let run = |input: &Tensor, pads: [i64; 2]| {
-        input.f_conv2d(weight, bias, square(conv.stride), pads, square(conv.dilation), conv.groups as i64)
-    };
-    if (top, left) == (bottom, right) {
-        return Ok(run(input, [top, left])?);
-    }
-    Ok(run(&input.f_constant_pad_nd([left, right, top, bottom])?, [0, 0])?)
 }
 
 /// Bilinear resize to `[height, width]`.

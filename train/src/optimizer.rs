@@ -16,11 +16,6 @@ pub struct Sgd {
     velocity: BTreeMap<String, Tensor>,
 }
 
-/// The learning rate of step `step` of `steps`: `rate (1 - step / steps)^0.9`.
-pub fn poly(rate: f64, step: u64, steps: u64) -> f64 {
-    rate * (1.0 - step as f64 / steps as f64).max(0.0).powf(0.9)
-}
-
 impl Sgd {
     /// An optimiser at rest.
     pub fn new(momentum: f64, weight_decay: f64) -> Self {
@@ -105,12 +100,5 @@ mod tests {
         let mut other = Sgd::new(0.9, 0.1);
         other.load(&state, &net).unwrap();
         assert_eq!(other.state_dict().unwrap(), state);
-    }
-
-    #[test]
-    fn the_learning_rate_falls_from_its_start_to_nothing() {
-        assert_eq!(poly(0.02, 0, 100), 0.02);
-        assert!((poly(0.02, 50, 100) - 0.02 * 0.5_f64.powf(0.9)).abs() < 1e-12);
-        assert_eq!(poly(0.02, 100, 100), 0.0);
     }
 }

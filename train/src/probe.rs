@@ -6,7 +6,7 @@ use protoseg_models::probe::ProbeCase;
 use protoseg_models::scenes;
 use protoseg_models::window::LogitGrid;
 
-use crate::evaluate::{self, Protocol};
+use crate::evaluate::{self, Predictor, Protocol};
 use crate::net::{self, Mode, Net, from_torch};
 
 /// Heights and widths of the probe's scenes: one that every network likes, and an odd one that is on no network's grid.
@@ -22,7 +22,7 @@ pub fn record(net: &Net, grid: LogitGrid) -> Result<Vec<ProbeCase>> {
         let image = scenes::render(SCENES, index, height, width).image;
         let picture = net::pictures(&image, [height, width], net.device())?;
         let logits = from_torch(&net.forward_tagged(&picture, Mode::Eval, Tag::Logits)?)?;
-        let labels = evaluate::label(net, &image, [height, width], Protocol { grid, window: None })?;
+        let labels = evaluate::label(Predictor::Linear(net), &image, [height, width], Protocol { grid, window: None })?;
         Ok(ProbeCase { name: format!("{height}x{width}"), height, width, image, logits, labels })
     };
     (0..).zip(SIZES).map(case).collect()

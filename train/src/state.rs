@@ -6,18 +6,24 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use protoseg_models::{atomic, versioned, weights};
 use serde::{Deserialize, Serialize};
-use weights::StateDict;
+use weights::{StateDict, Tensor};
 
 use crate::config::Config;
+use crate::prototypes::Counters;
 
 const VERSION: &str = "1.0";
 const POSITION: &str = "position.json";
 const STUDENT: &str = "student.safetensors";
 const TEACHER: &str = "teacher.safetensors";
 const VELOCITY: &str = "velocity.safetensors";
+const PROTOTYPES: &str = "prototypes.safetensors";
+
+/// Tensors of the prototypes' file.
+const VALUES: &str = "values";
+const MEAN: &str = "mean";
 
 /// All that a state folder holds.
-pub const FILES: [&str; 4] = [POSITION, STUDENT, TEACHER, VELOCITY];
+pub const FILES: [&str; 5] = [POSITION, STUDENT, TEACHER, VELOCITY, PROTOTYPES];
 
 /// Numbers of a run at a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +31,7 @@ struct Position {
     version: String,
     step: u64,
     best: Option<f64>,
+    prototypes: Option<Counters>,
     config: Config,
 }
 
@@ -40,13 +47,31 @@ pub struct State {
     pub teacher: Option<StateDict>,
     /// The optimiser's velocities.
     pub velocity: StateDict,
+    /// The prototypes, once there are any.
+    pub prototypes: Option<SavedPrototypes>,
+}
+
+/// Prototypes as they are saved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedPrototypes {
+    /// `[classes * each, channels]`.
+    pub values: Tensor,
+    /// Running mean of the features `[channels]`.
+    pub mean: Tensor,
+    /// Hits and steps without.
+    pub counters: Counters,
 }
 
 impl State {
     /// Writes the state whole or not at all; an older one stays until then.
     pub fn write(&self, folder: &Path, config: &Config) -> Result<()> {
-        let position =
-            Position { version: VERSION.to_owned(), step: self.step, best: self.best, config: config.clone() };
+        let position = Position {
+            version: VERSION.to_owned(),
+            step: self.step,
+            best: self.best,
+            prototypes: self.prototypes.as_ref().map(|prototypes| prototypes.counters.clone()),
+            config: config.clone(),
+        };
         let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
             let save = |name: &str, weights: &StateDict| weights::write(&folder.join(name), weights, &BTreeMap::new());
             versioned::write(&folder.join(POSITION), &position)?;
@@ -55,6 +80,10 @@ impl State {
             if let Some(teacher) = &self.teacher {
                 save(TEACHER, teacher)?;
             }
+            if let Some(SavedPrototypes { values, mean, .. }) = &self.prototypes {
+                let tensors = [(VALUES, values), (MEAN, mean)].map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+                save(PROTOTYPES, &tensors.into())?;
+            }
             Ok(())
         });
         written.with_context(|| format!("cannot save {}; the state before it is kept", folder.display()))
@@ -62,6 +91,7 @@ impl State {
 
     /// Reads a state; the configuration must be the one that it was made under.
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
+        atomic::recover(folder).with_context(|| folder.display().to_string())?;
         let path = folder.join(POSITION);
         if !path.is_file() {
             bail!("{} holds no saved state; start the run without --resume", folder.display());
@@ -71,7 +101,15 @@ impl State {
             bail!("the configuration has changed since {}: {}", path.display(), changes(&position.config, config)?);
         }
         let teacher = folder.join(TEACHER);
+        let prototypes = position.prototypes.map(|counters| -> Result<SavedPrototypes> {
+            let path = folder.join(PROTOTYPES);
+            let mut tensors = weights::read(&path)?;
+            let mut take =
+                |name: &str| tensors.remove(name).with_context(|| format!("{} has no {name}", path.display()));
+            Ok(SavedPrototypes { values: take(VALUES)?, mean: take(MEAN)?, counters })
+        });
         Ok(Self {
+            prototypes: prototypes.transpose()?,
             step: position.step,
             best: position.best,
             student: weights::read(&folder.join(STUDENT))?,

@@ -11,10 +11,11 @@ pub fn decay_at(update: u64, decay: f64) -> f64 {
     (1.0 - 1.0 / (update as f64 + 1.0)).min(decay)
 }
 
-/// Moves every parameter and buffer of the teacher: `teacher <- decay teacher + (1 - decay) student`.
-pub fn follow(teacher: &Net, student: &Net, decay: f64) -> Result<()> {
+/// Moves every parameter of the teacher, and every buffer where `buffers` says so:
+/// `teacher <- decay teacher + (1 - decay) student`.
+pub fn follow(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    for (name, student) in student.tensors() {
+    for (name, student) in student.tensors().iter().filter(|(name, _)| buffers || student.learns(name)) {
         let mut average: Tensor = teacher.tensors()[name].shallow_clone();
         if decay == 0.0 {
             average.f_copy_(student)?;
@@ -39,7 +40,7 @@ mod tests {
         let net = |seed| Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap();
         let (teacher, student) = (net(1), net(2));
         let before = teacher.state_dict().unwrap();
-        follow(&teacher, &student, 0.75).unwrap();
+        follow(&teacher, &student, 0.75, true).unwrap();
         let (after, target) = (teacher.state_dict().unwrap(), student.state_dict().unwrap());
         for (name, after) in &after {
             for (index, &after) in after.data.iter().enumerate() {
@@ -47,7 +48,13 @@ mod tests {
                 assert!((after - expected).abs() <= 1e-6 * (1.0 + expected.abs()), "{name}");
             }
         }
-        follow(&teacher, &student, 0.0).unwrap();
+        follow(&teacher, &student, 0.0, true).unwrap();
         assert_eq!(teacher.state_dict().unwrap(), target);
+
+        let teacher = net(1);
+        follow(&teacher, &student, 0.75, false).unwrap();
+        for (name, after) in teacher.state_dict().unwrap() {
+            assert_eq!(after == before[&name], name.contains("running"), "{name}");
+        }
     }
 }

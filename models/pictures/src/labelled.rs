@@ -1,6 +1,7 @@
 //! Labelled pictures to learn from or to score on: those of a data set on disk, or drawn scenes.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use protoseg_models::classes::ClassTable;
@@ -76,6 +77,28 @@ impl LabelledSet {
         Ok(Self::Files { samples, ids: dataset.label_ids(&classes), classes })
     }
 
+    /// Pictures of a list file without labels. For those that the list `truth` names too, the label there is known.
+    pub fn unlabeled(dataset: Dataset, root: &Path, list: &Path, truth: Option<&Path>) -> Result<Self, DatasetError> {
+        let classes = dataset.classes(root)?;
+        let mut samples = dataset.unlabeled(root, list)?;
+        let known = truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
+        let known: HashMap<PathBuf, Option<PathBuf>> =
+            known.into_iter().map(|sample| (sample.image, sample.label)).collect();
+        for sample in &mut samples {
+            sample.label = known.get(&sample.image).cloned().flatten();
+        }
+        Ok(Self::Files { samples, ids: dataset.label_ids(&classes), classes })
+    }
+
+    /// The pictures whose truth is known.
+    pub fn with_truth(&self) -> Self {
+        let mut known = self.clone();
+        if let Self::Files { samples, .. } = &mut known {
+            samples.retain(|sample| sample.label.is_some());
+        }
+        known
+    }
+
     /// Keeps only the first `count`.
     pub fn truncate(&mut self, count: usize) {
         match self {
@@ -137,8 +160,6 @@ fn read(sample: &Sample, ids: &LabelIds, max_pixels: u64) -> Result<Labelled, La
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::label_map::LabelMap;
 
@@ -166,6 +187,22 @@ mod tests {
         let (_root, set) = folder((3, 2), &map(&[3; 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
         assert!(message.contains("a.png has 3x2 pixels, but its label") && message.ends_with("has 2x2"), "{message}");
+    }
+
+    #[test]
+    fn unlabelled_pictures_may_have_a_known_truth() {
+        let (root, _) = folder((2, 2), &LabelMap { height: 2, width: 2, labels: vec![3; 4] });
+        RgbImage::new(3, 1).save(root.path().join("images/b.png")).unwrap();
+        let list = |name: &str, lines: &str| -> PathBuf {
+            std::fs::write(root.path().join(name), lines).unwrap();
+            root.path().join(name)
+        };
+        let (pictures, truth) = (list("pictures.txt", "images/a.png\nimages/b.png"), list("truth.txt", "images/a.png"));
+        let set = LabelledSet::unlabeled(Dataset::Folder, root.path(), &pictures, Some(&truth)).unwrap();
+        assert_eq!((set.count(), set.with_truth().count()), (2, 1));
+        assert_eq!([set.read(0, 100).unwrap().truth, set.read(1, 100).unwrap().truth], [vec![0; 4], vec![255; 3]]);
+        let set = LabelledSet::unlabeled(Dataset::Folder, root.path(), &pictures, None).unwrap();
+        assert_eq!(set.with_truth().count(), 0);
     }
 
     #[test]

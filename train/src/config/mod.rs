@@ -2,44 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::window::{LogitGrid, Window};
+use anyhow::{Context, Result, anyhow};
+use protoseg_models::arch::Preset;
+use protoseg_models::window::Window;
 use serde::{Deserialize, Serialize};
 
-/// Which pictures and labels are read, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Data {
-    /// CamVid, eleven classes.
-    Camvid,
-    /// The official tree of Cityscapes, 19 classes; `labelIds` files are mapped on load.
-    Cityscapes,
-    /// Pascal VOC 2012, 21 classes.
-    Voc,
-    /// A folder of one's own, with `images/`, `labels/` and `classes.txt`.
-    Folder,
-    /// Street scenes that the program draws; nothing is read.
-    Synthetic,
-}
+mod check;
+mod defaults;
+pub mod fidelity;
+pub mod options;
 
-/// What is trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Labelled pictures only.
-    Supervised,
-}
-
-/// How much a class counts in the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClassWeights {
-    /// Every pixel the same.
-    None,
-    /// 1 / ln(1.02 + share of the labelled pixels) (Paszke et al., ENet, 2016).
-    Enet,
-}
+use options::{
+    Average, ClassWeights, Criterion, Data, Features, Fidelity, Mode, PadLabel, Points, Precision, TeacherStatistics,
+    UnlabeledScale,
+};
 
 /// The configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,12 +32,22 @@ pub struct Config {
     /// List of labelled pictures, relative to the root.
     #[serde(default)]
     pub labeled: Option<PathBuf>,
+    /// List of pictures without labels, relative to the root; a second column counts nothing.
+    #[serde(default)]
+    pub unlabeled: Option<PathBuf>,
+    /// List of pictures with labels, relative to the root, by which the teacher's labels of unlabelled pictures are judged
+    /// in the log and in a score of their own; nothing is learnt from it.
+    #[serde(default)]
+    pub unlabeled_truth: Option<PathBuf>,
     /// List of pictures to score on, relative to the root; nothing is scored where none is named.
     #[serde(default)]
     pub validation: Option<PathBuf>,
     /// For drawn scenes: how many are labelled.
     #[serde(default = "defaults::synthetic_labeled")]
     pub synthetic_labeled: usize,
+    /// For drawn scenes: how many are not.
+    #[serde(default = "defaults::synthetic_unlabeled")]
+    pub synthetic_unlabeled: usize,
     /// For drawn scenes: how many are scored on.
     #[serde(default = "defaults::synthetic_validation")]
     pub synthetic_validation: usize,
@@ -81,31 +67,149 @@ pub struct Config {
     #[serde(default)]
     pub window: Option<Window>,
 
-    /// What is trained on.
+    /// What is trained on after the warm-up.
     pub mode: Mode,
-    /// Optimiser steps.
+    /// Habits of a published line of code to follow to the letter.
+    #[serde(default)]
+    pub fidelity: Option<Fidelity>,
+    /// Optimiser steps; `epochs` says them otherwise.
+    #[serde(default)]
     pub steps: u64,
-    /// Steps before the moving average of the weights starts.
+    /// Steps of supervised training before the teacher is made.
+    #[serde(default)]
     pub warmup_steps: u64,
-    /// Pictures a step.
+    /// Passes over the unlabelled pictures, or over the labelled ones where there are no others.
+    #[serde(default)]
+    pub epochs: u64,
+    /// Passes before the teacher is made.
+    #[serde(default)]
+    pub warmup_epochs: u64,
+    /// Labelled crops of a micro-batch, and as many unlabelled ones after the warm-up.
     pub batch: usize,
+    /// Micro-batches of an optimiser step; each has batch statistics, CutMix and thresholds of its own.
+    #[serde(default = "defaults::one")]
+    pub accumulate: usize,
     /// Height and width of the crops.
     pub crop: usize,
+    /// Numbers of convolutions.
+    #[serde(default = "defaults::precision")]
+    pub precision: Precision,
     /// Learning rate of the encoder at the start.
     pub learning_rate: f64,
+    /// Labelled crops a step that the learning rate is meant for: with others it is scaled in proportion.
+    #[serde(default)]
+    pub learning_rate_for: Option<usize>,
     /// Learning rate of everything else over the encoder's.
     pub head_multiplier: f64,
+    /// Whether the learning rate starts anew after the warm-up and falls over the steps that are left.
+    #[serde(default)]
+    pub restart: bool,
     /// Of the optimiser.
     #[serde(default = "defaults::momentum")]
     pub momentum: f64,
     /// L2 penalty on every parameter.
     pub weight_decay: f64,
+    /// Loss on labelled pixels.
+    #[serde(default = "defaults::criterion")]
+    pub criterion: Criterion,
+    /// OHEM: pixels whose class has at most this probability are hard.
+    #[serde(default = "defaults::ohem_threshold")]
+    pub ohem_threshold: f64,
+    /// OHEM: share of the pixels that are kept at least.
+    #[serde(default = "defaults::ohem_kept")]
+    pub ohem_kept: f64,
     /// How much a class counts.
     #[serde(default = "defaults::class_weights")]
     pub class_weights: ClassWeights,
+    /// Label of what lies outside a picture.
+    #[serde(default = "defaults::pad_label")]
+    pub pad_label: PadLabel,
+
     /// Largest share of the old average that a step leaves in the moving average.
     #[serde(default = "defaults::teacher_decay")]
     pub teacher_decay: f64,
+    /// Where the teacher's batch normalisation statistics come from.
+    #[serde(default = "defaults::teacher_statistics")]
+    pub teacher_statistics: TeacherStatistics,
+    /// Whether the teacher is the student itself during the first pass over the unlabelled pictures.
+    #[serde(default)]
+    pub copy_teacher_each_step: bool,
+    /// Batches over which running statistics are measured anew before the teacher is made; 0 leaves them as trained.
+    #[serde(default = "defaults::settle_batches")]
+    pub settle_batches: u64,
+
+    /// Chance that a micro-batch of unlabelled pictures is mixed.
+    #[serde(default = "defaults::cutmix")]
+    pub cutmix: f64,
+    /// Whether the student sees unlabelled pictures in changed colours, too.
+    #[serde(default)]
+    pub photometric: bool,
+    /// Weight of the unlabelled loss.
+    #[serde(default = "defaults::weight")]
+    pub unlabeled_weight: f64,
+    /// Share of the steps after the warm-up over which that weight rises from 0.
+    #[serde(default)]
+    pub unlabeled_ramp: f64,
+    /// Percent of the valid unlabelled pixels of a micro-batch, those of highest entropy, that are dropped at first; falls
+    /// to 0 at the end.
+    #[serde(default = "defaults::entropy_drop")]
+    pub entropy_drop: f64,
+    /// Whether that share is taken of each predicted class.
+    #[serde(default)]
+    pub entropy_drop_per_class: bool,
+    /// Unlabelled pixels of at most this confidence are dropped.
+    #[serde(default)]
+    pub unlabeled_gate: f64,
+    /// Whether classes count in the unlabelled loss as they do in the labelled one.
+    #[serde(default)]
+    pub unlabeled_class_weights: bool,
+    /// Which pixels the unlabelled loss is scaled by.
+    #[serde(default = "defaults::unlabeled_scale")]
+    pub unlabeled_scale: UnlabeledScale,
+
+    /// Prototypes of a class.
+    #[serde(default = "defaults::prototypes")]
+    pub prototypes: usize,
+    /// Cosines are divided by it.
+    #[serde(default = "defaults::temperature")]
+    pub temperature: f64,
+    /// Share of a prototype that an update leaves.
+    #[serde(default = "defaults::prototype_momentum")]
+    pub prototype_momentum: f64,
+    /// Unlabelled points of at most this confidence do not move prototypes.
+    #[serde(default = "defaults::gate")]
+    pub gate: f64,
+    /// Whether they are left out of the prototype loss too.
+    #[serde(default)]
+    pub gate_loss: bool,
+    /// Weight of the prototype losses.
+    #[serde(default = "defaults::weight")]
+    pub prototype_weight: f64,
+    /// Weight of the unlabelled one of them over the labelled one.
+    #[serde(default = "defaults::weight")]
+    pub prototype_unlabeled_weight: f64,
+    /// Share of the steps after the warm-up over which that rises from 0.
+    #[serde(default)]
+    pub prototype_ramp: f64,
+    /// How points are drawn.
+    #[serde(default = "defaults::points")]
+    pub points: Points,
+    /// Cells across and down of which each gives a point.
+    #[serde(default = "defaults::point_cells")]
+    pub point_cells: usize,
+    /// Points of each class and picture, where they are balanced.
+    #[serde(default = "defaults::points_a_class")]
+    pub points_a_class: usize,
+    /// Which features are compared.
+    #[serde(default = "defaults::features")]
+    pub features: Features,
+    /// What a prototype is the average of.
+    #[serde(default = "defaults::average")]
+    pub average: Average,
+    /// Steps without a hit after which a prototype is set anew; 0 for never.
+    #[serde(default = "defaults::reseed_after")]
+    pub reseed_after: u64,
+
     /// Every random draw follows from it.
     #[serde(default)]
     pub seed: u64,
@@ -122,38 +226,9 @@ pub struct Config {
     /// Pictures whose values are recorded for 8-bit export; 0 for none.
     #[serde(default = "defaults::calibration_pictures")]
     pub calibration_pictures: usize,
-}
-
-mod defaults {
-    use super::ClassWeights;
-
-    pub(super) fn synthetic_labeled() -> usize {
-        200
-    }
-    pub(super) fn synthetic_validation() -> usize {
-        24
-    }
-    pub(super) fn synthetic_size() -> [usize; 2] {
-        [256, 512]
-    }
-    pub(super) fn momentum() -> f64 {
-        0.9
-    }
-    pub(super) fn class_weights() -> ClassWeights {
-        ClassWeights::None
-    }
-    pub(super) fn teacher_decay() -> f64 {
-        0.99
-    }
-    pub(super) fn log_every() -> u64 {
-        20
-    }
-    pub(super) fn save_every() -> u64 {
-        50
-    }
-    pub(super) fn calibration_pictures() -> usize {
-        8
-    }
+    /// Unlabelled pictures whose labels by the teacher are written with every score; 0 for none.
+    #[serde(default)]
+    pub dumped_pictures: usize,
 }
 
 impl Config {
@@ -176,55 +251,11 @@ impl Config {
             };
             table.insert(key.trim().to_owned(), value);
         }
+        fidelity::apply(&mut table)?;
         // The first line says what is wrong; the rest draws it.
         let config: Self = table.try_into().map_err(|error: toml::de::Error| anyhow!("{}", one_line(&error)))?;
         config.check()?;
         Ok(config)
-    }
-
-    fn check(&self) -> Result<()> {
-        ensure!(self.batch >= 2, "`batch` is {}: batch normalisation needs at least 2 pictures a step", self.batch);
-        ensure!(self.batch <= 1024, "`batch` is {}: at most 1024 pictures a step are possible", self.batch);
-        ensure!((32..=4096).contains(&self.crop), "`crop` is {}: crops have 32 to 4096 pixels a side", self.crop);
-        ensure!(self.steps >= 1, "`steps` is 0");
-        ensure!(
-            self.warmup_steps <= self.steps,
-            "`warmup_steps` ({}) is more than `steps` ({})",
-            self.warmup_steps,
-            self.steps
-        );
-        ensure!(self.log_every >= 1 && self.save_every >= 1, "`log_every` and `save_every` are at least 1");
-        for (key, value, low, high) in [
-            ("learning_rate", self.learning_rate, 0.0, 10.0),
-            ("head_multiplier", self.head_multiplier, 0.0, 1000.0),
-            ("momentum", self.momentum, 0.0, 0.9999),
-            ("weight_decay", self.weight_decay, 0.0, 1.0),
-            ("teacher_decay", self.teacher_decay, 0.0, 0.99999),
-        ] {
-            ensure!((low..=high).contains(&value), "`{key}` is {value}: between {low} and {high} is possible");
-        }
-        ensure!(
-            self.synthetic_size.iter().all(|&side| (32..=8192).contains(&side)),
-            "`synthetic_size`: sides of 32 to 8192 pixels"
-        );
-        if self.data == Data::Synthetic {
-            let counts = [self.synthetic_labeled, self.synthetic_validation];
-            let fits = counts[0] >= 1 && counts.iter().all(|&count| count <= 1_000_000);
-            ensure!(fits, "`synthetic_labeled` and `synthetic_validation` are {counts:?}: 1 to a million are possible");
-        } else {
-            ensure!(self.labeled.is_some(), "`labeled` names no list of labelled pictures");
-            ensure!(
-                self.root.is_some(),
-                "`root` names no folder for the data set; write it into the file or give `--set root=DIR`"
-            );
-        }
-        if let Some(window) = self.window {
-            let grid = LogitGrid::of(Arch::new(self.network, 2)?);
-            if let Err(error) = grid.check(window) {
-                bail!("`window`: {error}");
-            }
-        }
-        Ok(())
     }
 }
 
@@ -239,7 +270,7 @@ fn one_line(error: &toml::de::Error) -> String {
 mod tests {
     use super::*;
 
-    const TEXT: &str = include_str!("../configs/synthetic.toml");
+    const TEXT: &str = include_str!("../../configs/synthetic.toml");
 
     #[test]
     fn settings_replace_what_the_file_says() {

@@ -1,0 +1,121 @@
+//! CutMix over the pictures of a micro-batch (Yun et al., 2019, as U2PL `augmentation.py` draws its boxes).
+
+use anyhow::{Result, ensure};
+use protoseg_models::random::Stream;
+use tch::Tensor;
+
+/// A box of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Box {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+/// For each picture of a micro-batch the box that it takes from the next one, the last one's next being the first; none
+/// where nothing is mixed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boxes(Vec<Box>);
+
+impl Boxes {
+    /// Draws whether the micro-batch is mixed, by its `chance`, and a box of half the area for each of `count` square
+    /// pictures.
+    pub fn draw(stream: Stream, chance: f64, count: usize, side: usize) -> Result<Self> {
+        if stream.unit(0) >= chance {
+            return Ok(Self(Vec::new()));
+        }
+        ensure!(
+            count >= 2,
+            "one picture cannot be mixed with itself: raise `batch`, or turn mixing off by `cutmix = 0`"
+        );
+        let draw = |index: usize| {
+            let stream = stream.child(index as u64 + 1);
+            let least = side / 2 + 1;
+            let width = least + stream.below(0, side - least);
+            let height = ((side * side) as f64 / 2.0 / width as f64).round() as usize;
+            let (left, top) = (stream.below(1, side - width + 1), stream.below(2, side - height + 1));
+            Box { top, left, height, width }
+        };
+        Ok(Self((0..count).map(draw).collect()))
+    }
+
+    /// The boxes; none where nothing is mixed.
+    pub fn boxes(&self) -> &[Box] {
+        &self.0
+    }
+
+    /// Maps `[pictures, height, width, …]` mixed: each takes its box from the next.
+    pub fn mix(&self, maps: &Tensor) -> Result<Tensor> {
+        if self.0.is_empty() {
+            return Ok(maps.shallow_clone());
+        }
+        let mixed = maps.f_detach_copy()?;
+        let cut = |maps: &Tensor, index: usize, cut: &Box| -> Result<Tensor> {
+            let rows = maps.f_select(0, index as i64)?.f_narrow(0, cut.top as i64, cut.height as i64)?;
+            Ok(rows.f_narrow(1, cut.left as i64, cut.width as i64)?)
+        };
+        for (index, place) in self.0.iter().enumerate() {
+            cut(&mixed, index, place)?.f_copy_(&cut(maps, (index + 1) % self.0.len(), place)?)?;
+        }
+        Ok(mixed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn every_pixel_comes_from_where_its_box_says() {
+        let (count, side) = (3, 10);
+        let maps = Tensor::arange((count * side * side * 2) as i64, (Kind::Int64, tch::Device::Cpu));
+        let maps = maps.reshape([count as i64, side as i64, side as i64, 2]);
+        let boxes = Boxes::draw(Stream::keyed(&[4]), 1.0, count, side).unwrap();
+        let mixed = boxes.mix(&maps).unwrap();
+        for (index, place) in boxes.boxes().iter().enumerate() {
+            for (row, column, channel) in
+                (0..side).flat_map(|row| (0..side).map(move |column| (row, column, column % 2)))
+            {
+                let inside = (place.top..place.top + place.height).contains(&row)
+                    && (place.left..place.left + place.width).contains(&column);
+                let source = if inside { (index + 1) % count } else { index };
+                let expected = ((source * side + row) * side + column) * 2 + channel;
+                let found = mixed.int64_value(&[index as i64, row as i64, column as i64, channel as i64]);
+                assert_eq!(found, expected as i64);
+            }
+        }
+        assert_eq!(maps.int64_value(&[0, 0, 1, 0]), 2, "the unmixed maps have changed");
+    }
+
+    #[test]
+    fn boxes_have_half_the_area_and_reach_everywhere() {
+        let side = 64;
+        let mut lefts = Vec::new();
+        for seed in 0..300 {
+            let drawn = Boxes::draw(Stream::keyed(&[seed]), 1.0, 2, side).unwrap();
+            for place in drawn.boxes() {
+                assert!((33..64).contains(&place.width) && place.left + place.width <= side);
+                assert!(place.top + place.height <= side);
+                assert!((place.height * place.width).abs_diff(side * side / 2) <= place.width / 2);
+                lefts.push(place.left);
+            }
+        }
+        assert!(lefts.contains(&0) && lefts.iter().any(|&left| left > 25));
+    }
+
+    #[test]
+    fn the_coin_has_its_chance_and_one_picture_is_refused() {
+        let mixed = |chance, seed| !Boxes::draw(Stream::keyed(&[seed]), chance, 2, 32).unwrap().boxes().is_empty();
+        let heads = (0..1000).filter(|&seed| mixed(0.5, seed)).count();
+        assert!((430..570).contains(&heads), "{heads}");
+        assert!((0..100).all(|seed| mixed(1.0, seed) && !mixed(0.0, seed)));
+        let error = Boxes::draw(Stream::keyed(&[1]), 1.0, 1, 32).unwrap_err();
+        assert!(error.to_string().contains("`cutmix = 0`"));
+    }
+}

@@ -1,0 +1,210 @@
+//! Points that the prototype predictor sees: a few pixels of each picture, and the features there.
+
+use anyhow::Result;
+use protoseg_models::classes::IGNORE;
+use protoseg_models::random::Stream;
+use tch::{Kind, Tensor};
+
+/// Pixels of the pictures of a micro-batch.
+pub struct Pixels {
+    /// Row and column, i64 `[pictures, points, 2]`.
+    places: Tensor,
+    /// Whether a point is one, and not there to fill up, `[pictures, points]`; all are where this is none.
+    counted: Option<Tensor>,
+    side: i64,
+}
+
+impl Pixels {
+    /// Given places, i64 `[pictures, points, 2]`, of square pictures.
+    pub fn new(places: Tensor, side: usize) -> Self {
+        Self { places, counted: None, side: side as i64 }
+    }
+
+    /// A uniform pixel of each of `cells` x `cells` cells, for each picture anew. The edges of cells lie at
+    /// floor(i side / cells), so that every pixel may be drawn.
+    pub fn per_picture(stream: Stream, pictures: usize, side: usize, cells: usize) -> Result<Self> {
+        let edge = |cell: usize| cell * side / cells;
+        let places = (0..pictures).flat_map(|picture| {
+            let stream = stream.child(picture as u64);
+            (0..cells * cells).flat_map(move |cell| {
+                let place = |cell: usize, draw: usize| {
+                    (edge(cell) + stream.below(draw as u64, edge(cell + 1) - edge(cell))) as i64
+                };
+                [place(cell / cells, 2 * cell), place(cell % cells, 2 * cell + 1)]
+            })
+        });
+        Self::from_places(&places.collect::<Vec<_>>(), pictures, side)
+    }
+
+    /// A uniform pixel of each of `cells` x `cells` cells of floor(side / cells) pixels, the same for every picture (the
+    /// reference's `mask_generation`): the last side mod cells rows and columns are never drawn.
+    pub fn shared(stream: Stream, pictures: usize, side: usize, cells: usize) -> Result<Self> {
+        let length = side / cells;
+        let place = |cell: usize, draw: usize| (cell * length + stream.below(draw as u64, length)) as i64;
+        let cell = |cell: usize| [place(cell / cells, 2 * cell), place(cell % cells, 2 * cell + 1)];
+        let places: Vec<i64> = (0..cells * cells).flat_map(cell).collect();
+        Self::from_places(&places.repeat(pictures), pictures, side)
+    }
+
+    /// Uniform pixels of each class of each picture's labels i64 `[pictures, side, side]`: `most`, or as many as it has.
+    pub fn balanced(stream: Stream, labels: &Tensor, classes: usize, most: usize) -> Result<Self> {
+        let (pictures, side) = (labels.size()[0] as usize, labels.size()[1] as usize);
+        let mut ids = vec![0_u8; labels.numel()];
+        let count = ids.len();
+        labels.f_to_kind(Kind::Uint8)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_copy_data(&mut ids, count)?;
+        let points = classes * most;
+        let mut places = vec![0_i64; pictures * points * 2];
+        let mut counted = vec![false; pictures * points];
+        for (picture, labels) in ids.chunks(side * side).enumerate() {
+            let mut pixels: Vec<Vec<usize>> = vec![Vec::new(); classes];
+            for (pixel, &label) in labels.iter().enumerate() {
+                if let Some(pixels) = pixels.get_mut(usize::from(label)) {
+                    pixels.push(pixel);
+                }
+            }
+            for (class, pixels) in pixels.iter_mut().enumerate() {
+                let stream = stream.child(picture as u64).child(class as u64);
+                for point in 0..most.min(pixels.len()) {
+                    let drawn = point + stream.below(point as u64, pixels.len() - point);
+                    pixels.swap(point, drawn);
+                    let place = picture * points + class * most + point;
+                    (places[2 * place], places[2 * place + 1]) =
+                        ((pixels[point] / side) as i64, (pixels[point] % side) as i64);
+                    counted[place] = true;
+                }
+            }
+        }
+        let pixels = Self::from_places(&places, pictures, side)?;
+        Ok(Self { counted: Some(Tensor::f_from_slice(&counted)?.f_view([pictures as i64, -1])?), ..pixels })
+    }
+
+    /// The points of some pictures, then those of others with as many points a picture.
+    pub fn followed_by(&self, others: &Self) -> Result<Self> {
+        let places = Tensor::f_cat(&[&self.places, &others.places], 0)?;
+        let counted = match (&self.counted, &others.counted) {
+            (Some(first), Some(second)) => Some(Tensor::f_cat(&[first, second], 0)?),
+            _ => None,
+        };
+        Ok(Self { places, counted, side: self.side })
+    }
+
+    fn from_places(places: &[i64], pictures: usize, side: usize) -> Result<Self> {
+        Ok(Self::new(Tensor::f_from_slice(places)?.f_view([pictures as i64, -1, 2])?, side))
+    }
+
+    /// Row and column of every point, i64 `[pictures, points, 2]`.
+    pub fn places(&self) -> &Tensor {
+        &self.places
+    }
+
+    /// What a map `[pictures, side, side]` holds at the points, `[pictures * points]`.
+    pub fn read(&self, map: &Tensor) -> Result<Tensor> {
+        let places = self.places.f_to_device(map.device())?;
+        let flat = places.f_select(2, 0)?.f_mul_scalar(self.side)?.f_add(&places.f_select(2, 1)?)?;
+        Ok(map.f_flatten(1, -1)?.f_gather(1, &flat, false)?.f_flatten(0, -1)?)
+    }
+
+    /// Labels at the points, [`IGNORE`] at those that are there to fill up, `[pictures * points]`.
+    pub fn labels(&self, labels: &Tensor) -> Result<Tensor> {
+        let read = self.read(labels)?;
+        match &self.counted {
+            Some(counted) => {
+                let filling = counted.f_to_device(labels.device())?.f_flatten(0, -1)?.f_logical_not()?;
+                Ok(read.f_masked_fill(&filling, i64::from(IGNORE))?)
+            }
+            None => Ok(read),
+        }
+    }
+
+    /// Features at the points, `[pictures * points, channels]`, from a map `[pictures, channels, h, w]` of lower
+    /// resolution: what upsampling the map and picking the pixels would give, without the upsampled map.
+    pub fn features(&self, map: &Tensor, align_corners: bool) -> Result<Tensor> {
+        let places = self.places.f_to_kind(Kind::Float)?;
+        let places = if align_corners {
+            places.f_mul_scalar(2.0 / (self.side - 1).max(1) as f64)?.f_sub_scalar(1.0)?
+        } else {
+            places.f_add_scalar(0.5)?.f_mul_scalar(2.0 / self.side as f64)?.f_sub_scalar(1.0)?
+        };
+        // The sampler wants columns first.
+        let grid = places.f_flip([2])?.f_unsqueeze(1)?.f_to_device(map.device())?;
+        let (bilinear, border) = (0, 1);
+        let sampled = map.f_grid_sampler_2d(&grid, bilinear, border, align_corners)?;
+        Ok(sampled.f_squeeze_dim(2)?.f_permute([0, 2, 1])?.f_flatten(0, 1)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::upsample;
+    use tch::Device;
+
+    fn places(pixels: &Pixels) -> Vec<i64> {
+        Vec::try_from(pixels.places().flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn every_cell_gives_a_pixel_and_every_pixel_has_a_chance() {
+        let mut seen = std::collections::HashSet::new();
+        for seed in 0..400 {
+            let drawn = places(&Pixels::per_picture(Stream::keyed(&[seed]), 2, 11, 4).unwrap());
+            for (point, place) in drawn.chunks(2).enumerate() {
+                let (row, column) = ((point % 16) / 4, point % 4);
+                let edge = |cell: usize| (cell * 11 / 4) as i64;
+                assert!(
+                    (edge(row)..edge(row + 1)).contains(&place[0])
+                        && (edge(column)..edge(column + 1)).contains(&place[1])
+                );
+                seen.insert((place[0], place[1]));
+            }
+            assert_ne!(drawn[..32], drawn[32..], "both pictures have the same points");
+        }
+        assert_eq!(seen.len(), 121);
+    }
+
+    #[test]
+    fn shared_points_are_the_same_for_all_and_leave_out_the_rest_of_the_division() {
+        let mut last = 0;
+        for seed in 0..200 {
+            let drawn = places(&Pixels::shared(Stream::keyed(&[seed]), 3, 11, 4).unwrap());
+            assert!(drawn[..32] == drawn[32..64] && drawn[..32] == drawn[64..]);
+            last = last.max(*drawn.iter().max().unwrap());
+        }
+        assert_eq!(last, 7);
+    }
+
+    #[test]
+    fn balanced_points_are_distinct_and_of_their_class() {
+        let labels: Vec<i64> = (0..2 * 64).map(|index| [0, 0, 0, 1, 255, 0, 3, 0][index % 8]).collect();
+        let labels = Tensor::from_slice(&labels).view([2, 8, 8]);
+        let pixels = Pixels::balanced(Stream::keyed(&[1]), &labels, 4, 10).unwrap();
+        let found: Vec<i64> = Vec::try_from(pixels.labels(&labels).unwrap()).unwrap();
+        for picture in found.chunks(40) {
+            let count = |class| picture.iter().filter(|&&label| label == class).count();
+            assert_eq!([0, 1, 2, 3, 255].map(count), [10, 8, 0, 8, 14]);
+        }
+        let drawn = places(&pixels);
+        let first: std::collections::HashSet<&[i64]> = drawn.chunks(2).take(10).collect();
+        assert_eq!(first.len(), 10);
+    }
+
+    #[test]
+    fn features_are_those_of_the_upsampled_map() {
+        let map: Vec<f32> = (0..2 * 3 * 9 * 9).map(|index| Stream::keyed(&[5]).signed_unit(index) as f32).collect();
+        let map = Tensor::from_slice(&map).view([2, 3, 9, 9]);
+        for (side, align_corners) in [(33_usize, true), (36, false)] {
+            let whole = upsample(&map, [side as i64; 2], align_corners).unwrap();
+            let pixels = Pixels::per_picture(Stream::keyed(&[6]), 2, side, 5).unwrap();
+            let found = pixels.features(&map, align_corners).unwrap();
+            for channel in 0..3 {
+                let expected = pixels.read(&whole.select(1, channel)).unwrap();
+                let difference = (found.select(1, channel) - expected).abs().max().double_value(&[]);
+                assert!(difference < 1e-5, "{side} {difference}");
+            }
+        }
+        let labels = Tensor::arange(2 * 36 * 36, (Kind::Int64, Device::Cpu)).view([2, 36, 36]);
+        let pixels = Pixels::new(Tensor::from_slice(&[0_i64, 0, 3, 5, 35, 35, 1, 0]).view([2, 2, 2]), 36);
+        let read: Vec<i64> = Vec::try_from(pixels.labels(&labels).unwrap()).unwrap();
+        assert_eq!(read, [0, 3 * 36 + 5, 2 * 36 * 36 - 1, 36 * 36 + 36]);
+    }
+}

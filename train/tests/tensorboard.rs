@@ -1,0 +1,70 @@
+//! TensorBoard itself reads the event files. Its Python is named by `PROTOSEG_PYTHON`; without it nothing is tested.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::path::Path;
+use std::process::Command;
+
+use protoseg_train::tensorboard::EventFile;
+
+const READ: &str = "
+import json
+import sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+events = EventAccumulator(sys.argv[1], size_guidance={'scalars': 0})
+events.Reload()
+series = {tag: [[scalar.step, scalar.value] for scalar in events.Scalars(tag)] for tag in events.Tags()['scalars']}
+print(json.dumps([events.file_version, series]))
+";
+
+/// What TensorBoard finds in a folder: the files' version, and steps and values of each series.
+fn read(python: &std::ffi::OsStr, folder: &Path) -> serde_json::Value {
+    let mut command = Command::new(python);
+    // The libraries that this test is linked with are not Python's; a package folder with a stamp must not change.
+    command.env_remove("LD_LIBRARY_PATH").env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = command.args(["-c", READ]).arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn tensorboard_reads_scalars_and_forgets_what_a_resumed_run_does_again() {
+    let Some(python) = std::env::var_os("PROTOSEG_PYTHON") else {
+        eprintln!("skipped: PROTOSEG_PYTHON names no Python with tensorboard");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = EventFile::create(folder.path(), 1).unwrap();
+    for step in [10, 20, 30, 40] {
+        first.scalar("loss/labelled", step, 1.0 / step as f64).unwrap();
+        first.scalar("mIoU/teacher", step, 0.0).unwrap();
+    }
+    // Not closed before it is read: every scalar is in the file as soon as it is written.
+    let expected = |series: &[(u64, f64)]| -> serde_json::Value {
+        series.iter().map(|(step, value)| serde_json::json!([step, f64::from(*value as f32)])).collect()
+    };
+    let losses = [(10, 0.1), (20, 0.05), (30, 1.0 / 30.0), (40, 0.025)];
+    let scores = [(10, 0.0), (20, 0.0), (30, 0.0), (40, 0.0)];
+    let found = read(&python, folder.path());
+    assert_eq!(found[0], 2.0);
+    assert_eq!(found[1]["loss/labelled"], expected(&losses));
+    assert_eq!(found[1]["mIoU/teacher"], expected(&scores));
+
+    // Killed after step 40, resumed from what was saved at step 20, and killed again in the middle of a record.
+    drop(first);
+    let mut second = EventFile::create(folder.path(), 21).unwrap();
+    second.scalar("loss/labelled", 30, 7.0).unwrap();
+    let found = read(&python, folder.path());
+    assert_eq!(found[1]["loss/labelled"], expected(&[(10, 0.1), (20, 0.05), (30, 7.0)]));
+    assert_eq!(found[1]["mIoU/teacher"], expected(&scores[..2]));
+
+    let mut files: Vec<_> = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let bytes = std::fs::read(&files[1]).unwrap();
+    std::fs::write(&files[1], &bytes[..bytes.len() - 5]).unwrap();
+    let mut third = EventFile::create(folder.path(), 21).unwrap();
+    third.scalar("loss/labelled", 30, 8.0).unwrap();
+    let found = read(&python, folder.path());
+    assert_eq!(found[1]["loss/labelled"], expected(&[(10, 0.1), (20, 0.05), (30, 8.0)]));
+}
