@@ -88,18 +88,40 @@ fn logits(predictor: Predictor, picture: &Tensor, protocol: Protocol) -> Result<
     Ok((mean, padded))
 }
 
+/// Train ids of a picture, row by row, and the confidence in each in steps of 1/255.
+pub fn confident_label(
+    predictor: Predictor,
+    pixels: &[u8],
+    size: [usize; 2],
+    protocol: Protocol,
+) -> Result<[Vec<u8>; 2]> {
+    let _guard = tch::no_grad_guard();
+    let (confidence, labels) =
+        upsampled(predictor, pixels, size, protocol)?.f_softmax(1, Kind::Float)?.f_max_dim(1, false)?;
+    Ok([bytes(&labels, size)?, bytes(&confidence.f_mul_scalar(255.0)?.f_round()?, size)?])
+}
+
 /// Train ids of a picture, row by row.
 pub fn label(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
     let _guard = tch::no_grad_guard();
+    bytes(&upsampled(predictor, pixels, size, protocol)?.f_argmax(1, false)?, size)
+}
+
+/// Logits of every pixel `[1, classes, H, W]`, of the padded frame where there are windows.
+fn upsampled(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Tensor> {
     let picture = net::pictures(pixels, size, predictor.net().device())?;
     let (logits, padded) = logits(predictor, &picture, protocol)?;
-    let labels = net::upsample(&logits, padded, protocol.grid.align_corners)?.f_argmax(1, false)?;
-    let labels = labels.f_narrow(1, 0, size[0] as i64)?.f_narrow(2, 0, size[1] as i64)?;
-    let labels = labels.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
-    let mut ids = vec![0; size[0] * size[1]];
-    let count = ids.len();
-    labels.f_copy_data(&mut ids, count)?;
-    Ok(ids)
+    net::upsample(&logits, padded, protocol.grid.align_corners)
+}
+
+/// The bytes of a map `[1, H, W]` of numbers up to 255, cropped to a size.
+fn bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
+    let map = map.f_narrow(1, 0, size[0] as i64)?.f_narrow(2, 0, size[1] as i64)?;
+    let map = map.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
+    let mut bytes = vec![0; size[0] * size[1]];
+    let count = bytes.len();
+    map.f_copy_data(&mut bytes, count)?;
+    Ok(bytes)
 }
 
 /// The score of a predictor on a list. `seen` is given every picture's position and its own confusion matrix.

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, ensure};
 use protoseg_models::arch::Arch;
 use protoseg_models::checkpoint;
 use protoseg_models::graph::{Graph, Op};
-use protoseg_models::metrics::Metrics;
 use protoseg_models::window::LogitGrid;
 use protoseg_models::{atomic, weights::StateDict};
 use tch::{Device, Tensor};
@@ -23,10 +22,12 @@ use crate::net::Net;
 use crate::optimizer::Sgd;
 use crate::prototypes::{Prototypes, Settings};
 use crate::schedule::Schedule;
+use crate::scoring::Score;
 use crate::state::{self, SavedPrototypes, State};
 use crate::step::{Learner, Moving};
+use crate::stop::{Stop, Watch};
 use crate::tally::Tally;
-use crate::{first_prototypes, loss, net, pretrained, settle, survey, teacher};
+use crate::{first_prototypes, loss, memory, net, pretrained, provenance, settle, survey, teacher};
 
 /// Where and how a run goes, beside its configuration.
 #[derive(Debug, Clone)]
@@ -37,8 +38,27 @@ pub struct Run {
     pub resume: bool,
     /// Step after which to stop, with everything saved that going on needs; the schedule stays that of the whole run.
     pub stop_after: Option<u64>,
+    /// Checkpoint folder whose weights to start from.
+    pub init_from: Option<PathBuf>,
+    /// Whether to end once the plan is made and every listed file has been read.
+    pub dry_run: bool,
+    /// Where to train.
+    pub device: Device,
     /// Threads that make batches.
     pub loader_threads: usize,
+    /// What may end the run early.
+    pub watch: Watch,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// After its last step, with its scores on the lists that there are: the teacher's first.
+    Finished(Vec<Score>),
+    /// Before its first step, as was asked.
+    Planned,
+    /// In between; everything that going on needs is saved.
+    Stopped(Stop),
 }
 
 /// A run under way.
@@ -59,38 +79,30 @@ pub(crate) struct Trainer<'a> {
     pub(crate) best: Option<f64>,
 }
 
-/// Trains as configured and leaves `checkpoint/`, `best/`, `state/`, `config.toml` and `log.jsonl`.
-///
-/// Returns the scores of the last step, on the lists that there are.
-pub fn fit(config: &Config, run: &Run) -> Result<Vec<Metrics>> {
+/// Trains as configured and leaves `checkpoint/`, `best/`, `state/`, `config.toml`, `run.json`, `log.jsonl`, `tensorboard/`
+/// and `report.html`.
+pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
     let lists = Lists::open(config)?;
     let arch = Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
     let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
     let schedule = Schedule::new(config, lists.labeled.count(), unlabeled)?;
-    let state_folder = run.out.join("state");
-    let resumed = if run.resume { Some(State::read(&state_folder, config)?) } else { None };
-    std::fs::create_dir_all(&run.out).with_context(|| format!("cannot make {}", run.out.display()))?;
-    ensure!(
-        run.resume || !state_folder.exists(),
-        "{} holds a run already: go on with it by --resume, or choose another --out",
-        run.out.display()
-    );
-    for (name, files) in
-        [("checkpoint", &checkpoint::FILES[..]), ("best", &checkpoint::FILES), ("state", &state::FILES)]
-    {
-        let folder = run.out.join(name);
-        atomic::check_replaceable(&folder, files).with_context(|| folder.display().to_string())?;
-    }
+    let resumed = if run.resume { Some(State::read(&run.out.join(STATE), config)?) } else { None };
+    check_out(run)?;
     let first = resumed.as_ref().map_or(0, |state| state.step);
-    let log = Log::open(&run.out, first, schedule.steps)?;
+    let log = Log::new(first, schedule.steps)?;
 
     let mut start = pretrained::initial(&graph, config.seed);
     if let (Some(path), None) = (&config.pretrained, &resumed) {
         log.say(&format!("starting from {}", pretrained::load(&mut start, path)?));
     }
-    let network = |weights: &StateDict| Net::new(graph.clone(), weights, Device::Cpu);
+    if let (Some(folder), None) = (&run.init_from, &resumed) {
+        log.say(&format!("starting from {}", pretrained::load_checkpoint(&mut start, &graph, folder)?));
+    }
+    let network = |weights: &StateDict| -> Result<Net> {
+        Ok(Net::new(graph.clone(), weights, run.device)?.in_precision(config.precision))
+    };
     let mut trainer = Trainer {
         config,
         run,
@@ -110,20 +122,47 @@ pub fn fit(config: &Config, run: &Run) -> Result<Vec<Metrics>> {
         trainer.sgd.load(&state.velocity, &trainer.student)?;
         trainer.prototypes = state.prototypes.map(|saved| trainer.revive(saved)).transpose()?;
     }
-    atomic::write(&run.out.join("config.toml"), toml::to_string(config)?.as_bytes())?;
-    let metrics = trainer.train(first)?;
+    let outcome = memory::explain(trainer.train(first));
     trainer.log.finish();
-    Ok(metrics)
+    outcome
+}
+
+/// Folder of what resuming needs, in a run's folder.
+const STATE: &str = "state";
+
+/// Refuses a folder that holds another run, or what was not written by a run.
+fn check_out(run: &Run) -> Result<()> {
+    let state = run.out.join(STATE);
+    atomic::recover(&state).with_context(|| state.display().to_string())?;
+    ensure!(
+        run.resume || !state.exists(),
+        "{} holds a run already: go on with it by --resume, or choose another --out",
+        run.out.display()
+    );
+    for (name, files) in [("checkpoint", &checkpoint::FILES[..]), ("best", &checkpoint::FILES), (STATE, &state::FILES)]
+    {
+        let folder = run.out.join(name);
+        atomic::check_replaceable(&folder, files).with_context(|| folder.display().to_string())?;
+    }
+    Ok(())
 }
 
 impl Trainer<'_> {
-    fn train(&mut self, first: u64) -> Result<Vec<Metrics>> {
+    fn train(&mut self, first: u64) -> Result<Outcome> {
         let config = self.config;
         let classes = self.lists.classes.count();
         let pixels = survey::labeled_pixels(self.lists)?;
         let class_weights = loss::class_weights(config.class_weights, &pixels, self.student.device())?;
         let recipe = self.recipe();
         let shelves = Shelves::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
+        if first == 0 {
+            let cost = self.rehearse(&recipe, &shelves)?;
+            self.log.say(&self.plan(&pixels, cost));
+        }
+        if self.run.dry_run {
+            return Ok(Outcome::Planned);
+        }
+        self.open_folder(first)?;
         let batches = loader::start(shelves.clone(), recipe, first, self.run.loader_threads)?;
         let mut tally = Tally::new(classes, self.student.device())?;
         let mut hits = self.hits();
@@ -149,7 +188,7 @@ impl Trainer<'_> {
             let report = report.with_context(|| format!("step {step} failed on {}", self.names(&batches)))?;
             let done = step + 1;
             self.move_teacher(step)?;
-            if self.log.step(done, &report, waited, config.log_every)? && self.prototypes_or_mean_teacher() {
+            if self.log.step(done, &report, waited, config.log_every)? && self.learns_unlabeled() {
                 let now = self.hits();
                 let since: Vec<u64> = now.iter().zip(&hits).map(|(now, before)| now - before).collect();
                 self.log.classes(done, tally.finish(&self.lists.classes, &since)?)?;
@@ -158,23 +197,41 @@ impl Trainer<'_> {
             if config.eval_every > 0 && done.is_multiple_of(config.eval_every) && done < self.schedule.steps {
                 self.score(done)?;
             }
+            let stop = self.run.watch.due().or_else(|| (done == last).then_some(Stop::Step));
+            if let Some(stop) = stop.filter(|_| done < self.schedule.steps) {
+                return self.stop(done, stop);
+            }
             if done.is_multiple_of(config.save_every) && done < self.schedule.steps {
                 self.save(done)?;
             }
         }
         if last < self.schedule.steps {
-            self.save(last.max(first))?;
-            self.log.say(&format!("stopped after step {}; go on by --resume", last.max(first)));
-            return Ok(Vec::new());
+            return self.stop(last.max(first), Stop::Step);
         }
         if !self.taught {
             self.make_teacher(&recipe, &shelves)?;
         }
         self.save(self.schedule.steps)?;
-        self.finish()
+        Ok(Outcome::Finished(self.finish()?))
     }
 
-    fn prototypes_or_mean_teacher(&self) -> bool {
+    /// Makes the run's folder and opens its log.
+    fn open_folder(&mut self, first: u64) -> Result<()> {
+        let out = &self.run.out;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+        self.log.open(out, first)?;
+        atomic::write(&out.join("config.toml"), toml::to_string(self.config)?.as_bytes())?;
+        provenance::write(out, self.run.device)
+    }
+
+    /// Saves what going on needs and ends the run.
+    fn stop(&mut self, done: u64, stop: Stop) -> Result<Outcome> {
+        self.save(done)?;
+        self.log.say(&format!("stopped after step {done}; go on by --resume"));
+        Ok(Outcome::Stopped(stop))
+    }
+
+    fn learns_unlabeled(&self) -> bool {
         self.taught && self.config.mode != Mode::Supervised
     }
 

@@ -9,7 +9,7 @@ use protoseg_models::dataset::Dataset;
 use protoseg_pictures::labelled::LabelledSet;
 
 use crate::config::Config;
-use crate::config::options::{Data, Mode};
+use crate::config::options::Data;
 
 /// Drawn scenes come from this series, at numbers that do not meet.
 const SCENES: u64 = 1;
@@ -24,7 +24,7 @@ pub struct Lists {
     pub classes: ClassTable,
     /// To learn from; the loader's threads read it too.
     pub labeled: Arc<LabelledSet>,
-    /// To learn from without labels; none in supervised training.
+    /// To learn from without labels; supervised training passes them by.
     pub unlabeled: Option<Arc<LabelledSet>>,
     /// Unlabelled pictures whose truth is known, to score on.
     pub unlabeled_truth: Option<LabelledSet>,
@@ -35,7 +35,6 @@ pub struct Lists {
 impl Lists {
     /// Reads the lists that a configuration names; every file of them is there, though none has been decoded yet.
     pub fn open(config: &Config) -> Result<Self> {
-        let learns_unlabeled = config.mode != Mode::Supervised;
         let Some(dataset) = dataset(config.data) else {
             let scenes = |first, count: usize| {
                 let set = LabelledSet::Scenes { seed: SCENES, first, count, size: config.synthetic_size };
@@ -46,7 +45,7 @@ impl Lists {
             return Ok(Self {
                 classes: ClassTable::cityscapes(),
                 labeled: Arc::new(labeled),
-                unlabeled: unlabeled.clone().filter(|_| learns_unlabeled).map(Arc::new),
+                unlabeled: unlabeled.clone().map(Arc::new),
                 unlabeled_truth: unlabeled,
                 validation: scenes(FIRST_VALIDATION_SCENE, config.synthetic_validation),
             });
@@ -66,7 +65,7 @@ impl Lists {
         Ok(Self {
             classes: labeled.classes(),
             labeled: Arc::new(labeled),
-            unlabeled: unlabeled.filter(|_| learns_unlabeled).map(Arc::new),
+            unlabeled: unlabeled.map(Arc::new),
             unlabeled_truth,
             validation,
         })

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::step::Report;
 use crate::tally::ClassTally;
+use crate::tensorboard::EventFile;
 
 /// A line of `log.jsonl`.
 #[derive(Debug, Serialize)]
@@ -26,9 +27,15 @@ enum Line<'a> {
 /// The bar and the file of a run.
 pub struct Log {
     bar: ProgressBar,
-    file: File,
+    files: Option<Files>,
     since: Since,
     last_step: Instant,
+}
+
+/// What a run is noted in.
+struct Files {
+    lines: File,
+    events: EventFile,
 }
 
 /// The step that a line of the log is about.
@@ -55,6 +62,25 @@ struct Means {
     waited_share: f64,
 }
 
+impl Means {
+    /// What TensorBoard shows.
+    fn scalars(&self) -> [(&'static str, Option<f64>); 11] {
+        [
+            ("loss/total", Some(self.loss)),
+            ("loss/labeled", Some(self.labeled)),
+            ("loss/auxiliary", self.auxiliary),
+            ("loss/unlabeled", self.unlabeled),
+            ("loss/prototype labeled", self.prototype_labeled),
+            ("loss/prototype unlabeled", self.prototype_unlabeled),
+            ("unlabeled/kept share", self.kept_share),
+            ("unlabeled/confidence", self.confidence),
+            ("run/learning rate", Some(self.learning_rate)),
+            ("run/seconds a step", Some(self.seconds_a_step)),
+            ("run/waited share", Some(self.waited_share)),
+        ]
+    }
+}
+
 /// What has happened since the last line.
 struct Since {
     start: Instant,
@@ -70,20 +96,32 @@ impl Since {
 }
 
 impl Log {
-    /// Opens `log.jsonl` in a run's folder. Of the lines of an earlier part of the run, those up to step `first` stay.
-    pub fn open(folder: &Path, first: u64, steps: u64) -> Result<Self> {
-        let path = folder.join("log.jsonl");
-        let earlier = std::fs::read_to_string(&path).unwrap_or_default();
-        let kept = earlier.lines().filter(|line| step_of(line).is_some_and(|step| step <= first && first > 0));
-        let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
-        let file = atomic::write(&path, kept.as_bytes());
-        let file = file.and_then(|()| OpenOptions::new().append(true).open(&path));
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    /// A bar for a run that has done `first` of its steps; nothing is written yet.
+    pub fn new(first: u64, steps: u64) -> Result<Self> {
         let style = ProgressStyle::with_template("{wide_bar} step {pos}/{len}, {eta} left, {msg}");
         let bar = ProgressBar::new(steps).with_position(first);
         bar.set_style(style.context("the progress bar's template")?);
         bar.reset_eta();
-        Ok(Self { bar, file, since: Since::new(), last_step: Instant::now() })
+        Ok(Self { bar, files: None, since: Since::new(), last_step: Instant::now() })
+    }
+
+    /// Opens `log.jsonl` and `tensorboard/` in a run's folder. Of the lines of an earlier part of the run, those up to step
+    /// `first` stay.
+    pub fn open(&mut self, folder: &Path, first: u64) -> Result<()> {
+        let path = folder.join("log.jsonl");
+        let earlier = std::fs::read_to_string(&path).unwrap_or_default();
+        let kept = earlier.lines().filter(|line| step_of(line).is_some_and(|step| step <= first && first > 0));
+        let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+        let lines = atomic::write(&path, kept.as_bytes());
+        let lines = lines.and_then(|()| OpenOptions::new().append(true).open(&path));
+        let lines = lines.with_context(|| format!("cannot write {}", path.display()))?;
+        let folder = folder.join("tensorboard");
+        let events = std::fs::create_dir_all(&folder).and_then(|()| EventFile::create(&folder, first + 1));
+        let events = events.with_context(|| format!("cannot write {}", folder.display()))?;
+        self.files = Some(Files { lines, events });
+        self.since = Since::new();
+        self.last_step = Instant::now();
+        Ok(())
     }
 
     /// Counts a step; every `every` steps a line is written, which is answered by true. `waited` is the time that the
@@ -105,7 +143,7 @@ impl Log {
         means.scale(1.0 / steps as f64);
         let seconds = start.elapsed().as_secs_f64();
         self.bar.set_message(format!("loss {:.3}", means.loss));
-        self.write(&Line::Step(Means {
+        let means = Means {
             step: done,
             loss: means.loss,
             labeled: means.terms.labeled,
@@ -119,13 +157,33 @@ impl Log {
             learning_rate: report.learning_rate,
             seconds_a_step: seconds / steps as f64,
             waited_share: waited.as_secs_f64() / seconds,
-        }))?;
+        };
+        for (tag, value) in means.scalars() {
+            self.scalar(tag, done, value)?;
+        }
+        self.write(&Line::Step(means))?;
         Ok(true)
     }
 
     /// Notes what was counted class by class since the last such line.
     pub fn classes(&mut self, step: u64, classes: Vec<ClassTally>) -> Result<()> {
+        for class in &classes {
+            for (what, value) in [
+                ("pseudo label share", class.pseudo_share),
+                ("pseudo label accuracy", class.pseudo_accuracy),
+                ("gate share", class.gate_share),
+                ("own cosine", class.own_cosine),
+                ("other cosine", class.other_cosine),
+            ] {
+                self.scalar(&format!("{what}/{}", class.name), step, value)?;
+            }
+        }
         self.write(&Line::Classes { step, classes })
+    }
+
+    fn scalar(&mut self, tag: &str, step: u64, value: Option<f64>) -> Result<()> {
+        let (Some(value), Some(files)) = (value, &mut self.files) else { return Ok(()) };
+        files.events.scalar(tag, step, value).context("cannot write to tensorboard/; is the disk full?")
     }
 
     /// Notes a score.
@@ -138,6 +196,12 @@ impl Log {
             mean_iou.unwrap_or(f64::NAN)
         ));
         self.pause();
+        // The last word of the data's name says which list it is.
+        let list = metrics.data.rsplit(' ').next().unwrap_or_default();
+        self.scalar(&format!("mIoU {list}/{which}"), metrics.step, mean_iou)?;
+        for class in metrics.scores.classes.iter().filter(|_| which == "teacher") {
+            self.scalar(&format!("IoU {list}/{}", class.name), metrics.step, class.iou)?;
+        }
         self.write(&Line::Score { step: metrics.step, which, mean_iou, metrics })
     }
 
@@ -165,8 +229,9 @@ impl Log {
     }
 
     fn write(&mut self, line: &Line) -> Result<()> {
+        let Some(files) = &mut self.files else { return Ok(()) };
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).context("cannot write log.jsonl; is the disk full?")
+        files.lines.write_all(text.as_bytes()).context("cannot write log.jsonl; is the disk full?")
     }
 }

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
 use protoseg_models::{errors::sentence, weights};
+use protoseg_train::ablate::{self, Axis};
 use protoseg_train::config::Config;
-use protoseg_train::fit::{Run, fit};
+use protoseg_train::cuda_backend::DeviceName;
+use protoseg_train::fit::{Outcome, Run, fit};
 use protoseg_train::init::init;
+use protoseg_train::scoring::Score;
+use protoseg_train::stop::Watch;
 use protoseg_train::{openmp, pretrained};
 
 /// Trains a segmentor as a configuration file says.
@@ -41,7 +46,22 @@ struct TrainArgs {
     /// Stops after a step of the schedule, with everything saved that --resume needs
     #[arg(long, value_name = "STEP")]
     stop_after: Option<u64>,
-    /// Threads for libtorch; all cores where none are named
+    /// Stops after so many minutes, with everything saved that --resume needs; exit status 3
+    #[arg(long, value_name = "MINUTES")]
+    max_minutes: Option<f64>,
+    /// Checkpoint folder whose weights to start from, and nothing else of it
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
+    init_from: Option<PathBuf>,
+    /// Reads every listed file, says the plan, and ends before the first step
+    #[arg(long)]
+    dry_run: bool,
+    /// Trains once for each value of a key, such as mode=supervised,mean-teacher; given often, for every combination
+    #[arg(long, value_name = "KEY=VALUE,…", conflicts_with_all = ["stop_after", "init_from", "dry_run"])]
+    ablate: Vec<String>,
+    /// Where to train: cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
+    /// Threads for libtorch; all cores where none are named. One more makes batches
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -78,7 +98,7 @@ struct Usage(anyhow::Error);
 fn main() -> ExitCode {
     openmp::wait_passively();
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("error: {}", sentence(error.as_ref()).lines().next().unwrap_or_default());
             ExitCode::from(if error.is::<Usage>() || error.is::<ArchError>() { 2 } else { 1 })
@@ -91,32 +111,58 @@ fn print(text: &str) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("the standard output")
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<u8> {
     match cli.command {
-        Some(Command::Init { preset, seed, out }) => init(preset, seed, &out),
+        Some(Command::Init { preset, seed, out }) => init(preset, seed, &out)?,
         Some(Command::Convert { weights, out }) => {
-            Ok(weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?)
+            weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?
         }
-        None => train(cli.train),
+        None => return train(&cli.train),
     }
+    Ok(0)
 }
 
-fn train(arguments: TrainArgs) -> Result<()> {
-    let TrainArgs { config, out, settings, resume, stop_after, threads } = arguments;
-    let (Some(config), Some(out)) = (config, out) else { bail!("name a configuration and --out") };
-    let config = Config::read(&config, &settings).map_err(Usage)?;
-    let threads = match threads {
+fn train(arguments: &TrainArgs) -> Result<u8> {
+    let (Some(path), Some(out)) = (&arguments.config, &arguments.out) else { bail!("name a configuration and --out") };
+    let axes = arguments.ablate.iter().map(|axis| axis.parse::<Axis>());
+    let axes = axes.collect::<Result<Vec<Axis>>>().map_err(Usage)?;
+    let config = Config::read(path, &arguments.settings).map_err(Usage)?;
+    let limit = arguments.max_minutes.map(|minutes| Duration::try_from_secs_f64(60.0 * minutes)).transpose();
+    let limit = limit.map_err(|error| Usage(anyhow::anyhow!("--max-minutes: {error}")))?;
+    let threads = match arguments.threads {
         Some(threads) if !(1..=1024).contains(&threads) => {
             return Err(Usage(anyhow::anyhow!("--threads is {threads}; between 1 and 1024 are possible")).into());
         }
         Some(threads) => threads,
         None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
     };
+    let device = arguments.device.open().map_err(Usage)?;
     // Before libtorch's first operation, or it has no effect.
     tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
-    let metrics = fit(&config, &Run { out: out.clone(), resume, stop_after, loader_threads: 1 })?;
-    for metrics in metrics {
-        print(&format!("{}, {}:\n{}", metrics.data, metrics.protocol, metrics.scores))?;
+    let run = Run {
+        out: out.clone(),
+        resume: arguments.resume,
+        stop_after: arguments.stop_after,
+        init_from: arguments.init_from.clone(),
+        dry_run: arguments.dry_run,
+        device,
+        loader_threads: 1,
+        watch: Watch::start(limit)?,
+    };
+    if !axes.is_empty() {
+        return match ablate::run(path, &arguments.settings, &axes, &run)? {
+            Ok(table) => print(&table).map(|()| 0),
+            Err(stop) => Ok(stop.exit_status()),
+        };
     }
-    Ok(())
+    match fit(&config, &run)? {
+        Outcome::Finished(scores) => {
+            for Score { metrics, .. } in scores.into_iter().filter(|score| score.which == "teacher") {
+                print(&format!("{}, {}:\n{}", metrics.data, metrics.protocol, metrics.scores))?;
+            }
+            Ok(0)
+        }
+        Outcome::Planned => Ok(0),
+        Outcome::Stopped(stop) => Ok(stop.exit_status()),
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use protoseg_models::checkpoint::Checkpoint;
 use protoseg_models::graph::Graph;
 use protoseg_models::parameters::Role;
 use protoseg_models::random::Stream;
@@ -64,6 +65,28 @@ pub fn load(weights: &mut StateDict, path: &Path) -> Result<String> {
     let found = read(path)?;
     let report = place(weights, found).with_context(|| format!("{} does not fit the network", path.display()))?;
     Ok(format!("{} from {}", report, path.display()))
+}
+
+/// Puts the weights of a checkpoint folder into a network's. The last layers start anew where they are for another number
+/// of classes.
+///
+/// Returns what was loaded, for the log.
+pub fn load_checkpoint(weights: &mut StateDict, graph: &Graph, folder: &Path) -> Result<String> {
+    let mut found = Checkpoint::read(folder)?.weights;
+    let lasts = graph.tags().values().map(|&id| &graph.node(id).name);
+    let lasts = lasts.flat_map(|name| ["weight", "bias"].map(|part| format!("{name}.{part}")));
+    let mut anew = 0;
+    for name in lasts {
+        if let (Some(theirs), Some(ours)) = (found.get(&name), weights.get(&name))
+            && theirs.shape != ours.shape
+        {
+            found.insert(name, ours.clone());
+            anew += 1;
+        }
+    }
+    let report = place(weights, found).with_context(|| format!("{} does not fit the network", folder.display()))?;
+    let anew = if anew > 0 { ", its last layer anew for other classes" } else { "" };
+    Ok(format!("{report} from {}{anew}", folder.display()))
 }
 
 fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {

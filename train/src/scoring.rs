@@ -2,17 +2,30 @@
 
 use anyhow::{Result, bail};
 use protoseg_models::checkpoint::{Checkpoint, Header};
-use protoseg_models::metrics::Metrics;
+use protoseg_models::metrics::{Confusion, Metrics};
 use protoseg_models::weights::StateDict;
 use protoseg_pictures::labelled::LabelledSet;
+use serde::{Deserialize, Serialize};
 
 use crate::calibrate;
+use crate::config::options::Precision;
 use crate::evaluate::{self, Predictor};
 use crate::first_prototypes::feature_node;
 use crate::fit::Trainer;
+use crate::gallery;
 use crate::net::{self, Net};
 use crate::probe;
+use crate::report;
 use crate::state::{SavedPrototypes, State};
+
+/// A score, and whose it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// `teacher`, `student` or `prototype head`.
+    pub which: String,
+    /// The score.
+    pub metrics: Metrics,
+}
 
 impl Trainer<'_> {
     /// The network that counts: the teacher, once there is one.
@@ -22,62 +35,91 @@ impl Trainer<'_> {
 
     /// Scores the network that counts on the validation list, the student and the prototypes beside it, and keeps the best
     /// so far.
-    pub(crate) fn score(&mut self, done: u64) -> Result<Option<Metrics>> {
-        let Some(validation) = &self.lists.validation else { return Ok(None) };
+    ///
+    /// All scores are returned, that of the network that counts first; none where there is no validation list.
+    pub(crate) fn score(&mut self, done: u64) -> Result<Vec<Score>> {
+        let Some(validation) = &self.lists.validation else { return Ok(Vec::new()) };
         let data = format!("{} validation", self.config.name);
-        let metrics = self.score_on(validation, &data, done)?;
+        let (scores, pictures) = self.score_on(validation, &data, done)?;
+        let metrics = &scores[0].metrics;
         if metrics.scores.mean_iou > self.best {
             self.best = metrics.scores.mean_iou;
             self.checkpoint(Some(metrics.clone()))?.write(&self.run.out.join("best"))?;
             self.log.saved(done, "best")?;
         }
-        Ok(Some(metrics))
+        let shown = gallery::choose(pictures);
+        let predictor = Predictor::Linear(self.scored().1);
+        let shown = gallery::pictures(predictor, validation, &self.lists.classes, self.protocol, &shown)?;
+        report::write(&self.run.out, &self.config.name, &shown)?;
+        self.dump(done)?;
+        self.log.pause();
+        Ok(scores)
     }
 
-    fn score_on(&mut self, samples: &LabelledSet, data: &str, done: u64) -> Result<Metrics> {
-        let measure = |predictor: Predictor| -> Result<Metrics> {
-            let scored = evaluate::metrics(predictor, samples, &self.lists.classes, self.protocol, |_, _| {})?;
-            Ok(scored.named(data, done))
+    /// Writes what the teacher makes of some unlabelled pictures, if that is wanted.
+    fn dump(&self, done: u64) -> Result<()> {
+        let Some(unlabeled) = self.lists.unlabeled.as_ref().filter(|_| self.config.dumped_pictures > 0) else {
+            return Ok(());
         };
-        let (which, net) = self.scored();
-        let metrics = measure(Predictor::Linear(net))?;
-        let mut beside = Vec::new();
+        let folder = self.run.out.join("pseudo-labels").join(done.to_string());
+        let predictor = Predictor::Linear(self.scored().1);
+        let count = self.config.dumped_pictures;
+        gallery::dump(predictor, unlabeled, &self.lists.classes, self.protocol, count, &folder)
+    }
+
+    /// The scores of the network that counts, of the student and of the prototypes, and the mean IoU of each picture under
+    /// the first.
+    fn score_on(&mut self, samples: &LabelledSet, data: &str, done: u64) -> Result<(Vec<Score>, Vec<(usize, f64)>)> {
+        let exact = |net: &Net| net.in_precision(Precision::Float32);
+        let (teacher, student) = (exact(&self.teacher), exact(&self.student));
+        let (which, net) = if self.taught { ("teacher", &teacher) } else { ("student", &student) };
+        let mut pictures = Vec::new();
+        let mut measure = |which: &str, predictor: Predictor, keep: bool| -> Result<Score> {
+            let seen = |index: usize, confusion: &Confusion| {
+                pictures.extend(confusion.mean_iou().filter(|_| keep).map(|score| (index, score)));
+            };
+            let scored = evaluate::metrics(predictor, samples, &self.lists.classes, self.protocol, seen)?;
+            Ok(Score { which: which.to_owned(), metrics: scored.named(data, done) })
+        };
+        let mut scores = vec![measure(which, Predictor::Linear(net), true)?];
         if self.taught {
-            beside.push(("student", measure(Predictor::Linear(&self.student))?));
+            scores.push(measure("student", Predictor::Linear(&student), false)?);
         }
         if let Some(prototypes) = &self.prototypes {
-            let node = feature_node(self.teacher.graph(), self.config.features)?;
-            beside.push(("prototype head", measure(Predictor::Prototypes(&self.teacher, node, prototypes))?));
+            let node = feature_node(teacher.graph(), self.config.features)?;
+            scores.push(measure("prototype head", Predictor::Prototypes(&teacher, node, prototypes), false)?);
         }
-        for (which, metrics) in &beside {
-            self.log.score(which, metrics)?;
+        for score in &scores {
+            self.log.score(&score.which, &score.metrics)?;
         }
-        self.log.score(which, &metrics)?;
-        Ok(metrics)
+        Ok((scores, pictures))
     }
 
     /// The scores of the last step, and the checkpoint.
-    pub(crate) fn finish(&mut self) -> Result<Vec<Metrics>> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<Score>> {
         let done = self.schedule.steps;
-        let metrics = self.score(done)?;
-        let unlabeled = self.lists.unlabeled_truth.as_ref();
-        let data = format!("{} unlabeled", self.config.name);
-        let transductive = unlabeled.map(|samples| self.score_on(samples, &data, done)).transpose()?;
+        let mut scores = self.score(done)?;
+        let metrics = scores.first().map(|score| score.metrics.clone());
+        if let Some(unlabeled) = self.lists.unlabeled_truth.as_ref() {
+            let data = format!("{} unlabeled", self.config.name);
+            scores.extend(self.score_on(unlabeled, &data, done)?.0);
+        }
         self.log.say("recording probe and calibration");
-        let mut checkpoint = self.checkpoint(metrics.clone())?;
+        let mut checkpoint = self.checkpoint(metrics)?;
         let pictures = self.config.calibration_pictures;
-        let record = || calibrate::record(&self.teacher, &self.lists.labeled, pictures, &self.config.name);
+        let exact = self.teacher.in_precision(Precision::Float32);
+        let record = || calibrate::record(&exact, &self.lists.labeled, pictures, &self.config.name);
         checkpoint.calibration = (pictures > 0).then(record).transpose()?;
         checkpoint.write(&self.run.out.join("checkpoint"))?;
-        Ok([metrics, transductive].into_iter().flatten().collect())
+        Ok(scores)
     }
 
     fn checkpoint(&self, metrics: Option<Metrics>) -> Result<Checkpoint> {
-        let (_, net) = self.scored();
+        let net = self.scored().1.in_precision(Precision::Float32);
         Ok(Checkpoint {
             header: Header::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
             weights: finite(net.state_dict()?)?,
-            probe: probe::record(net, self.protocol.grid)?,
+            probe: probe::record(&net, self.protocol.grid)?,
             calibration: None,
             metrics,
             config: toml::to_string(self.config)?,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::{atomic, versioned, weights};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use weights::{StateDict, Tensor};
 
 use crate::config::Config;
@@ -89,6 +90,25 @@ impl State {
         written.with_context(|| format!("cannot save {}; the state before it is kept", folder.display()))
     }
 
+    /// Steps done by the state in a folder; none where there is no state.
+    pub fn step(folder: &Path) -> Result<Option<u64>> {
+        atomic::recover(folder).with_context(|| folder.display().to_string())?;
+        let path = folder.join(POSITION);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Ok(Some(versioned::read::<Position>(&path, VERSION)?.value.step))
+    }
+
+    /// Writes the state of a run for another that differs in nothing that the steps so far depend on.
+    pub fn fork(from: &Path, to: &Path, config: &Config) -> Result<()> {
+        let path = from.join(POSITION);
+        let position: Position = versioned::read(&path, VERSION)?.value;
+        let changed = changes(&position.config.before_switch()?, &config.before_switch()?);
+        ensure!(changed.is_empty() && position.prototypes.is_none(), "{} cannot be forked: {changed}", path.display());
+        Self::read(from, &position.config)?.write(to, config)
+    }
+
     /// Reads a state; the configuration must be the one that it was made under.
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
         atomic::recover(folder).with_context(|| folder.display().to_string())?;
@@ -98,7 +118,11 @@ impl State {
         }
         let position: Position = versioned::read(&path, VERSION)?.value;
         if position.config != *config {
-            bail!("the configuration has changed since {}: {}", path.display(), changes(&position.config, config)?);
+            bail!(
+                "the configuration has changed since {}: {}",
+                path.display(),
+                changes(&serde_json::to_value(&position.config)?, &serde_json::to_value(config)?)
+            );
         }
         let teacher = folder.join(TEACHER);
         let prototypes = position.prototypes.map(|counters| -> Result<SavedPrototypes> {
@@ -120,13 +144,12 @@ impl State {
 }
 
 /// The keys that differ, with both values.
-fn changes(old: &Config, new: &Config) -> Result<String> {
-    let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
+fn changes(old: &Value, new: &Value) -> String {
     let keys = new.as_object().into_iter().flatten();
     let changed = keys.filter(|(key, value)| old.get(key.as_str()) != Some(value));
     let named: Vec<String> =
         changed.map(|(key, value)| format!("`{key}` was {}, is {value}", old[key.as_str()])).collect();
-    Ok(named.join("; "))
+    named.join("; ")
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ mod check;
 mod defaults;
 pub mod fidelity;
 pub mod options;
+mod warmup;
 
 use options::{
     Average, ClassWeights, Criterion, Data, Features, Fidelity, Mode, PadLabel, Points, Precision, TeacherStatistics,

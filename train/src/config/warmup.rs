@@ -1,0 +1,97 @@
+//! What the steps of the warm-up depend on: runs that agree in it can go on from one warm-up.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::Config;
+use super::options::Mode;
+
+/// Keys that matter only once the teacher is made.
+const LATER: [&str; 38] = [
+    "name",
+    "unlabeled",
+    "unlabeled_truth",
+    "validation",
+    "synthetic_unlabeled",
+    "synthetic_validation",
+    "window",
+    "mode",
+    "teacher_decay",
+    "teacher_statistics",
+    "copy_teacher_each_step",
+    "settle_batches",
+    "cutmix",
+    "photometric",
+    "unlabeled_weight",
+    "unlabeled_ramp",
+    "entropy_drop",
+    "entropy_drop_per_class",
+    "unlabeled_gate",
+    "unlabeled_class_weights",
+    "unlabeled_scale",
+    "restart",
+    "prototypes",
+    "temperature",
+    "prototype_momentum",
+    "gate",
+    "gate_loss",
+    "prototype_weight",
+    "prototype_unlabeled_weight",
+    "prototype_ramp",
+    "points",
+    "point_cells",
+    "points_a_class",
+    "features",
+    "average",
+    "reseed_after",
+    "calibration_pictures",
+    "dumped_pictures",
+];
+
+impl Config {
+    /// The keys that the warm-up depends on, with their values. Where `epochs` counts the steps, they depend on the length
+    /// of the unlabelled list too, so it stays in.
+    pub fn before_switch(&self) -> Result<Value> {
+        let mut keys = serde_json::to_value(self)?;
+        if let Value::Object(keys) = &mut keys {
+            let counted = ["unlabeled", "synthetic_unlabeled"];
+            keys.retain(|key, _| !LATER.contains(&key.as_str()) || self.epochs > 0 && counted.contains(&key.as_str()));
+        }
+        Ok(keys)
+    }
+
+    /// The configuration of the warm-up alone: the same for all runs that share it.
+    pub fn for_warmup(&self) -> Result<Self> {
+        let mut keys = self.before_switch()?;
+        keys["name"] = Value::String(format!("{} warm-up", self.name));
+        keys["mode"] = serde_json::to_value(Mode::Supervised)?;
+        Ok(serde_json::from_value(keys)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn before(settings: &[&str]) -> Value {
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap().before_switch().unwrap()
+    }
+
+    #[test]
+    fn runs_share_a_warm_up_unless_it_would_differ() {
+        assert_eq!(before(&["mode=prototype", "temperature=0.2"]), before(&["mode=supervised"]));
+        for setting in ["seed=9", "steps=999", "learning_rate=0.5", "class_weights=none", "crop=96", "pad_label=zero"] {
+            assert_ne!(before(&[setting]), before(&[]), "{setting}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_one_of_the_configuration() {
+        let config = Config::parse(include_str!("../../configs/synthetic.toml"), &[]).unwrap();
+        let keys = serde_json::to_value(config).unwrap();
+        for key in LATER {
+            assert!(keys.get(key).is_some(), "{key}");
+        }
+    }
+}

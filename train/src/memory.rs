@@ -1,0 +1,55 @@
+//! Memory of the process, and what to say when there is none left.
+
+use anyhow::{Error, Result};
+
+/// What libtorch says of memory that it does not get, on the CPU and on a GPU.
+const OUT_OF_MEMORY: [&str; 3] = ["can't allocate memory", "out of memory", "not enough memory"];
+
+/// Bytes of main memory that the process has held at most so far; none where the system does not tell.
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Names the ways out where memory has run out.
+pub fn explain<T>(result: Result<T>) -> Result<T> {
+    result.map_err(|error| {
+        let text = format!("{error:#}").to_lowercase();
+        if OUT_OF_MEMORY.iter().any(|words| text.contains(words)) {
+            return out_of_memory(&error);
+        }
+        error
+    })
+}
+
+fn out_of_memory(error: &Error) -> Error {
+    let said = error.root_cause().to_string();
+    let said = said.lines().next().unwrap_or_default();
+    Error::msg(format!(
+        "there is not enough memory: lower `batch` and raise `accumulate` by as much, which leaves the crops of a step as \
+         they are, or lower `crop` (libtorch says: {said})"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_runs_out_names_the_ways_out() {
+        let error = anyhow::anyhow!("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+            .context("step 3 failed");
+        let message = explain::<()>(Err(error)).unwrap_err().to_string();
+        for word in ["`batch`", "`accumulate`", "`crop`", "you tried 9 bytes"] {
+            assert!(message.contains(word), "{message}");
+        }
+        let other = explain::<()>(Err(anyhow::anyhow!("no such file"))).unwrap_err().to_string();
+        assert_eq!(other, "no such file");
+    }
+
+    #[test]
+    fn the_process_has_a_peak() {
+        assert!(peak().unwrap() > 1 << 20);
+    }
+}

@@ -1,0 +1,32 @@
+//! `run.json`: by what a run was made.
+
+use std::path::Path;
+
+use anyhow::Result;
+use protoseg_models::atomic;
+use serde::Serialize;
+use tch::Device;
+
+/// libtorch's version, which torch-sys holds its own against when it is built.
+const LIBTORCH: &str = "2.11.0";
+
+#[derive(Serialize)]
+struct Provenance {
+    protoseg: &'static str,
+    libtorch: &'static str,
+    command: Vec<String>,
+    device: String,
+    threads: i32,
+}
+
+/// Notes versions, command line, device and threads in a run's folder.
+pub fn write(folder: &Path, device: Device) -> Result<()> {
+    let provenance = Provenance {
+        protoseg: env!("CARGO_PKG_VERSION"),
+        libtorch: LIBTORCH,
+        command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        device: format!("{device:?}"),
+        threads: tch::get_num_threads(),
+    };
+    Ok(atomic::write(&folder.join("run.json"), &serde_json::to_vec_pretty(&provenance)?)?)
+}

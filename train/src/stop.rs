@@ -1,0 +1,68 @@
+//! Reasons to end a run before its last step: a step or a time that was named, Ctrl-C, SIGTERM.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Why a run ended before its last step; everything that going on needs has been saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The step was named.
+    Step,
+    /// The time was named.
+    Time,
+    /// A signal of this number came.
+    Signal(u8),
+}
+
+impl Stop {
+    /// The program's exit status: 0 where the stop was asked for by step, 3 after a limit of time, 128 and the signal's
+    /// number after a signal.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Step => 0,
+            Self::Time => 3,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Watches for signals and the time.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    signal: Arc<AtomicUsize>,
+    deadline: Option<Instant>,
+}
+
+impl Watch {
+    /// Catches SIGTERM and SIGINT from now on; a second one ends the program at once. `limit` counts from now.
+    pub fn start(limit: Option<Duration>) -> Result<Self> {
+        let signal = Arc::new(AtomicUsize::new(0));
+        let again = Arc::new(AtomicBool::new(false));
+        for number in [SIGTERM, SIGINT] {
+            // In this order: the first signal only sets the flags, the second finds them set.
+            flag::register_conditional_default(number, Arc::clone(&again))
+                .and_then(|_| flag::register(number, Arc::clone(&again)))
+                .and_then(|_| flag::register_usize(number, Arc::clone(&signal), number as usize))
+                .context("cannot catch signals")?;
+        }
+        Ok(Self { signal, deadline: limit.map(|limit| Instant::now() + limit) })
+    }
+
+    /// Catches nothing and waits for nothing: for runs inside another program.
+    pub fn idle() -> Self {
+        Self { signal: Arc::default(), deadline: None }
+    }
+
+    /// Whether to stop, and why.
+    pub fn due(&self) -> Option<Stop> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => self.deadline.filter(|deadline| Instant::now() >= *deadline).map(|_| Stop::Time),
+            signal => Some(Stop::Signal(signal as u8)),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The program `protoseg-train`, end to end: [`runs`] and what they leave, [`stops`] that lose nothing, [`failures`] inside
+//! a step, [`broken_inputs`] before it, grids of runs ([`ablation`]), memory ([`flat_memory`]) and random checkpoints
+//! ([`init`]).
+
+#[cfg(test)]
+mod ablation;
+#[cfg(test)]
+mod broken_inputs;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod flat_memory;
+#[cfg(test)]
+mod init;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod stops;
+#[cfg(test)]
+mod support;

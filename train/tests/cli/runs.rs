@@ -1,0 +1,182 @@
+//! Whole runs of the program: what they leave, and that going on after a stop changes nothing.
+
+use std::path::Path;
+
+use crate::support::{folder, said, train};
+use protoseg_models::checkpoint::Checkpoint;
+use protoseg_models::weights::{self, StateDict};
+
+#[test]
+fn a_supervised_run_leaves_a_whole_checkpoint() {
+    let (_folder, path) = folder();
+    let out = path("run");
+    train(&out, &["steps=6", "warmup_steps=3", "calibration_pictures=2", "eval_every=2"], &[]);
+    let checkpoint = Checkpoint::read(&out.join("checkpoint")).unwrap();
+    assert_eq!(checkpoint.probe.len(), 2);
+    let metrics = checkpoint.metrics.as_ref().unwrap();
+    assert_eq!((metrics.images, metrics.step, metrics.scores.classes.len()), (2, 6, 19));
+    let calibration = checkpoint.calibration.as_ref().unwrap();
+    for (name, node) in &calibration.nodes {
+        assert!(node.min <= node.max && node.sensitivity.is_finite(), "{name}: {node:?}");
+        assert!(node.histogram.iter().sum::<u64>() > 0, "{name}");
+    }
+    assert!(
+        calibration.nodes.contains_key("decoder.classifier") && calibration.nodes.contains_key("encoder._blocks.2.add")
+    );
+    for file in ["config.toml", "run.json", "log.jsonl", "report.html", "best/arch.json"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let log = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    assert!(
+        log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()) && log.contains("mean_iou")
+    );
+    assert!(!log.contains(r#""event":"classes""#));
+}
+
+/// The student's and the teacher's weights and the prototypes of a run's last state.
+fn state(out: &Path) -> Vec<StateDict> {
+    ["student", "teacher", "velocity", "prototypes"]
+        .map(|name| weights::read(&out.join(format!("state/{name}.safetensors"))).unwrap())
+        .into()
+}
+
+/// Twenty steps in one go, and in two parts, each in a process of its own: cut inside the warm-up, at its end, and in the
+/// middle of an epoch (of three steps, or one and a half) behind it.
+fn parts_equal_the_whole(settings: &[&str]) {
+    let (_folder, path) = folder();
+    let prototype =
+        ["steps=20", "warmup_steps=7", "mode=prototype", "photometric=true", "reseed_after=3", "eval_every=5"];
+    let settings = [&prototype[..], settings].concat();
+    train(&path("whole"), &settings, &[]);
+    let whole = Checkpoint::read(&path("whole/checkpoint")).unwrap();
+    let log = |out: &Path| std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    // What was measured differs from run to run; what was computed does not.
+    let computed = |out: &Path| -> Vec<serde_json::Value> {
+        let mut lines: Vec<serde_json::Value> =
+            log(out).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.retain(|line| line["event"] != "saved");
+        for measured in ["seconds_a_step", "waited_share"] {
+            lines.iter_mut().filter_map(|line| line.as_object_mut()).for_each(|line| drop(line.remove(measured)));
+        }
+        lines
+    };
+    for stop in ["3", "7", "12"] {
+        let parts = path(&format!("stopped{stop}"));
+        train(&parts, &settings, &["--stop-after", stop]);
+        assert!(!parts.join("checkpoint").exists());
+        train(&parts, &settings, &["--resume"]);
+        let resumed = Checkpoint::read(&parts.join("checkpoint")).unwrap();
+        assert_eq!(resumed.weights, whole.weights, "stopped after step {stop}");
+        assert_eq!(state(&parts), state(&path("whole")), "stopped after step {stop}");
+        assert_eq!((resumed.probe, resumed.metrics), (whole.probe.clone(), whole.metrics.clone()));
+        assert_eq!(computed(&parts), computed(&path("whole")), "stopped after step {stop}");
+    }
+}
+
+#[test]
+fn going_on_changes_nothing() {
+    parts_equal_the_whole(&[]);
+}
+
+#[test]
+fn going_on_changes_nothing_with_accumulation_and_every_option() {
+    parts_equal_the_whole(&[
+        "accumulate=2",
+        "features=centred",
+        "points=balanced",
+        "points_a_class=8",
+        "criterion=ohem",
+        "entropy_drop_per_class=true",
+        "unlabeled_ramp=0.5",
+        "restart=true",
+    ]);
+}
+
+#[test]
+fn going_on_changes_nothing_in_the_habits_of_the_reference() {
+    let (_folder, path) = folder();
+    let settings = ["steps=8", "warmup_steps=2", "mode=prototype", "fidelity=pcr"];
+    train(&path("whole"), &settings, &[]);
+    train(&path("parts"), &settings, &["--stop-after", "4"]);
+    train(&path("parts"), &settings, &["--resume"]);
+    assert_eq!(state(&path("parts")), state(&path("whole")));
+}
+
+#[test]
+fn a_changed_configuration_is_named_and_refused() {
+    let (_folder, path) = folder();
+    train(&path("run"), &["steps=3", "warmup_steps=1"], &["--stop-after", "1"]);
+    let output =
+        crate::support::command(&path("run"), &["steps=3", "warmup_steps=1", "learning_rate=0.5"], &["--resume"])
+            .output()
+            .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("`learning_rate` was 0.02, is 0.5"), "{}", said(&output));
+}
+
+#[test]
+fn weights_of_a_checkpoint_start_another_run() {
+    let (_folder, path) = folder();
+    train(&path("first"), &["steps=2", "warmup_steps=1"], &[]);
+    let checkpoint = path("first/checkpoint");
+    let output = train(
+        &path("second"),
+        &["steps=1", "warmup_steps=1", "learning_rate=0"],
+        &["--init-from", &checkpoint.to_string_lossy()],
+    );
+    assert!(said(&output).contains("whole network"), "{}", said(&output));
+    let [first, second] = ["first", "second"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
+    let learnt = |name: &str| !name.contains("running");
+    for (name, tensor) in first.weights.iter().filter(|(name, _)| learnt(name)) {
+        assert_eq!(tensor, &second.weights[name], "{name}");
+    }
+}
+
+#[test]
+fn a_run_without_a_validation_list_has_a_checkpoint_and_no_score() {
+    let (_folder, path) = folder();
+    let none = ["steps=3", "warmup_steps=1", "mode=mean-teacher", "synthetic_validation=0"];
+    train(&path("run"), &none, &[]);
+    let checkpoint = Checkpoint::read(&path("run/checkpoint")).unwrap();
+    assert!(checkpoint.metrics.is_none() && !path("run/best").exists());
+}
+
+#[test]
+fn a_dry_run_says_the_plan_and_takes_no_step() {
+    let (_folder, path) = folder();
+    let output = train(&path("run"), &["steps=5", "warmup_steps=2", "mode=prototype"], &["--dry-run"]);
+    let said = said(&output);
+    for words in ["5 labelled, 7 unlabelled, 2 to score on", "5 steps", "learning rate 2.000e-2", "road", "expected:"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!path("run/state").exists() && !path("run/checkpoint").exists());
+}
+
+#[test]
+fn labels_of_the_teacher_are_written_where_they_are_wanted() {
+    let (_folder, path) = folder();
+    train(&path("run"), &["steps=2", "warmup_steps=1", "mode=mean-teacher", "dumped_pictures=3"], &[]);
+    let mut names: Vec<String> = std::fs::read_dir(path("run/pseudo-labels/2"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["0.confidence.png", "0.png", "2.confidence.png", "2.png", "4.confidence.png", "4.png"]);
+    let labels = image::open(path("run/pseudo-labels/2/4.png")).unwrap();
+    assert_eq!((labels.width(), labels.height()), (96, 64));
+}
+
+#[test]
+fn bfloat16_convolutions_train_and_are_scored_in_32_bits() {
+    let (_folder, path) = folder();
+    let steps = ["steps=4", "warmup_steps=2", "mode=prototype"];
+    train(&path("wide"), &steps, &[]);
+    train(&path("narrow"), &[&steps[..], &["precision=bfloat16"]].concat(), &[]);
+    let [wide, narrow] = ["wide", "narrow"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
+    assert_ne!(wide.weights, narrow.weights);
+    let name = "decoder.classifier.weight";
+    let [wide, narrow] = [&wide.weights[name].data, &narrow.weights[name].data];
+    let largest = wide.iter().map(|value| value.abs()).fold(0.0, f32::max);
+    let difference = wide.iter().zip(narrow).map(|(wide, narrow)| (wide - narrow).abs()).fold(0.0, f32::max);
+    assert!(difference < 0.5 * largest, "{difference} {largest}");
+}

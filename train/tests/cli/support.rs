@@ -1,0 +1,61 @@
+//! Small runs of the program on drawn scenes, for tests.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Settings that make a step take a fraction of a second.
+const SMALL: [&str; 12] = [
+    "synthetic_labeled=5",
+    "synthetic_unlabeled=7",
+    "synthetic_validation=2",
+    "synthetic_size=[64, 96]",
+    "crop=64",
+    "batch=2",
+    "point_cells=8",
+    "settle_batches=2",
+    "window={size=64, stride=48}",
+    "log_every=1",
+    "save_every=1000",
+    "calibration_pictures=0",
+];
+
+/// The root of the repository, where configurations name files from.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A folder that goes when the test is over, and paths in it.
+pub(crate) fn folder() -> (TempDir, impl Fn(&str) -> PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    (folder, move |name| path.join(name))
+}
+
+/// The program with a small run's arguments.
+pub(crate) fn command(out: &Path, settings: &[&str], more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-train"));
+    command.args(arguments(out, settings, more)).current_dir(root()).env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+/// The arguments alone.
+pub(crate) fn arguments(out: &Path, settings: &[&str], more: &[&str]) -> Vec<String> {
+    let config = root().join("train/configs/synthetic.toml");
+    let fixed = [&config.to_string_lossy(), "--out", &out.to_string_lossy(), "--threads", "1"].map(str::to_owned);
+    let set = SMALL.iter().chain(settings).flat_map(|setting| ["--set", setting]).chain(more.iter().copied());
+    fixed.into_iter().chain(set.map(str::to_owned)).collect()
+}
+
+/// Runs to its end and succeeds.
+pub(crate) fn train(out: &Path, settings: &[&str], more: &[&str]) -> Output {
+    let output = command(out, settings, more).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// What a program said on its standard error.
+pub(crate) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
