@@ -90,3 +90,6 @@ pub fn normalise(rows: &Tensor) -> Result<Tensor> {
     let length = rows.f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), true)?;
     Ok(rows.f_div(&length.f_clamp_min(1e-12)?)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,7 @@ fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Some(Command::Init { preset, seed, out }) => init(preset, seed, &out)?,
         Some(Command::Convert { weights, out }) => {
-            weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?
+            weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?;
         }
         None => return train(&cli.train),
     }

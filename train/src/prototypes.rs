@@ -189,7 +189,7 @@ impl Prototypes {
         let moved = self.finish(&moved)?;
         self.values = moved.f_where_self(&counts.f_gt(0)?.f_unsqueeze(1)?, &self.values)?;
         self.begin_classes(&sums, &hits, step)?;
-        self.reseed(&hits, points.unwrap_or_default())?;
+        self.reseed(&hits, &points.unwrap_or_default())?;
         if let Some((sum, count)) = total.filter(|(_, count)| *count > 0) {
             self.mean = self.mean.f_add(&sum.f_mul_scalar((1.0 - momentum) / count as f64)?)?;
         }
@@ -230,16 +230,17 @@ impl Prototypes {
     }
 
     /// A prototype that has starved takes the point of its class that is farthest from the class's other prototypes.
-    fn reseed(&mut self, hits: &[i64], points: Vec<(Tensor, Tensor)>) -> Result<()> {
+    fn reseed(&mut self, hits: &[i64], points: &[(Tensor, Tensor)]) -> Result<()> {
         if self.settings.reseed_after == 0 {
             return Ok(());
         }
         let each = self.settings.each;
         for class in 0..self.settings.classes {
             let place = class * each;
-            let enough = hits[place..][..each].iter().sum::<i64>() >= each as i64;
-            for prototype in place..place + each {
-                self.unhit[prototype] = if hits[prototype] > 0 { 0 } else { self.unhit[prototype] + u64::from(enough) };
+            let hits = &hits[place..][..each];
+            let enough = hits.iter().sum::<i64>() >= each as i64;
+            for (unhit, &hits) in self.unhit[place..].iter_mut().zip(hits) {
+                *unhit = if hits > 0 { 0 } else { *unhit + u64::from(enough) };
             }
         }
         let starved = |prototype: &usize| self.unhit[*prototype] >= self.settings.reseed_after;
@@ -275,3 +276,6 @@ impl Prototypes {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

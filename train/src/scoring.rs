@@ -18,6 +18,9 @@ use crate::probe;
 use crate::report;
 use crate::state::{SavedPrototypes, State};
 
+/// Mean IoU of pictures by their position in the list, in [0, 1].
+type PictureScores = Vec<(usize, f64)>;
+
 /// A score, and whose it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
@@ -69,11 +72,11 @@ impl Trainer<'_> {
 
     /// The scores of the network that counts, of the student and of the prototypes, and the mean IoU of each picture under
     /// the first.
-    fn score_on(&mut self, samples: &LabelledSet, data: &str, done: u64) -> Result<(Vec<Score>, Vec<(usize, f64)>)> {
+    fn score_on(&mut self, samples: &LabelledSet, data: &str, done: u64) -> Result<(Vec<Score>, PictureScores)> {
         let exact = |net: &Net| net.in_precision(Precision::Float32);
         let (teacher, student) = (exact(&self.teacher), exact(&self.student));
         let (which, net) = if self.taught { ("teacher", &teacher) } else { ("student", &student) };
-        let mut pictures = Vec::new();
+        let mut pictures = PictureScores::new();
         let mut measure = |which: &str, predictor: Predictor, keep: bool| -> Result<Score> {
             let seen = |index: usize, confusion: &Confusion| {
                 pictures.extend(confusion.mean_iou().filter(|_| keep).map(|score| (index, score)));

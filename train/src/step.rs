@@ -82,7 +82,7 @@ struct Outputs {
 impl Learner<'_> {
     /// Learns from the micro-batches of a step.
     pub fn step(&self, moving: Moving, batches: &[MicroBatch], step: u64) -> Result<Report> {
-        let Moving { sgd, mut prototypes, tally } = moving;
+        let Moving { sgd, prototypes, tally } = moving;
         let mut gathered = prototypes.as_deref().map(Prototypes::gather).transpose()?;
         let mut report: Option<Report> = None;
         let share = 1.0 / batches.len() as f64;
@@ -100,7 +100,7 @@ impl Learner<'_> {
             let multiplier = if name.starts_with("encoder.") { 1.0 } else { self.config.head_multiplier };
             report.learning_rate * multiplier
         })?;
-        if let Some((prototypes, gathered)) = prototypes.as_deref_mut().zip(gathered) {
+        if let Some((prototypes, gathered)) = prototypes.zip(gathered) {
             prototypes.update(gathered, step)?;
         }
         Ok(report)
@@ -310,3 +310,6 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

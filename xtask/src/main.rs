@@ -1,5 +1,6 @@
 //! `cargo xtask …`: fetches the native runtimes, then builds, tests, demonstrates and proves the workspace.
 
+mod accuracy;
 mod ci;
 mod compiler;
 mod component;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::python::Python;
+use crate::test::PYTHON_PACKAGES;
 use crate::{run, setup};
 
 /// The networks that `protoseg-train init` knows.
@@ -86,7 +87,7 @@ sys.exit(failed)
 pub(crate) fn onnx_checker(root: &Path, files: &[String]) -> Result<()> {
     let files = if files.is_empty() { export_all(root)? } else { files.to_vec() };
     let python = Python::find()?;
-    let packages = setup::ensure_python_packages(root, &python, &["onnx==1.23.2", "numpy"])?;
+    let packages = setup::ensure_python_packages(root, &python, &PYTHON_PACKAGES)?;
     let mut command = python.command();
     // Bytecode written into the folder would not agree with its stamp.
     command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", CHECK_ONNX]).args(files);

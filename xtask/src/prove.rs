@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, proofs, setup};
+use crate::{Usage, accuracy, proofs, setup};
 
 struct Proof {
     name: &'static str,
@@ -29,6 +29,11 @@ const PROOFS: &[Proof] = &[
         name: "camvid",
         about: "twenty minutes of training on CamVid reach their score, and the bundle has the same [KEY=VALUE…]",
         run: proofs::camvid,
+    },
+    Proof {
+        name: "accuracy",
+        about: "three ways of training, three seeds each, and the table of their scores; hours [camvid, synthetic]",
+        run: accuracy::prove,
     },
 ];
 

@@ -10,8 +10,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::python::Python;
 use crate::steps::Steps;
 use crate::{run, setup};
+
+/// Others' readers of the formats that are written here; one list, as they share a folder.
+pub(crate) const PYTHON_PACKAGES: [&str; 4] = ["numpy", "onnx==1.23.2", "setuptools==80.9.0", "tensorboard==2.21.0"];
 
 /// `cargo xtask test [ARGS…]`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -26,8 +30,15 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
     steps.run("build the programs", || run::build_programs(root))?;
     let list = run::programs()?.join(format!("skipped-{}.txt", std::process::id()));
     fs::write(&list, "").with_context(|| format!("writing {}", list.display()))?;
-    let outcome =
-        steps.run("test", || run::execute(run::cargo(root, "test").args(arguments).env("PROTOSEG_SKIPPED", &list)));
+    let outcome = steps.run("test", || {
+        let python = Python::find()?;
+        let packages = setup::ensure_python_packages(root, &python, &PYTHON_PACKAGES)?;
+        let mut tests = run::cargo(root, "test");
+        tests.args(arguments).env("PROTOSEG_SKIPPED", &list);
+        // Bytecode written into the folder would not agree with its stamp.
+        tests.env("PROTOSEG_PYTHON", "python3").env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+        run::execute(&mut tests)
+    });
     let skipped = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
     fs::remove_file(&list).with_context(|| format!("removing {}", list.display()))?;
     print!("\n{}", describe(&skipped));

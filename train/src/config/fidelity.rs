@@ -32,3 +32,54 @@ pub fn apply(table: &mut Table) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::options::{Average, PadLabel, Points, TeacherStatistics, UnlabeledScale};
+    use super::*;
+
+    /// The opposite of what fidelity means.
+    const OTHERWISE: [&str; 8] = [
+        "pad_label=ignore",
+        "teacher_statistics=average",
+        "copy_teacher_each_step=false",
+        "points=per-picture",
+        "average=normalised",
+        "reseed_after=200",
+        "unlabeled_scale=valid",
+        "photometric=true",
+    ];
+
+    fn parse(settings: &[&str]) -> Result<Config> {
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Config::parse(include_str!("../../configs/synthetic.toml"), &settings)
+    }
+
+    #[test]
+    fn fidelity_sets_its_eight_options_and_no_other() {
+        let [plain, faithful] =
+            [&OTHERWISE[..], &["fidelity=pcr"]].map(|settings| serde_json::to_value(parse(settings).unwrap()).unwrap());
+        for (key, value) in faithful.as_object().unwrap() {
+            let named = OTHERWISE.iter().any(|otherwise| otherwise.starts_with(&format!("{key}=")));
+            assert_eq!(*value != plain[key], named || key == "fidelity", "{key} is {value}");
+        }
+        let config = parse(&["fidelity=pcr"]).unwrap();
+        assert_eq!((config.pad_label, config.teacher_statistics), (PadLabel::Zero, TeacherStatistics::Batch));
+        assert_eq!((config.copy_teacher_each_step, config.points), (true, Points::Shared));
+        assert_eq!((config.average, config.reseed_after), (Average::Raw, 0));
+        assert_eq!((config.unlabeled_scale, config.photometric), (UnlabeledScale::All, false));
+    }
+
+    #[test]
+    fn a_key_that_says_otherwise_is_refused_by_name_and_one_that_agrees_is_not() {
+        for ((key, value), otherwise) in PCR.into_iter().zip(OTHERWISE) {
+            let error = format!("{:#}", parse(&["fidelity=pcr", otherwise]).unwrap_err());
+            let (_, given) = otherwise.split_once('=').unwrap();
+            assert!(error.contains(&format!("`{key}` is ")) && error.contains(given), "{otherwise}: {error}");
+            let agreeing = parse(&["fidelity=pcr", &format!("{key}={value}")]).unwrap();
+            assert_eq!(agreeing, parse(&["fidelity=pcr"]).unwrap(), "{key}");
+        }
+        assert!(parse(&["fidelity=other"]).unwrap_err().to_string().contains("other"));
+    }
+}

@@ -1,0 +1,215 @@
+//! Against loops in f64 that do what the specification says, step by step, and small cases by hand.
+
+mod loops;
+
+use super::*;
+use loops::{Loops, Points, cosine, dot, rows, tensor, unit};
+
+const NOTHING: i64 = IGNORE as i64;
+const CHANNELS: usize = 6;
+const SETTINGS: Settings = Settings {
+    classes: 4,
+    each: 3,
+    temperature: 0.1,
+    momentum: 0.9,
+    average: Average::Normalised,
+    reseed_after: 4,
+    centred: false,
+    seed: 5,
+};
+
+/// A step of prototypes: compare, gather and update, a micro-batch at a time.
+fn step(prototypes: &mut Prototypes, batches: &[Points], number: u64) {
+    let mut gathered = prototypes.gather().unwrap();
+    for (features, labels) in batches {
+        let compared = prototypes.compare(&tensor(features).set_requires_grad(true)).unwrap();
+        prototypes.add(&mut gathered, &compared, &Tensor::from_slice(labels)).unwrap();
+    }
+    prototypes.update(gathered, number).unwrap();
+    assert!(!prototypes.values().requires_grad() && !prototypes.mean().requires_grad());
+}
+
+fn random(stream: Stream, middle: &[f64], size: f64) -> Vec<f64> {
+    let noisy = |(index, value): (u64, &f64)| f64::from((value + size * stream.signed_unit(index)) as f32);
+    (0..).zip(middle).map(noisy).collect()
+}
+
+fn middle(class: u64) -> Vec<f64> {
+    random(Stream::keyed(&[77, class]), &[0.3; CHANNELS], 1.0)
+}
+
+/// Two micro-batches. Class 3 comes late, class 0 is away once, class 2 sometimes has fewer points than prototypes, and in
+/// one step nothing counts.
+fn batches(number: u64) -> [Points; 2] {
+    [0, 1].map(|part| {
+        let stream = Stream::keyed(&[number, part]);
+        let label = |point: u64| match stream.below(point, 5) as i64 {
+            3 if number < 6 => NOTHING,
+            0 if number == 9 => NOTHING,
+            2 if number.is_multiple_of(3) && (part, point) != (1, 2) => NOTHING,
+            _ if number == 12 => NOTHING,
+            4 => NOTHING,
+            label => label,
+        };
+        let labels: Vec<i64> = (0..25).map(label).collect();
+        let feature = |(point, &label): (u64, &i64)| {
+            let stream = stream.child(point);
+            let length = stream.range(50, 0.3, 3.0);
+            random(stream, &middle(label as u64).iter().map(|value| length * value).collect::<Vec<_>>(), length)
+        };
+        ((0..).zip(&labels).map(feature).collect(), labels)
+    })
+}
+
+/// Prototypes near the middle of their class, but the first of each class, which no point is near. Class 3 is not active.
+fn start(settings: Settings) -> Prototypes {
+    let row = |prototype: u64| {
+        let middle =
+            middle(prototype / 3).into_iter().map(|value| if prototype.is_multiple_of(3) { -value } else { value });
+        random(Stream::keyed(&[99, prototype]), &middle.collect::<Vec<_>>(), 0.5)
+    };
+    let values: Vec<Vec<f64>> = (0..12).map(row).collect();
+    let values = if settings.average == Average::Raw { tensor(&values) } else { normalise(&tensor(&values)).unwrap() };
+    let mean = vec![random(Stream::keyed(&[98]), &[0.0; CHANNELS], if settings.centred { 0.2 } else { 0.0 })];
+    Prototypes::new(settings, values, tensor(&mean).squeeze_dim(0), vec![true, true, true, false])
+}
+
+fn all_settings() -> impl Iterator<Item = Settings> {
+    [(Average::Normalised, false, 4), (Average::Raw, false, 4), (Average::Normalised, true, 3), (Average::Raw, true, 0)]
+        .into_iter()
+        .map(|(average, centred, reseed_after)| Settings { average, centred, reseed_after, ..SETTINGS })
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f64> {
+    rows(&tensor.unsqueeze(0)).remove(0)
+}
+
+#[test]
+fn thirty_steps_equal_loops() {
+    for settings in all_settings() {
+        let mut prototypes = start(settings);
+        let mut loops = Loops {
+            settings,
+            values: rows(prototypes.values()),
+            mean: numbers(prototypes.mean()),
+            counters: prototypes.counters(),
+        };
+        let mut set_anew = 0;
+        for number in 0..30 {
+            let before = rows(prototypes.values());
+            step(&mut prototypes, &batches(number), number);
+            let after = rows(prototypes.values());
+            let [moved, anew] = loops.step(&batches(number), &after);
+            for prototype in (0..12).filter(|prototype| !moved.contains(prototype)) {
+                assert_eq!(after[prototype], before[prototype], "moved without a hit");
+            }
+            let found = after.iter().flatten().zip(loops.values.iter().flatten());
+            for (found, expected) in found.chain(numbers(prototypes.mean()).iter().zip(&loops.mean)) {
+                assert!((found - expected).abs() < 1e-5, "{settings:?}, step {number}: {found} {expected}");
+            }
+            assert_eq!(prototypes.counters(), loops.counters, "step {number}");
+            assert_eq!(prototypes.counters().active[3], number >= 6);
+            set_anew += anew.len();
+        }
+        assert_eq!(set_anew > 2, settings.reseed_after > 0, "{set_anew} were set anew");
+    }
+}
+
+#[test]
+fn going_on_from_what_was_saved_changes_nothing() {
+    for settings in all_settings() {
+        let (mut whole, mut stopped) = (start(settings), start(settings));
+        for number in 0..20 {
+            step(&mut whole, &batches(number), number);
+            let counters = serde_json::from_str(&serde_json::to_string(&stopped.counters()).unwrap()).unwrap();
+            stopped = Prototypes::resumed(settings, stopped.values().copy(), stopped.mean().copy(), counters);
+            step(&mut stopped, &batches(number), number);
+        }
+        assert_eq!(rows(whole.values()), rows(stopped.values()));
+        assert_eq!((numbers(whole.mean()), whole.counters()), (numbers(stopped.mean()), stopped.counters()));
+    }
+}
+
+/// Two classes of two prototypes in three dimensions.
+fn small(settings: Settings, values: [[f64; 3]; 4], active: [bool; 2]) -> Prototypes {
+    let settings = Settings { classes: 2, each: 2, ..settings };
+    Prototypes::new(
+        settings,
+        tensor(&values.map(Vec::from)),
+        Tensor::zeros([3], (Kind::Float, Device::Cpu)),
+        active.into(),
+    )
+}
+
+fn points<const N: usize>(points: [([f64; 3], i64); N]) -> [Points; 1] {
+    [(points.map(|(feature, _)| feature.to_vec()).into(), points.map(|(_, label)| label).into())]
+}
+
+const AXES: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
+#[test]
+fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_prototypes() {
+    for average in [Average::Normalised, Average::Raw] {
+        let mut prototypes = small(Settings { average, ..SETTINGS }, AXES, [true, false]);
+        let feature = tensor(&[vec![0.1, 2.0, 0.3]]);
+        let loss = |prototypes: &Prototypes, label: i64| {
+            prototypes.compare(&feature).unwrap().loss(&Tensor::from_slice(&[label])).unwrap().double_value(&[])
+        };
+        assert_eq!(rows(prototypes.compare(&feature).unwrap().logits())[0][1], f64::NEG_INFINITY);
+        assert_eq!([loss(&prototypes, 0), loss(&prototypes, 1)], [0.0; 2]);
+        step(&mut prototypes, &points([([1.0, 2.0, 0.0], 0), ([0.0, 1.0, 0.0], NOTHING)]), 3);
+        assert_eq!(prototypes.counters().active, [true, false]);
+        step(&mut prototypes, &points([([0.0, 2.0, 0.2], 1), ([0.2, 4.0, 0.4], 1), ([1.0, 0.0, 0.0], 0)]), 4);
+        assert_eq!(prototypes.counters().active, [true, true]);
+        assert!(loss(&prototypes, 0) > 5.0 && loss(&prototypes, 1) < 0.01);
+        let values = rows(prototypes.values());
+        let length = if average == Average::Raw { 3.02 } else { 1.0 };
+        for value in &values[2..] {
+            assert!(cosine(value, &[0.1, 3.0, 0.3]) > 0.99 && (dot(value, value).sqrt() / length - 1.0).abs() < 0.05);
+        }
+        assert_ne!(values[2], values[3]);
+    }
+}
+
+#[test]
+fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_others() {
+    let three = [([1.0, 0.0, 0.2], 0), ([3.0, 3.0, 0.0], 0), ([-9.0, 0.0, 5.0], NOTHING), ([0.0, 1.0, 0.0], 1)];
+    for (average, taken) in [(Average::Normalised, unit(&[1.0, 1.0, 0.0])), (Average::Raw, vec![3.0, 3.0, 0.0])] {
+        let mut prototypes = small(Settings { average, reseed_after: 3, ..SETTINGS }, AXES, [true; 2]);
+        // With fewer points than prototypes it is not their fault; class 1 never has two points.
+        for (number, one_only) in [false, true, false, true, true].into_iter().enumerate() {
+            let points = if one_only { points([three[0], three[2]]).to_vec() } else { points(three).to_vec() };
+            step(&mut prototypes, &points, number as u64);
+            assert_eq!(rows(prototypes.values())[1], [-1.0, 0.0, 0.0]);
+        }
+        assert_eq!(prototypes.counters().unhit, [0, 2, 0, 0]);
+        step(&mut prototypes, &points(three), 5);
+        for (found, expected) in rows(prototypes.values())[1].iter().zip(taken) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+        assert_eq!(prototypes.counters().unhit, [0; 4]);
+        assert_eq!(prototypes.counters().hits, [9, 0, 3, 0]);
+
+        let mut never = small(Settings { average, reseed_after: 0, ..SETTINGS }, AXES, [true; 2]);
+        (0..300).for_each(|number| step(&mut never, &points(three), number));
+        assert_eq!(rows(never.values())[1], [-1.0, 0.0, 0.0]);
+    }
+}
+
+#[test]
+fn a_map_is_compared_place_by_place_with_centred_features_where_wanted() {
+    for settings in all_settings() {
+        let (prototypes, features) = (start(settings), batches(1)[0].0[..15].to_vec());
+        let map = tensor(&features).view([3, 5, CHANNELS as i64]).permute([2, 0, 1]).unsqueeze(0);
+        let dense = rows(&prototypes.dense(&map).unwrap().squeeze_dim(0).permute([1, 2, 0]).reshape([15, 4]));
+        let (values, mean) = (rows(prototypes.values()), numbers(prototypes.mean()));
+        for (feature, logits) in features.iter().zip(dense) {
+            let feature: Vec<f64> = feature.iter().zip(&mean).map(|(value, mean)| value - mean).collect();
+            for class in 0..3 {
+                let closest = values[3 * class..][..3].iter().map(|value| cosine(&feature, value)).fold(-1.0, f64::max);
+                assert!((logits[class] - closest / 0.1).abs() < 1e-5);
+            }
+            assert_eq!(logits[3], f64::NEG_INFINITY);
+        }
+    }
+}

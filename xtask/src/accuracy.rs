@@ -1,0 +1,269 @@
+//! `cargo xtask prove accuracy`: three ways of training on equal terms, three seeds each, and what the difference is.
+//!
+//! Every finished run is a line of `benches/results/accuracy.jsonl`, from which the table in the README is made; a run that
+//! has its line is not repeated.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::run;
+
+const MODES: [&str; 3] = ["supervised", "mean-teacher", "prototype"];
+const SEEDS: [u64; 3] = [0, 1, 2];
+/// Data sets, each trained on as `benches/accuracy/NAME.toml` says.
+const SETS: [&str; 2] = ["camvid", "synthetic"];
+const RESULTS: &str = "benches/results/accuracy.jsonl";
+/// What the table stands between in the README.
+const MARKS: [&str; 2] = ["<!-- accuracy: begin -->\n", "<!-- accuracy: end -->"];
+/// Least mean difference in points, of prototypes over supervised training.
+const LEAST_GAIN: f64 = 1.0;
+
+/// Scores of the networks of a run: (data set, mode, seed) to the mean IoU by list, of the teacher and the prototypes.
+type Rows = BTreeMap<(String, String, u64), Row>;
+
+/// Mean IoU in percent.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Row {
+    validation: f64,
+    unlabeled: f64,
+    /// Of the prototype head, on both.
+    prototypes: Option<[f64; 2]>,
+}
+
+impl Row {
+    fn mean(&self) -> f64 {
+        (self.validation + self.unlabeled) / 2.0
+    }
+}
+
+/// Trains what has no line yet (of the named data sets, or all), rebuilds the table, and says whether the claim holds.
+pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
+    run::build_programs(root)?;
+    let chosen = |name: &&&str| names.is_empty() || names.iter().any(|chosen| chosen == *name);
+    for name in SETS.iter().filter(chosen) {
+        let data = if *name == "camvid" { Some(half_camvid(root)?) } else { None };
+        for (seed, mode) in SEEDS.iter().flat_map(|seed| MODES.iter().map(move |mode| (*seed, *mode))) {
+            let key = ((*name).to_owned(), mode.to_owned(), seed);
+            if rows(root)?.contains_key(&key) {
+                continue;
+            }
+            let scores = train(root, name, mode, seed, data.as_deref())?;
+            let line = json!({ "data": name, "mode": mode, "seed": seed, "scores": scores });
+            append(&root.join(RESULTS), &line)?;
+        }
+    }
+    let rows = rows(root)?;
+    let text = report(&rows);
+    eprintln!("{text}");
+    into_readme(&root.join("README.md"), &text)?;
+    let holds = SETS
+        .iter()
+        .any(|name| differences(&rows, name).is_some_and(|[gain, over]| gain.holds(LEAST_GAIN) && over.mean >= 0.0));
+    ensure!(holds, "the claim does not hold on any of the data sets");
+    Ok(())
+}
+
+/// CamVid at half its size, made where it is missing.
+fn half_camvid(root: &Path) -> Result<String> {
+    let data = std::env::var_os("PROTOSEG_DATA").map_or_else(|| root.join("../shared/data"), Into::into).join("camvid");
+    ensure!(data.is_dir(), "there is no {}; name the folder that holds camvid/ by PROTOSEG_DATA", data.display());
+    let half = root.join("runs/camvid-240x180");
+    run::execute(run::cargo(root, "build").args(["--example", "halve"]))?;
+    run::execute(run::program(root, "examples/halve")?.arg(&data).arg(&half))?;
+    half.into_os_string().into_string().ok().context("the repository's path is not UTF-8")
+}
+
+/// Trains one run, from its warm-up or from where it was left.
+fn train(root: &Path, name: &str, mode: &str, seed: u64, data: Option<&str>) -> Result<Value> {
+    let out = root.join("runs/accuracy").join(name);
+    let mut command = run::program(root, "protoseg-train")?;
+    command.arg(format!("benches/accuracy/{name}.toml")).arg("--out").arg(&out);
+    command.args(["--threads", "1", "--ablate", &format!("mode={mode}"), "--ablate", &format!("seed={seed}")]);
+    if let Some(data) = data {
+        command.args(["--set", &format!("root={data}")]);
+    }
+    run::execute(&mut command)?;
+    let scores = out.join(format!("mode={mode} seed={seed}/scores.json"));
+    let text = fs::read(&scores).with_context(|| format!("cannot read {}", scores.display()))?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn append(path: &Path, line: &Value) -> Result<()> {
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| writeln!(file, "{line}")).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn rows(root: &Path) -> Result<Rows> {
+    parse(&fs::read_to_string(root.join(RESULTS)).unwrap_or_default())
+}
+
+fn parse(text: &str) -> Result<Rows> {
+    let row = |line: &str| -> Result<_> {
+        let line: Value = serde_json::from_str(line)?;
+        let word = |key: &str| line[key].as_str().map(str::to_owned).with_context(|| format!("a line without `{key}`"));
+        let seed = line["seed"].as_u64().context("a line without `seed`")?;
+        let score = |which: &str, list: &str| {
+            let scores = line["scores"].as_array().into_iter().flatten();
+            let mut found = scores.filter(|score| score["which"] == which);
+            let metrics =
+                found.find(|score| score["metrics"]["data"].as_str().is_some_and(|data| data.ends_with(list)));
+            metrics.and_then(|score| score["metrics"]["scores"]["mean_iou"].as_f64())
+        };
+        let teacher =
+            |list: &str| score("teacher", list).with_context(|| format!("a line without the score on {list}"));
+        let row = Row {
+            validation: teacher("validation")?,
+            unlabeled: teacher("unlabeled")?,
+            prototypes: score("prototype head", "validation")
+                .zip(score("prototype head", "unlabeled"))
+                .map(|(validation, unlabeled)| [validation, unlabeled]),
+        };
+        Ok(((word("data")?, word("mode")?, seed), row))
+    };
+    text.lines().map(row).collect::<Result<_>>().with_context(|| format!("{RESULTS} is not what was written"))
+}
+
+/// A difference, paired over seeds.
+#[derive(Debug, Clone, PartialEq)]
+struct Difference {
+    each: Vec<f64>,
+    mean: f64,
+    /// Standard error of the mean.
+    error: f64,
+}
+
+impl Difference {
+    fn of(each: Vec<f64>) -> Self {
+        let count = each.len() as f64;
+        let mean = each.iter().sum::<f64>() / count;
+        let variance = each.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+        Self { mean, error: (variance / count).sqrt(), each }
+    }
+
+    /// Whether it is above 0 for every seed and large enough on average.
+    fn holds(&self, least: f64) -> bool {
+        self.mean >= least && self.each.iter().all(|value| *value > 0.0)
+    }
+
+    /// Whether one may say that the one beats the other.
+    fn beats(&self) -> bool {
+        self.holds(0.0) && self.mean > 2.0 * self.error
+    }
+}
+
+/// Prototype over supervised and over mean teacher, where all runs are there.
+fn differences(rows: &Rows, name: &str) -> Option<[Difference; 2]> {
+    let mean = |mode: &str, seed: u64| rows.get(&(name.to_owned(), mode.to_owned(), seed)).map(Row::mean);
+    let over = |mode: &str| -> Option<Difference> {
+        let each: Option<Vec<f64>> =
+            SEEDS.iter().map(|&seed| Some(mean(MODES[2], seed)? - mean(mode, seed)?)).collect();
+        each.map(Difference::of)
+    };
+    Some([over(MODES[0])?, over(MODES[1])?])
+}
+
+/// The table in Markdown.
+fn report(rows: &Rows) -> String {
+    let mut text = String::new();
+    for name in SETS {
+        if !rows.keys().any(|(data, ..)| data == name) {
+            continue;
+        }
+        let _ = writeln!(text, "\n| {name} | seed | val | unlabelled | mean | prototype head: val | unlabelled |");
+        text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
+        for (mode, seed) in MODES.iter().flat_map(|mode| SEEDS.iter().map(move |seed| (mode, seed))) {
+            let Some(row) = rows.get(&(name.to_owned(), (*mode).to_owned(), *seed)) else { continue };
+            let [validation, unlabeled] = match row.prototypes {
+                Some(prototypes) => prototypes.map(|score| format!("{score:.2}")),
+                None => [String::new(), String::new()],
+            };
+            let _ = writeln!(
+                text,
+                "| {mode} | {seed} | {:.2} | {:.2} | {:.2} | {validation} | {unlabeled} |",
+                row.validation,
+                row.unlabeled,
+                row.mean()
+            );
+        }
+        if let Some(both) = differences(rows, name) {
+            text.push('\n');
+            for (difference, other) in both.iter().zip(MODES) {
+                let each: Vec<String> = difference.each.iter().map(|value| format!("{value:+.2}")).collect();
+                let says = if difference.beats() { "beats" } else { "cannot be said to beat" };
+                let _ = writeln!(
+                    text,
+                    "prototype - {other}: {:+.2} points on average (standard error {:.2}; seeds {}): it {says} it.  ",
+                    difference.mean,
+                    difference.error,
+                    each.join(", ")
+                );
+            }
+        }
+    }
+    text
+}
+
+/// Puts the table between its marks.
+fn into_readme(path: &Path, table: &str) -> Result<()> {
+    let text = fs::read_to_string(path)?;
+    let replaced = text.split_once(MARKS[0]).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(MARKS[1])?;
+        Some(format!("{before}{}{table}\n{}{after}", MARKS[0], MARKS[1]))
+    });
+    fs::write(path, replaced.with_context(|| format!("{} has no place for the table", path.display()))?)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(mode: &str, seed: u64, validation: f64, unlabeled: f64) -> String {
+        let score = |which: &str, list: &str, value: f64| json!({ "which": which, "metrics": { "data": format!("x {list}"), "scores": { "mean_iou": value } } });
+        let scores = [
+            score("teacher", "validation", validation),
+            score("prototype head", "validation", 1.0),
+            score("teacher", "unlabeled", unlabeled),
+            score("prototype head", "unlabeled", 2.0),
+        ];
+        json!({ "data": "synthetic", "mode": mode, "seed": seed, "scores": scores }).to_string()
+    }
+
+    #[test]
+    fn differences_are_paired_and_judged() {
+        let mut lines = Vec::new();
+        for seed in SEEDS {
+            let drift = 5.0 * seed as f64;
+            lines.push(line("supervised", seed, 40.0 + drift, 42.0 + drift));
+            lines.push(line("mean-teacher", seed, 41.0 + drift, 43.0 + drift));
+            lines.push(line("prototype", seed, 42.0 + drift + seed as f64 / 10.0, 44.0 + drift));
+        }
+        let rows = parse(&lines.join("\n")).unwrap();
+        let [gain, over] = differences(&rows, "synthetic").unwrap();
+        assert!((gain.mean - 2.05).abs() < 1e-9 && (over.mean - 1.05).abs() < 1e-9);
+        assert!((gain.error - 0.05 / 3.0_f64.sqrt()).abs() < 1e-9, "{gain:?}");
+        assert!(gain.holds(LEAST_GAIN) && gain.beats() && differences(&rows, "camvid").is_none());
+        assert!(!Difference::of(vec![3.0, 3.0, -0.1]).holds(1.0) && !Difference::of(vec![5.0, 0.1, 0.1]).beats());
+        let text = report(&rows);
+        assert!(text.contains("| prototype | 2 | 52.20 | 54.00 | 53.10 | 1.00 | 2.00 |"), "{text}");
+        assert!(text.contains("prototype - supervised: +2.05"), "{text}");
+    }
+
+    #[test]
+    fn the_table_takes_its_place_in_the_readme() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("README.md");
+        let text = |table: &str| format!("one\n{}{table}\n{}\ntwo\n", MARKS[0], MARKS[1]);
+        fs::write(&path, text("old")).unwrap();
+        into_readme(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text("new"));
+        fs::write(&path, "no marks").unwrap();
+        assert!(into_readme(&path, "new").is_err());
+    }
+}
