@@ -72,7 +72,7 @@ impl Compared {
     }
 
     /// For the points `chosen` by position, with their labels: the cosines with the nearest prototype of the own class and
-    /// of any other active one.
+    /// of any other active one; -1 where there is none.
     pub fn own_and_other(&self, labels: &Tensor, chosen: &Tensor) -> Result<[Tensor; 2]> {
         let mut nearest = self.cosines.f_index_select(0, chosen)?.f_amax([2_i64].as_slice(), false)?;
         if let Some(inactive) = &self.inactive {

@@ -13,7 +13,7 @@ use protoseg_models::{atomic, weights::StateDict};
 use tch::{Device, Tensor};
 
 use crate::config::Config;
-use crate::config::options::{Mode, TeacherStatistics};
+use crate::config::options::Mode;
 use crate::evaluate::Protocol;
 use crate::lists::Lists;
 use crate::loader::{self, MicroBatch, Recipe, Shelves};
@@ -187,7 +187,7 @@ impl Trainer<'_> {
             let report = learner.step(moving, &batches, step);
             let report = report.with_context(|| format!("step {step} failed on {}", self.names(&batches)))?;
             let done = step + 1;
-            self.move_teacher(step)?;
+            teacher::after_step(&self.teacher, &self.student, config, self.schedule, step)?;
             if self.log.step(done, &report, waited, config.log_every)? && self.learns_unlabeled() {
                 let now = self.hits();
                 let since: Vec<u64> = now.iter().zip(&hits).map(|(now, before)| now - before).collect();
@@ -265,15 +265,6 @@ impl Trainer<'_> {
         }
         self.log.pause();
         Ok(())
-    }
-
-    /// Lets the teacher follow the student after a step.
-    fn move_teacher(&self, step: u64) -> Result<()> {
-        let Some(update) = step.checked_sub(self.schedule.warmup) else { return Ok(()) };
-        let copies = self.config.copy_teacher_each_step && update < self.schedule.steps_an_epoch;
-        let decay = if copies { 0.0 } else { teacher::decay_at(update, self.config.teacher_decay) };
-        let buffers = copies || self.config.teacher_statistics == TeacherStatistics::Average;
-        teacher::follow(&self.teacher, &self.student, decay, buffers)
     }
 
     /// Prototypes from what was saved.

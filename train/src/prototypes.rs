@@ -151,17 +151,17 @@ impl Prototypes {
     pub fn add(&self, gathered: &mut Gathered, compared: &Compared, labels: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let features = compared.features().f_detach()?;
-        if let Some((sum, count)) = &mut gathered.total {
-            // Counted from the present mean.
-            *sum = sum.f_add(&features.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Float)?)?;
-            *count += features.size()[0];
-        }
         let chosen = labels.f_ne(i64::from(IGNORE))?.f_nonzero()?.f_squeeze_dim(1)?;
         if chosen.numel() == 0 {
             return Ok(());
         }
         let labels = labels.f_index_select(0, &chosen)?;
         let features = features.f_index_select(0, &chosen)?;
+        if let Some((sum, count)) = &mut gathered.total {
+            // Counted from the present mean.
+            *sum = sum.f_add(&features.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Float)?)?;
+            *count += features.size()[0];
+        }
         let nearest = compared.nearest(&labels, Some(&chosen))?;
         let prototype = labels.f_mul_scalar(self.settings.each as i64)?.f_add(&nearest)?;
         let directions = normalise(&features)?;

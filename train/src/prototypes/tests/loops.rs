@@ -111,8 +111,9 @@ impl Loops {
             self.counters.unhit[prototype] = 0;
             moved.push(prototype);
         }
-        if self.settings.centred {
-            let target = mean(&all);
+        if self.settings.centred && labels.iter().any(|label| *label != NOTHING) {
+            let counted = all.into_iter().zip(&labels).filter(|(_, label)| **label != NOTHING);
+            let target = mean(&counted.map(|(row, _)| row).collect::<Vec<_>>());
             self.mean = (0..CHANNELS).map(|c| momentum * self.mean[c] + (1.0 - momentum) * target[c]).collect();
         }
         [moved, anew]
