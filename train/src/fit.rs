@@ -156,6 +156,7 @@ impl Trainer<'_> {
         let recipe = self.recipe();
         let shelves = Shelves::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
         if first == 0 {
+            survey::look(self.lists)?;
             let cost = self.rehearse(&recipe, &shelves)?;
             self.log.say(&self.plan(&pixels, cost));
         }

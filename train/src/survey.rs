@@ -7,12 +7,16 @@ use rayon::prelude::*;
 
 use crate::lists::Lists;
 
-/// Reads every listed picture once and counts the labelled pixels of each class to learn from.
-pub fn labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
-    let unlabeled = lists.unlabeled.as_deref().or(lists.unlabeled_truth.as_ref());
-    for set in [unlabeled, lists.validation.as_ref()].into_iter().flatten() {
+/// Reads every picture of the lists that are not counted by [`labeled_pixels`] once.
+pub fn look(lists: &Lists) -> Result<()> {
+    for set in [lists.unlabeled.as_deref(), lists.validation.as_ref()].into_iter().flatten() {
         look_through(set)?;
     }
+    Ok(())
+}
+
+/// Reads every labelled picture once and counts the pixels of each class.
+pub fn labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
     let classes = lists.classes.count();
     let labeled = &lists.labeled;
     let count = |index| -> Result<Vec<u64>> {

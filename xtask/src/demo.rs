@@ -46,7 +46,10 @@ impl Demo<'_> {
             Some(folder) => {
                 let root = format!("root={}", folder.display());
                 // Three minutes are a fourth of what the configuration is made for.
-                self.train("train/configs/camvid.toml", &[&root, "steps=160", "warmup_steps=120"])?;
+                self.train(
+                    "train/configs/camvid.toml",
+                    &[&root, "labeled=train.txt", "unlabeled=train.txt", "steps=160", "warmup_steps=120"],
+                )?;
             }
         }
         let [checkpoint, bundle, sheet] = ["checkpoint", "bundle", "sheet.png"].map(below);
