@@ -10,12 +10,12 @@ use protoseg_models::weights::{self, StateDict, Tensor};
 use tempfile::TempDir;
 
 /// A folder data set of three labelled pictures, and a run that trains on it for a step.
-struct Fixture {
+pub(crate) struct Fixture {
     folder: TempDir,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fixture = Self { folder: tempfile::tempdir().unwrap() };
         for folder in ["data/images", "data/labels"] {
             std::fs::create_dir_all(fixture.path(folder)).unwrap();
@@ -31,7 +31,7 @@ impl Fixture {
         fixture
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
 
@@ -49,7 +49,7 @@ impl Fixture {
         format!("pretrained={}", path.display())
     }
 
-    fn train(&self, settings: &[String]) -> Output {
+    pub(crate) fn train(&self, settings: &[String]) -> Output {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/synthetic.toml");
         let root = format!("root={}", self.path("data").display());
         let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-train"));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::broken_inputs::Fixture;
 use crate::support::{folder, said, train};
 use protoseg_models::checkpoint::Checkpoint;
 use protoseg_models::weights::{self, StateDict};
@@ -139,6 +140,20 @@ fn a_run_without_a_validation_list_has_a_checkpoint_and_no_score() {
     train(&path("run"), &none, &[]);
     let checkpoint = Checkpoint::read(&path("run/checkpoint")).unwrap();
     assert!(checkpoint.metrics.is_none() && !path("run/best").exists());
+}
+
+#[test]
+fn two_classes_train_with_pictures_that_have_no_masks() {
+    let fixture = Fixture::new();
+    // The second column is of a list with labels, which are not there.
+    std::fs::write(fixture.path("data/rest.txt"), "images/a.png labels/none.png\nimages/b.png\nimages/c.png").unwrap();
+    std::fs::remove_file(fixture.path("data/labels/c.png")).unwrap();
+    std::fs::write(fixture.path("data/list.txt"), "images/a.png\nimages/b.png").unwrap();
+    let settings = ["mode=prototype", "unlabeled=rest.txt", "steps=4", "warmup_steps=2", "point_cells=8"];
+    let output = fixture.train(&settings.map(str::to_owned));
+    assert!(output.status.success(), "{}", said(&output));
+    let checkpoint = Checkpoint::read(&fixture.path("run/checkpoint")).unwrap();
+    assert_eq!(checkpoint.header.classes.count(), 2);
 }
 
 #[test]
