@@ -51,14 +51,15 @@ def mix_labels(labels: PseudoLabels, boxes: list[list[int]]) -> PseudoLabels:
     return PseudoLabels(*(cut_mix(part, boxes) for part in vars(labels).values()))
 
 
-def drop_uncertain(labels: PseudoLabels, percentile: float) -> tuple[PseudoLabels, Tensor]:
+def drop_uncertain(labels: PseudoLabels, percentile: float) -> tuple[PseudoLabels, float]:
     """Ignores padding and pixels whose entropy is not below the percentile; with valid / kept, the loss's scale."""
     entropies = labels.entropy[labels.valid]
     if entropies.numel() == 0:
-        return replace(labels, label=torch.full_like(labels.label, IGNORED)), entropies.new_zeros(())
+        return replace(labels, label=torch.full_like(labels.label, IGNORED)), 0.0
     threshold = float(numpy.percentile(entropies.numpy(), percentile))
     kept = labels.valid & (labels.entropy < threshold)
-    scale = entropies.numel() / kept.sum().clamp(min=1)
+    # A quotient of numbers, as that of tensors is a product with a reciprocal, rounded twice.
+    scale = entropies.numel() / max(int(kept.sum()), 1)
     return replace(labels, label=labels.label.masked_fill(~kept, IGNORED)), scale
 
 

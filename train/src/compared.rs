@@ -39,6 +39,19 @@ impl Compared {
         Ok(Self { features, cosines, logits, inactive })
     }
 
+    /// The first `count` points, and the others.
+    pub fn split(&self, count: i64) -> Result<[Self; 2]> {
+        let part = |start: i64, count: i64| -> Result<Self> {
+            Ok(Self {
+                features: self.features.f_narrow(0, start, count)?,
+                cosines: self.cosines.f_narrow(0, start, count)?,
+                logits: self.logits.f_narrow(0, start, count)?,
+                inactive: self.inactive.as_ref().map(Tensor::shallow_clone),
+            })
+        };
+        Ok([part(0, count)?, part(count, self.features.size()[0] - count)?])
+    }
+
     /// The features that were compared `[points, channels]`.
     pub fn features(&self) -> &Tensor {
         &self.features

@@ -102,8 +102,13 @@ impl Net {
         let last = wanted.iter().map(|id| id.0).max().unwrap_or(0);
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(last + 1);
         for (id, node) in self.graph.iter().take(last + 1) {
-            let value =
-                if id == self.graph.input() { pictures.shallow_clone() } else { self.node(node, &values, mode)? };
+            let value = if id == self.graph.input() {
+                pictures.shallow_clone()
+            } else if let Some(value) = self.overwrite(node, &mut values, &readers)? {
+                value
+            } else {
+                self.node(node, &values, mode)?
+            };
             values.push(Some(value));
             for input in &node.inputs {
                 readers[input.0] -= 1;
@@ -121,6 +126,23 @@ impl Net {
     pub fn forward_tagged(&self, pictures: &Tensor, mode: Mode, tag: Tag) -> Result<Tensor> {
         let id = self.graph.tagged(tag).with_context(|| format!("the network has no {tag:?}"))?;
         Ok(self.forward(pictures, mode, &[id])?.remove(0))
+    }
+
+    /// A node's output in the place of its first input, where nobody else reads that and no gradient needs it: fresh memory
+    /// costs more than these operations.
+    fn overwrite(&self, node: &Node, values: &mut [Option<Tensor>], readers: &[usize]) -> Result<Option<Tensor>> {
+        let first = node.inputs[0];
+        let spare = readers[first.0] == 1 && matches!(self.graph.node(first).op, Op::BatchNorm { .. } | Op::Add);
+        if !spare || !matches!(node.op, Op::Relu | Op::Relu6 | Op::Add) {
+            return Ok(None);
+        }
+        let Some(mut value) = values[first.0].take() else { return Ok(None) };
+        let _ = match node.op {
+            Op::Relu => value.f_relu_()?,
+            Op::Relu6 => value.f_relu6_()?,
+            _ => value.f_add_(values[node.inputs[1].0].as_ref().context("an addend is gone")?)?,
+        };
+        Ok(Some(value))
     }
 
     /// One node's output from the values of those before it.
@@ -161,7 +183,7 @@ impl Net {
             Op::GlobalAvgPool => input(0)?.f_adaptive_avg_pool2d([1, 1])?,
             Op::Resize { align_corners } => {
                 let like = input(1)?.size();
-                upsample(input(0)?, [like[2], like[3]], *align_corners)?
+                resize(input(0)?, [like[2], like[3]], *align_corners)?
             }
             Op::Add => input(0)?.f_add(input(1)?)?,
             Op::Concat => {
@@ -198,8 +220,17 @@ fn normalize(pictures: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tenso
         let values = Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?;
         values.f_to_device(pictures.device())?.f_reshape([1, 3, 1, 1])
     };
-    let values = pictures.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
-    Ok(values.f_sub(&per_channel(mean)?)?.f_div(&per_channel(std)?)?)
+    let mut values = pictures.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+    let _ = values.f_sub_(&per_channel(mean)?)?.f_div_(&per_channel(std)?)?;
+    Ok(values)
+}
+
+/// Bilinear resize to `[height, width]`; a single value a channel, which is the same everywhere, is not rounded.
+fn resize(map: &Tensor, [height, width]: [i64; 2], align_corners: bool) -> Result<Tensor> {
+    if map.size()[2..] == [1, 1] {
+        return channels_last(&map.f_expand([-1, -1, height, width], false)?);
+    }
+    upsample(map, [height, width], align_corners)
 }
 
 /// Bilinear resize to `[height, width]`.
@@ -208,8 +239,8 @@ pub fn upsample(map: &Tensor, size: [i64; 2], align_corners: bool) -> Result<Ten
 }
 
 /// The same values, channels last in memory: what libtorch's CPU convolutions like best.
-fn channels_last(weight: &Tensor) -> Result<Tensor> {
-    Ok(weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+fn channels_last(map: &Tensor) -> Result<Tensor> {
+    Ok(map.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
 /// A tensor on a device.

@@ -120,13 +120,14 @@ impl Pixels {
     /// resolution: what upsampling the map and picking the pixels would give, without the upsampled map.
     pub fn features(&self, map: &Tensor, align_corners: bool) -> Result<Tensor> {
         let places = self.places.f_to_kind(Kind::Float)?;
-        let places = if align_corners {
-            places.f_mul_scalar(2.0 / (self.side - 1).max(1) as f64)?.f_sub_scalar(1.0)?
+        let shares = if align_corners {
+            places.f_div_scalar((self.side - 1).max(1))?
         } else {
-            places.f_add_scalar(0.5)?.f_mul_scalar(2.0 / self.side as f64)?.f_sub_scalar(1.0)?
+            places.f_add_scalar(0.5)?.f_div_scalar(self.side)?
         };
         // The sampler wants columns first.
-        let grid = places.f_flip([2])?.f_unsqueeze(1)?.f_to_device(map.device())?;
+        let grid =
+            shares.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_flip([2])?.f_unsqueeze(1)?.f_to_device(map.device())?;
         let (bilinear, border) = (0, 1);
         let sampled = map.f_grid_sampler_2d(&grid, bilinear, border, align_corners)?;
         Ok(sampled.f_squeeze_dim(2)?.f_permute([0, 2, 1])?.f_flatten(0, 1)?)

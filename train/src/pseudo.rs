@@ -21,8 +21,10 @@ pub struct Pseudo {
 impl Pseudo {
     /// From the teacher's logits `[pictures, classes, side, side]`.
     pub fn of(logits: &Tensor, valid: &Tensor) -> Result<Self> {
-        let (confidence, labels) = logits.f_softmax(1, Kind::Float)?.f_max_dim(1, false)?;
-        Ok(Self { labels, confidence, entropy: entropy(logits)?, valid: valid.shallow_clone() })
+        let logarithms = logits.f_log_softmax(1, Kind::Float)?;
+        let probabilities = logarithms.f_exp()?;
+        let (confidence, labels) = probabilities.f_max_dim(1, false)?;
+        Ok(Self { labels, confidence, entropy: expected(&probabilities, logarithms)?, valid: valid.shallow_clone() })
     }
 
     /// The same after CutMix.
@@ -72,7 +74,13 @@ impl Pseudo {
 /// Entropy of the class probabilities, in nats: logits `[N, classes, H, W]` to `[N, H, W]`.
 pub fn entropy(logits: &Tensor) -> Result<Tensor> {
     let logarithms = logits.f_log_softmax(1, Kind::Float)?;
-    Ok(logarithms.f_exp()?.f_mul(&logarithms)?.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Float)?.f_neg()?)
+    expected(&logarithms.f_exp()?, logarithms)
+}
+
+/// Minus the mean of the logarithms under the probabilities.
+fn expected(probabilities: &Tensor, mut logarithms: Tensor) -> Result<Tensor> {
+    let _ = logarithms.f_mul_(probabilities)?;
+    Ok(logarithms.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Float)?.f_neg()?)
 }
 
 /// NumPy's percentile (linear interpolation) of a one-dimensional tensor; none of nothing.

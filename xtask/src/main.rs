@@ -12,6 +12,7 @@ mod python;
 mod run;
 mod setup;
 mod stamp;
+mod step_proof;
 mod steps;
 mod test;
 mod wheel;

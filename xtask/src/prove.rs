@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, proofs, setup};
+use crate::{Usage, accuracy, proofs, setup, step_proof};
 
 struct Proof {
     name: &'static str,
@@ -34,6 +34,11 @@ const PROOFS: &[Proof] = &[
         name: "accuracy",
         about: "three ways of training, three seeds each, and the table of their scores; hours [camvid, synthetic]",
         run: accuracy::prove,
+    },
+    Proof {
+        name: "step",
+        about: "whole optimisation steps equal PyTorch's: losses, gradients, moves [NAMES…; 3 GB, or PROTOSEG_TORCH_PYTHON]",
+        run: step_proof::prove,
     },
 ];
 

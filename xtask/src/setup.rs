@@ -193,8 +193,18 @@ fn download(python: &Python, partial: &Path, component: &Component) -> Result<Ve
 
 /// Python packages for the proofs, in a folder to be named in `PYTHONPATH`.
 pub(crate) fn ensure_python_packages(root: &Path, python: &Python, requirements: &[&str]) -> Result<PathBuf> {
+    ensure_python_packages_in(root, "python", python, requirements)
+}
+
+/// The same in a folder of another name, for packages that few need.
+pub(crate) fn ensure_python_packages_in(
+    root: &Path,
+    name: &str,
+    python: &Python,
+    requirements: &[&str],
+) -> Result<PathBuf> {
     let runtime = root.join(".runtime");
-    let folder = runtime.join("python");
+    let folder = runtime.join(name);
     let recipe = format!("Python {}\n{}", python.version()?, requirements.join("\n"));
     if stamp::check(&folder, &recipe) == State::Complete {
         return Ok(folder);
@@ -204,14 +214,14 @@ pub(crate) fn ensure_python_packages(root: &Path, python: &Python, requirements:
     if stamp::check(&folder, &recipe) == State::Complete {
         return Ok(folder);
     }
-    let partial = runtime.join(".partial-python");
+    let partial = runtime.join(format!(".partial-{name}"));
     let tree = partial.join("tree");
     remove(&partial)?;
     fs::create_dir_all(&tree).map_err(|error| host::explain(&error, &tree))?;
     eprintln!("setup: installing {} with pip", requirements.join(", "));
     let start = Instant::now();
     python.install(&requirements.join("\n"), &tree)?;
-    publish(&runtime, "python", &recipe)?;
+    publish(&runtime, name, &recipe)?;
     eprintln!("setup: Python packages in place ({:.1} s)", start.elapsed().as_secs_f64());
     Ok(folder)
 }

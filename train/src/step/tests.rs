@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
+use super::lesson::View;
 use super::*;
-use crate::loader::Labeled;
+use crate::loader::{Labeled, Unlabeled};
 use crate::net::from_torch;
 use crate::prototypes::Settings;
 use protoseg_models::arch::{Arch, Preset};
