@@ -9,6 +9,7 @@ use protoseg_export::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{self, LITE0};
+use protoseg_models::form::Form;
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::weights::{self, StateDict};
@@ -27,7 +28,7 @@ fn compare(graph: &Graph, weights: &StateDict, cases: &[Case]) {
     let network = Network::new(graph, weights, &outputs).unwrap();
     let folded = network.clone().folded().unwrap();
     for (form, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)] {
-        let file = emit(&network, None).unwrap().to_bytes();
+        let file = emit(&network, &Form::LOGITS, None).unwrap().to_bytes();
         let mut runner = Runner::from_bytes(form, &file, &RunnerOptions::default()).unwrap();
         for (image, [height, width], expected) in cases {
             let asked: Vec<&str> = outputs.iter().map(|(_, name)| *name).collect();

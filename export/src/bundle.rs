@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::atomic;
-use protoseg_models::bundle::{self, Kind, Manifest, Model, ModelFile, Precision, Provenance};
+use protoseg_models::bundle::{self, Manifest, Model, ModelFile, Provenance};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::IGNORE;
 use protoseg_models::digest;
+use protoseg_models::form::Form;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::window::{LogitGrid, Pieces};
 
@@ -37,11 +38,11 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
     let network = network(&checkpoint, &request.outputs)?.folded()?;
 
-    let file = emit(&network, Some(&model))?.to_bytes();
+    let form = Form::LOGITS;
+    let file = emit(&network, &form, Some(&model))?.to_bytes();
     let model_file = ModelFile {
         file: "model.onnx".to_owned(),
-        kind: Kind::Logits,
-        precision: Precision::Fp32,
+        form,
         sha256: digest::of_bytes(&file),
         inputs: vec![ports::input()],
         outputs: ports::outputs(&network)?,

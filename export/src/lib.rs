@@ -6,18 +6,20 @@
 //! ```
 //! use protoseg_export::{Network, emit::emit};
 //! use protoseg_models::arch::{Arch, Preset};
-//! use protoseg_models::{formula, graph::Tag};
+//! use protoseg_models::{form::Form, formula, graph::Tag};
 //!
 //! let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 19)?.graph();
 //! let logits = graph.tagged(Tag::Logits).unwrap();
 //! let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")])?;
-//! let file: Vec<u8> = emit(&network.folded()?, None)?.to_bytes();
+//! let file: Vec<u8> = emit(&network.folded()?, &Form::LOGITS, None)?.to_bytes();
 //! assert!(file.len() > 10_000_000);
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 //!
 //! **Invariant:** nothing here knows libtorch or ONNX Runtime; the same checkpoint gives the same `.onnx` bytes everywhere.
 
+mod body;
+mod builder;
 pub mod bundle;
 pub mod emit;
 mod fold;

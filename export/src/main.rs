@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use protoseg_export::bundle::{self, Request};
-use protoseg_models::bundle::{Dimension, Kind, Manifest, ModelFile, Port, Precision};
+use protoseg_models::bundle::{Dimension, Manifest, ModelFile, Port};
 use protoseg_models::errors::sentence;
 use protoseg_models::window::Pieces;
 
@@ -65,16 +65,8 @@ fn report(manifest: &Manifest, out: &Path) -> Result<()> {
     for file in &manifest.files {
         let path = out.join(&file.file);
         let bytes = path.metadata().with_context(|| path.display().to_string())?.len();
-        let ModelFile { file, kind, precision, inputs, outputs, .. } = file;
-        let kind = match kind {
-            Kind::Logits => "logits",
-            Kind::Frame => "frame",
-        };
-        let precision = match precision {
-            Precision::Fp32 => "fp32",
-            Precision::Fp16 => "fp16",
-            Precision::Int8 => "int8",
-        };
+        let ModelFile { file, form, inputs, outputs, .. } = file;
+        let (kind, precision) = (form.kind.name(), form.precision.name());
         let (inputs, outputs) = (ports(inputs), ports(outputs));
         writeln!(stdout, "{file}  {kind}  {precision}  {:.1} MB  {inputs} -> {outputs}", bytes as f64 / 1e6)?;
     }

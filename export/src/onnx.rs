@@ -198,6 +198,14 @@ pub enum DataType {
     Float = 1,
     /// Byte.
     Uint8 = 2,
+    /// Signed byte.
+    Int8 = 3,
+    /// 32-bit integer.
+    Int32 = 6,
+    /// 64-bit integer.
+    Int64 = 7,
+    /// 16-bit float.
+    Float16 = 10,
 }
 
 /// Name and type of an input or output.

@@ -10,6 +10,7 @@ use protoseg_export::emit::emit;
 use protoseg_export::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{LITE0, classifier};
+use protoseg_models::form::Form;
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, Tag};
 
@@ -17,7 +18,7 @@ use protoseg_models::graph::{Graph, Tag};
 fn file(graph: &Graph) -> ModelProto {
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network = Network::new(graph, &formula::weights(graph, None), &[(logits, "logits")]).unwrap();
-    let bytes = emit(&network.folded().unwrap(), None).unwrap().to_bytes();
+    let bytes = emit(&network.folded().unwrap(), &Form::LOGITS, None).unwrap().to_bytes();
     ModelProto::decode(bytes.as_slice()).unwrap()
 }
 
@@ -111,7 +112,7 @@ fn an_unfolded_network_keeps_its_batch_normalisation() {
     let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 5).unwrap().graph();
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
-    let graph = checked(emit(&network, None).unwrap());
+    let graph = checked(emit(&network, &Form::LOGITS, None).unwrap());
     let norm = graph.node.iter().find(|node| node.op_type() == "BatchNormalization").unwrap();
     let parts = ["weight", "bias", "running_mean", "running_var"].map(|part| format!("{}.{part}", norm.name()));
     assert_eq!(norm.input[1..], parts);

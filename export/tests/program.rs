@@ -11,6 +11,7 @@ use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{METADATA_KEY, Manifest, Model};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::ClassTable;
+use protoseg_models::form::{FORM_KEY, Form};
 use protoseg_models::formula;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::Tensor;
@@ -109,8 +110,10 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     let path = manifest.verified(&bundle, &manifest.files[0]).unwrap();
     let bytes = std::fs::read(path).unwrap();
     let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
-    assert_eq!((metadata[0].key(), metadata.len()), (METADATA_KEY, 1));
+    let keys: Vec<&str> = metadata.iter().map(|entry| entry.key()).collect();
+    assert_eq!(keys, [METADATA_KEY, FORM_KEY]);
     assert_eq!(serde_json::from_str::<Model>(metadata[0].value()).unwrap(), manifest.model);
+    assert_eq!(serde_json::from_str::<Form>(metadata[1].value()).unwrap(), manifest.files[0].form);
 
     // Over the old bundle, and elsewhere.
     for out in ["bundle", "other"] {

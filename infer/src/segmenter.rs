@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_models::bundle::{BundleError, Kind, Manifest, Model};
+use protoseg_models::bundle::{BundleError, Manifest, Model};
+use protoseg_models::form::Kind;
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowError, WindowPlan};
 
@@ -143,7 +144,7 @@ impl Segmenter {
             (model.value, model.passed_over, runner)
         } else {
             let Read { value: manifest, passed_over } = Manifest::read(path)?;
-            let file = manifest.files.iter().find(|file| file.kind == Kind::Logits);
+            let file = manifest.files.iter().find(|file| file.form.kind == Kind::Logits);
             let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
             let runner = Runner::open(&manifest.verified(path, file)?, &options.runner)?;
             // Files that others wrote may say nothing of themselves.

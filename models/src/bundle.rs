@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::arch::Arch;
 use crate::classes::ClassTable;
 use crate::digest;
+use crate::form::Form;
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
 use crate::versioned::{self, JsonError, Read};
@@ -42,28 +43,6 @@ pub struct Model {
     pub weights_sha256: Option<String>,
 }
 
-/// What an ONNX file computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Pictures `[N, H, W, 3]` to logits before upsampling.
-    Logits,
-    /// Frames of one size to labels and confidence, windows and upsampling inside.
-    Frame,
-}
-
-/// Number format of an ONNX file's weights and activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats.
-    Fp32,
-    /// 16-bit floats.
-    Fp16,
-    /// 8-bit integers.
-    Int8,
-}
-
 /// An input or output of an ONNX file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
@@ -91,10 +70,8 @@ pub enum Dimension {
 pub struct ModelFile {
     /// Its name in the bundle's folder.
     pub file: String,
-    /// What it computes.
-    pub kind: Kind,
-    /// Its number format.
-    pub precision: Precision,
+    /// What it computes, and how.
+    pub form: Form,
     /// SHA-256 of the file.
     pub sha256: String,
     /// What goes in.

@@ -17,6 +17,7 @@ mod deeplab;
 pub mod digest;
 pub mod efficientnet_lite;
 pub mod errors;
+pub mod form;
 pub mod formula;
 pub mod graph;
 mod grid;

@@ -21,7 +21,8 @@ pub struct Window {
 }
 
 /// In which pieces pictures are run: `whole`, or `SIZE:STRIDE` in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Pieces {
     /// Whole, whatever the size.
     Whole,
@@ -53,6 +54,20 @@ impl fmt::Display for Pieces {
             Self::Whole => formatter.write_str("whole"),
             Self::Windows(Window { size, stride }) => write!(formatter, "{size}:{stride}"),
         }
+    }
+}
+
+impl TryFrom<String> for Pieces {
+    type Error = PiecesError;
+
+    fn try_from(text: String) -> Result<Self, PiecesError> {
+        text.parse()
+    }
+}
+
+impl From<Pieces> for String {
+    fn from(pieces: Pieces) -> Self {
+        pieces.to_string()
     }
 }
 

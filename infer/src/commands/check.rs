@@ -7,8 +7,9 @@ use anyhow::{Context, anyhow};
 use protoseg_infer::session::{self, Runner, RunnerOptions};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Frame};
-use protoseg_models::bundle::{Gate, Kind, Manifest, ModelFile, Precision};
+use protoseg_models::bundle::{Gate, Manifest, ModelFile};
 use protoseg_models::errors::sentence;
+use protoseg_models::form::{Kind, Precision};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::versioned::Read;
 use protoseg_models::weights::Tensor;
@@ -143,8 +144,8 @@ fn limits(precision: Precision) -> anyhow::Result<Limits> {
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> anyhow::Result<Vec<Line>> {
     let path = manifest.verified(folder, file)?;
     let about = || path.display().to_string();
-    let limits = limits(file.precision).with_context(about)?;
-    if file.kind == Kind::Frame {
+    let limits = limits(file.form.precision).with_context(about)?;
+    if file.form.kind == Kind::Frame {
         return Err(anyhow!("frame files cannot be checked")).with_context(about);
     }
     let mut runner = Runner::open(&path, &RunnerOptions::default())?;
@@ -202,7 +203,7 @@ fn compare(file: &ModelFile, case: &ProbeCase, found: Tensor, grid: LogitGrid, l
 
 /// The worst of a file's lines.
 fn gate(file: &ModelFile, lines: &[Line]) -> Gate {
-    let limits = limits(file.precision).unwrap_or(FP32);
+    let limits = limits(file.form.precision).unwrap_or(FP32);
     Gate {
         file: file.file.clone(),
         logit_error: lines.iter().map(|line| line.logit_error).fold(0.0, f64::max),
