@@ -8,25 +8,32 @@ use protoseg_models::bundle::{self, Manifest, Model, ModelFile, Provenance};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::IGNORE;
 use protoseg_models::digest;
-use protoseg_models::form::Form;
+use protoseg_models::form::{Form, FrameForm, Kind};
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::window::{LogitGrid, Pieces};
 
-use crate::emit::emit;
+use crate::decision::Decision;
+use crate::emit::{Emission, emit};
 use crate::network::Network;
-use crate::{place, ports};
+use crate::request::Request;
+use crate::{frame, place};
 
-/// What a bundle's maker decides.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Request {
-    /// What the model is called; none for the checkpoint's name.
-    pub name: Option<String>,
-    /// In which pieces pictures are run; none for the checkpoint's.
-    pub pieces: Option<Pieces>,
-    /// Nodes that come out beside the logits, under their own names.
-    pub outputs: Vec<String>,
-    /// The command, for the manifest.
-    pub command: String,
+/// What the class scores are called.
+const LOGITS: &str = "logits";
+
+/// An ONNX file that a bundle will hold.
+struct Emitted {
+    described: ModelFile,
+    bytes: Vec<u8>,
+}
+
+impl Emitted {
+    fn new(name: String, form: Form, emission: Emission) -> Self {
+        let Emission { model, inputs, outputs } = emission;
+        let bytes = model.to_bytes();
+        let sha256 = digest::of_bytes(&bytes);
+        Self { described: ModelFile { file: name, form, sha256, inputs, outputs }, bytes }
+    }
 }
 
 /// Writes the bundle of a checkpoint folder. An older bundle at its place is replaced, anything else is left alone and
@@ -38,15 +45,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
     let network = network(&checkpoint, &request.outputs)?.folded()?;
 
-    let form = Form::LOGITS;
-    let file = emit(&network, &form, Some(&model))?.to_bytes();
-    let model_file = ModelFile {
-        file: "model.onnx".to_owned(),
-        form,
-        sha256: digest::of_bytes(&file),
-        inputs: vec![ports::input()],
-        outputs: ports::outputs(&network)?,
-    };
+    let files = files(&network, &model, request)?;
     let probe = (!checkpoint.probe.is_empty())
         .then(|| {
             let path = checkpoint_folder.join(bundle::PROBE);
@@ -56,7 +55,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     let manifest = Manifest {
         version: Manifest::VERSION.to_owned(),
         model,
-        files: vec![model_file],
+        files: files.iter().map(|file| file.described.clone()).collect(),
         probe_sha256: probe.as_deref().map(digest::of_bytes),
         provenance: Provenance { command: request.command.clone(), protoseg: env!("CARGO_PKG_VERSION").to_owned() },
         metrics: checkpoint.metrics,
@@ -66,7 +65,9 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     let models = older.iter().chain(&manifest.files).map(|file| file.file.as_str());
     let known: Vec<&str> = models.chain([bundle::MANIFEST, bundle::PROBE]).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
-        atomic::write(&folder.join(&manifest.files[0].file), &file)?;
+        for file in &files {
+            atomic::write(&folder.join(&file.described.file), &file.bytes)?;
+        }
         if let Some(probe) = &probe {
             atomic::write(&folder.join(bundle::PROBE), probe)?;
         }
@@ -74,6 +75,27 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     })
     .with_context(|| format!("{} could not be written", out.display()))?;
     Ok(manifest)
+}
+
+/// All ONNX files of a bundle.
+fn files(network: &Network, model: &Model, request: &Request) -> Result<Vec<Emitted>> {
+    let form = Form::LOGITS;
+    let mut files = vec![Emitted::new("model.onnx".to_owned(), form.clone(), emit(network, &form, Some(model))?)];
+    if request.frames.is_empty() {
+        return Ok(files);
+    }
+    let logits = network.only(LOGITS)?;
+    let decisions: &[Decision] =
+        if request.decisions.is_empty() { &[Decision::Labels, Decision::Confidence] } else { &request.decisions };
+    for frame in &request.frames {
+        let frame = frame.form(model)?;
+        let FrameForm { height, width, .. } = frame;
+        let form = Form { kind: Kind::Frame, frame: Some(frame), ..Form::LOGITS };
+        let emission = frame::emit(&logits, &form, &frame, decisions, model)
+            .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
+        files.push(Emitted::new(format!("frame-{height}x{width}.onnx"), form, emission));
+    }
+    Ok(files)
 }
 
 /// The facts of the model, but for its weights' digest.
@@ -109,7 +131,7 @@ fn model(header: &Header, request: &Request) -> Result<Model> {
 fn network(checkpoint: &Checkpoint, taps: &[String]) -> Result<Network> {
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
-    let mut outputs = vec![(logits, "logits")];
+    let mut outputs = vec![(logits, LOGITS)];
     for tap in taps {
         outputs.push((find(&graph, tap)?, tap));
     }

@@ -2,20 +2,29 @@
 //! flat graph.
 
 use anyhow::{Result, ensure};
-use protoseg_models::bundle::{METADATA_KEY, Model};
-use protoseg_models::form::{FORM_KEY, Form, Precision};
+use protoseg_models::bundle::{METADATA_KEY, Model, Port};
+use protoseg_models::form::{FORM_KEY, Form, FrameForm, Precision};
 
 use crate::body::Body;
 use crate::builder::Builder;
 use crate::network::Network;
-use crate::onnx::{
-    DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
-};
+use crate::onnx::{DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
 use crate::ports;
+
+/// An ONNX file with what goes in and what comes out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Emission {
+    /// The file.
+    pub model: ModelProto,
+    /// What goes in.
+    pub inputs: Vec<Port>,
+    /// What comes out.
+    pub outputs: Vec<Port>,
+}
 
 /// A network as an ONNX file: bytes `image` `[N, H, W, 3]` to the network's outputs, sizes left open. The file carries the
 /// facts of `model`, so that it is enough to work with by itself.
-pub fn emit(network: &Network, form: &Form, model: Option<&Model>) -> Result<ModelProto> {
+pub fn emit(network: &Network, form: &Form, model: Option<&Model>) -> Result<Emission> {
     let outputs = ports::outputs(network)?;
     ensure!(!outputs.is_empty(), "a network without outputs cannot be written");
     let mut builder = Builder::default();
@@ -36,19 +45,17 @@ pub fn emit(network: &Network, form: &Form, model: Option<&Model>) -> Result<Mod
             builder.cast(&output.name, &format!("{}.narrow", output.value), DataType::Float);
         }
     }
-    let input = vec![ports::declare(&ports::input(), DataType::Uint8)];
-    let output = outputs.iter().map(|port| ports::declare(port, DataType::Float)).collect();
-    file(builder, input, output, form, model)
+    file(builder, vec![ports::input()], outputs, form, model)
 }
 
 /// A graph as a file.
 pub(crate) fn file(
     builder: Builder,
-    input: Vec<ValueInfoProto>,
-    output: Vec<ValueInfoProto>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
     form: &Form,
     model: Option<&Model>,
-) -> Result<ModelProto> {
+) -> Result<Emission> {
     let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
     let metadata_props = match model {
         None => Vec::new(),
@@ -56,28 +63,37 @@ pub(crate) fn file(
             vec![entry(METADATA_KEY, serde_json::to_string(model)?), entry(FORM_KEY, serde_json::to_string(form)?)]
         }
     };
+    let declare = |ports: &[Port]| ports.iter().map(ports::declare).collect();
     let name = Some(model.map_or("network", |model| &model.name).to_owned());
-    Ok(ModelProto {
+    let proto = ModelProto {
         ir_version: Some(IR_VERSION),
         producer_name: Some("protoseg".to_owned()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        doc_string: model.map(description),
-        graph: Some(GraphProto { name, input, output, ..builder.finish() }),
+        doc_string: model.map(|model| description(model, form)),
+        graph: Some(GraphProto { name, input: declare(&inputs), output: declare(&outputs), ..builder.finish() }),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
         metadata_props,
-    })
+    };
+    Ok(Emission { model: proto, inputs, outputs })
 }
 
 /// What a person reads who opens the file in a viewer.
-fn description(model: &Model) -> String {
+fn description(model: &Model, form: &Form) -> String {
     let network = model.arch.map_or(String::new(), |arch| format!(", {}", arch.preset()));
+    let (name, count, stride) = (&model.name, model.classes.count(), model.grid.stride);
     let upsampling = if model.grid.align_corners { "aligned corners" } else { "half-pixel centres" };
+    let ports = match form.frame {
+        Some(FrameForm { height, width, .. }) => format!(
+            "Input: RGB frames as they are, bytes [N, {height}, {width}, 3]. Output `labels`: the class of every pixel. \
+             Output `confidence`: its probability in steps of 1/255."
+        ),
+        None => format!(
+            "Input: RGB pictures as they are, bytes [N, H, W, 3]. Output `logits`: class scores, one every {stride} \
+             pixels; resize them bilinearly with {upsampling}, then the class is the largest."
+        ),
+    };
     format!(
-        "{name}{network}: semantic segmentation into {count} classes. Input: RGB pictures as they are, bytes \
-         [N, H, W, 3]. Output `logits`: class scores, one every {stride} pixels; resize them bilinearly with \
-         {upsampling}, then the class is the largest. Classes, colours and windows: metadata entry `{METADATA_KEY}`, JSON.",
-        name = model.name,
-        count = model.classes.count(),
-        stride = model.grid.stride,
+        "{name}{network}: semantic segmentation into {count} classes. {ports} Classes, colours and windows: metadata entry \
+         `{METADATA_KEY}`, JSON."
     )
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use protoseg_export::bundle::{self, Request};
+use protoseg_export::bundle;
+use protoseg_export::decision::Decision;
+use protoseg_export::request::{FrameRequest, Request};
 use protoseg_models::bundle::{Dimension, Manifest, ModelFile, Port};
 use protoseg_models::errors::sentence;
 use protoseg_models::window::Pieces;
@@ -37,6 +39,15 @@ struct Arguments {
     /// Let a node's output out too, under its name; may be given several times
     #[arg(long = "output", value_name = "NODE")]
     outputs: Vec<String>,
+
+    /// Frames that get a file of their own, windows and labels inside, such as 1024x2048; with :COUNT, the network takes
+    /// no more than so many windows at once
+    #[arg(long = "frame", value_name = "HEIGHTxWIDTH[:COUNT]", value_delimiter = ',')]
+    frames: Vec<FrameRequest>,
+
+    /// What frame files say of every pixel: labels, confidence, margin [default: labels,confidence]
+    #[arg(long = "decide", value_name = "LIST", value_delimiter = ',')]
+    decisions: Vec<Decision>,
 }
 
 fn main() -> ExitCode {
@@ -50,8 +61,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { checkpoint, out, name, window, outputs } = arguments;
-    let request = Request { name, pieces: window, outputs, command: command() };
+    let Arguments { checkpoint, out, name, window, outputs, frames, decisions } = arguments;
+    let request = Request { name, pieces: window, outputs, frames, decisions, command: command() };
     let manifest = bundle::write(&checkpoint, &out, &request)?;
     if manifest.probe_sha256.is_none() {
         eprintln!("warning: the checkpoint holds no probe, so `protoseg check` has nothing to compare with");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
 use protoseg_models::weights::StateDict;
 
@@ -69,6 +69,22 @@ impl Network {
     /// What comes out, in order.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
+    }
+
+    /// The part of the network that one of its outputs needs.
+    pub(crate) fn only(&self, output: &str) -> Result<Self> {
+        let wanted = self.outputs.iter().find(|known| known.name == output);
+        let wanted = wanted.with_context(|| format!("the network has no output `{output}`"))?.clone();
+        let id = self.find(&wanted.value).with_context(|| format!("no node makes `{}`", wanted.value))?;
+        let mut values = Vec::new();
+        let kept = self.graph.keep(&[id]);
+        for node in kept.nodes() {
+            let old = self.graph.find(&node.name).with_context(|| format!("no node is called `{}`", node.name))?;
+            values.push(self.values[old.0].clone());
+        }
+        let needed = kept.parameters().into_iter().map(|parameter| parameter.name);
+        let weights = needed.filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone()))).collect();
+        Ok(Self { graph: kept, weights, values, outputs: vec![wanted] })
     }
 
     /// What the value that a node makes is called: the name under which the trainer's network has it.

@@ -6,6 +6,11 @@ use protoseg_models::bundle::{Dimension, Port};
 use crate::network::Network;
 use crate::onnx::{DataType, DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
 
+/// Bytes, as manifests name them.
+pub(crate) const UINT8: &str = "uint8";
+/// 32-bit floats, as manifests name them.
+pub(crate) const FLOAT32: &str = "float32";
+
 /// What the input is called.
 pub(crate) const IMAGE: &str = "image";
 
@@ -17,7 +22,7 @@ pub(crate) fn input() -> Port {
     let named = |name: &str| Dimension::Named(name.to_owned());
     Port {
         name: IMAGE.to_owned(),
-        element: "uint8".to_owned(),
+        element: UINT8.to_owned(),
         shape: vec![named("N"), named("H"), named("W"), Dimension::Fixed(3)],
     }
 }
@@ -43,7 +48,7 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<Port>> {
         let shape = [Dimension::Named("N".to_owned()), Dimension::Fixed(graph.node(id).channels)];
         Ok(Port {
             name: output.name.clone(),
-            element: "float32".to_owned(),
+            element: FLOAT32.to_owned(),
             shape: shape.into_iter().chain(sizes).collect(),
         })
     };
@@ -51,7 +56,8 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<Port>> {
 }
 
 /// A port as ONNX declares it.
-pub(crate) fn declare(port: &Port, element: DataType) -> ValueInfoProto {
+pub(crate) fn declare(port: &Port) -> ValueInfoProto {
+    let element = if port.element == UINT8 { DataType::Uint8 } else { DataType::Float };
     let dimension = |dimension: &Dimension| match dimension {
         Dimension::Fixed(size) => DimensionProto { dim_value: Some(*size as i64), dim_param: None },
         Dimension::Named(name) => DimensionProto { dim_value: None, dim_param: Some(name.clone()) },

@@ -1,0 +1,77 @@
+//! What a bundle's maker decides.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use anyhow::{Result, ensure};
+use protoseg_models::bundle::Model;
+use protoseg_models::form::FrameForm;
+use protoseg_models::window::{Pieces, WindowPlan};
+
+use crate::decision::Decision;
+
+/// Pixels of a frame file's longest side. The scores of all classes at full size are one tensor there.
+const LONGEST_SIDE: usize = 8192;
+
+/// What a bundle's maker decides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// What the model is called; none for the checkpoint's name.
+    pub name: Option<String>,
+    /// In which pieces pictures are run; none for the checkpoint's.
+    pub pieces: Option<Pieces>,
+    /// Nodes that come out beside the logits, under their own names.
+    pub outputs: Vec<String>,
+    /// Frames that get a file of their own.
+    pub frames: Vec<FrameRequest>,
+    /// What frame files say of every pixel; none for labels and confidence.
+    pub decisions: Vec<Decision>,
+    /// The command, for the manifest.
+    pub command: String,
+}
+
+/// A frame size that gets a file: `HEIGHTxWIDTH`, or `HEIGHTxWIDTH:COUNT` where the network shall take no more than so
+/// many windows at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameRequest {
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Most windows at once; none for all of them.
+    pub at_once: Option<NonZeroUsize>,
+}
+
+/// Not the size of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write HEIGHTxWIDTH in pixels such as 1024x2048, and :COUNT behind it for the most windows at once")]
+pub struct FrameRequestError;
+
+impl FromStr for FrameRequest {
+    type Err = FrameRequestError;
+
+    fn from_str(text: &str) -> Result<Self, FrameRequestError> {
+        let (size, at_once) = text.split_once(':').map_or((text, None), |(size, count)| (size, Some(count)));
+        let (height, width) = size.split_once('x').ok_or(FrameRequestError)?;
+        let number = |text: &str| text.parse::<NonZeroUsize>().map_err(|_| FrameRequestError);
+        let at_once = at_once.map(number).transpose()?;
+        Ok(Self { height: number(height)?.get(), width: number(width)?.get(), at_once })
+    }
+}
+
+impl FrameRequest {
+    /// The frame with the model's windows.
+    pub(crate) fn form(self, model: &Model) -> Result<FrameForm> {
+        let Self { height, width, at_once } = self;
+        ensure!(
+            height.max(width) <= LONGEST_SIDE,
+            "a frame of {height}x{width} pixels is too large for one graph; the longest side is {LONGEST_SIDE}"
+        );
+        let windows = match model.window {
+            None => 1,
+            Some(window) => WindowPlan::new(height, width, window, model.grid)?.count(),
+        };
+        let windows_at_once = at_once.map_or(windows, |at_once| at_once.get().min(windows));
+        Ok(FrameForm { height, width, pieces: model.window.into(), windows_at_once })
+    }
+}
