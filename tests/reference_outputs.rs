@@ -28,7 +28,7 @@ fn compare(graph: &Graph, weights: &StateDict, cases: &[Case]) {
     let network = Network::new(graph, weights, &outputs).unwrap();
     let folded = network.clone().folded().unwrap();
     for (form, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)] {
-        let file = emit(&network, &Form::LOGITS, None).unwrap().model.to_bytes();
+        let file = emit(&network, &Form::LOGITS, None).unwrap().file.to_bytes();
         let mut runner = Runner::from_bytes(form, &file, &RunnerOptions::default()).unwrap();
         for (image, [height, width], expected) in cases {
             let asked: Vec<&str> = outputs.iter().map(|(_, name)| *name).collect();

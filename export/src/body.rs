@@ -3,7 +3,10 @@
 //! Node names are those of the graph, constants have their published parameter names, values the name of the node that
 //! makes them in the trainer's network.
 
+use std::sync::Arc;
+
 use protoseg_models::graph::{Conv, Node, NodeId, Op};
+use protoseg_models::weights::Tensor;
 
 use crate::builder::Builder;
 use crate::network::Network;
@@ -67,8 +70,8 @@ impl<'a> Body<'a> {
         let (name, output) = (self.name(node), self.values[id.0].clone());
         let mut inputs: Vec<String> = node.inputs.iter().map(|input| self.values[input.0].clone()).collect();
         for parameter in self.network.graph.node_parameters(node) {
-            let data = &self.network.weights[&parameter.name].data;
-            inputs.push(self.weights(&parameter.name, &parameter.shape, data));
+            let tensor = &self.network.weights[&parameter.name];
+            inputs.push(self.builder.weights(&parameter.name, tensor, self.float));
         }
         let (operator, attributes) = match node.op {
             Op::Input => return,
@@ -90,7 +93,7 @@ impl<'a> Body<'a> {
             Op::BatchNorm { eps, .. } => ("BatchNormalization", vec![AttributeProto::float("epsilon", eps as f32)]),
             Op::Relu => ("Relu", vec![]),
             Op::Relu6 => {
-                inputs.extend(RELU6_BOUNDS.map(|(name, bound)| self.weights(name, &[], &[bound])));
+                inputs.extend(RELU6_BOUNDS.map(|(name, bound)| self.bound(name, bound)));
                 ("Clip", vec![])
             }
             Op::MaxPool { kernel, stride, pad, ceil_mode } => {
@@ -110,12 +113,10 @@ impl<'a> Body<'a> {
         self.builder.node(&name, operator, inputs, &output, attributes);
     }
 
-    /// A constant in the network's number format.
-    fn weights(&mut self, name: &str, shape: &[usize], data: &[f32]) -> String {
-        match self.float {
-            DataType::Float16 => self.builder.halves(name, shape, data),
-            _ => self.builder.floats(name, shape, data),
-        }
+    /// A scalar in the network's number format.
+    fn bound(&mut self, name: &str, bound: f32) -> String {
+        let tensor = Arc::new(Tensor { shape: Vec::new(), data: vec![bound] });
+        self.builder.weights(name, &tensor, self.float)
     }
 
     /// Bytes `[N, H, W, 3]` to `(x - mean) / std`, `[N, 3, H, W]`: while they are bytes, transposing is cheapest. Counts in

@@ -1,25 +1,26 @@
 //! Nodes and constants of an ONNX graph, collected in the order in which they are computed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use half::f16;
+use protoseg_models::weights::Tensor;
 
-use crate::onnx::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
+use crate::file::{Constant, Data};
+use crate::onnx::{AttributeProto, DataType, NodeProto};
 
 /// A graph while it is written.
 #[derive(Default)]
 pub(crate) struct Builder {
     nodes: Vec<NodeProto>,
-    constants: Vec<TensorProto>,
+    constants: Vec<Constant>,
     /// Names of the constants: parts of a graph that are written twice share them.
     known: BTreeSet<String>,
 }
 
 impl Builder {
-    /// The graph, still without inputs and outputs.
-    pub(crate) fn finish(self) -> GraphProto {
-        GraphProto { node: self.nodes, initializer: self.constants, ..GraphProto::default() }
+    /// The nodes and constants.
+    pub(crate) fn finish(self) -> (Vec<NodeProto>, Vec<Constant>) {
+        (self.nodes, self.constants)
     }
 
     /// Adds a node that makes one value.
@@ -70,10 +71,13 @@ impl Builder {
         self.constant(name, shape, DataType::Float, || data.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
-    /// The same, rounded to 16-bit floats.
-    pub(crate) fn halves(&mut self, name: &str, shape: &[usize], data: &[f32]) -> String {
-        let bytes = || data.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
-        self.constant(name, shape, DataType::Float16, bytes)
+    /// A constant of a weight's values in a number format, 32- or 16-bit floats.
+    pub(crate) fn weights(&mut self, name: &str, tensor: &Arc<Tensor>, element: DataType) -> String {
+        let data = || match element {
+            DataType::Float16 => Data::Halves(Arc::clone(tensor)),
+            _ => Data::Floats(Arc::clone(tensor)),
+        };
+        self.add(name, &tensor.shape, element, data)
     }
 
     /// A constant of 64-bit integers: sizes, places, axes.
@@ -90,13 +94,12 @@ impl Builder {
         element: DataType,
         data: impl FnOnce() -> Vec<u8>,
     ) -> String {
+        self.add(name, shape, element, || Data::Bytes(data()))
+    }
+
+    fn add(&mut self, name: &str, shape: &[usize], element: DataType, data: impl FnOnce() -> Data) -> String {
         if self.known.insert(name.to_owned()) {
-            self.constants.push(TensorProto {
-                dims: shape.iter().map(|&size| size as i64).collect(),
-                data_type: Some(element.into()),
-                name: Some(name.to_owned()),
-                raw_data: Some(Bytes::from(data())),
-            });
+            self.constants.push(Constant { name: name.to_owned(), shape: shape.to_vec(), element, data: data() });
         }
         name.to_owned()
     }

@@ -1,6 +1,9 @@
 //! A checkpoint as a bundle: ONNX file, probe and manifest in one folder, written whole or not at all.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::atomic;
@@ -14,36 +17,56 @@ use protoseg_models::window::{LogitGrid, Pieces};
 
 use crate::decision::Decision;
 use crate::emit::{Emission, emit};
+use crate::file::EXTERNAL_FROM;
 use crate::network::Network;
 use crate::request::Request;
-use crate::{frame, place};
+use crate::{frame, place, triton};
 
 /// What the class scores are called.
 const LOGITS: &str = "logits";
 
 /// An ONNX file that a bundle will hold.
 struct Emitted {
-    described: ModelFile,
-    bytes: Vec<u8>,
+    name: String,
+    form: Form,
+    emission: Emission,
 }
 
 impl Emitted {
-    fn new(name: String, form: Form, emission: Emission) -> Self {
-        let Emission { model, inputs, outputs } = emission;
-        let bytes = model.to_bytes();
-        let sha256 = digest::of_bytes(&bytes);
-        Self { described: ModelFile { file: name, form, sha256, inputs, outputs }, bytes }
+    /// Writes the file into a folder, and says what it is. Weights beyond `external_from` bytes lie in a file beside it.
+    fn write(&self, folder: &Path, external_from: u64) -> Result<ModelFile> {
+        let Self { name, form, emission: Emission { file, inputs, outputs } } = self;
+        let mut out = BufWriter::new(File::create(folder.join(name))?);
+        let mut data_sha256 = None;
+        if file.weight_bytes() < external_from {
+            file.write(&mut out)?;
+        } else {
+            let data = bundle::external_data(name);
+            let mut beside = BufWriter::new(File::create(folder.join(&data))?);
+            file.write_external(&mut out, &data, &mut beside)?;
+            beside.into_inner()?.sync_all()?;
+            data_sha256 = Some(digest::of_file(&folder.join(&data))?);
+        }
+        out.into_inner()?.sync_all()?;
+        Ok(ModelFile {
+            file: name.clone(),
+            form: form.clone(),
+            sha256: digest::of_file(&folder.join(name))?,
+            data_sha256,
+            inputs: inputs.clone(),
+            outputs: outputs.clone(),
+        })
     }
 }
 
 /// Writes the bundle of a checkpoint folder. An older bundle at its place is replaced, anything else is left alone and
 /// refused.
 pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<Manifest> {
-    let checkpoint = Checkpoint::read(checkpoint_folder)?;
+    let mut checkpoint = Checkpoint::read(checkpoint_folder)?;
     let place = place::resolve(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
-    let network = network(&checkpoint, &request.outputs)?.folded()?;
+    let network = network(&mut checkpoint, &request.outputs)?.folded()?;
 
     let files = files(&network, &model, request)?;
     let probe = (!checkpoint.probe.is_empty())
@@ -52,21 +75,31 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
             std::fs::read(&path).with_context(|| path.display().to_string())
         })
         .transpose()?;
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         version: Manifest::VERSION.to_owned(),
         model,
-        files: files.iter().map(|file| file.described.clone()).collect(),
+        files: Vec::new(),
         probe_sha256: probe.as_deref().map(digest::of_bytes),
         provenance: Provenance { command: request.command.clone(), protoseg: env!("CARGO_PKG_VERSION").to_owned() },
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
     let older = Manifest::read(&place).map(|read| read.value.files).unwrap_or_default();
-    let models = older.iter().chain(&manifest.files).map(|file| file.file.as_str());
-    let known: Vec<&str> = models.chain([bundle::MANIFEST, bundle::PROBE]).collect();
+    let models = older.iter().map(|file| &file.file).chain(files.iter().map(|file| &file.name));
+    let models: Vec<String> = models.flat_map(|name| [name.clone(), bundle::external_data(name)]).collect();
+    let known: Vec<&str> =
+        models.iter().map(String::as_str).chain([bundle::MANIFEST, bundle::PROBE, triton::FOLDER]).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         for file in &files {
-            atomic::write(&folder.join(&file.described.file), &file.bytes)?;
+            let written = file.write(folder, request.external_from.unwrap_or(EXTERNAL_FROM));
+            manifest.files.push(written.with_context(|| format!("the file {}", file.name))?);
+        }
+        if let Some(placement) = request.triton {
+            // Labels where there is a file that gives them: scores are for clients with code of their own.
+            let frame = manifest.files.iter().find(|file| file.form.kind == Kind::Frame);
+            if let Some(file) = frame.or(manifest.files.first()) {
+                triton::write(folder, &manifest.model, file, placement)?;
+            }
         }
         if let Some(probe) = &probe {
             atomic::write(&folder.join(bundle::PROBE), probe)?;
@@ -80,7 +113,8 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
 /// All ONNX files of a bundle.
 fn files(network: &Network, model: &Model, request: &Request) -> Result<Vec<Emitted>> {
     let form = Form::LOGITS;
-    let mut files = vec![Emitted::new("model.onnx".to_owned(), form.clone(), emit(network, &form, Some(model))?)];
+    let emission = emit(network, &form, Some(model))?;
+    let mut files = vec![Emitted { name: "model.onnx".to_owned(), form, emission }];
     if request.frames.is_empty() {
         return Ok(files);
     }
@@ -93,7 +127,7 @@ fn files(network: &Network, model: &Model, request: &Request) -> Result<Vec<Emit
         let form = Form { kind: Kind::Frame, frame: Some(frame), ..Form::LOGITS };
         let emission = frame::emit(&logits, &form, &frame, decisions, model)
             .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
-        files.push(Emitted::new(format!("frame-{height}x{width}.onnx"), form, emission));
+        files.push(Emitted { name: format!("frame-{height}x{width}.onnx"), form, emission });
     }
     Ok(files)
 }
@@ -128,14 +162,15 @@ fn model(header: &Header, request: &Request) -> Result<Model> {
 }
 
 /// The deployed network: the logits, and the nodes asked for beside them.
-fn network(checkpoint: &Checkpoint, taps: &[String]) -> Result<Network> {
+fn network(checkpoint: &mut Checkpoint, taps: &[String]) -> Result<Network> {
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let mut outputs = vec![(logits, LOGITS)];
     for tap in taps {
         outputs.push((find(&graph, tap)?, tap));
     }
-    Network::new(&graph, &checkpoint.weights, &outputs)
+    let weights = std::mem::take(&mut checkpoint.weights);
+    Network::with(&graph, weights.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect(), &outputs)
 }
 
 fn find(graph: &Graph, name: &str) -> Result<NodeId> {

@@ -7,6 +7,7 @@ use protoseg_models::form::{FORM_KEY, Form, FrameForm, Precision};
 
 use crate::body::Body;
 use crate::builder::Builder;
+use crate::file::OnnxFile;
 use crate::network::Network;
 use crate::onnx::{DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
 use crate::ports;
@@ -15,7 +16,7 @@ use crate::ports;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emission {
     /// The file.
-    pub model: ModelProto,
+    pub file: OnnxFile,
     /// What goes in.
     pub inputs: Vec<Port>,
     /// What comes out.
@@ -65,16 +66,23 @@ pub(crate) fn file(
     };
     let declare = |ports: &[Port]| ports.iter().map(ports::declare).collect();
     let name = Some(model.map_or("network", |model| &model.name).to_owned());
-    let proto = ModelProto {
+    let (node, constants) = builder.finish();
+    let skeleton = ModelProto {
         ir_version: Some(IR_VERSION),
         producer_name: Some("protoseg".to_owned()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         doc_string: model.map(|model| description(model, form)),
-        graph: Some(GraphProto { name, input: declare(&inputs), output: declare(&outputs), ..builder.finish() }),
+        graph: Some(GraphProto {
+            name,
+            input: declare(&inputs),
+            output: declare(&outputs),
+            node,
+            ..GraphProto::default()
+        }),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
         metadata_props,
     };
-    Ok(Emission { model: proto, inputs, outputs })
+    Ok(Emission { file: OnnxFile { skeleton, constants }, inputs, outputs })
 }
 
 /// What a person reads who opens the file in a viewer.

@@ -4,12 +4,13 @@
 //! trainer has two, and its weights are rounded once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::graph::{Conv, Node, NodeId, Op, Rewrite};
-use protoseg_models::weights::{StateDict, Tensor};
+use protoseg_models::weights::Tensor;
 
-use crate::network::Network;
+use crate::network::{Network, Weights};
 
 impl Network {
     /// The same network with each batch normalisation folded into its convolution, wherever nothing else reads that. The
@@ -56,14 +57,15 @@ impl Network {
 }
 
 /// Replaces the tensors of a convolution and its batch normalisation by those of one convolution.
-fn fold(weights: &mut StateDict, conv: &str, norm: &str, eps: f64) -> Result<()> {
+fn fold(weights: &mut Weights, conv: &str, norm: &str, eps: f64) -> Result<()> {
     let mut take = |name: String| weights.remove(&name).with_context(|| format!("tensor `{name}` is missing"));
     let [scale, shift, mean, variance] =
         ["weight", "bias", "running_mean", "running_var"].map(|part| take(format!("{norm}.{part}")));
-    let (scale, shift, mean, variance) = (scale?.data, shift?.data, mean?.data, variance?.data);
-    let bias = weights.remove(&format!("{conv}.bias")).map_or(vec![0.0; scale.len()], |bias| bias.data);
+    let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
+    let [scale, shift, mean, variance] = [&scale, &shift, &mean, &variance].map(|tensor| &tensor.data);
+    let bias = weights.remove(&format!("{conv}.bias")).map_or(vec![0.0; scale.len()], |bias| bias.data.clone());
     let name = format!("{conv}.weight");
-    let kernels = weights.get_mut(&name).with_context(|| format!("tensor `{name}` is missing"))?;
+    let kernels = Arc::make_mut(weights.get_mut(&name).with_context(|| format!("tensor `{name}` is missing"))?);
     let size = kernels.data.len() / scale.len();
     let mut folded_bias = Vec::with_capacity(scale.len());
     for (channel, kernel) in kernels.data.chunks_mut(size).enumerate() {
@@ -76,7 +78,7 @@ fn fold(weights: &mut StateDict, conv: &str, norm: &str, eps: f64) -> Result<()>
         let centred = f64::from(bias[channel]) - f64::from(mean[channel]);
         folded_bias.push((f64::from(shift[channel]) + centred * slope) as f32);
     }
-    weights.insert(format!("{conv}.bias"), Tensor { shape: vec![folded_bias.len()], data: folded_bias });
+    weights.insert(format!("{conv}.bias"), Arc::new(Tensor { shape: vec![folded_bias.len()], data: folded_bias }));
     Ok(())
 }
 
@@ -85,6 +87,7 @@ mod tests {
     use protoseg_models::formula;
     use protoseg_models::graph::Graph;
     use protoseg_models::random::Stream;
+    use protoseg_models::weights::StateDict;
 
     use super::*;
 
@@ -99,8 +102,12 @@ mod tests {
         graph
     }
 
+    fn shared(weights: &StateDict) -> Weights {
+        weights.iter().map(|(name, tensor)| (name.clone(), Arc::new(tensor.clone()))).collect()
+    }
+
     /// `[3, 5, 5]` to `[out, 5, 5]` by the definition, a 3x3 kernel and one zero around.
-    fn convolve(conv: Conv, weights: &StateDict, input: &[f64]) -> Vec<f64> {
+    fn convolve(conv: Conv, weights: &Weights, input: &[f64]) -> Vec<f64> {
         let bias = weights.get("conv.bias");
         let (per_group, out_per_group) = (3 / conv.groups, conv.out / conv.groups);
         let at = |out: usize, y: usize, x: usize| {
@@ -138,7 +145,8 @@ mod tests {
                 let unit = (value - of("running_mean", channel)) / (of("running_var", channel) + 1e-3).sqrt();
                 unit * of("weight", channel) + of("bias", channel)
             };
-            let expected: Vec<f64> = convolve(conv, &weights, &input).into_iter().enumerate().map(norm).collect();
+            let expected: Vec<f64> =
+                convolve(conv, &shared(&weights), &input).into_iter().enumerate().map(norm).collect();
             let found = convolve(conv, folded.weights(), &input);
             let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
             for (found, expected) in found.iter().zip(&expected) {

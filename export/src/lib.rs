@@ -11,7 +11,7 @@
 //! let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 19)?.graph();
 //! let logits = graph.tagged(Tag::Logits).unwrap();
 //! let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")])?;
-//! let file: Vec<u8> = emit(&network.folded()?, &Form::LOGITS, None)?.model.to_bytes();
+//! let file: Vec<u8> = emit(&network.folded()?, &Form::LOGITS, None)?.file.to_bytes();
 //! assert!(file.len() > 10_000_000);
 //! # Ok::<(), anyhow::Error>(())
 //! ```
@@ -23,6 +23,7 @@ mod builder;
 pub mod bundle;
 pub mod decision;
 pub mod emit;
+pub mod file;
 mod fold;
 mod frame;
 mod network;
@@ -30,5 +31,6 @@ pub mod onnx;
 mod place;
 mod ports;
 pub mod request;
+mod triton;
 
-pub use network::{Network, Output};
+pub use network::{Network, Output, Weights};

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use protoseg_export::bundle;
 use protoseg_export::decision::Decision;
-use protoseg_export::request::{FrameRequest, Request};
-use protoseg_models::bundle::{Dimension, Manifest, ModelFile, Port};
+use protoseg_export::request::{FrameRequest, Placement, Request};
+use protoseg_models::bundle::{Dimension, Manifest, ModelFile, Port, external_data};
 use protoseg_models::errors::sentence;
 use protoseg_models::window::Pieces;
 
@@ -48,6 +48,15 @@ struct Arguments {
     /// What frame files say of every pixel: labels, confidence, margin [default: labels,confidence]
     #[arg(long = "decide", value_name = "LIST", value_delimiter = ',')]
     decisions: Vec<Decision>,
+
+    /// Bytes of weights from which on they lie in a file beside the ONNX file, which holds 2 GB at the most
+    #[arg(long, value_name = "BYTES")]
+    external_from: Option<u64>,
+
+    /// Write a model repository for NVIDIA Triton too, of the first frame file or else of model.onnx, which it links to or
+    /// copies
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "link")]
+    triton: Option<Placement>,
 }
 
 fn main() -> ExitCode {
@@ -61,8 +70,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { checkpoint, out, name, window, outputs, frames, decisions } = arguments;
-    let request = Request { name, pieces: window, outputs, frames, decisions, command: command() };
+    let Arguments { checkpoint, out, name, window, outputs, frames, decisions, external_from, triton } = arguments;
+    let request =
+        Request { name, pieces: window, outputs, frames, decisions, external_from, triton, command: command() };
     let manifest = bundle::write(&checkpoint, &out, &request)?;
     if manifest.probe_sha256.is_none() {
         eprintln!("warning: the checkpoint holds no probe, so `protoseg check` has nothing to compare with");
@@ -75,7 +85,11 @@ fn report(manifest: &Manifest, out: &Path) -> Result<()> {
     let mut stdout = io::stdout().lock();
     for file in &manifest.files {
         let path = out.join(&file.file);
-        let bytes = path.metadata().with_context(|| path.display().to_string())?.len();
+        let size = |path: &Path| path.metadata().with_context(|| path.display().to_string()).map(|data| data.len());
+        let mut bytes = size(&path)?;
+        if file.data_sha256.is_some() {
+            bytes += size(&out.join(external_data(&file.file)))?;
+        }
         let ModelFile { file, form, inputs, outputs, .. } = file;
         let (kind, precision) = (form.kind.name(), form.precision.name());
         let (inputs, outputs) = (ports(inputs), ports(outputs));

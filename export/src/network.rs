@@ -1,17 +1,21 @@
 //! A network on its way into a file: the part of a graph that some outputs need, with its weights.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
-use protoseg_models::weights::StateDict;
+use protoseg_models::weights::{StateDict, Tensor};
+
+/// Tensors by name, shared between a network and the files that are made of it.
+pub type Weights = BTreeMap<String, Arc<Tensor>>;
 
 /// What a file will hold. Passes such as [`Network::folded`] make another one of it that computes the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     pub(crate) graph: Graph,
     /// Just the parameters that `graph` has.
-    pub(crate) weights: StateDict,
+    pub(crate) weights: Weights,
     /// What the value that each node makes is called. That is the node's name until the node takes in a later one, whose
     /// value it then makes: a folded convolution keeps its name, and its value has the batch normalisation's.
     pub(crate) values: Vec<String>,
@@ -32,6 +36,15 @@ impl Network {
     ///
     /// `weights` may hold tensors that this part does not need: the heads that only training uses stay behind here.
     pub fn new(graph: &Graph, weights: &StateDict, outputs: &[(NodeId, &str)]) -> Result<Self> {
+        Self::with(
+            graph,
+            weights.iter().map(|(name, tensor)| (name.clone(), Arc::new(tensor.clone()))).collect(),
+            outputs,
+        )
+    }
+
+    /// The same of weights that it shares.
+    pub(crate) fn with(graph: &Graph, mut weights: Weights, outputs: &[(NodeId, &str)]) -> Result<Self> {
         let wanted: Vec<NodeId> = outputs.iter().map(|&(id, _)| before_dropout(graph, id)).collect();
         let distinct: BTreeSet<&NodeId> = wanted.iter().collect();
         ensure!(distinct.len() == wanted.len(), "one node is asked for as two outputs; name each node once");
@@ -49,8 +62,8 @@ impl Network {
             Op::Dropout2d { .. } => Rewrite::Bypass(node.inputs[0]),
             _ => Rewrite::Keep(node.clone()),
         });
-        let needed = graph.parameters().into_iter().map(|parameter| parameter.name);
-        let weights = needed.filter_map(|name| weights.get(&name).map(|tensor| (name, tensor.clone()))).collect();
+        let needed: BTreeSet<String> = graph.parameters().into_iter().map(|parameter| parameter.name).collect();
+        weights.retain(|name, _| needed.contains(name));
         graph.check_weights(&weights)?;
         let values = graph.nodes().iter().map(|node| node.name.clone()).collect();
         Ok(Self { graph, weights, values, outputs })
@@ -62,7 +75,7 @@ impl Network {
     }
 
     /// Just the parameters that the graph has.
-    pub fn weights(&self) -> &StateDict {
+    pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
@@ -120,7 +133,8 @@ mod tests {
         let weights = formula::weights(&graph, None);
         let logits = graph.tagged(Tag::Logits).unwrap();
         let whole = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap();
-        assert_eq!(whole.weights(), &weights);
+        assert_eq!(whole.weights().len(), weights.len());
+        assert!(whole.weights().iter().all(|(name, tensor)| tensor.as_ref() == &weights[name]));
         assert!(!whole.graph().nodes().iter().any(|node| matches!(node.op, Op::Dropout2d { .. })));
         let stem = graph.find("encoder._bn0.relu").unwrap();
         let stem = Network::new(&graph, &weights, &[(stem, "stem")]).unwrap();

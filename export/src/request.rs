@@ -26,8 +26,21 @@ pub struct Request {
     pub frames: Vec<FrameRequest>,
     /// What frame files say of every pixel; none for labels and confidence.
     pub decisions: Vec<Decision>,
+    /// Bytes of weights from which on they lie in a file beside the ONNX file; none for [`EXTERNAL_FROM`](crate::file::EXTERNAL_FROM).
+    pub external_from: Option<u64>,
+    /// How the model comes into a model repository for Triton; none for no repository.
+    pub triton: Option<Placement>,
     /// The command, for the manifest.
     pub command: String,
+}
+
+/// How a file comes to a second place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Placement {
+    /// A hard link: no room, but gone where the folder is copied to another disk file by file.
+    Link,
+    /// A copy.
+    Copy,
 }
 
 /// A frame size that gets a file: `HEIGHTxWIDTH`, or `HEIGHTxWIDTH:COUNT` where the network shall take no more than so

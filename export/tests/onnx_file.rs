@@ -18,7 +18,12 @@ use protoseg_models::graph::{Graph, Tag};
 fn file(graph: &Graph) -> ModelProto {
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network = Network::new(graph, &formula::weights(graph, None), &[(logits, "logits")]).unwrap();
-    let bytes = emit(&network.folded().unwrap(), &Form::LOGITS, None).unwrap().model.to_bytes();
+    read(&network.folded().unwrap())
+}
+
+/// The plain file of a network, read back.
+fn read(network: &Network) -> ModelProto {
+    let bytes = emit(network, &Form::LOGITS, None).unwrap().file.to_bytes();
     ModelProto::decode(bytes.as_slice()).unwrap()
 }
 
@@ -112,7 +117,7 @@ fn an_unfolded_network_keeps_its_batch_normalisation() {
     let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 5).unwrap().graph();
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
-    let graph = checked(emit(&network, &Form::LOGITS, None).unwrap().model);
+    let graph = checked(read(&network));
     let norm = graph.node.iter().find(|node| node.op_type() == "BatchNormalization").unwrap();
     let parts = ["weight", "bias", "running_mean", "running_var"].map(|part| format!("{}.{part}", norm.name()));
     assert_eq!(norm.input[1..], parts);

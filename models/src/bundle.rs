@@ -74,6 +74,9 @@ pub struct ModelFile {
     pub form: Form,
     /// SHA-256 of the file.
     pub sha256: String,
+    /// SHA-256 of the file beside it that holds its weights, [`external_data`], where they are too large for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_sha256: Option<String>,
     /// What goes in.
     pub inputs: Vec<Port>,
     /// What comes out.
@@ -218,6 +221,9 @@ impl Manifest {
 
     /// Path of a file that the manifest lists, once its digest has been checked.
     pub fn verified(&self, folder: &Path, file: &ModelFile) -> Result<PathBuf, BundleError> {
+        if let Some(digest) = &file.data_sha256 {
+            verify(folder.join(external_data(&file.file)), digest)?;
+        }
         verify(folder.join(&file.file), &file.sha256)
     }
 
@@ -228,6 +234,11 @@ impl Manifest {
             Some(digest) => Ok(probe::read(&verify(folder.join(PROBE), digest)?)?),
         }
     }
+}
+
+/// Name of the file with the weights of an ONNX file that is too small to hold them itself.
+pub fn external_data(file: &str) -> String {
+    format!("{file}.data")
 }
 
 fn verify(path: PathBuf, expected: &str) -> Result<PathBuf, BundleError> {

@@ -1,7 +1,10 @@
 //! Parameter names and shapes, derived from the graph.
 
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+
 use crate::graph::{Graph, Node, Op};
-use crate::weights::StateDict;
+use crate::weights::Tensor;
 
 /// What a parameter is, which decides how it starts and whether it learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,7 +135,7 @@ impl Graph {
     }
 
     /// Whether weights are just those that the network needs: no more, no fewer, of the right shapes, all finite.
-    pub fn check_weights(&self, weights: &StateDict) -> Result<(), Misfit> {
+    pub fn check_weights<T: Borrow<Tensor>>(&self, weights: &BTreeMap<String, T>) -> Result<(), Misfit> {
         let parameters = self.parameters();
         let mut missing = parameters.iter().filter(|parameter| !weights.contains_key(&parameter.name));
         if let Some(first) = missing.next() {
@@ -145,7 +148,7 @@ impl Graph {
             return Err(Misfit::Unknown { count: unknown.count() + 1, first: first.clone() });
         }
         for parameter in &parameters {
-            let found = &weights[&parameter.name];
+            let found: &Tensor = weights[&parameter.name].borrow();
             if found.shape != parameter.shape {
                 return Err(Misfit::Shape {
                     name: parameter.name.clone(),
