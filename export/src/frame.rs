@@ -21,7 +21,7 @@ use crate::ports;
 
 /// The network of `model` over whole frames, as a file of bytes `image` `[N, H, W, 3]` to bytes `labels` and `confidence`
 /// `[N, H, W]` and what else is asked for.
-pub(crate) fn emit(
+pub fn emit(
     network: &Network,
     form: &Form,
     frame: &FrameForm,

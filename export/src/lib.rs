@@ -25,7 +25,7 @@ pub mod decision;
 pub mod emit;
 pub mod file;
 mod fold;
-mod frame;
+pub mod frame;
 mod network;
 pub mod onnx;
 mod place;
