@@ -12,10 +12,21 @@ use crate::onnx::{
     DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto, ValueInfoProto,
 };
 use crate::ports;
+use crate::scheme::Scheme;
 
 /// A network as an ONNX file: bytes `image` `[N, H, W, 3]` to the network's outputs, sizes left open. The file carries the
 /// facts of `model`, so that it is enough to work with by itself.
 pub fn emit(network: &Network, form: &Form, model: Option<&Model>) -> Result<ModelProto> {
+    ensure!(form.precision != Precision::Int8, "a file in 8 bits needs a scheme of what is rounded");
+    write(network, form, None, model)
+}
+
+/// The same in 8 bits, by the network's own scheme.
+pub fn emit_quantized(network: &Network, scheme: &Scheme, model: Option<&Model>) -> Result<ModelProto> {
+    write(network, scheme.form(), Some(scheme), model)
+}
+
+fn write(network: &Network, form: &Form, scheme: Option<&Scheme>, model: Option<&Model>) -> Result<ModelProto> {
     let outputs = ports::outputs(network)?;
     ensure!(!outputs.is_empty(), "a network without outputs cannot be written");
     let mut builder = Builder::default();
@@ -23,7 +34,7 @@ pub fn emit(network: &Network, form: &Form, model: Option<&Model>) -> Result<Mod
         Precision::Fp16 => DataType::Float16,
         Precision::Fp32 | Precision::Int8 => DataType::Float,
     };
-    let mut body = Body::new(network, &mut builder, float);
+    let mut body = Body::new(network, &mut builder, float).quantized(scheme);
     body.call(network.graph.input(), ports::IMAGE);
     // Outputs are 32-bit floats whatever the network counts in.
     for output in network.outputs() {

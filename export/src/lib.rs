@@ -22,10 +22,16 @@ mod body;
 mod builder;
 pub mod bundle;
 pub mod emit;
+mod float16;
 mod fold;
 mod network;
+pub mod numbers;
 pub mod onnx;
 mod place;
 mod ports;
+mod quantize;
+mod quantized;
+mod scheme;
 
 pub use network::{Network, Output};
+pub use scheme::{FLOAT_ABOVE, Rounding, Scheme};
