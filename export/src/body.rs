@@ -6,11 +6,14 @@
 use std::sync::Arc;
 
 use protoseg_models::graph::{Conv, Node, NodeId, Op};
+use protoseg_models::parameters::{Parameter, Role};
 use protoseg_models::weights::Tensor;
 
 use crate::builder::Builder;
 use crate::network::Network;
 use crate::onnx::{AttributeProto, DataType};
+use crate::quantized;
+use crate::scheme::Scheme;
 
 /// The bounds of every ReLU6.
 const RELU6_BOUNDS: [(&str, f32); 2] = [("relu6.min", 0.0), ("relu6.max", 6.0)];
@@ -28,12 +31,22 @@ pub(crate) struct Body<'a> {
     /// Height and width of each node's value, where they are known: resizes then go by scales, so that the number of
     /// pictures stays open.
     sizes: Option<Vec<[usize; 2]>>,
+    /// What is rounded to 8 bits, where anything is.
+    scheme: Option<&'a Scheme>,
 }
 
 impl<'a> Body<'a> {
     /// A network that counts in `float`, [`DataType::Float`] or [`DataType::Float16`].
     pub(crate) fn new(network: &'a Network, builder: &'a mut Builder, float: DataType) -> Self {
-        Self { network, builder, values: network.values.clone(), prefix: String::new(), float, sizes: None }
+        Self {
+            network,
+            builder,
+            values: network.values.clone(),
+            prefix: String::new(),
+            float,
+            sizes: None,
+            scheme: None,
+        }
     }
 
     /// The same under names of its own.
@@ -46,6 +59,12 @@ impl<'a> Body<'a> {
     /// The same for pictures of one size; `sizes` has the height and width of each node's value.
     pub(crate) fn sized(mut self, sizes: Vec<[usize; 2]>) -> Self {
         self.sizes = Some(sizes);
+        self
+    }
+
+    /// The same in 8 bits.
+    pub(crate) fn quantized(mut self, scheme: Option<&'a Scheme>) -> Self {
+        self.scheme = scheme;
         self
     }
 
@@ -66,20 +85,34 @@ impl<'a> Body<'a> {
 
     /// Writes one node; what it reads has been written or given a name.
     pub(crate) fn write(&mut self, id: NodeId) {
-        let node = self.network.graph.node(id);
-        let (name, output) = (self.name(node), self.values[id.0].clone());
-        let mut inputs: Vec<String> = node.inputs.iter().map(|input| self.values[input.0].clone()).collect();
-        for parameter in self.network.graph.node_parameters(node) {
-            let tensor = &self.network.weights[&parameter.name];
-            inputs.push(self.builder.weights(&parameter.name, tensor, self.float));
+        let output = self.values[id.0].clone();
+        let rounding = self.scheme.and_then(|scheme| Some((scheme, scheme.step(id)?)));
+        let Some((scheme, step)) = rounding else { return self.compute(id, output) };
+        if scheme.is_pixels(id) {
+            let (node, order) = (self.network.graph.node(id), vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]);
+            let (name, pixels) = (self.name(node), self.values[node.inputs[0].0].clone());
+            self.builder.node(&name, "Transpose", vec![pixels], &quantized::integers(&output), order);
+        } else {
+            self.compute(id, quantized::made(&output));
+            quantized::quantize(self.builder, &output, step, scheme.symmetric());
         }
+        quantized::dequantize(self.builder, &output, step, scheme.symmetric());
+    }
+
+    /// Writes one node, its value under a name of its own.
+    fn compute(&mut self, id: NodeId, output: String) {
+        let node = self.network.graph.node(id);
+        let name = self.name(node);
+        let mut inputs: Vec<String> = node.inputs.iter().map(|input| self.values[input.0].clone()).collect();
+        let parameters = self.network.graph.node_parameters(node);
+        inputs.extend(parameters.iter().map(|parameter| self.parameter(id, parameter)));
         let (operator, attributes) = match node.op {
             Op::Input => return,
             Op::Normalize { mean, std } => return self.normalize(&name, &inputs[0], &output, mean, std),
             Op::GlobalAvgPool => return self.mean(&name, &inputs[0], &output),
             Op::Resize { align_corners } => {
                 // Neither a region of interest nor, where there are sizes, scales.
-                let sizes = self.resize_to(&name, node, &inputs);
+                let sizes = self.resize_to(&name, node);
                 inputs =
                     std::iter::once(inputs.swap_remove(0)).chain(std::iter::once(String::new())).chain(sizes).collect();
                 ("Resize", resize_attributes(align_corners))
@@ -111,6 +144,16 @@ impl<'a> Body<'a> {
             Op::Dropout2d { .. } => ("Identity", vec![]),
         };
         self.builder.node(&name, operator, inputs, &output, attributes);
+    }
+
+    /// A weight or bias of a node.
+    fn parameter(&mut self, id: NodeId, Parameter { name, shape, role }: &Parameter) -> String {
+        let kernels = self.scheme.and_then(|scheme| Some((scheme.kernels(id)?, scheme.symmetric())));
+        match (kernels, role) {
+            (Some((kernels, _)), Role::ConvWeight) => quantized::weights(self.builder, name, shape, kernels),
+            (Some((kernels, false)), Role::Bias) => quantized::bias(self.builder, name, kernels),
+            _ => self.builder.weights(name, &self.network.weights[name], self.float),
+        }
     }
 
     /// A scalar in the network's number format.
@@ -158,18 +201,26 @@ impl<'a> Body<'a> {
 
     /// The last inputs of a resize: scales where the sizes are known, else nothing and the sizes as a tensor, the first two
     /// of the picture and the last two of what it shall be like.
-    fn resize_to(&mut self, name: &str, node: &Node, inputs: &[String]) -> Vec<String> {
+    fn resize_to(&mut self, name: &str, node: &Node) -> Vec<String> {
         if let Some(sizes) = &self.sizes {
             let [from, to] = [0, 1].map(|input| sizes[node.inputs[input].0]);
             let [down, across] = [0, 1].map(|axis| resize_scale(from[axis], to[axis]));
             return vec![self.builder.floats(&format!("{name}.scales"), &[4], &[1.0, 1.0, down, across])];
         }
+        let [from, to] = [0, 1].map(|input| self.measurable(node.inputs[input]));
         let batch = vec![AttributeProto::int("start", 0), AttributeProto::int("end", 2)];
-        let kept = self.builder.step(&format!("{name}.kept"), "Shape", &[&inputs[0]], batch);
+        let kept = self.builder.step(&format!("{name}.kept"), "Shape", &[&from], batch);
         let start = vec![AttributeProto::int("start", 2)];
-        let target = self.builder.step(&format!("{name}.target"), "Shape", &[&inputs[1]], start);
+        let target = self.builder.step(&format!("{name}.target"), "Shape", &[&to], start);
         let axis = vec![AttributeProto::int("axis", 0)];
         vec![String::new(), self.builder.step(&format!("{name}.sizes"), "Concat", &[&kept, &target], axis)]
+    }
+
+    /// A tensor of the size of a node's value: of a rounded one the integers, as asking for its floats would make them.
+    fn measurable(&self, id: NodeId) -> String {
+        let value = &self.values[id.0];
+        let rounded = self.scheme.is_some_and(|scheme| scheme.step(id).is_some());
+        if rounded { quantized::integers(value) } else { value.clone() }
     }
 }
 

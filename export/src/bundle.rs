@@ -1,74 +1,35 @@
-//! A checkpoint as a bundle: ONNX file, probe and manifest in one folder, written whole or not at all.
+//! A checkpoint as a bundle: ONNX files, probe and manifest in one folder, written whole or not at all.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::atomic;
-use protoseg_models::bundle::{self, Manifest, Model, ModelFile, Provenance};
+use protoseg_models::bundle::{self, Manifest, Model, Provenance};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::IGNORE;
 use protoseg_models::digest;
-use protoseg_models::form::{Form, FrameForm, Kind};
+use protoseg_models::form::Kind;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::window::{LogitGrid, Pieces};
 
-use crate::decision::Decision;
-use crate::emit::{Emission, emit};
 use crate::file::EXTERNAL_FROM;
+use crate::files::{self, LOGITS};
 use crate::network::Network;
 use crate::request::Request;
-use crate::{frame, place, triton};
-
-/// What the class scores are called.
-const LOGITS: &str = "logits";
-
-/// An ONNX file that a bundle will hold.
-struct Emitted {
-    name: String,
-    form: Form,
-    emission: Emission,
-}
-
-impl Emitted {
-    /// Writes the file into a folder, and says what it is. Weights beyond `external_from` bytes lie in a file beside it.
-    fn write(&self, folder: &Path, external_from: u64) -> Result<ModelFile> {
-        let Self { name, form, emission: Emission { file, inputs, outputs } } = self;
-        let mut out = BufWriter::new(File::create(folder.join(name))?);
-        let mut data_sha256 = None;
-        if file.weight_bytes() < external_from {
-            file.write(&mut out)?;
-        } else {
-            let data = bundle::external_data(name);
-            let mut beside = BufWriter::new(File::create(folder.join(&data))?);
-            file.write_external(&mut out, &data, &mut beside)?;
-            beside.into_inner()?.sync_all()?;
-            data_sha256 = Some(digest::of_file(&folder.join(&data))?);
-        }
-        out.into_inner()?.sync_all()?;
-        Ok(ModelFile {
-            file: name.clone(),
-            form: form.clone(),
-            sha256: digest::of_file(&folder.join(name))?,
-            data_sha256,
-            inputs: inputs.clone(),
-            outputs: outputs.clone(),
-        })
-    }
-}
-
+use crate::{place, triton};
 /// Writes the bundle of a checkpoint folder. An older bundle at its place is replaced, anything else is left alone and
 /// refused.
 pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<Manifest> {
+    request.check()?;
     let mut checkpoint = Checkpoint::read(checkpoint_folder)?;
     let place = place::resolve(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
     let network = network(&mut checkpoint, &request.outputs)?.folded()?;
 
-    let files = files(&network, &model, request)?;
+    let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request)
+        .with_context(|| checkpoint_folder.display().to_string())?;
     let probe = (!checkpoint.probe.is_empty())
         .then(|| {
             let path = checkpoint_folder.join(bundle::PROBE);
@@ -108,28 +69,6 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     })
     .with_context(|| format!("{} could not be written", out.display()))?;
     Ok(manifest)
-}
-
-/// All ONNX files of a bundle.
-fn files(network: &Network, model: &Model, request: &Request) -> Result<Vec<Emitted>> {
-    let form = Form::LOGITS;
-    let emission = emit(network, &form, Some(model))?;
-    let mut files = vec![Emitted { name: "model.onnx".to_owned(), form, emission }];
-    if request.frames.is_empty() {
-        return Ok(files);
-    }
-    let logits = network.only(LOGITS)?;
-    let decisions: &[Decision] =
-        if request.decisions.is_empty() { &[Decision::Labels, Decision::Confidence] } else { &request.decisions };
-    for frame in &request.frames {
-        let frame = frame.form(model)?;
-        let FrameForm { height, width, .. } = frame;
-        let form = Form { kind: Kind::Frame, frame: Some(frame), ..Form::LOGITS };
-        let emission = frame::emit(&logits, &form, &frame, decisions, model)
-            .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
-        files.push(Emitted { name: format!("frame-{height}x{width}.onnx"), form, emission });
-    }
-    Ok(files)
 }
 
 /// The facts of the model, but for its weights' digest.

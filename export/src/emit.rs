@@ -11,6 +11,7 @@ use crate::file::OnnxFile;
 use crate::network::Network;
 use crate::onnx::{DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
 use crate::ports;
+use crate::scheme::Scheme;
 
 /// An ONNX file with what goes in and what comes out.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,16 @@ pub struct Emission {
 /// A network as an ONNX file: bytes `image` `[N, H, W, 3]` to the network's outputs, sizes left open. The file carries the
 /// facts of `model`, so that it is enough to work with by itself.
 pub fn emit(network: &Network, form: &Form, model: Option<&Model>) -> Result<Emission> {
+    ensure!(form.precision != Precision::Int8, "a file in 8 bits needs a scheme of what is rounded");
+    write(network, form, None, model)
+}
+
+/// The same in 8 bits, by the network's own scheme.
+pub fn emit_quantized(network: &Network, scheme: &Scheme, model: Option<&Model>) -> Result<Emission> {
+    write(network, scheme.form(), Some(scheme), model)
+}
+
+fn write(network: &Network, form: &Form, scheme: Option<&Scheme>, model: Option<&Model>) -> Result<Emission> {
     let outputs = ports::outputs(network)?;
     ensure!(!outputs.is_empty(), "a network without outputs cannot be written");
     let mut builder = Builder::default();
@@ -33,7 +44,7 @@ pub fn emit(network: &Network, form: &Form, model: Option<&Model>) -> Result<Emi
         Precision::Fp16 => DataType::Float16,
         Precision::Fp32 | Precision::Int8 => DataType::Float,
     };
-    let mut body = Body::new(network, &mut builder, float);
+    let mut body = Body::new(network, &mut builder, float).quantized(scheme);
     body.call(network.graph.input(), ports::IMAGE);
     // Outputs are 32-bit floats whatever the network counts in.
     for output in network.outputs() {

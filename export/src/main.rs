@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use protoseg_export::bundle;
 use protoseg_export::decision::Decision;
+use protoseg_export::numbers::{Choices, Numbers};
 use protoseg_export::request::{FrameRequest, Placement, Request};
 use protoseg_models::bundle::{Dimension, Manifest, ModelFile, Port, external_data};
 use protoseg_models::errors::sentence;
@@ -16,8 +17,9 @@ use protoseg_models::window::Pieces;
 /// Write a trained segmentor as an ONNX bundle.
 ///
 /// The bundle is a folder: `model.onnx` (pictures [N, H, W, 3] as bytes to class scores, batch normalisation folded in),
-/// `probe.safetensors` (what libtorch made of a few pictures) and `manifest.json`. `protoseg` runs it, and
-/// `protoseg check` holds it against libtorch.
+/// the same in other number formats (`model.fp16.onnx`, `model.int8.onnx`, `model.int8-trt.onnx`), `probe.safetensors`
+/// (what libtorch made of a few pictures) and `manifest.json`. `protoseg` runs it, and `protoseg check` holds it against
+/// libtorch.
 #[derive(Parser)]
 #[command(name = "protoseg-export", version)]
 struct Arguments {
@@ -40,6 +42,19 @@ struct Arguments {
     #[arg(long = "output", value_name = "NODE")]
     outputs: Vec<String>,
 
+    /// Number formats, each a file; the first is the one that `protoseg` runs by default. Those in 8 bits need a checkpoint
+    /// that was trained with calibration_pictures above 0
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "fp32")]
+    precision: Vec<Numbers>,
+
+    /// Bits of the weights in int8: 7 is right on every processor, 8 only on those with dot products of bytes (VNNI) [default: 7]
+    #[arg(long, value_name = "7|8", value_parser = clap::value_parser!(u8).range(7..=8))]
+    weight_bits: Option<u8>,
+
+    /// Keep values in floats whose rounding alone moves the logits by more than this share [default: 0.05]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    float_above: Option<f32>,
+
     /// Frames that get a file of their own, windows and labels inside, such as 1024x2048; with :COUNT, the network takes
     /// no more than so many windows at once
     #[arg(long = "frame", value_name = "HEIGHTxWIDTH[:COUNT]", value_delimiter = ',')]
@@ -59,6 +74,11 @@ struct Arguments {
     triton: Option<Placement>,
 }
 
+fn share(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if share >= 0.0 { Ok(share) } else { Err("a share is 0 or more".to_owned()) }
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,9 +90,20 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { checkpoint, out, name, window, outputs, frames, decisions, external_from, triton } = arguments;
-    let request =
-        Request { name, pieces: window, outputs, frames, decisions, external_from, triton, command: command() };
+    let Arguments { checkpoint, out, name, window, outputs, precision, weight_bits, float_above, .. } = arguments;
+    let Arguments { frames, decisions, external_from, triton, .. } = arguments;
+    let request = Request {
+        name,
+        pieces: window,
+        outputs,
+        numbers: precision,
+        choices: Choices { weight_bits, float_above },
+        frames,
+        decisions,
+        external_from,
+        triton,
+        command: command(),
+    };
     let manifest = bundle::write(&checkpoint, &out, &request)?;
     if manifest.probe_sha256.is_none() {
         eprintln!("warning: the checkpoint holds no probe, so `protoseg check` has nothing to compare with");

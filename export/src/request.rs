@@ -9,12 +9,13 @@ use protoseg_models::form::FrameForm;
 use protoseg_models::window::{Pieces, WindowPlan};
 
 use crate::decision::Decision;
+use crate::numbers::{Choices, Numbers};
 
 /// Pixels of a frame file's longest side. The scores of all classes at full size are one tensor there.
 const LONGEST_SIDE: usize = 8192;
 
 /// What a bundle's maker decides.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// What the model is called; none for the checkpoint's name.
     pub name: Option<String>,
@@ -22,6 +23,10 @@ pub struct Request {
     pub pieces: Option<Pieces>,
     /// Nodes that come out beside the logits, under their own names.
     pub outputs: Vec<String>,
+    /// In which numbers the network is written; the first file is the one that runs where nobody says otherwise.
+    pub numbers: Vec<Numbers>,
+    /// How 8-bit files are made.
+    pub choices: Choices,
     /// Frames that get a file of their own.
     pub frames: Vec<FrameRequest>,
     /// What frame files say of every pixel; none for labels and confidence.
@@ -32,6 +37,26 @@ pub struct Request {
     pub triton: Option<Placement>,
     /// The command, for the manifest.
     pub command: String,
+}
+
+impl Request {
+    /// Refuses what cannot be meant.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Self { numbers, choices, .. } = self;
+        ensure!(!numbers.is_empty(), "no precision is asked for; ask for one at least, such as fp32");
+        for (index, twice) in numbers.iter().enumerate() {
+            ensure!(!numbers[..index].contains(twice), "the precision {twice} is asked for twice");
+        }
+        ensure!(
+            choices.weight_bits.is_none() || numbers.contains(&Numbers::Int8),
+            "the bits of weights are for int8, which is not asked for; add it to --precision"
+        );
+        ensure!(
+            choices.float_above.is_none() || numbers.iter().any(|numbers| numbers.integers()),
+            "the limit of sensitivities is for int8 and int8-trt, which are not asked for; add one to --precision"
+        );
+        Ok(())
+    }
 }
 
 /// How a file comes to a second place.

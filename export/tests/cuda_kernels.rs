@@ -36,7 +36,8 @@ fn table() -> BTreeMap<&'static str, Kernel> {
             Some((first, last)) => (first, Some(last.parse().unwrap())),
             None => (versions.strip_suffix('+').unwrap(), None),
         };
-        let kernel = Kernel { version: version.parse().unwrap(), first: first.parse().unwrap(), last, types: words.collect() };
+        let kernel =
+            Kernel { version: version.parse().unwrap(), first: first.parse().unwrap(), last, types: words.collect() };
         (name, kernel)
     };
     TABLE.lines().filter(|line| !line.starts_with('#')).map(line).collect()
@@ -108,9 +109,9 @@ fn every_node_of_a_frame_file_has_a_cuda_kernel() {
             let name = node.name();
             let kernel = table.get(node.op_type());
             let kernel = kernel.unwrap_or_else(|| panic!("{name}: no kernel of {} is known", node.op_type()));
-            let fits = kernel.last.map_or(kernel.version == kernel.first, |last| {
-                (kernel.first..=last).contains(&kernel.version)
-            });
+            let fits = kernel
+                .last
+                .map_or(kernel.version == kernel.first, |last| (kernel.first..=last).contains(&kernel.version));
             assert!(fits, "{name}: the kernel of {} is not for version {}", node.op_type(), kernel.version);
             let inputs: Vec<&str> = node.input.iter().map(|input| types[input]).collect();
             assert!(kernel.types.contains(&inputs[0]), "{name}: no kernel of {} for {}", node.op_type(), inputs[0]);

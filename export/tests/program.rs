@@ -225,7 +225,7 @@ fn a_checkpoint_without_probe_gives_a_bundle_and_a_warning() {
 fn wrong_usage_exits_with_2() {
     let program = || Command::new(env!("CARGO_BIN_EXE_protoseg-export"));
     assert_eq!(program().output().unwrap().status.code(), Some(2));
-    assert_eq!(program().args(["a", "--out", "b", "--precision", "fp16"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(program().args(["a", "--out", "b", "--precision", "fp8"]).output().unwrap().status.code(), Some(2));
     let help = program().arg("--help").output().unwrap();
     assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--window <SIZE:STRIDE>"));
 }

@@ -1,0 +1,91 @@
+//! The ONNX files of a bundle: which there are, and how they go to disk.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use protoseg_models::bundle::{Model, ModelFile, external_data};
+use protoseg_models::calibration::Calibration;
+use protoseg_models::digest;
+use protoseg_models::form::{Form, FrameForm, Kind, Precision};
+
+use crate::decision::Decision;
+use crate::emit::Emission;
+use crate::frame;
+use crate::network::Network;
+use crate::numbers::Numbers;
+use crate::request::Request;
+
+/// What the class scores are called.
+pub(crate) const LOGITS: &str = "logits";
+
+/// What frame files say where nobody says otherwise.
+const DECISIONS: [Decision; 2] = [Decision::Labels, Decision::Confidence];
+
+/// An ONNX file that a bundle will hold.
+pub(crate) struct Emitted {
+    pub(crate) name: String,
+    form: Form,
+    emission: Emission,
+}
+
+impl Emitted {
+    /// Writes the file into a folder, and says what it is. Weights of `external_from` bytes and more lie in a file beside.
+    pub(crate) fn write(&self, folder: &Path, external_from: u64) -> Result<ModelFile> {
+        let Self { name, form, emission: Emission { file, inputs, outputs } } = self;
+        let mut out = BufWriter::new(File::create(folder.join(name))?);
+        let mut data_sha256 = None;
+        if file.weight_bytes() < external_from {
+            file.write(&mut out)?;
+        } else {
+            let data = external_data(name);
+            let mut beside = BufWriter::new(File::create(folder.join(&data))?);
+            file.write_external(&mut out, &data, &mut beside)?;
+            beside.into_inner()?.sync_all()?;
+            data_sha256 = Some(digest::of_file(&folder.join(&data))?);
+        }
+        out.into_inner()?.sync_all()?;
+        Ok(ModelFile {
+            file: name.clone(),
+            form: form.clone(),
+            sha256: digest::of_file(&folder.join(name))?,
+            data_sha256,
+            inputs: inputs.clone(),
+            outputs: outputs.clone(),
+        })
+    }
+}
+
+/// All ONNX files of a bundle: one for each number format, and one for each frame size and format in floats.
+pub(crate) fn emit(
+    network: &Network,
+    calibration: Option<&Calibration>,
+    model: &Model,
+    request: &Request,
+) -> Result<Vec<Emitted>> {
+    let mut files = Vec::new();
+    for &numbers in &request.numbers {
+        let (form, emission) = numbers.emit(network, calibration, request.choices, model)?;
+        files.push(Emitted { name: numbers.file().to_owned(), form, emission });
+    }
+    if request.frames.is_empty() {
+        return Ok(files);
+    }
+    let logits = network.only(LOGITS)?;
+    let decisions = if request.decisions.is_empty() { DECISIONS.as_slice() } else { &request.decisions };
+    let halves = request.numbers.contains(&Numbers::Fp16);
+    let singles = request.numbers.contains(&Numbers::Fp32) || !halves;
+    let precisions = [(Precision::Fp32, "", singles), (Precision::Fp16, ".fp16", halves)];
+    for request in &request.frames {
+        let frame = request.form(model)?;
+        let FrameForm { height, width, .. } = frame;
+        for (precision, suffix, _) in precisions.iter().filter(|(_, _, wanted)| *wanted) {
+            let form = Form { kind: Kind::Frame, precision: *precision, frame: Some(frame), quantization: None };
+            let emission = frame::emit(&logits, &form, &frame, decisions, model)
+                .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
+            files.push(Emitted { name: format!("frame-{height}x{width}{suffix}.onnx"), form, emission });
+        }
+    }
+    Ok(files)
+}
