@@ -224,10 +224,11 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The smallest scale by which `from` steps become `to`: the standard takes the whole part of their product.
+/// The smallest scale by which `from` steps become `to`: the standard takes the whole part of their product, and some readers
+/// multiply in 32 bits, others in 64.
 pub(crate) fn resize_scale(from: usize, to: usize) -> f32 {
     let mut scale = to as f32 / from as f32;
-    while ((from as f32 * scale) as usize) < to {
+    while from as f64 * f64::from(scale) < to as f64 {
         scale = scale.next_up();
     }
     scale
@@ -258,6 +259,7 @@ mod tests {
             for to in [from, from * 2 - 1, from * 4, from * 4 + 1, from * 7 + 3, 1025, 2049] {
                 let scale = resize_scale(from, to);
                 assert_eq!((from as f32 * scale).floor() as usize, to, "{from} to {to}");
+                assert_eq!((from as f64 * f64::from(scale)).floor() as usize, to, "{from} to {to}");
                 assert!((f64::from(scale) * from as f64 / to as f64 - 1.0).abs() < 1e-6);
             }
         }

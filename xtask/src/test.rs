@@ -15,7 +15,16 @@ use crate::steps::Steps;
 use crate::{run, setup};
 
 /// Others' readers of the formats that are written here; one list, as they share a folder.
-pub(crate) const PYTHON_PACKAGES: [&str; 4] = ["numpy", "onnx==1.23.2", "setuptools==80.9.0", "tensorboard==2.21.0"];
+pub(crate) const PYTHON_PACKAGES: [&str; 8] = [
+    "grpcio",
+    "numpy",
+    "onnx==1.23.2",
+    "onnxruntime==1.31.1",
+    "openvino==2026.4.1",
+    "setuptools==80.9.0",
+    "tensorboard==2.21.0",
+    "tritonclient==2.73.0",
+];
 
 /// `cargo xtask test [ARGS…]`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {

@@ -1,0 +1,106 @@
+"""Reads a bundle with others' programs: `formats.py BUNDLE`.
+
+Every ONNX file passes onnx's checker with shape inference, strict; OpenVINO and the reference runtime of this project, ONNX
+Runtime, give the same labels from the files in 32-bit floats; config.pbtxt is what Triton's own schema takes.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy
+import onnx
+import onnxruntime
+import openvino
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+# Labels whose two best scores are nearer than this share of the largest score are a matter of rounding.
+TIE = 1e-5
+# Least share of equal labels in 32-bit floats.
+AGREEMENT = 0.9999
+
+
+def scene(height, width):
+    """Two pictures of waves in colour, [2, height, width, 3]."""
+    down, across = numpy.mgrid[0:height, 0:width]
+    planes = [numpy.sin(down / a + across / b) for a, b in [(5, 9), (31, 4), (7, -13)]]
+    picture = (127.5 + 127.5 * numpy.stack(planes, axis=2)).astype(numpy.uint8)
+    return numpy.stack([picture, picture[:, ::-1]])
+
+
+def by_openvino(path, pictures):
+    """All outputs by name."""
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled({"image": pictures})
+    return {output.any_name: found[output] for output in compiled.outputs}
+
+
+def labels_differ(path, pictures, theirs):
+    """Shares of labels that differ but for ties."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    ours = dict(zip(names, session.run(names, {"image": pictures})))
+    if "logits" in ours:
+        scores = numpy.sort(ours["logits"], axis=1)
+        tie = scores[:, -1] - scores[:, -2] < TIE * numpy.abs(scores).max()
+        differ = ours["logits"].argmax(axis=1) != theirs["logits"].argmax(axis=1)
+    else:
+        tie = ours["margin"] < TIE * numpy.abs(ours["margin"]).max()
+        differ = ours["labels"] != theirs["labels"]
+        confidence = numpy.abs(ours["confidence"].astype(int) - theirs["confidence"].astype(int))
+        assert confidence.max() <= 1, f"{path}: confidence differs by {confidence.max()}"
+    return (differ & ~tie).mean(), tie.sum()
+
+
+def check_file(folder, described):
+    path = str(folder / described["file"])
+    onnx.checker.check_model(path, full_check=True)
+    model = onnx.load(path)
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    ports = list(zip(model.graph.output, described["outputs"]))
+    assert len(ports) == len(described["outputs"]) == len(model.graph.output)
+    for found, port in ports:
+        shape = [dim.dim_value or dim.dim_param for dim in found.type.tensor_type.shape.dim]
+        assert found.name == port["name"] and shape == port["shape"], f"{path}: {found.name} {shape}"
+    form = json.loads({entry.key: entry.value for entry in model.metadata_props}["protoseg.form"])
+    assert form == described["form"], path
+    frame = form["frame"]
+    pictures = scene(frame["height"], frame["width"]) if frame else scene(97, 128)
+    line = f"{described['file']}: {len(model.graph.node)} nodes"
+    if form["precision"] == "fp32":
+        share, ties = labels_differ(path, pictures, by_openvino(path, pictures))
+        line += f", labels differ from OpenVINO's in {100 * share:.4f} % ({ties} ties)"
+        assert share <= 1 - AGREEMENT, line
+    else:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for output, found in zip(session.get_outputs(), session.run(None, {"image": pictures})):
+            assert numpy.isfinite(found).all(), f"{path}: {output.name}"
+    print(line)
+
+
+def check_triton(folder, manifest):
+    [place] = (folder / "triton").iterdir()
+    config = text_format.Parse((place / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert config.name == place.name and config.max_batch_size > 1 and config.HasField("dynamic_batching")
+    served = next(file for file in manifest["files"] if file["form"]["kind"] == "frame")
+    assert (place / "1" / "model.onnx").read_bytes() == (folder / served["file"]).read_bytes()
+    for ports, described in [(config.input, served["inputs"]), (config.output, served["outputs"])]:
+        assert [port.name for port in ports] == [port["name"] for port in described]
+        assert [list(port.dims) for port in ports] == [port["shape"][1:] for port in described]
+    assert [warm.batch_size for warm in config.model_warmup] == [1]
+    names = [entry["name"] for entry in manifest["model"]["classes"]]
+    assert (place / "labels.txt").read_text().splitlines() == names
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for described in manifest["files"]:
+        check_file(folder, described)
+    check_triton(folder, manifest)
+
+
+main()

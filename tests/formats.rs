@@ -1,0 +1,70 @@
+//! Others read what is written: onnx's checker every file of every preset, ONNX Runtime and OpenVINO the same labels from
+//! it, Triton's own schema the configuration. Their Python is named by `PROTOSEG_PYTHON`.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::calibration::{BINS, Calibration, NodeRange};
+use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::formula;
+use protoseg_models::graph::Graph;
+use protoseg_models::window::LogitGrid;
+use support::{program, repository, succeed};
+
+/// Ranges as a trained network has them, the same for all nodes: what a file is, not how well it counts, is looked at here.
+fn calibration(graph: &Graph) -> Calibration {
+    let range = NodeRange { min: -4.0, max: 6.0, histogram: vec![1; BINS], sensitivity: 0.0 };
+    let nodes = graph.nodes().iter().skip(1).map(|node| (node.name.clone(), range.clone())).collect();
+    Calibration { version: Calibration::VERSION.to_owned(), pictures: "none".to_owned(), count: 1, nodes }
+}
+
+/// A bundle with every form of file of a preset whose weights are a formula.
+fn bundle(folder: &Path, preset: Preset, forms: &[&str]) -> std::path::PathBuf {
+    let arch = Arch::new(preset, 19).unwrap();
+    let checkpoint = Checkpoint {
+        header: Header::new("street scenes", arch, ClassTable::cityscapes(), None),
+        weights: formula::weights(&arch.graph(), None),
+        probe: Vec::new(),
+        calibration: Some(calibration(&arch.graph())),
+        metrics: None,
+        config: String::new(),
+    };
+    let (from, to) = (folder.join(format!("{preset}.checkpoint")), folder.join(preset.to_string()));
+    checkpoint.write(&from).unwrap();
+    let window = if LogitGrid::of(arch).align_corners { "97:64" } else { "96:64" };
+    let mut export = program("protoseg-export");
+    export.arg(&from).arg("--out").arg(&to).args(["--window", window]).args(forms);
+    succeed(&mut export);
+    std::fs::remove_dir_all(&from).unwrap();
+    to
+}
+
+fn read_by_others(bundle: &Path) {
+    let python = std::env::var_os("PROTOSEG_PYTHON").unwrap();
+    let mut command = Command::new(python);
+    command.env_remove("LD_LIBRARY_PATH").env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = succeed(command.arg(repository().join("tests/formats.py")).arg(bundle));
+    eprint!("{output}");
+}
+
+#[test]
+fn others_read_every_file_of_every_preset() {
+    if std::env::var_os("PROTOSEG_PYTHON").is_none() {
+        eprintln!("skipped: PROTOSEG_PYTHON names no Python with onnx, openvino and tritonclient");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let all = ["--precision", "fp32,fp16,int8,int8-trt", "--frame", "150x200:4,97x97", "--triton"];
+    let with_decisions = [all.as_slice(), &["--decide", "labels,confidence,margin"]].concat();
+    for preset in Preset::ALL {
+        let bundle = bundle(folder.path(), preset, &with_decisions);
+        read_by_others(&bundle);
+        std::fs::remove_dir_all(bundle).unwrap();
+    }
+}
