@@ -5,8 +5,9 @@ use protoseg_models::calibration::{BINS, Calibration, NodeRange};
 use protoseg_models::form::{Form, Kind, Precision, Quantization};
 use protoseg_models::graph::{Node, NodeId, Op};
 
+use crate::kernels::Kernels;
 use crate::network::Network;
-use crate::quantize::{Kernels, Step};
+use crate::quantize::Step;
 
 /// Sensitivity above which a value stays in floats.
 ///

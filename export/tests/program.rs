@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use prost::Message;
-use protoseg_export::onnx::ModelProto;
+use protoseg_export::onnx::{ModelProto, StringStringEntryProto};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{METADATA_KEY, Manifest, Model};
 use protoseg_models::calibration::{BINS, Calibration, NodeRange};
@@ -111,7 +111,7 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     let path = manifest.verified(&bundle, &manifest.files[0]).unwrap();
     let bytes = std::fs::read(path).unwrap();
     let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
-    let keys: Vec<&str> = metadata.iter().map(|entry| entry.key()).collect();
+    let keys: Vec<&str> = metadata.iter().map(StringStringEntryProto::key).collect();
     assert_eq!(keys, [METADATA_KEY, FORM_KEY]);
     assert_eq!(serde_json::from_str::<Model>(metadata[0].value()).unwrap(), manifest.model);
     assert_eq!(serde_json::from_str::<Form>(metadata[1].value()).unwrap(), manifest.files[0].form);
