@@ -87,20 +87,20 @@ impl<'a> Body<'a> {
     pub(crate) fn write(&mut self, id: NodeId) {
         let output = self.values[id.0].clone();
         let rounding = self.scheme.and_then(|scheme| Some((scheme, scheme.step(id)?)));
-        let Some((scheme, step)) = rounding else { return self.compute(id, output) };
+        let Some((scheme, step)) = rounding else { return self.compute(id, &output) };
         if scheme.is_pixels(id) {
             let (node, order) = (self.network.graph.node(id), vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]);
             let (name, pixels) = (self.name(node), self.values[node.inputs[0].0].clone());
             self.builder.node(&name, "Transpose", vec![pixels], &quantized::integers(&output), order);
         } else {
-            self.compute(id, quantized::made(&output));
+            self.compute(id, &quantized::made(&output));
             quantized::quantize(self.builder, &output, step, scheme.symmetric());
         }
         quantized::dequantize(self.builder, &output, step, scheme.symmetric());
     }
 
     /// Writes one node, its value under a name of its own.
-    fn compute(&mut self, id: NodeId, output: String) {
+    fn compute(&mut self, id: NodeId, output: &str) {
         let node = self.network.graph.node(id);
         let name = self.name(node);
         let mut inputs: Vec<String> = node.inputs.iter().map(|input| self.values[input.0].clone()).collect();
@@ -108,8 +108,8 @@ impl<'a> Body<'a> {
         inputs.extend(parameters.iter().map(|parameter| self.parameter(id, parameter)));
         let (operator, attributes) = match node.op {
             Op::Input => return,
-            Op::Normalize { mean, std } => return self.normalize(&name, &inputs[0], &output, mean, std),
-            Op::GlobalAvgPool => return self.mean(&name, &inputs[0], &output),
+            Op::Normalize { mean, std } => return self.normalize(&name, &inputs[0], output, mean, std),
+            Op::GlobalAvgPool => return self.mean(&name, &inputs[0], output),
             Op::Resize { align_corners } => {
                 // Neither a region of interest nor, where there are sizes, scales.
                 let sizes = self.resize_to(&name, node);
@@ -143,7 +143,7 @@ impl<'a> Body<'a> {
             // Outside training it hands its input on.
             Op::Dropout2d { .. } => ("Identity", vec![]),
         };
-        self.builder.node(&name, operator, inputs, &output, attributes);
+        self.builder.node(&name, operator, inputs, output, attributes);
     }
 
     /// A weight or bias of a node.

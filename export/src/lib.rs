@@ -1,7 +1,8 @@
 //! Checkpoint folder to ONNX bundle, without libtorch and without a runtime.
 //!
 //! A [`Network`] is what an ONNX file will hold: the part of a graph that its outputs need, with its weights. Passes take
-//! one to another ([`Network::folded`]), [`emit::emit`] writes it, [`bundle::write`] does all of it for a checkpoint.
+//! one to another ([`Network::folded`]), [`emit::emit`] writes it, [`bundle::write`] does all of it for a checkpoint. For a
+//! file in 8 bits, a [`Scheme`] says first what is rounded, from the ranges in the checkpoint's calibration.
 //!
 //! ```
 //! use protoseg_export::{Network, emit::emit};
@@ -28,6 +29,7 @@ mod files;
 mod float16;
 mod fold;
 pub mod frame;
+mod kernels;
 mod network;
 pub mod numbers;
 pub mod onnx;

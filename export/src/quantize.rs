@@ -1,15 +1,17 @@
-//! Floats as 8-bit integers: how large a step is and which integer is zero, chosen so that little is lost.
+//! Values as 8-bit integers: how large a step is and which integer is zero, chosen so that little is lost.
 //!
 //! Sums, products, quotients and roundings of 64-bit floats in one order: every machine chooses the same numbers.
 
-use protoseg_models::calibration::{BINS, NodeRange};
+use std::ops::Range;
+
+use protoseg_models::calibration::NodeRange;
 
 /// Steps of less than this are none: such values are zero to every network, and products of two sizes stay far above the
 /// smallest float.
-const SMALLEST: f64 = 1e-12;
+pub(crate) const SMALLEST: f64 = 1e-12;
 
-/// Largest integer of a bias. Sums of products take less than as much again of an `int32`, up to kernels of 60,000 weights.
-const LARGEST_BIAS: f64 = (1 << 30) as f64;
+/// The step of values that were zero on every picture, for others that may come: 255 of them stay below ReLU6's bound.
+const UNKNOWN: f32 = 1.0 / 64.0;
 
 /// How a value is kept in 8 bits: `x` as the integer nearest to `x / size + zero`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,7 +47,7 @@ fn step_size(length: f64, count: u16) -> f32 {
     while f64::from(size * f32::from(count)) > length {
         size = size.next_down();
     }
-    if f64::from(size) < SMALLEST { 1.0 } else { size }
+    if f64::from(size) < SMALLEST { UNKNOWN } else { size }
 }
 
 /// Every range that runs from an edge below zero, or zero, to one above.
@@ -85,7 +87,7 @@ struct Masses {
 impl Masses {
     fn new(range: &NodeRange, bounds: [f64; 2]) -> Self {
         let [low, high] = [range.min, range.max].map(|end| f64::from(end).clamp(bounds[0], bounds[1]));
-        let width = (high - low) / BINS as f64;
+        let width = (high - low) / range.histogram.len() as f64;
         let mut sums = vec![[0.0; 3]];
         for (bin, &count) in range.histogram.iter().enumerate() {
             let (count, centre) = (count as f64, low + (bin as f64 + 0.5) * width);
@@ -106,7 +108,7 @@ impl Masses {
     /// Where ranges may end, widest first on both sides: the bins' edges and zero.
     fn edges(&self, bounds: [f64; 2]) -> Vec<f64> {
         let edge = |bin: usize| (self.low + bin as f64 * self.width).clamp(bounds[0], bounds[1]);
-        let mut edges: Vec<f64> = (0..=BINS).map(edge).chain([0.0]).collect();
+        let mut edges: Vec<f64> = (0..self.sums.len()).map(edge).chain([0.0]).collect();
         edges.sort_by(f64::total_cmp);
         edges.dedup();
         edges
@@ -114,54 +116,136 @@ impl Masses {
 
     /// Sum of the squared errors where values are rounded to `steps` steps over a range.
     fn error(&self, [low, high]: [f64; 2], steps: f64) -> f64 {
-        let bin = |end: f64| match self.width {
-            0.0 => 0.5,
-            width => (end - self.low) / width,
-        };
-        // Values that are all the same lie in the first bin, and at its edge.
-        let below = bin(low).round().clamp(0.0, BINS as f64) as usize;
-        let above = bin(high).ceil().clamp(0.0, BINS as f64) as usize;
-        let beyond = |from: usize, to: usize, end: f64| {
-            let [values, sum, squares] = [0, 1, 2].map(|moment| self.sums[to][moment] - self.sums[from][moment]);
-            squares - 2.0 * end * sum + end * end * values
-        };
+        let bins = self.sums.len() - 1;
+        if self.width == 0.0 {
+            let distance = self.low - self.low.clamp(low, high);
+            return self.sums[bins][0] * distance * distance;
+        }
+        let edge = |bin: usize| self.low + bin as f64 * self.width;
+        let bin = |end: f64| ((end - self.low) / self.width).floor().clamp(0.0, (bins - 1) as f64) as usize;
+        let (first, last) = (bin(low), bin(high));
+        let below = self.cut(0..first, first, (low - edge(first)).clamp(0.0, self.width), low);
+        let above = self.cut(last + 1..bins, last, (edge(last + 1) - high).clamp(0.0, self.width), high);
+        let zeros = if high > 0.0 { self.zeros } else { 0.0 };
+        let kept = self.sums[bins][0] - below[0] - above[0] - zeros;
         let size = (high - low) / steps;
-        let kept = self.sums[above][0] - self.sums[below][0] - self.zeros;
-        kept.max(0.0) * size * size / 12.0 + beyond(0, below, low) + beyond(above, BINS, high)
+        kept.max(0.0) * size * size / 12.0 + below[1] + above[1]
+    }
+
+    /// How many values lie beyond a range's end, and the sum of their squared distances from it: those of whole bins, and of
+    /// the part of a bin that reaches `over` the end.
+    fn cut(&self, whole: Range<usize>, partly: usize, over: f64, end: f64) -> [f64; 2] {
+        let of =
+            |bins: Range<usize>| [0, 1, 2].map(|moment| self.sums[bins.end][moment] - self.sums[bins.start][moment]);
+        let [values, sum, squares] = of(whole);
+        let [more, ..] = of(partly..partly + 1);
+        let share = over / self.width;
+        [values + more * share, squares - 2.0 * end * sum + end * end * values + more * share * over * over / 3.0]
     }
 }
 
-/// The kernels of a convolution in 8 bits, with its bias in 32 bits.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Kernels {
-    /// Step of each output channel's kernel.
-    pub(crate) sizes: Vec<f32>,
-    /// The kernels, zero at 0.
-    pub(crate) weights: Vec<i8>,
-    /// Step of each bias: that of the input times that of the kernel, which makes it a summand of their products.
-    pub(crate) bias_sizes: Vec<f32>,
-    /// The biases.
-    pub(crate) biases: Vec<i32>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Kernels {
-    /// The kernels that stand one after the other in `weights`, one for each bias, for an input in steps of `input`. A
-    /// channel's largest weight becomes the largest integer of `bits` bits, unless its bias would then need more than 32.
-    pub(crate) fn new(weights: &[f32], biases: &[f32], input: f32, bits: u8) -> Self {
-        let largest = f64::from((1_i32 << (bits - 1)) - 1);
-        let mut kernels = Self { sizes: vec![], weights: vec![], bias_sizes: vec![], biases: vec![] };
-        for (kernel, &bias) in weights.chunks(weights.len() / biases.len().max(1)).zip(biases) {
-            let reach = kernel.iter().fold(0.0, |reach: f64, weight| reach.max(f64::from(weight.abs())));
-            let least = f64::from(bias.abs()) / f64::from(input) / LARGEST_BIAS;
-            let size = (reach / largest).max(least).max(SMALLEST) as f32;
-            let integer =
-                |weight: &f32| (f64::from(*weight) / f64::from(size)).round_ties_even().clamp(-largest, largest) as i8;
-            kernels.weights.extend(kernel.iter().map(integer));
-            let bias_size = size * input;
-            kernels.sizes.push(size);
-            kernels.bias_sizes.push(bias_size);
-            kernels.biases.push((f64::from(bias) / f64::from(bias_size)).round_ties_even() as i32);
+    const ANY: [f64; 2] = [f64::NEG_INFINITY, f64::INFINITY];
+
+    fn range(min: f32, max: f32, histogram: Vec<u64>) -> NodeRange {
+        NodeRange { min, max, histogram, sensitivity: 0.0 }
+    }
+
+    /// Values spread evenly over their bins; in the bin at zero of a ReLU all but as many as in the next are zero.
+    fn values(range: &NodeRange) -> Vec<f64> {
+        let [min, max] = [range.min, range.max].map(f64::from);
+        let width = (max - min) / range.histogram.len() as f64;
+        let of_bin = |(bin, &count): (usize, &u64)| {
+            let zeros = if min == 0.0 && bin == 0 { count.saturating_sub(range.histogram[1]) } else { 0 };
+            let spread = count - zeros;
+            let value = move |index: u64| min + width * (bin as f64 + (index as f64 + 0.5) / spread as f64);
+            (0..spread).map(value).chain((0..zeros).map(|_| 0.0))
+        };
+        range.histogram.iter().enumerate().flat_map(of_bin).collect()
+    }
+
+    /// Sum of the squared errors where the values really are rounded.
+    fn loss(values: &[f64], step: Step, integers: [f64; 2]) -> f64 {
+        let (size, zero) = (f64::from(step.size), f64::from(step.zero));
+        let error = |value: &f64| {
+            let integer = (value / size + zero).round_ties_even().clamp(integers[0], integers[1]);
+            (value - (integer - zero) * size).powi(2)
+        };
+        values.iter().map(error).sum()
+    }
+
+    fn histograms() -> Vec<NodeRange> {
+        vec![
+            range(-3.0, 5.0, vec![1, 40, 900, 3000, 5000, 2500, 700, 30]),
+            // A few outliers far away.
+            range(-1.0, 63.0, vec![9000, 4000, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+            // After a ReLU, most are zero.
+            range(0.0, 8.0, vec![20000, 700, 300, 80, 20, 3, 0, 2]),
+            range(0.0, 6.0, vec![5000, 500, 400, 400, 300, 900]),
+            range(-4.0, -1.0, vec![5, 100, 2000, 400, 10]),
+            range(0.5, 3.0, vec![10, 300, 200, 40, 1]),
+        ]
+    }
+
+    #[test]
+    fn ranges_are_the_best_by_brute_force() {
+        for range in histograms() {
+            let values = values(&range);
+            let width = (f64::from(range.max) - f64::from(range.min)) / range.histogram.len() as f64;
+            let edge = |bin: usize| f64::from(range.min) + bin as f64 * width;
+            let ends: Vec<f64> = (0..=range.histogram.len()).map(edge).chain([0.0]).collect();
+            let step = |low: f64, high: f64| {
+                let size = step_size(high - low, 255);
+                Step { size, zero: (-low / f64::from(size)).round() as u8 }
+            };
+            let lows = || ends.iter().filter(|&&end| end <= 0.0);
+            let steps =
+                ends.iter().filter(|&&end| end >= 0.0).flat_map(|&high| lows().map(move |&low| step(low, high)));
+            let best = steps.map(|step| loss(&values, step, [0.0, 255.0])).fold(f64::INFINITY, f64::min);
+            let found = loss(&values, Step::unsigned(&range, ANY), [0.0, 255.0]);
+            // Rounding errs by a twelfth of a step's square only where values are spread over many steps.
+            assert!(found < 1.02 * best, "{range:?}: {found} is not near {best}");
+
+            let steps = ends.iter().map(|end| Step { size: step_size(end.abs(), 127), zero: 0 });
+            let best = steps.map(|step| loss(&values, step, [-127.0, 127.0])).fold(f64::INFINITY, f64::min);
+            let found = loss(&values, Step::symmetric(&range, ANY), [-127.0, 127.0]);
+            assert!(found < 1.02 * best, "{range:?}, symmetric: {found} is not near {best}");
         }
-        kernels
+    }
+
+    #[test]
+    fn outliers_are_cut_off_and_zeros_cost_nothing() {
+        let outlier = range(-1.0, 7.0, vec![900_000, 400_000, 30, 0, 0, 0, 0, 1]);
+        assert_eq!(Step::unsigned(&outlier, ANY).size, step_size(3.0, 255));
+        // As many zeros as may be: the range is that of the other values.
+        let relu = |zeros: u64| Step::unsigned(&range(0.0, 8.0, vec![zeros, 700, 300, 80, 20, 3, 0, 2]), ANY);
+        assert_eq!(relu(1_000), relu(100_000_000));
+    }
+
+    #[test]
+    fn zero_is_an_integer_and_bounds_hold() {
+        for range in histograms() {
+            let step = Step::unsigned(&range, [0.0, 6.0]);
+            assert!(step.zero == 0 && step.size * 255.0 <= 6.0, "{step:?}");
+        }
+        let full = range(0.0, 6.0, vec![1, 1, 1, 1, 1, 900]);
+        assert!((Step::unsigned(&full, [0.0, 6.0]).size - 6.0 / 255.0).abs() < 1e-8);
+        let even = range(-2.0, 2.0, vec![5; 8]);
+        assert!(matches!(Step::unsigned(&even, ANY).zero, 127 | 128));
+        assert_eq!(Step::symmetric(&even, ANY), Step { size: step_size(2.0, 127), zero: 0 });
+    }
+
+    #[test]
+    fn values_that_are_all_the_same_have_steps_too() {
+        let constant = |value: f32| Step::unsigned(&range(value, value, vec![7, 0, 0, 0]), ANY);
+        assert_eq!(constant(0.0), Step { size: UNKNOWN, zero: 0 });
+        assert_eq!(constant(5.1), Step { size: step_size(f64::from(5.1_f32), 255), zero: 0 });
+        assert_eq!(constant(-5.1).zero, 255);
+        assert_eq!(constant(1e-30), Step { size: UNKNOWN, zero: 0 });
+        let symmetric = Step::symmetric(&range(-3.0, -3.0, vec![7, 0, 0, 0]), ANY);
+        assert_eq!(symmetric, Step { size: step_size(3.0, 127), zero: 0 });
     }
 }

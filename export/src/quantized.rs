@@ -4,8 +4,9 @@
 //! A value `x` is `x.float` before it is rounded and `x.integers` after; by its own name it is a float again.
 
 use crate::builder::Builder;
+use crate::kernels::Kernels;
 use crate::onnx::{AttributeProto, DataType};
-use crate::quantize::{Kernels, Step};
+use crate::quantize::Step;
 
 /// What a value is called before it is rounded.
 pub(crate) fn made(value: &str) -> String {

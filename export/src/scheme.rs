@@ -5,8 +5,9 @@ use protoseg_models::calibration::{BINS, Calibration, NodeRange};
 use protoseg_models::form::{Form, Kind, Precision, Quantization};
 use protoseg_models::graph::{Node, NodeId, Op};
 
+use crate::kernels::Kernels;
 use crate::network::Network;
-use crate::quantize::{Kernels, Step};
+use crate::quantize::Step;
 
 /// Sensitivity above which a value stays in floats.
 ///
@@ -77,6 +78,10 @@ impl Scheme {
             steps.push(step);
         }
         let integers = integers(network, &activations, &steps);
+        ensure!(
+            integers.contains(&true),
+            "nothing would count in 8 bits, as rounding any value moves the logits by more than {float_above} of them"
+        );
         let kernels = |(id, node): (NodeId, &Node)| match node.op {
             Op::Conv(_) if integers[id.0] => {
                 steps[node.inputs[0].0].map(|input| kernels(network, node, input, weight_bits))

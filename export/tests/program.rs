@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use prost::Message;
-use protoseg_export::onnx::ModelProto;
+use protoseg_export::onnx::{ModelProto, StringStringEntryProto};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{METADATA_KEY, Manifest, Model};
+use protoseg_models::calibration::{BINS, Calibration, NodeRange};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::form::{FORM_KEY, Form};
@@ -110,7 +111,7 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     let path = manifest.verified(&bundle, &manifest.files[0]).unwrap();
     let bytes = std::fs::read(path).unwrap();
     let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
-    let keys: Vec<&str> = metadata.iter().map(|entry| entry.key()).collect();
+    let keys: Vec<&str> = metadata.iter().map(StringStringEntryProto::key).collect();
     assert_eq!(keys, [METADATA_KEY, FORM_KEY]);
     assert_eq!(serde_json::from_str::<Model>(metadata[0].value()).unwrap(), manifest.model);
     assert_eq!(serde_json::from_str::<Form>(metadata[1].value()).unwrap(), manifest.files[0].form);
@@ -210,6 +211,68 @@ fn only_a_bundle_is_written_over() {
     assert_eq!(files(place.root.path()), ["checkpoint", "file", "work"]);
     let checkpoint = files(&place.checkpoint());
     assert_eq!(checkpoint, ["arch.json", "config.toml", "probe.safetensors", "weights.safetensors"]);
+}
+
+/// A calibration that knows every node of the smallest preset.
+fn calibrated(checkpoint: &mut Checkpoint) {
+    let range = NodeRange { min: 0.0, max: 6.0, histogram: vec![1; BINS], sensitivity: 0.0 };
+    let graph = checkpoint.header.arch.graph();
+    let nodes = graph.nodes().iter().map(|node| (node.name.clone(), range.clone())).collect();
+    let version = Calibration::VERSION.to_owned();
+    checkpoint.calibration = Some(Calibration { version, pictures: "none".to_owned(), count: 1, nodes });
+}
+
+#[test]
+fn each_precision_is_a_file_in_the_order_asked_for() {
+    let place = Place::with(calibrated);
+    let output = place.export("bundle", &["--precision", "fp32,int8,fp16,int8-trt", "--output", "encoder._bn0.relu"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bundle = place.path("bundle");
+    let manifest = Manifest::read(&bundle).unwrap().value;
+    let found: Vec<&str> = manifest.files.iter().map(|file| file.file.as_str()).collect();
+    assert_eq!(found, ["model.onnx", "model.int8.onnx", "model.fp16.onnx", "model.int8-trt.onnx"]);
+    for file in &manifest.files {
+        let bytes = std::fs::read(manifest.verified(&bundle, file).unwrap()).unwrap();
+        let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
+        let form = metadata.iter().find(|entry| entry.key() == FORM_KEY).unwrap();
+        assert_eq!(serde_json::from_str::<Form>(form.value()).unwrap(), file.form);
+        assert_eq!(file.form.quantization.is_some(), file.file.contains("int8"));
+        assert_eq!(file.outputs.len(), 2);
+    }
+    let sizes = manifest.files.iter().map(|file| bundle.join(&file.file).metadata().unwrap().len());
+    let [fp32, int8, fp16, _] = sizes.collect::<Vec<_>>()[..] else { panic!("{found:?}") };
+    assert!(fp32 > 19 * fp16 / 10 && fp16 > 17 * int8 / 10, "{fp32} {fp16} {int8}");
+
+    // Fewer files: the others of the older bundle go.
+    assert!(
+        place.export("bundle", &["--precision", "int8", "--weight-bits", "8", "--float-above", "0"]).status.success()
+    );
+    assert_eq!(files(&bundle), ["manifest.json", "model.int8.onnx", "probe.safetensors"]);
+    let quantization = Manifest::read(&bundle).unwrap().value.files[0].form.quantization.clone().unwrap();
+    assert_eq!((quantization.weight_bits, quantization.symmetric), (8, false));
+    assert_eq!(quantization.float_nodes, ["decoder.classifier"]);
+}
+
+#[test]
+fn a_precision_that_cannot_be_is_refused() {
+    let place = Place::new();
+    place.refused(&["--precision", "fp32,int8"], &["no calibration.json", "calibration_pictures above 0"]);
+    place.refused(&["--precision", "int8-trt"], &["int8-trt needs to know", "no calibration.json"]);
+    place.refused(&["--precision", "fp16,fp32,fp16"], &["fp16 is asked for twice"]);
+    place.refused(&["--weight-bits", "8"], &["are for int8, which is not asked for"]);
+    place.refused(&["--float-above", "0.1"], &["is for int8 and int8-trt, which are not asked for"]);
+    for wrong in
+        [["--precision", "int4"], ["--weight-bits", "6"], ["--float-above", "much"], ["--float-above=-1", "--name=a"]]
+    {
+        assert_eq!(place.export("bundle", &wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let lacking = Place::with(|checkpoint| {
+        calibrated(checkpoint);
+        checkpoint.calibration.as_mut().unwrap().nodes.remove("decoder.aspp.pool");
+    });
+    lacking.refused(&["--precision", "fp32,int8"], &["the calibration lacks `decoder.aspp.pool`"]);
+    let large = Place::with(|checkpoint| checkpoint.weights.get_mut("decoder.classifier.bias").unwrap().data[0] = 1e5);
+    large.refused(&["--precision", "fp16"], &["fp16 cannot hold the tensor `decoder.classifier.bias`", "100000"]);
 }
 
 #[test]
