@@ -13,11 +13,15 @@ use protoseg_models::form::Kind;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::window::{LogitGrid, Pieces};
 
+use crate::decision::Decision;
 use crate::file::EXTERNAL_FROM;
 use crate::files::{self, LOGITS};
 use crate::network::Network;
 use crate::request::Request;
 use crate::{place, triton};
+/// What the map that prototypes see is called, whatever the node that makes it.
+const FEATURES: &str = "features";
+
 /// Writes the bundle of a checkpoint folder. An older bundle at its place is replaced, anything else is left alone and
 /// refused.
 pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<Manifest> {
@@ -100,16 +104,25 @@ fn model(header: &Header, request: &Request) -> Result<Model> {
     })
 }
 
-/// The deployed network: the logits, and the nodes asked for beside them.
+/// The deployed network: the logits, and the nodes and decisions asked for beside them.
 fn network(checkpoint: &mut Checkpoint, taps: &[String]) -> Result<Network> {
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let mut outputs = vec![(logits, LOGITS)];
+    let mut decisions: Vec<Decision> = Vec::new();
     for tap in taps {
-        outputs.push((find(&graph, tap)?, tap));
+        match tap.parse() {
+            Ok(decision) => {
+                ensure!(!decisions.contains(&decision), "the output {tap} is asked for twice");
+                decisions.push(decision);
+            }
+            Err(_) if tap == FEATURES => outputs.push((graph.tagged(Tag::Features).context("no features")?, tap)),
+            Err(_) => outputs.push((find(&graph, tap)?, tap)),
+        }
     }
     let weights = std::mem::take(&mut checkpoint.weights);
-    Network::with(&graph, weights.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect(), &outputs)
+    let weights = weights.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect();
+    Ok(Network::with(&graph, weights, &outputs)?.deciding(&decisions))
 }
 
 fn find(graph: &Graph, name: &str) -> Result<NodeId> {

@@ -1,15 +1,18 @@
 //! Networks as ONNX files: the graph with its inputs, outputs and what the file says of itself. Opset 17, IR version 8, a
 //! flat graph.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use protoseg_models::bundle::{METADATA_KEY, Model, Port};
 use protoseg_models::form::{FORM_KEY, Form, FrameForm, Precision};
 
-use crate::body::Body;
+use crate::body::{Body, resize_attributes};
 use crate::builder::Builder;
+use crate::decision;
 use crate::file::OnnxFile;
 use crate::network::Network;
-use crate::onnx::{DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
+use crate::onnx::{
+    AttributeProto, DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto,
+};
 use crate::ports;
 use crate::scheme::Scheme;
 
@@ -57,7 +60,23 @@ fn write(network: &Network, form: &Form, scheme: Option<&Scheme>, model: Option<
             builder.cast(&output.name, &format!("{}.narrow", output.value), DataType::Float);
         }
     }
+    if let Some(scores) = network.outputs().first().filter(|_| !network.decisions.is_empty()) {
+        let model =
+            model.context("what is decided depends on how scores lie over pixels, which the model's facts say")?;
+        let full = upsampled(&mut builder, &scores.name, model.grid.align_corners);
+        decision::write(&mut builder, &full, model.classes.count(), &network.decisions);
+    }
     file(builder, vec![ports::input()], outputs, form, model)
+}
+
+/// Scores at the picture's own size.
+fn upsampled(builder: &mut Builder, scores: &str, align_corners: bool) -> String {
+    let between = |start: i64, end: i64| vec![AttributeProto::int("start", start), AttributeProto::int("end", end)];
+    let kept = builder.step("upsample.kept", "Shape", &[scores], between(0, 2));
+    let target = builder.step("upsample.target", "Shape", &[ports::IMAGE], between(1, 3));
+    let axis = vec![AttributeProto::int("axis", 0)];
+    let sizes = builder.step("upsample.sizes", "Concat", &[&kept, &target], axis);
+    builder.step("upsample", "Resize", &[scores, "", "", &sizes], resize_attributes(align_corners))
 }
 
 /// A graph as a file.

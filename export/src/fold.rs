@@ -17,7 +17,7 @@ impl Network {
     /// convolution keeps its name and gets a bias; its value is called as the batch normalisation's was.
     pub fn folded(self) -> Result<Self> {
         let norms = self.foldable();
-        let Self { graph, mut weights, values, outputs } = self;
+        let Self { graph, mut weights, values, outputs, decisions } = self;
         for (&conv, &norm) in &norms {
             if let Op::BatchNorm { eps, .. } = graph.node(norm).op {
                 fold(&mut weights, &graph.node(conv).name, &graph.node(norm).name, eps)
@@ -37,7 +37,7 @@ impl Network {
             }
         });
         folded.check_weights(&weights).context("after folding batch normalisation")?;
-        Ok(Self { graph: folded, weights, values: folded_values, outputs })
+        Ok(Self { graph: folded, weights, values: folded_values, outputs, decisions })
     }
 
     /// Convolutions, each with the batch normalisation that alone reads it. An output of the file is a reader too.

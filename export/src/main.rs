@@ -38,8 +38,9 @@ struct Arguments {
     #[arg(long, value_name = "SIZE:STRIDE")]
     window: Option<Pieces>,
 
-    /// Let a node's output out too, under its name; may be given several times
-    #[arg(long = "output", value_name = "NODE")]
+    /// What model files give beside the logits; may be given several times: a node's values under its name, the features
+    /// that prototypes saw as `features`, or at the picture's own size labels, confidence, margin
+    #[arg(long = "output", value_name = "NAME")]
     outputs: Vec<String>,
 
     /// Number formats, each a file; the first is the one that `protoseg` runs by default. Those in 8 bits need a checkpoint

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
 use protoseg_models::weights::{StateDict, Tensor};
 
+use crate::decision::Decision;
+
 /// Tensors by name, shared between a network and the files that are made of it.
 pub type Weights = BTreeMap<String, Arc<Tensor>>;
 
@@ -20,6 +22,8 @@ pub struct Network {
     /// value it then makes: a folded convolution keeps its name, and its value has the batch normalisation's.
     pub(crate) values: Vec<String>,
     pub(crate) outputs: Vec<Output>,
+    /// What comes out beside them, read off the first of them at the picture's own size.
+    pub(crate) decisions: Vec<Decision>,
 }
 
 /// A value that the file gives out.
@@ -66,7 +70,12 @@ impl Network {
         weights.retain(|name, _| needed.contains(name));
         graph.check_weights(&weights)?;
         let values = graph.nodes().iter().map(|node| node.name.clone()).collect();
-        Ok(Self { graph, weights, values, outputs })
+        Ok(Self { graph, weights, values, outputs, decisions: Vec::new() })
+    }
+
+    /// The same with decisions, read off the first output, which is one of class scores.
+    pub fn deciding(self, decisions: &[Decision]) -> Self {
+        Self { decisions: decisions.to_vec(), ..self }
     }
 
     /// The graph.
@@ -97,7 +106,7 @@ impl Network {
         }
         let needed = kept.parameters().into_iter().map(|parameter| parameter.name);
         let weights = needed.filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone()))).collect();
-        Ok(Self { graph: kept, weights, values, outputs: vec![wanted] })
+        Ok(Self { graph: kept, weights, values, outputs: vec![wanted], decisions: Vec::new() })
     }
 
     /// What the value that a node makes is called: the name under which the trainer's network has it.

@@ -52,7 +52,9 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<Port>> {
             shape: shape.into_iter().chain(sizes).collect(),
         })
     };
-    network.outputs().iter().map(port).collect()
+    let size = ["H", "W"].map(|name| Dimension::Named(name.to_owned()));
+    let decisions = network.decisions.iter().map(|decision| Ok(decision.port(size.clone())));
+    network.outputs().iter().map(port).chain(decisions).collect()
 }
 
 /// A port as ONNX declares it.

@@ -21,7 +21,7 @@ pub struct Request {
     pub name: Option<String>,
     /// In which pieces pictures are run; none for the checkpoint's.
     pub pieces: Option<Pieces>,
-    /// Nodes that come out beside the logits, under their own names.
+    /// What comes out beside the logits: nodes under their own names, `features`, and decisions by theirs.
     pub outputs: Vec<String>,
     /// In which numbers the network is written; the first file is the one that runs where nobody says otherwise.
     pub numbers: Vec<Numbers>,
