@@ -9,6 +9,7 @@ use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::IGNORE;
 use protoseg_models::digest;
 use protoseg_models::form::Form;
+use protoseg_models::gate::Limits;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::window::{LogitGrid, Pieces};
 
@@ -46,6 +47,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         sha256: digest::of_bytes(&file),
         inputs: vec![ports::input()],
         outputs: ports::outputs(&network)?,
+        limits: Some(Limits::of(Form::LOGITS.precision)),
     };
     let probe = (!checkpoint.probe.is_empty())
         .then(|| {
@@ -62,9 +64,9 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let older = Manifest::read(&place).map(|read| read.value.files).unwrap_or_default();
-    let models = older.iter().chain(&manifest.files).map(|file| file.file.as_str());
-    let known: Vec<&str> = models.chain([bundle::MANIFEST, bundle::PROBE]).collect();
+    let older = Manifest::read(&place).map(|read| read.value.names()).unwrap_or_default();
+    let names = manifest.names();
+    let known: Vec<&str> = older.iter().chain(&names).map(String::as_str).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         atomic::write(&folder.join(&manifest.files[0].file), &file)?;
         if let Some(probe) = &probe {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::arch::Arch;
 use crate::classes::ClassTable;
 use crate::digest;
-use crate::form::Form;
+use crate::form::{Form, Precision};
+use crate::gate::{Gate, Limits};
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
 use crate::versioned::{self, JsonError, Read};
@@ -20,6 +21,15 @@ pub const MANIFEST: &str = "manifest.json";
 pub const PROBE: &str = "probe.safetensors";
 /// Key of the ONNX metadata entry that holds [`Model`] as JSON.
 pub const METADATA_KEY: &str = "protoseg";
+
+/// Name of the file in which every node's value comes out, for finding where a precision goes wrong. No manifest lists it,
+/// so that nothing serves it.
+pub fn taps_name(precision: Precision) -> String {
+    match precision {
+        Precision::Fp32 => "taps.onnx".to_owned(),
+        _ => format!("taps.{}.onnx", precision.name()),
+    }
+}
 
 /// What a model is, whichever file carries it. The same facts stand in the manifest and in every ONNX file's metadata, so
 /// that a lone `.onnx` is enough to work with.
@@ -78,6 +88,9 @@ pub struct ModelFile {
     pub inputs: Vec<Port>,
     /// What comes out.
     pub outputs: Vec<Port>,
+    /// What `protoseg check` holds it to; [`Limits::of`] its precision where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// Where a bundle comes from.
@@ -87,23 +100,6 @@ pub struct Provenance {
     pub command: String,
     /// Version of the program that wrote it.
     pub protoseg: String,
-}
-
-/// What `protoseg check` found for one file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Gate {
-    /// The file.
-    pub file: String,
-    /// Largest difference of a logit over the largest logit.
-    pub logit_error: f64,
-    /// Largest `logit_error` that passes.
-    pub logit_limit: f64,
-    /// Share of pixels labelled as libtorch did.
-    pub label_agreement: f64,
-    /// Least `label_agreement` that passes.
-    pub label_limit: f64,
-    /// Whether both held.
-    pub passed: bool,
 }
 
 /// `manifest.json`.
@@ -184,6 +180,13 @@ impl Model {
     pub const VERSION: &str = "1.0";
 }
 
+impl ModelFile {
+    /// What `protoseg check` holds it to.
+    pub fn limits(&self) -> Limits {
+        self.limits.unwrap_or_else(|| Limits::of(self.form.precision))
+    }
+}
+
 impl Manifest {
     /// Version written, and the newest read.
     pub const VERSION: &str = "1.0";
@@ -214,6 +217,13 @@ impl Manifest {
     /// Writes the manifest of a bundle folder, whole or not at all.
     pub fn write(&self, folder: &Path) -> Result<(), BundleError> {
         Ok(versioned::write(&folder.join(MANIFEST), self)?)
+    }
+
+    /// Names of all that the bundle's folder may hold: what the manifest names, and what only lies beside it.
+    pub fn names(&self) -> Vec<String> {
+        let files = self.files.iter().map(|file| file.file.clone());
+        let taps = [Precision::Fp32, Precision::Fp16, Precision::Int8].map(taps_name);
+        files.chain(taps).chain([MANIFEST, PROBE].map(str::to_owned)).collect()
     }
 
     /// Path of a file that the manifest lists, once its digest has been checked.

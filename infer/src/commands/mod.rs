@@ -1,6 +1,7 @@
 //! The program's commands, and what they have in common.
 
 pub(crate) mod check;
+mod data;
 pub(crate) mod eval;
 mod inputs;
 pub(crate) mod label;
