@@ -26,6 +26,8 @@ pub struct Request {
     pub pieces: Option<Pieces>,
     /// Nodes that come out beside the logits, under their own names.
     pub outputs: Vec<String>,
+    /// Whether to write, beside each file, one in which every node's value comes out.
+    pub taps: bool,
     /// The command, for the manifest.
     pub command: String,
 }
@@ -41,6 +43,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
 
     let form = Form::LOGITS;
     let file = emit(&network, &form, Some(&model))?.to_bytes();
+    let taps = request.taps.then(|| taps(&network, &form)).transpose()?;
     let model_file = ModelFile {
         file: "model.onnx".to_owned(),
         form,
@@ -69,6 +72,9 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     let known: Vec<&str> = older.iter().chain(&names).map(String::as_str).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         atomic::write(&folder.join(&manifest.files[0].file), &file)?;
+        if let Some((name, taps)) = &taps {
+            atomic::write(&folder.join(name), taps)?;
+        }
         if let Some(probe) = &probe {
             atomic::write(&folder.join(bundle::PROBE), probe)?;
         }
@@ -76,6 +82,13 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     })
     .with_context(|| format!("{} could not be written", out.display()))?;
     Ok(manifest)
+}
+
+/// The file, and its name, in which every node's value of a form comes out. It does not say whose it is, so that nobody
+/// takes it for the model.
+fn taps(network: &Network, form: &Form) -> Result<(String, Vec<u8>)> {
+    let file = emit(&network.clone().tapped(), form, None)?.to_bytes();
+    Ok((bundle::taps_name(form.precision), file))
 }
 
 /// The facts of the model, but for its weights' digest.

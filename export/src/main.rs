@@ -37,6 +37,10 @@ struct Arguments {
     /// Let a node's output out too, under its name; may be given several times
     #[arg(long = "output", value_name = "NODE")]
     outputs: Vec<String>,
+
+    /// Write taps.onnx too, in which every node's value comes out, for `protoseg check --taps`
+    #[arg(long)]
+    taps: bool,
 }
 
 fn main() -> ExitCode {
@@ -50,8 +54,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { checkpoint, out, name, window, outputs } = arguments;
-    let request = Request { name, pieces: window, outputs, command: command() };
+    let Arguments { checkpoint, out, name, window, outputs, taps } = arguments;
+    let request = Request { name, pieces: window, outputs, taps, command: command() };
     let manifest = bundle::write(&checkpoint, &out, &request)?;
     if manifest.probe_sha256.is_none() {
         eprintln!("warning: the checkpoint holds no probe, so `protoseg check` has nothing to compare with");
