@@ -18,7 +18,7 @@ fn place(script: &str) -> Place {
     let place = Place::new();
     std::fs::copy(env!("CARGO_BIN_EXE_protoseg"), place.at("protoseg")).unwrap();
     let sibling = place.at("protoseg-export");
-    let copy = "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\"\necho copied";
+    let copy = "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\" || exit 1\necho copied";
     std::fs::write(&sibling, format!("#!/bin/sh\n{}\n", script.replace("COPY", copy))).unwrap();
     std::fs::set_permissions(&sibling, std::fs::Permissions::from_mode(0o755)).unwrap();
     place
