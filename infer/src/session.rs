@@ -214,7 +214,7 @@ impl Runner {
         images: &[u8],
         shape: [usize; 3],
         names: &[&str],
-    ) -> Result<Vec<(Vec<usize>, Vec<T>)>, SessionError> {
+    ) -> Result<Vec<Values<T>>, SessionError> {
         let [count, height, width] = shape;
         let expected = count.saturating_mul(height).saturating_mul(width).saturating_mul(3);
         if images.len() != expected {
@@ -230,12 +230,15 @@ impl Runner {
     }
 }
 
+/// Shape and values of an output.
+type Values<T> = (Vec<usize>, Vec<T>);
+
 fn run_session<T: PrimitiveTensorElementType + Clone>(
     session: &mut Session,
     images: &[u8],
     [count, height, width]: [usize; 3],
     names: &[&str],
-) -> ort::Result<Vec<(Vec<usize>, Vec<T>)>> {
+) -> ort::Result<Vec<Values<T>>> {
     let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
     let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
     let options = RunOptions::new()?.with_outputs(selector);
