@@ -1,6 +1,8 @@
 //! The gate at the end of `protoseg export`, with the real `protoseg-export`: a checkpoint whose probe agrees with ONNX
 //! Runtime becomes a bundle, one that does not leaves nothing, and no kill leaves half of one.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -66,7 +66,8 @@ pub(super) fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<Tap
         };
         let all: Vec<Tap> = truth.iter().filter_map(tap).collect();
         let nodes = worst(&all);
-        let worst = nodes.iter().max_by(|one, other| one.error.total_cmp(&other.error));
+        // Of equal ones the first, from which later ones may have theirs.
+        let worst = nodes.iter().rev().max_by(|one, other| one.error.total_cmp(&other.error));
         let worst = worst.with_context(|| format!("{shown}: the taps of two precisions have no node in common"))?;
         let (worst, compared) = (worst.node.clone(), all.len());
         Ok(Taps { file: taps_name(precision), picture: case.name.clone(), compared, worst, nodes })
