@@ -15,10 +15,11 @@ use protoseg_models::window::{LogitGrid, Pieces};
 
 use crate::decision::Decision;
 use crate::file::EXTERNAL_FROM;
-use crate::files::{self, LOGITS};
+use crate::files::{self, Emitted, LOGITS};
 use crate::network::Network;
 use crate::request::Request;
 use crate::{place, triton};
+
 /// What the map that prototypes see is called, whatever the node that makes it.
 const FEATURES: &str = "features";
 
@@ -49,15 +50,13 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let older = Manifest::read(&place).map(|read| read.value.files).unwrap_or_default();
-    let models = older.iter().map(|file| &file.file).chain(files.iter().map(|file| &file.name));
-    let models: Vec<String> = models.flat_map(|name| [name.clone(), bundle::external_data(name)]).collect();
-    let known: Vec<&str> =
-        models.iter().map(String::as_str).chain([bundle::MANIFEST, bundle::PROBE, triton::FOLDER]).collect();
+    let older = Manifest::read(&place).map(|read| read.value.names()).unwrap_or_default();
+    let names: Vec<String> = files.iter().flat_map(Emitted::names).chain(manifest.names()).collect();
+    let known: Vec<&str> = older.iter().chain(&names).map(String::as_str).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         for file in &files {
             let written = file.write(folder, request.external_from.unwrap_or(EXTERNAL_FROM));
-            manifest.files.push(written.with_context(|| format!("the file {}", file.name))?);
+            manifest.files.extend(written.with_context(|| format!("the file {}", file.name))?);
         }
         if let Some(placement) = request.triton {
             // Labels where there is a file that gives them: scores are for clients with code of their own.

@@ -5,10 +5,11 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use protoseg_models::bundle::{Model, ModelFile, external_data};
+use protoseg_models::bundle::{Model, ModelFile, external_data, taps_name};
 use protoseg_models::calibration::Calibration;
 use protoseg_models::digest;
 use protoseg_models::form::{Form, FrameForm, Kind, Precision};
+use protoseg_models::gate::Limits;
 
 use crate::decision::Decision;
 use crate::emit::Emission;
@@ -28,12 +29,20 @@ pub(crate) struct Emitted {
     pub(crate) name: String,
     form: Form,
     emission: Emission,
+    /// Whether the manifest lists it, so that programs run it.
+    listed: bool,
 }
 
 impl Emitted {
-    /// Writes the file into a folder, and says what it is. Weights of `external_from` bytes and more lie in a file beside.
-    pub(crate) fn write(&self, folder: &Path, external_from: u64) -> Result<ModelFile> {
-        let Self { name, form, emission: Emission { file, inputs, outputs } } = self;
+    /// Names of what it may become in a folder.
+    pub(crate) fn names(&self) -> [String; 2] {
+        [self.name.clone(), external_data(&self.name)]
+    }
+
+    /// Writes the file into a folder, and says what it is where that is for the manifest. Weights of `external_from` bytes
+    /// and more lie in a file beside.
+    pub(crate) fn write(&self, folder: &Path, external_from: u64) -> Result<Option<ModelFile>> {
+        let Self { name, form, emission: Emission { file, inputs, outputs }, listed } = self;
         let mut out = BufWriter::new(File::create(folder.join(name))?);
         let mut data_sha256 = None;
         if file.weight_bytes() < external_from {
@@ -46,14 +55,18 @@ impl Emitted {
             data_sha256 = Some(digest::of_file(&folder.join(&data))?);
         }
         out.into_inner()?.sync_all()?;
-        Ok(ModelFile {
+        if !listed {
+            return Ok(None);
+        }
+        Ok(Some(ModelFile {
             file: name.clone(),
             form: form.clone(),
             sha256: digest::of_file(&folder.join(name))?,
             data_sha256,
             inputs: inputs.clone(),
             outputs: outputs.clone(),
-        })
+            limits: Some(Limits::of(form.precision)),
+        }))
     }
 }
 
@@ -66,8 +79,13 @@ pub(crate) fn emit(
 ) -> Result<Vec<Emitted>> {
     let mut files = Vec::new();
     for &numbers in &request.numbers {
-        let (form, emission) = numbers.emit(network, calibration, request.choices, model)?;
-        files.push(Emitted { name: numbers.file().to_owned(), form, emission });
+        let (form, emission) = numbers.emit(network, calibration, request.choices, Some(model))?;
+        files.push(Emitted { name: numbers.file().to_owned(), form, emission, listed: true });
+        if request.taps {
+            // Without the model's facts, so that nobody takes it for the model.
+            let (form, emission) = numbers.emit(&network.clone().tapped(), calibration, request.choices, None)?;
+            files.push(Emitted { name: taps_name(numbers.file()), form, emission, listed: false });
+        }
     }
     if request.frames.is_empty() {
         return Ok(files);
@@ -84,7 +102,7 @@ pub(crate) fn emit(
             let form = Form { kind: Kind::Frame, precision: *precision, frame: Some(frame), quantization: None };
             let emission = frame::emit(&logits, &form, &frame, decisions, model)
                 .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
-            files.push(Emitted { name: format!("frame-{height}x{width}{suffix}.onnx"), form, emission });
+            files.push(Emitted { name: format!("frame-{height}x{width}{suffix}.onnx"), form, emission, listed: true });
         }
     }
     Ok(files)

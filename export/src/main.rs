@@ -73,6 +73,10 @@ struct Arguments {
     /// copies
     #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "link")]
     triton: Option<Placement>,
+
+    /// Write taps.onnx too, and one for each other number format, in which every node's value comes out, for `protoseg check --taps`
+    #[arg(long)]
+    taps: bool,
 }
 
 fn share(text: &str) -> Result<f32, String> {
@@ -92,7 +96,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let Arguments { checkpoint, out, name, window, outputs, precision, weight_bits, float_above, .. } = arguments;
-    let Arguments { frames, decisions, external_from, triton, .. } = arguments;
+    let Arguments { frames, decisions, external_from, triton, taps, .. } = arguments;
     let request = Request {
         name,
         pieces: window,
@@ -103,6 +107,7 @@ fn run(arguments: Arguments) -> Result<()> {
         decisions,
         external_from,
         triton,
+        taps,
         command: command(),
     };
     let manifest = bundle::write(&checkpoint, &out, &request)?;

@@ -78,6 +78,13 @@ impl Network {
         Self { decisions: decisions.to_vec(), ..self }
     }
 
+    /// The same with every node's value as an output, under its own name, in the order of computing.
+    pub fn tapped(self) -> Self {
+        let values = self.graph.iter().filter(|(id, _)| *id != self.graph.input()).map(|(id, _)| &self.values[id.0]);
+        let outputs = values.map(|value| Output { value: value.clone(), name: value.clone() }).collect();
+        Self { outputs, ..self }
+    }
+
     /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.graph

@@ -57,7 +57,7 @@ impl Numbers {
         network: &Network,
         calibration: Option<&Calibration>,
         choices: Choices,
-        model: &Model,
+        model: Option<&Model>,
     ) -> Result<(Form, Emission)> {
         let rounding = match self {
             Self::Fp32 => return floats(network, Precision::Fp32, model),
@@ -78,13 +78,13 @@ impl Numbers {
             )
         })?;
         let scheme = Scheme::new(network, calibration, rounding)?;
-        Ok((scheme.form().clone(), emit_quantized(network, &scheme, Some(model))?))
+        Ok((scheme.form().clone(), emit_quantized(network, &scheme, model)?))
     }
 }
 
-fn floats(network: &Network, precision: Precision, model: &Model) -> Result<(Form, Emission)> {
+fn floats(network: &Network, precision: Precision, model: Option<&Model>) -> Result<(Form, Emission)> {
     let form = Form { precision, ..Form::LOGITS };
-    let file = emit(network, &form, Some(model))?;
+    let file = emit(network, &form, model)?;
     Ok((form, file))
 }
 

@@ -35,6 +35,8 @@ pub struct Request {
     pub external_from: Option<u64>,
     /// How the model comes into a model repository for Triton; none for no repository.
     pub triton: Option<Placement>,
+    /// Whether to write, beside each model file, one in which every node's value comes out.
+    pub taps: bool,
     /// The command, for the manifest.
     pub command: String,
 }

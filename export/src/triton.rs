@@ -9,14 +9,11 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use protoseg_models::bundle::{self, Dimension, Model, ModelFile, Port};
+use protoseg_models::bundle::{self, Dimension, Model, ModelFile, Port, TRITON};
 use protoseg_models::form::Kind;
 
 use crate::ports;
 use crate::request::Placement;
-
-/// Name of the folder in a bundle.
-pub(crate) const FOLDER: &str = "triton";
 
 /// Pictures that Triton may run at once. Frames of several megapixels fill a GPU by themselves.
 const MAX_BATCH: usize = 8;
@@ -34,7 +31,7 @@ const WARM_UP: [usize; 2] = [512, 1024];
 /// Writes the repository of one file into a bundle folder that already holds it. The model is a hard link, or a copy.
 pub(crate) fn write(folder: &Path, model: &Model, file: &ModelFile, placement: Placement) -> Result<()> {
     let name = slug(&model.name);
-    let place = folder.join(FOLDER).join(&name);
+    let place = folder.join(TRITON).join(&name);
     let about = || format!("the Triton folder {}", place.display());
     fs::create_dir_all(place.join("1")).with_context(about)?;
     fs::write(place.join("config.pbtxt"), config(&name, model, file)).with_context(about)?;

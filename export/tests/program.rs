@@ -139,6 +139,28 @@ fn nodes_come_out_under_their_names() {
 }
 
 #[test]
+fn taps_lie_beside_the_files_that_the_manifest_lists() {
+    let place = Place::new();
+    assert!(place.export("bundle", &["--taps"]).status.success());
+    let bundle = place.path("bundle");
+    assert_eq!(files(&bundle), ["manifest.json", "model.onnx", "probe.safetensors", "taps.onnx"]);
+    assert_eq!(Manifest::read(&bundle).unwrap().value.files.len(), 1);
+    let read = |name: &str| ModelProto::decode(std::fs::read(bundle.join(name)).unwrap().as_slice()).unwrap();
+    let (model, taps) = (read("model.onnx"), read("taps.onnx"));
+    assert!(taps.metadata_props.is_empty());
+    let names = |model: ModelProto| -> Vec<String> {
+        model.graph.unwrap().output.iter().map(|output| output.name().to_owned()).collect()
+    };
+    assert_eq!(names(model), ["logits"]);
+    let names = names(taps);
+    assert_eq!((names[0].as_str(), names[1].as_str()), ("normalize", "encoder._bn0"));
+    assert_eq!(names.last().unwrap(), "decoder.classifier");
+    // The taps go with the bundle that they were written for.
+    assert!(place.export("bundle", &[]).status.success());
+    assert_eq!(files(&bundle), ["manifest.json", "model.onnx", "probe.safetensors"]);
+}
+
+#[test]
 fn a_broken_checkpoint_is_refused_in_one_sentence() {
     let place = Place::new();
     std::fs::remove_file(place.checkpoint().join("weights.safetensors")).unwrap();

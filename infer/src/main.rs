@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{Failure, Outcome, check, eval, label, scenes, sibling};
+use commands::{Failure, Outcome, check, eval, export, label, scenes, sibling};
 use protoseg_models::errors::sentence;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
@@ -33,10 +33,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Turn a checkpoint into a bundle (starts protoseg-export)
+    /// Turn a checkpoint into a bundle that passes its check (starts protoseg-export)
     #[command(disable_help_flag = true)]
     Export {
-        /// Passed on to protoseg-export
+        /// Passed on to protoseg-export, but for those of the check
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
         Ok(Outcome::SomeInputsFailed) => return ExitCode::from(3),
+        Ok(Outcome::Status(status)) => return ExitCode::from(status),
         Err(Failure::Work(error)) => (error, 1),
         Err(Failure::Usage(error)) => (error, 2),
     };
@@ -61,6 +62,6 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
         Command::Check(arguments) => check::run(arguments),
         Command::Scenes(arguments) => scenes::run(arguments),
         Command::Train { arguments } => match sibling::run("train", arguments).map_err(Failure::usage)? {},
-        Command::Export { arguments } => match sibling::run("export", arguments).map_err(Failure::usage)? {},
+        Command::Export { arguments } => export::run(arguments),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_models::bundle::{BundleError, Manifest, Model};
+use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
 use protoseg_models::form::Kind;
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowError, WindowPlan};
@@ -146,15 +146,46 @@ impl Segmenter {
             let Read { value: manifest, passed_over } = Manifest::read(path)?;
             let file = manifest.files.iter().find(|file| file.form.kind == Kind::Logits);
             let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
-            let runner = Runner::open(&manifest.verified(path, file)?, &options.runner)?;
-            // Files that others wrote may say nothing of themselves.
-            if let Some(own) = runner.model()?
-                && let Some(field) = difference(&manifest.model, &own.value)
-            {
-                return Err(SegmentError::Different { bundle: path.into(), file: file.file.clone(), field });
-            }
+            let runner = Self::runner(path, &manifest, file, options)?;
             (manifest.model, passed_over, runner)
         };
+        Self::new(path, model, passed_over, runner, options)
+    }
+
+    /// Opens one file of the `logits` kind of a bundle folder, whose manifest was read from there.
+    pub fn open_file(
+        folder: &Path,
+        manifest: &Manifest,
+        file: &ModelFile,
+        options: &SegmenterOptions,
+    ) -> Result<Self, SegmentError> {
+        let runner = Self::runner(folder, manifest, file, options)?;
+        Self::new(folder, manifest.model.clone(), Vec::new(), runner, options)
+    }
+
+    fn runner(
+        folder: &Path,
+        manifest: &Manifest,
+        file: &ModelFile,
+        options: &SegmenterOptions,
+    ) -> Result<Runner, SegmentError> {
+        let runner = Runner::open(&manifest.verified(folder, file)?, &options.runner)?;
+        // Files that others wrote may say nothing of themselves.
+        if let Some(own) = runner.model()?
+            && let Some(field) = difference(&manifest.model, &own.value)
+        {
+            return Err(SegmentError::Different { bundle: folder.into(), file: file.file.clone(), field });
+        }
+        Ok(runner)
+    }
+
+    fn new(
+        path: &Path,
+        model: Model,
+        passed_over: Vec<String>,
+        runner: Runner,
+        options: &SegmenterOptions,
+    ) -> Result<Self, SegmentError> {
         let expected = model.classes.count();
         if let Some(found) = runner.classes().filter(|&found| found != expected) {
             return Err(SegmentError::Classes { path: path.into(), found, expected });

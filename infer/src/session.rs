@@ -8,7 +8,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{OutputSelector, RunOptions, Session};
-use ort::value::{Outlet, TensorElementType, TensorRef};
+use ort::value::{Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::versioned::{self, JsonError, Read};
 use protoseg_models::weights::Tensor;
@@ -18,6 +18,9 @@ pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Name of the output that holds class scores.
 const LOGITS: &str = "logits";
+
+/// Names of the outputs of files of the `frame` kind.
+const FRAME_OUTPUTS: [&str; 2] = ["labels", "confidence"];
 
 /// Why ONNX Runtime could not be used, or a file not be run.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +120,7 @@ pub struct RunnerOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// An open ONNX file of the `logits` kind, owned by one thread: pictures in, class scores out.
+/// An open ONNX file, owned by one thread: pictures in, class scores out.
 #[derive(Debug)]
 pub struct Runner {
     session: Session,
@@ -195,6 +198,23 @@ impl Runner {
         shape: [usize; 3],
         names: &[&str],
     ) -> Result<Vec<Tensor>, SessionError> {
+        let outputs = self.run_as::<f32>(images, shape, names)?;
+        Ok(outputs.into_iter().map(|(shape, data)| Tensor { shape, data }).collect())
+    }
+
+    /// Runs frames with a file of the `frame` kind, as [`run`](Self::run) runs pictures: labels and confidence, each
+    /// `[n, h, w]`, the latter in steps of 1/255.
+    pub fn run_frames(&mut self, images: &[u8], shape: [usize; 3]) -> Result<[Vec<u8>; 2], SessionError> {
+        let mut outputs = self.run_as::<u8>(images, shape, &FRAME_OUTPUTS)?.into_iter().map(|(_, data)| data);
+        Ok([outputs.next().unwrap_or_default(), outputs.next().unwrap_or_default()])
+    }
+
+    fn run_as<T: PrimitiveTensorElementType + Clone>(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+    ) -> Result<Vec<Values<T>>, SessionError> {
         let [count, height, width] = shape;
         let expected = count.saturating_mul(height).saturating_mul(width).saturating_mul(3);
         if images.len() != expected {
@@ -210,20 +230,23 @@ impl Runner {
     }
 }
 
-fn run_session(
+/// Shape and values of an output.
+type Values<T> = (Vec<usize>, Vec<T>);
+
+fn run_session<T: PrimitiveTensorElementType + Clone>(
     session: &mut Session,
     images: &[u8],
     [count, height, width]: [usize; 3],
     names: &[&str],
-) -> ort::Result<Vec<Tensor>> {
+) -> ort::Result<Vec<Values<T>>> {
     let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
     let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
     let options = RunOptions::new()?.with_outputs(selector);
     let outputs = session.run_with_options(ort::inputs![input], &options)?;
     let tensor = |name: &&str| {
-        let (shape, data) = outputs[*name].try_extract_tensor::<f32>()?;
+        let (shape, data) = outputs[*name].try_extract_tensor::<T>()?;
         let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
-        Ok(Tensor { shape, data: data.to_vec() })
+        Ok((shape, data.to_vec()))
     };
     names.iter().map(tensor).collect()
 }

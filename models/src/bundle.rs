@@ -8,6 +8,7 @@ use crate::arch::Arch;
 use crate::classes::ClassTable;
 use crate::digest;
 use crate::form::Form;
+use crate::gate::{Gate, Limits};
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
 use crate::versioned::{self, JsonError, Read};
@@ -18,8 +19,16 @@ use crate::window::{LogitGrid, Window, WindowError};
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the probe in a bundle.
 pub const PROBE: &str = "probe.safetensors";
+/// Name of the folder with a model repository for Triton in a bundle.
+pub const TRITON: &str = "triton";
 /// Key of the ONNX metadata entry that holds [`Model`] as JSON.
 pub const METADATA_KEY: &str = "protoseg";
+
+/// Name of the file in which every node's value comes out, for finding where a precision goes wrong. No manifest lists it,
+/// so that nothing serves it.
+pub fn taps_name(file: &str) -> String {
+    format!("taps{}", file.strip_prefix("model").unwrap_or(file))
+}
 
 /// What a model is, whichever file carries it. The same facts stand in the manifest and in every ONNX file's metadata, so
 /// that a lone `.onnx` is enough to work with.
@@ -81,6 +90,9 @@ pub struct ModelFile {
     pub inputs: Vec<Port>,
     /// What comes out.
     pub outputs: Vec<Port>,
+    /// What `protoseg check` holds it to; [`Limits::of`] its precision where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 /// Where a bundle comes from.
@@ -90,23 +102,6 @@ pub struct Provenance {
     pub command: String,
     /// Version of the program that wrote it.
     pub protoseg: String,
-}
-
-/// What `protoseg check` found for one file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Gate {
-    /// The file.
-    pub file: String,
-    /// Largest difference of a logit over the largest logit.
-    pub logit_error: f64,
-    /// Largest `logit_error` that passes.
-    pub logit_limit: f64,
-    /// Share of pixels labelled as libtorch did.
-    pub label_agreement: f64,
-    /// Least `label_agreement` that passes.
-    pub label_limit: f64,
-    /// Whether both held.
-    pub passed: bool,
 }
 
 /// `manifest.json`.
@@ -187,6 +182,13 @@ impl Model {
     pub const VERSION: &str = "1.0";
 }
 
+impl ModelFile {
+    /// What `protoseg check` holds it to.
+    pub fn limits(&self) -> Limits {
+        self.limits.unwrap_or_else(|| Limits::of(self.form.precision))
+    }
+}
+
 impl Manifest {
     /// Version written, and the newest read.
     pub const VERSION: &str = "1.0";
@@ -217,6 +219,13 @@ impl Manifest {
     /// Writes the manifest of a bundle folder, whole or not at all.
     pub fn write(&self, folder: &Path) -> Result<(), BundleError> {
         Ok(versioned::write(&folder.join(MANIFEST), self)?)
+    }
+
+    /// Names of all that the bundle's folder may hold: what the manifest names, and what only lies beside it.
+    pub fn names(&self) -> Vec<String> {
+        let files = self.files.iter().flat_map(|file| [file.file.clone(), taps_name(&file.file)]);
+        let files = files.flat_map(|name| [external_data(&name), name]);
+        files.chain([MANIFEST, PROBE, TRITON].map(str::to_owned)).collect()
     }
 
     /// Path of a file that the manifest lists, once its digest has been checked.

@@ -7,6 +7,7 @@
 
 pub mod arch;
 pub mod atomic;
+pub mod boundary;
 pub mod bundle;
 pub mod calibration;
 pub mod checkpoint;
@@ -19,6 +20,7 @@ pub mod efficientnet_lite;
 pub mod errors;
 pub mod form;
 pub mod formula;
+pub mod gate;
 pub mod graph;
 mod grid;
 pub mod metrics;

@@ -1,7 +1,9 @@
 //! The program's commands, and what they have in common.
 
 pub(crate) mod check;
+mod data;
 pub(crate) mod eval;
+pub(crate) mod export;
 mod inputs;
 pub(crate) mod label;
 mod pipeline;
@@ -29,6 +31,8 @@ pub(crate) enum Outcome {
     Failed,
     /// Finished, but for some inputs.
     SomeInputsFailed,
+    /// A program that was started ended with this exit status, and has said why.
+    Status(u8),
 }
 
 /// Why a command stopped.

@@ -162,7 +162,7 @@ fn take<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
 }
 
 /// Progress on the standard error, where that is a terminal.
-fn bar(count: usize) -> ProgressBar {
+pub(crate) fn bar(count: usize) -> ProgressBar {
     let bar = ProgressBar::new(count as u64);
     match ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left") {
         Ok(style) => bar.with_style(style),

@@ -7,8 +7,16 @@ use std::process::Command;
 
 use anyhow::{Context, anyhow};
 
-/// Becomes `protoseg-NAME`, found beside this program or else on the search path, with all arguments.
+/// Becomes `protoseg-NAME` with all arguments.
 pub(crate) fn run(name: &str, arguments: &[OsString]) -> anyhow::Result<Infallible> {
+    let mut command = command(name)?;
+    let path = PathBuf::from(command.get_program());
+    command.args(arguments);
+    become_program(command).with_context(|| path.display().to_string())
+}
+
+/// `protoseg-NAME`, found beside this program or else on the search path, still without arguments.
+pub(super) fn command(name: &str) -> anyhow::Result<Command> {
     let program = format!("protoseg-{name}{}", std::env::consts::EXE_SUFFIX);
     let path = find(&program).ok_or_else(|| {
         anyhow!(
@@ -16,9 +24,7 @@ pub(crate) fn run(name: &str, arguments: &[OsString]) -> anyhow::Result<Infallib
              build it with `cargo build --release --package protoseg-{name}`, or use an image that holds it"
         )
     })?;
-    let mut command = Command::new(&path);
-    command.args(arguments);
-    become_program(command).with_context(|| path.display().to_string())
+    Ok(Command::new(path))
 }
 
 fn find(program: &str) -> Option<PathBuf> {

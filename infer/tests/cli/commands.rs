@@ -10,6 +10,7 @@ use protoseg_infer::picture;
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::bundle::Manifest;
+use protoseg_models::gate::Verdict;
 use protoseg_models::window::{Pieces, Window};
 
 fn segmenter(pieces: Pieces) -> Segmenter {
@@ -165,7 +166,8 @@ fn check_passes_what_libtorch_said_and_fails_what_differs() {
     assert_eq!(passed.status, 0, "{passed:?}");
     assert_eq!(passed.stdout.matches("passed  model.onnx ").count(), 2, "{}", passed.stdout);
     let mut manifest = Manifest::read(root.path()).unwrap().value;
-    assert!(manifest.gate[0].passed && manifest.gate[0].logit_error < 1e-5);
+    let gate = &manifest.gate[0];
+    assert!(gate.verdict == Verdict::Passed && gate.logit_error.unwrap() < 1e-5 && gate.label_agreement == Some(1.0));
 
     let mut cases = manifest.probe(root.path()).unwrap();
     cases[1].logits.data[7] += 0.05;

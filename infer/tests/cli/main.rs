@@ -1,5 +1,5 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`broken_inputs`] that must not,
-//! and [`refusals`] of work that would be lost or do harm.
+//! [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's files, and the [`export`] that ends by it.
 
 #[cfg(test)]
 mod broken_inputs;
@@ -7,5 +7,9 @@ mod broken_inputs;
 mod commands;
 #[cfg(test)]
 mod common;
+#[cfg(test)]
+mod export;
+#[cfg(test)]
+mod gate;
 #[cfg(test)]
 mod refusals;

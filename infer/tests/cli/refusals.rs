@@ -1,6 +1,7 @@
 //! Work that would be lost or do harm: it is refused before it begins, or stops at the first result that cannot be written.
 
 use protoseg_models::bundle::Manifest;
+use protoseg_models::gate::Verdict;
 
 use crate::common::{EVAL, LABEL, Place, answer, expect, files, stripes};
 
@@ -152,7 +153,7 @@ fn a_check_of_scores_that_are_no_numbers_is_recorded_and_read_again() {
         let given = answer(&mut place.command(&format!("check bundle --record{json}")));
         assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
         let gate = &Manifest::read(&place.at("bundle")).unwrap().value.gate[0];
-        assert!(gate.logit_error == f64::MAX && !gate.passed);
+        assert!(gate.logit_error == Some(f64::MAX) && gate.verdict == Verdict::Failed);
     }
     let given = answer(&mut place.command(LABEL));
     assert_eq!(given.status, 3, "{given:?}");

@@ -1,0 +1,120 @@
+//! `protoseg check`: holds every file of a bundle against libtorch, whose answers for a few pictures travel in the bundle,
+//! and with labelled pictures against the score of the 32-bit file.
+
+mod agreement;
+mod frame;
+mod pictures;
+mod probe;
+mod report;
+mod taps;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use protoseg_infer::session;
+use protoseg_models::bundle::{Manifest, ModelFile};
+use protoseg_models::errors::sentence;
+use protoseg_models::form::Kind;
+use protoseg_models::gate::Verdict;
+use protoseg_models::probe::ProbeCase;
+use protoseg_models::versioned::Read;
+use serde::Serialize;
+
+use super::data::DataArguments;
+use super::{Failure, Outcome, print, print_json, warn_of_newer};
+pub(crate) use pictures::{Pictures, open as open_pictures};
+use report::FileReport;
+pub(crate) use report::Report;
+
+/// Check that a bundle's files compute what libtorch computed
+///
+/// Runs the pictures of the bundle's probe through every file that gives logits, and holds logits and labels against
+/// libtorch's. Files for whole frames run two drawn scenes, and are held against windows stitched outside the file. With
+/// --data, the score of every file on labelled pictures is held against that of the 32-bit file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Bundle folder
+    bundle: PathBuf,
+    #[command(flatten)]
+    data: DataArguments,
+    /// Compare node by node where the folder holds files that `protoseg export --taps` wrote
+    #[arg(long)]
+    taps: bool,
+    /// Write the result into the bundle's manifest
+    #[arg(long)]
+    record: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    report: Report,
+    taps: Vec<taps::Taps>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let folder = &arguments.bundle;
+    session::load_runtime().map_err(Failure::usage)?;
+    let Read { value: mut manifest, passed_over } = Manifest::read(folder).map_err(Failure::usage)?;
+    warn_of_newer(folder, &passed_over);
+    let pictures = open_pictures(&arguments.data, &manifest).map_err(Failure::usage)?;
+    let cases = probe_cases(folder, &manifest)?;
+    let taps = match cases.first().filter(|_| arguments.taps) {
+        Some(case) => taps::compare(folder, case)?,
+        None => Vec::new(),
+    };
+    let report = judge(folder, &manifest, &cases, pictures.as_ref());
+    // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
+    let recorded = if arguments.record {
+        manifest.gate = report.gates();
+        manifest.write(folder).map_err(anyhow::Error::from)
+    } else {
+        Ok(())
+    };
+    let answer = Answer { report, taps };
+    if arguments.json {
+        print_json(&answer)?;
+    } else {
+        let lines = answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(taps::Taps::lines));
+        lines.into_iter().try_for_each(print)?;
+    }
+    recorded?;
+    Ok(if answer.report.passed { Outcome::Done } else { Outcome::Failed })
+}
+
+/// The pictures of the bundle's probe, of which there is at least one.
+pub(crate) fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<ProbeCase>> {
+    let cases = manifest.probe(folder)?;
+    if cases.is_empty() {
+        let shown = folder.display();
+        return Err(anyhow!("{shown} has no probe, so nothing can be checked; export it from a checkpoint with one"));
+    }
+    Ok(cases)
+}
+
+/// Runs every file of a bundle and comes to a verdict on each.
+pub(crate) fn judge(folder: &Path, manifest: &Manifest, cases: &[ProbeCase], pictures: Option<&Pictures>) -> Report {
+    let mut files: Vec<FileReport> = manifest.files.iter().map(|file| check(folder, manifest, file, cases)).collect();
+    let scored = pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files));
+    let errors: Vec<String> = scored.err().iter().map(|error| sentence(error.as_ref())).collect();
+    files.iter_mut().for_each(|file| file.conclude(pictures.is_some()));
+    let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
+    Report { passed, files, errors }
+}
+
+fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
+    let mut report = FileReport::new(file);
+    let found = match file.form.kind {
+        Kind::Logits => probe::check(folder, manifest, file, cases),
+        Kind::Frame => frame::check(folder, manifest, file),
+    };
+    match found {
+        Ok(cases) => report.cases = cases,
+        Err(error) => report.errors.push(sentence(error.as_ref())),
+    }
+    report
+}

@@ -1,0 +1,98 @@
+//! A file of the `logits` kind on the pictures of the probe, held against libtorch.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::stitch::LogitMap;
+use protoseg_infer::upsample::{self, Frame};
+use protoseg_models::bundle::{Manifest, ModelFile};
+use protoseg_models::gate::{Limits, Verdict};
+use protoseg_models::probe::ProbeCase;
+use protoseg_models::weights::Tensor;
+use protoseg_models::window::LogitGrid;
+
+use super::agreement::{Agreement, Reference};
+use super::report::Case;
+
+/// Runs every picture of the probe.
+pub(super) fn check(
+    folder: &Path,
+    manifest: &Manifest,
+    file: &ModelFile,
+    cases: &[ProbeCase],
+) -> anyhow::Result<Vec<Case>> {
+    let path = manifest.verified(folder, file)?;
+    let mut runner = Runner::open(&path, &RunnerOptions::default())?;
+    let run = |case: &ProbeCase| {
+        let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
+        let found = runner.run(&case.image, [1, case.height, case.width]).with_context(about)?;
+        compare(case, found, manifest.model.grid, file.limits()).with_context(about)
+    };
+    cases.iter().map(run).collect()
+}
+
+fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid, limits: Limits) -> anyhow::Result<Case> {
+    let shape = |tensor: &Tensor| match tensor.shape[..] {
+        [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
+        _ => None,
+    };
+    let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
+        return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
+    };
+    let logit_error = logit_error(&case.logits.data, &found.data);
+    let frame = Frame {
+        height: case.height,
+        width: case.width,
+        padded: [case.height, case.width],
+        align_corners: grid.align_corners,
+    };
+    let labels = upsample::labels(&LogitMap { classes, height, width, data: found.data }, &frame);
+    let truth = LogitMap { classes, height, width, data: case.logits.data.clone() };
+    let reference = Reference {
+        labels: &case.labels,
+        width: case.width,
+        choices: &upsample::choices(&truth, &frame),
+        largest: largest(&truth.data),
+    };
+    let labels = Agreement::of(&reference, &labels).report();
+    let held = [
+        limits.logit_error.map(|limit| logit_error <= limit),
+        limits.label_agreement.map(|limit| labels.agreement >= limit),
+        // Without a limit too: scores that are no numbers are no rounding.
+        (logit_error == f64::MAX).then_some(false),
+    ];
+    let verdict = Verdict::of(held);
+    Ok(Case { picture: case.name.clone(), logit_error: Some(logit_error), labels, confidence: None, verdict })
+}
+
+/// The largest logit, whatever its sign.
+pub(super) fn largest(logits: &[f32]) -> f64 {
+    logits.iter().map(|logit| f64::from(logit.abs())).fold(0.0, f64::max)
+}
+
+/// The largest difference over the largest logit. JSON, and so the manifest, has no number for infinity: one that is no
+/// number becomes the largest that there is.
+fn logit_error(truth: &[f32], found: &[f32]) -> f64 {
+    let differences = truth.iter().zip(found).map(|(truth, found)| f64::from((truth - found).abs()));
+    // A difference that is no number must not pass for a small one.
+    let difference = differences
+        .fold(0.0, |worst: f64, difference| if difference.is_nan() { f64::INFINITY } else { worst.max(difference) });
+    let largest = largest(truth);
+    let error = if largest > 0.0 { difference / largest } else { difference };
+    if error.is_finite() { error } else { f64::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_shares_of_the_largest_logit_and_never_lost() {
+        assert_eq!(logit_error(&[1.0, -4.0], &[1.5, -4.0]), 0.125);
+        assert_eq!(logit_error(&[0.0, 0.0], &[0.0, 0.25]), 0.25);
+        for lost in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(logit_error(&[1.0, 2.0], &[lost, 2.0]), f64::MAX);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What a check found: as lines for a person, as JSON, and as the gate in the manifest.
+
+use protoseg_models::bundle::ModelFile;
+use protoseg_models::form::{Form, Kind, Precision};
+use protoseg_models::gate::{Gate, GateScore, Limits, Verdict};
+use serde::Serialize;
+
+use super::agreement::{Confidence, Labels};
+
+/// What a check found for all files of a bundle.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Whether nothing failed. Files that were not judged do not fail.
+    pub(crate) passed: bool,
+    /// File by file, in the manifest's order.
+    pub(crate) files: Vec<FileReport>,
+    /// Why pictures could not be scored.
+    pub(crate) errors: Vec<String>,
+}
+
+/// What a check found for one file.
+#[derive(Debug, Serialize)]
+pub(crate) struct FileReport {
+    pub(crate) file: String,
+    pub(super) kind: Kind,
+    pub(super) precision: Precision,
+    pub(crate) verdict: Verdict,
+    pub(super) limits: Limits,
+    pub(super) cases: Vec<Case>,
+    pub(super) score: Option<Score>,
+    /// Why it could not be run.
+    pub(super) errors: Vec<String>,
+    /// What it was not judged by, and why not.
+    pub(super) not_judged: Option<String>,
+    /// What no check on this machine shows.
+    pub(super) notes: Vec<String>,
+}
+
+/// How one file did on one picture.
+#[derive(Debug, Serialize)]
+pub(super) struct Case {
+    /// The picture.
+    pub(super) picture: String,
+    /// Largest difference of a logit over the largest logit; none of files that give labels.
+    pub(super) logit_error: Option<f64>,
+    pub(super) labels: Labels,
+    pub(super) confidence: Option<Confidence>,
+    pub(super) verdict: Verdict,
+}
+
+/// How one file did on labelled pictures.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Score {
+    /// What they were.
+    pub(super) data: String,
+    /// How many were scored.
+    pub(super) images: usize,
+    /// How many were passed over, as they are not of the size that the file takes.
+    pub(super) skipped: usize,
+    /// In percent.
+    pub(super) mean_iou: f64,
+    /// Points below the 32-bit logits file in the same windows; none of that file itself.
+    pub(super) mean_iou_drop: Option<f64>,
+    /// How labels agree with those of the reference; none of the reference itself.
+    pub(super) labels: Option<Labels>,
+    pub(super) verdict: Verdict,
+}
+
+impl Report {
+    /// A line for each thing that was found.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let files = self.files.iter().flat_map(FileReport::lines);
+        files.chain(self.errors.iter().map(|error| format!("FAILED  {error}"))).collect()
+    }
+
+    /// What the manifest keeps of it.
+    pub(crate) fn gates(&self) -> Vec<Gate> {
+        self.files.iter().map(FileReport::gate).collect()
+    }
+}
+
+impl FileReport {
+    /// Nothing found yet.
+    pub(super) fn new(file: &ModelFile) -> Self {
+        Self {
+            file: file.file.clone(),
+            kind: file.form.kind,
+            precision: file.form.precision,
+            verdict: Verdict::NotJudged,
+            limits: file.limits(),
+            cases: Vec::new(),
+            score: None,
+            errors: Vec::new(),
+            not_judged: None,
+            notes: notes(&file.form),
+        }
+    }
+
+    /// Comes to a verdict by all that was found. `data` tells whether there were labelled pictures.
+    pub(super) fn conclude(&mut self, data: bool) {
+        let cases = self.cases.iter().map(|case| case.verdict);
+        let found = cases.chain(self.score.iter().map(|score| score.verdict)).fold(Verdict::NotJudged, Verdict::and);
+        self.verdict = if self.errors.is_empty() { found } else { Verdict::Failed };
+        if self.verdict == Verdict::NotJudged {
+            let why = match &self.score {
+                None if !data => "needs --data",
+                None => "no picture of its size was among the data",
+                Some(_) => "the bundle holds no fp32 file of the kind `logits` to compare its score with",
+            };
+            self.not_judged = Some(why.to_owned());
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let file = &self.file;
+        let mut lines: Vec<String> = self.cases.iter().map(|case| self.case_line(case)).collect();
+        if let Some(score) = &self.score {
+            lines.push(self.score_line(score));
+        }
+        lines.extend(self.errors.iter().map(|error| format!("{}  {error}", Verdict::Failed.name())));
+        lines.extend(self.not_judged.iter().map(|why| format!("{}  {file}: {why}", Verdict::NotJudged.name())));
+        lines.extend(self.notes.iter().map(|note| format!("note  {file}: {note}")));
+        lines
+    }
+
+    fn case_line(&self, case: &Case) -> String {
+        let Case { picture, logit_error, labels, confidence, verdict } = case;
+        let Limits { logit_error: logit_limit, label_agreement: label_limit, .. } = self.limits;
+        let of = |limit: Option<String>| limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
+        let percent = |limit: f64| format!("{:.2} %", 100.0 * limit);
+        let logits = logit_error.map_or_else(String::new, |error| {
+            format!("logit error {error:.1e} ({}), ", of(logit_limit.map(|limit| format!("{limit:.0e}"))))
+        });
+        let confidence = confidence.map_or_else(String::new, |Confidence { agreement, largest }| {
+            format!(", confidence within one step {:.4} %, largest difference {largest} steps", 100.0 * agreement)
+        });
+        let (verdict, agreement, limit) = (verdict.name(), 100.0 * labels.agreement, of(label_limit.map(percent)));
+        format!("{verdict}  {} {picture}: {logits}labels {agreement:.4} % ({limit}), {labels}{confidence}", self.file)
+    }
+
+    fn score_line(&self, score: &Score) -> String {
+        let Score { data, images, skipped, mean_iou, mean_iou_drop, labels, verdict } = score;
+        let limit = self.limits.mean_iou_drop;
+        let limit = limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit:.2}"));
+        let drop = mean_iou_drop.map_or_else(String::new, |drop| {
+            let side = if drop > 0.0 { "below" } else { "above" };
+            format!(", {:.3} {side} the fp32 file ({limit})", drop.abs())
+        });
+        let labels =
+            labels.map_or_else(String::new, |labels| format!(", labels {:.4} %, {labels}", 100.0 * labels.agreement));
+        let skipped = match skipped {
+            0 => String::new(),
+            _ => format!(" ({skipped} of another size passed over)"),
+        };
+        // The file that others are compared with has no verdict by its own score.
+        let verdict = if mean_iou_drop.is_some() { verdict.name() } else { "score" };
+        format!("{verdict}  {}: mIoU {mean_iou:.2} on {images} pictures, {data}{skipped}{drop}{labels}", self.file)
+    }
+
+    fn gate(&self) -> Gate {
+        let score = self.score.as_ref().map(|score| GateScore {
+            data: score.data.clone(),
+            images: score.images,
+            mean_iou: score.mean_iou,
+            mean_iou_drop: score.mean_iou_drop,
+        });
+        let because = self.not_judged.iter().map(|why| format!("not judged: {why}"));
+        Gate {
+            file: self.file.clone(),
+            verdict: self.verdict,
+            limits: self.limits,
+            logit_error: self.cases.iter().filter_map(|case| case.logit_error).reduce(f64::max),
+            label_agreement: self.cases.iter().map(|case| case.labels.agreement).reduce(f64::min),
+            score,
+            notes: self.errors.iter().cloned().chain(because).chain(self.notes.iter().cloned()).collect(),
+        }
+    }
+}
+
+/// What running a file on a CPU does not show.
+fn notes(form: &Form) -> Vec<String> {
+    let precision = match (form.precision, &form.quantization) {
+        (Precision::Fp32, _) => None,
+        (Precision::Fp16, _) => Some(
+            "a CPU rounds values to 16 bits and mostly sums in 32; sums in 16 bits, as GPUs may make them, are not shown here",
+        ),
+        (Precision::Int8, Some(quantization)) if quantization.symmetric => {
+            Some("made for TensorRT, which fuses and rounds in its own way; here ONNX Runtime's CPU kernels ran it")
+        }
+        (Precision::Int8, Some(quantization)) if quantization.weight_bits > 7 => Some(
+            "with weights of 8 bits, x86 CPUs without VNNI may run over in sums of products; this holds for this machine only",
+        ),
+        (Precision::Int8, _) => None,
+    };
+    precision.into_iter().map(str::to_owned).collect()
+}

@@ -1,0 +1,125 @@
+//! `protoseg export`: what it puts into place, and what it leaves alone. A script that copies a bundle stands in for
+//! `protoseg-export`; the tests of the whole repository run the real one.
+
+#![cfg(unix)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use protoseg_models::bundle::Manifest;
+use protoseg_models::gate::Verdict;
+
+use crate::common::{Answer, Place, answer, files};
+
+const ARGUMENTS: &str = "export checkpoint --out deep/out";
+
+/// A place with a front door of its own, beside a `protoseg-export` that copies `bundle`.
+fn place(script: &str) -> Place {
+    let place = Place::new();
+    std::fs::copy(env!("CARGO_BIN_EXE_protoseg"), place.at("protoseg")).unwrap();
+    let sibling = place.at("protoseg-export");
+    let copy = "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\" || exit 1\necho copied";
+    std::fs::write(&sibling, format!("#!/bin/sh\n{}\n", script.replace("COPY", copy))).unwrap();
+    std::fs::set_permissions(&sibling, std::fs::Permissions::from_mode(0o755)).unwrap();
+    place
+}
+
+fn run(place: &Place, arguments: &str) -> Answer {
+    answer(Command::new(place.at("protoseg")).current_dir(place.at("")).args(arguments.split(' ')))
+}
+
+/// Makes the model answer something else than the probe says.
+fn spoil(place: &Place) {
+    place.patch("bundle/model.onnx", &0.02_f32.to_le_bytes(), &0.5_f32.to_le_bytes());
+    place.sign();
+}
+
+#[test]
+fn what_passes_is_put_into_place_with_its_gate() {
+    let place = place("COPY");
+    place.edit("bundle/manifest.json", "made by hand:", "protoseg export checkpoint --out");
+    for arguments in [ARGUMENTS, "export --out=deep/out checkpoint --check-data folder --check-root in"] {
+        let given = run(&place, arguments);
+        assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+        assert!(given.stdout.starts_with("copied\npassed  model.onnx 33x47: "), "{given:?}");
+        assert_eq!(files(&place.at("deep")), ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]);
+        let gate = &Manifest::read(&place.at("deep/out")).unwrap().value.gate[0];
+        assert_eq!((gate.verdict, gate.score.is_some()), (Verdict::Passed, arguments != ARGUMENTS));
+    }
+}
+
+#[test]
+fn what_fails_is_never_there_and_an_older_bundle_stays() {
+    let place = place("COPY");
+    spoil(&place);
+    let given = run(&place, ARGUMENTS);
+    assert_eq!(given.status, 1, "{given:?}");
+    assert!(given.stdout.contains("FAILED  model.onnx 33x47"), "{given:?}");
+    assert!(
+        given.stderr.contains("nothing was written to deep/out") && given.stderr.contains("--no-check"),
+        "{given:?}"
+    );
+    assert!(files(&place.at("deep")).is_empty());
+
+    let given = run(&place, "export checkpoint --out deep/out --no-check");
+    assert_eq!(given.status, 1, "the stand-in finds no folder: {given:?}");
+    std::fs::create_dir(place.at("deep/out")).unwrap();
+    assert_eq!(run(&place, "export checkpoint --out deep/out --no-check").status, 0);
+    let before = std::fs::read(place.at("deep/out/manifest.json")).unwrap();
+    assert_eq!(run(&place, ARGUMENTS).status, 1);
+    assert_eq!(std::fs::read(place.at("deep/out/manifest.json")).unwrap(), before);
+    assert_eq!(files(&place.at("deep")).len(), 3);
+}
+
+#[test]
+fn what_a_killed_run_left_is_cleared_away() {
+    let place = place("COPY");
+    std::fs::create_dir_all(place.at("deep/.out.partial")).unwrap();
+    for name in ["manifest.json", "frame-9x9.onnx"] {
+        std::fs::write(place.at("deep/.out.partial").join(name), "half").unwrap();
+    }
+    std::fs::write(place.at("deep/.out.lock"), "").unwrap();
+    let given = run(&place, ARGUMENTS);
+    assert_eq!(given.status, 0, "{given:?}");
+    assert_eq!(files(&place.at("deep")), ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]);
+}
+
+#[test]
+fn other_folders_are_left_alone() {
+    let place = place("COPY");
+    std::fs::create_dir_all(place.at("deep/out")).unwrap();
+    std::fs::write(place.at("deep/out/notes.txt"), "mine").unwrap();
+    let given = run(&place, ARGUMENTS);
+    assert_eq!(given.status, 1, "{given:?}");
+    assert!(given.stderr.contains("deep/out") && given.stderr.contains("`notes.txt`"), "{given:?}");
+    assert_eq!(files(&place.at("deep")), ["out/notes.txt"]);
+}
+
+#[test]
+fn errors_speak_of_the_place_that_was_asked_for() {
+    let failing = place("while [ \"$1\" != --out ]; do shift; done\necho \"error: $2 is full\" >&2\nexit 7");
+    let given = run(&failing, ARGUMENTS);
+    assert_eq!((given.status, given.stderr.as_str()), (7, "error: deep/out is full\n"), "{given:?}");
+    assert!(files(&failing.at("deep")).is_empty());
+
+    let place = place("COPY");
+    std::fs::write(place.at("bundle/model.onnx"), "x").unwrap();
+    let given = run(&place, ARGUMENTS);
+    assert!(given.stdout.contains("FAILED  deep/out/model.onnx is not the file"), "{given:?}");
+    place.edit(
+        "bundle/manifest.json",
+        "\"probe_sha256\": \"8d4cab71be247ce8e20ab4d39c85da375a55f534c22f74b0769aa7838c93a89e\"",
+        "\"probe_sha256\": null",
+    );
+    let given = run(&place, ARGUMENTS);
+    assert!(given.status == 1 && given.stderr.contains("no probe") && given.stderr.contains("--no-check"), "{given:?}");
+    for arguments in
+        ["export checkpoint --out deep/out --check-root in", "export checkpoint --out deep/out --check-it x"]
+    {
+        assert_eq!(run(&place, arguments).status, 2, "{arguments}");
+    }
+    let mut command = Command::new(place.at("protoseg"));
+    command.current_dir(place.at("")).args(ARGUMENTS.split(' ')).env("ORT_DYLIB_PATH", "gone.so");
+    let given = answer(&mut command);
+    assert!(given.status == 2 && given.stderr.contains("--no-check"), "{given:?}");
+}

@@ -1,0 +1,179 @@
+//! The gate: what `protoseg check` makes of each kind of file, and what `protoseg export` leaves behind.
+//!
+//! The files of `fixtures/gate` are the model of `fixtures/colors` in other forms; `make.py` there writes them.
+
+use std::path::Path;
+
+use protoseg_models::bundle::{Manifest, ModelFile};
+use protoseg_models::digest;
+use protoseg_models::form::{Form, FrameForm, Kind, Precision, Quantization};
+use protoseg_models::gate::{Gate, Limits, Verdict};
+use protoseg_models::window::{Pieces, Window};
+
+use crate::common::{Place, answer, fixture, stripes};
+
+const INT8: &str = "model.int8.onnx";
+const FRAME: &str = "frame.onnx";
+const DATA: &str = "check bundle --data folder --root in";
+
+fn int8() -> Form {
+    let quantization = Quantization { weight_bits: 7, symmetric: false, float_nodes: Vec::new() };
+    Form { precision: Precision::Int8, quantization: Some(quantization), ..Form::LOGITS }
+}
+
+fn frame() -> Form {
+    let pieces = Pieces::Windows(Window { size: 48, stride: 32 });
+    let frame = FrameForm { height: 64, width: 96, pieces, windows_at_once: 6 };
+    Form { kind: Kind::Frame, frame: Some(frame), ..Form::LOGITS }
+}
+
+/// A place whose bundle holds one more file, with some bytes of it replaced.
+fn place(name: &str, form: Form, patch: Option<(&[u8], &[u8])>) -> Place {
+    let place = Place::new();
+    std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
+    if let Some((from, to)) = patch {
+        place.patch(&format!("bundle/{name}"), from, to);
+    }
+    change(&place, |manifest| {
+        let sha256 = digest::of_file(&place.at("bundle").join(name)).unwrap();
+        let first = manifest.files[0].clone();
+        manifest.files.push(ModelFile { file: name.to_owned(), form, sha256, ..first });
+    });
+    place
+}
+
+fn change(place: &Place, change: impl FnOnce(&mut Manifest)) {
+    let mut manifest = Manifest::read(&place.at("bundle")).unwrap().value;
+    change(&mut manifest);
+    manifest.write(&place.at("bundle")).unwrap();
+}
+
+fn gates(bundle: &Path) -> Vec<Gate> {
+    Manifest::read(bundle).unwrap().value.gate
+}
+
+/// Runs a check, expects an exit status, and returns its lines about one file.
+fn lines(place: &Place, arguments: &str, status: i32, file: &str) -> Vec<String> {
+    let given = answer(&mut place.command(arguments));
+    assert_eq!((given.status, given.stderr.as_str()), (status, ""), "{given:?}");
+    given.stdout.lines().filter(|line| line.contains(file)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_limits_of_the_manifest_judge() {
+    let place = Place::new();
+    let strict = Limits { logit_error: Some(1e-12), ..Limits::of(Precision::Fp32) };
+    change(&place, |manifest| manifest.files[0].limits = Some(strict));
+    let failed = lines(&place, "check bundle --record", 1, "FAILED  model.onnx");
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert!(failed[0].contains("33x47") && failed[0].contains("(limit 1e-12)"), "{failed:?}");
+    let gate = &gates(&place.at("bundle"))[0];
+    assert_eq!((gate.verdict, gate.limits), (Verdict::Failed, strict));
+    let free = Limits { logit_error: None, label_agreement: None, mean_iou_drop: None };
+    change(&place, |manifest| manifest.files[0].limits = Some(free));
+    assert_eq!(lines(&place, "check bundle", 0, "not judged  model.onnx").len(), 3);
+}
+
+#[test]
+fn eight_bits_are_judged_by_pictures_alone() {
+    let unjudged = place(INT8, int8(), None);
+    let found = lines(&unjudged, "check bundle --record", 0, INT8);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].starts_with("not judged  model.int8.onnx ") && found[0].contains("(no limit)"), "{found:?}");
+    assert_eq!(found[2], "not judged  model.int8.onnx: needs --data");
+    let gate = &gates(&unjudged.at("bundle"))[1];
+    assert_eq!((gate.verdict, gate.score.as_ref()), (Verdict::NotJudged, None));
+    assert!(gate.logit_error.unwrap() > 1e-4 && gate.notes == ["not judged: needs --data"], "{gate:?}");
+
+    let found = lines(&unjudged, &format!("{DATA} --record"), 0, "passed  model.int8.onnx");
+    assert!(
+        found[0].contains("mIoU 25.00 on 1 pictures, folder all, 0.000 above the fp32 file (limit 1.00)"),
+        "{found:?}"
+    );
+    let gates = gates(&unjudged.at("bundle"));
+    assert!(gates.iter().all(|gate| gate.verdict == Verdict::Passed), "{gates:?}");
+    let drops = gates.iter().map(|gate| gate.score.as_ref().unwrap().mean_iou_drop);
+    assert_eq!(drops.collect::<Vec<_>>(), [None, Some(0.0)]);
+
+    // Red is never the class: what was half of it is nothing.
+    let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
+    let worse = place(INT8, int8(), no_red);
+    assert_eq!(lines(&worse, "check bundle", 0, "FAILED").len(), 0);
+    let found = lines(&worse, DATA, 1, "FAILED");
+    assert!(found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"), "{found:?}");
+    // Scores that are no numbers are no rounding.
+    let lost = place(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
+    assert_eq!(lines(&lost, "check bundle", 1, "FAILED  model.int8.onnx 33x47").len(), 1);
+    let found = lines(&lost, DATA, 1, "not finite");
+    assert!(found[0].contains("images/a.png") && found[0].contains("model.int8.onnx"), "{found:?}");
+}
+
+#[test]
+fn frames_are_held_against_windows_stitched_outside() {
+    let good = place(FRAME, frame(), None);
+    let found = lines(&good, "check bundle --record", 0, FRAME);
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (index, line) in found.iter().enumerate() {
+        assert!(line.starts_with(&format!("passed  frame.onnx scene {index} of 64x96: labels 100.0000 %")), "{line}");
+        assert!(line.contains("confidence within one step 100.0000 %"), "{line}");
+    }
+    let gate = &gates(&good.at("bundle"))[1];
+    assert_eq!((gate.verdict, gate.logit_error, gate.label_agreement), (Verdict::Passed, None, Some(1.0)));
+
+    let found = lines(&good, DATA, 0, FRAME);
+    assert_eq!(found[2], "note  frame.onnx: none of the 1 pictures is of its size, so there is no score of it");
+    stripes(96, 64).save(good.at("in/images/b.png")).unwrap();
+    good.labels("in/labels/b.png", 96, 64, 10);
+    let found = lines(&good, DATA, 0, FRAME);
+    assert!(found[2].contains("on 1 pictures, folder all (1 of another size passed over), 0.000 above"), "{found:?}");
+
+    // Pixels half a step off: labels differ, and only near boundaries.
+    let shifted = place(FRAME, frame(), Some((b"half_pixel", b"asymmetric")));
+    let found = lines(&shifted, "check bundle", 1, FRAME);
+    assert!(found.iter().all(|line| line.starts_with("FAILED  frame.onnx scene ")), "{found:?}");
+    // Confidence by itself fails too.
+    let sure = place(FRAME, frame(), Some((&255.0_f32.to_le_bytes(), &250.0_f32.to_le_bytes())));
+    let found = lines(&sure, "check bundle", 1, "FAILED  frame.onnx");
+    assert!(found[0].contains("labels 100.0000 %"), "{found:?}");
+    let alone = place(FRAME, frame(), None);
+    change(&alone, |manifest| drop(manifest.files.remove(0)));
+    let found = lines(&alone, "check bundle", 1, FRAME);
+    assert!(found[0].contains("no file of the kind `logits` to hold frame.onnx against"), "{found:?}");
+}
+
+#[test]
+fn taps_name_the_node_that_goes_wrong() {
+    let place = Place::new();
+    let given = answer(&mut place.command("check bundle --taps"));
+    assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{given:?}");
+    assert!(given.stderr.contains("bundle needs taps.onnx") && given.stderr.contains("--taps"), "{given:?}");
+    for name in ["taps.onnx", "taps.fp16.onnx"] {
+        std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
+    }
+    let found = lines(&place, "check bundle --taps", 0, "taps");
+    assert_eq!(found[0], "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst:");
+    let nodes: Vec<&str> = found[1..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(nodes, ["unit", "mean", "logits"]);
+    let given = answer(&mut place.command("check bundle --taps --json"));
+    let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
+    assert_eq!((&summary["taps"][0]["worst"], &summary["passed"]), (&"logits".into(), &true.into()));
+}
+
+#[test]
+fn usage_of_the_data_options_is_that_of_eval() {
+    let place = Place::new();
+    for (arguments, part) in [
+        ("check bundle --root in", "--data"),
+        ("check bundle --data folder", "--root"),
+        ("check bundle --data camvid --root in", "val.txt"),
+        ("check bundle --data synthetic", "a score would mean nothing"),
+        ("eval bundle", "--data"),
+    ] {
+        let given = answer(&mut place.command(arguments));
+        assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
+        assert!(given.stderr.contains(part), "{arguments}: {given:?}");
+    }
+    place.labels("in/labels/a.png", 32, 31, 10);
+    let found = lines(&place, DATA, 1, "FAILED");
+    assert!(found[0].contains("labels/a.png has 32x31"), "{found:?}");
+}

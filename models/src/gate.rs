@@ -1,0 +1,130 @@
+//! What `protoseg check` holds a bundle's files to, and what it found.
+
+use serde::{Deserialize, Serialize};
+
+use crate::form::Precision;
+
+/// What a file may differ by from libtorch on the probe, and from the 32-bit file on real pictures. Where a limit is none,
+/// the figure is measured and not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest difference of a logit, over the largest logit.
+    pub logit_error: Option<f64>,
+    /// Least share of pixels with the same label, in [0, 1].
+    pub label_agreement: Option<f64>,
+    /// Largest loss of mean intersection over union on real pictures, in points of a hundred.
+    pub mean_iou_drop: Option<f64>,
+}
+
+impl Limits {
+    /// The limits of a number format, where nobody set others.
+    ///
+    /// Two runtimes in 32-bit floats differ by 3e-6 to 1e-5 of the largest logit, and batch normalisation folded into
+    /// convolutions rounds every weight once more; a wrong graph is wrong by orders of magnitude. 16-bit floats move logits
+    /// by about a hundredth. Of 8 bits, logits and labels say little: a network of small margins turns over many labels
+    /// between classes that are as good as equal, so only the score on real pictures judges.
+    pub fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp32 => {
+                Self { logit_error: Some(1e-3), label_agreement: Some(0.9999), mean_iou_drop: Some(0.1) }
+            }
+            Precision::Fp16 => Self { logit_error: Some(0.05), label_agreement: Some(0.999), mean_iou_drop: Some(0.1) },
+            Precision::Int8 => Self { logit_error: None, label_agreement: None, mean_iou_drop: Some(1.0) },
+        }
+    }
+}
+
+/// Whether a file does what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every limit that could be judged held, and at least one could be.
+    Passed,
+    /// A limit did not hold, or the file could not be run.
+    Failed,
+    /// Nothing that was measured has a limit.
+    NotJudged,
+}
+
+impl Verdict {
+    /// The word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
+            Self::NotJudged => "not judged",
+        }
+    }
+
+    /// The verdict on limits that each held, did not, or could not be judged.
+    pub fn of(held: impl IntoIterator<Item = Option<bool>>) -> Self {
+        held.into_iter().fold(Self::NotJudged, |verdict, held| verdict.and(Self::from(held)))
+    }
+
+    /// The verdict on two parts: one failure fails both, and what is not judged changes nothing.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
+            (Self::Passed, _) | (_, Self::Passed) => Self::Passed,
+            (Self::NotJudged, Self::NotJudged) => Self::NotJudged,
+        }
+    }
+}
+
+impl From<Option<bool>> for Verdict {
+    fn from(held: Option<bool>) -> Self {
+        match held {
+            None => Self::NotJudged,
+            Some(true) => Self::Passed,
+            Some(false) => Self::Failed,
+        }
+    }
+}
+
+/// What the last check found for one file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// The file.
+    pub file: String,
+    /// Whether it passed.
+    pub verdict: Verdict,
+    /// What it was held to.
+    pub limits: Limits,
+    /// Largest difference of a logit on the probe, over the largest logit; none where no logits could be compared.
+    pub logit_error: Option<f64>,
+    /// Least share of a picture's pixels labelled as the reference has them: libtorch's labels of the probe, or of frame
+    /// files those of the windows stitched outside the file.
+    pub label_agreement: Option<f64>,
+    /// The score on real pictures, where there were any.
+    pub score: Option<GateScore>,
+    /// Why it could not be run, or what the check cannot show.
+    pub notes: Vec<String>,
+}
+
+/// The score of a file on labelled pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateScore {
+    /// Data set and list, such as `camvid val`.
+    pub data: String,
+    /// How many pictures.
+    pub images: usize,
+    /// Mean intersection over union in percent.
+    pub mean_iou: f64,
+    /// By how much that is less than the 32-bit file's on the same pictures, in points; below zero where it is more. None
+    /// for that file itself.
+    pub mean_iou_drop: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_fails_and_nothing_judged_is_no_pass() {
+        assert_eq!(Verdict::of([]), Verdict::NotJudged);
+        assert_eq!(Verdict::of([None, None]), Verdict::NotJudged);
+        assert_eq!(Verdict::of([None, Some(true)]), Verdict::Passed);
+        assert_eq!(Verdict::of([Some(true), None, Some(false)]), Verdict::Failed);
+        assert_eq!(serde_json::to_string(&Verdict::NotJudged).unwrap(), "\"not-judged\"");
+    }
+}
