@@ -4,17 +4,18 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::atomic;
-use protoseg_models::bundle::{self, Manifest, Model, ModelFile, Provenance};
+use protoseg_models::bundle::{self, Manifest, Model, ModelFile, Provenance, Reference};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::IGNORE;
 use protoseg_models::digest;
 use protoseg_models::form::Form;
 use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_models::place;
 use protoseg_models::window::{LogitGrid, Pieces};
 
 use crate::emit::emit;
 use crate::network::Network;
-use crate::{place, ports};
+use crate::ports;
 
 /// What a bundle's maker decides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,7 +34,7 @@ pub struct Request {
 /// refused.
 pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<Manifest> {
     let checkpoint = Checkpoint::read(checkpoint_folder)?;
-    let place = place::resolve(out, checkpoint_folder)?;
+    let place = place::for_bundle(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
     let network = network(&checkpoint, &request.outputs)?.folded()?;
@@ -46,6 +47,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         sha256: digest::of_bytes(&file),
         inputs: vec![ports::input()],
         outputs: ports::outputs(&network)?,
+        adapter: None,
     };
     let probe = (!checkpoint.probe.is_empty())
         .then(|| {
@@ -58,13 +60,13 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         model,
         files: vec![model_file],
         probe_sha256: probe.as_deref().map(digest::of_bytes),
+        reference: Reference::Libtorch,
         provenance: Provenance { command: request.command.clone(), protoseg: env!("CARGO_PKG_VERSION").to_owned() },
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let older = Manifest::read(&place).map(|read| read.value.files).unwrap_or_default();
-    let models = older.iter().chain(&manifest.files).map(|file| file.file.as_str());
-    let known: Vec<&str> = models.chain([bundle::MANIFEST, bundle::PROBE]).collect();
+    let known = place::known_names(&place, &manifest);
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         atomic::write(&folder.join(&manifest.files[0].file), &file)?;
         if let Some(probe) = &probe {

@@ -25,7 +25,6 @@ pub mod emit;
 mod fold;
 mod network;
 pub mod onnx;
-mod place;
 mod ports;
 
 pub use network::{Network, Output};

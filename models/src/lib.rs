@@ -5,11 +5,13 @@
 //!
 //! **Invariant:** nothing here knows libtorch, ONNX, image files or the network.
 
+pub mod adapter;
 pub mod arch;
 pub mod atomic;
 pub mod bundle;
 pub mod calibration;
 pub mod checkpoint;
+pub mod class_file;
 pub mod classes;
 mod cost;
 pub mod dataset;
@@ -23,6 +25,7 @@ pub mod graph;
 mod grid;
 pub mod metrics;
 pub mod parameters;
+pub mod place;
 pub mod probe;
 pub mod random;
 pub mod resnet;
