@@ -1,17 +1,22 @@
-//! The runtime: the only file that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
+//! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
+
+mod foreign;
+mod library;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
-use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{OutputSelector, RunOptions, Session};
+use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, TensorElementType, TensorRef};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::versioned::{self, JsonError, Read};
 use protoseg_models::weights::Tensor;
+
+pub use self::foreign::{Foreign, Labels};
+use self::library::environment;
+use crate::feed::Feed;
 
 /// Environment variable that names the library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -72,7 +77,7 @@ pub enum SessionError {
         source: ort::Error,
     },
     /// A file that takes something else than pictures.
-    #[error("{} takes {found}, not 8-bit pictures [N, H, W, 3]; only files that `protoseg export` wrote can be run", path.display())]
+    #[error("{} takes {found}, not 8-bit pictures [N, H, W, 3]; a file that `protoseg export` did not write must become a bundle first: see `protoseg adopt --help`", path.display())]
     Input {
         /// The file.
         path: PathBuf,
@@ -100,6 +105,29 @@ pub enum SessionError {
         /// Bytes that the shape takes.
         expected: usize,
     },
+    /// A label that is no class.
+    #[error("{} gives the label {label}, and {classes} classes have the labels 0 to {}: its classes are not those of its description", path.display(), classes - 1)]
+    Label {
+        /// The file.
+        path: PathBuf,
+        /// The label.
+        label: i64,
+        /// How many classes there are.
+        classes: usize,
+    },
+    /// A file of which labels were asked that gives scores.
+    #[error("{} gives no labels of its own, only scores", .0.display())]
+    NoLabels(PathBuf),
+    /// Pictures that do not fit into memory as floats.
+    #[error("{count} pictures of {width}x{height} pixels do not fit into memory as floats")]
+    Memory {
+        /// How many pictures.
+        count: usize,
+        /// Their height.
+        height: usize,
+        /// Their width.
+        width: usize,
+    },
     /// ONNX Runtime failed to run the file.
     #[error("{} failed to run: {source}", path.display())]
     Run {
@@ -117,34 +145,30 @@ pub struct RunnerOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// An open ONNX file of the `logits` kind, owned by one thread: pictures in, class scores out.
+/// An open ONNX file of the `logits` kind, owned by one thread: pictures in, class scores out. Adopted files are of the
+/// `labels` kind too.
 #[derive(Debug)]
 pub struct Runner {
     session: Session,
     path: PathBuf,
     default_output: String,
+    /// What turns pictures into what an adopted file takes.
+    feed: Option<Feed>,
 }
 
 impl Runner {
     /// Opens an ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::commit(path, options, |mut builder| builder.commit_from_file(path))
+        Self::of_pictures(path, commit(path, options, |mut builder| builder.commit_from_file(path))?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::commit(Path::new(name), options, |mut builder| builder.commit_from_memory(bytes))
+        let path = Path::new(name);
+        Self::of_pictures(path, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
     }
 
-    fn commit(
-        path: &Path,
-        options: &RunnerOptions,
-        commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
-    ) -> Result<Self, SessionError> {
-        let environment = environment()?;
-        let opened = builder(environment, options).and_then(commit);
-        let session =
-            opened.map_err(|source| SessionError::Model { path: path.into(), source: on_one_line(&source) })?;
+    fn of_pictures(path: &Path, session: Session) -> Result<Self, SessionError> {
         let takes_pictures = match session.inputs() {
             [input] => {
                 let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
@@ -160,7 +184,7 @@ impl Runner {
         let default_output = session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
         let named = session.outputs().iter().any(|output| output.name() == LOGITS);
         let default_output = if named { LOGITS.to_owned() } else { default_output };
-        Ok(Self { session, path: path.into(), default_output })
+        Ok(Self { session, path: path.into(), default_output, feed: None })
     }
 
     /// What the file's metadata says about its model; none where the file is not one of protoseg's.
@@ -195,7 +219,21 @@ impl Runner {
         shape: [usize; 3],
         names: &[&str],
     ) -> Result<Vec<Tensor>, SessionError> {
+        self.check(images, shape, names)?;
+        if self.feed.is_some() {
+            return self.run_adapted(images, shape, names);
+        }
         let [count, height, width] = shape;
+        let run = |session: &mut Session| {
+            let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
+            run_session(session, input.into(), names, |outputs| tensors(outputs, names))
+        };
+        run(&mut self.session)
+            .map_err(|source| SessionError::Run { path: self.path.clone(), source: on_one_line(&source) })
+    }
+
+    /// Whether the pixels are as many as said, and the outputs those that there are.
+    fn check(&self, images: &[u8], [count, height, width]: [usize; 3], names: &[&str]) -> Result<(), SessionError> {
         let expected = count.saturating_mul(height).saturating_mul(width).saturating_mul(3);
         if images.len() != expected {
             return Err(SessionError::Length { found: images.len(), expected });
@@ -204,28 +242,41 @@ impl Runner {
             let known = self.outputs().collect::<Vec<_>>().join(", ");
             return Err(SessionError::Output { path: self.path.clone(), name: (*name).to_owned(), known });
         }
-        let session = &mut self.session;
-        run_session(session, images, shape, names)
-            .map_err(|source| SessionError::Run { path: self.path.clone(), source: on_one_line(&source) })
+        Ok(())
     }
 }
 
-fn run_session(
+/// Runs a session on its one input, and reads the named outputs.
+fn run_session<T>(
     session: &mut Session,
-    images: &[u8],
-    [count, height, width]: [usize; 3],
+    input: SessionInputValue<'_>,
     names: &[&str],
-) -> ort::Result<Vec<Tensor>> {
-    let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
+    read: impl FnOnce(&SessionOutputs<'_>) -> ort::Result<T>,
+) -> ort::Result<T> {
     let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
     let options = RunOptions::new()?.with_outputs(selector);
-    let outputs = session.run_with_options(ort::inputs![input], &options)?;
+    read(&session.run_with_options([input], &options)?)
+}
+
+/// The named outputs, in order; all of 32-bit floats.
+fn tensors(outputs: &SessionOutputs<'_>, names: &[&str]) -> ort::Result<Vec<Tensor>> {
     let tensor = |name: &&str| {
         let (shape, data) = outputs[*name].try_extract_tensor::<f32>()?;
         let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
         Ok(Tensor { shape, data: data.to_vec() })
     };
     names.iter().map(tensor).collect()
+}
+
+/// Opens a session.
+fn commit(
+    path: &Path,
+    options: &RunnerOptions,
+    commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
+) -> Result<Session, SessionError> {
+    let environment = environment()?;
+    let opened = builder(environment, options).and_then(commit);
+    opened.map_err(|source| SessionError::Model { path: path.into(), source: on_one_line(&source) })
 }
 
 /// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.
@@ -249,47 +300,4 @@ fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<Se
 fn on_one_line(error: &ort::Error) -> ort::Error {
     let words: Vec<&str> = error.message().split_whitespace().collect();
     ort::Error::new_with_code(error.code(), words.join(" "))
-}
-
-/// The environment of this process. ONNX Runtime allows one, and it must outlive every session.
-fn environment() -> Result<&'static Environment, SessionError> {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    static STARTING: Mutex<()> = Mutex::new(());
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(environment) = ENVIRONMENT.get() {
-        return Ok(environment);
-    }
-    let environment = load(&library()?)?;
-    Ok(ENVIRONMENT.get_or_init(|| environment))
-}
-
-/// Where ONNX Runtime's library is: what the environment variable names, else beside the program or in `../lib`, else a
-/// bare name, which the system's loader looks up.
-fn library() -> Result<PathBuf, SessionError> {
-    let name = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    if let Some(named) = std::env::var_os(LIBRARY_VARIABLE).filter(|named| !named.is_empty()) {
-        let path = std::path::absolute(&named).unwrap_or_else(|_| named.into());
-        return if path.exists() { Ok(path) } else { Err(SessionError::Missing(path)) };
-    }
-    // `ort` asks for the program's path too, and panics where the system does not tell it.
-    let Ok(program) = std::env::current_exe() else { return Err(SessionError::Nowhere { name }) };
-    let folder = program.parent().unwrap_or(Path::new("/"));
-    let near = [folder.join(&name), folder.join("../lib").join(&name)];
-    Ok(near.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into()))
-}
-
-fn load(path: &Path) -> Result<Environment, SessionError> {
-    use ort::LoadDynamicError as Load;
-
-    let foreign = |reason: String| SessionError::Foreign { path: path.into(), reason };
-    let builder = ort::init_from(path).map_err(|error| match error {
-        Load::Dlopen { .. } if path.is_relative() => SessionError::Nowhere { name: path.display().to_string() },
-        Load::Dlopen { error, .. } => foreign(error.to_string()),
-        Load::BadVersion { version_str: version, .. } => SessionError::Old { path: path.into(), version },
-        error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => foreign(error.to_string()),
-    })?;
-    let environment = builder.with_name("protoseg").with_telemetry(false).build().map_err(SessionError::Start)?;
-    // What goes wrong comes back as an error too; ONNX Runtime's own lines would stand beside ours.
-    environment.set_log_level(LogLevel::Fatal);
-    Ok(environment)
 }

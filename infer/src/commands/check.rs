@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use protoseg_infer::session::{self, Runner, RunnerOptions};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Frame};
-use protoseg_models::bundle::{Gate, Manifest, ModelFile};
+use protoseg_models::bundle::{Gate, Manifest, ModelFile, Reference};
 use protoseg_models::errors::sentence;
 use protoseg_models::form::{Kind, Precision};
 use protoseg_models::probe::ProbeCase;
@@ -40,7 +40,9 @@ const TIE: f64 = 1e-5;
 
 /// Check that ONNX Runtime computes on this machine what libtorch computed
 ///
-/// Runs the pictures of the bundle's probe through every model file and holds logits and labels against libtorch's.
+/// Runs the pictures of the bundle's probe through every model file and holds logits and labels against libtorch's. A
+/// bundle of `protoseg adopt` holds the model's own answers instead: the check tells whether this machine computes the same
+/// as the one that adopted it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Bundle folder
@@ -83,6 +85,8 @@ impl fmt::Display for Line {
 #[derive(Debug, Serialize)]
 struct Summary {
     passed: bool,
+    /// Whose answers the files were held against.
+    reference: Reference,
     lines: Vec<Line>,
     errors: Vec<String>,
 }
@@ -99,7 +103,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             anyhow!("{shown} has no probe, so nothing can be checked; export it from a checkpoint with one").into()
         );
     }
-    let (mut summary, mut gates) = (Summary { passed: true, lines: Vec::new(), errors: Vec::new() }, Vec::new());
+    let (mut summary, mut gates) =
+        (Summary { passed: true, reference: manifest.reference, lines: Vec::new(), errors: Vec::new() }, Vec::new());
     for file in &manifest.files {
         match check(folder, &manifest, file, &cases) {
             Ok(lines) => {
@@ -120,6 +125,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     if arguments.json {
         print_json(&summary)?;
     } else {
+        if summary.reference == Reference::Itself {
+            print(
+                "this model was adopted: held against its own answers on the machine that adopted it, not against libtorch",
+            )?;
+        }
         for line in &summary.lines {
             print(line)?;
         }
@@ -148,10 +158,16 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
     if file.form.kind == Kind::Frame {
         return Err(anyhow!("frame files cannot be checked")).with_context(about);
     }
-    let mut runner = Runner::open(&path, &RunnerOptions::default())?;
+    let mut runner = Runner::open_listed(&path, file, &RunnerOptions::default())?;
     let line = |case: &ProbeCase| {
         let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
-        let found = runner.run(&case.image, [1, case.height, case.width]).with_context(about)?;
+        let shape = [1, case.height, case.width];
+        if file.form.kind == Kind::Labels {
+            let found = runner.run_labels(&case.image, shape, manifest.model.classes.count()).with_context(about)?;
+            ensure!(found.covers([case.height, case.width]), "{}: labels of shape {:?}", about(), found.shape);
+            return Ok(compare_labels(file, case, &found.data, limits));
+        }
+        let found = runner.run(&case.image, shape).with_context(about)?;
         compare(file, case, found, manifest.model.grid, limits).with_context(about)
     };
     cases.iter().map(line).collect()
@@ -162,6 +178,18 @@ fn compare(file: &ModelFile, case: &ProbeCase, found: Tensor, grid: LogitGrid, l
         [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
         _ => None,
     };
+    let frame = Frame {
+        height: case.height,
+        width: case.width,
+        padded: [case.height, case.width],
+        align_corners: grid.align_corners,
+    };
+    if case.logits == ProbeCase::no_logits()
+        && let Some([classes, height, width]) = shape(&found)
+    {
+        let map = LogitMap { classes, height, width, data: found.data };
+        return Ok(compare_labels(file, case, &upsample::labels(&map, &frame), limits));
+    }
     let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
         return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
     };
@@ -174,12 +202,6 @@ fn compare(file: &ModelFile, case: &ProbeCase, found: Tensor, grid: LogitGrid, l
     let logit_error = if largest > 0.0 { difference / largest } else { difference };
     // JSON, and so the manifest, has no number for infinity.
     let logit_error = if logit_error.is_finite() { logit_error } else { f64::MAX };
-    let frame = Frame {
-        height: case.height,
-        width: case.width,
-        padded: [case.height, case.width],
-        align_corners: grid.align_corners,
-    };
     let labels = upsample::labels(&LogitMap { classes, height, width, data: found.data }, &frame);
     let reference = LogitMap { classes, height, width, data: truth.clone() };
     let (mut ties, mut wrong) = (0, 0);
@@ -199,6 +221,21 @@ fn compare(file: &ModelFile, case: &ProbeCase, found: Tensor, grid: LogitGrid, l
         limits,
         passed: logit_error <= limits.logit_error && label_agreement >= limits.label_agreement,
     })
+}
+
+/// Of labels without scores: no error of logits and no ties are known.
+fn compare_labels(file: &ModelFile, case: &ProbeCase, found: &[u8], limits: Limits) -> Line {
+    let agreeing = found.iter().zip(&case.labels).filter(|(found, truth)| found == truth).count();
+    let label_agreement = agreeing as f64 / case.labels.len().max(1) as f64;
+    Line {
+        file: file.file.clone(),
+        case: case.name.clone(),
+        logit_error: 0.0,
+        label_agreement,
+        ties: 0,
+        limits,
+        passed: label_agreement >= limits.label_agreement,
+    }
 }
 
 /// The worst of a file's lines.

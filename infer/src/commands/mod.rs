@@ -1,5 +1,6 @@
 //! The program's commands, and what they have in common.
 
+pub(crate) mod adopt;
 pub(crate) mod check;
 pub(crate) mod eval;
 mod inputs;
@@ -55,7 +56,7 @@ impl Failure {
 /// How pictures are run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArguments {
-    /// Bundle folder, or an ONNX file that `protoseg export` wrote
+    /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
     bundle: PathBuf,
     /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole`; as the bundle says where absent
     #[arg(long, value_name = "SIZE:STRIDE|whole")]
