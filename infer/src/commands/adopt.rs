@@ -159,7 +159,10 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
     let pieces = match (window, size) {
         (Some(_), _) => format!("windows of {}", Pieces::from(window)),
         (None, Some([height, width])) => format!("pictures of {height}x{width} only"),
-        (None, None) => format!("whole pictures, padded to multiples of {}", grid.encoder_stride),
+        (None, None) => {
+            let more = if grid.align_corners { " and one more" } else { "" };
+            format!("whole pictures, padded to multiples of {} pixels{more}", grid.encoder_stride)
+        }
     };
     format!("{file}  {kind}  {precision}  {inputs} -> {outputs}\n{given}; {pieces}")
 }

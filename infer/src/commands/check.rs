@@ -60,7 +60,8 @@ pub(crate) struct Arguments {
 struct Line {
     file: String,
     case: String,
-    logit_error: f64,
+    /// None where the file gives labels only; then nothing is known of ties either.
+    logit_error: Option<f64>,
     label_agreement: f64,
     /// Pixels with another label whose two best scores are as good as equal; they count as agreeing.
     ties: usize,
@@ -72,13 +73,12 @@ impl fmt::Display for Line {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, case, logit_error, label_agreement, ties, limits, passed } = self;
         let verdict = if *passed { "passed" } else { "FAILED" };
-        write!(
-            formatter,
-            "{verdict}  {file} {case}: logit error {logit_error:.1e} (limit {:.0e}), labels {:.4} % (limit {:.2} %), {ties} ties",
-            limits.logit_error,
-            100.0 * label_agreement,
-            100.0 * limits.label_agreement
-        )
+        write!(formatter, "{verdict}  {file} {case}: ")?;
+        if let Some(logit_error) = logit_error {
+            write!(formatter, "logit error {logit_error:.1e} (limit {:.0e}), ", limits.logit_error)?;
+        }
+        let (labels, limit) = (100.0 * label_agreement, 100.0 * limits.label_agreement);
+        write!(formatter, "labels {labels:.4} % (limit {limit:.2} %), {ties} ties")
     }
 }
 
@@ -215,7 +215,7 @@ fn compare(file: &ModelFile, case: &ProbeCase, found: Tensor, grid: LogitGrid, l
     Ok(Line {
         file: file.file.clone(),
         case: case.name.clone(),
-        logit_error,
+        logit_error: Some(logit_error),
         label_agreement,
         ties,
         limits,
@@ -230,7 +230,7 @@ fn compare_labels(file: &ModelFile, case: &ProbeCase, found: &[u8], limits: Limi
     Line {
         file: file.file.clone(),
         case: case.name.clone(),
-        logit_error: 0.0,
+        logit_error: None,
         label_agreement,
         ties: 0,
         limits,
@@ -243,7 +243,7 @@ fn gate(file: &ModelFile, lines: &[Line]) -> Gate {
     let limits = limits(file.form.precision).unwrap_or(FP32);
     Gate {
         file: file.file.clone(),
-        logit_error: lines.iter().map(|line| line.logit_error).fold(0.0, f64::max),
+        logit_error: lines.iter().filter_map(|line| line.logit_error).fold(0.0, f64::max),
         logit_limit: limits.logit_error,
         label_agreement: lines.iter().map(|line| line.label_agreement).fold(1.0, f64::min),
         label_limit: limits.label_agreement,

@@ -1,6 +1,8 @@
-//! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`broken_inputs`] that must not,
-//! and [`refusals`] of work that would be lost or do harm.
+//! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
+//! others, [`broken_inputs`] that must not, and [`refusals`] of work that would be lost or do harm.
 
+#[cfg(test)]
+mod adopt;
 #[cfg(test)]
 mod broken_inputs;
 #[cfg(test)]
