@@ -23,8 +23,8 @@ use crate::session::{Foreign, RunnerOptions};
 /// Name of the file in its bundle.
 const FILE: &str = "model.onnx";
 
-/// To multiples of how many pixels pictures are padded where nobody says otherwise: the deepest stride of usual networks.
-const MULTIPLE: usize = 32;
+/// To multiples of how many pixels pictures are padded: the first at which the network runs, where nobody says otherwise.
+const MULTIPLES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// What a file does not say of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,8 @@ pub struct Request {
     pub normalization: Option<Normalization>,
     /// Whether corner logits lie on corner pixels; otherwise edges coincide.
     pub align_corners: bool,
-    /// Pictures are padded to multiples of this many pixels; none for 32. Only where sizes are free.
+    /// Pictures are padded to multiples of this many pixels; none for the least power of two at which the network runs. Only
+    /// where sizes are free.
     pub multiple: Option<usize>,
     /// In which pieces pictures are run; none for windows where the file takes one square size, else whole.
     pub pieces: Option<Pieces>,
@@ -107,19 +108,19 @@ fn judge(path: &Path, request: &Request) -> Result<Tried, AdoptError> {
     };
 
     let mut runner = foreign.adapted(adapter.clone());
-    let multiple = if intake.size.is_some() { 1 } else { request.multiple.unwrap_or(MULTIPLE) };
     let mut try_size = |size| trial::run(&mut runner, kind, request.classes.count(), size);
-    let grid = |trials: &[Trial]| trial::grid(trials, request.align_corners, multiple);
-    let first = intake.size.unwrap_or_else(|| trial::first_size(request.align_corners, multiple));
-    let mut trials = vec![try_size(first)?];
-    let found = grid(&trials)?;
-    if intake.size.is_none() {
-        trials.push(try_size(trial::odd_size(found))?);
-    }
-    let found = grid(&trials)?;
+    let (trials, found) = match (intake.size, request.multiple) {
+        (Some(size), _) => {
+            let trials = vec![try_size(size)?];
+            let grid = trial::grid(&trials, request.align_corners, 1)?;
+            (trials, grid)
+        }
+        (None, Some(multiple)) => try_multiple(&mut try_size, request.align_corners, multiple)?,
+        (None, None) => try_multiples(&mut try_size, request.align_corners)?,
+    };
     let window = window(request, kind, intake.size, found)?;
     if let Some(Window { size, .. }) = window.filter(|_| intake.size.is_none())
-        && !grid(&[try_size([size; 2])?]).is_ok_and(|grid| grid.stride == found.stride)
+        && !trial::grid(&[try_size([size; 2])?], request.align_corners, 1).is_ok_and(|grid| grid.stride == found.stride)
     {
         return Err(AdoptError::Window { size, stride: found.stride });
     }
@@ -137,6 +138,35 @@ fn judge(path: &Path, request: &Request) -> Result<Tried, AdoptError> {
     let file =
         ModelFile { file: FILE.to_owned(), form, sha256: String::new(), inputs, outputs, adapter: Some(adapter) };
     Ok(Tried { model, file, cases: trials.into_iter().map(|trial| trial.into_case(found)).collect() })
+}
+
+/// Trials of a file that is said to take all multiples of a number of pixels, and the grid that they show.
+fn try_multiple(
+    try_size: &mut impl FnMut([usize; 2]) -> Result<Trial, AdoptError>,
+    align_corners: bool,
+    multiple: usize,
+) -> Result<(Vec<Trial>, LogitGrid), AdoptError> {
+    let first = try_size(trial::first_size(align_corners, multiple))?;
+    let grid = trial::grid(std::slice::from_ref(&first), align_corners, multiple)?;
+    let trials = vec![first, try_size(trial::odd_size(grid))?];
+    let grid = trial::grid(&trials, align_corners, multiple)?;
+    Ok((trials, grid))
+}
+
+/// The same for the least multiple of which that is true.
+fn try_multiples(
+    try_size: &mut impl FnMut([usize; 2]) -> Result<Trial, AdoptError>,
+    align_corners: bool,
+) -> Result<(Vec<Trial>, LogitGrid), AdoptError> {
+    let [less @ .., last] = MULTIPLES;
+    for multiple in less {
+        match try_multiple(try_size, align_corners, multiple) {
+            // The network may need a larger one.
+            Err(AdoptError::Trial { .. } | AdoptError::Stride { .. } | AdoptError::Grid { .. }) => {}
+            settled => return settled,
+        }
+    }
+    try_multiple(try_size, align_corners, last)
 }
 
 /// Whether what was asked for fits what the file takes and gives.

@@ -1,6 +1,6 @@
 //! Pictures as a file of somebody else takes them: order of dimensions and colours, scale, mean and deviation.
 
-use protoseg_models::adapter::{Adapter, ChannelOrder, Layout};
+use protoseg_models::adapter::{Adapter, ChannelOrder, Layout, Normalization};
 use rayon::prelude::*;
 
 /// Turns pictures into what a file takes, in a buffer that is used again and again.
@@ -24,7 +24,7 @@ pub(crate) enum Pixels<'a> {
 
 impl Feed {
     pub(crate) fn new(adapter: Adapter) -> Self {
-        let tables = adapter.normalization.map(|normalization| normalization.tables());
+        let tables = adapter.normalization.map(Normalization::tables);
         Self { adapter, tables, floats: Vec::new(), bytes: Vec::new() }
     }
 
@@ -92,8 +92,6 @@ fn arrange<'a, T: Copy + Default + Send + Sync>(
 
 #[cfg(test)]
 mod tests {
-    use protoseg_models::adapter::Normalization;
-
     use super::*;
 
     #[test]

@@ -57,7 +57,8 @@ pub(crate) struct Arguments {
     /// Corner logits lie on corner pixels; without, the edges of both coincide (half-pixel centres)
     #[arg(long)]
     align_corners: bool,
-    /// Pad pictures to multiples of N pixels (with --align-corners, one more) for a file that takes any size [default: 32]
+    /// Pad pictures to multiples of N pixels (with --align-corners, one more), for a file that takes any size [default: the
+    /// least power of two at which the network runs]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     multiple: Option<usize>,
     /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole` [default: windows where the file takes one square
@@ -159,6 +160,7 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
     let pieces = match (window, size) {
         (Some(_), _) => format!("windows of {}", Pieces::from(window)),
         (None, Some([height, width])) => format!("pictures of {height}x{width} only"),
+        (None, None) if grid.encoder_stride == 1 => "whole pictures".to_owned(),
         (None, None) => {
             let more = if grid.align_corners { " and one more" } else { "" };
             format!("whole pictures, padded to multiples of {} pixels{more}", grid.encoder_stride)

@@ -91,7 +91,7 @@ fn expected(picture: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
 #[test]
 fn pictures_go_in_as_each_file_takes_them() {
     const ODD: &str = "--scale 2 --mean 100,20,60 --std 3,9,5";
-    let rows: [(&str, &str, bool, Value); 10] = [
+    let rows: [(&str, &str, bool, Value); 11] = [
         ("float-nchw", "--normalization imagenet", false, imagenet),
         ("float-nchw", "--normalization none --order bgr", true, plain),
         ("float-nchw", "--normalization unit --multiple 1", false, plain),
@@ -101,7 +101,8 @@ fn pictures_go_in_as_each_file_takes_them() {
         ("byte-nhwc", "--order bgr", true, plain),
         ("labels-int64", "--normalization imagenet --order bgr", true, imagenet),
         ("labels-int32", ODD, false, odd_numbers),
-        ("skip", "--normalization imagenet --multiple 8", false, imagenet),
+        ("skip", "--normalization imagenet", false, imagenet),
+        ("skip", "--normalization imagenet --multiple 32", false, imagenet),
     ];
     for (name, options, bgr, value) in rows {
         let place = adopted(name, options);
@@ -219,6 +220,13 @@ fn logits_at_a_fraction_lie_over_pixels_as_said() {
     for options in ["", "--window whole"] {
         assert_eq!(labels(&place, &stripes(160, 96), options), stripe_labels(160, 96), "{options}");
     }
+    let stride = |name, options: &str| {
+        let place = adopted(name, &format!("--normalization none {options}"));
+        let grid = Manifest::read(&place.at("adopted")).unwrap().value.model.grid;
+        (grid.stride, grid.encoder_stride)
+    };
+    assert_eq!([stride("skip", ""), stride("quarter", ""), stride("float-nchw", "")], [(1, 8), (4, 4), (1, 1)]);
+    assert_eq!([stride("skip", "--multiple 48"), stride("quarter", "--multiple 6")], [(1, 48), (4, 12)]);
     let place = adopted("aligned", "--normalization none --align-corners");
     for (width, height) in [(97, 65), (70, 50)] {
         // Bright squares, so that few pixels lie between two.
@@ -267,7 +275,7 @@ fn what_cannot_be_adopted_is_refused_and_nothing_is_left() {
         ("labels-int64", "--normalization none --align-corners", &["--align-corners", "labels"]),
         ("labels-int64", "--normalization none --window 64:32", &["labels", "whole"]),
         ("quarter", "--normalization none --align-corners", &["no whole stride", "--align-corners"]),
-        ("quarter", "--normalization none --window 50:48", &["50 pixels", "32 or 64"]),
+        ("quarter", "--normalization none --window 50:48", &["50 pixels", "48 or 52"]),
         ("float-nchw", "--normalization none --classes cityscapes", &["3 classes", "names 19"]),
         ("float-nchw", "--normalization none --classes nowhere.txt", &["nowhere.txt", "cityscapes, camvid or voc"]),
         ("text", PLAIN, &["text.onnx cannot be opened as an ONNX model"]),
