@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::atomic;
-use protoseg_models::bundle::{self, Manifest, Model, Provenance};
+use protoseg_models::bundle::{self, Manifest, Model, Provenance, Reference};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::IGNORE;
 use protoseg_models::digest;
 use protoseg_models::form::Kind;
 use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_models::place;
 use protoseg_models::window::{LogitGrid, Pieces};
 
 use crate::decision::Decision;
@@ -18,7 +19,7 @@ use crate::file::EXTERNAL_FROM;
 use crate::files::{self, Emitted, LOGITS};
 use crate::network::Network;
 use crate::request::Request;
-use crate::{place, triton};
+use crate::triton;
 
 /// What the map that prototypes see is called, whatever the node that makes it.
 const FEATURES: &str = "features";
@@ -28,7 +29,7 @@ const FEATURES: &str = "features";
 pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<Manifest> {
     request.check()?;
     let mut checkpoint = Checkpoint::read(checkpoint_folder)?;
-    let place = place::resolve(out, checkpoint_folder)?;
+    let place = place::for_bundle(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
     let network = network(&mut checkpoint, &request.outputs)?.folded()?;
@@ -46,13 +47,14 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         model,
         files: Vec::new(),
         probe_sha256: probe.as_deref().map(digest::of_bytes),
+        reference: Reference::Libtorch,
         provenance: Provenance { command: request.command.clone(), protoseg: env!("CARGO_PKG_VERSION").to_owned() },
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let older = Manifest::read(&place).map(|read| read.value.names()).unwrap_or_default();
-    let names: Vec<String> = files.iter().flat_map(Emitted::names).chain(manifest.names()).collect();
-    let known: Vec<&str> = older.iter().chain(&names).map(String::as_str).collect();
+    let known = place::known_names(&place, &manifest).into_iter().chain(files.iter().flat_map(Emitted::names));
+    let known: Vec<String> = known.collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         for file in &files {
             let written = file.write(folder, request.external_from.unwrap_or(EXTERNAL_FROM));

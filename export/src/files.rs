@@ -66,6 +66,7 @@ impl Emitted {
             inputs: inputs.clone(),
             outputs: outputs.clone(),
             limits: Some(Limits::of(form.precision)),
+            adapter: None,
         }))
     }
 }

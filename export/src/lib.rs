@@ -33,7 +33,6 @@ mod kernels;
 mod network;
 pub mod numbers;
 pub mod onnx;
-mod place;
 mod ports;
 mod quantize;
 mod quantized;

@@ -10,7 +10,7 @@ use protoseg_export::bundle;
 use protoseg_export::decision::Decision;
 use protoseg_export::numbers::{Choices, Numbers};
 use protoseg_export::request::{FrameRequest, Placement, Request};
-use protoseg_models::bundle::{Dimension, Manifest, ModelFile, Port, external_data};
+use protoseg_models::bundle::{Manifest, ModelFile, external_data, list};
 use protoseg_models::errors::sentence;
 use protoseg_models::window::Pieces;
 
@@ -129,22 +129,10 @@ fn report(manifest: &Manifest, out: &Path) -> Result<()> {
         }
         let ModelFile { file, form, inputs, outputs, .. } = file;
         let (kind, precision) = (form.kind.name(), form.precision.name());
-        let (inputs, outputs) = (ports(inputs), ports(outputs));
+        let (inputs, outputs) = (list(inputs), list(outputs));
         writeln!(stdout, "{file}  {kind}  {precision}  {:.1} MB  {inputs} -> {outputs}", bytes as f64 / 1e6)?;
     }
     Ok(())
-}
-
-fn ports(ports: &[Port]) -> String {
-    let dimension = |dimension: &Dimension| match dimension {
-        Dimension::Fixed(size) => size.to_string(),
-        Dimension::Named(name) => name.clone(),
-    };
-    let port = |Port { name, element, shape }: &Port| {
-        let shape: Vec<String> = shape.iter().map(dimension).collect();
-        format!("{name} {element} [{}]", shape.join(", "))
-    };
-    ports.iter().map(port).collect::<Vec<_>>().join(", ")
 }
 
 /// The command as a person would type it.

@@ -19,7 +19,9 @@
 //!
 //! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only [`session`] names `ort`.
 
+pub mod adopt;
 mod crop;
+mod feed;
 pub mod segmenter;
 pub mod session;
 pub mod stitch;

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{Failure, Outcome, check, eval, export, label, scenes, sibling};
+use commands::{Failure, Outcome, adopt, check, eval, export, label, scenes, sibling};
 use protoseg_models::errors::sentence;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
@@ -25,6 +25,7 @@ enum Command {
     Label(label::Arguments),
     Eval(eval::Arguments),
     Check(check::Arguments),
+    Adopt(adopt::Arguments),
     Scenes(scenes::Arguments),
     /// Train a network (starts protoseg-train)
     #[command(disable_help_flag = true)]
@@ -60,6 +61,7 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
         Command::Label(arguments) => label::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Adopt(arguments) => adopt::run(arguments),
         Command::Scenes(arguments) => scenes::run(arguments),
         Command::Train { arguments } => match sibling::run("train", arguments).map_err(Failure::usage)? {},
         Command::Export { arguments } => export::run(arguments),

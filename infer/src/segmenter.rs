@@ -1,5 +1,8 @@
 //! From a picture to its labels: bundle, runner, windows, stitching and upsampling together.
 
+mod answer;
+mod whole;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,11 +16,11 @@ use protoseg_models::window::{Pieces, Window, WindowError, WindowPlan};
 use crate::crop;
 use crate::session::{Runner, RunnerOptions, SessionError};
 use crate::stitch::{LogitMap, Stitcher};
-use crate::upsample::{self, Frame};
+use crate::upsample::Frame;
 use protoseg_pictures::label_map::LabelMap;
 
-/// Least height and width of a picture that is run whole; smaller ones are padded.
-const MIN_SIDE: usize = 32;
+pub use self::answer::{Answer, FrameLogits};
+use self::whole::Sizes;
 
 /// Why a segmenter could not be opened, or a picture not be segmented.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +31,8 @@ pub enum SegmentError {
     /// The runtime or the ONNX file is wrong.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// A bundle without a file of the `logits` kind.
-    #[error("{} holds no model file of the kind `logits`; export the bundle again", .0.display())]
+    /// A bundle without a file of the `logits` or `labels` kind.
+    #[error("{} holds no model file of the kind `logits` or `labels`; export the bundle again", .0.display())]
     NoLogits(PathBuf),
     /// An ONNX file by itself that does not say what it is.
     #[error("{} does not say which classes it knows; name a bundle folder, or an ONNX file that `protoseg export` wrote", .0.display())]
@@ -76,6 +79,20 @@ pub enum SegmentError {
         /// What was expected; 0 where any size will do.
         expected: [usize; 4],
     },
+    /// A picture or windows of a size that an adopted file does not take.
+    #[error("{found} pixels do not fit: this model takes {expected} and nothing else (height x width)")]
+    OneSize {
+        /// The picture or windows.
+        found: String,
+        /// What the file takes.
+        expected: String,
+    },
+    /// Windows for a file that gives labels.
+    #[error("this model gives labels, and there is no mean of labels where windows overlap: run pictures `whole`")]
+    LabelsInWindows,
+    /// Scores asked of a file that gives labels.
+    #[error("this model gives labels and no scores")]
+    NoScores,
     /// Scores that are no numbers.
     #[error("the model returned scores that are not finite: its weights or its number format are at fault")]
     NotFinite,
@@ -101,27 +118,12 @@ pub struct Times {
     pub stitch: Duration,
 }
 
-/// Class scores of a picture before upsampling, and how they lie over it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FrameLogits {
-    /// The scores.
-    pub map: LogitMap,
-    /// How they lie over the picture.
-    pub frame: Frame,
-}
-
-impl FrameLogits {
-    /// Train ids of all pixels.
-    pub fn labels(&self) -> LabelMap {
-        let labels = upsample::labels(&self.map, &self.frame);
-        LabelMap { height: self.frame.height, width: self.frame.width, labels }
-    }
-}
-
 /// A model that is ready to label pictures.
 #[derive(Debug)]
 pub struct Segmenter {
     model: Model,
+    kind: Kind,
+    sizes: Sizes,
     runner: Runner,
     passed_over: Vec<String>,
     window: Option<Window>,
@@ -136,20 +138,21 @@ impl Segmenter {
         Self::open_with(path.as_ref(), &SegmenterOptions::default())
     }
 
-    /// The same with options. Of a bundle, the first file of the `logits` kind is taken, once its digest has been checked.
+    /// The same with options. Of a bundle, the first file of the `logits` or `labels` kind is taken, once its digest has been checked.
     pub fn open_with(path: &Path, options: &SegmenterOptions) -> Result<Self, SegmentError> {
-        let (model, passed_over, runner) = if path.is_file() {
+        let (model, kind, sizes, passed_over, runner) = if path.is_file() {
             let runner = Runner::open(path, &options.runner)?;
             let model = runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
-            (model.value, model.passed_over, runner)
+            (model.value, Kind::Logits, Sizes::Any, model.passed_over, runner)
         } else {
             let Read { value: manifest, passed_over } = Manifest::read(path)?;
-            let file = manifest.files.iter().find(|file| file.form.kind == Kind::Logits);
+            let file = manifest.files.iter().find(|file| file.form.kind != Kind::Frame);
             let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
             let runner = Self::runner(path, &manifest, file, options)?;
-            (manifest.model, passed_over, runner)
+            let (kind, sizes) = (file.form.kind, Sizes::of(file, manifest.model.grid));
+            (manifest.model, kind, sizes, passed_over, runner)
         };
-        Self::new(path, model, passed_over, runner, options)
+        Self::new(path, (model, passed_over), (kind, sizes), runner, options)
     }
 
     /// Opens one file of the `logits` kind of a bundle folder, whose manifest was read from there.
@@ -160,7 +163,8 @@ impl Segmenter {
         options: &SegmenterOptions,
     ) -> Result<Self, SegmentError> {
         let runner = Self::runner(folder, manifest, file, options)?;
-        Self::new(folder, manifest.model.clone(), Vec::new(), runner, options)
+        let what = (file.form.kind, Sizes::of(file, manifest.model.grid));
+        Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)
     }
 
     fn runner(
@@ -169,9 +173,10 @@ impl Segmenter {
         file: &ModelFile,
         options: &SegmenterOptions,
     ) -> Result<Runner, SegmentError> {
-        let runner = Runner::open(&manifest.verified(folder, file)?, &options.runner)?;
+        let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &options.runner)?;
         // Files that others wrote may say nothing of themselves.
-        if let Some(own) = runner.model()?
+        if file.adapter.is_none()
+            && let Some(own) = runner.model()?
             && let Some(field) = difference(&manifest.model, &own.value)
         {
             return Err(SegmentError::Different { bundle: folder.into(), file: file.file.clone(), field });
@@ -181,19 +186,27 @@ impl Segmenter {
 
     fn new(
         path: &Path,
-        model: Model,
-        passed_over: Vec<String>,
+        (model, passed_over): (Model, Vec<String>),
+        (kind, sizes): (Kind, Sizes),
         runner: Runner,
         options: &SegmenterOptions,
     ) -> Result<Self, SegmentError> {
         let expected = model.classes.count();
-        if let Some(found) = runner.classes().filter(|&found| found != expected) {
+        let counted = runner.classes().filter(|_| kind == Kind::Logits);
+        if let Some(found) = counted.filter(|&found| found != expected) {
             return Err(SegmentError::Classes { path: path.into(), found, expected });
         }
         let window = options.pieces.map_or(model.window, Pieces::window);
-        window.map_or(Ok(()), |window| model.grid.check(window))?;
+        if let Some(window) = window {
+            if kind == Kind::Labels {
+                return Err(SegmentError::LabelsInWindows);
+            }
+            sizes.padded([window.size; 2])?;
+            model.grid.check(window)?;
+        }
         let batch = options.batch.map_or(1, NonZeroUsize::get);
-        Ok(Self { model, runner, passed_over, window, batch, times: Times::default(), pixels: Vec::new() })
+        let (times, pixels) = (Times::default(), Vec::new());
+        Ok(Self { model, kind, sizes, runner, passed_over, window, batch, times, pixels })
     }
 
     /// What the model is.
@@ -218,16 +231,24 @@ impl Segmenter {
 
     /// Labels a picture: the train id of every pixel.
     pub fn segment(&mut self, picture: &RgbImage) -> Result<LabelMap, SegmentError> {
-        Ok(self.logits(picture)?.labels())
+        Ok(self.answer(picture)?.labels())
     }
 
-    /// Class scores of a picture before upsampling. What is left, [`FrameLogits::labels`], needs no model and may happen on
-    /// another thread.
-    pub fn logits(&mut self, picture: &RgbImage) -> Result<FrameLogits, SegmentError> {
-        let size = [picture.height() as usize, picture.width() as usize];
-        if size.contains(&0) {
-            return Err(SegmentError::Empty);
+    /// What the model makes of a picture. What is left, [`Answer::labels`], needs no model and may happen on another
+    /// thread.
+    pub fn answer(&mut self, picture: &RgbImage) -> Result<Answer, SegmentError> {
+        match self.kind {
+            Kind::Labels => Ok(Answer::Labels(self.whole_labels(picture)?)),
+            Kind::Logits | Kind::Frame => Ok(Answer::Logits(self.logits(picture)?)),
         }
+    }
+
+    /// Class scores of a picture before upsampling, of models that give them.
+    pub fn logits(&mut self, picture: &RgbImage) -> Result<FrameLogits, SegmentError> {
+        if self.kind == Kind::Labels {
+            return Err(SegmentError::NoScores);
+        }
+        let size = size(picture)?;
         let (map, padded) = match self.window {
             None => self.whole(picture, size)?,
             Some(window) => self.windows(picture, &WindowPlan::new(size[0], size[1], window, self.model.grid)?)?,
@@ -244,27 +265,6 @@ impl Segmenter {
         self.pixels.clear();
         let bytes = count.saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
         self.pixels.try_reserve_exact(bytes).map_err(|_| too_large(picture))
-    }
-
-    fn whole(&mut self, picture: &RgbImage, size: [usize; 2]) -> Result<(LogitMap, [usize; 2]), SegmentError> {
-        let padded = size.map(|side| side.max(MIN_SIDE));
-        let shape = [1, padded[0], padded[1]];
-        let start = Instant::now();
-        let scores = if padded == size {
-            self.runner.run(picture.as_raw(), shape)?
-        } else {
-            self.make_room(picture, 1, padded)?;
-            crop::append(picture, [0, 0], padded, &mut self.pixels);
-            self.runner.run(&self.pixels, shape)?
-        };
-        self.times.run += start.elapsed();
-        let classes = self.model.classes.count();
-        match scores.shape[..] {
-            [1, found, height, width] if found == classes && height * width > 0 => {
-                Ok((LogitMap { classes, height, width, data: scores.data }, padded))
-            }
-            _ => Err(SegmentError::Shape { found: scores.shape, expected: [1, classes, 0, 0] }),
-        }
     }
 
     fn windows(&mut self, picture: &RgbImage, plan: &WindowPlan) -> Result<(LogitMap, [usize; 2]), SegmentError> {
@@ -293,6 +293,11 @@ impl Segmenter {
         self.times.stitch += start.elapsed();
         Ok((map, [plan.rows.padded, plan.columns.padded]))
     }
+}
+
+fn size(picture: &RgbImage) -> Result<[usize; 2], SegmentError> {
+    let size = [picture.height() as usize, picture.width() as usize];
+    if size.contains(&0) { Err(SegmentError::Empty) } else { Ok(size) }
 }
 
 fn too_large(picture: &RgbImage) -> SegmentError {

@@ -1,17 +1,22 @@
-//! The runtime: the only file that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
+//! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
+
+mod foreign;
+mod library;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
-use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{OutputSelector, RunOptions, Session};
-use ort::value::{Outlet, PrimitiveTensorElementType, TensorElementType, TensorRef};
+use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs};
+use ort::value::{Outlet, TensorElementType, TensorRef};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::versioned::{self, JsonError, Read};
 use protoseg_models::weights::Tensor;
+
+pub use self::foreign::{Foreign, Labels};
+use self::library::environment;
+use crate::feed::Feed;
 
 /// Environment variable that names the library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -75,7 +80,7 @@ pub enum SessionError {
         source: ort::Error,
     },
     /// A file that takes something else than pictures.
-    #[error("{} takes {found}, not 8-bit pictures [N, H, W, 3]; only files that `protoseg export` wrote can be run", path.display())]
+    #[error("{} takes {found}, not 8-bit pictures [N, H, W, 3]; a file that `protoseg export` did not write must become a bundle first: see `protoseg adopt --help`", path.display())]
     Input {
         /// The file.
         path: PathBuf,
@@ -103,6 +108,29 @@ pub enum SessionError {
         /// Bytes that the shape takes.
         expected: usize,
     },
+    /// A label that is no class.
+    #[error("{} gives the label {label}, and {classes} classes have the labels 0 to {}: its classes are not those of its description", path.display(), classes - 1)]
+    Label {
+        /// The file.
+        path: PathBuf,
+        /// The label.
+        label: i64,
+        /// How many classes there are.
+        classes: usize,
+    },
+    /// A file of which labels were asked that gives scores.
+    #[error("{} gives no labels of its own, only scores", .0.display())]
+    NoLabels(PathBuf),
+    /// Pictures that do not fit into memory as floats.
+    #[error("{count} pictures of {width}x{height} pixels do not fit into memory as floats")]
+    Memory {
+        /// How many pictures.
+        count: usize,
+        /// Their height.
+        height: usize,
+        /// Their width.
+        width: usize,
+    },
     /// ONNX Runtime failed to run the file.
     #[error("{} failed to run: {source}", path.display())]
     Run {
@@ -118,36 +146,35 @@ pub enum SessionError {
 pub struct RunnerOptions {
     /// Threads that one run uses; as many as this process may use at once where nobody says otherwise.
     pub threads: Option<NonZeroUsize>,
+    /// Whether the file's operations are run one by one as they stand, without being taken together: slow, for judging files
+    /// that are made for another runtime.
+    pub as_it_stands: bool,
 }
 
-/// An open ONNX file, owned by one thread: pictures in, class scores out.
+/// An open ONNX file, owned by one thread: pictures in, class scores out; of the `frame` kind and of adopted files of the
+/// `labels` kind, labels.
 #[derive(Debug)]
 pub struct Runner {
     session: Session,
     path: PathBuf,
     default_output: String,
+    /// What turns pictures into what an adopted file takes.
+    feed: Option<Feed>,
 }
 
 impl Runner {
     /// Opens an ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::commit(path, options, |mut builder| builder.commit_from_file(path))
+        Self::of_pictures(path, commit(path, options, |mut builder| builder.commit_from_file(path))?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::commit(Path::new(name), options, |mut builder| builder.commit_from_memory(bytes))
+        let path = Path::new(name);
+        Self::of_pictures(path, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
     }
 
-    fn commit(
-        path: &Path,
-        options: &RunnerOptions,
-        commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
-    ) -> Result<Self, SessionError> {
-        let environment = environment()?;
-        let opened = builder(environment, options).and_then(commit);
-        let session =
-            opened.map_err(|source| SessionError::Model { path: path.into(), source: on_one_line(&source) })?;
+    fn of_pictures(path: &Path, session: Session) -> Result<Self, SessionError> {
         let takes_pictures = match session.inputs() {
             [input] => {
                 let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
@@ -163,7 +190,7 @@ impl Runner {
         let default_output = session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
         let named = session.outputs().iter().any(|output| output.name() == LOGITS);
         let default_output = if named { LOGITS.to_owned() } else { default_output };
-        Ok(Self { session, path: path.into(), default_output })
+        Ok(Self { session, path: path.into(), default_output, feed: None })
     }
 
     /// What the file's metadata says about its model; none where the file is not one of protoseg's.
@@ -198,24 +225,41 @@ impl Runner {
         shape: [usize; 3],
         names: &[&str],
     ) -> Result<Vec<Tensor>, SessionError> {
-        let outputs = self.run_as::<f32>(images, shape, names)?;
-        Ok(outputs.into_iter().map(|(shape, data)| Tensor { shape, data }).collect())
+        self.check(images, shape, names)?;
+        if self.feed.is_some() {
+            return self.run_adapted(images, shape, names);
+        }
+        self.run_as(images, shape, names, |outputs| tensors(outputs, names))
     }
 
     /// Runs frames with a file of the `frame` kind, as [`run`](Self::run) runs pictures: labels and confidence, each
     /// `[n, h, w]`, the latter in steps of 1/255.
     pub fn run_frames(&mut self, images: &[u8], shape: [usize; 3]) -> Result<[Vec<u8>; 2], SessionError> {
-        let mut outputs = self.run_as::<u8>(images, shape, &FRAME_OUTPUTS)?.into_iter().map(|(_, data)| data);
-        Ok([outputs.next().unwrap_or_default(), outputs.next().unwrap_or_default()])
+        self.check(images, shape, &FRAME_OUTPUTS)?;
+        self.run_as(images, shape, &FRAME_OUTPUTS, |outputs| {
+            let [labels, confidence] = FRAME_OUTPUTS.map(|name| outputs[name].try_extract_tensor::<u8>());
+            Ok([labels?, confidence?].map(|(_, bytes)| bytes.to_vec()))
+        })
     }
 
-    fn run_as<T: PrimitiveTensorElementType + Clone>(
+    fn run_as<T>(
         &mut self,
         images: &[u8],
         shape: [usize; 3],
         names: &[&str],
-    ) -> Result<Vec<Values<T>>, SessionError> {
+        read: impl FnOnce(&SessionOutputs<'_>) -> ort::Result<T>,
+    ) -> Result<T, SessionError> {
         let [count, height, width] = shape;
+        let run = |session: &mut Session| {
+            let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
+            run_session(session, input.into(), names, read)
+        };
+        run(&mut self.session)
+            .map_err(|source| SessionError::Run { path: self.path.clone(), source: on_one_line(&source) })
+    }
+
+    /// Whether the pixels are as many as said, and the outputs those that there are.
+    fn check(&self, images: &[u8], [count, height, width]: [usize; 3], names: &[&str]) -> Result<(), SessionError> {
         let expected = count.saturating_mul(height).saturating_mul(width).saturating_mul(3);
         if images.len() != expected {
             return Err(SessionError::Length { found: images.len(), expected });
@@ -224,31 +268,41 @@ impl Runner {
             let known = self.outputs().collect::<Vec<_>>().join(", ");
             return Err(SessionError::Output { path: self.path.clone(), name: (*name).to_owned(), known });
         }
-        let session = &mut self.session;
-        run_session(session, images, shape, names)
-            .map_err(|source| SessionError::Run { path: self.path.clone(), source: on_one_line(&source) })
+        Ok(())
     }
 }
 
-/// Shape and values of an output.
-type Values<T> = (Vec<usize>, Vec<T>);
-
-fn run_session<T: PrimitiveTensorElementType + Clone>(
+/// Runs a session on its one input, and reads the named outputs.
+fn run_session<T>(
     session: &mut Session,
-    images: &[u8],
-    [count, height, width]: [usize; 3],
+    input: SessionInputValue<'_>,
     names: &[&str],
-) -> ort::Result<Vec<Values<T>>> {
-    let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
+    read: impl FnOnce(&SessionOutputs<'_>) -> ort::Result<T>,
+) -> ort::Result<T> {
     let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
     let options = RunOptions::new()?.with_outputs(selector);
-    let outputs = session.run_with_options(ort::inputs![input], &options)?;
+    read(&session.run_with_options([input], &options)?)
+}
+
+/// The named outputs, in order; all of 32-bit floats.
+fn tensors(outputs: &SessionOutputs<'_>, names: &[&str]) -> ort::Result<Vec<Tensor>> {
     let tensor = |name: &&str| {
-        let (shape, data) = outputs[*name].try_extract_tensor::<T>()?;
+        let (shape, data) = outputs[*name].try_extract_tensor::<f32>()?;
         let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
-        Ok((shape, data.to_vec()))
+        Ok(Tensor { shape, data: data.to_vec() })
     };
     names.iter().map(tensor).collect()
+}
+
+/// Opens a session.
+fn commit(
+    path: &Path,
+    options: &RunnerOptions,
+    commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
+) -> Result<Session, SessionError> {
+    let environment = environment()?;
+    let opened = builder(environment, options).and_then(commit);
+    opened.map_err(|source| SessionError::Model { path: path.into(), source: on_one_line(&source) })
 }
 
 /// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.
@@ -258,9 +312,10 @@ pub fn load_runtime() -> Result<(), SessionError> {
 
 fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<SessionBuilder> {
     let threads = options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let level = if options.as_it_stands { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
     // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
     Ok(Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_optimization_level(level)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
@@ -272,47 +327,4 @@ fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<Se
 fn on_one_line(error: &ort::Error) -> ort::Error {
     let words: Vec<&str> = error.message().split_whitespace().collect();
     ort::Error::new_with_code(error.code(), words.join(" "))
-}
-
-/// The environment of this process. ONNX Runtime allows one, and it must outlive every session.
-fn environment() -> Result<&'static Environment, SessionError> {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    static STARTING: Mutex<()> = Mutex::new(());
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(environment) = ENVIRONMENT.get() {
-        return Ok(environment);
-    }
-    let environment = load(&library()?)?;
-    Ok(ENVIRONMENT.get_or_init(|| environment))
-}
-
-/// Where ONNX Runtime's library is: what the environment variable names, else beside the program or in `../lib`, else a
-/// bare name, which the system's loader looks up.
-fn library() -> Result<PathBuf, SessionError> {
-    let name = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    if let Some(named) = std::env::var_os(LIBRARY_VARIABLE).filter(|named| !named.is_empty()) {
-        let path = std::path::absolute(&named).unwrap_or_else(|_| named.into());
-        return if path.exists() { Ok(path) } else { Err(SessionError::Missing(path)) };
-    }
-    // `ort` asks for the program's path too, and panics where the system does not tell it.
-    let Ok(program) = std::env::current_exe() else { return Err(SessionError::Nowhere { name }) };
-    let folder = program.parent().unwrap_or(Path::new("/"));
-    let near = [folder.join(&name), folder.join("../lib").join(&name)];
-    Ok(near.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into()))
-}
-
-fn load(path: &Path) -> Result<Environment, SessionError> {
-    use ort::LoadDynamicError as Load;
-
-    let foreign = |reason: String| SessionError::Foreign { path: path.into(), reason };
-    let builder = ort::init_from(path).map_err(|error| match error {
-        Load::Dlopen { .. } if path.is_relative() => SessionError::Nowhere { name: path.display().to_string() },
-        Load::Dlopen { error, .. } => foreign(error.to_string()),
-        Load::BadVersion { version_str: version, .. } => SessionError::Old { path: path.into(), version },
-        error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => foreign(error.to_string()),
-    })?;
-    let environment = builder.with_name("protoseg").with_telemetry(false).build().map_err(SessionError::Start)?;
-    // What goes wrong comes back as an error too; ONNX Runtime's own lines would stand beside ours.
-    environment.set_log_level(LogLevel::Fatal);
-    Ok(environment)
 }

@@ -1,9 +1,11 @@
 //! The bundle folder: ONNX files with what is needed to run and to trust them, described by `manifest.json`.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::Adapter;
 use crate::arch::Arch;
 use crate::classes::ClassTable;
 use crate::digest;
@@ -57,7 +59,7 @@ pub struct Model {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// `uint8` or `float32`.
+    /// `uint8` or `float32`; outputs of adopted files may be `int32` or `int64`.
     #[serde(rename = "type")]
     pub element: String,
     /// Each dimension: a number, or the name of one that may vary.
@@ -93,6 +95,8 @@ pub struct ModelFile {
     /// What `protoseg check` holds it to; [`Limits::of`] its precision where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// How it takes pictures, where somebody else made it; files of protoseg take bytes `[N, H, W, 3]`, RGB.
+    pub adapter: Option<Adapter>,
 }
 
 /// Where a bundle comes from.
@@ -102,6 +106,18 @@ pub struct Provenance {
     pub command: String,
     /// Version of the program that wrote it.
     pub protoseg: String,
+}
+
+/// Whose answers a probe holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reference {
+    /// Those of libtorch, from training.
+    Libtorch,
+    /// Those that the file itself gave when it was adopted: they tell whether another machine computes the same, and nothing
+    /// of whether that is right.
+    #[serde(rename = "self")]
+    Itself,
 }
 
 /// `manifest.json`.
@@ -115,6 +131,8 @@ pub struct Manifest {
     pub files: Vec<ModelFile>,
     /// SHA-256 of the probe, where there is one.
     pub probe_sha256: Option<String>,
+    /// Whose answers the probe holds.
+    pub reference: Reference,
     /// Where it comes from.
     pub provenance: Provenance,
     /// The score of the weights, where one was measured.
@@ -175,6 +193,26 @@ pub enum BundleError {
     /// The probe is wrong.
     #[error(transparent)]
     Probe(#[from] WeightsError),
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, element, shape } = self;
+        write!(formatter, "{name} {element} [")?;
+        for (index, dimension) in shape.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            match dimension {
+                Dimension::Fixed(size) => write!(formatter, "{comma}{size}")?,
+                Dimension::Named(name) => write!(formatter, "{comma}{name}")?,
+            }
+        }
+        formatter.write_str("]")
+    }
+}
+
+/// Inputs or outputs as a person reads them.
+pub fn list(ports: &[Port]) -> String {
+    ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Model {

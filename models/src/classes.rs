@@ -215,7 +215,7 @@ fn parse_line(line: &str, index: usize) -> Option<Class> {
 }
 
 /// The palette of Pascal VOC continued: bits of the index, from the lowest, go to the high bits of red, green and blue.
-fn distinct_color(index: usize) -> [u8; 3] {
+pub(crate) fn distinct_color(index: usize) -> [u8; 3] {
     let mut color = [0_u8; 3];
     for bit in 0..8 {
         for (channel, value) in color.iter_mut().enumerate() {

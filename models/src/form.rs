@@ -28,6 +28,8 @@ pub enum Kind {
     Logits,
     /// Frames of one size to labels and confidence, windows and upsampling inside.
     Frame,
+    /// Whole pictures to a label for every pixel: what some other programs write.
+    Labels,
 }
 
 /// Number format of an ONNX file's weights and activations.
@@ -77,6 +79,7 @@ impl Kind {
         match self {
             Self::Logits => "logits",
             Self::Frame => "frame",
+            Self::Labels => "labels",
         }
     }
 }

@@ -81,6 +81,24 @@ impl LogitGrid {
         }
     }
 
+    /// The grid on which logits lie, each of whose counts stands beside the pixels that gave it. Networks that take only
+    /// multiples of `multiple` pixels (with aligned corners, one more) get such; none where no stride fits all counts.
+    pub fn derived(counts: &[(usize, usize)], align_corners: bool, multiple: usize) -> Option<Self> {
+        let strides = (1..=64).map(|stride| (stride, least_common_multiple(stride, multiple)));
+        let grids = strides.map(|(stride, encoder_stride)| Self { stride, encoder_stride, align_corners });
+        let mut grids = grids.filter(|grid| grid.encoder_stride <= 1024);
+        grids.find(|grid| {
+            let on_grid = |pixels: usize| pixels > 0 && (pixels - grid.offset()).is_multiple_of(grid.stride);
+            counts.iter().all(|&(pixels, logits)| on_grid(pixels) && grid.logits(pixels) == logits)
+        })
+    }
+
+    /// The least length of pixels that is no less than `pixels` and that the whole network is on the grid with: a multiple
+    /// of the encoder's stride, with aligned corners one more.
+    pub fn padded(self, pixels: usize) -> usize {
+        pixels.saturating_sub(self.offset()).next_multiple_of(self.encoder_stride) + self.offset()
+    }
+
     /// Windows are `offset` modulo `step`.
     fn step(self) -> usize {
         if self.align_corners { self.stride } else { self.encoder_stride }
@@ -121,6 +139,10 @@ impl LogitGrid {
     }
 }
 
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    (1..=b).map(|factor| a * factor).find(|multiple| multiple % b == 0).unwrap_or(a * b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +166,23 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<LogitGrid>(grid).is_err(), "{grid}");
         }
+    }
+    #[test]
+    fn a_grid_follows_from_what_a_network_gave() {
+        let derived = |counts: &[(usize, usize)], align_corners, multiple| {
+            let grid = LogitGrid::derived(counts, align_corners, multiple)?;
+            Some((grid.stride, grid.encoder_stride))
+        };
+        assert_eq!(derived(&[(128, 32), (192, 48)], false, 32), Some((4, 32)));
+        assert_eq!(derived(&[(128, 128), (192, 192)], false, 24), Some((1, 24)));
+        assert_eq!(derived(&[(128, 16), (192, 24)], false, 12), Some((8, 24)));
+        assert_eq!(derived(&[(129, 17), (193, 25)], true, 32), Some((8, 32)));
+        assert_eq!(derived(&[(129, 129)], true, 1), Some((1, 1)));
+        for counts in [[(128, 32), (192, 49)], [(128, 256), (192, 384)], [(128, 0), (192, 0)], [(0, 0), (0, 0)]] {
+            assert_eq!(derived(&counts, false, 32), None, "{counts:?}");
+        }
+        assert_eq!(derived(&[(100, 33)], false, 1), None);
+        assert_eq!([1, 128, 129].map(|pixels| HALF_PIXEL.padded(pixels)), [16, 128, 144]);
+        assert_eq!([1, 128, 129, 130].map(|pixels| ALIGNED.padded(pixels)), [1, 129, 129, 137]);
     }
 }

@@ -5,12 +5,14 @@
 //!
 //! **Invariant:** nothing here knows libtorch, ONNX, image files or the network.
 
+pub mod adapter;
 pub mod arch;
 pub mod atomic;
 pub mod boundary;
 pub mod bundle;
 pub mod calibration;
 pub mod checkpoint;
+pub mod class_file;
 pub mod classes;
 mod cost;
 pub mod dataset;
@@ -25,6 +27,7 @@ pub mod graph;
 mod grid;
 pub mod metrics;
 pub mod parameters;
+pub mod place;
 pub mod probe;
 pub mod random;
 pub mod resnet;

@@ -1,5 +1,5 @@
 //! The probe: pictures with the logits and labels that libtorch gave, so that any machine can hold its runtime against
-//! libtorch without having it.
+//! libtorch without having it. Of a file that somebody else made, they are what it gave when it was adopted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::atomic;
 use crate::weights::{Tensor, WeightsError, bytes, floats, serialize};
 
-/// One picture with what libtorch made of it.
+/// One picture with what was made of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProbeCase {
     /// What tells it from the others, such as `193x257`.
@@ -20,10 +20,17 @@ pub struct ProbeCase {
     pub width: usize,
     /// RGB, `[height, width, 3]`.
     pub image: Vec<u8>,
-    /// Class scores before upsampling, `[1, classes, h, w]`.
+    /// Class scores before upsampling, `[1, classes, h, w]`; [`ProbeCase::no_logits`] where only labels are known.
     pub logits: Tensor,
     /// Train ids after upsampling, `[height, width]`.
     pub labels: Vec<u8>,
+}
+
+impl ProbeCase {
+    /// The logits of a case that holds labels only: those of no class at no place, `[1, 0, 0, 0]`.
+    pub fn no_logits() -> Tensor {
+        Tensor { shape: vec![1, 0, 0, 0], data: Vec::new() }
+    }
 }
 
 /// Reads the cases of a probe file, in order of their names.
@@ -101,7 +108,8 @@ mod tests {
             logits: Tensor::from_fn(&[1, 2, 1, 3], |index| index as f32 - 2.5),
             labels: vec![1; height * width],
         };
-        let cases = [case("3x5", 3, 5), case("4x2", 4, 2)];
+        let labels_only = ProbeCase { logits: ProbeCase::no_logits(), ..case("5x5", 5, 5) };
+        let cases = [case("3x5", 3, 5), case("4x2", 4, 2), labels_only];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("probe.safetensors");
         write(&path, &cases).unwrap();

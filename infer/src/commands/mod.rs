@@ -1,5 +1,6 @@
 //! The program's commands, and what they have in common.
 
+pub(crate) mod adopt;
 pub(crate) mod check;
 mod data;
 pub(crate) mod eval;
@@ -59,7 +60,7 @@ impl Failure {
 /// How pictures are run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArguments {
-    /// Bundle folder, or an ONNX file that `protoseg export` wrote
+    /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
     bundle: PathBuf,
     /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole`; as the bundle says where absent
     #[arg(long, value_name = "SIZE:STRIDE|whole")]
@@ -80,7 +81,7 @@ impl RunArguments {
         let options = SegmenterOptions {
             pieces: self.window,
             batch: self.batch,
-            runner: RunnerOptions { threads: self.threads },
+            runner: RunnerOptions { threads: self.threads, ..RunnerOptions::default() },
         };
         let segmenter = Segmenter::open_with(&self.bundle, &options)?;
         warn_of_newer(&self.bundle, segmenter.passed_over());

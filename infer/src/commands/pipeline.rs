@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use protoseg_infer::label_map::LabelMap;
-use protoseg_infer::segmenter::{FrameLogits, Segmenter};
+use protoseg_infer::segmenter::{Answer, Segmenter};
 use protoseg_models::errors::sentence;
 use serde::Serialize;
 
@@ -66,7 +66,7 @@ pub(crate) fn run<T: Send>(
         Stages { seconds: Mutex::default(), failed: Mutex::default(), stopped: OnceLock::new(), bar: bar(count) };
     let next = AtomicUsize::new(0);
     let (decoded, to_run) = sync_channel(QUEUE);
-    let (ran, to_encode) = sync_channel::<(usize, Decoded<T>, FrameLogits)>(QUEUE);
+    let (ran, to_encode) = sync_channel::<(usize, Decoded<T>, Answer)>(QUEUE);
     let to_encode = Mutex::new(to_encode);
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -87,13 +87,13 @@ pub(crate) fn run<T: Send>(
             });
             let (to_encode, stages, encode) = (&to_encode, &kept, &encode);
             scope.spawn(move || {
-                while let Some((index, item, logits)) = take(to_encode) {
+                while let Some((index, item, answer)) = take(to_encode) {
                     // The queue is emptied all the same, so that nobody waits for room in it.
                     if stages.stopped.get().is_some() {
                         continue;
                     }
                     let start = Instant::now();
-                    let labels = logits.labels();
+                    let labels = answer.labels();
                     stages.add(|seconds| &mut seconds.stitch, start);
                     let start = Instant::now();
                     let encoded = encode(index, item, labels);
@@ -111,9 +111,9 @@ pub(crate) fn run<T: Send>(
             if kept.stopped.get().is_some() {
                 break;
             }
-            let logits = segmenter.logits(&item.image).map_err(anyhow::Error::from);
-            let Some(logits) = kept.keep(index, logits) else { continue };
-            if ran.send((index, item, logits)).is_err() {
+            let answer = segmenter.answer(&item.image).map_err(anyhow::Error::from);
+            let Some(answer) = kept.keep(index, answer) else { continue };
+            if ran.send((index, item, answer)).is_err() {
                 break;
             }
         }

@@ -1,6 +1,9 @@
-//! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`broken_inputs`] that must not,
-//! [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's files, and the [`export`] that ends by it.
+//! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
+//! others, [`broken_inputs`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
+//! files, and the [`export`] that ends by it.
 
+#[cfg(test)]
+mod adopt;
 #[cfg(test)]
 mod broken_inputs;
 #[cfg(test)]

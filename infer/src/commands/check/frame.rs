@@ -69,7 +69,8 @@ pub(super) fn open(
     file: &ModelFile,
     pieces: Option<Pieces>,
 ) -> anyhow::Result<Segmenter> {
-    Ok(Segmenter::open_file(folder, manifest, file, &SegmenterOptions { pieces, ..SegmenterOptions::default() })?)
+    let options = SegmenterOptions { pieces, runner: super::options(file), ..SegmenterOptions::default() };
+    Ok(Segmenter::open_file(folder, manifest, file, &options)?)
 }
 
 /// Labels and confidence of one frame.

@@ -11,8 +11,8 @@ mod taps;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use protoseg_infer::session;
-use protoseg_models::bundle::{Manifest, ModelFile};
+use protoseg_infer::session::{self, RunnerOptions};
+use protoseg_models::bundle::{Manifest, ModelFile, Reference};
 use protoseg_models::errors::sentence;
 use protoseg_models::form::Kind;
 use protoseg_models::gate::Verdict;
@@ -30,7 +30,8 @@ pub(crate) use report::Report;
 ///
 /// Runs the pictures of the bundle's probe through every file that gives logits, and holds logits and labels against
 /// libtorch's. Files for whole frames run two drawn scenes, and are held against windows stitched outside the file. With
-/// --data, the score of every file on labelled pictures is held against that of the 32-bit file.
+/// --data, the score of every file on labelled pictures is held against that of the 32-bit file. A bundle of `protoseg
+/// adopt` holds the model's own answers instead: whether this machine computes the same as the one that adopted it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Bundle folder
@@ -51,6 +52,8 @@ pub(crate) struct Arguments {
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Answer {
+    /// Whose answers the probe holds.
+    reference: Reference,
     #[serde(flatten)]
     report: Report,
     taps: Vec<taps::Taps>,
@@ -75,10 +78,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     } else {
         Ok(())
     };
-    let answer = Answer { report, taps };
+    let answer = Answer { reference: manifest.reference, report, taps };
     if arguments.json {
         print_json(&answer)?;
     } else {
+        if manifest.reference == Reference::Itself {
+            print(
+                "this model was adopted: held against its own answers on the machine that adopted it, not libtorch's",
+            )?;
+        }
         let lines = answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(taps::Taps::lines));
         lines.into_iter().try_for_each(print)?;
     }
@@ -106,10 +114,17 @@ pub(crate) fn judge(folder: &Path, manifest: &Manifest, cases: &[ProbeCase], pic
     Report { passed, files, errors }
 }
 
+/// How a file is run here. One made for TensorRT is run as it stands: ONNX Runtime's integer kernels for CPUs sum its signed
+/// bytes in 16 bits where the processor has nothing better, which TensorRT does not.
+fn options(file: &ModelFile) -> RunnerOptions {
+    let symmetric = file.form.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
+    RunnerOptions { as_it_stands: symmetric, ..RunnerOptions::default() }
+}
+
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
     let mut report = FileReport::new(file);
     let found = match file.form.kind {
-        Kind::Logits => probe::check(folder, manifest, file, cases),
+        Kind::Logits | Kind::Labels => probe::check(folder, manifest, file, cases),
         Kind::Frame => frame::check(folder, manifest, file),
     };
     match found {

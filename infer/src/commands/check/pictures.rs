@@ -78,7 +78,11 @@ pub(super) fn score(
     let mut stitchers = Vec::new();
     let mut contestants = Vec::new();
     for (file, report) in manifest.files.iter().zip(&mut *reports) {
-        let opened = report.errors.is_empty().then(|| contestant(folder, manifest, file, &mut stitchers));
+        let scored = file.form.kind != Kind::Labels;
+        if !scored {
+            report.notes.push("gives labels alone, which `protoseg eval` scores".to_owned());
+        }
+        let opened = (scored && report.errors.is_empty()).then(|| contestant(folder, manifest, file, &mut stitchers));
         contestants.push(opened.and_then(|opened| kept(report, opened)));
     }
     let bar = pipeline::bar(pictures.set.count());
@@ -119,7 +123,7 @@ fn contestant(
     stitchers: &mut Vec<Stitcher>,
 ) -> anyhow::Result<Contestant> {
     let pieces = match file.form.kind {
-        Kind::Logits => Pieces::from(manifest.model.window),
+        Kind::Logits | Kind::Labels => Pieces::from(manifest.model.window),
         Kind::Frame => frame::form(file)?.pieces,
     };
     let mut stitcher = |file: &ModelFile| -> anyhow::Result<usize> {
@@ -133,7 +137,7 @@ fn contestant(
     };
     let base = frame::reference_file(manifest, Precision::Fp32).map(&mut stitcher).transpose()?;
     let (engine, peer) = match file.form.kind {
-        Kind::Logits => (Engine::Stitcher(stitcher(file)?), base),
+        Kind::Logits | Kind::Labels => (Engine::Stitcher(stitcher(file)?), base),
         Kind::Frame => {
             let peer = frame::reference_file(manifest, file.form.precision).map(&mut stitcher).transpose()?;
             let path = manifest.verified(folder, file)?;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
-use protoseg_infer::session::{Runner, RunnerOptions};
+use anyhow::{Context, anyhow, ensure};
+use protoseg_infer::session::Runner;
 use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::{self, Frame};
+use protoseg_infer::upsample::{self, Choice, Frame};
 use protoseg_models::bundle::{Manifest, ModelFile};
+use protoseg_models::form::Kind;
 use protoseg_models::gate::{Limits, Verdict};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::Tensor;
@@ -23,10 +24,16 @@ pub(super) fn check(
     cases: &[ProbeCase],
 ) -> anyhow::Result<Vec<Case>> {
     let path = manifest.verified(folder, file)?;
-    let mut runner = Runner::open(&path, &RunnerOptions::default())?;
+    let mut runner = Runner::open_listed(&path, file, &super::options(file))?;
     let run = |case: &ProbeCase| {
         let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
-        let found = runner.run(&case.image, [1, case.height, case.width]).with_context(about)?;
+        let shape = [1, case.height, case.width];
+        if file.form.kind == Kind::Labels {
+            let found = runner.run_labels(&case.image, shape, manifest.model.classes.count()).with_context(about)?;
+            ensure!(found.covers([case.height, case.width]), "{}: labels of shape {:?}", about(), found.shape);
+            return Ok(compare_labels(case, &found.data, file.limits()));
+        }
+        let found = runner.run(&case.image, shape).with_context(about)?;
         compare(case, found, manifest.model.grid, file.limits()).with_context(about)
     };
     cases.iter().map(run).collect()
@@ -37,16 +44,22 @@ fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid, limits: Limits) -> 
         [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
         _ => None,
     };
-    let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
-        return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
-    };
-    let logit_error = logit_error(&case.logits.data, &found.data);
     let frame = Frame {
         height: case.height,
         width: case.width,
         padded: [case.height, case.width],
         align_corners: grid.align_corners,
     };
+    if case.logits == ProbeCase::no_logits()
+        && let Some([classes, height, width]) = shape(&found)
+    {
+        let map = LogitMap { classes, height, width, data: found.data };
+        return Ok(compare_labels(case, &upsample::labels(&map, &frame), limits));
+    }
+    let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
+        return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
+    };
+    let logit_error = logit_error(&case.logits.data, &found.data);
     let labels = upsample::labels(&LogitMap { classes, height, width, data: found.data }, &frame);
     let truth = LogitMap { classes, height, width, data: case.logits.data.clone() };
     let reference = Reference {
@@ -64,6 +77,15 @@ fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid, limits: Limits) -> 
     ];
     let verdict = Verdict::of(held);
     Ok(Case { picture: case.name.clone(), logit_error: Some(logit_error), labels, confidence: None, verdict })
+}
+
+/// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
+fn compare_labels(case: &ProbeCase, found: &[u8], limits: Limits) -> Case {
+    let choices = vec![Choice { gap: 0.0, confidence: 0 }; case.labels.len()];
+    let reference = Reference { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0 };
+    let labels = Agreement::of(&reference, found).report();
+    let verdict = Verdict::of([limits.label_agreement.map(|limit| labels.agreement >= limit)]);
+    Case { picture: case.name.clone(), logit_error: None, labels, confidence: None, verdict }
 }
 
 /// The largest logit, whatever its sign.

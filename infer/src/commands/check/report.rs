@@ -184,9 +184,9 @@ fn notes(form: &Form) -> Vec<String> {
         (Precision::Fp16, _) => Some(
             "a CPU rounds values to 16 bits and mostly sums in 32; sums in 16 bits, as GPUs may make them, are not shown here",
         ),
-        (Precision::Int8, Some(quantization)) if quantization.symmetric => {
-            Some("made for TensorRT, which fuses and rounds in its own way; here ONNX Runtime's CPU kernels ran it")
-        }
+        (Precision::Int8, Some(quantization)) if quantization.symmetric => Some(
+            "made for TensorRT, which fuses and rounds in its own way; here its operations were run one by one in floats",
+        ),
         (Precision::Int8, Some(quantization)) if quantization.weight_bits > 7 => Some(
             "with weights of 8 bits, x86 CPUs without VNNI may run over in sums of products; this holds for this machine only",
         ),

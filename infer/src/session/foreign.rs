@@ -1,0 +1,188 @@
+//! Files that somebody else made: what goes in and comes out of them, and runs through a [`Feed`].
+
+use std::path::{Path, PathBuf};
+
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use protoseg_models::adapter::Adapter;
+use protoseg_models::bundle::{Dimension, ModelFile, Port};
+use protoseg_models::weights::Tensor;
+
+use super::{Runner, RunnerOptions, SessionError, on_one_line, run_session, tensors};
+use crate::feed::{Feed, Pixels};
+
+/// An open ONNX file of which nothing is known but what it says of its inputs and outputs.
+#[derive(Debug)]
+pub struct Foreign {
+    session: Session,
+    path: PathBuf,
+}
+
+/// Labels as a file gave them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// Train ids; as many as the product of `shape`.
+    pub data: Vec<u8>,
+}
+
+impl Labels {
+    /// Whether they are the labels `[1, height, width]` or `[1, 1, height, width]` of one picture.
+    pub fn covers(&self, [height, width]: [usize; 2]) -> bool {
+        self.shape == [1, height, width] || self.shape == [1, 1, height, width]
+    }
+}
+
+impl Foreign {
+    /// Opens any ONNX file.
+    pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
+        let session = super::commit(path, options, |mut builder| builder.commit_from_file(path))?;
+        Ok(Self { session, path: path.into() })
+    }
+
+    /// What goes in.
+    pub fn inputs(&self) -> Vec<Port> {
+        self.session.inputs().iter().map(port).collect()
+    }
+
+    /// What comes out.
+    pub fn outputs(&self) -> Vec<Port> {
+        self.session.outputs().iter().map(port).collect()
+    }
+
+    /// Ready to run pictures.
+    pub fn adapted(self, adapter: Adapter) -> Runner {
+        let Self { session, path } = self;
+        Runner { session, path, default_output: adapter.output.clone(), feed: Some(Feed::new(adapter)) }
+    }
+}
+
+impl Runner {
+    /// Opens a file of a bundle, adopted or not.
+    pub fn open_listed(path: &Path, file: &ModelFile, options: &RunnerOptions) -> Result<Self, SessionError> {
+        match &file.adapter {
+            None => Self::open(path, options),
+            Some(adapter) => Ok(Foreign::open(path, options)?.adapted(adapter.clone())),
+        }
+    }
+
+    /// Runs pictures, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, through an adopted file that gives labels below
+    /// `classes`.
+    pub fn run_labels(&mut self, images: &[u8], shape: [usize; 3], classes: usize) -> Result<Labels, SessionError> {
+        self.check(images, shape, &[&self.default_output])?;
+        let (path, name) = (self.path.clone(), self.default_output.clone());
+        let mut labels = Labels { shape: Vec::new(), data: Vec::new() };
+        self.run_parts(images, shape, |session, input, count| {
+            let names = [name.as_str()];
+            let failed = |source| SessionError::Run { path: path.clone(), source: on_one_line(&source) };
+            let read = run_session(session, input, &names, |outputs| integers(&outputs[name.as_str()]));
+            let (found, data) = read.map_err(failed)?;
+            let known = |label: i64| {
+                let known = u8::try_from(label).ok().filter(|&label| usize::from(label) < classes);
+                known.ok_or_else(|| SessionError::Label { path: path.clone(), label, classes })
+            };
+            let data = data.into_iter().take(values_of(&found, count)).map(known).collect::<Result<_, _>>()?;
+            join(&mut labels.shape, &mut labels.data, found, data, count);
+            Ok(())
+        })?;
+        Ok(labels)
+    }
+
+    /// Runs pictures through an adopted file, as many at once as it takes.
+    pub(super) fn run_adapted(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+    ) -> Result<Vec<Tensor>, SessionError> {
+        let path = self.path.clone();
+        let mut joined = vec![Tensor { shape: Vec::new(), data: Vec::new() }; names.len()];
+        self.run_parts(images, shape, |session, input, count| {
+            let parts = run_session(session, input, names, |outputs| tensors(outputs, names));
+            let parts =
+                parts.map_err(|source| SessionError::Run { path: path.clone(), source: on_one_line(&source) })?;
+            for (joined, part) in joined.iter_mut().zip(parts) {
+                join(&mut joined.shape, &mut joined.data, part.shape, part.data, count);
+            }
+            Ok(())
+        })?;
+        Ok(joined)
+    }
+
+    /// Hands pictures to the session in parts of as many as it takes at once, with how many of them are pictures.
+    fn run_parts(
+        &mut self,
+        images: &[u8],
+        [count, height, width]: [usize; 3],
+        mut run: impl FnMut(&mut Session, SessionInputValue<'_>, usize) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        let Self { session, path, feed, .. } = self;
+        let Some(feed) = feed else { return Err(SessionError::NoLabels(path.clone())) };
+        let picture = height * width * 3;
+        let at_once = feed.adapter().batch.unwrap_or(count).max(1);
+        for images in images.chunks((at_once * picture).max(1)) {
+            let (pixels, shape) =
+                feed.fill(images, [height, width]).ok_or(SessionError::Memory { count, height, width })?;
+            let input = match pixels {
+                Pixels::Floats(values) => TensorRef::from_array_view((shape, values)).map(SessionInputValue::from),
+                Pixels::Bytes(values) => TensorRef::from_array_view((shape, values)).map(SessionInputValue::from),
+            };
+            let input = input.map_err(|source| SessionError::Run { path: path.clone(), source })?;
+            run(session, input, images.len() / picture.max(1))?;
+        }
+        Ok(())
+    }
+}
+
+/// How many values of an output belong to the first `count` pictures.
+fn values_of(shape: &[usize], count: usize) -> usize {
+    shape.split_first().map_or(0, |(&all, rest)| all.min(count) * rest.iter().product::<usize>())
+}
+
+/// Puts what came of `count` more pictures behind what there is.
+fn join<T>(shape: &mut Vec<usize>, data: &mut Vec<T>, mut part: Vec<usize>, mut more: Vec<T>, count: usize) {
+    more.truncate(values_of(&part, count));
+    if let Some(first) = part.first_mut() {
+        *first = (*first).min(count) + shape.first().copied().unwrap_or(0);
+    }
+    *shape = part;
+    if data.is_empty() { *data = more } else { data.append(&mut more) }
+}
+
+/// Labels of any type that labels come in.
+fn integers(value: &ort::value::DynValue) -> ort::Result<(Vec<usize>, Vec<i64>)> {
+    let (shape, data) = match value.dtype().tensor_type() {
+        Some(TensorElementType::Uint8) => {
+            let (shape, data) = value.try_extract_tensor::<u8>()?;
+            (shape, data.iter().map(|&label| i64::from(label)).collect())
+        }
+        Some(TensorElementType::Int32) => {
+            let (shape, data) = value.try_extract_tensor::<i32>()?;
+            (shape, data.iter().map(|&label| i64::from(label)).collect())
+        }
+        _ => {
+            let (shape, data) = value.try_extract_tensor::<i64>()?;
+            (shape, data.to_vec())
+        }
+    };
+    Ok((shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(), data))
+}
+
+/// An input or output as the file declares it; one that is no tensor has no dimensions.
+fn port(outlet: &Outlet) -> Port {
+    let name = outlet.name().to_owned();
+    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
+        return Port { name, element: outlet.dtype().to_string(), shape: Vec::new() };
+    };
+    let dimension = |(index, size): (usize, &i64)| match usize::try_from(*size) {
+        Ok(size) => Dimension::Fixed(size),
+        Err(_) => {
+            let symbol = dimension_symbols.get(index).filter(|symbol| !symbol.is_empty());
+            Dimension::Named(symbol.cloned().unwrap_or_else(|| "?".to_owned()))
+        }
+    };
+    // The names of the ONNX standard.
+    let element = format!("{ty:?}").to_lowercase();
+    Port { name, element, shape: shape.iter().enumerate().map(dimension).collect() }
+}
