@@ -82,6 +82,7 @@ impl Agreement {
     pub(super) fn report(&self) -> Labels {
         let share = |wrong: usize, of: usize| (of > 0).then(|| 1.0 - wrong as f64 / of as f64);
         Labels {
+            pixels: self.pixels,
             agreement: share(self.wrong, self.pixels).unwrap_or(1.0),
             near_boundaries: share(self.wrong_near, self.near),
             elsewhere: share(self.wrong - self.wrong_near, self.pixels - self.near),
@@ -94,6 +95,8 @@ impl Agreement {
 /// How labels agree, in shares of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Labels {
+    /// All of them.
+    pub(super) pixels: usize,
     /// With the reference's label.
     pub(super) agreement: f64,
     /// The same within 3 pixels of another label; none where there are no such pixels.

@@ -31,15 +31,46 @@ pub(super) fn check(
         if file.form.kind == Kind::Labels {
             let found = runner.run_labels(&case.image, shape, manifest.model.classes.count()).with_context(about)?;
             ensure!(found.covers([case.height, case.width]), "{}: labels of shape {:?}", about(), found.shape);
-            return Ok(compare_labels(case, &found.data, file.limits()));
+            return Ok(compare_labels(case, &found.data));
         }
         let found = runner.run(&case.image, shape).with_context(about)?;
-        compare(case, found, manifest.model.grid, file.limits()).with_context(about)
+        compare(case, found, manifest.model.grid).with_context(about)
     };
-    cases.iter().map(run).collect()
+    let found: Vec<Found> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
+    let mut all = Agreement::default();
+    found.iter().for_each(|found| all.add(&found.labels));
+    let agreement = all.report().agreement;
+    Ok(found.into_iter().zip(cases).map(|(found, case)| found.judge(case, agreement, file.limits())).collect())
 }
 
-fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid, limits: Limits) -> anyhow::Result<Case> {
+/// What was found on one picture.
+struct Found {
+    /// None where scores are not known.
+    logit_error: Option<f64>,
+    labels: Agreement,
+}
+
+impl Found {
+    /// Labels are judged over all pictures together: a picture of the probe is small, so that a few pixels along one border
+    /// would decide.
+    fn judge(&self, case: &ProbeCase, agreement: f64, limits: Limits) -> Case {
+        let held = [
+            self.logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
+            limits.label_agreement.map(|limit| agreement >= limit),
+            // Without a limit too: scores that are no numbers are no rounding.
+            (self.logit_error == Some(f64::MAX)).then_some(false),
+        ];
+        Case {
+            picture: case.name.clone(),
+            logit_error: self.logit_error,
+            labels: self.labels.report(),
+            confidence: None,
+            verdict: Verdict::of(held),
+        }
+    }
+}
+
+fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid) -> anyhow::Result<Found> {
     let shape = |tensor: &Tensor| match tensor.shape[..] {
         [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
         _ => None,
@@ -54,7 +85,7 @@ fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid, limits: Limits) -> 
         && let Some([classes, height, width]) = shape(&found)
     {
         let map = LogitMap { classes, height, width, data: found.data };
-        return Ok(compare_labels(case, &upsample::labels(&map, &frame), limits));
+        return Ok(compare_labels(case, &upsample::labels(&map, &frame)));
     }
     let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
         return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
@@ -68,24 +99,14 @@ fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid, limits: Limits) -> 
         choices: &upsample::choices(&truth, &frame),
         largest: largest(&truth.data),
     };
-    let labels = Agreement::of(&reference, &labels).report();
-    let held = [
-        limits.logit_error.map(|limit| logit_error <= limit),
-        limits.label_agreement.map(|limit| labels.agreement >= limit),
-        // Without a limit too: scores that are no numbers are no rounding.
-        (logit_error == f64::MAX).then_some(false),
-    ];
-    let verdict = Verdict::of(held);
-    Ok(Case { picture: case.name.clone(), logit_error: Some(logit_error), labels, confidence: None, verdict })
+    Ok(Found { logit_error: Some(logit_error), labels: Agreement::of(&reference, &labels) })
 }
 
 /// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
-fn compare_labels(case: &ProbeCase, found: &[u8], limits: Limits) -> Case {
+fn compare_labels(case: &ProbeCase, found: &[u8]) -> Found {
     let choices = vec![Choice { gap: 0.0, confidence: 0 }; case.labels.len()];
     let reference = Reference { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0 };
-    let labels = Agreement::of(&reference, found).report();
-    let verdict = Verdict::of([limits.label_agreement.map(|limit| labels.agreement >= limit)]);
-    Case { picture: case.name.clone(), logit_error: None, labels, confidence: None, verdict }
+    Found { logit_error: None, labels: Agreement::of(&reference, found) }
 }
 
 /// The largest logit, whatever its sign.

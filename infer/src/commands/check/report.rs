@@ -111,6 +111,17 @@ impl FileReport {
         }
     }
 
+    /// The share of labels that agree: of frames the least, else over the whole probe.
+    fn label_agreement(&self) -> Option<f64> {
+        let each = self.cases.iter().map(|case| case.labels);
+        if self.kind == Kind::Frame {
+            return each.map(|labels| labels.agreement).reduce(f64::min);
+        }
+        let pixels: usize = each.clone().map(|labels| labels.pixels).sum();
+        let agreeing: f64 = each.map(|labels| labels.agreement * labels.pixels as f64).sum();
+        (pixels > 0).then(|| agreeing / pixels as f64)
+    }
+
     fn lines(&self) -> Vec<String> {
         let file = &self.file;
         let mut lines: Vec<String> = self.cases.iter().map(|case| self.case_line(case)).collect();
@@ -134,7 +145,10 @@ impl FileReport {
         let confidence = confidence.map_or_else(String::new, |Confidence { agreement, largest }| {
             format!(", confidence within one step {:.4} %, largest difference {largest} steps", 100.0 * agreement)
         });
-        let (verdict, agreement, limit) = (verdict.name(), 100.0 * labels.agreement, of(label_limit.map(percent)));
+        // Of frames each is judged by itself.
+        let over = if self.kind == Kind::Frame { "" } else { " over the probe" };
+        let limit = of(label_limit.map(|limit| percent(limit) + over));
+        let (verdict, agreement) = (verdict.name(), 100.0 * labels.agreement);
         format!("{verdict}  {} {picture}: {logits}labels {agreement:.4} % ({limit}), {labels}{confidence}", self.file)
     }
 
@@ -170,7 +184,7 @@ impl FileReport {
             verdict: self.verdict,
             limits: self.limits,
             logit_error: self.cases.iter().filter_map(|case| case.logit_error).reduce(f64::max),
-            label_agreement: self.cases.iter().map(|case| case.labels.agreement).reduce(f64::min),
+            label_agreement: self.label_agreement(),
             score,
             notes: self.errors.iter().cloned().chain(because).chain(self.notes.iter().cloned()).collect(),
         }
