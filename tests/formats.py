@@ -4,6 +4,7 @@ Every ONNX file passes onnx's checker with shape inference, strict; OpenVINO and
 Runtime, give the same labels from the files in 32-bit floats; config.pbtxt is what Triton's own schema takes.
 """
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -81,6 +82,25 @@ def check_file(folder, described):
     print(line)
 
 
+def check_taps(folder):
+    """Files that the manifest does not list, in which every node's value comes out."""
+    for path in map(str, sorted(folder.glob("taps*.onnx"))):
+        onnx.checker.check_model(path, full_check=True)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found = session.run(None, {"image": scene(97, 128)})
+        assert len(found) > 100 and all(numpy.isfinite(value).all() for value in found), path
+
+
+def check_external(folder, described):
+    """Weights beside the file are those that the manifest has the digest of."""
+    data = folder / (described["file"] + ".data")
+    digest = described.get("data_sha256")
+    assert data.exists() == (digest is not None), data
+    if digest is not None:
+        assert hashlib.sha256(data.read_bytes()).hexdigest() == digest
+        assert (folder / described["file"]).stat().st_size < data.stat().st_size
+
+
 def check_triton(folder, manifest):
     [place] = (folder / "triton").iterdir()
     config = text_format.Parse((place / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
@@ -99,7 +119,9 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     manifest = json.loads((folder / "manifest.json").read_text())
     for described in manifest["files"]:
+        check_external(folder, described)
         check_file(folder, described)
+    check_taps(folder)
     check_triton(folder, manifest)
 
 

@@ -57,7 +57,9 @@ fn write(network: &Network, form: &Form, scheme: Option<&Scheme>, model: Option<
     network.graph.iter().for_each(|(id, _)| body.write(id));
     if float != DataType::Float {
         for output in network.outputs() {
-            builder.cast(&output.name, &format!("{}.narrow", output.value), DataType::Float);
+            let to = vec![AttributeProto::int("to", i64::from(i32::from(DataType::Float)))];
+            let (name, narrow) = (format!("{}.wide", output.value), format!("{}.narrow", output.value));
+            builder.node(&name, "Cast", vec![narrow], &output.name, to);
         }
     }
     if let Some(scores) = network.outputs().first().filter(|_| !network.decisions.is_empty()) {

@@ -45,9 +45,10 @@ pub(crate) fn write(folder: &Path, model: &Model, file: &ModelFile, placement: P
     };
     give(&folder.join(&file.file), &place.join("1/model.onnx")).with_context(about)?;
     if file.data_sha256.is_some() {
-        // The ONNX file names it so.
+        // The ONNX file names it so. Always a copy: readers refuse weights that have another link, as a way to reach files
+        // that are not theirs.
         let data = bundle::external_data(&file.file);
-        give(&folder.join(&data), &place.join("1").join(&data)).with_context(about)?;
+        fs::copy(folder.join(&data), place.join("1").join(&data)).with_context(about)?;
     }
     Ok(())
 }
