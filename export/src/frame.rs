@@ -144,11 +144,11 @@ impl FrameWriter<'_> {
             );
             scores.extend(self.split(&format!("{prefix}scores"), &logits, places.len()));
         }
-        Ok(self.blend(scores, plan))
+        Ok(self.blend(&scores, plan))
     }
 
     /// The mean of all windows that cover a place: each is set into a frame of zeros, and their sum divided by the cover.
-    fn blend(&mut self, scores: Vec<String>, plan: &WindowPlan) -> String {
+    fn blend(&mut self, scores: &[String], plan: &WindowPlan) -> String {
         let [height, width] = plan.logit_size();
         let side = plan.window_logits();
         let places: Vec<[usize; 2]> = plan.logit_starts().collect();
