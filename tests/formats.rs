@@ -8,36 +8,14 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
-use protoseg_models::checkpoint::{Checkpoint, Header};
-use protoseg_models::classes::ClassTable;
-use protoseg_models::formula;
-use protoseg_models::graph::Graph;
-use protoseg_models::window::LogitGrid;
-use support::{program, repository, succeed};
-
-/// Ranges as a trained network has them, the same for all nodes: what a file is, not how well it counts, is looked at here.
-fn calibration(graph: &Graph) -> Calibration {
-    let range = NodeRange { min: -4.0, max: 6.0, histogram: vec![1; BINS], sensitivity: 0.0 };
-    let nodes = graph.nodes().iter().skip(1).map(|node| (node.name.clone(), range.clone())).collect();
-    Calibration { version: Calibration::VERSION.to_owned(), pictures: "none".to_owned(), count: 1, nodes }
-}
+use protoseg_models::arch::Preset;
+use support::{program, repository, succeed, write_checkpoint};
 
 /// A bundle with every form of file of a preset whose weights are a formula.
 fn bundle(folder: &Path, preset: Preset, forms: &[&str]) -> std::path::PathBuf {
-    let arch = Arch::new(preset, 19).unwrap();
-    let checkpoint = Checkpoint {
-        header: Header::new("street scenes", arch, ClassTable::cityscapes(), None),
-        weights: formula::weights(&arch.graph(), None),
-        probe: Vec::new(),
-        calibration: Some(calibration(&arch.graph())),
-        metrics: None,
-        config: String::new(),
-    };
     let (from, to) = (folder.join(format!("{preset}.checkpoint")), folder.join(preset.to_string()));
-    checkpoint.write(&from).unwrap();
-    let window = if LogitGrid::of(arch).align_corners { "97:64" } else { "96:64" };
+    write_checkpoint(&from, preset);
+    let window = if preset.align_corners() { "97:64" } else { "96:64" };
     let mut export = program("protoseg-export");
     export.arg(&from).arg("--out").arg(&to).args(["--window", window]).args(forms);
     succeed(&mut export);

@@ -1,5 +1,6 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
+mod error;
 mod foreign;
 mod library;
 
@@ -11,9 +12,10 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, TensorElementType, TensorRef};
 use protoseg_models::bundle::{METADATA_KEY, Model};
-use protoseg_models::versioned::{self, JsonError, Read};
+use protoseg_models::versioned::{self, Read};
 use protoseg_models::weights::Tensor;
 
+pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
 use crate::feed::Feed;
@@ -26,120 +28,6 @@ const LOGITS: &str = "logits";
 
 /// Names of the outputs of files of the `frame` kind.
 const FRAME_OUTPUTS: [&str; 2] = ["labels", "confidence"];
-
-/// Why ONNX Runtime could not be used, or a file not be run.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// No library in any of the usual places.
-    #[error(
-        "ONNX Runtime is missing: {LIBRARY_VARIABLE} is not set, and {name} is neither beside the program, nor in ../lib, nor known to the \
-         system; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a {name} of 1.{} or newer",
-        ort::MINOR_VERSION
-    )]
-    Nowhere {
-        /// File name of the library.
-        name: String,
-    },
-    /// The library that somebody named is not there.
-    #[error(
-        "ONNX Runtime is missing: there is no file {}; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} or \
-         newer", .0.display(), ort::MINOR_VERSION
-    )]
-    Missing(PathBuf),
-    /// A file that is no ONNX Runtime.
-    #[error(
-        "{} cannot be loaded as ONNX Runtime ({reason}); run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} \
-         or newer", path.display(), ort::MINOR_VERSION
-    )]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What the loader said.
-        reason: String,
-    },
-    /// An ONNX Runtime that is too old.
-    #[error(
-        "{} is ONNX Runtime {version}, and 1.{} or newer is needed; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a newer one",
-        path.display(), ort::MINOR_VERSION
-    )]
-    Old {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: String,
-    },
-    /// ONNX Runtime refused to start.
-    #[error("ONNX Runtime could not be started: {0}")]
-    Start(#[source] ort::Error),
-    /// A file that ONNX Runtime cannot open.
-    #[error("{} cannot be opened as an ONNX model: {source}", path.display())]
-    Model {
-        /// The file.
-        path: PathBuf,
-        /// What ONNX Runtime said.
-        source: ort::Error,
-    },
-    /// A file that takes something else than pictures.
-    #[error("{} takes {found}, not 8-bit pictures [N, H, W, 3]; a file that `protoseg export` did not write must become a bundle first: see `protoseg adopt --help`", path.display())]
-    Input {
-        /// The file.
-        path: PathBuf,
-        /// Its inputs.
-        found: String,
-    },
-    /// Metadata that is not understood.
-    #[error(transparent)]
-    Metadata(#[from] JsonError),
-    /// An output that the file does not have.
-    #[error("{} has no output `{name}`; it has {known}", path.display())]
-    Output {
-        /// The file.
-        path: PathBuf,
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// Pixels that do not fill the shape they are said to have.
-    #[error("{found} bytes of pixels where {expected} are expected")]
-    Length {
-        /// Bytes given.
-        found: usize,
-        /// Bytes that the shape takes.
-        expected: usize,
-    },
-    /// A label that is no class.
-    #[error("{} gives the label {label}, and {classes} classes have the labels 0 to {}: its classes are not those of its description", path.display(), classes - 1)]
-    Label {
-        /// The file.
-        path: PathBuf,
-        /// The label.
-        label: i64,
-        /// How many classes there are.
-        classes: usize,
-    },
-    /// A file of which labels were asked that gives scores.
-    #[error("{} gives no labels of its own, only scores", .0.display())]
-    NoLabels(PathBuf),
-    /// Pictures that do not fit into memory as floats.
-    #[error("{count} pictures of {width}x{height} pixels do not fit into memory as floats")]
-    Memory {
-        /// How many pictures.
-        count: usize,
-        /// Their height.
-        height: usize,
-        /// Their width.
-        width: usize,
-    },
-    /// ONNX Runtime failed to run the file.
-    #[error("{} failed to run: {source}", path.display())]
-    Run {
-        /// The file.
-        path: PathBuf,
-        /// What ONNX Runtime said.
-        source: ort::Error,
-    },
-}
 
 /// How a file is run.
 #[derive(Debug, Clone, Copy, Default)]

@@ -8,6 +8,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::calibration::{BINS, Calibration, NodeRange};
+use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::formula;
 use safetensors::SafeTensors;
 
 /// The repository.
@@ -78,3 +83,23 @@ pub(crate) fn succeed(command: &mut Command) -> String {
 pub(crate) const UNFOLDED: f64 = 1e-4;
 /// The same where batch normalisation was folded into the convolutions.
 pub(crate) const FOLDED: f64 = 1e-3;
+
+/// A checkpoint of a preset for Cityscapes' classes whose weights are a formula, with ranges as a trained network has them,
+/// the same for all nodes.
+pub(crate) fn write_checkpoint(folder: &Path, preset: Preset) {
+    let arch = Arch::new(preset, 19).expect("19 classes");
+    let graph = arch.graph();
+    let range = NodeRange { min: -4.0, max: 6.0, histogram: vec![1; BINS], sensitivity: 0.0 };
+    let nodes = graph.nodes().iter().skip(1).map(|node| (node.name.clone(), range.clone())).collect();
+    let calibration =
+        Calibration { version: Calibration::VERSION.to_owned(), pictures: "none".to_owned(), count: 1, nodes };
+    let checkpoint = Checkpoint {
+        header: Header::new("street scenes", arch, ClassTable::cityscapes(), None),
+        weights: formula::weights(&graph, None),
+        probe: Vec::new(),
+        calibration: Some(calibration),
+        metrics: None,
+        config: String::new(),
+    };
+    checkpoint.write(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+}

@@ -50,7 +50,7 @@ impl Stitcher {
 enum Engine {
     /// By its place among the stitchers.
     Stitcher(usize),
-    Frame(Runner, FrameForm),
+    Frame(Box<Runner>, FrameForm),
 }
 
 /// A file on its way through the pictures.
@@ -141,7 +141,7 @@ fn contestant(
         Kind::Frame => {
             let peer = frame::reference_file(manifest, file.form.precision).map(&mut stitcher).transpose()?;
             let path = manifest.verified(folder, file)?;
-            (Engine::Frame(Runner::open(&path, &RunnerOptions::default())?, frame::form(file)?), peer)
+            (Engine::Frame(Box::new(Runner::open(&path, &RunnerOptions::default())?), frame::form(file)?), peer)
         }
     };
     let confusion = Confusion::new(manifest.model.classes.count());

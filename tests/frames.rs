@@ -1,0 +1,51 @@
+//! A frame file gives the labels that windows put together outside give, whichever way the windows fall.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use image::RgbImage;
+use protoseg_infer::segmenter::Segmenter;
+use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_models::arch::Preset;
+use protoseg_models::scenes;
+use support::{program, succeed, write_checkpoint};
+
+/// Least share of equal labels: both ways sum the same scores, and round their upsampling differently.
+const AGREEMENT: f64 = 0.9999;
+
+#[test]
+fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    for (preset, window) in [
+        (Preset::DeepLabV3PlusEfficientNetLite0, "96:64"),
+        (Preset::DeepLabV3PlusEfficientNetLite0, "whole"),
+        (Preset::DeepLabV3PlusResNet50, "97:64"),
+    ] {
+        let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
+        write_checkpoint(&checkpoint, preset);
+        // One window and less, the last one shifted, and not all at once.
+        let sizes = [[150, 200], [97, 96], [60, 131]];
+        let mut export = program("protoseg-export");
+        export.arg(&checkpoint).arg("--out").arg(&bundle).args(["--window", window]);
+        succeed(export.args(["--frame", "150x200:4,97x96,60x131"]));
+        let mut outside = Segmenter::open(&bundle).unwrap();
+        for [height, width] in sizes {
+            let file = bundle.join(format!("frame-{height}x{width}.onnx"));
+            let mut inside = Runner::open(&file, &RunnerOptions::default()).unwrap();
+            // Two frames at once are each what they are alone.
+            let scenes = [0, 1].map(|index| scenes::render(3, index, height, width).image);
+            let [labels, confidence] = inside.run_frames(&scenes.concat(), [2, height, width]).unwrap();
+            assert_eq!((labels.len(), confidence.len()), (2 * height * width, 2 * height * width));
+            let mut expected = Vec::new();
+            for scene in scenes {
+                let picture = RgbImage::from_raw(width as u32, height as u32, scene).unwrap();
+                expected.extend(outside.segment(&picture).unwrap().labels);
+            }
+            let equal = labels.iter().zip(&expected).filter(|(found, expected)| found == expected).count();
+            let agreement = equal as f64 / labels.len() as f64;
+            eprintln!("{preset} {window} {height}x{width}: {agreement:.6} of labels");
+            assert!(agreement >= AGREEMENT, "{preset} {window} {height}x{width}: {agreement}");
+        }
+    }
+}
