@@ -1,7 +1,5 @@
 //! A frame file gives the labels that windows put together outside give, whichever way the windows fall.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 mod support;
 
 use image::RgbImage;
