@@ -1,5 +1,6 @@
 //! The ONNX files of a bundle: which there are, and how they go to disk.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::request::Request;
 /// What the class scores are called.
 pub(crate) const LOGITS: &str = "logits";
 
-/// What frame files say where nobody says otherwise.
+/// What every frame file says: whoever runs one relies on both.
 const DECISIONS: [Decision; 2] = [Decision::Labels, Decision::Confidence];
 
 /// An ONNX file that a bundle will hold.
@@ -92,7 +93,8 @@ pub(crate) fn emit(
         return Ok(files);
     }
     let logits = network.only(LOGITS)?;
-    let decisions = if request.decisions.is_empty() { DECISIONS.as_slice() } else { &request.decisions };
+    let decisions: BTreeSet<Decision> = DECISIONS.iter().chain(&request.decisions).copied().collect();
+    let decisions: Vec<Decision> = decisions.into_iter().collect();
     let halves = request.numbers.contains(&Numbers::Fp16);
     let singles = request.numbers.contains(&Numbers::Fp32) || !halves;
     let precisions = [(Precision::Fp32, "", singles), (Precision::Fp16, ".fp16", halves)];
@@ -101,7 +103,7 @@ pub(crate) fn emit(
         let FrameForm { height, width, .. } = frame;
         for (precision, suffix, _) in precisions.iter().filter(|(_, _, wanted)| *wanted) {
             let form = Form { kind: Kind::Frame, precision: *precision, frame: Some(frame), quantization: None };
-            let emission = frame::emit(&logits, &form, &frame, decisions, model)
+            let emission = frame::emit(&logits, &form, &frame, &decisions, model)
                 .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
             files.push(Emitted { name: format!("frame-{height}x{width}{suffix}.onnx"), form, emission, listed: true });
         }

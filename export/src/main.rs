@@ -61,7 +61,7 @@ struct Arguments {
     #[arg(long = "frame", value_name = "HEIGHTxWIDTH[:COUNT]", value_delimiter = ',')]
     frames: Vec<FrameRequest>,
 
-    /// What frame files say of every pixel: labels, confidence, margin [default: labels,confidence]
+    /// What frame files say of every pixel beside labels and confidence: margin
     #[arg(long = "decide", value_name = "LIST", value_delimiter = ',')]
     decisions: Vec<Decision>,
 

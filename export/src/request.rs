@@ -29,7 +29,7 @@ pub struct Request {
     pub choices: Choices,
     /// Frames that get a file of their own.
     pub frames: Vec<FrameRequest>,
-    /// What frame files say of every pixel; none for labels and confidence.
+    /// What frame files say of every pixel beside labels and confidence.
     pub decisions: Vec<Decision>,
     /// Bytes of weights from which on they lie in a file beside the ONNX file; none for [`EXTERNAL_FROM`](crate::file::EXTERNAL_FROM).
     pub external_from: Option<u64>,

@@ -139,6 +139,20 @@ fn nodes_come_out_under_their_names() {
 }
 
 #[test]
+fn frame_files_give_labels_and_confidence_whatever_else_is_asked_for() {
+    let place = Place::new();
+    let output = place.export("bundle", &["--frame", "64x96", "--decide", "margin,labels,margin"]);
+    let line = String::from_utf8_lossy(&output.stdout);
+    let ports = "labels uint8 [N, 64, 96], confidence uint8 [N, 64, 96], margin float32 [N, 64, 96]\n";
+    assert!(line.ends_with(ports), "{line}");
+    let place = Place::new();
+    place.refused(&["--frame", "64x9000"], &["64x9000", "too large"]);
+    for wrong in ["64", "0x64", "64x64:0", "64x64x3"] {
+        assert_eq!(place.export("bundle", &["--frame", wrong]).status.code(), Some(2), "{wrong}");
+    }
+}
+
+#[test]
 fn taps_lie_beside_the_files_that_the_manifest_lists() {
     let place = Place::new();
     assert!(place.export("bundle", &["--taps"]).status.success());
