@@ -27,7 +27,7 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "camvid",
-        about: "twenty minutes of training on CamVid reach their score, and the bundle has the same [KEY=VALUE…]",
+        about: "training on CamVid as configured, most of an hour, reaches its score, and the bundle has the same [KEY=VALUE…]",
         run: proofs::camvid,
     },
     Proof {
