@@ -36,12 +36,14 @@ fn checkpoint(root: &Path) -> PathBuf {
         image: image.clone(),
         logits: Tensor { shape: vec![1, 19, 1, 1], data: vec![0.0; 19] },
         labels: vec![0; height * width],
+        prototype_confidence: None,
     };
     let mut checkpoint = Checkpoint {
         header: Header::new("street", arch, ClassTable::cityscapes(), None),
         weights: formula::weights(&arch.graph(), None),
         probe: vec![case],
         calibration: None,
+        prototypes: None,
         metrics: None,
         config: String::new(),
     };

@@ -32,7 +32,8 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     let place = place::for_bundle(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
-    let network = network(&mut checkpoint, &request.outputs)?.folded()?;
+    let network =
+        network(&mut checkpoint, request).with_context(|| checkpoint_folder.display().to_string())?.folded()?;
 
     let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request)
         .with_context(|| checkpoint_folder.display().to_string())?;
@@ -106,12 +107,12 @@ fn model(header: &Header, request: &Request) -> Result<Model> {
 }
 
 /// The deployed network: the logits, and the nodes and decisions asked for beside them.
-fn network(checkpoint: &mut Checkpoint, taps: &[String]) -> Result<Network> {
+fn network(checkpoint: &mut Checkpoint, request: &Request) -> Result<Network> {
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let mut outputs = vec![(logits, LOGITS)];
     let mut decisions: Vec<Decision> = Vec::new();
-    for tap in taps {
+    for tap in &request.outputs {
         match tap.parse() {
             Ok(decision) => {
                 ensure!(!decisions.contains(&decision), "the output {tap} is asked for twice");
@@ -123,7 +124,15 @@ fn network(checkpoint: &mut Checkpoint, taps: &[String]) -> Result<Network> {
     }
     let weights = std::mem::take(&mut checkpoint.weights);
     let weights = weights.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect();
-    Ok(Network::with(&graph, weights, &outputs)?.deciding(&decisions))
+    let network = Network::with(&graph, weights, &outputs)?.deciding(&decisions);
+    if !request.prototype_confidence {
+        return Ok(network);
+    }
+    let prototypes = checkpoint.prototypes.take().context(
+        "it holds no prototypes.json, so how sure prototypes are cannot be told; train with mode = \"prototype\", past the \
+         warm-up",
+    )?;
+    network.judged_by(prototypes)
 }
 
 fn find(graph: &Graph, name: &str) -> Result<NodeId> {

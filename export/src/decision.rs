@@ -69,8 +69,6 @@ impl Decision {
 
 /// Writes decisions on class scores `[N, C, H, W]` in 32-bit floats.
 pub(crate) fn write(builder: &mut Builder, scores: &str, classes: usize, decisions: &[Decision]) {
-    let along_classes =
-        |keep: bool| vec![AttributeProto::int("axis", 1), AttributeProto::int("keepdims", i64::from(keep))];
     let largest =
         |keep: bool| vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", i64::from(keep))];
     for decision in decisions {
@@ -90,19 +88,12 @@ pub(crate) fn write(builder: &mut Builder, scores: &str, classes: usize, decisio
                 let keep = vec![AttributeProto::int("keepdims", 0)];
                 let sum = builder.step(&part("sum"), "ReduceSum", &[&powers, &axis], keep);
                 let most = builder.floats(&part("most"), &[], &[255.0]);
-                let half = builder.floats(&part("half"), &[], &[0.5]);
                 let scaled = builder.step(&part("scaled"), "Div", &[&most, &sum], vec![]);
-                let shifted = builder.step(&part("shifted"), "Add", &[&scaled, &half], vec![]);
-                // A cast to bytes cuts off, on every provider alike only where it cuts nothing.
-                let whole = builder.step(&part("whole"), "Floor", &[&shifted], vec![]);
-                builder.cast(name, &whole, DataType::Uint8);
+                nearest_bytes(builder, name, &scaled);
             }
             Decision::Margin => {
                 let best = builder.step(&part("best"), "ReduceMax", &[scores], largest(false));
-                let winner = builder.step(&part("winner"), "ArgMax", &[scores], along_classes(true));
-                let ids: Vec<u8> = (0..classes as i64).flat_map(i64::to_le_bytes).collect();
-                let ids = builder.constant(&part("ids"), &[1, classes, 1, 1], DataType::Int64, || ids);
-                let won = builder.step(&part("won"), "Equal", &[&winner, &ids], vec![]);
+                let won = won(builder, name, scores, classes);
                 let aside = builder.floats(&part("aside"), &[], &[SET_ASIDE]);
                 let others = builder.step(&part("others"), "Where", &[&won, &aside, scores], vec![]);
                 let second = builder.step(&part("second"), "ReduceMax", &[&others], largest(false));
@@ -110,4 +101,25 @@ pub(crate) fn write(builder: &mut Builder, scores: &str, classes: usize, decisio
             }
         }
     }
+}
+
+/// Where each class has the highest score, of equal ones the first: truth values `[N, C, H, W]`.
+pub(crate) fn won(builder: &mut Builder, name: &str, scores: &str, classes: usize) -> String {
+    let winner = builder.step(&format!("{name}.winner"), "ArgMax", &[scores], along_classes(true));
+    let ids: Vec<u8> = (0..classes as i64).flat_map(i64::to_le_bytes).collect();
+    let ids = builder.constant(&format!("{name}.ids"), &[1, classes, 1, 1], DataType::Int64, || ids);
+    builder.step(&format!("{name}.won"), "Equal", &[&winner, &ids], vec![])
+}
+
+/// Rounds values from 0 to 255 to the nearest bytes.
+pub(crate) fn nearest_bytes(builder: &mut Builder, name: &str, values: &str) {
+    let half = builder.floats(&format!("{name}.half"), &[], &[0.5]);
+    let shifted = builder.step(&format!("{name}.shifted"), "Add", &[values, &half], vec![]);
+    // A cast to bytes cuts off, on every provider alike only where it cuts nothing.
+    let whole = builder.step(&format!("{name}.whole"), "Floor", &[&shifted], vec![]);
+    builder.cast(name, &whole, DataType::Uint8);
+}
+
+fn along_classes(keep: bool) -> Vec<AttributeProto> {
+    vec![AttributeProto::int("axis", 1), AttributeProto::int("keepdims", i64::from(keep))]
 }

@@ -14,6 +14,7 @@ use crate::onnx::{
     AttributeProto, DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto,
 };
 use crate::ports;
+use crate::prototypes;
 use crate::scheme::Scheme;
 
 /// An ONNX file with what goes in and what comes out.
@@ -55,6 +56,10 @@ fn write(network: &Network, form: &Form, scheme: Option<&Scheme>, model: Option<
         network.find(&output.value).into_iter().for_each(|id| body.call(id, &called));
     }
     network.graph.iter().for_each(|(id, _)| body.write(id));
+    let judged = network.second_opinion.as_ref().map(|opinion| {
+        let compared = network.find(&opinion.value).map(|id| body.value(id).to_owned());
+        (&opinion.prototypes, compared.unwrap_or_else(|| opinion.value.clone()))
+    });
     if float != DataType::Float {
         for output in network.outputs() {
             let to = vec![AttributeProto::int("to", i64::from(i32::from(DataType::Float)))];
@@ -62,23 +67,33 @@ fn write(network: &Network, form: &Form, scheme: Option<&Scheme>, model: Option<
             builder.node(&name, "Cast", vec![narrow], &output.name, to);
         }
     }
-    if let Some(scores) = network.outputs().first().filter(|_| !network.decisions.is_empty()) {
+    if let Some(scores) = network.outputs().first().filter(|_| judged.is_some() || !network.decisions.is_empty()) {
         let model =
             model.context("what is decided depends on how scores lie over pixels, which the model's facts say")?;
-        let full = upsampled(&mut builder, &scores.name, model.grid.align_corners);
-        decision::write(&mut builder, &full, model.classes.count(), &network.decisions);
+        let (classes, align_corners) = (model.classes.count(), model.grid.align_corners);
+        let full = upsampled(&mut builder, "upsample", &scores.name, align_corners);
+        decision::write(&mut builder, &full, classes, &network.decisions);
+        if let Some((prototypes, compared)) = judged {
+            let narrow = float != DataType::Float;
+            let compared =
+                if narrow { builder.cast("prototypes.values", &compared, DataType::Float) } else { compared };
+            let scores = prototypes::scores(&mut builder, &compared, prototypes);
+            let judged = upsampled(&mut builder, "prototypes.upsample", &scores, align_corners);
+            prototypes::write(&mut builder, &full, &judged, classes);
+        }
     }
     file(builder, vec![ports::input()], outputs, form, model)
 }
 
 /// Scores at the picture's own size.
-fn upsampled(builder: &mut Builder, scores: &str, align_corners: bool) -> String {
+fn upsampled(builder: &mut Builder, name: &str, scores: &str, align_corners: bool) -> String {
+    let part = |part: &str| format!("{name}.{part}");
     let between = |start: i64, end: i64| vec![AttributeProto::int("start", start), AttributeProto::int("end", end)];
-    let kept = builder.step("upsample.kept", "Shape", &[scores], between(0, 2));
-    let target = builder.step("upsample.target", "Shape", &[ports::IMAGE], between(1, 3));
+    let kept = builder.step(&part("kept"), "Shape", &[scores], between(0, 2));
+    let target = builder.step(&part("target"), "Shape", &[ports::IMAGE], between(1, 3));
     let axis = vec![AttributeProto::int("axis", 0)];
-    let sizes = builder.step("upsample.sizes", "Concat", &[&kept, &target], axis);
-    builder.step("upsample", "Resize", &[scores, "", "", &sizes], resize_attributes(align_corners))
+    let sizes = builder.step(&part("sizes"), "Concat", &[&kept, &target], axis);
+    builder.step(name, "Resize", &[scores, "", "", &sizes], resize_attributes(align_corners))
 }
 
 /// A graph as a file.

@@ -17,7 +17,7 @@ impl Network {
     /// convolution keeps its name and gets a bias; its value is called as the batch normalisation's was.
     pub fn folded(self) -> Result<Self> {
         let norms = self.foldable();
-        let Self { graph, mut weights, values, outputs, decisions } = self;
+        let Self { graph, mut weights, values, outputs, decisions, second_opinion } = self;
         for (&conv, &norm) in &norms {
             if let Op::BatchNorm { eps, .. } = graph.node(norm).op {
                 fold(&mut weights, &graph.node(conv).name, &graph.node(norm).name, eps)
@@ -37,14 +37,14 @@ impl Network {
             }
         });
         folded.check_weights(&weights).context("after folding batch normalisation")?;
-        Ok(Self { graph: folded, weights, values: folded_values, outputs, decisions })
+        Ok(Self { graph: folded, weights, values: folded_values, outputs, decisions, second_opinion })
     }
 
     /// Convolutions, each with the batch normalisation that alone reads it. An output of the file is a reader too.
     fn foldable(&self) -> BTreeMap<NodeId, NodeId> {
         let mut readers = vec![0; self.values.len()];
         let read = self.graph.nodes().iter().flat_map(|node| node.inputs.iter().copied());
-        for id in read.chain(self.outputs.iter().filter_map(|output| self.find(&output.value))) {
+        for id in read.chain(self.values_read().filter_map(|value| self.find(value))) {
             readers[id.0] += 1;
         }
         let pair = |(norm, node): (NodeId, &Node)| {

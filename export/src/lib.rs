@@ -34,6 +34,7 @@ mod network;
 pub mod numbers;
 pub mod onnx;
 mod ports;
+mod prototypes;
 mod quantize;
 mod quantized;
 pub mod request;

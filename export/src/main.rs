@@ -43,6 +43,11 @@ struct Arguments {
     #[arg(long = "output", value_name = "NAME")]
     outputs: Vec<String>,
 
+    /// Give one more output in model files: how probable the prototypes of training find each label, in steps of 1/255.
+    /// Needs a checkpoint that was trained with prototypes
+    #[arg(long)]
+    prototype_confidence: bool,
+
     /// Number formats, each a file; the first is the one that `protoseg` runs by default. Those in 8 bits need a checkpoint
     /// that was trained with calibration_pictures above 0
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "fp32")]
@@ -96,11 +101,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let Arguments { checkpoint, out, name, window, outputs, precision, weight_bits, float_above, .. } = arguments;
-    let Arguments { frames, decisions, external_from, triton, taps, .. } = arguments;
+    let Arguments { prototype_confidence, frames, decisions, external_from, triton, taps, .. } = arguments;
     let request = Request {
         name,
         pieces: window,
         outputs,
+        prototype_confidence,
         numbers: precision,
         choices: Choices { weight_bits, float_above },
         frames,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
+use protoseg_models::prototypes::Prototypes;
 use protoseg_models::weights::{StateDict, Tensor};
 
 use crate::decision::Decision;
@@ -24,6 +25,17 @@ pub struct Network {
     pub(crate) outputs: Vec<Output>,
     /// What comes out beside them, read off the first of them at the picture's own size.
     pub(crate) decisions: Vec<Decision>,
+    /// How sure the prototypes are of the labels, as one more output.
+    pub(crate) second_opinion: Option<SecondOpinion>,
+}
+
+/// Prototypes, with the value that they are compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SecondOpinion {
+    /// The value; no pass changes what it is called.
+    pub(crate) value: String,
+    /// The prototypes.
+    pub(crate) prototypes: Prototypes,
 }
 
 /// A value that the file gives out.
@@ -70,7 +82,7 @@ impl Network {
         weights.retain(|name, _| needed.contains(name));
         graph.check_weights(&weights)?;
         let values = graph.nodes().iter().map(|node| node.name.clone()).collect();
-        Ok(Self { graph, weights, values, outputs, decisions: Vec::new() })
+        Ok(Self { graph, weights, values, outputs, decisions: Vec::new(), second_opinion: None })
     }
 
     /// The same with decisions, read off the first output, which is one of class scores.
@@ -78,11 +90,27 @@ impl Network {
         Self { decisions: decisions.to_vec(), ..self }
     }
 
+    /// The same with one more output: how probable prototypes find the labels that the first output gives.
+    pub fn judged_by(self, prototypes: Prototypes) -> Result<Self> {
+        let value = prototypes.node.clone();
+        ensure!(
+            self.find(&value).is_some(),
+            "the outputs do not need `{value}`, which the prototypes are compared with"
+        );
+        Ok(Self { second_opinion: Some(SecondOpinion { value, prototypes }), ..self })
+    }
+
+    /// The values that are read outside the network.
+    pub(crate) fn values_read(&self) -> impl Iterator<Item = &str> {
+        let outputs = self.outputs.iter().map(|output| output.value.as_str());
+        outputs.chain(self.second_opinion.iter().map(|opinion| opinion.value.as_str()))
+    }
+
     /// The same with every node's value as an output, under its own name, in the order of computing.
     pub fn tapped(self) -> Self {
         let values = self.graph.iter().filter(|(id, _)| *id != self.graph.input()).map(|(id, _)| &self.values[id.0]);
         let outputs = values.map(|value| Output { value: value.clone(), name: value.clone() }).collect();
-        Self { outputs, ..self }
+        Self { outputs, decisions: Vec::new(), second_opinion: None, ..self }
     }
 
     /// The graph.
@@ -113,7 +141,7 @@ impl Network {
         }
         let needed = kept.parameters().into_iter().map(|parameter| parameter.name);
         let weights = needed.filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone()))).collect();
-        Ok(Self { graph: kept, weights, values, outputs: vec![wanted], decisions: Vec::new() })
+        Ok(Self { graph: kept, weights, values, outputs: vec![wanted], decisions: Vec::new(), second_opinion: None })
     }
 
     /// What the value that a node makes is called: the name under which the trainer's network has it.

@@ -5,6 +5,7 @@ use protoseg_models::bundle::{Dimension, Port};
 
 use crate::network::Network;
 use crate::onnx::{DataType, DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
+use crate::prototypes;
 
 /// Bytes, as manifests name them.
 pub(crate) const UINT8: &str = "uint8";
@@ -54,7 +55,8 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<Port>> {
     };
     let size = ["H", "W"].map(|name| Dimension::Named(name.to_owned()));
     let decisions = network.decisions.iter().map(|decision| Ok(decision.port(size.clone())));
-    network.outputs().iter().map(port).chain(decisions).collect()
+    let opinion = network.second_opinion.iter().map(|_| Ok(prototypes::port(size.clone())));
+    network.outputs().iter().map(port).chain(decisions).chain(opinion).collect()
 }
 
 /// A port as ONNX declares it.

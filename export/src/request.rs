@@ -23,6 +23,8 @@ pub struct Request {
     pub pieces: Option<Pieces>,
     /// What comes out beside the logits: nodes under their own names, `features`, and decisions by theirs.
     pub outputs: Vec<String>,
+    /// Whether model files say how sure the prototypes are of each label.
+    pub prototype_confidence: bool,
     /// In which numbers the network is written; the first file is the one that runs where nobody says otherwise.
     pub numbers: Vec<Numbers>,
     /// How 8-bit files are made.

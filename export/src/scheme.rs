@@ -128,9 +128,7 @@ impl Scheme {
 /// For each node the activation that alone reads its value, and so is computed along with it.
 fn activations(network: &Network) -> Vec<Option<NodeId>> {
     let activation = |(id, node): (NodeId, &Node)| {
-        if !matches!(node.op, Op::Conv(_) | Op::Add)
-            || network.outputs().iter().any(|output| output.value == network.value(id))
-        {
+        if !matches!(node.op, Op::Conv(_) | Op::Add) || network.values_read().any(|value| value == network.value(id)) {
             return None;
         }
         let mut readers = network.graph.iter().filter(|(_, reader)| reader.inputs.contains(&id));

@@ -38,12 +38,14 @@ impl Place {
             image: vec![0; 48],
             logits: Tensor { shape: vec![1, 11, 1, 1], data: vec![0.0; 11] },
             labels: vec![0; 16],
+            prototype_confidence: None,
         };
         let mut checkpoint = Checkpoint {
             header: Header::new("street", arch, ClassTable::camvid(), None),
             weights: formula::weights(&arch.graph(), None),
             probe: vec![probe],
             calibration: None,
+            prototypes: None,
             metrics: None,
             config: String::new(),
         };

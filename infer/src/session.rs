@@ -123,10 +123,21 @@ impl Runner {
     /// Runs frames with a file of the `frame` kind, as [`run`](Self::run) runs pictures: labels and confidence, each
     /// `[n, h, w]`, the latter in steps of 1/255.
     pub fn run_frames(&mut self, images: &[u8], shape: [usize; 3]) -> Result<[Vec<u8>; 2], SessionError> {
-        self.check(images, shape, &FRAME_OUTPUTS)?;
-        self.run_as(images, shape, &FRAME_OUTPUTS, |outputs| {
-            let [labels, confidence] = FRAME_OUTPUTS.map(|name| outputs[name].try_extract_tensor::<u8>());
-            Ok([labels?, confidence?].map(|(_, bytes)| bytes.to_vec()))
+        let mut outputs = self.run_bytes(images, shape, &FRAME_OUTPUTS)?.into_iter();
+        Ok([(); 2].map(|()| outputs.next().unwrap_or_default()))
+    }
+
+    /// Runs pictures as [`run`](Self::run) does and returns the named outputs, in order. All must be of bytes.
+    pub fn run_bytes(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+    ) -> Result<Vec<Vec<u8>>, SessionError> {
+        self.check(images, shape, names)?;
+        self.run_as(images, shape, names, |outputs| {
+            let bytes = |name: &&str| Ok(outputs[*name].try_extract_tensor::<u8>()?.1.to_vec());
+            names.iter().map(bytes).collect()
         })
     }
 

@@ -1,7 +1,8 @@
 //! The checkpoint folder: what the trainer leaves for export.
 //!
 //! `arch.json` says which network and classes, `weights.safetensors` holds the weights, `probe.safetensors` what libtorch
-//! made of a few pictures, `calibration.json` the values inside, `metrics.json` the score, `config.toml` how it was trained.
+//! made of a few pictures, `calibration.json` the values inside, `prototypes.json` the prototypes of one that was trained with
+//! them, `metrics.json` the score, `config.toml` how it was trained.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::calibration::Calibration;
 use crate::classes::ClassTable;
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
+use crate::prototypes::{Prototypes, PrototypesError};
 use crate::versioned::{self, JsonError};
 use crate::weights::{self, StateDict, WeightsError};
 use crate::window::{LogitGrid, Window, WindowError};
@@ -22,11 +24,12 @@ const ARCH: &str = "arch.json";
 const WEIGHTS: &str = "weights.safetensors";
 const PROBE: &str = "probe.safetensors";
 const CALIBRATION: &str = "calibration.json";
+const PROTOTYPES: &str = "prototypes.json";
 const METRICS: &str = "metrics.json";
 const CONFIG: &str = "config.toml";
 
 /// All that a checkpoint folder holds.
-pub const FILES: [&str; 6] = [ARCH, WEIGHTS, PROBE, CALIBRATION, METRICS, CONFIG];
+pub const FILES: [&str; 7] = [ARCH, WEIGHTS, PROBE, CALIBRATION, PROTOTYPES, METRICS, CONFIG];
 
 /// `arch.json`: which network, for which classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +67,8 @@ pub struct Checkpoint {
     pub probe: Vec<ProbeCase>,
     /// The values inside, where they were recorded.
     pub calibration: Option<Calibration>,
+    /// The prototypes, where it was trained with them.
+    pub prototypes: Option<Prototypes>,
     /// The score, where one was measured.
     pub metrics: Option<Metrics>,
     /// How it was trained, as TOML; empty for weights that never were.
@@ -118,6 +123,14 @@ pub enum CheckpointError {
         /// Outputs of the network.
         outputs: usize,
     },
+    /// Prototypes of another network.
+    #[error("{}: {source}; train the checkpoint again", path.display())]
+    Prototypes {
+        /// The prototypes' file.
+        path: PathBuf,
+        /// How they differ.
+        source: PrototypesError,
+    },
     /// Windows that do not fit the network.
     #[error("{}: {source}", path.display())]
     Window {
@@ -162,9 +175,11 @@ impl Checkpoint {
             return Err(CheckpointError::Probe { path: folder.join(PROBE), case: case.name.clone(), outputs });
         }
         let calibration = optional(CALIBRATION).map(|path| versioned::read(&path, Calibration::VERSION)).transpose()?;
+        let prototypes = optional(PROTOTYPES).map(|path| read_prototypes(path, &header)).transpose()?;
         let metrics = optional(METRICS).map(|path| versioned::read_plain(&path)).transpose()?;
         let config = optional(CONFIG).map(std::fs::read_to_string).transpose()?.unwrap_or_default();
-        Ok(Self { header, weights, probe, calibration: calibration.map(|read| read.value), metrics, config })
+        let calibration = calibration.map(|read| read.value);
+        Ok(Self { header, weights, probe, calibration, prototypes, metrics, config })
     }
 
     /// Writes a checkpoint folder whole or not at all, replacing an older one.
@@ -175,6 +190,9 @@ impl Checkpoint {
             probe::write(&folder.join(PROBE), &self.probe)?;
             if let Some(calibration) = &self.calibration {
                 versioned::write(&folder.join(CALIBRATION), calibration)?;
+            }
+            if let Some(prototypes) = &self.prototypes {
+                versioned::write(&folder.join(PROTOTYPES), prototypes)?;
             }
             if let Some(metrics) = &self.metrics {
                 versioned::write(&folder.join(METRICS), metrics)?;
@@ -191,5 +209,12 @@ impl Checkpoint {
     pub fn weights_digest(folder: &Path) -> Result<String, CheckpointError> {
         let path = folder.join(WEIGHTS);
         digest::of_file(&path).map_err(|source| CheckpointError::Io { path, source })
+    }
+}
+fn read_prototypes(path: PathBuf, header: &Header) -> Result<Prototypes, CheckpointError> {
+    let prototypes: Prototypes = versioned::read(&path, Prototypes::VERSION)?.value;
+    match prototypes.check(&header.arch.graph(), header.arch.classes()) {
+        Ok(()) => Ok(prototypes),
+        Err(source) => Err(CheckpointError::Prototypes { path, source }),
     }
 }

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod parameters;
 pub mod place;
 pub mod probe;
+pub mod prototypes;
 pub mod random;
 pub mod resnet;
 pub mod scenes;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{MANIFEST, Manifest};
+use crate::bundle::{BundleError, MANIFEST, Manifest};
 
 /// Why a bundle may not be written at a place.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,14 @@ pub enum PlaceError {
         out: PathBuf,
         /// What the bundle is made from.
         made_from: PathBuf,
+    },
+    /// Perhaps a bundle, but it cannot be told which files are its own.
+    #[error("{} holds a {MANIFEST} that cannot be read as a bundle's, and is left alone ({source}); remove it or name another folder", out.display())]
+    Unreadable {
+        /// The place.
+        out: PathBuf,
+        /// Why the manifest cannot be read.
+        source: BundleError,
     },
     /// A folder of other things.
     #[error("{} holds files but no {MANIFEST} of a bundle, and is left alone; name another folder or remove it", .0.display())]
@@ -46,8 +54,11 @@ pub fn for_bundle(out: &Path, made_from: &Path) -> Result<PathBuf, PlaceError> {
     }
     if place.is_dir() {
         let empty = place.read_dir().map_err(failed(out))?.next().is_none();
-        if !empty && Manifest::read(&place).is_err() {
-            return Err(PlaceError::Occupied(out.into()));
+        match Manifest::read(&place) {
+            Ok(_) => {}
+            Err(BundleError::Absent(_)) if empty => {}
+            Err(BundleError::Absent(_)) => return Err(PlaceError::Occupied(out.into())),
+            Err(source) => return Err(PlaceError::Unreadable { out: out.into(), source }),
         }
     } else if place.exists() {
         return Err(PlaceError::File(out.into()));

@@ -7,6 +7,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::atomic;
+use crate::prototypes::PROTOTYPE_CONFIDENCE;
 use crate::weights::{Tensor, WeightsError, bytes, floats, serialize};
 
 /// One picture with what was made of it.
@@ -24,6 +25,8 @@ pub struct ProbeCase {
     pub logits: Tensor,
     /// Train ids after upsampling, `[height, width]`.
     pub labels: Vec<u8>,
+    /// Probability of each label by the prototypes, in steps of 1/255, `[height, width]`; none without prototypes.
+    pub prototype_confidence: Option<Vec<u8>>,
 }
 
 impl ProbeCase {
@@ -52,10 +55,14 @@ pub fn read(path: &Path) -> Result<Vec<ProbeCase>, WeightsError> {
         let image = tensor("image", Dtype::U8, 4)?;
         let logits = tensor("logits", Dtype::F32, 4)?;
         let labels = tensor("labels", Dtype::U8, 3)?;
+        let part = PROTOTYPE_CONFIDENCE;
+        let has_confidence = file.tensor(&format!("{name}.{part}")).is_ok();
+        let confidence = has_confidence.then(|| tensor(part, Dtype::U8, 3)).transpose()?;
         let (height, width) = (image.shape()[1], image.shape()[2]);
         let logits = Tensor { shape: logits.shape().to_vec(), data: floats(logits.data()) };
         let fits = image.shape() == [1, height, width, 3]
             && labels.shape() == [1, height, width]
+            && confidence.as_ref().is_none_or(|confidence| confidence.shape() == [1, height, width])
             && logits.shape[0] == 1
             && logits.data.iter().all(|score| score.is_finite());
         if !fits || height * width == 0 {
@@ -68,24 +75,28 @@ pub fn read(path: &Path) -> Result<Vec<ProbeCase>, WeightsError> {
             image: image.data().to_vec(),
             logits,
             labels: labels.data().to_vec(),
+            prototype_confidence: confidence.map(|confidence| confidence.data().to_vec()),
         })
     };
     names.into_iter().map(case).collect()
 }
 
-/// Writes a probe file: `{name}.image` u8 `[1, H, W, 3]`, `{name}.logits` f32, `{name}.labels` u8 `[1, H, W]`.
+/// Writes a probe file: `{name}.image` u8 `[1, H, W, 3]`, `{name}.logits` f32, `{name}.labels` u8 `[1, H, W]`, and
+/// `{name}.prototype_confidence` u8 `[1, H, W]` where there is one.
 pub fn write(path: &Path, cases: &[ProbeCase]) -> Result<(), WeightsError> {
     let broken = |source| WeightsError::Broken { path: path.into(), source };
     let logits: Vec<Vec<u8>> = cases.iter().map(|case| bytes(&case.logits.data)).collect();
     let mut views = Vec::new();
     for (case, logits) in cases.iter().zip(&logits) {
         let ProbeCase { name, height, width, .. } = case;
+        let confidence = case.prototype_confidence.as_deref();
+        let confidence = confidence.map(|bytes| (PROTOTYPE_CONFIDENCE, Dtype::U8, vec![1, *height, *width], bytes));
         let parts: [(&str, Dtype, Vec<usize>, &[u8]); 3] = [
             ("image", Dtype::U8, vec![1, *height, *width, 3], &case.image),
             ("logits", Dtype::F32, case.logits.shape.clone(), logits),
             ("labels", Dtype::U8, vec![1, *height, *width], &case.labels),
         ];
-        for (part, dtype, shape, data) in parts {
+        for (part, dtype, shape, data) in parts.into_iter().chain(confidence) {
             views.push((format!("{name}.{part}"), TensorView::new(dtype, shape, data).map_err(broken)?));
         }
     }
@@ -107,6 +118,7 @@ mod tests {
             image: (0..height * width * 3).map(|index| index as u8).collect(),
             logits: Tensor::from_fn(&[1, 2, 1, 3], |index| index as f32 - 2.5),
             labels: vec![1; height * width],
+            prototype_confidence: (height == 3).then(|| vec![7; height * width]),
         };
         let labels_only = ProbeCase { logits: ProbeCase::no_logits(), ..case("5x5", 5, 5) };
         let cases = [case("3x5", 3, 5), case("4x2", 4, 2), labels_only];

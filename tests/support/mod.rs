@@ -98,6 +98,7 @@ pub(crate) fn write_checkpoint(folder: &Path, preset: Preset) {
         weights: formula::weights(&graph, None),
         probe: Vec::new(),
         calibration: Some(calibration),
+        prototypes: None,
         metrics: None,
         config: String::new(),
     };

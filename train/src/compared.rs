@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE;
+use protoseg_models::prototypes::SHORTEST;
 use tch::{Kind, Tensor};
 
 use crate::loss::cross_entropy;
@@ -101,7 +102,7 @@ impl Compared {
 /// Rows `[rows, channels]` of length 1; a row of zeros stays one.
 pub fn normalise(rows: &Tensor) -> Result<Tensor> {
     let length = rows.f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), true)?;
-    Ok(rows.f_div(&length.f_clamp_min(1e-12)?)?)
+    Ok(rows.f_div(&length.f_clamp_min(SHORTEST)?)?)
 }
 
 #[cfg(test)]

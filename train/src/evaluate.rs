@@ -101,6 +101,23 @@ pub fn confident_label(
     Ok([bytes(&labels, size)?, bytes(&confidence.f_mul_scalar(255.0)?.f_round()?, size)?])
 }
 
+/// A predictor's probability of given train ids of a picture, row by row, in steps of 1/255.
+pub fn confidence(
+    predictor: Predictor,
+    pixels: &[u8],
+    size: [usize; 2],
+    protocol: Protocol,
+    labels: &[u8],
+) -> Result<Vec<u8>> {
+    let _guard = tch::no_grad_guard();
+    let probabilities = upsampled(predictor, pixels, size, protocol)?.f_softmax(1, Kind::Float)?;
+    let [height, width] = size.map(|length| length as i64);
+    let probabilities = probabilities.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
+    let labels = Tensor::f_from_slice(labels)?.f_to_device(probabilities.device())?.f_to_kind(Kind::Int64)?;
+    let own = probabilities.f_gather(1, &labels.f_reshape([1, 1, height, width])?, false)?.f_squeeze_dim(1)?;
+    bytes(&own.f_mul_scalar(255.0)?.f_round()?, size)
+}
+
 /// Train ids of a picture, row by row.
 pub fn label(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
     let _guard = tch::no_grad_guard();

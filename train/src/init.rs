@@ -25,8 +25,9 @@ pub fn init(preset: Preset, seed: u64, out: &Path) -> Result<()> {
     let checkpoint = Checkpoint {
         header: Header::new(format!("{preset}-random-{seed}"), arch, classes, Some(grid.usual_window())),
         weights,
-        probe: probe::record(&net, grid)?,
+        probe: probe::record(&net, grid, None)?,
         calibration: None,
+        prototypes: None,
         metrics: None,
         config: String::new(),
     };

@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE;
+use protoseg_models::prototypes as published;
 use protoseg_models::random::Stream;
 use tch::{Device, Kind, Tensor};
 
@@ -11,6 +12,7 @@ use crate::compared::{Compared, normalise};
 use crate::config::Config;
 use crate::config::options::{Average, Features};
 use crate::draws::NOISE;
+use crate::net;
 
 /// Size of the noise that tells prototypes apart that start from the same point.
 const NOISE_SIZE: f64 = 0.01;
@@ -114,6 +116,21 @@ impl Prototypes {
         &self.mean
     }
 
+    /// What the predictor is for others than the trainer, on the values of a node.
+    pub fn published(&self, node: &str) -> Result<published::Prototypes> {
+        let (values, mean) = (net::from_torch(&self.values)?, net::from_torch(&self.mean)?);
+        let channels = mean.data.len();
+        let rows = values.data.chunks_exact(channels).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let classes = rows.chunks_exact(self.settings.each).zip(&self.active);
+        Ok(published::Prototypes {
+            version: published::Prototypes::VERSION.to_owned(),
+            node: node.to_owned(),
+            temperature: self.settings.temperature,
+            mean: mean.data,
+            classes: classes.map(|(own, active)| active.then(|| own.to_vec())).collect(),
+        })
+    }
+
     /// What a run saves beside values and mean.
     pub fn counters(&self) -> Counters {
         Counters { active: self.active.clone(), unhit: self.unhit.clone(), hits: self.hits.clone() }
@@ -125,11 +142,11 @@ impl Prototypes {
         Compared::new(features, &self.values, &self.active, self.settings.temperature)
     }
 
-    /// Logits of every place of a feature map `[1, channels, h, w]`: `[1, classes, h, w]`.
+    /// Logits of every place of a feature map `[1, channels, h, w]`: `[1, classes, h, w]`, finite for upsampling.
     pub fn dense(&self, map: &Tensor) -> Result<Tensor> {
         let size = map.size();
         let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, size[1]])?;
-        let logits = self.compare(&rows)?.logits().shallow_clone();
+        let logits = self.compare(&rows)?.logits().f_clamp_min(f64::from(published::UNMET))?;
         Ok(logits.f_reshape([1, size[2], size[3], -1])?.f_permute([0, 3, 1, 2])?)
     }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::graph::NodeId;
 use protoseg_models::metrics::{Confusion, Metrics};
 use protoseg_models::weights::StateDict;
 use protoseg_pictures::labelled::LabelledSet;
@@ -15,6 +16,7 @@ use crate::fit::Trainer;
 use crate::gallery;
 use crate::net::{self, Net};
 use crate::probe;
+use crate::prototypes::Prototypes;
 use crate::report;
 use crate::state::{SavedPrototypes, State};
 
@@ -119,11 +121,17 @@ impl Trainer<'_> {
 
     fn checkpoint(&self, metrics: Option<Metrics>) -> Result<Checkpoint> {
         let net = self.scored().1.in_precision(Precision::Float32);
+        let prototypes = match &self.prototypes {
+            Some(prototypes) => Some((feature_node(net.graph(), self.config.features)?, prototypes)),
+            None => None,
+        };
+        let publish = |(node, prototypes): (NodeId, &Prototypes)| prototypes.published(&net.graph().node(node).name);
         Ok(Checkpoint {
             header: Header::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
             weights: finite(net.state_dict()?)?,
-            probe: probe::record(&net, self.protocol.grid)?,
+            probe: probe::record(&net, self.protocol.grid, prototypes)?,
             calibration: None,
+            prototypes: prototypes.map(publish).transpose()?,
             metrics,
             config: toml::to_string(self.config)?,
         })

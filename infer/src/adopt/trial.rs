@@ -107,6 +107,14 @@ impl Trial {
                 (if few { Tensor { shape, data: map.data } } else { ProbeCase::no_logits() }, labels)
             }
         };
-        ProbeCase { name: format!("{height}x{width}"), height, width, image, logits, labels }
+        ProbeCase {
+            name: format!("{height}x{width}"),
+            height,
+            width,
+            image,
+            logits,
+            labels,
+            prototype_confidence: None,
+        }
     }
 }

@@ -131,9 +131,14 @@ pub(super) struct Confidence {
 impl Confidence {
     /// Compares the confidence in the labels of one picture.
     pub(super) fn of(reference: &Reference, found: &[u8]) -> Self {
+        Self::between(reference, reference.choices.iter().map(|choice| choice.confidence), found)
+    }
+
+    /// The same with another confidence in the reference's labels than the reference's own.
+    pub(super) fn between(reference: &Reference, expected: impl Iterator<Item = u8>, found: &[u8]) -> Self {
         let (mut far, mut largest) = (0, 0);
-        for (pixel, (found, choice)) in found.iter().zip(reference.choices).enumerate() {
-            let steps = found.abs_diff(choice.confidence);
+        for (pixel, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let steps = found.abs_diff(expected);
             if steps > 0 && !reference.is_tie(pixel) {
                 largest = largest.max(steps);
                 far += usize::from(steps > 1);

@@ -118,5 +118,12 @@ fn case(picture: String, found: (Agreement, Confidence), file: &ModelFile, refer
         limit.map(|limit| labels.agreement >= limit),
         limit.filter(|_| exact).map(|limit| confidence.agreement >= limit),
     ];
-    Case { picture, logit_error: None, labels, confidence: Some(confidence), verdict: Verdict::of(held) }
+    Case {
+        picture,
+        logit_error: None,
+        labels,
+        confidence: Some(confidence),
+        prototype_confidence: None,
+        verdict: Verdict::of(held),
+    }
 }

@@ -7,13 +7,14 @@ use protoseg_infer::session::Runner;
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Choice, Frame};
 use protoseg_models::bundle::{Manifest, ModelFile};
-use protoseg_models::form::Kind;
-use protoseg_models::gate::{Limits, Verdict};
+use protoseg_models::form::{Kind, Precision};
+use protoseg_models::gate::Verdict;
 use protoseg_models::probe::ProbeCase;
+use protoseg_models::prototypes::PROTOTYPE_CONFIDENCE;
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::LogitGrid;
 
-use super::agreement::{Agreement, Reference};
+use super::agreement::{Agreement, Confidence, Reference};
 use super::report::Case;
 
 /// Runs every picture of the probe.
@@ -34,13 +35,17 @@ pub(super) fn check(
             return Ok(compare_labels(case, &found.data));
         }
         let found = runner.run(&case.image, shape).with_context(about)?;
-        compare(case, found, manifest.model.grid).with_context(about)
+        let says = file.outputs.iter().any(|output| output.name == PROTOTYPE_CONFIDENCE);
+        let sure = case.prototype_confidence.as_ref().filter(|_| says);
+        let sure = sure.map(|_| runner.run_bytes(&case.image, shape, &[PROTOTYPE_CONFIDENCE])).transpose();
+        let sure = sure.with_context(about)?.and_then(|mut outputs| outputs.pop());
+        compare(case, found, sure.as_deref(), manifest.model.grid).with_context(about)
     };
     let found: Vec<Found> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
     let mut all = Agreement::default();
     found.iter().for_each(|found| all.add(&found.labels));
     let agreement = all.report().agreement;
-    Ok(found.into_iter().zip(cases).map(|(found, case)| found.judge(case, agreement, file.limits())).collect())
+    Ok(found.into_iter().zip(cases).map(|(found, case)| found.judge(case, agreement, file)).collect())
 }
 
 /// What was found on one picture.
@@ -48,15 +53,23 @@ struct Found {
     /// None where scores are not known.
     logit_error: Option<f64>,
     labels: Agreement,
+    /// None where prototypes are not asked.
+    prototype_confidence: Option<Confidence>,
 }
 
 impl Found {
     /// Labels are judged over all pictures together: a picture of the probe is small, so that a few pixels along one border
     /// would decide.
-    fn judge(&self, case: &ProbeCase, agreement: f64, limits: Limits) -> Case {
+    fn judge(&self, case: &ProbeCase, agreement: f64, file: &ModelFile) -> Case {
+        let limits = file.limits();
+        // As of frames: narrower numbers move confidence by several steps.
+        let exact = file.form.precision == Precision::Fp32;
         let held = [
             self.logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
             limits.label_agreement.map(|limit| agreement >= limit),
+            self.prototype_confidence
+                .zip(limits.label_agreement.filter(|_| exact))
+                .map(|(sure, limit)| sure.agreement >= limit),
             // Without a limit too: scores that are no numbers are no rounding.
             (self.logit_error == Some(f64::MAX)).then_some(false),
         ];
@@ -65,12 +78,13 @@ impl Found {
             logit_error: self.logit_error,
             labels: self.labels.report(),
             confidence: None,
+            prototype_confidence: self.prototype_confidence,
             verdict: Verdict::of(held),
         }
     }
 }
 
-fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid) -> anyhow::Result<Found> {
+fn compare(case: &ProbeCase, found: Tensor, sure: Option<&[u8]>, grid: LogitGrid) -> anyhow::Result<Found> {
     let shape = |tensor: &Tensor| match tensor.shape[..] {
         [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
         _ => None,
@@ -99,14 +113,17 @@ fn compare(case: &ProbeCase, found: Tensor, grid: LogitGrid) -> anyhow::Result<F
         choices: &upsample::choices(&truth, &frame),
         largest: largest(&truth.data),
     };
-    Ok(Found { logit_error: Some(logit_error), labels: Agreement::of(&reference, &labels) })
+    let prototype_confidence = sure
+        .zip(case.prototype_confidence.as_ref())
+        .map(|(found, expected)| Confidence::between(&reference, expected.iter().copied(), found));
+    Ok(Found { logit_error: Some(logit_error), labels: Agreement::of(&reference, &labels), prototype_confidence })
 }
 
 /// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
 fn compare_labels(case: &ProbeCase, found: &[u8]) -> Found {
     let choices = vec![Choice { gap: 0.0, confidence: 0 }; case.labels.len()];
     let reference = Reference { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0 };
-    Found { logit_error: None, labels: Agreement::of(&reference, found) }
+    Found { logit_error: None, labels: Agreement::of(&reference, found), prototype_confidence: None }
 }
 
 /// The largest logit, whatever its sign.

@@ -45,6 +45,8 @@ pub(super) struct Case {
     pub(super) logit_error: Option<f64>,
     pub(super) labels: Labels,
     pub(super) confidence: Option<Confidence>,
+    /// How sure prototypes are of the labels; none of files that do not say it.
+    pub(super) prototype_confidence: Option<Confidence>,
     pub(super) verdict: Verdict,
 }
 
@@ -135,16 +137,19 @@ impl FileReport {
     }
 
     fn case_line(&self, case: &Case) -> String {
-        let Case { picture, logit_error, labels, confidence, verdict } = case;
+        let Case { picture, logit_error, labels, confidence, prototype_confidence, verdict } = case;
         let Limits { logit_error: logit_limit, label_agreement: label_limit, .. } = self.limits;
         let of = |limit: Option<String>| limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
         let percent = |limit: f64| format!("{:.2} %", 100.0 * limit);
         let logits = logit_error.map_or_else(String::new, |error| {
             format!("logit error {error:.1e} ({}), ", of(logit_limit.map(|limit| format!("{limit:.0e}"))))
         });
-        let confidence = confidence.map_or_else(String::new, |Confidence { agreement, largest }| {
-            format!(", confidence within one step {:.4} %, largest difference {largest} steps", 100.0 * agreement)
-        });
+        let sure = |what: &str, confidence: Option<Confidence>| {
+            confidence.map_or_else(String::new, |Confidence { agreement, largest }| {
+                format!(", {what} within one step {:.4} %, largest difference {largest} steps", 100.0 * agreement)
+            })
+        };
+        let confidence = sure("confidence", *confidence) + &sure("prototype confidence", *prototype_confidence);
         // Of frames each is judged by itself.
         let over = if self.kind == Kind::Frame { "" } else { " over the probe" };
         let limit = of(label_limit.map(|limit| percent(limit) + over));
