@@ -40,13 +40,9 @@ impl Network {
         Ok(Self { graph: folded, weights, values: folded_values, outputs, decisions, second_opinion })
     }
 
-    /// Convolutions, each with the batch normalisation that alone reads it. An output of the file is a reader too.
+    /// Convolutions, each with the batch normalisation that alone reads it.
     fn foldable(&self) -> BTreeMap<NodeId, NodeId> {
-        let mut readers = vec![0; self.values.len()];
-        let read = self.graph.nodes().iter().flat_map(|node| node.inputs.iter().copied());
-        for id in read.chain(self.values_read().filter_map(|value| self.find(value))) {
-            readers[id.0] += 1;
-        }
+        let readers = self.readers();
         let pair = |(norm, node): (NodeId, &Node)| {
             let conv = *node.inputs.first()?;
             let pair = (&self.graph.node(conv).op, &node.op);
@@ -56,29 +52,39 @@ impl Network {
     }
 }
 
+/// Takes the tensors of a batch normalisation out of the weights; as `slope x + shift`, for each channel.
+pub(crate) fn slopes_and_shifts(weights: &mut Weights, norm: &str, eps: f64) -> Result<(Vec<f64>, Vec<f64>)> {
+    let mut take = |part: &str| {
+        let name = format!("{norm}.{part}");
+        weights.remove(&name).with_context(|| format!("tensor `{name}` is missing"))
+    };
+    let (scale, shift, mean, variance) = (take("weight")?, take("bias")?, take("running_mean")?, take("running_var")?);
+    let (mut slopes, mut shifts) = (Vec::new(), Vec::new());
+    for (channel, &variance) in variance.data.iter().enumerate() {
+        let variance = f64::from(variance);
+        ensure!(variance + eps > 0.0, "the running variance of channel {channel} is {variance}, below zero");
+        let slope = f64::from(scale.data[channel]) / (variance + eps).sqrt();
+        slopes.push(slope);
+        shifts.push(f64::from(shift.data[channel]) - f64::from(mean.data[channel]) * slope);
+    }
+    Ok((slopes, shifts))
+}
+
 /// Replaces the tensors of a convolution and its batch normalisation by those of one convolution.
 fn fold(weights: &mut Weights, conv: &str, norm: &str, eps: f64) -> Result<()> {
-    let mut take = |name: String| weights.remove(&name).with_context(|| format!("tensor `{name}` is missing"));
-    let [scale, shift, mean, variance] =
-        ["weight", "bias", "running_mean", "running_var"].map(|part| take(format!("{norm}.{part}")));
-    let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
-    let [scale, shift, mean, variance] = [&scale, &shift, &mean, &variance].map(|tensor| &tensor.data);
-    let bias = weights.remove(&format!("{conv}.bias")).map_or(vec![0.0; scale.len()], |bias| bias.data.clone());
+    let (slopes, shifts) = slopes_and_shifts(weights, norm, eps)?;
+    let bias = weights.remove(&format!("{conv}.bias")).map_or(vec![0.0; slopes.len()], |bias| bias.data.clone());
     let name = format!("{conv}.weight");
     let kernels = Arc::make_mut(weights.get_mut(&name).with_context(|| format!("tensor `{name}` is missing"))?);
-    let size = kernels.data.len() / scale.len();
-    let mut folded_bias = Vec::with_capacity(scale.len());
-    for (channel, kernel) in kernels.data.chunks_mut(size).enumerate() {
-        let variance = f64::from(variance[channel]);
-        ensure!(variance + eps > 0.0, "the running variance of channel {channel} is {variance}, below zero");
-        let slope = f64::from(scale[channel]) / (variance + eps).sqrt();
+    let size = kernels.data.len() / slopes.len();
+    for (kernel, slope) in kernels.data.chunks_mut(size).zip(&slopes) {
         for weight in kernel {
             *weight = (f64::from(*weight) * slope) as f32;
         }
-        let centred = f64::from(bias[channel]) - f64::from(mean[channel]);
-        folded_bias.push((f64::from(shift[channel]) + centred * slope) as f32);
     }
-    weights.insert(format!("{conv}.bias"), Arc::new(Tensor { shape: vec![folded_bias.len()], data: folded_bias }));
+    let bias = bias.iter().zip(slopes.iter().zip(shifts));
+    let bias: Vec<f32> = bias.map(|(&bias, (slope, shift))| (f64::from(bias) * slope + shift) as f32).collect();
+    weights.insert(format!("{conv}.bias"), Arc::new(Tensor { shape: vec![bias.len()], data: bias }));
     Ok(())
 }
 

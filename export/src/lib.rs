@@ -19,6 +19,7 @@
 //!
 //! **Invariant:** nothing here knows libtorch or ONNX Runtime; the same checkpoint gives the same `.onnx` bytes everywhere.
 
+mod affine;
 mod body;
 mod builder;
 pub mod bundle;

@@ -106,6 +106,16 @@ impl Network {
         outputs.chain(self.second_opinion.iter().map(|opinion| opinion.value.as_str()))
     }
 
+    /// How often each node's value is read, by nodes and outside the network.
+    pub(crate) fn readers(&self) -> Vec<usize> {
+        let mut readers = vec![0; self.values.len()];
+        let read = self.graph.nodes().iter().flat_map(|node| node.inputs.iter().copied());
+        for id in read.chain(self.values_read().filter_map(|value| self.find(value))) {
+            readers[id.0] += 1;
+        }
+        readers
+    }
+
     /// The same with every node's value as an output, under its own name, in the order of computing.
     pub fn tapped(self) -> Self {
         let values = self.graph.iter().filter(|(id, _)| *id != self.graph.input()).map(|(id, _)| &self.values[id.0]);
