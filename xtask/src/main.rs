@@ -6,6 +6,7 @@ mod compiler;
 mod component;
 mod demo;
 mod host;
+mod labelling_proof;
 mod proofs;
 mod prove;
 mod python;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, proofs, setup, step_proof};
+use crate::{Usage, accuracy, labelling_proof, proofs, setup, step_proof};
 
 struct Proof {
     name: &'static str,
@@ -39,6 +39,11 @@ const PROOFS: &[Proof] = &[
         name: "step",
         about: "whole optimisation steps equal PyTorch's: losses, gradients, moves [NAMES…; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: step_proof::prove,
+    },
+    Proof {
+        name: "labelling",
+        about: "protoseg label beside a Python script and PyTorch, in turns [BUNDLE CHECKPOINT FRAMES; 3 GB, or PROTOSEG_TORCH_PYTHON]",
+        run: labelling_proof::prove,
     },
 ];
 

@@ -25,8 +25,8 @@ const STEPS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// The PyTorch whose kernels our libtorch is, with its CUDA build's libraries: 3 GB.
-const PACKAGES: [&str; 3] = ["torch==2.11.0", "numpy", "safetensors"];
+/// The PyTorch whose kernels our libtorch is, with its CUDA build's libraries, 3 GB, and what its peers are made of.
+const PACKAGES: [&str; 5] = ["torch==2.11.0", "numpy", "onnxruntime==1.31.1", "pillow", "safetensors"];
 
 /// Names the Python that has these packages already.
 const PYTHON: &str = "PROTOSEG_TORCH_PYTHON";
@@ -56,7 +56,7 @@ fn compare(root: &Path, name: &str, settings: &[&str]) -> Result<()> {
 }
 
 /// A call of a Python that has PyTorch.
-fn torch_python(root: &Path) -> Result<Command> {
+pub(crate) fn torch_python(root: &Path) -> Result<Command> {
     let mut command = if let Some(program) = std::env::var_os(PYTHON) {
         let mut command = Command::new(program);
         command.env_remove("LD_LIBRARY_PATH");
