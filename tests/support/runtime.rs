@@ -1,0 +1,116 @@
+//! ONNX Runtime by itself, as a judge of what follows the network: its Resize, ArgMax and Cast of class scores, and the
+//! scores of a model file. Not for programs that open files with `protoseg-infer`: a process has one environment.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each program uses its own part")]
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use protoseg_export::onnx::{
+    AttributeProto, DataType, DimensionProto, GraphProto, IR_VERSION, ModelProto, NodeProto, OPSET,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use protoseg_infer::stitch::LogitMap;
+use protoseg_infer::upsample::Frame;
+
+fn builder() -> ort::session::builder::SessionBuilder {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    let environment = ENVIRONMENT.get_or_init(|| {
+        let library = std::env::var_os("ORT_DYLIB_PATH").expect("cargo names ONNX Runtime's library");
+        ort::init_from(Path::new(&library)).expect("the library").build().expect("the first environment")
+    });
+    let builder = Session::builder(environment).expect("a builder");
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::All).expect("a level");
+    builder.with_intra_threads(1).expect("a thread").with_inter_threads(1).expect("a thread")
+}
+
+/// ONNX Runtime's way from scores to labels: Resize to the padded frame, ArgMax, Cast to bytes; on one thread.
+pub(crate) struct Tail {
+    session: Session,
+    frame: Frame,
+}
+
+impl Tail {
+    /// For scores of a number of classes, height and width under a frame.
+    pub(crate) fn new([classes, height, width]: [usize; 3], frame: Frame) -> Self {
+        let mode = if frame.align_corners { "align_corners" } else { "half_pixel" };
+        let [rows, columns] = frame.padded;
+        let sizes: Vec<u8> = [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
+        let sizes = TensorProto {
+            dims: vec![4],
+            data_type: Some(DataType::Int64.into()),
+            name: Some("sizes".to_owned()),
+            raw_data: Some(sizes.into()),
+            ..TensorProto::default()
+        };
+        let resize = vec![
+            AttributeProto::string("mode", "linear"),
+            AttributeProto::string("coordinate_transformation_mode", mode),
+        ];
+        let argmax = vec![AttributeProto::int("axis", 1), AttributeProto::int("keepdims", 0)];
+        let cast = vec![AttributeProto::int("to", i32::from(DataType::Uint8).into())];
+        let node = vec![
+            node("Resize", &["logits", "", "", "sizes"], "scores", resize),
+            node("ArgMax", &["scores"], "wide", argmax),
+            node("Cast", &["wide"], "labels", cast),
+        ];
+        let graph = GraphProto {
+            node,
+            name: Some("tail".to_owned()),
+            initializer: vec![sizes],
+            input: vec![value("logits", DataType::Float, &[1, classes, height, width])],
+            output: vec![value("labels", DataType::Uint8, &[1, rows, columns])],
+        };
+        let opset = OperatorSetIdProto { version: Some(OPSET), ..OperatorSetIdProto::default() };
+        let model = ModelProto {
+            ir_version: Some(IR_VERSION),
+            graph: Some(graph),
+            opset_import: vec![opset],
+            ..ModelProto::default()
+        };
+        let session = builder().commit_from_memory(&prost::Message::encode_to_vec(&model)).expect("the tail");
+        Self { session, frame }
+    }
+
+    /// Labels of the frame, with what padding adds cut off.
+    pub(crate) fn labels(&mut self, logits: &LogitMap) -> Vec<u8> {
+        let Frame { height, width, padded, .. } = self.frame;
+        let shape = [1, logits.classes, logits.height, logits.width];
+        let input = TensorRef::from_array_view((shape, &logits.data[..])).expect("scores of the shape");
+        let outputs = self.session.run(ort::inputs![input]).expect("labels");
+        let (_, labels) = outputs["labels"].try_extract_tensor::<u8>().expect("bytes");
+        let rows = labels.chunks_exact(padded[1]).take(height);
+        rows.flat_map(|row| &row[..width]).copied().collect()
+    }
+}
+
+/// The scores that a file of the `logits` kind gives for a picture as a whole, RGB `[height, width, 3]`.
+pub(crate) fn logits(model: &Path, picture: &[u8], [height, width]: [usize; 2]) -> LogitMap {
+    let mut session = builder().commit_from_file(model).expect("the model");
+    let input = TensorRef::from_array_view(([1, height, width, 3], picture)).expect("pixels of the shape");
+    let outputs = session.run(ort::inputs![input]).expect("scores");
+    let (shape, data) = outputs["logits"].try_extract_tensor::<f32>().expect("floats");
+    let [classes, height, width] = [1, 2, 3].map(|dimension| shape[dimension] as usize);
+    LogitMap { classes, height, width, data: data.to_vec() }
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        name: Some(output.to_owned()),
+        op_type: Some(operator.to_owned()),
+        attribute,
+    }
+}
+
+fn value(name: &str, element: DataType, sizes: &[usize]) -> ValueInfoProto {
+    let dimension = |&size: &usize| DimensionProto { dim_value: Some(size as i64), dim_param: None };
+    let shape = TensorShapeProto { dim: sizes.iter().map(dimension).collect() };
+    let tensor = TensorTypeProto { elem_type: Some(element.into()), shape: Some(shape) };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
+}
