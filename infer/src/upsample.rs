@@ -5,6 +5,8 @@ mod exact;
 mod place;
 mod rows;
 
+use protoseg_pictures::label_map::LabelMap;
+
 pub use self::exact::{Choice, choices, scores_at};
 pub(crate) use self::rows::Upsampler;
 use crate::stitch::LogitMap;
@@ -63,6 +65,20 @@ impl Decided {
             confidence: wanted.confidence.then(plane),
             margin: wanted.margin.then(plane),
         }
+    }
+}
+
+impl From<Decided> for LabelMap {
+    fn from(decided: Decided) -> Self {
+        let Decided { height, width, labels, .. } = decided;
+        Self { height, width, labels }
+    }
+}
+
+impl From<LabelMap> for Decided {
+    fn from(map: LabelMap) -> Self {
+        let LabelMap { height, width, labels } = map;
+        Self { height, width, labels, confidence: None, margin: None }
     }
 }
 

@@ -11,8 +11,8 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use protoseg_export::onnx::{
-    AttributeProto, DataType, DimensionProto, GraphProto, IR_VERSION, ModelProto, NodeProto, OPSET,
-    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, DataType, DimensionProto, GraphProto, IR_VERSION, ModelProto, NodeProto, OPSET, OperatorSetIdProto,
+    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::Frame;
@@ -39,7 +39,8 @@ impl Tail {
     pub(crate) fn new([classes, height, width]: [usize; 3], frame: Frame) -> Self {
         let mode = if frame.align_corners { "align_corners" } else { "half_pixel" };
         let [rows, columns] = frame.padded;
-        let sizes: Vec<u8> = [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
+        let sizes: Vec<u8> =
+            [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
         let sizes = TensorProto {
             dims: vec![4],
             data_type: Some(DataType::Int64.into()),
