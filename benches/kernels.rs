@@ -3,6 +3,8 @@
 //!
 //! `PROTOSEG_MODEL` names a `model.onnx` of a bundle, whose scores for a scene are then timed too.
 
+#[path = "../tests/support/messages.rs"]
+mod messages;
 #[path = "../tests/support/runtime.rs"]
 mod runtime;
 #[path = "../tests/support/scores.rs"]

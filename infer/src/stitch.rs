@@ -21,7 +21,7 @@ pub struct LogitMap {
 impl LogitMap {
     /// Whether every score is a number.
     pub fn is_finite(&self) -> bool {
-        self.rows_are_finite(0..self.height)
+        self.data.iter().all(|score| score.is_finite())
     }
 
     /// Whether every score of some rows is a number.

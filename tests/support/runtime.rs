@@ -10,12 +10,11 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
-use protoseg_export::onnx::{
-    AttributeProto, DataType, DimensionProto, GraphProto, IR_VERSION, ModelProto, NodeProto, OPSET, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
-};
+use protoseg_export::onnx::{AttributeProto, DataType, GraphProto};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::Frame;
+
+use crate::messages::{constant, file, node, value};
 
 fn builder() -> ort::session::builder::SessionBuilder {
     static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
@@ -39,41 +38,25 @@ impl Tail {
     pub(crate) fn new([classes, height, width]: [usize; 3], frame: Frame) -> Self {
         let mode = if frame.align_corners { "align_corners" } else { "half_pixel" };
         let [rows, columns] = frame.padded;
-        let sizes: Vec<u8> =
-            [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
-        let sizes = TensorProto {
-            dims: vec![4],
-            data_type: Some(DataType::Int64.into()),
-            name: Some("sizes".to_owned()),
-            raw_data: Some(sizes.into()),
-            ..TensorProto::default()
-        };
+        let sizes = [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
         let resize = vec![
             AttributeProto::string("mode", "linear"),
             AttributeProto::string("coordinate_transformation_mode", mode),
         ];
         let argmax = vec![AttributeProto::int("axis", 1), AttributeProto::int("keepdims", 0)];
         let cast = vec![AttributeProto::int("to", i32::from(DataType::Uint8).into())];
-        let node = vec![
-            node("Resize", &["logits", "", "", "sizes"], "scores", resize),
-            node("ArgMax", &["scores"], "wide", argmax),
-            node("Cast", &["wide"], "labels", cast),
-        ];
         let graph = GraphProto {
-            node,
+            node: vec![
+                node("Resize", &["logits", "", "", "sizes"], "scores", resize),
+                node("ArgMax", &["scores"], "wide", argmax),
+                node("Cast", &["wide"], "labels", cast),
+            ],
             name: Some("tail".to_owned()),
-            initializer: vec![sizes],
+            initializer: vec![constant("sizes", DataType::Int64, &[4], sizes)],
             input: vec![value("logits", DataType::Float, &[1, classes, height, width])],
             output: vec![value("labels", DataType::Uint8, &[1, rows, columns])],
         };
-        let opset = OperatorSetIdProto { version: Some(OPSET), ..OperatorSetIdProto::default() };
-        let model = ModelProto {
-            ir_version: Some(IR_VERSION),
-            graph: Some(graph),
-            opset_import: vec![opset],
-            ..ModelProto::default()
-        };
-        let session = builder().commit_from_memory(&prost::Message::encode_to_vec(&model)).expect("the tail");
+        let session = builder().commit_from_memory(&file(graph, None)).expect("the tail");
         Self { session, frame }
     }
 
@@ -97,21 +80,4 @@ pub(crate) fn logits(model: &Path, picture: &[u8], [height, width]: [usize; 2]) 
     let (shape, data) = outputs["logits"].try_extract_tensor::<f32>().expect("floats");
     let [classes, height, width] = [1, 2, 3].map(|dimension| shape[dimension] as usize);
     LogitMap { classes, height, width, data: data.to_vec() }
-}
-
-fn node(operator: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
-    NodeProto {
-        input: inputs.iter().map(|&name| name.to_owned()).collect(),
-        output: vec![output.to_owned()],
-        name: Some(output.to_owned()),
-        op_type: Some(operator.to_owned()),
-        attribute,
-    }
-}
-
-fn value(name: &str, element: DataType, sizes: &[usize]) -> ValueInfoProto {
-    let dimension = |&size: &usize| DimensionProto { dim_value: Some(size as i64), dim_param: None };
-    let shape = TensorShapeProto { dim: sizes.iter().map(dimension).collect() };
-    let tensor = TensorTypeProto { elem_type: Some(element.into()), shape: Some(shape) };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
 }
