@@ -1,40 +1,77 @@
-//! What follows the network for a Cityscapes frame: stitching window scores, then upsampling with argmax.
+//! What follows the network for a Cityscapes frame, each on one thread: stitching window scores, and upsampling with its
+//! decisions beside ONNX Runtime's Resize, ArgMax and Cast of the same scores.
+//!
+//! `PROTOSEG_MODEL` names a `model.onnx` of a bundle, whose scores for a scene are then timed too.
+
+#[path = "../tests/support/messages.rs"]
+mod messages;
+#[path = "../tests/support/runtime.rs"]
+mod runtime;
+#[path = "../tests/support/scores.rs"]
+mod scores;
 
 use std::hint::black_box;
+use std::path::Path;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use protoseg_infer::stitch::{LogitMap, Stitcher};
-use protoseg_infer::upsample::{self, Frame};
-use protoseg_models::random::Stream;
+use protoseg_infer::upsample::{self, Frame, Wanted};
+use protoseg_models::scenes;
 use protoseg_models::window::{LogitGrid, WindowPlan};
+use runtime::Tail;
 
-const CLASSES: usize = 19;
 const GRID: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
+const FRAME: Frame = Frame { height: 1024, width: 2048, padded: [1024, 2048], align_corners: false };
 
-fn scores(count: usize) -> Vec<f32> {
-    let stream = Stream::keyed(&[1]);
-    (0..count as u64).map(|index| stream.signed_unit(index) as f32).collect()
-}
-
-fn kernels(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("1024x2048, 19 classes");
-    group.sample_size(10);
-    if let Ok(plan) = WindowPlan::new(1024, 2048, GRID.usual_window(), GRID) {
+fn stitch(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("stitch 1024x2048, 19 classes");
+    group.sample_size(20);
+    if let Ok(plan) = WindowPlan::new(FRAME.height, FRAME.width, GRID.usual_window(), GRID) {
         let side = plan.window_logits();
-        let windows = scores(plan.count() * CLASSES * side * side);
-        group.bench_function("stitch eight windows of 768", |bencher| {
+        let windows = scores::random(plan.count() * side, side);
+        group.bench_function("eight windows of 768", |bencher| {
             bencher.iter(|| {
-                let mut stitcher = Stitcher::new(&plan, CLASSES)?;
-                stitcher.add(black_box(&windows));
+                let mut stitcher = Stitcher::new(&plan, scores::CLASSES)?;
+                stitcher.add(black_box(&windows.data));
                 Some(stitcher.finish())
             });
         });
     }
-    let map = LogitMap { classes: CLASSES, height: 256, width: 512, data: scores(CLASSES * 256 * 512) };
-    let frame = Frame { height: 1024, width: 2048, padded: [1024, 2048], align_corners: false };
-    group.bench_function("upsample and argmax", |bencher| bencher.iter(|| upsample::labels(black_box(&map), &frame)));
     group.finish();
 }
 
-criterion_group!(benches, kernels);
-criterion_main!(benches);
+criterion_group!(benches, stitch, decide);
+
+fn decide(criterion: &mut Criterion) {
+    let mut all = vec![("random", scores::random(256, 512)), ("scene", scores::scene(256, 512))];
+    if let Some(model) = std::env::var_os("PROTOSEG_MODEL") {
+        let picture = scenes::render(5, 0, FRAME.height, FRAME.width).image;
+        all.push(("network", runtime::logits(Path::new(&model), &picture, FRAME.padded)));
+    }
+    for (name, logits) in &all {
+        let mut group = criterion.benchmark_group(format!("19x256x512 to 1024x2048, {name}"));
+        group.sample_size(20);
+        for (what, confidence, margin) in [
+            ("labels", false, false),
+            ("labels, confidence", true, false),
+            ("labels, margin", false, true),
+            ("labels, confidence, margin", true, true),
+        ] {
+            let wanted = Wanted { confidence, margin };
+            group.bench_function(what, |bencher| {
+                bencher.iter(|| upsample::decide(black_box(logits), &FRAME, wanted));
+            });
+        }
+        let LogitMap { classes, height, width, .. } = *logits;
+        let mut peer = Tail::new([classes, height, width], FRAME);
+        group.bench_function("ONNX Runtime's labels", |bencher| bencher.iter(|| peer.labels(black_box(logits))));
+        group.finish();
+    }
+}
+
+fn main() -> Result<(), rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    Ok(())
+}

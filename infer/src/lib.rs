@@ -22,6 +22,7 @@
 pub mod adopt;
 mod crop;
 mod feed;
+mod kernels;
 pub mod segmenter;
 pub mod session;
 pub mod stitch;

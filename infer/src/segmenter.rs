@@ -3,6 +3,7 @@
 mod answer;
 mod error;
 mod whole;
+mod windows;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,15 +15,16 @@ use protoseg_models::form::Kind;
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowPlan};
 
-use crate::crop;
 use crate::session::{Runner, RunnerOptions};
-use crate::stitch::{LogitMap, Stitcher};
-use crate::upsample::Frame;
+use crate::upsample::{self, Decided, Frame, Wanted};
 use protoseg_pictures::label_map::LabelMap;
 
 pub use self::answer::{Answer, FrameLogits};
 pub use self::error::SegmentError;
 use self::whole::Sizes;
+
+/// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.
+const MOST_KEPT: usize = 8 << 20;
 
 /// How a [`Segmenter`] works.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +42,7 @@ pub struct SegmenterOptions {
 pub struct Times {
     /// In the network.
     pub run: Duration,
-    /// Putting windows together.
+    /// Putting windows together, and in [`Segmenter::decide`] upsampling.
     pub stitch: Duration,
 }
 
@@ -157,16 +159,46 @@ impl Segmenter {
 
     /// Labels a picture: the train id of every pixel.
     pub fn segment(&mut self, picture: &RgbImage) -> Result<LabelMap, SegmentError> {
-        Ok(self.answer(picture)?.labels())
+        Ok(self.decide(picture, Wanted::default())?.into())
     }
 
-    /// What the model makes of a picture. What is left, [`Answer::labels`], needs no model and may happen on another
+    /// Labels a picture, with what else is wanted of every pixel; the same, bit for bit, as [`answer`](Self::answer) and
+    /// [`Answer::decide`] give.
+    ///
+    /// Windows are run row after row, and pixels are decided as soon as no window to come covers them. So beside the
+    /// picture and what is returned, this takes memory for the scores of one row of windows, however high the picture is.
+    /// Models that give labels tell neither confidence nor margin.
+    pub fn decide(&mut self, picture: &RgbImage, wanted: Wanted) -> Result<Decided, SegmentError> {
+        match (self.kind, self.window) {
+            (Kind::Labels, _) => Ok(self.whole_labels(picture)?.into()),
+            (_, None) => {
+                let logits = self.logits(picture)?;
+                let start = Instant::now();
+                let decided = upsample::decide(&logits.map, &logits.frame, wanted);
+                self.times.stitch += start.elapsed();
+                Ok(decided)
+            }
+            (_, Some(window)) => self.decide_windows(picture, window, wanted),
+        }
+    }
+
+    /// What the model makes of a picture. What is left, [`Answer::decide`], needs no model and may happen on another
     /// thread.
     pub fn answer(&mut self, picture: &RgbImage) -> Result<Answer, SegmentError> {
         match self.kind {
-            Kind::Labels => Ok(Answer::Labels(self.whole_labels(picture)?)),
+            Kind::Labels => Ok(Answer::Decided(self.whole_labels(picture)?.into())),
             Kind::Logits | Kind::Frame => Ok(Answer::Logits(self.logits(picture)?)),
         }
+    }
+
+    /// As [`answer`](Self::answer) where the scores of a picture are few enough to be kept until another thread takes them,
+    /// and as [`decide`](Self::decide) where they are not.
+    pub fn answer_or_decide(&mut self, picture: &RgbImage, wanted: Wanted) -> Result<Answer, SegmentError> {
+        let Some(window) = self.window else { return self.answer(picture) };
+        let [height, width] = size(picture)?;
+        let [rows, columns] = WindowPlan::new(height, width, window, self.model.grid)?.logit_size();
+        let scores = rows.saturating_mul(columns).saturating_mul(self.model.classes.count());
+        if scores <= MOST_KEPT { self.answer(picture) } else { Ok(Answer::Decided(self.decide(picture, wanted)?)) }
     }
 
     /// Class scores of a picture before upsampling, of models that give them.
@@ -182,8 +214,12 @@ impl Segmenter {
         if !map.is_finite() {
             return Err(SegmentError::NotFinite);
         }
-        let [height, width] = size;
-        Ok(FrameLogits { map, frame: Frame { height, width, padded, align_corners: self.model.grid.align_corners } })
+        Ok(FrameLogits { map, frame: self.frame(size, padded) })
+    }
+
+    /// How scores of a padded picture lie over it.
+    fn frame(&self, [height, width]: [usize; 2], padded: [usize; 2]) -> Frame {
+        Frame { height, width, padded, align_corners: self.model.grid.align_corners }
     }
 
     /// Empties the buffer for rectangles of a picture, which must then fit into memory.
@@ -191,33 +227,6 @@ impl Segmenter {
         self.pixels.clear();
         let bytes = count.saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
         self.pixels.try_reserve_exact(bytes).map_err(|_| too_large(picture))
-    }
-
-    fn windows(&mut self, picture: &RgbImage, plan: &WindowPlan) -> Result<(LogitMap, [usize; 2]), SegmentError> {
-        let (size, side) = (plan.window.size, plan.window_logits());
-        let classes = self.model.classes.count();
-        let starts: Vec<[usize; 2]> = plan.starts().collect();
-        let mut stitcher = Stitcher::new(plan, classes).ok_or_else(|| too_large(picture))?;
-        for starts in starts.chunks(self.batch) {
-            self.make_room(picture, starts.len(), [size; 2])?;
-            for &start in starts {
-                crop::append(picture, start, [size; 2], &mut self.pixels);
-            }
-            let start = Instant::now();
-            let scores = self.runner.run(&self.pixels, [starts.len(), size, size])?;
-            let ran = Instant::now();
-            let expected = [starts.len(), classes, side, side];
-            if scores.shape != expected {
-                return Err(SegmentError::Shape { found: scores.shape, expected });
-            }
-            stitcher.add(&scores.data);
-            self.times.run += ran - start;
-            self.times.stitch += ran.elapsed();
-        }
-        let start = Instant::now();
-        let map = stitcher.finish();
-        self.times.stitch += start.elapsed();
-        Ok((map, [plan.rows.padded, plan.columns.padded]))
     }
 }
 

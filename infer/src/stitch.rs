@@ -1,5 +1,7 @@
 //! Puts the class scores of windows together: on the common grid, overlaps become their mean.
 
+use std::ops::Range;
+
 use protoseg_models::window::WindowPlan;
 use rayon::prelude::*;
 
@@ -21,39 +23,64 @@ impl LogitMap {
     pub fn is_finite(&self) -> bool {
         self.data.iter().all(|score| score.is_finite())
     }
+
+    /// Whether every score of some rows is a number.
+    pub(crate) fn rows_are_finite(&self, rows: Range<usize>) -> bool {
+        let row = rows.start * self.width..rows.end * self.width;
+        let plane = (self.height * self.width).max(1);
+        self.data.par_chunks(plane).all(|plane| plane[row.clone()].iter().all(|score| score.is_finite()))
+    }
 }
 
 /// Sums window after window, in the plan's order.
+///
+/// It holds all rows of the frame, or, made by [`rolling`](Self::rolling), only those that windows in work cover.
 #[derive(Debug)]
 pub struct Stitcher<'a> {
     plan: &'a WindowPlan,
     starts: Vec<[usize; 2]>,
+    /// How many windows cover each row and column.
+    cover: [Vec<f32>; 2],
     added: usize,
+    /// The frame's row that is the first of those held.
+    top: usize,
+    /// Rows of the frame whose sums have become means.
+    settled: usize,
     sum: LogitMap,
 }
 
 impl<'a> Stitcher<'a> {
     /// An empty frame; none where its scores do not fit into memory.
     pub fn new(plan: &'a WindowPlan, classes: usize) -> Option<Self> {
-        let [height, width] = plan.logit_size();
+        Self::holding(plan, classes, plan.logit_size()[0])
+    }
+
+    /// A frame that is given up from the top: no more than the rows of a window and one more are held.
+    pub(crate) fn rolling(plan: &'a WindowPlan, classes: usize) -> Option<Self> {
+        Self::holding(plan, classes, plan.logit_size()[0].min(plan.window_logits() + 1))
+    }
+
+    fn holding(plan: &'a WindowPlan, classes: usize, height: usize) -> Option<Self> {
+        let [_, width] = plan.logit_size();
         let count = classes.checked_mul(height)?.checked_mul(width)?;
         let mut data = Vec::new();
         data.try_reserve_exact(count).ok()?;
         data.resize(count, 0.0);
         let sum = LogitMap { classes, height, width, data };
-        Some(Self { plan, starts: plan.logit_starts().collect(), added: 0, sum })
+        let cover = plan.cover().map(|cover| cover.into_iter().map(|count| count as f32).collect());
+        Some(Self { plan, starts: plan.logit_starts().collect(), cover, added: 0, top: 0, settled: 0, sum })
     }
 
     /// Adds the next windows of the plan, `[n, classes, l, l]` with l = [`WindowPlan::window_logits`].
     pub fn add(&mut self, windows: &[f32]) {
         let side = self.plan.window_logits();
         let LogitMap { classes, height, width, .. } = self.sum;
-        let starts = &self.starts[self.added..];
+        let (starts, held) = (&self.starts[self.added..], self.top);
         self.sum.data.par_chunks_exact_mut(height * width).enumerate().for_each(|(class, plane)| {
             for (window, &[top, left]) in windows.chunks_exact(classes * side * side).zip(starts) {
                 let scores = &window[class * side * side..][..side * side];
                 for (row, scores) in scores.chunks_exact(side).enumerate() {
-                    for (sum, score) in plane[(top + row) * width + left..][..side].iter_mut().zip(scores) {
+                    for (sum, score) in plane[(top - held + row) * width + left..][..side].iter_mut().zip(scores) {
                         *sum += score;
                     }
                 }
@@ -64,16 +91,45 @@ impl<'a> Stitcher<'a> {
 
     /// The frame's scores: the sum over the windows that cover a position, divided by their number.
     pub fn finish(mut self) -> LogitMap {
-        let [rows, columns] = self.plan.cover();
-        let plane = self.sum.height * self.sum.width;
-        self.sum.data.par_chunks_exact_mut(plane).for_each(|plane| {
-            for (row, &down) in plane.chunks_exact_mut(columns.len()).zip(&rows) {
-                for (score, &across) in row.iter_mut().zip(&columns) {
-                    *score /= (down * across) as f32;
-                }
-            }
-        });
+        self.settle();
         self.sum
+    }
+
+    /// Divides the rows that no window to come covers, and returns how many rows of the frame are now done.
+    pub(crate) fn settle(&mut self) -> usize {
+        let LogitMap { height, width, .. } = self.sum;
+        let [rows, columns] = &self.cover;
+        let done = self.starts.get(self.added).map_or(rows.len(), |&[top, _]| top);
+        let (held, new) = (self.top, self.settled..done);
+        if !new.is_empty() {
+            self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {
+                let fresh = plane.chunks_exact_mut(width).zip(held..).filter(|(_, row)| new.contains(row));
+                for (scores, row) in fresh {
+                    let down = rows[row];
+                    for (score, across) in scores.iter_mut().zip(columns) {
+                        *score /= down * across;
+                    }
+                }
+            });
+            self.settled = done;
+        }
+        done
+    }
+
+    /// The rows held, and which row of the frame is the first of them.
+    pub(crate) fn held(&self) -> (&LogitMap, usize) {
+        (&self.sum, self.top)
+    }
+
+    /// Gives up the rows above the last one that is done.
+    pub(crate) fn give_up(&mut self) {
+        let LogitMap { height, width, .. } = self.sum;
+        let gone = self.settled.saturating_sub(1).saturating_sub(self.top);
+        self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {
+            plane.copy_within(gone * width.., 0);
+            plane[(height - gone) * width..].fill(0.0);
+        });
+        self.top += gone;
     }
 }
 

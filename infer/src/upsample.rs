@@ -1,8 +1,14 @@
-//! From class scores at logit resolution to a label for every pixel: bilinear upsampling and argmax in one pass, without a
+//! From class scores at logit resolution to a decision for every pixel: bilinear upsampling and argmax in one pass, without a
 //! tensor of scores at full resolution.
 
-use rayon::prelude::*;
+mod exact;
+mod place;
+mod rows;
 
+use protoseg_pictures::label_map::LabelMap;
+
+pub use self::exact::{Choice, choices, scores_at};
+pub(crate) use self::rows::Upsampler;
 use crate::stitch::LogitMap;
 
 /// Which pixels a logit map lies over.
@@ -19,136 +25,97 @@ pub struct Frame {
     pub align_corners: bool,
 }
 
-/// Where a pixel lies between two scores of a row or column: `(1 - weight) * [first] + weight * [second]`.
-#[derive(Debug, Clone, Copy)]
-struct Between {
-    first: usize,
-    second: usize,
-    weight: f64,
+/// What is wanted of every pixel beside its label.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// How sure the label is: [`Decided::confidence`].
+    pub confidence: bool,
+    /// By how much the label won: [`Decided::margin`].
+    pub margin: bool,
 }
 
-impl Frame {
-    /// The first `count` pixels along a direction of `padded` pixels that `logits` scores span.
-    fn positions(&self, count: usize, padded: usize, logits: usize) -> Vec<Between> {
-        let position = |pixel: usize| {
-            let place = if self.align_corners {
-                let steps = padded.saturating_sub(1).max(1);
-                pixel as f64 * (logits - 1) as f64 / steps as f64
-            } else {
-                (pixel as f64 + 0.5) * logits as f64 / padded as f64 - 0.5
-            };
-            let place = place.clamp(0.0, (logits - 1) as f64);
-            let first = place as usize;
-            Between { first, second: (first + 1).min(logits - 1), weight: place - first as f64 }
-        };
-        (0..count).map(position).collect()
-    }
+/// What was decided of every pixel of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Train ids `[height, width]`: the class with the highest score; of equal ones, the first.
+    pub labels: Vec<u8>,
+    /// `[height, width]`, if wanted: the largest softmax probability c as `floor(255 c + 0.5)`.
+    pub confidence: Option<Vec<u8>>,
+    /// `[height, width]`, if wanted: the highest score less the second highest, m, as `min(255, floor(16 m + 0.5))`.
+    ///
+    /// A difference of scores is the logarithm of how many times likelier one class is than the other. In steps of 1/16
+    /// neighbouring bytes differ by 6 % of that ratio, and the last byte stands for eight million to one and more.
+    /// Confidence cannot tell such pixels apart: it is at its last byte from five hundred to one on.
+    pub margin: Option<Vec<u8>>,
+}
 
-    fn rows(&self, logits: &LogitMap) -> Vec<Between> {
-        self.positions(self.height, self.padded[0], logits.height)
+impl Decided {
+    /// A frame of which nothing is decided yet.
+    pub(crate) fn blank(frame: &Frame, wanted: Wanted) -> Self {
+        let Frame { height, width, .. } = *frame;
+        let plane = || vec![0; height * width];
+        Self {
+            height,
+            width,
+            labels: plane(),
+            confidence: wanted.confidence.then(plane),
+            margin: wanted.margin.then(plane),
+        }
     }
+}
 
-    fn columns(&self, logits: &LogitMap) -> Vec<Between> {
-        self.positions(self.width, self.padded[1], logits.width)
+impl From<Decided> for LabelMap {
+    fn from(decided: Decided) -> Self {
+        let Decided { height, width, labels, .. } = decided;
+        Self { height, width, labels }
     }
+}
+
+impl From<LabelMap> for Decided {
+    fn from(map: LabelMap) -> Self {
+        let LabelMap { height, width, labels } = map;
+        Self { height, width, labels, confidence: None, margin: None }
+    }
+}
+
+/// Decides every pixel of a frame. Labels do not depend on what else is wanted.
+///
+/// ```
+/// use protoseg_infer::stitch::LogitMap;
+/// use protoseg_infer::upsample::{Frame, Wanted, decide};
+///
+/// let logits = LogitMap { classes: 2, height: 1, width: 2, data: vec![0.0, 2.0, 1.0, 1.0] };
+/// let frame = Frame { height: 1, width: 8, padded: [1, 8], align_corners: false };
+/// let decided = decide(&logits, &frame, Wanted { margin: true, ..Wanted::default() });
+/// assert_eq!(decided.labels, [1, 1, 1, 1, 0, 0, 0, 0]);
+/// assert_eq!(decided.margin.as_deref(), Some(&[16, 16, 12, 4, 4, 12, 16, 16][..]));
+/// ```
+pub fn decide(logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
+    let mut decided = Decided::blank(frame, wanted);
+    let grid = [logits.height, logits.width];
+    let whole = logits.classes.checked_mul(grid[0]).and_then(|rows| rows.checked_mul(grid[1]));
+    if !decided.labels.is_empty() && !logits.data.is_empty() && whole == Some(logits.data.len()) {
+        Upsampler::new(grid, frame).decide(logits, 0, 0..frame.height, wanted, &mut decided);
+    }
+    decided
 }
 
 /// Train ids `[height, width]` of a frame: the class with the highest upsampled score; of equal ones, the first.
 pub fn labels(logits: &LogitMap, frame: &Frame) -> Vec<u8> {
-    let mut labels = vec![0; frame.height * frame.width];
-    if labels.is_empty() || logits.data.is_empty() {
-        return labels;
-    }
-    let (rows, columns) = (frame.rows(logits), frame.columns(logits));
-    let plane = logits.height * logits.width;
-    labels.par_chunks_exact_mut(frame.width).zip(&rows).for_each_init(
-        || (vec![0.0; logits.width], vec![0.0; frame.width]),
-        |(scores, best), (labels, row)| {
-            best.fill(f32::NEG_INFINITY);
-            for (class, plane) in (0..).zip(logits.data.chunks_exact(plane)) {
-                let upper = &plane[row.first * logits.width..][..logits.width];
-                let lower = &plane[row.second * logits.width..][..logits.width];
-                for ((score, upper), lower) in scores.iter_mut().zip(upper).zip(lower) {
-                    *score = upper + (lower - upper) * row.weight as f32;
-                }
-                for ((best, label), column) in best.iter_mut().zip(labels.iter_mut()).zip(&columns) {
-                    let (left, right) = (scores[column.first], scores[column.second]);
-                    let score = left + (right - left) * column.weight as f32;
-                    if score > *best {
-                        (*best, *label) = (score, class);
-                    }
-                }
-            }
-        },
-    );
-    labels
-}
-
-/// Scores of all classes at one pixel, in f64: what [`labels`] chooses from.
-pub fn scores_at(logits: &LogitMap, frame: &Frame, row: usize, column: usize) -> Vec<f64> {
-    let (row, column) = (frame.rows(logits)[row], frame.columns(logits)[column]);
-    logits
-        .data
-        .chunks_exact(logits.height * logits.width)
-        .map(|plane| score(plane, logits.width, row, column))
-        .collect()
-}
-
-fn score(plane: &[f32], width: usize, row: Between, column: Between) -> f64 {
-    let at = |row: usize, column: usize| f64::from(plane[row * width + column]);
-    let across = |row: usize| {
-        let (left, right) = (at(row, column.first), at(row, column.second));
-        left + (right - left) * column.weight
-    };
-    across(row.first) + (across(row.second) - across(row.first)) * row.weight
-}
-
-/// How clear the choice of a pixel's label is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Choice {
-    /// Largest score minus the second largest.
-    pub gap: f32,
-    /// Largest softmax, in steps of 1/255, rounded.
-    pub confidence: u8,
-}
-
-/// The choice at every pixel `[height, width]`, counted in f64: slow, for judging others.
-pub fn choices(logits: &LogitMap, frame: &Frame) -> Vec<Choice> {
-    let (rows, columns) = (frame.rows(logits), frame.columns(logits));
-    let planes: Vec<&[f32]> = logits.data.chunks_exact(logits.height * logits.width).collect();
-    let choice = |scores: &[f64]| {
-        let (mut best, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        for &score in scores {
-            if score > best {
-                (best, second) = (score, best);
-            } else if score > second {
-                second = score;
-            }
-        }
-        let sum: f64 = scores.iter().map(|score| (score - best).exp()).sum();
-        Choice { gap: (best - second) as f32, confidence: (255.0 / sum).round() as u8 }
-    };
-    let of_row = |row: &Between| {
-        let row = *row;
-        let mut scores = vec![0.0; planes.len()];
-        let of_pixel = |column: &Between| {
-            for (found, plane) in scores.iter_mut().zip(&planes) {
-                *found = score(plane, logits.width, row, *column);
-            }
-            choice(&scores)
-        };
-        columns.iter().map(of_pixel).collect::<Vec<_>>()
-    };
-    rows.par_iter().flat_map_iter(of_row).collect()
+    decide(logits, frame, Wanted::default()).labels
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use protoseg_models::random::Stream;
 
     use super::*;
 
-    fn random(classes: usize, height: usize, width: usize) -> LogitMap {
+    pub(crate) fn random(classes: usize, height: usize, width: usize) -> LogitMap {
         let stream = Stream::keyed(&[3, height as u64, width as u64]);
         let draw = |index: usize| stream.below(index as u64, 1 << 20) as f32 / (1 << 16) as f32 - 8.0;
         LogitMap { classes, height, width, data: (0..classes * height * width).map(draw).collect() }
@@ -218,19 +185,5 @@ mod tests {
         let frame = Frame { height: 2, width: 3, padded: [4, 4], align_corners: false };
         assert_eq!(labels(&logits, &frame), [1; 6]);
         assert!(labels(&logits, &Frame { height: 0, ..frame }).is_empty());
-    }
-
-    #[test]
-    fn choices_tell_how_near_the_next_class_is() {
-        let logits = random(5, 6, 4);
-        let frame = Frame { height: 23, width: 16, padded: [24, 16], align_corners: false };
-        for (index, choice) in choices(&logits, &frame).iter().enumerate() {
-            let mut scores = scores_at(&logits, &frame, index / 16, index % 16);
-            let softmax = |score: &f64| score.exp() / scores.iter().map(|score| score.exp()).sum::<f64>();
-            let confidence = scores.iter().map(softmax).fold(0.0, f64::max);
-            assert!((f64::from(choice.confidence) - 255.0 * confidence).abs() < 0.5 + 1e-9, "{index}");
-            scores.sort_by(f64::total_cmp);
-            assert!((f64::from(choice.gap) - (scores[4] - scores[3])).abs() < 1e-5, "{index}");
-        }
     }
 }

@@ -10,6 +10,7 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use protoseg_infer::label_map::LabelMap;
 use protoseg_infer::segmenter::{Answer, Segmenter};
+use protoseg_infer::upsample::Wanted;
 use protoseg_models::errors::sentence;
 use serde::Serialize;
 
@@ -111,7 +112,7 @@ pub(crate) fn run<T: Send>(
             if kept.stopped.get().is_some() {
                 break;
             }
-            let answer = segmenter.answer(&item.image).map_err(anyhow::Error::from);
+            let answer = segmenter.answer_or_decide(&item.image, Wanted::default()).map_err(anyhow::Error::from);
             let Some(answer) = kept.keep(index, answer) else { continue };
             if ran.send((index, item, answer)).is_err() {
                 break;

@@ -3,7 +3,7 @@
 use protoseg_pictures::label_map::LabelMap;
 
 use crate::stitch::LogitMap;
-use crate::upsample::{self, Frame};
+use crate::upsample::{self, Decided, Frame, Wanted};
 
 /// Class scores of a picture before upsampling, and how they lie over it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +17,12 @@ pub struct FrameLogits {
 impl FrameLogits {
     /// Train ids of all pixels.
     pub fn labels(&self) -> LabelMap {
-        let labels = upsample::labels(&self.map, &self.frame);
-        LabelMap { height: self.frame.height, width: self.frame.width, labels }
+        self.decide(Wanted::default()).into()
+    }
+
+    /// Train ids of all pixels, with what else is wanted of them.
+    pub fn decide(&self, wanted: Wanted) -> Decided {
+        upsample::decide(&self.map, &self.frame, wanted)
     }
 }
 
@@ -27,16 +31,22 @@ impl FrameLogits {
 pub enum Answer {
     /// Class scores.
     Logits(FrameLogits),
-    /// Labels, of an adopted file that gives no scores.
-    Labels(LabelMap),
+    /// Decided already: by an adopted file that gives no scores, or because the picture is large.
+    Decided(Decided),
 }
 
 impl Answer {
     /// Train ids of all pixels.
     pub fn labels(self) -> LabelMap {
+        self.decide(Wanted::default()).into()
+    }
+
+    /// Train ids of all pixels, with what else is wanted of them. What was decided already stays as it is: of an adopted
+    /// file that gives no scores, without confidence and margin.
+    pub fn decide(self, wanted: Wanted) -> Decided {
         match self {
-            Self::Logits(logits) => logits.labels(),
-            Self::Labels(labels) => labels,
+            Self::Logits(logits) => logits.decide(wanted),
+            Self::Decided(decided) => decided,
         }
     }
 }

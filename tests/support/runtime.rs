@@ -1,0 +1,83 @@
+//! ONNX Runtime by itself, as a judge of what follows the network: its Resize, ArgMax and Cast of class scores, and the
+//! scores of a model file. Not for programs that open files with `protoseg-infer`: a process has one environment.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each program uses its own part")]
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use protoseg_export::onnx::{AttributeProto, DataType, GraphProto};
+use protoseg_infer::stitch::LogitMap;
+use protoseg_infer::upsample::Frame;
+
+use crate::messages::{constant, file, node, value};
+
+fn builder() -> ort::session::builder::SessionBuilder {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    let environment = ENVIRONMENT.get_or_init(|| {
+        let library = std::env::var_os("ORT_DYLIB_PATH").expect("cargo names ONNX Runtime's library");
+        ort::init_from(Path::new(&library)).expect("the library").build().expect("the first environment")
+    });
+    let builder = Session::builder(environment).expect("a builder");
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::All).expect("a level");
+    builder.with_intra_threads(1).expect("a thread").with_inter_threads(1).expect("a thread")
+}
+
+/// ONNX Runtime's way from scores to labels: Resize to the padded frame, ArgMax, Cast to bytes; on one thread.
+pub(crate) struct Tail {
+    session: Session,
+    frame: Frame,
+}
+
+impl Tail {
+    /// For scores of a number of classes, height and width under a frame.
+    pub(crate) fn new([classes, height, width]: [usize; 3], frame: Frame) -> Self {
+        let mode = if frame.align_corners { "align_corners" } else { "half_pixel" };
+        let [rows, columns] = frame.padded;
+        let sizes = [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
+        let resize = vec![
+            AttributeProto::string("mode", "linear"),
+            AttributeProto::string("coordinate_transformation_mode", mode),
+        ];
+        let argmax = vec![AttributeProto::int("axis", 1), AttributeProto::int("keepdims", 0)];
+        let cast = vec![AttributeProto::int("to", i32::from(DataType::Uint8).into())];
+        let graph = GraphProto {
+            node: vec![
+                node("Resize", &["logits", "", "", "sizes"], "scores", resize),
+                node("ArgMax", &["scores"], "wide", argmax),
+                node("Cast", &["wide"], "labels", cast),
+            ],
+            name: Some("tail".to_owned()),
+            initializer: vec![constant("sizes", DataType::Int64, &[4], sizes)],
+            input: vec![value("logits", DataType::Float, &[1, classes, height, width])],
+            output: vec![value("labels", DataType::Uint8, &[1, rows, columns])],
+        };
+        let session = builder().commit_from_memory(&file(graph, None)).expect("the tail");
+        Self { session, frame }
+    }
+
+    /// Labels of the frame, with what padding adds cut off.
+    pub(crate) fn labels(&mut self, logits: &LogitMap) -> Vec<u8> {
+        let Frame { height, width, padded, .. } = self.frame;
+        let shape = [1, logits.classes, logits.height, logits.width];
+        let input = TensorRef::from_array_view((shape, &logits.data[..])).expect("scores of the shape");
+        let outputs = self.session.run(ort::inputs![input]).expect("labels");
+        let (_, labels) = outputs["labels"].try_extract_tensor::<u8>().expect("bytes");
+        let rows = labels.chunks_exact(padded[1]).take(height);
+        rows.flat_map(|row| &row[..width]).copied().collect()
+    }
+}
+
+/// The scores that a file of the `logits` kind gives for a picture as a whole, RGB `[height, width, 3]`.
+pub(crate) fn logits(model: &Path, picture: &[u8], [height, width]: [usize; 2]) -> LogitMap {
+    let mut session = builder().commit_from_file(model).expect("the model");
+    let input = TensorRef::from_array_view(([1, height, width, 3], picture)).expect("pixels of the shape");
+    let outputs = session.run(ort::inputs![input]).expect("scores");
+    let (shape, data) = outputs["logits"].try_extract_tensor::<f32>().expect("floats");
+    let [classes, height, width] = [1, 2, 3].map(|dimension| shape[dimension] as usize);
+    LogitMap { classes, height, width, data: data.to_vec() }
+}

@@ -1,0 +1,94 @@
+//! Labels are those of ONNX Runtime's Resize and ArgMax; confidence and margin those of scores counted in f64.
+
+#[path = "support/messages.rs"]
+mod messages;
+#[path = "support/runtime.rs"]
+mod runtime;
+#[path = "support/scores.rs"]
+mod scores;
+mod support;
+
+use protoseg_infer::picture;
+use protoseg_infer::stitch::LogitMap;
+use protoseg_infer::upsample::{self, Choice, Frame, Wanted};
+use runtime::Tail;
+
+/// Labels may differ where the two best classes are nearer than this share of the largest score: 32-bit floats round their
+/// way up and down by about a hundredth of it, and the order of operations is free.
+const NEAR: f32 = 1e-5;
+
+/// How near to the middle between two bytes 32-bit floats may round to the other one, in steps.
+const MIDDLE: f64 = 2e-3;
+
+/// Holds a frame's labels against ONNX Runtime's, and confidence and margin against f64.
+fn judge(name: &str, logits: &LogitMap, frame: Frame) {
+    let wanted = Wanted { confidence: true, margin: true };
+    let decided = upsample::decide(logits, &frame, wanted);
+    let expected = Tail::new([logits.classes, logits.height, logits.width], frame).labels(logits);
+    let choices = upsample::choices(logits, &frame);
+    let largest = logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
+    assert_eq!(decided.labels.len(), expected.len());
+    let differs = |pixel: &usize| decided.labels[*pixel] != expected[*pixel];
+    let different: Vec<usize> = (0..expected.len()).filter(differs).collect();
+    let clear = different.iter().filter(|&&pixel| choices[pixel].gap >= NEAR * largest).count();
+    eprintln!("{name}, {frame:?}: {} of {} labels differ, {clear} of them clear", different.len(), expected.len());
+    assert_eq!(clear, 0, "{name}, {frame:?}");
+    let (Some(confidence), Some(margin)) = (decided.confidence, decided.margin) else {
+        panic!("not all that was wanted")
+    };
+    for (pixel, Choice { gap, confidence: sure }) in choices.into_iter().enumerate() {
+        let scores = || upsample::scores_at(logits, &frame, pixel / frame.width, pixel % frame.width);
+        if confidence[pixel] != sure {
+            let scores = scores();
+            let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let exact = 255.0 / scores.iter().map(|score| (score - best).exp()).sum::<f64>();
+            assert!((exact.fract() - 0.5).abs() < MIDDLE, "{name}, {frame:?}: {} for {exact}", confidence[pixel]);
+        }
+        let exact = 16.0 * f64::from(gap);
+        let near = (exact + 0.5).floor().min(255.0) == f64::from(margin[pixel]) || (exact.fract() - 0.5).abs() < MIDDLE;
+        assert!(near, "{name}, {frame:?}: {} for {exact}", margin[pixel]);
+    }
+}
+
+#[test]
+fn labels_are_those_of_onnx_runtime() {
+    for align_corners in [false, true] {
+        // Frames as windows make them, with and without padding to cut off; then those of any size.
+        let padded = |grid: [usize; 2]| grid.map(|side| if align_corners { side * 4 - 3 } else { side * 4 });
+        let regular = [[128, 256], [65, 97], [33, 50]].map(|grid| (grid, padded(grid)));
+        let cut = regular.map(|(grid, padded)| (grid, padded, [padded[0] - 3, padded[1] - 2]));
+        let odd = [([64, 96], [40, 77]), ([9, 11], [130, 175]), ([33, 49], [129, 195]), ([1, 1], [3, 5])];
+        let whole = regular.into_iter().chain(odd).map(|(grid, padded)| (grid, padded, padded));
+        for (grid, padded, [height, width]) in whole.chain(cut) {
+            let frame = Frame { height, width, padded, align_corners };
+            judge("random", &scores::random(grid[0], grid[1]), frame);
+            judge("scene", &scores::scene(grid[0], grid[1]), frame);
+        }
+    }
+}
+
+#[test]
+fn labels_of_a_network_are_those_of_onnx_runtime() {
+    let Some(model) = std::env::var_os("PROTOSEG_MODEL") else {
+        return eprintln!("skipped: PROTOSEG_MODEL names no `model.onnx` of a bundle");
+    };
+    let Some(folder) = support::real_data("upsampling a network's scores", "cityscapes-mini/leftImg8bit") else {
+        return;
+    };
+    let mut open = vec![folder];
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path());
+            open.extend(entries);
+            continue;
+        }
+        let image = picture::read(&path, picture::MAX_PIXELS).expect("a picture");
+        let [height, width] = [image.height(), image.width()].map(|side| side as usize);
+        let logits = runtime::logits(model.as_ref(), image.as_raw(), [height, width]);
+        let frame = Frame { height, width, padded: [height, width], align_corners: false };
+        judge(&path.display().to_string(), &logits, frame);
+        seen += 1;
+    }
+    assert!(seen > 0, "no picture");
+}
