@@ -77,7 +77,8 @@ def pycocotools(folder):
 
 
 def datumaro(folder):
-    # What CVAT's importer of "Segmentation mask 1.1" does: unpacks, asks whether the folder is `voc`, and imports that.
+    # What CVAT's importer of "Segmentation mask 1.1" does: unpacks, asks whether the folder is `voc`, and imports that. CVAT
+    # keeps datumaro as it was at 0.3; later ones call a folder that holds masks only `voc_segmentation`.
     from datumaro.components.dataset import Dataset
     from datumaro.components.environment import Environment
     from datumaro.components.annotation import AnnotationType
@@ -86,8 +87,9 @@ def datumaro(folder):
         with zipfile.ZipFile(folder / "cvat.zip") as archive:
             assert archive.testzip() is None
             archive.extractall(unpacked)
-        assert "voc" in Environment().detect_dataset(unpacked)
-        dataset = Dataset.import_from(unpacked, "voc")
+        form = "voc" if version("datumaro").startswith("0.3") else "voc_segmentation"
+        assert form in Environment().detect_dataset(unpacked)
+        dataset = Dataset.import_from(unpacked, form)
         labels = [label.name for label in dataset.categories()[AnnotationType.label].items]
         classes = read_classes(folder)
         assert labels == ["background", *(name for name, _ in classes)], labels
