@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, proofs, setup, step_proof};
+use crate::{Usage, accuracy, format_proofs, proofs, setup, step_proof};
 
 struct Proof {
     name: &'static str,
@@ -39,6 +39,16 @@ const PROOFS: &[Proof] = &[
         name: "step",
         about: "whole optimisation steps equal PyTorch's: losses, gradients, moves [NAMES…; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: step_proof::prove,
+    },
+    Proof {
+        name: "formats",
+        about: "pycocotools, datumaro and Label Studio's SDK read what is written for COCO, CVAT and Label Studio; 2 GB",
+        run: format_proofs::formats,
+    },
+    Proof {
+        name: "cityscapes",
+        about: "the official evaluation of our label files equals `protoseg eval`, class by class [BUNDLE, or the demo's]",
+        run: format_proofs::cityscapes,
     },
 ];
 

@@ -143,8 +143,12 @@ pub fn class_file(classes: &ClassTable) -> Result<String, FormatError> {
 
 #[cfg(test)]
 mod tests {
+    use protoseg_models::dataset::Dataset;
+    use protoseg_models::random::Stream;
+
     use super::*;
     use crate::label_map::LabelMap;
+    use crate::labelled::LabelledSet;
 
     #[test]
     fn only_what_is_sure_counts() {
@@ -175,6 +179,44 @@ mod tests {
         assert_eq!(fs::read_to_string(at("one.png")).unwrap(), "one");
         let error = link(&at("gone.png"), root.path(), name).unwrap_err().to_string();
         assert!(error.contains("images/a/my%20street.png: "), "{error}");
+    }
+
+    #[test]
+    fn the_data_set_is_read_back_as_it_was_written() {
+        let (root, pictures) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let classes = ClassTable::cityscapes();
+        let mut expected = Vec::new();
+        let names = ["b.jpg", "a/my street.png", "a/100%.png"].map(PathBuf::from);
+        for (name, seed) in names.iter().zip(0..) {
+            let (height, width) = (20 + seed, 33);
+            let stream = Stream::keyed(&[seed as u64]);
+            let draw = |index: usize, count| stream.below(index as u64, count) as u8;
+            let pixels = height * width;
+            let labels: Vec<u8> = (0..pixels).map(|index| draw(index, 19)).collect();
+            let confidence: Vec<u8> = (0..pixels).map(|index| draw(pixels + index, 256)).collect();
+            let sure = |(&label, &confidence): (&u8, &u8)| if confidence < 230 { IGNORE } else { label };
+            expected.push(labels.iter().zip(&confidence).map(sure).collect::<Vec<u8>>());
+            let (path, map) = (pictures.path().join(name), LabelMap { height, width, labels });
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::RgbImage::new(width as u32, height as u32).save(&path).unwrap();
+            link(&path, root.path(), name).unwrap();
+            let grey = map.grey_png(&confidence).unwrap();
+            let picture = PictureLabels { name: name.clone(), map, confidence: Some(confidence) };
+            let labels = labels_png(&picture, LEAST_CONFIDENCE, &classes).unwrap();
+            for (place, png) in [(label_place(name), labels), (confidence_place(name), grey)] {
+                let path = root.path().join(place);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, png).unwrap();
+            }
+        }
+        write_lists(root.path(), names.to_vec(), &classes).unwrap();
+        let set = LabelledSet::files(Dataset::Folder, root.path(), None, "train").unwrap();
+        assert_eq!((set.count(), set.classes()), (3, classes));
+        // In order of their paths.
+        expected.reverse();
+        for (index, expected) in expected.iter().enumerate() {
+            assert_eq!(&set.read(index, 10_000).unwrap().truth, expected, "{}", set.name(index));
+        }
     }
 
     #[test]
