@@ -14,7 +14,7 @@
 //! ```
 //!
 //! [`session`] opens ONNX files and runs them; [`segmenter`] adds windows, [`stitch`] and [`upsample`]; [`picture`],
-//! [`label_map`] and [`labelled`] read and write files. ONNX Runtime is loaded when the first file is opened: the library
+//! [`label_map`] and [`labelled`] read and write files, and [`formats`] what other programs read. ONNX Runtime is loaded when the first file is opened: the library
 //! that `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
 //!
 //! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only [`session`] names `ort`.
@@ -22,6 +22,7 @@
 pub mod adopt;
 mod crop;
 mod feed;
+pub mod formats;
 mod kernels;
 pub mod segmenter;
 pub mod session;

@@ -17,15 +17,21 @@ use rustix::io::Errno;
 /// On failure the old file, if any, is left as it was; only if the last step fails, the sync of its folder, the new one is
 /// there, which a power cut may take back.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_with(path, |file| file.write_all(contents))
+}
+
+/// The same for a file that is written piece by piece.
+pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
     let temporary = hidden(path, "partial")?;
     let mut file = claim(&temporary)?;
-    let written = file.write_all(contents).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    let written =
+        fill(&mut file).and_then(|()| file.sync_all().and_then(|()| fs::rename(&temporary, path)).map_err(E::from));
     if let Err(error) = written {
         // The first failure is the one to report.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
-    sync_folder(parent(path))
+    Ok(sync_folder(parent(path))?)
 }
 
 /// Fills a folder beside its place and swaps it into place; at every moment the old one or the new one is there, whole.

@@ -16,6 +16,14 @@ pub struct Class {
     pub source_id: u8,
 }
 
+impl Class {
+    /// The line of a class file that gives it an id.
+    pub fn line(&self, id: u8) -> String {
+        let [red, green, blue] = self.color;
+        format!("{id} {} {red} {green} {blue}\n", self.name)
+    }
+}
+
 /// The classes of a data set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Class>", into = "Vec<Class>")]
@@ -173,6 +181,11 @@ impl ClassTable {
         Self::try_from(classes)
     }
 
+    /// As a class file, `id name red green blue` a line.
+    pub fn text(&self) -> String {
+        self.classes.iter().map(|class| class.line(class.source_id)).collect()
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.classes.len()
@@ -215,7 +228,7 @@ fn parse_line(line: &str, index: usize) -> Option<Class> {
 }
 
 /// The palette of Pascal VOC continued: bits of the index, from the lowest, go to the high bits of red, green and blue.
-pub(crate) fn distinct_color(index: usize) -> [u8; 3] {
+pub fn distinct_color(index: usize) -> [u8; 3] {
     let mut color = [0_u8; 3];
     for bit in 0..8 {
         for (channel, value) in color.iter_mut().enumerate() {
@@ -251,6 +264,7 @@ mod tests {
         assert!(matches!(ClassTable::parse("1 a\n1 b"), Err(ClassError::Twice { .. })));
         assert_eq!(ClassTable::parse("1 a").unwrap_err(), ClassError::Count(1));
         assert_eq!(ClassTable::parse("1 a\n255 void").unwrap_err(), ClassError::Ignored("void".into()));
+        assert_eq!(ClassTable::parse(&table.text()).unwrap(), table);
         assert_eq!(ClassTable::parse("\u{feff}1 a\r\n2 b\r\n").unwrap().count(), 2);
     }
 }

@@ -8,7 +8,7 @@ use crate::steps::Steps;
 use crate::{Usage, run, setup};
 
 /// Everything that the demo leaves.
-const OUT: &str = "runs/demo";
+pub(crate) const OUT: &str = "runs/demo";
 /// A series of scenes that training and its scores do not draw from.
 const UNSEEN: &str = "77";
 

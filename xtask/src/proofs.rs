@@ -1,6 +1,6 @@
 //! The long proofs themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -32,8 +32,7 @@ pub(crate) fn tests(root: &Path, arguments: &[String]) -> Result<()> {
 /// Trains on CamVid as configured; the score must be high enough, and the exported bundle must have the same.
 pub(crate) fn camvid(root: &Path, settings: &[String]) -> Result<()> {
     run::build_programs(root)?;
-    let data = std::env::var_os("PROTOSEG_DATA").map_or_else(|| root.join("../shared/data"), Into::into).join("camvid");
-    ensure!(data.is_dir(), "there is no {}; name the folder that holds camvid/ by PROTOSEG_DATA", data.display());
+    let data = data(root, "camvid")?;
     let data = data.to_str().context("the data folder's name is not UTF-8")?.to_owned();
     let out = root.join("runs/prove-camvid");
     if out.exists() {
@@ -59,6 +58,13 @@ pub(crate) fn camvid(root: &Path, settings: &[String]) -> Result<()> {
     ensure!((trained - deployed).abs() <= SCORE_TOLERANCE, "the bundle's score is another than the trainer's");
     ensure!(trained >= CAMVID_LEAST, "the score is too low");
     Ok(())
+}
+
+/// A folder of real data.
+pub(crate) fn data(root: &Path, name: &str) -> Result<PathBuf> {
+    let folder = std::env::var_os("PROTOSEG_DATA").map_or_else(|| root.join("../shared/data"), Into::into).join(name);
+    ensure!(folder.is_dir(), "there is no {}; name the folder that holds {name}/ by PROTOSEG_DATA", folder.display());
+    Ok(folder)
 }
 
 /// The first mean IoU of a JSON text.

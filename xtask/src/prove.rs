@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, labelling_proof, proofs, setup, step_proof};
+use crate::{Usage, accuracy, format_proofs, labelling_proof, proofs, setup, step_proof};
 
 struct Proof {
     name: &'static str,
@@ -44,6 +44,16 @@ const PROOFS: &[Proof] = &[
         name: "labelling",
         about: "protoseg label beside a Python script and PyTorch, in turns [BUNDLE CHECKPOINT FRAMES; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: labelling_proof::prove,
+    },
+    Proof {
+        name: "formats",
+        about: "pycocotools, datumaro and Label Studio's SDK read what is written for COCO, CVAT and Label Studio; 2 GB",
+        run: format_proofs::formats,
+    },
+    Proof {
+        name: "cityscapes",
+        about: "the official evaluation of our label files equals `protoseg eval`, class by class [BUNDLE, or the demo's]",
+        run: format_proofs::cityscapes,
     },
 ];
 

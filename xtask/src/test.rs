@@ -15,12 +15,14 @@ use crate::steps::Steps;
 use crate::{run, setup};
 
 /// Others' readers of the formats that are written here; one list, as they share a folder.
-pub(crate) const PYTHON_PACKAGES: [&str; 8] = [
+pub(crate) const PYTHON_PACKAGES: [&str; 10] = [
     "grpcio",
     "numpy",
     "onnx==1.23.2",
     "onnxruntime==1.31.1",
     "openvino==2026.4.1",
+    "pillow",
+    "pycocotools==2.0.11",
     "setuptools==80.9.0",
     "tensorboard==2.21.0",
     "tritonclient==2.73.0",

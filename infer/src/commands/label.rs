@@ -1,9 +1,9 @@
 //! `protoseg label`: pictures to label maps.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::ValueEnum;
 use protoseg_infer::label_map::LabelMap;
 use protoseg_infer::picture;
 use protoseg_models::atomic;
@@ -11,6 +11,7 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::sentence;
 use serde::Serialize;
 
+use super::format::{self, Format};
 use super::inputs::{self, Input};
 use super::pipeline::{self, Decoded, StageSeconds};
 use super::{Failure, Outcome, RunArguments, print, print_json};
@@ -30,30 +31,12 @@ pub(crate) struct Arguments {
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to write: train ids as grey PNG, the same as palette PNG in the classes' colours, colours over the picture
+    /// What to write, any of these in one pass
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["ids"])]
     format: Vec<Format>,
     /// Print a summary as JSON
     #[arg(long)]
     json: bool,
-}
-
-/// A kind of output file, and the folder for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Ids,
-    Color,
-    Overlay,
-}
-
-impl Format {
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Ids => "ids",
-            Self::Color => "color",
-            Self::Overlay => "overlay",
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -76,15 +59,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let inputs = inputs::collect(&arguments.inputs).map_err(Failure::usage)?;
     inputs::check_outputs(&inputs, &arguments.inputs, &arguments.out).map_err(Failure::usage)?;
     let mut segmenter = arguments.run.open().map_err(Failure::usage)?;
-    make_folders(&arguments.out, &arguments.format).map_err(Failure::usage)?;
     let classes = segmenter.model().classes.clone();
+    let formats = format::complete(&arguments.format);
+    format::check(&formats, inputs.iter().map(|input| input.name.as_path()), &classes).map_err(Failure::usage)?;
+    make_folders(&arguments.out, &formats).map_err(Failure::usage)?;
     let decode = |index: usize| {
         let image = picture::read(&inputs[index].path, arguments.run.max_pixels)?;
         Ok(Decoded { image, extra: () })
     };
     let encode = |index: usize, item: Decoded<()>, labels: LabelMap| {
         let Input { path, name } = &inputs[index];
-        for format in &arguments.format {
+        for format in &formats {
             write(*format, &arguments.out, name, &item, &labels, &classes)
                 .with_context(|| format!("stopped, as the labels of {} could not be written", path.display()))?;
         }
@@ -94,6 +79,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
+    let bad: HashSet<usize> = report.failed.iter().map(|(index, _)| *index).collect();
+    let good = inputs.iter().enumerate().filter(|(index, _)| !bad.contains(index));
+    let names: Vec<PathBuf> = good.map(|(_, input)| input.name.clone()).collect();
+    format::write_one_files(&formats, &arguments.out, &names, arguments.run.max_pixels, &classes)
+        .context("the pictures are labelled, but a file for all of them could not be written")?;
     let failed = |(index, error): &(usize, anyhow::Error)| FailedInput {
         path: inputs[*index].path.display().to_string(),
         error: sentence(error.as_ref()),
@@ -117,8 +107,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 
 /// Makes the folders for the results and writes a trial file into each, before any work is done.
 fn make_folders(out: &Path, formats: &[Format]) -> anyhow::Result<()> {
-    for format in formats {
-        let folder = out.join(format.folder());
+    for folder in formats.iter().filter_map(|format| format.folder()) {
+        let folder = out.join(folder);
         let trial = folder.join(format!(".protoseg.{}.trial", std::process::id()));
         std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(&trial, b""))
@@ -136,12 +126,9 @@ fn write(
     labels: &LabelMap,
     classes: &ClassTable,
 ) -> anyhow::Result<()> {
-    let bytes = match format {
-        Format::Ids => labels.ids_png()?,
-        Format::Color => labels.color_png(classes)?,
-        Format::Overlay => labels.overlay_png(&item.image, classes)?,
-    };
-    let path = out.join(format.folder()).join(inputs::output_name(name));
+    let Some(place) = format.place(name) else { return Ok(()) };
+    let path = out.join(place);
+    let bytes = format.bytes(labels, &item.image, classes)?;
     let failed = || path.display().to_string();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(failed)?;

@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod data;
 pub(crate) mod eval;
 pub(crate) mod export;
+mod format;
 mod inputs;
 pub(crate) mod label;
 mod pipeline;

@@ -87,11 +87,7 @@ fn refuse_foreign(out: &Path) -> Result<()> {
 /// The class file of the scenes: their labels hold train ids.
 fn class_file() -> String {
     let classes = ClassTable::cityscapes();
-    let line = |(id, class): (usize, &protoseg_models::classes::Class)| {
-        let [red, green, blue] = class.color;
-        format!("{id} {} {red} {green} {blue}\n", class.name)
-    };
-    let lines: String = classes.classes().iter().enumerate().map(line).collect();
+    let lines: String = classes.classes().iter().zip(0..).map(|(class, id)| class.line(id)).collect();
     format!("# id name red green blue; {IGNORE} in a label counts nowhere\n{lines}")
 }
 

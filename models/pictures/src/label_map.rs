@@ -115,7 +115,7 @@ fn unpack(packed: &[u8], stride: usize, width: usize, bits: usize) -> Vec<u8> {
 impl LabelMap {
     /// An 8-bit grey PNG whose bytes are the labels.
     pub fn ids_png(&self) -> Result<Vec<u8>, LabelMapError> {
-        self.encode(&self.labels, ColorType::Grayscale, None)
+        self.grey_png(&self.labels)
     }
 
     /// An 8-bit palette PNG in the colours of the classes, whose indices are the labels.
@@ -136,6 +136,17 @@ impl LabelMap {
         };
         let pixels: Vec<u8> = self.labels.iter().zip(picture.chunks_exact(3)).flat_map(blend).collect();
         self.encode(&pixels, ColorType::Rgb, None)
+    }
+
+    /// An RGB PNG in a colour for each label.
+    pub fn rgb_png(&self, colors: &[[u8; 3]; 256]) -> Result<Vec<u8>, LabelMapError> {
+        let pixels: Vec<u8> = self.labels.iter().flat_map(|&label| colors[usize::from(label)]).collect();
+        self.encode(&pixels, ColorType::Rgb, None)
+    }
+
+    /// An 8-bit grey PNG of other bytes than the labels, one a pixel: their confidence, say, or other ids.
+    pub fn grey_png(&self, samples: &[u8]) -> Result<Vec<u8>, LabelMapError> {
+        self.encode(samples, ColorType::Grayscale, None)
     }
 
     fn encode(&self, samples: &[u8], color: ColorType, palette: Option<&[u8]>) -> Result<Vec<u8>, LabelMapError> {
