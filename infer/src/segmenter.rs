@@ -15,12 +15,12 @@ use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowPlan};
 
 use crate::crop;
-use crate::session::{Runner, RunnerOptions};
+use crate::session::{Device, Runner, RunnerOptions};
 use crate::stitch::{LogitMap, Stitcher};
 use crate::upsample::Frame;
 use protoseg_pictures::label_map::LabelMap;
 
-pub use self::answer::{Answer, FrameLogits};
+pub use self::answer::{Answer, Decided, FrameLogits, Wanted};
 pub use self::error::SegmentError;
 use self::whole::Sizes;
 
@@ -42,6 +42,13 @@ pub struct Times {
     pub run: Duration,
     /// Putting windows together.
     pub stitch: Duration,
+}
+
+impl Times {
+    /// What was spent since an earlier time.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { run: self.run - before.run, stitch: self.stitch - before.stitch }
+    }
 }
 
 /// A model that is ready to label pictures.
@@ -153,6 +160,22 @@ impl Segmenter {
     /// Time spent in the stages of [`logits`](Self::logits) so far.
     pub fn times(&self) -> Times {
         self.times
+    }
+
+    /// What runs the network.
+    pub fn device(&self) -> Device {
+        self.runner.device()
+    }
+
+    /// Runs a black picture of the size in which pictures are run, or of 1024x1024 pixels where any size is: what a session
+    /// allocates at its first run is then there.
+    pub fn warm_up(&mut self) -> Result<(), SegmentError> {
+        let [height, width] = match (self.window, self.sizes) {
+            (Some(window), _) => [window.size; 2],
+            (None, Sizes::One(size)) => size,
+            (None, _) => [1024; 2],
+        };
+        self.answer(&RgbImage::new(width as u32, height as u32)).map(drop)
     }
 
     /// Labels a picture: the train id of every pixel.

@@ -8,7 +8,7 @@ use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{Dimension, ModelFile, Port};
 use protoseg_models::weights::Tensor;
 
-use super::{Runner, RunnerOptions, SessionError, on_one_line, run_session, tensors};
+use super::{Device, Runner, RunnerOptions, SessionError, on_one_line, run_session, tensors};
 use crate::feed::{Feed, Pixels};
 
 /// An open ONNX file of which nothing is known but what it says of its inputs and outputs.
@@ -16,6 +16,7 @@ use crate::feed::{Feed, Pixels};
 pub struct Foreign {
     session: Session,
     path: PathBuf,
+    device: Device,
 }
 
 /// Labels as a file gave them.
@@ -38,7 +39,7 @@ impl Foreign {
     /// Opens any ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
         let session = super::commit(path, options, |mut builder| builder.commit_from_file(path))?;
-        Ok(Self { session, path: path.into() })
+        Ok(Self { session, path: path.into(), device: options.device })
     }
 
     /// What goes in.
@@ -53,8 +54,8 @@ impl Foreign {
 
     /// Ready to run pictures.
     pub fn adapted(self, adapter: Adapter) -> Runner {
-        let Self { session, path } = self;
-        Runner { session, path, default_output: adapter.output.clone(), feed: Some(Feed::new(adapter)) }
+        let Self { session, path, device } = self;
+        Runner { session, path, device, default_output: adapter.output.clone(), feed: Some(Feed::new(adapter)) }
     }
 }
 
