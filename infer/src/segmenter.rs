@@ -106,7 +106,13 @@ impl Segmenter {
         file: &ModelFile,
         options: &SegmenterOptions,
     ) -> Result<Runner, SegmentError> {
-        let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &options.runner)?;
+        let mut how = options.runner;
+        // On a CPU sizes that are known beforehand bring nothing.
+        if how.device != Device::Cpu && how.size.is_none() {
+            let window = options.pieces.map_or(manifest.model.window, Pieces::window);
+            how.size = window.map(|window| [window.size; 2]);
+        }
+        let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &how)?;
         // Files that others wrote may say nothing of themselves.
         if file.adapter.is_none()
             && let Some(own) = runner.model()?

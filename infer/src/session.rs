@@ -1,9 +1,11 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
 mod error;
+mod failure;
 mod foreign;
 mod library;
 mod options;
+mod provider;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -142,7 +144,7 @@ impl Runner {
             run_session(session, input.into(), names, read)
         };
         run(&mut self.session)
-            .map_err(|source| SessionError::Run { path: self.path.clone(), source: on_one_line(&source) })
+            .map_err(|source| failure::of_run(&self.path, self.device, &source))
     }
 
     /// Whether the pixels are as many as said, and the outputs those that there are.
@@ -188,8 +190,9 @@ fn commit(
     commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
 ) -> Result<Session, SessionError> {
     let environment = environment()?;
-    let opened = builder(environment, options).and_then(commit);
-    opened.map_err(|source| SessionError::Model { path: path.into(), source: on_one_line(&source) })
+    let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
+    let builder = provider::place(builder(environment, options).map_err(failed)?, options)?;
+    commit(builder).map_err(failed)
 }
 
 /// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.

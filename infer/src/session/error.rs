@@ -148,4 +148,12 @@ pub enum SessionError {
         /// What to do.
         help: String,
     },
+    /// A file with operations that a device does not know.
+    #[error("{} holds operations that {device} does not know; add --cpu-fallback to run those on the CPU, which costs copies", path.display())]
+    NotAllOnDevice {
+        /// The file.
+        path: PathBuf,
+        /// The device.
+        device: Device,
+    },
 }
