@@ -15,7 +15,7 @@ use protoseg_models::form::Kind;
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowPlan};
 
-use crate::session::{Runner, RunnerOptions};
+use crate::session::{Device, Runner, RunnerOptions};
 use crate::upsample::{self, Decided, Frame, Wanted};
 use protoseg_pictures::label_map::LabelMap;
 
@@ -44,6 +44,13 @@ pub struct Times {
     pub run: Duration,
     /// Putting windows together, and in [`Segmenter::decide`] upsampling.
     pub stitch: Duration,
+}
+
+impl Times {
+    /// What was spent since an earlier time.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { run: self.run - before.run, stitch: self.stitch - before.stitch }
+    }
 }
 
 /// A model that is ready to label pictures.
@@ -101,7 +108,13 @@ impl Segmenter {
         file: &ModelFile,
         options: &SegmenterOptions,
     ) -> Result<Runner, SegmentError> {
-        let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &options.runner)?;
+        let mut how = options.runner;
+        // On a CPU sizes that are known beforehand bring nothing.
+        if how.device != Device::Cpu && how.size.is_none() {
+            let window = options.pieces.map_or(manifest.model.window, Pieces::window);
+            how.size = window.map(|window| [window.size; 2]);
+        }
+        let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &how)?;
         // Files that others wrote may say nothing of themselves.
         if file.adapter.is_none()
             && let Some(own) = runner.model()?
@@ -155,6 +168,22 @@ impl Segmenter {
     /// Time spent in the stages of [`logits`](Self::logits) so far.
     pub fn times(&self) -> Times {
         self.times
+    }
+
+    /// What runs the network.
+    pub fn device(&self) -> Device {
+        self.runner.device()
+    }
+
+    /// Runs a black picture of the size in which pictures are run, or of 1024x1024 pixels where any size is: what a session
+    /// allocates at its first run is then there.
+    pub fn warm_up(&mut self) -> Result<(), SegmentError> {
+        let [height, width] = match (self.window, self.sizes) {
+            (Some(window), _) => [window.size; 2],
+            (None, Sizes::One(size)) => size,
+            (None, _) => [1024; 2],
+        };
+        self.answer(&RgbImage::new(width as u32, height as u32)).map(drop)
     }
 
     /// Labels a picture: the train id of every pixel.

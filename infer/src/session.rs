@@ -1,8 +1,11 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
 mod error;
+mod failure;
 mod foreign;
 mod library;
+mod options;
+mod provider;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,9 @@ use protoseg_models::weights::Tensor;
 pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
+pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions};
 use crate::feed::Feed;
+use crate::machine::cores;
 
 /// Environment variable that names the library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -29,22 +34,13 @@ const LOGITS: &str = "logits";
 /// Names of the outputs of files of the `frame` kind.
 const FRAME_OUTPUTS: [&str; 2] = ["labels", "confidence"];
 
-/// How a file is run.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RunnerOptions {
-    /// Threads that one run uses; as many as this process may use at once where nobody says otherwise.
-    pub threads: Option<NonZeroUsize>,
-    /// Whether the file's operations are run one by one as they stand, without being taken together: slow, for judging files
-    /// that are made for another runtime.
-    pub as_it_stands: bool,
-}
-
 /// An open ONNX file, owned by one thread: pictures in, class scores out; of the `frame` kind and of adopted files of the
 /// `labels` kind, labels.
 #[derive(Debug)]
 pub struct Runner {
     session: Session,
     path: PathBuf,
+    device: Device,
     default_output: String,
     /// What turns pictures into what an adopted file takes.
     feed: Option<Feed>,
@@ -53,16 +49,16 @@ pub struct Runner {
 impl Runner {
     /// Opens an ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::of_pictures(path, commit(path, options, |mut builder| builder.commit_from_file(path))?)
+        Self::of_pictures(path, options.device, commit(path, options, |mut builder| builder.commit_from_file(path))?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
         let path = Path::new(name);
-        Self::of_pictures(path, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
+        Self::of_pictures(path, options.device, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
     }
 
-    fn of_pictures(path: &Path, session: Session) -> Result<Self, SessionError> {
+    fn of_pictures(path: &Path, device: Device, session: Session) -> Result<Self, SessionError> {
         let takes_pictures = match session.inputs() {
             [input] => {
                 let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
@@ -78,7 +74,12 @@ impl Runner {
         let default_output = session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
         let named = session.outputs().iter().any(|output| output.name() == LOGITS);
         let default_output = if named { LOGITS.to_owned() } else { default_output };
-        Ok(Self { session, path: path.into(), default_output, feed: None })
+        Ok(Self { session, path: path.into(), device, default_output, feed: None })
+    }
+
+    /// What runs it.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// What the file's metadata says about its model; none where the file is not one of protoseg's.
@@ -153,8 +154,7 @@ impl Runner {
             let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
             run_session(session, input.into(), names, read)
         };
-        run(&mut self.session)
-            .map_err(|source| SessionError::Run { path: self.path.clone(), source: on_one_line(&source) })
+        run(&mut self.session).map_err(|source| failure::of_run(&self.path, self.device, &source))
     }
 
     /// Whether the pixels are as many as said, and the outputs those that there are.
@@ -200,8 +200,9 @@ fn commit(
     commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
 ) -> Result<Session, SessionError> {
     let environment = environment()?;
-    let opened = builder(environment, options).and_then(commit);
-    opened.map_err(|source| SessionError::Model { path: path.into(), source: on_one_line(&source) })
+    let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
+    let builder = provider::place(builder(environment, options).map_err(failed)?, options)?;
+    commit(builder).map_err(failed)
 }
 
 /// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.
@@ -210,14 +211,14 @@ pub fn load_runtime() -> Result<(), SessionError> {
 }
 
 fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<SessionBuilder> {
-    let threads = options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
     let level = if options.as_it_stands { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
     // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
     Ok(Session::builder(environment)?
         .with_optimization_level(level)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
+        .with_intra_op_spinning(options.spin)?
         .with_inter_op_spinning(false)?
         .with_memory_pattern(false)?)
 }

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::{Context, anyhow};
-use protoseg_infer::label_map::LabelMap;
+use protoseg_infer::pipeline::{Control, Decoded, Event, Setup, Stages};
+use protoseg_infer::upsample::Decided;
 use protoseg_models::metrics::{Confusion, Scores};
 use protoseg_models::window::Pieces;
 use serde::Serialize;
 
 use super::data::{DataArguments, same_classes};
-use super::pipeline::{self, Decoded, StageSeconds};
 use super::sheet::{self, Sheet};
-use super::{Failure, Outcome, RunArguments, print, print_json};
+use super::{Failure, Outcome, RunArguments, print, print_json, progress};
 
 /// Score a model on labelled pictures
 #[derive(Debug, clap::Args)]
@@ -37,28 +37,33 @@ struct Summary {
     images: usize,
     scores: Scores,
     seconds: f64,
-    stages: StageSeconds,
+    setup: Setup,
+    stages: Stages,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     arguments.sheet.as_deref().map_or(Ok(()), sheet::check_place).map_err(Failure::usage)?;
     let set = arguments.data.open().map_err(Failure::usage)?;
-    let mut segmenter = arguments.run.open().map_err(Failure::usage)?;
-    same_classes(segmenter.model(), &set.classes()).map_err(Failure::usage)?;
-    let confusion = Mutex::new(Confusion::new(segmenter.model().classes.count()));
-    let sheet = Sheet::new(&segmenter.model().classes);
+    let mut pipeline = arguments.run.open(set.count()).map_err(Failure::usage)?;
+    same_classes(pipeline.segmenter().model(), &set.classes()).map_err(Failure::usage)?;
+    let confusion = Mutex::new(Confusion::new(pipeline.segmenter().model().classes.count()));
+    let sheet = Sheet::new(&pipeline.segmenter().model().classes);
     let decode = |index: usize| {
         let labelled = set.read(index, arguments.run.max_pixels)?;
         Ok(Decoded { image: labelled.image, extra: labelled.truth })
     };
-    let encode = |index: usize, item: Decoded<Vec<u8>>, labels: LabelMap| {
+    let encode = |index: usize, item: Decoded<Vec<u8>>, decided: Decided| {
         if arguments.sheet.is_some() {
-            sheet.add(index, &item.image, &item.extra, &labels.labels);
+            sheet.add(index, &item.image, &item.extra, &decided.labels);
         }
         let mut confusion = confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
-        confusion.add(&item.extra, &labels.labels).with_context(|| set.name(index))
+        confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
     };
-    let report = pipeline::run(&mut segmenter, set.count(), decode, encode);
+    let bar = progress::bar(set.count());
+    let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
+    let control = Control { observe: &observe, ..Control::default() };
+    let report = pipeline.run(set.count(), &control, decode, encode);
+    bar.finish_and_clear();
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
@@ -70,11 +75,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let confusion = confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?;
     let summary = Summary {
         data: arguments.data.describe(),
-        protocol: Pieces::from(segmenter.window()).to_string(),
+        protocol: Pieces::from(pipeline.segmenter().window()).to_string(),
         images: set.count(),
-        scores: confusion.scores(&segmenter.model().classes),
+        scores: confusion.scores(&pipeline.segmenter().model().classes),
         seconds: report.elapsed.as_secs_f64(),
-        stages: report.seconds,
+        setup: pipeline.setup().clone(),
+        stages: report.stages,
     };
     if arguments.json {
         print_json(&summary)?;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use protoseg_infer::label_map::LabelMap;
 use protoseg_infer::picture;
+use protoseg_infer::pipeline::{Control, Decoded, Event, Setup, Stages};
+use protoseg_infer::upsample::Decided;
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::sentence;
@@ -13,8 +15,7 @@ use serde::Serialize;
 
 use super::format::{self, Format};
 use super::inputs::{self, Input};
-use super::pipeline::{self, Decoded, StageSeconds};
-use super::{Failure, Outcome, RunArguments, print, print_json};
+use super::{Failure, Outcome, RunArguments, print, print_json, progress};
 
 /// Label pictures
 ///
@@ -45,7 +46,8 @@ struct Summary {
     failed: Vec<FailedInput>,
     seconds: f64,
     images_per_second: f64,
-    stages: StageSeconds,
+    setup: Setup,
+    stages: Stages,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,8 +60,8 @@ struct FailedInput {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let inputs = inputs::collect(&arguments.inputs).map_err(Failure::usage)?;
     inputs::check_outputs(&inputs, &arguments.inputs, &arguments.out).map_err(Failure::usage)?;
-    let mut segmenter = arguments.run.open().map_err(Failure::usage)?;
-    let classes = segmenter.model().classes.clone();
+    let mut pipeline = arguments.run.open(inputs.len()).map_err(Failure::usage)?;
+    let classes = pipeline.segmenter().model().classes.clone();
     let formats = format::complete(&arguments.format);
     format::check(&formats, inputs.iter().map(|input| input.name.as_path()), &classes).map_err(Failure::usage)?;
     make_folders(&arguments.out, &formats).map_err(Failure::usage)?;
@@ -67,15 +69,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         let image = picture::read(&inputs[index].path, arguments.run.max_pixels)?;
         Ok(Decoded { image, extra: () })
     };
-    let encode = |index: usize, item: Decoded<()>, labels: LabelMap| {
+    let encode = |index: usize, item: Decoded<()>, decided: Decided| {
         let Input { path, name } = &inputs[index];
+        let labels = LabelMap::from(decided);
         for format in &formats {
             write(*format, &arguments.out, name, &item, &labels, &classes)
                 .with_context(|| format!("stopped, as the labels of {} could not be written", path.display()))?;
         }
         Ok(())
     };
-    let report = pipeline::run(&mut segmenter, inputs.len(), decode, encode);
+    let bar = progress::bar(inputs.len());
+    let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
+    let control = Control { observe: &observe, ..Control::default() };
+    let report = pipeline.run(inputs.len(), &control, decode, encode);
+    bar.finish_and_clear();
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
@@ -88,14 +95,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         path: inputs[*index].path.display().to_string(),
         error: sentence(error.as_ref()),
     };
-    let labelled = inputs.len() - report.failed.len();
     let seconds = report.elapsed.as_secs_f64();
     let summary = Summary {
-        labelled,
+        labelled: report.done,
         failed: report.failed.iter().map(failed).collect(),
         seconds,
-        images_per_second: labelled as f64 / seconds,
-        stages: report.seconds,
+        images_per_second: report.done as f64 / seconds,
+        setup: pipeline.setup().clone(),
+        stages: report.stages,
     };
     if arguments.json {
         print_json(&summary)?;
@@ -137,14 +144,18 @@ fn write(
 }
 
 fn human(summary: &Summary, out: &Path) -> String {
-    let StageSeconds { decode, run, stitch, encode } = summary.stages;
+    let Stages { decode, run, stitch, decide, encode, bottleneck } = &summary.stages;
+    let work = [("decode", decode), ("run", run), ("stitch", stitch), ("decide", decide), ("encode", encode)];
+    let work =
+        work.map(|(name, stage)| format!("{name} {:.2} ({:.0} %)", stage.seconds, 100.0 * stage.busy)).join(", ");
     let failed = match summary.failed.len() {
         0 => String::new(),
         count => format!(", {count} failed"),
     };
     format!(
         "{} labelled{failed} into {} in {:.1} s ({:.2} images/s)\n\
-         work in seconds: decode {decode:.2}, run {run:.2}, stitch {stitch:.2}, encode {encode:.2}",
+         work in seconds (of what its threads had): {work}\n\
+         {bottleneck}",
         summary.labelled,
         out.display(),
         summary.seconds,

@@ -8,21 +8,20 @@ pub(crate) mod export;
 mod format;
 mod inputs;
 pub(crate) mod label;
-mod pipeline;
+mod progress;
+mod run_arguments;
 pub(crate) mod scenes;
 mod sheet;
 pub(crate) mod sibling;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
-use protoseg_infer::picture::MAX_PIXELS;
-use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
-use protoseg_infer::session::RunnerOptions;
-use protoseg_models::window::Pieces;
+
+use run_arguments::RunArguments;
 
 /// How a command that ran to its end came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,41 +54,6 @@ impl From<anyhow::Error> for Failure {
 impl Failure {
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Usage(error.into())
-    }
-}
-
-/// How pictures are run.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArguments {
-    /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
-    bundle: PathBuf,
-    /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole`; as the bundle says where absent
-    #[arg(long, value_name = "SIZE:STRIDE|whole")]
-    window: Option<Pieces>,
-    /// Windows that are run at once
-    #[arg(long, value_name = "N", value_parser = few)]
-    batch: Option<NonZeroUsize>,
-    /// Threads of the network; as many as this process may use where absent
-    #[arg(long, value_name = "N", value_parser = few)]
-    threads: Option<NonZeroUsize>,
-    /// Refuse pictures of more pixels
-    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
-    max_pixels: u64,
-}
-
-impl RunArguments {
-    fn open(&self) -> anyhow::Result<Segmenter> {
-        let options = SegmenterOptions {
-            pieces: self.window,
-            batch: self.batch,
-            runner: RunnerOptions { threads: self.threads, ..RunnerOptions::default() },
-        };
-        let segmenter = Segmenter::open_with(&self.bundle, &options)?;
-        warn_of_newer(&self.bundle, segmenter.passed_over());
-        if self.batch.is_some() && segmenter.window().is_none() {
-            bail!("--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE");
-        }
-        Ok(segmenter)
     }
 }
 

@@ -82,3 +82,10 @@ pub enum SegmentError {
     #[error("the model returned scores that are not finite: its weights or its number format are at fault")]
     NotFinite,
 }
+
+impl SegmentError {
+    /// Whether the next picture would meet the same: the device is lost.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Session(SessionError::DeviceLost { .. }))
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use protoseg_models::versioned::JsonError;
 
-use super::LIBRARY_VARIABLE;
+use super::{Device, LIBRARY_VARIABLE};
 
 /// Why ONNX Runtime could not be used, or a file not be run.
 #[derive(Debug, thiserror::Error)]
@@ -117,5 +117,43 @@ pub enum SessionError {
         path: PathBuf,
         /// What ONNX Runtime said.
         source: ort::Error,
+    },
+    /// A device that does not answer any more. What was finished before is not touched by it.
+    #[error("{} failed to run, as the device {device} is lost: {source}; see what `protoseg doctor` says of it, then run again", path.display())]
+    DeviceLost {
+        /// The file.
+        path: PathBuf,
+        /// The device.
+        device: Device,
+        /// What ONNX Runtime said.
+        source: ort::Error,
+    },
+    /// More memory than the device has.
+    #[error("{} failed to run, as the memory of {device} is full: {source}; lower --batch, --window or the number of sessions (--memory)", path.display())]
+    OutOfMemory {
+        /// The file.
+        path: PathBuf,
+        /// The device.
+        device: Device,
+        /// What ONNX Runtime said.
+        source: ort::Error,
+    },
+    /// A device that ONNX Runtime cannot use here.
+    #[error("the device {device} cannot be used: {reason}; {help}")]
+    Device {
+        /// The device.
+        device: Device,
+        /// Why not.
+        reason: String,
+        /// What to do.
+        help: String,
+    },
+    /// A file with operations that a device does not know.
+    #[error("{} holds operations that {device} does not know; add --cpu-fallback to run those on the CPU, which costs copies", path.display())]
+    NotAllOnDevice {
+        /// The file.
+        path: PathBuf,
+        /// The device.
+        device: Device,
     },
 }

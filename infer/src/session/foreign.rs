@@ -8,7 +8,7 @@ use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{Dimension, ModelFile, Port};
 use protoseg_models::weights::Tensor;
 
-use super::{Runner, RunnerOptions, SessionError, on_one_line, run_session, tensors};
+use super::{Device, Runner, RunnerOptions, SessionError, failure, run_session, tensors};
 use crate::feed::{Feed, Pixels};
 
 /// An open ONNX file of which nothing is known but what it says of its inputs and outputs.
@@ -16,6 +16,7 @@ use crate::feed::{Feed, Pixels};
 pub struct Foreign {
     session: Session,
     path: PathBuf,
+    device: Device,
 }
 
 /// Labels as a file gave them.
@@ -38,7 +39,7 @@ impl Foreign {
     /// Opens any ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
         let session = super::commit(path, options, |mut builder| builder.commit_from_file(path))?;
-        Ok(Self { session, path: path.into() })
+        Ok(Self { session, path: path.into(), device: options.device })
     }
 
     /// What goes in.
@@ -53,8 +54,8 @@ impl Foreign {
 
     /// Ready to run pictures.
     pub fn adapted(self, adapter: Adapter) -> Runner {
-        let Self { session, path } = self;
-        Runner { session, path, default_output: adapter.output.clone(), feed: Some(Feed::new(adapter)) }
+        let Self { session, path, device } = self;
+        Runner { session, path, device, default_output: adapter.output.clone(), feed: Some(Feed::new(adapter)) }
     }
 }
 
@@ -71,11 +72,11 @@ impl Runner {
     /// `classes`.
     pub fn run_labels(&mut self, images: &[u8], shape: [usize; 3], classes: usize) -> Result<Labels, SessionError> {
         self.check(images, shape, &[&self.default_output])?;
-        let (path, name) = (self.path.clone(), self.default_output.clone());
+        let (path, device, name) = (self.path.clone(), self.device, self.default_output.clone());
         let mut labels = Labels { shape: Vec::new(), data: Vec::new() };
         self.run_parts(images, shape, |session, input, count| {
             let names = [name.as_str()];
-            let failed = |source| SessionError::Run { path: path.clone(), source: on_one_line(&source) };
+            let failed = |source| failure::of_run(&path, device, &source);
             let read = run_session(session, input, &names, |outputs| integers(&outputs[name.as_str()]));
             let (found, data) = read.map_err(failed)?;
             let known = |label: i64| {
@@ -96,12 +97,11 @@ impl Runner {
         shape: [usize; 3],
         names: &[&str],
     ) -> Result<Vec<Tensor>, SessionError> {
-        let path = self.path.clone();
+        let (path, device) = (self.path.clone(), self.device);
         let mut joined = vec![Tensor { shape: Vec::new(), data: Vec::new() }; names.len()];
         self.run_parts(images, shape, |session, input, count| {
             let parts = run_session(session, input, names, |outputs| tensors(outputs, names));
-            let parts =
-                parts.map_err(|source| SessionError::Run { path: path.clone(), source: on_one_line(&source) })?;
+            let parts = parts.map_err(|source| failure::of_run(&path, device, &source))?;
             for (joined, part) in joined.iter_mut().zip(parts) {
                 join(&mut joined.shape, &mut joined.data, part.shape, part.data, count);
             }

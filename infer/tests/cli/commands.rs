@@ -109,8 +109,8 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     let summary: serde_json::Value = serde_json::from_str(&some.stdout).unwrap();
     assert_eq!(summary["labelled"], 2);
     assert!(summary["failed"][0]["path"].as_str().unwrap().ends_with("cut.png"));
-    for stage in ["decode", "run", "stitch", "encode"] {
-        assert!(summary["stages"][stage].as_f64().unwrap() > 0.0, "{stage}");
+    for stage in ["decode", "run", "stitch", "decide", "encode"] {
+        assert!(summary["stages"][stage]["seconds"].as_f64().unwrap() > 0.0, "{stage}");
     }
     assert_eq!(some.stderr.lines().count(), 1);
     assert!(some.stderr.contains("cut.png: broken or cut short"), "{}", some.stderr);

@@ -17,7 +17,7 @@ use protoseg_models::window::Pieces;
 use super::agreement::Agreement;
 use super::frame::{self, Stitched};
 use super::report::{FileReport, Score};
-use crate::commands::pipeline;
+use crate::commands::progress;
 
 /// Labelled pictures, and what they are called.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ pub(super) fn score(
         let opened = (scored && report.errors.is_empty()).then(|| contestant(folder, manifest, file, &mut stitchers));
         contestants.push(opened.and_then(|opened| kept(report, opened)));
     }
-    let bar = pipeline::bar(pictures.set.count());
+    let bar = progress::bar(pictures.set.count());
     for index in 0..pictures.set.count() {
         let labelled = pictures.set.read(index, MAX_PIXELS)?;
         stitchers.iter_mut().for_each(|stitcher| stitcher.made = None);

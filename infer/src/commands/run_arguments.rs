@@ -1,0 +1,140 @@
+//! How pictures are run: the arguments that `protoseg label` and `protoseg eval` have in common.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use protoseg_infer::picture::MAX_PIXELS;
+use protoseg_infer::pipeline::{self, Pipeline, PipelineOptions, Setup};
+use protoseg_infer::segmenter::SegmenterOptions;
+use protoseg_infer::session::{CudaOptions, Devices, RunnerOptions};
+use protoseg_models::window::Pieces;
+
+use super::{few, warn_of_newer};
+
+/// How pictures are run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArguments {
+    /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
+    bundle: PathBuf,
+    /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole`; as the bundle says where absent
+    #[arg(long, value_name = "SIZE:STRIDE|whole")]
+    window: Option<Pieces>,
+    /// Windows that are run at once
+    #[arg(long, value_name = "N", value_parser = few)]
+    batch: Option<NonZeroUsize>,
+    /// Threads of the network, of all sessions together [default: as many as this process may use]
+    #[arg(long, value_name = "N", value_parser = few)]
+    threads: Option<NonZeroUsize>,
+    /// What computes: cpu, openvino, cuda:N or tensorrt:N, or several GPUs such as cuda:0,1. It is never replaced by another
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Devices,
+    /// On CPUs, all cores for each picture or a session for each core [default: throughput from four pictures a core on]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Memory that sessions may occupy together, such as 800M or 6G [default: half of what is available]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Let threads without work wait actively: fewer microseconds for a run alone on its cores
+    #[arg(long)]
+    spin: bool,
+    /// On GPUs, multiply 32-bit floats with 10 bits of precision
+    #[arg(long)]
+    tf32: bool,
+    /// On GPUs, record the launches of a run once and replay them, where all pictures are run in one size
+    #[arg(long)]
+    cuda_graph: bool,
+    /// Let the CPU run operations that the device does not know
+    #[arg(long)]
+    cpu_fallback: bool,
+    /// Refuse pictures of more pixels
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
+    pub(crate) max_pixels: u64,
+    /// Say on the standard error how the model was opened
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// What the cores of a processor are used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    Latency,
+    Throughput,
+}
+
+impl RunArguments {
+    /// Opens the bundle to run so many pictures.
+    pub(crate) fn open(&self, pictures: usize) -> anyhow::Result<Pipeline> {
+        let pipeline = Pipeline::open(&self.bundle, &self.options(pictures))?;
+        warn_of_newer(&self.bundle, pipeline.segmenter().passed_over());
+        if self.batch.is_some() && pipeline.segmenter().window().is_none() {
+            bail!("--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE");
+        }
+        if self.verbose {
+            eprintln!("{}", describe(pipeline.setup()));
+        }
+        Ok(pipeline)
+    }
+
+    fn options(&self, pictures: usize) -> PipelineOptions {
+        let runner = RunnerOptions {
+            threads: self.threads,
+            spin: self.spin,
+            cuda: CudaOptions { tf32: self.tf32, graph: self.cuda_graph },
+            cpu_fallback: self.cpu_fallback,
+            ..RunnerOptions::default()
+        };
+        PipelineOptions {
+            segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, runner },
+            devices: self.device.clone(),
+            mode: self.mode.map(|mode| match mode {
+                Mode::Latency => pipeline::Mode::Latency,
+                Mode::Throughput => pipeline::Mode::Throughput,
+            }),
+            memory: self.memory,
+            pictures,
+        }
+    }
+}
+
+/// What a pipeline runs on, as a sentence.
+fn describe(setup: &Setup) -> String {
+    let Setup { mode, devices, sessions, threads, session_bytes, memory, seconds } = setup;
+    let mode = match mode {
+        pipeline::Mode::Latency => "latency",
+        pipeline::Mode::Throughput => "throughput",
+    };
+    let devices = devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mebibytes = |bytes: &u64| bytes.div_ceil(1 << 20);
+    let each = session_bytes.as_ref().map_or_else(String::new, |bytes| format!(", {} MiB each", mebibytes(bytes)));
+    let of = memory.as_ref().map_or_else(String::new, |bytes| format!(" of {} MiB", mebibytes(bytes)));
+    format!("{devices}, {mode}: sessions {sessions}, threads of each {threads}{each}{of}; opened in {seconds:.2} s")
+}
+
+/// Bytes, as a number with or without a unit of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text[number.len()..].to_ascii_uppercase().as_str() {
+        "" => Some(1),
+        "K" | "KIB" => Some(1 << 10),
+        "M" | "MIB" => Some(1 << 20),
+        "G" | "GIB" => Some(1 << 30),
+        "T" | "TIB" => Some(1 << 40),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: u64| number.parse::<u64>().ok()?.checked_mul(unit));
+    bytes.filter(|&bytes| bytes > 0).ok_or_else(|| "write a size such as 800M or 6G".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_and_bounds() {
+        assert_eq!((bytes("17"), bytes("800M"), bytes("6GiB")), (Ok(17), Ok(800 << 20), Ok(6 << 30)));
+        for text in ["", "0", "M", "-1M", "1.5G", "5X", "99999999999T"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+}

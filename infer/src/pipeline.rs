@@ -1,0 +1,211 @@
+//! From many pictures to what is made of them: readers decode, one thread for each session runs its model, writers upsample
+//! and encode, side by side, with short queues between them.
+//!
+//! ```
+//! use protoseg_infer::pipeline::{Control, Decoded, Pipeline};
+//! use protoseg_infer::picture;
+//! use protoseg_infer::segmenter::{SegmentError, Segmenter};
+//! use protoseg_infer::upsample::Decided;
+//!
+//! # let (bundle, folder) = ("tests/fixtures/colors", "tests/fixtures/pictures");
+//! # #[derive(Debug, thiserror::Error)]
+//! # enum Error { #[error(transparent)] Segment(#[from] SegmentError), #[error(transparent)] Read(#[from] picture::PictureFileError) }
+//! let pictures: Vec<_> = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+//! let mut pipeline = Pipeline::new(Segmenter::open(bundle)?, Vec::new());
+//! let report = pipeline.run(
+//!     pictures.len(),
+//!     &Control::default(),
+//!     |index| Ok::<_, Error>(Decoded { image: picture::read(&pictures[index], picture::MAX_PIXELS)?, extra: () }),
+//!     |index, _, decided: Decided| {
+//!         println!("{}: {} pixels", pictures[index].display(), decided.labels.len());
+//!         Ok(())
+//!     },
+//! );
+//! println!("{} done, {} failed; {}", report.done, report.failed.len(), report.stages.bottleneck);
+//! # assert_eq!((report.done, report.failed.len()), (pictures.len(), 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod open;
+mod report;
+mod stages;
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use image::RgbImage;
+use rayon::ThreadPool;
+
+pub use self::open::{Mode, PipelineOptions, Setup};
+use self::report::Threads;
+pub use self::report::{Report, Stage, Stages};
+use self::stages::{Work, take};
+use crate::machine::cores;
+use crate::segmenter::{Answer, SegmentError, Segmenter};
+use crate::upsample::{Decided, Wanted};
+
+/// Pictures that wait between two stages.
+const QUEUE: usize = 2;
+
+/// Most threads that read, and that write, where the processor runs the network, and where it does nothing else. Their
+/// number bounds the pictures in memory.
+const HELPERS: [usize; 2] = [4, 16];
+
+/// A picture on its way, with what its reader keeps for the end.
+#[derive(Debug)]
+pub struct Decoded<T> {
+    /// The picture.
+    pub image: RgbImage,
+    /// Whatever belongs to it.
+    pub extra: T,
+}
+
+/// Something that happened to an item, named by its index.
+#[derive(Debug)]
+pub enum Event<'a, E> {
+    /// It went through all stages.
+    Done(usize),
+    /// It could not be read or run; the others go on.
+    Failed(usize, &'a E),
+}
+
+/// What a caller decides about a run.
+pub struct Control<'a, E> {
+    /// What is wanted beside labels.
+    pub wanted: Wanted,
+    /// Once true, no more items are begun; those on their way are finished.
+    pub stop: &'a AtomicBool,
+    /// Hears what happens, from any of the threads, as it happens.
+    pub observe: &'a (dyn Fn(Event<'_, E>) + Sync),
+}
+
+impl<E> Default for Control<'_, E> {
+    fn default() -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { wanted: Wanted::default(), stop: &NEVER, observe: &|_| () }
+    }
+}
+
+/// Segmenters side by side, each owned by one thread while pictures run.
+#[derive(Debug)]
+pub struct Pipeline {
+    first: Segmenter,
+    others: Vec<Segmenter>,
+    threads: usize,
+    setup: Setup,
+}
+
+impl Pipeline {
+    /// Of one segmenter, or of several of the same model.
+    pub fn new(first: Segmenter, others: Vec<Segmenter>) -> Self {
+        let (threads, sessions) = (cores(), 1 + others.len());
+        let mode = if sessions > 1 { Mode::Throughput } else { Mode::Latency };
+        let devices = std::iter::once(&first).chain(&others).map(Segmenter::device).collect();
+        let setup = Setup { mode, devices, sessions, threads, session_bytes: None, memory: None, seconds: 0.0 };
+        Self { first, others, threads, setup }
+    }
+
+    /// What it runs on.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// One of the segmenters: what they share can be asked of it.
+    pub fn segmenter(&self) -> &Segmenter {
+        &self.first
+    }
+
+    /// Takes `count` items through the stages, in no fixed order. `decode` gets an item's index; `encode` gets it back with
+    /// what `decode` gave and what the model made of it. An item that cannot be read or run is counted and the others go on;
+    /// one that fails in `encode` ends the run, as the next would fail there too, and so does a device that is lost.
+    ///
+    /// Memory does not grow with `count`, but for the errors of items that fail: a few pictures wait in each queue, and each
+    /// thread holds one.
+    pub fn run<T: Send, E: From<SegmentError> + Send>(
+        &mut self,
+        count: usize,
+        control: &Control<'_, E>,
+        decode: impl Fn(usize) -> Result<Decoded<T>, E> + Sync,
+        encode: impl Fn(usize, Decoded<T>, Decided) -> Result<(), E> + Sync,
+    ) -> Report<E> {
+        let start = Instant::now();
+        let mut segmenters: Vec<&mut Segmenter> = std::iter::once(&mut self.first).chain(&mut self.others).collect();
+        let before: Vec<_> = segmenters.iter().map(|segmenter| segmenter.times()).collect();
+        let owners = segmenters.len();
+        let gpu = segmenters.iter().any(|segmenter| segmenter.device().is_gpu());
+        let helpers = self.threads.min(HELPERS[usize::from(gpu)]);
+        let threads = Threads { readers: helpers, owners, writers: helpers };
+        let work = Work::new(count, control);
+        let (decoded, to_run) = sync_channel::<(usize, Decoded<T>)>(QUEUE);
+        let (ran, to_encode) = sync_channel::<(usize, Decoded<T>, Answer)>(QUEUE);
+        let (to_run, to_encode) = (Mutex::new(to_run), Mutex::new(to_encode));
+        // One session has all threads, and so have the kernels after it. Of several each keeps to its own share, or there
+        // would be many more threads at work than cores.
+        let each = (self.threads / owners).max(1);
+        let shared = if owners > 1 || gpu { None } else { team(self.threads) };
+        std::thread::scope(|scope| {
+            for _ in 0..threads.readers {
+                let (decoded, work, decode) = (decoded.clone(), &work, &decode);
+                scope.spawn(move || {
+                    while let Some(index) = work.next() {
+                        let item = work.timed(|seconds| &mut seconds.decode, || decode(index));
+                        let Some(item) = work.keep(index, item) else { continue };
+                        if decoded.send((index, item)).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(decoded);
+            for segmenter in &mut segmenters {
+                let (ran, work, to_run, shared) = (ran.clone(), &work, &to_run, shared.as_ref());
+                scope.spawn(move || {
+                    let own = if shared.is_none() { team(each) } else { None };
+                    // The queue is emptied whatever happens, so that nobody waits for room in it.
+                    while let Some((index, item)) = take(to_run) {
+                        if work.is_stopped() {
+                            continue;
+                        }
+                        let answer = together(shared.or(own.as_ref()), || {
+                            segmenter.answer_or_decide(&item.image, control.wanted)
+                        });
+                        let Some(answer) = work.keep_answer(index, answer) else { continue };
+                        drop(ran.send((index, item, answer)));
+                    }
+                });
+            }
+            drop(ran);
+            for _ in 0..threads.writers {
+                let (work, to_encode, encode, shared) = (&work, &to_encode, &encode, shared.as_ref());
+                scope.spawn(move || {
+                    let own = if shared.is_none() { team(1) } else { None };
+                    while let Some((index, item, answer)) = take(to_encode) {
+                        if work.is_unwritable() {
+                            continue;
+                        }
+                        let decide = || together(shared.or(own.as_ref()), || answer.decide(control.wanted));
+                        let decided = work.timed(|seconds| &mut seconds.decide, decide);
+                        let encoded = work.timed(|seconds| &mut seconds.encode, || encode(index, item, decided));
+                        work.finish(index, encoded);
+                    }
+                });
+            }
+        });
+        let times = segmenters.iter().zip(before).map(|(segmenter, before)| segmenter.times().since(before));
+        work.report(times, threads, start.elapsed())
+    }
+}
+
+/// Threads for what runs in parallel inside a stage; none where the system has no more, and then the process's own are used.
+fn team(threads: usize) -> Option<ThreadPool> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok()
+}
+
+fn together<R: Send>(team: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
+    match team {
+        Some(team) => team.install(work),
+        None => work(),
+    }
+}

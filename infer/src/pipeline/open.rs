@@ -1,0 +1,123 @@
+//! How many sessions a pipeline gets, and how many threads each.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::Pipeline;
+use crate::machine::{Memory, cores, resident};
+use crate::segmenter::{SegmentError, Segmenter, SegmenterOptions};
+use crate::session::{Device, Devices};
+
+/// Pictures for each core from which on throughput counts. With n pictures on c single-threaded sessions the last round may
+/// leave all cores but one idle, so that up to `(n + c - 1) / n` times the work's share passes; from four pictures a core on
+/// that is 1.25 at worst and nearer to 1 on average, while threads inside a session cost 1.1 (large networks) to 1.5 (small
+/// ones). Fewer pictures are soon done either way, and one is done sooner with all cores.
+const PICTURES_A_CORE: usize = 4;
+
+/// What the cores of a processor are used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One session with all cores: each picture is done soonest.
+    Latency,
+    /// A session with one core for each core, as far as memory goes: most pictures are done in an hour.
+    Throughput,
+}
+
+/// How a [`Pipeline`] is opened.
+#[derive(Debug, Clone, Default)]
+pub struct PipelineOptions {
+    /// How each segmenter works. Its threads are those of all sessions together, its device is not looked at.
+    pub segmenter: SegmenterOptions,
+    /// What computes: each GPU gets a session.
+    pub devices: Devices,
+    /// What cores are used for; by the number of pictures where nobody says otherwise.
+    pub mode: Option<Mode>,
+    /// Bytes that sessions on the processor may occupy together; half of what is available where nobody says otherwise. One
+    /// session is always opened.
+    pub memory: Option<u64>,
+    /// How many pictures there will be.
+    pub pictures: usize,
+}
+
+/// What a pipeline runs on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Setup {
+    /// What cores are used for.
+    pub mode: Mode,
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Threads of each.
+    pub threads: usize,
+    /// Bytes that one occupies, measured on the first; none where it was not needed or the system does not say.
+    pub session_bytes: Option<u64>,
+    /// Bytes that they may occupy together, if that was looked at.
+    pub memory: Option<u64>,
+    /// Seconds that opening took.
+    pub seconds: f64,
+}
+
+impl Pipeline {
+    /// Opens a bundle folder, or a single ONNX file that `protoseg export` wrote, as often as pays.
+    pub fn open(path: impl AsRef<Path>, options: &PipelineOptions) -> Result<Self, SegmentError> {
+        let start = Instant::now();
+        let path = path.as_ref();
+        let devices = options.devices.all().to_vec();
+        let cores = options.segmenter.runner.threads.map_or_else(cores, NonZeroUsize::get);
+        let open = |device: Device, threads: usize| {
+            let mut segmenter = options.segmenter;
+            segmenter.runner.device = device;
+            segmenter.runner.threads = NonZeroUsize::new(threads);
+            Segmenter::open_with(path, &segmenter)
+        };
+        let many = options.pictures >= PICTURES_A_CORE * cores && devices == [Device::Cpu];
+        let mode = options.mode.unwrap_or(if many { Mode::Throughput } else { Mode::Latency });
+        let mut setup =
+            Setup { mode, devices, sessions: 1, threads: cores, session_bytes: None, memory: None, seconds: 0.0 };
+        let (first, others) = match setup.devices[..] {
+            [device] if device.is_gpu() || mode == Mode::Latency || cores == 1 => (open(device, cores)?, Vec::new()),
+            [device] => {
+                let before = resident();
+                let mut first = open(device, 1)?;
+                first.warm_up()?;
+                setup.session_bytes = resident().zip(before).map(|(now, before)| now.saturating_sub(before).max(1));
+                setup.memory = options.memory.or_else(|| Memory::now().available.map(|available| available / 2));
+                let fit = setup.memory.zip(setup.session_bytes).map(|(memory, bytes)| memory / bytes);
+                let sessions = fit.and_then(|fit| usize::try_from(fit).ok()).unwrap_or(cores).clamp(1, cores);
+                setup.threads = cores / sessions;
+                if setup.threads > 1 {
+                    first = open(device, setup.threads)?;
+                }
+                (first, side_by_side(sessions - 1, |_| open(device, setup.threads))?)
+            }
+            _ => {
+                let mut all = side_by_side(setup.devices.len(), |index| open(setup.devices[index], cores))?;
+                let others = all.split_off(1);
+                (all.remove(0), others)
+            }
+        };
+        setup.sessions = 1 + others.len();
+        setup.seconds = start.elapsed().as_secs_f64();
+        Ok(Self { first, others, threads: cores, setup })
+    }
+}
+
+/// Opens several at once: most of opening is work for one core.
+fn side_by_side(
+    count: usize,
+    open: impl Fn(usize) -> Result<Segmenter, SegmentError> + Sync,
+) -> Result<Vec<Segmenter>, SegmentError> {
+    let open = &open;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|index| scope.spawn(move || open(index))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}

@@ -1,0 +1,144 @@
+//! What the threads of a run share: which item is next, what failed, how much time each stage took.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use super::report::{Seconds, Stages, Threads};
+use super::{Control, Event, Report};
+use crate::segmenter::{SegmentError, Times};
+
+pub(super) struct Work<'a, E> {
+    control: &'a Control<'a, E>,
+    count: usize,
+    next: AtomicUsize,
+    interrupted: AtomicBool,
+    done: AtomicUsize,
+    seconds: Mutex<Seconds>,
+    failed: Mutex<Vec<(usize, E)>>,
+    error: Mutex<Option<E>>,
+    stopped: AtomicBool,
+    /// Whether that error came of `encode`, so that no more results can be kept.
+    unwritable: AtomicBool,
+}
+
+impl<'a, E: From<SegmentError>> Work<'a, E> {
+    pub(super) fn new(count: usize, control: &'a Control<'a, E>) -> Self {
+        Self {
+            control,
+            count,
+            next: AtomicUsize::new(0),
+            interrupted: AtomicBool::new(false),
+            done: AtomicUsize::new(0),
+            seconds: Mutex::default(),
+            failed: Mutex::default(),
+            error: Mutex::new(None),
+            stopped: AtomicBool::new(false),
+            unwritable: AtomicBool::new(false),
+        }
+    }
+
+    /// The item to begin next; none where there is no more, or none shall be begun.
+    pub(super) fn next(&self) -> Option<usize> {
+        if self.is_stopped() {
+            return None;
+        }
+        let stop = self.control.stop.load(Ordering::Relaxed);
+        if stop {
+            let left = self.next.load(Ordering::Relaxed) < self.count;
+            self.interrupted.fetch_or(left, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < self.count)
+    }
+
+    /// Whether an error ended the run: nothing more is read or run.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether results can no longer be kept. After other errors, what models have made already is.
+    pub(super) fn is_unwritable(&self) -> bool {
+        self.unwritable.load(Ordering::Relaxed)
+    }
+
+    /// Does some work of a stage.
+    pub(super) fn timed<R>(&self, stage: impl Fn(&mut Seconds) -> &mut f64, work: impl FnOnce() -> R) -> R {
+        let start = Instant::now();
+        let result = work();
+        if let Ok(mut seconds) = self.seconds.lock() {
+            *stage(&mut seconds) += start.elapsed().as_secs_f64();
+        }
+        result
+    }
+
+    /// The value, or none with its error reported and counted.
+    pub(super) fn keep<R>(&self, index: usize, result: Result<R, E>) -> Option<R> {
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        (self.control.observe)(Event::Failed(index, &error));
+        if let Ok(mut failed) = self.failed.lock() {
+            failed.push((index, error));
+        }
+        None
+    }
+
+    /// The same of what a model made; an error that the next item would meet too ends the run.
+    pub(super) fn keep_answer<R>(&self, index: usize, result: Result<R, SegmentError>) -> Option<R> {
+        match result {
+            Err(error) if error.is_lasting() => {
+                self.stop(error.into());
+                None
+            }
+            result => self.keep(index, result.map_err(E::from)),
+        }
+    }
+
+    /// An item at its end.
+    pub(super) fn finish(&self, index: usize, result: Result<(), E>) {
+        match result {
+            Ok(()) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                (self.control.observe)(Event::Done(index));
+            }
+            Err(error) => {
+                self.unwritable.store(true, Ordering::Relaxed);
+                self.stop(error);
+            }
+        }
+    }
+
+    fn stop(&self, error: E) {
+        self.stopped.store(true, Ordering::Relaxed);
+        if let Ok(mut first) = self.error.lock() {
+            // Of several, the first is the one to report.
+            first.get_or_insert(error);
+        }
+    }
+
+    pub(super) fn report(self, times: impl Iterator<Item = Times>, threads: Threads, elapsed: Duration) -> Report<E> {
+        let mut seconds = self.seconds.into_inner().unwrap_or_default();
+        for Times { run, stitch } in times {
+            seconds.run += run.as_secs_f64();
+            seconds.stitch += stitch.as_secs_f64();
+        }
+        let mut failed = self.failed.into_inner().unwrap_or_default();
+        failed.sort_by_key(|(index, _)| *index);
+        Report {
+            done: self.done.into_inner(),
+            failed,
+            stopped: self.error.into_inner().unwrap_or_default(),
+            interrupted: self.interrupted.into_inner(),
+            stages: Stages::new(seconds, threads, elapsed),
+            elapsed,
+        }
+    }
+}
+
+/// The next of a queue with several readers.
+pub(super) fn take<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
+    queue.lock().ok()?.recv().ok()
+}

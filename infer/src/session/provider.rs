@@ -1,0 +1,103 @@
+//! Execution providers of ONNX Runtime: which device a session runs on. One that was asked for is never replaced by another.
+
+use std::num::NonZeroUsize;
+
+use ort::ep::cuda::ConvAlgorithmSearch;
+use ort::ep::{CPU, CUDA, ExecutionProvider, OpenVINO, TensorRT};
+use ort::session::builder::SessionBuilder;
+
+use super::{Device, RunnerOptions, SessionError, on_one_line};
+use crate::machine::cores;
+
+/// What one kind of device needs of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needs {
+    /// The package that holds a library with this provider.
+    package: &'static str,
+    /// What the provider loads from the system.
+    system: &'static str,
+}
+
+impl Device {
+    fn needs(self) -> Needs {
+        match self {
+            Self::Cpu => Needs { package: "onnxruntime", system: "nothing more" },
+            Self::Cuda(_) => Needs {
+                package: "onnxruntime-gpu",
+                system: "an NVIDIA driver, CUDA and cuDNN of the versions that this ONNX Runtime was built for, on LD_LIBRARY_PATH",
+            },
+            Self::TensorRt(_) => Needs {
+                package: "onnxruntime-gpu",
+                system: "an NVIDIA driver, CUDA, cuDNN and TensorRT of the versions that this ONNX Runtime was built for, on \
+                         LD_LIBRARY_PATH",
+            },
+            Self::OpenVino => Needs {
+                package: "onnxruntime-openvino",
+                system: "the libraries of OpenVINO that lie beside it in its package",
+            },
+        }
+    }
+
+    /// Whether the loaded ONNX Runtime was built with what runs on this device, which does not mean that it can here.
+    pub(super) fn is_built_in(self) -> bool {
+        let available = match self {
+            Self::Cpu => CPU::is_available(),
+            Self::Cuda(_) => CUDA::is_available(),
+            Self::TensorRt(_) => TensorRT::is_available(),
+            Self::OpenVino => OpenVINO::is_available(),
+        };
+        available.unwrap_or(false)
+    }
+}
+
+/// Makes a session run on the device of its options, or says why it cannot.
+pub(super) fn place(mut builder: SessionBuilder, options: &RunnerOptions) -> Result<SessionBuilder, SessionError> {
+    let RunnerOptions { device, size, cuda, .. } = *options;
+    let Needs { package, system } = device.needs();
+    if !device.is_built_in() {
+        return Err(SessionError::Device {
+            device,
+            reason: "this ONNX Runtime was built without it".to_owned(),
+            help: format!(
+                "install the package {package} (pip install {package}), and set {} to the libonnxruntime.so in it",
+                super::LIBRARY_VARIABLE
+            ),
+        });
+    }
+    // Search by trying pays where sizes repeat; each new size costs a search.
+    let search = if size.is_some() { ConvAlgorithmSearch::Exhaustive } else { ConvAlgorithmSearch::Heuristic };
+    let on_cuda = |number: u16| {
+        let provider = CUDA::default().with_device_id(number.into()).with_conv_algorithm_search(search);
+        provider.with_tf32(cuda.tf32).with_cuda_graph(cuda.graph).build().error_on_failure()
+    };
+    let providers = match device {
+        Device::Cpu => Vec::new(),
+        Device::Cuda(number) => vec![on_cuda(number)],
+        // What TensorRT does not take, CUDA does, on the same GPU.
+        Device::TensorRt(number) => {
+            let provider = TensorRT::default().with_device_id(number.into()).with_cuda_graph(cuda.graph);
+            vec![provider.build().error_on_failure(), on_cuda(number)]
+        }
+        Device::OpenVino => {
+            let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
+            let provider = OpenVINO::default().with_device_type("CPU").with_precision("FP32").with_num_threads(threads);
+            vec![provider.build().error_on_failure()]
+        }
+    };
+    let failed = |source: ort::Error| SessionError::Device {
+        device,
+        reason: on_one_line(&source).message().to_owned(),
+        help: format!("it needs {system}; `protoseg doctor` shows what loads"),
+    };
+    builder = builder.with_execution_providers(providers).map_err(|error| failed(error.into()))?;
+    if device != Device::Cpu && !options.cpu_fallback {
+        builder = builder.with_disable_cpu_fallback().map_err(|error| failed(error.into()))?;
+    }
+    if let Some([height, width]) = size {
+        // The names that `protoseg export` gives to the sizes it leaves open; a file without them is not changed by this.
+        for (name, size) in [("H", height), ("W", width)] {
+            builder = builder.with_dimension_override(name, size as i64).map_err(|error| failed(error.into()))?;
+        }
+    }
+    Ok(builder)
+}
