@@ -18,7 +18,7 @@ pub mod pseudo;
 mod runs;
 mod stored;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use protoseg_models::classes::{ClassTable, IGNORE};
 
@@ -26,6 +26,12 @@ use crate::label_map::LabelMap;
 pub use error::FormatError;
 pub use one_file::OneFile;
 pub use stored::Stored;
+
+/// A picture's name as text that tells it from every other name: what is no text, and control characters, become `%` and two
+/// digits.
+pub(crate) fn spelled(name: &Path) -> String {
+    names::percent_encoded(name, |character| !character.is_control())
+}
 
 /// A picture's name and what is known of its pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]

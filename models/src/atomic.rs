@@ -22,13 +22,26 @@ pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
 
 /// The same for a file that is written piece by piece.
 pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
-    let temporary = hidden(path, "partial")?;
-    let mut file = claim(&temporary)?;
+    write_through(&hidden(path, "partial")?, path, fill)
+}
+
+/// The same by way of another name on the same file system, for folders in which even a killed program shall leave nothing
+/// but whole files.
+pub fn write_by(way: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_through(way, path, |file| file.write_all(contents))
+}
+
+fn write_through<E: From<io::Error>>(
+    temporary: &Path,
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut file = claim(temporary)?;
     let written =
-        fill(&mut file).and_then(|()| file.sync_all().and_then(|()| fs::rename(&temporary, path)).map_err(E::from));
+        fill(&mut file).and_then(|()| file.sync_all().and_then(|()| fs::rename(temporary, path)).map_err(E::from));
     if let Err(error) = written {
         // The first failure is the one to report.
-        let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(temporary);
         return Err(error);
     }
     Ok(sync_folder(parent(path))?)

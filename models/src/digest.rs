@@ -1,4 +1,4 @@
-//! SHA-256 of files.
+//! SHA-256 of files, and a hash for what only has to be spread.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,6 +25,11 @@ pub fn of_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// The 64-bit FNV-1a hash of bytes.
+pub fn fnv1a64(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -36,5 +41,12 @@ mod tests {
         // FIPS 180-2, appendix B.1.
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(super::of_bytes(b"abc"), digest);
+    }
+
+    #[test]
+    fn the_hash_is_that_of_its_authors() {
+        // Fowler, Noll and Vo's own test vectors.
+        assert_eq!(super::fnv1a64(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(super::fnv1a64(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

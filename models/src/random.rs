@@ -3,6 +3,8 @@
 //! SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) read at a chosen position instead of advanced, so that a draw never
 //! depends on which draws came before it: resuming a run or drawing in another order changes nothing.
 
+use crate::digest;
+
 const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A stream of draws, picked out by a key.
@@ -21,10 +23,7 @@ pub struct Stream {
 impl Stream {
     /// The stream of a name: its key is the 64-bit FNV-1a hash of the name.
     pub fn named(name: &str) -> Self {
-        let key = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Self { key }
+        Self { key: digest::fnv1a64(name.as_bytes()) }
     }
 
     /// The stream of a list of numbers, such as (seed, purpose, step, index). Order matters.

@@ -1,0 +1,348 @@
+//! The journal of a shard: a line for each run that was begun and each picture that was labelled, only ever appended to.
+//!
+//! A picture's line is written after its last file is in place, so that what the journal says is there is there. What follows
+//! a line that cannot be read, as a killed program or a full disk may leave one, counts for nothing and is cut off.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use protoseg_models::digest;
+use serde::{Deserialize, Serialize};
+
+use super::OWN_FOLDER;
+use super::shard::Shard;
+use super::stamp::Stamp;
+use crate::formats::spelled;
+
+/// Version of the journal's lines.
+const VERSION: &str = "1.0";
+
+/// What decides, beside the picture, what its files hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// SHA-256 of the model file.
+    pub model: String,
+    /// In which pieces pictures are run.
+    pub pieces: String,
+    /// What computes, as numbers of different devices differ in their last digits.
+    pub device: String,
+    /// Names of the formats that are written, with what shapes them.
+    pub formats: BTreeSet<String>,
+}
+
+impl Recipe {
+    /// Tells it from every other.
+    pub fn key(&self) -> String {
+        let Self { model, pieces, device, formats } = self;
+        let formats = formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        digest::of_bytes(format!("{model}\n{pieces}\n{device}\n{formats}").as_bytes())[..16].to_owned()
+    }
+}
+
+/// The pictures of all shards together, as one machine saw them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// How many.
+    pub pictures: u64,
+    /// SHA-256 of their names in order.
+    pub sha256: String,
+}
+
+impl Census {
+    /// Of pictures by name, in any order.
+    pub fn of<'a>(names: impl Iterator<Item = &'a Path>) -> Self {
+        Self::of_spelled(names.map(spelled).collect())
+    }
+
+    pub(crate) fn of_spelled(mut names: Vec<String>) -> Self {
+        names.sort();
+        Self { pictures: names.len() as u64, sha256: digest::of_bytes(names.join("\n").as_bytes()) }
+    }
+}
+
+/// A run that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Version of the lines that follow.
+    version: String,
+    /// What it makes of pictures.
+    pub recipe: Recipe,
+    /// Its part of them.
+    pub shard: Shard,
+    /// All of them.
+    pub census: Census,
+}
+
+impl Begun {
+    /// A run of this version.
+    pub fn new(recipe: Recipe, shard: Shard, census: Census) -> Self {
+        Self { version: VERSION.to_owned(), recipe, shard, census }
+    }
+}
+
+/// A picture that was labelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name, spelled as text.
+    pub picture: String,
+    /// [`Recipe::key`] of what was made of it.
+    pub recipe: String,
+    /// Its file.
+    pub input: Stamp,
+    /// Its results: places relative to the output folder, spelled as text, and bytes.
+    pub outputs: BTreeMap<String, u64>,
+    /// How many pixels each class has.
+    pub pixels: Vec<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    Begun(Begun),
+    Labelled(Entry),
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The journal.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process labels into the same folder.
+    #[error("another process is labelling the same shard into this folder: it holds {}", .0.display())]
+    Busy(PathBuf),
+    /// Of another version.
+    #[error("{} was written by another version of protoseg ({found}; this one knows {VERSION}); use that, or label into another folder", path.display())]
+    Version {
+        /// The journal.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+    },
+}
+
+/// What a journal holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The run that was begun last.
+    pub begun: Option<Begun>,
+    /// The last line of each picture.
+    pub entries: BTreeMap<String, Entry>,
+}
+
+impl Contents {
+    /// Reads a journal as it is, of a run that is over or under way.
+    pub fn read(path: &Path) -> Result<Self, JournalError> {
+        let text = fs::read(path).map_err(|source| JournalError::Io { path: path.into(), source })?;
+        Ok(Self::parse(path, &text)?.0)
+    }
+
+    /// The contents, and how many bytes of the text they are.
+    fn parse(path: &Path, text: &[u8]) -> Result<(Self, usize), JournalError> {
+        let (mut contents, mut length) = (Self::default(), 0);
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            let Some(whole) = line.strip_suffix(b"\n") else { break };
+            match serde_json::from_slice(whole) {
+                Ok(Line::Begun(begun)) if begun.version != VERSION => {
+                    return Err(JournalError::Version { path: path.into(), found: begun.version });
+                }
+                Ok(Line::Begun(begun)) => contents.begun = Some(begun),
+                Ok(Line::Labelled(entry)) => drop(contents.entries.insert(entry.picture.clone(), entry)),
+                Err(_) => break,
+            }
+            length += line.len();
+        }
+        Ok((contents, length))
+    }
+
+    /// The picture's line, if its results are there and would come out the same: the same recipe, the same file, and every
+    /// result of the size that was written.
+    pub fn finished(&self, out: &Path, name: &Path, recipe: &str, input: &Stamp) -> Option<&Entry> {
+        let entry = self.entries.get(&spelled(name))?;
+        let same = entry.recipe == recipe && entry.input.matches(input);
+        (same && entry.missing(out).is_none()).then_some(entry)
+    }
+}
+
+impl Entry {
+    /// The first of its results that is not there in the size that was written.
+    pub fn missing(&self, out: &Path) -> Option<&str> {
+        let there = |(place, &bytes): (&String, &u64)| {
+            let metadata = out.join(place_of(place)).metadata();
+            metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == bytes)
+        };
+        self.outputs.iter().find(|output| !there(*output)).map(|(place, _)| place.as_str())
+    }
+}
+
+/// The path that [`spelled`] spelled.
+pub(crate) fn place_of(spelled: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(spelled.len());
+    let mut rest = spelled.as_bytes();
+    while let Some((&first, others)) = rest.split_first() {
+        let digits = others.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &others[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = others;
+            }
+        }
+    }
+    PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
+}
+
+/// A shard's journal, held by one process at a time until it ends, however it ends.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl Journal {
+    /// Where the journal of a shard lies.
+    pub fn path(out: &Path, shard: Shard) -> PathBuf {
+        out.join(OWN_FOLDER).join(format!("journal{}.jsonl", shard.suffix()))
+    }
+
+    /// Opens the journal of an output folder's shard, or begins one, and says what it holds.
+    pub fn open(out: &Path, shard: Shard) -> Result<(Self, Contents), JournalError> {
+        let path = Self::path(out, shard);
+        let failed = |source| JournalError::Io { path: path.clone(), source };
+        fs::create_dir_all(out.join(OWN_FOLDER)).map_err(failed)?;
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Busy(path)),
+            // Where the file system has no locks, two runs at once are not kept apart.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(failed)?;
+        let (contents, length) = Contents::parse(&path, &text)?;
+        file.set_len(length as u64).and_then(|()| file.seek(io::SeekFrom::End(0)).map(drop)).map_err(failed)?;
+        Ok((Self { file: Mutex::new(file), path }, contents))
+    }
+
+    /// Notes a run.
+    pub fn begin(&self, begun: &Begun) -> Result<(), JournalError> {
+        self.append(&Line::Begun(begun.clone()))
+    }
+
+    /// Notes a picture whose results are in place.
+    pub fn add(&self, entry: Entry) -> Result<(), JournalError> {
+        self.append(&Line::Labelled(entry))
+    }
+
+    fn append(&self, line: &Line) -> Result<(), JournalError> {
+        let failed = |source| JournalError::Io { path: self.path.clone(), source };
+        let mut text = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
+        // In one call, so that another thread's line does not come between.
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&text).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    fn recipe(model: &str) -> Recipe {
+        let formats = ["ids".to_owned()].into();
+        Recipe { model: model.to_owned(), pieces: "whole".to_owned(), device: "cpu".to_owned(), formats }
+    }
+
+    fn entry(name: &str, recipe: &Recipe) -> Entry {
+        let input = Stamp { bytes: 5, modified: 7, sha256: None };
+        let outputs = [(format!("ids/{name}"), 3)].into();
+        Entry { picture: name.to_owned(), recipe: recipe.key(), input, outputs, pixels: vec![1, 2] }
+    }
+
+    #[test]
+    fn a_torn_line_and_what_follows_count_for_nothing() {
+        let out = tempfile::tempdir().unwrap();
+        let model = recipe("m");
+        let (journal, contents) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+        assert_eq!(contents, Contents::default());
+        let begun = Begun::new(model.clone(), Shard::WHOLE, Census::of(std::iter::empty()));
+        journal.begin(&begun).unwrap();
+        journal.add(entry("a.png", &model)).unwrap();
+        journal.add(entry("b.png", &model)).unwrap();
+        drop(journal);
+        let path = Journal::path(out.path(), Shard::WHOLE);
+        let whole = fs::read(&path).unwrap();
+        let first_two = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+        for end in first_two..whole.len() {
+            fs::write(&path, [&whole[..end], if end % 2 == 0 { b"" } else { b"\n{\"x\":1}\n" }].concat()).unwrap();
+            let (journal, contents) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+            // A line that lacks nothing but its end is whole once a line break follows.
+            let rescued = end + 1 == whole.len() && end % 2 == 1;
+            assert_eq!(contents.entries.len(), 1 + usize::from(rescued), "cut at {end}");
+            assert_eq!(contents.begun.as_ref(), Some(&begun));
+            journal.add(entry("b.png", &model)).unwrap();
+            assert_eq!(fs::read(&path).unwrap()[..whole.len()], whole, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn only_the_same_picture_under_the_same_recipe_is_finished() {
+        let out = tempfile::tempdir().unwrap();
+        let model = recipe("m");
+        let (journal, _) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+        journal.add(entry("a.png", &model)).unwrap();
+        let contents = Contents::read(&Journal::path(out.path(), Shard::WHOLE)).unwrap();
+        let input = Stamp { bytes: 5, modified: 7, sha256: None };
+        let finished = |recipe: &Recipe, input: &Stamp| {
+            contents.finished(out.path(), Path::new("a.png"), &recipe.key(), input).is_some()
+        };
+        assert!(!finished(&model, &input), "the result is missing");
+        fs::create_dir(out.path().join("ids")).unwrap();
+        fs::write(out.path().join("ids/a.png"), "12").unwrap();
+        assert!(!finished(&model, &input), "the result is too small");
+        fs::write(out.path().join("ids/a.png"), "123").unwrap();
+        assert!(finished(&model, &input));
+        assert!(!finished(&recipe("n"), &input));
+        assert!(!finished(&Recipe { pieces: "64:32".to_owned(), ..model.clone() }, &input));
+        assert!(!finished(&model, &Stamp { modified: 8, ..input.clone() }));
+        assert!(!finished(&model, &Stamp { bytes: 6, ..input }));
+    }
+
+    #[test]
+    fn a_journal_has_one_holder_and_one_version() {
+        let out = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+        assert!(matches!(Journal::open(out.path(), Shard::WHOLE), Err(JournalError::Busy(_))));
+        assert!(Journal::open(out.path(), "1/2".parse().unwrap()).is_ok());
+        drop(journal);
+        let path = Journal::path(out.path(), Shard::WHOLE);
+        let begun = Begun::new(recipe("m"), Shard::WHOLE, Census::of(std::iter::empty()));
+        let line = serde_json::to_string(&Line::Begun(begun)).unwrap();
+        fs::write(&path, format!("{}\n", line.replace(VERSION, "9.0"))).unwrap();
+        let error = Journal::open(out.path(), Shard::WHOLE).unwrap_err().to_string();
+        assert!(error.contains("9.0") && error.contains("journal.jsonl"), "{error}");
+    }
+
+    #[test]
+    fn spelled_names_are_told_apart_and_found_again() {
+        for name in [&b"a/b c.png"[..], b"a%20.png", b"\xff\xfe/x.png", b"100%.png", "ä\n.png".as_bytes()] {
+            let name = Path::new(OsStr::from_bytes(name));
+            assert_eq!(place_of(&spelled(name)), name);
+        }
+    }
+}
