@@ -29,7 +29,7 @@ pub use stored::Stored;
 
 /// A picture's name as text that tells it from every other name: what is no text, and control characters, become `%` and two
 /// digits.
-pub(crate) fn spelled(name: &Path) -> String {
+pub fn spelled(name: &Path) -> String {
     names::percent_encoded(name, |character| !character.is_control())
 }
 

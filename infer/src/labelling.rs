@@ -5,6 +5,7 @@
 //! run that could not be labelled, and `partial*/` with files that are not whole yet. All else are results, each of which
 //! appears by a rename once it is whole.
 
+pub mod joined;
 pub mod journal;
 pub mod shard;
 pub mod stamp;
@@ -15,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use protoseg_models::atomic;
+
+pub use self::journal::place_of;
+pub use crate::formats::spelled;
 
 /// The folder below the output folder that is not results.
 pub const OWN_FOLDER: &str = ".protoseg";

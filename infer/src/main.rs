@@ -6,13 +6,13 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{Failure, Outcome, adopt, check, eval, export, label, scenes, sibling};
+use commands::{Failure, Outcome, adopt, check, eval, export, label, merge, scenes, sibling};
 use protoseg_models::errors::sentence;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
 ///
 /// Exit status: 0 done, 1 failed, 2 nothing could be begun (arguments, bundle, ONNX Runtime, inputs), 3 finished but for
-/// some inputs.
+/// some inputs, 143 and 130 ended by SIGTERM and Ctrl-C with all that was done kept.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -24,6 +24,7 @@ struct Cli {
 enum Command {
     Label(label::Arguments),
     Eval(eval::Arguments),
+    Merge(merge::Arguments),
     Check(check::Arguments),
     Adopt(adopt::Arguments),
     Scenes(scenes::Arguments),
@@ -60,6 +61,7 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
     match command {
         Command::Label(arguments) => label::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Merge(arguments) => merge::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),
         Command::Scenes(arguments) => scenes::run(arguments),

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_models::bundle::{Manifest, Model, ModelFile};
+use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
+use protoseg_models::digest;
 use protoseg_models::form::Kind;
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowPlan};
@@ -65,6 +66,7 @@ pub struct Segmenter {
     batch: usize,
     times: Times,
     pixels: Vec<u8>,
+    fingerprint: String,
 }
 
 impl Segmenter {
@@ -75,19 +77,19 @@ impl Segmenter {
 
     /// The same with options. Of a bundle, the first file of the `logits` or `labels` kind is taken, once its digest has been checked.
     pub fn open_with(path: &Path, options: &SegmenterOptions) -> Result<Self, SegmentError> {
-        let (model, kind, sizes, passed_over, runner) = if path.is_file() {
+        if path.is_file() {
             let runner = Runner::open(path, &options.runner)?;
-            let model = runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
-            (model.value, Kind::Logits, Sizes::Any, model.passed_over, runner)
-        } else {
-            let Read { value: manifest, passed_over } = Manifest::read(path)?;
-            let file = manifest.files.iter().find(|file| file.form.kind != Kind::Frame);
-            let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
-            let runner = Self::runner(path, &manifest, file, options)?;
-            let (kind, sizes) = (file.form.kind, Sizes::of(file, manifest.model.grid));
-            (manifest.model, kind, sizes, passed_over, runner)
-        };
-        Self::new(path, (model, passed_over), (kind, sizes), runner, options)
+            let Read { value: model, passed_over } =
+                runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
+            let mut segmenter = Self::new(path, (model, passed_over), (Kind::Logits, Sizes::Any), runner, options)?;
+            segmenter.fingerprint =
+                digest::of_file(path).map_err(|source| BundleError::Io { path: path.into(), source })?;
+            return Ok(segmenter);
+        }
+        let Read { value: manifest, passed_over } = Manifest::read(path)?;
+        let file = manifest.files.iter().find(|file| file.form.kind != Kind::Frame);
+        let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
+        Ok(Self { passed_over, ..Self::open_file(path, &manifest, file, options)? })
     }
 
     /// Opens one file of the `logits` kind of a bundle folder, whose manifest was read from there.
@@ -99,7 +101,9 @@ impl Segmenter {
     ) -> Result<Self, SegmentError> {
         let runner = Self::runner(folder, manifest, file, options)?;
         let what = (file.form.kind, Sizes::of(file, manifest.model.grid));
-        Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)
+        let mut segmenter = Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)?;
+        segmenter.fingerprint = fingerprint(manifest, file);
+        Ok(segmenter)
     }
 
     fn runner(
@@ -146,8 +150,8 @@ impl Segmenter {
             model.grid.check(window)?;
         }
         let batch = options.batch.map_or(1, NonZeroUsize::get);
-        let (times, pixels) = (Times::default(), Vec::new());
-        Ok(Self { model, kind, sizes, runner, passed_over, window, batch, times, pixels })
+        let (times, pixels, fingerprint) = (Times::default(), Vec::new(), String::new());
+        Ok(Self { model, kind, sizes, runner, passed_over, window, batch, times, pixels, fingerprint })
     }
 
     /// What the model is.
@@ -158,6 +162,16 @@ impl Segmenter {
     /// Fields of the model's description that this version does not know, because a newer one wrote it; worth a warning.
     pub fn passed_over(&self) -> &[String] {
         &self.passed_over
+    }
+
+    /// SHA-256 of what the model computes: of its file, and of what the bundle says about it.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Whether the model gives scores, and so tells how sure it is.
+    pub fn gives_scores(&self) -> bool {
+        self.kind != Kind::Labels
     }
 
     /// Windows in which pictures are run; none for whole pictures.
@@ -266,6 +280,14 @@ fn size(picture: &RgbImage) -> Result<[usize; 2], SegmentError> {
 
 fn too_large(picture: &RgbImage) -> SegmentError {
     SegmentError::TooLarge { height: picture.height() as usize, width: picture.width() as usize }
+}
+
+/// A digest over all of a bundle that decides what one of its files makes of a picture.
+fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
+    let Model { classes, ignore, grid, .. } = &manifest.model;
+    let data = file.data_sha256.as_deref().unwrap_or_default();
+    let facts = format!("{}\n{data}\n{:?}\n{classes:?}\n{ignore}\n{grid:?}", file.sha256, file.adapter);
+    digest::of_bytes(facts.as_bytes())
 }
 
 /// The first fact in which two descriptions of one model differ. Its name and its windows are a matter of taste.

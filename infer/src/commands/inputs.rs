@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use protoseg_models::dataset::is_picture;
 
+use super::lists;
+
 /// A picture and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Input {
@@ -15,10 +17,17 @@ pub(crate) struct Input {
     pub(crate) name: PathBuf,
 }
 
-/// All pictures that files, folders (recursively) and patterns name, in order of their names; each once.
-pub(crate) fn collect(arguments: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+/// Endings of files that hold moving pictures.
+const VIDEOS: [&str; 8] = ["avi", "m4v", "mkv", "mov", "mp4", "mpg", "webm", "wmv"];
+
+/// All pictures that files, folders (recursively), patterns and lists name, in order of their names; each once. Paths of lists
+/// are relative to `root`, or where there is none to the list's folder.
+pub(crate) fn collect(arguments: &[PathBuf], lists: &[PathBuf], root: Option<&Path>) -> anyhow::Result<Vec<Input>> {
     let mut inputs: Vec<Input> = Vec::new();
-    for argument in arguments {
+    for list in lists.iter().chain(arguments.iter().filter(|argument| is_stdin(argument))) {
+        inputs.extend(lists::read(list, root)?);
+    }
+    for argument in arguments.iter().filter(|argument| !is_stdin(argument)) {
         let text = argument.to_string_lossy();
         if argument.is_dir() {
             let mut files = Vec::new();
@@ -46,11 +55,24 @@ pub(crate) fn collect(arguments: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
     ensure!(
         !inputs.is_empty(),
         "no picture (png, jpg, webp, tif) in {}",
-        arguments.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        arguments.iter().chain(lists).map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     );
+    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let video = |input: &&Input| ending(&input.path).is_some_and(|ending| VIDEOS.contains(&ending.as_str()));
+    if let Some(Input { path, .. }) = inputs.iter().find(video) {
+        bail!(
+            "{} is a video: take its pictures out first, such as with `ffmpeg -i FILE frames/%06d.png`",
+            path.display()
+        );
+    }
     let mut seen = HashSet::new();
     inputs.retain(|input| seen.insert(input.path.canonicalize().unwrap_or_else(|_| input.path.clone())));
     Ok(inputs)
+}
+
+/// Whether a path stands for the standard input.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 fn below(path: PathBuf, base: &Path) -> Input {
@@ -150,7 +172,7 @@ mod tests {
     }
 
     fn names(arguments: &[PathBuf]) -> Vec<String> {
-        collect(arguments).unwrap().iter().map(|input| input.name.display().to_string()).collect()
+        collect(arguments, &[], None).unwrap().iter().map(|input| input.name.display().to_string()).collect()
     }
 
     #[test]
@@ -163,7 +185,7 @@ mod tests {
         assert_eq!(names(&[at("a/x.png"), at("b")]), ["x.png", "z.tif"]);
         assert_eq!(names(&[at("a/x.png"), at("a")]), ["x.png", "deep/y.JPG"]);
         assert_eq!(names(&[at("a/**/*.JPG")]), ["deep/y.JPG"]);
-        let message = |argument| collect(&[at(argument)]).unwrap_err().to_string();
+        let message = |argument| collect(&[at(argument)], &[], None).unwrap_err().to_string();
         assert!(message("c").ends_with("c does not exist"));
         assert!(message("b/*.png").contains("no picture") && message("b/*.png").ends_with("b/*.png"));
     }
@@ -174,7 +196,7 @@ mod tests {
         let at = |name: &str| root.path().join(name);
         let message = |argument: &str, out: &str| {
             let arguments = [at(argument)];
-            let checked = check_outputs(&collect(&arguments).unwrap(), &arguments, &at(out));
+            let checked = check_outputs(&collect(&arguments, &[], None).unwrap(), &arguments, &at(out));
             checked.map_err(|error| error.to_string())
         };
         assert!(message("a", "new").unwrap_err().contains("would both become x.png"));

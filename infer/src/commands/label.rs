@@ -1,164 +1,179 @@
 //! `protoseg label`: pictures to label maps.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+mod place;
+mod record;
+mod summary;
 
-use anyhow::Context;
-use protoseg_infer::label_map::LabelMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow, ensure};
+use protoseg_infer::formats::pseudo::LEAST_CONFIDENCE;
+use protoseg_infer::labelling::journal::{Begun, Census, Recipe};
+use protoseg_infer::labelling::shard::Shard;
+use protoseg_infer::labelling::stamp::Stamp;
 use protoseg_infer::picture;
-use protoseg_infer::pipeline::{Control, Decoded, Event, Setup, Stages};
+use protoseg_infer::pipeline::{Control, Decoded, Event, Pipeline};
 use protoseg_infer::upsample::Decided;
-use protoseg_models::atomic;
-use protoseg_models::classes::ClassTable;
-use protoseg_models::errors::sentence;
-use serde::Serialize;
+use protoseg_models::window::Pieces;
 
-use super::format::{self, Format};
+use self::place::Place;
+use self::record::Record;
+use self::summary::{FailedInput, Summary};
+use super::format::{Format, Formats};
 use super::inputs::{self, Input};
+use super::signals::Signals;
 use super::{Failure, Outcome, RunArguments, print, print_json, progress};
 
 /// Label pictures
 ///
 /// A picture below an input folder keeps its place: IN/a/b.jpg becomes OUT/ids/a/b.png, OUT/color/a/b.png and
 /// OUT/overlay/a/b.png. EXIF orientation is applied; transparent pixels count as black. A picture that cannot be read is
-/// reported, the others are labelled, and the exit status is 3; a result that cannot be written ends the run.
+/// reported, in OUT/.protoseg/failed.jsonl too, the others are labelled, and the exit status is 3; a result that cannot be
+/// written ends the run. SIGTERM and Ctrl-C end it when the pictures on their way are done, with status 143 and 130. Whatever
+/// ended it, the same command with --resume goes on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     run: RunArguments,
-    /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg'
-    #[arg(required = true)]
+    /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg'; - reads a list from the standard input
+    #[arg(required_unless_present = "lists")]
     inputs: Vec<PathBuf>,
+    /// File with a picture's path a line, or an object {"image": PATH, "name": PLACE} a line
+    #[arg(long = "list", value_name = "FILE")]
+    lists: Vec<PathBuf>,
+    /// What paths of lists are relative to [default: the list's folder]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// What to write, any of these in one pass
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["ids"])]
     format: Vec<Format>,
+    /// How sure a pixel must be to be a pseudo-label
+    #[arg(long, value_name = "SHARE", default_value_t = LEAST_CONFIDENCE)]
+    pseudo_confidence: f64,
+    /// Go on in a folder that holds results: label what is missing, what has changed, and what failed
+    #[arg(long)]
+    resume: bool,
+    /// Tell whether a picture has changed by its content instead of its size and time
+    #[arg(long)]
+    verify_inputs: bool,
+    /// Label one part of the pictures, by their names: i/n with i from 1 to n, or `auto` as the scheduler's variables say
+    /// (Kubernetes indexed jobs, AWS Batch and Slurm arrays, torchrun); `protoseg merge` joins the parts
+    #[arg(long, value_name = "i/n|auto")]
+    shard: Option<String>,
+    /// How many shards there are, where the scheduler does not say
+    #[arg(long, value_name = "n")]
+    shards: Option<u64>,
     /// Print a summary as JSON
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Summary {
-    labelled: usize,
-    failed: Vec<FailedInput>,
-    seconds: f64,
-    images_per_second: f64,
-    setup: Setup,
-    stages: Stages,
-}
-
-#[derive(Debug, Serialize)]
-struct FailedInput {
-    /// For people: names that are no text come with replacement characters, as JSON holds nothing else.
-    path: String,
-    error: String,
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let inputs = inputs::collect(&arguments.inputs).map_err(Failure::usage)?;
-    inputs::check_outputs(&inputs, &arguments.inputs, &arguments.out).map_err(Failure::usage)?;
+    let signals = Signals::catch().map_err(Failure::usage)?;
+    let shard = arguments.shard().map_err(Failure::usage)?;
+    let all =
+        inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref()).map_err(Failure::usage)?;
+    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).map_err(Failure::usage)?;
+    let census = Census::of(all.iter().map(|input| input.name.as_path()));
+    let inputs: Vec<Input> = all.into_iter().filter(|input| shard.has(&input.name)).collect();
     let mut pipeline = arguments.run.open(inputs.len()).map_err(Failure::usage)?;
-    let classes = pipeline.segmenter().model().classes.clone();
-    let formats = format::complete(&arguments.format);
-    format::check(&formats, inputs.iter().map(|input| input.name.as_path()), &classes).map_err(Failure::usage)?;
-    make_folders(&arguments.out, &formats).map_err(Failure::usage)?;
+    let formats = arguments.formats(&pipeline, &inputs).map_err(Failure::usage)?;
+    let begun = Begun::new(arguments.recipe(&pipeline, &formats), shard, census);
+    let place = Place::take(&arguments.out, &formats, begun, arguments.resume).map_err(Failure::usage)?;
+    let todo: Vec<usize> =
+        (0..inputs.len()).filter(|&index| !place.has(&inputs[index], arguments.verify_inputs)).collect();
+    let record = Record::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
+
     let decode = |index: usize| {
-        let image = picture::read(&inputs[index].path, arguments.run.max_pixels)?;
-        Ok(Decoded { image, extra: () })
+        let input = &inputs[todo[index]];
+        // Before it is read: what is written to it meanwhile makes it another one.
+        let stamp =
+            Stamp::of(&input.path, arguments.verify_inputs).with_context(|| input.path.display().to_string())?;
+        let image = picture::read(&input.path, arguments.run.max_pixels)?;
+        Ok(Decoded { image, extra: stamp })
     };
-    let encode = |index: usize, item: Decoded<()>, decided: Decided| {
-        let Input { path, name } = &inputs[index];
-        let labels = LabelMap::from(decided);
-        for format in &formats {
-            write(*format, &arguments.out, name, &item, &labels, &classes)
-                .with_context(|| format!("stopped, as the labels of {} could not be written", path.display()))?;
+    let encode = |index: usize, item: Decoded<Stamp>, decided: Decided| {
+        let input = &inputs[todo[index]];
+        record.keep(input, item, decided).with_context(|| {
+            let path = input.path.display();
+            format!(
+                "stopped, as the labels of {path} could not be written; make room or mend it, and go on with --resume"
+            )
+        })
+    };
+    let bar = progress::bar(todo.len());
+    let observe = |event: Event<'_, anyhow::Error>| {
+        progress::show(&bar, &event);
+        if let Event::Failed(index, error) = event {
+            record.fail(&inputs[todo[index]], error);
         }
-        Ok(())
     };
-    let bar = progress::bar(inputs.len());
-    let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
-    let control = Control { observe: &observe, ..Control::default() };
-    let report = pipeline.run(inputs.len(), &control, decode, encode);
+    let control = Control { wanted: formats.wanted(), stop: &signals.stop, observe: &observe };
+    let report = pipeline.run(todo.len(), &control, decode, encode);
     bar.finish_and_clear();
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
-    let bad: HashSet<usize> = report.failed.iter().map(|(index, _)| *index).collect();
-    let good = inputs.iter().enumerate().filter(|(index, _)| !bad.contains(index));
-    let names: Vec<PathBuf> = good.map(|(_, input)| input.name.clone()).collect();
-    format::write_one_files(&formats, &arguments.out, &names, arguments.run.max_pixels, &classes)
-        .context("the pictures are labelled, but a file for all of them could not be written")?;
-    let failed = |(index, error): &(usize, anyhow::Error)| FailedInput {
-        path: inputs[*index].path.display().to_string(),
-        error: sentence(error.as_ref()),
-    };
-    let seconds = report.elapsed.as_secs_f64();
-    let summary = Summary {
-        labelled: report.done,
-        failed: report.failed.iter().map(failed).collect(),
-        seconds,
-        images_per_second: report.done as f64 / seconds,
-        setup: pipeline.setup().clone(),
-        stages: report.stages,
-    };
+    record.check()?;
+    let failed: Vec<FailedInput> =
+        report.failed.iter().map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error)).collect();
+    let mut summary = Summary::new(&pipeline, report.done, inputs.len() - todo.len(), failed, shard);
+    summary.time(report.elapsed, report.stages);
+    if report.interrupted {
+        summary.left = todo.len() - summary.labelled - summary.failed.len();
+    } else if shard == Shard::WHOLE {
+        let bad: Vec<usize> = report.failed.iter().map(|(index, _)| todo[*index]).collect();
+        let good = inputs.iter().enumerate().filter(|(index, _)| !bad.contains(index));
+        let names: Vec<PathBuf> = good.map(|(_, input)| input.name.clone()).collect();
+        formats
+            .finish(&arguments.out, &names, arguments.run.max_pixels, &pipeline.segmenter().model().classes)
+            .context("the pictures are labelled, but a file for all of them could not be written")?;
+    }
     if arguments.json {
         print_json(&summary)?;
     } else {
-        print(human(&summary, &arguments.out))?;
+        print(summary.human(&arguments.out))?;
     }
-    Ok(if summary.failed.is_empty() { Outcome::Done } else { Outcome::SomeInputsFailed })
+    Ok(match (report.interrupted, summary.failed.is_empty()) {
+        (true, _) => Outcome::Status(signals.status()),
+        (false, true) => Outcome::Done,
+        (false, false) => Outcome::SomeInputsFailed,
+    })
 }
 
-/// Makes the folders for the results and writes a trial file into each, before any work is done.
-fn make_folders(out: &Path, formats: &[Format]) -> anyhow::Result<()> {
-    for folder in formats.iter().filter_map(|format| format.folder()) {
-        let folder = out.join(folder);
-        let trial = folder.join(format!(".protoseg.{}.trial", std::process::id()));
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| std::fs::write(&trial, b""))
-            .and_then(|()| std::fs::remove_file(&trial))
-            .with_context(|| format!("results cannot be written into {}", folder.display()))?;
+impl Arguments {
+    fn shard(&self) -> anyhow::Result<Shard> {
+        match self.shard.as_deref() {
+            Some("auto") => {
+                let (shard, source) = Shard::of_scheduler(|name| std::env::var(name).ok(), self.shards)?;
+                eprintln!("shard {shard}, as {source} says");
+                Ok(shard)
+            }
+            _ if self.shards.is_some() => Err(anyhow!("--shards goes with --shard auto; write --shard i/n otherwise")),
+            Some(named) => Ok(named.parse()?),
+            None => Ok(Shard::WHOLE),
+        }
     }
-    Ok(())
-}
 
-fn write(
-    format: Format,
-    out: &Path,
-    name: &Path,
-    item: &Decoded<()>,
-    labels: &LabelMap,
-    classes: &ClassTable,
-) -> anyhow::Result<()> {
-    let Some(place) = format.place(name) else { return Ok(()) };
-    let path = out.join(place);
-    let bytes = format.bytes(labels, &item.image, classes)?;
-    let failed = || path.display().to_string();
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(failed)?;
+    fn formats(&self, pipeline: &Pipeline, inputs: &[Input]) -> anyhow::Result<Formats> {
+        let share = self.pseudo_confidence;
+        ensure!((0.0..=1.0).contains(&share), "--pseudo-confidence is a share from 0 to 1, not {share}");
+        let formats = Formats::new(&self.format, share, pipeline.segmenter().gives_scores())?;
+        let names = inputs.iter().map(|input| input.name.as_path());
+        formats.check(names, &pipeline.segmenter().model().classes)?;
+        Ok(formats)
     }
-    atomic::write(&path, &bytes).with_context(failed)
-}
 
-fn human(summary: &Summary, out: &Path) -> String {
-    let Stages { decode, run, stitch, decide, encode, bottleneck } = &summary.stages;
-    let work = [("decode", decode), ("run", run), ("stitch", stitch), ("decide", decide), ("encode", encode)];
-    let work =
-        work.map(|(name, stage)| format!("{name} {:.2} ({:.0} %)", stage.seconds, 100.0 * stage.busy)).join(", ");
-    let failed = match summary.failed.len() {
-        0 => String::new(),
-        count => format!(", {count} failed"),
-    };
-    format!(
-        "{} labelled{failed} into {} in {:.1} s ({:.2} images/s)\n\
-         work in seconds (of what its threads had): {work}\n\
-         {bottleneck}",
-        summary.labelled,
-        out.display(),
-        summary.seconds,
-        summary.images_per_second,
-    )
+    fn recipe(&self, pipeline: &Pipeline, formats: &Formats) -> Recipe {
+        let segmenter = pipeline.segmenter();
+        Recipe {
+            model: segmenter.fingerprint().to_owned(),
+            pieces: Pieces::from(segmenter.window()).to_string(),
+            device: self.run.arithmetic(segmenter.device()),
+            formats: formats.names().collect(),
+        }
+    }
 }

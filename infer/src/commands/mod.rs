@@ -8,11 +8,14 @@ pub(crate) mod export;
 mod format;
 mod inputs;
 pub(crate) mod label;
+mod lists;
+pub(crate) mod merge;
 mod progress;
 mod run_arguments;
 pub(crate) mod scenes;
 mod sheet;
 pub(crate) mod sibling;
+mod signals;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -32,7 +35,7 @@ pub(crate) enum Outcome {
     Failed,
     /// Finished, but for some inputs.
     SomeInputsFailed,
-    /// A program that was started ended with this exit status, and has said why.
+    /// With this exit status: of a program that was started, or after a signal; why has been said.
     Status(u8),
 }
 

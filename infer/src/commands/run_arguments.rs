@@ -7,7 +7,7 @@ use anyhow::bail;
 use protoseg_infer::picture::MAX_PIXELS;
 use protoseg_infer::pipeline::{self, Pipeline, PipelineOptions, Setup};
 use protoseg_infer::segmenter::SegmenterOptions;
-use protoseg_infer::session::{CudaOptions, Devices, RunnerOptions};
+use protoseg_infer::session::{CudaOptions, Device, Devices, RunnerOptions};
 use protoseg_models::window::Pieces;
 
 use super::{few, warn_of_newer};
@@ -74,6 +74,13 @@ impl RunArguments {
             eprintln!("{}", describe(pipeline.setup()));
         }
         Ok(pipeline)
+    }
+
+    /// What computes, and how finely: devices of one kind count alike.
+    pub(crate) fn arithmetic(&self, device: Device) -> String {
+        let device = device.to_string();
+        let kind = device.split(':').next().unwrap_or(&device);
+        if self.tf32 { format!("{kind} tf32") } else { kind.to_owned() }
     }
 
     fn options(&self, pictures: usize) -> PipelineOptions {

@@ -184,7 +184,7 @@ impl Entry {
 }
 
 /// The path that [`spelled`] spelled.
-pub(crate) fn place_of(spelled: &str) -> PathBuf {
+pub fn place_of(spelled: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(spelled.len());
     let mut rest = spelled.as_bytes();
     while let Some((&first, others)) = rest.split_first() {

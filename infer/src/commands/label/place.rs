@@ -1,0 +1,64 @@
+//! The output folder of a run, held by this process, with what earlier runs left in it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use protoseg_infer::labelling::Outputs;
+use protoseg_infer::labelling::journal::{Begun, Contents, Journal};
+use protoseg_infer::labelling::stamp::Stamp;
+
+use super::super::format::Formats;
+use super::super::inputs::Input;
+
+/// An output folder into which results can be written.
+pub(super) struct Place {
+    pub(super) out: PathBuf,
+    pub(super) outputs: Outputs,
+    pub(super) journal: Journal,
+    pub(super) begun: Begun,
+    recipe: String,
+    contents: Contents,
+}
+
+impl Place {
+    /// Makes the folders, tries whether they can be written into, and notes the run.
+    pub(super) fn take(out: &Path, formats: &Formats, begun: Begun, resume: bool) -> Result<Self> {
+        let failed = || format!("results cannot be written into {}", out.display());
+        for folder in formats.folders() {
+            let folder = out.join(folder);
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("results cannot be written into {}", folder.display()))?;
+        }
+        let (journal, contents) = Journal::open(out, begun.shard).with_context(failed)?;
+        if !resume && !contents.entries.is_empty() {
+            bail!(
+                "{} holds the results of {} pictures: add --resume to go on with them, or choose another --out",
+                out.display(),
+                contents.entries.len()
+            );
+        }
+        let outputs = Outputs::open(out, begun.shard).with_context(failed)?;
+        for folder in formats.folders() {
+            let trial = Path::new(folder).join(format!(".protoseg.{}.trial", std::process::id()));
+            let written = outputs.write(&trial, b"").and_then(|()| std::fs::remove_file(out.join(&trial)));
+            written.with_context(|| format!("results cannot be written into {}", out.join(folder).display()))?;
+        }
+        journal.begin(&begun).with_context(failed)?;
+        let recipe = begun.recipe.key();
+        Ok(Self { out: out.into(), outputs, journal, begun, recipe, contents })
+    }
+
+    /// [`Recipe::key`](protoseg_infer::labelling::journal::Recipe::key) of the run.
+    pub(super) fn recipe(&self) -> &str {
+        &self.recipe
+    }
+
+    /// Whether an earlier run left a picture's results, and they would come out the same.
+    pub(super) fn has(&self, input: &Input, content: bool) -> bool {
+        if self.contents.entries.is_empty() {
+            return false;
+        }
+        let stamp = Stamp::of(&input.path, content);
+        stamp.is_ok_and(|stamp| self.contents.finished(&self.out, &input.name, &self.recipe, &stamp).is_some())
+    }
+}

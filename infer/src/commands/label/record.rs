@@ -1,0 +1,90 @@
+//! What becomes of pictures: results with their journal, and failures with their list.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use protoseg_infer::labelling::journal::Entry;
+use protoseg_infer::labelling::stamp::Stamp;
+use protoseg_infer::labelling::{OWN_FOLDER, spelled};
+use protoseg_infer::pipeline::Decoded;
+use protoseg_infer::upsample::Decided;
+use protoseg_models::classes::ClassTable;
+use protoseg_models::errors::sentence;
+use serde_json::json;
+
+use super::super::format::{Formats, Labelled, named};
+use super::super::inputs::Input;
+use super::place::Place;
+
+/// Keeps what becomes of pictures, from any thread.
+pub(super) struct Record<'a> {
+    place: &'a Place,
+    formats: &'a Formats,
+    classes: ClassTable,
+    failed: Mutex<File>,
+    /// The first failure to note a failure.
+    lost: Mutex<Option<std::io::Error>>,
+}
+
+impl<'a> Record<'a> {
+    /// The list of failures begins anew: what failed before is tried again.
+    pub(super) fn new(place: &'a Place, formats: &'a Formats, classes: ClassTable) -> Result<Self> {
+        let name = format!("failed{}.jsonl", place.begun.shard.suffix());
+        let path = place.out.join(OWN_FOLDER).join(name);
+        let failed = File::create(&path).with_context(|| path.display().to_string())?;
+        Ok(Self { place, formats, classes, failed: Mutex::new(failed), lost: Mutex::new(None) })
+    }
+
+    /// Writes a picture's results, and then its line in the journal.
+    pub(super) fn keep(&self, input: &Input, item: Decoded<Stamp>, decided: Decided) -> Result<()> {
+        let (labels, margin) = named(&input.name, decided);
+        let picture = Labelled { image: &item.image, labels: &labels, margin: margin.as_deref() };
+        let mut outputs = BTreeMap::new();
+        for (place, bytes) in self.formats.files(&picture, &self.classes)? {
+            let path = || self.place.out.join(&place).display().to_string();
+            self.place.outputs.write(&place, &bytes).with_context(path)?;
+            outputs.insert(spelled(&place), bytes.len() as u64);
+        }
+        if let Some(link) = self.formats.link(&self.place.out, &input.path, &input.name)? {
+            outputs.insert(spelled(&link), item.extra.bytes);
+        }
+        let mut pixels = vec![0; self.classes.count()];
+        for &label in &labels.map.labels {
+            if let Some(count) = pixels.get_mut(usize::from(label)) {
+                *count += 1;
+            }
+        }
+        let recipe = self.place.recipe().to_owned();
+        let entry = Entry { picture: spelled(&input.name), recipe, input: item.extra, outputs, pixels };
+        Ok(self.place.journal.add(entry)?)
+    }
+
+    /// Notes that a picture could not be labelled.
+    pub(super) fn fail(&self, input: &Input, error: &anyhow::Error) {
+        let Input { path, name } = input;
+        let line = json!({
+            "picture": spelled(name),
+            "path": path_text(path),
+            "error": sentence(error.as_ref()),
+        });
+        let written = writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
+        if let Err(error) = written {
+            self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+
+    /// Whether all failures could be noted.
+    pub(super) fn check(&self) -> Result<()> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lost.map_or(Ok(()), |error| Err(error).context("the list of pictures that failed could not be written"))
+    }
+}
+
+/// For people: names that are no text come with replacement characters, as JSON holds nothing else.
+pub(super) fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,111 @@
+//! Lists of pictures: a path a line, or a JSON object a line; from a file or the standard input.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::inputs::{Input, is_stdin};
+
+/// A line of a manifest.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    /// Path of the picture.
+    image: PathBuf,
+    /// What it is called below the output folder; its path where absent.
+    name: Option<PathBuf>,
+}
+
+/// The pictures of a list; of JSON objects where its name ends in `.jsonl`, or its first line begins like one.
+pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<Input>> {
+    let called = if is_stdin(list) { "the standard input".to_owned() } else { list.display().to_string() };
+    let bytes = if is_stdin(list) {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(list)
+    };
+    let bytes = bytes.with_context(|| called.clone())?;
+    let folder = if is_stdin(list) { Path::new("") } else { list.parent().unwrap_or(Path::new("")) };
+    parse(&bytes, root.unwrap_or(folder), list.extension() == Some(OsStr::new("jsonl"))).context(called)
+}
+
+fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<Input>> {
+    let lines = bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let objects = objects || bytes.trim_ascii_start().starts_with(b"{");
+    let mut inputs = Vec::new();
+    for (number, line) in (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty()) {
+        let input = if objects { object(line, root) } else { Ok(plain(Path::new(OsStr::from_bytes(line)), root)) };
+        inputs.push(input.with_context(|| format!("line {number}"))?);
+    }
+    Ok(inputs)
+}
+
+fn plain(path: &Path, root: &Path) -> Input {
+    Input { path: root.join(path), name: name_of(path, root) }
+}
+
+fn object(line: &[u8], root: &Path) -> Result<Input> {
+    let Line { image, name } =
+        serde_json::from_slice(line).context("is no object such as {\"image\": \"a/street.jpg\"}")?;
+    let Some(name) = name else { return Ok(plain(&image, root)) };
+    if name.as_os_str().is_empty() || !name.components().all(|part| matches!(part, Component::Normal(_))) {
+        bail!("the name {} does not lie below the output folder", name.display());
+    }
+    Ok(Input { path: root.join(image), name })
+}
+
+/// The path below the root; of a path that leads elsewhere the file name.
+fn name_of(path: &Path, root: &Path) -> PathBuf {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let inside = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if below.components().all(|part| inside(&part)) {
+        below.components().filter(|part| *part != Component::CurDir).collect()
+    } else {
+        below.file_name().map(PathBuf::from).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(text: &str, root: &str, objects: bool) -> Vec<(String, String)> {
+        let inputs = parse(text.as_bytes(), Path::new(root), objects).unwrap();
+        inputs.iter().map(|input| (input.path.display().to_string(), input.name.display().to_string())).collect()
+    }
+
+    #[test]
+    fn lines_are_paths_or_objects() {
+        let own = |path: &str, name: &str| (path.to_owned(), name.to_owned());
+        let text = "a/x y.png\r\n\n./b.jpg\n../c.png\n/d/e.png\n/root/f.png";
+        let expected = [
+            own("/root/a/x y.png", "a/x y.png"),
+            own("/root/./b.jpg", "b.jpg"),
+            own("/root/../c.png", "c.png"),
+            own("/d/e.png", "e.png"),
+            own("/root/f.png", "f.png"),
+        ];
+        assert_eq!(pairs(text, "/root", false), expected);
+        let text = "{\"image\": \"a.png\"}\n{\"image\": \"/b.png\", \"name\": \"c/d.png\"}\n";
+        assert_eq!(pairs(text, "in", false), [own("in/a.png", "a.png"), own("/b.png", "c/d.png")]);
+        assert_eq!(pairs("", "in", true), []);
+    }
+
+    #[test]
+    fn what_is_no_list_is_told_by_its_line() {
+        let message = |text: &str| format!("{:#}", parse(text.as_bytes(), Path::new(""), true).unwrap_err());
+        assert!(message("\n{\"image\": 5}").starts_with("line 2: "));
+        assert!(message("{\"image\": \"a\", \"labels\": \"b\"}").contains("labels"));
+        for name in ["../a", "/a", ""] {
+            assert!(
+                message(&format!("{{\"image\": \"a\", \"name\": {name:?}}}")).contains("does not lie below"),
+                "{name}"
+            );
+        }
+    }
+}
