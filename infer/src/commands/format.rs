@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use image::RgbImage;
 use protoseg_infer::formats::{FormatError, OneFile, PictureLabels, Stored, label_ids, pseudo};
 use protoseg_infer::label_map::LabelMap;
+use protoseg_infer::labelling::OWN_FOLDER;
 use protoseg_infer::upsample::{Decided, Wanted};
 use protoseg_models::classes::ClassTable;
 
@@ -161,7 +162,7 @@ impl Formats {
     /// Fails where a format cannot name a picture or class.
     pub(crate) fn check<'a>(
         &self,
-        names: impl Iterator<Item = &'a Path> + Clone,
+        names: &(impl Iterator<Item = &'a Path> + Clone),
         classes: &ClassTable,
     ) -> Result<(), FormatError> {
         if self.chosen.contains(&Format::Pseudo) {
@@ -229,7 +230,10 @@ impl Formats {
         self.one_files().try_for_each(|format| {
             let confidence = confidence.clone().filter(|_| format == OneFile::LabelStudio);
             let pictures = Stored::new(names.to_vec(), out.join("ids"), confidence, max_pixels);
-            format.write(&out.join(format.file_name()), pictures, classes)
+            // Where what is not whole belongs; the rename is on one file system.
+            let (made, place) = (out.join(OWN_FOLDER).join(format.file_name()), out.join(format.file_name()));
+            format.write(&made, pictures, classes)?;
+            std::fs::rename(&made, &place).map_err(|source| FormatError::Io { path: place, source })
         })
     }
 

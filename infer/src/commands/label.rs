@@ -163,7 +163,7 @@ impl Arguments {
         ensure!((0.0..=1.0).contains(&share), "--pseudo-confidence is a share from 0 to 1, not {share}");
         let formats = Formats::new(&self.format, share, pipeline.segmenter().gives_scores())?;
         let names = inputs.iter().map(|input| input.name.as_path());
-        formats.check(names, &pipeline.segmenter().model().classes)?;
+        formats.check(&names, &pipeline.segmenter().model().classes)?;
         Ok(formats)
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use protoseg_infer::labelling::joined::{Joined, Part};
-use protoseg_infer::labelling::place_of;
+use protoseg_infer::labelling::{OWN_FOLDER, place_of};
 use protoseg_infer::picture::MAX_PIXELS;
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
 use protoseg_models::classes::ClassTable;
@@ -66,6 +66,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     for part in joined.parts.values().filter(|part| part.out != *out) {
         gather(part, out)?;
     }
+    let own = out.join(OWN_FOLDER);
+    std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
     let names: Vec<PathBuf> = joined.parts.keys().cloned().collect();
     formats.finish(out, &names, MAX_PIXELS, classes).context("a file for all pictures could not be written")?;
     let failed: Vec<String> =

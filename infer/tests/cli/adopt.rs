@@ -7,7 +7,7 @@ use protoseg_models::bundle::{Manifest, Reference};
 use protoseg_models::random::Stream;
 use protoseg_models::window::Window;
 
-use crate::common::{Answer, Place, answer, expect, files, fixture, stripe_labels, stripes};
+use crate::common::{Answer, Place, answer, expect, files, fixture, results, stripe_labels, stripes};
 
 /// A place with the model `name` in `theirs`.
 fn place(name: &str) -> Place {
@@ -198,7 +198,7 @@ fn files_of_one_oblong_size_run_pictures_of_that_size() {
         assert_eq!(labels(&place, &picture, ""), expected(&picture, false, imagenet));
         let given = label(&place, &noise(32, 64), "");
         expect(name, &given, 3, &["64x32 pixels do not fit", "32x64 and nothing else"]);
-        assert_eq!(files(&place.at("out")), [""; 0]);
+        assert_eq!(results(&place.at("out")), [""; 0]);
         let given = answer(&mut place.command("check adopted"));
         assert_eq!((given.status, given.stdout.matches("passed  model.onnx 32x64").count()), (0, 1), "{given:?}");
         let place = self::place(name);

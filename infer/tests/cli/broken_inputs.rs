@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{EVAL, LABEL, Place, answer, expect, files, fixture, stripe_labels, stripes};
+use crate::common::{EVAL, LABEL, Place, answer, expect, fixture, results, stripe_labels, stripes};
 use image::{DynamicImage, GrayImage, RgbaImage};
 use protoseg_infer::label_map;
 use protoseg_infer::picture;
@@ -169,7 +169,7 @@ fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
         let given = answer(&mut place.command("label bundle in/images/*.png --out out"));
         expect(row, &given, 3, parts);
         assert!(given.stdout.contains("0 labelled, 1 failed"), "{row}: {given:?}");
-        assert_eq!(files(&place.at("out")), [""; 0], "{row}");
+        assert_eq!(results(&place.at("out")), [""; 0], "{row}");
     }
     let place = Place::new();
     let given = answer(&mut place.command("label bundle in/images --out out --max-pixels 1023"));

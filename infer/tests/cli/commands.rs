@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{answer, files, fixture, protoseg, stripe_labels, stripes};
+use crate::common::{answer, fixture, install, install_script, protoseg, results, stripe_labels, stripes};
 use image::RgbImage;
 use protoseg_infer::label_map::{self, LabelMap};
 use protoseg_infer::picture;
@@ -95,7 +95,7 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     assert_eq!((done.status, done.stderr.as_str()), (0, ""), "{done:?}");
     assert!(done.stdout.starts_with("2 labelled into "), "{}", done.stdout);
     let expected = ["color", "ids", "overlay"].map(|kind| [format!("{kind}/a.png"), format!("{kind}/deep/b.png")]);
-    assert_eq!(files(&at("out")), expected.as_flattened());
+    assert_eq!(results(&at("out")), expected.as_flattened());
     let map = LabelMap { height: 48, width: 64, labels: stripe_labels(64, 48) };
     assert_eq!(label_map::read(&at("out/ids/a.png"), 10_000).unwrap(), map);
     assert_eq!(label_map::read(&at("out/color/a.png"), 10_000).unwrap(), map);
@@ -104,7 +104,7 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
 
     let bytes = std::fs::read(at("in/a.png")).unwrap();
     std::fs::write(at("in/cut.png"), &bytes[..bytes.len() / 2]).unwrap();
-    let some = run(&at("in"), &["--window", "32:16", "--batch", "2", "--threads", "1", "--json"]);
+    let some = run(&at("in"), &["--resume", "--window", "32:16", "--batch", "2", "--threads", "1", "--json"]);
     assert_eq!(some.status, 3, "{some:?}");
     let summary: serde_json::Value = serde_json::from_str(&some.stdout).unwrap();
     assert_eq!(summary["labelled"], 2);
@@ -114,7 +114,7 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     }
     assert_eq!(some.stderr.lines().count(), 1);
     assert!(some.stderr.contains("cut.png: broken or cut short"), "{}", some.stderr);
-    assert_eq!(files(&at("out")), expected.as_flattened());
+    assert_eq!(results(&at("out")), expected.as_flattened());
 }
 
 #[test]
@@ -190,11 +190,9 @@ fn check_passes_what_libtorch_said_and_fails_what_differs() {
 #[cfg(unix)]
 #[test]
 fn the_front_door_starts_its_siblings() {
-    use std::os::unix::fs::PermissionsExt;
-
     let root = tempfile::tempdir().unwrap();
     let own = root.path().join("protoseg");
-    std::fs::copy(env!("CARGO_BIN_EXE_protoseg"), &own).unwrap();
+    install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &own);
     let missing = answer(Command::new(&own).args(["train", "x.toml"]).env("PATH", root.path()));
     assert_eq!(missing.status, 2);
     assert!(
@@ -202,9 +200,7 @@ fn the_front_door_starts_its_siblings() {
         "{}",
         missing.stderr
     );
-    let sibling = root.path().join("protoseg-export");
-    std::fs::write(&sibling, "#!/bin/sh\necho \"$@\"\nexit 7\n").unwrap();
-    std::fs::set_permissions(&sibling, std::fs::Permissions::from_mode(0o755)).unwrap();
+    install_script("echo \"$@\"\nexit 7", &root.path().join("protoseg-export"));
     let started = answer(Command::new(&own).args(["export", "--help", "a b", "--out=x", "--", "-v"]));
     assert_eq!((started.status, started.stdout.as_str()), (7, "--help a b --out=x -- -v\n"), "{started:?}");
 }

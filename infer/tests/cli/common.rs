@@ -38,6 +38,20 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
+/// Puts a program into place. Another process writes it: a file that this one has open for writing while another test starts
+/// a program cannot be executed for a moment.
+pub(crate) fn install(program: &Path, place: &Path) {
+    assert!(Command::new("install").args(["-m", "755"]).args([program, place]).status().unwrap().success());
+}
+
+/// The same for a script of the shell.
+pub(crate) fn install_script(script: &str, place: &Path) {
+    let text = place.with_extension("text");
+    std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    install(&text, place);
+    std::fs::remove_file(text).unwrap();
+}
+
 /// Every file below a folder, relative to it, hidden ones too, in order.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
@@ -54,6 +68,11 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     }
     names.sort();
     names
+}
+
+/// The results of labelling in an output folder: all files but those that the program keeps for itself.
+pub(crate) fn results(out: &Path) -> Vec<String> {
+    files(out).into_iter().filter(|name| !name.starts_with(".protoseg/")).collect()
 }
 
 /// Stripes of 16 columns in red, green and blue.

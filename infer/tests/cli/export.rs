@@ -3,24 +3,21 @@
 
 #![cfg(unix)]
 
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
 
-use crate::common::{Answer, Place, answer, files};
+use crate::common::{Answer, Place, answer, files, install, install_script};
 
 const ARGUMENTS: &str = "export checkpoint --out deep/out";
 
 /// A place with a front door of its own, beside a `protoseg-export` that copies `bundle`.
 fn place(script: &str) -> Place {
     let place = Place::new();
-    std::fs::copy(env!("CARGO_BIN_EXE_protoseg"), place.at("protoseg")).unwrap();
-    let sibling = place.at("protoseg-export");
+    install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &place.at("protoseg"));
     let copy = "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\" || exit 1\necho copied";
-    std::fs::write(&sibling, format!("#!/bin/sh\n{}\n", script.replace("COPY", copy))).unwrap();
-    std::fs::set_permissions(&sibling, std::fs::Permissions::from_mode(0o755)).unwrap();
+    install_script(&script.replace("COPY", copy), &place.at("protoseg-export"));
     place
 }
 

@@ -1,6 +1,6 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
 //! others, [`broken_inputs`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
-//! files, and the [`export`] that ends by it.
+//! files, and the [`export`] that ends by it; labelling that goes on ([`resume`]) and is shared ([`shards`]).
 
 #[cfg(test)]
 mod adopt;
@@ -16,3 +16,7 @@ mod export;
 mod gate;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod resume;
+#[cfg(test)]
+mod shards;
