@@ -28,7 +28,7 @@ def run(command):
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"{command} ended with {process.returncode}")
+        raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
     report = json.loads(text)
     return report["seconds"] / report.get("pictures", report.get("labelled")), usage.ru_maxrss / 1024
 

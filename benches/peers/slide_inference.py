@@ -52,7 +52,10 @@ def main():
     torch.set_num_threads(2)
     model = json.loads((arguments.bundle / "manifest.json").read_text())["model"]
     network = build(model["arch"]["preset"], len(model["classes"])).eval()
-    network.load_state_dict(load_file(arguments.checkpoint / "weights.safetensors"))
+    # Not strictly: counts of batches seen in training are more than this network knows.
+    missing = network.load_state_dict(load_file(arguments.checkpoint / "weights.safetensors"), strict=False).missing_keys
+    if missing:
+        raise SystemExit(f"the checkpoint lacks {', '.join(missing)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     paths = sorted(arguments.pictures.rglob("*.png"))
     start = time.perf_counter()
