@@ -124,15 +124,20 @@ impl Formats {
         }
     }
 
-    /// Names of the formats, each with what shapes it.
+    /// Names of the formats that each picture has files of, each with what shapes it.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
-        self.chosen.iter().map(|format| match format {
+        self.chosen.iter().filter(|format| format.folder().is_some()).map(|format| match format {
             Format::Pseudo => format!("{}>={}", format.name(), self.least),
             _ => format.name(),
         })
     }
 
-    /// The formats of a run whose [`names`](Self::names) were kept.
+    /// Names of those that hold all pictures in one file.
+    pub(crate) fn joint_names(&self) -> impl Iterator<Item = String> {
+        self.chosen.iter().filter(|format| format.one_file().is_some()).map(|format| format.name())
+    }
+
+    /// The formats of a run of which both kinds of names were kept.
     pub(crate) fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
         let mut formats = Self { chosen: Vec::new(), least: pseudo::LEAST_CONFIDENCE };
         for text in names {
@@ -255,7 +260,7 @@ mod tests {
     #[test]
     fn names_bring_the_formats_back() {
         let formats = Formats::new(&[Format::LabelStudio, Format::Pseudo, Format::Pseudo], 0.75, true).unwrap();
-        let names: Vec<String> = formats.names().collect();
+        let names: Vec<String> = formats.names().chain(formats.joint_names()).collect();
         assert_eq!(names, ["ids", "confidence", "pseudo>=0.75", "labelstudio"]);
         assert_eq!(Formats::of_names(names.iter().map(String::as_str)).unwrap(), formats);
         assert!(Formats::of_names(["future"].into_iter()).is_err());

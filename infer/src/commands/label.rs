@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let inputs: Vec<Input> = all.into_iter().filter(|input| shard.has(&input.name)).collect();
     let mut pipeline = arguments.run.open(inputs.len()).map_err(Failure::usage)?;
     let formats = arguments.formats(&pipeline, &inputs).map_err(Failure::usage)?;
-    let begun = Begun::new(arguments.recipe(&pipeline, &formats), shard, census);
+    let begun = Begun::new(arguments.recipe(&pipeline, &formats), shard, census, formats.joint_names().collect());
     let place = Place::take(&arguments.out, &formats, begun, arguments.resume).map_err(Failure::usage)?;
     let todo: Vec<usize> =
         (0..inputs.len()).filter(|&index| !place.has(&inputs[index], arguments.verify_inputs)).collect();

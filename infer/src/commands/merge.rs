@@ -62,7 +62,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     let classes = &segmenter.model().classes;
     check(&joined)?;
-    let formats = Formats::of_names(joined.recipe.formats.iter().map(String::as_str)).map_err(Failure::usage)?;
+    let names = joined.recipe.formats.iter().chain(&joined.joint).map(String::as_str);
+    let formats = Formats::of_names(names).map_err(Failure::usage)?;
     for part in joined.parts.values().filter(|part| part.out != *out) {
         gather(part, out)?;
     }

@@ -79,6 +79,8 @@ pub struct Part {
 pub struct Joined {
     /// What was made of the pictures.
     pub recipe: Recipe,
+    /// The formats that hold all pictures in one file.
+    pub joint: BTreeSet<String>,
     /// How many pictures there must be.
     pub census: Census,
     /// The pictures that were labelled, by name.
@@ -104,7 +106,7 @@ impl Joined {
                 let Some(begun) = contents.begun.clone() else { continue };
                 let (one, same) = first.get_or_insert_with(|| (path.clone(), begun.clone()));
                 let facts = [
-                    ("model, windows, device or formats", same.recipe == begun.recipe),
+                    ("model, windows, device or formats", same.recipe == begun.recipe && same.joint == begun.joint),
                     ("pictures", same.census == begun.census),
                     ("numbers of shards", same.shard.count() == begun.shard.count()),
                 ];
@@ -118,13 +120,13 @@ impl Joined {
             }
         }
         let none = || JoinError::NoJournal(folders.first().cloned().unwrap_or_default());
-        let (_, Begun { recipe, shard, census, .. }) = first.ok_or_else(none)?;
+        let (_, Begun { recipe, shard, census, joint, .. }) = first.ok_or_else(none)?;
         let there: BTreeSet<u64> = shards.keys().map(|shard| shard.number()).collect();
         let missing: Vec<u64> = (1..=shard.count()).filter(|number| !there.contains(number)).collect();
         if !missing.is_empty() {
             return Err(JoinError::Missing { count: shard.count(), missing });
         }
-        let mut joined = Self { recipe, census, parts: BTreeMap::new(), failed: BTreeSet::new() };
+        let mut joined = Self { recipe, joint, census, parts: BTreeMap::new(), failed: BTreeSet::new() };
         for (shard, (out, _, contents)) in shards {
             joined.add(shard, &out, contents)?;
         }

@@ -29,7 +29,7 @@ pub struct Recipe {
     pub pieces: String,
     /// What computes, as numbers of different devices differ in their last digits.
     pub device: String,
-    /// Names of the formats that are written, with what shapes them.
+    /// Names of the formats that each picture has files of, with what shapes them.
     pub formats: BTreeSet<String>,
 }
 
@@ -74,12 +74,14 @@ pub struct Begun {
     pub shard: Shard,
     /// All of them.
     pub census: Census,
+    /// Names of the formats that hold all pictures in one file, which are made of the files of each at the end.
+    pub joint: BTreeSet<String>,
 }
 
 impl Begun {
     /// A run of this version.
-    pub fn new(recipe: Recipe, shard: Shard, census: Census) -> Self {
-        Self { version: VERSION.to_owned(), recipe, shard, census }
+    pub fn new(recipe: Recipe, shard: Shard, census: Census, joint: BTreeSet<String>) -> Self {
+        Self { version: VERSION.to_owned(), recipe, shard, census, joint }
     }
 }
 
@@ -280,7 +282,7 @@ mod tests {
         let model = recipe("m");
         let (journal, contents) = Journal::open(out.path(), Shard::WHOLE).unwrap();
         assert_eq!(contents, Contents::default());
-        let begun = Begun::new(model.clone(), Shard::WHOLE, Census::of(std::iter::empty()));
+        let begun = Begun::new(model.clone(), Shard::WHOLE, Census::of(std::iter::empty()), BTreeSet::new());
         journal.begin(&begun).unwrap();
         journal.add(entry("a.png", &model)).unwrap();
         journal.add(entry("b.png", &model)).unwrap();
@@ -331,7 +333,7 @@ mod tests {
         assert!(Journal::open(out.path(), "1/2".parse().unwrap()).is_ok());
         drop(journal);
         let path = Journal::path(out.path(), Shard::WHOLE);
-        let begun = Begun::new(recipe("m"), Shard::WHOLE, Census::of(std::iter::empty()));
+        let begun = Begun::new(recipe("m"), Shard::WHOLE, Census::of(std::iter::empty()), BTreeSet::new());
         let line = serde_json::to_string(&Line::Begun(begun)).unwrap();
         fs::write(&path, format!("{}\n", line.replace(VERSION, "9.0"))).unwrap();
         let error = Journal::open(out.path(), Shard::WHOLE).unwrap_err().to_string();

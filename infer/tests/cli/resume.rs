@@ -107,6 +107,9 @@ fn only_what_would_come_out_otherwise_is_done_again() {
     place.patch("bundle/model.onnx", b"pooled", b"POOLED");
     place.sign();
     assert_eq!(resumed(" --window 32:16"), [8, 0, 0]);
+    // A file for all pictures is made of what is there.
+    assert_eq!(resumed(" --window 32:16 --format ids,coco"), [0, 8, 0]);
+    assert!(place.at("out/coco.json").is_file());
     // By content instead of time.
     assert_eq!(resumed(" --window 32:16 --verify-inputs"), [0, 8, 0]);
 }
