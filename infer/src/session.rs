@@ -6,6 +6,7 @@ mod foreign;
 mod library;
 mod options;
 mod provider;
+mod trial;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
 pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions};
+pub use self::trial::{Runtime, runtime};
 use crate::feed::Feed;
 use crate::machine::cores;
 
@@ -143,8 +145,7 @@ impl Runner {
             let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
             run_session(session, input.into(), names, read)
         };
-        run(&mut self.session)
-            .map_err(|source| failure::of_run(&self.path, self.device, &source))
+        run(&mut self.session).map_err(|source| failure::of_run(&self.path, self.device, &source))
     }
 
     /// Whether the pixels are as many as said, and the outputs those that there are.
