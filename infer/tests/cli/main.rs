@@ -1,6 +1,6 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
 //! others, [`broken_inputs`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
-//! files, and the [`export`] that ends by it.
+//! files, and the [`export`] that ends by it; the [`pipeline`] as a library, and [`devices`] that are there or not.
 
 #[cfg(test)]
 mod adopt;
@@ -11,8 +11,12 @@ mod commands;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod export;
 #[cfg(test)]
 mod gate;
+#[cfg(test)]
+mod pipeline;
 #[cfg(test)]
 mod refusals;
