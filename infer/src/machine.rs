@@ -8,6 +8,13 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The processor's name, where the system says.
+pub fn processor() -> Option<String> {
+    let information = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let name = information.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(name.trim_start_matches([' ', '\t', ':']).to_owned())
+}
+
 /// Vector extensions of the processor that matter for convolutions, by their usual names.
 pub fn vector_extensions() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{Failure, Outcome, adopt, check, eval, export, label, merge, scenes, sibling};
+use commands::{Failure, Outcome, adopt, check, doctor, eval, export, label, merge, scenes, sibling};
 use protoseg_models::errors::sentence;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
@@ -28,6 +28,7 @@ enum Command {
     Check(check::Arguments),
     Adopt(adopt::Arguments),
     Scenes(scenes::Arguments),
+    Doctor(doctor::Arguments),
     /// Train a network (starts protoseg-train)
     #[command(disable_help_flag = true)]
     Train {
@@ -65,6 +66,7 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
         Command::Check(arguments) => check::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),
         Command::Scenes(arguments) => scenes::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Train { arguments } => match sibling::run("train", arguments).map_err(Failure::usage)? {},
         Command::Export { arguments } => export::run(arguments),
     }

@@ -22,7 +22,8 @@
 //!     },
 //! );
 //! println!("{} done, {} failed; {}", report.done, report.failed.len(), report.stages.bottleneck);
-//! # assert_eq!((report.done, report.failed.len()), (pictures.len(), 0));
+//! # // One of them is a JPEG whose colours are not known.
+//! # assert_eq!((report.done, report.failed.len()), (pictures.len() - 1, 1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

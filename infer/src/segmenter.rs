@@ -189,14 +189,19 @@ impl Segmenter {
         self.runner.device()
     }
 
+    /// Height and width of the only pictures that the model takes; none where it takes others too.
+    pub fn only_size(&self) -> Option<[usize; 2]> {
+        match self.sizes {
+            Sizes::One(size) if self.window.is_none() => Some(size),
+            _ => None,
+        }
+    }
+
     /// Runs a black picture of the size in which pictures are run, or of 1024x1024 pixels where any size is: what a session
     /// allocates at its first run is then there.
     pub fn warm_up(&mut self) -> Result<(), SegmentError> {
-        let [height, width] = match (self.window, self.sizes) {
-            (Some(window), _) => [window.size; 2],
-            (None, Sizes::One(size)) => size,
-            (None, _) => [1024; 2],
-        };
+        let window = self.window.map(|window| [window.size; 2]);
+        let [height, width] = window.or(self.only_size()).unwrap_or([1024; 2]);
         self.answer(&RgbImage::new(width as u32, height as u32)).map(drop)
     }
 

@@ -6,6 +6,7 @@ mod foreign;
 mod library;
 mod options;
 mod provider;
+mod trial;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
 pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions};
+pub use self::trial::{Runtime, runtime};
 use crate::feed::Feed;
 use crate::machine::cores;
 

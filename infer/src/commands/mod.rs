@@ -3,6 +3,7 @@
 pub(crate) mod adopt;
 pub(crate) mod check;
 mod data;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
 mod format;

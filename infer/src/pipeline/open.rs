@@ -11,10 +11,10 @@ use crate::machine::{Memory, cores, resident};
 use crate::segmenter::{SegmentError, Segmenter, SegmenterOptions};
 use crate::session::{Device, Devices};
 
-/// Pictures for each core from which on throughput counts. With n pictures on c single-threaded sessions the last round may
-/// leave all cores but one idle, so that up to `(n + c - 1) / n` times the work's share passes; from four pictures a core on
-/// that is 1.25 at worst and nearer to 1 on average, while threads inside a session cost 1.1 (large networks) to 1.5 (small
-/// ones). Fewer pictures are soon done either way, and one is done sooner with all cores.
+/// Pictures for each core from which on throughput counts. Of n pictures on c single-threaded sessions the last round may
+/// leave all cores but one idle: up to `(n + c - 1) / n` of the work's time passes, from four pictures a core on 1.25 at worst
+/// and nearer to 1 on average. Threads inside a session lose nothing to a third of their time, and more the more they are.
+/// Fewer pictures are soon done either way, and one is done sooner with all cores.
 const PICTURES_A_CORE: usize = 4;
 
 /// What the cores of a processor are used for.

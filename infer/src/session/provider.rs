@@ -37,24 +37,29 @@ impl Device {
             },
         }
     }
+}
 
-    /// Whether the loaded ONNX Runtime was built with what runs on this device, which does not mean that it can here.
-    pub(super) fn is_built_in(self) -> bool {
-        let available = match self {
-            Self::Cpu => CPU::is_available(),
-            Self::Cuda(_) => CUDA::is_available(),
-            Self::TensorRt(_) => TensorRT::is_available(),
-            Self::OpenVino => OpenVINO::is_available(),
-        };
-        available.unwrap_or(false)
-    }
+/// Whether the loaded ONNX Runtime was built with what runs on a device.
+pub(super) fn is_built_in(device: Device) -> bool {
+    let available = match device {
+        Device::Cpu => CPU::is_available(),
+        Device::Cuda(_) => CUDA::is_available(),
+        Device::TensorRt(_) => TensorRT::is_available(),
+        Device::OpenVino => OpenVINO::is_available(),
+    };
+    available.unwrap_or(false)
+}
+
+/// A message of ONNX Runtime without the place in its sources that comes first.
+fn plain(message: &str) -> &str {
+    message.rsplit_once(" : FAIL : ").map_or(message, |(_, rest)| rest)
 }
 
 /// Makes a session run on the device of its options, or says why it cannot.
 pub(super) fn place(mut builder: SessionBuilder, options: &RunnerOptions) -> Result<SessionBuilder, SessionError> {
     let RunnerOptions { device, size, cuda, .. } = *options;
     let Needs { package, system } = device.needs();
-    if !device.is_built_in() {
+    if !is_built_in(device) {
         return Err(SessionError::Device {
             device,
             reason: "this ONNX Runtime was built without it".to_owned(),
@@ -86,7 +91,7 @@ pub(super) fn place(mut builder: SessionBuilder, options: &RunnerOptions) -> Res
     };
     let failed = |source: ort::Error| SessionError::Device {
         device,
-        reason: on_one_line(&source).message().to_owned(),
+        reason: plain(on_one_line(&source).message()).to_owned(),
         help: format!("it needs {system}; `protoseg doctor` shows what loads"),
     };
     builder = builder.with_execution_providers(providers).map_err(|error| failed(error.into()))?;
@@ -100,4 +105,16 @@ pub(super) fn place(mut builder: SessionBuilder, options: &RunnerOptions) -> Res
         }
     }
     Ok(builder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_sources_are_left_out() {
+        let message = "/src/bridge.cc:1 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library x.so";
+        assert_eq!(plain(message), "Failed to load library x.so");
+        assert_eq!(plain("no device"), "no device");
+    }
 }

@@ -1,6 +1,7 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
 //! others, [`broken_inputs`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
-//! files, and the [`export`] that ends by it; labelling that goes on ([`resume`]) and is shared ([`shards`]).
+//! files, and the [`export`] that ends by it; labelling that goes on ([`resume`]) and is shared ([`shards`]); the
+//! [`pipeline`] as a library, and [`devices`] that are there or not.
 
 #[cfg(test)]
 mod adopt;
@@ -11,9 +12,13 @@ mod commands;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod export;
 #[cfg(test)]
 mod gate;
+#[cfg(test)]
+mod pipeline;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

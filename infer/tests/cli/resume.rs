@@ -35,7 +35,9 @@ fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Without printing megabytes where they are not.
 fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    let [more, less] = [(found, expected), (expected, found)]
+        .map(|(one, other)| one.keys().filter(|name| !other.contains_key(*name)).collect::<Vec<_>>());
+    assert!(more.is_empty() && less.is_empty(), "{more:?} too many, {less:?} too few");
     let other: Vec<&String> = found.keys().filter(|name| found[*name] != expected[*name]).collect();
     assert!(other.is_empty(), "{other:?} differ");
 }

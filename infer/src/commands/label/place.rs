@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use protoseg_infer::labelling::Outputs;
 use protoseg_infer::labelling::journal::{Begun, Contents, Journal};
 use protoseg_infer::labelling::stamp::Stamp;
+use rustix::fs::{Access, access};
 
 use super::super::format::Formats;
 use super::super::inputs::Input;
@@ -21,12 +22,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes the folders, tries whether they can be written into, and notes the run.
+    /// Makes the folders, asks whether they can be written into, and notes the run.
     pub(super) fn take(out: &Path, formats: &Formats, begun: Begun, resume: bool) -> Result<Self> {
         let failed = || format!("results cannot be written into {}", out.display());
         for folder in formats.folders() {
             let folder = out.join(folder);
+            // Asked and not tried: a file that a trial leaves, if it is killed, would lie among the results.
             std::fs::create_dir_all(&folder)
+                .and_then(|()| Ok(access(&folder, Access::WRITE_OK | Access::EXEC_OK)?))
                 .with_context(|| format!("results cannot be written into {}", folder.display()))?;
         }
         let (journal, contents) = Journal::open(out, begun.shard).with_context(failed)?;
@@ -38,11 +41,6 @@ impl Place {
             );
         }
         let outputs = Outputs::open(out, begun.shard).with_context(failed)?;
-        for folder in formats.folders() {
-            let trial = Path::new(folder).join(format!(".protoseg.{}.trial", std::process::id()));
-            let written = outputs.write(&trial, b"").and_then(|()| std::fs::remove_file(out.join(&trial)));
-            written.with_context(|| format!("results cannot be written into {}", out.join(folder).display()))?;
-        }
         journal.begin(&begun).with_context(failed)?;
         let recipe = begun.recipe.key();
         Ok(Self { out: out.into(), outputs, journal, begun, recipe, contents })

@@ -1,0 +1,53 @@
+//! Devices that the ONNX Runtime of the tests, which knows CPUs only, does not have; and what `protoseg doctor` says of them.
+
+use crate::common::{Place, answer, expect};
+
+#[test]
+fn a_device_is_never_replaced_by_another() {
+    for (device, package) in [
+        ("cuda:0", "onnxruntime-gpu"),
+        ("tensorrt:1", "onnxruntime-gpu"),
+        ("openvino", "onnxruntime-openvino"),
+        ("cuda:0,1", "cuda"),
+    ] {
+        let place = Place::new();
+        let given = answer(&mut place.command(&format!("label bundle in --out out --device {device}")));
+        expect(device, &given, 2, &[device.split(',').next().unwrap(), "built without it", package, "ORT_DYLIB_PATH"]);
+        assert!(!place.at("out").exists());
+    }
+    let place = Place::new();
+    for arguments in ["--device gpu", "--device cuda", "--device cuda:0,0", "--memory 0", "--memory x", "--mode fast"] {
+        let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
+        assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
+    }
+}
+
+#[test]
+fn the_doctor_says_what_works_and_why_the_rest_does_not() {
+    let place = Place::new();
+    let given = answer(&mut place.command("doctor"));
+    assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+    let line = |name: &str| given.stdout.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("cpu").ends_with("works") && line("ONNX Runtime").contains("libonnxruntime"), "{given:?}");
+    assert!(line("cuda:0").contains("built without it") && line("openvino").contains("pip install"), "{given:?}");
+
+    let given = answer(&mut place.command("doctor bundle --json --device cpu"));
+    assert_eq!(given.status, 0, "{given:?}");
+    let report: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
+    let devices = report["devices"].as_array().unwrap();
+    assert_eq!((devices.len(), &devices[0]["device"], &devices[0]["built_in"]), (1, &"cpu".into(), &true.into()));
+    assert!(devices[0]["bundle"]["agreement"] == 1.0 && devices[0]["bundle"]["width"] == 1024, "{report}");
+    assert!(report["processor"]["cores"].as_u64() > Some(0) && report["version"].is_string(), "{report}");
+}
+
+#[test]
+fn the_doctor_fails_where_the_cpu_does() {
+    let place = Place::new();
+    let given = answer(place.command("doctor").env("ORT_DYLIB_PATH", place.at("gone.so")));
+    assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
+    assert!(given.stdout.contains("ONNX Runtime none") && given.stdout.contains("gone.so"), "{given:?}");
+    place.cut("bundle/model.onnx");
+    let given = answer(&mut place.command("doctor bundle"));
+    assert_eq!(given.status, 1, "{given:?}");
+    assert!(given.stdout.contains("bundle/model.onnx"), "{given:?}");
+}

@@ -1,0 +1,145 @@
+//! The pipeline as a library: every item once, however many segmenters; failures that are counted; runs that end early.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::common::{Place, answer, fixture, stripe_labels, stripes};
+use protoseg_infer::pipeline::{Control, Decoded, Event, Mode, Pipeline, PipelineOptions};
+use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
+use protoseg_infer::session::RunnerOptions;
+use protoseg_infer::upsample::{Decided, Wanted};
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    #[error("no picture {0}")]
+    Missing(usize),
+    #[error("no room")]
+    Full,
+}
+
+fn pipeline(segmenters: usize) -> Pipeline {
+    let open = || Segmenter::open(fixture("colors")).unwrap();
+    Pipeline::new(open(), (1..segmenters).map(|_| open()).collect())
+}
+
+fn picture(index: usize) -> Decoded<usize> {
+    Decoded { image: stripes(16 * (1 + index as u32 % 5), 32), extra: 10 * index }
+}
+
+#[test]
+fn every_item_goes_through_once() {
+    for segmenters in [1, 3] {
+        let seen = Mutex::new(BTreeSet::new());
+        let events = AtomicUsize::new(0);
+        let observe = |event: Event<'_, Error>| match event {
+            Event::Done(_) => _ = events.fetch_add(1, Ordering::Relaxed),
+            Event::Failed(index, error) => assert!(index == 7 && matches!(error, Error::Missing(7))),
+        };
+        let wanted = Wanted { confidence: true, margin: true };
+        let control = Control { wanted, observe: &observe, ..Control::default() };
+        let mut pipeline = pipeline(segmenters);
+        let report = pipeline.run(
+            40,
+            &control,
+            |index| if index == 7 { Err(Error::Missing(7)) } else { Ok(picture(index)) },
+            |index, item, decided: Decided| {
+                let width = item.image.width();
+                assert_eq!((item.extra, &decided.labels), (10 * index, &stripe_labels(width, 32)));
+                assert_eq!(decided.confidence.unwrap().len(), decided.labels.len());
+                assert_eq!(decided.margin.unwrap().len(), decided.labels.len());
+                assert!(seen.lock().unwrap().insert(index));
+                Ok(())
+            },
+        );
+        assert_eq!((report.done, report.interrupted, events.into_inner()), (39, false, 39));
+        assert!(report.stopped.is_none() && matches!(report.failed[..], [(7, Error::Missing(7))]), "{report:?}");
+        assert_eq!(seen.into_inner().unwrap(), (0..40).filter(|index| *index != 7).collect());
+        assert_eq!((report.stages.run.threads, pipeline.setup().sessions), (segmenters, segmenters));
+        assert!(report.stages.run.busy > 0.0 && report.stages.run.busy <= 1.0, "{report:?}");
+        assert!(report.stages.bottleneck.contains(" busy "), "{report:?}");
+    }
+}
+
+#[test]
+fn after_a_stop_signal_what_is_on_its_way_is_finished() {
+    let (stop, begun, done) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let control = Control::<Error> { stop: &stop, ..Control::default() };
+    let report = pipeline(2).run(
+        10_000,
+        &control,
+        |index| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            Ok(picture(index))
+        },
+        |_, _, _| {
+            if done.fetch_add(1, Ordering::Relaxed) == 4 {
+                stop.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        },
+    );
+    assert!(report.interrupted && report.stopped.is_none() && report.failed.is_empty());
+    // Nothing that was begun is lost, and few items were: two queues of two, and one in each thread's hands.
+    assert_eq!((report.done, report.done), (begun.into_inner(), done.into_inner()));
+    assert!((5..100).contains(&report.done), "{}", report.done);
+    // Too late to stop anything.
+    let report = pipeline(1).run(0, &control, |index| Ok(picture(index)), |_, _, _| Ok(()));
+    assert!(!report.interrupted);
+}
+
+#[test]
+fn a_result_that_cannot_be_kept_ends_the_run() {
+    let report = pipeline(2).run(
+        10_000,
+        &Control::default(),
+        |index| Ok(picture(index)),
+        |index, _, _| if index == 3 { Err(Error::Full) } else { Ok(()) },
+    );
+    assert!(matches!(report.stopped, Some(Error::Full)) && !report.interrupted, "{:?}", report.stopped);
+    assert!(report.done < 100, "{}", report.done);
+}
+
+#[test]
+fn sessions_are_as_many_as_cores_and_memory_allow() {
+    let open = |pictures: usize, mode: Option<Mode>, memory: Option<u64>| {
+        let runner = RunnerOptions { threads: NonZeroUsize::new(3), ..RunnerOptions::default() };
+        let segmenter = SegmenterOptions { runner, ..SegmenterOptions::default() };
+        let options = PipelineOptions { segmenter, mode, memory, pictures, ..PipelineOptions::default() };
+        let pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
+        let setup = pipeline.setup();
+        (setup.mode, setup.sessions, setup.threads)
+    };
+    assert_eq!(open(11, None, None), (Mode::Latency, 1, 3));
+    assert_eq!(open(12, None, Some(1 << 40)), (Mode::Throughput, 3, 1));
+    assert_eq!(open(1, Some(Mode::Throughput), Some(1 << 40)), (Mode::Throughput, 3, 1));
+    // What is left of the cores goes to the session that fits.
+    #[cfg(target_os = "linux")]
+    assert_eq!(open(12, None, Some(1)), (Mode::Throughput, 1, 3));
+    assert_eq!(open(1_000, Some(Mode::Latency), None), (Mode::Latency, 1, 3));
+}
+
+#[test]
+fn both_modes_write_the_same_files() {
+    let place = Place::new();
+    for index in 0..9 {
+        stripes(40 + 8 * index, 50).save(place.at(&format!("in/images/{index}.png"))).unwrap();
+    }
+    for mode in ["latency", "throughput"] {
+        let command =
+            format!("label bundle in/images --out {mode} --format ids,color --threads 3 --mode {mode} --json -v");
+        let given = answer(&mut place.command(&command));
+        assert_eq!(given.status, 0, "{given:?}");
+        assert!(given.stderr.starts_with(&format!("cpu, {mode}: sessions ")), "{given:?}");
+        let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
+        assert_eq!((&summary["labelled"], &summary["setup"]["mode"]), (&10.into(), &mode.into()));
+        assert!(summary["stages"]["bottleneck"].as_str().unwrap().contains("busy"), "{summary}");
+    }
+    for name in crate::common::results(&place.at("latency")) {
+        let [one, other] = ["latency", "throughput"].map(|mode| std::fs::read(place.at(mode).join(&name)).unwrap());
+        assert!(one == other, "{name}");
+    }
+}

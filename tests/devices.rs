@@ -1,0 +1,34 @@
+//! Another device gives the labels that the CPU gives. OpenVINO's runs on any x86 processor, with the ONNX Runtime of the
+//! package onnxruntime-openvino: its libonnxruntime.so is what PROTOSEG_OPENVINO names.
+
+mod support;
+
+use std::path::PathBuf;
+
+use protoseg_models::arch::Preset;
+use support::{program, succeed, write_checkpoint};
+
+/// Least share of equal labels in 32-bit floats: both sum the same products in another order.
+const AGREEMENT: f64 = 0.9999;
+
+#[test]
+fn openvino_gives_the_labels_of_the_cpu() {
+    let Some(library) = std::env::var_os("PROTOSEG_OPENVINO").map(PathBuf::from) else {
+        eprintln!("skipped: PROTOSEG_OPENVINO names no libonnxruntime.so of onnxruntime-openvino");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
+    for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
+        write_checkpoint(&checkpoint, preset);
+        succeed(program("protoseg-export").arg(&checkpoint).arg("--out").arg(&bundle).args(["--window", "257:128"]));
+        let mut doctor = program("protoseg");
+        doctor.arg("doctor").arg(&bundle).args(["--device", "openvino", "--json"]).env("ORT_DYLIB_PATH", &library);
+        let report: serde_json::Value = serde_json::from_slice(&doctor.output().unwrap().stdout).unwrap();
+        let tried = &report["devices"][1];
+        assert!(tried["device"] == "openvino" && tried["works"] == true, "{report}");
+        let agreement = tried["bundle"]["agreement"].as_f64().unwrap();
+        eprintln!("{preset}: {agreement:.6} of labels");
+        assert!(agreement >= AGREEMENT, "{preset}: {agreement}");
+    }
+}
