@@ -122,7 +122,7 @@ fn a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session() {
         assert_eq!(decided.labels.len(), side * side);
         let status = std::fs::read_to_string("/proc/self/status").expect("the process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak memory");
-        return println!("peak {} of {} kinds", line.trim(), kinds(&decided.labels));
+        return eprintln!("peak {} of {} kinds", line.trim(), kinds(&decided.labels));
     }
     let peak = |side: usize| {
         let own = std::env::current_exe().expect("the test program");
@@ -130,10 +130,10 @@ fn a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session() {
         let mut child = std::process::Command::new(own);
         let output =
             child.args([name, "--exact", "--nocapture"]).env(SIDE, side.to_string()).output().expect("a child");
-        let text = String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&output.stderr);
         let words: Vec<&str> = text.split_whitespace().skip_while(|word| *word != "peak").collect();
         let [_, kibibytes, "kB", "of", kinds, ..] = words[..] else {
-            panic!("{text}{}", String::from_utf8_lossy(&output.stderr));
+            panic!("{text}");
         };
         assert!(kinds.parse::<usize>().expect("a number") > 5, "{kinds} kinds of labels");
         kibibytes.parse::<u64>().expect("a number") * 1024

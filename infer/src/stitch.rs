@@ -34,7 +34,7 @@ impl LogitMap {
 
 /// Sums window after window, in the plan's order.
 ///
-/// It holds all rows of the frame, or, made by [`rolling`](Self::rolling), only those that windows in work cover.
+/// It holds all rows of the frame.
 #[derive(Debug)]
 pub struct Stitcher<'a> {
     plan: &'a WindowPlan,
