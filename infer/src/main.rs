@@ -1,5 +1,6 @@
 //! `protoseg`: labels, scores and checks with a bundle, and the front door to `protoseg-train` and `protoseg-export`.
 
+mod allocator;
 mod commands;
 
 use std::ffi::OsString;
@@ -46,6 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::give_back();
     let (error, status) = match run(&Cli::parse().command) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),

@@ -1,5 +1,5 @@
 //! From many pictures to what is made of them: readers decode, one thread for each session runs its model, writers upsample
-//! and encode, side by side, with short queues between them.
+//! and encode, side by side, who hand over to each other.
 //!
 //! ```
 //! use protoseg_infer::pipeline::{Control, Decoded, Pipeline};
@@ -47,8 +47,9 @@ use crate::machine::cores;
 use crate::segmenter::{Answer, SegmentError, Segmenter};
 use crate::upsample::{Decided, Wanted};
 
-/// Pictures that wait between two stages.
-const QUEUE: usize = 2;
+/// Pictures that wait between two stages. None: a reader holds the next one ready while the network runs, and a writer has
+/// taken over the one before, so that a queue would hold more pictures in memory and no more in motion.
+const QUEUE: usize = 0;
 
 /// Most threads that read, and that write, where the processor runs the network, and where it does nothing else. Their
 /// number bounds the pictures in memory.
@@ -136,7 +137,8 @@ impl Pipeline {
         let before: Vec<_> = segmenters.iter().map(|segmenter| segmenter.times()).collect();
         let owners = segmenters.len();
         let gpu = segmenters.iter().any(|segmenter| segmenter.device().is_gpu());
-        let helpers = self.threads.min(HELPERS[usize::from(gpu)]);
+        // Beside one session that has all cores, one reader and one writer keep up with it.
+        let helpers = if owners == 1 && !gpu { 1 } else { self.threads.min(HELPERS[usize::from(gpu)]) };
         let threads = Threads { readers: helpers, owners, writers: helpers };
         let work = Work::new(count, control);
         let (decoded, to_run) = sync_channel::<(usize, Decoded<T>)>(QUEUE);

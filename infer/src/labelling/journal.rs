@@ -105,6 +105,8 @@ pub struct Entry {
 enum Line {
     Begun(Begun),
     Labelled(Entry),
+    /// What was noted of a picture holds no longer.
+    Struck(String),
 }
 
 /// Why a journal cannot be used.
@@ -136,7 +138,7 @@ pub enum JournalError {
 pub struct Contents {
     /// The run that was begun last.
     pub begun: Option<Begun>,
-    /// The last line of each picture.
+    /// The last line of each picture that was not struck out since.
     pub entries: BTreeMap<String, Entry>,
 }
 
@@ -158,6 +160,7 @@ impl Contents {
                 }
                 Ok(Line::Begun(begun)) => contents.begun = Some(begun),
                 Ok(Line::Labelled(entry)) => drop(contents.entries.insert(entry.picture.clone(), entry)),
+                Ok(Line::Struck(picture)) => drop(contents.entries.remove(&picture)),
                 Err(_) => break,
             }
             length += line.len();
@@ -165,10 +168,15 @@ impl Contents {
         Ok((contents, length))
     }
 
+    /// The picture's line.
+    pub fn entry(&self, name: &Path) -> Option<&Entry> {
+        self.entries.get(&spelled(name))
+    }
+
     /// The picture's line, if its results are there and would come out the same: the same recipe, the same file, and every
     /// result of the size that was written.
     pub fn finished(&self, out: &Path, name: &Path, recipe: &str, input: &Stamp) -> Option<&Entry> {
-        let entry = self.entries.get(&spelled(name))?;
+        let entry = self.entry(name)?;
         let same = entry.recipe == recipe && entry.input.matches(input);
         (same && entry.missing(out).is_none()).then_some(entry)
     }
@@ -249,6 +257,11 @@ impl Journal {
         self.append(&Line::Labelled(entry))
     }
 
+    /// Notes that a picture's results are about to change, so that they count for nothing if that is broken off.
+    pub fn strike(&self, picture: &str) -> Result<(), JournalError> {
+        self.append(&Line::Struck(picture.to_owned()))
+    }
+
     fn append(&self, line: &Line) -> Result<(), JournalError> {
         let failed = |source| JournalError::Io { path: self.path.clone(), source };
         let mut text = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
@@ -322,7 +335,10 @@ mod tests {
         assert!(!finished(&recipe("n"), &input));
         assert!(!finished(&Recipe { pieces: "64:32".to_owned(), ..model.clone() }, &input));
         assert!(!finished(&model, &Stamp { modified: 8, ..input.clone() }));
-        assert!(!finished(&model, &Stamp { bytes: 6, ..input }));
+        assert!(!finished(&model, &Stamp { bytes: 6, ..input.clone() }));
+        journal.strike("a.png").unwrap();
+        let contents = Contents::read(&Journal::path(out.path(), Shard::WHOLE)).unwrap();
+        assert_eq!(contents.finished(out.path(), Path::new("a.png"), &model.key(), &input), None);
     }
 
     #[test]

@@ -27,7 +27,8 @@ impl Stamp {
             Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
             Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |before| -before),
         };
-        let sha256 = if content { Some(digest::of_file(path)?) } else { None };
+        // A pipe or device may never end.
+        let sha256 = if content && metadata.is_file() { Some(digest::of_file(path)?) } else { None };
         Ok(Self { bytes: metadata.len(), modified, sha256 })
     }
 

@@ -1,5 +1,5 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
-//! others, [`broken_inputs`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
+//! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
 //! files, and the [`export`] that ends by it; labelling that goes on ([`resume`]) and is shared ([`shards`]); the
 //! [`pipeline`] as a library, and [`devices`] that are there or not.
 
@@ -7,6 +7,8 @@
 mod adopt;
 #[cfg(test)]
 mod broken_inputs;
+#[cfg(test)]
+mod broken_pictures;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]

@@ -140,6 +140,11 @@ fn failures_are_listed_and_tried_again() {
     let given = run(&place, line);
     assert_eq!((given.status, list().as_str()), (0, ""), "{given:?}");
     assert!(given.stdout.contains("1 labelled, 4 there before"), "{given:?}");
+    // Labels of what it was are not labels of what it is.
+    std::fs::write(place.at("in/images/bad.png"), "hello").unwrap();
+    assert_eq!(run(&place, line).status, 3);
+    assert!(!place.at("out/ids/bad.png").exists() && place.at("out/ids/a.png").exists());
+    assert_eq!(summary(&run(&place, &format!("{line} --json"))), [0, 4, 0]);
 }
 
 #[test]

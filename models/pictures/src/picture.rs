@@ -39,6 +39,14 @@ pub enum PictureError {
         /// Pixels allowed.
         limit: u64,
     },
+    /// More bytes than the pixels allowed can have.
+    #[error("{bytes} bytes are more than a picture of {limit} pixels can have; raise the limit with --max-pixels")]
+    TooLong {
+        /// Size of the file.
+        bytes: u64,
+        /// Pixels allowed.
+        limit: u64,
+    },
     /// Samples without a known range.
     #[error("floating-point samples have no known range; convert the picture to 8 or 16 bits")]
     Float,
@@ -58,6 +66,9 @@ pub enum PictureFileError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder, a pipe or a device.
+    #[error("{} is no file", .0.display())]
+    NoFile(PathBuf),
     /// The content cannot be used.
     #[error("{}: {source}", path.display())]
     Content {
@@ -70,7 +81,18 @@ pub enum PictureFileError {
 
 /// Reads a picture file of at most `max_pixels` pixels.
 pub fn read(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureFileError> {
-    let bytes = std::fs::read(path).map_err(|source| PictureFileError::Io { path: path.into(), source })?;
+    let io = |source| PictureFileError::Io { path: path.into(), source };
+    let metadata = path.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        // Reading a pipe or a device might never end.
+        return Err(PictureFileError::NoFile(path.into()));
+    }
+    let bytes = metadata.len();
+    if bytes > memory(max_pixels) {
+        let source = PictureError::TooLong { bytes, limit: max_pixels };
+        return Err(PictureFileError::Content { path: path.into(), source });
+    }
+    let bytes = std::fs::read(path).map_err(io)?;
     decode(&bytes, max_pixels).map_err(|source| PictureFileError::Content { path: path.into(), source })
 }
 
@@ -88,15 +110,17 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
             return Err(PictureError::Inks);
         }
     }
-    reader.no_limits();
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(memory(0));
+    reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(refused)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > max_pixels {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > max_pixels {
         return Err(PictureError::TooLarge { width, height, limit: max_pixels });
     }
-    // What a header claims is held against the limit above; this holds the decoder's own buffers against it.
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(max_pixels.saturating_mul(16).saturating_add(1 << 26));
+    // What a header claims is held against the limit above; this holds the decoder's own buffers against what it claims.
+    limits.max_alloc = Some(memory(pixels));
     decoder.set_limits(limits).map_err(refused)?;
     let color = decoder.color_type();
     if matches!(color, ColorType::Rgb32F | ColorType::Rgba32F) {
@@ -106,6 +130,11 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
     let mut picture = DynamicImage::from_decoder(decoder).map_err(refused)?;
     picture.apply_orientation(orientation);
     Ok(if color.has_alpha() { over_black(&picture) } else { picture.into_rgb8() })
+}
+
+/// Bytes that a picture may need: four samples of 16 bits a pixel, twice, and what its file says besides.
+fn memory(pixels: u64) -> u64 {
+    pixels.saturating_mul(16).saturating_add(1 << 26)
 }
 
 fn refused(error: ImageError) -> PictureError {
@@ -172,6 +201,17 @@ mod tests {
         for bytes in [&b""[..], b"hello", b"GIF89a\x01\x00\x01\x00\x00\x00\x00"] {
             assert!(matches!(decode(bytes, MAX_PIXELS), Err(PictureError::Format)));
         }
+    }
+
+    #[test]
+    fn what_is_no_file_or_longer_than_its_pixels_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.png");
+        std::fs::File::create(&path).unwrap().set_len(1 << 27).unwrap();
+        let message = read(&path, 100).unwrap_err().to_string();
+        assert!(message.contains("long.png: 134217728 bytes are more than a picture of 100 pixels"), "{message}");
+        assert!(matches!(read(folder.path(), 100), Err(PictureFileError::NoFile(_))));
+        assert!(matches!(read("/dev/zero".as_ref(), 100), Err(PictureFileError::NoFile(_))));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use protoseg_infer::labelling::Outputs;
-use protoseg_infer::labelling::journal::{Begun, Contents, Journal};
+use protoseg_infer::labelling::journal::{Begun, Contents, Entry, Journal, JournalError};
 use protoseg_infer::labelling::stamp::Stamp;
 use rustix::fs::{Access, access};
 
@@ -49,6 +49,13 @@ impl Place {
     /// [`Recipe::key`](protoseg_infer::labelling::journal::Recipe::key) of the run.
     pub(super) fn recipe(&self) -> &str {
         &self.recipe
+    }
+
+    /// Has nothing count any longer that earlier runs left of a picture, before it changes.
+    pub(super) fn strike(&self, name: &Path) -> Result<Option<&Entry>, JournalError> {
+        let entry = self.contents.entry(name);
+        entry.map_or(Ok(()), |entry| self.journal.strike(&entry.picture))?;
+        Ok(entry)
     }
 
     /// Whether an earlier run left a picture's results, and they would come out the same.

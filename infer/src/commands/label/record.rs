@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use protoseg_infer::labelling::journal::Entry;
 use protoseg_infer::labelling::stamp::Stamp;
-use protoseg_infer::labelling::{OWN_FOLDER, spelled};
+use protoseg_infer::labelling::{OWN_FOLDER, place_of, spelled};
 use protoseg_infer::pipeline::Decoded;
 use protoseg_infer::upsample::Decided;
 use protoseg_models::classes::ClassTable;
@@ -43,6 +43,7 @@ impl<'a> Record<'a> {
     pub(super) fn keep(&self, input: &Input, item: Decoded<Stamp>, decided: Decided) -> Result<()> {
         let (labels, margin) = named(&input.name, decided);
         let picture = Labelled { image: &item.image, labels: &labels, margin: margin.as_deref() };
+        self.place.strike(&input.name)?;
         let mut outputs = BTreeMap::new();
         for (place, bytes) in self.formats.files(&picture, &self.classes)? {
             let path = || self.place.out.join(&place).display().to_string();
@@ -63,7 +64,7 @@ impl<'a> Record<'a> {
         Ok(self.place.journal.add(entry)?)
     }
 
-    /// Notes that a picture could not be labelled.
+    /// Notes that a picture could not be labelled; results that an earlier run left of it are of another picture.
     pub(super) fn fail(&self, input: &Input, error: &anyhow::Error) {
         let Input { path, name } = input;
         let line = json!({
@@ -72,15 +73,26 @@ impl<'a> Record<'a> {
             "error": sentence(error.as_ref()),
         });
         let written = writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
-        if let Err(error) = written {
+        if let Err(error) = written.and_then(|()| self.clear(name)) {
             self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
+    }
+
+    fn clear(&self, name: &Path) -> std::io::Result<()> {
+        let Some(entry) = self.place.strike(name).map_err(std::io::Error::other)? else { return Ok(()) };
+        for place in entry.outputs.keys().map(|place| self.place.out.join(place_of(place))) {
+            match std::fs::remove_file(place) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether all failures could be noted.
     pub(super) fn check(&self) -> Result<()> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
-        lost.map_or(Ok(()), |error| Err(error).context("the list of pictures that failed could not be written"))
+        lost.map_or(Ok(()), |error| Err(error).context("a picture that failed could not be noted"))
     }
 }
 

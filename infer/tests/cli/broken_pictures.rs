@@ -1,0 +1,91 @@
+//! A folder of everything that can be wrong with a picture.
+
+use std::fs;
+
+use image::{DynamicImage, ImageFormat};
+
+use crate::common::{Place, answer, fixture, results, stripes};
+
+/// A PNG whose header claims a size, with the check sum that goes with it, and whose pixels begin and do not go on.
+fn claiming(width: u32, height: u32) -> Vec<u8> {
+    let mut chunk = b"IHDR".to_vec();
+    chunk.extend(width.to_be_bytes().into_iter().chain(height.to_be_bytes()).chain([8, 2, 0, 0, 0]));
+    let mut sum = u32::MAX;
+    for byte in &chunk {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = if sum & 1 == 1 { sum >> 1 ^ 0xEDB8_8320 } else { sum >> 1 };
+        }
+    }
+    [b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(), &chunk, &(!sum).to_be_bytes(), b"\0\0\x10\0IDAT\x78\x01"].concat()
+}
+
+#[test]
+fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
+    let place = Place::new();
+    fs::create_dir(place.at("odd")).unwrap();
+    let at = |name: &str| place.at("odd").join(name);
+    let usual = DynamicImage::from(stripes(48, 32));
+    let formats = [
+        ("png", ImageFormat::Png),
+        ("jpg", ImageFormat::Jpeg),
+        ("webp", ImageFormat::WebP),
+        ("tif", ImageFormat::Tiff),
+    ];
+    for (ending, format) in formats {
+        usual.save_with_format(at(&format!("whole-{ending}.{ending}")), format).unwrap();
+        fs::copy(at(&format!("whole-{ending}.{ending}")), at(&format!("cut-{ending}.{ending}"))).unwrap();
+        place.cut(&format!("odd/cut-{ending}.{ending}"));
+    }
+    usual.save_with_format(at("whole-jpeg-called.png"), ImageFormat::Jpeg).unwrap();
+    usual.to_rgb16().save(at("whole-deep.png")).unwrap();
+    for name in ["cmyk_adobe", "cmyk_plain"] {
+        fs::copy(fixture(&format!("pictures/{name}.jpg")), at(&format!("{name}.jpg"))).unwrap();
+    }
+    fs::write(at("empty.png"), "").unwrap();
+    fs::write(at("text.jpg"), "hello, I am no picture").unwrap();
+    fs::write(at("gif.png"), b"GIF89a\x01\x00\x01\x00\x00\x00\x00").unwrap();
+    fs::write(at("bomb.png"), claiming(60_000, 60_000)).unwrap();
+    fs::write(at("no-pixels.png"), claiming(0, 7)).unwrap();
+    fs::write(at("header-only.png"), claiming(10_000, 10_000)).unwrap();
+    fs::write(at("garbage.tif"), b"II*\0\xff\xff\xff\xff").unwrap();
+    fs::write(at("garbage-webp.webp"), b"RIFF\x10\0\0\0WEBPVP8L\xff\xff\xff\xff").unwrap();
+    fs::create_dir(at("folder.png")).unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), at("dangling.png")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", at("endless.png")).unwrap();
+    let given = answer(&mut place.command("label bundle odd --out out"));
+    assert!(given.status == 3 && given.stdout.starts_with("7 labelled, 16 failed"), "{given:?}");
+    assert_eq!(given.stderr.lines().count(), 16, "{given:?}");
+    let parts = [
+        ("bomb.png", "60000x60000 pixels are more than the limit of 200000000; raise it with --max-pixels"),
+        ("cmyk_plain.jpg", "a CMYK JPEG without Adobe's marker"),
+        ("cut-jpg.jpg", "cut short"),
+        ("cut-png.png", "broken or cut short"),
+        ("cut-tif.tif", "broken or cut short"),
+        ("cut-webp.webp", "broken or cut short"),
+        ("dangling.png", "No such file"),
+        ("empty.png", "no picture of a known format"),
+        ("endless.png", "is no file"),
+        ("garbage-webp.webp", "broken or cut short"),
+        ("garbage.tif", "broken or cut short"),
+        ("gif.png", "no picture of a known format"),
+        ("header-only.png", "broken or cut short"),
+        ("no-pixels.png", "broken or cut short"),
+        ("pipe.png", "is no file"),
+        ("text.jpg", "no picture of a known format"),
+    ];
+    let failed = fs::read_to_string(place.at("out/.protoseg/failed.jsonl")).unwrap();
+    let mut failed: Vec<serde_json::Value> = failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    failed.sort_by_key(|failed| failed["picture"].as_str().map(str::to_owned));
+    assert_eq!(failed.len(), parts.len());
+    for (failed, (name, part)) in failed.iter().zip(parts) {
+        assert_eq!(failed["picture"], name);
+        let error = failed["error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("odd/{name}")) && error.contains(part), "{error}");
+        assert!(given.stderr.contains(&format!("error: {error}\n")), "{error}");
+    }
+    let names = results(&place.at("out"));
+    assert_eq!(names.len(), 7, "{names:?}");
+    assert!(names.iter().all(|name| name.contains("whole-") || name.contains("cmyk_adobe")), "{names:?}");
+}
