@@ -137,8 +137,10 @@ impl Pipeline {
         let before: Vec<_> = segmenters.iter().map(|segmenter| segmenter.times()).collect();
         let owners = segmenters.len();
         let gpu = segmenters.iter().any(|segmenter| segmenter.device().is_gpu());
-        // Beside one session that has all cores, one reader and one writer keep up with it.
-        let helpers = if owners == 1 && !gpu { 1 } else { self.threads.min(HELPERS[usize::from(gpu)]) };
+        // Beside one session that has all cores, one reader and one writer keep up with it, and upsampling on another thread
+        // would only take cores from it, and memory for all scores of a picture.
+        let alone = owners == 1 && !gpu;
+        let helpers = if alone { 1 } else { self.threads.min(HELPERS[usize::from(gpu)]) };
         let threads = Threads { readers: helpers, owners, writers: helpers };
         let work = Work::new(count, control);
         let (decoded, to_run) = sync_channel::<(usize, Decoded<T>)>(QUEUE);
@@ -172,7 +174,11 @@ impl Pipeline {
                             continue;
                         }
                         let answer = together(shared.or(own.as_ref()), || {
-                            segmenter.answer_or_decide(&item.image, control.wanted)
+                            if alone {
+                                segmenter.decide(&item.image, control.wanted).map(Answer::Decided)
+                            } else {
+                                segmenter.answer_or_decide(&item.image, control.wanted)
+                            }
                         });
                         let Some(answer) = work.keep_answer(index, answer) else { continue };
                         drop(ran.send((index, item, answer)));
