@@ -2,6 +2,7 @@
 
 mod answer;
 mod error;
+mod frames;
 mod whole;
 
 use std::num::NonZeroUsize;
@@ -22,6 +23,7 @@ use protoseg_pictures::label_map::LabelMap;
 
 pub use self::answer::{Answer, Decided, FrameLogits, Wanted};
 pub use self::error::SegmentError;
+use self::frames::FrameFile;
 use self::whole::Sizes;
 
 /// How a [`Segmenter`] works.
@@ -31,6 +33,9 @@ pub struct SegmenterOptions {
     pub pieces: Option<Pieces>,
     /// Windows that are run at once; 1 where nobody says otherwise, as more bring nothing on a CPU.
     pub batch: Option<NonZeroUsize>,
+    /// Whether pictures of a size for which the bundle has a frame file go through that file; on GPUs where nobody says
+    /// otherwise.
+    pub frame_files: Option<bool>,
     /// How the ONNX file is run.
     pub runner: RunnerOptions,
 }
@@ -58,6 +63,7 @@ pub struct Segmenter {
     kind: Kind,
     sizes: Sizes,
     runner: Runner,
+    frames: Vec<FrameFile>,
     passed_over: Vec<String>,
     window: Option<Window>,
     batch: usize,
@@ -73,19 +79,20 @@ impl Segmenter {
 
     /// The same with options. Of a bundle, the first file of the `logits` or `labels` kind is taken, once its digest has been checked.
     pub fn open_with(path: &Path, options: &SegmenterOptions) -> Result<Self, SegmentError> {
-        let (model, kind, sizes, passed_over, runner) = if path.is_file() {
+        if path.is_file() {
             let runner = Runner::open(path, &options.runner)?;
             let model = runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
-            (model.value, Kind::Logits, Sizes::Any, model.passed_over, runner)
-        } else {
-            let Read { value: manifest, passed_over } = Manifest::read(path)?;
-            let file = manifest.files.iter().find(|file| file.form.kind != Kind::Frame);
-            let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
-            let runner = Self::runner(path, &manifest, file, options)?;
-            let (kind, sizes) = (file.form.kind, Sizes::of(file, manifest.model.grid));
-            (manifest.model, kind, sizes, passed_over, runner)
-        };
-        Self::new(path, (model, passed_over), (kind, sizes), runner, options)
+            return Self::new(path, (model.value, model.passed_over), (Kind::Logits, Sizes::Any), runner, options);
+        }
+        let Read { value: manifest, passed_over } = Manifest::read(path)?;
+        let file = manifest.files.iter().find(|file| file.form.kind != Kind::Frame);
+        let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
+        let mut segmenter = Self::open_file(path, &manifest, file, options)?;
+        segmenter.passed_over = passed_over;
+        if options.frame_files.unwrap_or(options.runner.device.is_gpu()) {
+            segmenter.frames = FrameFile::all(path, &manifest, file, options)?;
+        }
+        Ok(segmenter)
     }
 
     /// Opens one file of the `logits` kind of a bundle folder, whose manifest was read from there.
@@ -145,7 +152,8 @@ impl Segmenter {
         }
         let batch = options.batch.map_or(1, NonZeroUsize::get);
         let (times, pixels) = (Times::default(), Vec::new());
-        Ok(Self { model, kind, sizes, runner, passed_over, window, batch, times, pixels })
+        let frames = Vec::new();
+        Ok(Self { model, kind, sizes, runner, frames, passed_over, window, batch, times, pixels })
     }
 
     /// What the model is.
@@ -197,6 +205,9 @@ impl Segmenter {
     /// What the model makes of a picture. What is left, [`Answer::labels`], needs no model and may happen on another
     /// thread.
     pub fn answer(&mut self, picture: &RgbImage) -> Result<Answer, SegmentError> {
+        if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(picture)) {
+            return frame.answer(picture, &mut self.times);
+        }
         match self.kind {
             Kind::Labels => Ok(Answer::Labels(self.whole_labels(picture)?)),
             Kind::Logits | Kind::Frame => Ok(Answer::Logits(self.logits(picture)?)),

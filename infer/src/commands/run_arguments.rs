@@ -85,7 +85,7 @@ impl RunArguments {
             ..RunnerOptions::default()
         };
         PipelineOptions {
-            segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, runner },
+            segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, frame_files: None, runner },
             devices: self.device.clone(),
             mode: self.mode.map(|mode| match mode {
                 Mode::Latency => pipeline::Mode::Latency,
