@@ -6,7 +6,7 @@ mod support;
 use std::path::PathBuf;
 
 use protoseg_models::arch::Preset;
-use support::{program, succeed, write_checkpoint};
+use support::{program, skip, succeed, write_checkpoint};
 
 /// Least share of equal labels in 32-bit floats: both sum the same products in another order.
 const AGREEMENT: f64 = 0.9999;
@@ -14,14 +14,18 @@ const AGREEMENT: f64 = 0.9999;
 #[test]
 fn openvino_gives_the_labels_of_the_cpu() {
     let Some(library) = std::env::var_os("PROTOSEG_OPENVINO").map(PathBuf::from) else {
-        eprintln!("skipped: PROTOSEG_OPENVINO names no libonnxruntime.so of onnxruntime-openvino");
-        return;
+        return skip(
+            "OpenVINO against the CPU",
+            "PROTOSEG_OPENVINO names no libonnxruntime.so of onnxruntime-openvino",
+        );
     };
     let folder = tempfile::tempdir().unwrap();
     let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
-    for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
+    for (preset, window) in
+        [(Preset::DeepLabV3PlusEfficientNetLite0, "256:128"), (Preset::DeepLabV3PlusResNet50, "257:128")]
+    {
         write_checkpoint(&checkpoint, preset);
-        succeed(program("protoseg-export").arg(&checkpoint).arg("--out").arg(&bundle).args(["--window", "257:128"]));
+        succeed(program("protoseg-export").arg(&checkpoint).arg("--out").arg(&bundle).args(["--window", window]));
         let mut doctor = program("protoseg");
         doctor.arg("doctor").arg(&bundle).args(["--device", "openvino", "--json"]).env("ORT_DYLIB_PATH", &library);
         let report: serde_json::Value = serde_json::from_slice(&doctor.output().unwrap().stdout).unwrap();

@@ -2,6 +2,7 @@
 
 mod answer;
 mod error;
+mod frames;
 mod whole;
 mod windows;
 
@@ -22,6 +23,7 @@ use protoseg_pictures::label_map::LabelMap;
 
 pub use self::answer::{Answer, FrameLogits};
 pub use self::error::SegmentError;
+use self::frames::FrameFile;
 use self::whole::Sizes;
 
 /// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.
@@ -34,6 +36,9 @@ pub struct SegmenterOptions {
     pub pieces: Option<Pieces>,
     /// Windows that are run at once; 1 where nobody says otherwise, as more bring nothing on a CPU.
     pub batch: Option<NonZeroUsize>,
+    /// Whether pictures of a size for which the bundle has a frame file go through that file; on GPUs where nobody says
+    /// otherwise.
+    pub frame_files: Option<bool>,
     /// How the ONNX file is run.
     pub runner: RunnerOptions,
 }
@@ -61,6 +66,7 @@ pub struct Segmenter {
     kind: Kind,
     sizes: Sizes,
     runner: Runner,
+    frames: Vec<FrameFile>,
     passed_over: Vec<String>,
     window: Option<Window>,
     batch: usize,
@@ -89,7 +95,12 @@ impl Segmenter {
         let Read { value: manifest, passed_over } = Manifest::read(path)?;
         let file = manifest.files.iter().find(|file| file.form.kind != Kind::Frame);
         let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
-        Ok(Self { passed_over, ..Self::open_file(path, &manifest, file, options)? })
+        let mut segmenter = Self::open_file(path, &manifest, file, options)?;
+        segmenter.passed_over = passed_over;
+        if options.frame_files.unwrap_or(options.runner.device.is_gpu()) {
+            segmenter.frames = FrameFile::all(path, &manifest, file, options)?;
+        }
+        Ok(segmenter)
     }
 
     /// Opens one file of the `logits` kind of a bundle folder, whose manifest was read from there.
@@ -151,7 +162,8 @@ impl Segmenter {
         }
         let batch = options.batch.map_or(1, NonZeroUsize::get);
         let (times, pixels, fingerprint) = (Times::default(), Vec::new(), String::new());
-        Ok(Self { model, kind, sizes, runner, passed_over, window, batch, times, pixels, fingerprint })
+        let frames = Vec::new();
+        Ok(Self { model, kind, sizes, runner, frames, passed_over, window, batch, times, pixels, fingerprint })
     }
 
     /// What the model is.
@@ -215,8 +227,12 @@ impl Segmenter {
     ///
     /// Windows are run row after row, and pixels are decided as soon as no window to come covers them. So beside the
     /// picture and what is returned, this takes memory for the scores of one row of windows, however high the picture is.
-    /// Models that give labels tell neither confidence nor margin.
+    /// Models that give labels tell neither confidence nor margin. Where the bundle has a frame file of the picture's size and
+    /// the options allow it, that is run, unless a margin is wanted, which it does not tell; then bits may differ.
     pub fn decide(&mut self, picture: &RgbImage, wanted: Wanted) -> Result<Decided, SegmentError> {
+        if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(picture, wanted)) {
+            return frame.decide(picture, wanted, &mut self.times);
+        }
         match (self.kind, self.window) {
             (Kind::Labels, _) => Ok(self.whole_labels(picture)?.into()),
             (_, None) => {
@@ -242,6 +258,9 @@ impl Segmenter {
     /// As [`answer`](Self::answer) where the scores of a picture are few enough to be kept until another thread takes them,
     /// and as [`decide`](Self::decide) where they are not.
     pub fn answer_or_decide(&mut self, picture: &RgbImage, wanted: Wanted) -> Result<Answer, SegmentError> {
+        if self.frames.iter().any(|frame| frame.takes(picture, wanted)) {
+            return Ok(Answer::Decided(self.decide(picture, wanted)?));
+        }
         let Some(window) = self.window else { return self.answer(picture) };
         let [height, width] = size(picture)?;
         let [rows, columns] = WindowPlan::new(height, width, window, self.model.grid)?.logit_size();

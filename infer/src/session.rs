@@ -1,5 +1,6 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
+mod bound;
 mod error;
 mod failure;
 mod foreign;
@@ -13,12 +14,13 @@ use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{Outlet, TensorElementType, TensorRef};
+use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::value::{DynValue, Outlet, TensorElementType};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::versioned::{self, Read};
 use protoseg_models::weights::Tensor;
 
+use self::bound::Buffers;
 pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
@@ -36,6 +38,9 @@ const LOGITS: &str = "logits";
 /// Names of the outputs of files of the `frame` kind.
 const FRAME_OUTPUTS: [&str; 2] = ["labels", "confidence"];
 
+/// Entry of a run's options that numbers recordings of GPU launches; a run of number -1 is not recorded.
+const GRAPH_KEY: &str = "gpu_graph_id";
+
 /// An open ONNX file, owned by one thread: pictures in, class scores out; of the `frame` kind and of adopted files of the
 /// `labels` kind, labels.
 #[derive(Debug)]
@@ -46,21 +51,22 @@ pub struct Runner {
     default_output: String,
     /// What turns pictures into what an adopted file takes.
     feed: Option<Feed>,
+    buffers: Buffers,
 }
 
 impl Runner {
     /// Opens an ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::of_pictures(path, options.device, commit(path, options, |mut builder| builder.commit_from_file(path))?)
+        Self::of_pictures(path, options, commit(path, options, |mut builder| builder.commit_from_file(path))?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
         let path = Path::new(name);
-        Self::of_pictures(path, options.device, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
+        Self::of_pictures(path, options, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
     }
 
-    fn of_pictures(path: &Path, device: Device, session: Session) -> Result<Self, SessionError> {
+    fn of_pictures(path: &Path, options: &RunnerOptions, session: Session) -> Result<Self, SessionError> {
         let takes_pictures = match session.inputs() {
             [input] => {
                 let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
@@ -76,7 +82,18 @@ impl Runner {
         let default_output = session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
         let named = session.outputs().iter().any(|output| output.name() == LOGITS);
         let default_output = if named { LOGITS.to_owned() } else { default_output };
-        Ok(Self { session, path: path.into(), device, default_output, feed: None })
+        Ok(Self::new(session, path.into(), options, default_output, None))
+    }
+
+    fn new(
+        session: Session,
+        path: PathBuf,
+        options: &RunnerOptions,
+        default_output: String,
+        feed: Option<Feed>,
+    ) -> Self {
+        let buffers = Buffers::new(options.device, options.cuda);
+        Self { session, path, device: options.device, default_output, feed, buffers }
     }
 
     /// What runs it.
@@ -120,7 +137,7 @@ impl Runner {
         if self.feed.is_some() {
             return self.run_adapted(images, shape, names);
         }
-        self.run_as(images, shape, names, |outputs| tensors(outputs, names))
+        self.run_as(images, shape, names, tensors)
     }
 
     /// Runs frames with a file of the `frame` kind, as [`run`](Self::run) runs pictures: labels and confidence, each
@@ -139,8 +156,7 @@ impl Runner {
     ) -> Result<Vec<Vec<u8>>, SessionError> {
         self.check(images, shape, names)?;
         self.run_as(images, shape, names, |outputs| {
-            let bytes = |name: &&str| Ok(outputs[*name].try_extract_tensor::<u8>()?.1.to_vec());
-            names.iter().map(bytes).collect()
+            outputs.iter().map(|output| Ok(output.try_extract_tensor::<u8>()?.1.to_vec())).collect()
         })
     }
 
@@ -149,14 +165,10 @@ impl Runner {
         images: &[u8],
         shape: [usize; 3],
         names: &[&str],
-        read: impl FnOnce(&SessionOutputs<'_>) -> ort::Result<T>,
+        read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> Result<T, SessionError> {
-        let [count, height, width] = shape;
-        let run = |session: &mut Session| {
-            let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
-            run_session(session, input.into(), names, read)
-        };
-        run(&mut self.session).map_err(|source| failure::of_run(&self.path, self.device, &source))
+        let ran = self.run_or_bind(images, shape, names, read);
+        ran.map_err(|source| failure::of_run(&self.path, self.device, &source))
     }
 
     /// Whether the pixels are as many as said, and the outputs those that there are.
@@ -173,26 +185,29 @@ impl Runner {
     }
 }
 
-/// Runs a session on its one input, and reads the named outputs.
+/// Runs a session on its one input, and reads the named outputs, in order.
 fn run_session<T>(
     session: &mut Session,
     input: SessionInputValue<'_>,
     names: &[&str],
-    read: impl FnOnce(&SessionOutputs<'_>) -> ort::Result<T>,
+    read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
 ) -> ort::Result<T> {
     let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
-    let options = RunOptions::new()?.with_outputs(selector);
-    read(&session.run_with_options([input], &options)?)
+    let mut options = RunOptions::new()?.with_outputs(selector);
+    // Where these outputs lie changes from run to run, so that nothing can be replayed.
+    options.set(GRAPH_KEY, "-1")?;
+    let outputs = session.run_with_options([input], &options)?;
+    read(&names.iter().map(|name| &outputs[*name]).collect::<Vec<_>>())
 }
 
-/// The named outputs, in order; all of 32-bit floats.
-fn tensors(outputs: &SessionOutputs<'_>, names: &[&str]) -> ort::Result<Vec<Tensor>> {
-    let tensor = |name: &&str| {
-        let (shape, data) = outputs[*name].try_extract_tensor::<f32>()?;
+/// Outputs as they came; all of 32-bit floats.
+fn tensors(outputs: &[&DynValue]) -> ort::Result<Vec<Tensor>> {
+    let tensor = |output: &&DynValue| {
+        let (shape, data) = output.try_extract_tensor::<f32>()?;
         let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
         Ok(Tensor { shape, data: data.to_vec() })
     };
-    names.iter().map(tensor).collect()
+    outputs.iter().map(tensor).collect()
 }
 
 /// Opens a session.

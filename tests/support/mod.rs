@@ -30,12 +30,17 @@ pub(crate) fn real_data(check: &str, path: &str) -> Option<PathBuf> {
         return Some(place);
     }
     assert!(std::env::var_os("PROTOSEG_REQUIRE_DATA").is_none(), "{check} needs {}", place.display());
+    skip(check, &format!("no {path} in the data folder"));
+    None
+}
+
+/// Notes that a check was skipped.
+pub(crate) fn skip(check: &str, why: &str) {
     if let Some(list) = std::env::var_os("PROTOSEG_SKIPPED") {
         let mut list = std::fs::OpenOptions::new().append(true).open(list).expect("the list of skipped checks");
-        writeln!(list, "{check}: no {path} in the data folder").expect("the list of skipped checks");
+        writeln!(list, "{check}: {why}").expect("the list of skipped checks");
     }
-    eprintln!("skipped, as there is no {}", place.display());
-    None
+    eprintln!("skipped {check}: {why}");
 }
 
 /// The tensors of reference outputs: shape and bytes by name.

@@ -38,7 +38,7 @@ pub(crate) struct RunArguments {
     /// Let threads without work wait actively: fewer microseconds for a run alone on its cores
     #[arg(long)]
     spin: bool,
-    /// On GPUs, multiply 32-bit floats with 10 bits of precision
+    /// With CUDA, multiply 32-bit floats with 10 bits of precision
     #[arg(long)]
     tf32: bool,
     /// On GPUs, record the launches of a run once and replay them, where all pictures are run in one size
@@ -65,6 +65,7 @@ enum Mode {
 impl RunArguments {
     /// Opens the bundle to run so many pictures.
     pub(crate) fn open(&self, pictures: usize) -> anyhow::Result<Pipeline> {
+        self.check()?;
         let pipeline = Pipeline::open(&self.bundle, &self.options(pictures))?;
         warn_of_newer(&self.bundle, pipeline.segmenter().passed_over());
         if self.batch.is_some() && pipeline.segmenter().window().is_none() {
@@ -83,6 +84,26 @@ impl RunArguments {
         if self.tf32 { format!("{kind} tf32") } else { kind.to_owned() }
     }
 
+    /// Refuses what would change nothing on the devices that were asked for.
+    fn check(&self) -> anyhow::Result<()> {
+        let devices = self.device.all();
+        let cpu = devices == [Device::Cpu];
+        let gpu = devices.iter().all(|device| device.is_gpu());
+        let cuda = devices.iter().all(|device| matches!(device, Device::Cuda(_)));
+        let idle = [
+            ("--cuda-graph", self.cuda_graph && !gpu, "is for GPUs; add --device cuda:0"),
+            ("--tf32", self.tf32 && !cuda, "is for CUDA; TensorRT chooses by itself, and CPUs multiply 32 bits"),
+            ("--cpu-fallback", self.cpu_fallback && cpu, "is for other devices than the CPU"),
+            ("--mode", self.mode.is_some() && gpu, "is for CPUs; each GPU has one session"),
+            ("--memory", self.memory.is_some() && gpu, "counts sessions on the CPU; each GPU has one session"),
+            ("--spin", self.spin && !cpu, "is for the CPU's own kernels"),
+        ];
+        match idle.into_iter().find(|(_, idle, _)| *idle) {
+            Some((option, _, why)) => bail!("{option} {why}"),
+            None => Ok(()),
+        }
+    }
+
     fn options(&self, pictures: usize) -> PipelineOptions {
         let runner = RunnerOptions {
             threads: self.threads,
@@ -92,7 +113,7 @@ impl RunArguments {
             ..RunnerOptions::default()
         };
         PipelineOptions {
-            segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, runner },
+            segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, frame_files: None, runner },
             devices: self.device.clone(),
             mode: self.mode.map(|mode| match mode {
                 Mode::Latency => pipeline::Mode::Latency,

@@ -8,7 +8,7 @@ use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{Dimension, ModelFile, Port};
 use protoseg_models::weights::Tensor;
 
-use super::{Device, Runner, RunnerOptions, SessionError, failure, run_session, tensors};
+use super::{Runner, RunnerOptions, SessionError, failure, run_session, tensors};
 use crate::feed::{Feed, Pixels};
 
 /// An open ONNX file of which nothing is known but what it says of its inputs and outputs.
@@ -16,7 +16,7 @@ use crate::feed::{Feed, Pixels};
 pub struct Foreign {
     session: Session,
     path: PathBuf,
-    device: Device,
+    options: RunnerOptions,
 }
 
 /// Labels as a file gave them.
@@ -39,7 +39,7 @@ impl Foreign {
     /// Opens any ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
         let session = super::commit(path, options, |mut builder| builder.commit_from_file(path))?;
-        Ok(Self { session, path: path.into(), device: options.device })
+        Ok(Self { session, path: path.into(), options: *options })
     }
 
     /// What goes in.
@@ -54,8 +54,8 @@ impl Foreign {
 
     /// Ready to run pictures.
     pub fn adapted(self, adapter: Adapter) -> Runner {
-        let Self { session, path, device } = self;
-        Runner { session, path, device, default_output: adapter.output.clone(), feed: Some(Feed::new(adapter)) }
+        let Self { session, path, options } = self;
+        Runner::new(session, path, &options, adapter.output.clone(), Some(Feed::new(adapter)))
     }
 }
 
@@ -77,7 +77,7 @@ impl Runner {
         self.run_parts(images, shape, |session, input, count| {
             let names = [name.as_str()];
             let failed = |source| failure::of_run(&path, device, &source);
-            let read = run_session(session, input, &names, |outputs| integers(&outputs[name.as_str()]));
+            let read = run_session(session, input, &names, |outputs| integers(outputs[0]));
             let (found, data) = read.map_err(failed)?;
             let known = |label: i64| {
                 let known = u8::try_from(label).ok().filter(|&label| usize::from(label) < classes);
@@ -100,7 +100,7 @@ impl Runner {
         let (path, device) = (self.path.clone(), self.device);
         let mut joined = vec![Tensor { shape: Vec::new(), data: Vec::new() }; names.len()];
         self.run_parts(images, shape, |session, input, count| {
-            let parts = run_session(session, input, names, |outputs| tensors(outputs, names));
+            let parts = run_session(session, input, names, tensors);
             let parts = parts.map_err(|source| failure::of_run(&path, device, &source))?;
             for (joined, part) in joined.iter_mut().zip(parts) {
                 join(&mut joined.shape, &mut joined.data, part.shape, part.data, count);

@@ -28,9 +28,9 @@ pub struct RunnerOptions {
 /// What only GPUs of NVIDIA know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CudaOptions {
-    /// Whether 32-bit floats are multiplied with 10 bits of precision, as tensor cores do it.
+    /// Whether CUDA multiplies 32-bit floats with 10 bits of precision, as tensor cores do it; TensorRT chooses by itself.
     pub tf32: bool,
-    /// Whether the launches of a run are recorded once and then replayed: for frame files and windows of one size.
+    /// Whether the launches of a run are recorded once and then replayed, from the third run of pictures of one shape on.
     pub graph: bool,
 }
 

@@ -51,7 +51,7 @@ impl Device {
         let values = [-1.0_f32, 2.0];
         let mut run = || {
             let input = SessionInputValue::from(TensorRef::from_array_view(([2_usize], &values[..]))?);
-            run_session(&mut session, input, &["y"], |outputs| Ok(outputs["y"].try_extract_tensor::<f32>()?.1.to_vec()))
+            run_session(&mut session, input, &["y"], |outputs| Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec()))
         };
         let found = run().map_err(|source| failure::of_run(name, self, &source))?;
         if found == [0.0, 2.0] {

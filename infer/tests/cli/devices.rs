@@ -16,6 +16,18 @@ fn a_device_is_never_replaced_by_another() {
         assert!(!place.at("out").exists());
     }
     let place = Place::new();
+    for (option, arguments) in [
+        ("--tf32", "--tf32"),
+        ("--tf32", "--tf32 --device tensorrt:0"),
+        ("--cuda-graph", "--cuda-graph"),
+        ("--cpu-fallback", "--cpu-fallback"),
+        ("--mode", "--mode latency --device cuda:0"),
+        ("--memory", "--memory 1G --device cuda:0,1"),
+        ("--spin", "--spin --device openvino"),
+    ] {
+        let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
+        expect(arguments, &given, 2, &[&format!("{option} ")]);
+    }
     for arguments in ["--device gpu", "--device cuda", "--device cuda:0,0", "--memory 0", "--memory x", "--mode fast"] {
         let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
         assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use protoseg_infer::segmenter::{Answer, Segmenter, SegmenterOptions};
+use protoseg_infer::upsample::Wanted;
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::digest;
 use protoseg_models::form::{Form, FrameForm, Kind, Precision, Quantization};
@@ -176,4 +178,32 @@ fn usage_of_the_data_options_is_that_of_eval() {
     place.labels("in/labels/a.png", 32, 31, 10);
     let found = lines(&place, DATA, 1, "FAILED");
     assert!(found[0].contains("labels/a.png has 32x31"), "{found:?}");
+}
+
+#[test]
+fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
+    let place = place(FRAME, frame(), None);
+    let options = SegmenterOptions { frame_files: Some(true), ..SegmenterOptions::default() };
+    let mut framed = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
+    let mut stitched = Segmenter::open(place.at("bundle")).unwrap();
+    for (width, height, through) in [(96, 64, true), (64, 96, false), (96, 64, true)] {
+        let wanted = Wanted { confidence: true, margin: false };
+        let answer = framed.answer_or_decide(&stripes(width, height), wanted).unwrap();
+        assert_eq!(matches!(answer, Answer::Decided(_)), through, "{width}x{height}");
+        let [found, expected] =
+            [answer, stitched.answer(&stripes(width, height)).unwrap()].map(|answer| answer.decide(wanted));
+        assert!(found.labels == expected.labels, "{width}x{height}");
+        let pairs = found.confidence.unwrap().into_iter().zip(expected.confidence.unwrap());
+        assert!(pairs.clone().count() == (width * height) as usize, "{width}x{height}");
+        // Both round a share that they sum in another precision.
+        assert!(pairs.into_iter().all(|(found, expected)| found.abs_diff(expected) <= 1), "{width}x{height}");
+    }
+    // A margin is not told by it.
+    let wanted = Wanted { confidence: true, margin: true };
+    assert!(matches!(framed.answer_or_decide(&stripes(96, 64), wanted).unwrap(), Answer::Logits(_)));
+    // Other windows than those in the file are run outside of it.
+    let pieces = Some(Pieces::Windows(Window { size: 32, stride: 16 }));
+    let mut other = Segmenter::open_with(&place.at("bundle"), &SegmenterOptions { pieces, ..options }).unwrap();
+    let answer = other.answer_or_decide(&stripes(96, 64), Wanted::default()).unwrap();
+    assert!(matches!(answer, Answer::Logits(_)));
 }

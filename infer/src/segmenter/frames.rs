@@ -1,0 +1,70 @@
+//! Pictures of a size for which the bundle has a frame file: one run gives their labels, windows and upsampling inside.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use image::RgbImage;
+use protoseg_models::bundle::{Manifest, ModelFile};
+use protoseg_models::form::{FrameForm, Kind};
+use protoseg_models::window::Pieces;
+
+use super::{SegmentError, SegmenterOptions, Times};
+use crate::session::{Runner, RunnerOptions};
+use crate::upsample::{Decided, Wanted};
+
+/// A frame file, opened when the first picture of its size comes.
+#[derive(Debug)]
+pub(super) struct FrameFile {
+    form: FrameForm,
+    path: PathBuf,
+    options: RunnerOptions,
+    runner: Option<Runner>,
+}
+
+impl FrameFile {
+    /// The frame files of a bundle that cut frames as its file `main` is going to be run, in the same number format.
+    pub(super) fn all(
+        folder: &Path,
+        manifest: &Manifest,
+        main: &ModelFile,
+        options: &SegmenterOptions,
+    ) -> Result<Vec<Self>, SegmentError> {
+        let pieces = options.pieces.unwrap_or(Pieces::from(manifest.model.window));
+        let mut files = Vec::new();
+        for file in &manifest.files {
+            let fits = file.form.kind == Kind::Frame && file.form.precision == main.form.precision;
+            if let Some(form) = file.form.frame.filter(|form| fits && form.pieces == pieces) {
+                let options = RunnerOptions { size: Some([form.height, form.width]), ..options.runner };
+                files.push(Self { form, path: manifest.verified(folder, file)?, options, runner: None });
+            }
+        }
+        Ok(files)
+    }
+
+    /// Whether it takes a picture, and tells what is wanted of it.
+    pub(super) fn takes(&self, picture: &RgbImage, wanted: Wanted) -> bool {
+        !wanted.margin && [picture.height() as usize, picture.width() as usize] == [self.form.height, self.form.width]
+    }
+
+    /// Runs a picture that it takes.
+    pub(super) fn decide(
+        &mut self,
+        picture: &RgbImage,
+        wanted: Wanted,
+        times: &mut Times,
+    ) -> Result<Decided, SegmentError> {
+        let runner = match self.runner.take() {
+            Some(runner) => runner,
+            None => Runner::open(&self.path, &self.options)?,
+        };
+        let runner = self.runner.insert(runner);
+        let FrameForm { height, width, .. } = self.form;
+        let start = Instant::now();
+        let [labels, confidence] = runner.run_frames(picture.as_raw(), [1, height, width])?;
+        times.run += start.elapsed();
+        if [labels.len(), confidence.len()] != [height * width; 2] {
+            return Err(SegmentError::Shape { found: vec![labels.len()], expected: [1, 1, height, width] });
+        }
+        Ok(Decided { height, width, labels, confidence: wanted.confidence.then_some(confidence), margin: None })
+    }
+}
