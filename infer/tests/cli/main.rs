@@ -1,6 +1,6 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
-//! others, [`broken_inputs`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
-//! files, and the [`export`] that ends by it.
+//! others, [`broken_inputs`] that must not, [`refusals`] of work that would be lost or do harm, the [`formats`] that `label`
+//! writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it.
 
 #[cfg(test)]
 mod adopt;
@@ -12,6 +12,8 @@ mod commands;
 mod common;
 #[cfg(test)]
 mod export;
+#[cfg(test)]
+mod formats;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
