@@ -89,12 +89,8 @@ pub(crate) fn complete(formats: &[Format]) -> Vec<Format> {
 }
 
 /// Fails where a format cannot name a picture or class.
-pub(crate) fn check<'a>(
-    formats: &[Format],
-    names: impl Iterator<Item = &'a Path> + Clone,
-    classes: &ClassTable,
-) -> Result<(), FormatError> {
-    one_files(formats).try_for_each(|format| format.check(names.clone(), classes))
+pub(crate) fn check(formats: &[Format], names: &[&Path], classes: &ClassTable) -> Result<(), FormatError> {
+    one_files(formats).try_for_each(|format| format.check(names.iter().copied(), classes))
 }
 
 /// Writes the files for all pictures, from the ids of each.

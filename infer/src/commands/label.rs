@@ -61,7 +61,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let mut segmenter = arguments.run.open().map_err(Failure::usage)?;
     let classes = segmenter.model().classes.clone();
     let formats = format::complete(&arguments.format);
-    format::check(&formats, inputs.iter().map(|input| input.name.as_path()), &classes).map_err(Failure::usage)?;
+    let names: Vec<&Path> = inputs.iter().map(|input| input.name.as_path()).collect();
+    format::check(&formats, &names, &classes).map_err(Failure::usage)?;
     make_folders(&arguments.out, &formats).map_err(Failure::usage)?;
     let decode = |index: usize| {
         let image = picture::read(&inputs[index].path, arguments.run.max_pixels)?;
