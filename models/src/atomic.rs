@@ -47,6 +47,25 @@ fn write_through<E: From<io::Error>>(
     Ok(sync_folder(parent(path))?)
 }
 
+/// Puts a second name of a file into place, where another file may lie: a hard link, or where the file system refuses one, as
+/// between two disks, a symbolic link to the file's full path.
+pub fn link(file: &Path, place: &Path) -> io::Result<()> {
+    let file = file.canonicalize()?;
+    let wanted = file.metadata()?;
+    match place.metadata() {
+        // Between two names of one file a rename does nothing.
+        Ok(there) if (there.dev(), there.ino()) == (wanted.dev(), wanted.ino()) => return Ok(()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let temporary = hidden(place, "link")?;
+    fs::remove_file(&temporary)
+        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    fs::hard_link(&file, &temporary).or_else(|_| std::os::unix::fs::symlink(&file, &temporary))?;
+    fs::rename(&temporary, place)?;
+    sync_folder(parent(place))
+}
+
 /// Fills a folder beside its place and swaps it into place; at every moment the old one or the new one is there, whole.
 /// What was there is replaced if it holds nothing but files and folders of the `known` names. Of several writers each waits
 /// for its turn.

@@ -9,8 +9,6 @@
 //! two disks, a symbolic link to the picture's full path stands in.
 
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use protoseg_models::atomic;
@@ -63,28 +61,8 @@ fn beside(name: &Path, folder: &str) -> PathBuf {
 /// Links a picture to its place below the root. What stood there under that name is replaced; the picture itself is kept.
 pub fn link(picture: &Path, root: &Path, name: &Path) -> Result<(), FormatError> {
     let place = root.join(image_place(name));
-    link_at(picture, &place).map_err(|source| FormatError::Io { path: place, source })
-}
-
-fn link_at(picture: &Path, place: &Path) -> io::Result<()> {
-    let picture = picture.canonicalize()?;
-    let file = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    let wanted = file(picture.metadata()?);
-    match place.metadata() {
-        Ok(there) if file(there.clone()) == wanted => return Ok(()),
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    if let Some(folder) = place.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(place.file_name().unwrap_or_default());
-    hidden.push(".link");
-    let hidden = place.with_file_name(hidden);
-    fs::remove_file(&hidden).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
-    fs::hard_link(&picture, &hidden).or_else(|_| std::os::unix::fs::symlink(&picture, &hidden))?;
-    fs::rename(&hidden, place)
+    let made = place.parent().map_or(Ok(()), fs::create_dir_all);
+    made.and_then(|()| atomic::link(picture, &place)).map_err(|source| FormatError::Io { path: place, source })
 }
 
 /// Writes `classes.txt` and `train.txt`, the pictures in order of their paths.

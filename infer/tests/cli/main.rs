@@ -1,7 +1,7 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
-//! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the [`gate`] on a bundle's
-//! files, and the [`export`] that ends by it; labelling that goes on ([`resume`]) and is shared ([`shards`]); the
-//! [`pipeline`] as a library, and [`devices`] that are there or not.
+//! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the
+//! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
+//! on ([`resume`]) and is shared ([`shards`]); the [`pipeline`] as a library, and [`devices`] that are there or not.
 
 #[cfg(test)]
 mod adopt;
@@ -17,6 +17,8 @@ mod common;
 mod devices;
 #[cfg(test)]
 mod export;
+#[cfg(test)]
+mod formats;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]

@@ -128,3 +128,35 @@ fn writers_at_once_take_turns() {
     assert!(whole(&fs::read(&file).unwrap()) && whole(&read_pair(&place)));
     assert_eq!(names(root.path()).len(), 2);
 }
+
+#[test]
+fn a_link_names_the_file_and_replaces_what_was_there() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("place");
+    // Memory, where there is some, is another disk.
+    let memory = tempfile::tempdir_in("/dev/shm").ok();
+    for folder in [Some(root.path()), memory.as_ref().map(tempfile::TempDir::path)].into_iter().flatten() {
+        let file = folder.join("file");
+        fs::write(&file, folder.as_os_str().as_encoded_bytes()).unwrap();
+        for _ in 0..2 {
+            link(&file, &place).unwrap();
+            assert_eq!(fs::read(&place).unwrap(), folder.as_os_str().as_encoded_bytes());
+            let one_disk = folder.metadata().unwrap().dev() == root.path().metadata().unwrap().dev();
+            assert_eq!(place.is_symlink(), !one_disk);
+        }
+    }
+    let mut left = names(root.path());
+    left.sort();
+    assert_eq!(left, ["file", "place"]);
+    assert!(link(&root.path().join("gone"), &place).is_err());
+}
+
+#[test]
+fn a_file_whose_writer_fails_is_left_as_it_was() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("file");
+    write(&place, b"old").unwrap();
+    let failed = write_with(&place, |file| file.write_all(b"new").and(Err(io::Error::other("stop"))));
+    assert_eq!(failed.unwrap_err().to_string(), "stop");
+    assert_eq!((fs::read(&place).unwrap(), names(root.path())), (b"old".to_vec(), vec![OsString::from("file")]));
+}
