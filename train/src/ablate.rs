@@ -16,7 +16,7 @@ use crate::fit::{Outcome, Run, fit};
 use crate::lists::Lists;
 use crate::schedule::Schedule;
 use crate::scoring::Score;
-use crate::state::State;
+use crate::state::{State, changes};
 use crate::stop::Stop;
 
 /// A key and its values.
@@ -51,9 +51,11 @@ pub fn run(path: &Path, settings: &[String], axes: &[Axis], run: &Run) -> Result
     let cells = cells(path, settings, axes)?;
     let mut rows = Vec::new();
     for cell in &cells {
-        let out = run.out.join(cell.settings.join(" ").replace(['/', '\\'], "_"));
+        let out = run.out.join(folder(cell));
         let scores = out.join(SCORES);
-        if !scores.is_file() {
+        if scores.is_file() {
+            check_config(&cell.config, &out)?;
+        } else {
             eprintln!("== {}", cell.settings.join(" "));
             match train(cell, &out, run)? {
                 Outcome::Finished(found) => {
@@ -73,6 +75,20 @@ pub fn run(path: &Path, settings: &[String], axes: &[Axis], run: &Run) -> Result
     Ok(Ok(table))
 }
 
+/// Refuses to take a finished run for one that would be trained otherwise.
+fn check_config(config: &Config, out: &Path) -> Result<()> {
+    let path = out.join("config.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let trained: Config = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    let changed = changes(&serde_json::to_value(&trained)?, &serde_json::to_value(config)?);
+    ensure!(
+        trained == *config,
+        "{} was trained under another configuration ({changed}): choose another --out",
+        out.display()
+    );
+    Ok(())
+}
+
 /// Scores of a finished run of the grid.
 const SCORES: &str = "scores.json";
 
@@ -88,7 +104,17 @@ fn cells(path: &Path, settings: &[String], axes: &[Axis]) -> Result<Vec<Cell>> {
         let config = Config::read(path, &[settings, &own].concat())?;
         Ok(Cell { settings: own, config })
     };
-    combinations.into_iter().map(cell).collect()
+    let cells: Vec<Cell> = combinations.into_iter().map(cell).collect::<Result<_>>()?;
+    for (index, cell) in cells.iter().enumerate() {
+        let same = cells[..index].iter().find(|other| folder(other) == folder(cell));
+        ensure!(same.is_none(), "two runs of the grid would share the folder `{}`", folder(cell));
+    }
+    Ok(cells)
+}
+
+/// The name of a run's folder.
+fn folder(cell: &Cell) -> String {
+    cell.settings.join(" ").replace(['/', '\\'], "_")
 }
 
 /// Trains a run, from where it was left, or from the warm-up that it shares.

@@ -1,6 +1,6 @@
 //! Labels and scores by libtorch: whole pictures, or windows averaged at logit resolution.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::{NodeId, Tag};
 use protoseg_models::metrics::{Confusion, Metrics, Scores};
@@ -141,13 +141,19 @@ fn bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The score of a predictor on a list. `seen` is given every picture's position and its own confusion matrix.
+/// Scoring was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("scoring was broken off")]
+pub struct BrokenOff;
+
+/// The score of a predictor on a list. `seen` is given every picture's position and its own confusion matrix, and says
+/// whether to go on; where not, the error is [`BrokenOff`].
 pub fn metrics(
     predictor: Predictor,
     samples: &LabelledSet,
     classes: &ClassTable,
     protocol: Protocol,
-    mut seen: impl FnMut(usize, &Confusion),
+    mut seen: impl FnMut(usize, &Confusion) -> bool,
 ) -> Result<Scored> {
     let mut confusion = Confusion::new(classes.count());
     for index in 0..samples.count() {
@@ -156,7 +162,7 @@ pub fn metrics(
         let labels = label(predictor, sample.image.as_raw(), sample.size(), protocol).with_context(name)?;
         let mut own = Confusion::new(classes.count());
         own.add(&sample.truth, &labels).with_context(name)?;
-        seen(index, &own);
+        ensure!(seen(index, &own), BrokenOff);
         confusion.merge(&own);
     }
     Ok(Scored { protocol: protocol.name(), images: samples.count(), scores: confusion.scores(classes) })

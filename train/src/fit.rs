@@ -1,10 +1,12 @@
 //! A run from its configuration to its checkpoint.
 
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::arch::Arch;
 use protoseg_models::checkpoint;
 use protoseg_models::graph::{Graph, Op};
@@ -14,7 +16,7 @@ use tch::{Device, Tensor};
 
 use crate::config::Config;
 use crate::config::options::Mode;
-use crate::evaluate::Protocol;
+use crate::evaluate::{BrokenOff, Protocol};
 use crate::lists::Lists;
 use crate::loader::{self, MicroBatch, Recipe, Shelves};
 use crate::log::Log;
@@ -91,6 +93,20 @@ pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
     let resumed = if run.resume { Some(State::read(&run.out.join(STATE), config)?) } else { None };
     check_out(run)?;
     let first = resumed.as_ref().map_or(0, |state| state.step);
+    ensure!(
+        first <= schedule.steps,
+        "{} is of step {first} of a run of {} steps: it is not what was saved",
+        run.out.join(STATE).display(),
+        schedule.steps
+    );
+    if let Some(state) = &resumed {
+        ensure!(
+            state.data.as_ref().is_none_or(|data| Some(data) == lists.digest().as_ref()),
+            "classes or listed pictures have changed since {} was saved: bring them back, or start another run with \
+             --init-from",
+            run.out.join(STATE).display()
+        );
+    }
     let log = Log::new(first, schedule.steps)?;
 
     let mut start = pretrained::initial(&graph, config.seed);
@@ -119,7 +135,10 @@ pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
         best: resumed.as_ref().and_then(|state| state.best),
     };
     if let Some(state) = resumed {
-        trainer.sgd.load(&state.velocity, &trainer.student)?;
+        if first > 0 {
+            let path = || run.out.join(STATE).display().to_string();
+            trainer.sgd.load(&state.velocity, &trainer.student).with_context(path)?;
+        }
         trainer.prototypes = state.prototypes.map(|saved| trainer.revive(saved)).transpose()?;
     }
     let outcome = memory::explain(trainer.train(first));
@@ -147,11 +166,32 @@ fn check_out(run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// Keeps other runs out of a run's folder until the file is dropped, however this process ends.
+fn hold(run: &Run) -> Result<File> {
+    let path = run.out.join(".lock");
+    std::fs::create_dir_all(&run.out).with_context(|| format!("cannot make {}", run.out.display()))?;
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            bail!("another process trains in {}: wait for it, or choose another --out", run.out.display())
+        }
+        // Where the file system has no locks, two runs at once are not kept apart.
+        Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
+            Err(error).with_context(|| path.display().to_string())
+        }
+        _ => Ok(file),
+    }
+}
+
 impl Trainer<'_> {
     fn train(&mut self, first: u64) -> Result<Outcome> {
         let config = self.config;
         let classes = self.lists.classes.count();
         let pixels = survey::labeled_pixels(self.lists)?;
+        ensure!(
+            pixels.iter().any(|&count| count > 0),
+            "no pixel of the labelled pictures has a class: all are ignored"
+        );
         let class_weights = loss::class_weights(config.class_weights, &pixels, self.student.device())?;
         let recipe = self.recipe();
         let shelves = Shelves::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
@@ -163,6 +203,7 @@ impl Trainer<'_> {
         if self.run.dry_run {
             return Ok(Outcome::Planned);
         }
+        let _held = hold(self.run)?;
         self.open_folder(first)?;
         let batches = loader::start(shelves.clone(), recipe, first, self.run.loader_threads)?;
         let mut tally = Tally::new(classes, self.student.device())?;
@@ -196,7 +237,7 @@ impl Trainer<'_> {
                 (tally, hits) = (Tally::new(classes, self.student.device())?, now);
             }
             if config.eval_every > 0 && done.is_multiple_of(config.eval_every) && done < self.schedule.steps {
-                self.score(done)?;
+                self.going_on(|trainer| trainer.score(done))?;
             }
             let stop = self.run.watch.due().or_else(|| (done == last).then_some(Stop::Step));
             if let Some(stop) = stop.filter(|_| done < self.schedule.steps) {
@@ -213,7 +254,21 @@ impl Trainer<'_> {
             self.make_teacher(&recipe, &shelves)?;
         }
         self.save(self.schedule.steps)?;
-        Ok(Outcome::Finished(self.finish()?))
+        match (self.going_on(Self::finish)?, self.run.watch.due()) {
+            (None, Some(stop)) => {
+                self.log.say("stopped while the last step was scored; --resume scores it again");
+                Ok(Outcome::Stopped(stop))
+            }
+            (scores, _) => Ok(Outcome::Finished(scores.unwrap_or_default())),
+        }
+    }
+
+    /// What scoring gives; none where it was broken off, as the run is told to stop, and nothing is to be lost by that.
+    fn going_on(&mut self, score: impl FnOnce(&mut Self) -> Result<Vec<Score>>) -> Result<Option<Vec<Score>>> {
+        match score(self) {
+            Err(error) if error.is::<BrokenOff>() => Ok(None),
+            scored => scored.map(Some),
+        }
     }
 
     /// Makes the run's folder and opens its log.

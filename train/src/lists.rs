@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::dataset::Dataset;
+use protoseg_models::digest;
 use protoseg_pictures::labelled::LabelledSet;
 
 use crate::config::Config;
@@ -69,6 +70,23 @@ impl Lists {
             unlabeled_truth,
             validation,
         })
+    }
+}
+
+impl Lists {
+    /// A digest of the classes and of what the pictures that are learnt from are called: what a run that goes on must find
+    /// again. None for drawn scenes, which the configuration says.
+    pub fn digest(&self) -> Option<String> {
+        let LabelledSet::Scenes { .. } = self.labeled.as_ref() else {
+            let sets = [Some(&self.labeled), self.unlabeled.as_ref()];
+            let names = sets.into_iter().map(|set| {
+                let names = set.map(|set| (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n"));
+                names.unwrap_or_default()
+            });
+            let parts: Vec<String> = std::iter::once(format!("{:?}", self.classes)).chain(names).collect();
+            return Some(digest::of_bytes(parts.join("\n\n").as_bytes()));
+        };
+        None
     }
 }
 

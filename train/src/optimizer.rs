@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use protoseg_models::weights::StateDict;
 use tch::Tensor;
 
@@ -53,8 +53,16 @@ impl Sgd {
         self.velocity.iter().map(|(name, tensor)| Ok((name.clone(), from_torch(tensor)?))).collect()
     }
 
-    /// Takes velocities saved by [`state_dict`](Self::state_dict).
+    /// Takes velocities saved by [`state_dict`](Self::state_dict) of a network that has learnt: one for each tensor that
+    /// learns, of its shape.
     pub fn load(&mut self, state: &StateDict, net: &Net) -> Result<()> {
+        for (name, tensor) in net.learned() {
+            let shape =
+                state.get(name).map(|velocity| velocity.shape.iter().map(|&side| side as i64).collect::<Vec<_>>());
+            ensure!(shape == Some(tensor.size()), "the velocity of `{name}` is missing, or of another shape");
+        }
+        let count = net.learned().count();
+        ensure!(state.len() == count, "there are {} velocities of {count} tensors", state.len());
         let velocity = state.iter().map(|(name, tensor)| Ok((name.clone(), to_torch(tensor, net.device())?)));
         self.velocity = velocity.collect::<Result<_>>()?;
         Ok(())

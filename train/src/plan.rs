@@ -64,8 +64,9 @@ impl Trainer<'_> {
             }
             Ok(last)
         };
-        let warmup = if self.schedule.warmup > 0 { time(0)? } else { Duration::ZERO };
-        let after = if self.config.mode == Mode::Supervised { warmup } else { time(self.schedule.warmup)? };
+        let supervised = self.config.mode == Mode::Supervised;
+        let warmup = if self.schedule.warmup > 0 || supervised { time(0)? } else { Duration::ZERO };
+        let after = if supervised { warmup } else { time(self.schedule.warmup)? };
         Ok(Cost { warmup, after, memory: memory::peak() })
     }
 

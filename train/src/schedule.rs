@@ -1,6 +1,6 @@
 //! What depends on how far a run is: learning rate, share of the pixels that are dropped, weights that rise.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::config::Config;
 use crate::config::options::Mode;
@@ -31,9 +31,11 @@ impl Schedule {
             unlabeled.unwrap_or(labeled)
         );
         let scale = config.learning_rate_for.map_or(1.0, |meant| crops as f64 / meant as f64);
+        let total = |steps: u64, epochs: u64| epochs.checked_mul(steps_an_epoch)?.checked_add(steps);
+        let steps = total(config.steps, config.epochs).with_context(|| format!("`epochs` is {}", config.epochs))?;
         Ok(Self {
-            steps: config.steps + config.epochs * steps_an_epoch,
-            warmup: config.warmup_steps + config.warmup_epochs * steps_an_epoch,
+            steps,
+            warmup: total(config.warmup_steps, config.warmup_epochs).unwrap_or(steps),
             steps_an_epoch: steps_an_epoch.max(1),
             rate: config.learning_rate * scale,
             restart: config.restart,

@@ -43,7 +43,11 @@ impl Trainer<'_> {
     ///
     /// All scores are returned, that of the network that counts first; none where there is no validation list.
     pub(crate) fn score(&mut self, done: u64) -> Result<Vec<Score>> {
-        let Some(validation) = &self.lists.validation else { return Ok(Vec::new()) };
+        let Some(validation) = &self.lists.validation else {
+            report::write(&self.run.out, &self.config.name, &[])?;
+            self.dump(done)?;
+            return Ok(Vec::new());
+        };
         let data = format!("{} validation", self.config.name);
         let (scores, pictures) = self.score_on(validation, &data, done)?;
         let metrics = &scores[0].metrics;
@@ -82,6 +86,7 @@ impl Trainer<'_> {
         let mut measure = |which: &str, predictor: Predictor, keep: bool| -> Result<Score> {
             let seen = |index: usize, confusion: &Confusion| {
                 pictures.extend(confusion.mean_iou().filter(|_| keep).map(|score| (index, score)));
+                self.run.watch.due().is_none()
             };
             let scored = evaluate::metrics(predictor, samples, &self.lists.classes, self.protocol, seen)?;
             Ok(Score { which: which.to_owned(), metrics: scored.named(data, done) })
@@ -153,6 +158,7 @@ impl Trainer<'_> {
             teacher: self.taught.then(|| self.teacher.state_dict()).transpose()?,
             velocity: self.sgd.state_dict()?,
             prototypes: prototypes.transpose()?,
+            data: self.lists.digest(),
         };
         state.write(&self.run.out.join("state"), self.config)?;
         self.log.saved(step, "state")

@@ -12,7 +12,7 @@ use weights::{StateDict, Tensor};
 use crate::config::Config;
 use crate::prototypes::Counters;
 
-const VERSION: &str = "1.0";
+const VERSION: &str = "1.1";
 const POSITION: &str = "position.json";
 const STUDENT: &str = "student.safetensors";
 const TEACHER: &str = "teacher.safetensors";
@@ -34,6 +34,11 @@ struct Position {
     best: Option<f64>,
     prototypes: Option<Counters>,
     config: Config,
+    /// Whether there is a teacher; not known of states of version 1.0.
+    #[serde(default)]
+    taught: bool,
+    #[serde(default)]
+    data: Option<String>,
 }
 
 /// A run at a step.
@@ -50,6 +55,8 @@ pub struct State {
     pub velocity: StateDict,
     /// The prototypes, once there are any.
     pub prototypes: Option<SavedPrototypes>,
+    /// [`Lists::digest`](crate::lists::Lists::digest) of what is learnt from.
+    pub data: Option<String>,
 }
 
 /// Prototypes as they are saved.
@@ -72,6 +79,8 @@ impl State {
             best: self.best,
             prototypes: self.prototypes.as_ref().map(|prototypes| prototypes.counters.clone()),
             config: config.clone(),
+            taught: self.teacher.is_some(),
+            data: self.data.clone(),
         };
         let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
             let save = |name: &str, weights: &StateDict| weights::write(&folder.join(name), weights, &BTreeMap::new());
@@ -125,6 +134,8 @@ impl State {
             );
         }
         let teacher = folder.join(TEACHER);
+        let taught = position.taught || position.prototypes.is_some();
+        ensure!(!taught || teacher.is_file(), "{} is missing, so the run cannot go on", teacher.display());
         let prototypes = position.prototypes.map(|counters| -> Result<SavedPrototypes> {
             let path = folder.join(PROTOTYPES);
             let mut tensors = weights::read(&path)?;
@@ -139,12 +150,13 @@ impl State {
             student: weights::read(&folder.join(STUDENT))?,
             teacher: teacher.is_file().then(|| weights::read(&teacher)).transpose()?,
             velocity: weights::read(&folder.join(VELOCITY))?,
+            data: position.data,
         })
     }
 }
 
 /// The keys that differ, with both values.
-fn changes(old: &Value, new: &Value) -> String {
+pub(crate) fn changes(old: &Value, new: &Value) -> String {
     let keys = new.as_object().into_iter().flatten();
     let changed = keys.filter(|(key, value)| old.get(key.as_str()) != Some(value));
     let named: Vec<String> =

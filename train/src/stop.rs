@@ -50,7 +50,7 @@ impl Watch {
                 .and_then(|_| flag::register_usize(number, Arc::clone(&signal), number as usize))
                 .context("cannot catch signals")?;
         }
-        Ok(Self { signal, deadline: limit.map(|limit| Instant::now() + limit) })
+        Ok(Self { signal, deadline: limit.and_then(|limit| Instant::now().checked_add(limit)) })
     }
 
     /// Catches nothing and waits for nothing: for runs inside another program.

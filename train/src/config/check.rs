@@ -28,9 +28,13 @@ impl Config {
         let alone = self.batch == 1;
         ensure!(
             !alone
-                || self.mode != Mode::Supervised && self.cutmix == 0.0 && self.warmup_steps + self.warmup_epochs == 0,
-            "`batch` is 1: batch normalisation needs at least 2 pictures in the warm-up and in supervised training, and \
-             CutMix at least 2 unlabelled ones (`cutmix = 0` turns it off)"
+                || self.mode != Mode::Supervised
+                    && self.cutmix == 0.0
+                    && self.warmup_steps + self.warmup_epochs == 0
+                    && self.settle_batches == 0,
+            "`batch` is 1: batch normalisation needs at least 2 pictures in the warm-up, in supervised training and where \
+             statistics are measured anew (`settle_batches = 0` turns that off), and CutMix at least 2 unlabelled ones \
+             (`cutmix = 0` turns it off)"
         );
         ensure!((1..=1024).contains(&self.accumulate), "`accumulate` is {}: 1 to 1024 are possible", self.accumulate);
         ensure!(

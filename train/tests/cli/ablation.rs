@@ -1,6 +1,6 @@
 //! Grids of runs.
 
-use crate::support::{folder, train};
+use crate::support::{command, folder, said, train};
 use protoseg_models::checkpoint::Checkpoint;
 
 #[test]
@@ -29,4 +29,14 @@ fn a_grid_equals_its_runs_one_by_one_and_shares_their_warm_up() {
     train(&path("grid"), &settings, &axes);
     let after = std::fs::metadata(path("grid/mode=prototype seed=1/scores.json")).unwrap().modified().unwrap();
     assert_eq!(before, after);
+    // What was trained otherwise is not taken for it.
+    let other = command(&path("grid"), &["steps=8", "warmup_steps=4", "crop=96"], &axes).output().unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert!(
+        said(&other).contains("was trained under another configuration (`crop` was 64, is 96)"),
+        "{}",
+        said(&other)
+    );
+    let same = command(&path("new"), &settings, &["--ablate", "name=a/b,a_b"]).output().unwrap();
+    assert!(!same.status.success() && said(&same).contains("would share the folder"), "{}", said(&same));
 }

@@ -50,6 +50,10 @@ impl Fixture {
     }
 
     pub(crate) fn train(&self, settings: &[String]) -> Output {
+        self.train_more(settings, &[])
+    }
+
+    pub(crate) fn train_more(&self, settings: &[String], more: &[&str]) -> Output {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/synthetic.toml");
         let root = format!("root={}", self.path("data").display());
         let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-train"));
@@ -71,7 +75,7 @@ impl Fixture {
         {
             command.args(["--set", &setting]);
         }
-        command.env_remove("LD_LIBRARY_PATH").output().unwrap()
+        command.args(more).env_remove("LD_LIBRARY_PATH").output().unwrap()
     }
 
     fn start(&self) -> String {

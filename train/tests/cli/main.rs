@@ -1,4 +1,4 @@
-//! The program `protoseg-train`, end to end: [`runs`] and what they leave, [`stops`] that lose nothing, [`failures`] inside
+//! The program `protoseg-train`, end to end: [`runs`] and what they leave, [`stops`] that lose nothing, what is refused to go on from ([`resumes`]), [`failures`] inside
 //! a step, [`broken_inputs`] before it, grids of runs ([`ablation`]), memory ([`flat_memory`]) and random checkpoints
 //! ([`init`]).
 
@@ -12,6 +12,8 @@ mod failures;
 mod flat_memory;
 #[cfg(test)]
 mod init;
+#[cfg(test)]
+mod resumes;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]

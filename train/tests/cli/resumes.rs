@@ -1,0 +1,109 @@
+//! What a run that goes on refuses to go on from, and what it says.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::broken_inputs::Fixture;
+use crate::support::{command, folder, said, train};
+
+#[test]
+fn a_state_that_lost_a_part_is_refused_by_name() {
+    let (_folder, path) = folder();
+    let settings = ["steps=8", "warmup_steps=2", "mode=mean-teacher"];
+    train(&path("run"), &settings, &["--stop-after", "4"]);
+    let state = |name: &str| path("run/state").join(name);
+    let refused = |name: &str, spoil: &dyn Fn(), parts: &[&str]| {
+        let kept = fs::read(state(name)).unwrap();
+        spoil();
+        let output = command(&path("run"), &settings, &["--resume"]).output().unwrap();
+        fs::write(state(name), kept).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
+        parts.iter().for_each(|part| assert!(said(&output).contains(part), "{name}: {}", said(&output)));
+    };
+    let teacher = "teacher.safetensors";
+    refused(teacher, &|| fs::remove_file(state(teacher)).unwrap(), &[teacher, "is missing"]);
+    let velocity = "velocity.safetensors";
+    // The student has the same names, and more.
+    let swap = || drop(fs::copy(state("student.safetensors"), state(velocity)).unwrap());
+    refused(velocity, &swap, &["velocities of", "state"]);
+    let position = "position.json";
+    let later = || {
+        let text = fs::read_to_string(state(position)).unwrap();
+        assert!(text.contains("\"step\": 4"));
+        fs::write(state(position), text.replace("\"step\": 4", "\"step\": 99")).unwrap();
+    };
+    refused(position, &later, &["step 99 of a run of 8 steps"]);
+    train(&path("run"), &settings, &["--resume"]);
+}
+
+#[test]
+fn classes_and_lists_must_be_those_of_the_run() {
+    for (file, text) in [("classes.txt", "3 sea\n8 land\n"), ("list.txt", "images/a.png\nimages/b.png\nimages/b.png\n")]
+    {
+        let fixture = Fixture::new();
+        let settings = ["steps=4".to_owned(), "batch=2".to_owned(), "settle_batches=1".to_owned()];
+        let first = fixture.train_more(&settings, &["--stop-after", "1"]);
+        assert!(first.status.success(), "{}", said(&first));
+        fs::write(fixture.path("data").join(file), text).unwrap();
+        let output = fixture.train_more(&settings, &["--resume"]);
+        assert_eq!(output.status.code(), Some(1), "{file}: {}", said(&output));
+        assert!(said(&output).contains("have changed since"), "{file}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_folder_holds_one_run_at_a_time() {
+    let (_folder, path) = folder();
+    let settings = ["steps=100000", "warmup_steps=2"];
+    let mut child = command(&path("run"), &settings, &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !path("run/log.jsonl").exists() {
+        assert!(Instant::now() < patience);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = command(&path("run"), &["steps=2", "warmup_steps=2"], &[]).output().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("another process trains in"), "{}", said(&output));
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_long_score() {
+    let (_folder, path) = folder();
+    // Scenes of this size take a good part of a second each.
+    let settings = ["steps=2", "warmup_steps=2", "synthetic_validation=400", "synthetic_size=[256, 512]"];
+    let mut child = command(&path("run"), &settings, &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(120);
+    while !path("run/state/position.json").exists() {
+        assert!(Instant::now() < patience);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let asked = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?}", asked.elapsed());
+    assert!(!path("run/checkpoint").exists() && path("run/state/position.json").exists());
+}
+
+#[test]
+fn labels_of_which_nothing_counts_are_refused() {
+    let fixture = Fixture::new();
+    let ignored = image::GrayImage::from_pixel(64, 48, image::Luma([255]));
+    for name in ["a", "b", "c"] {
+        ignored.save(fixture.path(&format!("data/labels/{name}.png"))).unwrap();
+    }
+    let output = fixture.train(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("no pixel of the labelled pictures has a class"), "{}", said(&output));
+}
+
+#[test]
+fn a_run_without_validation_leaves_a_report() {
+    let fixture = Fixture::new();
+    let output = fixture.train(&[]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(fixture.path("run/report.html").is_file());
+}
