@@ -154,11 +154,11 @@ impl FrameWriter<'_> {
         let places: Vec<[usize; 2]> = plan.logit_starts().collect();
         let mut sum: Option<String> = None;
         for (index, (scores, &[top, left])) in scores.iter().zip(&places).enumerate() {
-            let pads = [0, 0, top, left, 0, 0, height - top - side, width - left - side].map(|pad| pad as i64);
-            let pads = self.builder.integers(&format!("place{index}.pads"), &pads);
             let placed = if [height, width] == [side; 2] {
                 scores.clone()
             } else {
+                let pads = [0, 0, top, left, 0, 0, height - top - side, width - left - side].map(|pad| pad as i64);
+                let pads = self.builder.integers(&format!("place{index}.pads"), &pads);
                 self.builder.step(&format!("place{index}"), "Pad", &[scores, &pads], vec![])
             };
             sum = Some(match sum {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Result, ensure};
 use protoseg_models::bundle::Model;
 use protoseg_models::form::FrameForm;
-use protoseg_models::window::{Pieces, WindowPlan};
+use protoseg_models::window::{LEAST_SIDE, Pieces, WindowPlan};
 
 use crate::decision::Decision;
 use crate::numbers::{Choices, Numbers};
@@ -46,7 +46,7 @@ pub struct Request {
 impl Request {
     /// Refuses what cannot be meant.
     pub(crate) fn check(&self) -> Result<()> {
-        let Self { numbers, choices, .. } = self;
+        let Self { numbers, choices, frames, .. } = self;
         ensure!(!numbers.is_empty(), "no precision is asked for; ask for one at least, such as fp32");
         for (index, twice) in numbers.iter().enumerate() {
             ensure!(!numbers[..index].contains(twice), "the precision {twice} is asked for twice");
@@ -58,6 +58,23 @@ impl Request {
         ensure!(
             choices.float_above.is_none() || numbers.iter().any(|numbers| numbers.integers()),
             "the limit of sensitivities is for int8 and int8-trt, which are not asked for; add one to --precision"
+        );
+        for (index, FrameRequest { height, width, .. }) in frames.iter().enumerate() {
+            let twice = frames[..index].iter().any(|other| [other.height, other.width] == [*height, *width]);
+            ensure!(!twice, "frames of {height}x{width} are asked for twice, and there is one file for them");
+        }
+        ensure!(
+            self.decisions.is_empty() || !frames.is_empty(),
+            "what is decided of every pixel goes into frame files, of which none is asked for; add --frame, or ask for it as \
+             an --output of the model files"
+        );
+        ensure!(
+            frames.is_empty() || numbers.iter().any(|numbers| !numbers.integers()),
+            "frame files count in floats, and only 8-bit files are asked for; add fp32 or fp16 to --precision"
+        );
+        ensure!(
+            self.name.as_deref() != Some(""),
+            "the name is empty; leave out --name to call the model as the checkpoint is"
         );
         Ok(())
     }
@@ -110,7 +127,17 @@ impl FrameRequest {
             "a frame of {height}x{width} pixels is too large for one graph; the longest side is {LONGEST_SIDE}"
         );
         let windows = match model.window {
-            None => 1,
+            None => {
+                ensure!(
+                    height.min(width) >= LEAST_SIDE,
+                    "a frame of {height}x{width} pixels is too small to be run whole: {LEAST_SIDE} are the least of a side"
+                );
+                ensure!(
+                    at_once.is_none(),
+                    "frames are run whole, not in windows of which some are run at once: leave out :COUNT"
+                );
+                1
+            }
             Some(window) => WindowPlan::new(height, width, window, model.grid)?.count(),
         };
         let windows_at_once = at_once.map_or(windows, |at_once| at_once.get().min(windows));

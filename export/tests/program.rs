@@ -94,6 +94,21 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn options_that_would_do_nothing_or_write_over_each_other_are_refused() {
+    let place = Place::new();
+    for (arguments, part) in [
+        ("--frame 64x96:1 --frame 64x96", "asked for twice"),
+        ("--decide margin", "--frame"),
+        ("--precision int8 --frame 64x96", "count in floats"),
+        ("--window whole --frame 64x96:2", "leave out :COUNT"),
+        ("--window whole --frame 31x96", "too small to be run whole"),
+        ("--name=", "the name is empty"),
+    ] {
+        place.refused(&arguments.split(' ').collect::<Vec<_>>(), &[part]);
+    }
+}
+
+#[test]
 fn a_bundle_is_whole_and_the_same_each_time() {
     let place = Place::new();
     let output = place.export("bundle", &["--window", "768:512", "--name", "my street"]);

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::grid::{LogitGrid, WindowError};
 
+/// Least height and width, in pixels, of a picture that is run whole; smaller ones are padded to it.
+pub const LEAST_SIDE: usize = 32;
+
 /// Side and step of square windows, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {

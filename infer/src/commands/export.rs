@@ -28,7 +28,7 @@ struct Options {
     #[arg(long)]
     no_check: bool,
     /// Score every file on labelled pictures too: how the data set lies in its folder
-    #[arg(long, value_enum, value_name = "NAME")]
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "no_check")]
     check_data: Option<Data>,
     /// The data set's folder
     #[arg(long, value_name = "DIR", requires = "check_data")]
@@ -218,7 +218,11 @@ fn checked(hidden: &Path, out: &Path, data: &DataArguments) -> Result<Vec<String
         return Err(Stop::Unfit(lines));
     }
     for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
-        eprintln!("warning: {} was not judged; name pictures with --check-data and --check-root", file.file);
+        let why = match (data.data, file.not_judged.as_deref()) {
+            (Some(_), Some(why)) => why,
+            _ => "name labelled pictures with --check-data and --check-root",
+        };
+        eprintln!("warning: the quality of {} was not judged: {why}", file.file);
     }
     manifest.gate = report.gates();
     manifest.provenance.command = renamed(&manifest.provenance.command, hidden, out);

@@ -4,15 +4,12 @@ use std::time::Instant;
 
 use image::RgbImage;
 use protoseg_models::bundle::ModelFile;
-use protoseg_models::window::LogitGrid;
+use protoseg_models::window::{LEAST_SIDE, LogitGrid};
 use protoseg_pictures::label_map::LabelMap;
 
 use super::{SegmentError, Segmenter, size};
 use crate::crop;
 use crate::stitch::LogitMap;
-
-/// Least height and width of a picture that is run whole; smaller ones are padded.
-const MIN_SIDE: usize = 32;
 
 /// Sizes of pictures that a network takes whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +34,8 @@ impl Sizes {
     /// The size to which a picture is padded.
     pub(super) fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
         match self {
-            Self::Any => Ok(size.map(|side| side.max(MIN_SIDE))),
-            Self::Grid(grid) => Ok(size.map(|side| grid.padded(side.max(MIN_SIDE)))),
+            Self::Any => Ok(size.map(|side| side.max(LEAST_SIDE))),
+            Self::Grid(grid) => Ok(size.map(|side| grid.padded(side.max(LEAST_SIDE)))),
             Self::One(one) if one == size => Ok(size),
             Self::One(one) => {
                 let [found, expected] = [size, one].map(|[height, width]| format!("{height}x{width}"));

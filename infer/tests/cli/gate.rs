@@ -77,7 +77,7 @@ fn the_limits_of_the_manifest_judge() {
 }
 
 #[test]
-fn eight_bits_are_judged_by_pictures_alone() {
+fn eight_bits_are_judged_by_pictures_above_a_floor() {
     let unjudged = place(INT8, int8(), None);
     let found = lines(&unjudged, "check bundle --record", 0, INT8);
     assert_eq!(found.len(), 3, "{found:?}");
@@ -100,6 +100,12 @@ fn eight_bits_are_judged_by_pictures_alone() {
     // Red is never the class: what was half of it is nothing.
     let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
     let worse = place(INT8, int8(), no_red);
+    // Below the floor of labels it is broken, with pictures or without.
+    let found = lines(&worse, "check bundle", 1, "FAILED");
+    assert!(found.len() == 2 && found[0].contains("(limit 60.00 % over the probe)"), "{found:?}");
+    change(&worse, |manifest| {
+        manifest.files[1].limits = Some(Limits { label_agreement: Some(0.2), ..Limits::of(Precision::Int8) });
+    });
     assert_eq!(lines(&worse, "check bundle", 0, "FAILED").len(), 0);
     let found = lines(&worse, DATA, 1, "FAILED");
     assert!(found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"), "{found:?}");

@@ -5,9 +5,6 @@ use protoseg_infer::upsample::Choice;
 use protoseg_models::boundary;
 use serde::Serialize;
 
-/// Labels whose two best scores are nearer than this share of the largest logit are a matter of rounding.
-const TIE: f64 = 1e-5;
-
 /// Above this share of the largest logit, the gap of the two best scores is one that rounding should not turn over.
 const CLEAR: f64 = 0.01;
 
@@ -25,11 +22,13 @@ pub(super) struct Reference<'a> {
     pub(super) choices: &'a [Choice],
     /// The largest logit behind them, whatever its sign.
     pub(super) largest: f64,
+    /// Labels whose two best scores are nearer than this share of the largest logit are a matter of rounding.
+    pub(super) rounding: f64,
 }
 
 impl Reference<'_> {
     fn is_tie(&self, pixel: usize) -> bool {
-        f64::from(self.choices[pixel].gap) < TIE * self.largest
+        f64::from(self.choices[pixel].gap) < self.rounding * self.largest
     }
 }
 
@@ -103,7 +102,7 @@ pub(super) struct Labels {
     pub(super) near_boundaries: Option<f64>,
     /// The same of all other pixels.
     pub(super) elsewhere: Option<f64>,
-    /// Pixels with another label that count as agreeing, as the two best scores are as good as equal.
+    /// Pixels with another label that count as agreeing, as rounding decides between the two best scores.
     pub(super) ties: usize,
     /// Pixels with another label where the two best scores are more than a hundredth of the largest logit apart.
     pub(super) clear: usize,
@@ -159,7 +158,7 @@ mod tests {
         let mut choices = [Choice { gap: 0.005, confidence: 100 }; 24];
         choices[0].gap = 0.5;
         choices[7].gap = 1e-6;
-        let reference = Reference { labels: &labels, width: 12, choices: &choices, largest: 1.0 };
+        let reference = Reference { labels: &labels, width: 12, choices: &choices, largest: 1.0, rounding: 1e-5 };
         let mut found = labels.clone();
         for pixel in [0, 7, 14, 15] {
             found[pixel] = 9;
@@ -184,8 +183,13 @@ mod tests {
 
     #[test]
     fn one_label_everywhere_has_no_boundary() {
-        let reference =
-            Reference { labels: &[2; 6], width: 3, choices: &[Choice { gap: 1.0, confidence: 1 }; 6], largest: 1.0 };
+        let reference = Reference {
+            labels: &[2; 6],
+            width: 3,
+            choices: &[Choice { gap: 1.0, confidence: 1 }; 6],
+            largest: 1.0,
+            rounding: 1e-5,
+        };
         let report = Agreement::of(&reference, &[2, 2, 2, 2, 2, 3]).report();
         assert_eq!((report.near_boundaries, report.elsewhere), (None, Some(5.0 / 6.0)));
     }

@@ -9,7 +9,7 @@ use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_infer::upsample::{self, Choice};
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::form::{FrameForm, Kind, Precision};
-use protoseg_models::gate::{Limits, Verdict};
+use protoseg_models::gate::{Limits, Verdict, rounding};
 use protoseg_models::scenes;
 use protoseg_models::window::Pieces;
 
@@ -44,7 +44,9 @@ impl Stitched {
 
     /// What others are held against.
     pub(super) fn reference(&self) -> Reference<'_> {
-        Reference { labels: &self.labels, width: self.width, choices: &self.choices, largest: self.largest }
+        let Self { labels, width, choices, largest } = self;
+        // Both count alike, so that only the order of sums differs.
+        Reference { labels, width: *width, choices, largest: *largest, rounding: rounding(Precision::Fp32) }
     }
 }
 

@@ -8,7 +8,7 @@ use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Choice, Frame};
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::form::{Kind, Precision};
-use protoseg_models::gate::Verdict;
+use protoseg_models::gate::{Verdict, rounding};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::prototypes::PROTOTYPE_CONFIDENCE;
 use protoseg_models::weights::Tensor;
@@ -39,7 +39,7 @@ pub(super) fn check(
         let sure = case.prototype_confidence.as_ref().filter(|_| says);
         let sure = sure.map(|_| runner.run_bytes(&case.image, shape, &[PROTOTYPE_CONFIDENCE])).transpose();
         let sure = sure.with_context(about)?.and_then(|mut outputs| outputs.pop());
-        compare(case, found, sure.as_deref(), manifest.model.grid).with_context(about)
+        compare(case, found, sure.as_deref(), manifest.model.grid, file.form.precision).with_context(about)
     };
     let found: Vec<Found> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
     let mut all = Agreement::default();
@@ -62,11 +62,13 @@ impl Found {
     /// would decide.
     fn judge(&self, case: &ProbeCase, agreement: f64, file: &ModelFile) -> Case {
         let limits = file.limits();
+        // A floor fails what is broken, and is no praise of what is not.
+        let floor = file.form.precision == Precision::Int8;
         // As of frames: narrower numbers move confidence by several steps.
         let exact = file.form.precision == Precision::Fp32;
         let held = [
             self.logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
-            limits.label_agreement.map(|limit| agreement >= limit),
+            limits.label_agreement.map(|limit| agreement >= limit).filter(|held| !held || !floor),
             self.prototype_confidence
                 .zip(limits.label_agreement.filter(|_| exact))
                 .map(|(sure, limit)| sure.agreement >= limit),
@@ -84,7 +86,13 @@ impl Found {
     }
 }
 
-fn compare(case: &ProbeCase, found: Tensor, sure: Option<&[u8]>, grid: LogitGrid) -> anyhow::Result<Found> {
+fn compare(
+    case: &ProbeCase,
+    found: Tensor,
+    sure: Option<&[u8]>,
+    grid: LogitGrid,
+    precision: Precision,
+) -> anyhow::Result<Found> {
     let shape = |tensor: &Tensor| match tensor.shape[..] {
         [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
         _ => None,
@@ -112,6 +120,7 @@ fn compare(case: &ProbeCase, found: Tensor, sure: Option<&[u8]>, grid: LogitGrid
         width: case.width,
         choices: &upsample::choices(&truth, &frame),
         largest: largest(&truth.data),
+        rounding: rounding(precision),
     };
     let prototype_confidence = sure
         .zip(case.prototype_confidence.as_ref())
@@ -122,7 +131,8 @@ fn compare(case: &ProbeCase, found: Tensor, sure: Option<&[u8]>, grid: LogitGrid
 /// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
 fn compare_labels(case: &ProbeCase, found: &[u8]) -> Found {
     let choices = vec![Choice { gap: 0.0, confidence: 0 }; case.labels.len()];
-    let reference = Reference { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0 };
+    let reference =
+        Reference { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0, rounding: 0.0 };
     Found { logit_error: None, labels: Agreement::of(&reference, found), prototype_confidence: None }
 }
 

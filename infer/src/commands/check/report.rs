@@ -31,7 +31,7 @@ pub(crate) struct FileReport {
     /// Why it could not be run.
     pub(super) errors: Vec<String>,
     /// What it was not judged by, and why not.
-    pub(super) not_judged: Option<String>,
+    pub(crate) not_judged: Option<String>,
     /// What no check on this machine shows.
     pub(super) notes: Vec<String>,
 }
@@ -107,7 +107,9 @@ impl FileReport {
             let why = match &self.score {
                 None if !data => "needs --data",
                 None => "no picture of its size was among the data",
-                Some(_) => "the bundle holds no fp32 file of the kind `logits` to compare its score with",
+                Some(_) => {
+                    "its score is held against that of an fp32 file, which the bundle lacks; add fp32 to --precision"
+                }
             };
             self.not_judged = Some(why.to_owned());
         }
