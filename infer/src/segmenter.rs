@@ -3,6 +3,7 @@
 mod answer;
 mod error;
 mod frames;
+mod identity;
 mod whole;
 mod windows;
 
@@ -24,6 +25,7 @@ use protoseg_pictures::label_map::LabelMap;
 pub use self::answer::{Answer, FrameLogits};
 pub use self::error::SegmentError;
 use self::frames::FrameFile;
+use self::identity::{difference, fingerprint};
 use self::whole::Sizes;
 
 /// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.
@@ -304,24 +306,4 @@ fn size(picture: &RgbImage) -> Result<[usize; 2], SegmentError> {
 
 fn too_large(picture: &RgbImage) -> SegmentError {
     SegmentError::TooLarge { height: picture.height() as usize, width: picture.width() as usize }
-}
-
-/// A digest over all of a bundle that decides what one of its files makes of a picture.
-fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
-    let Model { classes, ignore, grid, .. } = &manifest.model;
-    let data = file.data_sha256.as_deref().unwrap_or_default();
-    let facts = format!("{}\n{data}\n{:?}\n{classes:?}\n{ignore}\n{grid:?}", file.sha256, file.adapter);
-    digest::of_bytes(facts.as_bytes())
-}
-
-/// The first fact in which two descriptions of one model differ. Its name and its windows are a matter of taste.
-fn difference(manifest: &Model, own: &Model) -> Option<&'static str> {
-    let facts = [
-        ("version", manifest.version == own.version),
-        ("classes", manifest.classes == own.classes),
-        ("grid", manifest.grid == own.grid),
-        ("arch", manifest.arch == own.arch),
-        ("weights_sha256", manifest.weights_sha256 == own.weights_sha256),
-    ];
-    facts.into_iter().find(|(_, equal)| !equal).map(|(field, _)| field)
 }

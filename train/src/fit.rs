@@ -1,14 +1,11 @@
 //! A run from its configuration to its checkpoint.
 
-use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use protoseg_models::arch::Arch;
-use protoseg_models::checkpoint;
 use protoseg_models::graph::{Graph, Op};
 use protoseg_models::window::LogitGrid;
 use protoseg_models::{atomic, weights::StateDict};
@@ -23,9 +20,10 @@ use crate::log::Log;
 use crate::net::Net;
 use crate::optimizer::Sgd;
 use crate::prototypes::{Prototypes, Settings};
+use crate::run_folder::{STATE, check_out, hold};
 use crate::schedule::Schedule;
 use crate::scoring::Score;
-use crate::state::{self, SavedPrototypes, State};
+use crate::state::{SavedPrototypes, State};
 use crate::step::{Learner, Moving};
 use crate::stop::{Stop, Watch};
 use crate::tally::Tally;
@@ -144,43 +142,6 @@ pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
     let outcome = memory::explain(trainer.train(first));
     trainer.log.finish();
     outcome
-}
-
-/// Folder of what resuming needs, in a run's folder.
-const STATE: &str = "state";
-
-/// Refuses a folder that holds another run, or what was not written by a run.
-fn check_out(run: &Run) -> Result<()> {
-    let state = run.out.join(STATE);
-    atomic::recover(&state).with_context(|| state.display().to_string())?;
-    ensure!(
-        run.resume || !state.exists(),
-        "{} holds a run already: go on with it by --resume, or choose another --out",
-        run.out.display()
-    );
-    for (name, files) in [("checkpoint", &checkpoint::FILES[..]), ("best", &checkpoint::FILES), (STATE, &state::FILES)]
-    {
-        let folder = run.out.join(name);
-        atomic::check_replaceable(&folder, files).with_context(|| folder.display().to_string())?;
-    }
-    Ok(())
-}
-
-/// Keeps other runs out of a run's folder until the file is dropped, however this process ends.
-fn hold(run: &Run) -> Result<File> {
-    let path = run.out.join(".lock");
-    std::fs::create_dir_all(&run.out).with_context(|| format!("cannot make {}", run.out.display()))?;
-    let file = File::create(&path).with_context(|| path.display().to_string())?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            bail!("another process trains in {}: wait for it, or choose another --out", run.out.display())
-        }
-        // Where the file system has no locks, two runs at once are not kept apart.
-        Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
-            Err(error).with_context(|| path.display().to_string())
-        }
-        _ => Ok(file),
-    }
 }
 
 impl Trainer<'_> {

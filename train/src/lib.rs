@@ -37,6 +37,7 @@ pub mod prototypes;
 pub mod provenance;
 pub mod pseudo;
 pub mod report;
+mod run_folder;
 pub mod schedule;
 pub mod scoring;
 pub mod settle;

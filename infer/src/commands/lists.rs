@@ -82,15 +82,15 @@ mod tests {
     #[test]
     fn lines_are_paths_or_objects() {
         let own = |path: &str, name: &str| (path.to_owned(), name.to_owned());
-        let text = "a/x y.png\r\n\n./b.jpg\n../c.png\n/d/e.png\n/root/f.png";
+        let text = "a/x y.png\r\n\n./b.jpg\n../c.png\n/d/e.png\n/data/f.png";
         let expected = [
-            own("/root/a/x y.png", "a/x y.png"),
-            own("/root/./b.jpg", "b.jpg"),
-            own("/root/../c.png", "c.png"),
+            own("/data/a/x y.png", "a/x y.png"),
+            own("/data/./b.jpg", "b.jpg"),
+            own("/data/../c.png", "c.png"),
             own("/d/e.png", "e.png"),
-            own("/root/f.png", "f.png"),
+            own("/data/f.png", "f.png"),
         ];
-        assert_eq!(pairs(text, "/root", false), expected);
+        assert_eq!(pairs(text, "/data", false), expected);
         let text = "{\"image\": \"a.png\"}\n{\"image\": \"/b.png\", \"name\": \"c/d.png\"}\n";
         assert_eq!(pairs(text, "in", false), [own("in/a.png", "a.png"), own("/b.png", "c/d.png")]);
         assert_eq!(pairs("", "in", true), []);

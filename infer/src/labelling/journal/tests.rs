@@ -1,0 +1,92 @@
+//! Journals that are torn, held, of another version; names that are no text.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::*;
+
+fn recipe(model: &str) -> Recipe {
+    let formats = ["ids".to_owned()].into();
+    Recipe { model: model.to_owned(), pieces: "whole".to_owned(), device: "cpu".to_owned(), formats }
+}
+
+fn entry(name: &str, recipe: &Recipe) -> Entry {
+    let input = Stamp { bytes: 5, modified: 7, sha256: None };
+    let outputs = [(format!("ids/{name}"), 3)].into();
+    Entry { picture: name.to_owned(), recipe: recipe.key(), input, outputs, pixels: vec![1, 2] }
+}
+
+#[test]
+fn a_torn_line_and_what_follows_count_for_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let model = recipe("m");
+    let (journal, contents) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+    assert_eq!(contents, Contents::default());
+    let begun = Begun::new(model.clone(), Shard::WHOLE, Census::of(std::iter::empty()), BTreeSet::new());
+    journal.begin(&begun).unwrap();
+    journal.add(entry("a.png", &model)).unwrap();
+    journal.add(entry("b.png", &model)).unwrap();
+    drop(journal);
+    let path = Journal::path(out.path(), Shard::WHOLE);
+    let whole = fs::read(&path).unwrap();
+    let first_two = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+    for end in first_two..whole.len() {
+        fs::write(&path, [&whole[..end], if end % 2 == 0 { b"" } else { b"\n{\"x\":1}\n" }].concat()).unwrap();
+        let (journal, contents) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+        // A line that lacks nothing but its end is whole once a line break follows.
+        let rescued = end + 1 == whole.len() && end % 2 == 1;
+        assert_eq!(contents.entries.len(), 1 + usize::from(rescued), "cut at {end}");
+        assert_eq!(contents.begun.as_ref(), Some(&begun));
+        journal.add(entry("b.png", &model)).unwrap();
+        assert_eq!(fs::read(&path).unwrap()[..whole.len()], whole, "cut at {end}");
+    }
+}
+
+#[test]
+fn only_the_same_picture_under_the_same_recipe_is_finished() {
+    let out = tempfile::tempdir().unwrap();
+    let model = recipe("m");
+    let (journal, _) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+    journal.add(entry("a.png", &model)).unwrap();
+    let contents = Contents::read(&Journal::path(out.path(), Shard::WHOLE)).unwrap();
+    let input = Stamp { bytes: 5, modified: 7, sha256: None };
+    let finished = |recipe: &Recipe, input: &Stamp| {
+        contents.finished(out.path(), Path::new("a.png"), &recipe.key(), input).is_some()
+    };
+    assert!(!finished(&model, &input), "the result is missing");
+    fs::create_dir(out.path().join("ids")).unwrap();
+    fs::write(out.path().join("ids/a.png"), "12").unwrap();
+    assert!(!finished(&model, &input), "the result is too small");
+    fs::write(out.path().join("ids/a.png"), "123").unwrap();
+    assert!(finished(&model, &input));
+    assert!(!finished(&recipe("n"), &input));
+    assert!(!finished(&Recipe { pieces: "64:32".to_owned(), ..model.clone() }, &input));
+    assert!(!finished(&model, &Stamp { modified: 8, ..input.clone() }));
+    assert!(!finished(&model, &Stamp { bytes: 6, ..input.clone() }));
+    journal.strike("a.png").unwrap();
+    let contents = Contents::read(&Journal::path(out.path(), Shard::WHOLE)).unwrap();
+    assert_eq!(contents.finished(out.path(), Path::new("a.png"), &model.key(), &input), None);
+}
+
+#[test]
+fn a_journal_has_one_holder_and_one_version() {
+    let out = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(out.path(), Shard::WHOLE).unwrap();
+    assert!(matches!(Journal::open(out.path(), Shard::WHOLE), Err(JournalError::Busy(_))));
+    assert!(Journal::open(out.path(), "1/2".parse().unwrap()).is_ok());
+    drop(journal);
+    let path = Journal::path(out.path(), Shard::WHOLE);
+    let begun = Begun::new(recipe("m"), Shard::WHOLE, Census::of(std::iter::empty()), BTreeSet::new());
+    let line = serde_json::to_string(&Line::Begun(begun)).unwrap();
+    fs::write(&path, format!("{}\n", line.replace(VERSION, "9.0"))).unwrap();
+    let error = Journal::open(out.path(), Shard::WHOLE).unwrap_err().to_string();
+    assert!(error.contains("9.0") && error.contains("journal.jsonl"), "{error}");
+}
+
+#[test]
+fn spelled_names_are_told_apart_and_found_again() {
+    for name in [&b"a/b c.png"[..], b"a%20.png", b"\xff\xfe/x.png", b"100%.png", "ä\n.png".as_bytes()] {
+        let name = Path::new(OsStr::from_bytes(name));
+        assert_eq!(place_of(&spelled(name)), name);
+    }
+}
