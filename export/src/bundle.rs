@@ -32,10 +32,8 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     let place = place::for_bundle(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
-    let network = network(&mut checkpoint, request)
-        .with_context(|| checkpoint_folder.display().to_string())?
-        .folded()?
-        .joined()?;
+    let network = network(&mut checkpoint, request).and_then(Network::folded).and_then(Network::joined);
+    let network = network.with_context(|| checkpoint_folder.display().to_string())?;
 
     let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request)
         .with_context(|| checkpoint_folder.display().to_string())?;

@@ -188,7 +188,7 @@ impl Trainer<'_> {
             };
             let moving = Moving { sgd: &mut self.sgd, prototypes: self.prototypes.as_mut(), tally: &mut tally };
             let report = learner.step(moving, &batches, step);
-            let report = report.with_context(|| format!("step {step} failed on {}", self.names(&batches)))?;
+            let report = report.with_context(|| format!("step {} failed on {}", step + 1, self.names(&batches)))?;
             let done = step + 1;
             teacher::after_step(&self.teacher, &self.student, config, self.schedule, step)?;
             if self.log.step(done, &report, waited, config.log_every)? && self.learns_unlabeled() {

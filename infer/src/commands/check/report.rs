@@ -144,6 +144,9 @@ impl FileReport {
         let of = |limit: Option<String>| limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
         let percent = |limit: f64| format!("{:.2} %", 100.0 * limit);
         let logits = logit_error.map_or_else(String::new, |error| {
+            if error == f64::MAX {
+                return "logits that are not finite, ".to_owned();
+            }
             format!("logit error {error:.1e} ({}), ", of(logit_limit.map(|limit| format!("{limit:.0e}"))))
         });
         let sure = |what: &str, confidence: Option<Confidence>| {
