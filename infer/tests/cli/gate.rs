@@ -113,7 +113,8 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     let lost = place(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
     assert_eq!(lines(&lost, "check bundle", 1, "FAILED  model.int8.onnx 33x47").len(), 1);
     let found = lines(&lost, DATA, 1, "not finite");
-    assert!(found[0].contains("images/a.png") && found[0].contains("model.int8.onnx"), "{found:?}");
+    assert!(found[0].contains("model.int8.onnx 33x47: logits that are not finite"), "{found:?}");
+    assert!(found[2].contains("images/a.png") && found[2].contains("model.int8.onnx"), "{found:?}");
 }
 
 #[test]
