@@ -15,7 +15,7 @@
 //!
 //! [`session`] opens ONNX files and runs them; [`segmenter`] adds windows, [`stitch`] and [`upsample`]; [`pipeline`] runs
 //! many pictures, as [`machine`] allows; [`picture`], [`label_map`] and [`labelled`] read and write files, and [`formats`]
-//! what other programs read; [`labelling`] keeps what a run has done. ONNX Runtime is loaded when the first file is opened: the library
+//! what other programs read; [`labelling`] keeps what a run has done; [`service`] answers requests. ONNX Runtime is loaded when the first file is opened: the library
 //! that `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
 //!
 //! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only [`session`] names `ort`.
@@ -29,6 +29,7 @@ pub mod labelling;
 pub mod machine;
 pub mod pipeline;
 pub mod segmenter;
+pub mod service;
 pub mod session;
 pub mod stitch;
 pub mod upsample;

@@ -6,8 +6,8 @@ mod commands;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use commands::{Failure, Outcome, adopt, check, doctor, eval, export, label, merge, scenes, sibling};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use commands::{Failure, Outcome, adopt, check, doctor, eval, export, label, merge, scenes, serve, sibling};
 use protoseg_models::errors::sentence;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
@@ -25,6 +25,7 @@ struct Cli {
 enum Command {
     Label(label::Arguments),
     Eval(eval::Arguments),
+    Serve(serve::Arguments),
     Merge(merge::Arguments),
     Check(check::Arguments),
     Adopt(adopt::Arguments),
@@ -48,7 +49,7 @@ enum Command {
 
 fn main() -> ExitCode {
     allocator::give_back();
-    let (error, status) = match run(&Cli::parse().command) {
+    let (error, status) = match run(&cli().command) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
         Ok(Outcome::SomeInputsFailed) => return ExitCode::from(3),
@@ -60,10 +61,17 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The command line; options of the server come from the environment too.
+fn cli() -> Cli {
+    let command = Cli::command().mut_subcommand("serve", serve::from_environment);
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
 fn run(command: &Command) -> Result<Outcome, Failure> {
     match command {
         Command::Label(arguments) => label::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
         Command::Merge(arguments) => merge::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),

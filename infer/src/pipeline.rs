@@ -114,6 +114,13 @@ impl Pipeline {
         &self.setup
     }
 
+    /// The segmenters, and what they run on.
+    pub fn into_segmenters(self) -> (Vec<Segmenter>, Setup) {
+        let Self { first, mut others, setup, .. } = self;
+        others.insert(0, first);
+        (others, setup)
+    }
+
     /// One of the segmenters: what they share can be asked of it.
     pub fn segmenter(&self) -> &Segmenter {
         &self.first
@@ -208,11 +215,11 @@ impl Pipeline {
 }
 
 /// Threads for what runs in parallel inside a stage; none where the system has no more, and then the process's own are used.
-fn team(threads: usize) -> Option<ThreadPool> {
+pub(crate) fn team(threads: usize) -> Option<ThreadPool> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok()
 }
 
-fn together<R: Send>(team: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn together<R: Send>(team: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
     match team {
         Some(team) => team.install(work),
         None => work(),

@@ -4,6 +4,7 @@ mod answer;
 mod error;
 mod frames;
 mod identity;
+mod mosaic;
 mod whole;
 mod windows;
 
@@ -26,6 +27,7 @@ pub use self::answer::{Answer, FrameLogits};
 pub use self::error::SegmentError;
 use self::frames::FrameFile;
 use self::identity::{difference, fingerprint};
+pub use self::mosaic::{Cut, Cutter, Mosaic};
 use self::whole::Sizes;
 
 /// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.
@@ -209,6 +211,11 @@ impl Segmenter {
             Sizes::One(size) if self.window.is_none() => Some(size),
             _ => None,
         }
+    }
+
+    /// Height and width of the pictures that frame files take.
+    pub fn frame_sizes(&self) -> Vec<[usize; 2]> {
+        self.frames.iter().map(FrameFile::size).collect()
     }
 
     /// Runs a black picture of the size in which pictures are run, or of 1024x1024 pixels where any size is: what a session

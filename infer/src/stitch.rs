@@ -36,8 +36,9 @@ impl LogitMap {
 ///
 /// It holds all rows of the frame.
 #[derive(Debug)]
-pub struct Stitcher<'a> {
-    plan: &'a WindowPlan,
+pub struct Stitcher {
+    /// Side of a window's scores.
+    side: usize,
     starts: Vec<[usize; 2]>,
     /// How many windows cover each row and column.
     cover: [Vec<f32>; 2],
@@ -49,18 +50,18 @@ pub struct Stitcher<'a> {
     sum: LogitMap,
 }
 
-impl<'a> Stitcher<'a> {
+impl Stitcher {
     /// An empty frame; none where its scores do not fit into memory.
-    pub fn new(plan: &'a WindowPlan, classes: usize) -> Option<Self> {
+    pub fn new(plan: &WindowPlan, classes: usize) -> Option<Self> {
         Self::holding(plan, classes, plan.logit_size()[0])
     }
 
     /// A frame that is given up from the top: no more than the rows of a window and one more are held.
-    pub(crate) fn rolling(plan: &'a WindowPlan, classes: usize) -> Option<Self> {
+    pub(crate) fn rolling(plan: &WindowPlan, classes: usize) -> Option<Self> {
         Self::holding(plan, classes, plan.logit_size()[0].min(plan.window_logits() + 1))
     }
 
-    fn holding(plan: &'a WindowPlan, classes: usize, height: usize) -> Option<Self> {
+    fn holding(plan: &WindowPlan, classes: usize, height: usize) -> Option<Self> {
         let [_, width] = plan.logit_size();
         let count = classes.checked_mul(height)?.checked_mul(width)?;
         let mut data = Vec::new();
@@ -68,12 +69,20 @@ impl<'a> Stitcher<'a> {
         data.resize(count, 0.0);
         let sum = LogitMap { classes, height, width, data };
         let cover = plan.cover().map(|cover| cover.into_iter().map(|count| count as f32).collect());
-        Some(Self { plan, starts: plan.logit_starts().collect(), cover, added: 0, top: 0, settled: 0, sum })
+        Some(Self {
+            side: plan.window_logits(),
+            starts: plan.logit_starts().collect(),
+            cover,
+            added: 0,
+            top: 0,
+            settled: 0,
+            sum,
+        })
     }
 
     /// Adds the next windows of the plan, `[n, classes, l, l]` with l = [`WindowPlan::window_logits`].
     pub fn add(&mut self, windows: &[f32]) {
-        let side = self.plan.window_logits();
+        let side = self.side;
         let LogitMap { classes, height, width, .. } = self.sum;
         let (starts, held) = (&self.starts[self.added..], self.top);
         self.sum.data.par_chunks_exact_mut(height * width).enumerate().for_each(|(class, plane)| {

@@ -66,6 +66,22 @@ impl Decided {
             margin: wanted.margin.then(plane),
         }
     }
+
+    /// How many pixels have each of the first `classes` labels.
+    pub fn pixels_by_class(&self, classes: usize) -> Vec<u64> {
+        pixels_by_class(&self.labels, classes)
+    }
+}
+
+/// How many of some labels are each of the first `classes` ones.
+pub fn pixels_by_class(labels: &[u8], classes: usize) -> Vec<u64> {
+    let mut pixels = vec![0; classes];
+    for &label in labels {
+        if let Some(count) = pixels.get_mut(usize::from(label)) {
+            *count += 1;
+        }
+    }
+    pixels
 }
 
 impl From<Decided> for LabelMap {

@@ -14,6 +14,7 @@ pub(crate) mod merge;
 mod progress;
 mod run_arguments;
 pub(crate) mod scenes;
+pub(crate) mod serve;
 mod sheet;
 pub(crate) mod sibling;
 mod signals;

@@ -12,11 +12,24 @@ use protoseg_models::window::Pieces;
 
 use super::{few, warn_of_newer};
 
-/// How pictures are run.
+/// How the pictures of a command are run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArguments {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
     bundle: PathBuf,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Refuse pictures of more pixels
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
+    pub(crate) max_pixels: u64,
+    /// Say on the standard error how the model was opened
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// How a model is run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EngineArguments {
     /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole`; as the bundle says where absent
     #[arg(long, value_name = "SIZE:STRIDE|whole")]
     window: Option<Pieces>,
@@ -47,12 +60,6 @@ pub(crate) struct RunArguments {
     /// Let the CPU run operations that the device does not know
     #[arg(long)]
     cpu_fallback: bool,
-    /// Refuse pictures of more pixels
-    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
-    pub(crate) max_pixels: u64,
-    /// Say on the standard error how the model was opened
-    #[arg(long, short)]
-    verbose: bool,
 }
 
 /// What the cores of a processor are used for.
@@ -65,10 +72,9 @@ enum Mode {
 impl RunArguments {
     /// Opens the bundle to run so many pictures.
     pub(crate) fn open(&self, pictures: usize) -> anyhow::Result<Pipeline> {
-        self.check()?;
-        let pipeline = Pipeline::open(&self.bundle, &self.options(pictures))?;
+        let pipeline = Pipeline::open(&self.bundle, &self.engine.options(pictures)?)?;
         warn_of_newer(&self.bundle, pipeline.segmenter().passed_over());
-        if self.batch.is_some() && pipeline.segmenter().window().is_none() {
+        if self.engine.batch.is_some() && pipeline.segmenter().window().is_none() {
             bail!("--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE");
         }
         if self.verbose {
@@ -79,6 +85,12 @@ impl RunArguments {
 
     /// What computes, and how finely: devices of one kind count alike.
     pub(crate) fn arithmetic(&self, device: Device) -> String {
+        self.engine.arithmetic(device)
+    }
+}
+
+impl EngineArguments {
+    fn arithmetic(&self, device: Device) -> String {
         let device = device.to_string();
         let kind = device.split(':').next().unwrap_or(&device);
         if self.tf32 { format!("{kind} tf32") } else { kind.to_owned() }
@@ -104,7 +116,9 @@ impl RunArguments {
         }
     }
 
-    fn options(&self, pictures: usize) -> PipelineOptions {
+    /// How a model is opened to run so many pictures.
+    pub(crate) fn options(&self, pictures: usize) -> anyhow::Result<PipelineOptions> {
+        self.check()?;
         let runner = RunnerOptions {
             threads: self.threads,
             spin: self.spin,
@@ -112,7 +126,7 @@ impl RunArguments {
             cpu_fallback: self.cpu_fallback,
             ..RunnerOptions::default()
         };
-        PipelineOptions {
+        Ok(PipelineOptions {
             segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, frame_files: None, runner },
             devices: self.device.clone(),
             mode: self.mode.map(|mode| match mode {
@@ -121,12 +135,22 @@ impl RunArguments {
             }),
             memory: self.memory,
             pictures,
-        }
+        })
+    }
+
+    /// Windows that are run at once, where the command line says so.
+    pub(crate) fn batch(&self) -> Option<NonZeroUsize> {
+        self.batch
+    }
+
+    /// Whether all of it runs on GPUs.
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.device.all().iter().all(|device| device.is_gpu())
     }
 }
 
 /// What a pipeline runs on, as a sentence.
-fn describe(setup: &Setup) -> String {
+pub(crate) fn describe(setup: &Setup) -> String {
     let Setup { mode, devices, sessions, threads, session_bytes, memory, seconds } = setup;
     let mode = match mode {
         pipeline::Mode::Latency => "latency",
@@ -140,7 +164,7 @@ fn describe(setup: &Setup) -> String {
 }
 
 /// Bytes, as a number with or without a unit of 1024.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = match text[number.len()..].to_ascii_uppercase().as_str() {
         "" => Some(1),

@@ -46,6 +46,11 @@ impl FrameFile {
         !wanted.margin && [picture.height() as usize, picture.width() as usize] == [self.form.height, self.form.width]
     }
 
+    /// Height and width of the pictures that it takes.
+    pub(super) fn size(&self) -> [usize; 2] {
+        [self.form.height, self.form.width]
+    }
+
     /// Runs a picture that it takes.
     pub(super) fn decide(
         &mut self,

@@ -5,10 +5,11 @@ use std::time::Instant;
 use image::RgbImage;
 use protoseg_models::window::{Window, WindowPlan};
 
+use super::mosaic::Rolling;
 use super::{SegmentError, Segmenter, size, too_large};
 use crate::crop;
 use crate::stitch::{LogitMap, Stitcher};
-use crate::upsample::{Decided, Upsampler, Wanted};
+use crate::upsample::{Decided, Wanted};
 
 impl Segmenter {
     /// Class scores of a picture, and the size that they span.
@@ -40,28 +41,9 @@ impl Segmenter {
         let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
         let frame = self.frame(size, [plan.rows.padded, plan.columns.padded]);
         let classes = self.model.classes.count();
-        let mut stitcher = Stitcher::rolling(&plan, classes).ok_or_else(|| too_large(picture))?;
-        let upsampler = Upsampler::new(plan.logit_size(), &frame);
-        let (mut decided, mut rows, mut known) = (Decided::blank(&frame, wanted), 0, 0);
-        let side = plan.window_logits();
-        self.run_windows(picture, &plan, |scores| {
-            for window in scores.chunks_exact(classes * side * side) {
-                stitcher.add(window);
-                let settled = stitcher.settle();
-                if settled > known {
-                    let (map, top) = stitcher.held();
-                    if !map.rows_are_finite(known - top..settled - top) {
-                        return Err(SegmentError::NotFinite);
-                    }
-                    let ready = upsampler.ready(settled);
-                    upsampler.decide(map, top, rows..ready, wanted, &mut decided);
-                    (rows, known) = (ready, settled);
-                    stitcher.give_up();
-                }
-            }
-            Ok(())
-        })?;
-        Ok(decided)
+        let mut rolling = Rolling::new(&plan, classes, &frame, wanted).ok_or_else(|| too_large(picture))?;
+        self.run_windows(picture, &plan, |scores| rolling.add(scores))?;
+        Ok(rolling.decided)
     }
 
     /// Runs the windows of a picture, some at once, and hands over their scores, `[n, classes, l, l]`, in the plan's order.

@@ -98,22 +98,7 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureFileError> 
 
 /// The same from the bytes of a file.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = reader.map_err(|error| refused(error.into()))?;
-    let format = reader.format().filter(ImageFormat::reading_enabled).ok_or(PictureError::Format)?;
-    if format == ImageFormat::Jpeg {
-        let markers = jpeg::markers(bytes);
-        if !markers.complete {
-            return Err(PictureError::CutShort);
-        }
-        if markers.components == 4 && !markers.adobe {
-            return Err(PictureError::Inks);
-        }
-    }
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(memory(0));
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder().map_err(refused)?;
+    let (mut decoder, mut limits) = opened(bytes)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > max_pixels {
@@ -130,6 +115,32 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
     let mut picture = DynamicImage::from_decoder(decoder).map_err(refused)?;
     picture.apply_orientation(orientation);
     Ok(if color.has_alpha() { over_black(&picture) } else { picture.into_rgb8() })
+}
+
+/// Height and width that the bytes of a file claim, before orientation.
+pub fn size(bytes: &[u8]) -> Result<[usize; 2], PictureError> {
+    let (width, height) = opened(bytes)?.0.dimensions();
+    Ok([height as usize, width as usize])
+}
+
+/// The decoder of a file whose header has been read, and what it may allocate.
+fn opened(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, Limits), PictureError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| refused(error.into()))?;
+    let format = reader.format().filter(ImageFormat::reading_enabled).ok_or(PictureError::Format)?;
+    if format == ImageFormat::Jpeg {
+        let markers = jpeg::markers(bytes);
+        if !markers.complete {
+            return Err(PictureError::CutShort);
+        }
+        if markers.components == 4 && !markers.adobe {
+            return Err(PictureError::Inks);
+        }
+    }
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(memory(0));
+    reader.limits(limits.clone());
+    Ok((reader.into_decoder().map_err(refused)?, limits))
 }
 
 /// Bytes that a picture may need: four samples of 16 bits a pixel, twice, and what its file says besides.

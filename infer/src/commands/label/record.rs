@@ -11,7 +11,7 @@ use protoseg_infer::labelling::journal::Entry;
 use protoseg_infer::labelling::stamp::Stamp;
 use protoseg_infer::labelling::{OWN_FOLDER, place_of, spelled};
 use protoseg_infer::pipeline::Decoded;
-use protoseg_infer::upsample::Decided;
+use protoseg_infer::upsample::{Decided, pixels_by_class};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::sentence;
 use serde_json::json;
@@ -53,12 +53,7 @@ impl<'a> Record<'a> {
         if let Some(link) = self.formats.link(&self.place.out, &input.path, &input.name)? {
             outputs.insert(spelled(&link), item.extra.bytes);
         }
-        let mut pixels = vec![0; self.classes.count()];
-        for &label in &labels.map.labels {
-            if let Some(count) = pixels.get_mut(usize::from(label)) {
-                *count += 1;
-            }
-        }
+        let pixels = pixels_by_class(&labels.map.labels, self.classes.count());
         let recipe = self.place.recipe().to_owned();
         let entry = Entry { picture: spelled(&input.name), recipe, input: item.extra, outputs, pixels };
         Ok(self.place.journal.add(entry)?)

@@ -1,0 +1,315 @@
+//! A picture in pieces which may run in any order, on several segmenters of one model and beside pieces of other pictures:
+//! how it is cut, and what its scores become.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use image::RgbImage;
+use protoseg_models::form::Kind;
+use protoseg_models::weights::Tensor;
+use protoseg_models::window::{LogitGrid, Window, WindowPlan};
+
+use super::whole::Sizes;
+use super::{Answer, FrameLogits, SegmentError, Segmenter};
+use crate::crop;
+use crate::stitch::{LogitMap, Stitcher};
+use crate::upsample::{self, Decided, Frame, Upsampler, Wanted};
+
+/// How a model's pictures are cut; the same for all of its segmenters.
+#[derive(Debug, Clone)]
+pub struct Cutter {
+    pub(super) kind: Kind,
+    pub(super) sizes: Sizes,
+    pub(super) window: Option<Window>,
+    pub(super) grid: LogitGrid,
+    pub(super) classes: usize,
+    /// Sizes that frame files take.
+    pub(super) frames: Vec<[usize; 2]>,
+}
+
+impl Cutter {
+    /// Whether pictures `[height, width]` are not cut but given to [`Segmenter::decide`] as they are: to a file that gives
+    /// labels, or to a frame file.
+    pub fn is_at_once(&self, size: [usize; 2], wanted: Wanted, scores: bool) -> bool {
+        self.kind == Kind::Labels || (!scores && !wanted.margin && self.frames.contains(&size))
+    }
+
+    /// The pieces of pictures `[height, width]`: windows, or the whole picture, padded to what the network takes.
+    pub fn cut(&self, size: [usize; 2]) -> Result<Cut, SegmentError> {
+        if size.contains(&0) {
+            return Err(SegmentError::Empty);
+        }
+        if self.kind != Kind::Logits {
+            return Err(SegmentError::NoScores);
+        }
+        let plan = match self.window {
+            Some(window) => Some(Arc::new(WindowPlan::new(size[0], size[1], window, self.grid)?)),
+            None => None,
+        };
+        let (starts, piece) = match &plan {
+            Some(plan) => (plan.starts().collect(), [plan.window.size; 2]),
+            None => (vec![[0, 0]], self.sizes.padded(size)?),
+        };
+        let padded = plan.as_ref().map_or(piece, |plan| [plan.rows.padded, plan.columns.padded]);
+        let frame = Frame { height: size[0], width: size[1], padded, align_corners: self.grid.align_corners };
+        Ok(Cut { starts, piece, plan, frame, classes: self.classes })
+    }
+}
+
+/// The pieces of a picture.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    starts: Vec<[usize; 2]>,
+    piece: [usize; 2],
+    plan: Option<Arc<WindowPlan>>,
+    frame: Frame,
+    classes: usize,
+}
+
+impl Cut {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Height and width of each, in pixels.
+    pub fn piece_size(&self) -> [usize; 2] {
+        self.piece
+    }
+
+    /// Appends the pixels of a piece, RGB `[height, width, 3]`, to a buffer. The picture must be of the size that was cut.
+    pub fn append(&self, picture: &RgbImage, index: usize, pixels: &mut Vec<u8>) {
+        crop::append(picture, self.starts[index], self.piece, pixels);
+    }
+}
+
+/// Scores of the pieces of a picture on their way to a label for every pixel. Pieces may come in any order; those that come
+/// before their turn wait, so that sums, and with them labels, do not depend on it.
+#[derive(Debug)]
+pub struct Mosaic {
+    /// Height and width of a piece's scores, where they are known beforehand.
+    side: Option<usize>,
+    classes: usize,
+    count: usize,
+    next: usize,
+    early: BTreeMap<usize, Tensor>,
+    made: Made,
+}
+
+/// What scores are made into.
+#[derive(Debug)]
+enum Made {
+    /// One piece is all.
+    Whole { frame: Frame, wanted: Wanted, keep: bool },
+    /// Windows are put together, and scores kept.
+    Map { stitcher: Box<Stitcher>, frame: Frame },
+    /// Windows are put together, and pixels decided as soon as no window to come covers them.
+    Pixels(Box<Rolling>),
+    /// All has been given away.
+    Nothing,
+}
+
+impl Mosaic {
+    /// Of a picture of which nothing is known yet. With `keep` its scores are the answer, else what is decided of each
+    /// pixel; the memory of that is taken now.
+    pub fn new(cut: &Cut, wanted: Wanted, keep: bool) -> Result<Self, SegmentError> {
+        let Cut { plan, frame, classes, .. } = cut;
+        let too_large = || SegmentError::TooLarge { height: frame.height, width: frame.width };
+        let made = match plan {
+            None => Made::Whole { frame: *frame, wanted, keep },
+            Some(plan) if keep => {
+                let stitcher = Stitcher::new(plan, *classes).ok_or_else(too_large)?;
+                Made::Map { stitcher: Box::new(stitcher), frame: *frame }
+            }
+            Some(plan) => Made::Pixels(Box::new(Rolling::new(plan, *classes, frame, wanted).ok_or_else(too_large)?)),
+        };
+        let side = plan.as_ref().map(|plan| plan.window_logits());
+        Ok(Self { side, classes: *classes, count: cut.count(), next: 0, early: BTreeMap::new(), made })
+    }
+
+    /// Puts the scores of a piece, `[1, classes, h, w]`, into their place. Once all have come, what the model made of the
+    /// picture.
+    pub fn put(&mut self, index: usize, scores: Tensor) -> Result<Option<Answer>, SegmentError> {
+        let fits = match (&scores.shape[..], self.side) {
+            (&[1, classes, height, width], Some(side)) => [classes, height, width] == [self.classes, side, side],
+            (&[1, classes, height, width], None) => classes == self.classes && height * width > 0,
+            _ => false,
+        };
+        if !fits {
+            let side = self.side.unwrap_or(0);
+            return Err(SegmentError::Shape { found: scores.shape, expected: [1, self.classes, side, side] });
+        }
+        self.early.insert(index, scores);
+        while let Some(scores) = self.early.remove(&self.next) {
+            self.next += 1;
+            match &mut self.made {
+                Made::Pixels(rolling) => rolling.add(&scores.data)?,
+                Made::Map { stitcher, .. } => stitcher.add(&scores.data),
+                Made::Whole { frame, wanted, keep } => {
+                    let (height, width) = (scores.shape[2], scores.shape[3]);
+                    let map = LogitMap { classes: self.classes, height, width, data: scores.data };
+                    if !map.is_finite() {
+                        return Err(SegmentError::NotFinite);
+                    }
+                    return Ok(Some(if *keep {
+                        Answer::Logits(FrameLogits { map, frame: *frame })
+                    } else {
+                        Answer::Decided(upsample::decide(&map, frame, *wanted))
+                    }));
+                }
+                Made::Nothing => {}
+            }
+        }
+        if self.next < self.count {
+            return Ok(None);
+        }
+        match std::mem::replace(&mut self.made, Made::Nothing) {
+            Made::Pixels(rolling) => Ok(Some(Answer::Decided(rolling.decided))),
+            Made::Map { stitcher, frame } => {
+                let map = stitcher.finish();
+                if map.is_finite() {
+                    Ok(Some(Answer::Logits(FrameLogits { map, frame })))
+                } else {
+                    Err(SegmentError::NotFinite)
+                }
+            }
+            Made::Whole { .. } | Made::Nothing => Ok(None),
+        }
+    }
+}
+
+/// Windows that are put together in the plan's order, and given up from the top.
+#[derive(Debug)]
+pub(super) struct Rolling {
+    stitcher: Stitcher,
+    upsampler: Upsampler,
+    wanted: Wanted,
+    /// What has been decided; all of it after the last window.
+    pub(super) decided: Decided,
+    /// Rows of the picture that are decided.
+    rows: usize,
+    /// Rows of the scores that are known.
+    known: usize,
+    /// How many scores a window has.
+    scores: usize,
+}
+
+impl Rolling {
+    /// None where the scores do not fit into memory.
+    pub(super) fn new(plan: &WindowPlan, classes: usize, frame: &Frame, wanted: Wanted) -> Option<Self> {
+        let stitcher = Stitcher::rolling(plan, classes)?;
+        let upsampler = Upsampler::new(plan.logit_size(), frame);
+        let decided = Decided::blank(frame, wanted);
+        let side = plan.window_logits();
+        Some(Self { stitcher, upsampler, wanted, decided, rows: 0, known: 0, scores: classes * side * side })
+    }
+
+    /// Adds the next windows, `[n, classes, l, l]`.
+    pub(super) fn add(&mut self, scores: &[f32]) -> Result<(), SegmentError> {
+        for window in scores.chunks_exact(self.scores) {
+            self.stitcher.add(window);
+            let settled = self.stitcher.settle();
+            if settled > self.known {
+                let (map, top) = self.stitcher.held();
+                if !map.rows_are_finite(self.known - top..settled - top) {
+                    return Err(SegmentError::NotFinite);
+                }
+                let ready = self.upsampler.ready(settled);
+                self.upsampler.decide(map, top, self.rows..ready, self.wanted, &mut self.decided);
+                (self.rows, self.known) = (ready, settled);
+                self.stitcher.give_up();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Segmenter {
+    /// How pictures are cut for [`run_pieces`](Self::run_pieces).
+    pub fn cutter(&self) -> Cutter {
+        let (kind, sizes, window, grid) = (self.kind, self.sizes, self.window, self.model.grid);
+        Cutter { kind, sizes, window, grid, classes: self.model.classes.count(), frames: self.frame_sizes() }
+    }
+
+    /// Runs pieces of any pictures, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`: the scores of each, `[1, classes, h', w']`.
+    pub fn run_pieces(&mut self, pixels: &[u8], shape: [usize; 3]) -> Result<Vec<Tensor>, SegmentError> {
+        let start = std::time::Instant::now();
+        let scores = self.runner.run(pixels, shape)?;
+        self.times.run += start.elapsed();
+        match scores.shape[..] {
+            [count, classes, height, width] if count == shape[0] && scores.data.len() % count.max(1) == 0 => {
+                let one = |data: &[f32]| Tensor { shape: vec![1, classes, height, width], data: data.to_vec() };
+                if count == 1 {
+                    return Ok(vec![scores]);
+                }
+                Ok(scores.data.chunks_exact((scores.data.len() / count.max(1)).max(1)).map(one).collect())
+            }
+            _ => {
+                Err(SegmentError::Shape { found: scores.shape, expected: [shape[0], self.model.classes.count(), 0, 0] })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protoseg_models::random::Stream;
+
+    use super::*;
+
+    fn scores(cut: &Cut, height: usize, width: usize, index: usize) -> Tensor {
+        let stream = Stream::keyed(&[7, index as u64]);
+        let draw = |place: usize| stream.below(place as u64, 1 << 20) as f32 / (1 << 16) as f32 - 8.0;
+        Tensor {
+            shape: vec![1, cut.classes, height, width],
+            data: (0..cut.classes * height * width).map(draw).collect(),
+        }
+    }
+
+    fn cutter(window: Option<Window>) -> Cutter {
+        let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
+        Cutter { kind: Kind::Logits, sizes: Sizes::Any, window, grid, classes: 3, frames: vec![[4, 5]] }
+    }
+
+    #[test]
+    fn the_order_in_which_pieces_come_changes_nothing() {
+        let cut = cutter(Some(Window { size: 48, stride: 32 })).cut([100, 117]).unwrap();
+        assert_eq!((cut.count(), cut.piece_size()), (12, [48, 48]));
+        let wanted = Wanted { confidence: true, margin: true };
+        let orders: [Vec<usize>; 3] =
+            [(0..12).collect(), (0..12).rev().collect(), vec![5, 0, 1, 11, 2, 4, 3, 6, 10, 7, 9, 8]];
+        let mut answers = Vec::new();
+        for keep in [false, true] {
+            for order in &orders {
+                let mut mosaic = Mosaic::new(&cut, wanted, keep).unwrap();
+                let mut answer = None;
+                for (place, &index) in order.iter().enumerate() {
+                    assert!(answer.is_none(), "before all pieces came");
+                    answer = mosaic.put(index, scores(&cut, 12, 12, index)).unwrap();
+                    assert_eq!(answer.is_some(), place == 11);
+                }
+                answers.push(answer.unwrap().decide(wanted));
+            }
+        }
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!([answers[0].height, answers[0].width], [100, 117]);
+    }
+
+    #[test]
+    fn a_whole_picture_is_one_piece_and_wrong_scores_are_refused() {
+        let cut = cutter(None).cut([20, 50]).unwrap();
+        assert_eq!((cut.count(), cut.piece_size()), (1, [32, 50]));
+        let mut mosaic = Mosaic::new(&cut, Wanted::default(), false).unwrap();
+        let wrong = Tensor { shape: vec![1, 2, 8, 13], data: vec![0.0; 2 * 8 * 13] };
+        assert!(matches!(mosaic.put(0, wrong), Err(SegmentError::Shape { .. })));
+        let decided = mosaic.put(0, scores(&cut, 8, 13, 0)).unwrap().unwrap().decide(Wanted::default());
+        assert_eq!(decided.labels.len(), 20 * 50);
+        let mut lost = scores(&cut, 8, 13, 0);
+        lost.data[5] = f32::NAN;
+        let mut mosaic = Mosaic::new(&cut, Wanted::default(), false).unwrap();
+        assert!(matches!(mosaic.put(0, lost), Err(SegmentError::NotFinite)));
+        assert!(matches!(cutter(None).cut([0, 5]), Err(SegmentError::Empty)));
+        let at_once = |size, margin| cutter(None).is_at_once(size, Wanted { margin, ..Wanted::default() }, false);
+        assert_eq!([at_once([4, 5], false), at_once([4, 5], true), at_once([5, 4], false)], [true, false, false]);
+    }
+}

@@ -1,0 +1,246 @@
+//! Segmentation as a service: loaded models, admission of requests by their pixels, batches of windows across requests, and
+//! two front ends, HTTP and gRPC, on the Open Inference Protocol.
+//!
+//! [`Service::label`] is what both front ends come to: it admits a picture, gives it to the model's [`engine::Engine`] and
+//! waits. What is beyond the limits is refused before it costs anything.
+
+pub mod admission;
+pub mod engine;
+mod error;
+pub mod http;
+pub mod listen;
+mod meter;
+pub mod metrics;
+pub mod models;
+pub mod oip;
+mod queue;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+
+use self::admission::{Budget, Full, Share};
+use self::engine::{Ask, Made};
+pub use self::error::ServiceError;
+use self::metrics::{Metrics, Stage};
+use self::models::{Models, Served};
+pub use self::queue::BatchLimit;
+use crate::picture;
+use crate::upsample::Wanted;
+
+/// What a service allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Pixels of one picture.
+    pub picture_pixels: u64,
+    /// Pixels of all pictures that are held: read, waiting, running, being answered.
+    pub queue_pixels: u64,
+    /// Bytes of one request.
+    pub body_bytes: u64,
+    /// Bytes of all requests whose pictures are not decoded yet.
+    pub bodies_bytes: u64,
+    /// Time from the head of a request to its answer.
+    pub deadline: Duration,
+    /// Time for a request's body to arrive.
+    pub body_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            picture_pixels: 40_000_000,
+            queue_pixels: 64_000_000,
+            body_bytes: 64 << 20,
+            bodies_bytes: 256 << 20,
+            deadline: Duration::from_secs(30),
+            body_time: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Models behind limits.
+#[derive(Debug)]
+pub struct Service {
+    /// The models.
+    pub models: Models,
+    /// What is allowed.
+    pub limits: Limits,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    pixels: Arc<Budget>,
+    bodies: Arc<Budget>,
+    /// Threads for decoding and encoding; more would hold more pictures at once, and be no faster.
+    workers: tokio::sync::Semaphore,
+    draining: AtomicBool,
+}
+
+/// A picture that was labelled, with the share of the pixels that it holds until it is dropped.
+#[derive(Debug)]
+pub struct Labelled {
+    /// The picture.
+    pub picture: Arc<RgbImage>,
+    /// What the model made of it.
+    pub made: Made,
+    share: Share,
+}
+
+impl Labelled {
+    /// The parts: the picture, what was made of it, and what must be kept for as long as either is.
+    pub fn into_parts(self) -> (Arc<RgbImage>, Made, Share) {
+        (self.picture, self.made, self.share)
+    }
+}
+
+/// A picture with its share of the pixels.
+#[derive(Debug)]
+pub struct Admitted {
+    picture: RgbImage,
+    share: Share,
+}
+
+impl Admitted {
+    /// Height and width.
+    pub fn size(&self) -> [usize; 2] {
+        [self.picture.height() as usize, self.picture.width() as usize]
+    }
+}
+
+impl Service {
+    /// Models behind limits.
+    pub fn new(models: Models, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            models,
+            limits,
+            metrics,
+            pixels: Budget::new(limits.queue_pixels),
+            bodies: Budget::new(limits.bodies_bytes),
+            workers: tokio::sync::Semaphore::new(crate::machine::cores()),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it is ready for requests: all models are, and it is not being stopped.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && self.models.all_ready()
+    }
+
+    /// From now on it is not ready; requests are still answered.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The metrics as text.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text(self.pixels.held(), self.pixels.limit())
+    }
+
+    /// Room for a request's bytes.
+    pub fn admit_bytes(&self, bytes: u64) -> Result<Share, ServiceError> {
+        let limit = self.limits.body_bytes;
+        if bytes > limit {
+            return Err(ServiceError::TooLarge(format!(
+                "the request has {bytes} bytes, more than the limit of {limit}"
+            )));
+        }
+        self.bodies.take(bytes).map_err(|full| self.busy(full, None))
+    }
+
+    /// Room for more bytes of a request that did not say how long it is, and now has `sum`.
+    pub fn admit_more(&self, share: &mut Share, sum: u64, more: u64) -> Result<(), ServiceError> {
+        let limit = self.limits.body_bytes;
+        if sum > limit {
+            return Err(ServiceError::TooLarge(format!("the request has more bytes than the limit of {limit}")));
+        }
+        share.grow(more).map_err(|full| self.busy(full, None))
+    }
+
+    /// Room for a picture of `[height, width]` pixels, where the model is likely to answer in time.
+    pub fn admit(&self, served: &Served, [height, width]: [usize; 2]) -> Result<Share, ServiceError> {
+        let pixels = (height as u64).saturating_mul(width as u64);
+        let limit = self.limits.picture_pixels;
+        if pixels > limit {
+            let why = format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
+            return Err(ServiceError::TooLarge(why));
+        }
+        if let Some(wait) = served.engine.wait().filter(|wait| *wait > self.limits.deadline) {
+            return Err(ServiceError::Busy { retry: seconds(wait - self.limits.deadline) });
+        }
+        self.pixels.take(pixels).map_err(|full| self.busy(full, Some(served)))
+    }
+
+    fn busy(&self, full: Full, served: Option<&Served>) -> ServiceError {
+        let rate = served.and_then(|served| served.engine.pixels_a_second());
+        let missing = (full.held + full.asked).saturating_sub(full.limit);
+        let wait = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64((missing as f64 / rate).min(3600.0)));
+        ServiceError::Busy { retry: seconds(wait.min(self.limits.deadline)) }
+    }
+
+    /// A picture of pixels, RGB `[height, width, 3]`; its size was checked.
+    pub fn picture_of(
+        &self,
+        pixels: Vec<u8>,
+        [height, width]: [usize; 2],
+        share: Share,
+    ) -> Result<Admitted, ServiceError> {
+        let picture = RgbImage::from_raw(width as u32, height as u32, pixels);
+        let picture = picture.ok_or_else(|| ServiceError::invalid("pixels do not match their shape"))?;
+        Ok(Admitted { picture, share })
+    }
+
+    /// Decodes a picture file, once its size has been admitted.
+    pub async fn decode(self: &Arc<Self>, served: &Arc<Served>, bytes: bytes::Bytes) -> Result<Admitted, ServiceError> {
+        let (service, owned) = (Arc::clone(self), Arc::clone(served));
+        let start = Instant::now();
+        let decoded = self.work(move || {
+            let [height, width] = picture::size(&bytes)?;
+            let share = service.admit(&owned, [height, width])?;
+            let picture = picture::decode(&bytes, service.limits.picture_pixels)?;
+            Ok(Admitted { picture, share })
+        });
+        let admitted = decoded.await?;
+        served.metrics.stage(Stage::Decode, start.elapsed());
+        Ok(admitted)
+    }
+
+    /// Labels a picture. Whoever drops the future takes the picture out of the queue.
+    pub async fn label(
+        &self,
+        served: &Served,
+        admitted: Admitted,
+        wanted: Wanted,
+        scores: bool,
+    ) -> Result<Labelled, ServiceError> {
+        let Admitted { picture, share } = admitted;
+        let picture = Arc::new(picture);
+        let wanted = Wanted { confidence: wanted.confidence && served.gives_confidence, ..wanted };
+        let ticket = served.engine.submit(Ask { picture: Arc::clone(&picture), wanted, scores })?;
+        let reply = tokio::time::timeout(self.limits.deadline, ticket).await;
+        let reply = reply.map_err(|_| ServiceError::Deadline(self.limits.deadline))?;
+        let made = reply.map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
+        let times = made.times;
+        for (stage, took) in [(Stage::Queue, times.queue), (Stage::Run, times.run), (Stage::Stitch, times.stitch)] {
+            served.metrics.stage(stage, took);
+        }
+        served.metrics.labelled(&made.decided);
+        Ok(Labelled { picture, made, share })
+    }
+
+    /// Does work that keeps a core busy, away from the threads that wait for the network; as many at once as there are
+    /// cores.
+    pub async fn work<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<R, ServiceError> + Send + 'static,
+    ) -> Result<R, ServiceError> {
+        let stopped = || ServiceError::Unavailable("the server stops".to_owned());
+        let _permit = self.workers.acquire().await.map_err(|_| stopped())?;
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_| ServiceError::Internal("the program failed at this request".to_owned()))?
+    }
+}
+
+/// Whole seconds, at least one, for `Retry-After`.
+fn seconds(wait: Duration) -> u64 {
+    (wait.as_secs_f64().ceil() as u64).max(1)
+}

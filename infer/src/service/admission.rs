@@ -1,0 +1,101 @@
+//! What a service takes on: pixels of pictures and bytes of requests that it holds at a time, so that its memory has a bound
+//! under any load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Amounts held, of at most so many.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    held: AtomicU64,
+}
+
+/// A share of a [`Budget`], given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    amount: u64,
+}
+
+/// There is no room for what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{held} of {limit} are taken, and {asked} were asked for")]
+pub struct Full {
+    /// What was asked for.
+    pub asked: u64,
+    /// What is held.
+    pub held: u64,
+    /// What can be held.
+    pub limit: u64,
+}
+
+impl Budget {
+    /// Nothing is held yet.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, held: AtomicU64::new(0) })
+    }
+
+    /// What can be held.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What is held.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Takes a share, at once or not at all.
+    pub fn take(self: &Arc<Self>, amount: u64) -> Result<Share, Full> {
+        let mut share = Share { budget: Arc::clone(self), amount: 0 };
+        share.grow(amount)?;
+        Ok(share)
+    }
+}
+
+impl Share {
+    /// Takes more, at once or not at all.
+    pub fn grow(&mut self, amount: u64) -> Result<(), Full> {
+        let Budget { limit, held } = &*self.budget;
+        let more = |held: u64| held.checked_add(amount).filter(|sum| sum <= limit);
+        match held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => {
+                self.amount += amount;
+                Ok(())
+            }
+            Err(held) => Err(Full { asked: amount, held, limit: *limit }),
+        }
+    }
+
+    /// What it is.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(self.amount, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_exceed_the_budget_and_come_back() {
+        let budget = Budget::new(100);
+        let mut first = budget.take(60).unwrap();
+        assert_eq!(budget.take(41).unwrap_err(), Full { asked: 41, held: 60, limit: 100 });
+        let second = budget.take(40).unwrap();
+        assert!(first.grow(1).is_err());
+        drop(second);
+        first.grow(40).unwrap();
+        assert_eq!((budget.held(), first.amount()), (100, 100));
+        drop(first);
+        assert_eq!(budget.held(), 0);
+        assert!(budget.take(u64::MAX).is_err());
+    }
+}

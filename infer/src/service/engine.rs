@@ -1,0 +1,371 @@
+//! Runs pictures of many requests on the segmenters of one model: windows of pictures that wait fill runs together, formed
+//! when a segmenter is free.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use protoseg_models::weights::Tensor;
+use tokio::sync::oneshot;
+
+use super::meter::Meter;
+use super::metrics::ModelMetrics;
+use super::queue::{BatchLimit, Queue, Shape};
+use crate::pipeline::{team, together};
+use crate::segmenter::{Answer, Cut, Cutter, FrameLogits, Mosaic, SegmentError, Segmenter};
+use crate::stitch::LogitMap;
+use crate::upsample::{Decided, Wanted};
+
+/// What is asked of a model about one picture.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The picture.
+    pub picture: Arc<RgbImage>,
+    /// What is wanted beside labels.
+    pub wanted: Wanted,
+    /// Whether scores before upsampling are wanted too.
+    pub scores: bool,
+}
+
+/// What a model made of a picture.
+#[derive(Debug)]
+pub struct Made {
+    /// A decision for every pixel.
+    pub decided: Decided,
+    /// Scores before upsampling, where they were asked for.
+    pub scores: Option<LogitMap>,
+    /// How long it took.
+    pub times: Times,
+}
+
+/// Where the time of one picture went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// Until its first piece ran.
+    pub queue: Duration,
+    /// Its share of the runs of the network.
+    pub run: Duration,
+    /// Putting pieces together and upsampling.
+    pub stitch: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// The picture, or the model.
+    #[error(transparent)]
+    Segment(#[from] Arc<SegmentError>),
+    /// The model was closed before its turn came.
+    #[error("the model was closed while the picture waited")]
+    Closed,
+    /// A defect of the program.
+    #[error("the program failed at this picture")]
+    Panicked,
+}
+
+impl From<SegmentError> for EngineError {
+    fn from(error: SegmentError) -> Self {
+        Self::Segment(Arc::new(error))
+    }
+}
+
+type Reply = Result<Made, EngineError>;
+
+/// The way to an answer. Who drops it is not waited for: a picture whose turn has not come is then never run.
+pub type Ticket = oneshot::Receiver<Reply>;
+
+/// Segmenters of one model, each owned by a thread, and the pictures that wait for them.
+///
+/// When it is dropped, pictures that wait are still run, and then the threads end.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cutter: Cutter,
+    limit: BatchLimit,
+    delay: Duration,
+    state: Mutex<State>,
+    wake: Condvar,
+    meter: Meter,
+    lost: AtomicBool,
+    metrics: ModelMetrics,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue<Arc<Job>>,
+    closed: bool,
+}
+
+/// A picture on its way.
+#[derive(Debug)]
+struct Job {
+    ask: Ask,
+    /// None where the model takes it at once.
+    cut: Option<Cut>,
+    submitted: Instant,
+    reply: Mutex<Option<oneshot::Sender<Reply>>>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    mosaic: Option<Mosaic>,
+    times: Times,
+    begun: bool,
+}
+
+/// How an [`Engine`] forms runs.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineOptions {
+    /// What one run takes at most.
+    pub limit: BatchLimit,
+    /// How long a run that is not full waits for more, from when its first picture came.
+    pub delay: Duration,
+    /// Threads of what happens beside the network, for each segmenter.
+    pub threads: usize,
+}
+
+impl Engine {
+    /// Starts a thread for each segmenter; there is at least one, and all are of one model.
+    pub fn start(segmenters: Vec<Segmenter>, options: EngineOptions, metrics: ModelMetrics) -> std::io::Result<Self> {
+        let Some(first) = segmenters.first() else {
+            return Err(std::io::Error::other("an engine needs a segmenter"));
+        };
+        let shared = Arc::new(Shared {
+            cutter: first.cutter(),
+            limit: options.limit,
+            delay: options.delay,
+            state: Mutex::new(State { queue: Queue::new(), closed: false }),
+            wake: Condvar::new(),
+            meter: Meter::new(segmenters.len()),
+            lost: AtomicBool::new(false),
+            metrics,
+        });
+        let engine = Self { shared };
+        for (index, segmenter) in segmenters.into_iter().enumerate() {
+            let shared = Arc::clone(&engine.shared);
+            let owner = move || own(&shared, segmenter, options.threads);
+            std::thread::Builder::new().name(format!("segmenter {index}")).spawn(owner)?;
+        }
+        Ok(engine)
+    }
+
+    /// Puts a picture into the queue. Fails at once where the model cannot take such pictures.
+    pub fn submit(&self, ask: Ask) -> Result<Ticket, EngineError> {
+        let (reply, ticket) = oneshot::channel();
+        let size = [ask.picture.height() as usize, ask.picture.width() as usize];
+        let cut = if self.shared.cutter.is_at_once(size, ask.wanted, ask.scores) {
+            None
+        } else {
+            Some(self.shared.cutter.cut(size)?)
+        };
+        let shape = match &cut {
+            None => Shape { count: 1, piece: size, alone: true },
+            Some(cut) => Shape { count: cut.count(), piece: cut.piece_size(), alone: false },
+        };
+        let job =
+            Job { ask, cut, submitted: Instant::now(), reply: Mutex::new(Some(reply)), progress: Mutex::default() };
+        let mut state = self.shared.state();
+        if state.closed {
+            return Err(EngineError::Closed);
+        }
+        state.queue.push(Arc::new(job), shape);
+        self.shared.note(&state);
+        drop(state);
+        // Several may be free, and a picture have pieces for all of them.
+        self.shared.wake.notify_all();
+        Ok(ticket)
+    }
+
+    /// Whether its device is there.
+    pub fn is_well(&self) -> bool {
+        !self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// How long what waits now will take, as measured so far; none before anything was run.
+    pub fn wait(&self) -> Option<Duration> {
+        let (_, pixels) = self.shared.state().queue.waiting();
+        Some(Duration::from_secs_f64(pixels as f64 / self.shared.meter.pixels_a_second()?))
+    }
+
+    /// Pixels of pieces that it runs in a second, as measured so far.
+    pub fn pixels_a_second(&self) -> Option<f64> {
+        self.shared.meter.pixels_a_second()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.state().closed = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, state: &State) {
+        self.metrics.waiting(state.queue.waiting().0);
+    }
+
+    /// The pieces to run next; none once the engine is closed and all is done.
+    fn next(&self) -> Option<Vec<(Arc<Job>, usize)>> {
+        let mut state = self.state();
+        loop {
+            let (pieces, pixels) = state.queue.waiting();
+            let full = pieces >= self.limit.pieces || pixels >= self.limit.pixels;
+            let patience = state.queue.first().map(|job| self.delay.saturating_sub(job.submitted.elapsed()));
+            match patience {
+                None if state.closed => return None,
+                None => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(patience) if !full && !patience.is_zero() && !state.closed => {
+                    let waited = self.wake.wait_timeout(state, patience);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Some(_) => {
+                    let batch = state.queue.take(self.limit, |job| job.is_gone());
+                    self.note(&state);
+                    if !batch.is_empty() {
+                        return Some(batch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs pieces, and hands their scores on.
+    fn run(&self, segmenter: &mut Segmenter, batch: &[(Arc<Job>, usize)], pixels: &mut Vec<u8>) {
+        let start = Instant::now();
+        batch.iter().for_each(|(job, _)| job.begin(start));
+        if let [(job, _)] = batch
+            && job.cut.is_none()
+        {
+            let ran = guarded(|| segmenter.decide(&job.ask.picture, job.ask.wanted));
+            let elapsed = start.elapsed();
+            self.meter.add(job.pixels(), elapsed);
+            self.metrics.ran(1);
+            job.progress().times.run += elapsed;
+            let ran = ran.map(|decided| (decided, None));
+            return self.finish(job, ran);
+        }
+        pixels.clear();
+        let mut shape = [batch.len(), 0, 0];
+        for (job, index) in batch {
+            if let Some(cut) = &job.cut {
+                [shape[1], shape[2]] = cut.piece_size();
+                cut.append(&job.ask.picture, *index, pixels);
+            }
+        }
+        let ran = guarded(|| segmenter.run_pieces(pixels, shape));
+        let elapsed = start.elapsed();
+        match ran {
+            Ok(scores) => {
+                self.metrics.ran(batch.len());
+                for ((job, index), scores) in batch.iter().zip(scores) {
+                    job.progress().times.run += elapsed / batch.len() as u32;
+                    self.put(job, *index, scores);
+                }
+                self.meter.add((shape[0] * shape[1] * shape[2]) as u64, start.elapsed());
+            }
+            // Whose fault it is shows when each runs by itself.
+            Err(EngineError::Segment(error)) if batch.len() > 1 && !error.is_lasting() => {
+                batch.chunks(1).for_each(|one| self.run(segmenter, one, pixels));
+            }
+            Err(error) => batch.iter().for_each(|(job, _)| self.finish(job, Err(error.clone()))),
+        }
+    }
+
+    /// Puts scores into their picture, which may then be done.
+    fn put(&self, job: &Job, index: usize, scores: Tensor) {
+        let start = Instant::now();
+        let mut progress = job.progress();
+        let put = guarded(|| {
+            let mosaic = match (progress.mosaic.take(), &job.cut) {
+                (Some(mosaic), _) => mosaic,
+                (None, Some(cut)) => Mosaic::new(cut, job.ask.wanted, job.ask.scores)?,
+                (None, None) => return Ok(None),
+            };
+            progress.mosaic.insert(mosaic).put(index, scores)
+        });
+        let made = match put {
+            Ok(None) => {
+                progress.times.stitch += start.elapsed();
+                return;
+            }
+            Ok(Some(Answer::Decided(decided))) => Ok((decided, None)),
+            Ok(Some(Answer::Logits(logits))) => {
+                let decided = guarded(|| Ok(logits.decide(job.ask.wanted)));
+                let FrameLogits { map, .. } = logits;
+                decided.map(|decided| (decided, Some(map)))
+            }
+            Err(error) => Err(error),
+        };
+        progress.times.stitch += start.elapsed();
+        drop(progress);
+        self.finish(job, made);
+    }
+
+    /// Answers, unless that has happened.
+    fn finish(&self, job: &Job, made: Result<(Decided, Option<LogitMap>), EngineError>) {
+        if let Err(EngineError::Segment(error)) = &made
+            && error.is_lasting()
+        {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        let times = job.progress().times;
+        let reply = job.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reply) = reply {
+            // Nobody may be waiting any more.
+            drop(reply.send(made.map(|(decided, scores)| Made { decided, scores, times })));
+        }
+    }
+}
+
+impl Job {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody waits for it, or it has failed already.
+    fn is_gone(&self) -> bool {
+        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
+        reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn begin(&self, now: Instant) {
+        let mut progress = self.progress();
+        if !progress.begun {
+            progress.begun = true;
+            progress.times.queue = now.saturating_duration_since(self.submitted);
+        }
+    }
+
+    fn pixels(&self) -> u64 {
+        u64::from(self.ask.picture.width()) * u64::from(self.ask.picture.height())
+    }
+}
+
+/// What the thread of one segmenter does.
+fn own(shared: &Shared, mut segmenter: Segmenter, threads: usize) {
+    let team = team(threads);
+    let mut pixels = Vec::new();
+    while let Some(batch) = shared.next() {
+        together(team.as_ref(), || shared.run(&mut segmenter, &batch, &mut pixels));
+    }
+}
+
+/// The result, where a defect of the program is an error too: the other pictures go on.
+fn guarded<R>(work: impl FnOnce() -> Result<R, SegmentError>) -> Result<R, EngineError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(EngineError::from),
+        Err(_) => Err(EngineError::Panicked),
+    }
+}

@@ -1,0 +1,87 @@
+//! Bodies: requests' are read within their limits, and answers' keep what they hold until they are sent.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_LENGTH;
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use crate::service::admission::Share;
+use crate::service::{Service, ServiceError};
+
+/// Bytes of an answer that are handed to the network at once.
+const CHUNK: usize = 64 << 10;
+
+/// A request's body, and the room that it takes.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) bytes: Bytes,
+    /// Until pictures are decoded.
+    pub(super) share: Share,
+    /// How long it took to arrive.
+    pub(super) took: std::time::Duration,
+}
+
+/// Reads a body within the limits of size, memory and time.
+pub(super) async fn receive(service: &Service, headers: &HeaderMap, body: Body) -> Result<Received, ServiceError> {
+    let start = Instant::now();
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let mut share = service.admit_bytes(length.unwrap_or(0))?;
+    let read = async {
+        let mut body = body;
+        let mut bytes = BytesMut::with_capacity(length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0));
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ServiceError::invalid(format!("the body broke off: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if length.is_none() {
+                let sum = (bytes.len() + data.len()) as u64;
+                service.admit_more(&mut share, sum, data.len() as u64)?;
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok::<_, ServiceError>(bytes.freeze())
+    };
+    let read = tokio::time::timeout(service.limits.body_time, read).await;
+    let bytes = read.map_err(|_| ServiceError::Slow(service.limits.body_time))??;
+    Ok(Received { bytes, share, took: start.elapsed() })
+}
+
+/// An answer's body with the shares of the budget that it holds.
+#[derive(Debug)]
+pub(super) struct Kept {
+    bytes: Bytes,
+    _shares: Vec<Share>,
+}
+
+impl Kept {
+    pub(super) fn body(bytes: impl Into<Bytes>, shares: Vec<Share>) -> Body {
+        Body::new(Self { bytes: bytes.into(), _shares: shares })
+    }
+}
+
+impl http_body::Body for Kept {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.bytes.len().min(CHUNK);
+        // In pieces, as what the connection has taken over is no longer counted.
+        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}

@@ -1,0 +1,120 @@
+//! Elements of a tensor in JSON, flat or nested, read straight into bytes: numbers from 0 to 255, or text.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, de};
+
+/// The elements, in the order in which they stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Elements {
+    pub(super) numbers: Vec<u8>,
+    pub(super) texts: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Elements {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut elements = Self::default();
+        Into(&mut elements).deserialize(deserializer)?;
+        if !elements.numbers.is_empty() && !elements.texts.is_empty() {
+            return Err(D::Error::custom("elements are numbers or texts, not both"));
+        }
+        Ok(elements)
+    }
+}
+
+struct Into<'a>(&'a mut Elements);
+
+impl<'de> DeserializeSeed<'de> for Into<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Into<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a number from 0 to 255, a text, or a list of these")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Into(&mut *self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        let byte = u8::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))?;
+        self.0.numbers.push(byte);
+        Ok(())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
+        // As some clients write whole numbers.
+        if number.fract() == 0.0 && (0.0..=255.0).contains(&number) {
+            self.0.numbers.push(number as u8);
+            return Ok(());
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.0.texts.push(text.to_owned());
+        Ok(())
+    }
+}
+
+/// Appends elements to JSON: bytes, or floats of four bytes.
+pub(super) fn append(bytes: &[u8], floats: bool, json: &mut Vec<u8>) {
+    json.push(b'[');
+    if floats {
+        for (index, bytes) in bytes.chunks_exact(4).enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            let number = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            json.extend_from_slice(number.to_string().as_bytes());
+        }
+    } else {
+        for (index, &byte) in bytes.iter().enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            let digits = [byte / 100, byte / 10 % 10, byte % 10];
+            let zeros = if byte >= 100 { 0 } else { 2 - usize::from(byte >= 10) };
+            json.extend(digits[zeros..].iter().map(|digit| b'0' + digit));
+        }
+    }
+    json.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_lists_are_read_flat() {
+        let read = |text: &str| serde_json::from_str::<Elements>(text);
+        assert_eq!(read("[[1,2],[[3.0]],255]").unwrap().numbers, [1, 2, 3, 255]);
+        assert_eq!(read(r#"["a", ["b"]]"#).unwrap().texts, ["a", "b"]);
+        for text in ["[256]", "[-1]", "[0.5]", "[1, \"a\"]", "[true]", "[null]", "{}", "[[[1]"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        // Far deeper than any tensor: an error, not the end of the stack.
+        assert!(read(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn written_elements_are_read_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        let mut json = Vec::new();
+        append(&all, false, &mut json);
+        assert_eq!(serde_json::from_slice::<Elements>(&json).unwrap().numbers, all);
+        let floats = [0.1_f32, -3.5e-9, 1e20];
+        let mut json = Vec::new();
+        append(&floats.map(f32::to_le_bytes).concat(), true, &mut json);
+        assert_eq!(serde_json::from_slice::<Vec<f32>>(&json).unwrap(), floats);
+    }
+}
