@@ -1,0 +1,223 @@
+//! From start to end: what a server refuses to start with, keys and TLS, models exchanged under load, SIGTERM and kill -9
+//! under load.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use protoseg_infer::service::models::name_of;
+use serde_json::{Value, json};
+
+use super::oip::{binary, png};
+use super::server::{Server, named, request, send};
+use crate::common::{Place, answer, fixture, protoseg, stripe_labels, stripes};
+
+const LENGTH: &str = "inference-header-content-length";
+
+#[test]
+fn what_cannot_be_served_is_said_before_anything_starts() {
+    let place = Place::new();
+    let bundle = place.at("bundle").display().to_string();
+    let broken = Place::new();
+    std::fs::write(broken.at("bundle/model.onnx"), "x").unwrap();
+    let broken = broken.at("bundle").display().to_string();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let same = format!("{}={bundle}", name_of(&place.at("bundle")).unwrap());
+    for (arguments, said) in [
+        (vec!["nowhere"], "nowhere: there is no such bundle"),
+        (vec![&bundle[..], &same], "would both be called"),
+        (vec!["a/b=/"], "cannot be a model's name"),
+        (vec![&broken], "model.onnx"),
+        (vec![&bundle, "--http", &taken], "cannot listen on"),
+        (vec![&bundle, "--max-pixels", "65000000"], "never has room for"),
+        (vec![&bundle, "--deadline", "0"], "--deadline 0 is no number above zero"),
+        (vec![&bundle, "--drain", "nan"], "--drain"),
+        (vec![&bundle, "--connections", "0"], "--connections 0"),
+        (vec![&bundle, "--tls-cert", "x.pem"], "--tls-key"),
+        (vec![&bundle, "--tls-cert", "x.pem", "--tls-key", "y.pem"], "x.pem"),
+        (vec![&bundle, "--device", "cuda:0", "--mode", "latency"], "--mode is for CPUs"),
+        (vec![&bundle, "--log-level", "a=b=c"], "--log-level"),
+        (vec![&bundle, "--api-key-file", "/dev/null"], "the key is empty"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
+        command.arg("serve").args(&arguments).env("PROTOSEG_GRPC", "off");
+        if !arguments.contains(&"--http") {
+            command.env("PROTOSEG_HTTP", "127.0.0.1:0");
+        }
+        let answer = answer(&mut command);
+        assert_eq!(answer.status, 2, "{arguments:?}: {}", answer.stderr);
+        assert!(answer.stderr.contains(said), "{arguments:?}: {}", answer.stderr);
+    }
+    let help = protoseg(["serve", "--help"]).stdout;
+    assert!(help.contains("[env: PROTOSEG_MAX_BODY]") && help.contains("[env: PROTOSEG_THREADS]"), "{help}");
+}
+
+#[test]
+fn a_key_is_needed_where_there_is_one_and_is_in_no_log() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
+    command.arg("serve").arg(fixture("colors")).args(["--log-format", "json", "--log-level", "trace"]);
+    command.env("PROTOSEG_API_KEY", "s3cret-word").env("PROTOSEG_MAX_BODY", "1M");
+    let server = Server::with(command);
+    let file = png(&stripes(16, 16));
+    for path in ["/v2/health/live", "/v2/health/ready", "/metrics", "/", "/openapi.json"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    for path in ["/v2", "/v1/models", "/v2/models/colors", "/nowhere"] {
+        let refused = server.get(path);
+        assert_eq!((refused.status, refused.header("www-authenticate")), (401, "Bearer"), "{path}");
+    }
+    let with = |word: &str| server.post("/v1/segment", &[("authorization", word), ("x-request-id", "mine")], &file);
+    assert_eq!(with("Bearer wrong").status, 401);
+    let right = with("Bearer s3cret-word");
+    assert_eq!((right.status, right.header("x-request-id")), (200, "mine"));
+    assert_eq!(server.get("/v1/models?key=s3cret-word").status, 401);
+    let log = server.log();
+    assert!(!log.replace("key=s3cret-word", "").contains("s3cret"), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let noted = |line: &&Value| line["span"]["id"] == "mine" && line["status"] == 200;
+    let line = lines.iter().find(noted).unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((&line["span"]["path"], &line["outcome"]), (&json!("/v1/segment"), &json!("ok")));
+}
+
+/// What clients saw who asked the same all the time.
+#[derive(Debug, Default)]
+struct Seen {
+    right: usize,
+    /// Refused, or cut off before the first byte of an answer.
+    unanswered: usize,
+    versions: Vec<String>,
+}
+
+/// Asks until told to stop; every answer must be right.
+fn ask(address: SocketAddr, stop: &AtomicBool, width: u32) -> Seen {
+    let (body, length) = binary(&stripes(width, 40), &json!({ "outputs": [{ "name": "labels" }] }));
+    let sent = request("POST", "/v2/models/bundle/infer", &[(LENGTH, &length.to_string())], &body);
+    let mut seen = Seen::default();
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(Some(response)) = send(address, &sent) else {
+            seen.unanswered += 1;
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        let mut answer = response.json();
+        let found: Vec<u8> = serde_json::from_value(answer["outputs"][0]["data"].take()).unwrap_or_default();
+        assert_eq!((response.status, &found), (200, &stripe_labels(width, 40)), "{}", response.text());
+        let version = answer["model_version"].as_str().unwrap().to_owned();
+        if seen.versions.last() != Some(&version) {
+            seen.versions.push(version);
+        }
+        seen.right += 1;
+    }
+    seen
+}
+
+/// Lets clients ask while something happens.
+fn under_load(address: SocketAddr, happens: impl FnOnce(&AtomicBool)) -> Vec<Seen> {
+    let stop = AtomicBool::new(false);
+    let stop = &stop;
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|index| scope.spawn(move || ask(address, stop, 50 + 7 * index))).collect();
+        std::thread::sleep(Duration::from_millis(300));
+        happens(stop);
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    })
+}
+
+/// Another file that computes the same: with a comment at its end.
+fn other_file(place: &Place) {
+    let model = place.at("bundle/model.onnx");
+    // Field 6 of the model, its description, of one letter.
+    let other = [&std::fs::read(&model).unwrap()[..], &[0x32, 1, b'x']].concat();
+    std::fs::write(model, other).unwrap();
+    place.sign();
+}
+
+#[test]
+fn models_are_exchanged_under_load_without_a_failed_request() {
+    let place = Place::new();
+    let server = Server::of(&place.at("bundle"), &["--repository"]);
+    let version = || server.get("/v2/models/bundle").json()["versions"][0].as_str().unwrap().to_owned();
+    let first = version();
+    // The classes' names are part of what a model is.
+    let rename = |from: &str, to: &str| {
+        let path = place.at("bundle/manifest.json");
+        let text = std::fs::read_to_string(&path).unwrap().replace(from, to);
+        std::fs::write(path, text).unwrap();
+    };
+    let seen = under_load(server.address, |_| {
+        rename("\"red\"", "\"crimson\"");
+        let broken = server.post("/v2/repository/models/bundle/load", &[], b"");
+        // The file itself still says red: one of the two was exchanged.
+        assert_eq!(broken.status, 503, "{}", broken.text());
+        assert!(broken.error().contains("describe different models"), "{}", broken.error());
+        assert_eq!(version(), first);
+        rename("\"crimson\"", "\"red\"");
+        other_file(&place);
+        for _ in 0..5 {
+            assert_eq!(server.post("/v2/repository/models/bundle/load", &[], b"").status, 200);
+        }
+        server.signal("HUP");
+        server.until("loaded anew", |server| server.log().matches("loaded:").count() >= 2);
+        std::thread::sleep(Duration::from_millis(100));
+    });
+    let second = version();
+    assert_ne!(first, second);
+    for seen in &seen {
+        assert!(seen.right > 10 && seen.unanswered == 0, "{seen:?}");
+        assert_eq!(seen.versions, [first.clone(), second.clone()]);
+    }
+    assert_eq!(server.post("/v2/repository/models/bundle/unload", &[], b"").status, 200);
+    assert_eq!(server.get("/v2/models/bundle/ready").status, 503);
+    assert_eq!(server.get("/v2/health/ready").status, 503);
+    assert_eq!(server.post("/v2/repository/index", &[], b"").json()[0]["state"], "UNAVAILABLE");
+    assert_eq!(server.post("/v1/segment", &[], &png(&stripes(16, 16))).status, 503);
+    assert_eq!(server.post("/v2/repository/models/bundle/load", &[], b"").status, 200);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    // Where nobody allowed it there is no such address.
+    let closed = Server::of(&place.at("bundle"), &[]);
+    assert_eq!(closed.post("/v2/repository/models/bundle/unload", &[], b"").status, 404);
+}
+
+#[test]
+fn after_sigterm_everything_that_was_begun_is_answered() {
+    let place = Place::new();
+    let mut server = Server::of(&place.at("bundle"), &["--drain-delay", "0.5"]);
+    let address = server.address;
+    let seen = under_load(address, |stop| {
+        server.signal("TERM");
+        // As a load balancer does: no more requests once the server says that it is not ready.
+        let start = Instant::now();
+        while send(address, &request("GET", "/v2/health/ready", &[], b"")).unwrap().unwrap().status == 200 {
+            assert!(start.elapsed() < Duration::from_secs(10));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    for seen in &seen {
+        assert!(seen.right > 10 && seen.unanswered == 0, "{seen:?}");
+    }
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert!(server.log().contains("all requests were answered"), "{}", server.log());
+}
+
+#[test]
+fn a_killed_server_gives_no_wrong_answers_and_another_takes_its_place() {
+    let place = Place::new();
+    let mut server = Server::of(&place.at("bundle"), &[]);
+    let address = server.address;
+    let mut second = None;
+    let seen = under_load(address, |_| {
+        server.signal("KILL");
+        server.wait();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
+        command.arg("serve").arg(named(&place.at("bundle"))).args(["--http", &address.to_string()]);
+        second = Some(Server::with(command));
+        std::thread::sleep(Duration::from_millis(300));
+    });
+    for seen in &seen {
+        assert!(seen.right > 10 && seen.unanswered > 0, "{seen:?}");
+    }
+    assert!(second.unwrap().metric("protoseg_pictures_total") > 10.0);
+}

@@ -1,0 +1,110 @@
+//! What a server does not take on: too large, too slow, too much at once. Nothing of it costs others their answers.
+
+use std::io::{Read, Write};
+
+use serde_json::json;
+
+use super::oip::{binary, png};
+use super::server::{Response, Server, request};
+use crate::common::{stripe_labels, stripes};
+
+const LENGTH: &str = "inference-header-content-length";
+
+#[test]
+fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
+    let server = Server::start(&["--max-pixels", "10000", "--max-body", "100K", "--queue-megapixels", "0.02"]);
+    let large = server.post("/v1/segment", &[], &png(&stripes(101, 100)));
+    assert_eq!(large.status, 413);
+    assert!(large.error().contains("101x100 pixels, more than the limit of 10000"), "{}", large.error());
+    assert_eq!(server.post("/v1/segment", &[], &png(&stripes(100, 100))).status, 200);
+    // A file of a few bytes that claims 60000x60000 pixels.
+    let mut bomb = png(&stripes(16, 16));
+    bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
+    let crc = crc(&bomb[12..29]);
+    bomb[29..33].copy_from_slice(&crc.to_be_bytes());
+    let refused = server.post("/v1/segment", &[], &bomb);
+    assert_eq!(refused.status, 413, "{}", refused.text());
+    assert!(refused.error().contains("60000x60000"), "{}", refused.error());
+    // The head alone is enough.
+    let head = b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 200000\r\n\r\n";
+    let refused = server.send(head).unwrap();
+    assert_eq!((refused.status, refused.header("connection")), (413, "close"));
+    // And so is what has come, where no length is said.
+    let mut chunked =
+        b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..40 {
+        chunked.extend_from_slice(b"1000\r\n");
+        chunked.extend_from_slice(&[7; 4096]);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    assert_eq!(server.send(&chunked).unwrap().status, 413);
+    let (body, length) = binary(&stripes(120, 90), &json!({}));
+    let refused = server.post("/v2/models/colors/infer", &[(LENGTH, &length.to_string())], &body);
+    assert_eq!(refused.status, 413, "{}", refused.text());
+    // More pictures than are ever held.
+    let three = json!({ "inputs": [{ "name": "image", "shape": [3, 100, 100, 3], "datatype": "UINT8",
+                                     "parameters": { "binary_data_size": 90_000 } }] });
+    let mut body = three.to_string().into_bytes();
+    let length = body.len();
+    body.resize(length + 90_000, 0);
+    let refused = server.post("/v2/models/colors/infer", &[(LENGTH, &length.to_string())], &body);
+    assert_eq!(refused.status, 413, "{}", refused.text());
+}
+
+/// The check sum of a chunk of PNG.
+fn crc(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _: u32| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
+}
+
+#[test]
+fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_come() {
+    let server = Server::start(&["--max-pixels", "1000000", "--queue-megapixels", "1.1"]);
+    let picture = stripes(1000, 1000);
+    let (body, length) = binary(&picture, &json!({}));
+    let first = request("POST", "/v2/models/colors/infer", &[(LENGTH, &length.to_string())], &body);
+    let mut stream = server.connect();
+    stream.write_all(&first).unwrap();
+    server.until("the answer is written", |server| {
+        let stage = "protoseg_stage_seconds_count{model=\"colors\",stage=\"encode\"}";
+        server.metric("protoseg_queue_pixels ") == 1e6 && server.metric(stage) == 1.0
+    });
+    let small = png(&stripes(500, 500));
+    for path in ["/v1/segment", "/v2/models/colors.encoded/infer"] {
+        let refused = server.post(path, &[(LENGTH, "0")], &small);
+        assert_eq!(refused.status, 429, "{path}: {}", refused.text());
+        let retry: u64 = refused.header("retry-after").parse().unwrap();
+        assert!((1..=30).contains(&retry) && refused.error().contains(&format!("in {retry} s")), "{}", refused.error());
+    }
+    // What fits is still served.
+    assert_eq!(server.post("/v1/segment", &[], &png(&stripes(100, 100))).status, 200);
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = Response::parse(&answer).unwrap().json();
+    let expected = stripe_labels(1000, 1000);
+    let found = answer["outputs"][0]["data"].as_array().unwrap();
+    assert!(found.iter().zip(&expected).all(|(found, expected)| found.as_u64() == Some(u64::from(*expected))));
+    server.until("the pixels are given back", |server| server.metric("protoseg_queue_pixels ") == 0.0);
+    assert_eq!(server.post("/v1/segment", &[], &small).status, 200);
+}
+
+#[test]
+fn who_is_too_slow_is_let_go() {
+    let server = Server::start(&["--head-timeout", "0.3", "--body-timeout", "0.3", "--connections", "3"]);
+    // More than there may be connections: if they were kept, nobody else would be answered.
+    let mut slow: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    slow[0].write_all(b"POST /v1/segment HT").unwrap();
+    slow[1].write_all(b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc").unwrap();
+    let mut answers = slow.into_iter().map(|mut stream| {
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer));
+        answer
+    });
+    drop(answers.next());
+    let body = Response::parse(&answers.next().unwrap()).unwrap();
+    assert_eq!(body.status, 408);
+    assert!(body.error().contains("within 0.3 s"), "{}", body.error());
+    assert!(answers.next().unwrap().is_empty());
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    server.until("connections are closed", |server| server.metric("protoseg_connections ") == 1.0);
+}
