@@ -3,6 +3,7 @@
 
 mod agreement;
 mod frame;
+mod noise;
 mod pictures;
 mod probe;
 mod report;
@@ -125,10 +126,10 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
     let mut report = FileReport::new(file);
     let found = match file.form.kind {
         Kind::Logits | Kind::Labels => probe::check(folder, manifest, file, cases),
-        Kind::Frame => frame::check(folder, manifest, file),
+        Kind::Frame => frame::check(folder, manifest, file).map(|cases| (cases, None)),
     };
     match found {
-        Ok(cases) => report.cases = cases,
+        Ok((cases, noise_to_signal)) => (report.cases, report.noise_to_signal) = (cases, noise_to_signal),
         Err(error) => report.errors.push(sentence(error.as_ref())),
     }
     report
