@@ -220,7 +220,11 @@ fn checked(hidden: &Path, out: &Path, data: &DataArguments) -> Result<Vec<String
     for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
         let why = match (data.data, file.not_judged.as_deref()) {
             (Some(_), Some(why)) => why,
-            _ => "name labelled pictures with --check-data and --check-root",
+            _ if check::has_measure(&manifest) => "name labelled pictures with --check-data and --check-root",
+            _ => {
+                "name labelled pictures with --check-data and --check-root, and add fp32 to --precision, as its score on them \
+                 is the measure"
+            }
         };
         eprintln!("warning: the quality of {} was not judged: {why}", file.file);
     }

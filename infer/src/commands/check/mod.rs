@@ -15,7 +15,7 @@ use anyhow::anyhow;
 use protoseg_infer::session::{self, RunnerOptions};
 use protoseg_models::bundle::{Manifest, ModelFile, Reference};
 use protoseg_models::errors::sentence;
-use protoseg_models::form::Kind;
+use protoseg_models::form::{Kind, Precision};
 use protoseg_models::gate::Verdict;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::versioned::Read;
@@ -110,9 +110,14 @@ pub(crate) fn judge(folder: &Path, manifest: &Manifest, cases: &[ProbeCase], pic
     let mut files: Vec<FileReport> = manifest.files.iter().map(|file| check(folder, manifest, file, cases)).collect();
     let scored = pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files));
     let errors: Vec<String> = scored.err().iter().map(|error| sentence(error.as_ref())).collect();
-    files.iter_mut().for_each(|file| file.conclude(pictures.is_some()));
+    files.iter_mut().for_each(|file| file.conclude(pictures.is_some(), has_measure(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
     Report { passed, files, errors }
+}
+
+/// Whether a bundle holds the logits file of 32-bit floats that scores are held against.
+pub(crate) fn has_measure(manifest: &Manifest) -> bool {
+    frame::reference_file(manifest, Precision::Fp32).is_some()
 }
 
 /// How a file is run here. One made for TensorRT is run as it stands: ONNX Runtime's integer kernels for CPUs sum its signed

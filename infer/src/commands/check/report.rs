@@ -103,14 +103,18 @@ impl FileReport {
         }
     }
 
-    /// Comes to a verdict by all that was found. `data` tells whether there were labelled pictures.
-    pub(super) fn conclude(&mut self, data: bool) {
+    /// Comes to a verdict by all that was found. `data` tells whether there were labelled pictures, `measure` whether the
+    /// bundle holds a file that scores are held against.
+    pub(super) fn conclude(&mut self, data: bool, measure: bool) {
         let cases = self.cases.iter().map(|case| case.verdict);
         let found = cases.chain(self.score.iter().map(|score| score.verdict)).fold(Verdict::NotJudged, Verdict::and);
         self.verdict = if self.errors.is_empty() { found } else { Verdict::Failed };
         if self.verdict == Verdict::NotJudged {
             let why = match &self.score {
-                None if !data => "needs --data",
+                None if !data && measure => "needs --data",
+                None if !data => {
+                    "needs --data, and an fp32 file in the bundle, whose score is the measure; add fp32 to --precision"
+                }
                 None => "no picture of its size was among the data",
                 Some(_) => {
                     "its score is held against that of an fp32 file, which the bundle lacks; add fp32 to --precision"
