@@ -201,4 +201,9 @@ fn ranges_that_do_not_fit_are_found_where_one_class_fills_the_probe() {
         let (gate, report) = second_gate(&bundle);
         assert_eq!((gate.verdict, gate.labels_equal), (verdict, Some(1.0)), "{report}");
     }
+    // Alone it cannot be judged: what is missing is said at once.
+    let (checkpoint, bundle) = (root.path().join("sound/checkpoint"), root.path().join("alone"));
+    let output = export(&checkpoint, &bundle).args(["--precision", "int8"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && message.contains("--check-data") && message.contains("add fp32"), "{message}");
 }

@@ -10,6 +10,7 @@ mod report;
 mod taps;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::anyhow;
 use protoseg_infer::session::{self, RunnerOptions};
@@ -71,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Some(case) => taps::compare(folder, case)?,
         None => Vec::new(),
     };
-    let report = judge(folder, &manifest, &cases, pictures.as_ref());
+    let report = judge(folder, &manifest, &cases, pictures.as_ref(), &AtomicBool::new(false));
     // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
     let recorded = if arguments.record {
         manifest.gate = report.gates();
@@ -105,10 +106,21 @@ pub(crate) fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<
     Ok(cases)
 }
 
-/// Runs every file of a bundle and comes to a verdict on each.
-pub(crate) fn judge(folder: &Path, manifest: &Manifest, cases: &[ProbeCase], pictures: Option<&Pictures>) -> Report {
-    let mut files: Vec<FileReport> = manifest.files.iter().map(|file| check(folder, manifest, file, cases)).collect();
-    let scored = pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files));
+/// Runs every file of a bundle and comes to a verdict on each. Once `stop` is true it runs no further, and the report is of
+/// no use.
+pub(crate) fn judge(
+    folder: &Path,
+    manifest: &Manifest,
+    cases: &[ProbeCase],
+    pictures: Option<&Pictures>,
+    stop: &AtomicBool,
+) -> Report {
+    let check = |file: &ModelFile| match stop.load(Ordering::Relaxed) {
+        true => FileReport::new(file),
+        false => check(folder, manifest, file, cases),
+    };
+    let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
+    let scored = pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files, stop));
     let errors: Vec<String> = scored.err().iter().map(|error| sentence(error.as_ref())).collect();
     files.iter_mut().for_each(|file| file.conclude(pictures.is_some(), has_measure(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);

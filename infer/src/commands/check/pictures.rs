@@ -1,6 +1,7 @@
 //! Every file of a bundle on labelled pictures: the score of each, beside that of the 32-bit logits file.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, anyhow};
 use protoseg_infer::labelled::{Labelled, LabelledSet};
@@ -68,12 +69,13 @@ struct Contestant {
 }
 
 /// Scores every file that did not fail already. A picture that cannot be read ends it all: scores of other pictures than
-/// those asked for would be compared with nothing.
+/// those asked for would be compared with nothing. So does `stop`, once it is true.
 pub(super) fn score(
     folder: &Path,
     manifest: &Manifest,
     pictures: &Pictures,
     reports: &mut [FileReport],
+    stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let mut stitchers = Vec::new();
     let mut contestants = Vec::new();
@@ -86,7 +88,7 @@ pub(super) fn score(
         contestants.push(opened.and_then(|opened| kept(report, opened)));
     }
     let bar = progress::bar(pictures.set.count());
-    for index in 0..pictures.set.count() {
+    for index in (0..pictures.set.count()).take_while(|_| !stop.load(Ordering::Relaxed)) {
         let labelled = pictures.set.read(index, MAX_PIXELS)?;
         stitchers.iter_mut().for_each(|stitcher| stitcher.made = None);
         for (place, report) in contestants.iter_mut().zip(&mut *reports) {
