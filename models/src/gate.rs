@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::form::Precision;
 
 /// How far apart two scores must be, as a share of the largest logit, for a number format's rounding not to decide which is
-/// the larger: labels that differ where scores are nearer do not count against a file on the probe.
+/// the larger: labels that differ where scores are nearer do not count against a file.
 ///
 /// In 32 bits that is what the order of sums moves. A 16-bit float has 11 bits: rounding errs by 2.8e-4 in the root mean
 /// square, and the 110 to 220 roundings on a path through these networks add as their squares do, to about 1e-3 of the largest

@@ -11,6 +11,7 @@ use protoseg_models::prototypes::Prototypes;
 use super::*;
 use crate::file::OnnxFile;
 use crate::numbers::{Choices, Numbers};
+use crate::onnx::ValueInfoProto;
 
 fn checkpoint(preset: Preset) -> Checkpoint {
     let arch = Arch::new(preset, 11).unwrap();
@@ -63,7 +64,7 @@ fn request(window: &str) -> Request {
 /// What is in a file and reaches none of its outputs.
 fn unused(file: &OnnxFile) -> Vec<&str> {
     let graph = file.skeleton.graph.as_ref().unwrap();
-    let outputs = graph.output.iter().map(|output| output.name());
+    let outputs = graph.output.iter().map(ValueInfoProto::name);
     let read = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str)).chain(outputs);
     let read: BTreeSet<&str> = read.collect();
     let made = graph.node.iter().flat_map(|node| node.output.iter().map(String::as_str));

@@ -178,7 +178,10 @@ fn taps_name_the_node_that_goes_wrong() {
         std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
     }
     let found = lines(&place, "check bundle --taps", 0, "taps");
-    assert_eq!(found[0], "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, as computed:");
+    assert_eq!(
+        found[0],
+        "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in the order of computing:"
+    );
     let nodes: Vec<&str> = found[1..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(nodes, ["unit", "mean", "logits"]);
     let given = answer(&mut place.command("check bundle --taps --json"));

@@ -38,7 +38,7 @@ impl Taps {
     pub(super) fn lines(&self) -> Vec<String> {
         let Self { file, picture, compared, worst, nodes } = self;
         let first = format!(
-            "taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst, as computed:",
+            "taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst, in the order of computing:",
             nodes.len()
         );
         let line = |tap: &Tap| format!("taps  {file}  {:.2e}  {}", tap.error, tap.node);
