@@ -1,36 +1,51 @@
 //! The gate at the end of `protoseg export`, with the real `protoseg-export`: a checkpoint whose probe agrees with ONNX
-//! Runtime becomes a bundle, one that does not leaves nothing, and no kill leaves half of one.
+//! Runtime becomes a bundle, one that does not leaves nothing, and no kill leaves half of one. Files in fewer bits are told
+//! from such as are broken.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+#[path = "support/calibration.rs"]
+mod calibration;
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use protoseg_export::Network;
+use protoseg_export::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Frame};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::Manifest;
+use protoseg_models::calibration::Calibration;
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::classes::ClassTable;
-use protoseg_models::gate::Verdict;
+use protoseg_models::gate::{Gate, Verdict};
+use protoseg_models::graph::Tag;
 use protoseg_models::probe::ProbeCase;
-use protoseg_models::weights::Tensor;
-use protoseg_models::{formula, scenes};
+use protoseg_models::weights::{StateDict, Tensor};
+use protoseg_models::{digest, formula, scenes};
 use support::{program, succeed};
 
+const PRESET: Preset = Preset::DeepLabV3PlusEfficientNetLite0;
 const SIZE: [usize; 2] = [64, 96];
+/// Of a picture with pixels enough for shares of labels.
+const LARGE: [usize; 2] = [163, 227];
 
 /// A checkpoint folder with weights by formula, whose probe holds what ONNX Runtime makes of one scene.
 fn checkpoint(root: &Path) -> PathBuf {
-    let arch = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 19).unwrap();
-    let [height, width] = SIZE;
+    let arch = Arch::new(PRESET, 19).unwrap();
+    probed(root, SIZE, formula::weights(&arch.graph(), None), None)
+}
+
+/// The same of a size, with given weights and calibration.
+fn probed(root: &Path, [height, width]: [usize; 2], weights: StateDict, calibration: Option<Calibration>) -> PathBuf {
+    let arch = Arch::new(PRESET, 19).unwrap();
     let image = scenes::render(1, 0, height, width).image;
     let case = ProbeCase {
-        name: "64x96".to_owned(),
+        name: format!("{height}x{width}"),
         height,
         width,
         image: image.clone(),
@@ -40,9 +55,9 @@ fn checkpoint(root: &Path) -> PathBuf {
     };
     let mut checkpoint = Checkpoint {
         header: Header::new("street", arch, ClassTable::cityscapes(), None),
-        weights: formula::weights(&arch.graph(), None),
+        weights,
         probe: vec![case],
-        calibration: None,
+        calibration,
         prototypes: None,
         metrics: None,
         config: String::new(),
@@ -53,7 +68,7 @@ fn checkpoint(root: &Path) -> PathBuf {
     let mut runner = Runner::open(&bundle.join("model.onnx"), &RunnerOptions::default()).unwrap();
     let logits = runner.run(&image, [1, height, width]).unwrap();
     let map = LogitMap { classes: 19, height: logits.shape[2], width: logits.shape[3], data: logits.data.clone() };
-    let frame = Frame { height, width, padded: SIZE, align_corners: false };
+    let frame = Frame { height, width, padded: [height, width], align_corners: false };
     checkpoint.probe[0].labels = upsample::labels(&map, &frame);
     checkpoint.probe[0].logits = logits;
     checkpoint.write(&folder).unwrap();
@@ -125,4 +140,70 @@ fn whenever_it_is_killed_the_old_bundle_or_the_new_one_is_there_whole() {
     }
     succeed(&mut export(&checkpoint, &bundle));
     assert_eq!(names(&bundle), ["manifest.json", "model.onnx", "probe.safetensors"]);
+}
+
+/// The gate that `protoseg check` finds for the second file of a bundle, and what it prints of that file.
+fn second_gate(bundle: &Path) -> (Gate, String) {
+    let output = program("protoseg").arg("check").arg(bundle).arg("--record").output().unwrap();
+    let gate = Manifest::read(bundle).unwrap().value.gate.swap_remove(1);
+    assert_eq!(output.status.code(), Some(i32::from(gate.verdict == Verdict::Failed)));
+    (gate, String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let graph = Arch::new(PRESET, 19).unwrap().graph();
+    let weights = formula::weights(&graph, Some(1));
+    let (checkpoint, bundle) = (probed(root.path(), LARGE, weights.clone(), None), root.path().join("bundle"));
+    succeed(export(&checkpoint, &bundle).args(["--precision", "fp32,fp16"]));
+    let (sound, report) = second_gate(&bundle);
+    assert_eq!(sound.verdict, Verdict::Passed, "{report}");
+    // Labels that rounding decides differ, and are told beside those that count.
+    assert!(sound.labels_equal < sound.label_agreement && sound.label_agreement > Some(0.9999), "{report}");
+
+    for layer in ["decoder.classifier", "decoder.refine1.pointwise.conv"] {
+        let mut weights = weights.clone();
+        let values = &mut weights.get_mut(&format!("{layer}.weight")).unwrap().data;
+        for (index, value) in values.iter_mut().enumerate() {
+            *value *= if index % 2 == 0 { 1.02 } else { 0.98 };
+        }
+        let logits = graph.tagged(Tag::Logits).unwrap();
+        let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().folded().unwrap();
+        let mut manifest = Manifest::read(&bundle).unwrap().value;
+        let file = emit(&network, &manifest.files[1].form, Some(&manifest.model)).unwrap().file.to_bytes();
+        std::fs::write(bundle.join("model.fp16.onnx"), &file).unwrap();
+        manifest.files[1].sha256 = digest::of_bytes(&file);
+        manifest.write(&bundle).unwrap();
+        let (gate, report) = second_gate(&bundle);
+        assert!(gate.verdict == Verdict::Failed && gate.notes.len() == 1, "{layer}: {report}");
+        // By the whole of what is measured, not by a single score.
+        assert!(gate.logit_error < gate.limits.logit_error, "{layer}: {report}");
+    }
+}
+
+#[test]
+fn ranges_that_do_not_fit_are_found_where_one_class_fills_the_probe() {
+    let root = tempfile::tempdir().unwrap();
+    let graph = Arch::new(PRESET, 19).unwrap().graph();
+    let mut weights = formula::weights(&graph, Some(1));
+    weights.get_mut("decoder.classifier.bias").unwrap().data[7] += 100.0;
+    let calibration = calibration::record(&graph, &weights);
+    for (name, scale, verdict) in [("sound", 1.0, Verdict::NotJudged), ("narrow", 0.25, Verdict::Failed)] {
+        let mut calibration = calibration.clone();
+        for range in calibration.nodes.values_mut() {
+            (range.min, range.max) = (scale * range.min, scale * range.max);
+        }
+        let place = root.path().join(name);
+        let checkpoint = probed(&place, LARGE, weights.clone(), Some(calibration));
+        let bundle = place.join("bundle");
+        succeed(export(&checkpoint, &bundle).args(["--precision", "fp32,int8", "--no-check"]));
+        let (gate, report) = second_gate(&bundle);
+        assert_eq!((gate.verdict, gate.labels_equal), (verdict, Some(1.0)), "{report}");
+    }
+    // Alone it cannot be judged: what is missing is said at once.
+    let (checkpoint, bundle) = (root.path().join("sound/checkpoint"), root.path().join("alone"));
+    let output = export(&checkpoint, &bundle).args(["--precision", "int8"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && message.contains("--check-data") && message.contains("add fp32"), "{message}");
 }

@@ -32,6 +32,8 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
     let place = place::for_bundle(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
+    let triton = request.triton.map(|placement| Ok::<_, anyhow::Error>((triton::Name::new(&model.name)?, placement)));
+    let triton = triton.transpose()?;
     let network = network(&mut checkpoint, request).and_then(Network::folded).and_then(Network::joined);
     let network = network.with_context(|| checkpoint_folder.display().to_string())?;
 
@@ -61,11 +63,11 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
             let written = file.write(folder, request.external_from.unwrap_or(EXTERNAL_FROM));
             manifest.files.extend(written.with_context(|| format!("the file {}", file.name))?);
         }
-        if let Some(placement) = request.triton {
+        if let Some((name, placement)) = &triton {
             // Labels where there is a file that gives them: scores are for clients with code of their own.
             let frame = manifest.files.iter().find(|file| file.form.kind == Kind::Frame);
             if let Some(file) = frame.or(manifest.files.first()) {
-                triton::write(folder, &manifest.model, file, placement)?;
+                triton::write(folder, name, &manifest.model, file, *placement)?;
             }
         }
         if let Some(probe) = &probe {
@@ -143,3 +145,6 @@ fn find(graph: &Graph, name: &str) -> Result<NodeId> {
         format!("the network has no node `{name}`; node names are those of the weights, such as `{example}`")
     })
 }
+
+#[cfg(test)]
+mod tests;

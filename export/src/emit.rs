@@ -105,12 +105,9 @@ pub(crate) fn file(
     model: Option<&Model>,
 ) -> Result<Emission> {
     let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
-    let metadata_props = match model {
-        None => Vec::new(),
-        Some(model) => {
-            vec![entry(METADATA_KEY, serde_json::to_string(model)?), entry(FORM_KEY, serde_json::to_string(form)?)]
-        }
-    };
+    let facts = model.map(|model| Ok::<_, serde_json::Error>(entry(METADATA_KEY, serde_json::to_string(model)?)));
+    let mut metadata_props: Vec<StringStringEntryProto> = facts.into_iter().collect::<Result<_, _>>()?;
+    metadata_props.push(entry(FORM_KEY, serde_json::to_string(form)?));
     let declare = |ports: &[Port]| ports.iter().map(ports::declare).collect();
     let name = Some(model.map_or("network", |model| &model.name).to_owned());
     let (node, constants) = builder.finish();

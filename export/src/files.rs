@@ -29,7 +29,7 @@ const DECISIONS: [Decision; 2] = [Decision::Labels, Decision::Confidence];
 pub(crate) struct Emitted {
     pub(crate) name: String,
     form: Form,
-    emission: Emission,
+    pub(crate) emission: Emission,
     /// Whether the manifest lists it, so that programs run it.
     listed: bool,
 }
@@ -79,12 +79,14 @@ pub(crate) fn emit(
     model: &Model,
     request: &Request,
 ) -> Result<Vec<Emitted>> {
+    let frames = request.frames.iter().map(|frame| frame.form(model)).collect::<Result<Vec<FrameForm>>>()?;
+    frames.iter().try_for_each(|frame| frame::check_size(network, frame, model))?;
     let mut files = Vec::new();
     for &numbers in &request.numbers {
         let (form, emission) = numbers.emit(network, calibration, request.choices, Some(model))?;
         files.push(Emitted { name: numbers.file().to_owned(), form, emission, listed: true });
         if request.taps {
-            // Without the model's facts, so that nobody takes it for the model.
+            // Without the model's facts, so that nobody takes it for the model; the form says whose values they are.
             let (form, emission) = numbers.emit(&network.clone().tapped(), calibration, request.choices, None)?;
             files.push(Emitted { name: taps_name(numbers.file()), form, emission, listed: false });
         }
@@ -98,8 +100,7 @@ pub(crate) fn emit(
     let halves = request.numbers.contains(&Numbers::Fp16);
     let singles = request.numbers.contains(&Numbers::Fp32) || !halves;
     let precisions = [(Precision::Fp32, "", singles), (Precision::Fp16, ".fp16", halves)];
-    for request in &request.frames {
-        let frame = request.form(model)?;
+    for frame in frames {
         let FrameForm { height, width, .. } = frame;
         for (precision, suffix, _) in precisions.iter().filter(|(_, _, wanted)| *wanted) {
             let form = Form { kind: Kind::Frame, precision: *precision, frame: Some(frame), quantization: None };

@@ -19,6 +19,30 @@ use crate::network::Network;
 use crate::onnx::{AttributeProto, DataType};
 use crate::ports;
 
+/// Nodes that one graph may have: ONNX Runtime opens as many in half a minute.
+const MOST_NODES: usize = 50_000;
+
+/// Nodes for each window beside the network's: cut out, padded to its place, added to the sum.
+const NODES_A_WINDOW: usize = 3;
+
+/// Refuses a graph that nothing could load, before it is made: small windows on a large frame, the network written out for
+/// each.
+pub(crate) fn check_size(network: &Network, frame: &FrameForm, model: &Model) -> Result<()> {
+    let FrameForm { height, width, pieces, windows_at_once } = *frame;
+    let Pieces::Windows(window) = pieces else { return Ok(()) };
+    let windows = WindowPlan::new(height, width, window, model.grid)?.count();
+    let networks = windows.div_ceil(windows_at_once.max(1));
+    let nodes = networks * network.graph.nodes().len() + NODES_A_WINDOW * windows;
+    let more_at_once = if networks > 1 { ":COUNT behind --frame, or for larger " } else { "" };
+    ensure!(
+        nodes <= MOST_NODES,
+        "a frame of {height}x{width} pixels has {windows} windows of {pieces}, and a graph that takes {windows_at_once} at once \
+         would have some {nodes} nodes, more than the {MOST_NODES} that runtimes open in good time; ask for larger {more_at_once}\
+         windows or steps with --window"
+    );
+    Ok(())
+}
+
 /// The network of `model` over whole frames, as a file of bytes `image` `[N, H, W, 3]` to bytes `labels` and `confidence`
 /// `[N, H, W]` and what else is asked for.
 pub fn emit(

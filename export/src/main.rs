@@ -62,7 +62,7 @@ struct Arguments {
     float_above: Option<f32>,
 
     /// Frames that get a file of their own, windows and labels inside, such as 1024x2048; with :COUNT, the network takes
-    /// no more than so many windows at once
+    /// no more than so many windows at once, in less memory: its nodes stand in the graph once for every COUNT windows
     #[arg(long = "frame", value_name = "HEIGHTxWIDTH[:COUNT]", value_delimiter = ',')]
     frames: Vec<FrameRequest>,
 
@@ -79,7 +79,8 @@ struct Arguments {
     #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "link")]
     triton: Option<Placement>,
 
-    /// Write taps.onnx too, and one for each other number format, in which every node's value comes out, for `protoseg check --taps`
+    /// Write taps.onnx too, and one for each other number format, in which every node's value comes out: `protoseg check
+    /// --taps` compares those of fp32 with each other's, so --precision must name another beside fp32
     #[arg(long)]
     taps: bool,
 }

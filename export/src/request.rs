@@ -72,9 +72,10 @@ impl Request {
             frames.is_empty() || numbers.iter().any(|numbers| !numbers.integers()),
             "frame files count in floats, and only 8-bit files are asked for; add fp32 or fp16 to --precision"
         );
+        let named = |name: &String| !name.trim().is_empty() && !name.contains(char::is_control);
         ensure!(
-            self.name.as_deref() != Some(""),
-            "the name is empty; leave out --name to call the model as the checkpoint is"
+            self.name.as_ref().is_none_or(named),
+            "the name is blank or holds characters that no line shows; leave out --name to call the model as the checkpoint is"
         );
         Ok(())
     }

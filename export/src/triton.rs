@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use protoseg_models::bundle::{self, Dimension, Model, ModelFile, Port, TRITON};
 use protoseg_models::form::Kind;
 
@@ -28,13 +28,37 @@ const QUEUE_TIMEOUT: u32 = 5_000_000;
 /// Height and width of the picture of the first run, for files that take any size.
 const WARM_UP: [usize; 2] = [512, 1024];
 
+/// What Triton calls a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name(String);
+
+impl Name {
+    /// The model's name where it is a folder on every system and a path segment of an address, else one that is like it.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+        let like: String = name.chars().map(|letter| if plain(letter) { letter } else { '-' }).collect();
+        let like = like.trim_matches(['-', '.']);
+        ensure!(
+            !like.is_empty(),
+            "Triton's folder cannot be called after the model `{}`; name the model with --name, in Latin letters and digits",
+            name.escape_debug()
+        );
+        Ok(Self(like.to_owned()))
+    }
+}
+
 /// Writes the repository of one file into a bundle folder that already holds it. The model is a hard link, or a copy.
-pub(crate) fn write(folder: &Path, model: &Model, file: &ModelFile, placement: Placement) -> Result<()> {
-    let name = slug(&model.name);
-    let place = folder.join(TRITON).join(&name);
+pub(crate) fn write(
+    folder: &Path,
+    Name(name): &Name,
+    model: &Model,
+    file: &ModelFile,
+    placement: Placement,
+) -> Result<()> {
+    let place = folder.join(TRITON).join(name);
     let about = || format!("the Triton folder {}", place.display());
     fs::create_dir_all(place.join("1")).with_context(about)?;
-    fs::write(place.join("config.pbtxt"), config(&name, model, file)).with_context(about)?;
+    fs::write(place.join("config.pbtxt"), config(name, model, file)).with_context(about)?;
     let labels: String = model.classes.classes().iter().map(|class| format!("{}\n", class.name)).collect();
     fs::write(place.join("labels.txt"), labels).with_context(about)?;
     let give = |from: &Path, to: &Path| -> io::Result<()> {
@@ -51,14 +75,6 @@ pub(crate) fn write(folder: &Path, model: &Model, file: &ModelFile, placement: P
         fs::copy(folder.join(&data), place.join("1").join(&data)).with_context(about)?;
     }
     Ok(())
-}
-
-/// A name that is a folder on every system and a path segment of an address.
-fn slug(name: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-    let slug: String = name.chars().map(|letter| if plain(letter) { letter } else { '-' }).collect();
-    let slug = slug.trim_matches(['-', '.']);
-    if slug.is_empty() { "model".to_owned() } else { slug.to_owned() }
 }
 
 fn config(name: &str, model: &Model, file: &ModelFile) -> String {
@@ -121,8 +137,10 @@ mod tests {
 
     #[test]
     fn names_become_plain_folder_names() {
-        for (name, expected) in [("my street", "my-street"), ("../up", "up"), ("é", "model"), ("v1.2_b", "v1.2_b")] {
-            assert_eq!(slug(name), expected);
+        for (name, expected) in [("my street", "my-street"), ("../up", "up"), ("éa", "a"), ("v1.2_b", "v1.2_b")] {
+            assert_eq!(Name::new(name).unwrap().0, expected);
         }
+        let error = Name::new("é").unwrap_err().to_string();
+        assert!(error.contains("`é`") && error.contains("--name"), "{error}");
     }
 }

@@ -102,7 +102,12 @@ fn options_that_would_do_nothing_or_write_over_each_other_are_refused() {
         ("--precision int8 --frame 64x96", "count in floats"),
         ("--window whole --frame 64x96:2", "leave out :COUNT"),
         ("--window whole --frame 31x96", "too small to be run whole"),
-        ("--name=", "the name is empty"),
+        ("--name=", "the name is blank"),
+        ("--name=\t", "the name is blank"),
+        ("--name=a\nb", "the name is blank"),
+        ("--name=é --triton", "`é`"),
+        ("--window 48:4 --frame 4096x4096:1", "ask for larger :COUNT behind --frame, or for larger windows"),
+        ("--window 48:4 --frame 4096x4096", "ask for larger windows or steps with --window"),
     ] {
         place.refused(&arguments.split(' ').collect::<Vec<_>>(), &[part]);
     }
@@ -178,7 +183,9 @@ fn taps_lie_beside_the_files_that_the_manifest_lists() {
     assert_eq!(Manifest::read(&bundle).unwrap().value.files.len(), 1);
     let read = |name: &str| ModelProto::decode(std::fs::read(bundle.join(name)).unwrap().as_slice()).unwrap();
     let (model, taps) = (read("model.onnx"), read("taps.onnx"));
-    assert!(taps.metadata_props.is_empty());
+    // Which form's values they are, and not the model, whose logits they do not give.
+    assert_eq!((taps.metadata_props.len(), &taps.metadata_props[0]), (1, &model.metadata_props[1]));
+    assert_eq!(taps.metadata_props[0].key(), FORM_KEY);
     let names = |model: ModelProto| -> Vec<String> {
         model.graph.unwrap().output.iter().map(|output| output.name().to_owned()).collect()
     };

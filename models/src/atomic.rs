@@ -70,8 +70,8 @@ pub fn link(file: &Path, place: &Path) -> io::Result<()> {
 /// What was there is replaced if it holds nothing but files and folders of the `known` names. Of several writers each waits
 /// for its turn.
 ///
-/// On failure the old folder is left; only if the last step fails, the sync of the folder around it, the new one is there,
-/// which a power cut may take back. File systems that cannot exchange two names in one step (some of the network) have
+/// On failure the old folder is left, and no folder around it that was not there; only if the last step fails, the sync of
+/// the folder around it, the new one is there, which a power cut may take back. File systems that cannot exchange two names in one step (some of the network) have
 /// neither for an instant; for a program killed in it there is [`recover`].
 pub fn write_folder<E: From<io::Error>>(
     path: &Path,
@@ -80,7 +80,7 @@ pub fn write_folder<E: From<io::Error>>(
 ) -> Result<(), E> {
     let place = resolved(path)?;
     let partial = hidden(&place, "partial")?;
-    fs::create_dir_all(parent(&place))?;
+    let _way = Way::make(parent(&place))?;
     let _turn = Turn::take(&place)?;
     put_back(&place)?;
     check_replaceable(&place, known)?;
@@ -101,6 +101,13 @@ pub fn write_folder<E: From<io::Error>>(
     // The old folder. The new one is in place, so this is no failure; the next write tries again.
     let _ = clear(&partial);
     Ok(())
+}
+
+/// Clears away what a [`write_folder`] that was killed left beside a place; one at work is let finish.
+pub fn clear_away(path: &Path) -> io::Result<()> {
+    let place = resolved(path)?;
+    let _turn = Turn::take(&place)?;
+    clear(&hidden(&place, "partial")?)
 }
 
 /// Whether a folder may be written over: it is not there, or holds nothing but the `known` names.
@@ -165,6 +172,36 @@ fn swap(new: &Path, place: &Path, exchange: impl Fn(&Path, &Path) -> Result<(), 
 
 fn exchange(new: &Path, place: &Path) -> Result<(), Errno> {
     renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE)
+}
+
+/// Folders that were made for another to lie in. At the end of its life those go again that have stayed empty.
+struct Way {
+    made: Vec<PathBuf>,
+}
+
+impl Way {
+    fn make(folder: &Path) -> io::Result<Self> {
+        let mut way = Self { made: Vec::new() };
+        let missing: Vec<&Path> =
+            folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Ok(()) => way.made.push(folder.to_owned()),
+                // Another writer was there first.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(way)
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        let mut deepest_first = self.made.iter().rev();
+        // One that holds something stays, and so do those around it.
+        while deepest_first.next().is_some_and(|folder| fs::remove_dir(folder).is_ok()) {}
+    }
 }
 
 /// The right to write at a place, for as long as it lives.

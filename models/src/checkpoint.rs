@@ -20,7 +20,7 @@ use crate::weights::{self, StateDict, WeightsError};
 use crate::window::{LogitGrid, Window, WindowError};
 use crate::{atomic, digest};
 
-const ARCH: &str = "arch.json";
+pub(crate) const ARCH: &str = "arch.json";
 const WEIGHTS: &str = "weights.safetensors";
 const PROBE: &str = "probe.safetensors";
 const CALIBRATION: &str = "calibration.json";

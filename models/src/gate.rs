@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::form::Precision;
 
 /// How far apart two scores must be, as a share of the largest logit, for a number format's rounding not to decide which is
-/// the larger: labels that differ where scores are nearer do not count against a file on the probe.
+/// the larger: labels that differ where scores are nearer do not count against a file.
 ///
 /// In 32 bits that is what the order of sums moves. A 16-bit float has 11 bits: rounding errs by 2.8e-4 in the root mean
 /// square, and the 110 to 220 roundings on a path through these networks add as their squares do, to about 1e-3 of the largest
@@ -18,13 +18,22 @@ pub fn rounding(precision: Precision) -> f64 {
     }
 }
 
+/// What a limit on scores or labels says of a file, which held or not. Of 8 bits it is a bound beyond which a file is broken:
+/// to keep within it is no praise.
+pub fn counted(precision: Precision, held: Option<bool>) -> Option<bool> {
+    held.filter(|held| !held || precision != Precision::Int8)
+}
+
 /// What a file may differ by from libtorch on the probe, and from the 32-bit file on real pictures. Where a limit is none,
 /// the figure is measured and not judged.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Largest difference of a logit, over the largest logit.
     pub logit_error: Option<f64>,
-    /// Least share of pixels with the same label, in [0, 1].
+    /// Largest error of the logits over the probe, over their spread, both in the root mean square: what they differ by, and
+    /// what libtorch's deviate by from each class's mean over a picture.
+    pub noise_to_signal: Option<f64>,
+    /// Least share of pixels with the same label, in [0, 1], on the probe and on real pictures.
     pub label_agreement: Option<f64>,
     /// Largest loss of mean intersection over union on real pictures, in points of a hundred.
     pub mean_iou_drop: Option<f64>,
@@ -35,17 +44,35 @@ impl Limits {
     ///
     /// Two runtimes in 32-bit floats differ by 3e-6 to 1e-5 of the largest logit, and batch normalisation folded into
     /// convolutions rounds every weight once more; a wrong graph is wrong by orders of magnitude. 16-bit floats move logits
-    /// by about a hundredth. Of 8 bits, logits and labels say little: a network of small margins turns over many labels
-    /// between classes that are as good as equal, so only the score on real pictures judges. But ranges that fit leave three
-    /// quarters of the probe's labels even to networks that have hardly learnt, and ranges that do not leave less than half:
-    /// a file below three fifths is broken whatever its score.
+    /// by about a hundredth, and by 0.001 to 0.005 of their spread in trained and random networks, 0.025 in networks that have
+    /// hardly learnt, whose logits are nearly the same everywhere: twice that is allowed.
+    ///
+    /// Of 8 bits, labels say little: a network of small margins turns over many between classes that are as good as equal,
+    /// and where one class fills the probe no error shows. So the score on real pictures judges, above two bounds. Scores
+    /// that are the same wherever one looks err by as much as their spread, a ratio of 1. Ranges that fit make it 0.08 to 0.2
+    /// in trained and random networks and up to 0.75 in those that have hardly learnt; ranges a quarter as wide, or those of
+    /// other layers, make it 1.04 to 2.3 in trained networks: 0.9 lies between. Labels fall to two thirds at the worst where
+    /// ranges fit, and mostly below a half where they do not: less than three fifths is broken too.
     pub fn of(precision: Precision) -> Self {
         match precision {
-            Precision::Fp32 => {
-                Self { logit_error: Some(1e-3), label_agreement: Some(0.9999), mean_iou_drop: Some(0.1) }
-            }
-            Precision::Fp16 => Self { logit_error: Some(0.05), label_agreement: Some(0.999), mean_iou_drop: Some(0.1) },
-            Precision::Int8 => Self { logit_error: None, label_agreement: Some(0.6), mean_iou_drop: Some(1.0) },
+            Precision::Fp32 => Self {
+                logit_error: Some(1e-3),
+                noise_to_signal: None,
+                label_agreement: Some(0.9999),
+                mean_iou_drop: Some(0.1),
+            },
+            Precision::Fp16 => Self {
+                logit_error: Some(0.05),
+                noise_to_signal: Some(0.05),
+                label_agreement: Some(0.999),
+                mean_iou_drop: Some(0.1),
+            },
+            Precision::Int8 => Self {
+                logit_error: None,
+                noise_to_signal: Some(0.9),
+                label_agreement: Some(0.6),
+                mean_iou_drop: Some(1.0),
+            },
         }
     }
 }
@@ -108,9 +135,13 @@ pub struct Gate {
     pub limits: Limits,
     /// Largest difference of a logit on the probe, over the largest logit; none where no logits could be compared.
     pub logit_error: Option<f64>,
-    /// Least share of a picture's pixels labelled as the reference has them: libtorch's labels of the probe, or of frame
-    /// files those of the windows stitched outside the file.
+    /// Error of the logits over their spread, as [`Limits`] has it; none where no logits could be compared.
+    pub noise_to_signal: Option<f64>,
+    /// Share of pixels labelled as the reference has them, or otherwise where rounding decides: libtorch's labels of the
+    /// probe, or of frame files, of which it is the least of a picture, those of the windows stitched outside the file.
     pub label_agreement: Option<f64>,
+    /// The same share without those where rounding decides.
+    pub labels_equal: Option<f64>,
     /// The score on real pictures, where there were any.
     pub score: Option<GateScore>,
     /// Why it could not be run, or what the check cannot show.
@@ -129,6 +160,11 @@ pub struct GateScore {
     /// By how much that is less than the 32-bit file's on the same pictures, in points; below zero where it is more. None
     /// for that file itself.
     pub mean_iou_drop: Option<f64>,
+    /// Share of pixels labelled as the reference has them, or otherwise where rounding decides: of logits files the 32-bit
+    /// file's labels, of frame files those of the windows stitched outside the file. None for the reference itself.
+    pub label_agreement: Option<f64>,
+    /// The same share without those where rounding decides.
+    pub labels_equal: Option<f64>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{BundleError, MANIFEST, Manifest};
+use crate::checkpoint;
 
 /// Why a bundle may not be written at a place.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum PlaceError {
         /// Why the manifest cannot be read.
         source: BundleError,
     },
+    /// What training wrote.
+    #[error("{} is a checkpoint, and cannot hold the bundle; name a folder of its own", .0.display())]
+    Checkpoint(PathBuf),
     /// A folder of other things.
     #[error("{} holds files but no {MANIFEST} of a bundle, and is left alone; name another folder or remove it", .0.display())]
     Occupied(PathBuf),
@@ -57,13 +61,20 @@ pub fn for_bundle(out: &Path, made_from: &Path) -> Result<PathBuf, PlaceError> {
         match Manifest::read(&place) {
             Ok(_) => {}
             Err(BundleError::Absent(_)) if empty => {}
-            Err(BundleError::Absent(_)) => return Err(PlaceError::Occupied(out.into())),
+            Err(BundleError::Absent(_)) => {
+                return Err(no_checkpoint(out).err().unwrap_or(PlaceError::Occupied(out.into())));
+            }
             Err(source) => return Err(PlaceError::Unreadable { out: out.into(), source }),
         }
     } else if place.exists() {
         return Err(PlaceError::File(out.into()));
     }
     Ok(place)
+}
+
+/// Refuses the folder of a checkpoint, whichever one a bundle is made from.
+pub fn no_checkpoint(out: &Path) -> Result<(), PlaceError> {
+    if out.join(checkpoint::ARCH).is_file() { Err(PlaceError::Checkpoint(out.into())) } else { Ok(()) }
 }
 
 /// Names of all files that an older bundle at a place holds, if there is one, and of those of a new one: what may be

@@ -94,7 +94,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let request = request(arguments).map_err(Failure::usage)?;
     session::load_runtime().map_err(Failure::usage)?;
     let manifest = adopt::write(&arguments.model, &arguments.out, &request).map_err(|error| match error {
-        error @ (AdoptError::Write { .. } | AdoptError::Folder(_)) => Failure::Work(error.into()),
+        error @ AdoptError::Write { .. } => Failure::Work(error.into()),
+        error @ AdoptError::Folder(_) => {
+            Failure::Work(anyhow::Error::from(error).context(arguments.out.display().to_string()))
+        }
         error => {
             let model = arguments.model.display().to_string();
             // What is wrong with the file's inputs and outputs does not say whose they are.

@@ -33,6 +33,9 @@ pub(crate) struct DataArguments {
     /// Height and width of the synthetic scenes [default: 512x1024]
     #[arg(long, requires = "data", value_name = "HxW", value_parser = super::size)]
     pub(crate) size: Option<[usize; 2]>,
+    /// What stands before the options' names where another command has them.
+    #[arg(skip)]
+    pub(crate) prefix: &'static str,
 }
 
 /// Kinds of data sets.
@@ -53,8 +56,8 @@ pub(crate) enum Data {
 impl DataArguments {
     /// Opens the data set.
     pub(crate) fn open(&self) -> anyhow::Result<LabelledSet> {
-        let Self { data, root, split, list, limit, seed, size } = self;
-        let Some(data) = data else { bail!("name the kind of the data set with --data") };
+        let Self { data, root, split, list, limit, seed, size, prefix } = self;
+        let Some(data) = data else { bail!("name the kind of the data set with --{prefix}data") };
         let dataset = match data {
             Data::Camvid => Dataset::Camvid,
             Data::Cityscapes => Dataset::Cityscapes,
@@ -63,14 +66,14 @@ impl DataArguments {
             Data::Synthetic => {
                 ensure!(
                     root.is_none() && split.is_none() && list.is_none(),
-                    "synthetic scenes take no --root, --split or --list"
+                    "synthetic scenes take no --{prefix}root, --{prefix}split or --{prefix}list"
                 );
                 let (count, size) = (limit.unwrap_or(100), size.unwrap_or([512, 1024]));
                 return Ok(LabelledSet::Scenes { seed: seed.unwrap_or(0), first: 0, count, size });
             }
         };
-        ensure!(seed.is_none() && size.is_none(), "--seed and --size are for --data synthetic");
-        let Some(root) = root else { bail!("name the data set's folder with --root") };
+        ensure!(seed.is_none() && size.is_none(), "--seed and --size are for --{prefix}data synthetic");
+        let Some(root) = root else { bail!("name the data set's folder with --{prefix}root") };
         let usual = if dataset == Dataset::Folder { "all" } else { "val" };
         let mut set = LabelledSet::files(dataset, root, list.as_deref(), split.as_deref().unwrap_or(usual))?;
         if let Some(limit) = limit {

@@ -8,16 +8,23 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{CommandFactory, Parser};
 use protoseg_infer::session;
-use protoseg_models::atomic;
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
+use protoseg_models::{atomic, place};
 
 use super::data::{Data, DataArguments};
+use super::signals::Signals;
 use super::{Failure, Outcome, check, print, sibling};
+
+/// How often to look whether `protoseg-export` has ended or a signal has come.
+const POLL: Duration = Duration::from_millis(20);
 
 /// What `protoseg export` takes beside the options of `protoseg-export`.
 #[derive(Debug, Parser)]
@@ -52,6 +59,7 @@ impl Options {
             split: self.check_split,
             list: self.check_list,
             limit: self.check_limit,
+            prefix: "check-",
             ..DataArguments::default()
         }
     }
@@ -117,6 +125,8 @@ enum Stop {
     Sibling(u8),
     /// The check failed; its lines say where.
     Unfit(Vec<String>),
+    /// A signal came.
+    Signal,
 }
 
 impl From<io::Error> for Stop {
@@ -138,21 +148,23 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Outcome, Failure> {
         return help(arguments);
     }
     let options = Options::parse_from(&words.own);
-    let Some((out, place)) = words.out.clone().filter(|_| !options.no_check) else {
+    let Some((out, word)) = words.out.clone().filter(|_| !options.no_check) else {
         match sibling::run("export", &words.other).map_err(Failure::usage)? {}
     };
     let no_runtime = "the bundle is checked before it is put into place; --no-check exports without";
     session::load_runtime().context(no_runtime).map_err(Failure::usage)?;
     atomic::recover(&out).with_context(|| out.display().to_string())?;
+    place::no_checkpoint(&out).map_err(anyhow::Error::from)?;
     let older = Manifest::read(&out).map(|older| older.value.names()).unwrap_or_default();
     let known: Vec<&str> = older.iter().map(String::as_str).collect();
     let data = options.data();
+    let signals = Signals::catch()?;
     let mut lines = Vec::new();
     let written = atomic::write_folder(&out, &known, |hidden| {
         let mut words = words.other.clone();
-        hidden.as_os_str().clone_into(&mut words[place]);
-        export(&words, hidden, &out)?;
-        lines = checked(hidden, &out, &data)?;
+        hidden.as_os_str().clone_into(&mut words[word]);
+        export(&words, hidden, &out, &signals.stop)?;
+        lines = checked(hidden, &out, &data, &signals.stop)?;
         Ok(())
     });
     match written {
@@ -161,6 +173,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Outcome, Failure> {
             Ok(Outcome::Done)
         }
         Err(Stop::Sibling(status)) => Ok(Outcome::Status(status)),
+        Err(Stop::Signal) => Ok(Outcome::Status(signals.status())),
         Err(Stop::Unfit(lines)) => {
             lines.iter().try_for_each(print)?;
             let out = out.display();
@@ -188,15 +201,32 @@ fn help(arguments: &[OsString]) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// Runs `protoseg-export`. What it says of the hidden folder is said of the place that was asked for.
-fn export(words: &[OsString], hidden: &Path, out: &Path) -> Result<(), Stop> {
+/// Runs `protoseg-export`. What it says of the hidden folder is said of the place that was asked for; of what it leaves where
+/// a signal ends it, nothing stays.
+fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> Result<(), Stop> {
     let mut command = sibling::command("export").map_err(|error| Stop::Failure(Failure::Usage(error)))?;
     let failed = || command.get_program().display().to_string();
     let shown = failed();
-    let child = command.args(words).stderr(Stdio::piped()).spawn().with_context(|| shown.clone())?;
-    let output = child.wait_with_output().context(shown)?;
-    eprint!("{}", renamed(&String::from_utf8_lossy(&output.stderr), hidden, out));
-    match output.status.code() {
+    let mut child = command.args(words).stderr(Stdio::piped()).spawn().with_context(|| shown.clone())?;
+    let errors = child.stderr.take();
+    // Read while it runs, as it waits where nobody reads.
+    let errors = thread::spawn(move || errors.map_or_else(|| Ok(String::new()), std::io::read_to_string));
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| shown.clone())? {
+            break status;
+        }
+        if stop.load(Ordering::Relaxed) {
+            child.kill().with_context(|| shown.clone())?;
+        }
+        thread::sleep(POLL);
+    };
+    if stop.load(Ordering::Relaxed) {
+        atomic::clear_away(hidden)?;
+        return Err(Stop::Signal);
+    }
+    let errors = errors.join().ok().transpose().context(shown)?.unwrap_or_default();
+    eprint!("{}", renamed(&errors, hidden, out));
+    match status.code() {
         Some(0) => Ok(()),
         Some(code) => Err(Stop::Sibling(code as u8)),
         None => Err(anyhow!("protoseg-export was stopped by a signal").into()),
@@ -204,7 +234,7 @@ fn export(words: &[OsString], hidden: &Path, out: &Path) -> Result<(), Stop> {
 }
 
 /// Checks the hidden folder and records the result in its manifest; the lines of the report, where nothing failed.
-fn checked(hidden: &Path, out: &Path, data: &DataArguments) -> Result<Vec<String>, Stop> {
+fn checked(hidden: &Path, out: &Path, data: &DataArguments, stop: &AtomicBool) -> Result<Vec<String>, Stop> {
     let mut manifest = Manifest::read(hidden).map_err(anyhow::Error::from)?.value;
     let pictures = check::open_pictures(data, &manifest).map_err(|error| Stop::Failure(Failure::Usage(error)))?;
     let cases = manifest.probe(hidden).map_err(anyhow::Error::from)?;
@@ -212,7 +242,10 @@ fn checked(hidden: &Path, out: &Path, data: &DataArguments) -> Result<Vec<String
         let why = "the checkpoint has no probe, so its bundle cannot be checked; --no-check exports without";
         return Err(anyhow!(why).into());
     }
-    let report = check::judge(hidden, &manifest, &cases, pictures.as_ref());
+    let report = check::judge(hidden, &manifest, &cases, pictures.as_ref(), stop);
+    if stop.load(Ordering::Relaxed) {
+        return Err(Stop::Signal);
+    }
     let lines = report.lines().iter().map(|line| renamed(line, hidden, out)).collect();
     if !report.passed {
         return Err(Stop::Unfit(lines));
@@ -220,7 +253,11 @@ fn checked(hidden: &Path, out: &Path, data: &DataArguments) -> Result<Vec<String
     for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
         let why = match (data.data, file.not_judged.as_deref()) {
             (Some(_), Some(why)) => why,
-            _ => "name labelled pictures with --check-data and --check-root",
+            _ if check::has_measure(&manifest) => "name labelled pictures with --check-data and --check-root",
+            _ => {
+                "name labelled pictures with --check-data and --check-root, and add fp32 to --precision, as its score on them \
+                 is the measure"
+            }
         };
         eprintln!("warning: the quality of {} was not judged: {why}", file.file);
     }

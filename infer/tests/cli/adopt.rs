@@ -89,6 +89,17 @@ fn expected(picture: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
 }
 
 #[test]
+fn a_place_where_nothing_can_be_written_is_named() {
+    let place = place("float-nchw");
+    let line = "adopt theirs/float-nchw.onnx --classes in/classes.txt --out /proc/z --order rgb --normalization unit";
+    let given = answer(&mut place.command(line));
+    assert!(
+        given.status == 1 && given.stderr.starts_with("error: /proc/z: the bundle could not be written"),
+        "{given:?}"
+    );
+}
+
+#[test]
 fn pictures_go_in_as_each_file_takes_them() {
     const ODD: &str = "--scale 2 --mean 100,20,60 --std 3,9,5";
     let rows: [(&str, &str, bool, Value); 11] = [

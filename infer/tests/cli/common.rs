@@ -52,6 +52,11 @@ pub(crate) fn install_script(script: &str, place: &Path) {
     std::fs::remove_file(text).unwrap();
 }
 
+/// Sends a signal, such as `TERM`, to one process.
+pub(crate) fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success());
+}
+
 /// Every file below a folder, relative to it, hidden ones too, in order.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();

@@ -5,10 +5,9 @@
 
 use std::process::Command;
 
+use crate::common::{Answer, Place, answer, files, install, install_script, signal};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
-
-use crate::common::{Answer, Place, answer, files, install, install_script};
 
 const ARGUMENTS: &str = "export checkpoint --out deep/out";
 
@@ -56,16 +55,36 @@ fn what_fails_is_never_there_and_an_older_bundle_stays() {
         given.stderr.contains("nothing was written to deep/out") && given.stderr.contains("--no-check"),
         "{given:?}"
     );
-    assert!(files(&place.at("deep")).is_empty());
+    assert!(!place.at("deep").exists(), "the folder around it was made for it");
 
     let given = run(&place, "export checkpoint --out deep/out --no-check");
     assert_eq!(given.status, 1, "the stand-in finds no folder: {given:?}");
-    std::fs::create_dir(place.at("deep/out")).unwrap();
+    std::fs::create_dir_all(place.at("deep/out")).unwrap();
     assert_eq!(run(&place, "export checkpoint --out deep/out --no-check").status, 0);
     let before = std::fs::read(place.at("deep/out/manifest.json")).unwrap();
     assert_eq!(run(&place, ARGUMENTS).status, 1);
     assert_eq!(std::fs::read(place.at("deep/out/manifest.json")).unwrap(), before);
     assert_eq!(files(&place.at("deep")).len(), 3);
+}
+
+#[test]
+fn what_a_signal_ends_leaves_nothing() {
+    for (name, status) in [("TERM", 143), ("INT", 130)] {
+        let place = place(
+            "while [ \"$1\" != --out ]; do shift; done\nmkdir \"$(dirname \"$2\")/.$(basename \"$2\").partial\"\ntouch \
+             started\nexec sleep 600",
+        );
+        let mut command = Command::new(place.at("protoseg"));
+        let running = command.current_dir(place.at("")).args("export checkpoint --out new/deep/out".split(' '));
+        let mut running = running.spawn().unwrap();
+        while !place.at("started").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        // Of the program alone, as a supervisor sends it.
+        signal(running.id(), name);
+        assert_eq!(running.wait().unwrap().code(), Some(status));
+        assert!(!place.at("new").exists(), "{:?}", files(&place.at("new")));
+    }
 }
 
 #[test]
@@ -90,6 +109,12 @@ fn other_folders_are_left_alone() {
     assert_eq!(given.status, 1, "{given:?}");
     assert!(given.stderr.contains("deep/out") && given.stderr.contains("`notes.txt`"), "{given:?}");
     assert_eq!(files(&place.at("deep")), ["out/notes.txt"]);
+    std::fs::create_dir(place.at("trained")).unwrap();
+    for name in ["arch.json", "metrics.json"] {
+        std::fs::write(place.at("trained").join(name), "{}").unwrap();
+    }
+    let given = run(&place, "export checkpoint --out trained");
+    assert!(given.status == 1 && given.stderr.contains("trained is a checkpoint"), "{given:?}");
 }
 
 #[test]
@@ -110,10 +135,15 @@ fn errors_speak_of_the_place_that_was_asked_for() {
     );
     let given = run(&place, ARGUMENTS);
     assert!(given.status == 1 && given.stderr.contains("no probe") && given.stderr.contains("--no-check"), "{given:?}");
-    for arguments in
-        ["export checkpoint --out deep/out --check-root in", "export checkpoint --out deep/out --check-it x"]
-    {
-        assert_eq!(run(&place, arguments).status, 2, "{arguments}");
+    for arguments in ["--check-root in", "--check-it x"] {
+        assert_eq!(run(&place, &format!("{ARGUMENTS} {arguments}")).status, 2, "{arguments}");
+    }
+    for (arguments, part) in [
+        ("--check-data folder", "with --check-root"),
+        ("--check-data synthetic --check-root in", "take no --check-root, --check-split or --check-list"),
+    ] {
+        let given = run(&place, &format!("{ARGUMENTS} {arguments}"));
+        assert!(given.status == 2 && given.stderr.contains(part), "{given:?}");
     }
     let mut command = Command::new(place.at("protoseg"));
     command.current_dir(place.at("")).args(ARGUMENTS.split(' ')).env("ORT_DYLIB_PATH", "gone.so");

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use image::{Rgb, RgbImage};
 use protoseg_infer::segmenter::{Answer, Segmenter, SegmenterOptions};
 use protoseg_infer::upsample::Wanted;
 use protoseg_models::bundle::{Manifest, ModelFile};
@@ -71,7 +72,7 @@ fn the_limits_of_the_manifest_judge() {
     assert!(failed[0].contains("33x47") && failed[0].contains("(limit 1e-12)"), "{failed:?}");
     let gate = &gates(&place.at("bundle"))[0];
     assert_eq!((gate.verdict, gate.limits), (Verdict::Failed, strict));
-    let free = Limits { logit_error: None, label_agreement: None, mean_iou_drop: None };
+    let free = Limits { logit_error: None, noise_to_signal: None, label_agreement: None, mean_iou_drop: None };
     change(&place, |manifest| manifest.files[0].limits = Some(free));
     assert_eq!(lines(&place, "check bundle", 0, "not judged  model.onnx").len(), 3);
 }
@@ -86,6 +87,7 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     let gate = &gates(&unjudged.at("bundle"))[1];
     assert_eq!((gate.verdict, gate.score.as_ref()), (Verdict::NotJudged, None));
     assert!(gate.logit_error.unwrap() > 1e-4 && gate.notes == ["not judged: needs --data"], "{gate:?}");
+    assert!(gate.noise_to_signal.unwrap() > 1e-4 && gate.labels_equal.unwrap() > 0.9, "{gate:?}");
 
     let found = lines(&unjudged, &format!("{DATA} --record"), 0, "passed  model.int8.onnx");
     assert!(
@@ -94,21 +96,37 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     );
     let gates = gates(&unjudged.at("bundle"));
     assert!(gates.iter().all(|gate| gate.verdict == Verdict::Passed), "{gates:?}");
-    let drops = gates.iter().map(|gate| gate.score.as_ref().unwrap().mean_iou_drop);
-    assert_eq!(drops.collect::<Vec<_>>(), [None, Some(0.0)]);
+    let scores: Vec<_> = gates.iter().map(|gate| gate.score.as_ref().unwrap()).collect();
+    assert_eq!(scores.iter().map(|score| score.mean_iou_drop).collect::<Vec<_>>(), [None, Some(0.0)]);
+    assert_eq!(
+        (scores[0].labels_equal, scores[1].label_agreement, scores[1].labels_equal),
+        (None, Some(1.0), Some(1.0))
+    );
 
     // Red is never the class: what was half of it is nothing.
     let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
     let worse = place(INT8, int8(), no_red);
-    // Below the floor of labels it is broken, with pictures or without.
-    let found = lines(&worse, "check bundle", 1, "FAILED");
-    assert!(found.len() == 2 && found[0].contains("(limit 60.00 % over the probe)"), "{found:?}");
-    change(&worse, |manifest| {
-        manifest.files[1].limits = Some(Limits { label_agreement: Some(0.2), ..Limits::of(Precision::Int8) });
-    });
+    // Beyond either bound it is broken, with pictures or without.
+    let limit = |limits: Limits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
+    let usual = Limits::of(Precision::Int8);
+    for limits in [Limits { noise_to_signal: None, ..usual }, Limits { label_agreement: None, ..usual }] {
+        limit(limits);
+        let found = lines(&worse, "check bundle", 1, "FAILED");
+        assert!(
+            found.len() == 2 && found[0].contains("(limit 60.00 % over the probe)") != limits.noise_to_signal.is_some()
+        );
+        assert!(found[0].contains("(limit 0.90 over the probe)") == limits.noise_to_signal.is_some(), "{found:?}");
+    }
+    limit(Limits { noise_to_signal: None, label_agreement: Some(0.2), ..usual });
     assert_eq!(lines(&worse, "check bundle", 0, "FAILED").len(), 0);
     let found = lines(&worse, DATA, 1, "FAILED");
     assert!(found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"), "{found:?}");
+    // Labels of pictures are judged as those of the probe are, whatever the score.
+    limit(Limits { noise_to_signal: None, label_agreement: Some(0.2), mean_iou_drop: None, ..usual });
+    assert_eq!(lines(&worse, DATA, 0, "FAILED").len(), 0);
+    RgbImage::from_pixel(32, 32, Rgb([220, 20, 20])).save(worse.at("in/images/a.png")).unwrap();
+    let found = lines(&worse, DATA, 1, "FAILED");
+    assert!(found[0].contains("labels 0.0000 % (limit 20.00 %)"), "{found:?}");
     // Scores that are no numbers are no rounding.
     let lost = place(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
     assert_eq!(lines(&lost, "check bundle", 1, "FAILED  model.int8.onnx 33x47").len(), 1);
@@ -160,7 +178,10 @@ fn taps_name_the_node_that_goes_wrong() {
         std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
     }
     let found = lines(&place, "check bundle --taps", 0, "taps");
-    assert_eq!(found[0], "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst:");
+    assert_eq!(
+        found[0],
+        "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in the order of computing:"
+    );
     let nodes: Vec<&str> = found[1..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(nodes, ["unit", "mean", "logits"]);
     let given = answer(&mut place.command("check bundle --taps --json"));

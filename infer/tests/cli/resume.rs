@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use protoseg_models::random::Stream;
 
-use crate::common::{Answer, Place, answer, expect, results, stripes};
+use crate::common::{Answer, Place, answer, expect, results, signal, stripes};
 
 /// Every format that works for pictures of any name.
 const ALL: &str =
@@ -45,10 +45,6 @@ fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
 fn summary(given: &Answer) -> [u64; 3] {
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     ["labelled", "kept", "left"].map(|count| summary[count].as_u64().unwrap())
-}
-
-fn signal(process: u32, name: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success());
 }
 
 #[test]

@@ -160,3 +160,39 @@ fn a_file_whose_writer_fails_is_left_as_it_was() {
     assert_eq!(failed.unwrap_err().to_string(), "stop");
     assert_eq!((fs::read(&place).unwrap(), names(root.path())), (b"old".to_vec(), vec![OsString::from("file")]));
 }
+
+#[test]
+fn folders_made_on_the_way_go_where_nothing_comes_of_it() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("new/deep/out");
+    let failing = |meanwhile: &dyn Fn()| {
+        let failed = write_folder(&place, &[], |_| {
+            meanwhile();
+            Err(io::Error::other("stop"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "stop");
+    };
+    failing(&|| {});
+    assert!(names(root.path()).is_empty());
+    // What somebody else put there stays, with all that it lies in.
+    failing(&|| fs::write(root.path().join("new/note"), "mine").unwrap());
+    assert_eq!(names(&root.path().join("new")), ["note"]);
+    // So does a folder that was there.
+    fs::create_dir(root.path().join("new/deep")).unwrap();
+    failing(&|| {});
+    assert!(root.path().join("new/deep").is_dir());
+    write_pair(&place, b"whole").unwrap();
+    assert_eq!(names(&root.path().join("new/deep")), ["out"]);
+}
+
+#[test]
+fn what_a_killed_writer_left_is_cleared_away() {
+    let root = tempfile::tempdir().unwrap();
+    for name in [".out.partial", "out"] {
+        fs::create_dir(root.path().join(name)).unwrap();
+        fs::write(root.path().join(name).join("a"), "half").unwrap();
+    }
+    fs::write(root.path().join(".out.lock"), "").unwrap();
+    clear_away(&root.path().join("out")).unwrap();
+    assert_eq!(names(root.path()), ["out"]);
+}

@@ -83,6 +83,7 @@ impl Agreement {
         Labels {
             pixels: self.pixels,
             agreement: share(self.wrong, self.pixels).unwrap_or(1.0),
+            equal: share(self.wrong + self.ties, self.pixels).unwrap_or(1.0),
             near_boundaries: share(self.wrong_near, self.near),
             elsewhere: share(self.wrong - self.wrong_near, self.pixels - self.near),
             ties: self.ties,
@@ -96,9 +97,11 @@ impl Agreement {
 pub(super) struct Labels {
     /// All of them.
     pub(super) pixels: usize,
-    /// With the reference's label.
+    /// With the reference's label, or another where rounding decides between the two best scores: what is judged.
     pub(super) agreement: f64,
-    /// The same within 3 pixels of another label; none where there are no such pixels.
+    /// With the very label of the reference.
+    pub(super) equal: f64,
+    /// The agreement within 3 pixels of another label; none where there are no such pixels.
     pub(super) near_boundaries: Option<f64>,
     /// The same of all other pixels.
     pub(super) elsewhere: Option<f64>,
@@ -113,8 +116,12 @@ impl std::fmt::Display for Labels {
         let percent =
             |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.4} %", 100.0 * share));
         let (near, elsewhere) = (percent(self.near_boundaries), percent(self.elsewhere));
-        let Self { ties, clear, .. } = self;
-        write!(formatter, "near boundaries {near}, elsewhere {elsewhere}, {clear} clear differences, {ties} ties")
+        let Self { equal, ties, clear, .. } = self;
+        let equal = percent(Some(*equal));
+        write!(
+            formatter,
+            "the same label {equal}, near boundaries {near}, elsewhere {elsewhere}, {clear} clear differences, {ties} ties"
+        )
     }
 }
 
@@ -168,8 +175,8 @@ mod tests {
         assert_eq!(agreement, expected);
         let report = agreement.report();
         assert_eq!(
-            (report.agreement, report.near_boundaries, report.elsewhere),
-            (0.875, Some(11.0 / 12.0), Some(10.0 / 12.0))
+            (report.agreement, report.equal, report.near_boundaries, report.elsewhere),
+            (0.875, 20.0 / 24.0, Some(11.0 / 12.0), Some(10.0 / 12.0))
         );
         let mut twice = agreement;
         twice.add(&agreement);

@@ -42,11 +42,10 @@ impl Stitched {
         })
     }
 
-    /// What others are held against.
-    pub(super) fn reference(&self) -> Reference<'_> {
+    /// What another file is held against.
+    pub(super) fn reference(&self, rounding: f64) -> Reference<'_> {
         let Self { labels, width, choices, largest } = self;
-        // Both count alike, so that only the order of sums differs.
-        Reference { labels, width: *width, choices, largest: *largest, rounding: rounding(Precision::Fp32) }
+        Reference { labels, width: *width, choices, largest: *largest, rounding }
     }
 }
 
@@ -57,6 +56,13 @@ pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Optio
         manifest.files.iter().find(fits)
     };
     of(precision).or_else(|| of(Precision::Fp32))
+}
+
+/// What rounding may decide between the labels of a file and those of its reference. Where both count alike, only the order
+/// of sums differs.
+pub(super) fn rounding_between(file: &ModelFile, reference: &ModelFile) -> f64 {
+    let alike = file.form.precision == reference.form.precision;
+    rounding(if alike { Precision::Fp32 } else { file.form.precision })
 }
 
 /// The frames that a file takes.
@@ -104,7 +110,8 @@ pub(super) fn check(folder: &Path, manifest: &Manifest, file: &ModelFile) -> any
         let [labels, confidence] = run(&mut runner, form, &scene.image).with_context(about)?;
         let picture = RgbImage::from_raw(form.width as u32, form.height as u32, scene.image).with_context(about)?;
         let stitched = Stitched::new(&mut segmenter, &picture).with_context(about)?;
-        let found = (Agreement::of(&stitched.reference(), &labels), Confidence::of(&stitched.reference(), &confidence));
+        let truth = stitched.reference(rounding_between(file, reference));
+        let found = (Agreement::of(&truth, &labels), Confidence::of(&truth, &confidence));
         Ok(case(name, found, file, reference))
     };
     (0..SCENES).map(scene).collect()
@@ -123,6 +130,7 @@ fn case(picture: String, found: (Agreement, Confidence), file: &ModelFile, refer
     Case {
         picture,
         logit_error: None,
+        noise_to_signal: None,
         labels,
         confidence: Some(confidence),
         prototype_confidence: None,

@@ -3,18 +3,20 @@
 
 mod agreement;
 mod frame;
+mod noise;
 mod pictures;
 mod probe;
 mod report;
 mod taps;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::anyhow;
 use protoseg_infer::session::{self, RunnerOptions};
 use protoseg_models::bundle::{Manifest, ModelFile, Reference};
 use protoseg_models::errors::sentence;
-use protoseg_models::form::Kind;
+use protoseg_models::form::{Kind, Precision};
 use protoseg_models::gate::Verdict;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::versioned::Read;
@@ -70,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         Some(case) => taps::compare(folder, case)?,
         None => Vec::new(),
     };
-    let report = judge(folder, &manifest, &cases, pictures.as_ref());
+    let report = judge(folder, &manifest, &cases, pictures.as_ref(), &AtomicBool::new(false));
     // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
     let recorded = if arguments.record {
         manifest.gate = report.gates();
@@ -104,14 +106,30 @@ pub(crate) fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<
     Ok(cases)
 }
 
-/// Runs every file of a bundle and comes to a verdict on each.
-pub(crate) fn judge(folder: &Path, manifest: &Manifest, cases: &[ProbeCase], pictures: Option<&Pictures>) -> Report {
-    let mut files: Vec<FileReport> = manifest.files.iter().map(|file| check(folder, manifest, file, cases)).collect();
-    let scored = pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files));
+/// Runs every file of a bundle and comes to a verdict on each. Once `stop` is true it runs no further, and the report is of
+/// no use.
+pub(crate) fn judge(
+    folder: &Path,
+    manifest: &Manifest,
+    cases: &[ProbeCase],
+    pictures: Option<&Pictures>,
+    stop: &AtomicBool,
+) -> Report {
+    let check = |file: &ModelFile| match stop.load(Ordering::Relaxed) {
+        true => FileReport::new(file),
+        false => check(folder, manifest, file, cases),
+    };
+    let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
+    let scored = pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files, stop));
     let errors: Vec<String> = scored.err().iter().map(|error| sentence(error.as_ref())).collect();
-    files.iter_mut().for_each(|file| file.conclude(pictures.is_some()));
+    files.iter_mut().for_each(|file| file.conclude(pictures.is_some(), has_measure(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
     Report { passed, files, errors }
+}
+
+/// Whether a bundle holds the logits file of 32-bit floats that scores are held against.
+pub(crate) fn has_measure(manifest: &Manifest) -> bool {
+    frame::reference_file(manifest, Precision::Fp32).is_some()
 }
 
 /// How a file is run here. One made for TensorRT is run as it stands: ONNX Runtime's integer kernels for CPUs sum its signed
@@ -125,10 +143,10 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
     let mut report = FileReport::new(file);
     let found = match file.form.kind {
         Kind::Logits | Kind::Labels => probe::check(folder, manifest, file, cases),
-        Kind::Frame => frame::check(folder, manifest, file),
+        Kind::Frame => frame::check(folder, manifest, file).map(|cases| (cases, None)),
     };
     match found {
-        Ok(cases) => report.cases = cases,
+        Ok((cases, noise_to_signal)) => (report.cases, report.noise_to_signal) = (cases, noise_to_signal),
         Err(error) => report.errors.push(sentence(error.as_ref())),
     }
     report

@@ -1,6 +1,7 @@
 //! Every file of a bundle on labelled pictures: the score of each, beside that of the 32-bit logits file.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, anyhow};
 use protoseg_infer::labelled::{Labelled, LabelledSet};
@@ -10,7 +11,7 @@ use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::errors::sentence;
 use protoseg_models::form::{FrameForm, Kind, Precision};
-use protoseg_models::gate::Verdict;
+use protoseg_models::gate::{Limits, Verdict, counted};
 use protoseg_models::metrics::Confusion;
 use protoseg_models::window::Pieces;
 
@@ -58,8 +59,8 @@ struct Contestant {
     engine: Engine,
     /// Whose score it is compared with, by its place among the stitchers: the 32-bit file in the same windows.
     base: Option<usize>,
-    /// Whose labels it is compared with.
-    peer: Option<usize>,
+    /// Whose labels it is compared with, and what rounding may decide between them.
+    peer: Option<(usize, f64)>,
     confusion: Confusion,
     base_confusion: Confusion,
     agreement: Agreement,
@@ -68,12 +69,13 @@ struct Contestant {
 }
 
 /// Scores every file that did not fail already. A picture that cannot be read ends it all: scores of other pictures than
-/// those asked for would be compared with nothing.
+/// those asked for would be compared with nothing. So does `stop`, once it is true.
 pub(super) fn score(
     folder: &Path,
     manifest: &Manifest,
     pictures: &Pictures,
     reports: &mut [FileReport],
+    stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let mut stitchers = Vec::new();
     let mut contestants = Vec::new();
@@ -86,7 +88,7 @@ pub(super) fn score(
         contestants.push(opened.and_then(|opened| kept(report, opened)));
     }
     let bar = progress::bar(pictures.set.count());
-    for index in 0..pictures.set.count() {
+    for index in (0..pictures.set.count()).take_while(|_| !stop.load(Ordering::Relaxed)) {
         let labelled = pictures.set.read(index, MAX_PIXELS)?;
         stitchers.iter_mut().for_each(|stitcher| stitcher.made = None);
         for (place, report) in contestants.iter_mut().zip(&mut *reports) {
@@ -137,13 +139,16 @@ fn contestant(
     };
     let base = frame::reference_file(manifest, Precision::Fp32).map(&mut stitcher).transpose()?;
     let (engine, peer) = match file.form.kind {
-        Kind::Logits | Kind::Labels => (Engine::Stitcher(stitcher(file)?), base),
+        Kind::Logits | Kind::Labels => (Engine::Stitcher(stitcher(file)?), Precision::Fp32),
         Kind::Frame => {
-            let peer = frame::reference_file(manifest, file.form.precision).map(&mut stitcher).transpose()?;
             let path = manifest.verified(folder, file)?;
-            (Engine::Frame(Box::new(Runner::open(&path, &RunnerOptions::default())?), frame::form(file)?), peer)
+            let runner = Runner::open(&path, &RunnerOptions::default())?;
+            (Engine::Frame(Box::new(runner), frame::form(file)?), file.form.precision)
         }
     };
+    let peer = frame::reference_file(manifest, peer);
+    let peer = peer.map(|peer| Ok::<_, anyhow::Error>((stitcher(peer)?, frame::rounding_between(file, peer))));
+    let peer = peer.transpose()?;
     let confusion = Confusion::new(manifest.model.classes.count());
     let base_confusion = confusion.clone();
     Ok(Contestant {
@@ -185,8 +190,8 @@ impl Contestant {
         if let Some(base) = self.base {
             self.base_confusion.add(&labelled.truth, &stitchers[base].stitched(labelled)?.labels)?;
         }
-        if let Some(peer) = self.peer {
-            self.agreement.add(&Agreement::of(&stitchers[peer].stitched(labelled)?.reference(), &labels));
+        if let Some((peer, rounding)) = self.peer {
+            self.agreement.add(&Agreement::of(&stitchers[peer].stitched(labelled)?.reference(rounding), &labels));
         }
         Ok(())
     }
@@ -195,14 +200,20 @@ impl Contestant {
     fn score(&self, data: &str, report: &FileReport) -> Option<Score> {
         let mean_iou = 100.0 * self.confusion.mean_iou()?;
         let drop = self.base_confusion.mean_iou().map(|base| 100.0 * base - mean_iou);
+        let labels = (self.agreement.pixels > 0).then(|| self.agreement.report());
+        let Limits { mean_iou_drop, label_agreement, .. } = report.limits;
+        let held = [
+            drop.zip(mean_iou_drop).map(|(drop, limit)| drop <= limit),
+            counted(report.precision, labels.zip(label_agreement).map(|(labels, limit)| labels.agreement >= limit)),
+        ];
         Some(Score {
             data: data.to_owned(),
             images: self.images,
             skipped: self.skipped,
             mean_iou,
             mean_iou_drop: drop,
-            labels: (self.agreement.pixels > 0).then(|| self.agreement.report()),
-            verdict: Verdict::of([drop.zip(report.limits.mean_iou_drop).map(|(drop, limit)| drop <= limit)]),
+            labels,
+            verdict: Verdict::of(held),
         })
     }
 }

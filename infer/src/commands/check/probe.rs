@@ -8,22 +8,24 @@ use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Choice, Frame};
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::form::{Kind, Precision};
-use protoseg_models::gate::{Verdict, rounding};
+use protoseg_models::gate::{Verdict, counted, rounding};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::prototypes::PROTOTYPE_CONFIDENCE;
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::LogitGrid;
 
 use super::agreement::{Agreement, Confidence, Reference};
+use super::noise::Noise;
 use super::report::Case;
 
-/// Runs every picture of the probe.
+/// Runs every picture of the probe. Beside the cases, the ratio of noise to signal over all of them; none where scores are
+/// not known.
 pub(super) fn check(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
     cases: &[ProbeCase],
-) -> anyhow::Result<Vec<Case>> {
+) -> anyhow::Result<(Vec<Case>, Option<f64>)> {
     let path = manifest.verified(folder, file)?;
     let mut runner = Runner::open_listed(&path, file, &super::options(file))?;
     let run = |case: &ProbeCase| {
@@ -42,42 +44,66 @@ pub(super) fn check(
         compare(case, found, sure.as_deref(), manifest.model.grid, file.form.precision).with_context(about)
     };
     let found: Vec<Found> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
-    let mut all = Agreement::default();
-    found.iter().for_each(|found| all.add(&found.labels));
-    let agreement = all.report().agreement;
-    Ok(found.into_iter().zip(cases).map(|(found, case)| found.judge(case, agreement, file)).collect())
+    let mut labels = Agreement::default();
+    found.iter().for_each(|found| labels.add(&found.labels));
+    let noise = found.iter().filter_map(|found| found.scores).map(|scores| scores.noise);
+    let noise = noise.reduce(|mut all, noise| {
+        all.add(noise);
+        all
+    });
+    let whole = Whole { agreement: labels.report().agreement, noise_to_signal: noise.map(Noise::ratio) };
+    let cases = found.into_iter().zip(cases).map(|(found, case)| found.judge(case, whole, file)).collect();
+    Ok((cases, whole.noise_to_signal))
+}
+
+/// What was found on all pictures together. They are judged by that: a picture of the probe is small, so that a few pixels
+/// along one border would decide.
+#[derive(Clone, Copy)]
+struct Whole {
+    agreement: f64,
+    noise_to_signal: Option<f64>,
+}
+
+/// How far scores are from libtorch's.
+#[derive(Clone, Copy)]
+struct Scores {
+    /// The largest difference over the largest score.
+    error: f64,
+    noise: Noise,
 }
 
 /// What was found on one picture.
 struct Found {
     /// None where scores are not known.
-    logit_error: Option<f64>,
+    scores: Option<Scores>,
     labels: Agreement,
     /// None where prototypes are not asked.
     prototype_confidence: Option<Confidence>,
 }
 
 impl Found {
-    /// Labels are judged over all pictures together: a picture of the probe is small, so that a few pixels along one border
-    /// would decide.
-    fn judge(&self, case: &ProbeCase, agreement: f64, file: &ModelFile) -> Case {
+    fn judge(&self, case: &ProbeCase, whole: Whole, file: &ModelFile) -> Case {
         let limits = file.limits();
-        // A floor fails what is broken, and is no praise of what is not.
-        let floor = file.form.precision == Precision::Int8;
+        let logit_error = self.scores.map(|scores| scores.error);
         // As of frames: narrower numbers move confidence by several steps.
         let exact = file.form.precision == Precision::Fp32;
         let held = [
-            self.logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
-            limits.label_agreement.map(|limit| agreement >= limit).filter(|held| !held || !floor),
+            logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
+            counted(
+                file.form.precision,
+                whole.noise_to_signal.zip(limits.noise_to_signal).map(|(ratio, limit)| ratio <= limit),
+            ),
+            counted(file.form.precision, limits.label_agreement.map(|limit| whole.agreement >= limit)),
             self.prototype_confidence
                 .zip(limits.label_agreement.filter(|_| exact))
                 .map(|(sure, limit)| sure.agreement >= limit),
             // Without a limit too: scores that are no numbers are no rounding.
-            (self.logit_error == Some(f64::MAX)).then_some(false),
+            (logit_error == Some(f64::MAX)).then_some(false),
         ];
         Case {
             picture: case.name.clone(),
-            logit_error: self.logit_error,
+            logit_error,
+            noise_to_signal: self.scores.map(|scores| scores.noise.ratio()),
             labels: self.labels.report(),
             confidence: None,
             prototype_confidence: self.prototype_confidence,
@@ -112,7 +138,8 @@ fn compare(
     let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
         return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
     };
-    let logit_error = logit_error(&case.logits.data, &found.data);
+    let error = logit_error(&case.logits.data, &found.data);
+    let scores = Scores { error, noise: Noise::of(&case.logits.data, &found.data, classes) };
     let labels = upsample::labels(&LogitMap { classes, height, width, data: found.data }, &frame);
     let truth = LogitMap { classes, height, width, data: case.logits.data.clone() };
     let reference = Reference {
@@ -125,7 +152,7 @@ fn compare(
     let prototype_confidence = sure
         .zip(case.prototype_confidence.as_ref())
         .map(|(found, expected)| Confidence::between(&reference, expected.iter().copied(), found));
-    Ok(Found { logit_error: Some(logit_error), labels: Agreement::of(&reference, &labels), prototype_confidence })
+    Ok(Found { scores: Some(scores), labels: Agreement::of(&reference, &labels), prototype_confidence })
 }
 
 /// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
@@ -133,7 +160,7 @@ fn compare_labels(case: &ProbeCase, found: &[u8]) -> Found {
     let choices = vec![Choice { gap: 0.0, confidence: 0 }; case.labels.len()];
     let reference =
         Reference { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0, rounding: 0.0 };
-    Found { logit_error: None, labels: Agreement::of(&reference, found), prototype_confidence: None }
+    Found { scores: None, labels: Agreement::of(&reference, found), prototype_confidence: None }
 }
 
 /// The largest logit, whatever its sign.

@@ -27,6 +27,8 @@ pub(crate) struct FileReport {
     pub(crate) verdict: Verdict,
     pub(super) limits: Limits,
     pub(super) cases: Vec<Case>,
+    /// Error of the logits over their spread, over the whole probe; none of files that give labels.
+    pub(super) noise_to_signal: Option<f64>,
     pub(super) score: Option<Score>,
     /// Why it could not be run.
     pub(super) errors: Vec<String>,
@@ -43,6 +45,8 @@ pub(super) struct Case {
     pub(super) picture: String,
     /// Largest difference of a logit over the largest logit; none of files that give labels.
     pub(super) logit_error: Option<f64>,
+    /// Error of the logits over their spread; none of files that give labels.
+    pub(super) noise_to_signal: Option<f64>,
     pub(super) labels: Labels,
     pub(super) confidence: Option<Confidence>,
     /// How sure prototypes are of the labels; none of files that do not say it.
@@ -91,6 +95,7 @@ impl FileReport {
             verdict: Verdict::NotJudged,
             limits: file.limits(),
             cases: Vec::new(),
+            noise_to_signal: None,
             score: None,
             errors: Vec::new(),
             not_judged: None,
@@ -98,14 +103,18 @@ impl FileReport {
         }
     }
 
-    /// Comes to a verdict by all that was found. `data` tells whether there were labelled pictures.
-    pub(super) fn conclude(&mut self, data: bool) {
+    /// Comes to a verdict by all that was found. `data` tells whether there were labelled pictures, `measure` whether the
+    /// bundle holds a file that scores are held against.
+    pub(super) fn conclude(&mut self, data: bool, measure: bool) {
         let cases = self.cases.iter().map(|case| case.verdict);
         let found = cases.chain(self.score.iter().map(|score| score.verdict)).fold(Verdict::NotJudged, Verdict::and);
         self.verdict = if self.errors.is_empty() { found } else { Verdict::Failed };
         if self.verdict == Verdict::NotJudged {
             let why = match &self.score {
-                None if !data => "needs --data",
+                None if !data && measure => "needs --data",
+                None if !data => {
+                    "needs --data, and an fp32 file in the bundle, whose score is the measure; add fp32 to --precision"
+                }
                 None => "no picture of its size was among the data",
                 Some(_) => {
                     "its score is held against that of an fp32 file, which the bundle lacks; add fp32 to --precision"
@@ -115,14 +124,14 @@ impl FileReport {
         }
     }
 
-    /// The share of labels that agree: of frames the least, else over the whole probe.
-    fn label_agreement(&self) -> Option<f64> {
-        let each = self.cases.iter().map(|case| case.labels);
+    /// A share of labels: of frames the least, else over the whole probe.
+    fn labels(&self, share: impl Fn(&Labels) -> f64) -> Option<f64> {
+        let each = self.cases.iter().map(|case| &case.labels);
         if self.kind == Kind::Frame {
-            return each.map(|labels| labels.agreement).reduce(f64::min);
+            return each.map(share).reduce(f64::min);
         }
         let pixels: usize = each.clone().map(|labels| labels.pixels).sum();
-        let agreeing: f64 = each.map(|labels| labels.agreement * labels.pixels as f64).sum();
+        let agreeing: f64 = each.map(|labels| share(labels) * labels.pixels as f64).sum();
         (pixels > 0).then(|| agreeing / pixels as f64)
     }
 
@@ -139,15 +148,19 @@ impl FileReport {
     }
 
     fn case_line(&self, case: &Case) -> String {
-        let Case { picture, logit_error, labels, confidence, prototype_confidence, verdict } = case;
-        let Limits { logit_error: logit_limit, label_agreement: label_limit, .. } = self.limits;
-        let of = |limit: Option<String>| limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"));
-        let percent = |limit: f64| format!("{:.2} %", 100.0 * limit);
+        let Case { picture, logit_error, noise_to_signal, labels, confidence, prototype_confidence, verdict } = case;
+        let Limits { logit_error: logit_limit, noise_to_signal: noise_limit, .. } = self.limits;
+        // Of frames each is judged by itself.
+        let over = if self.kind == Kind::Frame { "" } else { " over the probe" };
         let logits = logit_error.map_or_else(String::new, |error| {
             if error == f64::MAX {
                 return "logits that are not finite, ".to_owned();
             }
-            format!("logit error {error:.1e} ({}), ", of(logit_limit.map(|limit| format!("{limit:.0e}"))))
+            let noise = noise_to_signal.map_or_else(String::new, |ratio| {
+                let limit = limit(noise_limit.map(|limit| format!("{limit:.2}{over}")));
+                format!("noise to signal {ratio:.4} ({limit}), ")
+            });
+            format!("logit error {error:.1e} ({}), {noise}", limit(logit_limit.map(|limit| format!("{limit:.0e}"))))
         });
         let sure = |what: &str, confidence: Option<Confidence>| {
             confidence.map_or_else(String::new, |Confidence { agreement, largest }| {
@@ -155,30 +168,31 @@ impl FileReport {
             })
         };
         let confidence = sure("confidence", *confidence) + &sure("prototype confidence", *prototype_confidence);
-        // Of frames each is judged by itself.
-        let over = if self.kind == Kind::Frame { "" } else { " over the probe" };
-        let limit = of(label_limit.map(|limit| percent(limit) + over));
-        let (verdict, agreement) = (verdict.name(), 100.0 * labels.agreement);
-        format!("{verdict}  {} {picture}: {logits}labels {agreement:.4} % ({limit}), {labels}{confidence}", self.file)
+        let labels = self.labels_part(labels, over);
+        format!("{}  {} {picture}: {logits}{labels}{confidence}", verdict.name(), self.file)
+    }
+
+    /// How labels agree, beside the limit; `over` says over what.
+    fn labels_part(&self, labels: &Labels, over: &str) -> String {
+        let limit = limit(self.limits.label_agreement.map(|limit| format!("{:.2} %{over}", 100.0 * limit)));
+        format!("labels {:.4} % ({limit}), {labels}", 100.0 * labels.agreement)
     }
 
     fn score_line(&self, score: &Score) -> String {
         let Score { data, images, skipped, mean_iou, mean_iou_drop, labels, verdict } = score;
-        let limit = self.limits.mean_iou_drop;
-        let limit = limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit:.2}"));
+        let limit = limit(self.limits.mean_iou_drop.map(|limit| format!("{limit:.2}")));
         let drop = mean_iou_drop.map_or_else(String::new, |drop| {
             let side = if drop > 0.0 { "below" } else { "above" };
             format!(", {:.3} {side} the fp32 file ({limit})", drop.abs())
         });
-        let labels =
-            labels.map_or_else(String::new, |labels| format!(", labels {:.4} %, {labels}", 100.0 * labels.agreement));
+        let compared = labels.map_or_else(String::new, |labels| format!(", {}", self.labels_part(&labels, "")));
         let skipped = match skipped {
             0 => String::new(),
             _ => format!(" ({skipped} of another size passed over)"),
         };
         // The file that others are compared with has no verdict by its own score.
-        let verdict = if mean_iou_drop.is_some() { verdict.name() } else { "score" };
-        format!("{verdict}  {}: mIoU {mean_iou:.2} on {images} pictures, {data}{skipped}{drop}{labels}", self.file)
+        let verdict = if mean_iou_drop.is_some() || labels.is_some() { verdict.name() } else { "score" };
+        format!("{verdict}  {}: mIoU {mean_iou:.2} on {images} pictures, {data}{skipped}{drop}{compared}", self.file)
     }
 
     fn gate(&self) -> Gate {
@@ -187,6 +201,8 @@ impl FileReport {
             images: score.images,
             mean_iou: score.mean_iou,
             mean_iou_drop: score.mean_iou_drop,
+            label_agreement: score.labels.map(|labels| labels.agreement),
+            labels_equal: score.labels.map(|labels| labels.equal),
         });
         let because = self.not_judged.iter().map(|why| format!("not judged: {why}"));
         Gate {
@@ -194,11 +210,18 @@ impl FileReport {
             verdict: self.verdict,
             limits: self.limits,
             logit_error: self.cases.iter().filter_map(|case| case.logit_error).reduce(f64::max),
-            label_agreement: self.label_agreement(),
+            noise_to_signal: self.noise_to_signal,
+            label_agreement: self.labels(|labels| labels.agreement),
+            labels_equal: self.labels(|labels| labels.equal),
             score,
             notes: self.errors.iter().cloned().chain(because).chain(self.notes.iter().cloned()).collect(),
         }
     }
+}
+
+/// A limit in brackets' words.
+fn limit(limit: Option<String>) -> String {
+    limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"))
 }
 
 /// What running a file on a CPU does not show.

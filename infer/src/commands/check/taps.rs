@@ -37,8 +37,10 @@ impl Taps {
     /// A line for each node.
     pub(super) fn lines(&self) -> Vec<String> {
         let Self { file, picture, compared, worst, nodes } = self;
-        let first =
-            format!("taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst:", nodes.len());
+        let first = format!(
+            "taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst, in the order of computing:",
+            nodes.len()
+        );
         let line = |tap: &Tap| format!("taps  {file}  {:.2e}  {}", tap.error, tap.node);
         std::iter::once(first).chain(nodes.iter().map(line)).collect()
     }

@@ -1,0 +1,101 @@
+//! What holds for every file that any request makes.
+
+use std::collections::BTreeSet;
+
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::calibration::{BINS, Calibration, NodeRange};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::formula;
+use protoseg_models::prototypes::Prototypes;
+
+use super::*;
+use crate::file::OnnxFile;
+use crate::numbers::{Choices, Numbers};
+use crate::onnx::ValueInfoProto;
+
+fn checkpoint(preset: Preset) -> Checkpoint {
+    let arch = Arch::new(preset, 11).unwrap();
+    let graph = arch.graph();
+    let range = NodeRange { min: -3.0, max: 5.0, histogram: vec![1; BINS], sensitivity: 0.0 };
+    let nodes = graph.nodes().iter().map(|node| (node.name.clone(), range.clone())).collect();
+    let features = graph.node(graph.tagged(Tag::Features).unwrap());
+    let prototypes = Prototypes {
+        version: Prototypes::VERSION.to_owned(),
+        node: features.name.clone(),
+        temperature: 0.1,
+        mean: vec![0.1; features.channels],
+        // One class was never met.
+        classes: (0..11).map(|class| (class > 0).then(|| vec![vec![0.5; features.channels]; 2])).collect(),
+    };
+    Checkpoint {
+        header: Header::new("street", arch, ClassTable::camvid(), None),
+        weights: formula::weights(&graph, None),
+        probe: Vec::new(),
+        calibration: Some(Calibration {
+            version: Calibration::VERSION.to_owned(),
+            pictures: String::new(),
+            count: 1,
+            nodes,
+        }),
+        prototypes: Some(prototypes),
+        metrics: None,
+        config: String::new(),
+    }
+}
+
+/// Every precision with taps and all outputs, and frames in which windows are all at once, some at once, one alone, and shifted.
+fn request(window: &str) -> Request {
+    Request {
+        name: None,
+        pieces: Some(window.parse().unwrap()),
+        outputs: ["features", "labels", "confidence", "margin"].map(str::to_owned).to_vec(),
+        prototype_confidence: true,
+        numbers: vec![Numbers::Fp32, Numbers::Fp16, Numbers::Int8, Numbers::Int8Trt],
+        choices: Choices::default(),
+        frames: ["150x200", "97x96:1", "60x131", "192x192:3"].map(|frame| frame.parse().unwrap()).to_vec(),
+        decisions: vec![Decision::Margin],
+        external_from: None,
+        triton: None,
+        taps: true,
+        command: String::new(),
+    }
+}
+
+/// What is in a file and reaches none of its outputs.
+fn unused(file: &OnnxFile) -> Vec<&str> {
+    let graph = file.skeleton.graph.as_ref().unwrap();
+    let outputs = graph.output.iter().map(ValueInfoProto::name);
+    let read = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str)).chain(outputs);
+    let read: BTreeSet<&str> = read.collect();
+    let made = graph.node.iter().flat_map(|node| node.output.iter().map(String::as_str));
+    let constants = file.constants.iter().map(|constant| constant.name.as_str());
+    constants.chain(made).filter(|name| !read.contains(name)).collect()
+}
+
+fn check(preset: Preset, request: &Request) {
+    let mut checkpoint = checkpoint(preset);
+    let model = model(&checkpoint.header, request).unwrap();
+    let network = network(&mut checkpoint, request).and_then(Network::folded).and_then(Network::joined).unwrap();
+    let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request).unwrap();
+    // Taps beside each precision, and two precisions of each frame.
+    assert_eq!(files.len(), 2 * (request.numbers.len() + request.frames.len()), "{preset}");
+    for file in files {
+        let unused = unused(&file.emission.file);
+        assert!(unused.is_empty(), "{preset}: {} holds {unused:?}, which nothing reads", file.name);
+    }
+}
+
+#[test]
+fn all_that_a_file_holds_is_used() {
+    for preset in Preset::ALL {
+        check(preset, &request(if preset.align_corners() { "97:64" } else { "96:64" }));
+    }
+}
+
+#[test]
+fn all_that_a_file_of_whole_frames_holds_is_used() {
+    for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
+        let frames = vec!["97x130".parse().unwrap()];
+        check(preset, &Request { frames, numbers: vec![Numbers::Fp32, Numbers::Fp16], ..request("whole") });
+    }
+}

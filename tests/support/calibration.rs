@@ -1,0 +1,51 @@
+//! What the trainer records of a network's values, but for sensitivities, without libtorch.
+
+use std::collections::BTreeMap;
+
+use protoseg_export::Network;
+use protoseg_export::emit::emit;
+use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_models::calibration::{BINS, Calibration, NodeRange};
+use protoseg_models::form::Form;
+use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_models::scenes;
+use protoseg_models::weights::StateDict;
+
+/// Height and width of the scenes that the calibration sees.
+const SIZE: [usize; 2] = [96, 128];
+
+/// The values of every deployed node over some scenes.
+pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
+    let logits = graph.tagged(Tag::Logits).expect("logits");
+    let nodes = graph.keep(&[logits]);
+    let nodes = nodes.nodes().iter().filter(|node| node.name != "input" && !node.name.ends_with("dropout"));
+    let tap = |name: &str| graph.find(name).map(|id| (id, format!("tap.{name}")));
+    let outputs: Vec<(NodeId, String)> = nodes.filter_map(|node| tap(&node.name)).collect();
+    let outputs: Vec<(NodeId, &str)> = outputs.iter().map(|(id, name)| (*id, name.as_str())).collect();
+    let network = Network::new(graph, weights, &outputs).expect("every node comes out");
+    let file = emit(&network, &Form::LOGITS, None).expect("every node comes out").file.to_bytes();
+    let mut runner = Runner::from_bytes("every node", &file, &RunnerOptions::default()).expect("the network");
+    let names: Vec<&str> = network.outputs().iter().map(|output| output.name.as_str()).collect();
+    let mut values: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+    let [height, width] = SIZE;
+    for index in 0..3 {
+        let scene = scenes::render(1, index, height, width);
+        let found = runner.run_outputs(&scene.image, [1, height, width], &names).expect("every value");
+        for (output, tensor) in network.outputs().iter().zip(found) {
+            values.entry(&output.value).or_default().extend(tensor.data);
+        }
+    }
+    let nodes = values.into_iter().map(|(name, values)| (name.to_owned(), range(&values))).collect();
+    Calibration { version: Calibration::VERSION.to_owned(), pictures: "scenes".to_owned(), count: 3, nodes }
+}
+
+fn range(values: &[f32]) -> NodeRange {
+    let min = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut histogram = vec![0; BINS];
+    for value in values {
+        let place = (value - min) / (max - min).max(f32::MIN_POSITIVE) * BINS as f32;
+        histogram[(place as usize).min(BINS - 1)] += 1;
+    }
+    NodeRange { min, max, histogram, sensitivity: 0.0 }
+}
