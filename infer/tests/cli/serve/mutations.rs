@@ -132,9 +132,10 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
                 })
             })
             .collect();
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        let clients: Vec<_> = clients.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         stop.store(true, Ordering::Relaxed);
         assert!(witness.join().unwrap() > 100);
+        clients.into_iter().for_each(|client| client.unwrap());
     });
     let [none, right, refused] = counts.map(AtomicUsize::into_inner);
     println!("{none} without an answer, {right} answered, {refused} refused");
