@@ -8,6 +8,7 @@ mod library;
 mod options;
 mod provider;
 mod trial;
+mod turns;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -218,8 +219,11 @@ fn commit(
 ) -> Result<Session, SessionError> {
     let environment = environment()?;
     let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
-    let builder = provider::place(builder(environment, options).map_err(failed)?, options)?;
-    commit(builder).map_err(failed)
+    // TensorRT builds engines here where the file leaves no size open.
+    turns::take(options.device, matches!(options.device, Device::TensorRt(_)), || {
+        let builder = provider::place(builder(environment, options).map_err(failed)?, options)?;
+        commit(builder).map_err(failed)
+    })
 }
 
 /// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.

@@ -29,10 +29,13 @@ pub(crate) struct RunArguments {
     /// What computes: cpu, openvino, cuda:N or tensorrt:N, or several GPUs such as cuda:0,1. It is never replaced by another
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: Devices,
+    /// Sessions of each GPU, so that it computes while pictures are copied; each takes memory for itself [default: 2]
+    #[arg(long, value_name = "N", value_parser = few)]
+    gpu_sessions: Option<NonZeroUsize>,
     /// On CPUs, all cores for each picture or a session for each core [default: throughput from four pictures a core on]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Memory that sessions may occupy together, such as 800M or 6G [default: half of what is available]
+    /// Memory that sessions on CPUs may occupy together, such as 800M or 6G [default: half of what is available]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
     /// Let threads without work wait actively: fewer microseconds for a run alone on its cores
@@ -94,8 +97,13 @@ impl RunArguments {
             ("--cuda-graph", self.cuda_graph && !gpu, "is for GPUs; add --device cuda:0"),
             ("--tf32", self.tf32 && !cuda, "is for CUDA; TensorRT chooses by itself, and CPUs multiply 32 bits"),
             ("--cpu-fallback", self.cpu_fallback && cpu, "is for other devices than the CPU"),
-            ("--mode", self.mode.is_some() && gpu, "is for CPUs; each GPU has one session"),
-            ("--memory", self.memory.is_some() && gpu, "counts sessions on the CPU; each GPU has one session"),
+            (
+                "--gpu-sessions",
+                self.gpu_sessions.is_some() && !gpu,
+                "is for GPUs; --mode and --memory count those of CPUs",
+            ),
+            ("--mode", self.mode.is_some() && gpu, "is for CPUs; --gpu-sessions counts those of GPUs"),
+            ("--memory", self.memory.is_some() && gpu, "counts sessions on the CPU; --gpu-sessions those of GPUs"),
             ("--spin", self.spin && !cpu, "is for the CPU's own kernels"),
         ];
         match idle.into_iter().find(|(_, idle, _)| *idle) {
@@ -115,6 +123,7 @@ impl RunArguments {
         PipelineOptions {
             segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, frame_files: None, runner },
             devices: self.device.clone(),
+            gpu_sessions: self.gpu_sessions,
             mode: self.mode.map(|mode| match mode {
                 Mode::Latency => pipeline::Mode::Latency,
                 Mode::Throughput => pipeline::Mode::Throughput,

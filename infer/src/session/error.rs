@@ -129,7 +129,7 @@ pub enum SessionError {
         source: ort::Error,
     },
     /// More memory than the device has.
-    #[error("{} failed to run, as the memory of {device} is full: {source}; lower --batch, --window or the number of sessions (--memory)", path.display())]
+    #[error("{} failed to run, as the memory of {device} is full: {source}; lower --batch, --window or the number of sessions (--memory, --gpu-sessions)", path.display())]
     OutOfMemory {
         /// The file.
         path: PathBuf,

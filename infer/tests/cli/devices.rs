@@ -24,6 +24,8 @@ fn a_device_is_never_replaced_by_another() {
         ("--mode", "--mode latency --device cuda:0"),
         ("--memory", "--memory 1G --device cuda:0,1"),
         ("--spin", "--spin --device openvino"),
+        ("--gpu-sessions", "--gpu-sessions 2"),
+        ("--gpu-sessions", "--gpu-sessions 1 --device openvino"),
     ] {
         let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
         expect(arguments, &given, 2, &[&format!("{option} ")]);
