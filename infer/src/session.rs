@@ -1,6 +1,7 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
 mod bound;
+mod engines;
 mod error;
 mod failure;
 mod foreign;
@@ -22,10 +23,11 @@ use protoseg_models::versioned::{self, Read};
 use protoseg_models::weights::Tensor;
 
 use self::bound::Buffers;
+use self::engines::{Engines, Source};
 pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
-pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions};
+pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions};
 pub use self::trial::{Runtime, runtime};
 use crate::feed::Feed;
 use crate::machine::cores;
@@ -58,13 +60,13 @@ pub struct Runner {
 impl Runner {
     /// Opens an ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::of_pictures(path, options, commit(path, options, |mut builder| builder.commit_from_file(path))?)
+        Self::of_pictures(path, options, commit(path, options, Source::File)?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
         let path = Path::new(name);
-        Self::of_pictures(path, options, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
+        Self::of_pictures(path, options, commit(path, options, Source::Bytes(bytes))?)
     }
 
     fn of_pictures(path: &Path, options: &RunnerOptions, session: Session) -> Result<Self, SessionError> {
@@ -211,18 +213,15 @@ fn tensors(outputs: &[&DynValue]) -> ort::Result<Vec<Tensor>> {
     outputs.iter().map(tensor).collect()
 }
 
-/// Opens a session.
-fn commit(
-    path: &Path,
-    options: &RunnerOptions,
-    commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
-) -> Result<Session, SessionError> {
+/// Opens a session; `path` is for messages where it is not what is opened.
+fn commit(path: &Path, options: &RunnerOptions, source: Source<'_>) -> Result<Session, SessionError> {
     let environment = environment()?;
     let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
     // TensorRT builds engines here where the file leaves no size open.
     turns::take(options.device, matches!(options.device, Device::TensorRt(_)), || {
-        let builder = provider::place(builder(environment, options).map_err(failed)?, options)?;
-        commit(builder).map_err(failed)
+        let engines = Engines::of(source, path, options)?;
+        let builder = provider::place(builder(environment, options).map_err(failed)?, options, engines)?;
+        source.commit(path, builder).map_err(failed)
     })
 }
 

@@ -76,7 +76,7 @@ impl Pipeline {
         let devices = options.devices.all().to_vec();
         let cores = options.segmenter.runner.threads.map_or_else(cores, NonZeroUsize::get);
         let open = |device: Device, threads: usize| {
-            let mut segmenter = options.segmenter;
+            let mut segmenter = options.segmenter.clone();
             segmenter.runner.device = device;
             segmenter.runner.threads = NonZeroUsize::new(threads);
             Segmenter::open_with(path, &segmenter)

@@ -8,6 +8,7 @@ use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{Dimension, ModelFile, Port};
 use protoseg_models::weights::Tensor;
 
+use super::engines::Source;
 use super::{Runner, RunnerOptions, SessionError, failure, run_session, tensors, turns};
 use crate::feed::{Feed, Pixels};
 
@@ -38,8 +39,8 @@ impl Labels {
 impl Foreign {
     /// Opens any ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        let session = super::commit(path, options, |mut builder| builder.commit_from_file(path))?;
-        Ok(Self { session, path: path.into(), options: *options })
+        let session = super::commit(path, options, Source::File)?;
+        Ok(Self { session, path: path.into(), options: options.clone() })
     }
 
     /// What goes in.

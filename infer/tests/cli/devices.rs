@@ -24,6 +24,11 @@ fn a_device_is_never_replaced_by_another() {
         ("--mode", "--mode latency --device cuda:0"),
         ("--memory", "--memory 1G --device cuda:0,1"),
         ("--spin", "--spin --device openvino"),
+        ("--trt-fp16", "--trt-fp16 --device cuda:0"),
+        ("--trt-int8", "--trt-int8"),
+        ("--trt-cache", "--trt-cache engines --device cuda:0,1"),
+        ("--trt-workspace", "--trt-workspace 1G --device openvino"),
+        ("--trt-int8", "--trt-int8 --device tensorrt:0"),
         ("--gpu-sessions", "--gpu-sessions 2"),
         ("--gpu-sessions", "--gpu-sessions 1 --device openvino"),
     ] {
