@@ -13,6 +13,7 @@ use protoseg_infer::labelling::shard::Shard;
 use protoseg_infer::labelling::stamp::Stamp;
 use protoseg_infer::picture;
 use protoseg_infer::pipeline::{Control, Decoded, Event, Pipeline};
+use protoseg_infer::session::{self, SessionError};
 use protoseg_infer::upsample::Decided;
 use protoseg_models::window::Pieces;
 
@@ -81,7 +82,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let inputs: Vec<Input> = all.into_iter().filter(|input| shard.has(&input.name)).collect();
     let mut pipeline = arguments.run.open(inputs.len()).map_err(Failure::usage)?;
     let formats = arguments.formats(&pipeline, &inputs).map_err(Failure::usage)?;
-    let begun = Begun::new(arguments.recipe(&pipeline, &formats), shard, census, formats.joint_names().collect());
+    let recipe = arguments.recipe(&pipeline, &formats).map_err(Failure::usage)?;
+    let begun = Begun::new(recipe, shard, census, formats.joint_names().collect());
     let place = Place::take(&arguments.out, &formats, begun, arguments.resume).map_err(Failure::usage)?;
     let todo: Vec<usize> =
         (0..inputs.len()).filter(|&index| !place.has(&inputs[index], arguments.verify_inputs)).collect();
@@ -167,13 +169,14 @@ impl Arguments {
         Ok(formats)
     }
 
-    fn recipe(&self, pipeline: &Pipeline, formats: &Formats) -> Recipe {
+    fn recipe(&self, pipeline: &Pipeline, formats: &Formats) -> Result<Recipe, SessionError> {
         let segmenter = pipeline.segmenter();
-        Recipe {
+        Ok(Recipe {
             model: segmenter.fingerprint().to_owned(),
             pieces: Pieces::from(segmenter.window()).to_string(),
             device: self.run.arithmetic(segmenter.device()),
+            runtime: session::runtime()?.build,
             formats: formats.names().collect(),
-        }
+        })
     }
 }
