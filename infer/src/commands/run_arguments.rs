@@ -149,6 +149,7 @@ impl RunArguments {
             segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, frame_files: None, runner },
             devices: self.device.clone(),
             gpu_sessions: self.gpu_sessions,
+            pixels: None,
             mode: self.mode.map(|mode| match mode {
                 Mode::Latency => pipeline::Mode::Latency,
                 Mode::Throughput => pipeline::Mode::Throughput,
@@ -161,7 +162,7 @@ impl RunArguments {
 
 /// What a pipeline runs on, as a sentence.
 fn describe(setup: &Setup) -> String {
-    let Setup { mode, devices, sessions, threads, session_bytes, memory, seconds } = setup;
+    let Setup { mode, devices, sessions, threads, session_bytes, memory, seconds, .. } = setup;
     let mode = match mode {
         pipeline::Mode::Latency => "latency",
         pipeline::Mode::Throughput => "throughput",

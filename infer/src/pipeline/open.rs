@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Pipeline;
+use super::{Pipeline, room};
 use crate::machine::{Memory, cores, resident};
 use crate::segmenter::{SegmentError, Segmenter, SegmenterOptions};
 use crate::session::{Device, Devices};
@@ -45,6 +45,9 @@ pub struct PipelineOptions {
     /// Bytes that sessions on the processor may occupy together; half of what is available where nobody says otherwise. One
     /// session is always opened.
     pub memory: Option<u64>,
+    /// Pixels of pictures that may be on their way at once, beside which one picture always may; by the available memory where
+    /// nobody says otherwise.
+    pub pixels: Option<u64>,
     /// How many pictures there will be.
     pub pictures: usize,
 }
@@ -64,6 +67,8 @@ pub struct Setup {
     pub session_bytes: Option<u64>,
     /// Bytes that they may occupy together, if that was looked at.
     pub memory: Option<u64>,
+    /// Pixels of pictures that may be on their way at once, beside which one picture always may.
+    pub pixels: u64,
     /// Seconds that opening took.
     pub seconds: f64,
 }
@@ -83,8 +88,10 @@ impl Pipeline {
         };
         let many = options.pictures >= PICTURES_A_CORE * cores && devices == [Device::Cpu];
         let mode = options.mode.unwrap_or(if many { Mode::Throughput } else { Mode::Latency });
+        let pixels = options.pixels.unwrap_or_else(|| room::most(Memory::now().available));
+        let [session_bytes, memory] = [None; 2];
         let mut setup =
-            Setup { mode, devices, sessions: 1, threads: cores, session_bytes: None, memory: None, seconds: 0.0 };
+            Setup { mode, devices, sessions: 1, threads: cores, session_bytes, memory, pixels, seconds: 0.0 };
         let (first, others) = match setup.devices[..] {
             [device] if !device.is_gpu() && mode == Mode::Throughput && cores > 1 => {
                 let before = resident();
