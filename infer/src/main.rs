@@ -47,7 +47,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    allocator::give_back();
+    allocator::share();
     let (error, status) = match run(&Cli::parse().command) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
