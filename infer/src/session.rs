@@ -129,6 +129,26 @@ impl Runner {
         scores.ok_or_else(|| SessionError::Output { path: self.path.clone(), name, known: "none".to_owned() })
     }
 
+    /// Runs pictures as [`run`](Self::run) does, and lends their class scores with the size of each dimension.
+    pub fn run_scores<R>(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        take: impl FnOnce(&[usize], &[f32]) -> R,
+    ) -> Result<R, SessionError> {
+        // What comes of a GPU is copied, so that a session's turn on it is over when it is looked at.
+        if self.feed.is_some() || self.device.is_gpu() {
+            let Tensor { shape, data } = self.run(images, shape)?;
+            return Ok(take(&shape, &data));
+        }
+        let name = self.default_output.clone();
+        self.check(images, shape, &[&name])?;
+        self.run_as(images, shape, &[&name], |outputs| {
+            let (shape, data) = floats(outputs[0])?;
+            Ok(take(&shape, data))
+        })
+    }
+
     /// Runs pictures as [`run`](Self::run) does and returns the named outputs, in order. All must be of 32-bit floats.
     pub fn run_outputs(
         &mut self,
@@ -206,11 +226,16 @@ fn run_session<T>(
 /// Outputs as they came; all of 32-bit floats.
 fn tensors(outputs: &[&DynValue]) -> ort::Result<Vec<Tensor>> {
     let tensor = |output: &&DynValue| {
-        let (shape, data) = output.try_extract_tensor::<f32>()?;
-        let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+        let (shape, data) = floats(output)?;
         Ok(Tensor { shape, data: data.to_vec() })
     };
     outputs.iter().map(tensor).collect()
+}
+
+/// The sizes and values of a tensor of 32-bit floats.
+fn floats(output: &DynValue) -> ort::Result<(Vec<usize>, &[f32])> {
+    let (shape, data) = output.try_extract_tensor::<f32>()?;
+    Ok((shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(), data))
 }
 
 /// Opens a session; `path` is for messages where it is not what is opened.
