@@ -40,7 +40,7 @@ fn every_item_goes_through_once() {
         let observe = |event: Event<'_, Error>| match event {
             Event::Done(_) => _ = events.fetch_add(1, Ordering::Relaxed),
             Event::Failed(index, error) => {
-                assert!([7, 9].contains(&index) && matches!(error, Error::Missing(missing) if *missing == index))
+                assert!([7, 9].contains(&index) && matches!(error, Error::Missing(missing) if *missing == index));
             }
         };
         let wanted = Wanted { confidence: true, margin: true };

@@ -113,7 +113,7 @@ fn only_what_would_come_out_otherwise_is_done_again() {
     // Another ONNX Runtime, as far as the journal of the run before knows.
     let journal = place.at("out/.protoseg/journal.jsonl");
     let lines = std::fs::read_to_string(&journal).unwrap();
-    let begun = lines.lines().filter(|line| line.starts_with("{\"begun\"")).next_back().unwrap();
+    let begun = lines.lines().rfind(|line| line.starts_with("{\"begun\"")).unwrap();
     let begun: serde_json::Value = serde_json::from_str(begun).unwrap();
     let mut recipe: Recipe = serde_json::from_value(begun["begun"]["recipe"].clone()).unwrap();
     let own = recipe.key();
