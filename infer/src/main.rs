@@ -48,7 +48,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    allocator::give_back();
+    allocator::share();
     let (error, status) = match run(&cli().command) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),

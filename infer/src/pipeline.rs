@@ -2,20 +2,24 @@
 //! and encode, side by side, who hand over to each other.
 //!
 //! ```
-//! use protoseg_infer::pipeline::{Control, Decoded, Pipeline};
-//! use protoseg_infer::picture;
+//! use protoseg_infer::picture::{MAX_PIXELS, PictureFile, PictureFileError};
+//! use protoseg_infer::pipeline::{Control, Decoded, Opened, Pipeline};
 //! use protoseg_infer::segmenter::{SegmentError, Segmenter};
 //! use protoseg_infer::upsample::Decided;
 //!
 //! # let (bundle, folder) = ("tests/fixtures/colors", "tests/fixtures/pictures");
 //! # #[derive(Debug, thiserror::Error)]
-//! # enum Error { #[error(transparent)] Segment(#[from] SegmentError), #[error(transparent)] Read(#[from] picture::PictureFileError) }
+//! # enum Error { #[error(transparent)] Segment(#[from] SegmentError), #[error(transparent)] Read(#[from] PictureFileError) }
 //! let pictures: Vec<_> = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
 //! let mut pipeline = Pipeline::new(Segmenter::open(bundle)?, Vec::new());
 //! let report = pipeline.run(
 //!     pictures.len(),
 //!     &Control::default(),
-//!     |index| Ok::<_, Error>(Decoded { image: picture::read(&pictures[index], picture::MAX_PIXELS)?, extra: () }),
+//!     |index| {
+//!         let file = PictureFile::read(&pictures[index], MAX_PIXELS)?;
+//!         let pixels = file.pixels();
+//!         Ok::<_, Error>(Opened { pixels, decode: move || Ok(Decoded { image: file.decode()?, extra: () }) })
+//!     },
 //!     |index, _, decided: Decided| {
 //!         println!("{}: {} pixels", pictures[index].display(), decided.labels.len());
 //!         Ok(())
@@ -29,6 +33,7 @@
 
 mod open;
 mod report;
+mod room;
 mod stages;
 
 use std::sync::Mutex;
@@ -42,8 +47,9 @@ use rayon::ThreadPool;
 pub use self::open::{Mode, PipelineOptions, Setup};
 use self::report::Threads;
 pub use self::report::{Report, Stage, Stages};
+use self::room::{Held, Room};
 use self::stages::{Work, take};
-use crate::machine::cores;
+use crate::machine::{Memory, cores};
 use crate::segmenter::{Answer, SegmentError, Segmenter};
 use crate::upsample::{Decided, Wanted};
 
@@ -52,8 +58,17 @@ use crate::upsample::{Decided, Wanted};
 const QUEUE: usize = 0;
 
 /// Most threads that read, and that write, where the processor runs the network, and where it does nothing else. Their
-/// number bounds the pictures in memory.
+/// number bounds the pictures in memory, and [`Setup::pixels`] where these are large.
 const HELPERS: [usize; 2] = [4, 16];
+
+/// A picture of which is known how much room it needs.
+#[derive(Debug)]
+pub struct Opened<D> {
+    /// How many pixels it has.
+    pub pixels: u64,
+    /// Decodes it.
+    pub decode: D,
+}
 
 /// A picture on its way, with what its reader keeps for the end.
 #[derive(Debug)]
@@ -105,7 +120,9 @@ impl Pipeline {
         let (threads, sessions) = (cores(), 1 + others.len());
         let mode = if sessions > 1 { Mode::Throughput } else { Mode::Latency };
         let devices = std::iter::once(&first).chain(&others).map(Segmenter::device).collect();
-        let setup = Setup { mode, devices, sessions, threads, session_bytes: None, memory: None, seconds: 0.0 };
+        let pixels = room::most(Memory::now().available);
+        let [session_bytes, memory] = [None; 2];
+        let setup = Setup { mode, devices, sessions, threads, session_bytes, memory, pixels, seconds: 0.0 };
         Self { first, others, threads, setup }
     }
 
@@ -126,17 +143,18 @@ impl Pipeline {
         &self.first
     }
 
-    /// Takes `count` items through the stages, in no fixed order. `decode` gets an item's index; `encode` gets it back with
-    /// what `decode` gave and what the model made of it. An item that cannot be read or run is counted and the others go on;
-    /// one that fails in `encode` ends the run, as the next would fail there too, and so does a device that is lost.
+    /// Takes `count` items through the stages, in no fixed order. `open` gets an item's index and says how large it is and
+    /// how it is decoded, which happens once there is room for it; `encode` gets the index back with what was decoded and
+    /// what the model made of it. An item that cannot be read or run is counted and the others go on; one that fails in
+    /// `encode` ends the run, as the next would fail there too, and so does a device that is lost.
     ///
-    /// Memory does not grow with `count`, but for the errors of items that fail: a few pictures wait in each queue, and each
-    /// thread holds one.
-    pub fn run<T: Send, E: From<SegmentError> + Send>(
+    /// Memory does not grow with `count`, but for the errors of items that fail: each thread holds one picture, and together
+    /// they hold no more than [`Setup::pixels`], or one picture that is larger.
+    pub fn run<T: Send, E: From<SegmentError> + Send, D: FnOnce() -> Result<Decoded<T>, E>>(
         &mut self,
         count: usize,
         control: &Control<'_, E>,
-        decode: impl Fn(usize) -> Result<Decoded<T>, E> + Sync,
+        open: impl Fn(usize) -> Result<Opened<D>, E> + Sync,
         encode: impl Fn(usize, Decoded<T>, Decided) -> Result<(), E> + Sync,
     ) -> Report<E> {
         let start = Instant::now();
@@ -150,8 +168,9 @@ impl Pipeline {
         let helpers = if alone { 1 } else { self.threads.min(HELPERS[usize::from(gpu)]) };
         let threads = Threads { readers: helpers, owners, writers: helpers };
         let work = Work::new(count, control);
-        let (decoded, to_run) = sync_channel::<(usize, Decoded<T>)>(QUEUE);
-        let (ran, to_encode) = sync_channel::<(usize, Decoded<T>, Answer)>(QUEUE);
+        let room = Room::new(self.setup.pixels);
+        let (decoded, to_run) = sync_channel::<(Place<'_>, Decoded<T>)>(QUEUE);
+        let (ran, to_encode) = sync_channel::<(Place<'_>, Decoded<T>, Answer)>(QUEUE);
         let (to_run, to_encode) = (Mutex::new(to_run), Mutex::new(to_encode));
         // One session has all threads, and so have the kernels after it. Of several each keeps to its own share, or there
         // would be many more threads at work than cores.
@@ -159,12 +178,18 @@ impl Pipeline {
         let shared = if owners > 1 || gpu { None } else { team(self.threads) };
         std::thread::scope(|scope| {
             for _ in 0..threads.readers {
-                let (decoded, work, decode) = (decoded.clone(), &work, &decode);
+                let (decoded, work, open, room) = (decoded.clone(), &work, &open, &room);
                 scope.spawn(move || {
                     while let Some(index) = work.next() {
-                        let item = work.timed(|seconds| &mut seconds.decode, || decode(index));
+                        let opened = work.timed(|seconds| &mut seconds.decode, || open(index));
+                        let Some(Opened { pixels, decode }) = work.keep(index, opened) else { continue };
+                        let held = room.enter(pixels);
+                        if !work.goes_on() {
+                            break;
+                        }
+                        let item = work.timed(|seconds| &mut seconds.decode, decode);
                         let Some(item) = work.keep(index, item) else { continue };
-                        if decoded.send((index, item)).is_err() {
+                        if decoded.send((Place { index, held }, item)).is_err() {
                             break;
                         }
                     }
@@ -176,7 +201,7 @@ impl Pipeline {
                 scope.spawn(move || {
                     let own = if shared.is_none() { team(each) } else { None };
                     // The queue is emptied whatever happens, so that nobody waits for room in it.
-                    while let Some((index, item)) = take(to_run) {
+                    while let Some((place, item)) = take(to_run) {
                         if work.is_stopped() {
                             continue;
                         }
@@ -187,8 +212,8 @@ impl Pipeline {
                                 segmenter.answer_or_decide(&item.image, control.wanted)
                             }
                         });
-                        let Some(answer) = work.keep_answer(index, answer) else { continue };
-                        drop(ran.send((index, item, answer)));
+                        let Some(answer) = work.keep_answer(place.index, answer) else { continue };
+                        drop(ran.send((place, item, answer)));
                     }
                 });
             }
@@ -197,7 +222,7 @@ impl Pipeline {
                 let (work, to_encode, encode, shared) = (&work, &to_encode, &encode, shared.as_ref());
                 scope.spawn(move || {
                     let own = if shared.is_none() { team(1) } else { None };
-                    while let Some((index, item, answer)) = take(to_encode) {
+                    while let Some((Place { index, held }, item, answer)) = take(to_encode) {
                         if work.is_unwritable() {
                             continue;
                         }
@@ -205,6 +230,7 @@ impl Pipeline {
                         let decided = work.timed(|seconds| &mut seconds.decide, decide);
                         let encoded = work.timed(|seconds| &mut seconds.encode, || encode(index, item, decided));
                         work.finish(index, encoded);
+                        drop(held);
                     }
                 });
             }
@@ -212,6 +238,12 @@ impl Pipeline {
         let times = segmenters.iter().zip(before).map(|(segmenter, before)| segmenter.times().since(before));
         work.report(times, threads, start.elapsed())
     }
+}
+
+/// Which item is on its way, and the room that it takes.
+struct Place<'a> {
+    index: usize,
+    held: Held<'a>,
 }
 
 /// Threads for what runs in parallel inside a stage; none where the system has no more, and then the process's own are used.

@@ -3,6 +3,7 @@
 mod answer;
 mod error;
 mod frames;
+mod how;
 mod identity;
 mod mosaic;
 mod whole;
@@ -34,7 +35,7 @@ use self::whole::Sizes;
 const MOST_KEPT: usize = 8 << 20;
 
 /// How a [`Segmenter`] works.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SegmenterOptions {
     /// In which pieces pictures are run; as the model's description says where nobody says otherwise.
     pub pieces: Option<Pieces>,
@@ -127,12 +128,7 @@ impl Segmenter {
         file: &ModelFile,
         options: &SegmenterOptions,
     ) -> Result<Runner, SegmentError> {
-        let mut how = options.runner;
-        // On a CPU sizes that are known beforehand bring nothing.
-        if how.device != Device::Cpu && how.size.is_none() {
-            let window = options.pieces.map_or(manifest.model.window, Pieces::window);
-            how.size = window.map(|window| [window.size; 2]);
-        }
+        let how = how::how(manifest, file, options)?;
         let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &how)?;
         // Files that others wrote may say nothing of themselves.
         if file.adapter.is_none()

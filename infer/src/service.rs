@@ -164,6 +164,10 @@ impl Service {
             let why = format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
             return Err(ServiceError::TooLarge(why));
         }
+        self.admit_pixels(served, pixels)
+    }
+
+    fn admit_pixels(&self, served: &Served, pixels: u64) -> Result<Share, ServiceError> {
         if let Some(wait) = served.engine.wait().filter(|wait| *wait > self.limits.deadline) {
             return Err(ServiceError::Busy { retry: seconds(wait - self.limits.deadline) });
         }
@@ -194,10 +198,9 @@ impl Service {
         let (service, owned) = (Arc::clone(self), Arc::clone(served));
         let start = Instant::now();
         let decoded = self.work(move || {
-            let [height, width] = picture::size(&bytes)?;
-            let share = service.admit(&owned, [height, width])?;
-            let picture = picture::decode(&bytes, service.limits.picture_pixels)?;
-            Ok(Admitted { picture, share })
+            let encoded = picture::Encoded::new(bytes, service.limits.picture_pixels)?;
+            let share = service.admit_pixels(&owned, encoded.pixels())?;
+            Ok(Admitted { picture: encoded.decode()?, share })
         });
         let admitted = decoded.await?;
         served.metrics.stage(Stage::Decode, start.elapsed());

@@ -1,6 +1,7 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
 mod bound;
+mod engines;
 mod error;
 mod failure;
 mod foreign;
@@ -8,6 +9,7 @@ mod library;
 mod options;
 mod provider;
 mod trial;
+mod turns;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -21,10 +23,11 @@ use protoseg_models::versioned::{self, Read};
 use protoseg_models::weights::Tensor;
 
 use self::bound::Buffers;
+use self::engines::{Engines, Source};
 pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
-pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions};
+pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions};
 pub use self::trial::{Runtime, runtime};
 use crate::feed::Feed;
 use crate::machine::cores;
@@ -57,13 +60,13 @@ pub struct Runner {
 impl Runner {
     /// Opens an ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::of_pictures(path, options, commit(path, options, |mut builder| builder.commit_from_file(path))?)
+        Self::of_pictures(path, options, commit(path, options, Source::File)?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
         let path = Path::new(name);
-        Self::of_pictures(path, options, commit(path, options, |mut builder| builder.commit_from_memory(bytes))?)
+        Self::of_pictures(path, options, commit(path, options, Source::Bytes(bytes))?)
     }
 
     fn of_pictures(path: &Path, options: &RunnerOptions, session: Session) -> Result<Self, SessionError> {
@@ -124,6 +127,26 @@ impl Runner {
         let name = self.default_output.clone();
         let scores = self.run_outputs(images, shape, &[&name])?.pop();
         scores.ok_or_else(|| SessionError::Output { path: self.path.clone(), name, known: "none".to_owned() })
+    }
+
+    /// Runs pictures as [`run`](Self::run) does, and lends their class scores with the size of each dimension.
+    pub fn run_scores<R>(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        take: impl FnOnce(&[usize], &[f32]) -> R,
+    ) -> Result<R, SessionError> {
+        // What comes of a GPU is copied, so that a session's turn on it is over when it is looked at.
+        if self.feed.is_some() || self.device.is_gpu() {
+            let Tensor { shape, data } = self.run(images, shape)?;
+            return Ok(take(&shape, &data));
+        }
+        let name = self.default_output.clone();
+        self.check(images, shape, &[&name])?;
+        self.run_as(images, shape, &[&name], |outputs| {
+            let (shape, data) = floats(outputs[0])?;
+            Ok(take(&shape, data))
+        })
     }
 
     /// Runs pictures as [`run`](Self::run) does and returns the named outputs, in order. All must be of 32-bit floats.
@@ -203,23 +226,28 @@ fn run_session<T>(
 /// Outputs as they came; all of 32-bit floats.
 fn tensors(outputs: &[&DynValue]) -> ort::Result<Vec<Tensor>> {
     let tensor = |output: &&DynValue| {
-        let (shape, data) = output.try_extract_tensor::<f32>()?;
-        let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+        let (shape, data) = floats(output)?;
         Ok(Tensor { shape, data: data.to_vec() })
     };
     outputs.iter().map(tensor).collect()
 }
 
-/// Opens a session.
-fn commit(
-    path: &Path,
-    options: &RunnerOptions,
-    commit: impl FnOnce(SessionBuilder) -> ort::Result<Session>,
-) -> Result<Session, SessionError> {
+/// The sizes and values of a tensor of 32-bit floats.
+fn floats(output: &DynValue) -> ort::Result<(Vec<usize>, &[f32])> {
+    let (shape, data) = output.try_extract_tensor::<f32>()?;
+    Ok((shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(), data))
+}
+
+/// Opens a session; `path` is for messages where it is not what is opened.
+fn commit(path: &Path, options: &RunnerOptions, source: Source<'_>) -> Result<Session, SessionError> {
     let environment = environment()?;
     let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
-    let builder = provider::place(builder(environment, options).map_err(failed)?, options)?;
-    commit(builder).map_err(failed)
+    // TensorRT builds engines here where the file leaves no size open.
+    turns::take(options.device, matches!(options.device, Device::TensorRt(_)), || {
+        let engines = Engines::of(source, path, options)?;
+        let builder = provider::place(builder(environment, options).map_err(failed)?, options, engines)?;
+        source.commit(path, builder).map_err(failed)
+    })
 }
 
 /// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.

@@ -21,15 +21,20 @@ pub struct LogitMap {
 impl LogitMap {
     /// Whether every score is a number.
     pub fn is_finite(&self) -> bool {
-        self.data.iter().all(|score| score.is_finite())
+        are_finite(&self.data)
     }
 
     /// Whether every score of some rows is a number.
     pub(crate) fn rows_are_finite(&self, rows: Range<usize>) -> bool {
         let row = rows.start * self.width..rows.end * self.width;
         let plane = (self.height * self.width).max(1);
-        self.data.par_chunks(plane).all(|plane| plane[row.clone()].iter().all(|score| score.is_finite()))
+        self.data.par_chunks(plane).all(|plane| are_finite(&plane[row.clone()]))
     }
+}
+
+/// Whether every score is a number. Asked piece by piece: a loop that may end at any score is not vectorised.
+fn are_finite(scores: &[f32]) -> bool {
+    scores.chunks(256).all(|scores| scores.iter().fold(true, |all, score| all & score.is_finite()))
 }
 
 /// Sums window after window, in the plan's order.
@@ -190,6 +195,20 @@ mod tests {
                         .collect();
                     assert_eq!(score, here.iter().sum::<f32>() / here.len() as f32);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_is_found_wherever_it_is() {
+        for place in [0, 255, 256, 599] {
+            for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut map = LogitMap { classes: 1, height: 6, width: 100, data: vec![f32::MAX; 600] };
+                assert!(map.is_finite() && map.rows_are_finite(0..6));
+                map.data[place] = score;
+                assert!(!map.is_finite() && !map.rows_are_finite(0..6), "{score} at {place}");
+                let row = place / 100;
+                assert!(!map.rows_are_finite(row..row + 1) && map.rows_are_finite(0..row), "{score} at {place}");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::{Context, anyhow};
-use protoseg_infer::pipeline::{Control, Decoded, Event, Setup, Stages};
+use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Setup, Stages};
 use protoseg_infer::upsample::Decided;
 use protoseg_models::metrics::{Confusion, Scores};
 use protoseg_models::window::Pieces;
@@ -48,9 +48,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     same_classes(pipeline.segmenter().model(), &set.classes()).map_err(Failure::usage)?;
     let confusion = Mutex::new(Confusion::new(pipeline.segmenter().model().classes.count()));
     let sheet = Sheet::new(&pipeline.segmenter().model().classes);
-    let decode = |index: usize| {
-        let labelled = set.read(index, arguments.run.max_pixels)?;
-        Ok(Decoded { image: labelled.image, extra: labelled.truth })
+    let open = |index: usize| {
+        let (pixels, decode) = set.open(index, arguments.run.max_pixels)?;
+        let decode = move || {
+            let labelled = decode()?;
+            Ok(Decoded { image: labelled.image, extra: labelled.truth })
+        };
+        Ok(Opened { pixels, decode })
     };
     let encode = |index: usize, item: Decoded<Vec<u8>>, decided: Decided| {
         if arguments.sheet.is_some() {
@@ -62,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let bar = progress::bar(set.count());
     let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
     let control = Control { observe: &observe, ..Control::default() };
-    let report = pipeline.run(set.count(), &control, decode, encode);
+    let report = pipeline.run(set.count(), &control, open, encode);
     bar.finish_and_clear();
     if let Some(error) = report.stopped {
         return Err(error.into());

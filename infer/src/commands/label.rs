@@ -11,8 +11,9 @@ use protoseg_infer::formats::pseudo::LEAST_CONFIDENCE;
 use protoseg_infer::labelling::journal::{Begun, Census, Recipe};
 use protoseg_infer::labelling::shard::Shard;
 use protoseg_infer::labelling::stamp::Stamp;
-use protoseg_infer::picture;
-use protoseg_infer::pipeline::{Control, Decoded, Event, Pipeline};
+use protoseg_infer::picture::PictureFile;
+use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Pipeline};
+use protoseg_infer::session::{self, SessionError};
 use protoseg_infer::upsample::Decided;
 use protoseg_models::window::Pieces;
 
@@ -81,19 +82,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let inputs: Vec<Input> = all.into_iter().filter(|input| shard.has(&input.name)).collect();
     let mut pipeline = arguments.run.open(inputs.len()).map_err(Failure::usage)?;
     let formats = arguments.formats(&pipeline, &inputs).map_err(Failure::usage)?;
-    let begun = Begun::new(arguments.recipe(&pipeline, &formats), shard, census, formats.joint_names().collect());
+    let recipe = arguments.recipe(&pipeline, &formats).map_err(Failure::usage)?;
+    let begun = Begun::new(recipe, shard, census, formats.joint_names().collect());
     let place = Place::take(&arguments.out, &formats, begun, arguments.resume).map_err(Failure::usage)?;
     let todo: Vec<usize> =
         (0..inputs.len()).filter(|&index| !place.has(&inputs[index], arguments.verify_inputs)).collect();
     let record = Record::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
 
-    let decode = |index: usize| {
+    let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Before it is read: what is written to it meanwhile makes it another one.
         let stamp =
             Stamp::of(&input.path, arguments.verify_inputs).with_context(|| input.path.display().to_string())?;
-        let image = picture::read(&input.path, arguments.run.max_pixels)?;
-        Ok(Decoded { image, extra: stamp })
+        let file = PictureFile::read(&input.path, arguments.run.max_pixels)?;
+        Ok(Opened { pixels: file.pixels(), decode: move || Ok(Decoded { image: file.decode()?, extra: stamp }) })
     };
     let encode = |index: usize, item: Decoded<Stamp>, decided: Decided| {
         let input = &inputs[todo[index]];
@@ -112,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
     };
     let control = Control { wanted: formats.wanted(), stop: &signals.stop, observe: &observe };
-    let report = pipeline.run(todo.len(), &control, decode, encode);
+    let report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
     if let Some(error) = report.stopped {
         return Err(error.into());
@@ -167,13 +169,14 @@ impl Arguments {
         Ok(formats)
     }
 
-    fn recipe(&self, pipeline: &Pipeline, formats: &Formats) -> Recipe {
+    fn recipe(&self, pipeline: &Pipeline, formats: &Formats) -> Result<Recipe, SessionError> {
         let segmenter = pipeline.segmenter();
-        Recipe {
+        Ok(Recipe {
             model: segmenter.fingerprint().to_owned(),
             pieces: Pieces::from(segmenter.window()).to_string(),
             device: self.run.arithmetic(segmenter.device()),
+            runtime: session::runtime()?.build,
             formats: formats.names().collect(),
-        }
+        })
     }
 }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use protoseg_infer::picture::MAX_PIXELS;
 use protoseg_infer::pipeline::{self, Pipeline, PipelineOptions, Setup};
 use protoseg_infer::segmenter::SegmenterOptions;
-use protoseg_infer::session::{CudaOptions, Device, Devices, RunnerOptions};
+use protoseg_infer::session::{CudaOptions, Device, Devices, RunnerOptions, TensorRtOptions};
 use protoseg_models::window::Pieces;
 
 use super::{few, warn_of_newer};
@@ -42,10 +42,13 @@ pub(crate) struct EngineArguments {
     /// What computes: cpu, openvino, cuda:N or tensorrt:N, or several GPUs such as cuda:0,1. It is never replaced by another
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: Devices,
+    /// Sessions of each GPU, so that it computes while pictures are copied; each takes memory for itself [default: 2]
+    #[arg(long, value_name = "N", value_parser = few)]
+    gpu_sessions: Option<NonZeroUsize>,
     /// On CPUs, all cores for each picture or a session for each core [default: throughput from four pictures a core on]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Memory that sessions may occupy together, such as 800M or 6G [default: half of what is available]
+    /// Memory that sessions on CPUs may occupy together, such as 800M or 6G [default: half of what is available]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
     /// Let threads without work wait actively: fewer microseconds for a run alone on its cores
@@ -57,6 +60,18 @@ pub(crate) struct EngineArguments {
     /// On GPUs, record the launches of a run once and replay them, where all pictures are run in one size
     #[arg(long)]
     cuda_graph: bool,
+    /// With TensorRT, count in 16-bit floats where that is faster
+    #[arg(long)]
+    trt_fp16: bool,
+    /// With TensorRT, count in 8 bits where an ONNX file without a bundle says so; of a bundle's files it is known
+    #[arg(long)]
+    trt_int8: bool,
+    /// With TensorRT, keep engines and timings here: building them takes minutes, loading them seconds
+    #[arg(long, value_name = "DIR")]
+    trt_cache: Option<PathBuf>,
+    /// With TensorRT, memory that a layer may use for itself, such as 1G
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    trt_workspace: Option<u64>,
     /// Let the CPU run operations that the device does not know
     #[arg(long)]
     cpu_fallback: bool,
@@ -93,7 +108,8 @@ impl EngineArguments {
     fn arithmetic(&self, device: Device) -> String {
         let device = device.to_string();
         let kind = device.split(':').next().unwrap_or(&device);
-        if self.tf32 { format!("{kind} tf32") } else { kind.to_owned() }
+        let finer = [(self.tf32, " tf32"), (self.trt_fp16, " fp16"), (self.trt_int8, " int8")];
+        finer.into_iter().filter(|(asked, _)| *asked).fold(kind.to_owned(), |kind, (_, finer)| kind + finer)
     }
 
     /// Refuses what would change nothing on the devices that were asked for.
@@ -102,12 +118,23 @@ impl EngineArguments {
         let cpu = devices == [Device::Cpu];
         let gpu = devices.iter().all(|device| device.is_gpu());
         let cuda = devices.iter().all(|device| matches!(device, Device::Cuda(_)));
+        let tensorrt = devices.iter().all(|device| matches!(device, Device::TensorRt(_)));
+        let only_tensorrt = "is for TensorRT; add --device tensorrt:0";
         let idle = [
             ("--cuda-graph", self.cuda_graph && !gpu, "is for GPUs; add --device cuda:0"),
             ("--tf32", self.tf32 && !cuda, "is for CUDA; TensorRT chooses by itself, and CPUs multiply 32 bits"),
+            ("--trt-fp16", self.trt_fp16 && !tensorrt, only_tensorrt),
+            ("--trt-int8", self.trt_int8 && !tensorrt, only_tensorrt),
+            ("--trt-cache", self.trt_cache.is_some() && !tensorrt, only_tensorrt),
+            ("--trt-workspace", self.trt_workspace.is_some() && !tensorrt, only_tensorrt),
             ("--cpu-fallback", self.cpu_fallback && cpu, "is for other devices than the CPU"),
-            ("--mode", self.mode.is_some() && gpu, "is for CPUs; each GPU has one session"),
-            ("--memory", self.memory.is_some() && gpu, "counts sessions on the CPU; each GPU has one session"),
+            (
+                "--gpu-sessions",
+                self.gpu_sessions.is_some() && !gpu,
+                "is for GPUs; --mode and --memory count those of CPUs",
+            ),
+            ("--mode", self.mode.is_some() && gpu, "is for CPUs; --gpu-sessions counts those of GPUs"),
+            ("--memory", self.memory.is_some() && gpu, "counts sessions on the CPU; --gpu-sessions those of GPUs"),
             ("--spin", self.spin && !cpu, "is for the CPU's own kernels"),
         ];
         match idle.into_iter().find(|(_, idle, _)| *idle) {
@@ -123,12 +150,20 @@ impl EngineArguments {
             threads: self.threads,
             spin: self.spin,
             cuda: CudaOptions { tf32: self.tf32, graph: self.cuda_graph },
+            tensorrt: TensorRtOptions {
+                fp16: self.trt_fp16,
+                int8: self.trt_int8,
+                cache: self.trt_cache.clone(),
+                workspace: self.trt_workspace.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            },
             cpu_fallback: self.cpu_fallback,
             ..RunnerOptions::default()
         };
         Ok(PipelineOptions {
             segmenter: SegmenterOptions { pieces: self.window, batch: self.batch, frame_files: None, runner },
             devices: self.device.clone(),
+            gpu_sessions: self.gpu_sessions,
+            pixels: None,
             mode: self.mode.map(|mode| match mode {
                 Mode::Latency => pipeline::Mode::Latency,
                 Mode::Throughput => pipeline::Mode::Throughput,
@@ -151,7 +186,7 @@ impl EngineArguments {
 
 /// What a pipeline runs on, as a sentence.
 pub(crate) fn describe(setup: &Setup) -> String {
-    let Setup { mode, devices, sessions, threads, session_bytes, memory, seconds } = setup;
+    let Setup { mode, devices, sessions, threads, session_bytes, memory, seconds, .. } = setup;
     let mode = match mode {
         pipeline::Mode::Latency => "latency",
         pipeline::Mode::Throughput => "throughput",

@@ -106,7 +106,10 @@ impl Joined {
                 let Some(begun) = contents.begun.clone() else { continue };
                 let (one, same) = first.get_or_insert_with(|| (path.clone(), begun.clone()));
                 let facts = [
-                    ("model, windows, device or formats", same.recipe == begun.recipe && same.joint == begun.joint),
+                    (
+                        "model, windows, device, ONNX Runtime or formats",
+                        same.recipe == begun.recipe && same.joint == begun.joint,
+                    ),
                     ("pictures", same.census == begun.census),
                     ("numbers of shards", same.shard.count() == begun.shard.count()),
                 ];

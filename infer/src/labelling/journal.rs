@@ -32,6 +32,9 @@ pub struct Recipe {
     pub pieces: String,
     /// What computes, as numbers of different devices differ in their last digits.
     pub device: String,
+    /// The ONNX Runtime that runs the model, as it names itself: another one adds up in another order.
+    #[serde(default)]
+    pub runtime: String,
     /// Names of the formats that each picture has files of, with what shapes them.
     pub formats: BTreeSet<String>,
 }
@@ -39,9 +42,9 @@ pub struct Recipe {
 impl Recipe {
     /// Tells it from every other.
     pub fn key(&self) -> String {
-        let Self { model, pieces, device, formats } = self;
+        let Self { model, pieces, device, runtime, formats } = self;
         let formats = formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        digest::of_bytes(format!("{model}\n{pieces}\n{device}\n{formats}").as_bytes())[..16].to_owned()
+        digest::of_bytes(format!("{model}\n{pieces}\n{device}\n{runtime}\n{formats}").as_bytes())[..16].to_owned()
     }
 }
 

@@ -1,4 +1,4 @@
-//! How many sessions a pipeline gets, and how many threads each.
+//! How many sessions a pipeline gets, on which devices, and how many threads each.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Pipeline;
+use super::{Pipeline, room};
 use crate::machine::{Memory, cores, resident};
 use crate::segmenter::{SegmentError, Segmenter, SegmenterOptions};
 use crate::session::{Device, Devices};
@@ -16,6 +16,9 @@ use crate::session::{Device, Devices};
 /// and nearer to 1 on average. Threads inside a session lose nothing to a third of their time, and more the more they are.
 /// Fewer pictures are soon done either way, and one is done sooner with all cores.
 const PICTURES_A_CORE: usize = 4;
+
+/// Sessions of a GPU where nobody says otherwise: while it computes for one, pictures and answers of the other are copied.
+const SESSIONS_A_GPU: usize = 2;
 
 /// What the cores of a processor are used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -32,13 +35,19 @@ pub enum Mode {
 pub struct PipelineOptions {
     /// How each segmenter works. Its threads are those of all sessions together, its device is not looked at.
     pub segmenter: SegmenterOptions,
-    /// What computes: each GPU gets a session.
+    /// What computes.
     pub devices: Devices,
+    /// Sessions of each GPU, which each hold the weights and what a run needs; two where nobody says otherwise, and fewer
+    /// where there are fewer pictures.
+    pub gpu_sessions: Option<NonZeroUsize>,
     /// What cores are used for; by the number of pictures where nobody says otherwise.
     pub mode: Option<Mode>,
     /// Bytes that sessions on the processor may occupy together; half of what is available where nobody says otherwise. One
     /// session is always opened.
     pub memory: Option<u64>,
+    /// Pixels of pictures that may be on their way at once, beside which one picture always may; by the available memory where
+    /// nobody says otherwise.
+    pub pixels: Option<u64>,
     /// How many pictures there will be.
     pub pictures: usize,
 }
@@ -58,6 +67,8 @@ pub struct Setup {
     pub session_bytes: Option<u64>,
     /// Bytes that they may occupy together, if that was looked at.
     pub memory: Option<u64>,
+    /// Pixels of pictures that may be on their way at once, beside which one picture always may.
+    pub pixels: u64,
     /// Seconds that opening took.
     pub seconds: f64,
 }
@@ -70,18 +81,19 @@ impl Pipeline {
         let devices = options.devices.all().to_vec();
         let cores = options.segmenter.runner.threads.map_or_else(cores, NonZeroUsize::get);
         let open = |device: Device, threads: usize| {
-            let mut segmenter = options.segmenter;
+            let mut segmenter = options.segmenter.clone();
             segmenter.runner.device = device;
             segmenter.runner.threads = NonZeroUsize::new(threads);
             Segmenter::open_with(path, &segmenter)
         };
         let many = options.pictures >= PICTURES_A_CORE * cores && devices == [Device::Cpu];
         let mode = options.mode.unwrap_or(if many { Mode::Throughput } else { Mode::Latency });
+        let pixels = options.pixels.unwrap_or_else(|| room::most(Memory::now().available));
+        let [session_bytes, memory] = [None; 2];
         let mut setup =
-            Setup { mode, devices, sessions: 1, threads: cores, session_bytes: None, memory: None, seconds: 0.0 };
+            Setup { mode, devices, sessions: 1, threads: cores, session_bytes, memory, pixels, seconds: 0.0 };
         let (first, others) = match setup.devices[..] {
-            [device] if device.is_gpu() || mode == Mode::Latency || cores == 1 => (open(device, cores)?, Vec::new()),
-            [device] => {
+            [device] if !device.is_gpu() && mode == Mode::Throughput && cores > 1 => {
                 let before = resident();
                 let mut first = open(device, 1)?;
                 first.warm_up()?;
@@ -96,7 +108,8 @@ impl Pipeline {
                 (first, side_by_side(sessions - 1, |_| open(device, setup.threads))?)
             }
             _ => {
-                let mut all = side_by_side(setup.devices.len(), |index| open(setup.devices[index], cores))?;
+                let places = places(&setup.devices, options.gpu_sessions, options.pictures);
+                let mut all = side_by_side(places.len(), |index| open(places[index], cores))?;
                 let others = all.split_off(1);
                 (all.remove(0), others)
             }
@@ -105,6 +118,17 @@ impl Pipeline {
         setup.seconds = start.elapsed().as_secs_f64();
         Ok(Self { first, others, threads: cores, setup })
     }
+}
+
+/// The device of each session. GPUs come up in turns, as often as there are sessions for each and pictures for all.
+fn places(devices: &[Device], gpu_sessions: Option<NonZeroUsize>, pictures: usize) -> Vec<Device> {
+    let wanted = if devices.iter().all(|device| device.is_gpu()) {
+        gpu_sessions.map_or(SESSIONS_A_GPU, NonZeroUsize::get)
+    } else {
+        1
+    };
+    let rounds = wanted.min(pictures.div_ceil(devices.len().max(1))).max(1);
+    devices.repeat(rounds)
 }
 
 /// Opens several at once: most of opening is work for one core.
@@ -120,4 +144,25 @@ fn side_by_side(
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_gpu_gets_two_sessions_or_as_many_as_were_asked_for() {
+        let [zero, one] = [Device::Cuda(0), Device::Cuda(1)];
+        assert_eq!(places(&[zero], None, 100), [zero, zero]);
+        assert_eq!(places(&[zero, one], None, 100), [zero, one, zero, one]);
+        assert_eq!(places(&[zero], NonZeroUsize::new(1), 100), [zero]);
+        assert_eq!(places(&[zero, one], NonZeroUsize::new(3), 100), [zero, one, zero, one, zero, one]);
+        // Not more than there are pictures for.
+        assert_eq!(places(&[zero, one], None, 2), [zero, one]);
+        assert_eq!(places(&[zero, one], None, 3), [zero, one, zero, one]);
+        assert_eq!(places(&[zero], None, 0), [zero]);
+        for device in [Device::Cpu, Device::OpenVino] {
+            assert_eq!(places(&[device], NonZeroUsize::new(2), 100), [device]);
+        }
+    }
 }

@@ -44,13 +44,19 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
         if self.is_stopped() {
             return None;
         }
-        let stop = self.control.stop.load(Ordering::Relaxed);
-        if stop {
+        if self.control.stop.load(Ordering::Relaxed) {
             let left = self.next.load(Ordering::Relaxed) < self.count;
             self.interrupted.fetch_or(left, Ordering::Relaxed);
             return None;
         }
         Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < self.count)
+    }
+
+    /// Whether an item that waited for room shall still be begun.
+    pub(super) fn goes_on(&self) -> bool {
+        let stop = self.control.stop.load(Ordering::Relaxed);
+        self.interrupted.fetch_or(stop, Ordering::Relaxed);
+        !stop && !self.is_stopped()
     }
 
     /// Whether an error ended the run: nothing more is read or run.

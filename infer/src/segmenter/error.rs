@@ -22,6 +22,12 @@ pub enum SegmentError {
     /// An ONNX file by itself that does not say what it is.
     #[error("{} does not say which classes it knows; name a bundle folder, or an ONNX file that `protoseg export` wrote", .0.display())]
     NoMetadata(PathBuf),
+    /// 8 bits asked of a file that counts in floats.
+    #[error(
+        "{0} counts in floats, and without calibration 8 bits would spoil it: leave out --trt-int8, or run a file of `protoseg export \
+         --precision int8-trt`"
+    )]
+    Floats(String),
     /// Windows that the network cannot take.
     #[error(transparent)]
     Window(#[from] WindowError),

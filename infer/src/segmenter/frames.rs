@@ -8,6 +8,7 @@ use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::form::{FrameForm, Kind};
 use protoseg_models::window::Pieces;
 
+use super::how::how;
 use super::{SegmentError, SegmenterOptions, Times};
 use crate::session::{Runner, RunnerOptions};
 use crate::upsample::{Decided, Wanted};
@@ -34,7 +35,7 @@ impl FrameFile {
         for file in &manifest.files {
             let fits = file.form.kind == Kind::Frame && file.form.precision == main.form.precision;
             if let Some(form) = file.form.frame.filter(|form| fits && form.pieces == pieces) {
-                let options = RunnerOptions { size: Some([form.height, form.width]), ..options.runner };
+                let options = RunnerOptions { size: Some([form.height, form.width]), ..how(manifest, file, options)? };
                 files.push(Self { form, path: manifest.verified(folder, file)?, options, runner: None });
             }
         }

@@ -61,16 +61,18 @@ impl Segmenter {
             for &start in starts {
                 crop::append(picture, start, [size; 2], &mut self.pixels);
             }
-            let start = Instant::now();
-            let scores = self.runner.run(&self.pixels, [starts.len(), size, size])?;
-            let ran = Instant::now();
             let expected = [starts.len(), classes, side, side];
-            if scores.shape != expected {
-                return Err(SegmentError::Shape { found: scores.shape, expected });
-            }
-            take(&scores.data)?;
-            self.times.run += ran - start;
-            self.times.stitch += ran.elapsed();
+            let start = Instant::now();
+            let took = self.runner.run_scores(&self.pixels, [starts.len(), size, size], |shape, scores| {
+                let ran = Instant::now();
+                if shape != expected {
+                    return Err(SegmentError::Shape { found: shape.to_vec(), expected });
+                }
+                take(scores)?;
+                Ok(ran.elapsed())
+            })??;
+            self.times.run += start.elapsed().saturating_sub(took);
+            self.times.stitch += took;
         }
         Ok(())
     }

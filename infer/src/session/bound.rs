@@ -1,10 +1,13 @@
 //! Runs on a GPU with buffers that stay: pictures go through pinned memory of the host, which the GPU reads by itself, and
 //! answers come back the same way; or input and outputs stay at one address of the GPU, so that its launches can be replayed.
 
+use std::collections::BTreeSet;
+
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::{DynTensor, DynTensorValueType, DynValue, Tensor, TensorElementType, TensorRef};
 
+use super::turns::{self, Recording};
 use super::{CudaOptions, Device, GRAPH_KEY, Runner, run_session};
 
 /// The buffers of one session.
@@ -17,17 +20,24 @@ pub(super) struct Buffers {
     bound: Option<Bound>,
     last: Option<[usize; 3]>,
     made: usize,
+    /// The shapes for which TensorRT has engines.
+    built: BTreeSet<[usize; 3]>,
 }
 
 impl Buffers {
     /// None yet; on devices without memory of their own, for ever.
     pub(super) fn new(device: Device, cuda: CudaOptions) -> Self {
-        Self { device, cuda, keep: device.is_gpu(), bound: None, last: None, made: 0 }
+        Self { device, cuda, keep: device.is_gpu(), bound: None, last: None, made: 0, built: BTreeSet::new() }
+    }
+
+    /// Whether a run of pictures of this shape builds an engine.
+    pub(super) fn builds(&mut self, shape: [usize; 3]) -> bool {
+        matches!(self.device, Device::TensorRt(_)) && self.built.insert(shape)
     }
 }
 
 impl Runner {
-    /// Runs with buffers that stay if there are some for this shape; if the last pictures were of this shape too, makes them.
+    /// Runs with buffers that stay if there are some for this shape, and without if not.
     pub(super) fn run_or_bind<T>(
         &mut self,
         images: &[u8],
@@ -36,8 +46,21 @@ impl Runner {
         read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> ort::Result<T> {
         if let Some(bound) = self.buffers.bound.as_mut().filter(|bound| bound.fits(shape, names)) {
-            return bound.run(&mut self.session, images, read);
+            let records = self.buffers.cuda.graph && bound.recording.next_may_record();
+            return turns::take(self.device, records, || bound.run(&mut self.session, images, read));
         }
+        let builds = self.buffers.builds(shape);
+        turns::take(self.device, builds, || self.run_and_bind(images, shape, names, read))
+    }
+
+    /// Runs without buffers; if the last pictures were of this shape too, makes some.
+    fn run_and_bind<T>(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+        read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
+    ) -> ort::Result<T> {
         let again = self.buffers.keep && self.buffers.last.replace(shape) == Some(shape);
         let [count, height, width] = shape;
         let input = TensorRef::from_array_view(([count, height, width, 3], images))?;
@@ -68,6 +91,7 @@ struct Bound {
     resident: Option<Tensor<u8>>,
     /// Tells its recording from others of the session.
     number: String,
+    recording: Recording,
 }
 
 /// An output as a run without buffers gave it.
@@ -105,7 +129,16 @@ impl Bound {
             binding.bind_output(name.as_str(), DynTensor::new(&back, *element, shape.as_slice())?)?;
         }
         let names = outputs.iter().map(|output| output.name.clone()).collect();
-        Ok(Self { shape, names, input, binding, host, resident, number: made.to_string() })
+        Ok(Self {
+            shape,
+            names,
+            input,
+            binding,
+            host,
+            resident,
+            number: made.to_string(),
+            recording: Recording::default(),
+        })
     }
 
     /// Whether it holds what is asked for.

@@ -47,6 +47,22 @@ pub enum SessionError {
         /// Its version.
         version: String,
     },
+    /// A file of which no digest can be made.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A folder in which nothing can be kept.
+    #[error("engines of TensorRT cannot be kept in {}: {source}; name another folder with --trt-cache", path.display())]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// ONNX Runtime refused to start.
     #[error("ONNX Runtime could not be started: {0}")]
     Start(#[source] ort::Error),
@@ -129,7 +145,7 @@ pub enum SessionError {
         source: ort::Error,
     },
     /// More memory than the device has.
-    #[error("{} failed to run, as the memory of {device} is full: {source}; lower --batch, --window or the number of sessions (--memory)", path.display())]
+    #[error("{} failed to run, as the memory of {device} is full: {source}; lower --batch, --window or the number of sessions (--memory, --gpu-sessions)", path.display())]
     OutOfMemory {
         /// The file.
         path: PathBuf,

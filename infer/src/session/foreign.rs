@@ -8,7 +8,8 @@ use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{Dimension, ModelFile, Port};
 use protoseg_models::weights::Tensor;
 
-use super::{Runner, RunnerOptions, SessionError, failure, run_session, tensors};
+use super::engines::Source;
+use super::{Runner, RunnerOptions, SessionError, failure, run_session, tensors, turns};
 use crate::feed::{Feed, Pixels};
 
 /// An open ONNX file of which nothing is known but what it says of its inputs and outputs.
@@ -38,8 +39,8 @@ impl Labels {
 impl Foreign {
     /// Opens any ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        let session = super::commit(path, options, |mut builder| builder.commit_from_file(path))?;
-        Ok(Self { session, path: path.into(), options: *options })
+        let session = super::commit(path, options, Source::File)?;
+        Ok(Self { session, path: path.into(), options: options.clone() })
     }
 
     /// What goes in.
@@ -117,7 +118,7 @@ impl Runner {
         [count, height, width]: [usize; 3],
         mut run: impl FnMut(&mut Session, SessionInputValue<'_>, usize) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
-        let Self { session, path, feed, .. } = self;
+        let Self { session, path, feed, buffers, device, .. } = self;
         let Some(feed) = feed else { return Err(SessionError::NoLabels(path.clone())) };
         let picture = height * width * 3;
         let at_once = feed.adapter().batch.unwrap_or(count).max(1);
@@ -129,7 +130,8 @@ impl Runner {
                 Pixels::Bytes(values) => TensorRef::from_array_view((shape, values)).map(SessionInputValue::from),
             };
             let input = input.map_err(|source| SessionError::Run { path: path.clone(), source })?;
-            run(session, input, images.len() / picture.max(1))?;
+            let builds = buffers.builds([at_once, height, width]);
+            turns::take(*device, builds, || run(session, input, images.len() / picture.max(1)))?;
         }
         Ok(())
     }

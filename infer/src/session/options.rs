@@ -1,12 +1,13 @@
 //! How an ONNX file is run, and on which device.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
 
 /// How a file is run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RunnerOptions {
     /// What computes.
     pub device: Device,
@@ -21,6 +22,8 @@ pub struct RunnerOptions {
     pub size: Option<[usize; 2]>,
     /// What only GPUs of NVIDIA know.
     pub cuda: CudaOptions,
+    /// What only TensorRT knows.
+    pub tensorrt: TensorRtOptions,
     /// Whether operations that the device does not know may run on the CPU; otherwise such a file is refused.
     pub cpu_fallback: bool,
 }
@@ -32,6 +35,19 @@ pub struct CudaOptions {
     pub tf32: bool,
     /// Whether the launches of a run are recorded once and then replayed, from the third run of pictures of one shape on.
     pub graph: bool,
+}
+
+/// What only TensorRT knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TensorRtOptions {
+    /// Whether it may count in 16-bit floats where that is faster.
+    pub fp16: bool,
+    /// Whether it counts in 8 bits where the file says so, which such files need. Of bundles the manifest tells it.
+    pub int8: bool,
+    /// Folder in which engines and timings are kept for the next session of the same file; none where they are built anew.
+    pub cache: Option<PathBuf>,
+    /// Bytes that a layer may use for itself; as ONNX Runtime chooses where nobody says otherwise.
+    pub workspace: Option<usize>,
 }
 
 /// What computes.

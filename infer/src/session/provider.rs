@@ -6,7 +6,8 @@ use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{CPU, CUDA, ExecutionProvider, OpenVINO, TensorRT};
 use ort::session::builder::SessionBuilder;
 
-use super::{Device, RunnerOptions, SessionError, on_one_line};
+use super::engines::Engines;
+use super::{Device, RunnerOptions, SessionError, TensorRtOptions, on_one_line};
 use crate::machine::cores;
 
 /// What one kind of device needs of ONNX Runtime.
@@ -56,7 +57,11 @@ fn plain(message: &str) -> &str {
 }
 
 /// Makes a session run on the device of its options, or says why it cannot.
-pub(super) fn place(mut builder: SessionBuilder, options: &RunnerOptions) -> Result<SessionBuilder, SessionError> {
+pub(super) fn place(
+    mut builder: SessionBuilder,
+    options: &RunnerOptions,
+    engines: Option<Engines>,
+) -> Result<SessionBuilder, SessionError> {
     let RunnerOptions { device, size, cuda, .. } = *options;
     let Needs { package, system } = device.needs();
     if !is_built_in(device) {
@@ -80,8 +85,7 @@ pub(super) fn place(mut builder: SessionBuilder, options: &RunnerOptions) -> Res
         Device::Cuda(number) => vec![on_cuda(number)],
         // What TensorRT does not take, CUDA does, on the same GPU.
         Device::TensorRt(number) => {
-            let provider = TensorRT::default().with_device_id(number.into()).with_cuda_graph(cuda.graph);
-            vec![provider.build().error_on_failure(), on_cuda(number)]
+            vec![tensorrt(number, options, engines).build().error_on_failure(), on_cuda(number)]
         }
         Device::OpenVino => {
             let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
@@ -105,6 +109,18 @@ pub(super) fn place(mut builder: SessionBuilder, options: &RunnerOptions) -> Res
         }
     }
     Ok(builder)
+}
+
+fn tensorrt(number: u16, options: &RunnerOptions, engines: Option<Engines>) -> TensorRT {
+    let TensorRtOptions { fp16, int8, workspace, .. } = options.tensorrt;
+    let mut provider = TensorRT::default().with_device_id(number.into()).with_cuda_graph(options.cuda.graph);
+    provider = provider.with_fp16(fp16).with_int8(int8);
+    if let Some(bytes) = workspace {
+        provider = provider.with_max_workspace_size(bytes);
+    }
+    let Some(Engines { engines, timings }) = engines else { return provider };
+    provider = provider.with_engine_cache(true).with_engine_cache_path(engines);
+    provider.with_timing_cache(true).with_timing_cache_path(timings)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use ort::session::SessionInputValue;
 use ort::value::TensorRef;
 use serde::Serialize;
 
+use super::engines::Source;
 use super::library::environment;
 use super::{Device, RunnerOptions, SessionError, commit, failure, provider, run_session};
 
@@ -47,7 +48,7 @@ impl Device {
     pub fn check(self) -> Result<(), SessionError> {
         let name = Path::new("a trial of one operation");
         let options = RunnerOptions { device: self, ..RunnerOptions::default() };
-        let mut session = commit(name, &options, |mut builder| builder.commit_from_memory(RELU))?;
+        let mut session = commit(name, &options, Source::Bytes(RELU))?;
         let values = [-1.0_f32, 2.0];
         let mut run = || {
             let input = SessionInputValue::from(TensorRef::from_array_view(([2_usize], &values[..]))?);

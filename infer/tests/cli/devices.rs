@@ -24,10 +24,18 @@ fn a_device_is_never_replaced_by_another() {
         ("--mode", "--mode latency --device cuda:0"),
         ("--memory", "--memory 1G --device cuda:0,1"),
         ("--spin", "--spin --device openvino"),
+        ("--trt-fp16", "--trt-fp16 --device cuda:0"),
+        ("--trt-int8", "--trt-int8"),
+        ("--trt-cache", "--trt-cache engines --device cuda:0,1"),
+        ("--trt-workspace", "--trt-workspace 1G --device openvino"),
+        ("--gpu-sessions", "--gpu-sessions 2"),
+        ("--gpu-sessions", "--gpu-sessions 1 --device openvino"),
     ] {
         let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
         expect(arguments, &given, 2, &[&format!("{option} ")]);
     }
+    let floats = answer(&mut place.command("label bundle in --out out --trt-int8 --device tensorrt:0"));
+    expect("8 bits of floats", &floats, 2, &["model.onnx counts in floats", "--trt-int8"]);
     for arguments in ["--device gpu", "--device cuda", "--device cuda:0,0", "--memory 0", "--memory x", "--mode fast"] {
         let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
         assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::common::{Place, answer, fixture, stripe_labels, stripes};
-use protoseg_infer::pipeline::{Control, Decoded, Event, Mode, Pipeline, PipelineOptions};
+use protoseg_infer::pipeline::{Control, Decoded, Event, Mode, Opened, Pipeline, PipelineOptions};
 use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
 use protoseg_infer::session::RunnerOptions;
 use protoseg_infer::upsample::{Decided, Wanted};
@@ -26,8 +26,10 @@ fn pipeline(segmenters: usize) -> Pipeline {
     Pipeline::new(open(), (1..segmenters).map(|_| open()).collect())
 }
 
-fn picture(index: usize) -> Decoded<usize> {
-    Decoded { image: stripes(16 * (1 + index as u32 % 5), 32), extra: 10 * index }
+fn picture(index: usize) -> Opened<impl FnOnce() -> Result<Decoded<usize>, Error>> {
+    let width = 16 * (1 + index as u32 % 5);
+    let decode = move || Ok(Decoded { image: stripes(width, 32), extra: 10 * index });
+    Opened { pixels: u64::from(width) * 32, decode }
 }
 
 #[test]
@@ -37,7 +39,9 @@ fn every_item_goes_through_once() {
         let events = AtomicUsize::new(0);
         let observe = |event: Event<'_, Error>| match event {
             Event::Done(_) => _ = events.fetch_add(1, Ordering::Relaxed),
-            Event::Failed(index, error) => assert!(index == 7 && matches!(error, Error::Missing(7))),
+            Event::Failed(index, error) => {
+                assert!([7, 9].contains(&index) && matches!(error, Error::Missing(missing) if *missing == index));
+            }
         };
         let wanted = Wanted { confidence: true, margin: true };
         let control = Control { wanted, observe: &observe, ..Control::default() };
@@ -45,7 +49,11 @@ fn every_item_goes_through_once() {
         let report = pipeline.run(
             40,
             &control,
-            |index| if index == 7 { Err(Error::Missing(7)) } else { Ok(picture(index)) },
+            |index| {
+                let Opened { pixels, decode } = picture(index);
+                let decode = move || if index == 9 { Err(Error::Missing(9)) } else { decode() };
+                if index == 7 { Err(Error::Missing(7)) } else { Ok(Opened { pixels, decode }) }
+            },
             |index, item, decided: Decided| {
                 let width = item.image.width();
                 assert_eq!((item.extra, &decided.labels), (10 * index, &stripe_labels(width, 32)));
@@ -55,9 +63,12 @@ fn every_item_goes_through_once() {
                 Ok(())
             },
         );
-        assert_eq!((report.done, report.interrupted, events.into_inner()), (39, false, 39));
-        assert!(report.stopped.is_none() && matches!(report.failed[..], [(7, Error::Missing(7))]), "{report:?}");
-        assert_eq!(seen.into_inner().unwrap(), (0..40).filter(|index| *index != 7).collect());
+        assert_eq!((report.done, report.interrupted, events.into_inner()), (38, false, 38));
+        assert!(
+            report.stopped.is_none() && matches!(report.failed[..], [(7, Error::Missing(7)), (9, Error::Missing(9))]),
+            "{report:?}"
+        );
+        assert_eq!(seen.into_inner().unwrap(), (0..40).filter(|index| ![7, 9].contains(index)).collect());
         assert_eq!((report.stages.run.threads, pipeline.setup().sessions), (segmenters, segmenters));
         assert!(report.stages.run.busy > 0.0 && report.stages.run.busy <= 1.0, "{report:?}");
         assert!(report.stages.bottleneck.contains(" busy "), "{report:?}");
@@ -72,8 +83,13 @@ fn after_a_stop_signal_what_is_on_its_way_is_finished() {
         10_000,
         &control,
         |index| {
-            begun.fetch_add(1, Ordering::Relaxed);
-            Ok(picture(index))
+            let Opened { pixels, decode } = picture(index);
+            let begun = &begun;
+            let decode = move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+                decode()
+            };
+            Ok(Opened { pixels, decode })
         },
         |_, _, _| {
             if done.fetch_add(1, Ordering::Relaxed) == 4 {
@@ -101,6 +117,35 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
     );
     assert!(matches!(report.stopped, Some(Error::Full)) && !report.interrupted, "{:?}", report.stopped);
     assert!(report.done < 100, "{}", report.done);
+}
+
+#[test]
+fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
+    const ROOM: u64 = 4_000;
+    let options = PipelineOptions { pixels: Some(ROOM), mode: Some(Mode::Throughput), ..PipelineOptions::default() };
+    let mut pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
+    let (held, peak) = (AtomicU64::new(0), AtomicU64::new(0));
+    let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { picture(index).pixels };
+    let report = pipeline.run(
+        60,
+        &Control::<Error>::default(),
+        |index| {
+            let (held, peak) = (&held, &peak);
+            let decode = move || {
+                let now = held.fetch_add(pixels(index), Ordering::SeqCst) + pixels(index);
+                assert!(now <= ROOM || now == 6_400, "{now} pixels at picture {index}");
+                peak.fetch_max(now, Ordering::SeqCst);
+                (picture(index).decode)()
+            };
+            Ok(Opened { pixels: pixels(index), decode })
+        },
+        |index, _, _| {
+            held.fetch_sub(pixels(index), Ordering::SeqCst);
+            Ok(())
+        },
+    );
+    assert_eq!((report.done, pipeline.setup().pixels), (60, ROOM), "{report:?}");
+    assert_eq!((held.into_inner(), peak.into_inner()), (0, 6_400));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use protoseg_infer::labelling::journal::Recipe;
 use protoseg_models::random::Stream;
 
 use crate::common::{Answer, Place, answer, expect, results, signal, stripes};
@@ -104,6 +105,17 @@ fn only_what_would_come_out_otherwise_is_done_again() {
     assert_eq!(resumed(" --window 32:16"), [0, 8, 0]);
     place.patch("bundle/model.onnx", b"pooled", b"POOLED");
     place.sign();
+    assert_eq!(resumed(" --window 32:16"), [8, 0, 0]);
+    // Another ONNX Runtime, as far as the journal of the run before knows.
+    let journal = place.at("out/.protoseg/journal.jsonl");
+    let lines = std::fs::read_to_string(&journal).unwrap();
+    let begun = lines.lines().rfind(|line| line.starts_with("{\"begun\"")).unwrap();
+    let begun: serde_json::Value = serde_json::from_str(begun).unwrap();
+    let mut recipe: Recipe = serde_json::from_value(begun["begun"]["recipe"].clone()).unwrap();
+    let own = recipe.key();
+    assert!(recipe.runtime.contains("git-commit-id") && lines.contains(&own), "{recipe:?}");
+    recipe.runtime = "another".to_owned();
+    std::fs::write(&journal, lines.replace(&own, &recipe.key())).unwrap();
     assert_eq!(resumed(" --window 32:16"), [8, 0, 0]);
     // A file for all pictures is made of what is there.
     assert_eq!(resumed(" --window 32:16 --format ids,coco"), [0, 8, 0]);

@@ -68,7 +68,7 @@ fn shards_that_do_not_belong_together_are_told_apart() {
     assert_eq!(label("one", "--shard 1/2").status, 0);
     assert_eq!(label("two", "--shard 2/2 --window 32:16").status, 0);
     let merge = |folders: &str| run(&place, &format!("merge {folders} --out all --bundle bundle"));
-    expect("options", &merge("one two"), 2, &["model, windows, device or formats differ"]);
+    expect("options", &merge("one two"), 2, &["model, windows, device, ONNX Runtime or formats differ"]);
     expect("twice", &merge("one one"), 2, &["shard 1/2 is there twice"]);
     expect("none", &merge("one in"), 2, &["in holds no results"]);
     stripes(32, 32).save(place.at("in/images/late.png")).unwrap();

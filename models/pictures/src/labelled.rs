@@ -9,7 +9,7 @@ use protoseg_models::dataset::{Dataset, DatasetError, LabelIds, Sample};
 use protoseg_models::scenes;
 
 use crate::label_map::{self, LabelMapError};
-use crate::picture::{self, PictureFileError};
+use crate::picture::{PictureFile, PictureFileError};
 
 /// A picture with its truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub enum LabelledError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }
+
+/// The second step of [`LabelledSet::open`].
+pub type Decode<'a> = Box<dyn FnOnce() -> Result<Labelled, LabelledError> + 'a>;
 
 /// Labelled pictures, read one by one.
 #[derive(Debug, Clone)]
@@ -133,19 +136,32 @@ impl LabelledSet {
 
     /// Reads a picture and its truth, and checks that they fit.
     pub fn read(&self, index: usize, max_pixels: u64) -> Result<Labelled, LabelledError> {
+        let (_, decode) = self.open(index, max_pixels)?;
+        decode()
+    }
+
+    /// The same in two steps: how many pixels a picture has, and what decodes or draws it.
+    pub fn open(&self, index: usize, max_pixels: u64) -> Result<(u64, Decode<'_>), LabelledError> {
         match self {
-            Self::Files { samples, ids, .. } => read(&samples[index], ids, max_pixels),
+            Self::Files { samples, ids, .. } => {
+                let sample = &samples[index];
+                let file = PictureFile::read(&sample.image, max_pixels)?;
+                Ok((file.pixels(), Box::new(move || labelled(file, sample, ids, max_pixels))))
+            }
             Self::Scenes { seed, first, size: [height, width], .. } => {
-                let scene = scenes::render(*seed, first + index as u64, *height, *width);
-                let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image).unwrap_or_default();
-                Ok(Labelled { image, truth: scene.labels })
+                let draw = move || {
+                    let scene = scenes::render(*seed, first + index as u64, *height, *width);
+                    let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image).unwrap_or_default();
+                    Ok(Labelled { image, truth: scene.labels })
+                };
+                Ok(((height * width) as u64, Box::new(draw)))
             }
         }
     }
 }
 
-fn read(sample: &Sample, ids: &LabelIds, max_pixels: u64) -> Result<Labelled, LabelledError> {
-    let image = picture::read(&sample.image, max_pixels)?;
+fn labelled(file: PictureFile, sample: &Sample, ids: &LabelIds, max_pixels: u64) -> Result<Labelled, LabelledError> {
+    let image = file.decode()?;
     let Some(path) = &sample.label else { return Ok(Labelled { truth: vec![255; image.len() / 3], image }) };
     let mut map = label_map::read(path, max_pixels)?;
     let image_size = [image.height() as usize, image.width() as usize];

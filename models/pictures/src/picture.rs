@@ -79,68 +79,115 @@ pub enum PictureFileError {
     },
 }
 
+/// A picture as its file holds it, of which the size is known.
+pub struct Encoded<'a> {
+    decoder: Box<dyn ImageDecoder + 'a>,
+    pixels: u64,
+}
+
+/// A picture file that was read and not decoded.
+#[derive(Debug)]
+pub struct PictureFile {
+    path: PathBuf,
+    encoded: Encoded<'static>,
+}
+
 /// Reads a picture file of at most `max_pixels` pixels.
 pub fn read(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureFileError> {
-    let io = |source| PictureFileError::Io { path: path.into(), source };
-    let metadata = path.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        // Reading a pipe or a device might never end.
-        return Err(PictureFileError::NoFile(path.into()));
-    }
-    let bytes = metadata.len();
-    if bytes > memory(max_pixels) {
-        let source = PictureError::TooLong { bytes, limit: max_pixels };
-        return Err(PictureFileError::Content { path: path.into(), source });
-    }
-    let bytes = std::fs::read(path).map_err(io)?;
-    decode(&bytes, max_pixels).map_err(|source| PictureFileError::Content { path: path.into(), source })
+    PictureFile::read(path, max_pixels)?.decode()
 }
 
 /// The same from the bytes of a file.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
-    let (mut decoder, mut limits) = opened(bytes)?;
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > max_pixels {
-        return Err(PictureError::TooLarge { width, height, limit: max_pixels });
-    }
-    // What a header claims is held against the limit above; this holds the decoder's own buffers against what it claims.
-    limits.max_alloc = Some(memory(pixels));
-    decoder.set_limits(limits).map_err(refused)?;
-    let color = decoder.color_type();
-    if matches!(color, ColorType::Rgb32F | ColorType::Rgba32F) {
-        return Err(PictureError::Float);
-    }
-    let orientation = decoder.orientation().map_err(refused)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(refused)?;
-    picture.apply_orientation(orientation);
-    Ok(if color.has_alpha() { over_black(&picture) } else { picture.into_rgb8() })
+    Encoded::new(bytes, max_pixels)?.decode()
 }
 
-/// Height and width that the bytes of a file claim, before orientation.
-pub fn size(bytes: &[u8]) -> Result<[usize; 2], PictureError> {
-    let (width, height) = opened(bytes)?.0.dimensions();
-    Ok([height as usize, width as usize])
-}
-
-/// The decoder of a file whose header has been read, and what it may allocate.
-fn opened(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, Limits), PictureError> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = reader.map_err(|error| refused(error.into()))?;
-    let format = reader.format().filter(ImageFormat::reading_enabled).ok_or(PictureError::Format)?;
-    if format == ImageFormat::Jpeg {
-        let markers = jpeg::markers(bytes);
-        if !markers.complete {
-            return Err(PictureError::CutShort);
+impl PictureFile {
+    /// Reads a file of at most `max_pixels` pixels, and its header.
+    pub fn read(path: &Path, max_pixels: u64) -> Result<Self, PictureFileError> {
+        let io = |source| PictureFileError::Io { path: path.into(), source };
+        let metadata = path.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            // Reading a pipe or a device might never end.
+            return Err(PictureFileError::NoFile(path.into()));
         }
-        if markers.components == 4 && !markers.adobe {
-            return Err(PictureError::Inks);
+        let bytes = metadata.len();
+        if bytes > memory(max_pixels) {
+            let source = PictureError::TooLong { bytes, limit: max_pixels };
+            return Err(PictureFileError::Content { path: path.into(), source });
+        }
+        let bytes = std::fs::read(path).map_err(io)?;
+        match Encoded::new(bytes, max_pixels) {
+            Ok(encoded) => Ok(Self { path: path.into(), encoded }),
+            Err(source) => Err(PictureFileError::Content { path: path.into(), source }),
         }
     }
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(memory(0));
-    reader.limits(limits.clone());
-    Ok((reader.into_decoder().map_err(refused)?, limits))
+
+    /// How many pixels the picture has.
+    pub fn pixels(&self) -> u64 {
+        self.encoded.pixels
+    }
+
+    /// The picture.
+    pub fn decode(self) -> Result<RgbImage, PictureFileError> {
+        let Self { path, encoded } = self;
+        encoded.decode().map_err(|source| PictureFileError::Content { path, source })
+    }
+}
+
+impl<'a> Encoded<'a> {
+    /// From the bytes of a file of at most `max_pixels` pixels, of which the header is read.
+    pub fn new(bytes: impl AsRef<[u8]> + 'a, max_pixels: u64) -> Result<Self, PictureError> {
+        let format = image::guess_format(bytes.as_ref()).ok().filter(ImageFormat::reading_enabled);
+        let format = format.ok_or(PictureError::Format)?;
+        if format == ImageFormat::Jpeg {
+            let markers = jpeg::markers(bytes.as_ref());
+            if !markers.complete {
+                return Err(PictureError::CutShort);
+            }
+            if markers.components == 4 && !markers.adobe {
+                return Err(PictureError::Inks);
+            }
+        }
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(memory(0));
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        reader.limits(limits.clone());
+        let mut decoder = reader.into_decoder().map_err(refused)?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > max_pixels {
+            return Err(PictureError::TooLarge { width, height, limit: max_pixels });
+        }
+        // What a header claims is held against the limit above; this holds the decoder's own buffers against what it claims.
+        limits.max_alloc = Some(memory(pixels));
+        decoder.set_limits(limits).map_err(refused)?;
+        if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
+            return Err(PictureError::Float);
+        }
+        Ok(Self { decoder: Box::new(decoder), pixels })
+    }
+
+    /// How many pixels the picture has.
+    pub fn pixels(&self) -> u64 {
+        self.pixels
+    }
+
+    /// The picture.
+    pub fn decode(self) -> Result<RgbImage, PictureError> {
+        let Self { mut decoder, .. } = self;
+        let color = decoder.color_type();
+        let orientation = decoder.orientation().map_err(refused)?;
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(refused)?;
+        picture.apply_orientation(orientation);
+        Ok(if color.has_alpha() { over_black(&picture) } else { picture.into_rgb8() })
+    }
+}
+
+impl std::fmt::Debug for Encoded<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Encoded").field("pixels", &self.pixels).finish_non_exhaustive()
+    }
 }
 
 /// Bytes that a picture may need: four samples of 16 bits a pixel, twice, and what its file says besides.

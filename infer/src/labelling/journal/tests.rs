@@ -7,7 +7,8 @@ use super::*;
 
 fn recipe(model: &str) -> Recipe {
     let formats = ["ids".to_owned()].into();
-    Recipe { model: model.to_owned(), pieces: "whole".to_owned(), device: "cpu".to_owned(), formats }
+    let [pieces, device, runtime] = ["whole", "cpu", "1.30"].map(str::to_owned);
+    Recipe { model: model.to_owned(), pieces, device, runtime, formats }
 }
 
 fn entry(name: &str, recipe: &Recipe) -> Entry {
@@ -60,7 +61,14 @@ fn only_the_same_picture_under_the_same_recipe_is_finished() {
     fs::write(out.path().join("ids/a.png"), "123").unwrap();
     assert!(finished(&model, &input));
     assert!(!finished(&recipe("n"), &input));
-    assert!(!finished(&Recipe { pieces: "64:32".to_owned(), ..model.clone() }, &input));
+    for other in [
+        Recipe { pieces: "64:32".to_owned(), ..model.clone() },
+        Recipe { device: "cuda".to_owned(), ..model.clone() },
+        Recipe { runtime: "1.31".to_owned(), ..model.clone() },
+        Recipe { formats: BTreeSet::new(), ..model.clone() },
+    ] {
+        assert!(!finished(&other, &input), "{other:?}");
+    }
     assert!(!finished(&model, &Stamp { modified: 8, ..input.clone() }));
     assert!(!finished(&model, &Stamp { bytes: 6, ..input.clone() }));
     journal.strike("a.png").unwrap();
