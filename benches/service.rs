@@ -1,0 +1,228 @@
+//! What the service costs over the library in the same process, and whether it keeps the cores as busy as the pipeline for
+//! folders: `cargo bench --bench service -- BUNDLE [ROUNDS]`. Prints ratios of what was measured side by side.
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use protoseg_infer::pipeline::{Control, Decoded, Mode, Pipeline, PipelineOptions};
+use protoseg_infer::segmenter::{SegmentError, Segmenter};
+use protoseg_infer::service::http::{Front, router};
+use protoseg_infer::service::listen::{ConnectionLimits, Listener, Protocol};
+use protoseg_infer::service::metrics::Metrics;
+use protoseg_infer::service::models::{ModelOptions, Models};
+use protoseg_infer::service::{BatchLimit, Limits, Service};
+
+/// Height and width of the pictures for latency, and of those for throughput.
+const SMALL: [u32; 2] = [512, 512];
+const FRAME: [u32; 2] = [1024, 2048];
+
+/// Pictures of a block of throughput.
+const FRAMES: usize = 24;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let Some(bundle) = words.first() else {
+        println!("service: skipped, as no bundle is named; cargo bench --bench service -- runs/demo/bundle");
+        return;
+    };
+    let rounds = words.get(1).map_or(Ok(3), |word| word.parse()).expect("the number of rounds");
+    latency(Path::new(bundle), rounds);
+    for mode in [Mode::Latency, Mode::Throughput] {
+        throughput(Path::new(bundle), mode, rounds);
+    }
+    crowds(Path::new(bundle), rounds);
+}
+
+/// A picture that is not all of one colour.
+fn picture([height, width]: [u32; 2]) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7 + y) as u8, (x ^ y) as u8, (y * 3) as u8]))
+}
+
+/// A service on a free port.
+struct Served {
+    address: SocketAddr,
+    service: Arc<Service>,
+    _runtime: tokio::runtime::Runtime,
+    _stop: tokio::sync::watch::Sender<bool>,
+}
+
+impl Served {
+    fn start(bundle: &Path, mode: Mode) -> Self {
+        let options = ModelOptions {
+            pipeline: PipelineOptions { mode: Some(mode), ..PipelineOptions::default() },
+            limit: BatchLimit { pieces: 1, pixels: 8_000_000 },
+            delay: Duration::ZERO,
+            scores: false,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let bundles = vec![("model".to_owned(), bundle.to_owned())];
+        let models = Models::new(bundles, options, Arc::clone(&metrics));
+        let limits = Limits { queue_pixels: 512_000_000, deadline: Duration::from_secs(600), ..Limits::default() };
+        let service = Arc::new(Service::new(models, limits, metrics));
+        assert!(service.models.load_all().is_empty(), "the bundle cannot be loaded");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let front = Front { service: Arc::clone(&service), key: None, repository: false, origins: Vec::new() };
+        runtime.spawn(async move {
+            let second = Duration::from_secs(1);
+            let listener = Listener {
+                socket: tokio::net::TcpListener::from_std(socket).unwrap(),
+                protocol: Protocol::Http1,
+                tls: None,
+                limits: ConnectionLimits { most: 1024, head: 600 * second, idle: 600 * second },
+                connections: front.service.metrics.connections.clone(),
+            };
+            listener.serve(router(front), stopped).await;
+        });
+        Self { address, service, _runtime: runtime, _stop: stop }
+    }
+}
+
+/// A connection that asks again and again for the labels of one picture, as bytes.
+struct Client {
+    stream: TcpStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    fn new(address: SocketAddr, picture: &RgbImage) -> Self {
+        let (width, height) = picture.dimensions();
+        let head = format!(
+            r#"{{"parameters":{{"binary_data_output":true}},"outputs":[{{"name":"labels"}}],"inputs":[{{"name":"image","shape":[1,{height},{width},3],"datatype":"UINT8","parameters":{{"binary_data_size":{}}}}}]}}"#,
+            picture.len()
+        );
+        let mut request = format!(
+            "POST /v2/models/model/infer HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\ninference-header-content-length: {}\r\n\r\n{head}",
+            head.len() + picture.len(),
+            head.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(picture);
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, request, answer: vec![0; 1 << 16] }
+    }
+
+    fn ask(&mut self) {
+        self.stream.write_all(&self.request).unwrap();
+        let mut read = 0;
+        let whole = loop {
+            read += self.stream.read(&mut self.answer[read..]).unwrap();
+            let head = &self.answer[..read];
+            if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+                let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
+                assert!(text.starts_with("http/1.1 200"), "{text}");
+                let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                break end + 4 + length.trim().parse::<usize>().unwrap();
+            }
+        };
+        let mut left = whole - read;
+        while left > 0 {
+            let most = left.min(self.answer.len());
+            left -= self.stream.read(&mut self.answer[..most]).unwrap();
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One client against the segmenter in process, in turns.
+fn latency(bundle: &Path, rounds: usize) {
+    let picture = picture(SMALL);
+    let served = Served::start(bundle, Mode::Latency);
+    let mut client = Client::new(served.address, &picture);
+    let mut segmenter = Segmenter::open(bundle).unwrap();
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for round in 0..30 * rounds {
+        let start = Instant::now();
+        black_box(segmenter.segment(&picture).unwrap());
+        let middle = Instant::now();
+        client.ask();
+        if round >= 3 {
+            inside.push((middle - start).as_secs_f64() * 1e3);
+            outside.push(middle.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let pairs: Vec<f64> = inside.iter().zip(&outside).map(|(inside, outside)| outside - inside).collect();
+    println!(
+        "512x512, one client: in process {:.2} ms, over HTTP {:.2} ms; in pairs {:+.2} ms (medians of {})",
+        median(inside),
+        median(outside),
+        median(pairs.clone()),
+        pairs.len()
+    );
+}
+
+/// Asks for a picture so often with so many clients; seconds.
+fn crowd(address: SocketAddr, picture: &RgbImage, clients: usize, requests: usize) -> f64 {
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                let mut client = Client::new(address, picture);
+                while next.fetch_add(1, Ordering::Relaxed) < requests {
+                    client.ask();
+                }
+            });
+        }
+    });
+    start.elapsed().as_secs_f64()
+}
+
+/// Eight clients with frames against the pipeline on the same frames, in turns.
+fn throughput(bundle: &Path, mode: Mode, rounds: usize) {
+    let frame = picture(FRAME);
+    let served = Served::start(bundle, mode);
+    let options = PipelineOptions { mode: Some(mode), pictures: FRAMES, ..PipelineOptions::default() };
+    let mut pipeline = Pipeline::open(bundle, &options).unwrap();
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let start = Instant::now();
+        let report = pipeline.run(
+            FRAMES,
+            &Control::<SegmentError>::default(),
+            |_| Ok(Decoded { image: frame.clone(), extra: () }),
+            |_, _, decided| {
+                black_box(decided);
+                Ok(())
+            },
+        );
+        assert_eq!(report.done, FRAMES);
+        let inside = start.elapsed().as_secs_f64();
+        let outside = crowd(served.address, &frame, 8, FRAMES);
+        ratios.push(inside / outside);
+        println!("2048x1024, {mode:?}: pipeline {inside:.2} s, 8 clients {outside:.2} s for {FRAMES} frames");
+    }
+    let rate = served.service.models.first().ok().and_then(|served| served.engine.pixels_a_second());
+    println!(
+        "2048x1024, {mode:?}: 8 clients reach {:.3} of the pipeline ({:.1} megapixels/s of windows)",
+        median(ratios),
+        rate.unwrap_or(0.0) / 1e6
+    );
+}
+
+/// Few clients against many.
+fn crowds(bundle: &Path, rounds: usize) {
+    let picture = picture(SMALL);
+    let served = Served::start(bundle, Mode::Throughput);
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let [few, many] = [4, 32].map(|clients| crowd(served.address, &picture, clients, 96));
+        ratios.push(few / many);
+    }
+    println!("512x512: 32 clients reach {:.3} of what 4 do", median(ratios));
+}
