@@ -5,6 +5,7 @@ mod ci;
 mod compiler;
 mod component;
 mod demo;
+mod deploy_proof;
 mod format_proofs;
 mod host;
 mod labelling_proof;

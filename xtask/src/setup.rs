@@ -69,12 +69,7 @@ fn is_complete(runtime: &Path, component: &Component) -> bool {
     stamp::check(&runtime.join(component.name), &component.recipe()) == State::Complete
 }
 
-fn missing(
-    runtime: &Path,
-    asked: Option<Build>,
-    fitting: Build,
-    names: &[String],
-) -> Result<Vec<&'static Component>> {
+fn missing(runtime: &Path, asked: Option<Build>, fitting: Build, names: &[String]) -> Result<Vec<&'static Component>> {
     let other = if fitting == Build::Cpu { Build::Cuda } else { Build::Cpu };
     let mut missing = Vec::new();
     for (wanted, other) in components(asked.unwrap_or(fitting)).into_iter().zip(components(other)) {
