@@ -59,7 +59,7 @@ def containerfiles():
     for path, text in zip(files, texts):
         for base in re.findall(r"^FROM (\S+)", text, re.M):
             check(re.search(r":\d+\.\d+", base), f"{path.name}: {base} is not pinned")
-    steps = [re.findall(r"^(?:RUN|COPY|USER|ENTRYPOINT|CMD|EXPOSE) .*", text, re.M) for text in texts]
+    steps = [re.findall(r"^(?:ENV|RUN|COPY|USER|ENTRYPOINT|CMD|EXPOSE) .*", text, re.M) for text in texts]
     check([step.replace("--cpu", "--cuda") for step in steps[0]] == steps[1], "the container files have other steps")
 
 
@@ -224,6 +224,7 @@ def systemd():
     with tempfile.TemporaryDirectory() as folder:
         unit = Path(folder) / "protoseg.service"
         text = (DEPLOY / "systemd/protoseg.service").read_text()
+        check("\nEnvironment=ORT_DISABLE_TELEMETRY=1\n" in text, "protoseg.service: ONNX Runtime reports to its maker")
         unit.write_text(text.replace("/usr/local/bin/protoseg", PROGRAM))
         # A key that it does not know is a warning.
         said = run(analyze, "verify", "--man=no", unit)

@@ -61,16 +61,23 @@ def lay_out(root):
     print(f"the image adds {own / 1e6:.1f} MB to its base; with the libraries that it needs of that, {whole / 1e6:.1f} MB")
 
 
+def variables():
+    """What the container file puts into the environment of the image."""
+    image = (DEPLOY / "Containerfile").read_text().rsplit("\nFROM ", 1)[1]
+    blocks = re.findall(r"^ENV ((?:.*\\\n)*.*)$", image, re.M)
+    return dict(re.findall(r"(\w+)=(\S+)", "\n".join(blocks)))
+
+
 class Container:
     """A program in the root, with folders mounted."""
 
-    def __init__(self, root, mounts, arguments, **variables):
+    def __init__(self, root, mounts, arguments, **own):
         mounts = [f"{mode}:{outside}={inside}" for mode, outside, inside in mounts]
         command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", CONTAINER, "sh", root, *mounts, "--"]
         # Of the variables nothing comes from here: ORT_DYLIB_PATH above all.
         self.process = subprocess.Popen(
             [*command, "/usr/local/bin/protoseg", *arguments],
-            env={"PATH": os.environ["PATH"], **variables},
+            env={"PATH": os.environ["PATH"], **variables(), **own},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -96,8 +103,8 @@ def serve(root, picture):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    variables = {"PROTOSEG_HTTP": f"127.0.0.1:{port}", "PROTOSEG_GRPC": "off", "PROTOSEG_LOG_FORMAT": "json"}
-    server = Container(root, [("ro", BUNDLE, "/models/street")], ["serve", "street=/models/street"], **variables)
+    own = {"PROTOSEG_HTTP": f"127.0.0.1:{port}", "PROTOSEG_GRPC": "off"}
+    server = Container(root, [("ro", BUNDLE, "/models/street")], ["serve", "street=/models/street"], **own)
     base = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
@@ -128,7 +135,9 @@ def label(root, pictures, folder):
     mounts = [("ro", BUNDLE, "/models/street"), ("ro", pictures, "/pictures"), ("rw", labels, "/labels")]
     arguments = ["label", "/models/street", "/pictures", "--out=/labels", "--shard=auto", "--shards=2", "--resume"]
     for index in ("0", "1"):
-        Container(root, mounts, arguments, JOB_COMPLETION_INDEX=index).end(0)
+        # A home that can be written would show what a library keeps there.
+        Container(root, mounts, arguments, JOB_COMPLETION_INDEX=index, HOME="/labels").end(0)
+    assert {path.name for path in labels.iterdir()} == {".protoseg", "ids"}, list(labels.iterdir())
     merge = ["merge", "/labels", "--bundle=/models/street"]
     Container(root, mounts, merge).end(0)
     count = len(list(pictures.iterdir()))
