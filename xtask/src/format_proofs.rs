@@ -96,7 +96,7 @@ fn protoseg(root: &Path, command: &str, bundle: &Path) -> Result<Command> {
 }
 
 /// The demo's bundle, made by the demo if it is not there.
-fn demo_bundle(root: &Path) -> Result<PathBuf> {
+pub(crate) fn demo_bundle(root: &Path) -> Result<PathBuf> {
     let bundle = root.join(demo::OUT).join("bundle");
     if !bundle.is_dir() {
         demo::command(root, &[])?;

@@ -5,6 +5,7 @@ mod ci;
 mod compiler;
 mod component;
 mod demo;
+mod deploy_proof;
 mod format_proofs;
 mod host;
 mod labelling_proof;
@@ -27,7 +28,9 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
 Commands:
-  setup [--cpu | --cuda]   fetch libtorch, ONNX Runtime and the backbone weights into .runtime/
+  setup [--cpu | --cuda] [NAME…]
+                           fetch libtorch, ONNX Runtime and the backbone weights into .runtime/, or those of them
+                           that are named: libtorch, onnxruntime, weights
                            (without an option: CUDA where there is an NVIDIA driver, else CPU)
   demo [--data DIR]        build, then train, export and run a small model
   test [ARGS…]             build the programs and run every test; ARGS go to `cargo test`

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, format_proofs, labelling_proof, proofs, setup, step_proof};
+use crate::{Usage, accuracy, deploy_proof, format_proofs, labelling_proof, proofs, setup, step_proof};
 
 struct Proof {
     name: &'static str,
@@ -54,6 +54,11 @@ const PROOFS: &[Proof] = &[
         name: "cityscapes",
         about: "the official evaluation of our label files equals `protoseg eval`, class by class [BUNDLE, or the demo's]",
         run: format_proofs::cityscapes,
+    },
+    Proof {
+        name: "deploy",
+        about: "the readers of deploy/'s files accept them, and its image's layout works [PROGRAM BUNDLE; root, promtool]",
+        run: deploy_proof::prove,
     },
 ];
 

@@ -15,34 +15,40 @@ use crate::stamp::{self, State};
 use crate::wheel::{self, BrokenWheel, Unpacked};
 use crate::{Usage, compiler, host};
 
-/// `cargo xtask setup [--cpu | --cuda]`.
+/// `cargo xtask setup [--cpu | --cuda] [NAME…]`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
-    match arguments {
-        [] => ensure_runtimes(root),
-        [option] if option == "--cpu" => run(root, Some(Build::Cpu)),
-        [option] if option == "--cuda" => run(root, Some(Build::Cuda)),
-        _ => Err(Usage(format!("setup takes --cpu or --cuda or nothing, not {arguments:?}")).into()),
+    let (asked, names) = match arguments {
+        [option, names @ ..] if option == "--cpu" => (Some(Build::Cpu), names),
+        [option, names @ ..] if option == "--cuda" => (Some(Build::Cuda), names),
+        names => (None, names),
+    };
+    let known = components(Build::Cpu).map(|component| component.name);
+    if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        let known = known.join(", ");
+        return Err(Usage(format!("setup takes --cpu or --cuda and names of {known}, not {other:?}")).into());
     }
+    run(root, asked, names)
 }
 
 /// Fetches what is missing, in the build that fits this machine; a complete one of either build is left as it is.
 pub(crate) fn ensure_runtimes(root: &Path) -> Result<()> {
-    run(root, None)
+    run(root, None, &[])
 }
 
-fn run(root: &Path, asked: Option<Build>) -> Result<()> {
+/// Fetches the components of these names, or all where there are none.
+fn run(root: &Path, asked: Option<Build>, names: &[String]) -> Result<()> {
     let runtime = root.join(".runtime");
     let fitting = if host::has_nvidia_driver() { Build::Cuda } else { Build::Cpu };
     if asked.is_none() && fitting == Build::Cuda && is_complete(&runtime, components(Build::Cpu)[0]) {
         eprintln!("setup: there is an NVIDIA driver; `cargo xtask setup --cuda` replaces the CPU build of libtorch");
     }
-    if missing(&runtime, asked, fitting)?.is_empty() {
+    if missing(&runtime, asked, fitting, names)?.is_empty() {
         eprintln!("setup: nothing is missing in {}", runtime.display());
         return Ok(());
     }
     fs::create_dir_all(&runtime).map_err(|error| host::explain(&error, &runtime))?;
     let _lock = lock(&runtime)?;
-    let missing = missing(&runtime, asked, fitting)?;
+    let missing = missing(&runtime, asked, fitting, names)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -63,10 +69,13 @@ fn is_complete(runtime: &Path, component: &Component) -> bool {
     stamp::check(&runtime.join(component.name), &component.recipe()) == State::Complete
 }
 
-fn missing(runtime: &Path, asked: Option<Build>, fitting: Build) -> Result<Vec<&'static Component>> {
+fn missing(runtime: &Path, asked: Option<Build>, fitting: Build, names: &[String]) -> Result<Vec<&'static Component>> {
     let other = if fitting == Build::Cpu { Build::Cuda } else { Build::Cpu };
     let mut missing = Vec::new();
     for (wanted, other) in components(asked.unwrap_or(fitting)).into_iter().zip(components(other)) {
+        if !names.is_empty() && !names.iter().any(|name| name == wanted.name) {
+            continue;
+        }
         let complete = is_complete(runtime, wanted) || (asked.is_none() && is_complete(runtime, other));
         if !has_own(runtime, wanted)? && !complete {
             missing.push(wanted);

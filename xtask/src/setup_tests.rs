@@ -121,3 +121,14 @@ fn one_setup_waits_for_the_other() {
         receiver.recv().unwrap().unwrap();
     });
 }
+
+#[test]
+fn only_named_components_are_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = missing(folder.path(), Some(Build::Cpu), Build::Cpu, &["weights".to_owned()]).unwrap();
+    assert_eq!(missing.iter().map(|component| component.name).collect::<Vec<_>>(), ["weights"]);
+
+    let error = command(folder.path(), &["--cpu".to_owned(), "torch".to_owned()]).unwrap_err();
+    assert!(error.is::<Usage>(), "{error}");
+    assert!(error.to_string().contains("libtorch, onnxruntime, weights"), "{error}");
+}
