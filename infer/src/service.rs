@@ -133,6 +133,9 @@ impl Service {
 
     /// The metrics as text.
     pub fn metrics_text(&self) -> String {
+        for listed in self.models.list() {
+            self.metrics.ready(&listed.name, listed.is_ready());
+        }
         self.metrics.text(self.pixels.held(), self.pixels.limit())
     }
 

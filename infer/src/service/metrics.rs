@@ -151,6 +151,7 @@ impl Metrics {
             pixels: self.pixels.get_or_create(&label).clone(),
             waiting: self.waiting.get_or_create(&label).clone(),
             confidence: self.confidence.get_or_create(&label).clone(),
+            sure: Counter::default(),
             shares: classes.classes().iter().map(|class| share(&class.name)).collect(),
         }
     }
@@ -196,6 +197,8 @@ pub struct ModelMetrics {
     pixels: Counter,
     waiting: Gauge,
     confidence: Number,
+    /// Pictures whose confidence was asked for.
+    sure: Counter,
     shares: Vec<Number>,
 }
 
@@ -218,17 +221,19 @@ impl ModelMetrics {
 
     /// A picture that was labelled; its gauges watch for pictures that are no longer like those before.
     pub fn labelled(&self, decided: &Decided) {
-        let before = self.pictures.inc();
         self.pixels.inc_by(decided.labels.len() as u64);
-        let newest = NEWEST.max(1.0 / (before + 1) as f64);
-        let blend = |gauge: &Number, value: f64| gauge.set(gauge.get() + newest * (value - gauge.get()));
+        let blend = |gauge: &Number, before: u64, value: f64| {
+            let newest = NEWEST.max(1.0 / (before + 1) as f64);
+            gauge.set(gauge.get() + newest * (value - gauge.get()));
+        };
+        let before = self.pictures.inc();
         let pixels = decided.labels.len().max(1) as f64;
         for (gauge, count) in self.shares.iter().zip(decided.pixels_by_class(self.shares.len())) {
-            blend(gauge, count as f64 / pixels);
+            blend(gauge, before, count as f64 / pixels);
         }
         if let Some(confidence) = &decided.confidence {
             let sum: u64 = confidence.iter().map(|&byte| u64::from(byte)).sum();
-            blend(&self.confidence, sum as f64 / 255.0 / pixels);
+            blend(&self.confidence, self.sure.inc(), sum as f64 / 255.0 / pixels);
         }
     }
 }
@@ -251,6 +256,7 @@ mod tests {
             confidence: Some(vec![255, 255, 0, 0]),
             margin: None,
         };
+        model.labelled(&Decided { labels: vec![1, 1, 1, 0], confidence: None, ..decided.clone() });
         model.labelled(&decided);
         metrics.request("street", "http", "ok", Duration::from_secs(1));
         let text = metrics.text(7, 9);

@@ -76,6 +76,15 @@ pub struct Listed {
     pub reason: String,
 }
 
+impl Listed {
+    /// Whether it answers.
+    pub fn is_ready(&self) -> bool {
+        self.state == READY
+    }
+}
+
+const READY: &str = "READY";
+
 #[derive(Debug)]
 struct Slot {
     name: String,
@@ -152,7 +161,7 @@ impl Models {
             Listed {
                 name: slot.name.clone(),
                 version: slot.served.as_ref().map(|served| served.version.clone()),
-                state: if well.is_some() { "READY" } else { "UNAVAILABLE" },
+                state: if well.is_some() { READY } else { "UNAVAILABLE" },
                 reason,
             }
         };
@@ -174,7 +183,6 @@ impl Models {
                 let served = Arc::new(served);
                 slot.served = Some(Arc::clone(&served));
                 slot.reason = String::new();
-                self.metrics.ready(name, true);
                 Ok(served)
             }
             Err(why) => {
@@ -196,7 +204,6 @@ impl Models {
         let slot = slot.ok_or_else(|| ServiceError::Unknown("there is no model of that name".to_owned()))?;
         slot.served = None;
         "unloaded on request".clone_into(&mut slot.reason);
-        self.metrics.ready(name, false);
         Ok(())
     }
 

@@ -199,7 +199,11 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
             (None, Some(elements)) if elements.texts.is_empty() && datatype != Datatype::Bytes.name() => {
                 Content::Raw(elements.numbers.into())
             }
-            (None, Some(elements)) => Content::Elements(encoded(&name, elements)?),
+            (None, Some(elements)) if datatype == Datatype::Bytes.name() => {
+                Content::Elements(encoded(&name, elements)?)
+            }
+            // Texts where there should be numbers: what is wrong with them depends on what was expected.
+            (None, Some(_)) => Content::Elements(Vec::new()),
             (None, None) => return Err(ServiceError::invalid(format!("the input `{name}` has no data"))),
         };
         inputs.push(Tensor { name, datatype, shape, content });

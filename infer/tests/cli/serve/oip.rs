@@ -122,8 +122,8 @@ fn every_way_to_send_a_picture_gives_its_labels() {
         if binary_count == 1 {
             let length: usize = response.header(LENGTH).parse().unwrap();
             let head: Value = serde_json::from_slice(&response.body[..length]).unwrap();
-            assert_eq!(head["outputs"][0]["shape"], json!([1, 3, 16, 20]));
-            assert_eq!(head["outputs"][0]["data"].as_array().unwrap().len(), 3 * 16 * 20);
+            assert_eq!(head["outputs"][0]["shape"], json!([1, 3, 13, 18]));
+            assert_eq!(head["outputs"][0]["data"].as_array().unwrap().len(), 3 * 13 * 18);
             assert_eq!(&response.body[length..], expected);
         } else {
             assert_eq!(labels(&response), expected, "{more}");
@@ -155,6 +155,8 @@ fn pixels_alone_are_taken_where_their_size_is_known() {
     let adopted = crate::common::protoseg([
         "adopt".as_ref(),
         model.as_os_str(),
+        "--normalization".as_ref(),
+        "unit".as_ref(),
         "--classes".as_ref(),
         classes.as_os_str(),
         "--out".as_ref(),
