@@ -1,5 +1,6 @@
 //! The HTTP front end: the Open Inference Protocol, and a plain form for people and scripts.
 
+mod address;
 mod body;
 mod elements;
 mod guard;
@@ -55,7 +56,7 @@ fn addresses(repository: bool) -> Vec<(&'static str, MethodRouter<Front>)> {
         ("/metrics", get(metrics)),
         ("/v1/models", get(segment::models)),
         ("/v1/segment", post(segment::segment)),
-        ("/v1/models/{model}/segment", post(segment::segment)),
+        ("/v1/models/{model}/segment", post(segment::segment_named)),
         ("/v2", get(oip::server)),
         ("/v2/health/live", get(oip::live)),
         ("/v2/health/ready", get(oip::server_ready)),
@@ -137,6 +138,17 @@ mod tests {
             served.insert(address.to_owned(), methods(&mut router, address).await);
         }
         assert_eq!(served, described);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_no_text_is_refused_in_json() {
+        for address in ["/v2/models/%ff", "/page/%ff"] {
+            let request = Request::builder().uri(address).body(Body::empty()).unwrap();
+            let response = router(front()).call(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{address}");
+            let body = axum::body::to_bytes(response.into_body(), 1 << 10).await.unwrap();
+            assert!(body.starts_with(b"{\"error\":\"the address"), "{address}: {body:?}");
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Front;
+use super::address::At;
 use super::body::{Kept, receive};
 use super::elements::{self, Elements};
 use super::guard::{OfModel, milliseconds};
@@ -50,14 +51,11 @@ pub(super) async fn server() -> Response {
     Json(ServerMetadata::default()).into_response()
 }
 
-pub(super) async fn metadata(
-    State(front): State<Front>,
-    Path(address): Path<Address>,
-) -> Result<Response, ServiceError> {
+pub(super) async fn metadata(State(front): State<Front>, At(address): At<Address>) -> Result<Response, ServiceError> {
     Ok(Json(address.find(&front)?.metadata()).into_response())
 }
 
-pub(super) async fn ready(State(front): State<Front>, Path(address): Path<Address>) -> Result<Response, ServiceError> {
+pub(super) async fn ready(State(front): State<Front>, At(address): At<Address>) -> Result<Response, ServiceError> {
     let (name, ready) = match address.find(&front) {
         Ok(named) => (named.name(), named.served.engine.is_well()),
         Err(ServiceError::Unavailable(_)) => (address.model, false),
@@ -69,7 +67,7 @@ pub(super) async fn ready(State(front): State<Front>, Path(address): Path<Addres
 
 pub(super) async fn infer(
     State(front): State<Front>,
-    Path(address): Path<Address>,
+    At(address): At<Address>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ServiceError> {
