@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Front;
 use super::address::At;
 use super::body::{Kept, receive};
-use super::elements::{self, Elements};
+use super::elements::{self, Elements, Whole};
 use super::guard::{OfModel, milliseconds};
 use crate::service::ServiceError;
 use crate::service::engine::Times;
@@ -129,7 +129,7 @@ struct Parameters {
     #[serde(default)]
     binary_data_output: bool,
     #[serde(default)]
-    binary_data_size: Option<usize>,
+    binary_data_size: Option<Whole>,
     #[serde(default)]
     binary_data: Option<bool>,
 }
@@ -137,7 +137,7 @@ struct Parameters {
 #[derive(Debug, Deserialize)]
 struct Input {
     name: String,
-    shape: Vec<i64>,
+    shape: Vec<Whole>,
     datatype: String,
     #[serde(default)]
     parameters: Parameters,
@@ -185,11 +185,11 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
     let mut inputs = Vec::new();
     for Input { name, shape, datatype, parameters, data } in request.inputs {
         let content = match (parameters.binary_data_size, data) {
-            (Some(size), None) if size <= tail.len() => Content::Raw(tail.split_to(size)),
-            (Some(size), None) => {
+            (Some(Whole(size)), None) => {
                 let left = tail.len();
-                let why = format!("the input `{name}` has {size} bytes behind the JSON, where {left} are left");
-                return Err(ServiceError::invalid(why));
+                let within = usize::try_from(size).ok().filter(|&size| size <= left);
+                let why = || format!("the input `{name}` has {size} bytes behind the JSON, where {left} are left");
+                Content::Raw(tail.split_to(within.ok_or_else(|| ServiceError::invalid(why()))?))
             }
             (Some(_), Some(_)) => {
                 return Err(ServiceError::invalid(format!("the input `{name}` has `data` and `binary_data_size`")));
@@ -200,6 +200,7 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
             (None, Some(elements)) => Content::Elements(encoded(&name, elements)?),
             (None, None) => return Err(ServiceError::invalid(format!("the input `{name}` has no data"))),
         };
+        let shape = shape.into_iter().map(|Whole(side)| side).collect();
         inputs.push(Tensor { name, datatype, shape, content });
     }
     if !tail.is_empty() {
