@@ -1,7 +1,10 @@
 // Label maps: read from the PNG of train ids, and painted in colours.
 //
 // Read by hand: a canvas may change values (colour management, protection against tracking) and has a largest size, which
-// pictures of 20 megapixels exceed on phones. Rows are read as they are inflated, so that the page stays alive meanwhile.
+// pictures of 20 megapixels exceed on phones. Every few milliseconds the page gets a turn.
+
+/** Milliseconds of reading between the page's turns. */
+const TURN = 10;
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
@@ -10,13 +13,18 @@ export async function readLabels(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const { width, height, parts } = chunks(bytes);
   const ids = new Uint8Array(width * height);
-  const counts = new Float64Array(256);
+  const counts = new Uint32Array(256);
   const row = new Uint8Array(width + 1);
   let [filled, y] = [0, 0];
   const reader = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  let start = performance.now();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
+    if (performance.now() - start > TURN) {
+      await new Promise((turn) => setTimeout(turn));
+      start = performance.now();
+    }
     for (let from = 0; from < value.length && y < height; ) {
       const take = Math.min(row.length - filled, value.length - from);
       row.set(value.subarray(from, from + take), filled);
@@ -25,8 +33,7 @@ export async function readLabels(blob) {
       if (filled === row.length) {
         const above = y > 0 ? ids.subarray((y - 1) * width, y * width) : new Uint8Array(width);
         const out = ids.subarray(y * width, (y + 1) * width);
-        unfilter(row, above, out);
-        for (const id of out) counts[id] += 1;
+        unfilter(row, above, out, counts);
         [filled, y] = [0, y + 1];
       }
     }
@@ -48,8 +55,8 @@ function chunks(bytes) {
   return { width: view.getUint32(16), height: view.getUint32(20), parts };
 }
 
-/** Undoes the filter that a row names in its first byte; arithmetic is modulo 256, as bytes are. */
-function unfilter(row, above, out) {
+/** Undoes the filter that a row names in its first byte, modulo 256, as bytes are; counts what comes out. */
+function unfilter(row, above, out, counts) {
   const guess = GUESSES[row[0]];
   let [left, corner] = [0, 0];
   for (let x = 0; x < out.length; x += 1) {
@@ -57,6 +64,7 @@ function unfilter(row, above, out) {
     left = (row[x + 1] + guess(left, up, corner)) & 255;
     corner = up;
     out[x] = left;
+    counts[left] += 1;
   }
 }
 

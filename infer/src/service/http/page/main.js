@@ -71,9 +71,8 @@ async function loadModels() {
     return;
   }
   element("model").value = chosen.name;
-  const megapixels = Math.floor(limits.max_pixels / 1e5) / 10;
-  const megabytes = Math.floor(limits.max_bytes / 1e5) / 10;
-  element("limits").textContent = `Up to ${megapixels} megapixels and ${megabytes} MB`;
+  const [megapixels, size] = [limits.max_pixels, limits.max_bytes].map((limit) => Math.floor(limit / 1e5) / 10);
+  element("limits").textContent = `Up to ${megapixels} megapixels and ${size} MB`;
   nameModel();
 }
 

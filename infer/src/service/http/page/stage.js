@@ -33,9 +33,8 @@ export function showPicture(bitmap, { width, height }) {
   overlay.style.imageRendering = picture.width < stage.clientWidth / 2 ? "pixelated" : "auto";
   picture.style.imageRendering = overlay.style.imageRendering;
   if (!bitmap) return;
-  const context = picture.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, picture.width, picture.height);
+  // With better smoothing, 20 megapixels would hold up the page; the browser smooths what it shows once more.
+  picture.getContext("2d").drawImage(bitmap, 0, 0, picture.width, picture.height);
 }
 
 /** Covers the picture with labels in the colours of their classes. */
