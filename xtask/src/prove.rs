@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, format_proofs, labelling_proof, proofs, setup, step_proof};
+use crate::{Usage, accuracy, format_proofs, labelling_proof, proofs, service_proofs, setup, step_proof};
 
 struct Proof {
     name: &'static str,
@@ -54,6 +54,16 @@ const PROOFS: &[Proof] = &[
         name: "cityscapes",
         about: "the official evaluation of our label files equals `protoseg eval`, class by class [BUNDLE, or the demo's]",
         run: format_proofs::cityscapes,
+    },
+    Proof {
+        name: "openapi",
+        about: "the service's description is valid, and schemathesis finds no answer beside it [ARGS… of schemathesis]",
+        run: service_proofs::openapi,
+    },
+    Proof {
+        name: "page",
+        about: "the service's page in Chromium: pictures, legend, keyboard, phone, dark, key, errors; needs chromium",
+        run: service_proofs::page,
     },
 ];
 
