@@ -81,11 +81,28 @@ function nameModel() {
   element("curl").textContent = `curl --data-binary @photo.jpg '${address}'`;
 }
 
-/** Sends a picture and shows it with its labels. */
+/** Labels a picture in place of the one before, also where that is not done. */
 async function label(file) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
+  element("busy").hidden = false;
+  say("Labelling");
+  try {
+    await show(file, signal);
+  } catch (error) {
+    if (!signal.aborted) say("");
+    throw error;
+  } finally {
+    if (!signal.aborted) element("busy").hidden = true;
+  }
+}
+
+/** Sends a picture, shows it, and covers it with its labels. */
+async function show(file, signal) {
+  // A model may have been replaced since, by one with other classes.
+  await loadModels();
+  signal.throwIfAborted();
   const asked = model();
   if (!asked) throw new Problem("There is no model yet that could label the picture.", { again: true });
   if (file.size > limits.max_bytes) {
@@ -95,32 +112,24 @@ async function label(file) {
   const answer = ask(segmentAddress(asked.name, "labels"), { method: "POST", body: file, signal });
   // Its failure counts once the picture is there to be shown with it.
   answer.catch(() => {});
-  element("busy").hidden = false;
-  say("Labelling");
-  let bitmap;
+  const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => undefined);
   try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => undefined);
     signal.throwIfAborted();
     current = undefined;
     element("side").hidden = true;
-    if (bitmap) present(bitmap, bitmap);
+    present(bitmap, bitmap);
     const response = await answer;
     const blob = await response.blob();
     const took = performance.now() - start;
     const labels = await readLabels(blob);
     signal.throwIfAborted();
+    // The server reads kinds of pictures that a browser does not.
     if (bitmap?.width !== labels.width || bitmap.height !== labels.height) present(bitmap, labels);
-    const pixels = labels.width * labels.height;
-    current = { file, blob, counts: labels.counts, pixels };
+    current = { file, blob, counts: labels.counts, pixels: labels.width * labels.height };
     showLabels(labels, asked.classes);
     describe(asked, labels, response.headers, took);
-  } catch (error) {
-    if (!signal.aborted) present(bitmap, bitmap);
-    if (!signal.aborted) say("");
-    throw error;
   } finally {
     bitmap?.close();
-    if (!signal.aborted) element("busy").hidden = true;
   }
 }
 
