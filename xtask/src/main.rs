@@ -13,6 +13,7 @@ mod proofs;
 mod prove;
 mod python;
 mod run;
+mod service_proofs;
 mod setup;
 mod stamp;
 mod step_proof;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, deploy_proof, format_proofs, labelling_proof, proofs, setup, step_proof};
+use crate::{Usage, accuracy, deploy_proof, format_proofs, labelling_proof, proofs, service_proofs, setup, step_proof};
 
 struct Proof {
     name: &'static str,
@@ -59,6 +59,16 @@ const PROOFS: &[Proof] = &[
         name: "deploy",
         about: "the readers of deploy/'s files accept them, and its image's layout works [PROGRAM BUNDLE; root, promtool]",
         run: deploy_proof::prove,
+    },
+    Proof {
+        name: "openapi",
+        about: "the service's description is valid, and schemathesis finds no answer beside it [ARGS… of schemathesis]",
+        run: service_proofs::openapi,
+    },
+    Proof {
+        name: "page",
+        about: "the service's page in Chromium: pictures, legend, keyboard, phone, dark, key, errors; needs chromium",
+        run: service_proofs::page,
     },
 ];
 

@@ -1,4 +1,5 @@
-//! Elements of a tensor in JSON, flat or nested, read straight into bytes: numbers from 0 to 255, or text.
+//! Numbers of a tensor in JSON: its elements, flat or nested, read straight into bytes (numbers from 0 to 255, or text), and
+//! its dimensions.
 
 use std::fmt;
 
@@ -20,6 +21,22 @@ impl<'de> Deserialize<'de> for Elements {
             return Err(D::Error::custom("elements are numbers or texts, not both"));
         }
         Ok(elements)
+    }
+}
+
+/// A whole number; JSON's `3.0` is one, as some clients write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "serde_json::Number")]
+pub(super) struct Whole(pub(super) i64);
+
+impl TryFrom<serde_json::Number> for Whole {
+    type Error = String;
+
+    fn try_from(number: serde_json::Number) -> Result<Self, String> {
+        // Larger ones may have been rounded.
+        let exact = |float: &f64| float.fract() == 0.0 && float.abs() <= (1_u64 << 53) as f64;
+        let whole = number.as_i64().or_else(|| number.as_f64().filter(exact).map(|float| float as i64));
+        whole.map(Self).ok_or_else(|| format!("{number} is not a whole number"))
     }
 }
 
@@ -104,6 +121,16 @@ mod tests {
         }
         // Far deeper than any tensor: an error, not the end of the stack.
         assert!(read(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn whole_numbers_may_have_a_point() {
+        let read = |text: &str| serde_json::from_str::<Whole>(text).map(|Whole(number)| number);
+        assert_eq!([read("7").unwrap(), read("-3.0").unwrap(), read("1e3").unwrap()], [7, -3, 1000]);
+        assert_eq!(read("9223372036854775807").unwrap(), i64::MAX);
+        for text in ["0.5", "1e300", "18446744073709551615", "\"1\"", "null", "[1]"] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Addresses that need no key: they hold nothing of any picture.
 const OPEN: [&str; 5] = ["/v2/health/live", "/v2/health/ready", "/metrics", "/openapi.json", "/"];
 
+/// Begins the addresses of the page's files, which need none either.
+const OPEN_FOLDER: &str = "/page/";
+
 /// A secret word that requests must carry.
 #[derive(Clone)]
 pub struct Key(String);
@@ -64,7 +67,7 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
         if preflight {
             return StatusCode::NO_CONTENT.into_response();
         }
-        let closed = front.key.as_ref().filter(|_| !OPEN.contains(&path.as_str()));
+        let closed = front.key.as_ref().filter(|_| !is_open(&path));
         let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         if closed.is_some_and(|key| !key.opens(authorization)) {
             return ServiceError::Unauthorized.into_response();
@@ -84,7 +87,7 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
     span.in_scope(|| {
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
-        } else if OPEN.contains(&path.as_str()) {
+        } else if is_open(&path) {
             tracing::debug!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
         } else {
             tracing::info!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
@@ -107,6 +110,10 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     }
     response
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || path.starts_with(OPEN_FOLDER)
 }
 
 /// The origin of a page that may use the service.

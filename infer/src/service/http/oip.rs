@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Front;
+use super::address::At;
 use super::body::{Kept, receive};
-use super::elements::{self, Elements};
+use super::elements::{self, Elements, Whole};
 use super::guard::{OfModel, milliseconds};
 use crate::service::ServiceError;
 use crate::service::engine::Times;
@@ -50,14 +51,11 @@ pub(super) async fn server() -> Response {
     Json(ServerMetadata::default()).into_response()
 }
 
-pub(super) async fn metadata(
-    State(front): State<Front>,
-    Path(address): Path<Address>,
-) -> Result<Response, ServiceError> {
+pub(super) async fn metadata(State(front): State<Front>, At(address): At<Address>) -> Result<Response, ServiceError> {
     Ok(Json(address.find(&front)?.metadata()).into_response())
 }
 
-pub(super) async fn ready(State(front): State<Front>, Path(address): Path<Address>) -> Result<Response, ServiceError> {
+pub(super) async fn ready(State(front): State<Front>, At(address): At<Address>) -> Result<Response, ServiceError> {
     let (name, ready) = match address.find(&front) {
         Ok(named) => (named.name(), named.served.engine.is_well()),
         Err(ServiceError::Unavailable(_)) => (address.model, false),
@@ -69,7 +67,7 @@ pub(super) async fn ready(State(front): State<Front>, Path(address): Path<Addres
 
 pub(super) async fn infer(
     State(front): State<Front>,
-    Path(address): Path<Address>,
+    At(address): At<Address>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ServiceError> {
@@ -131,7 +129,7 @@ struct Parameters {
     #[serde(default)]
     binary_data_output: bool,
     #[serde(default)]
-    binary_data_size: Option<usize>,
+    binary_data_size: Option<Whole>,
     #[serde(default)]
     binary_data: Option<bool>,
 }
@@ -139,7 +137,7 @@ struct Parameters {
 #[derive(Debug, Deserialize)]
 struct Input {
     name: String,
-    shape: Vec<i64>,
+    shape: Vec<Whole>,
     datatype: String,
     #[serde(default)]
     parameters: Parameters,
@@ -187,11 +185,11 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
     let mut inputs = Vec::new();
     for Input { name, shape, datatype, parameters, data } in request.inputs {
         let content = match (parameters.binary_data_size, data) {
-            (Some(size), None) if size <= tail.len() => Content::Raw(tail.split_to(size)),
-            (Some(size), None) => {
+            (Some(Whole(size)), None) => {
                 let left = tail.len();
-                let why = format!("the input `{name}` has {size} bytes behind the JSON, where {left} are left");
-                return Err(ServiceError::invalid(why));
+                let within = usize::try_from(size).ok().filter(|&size| size <= left);
+                let why = || format!("the input `{name}` has {size} bytes behind the JSON, where {left} are left");
+                Content::Raw(tail.split_to(within.ok_or_else(|| ServiceError::invalid(why()))?))
             }
             (Some(_), Some(_)) => {
                 return Err(ServiceError::invalid(format!("the input `{name}` has `data` and `binary_data_size`")));
@@ -206,6 +204,7 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
             (None, Some(_)) => Content::Elements(Vec::new()),
             (None, None) => return Err(ServiceError::invalid(format!("the input `{name}` has no data"))),
         };
+        let shape = shape.into_iter().map(|Whole(side)| side).collect();
         inputs.push(Tensor { name, datatype, shape, content });
     }
     if !tail.is_empty() {

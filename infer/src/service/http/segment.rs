@@ -1,8 +1,11 @@
 //! The plain form: a picture file in, and out comes what `Accept` or `?as=` names.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use protoseg_models::classes::Class;
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Front;
+use super::address::At;
 use super::body::{Kept, receive};
 use super::guard::OfModel;
 use super::oip::add_times;
@@ -88,18 +92,38 @@ pub(super) async fn models(State(front): State<Front>) -> Response {
     Json(json!({ "models": models, "max_pixels": limit.picture_pixels, "max_bytes": limit.body_bytes })).into_response()
 }
 
+type Question = Result<Query<Asked>, QueryRejection>;
+
+/// A picture for the first model.
 pub(super) async fn segment(
     State(front): State<Front>,
-    model: Option<Path<String>>,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    asked: Question,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ServiceError> {
-    let models = &front.service.models;
-    let served = match model {
-        Some(Path(name)) => models.get(&name, None)?,
-        None => models.first()?,
-    };
+    let served = front.service.models.first()?;
+    Ok(segment_with(&front, &served, asked, &headers, body).await)
+}
+
+/// A picture for the model that the address names.
+pub(super) async fn segment_named(
+    State(front): State<Front>,
+    At(model): At<String>,
+    asked: Question,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ServiceError> {
+    let served = front.service.models.get(&model, None)?;
+    Ok(segment_with(&front, &served, asked, &headers, body).await)
+}
+
+async fn segment_with(
+    front: &Front,
+    served: &Arc<Served>,
+    asked: Question,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
     let answered = async {
         let Query(asked) = asked.map_err(|_| {
             ServiceError::invalid("`as` is one of json, labels, color, overlay, coco, and nothing else is asked here")
@@ -110,26 +134,26 @@ pub(super) async fn segment(
             ServiceError::invalid(format!("nothing that `Accept` names can be given; ask for {known}"))
         })?;
         let service = &front.service;
-        let received = receive(service, &headers, body).await?;
+        let received = receive(service, headers, body).await?;
         served.metrics.stage(Stage::Read, received.took);
         if received.bytes.is_empty() {
             return Err(ServiceError::invalid(
                 "the body is empty; send a picture, as `curl --data-binary @photo.jpg` does",
             ));
         }
-        let admitted = service.decode(&served, received.bytes).await?;
+        let admitted = service.decode(served, received.bytes).await?;
         drop(received.share);
         let wanted = Wanted { confidence: matches!(view, View::Json | View::Coco), margin: false };
-        let labelled = service.label(&served, admitted, wanted, false).await?;
+        let labelled = service.label(served, admitted, wanted, false).await?;
         let start = std::time::Instant::now();
-        let owned = std::sync::Arc::clone(&served);
+        let owned = Arc::clone(served);
         let response = service.work(move || drawn(&owned, view, labelled)).await?;
         served.metrics.stage(Stage::Encode, start.elapsed());
         Ok(response)
     };
     let mut response = answered.await.unwrap_or_else(ServiceError::into_response);
     response.extensions_mut().insert(OfModel(served.name.clone()));
-    Ok(response)
+    response
 }
 
 #[derive(Serialize)]
