@@ -123,8 +123,13 @@ pub(super) async fn guard(State(front): State<Front>, mut request: Request, next
             },
         }
     };
+    let code_of = |headers: &HeaderMap| Status::from_header_map(headers).map_or(Code::Ok, |status| status.code());
+    if code_of(response.headers()) == Code::Unimplemented && !response.headers().contains_key("grpc-message") {
+        // Of a call that the service does not have.
+        response = refused(ServiceError::Method { method: path });
+    }
     let took = ledger.age();
-    let code = response.extensions().get::<Status>().map_or(Code::Ok, Status::code);
+    let code = code_of(response.headers());
     let Entries { model, outcome: noted, answer, .. } = std::mem::take(&mut *ledger.entries());
     let outcome = noted.unwrap_or_else(|| outcome(code));
     if infers {
