@@ -103,7 +103,7 @@ impl Counts {
                 (Kind::Request, 5) => self.walk(field, Kind::Input)?,
                 (Kind::Request, 6) => self.walk(field, Kind::Other)?,
                 (Kind::Input, 5) => self.walk(field, Kind::Contents)?,
-                (Kind::Input, 3) | (Kind::Contents, 5) => {
+                (Kind::Input, 3) | (Kind::Contents, 4) => {
                     self.numbers = self.numbers.checked_sub(field.len()).ok_or_else(|| {
                         format!("more than {MOST_NUMBERS} numbers; send pixels as raw_input_contents")
                     })?;
