@@ -13,8 +13,8 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, Package
 const NEVER: [(&str, &[&str]); 5] = [
     ("protoseg-models", &["tch", "ort", "prost", "image", "png", "tokio"]),
     ("protoseg-pictures", &["tch", "ort", "prost", "tokio"]),
-    ("protoseg-train", &["ort", "protoseg-export", "protoseg-infer"]),
-    ("protoseg-export", &["tch", "ort", "image", "protoseg-train", "protoseg-infer"]),
+    ("protoseg-train", &["ort", "tokio", "protoseg-export", "protoseg-infer"]),
+    ("protoseg-export", &["tch", "ort", "image", "tokio", "protoseg-train", "protoseg-infer"]),
     ("protoseg-infer", &["tch", "protoseg-train", "protoseg-export"]),
 ];
 

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod engine;
 mod error;
+pub mod grpc;
 pub mod http;
 pub mod listen;
 mod meter;
@@ -123,12 +124,35 @@ impl Service {
 
     /// Whether it is ready for requests: all models are, and it is not being stopped.
     pub fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && self.models.all_ready()
+        !self.is_draining() && self.models.all_ready()
     }
 
     /// From now on it is not ready; requests are still answered.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is being stopped.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Loads a model on request, anew if it is loaded.
+    pub async fn load(self: &Arc<Self>, model: String) -> Result<(), ServiceError> {
+        let service = Arc::clone(self);
+        // Not among the threads that decode pictures: it takes seconds.
+        let loaded = tokio::task::spawn_blocking(move || service.models.load(&model)).await;
+        let served =
+            loaded.map_err(|_| ServiceError::Internal("the program failed at loading the model".to_owned()))??;
+        tracing::info!(model = served.name, version = served.version, "loaded");
+        Ok(())
+    }
+
+    /// Takes a model away on request.
+    pub fn unload(&self, model: &str) -> Result<(), ServiceError> {
+        self.models.unload(model)?;
+        tracing::info!(model, "unloaded");
+        Ok(())
     }
 
     /// The metrics as text.

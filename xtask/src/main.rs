@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod ci;
+mod client_proof;
 mod compiler;
 mod component;
 mod demo;

@@ -5,7 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, deploy_proof, format_proofs, labelling_proof, proofs, service_proofs, setup, step_proof};
+use crate::{
+    Usage, accuracy, client_proof, deploy_proof, format_proofs, labelling_proof, proofs, service_proofs, setup,
+    step_proof,
+};
 
 struct Proof {
     name: &'static str,
@@ -49,6 +52,11 @@ const PROOFS: &[Proof] = &[
         name: "formats",
         about: "pycocotools, datumaro and Label Studio's SDK read what is written for COCO, CVAT and Label Studio; 2 GB",
         run: format_proofs::formats,
+    },
+    Proof {
+        name: "clients",
+        about: "Triton's and KServe's clients and gRPC's reflection ask `protoseg serve` and get `protoseg label`'s labels [BUNDLE]; 1 GB",
+        run: client_proof::prove,
     },
     Proof {
         name: "cityscapes",

@@ -18,7 +18,10 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
+pub(super) use self::body::Kept;
 pub use self::guard::Key;
+pub(super) use self::guard::{REQUEST_ID, milliseconds, request_id};
+pub(super) use self::oip::add_times;
 use super::{Service, ServiceError};
 
 /// What every request is answered with.

@@ -85,6 +85,15 @@ impl Named {
         }
     }
 
+    /// Whether a model of that name can be asked.
+    pub fn is_ready(models: &Models, name: &str, version: Option<&str>) -> Result<bool, ServiceError> {
+        match Self::find(models, name, version) {
+            Ok(named) => Ok(named.served.engine.is_well()),
+            Err(ServiceError::Unavailable(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> String {
         if self.encoded { format!("{}{ENCODED}", self.served.name) } else { self.served.name.clone() }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use protoseg_infer::machine::cores;
 use protoseg_infer::service::Service;
+use protoseg_infer::service::grpc;
 use protoseg_infer::service::http::{self, Front};
 use protoseg_infer::service::listen::{Listener, Protocol, bind};
 use protoseg_infer::service::metrics::Metrics;
@@ -105,20 +106,19 @@ async fn listen(
         origins: plan.origins.clone(),
     };
     let [http_tls, grpc_tls] = plan.tls.clone().map_or([None, None], |tls| tls.map(Some));
-    let connections = service.metrics.connections.clone();
-    let scheme = if http_tls.is_some() { "https" } else { "http" };
+    let mut places = vec![(plan.http, "http", Protocol::Http1, http_tls, http::router(front.clone()))];
+    if let Some(address) = plan.grpc {
+        places.push((address, "grpc", Protocol::Http2, grpc_tls, grpc::router(front, stopped.clone())?));
+    }
     let mut servers = Vec::new();
-    let socket = bind(plan.http).await?;
-    tracing::info!("listening on {scheme}://{}", socket.local_addr()?);
-    let listener = Listener {
-        socket,
-        protocol: Protocol::Http1,
-        tls: http_tls,
-        limits: plan.connections,
-        connections: connections.clone(),
-    };
-    servers.push(tokio::spawn(listener.serve(http::router(front.clone()), stopped.clone())));
-    let _ = (grpc_tls, plan.grpc);
+    for (address, scheme, protocol, tls, router) in places {
+        let socket = bind(address).await?;
+        let secure = if tls.is_some() { "s" } else { "" };
+        tracing::info!("listening on {scheme}{secure}://{}", socket.local_addr()?);
+        let connections = service.metrics.connections.clone();
+        let listener = Listener { socket, protocol, tls, limits: plan.connections, connections };
+        servers.push(tokio::spawn(listener.serve(router, stopped.clone())));
+    }
     Ok(servers)
 }
 

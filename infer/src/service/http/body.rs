@@ -1,7 +1,7 @@
 //! Bodies: requests' are read within their limits, and answers' keep what they hold until they are sent.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -53,24 +53,34 @@ pub(super) async fn receive(service: &Service, headers: &HeaderMap, body: Body) 
 
 /// An answer's body with the shares of the budget that it holds.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(in crate::service) struct Kept {
+    body: Body,
+    /// What is left of the piece that came last.
     bytes: Bytes,
     _shares: Vec<Share>,
 }
 
 impl Kept {
-    pub(super) fn body(bytes: impl Into<Bytes>, shares: Vec<Share>) -> Body {
-        Body::new(Self { bytes: bytes.into(), _shares: shares })
+    pub(in crate::service) fn body(body: impl Into<Body>, shares: Vec<Share>) -> Body {
+        Body::new(Self { body: body.into(), bytes: Bytes::new(), _shares: shares })
     }
 }
 
 impl http_body::Body for Kept {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.bytes.is_empty() {
-            return Poll::Ready(None);
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        while self.bytes.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.bytes = data,
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
         }
         let length = self.bytes.len().min(CHUNK);
         // In pieces, as what the connection has taken over is no longer counted.
@@ -78,10 +88,15 @@ impl http_body::Body for Kept {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.len() as u64)
+        let (rest, mut hint) = (self.bytes.len() as u64, self.body.size_hint());
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }

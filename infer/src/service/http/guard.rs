@@ -15,7 +15,7 @@ use super::reply::Outcome;
 use crate::service::ServiceError;
 
 /// Header with a request's number, taken over from the client where it sent one.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(in crate::service) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Addresses that need no key: they hold nothing of any picture.
 const OPEN: [&str; 5] = ["/v2/health/live", "/v2/health/ready", "/metrics", "/openapi.json", "/"];
@@ -55,10 +55,8 @@ impl Key {
 pub(super) struct OfModel(pub(super) String);
 
 pub(super) async fn guard(State(front): State<Front>, request: Request, next: Next) -> Response {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
     let start = Instant::now();
-    let given = request.headers().get(REQUEST_ID).filter(|id| id.len() <= 128 && id.to_str().is_ok()).cloned();
-    let id = given.unwrap_or_else(|| HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)));
+    let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let origin = allowed(&front.origins, request.headers());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
@@ -116,6 +114,13 @@ fn is_open(path: &str) -> bool {
     OPEN.contains(&path) || path.starts_with(OPEN_FOLDER)
 }
 
+/// The number of a request: the client's own, or the next.
+pub(in crate::service) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let given = headers.get(REQUEST_ID).filter(|id| id.len() <= 128 && id.to_str().is_ok()).cloned();
+    given.unwrap_or_else(|| HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
 /// The origin of a page that may use the service.
 fn allowed(origins: &[HeaderValue], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
@@ -123,7 +128,7 @@ fn allowed(origins: &[HeaderValue], headers: &HeaderMap) -> Option<HeaderValue> 
 }
 
 /// A time as headers say it: milliseconds.
-pub(super) fn milliseconds(took: std::time::Duration) -> HeaderValue {
+pub(in crate::service) fn milliseconds(took: std::time::Duration) -> HeaderValue {
     HeaderValue::from_str(&format!("{:.3}", 1e3 * took.as_secs_f64())).unwrap_or(HeaderValue::from_static("0"))
 }
 

@@ -56,13 +56,9 @@ pub(super) async fn metadata(State(front): State<Front>, At(address): At<Address
 }
 
 pub(super) async fn ready(State(front): State<Front>, At(address): At<Address>) -> Result<Response, ServiceError> {
-    let (name, ready) = match address.find(&front) {
-        Ok(named) => (named.name(), named.served.engine.is_well()),
-        Err(ServiceError::Unavailable(_)) => (address.model, false),
-        Err(error) => return Err(error),
-    };
+    let ready = Named::is_ready(&front.service.models, &address.model, address.version.as_deref())?;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok((status, Json(json!({ "name": name, "ready": ready }))).into_response())
+    Ok((status, Json(json!({ "name": address.model, "ready": ready }))).into_response())
 }
 
 pub(super) async fn infer(
@@ -303,7 +299,7 @@ fn with_outputs(head: &Head<'_>, outputs: &[Value], arrays: &[Option<(Vec<u8>, b
 }
 
 /// Where the time of a picture went, in milliseconds.
-pub(super) fn add_times(headers: &mut HeaderMap, times: Times) {
+pub(in crate::service) fn add_times(headers: &mut HeaderMap, times: Times) {
     headers.insert("x-queue-time", milliseconds(times.queue));
     headers.insert("x-inference-time", milliseconds(times.run));
     headers.insert("x-stitch-time", milliseconds(times.stitch));

@@ -14,16 +14,11 @@ pub(super) async fn index(State(front): State<Front>) -> Response {
 }
 
 pub(super) async fn load(State(front): State<Front>, At(model): At<String>) -> Result<Response, ServiceError> {
-    let service = front.service.clone();
-    // Not among the threads that decode pictures: it takes seconds.
-    let loaded = tokio::task::spawn_blocking(move || service.models.load(&model)).await;
-    let served = loaded.map_err(|_| ServiceError::Internal("the program failed at loading the model".to_owned()))??;
-    tracing::info!(model = served.name, version = served.version, "loaded");
+    front.service.load(model).await?;
     Ok(StatusCode::OK.into_response())
 }
 
 pub(super) async fn unload(State(front): State<Front>, At(model): At<String>) -> Result<Response, ServiceError> {
-    front.service.models.unload(&model)?;
-    tracing::info!(model, "unloaded");
+    front.service.unload(&model)?;
     Ok(StatusCode::OK.into_response())
 }

@@ -1,0 +1,21 @@
+//! Makes Rust of `proto/inference.proto`: messages, the server's side and, for tests, a client's; and keeps its description for
+//! those who ask the server for it.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let description = protox::compile(["inference.proto"], ["proto"])?;
+    std::fs::write(out.join("inference.binpb"), description.encode_to_vec())?;
+    let client = out.join("client");
+    std::fs::create_dir_all(&client)?;
+    let build = || tonic_prost_build::configure().bytes(".");
+    build().build_server(false).out_dir(client).compile_fds(description.clone())?;
+    let codec = "crate::service::grpc::codec::BoundedCodec";
+    build().build_client(false).codec_path(codec).compile_fds(description)?;
+    Ok(())
+}
