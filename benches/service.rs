@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_infer::pipeline::{Control, Decoded, Mode, Pipeline, PipelineOptions};
+use protoseg_infer::pipeline::{Control, Decoded, Mode, Opened, Pipeline, PipelineOptions};
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
 use protoseg_infer::service::http::{Front, router};
 use protoseg_infer::service::listen::{ConnectionLimits, Listener, Protocol};
@@ -195,7 +195,7 @@ fn throughput(bundle: &Path, mode: Mode, rounds: usize) {
         let report = pipeline.run(
             FRAMES,
             &Control::<SegmentError>::default(),
-            |_| Ok(Decoded { image: frame.clone(), extra: () }),
+            |_| Ok(Opened { pixels: u64::from(FRAME[0] * FRAME[1]), decode: || Ok(Decoded { image: frame.clone(), extra: () }) }),
             |_, _, decided| {
                 black_box(decided);
                 Ok(())

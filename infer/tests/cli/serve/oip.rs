@@ -132,7 +132,8 @@ fn every_way_to_send_a_picture_gives_its_labels() {
     assert_eq!((&head["model_name"], &tensors[0].1), (&json!("colors.encoded"), &expected));
     assert_eq!(tensors.len(), 3);
     let base64 = BASE64_STANDARD.encode(&file);
-    let body = json!({ "inputs": [{ "name": "image", "shape": [2], "datatype": "BYTES", "data": [base64, base64] }] });
+    let body = json!({ "inputs": [{ "name": "image", "shape": [2], "datatype": "BYTES", "data": [base64, base64] }],
+                       "outputs": [{ "name": "labels" }] });
     let twice = labels(&server.post(ENCODED, &[], body.to_string().as_bytes()));
     assert_eq!(twice, [expected.clone(), expected].concat());
 }
