@@ -21,7 +21,7 @@ use super::http::Front;
 
 /// What `build.rs` makes of `proto/inference.proto`.
 mod pb {
-    #![expect(unreachable_pub, clippy::too_many_lines, reason = "generated")]
+    #![expect(unreachable_pub, clippy::allow_attributes, clippy::too_many_lines, reason = "generated")]
 
     include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }

@@ -133,15 +133,16 @@ mod tests {
             ..InferInputTensor::default()
         };
         let request = |inputs, outputs| ModelInferRequest { inputs, outputs, ..ModelInferRequest::default() };
+        // 255 has two bytes there, the numbers of the shape one each.
         let fits = [
-            request(vec![input(vec![255; MOST_NUMBERS / 2 - 3], Vec::new())], Vec::new()),
+            request(vec![input(vec![255; MOST_NUMBERS / 2 - 2], Vec::new())], Vec::new()),
             request(vec![input(Vec::new(), vec![vec![1; 100].into(); 256])], Vec::new()),
         ];
         for request in fits {
             walk(&request.encode_to_vec()).unwrap();
         }
         let too_much = [
-            (request(vec![input(vec![255; MOST_NUMBERS / 2 - 2], Vec::new())], Vec::new()), "numbers"),
+            (request(vec![input(vec![255; MOST_NUMBERS / 2 - 1], Vec::new())], Vec::new()), "numbers"),
             (
                 request(vec![InferInputTensor { shape: vec![1; MOST_NUMBERS + 1], ..Default::default() }], vec![]),
                 "numbers",

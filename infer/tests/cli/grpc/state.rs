@@ -37,7 +37,8 @@ async fn health_follows_the_models() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
 }
 
-#[tokio::test]
+// While one thread waits for the server to end, the client's connection must answer it.
+#[tokio::test(flavor = "multi_thread")]
 async fn those_who_watch_hear_of_the_end_and_do_not_hold_it_up() {
     let mut server = Server::start(&[]);
     let mut health = HealthClient::with_origin(server.connect().await, server.origin());
