@@ -1,6 +1,8 @@
 //! What the service costs over the library in the same process, and whether it keeps the cores as busy as the pipeline for
 //! folders: `cargo bench --bench service -- BUNDLE [ROUNDS]`. Prints ratios of what was measured side by side.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot run ends, and prints what it found")]
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -195,7 +197,12 @@ fn throughput(bundle: &Path, mode: Mode, rounds: usize) {
         let report = pipeline.run(
             FRAMES,
             &Control::<SegmentError>::default(),
-            |_| Ok(Opened { pixels: u64::from(FRAME[0] * FRAME[1]), decode: || Ok(Decoded { image: frame.clone(), extra: () }) }),
+            |_| {
+                Ok(Opened {
+                    pixels: u64::from(FRAME[0] * FRAME[1]),
+                    decode: || Ok(Decoded { image: frame.clone(), extra: () }),
+                })
+            },
             |_, _, decided| {
                 black_box(decided);
                 Ok(())

@@ -139,7 +139,6 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
         clients.into_iter().for_each(|client| client.unwrap());
     });
     let [none, right, refused] = counts.map(AtomicUsize::into_inner);
-    println!("{none} without an answer, {right} answered, {refused} refused");
     assert!(right > REQUESTS / 20 && refused > REQUESTS / 4, "{none} {right} {refused}");
     // As before.
     let model: Value = server.get("/v2/models/colors").json();
