@@ -18,8 +18,13 @@ use crate::service::admission::Share;
 use crate::service::http::{Front, Kept, REQUEST_ID, milliseconds, request_id};
 use crate::service::{Service, ServiceError};
 
-/// Services that need no key: they hold nothing of any picture.
-const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+/// Starts of what needs no key: it holds nothing of any picture.
+const OPEN: [&str; 4] = [
+    "/grpc.health.",
+    "/grpc.reflection.",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+];
 
 /// The call that labels.
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";

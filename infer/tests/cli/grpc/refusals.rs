@@ -8,7 +8,9 @@ use futures_util::stream::{StreamExt, iter, pending};
 use tonic::{Code, Status};
 
 use super::client::pb::model_infer_request::InferRequestedOutputTensor;
-use super::client::pb::{InferTensorContents, ModelInferRequest, RepositoryModelLoadRequest, ServerReadyRequest};
+use super::client::pb::{
+    InferTensorContents, ModelInferRequest, RepositoryModelLoadRequest, ServerMetadataRequest, ServerReadyRequest,
+};
 use super::client::{Server, framed, raw};
 
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -76,12 +78,12 @@ async fn a_key_is_asked_for() {
     let server = Server::start(&["--api-key-file", file.to_str().unwrap()]);
     let mut client = server.client().await;
     for (key, opens) in [(None, false), (Some("Bearer other"), false), (Some("Bearer s3cret"), true)] {
-        let mut ready = tonic::Request::new(ServerReadyRequest {});
+        let mut metadata = tonic::Request::new(ServerMetadataRequest {});
         let mut infer = tonic::Request::new(raw("colors", "UINT8", &[1, 1, 1, 3], "abc"));
-        for metadata in [ready.metadata_mut(), infer.metadata_mut()] {
+        for metadata in [metadata.metadata_mut(), infer.metadata_mut()] {
             key.map(|key| metadata.insert("authorization", key.parse().unwrap()));
         }
-        let answers = [client.server_ready(ready).await.map(drop), client.model_infer(infer).await.map(drop)];
+        let answers = [client.server_metadata(metadata).await.map(drop), client.model_infer(infer).await.map(drop)];
         for answer in answers {
             match answer {
                 Ok(()) => assert!(opens, "{key:?}"),
@@ -89,6 +91,7 @@ async fn a_key_is_asked_for() {
             }
         }
     }
+    client.server_ready(ServerReadyRequest {}).await.unwrap();
     let mut health =
         tonic_health::pb::health_client::HealthClient::with_origin(server.connect().await, server.origin());
     health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
