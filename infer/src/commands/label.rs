@@ -23,7 +23,7 @@ use self::summary::{FailedInput, Summary};
 use super::format::{Format, Formats};
 use super::inputs::{self, Input};
 use super::signals::Signals;
-use super::{Failure, Outcome, RunArguments, print, print_json, progress};
+use super::{Failure, Outcome, RunArguments, print, print_json, progress, say};
 
 /// Label pictures
 ///
@@ -151,7 +151,7 @@ impl Arguments {
         match self.shard.as_deref() {
             Some("auto") => {
                 let (shard, source) = Shard::of_scheduler(|name| std::env::var(name).ok(), self.shards)?;
-                eprintln!("shard {shard}, as {source} says");
+                say(format_args!("shard {shard}, as {source} says"));
                 Ok(shard)
             }
             _ if self.shards.is_some() => Err(anyhow!("--shards goes with --shard auto; write --shard i/n otherwise")),

@@ -30,8 +30,7 @@ fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
     let refused = server.send(head).unwrap();
     assert_eq!((refused.status, refused.header("connection")), (413, "close"));
     // And so is what has come, where no length is said.
-    let mut chunked =
-        b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let mut chunked = b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..40 {
         chunked.extend_from_slice(b"1000\r\n");
         chunked.extend_from_slice(&[7; 4096]);

@@ -92,7 +92,8 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
                 let headers = [(LENGTH, length.to_string())].map(|(name, value)| (name, value));
                 let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let response = send(address, &request("POST", "/v2/models/colors/infer", &headers, &body)).unwrap();
-                let found: Vec<u8> = serde_json::from_value(response.unwrap().json()["outputs"][0]["data"].take()).unwrap();
+                let found: Vec<u8> =
+                    serde_json::from_value(response.unwrap().json()["outputs"][0]["data"].take()).unwrap();
                 assert_eq!(found, stripe_labels(width, height), "request {asked} of the witness");
                 asked += 1;
             }

@@ -72,10 +72,7 @@ fn the_server_and_its_models_say_what_they_are() {
     assert_eq!(server.get("/v2").json()["extensions"], json!(["binary_tensor_data", "model_repository"]));
     let model = server.get("/v2/models/colors").json();
     let version = model["versions"][0].as_str().unwrap();
-    assert_eq!(
-        model["inputs"],
-        json!([{ "name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3] }])
-    );
+    assert_eq!(model["inputs"], json!([{ "name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3] }]));
     let outputs: Vec<&str> = model["outputs"].as_array().unwrap().iter().map(|o| o["name"].as_str().unwrap()).collect();
     assert_eq!(outputs, ["labels", "confidence"]);
     assert_eq!(server.get(&format!("/v2/models/colors/versions/{version}")).json(), model);
@@ -185,7 +182,10 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         (json!({}), "missing field `inputs`"),
         (json!([]), "not the JSON of a request"),
         (json!({ "inputs": [] }), "one input, `image`, is expected, and 0 came"),
-        (json!({ "inputs": [{ "name": "x", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": black }] }), "no input `x`"),
+        (
+            json!({ "inputs": [{ "name": "x", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": black }] }),
+            "no input `x`",
+        ),
         (input(json!([1, 2, 2, 3]), "FP32", black.clone()), "of type UINT8, and FP32 came"),
         (input(json!([1, 2, 2, 3]), "BYTES", json!(["aGk="])), "of type UINT8, and BYTES came"),
         (input(json!([2, 2, 3]), "UINT8", black.clone()), "is [n, height, width, 3]"),
