@@ -17,7 +17,7 @@ use protoseg_models::errors::sentence;
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
 ///
 /// Exit status: 0 done, 1 failed, 2 nothing could be begun (arguments, bundle, ONNX Runtime, inputs), 3 finished but for
-/// some inputs, 143 and 130 ended by SIGTERM and Ctrl-C with all that was done kept.
+/// some inputs, 143, 129 and 130 ended by SIGTERM, SIGHUP and Ctrl-C with all that was done kept.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {

@@ -20,7 +20,7 @@ pub(crate) struct RunArguments {
     #[command(flatten)]
     engine: EngineArguments,
     /// Refuse pictures of more pixels
-    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_pixels: u64,
     /// Say on the standard error how the model was opened
     #[arg(long, short)]
