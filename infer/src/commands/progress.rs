@@ -18,7 +18,12 @@ pub(crate) fn bar(count: usize) -> ProgressBar {
 /// Counts an item, and says at once why it failed if it did.
 pub(crate) fn show(bar: &ProgressBar, event: &Event<'_, anyhow::Error>) {
     if let Event::Failed(_, error) = event {
-        bar.suspend(|| say(format_args!("error: {}", sentence(error.as_ref()))));
+        complain(bar, error);
     }
     bar.inc(1);
+}
+
+/// Says why something failed, above the bar.
+pub(crate) fn complain(bar: &ProgressBar, error: &anyhow::Error) {
+    bar.suspend(|| say(format_args!("error: {}", sentence(error.as_ref()))));
 }

@@ -1,7 +1,7 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
 //! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
-//! on ([`resume`]) and is shared ([`shards`]); [`surroundings`] that are hostile or are left alone; the [`pipeline`] as a library, and [`devices`] that are there or not; and the server ([`serve`]).
+//! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are left alone; the [`pipeline`] as a library, and [`devices`] that are there or not; and the server ([`serve`]).
 
 #[cfg(test)]
 mod adopt;
@@ -21,6 +21,8 @@ mod export;
 mod formats;
 #[cfg(test)]
 mod gate;
+#[cfg(test)]
+mod occupied;
 #[cfg(test)]
 mod pipeline;
 #[cfg(test)]
