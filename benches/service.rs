@@ -1,7 +1,11 @@
 //! What the service costs over the library in the same process, and whether it keeps the cores as busy as the pipeline for
 //! folders: `cargo bench --bench service -- BUNDLE [ROUNDS]`. Prints ratios of what was measured side by side.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot run ends, and prints what it found")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot run ends, and prints what it found"
+)]
 
 use std::hint::black_box;
 use std::io::{Read, Write};

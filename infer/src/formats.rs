@@ -24,6 +24,7 @@ use protoseg_models::classes::{ClassTable, IGNORE};
 
 use crate::label_map::LabelMap;
 pub use error::FormatError;
+pub use names::png_name;
 pub use one_file::OneFile;
 pub use stored::Stored;
 

@@ -15,10 +15,17 @@
 //!
 //! [`session`] opens ONNX files and runs them; [`segmenter`] adds windows, [`stitch`] and [`upsample`]; [`pipeline`] runs
 //! many pictures, as [`machine`] allows; [`picture`], [`label_map`] and [`labelled`] read and write files, and [`formats`]
-//! what other programs read; [`labelling`] keeps what a run has done; [`service`] answers requests. ONNX Runtime is loaded when the first file is opened: the library
-//! that `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
+//! what other programs read; [`labelling`] keeps what a run has done; [`service`] answers requests. ONNX Runtime is loaded when the first file is
+//! opened: the library that `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
+//!
+//! The builds of ONNX Runtime that Microsoft gives out send telemetry. This library turns that off, but from 1.30 on only the
+//! environment variable `ORT_DISABLE_TELEMETRY=1`, read as ONNX Runtime starts, also keeps it from leaving files in the
+//! user's cache (`~/.cache/Microsoft`) and in the folder for temporary files. The program `protoseg` sets it; a program of
+//! one's own is to be started with it, or to set it before it has threads.
 //!
 //! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only [`session`] names `ort`.
+
+#![warn(clippy::print_stderr)]
 
 pub mod adopt;
 mod crop;

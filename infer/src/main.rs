@@ -1,19 +1,23 @@
 //! `protoseg`: labels, scores and checks with a bundle, and the front door to `protoseg-train` and `protoseg-export`.
 
+#![warn(clippy::print_stderr)]
+
 mod allocator;
 mod commands;
+mod telemetry;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{Failure, Outcome, adopt, check, doctor, eval, export, label, merge, scenes, serve, sibling};
+use commands::{Failure, Outcome, adopt, check, doctor, eval, export, label, merge, say, scenes, serve, sibling};
 use protoseg_models::errors::sentence;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
 ///
 /// Exit status: 0 done, 1 failed, 2 nothing could be begun (arguments, bundle, ONNX Runtime, inputs), 3 finished but for
-/// some inputs, 143 and 130 ended by SIGTERM and Ctrl-C with all that was done kept.
+/// some inputs, 143, 129 and 130 ended by SIGTERM, SIGHUP and Ctrl-C with all that was done kept.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -47,9 +51,16 @@ enum Command {
     },
 }
 
+/// What is said after a panic's own lines.
+const PANIC: &str =
+    "the program came upon a mistake of its own and stopped; what was finished before is kept. Please report it";
+
 fn main() -> ExitCode {
     allocator::share();
-    let (error, status) = match run(&cli().command) {
+    telemetry::decline();
+    let cli = cli();
+    let outcome = std::panic::catch_unwind(|| run(&cli.command));
+    let (error, status) = match outcome.unwrap_or_else(|_| Err(Failure::Work(anyhow!(PANIC)))) {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Failed) => return ExitCode::from(1),
         Ok(Outcome::SomeInputsFailed) => return ExitCode::from(3),
@@ -57,7 +68,7 @@ fn main() -> ExitCode {
         Err(Failure::Work(error)) => (error, 1),
         Err(Failure::Usage(error)) => (error, 2),
     };
-    eprintln!("error: {}", sentence(error.as_ref()));
+    say(format_args!("error: {}", sentence(error.as_ref())));
     ExitCode::from(status)
 }
 

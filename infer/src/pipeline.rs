@@ -150,6 +150,10 @@ impl Pipeline {
     ///
     /// Memory does not grow with `count`, but for the errors of items that fail: each thread holds one picture, and together
     /// they hold no more than [`Setup::pixels`], or one picture that is larger.
+    ///
+    /// # Panics
+    ///
+    /// Where one of the functions given does, once the pictures on their way are given up.
     pub fn run<T: Send, E: From<SegmentError> + Send, D: FnOnce() -> Result<Decoded<T>, E>>(
         &mut self,
         count: usize,
@@ -181,15 +185,19 @@ impl Pipeline {
                 let (decoded, work, open, room) = (decoded.clone(), &work, &open, &room);
                 scope.spawn(move || {
                     while let Some(index) = work.next() {
-                        let opened = work.timed(|seconds| &mut seconds.decode, || open(index));
-                        let Some(Opened { pixels, decode }) = work.keep(index, opened) else { continue };
-                        let held = room.enter(pixels);
-                        if !work.goes_on() {
-                            break;
-                        }
-                        let item = work.timed(|seconds| &mut seconds.decode, decode);
-                        let Some(item) = work.keep(index, item) else { continue };
-                        if decoded.send((Place { index, held }, item)).is_err() {
+                        let read = work.guarded(|| {
+                            let opened = work.timed(|seconds| &mut seconds.decode, || open(index));
+                            let Opened { pixels, decode } = work.keep(index, opened)?;
+                            let held = room.enter(pixels);
+                            if !work.goes_on() {
+                                return None;
+                            }
+                            let item = work.timed(|seconds| &mut seconds.decode, decode);
+                            Some((Place { index, held }, work.keep(index, item)?))
+                        });
+                        if let Some(read) = read
+                            && decoded.send(read).is_err()
+                        {
                             break;
                         }
                     }
@@ -205,15 +213,19 @@ impl Pipeline {
                         if work.is_stopped() {
                             continue;
                         }
-                        let answer = together(shared.or(own.as_ref()), || {
-                            if alone {
-                                segmenter.decide(&item.image, control.wanted).map(Answer::Decided)
-                            } else {
-                                segmenter.answer_or_decide(&item.image, control.wanted)
-                            }
+                        let answer = work.guarded(|| {
+                            let answer = together(shared.or(own.as_ref()), || {
+                                if alone {
+                                    segmenter.decide(&item.image, control.wanted).map(Answer::Decided)
+                                } else {
+                                    segmenter.answer_or_decide(&item.image, control.wanted)
+                                }
+                            });
+                            work.keep_answer(place.index, answer)
                         });
-                        let Some(answer) = work.keep_answer(place.index, answer) else { continue };
-                        drop(ran.send((place, item, answer)));
+                        if let Some(answer) = answer {
+                            drop(ran.send((place, item, answer)));
+                        }
                     }
                 });
             }
@@ -226,10 +238,13 @@ impl Pipeline {
                         if work.is_unwritable() {
                             continue;
                         }
-                        let decide = || together(shared.or(own.as_ref()), || answer.decide(control.wanted));
-                        let decided = work.timed(|seconds| &mut seconds.decide, decide);
-                        let encoded = work.timed(|seconds| &mut seconds.encode, || encode(index, item, decided));
-                        work.finish(index, encoded);
+                        work.guarded(|| {
+                            let decide = || together(shared.or(own.as_ref()), || answer.decide(control.wanted));
+                            let decided = work.timed(|seconds| &mut seconds.decide, decide);
+                            let encoded = work.timed(|seconds| &mut seconds.encode, || encode(index, item, decided));
+                            work.finish(index, encoded);
+                            Some(())
+                        });
                         drop(held);
                     }
                 });

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
-use protoseg_models::digest;
 use protoseg_models::form::Kind;
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowPlan};
@@ -93,8 +92,8 @@ impl Segmenter {
             let Read { value: model, passed_over } =
                 runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
             let mut segmenter = Self::new(path, (model, passed_over), (Kind::Logits, Sizes::Any), runner, options)?;
-            segmenter.fingerprint =
-                digest::of_file(path).map_err(|source| BundleError::Io { path: path.into(), source })?;
+            segmenter.fingerprint = identity::fingerprint_of_file(&segmenter.model, path)
+                .map_err(|source| BundleError::Io { path: path.into(), source })?;
             return Ok(segmenter);
         }
         let Read { value: manifest, passed_over } = Manifest::read(path)?;

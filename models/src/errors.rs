@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// An error and its causes as one sentence; a cause that the text before it already quotes is not said again.
+/// An error and its causes as one sentence; a cause that the text before it already quotes is not said again. Control
+/// characters, as names of files may hold them, are escaped, so that they neither break the line nor command a terminal.
 pub fn sentence(error: &(dyn Error + 'static)) -> String {
     let mut sentence = String::new();
     let mut next = Some(error);
@@ -14,7 +15,13 @@ pub fn sentence(error: &(dyn Error + 'static)) -> String {
         }
         next = error.source();
     }
-    sentence
+    if sentence.contains(char::is_control) { sentence.chars().flat_map(escaped).collect() } else { sentence }
+}
+
+fn escaped(character: char) -> impl Iterator<Item = char> {
+    let escape = character.is_control().then(|| character.escape_default());
+    let itself = if escape.is_none() { Some(character) } else { None };
+    escape.into_iter().flatten().chain(itself)
 }
 
 #[cfg(test)]
@@ -33,5 +40,6 @@ mod tests {
     fn causes_are_said_once() {
         let error = Naming(Quoting(std::io::Error::other("disk full")));
         assert_eq!(sentence(&error), "step 3 failed: a.png: disk full");
+        assert_eq!(sentence(&std::io::Error::other("a\nb\u{1b}[31mé.png")), "a\\nb\\u{1b}[31mé.png");
     }
 }

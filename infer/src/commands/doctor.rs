@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use image::RgbImage;
 use protoseg_infer::machine::{self, Memory};
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
 use protoseg_infer::session::{self, Device, Devices, RunnerOptions, Runtime};
+use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::sentence;
 use protoseg_models::scenes;
 use serde::Serialize;
@@ -83,6 +84,9 @@ struct Trial {
 const SIZE: [u32; 2] = [512, 1024];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    if let Some(bundle) = &arguments.bundle {
+        check(bundle).map_err(Failure::usage)?;
+    }
     let others = match &arguments.device {
         Some(devices) => devices.all().to_vec(),
         None => vec![Device::Cuda(0), Device::TensorRt(0), Device::OpenVino],
@@ -109,6 +113,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     let works = report.devices.iter().any(|tried| tried.device == Device::Cpu && tried.works);
     Ok(if works { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Fails where the bundle would be at fault, and no device.
+fn check(bundle: &Path) -> anyhow::Result<()> {
+    ensure!(bundle.exists(), "{} does not exist; name a bundle folder, or an ONNX file", bundle.display());
+    if bundle.is_dir() {
+        Manifest::read(bundle)?;
+    }
+    Ok(())
 }
 
 fn tried(device: Device, bundle: Option<&Path>, reference: &mut Option<Vec<u8>>) -> Tried {

@@ -21,7 +21,7 @@ use protoseg_models::{atomic, place};
 
 use super::data::{Data, DataArguments};
 use super::signals::Signals;
-use super::{Failure, Outcome, check, print, sibling};
+use super::{Failure, Outcome, check, print, say, sibling};
 
 /// How often to look whether `protoseg-export` has ended or a signal has come.
 const POLL: Duration = Duration::from_millis(20);
@@ -225,7 +225,9 @@ fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> R
         return Err(Stop::Signal);
     }
     let errors = errors.join().ok().transpose().context(shown)?.unwrap_or_default();
-    eprint!("{}", renamed(&errors, hidden, out));
+    if !errors.is_empty() {
+        say(renamed(errors.trim_end_matches('\n'), hidden, out));
+    }
     match status.code() {
         Some(0) => Ok(()),
         Some(code) => Err(Stop::Sibling(code as u8)),
@@ -259,7 +261,7 @@ fn checked(hidden: &Path, out: &Path, data: &DataArguments, stop: &AtomicBool) -
                  is the measure"
             }
         };
-        eprintln!("warning: the quality of {} was not judged: {why}", file.file);
+        say(format_args!("warning: the quality of {} was not judged: {why}", file.file));
     }
     manifest.gate = report.gates();
     manifest.provenance.command = renamed(&manifest.provenance.command, hidden, out);

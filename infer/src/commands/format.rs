@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 use image::RgbImage;
-use protoseg_infer::formats::{FormatError, OneFile, PictureLabels, Stored, label_ids, pseudo};
+use protoseg_infer::formats::{FormatError, OneFile, PictureLabels, Stored, label_ids, png_name, pseudo};
 use protoseg_infer::label_map::LabelMap;
 use protoseg_infer::labelling::OWN_FOLDER;
 use protoseg_infer::upsample::{Decided, Wanted};
 use protoseg_models::classes::ClassTable;
-
-use super::inputs;
 
 /// The folder of pseudo-labels, a data set by itself.
 const PSEUDO: &str = "pseudo";
@@ -169,11 +167,16 @@ impl Formats {
         &self,
         names: &(impl Iterator<Item = &'a Path> + Clone),
         classes: &ClassTable,
-    ) -> Result<(), FormatError> {
-        if self.chosen.contains(&Format::Pseudo) {
-            pseudo::class_file(classes)?;
+    ) -> anyhow::Result<()> {
+        for format in &self.chosen {
+            let checked = match (format, format.one_file()) {
+                (Format::Pseudo, _) => pseudo::class_file(classes).map(drop),
+                (_, Some(one_file)) => one_file.check(names.clone(), classes),
+                _ => Ok(()),
+            };
+            checked.with_context(|| format!("--format {} cannot be written", format.name()))?;
         }
-        self.one_files().try_for_each(|format| format.check(names.clone(), classes))
+        Ok(())
     }
 
     /// The files of a picture: places below the output folder, and bytes.
@@ -188,7 +191,7 @@ impl Formats {
         let mut files = Vec::new();
         for format in &self.chosen {
             let Some(folder) = format.folder() else { continue };
-            let place = Path::new(folder).join(inputs::output_name(name));
+            let place = Path::new(folder).join(png_name(name));
             match format {
                 Format::Ids => files.push((place, map.ids_png()?)),
                 Format::LabelIds => {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use protoseg_infer::formats::png_name;
 use protoseg_models::dataset::is_picture;
 
 use super::lists;
@@ -20,8 +21,8 @@ pub(crate) struct Input {
 /// Endings of files that hold moving pictures.
 const VIDEOS: [&str; 8] = ["avi", "m4v", "mkv", "mov", "mp4", "mpg", "webm", "wmv"];
 
-/// All pictures that files, folders (recursively), patterns and lists name, in order of their names; each once. Paths of lists
-/// are relative to `root`, or where there is none to the list's folder.
+/// All pictures that files, folders (recursively), patterns and lists name; each once under a name, so that a file of two
+/// names comes twice. Paths of lists are relative to `root`, or where there is none to the list's folder.
 pub(crate) fn collect(arguments: &[PathBuf], lists: &[PathBuf], root: Option<&Path>) -> anyhow::Result<Vec<Input>> {
     let mut inputs: Vec<Input> = Vec::new();
     for list in lists.iter().chain(arguments.iter().filter(|argument| is_stdin(argument))) {
@@ -45,8 +46,15 @@ pub(crate) fn collect(arguments: &[PathBuf], lists: &[PathBuf], root: Option<&Pa
             let mut paths: Vec<PathBuf> =
                 paths.collect::<Result<_, _>>().with_context(|| format!("the pattern {text}"))?;
             paths.retain(|path| is_picture(path) && path.is_file());
-            // Patterns follow links, so a picture may come under several names: the shortest is kept below.
+            // Patterns follow links to folders, in circles too: of the paths to one file in one folder the shortest is kept.
             paths.sort_by_cached_key(|path| (path.components().count(), path.clone()));
+            let mut seen = HashSet::new();
+            paths.retain(|path| {
+                seen.insert((
+                    path.parent().map(Path::canonicalize).and_then(Result::ok),
+                    path.file_name().map(ToOwned::to_owned),
+                ))
+            });
             inputs.extend(paths.into_iter().map(|path| below(path, &base)));
         } else {
             bail!("{text} does not exist");
@@ -66,7 +74,10 @@ pub(crate) fn collect(arguments: &[PathBuf], lists: &[PathBuf], root: Option<&Pa
         );
     }
     let mut seen = HashSet::new();
-    inputs.retain(|input| seen.insert(input.path.canonicalize().unwrap_or_else(|_| input.path.clone())));
+    inputs.retain(|input| {
+        let file = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
+        seen.insert((file, input.name.clone()))
+    });
     Ok(inputs)
 }
 
@@ -114,7 +125,7 @@ pub(crate) fn check_outputs(inputs: &[Input], arguments: &[PathBuf], out: &Path)
     }
     let mut names = BTreeMap::new();
     for input in inputs {
-        let name = output_name(&input.name);
+        let name = png_name(&input.name);
         if let Some(other) = names.insert(name.clone(), input) {
             bail!(
                 "{} and {} would both become {}; label them into different folders",
@@ -131,12 +142,18 @@ pub(crate) fn check_outputs(inputs: &[Input], arguments: &[PathBuf], out: &Path)
             out.display()
         );
     }
+    for (name, input) in &names {
+        let folders = name.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+        if let Some((folder, other)) = folders.filter_map(|folder| names.get_key_value(folder)).next() {
+            bail!(
+                "the results of {} would be a file {} and those of {} lie in a folder of that name; label them into different folders",
+                other.path.display(),
+                folder.display(),
+                input.path.display()
+            );
+        }
+    }
     Ok(())
-}
-
-/// A picture's name as that of a PNG.
-pub(crate) fn output_name(name: &Path) -> PathBuf {
-    name.with_extension("png")
 }
 
 /// The place of a path of which only the beginning may exist, without links. Folders that are not there yet will be
@@ -184,7 +201,12 @@ mod tests {
         assert_eq!(names(&[at("a")]), ["deep/y.JPG", "x.png"]);
         assert_eq!(names(&[at("a/x.png"), at("b")]), ["x.png", "z.tif"]);
         assert_eq!(names(&[at("a/x.png"), at("a")]), ["x.png", "deep/y.JPG"]);
+        assert_eq!(names(&[at("a/deep"), at("a")]), ["again/x.png", "y.JPG", "deep/y.JPG", "x.png"]);
         assert_eq!(names(&[at("a/**/*.JPG")]), ["deep/y.JPG"]);
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("b/z.tif"), at("b/w.tif")).unwrap();
+        assert_eq!(names(&[at("b")]), ["w.tif", "z.tif"]);
+        assert_eq!(names(&[at("b/*.tif")]), ["w.tif", "z.tif"]);
         let message = |argument| collect(&[at(argument)], &[], None).unwrap_err().to_string();
         assert!(message("c").ends_with("c does not exist"));
         assert!(message("b/*.png").contains("no picture") && message("b/*.png").ends_with("b/*.png"));
@@ -192,7 +214,7 @@ mod tests {
 
     #[test]
     fn outputs_that_would_do_harm_are_refused() {
-        let root = tree(&["a/x.png", "a/x.jpg", "b/y.png", "out/ids/z.png"]);
+        let root = tree(&["a/x.png", "a/x.jpg", "b/y.png", "out/ids/z.png", "c/x.jpg", "c/x.png/y.jpg"]);
         let at = |name: &str| root.path().join(name);
         let message = |argument: &str, out: &str| {
             let arguments = [at(argument)];
@@ -200,6 +222,7 @@ mod tests {
             checked.map_err(|error| error.to_string())
         };
         assert!(message("a", "new").unwrap_err().contains("would both become x.png"));
+        assert!(message("c", "new").unwrap_err().contains("would be a file x.png"));
         assert!(message("b", "b/labels").unwrap_err().contains("lies inside the input folder"));
         assert!(message("b", "a/../b").unwrap_err().contains("lies inside the input folder"));
         assert!(message("b", "gone/../b/labels").unwrap_err().contains("lies inside the input folder"));

@@ -4,7 +4,9 @@ mod place;
 mod record;
 mod summary;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow, ensure};
 use protoseg_infer::formats::pseudo::LEAST_CONFIDENCE;
@@ -23,14 +25,14 @@ use self::summary::{FailedInput, Summary};
 use super::format::{Format, Formats};
 use super::inputs::{self, Input};
 use super::signals::Signals;
-use super::{Failure, Outcome, RunArguments, print, print_json, progress};
+use super::{Failure, Outcome, RunArguments, print, print_json, progress, say};
 
 /// Label pictures
 ///
 /// A picture below an input folder keeps its place: IN/a/b.jpg becomes OUT/ids/a/b.png, OUT/color/a/b.png and
 /// OUT/overlay/a/b.png. EXIF orientation is applied; transparent pixels count as black. A picture that cannot be read is
 /// reported, in OUT/.protoseg/failed.jsonl too, the others are labelled, and the exit status is 3; a result that cannot be
-/// written ends the run. SIGTERM and Ctrl-C end it when the pictures on their way are done, with status 143 and 130. Whatever
+/// written, but for the picture's name, ends the run. SIGTERM, SIGHUP and Ctrl-C end it when the pictures on their way are done, with status 143, 129 and 130. Whatever
 /// ended it, the same command with --resume goes on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -85,6 +87,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let recipe = arguments.recipe(&pipeline, &formats).map_err(Failure::usage)?;
     let begun = Begun::new(recipe, shard, census, formats.joint_names().collect());
     let place = Place::take(&arguments.out, &formats, begun, arguments.resume).map_err(Failure::usage)?;
+    for remark in place.remarks(&inputs, &formats) {
+        say(format_args!("warning: {remark}"));
+    }
     let todo: Vec<usize> =
         (0..inputs.len()).filter(|&index| !place.has(&inputs[index], arguments.verify_inputs)).collect();
     let record = Record::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
@@ -97,16 +102,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         let file = PictureFile::read(&input.path, arguments.run.max_pixels)?;
         Ok(Opened { pixels: file.pixels(), decode: move || Ok(Decoded { image: file.decode()?, extra: stamp }) })
     };
+    let bar = progress::bar(todo.len());
+    // Pictures that were run, and whose results have no place.
+    let unplaced: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
     let encode = |index: usize, item: Decoded<Stamp>, decided: Decided| {
         let input = &inputs[todo[index]];
-        record.keep(input, item, decided).with_context(|| {
-            let path = input.path.display();
-            format!(
-                "stopped, as the labels of {path} could not be written; make room or mend it, and go on with --resume"
-            )
-        })
+        let path = input.path.display();
+        match record.keep(input, item, decided) {
+            Err(error) if record::is_of_name(&error) => {
+                let error = error.context(format!("the labels of {path} have no place by its name"));
+                progress::complain(&bar, &error);
+                record.fail(input, &error);
+                unplaced.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
+                Ok(())
+            }
+            kept => kept.with_context(|| {
+                format!("stopped, as the labels of {path} could not be written; make room or mend it, and go on with --resume")
+            }),
+        }
     };
-    let bar = progress::bar(todo.len());
     let observe = |event: Event<'_, anyhow::Error>| {
         progress::show(&bar, &event);
         if let Event::Failed(index, error) = event {
@@ -120,19 +134,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         return Err(error.into());
     }
     record.check()?;
+    let unplaced = unplaced.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let labelled = report.done - unplaced.len();
+    let mut bad: Vec<(usize, anyhow::Error)> = report.failed.into_iter().chain(unplaced).collect();
+    bad.sort_by_key(|(index, _)| *index);
     let failed: Vec<FailedInput> =
-        report.failed.iter().map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error)).collect();
-    let mut summary = Summary::new(&pipeline, report.done, inputs.len() - todo.len(), failed, shard);
+        bad.iter().map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error)).collect();
+    let mut summary = Summary::new(&pipeline, labelled, inputs.len() - todo.len(), failed, shard);
     summary.time(report.elapsed, report.stages);
     if report.interrupted {
         summary.left = todo.len() - summary.labelled - summary.failed.len();
     } else if shard == Shard::WHOLE {
-        let bad: Vec<usize> = report.failed.iter().map(|(index, _)| todo[*index]).collect();
+        let bad: HashSet<usize> = bad.iter().map(|(index, _)| todo[*index]).collect();
         let good = inputs.iter().enumerate().filter(|(index, _)| !bad.contains(index));
         let names: Vec<PathBuf> = good.map(|(_, input)| input.name.clone()).collect();
         formats
             .finish(&arguments.out, &names, arguments.run.max_pixels, &pipeline.segmenter().model().classes)
-            .context("the pictures are labelled, but a file for all of them could not be written")?;
+            .context(
+                "the pictures are labelled, but a file for all of them could not be written; if a file among the results is \
+                 named here as broken, delete it and go on with --resume",
+            )?;
     }
     if arguments.json {
         print_json(&summary)?;
@@ -151,7 +172,7 @@ impl Arguments {
         match self.shard.as_deref() {
             Some("auto") => {
                 let (shard, source) = Shard::of_scheduler(|name| std::env::var(name).ok(), self.shards)?;
-                eprintln!("shard {shard}, as {source} says");
+                say(format_args!("shard {shard}, as {source} says"));
                 Ok(shard)
             }
             _ if self.shards.is_some() => Err(anyhow!("--shards goes with --shard auto; write --shard i/n otherwise")),

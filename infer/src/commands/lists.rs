@@ -35,14 +35,31 @@ pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<Input>> {
 }
 
 fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<Input>> {
+    // Which some editors put before text.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let lines = bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let objects = objects || bytes.trim_ascii_start().starts_with(b"{");
     let mut inputs = Vec::new();
     for (number, line) in (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty()) {
-        let input = if objects { object(line, root) } else { Ok(plain(Path::new(OsStr::from_bytes(line)), root)) };
+        let input = if objects { object(line, root) } else { alone(line, root) };
         inputs.push(input.with_context(|| format!("line {number}"))?);
     }
     Ok(inputs)
+}
+
+/// A line that is a path; one that is a picture and something more, as lists of pictures with labels have it, is refused.
+fn alone(line: &[u8], root: &Path) -> Result<Input> {
+    let input = plain(Path::new(OsStr::from_bytes(line)), root);
+    let first = line.split(u8::is_ascii_whitespace).next().filter(|first| first.len() < line.len());
+    let first = first.map(|first| Path::new(OsStr::from_bytes(first)));
+    match first.filter(|first| !first.as_os_str().is_empty() && root.join(first).is_file() && !input.path.exists()) {
+        Some(first) => bail!(
+            "{} does not exist, but {} does: write one picture a line, without its label",
+            input.path.display(),
+            root.join(first).display()
+        ),
+        None => Ok(input),
+    }
 }
 
 fn plain(path: &Path, root: &Path) -> Input {
@@ -53,7 +70,10 @@ fn object(line: &[u8], root: &Path) -> Result<Input> {
     let Line { image, name } =
         serde_json::from_slice(line).context("is no object such as {\"image\": \"a/street.jpg\"}")?;
     let Some(name) = name else { return Ok(plain(&image, root)) };
-    if name.as_os_str().is_empty() || !name.components().all(|part| matches!(part, Component::Normal(_))) {
+    if name.as_os_str().is_empty() {
+        bail!("the name is empty; write where the picture's results belong, or leave \"name\" out");
+    }
+    if !name.components().all(|part| matches!(part, Component::Normal(_))) {
         bail!("the name {} does not lie below the output folder", name.display());
     }
     Ok(Input { path: root.join(image), name })
@@ -94,6 +114,7 @@ mod tests {
         let text = "{\"image\": \"a.png\"}\n{\"image\": \"/b.png\", \"name\": \"c/d.png\"}\n";
         assert_eq!(pairs(text, "in", false), [own("in/a.png", "a.png"), own("/b.png", "c/d.png")]);
         assert_eq!(pairs("", "in", true), []);
+        assert_eq!(pairs("\u{feff}a.png\nb.png", "in", false), [own("in/a.png", "a.png"), own("in/b.png", "b.png")]);
     }
 
     #[test]
@@ -101,7 +122,8 @@ mod tests {
         let message = |text: &str| format!("{:#}", parse(text.as_bytes(), Path::new(""), true).unwrap_err());
         assert!(message("\n{\"image\": 5}").starts_with("line 2: "));
         assert!(message("{\"image\": \"a\", \"labels\": \"b\"}").contains("labels"));
-        for name in ["../a", "/a", ""] {
+        assert!(message("{\"image\": \"a\", \"name\": \"\"}").contains("the name is empty"));
+        for name in ["../a", "/a"] {
             assert!(
                 message(&format!("{{\"image\": \"a\", \"name\": {name:?}}}")).contains("does not lie below"),
                 "{name}"

@@ -66,8 +66,13 @@ impl Failure {
 fn warn_of_newer(bundle: &Path, passed_over: &[String]) {
     if !passed_over.is_empty() {
         let (bundle, fields) = (bundle.display(), passed_over.join(", "));
-        eprintln!("warning: {bundle} was written by a newer version; passed over: {fields}");
+        say(format_args!("warning: {bundle} was written by a newer version; passed over: {fields}"));
     }
+}
+
+/// Writes a line for people to the standard error. Where that cannot be written, the work goes on: there is nobody to tell.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes results to the standard output.

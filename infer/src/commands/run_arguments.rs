@@ -10,7 +10,7 @@ use protoseg_infer::segmenter::SegmenterOptions;
 use protoseg_infer::session::{CudaOptions, Device, Devices, RunnerOptions, TensorRtOptions};
 use protoseg_models::window::Pieces;
 
-use super::{few, warn_of_newer};
+use super::{few, say, warn_of_newer};
 
 /// How the pictures of a command are run.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct RunArguments {
     #[command(flatten)]
     engine: EngineArguments,
     /// Refuse pictures of more pixels
-    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_pixels: u64,
     /// Say on the standard error how the model was opened
     #[arg(long, short)]
@@ -93,7 +93,7 @@ impl RunArguments {
             bail!("--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE");
         }
         if self.verbose {
-            eprintln!("{}", describe(pipeline.setup()));
+            say(describe(pipeline.setup()));
         }
         Ok(pipeline)
     }

@@ -1,10 +1,10 @@
-//! SIGTERM and Ctrl-C: the first ends the work in good order, the second at once.
+//! SIGTERM, SIGHUP and Ctrl-C: the first ends the work in good order, the second at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Context;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// What has come since it was made.
@@ -19,7 +19,8 @@ impl Signals {
     /// Catches from now on.
     pub(crate) fn catch() -> anyhow::Result<Self> {
         let signals = Self { stop: Arc::default(), number: Arc::default() };
-        for number in [SIGTERM, SIGINT] {
+        let hangup = if is_ignored(SIGHUP) { None } else { Some(SIGHUP) };
+        for number in [SIGTERM, SIGINT].into_iter().chain(hangup) {
             // In this order: the first signal only sets what the second finds set.
             flag::register_conditional_default(number, Arc::clone(&signals.stop))
                 .and_then(|_| flag::register_usize(number, Arc::clone(&signals.number), number as usize))
@@ -29,8 +30,15 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The exit status that says which came: 143 or 130.
+    /// The exit status that says which came: 143, 130 or 129.
     pub(crate) fn status(&self) -> u8 {
         128 + self.number.load(Ordering::Relaxed) as u8
     }
+}
+
+/// Whether whoever started this program had it ignore a signal, as `nohup` does. Where the system does not say: no.
+fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
 }

@@ -1,9 +1,17 @@
 //! Names of pictures as text in others' files.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::FormatError;
+
+/// A picture's name as that of a PNG, whose ending replaces its own. The name `..png` stays what it is: its stem is a dot,
+/// after which the standard library's function would leave the way to the folder around it.
+pub fn png_name(name: &Path) -> PathBuf {
+    let mut file = name.file_stem().unwrap_or_default().to_owned();
+    file.push(".png");
+    name.with_file_name(file)
+}
 
 /// A picture's name as text with slashes.
 pub(super) fn text(name: &Path) -> Result<&str, FormatError> {
@@ -45,6 +53,13 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+
+    #[test]
+    fn every_name_becomes_that_of_a_png() {
+        for (name, png) in [("a/b.c.jpg", "a/b.c.png"), ("a/b", "a/b.png"), ("a/..jpg", "a/..png"), (".x", ".x.png")] {
+            assert_eq!(png_name(Path::new(name)), Path::new(png));
+        }
+    }
 
     #[test]
     fn what_is_not_kept_is_told_by_its_bytes() {

@@ -55,7 +55,7 @@ pub fn confidence_place(name: &Path) -> PathBuf {
 
 fn beside(name: &Path, folder: &str) -> PathBuf {
     let image = image_place(name);
-    Path::new(folder).join(image.strip_prefix("images").unwrap_or(&image)).with_extension("png")
+    names::png_name(&Path::new(folder).join(image.strip_prefix("images").unwrap_or(&image)))
 }
 
 /// Links a picture to its place below the root. What stood there under that name is replaced; the picture itself is kept.

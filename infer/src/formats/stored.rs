@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FormatError, PictureLabels};
+use super::{FormatError, PictureLabels, png_name};
 use crate::label_map::{self, LabelMap};
 
 /// The labels of pictures, in order of their paths, each read when it is asked for.
@@ -38,7 +38,7 @@ impl Stored {
     }
 
     fn read(&self, name: PathBuf) -> Result<PictureLabels, FormatError> {
-        let read = |folder: &Path| label_map::read(&folder.join(name.with_extension("png")), self.max_pixels);
+        let read = |folder: &Path| label_map::read(&folder.join(png_name(&name)), self.max_pixels);
         let map = read(&self.ids)?;
         let confidence = self.confidence.as_deref().map(read).transpose()?;
         let size = |map: &LabelMap| [map.height, map.width];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::OWN_FOLDER;
-use super::journal::{Begun, Census, Contents, Entry, JournalError, Recipe, place_of};
+use super::journal::{Begun, Census, Contents, Entry, Journal, JournalError, Recipe, place_of};
 use super::shard::Shard;
 
 /// Why shards cannot be joined.
@@ -38,6 +38,17 @@ pub enum JoinError {
         one: PathBuf,
         /// Another.
         other: PathBuf,
+    },
+    /// Shards of several divisions, of which not exactly one is whole.
+    #[error(
+        "the pictures were divided in several ways, into {} shards, and {whole} of these are whole; label the missing shards of one way, or remove {}* of the others",
+        counts.iter().map(u64::to_string).collect::<Vec<_>>().join(" and into "), Path::new(OWN_FOLDER).join("journal").display()
+    )]
+    Divided {
+        /// How many shards each way has.
+        counts: Vec<u64>,
+        /// How many ways are whole.
+        whole: usize,
     },
     /// Shards that are not there.
     #[error("of {count} shards these are missing: {}", missing.iter().map(u64::to_string).collect::<Vec<_>>().join(", "))]
@@ -87,6 +98,18 @@ pub struct Joined {
     pub parts: BTreeMap<PathBuf, Part>,
     /// Names of the pictures that could not be labelled, spelled as text.
     pub failed: BTreeSet<String>,
+    /// The shards, and the output folders that their results lie in.
+    pub shards: BTreeMap<Shard, PathBuf>,
+    /// What was passed over, as sentences: damaged lines, and journals of shards that are not whole.
+    pub passed_over: Vec<String>,
+}
+
+/// A journal that was read.
+struct Found {
+    out: PathBuf,
+    path: PathBuf,
+    begun: Begun,
+    contents: Contents,
 }
 
 #[derive(Deserialize)]
@@ -97,41 +120,51 @@ struct FailedLine {
 impl Joined {
     /// Reads every journal of the output folders and holds them against each other and against the results.
     pub fn read(folders: &[PathBuf]) -> Result<Self, JoinError> {
-        let mut shards: BTreeMap<Shard, (PathBuf, PathBuf, Contents)> = BTreeMap::new();
-        let mut first: Option<(PathBuf, Begun)> = None;
+        let mut found = Vec::new();
         for out in folders {
-            let journals = journals(out)?;
+            let journals = Journal::all(out);
+            if journals.is_empty() {
+                return Err(JoinError::NoJournal(out.into()));
+            }
             for path in journals {
                 let contents = Contents::read(&path)?;
-                let Some(begun) = contents.begun.clone() else { continue };
-                let (one, same) = first.get_or_insert_with(|| (path.clone(), begun.clone()));
-                let facts = [
-                    (
-                        "model, windows, device, ONNX Runtime or formats",
-                        same.recipe == begun.recipe && same.joint == begun.joint,
-                    ),
-                    ("pictures", same.census == begun.census),
-                    ("numbers of shards", same.shard.count() == begun.shard.count()),
-                ];
-                if let Some((what, _)) = facts.into_iter().find(|(_, equal)| !equal) {
-                    return Err(JoinError::Different { one: one.clone(), other: path, what });
-                }
-                if let Some((_, one, _)) = shards.get(&begun.shard) {
-                    return Err(JoinError::Twice { shard: begun.shard, one: one.clone(), other: path });
-                }
-                shards.insert(begun.shard, (out.clone(), path, contents));
+                let begun = contents.begun.clone();
+                found.extend(begun.map(|begun| Found { out: out.clone(), path, begun, contents }));
             }
         }
+        let (found, mut passed_over) = whole(found)?;
+        let mut shards: BTreeMap<Shard, Found> = BTreeMap::new();
+        for other in found {
+            if let Some(one) = shards.values().next() {
+                let what = "model, windows, device, ONNX Runtime or formats";
+                let same = one.begun.recipe == other.begun.recipe && one.begun.joint == other.begun.joint;
+                let facts = [(what, same), ("pictures", one.begun.census == other.begun.census)];
+                if let Some((what, _)) = facts.into_iter().find(|(_, equal)| !equal) {
+                    return Err(JoinError::Different { one: one.path.clone(), other: other.path, what });
+                }
+            }
+            if let Some(one) = shards.get(&other.begun.shard) {
+                // What was gathered in a folder may be named beside it.
+                if one.out != other.out && one.contents.entries == other.contents.entries {
+                    continue;
+                }
+                let shard = other.begun.shard;
+                return Err(JoinError::Twice { shard, one: one.path.clone(), other: other.path });
+            }
+            shards.insert(other.begun.shard, other);
+        }
         let none = || JoinError::NoJournal(folders.first().cloned().unwrap_or_default());
-        let (_, Begun { recipe, shard, census, joint, .. }) = first.ok_or_else(none)?;
-        let there: BTreeSet<u64> = shards.keys().map(|shard| shard.number()).collect();
-        let missing: Vec<u64> = (1..=shard.count()).filter(|number| !there.contains(number)).collect();
+        let Begun { recipe, shard, census, joint, .. } = shards.values().next().ok_or_else(none)?.begun.clone();
+        let missing: Vec<u64> = missing(&shards.keys().copied().collect(), shard.count());
         if !missing.is_empty() {
             return Err(JoinError::Missing { count: shard.count(), missing });
         }
-        let mut joined = Self { recipe, joint, census, parts: BTreeMap::new(), failed: BTreeSet::new() };
-        for (shard, (out, _, contents)) in shards {
-            joined.add(shard, &out, contents)?;
+        passed_over.extend(shards.values().filter_map(|found| found.contents.damage(&found.path)));
+        let (parts, failed) = Default::default();
+        let places = shards.iter().map(|(&shard, found)| (shard, found.out.clone())).collect();
+        let mut joined = Self { recipe, joint, census, parts, failed, shards: places, passed_over };
+        for (shard, found) in shards {
+            joined.add(shard, &found.out, found.contents)?;
         }
         Ok(joined)
     }
@@ -175,15 +208,30 @@ impl Joined {
     }
 }
 
-/// The journals of an output folder.
-fn journals(out: &Path) -> Result<Vec<PathBuf>, JoinError> {
-    let none = || JoinError::NoJournal(out.into());
-    let entries = fs::read_dir(out.join(OWN_FOLDER)).map_err(|_| none())?;
-    let is_journal = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("journal") && name.ends_with(".jsonl")
+/// Of shards of several divisions those of the one that is whole, and what was passed over.
+fn whole(found: Vec<Found>) -> Result<(Vec<Found>, Vec<String>), JoinError> {
+    let mut divisions: BTreeMap<u64, BTreeSet<Shard>> = BTreeMap::new();
+    for Begun { shard, .. } in found.iter().map(|found| &found.begun) {
+        divisions.entry(shard.count()).or_default().insert(*shard);
+    }
+    if divisions.len() < 2 {
+        return Ok((found, Vec::new()));
+    }
+    let whole = divisions.iter().filter(|(count, shards)| missing(shards, **count).is_empty());
+    let whole: Vec<u64> = whole.map(|(&count, _)| count).collect();
+    let [count] = whole[..] else {
+        return Err(JoinError::Divided { counts: divisions.into_keys().collect(), whole: whole.len() });
     };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_journal).collect();
-    paths.sort();
-    if paths.is_empty() { Err(none()) } else { Ok(paths) }
+    let (used, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.begun.shard.count() == count);
+    let over = |found: &Found| {
+        format!("{} is passed over: all {count} shards of another division are there", found.path.display())
+    };
+    let passed_over = others.iter().map(over).collect();
+    Ok((used, passed_over))
+}
+
+/// Numbers of the shards that are not there.
+fn missing(there: &BTreeSet<Shard>, count: u64) -> Vec<u64> {
+    let there: BTreeSet<u64> = there.iter().map(|shard| shard.number()).collect();
+    (1..=count).filter(|number| !there.contains(number)).collect()
 }

@@ -1,8 +1,9 @@
 //! The journal of a shard: a line for each run that was begun and each picture that was labelled, only ever appended to.
 //!
-//! A picture's line is written after its last file is in place, so that what the journal says is there is there. What follows
-//! a line that cannot be read, as a killed program or a full disk may leave one, counts for nothing and is cut off.
+//! A picture's line is written after its last file is in place, so that what the journal says is there is there. A line at the
+//! end that cannot be read, as a killed program or a full disk may leave one, is cut off; one before others is passed over.
 
+mod others;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +46,18 @@ impl Recipe {
         let Self { model, pieces, device, runtime, formats } = self;
         let formats = formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         digest::of_bytes(format!("{model}\n{pieces}\n{device}\n{runtime}\n{formats}").as_bytes())[..16].to_owned()
+    }
+
+    /// In what it differs from an earlier one, for people; empty where it does not.
+    pub fn differences(&self, earlier: &Self) -> String {
+        let formats = |recipe: &Self| recipe.formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        let [was, is] = [earlier, self].map(|recipe| {
+            let model = recipe.model.get(..12).unwrap_or(&recipe.model).to_owned();
+            [model, recipe.pieces.clone(), recipe.device.clone(), recipe.runtime.clone(), formats(recipe)]
+        });
+        let names = ["model", "windows", "device", "ONNX Runtime", "formats"];
+        let differ = names.iter().zip(was.iter().zip(&is)).filter(|(_, (was, is))| was != is);
+        differ.map(|(name, (was, is))| format!("{name} (was {was}, is {is})")).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -129,6 +142,14 @@ pub enum JournalError {
     /// Another process labels into the same folder.
     #[error("another process is labelling the same shard into this folder: it holds {}", .0.display())]
     Busy(PathBuf),
+    /// Results of other pictures, or made otherwise, in the same folder.
+    #[error("{} holds the results of {count} pictures: add --resume to go on with them, or choose another --out", out.display())]
+    Occupied {
+        /// The output folder.
+        out: PathBuf,
+        /// How many pictures' results it holds.
+        count: usize,
+    },
     /// Of another version.
     #[error("{} was written by another version of protoseg ({found}; this one knows {VERSION}); use that, or label into another folder", path.display())]
     Version {
@@ -144,6 +165,10 @@ pub enum JournalError {
 pub struct Contents {
     /// The run that was begun last.
     pub begun: Option<Begun>,
+    /// The recipes of all runs, by their keys.
+    pub recipes: BTreeMap<String, Recipe>,
+    /// Numbers, from 1, of lines that cannot be read and stand before others that can.
+    pub damaged: Vec<usize>,
     /// The last line of each picture that was not struck out since.
     pub entries: BTreeMap<String, Entry>,
 }
@@ -158,20 +183,36 @@ impl Contents {
     /// The contents, and how many bytes of the text they are.
     fn parse(path: &Path, text: &[u8]) -> Result<(Self, usize), JournalError> {
         let (mut contents, mut length) = (Self::default(), 0);
-        for line in text.split_inclusive(|&byte| byte == b'\n') {
+        let (mut unread, mut read) = (Vec::new(), 0);
+        for (number, line) in (1..).zip(text.split_inclusive(|&byte| byte == b'\n')) {
             let Some(whole) = line.strip_suffix(b"\n") else { break };
+            read += line.len();
             match serde_json::from_slice(whole) {
                 Ok(Line::Begun(begun)) if begun.version != VERSION => {
                     return Err(JournalError::Version { path: path.into(), found: begun.version });
                 }
-                Ok(Line::Begun(begun)) => contents.begun = Some(begun),
+                Ok(Line::Begun(begun)) => {
+                    contents.recipes.insert(begun.recipe.key(), begun.recipe.clone());
+                    contents.begun = Some(begun);
+                }
                 Ok(Line::Labelled(entry)) => drop(contents.entries.insert(entry.picture.clone(), entry)),
                 Ok(Line::Struck(picture)) => drop(contents.entries.remove(&picture)),
-                Err(_) => break,
+                Err(_) => {
+                    unread.push(number);
+                    continue;
+                }
             }
-            length += line.len();
+            contents.damaged.append(&mut unread);
+            length = read;
         }
         Ok((contents, length))
+    }
+
+    /// What is wrong with lines of the journal, as a sentence; none where nothing is.
+    pub fn damage(&self, path: &Path) -> Option<String> {
+        let (&first, others) = self.damaged.split_first()?;
+        let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+        Some(format!("line {first} of {} is damaged{more} and passed over", path.display()))
     }
 
     /// The picture's line.

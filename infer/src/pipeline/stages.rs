@@ -1,8 +1,10 @@
 //! What the threads of a run share: which item is next, what failed, how much time each stage took.
 
-use std::sync::Mutex;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::report::{Seconds, Stages, Threads};
@@ -18,6 +20,7 @@ pub(super) struct Work<'a, E> {
     seconds: Mutex<Seconds>,
     failed: Mutex<Vec<(usize, E)>>,
     error: Mutex<Option<E>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     stopped: AtomicBool,
     /// Whether that error came of `encode`, so that no more results can be kept.
     unwritable: AtomicBool,
@@ -34,6 +37,7 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
             seconds: Mutex::default(),
             failed: Mutex::default(),
             error: Mutex::new(None),
+            panic: Mutex::new(None),
             stopped: AtomicBool::new(false),
             unwritable: AtomicBool::new(false),
         }
@@ -73,10 +77,18 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
     pub(super) fn timed<R>(&self, stage: impl Fn(&mut Seconds) -> &mut f64, work: impl FnOnce() -> R) -> R {
         let start = Instant::now();
         let result = work();
-        if let Ok(mut seconds) = self.seconds.lock() {
-            *stage(&mut seconds) += start.elapsed().as_secs_f64();
-        }
+        *stage(&mut self.seconds.lock().unwrap_or_else(PoisonError::into_inner)) += start.elapsed().as_secs_f64();
         result
+    }
+
+    /// Does what a thread does with one item. A panic ends the run, while the thread lives on: others may wait for it to take
+    /// what they hand over.
+    pub(super) fn guarded<R>(&self, work: impl FnOnce() -> Option<R>) -> Option<R> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            self.stopped.store(true, Ordering::Relaxed);
+            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+            None
+        })
     }
 
     /// The value, or none with its error reported and counted.
@@ -86,9 +98,7 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
             Err(error) => error,
         };
         (self.control.observe)(Event::Failed(index, &error));
-        if let Ok(mut failed) = self.failed.lock() {
-            failed.push((index, error));
-        }
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
         None
     }
 
@@ -119,24 +129,26 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
 
     fn stop(&self, error: E) {
         self.stopped.store(true, Ordering::Relaxed);
-        if let Ok(mut first) = self.error.lock() {
-            // Of several, the first is the one to report.
-            first.get_or_insert(error);
-        }
+        // Of several, the first is the one to report.
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
+    /// What came of it all; where a thread panicked, the same panic.
     pub(super) fn report(self, times: impl Iterator<Item = Times>, threads: Threads, elapsed: Duration) -> Report<E> {
-        let mut seconds = self.seconds.into_inner().unwrap_or_default();
+        if let Some(panic) = self.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            resume_unwind(panic);
+        }
+        let mut seconds = self.seconds.into_inner().unwrap_or_else(PoisonError::into_inner);
         for Times { run, stitch } in times {
             seconds.run += run.as_secs_f64();
             seconds.stitch += stitch.as_secs_f64();
         }
-        let mut failed = self.failed.into_inner().unwrap_or_default();
+        let mut failed = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.sort_by_key(|(index, _)| *index);
         Report {
             done: self.done.into_inner(),
             failed,
-            stopped: self.error.into_inner().unwrap_or_default(),
+            stopped: self.error.into_inner().unwrap_or_else(PoisonError::into_inner),
             interrupted: self.interrupted.into_inner(),
             stages: Stages::new(seconds, threads, elapsed),
             elapsed,
@@ -146,5 +158,5 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
 
 /// The next of a queue with several readers.
 pub(super) fn take<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
-    queue.lock().ok()?.recv().ok()
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }

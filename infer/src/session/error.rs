@@ -12,12 +12,14 @@ pub enum SessionError {
     /// No library in any of the usual places.
     #[error(
         "ONNX Runtime is missing: {LIBRARY_VARIABLE} is not set, and {name} is neither beside the program, nor in ../lib, nor known to the \
-         system; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a {name} of 1.{} or newer",
+         system ({reason}); run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a {name} of 1.{} or newer",
         ort::MINOR_VERSION
     )]
     Nowhere {
         /// File name of the library.
         name: String,
+        /// What the system's loader said.
+        reason: String,
     },
     /// The library that somebody named is not there.
     #[error(

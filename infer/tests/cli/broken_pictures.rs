@@ -46,6 +46,12 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
     fs::write(at("text.jpg"), "hello, I am no picture").unwrap();
     fs::write(at("gif.png"), b"GIF89a\x01\x00\x01\x00\x00\x00\x00").unwrap();
     fs::write(at("bomb.png"), claiming(60_000, 60_000)).unwrap();
+    fs::write(at("giant.png"), claiming(1 << 31, 1 << 31)).unwrap();
+    // A picture whose header claims more pixels than its data can be of.
+    let small = fs::read(at("whole-jpg.jpg")).unwrap();
+    let frame = small.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+    let claim = [&small[..frame + 5], &[54, 176, 54, 176], &small[frame + 9..]].concat();
+    fs::write(at("claim-jpg.jpg"), claim).unwrap();
     fs::write(at("no-pixels.png"), claiming(0, 7)).unwrap();
     fs::write(at("header-only.png"), claiming(10_000, 10_000)).unwrap();
     fs::write(at("garbage.tif"), b"II*\0\xff\xff\xff\xff").unwrap();
@@ -55,10 +61,11 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
     assert!(std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap().success());
     std::os::unix::fs::symlink("/dev/zero", at("endless.png")).unwrap();
     let given = answer(&mut place.command("label bundle odd --out out"));
-    assert!(given.status == 3 && given.stdout.starts_with("7 labelled, 16 failed"), "{given:?}");
-    assert_eq!(given.stderr.lines().count(), 16, "{given:?}");
+    assert!(given.status == 3 && given.stdout.starts_with("7 labelled, 18 failed"), "{given:?}");
+    assert_eq!(given.stderr.lines().count(), 18, "{given:?}");
     let parts = [
         ("bomb.png", "60000x60000 pixels are more than the limit of 200000000; raise it with --max-pixels"),
+        ("claim-jpg.jpg", "cut short"),
         ("cmyk_plain.jpg", "a CMYK JPEG without Adobe's marker"),
         ("cut-jpg.jpg", "cut short"),
         ("cut-png.png", "broken or cut short"),
@@ -69,6 +76,7 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         ("endless.png", "is no file"),
         ("garbage-webp.webp", "broken or cut short"),
         ("garbage.tif", "broken or cut short"),
+        ("giant.png", "2147483648x2147483648 pixels are more than the limit of 200000000"),
         ("gif.png", "no picture of a known format"),
         ("header-only.png", "broken or cut short"),
         ("no-pixels.png", "broken or cut short"),

@@ -1,8 +1,9 @@
 //! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
 //! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
-//! on ([`resume`]) and is shared ([`shards`]); the [`pipeline`] as a library, and [`devices`] that are there or not; the service
-//! over HTTP ([`serve`]) and [`grpc`].
+//! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
+//! left alone; the [`pipeline`] as a library, and [`devices`] that are there or not; the service over HTTP ([`serve`]) and
+//! [`grpc`].
 
 #[cfg(test)]
 mod adopt;
@@ -25,6 +26,8 @@ mod gate;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod occupied;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod refusals;
@@ -34,3 +37,5 @@ mod resume;
 mod serve;
 #[cfg(test)]
 mod shards;
+#[cfg(test)]
+mod surroundings;

@@ -188,3 +188,40 @@ fn both_modes_write_the_same_files() {
         assert!(one == other, "{name}");
     }
 }
+
+#[test]
+fn a_panic_anywhere_ends_the_run_and_comes_out() {
+    for segmenters in [1, 3] {
+        for place in ["open", "decode", "observe", "encode"] {
+            let panics = |here: &str, index: usize| assert!(here != place || index != 5, "on purpose");
+            let observe = |event: Event<'_, Error>| {
+                if let Event::Done(index) = event {
+                    panics("observe", index);
+                }
+            };
+            let control = Control { observe: &observe, ..Control::default() };
+            let mut pipeline = pipeline(segmenters);
+            let run = std::panic::AssertUnwindSafe(|| {
+                pipeline.run(
+                    200,
+                    &control,
+                    |index| {
+                        panics("open", index);
+                        let Opened { pixels, decode } = picture(index);
+                        let decode = move || {
+                            panics("decode", index);
+                            decode()
+                        };
+                        Ok(Opened { pixels, decode })
+                    },
+                    |index, _, _: Decided| {
+                        panics("encode", index);
+                        Ok(())
+                    },
+                )
+            });
+            let panic = std::panic::catch_unwind(run).unwrap_err();
+            assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{place}");
+        }
+    }
+}

@@ -23,8 +23,9 @@ fn the_first_result_that_cannot_be_written_ends_the_run() {
     for index in 0..20 {
         stripes(32, 32).save(place.at(&format!("in/images/deep/{index}.png"))).unwrap();
     }
+    // Another file system, into which nothing can be renamed.
     std::fs::create_dir_all(place.at("out/ids")).unwrap();
-    std::fs::write(place.at("out/ids/deep"), "mine").unwrap();
+    std::os::unix::fs::symlink("/proc/self", place.at("out/ids/deep")).unwrap();
     let given = answer(&mut place.command("label bundle in/images --out out --json"));
     expect("stopped", &given, 1, &["stopped", "in/images/deep/", "out/ids/deep/"]);
     assert_eq!(given.stdout, "");
@@ -67,6 +68,7 @@ fn numbers_without_measure_are_refused() {
         "scenes --out new --count 18446744073709551615",
         "eval bundle --data synthetic --size 8193x1",
         "eval bundle --data synthetic --limit 0",
+        "label bundle in --out new --max-pixels 0",
         "label bundle in --out new --threads 1025",
         "label bundle in --out new --threads 99999999999",
         "label bundle in --out new --batch 99999999999",

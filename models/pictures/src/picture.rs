@@ -26,7 +26,7 @@ pub enum PictureError {
     /// A kind of picture, within a known format, that is not read.
     #[error("a kind of picture that is not read: {0}; convert it to RGB PNG")]
     Unsupported(#[source] ImageError),
-    /// A JPEG without its end.
+    /// A JPEG without its end, or with less data than so many pixels can have.
     #[error("cut short: the JPEG data ends before the end of the picture")]
     CutShort,
     /// More pixels than allowed.
@@ -149,16 +149,17 @@ impl<'a> Encoded<'a> {
                 return Err(PictureError::Inks);
             }
         }
+        // Its decoder takes what is far too large for broken.
+        if let Some([width, height]) = png_size(bytes.as_ref()).filter(|_| format == ImageFormat::Png) {
+            within(width, height, max_pixels)?;
+        }
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(memory(0));
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         reader.limits(limits.clone());
         let mut decoder = reader.into_decoder().map_err(refused)?;
         let (width, height) = decoder.dimensions();
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels > max_pixels {
-            return Err(PictureError::TooLarge { width, height, limit: max_pixels });
-        }
+        let pixels = within(width, height, max_pixels)?;
         // What a header claims is held against the limit above; this holds the decoder's own buffers against what it claims.
         limits.max_alloc = Some(memory(pixels));
         decoder.set_limits(limits).map_err(refused)?;
@@ -193,6 +194,18 @@ impl std::fmt::Debug for Encoded<'_> {
 /// Bytes that a picture may need: four samples of 16 bits a pixel, twice, and what its file says besides.
 fn memory(pixels: u64) -> u64 {
     pixels.saturating_mul(16).saturating_add(1 << 26)
+}
+
+/// The pixels of a picture, if they are not too many.
+fn within(width: u32, height: u32, limit: u64) -> Result<u64, PictureError> {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > limit { Err(PictureError::TooLarge { width, height, limit }) } else { Ok(pixels) }
+}
+
+/// Width and height, which stand in the first chunk of a PNG.
+fn png_size(bytes: &[u8]) -> Option<[u32; 2]> {
+    let side = |place: usize| Some(u32::from_be_bytes(*bytes.get(place..)?.first_chunk()?));
+    if bytes.get(12..16)? == b"IHDR" { Some([side(16)?, side(20)?]) } else { None }
 }
 
 fn refused(error: ImageError) -> PictureError {

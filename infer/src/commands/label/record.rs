@@ -45,18 +45,34 @@ impl<'a> Record<'a> {
         let picture = Labelled { image: &item.image, labels: &labels, margin: margin.as_deref() };
         self.place.strike(&input.name)?;
         let mut outputs = BTreeMap::new();
-        for (place, bytes) in self.formats.files(&picture, &self.classes)? {
-            let path = || self.place.out.join(&place).display().to_string();
-            self.place.outputs.write(&place, &bytes).with_context(path)?;
-            outputs.insert(spelled(&place), bytes.len() as u64);
-        }
-        if let Some(link) = self.formats.link(&self.place.out, &input.path, &input.name)? {
-            outputs.insert(spelled(&link), item.extra.bytes);
+        if let Err(error) = self.write(input, &picture, item.extra.bytes, &mut outputs) {
+            // Some of its files alone are no result.
+            self.remove(outputs.keys())?;
+            return Err(error);
         }
         let pixels = pixels_by_class(&labels.map.labels, self.classes.count());
         let recipe = self.place.recipe().to_owned();
         let entry = Entry { picture: spelled(&input.name), recipe, input: item.extra, outputs, pixels };
         Ok(self.place.journal.add(entry)?)
+    }
+
+    /// Writes a picture's files, and notes each that is in place.
+    fn write(
+        &self,
+        input: &Input,
+        picture: &Labelled<'_>,
+        bytes_of_input: u64,
+        outputs: &mut BTreeMap<String, u64>,
+    ) -> Result<()> {
+        for (place, bytes) in self.formats.files(picture, &self.classes)? {
+            let path = || self.place.out.join(&place).display().to_string();
+            self.place.outputs.write(&place, &bytes).with_context(path)?;
+            outputs.insert(spelled(&place), bytes.len() as u64);
+        }
+        if let Some(link) = self.formats.link(&self.place.out, &input.path, &input.name)? {
+            outputs.insert(spelled(&link), bytes_of_input);
+        }
+        Ok(())
     }
 
     /// Notes that a picture could not be labelled; results that an earlier run left of it are of another picture.
@@ -74,10 +90,14 @@ impl<'a> Record<'a> {
     }
 
     fn clear(&self, name: &Path) -> std::io::Result<()> {
-        let Some(entry) = self.place.strike(name).map_err(std::io::Error::other)? else { return Ok(()) };
-        for place in entry.outputs.keys().map(|place| self.place.out.join(place_of(place))) {
+        let entry = self.place.strike(name).map_err(std::io::Error::other)?;
+        entry.map_or(Ok(()), |entry| self.remove(entry.outputs.keys()))
+    }
+
+    fn remove<'p>(&self, places: impl Iterator<Item = &'p String>) -> std::io::Result<()> {
+        for place in places.map(|place| self.place.out.join(place_of(place))) {
             match std::fs::remove_file(place) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != ErrorKind::NotFound && !is_of_kind(&error) => return Err(error),
                 _ => {}
             }
         }
@@ -89,6 +109,18 @@ impl<'a> Record<'a> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
         lost.map_or(Ok(()), |error| Err(error).context("a picture that failed could not be noted"))
     }
+}
+
+/// Whether results could not be written for the picture's name alone, so that the next picture's may be: it is too long, or a
+/// file and a folder of others are in each other's place.
+pub(super) fn is_of_name(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(is_of_kind)
+}
+
+fn is_of_kind(error: &std::io::Error) -> bool {
+    let kinds =
+        [ErrorKind::InvalidFilename, ErrorKind::NotADirectory, ErrorKind::IsADirectory, ErrorKind::AlreadyExists];
+    kinds.contains(&error.kind())
 }
 
 /// For people: names that are no text come with replacement characters, as JSON holds nothing else.

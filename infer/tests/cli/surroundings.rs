@@ -1,0 +1,99 @@
+//! What is around the program: a standard error that cannot be written, folders in which it has no business, a library that is
+//! not whole, signals, and names that are more than letters.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::common::{LABEL, Place, answer, expect, files, fixture, results, signal, stripes};
+
+#[test]
+fn a_standard_error_that_cannot_be_written_stops_nothing() {
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let place = Place::new();
+    for index in 0..4 {
+        std::fs::write(place.at(&format!("in/images/bad{index}.png")), "hello").unwrap();
+    }
+    for stderr in [Stdio::from(File::options().write(true).open("/dev/full").unwrap()), Stdio::from(closed)] {
+        let mut command = place.command(&format!("{LABEL} --resume --verbose"));
+        // A run that hung would hold up the tests for ever.
+        let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(results(&place.at("out")), ["ids/images/a.png", "ids/labels/a.png"]);
+    }
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let status = place.command("label gone in --out new").stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn nothing_is_left_in_the_users_folders() {
+    let place = Place::new();
+    std::fs::create_dir(place.at("home")).unwrap();
+    std::fs::create_dir(place.at("tmp")).unwrap();
+    for line in [LABEL, "check bundle", "doctor bundle --device cpu"] {
+        let mut command = place.command(line);
+        for name in ["XDG_CACHE_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY"] {
+            command.env_remove(name);
+        }
+        let given = answer(command.env("HOME", place.at("home")).env("TMPDIR", place.at("tmp")));
+        assert_eq!(given.status, 0, "{given:?}");
+        let left = [files(&place.at("home")), files(&place.at("tmp"))].concat();
+        assert_eq!(left, [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_library_that_is_cut_short_is_named_and_kills_nothing() {
+    let place = Place::new();
+    let whole = std::env::var_os("ORT_DYLIB_PATH").map(std::path::PathBuf::from).filter(|path| path.is_file());
+    // The tests find one beside them where the variable is not set.
+    let whole = whole.unwrap_or_else(|| fixture("../../../.runtime/onnxruntime/libonnxruntime.so"));
+    let mut start = vec![0; 1 << 20];
+    File::open(whole).and_then(|mut file| file.read_exact(&mut start)).unwrap();
+    std::fs::write(place.at("libonnxruntime.so"), start).unwrap();
+    let mut command = place.command(LABEL);
+    let given = answer(command.env("ORT_DYLIB_PATH", place.at("libonnxruntime.so")));
+    expect("cut short", &given, 2, &["libonnxruntime.so cannot be loaded", "the file is cut short"]);
+}
+
+#[test]
+fn a_bundle_that_is_not_there_is_no_devices_fault() {
+    let place = Place::new();
+    expect("gone", &answer(&mut place.command("doctor gone --device cpu")), 2, &["gone does not exist"]);
+    place.cut("bundle/manifest.json");
+    expect("cut", &answer(&mut place.command("doctor bundle --device cpu")), 2, &["manifest.json"]);
+}
+
+#[test]
+fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
+    for (before, ends) in [("", true), ("trap '' HUP; ", false)] {
+        let place = Place::new();
+        for index in 0..200 {
+            stripes(256, 256).save(place.at(&format!("in/images/{index}.png"))).unwrap();
+        }
+        let line =
+            format!("{before}exec {} label bundle in/images --out out --threads 1", env!("CARGO_BIN_EXE_protoseg"));
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).current_dir(place.at("")).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        while results(&place.at("out")).is_empty() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        signal(child.id(), "HUP");
+        let status = child.wait().unwrap().code();
+        let labelled = results(&place.at("out")).len();
+        assert_eq!((status, labelled == 201), if ends { (Some(129), false) } else { (Some(0), true) }, "{labelled}");
+    }
+}
+
+#[test]
+fn names_of_pictures_neither_break_a_line_nor_command_a_terminal() {
+    let place = Place::new();
+    std::fs::write(place.at("in/images/a\nb\u{1b}[31m.png"), "hello").unwrap();
+    expect("control", &answer(&mut place.command(LABEL)), 3, &["a\\nb\\u{1b}[31m.png"]);
+    let given = answer(&mut place.command(&format!("{LABEL} --resume --format coco")));
+    expect("coco", &given, 2, &["--format coco", "control characters"]);
+}
