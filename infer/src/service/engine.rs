@@ -175,6 +175,8 @@ impl Engine {
         if state.closed {
             return Err(EngineError::Closed);
         }
+        // Nobody's pictures would lie there until their turn came.
+        state.queue.forget(|job| job.is_gone());
         state.queue.push(Arc::new(job), shape);
         self.shared.note(&state);
         drop(state);
@@ -220,6 +222,7 @@ impl Shared {
     fn next(&self) -> Option<Vec<(Arc<Job>, usize)>> {
         let mut state = self.state();
         loop {
+            state.queue.forget(|job| job.is_gone());
             let (pieces, pixels) = state.queue.waiting();
             let full = pieces >= self.limit.pieces || pixels >= self.limit.pixels;
             let patience = state.queue.first().map(|job| self.delay.saturating_sub(job.submitted.elapsed()));
@@ -231,7 +234,7 @@ impl Shared {
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 Some(_) => {
-                    let batch = state.queue.take(self.limit, |job| job.is_gone());
+                    let batch = state.queue.take(self.limit);
                     self.note(&state);
                     if !batch.is_empty() {
                         return Some(batch);

@@ -64,6 +64,11 @@ impl<J: Clone> Queue<J> {
         self.came += 1;
     }
 
+    /// Drops pictures that nobody waits for any more.
+    pub(super) fn forget(&mut self, gone: impl Fn(&J) -> bool) {
+        self.waiting.retain(|_, entry| !gone(&entry.job));
+    }
+
     /// Whose turn is next.
     pub(super) fn first(&self) -> Option<&J> {
         self.waiting.first_key_value().map(|(_, entry)| &entry.job)
@@ -76,18 +81,13 @@ impl<J: Clone> Queue<J> {
         (pieces, entries().map(|entry| entry.shape.pixels_from(entry.next)).fold(0, u64::saturating_add))
     }
 
-    /// The pieces of one size that run next, as many as one run takes; pictures that nobody waits for any more are dropped
-    /// on the way. None where nothing waits.
-    pub(super) fn take(&mut self, limit: BatchLimit, gone: impl Fn(&J) -> bool) -> Vec<(J, usize)> {
+    /// The pieces of one size that run next, as many as one run takes. None where nothing waits.
+    pub(super) fn take(&mut self, limit: BatchLimit) -> Vec<(J, usize)> {
         let mut batch: Vec<(J, usize)> = Vec::new();
         let mut pixels = 0_u64;
         let mut first: Option<Shape> = None;
         let mut done = Vec::new();
         for (&turn, entry) in &mut self.waiting {
-            if gone(&entry.job) {
-                done.push(turn);
-                continue;
-            }
             let shape = entry.shape;
             if first.is_some_and(|first| first.piece != shape.piece || first.alone || shape.alone) {
                 continue;
@@ -131,7 +131,7 @@ mod tests {
 
     fn order(queue: &mut Queue<char>, limit: BatchLimit) -> Vec<String> {
         let batch = |queue: &mut Queue<char>| {
-            let batch = queue.take(limit, |_| false);
+            let batch = queue.take(limit);
             batch.iter().map(|(job, index)| format!("{job}{index}")).collect::<Vec<_>>().join(" ")
         };
         std::iter::from_fn(|| Some(batch(queue)).filter(|batch| !batch.is_empty())).collect()
@@ -163,7 +163,7 @@ mod tests {
         // A small picture comes before every run.
         for _ in 0..14 {
             queue.push('s', windows(1));
-            for (job, _) in queue.take(ONE, |_| false) {
+            for (job, _) in queue.take(ONE) {
                 served.push(job);
             }
         }
@@ -180,11 +180,13 @@ mod tests {
         queue.push('b', windows(1));
         queue.push('c', windows(1));
         let four = BatchLimit { pieces: 4, pixels: 1 << 20 };
-        assert_eq!(queue.take(four, |job| *job == 'b'), [('a', 0), ('c', 0)]);
+        queue.forget(|job| *job == 'b');
+        assert_eq!(queue.take(four), [('a', 0), ('c', 0)]);
         assert_eq!(queue.waiting().0, 2);
         assert_eq!(order(&mut queue, four), ["f0", "w0"]);
         queue.push('d', windows(3));
-        assert!(queue.take(four, |_| true).is_empty());
+        queue.forget(|_| true);
+        assert!(queue.take(four).is_empty());
         assert_eq!(queue.waiting(), (0, 0));
     }
 }

@@ -2,8 +2,8 @@
 //! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
 //! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
-//! left alone; the [`pipeline`] as a library, and [`devices`] that are there or not; the service over HTTP ([`serve`]) and
-//! [`grpc`].
+//! left alone; the [`pipeline`] as a library, and [`devices`] that are there or not; the service: its
+//! [`engine`], over HTTP ([`serve`]) and [`grpc`].
 
 #[cfg(test)]
 mod adopt;
@@ -17,6 +17,8 @@ mod commands;
 mod common;
 #[cfg(test)]
 mod devices;
+#[cfg(test)]
+mod engine;
 #[cfg(test)]
 mod export;
 #[cfg(test)]
