@@ -39,7 +39,7 @@ pub enum JoinError {
         /// Another.
         other: PathBuf,
     },
-    /// Shards of several divisions, of which not exactly one is whole.
+    /// Shards of several divisions, of which none is whole, or several that differ are.
     #[error(
         "the pictures were divided in several ways, into {} shards, and {whole} of these are whole; label the missing shards of one way, or remove {}* of the others",
         counts.iter().map(u64::to_string).collect::<Vec<_>>().join(" and into "), Path::new(OWN_FOLDER).join("journal").display()
@@ -208,7 +208,7 @@ impl Joined {
     }
 }
 
-/// Of shards of several divisions those of the one that is whole, and what was passed over.
+/// Of shards of several divisions those of one that is whole, and what was passed over.
 fn whole(found: Vec<Found>) -> Result<(Vec<Found>, Vec<String>), JoinError> {
     let mut divisions: BTreeMap<u64, BTreeSet<Shard>> = BTreeMap::new();
     for Begun { shard, .. } in found.iter().map(|found| &found.begun) {
@@ -217,9 +217,13 @@ fn whole(found: Vec<Found>) -> Result<(Vec<Found>, Vec<String>), JoinError> {
     if divisions.len() < 2 {
         return Ok((found, Vec::new()));
     }
-    let whole = divisions.iter().filter(|(count, shards)| missing(shards, **count).is_empty());
-    let whole: Vec<u64> = whole.map(|(&count, _)| count).collect();
-    let [count] = whole[..] else {
+    let is_whole = |count: u64| divisions.get(&count).is_some_and(|shards| missing(shards, count).is_empty());
+    let whole: Vec<u64> = divisions.keys().copied().filter(|&count| is_whole(count)).collect();
+    let of = |begun: &Begun| (begun.recipe.key(), begun.joint.clone(), begun.census.clone());
+    let alike: BTreeSet<_> =
+        found.iter().map(|found| &found.begun).filter(|begun| is_whole(begun.shard.count())).map(of).collect();
+    // Of several that are whole and of one labelling, any will do.
+    let Some(&count) = whole.first().filter(|_| alike.len() == 1) else {
         return Err(JoinError::Divided { counts: divisions.into_keys().collect(), whole: whole.len() });
     };
     let (used, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.begun.shard.count() == count);

@@ -62,7 +62,7 @@ impl Recipe {
 }
 
 /// The pictures of all shards together, as one machine saw them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Census {
     /// How many.
     pub pictures: u64,

@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use protoseg_models::errors::sentence;
 
 use super::{LIBRARY_VARIABLE, SessionError};
 
@@ -48,9 +49,9 @@ fn load(path: &Path) -> Result<Environment, SessionError> {
     }
     let builder = ort::init_from(path).map_err(|error| match error {
         Load::Dlopen { error, .. } if path.is_relative() => {
-            SessionError::Nowhere { name: path.display().to_string(), reason: error.to_string() }
+            SessionError::Nowhere { name: path.display().to_string(), reason: sentence(&error) }
         }
-        Load::Dlopen { error, .. } => foreign(error.to_string()),
+        Load::Dlopen { error, .. } => foreign(sentence(&error)),
         Load::BadVersion { version_str: version, .. } => SessionError::Old { path: path.into(), version },
         error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => foreign(error.to_string()),
     })?;

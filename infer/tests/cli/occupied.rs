@@ -96,6 +96,12 @@ fn shards_of_another_division_are_passed_over() {
     let given = merge();
     assert!(given.status == 0 && given.stdout.starts_with("8 pictures"), "{given:?}");
     assert!(given.stderr.starts_with("warning: out/.protoseg/journal-1-of-3.jsonl is passed over"), "{given:?}");
+    // Two that are whole, of the same options, and of others.
+    let given = done(&place, "label bundle in/images --out out --resume");
+    assert!(given.stdout.starts_with("0 labelled"), "{given:?}");
+    assert_eq!(merge().status, 0);
+    done(&place, "label bundle in/images --out out --resume --window 32:16");
+    expect("two", &merge(), 2, &["2 of these are whole", "remove .protoseg/journal"]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn nothing_is_left_in_the_users_folders() {
 }
 
 #[test]
-fn a_library_that_is_cut_short_is_named_and_kills_nothing() {
+fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
     let place = Place::new();
     let whole = std::env::var_os("ORT_DYLIB_PATH").map(std::path::PathBuf::from).filter(|path| path.is_file());
     // The tests find one beside them where the variable is not set.
@@ -57,6 +57,11 @@ fn a_library_that_is_cut_short_is_named_and_kills_nothing() {
     let mut command = place.command(LABEL);
     let given = answer(command.env("ORT_DYLIB_PATH", place.at("libonnxruntime.so")));
     expect("cut short", &given, 2, &["libonnxruntime.so cannot be loaded", "the file is cut short"]);
+    std::fs::write(place.at("libonnxruntime.so"), "no library").unwrap();
+    let mut command = place.command(LABEL);
+    let given = answer(command.env("ORT_DYLIB_PATH", place.at("libonnxruntime.so")));
+    // What the system's loader said.
+    expect("no library", &given, 2, &["libonnxruntime.so cannot be loaded", "too short"]);
 }
 
 #[test]
