@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod models;
 pub mod oip;
 mod queue;
+mod traces;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -103,6 +103,9 @@ pub(crate) struct Arguments {
     /// Least level of logs: error, warn, info, debug, or a filter such as `info,protoseg_infer=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
+    /// Collector of OpenTelemetry that requests' traces are sent to over gRPC, such as http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -140,10 +143,13 @@ pub(crate) fn from_environment(command: clap::Command) -> clap::Command {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    logs::begin(&arguments.log_level, arguments.log_format == LogFormat::Json).map_err(Failure::Usage)?;
+    let threads = run::threads().map_err(Failure::Usage)?;
+    let (json, collector) = (arguments.log_format == LogFormat::Json, arguments.otlp_endpoint.as_deref());
+    let traces = threads.block_on(async { logs::begin(&arguments.log_level, json, collector) });
+    let traces = traces.map_err(Failure::Usage)?;
     session::load_runtime().map_err(Failure::usage)?;
     let plan = arguments.plan().map_err(Failure::Usage)?;
-    run::serve(plan)
+    run::serve(threads, plan, traces)
 }
 
 /// What is to be served, and how.

@@ -11,27 +11,31 @@ use protoseg_infer::service::http::{self, Front};
 use protoseg_infer::service::listen::{Listener, Protocol, bind};
 use protoseg_infer::service::metrics::Metrics;
 use protoseg_infer::service::models::{Models, Served};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Plan;
+use super::logs::Traces;
 use crate::commands::run_arguments::describe;
 use crate::commands::{Failure, Outcome};
 
 /// Threads that wait for the network; what keeps a core busy runs elsewhere.
 const THREADS: usize = 4;
 
-pub(super) fn serve(plan: Plan) -> Result<Outcome, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores().clamp(2, THREADS))
-        .enable_all()
-        .build()
-        .context("the server's threads cannot be started")
-        .map_err(Failure::Usage)?;
-    let outcome = runtime.block_on(run(plan));
+/// The threads of the server.
+pub(super) fn threads() -> anyhow::Result<Runtime> {
+    let threads = Builder::new_multi_thread().worker_threads(cores().clamp(2, THREADS)).enable_all().build();
+    threads.context("the server's threads cannot be started")
+}
+
+pub(super) fn serve(threads: Runtime, plan: Plan, traces: Traces) -> Result<Outcome, Failure> {
+    let outcome = threads.block_on(run(plan));
+    // While there are threads that can send them.
+    drop(traces);
     // What still runs belongs to requests that were given up.
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    threads.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 

@@ -16,7 +16,7 @@ use super::arriving::Arriving;
 use super::reply::outcome;
 use crate::service::admission::Share;
 use crate::service::http::{Front, Kept, REQUEST_ID, milliseconds, request_id};
-use crate::service::{Service, ServiceError};
+use crate::service::{Service, ServiceError, traces};
 
 /// Starts of what needs no key: it holds nothing of any picture.
 const OPEN: [&str; 4] = [
@@ -103,6 +103,7 @@ pub(super) async fn guard(State(front): State<Front>, mut request: Request, next
     let path = request.uri().path().to_owned();
     let (infers, open) = (path == INFER, OPEN.iter().any(|open| path.starts_with(open)));
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), path);
+    traces::adopt(&span, request.headers());
     request.extensions_mut().insert(ledger.clone());
     let refused = |error: ServiceError| {
         ledger.failed(&error);

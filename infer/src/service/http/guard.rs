@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::Front;
 use super::reply::Outcome;
-use crate::service::ServiceError;
+use crate::service::{ServiceError, traces};
 
 /// Header with a request's number, taken over from the client where it sent one.
 pub(in crate::service) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,6 +50,22 @@ impl Key {
     }
 }
 
+/// A request that is being answered; if it is dropped before it is, its client has left.
+struct Pending<'a> {
+    front: &'a Front,
+    start: Instant,
+    left: bool,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.left {
+            self.front.service.metrics.request("", "http", "left", self.start.elapsed());
+            tracing::info!(outcome = "left", seconds = self.start.elapsed().as_secs_f64(), "not answered");
+        }
+    }
+}
+
 /// Which model a request was for; set by those who know.
 #[derive(Debug, Clone)]
 pub(super) struct OfModel(pub(super) String);
@@ -60,6 +76,9 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let origin = allowed(&front.origins, request.headers());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
+    traces::adopt(&span, request.headers());
+    let asks = path.ends_with("/infer") || path.ends_with("/segment");
+    let mut pending = Pending { front: &front, start, left: asks };
     let mut response = async {
         let preflight = method == Method::OPTIONS && origin.is_some();
         if preflight {
@@ -70,15 +89,22 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
         if closed.is_some_and(|key| !key.opens(authorization)) {
             return ServiceError::Unauthorized.into_response();
         }
-        next.run(request).await
+        let limit = front.service.limits.deadline;
+        let answered = next.run(request);
+        if !asks {
+            return answered.await;
+        }
+        let answered = tokio::time::timeout(limit, answered).await;
+        answered.unwrap_or_else(|_| ServiceError::Deadline(limit).into_response())
     }
     .instrument(span.clone())
     .await;
+    pending.left = false;
     let took = start.elapsed();
     let outcome = response.extensions().get::<Outcome>().map_or("ok", |outcome| outcome.0);
     if let Some(OfModel(model)) = response.extensions().get::<OfModel>() {
         front.service.metrics.request(model, "http", outcome, took);
-    } else if path.ends_with("/infer") || path.ends_with("/segment") {
+    } else if asks {
         front.service.metrics.request("", "http", outcome, took);
     }
     let status = response.status();

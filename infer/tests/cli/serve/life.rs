@@ -73,11 +73,13 @@ fn a_key_is_needed_where_there_is_one_and_is_in_no_log() {
     let right = with("Bearer s3cret-word");
     assert_eq!((right.status, right.header("x-request-id")), (200, "mine"));
     assert_eq!(server.get("/v1/models?key=s3cret-word").status, 401);
+    let noted = |line: &Value| line["span"]["id"] == "mine" && line["status"] == 200;
+    let parsed = |log: &str| log.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    server.until("the request is noted", |server| parsed(&server.log()).iter().any(noted));
     let log = server.log();
     assert!(!log.replace("key=s3cret-word", "").contains("s3cret"), "{log}");
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let noted = |line: &&Value| line["span"]["id"] == "mine" && line["status"] == 200;
-    let line = lines.iter().find(noted).unwrap_or_else(|| panic!("{log}"));
+    let lines = parsed(&log);
+    let line = lines.iter().find(|line| noted(line)).unwrap();
     assert_eq!((&line["span"]["path"], &line["outcome"]), (&json!("/v1/segment"), &json!("ok")));
 }
 

@@ -99,7 +99,7 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
             }
             asked
         });
-        let clients: Vec<_> = (0..32)
+        let clients: Vec<_> = (0..64)
             .map(|_| {
                 scope.spawn(|| {
                     loop {

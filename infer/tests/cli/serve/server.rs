@@ -215,7 +215,7 @@ pub(super) fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<
 pub(super) fn send_broken(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
     let mut stream = connect(address)?;
     drop(stream.write_all(bytes));
-    stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+    stream.set_read_timeout(Some(Duration::from_millis(40)))?;
     let mut first = [0; 4096];
     let start = match stream.read(&mut first) {
         Ok(count) => first[..count].to_vec(),
