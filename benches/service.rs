@@ -84,7 +84,7 @@ impl Served {
                 socket: tokio::net::TcpListener::from_std(socket).unwrap(),
                 protocol: Protocol::Http1,
                 tls: None,
-                limits: ConnectionLimits { most: 1024, head: 600 * second, idle: 600 * second },
+                limits: ConnectionLimits { most: 1024, head: 600 * second, idle: 600 * second, write: 600 * second },
                 connections: front.service.metrics.connections.clone(),
             };
             listener.serve(router(front), stopped).await;

@@ -27,7 +27,7 @@ pub use self::answer::{Answer, FrameLogits};
 pub use self::error::SegmentError;
 use self::frames::FrameFile;
 use self::identity::{difference, fingerprint};
-pub use self::mosaic::{Cut, Cutter, Mosaic};
+pub use self::mosaic::{Cost, Cut, Cutter, Mosaic};
 use self::whole::Sizes;
 
 /// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.
@@ -214,11 +214,12 @@ impl Segmenter {
     }
 
     /// Runs a black picture of the size in which pictures are run, or of 1024x1024 pixels where any size is: what a session
-    /// allocates at its first run is then there.
-    pub fn warm_up(&mut self) -> Result<(), SegmentError> {
+    /// allocates at its first run is then there. Returns how many pixels it has.
+    pub fn warm_up(&mut self) -> Result<u64, SegmentError> {
         let window = self.window.map(|window| [window.size; 2]);
         let [height, width] = window.or(self.only_size()).unwrap_or([1024; 2]);
-        self.answer(&RgbImage::new(width as u32, height as u32)).map(drop)
+        self.answer(&RgbImage::new(width as u32, height as u32))?;
+        Ok(height as u64 * width as u64)
     }
 
     /// Labels a picture: the train id of every pixel.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 
-use self::admission::{Budget, Full, Share};
+use self::admission::{Budget, Full, PIXEL_BYTES, Share};
 use self::engine::{Ask, Made};
 pub use self::error::ServiceError;
 use self::metrics::{Metrics, Stage};
@@ -164,14 +164,20 @@ impl Service {
         self.metrics.text(self.pixels.held(), self.pixels.limit())
     }
 
-    /// Room for a request's bytes.
-    pub fn admit_bytes(&self, bytes: u64) -> Result<Share, ServiceError> {
+    /// Whether a request may be so long at all.
+    pub fn check_length(&self, bytes: u64) -> Result<(), ServiceError> {
         let limit = self.limits.body_bytes;
         if bytes > limit {
             return Err(ServiceError::TooLarge(format!(
                 "the request has {bytes} bytes, more than the limit of {limit}"
             )));
         }
+        Ok(())
+    }
+
+    /// Room for a request's bytes.
+    pub fn admit_bytes(&self, bytes: u64) -> Result<Share, ServiceError> {
+        self.check_length(bytes)?;
         self.bodies.take(bytes).map_err(|full| self.busy(full, None))
     }
 
@@ -192,14 +198,30 @@ impl Service {
             let why = format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
             return Err(ServiceError::TooLarge(why));
         }
-        self.admit_pixels(served, pixels)
-    }
-
-    fn admit_pixels(&self, served: &Served, pixels: u64) -> Result<Share, ServiceError> {
-        if let Some(wait) = served.engine.wait().filter(|wait| *wait > self.limits.deadline) {
-            return Err(ServiceError::Busy { retry: seconds(wait - self.limits.deadline) });
+        let cost = served.engine.cost([height, width], Wanted::default(), served.gives_scores)?;
+        let room = pixels.saturating_add(cost.bytes / PIXEL_BYTES);
+        let limit = self.limits.queue_pixels;
+        if room > limit {
+            let why =
+                format!("a picture of {width}x{height} takes the room of {room} pixels, and the server has {limit}");
+            return Err(ServiceError::TooLarge(why));
         }
-        self.pixels.take(pixels).map_err(|full| self.busy(full, Some(served)))
+        let deadline = self.limits.deadline;
+        match served.engine.time(cost.pixels) {
+            Some([own, _]) if own > deadline => {
+                let (own, deadline) = (own.as_secs_f64(), deadline.as_secs_f64());
+                let why = format!(
+                    "a picture of {width}x{height} takes this server about {own:.0} s, and a request may take {deadline} s; send \
+                     it in parts"
+                );
+                return Err(ServiceError::TooLarge(why));
+            }
+            Some([_, all]) if all > deadline => {
+                return Err(ServiceError::Busy { retry: seconds((all - deadline).min(deadline)) });
+            }
+            _ => {}
+        }
+        self.pixels.take(room).map_err(|full| self.busy(full, Some(served)))
     }
 
     fn busy(&self, full: Full, served: Option<&Served>) -> ServiceError {
@@ -227,7 +249,7 @@ impl Service {
         let start = Instant::now();
         let decoded = self.work(move || {
             let encoded = picture::Encoded::new(bytes, service.limits.picture_pixels)?;
-            let share = service.admit_pixels(&owned, encoded.pixels())?;
+            let share = service.admit(&owned, encoded.size())?;
             Ok(Admitted { picture: encoded.decode()?, share })
         });
         let admitted = decoded.await?;

@@ -12,7 +12,7 @@ use axum::http::HeaderValue;
 use clap::ValueEnum;
 use protoseg_infer::service::http::Key;
 use protoseg_infer::service::listen::{self, ConnectionLimits, Protocol};
-use protoseg_infer::service::models::{ModelOptions, name_of};
+use protoseg_infer::service::models::{ENCODED, ModelOptions, name_of};
 use protoseg_infer::service::{BatchLimit, Limits};
 use protoseg_infer::session;
 
@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     /// Seconds from a request's head to its answer
     #[arg(long, value_name = "S", default_value_t = 30.0)]
     deadline: f64,
-    /// Seconds for a request's body to arrive
+    /// Seconds for a request's body to arrive, and for a part of an answer to be taken
     #[arg(long, value_name = "S", default_value_t = 20.0)]
     body_timeout: f64,
     /// Seconds for a request's head to arrive, and for an idle connection
@@ -185,6 +185,7 @@ impl Arguments {
             most: self.connections,
             head: time("--head-timeout", positive("--head-timeout", self.head_timeout)?)?,
             idle: limits.deadline + limits.body_time + Duration::from_secs(30),
+            write: limits.body_time,
         };
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => {
@@ -240,8 +241,9 @@ impl Arguments {
             let name = name.with_context(|| format!("{text} gives no name; write NAME={text}"))?;
             let fit = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
             ensure!(
-                !name.is_empty() && name.chars().all(fit),
-                "`{name}` cannot be a model's name: it stands in addresses; write NAME={} with letters, digits and . _ -",
+                !name.is_empty() && !name.starts_with('.') && !name.ends_with(ENCODED) && name.chars().all(fit),
+                "`{name}` cannot be a model's name: it stands in addresses; write NAME={} with letters, digits and . _ -, \
+                 none of the dots first, and without {ENCODED} at the end, which means picture files",
                 path.display()
             );
             if let Some((_, other)) = named.iter().find(|(known, _)| *known == name) {

@@ -34,6 +34,27 @@ impl Cutter {
         self.kind == Kind::Labels || (!scores && !wanted.margin && self.frames.contains(&size))
     }
 
+    /// What pictures `[height, width]` cost, before anything is made for them; with `keep` all scores are held.
+    pub fn cost(&self, [height, width]: [usize; 2], at_once: bool, keep: bool) -> Result<Cost, SegmentError> {
+        let product = |sides: &[usize]| sides.iter().fold(1_u64, |product, &side| product.saturating_mul(side as u64));
+        if at_once || self.kind != Kind::Logits {
+            return Ok(Cost { pixels: product(&[height, width]), bytes: 0 });
+        }
+        let Some(window) = self.window else {
+            let [height, width] = self.sizes.padded([height, width])?;
+            let [rows, columns] = [height, width].map(|side| self.grid.logits(side));
+            let bytes = product(&[self.classes, rows, columns, size_of::<f32>()]);
+            return Ok(Cost { pixels: product(&[height, width]), bytes });
+        };
+        let plan = WindowPlan::new(height, width, window, self.grid)?;
+        let [rows, columns] = plan.logit_size();
+        // As many rows as roll along, and where each window starts, in pixels and in scores.
+        let rows = if keep { rows } else { rows.min(plan.window_logits() + 1) };
+        let starts = product(&[plan.count(), 2, size_of::<[usize; 2]>()]);
+        let bytes = product(&[self.classes, rows, columns, size_of::<f32>()]).saturating_add(starts);
+        Ok(Cost { pixels: product(&[plan.count(), window.size, window.size]), bytes })
+    }
+
     /// The pieces of pictures `[height, width]`: windows, or the whole picture, padded to what the network takes.
     pub fn cut(&self, size: [usize; 2]) -> Result<Cut, SegmentError> {
         if size.contains(&0) {
@@ -54,6 +75,15 @@ impl Cutter {
         let frame = Frame { height: size[0], width: size[1], padded, align_corners: self.grid.align_corners };
         Ok(Cut { starts, piece, plan, frame, classes: self.classes })
     }
+}
+
+/// What a picture costs beside its own memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Pixels that the network sees: of all pieces, where windows overlap and reach beyond the picture.
+    pub pixels: u64,
+    /// Bytes of scores, and of what is known of each piece, that are held at a time.
+    pub bytes: u64,
 }
 
 /// The pieces of a picture.
@@ -275,6 +305,9 @@ mod tests {
     fn the_order_in_which_pieces_come_changes_nothing() {
         let cut = cutter(Some(Window { size: 48, stride: 32 })).cut([100, 117]).unwrap();
         assert_eq!((cut.count(), cut.piece_size()), (12, [48, 48]));
+        // Of 25 rows of scores in 30 columns, 13 roll along.
+        let cost = cutter(Some(Window { size: 48, stride: 32 })).cost([100, 117], false, false).unwrap();
+        assert_eq!(cost, Cost { pixels: 12 * 48 * 48, bytes: 3 * 13 * 30 * 4 + 12 * 32 });
         let wanted = Wanted { confidence: true, margin: true };
         let orders: [Vec<usize>; 3] =
             [(0..12).collect(), (0..12).rev().collect(), vec![5, 0, 1, 11, 2, 4, 3, 6, 10, 7, 9, 8]];

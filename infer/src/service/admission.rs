@@ -4,6 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Bytes for each pixel of a picture that is held: three of its own, two of what is decided, the rest for what is made of
+/// them.
+pub const PIXEL_BYTES: u64 = 10;
+
+/// What pictures held once all that is left of them is an answer of so many bytes.
+pub fn shrunk(mut shares: Vec<Share>, bytes: usize) -> Vec<Share> {
+    let mut left = bytes as u64 / PIXEL_BYTES;
+    for share in &mut shares {
+        share.shrink(left);
+        left -= share.amount;
+    }
+    shares
+}
+
 /// Amounts held, of at most so many.
 #[derive(Debug)]
 pub struct Budget {
@@ -68,6 +82,13 @@ impl Share {
         }
     }
 
+    /// Gives back all but so much.
+    pub fn shrink(&mut self, amount: u64) {
+        let back = self.amount.saturating_sub(amount);
+        self.budget.held.fetch_sub(back, Ordering::Relaxed);
+        self.amount -= back;
+    }
+
     /// What it is.
     pub fn amount(&self) -> u64 {
         self.amount
@@ -94,7 +115,11 @@ mod tests {
         drop(second);
         first.grow(40).unwrap();
         assert_eq!((budget.held(), first.amount()), (100, 100));
-        drop(first);
+        let mut kept = shrunk(vec![first, budget.take(0).unwrap()], 300);
+        assert_eq!((budget.held(), kept[0].amount()), (30, 30));
+        kept[0].shrink(50);
+        assert_eq!(budget.held(), 30);
+        drop(kept);
         assert_eq!(budget.held(), 0);
         assert!(budget.take(u64::MAX).is_err());
     }

@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::metrics::ModelMetrics;
 use super::queue::{BatchLimit, Queue, Shape};
 use crate::pipeline::{team, together};
-use crate::segmenter::{Answer, Cut, Cutter, FrameLogits, Mosaic, SegmentError, Segmenter};
+use crate::segmenter::{Answer, Cost, Cut, Cutter, FrameLogits, Mosaic, SegmentError, Segmenter};
 use crate::stitch::LogitMap;
 use crate::upsample::{Decided, Wanted};
 
@@ -190,10 +190,25 @@ impl Engine {
         !self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// How long what waits now will take, as measured so far; none before anything was run.
-    pub fn wait(&self) -> Option<Duration> {
-        let (_, pixels) = self.shared.state().queue.waiting();
-        Some(Duration::from_secs_f64(pixels as f64 / self.shared.meter.pixels_a_second()?))
+    /// What pictures `[height, width]` cost.
+    pub fn cost(&self, size: [usize; 2], wanted: Wanted, scores: bool) -> Result<Cost, EngineError> {
+        let cutter = &self.shared.cutter;
+        Ok(cutter.cost(size, cutter.is_at_once(size, wanted, scores), scores)?)
+    }
+
+    /// How long the network needs for so many pixels, and how long until a picture of so many that came now would be done,
+    /// both as measured so far; none before anything was run.
+    pub fn time(&self, pixels: u64) -> Option<[Duration; 2]> {
+        let rate = self.shared.meter.pixels_a_second()?;
+        let mut state = self.shared.state();
+        state.queue.forget(|job| job.is_gone());
+        let time = |pixels: u64| Duration::try_from_secs_f64(pixels as f64 / rate).unwrap_or(Duration::MAX);
+        Some([time(pixels), time(state.queue.until(pixels))])
+    }
+
+    /// Takes note of a run of so many pixels that was made before anybody asked.
+    pub fn prime(&self, pixels: u64, took: Duration) {
+        self.shared.meter.add(pixels, took);
     }
 
     /// Pixels of pieces that it runs in a second, as measured so far.

@@ -3,6 +3,7 @@
 mod address;
 mod body;
 mod elements;
+mod few;
 mod guard;
 mod oip;
 mod page;

@@ -42,8 +42,10 @@ pub struct ConnectionLimits {
     pub most: usize,
     /// Time for the head of a request, and for the handshake of TLS.
     pub head: Duration,
-    /// Time in which a connection must take or bring a byte; longer than any answer takes.
+    /// Time in which a connection must bring a byte; longer than any answer takes.
     pub idle: Duration,
+    /// Time in which it must take a byte.
+    pub write: Duration,
 }
 
 /// Why there can be no TLS.
@@ -163,7 +165,7 @@ async fn connection(
 ) -> Result<(), String> {
     let mut stream = TimeoutStream::new(stream);
     stream.set_read_timeout(Some(limits.idle));
-    stream.set_write_timeout(Some(limits.idle));
+    stream.set_write_timeout(Some(limits.write));
     let io = TokioIo::new(Box::pin(stream));
     let service = TowerToHyperService::new(tower::ServiceBuilder::new().service(router));
     let ended = match protocol {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protoseg_models::bundle::Model;
 use serde::Serialize;
@@ -210,7 +210,10 @@ impl Models {
     fn open(&self, name: &str, path: &Path) -> Result<Served, SegmentError> {
         let ModelOptions { pipeline, limit, delay, scores } = &self.options;
         let (mut segmenters, setup) = Pipeline::open(path, pipeline)?.into_segmenters();
-        segmenters.iter_mut().try_for_each(crate::segmenter::Segmenter::warm_up)?;
+        segmenters.iter_mut().try_for_each(|segmenter| segmenter.warm_up().map(drop))?;
+        let begun = Instant::now();
+        let pixels = segmenters.first_mut().map_or(Ok(0), crate::segmenter::Segmenter::warm_up)?;
+        let took = begun.elapsed();
         let Some(first) = segmenters.first() else { return Err(SegmentError::NoLogits(path.into())) };
         let (model, version) = (first.model().clone(), first.fingerprint().chars().take(12).collect());
         let gives_confidence = first.gives_scores();
@@ -220,6 +223,8 @@ impl Models {
         let options = EngineOptions { limit: *limit, delay: *delay, threads: setup.threads };
         let engine = Engine::start(segmenters, options, metrics.clone())
             .map_err(|source| protoseg_models::bundle::BundleError::Io { path: path.into(), source })?;
+        // So that from the first request on it is known what can be done in time.
+        engine.prime(pixels, took);
         let name = name.to_owned();
         let gives_scores = *scores && gives_confidence;
         Ok(Served {

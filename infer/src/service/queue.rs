@@ -64,6 +64,13 @@ impl<J: Clone> Queue<J> {
         self.came += 1;
     }
 
+    /// Pixels of the pieces that would run before a picture's last, if nothing came after it: its own among them.
+    pub(super) fn until(&self, pixels: u64) -> u64 {
+        let turn = self.handed_out.saturating_add(pixels);
+        let before = self.waiting.iter().filter(|((other, _), _)| *other <= turn);
+        before.map(|(_, entry)| entry.shape.pixels_from(entry.next)).fold(pixels, u64::saturating_add)
+    }
+
     /// Drops pictures that nobody waits for any more.
     pub(super) fn forget(&mut self, gone: impl Fn(&J) -> bool) {
         self.waiting.retain(|_, entry| !gone(&entry.job));
@@ -159,6 +166,8 @@ mod tests {
     fn small_pictures_overtake_a_large_one_and_never_for_longer_than_its_own_size() {
         let mut queue = Queue::new();
         queue.push('L', windows(5));
+        // What is told of a small one's wait does not hold the large one.
+        assert_eq!((queue.until(100), queue.until(600)), (100, 1100));
         let mut served = String::new();
         // A small picture comes before every run.
         for _ in 0..14 {

@@ -7,6 +7,7 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, Rgba};
 
 use crate::jpeg;
@@ -82,7 +83,8 @@ pub enum PictureFileError {
 /// A picture as its file holds it, of which the size is known.
 pub struct Encoded<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
-    pixels: u64,
+    size: [u32; 2],
+    orientation: Orientation,
 }
 
 /// A picture file that was read and not decoded.
@@ -125,7 +127,7 @@ impl PictureFile {
 
     /// How many pixels the picture has.
     pub fn pixels(&self) -> u64 {
-        self.encoded.pixels
+        self.encoded.pixels()
     }
 
     /// The picture.
@@ -166,19 +168,29 @@ impl<'a> Encoded<'a> {
         if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
             return Err(PictureError::Float);
         }
-        Ok(Self { decoder: Box::new(decoder), pixels })
+        let orientation = decoder.orientation().map_err(refused)?;
+        let lies = matches!(
+            orientation,
+            Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+        );
+        let size = if lies { [width, height] } else { [height, width] };
+        Ok(Self { decoder: Box::new(decoder), size, orientation })
     }
 
     /// How many pixels the picture has.
     pub fn pixels(&self) -> u64 {
-        self.pixels
+        u64::from(self.size[0]) * u64::from(self.size[1])
+    }
+
+    /// Its height and width, once it is turned as it should be.
+    pub fn size(&self) -> [usize; 2] {
+        self.size.map(|side| side as usize)
     }
 
     /// The picture.
     pub fn decode(self) -> Result<RgbImage, PictureError> {
-        let Self { mut decoder, .. } = self;
+        let Self { decoder, orientation, .. } = self;
         let color = decoder.color_type();
-        let orientation = decoder.orientation().map_err(refused)?;
         let mut picture = DynamicImage::from_decoder(decoder).map_err(refused)?;
         picture.apply_orientation(orientation);
         Ok(if color.has_alpha() { over_black(&picture) } else { picture.into_rgb8() })
@@ -187,7 +199,7 @@ impl<'a> Encoded<'a> {
 
 impl std::fmt::Debug for Encoded<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Encoded").field("pixels", &self.pixels).finish_non_exhaustive()
+        formatter.debug_struct("Encoded").field("size", &self.size).finish_non_exhaustive()
     }
 }
 

@@ -175,7 +175,7 @@ async fn drain(
             Outcome::Done
         }
         () = tokio::time::sleep(plan.drain_delay + plan.drain) => {
-            tracing::warn!("stopped: time is up, and some requests were not answered");
+            tracing::warn!("stopped: time is up, and what was still open was closed");
             Outcome::Done
         }
         status = signals.end() => Outcome::Status(status),

@@ -11,6 +11,7 @@ use super::guard::Ledger;
 use super::pb::model_infer_request::InferInputTensor;
 use super::pb::model_infer_response::InferOutputTensor;
 use super::pb::{InferTensorContents, ModelInferRequest, ModelInferResponse};
+use crate::service::admission;
 use crate::service::http::add_times;
 use crate::service::metrics::Stage;
 use crate::service::oip::{Answer, Call, Content, Datatype, Named, Tensor, run};
@@ -31,7 +32,7 @@ pub(super) async fn infer(
     let call = Call::new(&named, inputs, Some(outputs))?;
     let Answer { outputs, times, shares } = run(service, &named.served, call).await?;
     ledger.release();
-    ledger.keep(shares);
+    ledger.keep(admission::shrunk(shares, outputs.iter().map(|given| given.bytes.len()).sum()));
     let mut answer = ModelInferResponse {
         model_name,
         model_version: named.served.version.clone(),

@@ -6,6 +6,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, de};
 
+/// Most texts, which are pictures; each takes more than its two bytes in JSON.
+const MOST_TEXTS: usize = 256;
+
 /// The elements, in the order in which they stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Elements {
@@ -78,6 +81,9 @@ impl<'de> Visitor<'de> for Into<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        if self.0.texts.len() == MOST_TEXTS {
+            return Err(E::custom(format!("more than {MOST_TEXTS} texts")));
+        }
         self.0.texts.push(text.to_owned());
         Ok(())
     }
@@ -119,6 +125,9 @@ mod tests {
         for text in ["[256]", "[-1]", "[0.5]", "[1, \"a\"]", "[true]", "[null]", "{}", "[[[1]"] {
             assert!(read(text).is_err(), "{text}");
         }
+        assert!(
+            read(&format!("[{}\"\"]", "\"\",".repeat(256))).unwrap_err().to_string().contains("more than 256 texts")
+        );
         // Far deeper than any tensor: an error, not the end of the stack.
         assert!(read(&"[".repeat(100_000)).is_err());
     }

@@ -109,7 +109,7 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
     }
     let status = response.status();
     span.in_scope(|| {
-        if status.is_server_error() {
+        if status.is_server_error() && !is_open(&path) {
             tracing::warn!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
         } else if is_open(&path) {
             tracing::debug!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
@@ -123,7 +123,7 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,

@@ -15,6 +15,7 @@ use super::Front;
 use super::address::At;
 use super::body::{Kept, receive};
 use super::elements::{self, Elements, Whole};
+use super::few::Few;
 use super::guard::{OfModel, milliseconds};
 use crate::service::ServiceError;
 use crate::service::engine::Times;
@@ -23,6 +24,13 @@ use crate::service::oip::{Answer, Call, Content, Datatype, Named, ServerMetadata
 
 /// Header with the length of the JSON before the bytes of tensors; 0 where the whole body is one tensor.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Most tensors of a request, and most dimensions of one; a sensible request has fewer of both.
+const MOST_TENSORS: usize = 16;
+const MOST_SIDES: usize = 8;
+
+/// Bytes of the longest number of a request.
+const LONGEST_ID: usize = 1024;
 
 /// A model's name and, where the address has one, its version.
 #[derive(Debug, Deserialize)]
@@ -115,9 +123,9 @@ struct Request {
     id: Option<String>,
     #[serde(default)]
     parameters: Parameters,
-    inputs: Vec<Input>,
+    inputs: Few<Input, MOST_TENSORS>,
     #[serde(default)]
-    outputs: Option<Vec<Asked>>,
+    outputs: Option<Few<Asked, MOST_TENSORS>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,7 +141,7 @@ struct Parameters {
 #[derive(Debug, Deserialize)]
 struct Input {
     name: String,
-    shape: Vec<Whole>,
+    shape: Few<Whole, MOST_SIDES>,
     datatype: String,
     #[serde(default)]
     parameters: Parameters,
@@ -167,7 +175,10 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
     let json = tail.split_to(json_length.unwrap_or(tail.len()));
     let request: Request = serde_json::from_slice(&json)
         .map_err(|error| ServiceError::invalid(format!("the body is not the JSON of a request: {error}")))?;
-    let asked = request.outputs;
+    let asked = request.outputs.map(|Few(asked)| asked);
+    if request.id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
+        return Err(ServiceError::invalid(format!("the id has more than {LONGEST_ID} bytes")));
+    }
     let outputs = asked.as_ref().map(|asked| asked.iter().map(|output| output.name.clone()).collect());
     let all = request.parameters.binary_data_output;
     let binary = match &asked {
@@ -179,7 +190,7 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
         _ => Binary::Named(Vec::new()),
     };
     let mut inputs = Vec::new();
-    for Input { name, shape, datatype, parameters, data } in request.inputs {
+    for Input { name, shape, datatype, parameters, data } in request.inputs.0 {
         let content = match (parameters.binary_data_size, data) {
             (Some(Whole(size)), None) => {
                 let left = tail.len();
@@ -200,7 +211,7 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
             (None, Some(_)) => Content::Elements(Vec::new()),
             (None, None) => return Err(ServiceError::invalid(format!("the input `{name}` has no data"))),
         };
-        let shape = shape.into_iter().map(|Whole(side)| side).collect();
+        let shape = shape.0.into_iter().map(|Whole(side)| side).collect();
         inputs.push(Tensor { name, datatype, shape, content });
     }
     if !tail.is_empty() {
@@ -268,9 +279,9 @@ fn written(named: &Named, answer: Answer, how: &How) -> Response {
         json.append(&mut tail);
         let kind = HeaderValue::from_static("application/octet-stream");
         let headers = [(header::CONTENT_TYPE, kind), (JSON_LENGTH, length)];
-        (headers, Kept::body(json, answer.shares)).into_response()
+        (headers, Kept::answer(json, answer.shares)).into_response()
     } else {
-        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Kept::body(json, answer.shares))
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Kept::answer(json, answer.shares))
             .into_response()
     };
     add_times(response.headers_mut(), answer.times);

@@ -28,9 +28,20 @@ impl ServiceError {
     }
 }
 
+/// Characters of the longest sentence: some repeat what a request said.
+const LONGEST: usize = 500;
+
+fn short(mut sentence: String) -> String {
+    if let Some((end, _)) = sentence.char_indices().nth(LONGEST) {
+        sentence.truncate(end);
+        sentence.push('…');
+    }
+    sentence
+}
+
 impl IntoResponse for ServiceError {
     fn into_response(self) -> Response {
-        let mut response = (self.status(), Json(json!({ "error": self.to_string() }))).into_response();
+        let mut response = (self.status(), Json(json!({ "error": short(self.to_string()) }))).into_response();
         let headers = response.headers_mut();
         match &self {
             Self::Busy { retry } => {

@@ -52,16 +52,24 @@ impl View {
         }
     }
 
-    /// The first that `Accept` names; JSON where it takes anything.
+    /// The one that `Accept` likes best; JSON where it takes anything.
     fn accepted(accept: &str) -> Option<Self> {
-        accept.split(',').find_map(|range| {
-            let words: Vec<&str> = range.split(';').map(str::trim).filter(|word| !word.starts_with("q=")).collect();
-            match words.join(";").to_ascii_lowercase().as_str() {
+        let range = |range: &str| {
+            let range = range.to_ascii_lowercase();
+            let (quality, words): (Vec<&str>, Vec<&str>) =
+                range.split(';').map(str::trim).partition(|word| word.starts_with("q="));
+            let quality = quality.first().map_or(1.0, |word| word[2..].parse().unwrap_or(1.0));
+            let view = match words.join(";").as_str() {
                 "" | "*/*" | "application/*" => Some(Self::Json),
                 "image/*" => Some(Self::Labels),
                 media => Self::ALL.into_iter().find(|view| view.media() == media),
-            }
-        })
+            };
+            view.filter(|_| quality > 0.0).map(|view| (view, quality))
+        };
+        let mut known: Vec<(Self, f64)> = accept.split(',').filter_map(range).collect();
+        // Of those that are liked alike, the first.
+        known.sort_by(|one, other| other.1.total_cmp(&one.1));
+        known.first().map(|(view, _)| *view)
     }
 
     const ALL: [Self; 5] = [Self::Json, Self::Labels, Self::Color, Self::Overlay, Self::Coco];
@@ -214,7 +222,7 @@ fn drawn(served: &Served, view: View, labelled: Labelled) -> Result<Response, Se
         }
     };
     let kind = HeaderValue::from_static(view.media());
-    let mut response = ([(header::CONTENT_TYPE, kind)], Kept::body(bytes, vec![share])).into_response();
+    let mut response = ([(header::CONTENT_TYPE, kind)], Kept::answer(bytes, vec![share])).into_response();
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     add_times(headers, made.times);
@@ -226,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_kind_that_is_known_is_given() {
+    fn the_kind_that_is_liked_best_is_given() {
         for (accept, view) in [
             ("*/*", Some(View::Json)),
             ("", Some(View::Json)),
@@ -234,6 +242,9 @@ mod tests {
             ("image/png; view=overlay; q=0.9", Some(View::Overlay)),
             ("image/avif,image/webp,image/*;q=0.8,*/*;q=0.5", Some(View::Labels)),
             ("text/html, application/json;view=coco", Some(View::Coco)),
+            ("image/png;q=0.5, application/json;q=0.9", Some(View::Json)),
+            ("image/png;q=0, application/json;view=coco;q=0.1", Some(View::Coco)),
+            ("*/*;q=0", None),
             ("text/html", None),
         ] {
             assert_eq!(View::accepted(accept), view, "{accept}");

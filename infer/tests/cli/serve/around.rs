@@ -58,7 +58,12 @@ fn a_collector_gets_a_span_for_each_request_within_the_callers_trace() {
         ([(CONTENT_TYPE, "application/grpc")], vec![0_u8; 5]).into_response()
     };
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let limits = ConnectionLimits { most: 8, head: Duration::from_secs(60), idle: Duration::from_secs(60) };
+    let limits = ConnectionLimits {
+        most: 8,
+        head: Duration::from_secs(60),
+        idle: Duration::from_secs(60),
+        write: Duration::from_secs(60),
+    };
     let connections = protoseg_infer::service::metrics::Metrics::default().connections;
     let listener = Listener { socket, protocol: Protocol::Http2, tls: None, limits, connections };
     threads.spawn(listener.serve(axum::Router::new().fallback(collect), stopped));

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use protoseg_infer::service::models::name_of;
 use serde_json::{Value, json};
 
 use super::oip::{binary, png};
@@ -18,17 +17,18 @@ const LENGTH: &str = "inference-header-content-length";
 #[test]
 fn what_cannot_be_served_is_said_before_anything_starts() {
     let place = Place::new();
-    let bundle = place.at("bundle").display().to_string();
+    let bundle = named(&place.at("bundle"));
     let broken = Place::new();
     std::fs::write(broken.at("bundle/model.onnx"), "x").unwrap();
-    let broken = broken.at("bundle").display().to_string();
+    let broken = format!("broken={}", broken.at("bundle").display());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    let same = format!("{}={bundle}", name_of(&place.at("bundle")).unwrap());
     for (arguments, said) in [
         (vec!["nowhere"], "nowhere: there is no such bundle"),
-        (vec![&bundle[..], &same], "would both be called"),
+        (vec![&bundle[..], &bundle], "would both be called"),
         (vec!["a/b=/"], "cannot be a model's name"),
+        (vec![".hidden=/"], "cannot be a model's name"),
+        (vec!["x.encoded=/"], "which means picture files"),
         (vec![&broken], "model.onnx"),
         (vec![&bundle, "--http", &taken], "cannot listen on"),
         (vec![&bundle, "--max-pixels", "65000000"], "never has room for"),

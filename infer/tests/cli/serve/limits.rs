@@ -66,9 +66,11 @@ fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_
     stream.write_all(&first).unwrap();
     server.until("the answer is written", |server| {
         let stage = "protoseg_stage_seconds_count{model=\"colors\",stage=\"encode\"}";
-        server.metric("protoseg_queue_pixels ") == 1e6 && server.metric(stage) == 1.0
+        server.metric("protoseg_queue_pixels ") > 5e5 && server.metric(stage) == 1.0
     });
-    let small = png(&stripes(500, 500));
+    // What is left of it is its answer, which is less than its pixels.
+    assert!(server.metric("protoseg_queue_pixels ") < 9e5);
+    let small = png(&stripes(800, 800));
     for path in ["/v1/segment", "/v2/models/colors.encoded/infer"] {
         let refused = server.post(path, &[(LENGTH, "0")], &small);
         assert_eq!(refused.status, 429, "{path}: {}", refused.text());
@@ -85,6 +87,66 @@ fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_
     assert!(found.iter().zip(&expected).all(|(found, expected)| found.as_u64() == Some(u64::from(*expected))));
     server.until("the pixels are given back", |server| server.metric("protoseg_queue_pixels ") == 0.0);
     assert_eq!(server.post("/v1/segment", &[], &small).status, 200);
+}
+
+#[test]
+fn what_would_take_too_long_is_refused_at_once_and_holds_nobody_up() {
+    let server = Server::start(&["--deadline", "1"]);
+    // A file of a few kilobytes; windows make seventy times its pixels of it.
+    let thin = png(&image::RgbImage::new(1, 6_000_000));
+    let small = png(&stripes(64, 48));
+    for _ in 0..2 {
+        let refused = server.post("/v1/segment", &[], &thin);
+        assert_eq!(refused.status, 413, "{}", refused.text());
+        assert!(refused.error().contains("takes this server about"), "{}", refused.error());
+        assert_eq!(server.post("/v1/segment", &[], &small).status, 200);
+    }
+    assert_eq!(server.metric("protoseg_pictures_total{"), 2.0);
+}
+
+#[test]
+fn announcing_much_costs_others_nothing() {
+    let server = Server::start(&[]);
+    let head = b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 60000000\r\n\r\n";
+    let silent: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(head).unwrap();
+            stream
+        })
+        .collect();
+    server.until("they are there", |server| server.metric("protoseg_connections ") == 9.0);
+    assert_eq!(server.post("/v1/segment", &[], &png(&stripes(64, 48))).status, 200);
+    drop(silent);
+}
+
+#[test]
+fn json_that_would_become_many_times_its_size_is_refused_with_a_short_sentence() {
+    let server = Server::start(&[]);
+    let many = |entry: &str, count: usize| vec![entry; count].join(",");
+    let input = |shape: &str, data: &str| {
+        format!(r#"{{"inputs":[{{"name":"image","datatype":"BYTES","shape":[{shape}],"data":[{data}]}}]}}"#)
+    };
+    for (body, said) in [
+        (input("1", &many("\"\"", 300_000)), "more than 256 texts"),
+        (input(&many("1", 300_000), "1"), "a list of more than 8"),
+        (
+            format!(r#"{{"inputs":[{}]}}"#, many("{\"name\":\"a\",\"shape\":[],\"datatype\":\"\"}", 100_000)),
+            "more than 16",
+        ),
+        (format!(r#"{{"id":"{}","inputs":[]}}"#, "x".repeat(100_000)), "the id has more than 1024 bytes"),
+        (
+            format!(r#"{{"inputs":[{{"name":"{}","shape":[1],"datatype":"BYTES","data":[]}}]}}"#, "x".repeat(100_000)),
+            "xxx…",
+        ),
+    ] {
+        let refused = server.post("/v2/models/colors.encoded/infer", &[], body.as_bytes());
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        let error = refused.error();
+        assert!(error.contains(said) && error.len() < 600, "{said}: {error}");
+    }
+    let coded = server.post("/v1/segment", &[("content-encoding", "gzip")], b"x");
+    assert!(coded.status == 400 && coded.error().contains("`gzip` is not taken"), "{}", coded.text());
 }
 
 #[test]
