@@ -1,6 +1,7 @@
 //! From a picture to its labels: bundle, runner, windows, stitching and upsampling together.
 
 mod answer;
+mod cut;
 mod error;
 mod frames;
 mod how;
@@ -24,10 +25,11 @@ use crate::upsample::{self, Decided, Frame, Wanted};
 use protoseg_pictures::label_map::LabelMap;
 
 pub use self::answer::{Answer, FrameLogits};
+pub use self::cut::{Cost, Cut, Cutter};
 pub use self::error::SegmentError;
 use self::frames::FrameFile;
 use self::identity::{difference, fingerprint};
-pub use self::mosaic::{Cost, Cut, Cutter, Mosaic};
+pub use self::mosaic::Mosaic;
 use self::whole::Sizes;
 
 /// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.

@@ -1,20 +1,21 @@
 //! Runs pictures of many requests on the segmenters of one model: windows of pictures that wait fill runs together, formed
 //! when a segmenter is free.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod job;
+mod owner;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_models::weights::Tensor;
 use tokio::sync::oneshot;
 
+use self::job::Job;
 use super::meter::Meter;
 use super::metrics::ModelMetrics;
 use super::queue::{BatchLimit, Queue, Shape};
-use crate::pipeline::{team, together};
-use crate::segmenter::{Answer, Cost, Cut, Cutter, FrameLogits, Mosaic, SegmentError, Segmenter};
+use crate::segmenter::{Cost, Cutter, SegmentError, Segmenter};
 use crate::stitch::LogitMap;
 use crate::upsample::{Decided, Wanted};
 
@@ -102,24 +103,6 @@ struct State {
     closed: bool,
 }
 
-/// A picture on its way.
-#[derive(Debug)]
-struct Job {
-    ask: Ask,
-    /// None where the model takes it at once.
-    cut: Option<Cut>,
-    submitted: Instant,
-    reply: Mutex<Option<oneshot::Sender<Reply>>>,
-    progress: Mutex<Progress>,
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    mosaic: Option<Mosaic>,
-    times: Times,
-    begun: bool,
-}
-
 /// How an [`Engine`] forms runs.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
@@ -150,7 +133,7 @@ impl Engine {
         let engine = Self { shared };
         for (index, segmenter) in segmenters.into_iter().enumerate() {
             let shared = Arc::clone(&engine.shared);
-            let owner = move || own(&shared, segmenter, options.threads);
+            let owner = move || owner::own(&shared, segmenter, options.threads);
             std::thread::Builder::new().name(format!("segmenter {index}")).spawn(owner)?;
         }
         Ok(engine)
@@ -257,133 +240,5 @@ impl Shared {
                 }
             }
         }
-    }
-
-    /// Runs pieces, and hands their scores on.
-    fn run(&self, segmenter: &mut Segmenter, batch: &[(Arc<Job>, usize)], pixels: &mut Vec<u8>) {
-        let start = Instant::now();
-        batch.iter().for_each(|(job, _)| job.begin(start));
-        if let [(job, _)] = batch
-            && job.cut.is_none()
-        {
-            let ran = guarded(|| segmenter.decide(&job.ask.picture, job.ask.wanted));
-            let elapsed = start.elapsed();
-            self.meter.add(job.pixels(), elapsed);
-            self.metrics.ran(1);
-            job.progress().times.run += elapsed;
-            let ran = ran.map(|decided| (decided, None));
-            return self.finish(job, ran);
-        }
-        pixels.clear();
-        let mut shape = [batch.len(), 0, 0];
-        for (job, index) in batch {
-            if let Some(cut) = &job.cut {
-                [shape[1], shape[2]] = cut.piece_size();
-                cut.append(&job.ask.picture, *index, pixels);
-            }
-        }
-        let ran = guarded(|| segmenter.run_pieces(pixels, shape));
-        let elapsed = start.elapsed();
-        match ran {
-            Ok(scores) => {
-                self.metrics.ran(batch.len());
-                for ((job, index), scores) in batch.iter().zip(scores) {
-                    job.progress().times.run += elapsed / batch.len() as u32;
-                    self.put(job, *index, scores);
-                }
-                self.meter.add((shape[0] * shape[1] * shape[2]) as u64, start.elapsed());
-            }
-            // Whose fault it is shows when each runs by itself.
-            Err(EngineError::Segment(error)) if batch.len() > 1 && !error.is_lasting() => {
-                batch.chunks(1).for_each(|one| self.run(segmenter, one, pixels));
-            }
-            Err(error) => batch.iter().for_each(|(job, _)| self.finish(job, Err(error.clone()))),
-        }
-    }
-
-    /// Puts scores into their picture, which may then be done.
-    fn put(&self, job: &Job, index: usize, scores: Tensor) {
-        let start = Instant::now();
-        let mut progress = job.progress();
-        let put = guarded(|| {
-            let mosaic = match (progress.mosaic.take(), &job.cut) {
-                (Some(mosaic), _) => mosaic,
-                (None, Some(cut)) => Mosaic::new(cut, job.ask.wanted, job.ask.scores)?,
-                (None, None) => return Ok(None),
-            };
-            progress.mosaic.insert(mosaic).put(index, scores)
-        });
-        let made = match put {
-            Ok(None) => {
-                progress.times.stitch += start.elapsed();
-                return;
-            }
-            Ok(Some(Answer::Decided(decided))) => Ok((decided, None)),
-            Ok(Some(Answer::Logits(logits))) => {
-                let decided = guarded(|| Ok(logits.decide(job.ask.wanted)));
-                let FrameLogits { map, .. } = logits;
-                decided.map(|decided| (decided, Some(map)))
-            }
-            Err(error) => Err(error),
-        };
-        progress.times.stitch += start.elapsed();
-        drop(progress);
-        self.finish(job, made);
-    }
-
-    /// Answers, unless that has happened.
-    fn finish(&self, job: &Job, made: Result<(Decided, Option<LogitMap>), EngineError>) {
-        if let Err(EngineError::Segment(error)) = &made
-            && error.is_lasting()
-        {
-            self.lost.store(true, Ordering::Relaxed);
-        }
-        let times = job.progress().times;
-        let reply = job.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(reply) = reply {
-            // Nobody may be waiting any more.
-            drop(reply.send(made.map(|(decided, scores)| Made { decided, scores, times })));
-        }
-    }
-}
-
-impl Job {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether nobody waits for it, or it has failed already.
-    fn is_gone(&self) -> bool {
-        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
-        reply.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    fn begin(&self, now: Instant) {
-        let mut progress = self.progress();
-        if !progress.begun {
-            progress.begun = true;
-            progress.times.queue = now.saturating_duration_since(self.submitted);
-        }
-    }
-
-    fn pixels(&self) -> u64 {
-        u64::from(self.ask.picture.width()) * u64::from(self.ask.picture.height())
-    }
-}
-
-/// What the thread of one segmenter does.
-fn own(shared: &Shared, mut segmenter: Segmenter, threads: usize) {
-    let team = team(threads);
-    let mut pixels = Vec::new();
-    while let Some(batch) = shared.next() {
-        together(team.as_ref(), || shared.run(&mut segmenter, &batch, &mut pixels));
-    }
-}
-
-/// The result, where a defect of the program is an error too: the other pictures go on.
-fn guarded<R>(work: impl FnOnce() -> Result<R, SegmentError>) -> Result<R, EngineError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(EngineError::from),
-        Err(_) => Err(EngineError::Panicked),
     }
 }
