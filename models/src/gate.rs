@@ -50,8 +50,9 @@ impl Limits {
     /// Of 8 bits, labels say little: a network of small margins turns over many between classes that are as good as equal,
     /// and where one class fills the probe no error shows. So the score on real pictures judges, above two bounds. Scores
     /// that are the same wherever one looks err by as much as their spread, a ratio of 1. Ranges that fit make it 0.08 to 0.2
-    /// in trained and random networks and up to 0.75 in those that have hardly learnt; ranges a quarter as wide, or those of
-    /// other layers, make it 1.04 to 2.3 in trained networks: 0.9 lies between. Labels fall to two thirds at the worst where
+    /// in trained and random networks, up to 0.75 in those that have hardly learnt, and beyond 1 in some after four steps,
+    /// whose 8 bits say nothing indeed; ranges a quarter as wide, or those of other layers, make it 1.04 to 2.3 in trained
+    /// networks: 0.9 lies between. Labels fall to two thirds at the worst where
     /// ranges fit, and mostly below a half where they do not: less than three fifths is broken too.
     pub fn of(precision: Precision) -> Self {
         match precision {
