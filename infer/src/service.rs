@@ -74,7 +74,7 @@ pub struct Service {
     pixels: Arc<Budget>,
     bodies: Arc<Budget>,
     /// Threads for decoding and encoding; more would hold more pictures at once, and be no faster.
-    workers: tokio::sync::Semaphore,
+    workers: Arc<tokio::sync::Semaphore>,
     draining: AtomicBool,
 }
 
@@ -118,7 +118,7 @@ impl Service {
             metrics,
             pixels: Budget::new(limits.queue_pixels),
             bodies: Budget::new(limits.bodies_bytes),
-            workers: tokio::sync::Semaphore::new(crate::machine::cores()),
+            workers: Arc::new(tokio::sync::Semaphore::new(crate::machine::cores())),
             draining: AtomicBool::new(false),
         }
     }
@@ -181,7 +181,7 @@ impl Service {
         self.bodies.take(bytes).map_err(|full| self.busy(full, None))
     }
 
-    /// Room for more bytes of a request that did not say how long it is, and now has `sum`.
+    /// Room for more bytes of a request, of which there are now `sum`.
     pub fn admit_more(&self, share: &mut Share, sum: u64, more: u64) -> Result<(), ServiceError> {
         let limit = self.limits.body_bytes;
         if sum > limit {
@@ -257,7 +257,7 @@ impl Service {
         Ok(admitted)
     }
 
-    /// Labels a picture. Whoever drops the future takes the picture out of the queue.
+    /// Labels a picture. Whoever drops the future, as the front ends do at the deadline, takes the picture out of the queue.
     pub async fn label(
         &self,
         served: &Served,
@@ -269,9 +269,7 @@ impl Service {
         let picture = Arc::new(picture);
         let wanted = Wanted { confidence: wanted.confidence && served.gives_confidence, ..wanted };
         let ticket = served.engine.submit(Ask { picture: Arc::clone(&picture), wanted, scores })?;
-        let reply = tokio::time::timeout(self.limits.deadline, ticket).await;
-        let reply = reply.map_err(|_| ServiceError::Deadline(self.limits.deadline))?;
-        let made = reply.map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
+        let made = ticket.await.map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
         let times = made.times;
         for (stage, took) in [(Stage::Queue, times.queue), (Stage::Run, times.run), (Stage::Stitch, times.stitch)] {
             served.metrics.stage(stage, took);
@@ -287,7 +285,12 @@ impl Service {
         work: impl FnOnce() -> Result<R, ServiceError> + Send + 'static,
     ) -> Result<R, ServiceError> {
         let stopped = || ServiceError::Unavailable("the server stops".to_owned());
-        let _permit = self.workers.acquire().await.map_err(|_| stopped())?;
+        let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| stopped())?;
+        // Who leaves does not end work that has begun: until it is done, no other takes its place.
+        let work = move || {
+            let _permit = permit;
+            work()
+        };
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| ServiceError::Internal("the program failed at this request".to_owned()))?
     }
@@ -296,4 +299,33 @@ impl Service {
 /// Whole seconds, at least one, for `Retry-After`.
 fn seconds(wait: Duration) -> u64 {
     (wait.as_secs_f64().ceil() as u64).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::models::ModelOptions;
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_has_begun_keeps_its_place_when_nobody_waits_for_it() {
+        let limit = BatchLimit { pieces: 1, pixels: 1 };
+        let options = ModelOptions { pipeline: Default::default(), limit, delay: Duration::ZERO, scores: false };
+        let metrics = Arc::new(Metrics::default());
+        let models = Models::new(Vec::new(), options, Arc::clone(&metrics));
+        let service = Service::new(models, Limits::default(), metrics);
+        let go = Arc::new(AtomicBool::new(false));
+        for _ in 0..crate::machine::cores() {
+            let go = Arc::clone(&go);
+            let work = service.work(move || {
+                while !go.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            });
+            assert!(tokio::time::timeout(Duration::from_millis(20), work).await.is_err());
+        }
+        assert_eq!(service.workers.available_permits(), 0);
+        go.store(true, Ordering::Relaxed);
+        assert_eq!(service.work(|| Ok(7)).await.unwrap(), 7);
+    }
 }

@@ -1,8 +1,9 @@
-//! Which pieces of which pictures run next: first come, first served among pictures alike, and no picture waits for others
-//! longer than its own size makes it.
+//! Which pieces of which pictures run next: first come, first served among pictures alike, and small ones before large ones
+//! for a while.
 //!
 //! A picture that comes when `c` pixels have been handed out, and has `s` itself, has its turn at `c + s`; the earliest turn
-//! goes first. Small pictures so overtake a large one that came before them, until they have had as many pixels as it has.
+//! goes first. Small pictures so overtake a large one that came before them, until they have had as many pixels as it has;
+//! then it runs, and those that come meanwhile wait for it once.
 
 use std::collections::BTreeMap;
 

@@ -41,8 +41,10 @@ impl Shared {
         {
             let ran = guarded(|| segmenter.decide(&job.ask.picture, job.ask.wanted));
             let elapsed = start.elapsed();
-            self.meter.add(job.pixels(), elapsed);
-            self.metrics.ran(1);
+            if ran.is_ok() {
+                self.meter.add(job.pixels(), elapsed);
+                self.metrics.ran(1);
+            }
             job.progress().times.run += elapsed;
             let ran = ran.map(|decided| (decided, None));
             return self.finish(job, ran);

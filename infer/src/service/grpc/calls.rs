@@ -110,7 +110,7 @@ impl GrpcInferenceService for Calls {
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
         let only_ready = request.get_ref().ready;
         let listed = self.front.service.models.list().into_iter();
-        let listed = listed.filter(|listed| !only_ready || listed.state == "READY");
+        let listed = listed.filter(|listed| !only_ready || listed.is_ready());
         let index = |Listed { name, version, state, reason }| ModelIndex {
             name,
             version: version.unwrap_or_default(),
