@@ -28,6 +28,7 @@
 #![warn(clippy::print_stderr)]
 
 pub mod adopt;
+pub mod benchmark;
 mod crop;
 mod feed;
 pub mod formats;

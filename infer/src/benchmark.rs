@@ -1,0 +1,4 @@
+//! How long a model takes, and how sure that is: scenarios that ask a model for labels, and the [`report`] of what came.
+
+pub mod report;
+pub mod scenario;
