@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
-use protoseg_models::form::Kind;
+use protoseg_models::form::{Kind, Precision};
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowPlan};
 
@@ -42,6 +42,8 @@ pub struct SegmenterOptions {
     pub pieces: Option<Pieces>,
     /// Windows that are run at once; 1 where nobody says otherwise, as more bring nothing on a CPU.
     pub batch: Option<NonZeroUsize>,
+    /// Number format of the bundle's file that is run; that of its first where nobody says otherwise.
+    pub precision: Option<Precision>,
     /// Whether pictures of a size for which the bundle has a frame file go through that file; on GPUs where nobody says
     /// otherwise.
     pub frame_files: Option<bool>,
@@ -87,9 +89,13 @@ impl Segmenter {
         Self::open_with(path.as_ref(), &SegmenterOptions::default())
     }
 
-    /// The same with options. Of a bundle, the first file of the `logits` or `labels` kind is taken, once its digest has been checked.
+    /// The same with options. Of a bundle, the first file of the `logits` or `labels` kind that has the wanted precision is
+    /// taken, once its digest has been checked.
     pub fn open_with(path: &Path, options: &SegmenterOptions) -> Result<Self, SegmentError> {
         if path.is_file() {
+            if options.precision.is_some() {
+                return Err(SegmentError::OnePrecision(path.into()));
+            }
             let runner = Runner::open(path, &options.runner)?;
             let Read { value: model, passed_over } =
                 runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
@@ -99,8 +105,7 @@ impl Segmenter {
             return Ok(segmenter);
         }
         let Read { value: manifest, passed_over } = Manifest::read(path)?;
-        let file = manifest.files.iter().find(|file| file.form.kind != Kind::Frame);
-        let file = file.ok_or_else(|| SegmentError::NoLogits(path.into()))?;
+        let file = how::chosen(path, &manifest, options)?;
         let mut segmenter = Self::open_file(path, &manifest, file, options)?;
         segmenter.passed_over = passed_over;
         if options.frame_files.unwrap_or(options.runner.device.is_gpu()) {

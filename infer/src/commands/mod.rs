@@ -4,6 +4,8 @@ pub(crate) mod adopt;
 pub(crate) mod check;
 mod data;
 pub(crate) mod doctor;
+mod engine_arguments;
+mod engine_options;
 pub(crate) mod eval;
 pub(crate) mod export;
 mod format;

@@ -16,7 +16,8 @@ use protoseg_infer::service::models::{ENCODED, ModelOptions, name_of};
 use protoseg_infer::service::{BatchLimit, Limits};
 use protoseg_infer::session;
 
-use super::run_arguments::{EngineArguments, bytes};
+use super::engine_arguments::bytes;
+use super::engine_options::GivenEngine;
 use super::{Failure, Outcome};
 
 /// Environment variable that holds the key itself; a command line would show it to everybody on the machine.
@@ -38,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(required = true, value_name = "[NAME=]BUNDLE")]
     bundles: Vec<String>,
     #[command(flatten)]
-    engine: EngineArguments,
+    engine: GivenEngine,
     /// Address for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     http: SocketAddr,
@@ -170,9 +171,9 @@ struct Plan {
 
 impl Arguments {
     fn plan(&self) -> anyhow::Result<Plan> {
-        let pipeline = self.engine.options(0)?;
+        let pipeline = self.engine.arguments.options(0)?;
         let limits = self.limits()?;
-        let pieces = self.engine.batch().map_or(if self.engine.is_gpu() { GPU_BATCH } else { 1 }, usize::from);
+        let pieces = self.engine.arguments.batch().map_or(if self.engine.arguments.is_gpu() { GPU_BATCH } else { 1 }, usize::from);
         let pixels = positive("--batch-megapixels", self.batch_megapixels)? * 1e6;
         let models = ModelOptions {
             pipeline,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use protoseg_models::bundle::BundleError;
+use protoseg_models::form::Precision;
 use protoseg_models::window::WindowError;
 
 use crate::session::SessionError;
@@ -19,6 +20,21 @@ pub enum SegmentError {
     /// A bundle without a file of the `logits` or `labels` kind.
     #[error("{} holds no model file of the kind `logits` or `labels`; export the bundle again", .0.display())]
     NoLogits(PathBuf),
+    /// A bundle without a file of the wanted number format.
+    #[error(
+        "{} holds no model file in {}; it has {known}: export the bundle again with --precision {}", path.display(), precision.name(), precision.name()
+    )]
+    NoPrecision {
+        /// The bundle's folder.
+        path: PathBuf,
+        /// What was asked for.
+        precision: Precision,
+        /// What there is.
+        known: String,
+    },
+    /// A number format asked of an ONNX file by itself.
+    #[error("{} is a single file, and its precision is its own: leave out --precision, or name a bundle folder", .0.display())]
+    OnePrecision(PathBuf),
     /// An ONNX file by itself that does not say what it is.
     #[error("{} does not say which classes it knows; name a bundle folder, or an ONNX file that `protoseg export` wrote", .0.display())]
     NoMetadata(PathBuf),

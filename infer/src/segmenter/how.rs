@@ -1,11 +1,34 @@
-//! How a file of a bundle is run, as far as that follows from what the bundle says of it.
+//! Which file of a bundle is run, and how, as far as that follows from what the bundle says of it.
+
+use std::path::Path;
 
 use protoseg_models::bundle::{Manifest, ModelFile};
-use protoseg_models::form::Precision;
+use protoseg_models::form::{Kind, Precision};
 use protoseg_models::window::Pieces;
 
 use super::{SegmentError, SegmenterOptions};
 use crate::session::{Device, RunnerOptions};
+
+/// The file that runs windows or whole pictures. Where several have the wanted precision, TensorRT gets the one whose 8 bits
+/// are signed, as it needs them, and other devices the one whose are not.
+pub(super) fn chosen<'a>(
+    path: &Path,
+    manifest: &'a Manifest,
+    options: &SegmenterOptions,
+) -> Result<&'a ModelFile, SegmentError> {
+    let files = || manifest.files.iter().filter(|file| file.form.kind != Kind::Frame);
+    let Some(precision) = options.precision else {
+        return files().next().ok_or_else(|| SegmentError::NoLogits(path.into()));
+    };
+    let signed = matches!(options.runner.device, Device::TensorRt(_));
+    let fits = |file: &&ModelFile| file.form.precision == precision;
+    let suits = |file: &&ModelFile| file.form.quantization.as_ref().is_none_or(|how| how.symmetric == signed);
+    let file = files().filter(fits).find(suits).or_else(|| files().find(fits));
+    file.ok_or_else(|| {
+        let known: Vec<&str> = files().map(|file| file.form.precision.name()).collect();
+        SegmentError::NoPrecision { path: path.into(), precision, known: known.join(", ") }
+    })
+}
 
 /// The options with the size of every picture or window, and whether TensorRT counts in 8 bits.
 pub(super) fn how(
