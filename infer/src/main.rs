@@ -11,7 +11,9 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{Failure, Outcome, adopt, check, doctor, eval, export, label, merge, say, scenes, serve, sibling};
+use commands::{
+    Failure, Outcome, adopt, bench, check, doctor, eval, export, label, merge, say, scenes, serve, sibling,
+};
 use protoseg_models::errors::sentence;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
@@ -30,6 +32,7 @@ enum Command {
     Label(label::Arguments),
     Eval(eval::Arguments),
     Serve(serve::Arguments),
+    Bench(bench::Arguments),
     Merge(merge::Arguments),
     Check(check::Arguments),
     Adopt(adopt::Arguments),
@@ -83,6 +86,7 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
         Command::Label(arguments) => label::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Merge(arguments) => merge::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),

@@ -138,6 +138,11 @@ impl Pipeline {
         (others, setup)
     }
 
+    /// Does something with each of the segmenters, in turn.
+    pub(crate) fn each<E>(&mut self, work: impl FnMut(&mut Segmenter) -> Result<(), E>) -> Result<(), E> {
+        std::iter::once(&mut self.first).chain(&mut self.others).try_for_each(work)
+    }
+
     /// One of the segmenters: what they share can be asked of it.
     pub fn segmenter(&self) -> &Segmenter {
         &self.first

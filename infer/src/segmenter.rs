@@ -81,6 +81,8 @@ pub struct Segmenter {
     times: Times,
     pixels: Vec<u8>,
     fingerprint: String,
+    file: String,
+    precision: Option<Precision>,
 }
 
 impl Segmenter {
@@ -125,6 +127,8 @@ impl Segmenter {
         let what = (file.form.kind, Sizes::of(file, manifest.model.grid));
         let mut segmenter = Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)?;
         segmenter.fingerprint = fingerprint(manifest, file);
+        segmenter.file.clone_from(&file.file);
+        segmenter.precision = Some(file.form.precision);
         Ok(segmenter)
     }
 
@@ -168,8 +172,22 @@ impl Segmenter {
         }
         let batch = options.batch.map_or(1, NonZeroUsize::get);
         let (times, pixels, fingerprint) = (Times::default(), Vec::new(), String::new());
-        let frames = Vec::new();
-        Ok(Self { model, kind, sizes, runner, frames, passed_over, window, batch, times, pixels, fingerprint })
+        let (frames, file) = (Vec::new(), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        Ok(Self {
+            model,
+            kind,
+            sizes,
+            runner,
+            frames,
+            passed_over,
+            window,
+            batch,
+            times,
+            pixels,
+            fingerprint,
+            file,
+            precision: None,
+        })
     }
 
     /// What the model is.
@@ -185,6 +203,17 @@ impl Segmenter {
     /// SHA-256 of what the model computes: of its file, and of what the bundle says about it.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The name of the file that runs a picture, where labels are all that is wanted.
+    pub fn file_for(&self, picture: &RgbImage) -> &str {
+        let frame = self.frames.iter().find(|frame| frame.takes(picture, Wanted::default()));
+        frame.map_or(&self.file, FrameFile::name)
+    }
+
+    /// The number format of its file; none of a file by itself, which may not tell.
+    pub fn precision(&self) -> Option<Precision> {
+        self.precision
     }
 
     /// Whether the model gives scores, and so tells how sure it is.
@@ -218,6 +247,17 @@ impl Segmenter {
     /// Height and width of the pictures that frame files take.
     pub fn frame_sizes(&self) -> Vec<[usize; 2]> {
         self.frames.iter().map(FrameFile::size).collect()
+    }
+
+    /// In how many pieces a picture of `[height, width]` pixels is run, and how many pixels these have together for each pixel
+    /// of the picture: more than one where windows overlap or reach beyond it.
+    pub fn pieces_of(&self, [height, width]: [usize; 2]) -> Result<(usize, f64), SegmentError> {
+        let pixels = height as f64 * width as f64;
+        let (count, piece) = match self.window {
+            Some(window) => (WindowPlan::new(height, width, window, self.model.grid)?.count(), [window.size; 2]),
+            None => (1, self.sizes.padded([height, width])?),
+        };
+        Ok((count, count as f64 * piece[0] as f64 * piece[1] as f64 / pixels))
     }
 
     /// Runs a black picture of the size in which pictures are run, or of 1024x1024 pixels where any size is: what a session

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::{Context, anyhow};
-use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Setup, Stages};
+use image::RgbImage;
+use protoseg_infer::labelled::LabelledSet;
+use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Pipeline, Report, Setup, Stages};
 use protoseg_infer::upsample::Decided;
 use protoseg_models::metrics::{Confusion, Scores};
 use protoseg_models::window::Pieces;
@@ -46,37 +48,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let set = arguments.data.open().map_err(Failure::usage)?;
     let mut pipeline = arguments.run.open(set.count()).map_err(Failure::usage)?;
     same_classes(pipeline.segmenter().model(), &set.classes()).map_err(Failure::usage)?;
-    let confusion = Mutex::new(Confusion::new(pipeline.segmenter().model().classes.count()));
     let sheet = Sheet::new(&pipeline.segmenter().model().classes);
-    let open = |index: usize| {
-        let (pixels, decode) = set.open(index, arguments.run.max_pixels)?;
-        let decode = move || {
-            let labelled = decode()?;
-            Ok(Decoded { image: labelled.image, extra: labelled.truth })
-        };
-        Ok(Opened { pixels, decode })
-    };
-    let encode = |index: usize, item: Decoded<Vec<u8>>, decided: Decided| {
+    let look = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
         if arguments.sheet.is_some() {
-            sheet.add(index, &item.image, &item.extra, &decided.labels);
+            sheet.add(index, image, truth, labels);
         }
-        let mut confusion = confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
-        confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
     };
-    let bar = progress::bar(set.count());
-    let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
-    let control = Control { observe: &observe, ..Control::default() };
-    let report = pipeline.run(set.count(), &control, open, encode);
-    bar.finish_and_clear();
-    if let Some(error) = report.stopped {
-        return Err(error.into());
-    }
-    if !report.failed.is_empty() {
-        let failed = report.failed.len();
-        let all = set.count();
-        return Err(anyhow!("{failed} of {all} pictures could not be scored, so there is no score").into());
-    }
-    let confusion = confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?;
+    let (confusion, report) = count(&mut pipeline, &set, arguments.run.max_pixels, look)?;
     let summary = Summary {
         data: arguments.data.describe(),
         protocol: Pieces::from(pipeline.segmenter().window()).to_string(),
@@ -96,4 +74,41 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         sheet.write(path)?;
     }
     Ok(Outcome::Done)
+}
+
+/// Labels every picture of a set and counts what became of its pixels; `look` sees each with its truth and its labels.
+pub(crate) fn count(
+    pipeline: &mut Pipeline,
+    set: &LabelledSet,
+    max_pixels: u64,
+    look: impl Fn(usize, &RgbImage, &[u8], &[u8]) + Sync,
+) -> anyhow::Result<(Confusion, Report<anyhow::Error>)> {
+    let confusion = Mutex::new(Confusion::new(pipeline.segmenter().model().classes.count()));
+    let open = |index: usize| {
+        let (pixels, decode) = set.open(index, max_pixels)?;
+        let decode = move || {
+            let labelled = decode()?;
+            Ok(Decoded { image: labelled.image, extra: labelled.truth })
+        };
+        Ok(Opened { pixels, decode })
+    };
+    let encode = |index: usize, item: Decoded<Vec<u8>>, decided: Decided| {
+        look(index, &item.image, &item.extra, &decided.labels);
+        let mut confusion = confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
+        confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
+    };
+    let bar = progress::bar(set.count());
+    let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
+    let control = Control { observe: &observe, ..Control::default() };
+    let mut report = pipeline.run(set.count(), &control, open, encode);
+    bar.finish_and_clear();
+    if let Some(error) = report.stopped.take() {
+        return Err(error);
+    }
+    if !report.failed.is_empty() {
+        let failed = report.failed.len();
+        let all = set.count();
+        return Err(anyhow!("{failed} of {all} pictures could not be scored, so there is no score"));
+    }
+    Ok((confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?, report))
 }

@@ -1,6 +1,7 @@
 //! The program's commands, and what they have in common.
 
 pub(crate) mod adopt;
+pub(crate) mod bench;
 pub(crate) mod check;
 mod data;
 pub(crate) mod doctor;

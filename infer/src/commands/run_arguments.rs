@@ -58,4 +58,3 @@ pub(crate) fn describe(setup: &Setup) -> String {
     let of = memory.as_ref().map_or_else(String::new, |bytes| format!(" of {} MiB", mebibytes(bytes)));
     format!("{devices}, {mode}: sessions {sessions}, threads of each {threads}{each}{of}; opened in {seconds:.2} s")
 }
-

@@ -23,9 +23,6 @@ use super::{Failure, Outcome};
 /// Environment variable that holds the key itself; a command line would show it to everybody on the machine.
 const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
 
-/// Windows that a GPU runs at once where nobody says otherwise; more fill it no better, and wait for each other.
-const GPU_BATCH: usize = 8;
-
 /// Answer requests over HTTP and gRPC
 ///
 /// Speaks the Open Inference Protocol, version 2 (as Triton and KServe do), and a plain form: `curl --data-binary @photo.jpg
@@ -173,11 +170,12 @@ impl Arguments {
     fn plan(&self) -> anyhow::Result<Plan> {
         let pipeline = self.engine.arguments.options(0)?;
         let limits = self.limits()?;
-        let pieces = self.engine.arguments.batch().map_or(if self.engine.arguments.is_gpu() { GPU_BATCH } else { 1 }, usize::from);
+        let engine = &self.engine.arguments;
+        let limit = BatchLimit::usual(engine.batch(), engine.is_gpu());
         let pixels = positive("--batch-megapixels", self.batch_megapixels)? * 1e6;
         let models = ModelOptions {
             pipeline,
-            limit: BatchLimit { pieces, pixels: pixels as u64 },
+            limit: BatchLimit { pixels: pixels as u64, ..limit },
             delay: time("--max-delay", self.max_delay / 1e3)?,
             scores: self.serve_logits,
         };

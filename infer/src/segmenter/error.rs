@@ -47,6 +47,9 @@ pub enum SegmentError {
     /// Windows that the network cannot take.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// The system gives no more threads.
+    #[error("no thread could be started for the model")]
+    Threads(#[source] std::io::Error),
     /// A picture without pixels.
     #[error("the picture has no pixels")]
     Empty,

@@ -47,6 +47,11 @@ impl FrameFile {
         !wanted.margin && [picture.height() as usize, picture.width() as usize] == [self.form.height, self.form.width]
     }
 
+    /// The file's name.
+    pub(super) fn name(&self) -> &str {
+        self.path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
+    }
+
     /// Height and width of the pictures that it takes.
     pub(super) fn size(&self) -> [usize; 2] {
         [self.form.height, self.form.width]

@@ -6,6 +6,7 @@
 //! then it runs, and those that come meanwhile wait for it once.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 /// What one run of the network takes at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,20 @@ pub struct BatchLimit {
     pub pieces: usize,
     /// Pixels of all pieces together; a single piece may have more.
     pub pixels: u64,
+}
+
+/// Windows that a GPU runs at once where nobody says otherwise; more fill it no better, and wait for each other.
+const GPU_PIECES: usize = 8;
+
+/// Pixels that a run takes where nobody says otherwise.
+const PIXELS: u64 = 8_000_000;
+
+impl BatchLimit {
+    /// What a run takes where nobody says more than how many pieces.
+    pub fn usual(pieces: Option<NonZeroUsize>, gpu: bool) -> Self {
+        let pieces = pieces.map_or(if gpu { GPU_PIECES } else { 1 }, NonZeroUsize::get);
+        Self { pieces, pixels: PIXELS }
+    }
 }
 
 /// Pictures that wait, with the pieces of them that have not been handed out.

@@ -95,14 +95,19 @@ pub(super) fn run(runner: &mut Runner, form: FrameForm, pixels: &[u8]) -> anyhow
 }
 
 /// Runs rendered scenes.
-pub(super) fn check(folder: &Path, manifest: &Manifest, file: &ModelFile) -> anyhow::Result<Vec<Case>> {
+pub(super) fn check(
+    folder: &Path,
+    manifest: &Manifest,
+    file: &ModelFile,
+    options: &RunnerOptions,
+) -> anyhow::Result<Vec<Case>> {
     let path = manifest.verified(folder, file)?;
     let form = form(file)?;
     let reference = reference_file(manifest, file.form.precision).ok_or_else(|| {
         anyhow!("{} has no file of the kind `logits` to hold {} against", folder.display(), file.file)
     })?;
     let mut segmenter = open(folder, manifest, reference, Some(form.pieces))?;
-    let mut runner = Runner::open(&path, &RunnerOptions::default())?;
+    let mut runner = Runner::open(&path, options)?;
     let scene = |index: u64| {
         let name = format!("scene {index} of {}x{}", form.height, form.width);
         let about = || format!("{} on {name}", path.display());

@@ -142,12 +142,31 @@ fn options(file: &ModelFile) -> RunnerOptions {
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
     let mut report = FileReport::new(file);
     let found = match file.form.kind {
-        Kind::Logits | Kind::Labels => probe::check(folder, manifest, file, cases),
-        Kind::Frame => frame::check(folder, manifest, file).map(|cases| (cases, None)),
+        Kind::Logits | Kind::Labels => probe::check(folder, manifest, file, cases, &options(file)),
+        Kind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default()).map(|cases| (cases, None)),
     };
     match found {
         Ok((cases, noise_to_signal)) => (report.cases, report.noise_to_signal) = (cases, noise_to_signal),
         Err(error) => report.errors.push(sentence(error.as_ref())),
     }
     report
+}
+
+/// Share of pixels that a file labels as its reference does, but for ties, where it is run in a certain way: over the probe, or
+/// for a frame file over drawn scenes.
+pub(crate) fn agreement(
+    folder: &Path,
+    manifest: &Manifest,
+    file: &ModelFile,
+    options: &RunnerOptions,
+) -> anyhow::Result<f64> {
+    let cases = match file.form.kind {
+        Kind::Logits | Kind::Labels => {
+            probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, options)?.0
+        }
+        Kind::Frame => frame::check(folder, manifest, file, options)?,
+    };
+    let pixels: usize = cases.iter().map(|case| case.labels.pixels).sum();
+    let agreeing: f64 = cases.iter().map(|case| case.labels.agreement * case.labels.pixels as f64).sum();
+    Ok(agreeing / pixels.max(1) as f64)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow, ensure};
-use protoseg_infer::session::Runner;
+use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Choice, Frame};
 use protoseg_models::bundle::{Manifest, ModelFile};
@@ -25,9 +25,10 @@ pub(super) fn check(
     manifest: &Manifest,
     file: &ModelFile,
     cases: &[ProbeCase],
+    options: &RunnerOptions,
 ) -> anyhow::Result<(Vec<Case>, Option<f64>)> {
     let path = manifest.verified(folder, file)?;
-    let mut runner = Runner::open_listed(&path, file, &super::options(file))?;
+    let mut runner = Runner::open_listed(&path, file, options)?;
     let run = |case: &ProbeCase| {
         let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
         let shape = [1, case.height, case.width];

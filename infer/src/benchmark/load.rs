@@ -1,0 +1,222 @@
+//! Puts load on a target as a scenario says, and takes the time of every query.
+//!
+//! Where clients wait for their answers, the next query is sent when the last is answered. Where queries come by themselves,
+//! a thread of its own sends them when they are due, whatever became of those before: a target that stalls is asked all the
+//! same, and what waits meanwhile counts from when it was due. A generator that is late itself so makes latency longer, never
+//! shorter.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::arrivals;
+use super::scenario::Scenario;
+use super::target::{AskError, Parts, Target};
+
+/// Load on a target.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// How queries come.
+    pub scenario: Scenario,
+    /// When it ends; of [`Scenario::Offline`] it says how many pictures there are from the start, by its least number.
+    pub until: Until,
+    /// The number of the first picture.
+    pub first: usize,
+    /// Where queries come by chance, their moments follow from it.
+    pub seed: u64,
+}
+
+/// When load ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// After so many queries.
+    Queries(usize),
+    /// When so much time has passed and so many queries were sent.
+    Time(Duration, usize),
+}
+
+impl Until {
+    /// The number of queries that there are in any case.
+    fn queries(self) -> usize {
+        match self {
+            Self::Queries(queries) | Self::Time(_, queries) => queries,
+        }
+    }
+
+    /// Whether another query is sent, after so many and so long.
+    fn goes_on(self, sent: usize, passed: Duration) -> bool {
+        match self {
+            Self::Queries(queries) => sent < queries,
+            Self::Time(time, least) => sent < least || passed < time,
+        }
+    }
+}
+
+/// What a query took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was due, since the load began.
+    pub due: Duration,
+    /// How much later it was sent.
+    pub late: Duration,
+    /// From when it was due to its answer.
+    pub latency: Duration,
+    /// Parts of that; of several pictures, sums.
+    pub parts: Parts,
+}
+
+impl Sample {
+    /// When it was answered, since the load began.
+    pub fn answered(&self) -> Duration {
+        self.due + self.latency
+    }
+}
+
+/// What came of load.
+#[derive(Debug, Clone, Default)]
+pub struct Taken {
+    /// Queries that were answered, by when they were due.
+    pub samples: Vec<Sample>,
+    /// Queries that were not answered.
+    pub failed: usize,
+    /// What the first of them met.
+    pub first_error: Option<AskError>,
+    /// Until the last answer.
+    pub elapsed: Duration,
+}
+
+impl Taken {
+    fn add(&mut self, outcome: Result<Sample, AskError>) {
+        match outcome {
+            Ok(sample) => self.samples.push(sample),
+            Err(error) => {
+                self.failed += 1;
+                self.first_error.get_or_insert(error);
+            }
+        }
+    }
+
+    fn end(mut self, start: Instant) -> Self {
+        self.elapsed = start.elapsed();
+        self.samples.sort_by_key(|sample| sample.due);
+        self
+    }
+}
+
+impl Load {
+    /// Puts it on a target, on the tokio runtime of the caller.
+    pub async fn put_on(&self, target: &(impl Target + ?Sized)) -> Taken {
+        match self.scenario {
+            Scenario::Server { rate } => self.by_themselves(target, rate).await,
+            Scenario::Clients { clients } => self.in_turns(target, clients.max(1)).await,
+            Scenario::SingleStream | Scenario::MultiStream { .. } => self.in_turns(target, 1).await,
+            Scenario::Offline => target.ask_all(self.first, self.until.queries()).await,
+        }
+    }
+
+    /// Clients that wait for their answers.
+    pub(super) async fn in_turns(&self, target: &(impl Target + ?Sized), clients: usize) -> Taken {
+        self.while_wanted(target, clients, |sent, passed, _| self.until.goes_on(sent, passed)).await
+    }
+
+    /// The same for as long as somebody wants, who is asked before every query, and shown every answer with the time that had
+    /// passed then. After a query that failed, all stop: more would meet the same.
+    pub(super) async fn while_wanted(
+        &self,
+        target: &(impl Target + ?Sized),
+        clients: usize,
+        mut wanted: impl FnMut(usize, Duration, Option<&Sample>) -> bool,
+    ) -> Taken {
+        let start = Instant::now();
+        let (mut sent, mut taken) = (0, Taken::default());
+        let mut running = FuturesUnordered::new();
+        let mut goes_on = wanted(sent, Duration::ZERO, None);
+        loop {
+            while running.len() < clients && goes_on && taken.failed == 0 {
+                running.push(self.query(target, sent, start, start.elapsed()));
+                sent += 1;
+                goes_on = wanted(sent, start.elapsed(), None);
+            }
+            match running.next().await {
+                Some(outcome) => {
+                    goes_on &= wanted(sent, start.elapsed(), outcome.as_ref().ok());
+                    taken.add(outcome);
+                }
+                None => return taken.end(start),
+            }
+        }
+    }
+
+    /// Queries that come by themselves.
+    async fn by_themselves(&self, target: &(impl Target + ?Sized), rate: f64) -> Taken {
+        let (sender, mut due) = unbounded_channel();
+        let (until, seed) = (self.until, self.seed);
+        let start = Instant::now();
+        // Timers of the runtime are a millisecond off.
+        let generator = move || {
+            for (sent, moment) in arrivals::schedule(rate, seed).enumerate() {
+                if !until.goes_on(sent, moment) {
+                    break;
+                }
+                std::thread::sleep(moment.saturating_sub(start.elapsed()));
+                if sender.send((sent, moment)).is_err() {
+                    break;
+                }
+            }
+        };
+        let generator = tokio::task::spawn_blocking(generator);
+        let mut taken = Taken::default();
+        let mut running = FuturesUnordered::new();
+        let mut all_sent = false;
+        while !all_sent || !running.is_empty() {
+            tokio::select! {
+                next = due.recv(), if !all_sent => match next {
+                    Some((sent, moment)) => running.push(self.query(target, sent, start, moment)),
+                    None => all_sent = true,
+                },
+                Some(outcome) = running.next(), if !running.is_empty() => taken.add(outcome),
+            }
+        }
+        // It has ended, as its channel is closed.
+        drop(generator.await);
+        taken.end(start)
+    }
+
+    async fn query(
+        &self,
+        target: &(impl Target + ?Sized),
+        sent: usize,
+        start: Instant,
+        due: Duration,
+    ) -> Result<Sample, AskError> {
+        let late = start.elapsed().saturating_sub(due);
+        let count = self.scenario.pictures_a_query();
+        let first = self.first + sent * count;
+        let parts = if count == 1 { target.ask(first).await? } else { together(target, first, count).await? };
+        Ok(Sample { due, late, latency: start.elapsed().saturating_sub(due), parts })
+    }
+}
+
+/// Asks for several pictures at once; parts of one name are added up.
+async fn together(target: &(impl Target + ?Sized), first: usize, count: usize) -> Result<Parts, AskError> {
+    let mut running: FuturesUnordered<_> = (first..first + count).map(|picture| target.ask(picture)).collect();
+    let mut sums: Parts = Vec::new();
+    let mut error = None;
+    // All are waited for, so that none is still at work when the next query begins.
+    while let Some(outcome) = running.next().await {
+        match outcome {
+            Ok(parts) => {
+                for (name, took) in parts {
+                    match sums.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, sum)) => *sum += took,
+                        None => sums.push((name, took)),
+                    }
+                }
+            }
+            Err(failure) => error = error.or(Some(failure)),
+        }
+    }
+    error.map_or(Ok(sums), Err)
+}

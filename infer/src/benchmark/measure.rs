@@ -1,0 +1,186 @@
+//! One scenario from warm-up to figures.
+
+use std::time::{Duration, Instant};
+
+use super::load::{Load, Sample, Taken, Until};
+use super::report::{Point, Samples, Stage, WarmUp};
+use super::scenario::Scenario;
+use super::target::{AskError, Target};
+use super::stability::{self, Rule, Watch};
+use super::statistics;
+
+/// How a scenario is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Measure {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// What goes before.
+    pub warm_up: WarmUpRule,
+    /// How long it is measured; of the offline scenario, how long all pictures together are to take.
+    pub until: Until,
+    /// Where queries come by chance, their moments follow from it.
+    pub seed: u64,
+    /// Pixels of a picture, on average.
+    pub pixels: f64,
+}
+
+/// How much goes before the samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarmUpRule {
+    /// Until three stretches in a row are alike, or there were as many as the rule allows.
+    Stable(Rule),
+    /// So many queries, and nobody looks whether they were alike.
+    Queries(usize),
+}
+
+/// Pictures of the first round where all are there from the start.
+const LEAST_ROUND: usize = 4;
+
+/// Seconds that a round takes at least, if there are pictures enough.
+const ROUND_SECONDS: f64 = 0.5;
+
+/// Most pictures of the offline scenario.
+const MOST: usize = 1_000_000;
+
+/// Why there are no figures.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeasureError {
+    /// Nothing was answered.
+    #[error("no query was answered: {0}")]
+    NoAnswer(AskError),
+    /// Nothing was asked.
+    #[error("no query was sent")]
+    NoQuery,
+}
+
+impl Measure {
+    /// Warms up, measures, and says what came.
+    pub async fn of(&self, target: &impl Target) -> Result<Point, MeasureError> {
+        let (warm_up, settled, first) = self.warm_up(target).await?;
+        let load = Load { scenario: self.scenario, until: self.sized(&warm_up), first, seed: self.seed };
+        let mut point = self.point(warm_up, &load.put_on(target).await)?;
+        if !settled {
+            let stretches = point.warm_up.stretches.len();
+            let why = format!("the last three of {stretches} stretches of the warm-up were not within 10 % of each other");
+            point.unstable = Some(point.unstable.map_or_else(|| why.clone(), |drift| format!("{why}; {drift}")));
+        }
+        Ok(point)
+    }
+
+    /// What goes before; whether it settled, as far as that was looked at, and how many pictures it took.
+    async fn warm_up(&self, target: &impl Target) -> Result<(WarmUp, bool, usize), MeasureError> {
+        // Who is to be asked at random moments is warmed up by two who ask in turns, whose stretches can be alike.
+        let scenario = match self.scenario {
+            Scenario::Server { .. } => Scenario::Clients { clients: 2 },
+            other => other,
+        };
+        let load = Load { scenario, until: Until::Queries(0), first: 0, seed: self.seed };
+        let (rule, most) = match self.warm_up {
+            WarmUpRule::Stable(rule) => (rule, usize::MAX),
+            WarmUpRule::Queries(queries) => (Rule { trials: usize::MAX, ..Rule::default() }, queries),
+        };
+        let mut watch = Watch::new(scenario, rule);
+        let taken = match scenario {
+            Scenario::Offline => in_rounds(target, most, &mut watch).await,
+            _ => {
+                let clients = if let Scenario::Clients { clients } = scenario { clients } else { 1 };
+                let mut see = |sent: usize, _, sample: Option<&Sample>| {
+                    if let Some(sample) = sample {
+                        watch.push(sample.answered().as_secs_f64(), milliseconds(sample.latency));
+                    }
+                    sent < most && (most < usize::MAX || !watch.is_through())
+                };
+                load.while_wanted(target, clients, &mut see).await
+            }
+        };
+        if most > 0 && taken.samples.is_empty() {
+            return Err(nothing(&taken));
+        }
+        let pictures = (taken.samples.len() + taken.failed) * scenario.pictures_a_query();
+        Ok((watch.warm_up().clone(), most < usize::MAX || watch.is_stable(), pictures))
+    }
+
+    /// How long it is measured, with as many pictures as fill the time where all are there from the start.
+    fn sized(&self, warm_up: &WarmUp) -> Until {
+        match (self.scenario, self.until) {
+            (Scenario::Offline, Until::Time(time, least)) => {
+                let rate = match warm_up.stretches.last() {
+                    Some(stretch) => stretch.queries_a_second,
+                    None => warm_up.queries as f64 / warm_up.seconds.max(f64::MIN_POSITIVE),
+                };
+                Until::Queries(((time.as_secs_f64() * rate).ceil() as usize).clamp(least, MOST))
+            }
+            (_, until) => until,
+        }
+    }
+
+    /// What follows from what was taken.
+    pub fn point(&self, warm_up: WarmUp, taken: &Taken) -> Result<Point, MeasureError> {
+        if taken.samples.is_empty() {
+            return Err(nothing(taken));
+        }
+        let samples = columns(&taken.samples);
+        let seconds = taken.elapsed.as_secs_f64();
+        let pictures = (taken.samples.len() * self.scenario.pictures_a_query()) as f64;
+        let latency = if self.scenario == Scenario::Offline { None } else { statistics::latency(&samples.latency_ms) };
+        Ok(Point {
+            scenario: self.scenario,
+            warm_up,
+            unstable: stability::drift(&samples, self.scenario),
+            samples,
+            failed: taken.failed,
+            first_error: taken.first_error.as_ref().map(ToString::to_string),
+            seconds,
+            latency,
+            images_a_second: pictures / seconds,
+            megapixels_a_second: pictures * self.pixels / seconds / 1e6,
+            energy: None,
+        })
+    }
+}
+
+/// Pictures that are all there from the start, in rounds that become larger until one fills a stretch.
+async fn in_rounds(target: &impl Target, most: usize, watch: &mut Watch) -> Taken {
+    let (start, mut all, mut round) = (Instant::now(), Taken::default(), LEAST_ROUND);
+    while all.failed == 0 && all.samples.len() < most && (most < usize::MAX || !watch.is_through()) {
+        let began = start.elapsed();
+        let mut taken = target.ask_all(all.samples.len(), round.min(most - all.samples.len())).await;
+        taken.samples.sort_by_key(Sample::answered);
+        for sample in &taken.samples {
+            watch.push((began + sample.answered()).as_secs_f64(), milliseconds(sample.latency));
+        }
+        if taken.elapsed.as_secs_f64() < ROUND_SECONDS {
+            round *= 2;
+        }
+        all.samples.append(&mut taken.samples);
+        all.failed += taken.failed;
+        all.first_error = all.first_error.or(taken.first_error);
+    }
+    all
+}
+
+fn nothing(taken: &Taken) -> MeasureError {
+    taken.first_error.clone().map_or(MeasureError::NoQuery, MeasureError::NoAnswer)
+}
+
+/// Samples by column. Stages that a query does not have took it no time.
+fn columns(samples: &[Sample]) -> Samples {
+    let mut columns = Samples::default();
+    for (index, sample) in samples.iter().enumerate() {
+        columns.due_ms.push(milliseconds(sample.due));
+        columns.late_ms.push(milliseconds(sample.late));
+        columns.latency_ms.push(milliseconds(sample.latency));
+        for (name, took) in &sample.parts {
+            let place = columns.stages.iter().position(|stage| stage.name == *name).unwrap_or_else(|| {
+                columns.stages.push(Stage { name: (*name).to_owned(), ms: vec![0.0; samples.len()] });
+                columns.stages.len() - 1
+            });
+            columns.stages[place].ms[index] = milliseconds(*took);
+        }
+    }
+    columns
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

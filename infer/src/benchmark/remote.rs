@@ -1,0 +1,173 @@
+//! A server as a target, over HTTP: by the Open Inference Protocol with pixels as bytes, as Triton, KServe and `protoseg serve`
+//! speak it, or by the plain form of `protoseg serve` with picture files.
+
+mod protocol;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+pub use self::protocol::RemoteError;
+use self::protocol::{Described, LABELS_HEADER, answered_bytes, request_of};
+use super::material::Material;
+use super::target::{AskError, Parts, Target};
+
+/// A server that labels pictures.
+#[derive(Debug)]
+pub struct Remote {
+    base: Uri,
+    host: String,
+    key: Option<String>,
+    described: Described,
+    bodies: Vec<Query>,
+    path: String,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    patience: Duration,
+}
+
+/// What is sent for a picture, and what its answer must have at least.
+#[derive(Debug)]
+struct Query {
+    body: Bytes,
+    header: Option<usize>,
+    least: usize,
+}
+
+/// An answer.
+struct Answer {
+    status: StatusCode,
+    header: Option<usize>,
+    body: Bytes,
+    waited: Duration,
+    received: Duration,
+}
+
+impl Remote {
+    /// Asks a server, such as `http://127.0.0.1:8000`, what its model is, the first one where none is named, and makes the
+    /// requests for all pictures: their pixels, or with `files` their files.
+    pub async fn open(
+        url: &str,
+        model: Option<&str>,
+        key: Option<String>,
+        material: &Material,
+        files: bool,
+        patience: Duration,
+    ) -> Result<Self, RemoteError> {
+        let base: Uri = url.parse().map_err(|_| RemoteError::Url(url.to_owned()))?;
+        let host = base.authority().filter(|_| base.scheme_str() == Some("http"));
+        let host = host.ok_or_else(|| RemoteError::Url(url.to_owned()))?.to_string();
+        let described = Described::default();
+        let (bodies, idle, path) = (Vec::new(), Mutex::default(), String::new());
+        let mut remote = Self { base, host, key, described, bodies, path, idle, patience };
+        let name = match model {
+            Some(name) => name.to_owned(),
+            None => protocol::first_ready(&remote.look(Method::POST, "/v2/repository/index").await?, url)?,
+        };
+        let metadata = remote.look(Method::GET, &format!("/v2/models/{name}")).await?;
+        remote.described = Described::of(&metadata, url)?;
+        let sheets = material.all();
+        if files {
+            remote.path = "/v1/segment?as=labels".to_owned();
+            remote.bodies = sheets
+                .iter()
+                .map(|sheet| Query { body: sheet.file.clone(), header: None, least: 8 })
+                .collect();
+        } else {
+            remote.path = format!("/v2/models/{}/infer", remote.described.name);
+            let query = |sheet: &super::material::Sheet| {
+                let (body, header) = request_of(&remote.described, &sheet.image);
+                Query { body, header: Some(header), least: sheet.image.width() as usize * sheet.image.height() as usize }
+            };
+            remote.bodies = sheets.iter().map(query).collect();
+        }
+        Ok(remote)
+    }
+
+    /// The model's name, and the version that the server tells.
+    pub fn model(&self) -> (&str, &str) {
+        (&self.described.name, &self.described.version)
+    }
+
+    /// What a server answers to a question without pictures.
+    async fn look(&self, method: Method, path: &str) -> Result<serde_json::Value, RemoteError> {
+        let at = format!("http://{}{path}", self.host);
+        let body = if method == Method::POST { Bytes::from_static(b"{}") } else { Bytes::new() };
+        let answer = self.send(method, path, &Query { body, header: None, least: 0 }).await;
+        let answer = answer.map_err(|AskError(reason)| RemoteError::NoAnswer { at: at.clone(), reason })?;
+        if !answer.status.is_success() {
+            let said = said(&answer.body);
+            return Err(RemoteError::Refused { at, status: answer.status.as_u16(), said });
+        }
+        serde_json::from_slice(&answer.body).map_err(|source| RemoteError::NotJson { at, source })
+    }
+
+    async fn send(&self, method: Method, path: &str, query: &Query) -> Result<Answer, AskError> {
+        let sent = self.exchange(method, path, query);
+        let late = |_| AskError(format!("there was no answer within {} s", self.patience.as_secs_f64()));
+        tokio::time::timeout(self.patience, sent).await.map_err(late)?
+    }
+
+    async fn exchange(&self, method: Method, path: &str, query: &Query) -> Result<Answer, AskError> {
+        let failed = |error: hyper::Error| AskError::of(&error);
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match idle.filter(|idle| !idle.is_closed()) {
+            Some(idle) => idle,
+            None => self.connect().await?,
+        };
+        connection.ready().await.map_err(failed)?;
+        let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
+        if let Some(header) = query.header {
+            request = request.header(LABELS_HEADER, header);
+        }
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let request = request.body(Full::new(query.body.clone())).map_err(|error| AskError::of(&error))?;
+        let start = Instant::now();
+        let response = connection.send_request(request).await.map_err(failed)?;
+        let waited = start.elapsed();
+        let (head, body) = response.into_parts();
+        let header = head.headers.get(LABELS_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = body.collect().await.map_err(failed)?.to_bytes();
+        let received = start.elapsed() - waited;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        Ok(Answer { status: head.status, header, body, waited, received })
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, AskError> {
+        let place = (self.base.host().unwrap_or_default(), self.base.port_u16().unwrap_or(80));
+        let stream = TcpStream::connect((place.0.trim_matches(['[', ']']), place.1)).await;
+        let stream = stream.map_err(|error| AskError::of(&error))?;
+        // Small requests would wait for others to fill a packet.
+        stream.set_nodelay(true).map_err(|error| AskError::of(&error))?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| AskError::of(&error))?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+}
+
+impl Target for Remote {
+    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+        let query = &self.bodies[picture % self.bodies.len()];
+        let answer = self.send(Method::POST, &self.path, query).await?;
+        if !answer.status.is_success() {
+            return Err(AskError(format!("status {}: {}", answer.status.as_u16(), said(&answer.body))));
+        }
+        let found = answered_bytes(&answer.body, answer.header);
+        if found < query.least {
+            return Err(AskError(format!("the answer has {found} bytes where {} pixels have labels", query.least)));
+        }
+        Ok(vec![("wait", answer.waited), ("receive", answer.received)])
+    }
+}
+
+/// The start of what a server says.
+fn said(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned()
+}

@@ -1,0 +1,65 @@
+//! Whether the model that is measured computes what it should: the same file, run in the same way.
+
+use std::path::Path;
+
+use protoseg_infer::benchmark::report::Accuracy;
+use protoseg_infer::labelled::LabelledSet;
+use protoseg_infer::picture::MAX_PIXELS;
+use protoseg_infer::pipeline::{Pipeline, PipelineOptions};
+use protoseg_infer::session::RunnerOptions;
+use protoseg_models::bundle::{Manifest, Reference};
+use protoseg_models::errors::sentence;
+
+use crate::commands::check;
+use crate::commands::data::same_classes;
+use crate::commands::eval;
+
+/// Labelled pictures, and what they are called.
+pub(super) struct Labelled {
+    pub(super) set: LabelledSet,
+    pub(super) name: String,
+}
+
+/// Holds a file of a bundle against its probe, and scores it on labelled pictures. What cannot be found out is said, and stops
+/// nothing.
+pub(super) fn of(bundle: &Path, file: &str, options: &PipelineOptions, labelled: Option<&Labelled>) -> Accuracy {
+    let mut accuracy = Accuracy::default();
+    match probe(bundle, file, options) {
+        Ok((agreement, reference)) => {
+            accuracy.probe_agreement = Some(agreement);
+            accuracy.reference = Some(reference);
+        }
+        Err(error) => accuracy.missing = Some(sentence(error.as_ref())),
+    }
+    if let Some(Labelled { set, name }) = labelled {
+        accuracy.data = Some(name.clone());
+        match score(bundle, options, set) {
+            Ok(mean_iou) => accuracy.mean_iou = mean_iou,
+            Err(error) => accuracy.missing = Some(sentence(error.as_ref())),
+        }
+    }
+    accuracy
+}
+
+fn probe(bundle: &Path, file: &str, options: &PipelineOptions) -> anyhow::Result<(f64, String)> {
+    anyhow::ensure!(bundle.is_dir(), "a single file has no probe to be held against");
+    let manifest = Manifest::read(bundle)?.value;
+    let listed = manifest.files.iter().find(|listed| listed.file == file);
+    let listed = listed.ok_or_else(|| anyhow::anyhow!("{} does not list {file}", bundle.display()))?;
+    let device = options.devices.all().first().copied().unwrap_or_default();
+    let runner = RunnerOptions { device, size: None, ..options.segmenter.runner.clone() };
+    let agreement = check::agreement(bundle, &manifest, listed, &runner)?;
+    let reference = match manifest.reference {
+        Reference::Libtorch => "libtorch",
+        Reference::Itself => "itself, as it was adopted",
+    };
+    Ok((agreement, reference.to_owned()))
+}
+
+fn score(bundle: &Path, options: &PipelineOptions, set: &LabelledSet) -> anyhow::Result<Option<f64>> {
+    let options = PipelineOptions { pictures: set.count(), ..options.clone() };
+    let mut pipeline = Pipeline::open(bundle, &options)?;
+    same_classes(pipeline.segmenter().model(), &set.classes())?;
+    let (confusion, _) = eval::count(&mut pipeline, set, MAX_PIXELS, |_, _, _, _| ())?;
+    Ok(confusion.scores(&pipeline.segmenter().model().classes).mean_iou)
+}

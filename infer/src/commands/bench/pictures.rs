@@ -1,0 +1,44 @@
+//! The pictures that are asked about: files, or scenes that are drawn.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use protoseg_infer::benchmark::material::Material;
+use protoseg_infer::picture::MAX_PIXELS;
+
+use crate::commands::inputs;
+
+/// Pictures drawn where nobody names files: the size of Cityscapes' frames.
+const SIZE: [usize; 2] = [1024, 2048];
+
+/// Most pictures that are held in memory.
+const MOST: usize = 4096;
+
+/// Which pictures are asked about.
+#[derive(Debug, clap::Args)]
+pub(super) struct PictureArguments {
+    /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg', held in memory [default: drawn street scenes]
+    #[arg(long = "pictures", value_name = "PATH", num_args = 1..)]
+    paths: Vec<PathBuf>,
+    /// Height and width of drawn scenes [default: 1024x2048]
+    #[arg(long = "picture-size", value_name = "HxW", value_parser = crate::commands::size, conflicts_with = "paths")]
+    size: Option<[usize; 2]>,
+    /// How many different pictures
+    #[arg(long = "picture-count", value_name = "N", default_value_t = 8)]
+    count: usize,
+}
+
+impl PictureArguments {
+    /// Reads or draws them.
+    pub(super) fn open(&self) -> anyhow::Result<Material> {
+        ensure!((1..=MOST).contains(&self.count), "--picture-count is a number from 1 to {MOST}");
+        if self.paths.is_empty() {
+            return Ok(Material::scenes(self.count, self.size.unwrap_or(SIZE), 0)?);
+        }
+        let mut paths: Vec<PathBuf> =
+            inputs::collect(&self.paths, &[], None)?.into_iter().map(|input| input.path).collect();
+        paths.truncate(self.count);
+        let names: Vec<String> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        Ok(Material::files(&paths, MAX_PIXELS, names.join(", "))?)
+    }
+}

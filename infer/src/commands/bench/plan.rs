@@ -1,0 +1,82 @@
+//! Which scenarios are measured, and at which rates.
+
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use protoseg_infer::benchmark::scenario::Scenario;
+
+use super::Arguments;
+
+/// The scenarios by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// One picture at a time
+    SingleStream,
+    /// A query of several pictures at a time
+    MultiStream,
+    /// Several clients who ask in turns
+    Clients,
+    /// All pictures are there from the start
+    Offline,
+    /// Pictures come at random moments
+    Server,
+}
+
+/// Pictures in a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Rate {
+    /// So many.
+    Absolute(f64),
+    /// So large a share of what the model can do.
+    Share(f64),
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || "write pictures in a second such as 12.5, or a share of what the model can do such as 70%".to_owned();
+        let number = |text: &str| text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 1e6);
+        match text.strip_suffix('%') {
+            Some(share) => number(share).map(|share| Self::Share(share / 100.0)).ok_or_else(wrong),
+            None => number(text).map(Self::Absolute).ok_or_else(wrong),
+        }
+    }
+}
+
+/// A scenario whose rate may not be known yet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Planned {
+    /// It is known.
+    Known(Scenario),
+    /// Pictures come at a share of what the model can do.
+    Share(f64),
+}
+
+impl Arguments {
+    /// The scenarios, in the order in which they were named.
+    pub(super) fn scenarios(&self) -> Vec<Planned> {
+        let known = |scenario| Planned::Known(scenario);
+        let of_kind = |kind: &Kind| -> Vec<Planned> {
+            match kind {
+                Kind::SingleStream => vec![known(Scenario::SingleStream)],
+                Kind::Offline => vec![known(Scenario::Offline)],
+                Kind::MultiStream => {
+                    self.samples.iter().map(|samples| known(Scenario::MultiStream { samples: samples.get() })).collect()
+                }
+                Kind::Clients => {
+                    self.clients.iter().map(|clients| known(Scenario::Clients { clients: clients.get() })).collect()
+                }
+                Kind::Server => {
+                    let planned = |rate: &Rate| match *rate {
+                        Rate::Absolute(rate) => known(Scenario::Server { rate }),
+                        Rate::Share(share) => Planned::Share(share),
+                    };
+                    self.rate.iter().map(planned).collect()
+                }
+            }
+        };
+        self.scenario.iter().flat_map(of_kind).collect()
+    }
+}
