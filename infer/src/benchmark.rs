@@ -1,4 +1,6 @@
 //! How long a model takes, and how sure that is: scenarios that ask a model for labels, and the [`report`] of what came.
 
+pub mod arrivals;
 pub mod report;
 pub mod scenario;
+pub mod statistics;
