@@ -1,6 +1,9 @@
 //! How long a model takes, and how sure that is: scenarios that ask a model for labels, and the [`report`] of what came.
 
+pub mod against;
 pub mod arrivals;
+pub mod paired;
+pub mod ratio;
 pub mod report;
 pub mod scenario;
 pub mod statistics;

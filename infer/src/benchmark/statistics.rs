@@ -52,7 +52,7 @@ pub(super) fn median(samples: &[f64]) -> Option<f64> {
 }
 
 /// How likely it is that so many of `count` samples lie below what a share of all lies below.
-struct Binomial {
+pub(super) struct Binomial {
     count: usize,
     /// The least number that is not all but impossible.
     first: usize,
@@ -66,7 +66,7 @@ impl Binomial {
 
     /// Each probability is had from its neighbour's, outwards from the largest, and their sum is 1: no factorial is needed,
     /// and no digits are lost with many samples.
-    fn new(count: usize, share: f64) -> Self {
+    pub(super) fn new(count: usize, share: f64) -> Self {
         let odds = share / (1.0 - share);
         let most_likely = (((count + 1) as f64 * share) as usize).min(count);
         let up = |number: usize| (count - number) as f64 / (number + 1) as f64 * odds;
@@ -91,7 +91,7 @@ impl Binomial {
 
     /// The least rank whose sample lies below the true percentile with no more than this probability; none where even the
     /// largest does with more. It does where no fewer samples than the rank lie below.
-    fn upper_rank(&self, miss: f64) -> Option<usize> {
+    pub(super) fn upper_rank(&self, miss: f64) -> Option<usize> {
         let mut tail = 0.0;
         let fits = self.probabilities.iter().rev().take_while(|probability| {
             tail += **probability;
@@ -102,7 +102,7 @@ impl Binomial {
     }
 
     /// The largest rank whose sample lies above it with no more than this probability: fewer than the rank lie below.
-    fn lower_rank(&self, miss: f64) -> Option<usize> {
+    pub(super) fn lower_rank(&self, miss: f64) -> Option<usize> {
         let mut tail = 0.0;
         let fits = self.probabilities.iter().take_while(|probability| {
             tail += **probability;
