@@ -3,6 +3,7 @@
 
 pub mod against;
 pub mod arrivals;
+pub mod blocks;
 pub mod in_process;
 pub mod load;
 pub mod material;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::load::{Load, Sample, Taken, Until};
 use super::report::{Point, Samples, Stage, WarmUp};
 use super::scenario::Scenario;
-use super::target::{AskError, Target};
 use super::stability::{self, Rule, Watch};
 use super::statistics;
+use super::target::{AskError, Target};
 
 /// How a scenario is measured.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub struct Measure {
 }
 
 /// How much goes before the samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum WarmUpRule {
     /// Until three stretches in a row are alike, or there were as many as the rule allows.
     Stable(Rule),
@@ -42,6 +42,17 @@ const ROUND_SECONDS: f64 = 0.5;
 /// Most pictures of the offline scenario.
 const MOST: usize = 1_000_000;
 
+/// A target that is warm.
+#[derive(Debug, Clone)]
+pub struct Warm {
+    /// What it took.
+    pub up: WarmUp,
+    /// Whether the last stretches were alike, as far as that was looked at.
+    pub settled: bool,
+    /// How many pictures were asked for.
+    pub pictures: usize,
+}
+
 /// Why there are no figures.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MeasureError {
@@ -56,19 +67,13 @@ pub enum MeasureError {
 impl Measure {
     /// Warms up, measures, and says what came.
     pub async fn of(&self, target: &impl Target) -> Result<Point, MeasureError> {
-        let (warm_up, settled, first) = self.warm_up(target).await?;
-        let load = Load { scenario: self.scenario, until: self.sized(&warm_up), first, seed: self.seed };
-        let mut point = self.point(warm_up, &load.put_on(target).await)?;
-        if !settled {
-            let stretches = point.warm_up.stretches.len();
-            let why = format!("the last three of {stretches} stretches of the warm-up were not within 10 % of each other");
-            point.unstable = Some(point.unstable.map_or_else(|| why.clone(), |drift| format!("{why}; {drift}")));
-        }
-        Ok(point)
+        let warm = self.warm_up(target).await?;
+        let load = Load { scenario: self.scenario, until: self.sized(&warm), first: warm.pictures, seed: self.seed };
+        self.point(&warm, &load.put_on(target).await)
     }
 
-    /// What goes before; whether it settled, as far as that was looked at, and how many pictures it took.
-    async fn warm_up(&self, target: &impl Target) -> Result<(WarmUp, bool, usize), MeasureError> {
+    /// What goes before.
+    pub async fn warm_up(&self, target: &impl Target) -> Result<Warm, MeasureError> {
         // Who is to be asked at random moments is warmed up by two who ask in turns, whose stretches can be alike.
         let scenario = match self.scenario {
             Scenario::Server { .. } => Scenario::Clients { clients: 2 },
@@ -97,11 +102,12 @@ impl Measure {
             return Err(nothing(&taken));
         }
         let pictures = (taken.samples.len() + taken.failed) * scenario.pictures_a_query();
-        Ok((watch.warm_up().clone(), most < usize::MAX || watch.is_stable(), pictures))
+        Ok(Warm { up: watch.warm_up().clone(), settled: most < usize::MAX || watch.is_stable(), pictures })
     }
 
     /// How long it is measured, with as many pictures as fill the time where all are there from the start.
-    fn sized(&self, warm_up: &WarmUp) -> Until {
+    pub fn sized(&self, warm: &Warm) -> Until {
+        let warm_up = &warm.up;
         match (self.scenario, self.until) {
             (Scenario::Offline, Until::Time(time, least)) => {
                 let rate = match warm_up.stretches.last() {
@@ -115,7 +121,7 @@ impl Measure {
     }
 
     /// What follows from what was taken.
-    pub fn point(&self, warm_up: WarmUp, taken: &Taken) -> Result<Point, MeasureError> {
+    pub fn point(&self, warm: &Warm, taken: &Taken) -> Result<Point, MeasureError> {
         if taken.samples.is_empty() {
             return Err(nothing(taken));
         }
@@ -123,10 +129,17 @@ impl Measure {
         let seconds = taken.elapsed.as_secs_f64();
         let pictures = (taken.samples.len() * self.scenario.pictures_a_query()) as f64;
         let latency = if self.scenario == Scenario::Offline { None } else { statistics::latency(&samples.latency_ms) };
+        let stretches = warm.up.stretches.len();
+        let unsettled = (!warm.settled).then(|| {
+            format!("the last three of {stretches} stretches of the warm-up were not within 10 % of each other")
+        });
+        let doubts: Vec<String> = unsettled.into_iter().chain(stability::drift(&samples, self.scenario)).collect();
         Ok(Point {
             scenario: self.scenario,
-            warm_up,
-            unstable: stability::drift(&samples, self.scenario),
+            sessions: None,
+            threads: None,
+            warm_up: warm.up.clone(),
+            unstable: (!doubts.is_empty()).then(|| doubts.join("; ")),
             samples,
             failed: taken.failed,
             first_error: taken.first_error.as_ref().map(ToString::to_string),

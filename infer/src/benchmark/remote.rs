@@ -74,15 +74,17 @@ impl Remote {
         let sheets = material.all();
         if files {
             remote.path = "/v1/segment?as=labels".to_owned();
-            remote.bodies = sheets
-                .iter()
-                .map(|sheet| Query { body: sheet.file.clone(), header: None, least: 8 })
-                .collect();
+            remote.bodies =
+                sheets.iter().map(|sheet| Query { body: sheet.file.clone(), header: None, least: 8 }).collect();
         } else {
             remote.path = format!("/v2/models/{}/infer", remote.described.name);
             let query = |sheet: &super::material::Sheet| {
                 let (body, header) = request_of(&remote.described, &sheet.image);
-                Query { body, header: Some(header), least: sheet.image.width() as usize * sheet.image.height() as usize }
+                Query {
+                    body,
+                    header: Some(header),
+                    least: sheet.image.width() as usize * sheet.image.height() as usize,
+                }
             };
             remote.bodies = sheets.iter().map(query).collect();
         }

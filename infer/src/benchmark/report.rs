@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::against::Against;
 use super::scenario::Scenario;
 
 /// All that one call of `protoseg bench` found.
@@ -19,6 +20,9 @@ pub struct Report {
     pub began: u64,
     /// What was measured, in the order in which it was.
     pub runs: Vec<Run>,
+    /// Two of them against each other, where they were measured in turns.
+    #[serde(default)]
+    pub against: Vec<Against>,
 }
 
 impl Report {
@@ -56,17 +60,13 @@ pub struct Subject {
     pub options: BTreeMap<String, String>,
     /// The pictures that were asked about.
     pub pictures: Pictures,
-    /// Windows of a picture; 1 where it is run whole.
-    pub windows: usize,
+    /// Windows of a picture; 1 where it is run whole. None of a server.
+    pub windows: Option<usize>,
     /// Pixels that the network runs for each pixel of a picture.
-    pub pixel_ratio: f64,
+    pub pixel_ratio: Option<f64>,
     /// Whether decoding picture files and encoding label files are part of the latency; else it goes from pixels in memory to
     /// labels in memory.
     pub end_to_end: bool,
-    /// Sessions of the model.
-    pub sessions: usize,
-    /// Threads of each session.
-    pub threads: usize,
     /// Seconds until the model was open.
     pub open_seconds: Option<f64>,
     /// Seconds of the first run.
@@ -114,6 +114,10 @@ pub struct Accuracy {
 pub struct Point {
     /// How requests came.
     pub scenario: Scenario,
+    /// Sessions of the model; none of a server, which does not tell.
+    pub sessions: Option<usize>,
+    /// Threads of each session.
+    pub threads: Option<usize>,
     /// What went before.
     pub warm_up: WarmUp,
     /// Why the figures are not to be trusted; none where they are stable.
@@ -150,7 +154,7 @@ pub struct WarmUp {
 /// Some queries in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stretch {
-    /// Mean latency in milliseconds.
+    /// Median latency in milliseconds.
     pub latency_ms: f64,
     /// Queries in a second.
     pub queries_a_second: f64,

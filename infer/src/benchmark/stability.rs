@@ -100,7 +100,9 @@ impl Stretch {
 pub fn drift(samples: &Samples, scenario: Scenario) -> Option<String> {
     let count = samples.latency_ms.len().min(samples.due_ms.len());
     if count < COMPARED {
-        return Some(format!("{count} of at least {COMPARED} queries were answered, too few to compare; measure longer"));
+        return Some(format!(
+            "{count} of at least {COMPARED} queries were answered, too few to compare; measure longer"
+        ));
     }
     let mut sent: Vec<(f64, f64)> = samples.due_ms.iter().copied().zip(samples.latency_ms.iter().copied()).collect();
     sent.sort_by(|one, other| one.0.total_cmp(&other.0));

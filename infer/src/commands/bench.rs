@@ -1,11 +1,14 @@
 //! `protoseg bench`: how long a model takes, on this machine or behind an address, and how sure that is.
 
 mod accuracy;
+mod asked;
 mod pictures;
 mod plan;
 mod run;
+mod subject;
 mod sweep;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{anyhow, ensure};
@@ -17,8 +20,10 @@ use super::data::DataArguments;
 use super::engine_options::GivenEngine;
 use super::{Failure, Outcome, print, print_json};
 
+use self::asked::Wanted;
 use self::pictures::PictureArguments;
 use self::plan::{Kind, Rate};
+use self::run::Bench;
 use self::sweep::Sweep;
 
 /// Measure how long a model takes
@@ -32,8 +37,27 @@ use self::sweep::Sweep;
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
-    #[arg(required = true)]
+    #[arg(required_unless_present = "url")]
     bundle: Option<PathBuf>,
+    /// Ask a running server instead, such as http://127.0.0.1:8000: with pixels by the Open Inference Protocol, or with
+    /// --end-to-end with picture files as `protoseg serve` takes them; a key for it may stand in PROTOSEG_API_KEY
+    #[arg(long, value_name = "URL", conflicts_with = "bundle")]
+    url: Option<String>,
+    /// The server's model [default: its first]
+    #[arg(long, value_name = "NAME", requires = "url")]
+    model: Option<String>,
+    /// Seconds after which a server's answer is not waited for any longer
+    #[arg(long, value_name = "S", default_value_t = 60.0, requires = "url")]
+    patience: f64,
+    /// Measure in turns with this bundle, block by block, and say which is faster
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["url", "sweep"])]
+    against: Option<PathBuf>,
+    /// An option of the engine for the other bundle alone, such as threads=1
+    #[arg(long, value_name = "OPTION=VALUE", requires = "against")]
+    against_set: Vec<Sweep>,
+    /// Pairs of blocks
+    #[arg(long, value_name = "N", default_value = "20", value_parser = super::few, requires = "against")]
+    pairs: NonZeroUsize,
     #[command(flatten)]
     engine: GivenEngine,
     /// What to measure, any of these
@@ -41,10 +65,10 @@ pub(crate) struct Arguments {
     scenario: Vec<Kind>,
     /// Pictures of a query in the multi-stream scenario
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values = ["8"], value_parser = super::few)]
-    samples: Vec<std::num::NonZeroUsize>,
+    samples: Vec<NonZeroUsize>,
     /// Clients of the clients scenario
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values = ["4"], value_parser = super::few)]
-    clients: Vec<std::num::NonZeroUsize>,
+    clients: Vec<NonZeroUsize>,
     /// Pictures in a second that come in the server scenario: numbers, or shares such as 70% of what the model can do
     #[arg(long, value_name = "N|P%,…", value_delimiter = ',', default_values = ["70%"])]
     rate: Vec<Rate>,
@@ -85,7 +109,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     arguments.check().map_err(Failure::Usage)?;
     session::load_runtime().map_err(Failure::usage)?;
-    let report = run::run(arguments)?;
+    let report = Bench::new(arguments).map_err(Failure::Usage)?.run()?;
     if arguments.json {
         print_json(&report)?;
     } else {
@@ -101,17 +125,36 @@ impl Arguments {
             "--time: {} s is no time from 0.1 s to a day; name a number of --queries for a single one",
             self.time
         );
+        ensure!(
+            (0.1..=86_400.0).contains(&self.patience),
+            "--patience: {} s is no time from 0.1 s to a day",
+            self.patience
+        );
         Ok(())
     }
 
-    fn bundle(&self) -> anyhow::Result<&PathBuf> {
-        self.bundle.as_ref().ok_or_else(|| anyhow!("name a bundle"))
+    /// The other of two that are measured in turns.
+    fn against(&self) -> Result<Option<Wanted>, Failure> {
+        let Some(other) = &self.against else { return Ok(None) };
+        let mut all = sweep::combinations(&self.engine.given, &self.against_set);
+        match (all.pop(), all.is_empty()) {
+            (Some((options, name)), true) => {
+                let mut wanted = Wanted::here(other, options, &name);
+                if self.bundle.as_ref() == Some(other) && name.is_empty() {
+                    wanted.name.push_str(" again");
+                }
+                Ok(Some(wanted))
+            }
+            _ => Err(Failure::Usage(anyhow!("--against-set gives an option one value; repeat it for other options"))),
+        }
     }
 
     fn warm_up(&self) -> WarmUpRule {
         match self.warm_up {
             Some(queries) => WarmUpRule::Queries(queries),
-            None => WarmUpRule::Stable(Rule { seconds: (self.time / 5.0).clamp(0.1, 2.0), queries: 3, ..Rule::default() }),
+            None => {
+                WarmUpRule::Stable(Rule { seconds: (self.time / 5.0).clamp(0.1, 2.0), queries: 3, ..Rule::default() })
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use super::engine_options::GivenEngine;
 use super::{Failure, Outcome};
 
 /// Environment variable that holds the key itself; a command line would show it to everybody on the machine.
-const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
+pub(crate) const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
 
 /// Answer requests over HTTP and gRPC
 ///

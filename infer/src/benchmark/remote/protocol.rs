@@ -85,12 +85,12 @@ impl Described {
         let inputs = tensors("inputs");
         let picture = |input: &&Value| {
             let shape = input["shape"].as_array();
-            let colors = shape.is_some_and(|shape| {
-                [3, 4].contains(&shape.len()) && shape.last().and_then(Value::as_i64) == Some(3)
-            });
+            let colors = shape
+                .is_some_and(|shape| [3, 4].contains(&shape.len()) && shape.last().and_then(Value::as_i64) == Some(3));
             input["datatype"] == "UINT8" && colors
         };
-        let input = inputs.iter().find(picture).ok_or_else(|| wrong(format!("it takes {}", Value::from(inputs.clone()))))?;
+        let input =
+            inputs.iter().find(picture).ok_or_else(|| wrong(format!("it takes {}", Value::from(inputs.clone()))))?;
         let outputs = tensors("outputs");
         let output = outputs.iter().find(|output| output["name"] == "labels" && output["datatype"] == "UINT8");
         let output = output.ok_or_else(|| wrong(format!("it gives {}", Value::from(outputs.clone()))))?;

@@ -54,6 +54,16 @@ pub(super) enum Planned {
     Share(f64),
 }
 
+impl Planned {
+    /// The scenario, where the rate does not matter.
+    pub(super) fn shape(self) -> Scenario {
+        match self {
+            Self::Known(scenario) => scenario,
+            Self::Share(rate) => Scenario::Server { rate },
+        }
+    }
+}
+
 impl Arguments {
     /// The scenarios, in the order in which they were named.
     pub(super) fn scenarios(&self) -> Vec<Planned> {

@@ -1,24 +1,29 @@
 //! Opens what is to be measured, and measures it.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
-use protoseg_infer::benchmark::in_process::{HowOpened, InProcess, ModelFacts};
+use anyhow::{Context, bail, ensure};
+use protoseg_infer::benchmark::against::Against;
+use protoseg_infer::benchmark::blocks;
+use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
 use protoseg_infer::benchmark::load::Until;
 use protoseg_infer::benchmark::material::Material;
 use protoseg_infer::benchmark::measure::{Measure, WarmUpRule};
-use protoseg_infer::benchmark::report::{Accuracy, Point, Report, Run, Subject};
+use protoseg_infer::benchmark::remote::Remote;
+use protoseg_infer::benchmark::report::{Point, Report, Run};
 use protoseg_infer::benchmark::scenario::Scenario;
-use protoseg_infer::pipeline::PipelineOptions;
 use protoseg_infer::service::models::name_of;
 
-use super::accuracy::{self, Labelled};
+use super::Arguments;
+use super::accuracy::Labelled;
+use super::asked::{Asked, Place, Wanted};
 use super::plan::Planned;
+use super::subject;
 use super::sweep::combinations;
-use super::{Arguments, Failure};
 use crate::commands::engine_arguments::EngineArguments;
-use crate::commands::engine_options::Options;
-use crate::commands::say;
+use crate::commands::serve::KEY_VARIABLE;
+use crate::commands::{Failure, say};
 
 /// Fewest queries of a scenario that is measured for a time.
 const LEAST_QUERIES: usize = 3;
@@ -26,56 +31,139 @@ const LEAST_QUERIES: usize = 3;
 /// Clients for finding out what a model can do, for each of its sessions: one that is run, and one that waits.
 const CLIENTS_A_SESSION: usize = 2;
 
-/// Measures everything that was asked for.
-pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
-    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let material = arguments.pictures.open().map_err(Failure::Usage)?;
-    let labelled = arguments.labelled().map_err(Failure::Usage)?;
-    let combinations = combinations(&arguments.engine.given, &arguments.sweep);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.context("the threads of the benchmark could not be started")?;
-    let mut runs = Vec::new();
-    for (options, name) in combinations {
-        let bench = Bench { arguments, material: &material, labelled: labelled.as_ref(), runtime: &runtime };
-        runs.push(bench.run(&options, &name)?);
+/// The same of a server, which does not tell how many sessions it has.
+const CLIENTS_OF_SERVER: usize = 16;
+
+/// What all measurements share.
+pub(super) struct Bench<'a> {
+    pub(super) arguments: &'a Arguments,
+    pub(super) material: Material,
+    pub(super) labelled: Option<Labelled>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl<'a> Bench<'a> {
+    /// Reads or draws the pictures.
+    pub(super) fn new(arguments: &'a Arguments) -> anyhow::Result<Self> {
+        let material = arguments.pictures.open()?;
+        let labelled = match arguments.data.data {
+            Some(_) => Some(Labelled { set: arguments.data.open()?, name: arguments.data.describe() }),
+            None => None,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.context("the threads of the benchmark could not be started")?;
+        Ok(Self { arguments, material, labelled, runtime })
     }
-    let program = format!("protoseg {}", env!("CARGO_PKG_VERSION"));
-    Ok(Report { version: Report::VERSION, program, began, runs })
-}
 
-struct Bench<'a> {
-    arguments: &'a Arguments,
-    material: &'a Material,
-    labelled: Option<&'a Labelled>,
-    runtime: &'a tokio::runtime::Runtime,
-}
-
-impl Bench<'_> {
-    /// One way to run the model, under every scenario.
-    fn run(&self, options: &Options, name: &str) -> Result<Run, Failure> {
-        let pipeline = EngineArguments::of(options).and_then(|engine| engine.options(0)).map_err(Failure::Usage)?;
-        let how = HowOpened { pipeline, end_to_end: self.arguments.end_to_end };
-        let mut points: Vec<Point> = Vec::new();
-        let mut facts = None;
-        for planned in self.arguments.scenarios() {
-            let scenario = match planned {
-                Planned::Known(scenario) => scenario,
-                Planned::Share(_) => Scenario::Server { rate: 1.0 },
-            };
-            let bundle = self.arguments.bundle()?;
-            let target = InProcess::open(bundle, scenario, self.material, &how).map_err(Failure::usage)?;
-            let scenario = match planned {
-                Planned::Known(scenario) => scenario,
-                Planned::Share(share) => Scenario::Server { rate: share * self.capacity(&target)? },
-            };
-            say(format_args!("{}{scenario}", if name.is_empty() { String::new() } else { format!("{name}: ") }));
-            let point = self.runtime.block_on(self.measure(scenario).of(&target)).map_err(anyhow::Error::from)?;
-            facts.get_or_insert_with(|| target.facts().clone());
-            points.push(point);
+    /// Measures everything that was asked for.
+    pub(super) fn run(&self) -> Result<Report, Failure> {
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let wanted = self.wanted().map_err(Failure::Usage)?;
+        let (mut runs, mut against) = (Vec::new(), Vec::new());
+        match self.arguments.against()? {
+            Some(other) => {
+                let [first] = &wanted[..] else {
+                    let why = "--against compares two, and --sweep makes more; leave one of them out";
+                    return Err(Failure::Usage(anyhow::anyhow!(why)));
+                };
+                (runs, against) = self.in_turns(first, &other)?;
+            }
+            None => {
+                for one in &wanted {
+                    runs.push(self.alone(one)?);
+                }
+            }
         }
-        let facts = facts.context("no scenario was asked for")?;
-        let accuracy = self.accuracy(&facts.file, &how.pipeline);
-        Ok(Run { subject: self.subject(options, name, facts, accuracy)?, points })
+        let program = format!("protoseg {}", env!("CARGO_PKG_VERSION"));
+        Ok(Report { version: Report::VERSION, program, began, runs, against })
+    }
+
+    /// What was named, with every combination of options.
+    fn wanted(&self) -> anyhow::Result<Vec<Wanted>> {
+        let Arguments { bundle, url, engine, sweep, .. } = self.arguments;
+        match (bundle, url) {
+            (_, Some(url)) => {
+                ensure!(
+                    engine.given.is_empty() && sweep.is_empty(),
+                    "a server has its own options; leave out those of the engine, and --sweep, or name a bundle"
+                );
+                Ok(vec![Wanted { name: url.clone(), place: Place::There(url.clone()) }])
+            }
+            (Some(bundle), None) => Ok(combinations(&engine.given, sweep)
+                .into_iter()
+                .map(|(options, name)| Wanted::here(bundle, options, &name))
+                .collect()),
+            (None, None) => bail!("name a bundle, or a server with --url"),
+        }
+    }
+
+    /// One way to run one model, under every scenario.
+    fn alone(&self, wanted: &Wanted) -> Result<Run, Failure> {
+        let mut points = Vec::new();
+        let mut first = None;
+        for planned in self.arguments.scenarios() {
+            let asked = self.open(wanted, planned.shape())?;
+            let scenario = match planned {
+                Planned::Known(scenario) => scenario,
+                Planned::Share(share) => Scenario::Server { rate: share * self.capacity(&asked)? },
+            };
+            say(format_args!("{}: {scenario}", wanted.name));
+            let point = self.runtime.block_on(self.measure(scenario).of(&asked)).map_err(anyhow::Error::from)?;
+            points.push(of(&asked, point));
+            first.get_or_insert(asked);
+        }
+        let first = first.context("no scenario was asked for")?;
+        Ok(Run { subject: subject::of(self, wanted, &first), points })
+    }
+
+    /// Two of them in turns, under every scenario.
+    fn in_turns(&self, one: &Wanted, other: &Wanted) -> Result<(Vec<Run>, Vec<Against>), Failure> {
+        let both = [one, other];
+        let mut points = [Vec::new(), Vec::new()];
+        let (mut against, mut first) = (Vec::new(), None);
+        for planned in self.arguments.scenarios() {
+            let Planned::Known(scenario) = planned else {
+                let why = "--against takes no server scenario: blocks in turns would cut its arrivals into pieces";
+                return Err(Failure::Usage(anyhow::anyhow!(why)));
+            };
+            say(format_args!("{} against {}: {scenario}", one.name, other.name));
+            let [a, b] = [self.open(one, scenario)?, self.open(other, scenario)?];
+            let sides = [(one.name.as_str(), &a), (other.name.as_str(), &b)];
+            let measure = self.measure(scenario);
+            let measured = blocks::measure(&measure, sides, self.arguments.pairs.get());
+            let (found, compared) = self.runtime.block_on(measured).map_err(anyhow::Error::from)?;
+            let [of_a, of_b] = found;
+            points[0].push(of(&a, of_a));
+            points[1].push(of(&b, of_b));
+            against.push(compared);
+            first.get_or_insert([a, b]);
+        }
+        let first = first.context("no scenario was asked for")?;
+        let run = |(wanted, (asked, points)): (&Wanted, (&Asked, Vec<Point>))| Run {
+            subject: subject::of(self, wanted, asked),
+            points,
+        };
+        Ok((both.into_iter().zip(first.iter().zip(points)).map(run).collect(), against))
+    }
+
+    /// Opens a model for a scenario.
+    fn open(&self, wanted: &Wanted, scenario: Scenario) -> Result<Asked, Failure> {
+        let end_to_end = self.arguments.end_to_end;
+        match &wanted.place {
+            Place::Here(bundle, options) => {
+                let engine = EngineArguments::of(options).map_err(Failure::Usage)?;
+                let how = HowOpened { pipeline: engine.options(0).map_err(Failure::Usage)?, end_to_end };
+                let model = InProcess::open(bundle, scenario, &self.material, &how).map_err(Failure::usage)?;
+                Ok(Asked::Here(model))
+            }
+            Place::There(url) => {
+                let key = std::env::var(KEY_VARIABLE).ok();
+                let patience = Duration::from_secs_f64(self.arguments.patience);
+                let (model, material) = (self.arguments.model.as_deref(), &self.material);
+                let server = Remote::open(url, model, key, material, end_to_end, patience);
+                Ok(Asked::There(self.runtime.block_on(server).map_err(Failure::usage)?))
+            }
+        }
     }
 
     fn measure(&self, scenario: Scenario) -> Measure {
@@ -83,70 +171,34 @@ impl Bench<'_> {
             Some(queries) => Until::Queries(queries),
             None => Until::Time(Duration::from_secs_f64(self.arguments.time), LEAST_QUERIES),
         };
-        Measure {
-            scenario,
-            warm_up: self.arguments.warm_up(),
-            until,
-            seed: self.arguments.seed,
-            pixels: self.material.mean_pixels(),
-        }
+        let (seed, pixels) = (self.arguments.seed, self.material.mean_pixels());
+        Measure { scenario, warm_up: self.arguments.warm_up(), until, seed, pixels }
     }
 
     /// Pictures in a second that a target answers when it always has some to do.
-    fn capacity(&self, target: &InProcess) -> anyhow::Result<f64> {
-        let clients = CLIENTS_A_SESSION * target.facts().setup.sessions;
+    fn capacity(&self, asked: &Asked) -> anyhow::Result<f64> {
+        let clients = asked.setup().map_or(CLIENTS_OF_SERVER, |[sessions, _]| CLIENTS_A_SESSION * sessions);
         let until = match self.arguments.queries {
             Some(_) => Until::Queries(2 * clients),
             None => Until::Time(Duration::from_secs_f64(self.arguments.time / 2.0), 2 * clients),
         };
         let warm_up = WarmUpRule::Queries(clients);
         let measure = Measure { warm_up, until, ..self.measure(Scenario::Clients { clients }) };
-        Ok(self.runtime.block_on(measure.of(target))?.images_a_second)
-    }
-
-    fn accuracy(&self, file: &str, options: &PipelineOptions) -> Accuracy {
-        match (&self.arguments.bundle, self.arguments.no_accuracy) {
-            (Some(bundle), false) => accuracy::of(bundle, file, options, self.labelled),
-            _ => Accuracy { missing: Some("it was not asked for".to_owned()), ..Accuracy::default() },
-        }
-    }
-
-    fn subject(&self, options: &Options, name: &str, facts: ModelFacts, accuracy: Accuracy) -> anyhow::Result<Subject> {
-        let bundle = self.arguments.bundle()?;
-        let ModelFacts { setup, first_seconds, fingerprint, file, precision, pieces } = facts;
-        let model = name_of(bundle).unwrap_or_default();
-        let name = if name.is_empty() { model } else { format!("{model}, {name}") };
-        let devices: Vec<String> = setup.devices.iter().map(ToString::to_string).collect();
-        Ok(Subject {
-            name,
-            bundle: Some(bundle.clone()),
-            url: None,
-            model: fingerprint,
-            file: Some(file),
-            precision: precision.map(|precision| precision.name().to_owned()),
-            device: Some(devices.join(", ")),
-            options: options.clone(),
-            pictures: self.material.describe(),
-            windows: pieces.0,
-            pixel_ratio: pieces.1,
-            end_to_end: self.arguments.end_to_end,
-            sessions: setup.sessions,
-            threads: setup.threads,
-            open_seconds: Some(setup.seconds),
-            first_seconds: Some(first_seconds),
-            nodes: std::collections::BTreeMap::new(),
-            accuracy,
-            peak_host_bytes: None,
-            peak_device_bytes: None,
-        })
+        Ok(self.runtime.block_on(measure.of(asked))?.images_a_second)
     }
 }
 
-impl Arguments {
-    fn labelled(&self) -> anyhow::Result<Option<Labelled>> {
-        if self.data.data.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Labelled { set: self.data.open()?, name: self.data.describe() }))
+/// A point with what is known of how it was measured.
+fn of(asked: &Asked, point: Point) -> Point {
+    let setup = asked.setup();
+    Point { sessions: setup.map(|[sessions, _]| sessions), threads: setup.map(|[_, threads]| threads), ..point }
+}
+
+impl Wanted {
+    /// A bundle with some options; `name` tells it from others of the bundle.
+    pub(super) fn here(bundle: &Path, options: crate::commands::engine_options::Options, name: &str) -> Self {
+        let model = name_of(bundle).unwrap_or_default();
+        let name = if name.is_empty() { model } else { format!("{model}, {name}") };
+        Self { name, place: Place::Here(bundle.to_owned(), options) }
     }
 }

@@ -1,0 +1,105 @@
+//! Two subjects in turns, block by block, so that whatever else the machine does meets both.
+
+use std::time::Duration;
+
+use super::against::{Against, AgainstError, Block, Turn, turn};
+use super::load::{Load, Sample, Taken, Until};
+use super::measure::{Measure, MeasureError, Warm};
+use super::report::Point;
+use super::scenario::Scenario;
+use super::statistics;
+use super::target::Target;
+
+/// Why two subjects cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum BlocksError {
+    /// One of them could not be measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// Their figures are no figures.
+    #[error(transparent)]
+    Against(#[from] AgainstError),
+}
+
+/// One of two subjects.
+struct Side<'a, T> {
+    target: &'a T,
+    warm: Warm,
+    until: Until,
+    taken: Taken,
+    asked: usize,
+}
+
+/// Measures two targets under one scenario in so many pairs of blocks. The time or the number of queries of a measurement is
+/// shared by the blocks of one side.
+pub async fn measure<T: Target>(
+    measure: &Measure,
+    [a, b]: [(&str, &T); 2],
+    pairs: usize,
+) -> Result<([Point; 2], Against), BlocksError> {
+    let share = Measure { until: share(measure.until, pairs), ..*measure };
+    let mut sides = Vec::new();
+    for (_, target) in [a, b] {
+        let warm = measure.warm_up(target).await?;
+        let (until, asked) = (share.sized(&warm), warm.pictures);
+        sides.push(Side { target, warm, until, taken: Taken::default(), asked });
+    }
+    let mut blocks = Vec::new();
+    let mut begun = Duration::ZERO;
+    for index in 0..2 * pairs {
+        let turn = turn(index);
+        let side = &mut sides[usize::from(turn == Turn::B)];
+        let taken = side.block(measure).await;
+        let passed = taken.elapsed;
+        if let Some(ms) = figure(&taken, measure.scenario) {
+            blocks.push(Block { turn, ms });
+        }
+        side.add(taken, begun);
+        begun += passed;
+        if side.taken.failed > 0 {
+            break;
+        }
+    }
+    let against = Against::of(a.0, b.0, measure.scenario, blocks)?;
+    let point = |side: &Side<'_, T>| measure.point(&side.warm, &side.taken);
+    Ok(([point(&sides[0])?, point(&sides[1])?], against))
+}
+
+impl<T: Target> Side<'_, T> {
+    async fn block(&mut self, measure: &Measure) -> Taken {
+        let load = Load { scenario: measure.scenario, until: self.until, first: self.asked, seed: measure.seed };
+        let taken = load.put_on(self.target).await;
+        self.asked += (taken.samples.len() + taken.failed) * measure.scenario.pictures_a_query();
+        taken
+    }
+
+    /// Adds the samples of a block that began then.
+    fn add(&mut self, taken: Taken, begun: Duration) {
+        self.taken.elapsed += taken.elapsed;
+        self.taken.failed += taken.failed;
+        self.taken.first_error = self.taken.first_error.take().or(taken.first_error);
+        let samples = taken.samples.into_iter();
+        self.taken.samples.extend(samples.map(|sample| Sample { due: sample.due + begun, ..sample }));
+    }
+}
+
+/// What one block of one side gets of a measurement.
+fn share(until: Until, pairs: usize) -> Until {
+    match until {
+        Until::Queries(queries) => Until::Queries(queries.div_ceil(pairs)),
+        Until::Time(time, _) => Until::Time(time / pairs as u32, 1),
+    }
+}
+
+/// The figure of a block in milliseconds: its median latency, or where all pictures are there from the start, the time for
+/// each.
+fn figure(taken: &Taken, scenario: Scenario) -> Option<f64> {
+    if taken.samples.is_empty() {
+        return None;
+    }
+    if scenario == Scenario::Offline {
+        return Some(taken.elapsed.as_secs_f64() * 1e3 / taken.samples.len() as f64);
+    }
+    let latencies: Vec<f64> = taken.samples.iter().map(|sample| sample.latency.as_secs_f64() * 1e3).collect();
+    statistics::median(&latencies)
+}
