@@ -2,8 +2,10 @@
 
 pub mod against;
 pub mod arrivals;
+pub mod bootstrap;
 pub mod paired;
 pub mod ratio;
 pub mod report;
 pub mod scenario;
+pub mod stability;
 pub mod statistics;

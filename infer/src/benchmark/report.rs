@@ -150,7 +150,7 @@ pub struct WarmUp {
 /// Some queries in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stretch {
-    /// Mean latency in milliseconds.
+    /// Median latency in milliseconds.
     pub latency_ms: f64,
     /// Queries in a second.
     pub queries_a_second: f64,
