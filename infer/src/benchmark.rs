@@ -3,6 +3,8 @@
 pub mod against;
 pub mod arrivals;
 pub mod bootstrap;
+pub mod compare;
+pub mod file;
 pub mod paired;
 pub mod ratio;
 pub mod report;

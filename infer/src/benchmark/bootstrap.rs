@@ -32,8 +32,13 @@ pub enum Figure {
 }
 
 impl Figure {
-    /// Of samples in any order; none of no samples. Changes their order.
-    fn of(self, samples: &mut [f64]) -> Option<f64> {
+    /// Of samples in any order; none of no samples.
+    pub fn of(self, samples: &[f64]) -> Option<f64> {
+        self.take(&mut samples.to_vec())
+    }
+
+    /// The same, which changes their order.
+    fn take(self, samples: &mut [f64]) -> Option<f64> {
         match self {
             Self::Percentile(percent) => statistics::select(samples, percent),
             Self::Mean => (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64),
@@ -53,7 +58,7 @@ impl Figure {
         match self {
             Self::Mean => Some(samples.to_vec()),
             Self::Percentile(_) => {
-                let figure = self.of(&mut samples.to_vec())?;
+                let figure = self.of(samples)?;
                 Some(samples.iter().map(|&sample| f64::from(u8::from(sample > figure))).collect())
             }
         }
@@ -66,7 +71,7 @@ impl Figure {
 /// The interval is missing where one has too few: 30 for medians and means, 1500 for the 99th percentile. The same samples
 /// give the same interval.
 pub fn ratio(before: &[f64], after: &[f64], figure: Figure) -> Option<Ratio> {
-    let ratio = figure.of(&mut after.to_vec())? / figure.of(&mut before.to_vec())?;
+    let ratio = figure.of(after)? / figure.of(before)?;
     if !ratio.is_finite() || ratio <= 0.0 {
         return None;
     }
@@ -103,7 +108,7 @@ fn drawn(samples: &[f64], figure: Figure, length: usize, side: u64) -> Vec<f64> 
                 again.extend_from_slice(&samples[..length - ahead.len()]);
             }
             again.truncate(samples.len());
-            figure.of(&mut again)
+            figure.take(&mut again)
         })
         .collect()
 }

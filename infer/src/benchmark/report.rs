@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::against::Against;
 use super::scenario::Scenario;
 
 /// All that one call of `protoseg bench` found.
@@ -19,6 +20,9 @@ pub struct Report {
     pub began: u64,
     /// What was measured, in the order in which it was.
     pub runs: Vec<Run>,
+    /// Two of them against each other, where they were measured in turns.
+    #[serde(default)]
+    pub against: Vec<Against>,
 }
 
 impl Report {
