@@ -4,6 +4,9 @@
 pub mod against;
 pub mod arrivals;
 pub mod blocks;
+pub mod bootstrap;
+pub mod compare;
+pub mod file;
 pub mod in_process;
 pub mod load;
 pub mod material;

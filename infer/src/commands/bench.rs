@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod asked;
+mod compare;
 mod pictures;
 mod plan;
 mod run;
@@ -36,6 +37,8 @@ use self::sweep::Sweep;
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
     #[arg(required_unless_present = "url")]
     bundle: Option<PathBuf>,
@@ -106,10 +109,21 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Compare(compare::Arguments),
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    if let Some(Command::Compare(arguments)) = &arguments.command {
+        return compare::run(arguments);
+    }
     arguments.check().map_err(Failure::Usage)?;
     session::load_runtime().map_err(Failure::usage)?;
     let report = Bench::new(arguments).map_err(Failure::Usage)?.run()?;
+    if let Some(path) = &arguments.report {
+        report.write(path).map_err(anyhow::Error::from)?;
+    }
     if arguments.json {
         print_json(&report)?;
     } else {

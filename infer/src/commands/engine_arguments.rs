@@ -160,11 +160,6 @@ impl EngineArguments {
         })
     }
 
-    /// What computes.
-    pub(crate) fn devices(&self) -> &Devices {
-        &self.device
-    }
-
     /// Windows that are run at once, where the command line says so.
     pub(crate) fn batch(&self) -> Option<NonZeroUsize> {
         self.batch

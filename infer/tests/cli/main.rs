@@ -3,10 +3,12 @@
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
 //! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
 //! left alone; the [`pipeline`] as a library, and [`devices`] that are there or not; the service: its
-//! [`engine`], over HTTP ([`serve`]) and [`grpc`].
+//! [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks, held against each other ([`bench_compare`]).
 
 #[cfg(test)]
 mod adopt;
+#[cfg(test)]
+mod bench_compare;
 #[cfg(test)]
 mod broken_inputs;
 #[cfg(test)]
