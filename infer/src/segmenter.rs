@@ -7,12 +7,12 @@ mod frames;
 mod how;
 mod identity;
 mod mosaic;
+mod times;
 mod whole;
 mod windows;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
@@ -20,7 +20,8 @@ use protoseg_models::form::{Kind, Precision};
 use protoseg_models::versioned::Read;
 use protoseg_models::window::{Pieces, Window, WindowPlan};
 
-use crate::session::{Device, Runner, RunnerOptions};
+use crate::crop;
+use crate::session::{Device, Runner, RunnerOptions, timed};
 use crate::upsample::{self, Decided, Frame, Wanted};
 use protoseg_pictures::label_map::LabelMap;
 
@@ -30,6 +31,7 @@ pub use self::error::SegmentError;
 use self::frames::FrameFile;
 use self::identity::{difference, fingerprint};
 pub use self::mosaic::Mosaic;
+pub use self::times::Times;
 use self::whole::Sizes;
 
 /// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.
@@ -49,22 +51,6 @@ pub struct SegmenterOptions {
     pub frame_files: Option<bool>,
     /// How the ONNX file is run.
     pub runner: RunnerOptions,
-}
-
-/// Time spent since a [`Segmenter`] was opened.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Times {
-    /// In the network.
-    pub run: Duration,
-    /// Putting windows together, and in [`Segmenter::decide`] upsampling.
-    pub stitch: Duration,
-}
-
-impl Times {
-    /// What was spent since an earlier time.
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self { run: self.run - before.run, stitch: self.stitch - before.stitch }
-    }
 }
 
 /// A model that is ready to label pictures.
@@ -226,7 +212,7 @@ impl Segmenter {
         self.window
     }
 
-    /// Time spent in the stages of [`logits`](Self::logits) so far.
+    /// Time spent in the stages of all pictures so far.
     pub fn times(&self) -> Times {
         self.times
     }
@@ -289,10 +275,7 @@ impl Segmenter {
             (Kind::Labels, _) => Ok(self.whole_labels(picture)?.into()),
             (_, None) => {
                 let logits = self.logits(picture)?;
-                let start = Instant::now();
-                let decided = upsample::decide(&logits.map, &logits.frame, wanted);
-                self.times.stitch += start.elapsed();
-                Ok(decided)
+                Ok(timed(&mut self.times.stitch, || upsample::decide(&logits.map, &logits.frame, wanted)))
             }
             (_, Some(window)) => self.decide_windows(picture, window, wanted),
         }
@@ -330,7 +313,7 @@ impl Segmenter {
             None => self.whole(picture, size)?,
             Some(window) => self.windows(picture, &WindowPlan::new(size[0], size[1], window, self.model.grid)?)?,
         };
-        if !map.is_finite() {
+        if !timed(&mut self.times.stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
         }
         Ok(FrameLogits { map, frame: self.frame(size, padded) })
@@ -341,11 +324,16 @@ impl Segmenter {
         Frame { height, width, padded, align_corners: self.model.grid.align_corners }
     }
 
-    /// Empties the buffer for rectangles of a picture, which must then fit into memory.
-    fn make_room(&mut self, picture: &RgbImage, count: usize, size: [usize; 2]) -> Result<(), SegmentError> {
-        self.pixels.clear();
-        let bytes = count.saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
-        self.pixels.try_reserve_exact(bytes).map_err(|_| too_large(picture))
+    /// Fills the buffer with rectangles of a picture, `[n, height, width, 3]`, which must fit into memory.
+    fn cut(&mut self, picture: &RgbImage, starts: &[[usize; 2]], size: [usize; 2]) -> Result<(), SegmentError> {
+        let Self { pixels, times, .. } = self;
+        timed(&mut times.prepare, || {
+            pixels.clear();
+            let bytes = starts.len().saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
+            pixels.try_reserve_exact(bytes).map_err(|_| too_large(picture))?;
+            starts.iter().for_each(|&start| crop::append(picture, start, size, pixels));
+            Ok(())
+        })
     }
 }
 

@@ -8,11 +8,13 @@ mod foreign;
 mod library;
 mod options;
 mod provider;
+mod spent;
 mod trial;
 mod turns;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -28,6 +30,8 @@ pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
 pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions};
+pub use self::spent::Spent;
+pub(crate) use self::spent::timed;
 pub use self::trial::{Runtime, runtime};
 use crate::feed::Feed;
 use crate::machine::cores;
@@ -55,6 +59,7 @@ pub struct Runner {
     /// What turns pictures into what an adopted file takes.
     feed: Option<Feed>,
     buffers: Buffers,
+    spent: Spent,
 }
 
 impl Runner {
@@ -96,12 +101,18 @@ impl Runner {
         feed: Option<Feed>,
     ) -> Self {
         let buffers = Buffers::new(options.device, options.cuda);
-        Self { session, path, device: options.device, default_output, feed, buffers }
+        let (device, spent) = (options.device, Spent::default());
+        Self { session, path, device, default_output, feed, buffers, spent }
     }
 
     /// What runs it.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Where its time went so far, beside computing.
+    pub fn spent(&self) -> Spent {
+        self.spent
     }
 
     /// What the file's metadata says about its model; none where the file is not one of protoseg's.
@@ -160,7 +171,7 @@ impl Runner {
         if self.feed.is_some() {
             return self.run_adapted(images, shape, names);
         }
-        self.run_as(images, shape, names, tensors)
+        self.run_and_copy(images, shape, names, tensors)
     }
 
     /// Runs frames with a file of the `frame` kind, as [`run`](Self::run) runs pictures: labels and confidence, each
@@ -178,9 +189,23 @@ impl Runner {
         names: &[&str],
     ) -> Result<Vec<Vec<u8>>, SessionError> {
         self.check(images, shape, names)?;
-        self.run_as(images, shape, names, |outputs| {
+        self.run_and_copy(images, shape, names, |outputs| {
             outputs.iter().map(|output| Ok(output.try_extract_tensor::<u8>()?.1.to_vec())).collect()
         })
+    }
+
+    /// As [`run_as`](Self::run_as), for reading that is nothing but copying.
+    fn run_and_copy<T>(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+        copy: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
+    ) -> Result<T, SessionError> {
+        let mut took = Duration::ZERO;
+        let copied = self.run_as(images, shape, names, |outputs| timed(&mut took, || copy(outputs)));
+        self.spent.download += took;
+        copied
     }
 
     fn run_as<T>(

@@ -16,7 +16,7 @@ use super::material::{Material, Sheet};
 use super::scenario::Scenario;
 use super::target::{AskError, Parts, Target};
 use crate::picture;
-use crate::pipeline::{Control, Decoded, Mode, Opened, Pipeline, PipelineOptions, Setup, team, together};
+use crate::pipeline::{Control, Decoded, Mode, Opened, Pipeline, PipelineOptions, Setup, Stages, team, together};
 use crate::segmenter::{SegmentError, Segmenter, Times};
 use crate::service::BatchLimit;
 use crate::service::engine::{Ask, Engine, EngineOptions};
@@ -117,7 +117,9 @@ impl InProcess {
         };
         let report = pipeline.run(count, &Control::<AskError>::default(), open, encode);
         let elapsed = start.elapsed();
-        let samples = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut samples: Vec<Sample> = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let parts = shares(&report.stages, samples.len().max(1));
+        samples.iter_mut().for_each(|sample| sample.parts.clone_from(&parts));
         let errors = report.failed.into_iter().map(|(_, error)| error).chain(report.stopped);
         Taken { failed: count - samples.len(), first_error: errors.into_iter().next(), samples, elapsed }
     }
@@ -232,9 +234,26 @@ impl From<SegmentError> for AskError {
     }
 }
 
-/// Parts of a segmenter's work.
+/// Parts of a segmenter's work; those that took no time do not happen on its device.
 fn named(times: Times) -> Parts {
-    vec![("compute", times.run), ("stitch", times.stitch)]
+    let Times { prepare, upload, download, stitch, .. } = times;
+    let all = [
+        ("prepare", prepare),
+        ("upload", upload),
+        ("compute", times.compute()),
+        ("download", download),
+        ("stitch", stitch),
+    ];
+    all.into_iter().filter(|(_, took)| !took.is_zero()).collect()
+}
+
+/// Each picture's share of the stages of a run.
+fn shares(stages: &Stages, pictures: usize) -> Parts {
+    let Stages { decode, run, stitch, decide, encode, .. } = stages;
+    let stitch = stitch.seconds + decide.seconds;
+    let all = [("decode", decode.seconds), ("compute", run.seconds), ("stitch", stitch), ("encode", encode.seconds)];
+    let share = |(name, seconds): (&'static str, f64)| (name, Duration::from_secs_f64(seconds / pictures as f64));
+    all.into_iter().map(share).collect()
 }
 
 fn timed<R>(parts: &mut Parts, name: &'static str, work: impl FnOnce() -> Result<R, AskError>) -> Result<R, AskError> {

@@ -139,7 +139,7 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
             resume_unwind(panic);
         }
         let mut seconds = self.seconds.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for Times { run, stitch } in times {
+        for Times { run, stitch, .. } in times {
             seconds.run += run.as_secs_f64();
             seconds.stitch += stitch.as_secs_f64();
         }

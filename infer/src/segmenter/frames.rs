@@ -1,7 +1,6 @@
 //! Pictures of a size for which the bundle has a frame file: one run gives their labels, windows and upsampling inside.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use image::RgbImage;
 use protoseg_models::bundle::{Manifest, ModelFile};
@@ -70,9 +69,8 @@ impl FrameFile {
         };
         let runner = self.runner.insert(runner);
         let FrameForm { height, width, .. } = self.form;
-        let start = Instant::now();
-        let [labels, confidence] = runner.run_frames(picture.as_raw(), [1, height, width])?;
-        times.run += start.elapsed();
+        let [labels, confidence] =
+            times.run(runner, |runner| runner.run_frames(picture.as_raw(), [1, height, width]))?;
         if [labels.len(), confidence.len()] != [height * width; 2] {
             return Err(SegmentError::Shape { found: vec![labels.len()], expected: [1, 1, height, width] });
         }

@@ -154,9 +154,7 @@ impl Rolling {
 impl Segmenter {
     /// Runs pieces of any pictures, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`: the scores of each, `[1, classes, h', w']`.
     pub fn run_pieces(&mut self, pixels: &[u8], shape: [usize; 3]) -> Result<Vec<Tensor>, SegmentError> {
-        let start = std::time::Instant::now();
-        let scores = self.runner.run(pixels, shape)?;
-        self.times.run += start.elapsed();
+        let scores = self.times.run(&mut self.runner, |runner| runner.run(pixels, shape))?;
         match scores.shape[..] {
             [count, classes, height, width] if count == shape[0] && scores.data.len() % count.max(1) == 0 => {
                 let one = |data: &[f32]| Tensor { shape: vec![1, classes, height, width], data: data.to_vec() };

@@ -1,14 +1,12 @@
 //! Pictures in one piece: which sizes a network takes, and what it gives for them.
 
-use std::time::Instant;
-
 use image::RgbImage;
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::window::{LEAST_SIDE, LogitGrid};
 use protoseg_pictures::label_map::LabelMap;
 
 use super::{SegmentError, Segmenter, size};
-use crate::crop;
+use crate::session::timed;
 use crate::stitch::LogitMap;
 
 /// Sizes of pictures that a network takes whole.
@@ -55,9 +53,7 @@ impl Segmenter {
         let padded = self.sizes.padded(size)?;
         self.pad(picture, size, padded)?;
         let pixels = if padded == size { picture.as_raw() } else { &self.pixels };
-        let start = Instant::now();
-        let scores = self.runner.run(pixels, [1, padded[0], padded[1]])?;
-        self.times.run += start.elapsed();
+        let scores = self.times.run(&mut self.runner, |runner| runner.run(pixels, [1, padded[0], padded[1]]))?;
         let classes = self.model.classes.count();
         match scores.shape[..] {
             [1, found, height, width] if found == classes && height * width > 0 => {
@@ -73,23 +69,23 @@ impl Segmenter {
         let padded = self.sizes.padded(size)?;
         self.pad(picture, size, padded)?;
         let pixels = if padded == size { picture.as_raw() } else { &self.pixels };
-        let start = Instant::now();
-        let found = self.runner.run_labels(pixels, [1, padded[0], padded[1]], self.model.classes.count())?;
-        self.times.run += start.elapsed();
+        let (shape, classes) = ([1, padded[0], padded[1]], self.model.classes.count());
+        let found = self.times.run(&mut self.runner, |runner| runner.run_labels(pixels, shape, classes))?;
         if !found.covers(padded) {
             return Err(SegmentError::Shape { found: found.shape, expected: [1, 1, padded[0], padded[1]] });
         }
         let [height, width] = size;
-        let rows = found.data.chunks_exact(padded[1]).take(height);
-        let labels = rows.flat_map(|row| &row[..width]).copied().collect();
+        let labels = timed(&mut self.times.stitch, || {
+            let rows = found.data.chunks_exact(padded[1]).take(height);
+            rows.flat_map(|row| &row[..width]).copied().collect()
+        });
         Ok(LabelMap { height, width, labels })
     }
 
     /// Puts a padded picture into the buffer, if it needs padding.
     fn pad(&mut self, picture: &RgbImage, size: [usize; 2], padded: [usize; 2]) -> Result<(), SegmentError> {
         if padded != size {
-            self.make_room(picture, 1, padded)?;
-            crop::append(picture, [0, 0], padded, &mut self.pixels);
+            self.cut(picture, &[[0, 0]], padded)?;
         }
         Ok(())
     }

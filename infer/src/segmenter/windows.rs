@@ -1,13 +1,13 @@
 //! Pictures in windows: all scores at once, or row after row of windows.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use image::RgbImage;
 use protoseg_models::window::{Window, WindowPlan};
 
 use super::mosaic::Rolling;
 use super::{SegmentError, Segmenter, size, too_large};
-use crate::crop;
+use crate::session::timed;
 use crate::stitch::{LogitMap, Stitcher};
 use crate::upsample::{Decided, Wanted};
 
@@ -19,14 +19,13 @@ impl Segmenter {
         plan: &WindowPlan,
     ) -> Result<(LogitMap, [usize; 2]), SegmentError> {
         let classes = self.model.classes.count();
-        let mut stitcher = Stitcher::new(plan, classes).ok_or_else(|| too_large(picture))?;
+        let stitcher = timed(&mut self.times.stitch, || Stitcher::new(plan, classes));
+        let mut stitcher = stitcher.ok_or_else(|| too_large(picture))?;
         self.run_windows(picture, plan, |scores| {
             stitcher.add(scores);
             Ok(())
         })?;
-        let start = Instant::now();
-        let map = stitcher.finish();
-        self.times.stitch += start.elapsed();
+        let map = timed(&mut self.times.stitch, || stitcher.finish());
         Ok((map, [plan.rows.padded, plan.columns.padded]))
     }
 
@@ -41,7 +40,8 @@ impl Segmenter {
         let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
         let frame = self.frame(size, [plan.rows.padded, plan.columns.padded]);
         let classes = self.model.classes.count();
-        let mut rolling = Rolling::new(&plan, classes, &frame, wanted).ok_or_else(|| too_large(picture))?;
+        let rolling = timed(&mut self.times.stitch, || Rolling::new(&plan, classes, &frame, wanted));
+        let mut rolling = rolling.ok_or_else(|| too_large(picture))?;
         self.run_windows(picture, &plan, |scores| rolling.add(scores))?;
         Ok(rolling.decided)
     }
@@ -57,22 +57,21 @@ impl Segmenter {
         let classes = self.model.classes.count();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
         for starts in starts.chunks(self.batch) {
-            self.make_room(picture, starts.len(), [size; 2])?;
-            for &start in starts {
-                crop::append(picture, start, [size; 2], &mut self.pixels);
-            }
+            self.cut(picture, starts, [size; 2])?;
             let expected = [starts.len(), classes, side, side];
-            let start = Instant::now();
-            let took = self.runner.run_scores(&self.pixels, [starts.len(), size, size], |shape, scores| {
-                let ran = Instant::now();
-                if shape != expected {
-                    return Err(SegmentError::Shape { found: shape.to_vec(), expected });
-                }
-                take(scores)?;
-                Ok(ran.elapsed())
-            })??;
-            self.times.run += start.elapsed().saturating_sub(took);
+            let mut took = Duration::ZERO;
+            let taken = self.times.run(&mut self.runner, |runner| {
+                runner.run_scores(&self.pixels, [starts.len(), size, size], |shape, scores| {
+                    if shape != expected {
+                        return Err(SegmentError::Shape { found: shape.to_vec(), expected });
+                    }
+                    timed(&mut took, || take(scores))
+                })
+            });
+            // Scores are taken in the midst of a run.
+            self.times.run = self.times.run.saturating_sub(took);
             self.times.stitch += took;
+            taken??;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::{DynTensor, DynTensorValueType, DynValue, Tensor, TensorElementType, TensorRef};
 
 use super::turns::{self, Recording};
-use super::{CudaOptions, Device, GRAPH_KEY, Runner, run_session};
+use super::{CudaOptions, Device, GRAPH_KEY, Runner, Spent, run_session, timed};
 
 /// The buffers of one session.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Runner {
     ) -> ort::Result<T> {
         if let Some(bound) = self.buffers.bound.as_mut().filter(|bound| bound.fits(shape, names)) {
             let records = self.buffers.cuda.graph && bound.recording.next_may_record();
-            return turns::take(self.device, records, || bound.run(&mut self.session, images, read));
+            return turns::take(self.device, records, || bound.run(&mut self.session, &mut self.spent, images, read));
         }
         let builds = self.buffers.builds(shape);
         turns::take(self.device, builds, || self.run_and_bind(images, shape, names, read))
@@ -150,27 +150,30 @@ impl Bound {
     fn run<T>(
         &mut self,
         session: &mut Session,
+        spent: &mut Spent,
         images: &[u8],
         read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> ort::Result<T> {
-        self.host.try_extract_tensor_mut::<u8>()?.1.copy_from_slice(images);
-        match &mut self.resident {
-            Some(resident) => self.host.copy_into(resident)?,
-            // Binding is what uploads.
-            None => self.binding.bind_input(self.input.as_str(), &self.host)?,
-        }
+        timed(&mut spent.upload, || {
+            self.host.try_extract_tensor_mut::<u8>()?.1.copy_from_slice(images);
+            match &mut self.resident {
+                Some(resident) => self.host.copy_into(resident),
+                // Binding is what uploads.
+                None => self.binding.bind_input(self.input.as_str(), &self.host),
+            }
+        })?;
         let mut options = RunOptions::new()?;
         options.set(GRAPH_KEY, &self.number)?;
         let mut outputs = session.run_binding_with_options(&self.binding, &options)?;
-        self.binding.synchronize_outputs()?;
+        timed(&mut spent.download, || self.binding.synchronize_outputs())?;
         if self.resident.is_none() {
             return read(&self.names.iter().map(|name| &outputs[name.as_str()]).collect::<Vec<_>>());
         }
-        let mut values = Vec::new();
-        for name in &self.names {
+        let mut fetch = |name: &String| {
             let output = outputs.remove(name.as_str()).ok_or_else(|| ort::Error::new(format!("no output {name}")))?;
-            values.push(output.downcast::<DynTensorValueType>()?.to(AllocationDevice::CPU, 0)?.into_dyn());
-        }
+            Ok(output.downcast::<DynTensorValueType>()?.to(AllocationDevice::CPU, 0)?.into_dyn())
+        };
+        let values = timed(&mut spent.download, || self.names.iter().map(&mut fetch).collect::<ort::Result<Vec<_>>>())?;
         read(&values.iter().collect::<Vec<_>>())
     }
 }
@@ -200,6 +203,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::super::RunnerOptions;
     use super::*;
@@ -214,6 +218,7 @@ mod tests {
             options.cuda.graph = graph;
             let mut runner = Runner::open(&path, &options).unwrap();
             runner.buffers.keep = true;
+            let [mut uploaded, mut downloaded] = [Duration::ZERO; 2];
             // The second of a shape gets buffers, which another shape in between leaves alone.
             for (round, shape) in
                 [[2, 32, 48], [2, 32, 48], [2, 32, 48], [1, 32, 48], [2, 32, 48], [1, 16, 16], [1, 16, 16]]
@@ -228,6 +233,11 @@ mod tests {
                     runner.buffers.bound.as_ref().map(|bound| bound.shape[0]),
                     [None, Some(2), Some(2), Some(2), Some(2), Some(2), Some(1)][round]
                 );
+                // What there are buffers for is uploaded: the third picture is the first, the fifth the next.
+                let Spent { prepare, upload, download } = runner.spent();
+                let uploads = upload > std::mem::replace(&mut uploaded, upload);
+                assert_eq!((uploads, prepare), ([2, 4].contains(&round), Duration::ZERO), "round {round}");
+                assert!(download > std::mem::replace(&mut downloaded, download), "round {round}");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Files that somebody else made: what goes in and comes out of them, and runs through a [`Feed`].
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
@@ -9,7 +10,7 @@ use protoseg_models::bundle::{Dimension, ModelFile, Port};
 use protoseg_models::weights::Tensor;
 
 use super::engines::Source;
-use super::{Runner, RunnerOptions, SessionError, failure, run_session, tensors, turns};
+use super::{Runner, RunnerOptions, SessionError, failure, run_session, tensors, timed, turns};
 use crate::feed::{Feed, Pixels};
 
 /// An open ONNX file of which nothing is known but what it says of its inputs and outputs.
@@ -75,10 +76,11 @@ impl Runner {
         self.check(images, shape, &[&self.default_output])?;
         let (path, device, name) = (self.path.clone(), self.device, self.default_output.clone());
         let mut labels = Labels { shape: Vec::new(), data: Vec::new() };
+        let mut download = Duration::ZERO;
         self.run_parts(images, shape, |session, input, count| {
             let names = [name.as_str()];
             let failed = |source| failure::of_run(&path, device, &source);
-            let read = run_session(session, input, &names, |outputs| integers(outputs[0]));
+            let read = run_session(session, input, &names, |outputs| timed(&mut download, || integers(outputs[0])));
             let (found, data) = read.map_err(failed)?;
             let known = |label: i64| {
                 let known = u8::try_from(label).ok().filter(|&label| usize::from(label) < classes);
@@ -88,6 +90,7 @@ impl Runner {
             join(&mut labels.shape, &mut labels.data, found, data, count);
             Ok(())
         })?;
+        self.spent.download += download;
         Ok(labels)
     }
 
@@ -100,14 +103,16 @@ impl Runner {
     ) -> Result<Vec<Tensor>, SessionError> {
         let (path, device) = (self.path.clone(), self.device);
         let mut joined = vec![Tensor { shape: Vec::new(), data: Vec::new() }; names.len()];
+        let mut download = Duration::ZERO;
         self.run_parts(images, shape, |session, input, count| {
-            let parts = run_session(session, input, names, tensors);
+            let parts = run_session(session, input, names, |outputs| timed(&mut download, || tensors(outputs)));
             let parts = parts.map_err(|source| failure::of_run(&path, device, &source))?;
             for (joined, part) in joined.iter_mut().zip(parts) {
                 join(&mut joined.shape, &mut joined.data, part.shape, part.data, count);
             }
             Ok(())
         })?;
+        self.spent.download += download;
         Ok(joined)
     }
 
@@ -118,13 +123,13 @@ impl Runner {
         [count, height, width]: [usize; 3],
         mut run: impl FnMut(&mut Session, SessionInputValue<'_>, usize) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
-        let Self { session, path, feed, buffers, device, .. } = self;
+        let Self { session, path, feed, buffers, device, spent, .. } = self;
         let Some(feed) = feed else { return Err(SessionError::NoLabels(path.clone())) };
         let picture = height * width * 3;
         let at_once = feed.adapter().batch.unwrap_or(count).max(1);
         for images in images.chunks((at_once * picture).max(1)) {
-            let (pixels, shape) =
-                feed.fill(images, [height, width]).ok_or(SessionError::Memory { count, height, width })?;
+            let filled = timed(&mut spent.prepare, || feed.fill(images, [height, width]));
+            let (pixels, shape) = filled.ok_or(SessionError::Memory { count, height, width })?;
             let input = match pixels {
                 Pixels::Floats(values) => TensorRef::from_array_view((shape, values)).map(SessionInputValue::from),
                 Pixels::Bytes(values) => TensorRef::from_array_view((shape, values)).map(SessionInputValue::from),

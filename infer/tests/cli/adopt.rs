@@ -29,7 +29,7 @@ fn adopt(place: &Place, name: &str, options: &str) -> Answer {
 }
 
 /// A place where the model is adopted.
-fn adopted(name: &str, options: &str) -> Place {
+pub(crate) fn adopted(name: &str, options: &str) -> Place {
     let place = place(name);
     let given = adopt(&place, name, options);
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{name} {options}: {given:?}");

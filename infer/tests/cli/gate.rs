@@ -30,6 +30,11 @@ fn frame() -> Form {
     Form { kind: Kind::Frame, frame: Some(frame), ..Form::LOGITS }
 }
 
+/// A place whose bundle holds a file for pictures of 96x64 pixels too.
+pub(crate) fn framed() -> Place {
+    place(FRAME, frame(), None)
+}
+
 /// A place whose bundle holds one more file, with some bytes of it replaced.
 fn place(name: &str, form: Form, patch: Option<(&[u8], &[u8])>) -> Place {
     let place = Place::new();
@@ -210,7 +215,7 @@ fn usage_of_the_data_options_is_that_of_eval() {
 
 #[test]
 fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
-    let place = place(FRAME, frame(), None);
+    let place = framed();
     let options = SegmenterOptions { frame_files: Some(true), ..SegmenterOptions::default() };
     let mut framed = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
     let mut stitched = Segmenter::open(place.at("bundle")).unwrap();

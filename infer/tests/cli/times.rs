@@ -1,0 +1,61 @@
+//! Where a segmenter's time goes. What is not done is not counted at all, so that zeros tell where each part is.
+
+use std::time::{Duration, Instant};
+
+use protoseg_infer::segmenter::{Segmenter, SegmenterOptions, Times};
+use protoseg_infer::upsample::Wanted;
+use protoseg_models::window::{Pieces, Window};
+
+use crate::adopt::adopted;
+use crate::common::{fixture, stripes};
+use crate::gate::framed;
+
+/// Times of labelling a picture, held against the time that passed: which of prepare, upload, download and stitch took any.
+fn parts(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
+    let picture = stripes(width, height);
+    let (before, start) = (segmenter.times(), Instant::now());
+    segmenter.decide(&picture, Wanted::default()).unwrap();
+    let passed = start.elapsed();
+    let times = segmenter.times().since(before);
+    let Times { prepare, run, upload, download, stitch } = times;
+    assert!(times.compute() > Duration::ZERO && upload + times.compute() + download == run, "{times:?}");
+    assert!(prepare + run + stitch <= passed, "{times:?} in {passed:?}");
+    [prepare, upload, download, stitch].map(|part| part > Duration::ZERO)
+}
+
+#[test]
+fn each_part_is_counted_where_it_happens() {
+    let open = |pieces: Pieces| {
+        let options = SegmenterOptions { pieces: Some(pieces), ..SegmenterOptions::default() };
+        Segmenter::open_with(&fixture("colors"), &options).unwrap()
+    };
+    // On a CPU nothing is uploaded. Scores of whole pictures are copied out, and nothing is cut unless they are padded.
+    let mut whole = open(Pieces::Whole);
+    assert_eq!(parts(&mut whole, [96, 64]), [false, false, true, true]);
+    assert_eq!(parts(&mut whole, [96, 8]), [true, false, true, true]);
+    // Scores of windows are lent.
+    let mut windows = open(Pieces::Windows(Window { size: 32, stride: 16 }));
+    assert_eq!(parts(&mut windows, [96, 64]), [true, false, false, true]);
+    let (before, pixels) = (windows.times(), vec![7; 2 * 32 * 32 * 3]);
+    windows.run_pieces(&pixels, [2, 32, 32]).unwrap();
+    let pieces = windows.times().since(before);
+    assert_eq!([pieces.prepare, pieces.upload, pieces.stitch], [Duration::ZERO; 3]);
+    assert!(pieces.run > pieces.download && pieces.download > Duration::ZERO, "{pieces:?}");
+
+    // A frame file does all inside, for pictures of its size.
+    let place = framed();
+    let options = SegmenterOptions { frame_files: Some(true), ..SegmenterOptions::default() };
+    let mut frame = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
+    assert_eq!(parts(&mut frame, [96, 64]), [false, false, true, false]);
+    assert_eq!(parts(&mut frame, [64, 96]), [true, false, false, true]);
+}
+
+#[test]
+fn what_an_adopted_file_takes_is_prepared() {
+    let scores = adopted("float-nchw", "--normalization imagenet");
+    let mut scores = Segmenter::open(scores.at("adopted")).unwrap();
+    assert_eq!(parts(&mut scores, [64, 32]), [true, false, true, true]);
+    let labels = adopted("labels-int64", "--normalization none");
+    let mut labels = Segmenter::open(labels.at("adopted")).unwrap();
+    assert_eq!(parts(&mut labels, [64, 32]), [true, false, true, true]);
+}
