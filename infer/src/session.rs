@@ -1,6 +1,7 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
 mod bound;
+mod ceilings;
 mod engines;
 mod error;
 mod failure;
@@ -25,6 +26,7 @@ use protoseg_models::versioned::{self, Read};
 use protoseg_models::weights::Tensor;
 
 use self::bound::Buffers;
+pub use self::ceilings::Ceilings;
 use self::engines::{Engines, Source};
 pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};

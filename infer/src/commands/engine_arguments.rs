@@ -48,6 +48,9 @@ pub(crate) struct EngineArguments {
     /// On GPUs, record the launches of a run once and replay them, where all pictures are run in one size
     #[arg(long)]
     cuda_graph: bool,
+    /// With CUDA, memory of the GPU that a session may take for tensors, such as 4G [default: all there is]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    gpu_memory: Option<u64>,
     /// With TensorRT, count in 16-bit floats where that is faster
     #[arg(long)]
     trt_fp16: bool,
@@ -100,6 +103,7 @@ impl EngineArguments {
         let idle = [
             ("--cuda-graph", self.cuda_graph && !gpu, "is for GPUs; add --device cuda:0"),
             ("--tf32", self.tf32 && !cuda, "is for CUDA; TensorRT chooses by itself, and CPUs multiply 32 bits"),
+            ("--gpu-memory", self.gpu_memory.is_some() && !cuda, "is for CUDA; add --device cuda:0"),
             ("--trt-fp16", self.trt_fp16 && !tensorrt, only_tensorrt),
             ("--trt-int8", self.trt_int8 && !tensorrt, only_tensorrt),
             ("--trt-cache", self.trt_cache.is_some() && !tensorrt, only_tensorrt),
@@ -126,7 +130,11 @@ impl EngineArguments {
         let runner = RunnerOptions {
             threads: self.threads,
             spin: self.spin,
-            cuda: CudaOptions { tf32: self.tf32, graph: self.cuda_graph },
+            cuda: CudaOptions {
+                tf32: self.tf32,
+                graph: self.cuda_graph,
+                memory: self.gpu_memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            },
             tensorrt: TensorRtOptions {
                 fp16: self.trt_fp16,
                 int8: self.trt_int8,

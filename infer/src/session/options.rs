@@ -35,6 +35,8 @@ pub struct CudaOptions {
     pub tf32: bool,
     /// Whether the launches of a run are recorded once and then replayed, from the third run of pictures of one shape on.
     pub graph: bool,
+    /// Bytes of the GPU's memory that a session may take for tensors; all there is where nobody says otherwise.
+    pub memory: Option<usize>,
 }
 
 /// What only TensorRT knows.

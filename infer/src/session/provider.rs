@@ -77,7 +77,10 @@ pub(super) fn place(
     // Search by trying pays where sizes repeat; each new size costs a search.
     let search = if size.is_some() { ConvAlgorithmSearch::Exhaustive } else { ConvAlgorithmSearch::Heuristic };
     let on_cuda = |number: u16| {
-        let provider = CUDA::default().with_device_id(number.into()).with_conv_algorithm_search(search);
+        let mut provider = CUDA::default().with_device_id(number.into()).with_conv_algorithm_search(search);
+        if let Some(bytes) = cuda.memory {
+            provider = provider.with_memory_limit(bytes);
+        }
         provider.with_tf32(cuda.tf32).with_cuda_graph(cuda.graph).build().error_on_failure()
     };
     let providers = match device {
