@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use image::RgbImage;
-use protoseg_infer::machine::{self, Memory};
+use protoseg_infer::machine::{Facts, Memory, Processor};
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
-use protoseg_infer::session::{self, Device, Devices, RunnerOptions, Runtime};
+use protoseg_infer::session::{Device, Devices, RunnerOptions, Runtime};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::sentence;
 use protoseg_models::scenes;
@@ -37,19 +37,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    version: &'static str,
-    /// None where it cannot be loaded.
-    runtime: Option<Runtime>,
-    processor: Processor,
-    memory: Memory,
+    #[serde(flatten)]
+    machine: Facts,
     devices: Vec<Tried>,
-}
-
-#[derive(Debug, Serialize)]
-struct Processor {
-    name: Option<String>,
-    cores: usize,
-    vector_extensions: Vec<&'static str>,
 }
 
 /// How a device did.
@@ -87,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     if let Some(bundle) = &arguments.bundle {
         check(bundle).map_err(Failure::usage)?;
     }
+    let machine = Facts::now();
     let others = match &arguments.device {
         Some(devices) => devices.all().to_vec(),
         None => vec![Device::Cuda(0), Device::TensorRt(0), Device::OpenVino],
@@ -95,17 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let mut reference = None;
     let devices: Vec<Tried> =
         devices.map(|device| tried(device, arguments.bundle.as_deref(), &mut reference)).collect();
-    let report = Report {
-        version: env!("CARGO_PKG_VERSION"),
-        runtime: session::runtime().ok(),
-        processor: Processor {
-            name: machine::processor(),
-            cores: machine::cores(),
-            vector_extensions: machine::vector_extensions(),
-        },
-        memory: Memory::now(),
-        devices,
-    };
+    let report = Report { machine, devices };
     if arguments.json {
         print_json(&report)?;
     } else {
@@ -164,27 +145,56 @@ fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyh
 impl Report {
     fn lines(&self) -> Vec<String> {
         let line = |name: &str, text: &str| format!("{name:<13}{text}");
-        let runtime = match &self.runtime {
+        let Facts { version, runtime, processor, memory, system, kernel, virtual_machine, container, .. } =
+            &self.machine;
+        let runtime = match runtime {
             Some(Runtime { path: Some(path), build }) => format!("{}, {build}", path.display()),
             Some(Runtime { path: None, build }) => build.clone(),
             None => "none".to_owned(),
         };
-        let Processor { name, cores, vector_extensions } = &self.processor;
-        let name = name.as_deref().unwrap_or("unknown");
-        let gibibytes = |bytes: Option<u64>| {
-            bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
-        };
-        let memory =
-            format!("{}, of which {} are free", gibibytes(self.memory.limit), gibibytes(self.memory.available));
+        let inside = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("in a {what}: {name}"));
+        let system = [
+            Some(system.clone().unwrap_or_else(|| "unknown".to_owned())),
+            kernel.as_ref().map(|kernel| format!("kernel {kernel}")),
+            inside("virtual machine", virtual_machine),
+            inside("container", container),
+        ];
         let mut lines = vec![
-            line("protoseg", self.version),
+            line("protoseg", version),
             line("ONNX Runtime", &runtime),
-            line("processor", &format!("{name}, {cores} cores to use, {}", vector_extensions.join(" "))),
-            line("memory", &memory),
+            line("system", &system.into_iter().flatten().collect::<Vec<_>>().join(", ")),
+            line("processor", &processor_line(processor)),
+            line("memory", &memory_line(memory)),
         ];
         lines.extend(self.devices.iter().map(|tried| line(&tried.device.to_string(), &tried.text())));
         lines
     }
+}
+
+fn processor_line(processor: &Processor) -> String {
+    let Processor { name, cores, vector_extensions, quota, governor, mhz, max_mhz, .. } = processor;
+    let mut parts = vec![name.clone().unwrap_or_else(|| "unknown".to_owned()), format!("{cores} cores to use")];
+    parts.extend(quota.map(|quota| format!("time of {quota:.2} by quota")));
+    parts.extend(Some(vector_extensions.join(" ")).filter(|names| !names.is_empty()));
+    parts.extend(mhz.map(|mhz| match max_mhz {
+        Some(most) => format!("{mhz:.0} of {most:.0} MHz"),
+        None => format!("{mhz:.0} MHz"),
+    }));
+    parts.extend(governor.as_ref().map(|governor| format!("governor {governor}")));
+    parts.join(", ")
+}
+
+fn memory_line(memory: &Memory) -> String {
+    let gibibytes = |bytes: Option<u64>| {
+        bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
+    };
+    let &Memory { machine, limit, available } = memory;
+    let whole = if machine == limit {
+        String::new()
+    } else {
+        format!(" by the limit of a control group, {} in all", gibibytes(machine))
+    };
+    format!("{}{whole}, of which {} are free", gibibytes(limit), gibibytes(available))
 }
 
 impl Tried {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ort::session::SessionInputValue;
 use ort::value::TensorRef;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::engines::Source;
 use super::library::environment;
@@ -16,7 +16,7 @@ const RELU: &[u8] =
 \x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x02B\x02\x10\x11";
 
 /// The ONNX Runtime that this process has loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
     /// Its file; none where the system does not say.
     pub path: Option<PathBuf>,
