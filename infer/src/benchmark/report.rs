@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::against::Against;
 use super::scenario::Scenario;
+use crate::machine::Facts;
 
 /// All that one call of `protoseg bench` found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct Report {
     pub program: String,
     /// When it began, in seconds since 1970 (UTC).
     pub began: u64,
+    /// The machine that it ran on; the load is that before it began.
+    pub machine: Facts,
     /// What was measured, in the order in which it was.
     pub runs: Vec<Run>,
     /// Two of them against each other, where they were measured in turns.

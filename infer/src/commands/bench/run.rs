@@ -11,8 +11,9 @@ use protoseg_infer::benchmark::load::Until;
 use protoseg_infer::benchmark::material::Material;
 use protoseg_infer::benchmark::measure::{Measure, WarmUpRule};
 use protoseg_infer::benchmark::remote::Remote;
-use protoseg_infer::benchmark::report::{Point, Report, Run};
+use protoseg_infer::benchmark::report::{Point, Report, Run, Subject};
 use protoseg_infer::benchmark::scenario::Scenario;
+use protoseg_infer::machine::{self, Facts};
 use protoseg_infer::service::models::name_of;
 
 use super::Arguments;
@@ -58,6 +59,7 @@ impl<'a> Bench<'a> {
     /// Measures everything that was asked for.
     pub(super) fn run(&self) -> Result<Report, Failure> {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let machine = Facts::now();
         let wanted = self.wanted().map_err(Failure::Usage)?;
         let (mut runs, mut against) = (Vec::new(), Vec::new());
         match self.arguments.against()? {
@@ -75,7 +77,7 @@ impl<'a> Bench<'a> {
             }
         }
         let program = format!("protoseg {}", env!("CARGO_PKG_VERSION"));
-        Ok(Report { version: Report::VERSION, program, began, runs, against })
+        Ok(Report { version: Report::VERSION, program, began, machine, runs, against })
     }
 
     /// What was named, with every combination of options.
@@ -101,6 +103,7 @@ impl<'a> Bench<'a> {
     fn alone(&self, wanted: &Wanted) -> Result<Run, Failure> {
         let mut points = Vec::new();
         let mut first = None;
+        let own_peak = machine::reset_peak();
         for planned in self.arguments.scenarios() {
             let asked = self.open(wanted, planned.shape())?;
             let scenario = match planned {
@@ -113,7 +116,8 @@ impl<'a> Bench<'a> {
             first.get_or_insert(asked);
         }
         let first = first.context("no scenario was asked for")?;
-        Ok(Run { subject: subject::of(self, wanted, &first), points })
+        let peak_host_bytes = machine::peak_resident().filter(|_| own_peak);
+        Ok(Run { subject: Subject { peak_host_bytes, ..subject::of(self, wanted, &first) }, points })
     }
 
     /// Two of them in turns, under every scenario.
