@@ -6,6 +6,7 @@ mod compare;
 mod pictures;
 mod plan;
 mod run;
+mod session;
 mod subject;
 mod sweep;
 
@@ -15,16 +16,17 @@ use std::path::PathBuf;
 use anyhow::{anyhow, ensure};
 use protoseg_infer::benchmark::measure::WarmUpRule;
 use protoseg_infer::benchmark::stability::Rule;
-use protoseg_infer::session;
+use protoseg_infer::session::load_runtime;
 
 use super::data::DataArguments;
 use super::engine_options::GivenEngine;
 use super::{Failure, Outcome, print, print_json};
 
-use self::asked::Wanted;
+pub(crate) use self::asked::Wanted;
 use self::pictures::PictureArguments;
 use self::plan::{Kind, Rate};
 use self::run::Bench;
+pub(crate) use self::session::Session;
 use self::sweep::Sweep;
 
 /// Measure how long a model takes
@@ -119,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         return compare::run(arguments);
     }
     arguments.check().map_err(Failure::Usage)?;
-    session::load_runtime().map_err(Failure::usage)?;
+    load_runtime().map_err(Failure::usage)?;
     let report = Bench::new(arguments).map_err(Failure::Usage)?.run()?;
     if let Some(path) = &arguments.report {
         report.write(path).map_err(anyhow::Error::from)?;
