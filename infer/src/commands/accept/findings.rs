@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protoseg_models::errors::sentence;
 use serde::Serialize;
 
-use crate::commands::say;
+use crate::commands::print;
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,9 +41,13 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// All that was tried, in order; each is said as it comes.
+/// All that was tried, in order.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct Findings {
+    all: Vec<Finding>,
+    /// Whether each is printed as it comes.
+    pub(super) print: bool,
+}
 
 impl Findings {
     /// Something that holds or does not.
@@ -70,18 +74,21 @@ impl Findings {
     }
 
     fn push(&mut self, finding: Finding) {
-        say(&finding);
-        self.0.push(finding);
+        if self.print {
+            // Where nobody listens, the last line fails too, and there the command says so.
+            let _ = print(&finding);
+        }
+        self.all.push(finding);
     }
 
     /// Whether something was tried and nothing failed.
     pub(super) fn passed(&self) -> bool {
         let is = |status: Status| move |finding: &Finding| finding.status == status;
-        self.0.iter().any(is(Status::Passed)) && !self.0.iter().any(is(Status::Failed))
+        self.all.iter().any(is(Status::Passed)) && !self.all.iter().any(is(Status::Failed))
     }
 
     pub(super) fn all(self) -> Vec<Finding> {
-        self.0
+        self.all
     }
 }
 
