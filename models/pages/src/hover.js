@@ -1,7 +1,7 @@
 // Shows the values at the place under the pointer. The page says all it has to say without it.
-const written = (place, logarithmic, digits) => {
+const written = (place, logarithmic) => {
   // A power of ten has been rounded to five digits itself.
-  const value = Number(logarithmic ? (10 ** place).toPrecision(3) : place.toPrecision(digits));
+  const value = Number(logarithmic ? (10 ** place).toPrecision(3) : Number.isInteger(place) ? place : place.toPrecision(4));
   return Math.abs(value) < 1000 ? String(value) : value.toLocaleString("en").replaceAll(",", "\u202f");
 };
 for (const plot of document.querySelectorAll(".plot[data-axis]")) {
@@ -27,14 +27,14 @@ for (const plot of document.querySelectorAll(".plot[data-axis]")) {
     cursor.style.left = `${along}%`;
     tip = document.createElement("div");
     tip.className = "tip";
-    tip.append(`${plot.dataset.axis} ${written(place, "logarithmicX" in plot.dataset, 7)}`);
+    tip.append(`${plot.dataset.axis} ${written(place, "logarithmicX" in plot.dataset)}`);
     for (const line of lines) {
       const point = line.points.find((point) => point[0] === place);
       if (!point) continue;
       const row = document.createElement("div");
       const key = document.createElement("i");
       key.className = `key ${line.color}`;
-      row.append(key, `${line.name} ${written(point[1], "logarithmicY" in plot.dataset, 4)}`);
+      row.append(key, `${line.name} ${written(point[1], "logarithmicY" in plot.dataset)}`);
       tip.append(row);
     }
     tip.style[along < 50 ? "left" : "right"] = `calc(${Math.min(along, 100 - along)}% + 8px)`;

@@ -45,11 +45,11 @@ impl Scale {
         Self { low: first * spacing, high: last * spacing, ticks, spacing: Spacing::Equal(spacing) }
     }
 
-    /// From `low` to `high`, both greater than 0, where the same factor takes the same room. The ends need not be round; the
-    /// ticks between them, about `most`, are 1, 2 and 5 or 1 and 3 times powers of ten, or powers of ten alone.
+    /// From a round number at or below `low` to one at or above `high`, both greater than 0; the same factor takes the same
+    /// room. Ticks, about `most`, are 1, 2 and 5 or 1 and 3 times powers of ten, or powers of ten alone.
     pub fn logarithmic(low: f64, high: f64, most: usize) -> Self {
         let low = if low > 0.0 { low.clamp(LEAST, LARGEST) } else { LEAST };
-        // At least a factor of two, so that there are ticks.
+        // At least a factor of two, so that the axis has a length.
         let high = high.min(LARGEST).max(low * 2.0);
         let (first, last, span) = (low.log10().floor() as i32, high.log10().ceil() as i32, (high / low).log10());
         let factors: &[f64] = match most as f64 / span {
@@ -58,10 +58,12 @@ impl Scale {
             _ => &[1.0],
         };
         let stride = (span / most.max(1) as f64).ceil().max(1.0) as usize;
-        let powers = (first..=last).step_by(stride).map(|power| 10_f64.powi(power));
-        let ticks = powers.flat_map(|power| factors.iter().map(move |factor| factor * power));
-        let inside = |tick: &f64| (low * (1.0 - 1e-9)..=high * (1.0 + 1e-9)).contains(tick);
-        Self { low, high, ticks: ticks.filter(inside).collect(), spacing: Spacing::Logarithmic }
+        let powers = (first..=last + stride as i32).step_by(stride).map(|power| 10_f64.powi(power));
+        let round: Vec<f64> = powers.flat_map(|power| factors.iter().map(move |factor| factor * power)).collect();
+        let below = round.iter().rposition(|tick| *tick <= low * (1.0 + 1e-9)).unwrap_or(0);
+        let above = round.iter().position(|tick| *tick >= high * (1.0 - 1e-9)).unwrap_or(round.len() - 1);
+        let ticks = round[below..=above].to_vec();
+        Self { low: round[below], high: round[above], ticks, spacing: Spacing::Logarithmic }
     }
 
     /// From 0 to 100 percent.
@@ -184,8 +186,11 @@ mod tests {
         assert_eq!(labels(&Scale::steps(100_000, 2)), ["0", "50\u{202f}000", "100\u{202f}000"]);
         assert_eq!(labels(&Scale::steps(0, 5)), ["0", "1"]);
         assert_eq!(labels(&Scale::around(0.0, 4e-9, 2)), ["0e0", "2e-9", "4e-9"]);
-        assert_eq!(labels(&Scale::logarithmic(0.08, 30.0, 12)), ["0.1", "0.2", "0.5", "1", "2", "5", "10", "20"]);
-        assert_eq!(labels(&Scale::logarithmic(35.0, 450.0, 5)), ["50", "100", "200"]);
+        assert_eq!(
+            labels(&Scale::logarithmic(0.08, 30.0, 12)),
+            ["0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50"]
+        );
+        assert_eq!(labels(&Scale::logarithmic(35.0, 450.0, 5)), ["20", "50", "100", "200", "500"]);
     }
 
     #[test]
@@ -205,7 +210,9 @@ mod tests {
             [(0.0, 0.0), (3.0, 3.0), (40.0, 390.0), (0.001, 1e6), (1e-300, 1e300), (-1.0, 5.0), (1.0, 1.5)]
         {
             let scale = Scale::logarithmic(low, high, 5);
-            assert!(scale.low < scale.high && (1..=9).contains(&scale.ticks.len()), "{low} {high}: {scale:?}");
+            assert!(scale.low < scale.high && (2..=9).contains(&scale.ticks.len()), "{low} {high}: {scale:?}");
+            assert!(low <= 0.0 || low < LEAST || scale.low <= low * 1.001, "{low} {high}: {scale:?}");
+            assert!(high > LARGEST || high <= scale.high * 1.001, "{low} {high}: {scale:?}");
             let along: Vec<f64> = scale.ticks.iter().map(|&tick| scale.percent_along(tick)).collect();
             assert!(along.iter().all(|along| (-1e-6..100.0001).contains(along)) && along.is_sorted(), "{along:?}");
         }
