@@ -45,13 +45,12 @@ fn numbered(report: &Report, index: usize, run: &Run) -> String {
 }
 
 /// Labels with their texts, side by side as many as fit; nothing where there are none.
-fn facts<L: AsRef<str>>(rows: &[(L, String)]) -> String {
+fn facts(rows: &[(&str, String)]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let row = |(label, text): &(L, String)| {
-        format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(label.as_ref()), escape(text))
-    };
+    let row =
+        |(label, text): &(&str, String)| format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(label), escape(text));
     format!("<dl class=\"facts\">\n{}</dl>\n", rows.iter().map(row).collect::<String>())
 }
 

@@ -37,3 +37,42 @@ pub(super) fn mean_of(samples: &Samples, name: &str) -> f64 {
 fn mean(ms: &[f64]) -> Option<f64> {
     (!ms.is_empty()).then(|| ms.iter().sum::<f64>() / ms.len() as f64).filter(|mean| mean.is_finite())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{Latency, Stage};
+    use super::super::sample;
+    use super::*;
+
+    /// A point of these stages, whose queries take so long on average.
+    fn point(stages: &[(&str, &[f64])], mean_ms: f64) -> Point {
+        let stage = |(name, ms): &(&str, &[f64])| Stage { name: (*name).to_owned(), ms: ms.to_vec() };
+        let mut point = sample::report().runs[0].points[0].clone();
+        point.samples.stages = stages.iter().map(stage).collect();
+        point.latency = Some(Latency { mean_ms, min_ms: mean_ms, max_ms: mean_ms, percentiles: Vec::new() });
+        point
+    }
+
+    fn told(point: &Point) -> Vec<(String, f64, f64)> {
+        shares(point).into_iter().map(|share| (share.name, share.ms, share.share)).collect()
+    }
+
+    #[test]
+    fn what_no_stage_accounts_for_has_a_share() {
+        let halves = point(&[("decode", &[1.0, 3.0]), ("compute", &[4.0, 8.0])], 16.0);
+        let named = |name: &str, ms, share| (name.to_owned(), ms, share);
+        assert_eq!(
+            told(&halves),
+            [named("decode", 2.0, 0.125), named("compute", 6.0, 0.375), named("other", 8.0, 0.5)]
+        );
+        let overlapping = point(&[("decode", &[2.0]), ("compute", &[6.0])], 5.0);
+        assert_eq!(told(&overlapping), [named("decode", 2.0, 0.25), named("compute", 6.0, 0.75)]);
+    }
+
+    #[test]
+    fn untimed_queries_have_no_shares() {
+        for stages in [&[][..], &[("compute", &[][..])], &[("compute", &[f64::NAN])]] {
+            assert_eq!(told(&point(stages, 5.0)), []);
+        }
+    }
+}

@@ -51,8 +51,8 @@ fn run(run: &Run) -> Vec<String> {
 }
 
 /// Labels with their texts, as many in a line as there is room for.
-fn rows<L: AsRef<str>>(rows: &[(L, String)]) -> Vec<String> {
-    let told: Vec<String> = rows.iter().map(|(label, text)| format!("{} {text}", label.as_ref())).collect();
+fn rows(rows: &[(&str, String)]) -> Vec<String> {
+    let told: Vec<String> = rows.iter().map(|(label, text)| format!("{label} {text}")).collect();
     wrapped(INDENT, &told, " · ")
 }
 

@@ -140,3 +140,51 @@ fn names(line: &Line, index: usize, lines: usize, across: &Scale, upwards: &Scal
 fn figure_of(load: f64) -> String {
     if load.fract() == 0.0 { format!("{load}") } else { figure(load) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::sample;
+    use super::*;
+
+    /// The points of the line of that name, as they are drawn.
+    fn drawn(html: &str, name: &str) -> Vec<[f64; 2]> {
+        let path = html.split(&format!("data-name=\"{name}\" d=\"M")).nth(1).and_then(|rest| rest.split('"').next());
+        let point = |point: &str| {
+            let (x, y) = point.split_once(' ').unwrap();
+            [x.parse().unwrap(), y.parse().unwrap()]
+        };
+        path.unwrap_or_else(|| panic!("no line {name}")).split('L').map(point).collect()
+    }
+
+    #[test]
+    fn lines_go_from_the_least_load_to_the_greatest() {
+        let mut report = sample::report();
+        let html = section(&report);
+        // From 10 to 1000 ms: a logarithmic axis.
+        for (percent, name) in
+            [(50.0, "2. street int8, clients: p50 in ms"), (99.0, "2. street int8, clients: p99 in ms")]
+        {
+            let points = &report.runs[1].points;
+            let line = drawn(&html, name);
+            assert_eq!(line.len(), points.len(), "one client is a load too");
+            for ([x, y], point) in line.iter().zip(points) {
+                let ms = point.percentile(percent).unwrap().ms;
+                // Paths have five digits.
+                assert!((x / point.images_a_second - 1.0).abs() < 1e-4, "{x} {}", point.images_a_second);
+                assert!((10_f64.powf(*y) / ms - 1.0).abs() < 1e-3, "{y} {ms}");
+            }
+        }
+        assert!(html.contains("40 <b class=\"bad\">UNSTABLE</b>"), "the load that is not to be trusted");
+        report.runs[1].points.reverse();
+        assert_eq!(section(&report), html, "in whatever order they were measured");
+    }
+
+    #[test]
+    fn a_single_load_is_no_curve() {
+        let mut report = sample::report();
+        for run in &mut report.runs {
+            run.points.truncate(1);
+        }
+        assert_eq!(section(&report), "");
+    }
+}
