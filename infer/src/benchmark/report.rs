@@ -143,6 +143,13 @@ pub struct Point {
     pub energy: Option<Energy>,
 }
 
+impl Point {
+    /// A percentile of latency, such as the 99th; none where it is not among those that are told.
+    pub fn percentile(&self, percent: f64) -> Option<&Percentile> {
+        self.latency.as_ref()?.percentiles.iter().find(|percentile| percentile.percent == percent)
+    }
+}
+
 /// What went before the samples.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WarmUp {

@@ -3,6 +3,7 @@
 mod accuracy;
 mod asked;
 mod compare;
+mod files;
 mod pictures;
 mod plan;
 mod run;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use anyhow::{anyhow, ensure};
 use protoseg_infer::benchmark::measure::WarmUpRule;
 use protoseg_infer::benchmark::stability::Rule;
+use protoseg_infer::benchmark::terminal;
 use protoseg_infer::session::load_runtime;
 
 use super::data::DataArguments;
@@ -23,6 +25,7 @@ use super::engine_options::GivenEngine;
 use super::{Failure, Outcome, print, print_json};
 
 pub(crate) use self::asked::Wanted;
+use self::files::Files;
 use self::pictures::PictureArguments;
 use self::plan::{Kind, Rate};
 use self::run::Bench;
@@ -103,10 +106,9 @@ pub(crate) struct Arguments {
     /// Do not check what the model answers
     #[arg(long)]
     no_accuracy: bool,
-    /// Write the report with every sample, as JSON
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Print it as JSON
+    #[command(flatten)]
+    files: Files,
+    /// Print the report with every sample as JSON
     #[arg(long)]
     json: bool,
 }
@@ -123,19 +125,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     arguments.check().map_err(Failure::Usage)?;
     load_runtime().map_err(Failure::usage)?;
     let report = Bench::new(arguments).map_err(Failure::Usage)?.run()?;
-    if let Some(path) = &arguments.report {
-        report.write(path).map_err(anyhow::Error::from)?;
-    }
+    // First to the terminal: what took long to find is not lost where a file cannot be written.
     if arguments.json {
         print_json(&report)?;
     } else {
-        print(format!("{report:?}"))?;
+        print(terminal::text(&report).trim_end())?;
     }
+    arguments.files.write(&report)?;
     Ok(Outcome::Done)
 }
 
 impl Arguments {
     fn check(&self) -> anyhow::Result<()> {
+        self.files.check()?;
         ensure!(
             (0.1..=86_400.0).contains(&self.time),
             "--time: {} s is no time from 0.1 s to a day; name a number of --queries for a single one",

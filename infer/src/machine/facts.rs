@@ -9,7 +9,7 @@ use super::{Memory, Processor, cores, groups};
 use crate::session::{self, Runtime};
 
 /// The machine as this process finds it. What the system does not tell is none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Version of protoseg.
     pub version: String,
