@@ -204,6 +204,9 @@ mod tests {
     #[test]
     fn a_report_of_nothing_is_a_line() {
         let report = Report { runs: Vec::new(), ..sample::report() };
-        assert_eq!(text(&report), "protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: nothing was measured\n");
+        let told = text(&report);
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines[0], "protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: nothing was measured");
+        assert_eq!(lines[1..], ["  processor A processor · cores to use 2 · load before 0.25 over a minute"]);
     }
 }
