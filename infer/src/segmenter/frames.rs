@@ -9,7 +9,7 @@ use protoseg_models::window::Pieces;
 
 use super::how::how;
 use super::{SegmentError, SegmenterOptions, Times};
-use crate::session::{Runner, RunnerOptions};
+use crate::session::{self, Profile, Runner, RunnerOptions};
 use crate::upsample::{Decided, Wanted};
 
 /// A frame file, opened when the first picture of its size comes.
@@ -44,6 +44,11 @@ impl FrameFile {
     /// Whether it takes a picture, and tells what is wanted of it.
     pub(super) fn takes(&self, picture: &RgbImage, wanted: Wanted) -> bool {
         !wanted.margin && [picture.height() as usize, picture.width() as usize] == [self.form.height, self.form.width]
+    }
+
+    /// What runs its operators.
+    pub(super) fn profile(&self) -> Result<Profile, SegmentError> {
+        Ok(session::profile(&self.path, None, &self.options, [1, self.form.height, self.form.width])?)
     }
 
     /// Height and width of the pictures that it takes.
