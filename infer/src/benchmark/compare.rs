@@ -228,12 +228,13 @@ fn between_answers(samples: &Samples) -> Vec<f64> {
 /// How the machines differ, but for what differs from hour to hour.
 fn machines(before: &Facts, after: &Facts) -> Vec<String> {
     let told = |facts: &Facts| {
-        let Facts { runtime, processor, system, kernel, virtual_machine, container, .. } = facts;
+        let Facts { runtime, processor, system, kernel, virtual_machine, container, gpus, .. } = facts;
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
         [
             ("processors", format!("{}, {} cores to use", text(&processor.name), processor.cores)),
             ("builds of ONNX Runtime", text(&runtime.as_ref().map(|runtime| runtime.build.clone()))),
             ("systems", format!("{}, kernel {}", text(system), text(kernel))),
+            ("GPUs", format!("{:?}", gpus.gpus.iter().map(|gpu| &gpu.name).collect::<Vec<_>>())),
             ("virtual machines", text(virtual_machine)),
             ("containers", text(container)),
         ]

@@ -80,8 +80,6 @@ pub struct Subject {
     pub accuracy: Accuracy,
     /// Bytes of host memory that the process occupied at most, until the end of this run.
     pub peak_host_bytes: Option<u64>,
-    /// Bytes of the device's memory that were occupied at most.
-    pub peak_device_bytes: Option<u64>,
 }
 
 /// The pictures that were asked about.
@@ -139,8 +137,10 @@ pub struct Point {
     pub images_a_second: f64,
     /// Megapixels of pictures in a second.
     pub megapixels_a_second: f64,
-    /// Energy that the device took, where it tells.
+    /// Energy that the GPU took, warm-up and all, where it tells.
     pub energy: Option<Energy>,
+    /// Bytes of the GPU's memory that were occupied at most.
+    pub peak_device_bytes: Option<u64>,
 }
 
 impl Point {

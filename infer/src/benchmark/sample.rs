@@ -97,7 +97,6 @@ fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> Run {
                 missing: None,
             },
             peak_host_bytes: Some(812 << 20),
-            peak_device_bytes: None,
         },
         points: scenarios.iter().map(|&(scenario, count)| point(scenario, count, ms)).collect(),
     }
@@ -144,6 +143,7 @@ fn point(scenario: Scenario, count: usize, ms: f64) -> Point {
         images_a_second: rate,
         megapixels_a_second: rate * 1024.0 * 2048.0 / 1e6,
         energy: None,
+        peak_device_bytes: None,
         samples: Samples {
             due_ms: (0..count).map(|index| index as f64 * apart).collect(),
             late_ms: vec![0.0; count],

@@ -2,7 +2,9 @@
 
 use super::report::{Latency, Percentile, Point, Report, Run};
 use super::stages::shares;
-use super::words::{count, facts, figure, machine, milliseconds, moment, percent, rounded, seconds, sessions, verdict};
+use super::words::{
+    count, device, facts, figure, machine, milliseconds, moment, percent, rounded, seconds, sessions, verdict,
+};
 
 /// Columns that lines of words are broken at.
 const WIDTH: usize = 110;
@@ -112,7 +114,7 @@ fn below(point: &Point) -> Vec<String> {
     if point.latency.is_none() {
         parts.insert(0, format!("all in {}", seconds(point.seconds)));
     }
-    parts.extend(point.energy.map(|energy| format!("{} J a picture", figure(energy.joules_an_image))));
+    parts.extend(device(point));
     lines.extend(wrapped(&indent, &parts, ", "));
     lines
 }

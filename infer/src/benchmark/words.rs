@@ -101,7 +101,6 @@ pub(super) fn facts(subject: &Subject) -> Vec<(&'static str, String)> {
         ("first run", subject.first_seconds.map(seconds)),
         ("nodes", joined(nodes)),
         ("host memory", subject.peak_host_bytes.map(bytes)),
-        ("device memory", subject.peak_device_bytes.map(bytes)),
         ("accuracy", Some(accuracy(&subject.accuracy))),
     ];
     rows.into_iter().filter_map(|(label, text)| text.map(|text| (label, text))).collect()
@@ -113,9 +112,18 @@ pub(super) fn sessions(point: &Point) -> Option<String> {
     Some(format!("{} of {threads}", count(point.sessions?, "session", "sessions")))
 }
 
+/// What a point took of the device; empty where the device does not tell.
+pub(super) fn device(point: &Point) -> Vec<String> {
+    let energy = point
+        .energy
+        .map(|energy| format!("{} J a picture at {} W", figure(energy.joules_an_image), figure(energy.watts)));
+    let memory = point.peak_device_bytes.map(|peak| format!("{} of the device's memory", bytes(peak)));
+    energy.into_iter().chain(memory).collect()
+}
+
 /// The machine that a report is of, a label and a text each.
 pub(super) fn machine(facts: &Facts) -> Vec<(&'static str, String)> {
-    let Facts { runtime, processor, memory, system, kernel, virtual_machine, container, load, .. } = facts;
+    let Facts { runtime, processor, memory, system, kernel, virtual_machine, container, load, gpus, .. } = facts;
     let joined = |texts: Vec<Option<String>>| {
         let texts: Vec<String> = texts.into_iter().flatten().collect();
         (!texts.is_empty()).then(|| texts.join(", "))
@@ -134,6 +142,8 @@ pub(super) fn machine(facts: &Facts) -> Vec<(&'static str, String)> {
         ("system", joined(vec![system.clone(), kernel.as_ref().map(|kernel| format!("kernel {kernel}"))])),
         ("inside of", joined(vec![virtual_machine.clone(), container.clone()])),
         ("load before", load.map(|[minute, ..]| format!("{minute:.2} over a minute"))),
+        ("GPUs", joined(gpus.gpus.iter().map(|gpu| gpu.name.clone()).collect())),
+        ("driver", gpus.driver.clone()),
         ("ONNX Runtime", runtime.as_ref().map(|runtime| runtime.build.clone())),
     ];
     rows.into_iter().filter_map(|(label, text)| text.map(|text| (label, text))).collect()

@@ -46,9 +46,7 @@ fn found(point: &Point) -> String {
             count(stretches.len(), "stretch", "stretches")
         ),
     };
-    let energy = point
-        .energy
-        .map(|energy| format!(" {} J a picture at {} W.", figure(energy.joules_an_image), figure(energy.watts)));
+    let energy: String = words::device(point).iter().map(|told| format!(" {told}.")).collect();
     let failed = (point.failed > 0).then(|| {
         let error = point.first_error.as_deref().unwrap_or("it is not known why");
         format!(" {} not answered: {error}.", count(point.failed, "query was", "queries were"))
@@ -59,7 +57,7 @@ fn found(point: &Point) -> String {
         seconds(point.seconds),
         figure(point.images_a_second),
         figure(point.megapixels_a_second),
-        energy.unwrap_or_default(),
+        energy,
         failed.unwrap_or_default()
     )
 }
