@@ -40,6 +40,22 @@ pub struct Run {
     pub subject: Subject,
     /// What was found, a scenario each.
     pub points: Vec<Point>,
+    /// How many pictures may come in a second, where that was looked for.
+    #[serde(default)]
+    pub within_bound: Option<WithinBound>,
+}
+
+/// The most pictures that may come in a second, so that their latency keeps to a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WithinBound {
+    /// What the 99th percentile of latency may be, in milliseconds.
+    pub bound_ms: f64,
+    /// The largest rate that was measured and kept to it; none where not even the least that was tried did.
+    pub rate: Option<f64>,
+    /// The least rate that was measured and did not; none where all did.
+    pub beyond: Option<f64>,
+    /// Whether MLPerf's bound of 99 % confidence was held against it; else, of too few samples, the percentile itself.
+    pub sure: bool,
 }
 
 /// What was measured, and how it was opened.

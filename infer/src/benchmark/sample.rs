@@ -99,6 +99,7 @@ fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> Run {
             peak_host_bytes: Some(812 << 20),
         },
         points: scenarios.iter().map(|&(scenario, count)| point(scenario, count, ms)).collect(),
+        within_bound: None,
     }
 }
 

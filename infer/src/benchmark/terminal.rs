@@ -4,6 +4,7 @@ use super::report::{Latency, Percentile, Point, Report, Run};
 use super::stages::shares;
 use super::words::{
     count, device, facts, figure, machine, milliseconds, moment, percent, rounded, seconds, sessions, verdict,
+    within_bound,
 };
 
 /// Columns that lines of words are broken at.
@@ -55,6 +56,7 @@ fn run(run: &Run) -> Vec<String> {
         lines.push(row);
         lines.extend(below(point));
     }
+    lines.extend(run.within_bound.iter().flat_map(|found| wrapped(INDENT, &[within_bound(found)], "")));
     lines
 }
 

@@ -2,7 +2,7 @@
 
 use protoseg_pages::scale::fixed;
 
-use super::report::{Accuracy, Point, Report, Subject};
+use super::report::{Accuracy, Point, Report, Subject, WithinBound};
 use crate::machine::Facts;
 
 /// A number of three digits, or all digits of its whole part.
@@ -110,6 +110,19 @@ pub(super) fn facts(subject: &Subject) -> Vec<(&'static str, String)> {
 pub(super) fn sessions(point: &Point) -> Option<String> {
     let threads = count(point.threads?, "thread", "threads");
     Some(format!("{} of {threads}", count(point.sessions?, "session", "sessions")))
+}
+
+/// How many pictures may come in a second within a bound, in a sentence.
+pub(super) fn within_bound(found: &WithinBound) -> String {
+    let WithinBound { bound_ms, rate, beyond, sure } = *found;
+    let bound = milliseconds(bound_ms);
+    let Some(rate) = rate else { return format!("no rate that was tried keeps the 99th percentile to {bound}") };
+    let beyond = beyond.map_or_else(
+        || ", and no rate that was tried was too many".to_owned(),
+        |beyond| format!(", {} are too many", figure(beyond)),
+    );
+    let how = if sure { "with 99 % confidence" } else { "as far as so few queries tell" };
+    format!("{} pictures/s keep the 99th percentile to {bound}, {how}{beyond}", figure(rate))
 }
 
 /// What a point took of the device; empty where the device does not tell.

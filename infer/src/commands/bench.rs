@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod asked;
+mod bound;
 mod compare;
 mod files;
 mod pictures;
@@ -80,6 +81,10 @@ pub(crate) struct Arguments {
     /// Pictures in a second that come in the server scenario: numbers, or shares such as 70% of what the model can do
     #[arg(long, value_name = "N|P%,…", value_delimiter = ',', default_values = ["70%"])]
     rate: Vec<Rate>,
+    /// Look for the most pictures in a second that come at random moments and of whose latencies the 99th percentile is no
+    /// more than so many milliseconds
+    #[arg(long, value_name = "MS", conflicts_with = "against")]
+    latency_bound: Option<f64>,
     /// Measure for each value of an option of the engine, such as precision=fp32,int8 or threads=1,2; several make every
     /// combination
     #[arg(long, value_name = "OPTION=VALUE,…")]
@@ -138,6 +143,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 impl Arguments {
     fn check(&self) -> anyhow::Result<()> {
         self.files.check()?;
+        ensure!(
+            self.latency_bound.is_none_or(|bound| (1e-3..=1e9).contains(&bound)),
+            "--latency-bound is a number of milliseconds above zero"
+        );
         ensure!(
             (0.1..=86_400.0).contains(&self.time),
             "--time: {} s is no time from 0.1 s to a day; name a number of --queries for a single one",

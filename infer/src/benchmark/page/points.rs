@@ -8,7 +8,8 @@ use super::{cell, charts, facts, figure, verdict, whole};
 
 /// What was measured and every point of it. `room` is how many stretches samples are thinned to.
 pub(super) fn run(run: &Run, room: usize) -> String {
-    facts(&words::facts(&run.subject)) + &run.points.iter().map(|found| point(found, room)).collect::<String>()
+    let bound: String = run.within_bound.iter().map(|found| note(&words::within_bound(found))).collect();
+    facts(&words::facts(&run.subject)) + &bound + &run.points.iter().map(|found| point(found, room)).collect::<String>()
 }
 
 fn point(point: &Point, room: usize) -> String {
