@@ -27,7 +27,8 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     run::execute(pairs.arg(bundle).arg(frames).arg(checkpoint))
 }
 
-fn draw(root: &Path) -> Result<PathBuf> {
+/// Eight frames of 1024x2048; returns the folder of the pictures.
+pub(crate) fn draw(root: &Path) -> Result<PathBuf> {
     let frames = root.join(FRAMES);
     let mut scenes = run::program(root, "protoseg")?;
     scenes.args(["scenes", "--size", "1024x2048", "--count", "8", "--out"]).arg(&frames);

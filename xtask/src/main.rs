@@ -1,6 +1,7 @@
 //! `cargo xtask …`: fetches the native runtimes, then builds, tests, demonstrates and proves the workspace.
 
 mod accuracy;
+mod bench_proof;
 mod ci;
 mod client_proof;
 mod compiler;
@@ -10,6 +11,7 @@ mod deploy_proof;
 mod format_proofs;
 mod host;
 mod labelling_proof;
+mod latency_proof;
 mod proofs;
 mod prove;
 mod python;

@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::steps::Steps;
 use crate::{
-    Usage, accuracy, client_proof, deploy_proof, format_proofs, labelling_proof, proofs, service_proofs, setup,
-    step_proof,
+    Usage, accuracy, bench_proof, client_proof, deploy_proof, format_proofs, labelling_proof, latency_proof, proofs,
+    service_proofs, setup, step_proof,
 };
 
 struct Proof {
@@ -47,6 +47,16 @@ const PROOFS: &[Proof] = &[
         name: "labelling",
         about: "protoseg label beside a Python script and PyTorch, in turns [BUNDLE CHECKPOINT FRAMES; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: labelling_proof::prove,
+    },
+    Proof {
+        name: "bench",
+        about: "`protoseg bench` beside ONNX Runtime in Python and others' load generators; a planted slow-down is found [BUNDLE, or the demo's]; needs hey",
+        run: bench_proof::prove,
+    },
+    Proof {
+        name: "latency",
+        about: "protoseg beside ONNX Runtime, OpenVINO and PyTorch on frames of 1024x2048, as a table; an hour [lite0, resnet101; 3 GB, or PROTOSEG_TORCH_PYTHON]",
+        run: latency_proof::prove,
     },
     Proof {
         name: "formats",

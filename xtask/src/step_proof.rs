@@ -26,7 +26,8 @@ const STEPS: [(&str, &[&str]); 3] = [
 ];
 
 /// The PyTorch whose kernels our libtorch is, with its CUDA build's libraries, 3 GB, and what its peers are made of.
-const PACKAGES: [&str; 5] = ["torch==2.11.0", "numpy", "onnxruntime==1.31.1", "pillow", "safetensors"];
+const PACKAGES: [&str; 6] =
+    ["torch==2.11.0", "numpy", "onnxruntime==1.31.1", "openvino==2026.4.1", "pillow", "safetensors"];
 
 /// Names the Python that has these packages already.
 const PYTHON: &str = "PROTOSEG_TORCH_PYTHON";

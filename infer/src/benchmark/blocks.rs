@@ -1,7 +1,5 @@
 //! Two subjects in turns, block by block, so that whatever else the machine does meets both.
 
-use std::time::Duration;
-
 use super::against::{Against, AgainstError, Block, Turn, turn};
 use super::load::{Load, Sample, Taken, Until};
 use super::measure::{Measure, MeasureError, Warm};
@@ -45,24 +43,26 @@ pub async fn measure<T: Target>(
         sides.push(Side { target, warm, until, taken: Taken::default(), asked });
     }
     let mut blocks = Vec::new();
-    let mut begun = Duration::ZERO;
     for index in 0..2 * pairs {
         let turn = turn(index);
         let side = &mut sides[usize::from(turn == Turn::B)];
         let taken = side.block(measure).await;
-        let passed = taken.elapsed;
         if let Some(ms) = figure(&taken, measure.scenario) {
             blocks.push(Block { turn, ms });
         }
-        side.add(taken, begun);
-        begun += passed;
+        side.add(taken);
         if side.taken.failed > 0 {
             break;
         }
     }
-    let against = Against::of(a.0, b.0, measure.scenario, blocks)?;
-    let point = |side: &Side<'_, T>| measure.point(&side.warm, &side.taken);
-    Ok(([point(&sides[0])?, point(&sides[1])?], against))
+    let first_error = sides.iter().find_map(|side| side.taken.first_error.clone());
+    let point = |side: &Side<'_, T>| {
+        let point = measure.point(&side.warm, &side.taken);
+        // One that failed ends the turns, before the other may have had its first.
+        point.map_err(|error| first_error.clone().map_or(error, MeasureError::NoAnswer))
+    };
+    let points = [point(&sides[0])?, point(&sides[1])?];
+    Ok((points, Against::of(a.0, b.0, measure.scenario, blocks)?))
 }
 
 impl<T: Target> Side<'_, T> {
@@ -73,8 +73,10 @@ impl<T: Target> Side<'_, T> {
         taken
     }
 
-    /// Adds the samples of a block that began then.
-    fn add(&mut self, taken: Taken, begun: Duration) {
+    /// Adds the samples of a block, at moments as if this side's blocks had followed each other: the other's time in between
+    /// would make of the same rate a lower one, as often as the turns happen to lie.
+    fn add(&mut self, taken: Taken) {
+        let begun = self.taken.elapsed;
         self.taken.elapsed += taken.elapsed;
         self.taken.failed += taken.failed;
         self.taken.first_error = self.taken.first_error.take().or(taken.first_error);

@@ -1,15 +1,15 @@
 //! Puts load on a target as a scenario says, and takes the time of every query.
 //!
 //! Where clients wait for their answers, the next query is sent when the last is answered. Where queries come by themselves,
-//! a thread of its own sends them when they are due, whatever became of those before: a target that stalls is asked all the
-//! same, and what waits meanwhile counts from when it was due. A generator that is late itself so makes latency longer, never
-//! shorter.
+//! they are sent when they are due, whatever became of those before: a target that stalls is asked all the same, and what waits
+//! meanwhile counts from when it was due. A generator that is late itself so makes latency longer, never shorter, and says how
+//! late it was.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc::unbounded_channel;
+use futures_util::stream::{self, FuturesUnordered};
 
 use super::arrivals;
 use super::scenario::Scenario;
@@ -98,8 +98,8 @@ impl Taken {
         }
     }
 
-    fn end(mut self, start: Instant) -> Self {
-        self.elapsed = start.elapsed();
+    fn end(mut self, elapsed: Duration) -> Self {
+        self.elapsed = elapsed;
         self.samples.sort_by_key(|sample| sample.due);
         self
     }
@@ -129,59 +129,50 @@ impl Load {
         clients: usize,
         mut wanted: impl FnMut(usize, Duration, Option<&Sample>) -> bool,
     ) -> Taken {
-        let start = Instant::now();
+        let start = target.now();
+        let passed = || target.now() - start;
         let (mut sent, mut taken) = (0, Taken::default());
         let mut running = FuturesUnordered::new();
         let mut goes_on = wanted(sent, Duration::ZERO, None);
         loop {
             while running.len() < clients && goes_on && taken.failed == 0 {
-                running.push(self.query(target, sent, start, start.elapsed()));
+                running.push(self.query(target, sent, start, passed()));
                 sent += 1;
-                goes_on = wanted(sent, start.elapsed(), None);
+                goes_on = wanted(sent, passed(), None);
             }
             match running.next().await {
                 Some(outcome) => {
-                    goes_on &= wanted(sent, start.elapsed(), outcome.as_ref().ok());
+                    goes_on &= wanted(sent, passed(), outcome.as_ref().ok());
                     taken.add(outcome);
                 }
-                None => return taken.end(start),
+                None => return taken.end(passed()),
             }
         }
     }
 
     /// Queries that come by themselves.
     async fn by_themselves(&self, target: &(impl Target + ?Sized), rate: f64) -> Taken {
-        let (sender, mut due) = unbounded_channel();
-        let (until, seed) = (self.until, self.seed);
-        let start = Instant::now();
-        // Timers of the runtime are a millisecond off.
-        let generator = move || {
-            for (sent, moment) in arrivals::schedule(rate, seed).enumerate() {
-                if !until.goes_on(sent, moment) {
-                    break;
-                }
-                std::thread::sleep(moment.saturating_sub(start.elapsed()));
-                if sender.send((sent, moment)).is_err() {
-                    break;
-                }
-            }
-        };
-        let generator = tokio::task::spawn_blocking(generator);
+        let start = target.now();
+        let moments = arrivals::schedule(rate, self.seed).enumerate().map_while(|(sent, moment)| {
+            let at = start.checked_add(moment).filter(|_| self.until.goes_on(sent, moment))?;
+            Some((sent, moment, at))
+        });
+        let due = stream::iter(moments).then(|(sent, moment, at)| async move {
+            target.sleep_until(at).await;
+            (sent, moment)
+        });
+        let mut due = pin!(due.fuse());
         let mut taken = Taken::default();
         let mut running = FuturesUnordered::new();
-        let mut all_sent = false;
-        while !all_sent || !running.is_empty() {
+        loop {
             tokio::select! {
-                next = due.recv(), if !all_sent => match next {
-                    Some((sent, moment)) => running.push(self.query(target, sent, start, moment)),
-                    None => all_sent = true,
-                },
+                // What has become due is sent before anything else becomes due.
+                biased;
                 Some(outcome) = running.next(), if !running.is_empty() => taken.add(outcome),
+                Some((sent, moment)) = due.next() => running.push(self.query(target, sent, start, moment)),
+                else => return taken.end(target.now() - start),
             }
         }
-        // It has ended, as its channel is closed.
-        drop(generator.await);
-        taken.end(start)
     }
 
     async fn query(
@@ -191,11 +182,12 @@ impl Load {
         start: Instant,
         due: Duration,
     ) -> Result<Sample, AskError> {
-        let late = start.elapsed().saturating_sub(due);
+        let passed = || (target.now() - start).saturating_sub(due);
+        let late = passed();
         let count = self.scenario.pictures_a_query();
         let first = self.first + sent * count;
         let parts = if count == 1 { target.ask(first).await? } else { together(target, first, count).await? };
-        Ok(Sample { due, late, latency: start.elapsed().saturating_sub(due), parts })
+        Ok(Sample { due, late, latency: passed(), parts })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One scenario from warm-up to figures.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::load::{Load, Sample, Taken, Until};
 use super::report::{Point, Samples, Stage, WarmUp};
@@ -155,9 +155,9 @@ impl Measure {
 
 /// Pictures that are all there from the start, in rounds that become larger until one fills a stretch.
 async fn in_rounds(target: &impl Target, most: usize, watch: &mut Watch) -> Taken {
-    let (start, mut all, mut round) = (Instant::now(), Taken::default(), LEAST_ROUND);
+    let (start, mut all, mut round) = (target.now(), Taken::default(), LEAST_ROUND);
     while all.failed == 0 && all.samples.len() < most && (most < usize::MAX || !watch.is_through()) {
-        let began = start.elapsed();
+        let began = target.now() - start;
         let mut taken = target.ask_all(all.samples.len(), round.min(most - all.samples.len())).await;
         taken.samples.sort_by_key(Sample::answered);
         for sample in &taken.samples {

@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 pub use self::protocol::RemoteError;
-use self::protocol::{Described, LABELS_HEADER, answered_bytes, request_of};
-use super::material::Material;
+use self::protocol::{Described, Expected, HEADER_LENGTH, request_of};
+use super::material::{Material, Sheet};
 use super::target::{AskError, Parts, Target};
 
 /// A server that labels pictures.
@@ -31,12 +31,12 @@ pub struct Remote {
     patience: Duration,
 }
 
-/// What is sent for a picture, and what its answer must have at least.
+/// What is sent for a picture, how many of its bytes are a header, and what is to be answered.
 #[derive(Debug)]
 struct Query {
     body: Bytes,
     header: Option<usize>,
-    least: usize,
+    expected: Expected,
 }
 
 /// An answer.
@@ -49,8 +49,8 @@ struct Answer {
 }
 
 impl Remote {
-    /// Asks a server, such as `http://127.0.0.1:8000`, what its model is, the first one where none is named, and makes the
-    /// requests for all pictures: their pixels, or with `files` their files.
+    /// Asks a server, such as `http://127.0.0.1:8000` or with a path before its own addresses, what its model is, the first
+    /// one where none is named, and makes the requests for all pictures: their pixels, or with `files` their files.
     pub async fn open(
         url: &str,
         model: Option<&str>,
@@ -73,18 +73,16 @@ impl Remote {
         remote.described = Described::of(&metadata, url)?;
         let sheets = material.all();
         if files {
-            remote.path = "/v1/segment?as=labels".to_owned();
-            remote.bodies =
-                sheets.iter().map(|sheet| Query { body: sheet.file.clone(), header: None, least: 8 }).collect();
+            remote.path = format!("/v1/models/{}/segment?as=labels", remote.described.name);
+            let expected = |sheet: &Sheet| Expected::Png(sheet.image.dimensions().into());
+            let query = |sheet: &Sheet| Query { body: sheet.file.clone(), header: None, expected: expected(sheet) };
+            remote.bodies = sheets.iter().map(query).collect();
         } else {
             remote.path = format!("/v2/models/{}/infer", remote.described.name);
-            let query = |sheet: &super::material::Sheet| {
+            let query = |sheet: &Sheet| {
                 let (body, header) = request_of(&remote.described, &sheet.image);
-                Query {
-                    body,
-                    header: Some(header),
-                    least: sheet.image.width() as usize * sheet.image.height() as usize,
-                }
+                let pixels = sheet.image.width() as usize * sheet.image.height() as usize;
+                Query { body, header: Some(header), expected: Expected::Labels(pixels) }
             };
             remote.bodies = sheets.iter().map(query).collect();
         }
@@ -98,15 +96,20 @@ impl Remote {
 
     /// What a server answers to a question without pictures.
     async fn look(&self, method: Method, path: &str) -> Result<serde_json::Value, RemoteError> {
-        let at = format!("http://{}{path}", self.host);
+        let at = format!("http://{}{}{path}", self.host, self.prefix());
         let body = if method == Method::POST { Bytes::from_static(b"{}") } else { Bytes::new() };
-        let answer = self.send(method, path, &Query { body, header: None, least: 0 }).await;
+        let answer = self.send(method, path, &Query { body, header: None, expected: Expected::Json }).await;
         let answer = answer.map_err(|AskError(reason)| RemoteError::NoAnswer { at: at.clone(), reason })?;
         if !answer.status.is_success() {
             let said = said(&answer.body);
             return Err(RemoteError::Refused { at, status: answer.status.as_u16(), said });
         }
         serde_json::from_slice(&answer.body).map_err(|source| RemoteError::NotJson { at, source })
+    }
+
+    /// What comes before a server's own paths.
+    fn prefix(&self) -> &str {
+        self.base.path().trim_end_matches('/')
     }
 
     async fn send(&self, method: Method, path: &str, query: &Query) -> Result<Answer, AskError> {
@@ -123,9 +126,10 @@ impl Remote {
             None => self.connect().await?,
         };
         connection.ready().await.map_err(failed)?;
-        let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
+        let mut request = Request::builder().method(method).header("host", &self.host);
+        request = request.uri(format!("{}{path}", self.prefix()));
         if let Some(header) = query.header {
-            request = request.header(LABELS_HEADER, header);
+            request = request.header(HEADER_LENGTH, header);
         }
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -135,7 +139,7 @@ impl Remote {
         let response = connection.send_request(request).await.map_err(failed)?;
         let waited = start.elapsed();
         let (head, body) = response.into_parts();
-        let header = head.headers.get(LABELS_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let header = head.headers.get(HEADER_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = body.collect().await.map_err(failed)?.to_bytes();
         let received = start.elapsed() - waited;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
@@ -161,10 +165,7 @@ impl Target for Remote {
         if !answer.status.is_success() {
             return Err(AskError(format!("status {}: {}", answer.status.as_u16(), said(&answer.body))));
         }
-        let found = answered_bytes(&answer.body, answer.header);
-        if found < query.least {
-            return Err(AskError(format!("the answer has {found} bytes where {} pixels have labels", query.least)));
-        }
+        query.expected.check(&answer.body, answer.header).map_err(AskError)?;
         Ok(vec![("wait", answer.waited), ("receive", answer.received)])
     }
 }

@@ -202,8 +202,8 @@ pub struct Samples {
 /// One part of the way of every query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// `decode`, `queue`, `prepare`, `upload`, `compute`, `download`, `stitch` or `encode`; of a server `send`, `wait`,
-    /// `receive`.
+    /// `decode`, `queue`, `prepare`, `upload`, `compute`, `download`, `stitch` or `encode`; of a server `wait`, from
+    /// the first byte that is sent to the head of the answer, and `receive`.
     pub name: String,
     /// Milliseconds.
     pub ms: Vec<f64>,

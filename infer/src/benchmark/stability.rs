@@ -58,6 +58,10 @@ impl Watch {
     pub fn push(&mut self, at: f64, latency_ms: f64) {
         self.done.queries += 1;
         self.done.seconds = at;
+        // What is still under way at the end meets fewer others.
+        if self.is_through() {
+            return;
+        }
         self.latencies.push(latency_ms);
         let took = at - self.began;
         if self.latencies.len() < self.rule.queries || took < self.rule.seconds {
@@ -212,6 +216,16 @@ mod tests {
             watch.push(at, at);
         }
         assert_eq!((watch.is_stable(), watch.warm_up().stretches.len(), watch.warm_up().queries), (false, 7, 14));
+    }
+
+    #[test]
+    fn what_comes_after_the_end_of_a_warm_up_says_nothing_of_it() {
+        let mut watch = Watch::new(ALONE, Rule { seconds: 0.0, queries: 2, trials: 10 });
+        for at in 0..8 {
+            watch.push(f64::from(at + 1), if at < 6 { 20.0 } else { 5.0 });
+        }
+        assert!(watch.is_stable());
+        assert_eq!((watch.warm_up().stretches.len(), watch.warm_up().queries, watch.warm_up().seconds), (3, 8, 8.0));
     }
 
     #[test]

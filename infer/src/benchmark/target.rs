@@ -1,6 +1,6 @@
 //! What is measured: something that answers, one picture at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::load::{Load, Taken, Until};
 use super::scenario::Scenario;
@@ -53,6 +53,25 @@ pub trait Target: Sync {
     /// Asks for the labels of many pictures that are all there from the start.
     fn ask_all(&self, first: usize, count: usize) -> impl Future<Output = Taken> {
         ask_together(self, first, count)
+    }
+
+    /// What time it is. A simulated target has its own time, by which everything about it is measured.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Waits for a moment, on the tokio runtime of the caller.
+    fn sleep_until(&self, moment: Instant) -> impl Future<Output = ()> + Send {
+        sleep_until(moment)
+    }
+}
+
+/// Timers of the runtime are a millisecond off; a thread that sleeps wakes within some fifty microseconds.
+async fn sleep_until(moment: Instant) {
+    let remaining = moment.saturating_duration_since(Instant::now());
+    if !remaining.is_zero() {
+        // It cannot fail but by the end of the runtime, and then nobody waits.
+        drop(tokio::task::spawn_blocking(move || std::thread::sleep(remaining)).await);
     }
 }
 

@@ -137,7 +137,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         print(terminal::text(&report).trim_end())?;
     }
     arguments.files.write(&report)?;
-    Ok(Outcome::Done)
+    let complete = report.runs.iter().flat_map(|run| &run.points).all(|point| point.failed == 0);
+    Ok(if complete { Outcome::Done } else { Outcome::SomeInputsFailed })
 }
 
 impl Arguments {

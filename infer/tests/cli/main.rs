@@ -3,12 +3,20 @@
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
 //! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
 //! left alone; the [`pipeline`] as a library, its [`times`], and [`devices`] that are there or not; the service: its
-//! [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks, held against each other ([`bench_compare`]).
+//! [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks: the command ([`bench`]), the load it puts on
+//! [`simulated`] models ([`bench_load`]), two in turns ([`bench_blocks`]), and reports held against each other
+//! ([`bench_compare`]).
 
 #[cfg(test)]
 mod adopt;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod bench_blocks;
+#[cfg(test)]
 mod bench_compare;
+#[cfg(test)]
+mod bench_load;
 #[cfg(test)]
 mod broken_inputs;
 #[cfg(test)]
@@ -41,6 +49,8 @@ mod resume;
 mod serve;
 #[cfg(test)]
 mod shards;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod surroundings;
 #[cfg(test)]

@@ -7,4 +7,4 @@ mod limits;
 mod mutations;
 mod oip;
 mod plain;
-mod server;
+pub(crate) mod server;

@@ -6,7 +6,13 @@ use image::RgbImage;
 use serde_json::{Value, json};
 
 /// How many of a body's bytes are JSON; tensors follow.
-pub(super) const LABELS_HEADER: &str = "inference-header-content-length";
+pub(super) const HEADER_LENGTH: &str = "inference-header-content-length";
+
+/// Name of the output that holds labels.
+const LABELS: &str = "labels";
+
+/// What a PNG file begins with; the sides of the picture follow at byte 16.
+const PNG_START: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Why a server cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +98,7 @@ impl Described {
         let input =
             inputs.iter().find(picture).ok_or_else(|| wrong(format!("it takes {}", Value::from(inputs.clone()))))?;
         let outputs = tensors("outputs");
-        let output = outputs.iter().find(|output| output["name"] == "labels" && output["datatype"] == "UINT8");
+        let output = outputs.iter().find(|output| output["name"] == LABELS && output["datatype"] == "UINT8");
         let output = output.ok_or_else(|| wrong(format!("it gives {}", Value::from(outputs.clone()))))?;
         let version = metadata["versions"].as_array().and_then(|versions| versions.first()).map(text);
         Ok(Self {
@@ -125,9 +131,45 @@ pub(super) fn request_of(described: &Described, image: &RgbImage) -> (Bytes, usi
     (body.into(), length)
 }
 
-/// Bytes of the tensors in an answer; of one without a header, all bytes.
-pub(super) fn answered_bytes(body: &[u8], header: Option<usize>) -> usize {
-    body.len().saturating_sub(header.unwrap_or(0))
+/// What an answer is to hold: a proxy's page is none, though its status be 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// JSON, which is read by who asked.
+    Json,
+    /// A label for each of so many pixels, as bytes of a tensor.
+    Labels(usize),
+    /// A PNG file of this width and height.
+    Png([u32; 2]),
+}
+
+impl Expected {
+    /// Says what is wrong with the body of an answer, of which so many bytes are JSON where tensors follow.
+    pub(super) fn check(self, body: &[u8], header: Option<usize>) -> Result<(), String> {
+        match self {
+            Self::Json => Ok(()),
+            Self::Labels(pixels) => {
+                let split = header.and_then(|length| body.split_at_checked(length));
+                let (head, tensors) = split.ok_or("the answer has no tensors of bytes")?;
+                let head: Value =
+                    serde_json::from_slice(head).map_err(|error| format!("the answer's JSON: {error}"))?;
+                let outputs = head["outputs"].as_array();
+                let labels = outputs.into_iter().flatten().find(|output| output["name"] == LABELS);
+                let size = labels.and_then(|labels| labels["parameters"]["binary_data_size"].as_u64()).unwrap_or(0);
+                let found = tensors.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+                if found == pixels {
+                    return Ok(());
+                }
+                Err(format!("the answer has labels of {found} pixels where the picture has {pixels}"))
+            }
+            Self::Png([width, height]) => {
+                let sides = body.starts_with(PNG_START).then(|| body.get(16..24)).flatten();
+                if sides == Some(&[width.to_be_bytes(), height.to_be_bytes()].concat()) {
+                    return Ok(());
+                }
+                Err(format!("the answer is no PNG file of {width}x{height} pixels"))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,5 +201,28 @@ mod tests {
         metadata["inputs"][0]["datatype"] = json!("FP32");
         let message = Described::of(&metadata, "u").unwrap_err().to_string();
         assert!(message.contains("street") && message.contains("FP32"), "{message}");
+    }
+
+    #[test]
+    fn answers_that_are_none_are_told_from_labels() {
+        let answer = |size: usize, bytes: usize| {
+            let head = json!({"outputs": [{"name": "labels", "parameters": {"binary_data_size": size}}]}).to_string();
+            ([head.as_bytes(), &vec![0; bytes]].concat(), Some(head.len()))
+        };
+        let check = |(body, header): (Vec<u8>, Option<usize>)| Expected::Labels(6).check(&body, header);
+        assert_eq!(check(answer(6, 6)), Ok(()));
+        for (size, bytes) in [(6, 5), (5, 6), (0, 6), (7, 7)] {
+            assert!(check(answer(size, bytes)).unwrap_err().contains("where the picture has 6"), "{size} {bytes}");
+        }
+        let page = b"<html>a page that is long enough</html>".to_vec();
+        assert!(check((page.clone(), None)).unwrap_err().contains("no tensors"));
+        assert!(check((page.clone(), Some(1000))).unwrap_err().contains("no tensors"));
+        assert!(check((page.clone(), Some(6))).unwrap_err().contains("JSON"));
+        let mut png = std::io::Cursor::new(Vec::new());
+        RgbImage::new(5, 2).write_to(&mut png, image::ImageFormat::Png).unwrap();
+        assert_eq!(Expected::Png([5, 2]).check(png.get_ref(), None), Ok(()));
+        for (size, body) in [([2, 5], png.get_ref().as_slice()), ([5, 2], &page), ([5, 2], &png.get_ref()[..20])] {
+            assert!(Expected::Png(size).check(body, None).unwrap_err().contains("no PNG file of"));
+        }
     }
 }

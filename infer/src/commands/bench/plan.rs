@@ -31,13 +31,17 @@ pub(super) enum Rate {
     Share(f64),
 }
 
+/// Pictures in a second, or percent: one in a quarter of an hour, and more than anything answers.
+const LEAST: f64 = 1e-3;
+const MOST: f64 = 1e6;
+
 impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
             || "write pictures in a second such as 12.5, or a share of what the model can do such as 70%".to_owned();
-        let number = |text: &str| text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 1e6);
+        let number = |text: &str| text.parse().ok().filter(|number: &f64| (LEAST..=MOST).contains(number));
         match text.strip_suffix('%') {
             Some(share) => number(share).map(|share| Self::Share(share / 100.0)).ok_or_else(wrong),
             None => number(text).map(Self::Absolute).ok_or_else(wrong),
@@ -61,6 +65,11 @@ impl Planned {
             Self::Known(scenario) => scenario,
             Self::Share(rate) => Scenario::Server { rate },
         }
+    }
+
+    /// The scenario, where it can be measured piece by piece.
+    pub(super) fn in_blocks(self) -> Option<Scenario> {
+        Some(self.shape()).filter(|scenario| !matches!(scenario, Scenario::Server { .. }))
     }
 }
 

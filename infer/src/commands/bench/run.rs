@@ -132,7 +132,7 @@ impl<'a> Bench<'a> {
         let mut points = [Vec::new(), Vec::new()];
         let (mut against, mut first) = (Vec::new(), None);
         for planned in self.arguments.scenarios() {
-            let Planned::Known(scenario) = planned else {
+            let Some(scenario) = planned.in_blocks() else {
                 let why = "--against takes no server scenario: blocks in turns would cut its arrivals into pieces";
                 return Err(Failure::Usage(anyhow::anyhow!(why)));
             };

@@ -15,27 +15,27 @@ use crate::common::fixture;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     child: Child,
     log: Arc<Mutex<String>>,
 }
 
 impl Server {
     /// Serves the fixture `colors`.
-    pub(super) fn start(options: &[&str]) -> Self {
+    pub(crate) fn start(options: &[&str]) -> Self {
         Self::of(&fixture("colors"), options)
     }
 
     /// Serves a bundle under the name of its folder, and waits until it is ready.
-    pub(super) fn of(bundle: &Path, options: &[&str]) -> Self {
+    pub(crate) fn of(bundle: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
         command.arg("serve").arg(named(bundle)).args(options);
         Self::with(command)
     }
 
     /// Runs a command that serves.
-    pub(super) fn with(mut command: Command) -> Self {
+    pub(crate) fn with(mut command: Command) -> Self {
         command.env("PROTOSEG_HTTP", "127.0.0.1:0").env("PROTOSEG_GRPC", "off");
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -61,17 +61,17 @@ impl Server {
         Self { address, child, log }
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end.
-    pub(super) fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -82,32 +82,32 @@ impl Server {
         }
     }
 
-    pub(super) fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         connect(self.address).unwrap()
     }
 
     /// Sends bytes, and reads what comes until the server closes.
-    pub(super) fn send(&self, bytes: &[u8]) -> Option<Response> {
+    pub(crate) fn send(&self, bytes: &[u8]) -> Option<Response> {
         send(self.address, bytes).unwrap()
     }
 
-    pub(super) fn get(&self, path: &str) -> Response {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.send(&request("GET", path, &[], b"")).unwrap()
     }
 
-    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         self.send(&request("POST", path, headers, body)).unwrap()
     }
 
     /// The value of a metric, by the start of its line.
-    pub(super) fn metric(&self, start: &str) -> f64 {
+    pub(crate) fn metric(&self, start: &str) -> f64 {
         let text = String::from_utf8(self.get("/metrics").body).unwrap();
         let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}\n{text}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// Waits until something holds.
-    pub(super) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !holds(self) {
             assert!(start.elapsed() < PATIENCE, "not in time: {what}\n{}", self.log());
@@ -126,40 +126,40 @@ impl Drop for Server {
 }
 
 /// A bundle as the command line takes it, under the name of its folder.
-pub(super) fn named(bundle: &Path) -> String {
+pub(crate) fn named(bundle: &Path) -> String {
     format!("{}={}", bundle.file_name().unwrap().display(), bundle.display())
 }
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Response {
-    pub(super) status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     /// Names in small letters.
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map_or_else(|| panic!("no {name}: {:?}", self.headers), |(_, value)| value)
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The sentence of an error.
-    pub(super) fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
 
     /// None where the connection ended before an answer; a panic where an answer is cut short.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
@@ -183,7 +183,7 @@ impl Response {
 }
 
 /// A request as it goes over the wire; the connection is closed behind its answer.
-pub(super) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into_bytes();
     for (name, value) in headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -196,7 +196,7 @@ pub(super) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
     bytes
 }
 
-pub(super) fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -204,7 +204,7 @@ pub(super) fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// Sends bytes, and reads until the server closes; none where it closes without an answer.
-pub(super) fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
+pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
     let mut stream = connect(address)?;
     // A server that has heard enough may close before all is sent.
     drop(stream.write_all(bytes));
@@ -212,7 +212,7 @@ pub(super) fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<
 }
 
 /// The same of what may not be a whole request: if nothing comes for a while, says that there is no more to wait for.
-pub(super) fn send_broken(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
+pub(crate) fn send_broken(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
     let mut stream = connect(address)?;
     drop(stream.write_all(bytes));
     stream.set_read_timeout(Some(Duration::from_millis(40)))?;

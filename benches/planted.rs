@@ -1,0 +1,94 @@
+//! Whether `protoseg bench --against` finds a slow-down that was planted, and none where there is none: one bundle twice, where
+//! every query of one side spins for a tenth of its own time longer, or not. `cargo bench --bench planted -- BUNDLE [SESSIONS]`
+//! prints the tally of so many sessions each way, and fails where one is missed or more than one in twenty is made up.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it found")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use protoseg_infer::benchmark::against::{Against, Verdict};
+use protoseg_infer::benchmark::blocks;
+use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
+use protoseg_infer::benchmark::load::Until;
+use protoseg_infer::benchmark::material::Material;
+use protoseg_infer::benchmark::measure::{Measure, WarmUpRule};
+use protoseg_infer::benchmark::scenario::Scenario;
+use protoseg_infer::benchmark::stability::Rule;
+use protoseg_infer::benchmark::target::{AskError, Parts, Target};
+use protoseg_infer::pipeline::PipelineOptions;
+use protoseg_infer::segmenter::SegmenterOptions;
+use protoseg_models::window::Pieces;
+
+/// How much longer the slower side takes.
+const PLANTED: f64 = 0.1;
+
+/// Pictures that are run whole, a few in every block: height and width.
+const SIZE: [usize; 2] = [128, 256];
+
+/// Pairs of blocks of a session, as the command has them.
+const PAIRS: usize = 20;
+
+const SCENARIO: Scenario = Scenario::SingleStream;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let Some(bundle) = words.first() else {
+        println!("planted: skipped, as no bundle is named; cargo bench --bench planted -- runs/demo/bundle");
+        return Ok(());
+    };
+    let sessions: usize = words.get(1).map_or(Ok(20), |word| word.parse())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut tally = [0, 0];
+    for session in 0..sessions {
+        for (found, by) in tally.iter_mut().zip([PLANTED, 0.0]) {
+            let against = runtime.block_on(session_of(Path::new(bundle), by))?;
+            println!("{session}: {:.0} % planted, {against}", 100.0 * by);
+            *found += usize::from(against.verdict != Verdict::NoDifference);
+        }
+    }
+    let [found, made_up] = tally;
+    println!("found {found} of {sessions}, made up {made_up} of {sessions}");
+    if found < sessions || made_up * 20 > sessions {
+        return Err("the planted slow-down was missed, or one was found that is not there".into());
+    }
+    Ok(())
+}
+
+/// A model whose queries take longer.
+struct Slowed {
+    model: InProcess,
+    by: f64,
+}
+
+impl Target for Slowed {
+    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+        let start = Instant::now();
+        let answer = self.model.ask(picture).await;
+        let end = start + start.elapsed().mul_f64(1.0 + self.by);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        answer
+    }
+}
+
+/// Opens a bundle twice, and measures the two in turns.
+async fn session_of(bundle: &Path, by: f64) -> Result<Against, Box<dyn std::error::Error>> {
+    let material = Material::scenes(8, SIZE, 0)?;
+    let segmenter = SegmenterOptions { pieces: Some(Pieces::Whole), ..SegmenterOptions::default() };
+    let pipeline = PipelineOptions { segmenter, ..PipelineOptions::default() };
+    let how = HowOpened { pipeline, end_to_end: false };
+    let open = |by| {
+        Ok::<_, Box<dyn std::error::Error>>(Slowed { model: InProcess::open(bundle, SCENARIO, &material, &how)?, by })
+    };
+    let (one, other) = (open(0.0)?, open(by)?);
+    let measure = Measure {
+        scenario: SCENARIO,
+        warm_up: WarmUpRule::Stable(Rule { seconds: 0.5, queries: 3, ..Rule::default() }),
+        until: Until::Time(Duration::from_secs(4), 3),
+        seed: 0,
+        pixels: material.mean_pixels(),
+    };
+    Ok(blocks::measure(&measure, [("once", &one), ("again", &other)], PAIRS).await?.1)
+}
