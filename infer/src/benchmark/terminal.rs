@@ -23,7 +23,6 @@ const COLUMNS: [&str; 10] =
 pub fn text(report: &Report) -> String {
     let verdict = verdict(report);
     let mut lines = vec![format!("{}, {}: {}", report.program, moment(report.began), verdict.words)];
-    lines.extend(verdict.reasons.iter().flat_map(|reason| wrapped(INDENT, std::slice::from_ref(reason), "")));
     lines.extend(rows(&machine(&report.machine)));
     for run in &report.runs {
         lines.push(String::new());
@@ -194,7 +193,7 @@ mod tests {
         }
         let why = report.runs.iter().flat_map(|run| &run.points).find_map(|point| point.unstable.as_ref()).unwrap();
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(words(&text).matches(&words(why)).count(), 2, "above, and below its line");
+        assert_eq!(words(&text).matches(&words(why)).count(), 1, "below its line");
     }
 
     #[test]

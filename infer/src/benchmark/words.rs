@@ -74,6 +74,9 @@ pub(super) fn moment(since_1970: u64) -> String {
     format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60)
 }
 
+/// Characters of a model's fingerprint that are shown: as many as tell models apart.
+const MODEL: usize = 12;
+
 /// What is known of what was measured, a label and a text each.
 pub(super) fn facts(subject: &Subject) -> Vec<(&'static str, String)> {
     let pictures = &subject.pictures;
@@ -83,7 +86,7 @@ pub(super) fn facts(subject: &Subject) -> Vec<(&'static str, String)> {
     let span =
         if subject.end_to_end { "file to file, decoding and encoding too" } else { "pixels to labels in memory" };
     let rows = [
-        ("model", Some(subject.model.clone())),
+        ("model", Some(subject.model.chars().take(MODEL).collect())),
         ("bundle", subject.bundle.as_ref().map(|path| path.display().to_string())),
         ("server", subject.url.clone()),
         ("file", subject.file.clone()),
