@@ -60,9 +60,10 @@ pub async fn measure<T: Target>(
             break;
         }
     }
-    let against = Against::of(a.0, b.0, measure.scenario, blocks)?;
     let point = |side: &Side<'_, T>| measure.point(&side.warm, &side.taken);
-    Ok(([point(&sides[0])?, point(&sides[1])?], against))
+    // First, as they say why where one of them answered nothing.
+    let points = [point(&sides[0])?, point(&sides[1])?];
+    Ok((points, Against::of(a.0, b.0, measure.scenario, blocks)?))
 }
 
 impl<T: Target> Side<'_, T> {
@@ -87,7 +88,7 @@ impl<T: Target> Side<'_, T> {
 fn share(until: Until, pairs: usize) -> Until {
     match until {
         Until::Queries(queries) => Until::Queries(queries.div_ceil(pairs)),
-        Until::Time(time, _) => Until::Time(time / pairs as u32, 1),
+        Until::Time(time, least) => Until::Time(time / pairs as u32, least.div_ceil(pairs)),
     }
 }
 

@@ -3,7 +3,6 @@
 mod accuracy;
 mod asked;
 mod compare;
-mod pictures;
 mod plan;
 mod run;
 mod subject;
@@ -19,10 +18,10 @@ use protoseg_infer::session;
 
 use super::data::DataArguments;
 use super::engine_options::GivenEngine;
+use super::picture_arguments::PictureArguments;
 use super::{Failure, Outcome, print, print_json};
 
 use self::asked::Wanted;
-use self::pictures::PictureArguments;
 use self::plan::{Kind, Rate};
 use self::run::Bench;
 use self::sweep::Sweep;
