@@ -131,6 +131,7 @@ fn ensure_there(bundle: &Path) -> anyhow::Result<()> {
 
 /// What was found before, of other machines too.
 fn read(place: &Path) -> anyhow::Result<Tuning> {
+    ensure!(!place.is_dir(), "{} is a folder; name a file with --out FILE", place.display());
     let read = Tuning::read(place)
         .context("what was tuned before would be lost; delete the file, or name another with --out FILE");
     Ok(read?.unwrap_or_else(Tuning::empty))
@@ -144,7 +145,6 @@ fn check_writable(place: &Path) -> anyhow::Result<()> {
         let place = place.display();
         format!("{place} cannot be written; name another file with --out FILE, and use it with --tuning FILE")
     };
-    ensure!(!place.is_dir(), "{} is a folder; name a file with --out FILE", place.display());
     File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(way_out)
 }
 

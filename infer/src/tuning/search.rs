@@ -13,6 +13,10 @@ use super::Choice;
 use super::space::Plan;
 use crate::benchmark::against::{Against, LAYOUT, Verdict};
 
+/// Pairs of blocks that a candidate must win to take the lead, of so many: of eight, one may meet other load. One that is no
+/// faster at all wins seven or more in 9 of 256 searches, so that the choice does not fill up with options that do nothing.
+const WON: [usize; 2] = [7, 8];
+
 /// What a choice must keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
@@ -34,8 +38,10 @@ pub struct Agreement {
 /// A candidate held against the leader.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Duel {
-    /// The candidate's time over the leader's.
+    /// The candidate's time over the leader's: the median over pairs of blocks.
     pub ratio: f64,
+    /// In how many pairs the candidate was the faster one, and of how many.
+    pub won: [usize; 2],
     /// Median milliseconds of the leader and of the candidate: of a query, or offline of a picture.
     pub ms: [f64; 2],
     /// The 99th percentile of their latency in milliseconds; none where all pictures are there from the start.
@@ -80,7 +86,7 @@ pub enum Outcome {
     First,
     /// It took the lead.
     Leads,
-    /// It was not faster than the leader, or by no more than memory layout may make.
+    /// It was not faster than the leader, by no more than memory layout may make, or not often enough.
     NotFaster,
     /// It may not be chosen.
     Dropped {
@@ -238,7 +244,8 @@ impl<E: Examiner> Search<'_, E> {
             Err(why) => return self.note(stage, choice, Some(agreement), None, Outcome::Dropped { why }),
         };
         leader.in_time = self.limits.lateness(duel.p99_ms[0]).is_none();
-        let faster = duel.ratio < 1.0 / (1.0 + LAYOUT);
+        let [won, pairs] = duel.won;
+        let faster = duel.ratio < 1.0 / (1.0 + LAYOUT) && WON[1] * won >= WON[0] * pairs;
         let outcome = match self.limits.lateness(duel.p99_ms[1]) {
             Some(why) => Outcome::Dropped { why },
             None if faster || !leader.agrees || !leader.in_time => Outcome::Leads,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use image::RgbImage;
-use protoseg_infer::benchmark::against::Against;
+use protoseg_infer::benchmark::against::{Against, Turn};
 use protoseg_infer::benchmark::blocks;
 use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
 use protoseg_infer::benchmark::load::Until;
@@ -29,8 +29,8 @@ use super::Arguments;
 use crate::commands::check;
 use crate::commands::engine_arguments::EngineArguments;
 
-/// Pairs of blocks of a candidate and the leader: two of five may meet other load.
-const PAIRS: usize = 5;
+/// Pairs of blocks of a candidate and the leader.
+const PAIRS: usize = 8;
 
 /// How many times as long as a candidate the last comparison takes.
 const LAST: u32 = 5;
@@ -152,7 +152,8 @@ impl<'a> Bench<'a> {
             seed: 0,
             pixels: self.material.mean_pixels(),
         };
-        let names = choices.map(described);
+        let [of_a, of_b] = choices.map(described);
+        let names = [if choices[0].is_empty() { "the default".to_owned() } else { of_a }, of_b];
         let sides = [(names[0].as_str(), &a), (names[1].as_str(), &b)];
         let (points, against) = self.runtime.block_on(blocks::measure(&measure, sides, pairs))?;
         for (point, name) in points.iter().zip(&names) {
@@ -202,7 +203,9 @@ impl Examiner for Bench<'_> {
         let measured = self.in_turns([leader, candidate], time, PAIRS);
         let (points, against) = measured.map_err(|error| sentence(error.as_ref()))?;
         let [a, b] = &points;
-        Ok(Duel { ratio: against.ratio.ratio, ms: [ms(a), ms(b)], p99_ms: [p99(a), p99(b)] })
+        let (pairs, _) = against.blocks.as_chunks::<2>();
+        let won = pairs.iter().filter(|[one, other]| (one.ms < other.ms) == (one.turn == Turn::B)).count();
+        Ok(Duel { ratio: against.ratio.ratio, won: [won, pairs.len()], ms: [ms(a), ms(b)], p99_ms: [p99(a), p99(b)] })
     }
 }
 

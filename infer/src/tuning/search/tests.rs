@@ -10,7 +10,6 @@ use crate::tuning::space::Stage;
 const LIMITS: Limits = Limits { least_agreement: 0.99, p99_ms: None };
 
 /// A machine whose times are a product over the options that are set.
-#[derive(Default)]
 struct Fake {
     /// How much each option multiplies the time with.
     factors: BTreeMap<&'static str, f64>,
@@ -19,6 +18,8 @@ struct Fake {
     broken: Vec<&'static str>,
     /// How much slower the machine is with every duel.
     drift: f64,
+    /// How many of eight pairs the faster one wins.
+    won: usize,
     duels: usize,
 }
 
@@ -31,7 +32,8 @@ fn choice(text: &str) -> Choice {
 
 impl Fake {
     fn new(factors: &[(&'static str, f64)]) -> Self {
-        Self { factors: factors.iter().copied().collect(), ..Self::default() }
+        let factors = factors.iter().copied().collect();
+        Self { factors, agreement: BTreeMap::new(), broken: Vec::new(), drift: 0.0, won: 8, duels: 0 }
     }
 
     fn over<'a>(&self, choice: &'a Choice, of: &'a BTreeMap<&'static str, f64>) -> impl Iterator<Item = f64> + 'a {
@@ -56,7 +58,7 @@ impl Examiner for Fake {
         self.duels += 1;
         let now = 1.0 + self.drift * self.duels as f64;
         let ms = [leader, candidate].map(|choice| now * self.ms(choice));
-        Ok(Duel { ratio: ms[1] / ms[0], ms, p99_ms: ms.map(|ms| Some(2.0 * ms)) })
+        Ok(Duel { ratio: ms[1] / ms[0], won: [self.won, 8], ms, p99_ms: ms.map(|ms| Some(2.0 * ms)) })
     }
 }
 
@@ -108,6 +110,14 @@ fn what_is_no_faster_than_layout_makes_it_does_not_lead() {
 }
 
 #[test]
+fn a_lead_must_be_won_in_most_pairs() {
+    for (won, best) in [(8, "s=on"), (7, "s=on"), (6, ""), (4, "")] {
+        let mut fake = Fake { won, ..Fake::new(&[("s=on", 0.9)]) };
+        assert_eq!(found(&[plan("", &[("switch", &["s=on"])])], LIMITS, &mut fake).best, choice(best), "{won}");
+    }
+}
+
+#[test]
 fn wrong_labels_are_never_chosen_nor_measured() {
     for (share, chosen) in [(0.9899, ""), (0.99, "p=byte")] {
         let mut fake = Fake::new(&[("p=byte", 0.1)]);
@@ -135,7 +145,7 @@ fn what_does_not_run_is_listed_and_passed_over() {
     let dropped = Outcome::Dropped { why: "out of memory".to_owned() };
     assert_eq!((outcome(&found, "p=half"), outcome(&found, "t=4")), (&dropped, &dropped));
     // The default must run, and another device need not.
-    let mut fake = Fake { broken: vec!["d=gpu"], ..Fake::default() };
+    let mut fake = Fake { broken: vec!["d=gpu"], ..Fake::new(&[]) };
     let gpu = plan("d=gpu", &[]);
     assert_eq!(search(&[gpu.clone()], None, LIMITS, &mut fake, &mut |_| ()), Err("out of memory".to_owned()));
     let both = search(&[plan("", &[]), gpu], None, LIMITS, &mut fake, &mut |_| ()).unwrap();
