@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    Failure, Outcome, adopt, bench, check, doctor, eval, export, label, merge, say, scenes, serve, sibling, tune,
+    Failure, Outcome, accept, adopt, bench, check, doctor, eval, export, label, merge, say, scenes, serve, sibling,
+    tune,
 };
 use protoseg_models::errors::sentence;
 
@@ -39,6 +40,7 @@ enum Command {
     Adopt(adopt::Arguments),
     Scenes(scenes::Arguments),
     Doctor(doctor::Arguments),
+    Accept(accept::Arguments),
     /// Train a network (starts protoseg-train)
     #[command(disable_help_flag = true)]
     Train {
@@ -94,6 +96,7 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
         Command::Adopt(arguments) => adopt::run(arguments),
         Command::Scenes(arguments) => scenes::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Accept(arguments) => accept::run(arguments),
         Command::Train { arguments } => match sibling::run("train", arguments).map_err(Failure::usage)? {},
         Command::Export { arguments } => export::run(arguments),
     }

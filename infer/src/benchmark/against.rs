@@ -6,8 +6,8 @@ use super::paired;
 use super::ratio::Ratio;
 use super::scenario::Scenario;
 
-/// What one subject's memory layout alone may make of its time: where its weights and buffers happen to lie moves a
-/// program's time by about a hundredth, opened twice from the same file (Mytkowicz et al., ASPLOS 2009, found far more).
+/// What the layout of one subject's memory alone is taken to make of its time: where weights and buffers happen to lie moves
+/// a program's time by hundredths (Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009).
 /// It is the same in all blocks of a session, so no number of blocks averages it out, and no smaller difference is called one.
 pub const LAYOUT: f64 = 0.01;
 

@@ -113,7 +113,7 @@ fn subject_figures(subject: &Subject) -> Vec<(&'static str, f64)> {
     let optional = [
         ("time to open", subject.open_seconds),
         ("time of the first run", subject.first_seconds),
-        ("pixel ratio", subject.pixel_ratio.into()),
+        ("pixel ratio", subject.pixel_ratio),
         ("agreement", probe_agreement),
         ("mean IoU", mean_iou),
     ];

@@ -7,8 +7,8 @@
 //! any number of pairs, where a bootstrap of twenty pairs, or Student's distribution, only come near.
 //!
 //! Other load that sets in or ends within a pair puts its ratio far off. Of 20 pairs 3 and of 24 pairs 5 may be so on one side,
-//! and the interval is still among those that are not. Signed ranks (Wilcoxon) would take 1 of 20, and means follow each: both
-//! are narrower on a machine of one's own, by a quarter, and on a shared one several times as wide.
+//! and the interval still ends among those that are not. Signed ranks (Wilcoxon) bear 1 of 20, and means none: on a machine of
+//! one's own their intervals are narrower, by a quarter, and on a shared one far wider.
 
 use super::ratio::{CONFIDENCE, Interval, Ratio};
 use super::statistics::Binomial;

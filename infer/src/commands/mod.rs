@@ -1,5 +1,6 @@
 //! The program's commands, and what they have in common.
 
+pub(crate) mod accept;
 pub(crate) mod adopt;
 pub(crate) mod bench;
 pub(crate) mod check;

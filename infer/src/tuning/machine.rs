@@ -8,6 +8,7 @@ use protoseg_models::window::Pieces;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Facts;
+use crate::machine::gpu::Gpu;
 use crate::segmenter::fingerprint;
 
 /// What decides how fast a model runs: a tuning holds where all of it is the same.
@@ -19,7 +20,7 @@ pub struct Machine {
     pub cores: usize,
     /// Its vector extensions.
     pub vector_extensions: Vec<String>,
-    /// Names of the GPUs of NVIDIA, in order.
+    /// Names of the GPUs of NVIDIA that this process sees, in the order of CUDA's numbers.
     pub gpus: Vec<String>,
     /// What ONNX Runtime says of itself; empty where there is none.
     pub runtime: String,
@@ -44,12 +45,12 @@ pub enum ModelError {
 impl Machine {
     /// This one, as this process may use it; loads ONNX Runtime, if that has not happened yet.
     pub fn now() -> Self {
-        let Facts { processor, runtime, .. } = Facts::now();
+        let Facts { processor, runtime, gpus, .. } = Facts::now();
         Self {
             processor: processor.name,
             cores: processor.cores,
             vector_extensions: processor.vector_extensions,
-            gpus: gpus(Path::new("/proc/driver/nvidia/gpus")),
+            gpus: names(&gpus.gpus),
             runtime: runtime.map(|runtime| runtime.build).unwrap_or_default(),
         }
     }
@@ -67,18 +68,13 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// Names of the GPUs that NVIDIA's driver lists in a folder each, in the order of their places on the bus, as CUDA may be told
-/// to number them.
-fn gpus(folder: &Path) -> Vec<String> {
-    let folders = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut places: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
-    places.sort();
-    let name = |place: &PathBuf| {
-        let text = std::fs::read_to_string(place.join("information")).ok()?;
-        let name = text.lines().find_map(|line| line.strip_prefix("Model:"))?;
-        Some(name.trim().to_owned())
-    };
-    places.iter().filter_map(name).collect()
+/// Names of the GPUs that this process sees, in the order of CUDA's numbers; all in the driver's order where these are not
+/// told.
+fn names(gpus: &[Gpu]) -> Vec<String> {
+    let mut seen: Vec<&Gpu> = gpus.iter().filter(|gpu| gpu.number.is_some()).collect();
+    seen.sort_by_key(|gpu| gpu.number);
+    let all = if seen.is_empty() { gpus.iter().collect() } else { seen };
+    all.into_iter().map(|gpu| gpu.name.clone().unwrap_or_else(|| "a GPU without a name".to_owned())).collect()
 }
 
 /// A digest of all that a bundle's files compute, or a single file, and of its windows: with another one, another choice may
@@ -106,15 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpus_are_named_in_the_order_of_the_bus() {
-        let root = tempfile::tempdir().unwrap();
-        for (place, text) in [("0000:81:00.0", "Model: \t\t Large\nIRQ: 5\n"), ("0000:01:00.0", "Model:  Small\n")] {
-            std::fs::create_dir(root.path().join(place)).unwrap();
-            std::fs::write(root.path().join(place).join("information"), text).unwrap();
-        }
-        std::fs::create_dir(root.path().join("0000:ff:00.0")).unwrap();
-        assert_eq!(gpus(root.path()), ["Small", "Large"]);
-        assert!(gpus(&root.path().join("none")).is_empty());
+    fn gpus_are_named_as_cuda_numbers_those_that_it_sees() {
+        let gpu = |name: &str, number| Gpu { name: Some(name.to_owned()), number, ..Gpu::default() };
+        assert_eq!(names(&[gpu("hidden", None), gpu("second", Some(1)), gpu("first", Some(0))]), ["first", "second"]);
+        assert_eq!(names(&[gpu("one", None), gpu("other", None)]), ["one", "other"]);
+        assert!(names(&[]).is_empty());
     }
 
     #[test]

@@ -13,9 +13,9 @@ use crate::commands::data::same_classes;
 use crate::commands::eval;
 
 /// Labelled pictures, and what they are called.
-pub(super) struct Labelled {
-    pub(super) set: LabelledSet,
-    pub(super) name: String,
+pub(crate) struct Labelled {
+    pub(crate) set: LabelledSet,
+    pub(crate) name: String,
 }
 
 /// Holds a file of a bundle against its probe, and scores it on labelled pictures. What cannot be found out is said, and stops

@@ -1,26 +1,37 @@
 //! What is asked: a model in this process, or one behind an address.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use protoseg_infer::benchmark::in_process::InProcess;
 use protoseg_infer::benchmark::load::Taken;
 use protoseg_infer::benchmark::remote::Remote;
 use protoseg_infer::benchmark::target::{AskError, Parts, Target};
+use protoseg_infer::service::models::name_of;
+use protoseg_infer::session::Device;
 
 use crate::commands::engine_options::Options;
 
 /// What is to be measured.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// What tells it from the others.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// How it is reached.
-    pub(super) place: Place,
+    pub(crate) place: Place,
+}
+
+impl Wanted {
+    /// A bundle with some options; `name` tells it from others of the bundle.
+    pub(crate) fn here(bundle: &Path, options: Options, name: &str) -> Self {
+        let model = name_of(bundle).unwrap_or_default();
+        let name = if name.is_empty() { model } else { format!("{model}, {name}") };
+        Self { name, place: Place::Here(bundle.to_owned(), options) }
+    }
 }
 
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// In this process, opened from a bundle or file with some options.
     Here(PathBuf, Options),
     /// Behind an address.
@@ -28,14 +39,23 @@ pub(super) enum Place {
 }
 
 /// A model that can be asked.
-pub(super) enum Asked {
+pub(crate) enum Asked {
     Here(InProcess),
     There(Remote),
 }
 
 impl Asked {
+    /// The number of the GPU that computes, if one alone does.
+    pub(crate) fn gpu(&self) -> Option<u16> {
+        let Self::Here(model) = self else { return None };
+        match model.facts().setup.devices[..] {
+            [Device::Cuda(number) | Device::TensorRt(number)] => Some(number),
+            _ => None,
+        }
+    }
+
     /// Sessions and threads of each, where that is known.
-    pub(super) fn setup(&self) -> Option<[usize; 2]> {
+    pub(crate) fn setup(&self) -> Option<[usize; 2]> {
         match self {
             Self::Here(model) => Some([model.facts().setup.sessions, model.facts().setup.threads]),
             Self::There(_) => None,

@@ -1,29 +1,22 @@
 //! Opens what is to be measured, and measures it.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use protoseg_infer::benchmark::against::Against;
-use protoseg_infer::benchmark::blocks;
-use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
 use protoseg_infer::benchmark::load::Until;
-use protoseg_infer::benchmark::material::Material;
 use protoseg_infer::benchmark::measure::{Measure, WarmUpRule};
-use protoseg_infer::benchmark::remote::Remote;
 use protoseg_infer::benchmark::report::{Point, Report, Run, Subject};
 use protoseg_infer::benchmark::scenario::Scenario;
 use protoseg_infer::machine::{self, Facts};
-use protoseg_infer::service::models::name_of;
 
 use super::Arguments;
 use super::accuracy::Labelled;
 use super::asked::{Asked, Place, Wanted};
+use super::bound;
 use super::plan::Planned;
-use super::subject;
+use super::session::{Server, Session};
 use super::sweep::combinations;
-use crate::commands::engine_arguments::EngineArguments;
-use crate::commands::serve::KEY_VARIABLE;
 use crate::commands::{Failure, say};
 
 /// Fewest queries of a scenario that is measured for a time.
@@ -35,25 +28,24 @@ const CLIENTS_A_SESSION: usize = 2;
 /// The same of a server, which does not tell how many sessions it has.
 const CLIENTS_OF_SERVER: usize = 16;
 
-/// What all measurements share.
+/// What was asked for, and what all measurements share.
 pub(super) struct Bench<'a> {
-    pub(super) arguments: &'a Arguments,
-    pub(super) material: Material,
-    pub(super) labelled: Option<Labelled>,
-    runtime: tokio::runtime::Runtime,
+    arguments: &'a Arguments,
+    session: Session,
 }
 
 impl<'a> Bench<'a> {
     /// Reads or draws the pictures.
     pub(super) fn new(arguments: &'a Arguments) -> anyhow::Result<Self> {
-        let material = arguments.pictures.open()?;
-        let labelled = match arguments.data.data {
+        let mut session = Session::new(arguments.pictures.open()?)?;
+        session.labelled = match arguments.data.data {
             Some(_) => Some(Labelled { set: arguments.data.open()?, name: arguments.data.describe() }),
             None => None,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.context("the threads of the benchmark could not be started")?;
-        Ok(Self { arguments, material, labelled, runtime })
+        session.end_to_end = arguments.end_to_end;
+        session.server =
+            Server { model: arguments.model.clone(), patience: Duration::from_secs_f64(arguments.patience) };
+        Ok(Self { arguments, session })
     }
 
     /// Measures everything that was asked for.
@@ -105,19 +97,33 @@ impl<'a> Bench<'a> {
         let mut first = None;
         let own_peak = machine::reset_peak();
         for planned in self.arguments.scenarios() {
-            let asked = self.open(wanted, planned.shape())?;
+            let asked = self.session.open(wanted, planned.shape()).map_err(Failure::Usage)?;
             let scenario = match planned {
                 Planned::Known(scenario) => scenario,
                 Planned::Share(share) => Scenario::Server { rate: share * self.capacity(&asked)? },
             };
             say(format_args!("{}: {scenario}", wanted.name));
-            let point = self.runtime.block_on(self.measure(scenario).of(&asked)).map_err(anyhow::Error::from)?;
-            points.push(of(&asked, point));
+            points.push(self.session.point(&asked, &self.measure(scenario))?);
+            first.get_or_insert(asked);
+        }
+        let mut within_bound = None;
+        if let Some(bound_ms) = self.arguments.latency_bound {
+            let shape = Scenario::Server { rate: 1.0 };
+            let asked = self.session.open(wanted, shape).map_err(Failure::Usage)?;
+            let most = self.capacity(&asked)?;
+            let mut at = |rate: f64| {
+                let scenario = Scenario::Server { rate };
+                say(format_args!("{}: {scenario}", wanted.name));
+                self.session.point(&asked, &self.measure(scenario))
+            };
+            let (found, searched) = bound::search(bound_ms, most, &mut at)?;
+            points.extend(searched);
+            within_bound = Some(found);
             first.get_or_insert(asked);
         }
         let first = first.context("no scenario was asked for")?;
         let peak_host_bytes = machine::peak_resident().filter(|_| own_peak);
-        Ok(Run { subject: Subject { peak_host_bytes, ..subject::of(self, wanted, &first) }, points })
+        Ok(Run { subject: Subject { peak_host_bytes, ..self.subject(wanted, &first) }, points, within_bound })
     }
 
     /// Two of them in turns, under every scenario.
@@ -131,43 +137,23 @@ impl<'a> Bench<'a> {
                 return Err(Failure::Usage(anyhow::anyhow!(why)));
             };
             say(format_args!("{} against {}: {scenario}", one.name, other.name));
-            let [a, b] = [self.open(one, scenario)?, self.open(other, scenario)?];
+            let open = |wanted| self.session.open(wanted, scenario).map_err(Failure::Usage);
+            let [a, b] = [open(one)?, open(other)?];
             let sides = [(one.name.as_str(), &a), (other.name.as_str(), &b)];
             let measure = self.measure(scenario);
-            let measured = blocks::measure(&measure, sides, self.arguments.pairs.get());
-            let (found, compared) = self.runtime.block_on(measured).map_err(anyhow::Error::from)?;
-            let [of_a, of_b] = found;
-            points[0].push(of(&a, of_a));
-            points[1].push(of(&b, of_b));
+            let ([of_a, of_b], compared) = self.session.in_turns(&measure, sides, self.arguments.pairs.get())?;
+            points[0].push(of_a);
+            points[1].push(of_b);
             against.push(compared);
             first.get_or_insert([a, b]);
         }
         let first = first.context("no scenario was asked for")?;
         let run = |(wanted, (asked, points)): (&Wanted, (&Asked, Vec<Point>))| Run {
-            subject: subject::of(self, wanted, asked),
+            subject: self.subject(wanted, asked),
             points,
+            within_bound: None,
         };
         Ok((both.into_iter().zip(first.iter().zip(points)).map(run).collect(), against))
-    }
-
-    /// Opens a model for a scenario.
-    fn open(&self, wanted: &Wanted, scenario: Scenario) -> Result<Asked, Failure> {
-        let end_to_end = self.arguments.end_to_end;
-        match &wanted.place {
-            Place::Here(bundle, options) => {
-                let engine = EngineArguments::of(options).map_err(Failure::Usage)?;
-                let how = HowOpened { pipeline: engine.options(0).map_err(Failure::Usage)?, end_to_end };
-                let model = InProcess::open(bundle, scenario, &self.material, &how).map_err(Failure::usage)?;
-                Ok(Asked::Here(model))
-            }
-            Place::There(url) => {
-                let key = std::env::var(KEY_VARIABLE).ok();
-                let patience = Duration::from_secs_f64(self.arguments.patience);
-                let (model, material) = (self.arguments.model.as_deref(), &self.material);
-                let server = Remote::open(url, model, key, material, end_to_end, patience);
-                Ok(Asked::There(self.runtime.block_on(server).map_err(Failure::usage)?))
-            }
-        }
     }
 
     fn measure(&self, scenario: Scenario) -> Measure {
@@ -175,7 +161,7 @@ impl<'a> Bench<'a> {
             Some(queries) => Until::Queries(queries),
             None => Until::Time(Duration::from_secs_f64(self.arguments.time), LEAST_QUERIES),
         };
-        let (seed, pixels) = (self.arguments.seed, self.material.mean_pixels());
+        let (seed, pixels) = (self.arguments.seed, self.session.material().mean_pixels());
         Measure { scenario, warm_up: self.arguments.warm_up(), until, seed, pixels }
     }
 
@@ -188,21 +174,10 @@ impl<'a> Bench<'a> {
         };
         let warm_up = WarmUpRule::Queries(clients);
         let measure = Measure { warm_up, until, ..self.measure(Scenario::Clients { clients }) };
-        Ok(self.runtime.block_on(measure.of(asked))?.images_a_second)
+        Ok(self.session.point(asked, &measure)?.images_a_second)
     }
-}
 
-/// A point with what is known of how it was measured.
-fn of(asked: &Asked, point: Point) -> Point {
-    let setup = asked.setup();
-    Point { sessions: setup.map(|[sessions, _]| sessions), threads: setup.map(|[_, threads]| threads), ..point }
-}
-
-impl Wanted {
-    /// A bundle with some options; `name` tells it from others of the bundle.
-    pub(super) fn here(bundle: &Path, options: crate::commands::engine_options::Options, name: &str) -> Self {
-        let model = name_of(bundle).unwrap_or_default();
-        let name = if name.is_empty() { model } else { format!("{model}, {name}") };
-        Self { name, place: Place::Here(bundle.to_owned(), options) }
+    fn subject(&self, wanted: &Wanted, asked: &Asked) -> Subject {
+        self.session.subject(wanted, asked, !self.arguments.no_accuracy)
     }
 }

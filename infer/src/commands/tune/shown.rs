@@ -52,8 +52,7 @@ pub(super) fn answer(entry: &Entry, place: &Path) -> Vec<String> {
     let p99 = entry.limits.p99_ms.map_or_else(String::new, |p99| format!(", 99 of 100 answers within {p99} ms"));
     lines.push(line("limits", &format!("{} % of labels agree{p99}", 100.0 * entry.limits.least_agreement)));
     let (scenario, pictures) = (entry.scenario, &entry.pictures);
-    let size =
-        format!("{} pictures such as {}x{} ({})", pictures.count, pictures.height, pictures.width, pictures.source);
+    let size = format!("pictures {}, {}x{} ({})", pictures.count, pictures.height, pictures.width, pictures.source);
     lines.push(line("measured", &format!("{}, {scenario}, {size}", entry.day())));
     lines.push(line("machine", &entry.machine.to_string()));
     lines.push(line("file", &place.display().to_string()));

@@ -147,7 +147,10 @@ fn what_does_not_run_is_listed_and_passed_over() {
     // The default must run, and another device need not.
     let mut fake = Fake { broken: vec!["d=gpu"], ..Fake::new(&[]) };
     let gpu = plan("d=gpu", &[]);
-    assert_eq!(search(&[gpu.clone()], None, LIMITS, &mut fake, &mut |_| ()), Err("out of memory".to_owned()));
+    assert_eq!(
+        search(std::slice::from_ref(&gpu), None, LIMITS, &mut fake, &mut |_| ()),
+        Err("out of memory".to_owned())
+    );
     let both = search(&[plan("", &[]), gpu], None, LIMITS, &mut fake, &mut |_| ()).unwrap();
     assert_eq!((both.best, both.candidates.len()), (Choice::new(), 2));
     assert!(search(&[], None, LIMITS, &mut fake, &mut |_| ()).is_err());
