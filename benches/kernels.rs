@@ -1,5 +1,5 @@
 //! What follows the network for a Cityscapes frame, each on one thread: stitching window scores, and upsampling with its
-//! decisions beside ONNX Runtime's Resize, ArgMax and Cast of the same scores.
+//! decisions, with vector instructions and without, beside ONNX Runtime's Resize, ArgMax and Cast of the same scores.
 //!
 //! `PROTOSEG_MODEL` names a `model.onnx` of a bundle, whose scores for a scene are then timed too.
 
@@ -60,6 +60,9 @@ fn decide(criterion: &mut Criterion) {
             let wanted = Wanted { confidence, margin };
             group.bench_function(what, |bencher| {
                 bencher.iter(|| upsample::decide(black_box(logits), &FRAME, wanted));
+            });
+            group.bench_function(format!("{what}; plain"), |bencher| {
+                bencher.iter(|| upsample::decide_plainly(black_box(logits), &FRAME, wanted));
             });
         }
         let LogitMap { classes, height, width, .. } = *logits;

@@ -1,6 +1,7 @@
 //! What this machine is, and what it lets this process use: cores, vector extensions, memory.
 
 mod facts;
+pub mod gpu;
 mod groups;
 mod memory;
 mod processor;

@@ -7,6 +7,7 @@ mod frames;
 mod how;
 mod identity;
 mod mosaic;
+mod profile;
 mod times;
 mod whole;
 mod windows;

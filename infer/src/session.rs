@@ -7,18 +7,17 @@ mod error;
 mod failure;
 mod foreign;
 mod library;
+mod open;
 mod options;
+mod profile;
 mod provider;
 mod spent;
 mod trial;
 mod turns;
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ort::environment::Environment;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType};
 use protoseg_models::bundle::{METADATA_KEY, Model};
@@ -27,16 +26,17 @@ use protoseg_models::weights::Tensor;
 
 use self::bound::Buffers;
 pub use self::ceilings::Ceilings;
-use self::engines::{Engines, Source};
+use self::engines::Source;
 pub use self::error::SessionError;
 pub use self::foreign::{Foreign, Labels};
 use self::library::environment;
+use self::open::{commit, commit_with};
 pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions};
+pub use self::profile::{Operator, Profile, profile};
 pub use self::spent::Spent;
 pub(crate) use self::spent::timed;
 pub use self::trial::{Runtime, runtime};
 use crate::feed::Feed;
-use crate::machine::cores;
 
 /// Environment variable that names the library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -56,6 +56,7 @@ const GRAPH_KEY: &str = "gpu_graph_id";
 pub struct Runner {
     session: Session,
     path: PathBuf,
+    options: RunnerOptions,
     device: Device,
     default_output: String,
     /// What turns pictures into what an adopted file takes.
@@ -104,7 +105,7 @@ impl Runner {
     ) -> Self {
         let buffers = Buffers::new(options.device, options.cuda);
         let (device, spent) = (options.device, Spent::default());
-        Self { session, path, device, default_output, feed, buffers, spent }
+        Self { session, path, options: options.clone(), device, default_output, feed, buffers, spent }
     }
 
     /// What runs it.
@@ -265,34 +266,9 @@ fn floats(output: &DynValue) -> ort::Result<(Vec<usize>, &[f32])> {
     Ok((shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(), data))
 }
 
-/// Opens a session; `path` is for messages where it is not what is opened.
-fn commit(path: &Path, options: &RunnerOptions, source: Source<'_>) -> Result<Session, SessionError> {
-    let environment = environment()?;
-    let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
-    // TensorRT builds engines here where the file leaves no size open.
-    turns::take(options.device, matches!(options.device, Device::TensorRt(_)), || {
-        let engines = Engines::of(source, path, options)?;
-        let builder = provider::place(builder(environment, options).map_err(failed)?, options, engines)?;
-        source.commit(path, builder).map_err(failed)
-    })
-}
-
 /// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.
 pub fn load_runtime() -> Result<(), SessionError> {
     environment().map(|_| ())
-}
-
-fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<SessionBuilder> {
-    let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
-    let level = if options.as_it_stands { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
-    // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
-    Ok(Session::builder(environment)?
-        .with_optimization_level(level)?
-        .with_intra_threads(threads)?
-        .with_inter_threads(1)?
-        .with_intra_op_spinning(options.spin)?
-        .with_inter_op_spinning(false)?
-        .with_memory_pattern(false)?)
 }
 
 /// Some messages of ONNX Runtime end in empty lines.

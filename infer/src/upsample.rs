@@ -9,6 +9,7 @@ use protoseg_pictures::label_map::LabelMap;
 
 pub use self::exact::{Choice, choices, scores_at};
 pub(crate) use self::rows::Upsampler;
+use crate::kernels::Form;
 use crate::stitch::LogitMap;
 
 /// Which pixels a logit map lies over.
@@ -111,11 +112,20 @@ impl From<LabelMap> for Decided {
 /// assert_eq!(decided.margin.as_deref(), Some(&[16, 16, 12, 4, 4, 12, 16, 16][..]));
 /// ```
 pub fn decide(logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
+    decide_in(Form::best(), logits, frame, wanted)
+}
+
+/// The same without vector instructions, as on processors whose own have no form here: the same bytes, later.
+pub fn decide_plainly(logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
+    decide_in(Form::Scalar, logits, frame, wanted)
+}
+
+fn decide_in(form: Form, logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
     let mut decided = Decided::blank(frame, wanted);
     let grid = [logits.height, logits.width];
     let whole = logits.classes.checked_mul(grid[0]).and_then(|rows| rows.checked_mul(grid[1]));
     if !decided.labels.is_empty() && !logits.data.is_empty() && whole == Some(logits.data.len()) {
-        Upsampler::new(grid, frame).decide(logits, 0, 0..frame.height, wanted, &mut decided);
+        Upsampler::with(form, grid, frame).decide(logits, 0, 0..frame.height, wanted, &mut decided);
     }
     decided
 }

@@ -28,6 +28,11 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
+    /// Whether it is a GPU.
+    pub fn is_cuda(self) -> bool {
+        self.0.is_cuda()
+    }
+
     /// Makes the device usable; to be called before anything else of libtorch.
     pub fn open(self) -> Result<Device> {
         let Device::Cuda(number) = self.0 else { return Ok(self.0) };

@@ -254,17 +254,7 @@ impl Trainer<'_> {
 
     /// How batches are made.
     fn recipe(&self) -> Recipe {
-        let config = self.config;
-        Recipe {
-            seed: config.seed,
-            batch: config.batch,
-            accumulate: config.accumulate,
-            side: config.crop,
-            padding: mean_color(self.student.graph()),
-            pad_label: config.pad_label,
-            photometric: config.photometric,
-            unlabeled_from: self.schedule.unlabeled_from(config.mode),
-        }
+        Recipe::of(self.config, self.schedule, mean_color(self.student.graph()))
     }
 
     /// At the end of the warm-up: running statistics are measured anew, the teacher is copied from the student, and the
@@ -306,7 +296,7 @@ impl Trainer<'_> {
 }
 
 /// The colour that normalisation maps to zero.
-fn mean_color(graph: &Graph) -> [u8; 3] {
+pub(crate) fn mean_color(graph: &Graph) -> [u8; 3] {
     let means = graph.nodes().iter().find_map(|node| match node.op {
         Op::Normalize { mean, .. } => Some(mean),
         _ => None,

@@ -6,6 +6,7 @@
 //! **Invariant:** nothing here knows ONNX; what leaves is the checkpoint folder.
 
 pub mod ablate;
+pub mod accept;
 pub mod augment;
 pub mod calibrate;
 pub mod compared;
@@ -13,6 +14,7 @@ pub mod config;
 pub mod cuda_backend;
 pub mod cutmix;
 pub mod draws;
+pub mod environment;
 pub mod evaluate;
 pub mod first_prototypes;
 pub mod fit;

@@ -11,9 +11,11 @@ use protoseg_pictures::labelled::LabelledSet;
 use rayon::prelude::*;
 
 use crate::augment::{Crop, Piece};
+use crate::config::Config;
 use crate::config::options::PadLabel;
 use crate::draws::{AUGMENT, ORDER, PHOTOMETRIC, SETTLE, UNLABELED_AUGMENT, UNLABELED_ORDER};
 use crate::photometric::Photometric;
+use crate::schedule::Schedule;
 use crate::shelf::Shelf;
 
 /// Steps whose batches wait for the trainer.
@@ -93,6 +95,20 @@ impl Shelves {
 }
 
 impl Recipe {
+    /// How a run makes its batches, with padding of a colour.
+    pub fn of(config: &Config, schedule: Schedule, padding: [u8; 3]) -> Self {
+        Self {
+            seed: config.seed,
+            batch: config.batch,
+            accumulate: config.accumulate,
+            side: config.crop,
+            padding,
+            pad_label: config.pad_label,
+            photometric: config.photometric,
+            unlabeled_from: schedule.unlabeled_from(config.mode),
+        }
+    }
+
     /// The list positions of a micro-batch's crops, micro-batches being counted through from the first of step 0: each
     /// pass over the list is in an order of its own, and passes follow each other without a gap.
     pub fn indices(&self, purpose: u64, micro_batch: u64, count: usize) -> Vec<usize> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
-use protoseg_models::{errors::sentence, weights};
+use protoseg_models::{atomic, errors::sentence, weights};
 use protoseg_train::ablate::{self, Axis};
 use protoseg_train::config::Config;
 use protoseg_train::cuda_backend::DeviceName;
@@ -17,7 +17,8 @@ use protoseg_train::fit::{Outcome, Run, fit};
 use protoseg_train::init::init;
 use protoseg_train::scoring::Score;
 use protoseg_train::stop::Watch;
-use protoseg_train::{openmp, pretrained};
+use protoseg_train::{accept, environment, openmp, pretrained};
+use tch::Device;
 
 /// Trains a segmentor as a configuration file says.
 #[derive(Debug, Parser)]
@@ -88,6 +89,28 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Takes a few steps on drawn scenes and says whether training works on a device, and how fast; exit status 1 where it
+    /// does not work
+    Accept(AcceptArgs),
+}
+
+#[derive(Debug, Args)]
+struct AcceptArgs {
+    /// Where to train: cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
+    /// A JSON file to write what was measured to
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Small crops and few steps, as on the CPU
+    #[arg(long)]
+    brief: bool,
+    /// Tries every network; without it, EfficientNet-Lite0 and ResNet-101
+    #[arg(long)]
+    all: bool,
+    /// Threads for libtorch; all cores where none are named
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 /// What the caller got wrong; exit status 2.
@@ -117,9 +140,41 @@ fn run(cli: Cli) -> Result<u8> {
         Some(Command::Convert { weights, out }) => {
             weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?;
         }
+        Some(Command::Accept(arguments)) => return accept(&arguments),
         None => return train(&cli.train),
     }
     Ok(0)
+}
+
+fn accept(arguments: &AcceptArgs) -> Result<u8> {
+    let AcceptArgs { device, report, brief, all, threads } = arguments;
+    if device.is_cuda() {
+        environment::start_with(accept::TF32, "0");
+    }
+    let device = open(*device, *threads)?;
+    let options = accept::Options { device, all: *all, brief: *brief };
+    let found = accept::run(options, |line| eprintln!("{line}"))?;
+    if let Some(path) = report {
+        let text = serde_json::to_vec_pretty(&found)?;
+        atomic::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    print(&found.to_string())?;
+    Ok(u8::from(!found.passed))
+}
+
+/// Makes a device usable, and libtorch use so many threads, or as many as there are cores.
+fn open(device: DeviceName, threads: Option<usize>) -> Result<Device> {
+    let threads = match threads {
+        Some(threads) if !(1..=1024).contains(&threads) => {
+            return Err(Usage(anyhow::anyhow!("--threads is {threads}; between 1 and 1024 are possible")).into());
+        }
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
+    };
+    let device = device.open().map_err(Usage)?;
+    // Before libtorch's first operation, or it has no effect.
+    tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
+    Ok(device)
 }
 
 fn train(arguments: &TrainArgs) -> Result<u8> {
@@ -129,16 +184,7 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
     let config = Config::read(path, &arguments.settings).map_err(Usage)?;
     let limit = arguments.max_minutes.map(|minutes| Duration::try_from_secs_f64(60.0 * minutes)).transpose();
     let limit = limit.map_err(|error| Usage(anyhow::anyhow!("--max-minutes: {error}")))?;
-    let threads = match arguments.threads {
-        Some(threads) if !(1..=1024).contains(&threads) => {
-            return Err(Usage(anyhow::anyhow!("--threads is {threads}; between 1 and 1024 are possible")).into());
-        }
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
-    };
-    let device = arguments.device.open().map_err(Usage)?;
-    // Before libtorch's first operation, or it has no effect.
-    tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
+    let device = open(arguments.device, arguments.threads)?;
     let run = Run {
         out: out.clone(),
         resume: arguments.resume,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::checkpoint::Checkpoint;
-use protoseg_models::graph::Graph;
+use protoseg_models::graph::{Graph, Tag};
 use protoseg_models::parameters::Role;
 use protoseg_models::random::Stream;
 use protoseg_models::weights::{self, StateDict, Tensor};
@@ -40,6 +40,16 @@ pub fn initial(graph: &Graph, seed: u64) -> StateDict {
         (parameter.name, tensor)
     });
     parameters.collect()
+}
+
+/// Puts the class scores of untrained weights further apart, so that some pixels are surer than others by more than rounding.
+pub fn sharpen(weights: &mut StateDict, graph: &Graph, by: f32) -> Result<()> {
+    let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
+    let last = weights.get_mut(&format!("{}.weight", graph.node(logits).name));
+    for value in &mut last.context("the last layer has no weights")?.data {
+        *value *= by;
+    }
+    Ok(())
 }
 
 /// Reads `.safetensors` by its ending, and PyTorch's files by every other.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tch::Device;
 
 /// libtorch's version, which torch-sys holds its own against when it is built.
-const LIBTORCH: &str = "2.11.0";
+pub(crate) const LIBTORCH: &str = "2.11.0";
 
 #[derive(Serialize)]
 struct Provenance {

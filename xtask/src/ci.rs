@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
@@ -35,7 +36,17 @@ fn check(root: &Path, steps: &mut Steps) -> Result<()> {
     test::run(root, &["--no-fail-fast"], steps)?;
     steps.run("onnx-checker", || proofs::onnx_checker(root, &[]))?;
     torch_sys.look()?;
+    steps.run("bench", || run::execute(&mut benches_once(root)))?;
+    torch_sys.look()?;
     torch_sys.ensure_one()
+}
+
+/// Every benchmark once, unmeasured: they compile and run. The profile of benchmarks is that of `--release`, which
+/// `cargo bench` does not take, so nothing is compiled anew but the benchmarks themselves.
+fn benches_once(root: &Path) -> Command {
+    let mut benches = run::bare_cargo(root);
+    benches.args(["bench", "--workspace", "--", "--test"]);
+    benches
 }
 
 /// Counts how often torch-sys is compiled: its C++ takes minutes, and a stray feature or variable could compile it

@@ -38,7 +38,7 @@ Commands:
                            (without an option: CUDA where there is an NVIDIA driver, else CPU)
   demo [--data DIR]        build, then train, export and run a small model
   test [ARGS…]             build the programs and run every test; ARGS go to `cargo test`
-  ci                       what the CI runs: fmt, clippy, doc, test
+  ci                       what the CI runs: fmt, clippy, doc, test, every bench once
   prove NAME… [ARGS…]      run long proofs by name; without a name: list them
 
 Each command runs `setup` first; it is done in an instant where nothing is missing.";

@@ -9,6 +9,7 @@ use super::bootstrap::{self, Figure};
 use super::ratio::{CONFIDENCE, Ratio};
 use super::report::{Point, Report, Samples, Subject};
 use super::scenario::Scenario;
+use crate::machine::Facts;
 
 /// What is said beside every comparison of two files.
 const CAUTION: &str = "the two were measured at different times, and that the machine drifted or carried other load in between \
@@ -137,6 +138,7 @@ pub fn compare(before: &Report, after: &Report, tolerance: f64) -> Result<Compar
     if one != other {
         comparison.differences.push(format!("the programs differ: {one}, then {other}"));
     }
+    comparison.differences.extend(machines(&before.machine, &after.machine));
     for (before, after) in matched {
         match compared(before, after, tolerance) {
             Some(point) => comparison.points.push(point),
@@ -221,6 +223,24 @@ fn between_answers(samples: &Samples) -> Vec<f64> {
         (before, *answer) = (*answer, *answer - before);
     }
     answers
+}
+
+/// How the machines differ, but for what differs from hour to hour.
+fn machines(before: &Facts, after: &Facts) -> Vec<String> {
+    let told = |facts: &Facts| {
+        let Facts { runtime, processor, system, kernel, virtual_machine, container, gpus, .. } = facts;
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        [
+            ("processors", format!("{}, {} cores to use", text(&processor.name), processor.cores)),
+            ("builds of ONNX Runtime", text(&runtime.as_ref().map(|runtime| runtime.build.clone()))),
+            ("systems", format!("{}, kernel {}", text(system), text(kernel))),
+            ("GPUs", format!("{:?}", gpus.gpus.iter().map(|gpu| &gpu.name).collect::<Vec<_>>())),
+            ("virtual machines", text(virtual_machine)),
+            ("containers", text(container)),
+        ]
+    };
+    let pairs = told(before).into_iter().zip(told(after)).filter(|(one, other)| one != other);
+    pairs.map(|((what, one), (_, other))| format!("the {what} differ: {one}, then {other}")).collect()
 }
 
 fn notes((one, before): Measured, (other, after): Measured) -> Vec<String> {

@@ -148,6 +148,7 @@ impl Measure {
             images_a_second: pictures / seconds,
             megapixels_a_second: pictures * self.pixels / seconds / 1e6,
             energy: None,
+            peak_device_bytes: None,
         })
     }
 }

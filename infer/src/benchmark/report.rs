@@ -40,6 +40,22 @@ pub struct Run {
     pub subject: Subject,
     /// What was found, a scenario each.
     pub points: Vec<Point>,
+    /// How many pictures may come in a second, where that was looked for.
+    #[serde(default)]
+    pub within_bound: Option<WithinBound>,
+}
+
+/// The most pictures that may come in a second, so that their latency keeps to a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WithinBound {
+    /// What the 99th percentile of latency may be, in milliseconds.
+    pub bound_ms: f64,
+    /// The largest rate that was measured and kept to it; none where not even the least that was tried did.
+    pub rate: Option<f64>,
+    /// The least rate that was measured and did not; none where all did.
+    pub beyond: Option<f64>,
+    /// Whether MLPerf's bound of 99 % confidence was held against it; else, of too few samples, the percentile itself.
+    pub sure: bool,
 }
 
 /// What was measured, and how it was opened.
@@ -80,8 +96,6 @@ pub struct Subject {
     pub accuracy: Accuracy,
     /// Bytes of host memory that the process occupied at most, until the end of this run.
     pub peak_host_bytes: Option<u64>,
-    /// Bytes of the device's memory that were occupied at most.
-    pub peak_device_bytes: Option<u64>,
 }
 
 /// The pictures that were asked about.
@@ -139,8 +153,17 @@ pub struct Point {
     pub images_a_second: f64,
     /// Megapixels of pictures in a second.
     pub megapixels_a_second: f64,
-    /// Energy that the device took, where it tells.
+    /// Energy that the GPU took, warm-up and all, where it tells.
     pub energy: Option<Energy>,
+    /// Bytes of the GPU's memory that were occupied at most.
+    pub peak_device_bytes: Option<u64>,
+}
+
+impl Point {
+    /// A percentile of latency, such as the 99th; none where it is not among those that are told.
+    pub fn percentile(&self, percent: f64) -> Option<&Percentile> {
+        self.latency.as_ref()?.percentiles.iter().find(|percentile| percentile.percent == percent)
+    }
 }
 
 /// What went before the samples.

@@ -123,7 +123,7 @@ pub fn drift(samples: &Samples, scenario: Scenario) -> Option<String> {
         Stretch::of(&latencies, seconds).unwrap_or(Stretch { latency_ms: f64::NAN, queries_a_second: f64::NAN })
     });
     let (what, [first, second, third]) = unlike(scenario, &thirds)?;
-    let figures = format!("{first:.3}, {second:.3} and {third:.3} {what} in thirds of the time");
+    let figures = format!("{first:.1}, {second:.1} and {third:.1} {what} in thirds of the time");
     let growing = WITHIN * first < third && first < second && second < third;
     Some(match scenario {
         Scenario::Server { .. } if growing => format!(

@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let temporary = tempfile::tempdir().context("a folder for the bundles").map_err(Failure::Usage)?;
     let work = arguments.work.clone().unwrap_or_else(|| temporary.path().to_owned());
     let acceptance = Acceptance { arguments, device, work };
-    let (mut findings, mut runs) = (Findings { print: !arguments.json, ..Findings::default() }, Vec::new());
+    let (mut findings, mut runs) = (Findings::new(!arguments.json), Vec::new());
     let ceilings = acceptance.ceilings(&mut findings);
     for network in acceptance.networks() {
         say(format_args!("{network}"));

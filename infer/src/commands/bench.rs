@@ -2,7 +2,9 @@
 
 mod accuracy;
 mod asked;
+mod bound;
 mod compare;
+mod files;
 mod pictures;
 mod plan;
 mod run;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use anyhow::{anyhow, ensure};
 use protoseg_infer::benchmark::measure::WarmUpRule;
 use protoseg_infer::benchmark::stability::Rule;
+use protoseg_infer::benchmark::terminal;
 use protoseg_infer::session::load_runtime;
 
 use super::data::DataArguments;
@@ -23,6 +26,7 @@ use super::engine_options::GivenEngine;
 use super::{Failure, Outcome, print, print_json};
 
 pub(crate) use self::asked::Wanted;
+use self::files::Files;
 use self::pictures::PictureArguments;
 use self::plan::{Kind, Rate};
 use self::run::Bench;
@@ -77,6 +81,10 @@ pub(crate) struct Arguments {
     /// Pictures in a second that come in the server scenario: numbers, or shares such as 70% of what the model can do
     #[arg(long, value_name = "N|P%,…", value_delimiter = ',', default_values = ["70%"])]
     rate: Vec<Rate>,
+    /// Look for the most pictures in a second that come at random moments and of whose latencies the 99th percentile is no
+    /// more than so many milliseconds
+    #[arg(long, value_name = "MS", conflicts_with = "against")]
+    latency_bound: Option<f64>,
     /// Measure for each value of an option of the engine, such as precision=fp32,int8 or threads=1,2; several make every
     /// combination
     #[arg(long, value_name = "OPTION=VALUE,…")]
@@ -103,10 +111,9 @@ pub(crate) struct Arguments {
     /// Do not check what the model answers
     #[arg(long)]
     no_accuracy: bool,
-    /// Write the report with every sample, as JSON
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Print it as JSON
+    #[command(flatten)]
+    files: Files,
+    /// Print the report with every sample as JSON
     #[arg(long)]
     json: bool,
 }
@@ -123,20 +130,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     arguments.check().map_err(Failure::Usage)?;
     load_runtime().map_err(Failure::usage)?;
     let report = Bench::new(arguments).map_err(Failure::Usage)?.run()?;
-    if let Some(path) = &arguments.report {
-        report.write(path).map_err(anyhow::Error::from)?;
-    }
+    // First to the terminal: what took long to find is not lost where a file cannot be written.
     if arguments.json {
         print_json(&report)?;
     } else {
-        print(format!("{report:?}"))?;
+        print(terminal::text(&report).trim_end())?;
     }
+    arguments.files.write(&report)?;
     let complete = report.runs.iter().flat_map(|run| &run.points).all(|point| point.failed == 0);
     Ok(if complete { Outcome::Done } else { Outcome::SomeInputsFailed })
 }
 
 impl Arguments {
     fn check(&self) -> anyhow::Result<()> {
+        self.files.check()?;
+        ensure!(
+            self.latency_bound.is_none_or(|bound| (1e-3..=1e9).contains(&bound)),
+            "--latency-bound is a number of milliseconds above zero"
+        );
         ensure!(
             (0.1..=86_400.0).contains(&self.time),
             "--time: {} s is no time from 0.1 s to a day; name a number of --queries for a single one",

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use image::RgbImage;
+use protoseg_infer::machine::gpu::{Gpu, Gpus};
 use protoseg_infer::machine::{Facts, Memory, Processor};
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
 use protoseg_infer::session::{Device, Devices, RunnerOptions, Runtime};
@@ -166,6 +167,7 @@ impl Report {
             line("processor", &processor_line(processor)),
             line("memory", &memory_line(memory)),
         ];
+        lines.extend(gpu_lines(&self.machine.gpus).iter().map(|text| line("gpu", text)));
         lines.extend(self.devices.iter().map(|tried| line(&tried.device.to_string(), &tried.text())));
         lines
     }
@@ -184,10 +186,37 @@ fn processor_line(processor: &Processor) -> String {
     parts.join(", ")
 }
 
-fn memory_line(memory: &Memory) -> String {
-    let gibibytes = |bytes: Option<u64>| {
-        bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
+/// A line for each GPU; of a machine without one, why there is none.
+fn gpu_lines(found: &Gpus) -> Vec<String> {
+    if let Some(reason) = &found.missing {
+        return vec![format!("none: {reason}")];
+    }
+    let line = |gpu: &Gpu| {
+        let driver = found.driver.as_ref().map(|driver| format!("driver {driver}"));
+        let number = gpu.number.map_or_else(|| "without a known number".to_owned(), |number| format!("cuda:{number}"));
+        let clock = gpu.sm_mhz.zip(gpu.sm_max_mhz).map(|(now, most)| format!("{now} of {most} MHz"));
+        let held = gpu.throttled.iter().cloned().collect::<Vec<_>>().join(", ");
+        let parts = [
+            Some(gpu.name.clone().unwrap_or_else(|| "unknown".to_owned())),
+            Some(number),
+            driver,
+            found.cuda.as_ref().map(|cuda| format!("CUDA up to {cuda}")),
+            gpu.memory.map(|bytes| gibibytes(Some(bytes))),
+            gpu.power_limit.map(|watts| format!("{watts:.0} W at most")),
+            clock,
+            gpu.temperature.map(|degrees| format!("{degrees} degrees")),
+            Some(held).filter(|held| !held.is_empty()).map(|held| format!("held down by {held}")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     };
+    found.gpus.iter().map(line).collect()
+}
+
+fn gibibytes(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
+}
+
+fn memory_line(memory: &Memory) -> String {
     let &Memory { machine, limit, available } = memory;
     let whole = if machine == limit {
         String::new()

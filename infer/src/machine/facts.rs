@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::gpu::Gpus;
 use super::processor::vector_extensions;
 use super::{Memory, Processor, cores, groups};
 use crate::session::{self, Runtime};
 
 /// The machine as this process finds it. What the system does not tell is none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Version of protoseg.
     pub version: String,
@@ -29,6 +30,8 @@ pub struct Facts {
     pub container: Option<String>,
     /// Threads that ran or waited to run when this was asked, on average over the last minute, 5 and 15 minutes.
     pub load: Option<[f64; 3]>,
+    /// GPUs of NVIDIA when this was asked.
+    pub gpus: Gpus,
 }
 
 impl Facts {
@@ -36,6 +39,7 @@ impl Facts {
     pub fn now() -> Self {
         let mut facts = Self::of(Path::new("/"));
         facts.runtime = session::runtime().ok();
+        facts.gpus = Gpus::now();
         facts.processor.cores = cores();
         facts.processor.vector_extensions.extend(vector_extensions().into_iter().map(str::to_owned));
         if facts.container.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
@@ -60,6 +64,7 @@ impl Facts {
             virtual_machine: virtual_machine(root),
             container: container(root),
             load: read("proc/loadavg").and_then(|text| load(&text)),
+            gpus: Gpus::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use protoseg_models::window::Pieces;
 
 use super::how::how;
 use super::{SegmentError, SegmenterOptions, Times};
-use crate::session::{Runner, RunnerOptions};
+use crate::session::{self, Profile, Runner, RunnerOptions};
 use crate::upsample::{Decided, Wanted};
 
 /// A frame file, opened when the first picture of its size comes.
@@ -49,6 +49,11 @@ impl FrameFile {
     /// The file's name.
     pub(super) fn name(&self) -> &str {
         self.path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
+    }
+
+    /// What runs its operators.
+    pub(super) fn profile(&self) -> Result<Profile, SegmentError> {
+        Ok(session::profile(&self.path, None, &self.options, [1, self.form.height, self.form.width])?)
     }
 
     /// Height and width of the pictures that it takes.

@@ -65,6 +65,14 @@ pub enum SessionError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What ONNX Runtime records of a run cannot be had.
+    #[error("what runs the operators of {} cannot be recorded: {source}; see that there is room in the folder for temporary files (TMPDIR)", path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said, or what is wrong with the record.
+        source: std::io::Error,
+    },
     /// ONNX Runtime refused to start.
     #[error("ONNX Runtime could not be started: {0}")]
     Start(#[source] ort::Error),

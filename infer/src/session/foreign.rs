@@ -40,8 +40,12 @@ impl Labels {
 impl Foreign {
     /// Opens any ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        let session = super::commit(path, options, Source::File)?;
-        Ok(Self { session, path: path.into(), options: options.clone() })
+        Ok(Self::of(path, options, super::commit(path, options, Source::File)?))
+    }
+
+    /// Of a session of that file.
+    pub(super) fn of(path: &Path, options: &RunnerOptions, session: Session) -> Self {
+        Self { session, path: path.into(), options: options.clone() }
     }
 
     /// What goes in.
@@ -117,7 +121,7 @@ impl Runner {
     }
 
     /// Hands pictures to the session in parts of as many as it takes at once, with how many of them are pictures.
-    fn run_parts(
+    pub(super) fn run_parts(
         &mut self,
         images: &[u8],
         [count, height, width]: [usize; 3],

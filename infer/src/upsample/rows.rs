@@ -48,7 +48,8 @@ impl Upsampler {
         Self::with(Form::best(), grid, frame)
     }
 
-    fn with(form: Form, grid: [usize; 2], frame: &Frame) -> Self {
+    /// The same with instructions of a form.
+    pub(super) fn with(form: Form, grid: [usize; 2], frame: &Frame) -> Self {
         let columns = frame.columns(grid[1]);
         let groups = columns.chunks(LANES).map(group).collect();
         Self { rows: frame.rows(grid[0]), groups, width: frame.width, columns: grid[1], form }
@@ -187,6 +188,7 @@ impl Workspace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decide_in;
     use super::super::tests::random;
     use super::*;
 
@@ -198,13 +200,6 @@ mod tests {
             wave * wave * wave * 3.0
         };
         LogitMap { classes, height, width, data: (0..classes * height * width).map(score).collect() }
-    }
-
-    fn decided(form: Form, logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
-        let mut decided = Decided::blank(frame, wanted);
-        let upsampler = Upsampler::with(form, [logits.height, logits.width], frame);
-        upsampler.decide(logits, 0, 0..frame.height, wanted, &mut decided);
-        decided
     }
 
     const FRAMES: [([usize; 2], [usize; 2], [usize; 2]); 8] = [
@@ -227,12 +222,12 @@ mod tests {
                     for (confidence, margin) in [(false, false), (true, false), (false, true), (true, true)] {
                         let wanted = Wanted { confidence, margin };
                         let [scalar, others @ ..] = &Form::all()[..] else { panic!("no form") };
-                        let expected = decided(*scalar, &logits, &frame, wanted);
+                        let expected = decide_in(*scalar, &logits, &frame, wanted);
                         assert_eq!(expected.confidence.is_some(), confidence);
                         for form in others {
-                            assert!(decided(*form, &logits, &frame, wanted) == expected, "{form:?} {frame:?}");
+                            assert!(decide_in(*form, &logits, &frame, wanted) == expected, "{form:?} {frame:?}");
                         }
-                        let labels = decided(*scalar, &logits, &frame, Wanted::default()).labels;
+                        let labels = decide_in(*scalar, &logits, &frame, Wanted::default()).labels;
                         assert!(labels == expected.labels, "labels depend on {wanted:?}: {frame:?}");
                     }
                 }

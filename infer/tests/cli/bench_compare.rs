@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use protoseg_infer::benchmark::report::Report;
+use protoseg_infer::machine::Facts;
 use protoseg_models::random::Stream;
 use serde_json::{Value, json};
 
@@ -28,19 +29,18 @@ impl Reports {
         let due: Vec<f64> = (0..200).map(|at| 40.0 * f64::from(at)).collect();
         let point = json!({
             "scenario": {"kind": "single-stream"}, "warm_up": {"queries": 3, "seconds": 0.5, "stretches": []},
-            "unstable": null, "failed": 0, "first_error": null, "seconds": 8.0, "latency": null, "energy": null,
+            "unstable": null, "failed": 0, "first_error": null, "seconds": 8.0, "latency": null, "energy": null, "peak_device_bytes": null,
             "images_a_second": 25.0, "megapixels_a_second": 5.0, "sessions": 1, "threads": 1,
             "samples": {"due_ms": due, "late_ms": vec![0.0; 200], "latency_ms": latencies, "stages": []},
         });
         let subject = json!({
             "name": "colors", "bundle": "bundle", "url": null, "model": "m", "file": "model.onnx", "precision": "fp32",
-            "device": "cpu", "options": {}, "windows": 1, "pixel_ratio": 1.0, "end_to_end": false, "sessions": 1,
-            "threads": 1, "open_seconds": null, "first_seconds": null, "nodes": {}, "accuracy": {},
+            "device": "cpu", "options": {}, "windows": 1, "pixel_ratio": 1.0, "end_to_end": false,
+            "open_seconds": null, "first_seconds": null, "nodes": {}, "accuracy": {},
             "pictures": {"height": 256, "width": 512, "count": 8, "source": "drawn"}, "peak_host_bytes": null,
-            "peak_device_bytes": null,
         });
         let report = json!({
-            "version": Report::VERSION, "program": "protoseg 0.1.0", "began": 1, "against": [],
+            "version": Report::VERSION, "program": "protoseg 0.1.0", "began": 1, "machine": Facts::default(), "against": [],
             "runs": [{"subject": subject, "points": [point]}],
         });
         std::fs::write(self.at(name), report.to_string()).unwrap();

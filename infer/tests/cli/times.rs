@@ -1,4 +1,5 @@
-//! Where a segmenter's time goes. What is not done is not counted at all, so that zeros tell where each part is.
+//! Where a segmenter's time goes, and what runs its operators. What is not done is not counted at all, so that zeros tell where
+//! each part is.
 
 use std::time::{Duration, Instant};
 
@@ -58,4 +59,22 @@ fn what_an_adopted_file_takes_is_prepared() {
     let labels = adopted("labels-int64", "--normalization none");
     let mut labels = Segmenter::open(labels.at("adopted")).unwrap();
     assert_eq!(parts(&mut labels, [64, 32]), [true, false, true, true]);
+}
+
+#[test]
+fn a_profile_is_of_the_file_that_a_picture_goes_through() {
+    let place = framed();
+    let nodes = |frame_files: bool, size: [usize; 2]| {
+        let options = SegmenterOptions { frame_files: Some(frame_files), ..SegmenterOptions::default() };
+        let segmenter = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
+        let profile = segmenter.profile(size).unwrap();
+        assert_eq!(profile.nodes.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"], "{profile:?}");
+        profile.nodes["CPUExecutionProvider"]
+    };
+    // The file for frames holds that for windows, and cuts, stitches and decides too.
+    let [windows, other, frame] = [nodes(false, [64, 96]), nodes(true, [96, 64]), nodes(true, [64, 96])];
+    assert!(windows == other && windows < frame, "{windows} {other} {frame}");
+    let labels = adopted("labels-int64", "--normalization none");
+    let labels = Segmenter::open(labels.at("adopted")).unwrap().profile([32, 64]).unwrap();
+    assert!(labels.nodes["CPUExecutionProvider"] > 0, "{labels:?}");
 }

@@ -1,6 +1,7 @@
 //! What a step of training takes, part by part, and against the same step in PyTorch.
 //!
 //! `step [--threads N] [--pairs N] [TITLE]`, of which a part is enough; the peer runs in the Python that `PROTOSEG_TORCH_PYTHON` names.
+//! `--test` takes one step of the first case at a small crop, without a peer: it shows that the bench works and measures nothing.
 
 mod parts;
 mod peer;
@@ -48,6 +49,14 @@ const CASES: [Case; 2] = [
     },
 ];
 
+/// What `--test` takes instead.
+const TEST: Case = Case {
+    title: "EfficientNet-Lite0, 2+2 crops of 96, once",
+    settings: &["accumulate=1", "cutmix=1"],
+    steps: 1,
+    paired: false,
+};
+
 /// Steps before the first that counts: libtorch's caches are cold.
 const UNCOUNTED: usize = 2;
 
@@ -56,12 +65,14 @@ struct Arguments {
     pairs: usize,
     /// The words of a title that are looked for.
     only: Option<String>,
+    /// Whether it is only to be seen that the bench works.
+    test: bool,
 }
 
 impl Arguments {
     fn read() -> Result<Self> {
         let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
-        let mut read = Self { threads: cores, pairs: 20, only: None };
+        let mut read = Self { threads: cores, pairs: 20, only: None, test: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || words.next().and_then(|number| number.parse().ok()).context("a number is missing");
@@ -70,7 +81,8 @@ impl Arguments {
                 "--pairs" => read.pairs = number()?,
                 // What cargo says to every bench.
                 "--bench" => {}
-                _ if word.starts_with("--") => bail!("usage: step [--threads N] [--pairs N] [TITLE]"),
+                "--test" => read.test = true,
+                _ if word.starts_with("--") => bail!("usage: step [--threads N] [--pairs N] [--test] [TITLE]"),
                 _ => read.only = Some(word),
             }
         }
@@ -90,7 +102,8 @@ fn main() -> Result<()> {
         if malloc.is_empty() { "as it is".to_owned() } else { malloc.join(" ") }
     ));
     let wanted = |case: &&Case| arguments.only.as_ref().is_none_or(|only| case.title.contains(only.as_str()));
-    for case in CASES.iter().filter(wanted) {
+    let cases: &[Case] = if arguments.test { &[TEST] } else { &CASES };
+    for case in cases.iter().filter(wanted) {
         say(&format!("\n{}", case.title));
         let settings: Vec<String> = case.settings.iter().map(|setting| (*setting).to_owned()).collect();
         let setting = Setting::new(&settings)?;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::graph::{Graph, Tag};
+use protoseg_models::graph::Graph;
 use protoseg_models::parameters::Role;
 use protoseg_models::random::Stream;
 use protoseg_models::weights::{StateDict, Tensor};
@@ -90,16 +90,7 @@ impl Setting {
         let graph = Arch::new(config.network, classes)?.graph();
         let unlabeled = lists.unlabeled.context("the sample needs unlabelled scenes")?;
         let schedule = Schedule::new(&config, lists.labeled.count(), Some(unlabeled.count()))?;
-        let recipe = Recipe {
-            seed: config.seed,
-            batch: config.batch,
-            accumulate: config.accumulate,
-            side: config.crop,
-            padding: PADDING,
-            pad_label: config.pad_label,
-            photometric: config.photometric,
-            unlabeled_from: schedule.unlabeled_from(config.mode),
-        };
+        let recipe = Recipe::of(&config, schedule, PADDING);
         let shelves = Shelves::new(lists.labeled, Some(unlabeled));
 
         let weights = weights(&graph, &config)?;
@@ -203,10 +194,6 @@ fn weights(graph: &Graph, config: &Config) -> Result<StateDict> {
     if config.network == Preset::DeepLabV3PlusEfficientNetLite0 && encoder.exists() {
         pretrained::load(&mut weights, &encoder)?;
     }
-    let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
-    let last = weights.get_mut(&format!("{}.weight", graph.node(logits).name));
-    for value in &mut last.context("the last layer has no weights")?.data {
-        *value *= SURE;
-    }
+    pretrained::sharpen(&mut weights, graph, SURE)?;
     Ok(weights)
 }

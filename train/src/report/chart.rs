@@ -1,7 +1,9 @@
-//! Line charts: SVG in the data's own units, stretched to whatever width there is, with HTML for what is to be read.
+//! Charts of lines against steps.
 
-use super::html::escape;
-use super::scale::{Scale, short};
+use protoseg_pages::html::escape;
+use protoseg_pages::plot::{Axis, Plot, dots, path};
+use protoseg_pages::scale::Scale;
+
 use super::series::Series;
 
 /// Charts whose lines have at most so many points show each of them.
@@ -57,24 +59,12 @@ impl Chart<'_> {
         }
         let (across, upwards) = self.size.ticks();
         let (steps, values) = (Scale::steps(self.last_step, across), self.values(lines, upwards));
-        let grid: String = values.ticks.iter().map(|tick| format!("M0 {}H{}", short(*tick), steps.high)).collect();
-        let dots = lines.iter().all(|line| line.points.len() <= DOTS);
-        let drawn: String = lines.iter().map(|line| draw_line(line, dots)).collect();
+        let dotted = lines.iter().all(|line| line.points.len() <= DOTS);
+        let drawn: String = lines.iter().map(|line| draw_line(line, dotted)).collect();
         let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
-        let label = escape(&format!("{}: {} against steps ({})", self.title, self.unit, names.join(", ")));
-        format!(
-            "<figure><figcaption>{}<span>{}</span></figcaption>\n<div class=\"plot\" data-last=\"{}\">\
-             <svg viewBox=\"0 {} {} {}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{label}\">\
-             <g transform=\"scale(1 -1)\">\n<path class=\"rule\" d=\"{grid}\"/>\n{drawn}</g></svg>{}{}</div></figure>\n",
-            escape(self.title),
-            escape(self.unit),
-            steps.high,
-            -values.high,
-            steps.high,
-            values.high - values.low,
-            step_labels(&steps),
-            value_labels(&values),
-        )
+        let label = format!("{}: {} against steps ({})", self.title, self.unit, names.join(", "));
+        let across = Axis { name: "step", scale: &steps };
+        Plot { title: self.title, unit: self.unit, label: &label, across, upwards: &values }.draw(&drawn, "")
     }
 
     fn values(&self, lines: &[Series], most: usize) -> Scale {
@@ -90,41 +80,19 @@ impl Chart<'_> {
     }
 }
 
-/// The texts below an axis of steps.
-pub(super) fn step_labels(steps: &Scale) -> String {
-    let label = |&tick: &f64| {
-        format!("<span class=\"x\" style=\"left:{:.2}%\">{}</span>", steps.percent_along(tick), steps.label(tick))
-    };
-    steps.ticks.iter().map(label).chain(["<span class=\"axis\">step</span>".to_owned()]).collect()
-}
-
-fn value_labels(values: &Scale) -> String {
-    let label = |&tick: &f64| {
-        let down = 100.0 - values.percent_along(tick);
-        format!("<span class=\"y\" style=\"top:{down:.2}%\">{}</span>", values.label(tick))
-    };
-    values.ticks.iter().map(label).collect()
-}
-
 /// A line, the band of the values that it is the mean of, and with `dotted` its points.
 fn draw_line(line: &Series, dotted: bool) -> String {
-    let at = |(step, value): &(f64, f64)| format!("{step} {}", short(*value));
-    let path = |points: &[(f64, f64)]| format!("M{}", points.iter().map(at).collect::<Vec<_>>().join("L"));
-    let (mut drawn, mut band, mut dots) = (String::new(), String::new(), String::new());
+    let (mut drawn, mut band, mut marks) = (String::new(), String::new(), String::new());
     for stretch in line.stretches() {
         let means: Vec<(f64, f64)> = stretch.iter().map(|(step, [mean, ..])| (*step, *mean)).collect();
         drawn.push_str(&path(&means));
-        if let [_] = means[..] {
-            // A line without length is drawn as a point.
-            drawn.push_str("h0");
-        }
         if line.thinned {
             let above = stretch.iter().map(|(step, [_, _, greatest])| (*step, *greatest));
             let below = stretch.iter().rev().map(|(step, [_, least, _])| (*step, *least));
             band.push_str(&path(&above.chain(below).collect::<Vec<_>>()));
             band.push('Z');
         } else if dotted {
-            dots.extend(means.iter().map(|point| format!("M{}h0", at(point))));
+            marks.push_str(&dots(&means));
         }
     }
     let color = line.color;
@@ -136,7 +104,7 @@ fn draw_line(line: &Series, dotted: bool) -> String {
         "{}<path class=\"line c{color}\" data-name=\"{}\" d=\"{drawn}\"/>\n{}",
         extra("band", &band),
         escape(&line.name),
-        extra("dots", &dots),
+        extra("dots", &marks),
     )
 }
 

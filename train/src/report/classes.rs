@@ -1,10 +1,11 @@
 //! What happens to each class on unlabelled pictures: pseudo labels, the gate and the cosines.
 
+use protoseg_pages::html::{grid, legend, note};
+use protoseg_pages::scale::{plottable, whole};
+
 use super::chart::{Chart, Range, Size};
 use super::headline::{Colors, class_name, meter};
-use super::html::{grid, legend, note};
 use super::log::{ClassLine, Log};
-use super::scale::{plottable, whole};
 use super::series::{Series, room_for};
 
 type Value = fn(&ClassLine) -> Option<f64>;

@@ -1,7 +1,8 @@
 //! What is drawn against steps for the run as a whole and for the scores.
 
+use protoseg_pages::html::{escape, grid, legend, note};
+
 use super::chart::{Chart, Range, Size};
-use super::html::{grid, legend, note};
 use super::log::{Log, StepLine, distinct};
 use super::series::{Series, room_for};
 
@@ -115,7 +116,7 @@ pub(super) fn class_iou(log: &Log) -> String {
         };
         let charts: Vec<String> = names.iter().map(chart).filter(|chart| !chart.is_empty()).collect();
         if !charts.is_empty() {
-            body += &format!("<h3>{}</h3>\n{}", super::html::escape(data), grid("small", &charts));
+            body += &format!("<h3>{}</h3>\n{}", escape(data), grid("small", &charts));
         }
     }
     if body.is_empty() { body } else { legend_of_scored(log) + &body }

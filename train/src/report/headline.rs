@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::html::escape;
+use protoseg_pages::html::{self, escape, tiles};
+use protoseg_pages::scale::{duration, fixed, whole};
+
 use super::log::{Log, ScoreLine, distinct};
-use super::scale::{duration, fixed, whole};
 
 /// RGB of classes by name, as far as they are known.
 pub(super) type Colors = BTreeMap<String, [u8; 3]>;
@@ -18,9 +19,8 @@ pub(super) fn head(log: &Log) -> String {
     if log.seconds() > 0.0 {
         words = format!("{words} The steps took {}, scoring and saving left out.", duration(log.seconds()));
     }
-    let tiles: String = log.data().into_iter().filter_map(|data| tile(log, data)).collect();
-    let tiles = if tiles.is_empty() { tiles } else { format!("<div class=\"tiles\">\n{tiles}</div>\n") };
-    format!("<p class=\"note\">{words}</p>\n{tiles}")
+    let parts: Vec<String> = log.data().into_iter().filter_map(|data| tile(log, data)).collect();
+    html::note(&words) + &tiles(&parts)
 }
 
 /// The teacher's last score on some data; another's where the teacher has none.
@@ -36,17 +36,12 @@ fn tile(log: &Log, data: &str) -> Option<String> {
     } else {
         String::new()
     };
-    Some(format!(
-        "<div class=\"tile\"><span>mIoU of the {}, {}</span><b>{}</b><span class=\"under\">step {}{best}</span>\
-         <span class=\"under\">pixel accuracy {}</span><span class=\"under\">{} pictures, protocol {}</span></div>\n",
-        escape(&last.which),
-        escape(data),
-        percent(metrics.scores.mean_iou),
-        whole(last.step),
-        percent(metrics.scores.pixel_accuracy),
-        whole(metrics.images as u64),
-        escape(&metrics.protocol),
-    ))
+    let under = [
+        format!("step {}{best}", whole(last.step)),
+        format!("pixel accuracy {}", percent(metrics.scores.pixel_accuracy)),
+        format!("{} pictures, protocol {}", whole(metrics.images as u64), metrics.protocol),
+    ];
+    Some(html::tile(&format!("mIoU of the {}, {data}", last.which), &percent(metrics.scores.mean_iou), &under))
 }
 
 fn mean_iou(line: &ScoreLine) -> f64 {
@@ -56,7 +51,7 @@ fn mean_iou(line: &ScoreLine) -> f64 {
 /// A table for each kind of data: a row a class, a column for each whose scores there are.
 pub(super) fn tables(log: &Log, colors: &Colors) -> String {
     let tables: Vec<String> = log.data().into_iter().map(|data| table(log, data, colors)).collect();
-    super::html::grid("large", &tables)
+    html::grid("large", &tables)
 }
 
 fn table(log: &Log, data: &str, colors: &Colors) -> String {

@@ -7,21 +7,19 @@ use anyhow::{Context, Result};
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::dataset::Dataset;
+use protoseg_pages::html::{Page, Section, escape};
 use serde::Deserialize;
 
 mod chart;
 mod classes;
 mod curves;
 mod headline;
-mod html;
 mod log;
 mod pictures;
 mod prototypes;
-mod scale;
 mod series;
 
 use headline::Colors;
-use html::Section;
 use log::Log;
 pub use pictures::Picture;
 
@@ -62,12 +60,12 @@ fn page(log: &Log, configuration: &str, title: &str, pictures: &[Picture]) -> St
         section("pictures", "Pictures", pictures::section(pictures, &colors, &names)),
         section("configuration", "Configuration", preformatted(configuration)),
     ];
-    html::page(title, &headline::head(log), &sections)
+    Page { title, head: &headline::head(log), sections: &sections, style: "" }.draw()
 }
 
 fn preformatted(text: &str) -> String {
     // The parser drops a line break that follows the tag at once.
-    if text.is_empty() { String::new() } else { format!("<pre>\n{}</pre>\n", html::escape(text)) }
+    if text.is_empty() { String::new() } else { format!("<pre>\n{}</pre>\n", escape(text)) }
 }
 
 /// The classes that a configuration's data set has, for their colours; none where they cannot be told.

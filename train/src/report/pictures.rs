@@ -2,10 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use protoseg_pages::html::escape;
+use protoseg_pages::scale::fixed;
 
 use super::headline::{Colors, class_name};
-use super::html::escape;
-use super::scale::fixed;
 
 /// A validation picture with what is so and what was predicted. Views are the bytes of PNG or JPEG files.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,9 +1,10 @@
 //! How the points of each class are shared out among its prototypes, over time.
 
-use super::chart::step_labels;
-use super::html::{escape, grid, note};
+use protoseg_pages::html::{escape, grid, note};
+use protoseg_pages::plot::Axis;
+use protoseg_pages::scale::{Scale, plottable, short};
+
 use super::log::Log;
-use super::scale::{Scale, plottable, short};
 
 /// Shades of the map, by the least share of the class's points that each stands for.
 const SHADES: [(f64, f64); 7] =
@@ -97,6 +98,6 @@ fn map(name: &str, stretches: &[Stretch], last_step: u64) -> Option<String> {
         (rows * 12).min(240),
         steps.high,
         escape(&label),
-        step_labels(&steps),
+        Axis { name: "step", scale: &steps }.labels(),
     ))
 }

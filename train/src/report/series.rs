@@ -1,6 +1,6 @@
 //! What a line of a chart shows, thinned where the log has more points than there is room for.
 
-use super::scale::plottable;
+use protoseg_pages::scale::plottable;
 
 /// One point of a line.
 #[derive(Debug, Clone, PartialEq)]

@@ -24,20 +24,20 @@ pub(in crate::benchmark) fn report(model: &str, ms: f64, seed: u64) -> Report {
             "scenario": {"kind": scenario}, "warm_up": {"queries": 3, "seconds": 0.5, "stretches": []}, "unstable": null,
             "samples": {"due_ms": due, "late_ms": vec![0.0; 300], "latency_ms": latency, "stages": []},
             "failed": 0, "first_error": null, "seconds": 6.0, "latency": null, "images_a_second": 50.0,
-            "megapixels_a_second": 5.0, "energy": null, "sessions": 1, "threads": 1,
+            "megapixels_a_second": 5.0, "energy": null, "peak_device_bytes": null, "sessions": 1, "threads": 1,
         })
     };
     let subject = json!({
         "name": "colors", "bundle": "bundle", "url": null, "model": model, "file": "model.onnx", "precision": "fp32",
         "device": "cpu", "options": {"threads": "1"},
         "pictures": {"height": 256, "width": 512, "count": 8, "source": "drawn"}, "windows": 1, "pixel_ratio": 1.0,
-        "end_to_end": false, "sessions": 1, "threads": 1, "open_seconds": 0.5, "first_seconds": 0.25, "nodes": {},
+        "end_to_end": false, "open_seconds": 0.5, "first_seconds": 0.25, "nodes": {},
         "accuracy": {"probe_agreement": 1.0, "reference": null, "mean_iou": null, "data": null, "missing": null},
-        "peak_host_bytes": null, "peak_device_bytes": null,
+        "peak_host_bytes": null,
     });
     let points = [point("single-stream", starts, &latencies), point("offline", vec![0.0; 300], &ends)];
     let report = json!({
-        "version": Report::VERSION, "program": "protoseg 0.1.0", "began": 1_750_000_000,
+        "version": Report::VERSION, "program": "protoseg 0.1.0", "began": 1_750_000_000, "machine": Facts::default(),
         "runs": [{"subject": subject, "points": points}],
     });
     serde_json::from_value(report).unwrap()

@@ -1,6 +1,6 @@
 //! Every file against libtorch's answers, and where its nodes run.
 
-use protoseg_infer::session::{CudaOptions, Device, RunnerOptions};
+use protoseg_infer::session::{self, CudaOptions, Device, Profile, RunnerOptions};
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::form::{Kind, Precision};
 
@@ -12,6 +12,9 @@ use crate::commands::check;
 /// Least share of labels that agree where products are of 10 bits (TF32), as where they are of 16-bit floats, which have as
 /// many.
 const LEAST_TF32: f64 = 0.999;
+
+/// The provider that runs nodes on the processor.
+const CPU_PROVIDER: &str = "CPUExecutionProvider";
 
 impl Acceptance<'_> {
     /// How files are run here.
@@ -26,6 +29,7 @@ impl Acceptance<'_> {
             for tf32 in [false, true].into_iter().take(1 + usize::from(tf32)) {
                 self.hold(made, file, tf32, findings);
             }
+            self.look_at_nodes(made, file, findings);
         }
         self.try_tensorrt(made, findings);
     }
@@ -46,6 +50,28 @@ impl Acceptance<'_> {
             Ok(share) => {
                 let detail = format!("{:.4} % of labels, at least {:.2} % wanted", 100.0 * share, 100.0 * least);
                 findings.add(what, share >= least, detail, [("agreement", share), ("least", least)]);
+            }
+            Err(error) => findings.failed(what, &error),
+        }
+    }
+
+    /// Where the nodes of a file run: of a GPU, none on the processor.
+    fn look_at_nodes(&self, made: &Made, file: &ModelFile, findings: &mut Findings) {
+        let what = format!("{}/{} runs where it should", made.network, file.file);
+        let frame = file.form.frame.map(|form| [form.height, form.width]);
+        let [height, width] =
+            frame.or(made.manifest.model.window.map(|window| [window.size; 2])).unwrap_or(self.size());
+        let options = RunnerOptions { size: Some([height, width]), cpu_fallback: true, ..self.options() };
+        let profile = made.manifest.verified(&made.folder, file).map_err(anyhow::Error::from).and_then(|path| {
+            session::profile(&path, file.adapter.as_ref(), &options, [1, height, width]).map_err(anyhow::Error::from)
+        });
+        match profile {
+            Ok(Profile { nodes, .. }) => {
+                let on_processor = nodes.get(CPU_PROVIDER).copied().unwrap_or(0);
+                let told: Vec<String> =
+                    nodes.iter().map(|(provider, count)| format!("{count} by {provider}")).collect();
+                let holds = !nodes.is_empty() && (!self.device.is_gpu() || on_processor == 0);
+                findings.add(what, holds, told.join(", "), [("nodes_on_processor", on_processor as f64)]);
             }
             Err(error) => findings.failed(what, &error),
         }

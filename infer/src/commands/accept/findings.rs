@@ -42,14 +42,19 @@ impl std::fmt::Display for Finding {
 }
 
 /// All that was tried, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Findings {
     all: Vec<Finding>,
     /// Whether each is printed as it comes.
-    pub(super) print: bool,
+    print: bool,
 }
 
 impl Findings {
+    /// None yet; each that comes is printed, or not.
+    pub(super) fn new(print: bool) -> Self {
+        Self { all: Vec::new(), print }
+    }
+
     /// Something that holds or does not.
     pub(super) fn add<const N: usize>(
         &mut self,
@@ -98,7 +103,7 @@ mod tests {
 
     #[test]
     fn one_failure_fails_all_and_nothing_tried_is_no_success() {
-        let mut findings = Findings::default();
+        let mut findings = Findings::new(false);
         findings.not_run("a".to_owned(), "no device");
         assert!(!findings.passed());
         findings.add("b".to_owned(), true, "1 of 1".to_owned(), [("share", 1.0)]);

@@ -72,7 +72,7 @@ impl Acceptance<'_> {
         let asked = session.open(&wanted, scenario)?;
         points.push(session.point(&asked, &self.how(scenario, &session))?);
         let subject = session.subject(&wanted, first.as_ref().context("nothing was measured")?, true);
-        Ok(Run { subject, points })
+        Ok(Run { subject, points, within_bound: None })
     }
 
     fn how(&self, scenario: Scenario, session: &bench::Session) -> Measure {

@@ -7,6 +7,7 @@ use protoseg_infer::benchmark::load::Taken;
 use protoseg_infer::benchmark::remote::Remote;
 use protoseg_infer::benchmark::target::{AskError, Parts, Target};
 use protoseg_infer::service::models::name_of;
+use protoseg_infer::session::Device;
 
 use crate::commands::engine_options::Options;
 
@@ -44,6 +45,15 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
+    /// The number of the GPU that computes, if one alone does.
+    pub(crate) fn gpu(&self) -> Option<u16> {
+        let Self::Here(model) = self else { return None };
+        match model.facts().setup.devices[..] {
+            [Device::Cuda(number) | Device::TensorRt(number)] => Some(number),
+            _ => None,
+        }
+    }
+
     /// Sessions and threads of each, where that is known.
     pub(crate) fn setup(&self) -> Option<[usize; 2]> {
         match self {

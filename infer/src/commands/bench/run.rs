@@ -13,6 +13,7 @@ use protoseg_infer::machine::{self, Facts};
 use super::Arguments;
 use super::accuracy::Labelled;
 use super::asked::{Asked, Place, Wanted};
+use super::bound;
 use super::plan::Planned;
 use super::session::{Server, Session};
 use super::sweep::combinations;
@@ -105,9 +106,24 @@ impl<'a> Bench<'a> {
             points.push(self.session.point(&asked, &self.measure(scenario))?);
             first.get_or_insert(asked);
         }
+        let mut within_bound = None;
+        if let Some(bound_ms) = self.arguments.latency_bound {
+            let shape = Scenario::Server { rate: 1.0 };
+            let asked = self.session.open(wanted, shape).map_err(Failure::Usage)?;
+            let most = self.capacity(&asked)?;
+            let mut at = |rate: f64| {
+                let scenario = Scenario::Server { rate };
+                say(format_args!("{}: {scenario}", wanted.name));
+                self.session.point(&asked, &self.measure(scenario))
+            };
+            let (found, searched) = bound::search(bound_ms, most, &mut at)?;
+            points.extend(searched);
+            within_bound = Some(found);
+            first.get_or_insert(asked);
+        }
         let first = first.context("no scenario was asked for")?;
         let peak_host_bytes = machine::peak_resident().filter(|_| own_peak);
-        Ok(Run { subject: Subject { peak_host_bytes, ..self.subject(wanted, &first) }, points })
+        Ok(Run { subject: Subject { peak_host_bytes, ..self.subject(wanted, &first) }, points, within_bound })
     }
 
     /// Two of them in turns, under every scenario.
@@ -135,6 +151,7 @@ impl<'a> Bench<'a> {
         let run = |(wanted, (asked, points)): (&Wanted, (&Asked, Vec<Point>))| Run {
             subject: self.subject(wanted, asked),
             points,
+            within_bound: None,
         };
         Ok((both.into_iter().zip(first.iter().zip(points)).map(run).collect(), against))
     }

@@ -9,8 +9,9 @@ use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
 use protoseg_infer::benchmark::material::Material;
 use protoseg_infer::benchmark::measure::Measure;
 use protoseg_infer::benchmark::remote::Remote;
-use protoseg_infer::benchmark::report::Point;
+use protoseg_infer::benchmark::report::{Energy, Point};
 use protoseg_infer::benchmark::scenario::Scenario;
+use protoseg_infer::machine::gpu::Watch;
 
 use super::accuracy::Labelled;
 use super::asked::{Asked, Place, Wanted};
@@ -71,7 +72,14 @@ impl Session {
 
     /// Measures a model under one scenario.
     pub(crate) fn point(&self, asked: &Asked, measure: &Measure) -> anyhow::Result<Point> {
-        Ok(of(asked, self.runtime.block_on(measure.of(asked))?))
+        // Without a GPU, or a driver that tells, nothing is known.
+        let watch = asked.gpu().and_then(|number| Watch::start(number).ok());
+        let point = self.runtime.block_on(measure.of(asked))?;
+        let seen = watch.map(Watch::stop).unwrap_or_default();
+        let pictures = (point.samples.latency_ms.len() + point.warm_up.queries) * point.scenario.pictures_a_query();
+        let energy = seen.joules.zip(seen.watts);
+        let energy = energy.map(|(joules, watts)| Energy { joules_an_image: joules / pictures as f64, watts });
+        Ok(Point { energy, peak_device_bytes: seen.peak_memory, ..of(asked, point) })
     }
 
     /// Measures two models in so many pairs of blocks.

@@ -1,8 +1,13 @@
 //! What a report says of a model that was measured.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use protoseg_infer::benchmark::material::Sheet;
 use protoseg_infer::benchmark::report::{Accuracy, Subject};
+use protoseg_infer::pipeline::PipelineOptions;
+use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
+use protoseg_infer::session::RunnerOptions;
 
 use super::accuracy;
 use super::asked::{Asked, Place, Wanted};
@@ -30,7 +35,6 @@ impl Session {
             nodes: BTreeMap::new(),
             accuracy: Accuracy { missing: Some("it was not asked for".to_owned()), ..Accuracy::default() },
             peak_host_bytes: None,
-            peak_device_bytes: None,
         };
         match asked {
             Asked::Here(model) => {
@@ -54,6 +58,8 @@ impl Session {
                 subject.options.clone_from(options);
                 let engine = EngineArguments::of(options).and_then(|engine| engine.options(0));
                 if let (Ok(options), Some(file), true) = (engine, &subject.file, check) {
+                    // Where this cannot be found out, the report has no nodes.
+                    subject.nodes = nodes(bundle, &options, self.material.get(0)).unwrap_or_default();
                     subject.accuracy = accuracy::of(bundle, file, &options, self.labelled.as_ref());
                 }
             }
@@ -64,4 +70,13 @@ impl Session {
         }
         subject
     }
+}
+
+/// How many nodes each execution provider runs of the file that runs a picture.
+fn nodes(bundle: &Path, options: &PipelineOptions, sheet: &Sheet) -> Result<BTreeMap<String, usize>, SegmentError> {
+    let device = options.devices.all().first().copied().unwrap_or_default();
+    let runner = RunnerOptions { device, ..options.segmenter.runner.clone() };
+    let segmenter = Segmenter::open_with(bundle, &SegmenterOptions { runner, ..options.segmenter.clone() })?;
+    let (width, height) = sheet.image.dimensions();
+    Ok(segmenter.profile([height as usize, width as usize])?.nodes)
 }

@@ -1,5 +1,10 @@
-// Shows the values at the step under the pointer. The page says all it has to say without it.
-for (const plot of document.querySelectorAll(".plot[data-last]")) {
+// Shows the values at the place under the pointer. The page says all it has to say without it.
+const written = (place, logarithmic) => {
+  // A power of ten has been rounded to five digits itself.
+  const value = Number(logarithmic ? (10 ** place).toPrecision(3) : Number.isInteger(place) ? place : place.toPrecision(4));
+  return Math.abs(value) < 1000 ? String(value) : value.toLocaleString("en").replaceAll(",", "\u202f");
+};
+for (const plot of document.querySelectorAll(".plot[data-axis]")) {
   let lines, cursor, tip;
   const leave = () => { cursor?.remove(); tip?.remove(); cursor = tip = undefined; };
   const read = (path) => ({
@@ -10,28 +15,29 @@ for (const plot of document.querySelectorAll(".plot[data-last]")) {
   const move = (event) => {
     lines ??= [...plot.querySelectorAll("path[data-name]")].map(read);
     const frame = plot.getBoundingClientRect();
-    const last = Number(plot.dataset.last);
-    const wanted = (event.clientX - frame.left) / frame.width * last;
+    const [left, right] = [plot.dataset.left, plot.dataset.right].map(Number);
+    const wanted = left + (event.clientX - frame.left) / frame.width * (right - left);
     const distance = (point) => Math.abs(point[0] - wanted);
     const nearest = (points) => points.reduce((best, point) => distance(point) < distance(best) ? point : best);
-    const step = nearest(lines.map((line) => nearest(line.points)))[0];
+    const place = nearest(lines.map((line) => nearest(line.points)))[0];
+    const along = 100 * (place - left) / (right - left);
     leave();
     cursor = document.createElement("div");
     cursor.className = "cursor";
-    cursor.style.left = `${100 * step / last}%`;
+    cursor.style.left = `${along}%`;
     tip = document.createElement("div");
     tip.className = "tip";
-    tip.append(`step ${step.toLocaleString("en").replaceAll(",", "\u202f")}`);
+    tip.append(`${plot.dataset.axis} ${written(place, "logarithmicX" in plot.dataset)}`);
     for (const line of lines) {
-      const point = line.points.find((point) => point[0] === step);
+      const point = line.points.find((point) => point[0] === place);
       if (!point) continue;
       const row = document.createElement("div");
       const key = document.createElement("i");
       key.className = `key ${line.color}`;
-      row.append(key, `${line.name} ${Number(point[1].toPrecision(4))}`);
+      row.append(key, `${line.name} ${written(point[1], "logarithmicY" in plot.dataset)}`);
       tip.append(row);
     }
-    tip.style[step < last / 2 ? "left" : "right"] = `calc(${100 * (step < last / 2 ? step : last - step) / last}% + 8px)`;
+    tip.style[along < 50 ? "left" : "right"] = `calc(${Math.min(along, 100 - along)}% + 8px)`;
     plot.append(cursor, tip);
     const box = tip.getBoundingClientRect();
     const width = document.documentElement.clientWidth;

@@ -1,0 +1,105 @@
+//! Export of EfficientNet-Lite0, whose weights are a formula: the bytes of its ONNX files, the whole way from checkpoint
+//! folder to bundle folder, and what opening a bundle checks.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use protoseg_export::emit::{emit, emit_quantized};
+use protoseg_export::numbers::{Choices, Numbers};
+use protoseg_export::request::Request;
+use protoseg_export::{Network, Rounding, Scheme, bundle};
+use protoseg_models::arch::Preset;
+use protoseg_models::bundle::Manifest;
+use protoseg_models::checkpoint::Checkpoint;
+use protoseg_models::form::{Form, Precision};
+use protoseg_models::graph::Tag;
+use tempfile::TempDir;
+
+/// A folder with the checkpoint in `checkpoint/`.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    support::write_checkpoint(&folder.path().join("checkpoint"), Preset::DeepLabV3PlusEfficientNetLite0);
+    folder
+}
+
+fn request(numbers: &[Numbers]) -> Request {
+    Request {
+        name: None,
+        pieces: None,
+        outputs: Vec::new(),
+        prototype_confidence: false,
+        numbers: numbers.to_vec(),
+        choices: Choices::default(),
+        frames: Vec::new(),
+        decisions: Vec::new(),
+        external_from: None,
+        triton: None,
+        taps: false,
+        command: "bench".to_owned(),
+    }
+}
+
+/// Without a disk: weights to network to bytes.
+fn bytes(criterion: &mut Criterion) {
+    let folder = folder();
+    let checkpoint = Checkpoint::read(&folder.path().join("checkpoint")).expect("the checkpoint just written");
+    let graph = checkpoint.header.arch.graph();
+    let logits = graph.tagged(Tag::Logits).expect("a segmentor has logits");
+    let fold = || Network::new(&graph, black_box(&checkpoint.weights), &[(logits, "logits")])?.folded();
+    let network = fold().expect("the weights fit");
+    let calibration = checkpoint.calibration.as_ref().expect("the checkpoint is calibrated");
+    let mut group = criterion.benchmark_group("ONNX bytes, EfficientNet-Lite0");
+    group.sample_size(10);
+    group.bench_function("fold", |bencher| bencher.iter(fold));
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        let form = Form { precision, ..Form::LOGITS };
+        group.bench_function(format!("{precision:?}"), |bencher| {
+            bencher.iter(|| emit(&network, &form, None).map(|emission| emission.file.to_bytes()));
+        });
+    }
+    group.bench_function("Int8", |bencher| {
+        bencher.iter(|| {
+            let scheme = Scheme::new(&network, calibration, Rounding::CPU)?;
+            emit_quantized(&network, &scheme, None).map(|emission| emission.file.to_bytes())
+        });
+    });
+    group.finish();
+}
+
+/// From folder to folder, everything on disk that shall be.
+fn folders(criterion: &mut Criterion) {
+    let folder = folder();
+    let [checkpoint, out] = ["checkpoint", "bundle"].map(|name| folder.path().join(name));
+    let mut group = criterion.benchmark_group("checkpoint to bundle, EfficientNet-Lite0");
+    group.sample_size(10);
+    for numbers in [Numbers::Fp32, Numbers::Fp16, Numbers::Int8] {
+        let request = request(&[numbers]);
+        group.bench_function(numbers.to_string(), |bencher| {
+            bencher.iter(|| bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported"));
+        });
+    }
+    let request = request(&[Numbers::Fp32, Numbers::Fp16, Numbers::Int8]);
+    group.bench_function("all three", |bencher| {
+        bencher.iter(|| bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported"));
+    });
+    group.finish();
+}
+
+fn open(criterion: &mut Criterion) {
+    let folder = folder();
+    let [checkpoint, out] = ["checkpoint", "bundle"].map(|name| folder.path().join(name));
+    let manifest = bundle::write(&checkpoint, &out, &request(&[Numbers::Fp32])).expect("it can be exported");
+    let file = manifest.files.first().expect("a bundle has a file");
+    let size = out.join(&file.file).metadata().expect("the file is there").len();
+    let mut group = criterion.benchmark_group("opening a bundle, EfficientNet-Lite0");
+    group.bench_function("manifest", |bencher| bencher.iter(|| Manifest::read(black_box(&out))));
+    group.sample_size(20).throughput(Throughput::Bytes(size));
+    group.bench_function("digest", |bencher| bencher.iter(|| manifest.verified(black_box(&out), file)));
+    group.finish();
+}
+
+criterion_group!(benches, bytes, folders, open);
+criterion_main!(benches);

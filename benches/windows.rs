@@ -1,0 +1,33 @@
+//! Window geometry: laying windows over a Cityscapes frame and over a picture of a gigapixel, and walking them.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::window::{LogitGrid, WindowPlan};
+
+const FRAMES: [(&str, [usize; 2]); 2] = [("1024x2048", [1024, 2048]), ("32768x32768", [32_768, 32_768])];
+const PRESETS: [Preset; 2] = [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet101];
+
+fn windows(criterion: &mut Criterion) {
+    for (frame, [height, width]) in FRAMES {
+        for preset in PRESETS {
+            let grid = LogitGrid::of(Arch::new(preset, 19).expect("19 classes"));
+            let plan = || WindowPlan::new(black_box(height), black_box(width), grid.usual_window(), grid);
+            let made = plan().expect("a network's usual windows fit it");
+            let mut group = criterion.benchmark_group(format!("windows of {frame}, {preset}"));
+            group.bench_function("plan", |bencher| bencher.iter(plan));
+            group.bench_function("starts", |bencher| {
+                bencher.iter(|| black_box(&made).starts().map(black_box).count());
+            });
+            group.bench_function("starts in logit steps", |bencher| {
+                bencher.iter(|| black_box(&made).logit_starts().map(black_box).count());
+            });
+            group.bench_function("cover", |bencher| bencher.iter(|| black_box(&made).cover()));
+            group.finish();
+        }
+    }
+}
+
+criterion_group!(benches, windows);
+criterion_main!(benches);

@@ -1,0 +1,87 @@
+//! The files that a report is written to.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use protoseg_infer::benchmark::report::Report;
+use protoseg_infer::benchmark::{page, table};
+use protoseg_models::atomic;
+
+/// Where a report goes beside the terminal.
+#[derive(Debug, clap::Args)]
+pub(super) struct Files {
+    /// Write the report with every sample, as JSON; `protoseg bench compare` holds two such against each other
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write a page for a browser, with the distribution of latency and where time goes
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write a table in the columns of perf_analyzer and more; one for each kind of load, with its name before the ending,
+    /// where there are several
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+impl Files {
+    /// Refuses names that cannot be written, before anything is measured.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        for path in [&self.report, &self.html, &self.csv].into_iter().flatten() {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            ensure!(
+                folder.is_none_or(Path::is_dir) && !path.is_dir() && path.file_name().is_some(),
+                "{} cannot be written: it is a folder, or its folder does not exist",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes what was asked for.
+    pub(super) fn write(&self, report: &Report) -> anyhow::Result<()> {
+        if let Some(path) = &self.report {
+            report.write(path)?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &page::html(report))?;
+        }
+        let tables = if self.csv.is_some() { table::csv(report) } else { Vec::new() };
+        for (load, text) in &tables {
+            let path = self.csv.as_deref().unwrap_or(Path::new(""));
+            if tables.len() == 1 {
+                write(path, text)?;
+            } else {
+                write(&named(path, load.name()), text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    atomic::write(path, text.as_bytes()).with_context(|| path.display().to_string())
+}
+
+/// A file's name with a word before its ending: of `a/b.csv` `a/b-offline.csv`.
+fn named(path: &Path, word: &str) -> PathBuf {
+    let mut name = OsString::from(path.file_stem().unwrap_or_default());
+    name.push(format!("-{word}"));
+    if let Some(ending) = path.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_told_apart_by_their_names() {
+        let name = |path: &str| named(Path::new(path), "offline");
+        assert_eq!(name("a/b.csv"), Path::new("a/b-offline.csv"));
+        assert_eq!(name("table"), Path::new("table-offline"));
+        assert_eq!(name("x.y.csv"), Path::new("x.y-offline.csv"));
+    }
+}

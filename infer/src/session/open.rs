@@ -1,0 +1,52 @@
+//! Opens sessions.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+
+use super::engines::{Engines, Source};
+use super::library::environment;
+use super::{Device, RunnerOptions, SessionError, failure, provider, turns};
+use crate::machine::cores;
+
+/// Opens a session; `path` is for messages where it is not what is opened.
+pub(super) fn commit(path: &Path, options: &RunnerOptions, source: Source<'_>) -> Result<Session, SessionError> {
+    commit_with(path, options, source, None)
+}
+
+/// The same, where the session may record what it does, in a file whose name begins with `record`.
+pub(super) fn commit_with(
+    path: &Path,
+    options: &RunnerOptions,
+    source: Source<'_>,
+    record: Option<&Path>,
+) -> Result<Session, SessionError> {
+    let environment = environment()?;
+    let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
+    // TensorRT builds engines here where the file leaves no size open.
+    turns::take(options.device, matches!(options.device, Device::TensorRt(_)), || {
+        let engines = Engines::of(source, path, options)?;
+        let mut builder = builder(environment, options).map_err(failed)?;
+        if let Some(record) = record {
+            builder = builder.with_profiling(record).map_err(|error| failed(error.into()))?;
+        }
+        let builder = provider::place(builder, options, engines)?;
+        source.commit(path, builder).map_err(failed)
+    })
+}
+
+fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<SessionBuilder> {
+    let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
+    let level = if options.as_it_stands { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+    // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
+    Ok(Session::builder(environment)?
+        .with_optimization_level(level)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(options.spin)?
+        .with_inter_op_spinning(false)?
+        .with_memory_pattern(false)?)
+}

@@ -1,0 +1,263 @@
+//! Which execution provider runs which of a file's operators, once ONNX Runtime has optimised it: told by its own record of a
+//! run (<https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html>).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use protoseg_models::adapter::Adapter;
+use serde::{Deserialize, Serialize};
+
+use super::engines::Source;
+use super::{FRAME_OUTPUTS, Foreign, Runner, RunnerOptions, SessionError, commit_with, failure, run_session};
+use crate::feed::Feed;
+
+/// Operators that [`Profile::operators`] names.
+const MOST: usize = 10;
+
+/// What ONNX Runtime recorded of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// How many nodes each execution provider ran, by the providers' names. What ONNX Runtime fuses is one node, and so is a
+    /// part of the file that a provider takes over as a whole, as TensorRT does; what ONNX Runtime puts in between, such as
+    /// copies between devices, counts too.
+    pub nodes: BTreeMap<String, usize>,
+    /// The ten kinds of operators that took most of the run, the most expensive first; none on GPUs, where nodes are over
+    /// before their work is.
+    pub operators: Vec<Operator>,
+}
+
+/// All nodes of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operator {
+    /// Its name in ONNX, or in ONNX Runtime where that fused some.
+    pub name: String,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Their part of the time of all nodes, from 0 to 1.
+    pub share: f64,
+}
+
+/// An entry of the record.
+#[derive(Debug, Deserialize)]
+struct Event {
+    cat: String,
+    #[serde(default)]
+    name: String,
+    /// Microseconds.
+    #[serde(default)]
+    dur: u64,
+    #[serde(default)]
+    args: Arguments,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Arguments {
+    #[serde(default)]
+    provider: String,
+    #[serde(default)]
+    op_name: String,
+    /// Tells nodes without a name apart.
+    #[serde(default)]
+    node_index: String,
+}
+
+impl Runner {
+    /// Opens the file once more, runs black pictures `[n, h, w]` through it, and says what ran them. This takes the memory of a
+    /// second session meanwhile, and on TensorRT without a cache the time to build its engines again. Of files that were opened
+    /// from bytes nothing is told.
+    pub fn profile(&self, shape: [usize; 3]) -> Result<Profile, SessionError> {
+        profile(&self.path, self.feed.as_ref().map(Feed::adapter), &self.options, shape)
+    }
+}
+
+/// The same for a file that is not open; `adapter` is what a bundle says of one that was adopted.
+pub fn profile(
+    path: &Path,
+    adapter: Option<&Adapter>,
+    options: &RunnerOptions,
+    shape: [usize; 3],
+) -> Result<Profile, SessionError> {
+    profile_in(&std::env::temp_dir(), path, adapter, options, shape)
+}
+
+fn profile_in(
+    temporary: &Path,
+    path: &Path,
+    adapter: Option<&Adapter>,
+    options: &RunnerOptions,
+    shape: [usize; 3],
+) -> Result<Profile, SessionError> {
+    let failed = |source| SessionError::Profile { path: path.to_owned(), source };
+    // Goes with all that is in it whatever happens: also what a session that failed leaves when it is closed, which is before.
+    let folder = tempfile::Builder::new().prefix("protoseg-profile-").tempdir_in(temporary).map_err(failed)?;
+    let session = commit_with(path, options, Source::File, Some(&folder.path().join("run")))?;
+    let mut runner = match adapter {
+        None => Runner::of_pictures(path, options, session)?,
+        Some(adapter) => Foreign::of(path, options, session).adapted(adapter.clone()),
+    };
+    // In the first run memory is set up; the second counts.
+    let [count, height, width] = shape;
+    let bytes = shape.into_iter().fold(3, usize::saturating_mul);
+    let mut pixels = Vec::new();
+    pixels.try_reserve_exact(bytes).map_err(|_| SessionError::Memory { count, height, width })?;
+    pixels.resize(bytes, 0);
+    runner.run_unread(&pixels, shape)?;
+    runner.run_unread(&pixels, shape)?;
+    let record = runner.session.end_profiling();
+    let record = record.map_err(|source| failure::of_run(path, options.device, &source))?;
+    let record = std::fs::read_to_string(record).map_err(failed)?;
+    let mut profile = of_record(&record).map_err(|source| failed(source.into()))?;
+    if options.device.is_gpu() {
+        profile.operators.clear();
+    }
+    Ok(profile)
+}
+
+impl Runner {
+    /// Runs pictures for nothing but the outputs that are used of such a file.
+    fn run_unread(&mut self, images: &[u8], shape: [usize; 3]) -> Result<(), SessionError> {
+        let frame = FRAME_OUTPUTS.iter().all(|name| self.outputs().any(|known| known == *name));
+        let default = self.default_output.clone();
+        let names = if frame { FRAME_OUTPUTS.to_vec() } else { vec![default.as_str()] };
+        if self.feed.is_none() {
+            return self.run_as(images, shape, &names, |_| Ok(()));
+        }
+        let (path, device) = (self.path.clone(), self.device);
+        self.run_parts(images, shape, |session, input, _| {
+            run_session(session, input, &names, |_| Ok(())).map_err(|source| failure::of_run(&path, device, &source))
+        })
+    }
+}
+
+fn of_record(record: &str) -> serde_json::Result<Profile> {
+    let events: Vec<Event> = serde_json::from_str(record)?;
+    // Of several runs of a node the last.
+    let mut last: HashMap<(&str, &str), &Event> = HashMap::new();
+    for event in events.iter().filter(|event| event.cat == "Node" && !event.args.provider.is_empty()) {
+        last.insert((&event.args.node_index, &event.name), event);
+    }
+    let mut profile = Profile::default();
+    let mut kinds: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for event in last.values() {
+        *profile.nodes.entry(event.args.provider.clone()).or_default() += 1;
+        let (nodes, took) = kinds.entry(&event.args.op_name).or_default();
+        *nodes += 1;
+        *took += event.dur;
+    }
+    let all = kinds.values().map(|(_, took)| took).sum::<u64>().max(1) as f64;
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, (_, took))| std::cmp::Reverse(*took));
+    let operator = |(name, (nodes, took)): (&str, (usize, u64))| Operator {
+        name: name.to_owned(),
+        nodes,
+        share: took as f64 / all,
+    };
+    profile.operators = kinds.into_iter().take(MOST).map(operator).collect();
+    Ok(profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use protoseg_models::adapter::{ChannelOrder, Layout};
+
+    use super::super::Device;
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    }
+
+    /// Names in a folder.
+    fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
+
+    fn event(name: &str, operator: &str, provider: &str, index: usize, took: u64) -> String {
+        format!(
+            r#"{{"cat":"Node","pid":1,"tid":2,"dur":{took},"ts":3,"ph":"X","name":"{name}_kernel_time","args":{{"op_name":"{operator}","provider":"{provider}","node_index":"{index}","input_type_shape":[{{"float":[1,2]}}]}}}}"#
+        )
+    }
+
+    #[test]
+    fn nodes_are_counted_once_and_the_last_run_weighs() {
+        let (cpu, gpu) = ("CPUExecutionProvider", "CUDAExecutionProvider");
+        let events = [
+            r#"{"cat":"Session","dur":9000,"name":"model_run","args":{}}"#.to_owned(),
+            event("conv", "Conv", gpu, 0, 900),
+            // Nodes without a name.
+            event("", "Relu", gpu, 1, 5),
+            event("", "Relu", gpu, 2, 5),
+            event("resize", "Resize", cpu, 3, 1),
+            r#"{"cat":"Node","dur":7,"name":"conv_fence_before","args":{"op_name":"Conv"}}"#.to_owned(),
+            event("conv", "Conv", gpu, 0, 60),
+            event("", "Relu", gpu, 1, 15),
+            event("", "Relu", gpu, 2, 5),
+            event("resize", "Resize", cpu, 3, 20),
+        ];
+        let profile = of_record(&format!("[{}]", events.join(",\n"))).unwrap();
+        assert_eq!(profile.nodes, BTreeMap::from([(cpu.to_owned(), 1), (gpu.to_owned(), 3)]));
+        let operators: Vec<_> =
+            profile.operators.iter().map(|operator| (operator.name.as_str(), operator.nodes, operator.share)).collect();
+        assert_eq!(operators, [("Conv", 1, 0.6), ("Relu", 2, 0.2), ("Resize", 1, 0.2)]);
+        assert_eq!(of_record("[]").unwrap(), Profile::default());
+        assert!(of_record("").is_err() && of_record("{}").is_err());
+    }
+
+    #[test]
+    fn every_node_is_the_cpus_and_no_file_stays() {
+        let (temporary, here) = (tempfile::tempdir().unwrap(), names(Path::new(".")));
+        let profiled = |name: &str, adapter: Option<&Adapter>, as_it_stands: bool, shape| {
+            let options = RunnerOptions { as_it_stands, ..RunnerOptions::default() };
+            let profile = profile_in(temporary.path(), &fixture(name), adapter, &options, shape);
+            assert!(names(temporary.path()).is_empty() && names(Path::new(".")) == here, "{name}");
+            profile
+        };
+        let count = |profile: &Profile| {
+            assert_eq!(profile.nodes.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"], "{profile:?}");
+            profile.nodes["CPUExecutionProvider"]
+        };
+        // Transpose, Cast, Mul, AveragePool and Conv.
+        let stands = profiled("colors/model.onnx", None, true, [2, 96, 64]).unwrap();
+        assert_eq!((count(&stands), stands.operators.len()), (5, 5));
+        assert!(stands.operators.iter().all(|operator| operator.nodes == 1));
+        let shares: f64 = stands.operators.iter().map(|operator| operator.share).sum();
+        assert!((shares - 1.0).abs() < 1e-9 && stands.operators.is_sorted_by(|one, other| one.share >= other.share));
+        assert!(stands.operators.iter().any(|operator| operator.name == "AveragePool"), "{stands:?}");
+        let optimised = profiled("colors/model.onnx", None, false, [1, 96, 64]).unwrap();
+        // What is put in between to lay values out for a faster kernel counts too.
+        let layout = |operator: &&Operator| operator.name.starts_with("Reorder");
+        let added: usize = optimised.operators.iter().filter(layout).map(|operator| operator.nodes).sum();
+        assert!((1..=5 + added).contains(&count(&optimised)), "{optimised:?}");
+        // A frame file, and a file that takes floats.
+        assert!(count(&profiled("gate/frame.onnx", None, false, [1, 64, 96]).unwrap()) > 1);
+        let (layout, order) = (Layout::Nchw, ChannelOrder::Rgb);
+        let output = Foreign::open(&fixture("adopt/float-nchw.onnx"), &RunnerOptions::default()).unwrap().outputs();
+        let adapter = Adapter {
+            layout,
+            order,
+            normalization: Some(protoseg_models::adapter::Normalization::new(1.0, [0.0; 3], [1.0; 3]).unwrap()),
+            batch: None,
+            size: None,
+            output: output[0].name.clone(),
+        };
+        assert!(count(&profiled("adopt/float-nchw.onnx", Some(&adapter), false, [1, 32, 64]).unwrap()) >= 1);
+        // What fails while it is opened, and while it runs.
+        assert!(matches!(profiled("colors/manifest.json", None, false, [1, 32, 32]), Err(SessionError::Model { .. })));
+        assert!(matches!(profiled("gate/frame.onnx", None, false, [1, 32, 32]), Err(SessionError::Run { .. })));
+        let gone = profile_in(
+            &temporary.path().join("gone"),
+            &fixture("colors/model.onnx"),
+            None,
+            &RunnerOptions::default(),
+            [1; 3],
+        );
+        assert!(gone.unwrap_err().to_string().contains("TMPDIR"));
+        let options = RunnerOptions { device: Device::Cuda(0), ..RunnerOptions::default() };
+        let elsewhere = profile_in(temporary.path(), &fixture("colors/model.onnx"), None, &options, [1, 32, 32]);
+        assert!(elsewhere.is_err() || elsewhere.is_ok_and(|profile| profile.operators.is_empty()));
+    }
+}

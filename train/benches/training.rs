@@ -1,0 +1,85 @@
+//! A semi-supervised step of EfficientNet-Lite0 at a small crop, and what it is made of besides the network: its batches, its
+//! losses, and the update of the prototypes.
+//!
+//! `cargo bench --workspace --bench training`
+
+#[path = "../examples/sample_step/mod.rs"]
+mod sample_step;
+
+use std::hint::black_box;
+
+use anyhow::{Context, Result};
+use criterion::Criterion;
+use protoseg_train::compared::Compared;
+use protoseg_train::objective::Weights;
+use protoseg_train::openmp;
+use protoseg_train::prototypes::Prototypes;
+use protoseg_train::step::{Lesson, Outputs};
+use sample_step::{STEP, Setting, State};
+use tch::Tensor;
+
+/// Two labelled and two unlabelled crops, all of them mixed.
+const SETTINGS: [&str; 4] = ["crop=96", "batch=2", "accumulate=1", "cutmix=1"];
+
+fn main() -> Result<()> {
+    openmp::wait_passively();
+    let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    let setting = Setting::new(&SETTINGS.map(str::to_owned))?;
+    batches(&mut criterion, &setting);
+    step(&mut criterion, &setting)?;
+    parts(&mut criterion, &setting)?;
+    criterion.final_summary();
+    Ok(())
+}
+
+/// Crops of scenes that have been drawn already.
+fn batches(criterion: &mut Criterion, setting: &Setting) {
+    criterion.bench_function("batch of 2+2 crops of 96", |bencher| bencher.iter(|| black_box(setting).batches()));
+}
+
+fn step(criterion: &mut Criterion, setting: &Setting) -> Result<()> {
+    let (mut state, batches) = (setting.state()?, setting.batches()?);
+    criterion.bench_function("step, EfficientNet-Lite0, 2+2 crops of 96", |bencher| {
+        bencher.iter(|| setting.step(&mut state, &batches).expect("the step can be taken"));
+    });
+    Ok(())
+}
+
+fn parts(criterion: &mut Criterion, setting: &Setting) -> Result<()> {
+    let mut state = setting.state()?;
+    let learner = setting.learner();
+    let progress = setting.schedule.progress(STEP);
+    let batch = setting.batches()?.into_iter().next().context("a step has a micro-batch")?;
+    let lesson = learner.lesson(&batch, STEP, progress, &mut state.tally)?;
+    let outputs = learner.forward(&lesson.pictures, true, STEP)?;
+    let weights = Weights::at(&setting.config, progress);
+    criterion.bench_function("losses, 2+2 crops of 96", |bencher| {
+        bencher.iter(|| losses(setting, &mut state, &lesson, &outputs, weights).expect("a step has losses"));
+    });
+
+    let pixels = learner.points(&lesson.labels, setting.classes, STEP, 0)?;
+    let map = outputs.features.as_ref().context("there are no features")?;
+    let labeled = map.f_narrow(0, 0, lesson.labels.size()[0])?;
+    let features = pixels.features(&labeled, setting.align_corners())?.f_detach()?;
+    let labels = pixels.labels(&lesson.labels)?;
+    let compared = state.prototypes.compare(&features)?;
+    criterion.bench_function("update of the prototypes", |bencher| {
+        bencher.iter(|| move_prototypes(&mut state.prototypes, &compared, &labels).expect("prototypes can be moved"));
+    });
+    Ok(())
+}
+
+fn move_prototypes(prototypes: &mut Prototypes, compared: &Compared, labels: &Tensor) -> Result<()> {
+    let mut gathered = prototypes.gather()?;
+    prototypes.add(&mut gathered, compared, labels)?;
+    prototypes.update(gathered, STEP)
+}
+
+/// All terms of the objective and their sum, from what the networks have given.
+fn losses(setting: &Setting, state: &mut State, lesson: &Lesson, outputs: &Outputs, weights: Weights) -> Result<f64> {
+    let State { prototypes, tally, .. } = state;
+    let mut gathered = prototypes.gather()?;
+    let predictor = Some((&*prototypes, &mut gathered));
+    let terms = setting.learner().terms(outputs, lesson, STEP, predictor, tally)?;
+    Ok(terms.total(weights)?.f_double_value(&[])?)
+}

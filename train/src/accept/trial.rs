@@ -1,0 +1,104 @@
+//! A network that takes steps on a device.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use protoseg_models::weights::StateDict;
+use tch::{Device, Tensor};
+
+use super::setting::{Setting, Start};
+use crate::config::options::Precision;
+use crate::loader::MicroBatch;
+use crate::net::Net;
+use crate::optimizer::Sgd;
+use crate::prototypes::Prototypes;
+use crate::step::{Learner, Moving};
+use crate::tally::Tally;
+use crate::teacher;
+
+/// A run under way, all of it on one device.
+pub(super) struct Trial<'a> {
+    setting: &'a Setting,
+    pub(super) student: Net,
+    pub(super) teacher: Net,
+    pub(super) prototypes: Prototypes,
+    sgd: Sgd,
+    tally: Tally,
+}
+
+/// What a step gave.
+pub(super) struct Taken {
+    pub(super) loss: f64,
+    /// Until the device had done all of it.
+    pub(super) seconds: f64,
+}
+
+impl<'a> Trial<'a> {
+    pub(super) fn new(setting: &'a Setting, start: &Start, device: Device, precision: Precision) -> Result<Self> {
+        let network =
+            || -> Result<Net> { Ok(Net::new(setting.graph.clone(), &start.weights, device)?.in_precision(precision)) };
+        Ok(Self {
+            student: network()?,
+            teacher: network()?,
+            prototypes: start.prototypes(setting, device)?,
+            sgd: Sgd::new(setting.config.momentum, setting.config.weight_decay),
+            tally: Tally::new(setting.lists.classes.count(), device)?,
+            setting,
+        })
+    }
+
+    /// Takes a step for each of some batches.
+    pub(super) fn steps(&mut self, batches: &[Vec<MicroBatch>]) -> Result<Vec<Taken>> {
+        batches.iter().zip(0..).map(|(batches, step)| self.step(batches, step)).collect()
+    }
+
+    fn step(&mut self, batches: &[MicroBatch], step: u64) -> Result<Taken> {
+        let Setting { config, schedule, .. } = self.setting;
+        let learner = Learner {
+            config,
+            schedule: *schedule,
+            student: &self.student,
+            teacher: &self.teacher,
+            class_weights: None,
+            align_corners: self.setting.grid().align_corners,
+        };
+        let start = Instant::now();
+        let moving = Moving { sgd: &mut self.sgd, prototypes: Some(&mut self.prototypes), tally: &mut self.tally };
+        let report = learner.step(moving, batches, step).with_context(|| format!("step {}", step + 1))?;
+        teacher::after_step(&self.teacher, &self.student, config, *schedule, step)?;
+        self.wait()?;
+        Ok(Taken { loss: report.loss, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Waits until the device has done what it was given: a number that is read comes after all that was asked for before.
+    fn wait(&self) -> Result<()> {
+        let (_, last) = self.teacher.learned().last().context("a network without weights")?;
+        first_number(last).map(|_| ())
+    }
+
+    /// Every tensor that training changes, by what it is called.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let student = self.student.tensors().iter().map(|(name, tensor)| (format!("student's {name}"), tensor));
+        let teacher = self.teacher.tensors().iter().map(|(name, tensor)| (format!("teacher's {name}"), tensor));
+        student.chain(teacher).chain([("prototypes".to_owned(), self.prototypes.values())])
+    }
+
+    /// Copies of the student's weights that gradients move.
+    pub(super) fn learned(&self) -> Result<StateDict> {
+        let mut weights = self.student.state_dict()?;
+        weights.retain(|name, _| self.student.learns(name));
+        Ok(weights)
+    }
+}
+
+/// The first number of a tensor, once it has been computed.
+pub(super) fn first_number(tensor: &Tensor) -> Result<f64> {
+    Ok(tensor.f_detach()?.f_flatten(0, -1)?.f_double_value(&[0])?)
+}
+
+/// The middle one of some numbers, the upper one of two; none of none.
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
