@@ -40,6 +40,7 @@ pub mod segmenter;
 pub mod service;
 pub mod session;
 pub mod stitch;
+pub mod tuning;
 pub mod upsample;
 
 pub use protoseg_pictures::{label_map, labelled, picture};

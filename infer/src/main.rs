@@ -13,6 +13,7 @@ use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
     Failure, Outcome, accept, adopt, bench, check, doctor, eval, export, label, merge, say, scenes, serve, sibling,
+    tune,
 };
 use protoseg_models::errors::sentence;
 
@@ -33,6 +34,7 @@ enum Command {
     Eval(eval::Arguments),
     Serve(serve::Arguments),
     Bench(bench::Arguments),
+    Tune(tune::Arguments),
     Merge(merge::Arguments),
     Check(check::Arguments),
     Adopt(adopt::Arguments),
@@ -88,6 +90,7 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
         Command::Eval(arguments) => eval::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
         Command::Merge(arguments) => merge::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),

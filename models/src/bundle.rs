@@ -23,6 +23,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const PROBE: &str = "probe.safetensors";
 /// Name of the folder with a model repository for Triton in a bundle.
 pub const TRITON: &str = "triton";
+/// Name of the file that says how a bundle runs fastest, which `protoseg tune` writes beside the manifest.
+pub const TUNING: &str = "tuning.json";
 /// Key of the ONNX metadata entry that holds [`Model`] as JSON.
 pub const METADATA_KEY: &str = "protoseg";
 
@@ -263,7 +265,7 @@ impl Manifest {
     pub fn names(&self) -> Vec<String> {
         let files = self.files.iter().flat_map(|file| [file.file.clone(), taps_name(&file.file)]);
         let files = files.flat_map(|name| [external_data(&name), name]);
-        files.chain([MANIFEST, PROBE, TRITON].map(str::to_owned)).collect()
+        files.chain([MANIFEST, PROBE, TRITON, TUNING].map(str::to_owned)).collect()
     }
 
     /// Path of a file that the manifest lists, once its digest has been checked.

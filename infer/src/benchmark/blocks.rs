@@ -89,7 +89,7 @@ impl<T: Target> Side<'_, T> {
 fn share(until: Until, pairs: usize) -> Until {
     match until {
         Until::Queries(queries) => Until::Queries(queries.div_ceil(pairs)),
-        Until::Time(time, _) => Until::Time(time / pairs as u32, 1),
+        Until::Time(time, least) => Until::Time(time / pairs as u32, least.div_ceil(pairs)),
     }
 }
 

@@ -5,7 +5,6 @@ mod asked;
 mod bound;
 mod compare;
 mod files;
-mod pictures;
 mod plan;
 mod run;
 mod session;
@@ -23,11 +22,11 @@ use protoseg_infer::session::load_runtime;
 
 use super::data::DataArguments;
 use super::engine_options::GivenEngine;
+use super::picture_arguments::PictureArguments;
 use super::{Failure, Outcome, print, print_json};
 
 pub(crate) use self::asked::Wanted;
 use self::files::Files;
-use self::pictures::PictureArguments;
 use self::plan::{Kind, Rate};
 use self::run::Bench;
 pub(crate) use self::session::Session;

@@ -77,10 +77,20 @@ enum Mode {
 
 /// A number format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Precision {
+pub(crate) enum Precision {
     Fp32,
     Fp16,
     Int8,
+}
+
+impl From<Precision> for form::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp32 => Self::Fp32,
+            Precision::Fp16 => Self::Fp16,
+            Precision::Int8 => Self::Int8,
+        }
+    }
 }
 
 impl EngineArguments {
@@ -148,11 +158,7 @@ impl EngineArguments {
             segmenter: SegmenterOptions {
                 pieces: self.window,
                 batch: self.batch,
-                precision: self.precision.map(|precision| match precision {
-                    Precision::Fp32 => form::Precision::Fp32,
-                    Precision::Fp16 => form::Precision::Fp16,
-                    Precision::Int8 => form::Precision::Int8,
-                }),
+                precision: self.precision.map(form::Precision::from),
                 frame_files: None,
                 runner,
             },

@@ -1,18 +1,16 @@
 //! The options of the engine by their names: which of them somebody gave, and arguments made of a list of them.
 
-use std::collections::BTreeMap;
-
 use anyhow::{anyhow, bail};
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use protoseg_infer::tuning::Choice;
+pub(crate) use protoseg_infer::tuning::space::ON;
 
 use super::engine_arguments::EngineArguments;
 
 /// Options by their names without dashes, and what they are set to; [`ON`] where they take no value.
-pub(crate) type Options = BTreeMap<String, String>;
+pub(crate) type Options = Choice;
 
-/// The value of an option that takes none.
-pub(crate) const ON: &str = "on";
 const OFF: &str = "off";
 
 /// How a model is run, and which of that was given.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{CommandFactory, Parser};
 use protoseg_infer::session;
-use protoseg_models::bundle::Manifest;
+use protoseg_models::bundle::{Manifest, TUNING};
 use protoseg_models::gate::Verdict;
 use protoseg_models::{atomic, place};
 
@@ -157,6 +157,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Outcome, Failure> {
     place::no_checkpoint(&out).map_err(anyhow::Error::from)?;
     let older = Manifest::read(&out).map(|older| older.value.names()).unwrap_or_default();
     let known: Vec<&str> = older.iter().map(String::as_str).collect();
+    let tuned = out.join(TUNING).is_file();
     let data = options.data();
     let signals = Signals::catch()?;
     let mut lines = Vec::new();
@@ -170,6 +171,9 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Outcome, Failure> {
     match written {
         Ok(()) => {
             lines.iter().try_for_each(print)?;
+            if tuned {
+                say("warning: how the older bundle ran fastest went with it; run `protoseg tune` again");
+            }
             Ok(Outcome::Done)
         }
         Err(Stop::Sibling(status)) => Ok(Outcome::Status(status)),

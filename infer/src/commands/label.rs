@@ -16,15 +16,18 @@ use protoseg_infer::labelling::stamp::Stamp;
 use protoseg_infer::picture::PictureFile;
 use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Pipeline};
 use protoseg_infer::session::{self, SessionError};
+use protoseg_infer::tuning::Use;
 use protoseg_infer::upsample::Decided;
 use protoseg_models::window::Pieces;
 
 use self::place::Place;
 use self::record::Record;
 use self::summary::{FailedInput, Summary};
+use super::engine_arguments::EngineArguments;
 use super::format::{Format, Formats};
 use super::inputs::{self, Input};
 use super::signals::Signals;
+use super::tuned::{Tuned, TuningArguments};
 use super::{Failure, Outcome, RunArguments, print, print_json, progress, say};
 
 /// Label pictures
@@ -38,6 +41,8 @@ use super::{Failure, Outcome, RunArguments, print, print_json, progress, say};
 pub(crate) struct Arguments {
     #[command(flatten)]
     run: RunArguments,
+    #[command(flatten)]
+    tuning: TuningArguments,
     /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg'; - reads a list from the standard input
     #[arg(required_unless_present = "lists")]
     inputs: Vec<PathBuf>,
@@ -82,9 +87,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     inputs::check_outputs(&all, &arguments.inputs, &arguments.out).map_err(Failure::usage)?;
     let census = Census::of(all.iter().map(|input| input.name.as_path()));
     let inputs: Vec<Input> = all.into_iter().filter(|input| shard.has(&input.name)).collect();
-    let mut pipeline = arguments.run.open(inputs.len()).map_err(Failure::usage)?;
+    let (mut pipeline, engine) = arguments.open(inputs.len()).map_err(Failure::usage)?;
     let formats = arguments.formats(&pipeline, &inputs).map_err(Failure::usage)?;
-    let recipe = arguments.recipe(&pipeline, &formats).map_err(Failure::usage)?;
+    let recipe = arguments.recipe(&pipeline, &engine, &formats).map_err(Failure::usage)?;
     let begun = Begun::new(recipe, shard, census, formats.joint_names().collect());
     let place = Place::take(&arguments.out, &formats, begun, arguments.resume).map_err(Failure::usage)?;
     for remark in place.remarks(&inputs, &formats) {
@@ -181,6 +186,20 @@ impl Arguments {
         }
     }
 
+    /// Opens the bundle as tuned or as given, to run so many pictures.
+    fn open(&self, pictures: usize) -> anyhow::Result<(Pipeline, EngineArguments)> {
+        let Tuned { engine, used, remark, warning } = self.tuning.of(&self.run.bundle, &self.run.engine, Use::Label)?;
+        if let Some(warning) = warning {
+            say(format_args!("warning: {warning}"));
+        }
+        if let Some(remark) = remark.filter(|_| self.run.verbose) {
+            say(remark);
+        }
+        let opened = self.run.open_as(&engine, pictures);
+        let pipeline = if used { opened.context("as it was tuned, which --tuning off leaves out")? } else { opened? };
+        Ok((pipeline, engine))
+    }
+
     fn formats(&self, pipeline: &Pipeline, inputs: &[Input]) -> anyhow::Result<Formats> {
         let share = self.pseudo_confidence;
         ensure!((0.0..=1.0).contains(&share), "--pseudo-confidence is a share from 0 to 1, not {share}");
@@ -190,12 +209,12 @@ impl Arguments {
         Ok(formats)
     }
 
-    fn recipe(&self, pipeline: &Pipeline, formats: &Formats) -> Result<Recipe, SessionError> {
+    fn recipe(&self, pipeline: &Pipeline, engine: &EngineArguments, formats: &Formats) -> Result<Recipe, SessionError> {
         let segmenter = pipeline.segmenter();
         Ok(Recipe {
             model: segmenter.fingerprint().to_owned(),
             pieces: Pieces::from(segmenter.window()).to_string(),
-            device: self.run.arithmetic(segmenter.device()),
+            device: engine.arithmetic(segmenter.device()),
             runtime: session::runtime()?.build,
             formats: formats.names().collect(),
         })

@@ -15,6 +15,7 @@ mod inputs;
 pub(crate) mod label;
 mod lists;
 pub(crate) mod merge;
+mod picture_arguments;
 mod progress;
 mod run_arguments;
 pub(crate) mod scenes;
@@ -22,6 +23,8 @@ pub(crate) mod serve;
 mod sheet;
 pub(crate) mod sibling;
 mod signals;
+pub(crate) mod tune;
+mod tuned;
 
 use std::io::Write;
 use std::num::NonZeroUsize;

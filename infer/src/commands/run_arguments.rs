@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use protoseg_infer::picture::MAX_PIXELS;
 use protoseg_infer::pipeline::{Mode, Pipeline, Setup};
-use protoseg_infer::session::Device;
 
+use super::engine_arguments::EngineArguments;
 use super::engine_options::GivenEngine;
 use super::{say, warn_of_newer};
 
@@ -14,34 +14,34 @@ use super::{say, warn_of_newer};
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArguments {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
-    bundle: PathBuf,
+    pub(crate) bundle: PathBuf,
     #[command(flatten)]
-    engine: GivenEngine,
+    pub(crate) engine: GivenEngine,
     /// Refuse pictures of more pixels
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_pixels: u64,
     /// Say on the standard error how the model was opened
     #[arg(long, short)]
-    verbose: bool,
+    pub(crate) verbose: bool,
 }
 
 impl RunArguments {
     /// Opens the bundle to run so many pictures.
     pub(crate) fn open(&self, pictures: usize) -> anyhow::Result<Pipeline> {
-        let pipeline = Pipeline::open(&self.bundle, &self.engine.arguments.options(pictures)?)?;
+        self.open_as(&self.engine.arguments, pictures)
+    }
+
+    /// The same with other options of the engine.
+    pub(crate) fn open_as(&self, engine: &EngineArguments, pictures: usize) -> anyhow::Result<Pipeline> {
+        let pipeline = Pipeline::open(&self.bundle, &engine.options(pictures)?)?;
         warn_of_newer(&self.bundle, pipeline.segmenter().passed_over());
-        if self.engine.arguments.batch().is_some() && pipeline.segmenter().window().is_none() {
+        if engine.batch().is_some() && pipeline.segmenter().window().is_none() {
             bail!("--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE");
         }
         if self.verbose {
             say(describe(pipeline.setup()));
         }
         Ok(pipeline)
-    }
-
-    /// What computes, and how finely: devices of one kind count alike.
-    pub(crate) fn arithmetic(&self, device: Device) -> String {
-        self.engine.arguments.arithmetic(device)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod logs;
 mod run;
+mod tuned_models;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +19,10 @@ use protoseg_infer::session;
 
 use super::engine_arguments::bytes;
 use super::engine_options::GivenEngine;
+use super::tuned::TuningArguments;
 use super::{Failure, Outcome};
+
+use self::tuned_models::TunedModels;
 
 /// Environment variable that holds the key itself; a command line would show it to everybody on the machine.
 pub(crate) const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
@@ -37,6 +41,8 @@ pub(crate) struct Arguments {
     bundles: Vec<String>,
     #[command(flatten)]
     engine: GivenEngine,
+    #[command(flatten)]
+    tuning: TuningArguments,
     /// Address for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     http: SocketAddr,
@@ -153,7 +159,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 /// What is to be served, and how.
 struct Plan {
     bundles: Vec<(String, PathBuf)>,
-    models: ModelOptions,
+    models: TunedModels,
     limits: Limits,
     connections: ConnectionLimits,
     http: SocketAddr,
@@ -168,17 +174,18 @@ struct Plan {
 
 impl Arguments {
     fn plan(&self) -> anyhow::Result<Plan> {
-        let pipeline = self.engine.arguments.options(0)?;
-        let limits = self.limits()?;
         let engine = &self.engine.arguments;
+        let limits = self.limits()?;
         let limit = BatchLimit::usual(engine.batch(), engine.is_gpu());
         let pixels = positive("--batch-megapixels", self.batch_megapixels)? * 1e6;
-        let models = ModelOptions {
-            pipeline,
+        let plain = ModelOptions {
+            pipeline: engine.options(0)?,
             limit: BatchLimit { pixels: pixels as u64, ..limit },
             delay: time("--max-delay", self.max_delay / 1e3)?,
             scores: self.serve_logits,
         };
+        self.tuning.check()?;
+        let models = TunedModels { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
         ensure!(self.connections > 0, "--connections 0 would answer nobody");
         let connections = ConnectionLimits {
             most: self.connections,

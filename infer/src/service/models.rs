@@ -30,6 +30,19 @@ pub struct ModelOptions {
     pub scores: bool,
 }
 
+/// Says how a bundle is opened; asked whenever one is loaded, as another may lie there by then.
+pub trait Choose: std::fmt::Debug + Send + Sync {
+    /// How the bundle at a place is opened.
+    fn options(&self, bundle: &Path) -> ModelOptions;
+}
+
+/// All bundles alike.
+impl Choose for ModelOptions {
+    fn options(&self, _bundle: &Path) -> ModelOptions {
+        self.clone()
+    }
+}
+
 /// A loaded model.
 #[derive(Debug)]
 pub struct Served {
@@ -97,7 +110,7 @@ struct Slot {
 #[derive(Debug)]
 pub struct Models {
     slots: RwLock<Vec<Slot>>,
-    options: ModelOptions,
+    options: Box<dyn Choose>,
     metrics: Arc<Metrics>,
     /// One is opened at a time.
     opening: Mutex<()>,
@@ -105,10 +118,10 @@ pub struct Models {
 
 impl Models {
     /// Names for bundles, none of them loaded yet.
-    pub fn new(bundles: Vec<(String, PathBuf)>, options: ModelOptions, metrics: Arc<Metrics>) -> Self {
+    pub fn new(bundles: Vec<(String, PathBuf)>, options: impl Choose + 'static, metrics: Arc<Metrics>) -> Self {
         let slot = |(name, path)| Slot { name, path, served: None, reason: "not loaded yet".to_owned() };
         let slots = RwLock::new(bundles.into_iter().map(slot).collect());
-        Self { slots, options, metrics, opening: Mutex::new(()) }
+        Self { slots, options: Box::new(options), metrics, opening: Mutex::new(()) }
     }
 
     /// The names.
@@ -208,8 +221,8 @@ impl Models {
     }
 
     fn open(&self, name: &str, path: &Path) -> Result<Served, SegmentError> {
-        let ModelOptions { pipeline, limit, delay, scores } = &self.options;
-        let (mut segmenters, setup) = Pipeline::open(path, pipeline)?.into_segmenters();
+        let ModelOptions { pipeline, limit, delay, scores } = self.options.options(path);
+        let (mut segmenters, setup) = Pipeline::open(path, &pipeline)?.into_segmenters();
         segmenters.iter_mut().try_for_each(|segmenter| segmenter.warm_up().map(drop))?;
         let begun = Instant::now();
         let pixels = segmenters.first_mut().map_or(Ok(0), crate::segmenter::Segmenter::warm_up)?;
@@ -220,13 +233,13 @@ impl Models {
         let only_size = first.only_size();
         let raw_sizes = only_size.into_iter().chain(first.frame_sizes()).collect();
         let metrics = self.metrics.of_model(name, &model.classes);
-        let options = EngineOptions { limit: *limit, delay: *delay, threads: setup.threads };
+        let options = EngineOptions { limit, delay, threads: setup.threads };
         let engine = Engine::start(segmenters, options, metrics.clone())
             .map_err(|source| protoseg_models::bundle::BundleError::Io { path: path.into(), source })?;
         // So that from the first request on it is known what can be done in time.
         engine.prime(pixels, took);
         let name = name.to_owned();
-        let gives_scores = *scores && gives_confidence;
+        let gives_scores = scores && gives_confidence;
         Ok(Served {
             name,
             version,

@@ -45,6 +45,17 @@ fn what_passes_is_put_into_place_with_its_gate() {
 }
 
 #[test]
+fn how_an_older_bundle_ran_fastest_goes_with_it() {
+    let place = place("COPY");
+    assert_eq!(run(&place, ARGUMENTS).status, 0);
+    std::fs::write(place.at("deep/out/tuning.json"), "{}").unwrap();
+    let given = run(&place, ARGUMENTS);
+    assert_eq!(given.status, 0, "{given:?}");
+    assert!(given.stderr.contains("run `protoseg tune` again"), "{given:?}");
+    assert_eq!(files(&place.at("deep")), ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]);
+}
+
+#[test]
 fn what_fails_is_never_there_and_an_older_bundle_stays() {
     let place = place("COPY");
     spoil(&place);

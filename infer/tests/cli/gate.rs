@@ -15,11 +15,11 @@ use protoseg_models::window::{Pieces, Window};
 
 use crate::common::{Place, answer, fixture, stripes};
 
-const INT8: &str = "model.int8.onnx";
+pub(crate) const INT8: &str = "model.int8.onnx";
 const FRAME: &str = "frame.onnx";
 const DATA: &str = "check bundle --data folder --root in";
 
-fn int8() -> Form {
+pub(crate) fn int8() -> Form {
     let quantization = Quantization { weight_bits: 7, symmetric: false, float_nodes: Vec::new() };
     Form { precision: Precision::Int8, quantization: Some(quantization), ..Form::LOGITS }
 }
@@ -36,7 +36,7 @@ pub(crate) fn framed() -> Place {
 }
 
 /// A place whose bundle holds one more file, with some bytes of it replaced.
-fn place(name: &str, form: Form, patch: Option<(&[u8], &[u8])>) -> Place {
+pub(crate) fn place(name: &str, form: Form, patch: Option<(&[u8], &[u8])>) -> Place {
     let place = Place::new();
     std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
     if let Some((from, to)) = patch {

@@ -2,7 +2,7 @@
 //! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
 //! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
-//! left alone; the [`pipeline`] as a library, its [`times`], and [`devices`] that are there or not; the service: its
+//! left alone; [`tune`], and who goes by what it found; the [`pipeline`] as a library, its [`times`], and [`devices`] that are there or not; the service: its
 //! [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks: the command ([`bench`]), the load it puts on
 //! [`simulated`] models ([`bench_load`]), two in turns ([`bench_blocks`]), and reports held against each other
 //! ([`bench_compare`]).
@@ -55,3 +55,5 @@ mod simulated;
 mod surroundings;
 #[cfg(test)]
 mod times;
+#[cfg(test)]
+mod tune;

@@ -6,8 +6,6 @@ use protoseg_infer::benchmark::report::Accuracy;
 use protoseg_infer::labelled::LabelledSet;
 use protoseg_infer::picture::MAX_PIXELS;
 use protoseg_infer::pipeline::{Pipeline, PipelineOptions};
-use protoseg_infer::session::RunnerOptions;
-use protoseg_models::bundle::{Manifest, Reference};
 use protoseg_models::errors::sentence;
 
 use crate::commands::check;
@@ -24,7 +22,7 @@ pub(crate) struct Labelled {
 /// nothing.
 pub(super) fn of(bundle: &Path, file: &str, options: &PipelineOptions, labelled: Option<&Labelled>) -> Accuracy {
     let mut accuracy = Accuracy::default();
-    match probe(bundle, file, options) {
+    match check::probe_agreement(bundle, file, options) {
         Ok((agreement, reference)) => {
             accuracy.probe_agreement = Some(agreement);
             accuracy.reference = Some(reference);
@@ -39,21 +37,6 @@ pub(super) fn of(bundle: &Path, file: &str, options: &PipelineOptions, labelled:
         }
     }
     accuracy
-}
-
-fn probe(bundle: &Path, file: &str, options: &PipelineOptions) -> anyhow::Result<(f64, String)> {
-    anyhow::ensure!(bundle.is_dir(), "a single file has no probe to be held against");
-    let manifest = Manifest::read(bundle)?.value;
-    let listed = manifest.files.iter().find(|listed| listed.file == file);
-    let listed = listed.ok_or_else(|| anyhow::anyhow!("{} does not list {file}", bundle.display()))?;
-    let device = options.devices.all().first().copied().unwrap_or_default();
-    let runner = RunnerOptions { device, size: None, ..options.segmenter.runner.clone() };
-    let agreement = check::agreement(bundle, &manifest, listed, &runner)?;
-    let reference = match manifest.reference {
-        Reference::Libtorch => "libtorch",
-        Reference::Itself => "itself, as it was adopted",
-    };
-    Ok((agreement, reference.to_owned()))
 }
 
 fn score(bundle: &Path, options: &PipelineOptions, set: &LabelledSet) -> anyhow::Result<Option<f64>> {

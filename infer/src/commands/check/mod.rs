@@ -12,7 +12,8 @@ mod taps;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
+use protoseg_infer::pipeline::PipelineOptions;
 use protoseg_infer::session::{self, RunnerOptions};
 use protoseg_models::bundle::{Manifest, ModelFile, Reference};
 use protoseg_models::errors::sentence;
@@ -169,4 +170,20 @@ pub(crate) fn agreement(
     let pixels: usize = cases.iter().map(|case| case.labels.pixels).sum();
     let agreeing: f64 = cases.iter().map(|case| case.labels.agreement * case.labels.pixels as f64).sum();
     Ok(agreeing / pixels.max(1) as f64)
+}
+
+/// The same by the name of the file, run as a pipeline runs it, and whose labels the probe holds.
+pub(crate) fn probe_agreement(bundle: &Path, file: &str, options: &PipelineOptions) -> anyhow::Result<(f64, String)> {
+    ensure!(bundle.is_dir(), "a single file has no probe to be held against");
+    let manifest = Manifest::read(bundle)?.value;
+    let listed = manifest.files.iter().find(|listed| listed.file == file);
+    let listed = listed.ok_or_else(|| anyhow!("{} does not list {file}", bundle.display()))?;
+    let device = options.devices.all().first().copied().unwrap_or_default();
+    let runner = RunnerOptions { device, size: None, ..options.segmenter.runner.clone() };
+    let agreement = agreement(bundle, &manifest, listed, &runner)?;
+    let reference = match manifest.reference {
+        Reference::Libtorch => "libtorch",
+        Reference::Itself => "itself, as it was adopted",
+    };
+    Ok((agreement, reference.to_owned()))
 }

@@ -145,6 +145,29 @@ fn other_file(place: &Place) {
 }
 
 #[test]
+fn a_bundle_is_served_as_tuned_until_another_lies_there() {
+    let place = Place::new();
+    crate::tune::tune(&place, "", &[("window", "whole"), ("mode", "throughput")]);
+    let server = Server::of(&place.at("bundle"), &[]);
+    // Measured over pictures that were all there, it says nothing of what cores are for under requests.
+    assert!(server.log().contains("tuned: window whole ("), "{}", server.log());
+    assert!(server.log().contains("cpu, latency"), "{}", server.log());
+    let off = Server::of(&place.at("bundle"), &["--tuning", "off"]);
+    let given = Server::of(&place.at("bundle"), &["--threads", "1"]);
+    assert!(!off.log().contains("tuned"), "{}", off.log());
+    assert!(given.log().contains("tuned: not used, as --threads was given"), "{}", given.log());
+    place.edit("bundle/manifest.json", "\"red\"", "\"crimson\"");
+    server.signal("HUP");
+    server.until("the other bundle", |server| server.log().contains("holds nothing for this machine"));
+    let absent = Command::new(env!("CARGO_BIN_EXE_protoseg"))
+        .args(["serve", &named(&place.at("bundle")), "--tuning", "gone.json", "--http", "127.0.0.1:0", "--grpc", "off"])
+        .output();
+    let absent = absent.unwrap();
+    assert_eq!(absent.status.code(), Some(2), "{absent:?}");
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("gone.json is no file"), "{absent:?}");
+}
+
+#[test]
 fn models_are_exchanged_under_load_without_a_failed_request() {
     let place = Place::new();
     let server = Server::of(&place.at("bundle"), &["--repository"]);

@@ -1,4 +1,4 @@
-//! The pictures that are asked about: files, or scenes that are drawn.
+//! The pictures that `protoseg bench` and `protoseg tune` ask about: files, or scenes that are drawn.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::ensure;
 use protoseg_infer::benchmark::material::Material;
 use protoseg_infer::picture::MAX_PIXELS;
 
-use crate::commands::inputs;
+use super::inputs;
 
 /// Pictures drawn where nobody names files: the size of Cityscapes' frames.
 const SIZE: [usize; 2] = [1024, 2048];
@@ -16,12 +16,12 @@ const MOST: usize = 4096;
 
 /// Which pictures are asked about.
 #[derive(Debug, clap::Args)]
-pub(super) struct PictureArguments {
+pub(crate) struct PictureArguments {
     /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg', held in memory [default: drawn street scenes]
     #[arg(long = "pictures", value_name = "PATH", num_args = 1..)]
     paths: Vec<PathBuf>,
     /// Height and width of drawn scenes [default: 1024x2048]
-    #[arg(long = "picture-size", value_name = "HxW", value_parser = crate::commands::size, conflicts_with = "paths")]
+    #[arg(long = "picture-size", value_name = "HxW", value_parser = super::size, conflicts_with = "paths")]
     size: Option<[usize; 2]>,
     /// How many different pictures
     #[arg(long = "picture-count", value_name = "N", default_value_t = 8)]
@@ -30,7 +30,7 @@ pub(super) struct PictureArguments {
 
 impl PictureArguments {
     /// Reads or draws them.
-    pub(super) fn open(&self) -> anyhow::Result<Material> {
+    pub(crate) fn open(&self) -> anyhow::Result<Material> {
         ensure!((1..=MOST).contains(&self.count), "--picture-count is a number from 1 to {MOST}");
         if self.paths.is_empty() {
             return Ok(Material::scenes(self.count, self.size.unwrap_or(SIZE), 0)?);
