@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -120,29 +121,52 @@ impl Remote {
 
     async fn exchange(&self, method: Method, path: &str, query: &Query) -> Result<Answer, AskError> {
         let failed = |error: hyper::Error| AskError::of(&error);
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match idle.filter(|idle| !idle.is_closed()) {
-            Some(idle) => idle,
-            None => self.connect().await?,
-        };
-        connection.ready().await.map_err(failed)?;
-        let mut request = Request::builder().method(method).header("host", &self.host);
+        let request = self.request(method, path, query)?;
+        while let Some(mut idle) = self.idle() {
+            // Whoever closed it meanwhile has not heard of this request, and is asked on another.
+            if idle.ready().await.is_ok() {
+                match self.ask_on(idle, request.clone()).await {
+                    Err(error) if error.is_canceled() => {}
+                    answered => return answered.map_err(failed),
+                }
+            }
+        }
+        let mut fresh = self.connect().await?;
+        fresh.ready().await.map_err(failed)?;
+        self.ask_on(fresh, request).await.map_err(failed)
+    }
+
+    fn request(&self, method: Method, path: &str, query: &Query) -> Result<Request<Full<Bytes>>, AskError> {
+        let mut request = Request::builder().method(method).header(HOST, &self.host);
         request = request.uri(format!("{}{path}", self.prefix()));
         if let Some(header) = query.header {
             request = request.header(HEADER_LENGTH, header);
         }
         if let Some(key) = &self.key {
-            request = request.header("authorization", format!("Bearer {key}"));
+            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request.body(Full::new(query.body.clone())).map_err(|error| AskError::of(&error))?;
+        request.body(Full::new(query.body.clone())).map_err(|error| AskError::of(&error))
+    }
+
+    fn idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    async fn ask_on(
+        &self,
+        mut connection: SendRequest<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Answer> {
         let start = Instant::now();
-        let response = connection.send_request(request).await.map_err(failed)?;
+        let response = connection.send_request(request).await?;
         let waited = start.elapsed();
         let (head, body) = response.into_parts();
         let header = head.headers.get(HEADER_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = body.collect().await.map_err(failed)?.to_bytes();
+        let body = body.collect().await?.to_bytes();
         let received = start.elapsed() - waited;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        if head.headers.get(CONNECTION).is_none_or(|value| value != "close") {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
         Ok(Answer { status: head.status, header, body, waited, received })
     }
 

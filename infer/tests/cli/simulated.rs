@@ -40,14 +40,15 @@ impl Clock {
     }
 
     async fn until(&self, moment: Duration) {
+        let mut place = None;
         std::future::poll_fn(|context: &mut Context<'_>| {
             let mut state = self.state.lock().unwrap();
             if state.now >= moment {
                 return Poll::Ready(());
             }
-            let key = (moment, state.count);
+            let place = *place.get_or_insert((moment, state.count));
             state.count += 1;
-            state.waiting.insert(key, context.waker().clone());
+            state.waiting.insert(place, context.waker().clone());
             Poll::Pending
         })
         .await;

@@ -9,6 +9,7 @@ use protoseg_infer::benchmark::target::{AskError, Parts, Target};
 use protoseg_infer::service::models::name_of;
 use protoseg_infer::session::Device;
 
+use crate::commands::engine_arguments::EngineArguments;
 use crate::commands::engine_options::Options;
 
 /// What is to be measured.
@@ -26,6 +27,14 @@ impl Wanted {
         let model = name_of(bundle).unwrap_or_default();
         let name = if name.is_empty() { model } else { format!("{model}, {name}") };
         Self { name, place: Place::Here(bundle.to_owned(), options) }
+    }
+
+    /// Whether its options are those of an engine.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match &self.place {
+            Place::Here(_, options) => EngineArguments::of(options)?.options(0).map(|_| ()),
+            Place::There(_) => Ok(()),
+        }
     }
 }
 

@@ -53,8 +53,11 @@ impl<'a> Bench<'a> {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let machine = Facts::now();
         let wanted = self.wanted().map_err(Failure::Usage)?;
+        let other = self.arguments.against()?;
+        // Before the first is measured: the last may be wrong.
+        wanted.iter().chain(&other).try_for_each(Wanted::check).map_err(Failure::Usage)?;
         let (mut runs, mut against) = (Vec::new(), Vec::new());
-        match self.arguments.against()? {
+        match other {
             Some(other) => {
                 let [first] = &wanted[..] else {
                     let why = "--against compares two, and --sweep makes more; leave one of them out";
