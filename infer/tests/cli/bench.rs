@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use protoseg_infer::benchmark::report::{Point, Report};
-use protoseg_infer::benchmark::scenario::Scenario;
 
 use super::common::{Answer, expect, fixture, protoseg, stripes};
 use super::serve::server::Server;

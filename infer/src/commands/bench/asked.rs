@@ -49,8 +49,8 @@ pub(crate) enum Place {
 
 /// A model that can be asked.
 pub(crate) enum Asked {
-    Here(InProcess),
-    There(Remote),
+    Here(Box<InProcess>),
+    There(Box<Remote>),
 }
 
 impl Asked {

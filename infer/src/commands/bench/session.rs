@@ -59,13 +59,13 @@ impl Session {
             Place::Here(bundle, options) => {
                 let pipeline = EngineArguments::of(options)?.options(0)?;
                 let how = HowOpened { pipeline, end_to_end };
-                Ok(Asked::Here(InProcess::open(bundle, scenario, &self.material, &how)?))
+                Ok(Asked::Here(Box::new(InProcess::open(bundle, scenario, &self.material, &how)?)))
             }
             Place::There(url) => {
                 let key = std::env::var(KEY_VARIABLE).ok();
                 let Server { model, patience } = &self.server;
                 let server = Remote::open(url, model.as_deref(), key, &self.material, end_to_end, *patience);
-                Ok(Asked::There(self.runtime.block_on(server)?))
+                Ok(Asked::There(Box::new(self.runtime.block_on(server)?)))
             }
         }
     }
