@@ -1,8 +1,6 @@
 //! `protoseg accept`: the three programs alone show whether a machine does what is promised. On a processor it is brief, so
 //! that what a GPU is accepted with is run by every test.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 mod support;
 
 use std::collections::BTreeMap;

@@ -261,7 +261,8 @@ fn answers_that_are_none_are_failures_and_none_at_all_is_an_error() {
             let found = bench(&format!("--url http://{address} {QUICK} --scenario {scenario}"));
             assert_eq!((found.status, found.stdout.as_str()), (1, ""), "{scenario} {found:?}");
             let error = found.stderr.lines().last().unwrap();
-            assert!(error.starts_with("error: no query was answered: ") && error.contains(why), "{found:?}");
+            assert!(error.starts_with("error: http://") && error.contains(": no query was answered: "), "{found:?}");
+            assert!(error.contains(why), "{found:?}");
         }
     }
 }
