@@ -33,7 +33,7 @@ enum Command {
     Label(label::Arguments),
     Eval(eval::Arguments),
     Serve(serve::Arguments),
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
     Tune(tune::Arguments),
     Merge(merge::Arguments),
     Check(check::Arguments),

@@ -1,6 +1,8 @@
 //! The fastest way to run a model on a machine that still gives right labels: what `protoseg tune` found, with all that speaks
-//! for it, in a file beside the model. [`space`] says what is tried, [`search`] chooses, [`machine`] tells for whom it holds.
+//! for it, in a file beside the model. [`space`] says what is tried, [`search`] chooses within [`limits`], [`machine`] tells for whom it holds.
 
+mod day;
+pub mod limits;
 pub mod machine;
 pub mod search;
 pub mod space;
@@ -12,8 +14,10 @@ use protoseg_models::bundle::TUNING;
 use protoseg_models::versioned::{self, JsonError, Read};
 use serde::{Deserialize, Serialize};
 
+use self::day::day;
+use self::limits::Limits;
 use self::machine::Machine;
-use self::search::{Candidate, Decision, Limits};
+use self::search::{Candidate, Decision};
 use crate::benchmark::against::Against;
 use crate::benchmark::report::Pictures;
 use crate::benchmark::scenario::Scenario;
@@ -184,26 +188,6 @@ pub fn described(choice: &Choice) -> String {
     choice.iter().map(option).collect::<Vec<_>>().join(", ")
 }
 
-/// The date of a time in seconds since 1970, by the Gregorian calendar.
-fn day(seconds: u64) -> String {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let (mut days, mut year) = (seconds / 86_400 % 3_652_425, 1970);
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    format!("{year}-{month:02}-{:02}", days + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,22 +260,6 @@ mod tests {
             }
             assert_eq!(tuning.suited(&machine(3), "a", Use::Label), None);
         }
-    }
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01"),
-            (951_782_399, "2000-02-28"),
-            (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
-            (1_795_824_000, "2026-11-28"),
-            (1_795_823_999, "2026-11-27"),
-            (4_107_542_400, "2100-03-01"),
-        ] {
-            assert_eq!(day(seconds), expected);
-        }
-        assert!(!day(u64::MAX).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::paired;
-use super::ratio::Ratio;
+use super::ratio::{CONFIDENCE, Ratio};
 use super::scenario::Scenario;
 
 /// What the layout of one subject's memory alone is taken to make of its time: where weights and buffers happen to lie moves
@@ -135,12 +135,12 @@ pub fn turn(block: usize) -> Turn {
 impl std::fmt::Display for Against {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { a, b, scenario, blocks, ratio, verdict } = self;
-        write!(
-            formatter,
-            "{scenario}: {b} takes {ratio} of {a}'s time, {} blocks each: {}",
-            blocks.len() / 2,
-            verdict.name()
-        )
+        let (pairs, confidence) = (blocks.len() / 2, 100.0 * CONFIDENCE);
+        write!(formatter, "{scenario}: time of {b} against {a}: {ratio}, by {pairs} pairs of blocks")?;
+        match ratio.interval {
+            Some(_) => write!(formatter, ", {confidence:.0} % confidence: {}", verdict.name()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,18 +2,22 @@
 
 #[cfg(test)]
 pub(super) mod tests;
+mod worse;
 
 use serde::{Deserialize, Serialize};
 
+use self::worse::{broken, machines, notes};
 use super::bootstrap::{self, Figure};
 use super::ratio::{CONFIDENCE, Ratio};
 use super::report::{Point, Report, Samples, Subject};
 use super::scenario::Scenario;
-use crate::machine::Facts;
 
 /// What is said beside every comparison of two files.
 const CAUTION: &str = "the two were measured at different times, and that the machine drifted or carried other load in between \
                        is not excluded; `protoseg bench A --against B` measures both in turns, which excludes it";
+
+/// What is compared beside the median.
+const TAIL: Figure = Figure::Percentile(99.0);
 
 /// Two reports held against each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub struct Comparison {
     pub only_before: Vec<String>,
     /// What was measured after alone.
     pub only_after: Vec<String>,
+    /// What became worse and is no matter of time, a sentence each: points that are not there any more, queries that are not
+    /// answered, labels that are not right.
+    pub broken: Vec<String>,
     /// In what the reports differ besides their figures, a sentence each.
     pub differences: Vec<String>,
     /// What no comparison of two files can exclude.
@@ -47,6 +54,10 @@ pub struct Compared {
     pub ratio: Ratio,
     /// What follows.
     pub verdict: Verdict,
+    /// The same of the 99th percentile of latency; none where there are too few samples to say.
+    pub tail: Option<Ratio>,
+    /// What follows of that.
+    pub tail_verdict: Option<Verdict>,
     /// What else is to be known of it, a sentence each.
     pub notes: Vec<String>,
 }
@@ -93,7 +104,8 @@ pub enum CompareError {
     /// Nothing was measured in both in the same way.
     #[error(
         "nothing was measured in both: before there is {}, and after there is {}; scenario, precision, device, windows, \
-         options and size of pictures must be the same",
+         options and size of pictures must be the same, and so must the rate: name a number with --rate, as a share of what the \
+         model can do differs each time",
         list(before),
         list(after)
     )]
@@ -131,9 +143,12 @@ pub fn compare(before: &Report, after: &Report, tolerance: f64) -> Result<Compar
         points: Vec::new(),
         only_before: texts(&only_before),
         only_after: texts(&only_after),
+        broken: Vec::new(),
         differences: Vec::new(),
         caution: CAUTION.to_owned(),
     };
+    comparison.broken.extend(comparison.only_before.iter().map(|point| format!("{point} is not there any more")));
+    comparison.broken.extend(matched.iter().flat_map(|&(before, after)| broken(before, after)));
     let (one, other) = (&before.program, &after.program);
     if one != other {
         comparison.differences.push(format!("the programs differ: {one}, then {other}"));
@@ -202,6 +217,9 @@ fn compared((one, before): Measured, (other, after): Measured, tolerance: f64) -
     };
     let (before_times, after_times) = (times(&before.samples), times(&after.samples));
     let ratio = bootstrap::ratio(&before_times, &after_times, figure)?;
+    let tails = (after.scenario != Scenario::Offline).then_some([&before_times, &after_times]);
+    let tail =
+        tails.and_then(|[before, after]| bootstrap::ratio(before, after, TAIL)).filter(|tail| tail.interval.is_some());
     Some(Compared {
         name: other.name.clone(),
         scenario: after.scenario,
@@ -209,6 +227,8 @@ fn compared((one, before): Measured, (other, after): Measured, tolerance: f64) -
         after_ms: figure.of(&after_times)?,
         ratio,
         verdict: Verdict::of(&ratio, tolerance),
+        tail,
+        tail_verdict: tail.map(|tail| Verdict::of(&tail, tolerance)),
         notes: notes((one, before), (other, after)),
     })
 }
@@ -225,48 +245,12 @@ fn between_answers(samples: &Samples) -> Vec<f64> {
     answers
 }
 
-/// How the machines differ, but for what differs from hour to hour.
-fn machines(before: &Facts, after: &Facts) -> Vec<String> {
-    let told = |facts: &Facts| {
-        let Facts { runtime, processor, system, kernel, virtual_machine, container, gpus, .. } = facts;
-        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
-        [
-            ("processors", format!("{}, {} cores to use", text(&processor.name), processor.cores)),
-            ("builds of ONNX Runtime", text(&runtime.as_ref().map(|runtime| runtime.build.clone()))),
-            ("systems", format!("{}, kernel {}", text(system), text(kernel))),
-            ("GPUs", format!("{:?}", gpus.gpus.iter().map(|gpu| &gpu.name).collect::<Vec<_>>())),
-            ("virtual machines", text(virtual_machine)),
-            ("containers", text(container)),
-        ]
-    };
-    let pairs = told(before).into_iter().zip(told(after)).filter(|(one, other)| one != other);
-    pairs.map(|((what, one), (_, other))| format!("the {what} differ: {one}, then {other}")).collect()
-}
-
-fn notes((one, before): Measured, (other, after): Measured) -> Vec<String> {
-    let mut notes = Vec::new();
-    for (when, point) in [("before", before), ("after", after)] {
-        notes.extend(point.unstable.iter().map(|why| format!("unstable {when}: {why}")));
-        if point.failed > 0 {
-            let (failed, answered) = (point.failed, point.samples.latency_ms.len());
-            notes.push(format!("{when}, {failed} queries were not answered, and {answered} were"));
-        }
-    }
-    let told = |subject: &Subject| format!("{} from {}", subject.pictures.count, subject.pictures.source);
-    let differing = [
-        ("names", one.name.clone(), other.name.clone()),
-        ("models", one.model.clone(), other.model.clone()),
-        ("pictures", told(one), told(other)),
-    ];
-    let differing = differing.into_iter().filter(|(_, one, other)| one != other);
-    notes.extend(differing.map(|(what, one, other)| format!("the {what} differ: {one}, then {other}")));
-    notes
-}
-
 impl Comparison {
-    /// Whether anything became slower by more than the tolerance.
+    /// Whether anything became slower by more than the tolerance, or worse otherwise.
     pub fn has_regression(&self) -> bool {
-        self.points.iter().any(|point| point.verdict == Verdict::Regression)
+        let slower =
+            |point: &Compared| point.verdict == Verdict::Regression || point.tail_verdict == Some(Verdict::Regression);
+        !self.broken.is_empty() || self.points.iter().any(slower)
     }
 }
 
@@ -287,11 +271,13 @@ impl std::fmt::Display for Comparison {
         let [what, times, ratio] = [0, 1, 2].map(width);
         for (row, point) in rows.iter().zip(&self.points) {
             writeln!(formatter, "{:what$}  {:times$}  {:ratio$}  {}", row[0], row[1], row[2], row[3])?;
+            if let (Some(tail), Some(verdict)) = (point.tail, point.tail_verdict) {
+                writeln!(formatter, "  99th percentile: {tail}  {}", verdict.name())?;
+            }
             point.notes.iter().try_for_each(|note| writeln!(formatter, "  {note}"))?;
         }
-        for (when, only) in [("before", &self.only_before), ("after", &self.only_after)] {
-            only.iter().try_for_each(|point| writeln!(formatter, "only {when}: {point}"))?;
-        }
+        self.only_after.iter().try_for_each(|point| writeln!(formatter, "only after: {point}"))?;
+        self.broken.iter().try_for_each(|broken| writeln!(formatter, "REGRESSION: {broken}"))?;
         self.differences.iter().try_for_each(|difference| writeln!(formatter, "{difference}"))?;
         let [tolerance, confidence] = [self.tolerance, CONFIDENCE].map(|share| 100.0 * share);
         let caution = &self.caution;

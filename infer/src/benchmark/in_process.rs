@@ -118,7 +118,7 @@ impl InProcess {
         let report = pipeline.run(count, &Control::<AskError>::default(), open, encode);
         let elapsed = start.elapsed();
         let mut samples: Vec<Sample> = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let parts = shares(&report.stages, samples.len().max(1));
+        let parts = shares(&report.stages, samples.len().max(1), self.end_to_end);
         samples.iter_mut().for_each(|sample| sample.parts.clone_from(&parts));
         let errors = report.failed.into_iter().map(|(_, error)| error).chain(report.stopped);
         Taken { failed: count - samples.len(), first_error: errors.into_iter().next(), samples, elapsed }
@@ -247,13 +247,15 @@ fn named(times: Times) -> Parts {
     all.into_iter().filter(|(_, took)| !took.is_zero()).collect()
 }
 
-/// Each picture's share of the stages of a run.
-fn shares(stages: &Stages, pictures: usize) -> Parts {
+/// Each picture's share of the stages of a run. From pixels to labels nothing is decoded or encoded, and what readers and
+/// writers do then, copying pixels, is no stage.
+fn shares(stages: &Stages, pictures: usize, end_to_end: bool) -> Parts {
     let Stages { decode, run, stitch, decide, encode, .. } = stages;
     let stitch = stitch.seconds + decide.seconds;
     let all = [("decode", decode.seconds), ("compute", run.seconds), ("stitch", stitch), ("encode", encode.seconds)];
     let share = |(name, seconds): (&'static str, f64)| (name, Duration::from_secs_f64(seconds / pictures as f64));
-    all.into_iter().map(share).collect()
+    let counts = |(name, _): &(&'static str, f64)| end_to_end || !["decode", "encode"].contains(name);
+    all.into_iter().filter(counts).map(share).collect()
 }
 
 fn timed<R>(parts: &mut Parts, name: &'static str, work: impl FnOnce() -> Result<R, AskError>) -> Result<R, AskError> {

@@ -114,11 +114,8 @@ impl Material {
     /// What a report says of them.
     pub fn describe(&self) -> Pictures {
         let (width, height) = self.pictures[0].image.dimensions();
-        Pictures {
-            height: height as usize,
-            width: width as usize,
-            count: self.pictures.len(),
-            source: self.source.clone(),
-        }
+        let alike = self.pictures.iter().all(|sheet| sheet.image.dimensions() == (width, height));
+        let source = if alike { self.source.clone() } else { format!("{}, of other sizes too", self.source) };
+        Pictures { height: height as usize, width: width as usize, count: self.pictures.len(), source }
     }
 }

@@ -133,7 +133,12 @@ impl Measure {
         let unsettled = (!warm.settled).then(|| {
             format!("the last three of {stretches} stretches of the warm-up were not within 10 % of each other")
         });
-        let doubts: Vec<String> = unsettled.into_iter().chain(stability::drift(&samples, self.scenario)).collect();
+        let failed = (taken.failed > 0).then(|| {
+            let all = taken.failed + taken.samples.len();
+            format!("{} of {all} queries were not answered, and the figures are those of the others", taken.failed)
+        });
+        let doubts: Vec<String> =
+            failed.into_iter().chain(unsettled).chain(stability::drift(&samples, self.scenario)).collect();
         Ok(Point {
             scenario: self.scenario,
             sessions: None,

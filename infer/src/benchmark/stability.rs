@@ -10,6 +10,7 @@
 use super::report::{Samples, Stretch, WarmUp};
 use super::scenario::Scenario;
 use super::statistics::median;
+use super::words::figure;
 
 /// How many times the least the largest may be.
 pub const WITHIN: f64 = 1.1;
@@ -102,31 +103,17 @@ impl Stretch {
 /// They may differ because the machine or a queue has not come to rest, or because samples scatter so widely that a third of
 /// them does not tell the median within 10 %. Either way the figures are not known that well.
 pub fn drift(samples: &Samples, scenario: Scenario) -> Option<String> {
-    let count = samples.latency_ms.len().min(samples.due_ms.len());
-    if count < COMPARED {
+    let Some(thirds) = thirds(samples) else {
+        let count = samples.latency_ms.len();
         return Some(format!(
             "{count} of at least {COMPARED} queries were answered, too few to compare; measure longer"
         ));
-    }
-    let mut sent: Vec<(f64, f64)> = samples.due_ms.iter().copied().zip(samples.latency_ms.iter().copied()).collect();
-    sent.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let mut answered: Vec<f64> = sent.iter().map(|(due, latency)| due + latency).collect();
-    answered.sort_by(f64::total_cmp);
-    let mut began = sent[0].0;
-    let thirds = [0, 1, 2].map(|third| {
-        let of = third * count / COMPARED..(third + 1) * count / COMPARED;
-        let latencies: Vec<f64> = sent[of.clone()].iter().map(|(_, latency)| *latency).collect();
-        let ended = answered[of.end - 1];
-        let seconds = (ended - began) / 1000.0;
-        began = ended;
-        // No third of three samples or more is empty.
-        Stretch::of(&latencies, seconds).unwrap_or(Stretch { latency_ms: f64::NAN, queries_a_second: f64::NAN })
-    });
+    };
     let (what, [first, second, third]) = unlike(scenario, &thirds)?;
-    let figures = format!("{first:.1}, {second:.1} and {third:.1} {what} in thirds of the time");
-    let growing = WITHIN * first < third && first < second && second < third;
+    let [one, other, last] = [first, second, third].map(figure);
+    let figures = format!("{one}, {other} and {last} {what} in thirds of the time");
     Some(match scenario {
-        Scenario::Server { .. } if growing => format!(
+        Scenario::Server { .. } if growing([first, second, third]) => format!(
             "latency grows, {figures}: pictures come faster than they are answered, or nearly; lower the rate or measure longer"
         ),
         _ => format!(
@@ -135,6 +122,37 @@ pub fn drift(samples: &Samples, scenario: Scenario) -> Option<String> {
             100.0 * (WITHIN - 1.0)
         ),
     })
+}
+
+/// Whether pictures that come by themselves wait longer and longer: their queue grows, and no figure of them is one.
+pub fn queue_grows(samples: &Samples) -> bool {
+    thirds(samples).is_some_and(|thirds| growing(thirds.map(|third| third.latency_ms)))
+}
+
+fn growing([first, second, third]: [f64; COMPARED]) -> bool {
+    WITHIN * first < third && first < second && second < third
+}
+
+/// Thirds of the samples in the order in which they were due; none of too few.
+fn thirds(samples: &Samples) -> Option<[Stretch; COMPARED]> {
+    let count = samples.latency_ms.len().min(samples.due_ms.len());
+    if count < COMPARED {
+        return None;
+    }
+    let mut sent: Vec<(f64, f64)> = samples.due_ms.iter().copied().zip(samples.latency_ms.iter().copied()).collect();
+    sent.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut answered: Vec<f64> = sent.iter().map(|(due, latency)| due + latency).collect();
+    answered.sort_by(f64::total_cmp);
+    let mut began = sent[0].0;
+    Some([0, 1, 2].map(|third| {
+        let of = third * count / COMPARED..(third + 1) * count / COMPARED;
+        let latencies: Vec<f64> = sent[of.clone()].iter().map(|(_, latency)| *latency).collect();
+        let ended = answered[of.end - 1];
+        let seconds = (ended - began) / 1000.0;
+        began = ended;
+        // No third of three samples or more is empty.
+        Stretch::of(&latencies, seconds).unwrap_or(Stretch { latency_ms: f64::NAN, queries_a_second: f64::NAN })
+    }))
 }
 
 /// The figures that are not alike, and their unit.
@@ -250,6 +268,7 @@ mod tests {
     fn a_queue_that_grows_is_told_from_one_that_does_not() {
         for (rate, grows) in [(20.0, false), (50.0, false), (120.0, true), (300.0, true)] {
             let said = drift(&served(rate, 3000), Scenario::Server { rate });
+            assert_eq!(queue_grows(&served(rate, 3000)), grows, "{rate}");
             assert_eq!(said.is_some_and(|said| said.starts_with("latency grows")), grows, "{rate}");
         }
         // Few arrivals scatter by more than 10 %, which is not the system's doing.

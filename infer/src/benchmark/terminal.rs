@@ -112,6 +112,10 @@ fn below(point: &Point) -> Vec<String> {
     let stage =
         |share: super::stages::Share| format!("{} {} ({})", share.name, milliseconds(share.ms), percent(share.share));
     let mut parts: Vec<String> = sessions(point).into_iter().chain(shares(point).into_iter().map(stage)).collect();
+    let pictures = point.scenario.pictures_a_query();
+    if pictures > 1 {
+        parts.push(format!("summed over {pictures} pictures"));
+    }
     if point.latency.is_none() {
         parts.insert(0, format!("all in {}", seconds(point.seconds)));
     }

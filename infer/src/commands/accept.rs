@@ -9,9 +9,11 @@ mod speed;
 mod training;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use protoseg_infer::benchmark::report::Run;
 use protoseg_infer::machine::Facts;
 use protoseg_infer::session::{self, Ceilings, Device, Devices};
@@ -19,7 +21,8 @@ use protoseg_models::form::Precision;
 use serde::Serialize;
 
 use self::findings::{Finding, Findings};
-use super::{Failure, Outcome, print, print_json, say};
+use super::signals::Signals;
+use super::{Failure, Outcome, output_file, print, print_json, say, sibling};
 
 /// Networks that are run where nobody asks for all: the largest and the smallest.
 const USUAL: [&str; 2] = ["deeplabv3plus-resnet101", "deeplabv3plus-efficientnet-lite0"];
@@ -89,6 +92,8 @@ struct Acceptance<'a> {
     arguments: &'a Arguments,
     device: Device,
     work: PathBuf,
+    /// True once a signal has come.
+    stop: Arc<AtomicBool>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
@@ -96,12 +101,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let device = arguments.device().map_err(Failure::Usage)?;
     session::load_runtime().map_err(Failure::usage)?;
     device.check().map_err(Failure::usage)?;
+    // Without them nothing can be begun.
+    ["train", "export"].into_iter().try_for_each(|name| sibling::command(name).map(drop)).map_err(Failure::Usage)?;
+    let signals = Signals::catch().map_err(Failure::Usage)?;
     let temporary = tempfile::tempdir().context("a folder for the bundles").map_err(Failure::Usage)?;
     let work = arguments.work.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let acceptance = Acceptance { arguments, device, work };
+    let acceptance = Acceptance { arguments, device, work, stop: Arc::clone(&signals.stop) };
     let (mut findings, mut runs) = (Findings::new(!arguments.json), Vec::new());
     let ceilings = acceptance.ceilings(&mut findings);
     for network in acceptance.networks() {
+        if acceptance.is_stopped() {
+            break;
+        }
         say(format_args!("{network}"));
         let made = match acceptance.make(network) {
             Ok(made) => made,
@@ -114,10 +125,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         acceptance.compare_ways(&made, &mut findings);
         runs.extend(acceptance.measure(&made, &ceilings, &mut findings));
     }
-    let training = match arguments.no_training {
+    let training = match arguments.no_training || acceptance.is_stopped() {
         true => None,
         false => acceptance.train(&mut findings),
     };
+    if acceptance.is_stopped() {
+        say("stopped by a signal before all was tried, so there is no verdict");
+        return Ok(Outcome::Status(signals.status()));
+    }
     let report = Report {
         version: 1,
         program: format!("protoseg {}", env!("CARGO_PKG_VERSION")),
@@ -139,18 +154,17 @@ impl Arguments {
     fn device(&self) -> anyhow::Result<Device> {
         let [device] = self.device.all() else { anyhow::bail!("--device names one device at a time here") };
         if let Some(report) = &self.report {
-            let folder = report.parent().filter(|folder| !folder.as_os_str().is_empty());
-            ensure!(
-                folder.is_none_or(std::path::Path::is_dir) && !report.is_dir(),
-                "{} cannot be written: its folder does not exist, or it is one",
-                report.display()
-            );
+            output_file::check(report)?;
         }
         Ok(*device)
     }
 }
 
 impl Acceptance<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn networks(&self) -> Vec<&'static str> {
         match (self.arguments.brief, self.arguments.all) {
             (true, _) => vec![USUAL[1]],
@@ -184,7 +198,7 @@ impl Report {
     fn tell(&self, arguments: &Arguments) -> anyhow::Result<()> {
         if let Some(path) = &arguments.report {
             let text = serde_json::to_vec_pretty(self).context("the report")?;
-            protoseg_models::atomic::write(path, &text).with_context(|| path.display().to_string())?;
+            output_file::write(path, &text)?;
         }
         if arguments.json {
             return print_json(self);

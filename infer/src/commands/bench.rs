@@ -13,8 +13,9 @@ mod sweep;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail, ensure};
 use protoseg_infer::benchmark::measure::WarmUpRule;
 use protoseg_infer::benchmark::stability::Rule;
 use protoseg_infer::benchmark::terminal;
@@ -23,7 +24,8 @@ use protoseg_infer::session::load_runtime;
 use super::data::DataArguments;
 use super::engine_options::GivenEngine;
 use super::picture_arguments::PictureArguments;
-use super::{Failure, Outcome, print, print_json};
+use super::signals::Signals;
+use super::{Failure, Outcome, print, print_json, say};
 
 pub(crate) use self::asked::Wanted;
 use self::files::Files;
@@ -32,13 +34,17 @@ use self::run::Bench;
 pub(crate) use self::session::Session;
 use self::sweep::Sweep;
 
+/// Pairs of blocks from which on an interval of 99 % has ends: the least and the largest of eight.
+const LEAST_PAIRS: usize = 8;
+
 /// Measure how long a model takes
 ///
 /// Asks a model for labels as the scenarios say: single-stream (one picture at a time), multi-stream (a query of several
 /// pictures), clients (several who ask in turns), offline (all pictures are there), server (pictures come at random moments;
 /// latency counts from when each was due). Latency goes from pixels in memory to labels in memory, or with --end-to-end from
 /// picture files to label files. Figures that did not settle, or that drifted, are marked UNSTABLE. The same run checks what the
-/// model answers, as a fast wrong model is worth nothing.
+/// model answers, as a fast wrong model is worth nothing. The model is run as the options say; what `protoseg tune` found is not
+/// looked at.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
@@ -63,7 +69,7 @@ pub(crate) struct Arguments {
     /// An option of the engine for the other bundle alone, such as threads=1
     #[arg(long, value_name = "OPTION=VALUE", requires = "against")]
     against_set: Vec<Sweep>,
-    /// Pairs of blocks
+    /// Pairs of blocks; from 8 on there is an interval
     #[arg(long, value_name = "N", default_value = "20", value_parser = super::few, requires = "against")]
     pairs: NonZeroUsize,
     #[command(flatten)]
@@ -71,14 +77,15 @@ pub(crate) struct Arguments {
     /// What to measure, any of these
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["single-stream", "offline"])]
     scenario: Vec<Kind>,
-    /// Pictures of a query in the multi-stream scenario
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values = ["8"], value_parser = super::few)]
+    /// Pictures of a query in the multi-stream scenario [default: 8]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::few)]
     samples: Vec<NonZeroUsize>,
-    /// Clients of the clients scenario
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values = ["4"], value_parser = super::few)]
+    /// Clients of the clients scenario [default: 4]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::few)]
     clients: Vec<NonZeroUsize>,
-    /// Pictures in a second that come in the server scenario: numbers, or shares such as 70% of what the model can do
-    #[arg(long, value_name = "N|P%,…", value_delimiter = ',', default_values = ["70%"])]
+    /// Pictures in a second that come in the server scenario: numbers, or shares such as 70% of what the model can
+    /// do, which is found out first; `bench compare` holds only numbers against each other [default: 70%]
+    #[arg(long, value_name = "N|P%,…", value_delimiter = ',')]
     rate: Vec<Rate>,
     /// Look for the most pictures in a second that come at random moments and of whose latencies the 99th percentile is no
     /// more than so many milliseconds
@@ -104,11 +111,11 @@ pub(crate) struct Arguments {
     warm_up: Option<usize>,
     /// Seed of the moments at which pictures come
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    arrival_seed: u64,
     #[command(flatten)]
     data: DataArguments,
     /// Do not check what the model answers
-    #[arg(long)]
+    #[arg(long, conflicts_with = "data")]
     no_accuracy: bool,
     #[command(flatten)]
     files: Files,
@@ -128,7 +135,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     arguments.check().map_err(Failure::Usage)?;
     load_runtime().map_err(Failure::usage)?;
-    let report = Bench::new(arguments).map_err(Failure::Usage)?.run()?;
+    let signals = Signals::catch().map_err(Failure::Usage)?;
+    let ran = Bench::new(arguments, &signals.stop).map_err(Failure::Usage)?.run();
+    let stopped = || signals.stop.load(Ordering::Relaxed);
+    let (report, failure) = match ran {
+        Err(_) if stopped() => {
+            say("stopped by a signal before anything was measured");
+            return Ok(Outcome::Status(signals.status()));
+        }
+        ran => ran?,
+    };
     // First to the terminal: what took long to find is not lost where a file cannot be written.
     if arguments.json {
         print_json(&report)?;
@@ -136,6 +152,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         print(terminal::text(&report).trim_end())?;
     }
     arguments.files.write(&report)?;
+    if stopped() {
+        say("stopped by a signal: the report holds what was measured before");
+        return Ok(Outcome::Status(signals.status()));
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
     let complete = report.runs.iter().flat_map(|run| &run.points).all(|point| point.failed == 0);
     Ok(if complete { Outcome::Done } else { Outcome::SomeInputsFailed })
 }
@@ -143,6 +166,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 impl Arguments {
     fn check(&self) -> anyhow::Result<()> {
         self.files.check()?;
+        let idle = [
+            ("--samples", !self.samples.is_empty(), Kind::MultiStream, "multi-stream"),
+            ("--clients", !self.clients.is_empty(), Kind::Clients, "clients"),
+            ("--rate", !self.rate.is_empty(), Kind::Server, "server"),
+        ];
+        if let Some((option, _, _, name)) =
+            idle.iter().find(|(_, given, kind, _)| *given && !self.scenario.contains(kind))
+        {
+            bail!("{option} is for the {name} scenario; add it to --scenario");
+        }
+        ensure!(
+            self.url.is_none() || self.data.data.is_none(),
+            "--data scores a bundle; a server's model is not checked"
+        );
+        ensure!(
+            self.against.is_none() || self.pairs.get() >= LEAST_PAIRS,
+            "--pairs {}: from {LEAST_PAIRS} pairs on there is an interval, and below nothing could be said",
+            self.pairs
+        );
         ensure!(
             self.latency_bound.is_none_or(|bound| (1e-3..=1e9).contains(&bound)),
             "--latency-bound is a number of milliseconds above zero"

@@ -192,7 +192,7 @@ impl Arguments {
         if let Some(warning) = warning {
             say(format_args!("warning: {warning}"));
         }
-        if let Some(remark) = remark.filter(|_| self.run.verbose) {
+        if let Some(remark) = remark.filter(|_| used || self.run.verbose) {
             say(remark);
         }
         let opened = self.run.open_as(&engine, pictures);

@@ -15,6 +15,7 @@ mod inputs;
 pub(crate) mod label;
 mod lists;
 pub(crate) mod merge;
+mod output_file;
 mod picture_arguments;
 mod progress;
 mod run_arguments;

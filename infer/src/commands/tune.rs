@@ -13,8 +13,9 @@ use clap::ValueEnum;
 use protoseg_infer::benchmark::scenario::Scenario;
 use protoseg_infer::machine::cores;
 use protoseg_infer::session::{self, Device, Devices};
+use protoseg_infer::tuning::limits::Limits;
 use protoseg_infer::tuning::machine::{Machine, model_of};
-use protoseg_infer::tuning::search::{Candidate, Decision, Limits, search};
+use protoseg_infer::tuning::search::{Candidate, Decision, search};
 use protoseg_infer::tuning::{Entry, Tuning, place_of};
 use protoseg_models::form;
 
@@ -30,7 +31,9 @@ use self::examine::Bench;
 /// other, each in turns with the best so far; what does not run, or whose labels do not agree with those of the 32-bit file, is
 /// never chosen. The best is then measured in turns with the default, and kept where it is faster beyond doubt. The answer is
 /// written to tuning.json beside the model, with all figures; `protoseg label` and `protoseg serve` go by it on the same
-/// machine with the same ONNX Runtime and model. Exit status 1 says that nothing keeps to the limits.
+/// machine with the same ONNX Runtime and model. Answers of --goal throughput, of the same with --p99 and of --goal latency lie
+/// side by side: `label` takes the first, else the second; `serve` the second, else the third, else the first but for its
+/// --mode, which nobody measured under requests. Exit status 1 says that nothing keeps to the limits.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote

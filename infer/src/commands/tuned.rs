@@ -72,8 +72,13 @@ impl TuningArguments {
         // What is wrong with a model is said where it is opened.
         let Ok(fingerprint) = model_of(model) else { return Ok(plain) };
         let Some(entry) = found.suited(&Machine::now(), &fingerprint, user) else {
-            let why =
-                format!("{shown} holds nothing for this machine, ONNX Runtime and model; `protoseg tune` finds it");
+            let whom = match user {
+                Use::Label => "labelling",
+                Use::Serve => "serving",
+            };
+            let why = format!(
+                "{shown} holds nothing for this machine, ONNX Runtime and model that {whom} goes by; `protoseg tune` finds it"
+            );
             let (warning, remark) = if self.named().is_some() { (Some(why), None) } else { (None, Some(why)) };
             return Ok(Tuned { warning, remark, ..plain });
         };

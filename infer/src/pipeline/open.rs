@@ -48,7 +48,7 @@ pub struct PipelineOptions {
     /// Pixels of pictures that may be on their way at once, beside which one picture always may; by the available memory where
     /// nobody says otherwise.
     pub pixels: Option<u64>,
-    /// How many pictures there will be.
+    /// How many pictures there will be; 0 where that is not known.
     pub pictures: usize,
 }
 
@@ -127,7 +127,8 @@ fn places(devices: &[Device], gpu_sessions: Option<NonZeroUsize>, pictures: usiz
     } else {
         1
     };
-    let rounds = wanted.min(pictures.div_ceil(devices.len().max(1))).max(1);
+    let most = if pictures == 0 { usize::MAX } else { pictures.div_ceil(devices.len().max(1)) };
+    let rounds = wanted.min(most).max(1);
     devices.repeat(rounds)
 }
 
@@ -160,7 +161,9 @@ mod tests {
         // Not more than there are pictures for.
         assert_eq!(places(&[zero, one], None, 2), [zero, one]);
         assert_eq!(places(&[zero, one], None, 3), [zero, one, zero, one]);
-        assert_eq!(places(&[zero], None, 0), [zero]);
+        assert_eq!(places(&[zero], None, 1), [zero]);
+        // It is not known how many there are.
+        assert_eq!(places(&[zero], None, 0), [zero, zero]);
         for device in [Device::Cpu, Device::OpenVino] {
             assert_eq!(places(&[device], NonZeroUsize::new(2), 100), [device]);
         }

@@ -10,30 +10,13 @@ use protoseg_models::window::Window;
 use serde::{Deserialize, Serialize};
 
 use super::Choice;
+use super::limits::{Agreement, Limits};
 use super::space::Plan;
 use crate::benchmark::against::{Against, LAYOUT, Verdict};
 
 /// Pairs of blocks that a candidate must win to take the lead, of so many: of eight, one may meet other load. One that is no
 /// faster at all wins seven or more in 9 of 256 searches, so that the choice does not fill up with options that do nothing.
 const WON: [usize; 2] = [7, 8];
-
-/// What a choice must keep to.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Least share of pixels with the reference's label, on the probe and on the pictures.
-    pub least_agreement: f64,
-    /// What the 99th percentile of latency may be at most, in milliseconds.
-    pub p99_ms: Option<f64>,
-}
-
-/// How far labels agree.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Agreement {
-    /// Share of the probe's pixels with the reference's label, but for ties; none where there is no probe.
-    pub probe: Option<f64>,
-    /// Share of the pictures' pixels with the label of the bundle's 32-bit file in its own windows.
-    pub pictures: f64,
-}
 
 /// A candidate held against the leader.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -141,31 +124,6 @@ impl Decision {
     pub fn is_change(self) -> bool {
         matches!(self, Self::Faster | Self::DefaultUnfit)
     }
-}
-
-impl Limits {
-    /// Why labels do not agree well enough; none where they do.
-    fn disagreement(&self, agreement: Agreement) -> Option<String> {
-        let least = self.least_agreement;
-        [("the probe's", agreement.probe), ("the pictures'", Some(agreement.pictures))].into_iter().find_map(
-            |(whose, share)| {
-                let share = share.filter(|&share| !is_at_least(share, least))?;
-                Some(format!("{:.3} % of {whose} labels agree, and {} % must", 100.0 * share, 100.0 * least))
-            },
-        )
-    }
-
-    /// Why a latency is too long; none where it is not.
-    fn lateness(&self, p99_ms: Option<f64>) -> Option<String> {
-        let limit = self.p99_ms?;
-        let p99 = p99_ms.filter(|&p99| !is_at_least(limit, p99))?;
-        Some(format!("its 99th percentile is {p99:.1} ms, and may be {limit} ms"))
-    }
-}
-
-/// False too where one is no number.
-fn is_at_least(found: f64, least: f64) -> bool {
-    found >= least
 }
 
 /// The leader of a search, and whether it keeps to the limits.

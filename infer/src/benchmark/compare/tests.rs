@@ -4,6 +4,7 @@ use protoseg_models::random::Stream;
 use serde_json::json;
 
 use super::*;
+use crate::machine::Facts;
 
 /// A report of one run under two scenarios, whose pictures take about so many milliseconds each.
 pub(in crate::benchmark) fn report(model: &str, ms: f64, seed: u64) -> Report {
@@ -148,4 +149,47 @@ fn what_else_differs_is_said() {
     let compared = compare(&before, &after, 0.05).unwrap();
     assert_eq!(compared.points.len(), 1);
     assert!(compared.differences[1].contains("no query was answered in one of the two"), "{compared}");
+}
+
+#[test]
+fn what_is_worse_and_no_matter_of_time_is_a_regression() {
+    let before = report("m", 20.0, 0);
+    let worse = |change: &dyn Fn(&mut Report)| {
+        let mut after = report("m", 20.0, 1);
+        change(&mut after);
+        let compared = compare(&before, &after, 0.05).unwrap();
+        assert_eq!(compared.has_regression(), !compared.broken.is_empty(), "{compared}");
+        compared.broken.join("\n")
+    };
+    assert_eq!(worse(&|_| ()), "");
+    assert!(worse(&|after| after.runs[0].points[1].failed = 1).contains("1 queries were not answered, and 300 were"));
+    let gone = worse(&|after| {
+        after.runs[0].points[0].samples = Samples::default();
+        after.runs[0].points[0].failed = 300;
+    });
+    assert!(gone.contains("300 queries were not answered, and 0 were"), "{gone}");
+    let missing = worse(&|after| drop(after.runs[0].points.pop()));
+    assert!(missing.contains("offline") && missing.contains("is not there any more"), "{missing}");
+    let labels = worse(&|after| after.runs[0].subject.accuracy.probe_agreement = Some(0.9));
+    assert!(labels.starts_with("label agreement fell from 100.00 to 90.00 %"), "{labels}");
+    assert_eq!(worse(&|after| after.runs[0].subject.accuracy.probe_agreement = Some(0.99995)), "");
+}
+
+#[test]
+fn a_tail_that_grows_alone_is_found_where_there_are_samples_enough() {
+    let long = |seed: u64, slow: f64| {
+        let mut report = report("m", 20.0, seed);
+        let point = &mut report.runs[0].points[0];
+        let draws = Stream::keyed(&[11, seed]);
+        let latency = |at: u64| 20.0 * (0.05 * draws.normal(at)).exp() * if at % 20 == 7 { slow } else { 1.0 };
+        point.samples.latency_ms = (0..4000).map(latency).collect();
+        point.samples.due_ms = (0..4000).map(|at| 40.0 * f64::from(at)).collect();
+        report
+    };
+    let verdicts = |slow: f64| {
+        let compared = compare(&long(0, 1.0), &long(1, slow), 0.05).unwrap();
+        (compared.points[0].verdict, compared.points[0].tail_verdict, compared.has_regression())
+    };
+    assert_eq!(verdicts(1.0), (Verdict::Within, Some(Verdict::Within), false));
+    assert_eq!(verdicts(3.0), (Verdict::Within, Some(Verdict::Regression), true));
 }

@@ -52,7 +52,9 @@ pub(super) fn finish(command: &mut Command) -> anyhow::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| name.clone())?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} ended with {}: {}", output.status, said.trim());
+    // What follows a usage error is advice for who typed it.
+    let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    ensure!(output.status.success(), "{name} ended with {}: {first}", output.status);
     Ok(())
 }
 

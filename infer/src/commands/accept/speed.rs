@@ -1,5 +1,6 @@
 //! Every scenario, and which share of the device's ceilings the network reaches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -57,7 +58,8 @@ impl Acceptance<'_> {
             ("device".to_owned(), self.device.to_string()),
             ("precision".to_owned(), precision.name().to_owned()),
         ]);
-        let session = bench::Session::new(material)?;
+        let mut session = bench::Session::new(material)?;
+        session.stop = Arc::clone(&self.stop);
         let wanted = bench::Wanted::here(&made.folder, options, precision.name());
         let mut points: Vec<Point> = Vec::new();
         let mut first = None;

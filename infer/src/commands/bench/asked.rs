@@ -1,6 +1,7 @@
 //! What is asked: a model in this process, or one behind an address.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use protoseg_infer::benchmark::in_process::InProcess;
 use protoseg_infer::benchmark::load::Taken;
@@ -49,8 +50,8 @@ pub(crate) enum Place {
 
 /// A model that can be asked.
 pub(crate) enum Asked {
-    Here(InProcess),
-    There(Remote),
+    Here(Box<InProcess>),
+    There(Box<Remote>),
 }
 
 impl Asked {
@@ -85,5 +86,27 @@ impl Target for Asked {
             Self::Here(model) => model.ask_all(first, count).await,
             Self::There(server) => server.ask_all(first, count).await,
         }
+    }
+}
+
+/// A model that is not asked any more once a signal has come.
+pub(super) struct Stoppable<'a> {
+    pub(super) asked: &'a Asked,
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Target for Stoppable<'_> {
+    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(AskError("stopped by a signal".to_owned()));
+        }
+        self.asked.ask(picture).await
+    }
+
+    async fn ask_all(&self, first: usize, count: usize) -> Taken {
+        if self.stop.load(Ordering::Relaxed) {
+            return Taken { failed: count, ..Taken::default() };
+        }
+        self.asked.ask_all(first, count).await
     }
 }

@@ -1,6 +1,7 @@
 //! Looks for the largest rate whose latency keeps to a bound, as MLPerf's server scenario asks for it.
 
 use protoseg_infer::benchmark::report::{Point, WithinBound};
+use protoseg_infer::benchmark::stability;
 
 /// Rates that are tried: between the last that held and the first that did not lies then a hundredth of what the model can do.
 const TRIES: usize = 7;
@@ -35,13 +36,18 @@ pub(super) fn search(
 /// What is held against the bound, and whether that is sure. Where a query was not answered, or latency grows with the queue,
 /// nothing keeps to any bound.
 fn judged(point: &Point) -> (f64, bool) {
-    let Some(percentile) = point.percentile(PERCENT).filter(|_| point.failed == 0) else {
+    let Some(percentile) = point.percentile(PERCENT).filter(|_| keeps_up(point)) else {
         return (f64::INFINITY, false);
     };
     match percentile.bound_ms {
         Some(bound) => (bound, true),
         None => (percentile.ms, false),
     }
+}
+
+/// Whether every query was answered, and the queue did not grow.
+fn keeps_up(point: &Point) -> bool {
+    point.failed == 0 && !stability::queue_grows(&point.samples)
 }
 
 #[cfg(test)]
@@ -87,5 +93,10 @@ mod tests {
         assert!(found.rate.unwrap() > 39.0 && found.beyond.is_none() && !found.sure, "{found:?}");
         let (found, _) = search(20.0, 40.0, &mut |rate| Ok(Point { failed: 1, ..queue(rate, true) })).unwrap();
         assert_eq!(found.rate, None);
+        // A queue that grows, though it was looked at for so short that all were answered in time.
+        let (due_ms, latency_ms) = (0..90).map(|at| (f64::from(at), 1.0 + f64::from(at) / 9.0)).unzip();
+        let samples = Samples { due_ms, latency_ms, ..Samples::default() };
+        let growing = |rate| Ok(Point { samples: samples.clone(), ..queue(rate, true) });
+        assert_eq!(search(20.0, 40.0, &mut { growing }).unwrap().0.rate, None);
     }
 }

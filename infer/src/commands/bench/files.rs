@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use protoseg_infer::benchmark::report::Report;
 use protoseg_infer::benchmark::{page, table};
-use protoseg_models::atomic;
+
+use crate::commands::output_file;
 
 /// Where a report goes beside the terminal.
 #[derive(Debug, clap::Args)]
@@ -26,21 +27,17 @@ pub(super) struct Files {
 impl Files {
     /// Refuses names that cannot be written, before anything is measured.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        for path in [&self.report, &self.html, &self.csv].into_iter().flatten() {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            ensure!(
-                folder.is_none_or(Path::is_dir) && !path.is_dir() && path.file_name().is_some(),
-                "{} cannot be written: it is a folder, or its folder does not exist",
-                path.display()
-            );
-        }
+        let named: Vec<&PathBuf> = [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
+        named.iter().try_for_each(|path| output_file::check(path))?;
+        let same = named.iter().enumerate().find(|(place, path)| named[..*place].contains(path));
+        ensure!(same.is_none(), "two of --report, --html and --csv name the same file");
         Ok(())
     }
 
     /// Writes what was asked for.
     pub(super) fn write(&self, report: &Report) -> anyhow::Result<()> {
         if let Some(path) = &self.report {
-            report.write(path)?;
+            report.write(&output_file::place(path)?)?;
         }
         if let Some(path) = &self.html {
             write(path, &page::html(report))?;
@@ -59,7 +56,7 @@ impl Files {
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    atomic::write(path, text.as_bytes()).with_context(|| path.display().to_string())
+    output_file::write(path, text.as_bytes())
 }
 
 /// A file's name with a word before its ending: of `a/b.csv` `a/b-offline.csv`.

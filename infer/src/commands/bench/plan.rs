@@ -1,5 +1,6 @@
 //! Which scenarios are measured, and at which rates.
 
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -49,6 +50,11 @@ impl FromStr for Rate {
     }
 }
 
+/// Pictures of a query, clients, and the rate at which pictures come, where nobody says otherwise.
+const SAMPLES: usize = 8;
+const CLIENTS: usize = 4;
+const RATE: Rate = Rate::Share(0.7);
+
 /// A scenario whose rate may not be known yet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Planned {
@@ -73,6 +79,12 @@ impl Planned {
     }
 }
 
+/// What was named, or the usual number.
+fn counts(named: &[NonZeroUsize], usual: usize) -> impl Iterator<Item = usize> {
+    let usual = named.is_empty().then_some(usual);
+    named.iter().map(|count| count.get()).chain(usual)
+}
+
 impl Arguments {
     /// The scenarios, in the order in which they were named.
     pub(super) fn scenarios(&self) -> Vec<Planned> {
@@ -82,20 +94,30 @@ impl Arguments {
                 Kind::SingleStream => vec![known(Scenario::SingleStream)],
                 Kind::Offline => vec![known(Scenario::Offline)],
                 Kind::MultiStream => {
-                    self.samples.iter().map(|samples| known(Scenario::MultiStream { samples: samples.get() })).collect()
+                    let counts = counts(&self.samples, SAMPLES);
+                    counts.map(|samples| known(Scenario::MultiStream { samples })).collect()
                 }
                 Kind::Clients => {
-                    self.clients.iter().map(|clients| known(Scenario::Clients { clients: clients.get() })).collect()
+                    let counts = counts(&self.clients, CLIENTS);
+                    counts.map(|clients| known(Scenario::Clients { clients })).collect()
                 }
                 Kind::Server => {
                     let planned = |rate: &Rate| match *rate {
                         Rate::Absolute(rate) => known(Scenario::Server { rate }),
                         Rate::Share(share) => Planned::Share(share),
                     };
-                    self.rate.iter().map(planned).collect()
+                    let rates = if self.rate.is_empty() { &[RATE][..] } else { &self.rate };
+                    rates.iter().map(planned).collect()
                 }
             }
         };
-        self.scenario.iter().flat_map(of_kind).collect()
+        let mut planned: Vec<Planned> = Vec::new();
+        for one in self.scenario.iter().flat_map(of_kind) {
+            // Whoever names one twice wants it once.
+            if !planned.contains(&one) {
+                planned.push(one);
+            }
+        }
+        planned
     }
 }

@@ -1,5 +1,7 @@
 //! Opens what is to be measured, and measures it.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
@@ -9,6 +11,7 @@ use protoseg_infer::benchmark::measure::{Measure, WarmUpRule};
 use protoseg_infer::benchmark::report::{Point, Report, Run, Subject};
 use protoseg_infer::benchmark::scenario::Scenario;
 use protoseg_infer::machine::{self, Facts};
+use protoseg_models::bundle::Manifest;
 
 use super::Arguments;
 use super::accuracy::Labelled;
@@ -17,6 +20,7 @@ use super::bound;
 use super::plan::Planned;
 use super::session::{Server, Session};
 use super::sweep::combinations;
+use crate::commands::data::same_classes;
 use crate::commands::{Failure, say};
 
 /// Fewest queries of a scenario that is measured for a time.
@@ -36,43 +40,58 @@ pub(super) struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// Reads or draws the pictures.
-    pub(super) fn new(arguments: &'a Arguments) -> anyhow::Result<Self> {
+    pub(super) fn new(arguments: &'a Arguments, stop: &Arc<AtomicBool>) -> anyhow::Result<Self> {
         let mut session = Session::new(arguments.pictures.open()?)?;
         session.labelled = match arguments.data.data {
             Some(_) => Some(Labelled { set: arguments.data.open()?, name: arguments.data.describe() }),
             None => None,
         };
+        if let (Some(labelled), Some(bundle)) = (&session.labelled, &arguments.bundle)
+            && bundle.is_dir()
+        {
+            same_classes(&Manifest::read(bundle)?.value.model, &labelled.set.classes())?;
+        }
+        session.stop = Arc::clone(stop);
         session.end_to_end = arguments.end_to_end;
         session.server =
             Server { model: arguments.model.clone(), patience: Duration::from_secs_f64(arguments.patience) };
         Ok(Self { arguments, session })
     }
 
-    /// Measures everything that was asked for.
-    pub(super) fn run(&self) -> Result<Report, Failure> {
+    /// Measures everything that was asked for. What went wrong after the first figures comes beside the report of those.
+    pub(super) fn run(&self) -> Result<(Report, Option<Failure>), Failure> {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let machine = Facts::now();
         let wanted = self.wanted().map_err(Failure::Usage)?;
         let other = self.arguments.against()?;
         // Before the first is measured: the last may be wrong.
         wanted.iter().chain(&other).try_for_each(Wanted::check).map_err(Failure::Usage)?;
-        let (mut runs, mut against) = (Vec::new(), Vec::new());
+        let (mut runs, mut against, mut failure) = (Vec::new(), Vec::new(), None);
         match other {
-            Some(other) => {
-                let [first] = &wanted[..] else {
-                    let why = "--against compares two, and --sweep makes more; leave one of them out";
-                    return Err(Failure::Usage(anyhow::anyhow!(why)));
-                };
-                (runs, against) = self.in_turns(first, &other)?;
-            }
+            Some(other) => (runs, against) = self.in_turns(&wanted[0], &other)?,
             None => {
                 for one in &wanted {
-                    runs.push(self.alone(one)?);
+                    let (run, ended) = self.alone(one);
+                    runs.extend(run);
+                    if let Err(error) = ended {
+                        failure = Some(error);
+                        break;
+                    }
                 }
             }
         }
+        if runs.is_empty()
+            && let Some(failure) = failure
+        {
+            return Err(failure);
+        }
         let program = format!("protoseg {}", env!("CARGO_PKG_VERSION"));
-        Ok(Report { version: Report::VERSION, program, began, machine, runs, against })
+        let report = Report { version: Report::VERSION, program, began, machine, runs, against };
+        // Something was begun, and so it is no matter of usage any more.
+        let failure = failure.map(|failure| match failure {
+            Failure::Usage(error) | Failure::Work(error) => Failure::Work(error),
+        });
+        Ok((report, failure))
     }
 
     /// What was named, with every combination of options.
@@ -94,39 +113,46 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// One way to run one model, under every scenario.
-    fn alone(&self, wanted: &Wanted) -> Result<Run, Failure> {
-        let mut points = Vec::new();
-        let mut first = None;
+    /// One way to run one model, under every scenario; where one of them fails, those before it.
+    fn alone(&self, wanted: &Wanted) -> (Option<Run>, Result<(), Failure>) {
+        let (mut points, mut within_bound, mut first) = (Vec::new(), None, None);
         let own_peak = machine::reset_peak();
-        for planned in self.arguments.scenarios() {
-            let asked = self.session.open(wanted, planned.shape()).map_err(Failure::Usage)?;
-            let scenario = match planned {
-                Planned::Known(scenario) => scenario,
-                Planned::Share(share) => Scenario::Server { rate: share * self.capacity(&asked)? },
-            };
-            say(format_args!("{}: {scenario}", wanted.name));
-            points.push(self.session.point(&asked, &self.measure(scenario))?);
-            first.get_or_insert(asked);
-        }
-        let mut within_bound = None;
-        if let Some(bound_ms) = self.arguments.latency_bound {
-            let shape = Scenario::Server { rate: 1.0 };
-            let asked = self.session.open(wanted, shape).map_err(Failure::Usage)?;
-            let most = self.capacity(&asked)?;
-            let mut at = |rate: f64| {
-                let scenario = Scenario::Server { rate };
-                say(format_args!("{}: {scenario}", wanted.name));
-                self.session.point(&asked, &self.measure(scenario))
-            };
-            let (found, searched) = bound::search(bound_ms, most, &mut at)?;
-            points.extend(searched);
-            within_bound = Some(found);
-            first.get_or_insert(asked);
-        }
-        let first = first.context("no scenario was asked for")?;
+        let mut each = || {
+            for planned in self.arguments.scenarios() {
+                let asked = self.session.open(wanted, planned.shape()).map_err(Failure::Usage)?;
+                let scenario = match planned {
+                    Planned::Known(scenario) => scenario,
+                    Planned::Share(share) => Scenario::Server { rate: share * self.capacity(&asked)? },
+                };
+                points.push(self.point(wanted, &asked, scenario)?);
+                first.get_or_insert(asked);
+            }
+            if let Some(bound_ms) = self.arguments.latency_bound {
+                let asked = self.session.open(wanted, Scenario::Server { rate: 1.0 }).map_err(Failure::Usage)?;
+                let most = self.capacity(&asked)?;
+                let mut at = |rate: f64| self.point(wanted, &asked, Scenario::Server { rate });
+                let (found, searched) = bound::search(bound_ms, most, &mut at)?;
+                points.extend(searched);
+                within_bound = Some(found);
+                first.get_or_insert(asked);
+            }
+            Ok(())
+        };
+        let ended = each();
         let peak_host_bytes = machine::peak_resident().filter(|_| own_peak);
-        Ok(Run { subject: Subject { peak_host_bytes, ..self.subject(wanted, &first) }, points, within_bound })
+        let run = first.map(|first| {
+            let subject = self.subject(wanted, &first);
+            // Of a server that is this program's own memory.
+            let peak_host_bytes = peak_host_bytes.filter(|_| subject.url.is_none());
+            Run { subject: Subject { peak_host_bytes, ..subject }, points, within_bound }
+        });
+        (run, ended)
+    }
+
+    fn point(&self, wanted: &Wanted, asked: &Asked, scenario: Scenario) -> anyhow::Result<Point> {
+        say(format_args!("{}: {scenario}", wanted.name));
+        let measured = self.session.point(asked, &self.measure(scenario));
+        measured.with_context(|| format!("{}, {scenario}", wanted.name))
     }
 
     /// Two of them in turns, under every scenario.
@@ -164,7 +190,7 @@ impl<'a> Bench<'a> {
             Some(queries) => Until::Queries(queries),
             None => Until::Time(Duration::from_secs_f64(self.arguments.time), LEAST_QUERIES),
         };
-        let (seed, pixels) = (self.arguments.seed, self.session.material().mean_pixels());
+        let (seed, pixels) = (self.arguments.arrival_seed, self.session.material().mean_pixels());
         Measure { scenario, warm_up: self.arguments.warm_up(), until, seed, pixels }
     }
 

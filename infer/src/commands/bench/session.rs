@@ -1,8 +1,10 @@
 //! What measurements share: the pictures, and the threads that put load on models.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use protoseg_infer::benchmark::against::Against;
 use protoseg_infer::benchmark::blocks;
 use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
@@ -14,7 +16,7 @@ use protoseg_infer::benchmark::scenario::Scenario;
 use protoseg_infer::machine::gpu::Watch;
 
 use super::accuracy::Labelled;
-use super::asked::{Asked, Place, Wanted};
+use super::asked::{Asked, Place, Stoppable, Wanted};
 use crate::commands::engine_arguments::EngineArguments;
 use crate::commands::serve::KEY_VARIABLE;
 
@@ -35,6 +37,8 @@ pub(crate) struct Session {
     /// Whether picture files are decoded and label files encoded.
     pub(crate) end_to_end: bool,
     pub(crate) server: Server,
+    /// Once true, nothing more is asked.
+    pub(crate) stop: Arc<AtomicBool>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -44,7 +48,7 @@ impl Session {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("the threads of the benchmark could not be started")?;
         let server = Server { model: None, patience: Duration::from_secs(60) };
-        Ok(Self { material, labelled: None, end_to_end: false, server, runtime })
+        Ok(Self { material, labelled: None, end_to_end: false, server, stop: Arc::default(), runtime })
     }
 
     /// The pictures.
@@ -59,13 +63,13 @@ impl Session {
             Place::Here(bundle, options) => {
                 let pipeline = EngineArguments::of(options)?.options(0)?;
                 let how = HowOpened { pipeline, end_to_end };
-                Ok(Asked::Here(InProcess::open(bundle, scenario, &self.material, &how)?))
+                Ok(Asked::Here(Box::new(InProcess::open(bundle, scenario, &self.material, &how)?)))
             }
             Place::There(url) => {
                 let key = std::env::var(KEY_VARIABLE).ok();
                 let Server { model, patience } = &self.server;
                 let server = Remote::open(url, model.as_deref(), key, &self.material, end_to_end, *patience);
-                Ok(Asked::There(self.runtime.block_on(server)?))
+                Ok(Asked::There(Box::new(self.runtime.block_on(server)?)))
             }
         }
     }
@@ -74,7 +78,9 @@ impl Session {
     pub(crate) fn point(&self, asked: &Asked, measure: &Measure) -> anyhow::Result<Point> {
         // Without a GPU, or a driver that tells, nothing is known.
         let watch = asked.gpu().and_then(|number| Watch::start(number).ok());
-        let point = self.runtime.block_on(measure.of(asked))?;
+        let measured = self.runtime.block_on(measure.of(&Stoppable { asked, stop: &self.stop }));
+        ensure!(!self.stop.load(Ordering::Relaxed), "stopped by a signal");
+        let point = measured?;
         let seen = watch.map(Watch::stop).unwrap_or_default();
         let pictures = (point.samples.latency_ms.len() + point.warm_up.queries) * point.scenario.pictures_a_query();
         let energy = seen.joules.zip(seen.watts);
@@ -89,7 +95,11 @@ impl Session {
         sides: [(&str, &Asked); 2],
         pairs: usize,
     ) -> anyhow::Result<([Point; 2], Against)> {
-        let ([a, b], against) = self.runtime.block_on(blocks::measure(measure, sides, pairs))?;
+        let stoppable = sides.map(|(_, asked)| Stoppable { asked, stop: &self.stop });
+        let named = [(sides[0].0, &stoppable[0]), (sides[1].0, &stoppable[1])];
+        let measured = self.runtime.block_on(blocks::measure(measure, named, pairs));
+        ensure!(!self.stop.load(Ordering::Relaxed), "stopped by a signal");
+        let ([a, b], against) = measured?;
         Ok(([of(sides[0].1, a), of(sides[1].1, b)], against))
     }
 }

@@ -22,6 +22,9 @@ impl FromStr for Sweep {
         if name.is_empty() || values.iter().any(String::is_empty) {
             return Err(wrong());
         }
+        if let Some(twice) = values.iter().enumerate().find(|(place, value)| values[..*place].contains(value)) {
+            return Err(format!("{name} {} stands there twice", twice.1));
+        }
         Ok(Self { name: name.trim_start_matches('-').to_owned(), values })
     }
 }
@@ -64,7 +67,7 @@ mod tests {
         assert!(all.iter().all(|(options, _)| options["spin"] == "on"));
         assert_eq!((all[3].0["threads"].as_str(), all[3].0["device"].as_str()), ("2", "cpu"));
         assert_eq!(combinations(&given, &[]), [(given, String::new())]);
-        for text in ["threads", "=1", "threads=", "threads=1,,2"] {
+        for text in ["threads", "=1", "threads=", "threads=1,,2", "threads=1,2,1"] {
             assert!(text.parse::<Sweep>().is_err(), "{text}");
         }
     }

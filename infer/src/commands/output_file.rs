@@ -1,0 +1,72 @@
+//! Files that a command writes its findings to, beside what it prints.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use protoseg_models::atomic;
+
+/// Where a file is to be written: behind a link, where it is one. Refuses what is no file, as a device or a pipe is: a file
+/// that appears whole would take its place.
+pub(crate) fn place(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    ensure!(path.file_name().is_some(), "{shown} is no name of a file");
+    let place = match path.canonicalize() {
+        Ok(place) => place,
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => path.to_owned(),
+        Err(error) => return Err(error).with_context(|| shown.to_string()),
+    };
+    match place.metadata() {
+        Ok(there) if there.is_dir() => bail!("{shown} is a folder; name a file in it"),
+        Ok(there) if !there.is_file() => {
+            bail!("{shown} is a device or a pipe, and only files are written; --json prints to the standard output")
+        }
+        _ => {}
+    }
+    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+    ensure!(
+        folder.is_none_or(Path::is_dir),
+        "{shown} cannot be written, as its folder does not exist; create it first"
+    );
+    Ok(place)
+}
+
+/// Refuses a name that cannot be written, before what is to be written has taken long to find.
+pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+    place(path).map(|_| ())
+}
+
+/// Writes a file whole; see [`place`].
+pub(crate) fn write(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
+    atomic::write(&place(path)?, contents).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_stay_and_what_is_no_file_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        std::fs::write(at("real"), "old").unwrap();
+        symlink(at("real"), at("link")).unwrap();
+        write(&at("link"), b"new").unwrap();
+        assert!(at("link").is_symlink() && std::fs::read(at("real")).unwrap() == b"new");
+        write(&at("other"), b"first").unwrap();
+        assert_eq!(std::fs::read(at("other")).unwrap(), b"first");
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        symlink(at("gone"), at("dangling")).unwrap();
+        for (name, words) in [
+            ("pipe", "is a device or a pipe"),
+            ("", "is a folder"),
+            ("none/file", "its folder does not exist"),
+            ("dangling", "dangling"),
+        ] {
+            let error = format!("{:#}", check(&at(name)).unwrap_err());
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Opens the file of a bundle that runs pictures, or a file by itself.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
+use protoseg_models::form::Kind;
+use protoseg_models::versioned::Read;
+use protoseg_models::window::Pieces;
+
+use super::frames::FrameFile;
+use super::identity::{self, difference, fingerprint};
+use super::whole::Sizes;
+use super::{SegmentError, Segmenter, SegmenterOptions, Times, how};
+use crate::session::Runner;
+
+impl Segmenter {
+    /// Opens a bundle folder, or a single ONNX file that `protoseg export` wrote.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, SegmentError> {
+        Self::open_with(path.as_ref(), &SegmenterOptions::default())
+    }
+
+    /// The same with options. Of a bundle, the first file of the `logits` or `labels` kind that has the wanted precision is
+    /// taken, once its digest has been checked.
+    pub fn open_with(path: &Path, options: &SegmenterOptions) -> Result<Self, SegmentError> {
+        if path.is_file() {
+            if options.precision.is_some() {
+                return Err(SegmentError::OnePrecision(path.into()));
+            }
+            let runner = Runner::open(path, &options.runner)?;
+            let Read { value: model, passed_over } =
+                runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
+            let mut segmenter = Self::new(path, (model, passed_over), (Kind::Logits, Sizes::Any), runner, options)?;
+            segmenter.fingerprint = identity::fingerprint_of_file(&segmenter.model, path)
+                .map_err(|source| BundleError::Io { path: path.into(), source })?;
+            return Ok(segmenter);
+        }
+        let Read { value: manifest, passed_over } = Manifest::read(path)?;
+        let file = how::chosen(path, &manifest, options)?;
+        let mut segmenter = Self::open_file(path, &manifest, file, options)?;
+        segmenter.passed_over = passed_over;
+        if options.frame_files.unwrap_or(options.runner.device.is_gpu()) {
+            segmenter.frames = FrameFile::all(path, &manifest, file, options)?;
+        }
+        Ok(segmenter)
+    }
+
+    /// Opens one file of the `logits` kind of a bundle folder, whose manifest was read from there.
+    pub fn open_file(
+        folder: &Path,
+        manifest: &Manifest,
+        file: &ModelFile,
+        options: &SegmenterOptions,
+    ) -> Result<Self, SegmentError> {
+        let runner = Self::runner(folder, manifest, file, options)?;
+        let what = (file.form.kind, Sizes::of(file, manifest.model.grid));
+        let mut segmenter = Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)?;
+        segmenter.fingerprint = fingerprint(manifest, file);
+        segmenter.file.clone_from(&file.file);
+        segmenter.precision = Some(file.form.precision);
+        Ok(segmenter)
+    }
+
+    fn runner(
+        folder: &Path,
+        manifest: &Manifest,
+        file: &ModelFile,
+        options: &SegmenterOptions,
+    ) -> Result<Runner, SegmentError> {
+        let how = how::how(manifest, file, options)?;
+        let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &how)?;
+        // Files that others wrote may say nothing of themselves.
+        if file.adapter.is_none()
+            && let Some(own) = runner.model()?
+            && let Some(field) = difference(&manifest.model, &own.value)
+        {
+            return Err(SegmentError::Different { bundle: folder.into(), file: file.file.clone(), field });
+        }
+        Ok(runner)
+    }
+
+    fn new(
+        path: &Path,
+        (model, passed_over): (Model, Vec<String>),
+        (kind, sizes): (Kind, Sizes),
+        runner: Runner,
+        options: &SegmenterOptions,
+    ) -> Result<Self, SegmentError> {
+        let expected = model.classes.count();
+        let counted = runner.classes().filter(|_| kind == Kind::Logits);
+        if let Some(found) = counted.filter(|&found| found != expected) {
+            return Err(SegmentError::Classes { path: path.into(), found, expected });
+        }
+        let window = options.pieces.map_or(model.window, Pieces::window);
+        if let Some(window) = window {
+            if kind == Kind::Labels {
+                return Err(SegmentError::LabelsInWindows);
+            }
+            sizes.padded([window.size; 2])?;
+            model.grid.check(window)?;
+        }
+        let batch = options.batch.map_or(1, NonZeroUsize::get);
+        let (times, pixels, fingerprint) = (Times::default(), Vec::new(), String::new());
+        let (frames, file) = (Vec::new(), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        Ok(Self {
+            model,
+            kind,
+            sizes,
+            runner,
+            frames,
+            passed_over,
+            window,
+            batch,
+            times,
+            pixels,
+            fingerprint,
+            file,
+            precision: None,
+        })
+    }
+}
