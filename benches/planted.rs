@@ -1,6 +1,6 @@
 //! Whether `protoseg bench --against` finds a slow-down that was planted, and none where there is none: one bundle twice, where
-//! every query of one side spins for a tenth of its own time longer, or not. `cargo bench --bench planted -- BUNDLE [SESSIONS]`
-//! prints the tally of so many sessions each way, and fails where one is missed or more than one in twenty is made up.
+//! every query of one side spins for a tenth of its own time longer, or not. `cargo bench --bench planted -- BUNDLE [SESSIONS
+//! [PAIRS]]` prints the tally of so many sessions each way, and fails where one is missed or more than one in twenty is made up.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it found")]
 
@@ -26,8 +26,8 @@ const PLANTED: f64 = 0.1;
 /// Pictures that are run whole, a few in every block: height and width.
 const SIZE: [usize; 2] = [128, 256];
 
-/// Pairs of blocks of a session, as the command has them.
-const PAIRS: usize = 20;
+/// Seconds for which each side of a session is measured.
+const SECONDS: u64 = 8;
 
 const SCENARIO: Scenario = Scenario::SingleStream;
 
@@ -38,11 +38,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     };
     let sessions: usize = words.get(1).map_or(Ok(20), |word| word.parse())?;
+    let pairs: usize = words.get(2).map_or(Ok(20), |word| word.parse())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut tally = [0, 0];
     for session in 0..sessions {
         for (found, by) in tally.iter_mut().zip([PLANTED, 0.0]) {
-            let against = runtime.block_on(session_of(Path::new(bundle), by))?;
+            let against = runtime.block_on(session_of(Path::new(bundle), by, pairs))?;
             println!("{session}: {:.0} % planted, {against}", 100.0 * by);
             *found += usize::from(against.verdict != Verdict::NoDifference);
         }
@@ -74,7 +75,7 @@ impl Target for Slowed {
 }
 
 /// Opens a bundle twice, and measures the two in turns.
-async fn session_of(bundle: &Path, by: f64) -> Result<Against, Box<dyn std::error::Error>> {
+async fn session_of(bundle: &Path, by: f64, pairs: usize) -> Result<Against, Box<dyn std::error::Error>> {
     let material = Material::scenes(8, SIZE, 0)?;
     let segmenter = SegmenterOptions { pieces: Some(Pieces::Whole), ..SegmenterOptions::default() };
     let pipeline = PipelineOptions { segmenter, ..PipelineOptions::default() };
@@ -86,9 +87,9 @@ async fn session_of(bundle: &Path, by: f64) -> Result<Against, Box<dyn std::erro
     let measure = Measure {
         scenario: SCENARIO,
         warm_up: WarmUpRule::Stable(Rule { seconds: 0.5, queries: 3, ..Rule::default() }),
-        until: Until::Time(Duration::from_secs(4), 3),
+        until: Until::Time(Duration::from_secs(SECONDS), 3),
         seed: 0,
         pixels: material.mean_pixels(),
     };
-    Ok(blocks::measure(&measure, [("once", &one), ("again", &other)], PAIRS).await?.1)
+    Ok(blocks::measure(&measure, [("once", &one), ("again", &other)], pairs).await?.1)
 }

@@ -109,7 +109,7 @@ def main():
     print(f"### {manifest['arch']['preset']}, {height}x{width}, windows of {window['size']} every {window['stride']}\n")
     print(f"{count} frames each in blocks of {block}, in turns; {datetime.now(timezone.utc):%Y-%m-%d}; {processor()}, {cores()} cores;")
     print(f"ONNX Runtime {onnxruntime.__version__} on both sides, OpenVINO {openvino.__version__.split('-')[0]}, PyTorch {torch.__version__}.\n")
-    print("| | median ms | images/s | MP/s | protoseg is faster by (range over blocks) |\n|---|---|---|---|---|")
+    print("| | median ms | images/s | MP/s | times as long as protoseg (range over blocks) |\n|---|---|---|---|---|")
     for name, blocks in taken.items():
         middle = statistics.median(ms for block in blocks for ms in block)
         ratios = [statistics.median(theirs) / statistics.median(ours) for ours, theirs in zip(taken["protoseg"], blocks)]

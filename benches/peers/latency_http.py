@@ -1,9 +1,10 @@
-"""Asks `protoseg serve` by others' load generators and by `protoseg bench --url`, in turns, and holds them against each other.
+"""Asks servers by others' load generators and by `protoseg bench --url`, in turns, and holds them against each other.
 
 `latency_http.py PROTOSEG BUNDLE PICTURES [ROUNDS [QUERIES]]`: a folder with one PNG file. Clients that wait for their answers
-come from `hey` (Debian's package); pictures that come by themselves are sent by aiohttp at the very moments that our report
-names, as two draws of random arrivals differ by more than what is to be seen. A round's figures come of the same number of
-queries; what counts is the median of the rounds' ratios.
+ask `protoseg serve`; the others are `hey` (Debian's package). Pictures that come by themselves go to a server that takes a
+fixed time for each, one after the other, so that the recurrence of its queue says what each has to wait, and a full machine
+moves it little; the other generator is of aiohttp and sends at the very moments that our report names, as two draws of random
+arrivals differ by more than what is to be seen. What counts is the median of the rounds' ratios.
 """
 
 import asyncio
@@ -16,19 +17,22 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import aiohttp
 import numpy
+from aiohttp import web
 from PIL import Image
 
 from turns import bench, compared, judge, library
 
 TOLERANCE = 0.05
 CLIENTS = 4
-# Of what clients are answered in a second.
-SHARE = 0.6
+ARRIVALS = 120
+# Seconds that the simulated server takes for a picture, and pictures that come in a second: it is busy for 0.6 of the time.
+SERVICE, RATE = 0.05, 12
 
 
 def request_of(picture):
@@ -54,6 +58,53 @@ def serve(program, bundle):
     words = [program, "serve", f"model={bundle}", "--http", address, "--grpc", "off", "--log-level", "warn"]
     words += ["--window", "whole", "--queue-megapixels", "512", "--deadline", "600"]
     return subprocess.Popen(words, env={**os.environ, "ORT_DYLIB_PATH": library()}), address
+
+
+class Metronome:
+    """A server of the Open Inference Protocol that answers pictures one after the other, each after a fixed time."""
+
+    def __init__(self, pixels):
+        self.free = 0.0
+        tensor = {"name": "labels", "datatype": "UINT8", "parameters": {"binary_data_size": pixels}}
+        self.head = json.dumps({"outputs": [tensor]}).encode()
+        self.labels = bytes(pixels)
+        shape = {"datatype": "UINT8", "shape": [-1, -1, -1, 3]}
+        self.metadata = {"name": "model", "versions": ["1"], "inputs": [{"name": "image", **shape}]}
+        self.metadata["outputs"] = [{"name": "labels", "datatype": "UINT8", "shape": [-1, -1, -1]}]
+
+    async def index(self, _):
+        return web.json_response([{"name": "model", "state": "READY"}])
+
+    async def describe(self, _):
+        return web.json_response(self.metadata)
+
+    async def infer(self, request):
+        loop = asyncio.get_running_loop()
+        self.free = done = max(loop.time(), self.free) + SERVICE
+        await request.read()
+        await asyncio.sleep(done - loop.time())
+        headers = {"Inference-Header-Content-Length": str(len(self.head))}
+        return web.Response(body=self.head + self.labels, headers=headers)
+
+    def start(self):
+        """Serves on a thread; returns the address."""
+        application = web.Application(client_max_size=1 << 30)
+        application.router.add_post("/v2/repository/index", self.index)
+        application.router.add_get("/v2/models/model", self.describe)
+        application.router.add_post("/v2/models/model/infer", self.infer)
+        listening = socket.create_server(("127.0.0.1", 0))
+        keeps = {"handle_signals": False, "print": None}
+        threading.Thread(target=lambda: web.run_app(application, sock=listening, **keeps), daemon=True).start()
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def queued(due_ms):
+    """What the metronome makes of arrivals, by the recurrence of its queue."""
+    free, taken = 0.0, []
+    for due in due_ms:
+        free = max(free, due) + 1e3 * SERVICE
+        taken.append(free - due)
+    return taken
 
 
 async def wait_for(address):
@@ -104,7 +155,7 @@ async def arrivals(address, body, header, due_ms):
 
 def main():
     program, bundle, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    rounds, queries = ([int(word) for word in sys.argv[4:6]] + [10, 60][len(sys.argv[4:6]) :])
+    rounds, queries = ([int(word) for word in sys.argv[4:6]] + [12, 40][len(sys.argv[4:6]) :])
     body, header = request_of(numpy.asarray(Image.open(next(folder.glob("*.png"))).convert("RGB")))
     path = folder / "request.bin"
     path.write_bytes(body)
@@ -124,18 +175,24 @@ def main():
                     (taken, rate), to = hey(address, path, header, queries), theirs
                 for name, figure in zip(names, (statistics.mean(taken), statistics.median(taken), rate)):
                     to[name].append(figure)
-            rate = SHARE * statistics.median(ours[names[2]])
-            words_server = (*words, "--scenario", "server", "--rate", f"{rate:.3f}", "--seed", number)
-            point = bench(program, *words_server)
-            for taken, to in (
-                (point["samples"]["latency_ms"], ours),
-                (asyncio.run(arrivals(address, body, header, point["samples"]["due_ms"])), theirs),
-            ):
+        address = Metronome(len(body[header:]) // 3).start()
+        words = ("--url", f"http://{address}", *words[2:-1], ARRIVALS, "--scenario", "server", "--rate", RATE)
+        due_ms = bench(program, *words)["samples"]["due_ms"]
+        expected = [statistics.mean(queued(due_ms)), statistics.median(queued(due_ms))]
+        for number in range(rounds):
+            for side in (0, 1) if number % 2 == 0 else (1, 0):
+                if side == 0:
+                    taken, to = bench(program, *words)["samples"]["latency_ms"], ours
+                else:
+                    taken, to = asyncio.run(arrivals(address, body, header, due_ms)), theirs
                 for name, figure in zip(names[3:], (statistics.mean(taken), statistics.median(taken))):
                     to[name].append(figure)
-        print(f"{rounds} rounds of {queries} queries, {CLIENTS} clients; arrivals at {SHARE:.0%} of their rate")
+        print(f"{rounds} rounds: {CLIENTS} clients, {queries} queries; {ARRIVALS} arrivals at {RATE}/s, {1e3 * SERVICE:.0f} ms each")
         print(f"{'':44} {'protoseg':>9} {'other':>9}   ratio, median of rounds (range)")
-        judge({name: compared(name, ours[name], theirs[name]) for name in names}, TOLERANCE)
+        ratios = {name: compared(name, ours[name], theirs[name]) for name in names}
+        for name, figure in zip(names[3:], expected):
+            ratios[f"{name}, queue"] = compared(f"{name}, by the queue", ours[name], [figure] * rounds)
+        judge(ratios, TOLERANCE)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait()

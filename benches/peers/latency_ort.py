@@ -8,6 +8,7 @@ with the round, a round's figure is its median, and what counts is the median of
 """
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -21,6 +22,13 @@ from turns import bench, compared, cores, judge, stage
 
 TOLERANCE = 0.05
 WARM_UP = 5
+# The C library's allocator as `infer/src/allocator.rs` sets it: pages that are returned and cleared again for every run
+# would be a difference of their own.
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 
 def open_session(path):
@@ -46,8 +54,10 @@ def loop(path, pictures, queries):
 
 
 def main():
+    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
     program, bundle, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    rounds, queries = ([int(word) for word in sys.argv[4:6]] + [10, 30][len(sys.argv[4:6]) :])
+    rounds, queries = ([int(word) for word in sys.argv[4:6]] + [20, 20][len(sys.argv[4:6]) :])
     manifest = json.loads((bundle / "manifest.json").read_text())
     file = next(file["file"] for file in manifest["files"] if file["form"]["kind"] == "logits")
     pictures = [numpy.asarray(Image.open(path).convert("RGB"))[None] for path in sorted(folder.glob("*.png"))]

@@ -17,8 +17,9 @@ const GENERATOR: &str = "hey";
 
 const FOLDER: &str = "runs/prove-bench";
 
-/// Sessions of the planted slow-down, each way.
-const SESSIONS: &str = "20";
+/// Sessions of the planted slow-down, each way, and pairs of blocks of each: a tenth of a second a block, shorter than the
+/// bursts of other load on a shared machine.
+const PLANTED: [&str; 2] = ["20", "100"];
 
 /// Takes a bundle, or the demo's.
 pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
@@ -43,7 +44,7 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     }
     // `cargo bench` knows no --release; the workspace is named for the reason given at `run::cargo`.
     let mut planted = run::bare_cargo(root);
-    run::execute(planted.args(["bench", "--workspace", "--bench", "planted", "--"]).arg(&bundle).arg(SESSIONS))
+    run::execute(planted.args(["bench", "--workspace", "--bench", "planted", "--"]).arg(&bundle).args(PLANTED))
 }
 
 /// So many pictures; returns their folder.
