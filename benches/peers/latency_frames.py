@@ -114,7 +114,7 @@ def main():
         middle = statistics.median(ms for block in blocks for ms in block)
         ratios = [statistics.median(theirs) / statistics.median(ours) for ours, theirs in zip(taken["protoseg"], blocks)]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if name != "protoseg" else ""
-        print(f"| {name} | {middle:.0f} | {1e3 / middle:.3f} | {height * width / middle / 1e3:.2f} | {spread} |")
+        print(f"| {name} | {middle:.0f} | {1e3 / middle:#.3g} | {height * width / middle / 1e3:#.3g} | {spread} |")
 
 
 if __name__ == "__main__":

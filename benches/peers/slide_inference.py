@@ -27,19 +27,20 @@ def label(pixels, network, model):
     size, stride, grid = model["window"]["size"], model["window"]["stride"], model["grid"]
     rows, padded_height = starts(height, size, stride, grid["stride"])
     columns, padded_width = starts(width, size, stride, grid["stride"])
-    if (padded_height, padded_width) != (height, width):
-        raise SystemExit("this script takes frames that windows fit")
-    total = torch.zeros((1, len(model["classes"]), height, width))
-    count = torch.zeros((1, 1, height, width))
+    # What windows reach beyond the frame repeats its last row and column.
+    inside = [torch.arange(padded_height).clamp(max=height - 1), torch.arange(padded_width).clamp(max=width - 1)]
+    pixels = pixels[:, inside[0]][:, :, inside[1]]
+    total = torch.zeros((1, len(model["classes"]), padded_height, padded_width))
+    count = torch.zeros((1, 1, padded_height, padded_width))
     for row in rows:
         for column in columns:
             logits = network(pixels[:, row : row + size, column : column + size])[0]
             full = functional.interpolate(
                 logits, size=(size, size), mode="bilinear", align_corners=grid["align_corners"]
             )
-            total += functional.pad(full, (column, width - column - size, row, height - row - size))
+            total += functional.pad(full, (column, padded_width - column - size, row, padded_height - row - size))
             count[:, :, row : row + size, column : column + size] += 1
-    return (total / count).argmax(1)[0].to(torch.uint8)
+    return (total / count).argmax(1)[0, :height, :width].to(torch.uint8)
 
 
 def main():
