@@ -79,7 +79,7 @@ async fn session_of(bundle: &Path, by: f64, pairs: usize) -> Result<Against, Box
     let material = Material::scenes(8, SIZE, 0)?;
     let segmenter = SegmenterOptions { pieces: Some(Pieces::Whole), ..SegmenterOptions::default() };
     let pipeline = PipelineOptions { segmenter, ..PipelineOptions::default() };
-    let how = HowOpened { pipeline, end_to_end: false };
+    let how = HowOpened { pipeline, ..HowOpened::default() };
     let open = |by| {
         Ok::<_, Box<dyn std::error::Error>>(Slowed { model: InProcess::open(bundle, SCENARIO, &material, &how)?, by })
     };

@@ -3,6 +3,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,14 @@ use crate::service::metrics::Metrics;
 use crate::upsample::{Decided, Wanted};
 
 /// How a model is opened and asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HowOpened {
     /// How it is opened.
     pub pipeline: PipelineOptions,
     /// Whether picture files are decoded and label files encoded.
     pub end_to_end: bool,
+    /// Once true, pictures that are all there from the start are not begun any more.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// A model that is open.
@@ -38,6 +41,7 @@ pub struct InProcess {
     way: Way,
     material: Material,
     end_to_end: bool,
+    stop: Arc<AtomicBool>,
     facts: ModelFacts,
 }
 
@@ -84,7 +88,8 @@ impl InProcess {
         let pieces = segmenter.pieces_of([picture.height() as usize, picture.width() as usize])?;
         let (way, first_seconds) = Way::new(scenario, pipeline, &options, picture)?;
         let facts = ModelFacts { setup, first_seconds, fingerprint, file, precision, pieces };
-        Ok(Self { way, material: material.clone(), end_to_end: how.end_to_end, facts })
+        let stop = Arc::clone(&how.stop);
+        Ok(Self { way, material: material.clone(), end_to_end: how.end_to_end, stop, facts })
     }
 
     /// What is known of it.
@@ -115,7 +120,8 @@ impl InProcess {
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
             Ok(())
         };
-        let report = pipeline.run(count, &Control::<AskError>::default(), open, encode);
+        let control = Control::<AskError> { stop: &self.stop, ..Control::default() };
+        let report = pipeline.run(count, &control, open, encode);
         let elapsed = start.elapsed();
         let mut samples: Vec<Sample> = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
         let parts = shares(&report.stages, samples.len().max(1), self.end_to_end);

@@ -154,7 +154,8 @@ impl Load {
     async fn by_themselves(&self, target: &(impl Target + ?Sized), rate: f64) -> Taken {
         let start = target.now();
         let moments = arrivals::schedule(rate, self.seed).enumerate().map_while(|(sent, moment)| {
-            let at = start.checked_add(moment).filter(|_| self.until.goes_on(sent, moment))?;
+            let goes_on = self.until.goes_on(sent, moment) && !target.is_over();
+            let at = start.checked_add(moment).filter(|_| goes_on)?;
             Some((sent, moment, at))
         });
         let due = stream::iter(moments).then(|(sent, moment, at)| async move {

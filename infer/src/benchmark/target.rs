@@ -55,6 +55,11 @@ pub trait Target: Sync {
         ask_together(self, first, count)
     }
 
+    /// Whether it answers no more, so that nothing need be asked.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// What time it is. A simulated target has its own time, by which everything about it is measured.
     fn now(&self) -> Instant {
         Instant::now()
@@ -76,7 +81,7 @@ async fn sleep_until(moment: Instant) {
 }
 
 /// Asks for many pictures by a crowd of clients.
-pub(super) async fn ask_together<T: Target + ?Sized>(target: &T, first: usize, count: usize) -> Taken {
+pub async fn ask_together<T: Target + ?Sized>(target: &T, first: usize, count: usize) -> Taken {
     let scenario = Scenario::Clients { clients: CROWD };
     Load { scenario, until: Until::Queries(count), first, seed: 0 }.in_turns(target, CROWD).await
 }

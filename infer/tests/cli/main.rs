@@ -2,10 +2,10 @@
 //! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
 //! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
-//! left alone; [`tune`], and who goes by what it found; the [`pipeline`] as a library, its [`times`], and [`devices`] that are there or not; the service: its
-//! [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks: the command ([`bench`]), the load it puts on
-//! [`simulated`] models ([`bench_load`]), two in turns ([`bench_blocks`]), and reports held against each other
-//! ([`bench_compare`]).
+//! left alone; [`tune`], and who goes by what it found; the [`pipeline`] as a library, its [`times`], and [`devices`] that are
+//! there or not; the service: its [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks: the command ([`bench`]), the
+//! load it puts on [`simulated`] models ([`bench_load`]), two in turns ([`bench_blocks`]), reports held against each other
+//! ([`bench_compare`]), and an early end ([`bench_signals`]).
 
 #[cfg(test)]
 mod adopt;
@@ -17,6 +17,8 @@ mod bench_blocks;
 mod bench_compare;
 #[cfg(test)]
 mod bench_load;
+#[cfg(test)]
+mod bench_signals;
 #[cfg(test)]
 mod broken_inputs;
 #[cfg(test)]

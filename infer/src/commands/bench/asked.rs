@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use protoseg_infer::benchmark::in_process::InProcess;
 use protoseg_infer::benchmark::load::Taken;
 use protoseg_infer::benchmark::remote::Remote;
-use protoseg_infer::benchmark::target::{AskError, Parts, Target};
+use protoseg_infer::benchmark::target::{AskError, Parts, Target, ask_together};
 use protoseg_infer::service::models::name_of;
 use protoseg_infer::session::Device;
 
@@ -97,16 +97,24 @@ pub(super) struct Stoppable<'a> {
 
 impl Target for Stoppable<'_> {
     async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.is_over() {
             return Err(AskError("stopped by a signal".to_owned()));
         }
         self.asked.ask(picture).await
     }
 
     async fn ask_all(&self, first: usize, count: usize) -> Taken {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.is_over() {
             return Taken { failed: count, ..Taken::default() };
         }
-        self.asked.ask_all(first, count).await
+        match self.asked {
+            // It looks at the signal itself.
+            Asked::Here(model) => model.ask_all(first, count).await,
+            Asked::There(_) => ask_together(self, first, count).await,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }

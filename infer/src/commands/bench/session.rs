@@ -62,7 +62,7 @@ impl Session {
         match &wanted.place {
             Place::Here(bundle, options) => {
                 let pipeline = EngineArguments::of(options)?.options(0)?;
-                let how = HowOpened { pipeline, end_to_end };
+                let how = HowOpened { pipeline, end_to_end, stop: Arc::clone(&self.stop) };
                 Ok(Asked::Here(Box::new(InProcess::open(bundle, scenario, &self.material, &how)?)))
             }
             Place::There(url) => {

@@ -133,7 +133,7 @@ impl<'a> Bench<'a> {
 
     fn in_turns(&self, choices: [&Choice; 2], time: Duration, pairs: usize) -> anyhow::Result<([Point; 2], Against)> {
         let open = |choice: &Choice| {
-            let how = HowOpened { pipeline: self.options(choice)?, end_to_end: false };
+            let how = HowOpened { pipeline: self.options(choice)?, ..HowOpened::default() };
             InProcess::open(&self.arguments.bundle, self.scenario, &self.material, &how).map_err(anyhow::Error::from)
         };
         let [a, b] = [open(choices[0])?, open(choices[1])?];
