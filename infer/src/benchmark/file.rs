@@ -15,7 +15,10 @@ pub enum ReportError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// JSON, but none of this kind.
-    #[error("{} holds no report of `protoseg bench`", path.display())]
+    #[error(
+        "{} holds no report of `protoseg bench`; name the JSON file that `protoseg bench … --report FILE` wrote",
+        path.display()
+    )]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -62,7 +65,7 @@ impl Report {
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let foreign = || ReportError::Foreign { path: path.into() };
         let header: Header = versioned::read_plain(path).map_err(|error| match error {
-            JsonError::Content { ref source, .. } if source.is_data() => foreign(),
+            JsonError::Content { ref source, .. } if source.is_data() || begins_otherwise(source) => foreign(),
             error => error.into(),
         })?;
         let (Some(version), Some(_), Some(_)) = (header.version, header.program, header.runs) else {
@@ -102,6 +105,11 @@ impl Report {
         }
         Ok(versioned::write(path, self)?)
     }
+}
+
+/// Whether a file differs from JSON from its first character on, as a page does: then it was never a report.
+fn begins_otherwise(error: &serde_json::Error) -> bool {
+    error.is_syntax() && error.line() == 1 && error.column() <= 1
 }
 
 fn not_finite(figures: Vec<(&'static str, f64)>) -> Option<(&'static str, f64)> {
@@ -202,9 +210,14 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             Report::read(&path).unwrap_err()
         };
-        for text in
-            ["[1]", "3", "{}", r#"{"version": "1.4", "files": []}"#, r#"{"version": "1", "program": "x", "runs": []}"#]
-        {
+        for text in [
+            "[1]",
+            "3",
+            "{}",
+            r#"{"version": "1.4", "files": []}"#,
+            r#"{"version": "1", "program": "x", "runs": []}"#,
+            "<!DOCTYPE html>",
+        ] {
             assert!(matches!(error(text), ReportError::Foreign { .. }), "{text}");
         }
         for text in ["", "{", "no JSON", r#"{"version": 1, "program": "x", "runs": [3]}"#] {

@@ -77,14 +77,15 @@ fn meaning() -> String {
     let words = [
         "Latency of a query goes from the moment for which it was due to its answer: where queries come by themselves, time \
          that they wait for their turn counts.",
-        "A percentile is the sample of that rank, not between two. With 95 % confidence its interval holds the true one, by \
+        "A percentile is the sample of that rank, not between two: p95 of fewer than 20 queries, and p99 of fewer than 100, is \
+         the largest. With 95 % confidence its interval holds the true one, by \
          order statistics. With 99 % confidence the true one does not exceed MLPerf's bound (early stopping). What is missing \
          needs more samples.",
         "The line over time goes through the middle of stretches of queries; the broken lines are p50 and p99. On the cumulative \
          curve dots are percentiles and the bars through them their intervals.",
         "An axis of latencies is logarithmic where the slowest takes more than 2.5 times as long as the fastest.",
         "Stages are means over the samples. A stage of a query of several pictures is summed over them, and what is done at \
-         the same time counts as often as it is done.",
+         the same time counts as often as it is done, waiting for a core too.",
         "Pixel ratio: pixels that the network runs for each pixel of a picture, as windows overlap.",
         "UNSTABLE says that another measurement may well give other figures: they are no ground for decisions.",
     ];

@@ -3,7 +3,7 @@
 use super::report::{Latency, Percentile, Point, Report, Run};
 use super::stages::shares;
 use super::words::{
-    count, device, facts, figure, machine, milliseconds, moment, percent, rounded, seconds, sessions, verdict,
+    count, device, facts, figure, largest, machine, milliseconds, moment, percent, rounded, seconds, sessions, verdict,
     within_bound,
 };
 
@@ -38,6 +38,7 @@ pub fn text(report: &Report) -> String {
         lines.push(String::new());
         lines.push("±, or - and +: with 95 % confidence the true percentile is no farther away.".to_owned());
     }
+    lines.extend(largest(report));
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 

@@ -3,6 +3,7 @@
 use protoseg_pages::scale::fixed;
 
 use super::report::{Accuracy, Point, Report, Subject, WithinBound};
+use super::statistics;
 use crate::machine::Facts;
 
 /// A number of three digits, or all digits of its whole part.
@@ -176,6 +177,25 @@ pub(super) fn accuracy(accuracy: &Accuracy) -> String {
     if said.is_empty() { "unknown".to_owned() } else { said.join("; ") }
 }
 
+/// Which percentiles are the largest sample for want of others, in a sentence; none where none is.
+pub(super) fn largest(report: &Report) -> Option<String> {
+    let points = report.runs.iter().flat_map(|run| &run.points);
+    let known = points.filter_map(|point| Some((point.samples.latency_ms.len(), point.latency.as_ref()?)));
+    let mut percents: Vec<f64> = Vec::new();
+    for (count, latency) in known {
+        let is_largest = |percent: &f64| statistics::rank(count, *percent) == count && !percents.contains(percent);
+        let found: Vec<f64> =
+            latency.percentiles.iter().map(|percentile| percentile.percent).filter(is_largest).collect();
+        percents.extend(found);
+    }
+    percents.sort_by(f64::total_cmp);
+    // Of so many samples as there are in which one is expected beyond the percentile, the rank is the last but one.
+    let told = |percent: &f64| format!("p{percent} of fewer than {} queries", rounded(100.0 / (100.0 - percent), 1));
+    let told = percents.iter().map(told).collect::<Vec<_>>().join(", ");
+    let verb = if percents.len() == 1 { "is" } else { "are" };
+    (!percents.is_empty()).then(|| format!("{told} {verb} the largest latency."))
+}
+
 /// Whether a report's figures are to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
@@ -209,6 +229,7 @@ pub(super) fn verdict(report: &Report) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample;
     use super::*;
 
     #[test]
@@ -224,6 +245,21 @@ mod tests {
     #[test]
     fn only_the_whole_is_a_hundred_percent() {
         assert_eq!([1.0, 0.999_999_9, 0.999_98, 0.57].map(share), ["100 %", "99.999 %", "99.998 %", "57.000 %"]);
+    }
+
+    #[test]
+    fn percentiles_of_few_queries_are_said_to_be_the_largest() {
+        let mut report = sample::report();
+        let mut told = |count: usize| {
+            let points = report.runs.iter_mut().flat_map(|run| &mut run.points);
+            points.for_each(|point| point.samples.latency_ms.resize(count, 41.0));
+            largest(&report)
+        };
+        assert_eq!(told(100), None);
+        assert_eq!(told(99).as_deref(), Some("p99 of fewer than 100 queries is the largest latency."));
+        let two = "p95 of fewer than 20 queries, p99 of fewer than 100 queries are the largest latency.";
+        assert_eq!(told(19).as_deref(), Some(two));
+        assert_eq!(told(20), told(99));
     }
 
     #[test]

@@ -75,10 +75,13 @@ fn best(report: &Report, value: impl Fn(&Point) -> Option<f64>) -> Option<(f64, 
         let ((stable, left), (other, right)) = (rank(left), rank(right));
         stable.cmp(&other).then(left.total_cmp(&right))
     })?;
+    let mut all = report.runs.iter().flat_map(|run| &run.points);
+    let others_are_not = point.unstable.is_none() && all.any(|point| point.unstable.is_some());
     let under = [
         (report.runs.len() > 1).then(|| run.subject.name.clone()),
         Some(point.scenario.to_string()),
         point.unstable.as_ref().map(|_| "UNSTABLE".to_owned()),
+        others_are_not.then(|| "of what is stable".to_owned()),
     ];
     Some((value, under.into_iter().flatten().collect()))
 }

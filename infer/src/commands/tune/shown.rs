@@ -36,7 +36,9 @@ pub(super) fn candidates(entry: &Entry) -> Vec<String> {
             row[1..6].iter().zip(&widths[1..6]).map(|(text, width)| format!("  {text:>width$}")).collect();
         format!("{:<width$}{figures}  {}", row[0], row[6], width = widths[0])
     };
-    rows.iter().map(line).chain([String::new()]).collect()
+    let meaning = "ms: medians of blocks. % of time: the middle of the ratios of blocks in turns, which tells more on a machine \
+                   that drifts.";
+    rows.iter().map(line).chain([meaning.to_owned(), String::new()]).collect()
 }
 
 /// The choice, and why.
