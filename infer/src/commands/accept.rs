@@ -24,8 +24,8 @@ use self::findings::{Finding, Findings};
 use super::signals::Signals;
 use super::{Failure, Outcome, output_file, print, print_json, say, sibling};
 
-/// Networks that are run where nobody asks for all: the largest and the smallest.
-const USUAL: [&str; 2] = ["deeplabv3plus-resnet101", "deeplabv3plus-efficientnet-lite0"];
+const LARGEST: &str = "deeplabv3plus-resnet101";
+const SMALLEST: &str = "deeplabv3plus-efficientnet-lite0";
 const OTHERS: [&str; 3] =
     ["deeplabv3plus-resnet50", "deeplabv3plus-efficientnet-lite1", "deeplabv3plus-efficientnet-lite2"];
 
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     /// Write what was found as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// All networks, not only the largest and the smallest
+    /// All networks, not only the largest and the smallest, or on a processor the smallest alone; there it takes hours
     #[arg(long, conflicts_with = "brief")]
     all: bool,
     /// The smallest network on small pictures, for a moment each: whether it works, not how fast
@@ -166,10 +166,13 @@ impl Acceptance<'_> {
     }
 
     fn networks(&self) -> Vec<&'static str> {
-        match (self.arguments.brief, self.arguments.all) {
-            (true, _) => vec![USUAL[1]],
-            (false, false) => USUAL.to_vec(),
-            (false, true) => USUAL.into_iter().chain(OTHERS).collect(),
+        if self.arguments.all {
+            [LARGEST, SMALLEST].into_iter().chain(OTHERS).collect()
+        } else if self.device.is_gpu() && !self.arguments.brief {
+            vec![LARGEST, SMALLEST]
+        } else {
+            // The largest would take a processor hours.
+            vec![SMALLEST]
         }
     }
 

@@ -43,7 +43,7 @@ impl Acceptance<'_> {
             match self.run(made, precision) {
                 Ok(run) => {
                     run.points.iter().for_each(|point| tell(made, precision, point, findings));
-                    roofline(made, precision, &run, ceilings, findings);
+                    self.roofline(made, precision, &run, ceilings, findings);
                     runs.push(run);
                 }
                 Err(error) => findings.failed(format!("{}/speed in {}", made.network, precision.name()), &error),
@@ -89,6 +89,40 @@ impl Acceptance<'_> {
             pixels: session.material().mean_pixels(),
         }
     }
+
+    /// How much of the measured ceilings the offline scenario reached: of products, with what the network multiplies and adds;
+    /// of copies, with a picture's bytes there and its labels' and confidences' back, where there is a device to copy to.
+    fn roofline(&self, made: &Made, precision: Precision, run: &Run, ceilings: &[Ceiling], findings: &mut Findings) {
+        let what = format!("{}/roofline in {}", made.network, precision.name());
+        let offline = run.points.iter().find(|point| point.scenario == Scenario::Offline);
+        let ceiling = ceilings.iter().find(|ceiling| ceiling.precision == precision.name() && !ceiling.tf32);
+        let (Some(offline), Some(ceiling)) = (offline, ceiling) else {
+            return findings.not_run(what, "the offline scenario or the ceilings are missing");
+        };
+        let pictures = &run.subject.pictures;
+        let window =
+            made.manifest.model.window.map_or([pictures.height, pictures.width], |Window { size, .. }| [size; 2]);
+        let arch = made.manifest.model.arch;
+        let Some(adds) = arch.and_then(|arch| arch.graph().multiply_adds(window[0], window[1]).ok()) else {
+            return findings.not_run(what, "the manifest does not say which network it is");
+        };
+        let reached = &ceiling.reached;
+        let operations = 2.0 * adds as f64 * run.subject.windows.unwrap_or(1) as f64 * offline.images_a_second;
+        let of_products = operations / reached.operations_a_second;
+        let products = format!(
+            "{:.1} % of {:.2} Tflop/s in products of {2}x{2}",
+            100.0 * of_products,
+            reached.operations_a_second / 1e12,
+            reached.side
+        );
+        if !self.device.is_gpu() {
+            return findings.add(what, true, products, [("of_products", of_products)]);
+        }
+        let of_copies = 5e6 * offline.megapixels_a_second / reached.copied_bytes_a_second;
+        let copies = format!("{:.1} % of {:.2} GB/s in copies", 100.0 * of_copies, reached.copied_bytes_a_second / 1e9);
+        let figures = [("of_products", of_products), ("of_copies", of_copies)];
+        findings.add(what, true, format!("{products}, {copies}"), figures);
+    }
 }
 
 fn tell(made: &Made, precision: Precision, point: &Point, findings: &mut Findings) {
@@ -101,33 +135,4 @@ fn tell(made: &Made, precision: Precision, point: &Point, findings: &mut Finding
     let doubt = if point.unstable.is_some() { ", UNSTABLE" } else { "" };
     let detail = format!("{rate:.2} pictures/s, {:.1} megapixels/s{latency}{doubt}", point.megapixels_a_second);
     findings.add(what, point.failed == 0, detail, [("images_a_second", rate)]);
-}
-
-/// How much of the measured ceilings the offline scenario reached: of products, with what the network multiplies and adds; of
-/// copies, with a picture's bytes there and its labels' and confidences' back.
-fn roofline(made: &Made, precision: Precision, run: &Run, ceilings: &[Ceiling], findings: &mut Findings) {
-    let what = format!("{}/roofline in {}", made.network, precision.name());
-    let offline = run.points.iter().find(|point| point.scenario == Scenario::Offline);
-    let ceiling = ceilings.iter().find(|ceiling| ceiling.precision == precision.name() && !ceiling.tf32);
-    let (Some(offline), Some(ceiling)) = (offline, ceiling) else {
-        return findings.not_run(what, "the offline scenario or the ceilings are missing");
-    };
-    let pictures = &run.subject.pictures;
-    let window = made.manifest.model.window.map_or([pictures.height, pictures.width], |Window { size, .. }| [size; 2]);
-    let arch = made.manifest.model.arch;
-    let Some(adds) = arch.and_then(|arch| arch.graph().multiply_adds(window[0], window[1]).ok()) else {
-        return findings.not_run(what, "the manifest does not say which network it is");
-    };
-    let operations = 2.0 * adds as f64 * run.subject.windows.unwrap_or(1) as f64 * offline.images_a_second;
-    let bytes = 5e6 * offline.megapixels_a_second;
-    let shares = [operations / ceiling.reached.operations_a_second, bytes / ceiling.reached.copied_bytes_a_second];
-    let detail = format!(
-        "{:.1} % of {:.2} Tflop/s in products of {2}x{2}, {3:.1} % of {4:.2} GB/s in copies",
-        100.0 * shares[0],
-        ceiling.reached.operations_a_second / 1e12,
-        ceiling.reached.side,
-        100.0 * shares[1],
-        ceiling.reached.copied_bytes_a_second / 1e9
-    );
-    findings.add(what, true, detail, [("of_products", shares[0]), ("of_copies", shares[1])]);
 }
