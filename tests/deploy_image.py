@@ -100,22 +100,24 @@ def ask(url, data=None):
 
 def serve(root, picture):
     """Serves one picture as the deployment does; the text of the metrics."""
-    with socket.socket() as free:
+    with socket.socket() as free, socket.socket() as another:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {"PROTOSEG_HTTP": f"127.0.0.1:{port}", "PROTOSEG_GRPC": "off"}
+        another.bind(("127.0.0.1", 0))
+        port, probes = free.getsockname()[1], another.getsockname()[1]
+    places = {"HTTP": f"127.0.0.1:{port}", "GRPC": "off", "PROBES": f"127.0.0.1:{probes}"}
+    own = {f"PROTOSEG_{name}": place for name, place in places.items()}
     server = Container(root, [("ro", BUNDLE, "/models/street")], ["serve", "street=/models/street"], **own)
     base = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
             try:
-                ask(f"{base}/v2/health/ready")
+                ask(f"http://127.0.0.1:{probes}/v2/health/ready")
                 break
             except OSError:
                 assert server.process.poll() is None, server.process.stdout.read()
                 time.sleep(0.1)
         assert json.loads(ask(f"{base}/v1/segment", picture.read_bytes()))["classes"]
-        metrics = ask(f"{base}/metrics").decode()
+        metrics = ask(f"http://127.0.0.1:{probes}/metrics").decode()
         status = Path(f"/proc/{server.program()}/status").read_text()
         for line in (f"Uid:\t{USER}\t{USER}\t{USER}\t{USER}", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"):
             assert line in status, f"{line} is not in\n{status}"

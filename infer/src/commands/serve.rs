@@ -49,6 +49,10 @@ pub(crate) struct Arguments {
     /// Address for gRPC, or `off`
     #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "127.0.0.1:8001")]
     grpc: Place,
+    /// Another address for health and metrics alone, or `off`: without TLS or a key, with connections of its own, so that
+    /// crowds on the others hide the server from nobody who watches over it, and answered until its very end
+    #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "off")]
+    probes: Place,
     /// Let requests ask for scores before upsampling; advertised, they come where a request names no outputs
     #[arg(long)]
     serve_logits: bool,
@@ -164,6 +168,7 @@ struct Plan {
     connections: ConnectionLimits,
     http: SocketAddr,
     grpc: Option<SocketAddr>,
+    probes: Option<SocketAddr>,
     tls: Option<[listen::TlsAcceptor; 2]>,
     key: Option<Key>,
     repository: bool,
@@ -206,6 +211,7 @@ impl Arguments {
             connections,
             http: self.http,
             grpc: self.grpc.0,
+            probes: self.probes.0,
             tls,
             key: self.key()?,
             repository: self.repository,

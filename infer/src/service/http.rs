@@ -25,6 +25,9 @@ pub(super) use self::guard::{REQUEST_ID, milliseconds, request_id};
 pub(super) use self::oip::add_times;
 use super::{Service, ServiceError};
 
+/// Where all addresses are described.
+const DESCRIPTION: &str = "/openapi.json";
+
 /// What every request is answered with.
 #[derive(Debug, Clone)]
 pub struct Front {
@@ -40,30 +43,43 @@ pub struct Front {
 
 /// All addresses.
 pub fn router(front: Front) -> Router {
-    let routes = addresses(front.repository).into_iter();
-    let router = routes.fold(Router::new(), |router, (address, method)| router.route(address, method));
+    let addresses = addresses(front.repository);
+    answering(addresses, DESCRIPTION, front)
+}
+
+/// Those that say how the service is: what an operator may ask where others have no way in.
+pub fn probes(front: Front) -> Router {
+    answering(health().to_vec(), "/metrics, /v2/health/live and /v2/health/ready", front)
+}
+
+/// Answers at some addresses; who asks elsewhere is told what to see.
+fn answering(addresses: Vec<(&'static str, MethodRouter<Front>)>, see: &'static str, front: Front) -> Router {
+    let router = addresses.into_iter().fold(Router::new(), |router, (address, method)| router.route(address, method));
     let method =
         |method: axum::http::Method| async move { ServiceError::Method { method: method.to_string() }.into_response() };
     router
-        .fallback(|uri: Uri| async move { nothing_at(&uri).into_response() })
+        .fallback(move |uri: Uri| async move { nothing_at(&uri, see).into_response() })
         .method_not_allowed_fallback(method)
         .layer(axum::middleware::from_fn_with_state(front.clone(), guard::guard))
         .with_state(front)
 }
 
+/// How the service is.
+fn health() -> [(&'static str, MethodRouter<Front>); 3] {
+    [("/metrics", get(metrics)), ("/v2/health/live", get(oip::live)), ("/v2/health/ready", get(oip::server_ready))]
+}
+
 /// What is answered where; `openapi.json` describes the same.
 fn addresses(repository: bool) -> Vec<(&'static str, MethodRouter<Front>)> {
-    let mut addresses = vec![
+    let mut addresses = health().to_vec();
+    addresses.extend([
         ("/", get(page::index)),
         (page::FILES, get(page::part)),
-        ("/openapi.json", get(page::openapi)),
-        ("/metrics", get(metrics)),
+        (DESCRIPTION, get(page::openapi)),
         ("/v1/models", get(segment::models)),
         ("/v1/segment", post(segment::segment)),
         ("/v1/models/{model}/segment", post(segment::segment_named)),
         ("/v2", get(oip::server)),
-        ("/v2/health/live", get(oip::live)),
-        ("/v2/health/ready", get(oip::server_ready)),
         ("/v2/models/{model}", get(oip::metadata)),
         ("/v2/models/{model}/ready", get(oip::ready)),
         ("/v2/models/{model}/infer", post(oip::infer)),
@@ -71,7 +87,7 @@ fn addresses(repository: bool) -> Vec<(&'static str, MethodRouter<Front>)> {
         ("/v2/models/{model}/versions/{version}/ready", get(oip::ready)),
         ("/v2/models/{model}/versions/{version}/infer", post(oip::infer)),
         ("/v2/repository/index", post(repository::index)),
-    ];
+    ]);
     if repository {
         addresses.push(("/v2/repository/models/{model}/load", post(repository::load)));
         addresses.push(("/v2/repository/models/{model}/unload", post(repository::unload)));
@@ -79,8 +95,8 @@ fn addresses(repository: bool) -> Vec<(&'static str, MethodRouter<Front>)> {
     addresses
 }
 
-fn nothing_at(uri: &Uri) -> ServiceError {
-    ServiceError::Unknown(format!("there is nothing at {}; see /openapi.json", uri.path()))
+fn nothing_at(uri: &Uri, see: &str) -> ServiceError {
+    ServiceError::Unknown(format!("there is nothing at {}; see {see}", uri.path()))
 }
 
 async fn metrics(State(front): State<Front>) -> Response {

@@ -1,5 +1,6 @@
 //! The server's life: sockets, models, signals, and an end in good order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +111,9 @@ async fn listen(
         origins: plan.origins.clone(),
     };
     let [http_tls, grpc_tls] = plan.tls.clone().map_or([None, None], |tls| tls.map(Some));
+    if let Some(address) = plan.probes {
+        watch_over(address, plan, front.clone()).await?;
+    }
     let mut places = vec![(plan.http, "http", Protocol::Http1, http_tls, http::router(front.clone()))];
     if let Some(address) = plan.grpc {
         places.push((address, "grpc", Protocol::Http2, grpc_tls, grpc::router(front, stopped.clone())?));
@@ -124,6 +128,20 @@ async fn listen(
         servers.push(tokio::spawn(listener.serve(router, stopped.clone())));
     }
     Ok(servers)
+}
+
+/// Answers how the server is, for as long as it lives: while it drains, too.
+async fn watch_over(address: SocketAddr, plan: &Plan, front: Front) -> anyhow::Result<()> {
+    let socket = bind(address).await?;
+    tracing::info!("health and metrics on http://{}", socket.local_addr()?);
+    let (limits, connections) = (plan.connections, front.service.metrics.connections.clone());
+    let listener = Listener { socket, protocol: Protocol::Http1, tls: None, limits, connections };
+    let (never, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        listener.serve(http::probes(front), stopped).await;
+        drop(never);
+    });
+    Ok(())
 }
 
 fn load_all(service: &Service) -> anyhow::Result<()> {

@@ -49,7 +49,7 @@ const FRESH: HeaderValue = HeaderValue::from_static("no-cache");
 
 pub(super) async fn part(At(file): At<String>, uri: Uri) -> Result<Response, ServiceError> {
     let part = PARTS.iter().find(|(name, _, _)| *name == file);
-    let (_, kind, text) = part.ok_or_else(|| super::nothing_at(&uri))?;
+    let (_, kind, text) = part.ok_or_else(|| super::nothing_at(&uri, super::DESCRIPTION))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, FRESH)], *text)
         .into_response())
 }

@@ -1,11 +1,12 @@
 //! What a server does not take on: too large, too slow, too much at once. Nothing of it costs others their answers.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 
 use serde_json::json;
 
 use super::oip::{binary, png};
-use super::server::{Response, Server, request};
+use super::server::{Response, Server, connect, request, send};
 use crate::common::{stripe_labels, stripes};
 
 const LENGTH: &str = "inference-header-content-length";
@@ -168,4 +169,28 @@ fn who_is_too_slow_is_let_go() {
     assert!(answers.next().unwrap().is_empty());
     assert_eq!(server.get("/v2/health/live").status, 200);
     server.until("connections are closed", |server| server.metric("protoseg_connections ") == 1.0);
+}
+
+#[test]
+fn who_watches_over_a_server_is_answered_whatever_others_do() {
+    let mut server = Server::start(&["--connections", "1", "--probes", "127.0.0.1:0"]);
+    let log = server.log();
+    let probes = log.split("health and metrics on http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let probes: SocketAddr = probes.unwrap().parse().unwrap();
+    let get = |path: &str| send(probes, &request("GET", path, &[], b"")).unwrap().unwrap();
+    // The one connection that there may be.
+    let mut only = server.connect();
+    only.write_all(b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc").unwrap();
+    let metric = |name: &str| get("/metrics").text().lines().any(|line| line == name);
+    server.until("it is there", |_| metric("protoseg_connections 2"));
+    assert_eq!((get("/v2/health/live").status, get("/v2/health/ready").status), (200, 200));
+    let elsewhere = get("/v1/models");
+    assert_eq!(elsewhere.status, 404);
+    assert!(elsewhere.error().ends_with("see /metrics, /v2/health/live and /v2/health/ready"), "{elsewhere:?}");
+    // While it ends, too, when nobody else is let in.
+    server.signal("TERM");
+    server.until("it stops", |server| connect(server.address).is_err());
+    assert_eq!((get("/v2/health/live").status, get("/v2/health/ready").status), (200, 503));
+    drop(only);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
