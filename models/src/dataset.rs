@@ -195,7 +195,7 @@ impl Dataset {
     /// The pictures of a list file with their labels, each of which must be there.
     ///
     /// A line is `picture label`, or only `picture` where the label's place follows from it (a bare id for VOC), relative
-    /// to the root. Blank lines count nothing. `…_labelTrainIds.png` of Cityscapes stands for `…_labelIds.png` beside it.
+    /// to the root; where names hold spaces, with a tab between the two. Blank lines count nothing. `…_labelTrainIds.png` of Cityscapes stands for `…_labelIds.png` beside it.
     pub fn labeled(self, root: &Path, list: &Path) -> Result<Vec<Sample>, DatasetError> {
         self.listed(root, list, true)
     }
@@ -210,12 +210,12 @@ impl Dataset {
         let mut samples = Vec::new();
         for (index, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let refused = |reason| DatasetError::Line { list: list.into(), line: index + 1, text: text.into(), reason };
-            let mut words = text.split_whitespace();
-            let Some(first) = words.next() else { continue };
-            let second = words.next();
-            if words.next().is_some() {
-                return Err(refused("has more than two columns; write `picture label`, without spaces in the names"));
-            }
+            let (first, second) = match self.columns(root, text)[..] {
+                [] => continue,
+                [first] => (first, None),
+                [first, second] => (first, Some(second)),
+                _ => return Err(refused("has more than two columns; put a tab between them where names hold spaces")),
+            };
             let picture = self.picture(first);
             let label = match second {
                 _ if !labelled => None,
@@ -226,6 +226,18 @@ impl Dataset {
             samples.push(Sample { image: present(root.join(picture), list)?, label });
         }
         if samples.is_empty() { Err(DatasetError::Empty(list.into())) } else { Ok(samples) }
+    }
+
+    /// The columns of a line: tabs divide it, or else spaces, unless it is the name of a picture as it stands.
+    fn columns<'a>(self, root: &Path, line: &'a str) -> Vec<&'a str> {
+        let line = line.trim();
+        if line.contains('\t') {
+            line.split('\t').map(str::trim).filter(|column| !column.is_empty()).collect()
+        } else if line.contains(' ') && root.join(self.picture(line)).is_file() {
+            vec![line]
+        } else {
+            line.split_whitespace().collect()
+        }
     }
 
     /// Place of a picture below the root, by what a list calls it.

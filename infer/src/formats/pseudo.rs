@@ -3,10 +3,10 @@
 //! Below its root, a picture `a/street.jpg` is `images/a/street.jpg`, its labels `labels/a/street.png`, how sure they are
 //! `confidence/a/street.png`; `classes.txt` names the classes, and `train.txt` lists the pictures.
 //!
-//! The pictures are *linked*, not copied, and not merely listed where they lie: a list's lines cannot hold spaces, and a list
-//! of paths breaks as soon as either folder is moved or mounted elsewhere. A hard link costs no room, is a file like any
-//! other for whoever packs or mounts the folder, and outlives its first name; where the file system refuses one, as between
-//! two disks, a symbolic link to the picture's full path stands in.
+//! The pictures are *linked*, not copied, and not merely listed where they lie: a list of paths breaks as soon as either
+//! folder is moved or mounted elsewhere. A hard link costs no room, is a file like any other for whoever packs or mounts the
+//! folder, and outlives its first name; where the file system refuses one, as between two disks, a symbolic link to the
+//! picture's full path stands in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub fn labels_png(picture: &PictureLabels, least: f64, classes: &ClassTable) -> 
 }
 
 /// Where a picture's link lies below the root, `images/NAME`. Spaces, `%`, control characters and bytes that are no text are
-/// written as `%` and two digits, as a list of pictures cannot hold them.
+/// written as `%` and two digits, so that every list of pictures can hold them, whoever reads it.
 pub fn image_place(name: &Path) -> PathBuf {
     let keep = |letter: char| !letter.is_whitespace() && !letter.is_control();
     Path::new("images").join(names::percent_encoded(name, keep))

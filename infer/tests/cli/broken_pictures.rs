@@ -64,7 +64,7 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
     assert!(given.status == 3 && given.stdout.starts_with("7 labelled, 18 failed"), "{given:?}");
     assert_eq!(given.stderr.lines().count(), 18, "{given:?}");
     let parts = [
-        ("bomb.png", "60000x60000 pixels are more than the limit of 200000000; raise it with --max-pixels"),
+        ("bomb.png", "60000x60000 pixels are more than the limit of 200000000; scale it down, or raise --max-pixels"),
         ("claim-jpg.jpg", "cut short"),
         ("cmyk_plain.jpg", "a CMYK JPEG without Adobe's marker"),
         ("cut-jpg.jpg", "cut short"),

@@ -31,7 +31,10 @@ pub enum PictureError {
     #[error("cut short: the JPEG data ends before the end of the picture")]
     CutShort,
     /// More pixels than allowed.
-    #[error("{width}x{height} pixels are more than the limit of {limit}; raise it with --max-pixels")]
+    #[error(
+        "{width}x{height} pixels are more than the limit of {limit}; scale it down, or raise --max-pixels where there is \
+         that option"
+    )]
     TooLarge {
         /// Width in pixels.
         width: u32,
@@ -41,7 +44,10 @@ pub enum PictureError {
         limit: u64,
     },
     /// More bytes than the pixels allowed can have.
-    #[error("{bytes} bytes are more than a picture of {limit} pixels can have; raise the limit with --max-pixels")]
+    #[error(
+        "{bytes} bytes are more than a picture of {limit} pixels can have; scale it down, or raise --max-pixels where there \
+         is that option"
+    )]
     TooLong {
         /// Size of the file.
         bytes: u64,

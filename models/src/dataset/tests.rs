@@ -40,6 +40,19 @@ fn lists_of_one_and_two_columns_are_read() {
 }
 
 #[test]
+fn names_in_lists_may_hold_spaces() {
+    let root = tree(&["images/my street 1.png", "labels/my street 1.png", "images/a.png", "my mask.png"]);
+    put(&root, "val.txt", " images/my street 1.png \nimages/my street 1.png\t my mask.png\nimages/a.png\tmy mask.png");
+    let samples = Dataset::Folder.split(root.path(), "val").unwrap();
+    let street = "images/my street 1.png";
+    let expected =
+        [pair(street, "labels/my street 1.png"), pair(street, "my mask.png"), pair("images/a.png", "my mask.png")];
+    assert_eq!(names(&root, &samples), expected);
+    let samples = Dataset::Folder.unlabeled(root.path(), &root.path().join("val.txt")).unwrap();
+    assert_eq!(names(&root, &samples), [pair(street, ""), pair(street, ""), pair("images/a.png", "")]);
+}
+
+#[test]
 fn labels_are_found_in_the_trees_of_each_data_set() {
     let root = tree(&[
         "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png",
