@@ -191,7 +191,8 @@ impl Trainer<'_> {
             let report = report.with_context(|| format!("step {} failed on {}", step + 1, self.names(&batches)))?;
             let done = step + 1;
             teacher::after_step(&self.teacher, &self.student, config, self.schedule, step)?;
-            if self.log.step(done, &report, waited, config.log_every)? && self.learns_unlabeled() {
+            let due = done.is_multiple_of(config.log_every) || done == self.schedule.steps;
+            if self.log.step(done, &report, waited, due)? && self.learns_unlabeled() {
                 let now = self.hits();
                 let since: Vec<u64> = now.iter().zip(&hits).map(|(now, before)| now - before).collect();
                 self.log.classes(done, tally.finish(&self.lists.classes, &since)?)?;

@@ -124,9 +124,9 @@ impl Log {
         Ok(())
     }
 
-    /// Counts a step; every `every` steps a line is written, which is answered by true. `waited` is the time that the
-    /// trainer waited for its batches.
-    pub fn step(&mut self, done: u64, report: &Report, waited: Duration, every: u64) -> Result<bool> {
+    /// Counts a step; where one is due, a line is written, which is answered by true. `waited` is the time that the trainer
+    /// waited for its batches.
+    pub fn step(&mut self, done: u64, report: &Report, waited: Duration, due: bool) -> Result<bool> {
         self.bar.set_position(done);
         self.last_step = Instant::now();
         self.since.steps += 1;
@@ -135,7 +135,7 @@ impl Log {
             Some(sum) => sum.add(report),
             None => self.since.sum = Some(report.clone()),
         }
-        if !done.is_multiple_of(every) {
+        if !due {
             return Ok(false);
         }
         let Since { start, waited, steps, sum } = std::mem::replace(&mut self.since, Since::new());

@@ -108,12 +108,14 @@ impl Trainer<'_> {
     /// The scores of the last step, and the checkpoint.
     pub(crate) fn finish(&mut self) -> Result<Vec<Score>> {
         let done = self.schedule.steps;
+        // First, as the report is written with the scores of the validation list.
+        let unlabeled = match &self.lists.unlabeled_truth {
+            Some(unlabeled) => self.score_on(unlabeled, &format!("{} unlabeled", self.config.name), done)?.0,
+            None => Vec::new(),
+        };
         let mut scores = self.score(done)?;
         let metrics = scores.first().map(|score| score.metrics.clone());
-        if let Some(unlabeled) = self.lists.unlabeled_truth.as_ref() {
-            let data = format!("{} unlabeled", self.config.name);
-            scores.extend(self.score_on(unlabeled, &data, done)?.0);
-        }
+        scores.extend(unlabeled);
         self.log.say("recording probe and calibration");
         let mut checkpoint = self.checkpoint(metrics)?;
         let pictures = self.config.calibration_pictures;

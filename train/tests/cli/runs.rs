@@ -11,7 +11,7 @@ use protoseg_models::weights::{self, StateDict};
 fn a_supervised_run_leaves_a_whole_checkpoint() {
     let (_folder, path) = folder();
     let out = path("run");
-    train(&out, &["steps=6", "warmup_steps=3", "calibration_pictures=2", "eval_every=2"], &[]);
+    train(&out, &["steps=6", "warmup_steps=3", "calibration_pictures=2", "eval_every=2", "log_every=4"], &[]);
     let checkpoint = Checkpoint::read(&out.join("checkpoint")).unwrap();
     assert_eq!(checkpoint.probe.len(), 2);
     let metrics = checkpoint.metrics.as_ref().unwrap();
@@ -28,10 +28,14 @@ fn a_supervised_run_leaves_a_whole_checkpoint() {
         assert!(out.join(file).is_file(), "{file}");
     }
     let log = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
-    assert!(
-        log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()) && log.contains("mean_iou")
-    );
-    assert!(!log.contains(r#""event":"classes""#));
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps = lines.iter().filter(|line| line["event"] == "step").map(|line| line["step"].as_u64().unwrap());
+    assert_eq!(steps.collect::<Vec<_>>(), [4, 6], "the last ones too");
+    assert!(log.contains("mean_iou") && !log.contains(r#""event":"classes""#));
+    let report = std::fs::read_to_string(out.join("report.html")).unwrap();
+    for list in ["validation", "unlabeled"] {
+        assert!(report.contains(&format!("<caption>synthetic {list}</caption>")), "{list}");
+    }
 }
 
 /// The student's and the teacher's weights and the prototypes of a run's last state.
