@@ -38,6 +38,9 @@ pub enum SegmentError {
     /// An ONNX file by itself that does not say what it is.
     #[error("{} does not say which classes it knows; name a bundle folder, or an ONNX file that `protoseg export` wrote", .0.display())]
     NoMetadata(PathBuf),
+    /// A file of another kind.
+    #[error("{} is no ONNX file; name one that `protoseg export` wrote, or a bundle folder", .0.display())]
+    NoOnnx(PathBuf),
     /// 8 bits asked of a file that counts in floats.
     #[error(
         "{0} counts in floats, and without calibration 8 bits would spoil it: leave out --trt-int8, or run a file of `protoseg export \

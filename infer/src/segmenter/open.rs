@@ -12,7 +12,7 @@ use super::frames::FrameFile;
 use super::identity::{self, difference, fingerprint};
 use super::whole::Sizes;
 use super::{SegmentError, Segmenter, SegmenterOptions, Times, how};
-use crate::session::Runner;
+use crate::session::{Runner, SessionError};
 
 impl Segmenter {
     /// Opens a bundle folder, or a single ONNX file that `protoseg export` wrote.
@@ -27,7 +27,11 @@ impl Segmenter {
             if options.precision.is_some() {
                 return Err(SegmentError::OnePrecision(path.into()));
             }
-            let runner = Runner::open(path, &options.runner)?;
+            let is_named_so = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+            let runner = Runner::open(path, &options.runner).map_err(|error| match error {
+                SessionError::Model { .. } if !is_named_so => SegmentError::NoOnnx(path.into()),
+                error => error.into(),
+            })?;
             let Read { value: model, passed_over } =
                 runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
             let mut segmenter = Self::new(path, (model, passed_over), (Kind::Logits, Sizes::Any), runner, options)?;

@@ -11,7 +11,7 @@ type Break = fn(&Place);
 
 #[test]
 fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
-    let rows: [(&str, Break, &str, &[&str]); 13] = [
+    let rows: [(&str, Break, &str, &[&str]); 14] = [
         ("no bundle", |_| (), "label nowhere in --out out", &["nowhere is no bundle", "manifest.json"]),
         (
             "a bundle without manifest",
@@ -48,6 +48,12 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             |place| std::fs::write(place.at("x.onnx"), "hello").unwrap(),
             "label x.onnx in --out out",
             &["x.onnx cannot be opened"],
+        ),
+        (
+            "a file beside the model",
+            |_| (),
+            "label bundle/manifest.json in --out out",
+            &["bundle/manifest.json is no ONNX file", "a bundle folder"],
         ),
         ("windows that do not fit", |_| (), "label bundle in --out out --window 50:32", &["50 pixels", "48 or 64"]),
         ("batches of whole pictures", |_| (), "label bundle in --out out --window whole --batch 2", &["--batch"]),
