@@ -32,7 +32,12 @@ fn a_processor_is_accepted() {
     for what in ["bound buffers", "a CUDA graph", "too little memory", "TensorRT labels as libtorch"] {
         assert_eq!(status[format!("{network}/{what}").as_str()], "not-run", "{what}");
     }
-    assert_eq!((status[format!("{network}/roofline in fp32").as_str()], status["training"]), ("passed", "passed"));
+    assert_eq!(status["training"], "passed");
+    // Beside other load the ceiling may have been measured too low, and then no share of it is told.
+    let roofline = format!("{network}/roofline in fp32");
+    let share = findings.iter().find(|finding| finding["what"] == roofline.as_str()).unwrap();
+    let detail = share["detail"].as_str().unwrap();
+    assert!(status[roofline.as_str()] == "passed" || detail.contains("as other load held"), "{detail}");
 
     let run = &report["runs"][0];
     let kinds: Vec<&str> =

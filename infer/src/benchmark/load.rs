@@ -83,7 +83,7 @@ pub struct Taken {
     pub failed: usize,
     /// What the first of them met.
     pub first_error: Option<AskError>,
-    /// Until the last answer.
+    /// Until the last answer; where queries come by themselves for a time, at least that time.
     pub elapsed: Duration,
 }
 
@@ -171,7 +171,15 @@ impl Load {
                 biased;
                 Some(outcome) = running.next(), if !running.is_empty() => taken.add(outcome),
                 Some((sent, moment)) = due.next() => running.push(self.query(target, sent, start, moment)),
-                else => return taken.end(target.now() - start),
+                else => {
+                    let passed = target.now() - start;
+                    // Where nothing came for a while before the time was up, that while counts too.
+                    let wanted = match self.until {
+                        Until::Time(time, _) if !target.is_over() => time,
+                        _ => Duration::ZERO,
+                    };
+                    return taken.end(passed.max(wanted));
+                }
             }
         }
     }

@@ -145,7 +145,7 @@ pub struct Point {
     pub failed: usize,
     /// What the first of them met.
     pub first_error: Option<String>,
-    /// Seconds from the first query to the last answer.
+    /// Seconds from the first query to the last answer; where queries came by themselves for a time, at least that time.
     pub seconds: f64,
     /// Latency of queries; none of the offline scenario, which has no such thing.
     pub latency: Option<Latency>,

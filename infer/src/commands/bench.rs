@@ -37,6 +37,9 @@ use self::sweep::Sweep;
 /// Pairs of blocks from which on an interval of 99 % has ends: the least and the largest of eight.
 const LEAST_PAIRS: usize = 8;
 
+/// Seconds for which a server's answer is waited for where nobody says.
+const PATIENCE: f64 = 60.0;
+
 /// Measure how long a model takes
 ///
 /// Asks a model for labels as the scenarios say: single-stream (one picture at a time), multi-stream (a query of several
@@ -44,7 +47,8 @@ const LEAST_PAIRS: usize = 8;
 /// latency counts from when each was due). Latency goes from pixels in memory to labels in memory, or with --end-to-end from
 /// picture files to label files. Figures that did not settle, or that drifted, are marked UNSTABLE. The same run checks what the
 /// model answers, as a fast wrong model is worth nothing. The model is run as the options say; what `protoseg tune` found is not
-/// looked at.
+/// looked at. Exit status 1 says that something failed on the way, 2 that nothing could be begun, 3 that some queries were not
+/// answered.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
@@ -61,7 +65,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", requires = "url")]
     model: Option<String>,
     /// Seconds after which a server's answer is not waited for any longer
-    #[arg(long, value_name = "S", default_value_t = 60.0, requires = "url")]
+    #[arg(long, value_name = "S", default_value_t = PATIENCE, requires = "url")]
     patience: f64,
     /// Measure in turns with this bundle, block by block, and say which is faster
     #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["url", "sweep"])]
@@ -153,7 +157,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     arguments.files.write(&report)?;
     if stopped() {
-        say("stopped by a signal: the report holds what was measured before");
+        say("stopped by a signal: the report holds what was measured until then");
         return Ok(Outcome::Status(signals.status()));
     }
     if let Some(failure) = failure {
@@ -165,7 +169,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
 
 impl Arguments {
     fn check(&self) -> anyhow::Result<()> {
-        self.files.check()?;
+        self.files.check([&self.bundle, &self.against].into_iter().flatten())?;
         let idle = [
             ("--samples", !self.samples.is_empty(), Kind::MultiStream, "multi-stream"),
             ("--clients", !self.clients.is_empty(), Kind::Clients, "clients"),
@@ -176,6 +180,10 @@ impl Arguments {
         {
             bail!("{option} is for the {name} scenario; add it to --scenario");
         }
+        if let Some(name) = sweep::twice(&self.sweep).or_else(|| sweep::twice(&self.against_set)) {
+            bail!("{name} stands there twice; write all its values behind one option, as {name}=VALUE,VALUE");
+        }
+        self.check_companions()?;
         ensure!(
             self.url.is_none() || self.data.data.is_none(),
             "--data scores a bundle; a server's model is not checked"
@@ -187,7 +195,7 @@ impl Arguments {
         );
         ensure!(
             self.latency_bound.is_none_or(|bound| (1e-3..=1e9).contains(&bound)),
-            "--latency-bound is a number of milliseconds above zero"
+            "--latency-bound is a number of milliseconds from 0.001 to a billion"
         );
         ensure!(
             (0.1..=86_400.0).contains(&self.time),
@@ -198,6 +206,19 @@ impl Arguments {
             (0.1..=86_400.0).contains(&self.patience),
             "--patience: {} s is no time from 0.1 s to a day",
             self.patience
+        );
+        Ok(())
+    }
+
+    /// Refuses options that change nothing without another. The parser does not see it where a bundle stands there.
+    fn check_companions(&self) -> anyhow::Result<()> {
+        let usual = |name: &str| format!("{name} is for a server; name one with --url, or leave it out");
+        ensure!(self.url.is_some() || self.model.is_none(), usual("--model"));
+        ensure!(self.url.is_some() || self.patience == PATIENCE, usual("--patience"));
+        ensure!(
+            self.data.data.is_some() || !self.data.is_narrowed(),
+            "--root, --split, --list, --limit, --seed and --size say which labelled pictures are scored; name their kind with \
+             --data"
         );
         Ok(())
     }

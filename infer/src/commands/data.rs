@@ -54,6 +54,12 @@ pub(crate) enum Data {
 }
 
 impl DataArguments {
+    /// Whether anything says which pictures of a data set are meant.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        let Self { data: _, root, split, list, limit, seed, size, prefix: _ } = self;
+        root.is_some() || split.is_some() || list.is_some() || limit.is_some() || seed.is_some() || size.is_some()
+    }
+
     /// Opens the data set.
     pub(crate) fn open(&self) -> anyhow::Result<LabelledSet> {
         let Self { data, root, split, list, limit, seed, size, prefix } = self;

@@ -135,8 +135,9 @@ fn ensure_there(bundle: &Path) -> anyhow::Result<()> {
 /// What was found before, of other machines too.
 fn read(place: &Path) -> anyhow::Result<Tuning> {
     ensure!(!place.is_dir(), "{} is a folder; name a file with --out FILE", place.display());
-    let read = Tuning::read(place)
-        .context("what was tuned before would be lost; delete the file, or name another with --out FILE");
+    let read = Tuning::read(place).with_context(|| {
+        format!("{} holds something else, which would be lost; name another with --out FILE", place.display())
+    });
     Ok(read?.unwrap_or_else(Tuning::empty))
 }
 

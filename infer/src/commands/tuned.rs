@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use protoseg_infer::tuning::machine::{Machine, model_of};
 use protoseg_infer::tuning::{Choice, Entry, Tuning, Use, described, place_of};
 
@@ -84,6 +84,11 @@ impl TuningArguments {
         };
         let choice = entry.choice_for(user);
         if let Some(name) = conflict(&choice, &given.given) {
+            ensure!(
+                self.named().is_none(),
+                "{shown} was found without --{name} (it says: {}); leave out one of --tuning and --{name}",
+                described(&choice)
+            );
             let remark = format!("tuned: not used, as --{name} was given ({shown} says: {})", described(&choice));
             return Ok(Tuned { remark: Some(remark), ..plain });
         }

@@ -207,6 +207,9 @@ impl Drop for Counted {
 /// Opens a socket, with a message that says what to do where it is taken.
 pub async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; name another with --http or --grpc"))
+        io::Error::new(
+            error.kind(),
+            format!("cannot listen on {address}: {error}; name another with --http, --grpc or --probes"),
+        )
     })
 }

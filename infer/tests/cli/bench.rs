@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use protoseg_infer::benchmark::report::{Point, Report};
 
-use super::common::{Answer, expect, fixture, protoseg, stripes};
+use super::common::{Answer, Place, answer, expect, fixture, protoseg, stripes};
 use super::serve::server::Server;
 
 /// Pictures of two windows, and as few queries as there can be.
@@ -33,7 +33,7 @@ fn points(words: &str) -> Vec<Point> {
 fn what_cannot_be_begun_is_refused_with_a_way_out() {
     let unheard = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("--url http://{unheard}");
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 18] = [
         ("BUNDLE --sweep thread=1,2", &["there is no option `thread`", "threads"]),
         ("BUNDLE --sweep threads=1,0", &["from 1 to 1024"]),
         ("BUNDLE --against BUNDLE --against-set threads=1,2", &["--against-set gives an option one value"]),
@@ -48,6 +48,10 @@ fn what_cannot_be_begun_is_refused_with_a_way_out() {
         ("--url 127.0.0.1:8000", &["is no address of a server"]),
         ("--url http://127.0.0.1:1 --patience 0", &["--patience"]),
         ("--url http://127.0.0.1:1 --threads 2", &["a server has its own options"]),
+        ("BUNDLE --sweep threads=1 --sweep threads=2", &["threads stands there twice", "threads=VALUE,VALUE"]),
+        ("BUNDLE --model m", &["--model is for a server", "--url"]),
+        ("BUNDLE --patience 3", &["--patience is for a server", "--url"]),
+        ("BUNDLE --no-accuracy --limit 2", &["--limit", "--data"]),
     ];
     for (words, parts) in cases {
         let size = if words.contains("--pictures") { "" } else { "--picture-size 32x32" };
@@ -92,6 +96,23 @@ fn reports_hold_every_sample_and_what_was_measured() {
         let parts: f64 = point.samples.stages.iter().map(|stage| stage.ms[index]).sum();
         assert!(parts <= *latency && *latency <= 1e3 * point.seconds, "{point:?}");
     }
+}
+
+#[test]
+fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() {
+    let place = Place::new();
+    let run = |options: &str| answer(&mut place.command(&format!("bench bundle {QUICK} --no-accuracy {options}")));
+    let manifest = std::fs::read(place.at("bundle/manifest.json")).unwrap();
+    for option in ["--report", "--html", "--csv"] {
+        let refused = run(&format!("{option} bundle/manifest.json"));
+        expect(option, &refused, 2, &["bundle/manifest.json is a part of what is measured", "name another"]);
+    }
+    assert_eq!(std::fs::read(place.at("bundle/manifest.json")).unwrap(), manifest);
+    // No file can be made there, as one sees only then.
+    let given = run("--scenario single-stream --report /proc/report.json --csv a.csv --html a.html");
+    assert_eq!(given.status, 1, "{given:?}");
+    assert!(given.stderr.contains("/proc/report.json"), "{given:?}");
+    assert!(place.at("a.csv").is_file() && place.at("a.html").is_file());
 }
 
 #[test]

@@ -159,6 +159,10 @@ fn load_ends_when_it_was_to_end() {
     let count = arrivals::schedule(rate, SEED).take_while(|due| *due < second).count();
     assert_eq!(until(Scenario::Server { rate }, Until::Time(second, 1)).0, count);
     assert_eq!(until(Scenario::Server { rate }, Until::Queries(17)).0, 17);
+    // A while in which nothing came counts, or a rate would come out that was not put on.
+    let rate = 2.0;
+    let few = arrivals::schedule(rate, SEED).take_while(|due| *due < second).count();
+    assert_eq!(until(Scenario::Server { rate }, Until::Time(second, 1)), (few, second));
     // Pictures that never come are not waited for.
     assert_eq!(until(Scenario::Server { rate: 1e-300 }, Until::Queries(17)).0, 0);
 }

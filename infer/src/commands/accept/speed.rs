@@ -115,6 +115,10 @@ impl Acceptance<'_> {
             reached.operations_a_second / 1e12,
             reached.side
         );
+        if of_products > 1.0 {
+            let why = format!("{products}, as other load held the ceiling down when it was measured; try again");
+            return findings.not_run(what, why);
+        }
         if !self.device.is_gpu() {
             return findings.add(what, true, products, [("of_products", of_products)]);
         }

@@ -89,6 +89,9 @@ impl Target for Asked {
     }
 }
 
+/// Why nothing was asked any more.
+pub(super) const STOPPED: &str = "stopped by a signal";
+
 /// A model that is not asked any more once a signal has come.
 pub(super) struct Stoppable<'a> {
     pub(super) asked: &'a Asked,
@@ -98,7 +101,7 @@ pub(super) struct Stoppable<'a> {
 impl Target for Stoppable<'_> {
     async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
         if self.is_over() {
-            return Err(AskError("stopped by a signal".to_owned()));
+            return Err(AskError(STOPPED.to_owned()));
         }
         self.asked.ask(picture).await
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use protoseg_infer::benchmark::report::Report;
 use protoseg_infer::benchmark::{page, table};
 
@@ -25,33 +25,36 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Refuses names that cannot be written, before anything is measured.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    /// Refuses names that cannot be written, and parts of what is measured, before anything is.
+    pub(super) fn check<'a>(&self, measured: impl Iterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
         let named: Vec<&PathBuf> = [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
         named.iter().try_for_each(|path| output_file::check(path))?;
+        for bundle in measured.filter_map(|path| path.canonicalize().ok()) {
+            let part = named.iter().find(|path| path.canonicalize().is_ok_and(|place| place.starts_with(&bundle)));
+            if let Some(part) = part {
+                bail!("{} is a part of what is measured, and would be lost; name another file", part.display());
+            }
+        }
         let same = named.iter().enumerate().find(|(place, path)| named[..*place].contains(path));
         ensure!(same.is_none(), "two of --report, --html and --csv name the same file");
         Ok(())
     }
 
-    /// Writes what was asked for.
+    /// Writes what was asked for. Where one cannot be written, the others are, and the first that failed is told.
     pub(super) fn write(&self, report: &Report) -> anyhow::Result<()> {
+        let mut written = Vec::new();
         if let Some(path) = &self.report {
-            report.write(&output_file::place(path)?)?;
+            written.push(output_file::place(path).and_then(|place| Ok(report.write(&place)?)));
         }
         if let Some(path) = &self.html {
-            write(path, &page::html(report))?;
+            written.push(write(path, &page::html(report)));
         }
         let tables = if self.csv.is_some() { table::csv(report) } else { Vec::new() };
         for (load, text) in &tables {
             let path = self.csv.as_deref().unwrap_or(Path::new(""));
-            if tables.len() == 1 {
-                write(path, text)?;
-            } else {
-                write(&named(path, load.name()), text)?;
-            }
+            written.push(if tables.len() == 1 { write(path, text) } else { write(&named(path, load.name()), text) });
         }
-        Ok(())
+        written.into_iter().collect()
     }
 }
 

@@ -119,6 +119,7 @@ impl<'a> Bench<'a> {
         let own_peak = machine::reset_peak();
         let mut each = || {
             for planned in self.arguments.scenarios() {
+                self.session.go_on()?;
                 let asked = self.session.open(wanted, planned.shape()).map_err(Failure::Usage)?;
                 let scenario = match planned {
                     Planned::Known(scenario) => scenario,
@@ -128,6 +129,7 @@ impl<'a> Bench<'a> {
                 first.get_or_insert(asked);
             }
             if let Some(bound_ms) = self.arguments.latency_bound {
+                self.session.go_on()?;
                 let asked = self.session.open(wanted, Scenario::Server { rate: 1.0 }).map_err(Failure::Usage)?;
                 let most = self.capacity(&asked)?;
                 let mut at = |rate: f64| self.point(wanted, &asked, Scenario::Server { rate });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use protoseg_infer::benchmark::against::Against;
 use protoseg_infer::benchmark::blocks;
 use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
@@ -16,7 +16,7 @@ use protoseg_infer::benchmark::scenario::Scenario;
 use protoseg_infer::machine::gpu::Watch;
 
 use super::accuracy::Labelled;
-use super::asked::{Asked, Place, Stoppable, Wanted};
+use super::asked::{Asked, Place, STOPPED, Stoppable, Wanted};
 use crate::commands::engine_arguments::EngineArguments;
 use crate::commands::serve::KEY_VARIABLE;
 
@@ -51,6 +51,16 @@ impl Session {
         Ok(Self { material, labelled: None, end_to_end: false, server, stop: Arc::default(), runtime })
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Fails once a signal has come.
+    pub(super) fn go_on(&self) -> anyhow::Result<()> {
+        ensure!(!self.is_stopped(), STOPPED);
+        Ok(())
+    }
+
     /// The pictures.
     pub(crate) fn material(&self) -> &Material {
         &self.material
@@ -74,13 +84,16 @@ impl Session {
         }
     }
 
-    /// Measures a model under one scenario.
+    /// Measures a model under one scenario; after a signal, what came until then, if anything did.
     pub(crate) fn point(&self, asked: &Asked, measure: &Measure) -> anyhow::Result<Point> {
         // Without a GPU, or a driver that tells, nothing is known.
         let watch = asked.gpu().and_then(|number| Watch::start(number).ok());
         let measured = self.runtime.block_on(measure.of(&Stoppable { asked, stop: &self.stop }));
-        ensure!(!self.stop.load(Ordering::Relaxed), "stopped by a signal");
-        let point = measured?;
+        let point = match (measured, self.is_stopped()) {
+            (Ok(point), true) if !point.samples.latency_ms.is_empty() => cut_short(point),
+            (_, true) => bail!(STOPPED),
+            (measured, false) => measured?,
+        };
         let seen = watch.map(Watch::stop).unwrap_or_default();
         let pictures = (point.samples.latency_ms.len() + point.warm_up.queries) * point.scenario.pictures_a_query();
         let energy = seen.joules.zip(seen.watts);
@@ -98,10 +111,18 @@ impl Session {
         let stoppable = sides.map(|(_, asked)| Stoppable { asked, stop: &self.stop });
         let named = [(sides[0].0, &stoppable[0]), (sides[1].0, &stoppable[1])];
         let measured = self.runtime.block_on(blocks::measure(measure, named, pairs));
-        ensure!(!self.stop.load(Ordering::Relaxed), "stopped by a signal");
+        self.go_on()?;
         let ([a, b], against) = measured?;
         Ok(([of(sides[0].1, a), of(sides[1].1, b)], against))
     }
+}
+
+/// A point that a signal ended. What was asked after it was not answered for that alone.
+fn cut_short(point: Point) -> Point {
+    let asked = point.first_error.as_deref() == Some(STOPPED);
+    let (failed, first_error) = if asked { (0, None) } else { (point.failed, point.first_error) };
+    let unstable = Some("cut short by a signal".to_owned());
+    Point { failed, first_error, unstable, ..point }
 }
 
 /// A point with what is known of how it was measured.

@@ -29,6 +29,12 @@ impl FromStr for Sweep {
     }
 }
 
+/// An option that more than one of them sets.
+pub(super) fn twice(sweeps: &[Sweep]) -> Option<&str> {
+    let known = |place: usize, name: &str| sweeps[..place].iter().any(|other| other.name == name);
+    sweeps.iter().enumerate().find(|(place, sweep)| known(*place, &sweep.name)).map(|(_, sweep)| sweep.name.as_str())
+}
+
 /// All combinations, on top of what was given for all; the last sweep's values change fastest. Each comes with what tells it
 /// from the others.
 pub(super) fn combinations(given: &Options, sweeps: &[Sweep]) -> Vec<(Options, String)> {
@@ -70,5 +76,7 @@ mod tests {
         for text in ["threads", "=1", "threads=", "threads=1,,2", "threads=1,2,1"] {
             assert!(text.parse::<Sweep>().is_err(), "{text}");
         }
+        let again: Vec<Sweep> = ["threads=1", "batch=2", "--threads=2"].map(|text| text.parse().unwrap()).into();
+        assert_eq!((twice(&again), twice(&again[..2])), (Some("threads"), None));
     }
 }

@@ -9,7 +9,7 @@ use protoseg_infer::machine::cores;
 use protoseg_infer::service::Service;
 use protoseg_infer::service::grpc;
 use protoseg_infer::service::http::{self, Front};
-use protoseg_infer::service::listen::{Listener, Protocol, bind};
+use protoseg_infer::service::listen::{ConnectionLimits, Listener, Protocol, bind};
 use protoseg_infer::service::metrics::Metrics;
 use protoseg_infer::service::models::{Models, Served};
 use tokio::runtime::{Builder, Runtime};
@@ -21,6 +21,10 @@ use super::Plan;
 use super::logs::Traces;
 use crate::commands::run_arguments::describe;
 use crate::commands::{Failure, Outcome};
+
+/// Time for the head of a request from who watches over the server: shorter than the patience of most, so that connections
+/// without requests do not keep them out.
+const PROBE_HEAD: Duration = Duration::from_secs(1);
 
 /// Threads that wait for the network; what keeps a core busy runs elsewhere.
 const THREADS: usize = 4;
@@ -134,7 +138,9 @@ async fn listen(
 async fn watch_over(address: SocketAddr, plan: &Plan, front: Front) -> anyhow::Result<()> {
     let socket = bind(address).await?;
     tracing::info!("health and metrics on http://{}", socket.local_addr()?);
-    let (limits, connections) = (plan.connections, front.service.metrics.connections.clone());
+    let head = plan.connections.head.min(PROBE_HEAD);
+    let (limits, connections) =
+        (ConnectionLimits { head, ..plan.connections }, front.service.metrics.connections.clone());
     let listener = Listener { socket, protocol: Protocol::Http1, tls: None, limits, connections };
     let (never, stopped) = watch::channel(false);
     tokio::spawn(async move {
