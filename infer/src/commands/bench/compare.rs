@@ -10,8 +10,9 @@ use crate::commands::{Failure, Outcome, print, print_json};
 /// Hold a benchmark's report against an earlier one
 ///
 /// What was measured in both in the same way is compared: median latency, offline the time for a picture, with an interval of
-/// 99 % confidence. Exit status 1 says that something became slower by more than the tolerance, beyond doubt. Drift of the
-/// machine between the two reports is not excluded; `protoseg bench A --against B` measures both in turns.
+/// 99 % confidence. Exit status 1 says that something became slower by more than the tolerance, beyond doubt; of fewer than 30
+/// queries in one of the two nothing can be decided, and they fail nothing: measure with more --queries or a longer --time.
+/// Drift of the machine between the two reports is not excluded; `protoseg bench A --against B` measures both in turns.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The earlier report, as JSON
