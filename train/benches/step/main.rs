@@ -38,6 +38,7 @@ const CASES: [Case; 2] = [
         settings: &[
             "network=deeplabv3plus-resnet101",
             "batch=1",
+            "settle_batches=0",
             "crop=257",
             "accumulate=1",
             "synthetic_size=[360, 480]",
