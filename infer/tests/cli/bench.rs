@@ -104,9 +104,12 @@ fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() 
     let run = |options: &str| answer(&mut place.command(&format!("bench bundle {QUICK} --no-accuracy {options}")));
     let manifest = std::fs::read(place.at("bundle/manifest.json")).unwrap();
     for option in ["--report", "--html", "--csv"] {
-        let refused = run(&format!("{option} bundle/manifest.json"));
-        expect(option, &refused, 2, &["bundle/manifest.json is a part of what is measured", "name another"]);
+        for file in ["bundle/manifest.json", "bundle/new.json"] {
+            let refused = run(&format!("{option} {file}"));
+            expect(option, &refused, 2, &[&format!("{file} lies in what is measured"), "name another"]);
+        }
     }
+    assert!(!place.at("bundle/new.json").exists());
     assert_eq!(std::fs::read(place.at("bundle/manifest.json")).unwrap(), manifest);
     // No file can be made there, as one sees only then.
     let given = run("--scenario single-stream --report /proc/report.json --csv a.csv --html a.html");

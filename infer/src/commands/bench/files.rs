@@ -25,14 +25,19 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Refuses names that cannot be written, and parts of what is measured, before anything is.
+    /// Refuses names that cannot be written, and places in what is measured, before anything is.
     pub(super) fn check<'a>(&self, measured: impl Iterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
         let named: Vec<&PathBuf> = [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
         named.iter().try_for_each(|path| output_file::check(path))?;
         for bundle in measured.filter_map(|path| path.canonicalize().ok()) {
-            let part = named.iter().find(|path| path.canonicalize().is_ok_and(|place| place.starts_with(&bundle)));
-            if let Some(part) = part {
-                bail!("{} is a part of what is measured, and would be lost; name another file", part.display());
+            // Whether it is there already or not: another run would find it.
+            let folder = |path: &Path| path.parent().and_then(|folder| Path::new(".").join(folder).canonicalize().ok());
+            let place = |path: &Path| path.canonicalize().ok().or_else(|| folder(path));
+            if let Some(part) = named.iter().find(|path| place(path).is_some_and(|place| place.starts_with(&bundle))) {
+                bail!(
+                    "{} lies in what is measured, which a report must leave alone; name another file",
+                    part.display()
+                );
             }
         }
         let same = named.iter().enumerate().find(|(place, path)| named[..*place].contains(path));
