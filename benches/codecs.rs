@@ -5,18 +5,17 @@ use std::io::Cursor;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{ImageFormat, RgbImage};
-use protoseg_infer::formats::{PictureLabels, coco, cvat, label_ids, label_studio, pseudo};
-use protoseg_infer::label_map::LabelMap;
-use protoseg_infer::picture::{self, MAX_PIXELS};
+use protoseg_images::formats::{PictureLabels, coco, cvat, label_ids, label_studio, pseudo};
+use protoseg_images::label_map::LabelMap;
+use protoseg_images::picture::{self, MAX_PIXELS};
 use protoseg_models::classes::ClassTable;
-use protoseg_models::scenes;
 
 const SIZE: [usize; 2] = [1024, 2048];
 
 /// The scene and its labels.
 fn scene() -> (RgbImage, LabelMap) {
     let [height, width] = SIZE;
-    let scene = scenes::render(5, 0, height, width);
+    let scene = protoseg_synthetic::render(5, 0, height, width);
     let image = RgbImage::from_raw(width as u32, height as u32, scene.image).expect("three bytes a pixel");
     (image, LabelMap { height, width, labels: scene.labels })
 }

@@ -7,9 +7,9 @@ mod support;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use protoseg_export::emit::{emit, emit_quantized};
-use protoseg_export::numbers::{Choices, Numbers};
-use protoseg_export::request::Request;
+use protoseg_export::onnx::emit::{emit, emit_quantized};
+use protoseg_export::options::Request;
+use protoseg_export::precision::{Choices, Numbers};
 use protoseg_export::{Network, Rounding, Scheme, bundle};
 use protoseg_models::arch::Preset;
 use protoseg_models::bundle::Manifest;

@@ -16,7 +16,6 @@ use std::path::Path;
 use criterion::{Criterion, criterion_group};
 use protoseg_infer::stitch::{LogitMap, Stitcher};
 use protoseg_infer::upsample::{self, Frame, Wanted};
-use protoseg_models::scenes;
 use protoseg_models::window::{LogitGrid, WindowPlan};
 use runtime::Tail;
 
@@ -45,7 +44,7 @@ criterion_group!(benches, stitch, decide);
 fn decide(criterion: &mut Criterion) {
     let mut all = vec![("random", scores::random(256, 512)), ("scene", scores::scene(256, 512))];
     if let Some(model) = std::env::var_os("PROTOSEG_MODEL") {
-        let picture = scenes::render(5, 0, FRAME.height, FRAME.width).image;
+        let picture = protoseg_synthetic::render(5, 0, FRAME.height, FRAME.width).image;
         all.push(("network", runtime::logits(Path::new(&model), &picture, FRAME.padded)));
     }
     for (name, logits) in &all {

@@ -7,15 +7,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use protoseg_infer::benchmark::against::{Against, Verdict};
-use protoseg_infer::benchmark::blocks;
-use protoseg_infer::benchmark::in_process::{HowOpened, InProcess};
-use protoseg_infer::benchmark::load::Until;
-use protoseg_infer::benchmark::material::Material;
-use protoseg_infer::benchmark::measure::{Measure, WarmUpRule};
-use protoseg_infer::benchmark::scenario::Scenario;
-use protoseg_infer::benchmark::stability::Rule;
-use protoseg_infer::benchmark::target::{AskError, Parts, Target};
+use protoseg_bench::against::{Against, Verdict};
+use protoseg_bench::blocks;
+use protoseg_bench::in_process::{HowOpened, InProcess};
+use protoseg_bench::load::Until;
+use protoseg_bench::material::Material;
+use protoseg_bench::measure::{Measure, WarmUpRule};
+use protoseg_bench::scenario::Scenario;
+use protoseg_bench::stability::Rule;
+use protoseg_bench::target::{AskError, Parts, Target};
 use protoseg_infer::pipeline::PipelineOptions;
 use protoseg_infer::segmenter::SegmenterOptions;
 use protoseg_models::window::Pieces;

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use protoseg_infer::pipeline::{Control, Decoded, Mode, Opened, Pipeline, PipelineOptions};
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
-use protoseg_infer::service::http::{Front, router};
-use protoseg_infer::service::listen::{ConnectionLimits, Listener, Protocol};
-use protoseg_infer::service::metrics::Metrics;
-use protoseg_infer::service::models::{ModelOptions, Models};
-use protoseg_infer::service::{BatchLimit, Limits, Service};
+use protoseg_serve::http::{Front, router};
+use protoseg_serve::listen::{ConnectionLimits, Listener, Protocol};
+use protoseg_serve::metrics::Metrics;
+use protoseg_serve::models::{ModelOptions, Models};
+use protoseg_serve::{BatchLimit, Limits, Service};
 
 /// Height and width of the pictures for latency, and of those for throughput.
 const SMALL: [u32; 2] = [512, 512];

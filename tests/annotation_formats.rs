@@ -9,11 +9,10 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use protoseg_infer::formats::{FormatError, OneFile, Stored, label_studio};
-use protoseg_infer::label_map::LabelMap;
+use protoseg_images::formats::{FormatError, OneFile, Stored, label_studio};
+use protoseg_images::label_map::LabelMap;
 use protoseg_models::classes::{Class, ClassTable, IGNORE};
 use protoseg_models::random::Stream;
-use protoseg_models::scenes;
 use support::{repository, succeed};
 
 /// Classes with what is hard about names and colours: spaces, letters of markup, black, and one colour twice.
@@ -31,8 +30,11 @@ fn classes() -> ClassTable {
 /// Maps of many kinds: drawn scenes with ignored pixels, noise of every class, runs longer than any counter's step, single
 /// rows, columns and pixels, and one without any class.
 fn maps(classes: usize) -> Vec<(PathBuf, LabelMap)> {
-    let scene =
-        |index, height, width| LabelMap { height, width, labels: scenes::render(5, index, height, width).labels };
+    let scene = |index, height, width| LabelMap {
+        height,
+        width,
+        labels: protoseg_synthetic::render(5, index, height, width).labels,
+    };
     let noise = |seed, height: usize, width: usize, kinds: usize| {
         let stream = Stream::keyed(&[seed]);
         let draw = |index| match stream.below(index, kinds + 1) as u8 {

@@ -6,7 +6,6 @@ use image::RgbImage;
 use protoseg_infer::segmenter::Segmenter;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::Preset;
-use protoseg_models::scenes;
 use support::{program, succeed, write_checkpoint};
 
 /// Least share of equal labels: both ways sum the same scores, and round their upsampling differently.
@@ -32,7 +31,7 @@ fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
             let file = bundle.join(format!("frame-{height}x{width}.onnx"));
             let mut inside = Runner::open(&file, &RunnerOptions::default()).unwrap();
             // Two frames at once are each what they are alone.
-            let scenes = [0, 1].map(|index| scenes::render(3, index, height, width).image);
+            let scenes = [0, 1].map(|index| protoseg_synthetic::render(3, index, height, width).image);
             let [labels, confidence] = inside.run_frames(&scenes.concat(), [2, height, width]).unwrap();
             assert_eq!((labels.len(), confidence.len()), (2 * height * width, 2 * height * width));
             let mut expected = Vec::new();

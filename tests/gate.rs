@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use protoseg_export::Network;
-use protoseg_export::emit::emit;
+use protoseg_export::onnx::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Frame};
@@ -26,7 +26,7 @@ use protoseg_models::gate::{Gate, Verdict};
 use protoseg_models::graph::Tag;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::{StateDict, Tensor};
-use protoseg_models::{digest, formula, scenes};
+use protoseg_models::{digest, formula};
 use support::{program, succeed};
 
 const PRESET: Preset = Preset::DeepLabV3PlusEfficientNetLite0;
@@ -43,7 +43,7 @@ fn checkpoint(root: &Path) -> PathBuf {
 /// The same of a size, with given weights and calibration.
 fn probed(root: &Path, [height, width]: [usize; 2], weights: StateDict, calibration: Option<Calibration>) -> PathBuf {
     let arch = Arch::new(PRESET, 19).unwrap();
-    let image = scenes::render(1, 0, height, width).image;
+    let image = protoseg_synthetic::render(1, 0, height, width).image;
     let case = ProbeCase {
         name: format!("{height}x{width}"),
         height,

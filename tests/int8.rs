@@ -5,14 +5,13 @@
 #[path = "support/calibration.rs"]
 mod calibration;
 
-use protoseg_export::emit::{emit, emit_quantized};
+use protoseg_export::onnx::emit::{emit, emit_quantized};
 use protoseg_export::{Network, Rounding, Scheme};
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::form::{Form, Precision};
 use protoseg_models::formula;
 use protoseg_models::graph::Tag;
-use protoseg_models::scenes;
 
 /// Height and width of a scene that the calibration does not see.
 const NEW: [usize; 2] = [97, 161];
@@ -26,7 +25,7 @@ const LIMIT: f64 = 0.15;
 
 /// The logits of a scene that the calibration has not seen.
 fn run(name: &str, file: &[u8]) -> Vec<f32> {
-    let scene = scenes::render(2, 0, NEW[0], NEW[1]);
+    let scene = protoseg_synthetic::render(2, 0, NEW[0], NEW[1]);
     let mut runner = Runner::from_bytes(name, file, &RunnerOptions::default()).unwrap();
     runner.run(&scene.image, [1, NEW[0], NEW[1]]).unwrap().data
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use messages::{constant, file, node, value};
-use protoseg_export::onnx::{AttributeProto, DataType, GraphProto};
+use protoseg_export::onnx::proto::{AttributeProto, DataType, GraphProto};
 use protoseg_infer::segmenter::{Answer, Segmenter, SegmenterOptions};
 use protoseg_infer::upsample::Wanted;
 use protoseg_models::bundle::{METADATA_KEY, Model};

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use protoseg_export::Network;
-use protoseg_export::decision::Decision;
-use protoseg_export::emit::emit;
+use protoseg_export::onnx::emit::emit;
+use protoseg_export::onnx::pixel_outputs::Decision;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{Manifest, Model};
@@ -18,7 +18,7 @@ use protoseg_models::prototypes::{PROTOTYPE_CONFIDENCE, Prototypes};
 use protoseg_models::random::Stream;
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::LogitGrid;
-use protoseg_models::{formula, probe, scenes};
+use protoseg_models::{formula, probe};
 use support::{program, repository, succeed};
 
 const CLASSES: usize = 11;
@@ -96,7 +96,7 @@ fn a_file_gives_what_the_definition_says() {
             let network = Network::new(&graph, &weights, &outputs).unwrap();
             let plain = emit(&network, &Form::LOGITS, None).unwrap().file.to_bytes();
             let [height, width] = SIZE;
-            let scene = scenes::render(4, 0, height, width).image;
+            let scene = protoseg_synthetic::render(4, 0, height, width).image;
             let shape = [1, height, width];
             let mut runner = Runner::from_bytes("plain", &plain, &RunnerOptions::default()).unwrap();
             let values = runner.run_outputs(&scene, shape, &["values"]).unwrap().remove(0);

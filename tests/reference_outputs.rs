@@ -5,7 +5,7 @@
 mod support;
 
 use protoseg_export::Network;
-use protoseg_export::emit::emit;
+use protoseg_export::onnx::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{self, LITE0};

@@ -8,7 +8,7 @@ mod runtime;
 mod scores;
 mod support;
 
-use protoseg_infer::picture;
+use protoseg_images::picture;
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, Choice, Frame, Wanted};
 use runtime::Tail;

@@ -22,7 +22,7 @@ from turns import bench, compared, cores, judge, stage
 
 TOLERANCE = 0.05
 WARM_UP = 5
-# The C library's allocator as `infer/src/allocator.rs` sets it: pages that are returned and cleared again for every run
+# The C library's allocator as `infer/cli/src/allocator.rs` sets it: pages that are returned and cleared again for every run
 # would be a difference of their own.
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",

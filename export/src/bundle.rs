@@ -14,12 +14,13 @@ use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::place;
 use protoseg_models::window::{LogitGrid, Pieces};
 
-use crate::decision::Decision;
-use crate::file::EXTERNAL_FROM;
-use crate::files::{self, Emitted, LOGITS};
+use crate::onnx::file::EXTERNAL_FROM;
+use crate::onnx::pixel_outputs::Decision;
+mod files;
+mod triton;
 use crate::network::Network;
-use crate::request::Request;
-use crate::triton;
+use crate::options::Request;
+use files::{Emitted, LOGITS};
 
 /// What the map that prototypes see is called, whatever the node that makes it.
 const FEATURES: &str = "features";

@@ -8,7 +8,7 @@ use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
 use protoseg_models::prototypes::Prototypes;
 use protoseg_models::weights::{StateDict, Tensor};
 
-use crate::decision::Decision;
+use crate::onnx::pixel_outputs::Decision;
 
 /// Tensors by name, shared between a network and the files that are made of it.
 pub type Weights = BTreeMap<String, Arc<Tensor>>;

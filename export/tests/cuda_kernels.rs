@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use protoseg_export::decision::Decision;
-use protoseg_export::onnx::{DataType, GraphProto, ModelProto, NodeProto};
-use protoseg_export::{Network, frame};
+use protoseg_export::onnx::pixel_outputs::Decision;
+use protoseg_export::onnx::proto::{DataType, GraphProto, ModelProto, NodeProto};
+use protoseg_export::{Network, onnx::frame};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::Model;
 use protoseg_models::classes::ClassTable;

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use protoseg_export::emit::{emit, emit_quantized};
-use protoseg_export::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
+use protoseg_export::onnx::emit::{emit, emit_quantized};
+use protoseg_export::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use protoseg_export::{Network, Rounding, Scheme};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::calibration::{BINS, Calibration, NodeRange};

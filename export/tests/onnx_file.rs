@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use protoseg_export::Network;
-use protoseg_export::emit::emit;
-use protoseg_export::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use protoseg_export::onnx::emit::emit;
+use protoseg_export::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{LITE0, classifier};
 use protoseg_models::form::Form;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use prost::Message;
-use protoseg_export::onnx::{ModelProto, StringStringEntryProto};
+use protoseg_export::onnx::proto::{ModelProto, StringStringEntryProto};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{METADATA_KEY, Manifest, Model};
 use protoseg_models::calibration::{BINS, Calibration, NodeRange};

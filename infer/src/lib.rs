@@ -14,9 +14,8 @@
 //! ```
 //!
 //! [`session`] opens ONNX files and runs them; [`segmenter`] adds windows, [`stitch`] and [`upsample`]; [`pipeline`] runs
-//! many pictures, as [`machine`] allows; [`picture`], [`label_map`] and [`labelled`] read and write files, and [`formats`]
-//! what other programs read; [`labelling`] keeps what a run has done; [`service`] answers requests. ONNX Runtime is loaded when the first file is
-//! opened: the library that `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
+//! many pictures, as [`machine`] allows; [`check`] holds a bundle against libtorch; [`picture`], [`label_map`] and [`labelled`]
+//! read and write files. ONNX Runtime is loaded when the first file is opened: the library that `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
 //!
 //! The builds of ONNX Runtime that Microsoft gives out send telemetry. This library turns that off, but from 1.30 on only the
 //! environment variable `ORT_DISABLE_TELEMETRY=1`, read as ONNX Runtime starts, also keeps it from leaving files in the
@@ -25,22 +24,19 @@
 //!
 //! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only [`session`] names `ort`.
 
+#![warn(missing_docs)]
 #![warn(clippy::print_stderr)]
 
 pub mod adopt;
-pub mod benchmark;
+pub mod check;
 mod crop;
 mod feed;
-pub mod formats;
 mod kernels;
-pub mod labelling;
 pub mod machine;
 pub mod pipeline;
 pub mod segmenter;
-pub mod service;
 pub mod session;
 pub mod stitch;
-pub mod tuning;
 pub mod upsample;
 
-pub use protoseg_pictures::{label_map, labelled, picture};
+pub use protoseg_images::{label_map, labelled, picture};

@@ -2,7 +2,7 @@
 //! and encode, side by side, who hand over to each other.
 //!
 //! ```
-//! use protoseg_infer::picture::{MAX_PIXELS, PictureFile, PictureFileError};
+//! use protoseg_images::picture::{MAX_PIXELS, PictureFile, PictureFileError};
 //! use protoseg_infer::pipeline::{Control, Decoded, Opened, Pipeline};
 //! use protoseg_infer::segmenter::{SegmentError, Segmenter};
 //! use protoseg_infer::upsample::Decided;
@@ -139,7 +139,7 @@ impl Pipeline {
     }
 
     /// Does something with each of the segmenters, in turn.
-    pub(crate) fn each<E>(&mut self, work: impl FnMut(&mut Segmenter) -> Result<(), E>) -> Result<(), E> {
+    pub fn each<E>(&mut self, work: impl FnMut(&mut Segmenter) -> Result<(), E>) -> Result<(), E> {
         std::iter::once(&mut self.first).chain(&mut self.others).try_for_each(work)
     }
 
@@ -267,11 +267,12 @@ struct Place<'a> {
 }
 
 /// Threads for what runs in parallel inside a stage; none where the system has no more, and then the process's own are used.
-pub(crate) fn team(threads: usize) -> Option<ThreadPool> {
+pub fn team(threads: usize) -> Option<ThreadPool> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok()
 }
 
-pub(crate) fn together<R: Send>(team: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
+/// Runs `work` in the pool, or on the calling thread where there is none.
+pub fn together<R: Send>(team: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
     match team {
         Some(team) => team.install(work),
         None => work(),

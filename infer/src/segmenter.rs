@@ -23,13 +23,13 @@ use protoseg_models::window::{Pieces, Window, WindowPlan};
 use crate::crop;
 use crate::session::{Device, Runner, RunnerOptions, timed};
 use crate::upsample::{self, Decided, Frame, Wanted};
-use protoseg_pictures::label_map::LabelMap;
+use protoseg_images::label_map::LabelMap;
 
 pub use self::answer::{Answer, FrameLogits};
 pub use self::cut::{Cost, Cut, Cutter};
 pub use self::error::SegmentError;
 use self::frames::FrameFile;
-pub(crate) use self::identity::fingerprint;
+pub use self::identity::fingerprint;
 pub use self::mosaic::Mosaic;
 pub use self::times::Times;
 use self::whole::Sizes;

@@ -5,7 +5,7 @@ mod exact;
 mod place;
 mod rows;
 
-use protoseg_pictures::label_map::LabelMap;
+use protoseg_images::label_map::LabelMap;
 
 pub use self::exact::{Choice, choices, scores_at};
 pub(crate) use self::rows::Upsampler;

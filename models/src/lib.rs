@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** nothing here knows libtorch, ONNX, image files or the network.
 
+#![warn(missing_docs)]
+
 pub mod adapter;
 pub mod arch;
 pub mod atomic;
@@ -32,7 +34,6 @@ pub mod probe;
 pub mod prototypes;
 pub mod random;
 pub mod resnet;
-pub mod scenes;
 mod shape;
 pub mod versioned;
 pub mod weights;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use protoseg_export::Network;
-use protoseg_export::emit::emit;
+use protoseg_export::onnx::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::calibration::{BINS, Calibration, NodeRange};
 use protoseg_models::form::Form;
 use protoseg_models::graph::{Graph, NodeId, Tag};
-use protoseg_models::scenes;
 use protoseg_models::weights::StateDict;
 
 /// Height and width of the scenes that the calibration sees.
@@ -29,7 +28,7 @@ pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
     let mut values: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
     let [height, width] = SIZE;
     for index in 0..3 {
-        let scene = scenes::render(1, index, height, width);
+        let scene = protoseg_synthetic::render(1, index, height, width);
         let found = runner.run_outputs(&scene.image, [1, height, width], &names).expect("every value");
         for (output, tensor) in network.outputs().iter().zip(found) {
             values.entry(&output.value).or_default().extend(tensor.data);

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each program uses its own part")]
 
 use prost::Message;
-use protoseg_export::onnx::{
+use protoseg_export::onnx::proto::{
     AttributeProto, DataType, DimensionProto, GraphProto, IR_VERSION, ModelProto, NodeProto, OPSET, OperatorSetIdProto,
     StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };

@@ -10,7 +10,7 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
-use protoseg_export::onnx::{AttributeProto, DataType, GraphProto};
+use protoseg_export::onnx::proto::{AttributeProto, DataType, GraphProto};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::Frame;
 

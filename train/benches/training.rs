@@ -10,11 +10,12 @@ use std::hint::black_box;
 
 use anyhow::{Context, Result};
 use criterion::Criterion;
-use protoseg_train::compared::Compared;
-use protoseg_train::objective::Weights;
-use protoseg_train::openmp;
-use protoseg_train::prototypes::Prototypes;
-use protoseg_train::step::{Lesson, Outputs};
+use protoseg_train::method::objective::Weights;
+use protoseg_train::method::prototypes::Prototypes;
+use protoseg_train::method::similarity::Compared;
+use protoseg_train::method::step::Outputs;
+use protoseg_train::method::targets::Lesson;
+use protoseg_train::run::openmp;
 use sample_step::{STEP, Setting, State};
 use tch::Tensor;
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::classes::IGNORE;
-use protoseg_train::loader::MicroBatch;
-use protoseg_train::step::Report;
-use protoseg_train::teacher;
+use protoseg_train::data::loader::MicroBatch;
+use protoseg_train::method::step::Report;
+use protoseg_train::method::teacher;
 use sample_step::files::{self, Tensors};
 use sample_step::{STEP, Setting};
 

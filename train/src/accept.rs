@@ -24,11 +24,11 @@ pub use roofline::{Ceilings, Roofline, Work};
 use self::setting::{Setting, Size, Start};
 use self::trial::{Trial, median};
 use crate::config::options::Precision;
-use crate::loader::MicroBatch;
-use crate::{memory, provenance};
+use crate::data::loader::MicroBatch;
+use crate::run::{memory, provenance};
 
 /// Keeps NVIDIA's libraries from rounding 32-bit floats to 19 bits where it is 0. It must be there before they are loaded:
-/// [`environment::start_with`](crate::environment::start_with).
+/// [`environment::start_with`](crate::run::environment::start_with).
 pub const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 
 const PRECISIONS: [Precision; 2] = [Precision::Float32, Precision::Bfloat16];

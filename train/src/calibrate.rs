@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use protoseg_images::labelled::LabelledSet;
+use protoseg_images::picture::MAX_PIXELS;
 use protoseg_models::calibration::{BINS, Calibration, NodeRange};
 use protoseg_models::graph::{Graph, NodeId, Tag};
-use protoseg_pictures::labelled::LabelledSet;
-use protoseg_pictures::picture::MAX_PIXELS;
 use tch::{Kind, Tensor};
 
 use crate::net::{self, Mode, Net};

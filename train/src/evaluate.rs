@@ -1,16 +1,16 @@
 //! Labels and scores by libtorch: whole pictures, or windows averaged at logit resolution.
 
 use anyhow::{Context, Result, ensure};
+use protoseg_images::labelled::LabelledSet;
+use protoseg_images::picture::MAX_PIXELS;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::{NodeId, Tag};
 use protoseg_models::metrics::{Confusion, Metrics, Scores};
 use protoseg_models::window::{LogitGrid, Pieces, Window, WindowPlan};
-use protoseg_pictures::labelled::LabelledSet;
-use protoseg_pictures::picture::MAX_PIXELS;
 use tch::{Kind, Tensor};
 
+use crate::method::prototypes::Prototypes;
 use crate::net::{self, Mode, Net};
-use crate::prototypes::Prototypes;
 
 /// How pictures are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

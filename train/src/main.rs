@@ -10,14 +10,15 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
 use protoseg_models::{atomic, errors::sentence, weights};
-use protoseg_train::ablate::{self, Axis};
 use protoseg_train::config::Config;
 use protoseg_train::cuda_backend::DeviceName;
-use protoseg_train::fit::{Outcome, Run, fit};
-use protoseg_train::init::init;
-use protoseg_train::scoring::Score;
-use protoseg_train::stop::Watch;
-use protoseg_train::{accept, environment, openmp, pretrained};
+use protoseg_train::run::ablate::{self, Axis};
+use protoseg_train::run::fit::{Outcome, Run, fit};
+use protoseg_train::run::init::init;
+use protoseg_train::run::scoring::Score;
+use protoseg_train::run::stop::Watch;
+use protoseg_train::run::{environment, openmp};
+use protoseg_train::{accept, pretrained};
 use tch::Device;
 
 /// Trains a segmentor as a configuration file says.

@@ -3,12 +3,11 @@
 use anyhow::Result;
 use protoseg_models::graph::{NodeId, Tag};
 use protoseg_models::probe::ProbeCase;
-use protoseg_models::scenes;
 use protoseg_models::window::LogitGrid;
 
 use crate::evaluate::{self, Predictor, Protocol};
+use crate::method::prototypes::Prototypes;
 use crate::net::{self, Mode, Net, from_torch};
-use crate::prototypes::Prototypes;
 
 /// Heights and widths of the probe's scenes: one that every network likes, and an odd one that is on no network's grid.
 pub const SIZES: [[usize; 2]; 2] = [[128, 192], [163, 227]];
@@ -21,7 +20,7 @@ const SCENES: u64 = 2;
 pub fn record(net: &Net, grid: LogitGrid, prototypes: Option<(NodeId, &Prototypes)>) -> Result<Vec<ProbeCase>> {
     let _guard = tch::no_grad_guard();
     let case = |(index, [height, width]): (u64, [usize; 2])| {
-        let image = scenes::render(SCENES, index, height, width).image;
+        let image = protoseg_synthetic::render(SCENES, index, height, width).image;
         let picture = net::pictures(&image, [height, width], net.device())?;
         let logits = from_torch(&net.forward_tagged(&picture, Mode::Eval, Tag::Logits)?)?;
         let (size, protocol) = ([height, width], Protocol { grid, window: None });

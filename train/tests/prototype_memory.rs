@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use protoseg_models::random::Stream;
-use protoseg_train::compared::Compared;
-use protoseg_train::points::Pixels;
+use protoseg_train::method::points::Pixels;
+use protoseg_train::method::similarity::Compared;
 use tch::{Device, Kind, Tensor};
 
 const CLASSES: i64 = 19;

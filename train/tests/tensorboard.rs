@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use protoseg_train::tensorboard::EventFile;
+use protoseg_train::run::tensorboard::EventFile;
 
 const READ: &str = "
 import json

@@ -9,9 +9,9 @@ use protoseg_models::formula;
 use protoseg_models::prototypes::Prototypes;
 
 use super::*;
-use crate::file::OnnxFile;
-use crate::numbers::{Choices, Numbers};
-use crate::onnx::ValueInfoProto;
+use crate::onnx::file::OnnxFile;
+use crate::onnx::proto::ValueInfoProto;
+use crate::precision::{Choices, Numbers};
 
 fn checkpoint(preset: Preset) -> Checkpoint {
     let arch = Arch::new(preset, 11).unwrap();

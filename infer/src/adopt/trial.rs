@@ -2,7 +2,6 @@
 
 use protoseg_models::form::Kind;
 use protoseg_models::probe::ProbeCase;
-use protoseg_models::scenes;
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::LogitGrid;
 
@@ -47,7 +46,7 @@ pub(super) fn run(
     classes: usize,
     size @ [height, width]: [usize; 2],
 ) -> Result<Trial, AdoptError> {
-    let image = scenes::render(SEED, 0, height, width).image;
+    let image = protoseg_synthetic::render(SEED, 0, height, width).image;
     let failed = |error| match error {
         source @ SessionError::Run { .. } => AdoptError::Trial { height, width, source },
         other => other.into(),

@@ -3,7 +3,7 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use protoseg_pictures::picture::MAX_PIXELS;
+use protoseg_images::picture::MAX_PIXELS;
 
 /// Bytes that a pixel takes on its way: three of the picture and up to three of what is decided; at its end also the files
 /// that are made of these.

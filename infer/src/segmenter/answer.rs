@@ -1,6 +1,6 @@
 //! What a model makes of a picture, from which its labels follow without the model.
 
-use protoseg_pictures::label_map::LabelMap;
+use protoseg_images::label_map::LabelMap;
 
 use crate::stitch::LogitMap;
 use crate::upsample::{self, Decided, Frame, Wanted};

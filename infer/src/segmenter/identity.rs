@@ -8,7 +8,7 @@ use protoseg_models::bundle::{Manifest, Model, ModelFile, external_data};
 use protoseg_models::digest;
 
 /// A digest over all of a bundle that decides what one of its files makes of a picture.
-pub(crate) fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
+pub fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
     digest_of(&manifest.model, &file.sha256, file.data_sha256.as_deref(), file.adapter.as_ref())
 }
 

@@ -1,9 +1,9 @@
 //! Pictures in one piece: which sizes a network takes, and what it gives for them.
 
 use image::RgbImage;
+use protoseg_images::label_map::LabelMap;
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::window::{LEAST_SIDE, LogitGrid};
-use protoseg_pictures::label_map::LabelMap;
 
 use super::{SegmentError, Segmenter, size};
 use crate::session::timed;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use parts::Parts;
 use peer::Peer;
-use protoseg_train::openmp;
+use protoseg_train::run::openmp;
 use sample_step::Setting;
 
 /// A step that is measured.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use protoseg_train::loader::MicroBatch;
-use protoseg_train::objective::Weights;
-use protoseg_train::step::{Lesson, Outputs};
-use protoseg_train::teacher;
+use protoseg_train::data::loader::MicroBatch;
+use protoseg_train::method::objective::Weights;
+use protoseg_train::method::step::Outputs;
+use protoseg_train::method::targets::Lesson;
+use protoseg_train::method::teacher;
 
 use crate::sample_step::{STEP, Setting, State};
 use crate::{UNCOUNTED, median, say};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use protoseg_train::config::options::Average;
-use protoseg_train::loader::MicroBatch;
+use protoseg_train::data::loader::MicroBatch;
 use protoseg_train::net::{Net, from_torch};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;

@@ -15,16 +15,17 @@ use protoseg_models::parameters::Role;
 use protoseg_models::random::Stream;
 use protoseg_models::weights::{StateDict, Tensor};
 use protoseg_train::config::Config;
-use protoseg_train::first_prototypes::feature_node;
-use protoseg_train::lists::Lists;
-use protoseg_train::loader::{MicroBatch, Recipe, Shelves};
+use protoseg_train::data::lists::Lists;
+use protoseg_train::data::loader::{MicroBatch, Recipe, Shelves};
+use protoseg_train::method::class_counters::Tally;
+use protoseg_train::method::optimizer::Sgd;
+use protoseg_train::method::prototype_init::feature_node;
+use protoseg_train::method::prototypes::{Prototypes, Settings};
+use protoseg_train::method::schedule::Schedule;
+use protoseg_train::method::step::{Learner, Moving};
+use protoseg_train::method::{precise_bn, teacher};
 use protoseg_train::net::{Net, to_torch};
-use protoseg_train::optimizer::Sgd;
-use protoseg_train::prototypes::{Prototypes, Settings};
-use protoseg_train::schedule::Schedule;
-use protoseg_train::step::{Learner, Moving};
-use protoseg_train::tally::Tally;
-use protoseg_train::{pretrained, settle, teacher};
+use protoseg_train::pretrained;
 use tch::{Device, Kind};
 
 /// A quarter of the steps after the warm-up lie before the sample's.
@@ -97,7 +98,7 @@ impl Setting {
         let student = Net::new(graph.clone(), &weights, Device::Cpu)?;
         // One picture cannot be normalised.
         let pairs = Recipe { batch: recipe.batch.max(2), ..recipe };
-        settle::measure(&student, &pairs, &shelves.labeled, SETTLED)?;
+        precise_bn::measure(&student, &pairs, &shelves.labeled, SETTLED)?;
         let mut weights = student.state_dict()?;
         for (name, tensor) in &mut weights {
             let stream = Stream::named(name).child(1);

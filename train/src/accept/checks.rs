@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use protoseg_models::checkpoint::{Checkpoint, Header};
 use protoseg_models::graph::Tag;
-use protoseg_models::scenes;
 use protoseg_models::weights::StateDict;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -188,7 +187,7 @@ pub(super) fn checkpoint(trial: &Trial, setting: &Setting, folder: &Path) -> Res
 fn logits(net: &Net) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let [height, width] = SIZE;
-    let picture = net::pictures(&scenes::render(SCENE, 0, height, width).image, SIZE, net.device())?;
+    let picture = net::pictures(&protoseg_synthetic::render(SCENE, 0, height, width).image, SIZE, net.device())?;
     let logits = from_torch(&net.forward_tagged(&picture, Mode::Eval, Tag::Logits)?)?;
     Ok(net::to_torch(&logits, Device::Cpu)?.f_to_kind(Kind::Double)?)
 }

@@ -8,14 +8,15 @@ use protoseg_models::window::LogitGrid;
 use tch::{Device, Tensor};
 
 use crate::config::Config;
-use crate::first_prototypes::{self, feature_node};
-use crate::fit::mean_color;
-use crate::lists::Lists;
-use crate::loader::{MicroBatch, Recipe, Shelves};
+use crate::data::lists::Lists;
+use crate::data::loader::{MicroBatch, Recipe, Shelves};
+use crate::method::precise_bn;
+use crate::method::prototype_init::{self, feature_node};
+use crate::method::prototypes::{Counters, Prototypes, Settings};
+use crate::method::schedule::Schedule;
 use crate::net::Net;
-use crate::prototypes::{Counters, Prototypes, Settings};
-use crate::schedule::Schedule;
-use crate::{pretrained, settle};
+use crate::pretrained;
+use crate::run::fit::mean_color;
 
 /// Every crop is mixed, and the learning rate is so low that what rounding does to one step hardly grows in the next: each
 /// step's loss and gradient are compared, not what chaos makes of them.
@@ -124,10 +125,10 @@ impl Start {
         pretrained::sharpen(&mut weights, &setting.graph, SURE)?;
         damp(&mut weights, &setting.graph)?;
         let net = Net::new(setting.graph.clone(), &weights, Device::Cpu)?;
-        settle::measure(&net, &setting.recipe, &setting.shelves.labeled, SETTLED)?;
+        precise_bn::measure(&net, &setting.recipe, &setting.shelves.labeled, SETTLED)?;
         let node = feature_node(&setting.graph, setting.config.features)?;
         let labeled = setting.lists.labeled.as_ref();
-        let found = first_prototypes::find(&net, node, labeled, setting.prototype_settings(), setting.grid())
+        let found = prototype_init::find(&net, node, labeled, setting.prototype_settings(), setting.grid())
             .context("the first prototypes")?;
         let (values, mean) = (found.values().shallow_clone(), found.mean().shallow_clone());
         Ok(Self { weights: net.state_dict()?, values, mean, counters: found.counters() })

@@ -8,13 +8,13 @@ use tch::{Device, Tensor};
 
 use super::setting::{Setting, Start};
 use crate::config::options::Precision;
-use crate::loader::MicroBatch;
+use crate::data::loader::MicroBatch;
+use crate::method::class_counters::Tally;
+use crate::method::optimizer::Sgd;
+use crate::method::prototypes::Prototypes;
+use crate::method::step::{Learner, Moving};
+use crate::method::teacher;
 use crate::net::Net;
-use crate::optimizer::Sgd;
-use crate::prototypes::Prototypes;
-use crate::step::{Learner, Moving};
-use crate::tally::Tally;
-use crate::teacher;
 
 /// A run under way, all of it on one device.
 pub(super) struct Trial<'a> {

@@ -14,14 +14,14 @@ mod chart;
 mod classes;
 mod curves;
 mod headline;
+mod images;
 mod log;
-mod pictures;
 mod prototypes;
 mod series;
 
 use headline::Colors;
+pub use images::Picture;
 use log::Log;
-pub use pictures::Picture;
 
 /// Reads `log.jsonl` and, where there is one, `config.toml` of the folder `run`, and writes `report.html` there. What the
 /// log does not tell of does not appear; lines that are no whole lines of a log are passed over.
@@ -57,7 +57,7 @@ fn page(log: &Log, configuration: &str, title: &str, pictures: &[Picture]) -> St
         section("cosines", "Cosines to prototypes", classes::cosines(log)),
         section("prototypes", "Use of prototypes", prototypes::hits(log)),
         section("time", "Time", curves::time(log)),
-        section("pictures", "Pictures", pictures::section(pictures, &colors, &names)),
+        section("pictures", "Pictures", images::section(pictures, &colors, &names)),
         section("configuration", "Configuration", preformatted(configuration)),
     ];
     Page { title, head: &headline::head(log), sections: &sections, style: "" }.draw()

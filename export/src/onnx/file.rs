@@ -1,0 +1,236 @@
+//! An ONNX file as it goes to disk: the graph first, then one constant after the other, so that no second copy of the
+//! weights is ever in memory. Where they exceed what one protobuf message may hold, they go into a file beside it.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use half::f16;
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use protoseg_models::weights::Tensor;
+
+use crate::onnx::proto::{DataLocation, DataType, ModelProto, StringStringEntryProto, TensorProto};
+
+/// Bytes of weights from which on they lie in a file of their own: protobuf ends at 2 GiB, and the graph needs some of it.
+pub const EXTERNAL_FROM: u64 = 2_000_000_000;
+
+/// Smaller constants stay in the graph's file, where whoever reads only that needs them: sizes, bounds, scales.
+const EXTERNAL_LEAST: usize = 1024;
+
+/// External tensors begin at multiples of it, so that they can be mapped into memory.
+const ALIGNMENT: u64 = 4096;
+
+/// Values written together.
+const CHUNK: usize = 1 << 14;
+
+/// Numbers of the fields that are written by hand.
+const GRAPH: u32 = 7;
+const INITIALIZER: u32 = 5;
+const RAW_DATA: u32 = 9;
+
+/// A constant of a graph, its bytes not made yet where they are those of a weight.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Constant {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) element: DataType,
+    pub(crate) data: Data,
+}
+
+/// What a constant is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Data {
+    /// Its bytes, little-endian.
+    Bytes(Vec<u8>),
+    /// Weights, written as 32-bit floats.
+    Floats(Arc<Tensor>),
+    /// Weights, rounded to 16-bit floats as they are written.
+    Halves(Arc<Tensor>),
+}
+
+impl Data {
+    /// Bytes that it takes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Floats(tensor) => 4 * tensor.data.len(),
+            Self::Halves(tensor) => 2 * tensor.data.len(),
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut chunk = Vec::with_capacity(4 * CHUNK);
+        let mut write = |values: &[f32], narrow: bool| {
+            chunk.clear();
+            if narrow {
+                chunk.extend(values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()));
+            } else {
+                chunk.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            out.write_all(&chunk)
+        };
+        match self {
+            Self::Bytes(bytes) => out.write_all(bytes),
+            Self::Floats(tensor) => tensor.data.chunks(CHUNK).try_for_each(|values| write(values, false)),
+            Self::Halves(tensor) => tensor.data.chunks(CHUNK).try_for_each(|values| write(values, true)),
+        }
+    }
+}
+
+impl Constant {
+    /// The message without its data.
+    fn header(&self) -> TensorProto {
+        TensorProto {
+            dims: self.shape.iter().map(|&size| size as i64).collect(),
+            data_type: Some(self.element.into()),
+            name: Some(self.name.clone()),
+            ..TensorProto::default()
+        }
+    }
+}
+
+/// A file that is ready to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnnxFile {
+    /// All of it but for the constants.
+    pub(crate) skeleton: ModelProto,
+    pub(crate) constants: Vec<Constant>,
+}
+
+impl OnnxFile {
+    /// Bytes that all constants take.
+    pub fn weight_bytes(&self) -> u64 {
+        self.constants.iter().map(|constant| constant.data.len() as u64).sum()
+    }
+
+    /// Writes the file with its constants inside.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut initializers = Vec::with_capacity(self.constants.len());
+        for constant in &self.constants {
+            let (mut head, length) = (constant.header().encode_to_vec(), constant.data.len());
+            encode_key(RAW_DATA, WireType::LengthDelimited, &mut head);
+            encode_varint(length as u64, &mut head);
+            initializers.push((head, Some(constant)));
+        }
+        self.write_with(initializers, out)
+    }
+
+    /// Writes the file without its larger constants, and these into `data`, which will lie beside it as `data_name`.
+    pub fn write_external(&self, out: &mut dyn Write, data_name: &str, data: &mut dyn Write) -> io::Result<()> {
+        let mut end = 0;
+        let mut initializers = Vec::new();
+        for constant in &self.constants {
+            let length = constant.data.len();
+            let mut header = constant.header();
+            if length < EXTERNAL_LEAST {
+                let mut bytes = Vec::with_capacity(length);
+                constant.data.write(&mut bytes)?;
+                header.raw_data = Some(Bytes::from(bytes));
+            } else {
+                let start = u64::next_multiple_of(end, ALIGNMENT);
+                data.write_all(&vec![0; (start - end) as usize])?;
+                constant.data.write(data)?;
+                end = start + length as u64;
+                let entry =
+                    |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+                header.external_data = vec![
+                    entry("location", data_name.to_owned()),
+                    entry("offset", start.to_string()),
+                    entry("length", length.to_string()),
+                ];
+                header.data_location = Some(DataLocation::External.into());
+            }
+            initializers.push((header.encode_to_vec(), None));
+        }
+        self.write_with(initializers, out)
+    }
+
+    /// The file's bytes, constants inside.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Writing into memory does not fail.
+        let _: io::Result<()> = self.write(&mut bytes);
+        bytes
+    }
+
+    /// Writes the skeleton with initializers: the bytes of each, and the constant whose data follows them.
+    fn write_with(&self, initializers: Vec<(Vec<u8>, Option<&Constant>)>, out: &mut dyn Write) -> io::Result<()> {
+        let graph = self.skeleton.graph.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+        let mut framed = Vec::with_capacity(initializers.len());
+        for (head, constant) in initializers {
+            let length = head.len() + constant.map_or(0, |constant| constant.data.len());
+            let mut frame = Vec::with_capacity(head.len() + 12);
+            encode_key(INITIALIZER, WireType::LengthDelimited, &mut frame);
+            encode_varint(length as u64, &mut frame);
+            let total = frame.len() + length;
+            frame.extend(head);
+            framed.push((frame, constant, total));
+        }
+        let length = graph.len() + framed.iter().map(|(_, _, total)| total).sum::<usize>();
+        let mut head = ModelProto { graph: None, ..self.skeleton.clone() }.encode_to_vec();
+        encode_key(GRAPH, WireType::LengthDelimited, &mut head);
+        encode_varint(length as u64, &mut head);
+        out.write_all(&head)?;
+        out.write_all(&graph)?;
+        for (frame, constant, _) in framed {
+            out.write_all(&frame)?;
+            constant.map_or(Ok(()), |constant| constant.data.write(out))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::GraphProto;
+
+    fn file() -> OnnxFile {
+        let tensor = Arc::new(Tensor::from_fn(&[40, 20], |index| index as f32 / 7.0));
+        let constant =
+            |name: &str, element, data| Constant { name: name.to_owned(), shape: vec![40, 20], element, data };
+        OnnxFile {
+            skeleton: ModelProto {
+                ir_version: Some(8),
+                graph: Some(GraphProto { name: Some("graph".to_owned()), ..GraphProto::default() }),
+                ..ModelProto::default()
+            },
+            constants: vec![
+                constant("floats", DataType::Float, Data::Floats(Arc::clone(&tensor))),
+                constant("bytes", DataType::Uint8, Data::Bytes(vec![7; 800])),
+                constant("halves", DataType::Float16, Data::Halves(tensor)),
+            ],
+        }
+    }
+
+    fn floats() -> Vec<u8> {
+        (0..800).flat_map(|index| (index as f32 / 7.0).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_is_written_piece_by_piece_reads_as_one_message() {
+        let model = ModelProto::decode(file().to_bytes().as_slice()).unwrap();
+        assert_eq!(model.ir_version, Some(8));
+        let graph = model.graph.unwrap();
+        assert_eq!((graph.name(), graph.initializer.len()), ("graph", 3));
+        assert_eq!(graph.initializer[0].raw_data.as_ref().unwrap(), &floats());
+        assert_eq!(graph.initializer[1].raw_data.as_ref().unwrap(), &vec![7; 800]);
+        let halves = graph.initializer[2].raw_data.as_ref().unwrap();
+        assert_eq!((halves.len(), &halves[14..16]), (1600, f16::from_f32(1.0).to_le_bytes().as_slice()));
+    }
+
+    #[test]
+    fn large_constants_go_into_a_file_beside_it() {
+        let (mut out, mut data) = (Vec::new(), Vec::new());
+        file().write_external(&mut out, "model.onnx.data", &mut data).unwrap();
+        let graph = ModelProto::decode(out.as_slice()).unwrap().graph.unwrap();
+        let [floats_at, bytes, halves] = graph.initializer.as_slice() else { panic!("three constants") };
+        assert_eq!(bytes.raw_data.as_ref().unwrap().len(), 800);
+        assert!(floats_at.raw_data.is_none() && halves.data_location == Some(DataLocation::External.into()));
+        let values: Vec<&str> = halves.external_data.iter().map(StringStringEntryProto::value).collect();
+        assert_eq!(values, ["model.onnx.data", "4096", "1600"]);
+        assert_eq!(data[..3200], floats());
+        assert_eq!(data.len(), 4096 + 1600);
+    }
+}

@@ -1,0 +1,12 @@
+//! The ONNX file: messages, nodes, signatures, streaming writer.
+
+mod builder;
+pub mod emit;
+pub mod file;
+pub mod frame;
+mod nodes;
+pub mod pixel_outputs;
+pub mod proto;
+mod prototype_confidence;
+mod qdq;
+pub(crate) mod signature;

@@ -1,0 +1,4 @@
+//! Graph-to-graph passes before anything is written.
+
+pub(crate) mod fold;
+mod merge;

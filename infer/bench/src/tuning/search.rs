@@ -1,0 +1,270 @@
+//! The choice among candidates: a staged search in which each is held against the best so far.
+//!
+//! Two subjects measured in turns meet one machine, where figures that were taken one after the other would let its drift
+//! choose. So a candidate is compared with the leader alone, in blocks in turns, and takes the lead where it is faster by more
+//! than memory layout makes of one program. That takes the leader's time again for every candidate, and only two of them are
+//! open at once, however many there are. Each lead follows from few blocks and may be wrong; the last comparison, of the choice
+//! with the default, has blocks enough for an interval, and where it shows no difference, the default stays.
+
+use protoseg_models::window::Window;
+use serde::{Deserialize, Serialize};
+
+use super::Choice;
+use super::limits::{Agreement, Limits};
+use super::space::Plan;
+use crate::against::{Against, LAYOUT, Verdict};
+
+/// Pairs of blocks that a candidate must win to take the lead, of so many: of eight, one may meet other load. One that is no
+/// faster at all wins seven or more in 9 of 256 searches, so that the choice does not fill up with options that do nothing.
+const WON: [usize; 2] = [7, 8];
+
+/// A candidate held against the leader.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Duel {
+    /// The candidate's time over the leader's: the median over pairs of blocks.
+    pub ratio: f64,
+    /// In how many pairs the candidate was the faster one, and of how many.
+    pub won: [usize; 2],
+    /// Median milliseconds of the leader and of the candidate: of a query, or offline of a picture.
+    pub ms: [f64; 2],
+    /// The 99th percentile of their latency in milliseconds; none where all pictures are there from the start.
+    pub p99_ms: [Option<f64>; 2],
+}
+
+/// Finds out about candidates.
+pub trait Examiner {
+    /// How far a candidate's labels agree, or why it gives none.
+    fn agreement(&mut self, choice: &Choice) -> Result<Agreement, String>;
+
+    /// Holds a candidate against the leader, or says why it cannot be run.
+    fn duel(&mut self, leader: &Choice, candidate: &Choice) -> Result<Duel, String>;
+}
+
+/// What was tried, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// What was to be settled.
+    pub stage: String,
+    /// The options.
+    pub choice: Choice,
+    /// How far its labels agree.
+    pub agreement: Option<Agreement>,
+    /// Median milliseconds of a query, offline of a picture.
+    pub ms: Option<f64>,
+    /// Those of the leader in the same minutes.
+    pub leader_ms: Option<f64>,
+    /// Its time over the leader's: the median over pairs of blocks.
+    pub ratio: Option<f64>,
+    /// The 99th percentile of its latency in milliseconds.
+    pub p99_ms: Option<f64>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The search began with it.
+    First,
+    /// It took the lead.
+    Leads,
+    /// It was not faster than the leader, by no more than memory layout may make, or not often enough.
+    NotFaster,
+    /// It may not be chosen.
+    Dropped {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What the search found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// All that was tried, in order; the first is the default.
+    pub candidates: Vec<Candidate>,
+    /// What leads.
+    pub best: Choice,
+    /// Whether that keeps to the limits, as far as the search measured.
+    pub keeps: bool,
+}
+
+/// Why the choice is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// It is faster than the default beyond doubt.
+    Faster,
+    /// The default does not keep to the limits, and this does.
+    DefaultUnfit,
+    /// Nothing that was tried took the lead from the default, which stays.
+    NothingFaster,
+    /// The last comparison did not show that what led is faster, so the default stays.
+    NotShown,
+    /// What led did not keep to the limits in the last comparison, so the default stays.
+    LeaderUnfit,
+    /// Nothing keeps to the limits, the default neither.
+    NothingFits,
+}
+
+impl Decision {
+    /// Why, as a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Faster => "it is faster than the default beyond doubt",
+            Self::DefaultUnfit => "the default does not keep to the limits, and this does",
+            Self::NothingFaster => "nothing that was tried is faster than the default, so the default stays",
+            Self::NotShown => "that it is faster was not shown by the last comparison, so the default stays",
+            Self::LeaderUnfit => "what led did not keep to the limits in the last comparison, so the default stays",
+            Self::NothingFits => "nothing that was tried keeps to the limits, and the default does not either",
+        }
+    }
+
+    /// Whether what led is the choice.
+    pub fn is_change(self) -> bool {
+        matches!(self, Self::Faster | Self::DefaultUnfit)
+    }
+}
+
+/// The leader of a search, and whether it keeps to the limits.
+#[derive(Debug, Clone)]
+struct Leader {
+    choice: Choice,
+    agrees: bool,
+    in_time: bool,
+}
+
+struct Search<'a, E> {
+    limits: Limits,
+    examiner: &'a mut E,
+    observe: &'a mut dyn FnMut(&Candidate),
+    candidates: Vec<Candidate>,
+}
+
+/// Goes through the stages of one device after the other; `observe` sees each candidate when it has been examined. The first
+/// plan's start is the default, which must run; `window` are the bundle's own windows.
+pub fn search<E: Examiner>(
+    plans: &[Plan],
+    window: Option<Window>,
+    limits: Limits,
+    examiner: &mut E,
+    observe: &mut dyn FnMut(&Candidate),
+) -> Result<Found, String> {
+    let mut search = Search { limits, examiner, observe, candidates: Vec::new() };
+    let mut best: Option<Leader> = None;
+    for plan in plans {
+        let mut leader = match search.start(&plan.start) {
+            Ok(leader) => leader,
+            Err(why) if best.is_none() => return Err(why),
+            Err(why) => {
+                search.note("device", &plan.start, None, None, Outcome::Dropped { why });
+                continue;
+            }
+        };
+        for stage in &plan.stages {
+            // Every candidate is what was found before the stage with one change.
+            for candidate in stage.candidates(&leader.choice.clone(), window) {
+                search.challenge(&stage.name, &mut leader, &candidate);
+            }
+        }
+        best = Some(match best {
+            None => leader,
+            Some(mut best) => {
+                search.challenge("device", &mut best, &leader.choice);
+                best
+            }
+        });
+    }
+    let Some(leader) = best else { return Err("there is no device to try".to_owned()) };
+    let keeps = leader.agrees && leader.in_time;
+    Ok(Found { candidates: search.candidates, best: leader.choice, keeps })
+}
+
+impl<E: Examiner> Search<'_, E> {
+    fn start(&mut self, choice: &Choice) -> Result<Leader, String> {
+        let agreement = self.examiner.agreement(choice)?;
+        self.note("start", choice, Some(agreement), None, Outcome::First);
+        let agrees = self.limits.disagreement(agreement).is_none();
+        Ok(Leader { choice: choice.clone(), agrees, in_time: true })
+    }
+
+    fn challenge(&mut self, stage: &str, leader: &mut Leader, choice: &Choice) {
+        let agreement = match self.examiner.agreement(choice) {
+            Ok(agreement) => agreement,
+            Err(why) => return self.note(stage, choice, None, None, Outcome::Dropped { why }),
+        };
+        // What may not be chosen need not be measured.
+        if let Some(why) = self.limits.disagreement(agreement) {
+            return self.note(stage, choice, Some(agreement), None, Outcome::Dropped { why });
+        }
+        let duel = match self.examiner.duel(&leader.choice, choice) {
+            Ok(duel) => duel,
+            Err(why) => return self.note(stage, choice, Some(agreement), None, Outcome::Dropped { why }),
+        };
+        leader.in_time = self.limits.lateness(duel.p99_ms[0]).is_none();
+        let [won, pairs] = duel.won;
+        let faster = duel.ratio < 1.0 / (1.0 + LAYOUT) && WON[1] * won >= WON[0] * pairs;
+        let outcome = match self.limits.lateness(duel.p99_ms[1]) {
+            Some(why) => Outcome::Dropped { why },
+            None if faster || !leader.agrees || !leader.in_time => Outcome::Leads,
+            None => Outcome::NotFaster,
+        };
+        if outcome == Outcome::Leads {
+            *leader = Leader { choice: choice.clone(), agrees: true, in_time: true };
+        }
+        self.note(stage, choice, Some(agreement), Some(duel), outcome);
+    }
+
+    fn note(
+        &mut self,
+        stage: &str,
+        choice: &Choice,
+        agreement: Option<Agreement>,
+        duel: Option<Duel>,
+        outcome: Outcome,
+    ) {
+        let candidate = Candidate {
+            stage: stage.to_owned(),
+            choice: choice.clone(),
+            agreement,
+            ms: duel.map(|duel| duel.ms[1]),
+            leader_ms: duel.map(|duel| duel.ms[0]),
+            ratio: duel.map(|duel| duel.ratio),
+            p99_ms: duel.and_then(|duel| duel.p99_ms[1]),
+            outcome,
+        };
+        (self.observe)(&candidate);
+        self.candidates.push(candidate);
+    }
+}
+
+impl Found {
+    /// The default.
+    pub fn default_choice(&self) -> Choice {
+        self.candidates.first().map(|first| first.choice.clone()).unwrap_or_default()
+    }
+
+    /// What follows where nothing took the lead, so that there is nothing to compare with the default; none where something
+    /// did.
+    pub fn without_comparison(&self) -> Option<Decision> {
+        let decision = if self.keeps { Decision::NothingFaster } else { Decision::NothingFits };
+        (self.best == self.default_choice()).then_some(decision)
+    }
+
+    /// What follows from the last comparison, of the default as A with what leads as B, and the 99th percentiles of both.
+    pub fn decide(&self, limits: Limits, against: &Against, p99_ms: [Option<f64>; 2]) -> Decision {
+        let agreement = self.candidates.first().and_then(|first| first.agreement);
+        let agrees = agreement.is_some_and(|agreement| limits.disagreement(agreement).is_none());
+        let [default_fits, leader_fits] = p99_ms.map(|p99| limits.lateness(p99).is_none());
+        match (default_fits && agrees, leader_fits && self.keeps) {
+            (true, false) => Decision::LeaderUnfit,
+            (false, false) => Decision::NothingFits,
+            (false, true) => Decision::DefaultUnfit,
+            (true, true) if against.verdict == Verdict::Faster => Decision::Faster,
+            (true, true) => Decision::NotShown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! What is tried, in which order.
+//!
+//! All combinations would be thousands, and one candidate takes seconds to minutes. So options are settled one stage after the
+//! other, each on top of what the stages before found, in the order of what they can win and of what depends on what:
+//! the number format changes the cost of every run by up to several times, and how many pixels are run at all follows from the
+//! windows. Only then is it known how much work one run is, which decides how many cores or sessions pay for it, and with
+//! these how many windows fill a run. Switches come last, as they win a few percent. What this misses are options that only
+//! pay together; the last comparison with the default cannot be fooled by that, it only wins less.
+
+use protoseg_models::form::Precision;
+use protoseg_models::window::{LogitGrid, Window};
+
+use super::Choice;
+use protoseg_infer::pipeline::Mode;
+use protoseg_infer::session::Device;
+
+/// Name of the option that says what cores are used for.
+pub const MODE: &str = "mode";
+/// The value of an option that takes none.
+pub const ON: &str = "on";
+
+const PRECISION: &str = "precision";
+const WINDOW: &str = "window";
+const WHOLE: &str = "whole";
+
+/// Windows at once: on a processor more than a few only take memory, a GPU is filled by more.
+const BATCHES: [&[usize]; 2] = [&[2, 4], &[2, 4, 8]];
+
+/// Sessions of a GPU that are tried beside two, the usual number.
+const SESSIONS: [usize; 2] = [1, 3];
+
+/// Strides of windows that are tried, in quarters of the window: each beyond the bundle's own leaves out windows.
+const QUARTERS: [usize; 2] = [3, 4];
+
+/// What is known of the model and the machine before anything is tried.
+#[derive(Debug, Clone)]
+pub struct Space {
+    /// The number formats that are tried beside the one of the bundle's first file.
+    pub precisions: Vec<Precision>,
+    /// Windows of the bundle; none for whole pictures.
+    pub window: Option<Window>,
+    /// How its logits lie.
+    pub grid: LogitGrid,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// What cores are used for under this load where nobody says otherwise.
+    pub usual: Mode,
+    /// Whether several pictures are run at once.
+    pub many: bool,
+}
+
+/// The stages for one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The device as it comes.
+    pub start: Choice,
+    /// Options that are settled one after the other.
+    pub stages: Vec<Stage>,
+}
+
+/// Values of some options, of which one is kept or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// What is settled.
+    pub name: String,
+    /// Each is set on top of what was found so far.
+    pub changes: Vec<Choice>,
+    /// Whether it counts only where pictures are run in windows.
+    pub of_windows: bool,
+}
+
+impl Space {
+    /// What is tried on a device.
+    pub fn plan(&self, device: Device) -> Plan {
+        let start = if device == Device::Cpu { Choice::new() } else { change(&[("device", &device.to_string())]) };
+        let precisions = self.precisions.iter().map(|precision| change(&[(PRECISION, precision.name())])).collect();
+        let mut stages = vec![stage(PRECISION, precisions), stage(WINDOW, self.windows())];
+        if device.is_gpu() {
+            if self.many {
+                stages.push(stage("gpu-sessions", numbers("gpu-sessions", &SESSIONS)));
+            }
+        } else {
+            stages.push(stage("cores", self.cores_of(device)));
+        }
+        let batches = numbers("batch", BATCHES[usize::from(device.is_gpu())]);
+        stages.push(Stage { of_windows: true, ..stage("batch", batches) });
+        let switches: &[&str] = match device {
+            Device::Cpu => &["spin"],
+            Device::Cuda(_) => &["tf32", "cuda-graph"],
+            Device::TensorRt(_) => &["trt-fp16", "cuda-graph"],
+            Device::OpenVino => &[],
+        };
+        stages.extend(switches.iter().map(|switch| stage(switch, vec![change(&[(switch, ON)])])));
+        stages.retain(|stage| !stage.changes.is_empty());
+        Plan { start, stages }
+    }
+
+    /// Whole pictures, and fewer windows than the bundle's own.
+    fn windows(&self) -> Vec<Choice> {
+        let Some(Window { size, stride: own }) = self.window else { return Vec::new() };
+        let mut windows: Vec<Window> = Vec::new();
+        for quarters in QUARTERS {
+            let stride = size * quarters / 4 / self.grid.stride * self.grid.stride;
+            let window = Window { size, stride };
+            if stride > own && self.grid.check(window).is_ok() && !windows.contains(&window) {
+                windows.push(window);
+            }
+        }
+        let windows = windows.into_iter().map(|Window { size, stride }| format!("{size}:{stride}"));
+        windows.chain([WHOLE.to_owned()]).map(|pieces| change(&[(WINDOW, &pieces)])).collect()
+    }
+
+    /// One session with some cores, and where pictures come side by side also a session for each of some cores: powers of
+    /// two, and all.
+    fn cores_of(&self, device: Device) -> Vec<Choice> {
+        let mut counts: Vec<usize> =
+            std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|&count| count < self.cores).collect();
+        counts.push(self.cores);
+        let modes = [(Mode::Latency, "latency"), (Mode::Throughput, "throughput")];
+        let tried = |&(mode, _): &(Mode, &str)| mode == Mode::Latency || (self.many && device == Device::Cpu);
+        let mut changes = Vec::new();
+        for (mode, name) in modes.into_iter().filter(tried) {
+            for &count in &counts {
+                let mut options = Choice::new();
+                if mode != self.usual && device == Device::Cpu {
+                    options.insert(MODE.to_owned(), name.to_owned());
+                }
+                if count != self.cores {
+                    options.insert("threads".to_owned(), count.to_string());
+                }
+                // One core is the same in either mode, and neither option is what there is already.
+                let twice = mode == Mode::Throughput && count == 1;
+                if !options.is_empty() && !twice {
+                    changes.push(options);
+                }
+            }
+        }
+        changes
+    }
+}
+
+impl Stage {
+    /// The candidates on top of what was found so far; none where the stage does not count.
+    pub fn candidates(&self, found: &Choice, window: Option<Window>) -> Vec<Choice> {
+        let whole = found.get(WINDOW).map_or(window.is_none(), |pieces| pieces == WHOLE);
+        if self.of_windows && whole {
+            return Vec::new();
+        }
+        let on_top = |change: &Choice| found.clone().into_iter().chain(change.clone()).collect();
+        self.changes.iter().map(on_top).filter(|candidate| candidate != found).collect()
+    }
+}
+
+fn stage(name: &str, changes: Vec<Choice>) -> Stage {
+    Stage { name: name.to_owned(), changes, of_windows: false }
+}
+
+fn change(options: &[(&str, &str)]) -> Choice {
+    options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn numbers(name: &str, values: &[usize]) -> Vec<Choice> {
+    values.iter().map(|value| change(&[(name, &value.to_string())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuning::described;
+
+    fn space(cores: usize, many: bool) -> Space {
+        Space {
+            precisions: vec![Precision::Int8],
+            window: Some(Window { size: 768, stride: 512 }),
+            grid: LogitGrid { stride: 4, encoder_stride: 16, align_corners: false },
+            cores,
+            usual: if many { Mode::Throughput } else { Mode::Latency },
+            many,
+        }
+    }
+
+    fn told(plan: &Plan) -> Vec<String> {
+        let line = |stage: &Stage| {
+            format!("{}: {}", stage.name, stage.changes.iter().map(described).collect::<Vec<_>>().join("; "))
+        };
+        plan.stages.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_processor_is_tried_in_stages() {
+        let expected = [
+            "precision: precision int8",
+            "window: window 768:576; window 768:768; window whole",
+            "cores: mode latency, threads 1; mode latency, threads 2; mode latency, threads 4; mode latency; threads 2; threads 4",
+            "batch: batch 2; batch 4",
+            "spin: spin",
+        ];
+        assert_eq!(told(&space(6, true).plan(Device::Cpu)), expected);
+        let one = told(&space(6, false).plan(Device::Cpu));
+        assert_eq!(one[2], "cores: threads 1; threads 2; threads 4");
+        assert!(told(&space(1, true).plan(Device::Cpu)).iter().all(|line| !line.contains("threads")));
+        assert_eq!(space(6, true).plan(Device::Cpu).start, Choice::new());
+    }
+
+    #[test]
+    fn devices_have_their_own_switches() {
+        let cuda = space(6, true).plan(Device::Cuda(1));
+        assert_eq!(described(&cuda.start), "device cuda:1");
+        let expected = [
+            "gpu-sessions: gpu-sessions 1; gpu-sessions 3",
+            "batch: batch 2; batch 4; batch 8",
+            "tf32: tf32",
+            "cuda-graph: cuda-graph",
+        ];
+        assert_eq!(told(&cuda)[2..], expected);
+        let tensorrt = told(&space(6, false).plan(Device::TensorRt(0)));
+        assert_eq!(tensorrt[2..], ["batch: batch 2; batch 4; batch 8", "trt-fp16: trt-fp16", "cuda-graph: cuda-graph"]);
+        let openvino = told(&space(2, true).plan(Device::OpenVino));
+        assert_eq!(openvino[2..], ["cores: threads 1", "batch: batch 2; batch 4"]);
+    }
+
+    #[test]
+    fn candidates_lie_on_top_of_what_was_found() {
+        let plan = space(2, false).plan(Device::Cpu);
+        let window = Some(Window { size: 768, stride: 512 });
+        let found = change(&[("precision", "int8")]);
+        let batch = plan.stages.iter().find(|stage| stage.of_windows).unwrap();
+        let told = |found: &Choice, window| batch.candidates(found, window).iter().map(described).collect::<Vec<_>>();
+        assert_eq!(told(&found, window), ["batch 2, precision int8", "batch 4, precision int8"]);
+        // Whole pictures have no windows to fill a run with.
+        assert!(told(&change(&[("window", "whole")]), window).is_empty() && told(&found, None).is_empty());
+        assert_eq!(told(&change(&[("window", "768:768")]), None).len(), 2);
+        // What was found already is no candidate.
+        assert!(plan.stages[0].candidates(&found, window).is_empty());
+        // The bundle's own stride is the largest.
+        let close = Space { window: Some(Window { size: 768, stride: 768 }), ..space(2, false) };
+        assert_eq!(close.windows().iter().map(described).collect::<Vec<_>>(), ["window whole"]);
+        assert!(Space { window: None, ..space(2, false) }.windows().is_empty());
+    }
+}

@@ -1,0 +1,102 @@
+//! Every file against libtorch's answers, and where its nodes run.
+
+use protoseg_infer::session::{self, CudaOptions, Device, Profile, RunnerOptions};
+use protoseg_models::bundle::ModelFile;
+use protoseg_models::form::{Kind, Precision};
+
+use super::Acceptance;
+use super::bundles::Made;
+use super::findings::Findings;
+use protoseg_infer::check;
+
+/// Least share of labels that agree where products are of 10 bits (TF32), as where they are of 16-bit floats, which have as
+/// many.
+const LEAST_TF32: f64 = 0.999;
+
+/// The provider that runs nodes on the processor.
+const CPU_PROVIDER: &str = "CPUExecutionProvider";
+
+impl Acceptance<'_> {
+    /// How files are run here.
+    pub(super) fn options(&self) -> RunnerOptions {
+        RunnerOptions { device: self.device, ..RunnerOptions::default() }
+    }
+
+    /// Holds every file against the probe; of CUDA, those of 32 bits with and without TF32.
+    pub(super) fn hold_files(&self, made: &Made, findings: &mut Findings) {
+        for file in &made.manifest.files {
+            let tf32 = matches!(self.device, Device::Cuda(_)) && file.form.precision == Precision::Fp32;
+            for tf32 in [false, true].into_iter().take(1 + usize::from(tf32)) {
+                self.hold(made, file, tf32, findings);
+            }
+            self.look_at_nodes(made, file, findings);
+        }
+        self.try_tensorrt(made, findings);
+    }
+
+    fn hold(&self, made: &Made, file: &ModelFile, tf32: bool, findings: &mut Findings) {
+        let of = match file.form.kind {
+            Kind::Frame => "windows stitched outside of it, on the CPU",
+            Kind::Logits | Kind::Labels => "libtorch",
+        };
+        let how = if tf32 { ", with TF32" } else { "" };
+        let what = format!("{}/{}{how} labels as {of}", made.network, file.file);
+        let least = match tf32 {
+            true => LEAST_TF32,
+            false => file.limits().label_agreement.unwrap_or(LEAST_TF32),
+        };
+        let options = RunnerOptions { cuda: CudaOptions { tf32, ..CudaOptions::default() }, ..self.options() };
+        match check::agreement(&made.folder, &made.manifest, file, &options) {
+            Ok(share) => {
+                let detail = format!("{:.4} % of labels, at least {:.2} % wanted", 100.0 * share, 100.0 * least);
+                findings.add(what, share >= least, detail, [("agreement", share), ("least", least)]);
+            }
+            Err(error) => findings.failed(what, &error),
+        }
+    }
+
+    /// Where the nodes of a file run: of a GPU, none on the processor.
+    fn look_at_nodes(&self, made: &Made, file: &ModelFile, findings: &mut Findings) {
+        let what = format!("{}/{} runs where it should", made.network, file.file);
+        let frame = file.form.frame.map(|form| [form.height, form.width]);
+        let [height, width] =
+            frame.or(made.manifest.model.window.map(|window| [window.size; 2])).unwrap_or(self.size());
+        let options = RunnerOptions { size: Some([height, width]), cpu_fallback: true, ..self.options() };
+        let profile = made.manifest.verified(&made.folder, file).map_err(anyhow::Error::from).and_then(|path| {
+            session::profile(&path, file.adapter.as_ref(), &options, [1, height, width]).map_err(anyhow::Error::from)
+        });
+        match profile {
+            Ok(Profile { nodes, .. }) => {
+                let on_processor = nodes.get(CPU_PROVIDER).copied().unwrap_or(0);
+                let told: Vec<String> =
+                    nodes.iter().map(|(provider, count)| format!("{count} by {provider}")).collect();
+                let holds = !nodes.is_empty() && (!self.device.is_gpu() || on_processor == 0);
+                findings.add(what, holds, told.join(", "), [("nodes_on_processor", on_processor as f64)]);
+            }
+            Err(error) => findings.failed(what, &error),
+        }
+    }
+
+    /// TensorRT beside CUDA, where its library is there.
+    fn try_tensorrt(&self, made: &Made, findings: &mut Findings) {
+        let what = format!("{}/TensorRT labels as libtorch", made.network);
+        let Device::Cuda(number) = self.device else {
+            return findings.not_run(what, "TensorRT needs a GPU of NVIDIA");
+        };
+        let device = Device::TensorRt(number);
+        if let Err(error) = device.check() {
+            return findings.not_run(what, protoseg_models::errors::sentence(&error));
+        }
+        let Some(file) = made.file(Kind::Logits, Precision::Fp32) else {
+            return findings.not_run(what, "the bundle has no file for it");
+        };
+        let options = RunnerOptions { device, ..RunnerOptions::default() };
+        match check::agreement(&made.folder, &made.manifest, file, &options) {
+            Ok(share) => {
+                let detail = format!("{:.4} % of labels", 100.0 * share);
+                findings.add(what, share >= LEAST_TF32, detail, [("agreement", share)]);
+            }
+            Err(error) => findings.failed(what, &error),
+        }
+    }
+}

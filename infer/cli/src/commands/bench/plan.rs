@@ -1,0 +1,123 @@
+//! Which scenarios are measured, and at which rates.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use protoseg_bench::scenario::Scenario;
+
+use super::Arguments;
+
+/// The scenarios by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// One picture at a time
+    SingleStream,
+    /// A query of several pictures at a time
+    MultiStream,
+    /// Several clients who ask in turns
+    Clients,
+    /// All pictures are there from the start
+    Offline,
+    /// Pictures come at random moments
+    Server,
+}
+
+/// Pictures in a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Rate {
+    /// So many.
+    Absolute(f64),
+    /// So large a share of what the model can do.
+    Share(f64),
+}
+
+/// Pictures in a second, or percent: one in a quarter of an hour, and more than anything answers.
+const LEAST: f64 = 1e-3;
+const MOST: f64 = 1e6;
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || "write pictures in a second such as 12.5, or a share of what the model can do such as 70%".to_owned();
+        let number = |text: &str| text.parse().ok().filter(|number: &f64| (LEAST..=MOST).contains(number));
+        match text.strip_suffix('%') {
+            Some(share) => number(share).map(|share| Self::Share(share / 100.0)).ok_or_else(wrong),
+            None => number(text).map(Self::Absolute).ok_or_else(wrong),
+        }
+    }
+}
+
+/// Pictures of a query, clients, and the rate at which pictures come, where nobody says otherwise.
+const SAMPLES: usize = 8;
+const CLIENTS: usize = 4;
+const RATE: Rate = Rate::Share(0.7);
+
+/// A scenario whose rate may not be known yet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Planned {
+    /// It is known.
+    Known(Scenario),
+    /// Pictures come at a share of what the model can do.
+    Share(f64),
+}
+
+impl Planned {
+    /// The scenario, where the rate does not matter.
+    pub(super) fn shape(self) -> Scenario {
+        match self {
+            Self::Known(scenario) => scenario,
+            Self::Share(rate) => Scenario::Server { rate },
+        }
+    }
+
+    /// The scenario, where it can be measured piece by piece.
+    pub(super) fn in_blocks(self) -> Option<Scenario> {
+        Some(self.shape()).filter(|scenario| !matches!(scenario, Scenario::Server { .. }))
+    }
+}
+
+/// What was named, or the usual number.
+fn counts(named: &[NonZeroUsize], usual: usize) -> impl Iterator<Item = usize> {
+    let usual = named.is_empty().then_some(usual);
+    named.iter().map(|count| count.get()).chain(usual)
+}
+
+impl Arguments {
+    /// The scenarios, in the order in which they were named.
+    pub(super) fn scenarios(&self) -> Vec<Planned> {
+        let known = |scenario| Planned::Known(scenario);
+        let of_kind = |kind: &Kind| -> Vec<Planned> {
+            match kind {
+                Kind::SingleStream => vec![known(Scenario::SingleStream)],
+                Kind::Offline => vec![known(Scenario::Offline)],
+                Kind::MultiStream => {
+                    let counts = counts(&self.samples, SAMPLES);
+                    counts.map(|samples| known(Scenario::MultiStream { samples })).collect()
+                }
+                Kind::Clients => {
+                    let counts = counts(&self.clients, CLIENTS);
+                    counts.map(|clients| known(Scenario::Clients { clients })).collect()
+                }
+                Kind::Server => {
+                    let planned = |rate: &Rate| match *rate {
+                        Rate::Absolute(rate) => known(Scenario::Server { rate }),
+                        Rate::Share(share) => Planned::Share(share),
+                    };
+                    let rates = if self.rate.is_empty() { &[RATE][..] } else { &self.rate };
+                    rates.iter().map(planned).collect()
+                }
+            }
+        };
+        let mut planned: Vec<Planned> = Vec::new();
+        for one in self.scenario.iter().flat_map(of_kind) {
+            // Whoever names one twice wants it once.
+            if !planned.contains(&one) {
+                planned.push(one);
+            }
+        }
+        planned
+    }
+}

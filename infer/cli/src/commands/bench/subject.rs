@@ -1,0 +1,82 @@
+//! What a report says of a model that was measured.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use protoseg_bench::material::Sheet;
+use protoseg_bench::report::{Accuracy, Subject};
+use protoseg_infer::pipeline::PipelineOptions;
+use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
+use protoseg_infer::session::RunnerOptions;
+
+use super::accuracy;
+use super::asked::{Asked, Place, Wanted};
+use super::session::Session;
+use crate::commands::engine_arguments::EngineArguments;
+
+impl Session {
+    /// Says what was measured, and where that is to be checked whether it computes what it should.
+    pub(crate) fn subject(&self, wanted: &Wanted, asked: &Asked, check: bool) -> Subject {
+        let mut subject = Subject {
+            name: wanted.name.clone(),
+            bundle: None,
+            url: None,
+            model: String::new(),
+            file: None,
+            precision: None,
+            device: None,
+            options: BTreeMap::new(),
+            pictures: self.material.describe(),
+            windows: None,
+            pixel_ratio: None,
+            end_to_end: self.end_to_end,
+            open_seconds: None,
+            first_seconds: None,
+            nodes: BTreeMap::new(),
+            accuracy: Accuracy { missing: Some("it was not asked for".to_owned()), ..Accuracy::default() },
+            peak_host_bytes: None,
+        };
+        match asked {
+            Asked::Here(model) => {
+                let facts = model.facts();
+                let devices: Vec<String> = facts.setup.devices.iter().map(ToString::to_string).collect();
+                subject.model.clone_from(&facts.fingerprint);
+                subject.file = Some(facts.file.clone());
+                subject.precision = facts.precision.map(|precision| precision.name().to_owned());
+                subject.device = Some(devices.join(", "));
+                (subject.windows, subject.pixel_ratio) = (Some(facts.pieces.0), Some(facts.pieces.1));
+                (subject.open_seconds, subject.first_seconds) = (Some(facts.setup.seconds), Some(facts.first_seconds));
+            }
+            Asked::There(server) => {
+                let (name, version) = server.model();
+                subject.model = format!("{name} {version}");
+            }
+        }
+        match &wanted.place {
+            Place::Here(bundle, options) => {
+                subject.bundle = Some(bundle.clone());
+                subject.options.clone_from(options);
+                let engine = EngineArguments::of(options).and_then(|engine| engine.options(0));
+                if let (Ok(options), Some(file), true) = (engine, &subject.file, check) {
+                    // Where this cannot be found out, the report has no nodes.
+                    subject.nodes = nodes(bundle, &options, self.material.get(0)).unwrap_or_default();
+                    subject.accuracy = accuracy::of(bundle, file, &options, self.labelled.as_ref());
+                }
+            }
+            Place::There(url) => {
+                subject.url = Some(url.clone());
+                subject.accuracy.missing = Some("a server's model is not checked; bench its bundle".to_owned());
+            }
+        }
+        subject
+    }
+}
+
+/// How many nodes each execution provider runs of the file that runs a picture.
+fn nodes(bundle: &Path, options: &PipelineOptions, sheet: &Sheet) -> Result<BTreeMap<String, usize>, SegmentError> {
+    let device = options.devices.all().first().copied().unwrap_or_default();
+    let runner = RunnerOptions { device, ..options.segmenter.runner.clone() };
+    let segmenter = Segmenter::open_with(bundle, &SegmenterOptions { runner, ..options.segmenter.clone() })?;
+    let (width, height) = sheet.image.dimensions();
+    Ok(segmenter.profile([height as usize, width as usize])?.nodes)
+}

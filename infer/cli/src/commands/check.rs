@@ -1,0 +1,98 @@
+//! `protoseg check`: holds every file of a bundle against libtorch, whose answers for a few pictures travel in the bundle,
+//! and with labelled pictures against the score of the 32-bit file.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::anyhow;
+use protoseg_infer::check::{self, Pictures, Report, Taps};
+use protoseg_infer::session;
+use protoseg_models::bundle::{Manifest, Reference};
+use protoseg_models::versioned::Read;
+use serde::Serialize;
+
+use super::data::{DataArguments, same_classes};
+use super::{Failure, Outcome, print, print_json, progress, warn_of_newer};
+
+/// Check that a bundle's files compute what libtorch computed
+///
+/// Runs the pictures of the bundle's probe through every file that gives logits, and holds logits and labels against
+/// libtorch's. Files for whole frames run two drawn scenes, and are held against windows stitched outside the file. With
+/// --data, the score of every file on labelled pictures is held against that of the 32-bit file. A bundle of `protoseg
+/// adopt` holds the model's own answers instead: whether this machine computes the same as the one that adopted it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Bundle folder
+    bundle: PathBuf,
+    #[command(flatten)]
+    data: DataArguments,
+    /// Compare node by node where the folder holds files that `protoseg export --taps` wrote
+    #[arg(long)]
+    taps: bool,
+    /// Write the result into the bundle's manifest
+    #[arg(long)]
+    record: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Answer {
+    /// Whose answers the probe holds.
+    reference: Reference,
+    #[serde(flatten)]
+    report: Report,
+    taps: Vec<Taps>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let folder = &arguments.bundle;
+    session::load_runtime().map_err(Failure::usage)?;
+    let Read { value: mut manifest, passed_over } = Manifest::read(folder).map_err(Failure::usage)?;
+    warn_of_newer(folder, &passed_over);
+    let pictures = open_pictures(&arguments.data, &manifest).map_err(Failure::usage)?;
+    let cases = check::probe_cases(folder, &manifest)?;
+    let taps = match cases.first().filter(|_| arguments.taps) {
+        Some(case) => check::compare_taps(folder, case)?,
+        None => Vec::new(),
+    };
+    let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
+    let report = check::judge(folder, &manifest, &cases, pictures.as_ref(), &AtomicBool::new(false), &|| bar.inc(1));
+    bar.finish_and_clear();
+    // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
+    let recorded = if arguments.record {
+        manifest.gate = report.gates();
+        manifest.write(folder).map_err(anyhow::Error::from)
+    } else {
+        Ok(())
+    };
+    let answer = Answer { reference: manifest.reference, report, taps };
+    if arguments.json {
+        print_json(&answer)?;
+    } else {
+        if manifest.reference == Reference::Itself {
+            print(
+                "this model was adopted: held against its own answers on the machine that adopted it, not libtorch's",
+            )?;
+        }
+        let lines = answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(Taps::lines));
+        lines.into_iter().try_for_each(print)?;
+    }
+    recorded?;
+    Ok(if answer.report.passed { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Opens labelled pictures whose classes are the model's.
+pub(crate) fn open_pictures(arguments: &DataArguments, manifest: &Manifest) -> anyhow::Result<Option<Pictures>> {
+    if arguments.data.is_none() {
+        return Ok(None);
+    }
+    let set = arguments.open()?;
+    same_classes(&manifest.model, &set.classes())?;
+    if set.count() == 0 {
+        return Err(anyhow!("there is no picture in {}", arguments.describe()));
+    }
+    Ok(Some(Pictures { set, name: arguments.describe() }))
+}

@@ -1,0 +1,119 @@
+//! Which labelled pictures a command line names: the data options of `eval` and `check`.
+
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+use clap::ValueEnum;
+use protoseg_images::labelled::LabelledSet;
+use protoseg_models::bundle::Model;
+use protoseg_models::classes::{Class, ClassTable};
+use protoseg_models::dataset::Dataset;
+
+/// Labelled pictures.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct DataArguments {
+    /// How the data set lies in its folder
+    #[arg(long, value_enum)]
+    pub(crate) data: Option<Data>,
+    /// The data set's folder; not for synthetic scenes
+    #[arg(long, requires = "data", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Which part of it: a list, a folder, or `all` of a folder's pictures [default: val; of a folder: all]
+    #[arg(long, requires = "data", value_name = "NAME", conflicts_with = "list")]
+    pub(crate) split: Option<String>,
+    /// File with the pictures' paths, and their labels' where these do not follow from them, relative to the root
+    #[arg(long, requires = "data", value_name = "FILE")]
+    pub(crate) list: Option<PathBuf>,
+    /// Score only the first N pictures [default of synthetic: 100]
+    #[arg(long, requires = "data", value_name = "N", value_parser = super::pictures())]
+    pub(crate) limit: Option<usize>,
+    /// Seed of the synthetic scenes
+    #[arg(long, requires = "data", value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Height and width of the synthetic scenes [default: 512x1024]
+    #[arg(long, requires = "data", value_name = "HxW", value_parser = super::size)]
+    pub(crate) size: Option<[usize; 2]>,
+    /// What stands before the options' names where another command has them.
+    #[arg(skip)]
+    pub(crate) prefix: &'static str,
+}
+
+/// Kinds of data sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Data {
+    /// train.txt and val.txt with pairs of paths
+    Camvid,
+    /// The official tree: leftImg8bit and gtFine
+    Cityscapes,
+    /// The official tree: JPEGImages and SegmentationClass
+    Voc,
+    /// images, labels and classes.txt
+    Folder,
+    /// Street scenes drawn by rule, in the classes of Cityscapes
+    Synthetic,
+}
+
+impl DataArguments {
+    /// Whether anything says which pictures of a data set are meant.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        let Self { data: _, root, split, list, limit, seed, size, prefix: _ } = self;
+        root.is_some() || split.is_some() || list.is_some() || limit.is_some() || seed.is_some() || size.is_some()
+    }
+
+    /// Opens the data set.
+    pub(crate) fn open(&self) -> anyhow::Result<LabelledSet> {
+        let Self { data, root, split, list, limit, seed, size, prefix } = self;
+        let Some(data) = data else { bail!("name the kind of the data set with --{prefix}data") };
+        let dataset = match data {
+            Data::Camvid => Dataset::Camvid,
+            Data::Cityscapes => Dataset::Cityscapes,
+            Data::Voc => Dataset::Voc,
+            Data::Folder => Dataset::Folder,
+            Data::Synthetic => {
+                ensure!(
+                    root.is_none() && split.is_none() && list.is_none(),
+                    "synthetic scenes take no --{prefix}root, --{prefix}split or --{prefix}list"
+                );
+                let (count, size) = (limit.unwrap_or(100), size.unwrap_or([512, 1024]));
+                return Ok(LabelledSet::Scenes { seed: seed.unwrap_or(0), first: 0, count, size });
+            }
+        };
+        ensure!(seed.is_none() && size.is_none(), "--seed and --size are for --{prefix}data synthetic");
+        let Some(root) = root else { bail!("name the data set's folder with --{prefix}root") };
+        let usual = if dataset == Dataset::Folder { "all" } else { "val" };
+        let mut set = LabelledSet::files(dataset, root, list.as_deref(), split.as_deref().unwrap_or(usual))?;
+        if let Some(limit) = limit {
+            set.truncate(*limit);
+        }
+        Ok(set)
+    }
+
+    /// What the pictures are called in reports.
+    pub(crate) fn describe(&self) -> String {
+        let data = self.data.and_then(|data| data.to_possible_value());
+        let data = data.map_or_else(String::new, |value| value.get_name().to_owned());
+        match (&self.list, &self.split) {
+            (Some(list), _) => format!("{data} {}", list.display()),
+            (None, Some(split)) => format!("{data} {split}"),
+            (None, None) => match self.data {
+                Some(Data::Synthetic) => format!("{data} seed {}", self.seed.unwrap_or(0)),
+                Some(Data::Folder) => format!("{data} all"),
+                _ => format!("{data} val"),
+            },
+        }
+    }
+}
+
+/// A score needs train ids that mean the same on both sides.
+pub(crate) fn same_classes(model: &Model, data: &ClassTable) -> anyhow::Result<()> {
+    let names = |table: &ClassTable| table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>();
+    let (known, found) = (names(&model.classes), names(data));
+    ensure!(
+        known == found,
+        "the model `{}` knows the classes {}; the data set has {}: a score would mean nothing",
+        model.name,
+        known.join(", "),
+        found.join(", ")
+    );
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `protoseg eval`: scores a model on labelled pictures.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use anyhow::{Context, anyhow};
+use image::RgbImage;
+use protoseg_images::labelled::LabelledSet;
+use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Pipeline, Report, Setup, Stages};
+use protoseg_infer::upsample::Decided;
+use protoseg_models::metrics::{Confusion, Scores};
+use protoseg_models::window::Pieces;
+use serde::Serialize;
+
+use super::data::{DataArguments, same_classes};
+use super::sheet::{self, Sheet};
+use super::{Failure, Outcome, RunArguments, print, print_json, progress};
+
+/// Score a model on labelled pictures
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("data", |data| data.required(true)))]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    run: RunArguments,
+    #[command(flatten)]
+    data: DataArguments,
+    /// Score another bundle on the same images too; may be given again
+    #[arg(long, value_name = "BUNDLE")]
+    beside: Vec<PathBuf>,
+    /// Draw the first images, their truth and the prediction of each model side by side into a PNG file
+    #[arg(long, value_name = "FILE")]
+    sheet: Option<PathBuf>,
+    /// Print the scores as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    data: String,
+    protocol: String,
+    images: usize,
+    scores: Scores,
+    seconds: f64,
+    setup: Setup,
+    stages: Stages,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Beside>,
+}
+
+/// Another bundle's scores on the same images.
+#[derive(Debug, Serialize)]
+struct Beside {
+    bundle: PathBuf,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    arguments.sheet.as_deref().map_or(Ok(()), sheet::check_place).map_err(Failure::usage)?;
+    let set = arguments.data.open().map_err(Failure::usage)?;
+    let bundles: Vec<&PathBuf> = std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
+    let mut pipelines = Vec::with_capacity(bundles.len());
+    for bundle in &bundles {
+        let run = RunArguments { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
+        let pipeline = run.open(set.count()).map_err(Failure::usage)?;
+        same_classes(pipeline.segmenter().model(), &set.classes()).map_err(Failure::usage)?;
+        pipelines.push(pipeline);
+    }
+    let sheet = Sheet::new(&set.classes(), bundles.len());
+    let mut summaries = Vec::with_capacity(bundles.len());
+    for (column, mut pipeline) in pipelines.into_iter().enumerate() {
+        let look = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
+            if arguments.sheet.is_some() {
+                sheet.add(column, index, image, truth, labels);
+            }
+        };
+        let (confusion, report) = count(&mut pipeline, &set, arguments.run.max_pixels, look)?;
+        summaries.push(Summary {
+            data: arguments.data.describe(),
+            protocol: Pieces::from(pipeline.segmenter().window()).to_string(),
+            images: set.count(),
+            scores: confusion.scores(&pipeline.segmenter().model().classes),
+            seconds: report.elapsed.as_secs_f64(),
+            setup: pipeline.setup().clone(),
+            stages: report.stages,
+            beside: Vec::new(),
+        });
+    }
+    if arguments.json {
+        let mut summaries = summaries.into_iter();
+        let mut summary = summaries.next().context("a bundle")?;
+        let bundles = arguments.beside.iter().cloned();
+        summary.beside = bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();
+        print_json(&summary)?;
+    } else {
+        for (bundle, Summary { data, protocol, images, scores, .. }) in bundles.iter().zip(&summaries) {
+            if bundles.len() > 1 {
+                print(format!("{}:", bundle.display()))?;
+            }
+            print(format!("{scores}\n{images} images, {data}, {protocol}"))?;
+        }
+    }
+    if let Some(path) = &arguments.sheet {
+        sheet.write(path)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Labels every picture of a set and counts what became of its pixels; `look` sees each with its truth and its labels.
+pub(crate) fn count(
+    pipeline: &mut Pipeline,
+    set: &LabelledSet,
+    max_pixels: u64,
+    look: impl Fn(usize, &RgbImage, &[u8], &[u8]) + Sync,
+) -> anyhow::Result<(Confusion, Report<anyhow::Error>)> {
+    let confusion = Mutex::new(Confusion::new(pipeline.segmenter().model().classes.count()));
+    let open = |index: usize| {
+        let (pixels, decode) = set.open(index, max_pixels)?;
+        let decode = move || {
+            let labelled = decode()?;
+            Ok(Decoded { image: labelled.image, extra: labelled.truth })
+        };
+        Ok(Opened { pixels, decode })
+    };
+    let encode = |index: usize, item: Decoded<Vec<u8>>, decided: Decided| {
+        look(index, &item.image, &item.extra, &decided.labels);
+        let mut confusion = confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
+        confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
+    };
+    let bar = progress::bar(set.count());
+    let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
+    let control = Control { observe: &observe, ..Control::default() };
+    let mut report = pipeline.run(set.count(), &control, open, encode);
+    bar.finish_and_clear();
+    if let Some(error) = report.stopped.take() {
+        return Err(error);
+    }
+    if !report.failed.is_empty() {
+        let failed = report.failed.len();
+        let all = set.count();
+        return Err(anyhow!("{failed} of {all} pictures could not be scored, so there is no score"));
+    }
+    Ok((confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?, report))
+}

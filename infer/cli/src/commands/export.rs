@@ -1,0 +1,302 @@
+//! `protoseg export`: starts `protoseg-export`, checks what it wrote, and only then puts the bundle into place.
+//!
+//! The bundle is made in a hidden folder beside its place and moved there in one step, so one that fails is never there,
+//! and an older one stays until its successor has passed.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::{CommandFactory, Parser};
+use protoseg_infer::check;
+use protoseg_infer::session;
+use protoseg_models::bundle::{Manifest, TUNING};
+use protoseg_models::gate::Verdict;
+use protoseg_models::{atomic, place};
+
+use super::check::open_pictures;
+use super::data::{Data, DataArguments};
+use super::signals::Signals;
+use super::{Failure, Outcome, print, progress, say, sibling};
+
+/// How often to look whether `protoseg-export` has ended or a signal has come.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What `protoseg export` takes beside the options of `protoseg-export`.
+#[derive(Debug, Parser)]
+#[command(name = "protoseg export", no_binary_name = true, disable_help_flag = true)]
+#[command(override_usage = "protoseg export CHECKPOINT --out DIR [OPTIONS]", help_template = "{options}")]
+struct Options {
+    /// Write the bundle without checking it; needs no ONNX Runtime
+    #[arg(long)]
+    no_check: bool,
+    /// Score every file on labelled pictures too: how the data set lies in its folder
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "no_check")]
+    check_data: Option<Data>,
+    /// The data set's folder
+    #[arg(long, value_name = "DIR", requires = "check_data")]
+    check_root: Option<PathBuf>,
+    /// Which part of it [default: val; of a folder: all]
+    #[arg(long, value_name = "NAME", requires = "check_data", conflicts_with = "check_list")]
+    check_split: Option<String>,
+    /// File with the pictures' paths
+    #[arg(long, value_name = "FILE", requires = "check_data")]
+    check_list: Option<PathBuf>,
+    /// Score only the first N pictures
+    #[arg(long, value_name = "N", requires = "check_data", value_parser = super::pictures())]
+    check_limit: Option<usize>,
+}
+
+impl Options {
+    fn data(self) -> DataArguments {
+        DataArguments {
+            data: self.check_data,
+            root: self.check_root,
+            split: self.check_split,
+            list: self.check_list,
+            limit: self.check_limit,
+            prefix: "check-",
+            ..DataArguments::default()
+        }
+    }
+}
+
+/// The words of a command line, sorted out.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Words {
+    /// Those for this program.
+    own: Vec<OsString>,
+    /// Those for `protoseg-export`.
+    other: Vec<OsString>,
+    /// The last folder to write that they name, and the place of its word among `other`.
+    out: Option<(PathBuf, usize)>,
+    /// Whether they ask for help or the version.
+    help: bool,
+}
+
+impl Words {
+    fn new(arguments: &[OsString]) -> Self {
+        let mut words = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(word) = arguments.next() {
+            match word.as_bytes() {
+                b"--" => {
+                    words.other.push(word.clone());
+                    words.other.extend(arguments.by_ref().cloned());
+                }
+                b"--no-check" => words.own.push(word.clone()),
+                own if own.starts_with(b"--check-") => {
+                    words.own.push(word.clone());
+                    if !own.contains(&b'=') {
+                        words.own.extend(arguments.next().cloned());
+                    }
+                }
+                b"--out" => {
+                    words.other.push(word.clone());
+                    if let Some(folder) = arguments.next() {
+                        words.out = Some((folder.into(), words.other.len()));
+                        words.other.push(folder.clone());
+                    }
+                }
+                out if out.starts_with(b"--out=") => {
+                    // As two words, like the other form.
+                    let folder = OsStr::from_bytes(&out[b"--out=".len()..]).to_owned();
+                    words.out = Some(((&folder).into(), words.other.len() + 1));
+                    words.other.extend(["--out".into(), folder]);
+                }
+                other => {
+                    words.help |= [b"--help".as_slice(), b"-h", b"--version", b"-V"].contains(&other);
+                    words.other.push(word.clone());
+                }
+            }
+        }
+        words
+    }
+}
+
+/// Why there is no bundle.
+enum Stop {
+    Failure(Failure),
+    /// `protoseg-export` ended with this status, and has said why.
+    Sibling(u8),
+    /// The check failed; its lines say where.
+    Unfit(Vec<String>),
+    /// A signal came.
+    Signal,
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Failure(Failure::Work(error.into()))
+    }
+}
+
+impl From<anyhow::Error> for Stop {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failure(Failure::Work(error))
+    }
+}
+
+/// Exports, checks, and puts into place what passed.
+pub(crate) fn run(arguments: &[OsString]) -> Result<Outcome, Failure> {
+    let words = Words::new(arguments);
+    if words.help {
+        return help(arguments);
+    }
+    let options = Options::parse_from(&words.own);
+    let Some((out, word)) = words.out.clone().filter(|_| !options.no_check) else {
+        match sibling::run("export", &words.other).map_err(Failure::usage)? {}
+    };
+    let no_runtime = "the bundle is checked before it is put into place; --no-check exports without";
+    session::load_runtime().context(no_runtime).map_err(Failure::usage)?;
+    atomic::recover(&out).with_context(|| out.display().to_string())?;
+    place::no_checkpoint(&out).map_err(anyhow::Error::from)?;
+    let older = Manifest::read(&out).map(|older| older.value.names()).unwrap_or_default();
+    let known: Vec<&str> = older.iter().map(String::as_str).collect();
+    let tuned = out.join(TUNING).is_file();
+    let data = options.data();
+    let signals = Signals::catch()?;
+    let mut lines = Vec::new();
+    let written = atomic::write_folder(&out, &known, |hidden| {
+        let mut words = words.other.clone();
+        hidden.as_os_str().clone_into(&mut words[word]);
+        export(&words, hidden, &out, &signals.stop)?;
+        lines = checked(hidden, &out, &data, &signals.stop)?;
+        Ok(())
+    });
+    match written {
+        Ok(()) => {
+            lines.iter().try_for_each(print)?;
+            if tuned {
+                say("warning: how the older bundle ran fastest went with it; run `protoseg tune` again");
+            }
+            Ok(Outcome::Done)
+        }
+        Err(Stop::Sibling(status)) => Ok(Outcome::Status(status)),
+        Err(Stop::Signal) => Ok(Outcome::Status(signals.status())),
+        Err(Stop::Unfit(lines)) => {
+            lines.iter().try_for_each(print)?;
+            let out = out.display();
+            Err(anyhow!("the bundle does not pass its check, so nothing was written to {out}; --no-check writes it for a closer look").into())
+        }
+        Err(Stop::Failure(Failure::Work(error))) => Err(Failure::Work(error.context(out.display().to_string()))),
+        Err(Stop::Failure(usage)) => Err(usage),
+    }
+}
+
+/// The help of `protoseg-export`, then what is added here.
+fn help(arguments: &[OsString]) -> Result<Outcome, Failure> {
+    let mut command = sibling::command("export").map_err(Failure::usage)?;
+    let status = command.args(arguments).status().with_context(|| command.get_program().display().to_string())?;
+    if !status.success() {
+        return Ok(Outcome::Status(status.code().map_or(1, |code| code as u8)));
+    }
+    let asked = |word: &OsString| word == "--help" || word == "-h";
+    if arguments.iter().any(asked) {
+        let options = Options::command().render_long_help();
+        print(format!(
+            "\nThe bundle is then checked, as `protoseg check` does, and put into place if it passes:\n\n{options}"
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Runs `protoseg-export`. What it says of the hidden folder is said of the place that was asked for; of what it leaves where
+/// a signal ends it, nothing stays.
+fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> Result<(), Stop> {
+    let mut command = sibling::command("export").map_err(|error| Stop::Failure(Failure::Usage(error)))?;
+    let failed = || command.get_program().display().to_string();
+    let shown = failed();
+    let mut child = command.args(words).stderr(Stdio::piped()).spawn().with_context(|| shown.clone())?;
+    let errors = child.stderr.take();
+    // Read while it runs, as it waits where nobody reads.
+    let errors = thread::spawn(move || errors.map_or_else(|| Ok(String::new()), std::io::read_to_string));
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| shown.clone())? {
+            break status;
+        }
+        if stop.load(Ordering::Relaxed) {
+            child.kill().with_context(|| shown.clone())?;
+        }
+        thread::sleep(POLL);
+    };
+    if stop.load(Ordering::Relaxed) {
+        atomic::clear_away(hidden)?;
+        return Err(Stop::Signal);
+    }
+    let errors = errors.join().ok().transpose().context(shown)?.unwrap_or_default();
+    if !errors.is_empty() {
+        say(renamed(errors.trim_end_matches('\n'), hidden, out));
+    }
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(Stop::Sibling(code as u8)),
+        None => Err(anyhow!("protoseg-export was stopped by a signal").into()),
+    }
+}
+
+/// Checks the hidden folder and records the result in its manifest; the lines of the report, where nothing failed.
+fn checked(hidden: &Path, out: &Path, data: &DataArguments, stop: &AtomicBool) -> Result<Vec<String>, Stop> {
+    let mut manifest = Manifest::read(hidden).map_err(anyhow::Error::from)?.value;
+    let pictures = open_pictures(data, &manifest).map_err(|error| Stop::Failure(Failure::Usage(error)))?;
+    let cases = manifest.probe(hidden).map_err(anyhow::Error::from)?;
+    if cases.is_empty() {
+        let why = "the checkpoint has no probe, so its bundle cannot be checked; --no-check exports without";
+        return Err(anyhow!(why).into());
+    }
+    let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
+    let report = check::judge(hidden, &manifest, &cases, pictures.as_ref(), stop, &|| bar.inc(1));
+    bar.finish_and_clear();
+    if stop.load(Ordering::Relaxed) {
+        return Err(Stop::Signal);
+    }
+    let lines = report.lines().iter().map(|line| renamed(line, hidden, out)).collect();
+    if !report.passed {
+        return Err(Stop::Unfit(lines));
+    }
+    for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
+        let why = match (data.data, file.not_judged.as_deref()) {
+            (Some(_), Some(why)) => why,
+            _ if check::has_measure(&manifest) => "name labelled pictures with --check-data and --check-root",
+            _ => {
+                "name labelled pictures with --check-data and --check-root, and add fp32 to --precision, as its score on them \
+                 is the measure"
+            }
+        };
+        say(format_args!("warning: the quality of {} was not judged: {why}", file.file));
+    }
+    manifest.gate = report.gates();
+    manifest.provenance.command = renamed(&manifest.provenance.command, hidden, out);
+    manifest.write(hidden).map_err(anyhow::Error::from)?;
+    Ok(lines)
+}
+
+fn renamed(text: &str, hidden: &Path, out: &Path) -> String {
+    text.replace(&*hidden.to_string_lossy(), &out.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Words {
+        Words::new(&text.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn words_go_to_the_program_that_knows_them() {
+        let sorted =
+            words("ck --check-data camvid --out=a/b --window 768:512 --check-root=/data --no-check -- --out x");
+        assert_eq!(sorted.own, ["--check-data", "camvid", "--check-root=/data", "--no-check"]);
+        assert_eq!(sorted.other, ["ck", "--out", "a/b", "--window", "768:512", "--", "--out", "x"]);
+        assert_eq!((sorted.out, sorted.help), (Some(("a/b".into(), 2)), false));
+        assert_eq!(words("ck --out dir").out, Some(("dir".into(), 2)));
+        assert_eq!((words("ck --out").out, words("-h").help), (None, true));
+    }
+}

@@ -1,0 +1,279 @@
+//! What `protoseg label` can write: kinds of files, where they lie, and how the bytes of each come about.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use image::RgbImage;
+use protoseg_images::formats::{FormatError, OneFile, PictureLabels, Stored, label_ids, png_name, pseudo};
+use protoseg_images::label_map::LabelMap;
+use protoseg_infer::upsample::{Decided, Wanted};
+use protoseg_label::OWN_FOLDER;
+use protoseg_models::classes::ClassTable;
+
+/// The folder of pseudo-labels, a data set by itself.
+const PSEUDO: &str = "pseudo";
+
+/// A kind of output file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Format {
+    /// Train ids as grey PNG
+    Ids,
+    /// The ids of the classes' data set as grey PNG, under names that the official evaluation of Cityscapes takes
+    #[value(name = "labelids")]
+    LabelIds,
+    /// Train ids as palette PNG in the classes' colours
+    Color,
+    /// The classes' colours over the picture, as PNG
+    Overlay,
+    /// The largest softmax of each pixel in steps of 1/255, as grey PNG
+    Confidence,
+    /// The highest score less the second highest in steps of 1/16, as grey PNG
+    Margin,
+    /// A folder for `protoseg train`: labels of pixels that are sure enough, links to the pictures, classes and a list
+    Pseudo,
+    /// One coco.json: a mask for each class of a picture. Like the next two it is made of the ids, which are written too
+    Coco,
+    /// One cvat.zip, which CVAT imports as "Segmentation mask 1.1"
+    Cvat,
+    /// One labelstudio.json: tasks with predictions of the brush, and how sure they are
+    #[value(name = "labelstudio")]
+    LabelStudio,
+}
+
+/// A picture with all that its files are made of.
+pub(crate) struct Labelled<'a> {
+    /// The picture.
+    pub(crate) image: &'a RgbImage,
+    /// Its name and labels.
+    pub(crate) labels: &'a PictureLabels,
+    /// How far the first class is before the second, `[height, width]`.
+    pub(crate) margin: Option<&'a [u8]>,
+}
+
+/// The formats of a run, and what shapes them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Formats {
+    chosen: Vec<Format>,
+    /// How sure pixels must be to be pseudo-labels.
+    least: f64,
+}
+
+impl Format {
+    /// The folder for its files, where each picture has one.
+    fn folder(self) -> Option<&'static str> {
+        match self {
+            Self::Ids => Some("ids"),
+            Self::LabelIds => Some("labelids"),
+            Self::Color => Some("color"),
+            Self::Overlay => Some("overlay"),
+            Self::Confidence => Some("confidence"),
+            Self::Margin => Some("margin"),
+            Self::Pseudo => Some(PSEUDO),
+            Self::Coco | Self::Cvat | Self::LabelStudio => None,
+        }
+    }
+
+    /// The file for all pictures, where it is one.
+    fn one_file(self) -> Option<OneFile> {
+        match self {
+            Self::Coco => Some(OneFile::Coco),
+            Self::Cvat => Some(OneFile::Cvat),
+            Self::LabelStudio => Some(OneFile::LabelStudio),
+            _ => None,
+        }
+    }
+
+    /// Its name on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// What it is made of beside labels.
+    fn wants(self) -> Wanted {
+        Wanted {
+            confidence: matches!(self, Self::Confidence | Self::Pseudo | Self::LabelStudio),
+            margin: self == Self::Margin,
+        }
+    }
+}
+
+impl Formats {
+    /// Those that were asked for with those that others are made of, each once. `scored` says whether the model gives scores,
+    /// without which there is no confidence.
+    pub(crate) fn new(asked: &[Format], least: f64, scored: bool) -> anyhow::Result<Self> {
+        let mut chosen: Vec<Format> = asked.to_vec();
+        if asked.iter().any(|format| format.one_file().is_some()) {
+            chosen.push(Format::Ids);
+        }
+        if asked.contains(&Format::LabelStudio) && scored {
+            chosen.push(Format::Confidence);
+        }
+        chosen.sort();
+        chosen.dedup();
+        let unknown =
+            chosen.iter().find(|&&format| format != Format::LabelStudio && format.wants() != Wanted::default());
+        match unknown.filter(|_| !scored) {
+            Some(format) => anyhow::bail!(
+                "this model gives labels and no scores, so it does not say how sure it is: leave out --format {}",
+                format.name()
+            ),
+            None => Ok(Self { chosen, least }),
+        }
+    }
+
+    /// Names of the formats that each picture has files of, each with what shapes it.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.chosen.iter().filter(|format| format.folder().is_some()).map(|format| match format {
+            Format::Pseudo => format!("{}>={}", format.name(), self.least),
+            _ => format.name(),
+        })
+    }
+
+    /// Names of those that hold all pictures in one file.
+    pub(crate) fn joint_names(&self) -> impl Iterator<Item = String> {
+        self.chosen.iter().filter(|format| format.one_file().is_some()).map(|format| format.name())
+    }
+
+    /// The formats of a run of which both kinds of names were kept.
+    pub(crate) fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let mut formats = Self { chosen: Vec::new(), least: pseudo::LEAST_CONFIDENCE };
+        for text in names {
+            let (name, least) = text.split_once(">=").map_or((text, None), |(name, least)| (name, Some(least)));
+            let format = Format::from_str(name, false).ok();
+            formats.chosen.push(format.with_context(|| format!("the format `{name}` is not known to this version"))?);
+            if let Some(least) = least {
+                formats.least = least.parse().with_context(|| format!("`{text}` is no format"))?;
+            }
+        }
+        Ok(formats)
+    }
+
+    /// What is wanted of every pixel beside its label.
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.chosen.iter().fold(Wanted::default(), |wanted, format| {
+            let more = format.wants();
+            Wanted { confidence: wanted.confidence || more.confidence, margin: wanted.margin || more.margin }
+        })
+    }
+
+    /// Folders for the files of each picture.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &'static str> {
+        self.chosen.iter().filter_map(|format| format.folder())
+    }
+
+    /// Fails where a format cannot name a picture or class.
+    pub(crate) fn check<'a>(
+        &self,
+        names: &(impl Iterator<Item = &'a Path> + Clone),
+        classes: &ClassTable,
+    ) -> anyhow::Result<()> {
+        for format in &self.chosen {
+            let checked = match (format, format.one_file()) {
+                (Format::Pseudo, _) => pseudo::class_file(classes).map(drop),
+                (_, Some(one_file)) => one_file.check(names.clone(), classes),
+                _ => Ok(()),
+            };
+            checked.with_context(|| format!("--format {} cannot be written", format.name()))?;
+        }
+        Ok(())
+    }
+
+    /// The files of a picture: places below the output folder, and bytes.
+    pub(crate) fn files(
+        &self,
+        picture: &Labelled<'_>,
+        classes: &ClassTable,
+    ) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+        let Labelled { image, labels, margin, .. } = picture;
+        let PictureLabels { name, map, confidence } = labels;
+        let none = || "the model gave no scores";
+        let mut files = Vec::new();
+        for format in &self.chosen {
+            let Some(folder) = format.folder() else { continue };
+            let place = Path::new(folder).join(png_name(name));
+            match format {
+                Format::Ids => files.push((place, map.ids_png()?)),
+                Format::LabelIds => {
+                    files.push((Path::new(folder).join(label_ids::file_name(name)), label_ids::png(map, classes)?));
+                }
+                Format::Color => files.push((place, map.color_png(classes)?)),
+                Format::Overlay => files.push((place, map.overlay_png(image, classes)?)),
+                Format::Confidence => files.push((place, map.grey_png(confidence.as_ref().with_context(none)?)?)),
+                Format::Margin => files.push((place, map.grey_png(margin.with_context(none)?)?)),
+                Format::Pseudo => {
+                    let root = Path::new(folder);
+                    files
+                        .push((root.join(pseudo::label_place(name)), pseudo::labels_png(labels, self.least, classes)?));
+                    let sure = map.grey_png(confidence.as_ref().with_context(none)?)?;
+                    files.push((root.join(pseudo::confidence_place(name)), sure));
+                }
+                Format::Coco | Format::Cvat | Format::LabelStudio => {}
+            }
+        }
+        Ok(files)
+    }
+
+    /// Puts beside the files what is a link and no file of its own; its place below the output folder.
+    pub(crate) fn link(&self, out: &Path, picture: &Path, name: &Path) -> Result<Option<PathBuf>, FormatError> {
+        if !self.chosen.contains(&Format::Pseudo) {
+            return Ok(None);
+        }
+        pseudo::link(picture, &out.join(PSEUDO), name)?;
+        Ok(Some(Path::new(PSEUDO).join(pseudo::image_place(name))))
+    }
+
+    /// Writes the files for all pictures, from those of each.
+    pub(crate) fn finish(
+        &self,
+        out: &Path,
+        names: &[PathBuf],
+        max_pixels: u64,
+        classes: &ClassTable,
+    ) -> Result<(), FormatError> {
+        if self.chosen.contains(&Format::Pseudo) {
+            pseudo::write_lists(&out.join(PSEUDO), names.to_vec(), classes)?;
+        }
+        let confidence = self.chosen.contains(&Format::Confidence).then(|| out.join("confidence"));
+        self.one_files().try_for_each(|format| {
+            let confidence = confidence.clone().filter(|_| format == OneFile::LabelStudio);
+            let pictures = Stored::new(names.to_vec(), out.join("ids"), confidence, max_pixels);
+            // Where what is not whole belongs; the rename is on one file system.
+            let (made, place) = (out.join(OWN_FOLDER).join(format.file_name()), out.join(format.file_name()));
+            format.write(&made, pictures, classes)?;
+            std::fs::rename(&made, &place).map_err(|source| FormatError::Io { path: place, source })
+        })
+    }
+
+    fn one_files(&self) -> impl Iterator<Item = OneFile> {
+        self.chosen.iter().filter_map(|format| format.one_file())
+    }
+}
+
+/// Labels under a picture's name, and the margin beside them.
+pub(crate) fn named(name: &Path, decided: Decided) -> (PictureLabels, Option<Vec<u8>>) {
+    let Decided { height, width, labels, confidence, margin } = decided;
+    (PictureLabels { name: name.to_owned(), map: LabelMap { height, width, labels }, confidence }, margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_bring_the_formats_back() {
+        let formats = Formats::new(&[Format::LabelStudio, Format::Pseudo, Format::Pseudo], 0.75, true).unwrap();
+        let names: Vec<String> = formats.names().chain(formats.joint_names()).collect();
+        assert_eq!(names, ["ids", "confidence", "pseudo>=0.75", "labelstudio"]);
+        assert_eq!(Formats::of_names(names.iter().map(String::as_str)).unwrap(), formats);
+        assert!(Formats::of_names(["future"].into_iter()).is_err());
+    }
+
+    #[test]
+    fn a_model_without_scores_is_not_asked_how_sure_it_is() {
+        let of = |format| Formats::new(&[format], 0.9, false).map(|formats| formats.wanted());
+        assert!(of(Format::Margin).unwrap_err().to_string().contains("--format margin"));
+        assert!(of(Format::Pseudo).is_err() && of(Format::Ids).is_ok());
+        assert!(of(Format::LabelStudio).is_ok());
+    }
+}

@@ -1,0 +1,193 @@
+//! `protoseg merge`: the shards of a labelling, joined and proven complete.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use protoseg_images::picture::MAX_PIXELS;
+use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
+use protoseg_label::joined::Joined;
+use protoseg_label::journal::{Begun, Contents, Entry, Journal};
+use protoseg_label::shard::Shard;
+use protoseg_label::{OWN_FOLDER, place_of};
+use protoseg_models::classes::ClassTable;
+use serde::Serialize;
+
+use super::format::Formats;
+use super::{Failure, Outcome, print, print_json, say};
+
+/// Join the shards of `protoseg label`, prove that they are complete, and write the files for all pictures
+///
+/// Every picture must have been labelled once, by the same model and options, and every result must be there in the size that
+/// was written. Exit status 3 says that it is so but for pictures that could not be read. A folder that results are gathered in
+/// is then as if all shards had been labelled into it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Output folders of `protoseg label --shard`
+    #[arg(required = true)]
+    folders: Vec<PathBuf>,
+    /// The bundle or file that labelled: it knows the classes
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: PathBuf,
+    /// Gather the results of several folders here
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Gather by hard links where the file system allows it: that takes no room, but who edits one name edits the other
+    #[arg(long, requires = "out")]
+    link: bool,
+    /// Print a summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    labelled: usize,
+    /// Names of the pictures that could not be labelled.
+    failed: Vec<String>,
+    /// Share of each class in all pixels.
+    classes: BTreeMap<String, f64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let out = match (&arguments.out, &arguments.folders[..]) {
+        (Some(out), _) => out,
+        (None, [only]) => only,
+        (None, _) => {
+            let error =
+                anyhow::anyhow!("the shards lie in several folders: name one that they are gathered in with --out");
+            return Err(Failure::usage(error));
+        }
+    };
+    let joined = Joined::read(&arguments.folders).map_err(Failure::usage)?;
+    let segmenter = Segmenter::open_with(&arguments.bundle, &SegmenterOptions::default()).map_err(Failure::usage)?;
+    if segmenter.fingerprint() != joined.recipe.model {
+        let error = anyhow::anyhow!("{} is not the model that labelled these pictures", arguments.bundle.display());
+        return Err(Failure::usage(error));
+    }
+    let classes = &segmenter.model().classes;
+    for passed_over in &joined.passed_over {
+        say(format_args!("warning: {passed_over}"));
+    }
+    check(&joined)?;
+    check_out(&joined, out).map_err(Failure::usage)?;
+    let names = joined.recipe.formats.iter().chain(&joined.joint).map(String::as_str);
+    let formats = Formats::of_names(names).map_err(Failure::usage)?;
+    let own = out.join(OWN_FOLDER);
+    std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
+    for (&shard, folder) in joined.shards.iter().filter(|(_, folder)| !is_one(folder, out)) {
+        gather(&joined, shard, folder, out, arguments.link)?;
+    }
+    let names: Vec<PathBuf> = joined.parts.keys().cloned().collect();
+    formats.finish(out, &names, MAX_PIXELS, classes).context(
+        "a file for all pictures could not be written; if a file among the results is named here as broken, delete it, label its \
+         shard again with --resume, and merge again",
+    )?;
+    let failed: Vec<String> =
+        joined.failed.iter().filter(|name| !joined.parts.contains_key(&place_of(name))).cloned().collect();
+    let summary = Summary { labelled: joined.parts.len(), failed, classes: shares(&joined, classes) };
+    if arguments.json {
+        print_json(&summary)?;
+    } else {
+        print(human(&summary, out))?;
+    }
+    Ok(if summary.failed.is_empty() { Outcome::Done } else { Outcome::SomeInputsFailed })
+}
+
+/// Fails where pictures are missing that did not fail.
+fn check(joined: &Joined) -> Result<()> {
+    if joined.is_complete() {
+        return Ok(());
+    }
+    let (there, all) = (joined.parts.len() + joined.failed.len(), joined.census.pictures);
+    bail!(
+        "of {all} pictures {there} were labelled or failed, or not the same ones: a shard is not through; run it again with \
+         --resume"
+    )
+}
+
+/// Refuses a folder that holds the results of another labelling: made otherwise, or of pictures that these are not among.
+fn check_out(joined: &Joined, out: &Path) -> Result<()> {
+    // Those that lie in a folder that was named were held against each other.
+    if joined.shards.values().any(|folder| is_one(folder, out)) {
+        return Ok(());
+    }
+    let recipe = joined.recipe.key();
+    for path in Journal::all(out) {
+        let contents = Contents::read(&path)?;
+        let divided = contents.begun.is_none_or(|begun| joined.shards.contains_key(&begun.shard));
+        let ours = |entry: &Entry| entry.recipe == recipe && joined.parts.contains_key(&place_of(&entry.picture));
+        ensure!(
+            contents.entries.is_empty() || (divided && contents.entries.values().all(ours)),
+            "{} holds the results of another labelling, as {} says: choose another --out",
+            out.display(),
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one folder.
+fn is_one(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    place(one) == place(other)
+}
+
+/// Puts a shard's results into another output folder, and then its journal and its list of failures.
+fn gather(joined: &Joined, shard: Shard, folder: &Path, out: &Path, link: bool) -> Result<()> {
+    let begun = Begun::new(joined.recipe.clone(), shard, joined.census.clone(), joined.joint.clone());
+    let (journal, _) = Journal::open(out, shard)?;
+    journal.begin(&begun)?;
+    for part in joined.parts.values().filter(|part| shard.has(&place_of(&part.entry.picture))) {
+        journal.strike(&part.entry.picture)?;
+        for place in part.entry.outputs.keys().map(|place| place_of(place)) {
+            let (from, to) = (folder.join(&place), out.join(&place));
+            put(&from, &to, &out.join(OWN_FOLDER).join("gathered"), link)
+                .with_context(|| format!("{} cannot be put to {}", from.display(), to.display()))?;
+        }
+        journal.add(part.entry.clone())?;
+    }
+    let failed = Path::new(OWN_FOLDER).join(format!("failed{}.jsonl", shard.suffix()));
+    if folder.join(&failed).exists() {
+        std::fs::copy(folder.join(&failed), out.join(&failed)).with_context(|| failed.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Puts a file to a place where another may lie, by way of a name on the same file system: what lies there may be a link to
+/// the same file, which writing would empty.
+fn put(from: &Path, to: &Path, way: &Path, link: bool) -> std::io::Result<()> {
+    let removed = |path: &Path| match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    removed(way)?;
+    let linked = if link { std::fs::hard_link(from, way).is_ok() } else { false };
+    if !linked {
+        std::fs::copy(from, way)?;
+    }
+    std::fs::rename(way, to)?;
+    // Between two names of one file a rename does nothing.
+    removed(way)
+}
+
+fn shares(joined: &Joined, classes: &ClassTable) -> BTreeMap<String, f64> {
+    let pixels = joined.pixels();
+    let all = pixels.iter().sum::<u64>().max(1) as f64;
+    let names = classes.classes().iter().map(|class| class.name.clone());
+    names.zip(pixels).map(|(name, pixels)| (name, pixels as f64 / all)).collect()
+}
+
+fn human(summary: &Summary, out: &Path) -> String {
+    let mut classes: Vec<(&String, &f64)> = summary.classes.iter().collect();
+    classes.sort_by(|one, other| other.1.total_cmp(one.1));
+    let classes: String = classes.iter().map(|(name, share)| format!("\n  {:5.2} %  {name}", 100.0 * *share)).collect();
+    let failed = match summary.failed.len() {
+        0 => String::new(),
+        count => format!(", {count} failed ({} …)", summary.failed[0]),
+    };
+    format!("{} pictures in {}, complete{failed}; shares of pixels:{classes}", summary.labelled, out.display())
+}

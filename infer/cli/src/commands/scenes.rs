@@ -1,0 +1,96 @@
+//! `protoseg scenes`: drawn street scenes as a data set on disk.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use image::{ImageFormat, RgbImage};
+use protoseg_images::label_map::LabelMap;
+use protoseg_models::atomic;
+use protoseg_models::classes::{ClassTable, IGNORE};
+
+use super::{Failure, Outcome, print};
+
+/// Name of the class file.
+const CLASSES: &str = "classes.txt";
+
+/// Draw street scenes with their labels
+///
+/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 where nothing counts), OUT/classes.txt and OUT/all.txt: a
+/// data set of the `folder` kind for `protoseg train` and `protoseg eval`. The same seed gives the same scenes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Folder for the data set
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How many scenes
+    #[arg(long, value_name = "N", value_parser = super::pictures(), default_value_t = 8)]
+    count: usize,
+    /// Seed of the series
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Height and width
+    #[arg(long, value_name = "HxW", value_parser = super::size, default_value = "1024x2048")]
+    size: [usize; 2],
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let Arguments { out, count, seed, size: [height, width] } = arguments;
+    begin(out).map_err(Failure::usage)?;
+    let mut list = String::new();
+    for index in 0..*count {
+        let scene = protoseg_synthetic::render(*seed, index as u64, *height, *width);
+        let name = format!("scene{index:04}.png");
+        let picture =
+            RgbImage::from_raw(*width as u32, *height as u32, scene.image).context("a scene of another size")?;
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).context("a scene cannot be encoded")?;
+        write(&out.join("images").join(&name), bytes.get_ref())?;
+        let labels = LabelMap { height: *height, width: *width, labels: scene.labels };
+        write(&out.join("labels").join(&name), &labels.ids_png().context("labels cannot be encoded")?)?;
+        list.push_str(&format!("images/{name}\n"));
+    }
+    write(&out.join("all.txt"), list.as_bytes())?;
+    print(format!("{count} scenes of {height}x{width} in {}", out.display()))?;
+    Ok(Outcome::Done)
+}
+
+/// Makes the folders and the class file, by which a later run knows that the folder is its own.
+fn begin(out: &Path) -> Result<()> {
+    refuse_foreign(out)?;
+    for folder in ["images", "labels"] {
+        let folder = out.join(folder);
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    write(&out.join(CLASSES), class_file().as_bytes())
+}
+
+/// Scenes are drawn over scenes, and never among the pictures of somebody else.
+fn refuse_foreign(out: &Path) -> Result<()> {
+    let failed = || out.display().to_string();
+    if !out.try_exists().with_context(failed)? {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(out).with_context(failed)?;
+    let names: Vec<_> =
+        entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>().with_context(failed)?;
+    let known = names.iter().all(|name| ["images", "labels", CLASSES, "all.txt"].iter().any(|known| name == *known));
+    let own = known && std::fs::read(out.join(CLASSES)).is_ok_and(|text| text == class_file().as_bytes());
+    ensure!(
+        names.is_empty() || own,
+        "{} is not empty and holds other things than scenes; choose a new folder for --out",
+        out.display()
+    );
+    Ok(())
+}
+
+/// The class file of the scenes: their labels hold train ids.
+fn class_file() -> String {
+    let classes = ClassTable::cityscapes();
+    let lines: String = classes.classes().iter().zip(0..).map(|(class, id)| class.line(id)).collect();
+    format!("# id name red green blue; {IGNORE} in a label counts nowhere\n{lines}")
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    atomic::write(path, bytes).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,119 @@
+//! Two simulated models in turns on a simulated machine that drifts and that others load: one that is a tenth slower is
+//! found, and one that is the same is not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protoseg_bench::against::{Against, Verdict};
+use protoseg_bench::blocks::{self, BlocksError};
+use protoseg_bench::load::Until;
+use protoseg_bench::measure::{Measure, MeasureError, WarmUpRule};
+use protoseg_bench::report::Point;
+use protoseg_bench::scenario::Scenario;
+use protoseg_bench::stability::Rule;
+use protoseg_bench::target::AskError;
+use protoseg_models::random::Stream;
+
+use super::simulated::{Clock, MILLISECOND, Server};
+
+/// Sessions each way.
+const SESSIONS: u64 = 20;
+
+/// Milliseconds that a picture takes on a machine of its own.
+const ALONE: f64 = 20.0;
+
+fn measure(scenario: Scenario) -> Measure {
+    let rule = Rule { seconds: 0.5, queries: 3, ..Rule::default() };
+    let until = Until::Time(Duration::from_secs(4), 3);
+    Measure { scenario, warm_up: WarmUpRule::Stable(rule), until, seed: 1, pixels: 1.0 }
+}
+
+/// How many times as long as alone a picture takes at this time: steadily more, in one session of four by 5 % a second up to
+/// a half; a quarter of a second in twenty with 10 to 80 % of other load; and jitter of each picture, skewed upwards.
+fn machine(session: u64, side: u64) -> impl Fn(usize, Duration) -> f64 {
+    let (shared, own) = (Stream::keyed(&[1, session]), Stream::keyed(&[2, session, side]));
+    let steady = if session.is_multiple_of(4) { 0.05 } else { 0.005 };
+    move |picture, now| {
+        let quarter = (4.0 * now.as_secs_f64()) as u64;
+        let loaded = shared.unit(2 * quarter) < 0.05;
+        let load = if loaded { shared.range(2 * quarter + 1, 1.1, 1.8) } else { 1.0 };
+        let jitter = 0.03 * own.normal(2 * picture as u64) + 0.02 * own.normal(2 * picture as u64 + 1).exp();
+        (1.0 + (steady * now.as_secs_f64()).min(0.5)) * load * jitter.exp()
+    }
+}
+
+/// One session of two models, of which the second takes so many times as long as the first.
+fn session(scenario: Scenario, seed: u64, slower: f64) -> ([Point; 2], Against) {
+    let clock = Clock::new();
+    let model = |side: u64, slower: f64| {
+        let machine = machine(seed, side);
+        let took = move |picture, now| Ok(Duration::from_secs_f64(ALONE / 1e3 * slower * machine(picture, now)));
+        Server::new(&clock, Box::new(took) as Box<dyn Fn(usize, Duration) -> Result<Duration, Duration> + Sync>)
+    };
+    let (one, other) = (model(0, 1.0), model(1, slower));
+    clock.run(blocks::measure(&measure(scenario), [("one", &one), ("other", &other)], 20)).unwrap()
+}
+
+#[test]
+fn a_tenth_slower_is_found_every_time_and_the_same_is_not() {
+    for scenario in [Scenario::SingleStream, Scenario::Offline] {
+        let found = |slower: f64, first: u64| {
+            let verdicts = (first..first + SESSIONS).map(|seed| session(scenario, seed, slower).1.verdict);
+            verdicts.filter(|verdict| *verdict != Verdict::NoDifference).count()
+        };
+        assert_eq!(found(1.1, 0), SESSIONS as usize, "{scenario}");
+        assert!(found(1.0, SESSIONS) <= 1, "{scenario}");
+    }
+    let (points, against) = session(Scenario::SingleStream, 1, 1.1);
+    assert_eq!((against.verdict, against.blocks.len()), (Verdict::Slower, 40));
+    assert!((1.07..1.13).contains(&against.ratio.ratio), "{against}");
+    let [one, other] = points.map(|point| point.latency.unwrap().percentiles[0].ms);
+    assert!((1.03..1.17).contains(&(other / one)), "{one} {other}");
+}
+
+/// A model whose pictures all take the same time, or fail from one on.
+fn steady(
+    clock: &Arc<Clock>,
+    fails_from: usize,
+) -> Server<impl Fn(usize, Duration) -> Result<Duration, Duration> + Sync> {
+    Server::new(clock, move |picture, _| if picture < fails_from { Ok(20 * MILLISECOND) } else { Err(MILLISECOND) })
+}
+
+#[test]
+fn turns_of_the_other_are_no_drift() {
+    for pairs in [1, 8, 12, 20] {
+        let clock = Clock::new();
+        let (one, other) = (steady(&clock, usize::MAX), steady(&clock, usize::MAX));
+        let timed = measure(Scenario::SingleStream);
+        let measured = blocks::measure(&timed, [("one", &one), ("other", &other)], pairs);
+        let (points, against) = clock.run(measured).unwrap();
+        for point in points {
+            assert_eq!(point.unstable, None, "{pairs} pairs");
+            assert!((point.images_a_second - 50.0).abs() < 1e-6 && point.samples.due_ms.is_sorted(), "{pairs} pairs");
+        }
+        assert_eq!((against.verdict, against.blocks.len()), (Verdict::NoDifference, 2 * pairs));
+        // A number of queries is shared by the blocks of a side.
+        let counted = Measure { until: Until::Queries(40), ..timed };
+        let measured = blocks::measure(&counted, [("one", &one), ("other", &other)], pairs);
+        let (points, _) = clock.run(measured).unwrap();
+        let each = 40_usize.div_ceil(pairs) * pairs;
+        assert!(points.iter().all(|point| point.samples.due_ms.len() == each), "{pairs} pairs");
+    }
+}
+
+#[test]
+fn a_model_that_fails_ends_the_turns_with_its_reason() {
+    let fails = |from: [usize; 2]| {
+        let clock = Clock::new();
+        let (one, other) = (steady(&clock, from[0]), steady(&clock, from[1]));
+        let counted = Measure { warm_up: WarmUpRule::Queries(5), ..measure(Scenario::SingleStream) };
+        clock.run(blocks::measure(&counted, [("one", &one), ("other", &other)], 8))
+    };
+    for from in [[0, 100], [5, 100], [8, 100], [100, 0], [100, 5]] {
+        let Err(BlocksError::Measure(MeasureError::NoAnswer(AskError(why)))) = fails(from) else { panic!("{from:?}") };
+        assert!(why.starts_with("picture"), "{from:?}: {why}");
+    }
+    let ([one, other], against) = fails([usize::MAX, 40]).unwrap();
+    assert_eq!((one.failed, other.failed, other.first_error.as_deref()), (0, 1, Some("picture 40 failed")));
+    assert!(against.blocks.len() < 16);
+}

@@ -1,0 +1,223 @@
+//! Broken inputs, one row each: the exit status, one sentence that names the file, and nothing half-written.
+
+use std::path::Path;
+
+use crate::common::{EVAL, LABEL, Place, answer, expect, fixture, results, stripe_labels, stripes};
+use image::{DynamicImage, GrayImage, RgbaImage};
+use protoseg_images::label_map;
+use protoseg_images::picture;
+
+type Break = fn(&Place);
+
+#[test]
+fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
+    let rows: [(&str, Break, &str, &[&str]); 14] = [
+        ("no bundle", |_| (), "label nowhere in --out out", &["nowhere is no bundle", "manifest.json"]),
+        (
+            "a bundle without manifest",
+            |place| std::fs::remove_file(place.at("bundle/manifest.json")).unwrap(),
+            LABEL,
+            &["bundle is no bundle"],
+        ),
+        (
+            "an unknown field",
+            |place| place.edit("bundle/manifest.json", "\"gate\"", "\"gait\": 1, \"gate\""),
+            LABEL,
+            &["bundle/manifest.json", "unknown field `gait`"],
+        ),
+        (
+            "a newer version",
+            |place| place.edit("bundle/manifest.json", "\"version\": \"1.0\"", "\"version\": \"2.0\""),
+            LABEL,
+            &["bundle/manifest.json is of version 2.0"],
+        ),
+        (
+            "another model file",
+            |place| std::fs::write(place.at("bundle/model.onnx"), "x").unwrap(),
+            LABEL,
+            &["bundle/model.onnx", "sha256"],
+        ),
+        (
+            "no model file",
+            |place| std::fs::remove_file(place.at("bundle/model.onnx")).unwrap(),
+            LABEL,
+            &["bundle/model.onnx is missing"],
+        ),
+        (
+            "a text as ONNX",
+            |place| std::fs::write(place.at("x.onnx"), "hello").unwrap(),
+            "label x.onnx in --out out",
+            &["x.onnx cannot be opened"],
+        ),
+        (
+            "a file beside the model",
+            |_| (),
+            "label bundle/manifest.json in --out out",
+            &["bundle/manifest.json is no ONNX file", "a bundle folder"],
+        ),
+        ("windows that do not fit", |_| (), "label bundle in --out out --window 50:32", &["50 pixels", "48 or 64"]),
+        ("batches of whole pictures", |_| (), "label bundle in --out out --window whole --batch 2", &["--batch"]),
+        (
+            "no picture",
+            |place| std::fs::remove_dir_all(place.at("in")).and_then(|()| std::fs::create_dir(place.at("in"))).unwrap(),
+            LABEL,
+            &["no picture", "in"],
+        ),
+        ("no such input", |_| (), "label bundle gone.png --out out", &["gone.png does not exist"]),
+        ("results among the inputs", |_| (), "label bundle in --out in/out", &["in/out", "inside the input folder in"]),
+        (
+            "other classes",
+            |place| place.edit("in/classes.txt", "red", "crimson"),
+            EVAL,
+            &["red, green, blue", "crimson, green, blue"],
+        ),
+    ];
+    for (row, spoil, arguments, parts) in rows {
+        let place = Place::new();
+        spoil(&place);
+        expect(row, &answer(&mut place.command(arguments)), 2, parts);
+        assert!(!place.at("out").exists() && !place.at("in/out").exists(), "{row}");
+    }
+}
+
+#[test]
+fn a_missing_runtime_is_one_sentence_that_says_what_to_do() {
+    let place = Place::new();
+    std::fs::write(place.at("text.so"), "hello").unwrap();
+    for (library, part) in
+        [("gone.so", "there is no file"), ("text.so", "cannot be loaded as ONNX Runtime"), ("in", "cannot be loaded")]
+    {
+        let given = answer(place.command(LABEL).env("ORT_DYLIB_PATH", place.at(library)));
+        expect(library, &given, 2, &[library, part, "cargo xtask setup", "ORT_DYLIB_PATH", "1.24 or newer"]);
+        assert!(!place.at("out").exists());
+        let given = answer(place.command("check bundle").env("ORT_DYLIB_PATH", place.at(library)));
+        expect(library, &given, 2, &[library, part]);
+    }
+}
+
+#[test]
+fn fields_of_a_newer_minor_version_are_warned_of() {
+    let place = Place::new();
+    let manifest = std::fs::read_to_string(place.at("bundle/manifest.json")).unwrap();
+    let newer = manifest.replacen("\"1.0\"", "\"1.1\"", 1).replace("\"gate\"", "\"gait\": 1, \"gate\"");
+    std::fs::write(place.at("bundle/manifest.json"), newer).unwrap();
+    for arguments in [LABEL, "check bundle"] {
+        expect(arguments, &answer(&mut place.command(arguments)), 0, &["bundle", "newer version", "gait"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_has_status_1_and_no_score() {
+    let rows: [(&str, Break, &[&str]); 5] = [
+        (
+            "a label of another size",
+            |place| place.labels("in/labels/a.png", 32, 31, 10),
+            &["images/a.png has 32x32", "labels/a.png has 32x31"],
+        ),
+        (
+            "an unknown id",
+            |place| place.labels("in/labels/a.png", 32, 32, 11),
+            &["labels/a.png: the id 11 at row 1, column 3"],
+        ),
+        (
+            "a coloured label",
+            |place| stripes(32, 32).save(place.at("in/labels/a.png")).unwrap(),
+            &["labels/a.png holds 8-bit Rgb"],
+        ),
+        ("a label cut short", |place| place.cut("in/labels/a.png"), &["labels/a.png"]),
+        ("a picture cut short", |place| place.cut("in/images/a.png"), &["images/a.png: broken or cut short"]),
+    ];
+    for (row, spoil, parts) in rows {
+        let place = Place::new();
+        spoil(&place);
+        let given = answer(&mut place.command(EVAL));
+        assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{row}: {given:?}");
+        assert_eq!(given.stderr.lines().count(), 2, "{row}: {given:?}");
+        assert!(given.stderr.contains("1 of 1 pictures could not be scored"), "{row}: {given:?}");
+        for part in parts {
+            assert!(given.stderr.contains(part), "{row}: `{part}` is not in {}", given.stderr);
+        }
+    }
+    let place = Place::new();
+    std::fs::write(place.at("bundle/model.onnx"), "x").unwrap();
+    let given = answer(&mut place.command("check bundle"));
+    assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
+    assert!(given.stdout.contains("FAILED") && given.stdout.contains("bundle/model.onnx"), "{given:?}");
+}
+
+#[test]
+fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
+    let rows: [(&str, Break, &[&str]); 4] = [
+        ("png", |place| place.cut("in/images/a.png"), &["in/images/a.png: broken or cut short"]),
+        (
+            "no picture",
+            |place| std::fs::write(place.at("in/images/a.png"), "hello").unwrap(),
+            &["in/images/a.png: no picture of a known format"],
+        ),
+        (
+            "inks",
+            |place| put(place, &fixture("pictures/cmyk_plain.jpg")),
+            &["in/images/a.png: a CMYK JPEG without Adobe's marker"],
+        ),
+        (
+            "jpeg",
+            |place| {
+                stripes(32, 32).save(place.at("x.jpg")).unwrap();
+                put(place, &place.at("x.jpg"));
+                place.cut("in/images/a.png");
+            },
+            &["in/images/a.png: cut short"],
+        ),
+    ];
+    for (row, spoil, parts) in rows {
+        let place = Place::new();
+        spoil(&place);
+        let given = answer(&mut place.command("label bundle in/images/*.png --out out"));
+        expect(row, &given, 3, parts);
+        assert!(given.stdout.contains("0 labelled, 1 failed"), "{row}: {given:?}");
+        assert_eq!(results(&place.at("out")), [""; 0], "{row}");
+    }
+    let place = Place::new();
+    let given = answer(&mut place.command("label bundle in/images --out out --max-pixels 1023"));
+    expect("large", &given, 3, &["in/images/a.png: 32x32 pixels are more than the limit of 1023"]);
+}
+
+fn put(place: &Place, picture: &Path) {
+    std::fs::copy(picture, place.at("in/images/a.png")).unwrap();
+}
+
+#[test]
+fn unusual_pictures_are_labelled_as_the_usual_ones() {
+    let place = Place::new();
+    std::fs::create_dir(place.at("odd")).unwrap();
+    let usual = DynamicImage::from(stripes(48, 32));
+    usual.to_rgb16().save(place.at("odd/deep.png")).unwrap();
+    usual.to_rgba8().save(place.at("odd/opaque.webp")).unwrap();
+    usual.to_rgb8().save(place.at("odd/plain.tiff")).unwrap();
+    GrayImage::new(48, 32).save(place.at("odd/grey.png")).unwrap();
+    // The red channel shows only where the picture is opaque; over black nothing is left of it.
+    RgbaImage::from_fn(48, 32, |x, _| [0, 40, 0, if x < 16 { 255 } else { 0 }].into())
+        .save(place.at("odd/clear.png"))
+        .unwrap();
+    let given = answer(&mut place.command("label bundle odd --out out"));
+    assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+    let labels = |name: &str| label_map::read(&place.at("out/ids").join(name), 10_000).unwrap().labels;
+    let expected = stripe_labels(48, 32);
+    for name in ["deep.png", "opaque.png", "plain.png"] {
+        assert!(labels(name) == expected, "{name}");
+    }
+    assert!(labels("grey.png").iter().all(|&label| label == 0));
+    let clear = labels("clear.png");
+    assert_eq!((clear[0], clear[40]), (1, 0));
+}
+
+#[test]
+fn adobe_inks_become_the_colors_that_they_print() {
+    for name in ["cmyk_adobe.jpg", "cmyk_ycck.jpg"] {
+        let picture = picture::read(&fixture("pictures").join(name), 10_000).unwrap();
+        let near = picture
+            .pixels()
+            .all(|pixel| pixel.0.iter().zip([200, 60, 30]).all(|(found, color)| found.abs_diff(color) <= 3));
+        assert!(near, "{name}: {:?}", picture.get_pixel(5, 5));
+    }
+}

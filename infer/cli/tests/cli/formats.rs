@@ -1,0 +1,64 @@
+//! `protoseg label --format`: files in the formats of others, beside those for each picture.
+
+use protoseg_images::label_map;
+
+use crate::common::{Place, answer, expect, results, stripe_labels, stripes};
+
+#[test]
+fn one_pass_writes_files_for_each_picture_and_for_all() {
+    let place = Place::new();
+    std::fs::create_dir(place.at("in/images/b")).unwrap();
+    stripes(48, 16).save(place.at("in/images/b/c.png")).unwrap();
+    std::fs::write(place.at("in/images/broken.png"), "no picture").unwrap();
+    let label = |inputs: &str, out: &str| {
+        let formats = "cvat,labelids,coco,labelstudio";
+        answer(&mut place.command(&format!("label bundle {inputs} --out {out} --format {formats}")))
+    };
+    assert_eq!(label("in/images", "out").status, 3);
+    let expected = [
+        "coco.json",
+        "confidence/a.png",
+        "confidence/b/c.png",
+        "cvat.zip",
+        "ids/a.png",
+        "ids/b/c.png",
+        "labelids/a_labelIds.png",
+        "labelids/b/c_labelIds.png",
+        "labelstudio.json",
+    ];
+    assert_eq!(results(&place.at("out")), expected);
+    let train_ids = stripe_labels(48, 16);
+    assert_eq!(label_map::read(&place.at("out/ids/b/c.png"), 10_000).unwrap().labels, train_ids);
+    let source_ids: Vec<u8> = train_ids.iter().map(|&label| SOURCE_IDS[usize::from(label)]).collect();
+    assert_eq!(label_map::read(&place.at("out/labelids/b/c_labelIds.png"), 10_000).unwrap().labels, source_ids);
+    let coco: serde_json::Value = serde_json::from_slice(&std::fs::read(place.at("out/coco.json")).unwrap()).unwrap();
+    let names: Vec<_> = coco["images"].as_array().unwrap().iter().map(|image| &image["file_name"]).collect();
+    assert_eq!(names, ["a.png", "b/c.png"]);
+
+    // Named in another order, and without the broken picture: the same bytes.
+    std::fs::remove_file(place.at("in/images/broken.png")).unwrap();
+    let equal = |one: &str, other: &str| {
+        for name in ["coco.json", "cvat.zip", "labelstudio.json"] {
+            let [one, other] = [one, other].map(|out| std::fs::read(place.at(out).join(name)).unwrap());
+            assert!(one == other, "{name}");
+        }
+    };
+    assert_eq!(label("in/images", "again").status, 0);
+    equal("out", "again");
+    assert_eq!(label("in/images/a.png in/images/b", "forth").status, 0);
+    assert_eq!(label("in/images/b in/images/a.png", "back").status, 0);
+    equal("forth", "back");
+}
+
+/// Of red, green and blue in the bundle's manifest.
+const SOURCE_IDS: [u8; 3] = [10, 20, 30];
+
+#[test]
+fn names_that_a_format_cannot_hold_are_refused_before_any_work() {
+    let place = Place::new();
+    stripes(16, 16).save(place.at("in/images/#a.png")).unwrap();
+    let given = answer(&mut place.command("label bundle in/images --out out --format cvat"));
+    expect("a comment in CVAT's list", &given, 2, &["#a.png", "CVAT's list of pictures", "rename it"]);
+    assert!(!place.at("out").exists());
+    assert_eq!(answer(&mut place.command("label bundle in/images --out out --format coco")).status, 0);
+}

@@ -1,0 +1,233 @@
+//! `protoseg tune`, and how `protoseg label` goes by what it found. What is fastest here is not asserted: the machine is shared.
+
+use protoseg_bench::tuning::search::{Decision, Outcome};
+use protoseg_bench::tuning::{Choice, Tuning};
+
+use crate::common::{Answer, LABEL, Place, answer, expect, stripes};
+use crate::gate::{self, INT8};
+
+/// Milliseconds for each candidate, and few pairs.
+const SHORT: &str = "tune bundle --picture-size 48x64 --picture-count 1 --time 0.01 --pairs 8";
+
+fn run(place: &Place, arguments: &str) -> Answer {
+    answer(&mut place.command(arguments))
+}
+
+fn read(place: &Place, name: &str) -> Tuning {
+    Tuning::read(&place.at(name)).unwrap().unwrap()
+}
+
+/// Tunes the bundle, and then says what its choice is to be: what is found here differs from run to run.
+pub(crate) fn tune(place: &Place, more: &str, choice: &[(&str, &str)]) {
+    let given = run(place, &format!("{SHORT}{more}"));
+    assert_eq!(given.status, 0, "{given:?}");
+    change(place, |tuning| {
+        tuning.entries[0].choice =
+            choice.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    });
+}
+
+fn change(place: &Place, change: impl FnOnce(&mut Tuning)) {
+    let mut tuning = read(place, "bundle/tuning.json");
+    change(&mut tuning);
+    tuning.write(&place.at("bundle/tuning.json")).unwrap();
+}
+
+#[test]
+fn every_candidate_is_written_with_its_figures() {
+    let place = Place::new();
+    let given = run(&place, SHORT);
+    assert_eq!(given.status, 0, "{given:?}");
+    assert!(given.stdout.contains("because") && given.stdout.contains("bundle/tuning.json"), "{given:?}");
+    let entry = &read(&place, "bundle/tuning.json").entries[0];
+    let candidates = &entry.candidates;
+    assert_eq!((&candidates[0].choice, &candidates[0].outcome), (&Choice::new(), &Outcome::First));
+    assert!(candidates.iter().any(|candidate| candidate.choice.get("window").is_some_and(|window| window == "whole")));
+    assert!(candidates.iter().any(|candidate| candidate.stage == "spin"));
+    for candidate in &candidates[1..] {
+        let measured = candidate.ms.is_some_and(|ms| ms > 0.0) && candidate.ratio.is_some();
+        assert!(measured && candidate.agreement.unwrap().probe.is_some_and(|share| share > 0.99), "{candidate:?}");
+    }
+    assert_eq!(entry.comparison.is_some(), entry.decision != Decision::NothingFaster);
+    assert_eq!(entry.choice.is_empty(), entry.decision != Decision::Faster);
+    // What was measured is told, and not measured again.
+    let before = std::fs::read(place.at("bundle/tuning.json")).unwrap();
+    let told = run(&place, &format!("{SHORT} --explain"));
+    assert_eq!((told.status, told.stderr.as_str()), (0, ""), "{told:?}");
+    assert!(told.stdout.contains("as it comes: where it begins") && told.stdout.contains("spin"), "{told:?}");
+    assert_eq!(std::fs::read(place.at("bundle/tuning.json")).unwrap(), before);
+    let json = run(&place, &format!("{SHORT} --explain --json"));
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["candidates"].as_array().unwrap().len(), candidates.len());
+    // The folder is a bundle as before.
+    assert_eq!(run(&place, "check bundle").status, 0);
+}
+
+#[test]
+fn each_goal_has_its_entry_and_another_machine_keeps_its_own() {
+    let place = Place::new();
+    tune(&place, "", &[]);
+    change(&place, |tuning| tuning.entries[0].machine.cores = 4096);
+    for more in ["", " --goal latency", " --p99 60000 --clients 2", " --p99 50000 --clients 3"] {
+        assert_eq!(run(&place, &format!("{SHORT}{more}")).status, 0);
+    }
+    let entries = read(&place, "bundle/tuning.json").entries;
+    assert_eq!(entries.len(), 4);
+    assert_eq!((entries[0].machine.cores, entries[3].limits.p99_ms), (4096, Some(50000.0)));
+    assert!(entries[3].candidates[1..].iter().all(|candidate| candidate.p99_ms.is_some()), "{entries:?}");
+}
+
+#[test]
+fn a_bound_that_nothing_keeps_is_said_by_the_status() {
+    let place = Place::new();
+    let given = run(&place, &format!("{SHORT} --p99 0.000001"));
+    assert_eq!(given.status, 1, "{given:?}");
+    let entry = &read(&place, "bundle/tuning.json").entries[0];
+    assert_eq!((entry.decision, &entry.choice), (Decision::NothingFits, &Choice::new()));
+    let late = |outcome: &Outcome| matches!(outcome, Outcome::Dropped { why } if why.contains("99th percentile"));
+    assert!(entry.candidates[1..].iter().all(|candidate| late(&candidate.outcome)), "{entry:?}");
+}
+
+#[test]
+fn a_format_with_other_labels_is_never_chosen() {
+    let wrong = (&0.02_f32.to_le_bytes()[..], &0.5_f32.to_le_bytes()[..]);
+    let place = gate::place(INT8, gate::int8(), Some(wrong));
+    assert_eq!(run(&place, SHORT).status, 0);
+    let entry = &read(&place, "bundle/tuning.json").entries[0];
+    let int8 = entry.candidates.iter().find(|candidate| candidate.stage == "precision").unwrap();
+    assert_eq!(int8.choice["precision"], "int8");
+    assert!(
+        matches!(&int8.outcome, Outcome::Dropped { why } if why.contains("labels agree, and 99 % must")),
+        "{int8:?}"
+    );
+    assert_eq!((int8.ms, entry.choice.get("precision")), (None, None));
+    // Nothing else is tried where nothing else is wanted.
+    assert_eq!(run(&place, &format!("{SHORT} --precision-candidates fp32")).status, 0);
+    let entry = &read(&place, "bundle/tuning.json").entries[0];
+    assert!(entry.candidates.iter().all(|candidate| candidate.stage != "precision"));
+}
+
+#[test]
+fn labelling_goes_by_it_unless_something_is_given() {
+    let place = Place::new();
+    tune(&place, "", &[("window", "whole"), ("spin", "on")]);
+    for (more, said) in [
+        ("", "tuned: spin, window whole ("),
+        (" --memory 1G --window whole --spin", "tuned: spin, window whole ("),
+        (" --threads 1", "tuned: not used, as --threads was given (bundle/tuning.json says: spin, window whole)"),
+        (" --tuning bundle/tuning.json", "--tuning off runs it as it comes"),
+    ] {
+        let given = run(&place, &format!("{LABEL} --resume --verbose{more}"));
+        assert!(given.status == 0 && given.stderr.contains(said), "{more}: {given:?}");
+    }
+    let off = run(&place, &format!("{LABEL} --resume --verbose --tuning off"));
+    assert!(off.status == 0 && !off.stderr.contains("tuned"), "{off:?}");
+    // Without --verbose too it is said that it goes by it; scoring stays as asked.
+    expect("others", &untold(run(&place, &format!("{LABEL} --resume"))), 0, &["labelled anew, by other windows"]);
+    let again = run(&place, &format!("{LABEL} --resume")).stderr;
+    assert!(again.starts_with("tuned: spin, window whole (") && again.lines().count() == 1, "{again}");
+    let eval = run(&place, "eval bundle --data folder --root in --verbose");
+    assert!(eval.status == 0 && !eval.stderr.contains("tuned") && eval.stdout.contains("48:32"), "{eval:?}");
+    change(&place, |tuning| tuning.entries[0].machine.cores += 1);
+    let other = run(&place, &format!("{LABEL} --resume --verbose"));
+    assert!(other.stderr.contains("bundle/tuning.json holds nothing for this machine"), "{other:?}");
+    expect("named", &run(&place, &format!("{LABEL} --resume --tuning bundle/tuning.json")), 0, &["holds nothing"]);
+    expect("gone", &run(&place, &format!("{LABEL} --resume --tuning gone")), 2, &["gone is no file"]);
+}
+
+#[test]
+fn labels_of_another_format_are_not_mixed_with_those_before() {
+    let place = gate::place(INT8, gate::int8(), None);
+    stripes(64, 64).save(place.at("in/images/b.png")).unwrap();
+    let line = "label bundle in/images --out out";
+    let counts = |given: &Answer| {
+        let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
+        ["labelled", "kept"].map(|count| summary[count].as_u64().unwrap())
+    };
+    assert_eq!(run(&place, line).status, 0);
+    assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
+    tune(&place, "", &[("precision", "int8")]);
+    expect("again", &untold(run(&place, line)), 2, &["holds the results of 2 pictures", "--resume"]);
+    assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
+    assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
+    // What only says how many threads there are makes no other labels.
+    change(&place, |tuning| tuning.entries[0].choice = Choice::from([("threads".to_owned(), "1".to_owned())]));
+    assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
+}
+
+#[test]
+fn a_damaged_file_is_warned_of_and_not_written_over() {
+    let place = Place::new();
+    for text in ["{", r#"{"version": "2.0", "entries": []}"#] {
+        std::fs::write(place.at("bundle/tuning.json"), text).unwrap();
+        expect("label", &run(&place, &format!("{LABEL} --resume")), 0, &["bundle/tuning.json", "runs as it comes"]);
+        let named = run(&place, &format!("{LABEL} --resume --tuning bundle/tuning.json"));
+        expect("named", &named, 2, &["bundle/tuning.json"]);
+        expect("tune", &run(&place, SHORT), 2, &["bundle/tuning.json", "--out FILE"]);
+        assert_eq!(std::fs::read_to_string(place.at("bundle/tuning.json")).unwrap(), text);
+    }
+    tune_anew(&place);
+    change(&place, |tuning| tuning.entries[0].choice = Choice::from([("thread".to_owned(), "1".to_owned())]));
+    expect("unknown", &run(&place, &format!("{LABEL} --resume")), 0, &["there is no option `thread`", "tune again"]);
+}
+
+/// What a command says beside that it goes by a tuning, which must be said first.
+fn untold(answer: Answer) -> Answer {
+    let (first, others) = answer.stderr.split_once('\n').unwrap();
+    assert!(first.starts_with("tuned: "), "{answer:?}");
+    Answer { stderr: others.to_owned(), ..answer }
+}
+
+fn tune_anew(place: &Place) {
+    std::fs::remove_file(place.at("bundle/tuning.json")).unwrap();
+    tune(place, "", &[]);
+}
+
+#[test]
+fn where_nothing_can_be_written_is_said_before_anything_is_measured() {
+    let place = Place::new();
+    // Nobody may write there, root neither.
+    let way_out = ["cannot be written", "--out FILE", "--tuning FILE"];
+    expect("read-only", &run(&place, &format!("{SHORT} --out /proc/tuning.json")), 2, &way_out);
+    expect("a folder", &run(&place, &format!("{SHORT} --out in")), 2, &["in is a folder"]);
+    // Elsewhere it is found by its name alone.
+    assert_eq!(run(&place, &format!("{SHORT} --out here.json")).status, 0);
+    assert!(!place.at("bundle/tuning.json").exists());
+    let named = run(&place, &format!("{LABEL} --verbose --tuning here.json"));
+    assert!(named.status == 0 && named.stderr.contains("tuned: "), "{named:?}");
+}
+
+#[test]
+fn a_single_file_is_tuned_beside_itself() {
+    let place = Place::new();
+    std::fs::create_dir(place.at("alone")).unwrap();
+    std::fs::copy(place.at("bundle/model.onnx"), place.at("alone/model.onnx")).unwrap();
+    std::fs::copy(place.at("alone/model.onnx"), place.at("alone/other.onnx")).unwrap();
+    std::fs::write(place.at("alone/other.onnx.data"), "weights").unwrap();
+    for file in ["alone/model.onnx", "alone/other.onnx"] {
+        assert_eq!(run(&place, &SHORT.replace("bundle", file)).status, 0);
+    }
+    let entries = read(&place, "alone/tuning.json").entries;
+    assert!(entries.len() == 2 && entries.iter().all(|entry| entry.candidates[0].agreement.unwrap().probe.is_none()));
+    let labelled = run(&place, "label alone/model.onnx in --out out --verbose");
+    assert!(labelled.status == 0 && labelled.stderr.contains("tuned: "), "{labelled:?}");
+    let inside = run(&place, &SHORT.replace("bundle", "bundle/gone.onnx"));
+    expect("gone", &inside, 2, &["does not exist"]);
+}
+
+#[test]
+fn arguments_that_cannot_be_are_refused() {
+    let place = Place::new();
+    for (more, said) in [
+        ("--least-agreement 1.5", "share from 0 to 1"),
+        ("--p99 0", "no number above zero"),
+        ("--device cuda:0", "does not run as it comes"),
+    ] {
+        expect(more, &run(&place, &format!("{SHORT} {more}")), 2, &[said]);
+    }
+    let both = run(&place, &format!("{SHORT} --device cpu --device cuda:0"));
+    assert_eq!(both.status, 0, "{both:?}");
+    let entry = &read(&place, "bundle/tuning.json").entries[0];
+    let cuda = entry.candidates.iter().find(|candidate| candidate.choice.contains_key("device")).unwrap();
+    assert!(matches!(&cuda.outcome, Outcome::Dropped { why } if !why.is_empty()), "{cuda:?}");
+}

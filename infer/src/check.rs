@@ -1,0 +1,114 @@
+//! Holds every file of a bundle against libtorch, whose answers for a few pictures travel in the bundle, and with labelled
+//! pictures against the score of the 32-bit file.
+
+mod agreement;
+mod frame;
+mod noise;
+mod pictures;
+mod probe;
+mod report;
+mod taps;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{anyhow, ensure};
+use protoseg_models::bundle::{Manifest, ModelFile, Reference};
+use protoseg_models::errors::sentence;
+use protoseg_models::form::{Kind, Precision};
+use protoseg_models::gate::Verdict;
+use protoseg_models::probe::ProbeCase;
+
+pub use self::pictures::Pictures;
+pub use self::report::{FileReport, Report};
+pub use self::taps::{Taps, compare as compare_taps};
+use crate::pipeline::PipelineOptions;
+use crate::session::RunnerOptions;
+
+/// The pictures of the bundle's probe, of which there is at least one.
+pub fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<ProbeCase>> {
+    let cases = manifest.probe(folder)?;
+    if cases.is_empty() {
+        let shown = folder.display();
+        return Err(anyhow!("{shown} has no probe, so nothing can be checked; export it from a checkpoint with one"));
+    }
+    Ok(cases)
+}
+
+/// Runs every file of a bundle and comes to a verdict on each. Once `stop` is true it runs no further, and the report is of
+/// no use. `advance` is called after each labelled picture.
+pub fn judge(
+    folder: &Path,
+    manifest: &Manifest,
+    cases: &[ProbeCase],
+    pictures: Option<&Pictures>,
+    stop: &AtomicBool,
+    advance: &dyn Fn(),
+) -> Report {
+    let check = |file: &ModelFile| match stop.load(Ordering::Relaxed) {
+        true => FileReport::new(file),
+        false => check(folder, manifest, file, cases),
+    };
+    let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
+    let scored =
+        pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files, stop, advance));
+    let errors: Vec<String> = scored.err().iter().map(|error| sentence(error.as_ref())).collect();
+    files.iter_mut().for_each(|file| file.conclude(pictures.is_some(), has_measure(manifest)));
+    let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
+    Report { passed, files, errors }
+}
+
+/// Whether a bundle holds the logits file of 32-bit floats that scores are held against.
+pub fn has_measure(manifest: &Manifest) -> bool {
+    frame::reference_file(manifest, Precision::Fp32).is_some()
+}
+
+/// How a file is run here. One made for TensorRT is run as it stands: ONNX Runtime's integer kernels for CPUs sum its signed
+/// bytes in 16 bits where the processor has nothing better, which TensorRT does not.
+fn options(file: &ModelFile) -> RunnerOptions {
+    let symmetric = file.form.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
+    RunnerOptions { as_it_stands: symmetric, ..RunnerOptions::default() }
+}
+
+fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
+    let mut report = FileReport::new(file);
+    let found = match file.form.kind {
+        Kind::Logits | Kind::Labels => probe::check(folder, manifest, file, cases, &options(file)),
+        Kind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default()).map(|cases| (cases, None)),
+    };
+    match found {
+        Ok((cases, noise_to_signal)) => (report.cases, report.noise_to_signal) = (cases, noise_to_signal),
+        Err(error) => report.errors.push(sentence(error.as_ref())),
+    }
+    report
+}
+
+/// Share of pixels that a file labels as its reference does, but for ties, where it is run in a certain way: over the probe, or
+/// for a frame file over drawn scenes.
+pub fn agreement(folder: &Path, manifest: &Manifest, file: &ModelFile, options: &RunnerOptions) -> anyhow::Result<f64> {
+    let cases = match file.form.kind {
+        Kind::Logits | Kind::Labels => {
+            probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, options)?.0
+        }
+        Kind::Frame => frame::check(folder, manifest, file, options)?,
+    };
+    let pixels: usize = cases.iter().map(|case| case.labels.pixels).sum();
+    let agreeing: f64 = cases.iter().map(|case| case.labels.agreement * case.labels.pixels as f64).sum();
+    Ok(agreeing / pixels.max(1) as f64)
+}
+
+/// The same by the name of the file, run as a pipeline runs it, and whose labels the probe holds.
+pub fn probe_agreement(bundle: &Path, file: &str, options: &PipelineOptions) -> anyhow::Result<(f64, String)> {
+    ensure!(bundle.is_dir(), "a single file has no probe to be held against");
+    let manifest = Manifest::read(bundle)?.value;
+    let listed = manifest.files.iter().find(|listed| listed.file == file);
+    let listed = listed.ok_or_else(|| anyhow!("{} does not list {file}", bundle.display()))?;
+    let device = options.devices.all().first().copied().unwrap_or_default();
+    let runner = RunnerOptions { device, size: None, ..options.segmenter.runner.clone() };
+    let agreement = agreement(bundle, &manifest, listed, &runner)?;
+    let reference = match manifest.reference {
+        Reference::Libtorch => "libtorch",
+        Reference::Itself => "itself, as it was adopted",
+    };
+    Ok((agreement, reference.to_owned()))
+}

@@ -1,0 +1,131 @@
+//! Where a precision goes wrong: every node's value, beside what the 32-bit file has there.
+
+use std::path::Path;
+
+use crate::session::{Runner, RunnerOptions};
+use anyhow::{Context, ensure};
+use protoseg_models::bundle::taps_name;
+use protoseg_models::probe::ProbeCase;
+use protoseg_models::weights::Tensor;
+use serde::Serialize;
+
+/// Nodes that are listed.
+const LISTED: usize = 10;
+
+/// The nodes of one precision on one picture.
+#[derive(Debug, Serialize)]
+pub struct Taps {
+    file: String,
+    picture: String,
+    /// How many nodes both files have.
+    compared: usize,
+    /// The node with the largest error.
+    worst: String,
+    /// The nodes with the largest errors, in the order in which they are computed.
+    nodes: Vec<Tap>,
+}
+
+/// How one node's value differs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Tap {
+    node: String,
+    /// Root of the mean square difference over root of the mean square value; the largest number where one is not finite.
+    error: f64,
+}
+
+impl Taps {
+    /// A line for each node.
+    pub fn lines(&self) -> Vec<String> {
+        let Self { file, picture, compared, worst, nodes } = self;
+        let first = format!(
+            "taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst, in the order of computing:",
+            nodes.len()
+        );
+        let line = |tap: &Tap| format!("taps  {file}  {:.2e}  {}", tap.error, tap.node);
+        std::iter::once(first).chain(nodes.iter().map(line)).collect()
+    }
+}
+
+/// Compares the taps of every number format that lie in the folder with those in 32-bit floats.
+pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<Taps>> {
+    let shown = folder.display();
+    let reference = taps_name("model.onnx");
+    let mut others = Vec::new();
+    for entry in folder.read_dir().with_context(|| shown.to_string())? {
+        let name = entry.with_context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("taps.") && name.ends_with(".onnx") && name != reference {
+            others.push(name);
+        }
+    }
+    others.sort();
+    ensure!(
+        folder.join(&reference).is_file() && !others.is_empty(),
+        "{shown} needs {reference} and that of another precision, such as {}, to compare nodes; export again with --taps",
+        taps_name("model.fp16.onnx")
+    );
+    let truth = values(&folder.join(reference), case)?;
+    let taps = |file: String| {
+        let found = values(&folder.join(&file), case)?;
+        let tap = |(node, truth): &(String, Tensor)| {
+            let (_, found) = found.iter().find(|(name, found)| name == node && found.shape == truth.shape)?;
+            Some(Tap { node: node.clone(), error: error(&truth.data, &found.data) })
+        };
+        let all: Vec<Tap> = truth.iter().filter_map(tap).collect();
+        let nodes = worst(&all);
+        // Of equal ones the first, from which later ones may have theirs.
+        let worst = nodes.iter().rev().max_by(|one, other| one.error.total_cmp(&other.error));
+        let worst = worst.with_context(|| format!("{shown}: the taps of two precisions have no node in common"))?;
+        let (worst, compared) = (worst.node.clone(), all.len());
+        Ok(Taps { file, picture: case.name.clone(), compared, worst, nodes })
+    };
+    others.into_iter().map(taps).collect()
+}
+
+/// Every output, in the file's order, which is that of computing.
+fn values(path: &Path, case: &ProbeCase) -> anyhow::Result<Vec<(String, Tensor)>> {
+    let mut runner = Runner::open(path, &RunnerOptions::default())?;
+    let names: Vec<String> = runner.outputs().map(str::to_owned).collect();
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let outputs = runner.run_outputs(&case.image, [1, case.height, case.width], &asked)?;
+    Ok(names.into_iter().zip(outputs).collect())
+}
+
+fn error(truth: &[f32], found: &[f32]) -> f64 {
+    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+    let differences = squares(&mut truth.iter().zip(found).map(|(truth, found)| f64::from(truth - found)));
+    let values = squares(&mut truth.iter().map(|&value| f64::from(value)));
+    let error = if values > 0.0 { (differences / values).sqrt() } else { differences.sqrt() };
+    if error.is_finite() { error } else { f64::MAX }
+}
+
+/// Those with the largest errors, in their own order.
+fn worst(taps: &[Tap]) -> Vec<Tap> {
+    let mut order: Vec<usize> = (0..taps.len()).collect();
+    order.sort_by(|&one, &other| taps[other].error.total_cmp(&taps[one].error));
+    order.truncate(LISTED);
+    order.sort_unstable();
+    order.into_iter().map(|index| taps[index].clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_are_listed_in_order_of_computing() {
+        let tap = |index: usize| Tap { node: format!("n{index}"), error: ((index * 7) % 12) as f64 };
+        let taps: Vec<Tap> = (0..12).map(tap).collect();
+        let listed = worst(&taps);
+        assert_eq!(listed.len(), LISTED);
+        let names: Vec<&str> = listed.iter().map(|tap| tap.node.as_str()).collect();
+        // Of 0, 7, 2, 9, 4, 11, 6, 1, 8, 3, 10, 5 the least two are the first and the eighth.
+        assert_eq!(names, ["n1", "n2", "n3", "n4", "n5", "n6", "n8", "n9", "n10", "n11"]);
+    }
+
+    #[test]
+    fn errors_are_relative_and_never_lost() {
+        assert_eq!(error(&[3.0, 4.0], &[3.0, 4.5]), 0.1);
+        assert_eq!(error(&[0.0], &[2.0]), 2.0);
+        assert_eq!(error(&[1.0], &[f32::NAN]), f64::MAX);
+    }
+}

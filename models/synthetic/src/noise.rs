@@ -1,0 +1,182 @@
+//! Draws one after another, and textures as functions of place.
+//!
+//! Only `+ - * /` and square roots, which IEEE 754 fixes to the last bit: the same bytes on every machine.
+
+use protoseg_models::random::Stream;
+
+/// A colour of red, green and blue; 1 is the white of paper in full light.
+pub(super) type Rgb = [f32; 3];
+
+/// Draws read one after another from a stream.
+pub(super) struct Dice {
+    stream: Stream,
+    next: u64,
+}
+
+impl Dice {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, next: 0 }
+    }
+
+    pub(super) fn unit(&mut self) -> f32 {
+        self.next += 1;
+        self.stream.unit(self.next) as f32
+    }
+
+    pub(super) fn range(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.unit()
+    }
+
+    pub(super) fn chance(&mut self, share: f32) -> bool {
+        self.unit() < share
+    }
+
+    pub(super) fn below(&mut self, count: usize) -> usize {
+        self.next += 1;
+        self.stream.below(self.next, count)
+    }
+
+    /// -1 or 1.
+    pub(super) fn sign(&mut self) -> f32 {
+        if self.chance(0.5) { -1.0 } else { 1.0 }
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// A key for textures.
+    pub(super) fn key(&mut self) -> u32 {
+        self.next += 1;
+        self.stream.bits(self.next) as u32
+    }
+
+    /// A colour near another, channel by channel.
+    pub(super) fn near(&mut self, colour: Rgb, spread: f32) -> Rgb {
+        let level = self.range(1.0 - spread, 1.0 + spread);
+        colour.map(|channel| (channel * level + self.range(-0.2, 0.2) * spread).clamp(0.02, 1.0))
+    }
+
+    /// The colour of a mineral surface: road, pavement, wall and building draw from the same pots.
+    pub(super) fn mineral(&mut self) -> Rgb {
+        const POTS: [Rgb; 9] = [
+            [0.52, 0.52, 0.52],
+            [0.36, 0.37, 0.39],
+            [0.66, 0.60, 0.50],
+            [0.76, 0.70, 0.58],
+            [0.55, 0.32, 0.25],
+            [0.84, 0.83, 0.80],
+            [0.46, 0.42, 0.38],
+            [0.58, 0.62, 0.66],
+            [0.62, 0.48, 0.40],
+        ];
+        let pot = self.pick(&POTS);
+        self.near(pot, 0.18)
+    }
+
+    /// The colour of paint, lacquer or cloth.
+    pub(super) fn paint(&mut self) -> Rgb {
+        const POTS: [Rgb; 13] = [
+            [0.88, 0.88, 0.87],
+            [0.62, 0.63, 0.64],
+            [0.40, 0.41, 0.43],
+            [0.10, 0.10, 0.11],
+            [0.16, 0.17, 0.20],
+            [0.60, 0.12, 0.10],
+            [0.14, 0.22, 0.45],
+            [0.28, 0.42, 0.24],
+            [0.46, 0.34, 0.24],
+            [0.80, 0.66, 0.20],
+            [0.70, 0.64, 0.54],
+            [0.30, 0.48, 0.60],
+            [0.50, 0.24, 0.20],
+        ];
+        let pot = self.pick(&POTS);
+        self.near(pot, 0.2)
+    }
+}
+
+/// A uniform number in [0, 1) of a lattice point.
+pub(super) fn lattice(x: i32, y: i32, key: u32) -> f32 {
+    let mut hash = key ^ (x as u32).wrapping_mul(0x9E37_79B1);
+    hash = (hash ^ (hash >> 15)).wrapping_mul(0x2C1B_3C6D) ^ (y as u32).wrapping_mul(0x85EB_CA77);
+    hash = (hash ^ (hash >> 13)).wrapping_mul(0x297A_2D39);
+    hash ^= hash >> 16;
+    (hash >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// The whole number at or below.
+pub(super) fn floor(value: f32) -> i32 {
+    let cut = value as i32;
+    if (cut as f32) > value { cut.saturating_sub(1) } else { cut }
+}
+
+/// The part of a number above its floor, in [0, 1).
+pub(super) fn fract(value: f32) -> f32 {
+    value - floor(value) as f32
+}
+
+/// 0 below `low`, 1 above `high`, a smooth slope between.
+pub(super) fn smooth(low: f32, high: f32, value: f32) -> f32 {
+    let t = ((value - low) / (high - low)).clamp(0.0, 1.0);
+    t * t * (3.0 - 2.0 * t)
+}
+
+/// Smooth noise in [-1, 1] with bumps of size 1.
+pub(super) fn bumps(x: f32, y: f32, key: u32) -> f32 {
+    let (left, top) = (floor(x), floor(y));
+    let (fx, fy) = (x - left as f32, y - top as f32);
+    let (right, bottom) = (left.wrapping_add(1), top.wrapping_add(1));
+    let (sx, sy) = (fx * fx * (3.0 - 2.0 * fx), fy * fy * (3.0 - 2.0 * fy));
+    let upper = between(lattice(left, top, key), lattice(right, top, key), sx);
+    let lower = between(lattice(left, bottom, key), lattice(right, bottom, key), sx);
+    2.0 * between(upper, lower, sy) - 1.0
+}
+
+/// Noise in [-1, 1] of several scales, from bumps of size 1 down to `texel`, the size of a pixel there.
+pub(super) fn grain(x: f32, y: f32, key: u32, texel: f32) -> f32 {
+    let (mut sum, mut scale, mut weight) = (0.0, 1.0, 0.5);
+    for octave in 0..4 {
+        let shown = fade(texel * scale);
+        if shown <= 0.0 {
+            break;
+        }
+        sum += weight * shown * bumps(x * scale, y * scale, key.wrapping_add(octave));
+        scale *= 2.3;
+        weight *= 0.62;
+    }
+    sum
+}
+
+/// How much of a pattern is still seen: 1 where its period spans many pixels, 0 where it spans none.
+pub(super) fn fade(texels_per_period: f32) -> f32 {
+    (1.6 - 2.0 * texels_per_period).clamp(0.0, 1.0)
+}
+
+/// 1 in the joints of a grid of tiles, 0 on the tiles; `shift` offsets every other row by half a tile (bricks).
+pub(super) fn joints(x: f32, y: f32, tile: [f32; 2], joint: f32, shift: bool) -> f32 {
+    let row = y / tile[1];
+    let column = x / tile[0] + if shift && floor(row) & 1 == 1 { 0.5 } else { 0.0 };
+    let in_joint = fract(row) * tile[1] < joint || fract(column) * tile[0] < joint;
+    f32::from(u8::from(in_joint))
+}
+
+pub(super) fn between(from: f32, to: f32, share: f32) -> f32 {
+    from + (to - from) * share
+}
+
+pub(super) fn mix(from: Rgb, to: Rgb, share: f32) -> Rgb {
+    std::array::from_fn(|channel| between(from[channel], to[channel], share))
+}
+
+pub(super) fn scale(colour: Rgb, factor: f32) -> Rgb {
+    colour.map(|channel| channel * factor)
+}
+
+/// Whether a point lies within `radius` of the line from `a` to `b`.
+pub(super) fn in_capsule(point: [f32; 2], a: [f32; 2], b: [f32; 2], radius: f32) -> bool {
+    let (px, py, dx, dy) = (point[0] - a[0], point[1] - a[1], b[0] - a[0], b[1] - a[1]);
+    let along = ((px * dx + py * dy) / (dx * dx + dy * dy + 1e-9)).clamp(0.0, 1.0);
+    let (rx, ry) = (px - along * dx, py - along * dy);
+    rx * rx + ry * ry < radius * radius
+}

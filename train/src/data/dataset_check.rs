@@ -1,0 +1,41 @@
+//! A look at every listed picture before the first step: a broken one is found then and not in the middle of the run.
+
+use anyhow::Result;
+use protoseg_images::labelled::LabelledSet;
+use protoseg_images::picture::MAX_PIXELS;
+use rayon::prelude::*;
+
+use crate::data::lists::Lists;
+
+/// Reads every picture of the lists that are not counted by [`labeled_pixels`] once.
+pub fn look(lists: &Lists) -> Result<()> {
+    for set in [lists.unlabeled.as_deref(), lists.validation.as_ref()].into_iter().flatten() {
+        look_through(set)?;
+    }
+    Ok(())
+}
+
+/// Reads every labelled picture once and counts the pixels of each class.
+pub fn labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
+    let classes = lists.classes.count();
+    let labeled = &lists.labeled;
+    let count = |index| -> Result<Vec<u64>> {
+        let mut counts = vec![0; 256];
+        for label in labeled.read(index, MAX_PIXELS)?.truth {
+            counts[usize::from(label)] += 1;
+        }
+        counts.truncate(classes);
+        Ok(counts)
+    };
+    let sum = |left: Vec<u64>, right: Vec<u64>| Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect());
+    (0..labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
+}
+
+fn look_through(set: &LabelledSet) -> Result<()> {
+    // Drawn scenes cannot be broken.
+    if let LabelledSet::Files { .. } = set {
+        let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
+        (0..set.count()).into_par_iter().try_for_each(read)?;
+    }
+    Ok(())
+}

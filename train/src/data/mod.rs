@@ -1,0 +1,8 @@
+//! Training data: lists, cached images, augmentation, micro-batches.
+
+pub mod augment;
+pub mod cache;
+pub mod dataset_check;
+pub mod lists;
+pub mod loader;
+pub mod photometric;

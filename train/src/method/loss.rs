@@ -1,0 +1,179 @@
+//! Losses over logits and labels.
+
+use anyhow::Result;
+use protoseg_models::classes::IGNORE;
+use tch::{Device, Kind, Reduction, Tensor};
+
+use crate::config::options::ClassWeights;
+
+/// Mean cross-entropy over pixels that are not ignored, weighted by class.
+///
+/// `logits` `[N, classes, H, W]`, `labels` i64 `[N, H, W]`, or `[N, classes]` and `[N]`. Where every pixel is ignored it is 0, with a gradient of 0.
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor, class_weights: Option<&Tensor>) -> Result<Tensor> {
+    let counted = labels.f_ne(i64::from(IGNORE))?.f_any()?;
+    if counted.f_int64_value(&[])? == 0 {
+        // Nothing of the logits, which may be infinite: 0, attached to the graph.
+        return Ok(logits.f_narrow(0, 0, 0)?.f_sum(Kind::Float)?);
+    }
+    Ok(logits.f_cross_entropy_loss(labels, class_weights, Reduction::Mean, i64::from(IGNORE), 0.0)?)
+}
+
+/// Cross-entropy of the hard pixels (U2PL `OhemCrossEntropy2dTensor`): those whose class has at most the probability
+/// `threshold`, and at least the `least` hardest. Where fewer than `least` pixels count at all, none is left out.
+pub fn ohem(
+    logits: &Tensor,
+    labels: &Tensor,
+    class_weights: Option<&Tensor>,
+    threshold: f64,
+    least: usize,
+) -> Result<Tensor> {
+    let valid = labels.f_ne(i64::from(IGNORE))?;
+    let count = valid.f_sum(Kind::Int64)?.f_int64_value(&[])? as usize;
+    if count == 0 || least > count {
+        return cross_entropy(logits, labels, class_weights);
+    }
+    let hard = {
+        let _guard = tch::no_grad_guard();
+        let classes = labels.f_masked_fill(&valid.f_logical_not()?, 0)?.f_unsqueeze(1)?;
+        let probability = logits.f_softmax(1, Kind::Float)?.f_gather(1, &classes, false)?.f_squeeze_dim(1)?;
+        let (rank, _) = probability.f_masked_select(&valid)?.f_kthvalue(least.max(1) as i64, 0, false)?;
+        let threshold = rank.f_double_value(&[])?.max(threshold as f32 as f64);
+        probability.f_le(threshold)?.f_logical_and(&valid)?
+    };
+    cross_entropy(logits, &labels.f_masked_fill(&hard.f_logical_not()?, i64::from(IGNORE))?, class_weights)
+}
+
+/// Cross-entropy on pseudo labels, scaled by the share that is kept (U2PL `compute_unsupervised_loss`): mean over the
+/// pixels whose label is not [`IGNORE`], times `scale` over their number. A tensor of 0 where nothing is kept.
+pub fn unlabeled(logits: &Tensor, labels: &Tensor, class_weights: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+    let kept = labels.f_ne(i64::from(IGNORE))?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+    let mean = cross_entropy(logits, labels, class_weights)?;
+    Ok(if kept == 0 { mean } else { mean.f_mul_scalar(scale / kept as f64)? })
+}
+
+/// The weight of each class, from how many labelled pixels it has.
+pub fn class_weights(kind: ClassWeights, pixels: &[u64], device: Device) -> Result<Option<Tensor>> {
+    let all = pixels.iter().sum::<u64>().max(1) as f64;
+    // A class without a pixel weighs as one with a single pixel would.
+    let share = |&count: &u64| count.max(1) as f64 / all;
+    let weights: Vec<f64> = match kind {
+        ClassWeights::None => return Ok(None),
+        ClassWeights::Enet => pixels.iter().map(|count| 1.0 / (1.02 + share(count)).ln()).collect(),
+        ClassWeights::SquareRoot => {
+            let roots: Vec<f64> = pixels.iter().map(|count| share(count).sqrt()).collect();
+            let mean: f64 = roots.iter().sum();
+            roots.iter().map(|root| 1.0 / (root * mean)).collect()
+        }
+    };
+    let weights: Vec<f32> = weights.into_iter().map(|weight| weight as f32).collect();
+    Ok(Some(Tensor::f_from_slice(&weights)?.f_to_device(device)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::pseudo_labels::{Pseudo, entropy};
+    use protoseg_models::random::Stream;
+
+    /// Inputs of the reference line's losses: logits `[2, 19, 33, 33]` and labels with one in ten ignored.
+    fn reference() -> (Tensor, Tensor) {
+        let (logits, labels) = (Stream::named("logits"), Stream::named("labels"));
+        let logits: Vec<f32> = (0..2 * 19 * 33 * 33).map(|index| (4.0 * logits.signed_unit(index)) as f32).collect();
+        let label = |index| match ((labels.signed_unit(index) + 1.0) / 2.0 * 21.0).floor() as i64 {
+            class @ 0..19 => class,
+            _ => 255,
+        };
+        let labels: Vec<i64> = (0..2 * 33 * 33).map(label).collect();
+        (Tensor::from_slice(&logits).reshape([2, 19, 33, 33]), Tensor::from_slice(&labels).reshape([2, 33, 33]))
+    }
+
+    #[test]
+    fn cross_entropy_and_its_gradient_equal_the_reference() {
+        let (logits, labels) = reference();
+        meets(&logits, |logits| cross_entropy(logits, &labels, None), [4.834_824_6, 1.899_874_9, 1960.0]);
+    }
+
+    /// Checks a loss, the sum of its absolute gradient and the number of pixels with a gradient.
+    fn meets(logits: &Tensor, loss: impl Fn(&Tensor) -> Result<Tensor>, [value, sum, pixels]: [f64; 3]) {
+        let logits = logits.detach().set_requires_grad(true);
+        let loss = loss(&logits).unwrap();
+        loss.backward();
+        let gradient = logits.grad().abs().sum_dim_intlist([1_i64].as_slice(), false, Kind::Double);
+        let found = gradient.sum(Kind::Double).double_value(&[]);
+        let touched = gradient.gt(0.0).sum(Kind::Int64).int64_value(&[]);
+        assert!((loss.double_value(&[]) / value - 1.0).abs() < 1e-5, "{loss:?} {value}");
+        assert!((found / sum - 1.0).abs() < 1e-5, "{found} {sum}");
+        assert_eq!(touched, pixels as i64);
+    }
+
+    #[test]
+    fn ohem_equals_the_reference() {
+        let (logits, labels) = reference();
+        for (threshold, least, expected) in [
+            (0.7, 1, [4.837_129_6, 1.900_565_6, 1959.0]),
+            (0.7, 500, [4.837_129_6, 1.900_565_6, 1959.0]),
+            (0.7, 1500, [4.837_129_6, 1.900_565_6, 1959.0]),
+            (0.7, 5000, [4.834_824_6, 1.899_874_9, 1960.0]),
+            (0.02, 200, [6.346_730_7, 1.991_617_1, 1200.0]),
+            (0.3, 200, [4.952_521_3, 1.920_243_3, 1902.0]),
+            (0.02, 1500, [5.739_839_7, 1.977_958_1, 1500.0]),
+            (0.0, 700, [7.387_615_0, 1.998_295_8, 700.0]),
+        ] {
+            meets(&logits, |logits| ohem(logits, &labels, None, threshold, least), expected);
+        }
+    }
+
+    #[test]
+    fn the_unlabelled_loss_equals_the_reference() {
+        let (logits, labels) = reference();
+        let teacher = Stream::named("teacher");
+        let teacher: Vec<f32> = (0..2 * 19 * 33 * 33).map(|index| (4.0 * teacher.signed_unit(index)) as f32).collect();
+        let entropy = entropy(&Tensor::from_slice(&teacher).reshape([2, 19, 33, 33])).unwrap();
+        let valid = labels.ne(i64::from(IGNORE));
+        for (percent, expected) in [
+            (80.0, [6.750_759_1, 2.640_251_4, 1568.0]),
+            (90.0, [5.997_203_8, 2.346_984_9, 1764.0]),
+            (100.0, [5.376_636_0, 2.112_300_2, 1959.0]),
+        ] {
+            let pseudo = Pseudo {
+                labels: labels.shallow_clone(),
+                confidence: entropy.shallow_clone(),
+                entropy: entropy.shallow_clone(),
+                valid: valid.shallow_clone(),
+            };
+            let kept = pseudo.kept(Some(100.0 - percent), false, 19, 0.0).unwrap();
+            let labels = pseudo.labels_where(&kept).unwrap();
+            meets(&logits, |logits| unlabeled(logits, &labels, None, f64::from(2 * 33 * 33)), expected);
+        }
+    }
+
+    #[test]
+    fn an_unlabelled_loss_of_nothing_is_zero_with_a_gradient() {
+        let (logits, labels) = reference();
+        let logits = logits.set_requires_grad(true);
+        let loss = unlabeled(&logits, &labels.full_like(255), None, 10.0).unwrap();
+        loss.backward();
+        assert_eq!((loss.double_value(&[]), logits.grad().abs().max().double_value(&[])), (0.0, 0.0));
+    }
+
+    #[test]
+    fn nothing_but_ignored_pixels_is_a_loss_of_zero_with_a_gradient() {
+        let (logits, labels) = reference();
+        let logits = logits.set_requires_grad(true);
+        let loss = cross_entropy(&logits, &labels.full_like(255), None).unwrap();
+        loss.backward();
+        assert_eq!((loss.double_value(&[]), logits.grad().abs().max().double_value(&[])), (0.0, 0.0));
+    }
+
+    #[test]
+    fn rare_classes_weigh_more() {
+        let weights = class_weights(ClassWeights::Enet, &[98, 2], Device::Cpu).unwrap().unwrap();
+        let [common, rare] = [0, 1].map(|class| weights.double_value(&[class]));
+        assert!((common - 1.0 / 2.0_f64.ln()).abs() < 1e-5 && (rare - 1.0 / 1.04_f64.ln()).abs() < 1e-3);
+        let weights = class_weights(ClassWeights::SquareRoot, &[75, 0, 25], Device::Cpu).unwrap().unwrap();
+        let [common, absent, rare] = [0, 1, 2].map(|class| weights.double_value(&[class]));
+        assert!((rare / common - 3.0_f64.sqrt()).abs() < 1e-5 && absent.is_finite());
+        assert!((0.75 * common + 0.25 * rare - 1.0).abs() < 0.1, "{common} {rare}");
+        assert!(class_weights(ClassWeights::None, &[1, 1], Device::Cpu).unwrap().is_none());
+    }
+}

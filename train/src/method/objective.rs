@@ -1,0 +1,166 @@
+//! The objective, as one sum.
+
+use anyhow::{Result, bail};
+use tch::Tensor;
+
+use crate::config::Config;
+
+/// Weight of the auxiliary loss (the reference's `aux_loss.loss_weight`).
+const AUXILIARY_WEIGHT: f64 = 0.4;
+
+/// The terms of the objective; those that a step does not have are none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms<T> {
+    /// Linear head on labelled pixels.
+    pub labeled: T,
+    /// Auxiliary head on labelled pixels.
+    pub auxiliary: Option<T>,
+    /// Linear head on unlabelled pixels.
+    pub unlabeled: Option<T>,
+    /// Prototype predictor on labelled points.
+    pub prototype_labeled: Option<T>,
+    /// Prototype predictor on unlabelled points.
+    pub prototype_unlabeled: Option<T>,
+}
+
+/// What each term counts at a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    /// Of the unlabelled loss.
+    pub unlabeled: f64,
+    /// Of both prototype losses.
+    pub prototype: f64,
+    /// Of the unlabelled prototype loss over the labelled one.
+    pub prototype_unlabeled: f64,
+}
+
+impl Weights {
+    /// The weights when a share `progress` of the steps after the warm-up is done.
+    pub fn at(config: &Config, progress: f64) -> Self {
+        let ramp = |share: f64| if progress < share { progress / share } else { 1.0 };
+        Self {
+            unlabeled: config.unlabeled_weight * ramp(config.unlabeled_ramp),
+            prototype: config.prototype_weight,
+            prototype_unlabeled: config.prototype_unlabeled_weight * ramp(config.prototype_ramp),
+        }
+    }
+}
+
+impl<T> Terms<T> {
+    /// The supervised term alone.
+    pub fn supervised(labeled: T) -> Self {
+        Self { labeled, auxiliary: None, unlabeled: None, prototype_labeled: None, prototype_unlabeled: None }
+    }
+
+    /// Every term that there is, with its name in the log.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &T)> {
+        let terms = [
+            ("labeled", Some(&self.labeled)),
+            ("auxiliary", self.auxiliary.as_ref()),
+            ("unlabeled", self.unlabeled.as_ref()),
+            ("prototype_labeled", self.prototype_labeled.as_ref()),
+            ("prototype_unlabeled", self.prototype_unlabeled.as_ref()),
+        ];
+        terms.into_iter().filter_map(|(name, term)| Some((name, term?)))
+    }
+}
+
+impl Terms<Tensor> {
+    /// `L = L_lin^l + 0.4 L_aux^l + w_u L_lin^u + w_p (L_proto^l + r L_proto^u)`
+    pub fn total(&self, weights: Weights) -> Result<Tensor> {
+        let mut total = self.labeled.shallow_clone();
+        for (term, weight) in [
+            (&self.auxiliary, AUXILIARY_WEIGHT),
+            (&self.unlabeled, weights.unlabeled),
+            (&self.prototype_labeled, weights.prototype),
+            (&self.prototype_unlabeled, weights.prototype * weights.prototype_unlabeled),
+        ] {
+            if let Some(term) = term {
+                total = total.f_add(&term.f_mul_scalar(weight)?)?;
+            }
+        }
+        Ok(total)
+    }
+
+    /// The numbers, each of which must be finite.
+    pub fn values(&self) -> Result<Terms<f64>> {
+        let value = |name: &str, term: &Tensor| -> Result<f64> {
+            let value = term.f_double_value(&[])?;
+            if !value.is_finite() {
+                bail!(
+                    "the term `{name}` of the loss is {value}: the learning rate is too high for this data, lower \
+                     `learning_rate` or `head_multiplier`"
+                );
+            }
+            Ok(value)
+        };
+        let optional = |name: &str, term: &Option<Tensor>| term.as_ref().map(|term| value(name, term)).transpose();
+        Ok(Terms {
+            labeled: value("labeled", &self.labeled)?,
+            auxiliary: optional("auxiliary", &self.auxiliary)?,
+            unlabeled: optional("unlabeled", &self.unlabeled)?,
+            prototype_labeled: optional("prototype_labeled", &self.prototype_labeled)?,
+            prototype_unlabeled: optional("prototype_unlabeled", &self.prototype_unlabeled)?,
+        })
+    }
+}
+
+impl Terms<f64> {
+    /// Adds the terms of another, times `share`.
+    pub fn add(&mut self, other: &Self, share: f64) {
+        self.labeled += other.labeled * share;
+        for (sum, term) in [
+            (&mut self.auxiliary, other.auxiliary),
+            (&mut self.unlabeled, other.unlabeled),
+            (&mut self.prototype_labeled, other.prototype_labeled),
+            (&mut self.prototype_unlabeled, other.prototype_unlabeled),
+        ] {
+            if let Some(term) = term {
+                *sum = Some(sum.unwrap_or(0.0) + term * share);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(settings: &[&str]) -> Config {
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap()
+    }
+
+    #[test]
+    fn the_sum_is_weighted_as_written() {
+        let scalar = |value: f64| Tensor::from(value);
+        let terms = Terms {
+            labeled: scalar(1.0),
+            auxiliary: Some(scalar(10.0)),
+            unlabeled: Some(scalar(100.0)),
+            prototype_labeled: Some(scalar(1000.0)),
+            prototype_unlabeled: Some(scalar(10_000.0)),
+        };
+        let weights = Weights { unlabeled: 0.5, prototype: 2.0, prototype_unlabeled: 0.1 };
+        assert!((terms.total(weights).unwrap().double_value(&[]) - 4055.0).abs() < 1e-9);
+        let alone = Terms::supervised(scalar(3.0));
+        assert_eq!(alone.total(weights).unwrap().double_value(&[]), 3.0);
+        assert_eq!(terms.named().count(), 5);
+        let broken = Terms { unlabeled: Some(scalar(f64::NAN)), ..Terms::supervised(scalar(3.0)) };
+        assert!(broken.values().unwrap_err().to_string().contains("`unlabeled`"));
+    }
+
+    #[test]
+    fn weights_rise_over_their_share_of_the_steps() {
+        let plain = Weights::at(&config(&[]), 0.0);
+        assert_eq!((plain.unlabeled, plain.prototype, plain.prototype_unlabeled), (1.0, 1.0, 1.0));
+        let settings = ["unlabeled_weight=0.6", "unlabeled_ramp=0.5", "prototype_ramp=0.2", "prototype_weight=0.3"];
+        let ramped = |progress| {
+            let weights = Weights::at(&config(&settings), progress);
+            [weights.unlabeled, weights.prototype, weights.prototype_unlabeled]
+        };
+        assert_eq!(ramped(0.0), [0.0, 0.3, 0.0]);
+        assert_eq!(ramped(0.25), [0.3, 0.3, 1.0]);
+        assert_eq!(ramped(1.0), [0.6, 0.3, 1.0]);
+    }
+}

@@ -1,0 +1,298 @@
+//! The prototype predictor: a class is as probable as the pixel is close to the nearest of the class's prototypes.
+//!
+//! Prototypes follow the features of pixels that are known or thought to be of their class; no gradient moves them.
+
+use anyhow::Result;
+use protoseg_models::classes::IGNORE;
+use protoseg_models::prototypes as published;
+use protoseg_models::random::Stream;
+use tch::{Device, Kind, Tensor};
+
+use crate::config::Config;
+use crate::config::options::{Average, Features};
+use crate::method::similarity::{Compared, normalise};
+use crate::net;
+use crate::streams::NOISE;
+
+/// Size of the noise that tells prototypes apart that start from the same point.
+const NOISE_SIZE: f64 = 0.01;
+
+/// What the predictor is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// How many classes.
+    pub classes: usize,
+    /// Prototypes of a class.
+    pub each: usize,
+    /// Cosines are divided by it.
+    pub temperature: f64,
+    /// Share of a prototype that an update leaves.
+    pub momentum: f64,
+    /// What a prototype is the average of.
+    pub average: Average,
+    /// Steps without a hit after which a prototype is set anew; 0 for never.
+    pub reseed_after: u64,
+    /// Whether features count from their running mean.
+    pub centred: bool,
+    /// Every draw follows from it.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The settings of a run.
+    pub fn of(config: &Config, classes: usize) -> Self {
+        Self {
+            classes,
+            each: config.prototypes,
+            temperature: config.temperature,
+            momentum: config.prototype_momentum,
+            average: config.average,
+            reseed_after: config.reseed_after,
+            centred: config.features == Features::Centred,
+            seed: config.seed,
+        }
+    }
+}
+
+/// Prototypes with what their upkeep needs.
+pub struct Prototypes {
+    settings: Settings,
+    /// `[classes * each, channels]`, row = class * each + number.
+    values: Tensor,
+    /// Running mean of the features `[channels]`, where they count from it.
+    mean: Tensor,
+    /// Whether a class has been seen; others are out of the softmax.
+    active: Vec<bool>,
+    /// For each prototype the steps since its last hit in which its class had enough points to hit them all.
+    unhit: Vec<u64>,
+    /// For each prototype its hits so far.
+    hits: Vec<u64>,
+}
+
+/// Counters of prototypes, as a run saves them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counters {
+    /// Whether each class has been seen.
+    pub active: Vec<bool>,
+    /// For each prototype the steps without a hit.
+    pub unhit: Vec<u64>,
+    /// For each prototype its hits so far.
+    pub hits: Vec<u64>,
+}
+
+/// What the points of a step add up to.
+pub struct Gathered {
+    /// Sum of the points of each prototype `[classes * each, channels]`.
+    sums: Tensor,
+    /// Points of each prototype, i64.
+    counts: Tensor,
+    /// Sum and number of all features, where a running mean is kept.
+    total: Option<(Tensor, i64)>,
+    /// Features and classes, where a prototype is about to be set anew.
+    points: Option<Vec<(Tensor, Tensor)>>,
+}
+
+impl Prototypes {
+    /// Prototypes with given values `[classes * each, channels]` and mean `[channels]`; classes that are not `active` wait
+    /// for their first point.
+    pub fn new(settings: Settings, values: Tensor, mean: Tensor, active: Vec<bool>) -> Self {
+        let count = settings.classes * settings.each;
+        Self { settings, values, mean, active, unhit: vec![0; count], hits: vec![0; count] }
+    }
+
+    /// Prototypes with saved counters.
+    pub fn resumed(settings: Settings, values: Tensor, mean: Tensor, counters: Counters) -> Self {
+        let Counters { active, unhit, hits } = counters;
+        Self { settings, values, mean, active, unhit, hits }
+    }
+
+    /// The values `[classes * each, channels]`.
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// The running mean of the features `[channels]`; 0 where none is kept.
+    pub fn mean(&self) -> &Tensor {
+        &self.mean
+    }
+
+    /// What the predictor is for others than the trainer, on the values of a node.
+    pub fn published(&self, node: &str) -> Result<published::Prototypes> {
+        let (values, mean) = (net::from_torch(&self.values)?, net::from_torch(&self.mean)?);
+        let channels = mean.data.len();
+        let rows = values.data.chunks_exact(channels).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let classes = rows.chunks_exact(self.settings.each).zip(&self.active);
+        Ok(published::Prototypes {
+            version: published::Prototypes::VERSION.to_owned(),
+            node: node.to_owned(),
+            temperature: self.settings.temperature,
+            mean: mean.data,
+            classes: classes.map(|(own, active)| active.then(|| own.to_vec())).collect(),
+        })
+    }
+
+    /// What a run saves beside values and mean.
+    pub fn counters(&self) -> Counters {
+        Counters { active: self.active.clone(), unhit: self.unhit.clone(), hits: self.hits.clone() }
+    }
+
+    /// Compares features `[points, channels]` with every prototype.
+    pub fn compare(&self, features: &Tensor) -> Result<Compared> {
+        let features = if self.settings.centred { features.f_sub(&self.mean)? } else { features.shallow_clone() };
+        Compared::new(features, &self.values, &self.active, self.settings.temperature)
+    }
+
+    /// Logits of every place of a feature map `[1, channels, h, w]`: `[1, classes, h, w]`, finite for upsampling.
+    pub fn dense(&self, map: &Tensor) -> Result<Tensor> {
+        let size = map.size();
+        let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, size[1]])?;
+        let logits = self.compare(&rows)?.logits().f_clamp_min(f64::from(published::UNMET))?;
+        Ok(logits.f_reshape([1, size[2], size[3], -1])?.f_permute([0, 3, 1, 2])?)
+    }
+
+    /// Starts to add up a step's points.
+    pub fn gather(&self) -> Result<Gathered> {
+        let device = self.values.device();
+        let due =
+            self.settings.reseed_after > 0 && self.unhit.iter().any(|&unhit| unhit + 1 >= self.settings.reseed_after);
+        Ok(Gathered {
+            sums: self.values.f_zeros_like()?,
+            counts: Tensor::f_zeros([self.values.size()[0]], (Kind::Int64, device))?,
+            total: self.settings.centred.then(|| (self.mean.zeros_like(), 0)),
+            points: due.then(Vec::new),
+        })
+    }
+
+    /// Adds points to a step's: those whose label i64 `[points]` is not [`IGNORE`], each to the nearest prototype of its
+    /// class.
+    pub fn add(&self, gathered: &mut Gathered, compared: &Compared, labels: &Tensor) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let features = compared.features().f_detach()?;
+        let chosen = labels.f_ne(i64::from(IGNORE))?.f_nonzero()?.f_squeeze_dim(1)?;
+        if chosen.numel() == 0 {
+            return Ok(());
+        }
+        let labels = labels.f_index_select(0, &chosen)?;
+        let features = features.f_index_select(0, &chosen)?;
+        if let Some((sum, count)) = &mut gathered.total {
+            // Counted from the present mean.
+            *sum = sum.f_add(&features.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Float)?)?;
+            *count += features.size()[0];
+        }
+        let nearest = compared.nearest(&labels, Some(&chosen))?;
+        let prototype = labels.f_mul_scalar(self.settings.each as i64)?.f_add(&nearest)?;
+        let directions = normalise(&features)?;
+        let added = if self.settings.average == Average::Normalised { &directions } else { &features };
+        let _ = gathered.sums.f_index_add_(0, &prototype, added)?;
+        let _ = gathered.counts.f_index_add_(0, &prototype, &prototype.f_ones_like()?)?;
+        if let Some(points) = &mut gathered.points {
+            points.push((features, labels));
+        }
+        Ok(())
+    }
+
+    /// Moves the prototypes that were hit towards the mean of their points, sets those of a class that is seen for the
+    /// first time, and sets anew those that starve.
+    pub fn update(&mut self, gathered: Gathered, step: u64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let Gathered { sums, counts, total, points } = gathered;
+        let mut hits = vec![0_i64; counts.numel()];
+        let count = hits.len();
+        counts.f_to_device(Device::Cpu)?.f_copy_data(&mut hits, count)?;
+        let divisor = counts.f_clamp_min(1)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?;
+        let means = sums.f_div(&divisor)?;
+        let momentum = self.settings.momentum;
+        let moved = self.values.f_mul_scalar(momentum)?.f_add(&means.f_mul_scalar(1.0 - momentum)?)?;
+        let moved = self.finish(&moved)?;
+        self.values = moved.f_where_self(&counts.f_gt(0)?.f_unsqueeze(1)?, &self.values)?;
+        self.begin_classes(&sums, &hits, step)?;
+        self.reseed(&hits, &points.unwrap_or_default())?;
+        if let Some((sum, count)) = total.filter(|(_, count)| *count > 0) {
+            self.mean = self.mean.f_add(&sum.f_mul_scalar((1.0 - momentum) / count as f64)?)?;
+        }
+        for (total, hits) in self.hits.iter_mut().zip(hits) {
+            *total += hits as u64;
+        }
+        Ok(())
+    }
+
+    /// A prototype as it is kept: of length 1, or as it is.
+    fn finish(&self, values: &Tensor) -> Result<Tensor> {
+        match self.settings.average {
+            Average::Normalised => normalise(values),
+            Average::Raw => Ok(values.shallow_clone()),
+        }
+    }
+
+    /// The prototypes of a class that is seen for the first time start from the mean of its points.
+    fn begin_classes(&mut self, sums: &Tensor, hits: &[i64], step: u64) -> Result<()> {
+        let each = self.settings.each as i64;
+        for class in 0..self.settings.classes {
+            let count: i64 = hits[class * self.settings.each..][..self.settings.each].iter().sum();
+            if self.active[class] || count == 0 {
+                continue;
+            }
+            let sum = sums.f_narrow(0, class as i64 * each, each)?;
+            let mean = sum.f_sum_dim_intlist([0_i64].as_slice(), true, Kind::Float)?.f_div_scalar(count)?;
+            let mean = self.finish(&mean)?.f_repeat([each, 1])?;
+            let stream = Stream::keyed(&[self.settings.seed, NOISE, step, class as u64]);
+            let size = NOISE_SIZE * mean.f_norm()?.f_double_value(&[])? / (each as f64).sqrt();
+            let noise: Vec<f32> = (0..mean.numel() as u64).map(|index| (size * stream.normal(index)) as f32).collect();
+            let noise = Tensor::f_from_slice(&noise)?.f_view_as(&mean)?.f_to_device(mean.device())?;
+            let values = self.finish(&mean.f_add(&noise)?)?;
+            self.values.f_narrow(0, class as i64 * each, each)?.f_copy_(&values)?;
+            self.active[class] = true;
+        }
+        Ok(())
+    }
+
+    /// A prototype that has starved takes the point of its class that is farthest from the class's other prototypes.
+    fn reseed(&mut self, hits: &[i64], points: &[(Tensor, Tensor)]) -> Result<()> {
+        if self.settings.reseed_after == 0 {
+            return Ok(());
+        }
+        let each = self.settings.each;
+        for class in 0..self.settings.classes {
+            let place = class * each;
+            let hits = &hits[place..][..each];
+            let enough = hits.iter().sum::<i64>() >= each as i64;
+            for (unhit, &hits) in self.unhit[place..].iter_mut().zip(hits) {
+                *unhit = if hits > 0 { 0 } else { *unhit + u64::from(enough) };
+            }
+        }
+        let starved = |prototype: &usize| self.unhit[*prototype] >= self.settings.reseed_after;
+        let starved: Vec<usize> = (0..hits.len()).filter(starved).collect();
+        if starved.is_empty() || points.is_empty() {
+            return Ok(());
+        }
+        let features = Tensor::f_cat(&points.iter().map(|(features, _)| features).collect::<Vec<_>>(), 0)?;
+        let labels = Tensor::f_cat(&points.iter().map(|(_, labels)| labels).collect::<Vec<_>>(), 0)?;
+        for prototype in starved {
+            let class = prototype / each;
+            let own = labels.f_eq(class as i64)?.f_nonzero()?.f_squeeze_dim(1)?;
+            if own.numel() == 0 {
+                continue;
+            }
+            let own = features.f_index_select(0, &own)?;
+            let others: Vec<i64> = (class * each..(class + 1) * each)
+                .filter(|other| *other != prototype)
+                .map(|other| other as i64)
+                .collect();
+            let farthest = if others.is_empty() {
+                0
+            } else {
+                let others = Tensor::f_from_slice(&others)?.f_to_device(own.device())?;
+                let others = normalise(&self.values.f_index_select(0, &others)?)?;
+                let closest = normalise(&own)?.f_matmul(&others.f_tr()?)?.f_amax([1_i64].as_slice(), false)?;
+                closest.f_argmin(0, false)?.f_int64_value(&[])?
+            };
+            let taken = self.finish(&own.f_narrow(0, farthest, 1)?)?;
+            self.values.f_narrow(0, prototype as i64, 1)?.f_copy_(&taken)?;
+            self.unhit[prototype] = 0;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! What depends on how far a run is: learning rate, share of the pixels that are dropped, weights that rise.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::config::Config;
+use crate::config::options::Mode;
+
+/// The steps of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// All optimiser steps.
+    pub steps: u64,
+    /// Those before the teacher is made.
+    pub warmup: u64,
+    /// Steps of a pass over the pictures that epochs count.
+    pub steps_an_epoch: u64,
+    /// Learning rate at the start, scaled to the batch.
+    pub rate: f64,
+    restart: bool,
+}
+
+impl Schedule {
+    /// The schedule of a run on lists of given lengths: an epoch is a pass over the unlabelled pictures, or the labelled
+    /// ones where there are no others, incomplete steps left out.
+    pub fn new(config: &Config, labeled: usize, unlabeled: Option<usize>) -> Result<Self> {
+        let crops = config.batch * config.accumulate;
+        let steps_an_epoch = (unlabeled.unwrap_or(labeled) / crops) as u64;
+        ensure!(
+            config.epochs == 0 || steps_an_epoch > 0,
+            "`epochs` counts passes over {} pictures, fewer than the {crops} of a step: give `steps` instead",
+            unlabeled.unwrap_or(labeled)
+        );
+        let scale = config.learning_rate_for.map_or(1.0, |meant| crops as f64 / meant as f64);
+        let total = |steps: u64, epochs: u64| epochs.checked_mul(steps_an_epoch)?.checked_add(steps);
+        let steps = total(config.steps, config.epochs).with_context(|| format!("`epochs` is {}", config.epochs))?;
+        Ok(Self {
+            steps,
+            warmup: total(config.warmup_steps, config.warmup_epochs).unwrap_or(steps),
+            steps_an_epoch: steps_an_epoch.max(1),
+            rate: config.learning_rate * scale,
+            restart: config.restart,
+        })
+    }
+
+    /// Learning rate of a step, counted from 0: `rate (1 - step / steps)^0.9`, starting anew after the warm-up where that
+    /// is wanted.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        let (step, steps) = if self.restart && step >= self.warmup {
+            (step - self.warmup, self.steps - self.warmup)
+        } else {
+            (step, self.steps)
+        };
+        self.rate * (1.0 - step as f64 / steps as f64).max(0.0).powf(0.9)
+    }
+
+    /// Share of the steps after the warm-up that lie before a step.
+    pub fn progress(&self, step: u64) -> f64 {
+        step.saturating_sub(self.warmup) as f64 / (self.steps - self.warmup).max(1) as f64
+    }
+
+    /// First step with unlabelled pictures.
+    pub fn unlabeled_from(&self, mode: Mode) -> Option<u64> {
+        (mode != Mode::Supervised).then_some(self.warmup)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(settings: &[&str], unlabeled: Option<usize>) -> Result<Schedule> {
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Schedule::new(&Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap(), 30, unlabeled)
+    }
+
+    #[test]
+    fn the_learning_rate_falls_from_its_start_to_nothing() {
+        let plain = schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02"], None).unwrap();
+        assert_eq!([0, 100].map(|step| plain.learning_rate(step)), [0.02, 0.0]);
+        assert!((plain.learning_rate(50) - 0.02 * 0.5_f64.powf(0.9)).abs() < 1e-12);
+        assert_eq!([0, 40, 70, 100].map(|step| plain.progress(step)), [0.0, 0.0, 0.5, 1.0]);
+        let restarted =
+            schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02", "restart=true"], None).unwrap();
+        assert_eq!(restarted.learning_rate(20), plain.learning_rate(20));
+        assert_eq!(restarted.learning_rate(40), 0.02);
+        assert!((restarted.learning_rate(70) - 0.02 * 0.5_f64.powf(0.9)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn epochs_are_passes_over_the_unlabelled_pictures() {
+        let epochs = ["steps=0", "warmup_steps=0", "epochs=80", "warmup_epochs=1", "batch=2", "accumulate=8"];
+        let voc = schedule(&epochs, Some(10490)).unwrap();
+        assert_eq!((voc.steps, voc.warmup, voc.steps_an_epoch), (80 * 655, 655, 655));
+        assert_eq!(schedule(&epochs, None).unwrap().steps, 80);
+        assert!(schedule(&epochs, Some(15)).unwrap_err().to_string().contains("fewer than the 16"));
+    }
+
+    #[test]
+    fn the_learning_rate_follows_the_batch() {
+        let rate = |settings: &[&str]| schedule(settings, None).unwrap().rate;
+        let base = ["learning_rate=0.01", "learning_rate_for=16", "batch=4"];
+        assert_eq!(rate(&[&base[..], &["accumulate=4"]].concat()), 0.01);
+        assert_eq!(rate(&[&base[..], &["accumulate=2"]].concat()), 0.005);
+    }
+}

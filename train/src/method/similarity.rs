@@ -1,0 +1,109 @@
+//! Points compared with prototypes: cosines, the logits made of them, and the loss.
+
+use anyhow::Result;
+use protoseg_models::classes::IGNORE;
+use protoseg_models::prototypes::SHORTEST;
+use tch::{Kind, Tensor};
+
+use crate::method::loss::cross_entropy;
+
+/// Points with their cosines to all prototypes.
+pub struct Compared {
+    /// `[points, channels]`.
+    features: Tensor,
+    /// `[points, classes, each]`.
+    cosines: Tensor,
+    /// Largest cosine of each class over the temperature, minus infinity for a class that is not active,
+    /// `[points, classes]`.
+    logits: Tensor,
+    /// Classes that are not active, `[classes]`; none where all are.
+    inactive: Option<Tensor>,
+}
+
+impl Compared {
+    /// Compares features `[points, channels]` with prototypes `[classes * each, channels]`; gradients flow to the features
+    /// alone, through the nearest prototype of each class.
+    pub fn new(features: Tensor, prototypes: &Tensor, active: &[bool], temperature: f64) -> Result<Self> {
+        let classes = active.len() as i64;
+        let cosines = normalise(&features)?.f_matmul(&normalise(&prototypes.f_detach()?)?.f_tr()?)?;
+        let cosines = cosines.f_view([features.size()[0], classes, -1])?;
+        let (nearest, _) = cosines.f_max_dim(2, false)?;
+        let mut logits = nearest.f_div_scalar(temperature)?;
+        let inactive = if active.iter().all(|active| *active) {
+            None
+        } else {
+            let inactive: Vec<bool> = active.iter().map(|active| !active).collect();
+            let inactive = Tensor::f_from_slice(&inactive)?.f_to_device(logits.device())?;
+            logits = logits.f_masked_fill(&inactive, f64::NEG_INFINITY)?;
+            Some(inactive)
+        };
+        Ok(Self { features, cosines, logits, inactive })
+    }
+
+    /// The first `count` points, and the others.
+    pub fn split(&self, count: i64) -> Result<[Self; 2]> {
+        let part = |start: i64, count: i64| -> Result<Self> {
+            Ok(Self {
+                features: self.features.f_narrow(0, start, count)?,
+                cosines: self.cosines.f_narrow(0, start, count)?,
+                logits: self.logits.f_narrow(0, start, count)?,
+                inactive: self.inactive.as_ref().map(Tensor::shallow_clone),
+            })
+        };
+        Ok([part(0, count)?, part(count, self.features.size()[0] - count)?])
+    }
+
+    /// The features that were compared `[points, channels]`.
+    pub fn features(&self) -> &Tensor {
+        &self.features
+    }
+
+    /// The predictor's logits `[points, classes]`.
+    pub fn logits(&self) -> &Tensor {
+        &self.logits
+    }
+
+    /// Mean cross-entropy over points whose label i64 `[points]` is a class that is active; 0 where there is none.
+    pub fn loss(&self, labels: &Tensor) -> Result<Tensor> {
+        let Some(inactive) = &self.inactive else { return cross_entropy(&self.logits, labels, None) };
+        if inactive.f_all()?.f_int64_value(&[])? != 0 {
+            return Ok(self.features.f_narrow(0, 0, 0)?.f_sum(Kind::Float)?);
+        }
+        let class = labels.f_clamp(0, inactive.size()[0] - 1)?;
+        let unseen = inactive.f_index_select(0, &class)?;
+        cross_entropy(&self.logits, &labels.f_masked_fill(&unseen, i64::from(IGNORE))?, None)
+    }
+
+    /// Number of the nearest prototype of each point's own class, for the points `chosen` by position, or all.
+    pub fn nearest(&self, labels: &Tensor, chosen: Option<&Tensor>) -> Result<Tensor> {
+        let cosines = match chosen {
+            Some(chosen) => self.cosines.f_index_select(0, chosen)?,
+            None => self.cosines.shallow_clone(),
+        };
+        let each = cosines.size()[2];
+        let class = labels.f_view([-1, 1, 1])?.f_expand([-1, 1, each], false)?;
+        Ok(cosines.f_gather(1, &class, false)?.f_squeeze_dim(1)?.f_argmax(1, false)?)
+    }
+
+    /// For the points `chosen` by position, with their labels: the cosines with the nearest prototype of the own class and
+    /// of any other active one; -1 where there is none.
+    pub fn own_and_other(&self, labels: &Tensor, chosen: &Tensor) -> Result<[Tensor; 2]> {
+        let mut nearest = self.cosines.f_index_select(0, chosen)?.f_amax([2_i64].as_slice(), false)?;
+        if let Some(inactive) = &self.inactive {
+            nearest = nearest.f_masked_fill(inactive, -1.0)?;
+        }
+        let class = labels.f_unsqueeze(1)?;
+        let own = nearest.f_gather(1, &class, false)?.f_squeeze_dim(1)?;
+        let others = nearest.f_scatter_value(1, &class, -1.0)?;
+        Ok([own, others.f_amax([1_i64].as_slice(), false)?])
+    }
+}
+
+/// Rows `[rows, channels]` of length 1; a row of zeros stays one.
+pub fn normalise(rows: &Tensor) -> Result<Tensor> {
+    let length = rows.f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), true)?;
+    Ok(rows.f_div(&length.f_clamp_min(SHORTEST)?)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! The teacher: a moving average of the student's weights and running statistics.
+
+use anyhow::Result;
+use tch::Tensor;
+
+use crate::config::Config;
+use crate::config::options::TeacherStatistics;
+use crate::method::schedule::Schedule;
+use crate::net::Net;
+
+/// Share of the old average that stays at the `t`-th update, counted from 0: `min(1 - 1 / (t + 1), decay)`, so that the
+/// first update copies the student.
+pub fn decay_at(update: u64, decay: f64) -> f64 {
+    (1.0 - 1.0 / (update as f64 + 1.0)).min(decay)
+}
+
+/// Moves every parameter of the teacher, and every buffer where `buffers` says so:
+/// `teacher <- decay teacher + (1 - decay) student`.
+pub fn follow(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Result<()> {
+    let _guard = tch::no_grad_guard();
+    for (name, student) in student.tensors().iter().filter(|(name, _)| buffers || student.learns(name)) {
+        let mut average: Tensor = teacher.tensors()[name].shallow_clone();
+        if decay == 0.0 {
+            average.f_copy_(student)?;
+        } else {
+            let _ = average.f_lerp_(student, 1.0 - decay)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the teacher follow the student after a step, once it has been made.
+pub fn after_step(teacher: &Net, student: &Net, config: &Config, schedule: Schedule, step: u64) -> Result<()> {
+    let Some(update) = step.checked_sub(schedule.warmup) else { return Ok(()) };
+    let copies = config.copy_teacher_each_step && update < schedule.steps_an_epoch;
+    let decay = if copies { 0.0 } else { decay_at(update, config.teacher_decay) };
+    follow(teacher, student, decay, config.teacher_statistics == TeacherStatistics::Average)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoseg_models::arch::{Arch, Preset};
+    use protoseg_models::formula;
+    use tch::Device;
+
+    #[test]
+    fn the_average_moves_as_the_formula_says() {
+        assert_eq!([0, 1, 3, 1000].map(|update| decay_at(update, 0.99)), [0.0, 0.5, 0.75, 0.99]);
+        let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
+        let net = |seed| Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap();
+        let (teacher, student) = (net(1), net(2));
+        let before = teacher.state_dict().unwrap();
+        follow(&teacher, &student, 0.75, true).unwrap();
+        let (after, target) = (teacher.state_dict().unwrap(), student.state_dict().unwrap());
+        for (name, after) in &after {
+            for (index, &after) in after.data.iter().enumerate() {
+                let expected = 0.75 * before[name].data[index] + 0.25 * target[name].data[index];
+                assert!((after - expected).abs() <= 1e-6 * (1.0 + expected.abs()), "{name}");
+            }
+        }
+        follow(&teacher, &student, 0.0, true).unwrap();
+        assert_eq!(teacher.state_dict().unwrap(), target);
+
+        let teacher = net(1);
+        follow(&teacher, &student, 0.75, false).unwrap();
+        for (name, after) in teacher.state_dict().unwrap() {
+            assert_eq!(after == before[&name], name.contains("running"), "{name}");
+        }
+    }
+
+    /// Whether all parameters, and whether all statistics, are the student's after a step.
+    fn same_after(step: u64, settings: &[&str]) -> [bool; 2] {
+        let settings: Vec<String> =
+            ["steps=10", "warmup_steps=4", "batch=2"].iter().chain(settings).map(ToString::to_string).collect();
+        let config = Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap();
+        // Two steps are a pass over four pictures.
+        let schedule = Schedule::new(&config, 9, Some(4)).unwrap();
+        let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
+        let [teacher, student] =
+            [1, 2].map(|seed| Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap());
+        after_step(&teacher, &student, &config, schedule, step).unwrap();
+        let (teacher, student) = (teacher.state_dict().unwrap(), student.state_dict().unwrap());
+        [false, true].map(|statistics| {
+            let mut names = student.keys().filter(|name| name.contains("running") == statistics);
+            names.all(|name| student[name] == teacher[name])
+        })
+    }
+
+    #[test]
+    fn the_teacher_is_the_student_itself_in_the_first_pass_alone_where_it_is_copied_each_step() {
+        let copied = ["copy_teacher_each_step=true"];
+        assert_eq!([3, 4, 5, 6].map(|step| same_after(step, &copied)[0]), [false, true, true, false]);
+        assert_eq!([3, 4, 5].map(|step| same_after(step, &[])[0]), [false, true, false]);
+    }
+
+    #[test]
+    fn parameters_alone_follow_where_statistics_come_from_batches() {
+        assert_eq!(same_after(5, &["teacher_decay=0"]), [true, true]);
+        for setting in ["teacher_decay=0", "copy_teacher_each_step=true"] {
+            assert_eq!(same_after(5, &[setting, "teacher_statistics=batch"]), [true, false], "{setting}");
+        }
+    }
+}

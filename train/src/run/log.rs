@@ -1,0 +1,237 @@
+//! What a run says while it goes: a progress bar for people, a JSON line per report for programs.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use protoseg_models::{atomic, metrics::Metrics};
+use serde::Serialize;
+
+use crate::method::class_counters::ClassTally;
+use crate::method::step::Report;
+use crate::run::tensorboard::EventFile;
+
+/// A line of `log.jsonl`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Step(Means),
+    Classes { step: u64, classes: Vec<ClassTally> },
+    Score { step: u64, which: &'a str, mean_iou: Option<f64>, metrics: &'a Metrics },
+    Saved { step: u64, what: &'a str },
+}
+
+/// The bar and the file of a run.
+pub struct Log {
+    bar: ProgressBar,
+    files: Option<Files>,
+    since: Since,
+    last_step: Instant,
+}
+
+/// What a run is noted in.
+struct Files {
+    lines: File,
+    events: EventFile,
+}
+
+/// The step that a line of the log is about.
+fn step_of(line: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
+}
+
+/// Means over the steps since the last line; a term that a run does not have is none.
+#[derive(Debug, Serialize)]
+struct Means {
+    step: u64,
+    loss: f64,
+    labeled: f64,
+    auxiliary: Option<f64>,
+    unlabeled: Option<f64>,
+    prototype_labeled: Option<f64>,
+    prototype_unlabeled: Option<f64>,
+    kept_share: Option<f64>,
+    confidence: Option<f64>,
+    /// Micro-batches of which no unlabelled pixel was kept: a count.
+    dropped: u64,
+    learning_rate: f64,
+    seconds_a_step: f64,
+    waited_share: f64,
+}
+
+impl Means {
+    /// What TensorBoard shows.
+    fn scalars(&self) -> [(&'static str, Option<f64>); 11] {
+        [
+            ("loss/total", Some(self.loss)),
+            ("loss/labeled", Some(self.labeled)),
+            ("loss/auxiliary", self.auxiliary),
+            ("loss/unlabeled", self.unlabeled),
+            ("loss/prototype labeled", self.prototype_labeled),
+            ("loss/prototype unlabeled", self.prototype_unlabeled),
+            ("unlabeled/kept share", self.kept_share),
+            ("unlabeled/confidence", self.confidence),
+            ("run/learning rate", Some(self.learning_rate)),
+            ("run/seconds a step", Some(self.seconds_a_step)),
+            ("run/waited share", Some(self.waited_share)),
+        ]
+    }
+}
+
+/// What has happened since the last line.
+struct Since {
+    start: Instant,
+    waited: Duration,
+    steps: u64,
+    sum: Option<Report>,
+}
+
+impl Since {
+    fn new() -> Self {
+        Self { start: Instant::now(), waited: Duration::ZERO, steps: 0, sum: None }
+    }
+}
+
+impl Log {
+    /// A bar for a run that has done `first` of its steps; nothing is written yet.
+    pub fn new(first: u64, steps: u64) -> Result<Self> {
+        let style = ProgressStyle::with_template("{wide_bar} step {pos}/{len}, {eta} left, {msg}");
+        let bar = ProgressBar::new(steps).with_position(first);
+        bar.set_style(style.context("the progress bar's template")?);
+        bar.reset_eta();
+        Ok(Self { bar, files: None, since: Since::new(), last_step: Instant::now() })
+    }
+
+    /// Opens `log.jsonl` and `tensorboard/` in a run's folder. Of the lines of an earlier part of the run, those up to step
+    /// `first` stay.
+    pub fn open(&mut self, folder: &Path, first: u64) -> Result<()> {
+        let path = folder.join("log.jsonl");
+        let earlier = std::fs::read_to_string(&path).unwrap_or_default();
+        let kept = earlier.lines().filter(|line| step_of(line).is_some_and(|step| step <= first && first > 0));
+        let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
+        let lines = atomic::write(&path, kept.as_bytes());
+        let lines = lines.and_then(|()| OpenOptions::new().append(true).open(&path));
+        let lines = lines.with_context(|| format!("cannot write {}", path.display()))?;
+        let folder = folder.join("tensorboard");
+        let events = std::fs::create_dir_all(&folder).and_then(|()| EventFile::create(&folder, first + 1));
+        let events = events.with_context(|| format!("cannot write {}", folder.display()))?;
+        self.files = Some(Files { lines, events });
+        self.since = Since::new();
+        self.last_step = Instant::now();
+        Ok(())
+    }
+
+    /// Counts a step; where one is due, a line is written, which is answered by true. `waited` is the time that the trainer
+    /// waited for its batches.
+    pub fn step(&mut self, done: u64, report: &Report, waited: Duration, due: bool) -> Result<bool> {
+        self.bar.set_position(done);
+        self.last_step = Instant::now();
+        self.since.steps += 1;
+        self.since.waited += waited;
+        match &mut self.since.sum {
+            Some(sum) => sum.add(report),
+            None => self.since.sum = Some(report.clone()),
+        }
+        if !due {
+            return Ok(false);
+        }
+        let Since { start, waited, steps, sum } = std::mem::replace(&mut self.since, Since::new());
+        let Some(mut means) = sum else { return Ok(false) };
+        means.scale(1.0 / steps as f64);
+        let seconds = start.elapsed().as_secs_f64();
+        self.bar.set_message(format!("loss {:.3}", means.loss));
+        let means = Means {
+            step: done,
+            loss: means.loss,
+            labeled: means.terms.labeled,
+            auxiliary: means.terms.auxiliary,
+            unlabeled: means.terms.unlabeled,
+            prototype_labeled: means.terms.prototype_labeled,
+            prototype_unlabeled: means.terms.prototype_unlabeled,
+            kept_share: means.kept_share,
+            confidence: means.confidence,
+            dropped: means.dropped,
+            learning_rate: report.learning_rate,
+            seconds_a_step: seconds / steps as f64,
+            waited_share: waited.as_secs_f64() / seconds,
+        };
+        for (tag, value) in means.scalars() {
+            self.scalar(tag, done, value)?;
+        }
+        self.write(&Line::Step(means))?;
+        Ok(true)
+    }
+
+    /// Notes what was counted class by class since the last such line.
+    pub fn classes(&mut self, step: u64, classes: Vec<ClassTally>) -> Result<()> {
+        for class in &classes {
+            for (what, value) in [
+                ("pseudo label share", class.pseudo_share),
+                ("pseudo label accuracy", class.pseudo_accuracy),
+                ("gate share", class.gate_share),
+                ("own cosine", class.own_cosine),
+                ("other cosine", class.other_cosine),
+            ] {
+                self.scalar(&format!("{what}/{}", class.name), step, value)?;
+            }
+        }
+        self.write(&Line::Classes { step, classes })
+    }
+
+    fn scalar(&mut self, tag: &str, step: u64, value: Option<f64>) -> Result<()> {
+        let (Some(value), Some(files)) = (value, &mut self.files) else { return Ok(()) };
+        files.events.scalar(tag, step, value).context("cannot write to tensorboard/; is the disk full?")
+    }
+
+    /// Notes a score.
+    pub fn score(&mut self, which: &str, metrics: &Metrics) -> Result<()> {
+        let mean_iou = metrics.scores.mean_iou;
+        self.say(&format!(
+            "step {}: mIoU of the {which} on {} {:.2}",
+            metrics.step,
+            metrics.data,
+            mean_iou.unwrap_or(f64::NAN)
+        ));
+        self.pause();
+        // The last word of the data's name says which list it is.
+        let list = metrics.data.rsplit(' ').next().unwrap_or_default();
+        self.scalar(&format!("mIoU {list}/{which}"), metrics.step, mean_iou)?;
+        for class in metrics.scores.classes.iter().filter(|_| which == "teacher") {
+            self.scalar(&format!("IoU {list}/{}", class.name), metrics.step, class.iou)?;
+        }
+        self.write(&Line::Score { step: metrics.step, which, mean_iou, metrics })
+    }
+
+    /// Notes that something was saved.
+    pub fn saved(&mut self, step: u64, what: &str) -> Result<()> {
+        self.pause();
+        self.write(&Line::Saved { step, what })
+    }
+
+    /// Leaves the time since the last step, which was spent on something else, out of the next line's.
+    pub fn pause(&mut self) {
+        let now = Instant::now();
+        self.since.start += now - self.last_step;
+        self.last_step = now;
+    }
+
+    /// Says a line to the person at the terminal, above the bar.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn write(&mut self, line: &Line) -> Result<()> {
+        let Some(files) = &mut self.files else { return Ok(()) };
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        files.lines.write_all(text.as_bytes()).context("cannot write log.jsonl; is the disk full?")
+    }
+}

@@ -1,0 +1,93 @@
+//! Pictures to look at: the best and the worst of the validation list for the report, and what the teacher makes of
+//! unlabelled ones.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use image::codecs::jpeg::JpegEncoder;
+use protoseg_images::label_map::LabelMap;
+use protoseg_images::labelled::LabelledSet;
+use protoseg_images::picture::MAX_PIXELS;
+use protoseg_models::atomic;
+use protoseg_models::classes::ClassTable;
+
+use crate::evaluate::{self, Predictor, Protocol};
+use crate::report::Picture;
+
+/// Best and worst pictures, as many of each.
+const SHOWN: usize = 3;
+/// Quality of the photographs in the report.
+const JPEG_QUALITY: u8 = 80;
+
+/// Of pictures with their scores those that the report shows: the best, then the worst.
+pub fn choose(mut scores: Vec<(usize, f64)>) -> Vec<(usize, f64)> {
+    scores.sort_by(|left, right| right.1.total_cmp(&left.1));
+    let worst = scores.split_off(SHOWN.min(scores.len()));
+    let first = worst.len().saturating_sub(SHOWN);
+    scores.extend_from_slice(&worst[first..]);
+    scores
+}
+
+/// Pictures with truth and prediction, encoded for the report.
+pub fn pictures(
+    predictor: Predictor,
+    samples: &LabelledSet,
+    classes: &ClassTable,
+    protocol: Protocol,
+    scores: &[(usize, f64)],
+) -> Result<Vec<Picture>> {
+    let picture = |&(index, iou): &(usize, f64)| -> Result<Picture> {
+        let sample = samples.read(index, MAX_PIXELS)?;
+        let [height, width] = sample.size();
+        let predicted = evaluate::label(predictor, sample.image.as_raw(), [height, width], protocol)?;
+        let mut photograph = Vec::new();
+        sample.image.write_with_encoder(JpegEncoder::new_with_quality(&mut photograph, JPEG_QUALITY))?;
+        let colored = |labels: Vec<u8>| LabelMap { height, width, labels }.color_png(classes);
+        let (truth, prediction) = (colored(sample.truth)?, colored(predicted)?);
+        Ok(Picture { name: samples.name(index), iou: 100.0 * iou, photograph, truth, prediction })
+    };
+    scores.iter().map(picture).collect()
+}
+
+/// Writes the labels of `count` pictures spread over a list (`NUMBER.png`, in the colours of the classes, ids as palette
+/// indices) with the confidence in each pixel (`NUMBER.confidence.png`, 255 for certainty).
+pub fn dump(
+    predictor: Predictor,
+    samples: &LabelledSet,
+    classes: &ClassTable,
+    protocol: Protocol,
+    count: usize,
+    folder: &Path,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let count = count.min(samples.count());
+    for place in 0..count {
+        let index = place * samples.count() / count;
+        let sample = samples.read(index, MAX_PIXELS)?;
+        let [height, width] = sample.size();
+        let [labels, confidence] =
+            evaluate::confident_label(predictor, sample.image.as_raw(), [height, width], protocol)?;
+        let write = |name: String, bytes: &[u8]| {
+            let path = folder.join(name);
+            atomic::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        };
+        write(format!("{index}.png"), &LabelMap { height, width, labels }.color_png(classes)?)?;
+        write(format!("{index}.confidence.png"), &LabelMap { height, width, labels: confidence }.ids_png()?)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_and_the_worst_are_shown_once() {
+        let numbered = |scores: &[f64]| choose(scores.iter().copied().enumerate().collect());
+        let shown: Vec<usize> =
+            numbered(&[0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2]).into_iter().map(|(index, _)| index).collect();
+        assert_eq!(shown, [1, 5, 3, 4, 6, 2]);
+        assert_eq!(numbered(&[0.1, 0.2, 0.3, 0.4]).len(), 4);
+        assert!(numbered(&[]).is_empty());
+    }
+}
