@@ -33,7 +33,7 @@ fn check(root: &Path, steps: &mut Steps) -> Result<()> {
     steps
         .run("doc", || run::execute(run::cargo(root, "doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings")))?;
     torch_sys.look()?;
-    test::run(root, &["--no-fail-fast"], steps)?;
+    test::run(root, &[], steps)?;
     steps.run("onnx-checker", || proofs::onnx_checker(root, &[]))?;
     torch_sys.look()?;
     steps.run("bench", || run::execute(&mut benches_once(root)))?;

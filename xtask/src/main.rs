@@ -9,6 +9,7 @@ mod component;
 mod demo;
 mod deploy_proof;
 mod format_proofs;
+mod fresh;
 mod host;
 mod labelling_proof;
 mod latency_proof;

@@ -45,6 +45,10 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
         let python = Python::find()?;
         let packages = setup::ensure_python_packages(root, &python, &PYTHON_PACKAGES)?;
         let mut tests = run::cargo(root, "test");
+        // One failure must not hide what the later test programs say.
+        if !arguments.contains(&"--no-fail-fast") {
+            tests.arg("--no-fail-fast");
+        }
         tests.args(arguments).env("PROTOSEG_SKIPPED", &list);
         // Bytecode written into the folder would not agree with its stamp.
         tests.env("PROTOSEG_PYTHON", "python3").env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
