@@ -5,9 +5,9 @@ use std::io::Cursor;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{ImageFormat, RgbImage};
-use protoseg_images::formats::{PictureLabels, coco, cvat, label_ids, label_studio, pseudo};
+use protoseg_images::formats::{ImageLabels, coco, cvat, label_ids, label_studio, pseudo_labels};
+use protoseg_images::image_file::{self, MAX_PIXELS};
 use protoseg_images::label_map::LabelMap;
-use protoseg_images::picture::{self, MAX_PIXELS};
 use protoseg_models::classes::ClassTable;
 
 const SIZE: [usize; 2] = [1024, 2048];
@@ -15,7 +15,7 @@ const SIZE: [usize; 2] = [1024, 2048];
 /// The scene and its labels.
 fn scene() -> (RgbImage, LabelMap) {
     let [height, width] = SIZE;
-    let scene = protoseg_synthetic::render(5, 0, height, width);
+    let scene = protoseg_synthetic::render_scene(5, 0, height, width);
     let image = RgbImage::from_raw(width as u32, height as u32, scene.image).expect("three bytes a pixel");
     (image, LabelMap { height, width, labels: scene.labels })
 }
@@ -29,7 +29,7 @@ fn decode(criterion: &mut Criterion) {
         image.write_to(&mut file, format).expect("memory takes a picture");
         let file = file.into_inner();
         group.bench_function(format!("{format:?}"), |bencher| {
-            bencher.iter(|| picture::decode(black_box(&file), MAX_PIXELS));
+            bencher.iter(|| image_file::decode(black_box(&file), MAX_PIXELS));
         });
     }
     group.finish();
@@ -38,16 +38,16 @@ fn decode(criterion: &mut Criterion) {
 fn encode(criterion: &mut Criterion) {
     let ((image, map), classes) = (scene(), ClassTable::cityscapes());
     let confidence: Vec<u8> = image.pixels().map(|pixel| pixel.0[1]).collect();
-    let labelled = PictureLabels { name: "street.jpg".into(), map: map.clone(), confidence: Some(confidence.clone()) };
+    let labelled = ImageLabels { name: "street.jpg".into(), map: map.clone(), confidence: Some(confidence.clone()) };
     let mut group = criterion.benchmark_group("encode 1024x2048");
     group.sample_size(20).throughput(Throughput::Elements((SIZE[0] * SIZE[1]) as u64));
     group.bench_function("ids", |bencher| bencher.iter(|| black_box(&map).ids_png()));
     group.bench_function("colours", |bencher| bencher.iter(|| black_box(&map).color_png(&classes)));
     group.bench_function("overlay", |bencher| bencher.iter(|| black_box(&map).overlay_png(&image, &classes)));
-    group.bench_function("confidence", |bencher| bencher.iter(|| map.grey_png(black_box(&confidence))));
+    group.bench_function("confidence", |bencher| bencher.iter(|| map.gray_png(black_box(&confidence))));
     group.bench_function("ids of the data set", |bencher| bencher.iter(|| label_ids::png(black_box(&map), &classes)));
     group.bench_function("pseudo labels", |bencher| {
-        bencher.iter(|| pseudo::labels_png(black_box(&labelled), 0.5, &classes));
+        bencher.iter(|| pseudo_labels::labels_png(black_box(&labelled), 0.5, &classes));
     });
     let pictures = || [Ok(labelled.clone())];
     group.bench_function("COCO", |bencher| {
@@ -62,7 +62,7 @@ fn encode(criterion: &mut Criterion) {
             cvat::write(&mut file, pictures(), &classes).map(|()| file)
         });
     });
-    let options = label_studio::Options::default();
+    let options = label_studio::LabelStudioOptions::default();
     group.bench_function("Label Studio", |bencher| {
         bencher.iter(|| {
             let mut file = Vec::new();

@@ -8,14 +8,14 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use protoseg_export::onnx::emit::{emit, emit_quantized};
-use protoseg_export::options::Request;
-use protoseg_export::precision::{Choices, Numbers};
-use protoseg_export::{Network, Rounding, Scheme, bundle};
+use protoseg_export::options::ExportOptions;
+use protoseg_export::precision::{ExportPrecision, QuantizeOverrides};
+use protoseg_export::{Network, QuantizationPlan, QuantizeConfig, bundle};
 use protoseg_models::arch::Preset;
 use protoseg_models::bundle::Manifest;
 use protoseg_models::checkpoint::Checkpoint;
-use protoseg_models::form::{Form, Precision};
 use protoseg_models::graph::Tag;
+use protoseg_models::variant::{Precision, Variant};
 use tempfile::TempDir;
 
 /// A folder with the checkpoint in `checkpoint/`.
@@ -25,16 +25,16 @@ fn folder() -> TempDir {
     folder
 }
 
-fn request(numbers: &[Numbers]) -> Request {
-    Request {
+fn request(precisions: &[ExportPrecision]) -> ExportOptions {
+    ExportOptions {
         name: None,
-        pieces: None,
+        window: None,
         outputs: Vec::new(),
         prototype_confidence: false,
-        numbers: numbers.to_vec(),
-        choices: Choices::default(),
+        precisions: precisions.to_vec(),
+        choices: QuantizeOverrides::default(),
         frames: Vec::new(),
-        decisions: Vec::new(),
+        pixel_outputs: Vec::new(),
         external_from: None,
         triton: None,
         taps: false,
@@ -48,21 +48,21 @@ fn bytes(criterion: &mut Criterion) {
     let checkpoint = Checkpoint::read(&folder.path().join("checkpoint")).expect("the checkpoint just written");
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).expect("a segmentor has logits");
-    let fold = || Network::new(&graph, black_box(&checkpoint.weights), &[(logits, "logits")])?.folded();
+    let fold = || Network::new(&graph, black_box(&checkpoint.weights), &[(logits, "logits")])?.fold_batch_norm();
     let network = fold().expect("the weights fit");
     let calibration = checkpoint.calibration.as_ref().expect("the checkpoint is calibrated");
     let mut group = criterion.benchmark_group("ONNX bytes, EfficientNet-Lite0");
     group.sample_size(10);
     group.bench_function("fold", |bencher| bencher.iter(fold));
     for precision in [Precision::Fp32, Precision::Fp16] {
-        let form = Form { precision, ..Form::LOGITS };
+        let form = Variant { precision, ..Variant::LOGITS };
         group.bench_function(format!("{precision:?}"), |bencher| {
             bencher.iter(|| emit(&network, &form, None).map(|emission| emission.file.to_bytes()));
         });
     }
     group.bench_function("Int8", |bencher| {
         bencher.iter(|| {
-            let scheme = Scheme::new(&network, calibration, Rounding::CPU)?;
+            let scheme = QuantizationPlan::new(&network, calibration, QuantizeConfig::CPU)?;
             emit_quantized(&network, &scheme, None).map(|emission| emission.file.to_bytes())
         });
     });
@@ -75,13 +75,13 @@ fn folders(criterion: &mut Criterion) {
     let [checkpoint, out] = ["checkpoint", "bundle"].map(|name| folder.path().join(name));
     let mut group = criterion.benchmark_group("checkpoint to bundle, EfficientNet-Lite0");
     group.sample_size(10);
-    for numbers in [Numbers::Fp32, Numbers::Fp16, Numbers::Int8] {
-        let request = request(&[numbers]);
-        group.bench_function(numbers.to_string(), |bencher| {
+    for precisions in [ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8] {
+        let request = request(&[precisions]);
+        group.bench_function(precisions.to_string(), |bencher| {
             bencher.iter(|| bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported"));
         });
     }
-    let request = request(&[Numbers::Fp32, Numbers::Fp16, Numbers::Int8]);
+    let request = request(&[ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8]);
     group.bench_function("all three", |bencher| {
         bencher.iter(|| bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported"));
     });
@@ -91,7 +91,7 @@ fn folders(criterion: &mut Criterion) {
 fn open(criterion: &mut Criterion) {
     let folder = folder();
     let [checkpoint, out] = ["checkpoint", "bundle"].map(|name| folder.path().join(name));
-    let manifest = bundle::write(&checkpoint, &out, &request(&[Numbers::Fp32])).expect("it can be exported");
+    let manifest = bundle::write(&checkpoint, &out, &request(&[ExportPrecision::Fp32])).expect("it can be exported");
     let file = manifest.files.first().expect("a bundle has a file");
     let size = out.join(&file.file).metadata().expect("the file is there").len();
     let mut group = criterion.benchmark_group("opening a bundle, EfficientNet-Lite0");

@@ -15,17 +15,17 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group};
 use protoseg_infer::stitch::{LogitMap, Stitcher};
-use protoseg_infer::upsample::{self, Frame, Wanted};
+use protoseg_infer::upsample::{self, LogitGeometry, Outputs};
 use protoseg_models::window::{LogitGrid, WindowPlan};
 use runtime::Tail;
 
 const GRID: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
-const FRAME: Frame = Frame { height: 1024, width: 2048, padded: [1024, 2048], align_corners: false };
+const FRAME: LogitGeometry = LogitGeometry { height: 1024, width: 2048, padded: [1024, 2048], align_corners: false };
 
 fn stitch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stitch 1024x2048, 19 classes");
     group.sample_size(20);
-    if let Ok(plan) = WindowPlan::new(FRAME.height, FRAME.width, GRID.usual_window(), GRID) {
+    if let Ok(plan) = WindowPlan::new(FRAME.height, FRAME.width, GRID.default_window(), GRID) {
         let side = plan.window_logits();
         let windows = scores::random(plan.count() * side, side);
         group.bench_function("eight windows of 768", |bencher| {
@@ -44,7 +44,7 @@ criterion_group!(benches, stitch, decide);
 fn decide(criterion: &mut Criterion) {
     let mut all = vec![("random", scores::random(256, 512)), ("scene", scores::scene(256, 512))];
     if let Some(model) = std::env::var_os("PROTOSEG_MODEL") {
-        let picture = protoseg_synthetic::render(5, 0, FRAME.height, FRAME.width).image;
+        let picture = protoseg_synthetic::render_scene(5, 0, FRAME.height, FRAME.width).image;
         all.push(("network", runtime::logits(Path::new(&model), &picture, FRAME.padded)));
     }
     for (name, logits) in &all {
@@ -56,12 +56,12 @@ fn decide(criterion: &mut Criterion) {
             ("labels, margin", false, true),
             ("labels, confidence, margin", true, true),
         ] {
-            let wanted = Wanted { confidence, margin };
+            let wanted = Outputs { confidence, margin };
             group.bench_function(what, |bencher| {
-                bencher.iter(|| upsample::decide(black_box(logits), &FRAME, wanted));
+                bencher.iter(|| upsample::predict(black_box(logits), &FRAME, wanted));
             });
             group.bench_function(format!("{what}; plain"), |bencher| {
-                bencher.iter(|| upsample::decide_plainly(black_box(logits), &FRAME, wanted));
+                bencher.iter(|| upsample::predict_scalar(black_box(logits), &FRAME, wanted));
             });
         }
         let LogitMap { classes, height, width, .. } = *logits;

@@ -7,18 +7,18 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use protoseg_bench::against::{Against, Verdict};
+use protoseg_bench::ab::{AbComparison, AbVerdict};
 use protoseg_bench::blocks;
-use protoseg_bench::in_process::{HowOpened, InProcess};
-use protoseg_bench::load::Until;
-use protoseg_bench::material::Material;
-use protoseg_bench::measure::{Measure, WarmUpRule};
+use protoseg_bench::images::BenchImages;
+use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
+use protoseg_bench::load::StopAfter;
+use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::scenario::Scenario;
-use protoseg_bench::stability::Rule;
-use protoseg_bench::target::{AskError, Parts, Target};
+use protoseg_bench::stability::StabilityRule;
+use protoseg_bench::target::{RequestError, RequestStages, Target};
 use protoseg_infer::pipeline::PipelineOptions;
 use protoseg_infer::segmenter::SegmenterOptions;
-use protoseg_models::window::Pieces;
+use protoseg_models::window::Tiling;
 
 /// How much longer the slower side takes.
 const PLANTED: f64 = 0.1;
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for (found, by) in tally.iter_mut().zip([PLANTED, 0.0]) {
             let against = runtime.block_on(session_of(Path::new(bundle), by, pairs))?;
             println!("{session}: {:.0} % planted, {against}", 100.0 * by);
-            *found += usize::from(against.verdict != Verdict::NoDifference);
+            *found += usize::from(against.verdict != AbVerdict::NoDifference);
         }
     }
     let [found, made_up] = tally;
@@ -58,14 +58,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// A model whose queries take longer.
 struct Slowed {
-    model: InProcess,
+    model: InProcessTarget,
     by: f64,
 }
 
 impl Target for Slowed {
-    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
         let start = Instant::now();
-        let answer = self.model.ask(picture).await;
+        let answer = self.model.request(picture).await;
         let end = start + start.elapsed().mul_f64(1.0 + self.by);
         while Instant::now() < end {
             std::hint::spin_loop();
@@ -75,21 +75,24 @@ impl Target for Slowed {
 }
 
 /// Opens a bundle twice, and measures the two in turns.
-async fn session_of(bundle: &Path, by: f64, pairs: usize) -> Result<Against, Box<dyn std::error::Error>> {
-    let material = Material::scenes(8, SIZE, 0)?;
-    let segmenter = SegmenterOptions { pieces: Some(Pieces::Whole), ..SegmenterOptions::default() };
+async fn session_of(bundle: &Path, by: f64, pairs: usize) -> Result<AbComparison, Box<dyn std::error::Error>> {
+    let images = BenchImages::synthetic(8, SIZE, 0)?;
+    let segmenter = SegmenterOptions { pieces: Some(Tiling::Whole), ..SegmenterOptions::default() };
     let pipeline = PipelineOptions { segmenter, ..PipelineOptions::default() };
-    let how = HowOpened { pipeline, ..HowOpened::default() };
+    let how = OpenOptions { pipeline, ..OpenOptions::default() };
     let open = |by| {
-        Ok::<_, Box<dyn std::error::Error>>(Slowed { model: InProcess::open(bundle, SCENARIO, &material, &how)?, by })
+        Ok::<_, Box<dyn std::error::Error>>(Slowed {
+            model: InProcessTarget::open(bundle, SCENARIO, &images, &how)?,
+            by,
+        })
     };
     let (one, other) = (open(0.0)?, open(by)?);
-    let measure = Measure {
+    let measure = Measurement {
         scenario: SCENARIO,
-        warm_up: WarmUpRule::Stable(Rule { seconds: 0.5, queries: 3, ..Rule::default() }),
-        until: Until::Time(Duration::from_secs(SECONDS), 3),
+        warm_up: WarmUpPolicy::Stable(StabilityRule { seconds: 0.5, queries: 3, ..StabilityRule::default() }),
+        until: StopAfter::Time(Duration::from_secs(SECONDS), 3),
         seed: 0,
-        pixels: material.mean_pixels(),
+        pixels: images.mean_pixels(),
     };
     Ok(blocks::measure(&measure, [("once", &one), ("again", &other)], pairs).await?.1)
 }

@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_infer::pipeline::{Control, Decoded, Mode, Opened, Pipeline, PipelineOptions};
+use protoseg_infer::pipeline::{DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, RunControl};
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
-use protoseg_serve::http::{Front, router};
-use protoseg_serve::listen::{ConnectionLimits, Listener, Protocol};
+use protoseg_serve::http::{AppState, router};
+use protoseg_serve::listener::{ConnectionLimits, Listener, Protocol};
 use protoseg_serve::metrics::Metrics;
-use protoseg_serve::models::{ModelOptions, Models};
-use protoseg_serve::{BatchLimit, Limits, Service};
+use protoseg_serve::registry::{ModelOptions, ModelRegistry};
+use protoseg_serve::{BatchLimit, Service, ServiceLimits};
 
 /// Height and width of the pictures for latency, and of those for throughput.
 const SMALL: [u32; 2] = [512, 512];
@@ -39,7 +39,7 @@ fn main() {
     };
     let rounds = words.get(1).map_or(Ok(3), |word| word.parse()).expect("the number of rounds");
     latency(Path::new(bundle), rounds);
-    for mode in [Mode::Latency, Mode::Throughput] {
+    for mode in [ExecutionMode::Latency, ExecutionMode::Throughput] {
         throughput(Path::new(bundle), mode, rounds);
     }
     crowds(Path::new(bundle), rounds);
@@ -59,17 +59,18 @@ struct Served {
 }
 
 impl Served {
-    fn start(bundle: &Path, mode: Mode) -> Self {
+    fn start(bundle: &Path, mode: ExecutionMode) -> Self {
         let options = ModelOptions {
             pipeline: PipelineOptions { mode: Some(mode), ..PipelineOptions::default() },
-            limit: BatchLimit { pieces: 1, pixels: 8_000_000 },
+            limit: BatchLimit { windows: 1, pixels: 8_000_000 },
             delay: Duration::ZERO,
-            scores: false,
+            logits: false,
         };
         let metrics = Arc::new(Metrics::default());
         let bundles = vec![("model".to_owned(), bundle.to_owned())];
-        let models = Models::new(bundles, options, Arc::clone(&metrics));
-        let limits = Limits { queue_pixels: 512_000_000, deadline: Duration::from_secs(600), ..Limits::default() };
+        let models = ModelRegistry::new(bundles, options, Arc::clone(&metrics));
+        let limits =
+            ServiceLimits { queue_pixels: 512_000_000, deadline: Duration::from_secs(600), ..ServiceLimits::default() };
         let service = Arc::new(Service::new(models, limits, metrics));
         assert!(service.models.load_all().is_empty(), "the bundle cannot be loaded");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -77,14 +78,19 @@ impl Served {
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let front = Front { service: Arc::clone(&service), key: None, repository: false, origins: Vec::new() };
+        let front = AppState { service: Arc::clone(&service), key: None, repository: false, origins: Vec::new() };
         runtime.spawn(async move {
             let second = Duration::from_secs(1);
             let listener = Listener {
                 socket: tokio::net::TcpListener::from_std(socket).unwrap(),
                 protocol: Protocol::Http1,
                 tls: None,
-                limits: ConnectionLimits { most: 1024, head: 600 * second, idle: 600 * second, write: 600 * second },
+                limits: ConnectionLimits {
+                    max_connections: 1024,
+                    header_timeout: 600 * second,
+                    idle_timeout: 600 * second,
+                    write_timeout: 600 * second,
+                },
                 connections: front.service.metrics.connections.clone(),
             };
             listener.serve(router(front), stopped).await;
@@ -148,7 +154,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// One client against the segmenter in process, in turns.
 fn latency(bundle: &Path, rounds: usize) {
     let picture = picture(SMALL);
-    let served = Served::start(bundle, Mode::Latency);
+    let served = Served::start(bundle, ExecutionMode::Latency);
     let mut client = Client::new(served.address, &picture);
     let mut segmenter = Segmenter::open(bundle).unwrap();
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
@@ -190,7 +196,7 @@ fn crowd(address: SocketAddr, picture: &RgbImage, clients: usize, requests: usiz
 }
 
 /// Eight clients with frames against the pipeline on the same frames, in turns.
-fn throughput(bundle: &Path, mode: Mode, rounds: usize) {
+fn throughput(bundle: &Path, mode: ExecutionMode, rounds: usize) {
     let frame = picture(FRAME);
     let served = Served::start(bundle, mode);
     let options = PipelineOptions { mode: Some(mode), pictures: FRAMES, ..PipelineOptions::default() };
@@ -200,11 +206,11 @@ fn throughput(bundle: &Path, mode: Mode, rounds: usize) {
         let start = Instant::now();
         let report = pipeline.run(
             FRAMES,
-            &Control::<SegmentError>::default(),
+            &RunControl::<SegmentError>::default(),
             |_| {
-                Ok(Opened {
+                Ok(PendingImage {
                     pixels: u64::from(FRAME[0] * FRAME[1]),
-                    decode: || Ok(Decoded { image: frame.clone(), extra: () }),
+                    decode: || Ok(DecodedImage { image: frame.clone(), extra: () }),
                 })
             },
             |_, _, decided| {
@@ -218,7 +224,7 @@ fn throughput(bundle: &Path, mode: Mode, rounds: usize) {
         ratios.push(inside / outside);
         println!("2048x1024, {mode:?}: pipeline {inside:.2} s, 8 clients {outside:.2} s for {FRAMES} frames");
     }
-    let rate = served.service.models.first().ok().and_then(|served| served.engine.pixels_a_second());
+    let rate = served.service.models.first().ok().and_then(|served| served.scheduler.pixels_per_second());
     println!(
         "2048x1024, {mode:?}: 8 clients reach {:.3} of the pipeline ({:.1} megapixels/s of windows)",
         median(ratios),
@@ -229,7 +235,7 @@ fn throughput(bundle: &Path, mode: Mode, rounds: usize) {
 /// Few clients against many.
 fn crowds(bundle: &Path, rounds: usize) {
     let picture = picture(SMALL);
-    let served = Served::start(bundle, Mode::Throughput);
+    let served = Served::start(bundle, ExecutionMode::Throughput);
     let mut ratios = Vec::new();
     for _ in 0..rounds {
         let [few, many] = [4, 32].map(|clients| crowd(served.address, &picture, clients, 96));

@@ -12,8 +12,8 @@ const PRESETS: [Preset; 2] = [Preset::DeepLabV3PlusEfficientNetLite0, Preset::De
 fn windows(criterion: &mut Criterion) {
     for (frame, [height, width]) in FRAMES {
         for preset in PRESETS {
-            let grid = LogitGrid::of(Arch::new(preset, 19).expect("19 classes"));
-            let plan = || WindowPlan::new(black_box(height), black_box(width), grid.usual_window(), grid);
+            let grid = LogitGrid::from_arch(Arch::new(preset, 19).expect("19 classes"));
+            let plan = || WindowPlan::new(black_box(height), black_box(width), grid.default_window(), grid);
             let made = plan().expect("a network's usual windows fit it");
             let mut group = criterion.benchmark_group(format!("windows of {frame}, {preset}"));
             group.bench_function("plan", |bencher| bencher.iter(plan));
@@ -23,7 +23,7 @@ fn windows(criterion: &mut Criterion) {
             group.bench_function("starts in logit steps", |bencher| {
                 bencher.iter(|| black_box(&made).logit_starts().map(black_box).count());
             });
-            group.bench_function("cover", |bencher| bencher.iter(|| black_box(&made).cover()));
+            group.bench_function("cover", |bencher| bencher.iter(|| black_box(&made).coverage()));
             group.finish();
         }
     }

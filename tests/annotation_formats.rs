@@ -9,9 +9,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use protoseg_images::formats::{FormatError, OneFile, Stored, label_studio};
+use protoseg_images::formats::{AnnotationFormat, FormatError, StoredLabels, label_studio};
 use protoseg_images::label_map::LabelMap;
-use protoseg_models::classes::{Class, ClassTable, IGNORE};
+use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 use protoseg_models::random::Stream;
 use support::{repository, succeed};
 
@@ -33,12 +33,12 @@ fn maps(classes: usize) -> Vec<(PathBuf, LabelMap)> {
     let scene = |index, height, width| LabelMap {
         height,
         width,
-        labels: protoseg_synthetic::render(5, index, height, width).labels,
+        labels: protoseg_synthetic::render_scene(5, index, height, width).labels,
     };
     let noise = |seed, height: usize, width: usize, kinds: usize| {
         let stream = Stream::keyed(&[seed]);
         let draw = |index| match stream.below(index, kinds + 1) as u8 {
-            label if usize::from(label) == kinds => IGNORE,
+            label if usize::from(label) == kinds => IGNORE_INDEX,
             label => label,
         };
         LabelMap { height, width, labels: (0..(height * width) as u64).map(draw).collect() }
@@ -53,7 +53,7 @@ fn maps(classes: usize) -> Vec<(PathBuf, LabelMap)> {
         ("row.png", noise(3, 1, 70, 3)),
         ("column.png", noise(4, 70, 1, 3)),
         ("pixel.png", plain(1, 1, 0)),
-        ("nothing.png", plain(9, 7, IGNORE)),
+        ("nothing.png", plain(9, 7, IGNORE_INDEX)),
     ];
     maps.into_iter().map(|(name, map)| (name.into(), map)).collect()
 }
@@ -65,15 +65,15 @@ fn write(folder: &Path) -> Result<(), FormatError> {
     for (index, (name, map)) in (0..).zip(maps(classes.count())) {
         let stream = Stream::keyed(&[9, index]);
         let confidence: Vec<u8> = (0..map.labels.len() as u64).map(|pixel| stream.below(pixel, 256) as u8).collect();
-        for (kind, png) in [("ids", map.ids_png()?), ("confidence", map.grey_png(&confidence)?)] {
+        for (kind, png) in [("ids", map.ids_png()?), ("confidence", map.gray_png(&confidence)?)] {
             let path = folder.join(kind).join(name.with_extension("png"));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, png).unwrap();
         }
         names.push(name);
     }
-    let pictures = Stored::new(names.clone(), folder.join("ids"), Some(folder.join("confidence")), 1 << 20);
-    for format in [OneFile::Coco, OneFile::Cvat, OneFile::LabelStudio] {
+    let pictures = StoredLabels::new(names.clone(), folder.join("ids"), Some(folder.join("confidence")), 1 << 20);
+    for format in [AnnotationFormat::Coco, AnnotationFormat::Cvat, AnnotationFormat::LabelStudio] {
         format.check(names.iter().map(PathBuf::as_path), &classes)?;
         format.write(&folder.join(format.file_name()), pictures.clone(), &classes)?;
     }
@@ -82,11 +82,11 @@ fn write(folder: &Path) -> Result<(), FormatError> {
     std::fs::write(folder.join("names.txt"), lines).unwrap();
     let class = |Class { name, color: [red, green, blue], .. }: &Class| format!("{name} {red} {green} {blue}\n");
     std::fs::write(folder.join("classes.txt"), classes.classes().iter().map(class).collect::<String>()).unwrap();
-    std::fs::write(folder.join("labelstudio.xml"), label_studio::interface(&classes)).unwrap();
+    std::fs::write(folder.join("labelstudio.xml"), label_studio::labeling_config(&classes)).unwrap();
     Ok(())
 }
 
-fn read_by(reader: &str) {
+fn verify_with(reader: &str) {
     let Some(python) = std::env::var_os("PROTOSEG_PYTHON") else {
         eprintln!("skipped: PROTOSEG_PYTHON names no Python with {reader}");
         return;
@@ -95,7 +95,7 @@ fn read_by(reader: &str) {
     write(folder.path()).unwrap();
     let mut command = Command::new(python);
     command.env_remove("LD_LIBRARY_PATH").env("PYTHONDONTWRITEBYTECODE", "1");
-    let script = repository().join("tests/annotation_formats.py");
+    let script = repository().join("tests/external/test_annotation_formats.py");
     eprint!("{}", succeed(command.arg(script).arg(reader).arg(folder.path())));
 }
 
@@ -111,17 +111,17 @@ fn the_same_maps_give_the_same_bytes() {
 
 #[test]
 fn pycocotools_reads_coco() {
-    read_by("pycocotools");
+    verify_with("pycocotools");
 }
 
 #[test]
 #[ignore = "datumaro is large: `cargo xtask prove formats` runs this"]
 fn datumaro_reads_what_is_for_cvat() {
-    read_by("datumaro");
+    verify_with("datumaro");
 }
 
 #[test]
 #[ignore = "Label Studio's SDK is large: `cargo xtask prove formats` runs this"]
 fn label_studio_reads_its_own() {
-    read_by("label-studio");
+    verify_with("label-studio");
 }

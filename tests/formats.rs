@@ -23,11 +23,11 @@ fn bundle(folder: &Path, preset: Preset, forms: &[&str]) -> std::path::PathBuf {
     to
 }
 
-fn read_by_others(bundle: &Path) {
+fn verify_with_pytest(bundle: &Path) {
     let python = std::env::var_os("PROTOSEG_PYTHON").unwrap();
     let mut command = Command::new(python);
     command.env_remove("LD_LIBRARY_PATH").env("PYTHONDONTWRITEBYTECODE", "1");
-    let output = succeed(command.arg(repository().join("tests/formats.py")).arg(bundle));
+    let output = succeed(command.arg(repository().join("tests/external/test_onnx_files.py")).arg(bundle));
     eprint!("{output}");
 }
 
@@ -48,7 +48,7 @@ fn others_read_every_file_of_every_preset() {
             _ => &[],
         };
         let bundle = bundle(folder.path(), preset, &[with_decisions.as_slice(), more].concat());
-        read_by_others(&bundle);
+        verify_with_pytest(&bundle);
         std::fs::remove_dir_all(bundle).unwrap();
     }
 }

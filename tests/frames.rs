@@ -31,7 +31,7 @@ fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
             let file = bundle.join(format!("frame-{height}x{width}.onnx"));
             let mut inside = Runner::open(&file, &RunnerOptions::default()).unwrap();
             // Two frames at once are each what they are alone.
-            let scenes = [0, 1].map(|index| protoseg_synthetic::render(3, index, height, width).image);
+            let scenes = [0, 1].map(|index| protoseg_synthetic::render_scene(3, index, height, width).image);
             let [labels, confidence] = inside.run_frames(&scenes.concat(), [2, height, width]).unwrap();
             assert_eq!((labels.len(), confidence.len()), (2 * height * width, 2 * height * width));
             let mut expected = Vec::new();

@@ -16,13 +16,13 @@ use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::{self, Frame};
+use protoseg_infer::upsample::{self, LogitGeometry};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::calibration::Calibration;
-use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
 use protoseg_models::classes::ClassTable;
-use protoseg_models::gate::{Gate, Verdict};
+use protoseg_models::gate::{GateResult, Verdict};
 use protoseg_models::graph::Tag;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::{StateDict, Tensor};
@@ -43,7 +43,7 @@ fn checkpoint(root: &Path) -> PathBuf {
 /// The same of a size, with given weights and calibration.
 fn probed(root: &Path, [height, width]: [usize; 2], weights: StateDict, calibration: Option<Calibration>) -> PathBuf {
     let arch = Arch::new(PRESET, 19).unwrap();
-    let image = protoseg_synthetic::render(1, 0, height, width).image;
+    let image = protoseg_synthetic::render_scene(1, 0, height, width).image;
     let case = ProbeCase {
         name: format!("{height}x{width}"),
         height,
@@ -54,7 +54,7 @@ fn probed(root: &Path, [height, width]: [usize; 2], weights: StateDict, calibrat
         prototype_confidence: None,
     };
     let mut checkpoint = Checkpoint {
-        header: Header::new("street", arch, ClassTable::cityscapes(), None),
+        header: CheckpointHeader::new("street", arch, ClassTable::cityscapes(), None),
         weights,
         probe: vec![case],
         calibration,
@@ -68,7 +68,7 @@ fn probed(root: &Path, [height, width]: [usize; 2], weights: StateDict, calibrat
     let mut runner = Runner::open(&bundle.join("model.onnx"), &RunnerOptions::default()).unwrap();
     let logits = runner.run(&image, [1, height, width]).unwrap();
     let map = LogitMap { classes: 19, height: logits.shape[2], width: logits.shape[3], data: logits.data.clone() };
-    let frame = Frame { height, width, padded: [height, width], align_corners: false };
+    let frame = LogitGeometry { height, width, padded: [height, width], align_corners: false };
     checkpoint.probe[0].labels = upsample::labels(&map, &frame);
     checkpoint.probe[0].logits = logits;
     checkpoint.write(&folder).unwrap();
@@ -143,7 +143,7 @@ fn whenever_it_is_killed_the_old_bundle_or_the_new_one_is_there_whole() {
 }
 
 /// The gate that `protoseg check` finds for the second file of a bundle, and what it prints of that file.
-fn second_gate(bundle: &Path) -> (Gate, String) {
+fn second_gate(bundle: &Path) -> (GateResult, String) {
     let output = program("protoseg").arg("check").arg(bundle).arg("--record").output().unwrap();
     let gate = Manifest::read(bundle).unwrap().value.gate.swap_remove(1);
     assert_eq!(output.status.code(), Some(i32::from(gate.verdict == Verdict::Failed)));
@@ -169,11 +169,11 @@ fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
             *value *= if index % 2 == 0 { 1.02 } else { 0.98 };
         }
         let logits = graph.tagged(Tag::Logits).unwrap();
-        let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().folded().unwrap();
+        let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().fold_batch_norm().unwrap();
         let mut manifest = Manifest::read(&bundle).unwrap().value;
         let file = emit(&network, &manifest.files[1].form, Some(&manifest.model)).unwrap().file.to_bytes();
         std::fs::write(bundle.join("model.fp16.onnx"), &file).unwrap();
-        manifest.files[1].sha256 = digest::of_bytes(&file);
+        manifest.files[1].sha256 = digest::sha256_bytes(&file);
         manifest.write(&bundle).unwrap();
         let (gate, report) = second_gate(&bundle);
         assert!(gate.verdict == Verdict::Failed && gate.notes.len() == 1, "{layer}: {report}");

@@ -6,12 +6,12 @@
 mod calibration;
 
 use protoseg_export::onnx::emit::{emit, emit_quantized};
-use protoseg_export::{Network, Rounding, Scheme};
+use protoseg_export::{Network, QuantizationPlan, QuantizeConfig};
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::form::{Form, Precision};
 use protoseg_models::formula;
 use protoseg_models::graph::Tag;
+use protoseg_models::variant::{Precision, Variant};
 
 /// Height and width of a scene that the calibration does not see.
 const NEW: [usize; 2] = [97, 161];
@@ -25,7 +25,7 @@ const LIMIT: f64 = 0.15;
 
 /// The logits of a scene that the calibration has not seen.
 fn run(name: &str, file: &[u8]) -> Vec<f32> {
-    let scene = protoseg_synthetic::render(2, 0, NEW[0], NEW[1]);
+    let scene = protoseg_synthetic::render_scene(2, 0, NEW[0], NEW[1]);
     let mut runner = Runner::from_bytes(name, file, &RunnerOptions::default()).unwrap();
     runner.run(&scene.image, [1, NEW[0], NEW[1]]).unwrap().data
 }
@@ -42,9 +42,9 @@ fn fewer_bits_move_the_logits_by_rounding_alone() {
     let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 7).unwrap().graph();
     let weights = formula::weights(&graph, Some(5));
     let logits = graph.tagged(Tag::Logits).unwrap();
-    let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().folded().unwrap();
-    let expected = run("fp32", &emit(&network, &Form::LOGITS, None).unwrap().file.to_bytes());
-    let form = Form { precision: Precision::Fp16, ..Form::LOGITS };
+    let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().fold_batch_norm().unwrap();
+    let expected = run("fp32", &emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes());
+    let form = Variant { precision: Precision::Fp16, ..Variant::LOGITS };
     let found = distance(&run("fp16", &emit(&network, &form, None).unwrap().file.to_bytes()), &expected);
     eprintln!("fp16: {found:.4}");
     assert!(found < 0.01, "fp16: {found}");
@@ -54,7 +54,7 @@ fn fewer_bits_move_the_logits_by_rounding_alone() {
         for value in sensitive {
             calibration.nodes.get_mut(*value).unwrap().sensitivity = 1.0;
         }
-        let scheme = Scheme::new(&network, &calibration, Rounding::CPU).unwrap();
+        let scheme = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
         let file = emit_quantized(&network, &scheme, None).unwrap().file.to_bytes();
         let found = distance(&run(name, &file), &expected);
         eprintln!("{name}: {found:.4}");

@@ -7,15 +7,15 @@ use std::path::Path;
 
 use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
-use protoseg_export::onnx::pixel_outputs::Decision;
+use protoseg_export::onnx::pixel_outputs::PixelOutput;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{Manifest, Model};
-use protoseg_models::classes::{ClassTable, IGNORE};
-use protoseg_models::form::{Form, Precision};
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::graph::{NodeId, Op, Tag};
 use protoseg_models::prototypes::{PROTOTYPE_CONFIDENCE, Prototypes};
 use protoseg_models::random::Stream;
+use protoseg_models::variant::{Precision, Variant};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::LogitGrid;
 use protoseg_models::{formula, probe};
@@ -94,29 +94,30 @@ fn a_file_gives_what_the_definition_says() {
             let name = graph.node(node).name.clone();
             let outputs = [(logits, "logits"), (node, "values")];
             let network = Network::new(&graph, &weights, &outputs).unwrap();
-            let plain = emit(&network, &Form::LOGITS, None).unwrap().file.to_bytes();
+            let plain = emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes();
             let [height, width] = SIZE;
-            let scene = protoseg_synthetic::render(4, 0, height, width).image;
+            let scene = protoseg_synthetic::render_scene(4, 0, height, width).image;
             let shape = [1, height, width];
             let mut runner = Runner::from_bytes("plain", &plain, &RunnerOptions::default()).unwrap();
             let values = runner.run_outputs(&scene, shape, &["values"]).unwrap().remove(0);
             let prototypes = prototypes(&name, &values);
 
-            let grid = LogitGrid::of(arch);
+            let grid = LogitGrid::from_arch(arch);
             let model = Model {
                 version: Model::VERSION.to_owned(),
                 name: "street".to_owned(),
                 classes: ClassTable::camvid(),
-                ignore: IGNORE,
+                ignore: IGNORE_INDEX,
                 grid,
                 window: None,
                 arch: Some(arch),
                 weights_sha256: None,
             };
-            let judged = Network::new(&graph, &weights, &outputs[..1]).unwrap().deciding(&[Decision::Labels]);
-            let judged = judged.judged_by(prototypes.clone()).unwrap().folded().unwrap();
+            let judged =
+                Network::new(&graph, &weights, &outputs[..1]).unwrap().with_pixel_outputs(&[PixelOutput::Labels]);
+            let judged = judged.with_prototype_head(prototypes.clone()).unwrap().fold_batch_norm().unwrap();
             for (precision, steps) in [(Precision::Fp32, 1), (Precision::Fp16, 12)] {
-                let form = Form { precision, ..Form::LOGITS };
+                let form = Variant { precision, ..Variant::LOGITS };
                 let file = emit(&judged, &form, Some(&model)).unwrap().file.to_bytes();
                 let mut runner = Runner::from_bytes("judged", &file, &RunnerOptions::default()).unwrap();
                 let found = runner.run_bytes(&scene, shape, &["labels", PROTOTYPE_CONFIDENCE]).unwrap();
@@ -142,7 +143,7 @@ fn trained(folder: &Path, settings: &[&str]) -> std::path::PathBuf {
     let mut train = program("protoseg");
     train.arg("train").arg(repository().join("train/configs/synthetic.toml")).arg("--out").arg(&run);
     let small = "steps=4 warmup_steps=2 mode=prototype synthetic_labeled=5 synthetic_unlabeled=5 synthetic_validation=1 \
-                 synthetic_size=[64,96] crop=64 batch=2 window={size=64,stride=48} settle_batches=1 calibration_pictures=1";
+                 synthetic_size=[64,96] crop=64 batch=2 window={size=64,stride=48} precise_bn_batches=1 calibration_images=1";
     let settings = small.split_whitespace().chain(settings.iter().copied());
     train.args(settings.flat_map(|setting| ["--set", setting])).args(["--threads", "1"]).current_dir(repository());
     succeed(&mut train);

@@ -9,9 +9,9 @@ use protoseg_export::onnx::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{self, LITE0};
-use protoseg_models::form::Form;
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_models::variant::Variant;
 use protoseg_models::weights::{self, StateDict};
 use support::{FOLDED, UNFOLDED, floats, program, real_data, relative_error, repository, succeed, tensors};
 
@@ -26,9 +26,9 @@ fn compare(graph: &Graph, weights: &StateDict, cases: &[Case]) {
     let names: Vec<(NodeId, String)> = cases[0].2.iter().map(|(id, _)| (*id, format!("output{}", id.0))).collect();
     let outputs: Vec<(NodeId, &str)> = names.iter().map(|(id, name)| (*id, name.as_str())).collect();
     let network = Network::new(graph, weights, &outputs).unwrap();
-    let folded = network.clone().folded().unwrap();
+    let folded = network.clone().fold_batch_norm().unwrap();
     for (form, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)] {
-        let file = emit(&network, &Form::LOGITS, None).unwrap().file.to_bytes();
+        let file = emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes();
         let mut runner = Runner::from_bytes(form, &file, &RunnerOptions::default()).unwrap();
         for (image, [height, width], expected) in cases {
             let asked: Vec<&str> = outputs.iter().map(|(_, name)| *name).collect();

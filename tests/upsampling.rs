@@ -8,9 +8,9 @@ mod runtime;
 mod scores;
 mod support;
 
-use protoseg_images::picture;
+use protoseg_images::image_file;
 use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::{self, Choice, Frame, Wanted};
+use protoseg_infer::upsample::{self, LogitGeometry, Outputs, PixelDecision};
 use runtime::Tail;
 
 /// Labels may differ where the two best classes are nearer than this share of the largest score: 32-bit floats round their
@@ -21,11 +21,11 @@ const NEAR: f32 = 1e-5;
 const MIDDLE: f64 = 2e-3;
 
 /// Holds a frame's labels against ONNX Runtime's, and confidence and margin against f64.
-fn judge(name: &str, logits: &LogitMap, frame: Frame) {
-    let wanted = Wanted { confidence: true, margin: true };
-    let decided = upsample::decide(logits, &frame, wanted);
+fn judge(name: &str, logits: &LogitMap, frame: LogitGeometry) {
+    let wanted = Outputs { confidence: true, margin: true };
+    let decided = upsample::predict(logits, &frame, wanted);
     let expected = Tail::new([logits.classes, logits.height, logits.width], frame).labels(logits);
-    let choices = upsample::choices(logits, &frame);
+    let choices = upsample::reference_decisions(logits, &frame);
     let largest = logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
     assert_eq!(decided.labels.len(), expected.len());
     let differs = |pixel: &usize| decided.labels[*pixel] != expected[*pixel];
@@ -36,8 +36,8 @@ fn judge(name: &str, logits: &LogitMap, frame: Frame) {
     let (Some(confidence), Some(margin)) = (decided.confidence, decided.margin) else {
         panic!("not all that was wanted")
     };
-    for (pixel, Choice { gap, confidence: sure }) in choices.into_iter().enumerate() {
-        let scores = || upsample::scores_at(logits, &frame, pixel / frame.width, pixel % frame.width);
+    for (pixel, PixelDecision { gap, confidence: sure }) in choices.into_iter().enumerate() {
+        let scores = || upsample::logits_at(logits, &frame, pixel / frame.width, pixel % frame.width);
         if confidence[pixel] != sure {
             let scores = scores();
             let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -60,7 +60,7 @@ fn labels_are_those_of_onnx_runtime() {
         let odd = [([64, 96], [40, 77]), ([9, 11], [130, 175]), ([33, 49], [129, 195]), ([1, 1], [3, 5])];
         let whole = regular.into_iter().chain(odd).map(|(grid, padded)| (grid, padded, padded));
         for (grid, padded, [height, width]) in whole.chain(cut) {
-            let frame = Frame { height, width, padded, align_corners };
+            let frame = LogitGeometry { height, width, padded, align_corners };
             judge("random", &scores::random(grid[0], grid[1]), frame);
             let mut scene = scores::scene(grid[0], grid[1]);
             judge("scene", &scene, frame);
@@ -87,10 +87,10 @@ fn labels_of_a_network_are_those_of_onnx_runtime() {
             open.extend(entries);
             continue;
         }
-        let image = picture::read(&path, picture::MAX_PIXELS).expect("a picture");
+        let image = image_file::read(&path, image_file::MAX_PIXELS).expect("a picture");
         let [height, width] = [image.height(), image.width()].map(|side| side as usize);
         let logits = runtime::logits(model.as_ref(), image.as_raw(), [height, width]);
-        let frame = Frame { height, width, padded: [height, width], align_corners: false };
+        let frame = LogitGeometry { height, width, padded: [height, width], align_corners: false };
         judge(&path.display().to_string(), &logits, frame);
         seen += 1;
     }

@@ -170,7 +170,7 @@ def main():
             for side in (0, 1) if number % 2 == 0 else (1, 0):
                 if side == 0:
                     point = bench(program, *words, "--scenario", "clients", "--clients", CLIENTS)
-                    taken, rate, to = point["samples"]["latency_ms"], point["images_a_second"], ours
+                    taken, rate, to = point["samples"]["latency_ms"], point["images_per_second"], ours
                 else:
                     (taken, rate), to = hey(address, path, header, queries), theirs
                 for name, figure in zip(names, (statistics.mean(taken), statistics.median(taken), rate)):

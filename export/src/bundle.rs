@@ -5,37 +5,38 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::atomic;
-use protoseg_models::bundle::{self, Manifest, Model, Provenance, Reference};
-use protoseg_models::checkpoint::{Checkpoint, Header};
-use protoseg_models::classes::IGNORE;
+use protoseg_models::bundle::{self, Manifest, Model, ProbeReference, Provenance};
+use protoseg_models::bundle_output;
+use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
+use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::digest;
-use protoseg_models::form::Kind;
 use protoseg_models::graph::{Graph, NodeId, Tag};
-use protoseg_models::place;
-use protoseg_models::window::{LogitGrid, Pieces};
+use protoseg_models::variant::ModelKind;
+use protoseg_models::window::{LogitGrid, Tiling};
 
 use crate::onnx::file::EXTERNAL_FROM;
-use crate::onnx::pixel_outputs::Decision;
+use crate::onnx::pixel_outputs::PixelOutput;
 mod files;
 mod triton;
 use crate::network::Network;
-use crate::options::Request;
-use files::{Emitted, LOGITS};
+use crate::options::ExportOptions;
+use files::{BundleFile, LOGITS};
 
 /// What the map that prototypes see is called, whatever the node that makes it.
 const FEATURES: &str = "features";
 
 /// Writes the bundle of a checkpoint folder. An older bundle at its place is replaced, anything else is left alone and
 /// refused.
-pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<Manifest> {
+pub fn write(checkpoint_folder: &Path, out: &Path, request: &ExportOptions) -> Result<Manifest> {
     request.check()?;
     let mut checkpoint = Checkpoint::read(checkpoint_folder)?;
-    let place = place::for_bundle(out, checkpoint_folder)?;
+    let place = bundle_output::resolve(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
-    let triton = request.triton.map(|placement| Ok::<_, anyhow::Error>((triton::Name::new(&model.name)?, placement)));
+    let triton =
+        request.triton.map(|placement| Ok::<_, anyhow::Error>((triton::TritonName::new(&model.name)?, placement)));
     let triton = triton.transpose()?;
-    let network = network(&mut checkpoint, request).and_then(Network::folded).and_then(Network::joined);
+    let network = network(&mut checkpoint, request).and_then(Network::fold_batch_norm).and_then(Network::merge_affine);
     let network = network.with_context(|| checkpoint_folder.display().to_string())?;
 
     let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request)
@@ -50,13 +51,14 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         version: Manifest::VERSION.to_owned(),
         model,
         files: Vec::new(),
-        probe_sha256: probe.as_deref().map(digest::of_bytes),
-        reference: Reference::Libtorch,
+        probe_sha256: probe.as_deref().map(digest::sha256_bytes),
+        reference: ProbeReference::Libtorch,
         provenance: Provenance { command: request.command.clone(), protoseg: env!("CARGO_PKG_VERSION").to_owned() },
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let known = place::known_names(&place, &manifest).into_iter().chain(files.iter().flat_map(Emitted::names));
+    let known =
+        bundle_output::replaceable_names(&place, &manifest).into_iter().chain(files.iter().flat_map(BundleFile::names));
     let known: Vec<String> = known.collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
@@ -66,7 +68,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
         }
         if let Some((name, placement)) = &triton {
             // Labels where there is a file that gives them: scores are for clients with code of their own.
-            let frame = manifest.files.iter().find(|file| file.form.kind == Kind::Frame);
+            let frame = manifest.files.iter().find(|file| file.form.kind == ModelKind::Frame);
             if let Some(file) = frame.or(manifest.files.first()) {
                 triton::write(folder, name, &manifest.model, file, *placement)?;
             }
@@ -81,12 +83,12 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &Request) -> Result<
 }
 
 /// The facts of the model, but for its weights' digest.
-fn model(header: &Header, request: &Request) -> Result<Model> {
-    let grid = LogitGrid::of(header.arch);
-    let window = request.pieces.map_or(header.window, Pieces::window);
+fn model(header: &CheckpointHeader, request: &ExportOptions) -> Result<Model> {
+    let grid = LogitGrid::from_arch(header.arch);
+    let window = request.window.map_or(header.window, Tiling::window);
     if let Some(window) = window {
         grid.check(window)?;
-        let graph = header.arch.deployed();
+        let graph = header.arch.inference_graph();
         let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
         let shape = &graph.shapes(1, window.size, window.size)?[logits.0];
         ensure!(
@@ -101,7 +103,7 @@ fn model(header: &Header, request: &Request) -> Result<Model> {
         version: Model::VERSION.to_owned(),
         name: request.name.clone().unwrap_or_else(|| header.name.clone()),
         classes: header.classes.clone(),
-        ignore: IGNORE,
+        ignore: IGNORE_INDEX,
         grid,
         window,
         arch: Some(header.arch),
@@ -109,17 +111,17 @@ fn model(header: &Header, request: &Request) -> Result<Model> {
     })
 }
 
-/// The deployed network: the logits, and the nodes and decisions asked for beside them.
-fn network(checkpoint: &mut Checkpoint, request: &Request) -> Result<Network> {
+/// The deployed network: the logits, and the nodes and pixel_outputs asked for beside them.
+fn network(checkpoint: &mut Checkpoint, request: &ExportOptions) -> Result<Network> {
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let mut outputs = vec![(logits, LOGITS)];
-    let mut decisions: Vec<Decision> = Vec::new();
+    let mut pixel_outputs: Vec<PixelOutput> = Vec::new();
     for tap in &request.outputs {
         match tap.parse() {
             Ok(decision) => {
-                ensure!(!decisions.contains(&decision), "the output {tap} is asked for twice");
-                decisions.push(decision);
+                ensure!(!pixel_outputs.contains(&decision), "the output {tap} is asked for twice");
+                pixel_outputs.push(decision);
             }
             Err(_) if tap == FEATURES => outputs.push((graph.tagged(Tag::Features).context("no features")?, tap)),
             Err(_) => outputs.push((find(&graph, tap)?, tap)),
@@ -127,7 +129,7 @@ fn network(checkpoint: &mut Checkpoint, request: &Request) -> Result<Network> {
     }
     let weights = std::mem::take(&mut checkpoint.weights);
     let weights = weights.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect();
-    let network = Network::with(&graph, weights, &outputs)?.deciding(&decisions);
+    let network = Network::with(&graph, weights, &outputs)?.with_pixel_outputs(&pixel_outputs);
     if !request.prototype_confidence {
         return Ok(network);
     }
@@ -135,7 +137,7 @@ fn network(checkpoint: &mut Checkpoint, request: &Request) -> Result<Network> {
         "it holds no prototypes.json, so how sure prototypes are cannot be told; train with mode = \"prototype\", past the \
          warm-up",
     )?;
-    network.judged_by(prototypes)
+    network.with_prototype_head(prototypes)
 }
 
 fn find(graph: &Graph, name: &str) -> Result<NodeId> {

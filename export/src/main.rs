@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use protoseg_export::bundle;
-use protoseg_export::onnx::pixel_outputs::Decision;
-use protoseg_export::options::{FrameRequest, Placement, Request};
-use protoseg_export::precision::{Choices, Numbers};
+use protoseg_export::onnx::pixel_outputs::PixelOutput;
+use protoseg_export::options::{ExportOptions, FrameOption, LinkMode};
+use protoseg_export::precision::{ExportPrecision, QuantizeOverrides};
 use protoseg_models::bundle::{Manifest, ModelFile, external_data, list};
-use protoseg_models::errors::sentence;
-use protoseg_models::window::Pieces;
+use protoseg_models::errors::error_chain;
+use protoseg_models::window::Tiling;
 
 /// Write a trained segmentor as an ONNX bundle.
 ///
@@ -36,7 +36,7 @@ struct Arguments {
 
     /// Windows in which pictures are run, such as 769:512 in pixels, or `whole` for one piece [default: the checkpoint's]
     #[arg(long, value_name = "SIZE:STRIDE")]
-    window: Option<Pieces>,
+    window: Option<Tiling>,
 
     /// What model files give beside the logits; may be given several times: a node's values under its name, the features
     /// that prototypes saw as `features`, or at the picture's own size labels, confidence, margin
@@ -51,7 +51,7 @@ struct Arguments {
     /// Number formats, each a file; the first is the one that `protoseg` runs by default. Those in 8 bits need a checkpoint
     /// that was trained with calibration_pictures above 0
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "fp32")]
-    precision: Vec<Numbers>,
+    precision: Vec<ExportPrecision>,
 
     /// Bits of the weights in int8: 7 is right on every processor, 8 only on those with dot products of bytes (VNNI) [default: 7]
     #[arg(long, value_name = "7|8", value_parser = clap::value_parser!(u8).range(7..=8))]
@@ -64,11 +64,11 @@ struct Arguments {
     /// Frames that get a file of their own, windows and labels inside, such as 1024x2048; with :COUNT, the network takes
     /// no more than so many windows at once, in less memory: its nodes stand in the graph once for every COUNT windows
     #[arg(long = "frame", value_name = "HEIGHTxWIDTH[:COUNT]", value_delimiter = ',')]
-    frames: Vec<FrameRequest>,
+    frames: Vec<FrameOption>,
 
     /// What frame files say of every pixel beside labels and confidence: margin
     #[arg(long = "decide", value_name = "LIST", value_delimiter = ',')]
-    decisions: Vec<Decision>,
+    pixel_outputs: Vec<PixelOutput>,
 
     /// Bytes of weights from which on they lie in a file beside the ONNX file, which holds 2 GB at the most
     #[arg(long, value_name = "BYTES")]
@@ -77,7 +77,7 @@ struct Arguments {
     /// Write a model repository for NVIDIA Triton too, of the first frame file or else of model.onnx, which it links to or
     /// copies
     #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "link")]
-    triton: Option<Placement>,
+    triton: Option<LinkMode>,
 
     /// Write taps.onnx too, and one for each other number format, in which every node's value comes out: `protoseg check
     /// --taps` compares those of fp32 with each other's, so --precision must name another beside fp32
@@ -94,7 +94,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", sentence(error.as_ref()));
+            eprintln!("error: {}", error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -102,16 +102,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let Arguments { checkpoint, out, name, window, outputs, precision, weight_bits, float_above, .. } = arguments;
-    let Arguments { prototype_confidence, frames, decisions, external_from, triton, taps, .. } = arguments;
-    let request = Request {
+    let Arguments { prototype_confidence, frames, pixel_outputs, external_from, triton, taps, .. } = arguments;
+    let request = ExportOptions {
         name,
-        pieces: window,
+        window,
         outputs,
         prototype_confidence,
-        numbers: precision,
-        choices: Choices { weight_bits, float_above },
+        precisions: precision,
+        choices: QuantizeOverrides { weight_bits, max_sensitivity: float_above },
         frames,
-        decisions,
+        pixel_outputs,
         external_from,
         triton,
         taps,

@@ -8,12 +8,12 @@ use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
 use protoseg_models::prototypes::Prototypes;
 use protoseg_models::weights::{StateDict, Tensor};
 
-use crate::onnx::pixel_outputs::Decision;
+use crate::onnx::pixel_outputs::PixelOutput;
 
 /// Tensors by name, shared between a network and the files that are made of it.
 pub type Weights = BTreeMap<String, Arc<Tensor>>;
 
-/// What a file will hold. Passes such as [`Network::folded`] make another one of it that computes the same.
+/// What a file will hold. Passes such as [`Network::fold_batch_norm`] make another one of it that computes the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     pub(crate) graph: Graph,
@@ -24,14 +24,14 @@ pub struct Network {
     pub(crate) values: Vec<String>,
     pub(crate) outputs: Vec<Output>,
     /// What comes out beside them, read off the first of them at the picture's own size.
-    pub(crate) decisions: Vec<Decision>,
+    pub(crate) pixel_outputs: Vec<PixelOutput>,
     /// How sure the prototypes are of the labels, as one more output.
-    pub(crate) second_opinion: Option<SecondOpinion>,
+    pub(crate) prototype_head: Option<PrototypeHead>,
 }
 
 /// Prototypes, with the value that they are compared with.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SecondOpinion {
+pub(crate) struct PrototypeHead {
     /// The value; no pass changes what it is called.
     pub(crate) value: String,
     /// The prototypes.
@@ -82,45 +82,45 @@ impl Network {
         weights.retain(|name, _| needed.contains(name));
         graph.check_weights(&weights)?;
         let values = graph.nodes().iter().map(|node| node.name.clone()).collect();
-        Ok(Self { graph, weights, values, outputs, decisions: Vec::new(), second_opinion: None })
+        Ok(Self { graph, weights, values, outputs, pixel_outputs: Vec::new(), prototype_head: None })
     }
 
-    /// The same with decisions, read off the first output, which is one of class scores.
-    pub fn deciding(self, decisions: &[Decision]) -> Self {
-        Self { decisions: decisions.to_vec(), ..self }
+    /// The same with pixel_outputs, read off the first output, which is one of class scores.
+    pub fn with_pixel_outputs(self, pixel_outputs: &[PixelOutput]) -> Self {
+        Self { pixel_outputs: pixel_outputs.to_vec(), ..self }
     }
 
     /// The same with one more output: how probable prototypes find the labels that the first output gives.
-    pub fn judged_by(self, prototypes: Prototypes) -> Result<Self> {
+    pub fn with_prototype_head(self, prototypes: Prototypes) -> Result<Self> {
         let value = prototypes.node.clone();
         ensure!(
             self.find(&value).is_some(),
             "the outputs do not need `{value}`, which the prototypes are compared with"
         );
-        Ok(Self { second_opinion: Some(SecondOpinion { value, prototypes }), ..self })
+        Ok(Self { prototype_head: Some(PrototypeHead { value, prototypes }), ..self })
     }
 
     /// The values that are read outside the network.
-    pub(crate) fn values_read(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn output_values(&self) -> impl Iterator<Item = &str> {
         let outputs = self.outputs.iter().map(|output| output.value.as_str());
-        outputs.chain(self.second_opinion.iter().map(|opinion| opinion.value.as_str()))
+        outputs.chain(self.prototype_head.iter().map(|opinion| opinion.value.as_str()))
     }
 
     /// How often each node's value is read, by nodes and outside the network.
-    pub(crate) fn readers(&self) -> Vec<usize> {
+    pub(crate) fn reader_counts(&self) -> Vec<usize> {
         let mut readers = vec![0; self.values.len()];
         let read = self.graph.nodes().iter().flat_map(|node| node.inputs.iter().copied());
-        for id in read.chain(self.values_read().filter_map(|value| self.find(value))) {
+        for id in read.chain(self.output_values().filter_map(|value| self.find(value))) {
             readers[id.0] += 1;
         }
         readers
     }
 
     /// The same with every node's value as an output, under its own name, in the order of computing.
-    pub fn tapped(self) -> Self {
+    pub fn with_taps(self) -> Self {
         let values = self.graph.iter().filter(|(id, _)| *id != self.graph.input()).map(|(id, _)| &self.values[id.0]);
         let outputs = values.map(|value| Output { value: value.clone(), name: value.clone() }).collect();
-        Self { outputs, decisions: Vec::new(), second_opinion: None, ..self }
+        Self { outputs, pixel_outputs: Vec::new(), prototype_head: None, ..self }
     }
 
     /// The graph.
@@ -139,7 +139,7 @@ impl Network {
     }
 
     /// The part of the network that one of its outputs needs.
-    pub(crate) fn only(&self, output: &str) -> Result<Self> {
+    pub(crate) fn keep_output(&self, output: &str) -> Result<Self> {
         let wanted = self.outputs.iter().find(|known| known.name == output);
         let wanted = wanted.with_context(|| format!("the network has no output `{output}`"))?.clone();
         let id = self.find(&wanted.value).with_context(|| format!("no node makes `{}`", wanted.value))?;
@@ -151,7 +151,14 @@ impl Network {
         }
         let needed = kept.parameters().into_iter().map(|parameter| parameter.name);
         let weights = needed.filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone()))).collect();
-        Ok(Self { graph: kept, weights, values, outputs: vec![wanted], decisions: Vec::new(), second_opinion: None })
+        Ok(Self {
+            graph: kept,
+            weights,
+            values,
+            outputs: vec![wanted],
+            pixel_outputs: Vec::new(),
+            prototype_head: None,
+        })
     }
 
     /// What the value that a node makes is called: the name under which the trainer's network has it.

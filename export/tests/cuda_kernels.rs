@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use protoseg_export::onnx::pixel_outputs::Decision;
+use protoseg_export::onnx::pixel_outputs::PixelOutput;
 use protoseg_export::onnx::proto::{DataType, GraphProto, ModelProto, NodeProto};
 use protoseg_export::{Network, onnx::frame};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::Model;
 use protoseg_models::classes::ClassTable;
-use protoseg_models::form::{Form, FrameForm, Kind, Precision};
 use protoseg_models::formula;
 use protoseg_models::graph::Tag;
-use protoseg_models::window::{LogitGrid, Pieces, Window};
+use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
+use protoseg_models::window::{LogitGrid, Tiling, Window};
 
 const TABLE: &str = include_str!("tables/cuda_kernels.txt");
 
@@ -46,10 +46,10 @@ fn table() -> BTreeMap<&'static str, Kernel> {
 /// The frame file of a preset, in windows of which the last reach beyond the frame.
 fn file(preset: Preset, precision: Precision) -> GraphProto {
     let arch = Arch::new(preset, 19).unwrap();
-    let graph = arch.deployed();
+    let graph = arch.inference_graph();
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
-    let grid = LogitGrid::of(arch);
+    let grid = LogitGrid::from_arch(arch);
     let size = if grid.align_corners { 97 } else { 96 };
     let window = Window { size, stride: 64 };
     let model = Model {
@@ -62,9 +62,9 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
         arch: Some(arch),
         weights_sha256: None,
     };
-    let frame = FrameForm { height: 150, width: 200, pieces: Pieces::Windows(window), windows_at_once: 4 };
-    let form = Form { kind: Kind::Frame, precision, frame: Some(frame), quantization: None };
-    let emission = frame::emit(&network.folded().unwrap(), &form, &frame, &Decision::ALL, &model).unwrap();
+    let frame = FrameSpec { height: 150, width: 200, pieces: Tiling::Windows(window), windows_at_once: 4 };
+    let form = Variant { kind: ModelKind::Frame, precision, frame: Some(frame), quantization: None };
+    let emission = frame::emit(&network.fold_batch_norm().unwrap(), &form, &frame, &PixelOutput::ALL, &model).unwrap();
     let model = ModelProto::decode(emission.file.to_bytes().as_slice()).unwrap();
     assert_eq!(model.opset_import[0].version, Some(17));
     model.graph.unwrap()

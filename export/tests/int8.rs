@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use prost::Message;
 use protoseg_export::onnx::emit::{emit, emit_quantized};
 use protoseg_export::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
-use protoseg_export::{Network, Rounding, Scheme};
+use protoseg_export::{Network, QuantizationPlan, QuantizeConfig};
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
-use protoseg_models::form::{Form, Precision};
+use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, Op, Tag};
+use protoseg_models::variant::{Precision, Variant};
 
 const FLOAT: i32 = 1;
 const UINT8: i32 = 2;
@@ -27,7 +27,7 @@ fn calibration(graph: &Graph) -> Calibration {
     };
     let node = |node: &protoseg_models::graph::Node| {
         let [min, max] = range(&node.op);
-        (node.name.clone(), NodeRange { min, max, histogram: vec![1; BINS], sensitivity: 0.001 })
+        (node.name.clone(), NodeRange { min, max, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.001 })
     };
     let nodes = graph.nodes().iter().skip(1).map(node).collect();
     Calibration { version: Calibration::VERSION.to_owned(), pictures: "none".to_owned(), count: 1, nodes }
@@ -37,7 +37,7 @@ fn network(graph: &Graph, taps: &[&str]) -> Network {
     let logits = (graph.tagged(Tag::Logits).unwrap(), "logits");
     let taps = taps.iter().map(|&tap| (graph.find(tap).unwrap(), tap));
     let outputs: Vec<_> = std::iter::once(logits).chain(taps).collect();
-    Network::new(graph, &formula::weights(graph, None), &outputs).unwrap().folded().unwrap()
+    Network::new(graph, &formula::weights(graph, None), &outputs).unwrap().fold_batch_norm().unwrap()
 }
 
 fn graph(preset: Preset) -> Graph {
@@ -51,7 +51,7 @@ struct File {
 }
 
 impl File {
-    fn new(network: &Network, scheme: &Scheme) -> Self {
+    fn new(network: &Network, scheme: &QuantizationPlan) -> Self {
         let bytes = emit_quantized(network, scheme, None).unwrap().file.to_bytes();
         let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
         let constants = graph.initializer.iter().map(|tensor| (tensor.name().to_owned(), tensor.clone())).collect();
@@ -104,7 +104,7 @@ fn on_cpus_all_but_the_classifier_counts_in_integers() {
     for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
         let graph = graph(preset);
         let network = network(&graph, &[]);
-        let scheme = Scheme::new(&network, &calibration(&graph), Rounding::CPU).unwrap();
+        let scheme = QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::CPU).unwrap();
         let classifier = &network.graph().nodes().last().unwrap().name;
         let quantization = scheme.form().quantization.clone().unwrap();
         assert_eq!((quantization.weight_bits, quantization.symmetric), (7, false));
@@ -163,7 +163,8 @@ fn pixels_are_rounded_only_where_they_must() {
     for (preset, rounded) in [(Preset::DeepLabV3PlusEfficientNetLite0, false), (Preset::DeepLabV3PlusResNet50, true)] {
         let graph = graph(preset);
         let network = network(&graph, &[]);
-        let file = File::new(&network, &Scheme::new(&network, &calibration(&graph), Rounding::CPU).unwrap());
+        let file =
+            File::new(&network, &QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::CPU).unwrap());
         let maker = file.maker("normalize.integers").unwrap();
         assert_eq!(maker.op_type(), if rounded { "QuantizeLinear" } else { "Transpose" });
         if !rounded {
@@ -177,7 +178,7 @@ fn pixels_are_rounded_only_where_they_must() {
 fn for_tensorrt_zero_is_0_and_biases_are_floats() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let network = network(&graph, &[]);
-    let scheme = Scheme::new(&network, &calibration(&graph), Rounding::TENSORRT).unwrap();
+    let scheme = QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::TENSORRT).unwrap();
     let quantization = scheme.form().quantization.clone().unwrap();
     assert_eq!((quantization.weight_bits, quantization.symmetric), (8, true));
     let file = File::new(&network, &scheme);
@@ -200,7 +201,7 @@ fn sensitive_values_stay_floats_with_what_makes_and_reads_them() {
     let mut calibration = calibration(&graph);
     // Read by the next block's convolution and by its sum.
     calibration.nodes.get_mut("encoder._blocks.1._bn2").unwrap().sensitivity = 0.2;
-    let scheme = Scheme::new(&network, &calibration, Rounding::CPU).unwrap();
+    let scheme = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
     let block = |part: &str| format!("encoder._blocks.{part}");
     let mut expected = ["1._project_conv", "2._expand_conv", "2._bn0.relu", "2.add"].map(block).to_vec();
     // The convolution's activation is rounded, so what reads it counts in integers again; a convolution from floats to
@@ -212,11 +213,11 @@ fn sensitive_values_stay_floats_with_what_makes_and_reads_them() {
     assert!(file.maker("encoder._blocks.1._bn2").unwrap().op_type() == "Conv");
     assert!(file.rounding("encoder._blocks.2._bn0.relu").is_some() && file.rounding("encoder._blocks.2.add").is_some());
 
-    let all = Rounding { float_above: 0.3, ..Rounding::CPU };
-    let scheme = Scheme::new(&network, &calibration, all).unwrap();
+    let all = QuantizeConfig { max_sensitivity: 0.3, ..QuantizeConfig::CPU };
+    let scheme = QuantizationPlan::new(&network, &calibration, all).unwrap();
     assert_eq!(scheme.form().quantization.as_ref().unwrap().float_nodes, ["decoder.classifier"]);
-    let none = Rounding { float_above: 0.0, ..Rounding::CPU };
-    let error = Scheme::new(&network, &calibration, none).unwrap_err().to_string();
+    let none = QuantizeConfig { max_sensitivity: 0.0, ..QuantizeConfig::CPU };
+    let error = QuantizationPlan::new(&network, &calibration, none).unwrap_err().to_string();
     assert!(error.starts_with("nothing would count in 8 bits"), "{error}");
 }
 
@@ -225,7 +226,7 @@ fn taps_come_out_as_floats() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let taps = ["encoder._blocks.2.add", "encoder._bn0", "decoder.aspp.pool", "encoder._blocks.3._bn1.relu"];
     let network = network(&graph, &taps);
-    let scheme = Scheme::new(&network, &calibration(&graph), Rounding::CPU).unwrap();
+    let scheme = QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::CPU).unwrap();
     let file = File::new(&network, &scheme);
     check_pairs(&file, UINT8);
     for tap in taps {
@@ -237,9 +238,9 @@ fn taps_come_out_as_floats() {
 fn the_same_bytes_each_time() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let network = network(&graph, &[]);
-    for rounding in [Rounding::CPU, Rounding::TENSORRT] {
+    for rounding in [QuantizeConfig::CPU, QuantizeConfig::TENSORRT] {
         let write = || {
-            let scheme = Scheme::new(&network, &calibration(&graph), rounding).unwrap();
+            let scheme = QuantizationPlan::new(&network, &calibration(&graph), rounding).unwrap();
             emit_quantized(&network, &scheme, None).unwrap().file.to_bytes()
         };
         assert_eq!(write(), write());
@@ -253,7 +254,7 @@ fn what_cannot_be_quantised_is_refused_by_name() {
     let refused = |change: &dyn Fn(&mut NodeRange)| {
         let mut calibration = calibration(&graph);
         change(calibration.nodes.get_mut("decoder.low.relu").unwrap());
-        Scheme::new(&network, &calibration, Rounding::CPU).unwrap_err().to_string()
+        QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap_err().to_string()
     };
     for (change, words) in [
         (&(|range: &mut NodeRange| range.max = f32::INFINITY) as &dyn Fn(&mut NodeRange), "runs from 0 to inf"),
@@ -268,15 +269,15 @@ fn what_cannot_be_quantised_is_refused_by_name() {
     }
     let mut calibration = calibration(&graph);
     calibration.nodes.remove("decoder.low.relu");
-    let error = Scheme::new(&network, &calibration, Rounding::CPU).unwrap_err().to_string();
+    let error = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap_err().to_string();
     assert!(error.starts_with("the calibration lacks `decoder.low.relu`"), "{error}");
     // Computed along with its activation, so that nothing needs to be known of it.
     let mut calibration = self::calibration(&graph);
     calibration.nodes.remove("decoder.low.norm");
-    Scheme::new(&network, &calibration, Rounding::CPU).unwrap();
-    let bits = Rounding { weight_bits: 9, ..Rounding::CPU };
-    let error = Scheme::new(&network, &calibration, bits).unwrap_err().to_string();
+    QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
+    let bits = QuantizeConfig { weight_bits: 9, ..QuantizeConfig::CPU };
+    let error = QuantizationPlan::new(&network, &calibration, bits).unwrap_err().to_string();
     assert_eq!(error, "weights have 7 or 8 bits, not 9");
-    let form = Form { precision: Precision::Int8, ..Form::LOGITS };
+    let form = Variant { precision: Precision::Int8, ..Variant::LOGITS };
     assert!(emit(&network, &form, None).is_err());
 }

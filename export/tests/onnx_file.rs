@@ -10,20 +10,20 @@ use protoseg_export::onnx::emit::emit;
 use protoseg_export::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{LITE0, classifier};
-use protoseg_models::form::Form;
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, Tag};
+use protoseg_models::variant::Variant;
 
 /// The folded file of a graph's logits.
 fn file(graph: &Graph) -> ModelProto {
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network = Network::new(graph, &formula::weights(graph, None), &[(logits, "logits")]).unwrap();
-    read(&network.folded().unwrap())
+    read(&network.fold_batch_norm().unwrap())
 }
 
 /// The plain file of a network, read back.
 fn read(network: &Network) -> ModelProto {
-    let bytes = emit(network, &Form::LOGITS, None).unwrap().file.to_bytes();
+    let bytes = emit(network, &Variant::LOGITS, None).unwrap().file.to_bytes();
     ModelProto::decode(bytes.as_slice()).unwrap()
 }
 

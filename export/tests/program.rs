@@ -9,12 +9,12 @@ use prost::Message;
 use protoseg_export::onnx::proto::{ModelProto, StringStringEntryProto};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{METADATA_KEY, Manifest, Model};
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
-use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
+use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
 use protoseg_models::classes::ClassTable;
-use protoseg_models::form::{FORM_KEY, Form};
 use protoseg_models::formula;
 use protoseg_models::probe::ProbeCase;
+use protoseg_models::variant::{VARIANT_KEY, Variant};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::Window;
 
@@ -41,7 +41,7 @@ impl Place {
             prototype_confidence: None,
         };
         let mut checkpoint = Checkpoint {
-            header: Header::new("street", arch, ClassTable::camvid(), None),
+            header: CheckpointHeader::new("street", arch, ClassTable::camvid(), None),
             weights: formula::weights(&arch.graph(), None),
             probe: vec![probe],
             calibration: None,
@@ -134,9 +134,9 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     let bytes = std::fs::read(path).unwrap();
     let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
     let keys: Vec<&str> = metadata.iter().map(StringStringEntryProto::key).collect();
-    assert_eq!(keys, [METADATA_KEY, FORM_KEY]);
+    assert_eq!(keys, [METADATA_KEY, VARIANT_KEY]);
     assert_eq!(serde_json::from_str::<Model>(metadata[0].value()).unwrap(), manifest.model);
-    assert_eq!(serde_json::from_str::<Form>(metadata[1].value()).unwrap(), manifest.files[0].form);
+    assert_eq!(serde_json::from_str::<Variant>(metadata[1].value()).unwrap(), manifest.files[0].form);
 
     // Over the old bundle, and elsewhere.
     for out in ["bundle", "other"] {
@@ -185,7 +185,7 @@ fn taps_lie_beside_the_files_that_the_manifest_lists() {
     let (model, taps) = (read("model.onnx"), read("taps.onnx"));
     // Which form's values they are, and not the model, whose logits they do not give.
     assert_eq!((taps.metadata_props.len(), &taps.metadata_props[0]), (1, &model.metadata_props[1]));
-    assert_eq!(taps.metadata_props[0].key(), FORM_KEY);
+    assert_eq!(taps.metadata_props[0].key(), VARIANT_KEY);
     let names = |model: ModelProto| -> Vec<String> {
         model.graph.unwrap().output.iter().map(|output| output.name().to_owned()).collect()
     };
@@ -275,7 +275,7 @@ fn only_a_bundle_is_written_over() {
 
 /// A calibration that knows every node of the smallest preset.
 fn calibrated(checkpoint: &mut Checkpoint) {
-    let range = NodeRange { min: 0.0, max: 6.0, histogram: vec![1; BINS], sensitivity: 0.0 };
+    let range = NodeRange { min: 0.0, max: 6.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
     let graph = checkpoint.header.arch.graph();
     let nodes = graph.nodes().iter().map(|node| (node.name.clone(), range.clone())).collect();
     let version = Calibration::VERSION.to_owned();
@@ -294,8 +294,8 @@ fn each_precision_is_a_file_in_the_order_asked_for() {
     for file in &manifest.files {
         let bytes = std::fs::read(manifest.verified(&bundle, file).unwrap()).unwrap();
         let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
-        let form = metadata.iter().find(|entry| entry.key() == FORM_KEY).unwrap();
-        assert_eq!(serde_json::from_str::<Form>(form.value()).unwrap(), file.form);
+        let form = metadata.iter().find(|entry| entry.key() == VARIANT_KEY).unwrap();
+        assert_eq!(serde_json::from_str::<Variant>(form.value()).unwrap(), file.form);
         assert_eq!(file.form.quantization.is_some(), file.file.contains("int8"));
         assert_eq!(file.outputs.len(), 2);
     }

@@ -4,24 +4,24 @@
 mod agreement;
 mod frame;
 mod noise;
-mod pictures;
 mod probe;
 mod report;
+mod score;
 mod taps;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{anyhow, ensure};
-use protoseg_models::bundle::{Manifest, ModelFile, Reference};
-use protoseg_models::errors::sentence;
-use protoseg_models::form::{Kind, Precision};
+use protoseg_models::bundle::{Manifest, ModelFile, ProbeReference};
+use protoseg_models::errors::error_chain;
 use protoseg_models::gate::Verdict;
 use protoseg_models::probe::ProbeCase;
+use protoseg_models::variant::{ModelKind, Precision};
 
-pub use self::pictures::Pictures;
-pub use self::report::{FileReport, Report};
-pub use self::taps::{Taps, compare as compare_taps};
+pub use self::report::{CheckReport, FileReport};
+pub use self::score::LabeledImages;
+pub use self::taps::{TapsReport, compare as compare_taps};
 use crate::pipeline::PipelineOptions;
 use crate::session::RunnerOptions;
 
@@ -37,29 +37,29 @@ pub fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<Pro
 
 /// Runs every file of a bundle and comes to a verdict on each. Once `stop` is true it runs no further, and the report is of
 /// no use. `advance` is called after each labelled picture.
-pub fn judge(
+pub fn check_bundle(
     folder: &Path,
     manifest: &Manifest,
     cases: &[ProbeCase],
-    pictures: Option<&Pictures>,
+    pictures: Option<&LabeledImages>,
     stop: &AtomicBool,
     advance: &dyn Fn(),
-) -> Report {
+) -> CheckReport {
     let check = |file: &ModelFile| match stop.load(Ordering::Relaxed) {
         true => FileReport::new(file),
         false => check(folder, manifest, file, cases),
     };
     let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
     let scored =
-        pictures.map_or(Ok(()), |pictures| pictures::score(folder, manifest, pictures, &mut files, stop, advance));
-    let errors: Vec<String> = scored.err().iter().map(|error| sentence(error.as_ref())).collect();
-    files.iter_mut().for_each(|file| file.conclude(pictures.is_some(), has_measure(manifest)));
+        pictures.map_or(Ok(()), |pictures| score::score(folder, manifest, pictures, &mut files, stop, advance));
+    let errors: Vec<String> = scored.err().iter().map(|error| error_chain(error.as_ref())).collect();
+    files.iter_mut().for_each(|file| file.conclude(pictures.is_some(), has_fp32_reference(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
-    Report { passed, files, errors }
+    CheckReport { passed, files, errors }
 }
 
 /// Whether a bundle holds the logits file of 32-bit floats that scores are held against.
-pub fn has_measure(manifest: &Manifest) -> bool {
+pub fn has_fp32_reference(manifest: &Manifest) -> bool {
     frame::reference_file(manifest, Precision::Fp32).is_some()
 }
 
@@ -67,18 +67,18 @@ pub fn has_measure(manifest: &Manifest) -> bool {
 /// bytes in 16 bits where the processor has nothing better, which TensorRT does not.
 fn options(file: &ModelFile) -> RunnerOptions {
     let symmetric = file.form.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
-    RunnerOptions { as_it_stands: symmetric, ..RunnerOptions::default() }
+    RunnerOptions { unoptimized: symmetric, ..RunnerOptions::default() }
 }
 
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
     let mut report = FileReport::new(file);
     let found = match file.form.kind {
-        Kind::Logits | Kind::Labels => probe::check(folder, manifest, file, cases, &options(file)),
-        Kind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default()).map(|cases| (cases, None)),
+        ModelKind::Logits | ModelKind::Labels => probe::check(folder, manifest, file, cases, &options(file)),
+        ModelKind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default()).map(|cases| (cases, None)),
     };
     match found {
         Ok((cases, noise_to_signal)) => (report.cases, report.noise_to_signal) = (cases, noise_to_signal),
-        Err(error) => report.errors.push(sentence(error.as_ref())),
+        Err(error) => report.errors.push(error_chain(error.as_ref())),
     }
     report
 }
@@ -87,10 +87,10 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
 /// for a frame file over drawn scenes.
 pub fn agreement(folder: &Path, manifest: &Manifest, file: &ModelFile, options: &RunnerOptions) -> anyhow::Result<f64> {
     let cases = match file.form.kind {
-        Kind::Logits | Kind::Labels => {
+        ModelKind::Logits | ModelKind::Labels => {
             probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, options)?.0
         }
-        Kind::Frame => frame::check(folder, manifest, file, options)?,
+        ModelKind::Frame => frame::check(folder, manifest, file, options)?,
     };
     let pixels: usize = cases.iter().map(|case| case.labels.pixels).sum();
     let agreeing: f64 = cases.iter().map(|case| case.labels.agreement * case.labels.pixels as f64).sum();
@@ -107,8 +107,8 @@ pub fn probe_agreement(bundle: &Path, file: &str, options: &PipelineOptions) -> 
     let runner = RunnerOptions { device, size: None, ..options.segmenter.runner.clone() };
     let agreement = agreement(bundle, &manifest, listed, &runner)?;
     let reference = match manifest.reference {
-        Reference::Libtorch => "libtorch",
-        Reference::Itself => "itself, as it was adopted",
+        ProbeReference::Libtorch => "libtorch",
+        ProbeReference::OwnOutputs => "itself, as it was adopted",
     };
     Ok((agreement, reference.to_owned()))
 }

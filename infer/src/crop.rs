@@ -4,7 +4,12 @@ use image::RgbImage;
 
 /// Appends the pixels of a rectangle, `[height, width, 3]`, to a buffer. `top` and `left` lie inside the picture, which is
 /// not empty.
-pub(crate) fn append(picture: &RgbImage, [top, left]: [usize; 2], [height, width]: [usize; 2], pixels: &mut Vec<u8>) {
+pub(crate) fn append_tile(
+    picture: &RgbImage,
+    [top, left]: [usize; 2],
+    [height, width]: [usize; 2],
+    pixels: &mut Vec<u8>,
+) {
     let (columns, rows) = (picture.width() as usize, picture.height() as usize);
     let inside = width.min(columns - left);
     for row in top..top + height {
@@ -27,7 +32,7 @@ mod tests {
         let picture = RgbImage::from_fn(5, 4, |x, y| Rgb([x as u8, y as u8, 9]));
         for (start, size) in [([0, 0], [4, 5]), ([1, 2], [2, 2]), ([2, 3], [6, 4]), ([3, 4], [1, 9])] {
             let mut pixels = vec![77];
-            append(&picture, start, size, &mut pixels);
+            append_tile(&picture, start, size, &mut pixels);
             assert_eq!(pixels[0], 77);
             let expected: Vec<u8> = (0..size[0] * size[1])
                 .flat_map(|index| {

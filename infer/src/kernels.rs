@@ -20,7 +20,7 @@ const REACH: u32 = 8;
 
 /// Neighbouring pixels of a row, and the columns of scores between which they lie.
 #[derive(Debug, Clone)]
-pub(crate) struct Group {
+pub(crate) struct PixelGroup {
     /// First column that any of the pixels needs.
     pub(crate) base: usize,
     /// Last column that any of them needs.
@@ -33,13 +33,13 @@ pub(crate) struct Group {
 
 /// Class scores `[classes, rows, width]`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Planes<'a> {
+pub(crate) struct LogitPlanes<'a> {
     pub(crate) data: &'a [f32],
     pub(crate) rows: usize,
     pub(crate) width: usize,
 }
 
-impl<'a> Planes<'a> {
+impl<'a> LogitPlanes<'a> {
     /// One row of every class.
     fn row(self, row: usize) -> impl Iterator<Item = &'a [f32]> {
         self.data.chunks_exact(self.rows * self.width).map(move |plane| &plane[row * self.width..][..self.width])
@@ -48,14 +48,14 @@ impl<'a> Planes<'a> {
 
 /// A row of scores of every class, between two rows of logits.
 #[derive(Debug)]
-pub(crate) struct Mixed {
+pub(crate) struct BlendedRow {
     /// `[classes, stride]`: the row, then its last score over and over, so that there is always a next column.
     data: Vec<f32>,
     stride: usize,
     width: usize,
 }
 
-impl Mixed {
+impl BlendedRow {
     pub(crate) fn new(classes: usize, width: usize) -> Self {
         // An odd number of cache lines, so that the classes' scores of one column do not fall on each other in the cache.
         let lines = (width + LANES + 1).div_ceil(16) | 1;
@@ -65,14 +65,14 @@ impl Mixed {
 
 /// What lies between two rows of logits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Between {
+pub(crate) struct RowBlend {
     pub(crate) rows: [usize; 2],
     pub(crate) weight: f32,
 }
 
 /// A row of pixels to be filled.
 #[derive(Debug)]
-pub(crate) struct Pixels<'a> {
+pub(crate) struct PixelRow<'a> {
     pub(crate) labels: &'a mut [u8],
     pub(crate) confidence: Option<&'a mut [u8]>,
     pub(crate) margin: Option<&'a mut [u8]>,
@@ -80,15 +80,15 @@ pub(crate) struct Pixels<'a> {
 
 /// Which instructions are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum InstructionSet {
     /// What the compiler makes for any processor.
     Scalar,
-    /// AVX2. Made by [`Form::all`] alone, and only where the processor has it.
+    /// AVX2. Made by [`InstructionSet::all`] alone, and only where the processor has it.
     #[cfg(target_arch = "x86_64")]
     Avx2,
 }
 
-impl Form {
+impl InstructionSet {
     /// The forms that this processor can run, the best one last.
     pub(crate) fn all() -> Vec<Self> {
         let mut forms = vec![Self::Scalar];
@@ -105,7 +105,7 @@ impl Form {
     }
 
     /// Decides every score of a row of logits.
-    pub(crate) fn corners(self, planes: Planes<'_>, row: usize, corners: &mut Corners) {
+    pub(crate) fn corners(self, planes: LogitPlanes<'_>, row: usize, corners: &mut Corners) {
         match self {
             Self::Scalar => decision::corners(planes, row, corners),
             #[cfg(target_arch = "x86_64")]
@@ -114,34 +114,40 @@ impl Form {
     }
 
     /// Mixes two rows of logits, in a range of columns that is not empty.
-    pub(crate) fn mix(self, planes: Planes<'_>, between: Between, columns: Range<usize>, mixed: &mut Mixed) {
+    pub(crate) fn blend_rows(
+        self,
+        planes: LogitPlanes<'_>,
+        between: RowBlend,
+        columns: Range<usize>,
+        mixed: &mut BlendedRow,
+    ) {
         match self {
-            Self::Scalar => scalar::mix(planes, between, columns, mixed),
+            Self::Scalar => scalar::blend_rows(planes, between, columns, mixed),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => x86::mix(planes, between, columns, mixed),
+            Self::Avx2 => x86::blend_rows(planes, between, columns, mixed),
         }
     }
 
     /// Decides the pixels of some of a row's groups, in whose columns the scores have been mixed. `scores` is working space.
-    pub(crate) fn decide(
+    pub(crate) fn fill_pixels(
         self,
-        mixed: &Mixed,
-        groups: &[Group],
+        mixed: &BlendedRow,
+        groups: &[PixelGroup],
         range: Range<usize>,
         scores: &mut Vec<[f32; LANES]>,
-        pixels: &mut Pixels<'_>,
+        pixels: &mut PixelRow<'_>,
     ) {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 if groups[range.clone()].iter().all(|group| group.left.iter().all(|&left| left < REACH)) => {
-                x86::decide(mixed, groups, range, scores, pixels);
+                x86::fill_pixels(mixed, groups, range, scores, pixels);
             }
-            _ => scalar::decide(mixed, groups, range, scores, pixels),
+            _ => scalar::fill_pixels(mixed, groups, range, scores, pixels),
         }
     }
 }
 
-impl Pixels<'_> {
+impl PixelRow<'_> {
     /// Whether more than labels is wanted.
     fn more(&self) -> bool {
         self.confidence.is_some() || self.margin.is_some()

@@ -1,14 +1,9 @@
 //! What this machine is, and what it lets this process use: cores, vector extensions, memory.
 
-mod facts;
-pub mod gpu;
-mod groups;
+pub mod groups;
 mod memory;
-mod processor;
 
-pub use self::facts::Facts;
 pub use self::memory::{Memory, peak_resident, reset_peak, resident};
-pub use self::processor::Processor;
 
 /// Cores that this process may use: the standard library counts those that its affinity (and so a cpuset) leaves, and where
 /// a quota of a control group of version 1 or 2 lies lower, that quota, rounded down; at least 1.

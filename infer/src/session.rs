@@ -1,19 +1,19 @@
 //! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
 
-mod bound;
-mod ceilings;
+mod binding;
 mod engines;
 mod error;
+mod external;
 mod failure;
-mod foreign;
+mod gpu_lock;
 mod library;
 mod open;
 mod options;
+mod peak;
 mod profile;
 mod provider;
+mod runtime_info;
 mod spent;
-mod trial;
-mod turns;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,22 +21,22 @@ use std::time::Duration;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType};
 use protoseg_models::bundle::{METADATA_KEY, Model};
-use protoseg_models::versioned::{self, Read};
+use protoseg_models::versioned::{self, Versioned};
 use protoseg_models::weights::Tensor;
 
-use self::bound::Buffers;
-pub use self::ceilings::Ceilings;
-use self::engines::Source;
+use self::binding::Buffers;
+use self::engines::ModelSource;
 pub use self::error::SessionError;
-pub use self::foreign::{Foreign, Labels};
+pub use self::external::{ExternalModel, LabelTensor};
 use self::library::environment;
 use self::open::{commit, commit_with};
 pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions};
+pub use self::peak::DevicePeak;
 pub use self::profile::{Operator, Profile, profile};
-pub use self::spent::Spent;
+pub use self::runtime_info::{Runtime, runtime};
+pub use self::spent::TransferTimes;
 pub(crate) use self::spent::timed;
-pub use self::trial::{Runtime, runtime};
-use crate::feed::Feed;
+use crate::preprocess::Preprocess;
 
 /// Environment variable that names the library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -60,24 +60,24 @@ pub struct Runner {
     device: Device,
     default_output: String,
     /// What turns pictures into what an adopted file takes.
-    feed: Option<Feed>,
+    feed: Option<Preprocess>,
     buffers: Buffers,
-    spent: Spent,
+    spent: TransferTimes,
 }
 
 impl Runner {
     /// Opens an ONNX file.
     pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::of_pictures(path, options, commit(path, options, Source::File)?)
+        Self::with_image_input(path, options, commit(path, options, ModelSource::File)?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
         let path = Path::new(name);
-        Self::of_pictures(path, options, commit(path, options, Source::Bytes(bytes))?)
+        Self::with_image_input(path, options, commit(path, options, ModelSource::Bytes(bytes))?)
     }
 
-    fn of_pictures(path: &Path, options: &RunnerOptions, session: Session) -> Result<Self, SessionError> {
+    fn with_image_input(path: &Path, options: &RunnerOptions, session: Session) -> Result<Self, SessionError> {
         let takes_pictures = match session.inputs() {
             [input] => {
                 let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
@@ -101,10 +101,10 @@ impl Runner {
         path: PathBuf,
         options: &RunnerOptions,
         default_output: String,
-        feed: Option<Feed>,
+        feed: Option<Preprocess>,
     ) -> Self {
         let buffers = Buffers::new(options.device, options.cuda);
-        let (device, spent) = (options.device, Spent::default());
+        let (device, spent) = (options.device, TransferTimes::default());
         Self { session, path, options: options.clone(), device, default_output, feed, buffers, spent }
     }
 
@@ -114,12 +114,12 @@ impl Runner {
     }
 
     /// Where its time went so far, beside computing.
-    pub fn spent(&self) -> Spent {
+    pub fn transfer_times(&self) -> TransferTimes {
         self.spent
     }
 
     /// What the file's metadata says about its model; none where the file is not one of protoseg's.
-    pub fn model(&self) -> Result<Option<Read<Model>>, SessionError> {
+    pub fn model(&self) -> Result<Option<Versioned<Model>>, SessionError> {
         let failed = |source| SessionError::Model { path: self.path.clone(), source };
         let Some(text) = self.session.metadata().map_err(failed)?.custom(METADATA_KEY) else { return Ok(None) };
         Ok(Some(versioned::parse(&self.path, &text, Model::VERSION)?))
@@ -144,7 +144,7 @@ impl Runner {
     }
 
     /// Runs pictures as [`run`](Self::run) does, and lends their class scores with the size of each dimension.
-    pub fn run_scores<R>(
+    pub fn run_with_logits<R>(
         &mut self,
         images: &[u8],
         shape: [usize; 3],
@@ -219,7 +219,7 @@ impl Runner {
         read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> Result<T, SessionError> {
         let ran = self.run_or_bind(images, shape, names, read);
-        ran.map_err(|source| failure::of_run(&self.path, self.device, &source))
+        ran.map_err(|source| failure::run_error(&self.path, self.device, &source))
     }
 
     /// Whether the pixels are as many as said, and the outputs those that there are.

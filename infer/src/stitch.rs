@@ -73,7 +73,7 @@ impl Stitcher {
         data.try_reserve_exact(count).ok()?;
         data.resize(count, 0.0);
         let sum = LogitMap { classes, height, width, data };
-        let cover = plan.cover().map(|cover| cover.into_iter().map(|count| count as f32).collect());
+        let cover = plan.coverage().map(|cover| cover.into_iter().map(|count| count as f32).collect());
         Some(Self {
             side: plan.window_logits(),
             starts: plan.logit_starts().collect(),
@@ -105,12 +105,12 @@ impl Stitcher {
 
     /// The frame's scores: the sum over the windows that cover a position, divided by their number.
     pub fn finish(mut self) -> LogitMap {
-        self.settle();
+        self.finish_rows();
         self.sum
     }
 
     /// Divides the rows that no window to come covers, and returns how many rows of the frame are now done.
-    pub(crate) fn settle(&mut self) -> usize {
+    pub(crate) fn finish_rows(&mut self) -> usize {
         let LogitMap { height, width, .. } = self.sum;
         let [rows, columns] = &self.cover;
         let done = self.starts.get(self.added).map_or(rows.len(), |&[top, _]| top);
@@ -131,12 +131,12 @@ impl Stitcher {
     }
 
     /// The rows held, and which row of the frame is the first of them.
-    pub(crate) fn held(&self) -> (&LogitMap, usize) {
+    pub(crate) fn buffered_rows(&self) -> (&LogitMap, usize) {
         (&self.sum, self.top)
     }
 
     /// Gives up the rows above the last one that is done.
-    pub(crate) fn give_up(&mut self) {
+    pub(crate) fn drop_finished_rows(&mut self) {
         let LogitMap { height, width, .. } = self.sum;
         let gone = self.settled.saturating_sub(1).saturating_sub(self.top);
         self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {

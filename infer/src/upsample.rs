@@ -7,14 +7,14 @@ mod rows;
 
 use protoseg_images::label_map::LabelMap;
 
-pub use self::exact::{Choice, choices, scores_at};
+pub use self::exact::{PixelDecision, logits_at, reference_decisions};
 pub(crate) use self::rows::Upsampler;
-use crate::kernels::Form;
+use crate::kernels::InstructionSet;
 use crate::stitch::LogitMap;
 
 /// Which pixels a logit map lies over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
+pub struct LogitGeometry {
     /// Height of the picture.
     pub height: usize,
     /// Width of the picture.
@@ -28,16 +28,16 @@ pub struct Frame {
 
 /// What is wanted of every pixel beside its label.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// How sure the label is: [`Decided::confidence`].
+pub struct Outputs {
+    /// How sure the label is: [`Prediction::confidence`].
     pub confidence: bool,
-    /// By how much the label won: [`Decided::margin`].
+    /// By how much the label won: [`Prediction::margin`].
     pub margin: bool,
 }
 
 /// What was decided of every pixel of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decided {
+pub struct Prediction {
     /// Height in pixels.
     pub height: usize,
     /// Width in pixels.
@@ -54,10 +54,10 @@ pub struct Decided {
     pub margin: Option<Vec<u8>>,
 }
 
-impl Decided {
+impl Prediction {
     /// A frame of which nothing is decided yet.
-    pub(crate) fn blank(frame: &Frame, wanted: Wanted) -> Self {
-        let Frame { height, width, .. } = *frame;
+    pub(crate) fn blank(frame: &LogitGeometry, wanted: Outputs) -> Self {
+        let LogitGeometry { height, width, .. } = *frame;
         let plane = || vec![0; height * width];
         Self {
             height,
@@ -85,14 +85,14 @@ pub fn pixels_by_class(labels: &[u8], classes: usize) -> Vec<u64> {
     pixels
 }
 
-impl From<Decided> for LabelMap {
-    fn from(decided: Decided) -> Self {
-        let Decided { height, width, labels, .. } = decided;
+impl From<Prediction> for LabelMap {
+    fn from(decided: Prediction) -> Self {
+        let Prediction { height, width, labels, .. } = decided;
         Self { height, width, labels }
     }
 }
 
-impl From<LabelMap> for Decided {
+impl From<LabelMap> for Prediction {
     fn from(map: LabelMap) -> Self {
         let LabelMap { height, width, labels } = map;
         Self { height, width, labels, confidence: None, margin: None }
@@ -103,36 +103,36 @@ impl From<LabelMap> for Decided {
 ///
 /// ```
 /// use protoseg_infer::stitch::LogitMap;
-/// use protoseg_infer::upsample::{Frame, Wanted, decide};
+/// use protoseg_infer::upsample::{LogitGeometry, Outputs, predict};
 ///
 /// let logits = LogitMap { classes: 2, height: 1, width: 2, data: vec![0.0, 2.0, 1.0, 1.0] };
-/// let frame = Frame { height: 1, width: 8, padded: [1, 8], align_corners: false };
-/// let decided = decide(&logits, &frame, Wanted { margin: true, ..Wanted::default() });
+/// let frame = LogitGeometry { height: 1, width: 8, padded: [1, 8], align_corners: false };
+/// let decided = predict(&logits, &frame, Outputs { margin: true, ..Outputs::default() });
 /// assert_eq!(decided.labels, [1, 1, 1, 1, 0, 0, 0, 0]);
 /// assert_eq!(decided.margin.as_deref(), Some(&[16, 16, 12, 4, 4, 12, 16, 16][..]));
 /// ```
-pub fn decide(logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
-    decide_in(Form::best(), logits, frame, wanted)
+pub fn predict(logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
+    predict_with(InstructionSet::best(), logits, frame, wanted)
 }
 
 /// The same without vector instructions, as on processors whose own have no form here: the same bytes, later.
-pub fn decide_plainly(logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
-    decide_in(Form::Scalar, logits, frame, wanted)
+pub fn predict_scalar(logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
+    predict_with(InstructionSet::Scalar, logits, frame, wanted)
 }
 
-fn decide_in(form: Form, logits: &LogitMap, frame: &Frame, wanted: Wanted) -> Decided {
-    let mut decided = Decided::blank(frame, wanted);
+fn predict_with(form: InstructionSet, logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
+    let mut decided = Prediction::blank(frame, wanted);
     let grid = [logits.height, logits.width];
     let whole = logits.classes.checked_mul(grid[0]).and_then(|rows| rows.checked_mul(grid[1]));
     if !decided.labels.is_empty() && !logits.data.is_empty() && whole == Some(logits.data.len()) {
-        Upsampler::with(form, grid, frame).decide(logits, 0, 0..frame.height, wanted, &mut decided);
+        Upsampler::with(form, grid, frame).predict(logits, 0, 0..frame.height, wanted, &mut decided);
     }
     decided
 }
 
 /// Train ids `[height, width]` of a frame: the class with the highest upsampled score; of equal ones, the first.
-pub fn labels(logits: &LogitMap, frame: &Frame) -> Vec<u8> {
-    decide(logits, frame, Wanted::default()).labels
+pub fn labels(logits: &LogitMap, frame: &LogitGeometry) -> Vec<u8> {
+    predict(logits, frame, Outputs::default()).labels
 }
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ pub(crate) mod tests {
     }
 
     /// All scores at full resolution, as a sum over every score weighted by its triangle: no index arithmetic in common.
-    fn naive(logits: &LogitMap, frame: &Frame, class: usize, row: usize, column: usize) -> f64 {
+    fn naive(logits: &LogitMap, frame: &LogitGeometry, class: usize, row: usize, column: usize) -> f64 {
         let place = |pixel, logits: usize, pixels| {
             coordinate(pixel, logits, pixels, frame.align_corners).max(0.0).min(logits as f64 - 1.0)
         };
@@ -187,12 +187,12 @@ pub(crate) mod tests {
                 ([3, 2], [2, 1], [2, 1]),
             ] {
                 let logits = random(4, grid[0], grid[1]);
-                let frame = Frame { height: size[0], width: size[1], padded, align_corners };
+                let frame = LogitGeometry { height: size[0], width: size[1], padded, align_corners };
                 let largest = logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
                 for (index, &label) in labels(&logits, &frame).iter().enumerate() {
                     let (row, column) = (index / frame.width, index % frame.width);
                     let scores: Vec<f64> = (0..4).map(|class| naive(&logits, &frame, class, row, column)).collect();
-                    for (score, other) in scores.iter().zip(scores_at(&logits, &frame, row, column)) {
+                    for (score, other) in scores.iter().zip(logits_at(&logits, &frame, row, column)) {
                         assert!((score - other).abs() < 1e-9, "{frame:?} {row} {column}: {score} {other}");
                     }
                     let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -208,8 +208,8 @@ pub(crate) mod tests {
     #[test]
     fn equal_scores_give_the_first_class_and_nothing_gives_nothing() {
         let logits = LogitMap { classes: 3, height: 1, width: 1, data: vec![1.0, 2.0, 2.0] };
-        let frame = Frame { height: 2, width: 3, padded: [4, 4], align_corners: false };
+        let frame = LogitGeometry { height: 2, width: 3, padded: [4, 4], align_corners: false };
         assert_eq!(labels(&logits, &frame), [1; 6]);
-        assert!(labels(&logits, &Frame { height: 0, ..frame }).is_empty());
+        assert!(labels(&logits, &LogitGeometry { height: 0, ..frame }).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::efficientnet_lite::{LITE0, LITE1, LITE2};
 use crate::graph::{Graph, Tag};
-use crate::{deeplab, parameters::Misfit};
+use crate::{deeplab, parameters::WeightMismatch};
 
 /// A network family and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ pub enum ArchError {
         /// The network.
         arch: Preset,
         /// How they differ.
-        source: Misfit,
+        source: WeightMismatch,
     },
 }
 
@@ -176,7 +176,7 @@ impl Arch {
     }
 
     /// The network as it is deployed: what the logits need, and nothing else.
-    pub fn deployed(self) -> Graph {
+    pub fn inference_graph(self) -> Graph {
         let graph = self.graph();
         let logits: Vec<_> = graph.tagged(Tag::Logits).into_iter().collect();
         graph.keep(&logits)

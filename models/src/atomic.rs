@@ -27,7 +27,7 @@ pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) 
 
 /// The same by way of another name on the same file system, for folders in which even a killed program shall leave nothing
 /// but whole files.
-pub fn write_by(way: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
+pub fn write_via(way: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
     write_through(way, path, |file| file.write_all(contents))
 }
 
@@ -80,8 +80,8 @@ pub fn write_folder<E: From<io::Error>>(
 ) -> Result<(), E> {
     let place = resolved(path)?;
     let partial = hidden(&place, "partial")?;
-    let _way = Way::make(parent(&place))?;
-    let _turn = Turn::take(&place)?;
+    let _way = CreatedDirs::make(parent(&place))?;
+    let _turn = WriteLock::take(&place)?;
     put_back(&place)?;
     check_replaceable(&place, known)?;
     clear(&partial)?;
@@ -104,9 +104,9 @@ pub fn write_folder<E: From<io::Error>>(
 }
 
 /// Clears away what a [`write_folder`] that was killed left beside a place; one at work is let finish.
-pub fn clear_away(path: &Path) -> io::Result<()> {
+pub fn remove_partial(path: &Path) -> io::Result<()> {
     let place = resolved(path)?;
-    let _turn = Turn::take(&place)?;
+    let _turn = WriteLock::take(&place)?;
     clear(&hidden(&place, "partial")?)
 }
 
@@ -137,7 +137,7 @@ pub fn recover(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     // A writer at work is let finish: the folder is missing only until its next step.
-    let _turn = Turn::take(&place)?;
+    let _turn = WriteLock::take(&place)?;
     put_back(&place)
 }
 
@@ -175,11 +175,11 @@ fn exchange(new: &Path, place: &Path) -> Result<(), Errno> {
 }
 
 /// Folders that were made for another to lie in. At the end of its life those go again that have stayed empty.
-struct Way {
+struct CreatedDirs {
     made: Vec<PathBuf>,
 }
 
-impl Way {
+impl CreatedDirs {
     fn make(folder: &Path) -> io::Result<Self> {
         let mut way = Self { made: Vec::new() };
         let missing: Vec<&Path> =
@@ -196,7 +196,7 @@ impl Way {
     }
 }
 
-impl Drop for Way {
+impl Drop for CreatedDirs {
     fn drop(&mut self) {
         let mut deepest_first = self.made.iter().rev();
         // One that holds something stays, and so do those around it.
@@ -205,19 +205,19 @@ impl Drop for Way {
 }
 
 /// The right to write at a place, for as long as it lives.
-struct Turn {
+struct WriteLock {
     path: PathBuf,
     _held: File,
 }
 
-impl Turn {
+impl WriteLock {
     fn take(place: &Path) -> io::Result<Self> {
         let path = hidden(place, "lock")?;
         Ok(Self { _held: claim(&path)?, path })
     }
 }
 
-impl Drop for Turn {
+impl Drop for WriteLock {
     fn drop(&mut self) {
         // While it is still held: one moment later it may be another's.
         let _ = fs::remove_file(&self.path);

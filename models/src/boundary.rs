@@ -4,11 +4,11 @@
 /// with another label.
 ///
 /// ```
-/// use protoseg_models::boundary::near;
+/// use protoseg_models::boundary::near_boundary;
 ///
-/// assert_eq!(near(&[4, 4, 4, 7, 7], 5, 1), [false, false, true, true, false]);
+/// assert_eq!(near_boundary(&[4, 4, 4, 7, 7], 5, 1), [false, false, true, true, false]);
 /// ```
-pub fn near(labels: &[u8], width: usize, reach: usize) -> Vec<bool> {
+pub fn near_boundary(labels: &[u8], width: usize, reach: usize) -> Vec<bool> {
     if width == 0 {
         return Vec::new();
     }
@@ -51,7 +51,7 @@ mod tests {
         let label = |index: usize| stream.below((index / width / 5 * 4 + index % width / 5) as u64, 3) as u8;
         let labels: Vec<u8> = (0..height * width).map(label).collect();
         for reach in [0, 1, 3, 40] {
-            let found = near(&labels, width, reach);
+            let found = near_boundary(&labels, width, reach);
             for (index, &found) in found.iter().enumerate() {
                 let (row, column) = (index / width, index % width);
                 let other = (0..labels.len()).any(|other| {
@@ -61,7 +61,7 @@ mod tests {
                 assert_eq!(found, other, "reach {reach}, row {row}, column {column}");
             }
         }
-        assert_eq!(near(&[], 0, 3), [false; 0]);
-        assert!(near(&[5; 12], 4, 3).iter().all(|&near| !near));
+        assert_eq!(near_boundary(&[], 0, 3), [false; 0]);
+        assert!(near_boundary(&[5; 12], 4, 3).iter().all(|&near| !near));
     }
 }

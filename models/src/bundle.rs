@@ -9,11 +9,11 @@ use crate::adapter::Adapter;
 use crate::arch::Arch;
 use crate::classes::ClassTable;
 use crate::digest;
-use crate::form::Form;
-use crate::gate::{Gate, Limits};
+use crate::gate::{GateLimits, GateResult};
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
-use crate::versioned::{self, JsonError, Read};
+use crate::variant::Variant;
+use crate::versioned::{self, JsonError, Versioned};
 use crate::weights::WeightsError;
 use crate::window::{LogitGrid, Window, WindowError};
 
@@ -30,7 +30,7 @@ pub const METADATA_KEY: &str = "protoseg";
 
 /// Name of the file in which every node's value comes out, for finding where a precision goes wrong. No manifest lists it,
 /// so that nothing serves it.
-pub fn taps_name(file: &str) -> String {
+pub fn taps_file_name(file: &str) -> String {
     format!("taps{}", file.strip_prefix("model").unwrap_or(file))
 }
 
@@ -58,7 +58,7 @@ pub struct Model {
 
 /// An input or output of an ONNX file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Port {
+pub struct TensorInfo {
     /// Its name.
     pub name: String,
     /// `uint8` or `float32`; outputs of adopted files may be `int32` or `int64`.
@@ -84,19 +84,19 @@ pub struct ModelFile {
     /// Its name in the bundle's folder.
     pub file: String,
     /// What it computes, and how.
-    pub form: Form,
+    pub form: Variant,
     /// SHA-256 of the file.
     pub sha256: String,
     /// SHA-256 of the file beside it that holds its weights, [`external_data`], where they are too large for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_sha256: Option<String>,
     /// What goes in.
-    pub inputs: Vec<Port>,
+    pub inputs: Vec<TensorInfo>,
     /// What comes out.
-    pub outputs: Vec<Port>,
-    /// What `protoseg check` holds it to; [`Limits::of`] its precision where absent.
+    pub outputs: Vec<TensorInfo>,
+    /// What `protoseg check` holds it to; [`GateLimits::for_precision`] its precision where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Limits>,
+    pub limits: Option<GateLimits>,
     /// How it takes pictures, where somebody else made it; files of protoseg take bytes `[N, H, W, 3]`, RGB.
     pub adapter: Option<Adapter>,
 }
@@ -113,13 +113,13 @@ pub struct Provenance {
 /// Whose answers a probe holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Reference {
+pub enum ProbeReference {
     /// Those of libtorch, from training.
     Libtorch,
     /// Those that the file itself gave when it was adopted: they tell whether another machine computes the same, and nothing
     /// of whether that is right.
     #[serde(rename = "self")]
-    Itself,
+    OwnOutputs,
 }
 
 /// `manifest.json`.
@@ -134,13 +134,13 @@ pub struct Manifest {
     /// SHA-256 of the probe, where there is one.
     pub probe_sha256: Option<String>,
     /// Whose answers the probe holds.
-    pub reference: Reference,
+    pub reference: ProbeReference,
     /// Where it comes from.
     pub provenance: Provenance,
     /// The score of the weights, where one was measured.
     pub metrics: Option<Metrics>,
     /// What the last check found, file by file.
-    pub gate: Vec<Gate>,
+    pub gate: Vec<GateResult>,
 }
 
 /// Why a bundle could not be read.
@@ -197,7 +197,7 @@ pub enum BundleError {
     Probe(#[from] WeightsError),
 }
 
-impl fmt::Display for Port {
+impl fmt::Display for TensorInfo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, element, shape } = self;
         write!(formatter, "{name} {element} [")?;
@@ -213,8 +213,8 @@ impl fmt::Display for Port {
 }
 
 /// Inputs or outputs as a person reads them.
-pub fn list(ports: &[Port]) -> String {
-    ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
+pub fn list(ports: &[TensorInfo]) -> String {
+    ports.iter().map(TensorInfo::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Model {
@@ -224,8 +224,8 @@ impl Model {
 
 impl ModelFile {
     /// What `protoseg check` holds it to.
-    pub fn limits(&self) -> Limits {
-        self.limits.unwrap_or_else(|| Limits::of(self.form.precision))
+    pub fn limits(&self) -> GateLimits {
+        self.limits.unwrap_or_else(|| GateLimits::for_precision(self.form.precision))
     }
 }
 
@@ -234,12 +234,12 @@ impl Manifest {
     pub const VERSION: &str = "1.0";
 
     /// Reads the manifest of a bundle folder; no other file is opened.
-    pub fn read(folder: &Path) -> Result<Read<Self>, BundleError> {
+    pub fn read(folder: &Path) -> Result<Versioned<Self>, BundleError> {
         let path = folder.join(MANIFEST);
         if !path.is_file() {
             return Err(BundleError::Absent(folder.into()));
         }
-        let manifest: Read<Self> = versioned::read(&path, Self::VERSION)?;
+        let manifest: Versioned<Self> = versioned::read(&path, Self::VERSION)?;
         if manifest.value.files.is_empty() {
             return Err(BundleError::Empty(path));
         }
@@ -263,7 +263,7 @@ impl Manifest {
 
     /// Names of all that the bundle's folder may hold: what the manifest names, and what only lies beside it.
     pub fn names(&self) -> Vec<String> {
-        let files = self.files.iter().flat_map(|file| [file.file.clone(), taps_name(&file.file)]);
+        let files = self.files.iter().flat_map(|file| [file.file.clone(), taps_file_name(&file.file)]);
         let files = files.flat_map(|name| [external_data(&name), name]);
         files.chain([MANIFEST, PROBE, TRITON, TUNING].map(str::to_owned)).collect()
     }
@@ -294,7 +294,7 @@ fn verify(path: PathBuf, expected: &str) -> Result<PathBuf, BundleError> {
     if !path.is_file() {
         return Err(BundleError::Missing(path));
     }
-    match digest::of_file(&path) {
+    match digest::sha256_file(&path) {
         Ok(found) if found == expected => Ok(path),
         Ok(found) => Err(BundleError::Digest { path, found, expected: expected.to_owned() }),
         Err(source) => Err(BundleError::Io { path, source }),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Bins of every histogram.
-pub const BINS: usize = 256;
+pub const HISTOGRAM_BINS: usize = 256;
 
 /// The values of one node's output over the calibration pictures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ pub struct NodeRange {
     pub min: f32,
     /// Largest value.
     pub max: f32,
-    /// Counts in [`BINS`] equal steps from `min` to `max`.
+    /// Counts in [`HISTOGRAM_BINS`] equal steps from `min` to `max`.
     pub histogram: Vec<u64>,
     /// Error of the logits where only this node's output is rounded to 8 bits: root of the mean square error over root
     /// of the mean square logit.

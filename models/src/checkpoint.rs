@@ -33,7 +33,7 @@ pub const FILES: [&str; 7] = [ARCH, WEIGHTS, PROBE, CALIBRATION, PROTOTYPES, MET
 
 /// `arch.json`: which network, for which classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Header {
+pub struct CheckpointHeader {
     /// Version of the format.
     pub version: String,
     /// What a person calls the model.
@@ -46,7 +46,7 @@ pub struct Header {
     pub window: Option<Window>,
 }
 
-impl Header {
+impl CheckpointHeader {
     /// Version written, and the newest read.
     pub const VERSION: &str = "1.0";
 
@@ -60,7 +60,7 @@ impl Header {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     /// Which network, for which classes.
-    pub header: Header,
+    pub header: CheckpointHeader,
     /// Every parameter and buffer of the network, the auxiliary head's too.
     pub weights: StateDict,
     /// What libtorch made of a few pictures.
@@ -97,7 +97,7 @@ pub enum CheckpointError {
     Weights(#[from] WeightsError),
     /// Weights of another network.
     #[error("{}: {source}", path.display())]
-    Misfit {
+    WeightMismatch {
         /// The weights file.
         path: PathBuf,
         /// How they differ.
@@ -154,18 +154,18 @@ impl Checkpoint {
         if !header_path.is_file() {
             return Err(CheckpointError::Absent(folder.into()));
         }
-        let header: Header = versioned::read(&header_path, Header::VERSION)?.value;
+        let header: CheckpointHeader = versioned::read(&header_path, CheckpointHeader::VERSION)?.value;
         let (names, outputs) = (header.classes.count(), header.arch.classes());
         if names != outputs {
             return Err(CheckpointError::Classes { path: header_path, names, outputs });
         }
         if let Some(window) = header.window {
-            let fits = LogitGrid::of(header.arch).check(window);
+            let fits = LogitGrid::from_arch(header.arch).check(window);
             fits.map_err(|source| CheckpointError::Window { path: header_path, source })?;
         }
         let weights_path = folder.join(WEIGHTS);
         let weights = weights::read(&weights_path)?;
-        header.arch.graph().check_weights(&weights).map_err(|source| CheckpointError::Misfit {
+        header.arch.graph().check_weights(&weights).map_err(|source| CheckpointError::WeightMismatch {
             path: weights_path,
             source: ArchError::Weights { arch: header.arch.preset(), source },
         })?;
@@ -176,7 +176,7 @@ impl Checkpoint {
         }
         let calibration = optional(CALIBRATION).map(|path| versioned::read(&path, Calibration::VERSION)).transpose()?;
         let prototypes = optional(PROTOTYPES).map(|path| read_prototypes(path, &header)).transpose()?;
-        let metrics = optional(METRICS).map(|path| versioned::read_plain(&path)).transpose()?;
+        let metrics = optional(METRICS).map(|path| versioned::read_unversioned(&path)).transpose()?;
         let config = optional(CONFIG).map(std::fs::read_to_string).transpose()?.unwrap_or_default();
         let calibration = calibration.map(|read| read.value);
         Ok(Self { header, weights, probe, calibration, prototypes, metrics, config })
@@ -208,10 +208,10 @@ impl Checkpoint {
     /// SHA-256 of a checkpoint folder's weights file.
     pub fn weights_digest(folder: &Path) -> Result<String, CheckpointError> {
         let path = folder.join(WEIGHTS);
-        digest::of_file(&path).map_err(|source| CheckpointError::Io { path, source })
+        digest::sha256_file(&path).map_err(|source| CheckpointError::Io { path, source })
     }
 }
-fn read_prototypes(path: PathBuf, header: &Header) -> Result<Prototypes, CheckpointError> {
+fn read_prototypes(path: PathBuf, header: &CheckpointHeader) -> Result<Prototypes, CheckpointError> {
     let prototypes: Prototypes = versioned::read(&path, Prototypes::VERSION)?.value;
     match prototypes.check(&header.arch.graph(), header.arch.classes()) {
         Ok(()) => Ok(prototypes),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::classes::{Class, ClassError, ClassTable, distinct_color};
+use crate::classes::{Class, ClassError, ClassTable, voc_color};
 
 /// Why no table could be had.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ pub fn read(name: &Path) -> Result<ClassTable, ClassFileError> {
             Entry::Name(name) => (name, None, None),
             Entry::Class { name, color, source_id } => (name, color, source_id),
         };
-        let color = color.unwrap_or_else(|| distinct_color(index.into()));
+        let color = color.unwrap_or_else(|| voc_color(index.into()));
         Class { name, color, source_id: source_id.unwrap_or(index) }
     };
     ClassTable::try_from((0..).zip(entries).map(class).collect::<Vec<_>>()).map_err(wrong)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The label of pixels that count nowhere.
-pub const IGNORE: u8 = 255;
+pub const IGNORE_INDEX: u8 = 255;
 
 /// One class. Its train id is its place in the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub enum ClassError {
     Ignored(String),
     /// An id or a name stands twice.
     #[error("the classes `{first}` and `{second}` share the id {source_id} or the name; each needs its own")]
-    Twice {
+    Duplicate {
         /// The earlier class.
         first: String,
         /// The later class.
@@ -71,14 +71,14 @@ impl TryFrom<Vec<Class>> for ClassTable {
         if !(2..=255).contains(&classes.len()) {
             return Err(ClassError::Count(classes.len()));
         }
-        if let Some(class) = classes.iter().find(|class| class.source_id == IGNORE) {
+        if let Some(class) = classes.iter().find(|class| class.source_id == IGNORE_INDEX) {
             return Err(ClassError::Ignored(class.name.clone()));
         }
         for (index, class) in classes.iter().enumerate() {
             let same = |other: &&Class| other.source_id == class.source_id || other.name == class.name;
             if let Some(first) = classes[..index].iter().find(same) {
                 let (first, second) = (first.name.clone(), class.name.clone());
-                return Err(ClassError::Twice { first, second, source_id: class.source_id });
+                return Err(ClassError::Duplicate { first, second, source_id: class.source_id });
             }
         }
         Ok(Self { classes })
@@ -196,9 +196,9 @@ impl ClassTable {
         &self.classes
     }
 
-    /// Train id of each id in a label file; [`IGNORE`] for every id that is no class.
+    /// Train id of each id in a label file; [`IGNORE_INDEX`] for every id that is no class.
     pub fn train_ids(&self) -> [u8; 256] {
-        let mut map = [IGNORE; 256];
+        let mut map = [IGNORE_INDEX; 256];
         for (train_id, class) in (0..).zip(&self.classes) {
             map[usize::from(class.source_id)] = train_id;
         }
@@ -222,13 +222,13 @@ fn parse_line(line: &str, index: usize) -> Option<Class> {
     let tail = words.len().checked_sub(3).filter(|&start| start >= 2).and_then(|start| numbers(&words[start..]));
     let (name, color) = match tail {
         Some(color) => (&words[1..words.len() - 3], [color[0], color[1], color[2]]),
-        None => (&words[1..], distinct_color(index)),
+        None => (&words[1..], voc_color(index)),
     };
     (!name.is_empty()).then(|| Class { name: name.join(" "), color, source_id })
 }
 
 /// The palette of Pascal VOC continued: bits of the index, from the lowest, go to the high bits of red, green and blue.
-pub fn distinct_color(index: usize) -> [u8; 3] {
+pub fn voc_color(index: usize) -> [u8; 3] {
     let mut color = [0_u8; 3];
     for bit in 0..8 {
         for (channel, value) in color.iter_mut().enumerate() {
@@ -248,10 +248,10 @@ mod tests {
             ClassTable::try_from(table.classes.clone()).unwrap();
         }
         let map = ClassTable::cityscapes().train_ids();
-        assert_eq!((map[7], map[33], map[0], map[29], map[255]), (0, 18, IGNORE, IGNORE, IGNORE));
-        assert_eq!(ClassTable::camvid().train_ids()[11], IGNORE);
+        assert_eq!((map[7], map[33], map[0], map[29], map[255]), (0, 18, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX));
+        assert_eq!(ClassTable::camvid().train_ids()[11], IGNORE_INDEX);
         let voc = ClassTable::voc();
-        assert!((1..21).all(|index| voc.palette()[index] == distinct_color(index - 1)));
+        assert!((1..21).all(|index| voc.palette()[index] == voc_color(index - 1)));
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!((table.classes()[1].name.as_str(), table.train_ids()[9]), ("field", 1));
         let error = ClassTable::parse("1 a\n2 b\nthree c").unwrap_err();
         assert_eq!(error, ClassError::Line { line: 3, text: "three c".into() });
-        assert!(matches!(ClassTable::parse("1 a\n1 b"), Err(ClassError::Twice { .. })));
+        assert!(matches!(ClassTable::parse("1 a\n1 b"), Err(ClassError::Duplicate { .. })));
         assert_eq!(ClassTable::parse("1 a").unwrap_err(), ClassError::Count(1));
         assert_eq!(ClassTable::parse("1 a\n255 void").unwrap_err(), ClassError::Ignored("void".into()));
         assert_eq!(ClassTable::parse(&table.text()).unwrap(), table);

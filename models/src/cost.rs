@@ -1,11 +1,11 @@
 //! What a network costs and how far it sees, derived from the graph.
 
 use crate::graph::{Graph, NodeId, Op};
-use crate::shape::TooSmall;
+use crate::shape::InputTooSmall;
 
 impl Graph {
     /// Multiply-adds of convolutions and linear layers for one picture of a size.
-    pub fn multiply_adds(&self, height: usize, width: usize) -> Result<u64, TooSmall> {
+    pub fn multiply_adds(&self, height: usize, width: usize) -> Result<u64, InputTooSmall> {
         let shapes = self.shapes(1, height, width)?;
         let cost = |(node, shape): (&crate::graph::Node, &Vec<usize>)| {
             let weights: usize = self

@@ -1,8 +1,8 @@
 //! DeepLabV3+ decoders: the paper's on ResNets (U2PL `decoder.py`) and a separable one on EfficientNet-Lite.
 
-use crate::efficientnet_lite::{self, Levels, Variant};
+use crate::efficientnet_lite::{self, LiteOutputs, LiteScaling};
 use crate::graph::{Conv, Graph, NodeId, Op, Tag};
-use crate::resnet::{self, Stages, conv_norm_relu};
+use crate::resnet::{self, ResNetOutputs, conv_norm_relu};
 
 /// Share of channels that every dropout of both decoders drops in training.
 const DROPOUT: Op = Op::Dropout2d { p: 0.1 };
@@ -14,7 +14,7 @@ const HALF_PIXEL: Op = Op::Resize { align_corners: false };
 /// The paper's network on a ResNet of `blocks` bottlenecks a stage, features of 512 channels at stride 4.
 pub(crate) fn on_resnet(blocks: [usize; 4], classes: usize, auxiliary: bool) -> Graph {
     let mut graph = Graph::new();
-    let Stages { layer1, layer3, layer4 } = resnet::encoder(&mut graph, blocks);
+    let ResNetOutputs { layer1, layer3, layer4 } = resnet::encoder(&mut graph, blocks);
     let pyramid = pyramid(&mut graph, layer4);
     let pyramid =
         conv_norm_relu(&mut graph, ["decoder.head.0", "decoder.head.1", "decoder.head.2"], Conv::new(256, 3), pyramid);
@@ -66,9 +66,9 @@ fn pyramid(graph: &mut Graph, input: NodeId) -> NodeId {
 
 /// A separable DeepLabV3+ on EfficientNet-Lite at encoder stride 16, features of 128 channels at stride 4 and a 1x1
 /// classifier.
-pub(crate) fn on_efficientnet_lite(variant: Variant, classes: usize) -> Graph {
+pub(crate) fn on_efficientnet_lite(variant: LiteScaling, classes: usize) -> Graph {
     let mut graph = Graph::new();
-    let Levels { low, high } = efficientnet_lite::encoder(&mut graph, "encoder.", variant, 16);
+    let LiteOutputs { low, high } = efficientnet_lite::encoder(&mut graph, "encoder.", variant, 16);
 
     let mean = graph.push("decoder.aspp.pool", Op::GlobalAvgPool, &[high]);
     let mean = pointwise(&mut graph, "decoder.aspp.image", 128, mean);

@@ -7,7 +7,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of a file as 64 hexadecimal digits.
-pub fn of_file(path: &Path) -> io::Result<String> {
+pub fn sha256_file(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
@@ -21,7 +21,7 @@ pub fn of_file(path: &Path) -> io::Result<String> {
 }
 
 /// SHA-256 of bytes as 64 hexadecimal digits.
-pub fn of_bytes(bytes: &[u8]) -> String {
+pub fn sha256_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
@@ -40,7 +40,7 @@ mod tests {
     fn the_digest_is_that_of_the_standard() {
         // FIPS 180-2, appendix B.1.
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(super::of_bytes(b"abc"), digest);
+        assert_eq!(super::sha256_bytes(b"abc"), digest);
     }
 
     #[test]

@@ -13,20 +13,20 @@ const NORM: Op = Op::BatchNorm { eps: 1e-3, momentum: 0.1 };
 
 /// Size of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Variant {
+pub struct LiteScaling {
     width: f64,
     depth: f64,
 }
 
 /// EfficientNet-Lite0.
-pub const LITE0: Variant = Variant { width: 1.0, depth: 1.0 };
+pub const LITE0: LiteScaling = LiteScaling { width: 1.0, depth: 1.0 };
 /// EfficientNet-Lite1.
-pub const LITE1: Variant = Variant { width: 1.0, depth: 1.1 };
+pub const LITE1: LiteScaling = LiteScaling { width: 1.0, depth: 1.1 };
 /// EfficientNet-Lite2.
-pub const LITE2: Variant = Variant { width: 1.1, depth: 1.2 };
+pub const LITE2: LiteScaling = LiteScaling { width: 1.1, depth: 1.2 };
 
 /// A stage of inverted bottlenecks.
-struct Stage {
+struct MBConvStage {
     repeats: usize,
     kernel: usize,
     stride: usize,
@@ -35,17 +35,17 @@ struct Stage {
 }
 
 /// The seven stages of EfficientNet-B0, from which the variants scale.
-const STAGES: [Stage; 7] = [
-    Stage { repeats: 1, kernel: 3, stride: 1, expand: 1, out: 16 },
-    Stage { repeats: 2, kernel: 3, stride: 2, expand: 6, out: 24 },
-    Stage { repeats: 2, kernel: 5, stride: 2, expand: 6, out: 40 },
-    Stage { repeats: 3, kernel: 3, stride: 2, expand: 6, out: 80 },
-    Stage { repeats: 3, kernel: 5, stride: 1, expand: 6, out: 112 },
-    Stage { repeats: 4, kernel: 5, stride: 2, expand: 6, out: 192 },
-    Stage { repeats: 1, kernel: 3, stride: 1, expand: 6, out: 320 },
+const STAGES: [MBConvStage; 7] = [
+    MBConvStage { repeats: 1, kernel: 3, stride: 1, expand: 1, out: 16 },
+    MBConvStage { repeats: 2, kernel: 3, stride: 2, expand: 6, out: 24 },
+    MBConvStage { repeats: 2, kernel: 5, stride: 2, expand: 6, out: 40 },
+    MBConvStage { repeats: 3, kernel: 3, stride: 2, expand: 6, out: 80 },
+    MBConvStage { repeats: 3, kernel: 5, stride: 1, expand: 6, out: 112 },
+    MBConvStage { repeats: 4, kernel: 5, stride: 2, expand: 6, out: 192 },
+    MBConvStage { repeats: 1, kernel: 3, stride: 1, expand: 6, out: 320 },
 ];
 
-impl Variant {
+impl LiteScaling {
     fn channels(self, base: usize) -> usize {
         // To the nearest multiple of 8, and never below nine tenths.
         let scaled = base as f64 * self.width;
@@ -60,7 +60,7 @@ impl Variant {
 }
 
 /// Outputs that a decoder reads.
-pub(crate) struct Levels {
+pub(crate) struct LiteOutputs {
     /// At stride 4, before the third stage.
     pub(crate) low: NodeId,
     /// Of the last stage.
@@ -68,7 +68,7 @@ pub(crate) struct Levels {
 }
 
 /// Adds the encoder, names below `prefix`. At `output_stride` the strides of later stages become dilation.
-pub(crate) fn encoder(graph: &mut Graph, prefix: &str, variant: Variant, output_stride: usize) -> Levels {
+pub(crate) fn encoder(graph: &mut Graph, prefix: &str, variant: LiteScaling, output_stride: usize) -> LiteOutputs {
     let pixels = graph.push("normalize", NORMALIZE, &[graph.input()]);
     let stem = graph.push(format!("{prefix}_conv_stem"), Op::Conv(same(Conv::new(32, 3), 2, 1)), &[pixels]);
     let mut last = norm_relu6(graph, &format!("{prefix}_bn0"), stem);
@@ -86,7 +86,7 @@ pub(crate) fn encoder(graph: &mut Graph, prefix: &str, variant: Variant, output_
             stride *= step;
             let depthwise = same(Conv::new(0, stage.kernel), step, own_dilation);
             let name = format!("{prefix}_blocks.{block}.");
-            let shape = Block { depthwise, expand: stage.expand, out: variant.channels(stage.out) };
+            let shape = MBConvBlock { depthwise, expand: stage.expand, out: variant.channels(stage.out) };
             last = inverted_bottleneck(graph, &name, shape, last);
             block += 1;
         }
@@ -94,11 +94,11 @@ pub(crate) fn encoder(graph: &mut Graph, prefix: &str, variant: Variant, output_
             low = last;
         }
     }
-    Levels { low, high: last }
+    LiteOutputs { low, high: last }
 }
 
 /// The ImageNet classifier: parameters just as published, logits `[N, 1000]`.
-pub fn classifier(variant: Variant) -> Graph {
+pub fn classifier(variant: LiteScaling) -> Graph {
     let mut graph = Graph::new();
     let high = encoder(&mut graph, "", variant, 32).high;
     let head = graph.push("_conv_head", Op::Conv(Conv::new(1280, 1)), &[high]);
@@ -119,14 +119,14 @@ fn same(conv: Conv, stride: usize, dilation: usize) -> Conv {
 }
 
 #[derive(Clone, Copy)]
-struct Block {
+struct MBConvBlock {
     /// Its channels are filled in from the input.
     depthwise: Conv,
     expand: usize,
     out: usize,
 }
 
-fn inverted_bottleneck(graph: &mut Graph, name: &str, block: Block, input: NodeId) -> NodeId {
+fn inverted_bottleneck(graph: &mut Graph, name: &str, block: MBConvBlock, input: NodeId) -> NodeId {
     let channels = graph.node(input).channels;
     let wide = channels * block.expand;
     let mut last = input;

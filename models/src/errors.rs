@@ -4,7 +4,7 @@ use std::error::Error;
 
 /// An error and its causes as one sentence; a cause that the text before it already quotes is not said again. Control
 /// characters, as names of files may hold them, are escaped, so that they neither break the line nor command a terminal.
-pub fn sentence(error: &(dyn Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut sentence = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn causes_are_said_once() {
         let error = Naming(Quoting(std::io::Error::other("disk full")));
-        assert_eq!(sentence(&error), "step 3 failed: a.png: disk full");
-        assert_eq!(sentence(&std::io::Error::other("a\nb\u{1b}[31mé.png")), "a\\nb\\u{1b}[31mé.png");
+        assert_eq!(error_chain(&error), "step 3 failed: a.png: disk full");
+        assert_eq!(error_chain(&std::io::Error::other("a\nb\u{1b}[31mé.png")), "a\\nb\\u{1b}[31mé.png");
     }
 }

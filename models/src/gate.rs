@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::form::Precision;
+use crate::variant::Precision;
 
 /// How far apart two scores must be, as a share of the largest logit, for a number format's rounding not to decide which is
 /// the larger: labels that differ where scores are nearer do not count against a file.
@@ -11,7 +11,7 @@ use crate::form::Precision;
 /// square, and the 110 to 220 roundings on a path through these networks add as their squares do, to about 1e-3 of the largest
 /// logit and 1.4e-3 of a gap of two; twice that is allowed. A hundredth would let layers pass whose weights are 1 % off. 8
 /// bits move logits by tens of hundredths: no gap is beyond that.
-pub fn rounding(precision: Precision) -> f64 {
+pub fn tie_tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 | Precision::Int8 => 1e-5,
         Precision::Fp16 => 3e-3,
@@ -20,14 +20,14 @@ pub fn rounding(precision: Precision) -> f64 {
 
 /// What a limit on scores or labels says of a file, which held or not. Of 8 bits it is a bound beyond which a file is broken:
 /// to keep within it is no praise.
-pub fn counted(precision: Precision, held: Option<bool>) -> Option<bool> {
+pub fn judged(precision: Precision, held: Option<bool>) -> Option<bool> {
     held.filter(|held| !held || precision != Precision::Int8)
 }
 
 /// What a file may differ by from libtorch on the probe, and from the 32-bit file on real pictures. Where a limit is none,
 /// the figure is measured and not judged.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct GateLimits {
     /// Largest difference of a logit, over the largest logit.
     pub logit_error: Option<f64>,
     /// Largest error of the logits over the probe, over their spread, both in the root mean square: what they differ by, and
@@ -39,7 +39,7 @@ pub struct Limits {
     pub mean_iou_drop: Option<f64>,
 }
 
-impl Limits {
+impl GateLimits {
     /// The limits of a number format, where nobody set others.
     ///
     /// Two runtimes in 32-bit floats differ by 3e-6 to 1e-5 of the largest logit, and batch normalisation folded into
@@ -54,7 +54,7 @@ impl Limits {
     /// whose 8 bits say nothing indeed; ranges a quarter as wide, or those of other layers, make it 1.04 to 2.3 in trained
     /// networks: 0.9 lies between. Labels fall to two thirds at the worst where
     /// ranges fit, and mostly below a half where they do not: less than three fifths is broken too.
-    pub fn of(precision: Precision) -> Self {
+    pub fn for_precision(precision: Precision) -> Self {
         match precision {
             Precision::Fp32 => Self {
                 logit_error: Some(1e-3),
@@ -101,7 +101,7 @@ impl Verdict {
     }
 
     /// The verdict on limits that each held, did not, or could not be judged.
-    pub fn of(held: impl IntoIterator<Item = Option<bool>>) -> Self {
+    pub fn from_checks(held: impl IntoIterator<Item = Option<bool>>) -> Self {
         held.into_iter().fold(Self::NotJudged, |verdict, held| verdict.and(Self::from(held)))
     }
 
@@ -127,16 +127,16 @@ impl From<Option<bool>> for Verdict {
 
 /// What the last check found for one file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Gate {
+pub struct GateResult {
     /// The file.
     pub file: String,
     /// Whether it passed.
     pub verdict: Verdict,
     /// What it was held to.
-    pub limits: Limits,
+    pub limits: GateLimits,
     /// Largest difference of a logit on the probe, over the largest logit; none where no logits could be compared.
     pub logit_error: Option<f64>,
-    /// Error of the logits over their spread, as [`Limits`] has it; none where no logits could be compared.
+    /// Error of the logits over their spread, as [`GateLimits`] has it; none where no logits could be compared.
     pub noise_to_signal: Option<f64>,
     /// Share of pixels labelled as the reference has them, or otherwise where rounding decides: libtorch's labels of the
     /// probe, or of frame files, of which it is the least of a picture, those of the windows stitched outside the file.
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn one_failure_fails_and_nothing_judged_is_no_pass() {
-        assert_eq!(Verdict::of([]), Verdict::NotJudged);
-        assert_eq!(Verdict::of([None, None]), Verdict::NotJudged);
-        assert_eq!(Verdict::of([None, Some(true)]), Verdict::Passed);
-        assert_eq!(Verdict::of([Some(true), None, Some(false)]), Verdict::Failed);
+        assert_eq!(Verdict::from_checks([]), Verdict::NotJudged);
+        assert_eq!(Verdict::from_checks([None, None]), Verdict::NotJudged);
+        assert_eq!(Verdict::from_checks([None, Some(true)]), Verdict::Passed);
+        assert_eq!(Verdict::from_checks([Some(true), None, Some(false)]), Verdict::Failed);
         assert_eq!(serde_json::to_string(&Verdict::NotJudged).unwrap(), "\"not-judged\"");
     }
 }

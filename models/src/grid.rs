@@ -44,7 +44,7 @@ impl TryFrom<GridFields> for LogitGrid {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
     /// The size leaves the logits off the grid.
-    #[error("windows of {size} pixels do not fit this network: {} or {} do", grid.fitting(*size), grid.fitting(*size) + grid.step())]
+    #[error("windows of {size} pixels do not fit this network: {} or {} do", grid.round_down(*size), grid.round_down(*size) + grid.step())]
     Size {
         /// The size asked for.
         size: usize,
@@ -73,7 +73,7 @@ pub enum WindowError {
 
 impl LogitGrid {
     /// The grid of a network.
-    pub fn of(arch: Arch) -> Self {
+    pub fn from_arch(arch: Arch) -> Self {
         Self {
             stride: arch.logit_stride(),
             encoder_stride: arch.preset().encoder_stride(),
@@ -83,7 +83,7 @@ impl LogitGrid {
 
     /// The grid on which logits lie, each of whose counts stands beside the pixels that gave it. Networks that take only
     /// multiples of `multiple` pixels (with aligned corners, one more) get such; none where no stride fits all counts.
-    pub fn derived(counts: &[(usize, usize)], align_corners: bool, multiple: usize) -> Option<Self> {
+    pub fn from_measurements(counts: &[(usize, usize)], align_corners: bool, multiple: usize) -> Option<Self> {
         let strides = (1..=64).map(|stride| (stride, least_common_multiple(stride, multiple)));
         let grids = strides.map(|(stride, encoder_stride)| Self { stride, encoder_stride, align_corners });
         let mut grids = grids.filter(|grid| grid.encoder_stride <= 1024);
@@ -95,7 +95,7 @@ impl LogitGrid {
 
     /// The least length of pixels that is no less than `pixels` and that the whole network is on the grid with: a multiple
     /// of the encoder's stride, with aligned corners one more.
-    pub fn padded(self, pixels: usize) -> usize {
+    pub fn round_up(self, pixels: usize) -> usize {
         pixels.saturating_sub(self.offset()).next_multiple_of(self.encoder_stride) + self.offset()
     }
 
@@ -109,7 +109,7 @@ impl LogitGrid {
     }
 
     /// The largest window size that fits and is no larger than `size`, but for sizes below the least one.
-    pub fn fitting(self, size: usize) -> usize {
+    pub fn round_down(self, size: usize) -> usize {
         (size.saturating_sub(self.offset()) / self.step()).max(1) * self.step() + self.offset()
     }
 
@@ -119,8 +119,8 @@ impl LogitGrid {
     }
 
     /// The windows that suit a network best, where nobody asked for others: about 768 pixels, two thirds apart.
-    pub fn usual_window(self) -> Window {
-        Window { size: self.fitting(769), stride: 512 }
+    pub fn default_window(self) -> Window {
+        Window { size: self.round_down(769), stride: 512 }
     }
 
     /// Whether windows fit.
@@ -129,7 +129,7 @@ impl LogitGrid {
         if size > MAX_WINDOW {
             return Err(WindowError::TooLarge { size });
         }
-        if size == 0 || self.fitting(size) != size {
+        if size == 0 || self.round_down(size) != size {
             return Err(WindowError::Size { size, grid: self });
         }
         if stride == 0 || stride % self.stride != 0 || stride > size {
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_grid_follows_from_what_a_network_gave() {
         let derived = |counts: &[(usize, usize)], align_corners, multiple| {
-            let grid = LogitGrid::derived(counts, align_corners, multiple)?;
+            let grid = LogitGrid::from_measurements(counts, align_corners, multiple)?;
             Some((grid.stride, grid.encoder_stride))
         };
         assert_eq!(derived(&[(128, 32), (192, 48)], false, 32), Some((4, 32)));
@@ -182,7 +182,7 @@ mod tests {
             assert_eq!(derived(&counts, false, 32), None, "{counts:?}");
         }
         assert_eq!(derived(&[(100, 33)], false, 1), None);
-        assert_eq!([1, 128, 129].map(|pixels| HALF_PIXEL.padded(pixels)), [16, 128, 144]);
-        assert_eq!([1, 128, 129, 130].map(|pixels| ALIGNED.padded(pixels)), [1, 129, 129, 137]);
+        assert_eq!([1, 128, 129].map(|pixels| HALF_PIXEL.round_up(pixels)), [16, 128, 144]);
+        assert_eq!([1, 128, 129, 130].map(|pixels| ALIGNED.round_up(pixels)), [1, 129, 129, 137]);
     }
 }

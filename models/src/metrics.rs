@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::classes::{ClassTable, IGNORE};
+use crate::classes::{ClassTable, IGNORE_INDEX};
 
 /// How often each class was taken for each; rows are the truth, columns the prediction.
 ///
 /// ```
-/// use protoseg_models::metrics::Confusion;
+/// use protoseg_models::metrics::ConfusionMatrix;
 ///
-/// let mut confusion = Confusion::new(3);
+/// let mut confusion = ConfusionMatrix::new(3);
 /// confusion.add(&[0, 0, 1, 255], &[0, 1, 1, 2])?;
 /// assert_eq!(confusion.iou(0), Some(0.5));
 /// assert_eq!(confusion.iou(2), None); // neither in the truth nor predicted where the truth counts
@@ -17,7 +17,7 @@ use crate::classes::{ClassTable, IGNORE};
 /// # Ok::<(), protoseg_models::metrics::LabelError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confusion {
+pub struct ConfusionMatrix {
     classes: usize,
     counts: Vec<u64>,
 }
@@ -45,13 +45,13 @@ pub enum LabelError {
     },
 }
 
-impl Confusion {
+impl ConfusionMatrix {
     /// An empty matrix.
     pub fn new(classes: usize) -> Self {
         Self { classes, counts: vec![0; classes * classes] }
     }
 
-    /// Counts one map of train ids. Pixels whose truth is [`IGNORE`] count nowhere. On an error nothing is counted.
+    /// Counts one map of train ids. Pixels whose truth is [`IGNORE_INDEX`] count nowhere. On an error nothing is counted.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<(), LabelError> {
         if truth.len() != predicted.len() {
             return Err(LabelError::Length { truth: truth.len(), predicted: predicted.len() });
@@ -63,7 +63,7 @@ impl Confusion {
         }
         let known = |label: u8| usize::from(label) < self.classes;
         let pair = |index: usize| ((index >> 8) as u8, (index & 255) as u8);
-        let counted = |index: &usize| pairs[*index] > 0 && pair(*index).0 != IGNORE;
+        let counted = |index: &usize| pairs[*index] > 0 && pair(*index).0 != IGNORE_INDEX;
         for (truth_label, predicted_label) in (0..pairs.len()).filter(counted).map(pair) {
             let wrong = [truth_label, predicted_label].into_iter().find(|&label| !known(label));
             if let Some(label) = wrong {
@@ -183,15 +183,15 @@ mod tests {
         let draw = |index: u64, count: usize| stream.below(index, count) as u8;
         let truth: Vec<u8> = (0..5000)
             .map(|index| match draw(index, 5) {
-                4 => IGNORE,
+                4 => IGNORE_INDEX,
                 label => label,
             })
             .collect();
         let predicted: Vec<u8> = (5000..10_000).map(|index| draw(index, 4)).collect();
-        let mut confusion = Confusion::new(5);
+        let mut confusion = ConfusionMatrix::new(5);
         confusion.add(&truth, &predicted).unwrap();
         for class in 0..4 {
-            let pairs = || truth.iter().zip(&predicted).filter(|(truth, _)| **truth != IGNORE);
+            let pairs = || truth.iter().zip(&predicted).filter(|(truth, _)| **truth != IGNORE_INDEX);
             let both = pairs().filter(|(truth, predicted)| **truth == class && **predicted == class).count();
             let either = pairs().filter(|(truth, predicted)| **truth == class || **predicted == class).count();
             assert_eq!(confusion.iou(class.into()), Some(both as f64 / either as f64));
@@ -206,12 +206,12 @@ mod tests {
 
     #[test]
     fn labels_out_of_range_are_named_and_count_nothing() {
-        let mut confusion = Confusion::new(2);
+        let mut confusion = ConfusionMatrix::new(2);
         let error = confusion.add(&[0, 1, 2], &[0, 1, 1]).unwrap_err();
         assert_eq!(error, LabelError::Range { label: 2, pixel: 2, classes: 2 });
         let error = confusion.add(&[0, 1], &[0, 255]).unwrap_err();
         assert_eq!(error, LabelError::Range { label: 255, pixel: 1, classes: 2 });
         assert_eq!(confusion.add(&[0], &[]).unwrap_err(), LabelError::Length { truth: 1, predicted: 0 });
-        assert_eq!(confusion, Confusion::new(2));
+        assert_eq!(confusion, ConfusionMatrix::new(2));
     }
 }

@@ -54,7 +54,7 @@ pub struct Parameter {
 
 /// Weights that do not fit their network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
+pub enum WeightMismatch {
     /// The network needs tensors that are not there.
     #[error("{} missing, first `{first}`", tensors(*count))]
     Missing {
@@ -135,29 +135,29 @@ impl Graph {
     }
 
     /// Whether weights are just those that the network needs: no more, no fewer, of the right shapes, all finite.
-    pub fn check_weights<T: Borrow<Tensor>>(&self, weights: &BTreeMap<String, T>) -> Result<(), Misfit> {
+    pub fn check_weights<T: Borrow<Tensor>>(&self, weights: &BTreeMap<String, T>) -> Result<(), WeightMismatch> {
         let parameters = self.parameters();
         let mut missing = parameters.iter().filter(|parameter| !weights.contains_key(&parameter.name));
         if let Some(first) = missing.next() {
-            return Err(Misfit::Missing { count: missing.count() + 1, first: first.name.clone() });
+            return Err(WeightMismatch::Missing { count: missing.count() + 1, first: first.name.clone() });
         }
         let known: std::collections::BTreeSet<&str> =
             parameters.iter().map(|parameter| parameter.name.as_str()).collect();
         let mut unknown = weights.keys().filter(|name| !known.contains(name.as_str()));
         if let Some(first) = unknown.next() {
-            return Err(Misfit::Unknown { count: unknown.count() + 1, first: first.clone() });
+            return Err(WeightMismatch::Unknown { count: unknown.count() + 1, first: first.clone() });
         }
         for parameter in &parameters {
             let found: &Tensor = weights[&parameter.name].borrow();
             if found.shape != parameter.shape {
-                return Err(Misfit::Shape {
+                return Err(WeightMismatch::Shape {
                     name: parameter.name.clone(),
                     expected: parameter.shape.clone(),
                     found: found.shape.clone(),
                 });
             }
             if !found.data.iter().all(|value| value.is_finite()) {
-                return Err(Misfit::NotFinite { name: parameter.name.clone() });
+                return Err(WeightMismatch::NotFinite { name: parameter.name.clone() });
             }
         }
         Ok(())

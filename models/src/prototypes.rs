@@ -9,7 +9,7 @@ pub const PROTOTYPE_CONFIDENCE: &str = "prototype_confidence";
 
 /// The score of a class without prototypes on a map that is to be upsampled, as infinity times a weight of zero would be no
 /// number.
-pub const UNMET: f32 = -1e30;
+pub const NO_PROTOTYPE_LOGIT: f32 = -1e30;
 
 /// `prototypes.json`: centres of each class among the features, and how features are compared with them.
 ///
@@ -116,7 +116,7 @@ impl Prototypes {
         let cosine = |prototype: &Vec<f32>| {
             let prototype: Vec<f64> = prototype.iter().map(|&value| f64::from(value)).collect();
             let product: f64 = values.iter().zip(&prototype).map(|(value, other)| value * other).sum();
-            product / (length(&values) * length(&prototype))
+            product / (norm(&values) * norm(&prototype))
         };
         let nearest = |own: &Option<Vec<Vec<f32>>>| {
             own.iter().flatten().map(cosine).fold(f64::NEG_INFINITY, f64::max) / self.temperature
@@ -126,12 +126,12 @@ impl Prototypes {
 }
 
 /// The length of a vector, but never zero: one of zeros is at right angles to all others.
-pub fn length(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum::<f64>().sqrt().max(SHORTEST)
+pub fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|value| value * value).sum::<f64>().sqrt().max(MIN_NORM)
 }
 
 /// Vectors shorter than this are divided by it instead of their length.
-pub const SHORTEST: f64 = 1e-12;
+pub const MIN_NORM: f64 = 1e-12;
 
 #[cfg(test)]
 mod tests {

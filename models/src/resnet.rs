@@ -9,14 +9,14 @@ pub const IMAGENET: Op = Op::Normalize { mean: [123.675, 116.28, 103.53], std: [
 const NORM: Op = Op::BatchNorm { eps: 1e-5, momentum: 0.1 };
 
 /// Outputs of the stages that a decoder reads: 256, 1024 and 2048 channels at strides 4, 8 and 8.
-pub(crate) struct Stages {
+pub(crate) struct ResNetOutputs {
     pub(crate) layer1: NodeId,
     pub(crate) layer3: NodeId,
     pub(crate) layer4: NodeId,
 }
 
 /// Adds an encoder of `blocks` bottlenecks a stage, with parameter names below `encoder.`.
-pub(crate) fn encoder(graph: &mut Graph, blocks: [usize; 4]) -> Stages {
+pub(crate) fn encoder(graph: &mut Graph, blocks: [usize; 4]) -> ResNetOutputs {
     let pixels = graph.push("normalize", IMAGENET, &[graph.input()]);
     let stem = conv_norm_relu(
         graph,
@@ -29,26 +29,28 @@ pub(crate) fn encoder(graph: &mut Graph, blocks: [usize; 4]) -> Stages {
     let pool = Op::MaxPool { kernel: 3, stride: 2, pad: 1, ceil_mode: true };
     let pooled = graph.push("encoder.maxpool", pool, &[stem]);
 
-    let layer1 = stage(graph, "encoder.layer1", Stage { width: 64, stride: 1, dilations: vec![1; blocks[0]] }, pooled);
-    let layer2 = stage(graph, "encoder.layer2", Stage { width: 128, stride: 2, dilations: vec![1; blocks[1]] }, layer1);
+    let layer1 =
+        stage(graph, "encoder.layer1", ResNetStage { width: 64, stride: 1, dilations: vec![1; blocks[0]] }, pooled);
+    let layer2 =
+        stage(graph, "encoder.layer2", ResNetStage { width: 128, stride: 2, dilations: vec![1; blocks[1]] }, layer1);
     // A stage whose stride became dilation enters at the dilation before it.
     let dilations = std::iter::once(1).chain(std::iter::repeat_n(2, blocks[2] - 1)).collect();
-    let layer3 = stage(graph, "encoder.layer3", Stage { width: 256, stride: 1, dilations }, layer2);
+    let layer3 = stage(graph, "encoder.layer3", ResNetStage { width: 256, stride: 1, dilations }, layer2);
     // Multi-grid 2, 2, 4 times the dilation of 2 (first block) and 4.
     let dilations = [2, 4, 4].iter().zip([2, 2, 4]).map(|(dilation, grid)| dilation * grid).take(blocks[3]).collect();
-    let layer4 = stage(graph, "encoder.layer4", Stage { width: 512, stride: 1, dilations }, layer3);
-    Stages { layer1, layer3, layer4 }
+    let layer4 = stage(graph, "encoder.layer4", ResNetStage { width: 512, stride: 1, dilations }, layer3);
+    ResNetOutputs { layer1, layer3, layer4 }
 }
 
-struct Stage {
+struct ResNetStage {
     width: usize,
     stride: usize,
     /// Of the 3x3 convolution, one a block.
     dilations: Vec<usize>,
 }
 
-fn stage(graph: &mut Graph, name: &str, stage: Stage, input: NodeId) -> NodeId {
-    let Stage { width, stride, dilations } = stage;
+fn stage(graph: &mut Graph, name: &str, stage: ResNetStage, input: NodeId) -> NodeId {
+    let ResNetStage { width, stride, dilations } = stage;
     dilations.iter().enumerate().fold(input, |input, (index, &dilation)| {
         let name = format!("{name}.{index}");
         let stride = if index == 0 { stride } else { 1 };

@@ -5,7 +5,7 @@ use crate::graph::{Graph, Node, Op};
 /// A picture too small for a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a picture of {height}x{width} pixels is too small for the network: `{node}` would have no output")]
-pub struct TooSmall {
+pub struct InputTooSmall {
     /// Height of the picture.
     pub height: usize,
     /// Width of the picture.
@@ -17,11 +17,11 @@ pub struct TooSmall {
 impl Graph {
     /// The shape of each node's output for pictures `[batch, height, width, 3]`, in node order: `[N, C, H, W]`, but for
     /// the input's `[N, H, W, 3]` and `[N, out]` of a linear layer.
-    pub fn shapes(&self, batch: usize, height: usize, width: usize) -> Result<Vec<Vec<usize>>, TooSmall> {
+    pub fn shapes(&self, batch: usize, height: usize, width: usize) -> Result<Vec<Vec<usize>>, InputTooSmall> {
         let mut sizes: Vec<[usize; 2]> = Vec::with_capacity(self.nodes().len());
         let mut shapes = Vec::with_capacity(self.nodes().len());
         for node in self.nodes() {
-            let size = spatial(node, &sizes, [height, width]).ok_or_else(|| TooSmall {
+            let size = spatial(node, &sizes, [height, width]).ok_or_else(|| InputTooSmall {
                 height,
                 width,
                 node: node.name.clone(),

@@ -51,21 +51,21 @@ pub enum JsonError {
 
 /// A value read, with the fields that were passed over because the file is of a newer minor version.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Read<T> {
+pub struct Versioned<T> {
     /// The value.
     pub value: T,
     /// Dotted paths of fields that this program does not know.
-    pub passed_over: Vec<String>,
+    pub unknown_fields: Vec<String>,
 }
 
 /// Reads a JSON file whose top-level `version` is `major.minor`.
-pub fn read<T: DeserializeOwned>(path: &Path, supported: &'static str) -> Result<Read<T>, JsonError> {
+pub fn read<T: DeserializeOwned>(path: &Path, supported: &'static str) -> Result<Versioned<T>, JsonError> {
     let text = std::fs::read_to_string(path).map_err(|source| JsonError::Io { path: path.into(), source })?;
     parse(path, &text, supported)
 }
 
 /// The same from a text; `path` is for messages.
-pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, supported: &'static str) -> Result<Read<T>, JsonError> {
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, supported: &'static str) -> Result<Versioned<T>, JsonError> {
     let content = |source| JsonError::Content { path: path.into(), source };
     let json: serde_json::Value = serde_json::from_str(text).map_err(content)?;
     let found = json.get("version").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
@@ -73,16 +73,16 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, supported: &'static s
         (Some((major, minor)), Some((our_major, our_minor))) if major == our_major => minor > our_minor,
         _ => return Err(JsonError::Version { path: path.into(), found, supported }),
     };
-    let mut passed_over = Vec::new();
-    let value = serde_ignored::deserialize(json, |field| passed_over.push(field.to_string())).map_err(content)?;
-    match passed_over.first() {
+    let mut unknown_fields = Vec::new();
+    let value = serde_ignored::deserialize(json, |field| unknown_fields.push(field.to_string())).map_err(content)?;
+    match unknown_fields.first() {
         Some(field) if !newer => Err(JsonError::UnknownField { path: path.into(), field: field.clone() }),
-        _ => Ok(Read { value, passed_over }),
+        _ => Ok(Versioned { value, unknown_fields }),
     }
 }
 
 /// Reads a JSON file without a version of its own: one that only lies beside a versioned one.
-pub fn read_plain<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError> {
+pub fn read_unversioned<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError> {
     let text = std::fs::read_to_string(path).map_err(|source| JsonError::Io { path: path.into(), source })?;
     serde_json::from_str(&text).map_err(|source| JsonError::Content { path: path.into(), source })
 }
@@ -115,7 +115,7 @@ mod tests {
         inner: Inner,
     }
 
-    fn parse_outer(text: &str) -> Result<Read<Outer>, JsonError> {
+    fn parse_outer(text: &str) -> Result<Versioned<Outer>, JsonError> {
         parse(Path::new("manifest.json"), text, "1.2")
     }
 
@@ -129,7 +129,7 @@ mod tests {
             "manifest.json holds the unknown field `inner.sise`; remove it, or correct its name"
         );
         let newer = parse_outer(r#"{"version": "1.3", "inner": {"size": 3, "depth": 4}}"#).unwrap();
-        assert_eq!((newer.value.inner.size, newer.passed_over), (3, vec!["inner.depth".to_owned()]));
+        assert_eq!((newer.value.inner.size, newer.unknown_fields), (3, vec!["inner.depth".to_owned()]));
         for text in [r#"{"version": "2.0", "inner": {"size": 3}}"#, r#"{"inner": {"size": 3}}"#, r#"{"version": 1}"#] {
             assert!(matches!(parse_outer(text), Err(JsonError::Version { .. })), "{text}");
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::grid::{LogitGrid, WindowError};
 
 /// Least height and width, in pixels, of a picture that is run whole; smaller ones are padded to it.
-pub const LEAST_SIDE: usize = 32;
+pub const MIN_SIDE: usize = 32;
 
 /// Side and step of square windows, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Window {
 /// In which pieces pictures are run: `whole`, or `SIZE:STRIDE` in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Pieces {
+pub enum Tiling {
     /// Whole, whatever the size.
     Whole,
     /// In sliding windows.
@@ -36,22 +36,22 @@ pub enum Pieces {
 /// Neither `whole` nor `SIZE:STRIDE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write `whole`, or SIZE:STRIDE in pixels such as 768:512")]
-pub struct PiecesError;
+pub struct ParseTilingError;
 
-impl FromStr for Pieces {
-    type Err = PiecesError;
+impl FromStr for Tiling {
+    type Err = ParseTilingError;
 
-    fn from_str(text: &str) -> Result<Self, PiecesError> {
+    fn from_str(text: &str) -> Result<Self, ParseTilingError> {
         if text == "whole" {
             return Ok(Self::Whole);
         }
-        let (size, stride) = text.split_once(':').ok_or(PiecesError)?;
-        let number = |text: &str| text.parse().map_err(|_| PiecesError);
+        let (size, stride) = text.split_once(':').ok_or(ParseTilingError)?;
+        let number = |text: &str| text.parse().map_err(|_| ParseTilingError);
         Ok(Self::Windows(Window { size: number(size)?, stride: number(stride)? }))
     }
 }
 
-impl fmt::Display for Pieces {
+impl fmt::Display for Tiling {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole => formatter.write_str("whole"),
@@ -60,27 +60,27 @@ impl fmt::Display for Pieces {
     }
 }
 
-impl TryFrom<String> for Pieces {
-    type Error = PiecesError;
+impl TryFrom<String> for Tiling {
+    type Error = ParseTilingError;
 
-    fn try_from(text: String) -> Result<Self, PiecesError> {
+    fn try_from(text: String) -> Result<Self, ParseTilingError> {
         text.parse()
     }
 }
 
-impl From<Pieces> for String {
-    fn from(pieces: Pieces) -> Self {
+impl From<Tiling> for String {
+    fn from(pieces: Tiling) -> Self {
         pieces.to_string()
     }
 }
 
-impl From<Option<Window>> for Pieces {
+impl From<Option<Window>> for Tiling {
     fn from(window: Option<Window>) -> Self {
         window.map_or(Self::Whole, Self::Windows)
     }
 }
 
-impl Pieces {
+impl Tiling {
     /// The windows; none where pictures are run whole.
     pub fn window(self) -> Option<Window> {
         match self {
@@ -92,14 +92,14 @@ impl Pieces {
 
 /// Windows along one direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Axis {
+pub struct WindowAxis {
     /// Pixels after padding.
     pub padded: usize,
     /// First pixel of each window, ascending.
     pub starts: Vec<usize>,
 }
 
-impl Axis {
+impl WindowAxis {
     /// The windows over a length of pixels, for windows that [`LogitGrid::check`] accepted.
     pub fn new(length: usize, window: Window, grid: LogitGrid) -> Self {
         let beyond = length.saturating_sub(window.size).next_multiple_of(grid.stride);
@@ -113,9 +113,9 @@ impl Axis {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowPlan {
     /// Down the frame.
-    pub rows: Axis,
+    pub rows: WindowAxis,
     /// Across the frame.
-    pub columns: Axis,
+    pub columns: WindowAxis,
     /// Side and step.
     pub window: Window,
     /// The network's grid.
@@ -126,7 +126,7 @@ impl WindowPlan {
     /// The windows over a frame.
     pub fn new(height: usize, width: usize, window: Window, grid: LogitGrid) -> Result<Self, WindowError> {
         grid.check(window)?;
-        let (rows, columns) = (Axis::new(height, window, grid), Axis::new(width, window, grid));
+        let (rows, columns) = (WindowAxis::new(height, window, grid), WindowAxis::new(width, window, grid));
         Ok(Self { rows, columns, window, grid })
     }
 
@@ -156,9 +156,9 @@ impl WindowPlan {
     }
 
     /// Windows that cover each logit row and column; a position is covered by the product of its two.
-    pub fn cover(&self) -> [Vec<usize>; 2] {
+    pub fn coverage(&self) -> [Vec<usize>; 2] {
         let [height, width] = self.logit_size();
-        let count = |axis: &Axis, length: usize| {
+        let count = |axis: &WindowAxis, length: usize| {
             let mut cover = vec![0; length];
             for start in &axis.starts {
                 for covered in &mut cover[start / self.grid.stride..][..self.window_logits()] {
@@ -180,11 +180,11 @@ mod tests {
 
     #[test]
     fn cityscapes_frames_get_eight_windows() {
-        let plan = WindowPlan::new(1024, 2048, ALIGNED.usual_window(), ALIGNED).unwrap();
+        let plan = WindowPlan::new(1024, 2048, ALIGNED.default_window(), ALIGNED).unwrap();
         assert_eq!((plan.rows.padded, plan.rows.starts.as_slice()), (1025, [0, 256].as_slice()));
         assert_eq!((plan.columns.padded, plan.columns.starts.as_slice()), (2049, [0, 512, 1024, 1280].as_slice()));
         assert_eq!(plan.logit_size(), [257, 513]);
-        let plan = WindowPlan::new(1024, 2048, HALF_PIXEL.usual_window(), HALF_PIXEL).unwrap();
+        let plan = WindowPlan::new(1024, 2048, HALF_PIXEL.default_window(), HALF_PIXEL).unwrap();
         assert_eq!((plan.rows.padded, plan.columns.padded, plan.count()), (1024, 2048, 8));
         assert_eq!(plan.logit_size(), [256, 512]);
     }
@@ -200,7 +200,7 @@ mod tests {
             grid.check(window).unwrap();
             for length in 1..=2 * window.size + grid.stride {
                 let plan = WindowPlan::new(length, 1, window, grid).unwrap();
-                let Axis { padded, starts } = &plan.rows;
+                let WindowAxis { padded, starts } = &plan.rows;
                 assert!(*padded >= length && *padded < length.max(window.size) + grid.stride, "{length}: {padded}");
                 // A window sees logit step g of itself at pixel start + 4 g: mark them all one by one.
                 let mut seen = vec![0; plan.logit_size()[0]];
@@ -211,7 +211,7 @@ mod tests {
                         seen[(start + step * grid.stride) / grid.stride] += 1;
                     }
                 }
-                assert_eq!(plan.cover()[0], seen, "length {length}");
+                assert_eq!(plan.coverage()[0], seen, "length {length}");
                 assert!(seen.iter().all(|&count| count > 0), "length {length} leaves gaps");
                 assert!(starts.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= window.stride));
             }
@@ -220,11 +220,11 @@ mod tests {
 
     #[test]
     fn pieces_are_read_as_they_are_typed() {
-        assert_eq!("whole".parse(), Ok(Pieces::Whole));
-        assert_eq!("768:512".parse(), Ok(Pieces::Windows(Window { size: 768, stride: 512 })));
-        assert_eq!(Pieces::from(Some(Window { size: 9, stride: 4 })).to_string(), "9:4");
+        assert_eq!("whole".parse(), Ok(Tiling::Whole));
+        assert_eq!("768:512".parse(), Ok(Tiling::Windows(Window { size: 768, stride: 512 })));
+        assert_eq!(Tiling::from(Some(Window { size: 9, stride: 4 })).to_string(), "9:4");
         for text in ["", "768", "768:", "a:b", "-1:2", "Whole"] {
-            assert_eq!(text.parse::<Pieces>(), Err(PiecesError), "{text}");
+            assert_eq!(text.parse::<Tiling>(), Err(ParseTilingError), "{text}");
         }
     }
 }

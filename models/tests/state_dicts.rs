@@ -65,7 +65,7 @@ fn every_preset_stands_and_its_costs_are_plausible() {
     // EfficientNet-Lite0 has 4.7 million parameters and 407 million multiply-adds by its publication's count.
     for preset in Preset::ALL {
         let arch = Arch::new(preset, 19).unwrap();
-        let graph = arch.deployed();
+        let graph = arch.inference_graph();
         assert!(graph.tagged(Tag::Aux).is_none());
         assert_eq!(graph.encoder_stride(), preset.encoder_stride());
         assert_eq!(graph.stride_of(graph.tagged(Tag::Logits).unwrap()), arch.logit_stride());

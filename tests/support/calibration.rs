@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
 use protoseg_infer::session::{Runner, RunnerOptions};
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
-use protoseg_models::form::Form;
+use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_models::variant::Variant;
 use protoseg_models::weights::StateDict;
 
 /// Height and width of the scenes that the calibration sees.
@@ -22,13 +22,13 @@ pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
     let outputs: Vec<(NodeId, String)> = nodes.filter_map(|node| tap(&node.name)).collect();
     let outputs: Vec<(NodeId, &str)> = outputs.iter().map(|(id, name)| (*id, name.as_str())).collect();
     let network = Network::new(graph, weights, &outputs).expect("every node comes out");
-    let file = emit(&network, &Form::LOGITS, None).expect("every node comes out").file.to_bytes();
+    let file = emit(&network, &Variant::LOGITS, None).expect("every node comes out").file.to_bytes();
     let mut runner = Runner::from_bytes("every node", &file, &RunnerOptions::default()).expect("the network");
     let names: Vec<&str> = network.outputs().iter().map(|output| output.name.as_str()).collect();
     let mut values: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
     let [height, width] = SIZE;
     for index in 0..3 {
-        let scene = protoseg_synthetic::render(1, index, height, width);
+        let scene = protoseg_synthetic::render_scene(1, index, height, width);
         let found = runner.run_outputs(&scene.image, [1, height, width], &names).expect("every value");
         for (output, tensor) in network.outputs().iter().zip(found) {
             values.entry(&output.value).or_default().extend(tensor.data);
@@ -41,10 +41,10 @@ pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
 fn range(values: &[f32]) -> NodeRange {
     let min = values.iter().copied().fold(f32::INFINITY, f32::min);
     let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut histogram = vec![0; BINS];
+    let mut histogram = vec![0; HISTOGRAM_BINS];
     for value in values {
-        let place = (value - min) / (max - min).max(f32::MIN_POSITIVE) * BINS as f32;
-        histogram[(place as usize).min(BINS - 1)] += 1;
+        let place = (value - min) / (max - min).max(f32::MIN_POSITIVE) * HISTOGRAM_BINS as f32;
+        histogram[(place as usize).min(HISTOGRAM_BINS - 1)] += 1;
     }
     NodeRange { min, max, histogram, sensitivity: 0.0 }
 }

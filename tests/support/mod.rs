@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
-use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
+use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::formula;
 use safetensors::SafeTensors;
@@ -94,12 +94,12 @@ pub(crate) const FOLDED: f64 = 1e-3;
 pub(crate) fn write_checkpoint(folder: &Path, preset: Preset) {
     let arch = Arch::new(preset, 19).expect("19 classes");
     let graph = arch.graph();
-    let range = NodeRange { min: -4.0, max: 6.0, histogram: vec![1; BINS], sensitivity: 0.0 };
+    let range = NodeRange { min: -4.0, max: 6.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
     let nodes = graph.nodes().iter().skip(1).map(|node| (node.name.clone(), range.clone())).collect();
     let calibration =
         Calibration { version: Calibration::VERSION.to_owned(), pictures: "none".to_owned(), count: 1, nodes };
     let checkpoint = Checkpoint {
-        header: Header::new("street scenes", arch, ClassTable::cityscapes(), None),
+        header: CheckpointHeader::new("street scenes", arch, ClassTable::cityscapes(), None),
         weights: formula::weights(&graph, None),
         probe: Vec::new(),
         calibration: Some(calibration),

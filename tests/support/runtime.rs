@@ -12,7 +12,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use protoseg_export::onnx::proto::{AttributeProto, DataType, GraphProto};
 use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::Frame;
+use protoseg_infer::upsample::LogitGeometry;
 
 use crate::messages::{constant, file, node, value};
 
@@ -30,12 +30,12 @@ fn builder() -> ort::session::builder::SessionBuilder {
 /// ONNX Runtime's way from scores to labels: Resize to the padded frame, ArgMax, Cast to bytes; on one thread.
 pub(crate) struct Tail {
     session: Session,
-    frame: Frame,
+    frame: LogitGeometry,
 }
 
 impl Tail {
     /// For scores of a number of classes, height and width under a frame.
-    pub(crate) fn new([classes, height, width]: [usize; 3], frame: Frame) -> Self {
+    pub(crate) fn new([classes, height, width]: [usize; 3], frame: LogitGeometry) -> Self {
         let mode = if frame.align_corners { "align_corners" } else { "half_pixel" };
         let [rows, columns] = frame.padded;
         let sizes = [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
@@ -62,7 +62,7 @@ impl Tail {
 
     /// Labels of the frame, with what padding adds cut off.
     pub(crate) fn labels(&mut self, logits: &LogitMap) -> Vec<u8> {
-        let Frame { height, width, padded, .. } = self.frame;
+        let LogitGeometry { height, width, padded, .. } = self.frame;
         let shape = [1, logits.classes, logits.height, logits.width];
         let input = TensorRef::from_array_view((shape, &logits.data[..])).expect("scores of the shape");
         let outputs = self.session.run(ort::inputs![input]).expect("labels");

@@ -18,7 +18,7 @@ pub(crate) fn random(height: usize, width: usize) -> LogitMap {
 /// Scores as a network gives them for a scene: high for what is seen, passing over into the next class within a few steps,
 /// with some noise.
 pub(crate) fn scene(height: usize, width: usize) -> LogitMap {
-    let (labels, stream) = (protoseg_synthetic::render(5, 0, height, width).labels, Stream::keyed(&[2]));
+    let (labels, stream) = (protoseg_synthetic::render_scene(5, 0, height, width).labels, Stream::keyed(&[2]));
     let score = |index: usize| {
         let (class, row, column) = (index / (height * width), index / width % height, index % width);
         let near = |place: usize, count: usize| place.saturating_sub(2)..(place + 3).min(count);

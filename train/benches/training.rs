@@ -10,22 +10,22 @@ use std::hint::black_box;
 
 use anyhow::{Context, Result};
 use criterion::Criterion;
-use protoseg_train::method::objective::Weights;
+use protoseg_train::method::objective::LossWeights;
 use protoseg_train::method::prototypes::Prototypes;
-use protoseg_train::method::similarity::Compared;
-use protoseg_train::method::step::Outputs;
-use protoseg_train::method::targets::Lesson;
+use protoseg_train::method::similarity::Similarity;
+use protoseg_train::method::step::HeadOutputs;
+use protoseg_train::method::targets::Targets;
 use protoseg_train::run::openmp;
-use sample_step::{STEP, Setting, State};
+use sample_step::{STEP, SampleState, SampleStep};
 use tch::Tensor;
 
 /// Two labelled and two unlabelled crops, all of them mixed.
 const SETTINGS: [&str; 4] = ["crop=96", "batch=2", "accumulate=1", "cutmix=1"];
 
 fn main() -> Result<()> {
-    openmp::wait_passively();
+    openmp::set_passive_waiting();
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
-    let setting = Setting::new(&SETTINGS.map(str::to_owned))?;
+    let setting = SampleStep::new(&SETTINGS.map(str::to_owned))?;
     batches(&mut criterion, &setting);
     step(&mut criterion, &setting)?;
     parts(&mut criterion, &setting)?;
@@ -34,11 +34,11 @@ fn main() -> Result<()> {
 }
 
 /// Crops of scenes that have been drawn already.
-fn batches(criterion: &mut Criterion, setting: &Setting) {
+fn batches(criterion: &mut Criterion, setting: &SampleStep) {
     criterion.bench_function("batch of 2+2 crops of 96", |bencher| bencher.iter(|| black_box(setting).batches()));
 }
 
-fn step(criterion: &mut Criterion, setting: &Setting) -> Result<()> {
+fn step(criterion: &mut Criterion, setting: &SampleStep) -> Result<()> {
     let (mut state, batches) = (setting.state()?, setting.batches()?);
     criterion.bench_function("step, EfficientNet-Lite0, 2+2 crops of 96", |bencher| {
         bencher.iter(|| setting.step(&mut state, &batches).expect("the step can be taken"));
@@ -46,14 +46,14 @@ fn step(criterion: &mut Criterion, setting: &Setting) -> Result<()> {
     Ok(())
 }
 
-fn parts(criterion: &mut Criterion, setting: &Setting) -> Result<()> {
+fn parts(criterion: &mut Criterion, setting: &SampleStep) -> Result<()> {
     let mut state = setting.state()?;
     let learner = setting.learner();
     let progress = setting.schedule.progress(STEP);
     let batch = setting.batches()?.into_iter().next().context("a step has a micro-batch")?;
-    let lesson = learner.lesson(&batch, STEP, progress, &mut state.tally)?;
-    let outputs = learner.forward(&lesson.pictures, true, STEP)?;
-    let weights = Weights::at(&setting.config, progress);
+    let lesson = learner.targets(&batch, STEP, progress, &mut state.tally)?;
+    let outputs = learner.forward(&lesson.images, true, STEP)?;
+    let weights = LossWeights::at_progress(&setting.config, progress);
     criterion.bench_function("losses, 2+2 crops of 96", |bencher| {
         bencher.iter(|| losses(setting, &mut state, &lesson, &outputs, weights).expect("a step has losses"));
     });
@@ -70,16 +70,22 @@ fn parts(criterion: &mut Criterion, setting: &Setting) -> Result<()> {
     Ok(())
 }
 
-fn move_prototypes(prototypes: &mut Prototypes, compared: &Compared, labels: &Tensor) -> Result<()> {
-    let mut gathered = prototypes.gather()?;
-    prototypes.add(&mut gathered, compared, labels)?;
+fn move_prototypes(prototypes: &mut Prototypes, compared: &Similarity, labels: &Tensor) -> Result<()> {
+    let mut gathered = prototypes.begin_step()?;
+    prototypes.accumulate(&mut gathered, compared, labels)?;
     prototypes.update(gathered, STEP)
 }
 
 /// All terms of the objective and their sum, from what the networks have given.
-fn losses(setting: &Setting, state: &mut State, lesson: &Lesson, outputs: &Outputs, weights: Weights) -> Result<f64> {
-    let State { prototypes, tally, .. } = state;
-    let mut gathered = prototypes.gather()?;
+fn losses(
+    setting: &SampleStep,
+    state: &mut SampleState,
+    lesson: &Targets,
+    outputs: &HeadOutputs,
+    weights: LossWeights,
+) -> Result<f64> {
+    let SampleState { prototypes, tally, .. } = state;
+    let mut gathered = prototypes.begin_step()?;
     let predictor = Some((&*prototypes, &mut gathered));
     let terms = setting.learner().terms(outputs, lesson, STEP, predictor, tally)?;
     Ok(terms.total(weights)?.f_double_value(&[])?)

@@ -17,18 +17,18 @@ mod roofline;
 mod setting;
 mod trial;
 
-pub use checks::{Check, Outcome};
-pub use report::{Acceptance, Losses, Memory, Report, Speed};
+pub use checks::{Check, CheckOutcome};
+pub use report::{AcceptReport, Losses, Memory, NetworkReport, Speed};
 pub use roofline::{Ceilings, Roofline, Work};
 
-use self::setting::{Setting, Size, Start};
+use self::setting::{AcceptSetup, InitialState, StepSize};
 use self::trial::{Trial, median};
 use crate::config::options::Precision;
 use crate::data::loader::MicroBatch;
 use crate::run::{memory, provenance};
 
 /// Keeps NVIDIA's libraries from rounding 32-bit floats to 19 bits where it is 0. It must be there before they are loaded:
-/// [`environment::start_with`](crate::run::environment::start_with).
+/// [`environment::reexec_with_env`](crate::run::environment::reexec_with_env).
 pub const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 
 const PRECISIONS: [Precision; 2] = [Precision::Float32, Precision::Bfloat16];
@@ -37,7 +37,7 @@ const PRESETS: [Preset; 2] = [Preset::DeepLabV3PlusEfficientNetLite0, Preset::De
 
 /// What is to be tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct AcceptOptions {
     /// Where.
     pub device: Device,
     /// Every network, not only two.
@@ -48,21 +48,21 @@ pub struct Options {
 
 /// How large everything is.
 struct Sizes {
-    compared: Size,
-    timed: Size,
+    compared: StepSize,
+    timed: StepSize,
     matrix: usize,
     copied: usize,
 }
 
 const BRIEF: Sizes = Sizes {
-    compared: Size { cells: 4, batch: 2, warmup: 0, steps: 2 },
-    timed: Size { cells: 4, batch: 2, warmup: 1, steps: 3 },
+    compared: StepSize { cells: 4, batch: 2, warmup: 0, steps: 2 },
+    timed: StepSize { cells: 4, batch: 2, warmup: 1, steps: 3 },
     matrix: 1024,
     copied: 1 << 25,
 };
 const FULL: Sizes = Sizes {
-    compared: Size { cells: 8, batch: 2, warmup: 0, steps: 4 },
-    timed: Size { cells: 32, batch: 2, warmup: 3, steps: 10 },
+    compared: StepSize { cells: 8, batch: 2, warmup: 0, steps: 4 },
+    timed: StepSize { cells: 32, batch: 2, warmup: 3, steps: 10 },
     matrix: 8192,
     copied: 1 << 28,
 };
@@ -74,8 +74,8 @@ struct Reference {
 }
 
 /// Tries the networks, and says which is being tried.
-pub fn run(options: Options, say: impl Fn(&str)) -> Result<Acceptance> {
-    let Options { device, all, brief } = options;
+pub fn run(options: AcceptOptions, say: impl Fn(&str)) -> Result<AcceptReport> {
+    let AcceptOptions { device, all, brief } = options;
     let begun = Instant::now();
     let brief = brief || device == Device::Cpu;
     let sizes = if brief { BRIEF } else { FULL };
@@ -83,21 +83,21 @@ pub fn run(options: Options, say: impl Fn(&str)) -> Result<Acceptance> {
     // On the CPU itself, sums of one thread are in another order than those of many.
     let reference_threads = if device == Device::Cpu { 1 } else { threads };
     say("what the device can do");
-    let ceilings = memory::explain(Ceilings::measure(device, sizes.matrix, sizes.copied))?;
+    let ceilings = memory::explain_out_of_memory(Ceilings::measure(device, sizes.matrix, sizes.copied))?;
     let mut trials = Vec::new();
     for &network in if all { &Preset::ALL[..] } else { &PRESETS } {
         say(&format!("{network} on the CPU"));
-        let compared = Setting::new(network, sizes.compared)?.without_dropout();
-        let start = Start::new(&compared)?;
+        let compared = AcceptSetup::new(network, sizes.compared)?.without_dropout();
+        let start = InitialState::new(&compared)?;
         let batches = compared.batches(sizes.compared.steps)?;
         tch::set_num_threads(reference_threads);
         let reference = reference(&compared, &start, &batches);
         tch::set_num_threads(threads);
         let reference = reference.with_context(|| format!("{network} on the CPU"))?;
-        let timed = Setting::new(network, sizes.timed)?;
+        let timed = AcceptSetup::new(network, sizes.timed)?;
         for precision in PRECISIONS {
             say(&format!("{network} on {device:?}, {}", precision.name()));
-            let mut report = Report {
+            let mut report = NetworkReport {
                 network,
                 precision,
                 losses: Vec::new(),
@@ -106,10 +106,10 @@ pub fn run(options: Options, say: impl Fn(&str)) -> Result<Acceptance> {
                 checks: Vec::new(),
             };
             let tried = compare(&mut report, &compared, &start, &batches, &reference, device);
-            if let Err(error) = memory::explain(tried) {
+            if let Err(error) = memory::explain_out_of_memory(tried) {
                 report.checks.push(Check::failed("steps as on the CPU", &error));
             }
-            match memory::explain(time(&timed, &start, sizes.timed, device, precision, &ceilings)) {
+            match memory::explain_out_of_memory(time(&timed, &start, sizes.timed, device, precision, &ceilings)) {
                 Ok(speed) => report.speed = Some(speed),
                 Err(error) => report.checks.push(Check::failed("steps in time", &error)),
             }
@@ -117,8 +117,8 @@ pub fn run(options: Options, say: impl Fn(&str)) -> Result<Acceptance> {
             trials.push(report);
         }
     }
-    Ok(Acceptance {
-        version: Acceptance::VERSION,
+    Ok(AcceptReport {
+        version: AcceptReport::VERSION,
         protoseg: env!("CARGO_PKG_VERSION"),
         libtorch: provenance::LIBTORCH,
         device: format!("{device:?}"),
@@ -128,23 +128,23 @@ pub fn run(options: Options, say: impl Fn(&str)) -> Result<Acceptance> {
         tf32: device.is_cuda() && std::env::var_os(TF32).is_none_or(|value| value != "0"),
         reference: format!("the same steps on the CPU in 32-bit floats, threads: {reference_threads}"),
         ceilings,
-        passed: trials.iter().all(Report::passed),
+        passed: trials.iter().all(NetworkReport::passed),
         trials,
         seconds: begun.elapsed().as_secs_f64(),
     })
 }
 
-fn reference(setting: &Setting, start: &Start, batches: &[Vec<MicroBatch>]) -> Result<Reference> {
+fn reference(setting: &AcceptSetup, start: &InitialState, batches: &[Vec<MicroBatch>]) -> Result<Reference> {
     let mut trial = Trial::new(setting, start, Device::Cpu, Precision::Float32)?;
     let losses = trial.steps(batches)?.into_iter().map(|taken| taken.loss).collect();
-    Ok(Reference { losses, learned: trial.learned()? })
+    Ok(Reference { losses, learned: trial.trainable()? })
 }
 
 /// Takes the steps on the device and holds them against those on the CPU.
 fn compare(
-    report: &mut Report,
-    setting: &Setting,
-    start: &Start,
+    report: &mut NetworkReport,
+    setting: &AcceptSetup,
+    start: &InitialState,
     batches: &[Vec<MicroBatch>],
     reference: &Reference,
     device: Device,
@@ -160,7 +160,13 @@ fn compare(
         apart.fold(0.0, f64::max),
         checks::loss_limit(precision),
     ));
-    report.checks.extend(checks::ways(setting, precision, &trial.learned()?, &reference.learned, &start.weights)?);
+    report.checks.extend(checks::same_direction(
+        setting,
+        precision,
+        &trial.trainable()?,
+        &reference.learned,
+        &start.weights,
+    )?);
     report.checks.extend(checks::state(&trial, device)?);
     let folder = tempfile::tempdir().context("a folder for a checkpoint")?;
     report.checks.push(checks::checkpoint(&trial, setting, &folder.path().join("checkpoint"))?);
@@ -169,9 +175,9 @@ fn compare(
 
 /// Takes steps that are timed.
 fn time(
-    setting: &Setting,
-    start: &Start,
-    size: Size,
+    setting: &AcceptSetup,
+    start: &InitialState,
+    size: StepSize,
     device: Device,
     precision: Precision,
     ceilings: &Ceilings,
@@ -185,9 +191,9 @@ fn time(
         crop: setting.config.crop,
         crops,
         seconds,
-        steps_a_second: 1.0 / step,
-        images_a_second: crops as f64 / step,
-        roofline: Work::of(setting)?.against(ceilings, precision, step),
+        steps_per_second: 1.0 / step,
+        images_per_second: crops as f64 / step,
+        roofline: Work::from_setup(setting)?.against(ceilings, precision, step),
     })
 }
 
@@ -213,12 +219,12 @@ mod tests {
 
     #[test]
     fn steps_that_are_others_are_not_accepted() {
-        let setting = Setting::new(PRESETS[0], BRIEF.compared).unwrap().without_dropout();
-        let start = Start::new(&setting).unwrap();
+        let setting = AcceptSetup::new(PRESETS[0], BRIEF.compared).unwrap().without_dropout();
+        let start = InitialState::new(&setting).unwrap();
         let batches = setting.batches(3).unwrap();
         let right = reference(&setting, &start, &batches[..1]).unwrap();
         let failed = |batches: &[Vec<MicroBatch>], reference: &Reference| -> Vec<&str> {
-            let mut report = Report {
+            let mut report = NetworkReport {
                 network: PRESETS[0],
                 precision: Precision::Float32,
                 losses: Vec::new(),
@@ -227,8 +233,8 @@ mod tests {
                 checks: Vec::new(),
             };
             compare(&mut report, &setting, &start, batches, reference, Device::Cpu).unwrap();
-            assert_eq!(report.passed(), report.checks.iter().all(|check| check.outcome == Outcome::Passed));
-            report.checks.iter().filter(|check| check.outcome == Outcome::Failed).map(|check| check.what).collect()
+            assert_eq!(report.passed(), report.checks.iter().all(|check| check.outcome == CheckOutcome::Passed));
+            report.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed).map(|check| check.what).collect()
         };
         assert_eq!(failed(&batches[..1], &right), [""; 0]);
         // Crops of other scenes.
@@ -240,7 +246,7 @@ mod tests {
     }
 
     /// Weights as far from the start as those of a reference, in the opposite direction.
-    fn mirrored(start: &Start, reference: &Reference) -> StateDict {
+    fn mirrored(start: &InitialState, reference: &Reference) -> StateDict {
         let mut learned = reference.learned.clone();
         for (name, tensor) in &mut learned {
             for (value, start) in tensor.data.iter_mut().zip(&start.weights[name].data) {

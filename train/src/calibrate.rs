@@ -3,25 +3,25 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use protoseg_images::labelled::LabelledSet;
-use protoseg_images::picture::MAX_PIXELS;
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
+use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_images::labeled::LabeledDataset;
+use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use tch::{Kind, Tensor};
 
-use crate::net::{self, Mode, Net};
+use crate::net::{self, ForwardMode, Net};
 
 /// Pixels a side, at the most, of the picture that sensitivities are measured on: each node costs a forward pass.
 const SENSITIVITY_SIDE: usize = 192;
 
 /// Records the range and histogram of every node that the logits need, over `count` pictures spread over the list, and
 /// the sensitivity of the logits to rounding each to 8 bits.
-pub fn record(net: &Net, samples: &LabelledSet, count: usize, pictures: &str) -> Result<Calibration> {
+pub fn record(net: &Net, samples: &LabeledDataset, count: usize, pictures: &str) -> Result<Calibration> {
     let _guard = tch::no_grad_guard();
     let count = count.min(samples.count());
     let needed = needed(net.graph())?;
     let mut ranges: BTreeMap<NodeId, (f64, f64)> = BTreeMap::new();
-    let mut histograms: BTreeMap<NodeId, Vec<u64>> = needed.iter().map(|&id| (id, vec![0; BINS])).collect();
+    let mut histograms: BTreeMap<NodeId, Vec<u64>> = needed.iter().map(|&id| (id, vec![0; HISTOGRAM_BINS])).collect();
     let chosen: Vec<usize> = (0..count).map(|index| index * samples.count() / count).collect();
     for &index in &chosen {
         for (id, value) in values(net, samples, index)?.into_iter().filter(|(id, _)| needed.contains(id)) {
@@ -57,23 +57,23 @@ fn needed(graph: &Graph) -> Result<Vec<NodeId>> {
 }
 
 /// Every node's output for one picture.
-fn values(net: &Net, samples: &LabelledSet, index: usize) -> Result<Vec<(NodeId, Tensor)>> {
+fn values(net: &Net, samples: &LabeledDataset, index: usize) -> Result<Vec<(NodeId, Tensor)>> {
     let sample = samples.read(index, MAX_PIXELS)?;
-    let picture = net::pictures(sample.image.as_raw(), sample.size(), net.device())?;
+    let picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
     all(net, &picture)
 }
 
 fn all(net: &Net, picture: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
     let ids: Vec<NodeId> = net.graph().iter().map(|(id, _)| id).collect();
-    Ok(ids.iter().copied().zip(net.forward(picture, Mode::Eval, &ids)?).collect())
+    Ok(ids.iter().copied().zip(net.forward(picture, ForwardMode::Eval, &ids)?).collect())
 }
 
 fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
-    let step = ((max - min) / BINS as f64).max(f64::MIN_POSITIVE);
-    let bins = value.f_sub_scalar(min)?.f_div_scalar(step)?.f_clamp(0.0, (BINS - 1) as f64)?;
-    let counts = bins.f_flatten(0, -1)?.f_to_kind(Kind::Int64)?.f_bincount(None::<Tensor>, BINS as i64)?;
-    let mut histogram = vec![0_i64; BINS];
-    counts.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut histogram, BINS)?;
+    let step = ((max - min) / HISTOGRAM_BINS as f64).max(f64::MIN_POSITIVE);
+    let bins = value.f_sub_scalar(min)?.f_div_scalar(step)?.f_clamp(0.0, (HISTOGRAM_BINS - 1) as f64)?;
+    let counts = bins.f_flatten(0, -1)?.f_to_kind(Kind::Int64)?.f_bincount(None::<Tensor>, HISTOGRAM_BINS as i64)?;
+    let mut histogram = vec![0_i64; HISTOGRAM_BINS];
+    counts.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut histogram, HISTOGRAM_BINS)?;
     Ok(histogram.into_iter().map(|count| count as u64).collect())
 }
 
@@ -81,12 +81,12 @@ fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
 /// error over root mean square logit, on the first picture's middle.
 fn sensitivities(
     net: &Net,
-    samples: &LabelledSet,
+    samples: &LabeledDataset,
     needed: &[NodeId],
     ranges: &BTreeMap<NodeId, (f64, f64)>,
 ) -> Result<BTreeMap<NodeId, f32>> {
     let sample = samples.read(0, MAX_PIXELS)?;
-    let mut picture = net::pictures(sample.image.as_raw(), sample.size(), net.device())?;
+    let mut picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
     for (dimension, length) in (1..).zip(sample.size()) {
         let kept = length.min(SENSITIVITY_SIDE);
         picture = picture.f_narrow(dimension, ((length - kept) / 2) as i64, kept as i64)?;
@@ -119,7 +119,7 @@ fn rerun(net: &Net, clean: &[Option<Tensor>], changed: NodeId, value: Tensor, lo
     stale[changed.0] = true;
     for (id, node) in net.graph().iter().take(logits.0 + 1).skip(changed.0 + 1) {
         if node.inputs.iter().any(|input| stale[input.0]) {
-            values[id.0] = Some(net.node(node, &values, Mode::Eval)?);
+            values[id.0] = Some(net.node(node, &values, ForwardMode::Eval)?);
             stale[id.0] = true;
         }
     }

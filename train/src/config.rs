@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use protoseg_models::arch::Preset;
 use protoseg_models::window::Window;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,8 @@ pub mod options;
 mod warmup;
 
 use options::{
-    Average, ClassWeights, Criterion, Data, Features, Fidelity, Mode, PadLabel, Points, Precision, TeacherStatistics,
-    UnlabeledScale,
+    ClassWeights, DataSource, FeatureSource, Fidelity, PadLabel, PointSampling, Precision, PrototypeAverage,
+    SupervisedLoss, TeacherStatistics, TrainingMode, UnlabeledScale,
 };
 
 /// The configuration of a run.
@@ -26,7 +26,7 @@ pub struct Config {
     pub name: String,
 
     /// Which pictures and labels.
-    pub data: Data,
+    pub data: DataSource,
     /// Folder of the data set.
     #[serde(default)]
     pub root: Option<PathBuf>,
@@ -69,7 +69,7 @@ pub struct Config {
     pub window: Option<Window>,
 
     /// What is trained on after the warm-up.
-    pub mode: Mode,
+    pub mode: TrainingMode,
     /// Habits of a published line of code to follow to the letter.
     #[serde(default)]
     pub fidelity: Option<Fidelity>,
@@ -104,7 +104,8 @@ pub struct Config {
     pub head_multiplier: f64,
     /// Whether the learning rate starts anew after the warm-up and falls over the steps that are left.
     #[serde(default)]
-    pub restart: bool,
+    #[serde(alias = "restart")]
+    pub restart_learning_rate: bool,
     /// Of the optimiser.
     #[serde(default = "defaults::momentum")]
     pub momentum: f64,
@@ -112,7 +113,7 @@ pub struct Config {
     pub weight_decay: f64,
     /// Loss on labelled pixels.
     #[serde(default = "defaults::criterion")]
-    pub criterion: Criterion,
+    pub criterion: SupervisedLoss,
     /// OHEM: pixels whose class has at most this probability are hard.
     #[serde(default = "defaults::ohem_threshold")]
     pub ohem_threshold: f64,
@@ -136,8 +137,9 @@ pub struct Config {
     #[serde(default)]
     pub copy_teacher_each_step: bool,
     /// Batches over which running statistics are measured anew before the teacher is made; 0 leaves them as trained.
-    #[serde(default = "defaults::settle_batches")]
-    pub settle_batches: u64,
+    #[serde(default = "defaults::precise_bn_batches")]
+    #[serde(alias = "settle_batches")]
+    pub precise_bn_batches: u64,
 
     /// Chance that a micro-batch of unlabelled pictures is mixed.
     #[serde(default = "defaults::cutmix")]
@@ -179,7 +181,8 @@ pub struct Config {
     pub prototype_momentum: f64,
     /// Unlabelled points of at most this confidence do not move prototypes.
     #[serde(default = "defaults::gate")]
-    pub gate: f64,
+    #[serde(alias = "gate")]
+    pub prototype_gate: f64,
     /// Whether they are left out of the prototype loss too.
     #[serde(default)]
     pub gate_loss: bool,
@@ -194,19 +197,20 @@ pub struct Config {
     pub prototype_ramp: f64,
     /// How points are drawn.
     #[serde(default = "defaults::points")]
-    pub points: Points,
+    pub points: PointSampling,
     /// Cells across and down of which each gives a point.
     #[serde(default = "defaults::point_cells")]
     pub point_cells: usize,
     /// Points of each class and picture, where they are balanced.
-    #[serde(default = "defaults::points_a_class")]
-    pub points_a_class: usize,
+    #[serde(default = "defaults::points_per_class")]
+    #[serde(alias = "points_a_class")]
+    pub points_per_class: usize,
     /// Which features are compared.
     #[serde(default = "defaults::features")]
-    pub features: Features,
+    pub features: FeatureSource,
     /// What a prototype is the average of.
     #[serde(default = "defaults::average")]
-    pub average: Average,
+    pub average: PrototypeAverage,
     /// Steps without a hit after which a prototype is set anew; 0 for never.
     #[serde(default = "defaults::reseed_after")]
     pub reseed_after: u64,
@@ -225,11 +229,13 @@ pub struct Config {
     #[serde(default = "defaults::save_every")]
     pub save_every: u64,
     /// Pictures whose values are recorded for 8-bit export; 0 for none.
-    #[serde(default = "defaults::calibration_pictures")]
-    pub calibration_pictures: usize,
+    #[serde(default = "defaults::calibration_images")]
+    #[serde(alias = "calibration_pictures")]
+    pub calibration_images: usize,
     /// Unlabelled pictures whose labels by the teacher are written with every score; 0 for none.
     #[serde(default)]
-    pub dumped_pictures: usize,
+    #[serde(alias = "dumped_pictures")]
+    pub dumped_images: usize,
 }
 
 impl Config {
@@ -243,6 +249,13 @@ impl Config {
     /// The same from a text.
     pub fn parse(text: &str, settings: &[String]) -> Result<Self> {
         let mut table: toml::Table = toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
+        for (old, current) in RENAMED {
+            if let Some(value) = table.remove(old)
+                && table.insert(current.to_owned(), value).is_some()
+            {
+                bail!("`{old}` is the old name of `{current}`; leave one of the two out");
+            }
+        }
         for setting in settings {
             let (key, value) =
                 setting.split_once('=').with_context(|| format!("`--set {setting}`: write `--set key=value`"))?;
@@ -250,7 +263,7 @@ impl Config {
                 Ok(mut parsed) => parsed.remove("value").with_context(|| format!("`--set {setting}` has no value"))?,
                 Err(_) => toml::Value::String(value.to_owned()),
             };
-            table.insert(key.trim().to_owned(), value);
+            table.insert(current_name(key.trim()).to_owned(), value);
         }
         fidelity::apply(&mut table)?;
         // The first line says what is wrong; the rest draws it.
@@ -258,6 +271,21 @@ impl Config {
         config.check()?;
         Ok(config)
     }
+}
+
+/// Keys under their old names, which files and `--set` may still use.
+const RENAMED: [(&str, &str); 6] = [
+    ("restart", "restart_learning_rate"),
+    ("settle_batches", "precise_bn_batches"),
+    ("gate", "prototype_gate"),
+    ("points_a_class", "points_per_class"),
+    ("calibration_pictures", "calibration_images"),
+    ("dumped_pictures", "dumped_images"),
+];
+
+/// The name that a key has now.
+fn current_name(key: &str) -> &str {
+    RENAMED.iter().find(|(old, _)| *old == key).map_or(key, |(_, current)| current)
 }
 
 /// What a TOML error says, without its drawing of the place.

@@ -1,16 +1,16 @@
 //! Labels and scores by libtorch: whole pictures, or windows averaged at logit resolution.
 
 use anyhow::{Context, Result, ensure};
-use protoseg_images::labelled::LabelledSet;
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::{NodeId, Tag};
-use protoseg_models::metrics::{Confusion, Metrics, Scores};
-use protoseg_models::window::{LogitGrid, Pieces, Window, WindowPlan};
+use protoseg_models::metrics::{ConfusionMatrix, Metrics, Scores};
+use protoseg_models::window::{LogitGrid, Tiling, Window, WindowPlan};
 use tch::{Kind, Tensor};
 
 use crate::method::prototypes::Prototypes;
-use crate::net::{self, Mode, Net};
+use crate::net::{self, ForwardMode, Net};
 
 /// How pictures are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Protocol {
 impl Protocol {
     /// What a person calls it.
     pub fn name(self) -> String {
-        Pieces::from(self.window).to_string()
+        Tiling::from(self.window).to_string()
     }
 }
 
@@ -47,9 +47,9 @@ impl Predictor<'_> {
     /// Logits at low resolution `[1, classes, h, w]` of a picture u8 `[1, H, W, 3]`.
     fn logits(&self, picture: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Linear(net) => net.forward_tagged(picture, Mode::Eval, Tag::Logits),
+            Self::Linear(net) => net.forward_tagged(picture, ForwardMode::Eval, Tag::Logits),
             Self::Prototypes(net, node, prototypes) => {
-                prototypes.dense(&net.forward(picture, Mode::Eval, &[*node])?.remove(0))
+                prototypes.dense(&net.forward(picture, ForwardMode::Eval, &[*node])?.remove(0))
             }
         }
     }
@@ -81,7 +81,7 @@ fn logits(predictor: Predictor, picture: &Tensor, protocol: Protocol) -> Result<
         let place = sum.f_narrow(2, logit_start[0] as i64, side)?.f_narrow(3, logit_start[1] as i64, side)?;
         let _ = place.shallow_clone().f_add_(&part)?;
     }
-    let [down, across] = plan.cover().map(|cover| cover.into_iter().map(|count| count as f32).collect::<Vec<_>>());
+    let [down, across] = plan.coverage().map(|cover| cover.into_iter().map(|count| count as f32).collect::<Vec<_>>());
     let down = Tensor::f_from_slice(&down)?.f_to_device(device)?.f_reshape([1, 1, rows, 1])?;
     let across = Tensor::f_from_slice(&across)?.f_to_device(device)?.f_reshape([1, 1, 1, columns])?;
     let mean = sum.context("a frame without windows")?.f_div(&down.f_mul(&across)?)?;
@@ -89,7 +89,7 @@ fn logits(predictor: Predictor, picture: &Tensor, protocol: Protocol) -> Result<
 }
 
 /// Train ids of a picture, row by row, and the confidence in each in steps of 1/255.
-pub fn confident_label(
+pub fn predict_with_confidence(
     predictor: Predictor,
     pixels: &[u8],
     size: [usize; 2],
@@ -102,7 +102,7 @@ pub fn confident_label(
 }
 
 /// A predictor's probability of given train ids of a picture, row by row, in steps of 1/255.
-pub fn confidence(
+pub fn label_confidence(
     predictor: Predictor,
     pixels: &[u8],
     size: [usize; 2],
@@ -119,14 +119,14 @@ pub fn confidence(
 }
 
 /// Train ids of a picture, row by row.
-pub fn label(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
+pub fn predict_labels(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
     let _guard = tch::no_grad_guard();
     bytes(&upsampled(predictor, pixels, size, protocol)?.f_argmax(1, false)?, size)
 }
 
 /// Logits of every pixel `[1, classes, H, W]`, of the padded frame where there are windows.
 fn upsampled(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Tensor> {
-    let picture = net::pictures(pixels, size, predictor.net().device())?;
+    let picture = net::images_to_tensor(pixels, size, predictor.net().device())?;
     let (logits, padded) = logits(predictor, &picture, protocol)?;
     net::upsample(&logits, padded, protocol.grid.align_corners)
 }
@@ -144,40 +144,40 @@ fn bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
 /// Scoring was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("scoring was broken off")]
-pub struct BrokenOff;
+pub struct Interrupted;
 
 /// The score of a predictor on a list. `seen` is given every picture's position and its own confusion matrix, and says
-/// whether to go on; where not, the error is [`BrokenOff`].
-pub fn metrics(
+/// whether to go on; where not, the error is [`Interrupted`].
+pub fn score(
     predictor: Predictor,
-    samples: &LabelledSet,
+    samples: &LabeledDataset,
     classes: &ClassTable,
     protocol: Protocol,
-    mut seen: impl FnMut(usize, &Confusion) -> bool,
-) -> Result<Scored> {
-    let mut confusion = Confusion::new(classes.count());
+    mut seen: impl FnMut(usize, &ConfusionMatrix) -> bool,
+) -> Result<Evaluation> {
+    let mut confusion = ConfusionMatrix::new(classes.count());
     for index in 0..samples.count() {
         let sample = samples.read(index, MAX_PIXELS)?;
         let name = || format!("cannot score {}", samples.name(index));
-        let labels = label(predictor, sample.image.as_raw(), sample.size(), protocol).with_context(name)?;
-        let mut own = Confusion::new(classes.count());
+        let labels = predict_labels(predictor, sample.image.as_raw(), sample.size(), protocol).with_context(name)?;
+        let mut own = ConfusionMatrix::new(classes.count());
         own.add(&sample.truth, &labels).with_context(name)?;
-        ensure!(seen(index, &own), BrokenOff);
+        ensure!(seen(index, &own), Interrupted);
         confusion.merge(&own);
     }
-    Ok(Scored { protocol: protocol.name(), images: samples.count(), scores: confusion.scores(classes) })
+    Ok(Evaluation { protocol: protocol.name(), images: samples.count(), scores: confusion.scores(classes) })
 }
 
 /// A score without its name.
-pub struct Scored {
+pub struct Evaluation {
     protocol: String,
     images: usize,
     scores: Scores,
 }
 
-impl Scored {
+impl Evaluation {
     /// The score of the weights after `step` steps on `data`.
-    pub fn named(self, data: &str, step: u64) -> Metrics {
+    pub fn into_metrics(self, data: &str, step: u64) -> Metrics {
         Metrics { data: data.to_owned(), protocol: self.protocol, images: self.images, step, scores: self.scores }
     }
 }

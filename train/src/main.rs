@@ -9,14 +9,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
-use protoseg_models::{atomic, errors::sentence, weights};
+use protoseg_models::{atomic, errors::error_chain, weights};
 use protoseg_train::config::Config;
 use protoseg_train::cuda_backend::DeviceName;
-use protoseg_train::run::ablate::{self, Axis};
-use protoseg_train::run::fit::{Outcome, Run, fit};
+use protoseg_train::run::ablate::{self, AblationAxis};
+use protoseg_train::run::fit::{RunOptions, RunOutcome, fit};
 use protoseg_train::run::init::init;
 use protoseg_train::run::scoring::Score;
-use protoseg_train::run::stop::Watch;
+use protoseg_train::run::stop::StopMonitor;
 use protoseg_train::run::{environment, openmp};
 use protoseg_train::{accept, pretrained};
 use tch::Device;
@@ -116,15 +116,15 @@ struct AcceptArgs {
 
 /// What the caller got wrong; exit status 2.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", sentence(.0.as_ref()))]
+#[error("{}", error_chain(.0.as_ref()))]
 struct Usage(anyhow::Error);
 
 fn main() -> ExitCode {
-    openmp::wait_passively();
+    openmp::set_passive_waiting();
     match run(Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("error: {}", sentence(error.as_ref()).lines().next().unwrap_or_default());
+            eprintln!("error: {}", error_chain(error.as_ref()).lines().next().unwrap_or_default());
             ExitCode::from(if error.is::<Usage>() || error.is::<ArchError>() { 2 } else { 1 })
         }
     }
@@ -150,10 +150,10 @@ fn run(cli: Cli) -> Result<u8> {
 fn accept(arguments: &AcceptArgs) -> Result<u8> {
     let AcceptArgs { device, report, brief, all, threads } = arguments;
     if device.is_cuda() {
-        environment::start_with(accept::TF32, "0");
+        environment::reexec_with_env(accept::TF32, "0");
     }
     let device = open(*device, *threads)?;
-    let options = accept::Options { device, all: *all, brief: *brief };
+    let options = accept::AcceptOptions { device, all: *all, brief: *brief };
     let found = accept::run(options, |line| eprintln!("{line}"))?;
     if let Some(path) = report {
         let text = serde_json::to_vec_pretty(&found)?;
@@ -180,13 +180,13 @@ fn open(device: DeviceName, threads: Option<usize>) -> Result<Device> {
 
 fn train(arguments: &TrainArgs) -> Result<u8> {
     let (Some(path), Some(out)) = (&arguments.config, &arguments.out) else { bail!("name a configuration and --out") };
-    let axes = arguments.ablate.iter().map(|axis| axis.parse::<Axis>());
-    let axes = axes.collect::<Result<Vec<Axis>>>().map_err(Usage)?;
+    let axes = arguments.ablate.iter().map(|axis| axis.parse::<AblationAxis>());
+    let axes = axes.collect::<Result<Vec<AblationAxis>>>().map_err(Usage)?;
     let config = Config::read(path, &arguments.settings).map_err(Usage)?;
     let limit = arguments.max_minutes.map(|minutes| Duration::try_from_secs_f64(60.0 * minutes)).transpose();
     let limit = limit.map_err(|error| Usage(anyhow::anyhow!("--max-minutes: {error}")))?;
     let device = open(arguments.device, arguments.threads)?;
-    let run = Run {
+    let run = RunOptions {
         out: out.clone(),
         resume: arguments.resume,
         stop_after: arguments.stop_after,
@@ -194,7 +194,7 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
         dry_run: arguments.dry_run,
         device,
         loader_threads: 1,
-        watch: Watch::start(limit)?,
+        watch: StopMonitor::start(limit)?,
     };
     if !axes.is_empty() {
         return match ablate::run(path, &arguments.settings, &axes, &run)? {
@@ -203,13 +203,13 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
         };
     }
     match fit(&config, &run)? {
-        Outcome::Finished(scores) => {
+        RunOutcome::Finished(scores) => {
             for Score { metrics, .. } in scores.into_iter().filter(|score| score.which == "teacher") {
                 print(&format!("{}, {}:\n{}", metrics.data, metrics.protocol, metrics.scores))?;
             }
             Ok(0)
         }
-        Outcome::Planned => Ok(0),
-        Outcome::Stopped(stop) => Ok(stop.exit_status()),
+        RunOutcome::Planned => Ok(0),
+        RunOutcome::Stopped(stop) => Ok(stop.exit_status()),
     }
 }

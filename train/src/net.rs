@@ -12,11 +12,11 @@ use crate::config::options::Precision;
 
 /// Whether batch normalisation and dropout behave as in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum ForwardMode {
     /// Statistics of the batch, which move the running ones; dropout on.
     Train,
     /// As in training, but running statistics become the mean over this batch and the `seen` ones before it.
-    Settle {
+    PreciseBn {
         /// Batches before.
         seen: u64,
     },
@@ -24,7 +24,7 @@ pub enum Mode {
     Eval,
 }
 
-impl Mode {
+impl ForwardMode {
     /// Whether statistics are those of the batch.
     fn trains(self) -> bool {
         self != Self::Eval
@@ -58,7 +58,7 @@ impl Net {
     }
 
     /// The same network on the same tensors, its convolutions in other numbers.
-    pub fn in_precision(&self, precision: Precision) -> Self {
+    pub fn with_precision(&self, precision: Precision) -> Self {
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
         Self { graph: self.graph.clone(), tensors, roles: self.roles.clone(), device: self.device, precision }
     }
@@ -74,12 +74,12 @@ impl Net {
     }
 
     /// Parameters that gradients move, by name.
-    pub fn learned(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().filter(|(name, _)| self.learns(name)).map(|(name, tensor)| (name.as_str(), tensor))
+    pub fn trainable(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().filter(|(name, _)| self.is_trainable(name)).map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     /// Whether gradients move the tensor of a name.
-    pub fn learns(&self, name: &str) -> bool {
+    pub fn is_trainable(&self, name: &str) -> bool {
         self.roles.get(name).is_some_and(|role| role.learns())
     }
 
@@ -94,7 +94,7 @@ impl Net {
     }
 
     /// Outputs of the wanted nodes for pictures u8 `[N, H, W, 3]`; other values are dropped once nobody reads them.
-    pub fn forward(&self, pictures: &Tensor, mode: Mode, wanted: &[NodeId]) -> Result<Vec<Tensor>> {
+    pub fn forward(&self, pictures: &Tensor, mode: ForwardMode, wanted: &[NodeId]) -> Result<Vec<Tensor>> {
         let mut readers = vec![0_usize; self.graph.nodes().len()];
         for id in wanted.iter().chain(self.graph.nodes().iter().flat_map(|node| &node.inputs)) {
             readers[id.0] += 1;
@@ -123,7 +123,7 @@ impl Net {
     }
 
     /// The output of the node with a tag.
-    pub fn forward_tagged(&self, pictures: &Tensor, mode: Mode, tag: Tag) -> Result<Tensor> {
+    pub fn forward_tagged(&self, pictures: &Tensor, mode: ForwardMode, tag: Tag) -> Result<Tensor> {
         let id = self.graph.tagged(tag).with_context(|| format!("the network has no {tag:?}"))?;
         Ok(self.forward(pictures, mode, &[id])?.remove(0))
     }
@@ -146,7 +146,7 @@ impl Net {
     }
 
     /// One node's output from the values of those before it.
-    pub fn node(&self, node: &Node, values: &[Option<Tensor>], mode: Mode) -> Result<Tensor> {
+    pub fn node(&self, node: &Node, values: &[Option<Tensor>], mode: ForwardMode) -> Result<Tensor> {
         let input = |index: usize| {
             let id = node.inputs[index];
             values[id.0].as_ref().with_context(|| format!("`{}` reads a value that is gone", node.name))
@@ -162,8 +162,8 @@ impl Net {
             Op::BatchNorm { eps, momentum } => {
                 let (train, values) = (mode.trains(), input(0)?);
                 let momentum = match mode {
-                    Mode::Settle { seen } => 1.0 / (seen as f64 + 1.0),
-                    Mode::Train | Mode::Eval => *momentum,
+                    ForwardMode::PreciseBn { seen } => 1.0 / (seen as f64 + 1.0),
+                    ForwardMode::Train | ForwardMode::Eval => *momentum,
                 };
                 let per_channel = values.numel() / values.size()[1].max(1) as usize;
                 ensure!(
@@ -259,7 +259,7 @@ pub fn from_torch(tensor: &Tensor) -> Result<weights::Tensor> {
 }
 
 /// Pictures of one size as a tensor u8 `[N, height, width, 3]`.
-pub fn pictures(bytes: &[u8], [height, width]: [usize; 2], device: Device) -> Result<Tensor> {
+pub fn images_to_tensor(bytes: &[u8], [height, width]: [usize; 2], device: Device) -> Result<Tensor> {
     let count = bytes.len() / (height * width * 3);
     let shape = [count, height, width, 3].map(|size| size as i64);
     Ok(Tensor::f_from_data_size(bytes, &shape, Kind::Uint8)?.f_to_device(device)?)

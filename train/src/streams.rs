@@ -17,8 +17,8 @@ pub const CUTMIX: u64 = 8;
 /// Points of the prototype predictor.
 pub const POINTS: u64 = 9;
 /// Pixels that prototypes start from, and their first centres.
-pub const START: u64 = 10;
+pub const PROTOTYPE_INIT: u64 = 10;
 /// Crops over which running statistics are measured.
-pub const SETTLE: u64 = 11;
+pub const PRECISE_BN: u64 = 11;
 /// What tells prototypes apart that start from the same point.
-pub const NOISE: u64 = 12;
+pub const PROTOTYPE_NOISE: u64 = 12;

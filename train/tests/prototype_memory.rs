@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use protoseg_models::random::Stream;
-use protoseg_train::method::points::Pixels;
-use protoseg_train::method::similarity::Compared;
+use protoseg_train::method::points::SampledPoints;
+use protoseg_train::method::similarity::Similarity;
 use tch::{Device, Kind, Tensor};
 
 const CLASSES: i64 = 19;
@@ -27,9 +27,9 @@ fn status(line: &str) -> u64 {
 
 /// Sampling, loss and backward pass over a map `[1, channels, side, side]` of whose values a gradient is asked.
 fn learn(map: &Tensor, prototypes: &Tensor) {
-    let pixels = Pixels::per_picture(Stream::keyed(&[1]), 1, SIDE, CELLS).unwrap();
+    let pixels = SampledPoints::per_image(Stream::keyed(&[1]), 1, SIDE, CELLS).unwrap();
     let features = pixels.features(map, true).unwrap();
-    let compared = Compared::new(features, prototypes, &[true; CLASSES as usize], 0.1).unwrap();
+    let compared = Similarity::new(features, prototypes, &[true; CLASSES as usize], 0.1).unwrap();
     let labels = Tensor::arange((CELLS * CELLS) as i64, (Kind::Int64, Device::Cpu)).remainder(CLASSES);
     compared.loss(&labels).unwrap().backward();
 }

@@ -9,7 +9,7 @@ use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{self, LITE0};
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, NodeId, Tag};
-use protoseg_train::net::{self, Mode, Net, from_torch};
+use protoseg_train::net::{self, ForwardMode, Net, from_torch};
 use protoseg_train::pretrained;
 use support::{UNFOLDED, floats, relative_error, repository, tensors};
 use tch::Device;
@@ -24,9 +24,9 @@ fn resnet101() -> Net {
 /// Runs a picture and holds outputs against the expected ones.
 fn compare(net: &Net, image: &[u8], size: [usize; 2], expected: &[(NodeId, &[f32])]) {
     let _guard = tch::no_grad_guard();
-    let picture = net::pictures(image, size, Device::Cpu).unwrap();
+    let picture = net::images_to_tensor(image, size, Device::Cpu).unwrap();
     let ids: Vec<NodeId> = expected.iter().map(|(id, _)| *id).collect();
-    for (output, (id, expected)) in net.forward(&picture, Mode::Eval, &ids).unwrap().iter().zip(expected) {
+    for (output, (id, expected)) in net.forward(&picture, ForwardMode::Eval, &ids).unwrap().iter().zip(expected) {
         let error = relative_error(&from_torch(output).unwrap().data, expected);
         let name = &net.graph().node(*id).name;
         eprintln!("{size:?} {name}: relative error {error:.1e}");

@@ -139,7 +139,7 @@ struct Difference {
 }
 
 impl Difference {
-    fn of(each: Vec<f64>) -> Self {
+    fn new(each: Vec<f64>) -> Self {
         let count = each.len() as f64;
         let mean = each.iter().sum::<f64>() / count;
         let variance = each.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
@@ -163,7 +163,7 @@ fn differences(rows: &Rows, name: &str) -> Option<[Difference; 2]> {
     let over = |mode: &str| -> Option<Difference> {
         let each: Option<Vec<f64>> =
             SEEDS.iter().map(|&seed| Some(mean(MODES[2], seed)? - mean(mode, seed)?)).collect();
-        each.map(Difference::of)
+        each.map(Difference::new)
     };
     Some([over(MODES[0])?, over(MODES[1])?])
 }
@@ -249,7 +249,7 @@ mod tests {
         assert!((gain.mean - 2.05).abs() < 1e-9 && (over.mean - 1.05).abs() < 1e-9);
         assert!((gain.error - 0.05 / 3.0_f64.sqrt()).abs() < 1e-9, "{gain:?}");
         assert!(gain.holds(LEAST_GAIN) && gain.beats() && differences(&rows, "camvid").is_none());
-        assert!(!Difference::of(vec![3.0, 3.0, -0.1]).holds(1.0) && !Difference::of(vec![5.0, 0.1, 0.1]).beats());
+        assert!(!Difference::new(vec![3.0, 3.0, -0.1]).holds(1.0) && !Difference::new(vec![5.0, 0.1, 0.1]).beats());
         let text = report(&rows);
         assert!(text.contains("| prototype | 2 | 52.20 | 54.00 | 53.10 | 1.00 | 2.00 |"), "{text}");
         assert!(text.contains("prototype - supervised: +2.05"), "{text}");

@@ -39,6 +39,6 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     // Bytecode written into the folder would not agree with its stamp.
     ask.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
     ask.env("ORT_DYLIB_PATH", root.join(".runtime/onnxruntime/libonnxruntime.so"));
-    ask.arg(root.join("tests/oip_clients.py")).arg(run::programs()?.join("protoseg"));
+    ask.arg(root.join("tests/external/test_oip_clients.py")).arg(run::programs()?.join("protoseg"));
     run::execute(ask.arg(bundle).arg(scenes.join("images")).arg(out.join("labels")))
 }

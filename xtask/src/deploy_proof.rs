@@ -26,7 +26,9 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     let library = library(root)?;
     let files = [packages.as_path(), &program];
     let image = [program.as_path(), library.parent().context("ONNX Runtime lies in no folder")?, &bundle];
-    for (script, paths) in [("tests/deploy.py", &files[..]), ("tests/deploy_image.py", &image[..])] {
+    for (script, paths) in
+        [("tests/external/test_deploy_files.py", &files[..]), ("tests/external/test_deploy_image.py", &image[..])]
+    {
         let mut command = python.command();
         // Bytecode written into the folder would not agree with its stamp.
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("ORT_DYLIB_PATH", &library);

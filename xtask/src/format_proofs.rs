@@ -82,7 +82,7 @@ pub(crate) fn cityscapes(root: &Path, arguments: &[String]) -> Result<()> {
         let score = out.join(format!("score-{limit}.json"));
         std::fs::write(&score, &output.stdout).with_context(|| format!("writing {}", score.display()))?;
         let mut compare = python.command();
-        compare.env("PYTHONDONTWRITEBYTECODE", "1").arg(root.join("tests/cityscapes.py")).arg(&packages);
+        compare.env("PYTHONDONTWRITEBYTECODE", "1").arg(root.join("tests/external/test_cityscapes.py")).arg(&packages);
         compare.arg(data.join("gtFine/train")).arg(labels.join("labelids")).arg(&score);
         run::execute(&mut compare).context("the official evaluation gives another score")?;
     }

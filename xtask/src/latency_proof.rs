@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::step_proof::torch_python;
-use crate::{labelling_proof, run};
+use crate::{labeling_proof, run};
 
 /// The networks by a short name: the preset, frames each, and frames of a block.
 const NETWORKS: [(&str, &str, &str, &str); 2] = [
@@ -29,7 +29,7 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
         ensure!(known.contains(&name.as_str()), "there is no network {name:?}; there are {}", known.join(", "));
     }
     run::build_programs(root)?;
-    let frames = labelling_proof::draw(root)?;
+    let frames = labeling_proof::draw(root)?;
     let frames = frames.strip_prefix(root).context("the frames lie elsewhere")?;
     for (name, preset, count, block) in NETWORKS {
         if !names.is_empty() && !names.iter().any(|chosen| chosen == name) {

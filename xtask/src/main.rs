@@ -11,7 +11,7 @@ mod deploy_proof;
 mod format_proofs;
 mod fresh;
 mod host;
-mod labelling_proof;
+mod labeling_proof;
 mod latency_proof;
 mod proofs;
 mod prove;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::steps::Steps;
 use crate::{
-    Usage, accuracy, bench_proof, client_proof, deploy_proof, format_proofs, fresh, labelling_proof, latency_proof,
+    Usage, accuracy, bench_proof, client_proof, deploy_proof, format_proofs, fresh, labeling_proof, latency_proof,
     proofs, service_proofs, setup, step_proof,
 };
 
@@ -49,9 +49,9 @@ const PROOFS: &[Proof] = &[
         run: step_proof::prove,
     },
     Proof {
-        name: "labelling",
+        name: "labeling",
         about: "protoseg label beside a Python script and PyTorch, in turns [BUNDLE CHECKPOINT FRAMES; 3 GB, or PROTOSEG_TORCH_PYTHON]",
-        run: labelling_proof::prove,
+        run: labeling_proof::prove,
     },
     Proof {
         name: "bench",

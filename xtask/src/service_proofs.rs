@@ -16,7 +16,7 @@ const BROWSER: &str = "PROTOSEG_CHROMIUM";
 /// The description is valid, and schemathesis finds no answer that it does not know.
 pub(crate) fn openapi(root: &Path, arguments: &[String]) -> Result<()> {
     let packages = ["openapi-spec-validator==0.9.0", "schemathesis==4.32.5"];
-    talk(root, "python-openapi", &packages, "openapi.py", arguments)
+    talk(root, "python-openapi", &packages, "test_openapi.py", arguments)
         .context("the service and its description differ, or one of them is wrong")
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn page(root: &Path, arguments: &[String]) -> Result<()> {
         "there is no {browser}: `apt-get install chromium` provides it, or name another Chromium by {BROWSER}"
     );
     let packages = ["playwright==1.65.2", "pillow"];
-    talk(root, "python-page", &packages, "page.py", &[browser]).context("the page does not do what it should")
+    talk(root, "python-page", &packages, "test_page.py", &[browser]).context("the page does not do what it should")
 }
 
 /// Runs a script of `tests/` with the program, the bundle, and what else it takes.
@@ -42,6 +42,6 @@ fn talk(root: &Path, folder: &str, packages: &[&str], script: &str, arguments: &
     // Bytecode written into the folder would not agree with its stamp.
     command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(root);
     command.env("ORT_DYLIB_PATH", root.join(".runtime/onnxruntime/libonnxruntime.so"));
-    command.arg(root.join("tests").join(script)).arg(run::programs()?.join("protoseg")).arg(root.join(BUNDLE));
+    command.arg(root.join("tests/external").join(script)).arg(run::programs()?.join("protoseg")).arg(root.join(BUNDLE));
     run::execute(command.args(arguments))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::component::{Build, Component, components};
 use crate::python::Python;
-use crate::stamp::{self, State};
+use crate::stamp::{self, InstallState};
 use crate::wheel::{self, BrokenWheel, Unpacked};
 use crate::{Usage, compiler, host};
 
@@ -56,7 +56,7 @@ fn run(root: &Path, asked: Option<Build>, names: &[String]) -> Result<()> {
     let python = Python::find()?;
     let start = Instant::now();
     for component in missing {
-        if let State::Damaged(why) = stamp::check(&runtime.join(component.name), &component.recipe()) {
+        if let InstallState::Damaged(why) = stamp::check(&runtime.join(component.name), &component.recipe()) {
             eprintln!("setup: {} is replaced: {why}", component.name);
         }
         fetch(&python, &runtime, component).with_context(|| format!("{} is not set up", component.title))?;
@@ -66,7 +66,7 @@ fn run(root: &Path, asked: Option<Build>, names: &[String]) -> Result<()> {
 }
 
 fn is_complete(runtime: &Path, component: &Component) -> bool {
-    stamp::check(&runtime.join(component.name), &component.recipe()) == State::Complete
+    stamp::check(&runtime.join(component.name), &component.recipe()) == InstallState::Complete
 }
 
 fn missing(runtime: &Path, asked: Option<Build>, fitting: Build, names: &[String]) -> Result<Vec<&'static Component>> {
@@ -215,12 +215,12 @@ pub(crate) fn ensure_python_packages_in(
     let runtime = root.join(".runtime");
     let folder = runtime.join(name);
     let recipe = format!("Python {}\n{}", python.version()?, requirements.join("\n"));
-    if stamp::check(&folder, &recipe) == State::Complete {
+    if stamp::check(&folder, &recipe) == InstallState::Complete {
         return Ok(folder);
     }
     fs::create_dir_all(&runtime).map_err(|error| host::explain(&error, &runtime))?;
     let _lock = lock(&runtime)?;
-    if stamp::check(&folder, &recipe) == State::Complete {
+    if stamp::check(&folder, &recipe) == InstallState::Complete {
         return Ok(folder);
     }
     let partial = runtime.join(format!(".partial-{name}"));

@@ -10,7 +10,7 @@ const NAME: &str = "stamp";
 
 /// How a folder compares with what it should be.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum InstallState {
     /// As it was when it was stamped, from the same recipe.
     Complete,
     /// Not there.
@@ -25,25 +25,25 @@ pub(crate) fn write(folder: &Path, recipe: &str) -> io::Result<()> {
 }
 
 /// Compares `folder` with its stamp and with `recipe`.
-pub(crate) fn check(folder: &Path, recipe: &str) -> State {
+pub(crate) fn check(folder: &Path, recipe: &str) -> InstallState {
     if !folder.exists() {
-        return State::Absent;
+        return InstallState::Absent;
     }
     let Ok(stamp) = fs::read_to_string(folder.join(NAME)) else {
-        return State::Damaged("it has no stamp".to_owned());
+        return InstallState::Damaged("it has no stamp".to_owned());
     };
     if !stamp.starts_with(&format!("{recipe}\n\n")) {
-        return State::Damaged("it was made by another recipe".to_owned());
+        return InstallState::Damaged("it was made by another recipe".to_owned());
     }
     let found = match expected(folder, recipe) {
         Ok(found) => found,
-        Err(error) => return State::Damaged(format!("it cannot be read ({error})")),
+        Err(error) => return InstallState::Damaged(format!("it cannot be read ({error})")),
     };
     let difference = stamp.lines().find(|line| !found.lines().any(|other| other == *line));
     match difference {
-        None if stamp == found => State::Complete,
-        None => State::Damaged("it holds more than was fetched".to_owned()),
-        Some(line) => State::Damaged(format!("it no longer holds `{line}`")),
+        None if stamp == found => InstallState::Complete,
+        None => InstallState::Damaged("it holds more than was fetched".to_owned()),
+        Some(line) => InstallState::Damaged(format!("it no longer holds `{line}`")),
     }
 }
 
@@ -87,26 +87,29 @@ mod tests {
     fn tells_complete_from_absent_and_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        assert_eq!(check(&folder.join("x"), "a==1"), State::Absent);
+        assert_eq!(check(&folder.join("x"), "a==1"), InstallState::Absent);
 
         fs::create_dir_all(folder.join("x/lib/deep")).unwrap();
         fs::write(folder.join("x/lib/deep/a.so"), "library").unwrap();
         fs::write(folder.join("x/version"), "1").unwrap();
-        assert_eq!(check(&folder.join("x"), "a==1"), State::Damaged("it has no stamp".to_owned()));
+        assert_eq!(check(&folder.join("x"), "a==1"), InstallState::Damaged("it has no stamp".to_owned()));
 
         write(&folder.join("x"), "a==1").unwrap();
-        assert_eq!(check(&folder.join("x"), "a==1"), State::Complete);
-        assert_eq!(check(&folder.join("x"), "a==2"), State::Damaged("it was made by another recipe".to_owned()));
+        assert_eq!(check(&folder.join("x"), "a==1"), InstallState::Complete);
+        assert_eq!(check(&folder.join("x"), "a==2"), InstallState::Damaged("it was made by another recipe".to_owned()));
 
         fs::write(folder.join("x/lib/deep/a.so"), "lib").unwrap();
         assert_eq!(
             check(&folder.join("x"), "a==1"),
-            State::Damaged("it no longer holds `lib: files 1, bytes 7`".to_owned())
+            InstallState::Damaged("it no longer holds `lib: files 1, bytes 7`".to_owned())
         );
 
         fs::write(folder.join("x/lib/deep/a.so"), "library").unwrap();
         fs::write(folder.join("x/more"), "").unwrap();
-        assert_eq!(check(&folder.join("x"), "a==1"), State::Damaged("it holds more than was fetched".to_owned()));
+        assert_eq!(
+            check(&folder.join("x"), "a==1"),
+            InstallState::Damaged("it holds more than was fetched".to_owned())
+        );
     }
 
     #[test]
@@ -116,8 +119,8 @@ mod tests {
         fs::write(folder.join("library.so.1"), "library").unwrap();
         std::os::unix::fs::symlink("library.so.1", folder.join("library.so")).unwrap();
         write(folder, "a==1").unwrap();
-        assert_eq!(check(folder, "a==1"), State::Complete);
+        assert_eq!(check(folder, "a==1"), InstallState::Complete);
         fs::remove_file(folder.join("library.so.1")).unwrap();
-        assert!(matches!(check(folder, "a==1"), State::Damaged(_)));
+        assert!(matches!(check(folder, "a==1"), InstallState::Damaged(_)));
     }
 }

@@ -17,7 +17,7 @@ const STEPS: [(&str, &[&str]); 3] = [
         &[
             "network=deeplabv3plus-resnet101",
             "batch=1",
-            "settle_batches=0",
+            "precise_bn_batches=0",
             "cutmix=0",
             "crop=65",
             "warmup_steps=0",

@@ -6,35 +6,35 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use protoseg_models::bundle::{Model, ModelFile, external_data, taps_name};
+use protoseg_models::bundle::{Model, ModelFile, external_data, taps_file_name};
 use protoseg_models::calibration::Calibration;
 use protoseg_models::digest;
-use protoseg_models::form::{Form, FrameForm, Kind, Precision};
-use protoseg_models::gate::Limits;
+use protoseg_models::gate::GateLimits;
+use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
 
 use crate::network::Network;
-use crate::onnx::emit::Emission;
+use crate::onnx::emit::EmittedModel;
 use crate::onnx::frame;
-use crate::onnx::pixel_outputs::Decision;
-use crate::options::Request;
-use crate::precision::Numbers;
+use crate::onnx::pixel_outputs::PixelOutput;
+use crate::options::ExportOptions;
+use crate::precision::ExportPrecision;
 
 /// What the class scores are called.
 pub(crate) const LOGITS: &str = "logits";
 
 /// What every frame file says: whoever runs one relies on both.
-const DECISIONS: [Decision; 2] = [Decision::Labels, Decision::Confidence];
+const FRAME_OUTPUTS: [PixelOutput; 2] = [PixelOutput::Labels, PixelOutput::Confidence];
 
 /// An ONNX file that a bundle will hold.
-pub(crate) struct Emitted {
+pub(crate) struct BundleFile {
     pub(crate) name: String,
-    form: Form,
-    pub(crate) emission: Emission,
+    form: Variant,
+    pub(crate) emission: EmittedModel,
     /// Whether the manifest lists it, so that programs run it.
     listed: bool,
 }
 
-impl Emitted {
+impl BundleFile {
     /// Names of what it may become in a folder.
     pub(crate) fn names(&self) -> [String; 2] {
         [self.name.clone(), external_data(&self.name)]
@@ -43,7 +43,7 @@ impl Emitted {
     /// Writes the file into a folder, and says what it is where that is for the manifest. Weights of `external_from` bytes
     /// and more lie in a file beside.
     pub(crate) fn write(&self, folder: &Path, external_from: u64) -> Result<Option<ModelFile>> {
-        let Self { name, form, emission: Emission { file, inputs, outputs }, listed } = self;
+        let Self { name, form, emission: EmittedModel { file, inputs, outputs }, listed } = self;
         let mut out = BufWriter::new(File::create(folder.join(name))?);
         let mut data_sha256 = None;
         if file.weight_bytes() < external_from {
@@ -53,7 +53,7 @@ impl Emitted {
             let mut beside = BufWriter::new(File::create(folder.join(&data))?);
             file.write_external(&mut out, &data, &mut beside)?;
             beside.into_inner()?.sync_all()?;
-            data_sha256 = Some(digest::of_file(&folder.join(&data))?);
+            data_sha256 = Some(digest::sha256_file(&folder.join(&data))?);
         }
         out.into_inner()?.sync_all()?;
         if !listed {
@@ -62,11 +62,11 @@ impl Emitted {
         Ok(Some(ModelFile {
             file: name.clone(),
             form: form.clone(),
-            sha256: digest::of_file(&folder.join(name))?,
+            sha256: digest::sha256_file(&folder.join(name))?,
             data_sha256,
             inputs: inputs.clone(),
             outputs: outputs.clone(),
-            limits: Some(Limits::of(form.precision)),
+            limits: Some(GateLimits::for_precision(form.precision)),
             adapter: None,
         }))
     }
@@ -77,36 +77,42 @@ pub(crate) fn emit(
     network: &Network,
     calibration: Option<&Calibration>,
     model: &Model,
-    request: &Request,
-) -> Result<Vec<Emitted>> {
-    let frames = request.frames.iter().map(|frame| frame.form(model)).collect::<Result<Vec<FrameForm>>>()?;
+    request: &ExportOptions,
+) -> Result<Vec<BundleFile>> {
+    let frames = request.frames.iter().map(|frame| frame.form(model)).collect::<Result<Vec<FrameSpec>>>()?;
     frames.iter().try_for_each(|frame| frame::check_size(network, frame, model))?;
     let mut files = Vec::new();
-    for &numbers in &request.numbers {
+    for &numbers in &request.precisions {
         let (form, emission) = numbers.emit(network, calibration, request.choices, Some(model))?;
-        files.push(Emitted { name: numbers.file().to_owned(), form, emission, listed: true });
+        files.push(BundleFile { name: numbers.file_name().to_owned(), form, emission, listed: true });
         if request.taps {
             // Without the model's facts, so that nobody takes it for the model; the form says whose values they are.
-            let (form, emission) = numbers.emit(&network.clone().tapped(), calibration, request.choices, None)?;
-            files.push(Emitted { name: taps_name(numbers.file()), form, emission, listed: false });
+            let (form, emission) = numbers.emit(&network.clone().with_taps(), calibration, request.choices, None)?;
+            files.push(BundleFile { name: taps_file_name(numbers.file_name()), form, emission, listed: false });
         }
     }
     if request.frames.is_empty() {
         return Ok(files);
     }
-    let logits = network.only(LOGITS)?;
-    let decisions: BTreeSet<Decision> = DECISIONS.iter().chain(&request.decisions).copied().collect();
-    let decisions: Vec<Decision> = decisions.into_iter().collect();
-    let halves = request.numbers.contains(&Numbers::Fp16);
-    let singles = request.numbers.contains(&Numbers::Fp32) || !halves;
+    let logits = network.keep_output(LOGITS)?;
+    let pixel_outputs: BTreeSet<PixelOutput> = FRAME_OUTPUTS.iter().chain(&request.pixel_outputs).copied().collect();
+    let pixel_outputs: Vec<PixelOutput> = pixel_outputs.into_iter().collect();
+    let halves = request.precisions.contains(&ExportPrecision::Fp16);
+    let singles = request.precisions.contains(&ExportPrecision::Fp32) || !halves;
     let precisions = [(Precision::Fp32, "", singles), (Precision::Fp16, ".fp16", halves)];
     for frame in frames {
-        let FrameForm { height, width, .. } = frame;
+        let FrameSpec { height, width, .. } = frame;
         for (precision, suffix, _) in precisions.iter().filter(|(_, _, wanted)| *wanted) {
-            let form = Form { kind: Kind::Frame, precision: *precision, frame: Some(frame), quantization: None };
-            let emission = frame::emit(&logits, &form, &frame, &decisions, model)
+            let form =
+                Variant { kind: ModelKind::Frame, precision: *precision, frame: Some(frame), quantization: None };
+            let emission = frame::emit(&logits, &form, &frame, &pixel_outputs, model)
                 .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
-            files.push(Emitted { name: format!("frame-{height}x{width}{suffix}.onnx"), form, emission, listed: true });
+            files.push(BundleFile {
+                name: format!("frame-{height}x{width}{suffix}.onnx"),
+                form,
+                emission,
+                listed: true,
+            });
         }
     }
     Ok(files)

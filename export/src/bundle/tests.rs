@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
+use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::formula;
 use protoseg_models::prototypes::Prototypes;
@@ -11,12 +11,12 @@ use protoseg_models::prototypes::Prototypes;
 use super::*;
 use crate::onnx::file::OnnxFile;
 use crate::onnx::proto::ValueInfoProto;
-use crate::precision::{Choices, Numbers};
+use crate::precision::{ExportPrecision, QuantizeOverrides};
 
 fn checkpoint(preset: Preset) -> Checkpoint {
     let arch = Arch::new(preset, 11).unwrap();
     let graph = arch.graph();
-    let range = NodeRange { min: -3.0, max: 5.0, histogram: vec![1; BINS], sensitivity: 0.0 };
+    let range = NodeRange { min: -3.0, max: 5.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
     let nodes = graph.nodes().iter().map(|node| (node.name.clone(), range.clone())).collect();
     let features = graph.node(graph.tagged(Tag::Features).unwrap());
     let prototypes = Prototypes {
@@ -28,7 +28,7 @@ fn checkpoint(preset: Preset) -> Checkpoint {
         classes: (0..11).map(|class| (class > 0).then(|| vec![vec![0.5; features.channels]; 2])).collect(),
     };
     Checkpoint {
-        header: Header::new("street", arch, ClassTable::camvid(), None),
+        header: CheckpointHeader::new("street", arch, ClassTable::camvid(), None),
         weights: formula::weights(&graph, None),
         probe: Vec::new(),
         calibration: Some(Calibration {
@@ -44,16 +44,16 @@ fn checkpoint(preset: Preset) -> Checkpoint {
 }
 
 /// Every precision with taps and all outputs, and frames in which windows are all at once, some at once, one alone, and shifted.
-fn request(window: &str) -> Request {
-    Request {
+fn request(window: &str) -> ExportOptions {
+    ExportOptions {
         name: None,
-        pieces: Some(window.parse().unwrap()),
+        window: Some(window.parse().unwrap()),
         outputs: ["features", "labels", "confidence", "margin"].map(str::to_owned).to_vec(),
         prototype_confidence: true,
-        numbers: vec![Numbers::Fp32, Numbers::Fp16, Numbers::Int8, Numbers::Int8Trt],
-        choices: Choices::default(),
+        precisions: vec![ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8, ExportPrecision::Int8Trt],
+        choices: QuantizeOverrides::default(),
         frames: ["150x200", "97x96:1", "60x131", "192x192:3"].map(|frame| frame.parse().unwrap()).to_vec(),
-        decisions: vec![Decision::Margin],
+        pixel_outputs: vec![PixelOutput::Margin],
         external_from: None,
         triton: None,
         taps: true,
@@ -72,13 +72,14 @@ fn unused(file: &OnnxFile) -> Vec<&str> {
     constants.chain(made).filter(|name| !read.contains(name)).collect()
 }
 
-fn check(preset: Preset, request: &Request) {
+fn check(preset: Preset, request: &ExportOptions) {
     let mut checkpoint = checkpoint(preset);
     let model = model(&checkpoint.header, request).unwrap();
-    let network = network(&mut checkpoint, request).and_then(Network::folded).and_then(Network::joined).unwrap();
+    let network =
+        network(&mut checkpoint, request).and_then(Network::fold_batch_norm).and_then(Network::merge_affine).unwrap();
     let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request).unwrap();
     // Taps beside each precision, and two precisions of each frame.
-    assert_eq!(files.len(), 2 * (request.numbers.len() + request.frames.len()), "{preset}");
+    assert_eq!(files.len(), 2 * (request.precisions.len() + request.frames.len()), "{preset}");
     for file in files {
         let unused = unused(&file.emission.file);
         assert!(unused.is_empty(), "{preset}: {} holds {unused:?}, which nothing reads", file.name);
@@ -96,6 +97,13 @@ fn all_that_a_file_holds_is_used() {
 fn all_that_a_file_of_whole_frames_holds_is_used() {
     for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
         let frames = vec!["97x130".parse().unwrap()];
-        check(preset, &Request { frames, numbers: vec![Numbers::Fp32, Numbers::Fp16], ..request("whole") });
+        check(
+            preset,
+            &ExportOptions {
+                frames,
+                precisions: vec![ExportPrecision::Fp32, ExportPrecision::Fp16],
+                ..request("whole")
+            },
+        );
     }
 }

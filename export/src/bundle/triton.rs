@@ -9,11 +9,11 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use protoseg_models::bundle::{self, Dimension, Model, ModelFile, Port, TRITON};
-use protoseg_models::form::Kind;
+use protoseg_models::bundle::{self, Dimension, Model, ModelFile, TRITON, TensorInfo};
+use protoseg_models::variant::ModelKind;
 
 use crate::onnx::signature;
-use crate::options::Placement;
+use crate::options::LinkMode;
 
 /// Pictures that Triton may run at once. Frames of several megapixels fill a GPU by themselves.
 const MAX_BATCH: usize = 8;
@@ -30,9 +30,9 @@ const WARM_UP: [usize; 2] = [512, 1024];
 
 /// What Triton calls a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Name(String);
+pub(crate) struct TritonName(String);
 
-impl Name {
+impl TritonName {
     /// The model's name where it is a folder on every system and a path segment of an address, else one that is like it.
     pub(crate) fn new(name: &str) -> Result<Self> {
         let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
@@ -50,10 +50,10 @@ impl Name {
 /// Writes the repository of one file into a bundle folder that already holds it. The model is a hard link, or a copy.
 pub(crate) fn write(
     folder: &Path,
-    Name(name): &Name,
+    TritonName(name): &TritonName,
     model: &Model,
     file: &ModelFile,
-    placement: Placement,
+    placement: LinkMode,
 ) -> Result<()> {
     let place = folder.join(TRITON).join(name);
     let about = || format!("the Triton folder {}", place.display());
@@ -63,8 +63,8 @@ pub(crate) fn write(
     fs::write(place.join("labels.txt"), labels).with_context(about)?;
     let give = |from: &Path, to: &Path| -> io::Result<()> {
         match placement {
-            Placement::Copy => fs::copy(from, to).map(|_| ()),
-            Placement::Link => fs::hard_link(from, to),
+            LinkMode::Copy => fs::copy(from, to).map(|_| ()),
+            LinkMode::Link => fs::hard_link(from, to),
         }
     };
     give(&folder.join(&file.file), &place.join("1/model.onnx")).with_context(about)?;
@@ -83,7 +83,7 @@ fn config(name: &str, model: &Model, file: &ModelFile) -> String {
          max_batch_size: {MAX_BATCH}\n",
         model.classes.count()
     );
-    let mut tensor = |field: &str, port: &Port| {
+    let mut tensor = |field: &str, port: &TensorInfo| {
         let _ = write!(
             text,
             "{field} [\n  {{\n    name: \"{}\"\n    data_type: {}\n    dims: [ {} ]\n  }}\n]\n",
@@ -111,19 +111,19 @@ fn config(name: &str, model: &Model, file: &ModelFile) -> String {
             dims(port, size)
         );
     }
-    if file.form.kind == Kind::Logits {
+    if file.form.kind == ModelKind::Logits {
         // Pictures of many sizes: the exhaustive search for algorithms would run anew for each of them.
         text.push_str("parameters {\n  key: \"cudnn_conv_algo_search\"\n  value: { string_value: \"1\" }\n}\n");
     }
     text
 }
 
-fn data_type(port: &Port) -> &'static str {
+fn data_type(port: &TensorInfo) -> &'static str {
     if port.element == signature::UINT8 { "TYPE_UINT8" } else { "TYPE_FP32" }
 }
 
 /// All dimensions but the first, which Triton adds itself; `open` says what stands for the nth of any size.
-fn dims(port: &Port, open: impl Fn(usize) -> i64) -> String {
+fn dims(port: &TensorInfo, open: impl Fn(usize) -> i64) -> String {
     let dimension = |(axis, dimension): (usize, &Dimension)| match dimension {
         Dimension::Fixed(size) => size.to_string(),
         Dimension::Named(_) => open(axis).to_string(),
@@ -138,9 +138,9 @@ mod tests {
     #[test]
     fn names_become_plain_folder_names() {
         for (name, expected) in [("my street", "my-street"), ("../up", "up"), ("éa", "a"), ("v1.2_b", "v1.2_b")] {
-            assert_eq!(Name::new(name).unwrap().0, expected);
+            assert_eq!(TritonName::new(name).unwrap().0, expected);
         }
-        let error = Name::new("é").unwrap_err().to_string();
+        let error = TritonName::new("é").unwrap_err().to_string();
         assert!(error.contains("`é`") && error.contains("--name"), "{error}");
     }
 }

@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use protoseg_models::weights::Tensor;
 
-use crate::onnx::file::{Constant, Data};
+use crate::onnx::file::{Initializer, InitializerData};
 use crate::onnx::proto::{AttributeProto, DataType, NodeProto};
 
 /// A graph while it is written.
 #[derive(Default)]
-pub(crate) struct Builder {
+pub(crate) struct GraphBuilder {
     nodes: Vec<NodeProto>,
-    constants: Vec<Constant>,
+    constants: Vec<Initializer>,
     /// Names of the constants: parts of a graph that are written twice share them.
     known: BTreeSet<String>,
 }
 
-impl Builder {
+impl GraphBuilder {
     /// The nodes and constants.
-    pub(crate) fn finish(self) -> (Vec<NodeProto>, Vec<Constant>) {
+    pub(crate) fn finish(self) -> (Vec<NodeProto>, Vec<Initializer>) {
         (self.nodes, self.constants)
     }
 
@@ -32,24 +32,18 @@ impl Builder {
         output: &str,
         attribute: Vec<AttributeProto>,
     ) {
-        self.split(name, operator, inputs, vec![output.to_owned()], attribute);
+        self.multi_output_node(name, operator, inputs, vec![output.to_owned()], attribute);
     }
 
     /// Adds a node whose value is called as itself, and returns that name.
-    pub(crate) fn step(
-        &mut self,
-        name: &str,
-        operator: &str,
-        inputs: &[&str],
-        attribute: Vec<AttributeProto>,
-    ) -> String {
+    pub(crate) fn op(&mut self, name: &str, operator: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
         let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
         self.node(name, operator, inputs, name, attribute);
         name.to_owned()
     }
 
     /// Adds a node that makes several values.
-    pub(crate) fn split(
+    pub(crate) fn multi_output_node(
         &mut self,
         name: &str,
         operator: &str,
@@ -63,25 +57,25 @@ impl Builder {
 
     /// Changes the number format of a value.
     pub(crate) fn cast(&mut self, name: &str, input: &str, to: DataType) -> String {
-        self.step(name, "Cast", &[input], vec![AttributeProto::int("to", i64::from(i32::from(to)))])
+        self.op(name, "Cast", &[input], vec![AttributeProto::int("to", i64::from(i32::from(to)))])
     }
 
     /// A constant of 32-bit floats, and its name; one of the same name is not written again.
-    pub(crate) fn floats(&mut self, name: &str, shape: &[usize], data: &[f32]) -> String {
+    pub(crate) fn float_constant(&mut self, name: &str, shape: &[usize], data: &[f32]) -> String {
         self.constant(name, shape, DataType::Float, || data.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
     /// A constant of a weight's values in a number format, 32- or 16-bit floats.
-    pub(crate) fn weights(&mut self, name: &str, tensor: &Arc<Tensor>, element: DataType) -> String {
+    pub(crate) fn weight(&mut self, name: &str, tensor: &Arc<Tensor>, element: DataType) -> String {
         let data = || match element {
-            DataType::Float16 => Data::Halves(Arc::clone(tensor)),
-            _ => Data::Floats(Arc::clone(tensor)),
+            DataType::Float16 => InitializerData::Halves(Arc::clone(tensor)),
+            _ => InitializerData::Floats(Arc::clone(tensor)),
         };
         self.add(name, &tensor.shape, element, data)
     }
 
     /// A constant of 64-bit integers: sizes, places, axes.
-    pub(crate) fn integers(&mut self, name: &str, data: &[i64]) -> String {
+    pub(crate) fn int64_constant(&mut self, name: &str, data: &[i64]) -> String {
         let bytes = || data.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(name, &[data.len()], DataType::Int64, bytes)
     }
@@ -94,12 +88,18 @@ impl Builder {
         element: DataType,
         data: impl FnOnce() -> Vec<u8>,
     ) -> String {
-        self.add(name, shape, element, || Data::Bytes(data()))
+        self.add(name, shape, element, || InitializerData::Bytes(data()))
     }
 
-    fn add(&mut self, name: &str, shape: &[usize], element: DataType, data: impl FnOnce() -> Data) -> String {
+    fn add(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        element: DataType,
+        data: impl FnOnce() -> InitializerData,
+    ) -> String {
         if self.known.insert(name.to_owned()) {
-            self.constants.push(Constant { name: name.to_owned(), shape: shape.to_vec(), element, data: data() });
+            self.constants.push(Initializer { name: name.to_owned(), shape: shape.to_vec(), element, data: data() });
         }
         name.to_owned()
     }

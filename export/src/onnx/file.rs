@@ -31,16 +31,16 @@ const RAW_DATA: u32 = 9;
 
 /// A constant of a graph, its bytes not made yet where they are those of a weight.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Constant {
+pub(crate) struct Initializer {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
     pub(crate) element: DataType,
-    pub(crate) data: Data,
+    pub(crate) data: InitializerData,
 }
 
 /// What a constant is made of.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Data {
+pub(crate) enum InitializerData {
     /// Its bytes, little-endian.
     Bytes(Vec<u8>),
     /// Weights, written as 32-bit floats.
@@ -49,7 +49,7 @@ pub(crate) enum Data {
     Halves(Arc<Tensor>),
 }
 
-impl Data {
+impl InitializerData {
     /// Bytes that it takes.
     fn len(&self) -> usize {
         match self {
@@ -78,7 +78,7 @@ impl Data {
     }
 }
 
-impl Constant {
+impl Initializer {
     /// The message without its data.
     fn header(&self) -> TensorProto {
         TensorProto {
@@ -95,7 +95,7 @@ impl Constant {
 pub struct OnnxFile {
     /// All of it but for the constants.
     pub(crate) skeleton: ModelProto,
-    pub(crate) constants: Vec<Constant>,
+    pub(crate) constants: Vec<Initializer>,
 }
 
 impl OnnxFile {
@@ -155,7 +155,7 @@ impl OnnxFile {
     }
 
     /// Writes the skeleton with initializers: the bytes of each, and the constant whose data follows them.
-    fn write_with(&self, initializers: Vec<(Vec<u8>, Option<&Constant>)>, out: &mut dyn Write) -> io::Result<()> {
+    fn write_with(&self, initializers: Vec<(Vec<u8>, Option<&Initializer>)>, out: &mut dyn Write) -> io::Result<()> {
         let graph = self.skeleton.graph.as_ref().map(Message::encode_to_vec).unwrap_or_default();
         let mut framed = Vec::with_capacity(initializers.len());
         for (head, constant) in initializers {
@@ -189,7 +189,7 @@ mod tests {
     fn file() -> OnnxFile {
         let tensor = Arc::new(Tensor::from_fn(&[40, 20], |index| index as f32 / 7.0));
         let constant =
-            |name: &str, element, data| Constant { name: name.to_owned(), shape: vec![40, 20], element, data };
+            |name: &str, element, data| Initializer { name: name.to_owned(), shape: vec![40, 20], element, data };
         OnnxFile {
             skeleton: ModelProto {
                 ir_version: Some(8),
@@ -197,9 +197,9 @@ mod tests {
                 ..ModelProto::default()
             },
             constants: vec![
-                constant("floats", DataType::Float, Data::Floats(Arc::clone(&tensor))),
-                constant("bytes", DataType::Uint8, Data::Bytes(vec![7; 800])),
-                constant("halves", DataType::Float16, Data::Halves(tensor)),
+                constant("floats", DataType::Float, InitializerData::Floats(Arc::clone(&tensor))),
+                constant("bytes", DataType::Uint8, InitializerData::Bytes(vec![7; 800])),
+                constant("halves", DataType::Float16, InitializerData::Halves(tensor)),
             ],
         }
     }

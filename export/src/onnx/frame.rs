@@ -6,16 +6,16 @@
 //! put together outside.
 
 use anyhow::{Context, Result, ensure};
-use protoseg_models::bundle::{Dimension, Model, Port};
-use protoseg_models::form::{Form, FrameForm, Precision};
+use protoseg_models::bundle::{Dimension, Model, TensorInfo};
 use protoseg_models::graph::{NodeId, Op};
-use protoseg_models::window::{Pieces, WindowPlan};
+use protoseg_models::variant::{FrameSpec, Precision, Variant};
+use protoseg_models::window::{Tiling, WindowPlan};
 
 use crate::network::Network;
-use crate::onnx::builder::Builder;
-use crate::onnx::emit::{Emission, file};
-use crate::onnx::nodes::{Body, resize_attributes, resize_scale};
-use crate::onnx::pixel_outputs::{self, Decision};
+use crate::onnx::builder::GraphBuilder;
+use crate::onnx::emit::{EmittedModel, file};
+use crate::onnx::nodes::{NodeWriter, resize_attributes, resize_scale};
+use crate::onnx::pixel_outputs::{self, PixelOutput};
 use crate::onnx::proto::{AttributeProto, DataType};
 use crate::onnx::signature;
 
@@ -27,9 +27,9 @@ const NODES_A_WINDOW: usize = 3;
 
 /// Refuses a graph that nothing could load, before it is made: small windows on a large frame, the network written out for
 /// each.
-pub(crate) fn check_size(network: &Network, frame: &FrameForm, model: &Model) -> Result<()> {
-    let FrameForm { height, width, pieces, windows_at_once } = *frame;
-    let Pieces::Windows(window) = pieces else { return Ok(()) };
+pub(crate) fn check_size(network: &Network, frame: &FrameSpec, model: &Model) -> Result<()> {
+    let FrameSpec { height, width, pieces, windows_at_once } = *frame;
+    let Tiling::Windows(window) = pieces else { return Ok(()) };
     let windows = WindowPlan::new(height, width, window, model.grid)?.count();
     let networks = windows.div_ceil(windows_at_once.max(1));
     let nodes = networks * network.graph.nodes().len() + NODES_A_WINDOW * windows;
@@ -47,22 +47,22 @@ pub(crate) fn check_size(network: &Network, frame: &FrameForm, model: &Model) ->
 /// `[N, H, W]` and what else is asked for.
 pub fn emit(
     network: &Network,
-    form: &Form,
-    frame: &FrameForm,
-    decisions: &[Decision],
+    form: &Variant,
+    frame: &FrameSpec,
+    pixel_outputs: &[PixelOutput],
     model: &Model,
-) -> Result<Emission> {
-    ensure!(!decisions.is_empty(), "a frame file without outputs cannot be written");
-    let mut writer = FrameWriter { network, frame, model, builder: Builder::default(), float: float(form)? };
+) -> Result<EmittedModel> {
+    ensure!(!pixel_outputs.is_empty(), "a frame file without outputs cannot be written");
+    let mut writer = FrameWriter { network, frame, model, builder: GraphBuilder::default(), float: float(form)? };
     let logits = writer.logits()?;
     let FrameWriter { mut builder, .. } = writer;
-    pixel_outputs::write(&mut builder, &logits, model.classes.count(), decisions);
-    let outputs: Vec<Port> =
-        decisions.iter().map(|decision| decision.port([frame.height, frame.width].map(Dimension::Fixed))).collect();
+    pixel_outputs::write(&mut builder, &logits, model.classes.count(), pixel_outputs);
+    let outputs: Vec<TensorInfo> =
+        pixel_outputs.iter().map(|decision| decision.port([frame.height, frame.width].map(Dimension::Fixed))).collect();
     file(builder, vec![input(frame)], outputs, form, Some(model))
 }
 
-fn float(form: &Form) -> Result<DataType> {
+fn float(form: &Variant) -> Result<DataType> {
     match form.precision {
         Precision::Fp32 => Ok(DataType::Float),
         Precision::Fp16 => Ok(DataType::Float16),
@@ -70,37 +70,37 @@ fn float(form: &Form) -> Result<DataType> {
     }
 }
 
-fn input(frame: &FrameForm) -> Port {
+fn input(frame: &FrameSpec) -> TensorInfo {
     let batch = Dimension::Named("N".to_owned());
     let sizes = [frame.height, frame.width, 3].map(Dimension::Fixed);
     let shape = std::iter::once(batch).chain(sizes).collect();
-    Port { name: signature::IMAGE.to_owned(), element: signature::UINT8.to_owned(), shape }
+    TensorInfo { name: signature::IMAGE.to_owned(), element: signature::UINT8.to_owned(), shape }
 }
 
 struct FrameWriter<'a> {
     network: &'a Network,
-    frame: &'a FrameForm,
+    frame: &'a FrameSpec,
     model: &'a Model,
-    builder: Builder,
+    builder: GraphBuilder,
     float: DataType,
 }
 
 impl FrameWriter<'_> {
     /// The frame's class scores at its own size, `[N, C, H, W]` in 32-bit floats; the name of the value.
     fn logits(&mut self) -> Result<String> {
-        let FrameForm { height, width, pieces, .. } = *self.frame;
+        let FrameSpec { height, width, pieces, .. } = *self.frame;
         let normalize = self.network.graph.iter().find(|(_, node)| matches!(node.op, Op::Normalize { .. }));
         let (normalize, _) = normalize.context("the network does not normalise its pictures")?;
-        let mut body = Body::new(self.network, &mut self.builder, self.float);
-        body.call(self.network.graph.input(), signature::IMAGE);
+        let mut body = NodeWriter::new(self.network, &mut self.builder, self.float);
+        body.set_value_name(self.network.graph.input(), signature::IMAGE);
         body.write(normalize);
         let picture = body.value(normalize).to_owned();
         let (map, map_size, padded) = match pieces {
-            Pieces::Whole => {
+            Tiling::Whole => {
                 let (map, map_size) = self.network(normalize, &picture, [height, width], "")?;
                 (map, map_size, [height, width])
             }
-            Pieces::Windows(window) => {
+            Tiling::Windows(window) => {
                 let plan = WindowPlan::new(height, width, window, self.model.grid)?;
                 let padded = [plan.rows.padded, plan.columns.padded];
                 let picture = self.pad(&picture, padded);
@@ -124,8 +124,9 @@ impl FrameWriter<'_> {
         let [output] = self.network.outputs() else { anyhow::bail!("a frame file is made of the logits alone") };
         let logits = self.network.find(&output.value).context("the network has no logits")?;
         let logit_size = sizes[logits.0];
-        let mut body = Body::new(self.network, &mut self.builder, self.float).prefixed(prefix).sized(sizes);
-        body.call(normalize, pictures);
+        let mut body =
+            NodeWriter::new(self.network, &mut self.builder, self.float).with_prefix(prefix).with_sizes(sizes);
+        body.set_value_name(normalize, pictures);
         let nodes = self.network.graph.iter().map(|(id, _)| id);
         nodes.filter(|&id| id > normalize).for_each(|id| body.write(id));
         let value = body.value(logits).to_owned();
@@ -142,8 +143,8 @@ impl FrameWriter<'_> {
         if [down, across] == [0, 0] {
             return picture.to_owned();
         }
-        let pads = self.builder.integers("frame.pads", &[0, 0, 0, 0, 0, 0, down as i64, across as i64]);
-        self.builder.step("frame.padded", "Pad", &[picture, &pads], vec![AttributeProto::string("mode", "edge")])
+        let pads = self.builder.int64_constant("frame.pads", &[0, 0, 0, 0, 0, 0, down as i64, across as i64]);
+        self.builder.op("frame.padded", "Pad", &[picture, &pads], vec![AttributeProto::string("mode", "edge")])
     }
 
     /// Runs every window and puts their scores together: the map of the padded frame, `[N, C, h, w]`.
@@ -182,31 +183,31 @@ impl FrameWriter<'_> {
                 scores.clone()
             } else {
                 let pads = [0, 0, top, left, 0, 0, height - top - side, width - left - side].map(|pad| pad as i64);
-                let pads = self.builder.integers(&format!("place{index}.pads"), &pads);
-                self.builder.step(&format!("place{index}"), "Pad", &[scores, &pads], vec![])
+                let pads = self.builder.int64_constant(&format!("place{index}.pads"), &pads);
+                self.builder.op(&format!("place{index}"), "Pad", &[scores, &pads], vec![])
             };
             sum = Some(match sum {
                 None => placed,
-                Some(sum) => self.builder.step(&format!("sum{index}"), "Add", &[&sum, &placed], vec![]),
+                Some(sum) => self.builder.op(&format!("sum{index}"), "Add", &[&sum, &placed], vec![]),
             });
         }
         let sum = sum.unwrap_or_default();
-        let [rows, columns] = plan.cover();
+        let [rows, columns] = plan.coverage();
         if rows.iter().chain(&columns).all(|&cover| cover == 1) {
             return sum;
         }
         let cover: Vec<f32> =
             rows.iter().flat_map(|&down| columns.iter().map(move |&across| (down * across) as f32)).collect();
-        let cover = self.builder.floats("cover", &[1, 1, height, width], &cover);
-        self.builder.step("mean", "Div", &[&sum, &cover], vec![])
+        let cover = self.builder.float_constant("cover", &[1, 1, height, width], &cover);
+        self.builder.op("mean", "Div", &[&sum, &cover], vec![])
     }
 
     /// The scores of the padded frame at its own size, without the padding.
     fn upsample(&mut self, map: &str, map_size: [usize; 2], padded: [usize; 2]) -> String {
         let [down, across] = [0, 1].map(|axis| resize_scale(map_size[axis], padded[axis]));
-        let scales = self.builder.floats("upsample.scales", &[4], &[1.0, 1.0, down, across]);
+        let scales = self.builder.float_constant("upsample.scales", &[4], &[1.0, 1.0, down, across]);
         let attributes = resize_attributes(self.model.grid.align_corners);
-        let full = self.builder.step("upsample", "Resize", &[map, "", &scales], attributes);
+        let full = self.builder.op("upsample", "Resize", &[map, "", &scales], attributes);
         let size = [self.frame.height, self.frame.width];
         if size == padded { full } else { self.slice("cropped", &full, [0, 0], size) }
     }
@@ -215,10 +216,10 @@ impl FrameWriter<'_> {
     fn slice(&mut self, name: &str, value: &str, start: [usize; 2], size: [usize; 2]) -> String {
         let end = [start[0] + size[0], start[1] + size[1]];
         let [start, end] = [start, end].map(|place| place.map(|place| place as i64));
-        let start = self.builder.integers(&format!("{name}.start"), &start);
-        let end = self.builder.integers(&format!("{name}.end"), &end);
-        let axes = self.builder.integers("rows.columns", &[2, 3]);
-        self.builder.step(name, "Slice", &[value, &start, &end, &axes], vec![])
+        let start = self.builder.int64_constant(&format!("{name}.start"), &start);
+        let end = self.builder.int64_constant(&format!("{name}.end"), &end);
+        let axes = self.builder.int64_constant("rows.columns", &[2, 3]);
+        self.builder.op(name, "Slice", &[value, &start, &end, &axes], vec![])
     }
 
     fn concat(&mut self, name: &str, values: Vec<String>, axis: i64) -> String {
@@ -237,7 +238,13 @@ impl FrameWriter<'_> {
             return vec![value.to_owned()];
         }
         let names: Vec<String> = (0..parts).map(|part| format!("{name}.{part}")).collect();
-        self.builder.split(name, "Split", vec![value.to_owned()], names.clone(), vec![AttributeProto::int("axis", 0)]);
+        self.builder.multi_output_node(
+            name,
+            "Split",
+            vec![value.to_owned()],
+            names.clone(),
+            vec![AttributeProto::int("axis", 0)],
+        );
         names
     }
 }

@@ -10,18 +10,18 @@ use protoseg_models::parameters::{Parameter, Role};
 use protoseg_models::weights::Tensor;
 
 use crate::network::Network;
-use crate::onnx::builder::Builder;
+use crate::onnx::builder::GraphBuilder;
 use crate::onnx::proto::{AttributeProto, DataType};
 use crate::onnx::qdq;
-use crate::quantize::plan::Scheme;
+use crate::quantize::plan::QuantizationPlan;
 
 /// The bounds of every ReLU6.
 const RELU6_BOUNDS: [(&str, f32); 2] = [("relu6.min", 0.0), ("relu6.max", 6.0)];
 
 /// A network on its way into a graph.
-pub(crate) struct Body<'a> {
+pub(crate) struct NodeWriter<'a> {
     network: &'a Network,
-    builder: &'a mut Builder,
+    builder: &'a mut GraphBuilder,
     /// What each node's value is called in the file.
     values: Vec<String>,
     /// Stands before the names of nodes and values, where the network is written more than once.
@@ -32,12 +32,12 @@ pub(crate) struct Body<'a> {
     /// pictures stays open.
     sizes: Option<Vec<[usize; 2]>>,
     /// What is rounded to 8 bits, where anything is.
-    scheme: Option<&'a Scheme>,
+    scheme: Option<&'a QuantizationPlan>,
 }
 
-impl<'a> Body<'a> {
+impl<'a> NodeWriter<'a> {
     /// A network that counts in `float`, [`DataType::Float`] or [`DataType::Float16`].
-    pub(crate) fn new(network: &'a Network, builder: &'a mut Builder, float: DataType) -> Self {
+    pub(crate) fn new(network: &'a Network, builder: &'a mut GraphBuilder, float: DataType) -> Self {
         Self {
             network,
             builder,
@@ -50,26 +50,26 @@ impl<'a> Body<'a> {
     }
 
     /// The same under names of its own.
-    pub(crate) fn prefixed(mut self, prefix: &str) -> Self {
+    pub(crate) fn with_prefix(mut self, prefix: &str) -> Self {
         self.prefix = prefix.to_owned();
         self.values.iter_mut().for_each(|value| *value = format!("{prefix}{value}"));
         self
     }
 
     /// The same for pictures of one size; `sizes` has the height and width of each node's value.
-    pub(crate) fn sized(mut self, sizes: Vec<[usize; 2]>) -> Self {
+    pub(crate) fn with_sizes(mut self, sizes: Vec<[usize; 2]>) -> Self {
         self.sizes = Some(sizes);
         self
     }
 
     /// The same in 8 bits.
-    pub(crate) fn quantized(mut self, scheme: Option<&'a Scheme>) -> Self {
+    pub(crate) fn with_plan(mut self, scheme: Option<&'a QuantizationPlan>) -> Self {
         self.scheme = scheme;
         self
     }
 
     /// Says what a node's value is called.
-    pub(crate) fn call(&mut self, id: NodeId, value: &str) {
+    pub(crate) fn set_value_name(&mut self, id: NodeId, value: &str) {
         value.clone_into(&mut self.values[id.0]);
     }
 
@@ -119,7 +119,7 @@ impl<'a> Body<'a> {
             }
             Op::Linear { .. } => {
                 let axis = vec![AttributeProto::int("axis", 1)];
-                inputs[0] = self.builder.step(&format!("{name}.flat"), "Flatten", &[&inputs[0]], axis);
+                inputs[0] = self.builder.op(&format!("{name}.flat"), "Flatten", &[&inputs[0]], axis);
                 ("Gemm", vec![AttributeProto::int("transB", 1)])
             }
             Op::Conv(conv) => ("Conv", conv_attributes(conv)),
@@ -152,14 +152,14 @@ impl<'a> Body<'a> {
         match (kernels, role) {
             (Some((kernels, _)), Role::ConvWeight) => qdq::weights(self.builder, name, shape, kernels),
             (Some((kernels, false)), Role::Bias) => qdq::bias(self.builder, name, kernels),
-            _ => self.builder.weights(name, &self.network.weights[name], self.float),
+            _ => self.builder.weight(name, &self.network.weights[name], self.float),
         }
     }
 
     /// A scalar in the network's number format.
     fn bound(&mut self, name: &str, bound: f32) -> String {
         let tensor = Arc::new(Tensor { shape: Vec::new(), data: vec![bound] });
-        self.builder.weights(name, &tensor, self.float)
+        self.builder.weight(name, &tensor, self.float)
     }
 
     /// Bytes `[N, H, W, 3]` to `(x - mean) / std`, `[N, 3, H, W]`: while they are bytes, transposing is cheapest. Counts in
@@ -168,12 +168,12 @@ impl<'a> Body<'a> {
         let scale = std.map(|std| (1.0 / std) as f32);
         let shift = [0, 1, 2].map(|channel| (-mean[channel] / std[channel]) as f32);
         let part = |part: &str| format!("{name}.{part}");
-        let scale = self.builder.floats(&part("scale"), &[1, 3, 1, 1], &scale);
-        let shift = self.builder.floats(&part("shift"), &[1, 3, 1, 1], &shift);
+        let scale = self.builder.float_constant(&part("scale"), &[1, 3, 1, 1], &scale);
+        let shift = self.builder.float_constant(&part("shift"), &[1, 3, 1, 1], &shift);
         let order = vec![AttributeProto::ints("perm", &[0, 3, 1, 2])];
-        let planes = self.builder.step(&part("planes"), "Transpose", &[image], order);
+        let planes = self.builder.op(&part("planes"), "Transpose", &[image], order);
         let floats = self.builder.cast(&part("floats"), &planes, DataType::Float);
-        let scaled = self.builder.step(&part("scaled"), "Mul", &[&floats, &scale], vec![]);
+        let scaled = self.builder.op(&part("scaled"), "Mul", &[&floats, &scale], vec![]);
         self.in_floats(name, output, |builder, output| builder.node(name, "Add", vec![scaled, shift], output, vec![]));
     }
 
@@ -189,7 +189,7 @@ impl<'a> Body<'a> {
     }
 
     /// A value made in 32-bit floats, changed to the network's format.
-    fn in_floats(&mut self, name: &str, output: &str, make: impl FnOnce(&mut Builder, &str)) {
+    fn in_floats(&mut self, name: &str, output: &str, make: impl FnOnce(&mut GraphBuilder, &str)) {
         if self.float == DataType::Float {
             return make(self.builder, output);
         }
@@ -205,15 +205,15 @@ impl<'a> Body<'a> {
         if let Some(sizes) = &self.sizes {
             let [from, to] = [0, 1].map(|input| sizes[node.inputs[input].0]);
             let [down, across] = [0, 1].map(|axis| resize_scale(from[axis], to[axis]));
-            return vec![self.builder.floats(&format!("{name}.scales"), &[4], &[1.0, 1.0, down, across])];
+            return vec![self.builder.float_constant(&format!("{name}.scales"), &[4], &[1.0, 1.0, down, across])];
         }
         let [from, to] = [0, 1].map(|input| self.measurable(node.inputs[input]));
         let batch = vec![AttributeProto::int("start", 0), AttributeProto::int("end", 2)];
-        let kept = self.builder.step(&format!("{name}.kept"), "Shape", &[&from], batch);
+        let kept = self.builder.op(&format!("{name}.kept"), "Shape", &[&from], batch);
         let start = vec![AttributeProto::int("start", 2)];
-        let target = self.builder.step(&format!("{name}.target"), "Shape", &[&to], start);
+        let target = self.builder.op(&format!("{name}.target"), "Shape", &[&to], start);
         let axis = vec![AttributeProto::int("axis", 0)];
-        vec![String::new(), self.builder.step(&format!("{name}.sizes"), "Concat", &[&kept, &target], axis)]
+        vec![String::new(), self.builder.op(&format!("{name}.sizes"), "Concat", &[&kept, &target], axis)]
     }
 
     /// A tensor of the size of a node's value: of a rounded one the integers, as asking for its floats would make them.

@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
-use protoseg_models::bundle::{Dimension, Port};
+use protoseg_models::bundle::{Dimension, TensorInfo};
 
-use crate::onnx::builder::Builder;
+use crate::onnx::builder::GraphBuilder;
 use crate::onnx::proto::{AttributeProto, DataType};
 use crate::onnx::signature;
 
@@ -13,7 +13,7 @@ const SET_ASIDE: f32 = f32::MIN;
 
 /// An output at the picture's own size, `[N, H, W]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Decision {
+pub enum PixelOutput {
     /// Train ids, bytes: the class with the highest score; of equal ones, the first.
     Labels,
     /// The largest softmax probability c as bytes: `floor(255 c + 0.5)`.
@@ -24,26 +24,26 @@ pub enum Decision {
 
 /// A word that names no decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecisionError;
+pub struct ParsePixelOutputError;
 
-impl std::error::Error for DecisionError {}
+impl std::error::Error for ParsePixelOutputError {}
 
-impl std::fmt::Display for DecisionError {
+impl std::fmt::Display for ParsePixelOutputError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = Decision::ALL.map(Decision::name).join(", ");
+        let names = PixelOutput::ALL.map(PixelOutput::name).join(", ");
         write!(formatter, "there are {names}")
     }
 }
 
-impl FromStr for Decision {
-    type Err = DecisionError;
+impl FromStr for PixelOutput {
+    type Err = ParsePixelOutputError;
 
-    fn from_str(text: &str) -> Result<Self, DecisionError> {
-        Self::ALL.into_iter().find(|decision| decision.name() == text).ok_or(DecisionError)
+    fn from_str(text: &str) -> Result<Self, ParsePixelOutputError> {
+        Self::ALL.into_iter().find(|decision| decision.name() == text).ok_or(ParsePixelOutputError)
     }
 }
 
-impl Decision {
+impl PixelOutput {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Labels, Self::Confidence, Self::Margin];
 
@@ -57,66 +57,66 @@ impl Decision {
     }
 
     /// The output for pictures of a size.
-    pub(crate) fn port(self, [height, width]: [Dimension; 2]) -> Port {
+    pub(crate) fn port(self, [height, width]: [Dimension; 2]) -> TensorInfo {
         let element = match self {
             Self::Labels | Self::Confidence => signature::UINT8,
             Self::Margin => signature::FLOAT32,
         };
         let shape = vec![Dimension::Named("N".to_owned()), height, width];
-        Port { name: self.name().to_owned(), element: element.to_owned(), shape }
+        TensorInfo { name: self.name().to_owned(), element: element.to_owned(), shape }
     }
 }
 
-/// Writes decisions on class scores `[N, C, H, W]` in 32-bit floats.
-pub(crate) fn write(builder: &mut Builder, scores: &str, classes: usize, decisions: &[Decision]) {
+/// Writes pixel_outputs on class scores `[N, C, H, W]` in 32-bit floats.
+pub(crate) fn write(builder: &mut GraphBuilder, scores: &str, classes: usize, pixel_outputs: &[PixelOutput]) {
     let largest =
         |keep: bool| vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", i64::from(keep))];
-    for decision in decisions {
+    for decision in pixel_outputs {
         let name = decision.name();
         let part = |part: &str| format!("{name}.{part}");
         match decision {
-            Decision::Labels => {
-                let wide = builder.step(&part("wide"), "ArgMax", &[scores], along_classes(false));
+            PixelOutput::Labels => {
+                let wide = builder.op(&part("wide"), "ArgMax", &[scores], along_classes(false));
                 builder.cast(name, &wide, DataType::Uint8);
             }
-            Decision::Confidence => {
+            PixelOutput::Confidence => {
                 // The largest probability is 1 / sum(exp(score - largest)): no tensor of probabilities is needed.
-                let best = builder.step(&part("best"), "ReduceMax", &[scores], largest(true));
-                let below = builder.step(&part("below"), "Sub", &[scores, &best], vec![]);
-                let powers = builder.step(&part("powers"), "Exp", &[&below], vec![]);
-                let axis = builder.integers(&part("axis"), &[1]);
+                let best = builder.op(&part("best"), "ReduceMax", &[scores], largest(true));
+                let below = builder.op(&part("below"), "Sub", &[scores, &best], vec![]);
+                let powers = builder.op(&part("powers"), "Exp", &[&below], vec![]);
+                let axis = builder.int64_constant(&part("axis"), &[1]);
                 let keep = vec![AttributeProto::int("keepdims", 0)];
-                let sum = builder.step(&part("sum"), "ReduceSum", &[&powers, &axis], keep);
-                let most = builder.floats(&part("most"), &[], &[255.0]);
-                let scaled = builder.step(&part("scaled"), "Div", &[&most, &sum], vec![]);
-                nearest_bytes(builder, name, &scaled);
+                let sum = builder.op(&part("sum"), "ReduceSum", &[&powers, &axis], keep);
+                let most = builder.float_constant(&part("most"), &[], &[255.0]);
+                let scaled = builder.op(&part("scaled"), "Div", &[&most, &sum], vec![]);
+                round_to_u8(builder, name, &scaled);
             }
-            Decision::Margin => {
-                let best = builder.step(&part("best"), "ReduceMax", &[scores], largest(false));
-                let won = won(builder, name, scores, classes);
-                let aside = builder.floats(&part("aside"), &[], &[SET_ASIDE]);
-                let others = builder.step(&part("others"), "Where", &[&won, &aside, scores], vec![]);
-                let second = builder.step(&part("second"), "ReduceMax", &[&others], largest(false));
-                builder.step(name, "Sub", &[&best, &second], vec![]);
+            PixelOutput::Margin => {
+                let best = builder.op(&part("best"), "ReduceMax", &[scores], largest(false));
+                let won = winner_mask(builder, name, scores, classes);
+                let aside = builder.float_constant(&part("aside"), &[], &[SET_ASIDE]);
+                let others = builder.op(&part("others"), "Where", &[&won, &aside, scores], vec![]);
+                let second = builder.op(&part("second"), "ReduceMax", &[&others], largest(false));
+                builder.op(name, "Sub", &[&best, &second], vec![]);
             }
         }
     }
 }
 
 /// Where each class has the highest score, of equal ones the first: truth values `[N, C, H, W]`.
-pub(crate) fn won(builder: &mut Builder, name: &str, scores: &str, classes: usize) -> String {
-    let winner = builder.step(&format!("{name}.winner"), "ArgMax", &[scores], along_classes(true));
+pub(crate) fn winner_mask(builder: &mut GraphBuilder, name: &str, scores: &str, classes: usize) -> String {
+    let winner = builder.op(&format!("{name}.winner"), "ArgMax", &[scores], along_classes(true));
     let ids: Vec<u8> = (0..classes as i64).flat_map(i64::to_le_bytes).collect();
     let ids = builder.constant(&format!("{name}.ids"), &[1, classes, 1, 1], DataType::Int64, || ids);
-    builder.step(&format!("{name}.won"), "Equal", &[&winner, &ids], vec![])
+    builder.op(&format!("{name}.won"), "Equal", &[&winner, &ids], vec![])
 }
 
 /// Rounds values from 0 to 255 to the nearest bytes.
-pub(crate) fn nearest_bytes(builder: &mut Builder, name: &str, values: &str) {
-    let half = builder.floats(&format!("{name}.half"), &[], &[0.5]);
-    let shifted = builder.step(&format!("{name}.shifted"), "Add", &[values, &half], vec![]);
+pub(crate) fn round_to_u8(builder: &mut GraphBuilder, name: &str, values: &str) {
+    let half = builder.float_constant(&format!("{name}.half"), &[], &[0.5]);
+    let shifted = builder.op(&format!("{name}.shifted"), "Add", &[values, &half], vec![]);
     // A cast to bytes cuts off, on every provider alike only where it cuts nothing.
-    let whole = builder.step(&format!("{name}.whole"), "Floor", &[&shifted], vec![]);
+    let whole = builder.op(&format!("{name}.whole"), "Floor", &[&shifted], vec![]);
     builder.cast(name, &whole, DataType::Uint8);
 }
 

@@ -138,29 +138,29 @@ pub enum AttributeType {
 }
 
 impl AttributeProto {
-    fn of(name: &str, kind: AttributeType) -> Self {
+    fn new(name: &str, kind: AttributeType) -> Self {
         Self { name: Some(name.to_owned()), r#type: Some(kind.into()), ..Self::default() }
     }
 
     /// A float.
     pub fn float(name: &str, value: f32) -> Self {
-        Self { f: Some(value), ..Self::of(name, AttributeType::Float) }
+        Self { f: Some(value), ..Self::new(name, AttributeType::Float) }
     }
 
     /// An integer.
     pub fn int(name: &str, value: i64) -> Self {
-        Self { i: Some(value), ..Self::of(name, AttributeType::Int) }
+        Self { i: Some(value), ..Self::new(name, AttributeType::Int) }
     }
 
     /// A text.
     pub fn string(name: &str, value: &'static str) -> Self {
-        Self { s: Some(Bytes::from_static(value.as_bytes())), ..Self::of(name, AttributeType::String) }
+        Self { s: Some(Bytes::from_static(value.as_bytes())), ..Self::new(name, AttributeType::String) }
     }
 
     /// Sizes or counts.
     pub fn ints(name: &str, values: &[usize]) -> Self {
         let ints = values.iter().map(|&value| value as i64).collect();
-        Self { ints, ..Self::of(name, AttributeType::Ints) }
+        Self { ints, ..Self::new(name, AttributeType::Ints) }
     }
 }
 

@@ -4,32 +4,32 @@
 //! out so that the first prototypes of all classes come first, then the second ones, and so on: the nearest of each class
 //! is then the maximum of equal slices.
 
-use protoseg_models::bundle::{Dimension, Port};
-use protoseg_models::prototypes::{PROTOTYPE_CONFIDENCE as NAME, Prototypes, SHORTEST, UNMET, length};
+use protoseg_models::bundle::{Dimension, TensorInfo};
+use protoseg_models::prototypes::{MIN_NORM, NO_PROTOTYPE_LOGIT, PROTOTYPE_CONFIDENCE as NAME, Prototypes, norm};
 
-use crate::onnx::builder::Builder;
-use crate::onnx::pixel_outputs::{nearest_bytes, won};
+use crate::onnx::builder::GraphBuilder;
+use crate::onnx::pixel_outputs::{round_to_u8, winner_mask};
 use crate::onnx::proto::AttributeProto;
 use crate::onnx::signature;
 
 /// The output: for each pixel of `[N, H, W]` the probability c of its label as bytes, `floor(255 c + 0.5)`.
-pub(crate) fn port([height, width]: [Dimension; 2]) -> Port {
+pub(crate) fn port([height, width]: [Dimension; 2]) -> TensorInfo {
     let shape = vec![Dimension::Named("N".to_owned()), height, width];
-    Port { name: NAME.to_owned(), element: signature::UINT8.to_owned(), shape }
+    TensorInfo { name: NAME.to_owned(), element: signature::UINT8.to_owned(), shape }
 }
 
 /// Writes the scores of all classes `[N, C, h, w]` for values `[N, channels, h, w]` in 32-bit floats, and returns their
 /// name.
-pub(crate) fn scores(builder: &mut Builder, values: &str, prototypes: &Prototypes) -> String {
+pub(crate) fn scores(builder: &mut GraphBuilder, values: &str, prototypes: &Prototypes) -> String {
     let part = |part: &str| format!("prototypes.{part}");
     let (classes, channels) = (prototypes.classes.len(), prototypes.mean.len());
-    let mean = builder.floats(&part("mean"), &[1, channels, 1, 1], &prototypes.mean);
-    let centred = builder.step(&part("centred"), "Sub", &[values, &mean], vec![]);
+    let mean = builder.float_constant(&part("mean"), &[1, channels, 1, 1], &prototypes.mean);
+    let centred = builder.op(&part("centred"), "Sub", &[values, &mean], vec![]);
     let axes = vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", 1)];
-    let measured = builder.step(&part("measured"), "ReduceL2", &[&centred], axes);
-    let shortest = builder.floats(&part("shortest"), &[], &[SHORTEST as f32]);
-    let lengths = builder.step(&part("lengths"), "Max", &[&measured, &shortest], vec![]);
-    let directions = builder.step(&part("directions"), "Div", &[&centred, &lengths], vec![]);
+    let measured = builder.op(&part("measured"), "ReduceL2", &[&centred], axes);
+    let shortest = builder.float_constant(&part("shortest"), &[], &[MIN_NORM as f32]);
+    let lengths = builder.op(&part("lengths"), "Max", &[&measured, &shortest], vec![]);
+    let directions = builder.op(&part("directions"), "Div", &[&centred, &lengths], vec![]);
 
     // A class with fewer prototypes than others, or none, repeats its last or a zero.
     let each = prototypes.classes.iter().flatten().map(Vec::len).max().unwrap_or(1).max(1);
@@ -39,47 +39,48 @@ pub(crate) fn scores(builder: &mut Builder, values: &str, prototypes: &Prototype
     };
     let kernels: Vec<f32> =
         (0..each).flat_map(|number| (0..classes).flat_map(move |class| kernel(number, class))).collect();
-    let kernels = builder.floats(&part("kernels"), &[each * classes, channels, 1, 1], &kernels);
-    let cosines = builder.step(&part("cosines"), "Conv", &[&directions, &kernels], vec![]);
+    let kernels = builder.float_constant(&part("kernels"), &[each * classes, channels, 1, 1], &kernels);
+    let cosines = builder.op(&part("cosines"), "Conv", &[&directions, &kernels], vec![]);
     let nearest = if each == 1 {
         cosines
     } else {
         let slices: Vec<String> = (0..each).map(|number| part(&format!("cosines.{number}"))).collect();
-        let sizes = builder.integers(&part("sizes"), &vec![classes as i64; each]);
+        let sizes = builder.int64_constant(&part("sizes"), &vec![classes as i64; each]);
         let axis = vec![AttributeProto::int("axis", 1)];
-        builder.split(&part("slices"), "Split", vec![cosines, sizes], slices.clone(), axis);
+        builder.multi_output_node(&part("slices"), "Split", vec![cosines, sizes], slices.clone(), axis);
         let slices: Vec<&str> = slices.iter().map(String::as_str).collect();
-        builder.step(&part("nearest"), "Max", &slices, vec![])
+        builder.op(&part("nearest"), "Max", &slices, vec![])
     };
-    let temperature = builder.floats(&part("temperature"), &[], &[prototypes.temperature as f32]);
-    let scores = builder.step(&part("scores"), "Div", &[&nearest, &temperature], vec![]);
+    let temperature = builder.float_constant(&part("temperature"), &[], &[prototypes.temperature as f32]);
+    let scores = builder.op(&part("scores"), "Div", &[&nearest, &temperature], vec![]);
     if prototypes.classes.iter().all(Option::is_some) {
         return scores;
     }
-    let unmet: Vec<f32> = prototypes.classes.iter().map(|own| if own.is_some() { 0.0 } else { UNMET }).collect();
-    let unmet = builder.floats(&part("unmet"), &[1, classes, 1, 1], &unmet);
-    builder.step(&part("met"), "Add", &[&scores, &unmet], vec![])
+    let unmet: Vec<f32> =
+        prototypes.classes.iter().map(|own| if own.is_some() { 0.0 } else { NO_PROTOTYPE_LOGIT }).collect();
+    let unmet = builder.float_constant(&part("unmet"), &[1, classes, 1, 1], &unmet);
+    builder.op(&part("met"), "Add", &[&scores, &unmet], vec![])
 }
 
 /// Writes the output for scores of the linear predictor and of the prototypes, both `[N, C, H, W]` at the picture's own
 /// size.
-pub(crate) fn write(builder: &mut Builder, linear: &str, prototypes: &str, classes: usize) {
+pub(crate) fn write(builder: &mut GraphBuilder, linear: &str, prototypes: &str, classes: usize) {
     let part = |part: &str| format!("{NAME}.{part}");
-    let own = won(builder, NAME, linear, classes);
+    let own = winner_mask(builder, NAME, linear, classes);
     let probabilities =
-        builder.step(&part("probabilities"), "Softmax", &[prototypes], vec![AttributeProto::int("axis", 1)]);
-    let none = builder.floats(&part("none"), &[], &[0.0]);
-    let chosen = builder.step(&part("chosen"), "Where", &[&own, &probabilities, &none], vec![]);
-    let axis = builder.integers(&part("axis"), &[1]);
-    let sum = builder.step(&part("sum"), "ReduceSum", &[&chosen, &axis], vec![AttributeProto::int("keepdims", 0)]);
-    let most = builder.floats(&part("most"), &[], &[255.0]);
-    let scaled = builder.step(&part("scaled"), "Mul", &[&sum, &most], vec![]);
-    nearest_bytes(builder, NAME, &scaled);
+        builder.op(&part("probabilities"), "Softmax", &[prototypes], vec![AttributeProto::int("axis", 1)]);
+    let none = builder.float_constant(&part("none"), &[], &[0.0]);
+    let chosen = builder.op(&part("chosen"), "Where", &[&own, &probabilities, &none], vec![]);
+    let axis = builder.int64_constant(&part("axis"), &[1]);
+    let sum = builder.op(&part("sum"), "ReduceSum", &[&chosen, &axis], vec![AttributeProto::int("keepdims", 0)]);
+    let most = builder.float_constant(&part("most"), &[], &[255.0]);
+    let scaled = builder.op(&part("scaled"), "Mul", &[&sum, &most], vec![]);
+    round_to_u8(builder, NAME, &scaled);
 }
 
 /// A vector at length 1.
 fn unit(values: &[f32]) -> Vec<f32> {
     let values: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
-    let length = length(&values);
+    let length = norm(&values);
     values.into_iter().map(|value| (value / length) as f32).collect()
 }

@@ -3,10 +3,10 @@
 //!
 //! A value `x` is `x.float` before it is rounded and `x.integers` after; by its own name it is a float again.
 
-use crate::onnx::builder::Builder;
+use crate::onnx::builder::GraphBuilder;
 use crate::onnx::proto::{AttributeProto, DataType};
-use crate::quantize::conv::Kernels;
-use crate::quantize::range::Step;
+use crate::quantize::conv::QuantizedConv;
+use crate::quantize::range::QuantParams;
 
 /// What a value is called before it is rounded.
 pub(crate) fn made(value: &str) -> String {
@@ -19,25 +19,25 @@ pub(crate) fn integers(value: &str) -> String {
 }
 
 /// Rounds the value that was [`made`].
-pub(crate) fn quantize(builder: &mut Builder, value: &str, step: Step, symmetric: bool) {
+pub(crate) fn quantize(builder: &mut GraphBuilder, value: &str, step: QuantParams, symmetric: bool) {
     let [size, zero] = constants(builder, value, step, symmetric);
-    builder.step(&integers(value), "QuantizeLinear", &[&made(value), &size, &zero], vec![]);
+    builder.op(&integers(value), "QuantizeLinear", &[&made(value), &size, &zero], vec![]);
 }
 
 /// The value of [`integers`], under its own name.
-pub(crate) fn dequantize(builder: &mut Builder, value: &str, step: Step, symmetric: bool) {
+pub(crate) fn dequantize(builder: &mut GraphBuilder, value: &str, step: QuantParams, symmetric: bool) {
     let inputs = [[integers(value)].as_slice(), &constants(builder, value, step, symmetric)].concat();
     builder.node(&format!("{value}.dequantized"), "DequantizeLinear", inputs, value, vec![]);
 }
 
-fn constants(builder: &mut Builder, value: &str, step: Step, symmetric: bool) -> [String; 2] {
+fn constants(builder: &mut GraphBuilder, value: &str, step: QuantParams, symmetric: bool) -> [String; 2] {
     let element = if symmetric { DataType::Int8 } else { DataType::Uint8 };
-    let size = builder.floats(&format!("{value}.step"), &[], &[step.size]);
+    let size = builder.float_constant(&format!("{value}.step"), &[], &[step.size]);
     [size, builder.constant(&format!("{value}.zero"), &[], element, || vec![step.zero])]
 }
 
 /// The weights of a convolution from its kernels in 8 bits.
-pub(crate) fn weights(builder: &mut Builder, name: &str, shape: &[usize], kernels: &Kernels) -> String {
+pub(crate) fn weights(builder: &mut GraphBuilder, name: &str, shape: &[usize], kernels: &QuantizedConv) -> String {
     let bytes = || kernels.weights.iter().map(|&weight| weight as u8).collect();
     let integers = builder.constant(&integers(name), shape, DataType::Int8, bytes);
     let zeros = || vec![0; kernels.sizes.len()];
@@ -46,7 +46,7 @@ pub(crate) fn weights(builder: &mut Builder, name: &str, shape: &[usize], kernel
 }
 
 /// The bias of a convolution from integers of 32 bits.
-pub(crate) fn bias(builder: &mut Builder, name: &str, kernels: &Kernels) -> String {
+pub(crate) fn bias(builder: &mut GraphBuilder, name: &str, kernels: &QuantizedConv) -> String {
     let bytes = |integers: &[i32]| integers.iter().flat_map(|integer| integer.to_le_bytes()).collect();
     let count = [kernels.biases.len()];
     let integers = builder.constant(&integers(name), &count, DataType::Int32, || bytes(&kernels.biases));
@@ -56,8 +56,8 @@ pub(crate) fn bias(builder: &mut Builder, name: &str, kernels: &Kernels) -> Stri
 }
 
 /// Floats of integers whose first dimension has a step for each place.
-fn by_channel(builder: &mut Builder, name: &str, [integers, zero]: [&str; 2], sizes: &[f32]) -> String {
-    let sizes = builder.floats(&format!("{name}.step"), &[sizes.len()], sizes);
+fn by_channel(builder: &mut GraphBuilder, name: &str, [integers, zero]: [&str; 2], sizes: &[f32]) -> String {
+    let sizes = builder.float_constant(&format!("{name}.step"), &[sizes.len()], sizes);
     let axis = vec![AttributeProto::int("axis", 0)];
-    builder.step(name, "DequantizeLinear", &[integers, &sizes, zero], axis)
+    builder.op(name, "DequantizeLinear", &[integers, &sizes, zero], axis)
 }

@@ -1,7 +1,7 @@
 //! Inputs and outputs of a file: their names, types and shapes, as the manifest and as ONNX have them.
 
 use anyhow::{Context, Result};
-use protoseg_models::bundle::{Dimension, Port};
+use protoseg_models::bundle::{Dimension, TensorInfo};
 
 use crate::network::Network;
 use crate::onnx::proto::{DataType, DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
@@ -19,9 +19,9 @@ pub(crate) const IMAGE: &str = "image";
 const SIDE: usize = 769;
 
 /// The picture: bytes `[N, H, W, 3]`, RGB.
-pub(crate) fn input() -> Port {
+pub(crate) fn input() -> TensorInfo {
     let named = |name: &str| Dimension::Named(name.to_owned());
-    Port {
+    TensorInfo {
         name: IMAGE.to_owned(),
         element: UINT8.to_owned(),
         shape: vec![named("N"), named("H"), named("W"), Dimension::Fixed(3)],
@@ -30,7 +30,7 @@ pub(crate) fn input() -> Port {
 
 /// What comes out of a network: floats `[N, C, h, w]`, where `h` and `w` are the first output's. Those of an output at
 /// another stride s are called `hs` and `ws`, at the picture's own size `H` and `W`.
-pub(crate) fn outputs(network: &Network) -> Result<Vec<Port>> {
+pub(crate) fn outputs(network: &Network) -> Result<Vec<TensorInfo>> {
     let graph = network.graph();
     let shapes = graph.shapes(1, SIDE, SIDE)?;
     let strides = graph.strides();
@@ -47,20 +47,20 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<Port>> {
         };
         let sizes = ["h", "w"].into_iter().zip(&shapes[id.0][2..]).map(|(letter, &length)| size(letter, length));
         let shape = [Dimension::Named("N".to_owned()), Dimension::Fixed(graph.node(id).channels)];
-        Ok(Port {
+        Ok(TensorInfo {
             name: output.name.clone(),
             element: FLOAT32.to_owned(),
             shape: shape.into_iter().chain(sizes).collect(),
         })
     };
     let size = ["H", "W"].map(|name| Dimension::Named(name.to_owned()));
-    let decisions = network.decisions.iter().map(|decision| Ok(decision.port(size.clone())));
-    let opinion = network.second_opinion.iter().map(|_| Ok(prototype_confidence::port(size.clone())));
-    network.outputs().iter().map(port).chain(decisions).chain(opinion).collect()
+    let pixel_outputs = network.pixel_outputs.iter().map(|decision| Ok(decision.port(size.clone())));
+    let opinion = network.prototype_head.iter().map(|_| Ok(prototype_confidence::port(size.clone())));
+    network.outputs().iter().map(port).chain(pixel_outputs).chain(opinion).collect()
 }
 
 /// A port as ONNX declares it.
-pub(crate) fn declare(port: &Port) -> ValueInfoProto {
+pub(crate) fn declare(port: &TensorInfo) -> ValueInfoProto {
     let element = if port.element == UINT8 { DataType::Uint8 } else { DataType::Float };
     let dimension = |dimension: &Dimension| match dimension {
         Dimension::Fixed(size) => DimensionProto { dim_value: Some(*size as i64), dim_param: None },

@@ -15,9 +15,9 @@ use crate::network::{Network, Weights};
 impl Network {
     /// The same network with each batch normalisation folded into its convolution, wherever nothing else reads that. The
     /// convolution keeps its name and gets a bias; its value is called as the batch normalisation's was.
-    pub fn folded(self) -> Result<Self> {
+    pub fn fold_batch_norm(self) -> Result<Self> {
         let norms = self.foldable();
-        let Self { graph, mut weights, values, outputs, decisions, second_opinion } = self;
+        let Self { graph, mut weights, values, outputs, pixel_outputs, prototype_head } = self;
         for (&conv, &norm) in &norms {
             if let Op::BatchNorm { eps, .. } = graph.node(norm).op {
                 fold(&mut weights, &graph.node(conv).name, &graph.node(norm).name, eps)
@@ -37,12 +37,12 @@ impl Network {
             }
         });
         folded.check_weights(&weights).context("after folding batch normalisation")?;
-        Ok(Self { graph: folded, weights, values: folded_values, outputs, decisions, second_opinion })
+        Ok(Self { graph: folded, weights, values: folded_values, outputs, pixel_outputs, prototype_head })
     }
 
     /// Convolutions, each with the batch normalisation that alone reads it.
     fn foldable(&self) -> BTreeMap<NodeId, NodeId> {
-        let readers = self.readers();
+        let readers = self.reader_counts();
         let pair = |(norm, node): (NodeId, &Node)| {
             let conv = *node.inputs.first()?;
             let pair = (&self.graph.node(conv).op, &node.op);
@@ -139,7 +139,7 @@ mod tests {
             let graph = graph(conv);
             let weights = formula::weights(&graph, Some(7));
             let relu = graph.find("relu").unwrap();
-            let folded = Network::new(&graph, &weights, &[(relu, "out")]).unwrap().folded().unwrap();
+            let folded = Network::new(&graph, &weights, &[(relu, "out")]).unwrap().fold_batch_norm().unwrap();
             let names: Vec<&str> = folded.graph().nodes().iter().map(|node| node.name.as_str()).collect();
             assert_eq!(names, ["input", "normalize", "conv", "relu"]);
             assert_eq!(folded.values, ["input", "normalize", "norm", "relu"]);
@@ -168,11 +168,11 @@ mod tests {
         let weights = formula::weights(&graph, None);
         let asked = [(node(&graph, "relu"), "out"), (node(&graph, "conv"), "conv")];
         let network = Network::new(&graph, &weights, &asked).unwrap();
-        assert_eq!(network.clone().folded().unwrap(), network);
+        assert_eq!(network.clone().fold_batch_norm().unwrap(), network);
         let both = [node(&graph, "conv"), node(&graph, "relu")];
         let sum = graph.push("sum", Op::Add, &both);
         let network = Network::new(&graph, &weights, &[(sum, "out")]).unwrap();
-        assert_eq!(network.clone().folded().unwrap(), network);
+        assert_eq!(network.clone().fold_batch_norm().unwrap(), network);
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         let mut weights = formula::weights(&graph, None);
         weights.get_mut("norm.running_var").unwrap().data[2] = -1.0;
         let network = Network::new(&graph, &weights, &[(graph.find("relu").unwrap(), "out")]).unwrap();
-        let error = format!("{:#}", network.folded().unwrap_err());
+        let error = format!("{:#}", network.fold_batch_norm().unwrap_err());
         assert_eq!(error, "`norm` cannot be folded: the running variance of channel 2 is -1, below zero");
     }
 }

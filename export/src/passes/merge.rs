@@ -24,7 +24,7 @@ enum Pair {
 
 impl Network {
     /// The same network with neighbouring affine operations joined, wherever nothing else reads what lies between them.
-    pub fn joined(mut self) -> Result<Self> {
+    pub fn merge_affine(mut self) -> Result<Self> {
         while let Some(pair) = self.pair() {
             self = match pair {
                 Pair::NormConv { norm, conv } => self.norm_into(norm, conv)?,
@@ -35,7 +35,7 @@ impl Network {
     }
 
     fn pair(&self) -> Option<Pair> {
-        let readers = self.readers();
+        let readers = self.reader_counts();
         self.graph.iter().find_map(|(id, node)| {
             let Op::Conv(second) = node.op else { return None };
             let before = *node.inputs.first().filter(|before| readers[before.0] == 1)?;
@@ -110,7 +110,7 @@ impl Network {
     /// The network without a node, of which `kept` does the work from now on as `conv`. The value of `kept` is called as
     /// `value`'s was.
     fn without(self, gone: NodeId, kept: NodeId, value: NodeId, conv: Conv) -> Result<Self> {
-        let Self { graph, weights, values, outputs, decisions, second_opinion } = self;
+        let Self { graph, weights, values, outputs, pixel_outputs, prototype_head } = self;
         let mut names = Vec::with_capacity(values.len());
         let graph = graph.filter_map(|id, node| {
             if id == gone {
@@ -123,7 +123,7 @@ impl Network {
             Rewrite::Keep(Node { op: Op::Conv(conv), channels: conv.out, ..node.clone() })
         });
         graph.check_weights(&weights).context("after joining affine operations")?;
-        Ok(Self { graph, weights, values: names, outputs, decisions, second_opinion })
+        Ok(Self { graph, weights, values: names, outputs, pixel_outputs, prototype_head })
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
             let network = chain(operations);
             let expected = run(&network.graph, &network.weights, &input);
             let value = network.value(NodeId(network.graph.nodes().len() - 1)).to_owned();
-            let joined = network.joined().unwrap();
+            let joined = network.merge_affine().unwrap();
             assert_eq!(names(&joined), left);
             assert_eq!(joined.value(NodeId(joined.graph.nodes().len() - 1)), value);
             let found = run(&joined.graph, &joined.weights, &input);
@@ -266,7 +266,7 @@ mod tests {
         let second = graph.push("b", Op::Conv(Conv::new(2, 1)), &[first]);
         let weights = formula::weights(&graph, None);
         let network = Network::new(&graph, &weights, &[(second, "out"), (first, "middle")]).unwrap();
-        assert_eq!(network.clone().joined().unwrap(), network);
+        assert_eq!(network.clone().merge_affine().unwrap(), network);
     }
 
     #[test]
@@ -275,8 +275,8 @@ mod tests {
             let graph = Arch::new(preset, 19).unwrap().graph();
             let logits = graph.tagged(Tag::Logits).unwrap();
             let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
-            let folded = network.folded().unwrap();
-            assert_eq!(names(&folded.clone().joined().unwrap()), names(&folded), "{preset}");
+            let folded = network.fold_batch_norm().unwrap();
+            assert_eq!(names(&folded.clone().merge_affine().unwrap()), names(&folded), "{preset}");
         }
     }
 }

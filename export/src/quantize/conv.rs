@@ -7,7 +7,7 @@ const LARGEST_BIAS: f64 = (1 << 30) as f64;
 
 /// The kernels of a convolution in 8 bits, with its bias in 32 bits.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Kernels {
+pub(crate) struct QuantizedConv {
     /// Step of each output channel's kernel.
     pub(crate) sizes: Vec<f32>,
     /// The kernels, zero at 0.
@@ -18,7 +18,7 @@ pub(crate) struct Kernels {
     pub(crate) biases: Vec<i32>,
 }
 
-impl Kernels {
+impl QuantizedConv {
     /// The kernels that stand one after the other in `weights`, one for each bias, for an input in steps of `input`. A
     /// channel's largest weight becomes the largest integer of `bits` bits, unless its bias would then need more than 32.
     pub(crate) fn new(weights: &[f32], biases: &[f32], input: f32, bits: u8) -> Self {
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn kernels_are_rounded_channel_by_channel() {
         let weights = [0.5, -1.26, 0.0, 0.01, 0.02, -0.03];
-        let kernels = Kernels::new(&weights, &[0.25, -3.0], 0.1, 7);
+        let kernels = QuantizedConv::new(&weights, &[0.25, -3.0], 0.1, 7);
         assert_eq!(kernels.weights, [25, -63, 0, 21, 42, -63]);
         assert_eq!(kernels.sizes, [(f64::from(1.26_f32) / 63.0) as f32, (f64::from(0.03_f32) / 63.0) as f32]);
         for (channel, bias) in [0.25, -3.0].into_iter().enumerate() {
@@ -55,13 +55,13 @@ mod tests {
             assert_eq!(size, kernels.sizes[channel] * 0.1);
             assert!((kernels.biases[channel] as f32 * size - bias).abs() <= size / 2.0);
         }
-        assert_eq!(Kernels::new(&weights, &[0.0, 0.0], 0.1, 8).weights, [50, -127, 0, 42, 85, -127]);
+        assert_eq!(QuantizedConv::new(&weights, &[0.0, 0.0], 0.1, 8).weights, [50, -127, 0, 42, 85, -127]);
     }
 
     #[test]
     fn a_bias_fits_its_bits_however_small_the_kernel() {
         for weight in [0.0, 1e-30, 1e-9] {
-            let kernels = Kernels::new(&[weight; 4], &[2.0, 0.0], 0.01, 7);
+            let kernels = QuantizedConv::new(&[weight; 4], &[2.0, 0.0], 0.01, 7);
             let found = f64::from(kernels.biases[0]) * f64::from(kernels.bias_sizes[0]);
             assert!((found - 2.0).abs() < 1e-6 && kernels.biases[0] <= 1 << 30, "{kernels:?}");
             assert!(kernels.sizes.iter().all(|&size| size > 0.0) && kernels.biases[1] == 0);

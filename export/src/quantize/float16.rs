@@ -38,7 +38,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use protoseg_models::arch::{Arch, Preset};
-    use protoseg_models::calibration::{BINS, NodeRange};
+    use protoseg_models::calibration::{HISTOGRAM_BINS, NodeRange};
     use protoseg_models::formula;
     use protoseg_models::graph::Tag;
 
@@ -49,8 +49,8 @@ mod tests {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let logits = graph.tagged(Tag::Logits).unwrap();
         let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
-        let mut network = network.folded().unwrap();
-        let range = |max: f32| NodeRange { min: -1.0, max, histogram: vec![1; BINS], sensitivity: 0.0 };
+        let mut network = network.fold_batch_norm().unwrap();
+        let range = |max: f32| NodeRange { min: -1.0, max, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
         let mut calibration = Calibration {
             version: Calibration::VERSION.to_owned(),
             pictures: "none".to_owned(),

@@ -1,13 +1,13 @@
 //! Which values of a network are rounded to 8 bits, in which steps, and which nodes count in floats.
 
 use anyhow::{Context, Result, bail, ensure};
-use protoseg_models::calibration::{BINS, Calibration, NodeRange};
-use protoseg_models::form::{Form, Kind, Precision, Quantization};
+use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::graph::{Node, NodeId, Op};
+use protoseg_models::variant::{ModelKind, Precision, Quantization, Variant};
 
 use crate::network::Network;
-use crate::quantize::conv::Kernels;
-use crate::quantize::range::Step;
+use crate::quantize::conv::QuantizedConv;
+use crate::quantize::range::QuantParams;
 
 /// Sensitivity above which a value stays in floats.
 ///
@@ -15,57 +15,57 @@ use crate::quantize::range::Step;
 /// add up as their squares do. The values of trained networks have sensitivities well below 0.01, most below 0.005, so a
 /// hundred of them make an error of about 0.05: a value above that does more harm than all others together, and its
 /// neighbours in floats cost less than it does.
-pub const FLOAT_ABOVE: f32 = 0.05;
+pub const DEFAULT_MAX_SENSITIVITY: f32 = 0.05;
 
 /// How a network is quantised, as its maker decides.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rounding {
+pub struct QuantizeConfig {
     /// Signed values with their zero at 0, weights of 8 bits and biases in floats, as TensorRT wants them.
     pub symmetric: bool,
     /// Bits that weights use.
     pub weight_bits: u8,
     /// Values of a higher sensitivity stay in floats.
-    pub float_above: f32,
+    pub max_sensitivity: f32,
 }
 
-impl Rounding {
+impl QuantizeConfig {
     /// For ONNX Runtime on a CPU. Weights of 7 bits, because processors without dot products of bytes (AVX2) add
     /// products of an unsigned and a signed byte in pairs of 16 bits, where two of 8 bits may overflow.
-    pub const CPU: Self = Self { symmetric: false, weight_bits: 7, float_above: FLOAT_ABOVE };
+    pub const CPU: Self = Self { symmetric: false, weight_bits: 7, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
     /// For TensorRT.
-    pub const TENSORRT: Self = Self { symmetric: true, weight_bits: 8, float_above: FLOAT_ABOVE };
+    pub const TENSORRT: Self = Self { symmetric: true, weight_bits: 8, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
 }
 
 /// What of a network is quantised, and how.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scheme {
-    form: Form,
+pub struct QuantizationPlan {
+    form: Variant,
     symmetric: bool,
     /// In which steps each node's value is rounded; none where it stays as it is.
-    steps: Vec<Option<Step>>,
+    steps: Vec<Option<QuantParams>>,
     /// Convolutions that count in integers.
-    kernels: Vec<Option<Kernels>>,
+    kernels: Vec<Option<QuantizedConv>>,
     /// The normalisation, where pixels are its value in 8 bits just as they come.
     pixels: Option<NodeId>,
 }
 
-impl Scheme {
+impl QuantizationPlan {
     /// The scheme of a network after all passes. The calibration has what its values were like, by their names.
     ///
     /// A value is rounded unless its sensitivity is too high, nothing reads it (the logits, so the classifier counts in
     /// floats), or an activation alone does, which is computed along with it. Whatever makes or reads a value that is not
     /// rounded counts in floats.
-    pub fn new(network: &Network, calibration: &Calibration, rounding: Rounding) -> Result<Self> {
-        let Rounding { symmetric, weight_bits, float_above } = rounding;
+    pub fn new(network: &Network, calibration: &Calibration, rounding: QuantizeConfig) -> Result<Self> {
+        let QuantizeConfig { symmetric, weight_bits, max_sensitivity } = rounding;
         ensure!(matches!(weight_bits, 7 | 8), "weights have 7 or 8 bits, not {weight_bits}");
-        ensure!(float_above >= 0.0, "a limit of sensitivities is no less than 0, not {float_above}");
+        ensure!(max_sensitivity >= 0.0, "a limit of sensitivities is no less than 0, not {max_sensitivity}");
         let activations = activations(network);
         let (mut steps, mut pixels) = (Vec::with_capacity(activations.len()), None);
         for (id, node) in network.graph.iter() {
             let read = network.graph.nodes().iter().any(|reader| reader.inputs.contains(&id));
             let rounds = read && activations[id.0].is_none() && !matches!(node.op, Op::Input | Op::Linear { .. });
             let range = rounds.then(|| measured(calibration, network.value(id))).transpose()?;
-            let step = range.filter(|range| range.sensitivity <= float_above).map(|range| match node.op {
+            let step = range.filter(|range| range.sensitivity <= max_sensitivity).map(|range| match node.op {
                 // These make no new values; with the same steps going in and out, they count in bytes.
                 Op::MaxPool { .. } | Op::Resize { .. } => {
                     inherited(&steps, node).unwrap_or(new_step(node, range, symmetric))
@@ -80,7 +80,7 @@ impl Scheme {
         let integers = integers(network, &activations, &steps);
         ensure!(
             integers.contains(&true),
-            "nothing would count in 8 bits, as rounding any value moves the logits by more than {float_above} of them"
+            "nothing would count in 8 bits, as rounding any value moves the logits by more than {max_sensitivity} of them"
         );
         let kernels = |(id, node): (NodeId, &Node)| match node.op {
             Op::Conv(_) if integers[id.0] => {
@@ -95,12 +95,12 @@ impl Scheme {
             .filter(|&(id, node)| !integers[id.0] && !matches!(node.op, Op::Input | Op::Normalize { .. }));
         let float_nodes = floats.map(|(_, node)| node.name.clone()).collect();
         let quantization = Some(Quantization { weight_bits, symmetric, float_nodes });
-        let form = Form { kind: Kind::Logits, precision: Precision::Int8, frame: None, quantization };
+        let form = Variant { kind: ModelKind::Logits, precision: Precision::Int8, frame: None, quantization };
         Ok(Self { form, symmetric, steps, kernels, pixels })
     }
 
     /// What a file that is written by it says of itself.
-    pub fn form(&self) -> &Form {
+    pub fn form(&self) -> &Variant {
         &self.form
     }
 
@@ -110,12 +110,12 @@ impl Scheme {
     }
 
     /// In which steps a node's value is rounded.
-    pub(crate) fn step(&self, id: NodeId) -> Option<Step> {
+    pub(crate) fn step(&self, id: NodeId) -> Option<QuantParams> {
         self.steps[id.0]
     }
 
     /// The kernels of a convolution that counts in integers.
-    pub(crate) fn kernels(&self, id: NodeId) -> Option<&Kernels> {
+    pub(crate) fn kernels(&self, id: NodeId) -> Option<&QuantizedConv> {
         self.kernels[id.0].as_ref()
     }
 
@@ -128,7 +128,8 @@ impl Scheme {
 /// For each node the activation that alone reads its value, and so is computed along with it.
 fn activations(network: &Network) -> Vec<Option<NodeId>> {
     let activation = |(id, node): (NodeId, &Node)| {
-        if !matches!(node.op, Op::Conv(_) | Op::Add) || network.values_read().any(|value| value == network.value(id)) {
+        if !matches!(node.op, Op::Conv(_) | Op::Add) || network.output_values().any(|value| value == network.value(id))
+        {
             return None;
         }
         let mut readers = network.graph.iter().filter(|(_, reader)| reader.inputs.contains(&id));
@@ -141,7 +142,7 @@ fn activations(network: &Network) -> Vec<Option<NodeId>> {
 }
 
 /// Which nodes count in integers: all that they read and make is rounded.
-fn integers(network: &Network, activations: &[Option<NodeId>], steps: &[Option<Step>]) -> Vec<bool> {
+fn integers(network: &Network, activations: &[Option<NodeId>], steps: &[Option<QuantParams>]) -> Vec<bool> {
     let mut integers = vec![false; steps.len()];
     for (id, node) in network.graph.iter() {
         let read = |inputs: &[NodeId]| inputs.iter().all(|input| steps[input.0].is_some());
@@ -167,8 +168,8 @@ fn measured<'a>(calibration: &'a Calibration, value: &str) -> Result<&'a NodeRan
         format!("runs from {min} to {max}, which are not both finite")
     } else if min > max {
         format!("runs from {min} down to {max}")
-    } else if histogram.len() != BINS {
-        format!("has a histogram of {} bins, not {BINS}", histogram.len())
+    } else if histogram.len() != HISTOGRAM_BINS {
+        format!("has a histogram of {} bins, not {HISTOGRAM_BINS}", histogram.len())
     } else if histogram.iter().all(|&count| count == 0) {
         "has an empty histogram".to_owned()
     } else if !(sensitivity.is_finite() && sensitivity >= 0.0) {
@@ -179,7 +180,7 @@ fn measured<'a>(calibration: &'a Calibration, value: &str) -> Result<&'a NodeRan
     bail!("in the calibration, `{value}` {wrong}; train again to record another")
 }
 
-fn new_step(node: &Node, range: &NodeRange, symmetric: bool) -> Step {
+fn new_step(node: &Node, range: &NodeRange, symmetric: bool) -> QuantParams {
     let bounds = match node.op {
         Op::Relu => [0.0, f64::INFINITY],
         Op::Relu6 => [0.0, 6.0],
@@ -187,26 +188,26 @@ fn new_step(node: &Node, range: &NodeRange, symmetric: bool) -> Step {
     };
     match pixel_step(node) {
         Some(step) if !symmetric => step,
-        _ if symmetric => Step::symmetric(range, bounds),
-        _ => Step::unsigned(range, bounds),
+        _ if symmetric => QuantParams::symmetric(range, bounds),
+        _ => QuantParams::unsigned(range, bounds),
     }
 }
 
 /// The step of the value that a node's first input has, where it is rounded.
-fn inherited(steps: &[Option<Step>], node: &Node) -> Option<Step> {
+fn inherited(steps: &[Option<QuantParams>], node: &Node) -> Option<QuantParams> {
     node.inputs.first().and_then(|input| steps[input.0])
 }
 
 /// The step in which pixels are their own normalised value: channels share one mean, a whole number, and one deviation.
-fn pixel_step(node: &Node) -> Option<Step> {
+fn pixel_step(node: &Node) -> Option<QuantParams> {
     let Op::Normalize { mean: [mean, ..], std: [std, ..] } = node.op else { return None };
     let alike = node.op == Op::Normalize { mean: [mean; 3], std: [std; 3] };
     let zero = mean as u8;
-    (alike && f64::from(zero) == mean && std > 0.0).then(|| Step { size: (1.0 / std) as f32, zero })
+    (alike && f64::from(zero) == mean && std > 0.0).then(|| QuantParams { size: (1.0 / std) as f32, zero })
 }
 
-fn kernels(network: &Network, node: &Node, input: Step, bits: u8) -> Kernels {
+fn kernels(network: &Network, node: &Node, input: QuantParams, bits: u8) -> QuantizedConv {
     let part = |part: &str| network.weights.get(&format!("{}.{part}", node.name)).map(|tensor| tensor.data.as_slice());
     let zeros = vec![0.0; node.channels];
-    Kernels::new(part("weight").unwrap_or_default(), part("bias").unwrap_or(&zeros), input.size, bits)
+    QuantizedConv::new(part("weight").unwrap_or_default(), part("bias").unwrap_or(&zeros), input.size, bits)
 }

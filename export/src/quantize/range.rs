@@ -15,17 +15,17 @@ const UNKNOWN: f32 = 1.0 / 64.0;
 
 /// How a value is kept in 8 bits: `x` as the integer nearest to `x / size + zero`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Step {
+pub(crate) struct QuantParams {
     /// From one integer to the next.
     pub(crate) size: f32,
     /// The integer that means zero.
     pub(crate) zero: u8,
 }
 
-impl Step {
-    /// Unsigned bytes over the part of `[low, high]` that [`Masses`] finds best.
+impl QuantParams {
+    /// Unsigned bytes over the part of `[low, high]` that [`HistogramMoments`] finds best.
     pub(crate) fn unsigned(range: &NodeRange, bounds: [f64; 2]) -> Self {
-        let masses = Masses::new(range, bounds);
+        let masses = HistogramMoments::new(range, bounds);
         let [low, high] = best(pairs(&masses.edges(bounds)), |range| masses.error(range, 255.0));
         let size = step_size(high - low, 255);
         Self { size, zero: (-low / f64::from(size)).round().clamp(0.0, 255.0) as u8 }
@@ -33,7 +33,7 @@ impl Step {
 
     /// Signed bytes as far to the one side of zero as to the other.
     pub(crate) fn symmetric(range: &NodeRange, bounds: [f64; 2]) -> Self {
-        let masses = Masses::new(range, bounds);
+        let masses = HistogramMoments::new(range, bounds);
         let sides = masses.edges(bounds).into_iter().map(f64::abs).map(|side| [-side, side]).collect();
         let [_, high] = best(sides, |range| masses.error(range, 254.0));
         Self { size: step_size(high, 127), zero: 0 }
@@ -76,7 +76,7 @@ fn best(ranges: Vec<[f64; 2]>, error: impl Fn([f64; 2]) -> f64) -> [f64; 2] {
 /// not coarsen all other values. Values that are exactly zero, as a ReLU makes them, are kept without error by every
 /// range; taken for values like others they would call for ranges far too narrow. How many they are the histogram does not
 /// say; the bin that begins at zero holds about as many other values as the one after it.
-struct Masses {
+struct HistogramMoments {
     low: f64,
     width: f64,
     /// Before each bin: how many values, their sum, and their squares' sum.
@@ -84,7 +84,7 @@ struct Masses {
     zeros: f64,
 }
 
-impl Masses {
+impl HistogramMoments {
     fn new(range: &NodeRange, bounds: [f64; 2]) -> Self {
         let [low, high] = [range.min, range.max].map(|end| f64::from(end).clamp(bounds[0], bounds[1]));
         let width = (high - low) / range.histogram.len() as f64;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     /// Sum of the squared errors where the values really are rounded.
-    fn loss(values: &[f64], step: Step, integers: [f64; 2]) -> f64 {
+    fn loss(values: &[f64], step: QuantParams, integers: [f64; 2]) -> f64 {
         let (size, zero) = (f64::from(step.size), f64::from(step.zero));
         let error = |value: &f64| {
             let integer = (value / size + zero).round_ties_even().clamp(integers[0], integers[1]);
@@ -199,19 +199,19 @@ mod tests {
             let ends: Vec<f64> = (0..=range.histogram.len()).map(edge).chain([0.0]).collect();
             let step = |low: f64, high: f64| {
                 let size = step_size(high - low, 255);
-                Step { size, zero: (-low / f64::from(size)).round() as u8 }
+                QuantParams { size, zero: (-low / f64::from(size)).round() as u8 }
             };
             let lows = || ends.iter().filter(|&&end| end <= 0.0);
             let steps =
                 ends.iter().filter(|&&end| end >= 0.0).flat_map(|&high| lows().map(move |&low| step(low, high)));
             let best = steps.map(|step| loss(&values, step, [0.0, 255.0])).fold(f64::INFINITY, f64::min);
-            let found = loss(&values, Step::unsigned(&range, ANY), [0.0, 255.0]);
+            let found = loss(&values, QuantParams::unsigned(&range, ANY), [0.0, 255.0]);
             // Rounding errs by a twelfth of a step's square only where values are spread over many steps.
             assert!(found < 1.02 * best, "{range:?}: {found} is not near {best}");
 
-            let steps = ends.iter().map(|end| Step { size: step_size(end.abs(), 127), zero: 0 });
+            let steps = ends.iter().map(|end| QuantParams { size: step_size(end.abs(), 127), zero: 0 });
             let best = steps.map(|step| loss(&values, step, [-127.0, 127.0])).fold(f64::INFINITY, f64::min);
-            let found = loss(&values, Step::symmetric(&range, ANY), [-127.0, 127.0]);
+            let found = loss(&values, QuantParams::symmetric(&range, ANY), [-127.0, 127.0]);
             assert!(found < 1.02 * best, "{range:?}, symmetric: {found} is not near {best}");
         }
     }
@@ -219,33 +219,33 @@ mod tests {
     #[test]
     fn outliers_are_cut_off_and_zeros_cost_nothing() {
         let outlier = range(-1.0, 7.0, vec![900_000, 400_000, 30, 0, 0, 0, 0, 1]);
-        assert_eq!(Step::unsigned(&outlier, ANY).size, step_size(3.0, 255));
+        assert_eq!(QuantParams::unsigned(&outlier, ANY).size, step_size(3.0, 255));
         // As many zeros as may be: the range is that of the other values.
-        let relu = |zeros: u64| Step::unsigned(&range(0.0, 8.0, vec![zeros, 700, 300, 80, 20, 3, 0, 2]), ANY);
+        let relu = |zeros: u64| QuantParams::unsigned(&range(0.0, 8.0, vec![zeros, 700, 300, 80, 20, 3, 0, 2]), ANY);
         assert_eq!(relu(1_000), relu(100_000_000));
     }
 
     #[test]
     fn zero_is_an_integer_and_bounds_hold() {
         for range in histograms() {
-            let step = Step::unsigned(&range, [0.0, 6.0]);
+            let step = QuantParams::unsigned(&range, [0.0, 6.0]);
             assert!(step.zero == 0 && step.size * 255.0 <= 6.0, "{step:?}");
         }
         let full = range(0.0, 6.0, vec![1, 1, 1, 1, 1, 900]);
-        assert!((Step::unsigned(&full, [0.0, 6.0]).size - 6.0 / 255.0).abs() < 1e-8);
+        assert!((QuantParams::unsigned(&full, [0.0, 6.0]).size - 6.0 / 255.0).abs() < 1e-8);
         let even = range(-2.0, 2.0, vec![5; 8]);
-        assert!(matches!(Step::unsigned(&even, ANY).zero, 127 | 128));
-        assert_eq!(Step::symmetric(&even, ANY), Step { size: step_size(2.0, 127), zero: 0 });
+        assert!(matches!(QuantParams::unsigned(&even, ANY).zero, 127 | 128));
+        assert_eq!(QuantParams::symmetric(&even, ANY), QuantParams { size: step_size(2.0, 127), zero: 0 });
     }
 
     #[test]
     fn values_that_are_all_the_same_have_steps_too() {
-        let constant = |value: f32| Step::unsigned(&range(value, value, vec![7, 0, 0, 0]), ANY);
-        assert_eq!(constant(0.0), Step { size: UNKNOWN, zero: 0 });
-        assert_eq!(constant(5.1), Step { size: step_size(f64::from(5.1_f32), 255), zero: 0 });
+        let constant = |value: f32| QuantParams::unsigned(&range(value, value, vec![7, 0, 0, 0]), ANY);
+        assert_eq!(constant(0.0), QuantParams { size: UNKNOWN, zero: 0 });
+        assert_eq!(constant(5.1), QuantParams { size: step_size(f64::from(5.1_f32), 255), zero: 0 });
         assert_eq!(constant(-5.1).zero, 255);
-        assert_eq!(constant(1e-30), Step { size: UNKNOWN, zero: 0 });
-        let symmetric = Step::symmetric(&range(-3.0, -3.0, vec![7, 0, 0, 0]), ANY);
-        assert_eq!(symmetric, Step { size: step_size(3.0, 127), zero: 0 });
+        assert_eq!(constant(1e-30), QuantParams { size: UNKNOWN, zero: 0 });
+        let symmetric = QuantParams::symmetric(&range(-3.0, -3.0, vec![7, 0, 0, 0]), ANY);
+        assert_eq!(symmetric, QuantParams { size: step_size(3.0, 127), zero: 0 });
     }
 }

@@ -24,16 +24,16 @@ const FEW_BLOCKS: f64 = 1.909;
 
 /// What is compared of a set of samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Figure {
+pub enum Statistic {
     /// A percentile, such as 50 or 99.
     Percentile(f64),
     /// The mean. Of the times between answers it is what the rate is the reciprocal of.
     Mean,
 }
 
-impl Figure {
+impl Statistic {
     /// Of samples in any order; none of no samples.
-    pub fn of(self, samples: &[f64]) -> Option<f64> {
+    pub fn compute(self, samples: &[f64]) -> Option<f64> {
         self.take(&mut samples.to_vec())
     }
 
@@ -58,7 +58,7 @@ impl Figure {
         match self {
             Self::Mean => Some(samples.to_vec()),
             Self::Percentile(_) => {
-                let figure = self.of(samples)?;
+                let figure = self.compute(samples)?;
                 Some(samples.iter().map(|&sample| f64::from(u8::from(sample > figure))).collect())
             }
         }
@@ -70,8 +70,8 @@ impl Figure {
 ///
 /// The interval is missing where one has too few: 30 for medians and means, 1500 for the 99th percentile. The same samples
 /// give the same interval.
-pub fn ratio(before: &[f64], after: &[f64], figure: Figure) -> Option<Ratio> {
-    let ratio = figure.of(after)? / figure.of(before)?;
+pub fn ratio(before: &[f64], after: &[f64], figure: Statistic) -> Option<Ratio> {
+    let ratio = figure.compute(after)? / figure.compute(before)?;
     if !ratio.is_finite() || ratio <= 0.0 {
         return None;
     }
@@ -81,7 +81,7 @@ pub fn ratio(before: &[f64], after: &[f64], figure: Figure) -> Option<Ratio> {
     Some(Ratio { ratio, interval })
 }
 
-fn interval([before, after]: [&[f64]; 2], figure: Figure, ratio: f64, lengths: [usize; 2]) -> Option<Interval> {
+fn interval([before, after]: [&[f64]; 2], figure: Statistic, ratio: f64, lengths: [usize; 2]) -> Option<Interval> {
     let (below, above) = (drawn(before, figure, lengths[0], 0), drawn(after, figure, lengths[1], 1));
     let mut ratios: Vec<f64> = above.iter().zip(&below).map(|(above, below)| (above / below).ln()).collect();
     let miss = (1.0 - CONFIDENCE) / 2.0;
@@ -94,7 +94,7 @@ fn interval([before, after]: [&[f64]; 2], figure: Figure, ratio: f64, lengths: [
 }
 
 /// The figure of each set that is drawn again from the samples.
-fn drawn(samples: &[f64], figure: Figure, length: usize, side: u64) -> Vec<f64> {
+fn drawn(samples: &[f64], figure: Statistic, length: usize, side: u64) -> Vec<f64> {
     let draws = Stream::named("bootstrap").child(side);
     let mut again = Vec::with_capacity(samples.len() + length);
     (0..DRAWS as u64)
@@ -174,25 +174,30 @@ mod tests {
     }
 
     /// How many of 200 intervals miss the truth.
-    fn missed(count: usize, alike: f64, figure: Figure, interval: impl Fn([&[f64]; 2]) -> Option<Interval>) -> usize {
-        let key = (1000.0 * alike) as u64 + u64::from(figure == Figure::Mean);
+    fn missed(
+        count: usize,
+        alike: f64,
+        figure: Statistic,
+        interval: impl Fn([&[f64]; 2]) -> Option<Interval>,
+    ) -> usize {
+        let key = (1000.0 * alike) as u64 + u64::from(figure == Statistic::Mean);
         let miss = |run: u64| {
             let before = latencies(count, alike, 1.0, 1000 * key + 2 * run);
             let after = latencies(count, alike, 1.05, 1000 * key + 2 * run + 1);
-            !interval([&before, &after]).unwrap().holds(1.05)
+            !interval([&before, &after]).unwrap().contains(1.05)
         };
         (0..200).filter(|&run| miss(run)).count()
     }
 
     #[test]
     fn intervals_hold_the_true_ratio_as_often_as_they_say() {
-        let median = Figure::Percentile(50.0);
+        let median = Statistic::Percentile(50.0);
         let cases = [
             (30, 0.0, median),
-            (30, 0.0, Figure::Mean),
+            (30, 0.0, Statistic::Mean),
             (400, 0.8, median),
-            (400, 0.8, Figure::Mean),
-            (1500, 0.5, Figure::Percentile(99.0)),
+            (400, 0.8, Statistic::Mean),
+            (1500, 0.5, Statistic::Percentile(99.0)),
         ];
         for (count, alike, figure) in cases {
             let missed = missed(count, alike, figure, |[before, after]| ratio(before, after, figure)?.interval);
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn samples_that_are_drawn_singly_make_an_interval_that_is_too_narrow() {
-        let median = Figure::Percentile(50.0);
+        let median = Statistic::Percentile(50.0);
         let missed = missed(400, 0.8, median, |sets| interval(sets, median, 1.05, [1, 1]));
         // Twenty times what they claim; blocks keep to it, as the test before this one shows.
         assert!(missed >= 40, "{missed}");
@@ -213,12 +218,12 @@ mod tests {
     fn what_is_drawn_again_are_blocks_of_neighbours_from_everywhere() {
         // Each sample as likely as any other: the mean of all draws is the mean.
         let samples: Vec<f64> = (0..100).map(f64::from).collect();
-        let means = drawn(&samples, Figure::Mean, 7, 0);
+        let means = drawn(&samples, Statistic::Mean, 7, 0);
         assert_eq!(means.len(), DRAWS);
         let mean = means.iter().sum::<f64>() / DRAWS as f64;
         // A mean of 14 blocks has a standard deviation of 7.7, and that of all draws of 0.17.
         assert!((mean - 49.5).abs() < 0.6, "{mean}");
-        assert_eq!(drawn(&samples, Figure::Percentile(50.0), 100, 0), vec![49.0; DRAWS]);
+        assert_eq!(drawn(&samples, Statistic::Percentile(50.0), 100, 0), vec![49.0; DRAWS]);
     }
 
     #[test]
@@ -237,19 +242,19 @@ mod tests {
 
     #[test]
     fn too_few_samples_have_no_interval_and_nothing_panics() {
-        let median = Figure::Percentile(50.0);
+        let median = Statistic::Percentile(50.0);
         let some = latencies(30, 0.0, 1.0, 1);
-        assert!(ratio(&some, &some, median).unwrap().interval.unwrap().holds(1.0));
+        assert!(ratio(&some, &some, median).unwrap().interval.unwrap().contains(1.0));
         assert_eq!(ratio(&some, &some[1..], median).unwrap().interval, None);
-        assert_eq!(ratio(&some, &some, Figure::Percentile(99.0)).unwrap().interval, None);
+        assert_eq!(ratio(&some, &some, Statistic::Percentile(99.0)).unwrap().interval, None);
         for wrong in [vec![], vec![0.0; 40], vec![f64::NAN; 40], vec![f64::INFINITY; 40]] {
-            assert_eq!((ratio(&some, &wrong, median), ratio(&wrong, &some, Figure::Mean)), (None, None));
+            assert_eq!((ratio(&some, &wrong, median), ratio(&wrong, &some, Statistic::Mean)), (None, None));
         }
         for count in [1, 2, 3, 5, 30, 31] {
             let alike = vec![20.0; count];
             let found = ratio(&alike, &alike, median).unwrap();
             assert_eq!(found.interval.is_some_and(|found| found.low == found.high), count >= 30, "{count}");
-            ratio(&some[..count.min(30)], &alike, Figure::Mean).unwrap();
+            ratio(&some[..count.min(30)], &alike, Statistic::Mean).unwrap();
         }
     }
 }

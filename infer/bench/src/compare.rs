@@ -7,9 +7,9 @@ mod worse;
 use serde::{Deserialize, Serialize};
 
 use self::worse::{broken, machines, notes};
-use super::bootstrap::{self, Figure};
+use super::bootstrap::{self, Statistic};
 use super::ratio::{CONFIDENCE, Ratio};
-use super::report::{Point, Report, Samples, Subject};
+use super::report::{BenchReport, SampleColumns, ScenarioResult, Subject};
 use super::scenario::Scenario;
 
 /// What is said beside every comparison of two files.
@@ -17,7 +17,7 @@ const CAUTION: &str = "the two were measured at different times, and that the ma
                        is not excluded; `protoseg bench A --against B` measures both in turns, which excludes it";
 
 /// What is compared beside the median.
-const TAIL: Figure = Figure::Percentile(99.0);
+const TAIL: Statistic = Statistic::Percentile(99.0);
 
 /// Two reports held against each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Comparison {
     /// How much slower is still within: 0.05 is 5 %.
     pub tolerance: f64,
     /// What was measured in both.
-    pub points: Vec<Compared>,
+    pub points: Vec<PointComparison>,
     /// What was measured before alone.
     pub only_before: Vec<String>,
     /// What was measured after alone.
@@ -41,7 +41,7 @@ pub struct Comparison {
 
 /// One scenario of one way to run a model, before and after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Compared {
+pub struct PointComparison {
     /// Its name after.
     pub name: String,
     /// How requests came.
@@ -53,11 +53,11 @@ pub struct Compared {
     /// Time after over time before.
     pub ratio: Ratio,
     /// What follows.
-    pub verdict: Verdict,
+    pub verdict: RegressionVerdict,
     /// The same of the 99th percentile of latency; none where there are too few samples to say.
     pub tail: Option<Ratio>,
     /// What follows of that.
-    pub tail_verdict: Option<Verdict>,
+    pub tail_verdict: Option<RegressionVerdict>,
     /// What else is to be known of it, a sentence each.
     pub notes: Vec<String>,
 }
@@ -65,7 +65,7 @@ pub struct Compared {
 /// Whether it became slower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum RegressionVerdict {
     /// The whole interval lies beyond the tolerance.
     Regression,
     /// It may or may not be slower by more than the tolerance.
@@ -76,7 +76,7 @@ pub enum Verdict {
     Faster,
 }
 
-impl Verdict {
+impl RegressionVerdict {
     /// The word in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Verdict {
         }
     }
 
-    fn of(ratio: &Ratio, tolerance: f64) -> Self {
+    fn from_ratio(ratio: &Ratio, tolerance: f64) -> Self {
         let most = 1.0 + tolerance;
         match ratio.interval {
             Some(interval) if interval.low > most => Self::Regression,
@@ -125,10 +125,10 @@ fn list(points: &[String]) -> String {
 }
 
 /// A point and what it belongs to.
-type Measured<'a> = (&'a Subject, &'a Point);
+type Measured<'a> = (&'a Subject, &'a ScenarioResult);
 
 /// Holds a report against an earlier one.
-pub fn compare(before: &Report, after: &Report, tolerance: f64) -> Result<Comparison, CompareError> {
+pub fn compare(before: &BenchReport, after: &BenchReport, tolerance: f64) -> Result<Comparison, CompareError> {
     if !tolerance.is_finite() || tolerance < 0.0 {
         return Err(CompareError::Tolerance(tolerance));
     }
@@ -168,7 +168,7 @@ pub fn compare(before: &Report, after: &Report, tolerance: f64) -> Result<Compar
     Ok(comparison)
 }
 
-fn measured(report: &Report) -> Vec<Measured<'_>> {
+fn measured(report: &BenchReport) -> Vec<Measured<'_>> {
     report.runs.iter().flat_map(|run| run.points.iter().map(|point| (&run.subject, point))).collect()
 }
 
@@ -201,7 +201,7 @@ fn alike((one, of_one): Measured, (other, of_other): Measured) -> bool {
 }
 
 /// What tells a point from others, in words.
-fn describe(subject: &Subject, point: &Point) -> String {
+fn describe(subject: &Subject, point: &ScenarioResult) -> String {
     let options = subject.options.iter().map(|(name, value)| format!("{name}={value}"));
     let (height, width) = (subject.pictures.height, subject.pictures.width);
     let parts = [subject.precision.clone(), subject.device.clone(), Some(format!("{height}x{width}"))];
@@ -210,31 +210,31 @@ fn describe(subject: &Subject, point: &Point) -> String {
     format!("{} {} ({})", subject.name, point.scenario, all.join(", "))
 }
 
-fn compared((one, before): Measured, (other, after): Measured, tolerance: f64) -> Option<Compared> {
-    let (figure, times): (Figure, fn(&Samples) -> Vec<f64>) = match after.scenario {
-        Scenario::Offline => (Figure::Mean, between_answers),
-        _ => (Figure::Percentile(50.0), |samples| samples.latency_ms.clone()),
+fn compared((one, before): Measured, (other, after): Measured, tolerance: f64) -> Option<PointComparison> {
+    let (figure, times): (Statistic, fn(&SampleColumns) -> Vec<f64>) = match after.scenario {
+        Scenario::Offline => (Statistic::Mean, between_answers),
+        _ => (Statistic::Percentile(50.0), |samples| samples.latency_ms.clone()),
     };
     let (before_times, after_times) = (times(&before.samples), times(&after.samples));
     let ratio = bootstrap::ratio(&before_times, &after_times, figure)?;
     let tails = (after.scenario != Scenario::Offline).then_some([&before_times, &after_times]);
     let tail =
         tails.and_then(|[before, after]| bootstrap::ratio(before, after, TAIL)).filter(|tail| tail.interval.is_some());
-    Some(Compared {
+    Some(PointComparison {
         name: other.name.clone(),
         scenario: after.scenario,
-        before_ms: figure.of(&before_times)?,
-        after_ms: figure.of(&after_times)?,
+        before_ms: figure.compute(&before_times)?,
+        after_ms: figure.compute(&after_times)?,
         ratio,
-        verdict: Verdict::of(&ratio, tolerance),
+        verdict: RegressionVerdict::from_ratio(&ratio, tolerance),
         tail,
-        tail_verdict: tail.map(|tail| Verdict::of(&tail, tolerance)),
+        tail_verdict: tail.map(|tail| RegressionVerdict::from_ratio(&tail, tolerance)),
         notes: notes((one, before), (other, after)),
     })
 }
 
 /// Milliseconds from each answer to the next, the first from when the first query was due.
-fn between_answers(samples: &Samples) -> Vec<f64> {
+fn between_answers(samples: &SampleColumns) -> Vec<f64> {
     let mut answers: Vec<f64> =
         samples.due_ms.iter().zip(&samples.latency_ms).map(|(due, latency)| due + latency).collect();
     answers.sort_by(f64::total_cmp);
@@ -248,8 +248,9 @@ fn between_answers(samples: &Samples) -> Vec<f64> {
 impl Comparison {
     /// Whether anything became slower by more than the tolerance, or worse otherwise.
     pub fn has_regression(&self) -> bool {
-        let slower =
-            |point: &Compared| point.verdict == Verdict::Regression || point.tail_verdict == Some(Verdict::Regression);
+        let slower = |point: &PointComparison| {
+            point.verdict == RegressionVerdict::Regression || point.tail_verdict == Some(RegressionVerdict::Regression)
+        };
         !self.broken.is_empty() || self.points.iter().any(slower)
     }
 }
@@ -257,7 +258,7 @@ impl Comparison {
 /// A table, then what is to be known of its rows, and what has no row.
 impl std::fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let columns = |point: &Compared| {
+        let columns = |point: &PointComparison| {
             let unit = if point.scenario == Scenario::Offline { "ms a picture" } else { "ms, median" };
             [
                 format!("{} {}", point.name, point.scenario),

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use protoseg_models::versioned::{self, JsonError};
 use serde::Deserialize;
 
-use super::against::Against;
-use super::report::{Accuracy, Energy, Latency, Percentile, Point, Report, Subject};
+use super::ab::AbComparison;
+use super::report::{Accuracy, BenchReport, Energy, Latency, Percentile, ScenarioResult, Subject};
 
 /// Why a report could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum ReportError {
+pub enum BenchReportError {
     /// The file system refused, or the file is not the JSON that it should be.
     #[error(transparent)]
     Json(#[from] JsonError),
@@ -19,7 +19,7 @@ pub enum ReportError {
         "{} holds no report of `protoseg bench`; name the JSON file that `protoseg bench … --report FILE` wrote",
         path.display()
     )]
-    Foreign {
+    NotAReport {
         /// The file.
         path: PathBuf,
     },
@@ -28,7 +28,7 @@ pub enum ReportError {
         "{} holds a report of format {found}, and this program reads format {}; measure again with this program, or read \
          it with the one that wrote it",
         path.display(),
-        Report::VERSION
+        BenchReport::VERSION
     )]
     Version {
         /// The file.
@@ -60,11 +60,11 @@ struct Header {
     runs: Option<serde::de::IgnoredAny>,
 }
 
-impl Report {
+impl BenchReport {
     /// Reads a file that [`Self::write`] wrote, or that was printed as JSON.
-    pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let foreign = || ReportError::Foreign { path: path.into() };
-        let header: Header = versioned::read_plain(path).map_err(|error| match error {
+    pub fn read(path: &Path) -> Result<Self, BenchReportError> {
+        let foreign = || BenchReportError::NotAReport { path: path.into() };
+        let header: Header = versioned::read_unversioned(path).map_err(|error| match error {
             JsonError::Content { ref source, .. } if source.is_data() || begins_otherwise(source) => foreign(),
             error => error.into(),
         })?;
@@ -72,15 +72,15 @@ impl Report {
             return Err(foreign());
         };
         match version.as_u64() {
-            Some(found) if found == u64::from(Self::VERSION) => Ok(versioned::read_plain(path)?),
-            Some(found) => Err(ReportError::Version { path: path.into(), found }),
+            Some(found) if found == u64::from(Self::VERSION) => Ok(versioned::read_unversioned(path)?),
+            Some(found) => Err(BenchReportError::Version { path: path.into(), found }),
             None => Err(foreign()),
         }
     }
 
     /// Writes it as JSON, whole or not at all. A figure that is infinite or no number is refused.
-    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
-        let wrong = |what, subject: &str, scenario: String, value| ReportError::NotFinite {
+    pub fn write(&self, path: &Path) -> Result<(), BenchReportError> {
+        let wrong = |what, subject: &str, scenario: String, value| BenchReportError::NotFinite {
             path: path.into(),
             what,
             subject: subject.into(),
@@ -120,7 +120,7 @@ fn subject_figures(subject: &Subject) -> Vec<(&'static str, f64)> {
     let Accuracy { probe_agreement, mean_iou, .. } = subject.accuracy;
     let optional = [
         ("time to open", subject.open_seconds),
-        ("time of the first run", subject.first_seconds),
+        ("time of the first run", subject.first_run_seconds),
         ("pixel ratio", subject.pixel_ratio),
         ("agreement", probe_agreement),
         ("mean IoU", mean_iou),
@@ -128,13 +128,13 @@ fn subject_figures(subject: &Subject) -> Vec<(&'static str, f64)> {
     optional.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
 }
 
-fn point_figures(point: &Point) -> Vec<(&'static str, f64)> {
+fn point_figures(point: &ScenarioResult) -> Vec<(&'static str, f64)> {
     let samples = &point.samples;
     let mut figures = vec![
         ("warm-up", point.warm_up.seconds),
         ("time", point.seconds),
-        ("rate", point.images_a_second),
-        ("rate in megapixels", point.megapixels_a_second),
+        ("rate", point.images_per_second),
+        ("rate in megapixels", point.megapixels_per_second),
     ];
     let mut add = |what: &'static str, values: &[f64]| figures.extend(values.iter().map(|&value| (what, value)));
     add("moment of a query", &samples.due_ms);
@@ -143,8 +143,8 @@ fn point_figures(point: &Point) -> Vec<(&'static str, f64)> {
     for stage in &samples.stages {
         add("stage of a query", &stage.ms);
     }
-    for stretch in &point.warm_up.stretches {
-        add("warm-up", &[stretch.latency_ms, stretch.queries_a_second]);
+    for stretch in &point.warm_up.windows {
+        add("warm-up", &[stretch.latency_ms, stretch.queries_per_second]);
     }
     if let Some(Latency { mean_ms, min_ms, max_ms, percentiles }) = &point.latency {
         add("latency", &[*mean_ms, *min_ms, *max_ms]);
@@ -153,13 +153,13 @@ fn point_figures(point: &Point) -> Vec<(&'static str, f64)> {
             add("interval of latency", &[low_ms, high_ms, bound_ms].into_iter().flatten().collect::<Vec<_>>());
         }
     }
-    if let Some(Energy { joules_an_image, watts }) = point.energy {
-        add("energy", &[joules_an_image, watts]);
+    if let Some(Energy { joules_per_image, watts }) = point.energy {
+        add("energy", &[joules_per_image, watts]);
     }
     figures
 }
 
-fn against_figures(against: &Against) -> Vec<(&'static str, f64)> {
+fn against_figures(against: &AbComparison) -> Vec<(&'static str, f64)> {
     let ends = against.ratio.interval.map_or([against.ratio.ratio; 2], |interval| [interval.low, interval.high]);
     let ratio = [against.ratio.ratio, ends[0], ends[1]].map(|value| ("ratio", value));
     against.blocks.iter().map(|block| ("block", block.ms)).chain(ratio).collect()
@@ -176,7 +176,7 @@ mod tests {
         let path = root.path().join("report.json");
         let report = report("main", 20.0, 0);
         report.write(&path).unwrap();
-        assert!(Report::read(&path).unwrap() == report);
+        assert!(BenchReport::read(&path).unwrap() == report);
     }
 
     #[test]
@@ -184,18 +184,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("report.json");
         std::fs::write(&path, "old").unwrap();
-        let spoil: [fn(&mut Report, f64); 4] = [
+        let spoil: [fn(&mut BenchReport, f64); 4] = [
             |report, value| report.runs[0].points[0].samples.latency_ms[3] = value,
-            |report, value| report.runs[0].points[0].images_a_second = value,
+            |report, value| report.runs[0].points[0].images_per_second = value,
             |report, value| report.runs[0].points[0].warm_up.seconds = value,
-            |report, value| report.runs[0].subject.first_seconds = Some(value),
+            |report, value| report.runs[0].subject.first_run_seconds = Some(value),
         ];
         for (index, spoil) in spoil.into_iter().enumerate() {
             for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
                 let mut report = report("main", 20.0, 0);
                 spoil(&mut report, value);
                 let error = report.write(&path).unwrap_err();
-                assert!(matches!(error, ReportError::NotFinite { .. }), "{index}: {error}");
+                assert!(matches!(error, BenchReportError::NotFinite { .. }), "{index}: {error}");
                 assert!(error.to_string().contains("report.json is not written: the "), "{error}");
             }
         }
@@ -208,7 +208,7 @@ mod tests {
         let path = root.path().join("x.json");
         let error = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            Report::read(&path).unwrap_err()
+            BenchReport::read(&path).unwrap_err()
         };
         for text in [
             "[1]",
@@ -218,14 +218,14 @@ mod tests {
             r#"{"version": "1", "program": "x", "runs": []}"#,
             "<!DOCTYPE html>",
         ] {
-            assert!(matches!(error(text), ReportError::Foreign { .. }), "{text}");
+            assert!(matches!(error(text), BenchReportError::NotAReport { .. }), "{text}");
         }
         for text in ["", "{", "no JSON", r#"{"version": 1, "program": "x", "runs": [3]}"#] {
-            assert!(matches!(error(text), ReportError::Json(JsonError::Content { .. })), "{text}");
+            assert!(matches!(error(text), BenchReportError::Json(JsonError::Content { .. })), "{text}");
         }
         let newer = error(r#"{"version": 2, "program": "x", "runs": [3]}"#);
-        assert!(matches!(newer, ReportError::Version { found: 2, .. }), "{newer}");
+        assert!(matches!(newer, BenchReportError::Version { found: 2, .. }), "{newer}");
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(Report::read(&path), Err(ReportError::Json(JsonError::Io { .. }))));
+        assert!(matches!(BenchReport::read(&path), Err(BenchReportError::Json(JsonError::Io { .. }))));
     }
 }

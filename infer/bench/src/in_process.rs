@@ -9,26 +9,27 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use protoseg_images::label_map::LabelMap;
-use protoseg_models::form::Precision;
+use protoseg_models::variant::Precision;
 use rayon::ThreadPool;
 
-use super::load::{Sample, Taken};
-use super::material::{Material, Sheet};
+use super::images::{BenchImage, BenchImages};
+use super::load::{LoadResult, QuerySample};
 use super::scenario::Scenario;
-use super::target::{AskError, Parts, Target};
-use protoseg_images::picture;
+use super::target::{RequestError, RequestStages, Target};
+use protoseg_images::image_file;
 use protoseg_infer::pipeline::{
-    Control, Decoded, Mode, Opened, Pipeline, PipelineOptions, Setup, Stages, team, together,
+    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, PipelineSetup, RunControl, StageReport,
+    install, thread_pool,
 };
-use protoseg_infer::segmenter::{SegmentError, Segmenter, Times};
-use protoseg_infer::upsample::{Decided, Wanted};
+use protoseg_infer::segmenter::{SegmentError, Segmenter, StageTimes};
+use protoseg_infer::upsample::{Outputs, Prediction};
 use protoseg_serve::BatchLimit;
-use protoseg_serve::engine::{Ask, Engine, EngineOptions};
 use protoseg_serve::metrics::Metrics;
+use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerOptions};
 
 /// How a model is opened and asked.
 #[derive(Debug, Clone, Default)]
-pub struct HowOpened {
+pub struct OpenOptions {
     /// How it is opened.
     pub pipeline: PipelineOptions,
     /// Whether picture files are decoded and label files encoded.
@@ -39,9 +40,9 @@ pub struct HowOpened {
 
 /// A model that is open.
 #[derive(Debug)]
-pub struct InProcess {
+pub struct InProcessTarget {
     way: Way,
-    material: Material,
+    images: BenchImages,
     end_to_end: bool,
     stop: Arc<AtomicBool>,
     facts: ModelFacts,
@@ -51,9 +52,9 @@ pub struct InProcess {
 #[derive(Debug, Clone)]
 pub struct ModelFacts {
     /// What it runs on.
-    pub setup: Setup,
+    pub setup: PipelineSetup,
     /// Seconds of the first run.
-    pub first_seconds: f64,
+    pub first_run_seconds: f64,
     /// SHA-256 of what it computes.
     pub fingerprint: String,
     /// The ONNX file that runs the first picture.
@@ -67,31 +68,36 @@ pub struct ModelFacts {
 #[derive(Debug)]
 enum Way {
     Direct(Mutex<Segmenter>, Option<ThreadPool>),
-    Engine(Engine),
+    Scheduler(Scheduler),
     Pipeline(Mutex<Pipeline>),
 }
 
-impl InProcess {
+impl InProcessTarget {
     /// Opens a bundle as a scenario asks for it. Where the options do not say what cores are used for, one picture at a time
     /// has all of them, and many at a time have a session for each core.
-    pub fn open(bundle: &Path, scenario: Scenario, material: &Material, how: &HowOpened) -> Result<Self, SegmentError> {
+    pub fn open(
+        bundle: &Path,
+        scenario: Scenario,
+        images: &BenchImages,
+        how: &OpenOptions,
+    ) -> Result<Self, SegmentError> {
         let mut options = how.pipeline.clone();
         let one = scenario == Scenario::SingleStream;
-        options.mode = options.mode.or(Some(if one { Mode::Latency } else { Mode::Throughput }));
+        options.mode = options.mode.or(Some(if one { ExecutionMode::Latency } else { ExecutionMode::Throughput }));
         if one {
             options.gpu_sessions = NonZeroUsize::new(1);
         }
         let pipeline = Pipeline::open(bundle, &options)?;
         let setup = pipeline.setup().clone();
         let segmenter = pipeline.segmenter();
-        let picture = &material.get(0).image;
-        let (fingerprint, file) = (segmenter.fingerprint().to_owned(), segmenter.file_for(picture).to_owned());
+        let picture = &images.get(0).image;
+        let (fingerprint, file) = (segmenter.fingerprint().to_owned(), segmenter.file_name_for(picture).to_owned());
         let precision = segmenter.precision();
-        let pieces = segmenter.pieces_of([picture.height() as usize, picture.width() as usize])?;
-        let (way, first_seconds) = Way::new(scenario, pipeline, &options, picture)?;
-        let facts = ModelFacts { setup, first_seconds, fingerprint, file, precision, pieces };
+        let pieces = segmenter.tiling([picture.height() as usize, picture.width() as usize])?;
+        let (way, first_run_seconds) = Way::new(scenario, pipeline, &options, picture)?;
+        let facts = ModelFacts { setup, first_run_seconds, fingerprint, file, precision, pieces };
         let stop = Arc::clone(&how.stop);
-        Ok(Self { way, material: material.clone(), end_to_end: how.end_to_end, stop, facts })
+        Ok(Self { way, images: images.clone(), end_to_end: how.end_to_end, stop, facts })
     }
 
     /// What is known of it.
@@ -100,36 +106,36 @@ impl InProcess {
     }
 
     /// What a pipeline makes of pictures that are all there from the start.
-    fn all_at_once(&self, pipeline: &Mutex<Pipeline>, first: usize, count: usize) -> Taken {
+    fn all_at_once(&self, pipeline: &Mutex<Pipeline>, first: usize, count: usize) -> LoadResult {
         let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
         let samples = Mutex::new(Vec::new());
         let open = |index: usize| {
-            let sheet = self.material.get(first + index);
+            let sheet = self.images.get(first + index);
             let pixels = u64::from(sheet.image.width()) * u64::from(sheet.image.height());
             let decode = move || {
                 let image = if self.end_to_end { decode(sheet)? } else { sheet.image.as_ref().clone() };
-                Ok(Decoded { image, extra: () })
+                Ok(DecodedImage { image, extra: () })
             };
-            Ok(Opened { pixels, decode })
+            Ok(PendingImage { pixels, decode })
         };
-        let encode = |_, _: Decoded<()>, decided: Decided| {
+        let encode = |_, _: DecodedImage<()>, decided: Prediction| {
             if self.end_to_end {
                 encode(decided)?;
             }
             let sample =
-                Sample { due: Duration::ZERO, late: Duration::ZERO, latency: start.elapsed(), parts: Vec::new() };
+                QuerySample { due: Duration::ZERO, late: Duration::ZERO, latency: start.elapsed(), parts: Vec::new() };
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
             Ok(())
         };
-        let control = Control::<AskError> { stop: &self.stop, ..Control::default() };
+        let control = RunControl::<RequestError> { stop: &self.stop, ..RunControl::default() };
         let report = pipeline.run(count, &control, open, encode);
         let elapsed = start.elapsed();
-        let mut samples: Vec<Sample> = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut samples: Vec<QuerySample> = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
         let parts = shares(&report.stages, samples.len().max(1), self.end_to_end);
         samples.iter_mut().for_each(|sample| sample.parts.clone_from(&parts));
         let errors = report.failed.into_iter().map(|(_, error)| error).chain(report.stopped);
-        Taken { failed: count - samples.len(), first_error: errors.into_iter().next(), samples, elapsed }
+        LoadResult { failed: count - samples.len(), first_error: errors.into_iter().next(), samples, elapsed }
     }
 
     fn ask_directly(
@@ -137,16 +143,17 @@ impl InProcess {
         segmenter: &Mutex<Segmenter>,
         team: Option<&ThreadPool>,
         number: usize,
-    ) -> Result<Parts, AskError> {
+    ) -> Result<RequestStages, RequestError> {
         let mut segmenter = segmenter.lock().unwrap_or_else(PoisonError::into_inner);
         let segmenter = &mut *segmenter;
-        let sheet = self.material.get(number);
-        let mut parts = Parts::new();
-        together(team, || {
+        let sheet = self.images.get(number);
+        let mut parts = RequestStages::new();
+        install(team, || {
             let decoded = if self.end_to_end { Some(timed(&mut parts, "decode", || decode(sheet))?) } else { None };
             let before = segmenter.times();
             let image = decoded.as_ref().unwrap_or(&sheet.image);
-            let decided = segmenter.decide(image, Wanted::default()).map_err(|error| AskError::of(&error))?;
+            let decided =
+                segmenter.predict(image, Outputs::default()).map_err(|error| RequestError::from_error(&error))?;
             parts.extend(named(segmenter.times().since(before)));
             if self.end_to_end {
                 timed(&mut parts, "encode", || encode(decided))?;
@@ -155,9 +162,9 @@ impl InProcess {
         })
     }
 
-    async fn ask_engine(&self, engine: &Engine, number: usize) -> Result<Parts, AskError> {
-        let sheet = self.material.get(number).clone();
-        let mut parts = Parts::new();
+    async fn ask_engine(&self, engine: &Scheduler, number: usize) -> Result<RequestStages, RequestError> {
+        let sheet = self.images.get(number).clone();
+        let mut parts = RequestStages::new();
         let picture = if self.end_to_end {
             let start = Instant::now();
             let image = aside(move || decode(&sheet)).await?;
@@ -166,14 +173,14 @@ impl InProcess {
         } else {
             sheet.image
         };
-        let ask = Ask { picture, wanted: Wanted::default(), scores: false };
-        let ticket = engine.submit(ask).map_err(|error| AskError::of(&error))?;
-        let made = ticket.await.map_err(|_| AskError("the engine was closed".to_owned()))?;
-        let made = made.map_err(|error| AskError::of(&error))?;
+        let ask = PredictRequest { image: picture, outputs: Outputs::default(), logits: false };
+        let ticket = engine.submit(ask).map_err(|error| RequestError::from_error(&error))?;
+        let made = ticket.await.map_err(|_| RequestError("the engine was closed".to_owned()))?;
+        let made = made.map_err(|error| RequestError::from_error(&error))?;
         parts.extend([("queue", made.times.queue), ("compute", made.times.run), ("stitch", made.times.stitch)]);
         if self.end_to_end {
             let start = Instant::now();
-            aside(move || encode(made.decided)).await?;
+            aside(move || encode(made.prediction)).await?;
             parts.push(("encode", start.elapsed()));
         }
         Ok(parts)
@@ -191,7 +198,7 @@ impl Way {
         let start = Instant::now();
         let mut first = None;
         if scenario == Scenario::Offline {
-            pipeline.each(|segmenter| {
+            pipeline.for_each_segmenter(|segmenter| {
                 segmenter.segment(picture)?;
                 first.get_or_insert_with(|| start.elapsed().as_secs_f64());
                 Ok::<(), SegmentError>(())
@@ -205,46 +212,46 @@ impl Way {
         }
         let first = first.unwrap_or_default();
         if scenario == Scenario::SingleStream {
-            return Ok((Self::Direct(Mutex::new(segmenters.swap_remove(0)), team(setup.threads)), first));
+            return Ok((Self::Direct(Mutex::new(segmenters.swap_remove(0)), thread_pool(setup.threads)), first));
         }
         let gpu = setup.devices.iter().all(|device| device.is_gpu());
-        let limit = BatchLimit::usual(options.segmenter.batch, gpu);
-        let options = EngineOptions { limit, delay: Duration::ZERO, threads: setup.threads };
-        let metrics = Metrics::default().of_model("bench", &segmenters[0].model().classes);
-        let engine = Engine::start(segmenters, options, metrics).map_err(SegmentError::Threads)?;
-        Ok((Self::Engine(engine), first))
+        let limit = BatchLimit::default_for(options.segmenter.batch, gpu);
+        let options = SchedulerOptions { limit, delay: Duration::ZERO, threads: setup.threads };
+        let metrics = Metrics::default().for_model("bench", &segmenters[0].model().classes);
+        let engine = Scheduler::start(segmenters, options, metrics).map_err(SegmentError::Threads)?;
+        Ok((Self::Scheduler(engine), first))
     }
 }
 
-impl Target for InProcess {
-    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+impl Target for InProcessTarget {
+    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
         match &self.way {
             Way::Direct(segmenter, team) => self.ask_directly(segmenter, team.as_ref(), picture),
-            Way::Engine(engine) => self.ask_engine(engine, picture).await,
+            Way::Scheduler(engine) => self.ask_engine(engine, picture).await,
             Way::Pipeline(pipeline) => {
-                let Taken { first_error, .. } = self.all_at_once(pipeline, picture, 1);
-                first_error.map_or(Ok(Parts::new()), Err)
+                let LoadResult { first_error, .. } = self.all_at_once(pipeline, picture, 1);
+                first_error.map_or(Ok(RequestStages::new()), Err)
             }
         }
     }
 
-    async fn ask_all(&self, first: usize, count: usize) -> Taken {
+    async fn request_all(&self, first: usize, count: usize) -> LoadResult {
         match &self.way {
             Way::Pipeline(pipeline) => self.all_at_once(pipeline, first, count),
-            Way::Direct(..) | Way::Engine(_) => super::target::ask_together(self, first, count).await,
+            Way::Direct(..) | Way::Scheduler(_) => super::target::request_concurrently(self, first, count).await,
         }
     }
 }
 
-impl From<SegmentError> for AskError {
+impl From<SegmentError> for RequestError {
     fn from(error: SegmentError) -> Self {
-        Self::of(&error)
+        Self::from_error(&error)
     }
 }
 
 /// Parts of a segmenter's work; those that took no time do not happen on its device.
-fn named(times: Times) -> Parts {
-    let Times { prepare, upload, download, stitch, .. } = times;
+fn named(times: StageTimes) -> RequestStages {
+    let StageTimes { prepare, upload, download, stitch, .. } = times;
     let all = [
         ("prepare", prepare),
         ("upload", upload),
@@ -257,8 +264,8 @@ fn named(times: Times) -> Parts {
 
 /// Each picture's share of the stages of a run. From pixels to labels nothing is decoded or encoded, and what readers and
 /// writers do then, copying pixels, is no stage.
-fn shares(stages: &Stages, pictures: usize, end_to_end: bool) -> Parts {
-    let Stages { decode, run, stitch, decide, encode, .. } = stages;
+fn shares(stages: &StageReport, pictures: usize, end_to_end: bool) -> RequestStages {
+    let StageReport { decode, run, stitch, decide, encode, .. } = stages;
     let stitch = stitch.seconds + decide.seconds;
     let all = [("decode", decode.seconds), ("compute", run.seconds), ("stitch", stitch), ("encode", encode.seconds)];
     let share = |(name, seconds): (&'static str, f64)| (name, Duration::from_secs_f64(seconds / pictures as f64));
@@ -266,23 +273,29 @@ fn shares(stages: &Stages, pictures: usize, end_to_end: bool) -> Parts {
     all.into_iter().filter(counts).map(share).collect()
 }
 
-fn timed<R>(parts: &mut Parts, name: &'static str, work: impl FnOnce() -> Result<R, AskError>) -> Result<R, AskError> {
+fn timed<R>(
+    parts: &mut RequestStages,
+    name: &'static str,
+    work: impl FnOnce() -> Result<R, RequestError>,
+) -> Result<R, RequestError> {
     let start = Instant::now();
     let result = work()?;
     parts.push((name, start.elapsed()));
     Ok(result)
 }
 
-fn decode(sheet: &Sheet) -> Result<RgbImage, AskError> {
-    picture::decode(&sheet.file, picture::MAX_PIXELS).map_err(|error| AskError::of(&error))
+fn decode(sheet: &BenchImage) -> Result<RgbImage, RequestError> {
+    image_file::decode(&sheet.file, image_file::MAX_PIXELS).map_err(|error| RequestError::from_error(&error))
 }
 
-fn encode(decided: Decided) -> Result<Vec<u8>, AskError> {
-    LabelMap::from(decided).ids_png().map_err(|error| AskError::of(&error))
+fn encode(decided: Prediction) -> Result<Vec<u8>, RequestError> {
+    LabelMap::from(decided).ids_png().map_err(|error| RequestError::from_error(&error))
 }
 
 /// Does work that keeps a core busy away from the threads that wait.
-async fn aside<R: Send + 'static>(work: impl FnOnce() -> Result<R, AskError> + Send + 'static) -> Result<R, AskError> {
+async fn aside<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, RequestError> + Send + 'static,
+) -> Result<R, RequestError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| AskError("the program failed at this picture".to_owned()))?
+    done.map_err(|_| RequestError("the program failed at this picture".to_owned()))?
 }

@@ -13,15 +13,15 @@ use futures_util::stream::{self, FuturesUnordered};
 
 use super::arrivals;
 use super::scenario::Scenario;
-use super::target::{AskError, Parts, Target};
+use super::target::{RequestError, RequestStages, Target};
 
-/// Load on a target.
+/// LoadGenerator on a target.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub struct LoadGenerator {
     /// How queries come.
     pub scenario: Scenario,
     /// When it ends; of [`Scenario::Offline`] it says how many pictures there are from the start, by its least number.
-    pub until: Until,
+    pub until: StopAfter,
     /// The number of the first picture.
     pub first: usize,
     /// Where queries come by chance, their moments follow from it.
@@ -30,14 +30,14 @@ pub struct Load {
 
 /// When load ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub enum StopAfter {
     /// After so many queries.
     Queries(usize),
     /// When so much time has passed and so many queries were sent.
     Time(Duration, usize),
 }
 
-impl Until {
+impl StopAfter {
     /// The number of queries that there are in any case.
     fn queries(self) -> usize {
         match self {
@@ -46,7 +46,7 @@ impl Until {
     }
 
     /// Whether another query is sent, after so many and so long.
-    fn goes_on(self, sent: usize, passed: Duration) -> bool {
+    fn continues(self, sent: usize, passed: Duration) -> bool {
         match self {
             Self::Queries(queries) => sent < queries,
             Self::Time(time, least) => sent < least || passed < time,
@@ -56,7 +56,7 @@ impl Until {
 
 /// What a query took.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
+pub struct QuerySample {
     /// When it was due, since the load began.
     pub due: Duration,
     /// How much later it was sent.
@@ -64,10 +64,10 @@ pub struct Sample {
     /// From when it was due to its answer.
     pub latency: Duration,
     /// Parts of that; of several pictures, sums.
-    pub parts: Parts,
+    pub parts: RequestStages,
 }
 
-impl Sample {
+impl QuerySample {
     /// When it was answered, since the load began.
     pub fn answered(&self) -> Duration {
         self.due + self.latency
@@ -76,19 +76,19 @@ impl Sample {
 
 /// What came of load.
 #[derive(Debug, Clone, Default)]
-pub struct Taken {
+pub struct LoadResult {
     /// Queries that were answered, by when they were due.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<QuerySample>,
     /// Queries that were not answered.
     pub failed: usize,
     /// What the first of them met.
-    pub first_error: Option<AskError>,
+    pub first_error: Option<RequestError>,
     /// Until the last answer; where queries come by themselves for a time, at least that time.
     pub elapsed: Duration,
 }
 
-impl Taken {
-    fn add(&mut self, outcome: Result<Sample, AskError>) {
+impl LoadResult {
+    fn add(&mut self, outcome: Result<QuerySample, RequestError>) {
         match outcome {
             Ok(sample) => self.samples.push(sample),
             Err(error) => {
@@ -105,33 +105,33 @@ impl Taken {
     }
 }
 
-impl Load {
+impl LoadGenerator {
     /// Puts it on a target, on the tokio runtime of the caller.
-    pub async fn put_on(&self, target: &(impl Target + ?Sized)) -> Taken {
+    pub async fn run(&self, target: &(impl Target + ?Sized)) -> LoadResult {
         match self.scenario {
-            Scenario::Server { rate } => self.by_themselves(target, rate).await,
-            Scenario::Clients { clients } => self.in_turns(target, clients.max(1)).await,
-            Scenario::SingleStream | Scenario::MultiStream { .. } => self.in_turns(target, 1).await,
-            Scenario::Offline => target.ask_all(self.first, self.until.queries()).await,
+            Scenario::Server { rate } => self.run_open_loop(target, rate).await,
+            Scenario::Clients { clients } => self.run_closed_loop(target, clients.max(1)).await,
+            Scenario::SingleStream | Scenario::MultiStream { .. } => self.run_closed_loop(target, 1).await,
+            Scenario::Offline => target.request_all(self.first, self.until.queries()).await,
         }
     }
 
     /// Clients that wait for their answers.
-    pub(super) async fn in_turns(&self, target: &(impl Target + ?Sized), clients: usize) -> Taken {
-        self.while_wanted(target, clients, |sent, passed, _| self.until.goes_on(sent, passed)).await
+    pub(super) async fn run_closed_loop(&self, target: &(impl Target + ?Sized), clients: usize) -> LoadResult {
+        self.run_while(target, clients, |sent, passed, _| self.until.continues(sent, passed)).await
     }
 
     /// The same for as long as somebody wants, who is asked before every query, and shown every answer with the time that had
     /// passed then. After a query that failed, all stop: more would meet the same.
-    pub(super) async fn while_wanted(
+    pub(super) async fn run_while(
         &self,
         target: &(impl Target + ?Sized),
         clients: usize,
-        mut wanted: impl FnMut(usize, Duration, Option<&Sample>) -> bool,
-    ) -> Taken {
+        mut wanted: impl FnMut(usize, Duration, Option<&QuerySample>) -> bool,
+    ) -> LoadResult {
         let start = target.now();
         let passed = || target.now() - start;
-        let (mut sent, mut taken) = (0, Taken::default());
+        let (mut sent, mut taken) = (0, LoadResult::default());
         let mut running = FuturesUnordered::new();
         let mut goes_on = wanted(sent, Duration::ZERO, None);
         loop {
@@ -151,10 +151,10 @@ impl Load {
     }
 
     /// Queries that come by themselves.
-    async fn by_themselves(&self, target: &(impl Target + ?Sized), rate: f64) -> Taken {
+    async fn run_open_loop(&self, target: &(impl Target + ?Sized), rate: f64) -> LoadResult {
         let start = target.now();
         let moments = arrivals::schedule(rate, self.seed).enumerate().map_while(|(sent, moment)| {
-            let goes_on = self.until.goes_on(sent, moment) && !target.is_over();
+            let goes_on = self.until.continues(sent, moment) && !target.is_stopped();
             let at = start.checked_add(moment).filter(|_| goes_on)?;
             Some((sent, moment, at))
         });
@@ -163,7 +163,7 @@ impl Load {
             (sent, moment)
         });
         let mut due = pin!(due.fuse());
-        let mut taken = Taken::default();
+        let mut taken = LoadResult::default();
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -175,7 +175,7 @@ impl Load {
                     let passed = target.now() - start;
                     // Where nothing came for a while before the time was up, that while counts too.
                     let wanted = match self.until {
-                        Until::Time(time, _) if !target.is_over() => time,
+                        StopAfter::Time(time, _) if !target.is_stopped() => time,
                         _ => Duration::ZERO,
                     };
                     return taken.end(passed.max(wanted));
@@ -190,20 +190,20 @@ impl Load {
         sent: usize,
         start: Instant,
         due: Duration,
-    ) -> Result<Sample, AskError> {
+    ) -> Result<QuerySample, RequestError> {
         let passed = || (target.now() - start).saturating_sub(due);
         let late = passed();
-        let count = self.scenario.pictures_a_query();
+        let count = self.scenario.images_per_query();
         let first = self.first + sent * count;
-        let parts = if count == 1 { target.ask(first).await? } else { together(target, first, count).await? };
-        Ok(Sample { due, late, latency: passed(), parts })
+        let parts = if count == 1 { target.request(first).await? } else { together(target, first, count).await? };
+        Ok(QuerySample { due, late, latency: passed(), parts })
     }
 }
 
 /// Asks for several pictures at once; parts of one name are added up.
-async fn together(target: &(impl Target + ?Sized), first: usize, count: usize) -> Result<Parts, AskError> {
-    let mut running: FuturesUnordered<_> = (first..first + count).map(|picture| target.ask(picture)).collect();
-    let mut sums: Parts = Vec::new();
+async fn together(target: &(impl Target + ?Sized), first: usize, count: usize) -> Result<RequestStages, RequestError> {
+    let mut running: FuturesUnordered<_> = (first..first + count).map(|picture| target.request(picture)).collect();
+    let mut sums: RequestStages = Vec::new();
     let mut error = None;
     // All are waited for, so that none is still at work when the next query begins.
     while let Some(outcome) = running.next().await {

@@ -4,7 +4,7 @@
 use protoseg_pages::html::{Page, Section, escape, note};
 use protoseg_pages::scale::fixed;
 
-use super::report::{Report, Run};
+use super::report::{BenchReport, BenchRun};
 use super::words;
 
 mod charts;
@@ -22,7 +22,7 @@ const COLORS: usize = 9;
 
 /// The page of a report. It holds all that it shows and asks the network for nothing; whatever stands in the report appears
 /// as text. Its size grows with the number of points, not of samples: those are thinned, and the page says how.
-pub fn html(report: &Report) -> String {
+pub fn html(report: &BenchReport) -> String {
     let anchors: Vec<String> = (1..=report.runs.len()).map(|number| format!("run-{number}")).collect();
     let titles: Vec<String> = report.runs.iter().enumerate().map(|(index, run)| numbered(report, index, run)).collect();
     let room = thinned::room(report.runs.iter().map(|run| run.points.len()).sum());
@@ -42,7 +42,7 @@ pub fn html(report: &Report) -> String {
 }
 
 /// A run's name, behind its number where there are several.
-fn numbered(report: &Report, index: usize, run: &Run) -> String {
+fn numbered(report: &BenchReport, index: usize, run: &BenchRun) -> String {
     if report.runs.len() < 2 { run.subject.name.clone() } else { format!("{}. {}", index + 1, run.subject.name) }
 }
 
@@ -57,7 +57,7 @@ fn facts(rows: &[(&str, String)]) -> String {
 }
 
 /// Two against each other, where they were measured in turns.
-fn against(report: &Report) -> String {
+fn against(report: &BenchReport) -> String {
     let told: String =
         report.against.iter().map(|against| format!("<li>{}</li>\n", escape(&against.to_string()))).collect();
     if told.is_empty() { told } else { format!("<ul>\n{told}</ul>\n") }
@@ -104,7 +104,7 @@ fn figure(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Latency, Point, Samples};
+    use super::super::report::{Latency, SampleColumns, ScenarioResult};
     use super::super::sample;
     use super::*;
 
@@ -122,7 +122,7 @@ mod tests {
     fn the_page_says_what_was_found() {
         let report = sample::report();
         let page = html(&report);
-        let points: Vec<&Point> = report.runs.iter().flat_map(|run| &run.points).collect();
+        let points: Vec<&ScenarioResult> = report.runs.iter().flat_map(|run| &run.points).collect();
         assert!(
             page.contains(&format!("UNSTABLE: 1 of {} points", points.len())) && page.contains("more comes in than")
         );
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(headings[..5], first);
         assert!(!page.contains("NaN") && !page.contains("inf\""), "a number that is none");
         // The best of the stable points: the unstable one's figures are no headline.
-        let best = points.iter().filter(|point| point.unstable.is_none()).map(|point| point.images_a_second);
+        let best = points.iter().filter(|point| point.unstable.is_none()).map(|point| point.images_per_second);
         let best = figure(best.fold(0.0, f64::max));
         assert!(page.contains(&format!("<span>Most pictures/s</span><b>{best}</b>")), "{best}");
         assert!(page.contains("<span>Label agreement</span><b>98.765 %</b>"), "the least");
@@ -160,7 +160,7 @@ mod tests {
         let mut report = sample::report();
         let point = &mut report.runs[0].points[0];
         let (due_ms, latency_ms) = (0..100_000).map(|index| (f64::from(index), f64::from(40 + index % 37))).unzip();
-        point.samples = Samples { due_ms, latency_ms, ..Samples::default() };
+        point.samples = SampleColumns { due_ms, latency_ms, ..SampleColumns::default() };
         let page = html(&report);
         assert!(page.len() < 400_000, "{}", page.len());
         assert!(page.contains("queries in a row the fastest, the middle and the slowest are shown"));
@@ -170,17 +170,20 @@ mod tests {
     fn odd_reports_give_a_page() {
         let whole = sample::report();
         let point = || whole.runs[0].points[0].clone();
-        let empty = Samples::default();
-        let one = Samples { due_ms: vec![0.0], latency_ms: vec![41.0], ..Samples::default() };
-        let same = Samples { due_ms: vec![0.0; 9], latency_ms: vec![41.0; 9], ..Samples::default() };
-        let zero = Samples { due_ms: vec![0.0; 9], latency_ms: vec![0.0; 9], ..Samples::default() };
-        let odd =
-            Samples { due_ms: vec![0.0, f64::NAN], latency_ms: vec![f64::INFINITY, f64::NAN], ..Samples::default() };
+        let empty = SampleColumns::default();
+        let one = SampleColumns { due_ms: vec![0.0], latency_ms: vec![41.0], ..SampleColumns::default() };
+        let same = SampleColumns { due_ms: vec![0.0; 9], latency_ms: vec![41.0; 9], ..SampleColumns::default() };
+        let zero = SampleColumns { due_ms: vec![0.0; 9], latency_ms: vec![0.0; 9], ..SampleColumns::default() };
+        let odd = SampleColumns {
+            due_ms: vec![0.0, f64::NAN],
+            latency_ms: vec![f64::INFINITY, f64::NAN],
+            ..SampleColumns::default()
+        };
         for samples in [empty, one, same, zero, odd] {
             let latency = Latency { mean_ms: 0.0, min_ms: 0.0, max_ms: 0.0, percentiles: Vec::new() };
             for latency in [None, Some(latency), point().latency] {
                 let mut report = whole.clone();
-                report.runs[0].points = vec![Point { samples: samples.clone(), latency, ..point() }];
+                report.runs[0].points = vec![ScenarioResult { samples: samples.clone(), latency, ..point() }];
                 let page = html(&report);
                 assert!(!page.contains("NaN"), "{samples:?}");
             }

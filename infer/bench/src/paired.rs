@@ -35,7 +35,7 @@ mod tests {
     use protoseg_models::random::Stream;
 
     use super::*;
-    use crate::against::{Turn, turn};
+    use crate::ab::{Side, abba_side};
 
     #[test]
     fn an_interval_lies_between_the_ranks_of_the_sign_test() {
@@ -85,9 +85,9 @@ mod tests {
             }
             let noise = 0.015 * jitter.normal(2 * at) + 0.01 * jitter.normal(2 * at + 1).exp();
             let figure = 20.0 * (walk + burst + noise).exp();
-            match turn(block) {
-                Turn::A => pairs[block / 2][0] = figure,
-                Turn::B => pairs[block / 2][1] = slower * figure,
+            match abba_side(block) {
+                Side::A => pairs[block / 2][0] = figure,
+                Side::B => pairs[block / 2][1] = slower * figure,
             }
         }
         pairs
@@ -104,7 +104,7 @@ mod tests {
         // The last machine is loaded for a quarter of the time: less is found on it, and no more that is not there.
         for load in [0.0, 0.02, 0.15] {
             let missed = |slower: f64, first: u64| {
-                (0..RUNS).filter(|&seed| !interval(load, slower, first + seed).holds(slower)).count()
+                (0..RUNS).filter(|&seed| !interval(load, slower, first + seed).contains(slower)).count()
             };
             let missed = [missed(1.0, RUNS), missed(1.1, 2 * RUNS)];
             // 1 % of 2000, though ranks are whole and the nearest allowed is 0.26 %.

@@ -28,7 +28,7 @@ pub struct Interval {
 
 impl Interval {
     /// Whether a number lies in it.
-    pub fn holds(self, number: f64) -> bool {
+    pub fn contains(self, number: f64) -> bool {
         self.low <= number && number <= self.high
     }
 }

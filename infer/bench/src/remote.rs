@@ -14,18 +14,18 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-pub use self::protocol::RemoteError;
-use self::protocol::{Described, Expected, HEADER_LENGTH, request_of};
-use super::material::{Material, Sheet};
-use super::target::{AskError, Parts, Target};
+pub use self::protocol::HttpTargetError;
+use self::protocol::{ExpectedBody, HEADER_LENGTH, ModelMetadata, infer_request};
+use super::images::{BenchImage, BenchImages};
+use super::target::{RequestError, RequestStages, Target};
 
 /// A server that labels pictures.
 #[derive(Debug)]
-pub struct Remote {
+pub struct HttpTarget {
     base: Uri,
     host: String,
     key: Option<String>,
-    described: Described,
+    described: ModelMetadata,
     bodies: Vec<Query>,
     path: String,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
@@ -37,7 +37,7 @@ pub struct Remote {
 struct Query {
     body: Bytes,
     header: Option<usize>,
-    expected: Expected,
+    expected: ExpectedBody,
 }
 
 /// An answer.
@@ -49,21 +49,21 @@ struct Answer {
     received: Duration,
 }
 
-impl Remote {
+impl HttpTarget {
     /// Asks a server, such as `http://127.0.0.1:8000` or with a path before its own addresses, what its model is, the first
     /// one where none is named, and makes the requests for all pictures: their pixels, or with `files` their files.
     pub async fn open(
         url: &str,
         model: Option<&str>,
         key: Option<String>,
-        material: &Material,
+        images: &BenchImages,
         files: bool,
         patience: Duration,
-    ) -> Result<Self, RemoteError> {
-        let base: Uri = url.parse().map_err(|_| RemoteError::Url(url.to_owned()))?;
+    ) -> Result<Self, HttpTargetError> {
+        let base: Uri = url.parse().map_err(|_| HttpTargetError::Url(url.to_owned()))?;
         let host = base.authority().filter(|_| base.scheme_str() == Some("http"));
-        let host = host.ok_or_else(|| RemoteError::Url(url.to_owned()))?.to_string();
-        let described = Described::default();
+        let host = host.ok_or_else(|| HttpTargetError::Url(url.to_owned()))?.to_string();
+        let described = ModelMetadata::default();
         let (bodies, idle, path) = (Vec::new(), Mutex::default(), String::new());
         let mut remote = Self { base, host, key, described, bodies, path, idle, patience };
         let name = match model {
@@ -71,19 +71,20 @@ impl Remote {
             None => protocol::first_ready(&remote.look(Method::POST, "/v2/repository/index").await?, url)?,
         };
         let metadata = remote.look(Method::GET, &format!("/v2/models/{name}")).await?;
-        remote.described = Described::of(&metadata, url)?;
-        let sheets = material.all();
+        remote.described = ModelMetadata::from_json(&metadata, url)?;
+        let sheets = images.all();
         if files {
             remote.path = format!("/v1/models/{}/segment?as=labels", remote.described.name);
-            let expected = |sheet: &Sheet| Expected::Png(sheet.image.dimensions().into());
-            let query = |sheet: &Sheet| Query { body: sheet.file.clone(), header: None, expected: expected(sheet) };
+            let expected = |sheet: &BenchImage| ExpectedBody::Png(sheet.image.dimensions().into());
+            let query =
+                |sheet: &BenchImage| Query { body: sheet.file.clone(), header: None, expected: expected(sheet) };
             remote.bodies = sheets.iter().map(query).collect();
         } else {
             remote.path = format!("/v2/models/{}/infer", remote.described.name);
-            let query = |sheet: &Sheet| {
-                let (body, header) = request_of(&remote.described, &sheet.image);
+            let query = |sheet: &BenchImage| {
+                let (body, header) = infer_request(&remote.described, &sheet.image);
                 let pixels = sheet.image.width() as usize * sheet.image.height() as usize;
-                Query { body, header: Some(header), expected: Expected::Labels(pixels) }
+                Query { body, header: Some(header), expected: ExpectedBody::Labels(pixels) }
             };
             remote.bodies = sheets.iter().map(query).collect();
         }
@@ -96,16 +97,16 @@ impl Remote {
     }
 
     /// What a server answers to a question without pictures.
-    async fn look(&self, method: Method, path: &str) -> Result<serde_json::Value, RemoteError> {
+    async fn look(&self, method: Method, path: &str) -> Result<serde_json::Value, HttpTargetError> {
         let at = format!("http://{}{}{path}", self.host, self.prefix());
         let body = if method == Method::POST { Bytes::from_static(b"{}") } else { Bytes::new() };
-        let answer = self.send(method, path, &Query { body, header: None, expected: Expected::Json }).await;
-        let answer = answer.map_err(|AskError(reason)| RemoteError::NoAnswer { at: at.clone(), reason })?;
+        let answer = self.send(method, path, &Query { body, header: None, expected: ExpectedBody::Json }).await;
+        let answer = answer.map_err(|RequestError(reason)| HttpTargetError::NoAnswer { at: at.clone(), reason })?;
         if !answer.status.is_success() {
             let said = said(&answer.body);
-            return Err(RemoteError::Refused { at, status: answer.status.as_u16(), said });
+            return Err(HttpTargetError::Refused { at, status: answer.status.as_u16(), said });
         }
-        serde_json::from_slice(&answer.body).map_err(|source| RemoteError::NotJson { at, source })
+        serde_json::from_slice(&answer.body).map_err(|source| HttpTargetError::NotJson { at, source })
     }
 
     /// What comes before a server's own paths.
@@ -113,15 +114,15 @@ impl Remote {
         self.base.path().trim_end_matches('/')
     }
 
-    async fn send(&self, method: Method, path: &str, query: &Query) -> Result<Answer, AskError> {
+    async fn send(&self, method: Method, path: &str, query: &Query) -> Result<Answer, RequestError> {
         let sent = self.exchange(method, path, query);
-        let late = |_| AskError(format!("there was no answer within {} s", self.patience.as_secs_f64()));
+        let late = |_| RequestError(format!("there was no answer within {} s", self.patience.as_secs_f64()));
         tokio::time::timeout(self.patience, sent).await.map_err(late)?
     }
 
-    async fn exchange(&self, method: Method, path: &str, query: &Query) -> Result<Answer, AskError> {
-        let failed = |error: hyper::Error| AskError::of(&error);
-        let request = self.request(method, path, query)?;
+    async fn exchange(&self, method: Method, path: &str, query: &Query) -> Result<Answer, RequestError> {
+        let failed = |error: hyper::Error| RequestError::from_error(&error);
+        let request = self.build_request(method, path, query)?;
         while let Some(mut idle) = self.idle() {
             // Whoever closed it meanwhile has not heard of this request, and is asked on another.
             if idle.ready().await.is_ok() {
@@ -136,7 +137,7 @@ impl Remote {
         self.ask_on(fresh, request).await.map_err(failed)
     }
 
-    fn request(&self, method: Method, path: &str, query: &Query) -> Result<Request<Full<Bytes>>, AskError> {
+    fn build_request(&self, method: Method, path: &str, query: &Query) -> Result<Request<Full<Bytes>>, RequestError> {
         let mut request = Request::builder().method(method).header(HOST, &self.host);
         request = request.uri(format!("{}{path}", self.prefix()));
         if let Some(header) = query.header {
@@ -145,7 +146,7 @@ impl Remote {
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
-        request.body(Full::new(query.body.clone())).map_err(|error| AskError::of(&error))
+        request.body(Full::new(query.body.clone())).map_err(|error| RequestError::from_error(&error))
     }
 
     fn idle(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -170,26 +171,27 @@ impl Remote {
         Ok(Answer { status: head.status, header, body, waited, received })
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, AskError> {
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, RequestError> {
         let place = (self.base.host().unwrap_or_default(), self.base.port_u16().unwrap_or(80));
         let stream = TcpStream::connect((place.0.trim_matches(['[', ']']), place.1)).await;
-        let stream = stream.map_err(|error| AskError::of(&error))?;
+        let stream = stream.map_err(|error| RequestError::from_error(&error))?;
         // Small requests would wait for others to fill a packet.
-        stream.set_nodelay(true).map_err(|error| AskError::of(&error))?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| AskError::of(&error))?;
+        stream.set_nodelay(true).map_err(|error| RequestError::from_error(&error))?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| RequestError::from_error(&error))?;
         tokio::spawn(connection);
         Ok(sender)
     }
 }
 
-impl Target for Remote {
-    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+impl Target for HttpTarget {
+    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
         let query = &self.bodies[picture % self.bodies.len()];
         let answer = self.send(Method::POST, &self.path, query).await?;
         if !answer.status.is_success() {
-            return Err(AskError(format!("status {}: {}", answer.status.as_u16(), said(&answer.body))));
+            return Err(RequestError(format!("status {}: {}", answer.status.as_u16(), said(&answer.body))));
         }
-        query.expected.check(&answer.body, answer.header).map_err(AskError)?;
+        query.expected.check(&answer.body, answer.header).map_err(RequestError)?;
         Ok(vec![("wait", answer.waited), ("receive", answer.received)])
     }
 }

@@ -6,48 +6,48 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::against::Against;
+use super::ab::AbComparison;
 use super::scenario::Scenario;
-use protoseg_infer::machine::Facts;
+use crate::machine::MachineInfo;
 
 /// All that one call of `protoseg bench` found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Of this format: [`Report::VERSION`].
+pub struct BenchReport {
+    /// Of this format: [`BenchReport::VERSION`].
     pub version: u32,
     /// The program and its version.
     pub program: String,
     /// When it began, in seconds since 1970 (UTC).
     pub began: u64,
     /// The machine that it ran on; the load is that before it began.
-    pub machine: Facts,
+    pub machine: MachineInfo,
     /// What was measured, in the order in which it was.
-    pub runs: Vec<Run>,
+    pub runs: Vec<BenchRun>,
     /// Two of them against each other, where they were measured in turns.
     #[serde(default)]
-    pub against: Vec<Against>,
+    pub against: Vec<AbComparison>,
 }
 
-impl Report {
+impl BenchReport {
     /// The version of the format that is written.
     pub const VERSION: u32 = 1;
 }
 
 /// One way to run one model, under each scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Run {
+pub struct BenchRun {
     /// What was measured.
     pub subject: Subject,
     /// What was found, a scenario each.
-    pub points: Vec<Point>,
+    pub points: Vec<ScenarioResult>,
     /// How many pictures may come in a second, where that was looked for.
     #[serde(default)]
-    pub within_bound: Option<WithinBound>,
+    pub within_bound: Option<RateWithinBound>,
 }
 
 /// The most pictures that may come in a second, so that their latency keeps to a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct WithinBound {
+pub struct RateWithinBound {
     /// What the 99th percentile of latency may be, in milliseconds.
     pub bound_ms: f64,
     /// The largest rate that was measured and kept to it; none where not even the least that was tried did.
@@ -78,7 +78,7 @@ pub struct Subject {
     /// Every option that is not its default.
     pub options: BTreeMap<String, String>,
     /// The pictures that were asked about.
-    pub pictures: Pictures,
+    pub pictures: ImageSummary,
     /// Windows of a picture; 1 where it is run whole. None of a server.
     pub windows: Option<usize>,
     /// Pixels that the network runs for each pixel of a picture.
@@ -89,7 +89,8 @@ pub struct Subject {
     /// Seconds until the model was open.
     pub open_seconds: Option<f64>,
     /// Seconds of the first run.
-    pub first_seconds: Option<f64>,
+    #[serde(alias = "first_seconds")]
+    pub first_run_seconds: Option<f64>,
     /// How many nodes of the file each execution provider ran; empty where that was not asked.
     pub nodes: BTreeMap<String, usize>,
     /// Whether it computes what it should.
@@ -100,7 +101,7 @@ pub struct Subject {
 
 /// The pictures that were asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pictures {
+pub struct ImageSummary {
     /// Pixels from top to bottom; of the first, where they differ.
     pub height: usize,
     /// Pixels from left to right.
@@ -128,7 +129,7 @@ pub struct Accuracy {
 
 /// What one scenario showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub struct ScenarioResult {
     /// How requests came.
     pub scenario: Scenario,
     /// Sessions of the model; none of a server, which does not tell.
@@ -140,7 +141,7 @@ pub struct Point {
     /// Why the figures are not to be trusted; none where they are stable.
     pub unstable: Option<String>,
     /// Every query that was answered, in the order in which they were sent.
-    pub samples: Samples,
+    pub samples: SampleColumns,
     /// Queries that were not answered, and what the first of them met.
     pub failed: usize,
     /// What the first of them met.
@@ -150,16 +151,18 @@ pub struct Point {
     /// Latency of queries; none of the offline scenario, which has no such thing.
     pub latency: Option<Latency>,
     /// Pictures in a second.
-    pub images_a_second: f64,
+    #[serde(alias = "images_a_second")]
+    pub images_per_second: f64,
     /// Megapixels of pictures in a second.
-    pub megapixels_a_second: f64,
+    #[serde(alias = "megapixels_a_second")]
+    pub megapixels_per_second: f64,
     /// Energy that the GPU took, warm-up and all, where it tells.
     pub energy: Option<Energy>,
     /// Bytes of the GPU's memory that were occupied at most.
     pub peak_device_bytes: Option<u64>,
 }
 
-impl Point {
+impl ScenarioResult {
     /// A percentile of latency, such as the 99th; none where it is not among those that are told.
     pub fn percentile(&self, percent: f64) -> Option<&Percentile> {
         self.latency.as_ref()?.percentiles.iter().find(|percentile| percentile.percent == percent)
@@ -173,22 +176,24 @@ pub struct WarmUp {
     pub queries: usize,
     /// Seconds that they took.
     pub seconds: f64,
-    /// The stretches that were compared until three in a row were alike.
-    pub stretches: Vec<Stretch>,
+    /// The windows that were compared until three in a row were alike.
+    #[serde(alias = "stretches")]
+    pub windows: Vec<MeasurementWindow>,
 }
 
 /// Some queries in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Stretch {
+pub struct MeasurementWindow {
     /// Median latency in milliseconds.
     pub latency_ms: f64,
     /// Queries in a second.
-    pub queries_a_second: f64,
+    #[serde(alias = "queries_a_second")]
+    pub queries_per_second: f64,
 }
 
 /// The raw samples, by column: entry i of each is of query i.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Samples {
+pub struct SampleColumns {
     /// When a query was due, in milliseconds since the first.
     pub due_ms: Vec<f64>,
     /// How much later than that it was sent, in milliseconds; 0 where it is due when it is sent.
@@ -196,12 +201,12 @@ pub struct Samples {
     /// From when it was due to its answer, in milliseconds.
     pub latency_ms: Vec<f64>,
     /// Parts of that, in milliseconds, in the order in which they happen. Where a query is of several pictures, sums over them.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageColumn>,
 }
 
 /// One part of the way of every query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stage {
+pub struct StageColumn {
     /// `decode`, `queue`, `prepare`, `upload`, `compute`, `download`, `stitch` or `encode`; of a server `wait`, from
     /// the first byte that is sent to the head of the answer, and `receive`.
     pub name: String,
@@ -243,7 +248,8 @@ pub struct Percentile {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Energy {
     /// Joules for a picture.
-    pub joules_an_image: f64,
+    #[serde(alias = "joules_an_image")]
+    pub joules_per_image: f64,
     /// Watts on average.
     pub watts: f64,
 }

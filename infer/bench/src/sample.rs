@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 
 use super::report::{
-    Accuracy, Energy, Latency, Percentile, Pictures, Point, Report, Run, Samples, Stage, Stretch, Subject, WarmUp,
+    Accuracy, BenchReport, BenchRun, Energy, ImageSummary, Latency, MeasurementWindow, Percentile, SampleColumns,
+    ScenarioResult, StageColumn, Subject, WarmUp,
 };
 use super::scenario::Scenario;
-use protoseg_infer::machine::{Facts, Processor};
+use crate::machine::{MachineInfo, Processor};
 
 /// A name that is a script wherever it is not escaped.
 pub(super) const MARKUP: &str = "served <script>alert(1)</script>";
 
 /// The report: its last run has the one unstable point.
-pub(super) fn report() -> Report {
+pub(super) fn report() -> BenchReport {
     let clients = |clients| Scenario::Clients { clients };
     let server = |rate| Scenario::Server { rate };
     let mut fp32 = run(
@@ -29,7 +30,7 @@ pub(super) fn report() -> Report {
         ],
     );
     fp32.points[5].latency = None;
-    fp32.points[5].energy = Some(Energy { joules_an_image: 1.87, watts: 61.2 });
+    fp32.points[5].energy = Some(Energy { joules_per_image: 1.87, watts: 61.2 });
     let mut int8 = run(
         "street int8",
         17.0,
@@ -56,23 +57,23 @@ pub(super) fn report() -> Report {
         Some("latency grew by 38 % from the first third to the last: more comes in than is answered".to_owned());
     unstable.failed = 3;
     unstable.first_error = Some("HTTP status 503: the queue is full & <busy>".to_owned());
-    Report {
-        version: Report::VERSION,
+    BenchReport {
+        version: BenchReport::VERSION,
         program: "protoseg 0.1.0".to_owned(),
         began: 1_785_412_800,
-        machine: Facts {
+        machine: MachineInfo {
             version: "0.1.0".to_owned(),
             processor: Processor { name: Some("A processor".to_owned()), cores: 2, ..Processor::default() },
             load: Some([0.25, 0.5, 0.75]),
-            ..Facts::default()
+            ..MachineInfo::default()
         },
         runs: vec![fp32, int8, served],
         against: Vec::new(),
     }
 }
 
-fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> Run {
-    Run {
+fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> BenchRun {
+    BenchRun {
         subject: Subject {
             name: name.to_owned(),
             bundle: Some("runs/street/bundle".into()),
@@ -82,12 +83,12 @@ fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> Run {
             precision: Some("fp32".to_owned()),
             device: Some("cpu".to_owned()),
             options: BTreeMap::new(),
-            pictures: Pictures { height: 1024, width: 2048, count: 64, source: "drawn scenes, seed 1".to_owned() },
+            pictures: ImageSummary { height: 1024, width: 2048, count: 64, source: "drawn scenes, seed 1".to_owned() },
             windows: Some(8),
             pixel_ratio: Some(2.25),
             end_to_end: true,
             open_seconds: Some(0.812),
-            first_seconds: Some(0.0934),
+            first_run_seconds: Some(0.0934),
             nodes: [("CPUExecutionProvider".to_owned(), 214)].into(),
             accuracy: Accuracy {
                 probe_agreement: Some(0.999_987),
@@ -103,7 +104,7 @@ fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> Run {
     }
 }
 
-fn point(scenario: Scenario, count: usize, ms: f64) -> Point {
+fn point(scenario: Scenario, count: usize, ms: f64) -> ScenarioResult {
     let (at_once, apart) = match scenario {
         Scenario::Clients { clients } => (clients as f64, ms / (clients as f64).min(2.2)),
         Scenario::MultiStream { samples } => (samples as f64 / 2.0, ms * samples as f64 / 2.0),
@@ -118,34 +119,34 @@ fn point(scenario: Scenario, count: usize, ms: f64) -> Point {
         slowed * (0.94 + 0.1 * first * second - 0.03 * (1.0 - first).ln()) * if rare > 0.996 { 2.6 } else { 1.0 }
     };
     let latency_ms: Vec<f64> = (0..count).map(|_| draw()).collect();
-    let pictures = scenario.pictures_a_query() as f64;
+    let pictures = scenario.images_per_query() as f64;
     let shares =
         [("decode", 0.11), ("queue", 0.02), ("prepare", 0.04), ("compute", 0.71), ("stitch", 0.05), ("encode", 0.06)];
     let stage = |(name, share): (&str, f64)| {
         let summed = if pictures > 1.0 { share * 1.6 } else { share };
-        Stage { name: name.to_owned(), ms: latency_ms.iter().map(|ms| summed * ms).collect() }
+        StageColumn { name: name.to_owned(), ms: latency_ms.iter().map(|ms| summed * ms).collect() }
     };
     let seconds = count as f64 * apart / 1000.0;
     let rate = count as f64 * pictures / seconds;
-    Point {
+    ScenarioResult {
         scenario,
         sessions: Some(2),
         threads: Some(1),
         warm_up: WarmUp {
             queries: 60,
             seconds: 60.0 * apart / 1000.0,
-            stretches: vec![Stretch { latency_ms: slowed, queries_a_second: 1000.0 / apart }; 4],
+            windows: vec![MeasurementWindow { latency_ms: slowed, queries_per_second: 1000.0 / apart }; 4],
         },
         unstable: None,
         failed: 0,
         first_error: None,
         seconds,
         latency: Some(latency(&latency_ms)),
-        images_a_second: rate,
-        megapixels_a_second: rate * 1024.0 * 2048.0 / 1e6,
+        images_per_second: rate,
+        megapixels_per_second: rate * 1024.0 * 2048.0 / 1e6,
         energy: None,
         peak_device_bytes: None,
-        samples: Samples {
+        samples: SampleColumns {
             due_ms: (0..count).map(|index| index as f64 * apart).collect(),
             late_ms: vec![0.0; count],
             stages: shares.map(stage).to_vec(),

@@ -41,7 +41,7 @@ impl Scenario {
     }
 
     /// Pictures that one query asks for.
-    pub fn pictures_a_query(self) -> usize {
+    pub fn images_per_query(self) -> usize {
         match self {
             Self::MultiStream { samples } => samples,
             _ => 1,

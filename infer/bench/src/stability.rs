@@ -1,4 +1,4 @@
-//! Whether a system has come to rest: perf_analyzer's rule. Three stretches in a row are alike where the largest and the
+//! Whether a system has come to rest: perf_analyzer's rule. Three windows in a row are alike where the largest and the
 //! least of both their latency and their rate are within 10 % of each other.
 //!
 //! The latency of a stretch is its median. Where each client asks when the answer before is there, the rate is the mean
@@ -7,7 +7,7 @@
 //! themselves and say nothing of the system: there only latency counts, and it also tells a queue that grows. Offline only
 //! the rate counts, for what is asked for at once is answered later and later.
 
-use super::report::{Samples, Stretch, WarmUp};
+use super::report::{MeasurementWindow, SampleColumns, WarmUp};
 use super::scenario::Scenario;
 use super::statistics::median;
 use super::words::figure;
@@ -20,7 +20,7 @@ const COMPARED: usize = 3;
 
 /// When a warm-up is through.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
+pub struct StabilityRule {
     /// The least seconds of a stretch.
     pub seconds: f64,
     /// The least queries of a stretch.
@@ -30,7 +30,7 @@ pub struct Rule {
 }
 
 /// A stretch of half a second shows clocks that rise and caches that fill, and ten queries have a median.
-impl Default for Rule {
+impl Default for StabilityRule {
     fn default() -> Self {
         Self { seconds: 0.5, queries: 10, trials: 10 }
     }
@@ -38,9 +38,9 @@ impl Default for Rule {
 
 /// A warm-up as its answers come in.
 #[derive(Debug, Clone)]
-pub struct Watch {
+pub struct StabilityDetector {
     scenario: Scenario,
-    rule: Rule,
+    rule: StabilityRule,
     done: WarmUp,
     /// Latencies in milliseconds of the stretch that is not yet through.
     latencies: Vec<f64>,
@@ -48,9 +48,9 @@ pub struct Watch {
     began: f64,
 }
 
-impl Watch {
+impl StabilityDetector {
     /// At the start of a warm-up.
-    pub fn new(scenario: Scenario, rule: Rule) -> Self {
+    pub fn new(scenario: Scenario, rule: StabilityRule) -> Self {
         Self { scenario, rule, done: WarmUp::default(), latencies: Vec::new(), began: 0.0 }
     }
 
@@ -60,7 +60,7 @@ impl Watch {
         self.done.queries += 1;
         self.done.seconds = at;
         // What is still under way at the end meets fewer others.
-        if self.is_through() {
+        if self.is_done() {
             return;
         }
         self.latencies.push(latency_ms);
@@ -68,20 +68,20 @@ impl Watch {
         if self.latencies.len() < self.rule.queries || took < self.rule.seconds {
             return;
         }
-        self.done.stretches.extend(Stretch::of(&self.latencies, took));
+        self.done.windows.extend(MeasurementWindow::new(&self.latencies, took));
         self.latencies.clear();
         self.began = at;
     }
 
-    /// Whether the last three stretches are alike.
+    /// Whether the last three windows are alike.
     pub fn is_stable(&self) -> bool {
-        let stretches = &self.done.stretches;
-        stretches.last_chunk().is_some_and(|last: &[Stretch; COMPARED]| unlike(self.scenario, last).is_none())
+        let windows = &self.done.windows;
+        windows.last_chunk().is_some_and(|last: &[MeasurementWindow; COMPARED]| unlike(self.scenario, last).is_none())
     }
 
     /// Whether it is to end: come to rest, or the most trials are made.
-    pub fn is_through(&self) -> bool {
-        self.done.stretches.len() >= self.rule.trials || self.is_stable()
+    pub fn is_done(&self) -> bool {
+        self.done.windows.len() >= self.rule.trials || self.is_stable()
     }
 
     /// What the report says of it.
@@ -90,10 +90,10 @@ impl Watch {
     }
 }
 
-impl Stretch {
+impl MeasurementWindow {
     /// Of latencies in milliseconds over so many seconds; none of no latencies.
-    fn of(latencies: &[f64], seconds: f64) -> Option<Self> {
-        Some(Self { latency_ms: median(latencies)?, queries_a_second: latencies.len() as f64 / seconds })
+    fn new(latencies: &[f64], seconds: f64) -> Option<Self> {
+        Some(Self { latency_ms: median(latencies)?, queries_per_second: latencies.len() as f64 / seconds })
     }
 }
 
@@ -102,7 +102,7 @@ impl Stretch {
 ///
 /// They may differ because the machine or a queue has not come to rest, or because samples scatter so widely that a third of
 /// them does not tell the median within 10 %. Either way the figures are not known that well.
-pub fn drift(samples: &Samples, scenario: Scenario) -> Option<String> {
+pub fn drift(samples: &SampleColumns, scenario: Scenario) -> Option<String> {
     let Some(thirds) = thirds(samples) else {
         let count = samples.latency_ms.len();
         return Some(format!(
@@ -125,7 +125,7 @@ pub fn drift(samples: &Samples, scenario: Scenario) -> Option<String> {
 }
 
 /// Whether pictures that come by themselves wait longer and longer: their queue grows, and no figure of them is one.
-pub fn queue_grows(samples: &Samples) -> bool {
+pub fn queue_grows(samples: &SampleColumns) -> bool {
     thirds(samples).is_some_and(|thirds| growing(thirds.map(|third| third.latency_ms)))
 }
 
@@ -134,7 +134,7 @@ fn growing([first, second, third]: [f64; COMPARED]) -> bool {
 }
 
 /// Thirds of the samples in the order in which they were due; none of too few.
-fn thirds(samples: &Samples) -> Option<[Stretch; COMPARED]> {
+fn thirds(samples: &SampleColumns) -> Option<[MeasurementWindow; COMPARED]> {
     let count = samples.latency_ms.len().min(samples.due_ms.len());
     if count < COMPARED {
         return None;
@@ -151,15 +151,16 @@ fn thirds(samples: &Samples) -> Option<[Stretch; COMPARED]> {
         let seconds = (ended - began) / 1000.0;
         began = ended;
         // No third of three samples or more is empty.
-        Stretch::of(&latencies, seconds).unwrap_or(Stretch { latency_ms: f64::NAN, queries_a_second: f64::NAN })
+        MeasurementWindow::new(&latencies, seconds)
+            .unwrap_or(MeasurementWindow { latency_ms: f64::NAN, queries_per_second: f64::NAN })
     }))
 }
 
 /// The figures that are not alike, and their unit.
-fn unlike(scenario: Scenario, stretches: &[Stretch; COMPARED]) -> Option<(&'static str, [f64; COMPARED])> {
-    let latency = (!matches!(scenario, Scenario::Offline)).then(|| ("ms", stretches.map(|stretch| stretch.latency_ms)));
+fn unlike(scenario: Scenario, windows: &[MeasurementWindow; COMPARED]) -> Option<(&'static str, [f64; COMPARED])> {
+    let latency = (!matches!(scenario, Scenario::Offline)).then(|| ("ms", windows.map(|stretch| stretch.latency_ms)));
     let rate = (!matches!(scenario, Scenario::Server { .. }))
-        .then(|| ("queries/s", stretches.map(|stretch| stretch.queries_a_second)));
+        .then(|| ("queries/s", windows.map(|stretch| stretch.queries_per_second)));
     latency.into_iter().chain(rate).find(|(_, figures)| !alike(figures))
 }
 
@@ -176,8 +177,8 @@ mod tests {
     use crate::arrivals;
 
     /// Samples of one client, one after the other.
-    fn in_turn(latencies: impl IntoIterator<Item = f64>) -> Samples {
-        let mut samples = Samples::default();
+    fn in_turn(latencies: impl IntoIterator<Item = f64>) -> SampleColumns {
+        let mut samples = SampleColumns::default();
         let mut at = 0.0;
         for latency in latencies {
             samples.due_ms.push(at);
@@ -192,9 +193,9 @@ mod tests {
     }
 
     /// Samples of a system that answers one picture after the other, each in 10 ms.
-    fn served(rate: f64, count: usize) -> Samples {
+    fn served(rate: f64, count: usize) -> SampleColumns {
         let mut free = 0.0_f64;
-        let mut samples = Samples::default();
+        let mut samples = SampleColumns::default();
         for moment in arrivals::schedule(rate, 3).take(count) {
             let due = 1000.0 * moment.as_secs_f64();
             free = due.max(free) + 10.0;
@@ -208,42 +209,42 @@ mod tests {
 
     #[test]
     fn a_warm_up_ends_when_three_stretches_are_alike() {
-        let mut watch = Watch::new(ALONE, Rule { seconds: 0.2, queries: 5, trials: 10 });
+        let mut watch = StabilityDetector::new(ALONE, StabilityRule { seconds: 0.2, queries: 5, trials: 10 });
         let (mut at, mut latency) = (0.0, 100.0);
-        while !watch.is_through() {
+        while !watch.is_done() {
             // Faster with every query, down to 20 ms.
             latency = (0.9_f64 * latency).max(20.0);
             at += latency / 1000.0;
             watch.push(at, latency);
         }
         assert!(watch.is_stable());
-        let WarmUp { queries, seconds, ref stretches } = *watch.warm_up();
+        let WarmUp { queries, seconds, ref windows } = *watch.warm_up();
         // It takes 16 queries to come down to 20 ms, and then the rest of that stretch and two or three of ten.
         assert!((40..70).contains(&queries) && (seconds - at).abs() < 1e-12, "{queries}");
-        let last = stretches[stretches.len() - 1];
-        assert!((last.latency_ms - 20.0).abs() < 1e-9 && (last.queries_a_second - 50.0).abs() < 1e-6, "{last:?}");
+        let last = windows[windows.len() - 1];
+        assert!((last.latency_ms - 20.0).abs() < 1e-9 && (last.queries_per_second - 50.0).abs() < 1e-6, "{last:?}");
     }
 
     #[test]
     fn a_warm_up_that_never_rests_ends_all_the_same() {
-        let rule = Rule { seconds: 0.0, queries: 2, trials: 7 };
-        let mut watch = Watch::new(ALONE, rule);
+        let rule = StabilityRule { seconds: 0.0, queries: 2, trials: 7 };
+        let mut watch = StabilityDetector::new(ALONE, rule);
         let mut at = 0.0;
-        while !watch.is_through() {
+        while !watch.is_done() {
             at += 1.2_f64.powi(watch.warm_up().queries as i32);
             watch.push(at, at);
         }
-        assert_eq!((watch.is_stable(), watch.warm_up().stretches.len(), watch.warm_up().queries), (false, 7, 14));
+        assert_eq!((watch.is_stable(), watch.warm_up().windows.len(), watch.warm_up().queries), (false, 7, 14));
     }
 
     #[test]
     fn what_comes_after_the_end_of_a_warm_up_says_nothing_of_it() {
-        let mut watch = Watch::new(ALONE, Rule { seconds: 0.0, queries: 2, trials: 10 });
+        let mut watch = StabilityDetector::new(ALONE, StabilityRule { seconds: 0.0, queries: 2, trials: 10 });
         for at in 0..8 {
             watch.push(f64::from(at + 1), if at < 6 { 20.0 } else { 5.0 });
         }
         assert!(watch.is_stable());
-        assert_eq!((watch.warm_up().stretches.len(), watch.warm_up().queries, watch.warm_up().seconds), (3, 8, 8.0));
+        assert_eq!((watch.warm_up().windows.len(), watch.warm_up().queries, watch.warm_up().seconds), (3, 8, 8.0));
     }
 
     #[test]
@@ -277,10 +278,10 @@ mod tests {
 
     #[test]
     fn offline_only_the_rate_counts() {
-        let answered = |ms: &dyn Fn(f64) -> f64| Samples {
+        let answered = |ms: &dyn Fn(f64) -> f64| SampleColumns {
             due_ms: vec![0.0; 90],
             latency_ms: (1..=90).map(|at| ms(f64::from(at))).collect(),
-            ..Samples::default()
+            ..SampleColumns::default()
         };
         assert_eq!(drift(&answered(&|at| 20.0 * at), Scenario::Offline), None);
         assert!(drift(&answered(&|at| at * at), Scenario::Offline).unwrap().contains("queries/s"));

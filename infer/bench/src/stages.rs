@@ -1,6 +1,6 @@
 //! Where the time of queries goes, on average.
 
-use super::report::{Point, Samples};
+use super::report::{SampleColumns, ScenarioResult};
 
 /// Mean share of one stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +15,7 @@ pub(super) struct Share {
 
 /// The stages of a point in their order, and what of its mean latency they do not account for; nothing where no stage was
 /// timed.
-pub(super) fn shares(point: &Point) -> Vec<Share> {
+pub(super) fn shares(point: &ScenarioResult) -> Vec<Share> {
     let means: Vec<(&str, f64)> =
         point.samples.stages.iter().filter_map(|stage| Some((stage.name.as_str(), mean(&stage.ms)?))).collect();
     let timed: f64 = means.iter().map(|(_, ms)| ms).sum();
@@ -30,7 +30,7 @@ pub(super) fn shares(point: &Point) -> Vec<Share> {
 }
 
 /// Mean of a stage of that name in milliseconds; 0 where there is none.
-pub(super) fn mean_of(samples: &Samples, name: &str) -> f64 {
+pub(super) fn mean_of(samples: &SampleColumns, name: &str) -> f64 {
     samples.stages.iter().find(|stage| stage.name == name).and_then(|stage| mean(&stage.ms)).unwrap_or(0.0)
 }
 
@@ -40,20 +40,20 @@ fn mean(ms: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Latency, Stage};
+    use super::super::report::{Latency, StageColumn};
     use super::super::sample;
     use super::*;
 
     /// A point of these stages, whose queries take so long on average.
-    fn point(stages: &[(&str, &[f64])], mean_ms: f64) -> Point {
-        let stage = |(name, ms): &(&str, &[f64])| Stage { name: (*name).to_owned(), ms: ms.to_vec() };
+    fn point(stages: &[(&str, &[f64])], mean_ms: f64) -> ScenarioResult {
+        let stage = |(name, ms): &(&str, &[f64])| StageColumn { name: (*name).to_owned(), ms: ms.to_vec() };
         let mut point = sample::report().runs[0].points[0].clone();
         point.samples.stages = stages.iter().map(stage).collect();
         point.latency = Some(Latency { mean_ms, min_ms: mean_ms, max_ms: mean_ms, percentiles: Vec::new() });
         point
     }
 
-    fn told(point: &Point) -> Vec<(String, f64, f64)> {
+    fn told(point: &ScenarioResult) -> Vec<(String, f64, f64)> {
         shares(point).into_iter().map(|share| (share.name, share.ms, share.share)).collect()
     }
 

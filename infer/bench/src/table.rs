@@ -4,13 +4,13 @@
 //! places. So there is a table for each kind of load; its first columns are perf_analyzer's, nothing stands before them, and
 //! none of their cells is empty. What it does not know, the name of the run first of all, follows after them.
 
-use super::report::{Percentile, Point, Report, Run};
+use super::report::{BenchReport, BenchRun, Percentile, ScenarioResult};
 use super::scenario::Scenario;
 use super::stages::mean_of;
 
 /// What the first column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Load {
+pub enum LoadKind {
     /// Pictures that are asked for at the same time: of one client, of several, or of a query of several.
     Concurrency,
     /// Pictures that come in a second.
@@ -19,7 +19,7 @@ pub enum Load {
     Offline,
 }
 
-impl Load {
+impl LoadKind {
     /// All of them, in the order of [`csv`].
     const ALL: [Self; 3] = [Self::Concurrency, Self::RequestRate, Self::Offline];
 
@@ -42,14 +42,14 @@ impl Load {
     }
 
     /// How large a point's load of this kind is; none where it has another kind.
-    fn of(self, point: &Point) -> Option<f64> {
+    fn value(self, point: &ScenarioResult) -> Option<f64> {
         match (self, point.scenario) {
             (Self::Concurrency, Scenario::SingleStream) => Some(1.0),
             (Self::Concurrency, Scenario::Clients { clients: number } | Scenario::MultiStream { samples: number }) => {
                 Some(number as f64)
             }
             (Self::RequestRate, Scenario::Server { rate }) => Some(rate),
-            (Self::Offline, Scenario::Offline) => Some((point.images_a_second * point.seconds).round()),
+            (Self::Offline, Scenario::Offline) => Some((point.images_per_second * point.seconds).round()),
             _ => None,
         }
     }
@@ -72,20 +72,21 @@ const OWN: &str = "Run,Scenario,Queries,Failed,Avg latency,Max latency,p50 low,p
 /// on average, and percentiles those of the query. `decode`, `prepare` and `upload` are the input's part of computing,
 /// `download`, `stitch` and `encode` the output's; what no stage accounts for, and a client's `wait`, is the network's, as
 /// perf_analyzer reckons it.
-pub fn csv(report: &Report) -> Vec<(Load, String)> {
-    let table = |load: Load| {
+pub fn csv(report: &BenchReport) -> Vec<(LoadKind, String)> {
+    let table = |load: LoadKind| {
         let rows: String = report.runs.iter().flat_map(|run| rows(run, load)).collect();
         let percentiles = PERCENTILES.map(|percent| format!(",p{percent} latency")).concat();
         let head = format!("{},{PERF_ANALYZER}{percentiles},{OWN}\n", load.column());
         (!rows.is_empty()).then(|| (load, head + &rows))
     };
-    Load::ALL.into_iter().filter_map(table).collect()
+    LoadKind::ALL.into_iter().filter_map(table).collect()
 }
 
-fn rows(run: &Run, load: Load) -> Vec<String> {
-    let mut points: Vec<(f64, &Point)> = run.points.iter().filter_map(|point| Some((load.of(point)?, point))).collect();
-    points.sort_by(|(_, left), (_, right)| left.images_a_second.total_cmp(&right.images_a_second));
-    let row = |(load, point): (f64, &Point)| {
+fn rows(run: &BenchRun, load: LoadKind) -> Vec<String> {
+    let mut points: Vec<(f64, &ScenarioResult)> =
+        run.points.iter().filter_map(|point| Some((load.value(point)?, point))).collect();
+    points.sort_by(|(_, left), (_, right)| left.images_per_second.total_cmp(&right.images_per_second));
+    let row = |(load, point): (f64, &ScenarioResult)| {
         let cells: Vec<String> =
             [vec![short(load)], theirs(point), ours(run, point)].concat().iter().map(|text| quoted(text)).collect();
         cells.join(",") + "\n"
@@ -94,9 +95,9 @@ fn rows(run: &Run, load: Load) -> Vec<String> {
 }
 
 /// The cells of perf_analyzer's columns, but for the load.
-fn theirs(point: &Point) -> Vec<String> {
+fn theirs(point: &ScenarioResult) -> Vec<String> {
     // Stages are sums over the pictures of a query.
-    let pictures = point.scenario.pictures_a_query().max(1) as f64;
+    let pictures = point.scenario.images_per_query().max(1) as f64;
     let stage = |names: &[&str]| names.iter().map(|name| mean_of(&point.samples, name) / pictures).sum::<f64>();
     let send = stage(&["send"]);
     let queue = stage(&["queue"]);
@@ -108,11 +109,11 @@ fn theirs(point: &Point) -> Vec<String> {
     let network = (mean - send - queue - input - infer - output - receive).max(0.0);
     let means = [send, network, queue, input, infer, output, receive].map(microseconds);
     let percentiles = PERCENTILES.map(|percent| percentile(point, percent, |found| Some(found.ms)));
-    [vec![short(point.images_a_second)], means.to_vec(), percentiles.to_vec()].concat()
+    [vec![short(point.images_per_second)], means.to_vec(), percentiles.to_vec()].concat()
 }
 
 /// The cells of our own columns; empty where nothing is known.
-fn ours(run: &Run, point: &Point) -> Vec<String> {
+fn ours(run: &BenchRun, point: &ScenarioResult) -> Vec<String> {
     let subject = &run.subject;
     let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -131,8 +132,8 @@ fn ours(run: &Run, point: &Point) -> Vec<String> {
     ];
     let after = [
         percentile(point, 99.0, |found| found.bound_ms),
-        short(point.megapixels_a_second),
-        number(point.energy.map(|energy| energy.joules_an_image)),
+        short(point.megapixels_per_second),
+        number(point.energy.map(|energy| energy.joules_per_image)),
         number(subject.accuracy.probe_agreement),
         number(subject.accuracy.mean_iou),
         point.unstable.is_none().to_string(),
@@ -151,7 +152,7 @@ fn ours(run: &Run, point: &Point) -> Vec<String> {
 }
 
 /// Something of a percentile in microseconds; empty where it is not known.
-fn percentile(point: &Point, percent: f64, of: fn(&Percentile) -> Option<f64>) -> String {
+fn percentile(point: &ScenarioResult, percent: f64, of: fn(&Percentile) -> Option<f64>) -> String {
     point.percentile(percent).and_then(of).map(microseconds).unwrap_or_default()
 }
 
@@ -200,7 +201,7 @@ mod tests {
         rows
     }
 
-    fn table(report: &Report, load: Load) -> Vec<Vec<String>> {
+    fn table(report: &BenchReport, load: LoadKind) -> Vec<Vec<String>> {
         let csv = csv(report).into_iter().find(|(kind, _)| *kind == load);
         read(&csv.expect("no such load").1)
     }
@@ -216,18 +217,18 @@ mod tests {
             let rows = read(&csv);
             assert_eq!(rows[0][1..13].join(","), DOCUMENTED.split_once(',').unwrap().1, "{load:?}");
             assert!(rows.len() > 1 && rows.iter().all(|row| row.len() == rows[0].len()), "{load:?}");
-            let numbers = if load == Load::Offline { 9 } else { 13 };
+            let numbers = if load == LoadKind::Offline { 9 } else { 13 };
             let number = |cell: &String| cell.parse::<f64>().is_ok_and(|number| number >= 0.0);
             assert!(rows[1..].iter().all(|row| row[..numbers].iter().all(number)), "{csv}");
         }
         assert_eq!(csv(&report)[0].1.split(",Run").next().unwrap(), DOCUMENTED);
-        assert_eq!(table(&report, Load::RequestRate)[0][0], "Request Rate");
+        assert_eq!(table(&report, LoadKind::RequestRate)[0][0], "Request Rate");
     }
 
     #[test]
     fn figures_are_those_of_the_report() {
         let report = sample::report();
-        let rows = table(&report, Load::Concurrency);
+        let rows = table(&report, LoadKind::Concurrency);
         let stream = report.runs[0].points.iter().find(|point| point.scenario == Scenario::SingleStream).unwrap();
         let latency = stream.latency.as_ref().unwrap();
         let row = (1..rows.len())
@@ -250,14 +251,14 @@ mod tests {
         let compute = &stream.samples.stages.iter().find(|stage| stage.name == "compute").unwrap().ms;
         let mean = compute.iter().sum::<f64>() / compute.len() as f64;
         assert!((read("Server Compute Infer") - mean * 1000.0).abs() <= 0.5);
-        assert!((read("Inferences/Second") / stream.images_a_second - 1.0).abs() < 1e-5);
+        assert!((read("Inferences/Second") / stream.images_per_second - 1.0).abs() < 1e-5);
     }
 
     #[test]
     fn what_names_hold_stays_in_its_cell() {
         let mut report = sample::report();
         report.runs[0].subject.name = "a \"quick\", small\nmodel".to_owned();
-        let rows = table(&report, Load::Concurrency);
+        let rows = table(&report, LoadKind::Concurrency);
         assert_eq!(cell(&rows, 1, "Run"), "a \"quick\", small\nmodel");
         assert_eq!(cell(&rows, 1, "Model"), report.runs[0].subject.model);
         report.runs.clear();
@@ -270,8 +271,8 @@ mod tests {
         report.runs.truncate(1);
         report.runs[0].points.retain(|point| matches!(point.scenario, Scenario::MultiStream { .. }));
         let point = &report.runs[0].points[0];
-        let pictures = point.scenario.pictures_a_query() as f64;
-        let rows = table(&report, Load::Concurrency);
+        let pictures = point.scenario.images_per_query() as f64;
+        let rows = table(&report, LoadKind::Concurrency);
         let told: f64 = cell(&rows, 1, "Server Compute Infer").parse().unwrap();
         assert!((told - mean_of(&point.samples, "compute") * 1000.0 / pictures).abs() <= 0.5);
         assert_eq!(cell(&rows, 1, "Concurrency"), pictures.to_string());

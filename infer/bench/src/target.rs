@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use super::load::{Load, Taken, Until};
+use super::load::{LoadGenerator, LoadResult, StopAfter};
 use super::scenario::Scenario;
 
 /// Parts of the way of one picture by their names, in the order in which they happen.
-pub type Parts = Vec<(&'static str, Duration)>;
+pub type RequestStages = Vec<(&'static str, Duration)>;
 
 /// Why there was no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct AskError(pub String);
+pub struct RequestError(pub String);
 
-impl AskError {
+impl RequestError {
     /// Of an error with its causes, as one sentence.
-    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self(protoseg_models::errors::sentence(error))
+    pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self(protoseg_models::errors::error_chain(error))
     }
 }
 
@@ -25,38 +25,38 @@ impl AskError {
 /// ```
 /// use std::time::Duration;
 ///
-/// use protoseg_bench::load::{Load, Until};
+/// use protoseg_bench::load::{LoadGenerator, StopAfter};
 /// use protoseg_bench::scenario::Scenario;
-/// use protoseg_bench::target::{AskError, Parts, Target};
+/// use protoseg_bench::target::{RequestError, RequestStages, Target};
 ///
 /// /// Takes a millisecond for each picture.
 /// struct Sleeper;
 ///
 /// impl Target for Sleeper {
-///     async fn ask(&self, _picture: usize) -> Result<Parts, AskError> {
+///     async fn request(&self, _picture: usize) -> Result<RequestStages, RequestError> {
 ///         tokio::time::sleep(Duration::from_millis(1)).await;
 ///         Ok(Vec::new())
 ///     }
 /// }
 ///
-/// let load = Load { scenario: Scenario::Clients { clients: 4 }, until: Until::Queries(20), first: 0, seed: 0 };
+/// let load = LoadGenerator { scenario: Scenario::Clients { clients: 4 }, until: StopAfter::Queries(20), first: 0, seed: 0 };
 /// let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-/// let taken = runtime.block_on(load.put_on(&Sleeper));
+/// let taken = runtime.block_on(load.run(&Sleeper));
 /// assert!(taken.samples.len() == 20 && taken.samples.iter().all(|sample| sample.latency >= Duration::from_millis(1)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Target: Sync {
     /// Asks for the labels of a picture, which are there when the future is done. Pictures are named by a number that grows
     /// with every question.
-    fn ask(&self, picture: usize) -> impl Future<Output = Result<Parts, AskError>> + Send;
+    fn request(&self, picture: usize) -> impl Future<Output = Result<RequestStages, RequestError>> + Send;
 
     /// Asks for the labels of many pictures that are all there from the start.
-    fn ask_all(&self, first: usize, count: usize) -> impl Future<Output = Taken> {
-        ask_together(self, first, count)
+    fn request_all(&self, first: usize, count: usize) -> impl Future<Output = LoadResult> {
+        request_concurrently(self, first, count)
     }
 
     /// Whether it answers no more, so that nothing need be asked.
-    fn is_over(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         false
     }
 
@@ -81,9 +81,9 @@ async fn sleep_until(moment: Instant) {
 }
 
 /// Asks for many pictures by a crowd of clients.
-pub async fn ask_together<T: Target + ?Sized>(target: &T, first: usize, count: usize) -> Taken {
+pub async fn request_concurrently<T: Target + ?Sized>(target: &T, first: usize, count: usize) -> LoadResult {
     let scenario = Scenario::Clients { clients: CROWD };
-    Load { scenario, until: Until::Queries(count), first, seed: 0 }.in_turns(target, CROWD).await
+    LoadGenerator { scenario, until: StopAfter::Queries(count), first, seed: 0 }.run_closed_loop(target, CROWD).await
 }
 
 /// Clients that ask for pictures which are all there from the start: more than any target runs at once.

@@ -1,6 +1,6 @@
 //! A report as text for a terminal of 100 to 120 columns: for each way to run what it is, then a line a scenario.
 
-use super::report::{Latency, Percentile, Point, Report, Run};
+use super::report::{BenchReport, BenchRun, Latency, Percentile, ScenarioResult};
 use super::stages::shares;
 use super::words::{
     count, device, facts, figure, largest, machine, milliseconds, moment, percent, rounded, seconds, sessions, verdict,
@@ -20,7 +20,7 @@ const COLUMNS: [&str; 10] =
 /// The report in plain words and aligned columns; no colours. Latencies are milliseconds. After a percentile stands
 /// how far its interval of 95 % confidence reaches: `±` the farther end, or `-` and `+` where the ends are not about as far;
 /// nothing where an end is not known.
-pub fn text(report: &Report) -> String {
+pub fn text(report: &BenchReport) -> String {
     let verdict = verdict(report);
     let mut lines = vec![format!("{}, {}: {}", report.program, moment(report.began), verdict.words)];
     lines.extend(rows(&machine(&report.machine)));
@@ -42,7 +42,7 @@ pub fn text(report: &Report) -> String {
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn run(run: &Run) -> Vec<String> {
+fn run(run: &BenchRun) -> Vec<String> {
     let mut lines = vec![run.subject.name.clone()];
     lines.extend(rows(&facts(&run.subject)));
     if run.points.is_empty() {
@@ -67,7 +67,7 @@ fn rows(rows: &[(&str, String)]) -> Vec<String> {
 }
 
 /// A point's cells in the table.
-fn cells(point: &Point) -> Vec<String> {
+fn cells(point: &ScenarioResult) -> Vec<String> {
     let percentile = |percent| point.percentile(percent).map_or_else(|| "-".to_owned(), with_reach);
     let most = point.latency.as_ref().map_or_else(|| "-".to_owned(), |latency: &Latency| figure(latency.max_ms));
     vec![
@@ -78,8 +78,8 @@ fn cells(point: &Point) -> Vec<String> {
         percentile(95.0),
         percentile(99.0),
         most,
-        figure(point.images_a_second),
-        figure(point.megapixels_a_second),
+        figure(point.images_per_second),
+        figure(point.megapixels_per_second),
         if point.unstable.is_some() { "UNSTABLE" } else { "STABLE" }.to_owned(),
     ]
 }
@@ -99,7 +99,7 @@ fn reach(percentile: &Percentile) -> Option<[f64; 2]> {
 }
 
 /// What is said of a point below its line: why it is unstable, what failed, and where its time goes.
-fn below(point: &Point) -> Vec<String> {
+fn below(point: &ScenarioResult) -> Vec<String> {
     let indent = INDENT.repeat(2);
     let mut lines = Vec::new();
     if let Some(why) = &point.unstable {
@@ -113,7 +113,7 @@ fn below(point: &Point) -> Vec<String> {
     let stage =
         |share: super::stages::Share| format!("{} {} ({})", share.name, milliseconds(share.ms), percent(share.share));
     let mut parts: Vec<String> = sessions(point).into_iter().chain(shares(point).into_iter().map(stage)).collect();
-    let pictures = point.scenario.pictures_a_query();
+    let pictures = point.scenario.images_per_query();
     if pictures > 1 {
         parts.push(format!("summed over {pictures} pictures"));
     }
@@ -190,8 +190,8 @@ mod tests {
                 } else {
                     assert!(words.by_ref().take(5).all(|word| word == "-"), "{line}");
                 }
-                assert_eq!(words.next().unwrap(), figure(point.images_a_second), "{line}");
-                assert_eq!(words.next().unwrap(), figure(point.megapixels_a_second), "{line}");
+                assert_eq!(words.next().unwrap(), figure(point.images_per_second), "{line}");
+                assert_eq!(words.next().unwrap(), figure(point.megapixels_per_second), "{line}");
                 let verdict = if point.unstable.is_some() { "UNSTABLE" } else { "STABLE" };
                 assert_eq!(words.next(), Some(verdict), "{line}");
             }
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_report_of_nothing_is_a_line() {
-        let report = Report { runs: Vec::new(), ..sample::report() };
+        let report = BenchReport { runs: Vec::new(), ..sample::report() };
         let told = text(&report);
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(lines[0], "protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: nothing was measured");

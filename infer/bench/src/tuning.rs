@@ -11,20 +11,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use protoseg_models::bundle::TUNING;
-use protoseg_models::versioned::{self, JsonError, Read};
+use protoseg_models::versioned::{self, JsonError, Versioned};
 use serde::{Deserialize, Serialize};
 
 use self::day::day;
-use self::limits::Limits;
-use self::machine::Machine;
-use self::search::{Candidate, Decision};
-use crate::against::Against;
-use crate::report::Pictures;
+use self::limits::TuningLimits;
+use self::machine::MachineId;
+use self::search::{Candidate, TuningDecision};
+use crate::ab::AbComparison;
+use crate::report::ImageSummary;
 use crate::scenario::Scenario;
 
 /// Options of the engine by their names on the command line without dashes, and what they are set to; `on` where they take no
 /// value.
-pub type Choice = BTreeMap<String, String>;
+pub type EngineSettings = BTreeMap<String, String>;
 
 /// `tuning.json`: what was found, for several machines, models and goals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,39 +32,39 @@ pub struct Tuning {
     /// Version of the format.
     pub version: String,
     /// One for each machine, model and way of asking.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<TuningEntry>,
 }
 
 /// What was found for one machine, model and way of asking.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct TuningEntry {
     /// The machine that it holds for.
-    pub machine: Machine,
-    /// The model that it holds for, by [`machine::model_of`].
+    pub machine: MachineId,
+    /// The model that it holds for, by [`machine::model_id`].
     pub model: String,
     /// How the model was asked, which is what it was tuned for.
     pub scenario: Scenario,
     /// What a choice had to keep to.
-    pub limits: Limits,
+    pub limits: TuningLimits,
     /// The pictures that were asked about.
-    pub pictures: Pictures,
+    pub pictures: ImageSummary,
     /// The program that measured, and its version.
     pub program: String,
     /// When it began, in seconds since 1970 (UTC).
     pub measured: u64,
     /// How the model is to be run; empty where it runs best as it comes.
-    pub choice: Choice,
+    pub choice: EngineSettings,
     /// Why.
-    pub decision: Decision,
+    pub decision: TuningDecision,
     /// The choice of the search against the default, in blocks in turns; none where the search found nothing faster.
-    pub comparison: Option<Against>,
+    pub comparison: Option<AbComparison>,
     /// All that was tried, in order.
     pub candidates: Vec<Candidate>,
 }
 
 /// Who runs a model, and so which of several entries suits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum TuningPurpose {
     /// Many pictures that are all there: most in an hour counts. Nothing is known from tuning for one picture at a time.
     Label,
     /// Requests that come by themselves: what was measured with several clients under a bound of latency is nearest, then
@@ -74,18 +74,18 @@ pub enum Use {
 
 /// The shape of a scenario: entries of one machine and model differ in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum LoadShape {
     Offline,
     Clients,
     Single,
 }
 
-impl Use {
+impl TuningPurpose {
     /// From what suits best to what still does.
-    fn kinds(self) -> &'static [Kind] {
+    fn kinds(self) -> &'static [LoadShape] {
         match self {
-            Self::Label => &[Kind::Offline, Kind::Clients],
-            Self::Serve => &[Kind::Clients, Kind::Single, Kind::Offline],
+            Self::Label => &[LoadShape::Offline, LoadShape::Clients],
+            Self::Serve => &[LoadShape::Clients, LoadShape::Single, LoadShape::Offline],
         }
     }
 }
@@ -97,7 +97,7 @@ impl Tuning {
     /// Reads a file; none where there is none.
     pub fn read(path: &Path) -> Result<Option<Self>, JsonError> {
         match versioned::read(path, Self::VERSION) {
-            Ok(Read { value, .. }) => Ok(Some(value)),
+            Ok(Versioned { value, .. }) => Ok(Some(value)),
             Err(JsonError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -114,36 +114,36 @@ impl Tuning {
     }
 
     /// Puts an entry in, in place of what an earlier tuning found for the same machine, model and way of asking.
-    pub fn put(&mut self, entry: Entry) {
+    pub fn put(&mut self, entry: TuningEntry) {
         self.entries.retain(|known| !known.is_for(&entry.machine, &entry.model) || known.kind() != entry.kind());
         self.entries.push(entry);
     }
 
     /// What was found for a machine and a model under scenarios of one kind.
-    pub fn found(&self, machine: &Machine, model: &str, scenario: Scenario) -> Option<&Entry> {
+    pub fn found(&self, machine: &MachineId, model: &str, scenario: Scenario) -> Option<&TuningEntry> {
         self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.kind() == kind(scenario))
     }
 
     /// The entry that suits best.
-    pub fn suited(&self, machine: &Machine, model: &str, user: Use) -> Option<&Entry> {
+    pub fn best_for(&self, machine: &MachineId, model: &str, user: TuningPurpose) -> Option<&TuningEntry> {
         let fits =
-            |kind: &Kind| self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.kind() == *kind);
+            |kind: &LoadShape| self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.kind() == *kind);
         user.kinds().iter().find_map(fits)
     }
 }
 
-impl Entry {
-    fn is_for(&self, machine: &Machine, model: &str) -> bool {
+impl TuningEntry {
+    fn is_for(&self, machine: &MachineId, model: &str) -> bool {
         self.machine == *machine && self.model == model
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> LoadShape {
         kind(self.scenario)
     }
 
     /// The choice for somebody. What cores are used for is left to them where it was measured under another load than
     /// theirs.
-    pub fn choice_for(&self, user: Use) -> Choice {
+    pub fn choice_for(&self, user: TuningPurpose) -> EngineSettings {
         let mut choice = self.choice.clone();
         if user.kinds().first() != Some(&self.kind()) {
             choice.remove(space::MODE);
@@ -153,7 +153,7 @@ impl Entry {
 
     /// How many times as fast as the default the choice is, where it was found to be faster.
     pub fn times(&self) -> Option<f64> {
-        let comparison = self.comparison.as_ref().filter(|_| self.decision == Decision::Faster)?;
+        let comparison = self.comparison.as_ref().filter(|_| self.decision == TuningDecision::Faster)?;
         Some(1.0 / comparison.ratio.ratio)
     }
 
@@ -163,21 +163,21 @@ impl Entry {
     }
 }
 
-fn kind(scenario: Scenario) -> Kind {
+fn kind(scenario: Scenario) -> LoadShape {
     match scenario {
-        Scenario::Offline => Kind::Offline,
-        Scenario::SingleStream => Kind::Single,
-        Scenario::Clients { .. } | Scenario::MultiStream { .. } | Scenario::Server { .. } => Kind::Clients,
+        Scenario::Offline => LoadShape::Offline,
+        Scenario::SingleStream => LoadShape::Single,
+        Scenario::Clients { .. } | Scenario::MultiStream { .. } | Scenario::Server { .. } => LoadShape::Clients,
     }
 }
 
 /// Where tunings of a model lie: in the bundle's folder, or in that of a single file.
-pub fn place_of(model: &Path) -> PathBuf {
+pub fn tuning_path(model: &Path) -> PathBuf {
     if model.is_dir() { model.join(TUNING) } else { model.with_file_name(TUNING) }
 }
 
 /// A choice as a person reads it: `precision int8, threads 4`.
-pub fn described(choice: &Choice) -> String {
+pub fn describe(choice: &EngineSettings) -> String {
     if choice.is_empty() {
         return "as it comes".to_owned();
     }
@@ -192,22 +192,22 @@ pub fn described(choice: &Choice) -> String {
 mod tests {
     use super::*;
 
-    fn machine(cores: usize) -> Machine {
+    fn machine(cores: usize) -> MachineId {
         let processor = Some("a processor".to_owned());
-        Machine { processor, cores, vector_extensions: Vec::new(), gpus: Vec::new(), runtime: "1.30".to_owned() }
+        MachineId { processor, cores, vector_extensions: Vec::new(), gpus: Vec::new(), runtime: "1.30".to_owned() }
     }
 
-    fn entry(cores: usize, model: &str, scenario: Scenario, choice: &[(&str, &str)]) -> Entry {
-        Entry {
+    fn entry(cores: usize, model: &str, scenario: Scenario, choice: &[(&str, &str)]) -> TuningEntry {
+        TuningEntry {
             machine: machine(cores),
             model: model.to_owned(),
             scenario,
-            limits: Limits { least_agreement: 0.99, p99_ms: None },
-            pictures: Pictures { height: 32, width: 32, count: 1, source: "drawn".to_owned() },
+            limits: TuningLimits { least_agreement: 0.99, p99_ms: None },
+            pictures: ImageSummary { height: 32, width: 32, count: 1, source: "drawn".to_owned() },
             program: "protoseg".to_owned(),
             measured: 0,
             choice: choice.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            decision: Decision::Faster,
+            decision: TuningDecision::Faster,
             comparison: None,
             candidates: Vec::new(),
         }
@@ -252,13 +252,13 @@ mod tests {
         for (there, label, serve) in table {
             let mut tuning = Tuning::empty();
             there.iter().for_each(|&scenario| tuning.put(entry(2, "a", scenario, &mode)));
-            for (user, expected) in [(Use::Label, label), (Use::Serve, serve)] {
-                let found = tuning.suited(&machine(2), "a", user);
+            for (user, expected) in [(TuningPurpose::Label, label), (TuningPurpose::Serve, serve)] {
+                let found = tuning.best_for(&machine(2), "a", user);
                 let told = found.map(|entry| (entry.scenario, entry.choice_for(user).contains_key("mode")));
                 assert_eq!(told, expected.map(|(index, mode)| (all[index], mode)), "{user:?} of {there:?}");
                 assert!(found.is_none_or(|entry| entry.choice_for(user)["precision"] == "int8"));
             }
-            assert_eq!(tuning.suited(&machine(3), "a", Use::Label), None);
+            assert_eq!(tuning.best_for(&machine(3), "a", TuningPurpose::Label), None);
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
     fn choices_read_as_sentences() {
         let choice =
             entry(1, "a", Scenario::Offline, &[("threads", "4"), ("precision", "int8"), ("spin", "on")]).choice;
-        assert_eq!(described(&choice), "precision int8, spin, threads 4");
-        assert_eq!(described(&Choice::new()), "as it comes");
+        assert_eq!(describe(&choice), "precision int8, spin, threads 4");
+        assert_eq!(describe(&EngineSettings::new()), "as it comes");
     }
 }

@@ -2,9 +2,9 @@
 
 use protoseg_pages::scale::fixed;
 
-use super::report::{Accuracy, Point, Report, Subject, WithinBound};
+use super::report::{Accuracy, BenchReport, RateWithinBound, ScenarioResult, Subject};
 use super::statistics;
-use protoseg_infer::machine::Facts;
+use crate::machine::MachineInfo;
 
 /// A number of three digits, or all digits of its whole part.
 pub(super) fn figure(value: f64) -> String {
@@ -102,7 +102,7 @@ pub(super) fn facts(subject: &Subject) -> Vec<(&'static str, String)> {
         ("pixel ratio", subject.pixel_ratio.map(figure)),
         ("latency", Some(span.to_owned())),
         ("opened in", subject.open_seconds.map(seconds)),
-        ("first run", subject.first_seconds.map(seconds)),
+        ("first run", subject.first_run_seconds.map(seconds)),
         ("nodes", joined(nodes)),
         ("host memory", subject.peak_host_bytes.map(bytes)),
         ("accuracy", Some(accuracy(&subject.accuracy))),
@@ -111,14 +111,14 @@ pub(super) fn facts(subject: &Subject) -> Vec<(&'static str, String)> {
 }
 
 /// How many sessions ran a point; none of a server, which does not tell.
-pub(super) fn sessions(point: &Point) -> Option<String> {
+pub(super) fn sessions(point: &ScenarioResult) -> Option<String> {
     let threads = count(point.threads?, "thread", "threads");
     Some(format!("{} of {threads}", count(point.sessions?, "session", "sessions")))
 }
 
 /// How many pictures may come in a second within a bound, in a sentence.
-pub(super) fn within_bound(found: &WithinBound) -> String {
-    let WithinBound { bound_ms, rate, beyond, sure } = *found;
+pub(super) fn within_bound(found: &RateWithinBound) -> String {
+    let RateWithinBound { bound_ms, rate, beyond, sure } = *found;
     let bound = milliseconds(bound_ms);
     let Some(rate) = rate else { return format!("no rate that was tried keeps the 99th percentile to {bound}") };
     let beyond = beyond.map_or_else(
@@ -130,17 +130,17 @@ pub(super) fn within_bound(found: &WithinBound) -> String {
 }
 
 /// What a point took of the device; empty where the device does not tell.
-pub(super) fn device(point: &Point) -> Vec<String> {
+pub(super) fn device(point: &ScenarioResult) -> Vec<String> {
     let energy = point
         .energy
-        .map(|energy| format!("{} J a picture at {} W", figure(energy.joules_an_image), figure(energy.watts)));
+        .map(|energy| format!("{} J a picture at {} W", figure(energy.joules_per_image), figure(energy.watts)));
     let memory = point.peak_device_bytes.map(|peak| format!("{} of the device's memory", bytes(peak)));
     energy.into_iter().chain(memory).collect()
 }
 
 /// The machine that a report is of, a label and a text each.
-pub(super) fn machine(facts: &Facts) -> Vec<(&'static str, String)> {
-    let Facts { runtime, processor, memory, system, kernel, virtual_machine, container, load, gpus, .. } = facts;
+pub(super) fn machine(facts: &MachineInfo) -> Vec<(&'static str, String)> {
+    let MachineInfo { runtime, processor, memory, system, kernel, virtual_machine, container, load, gpus, .. } = facts;
     let joined = |texts: Vec<Option<String>>| {
         let texts: Vec<String> = texts.into_iter().flatten().collect();
         (!texts.is_empty()).then(|| texts.join(", "))
@@ -178,7 +178,7 @@ pub(super) fn accuracy(accuracy: &Accuracy) -> String {
 }
 
 /// Which percentiles are the largest sample for want of others, in a sentence; none where none is.
-pub(super) fn largest(report: &Report) -> Option<String> {
+pub(super) fn largest(report: &BenchReport) -> Option<String> {
     let points = report.runs.iter().flat_map(|run| &run.points);
     let known = points.filter_map(|point| Some((point.samples.latency_ms.len(), point.latency.as_ref()?)));
     let mut percents: Vec<f64> = Vec::new();
@@ -198,7 +198,7 @@ pub(super) fn largest(report: &Report) -> Option<String> {
 
 /// Whether a report's figures are to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct ReportVerdict {
     /// `STABLE` or `UNSTABLE`, and how much of the report that is.
     pub(super) words: String,
     /// What is wrong, a sentence each: of unstable figures, and of queries that were not answered.
@@ -208,7 +208,7 @@ pub(super) struct Verdict {
 }
 
 /// The verdict on all of a report.
-pub(super) fn verdict(report: &Report) -> Verdict {
+pub(super) fn verdict(report: &BenchReport) -> ReportVerdict {
     let points = || report.runs.iter().flat_map(|run| run.points.iter().map(move |point| (&run.subject.name, point)));
     let (all, unstable) = (points().count(), points().filter(|(_, point)| point.unstable.is_some()).count());
     let reasons = points().flat_map(|(name, point)| {
@@ -224,7 +224,7 @@ pub(super) fn verdict(report: &Report) -> Verdict {
         (1, _) => "UNSTABLE".to_owned(),
         _ => format!("UNSTABLE: {unstable} of {all} points"),
     };
-    Verdict { words, reasons: reasons.collect(), stable: all > 0 && unstable == 0 }
+    ReportVerdict { words, reasons: reasons.collect(), stable: all > 0 && unstable == 0 }
 }
 
 #[cfg(test)]

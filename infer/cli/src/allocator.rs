@@ -13,7 +13,7 @@ const LARGE: libc::c_int = 32 << 20;
 const KEPT: libc::c_int = 64 << 20;
 
 /// Has all threads share what is freed: without this, each keeps an arena of its own with what it once needed.
-pub(crate) fn share() {
+pub(crate) fn use_one_arena() {
     #[cfg(target_env = "gnu")]
     // SAFETY: sets numbers of the allocator; no other thread runs yet.
     unsafe {

@@ -12,10 +12,10 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    Failure, Outcome, accept, adopt, bench, check, doctor, eval, export, label, merge, say, scenes, serve, sibling,
-    tune,
+    CommandError, CommandOutcome, accept, adopt, bench, check, doctor, eval, export, label, merge, print_stderr,
+    scenes, serve, sibling, tune,
 };
-use protoseg_models::errors::sentence;
+use protoseg_models::errors::error_chain;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
 ///
@@ -30,17 +30,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Label(label::Arguments),
-    Eval(eval::Arguments),
-    Serve(serve::Arguments),
-    Bench(Box<bench::Arguments>),
-    Tune(tune::Arguments),
-    Merge(merge::Arguments),
-    Check(check::Arguments),
-    Adopt(adopt::Arguments),
-    Scenes(scenes::Arguments),
-    Doctor(doctor::Arguments),
-    Accept(accept::Arguments),
+    Label(label::LabelArgs),
+    Eval(eval::EvalArgs),
+    Serve(serve::ServeArgs),
+    Bench(Box<bench::BenchArgs>),
+    Tune(tune::TuneArgs),
+    Merge(merge::MergeArgs),
+    Check(check::CheckArgs),
+    Adopt(adopt::ImportArgs),
+    Scenes(scenes::SynthArgs),
+    Doctor(doctor::DoctorArgs),
+    Accept(accept::AcceptArgs),
     /// Train a network (starts protoseg-train)
     #[command(disable_help_flag = true)]
     Train {
@@ -58,33 +58,33 @@ enum Command {
 }
 
 /// What is said after a panic's own lines.
-const PANIC: &str =
+const PANIC_MESSAGE: &str =
     "the program came upon a mistake of its own and stopped; what was finished before is kept. Please report it";
 
 fn main() -> ExitCode {
-    allocator::share();
-    telemetry::decline();
+    allocator::use_one_arena();
+    telemetry::opt_out();
     let cli = cli();
     let outcome = std::panic::catch_unwind(|| run(&cli.command));
-    let (error, status) = match outcome.unwrap_or_else(|_| Err(Failure::Work(anyhow!(PANIC)))) {
-        Ok(Outcome::Done) => return ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => return ExitCode::from(1),
-        Ok(Outcome::SomeInputsFailed) => return ExitCode::from(3),
-        Ok(Outcome::Status(status)) => return ExitCode::from(status),
-        Err(Failure::Work(error)) => (error, 1),
-        Err(Failure::Usage(error)) => (error, 2),
+    let (error, status) = match outcome.unwrap_or_else(|_| Err(CommandError::Runtime(anyhow!(PANIC_MESSAGE)))) {
+        Ok(CommandOutcome::Success) => return ExitCode::SUCCESS,
+        Ok(CommandOutcome::Failed) => return ExitCode::from(1),
+        Ok(CommandOutcome::SomeInputsFailed) => return ExitCode::from(3),
+        Ok(CommandOutcome::ExitCode(status)) => return ExitCode::from(status),
+        Err(CommandError::Runtime(error)) => (error, 1),
+        Err(CommandError::Usage(error)) => (error, 2),
     };
-    say(format_args!("error: {}", sentence(error.as_ref())));
+    print_stderr(format_args!("error: {}", error_chain(error.as_ref())));
     ExitCode::from(status)
 }
 
 /// The command line; options of the server come from the environment too.
 fn cli() -> Cli {
-    let command = Cli::command().mut_subcommand("serve", serve::from_environment);
+    let command = Cli::command().mut_subcommand("serve", serve::with_env_vars);
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
-fn run(command: &Command) -> Result<Outcome, Failure> {
+fn run(command: &Command) -> Result<CommandOutcome, CommandError> {
     match command {
         Command::Label(arguments) => label::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
@@ -97,7 +97,7 @@ fn run(command: &Command) -> Result<Outcome, Failure> {
         Command::Scenes(arguments) => scenes::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Accept(arguments) => accept::run(arguments),
-        Command::Train { arguments } => match sibling::run("train", arguments).map_err(Failure::usage)? {},
+        Command::Train { arguments } => match sibling::exec("train", arguments).map_err(CommandError::usage)? {},
         Command::Export { arguments } => export::run(arguments),
     }
 }

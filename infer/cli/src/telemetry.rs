@@ -7,7 +7,7 @@
 const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
 /// Declines it, unless the user has said something about it.
-pub(crate) fn decline() {
+pub(crate) fn opt_out() {
     if std::env::var_os(VARIABLE).is_none() {
         // SAFETY: no other thread runs yet.
         unsafe { std::env::set_var(VARIABLE, "1") };

@@ -16,10 +16,10 @@ use std::sync::{Mutex, PoisonError};
 use protoseg_models::digest;
 use serde::{Deserialize, Serialize};
 
-use super::OWN_FOLDER;
+use super::STATE_DIR;
+use super::fingerprint::FileFingerprint;
 use super::shard::Shard;
-use super::stamp::Stamp;
-use protoseg_images::formats::spelled;
+use protoseg_images::formats::escape_name;
 
 /// Version of the journal's lines.
 const VERSION: &str = "1.0";
@@ -30,7 +30,8 @@ pub struct Recipe {
     /// SHA-256 of the model file.
     pub model: String,
     /// In which pieces pictures are run.
-    pub pieces: String,
+    #[serde(rename = "pieces")]
+    pub windows: String,
     /// What computes, as numbers of different devices differ in their last digits.
     pub device: String,
     /// The ONNX Runtime that runs the model, as it names itself: another one adds up in another order.
@@ -43,9 +44,9 @@ pub struct Recipe {
 impl Recipe {
     /// Tells it from every other.
     pub fn key(&self) -> String {
-        let Self { model, pieces, device, runtime, formats } = self;
+        let Self { model, windows, device, runtime, formats } = self;
         let formats = formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        digest::of_bytes(format!("{model}\n{pieces}\n{device}\n{runtime}\n{formats}").as_bytes())[..16].to_owned()
+        digest::sha256_bytes(format!("{model}\n{windows}\n{device}\n{runtime}\n{formats}").as_bytes())[..16].to_owned()
     }
 
     /// In what it differs from an earlier one, for people; empty where it does not.
@@ -53,7 +54,7 @@ impl Recipe {
         let formats = |recipe: &Self| recipe.formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let [was, is] = [earlier, self].map(|recipe| {
             let model = recipe.model.get(..12).unwrap_or(&recipe.model).to_owned();
-            [model, recipe.pieces.clone(), recipe.device.clone(), recipe.runtime.clone(), formats(recipe)]
+            [model, recipe.windows.clone(), recipe.device.clone(), recipe.runtime.clone(), formats(recipe)]
         });
         let names = ["model", "windows", "device", "ONNX Runtime", "formats"];
         let differ = names.iter().zip(was.iter().zip(&is)).filter(|(_, (was, is))| was != is);
@@ -63,28 +64,29 @@ impl Recipe {
 
 /// The pictures of all shards together, as one machine saw them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Census {
+pub struct InputSetDigest {
     /// How many.
-    pub pictures: u64,
+    #[serde(rename = "pictures")]
+    pub images: u64,
     /// SHA-256 of their names in order.
     pub sha256: String,
 }
 
-impl Census {
+impl InputSetDigest {
     /// Of pictures by name, in any order.
-    pub fn of<'a>(names: impl Iterator<Item = &'a Path>) -> Self {
-        Self::of_spelled(names.map(spelled).collect())
+    pub fn from_names<'a>(names: impl Iterator<Item = &'a Path>) -> Self {
+        Self::from_escaped_names(names.map(escape_name).collect())
     }
 
-    pub(crate) fn of_spelled(mut names: Vec<String>) -> Self {
+    pub(crate) fn from_escaped_names(mut names: Vec<String>) -> Self {
         names.sort();
-        Self { pictures: names.len() as u64, sha256: digest::of_bytes(names.join("\n").as_bytes()) }
+        Self { images: names.len() as u64, sha256: digest::sha256_bytes(names.join("\n").as_bytes()) }
     }
 }
 
 /// A run that was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
+pub struct RunHeader {
     /// Version of the lines that follow.
     version: String,
     /// What it makes of pictures.
@@ -92,27 +94,30 @@ pub struct Begun {
     /// Its part of them.
     pub shard: Shard,
     /// All of them.
-    pub census: Census,
+    #[serde(rename = "census")]
+    pub input_set: InputSetDigest,
     /// Names of the formats that hold all pictures in one file, which are made of the files of each at the end.
-    pub joint: BTreeSet<String>,
+    #[serde(rename = "joint")]
+    pub combined_formats: BTreeSet<String>,
 }
 
-impl Begun {
+impl RunHeader {
     /// A run of this version.
-    pub fn new(recipe: Recipe, shard: Shard, census: Census, joint: BTreeSet<String>) -> Self {
-        Self { version: VERSION.to_owned(), recipe, shard, census, joint }
+    pub fn new(recipe: Recipe, shard: Shard, input_set: InputSetDigest, combined_formats: BTreeSet<String>) -> Self {
+        Self { version: VERSION.to_owned(), recipe, shard, input_set, combined_formats }
     }
 }
 
 /// A picture that was labelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     /// Its name, spelled as text.
-    pub picture: String,
+    #[serde(rename = "picture")]
+    pub image: String,
     /// [`Recipe::key`] of what was made of it.
     pub recipe: String,
     /// Its file.
-    pub input: Stamp,
+    pub input: FileFingerprint,
     /// Its results: places relative to the output folder, spelled as text, and bytes.
     pub outputs: BTreeMap<String, u64>,
     /// How many pixels each class has.
@@ -121,11 +126,14 @@ pub struct Entry {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Line {
-    Begun(Begun),
-    Labelled(Entry),
+enum JournalLine {
+    #[serde(rename = "begun")]
+    Run(RunHeader),
+    #[serde(rename = "labelled")]
+    Labeled(JournalEntry),
     /// What was noted of a picture holds no longer.
-    Struck(String),
+    #[serde(rename = "struck")]
+    Removed(String),
 }
 
 /// Why a journal cannot be used.
@@ -141,10 +149,10 @@ pub enum JournalError {
     },
     /// Another process labels into the same folder.
     #[error("another process is labelling the same shard into this folder: it holds {}", .0.display())]
-    Busy(PathBuf),
+    Locked(PathBuf),
     /// Results of other pictures, or made otherwise, in the same folder.
     #[error("{} holds the results of {count} pictures: add --resume to go on with them, or choose another --out", out.display())]
-    Occupied {
+    NotEmpty {
         /// The output folder.
         out: PathBuf,
         /// How many pictures' results it holds.
@@ -162,18 +170,18 @@ pub enum JournalError {
 
 /// What a journal holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct JournalContents {
     /// The run that was begun last.
-    pub begun: Option<Begun>,
+    pub run: Option<RunHeader>,
     /// The recipes of all runs, by their keys.
     pub recipes: BTreeMap<String, Recipe>,
     /// Numbers, from 1, of lines that cannot be read and stand before others that can.
-    pub damaged: Vec<usize>,
+    pub damaged_lines: Vec<usize>,
     /// The last line of each picture that was not struck out since.
-    pub entries: BTreeMap<String, Entry>,
+    pub entries: BTreeMap<String, JournalEntry>,
 }
 
-impl Contents {
+impl JournalContents {
     /// Reads a journal as it is, of a run that is over or under way.
     pub fn read(path: &Path) -> Result<Self, JournalError> {
         let text = fs::read(path).map_err(|source| JournalError::Io { path: path.into(), source })?;
@@ -188,60 +196,60 @@ impl Contents {
             let Some(whole) = line.strip_suffix(b"\n") else { break };
             read += line.len();
             match serde_json::from_slice(whole) {
-                Ok(Line::Begun(begun)) if begun.version != VERSION => {
-                    return Err(JournalError::Version { path: path.into(), found: begun.version });
+                Ok(JournalLine::Run(run)) if run.version != VERSION => {
+                    return Err(JournalError::Version { path: path.into(), found: run.version });
                 }
-                Ok(Line::Begun(begun)) => {
-                    contents.recipes.insert(begun.recipe.key(), begun.recipe.clone());
-                    contents.begun = Some(begun);
+                Ok(JournalLine::Run(run)) => {
+                    contents.recipes.insert(run.recipe.key(), run.recipe.clone());
+                    contents.run = Some(run);
                 }
-                Ok(Line::Labelled(entry)) => drop(contents.entries.insert(entry.picture.clone(), entry)),
-                Ok(Line::Struck(picture)) => drop(contents.entries.remove(&picture)),
+                Ok(JournalLine::Labeled(entry)) => drop(contents.entries.insert(entry.image.clone(), entry)),
+                Ok(JournalLine::Removed(picture)) => drop(contents.entries.remove(&picture)),
                 Err(_) => {
                     unread.push(number);
                     continue;
                 }
             }
-            contents.damaged.append(&mut unread);
+            contents.damaged_lines.append(&mut unread);
             length = read;
         }
         Ok((contents, length))
     }
 
     /// What is wrong with lines of the journal, as a sentence; none where nothing is.
-    pub fn damage(&self, path: &Path) -> Option<String> {
-        let (&first, others) = self.damaged.split_first()?;
+    pub fn damage_warning(&self, path: &Path) -> Option<String> {
+        let (&first, others) = self.damaged_lines.split_first()?;
         let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
         Some(format!("line {first} of {} is damaged{more} and passed over", path.display()))
     }
 
     /// The picture's line.
-    pub fn entry(&self, name: &Path) -> Option<&Entry> {
-        self.entries.get(&spelled(name))
+    pub fn entry(&self, name: &Path) -> Option<&JournalEntry> {
+        self.entries.get(&escape_name(name))
     }
 
     /// The picture's line, if its results are there and would come out the same: the same recipe, the same file, and every
     /// result of the size that was written.
-    pub fn finished(&self, out: &Path, name: &Path, recipe: &str, input: &Stamp) -> Option<&Entry> {
+    pub fn completed(&self, out: &Path, name: &Path, recipe: &str, input: &FileFingerprint) -> Option<&JournalEntry> {
         let entry = self.entry(name)?;
         let same = entry.recipe == recipe && entry.input.matches(input);
-        (same && entry.missing(out).is_none()).then_some(entry)
+        (same && entry.missing_output(out).is_none()).then_some(entry)
     }
 }
 
-impl Entry {
+impl JournalEntry {
     /// The first of its results that is not there in the size that was written.
-    pub fn missing(&self, out: &Path) -> Option<&str> {
+    pub fn missing_output(&self, out: &Path) -> Option<&str> {
         let there = |(place, &bytes): (&String, &u64)| {
-            let metadata = out.join(place_of(place)).metadata();
+            let metadata = out.join(unescape_name(place)).metadata();
             metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == bytes)
         };
         self.outputs.iter().find(|output| !there(*output)).map(|(place, _)| place.as_str())
     }
 }
 
-/// The path that [`spelled`] spelled.
-pub fn place_of(spelled: &str) -> PathBuf {
+/// The path that [`escape_name`] spelled.
+pub fn unescape_name(spelled: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(spelled.len());
     let mut rest = spelled.as_bytes();
     while let Some((&first, others)) = rest.split_first() {
@@ -270,46 +278,46 @@ pub struct Journal {
 impl Journal {
     /// Where the journal of a shard lies.
     pub fn path(out: &Path, shard: Shard) -> PathBuf {
-        out.join(OWN_FOLDER).join(format!("journal{}.jsonl", shard.suffix()))
+        out.join(STATE_DIR).join(format!("journal{}.jsonl", shard.suffix()))
     }
 
     /// Opens the journal of an output folder's shard, or begins one, and says what it holds.
-    pub fn open(out: &Path, shard: Shard) -> Result<(Self, Contents), JournalError> {
+    pub fn open(out: &Path, shard: Shard) -> Result<(Self, JournalContents), JournalError> {
         let path = Self::path(out, shard);
         let failed = |source| JournalError::Io { path: path.clone(), source };
-        fs::create_dir_all(out.join(OWN_FOLDER)).map_err(failed)?;
+        fs::create_dir_all(out.join(STATE_DIR)).map_err(failed)?;
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::Busy(path)),
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(path)),
             // Where the file system has no locks, two runs at once are not kept apart.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(failed)?;
-        let (contents, length) = Contents::parse(&path, &text)?;
+        let (contents, length) = JournalContents::parse(&path, &text)?;
         file.set_len(length as u64).and_then(|()| file.seek(io::SeekFrom::End(0)).map(drop)).map_err(failed)?;
         Ok((Self { file: Mutex::new(file), path }, contents))
     }
 
     /// Notes a run.
-    pub fn begin(&self, begun: &Begun) -> Result<(), JournalError> {
-        self.append(&Line::Begun(begun.clone()))
+    pub fn begin(&self, run: &RunHeader) -> Result<(), JournalError> {
+        self.append(&JournalLine::Run(run.clone()))
     }
 
     /// Notes a picture whose results are in place.
-    pub fn add(&self, entry: Entry) -> Result<(), JournalError> {
-        self.append(&Line::Labelled(entry))
+    pub fn add(&self, entry: JournalEntry) -> Result<(), JournalError> {
+        self.append(&JournalLine::Labeled(entry))
     }
 
     /// Notes that a picture's results are about to change, so that they count for nothing if that is broken off.
-    pub fn strike(&self, picture: &str) -> Result<(), JournalError> {
-        self.append(&Line::Struck(picture.to_owned()))
+    pub fn invalidate(&self, picture: &str) -> Result<(), JournalError> {
+        self.append(&JournalLine::Removed(picture.to_owned()))
     }
 
-    fn append(&self, line: &Line) -> Result<(), JournalError> {
+    fn append(&self, line: &JournalLine) -> Result<(), JournalError> {
         let failed = |source| JournalError::Io { path: self.path.clone(), source };
         let mut text = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
         text.push(b'\n');

@@ -5,10 +5,10 @@
 //! run that could not be labelled, and `partial*/` with files that are not whole yet. All else are results, each of which
 //! appears by a rename once it is whole.
 
-pub mod joined;
+pub mod fingerprint;
 pub mod journal;
+pub mod merge;
 pub mod shard;
-pub mod stamp;
 
 use std::fs;
 use std::io;
@@ -17,24 +17,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use protoseg_models::atomic;
 
-pub use self::journal::place_of;
-pub use protoseg_images::formats::spelled;
+pub use self::journal::unescape_name;
+pub use protoseg_images::formats::escape_name;
 
 /// The folder below the output folder that is not results.
-pub const OWN_FOLDER: &str = ".protoseg";
+pub const STATE_DIR: &str = ".protoseg";
 
 /// Writes results into an output folder.
 #[derive(Debug)]
-pub struct Outputs {
+pub struct OutputWriter {
     root: PathBuf,
     partial: PathBuf,
     next: AtomicUsize,
 }
 
-impl Outputs {
+impl OutputWriter {
     /// For whoever holds the journal of the same shard: what a killed program left half written is cleared away.
     pub fn open(root: &Path, shard: shard::Shard) -> io::Result<Self> {
-        let partial = root.join(OWN_FOLDER).join(format!("partial{}", shard.suffix()));
+        let partial = root.join(STATE_DIR).join(format!("partial{}", shard.suffix()));
         if partial.exists() {
             fs::remove_dir_all(&partial)?;
         }
@@ -49,6 +49,6 @@ impl Outputs {
             fs::create_dir_all(folder)?;
         }
         let way = self.partial.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        atomic::write_by(&way, &path, bytes)
+        atomic::write_via(&way, &path, bytes)
     }
 }

@@ -22,7 +22,7 @@ pub struct Shard {
 pub enum ShardError {
     /// Neither `i/n` with i from 1 to n.
     #[error("write a shard as i/n with i from 1 to n, such as 1/8 … 8/8; {0:?} is none")]
-    Form(String),
+    Syntax(String),
     /// No scheduler says which.
     #[error(
         "no scheduler says which shard this is. Looked for {KUBERNETES} (with --shards n), {AWS} with {AWS_SIZE}, {SLURM} with {SLURM_COUNT}, and {RANK} with {WORLD}; name it as --shard i/n"
@@ -30,23 +30,23 @@ pub enum ShardError {
     NoScheduler,
     /// More than one scheduler does.
     #[error("both {} and {} say which shard this is; name it as --shard i/n", .0[0], .0[1])]
-    Several([&'static str; 2]),
+    Ambiguous([&'static str; 2]),
     /// A variable that goes with another is missing, or not a number.
-    #[error("{variable} is {}, so that {of} does not name a shard", found.as_deref().map_or("not set".to_owned(), |found| format!("{found:?}")))]
+    #[error("{variable} is {}, so that {index_variable} does not name a shard", found.as_deref().map_or("not set".to_owned(), |found| format!("{found:?}")))]
     Variable {
         /// The variable.
         variable: &'static str,
         /// What it holds.
         found: Option<String>,
         /// The variable that it goes with.
-        of: &'static str,
+        index_variable: &'static str,
     },
     /// Kubernetes does not say how many there are.
     #[error("{KUBERNETES} says which shard this is, but not of how many: add --shards n, the `completions` of the job")]
-    Count,
+    MissingCount,
     /// A number beyond the count.
     #[error("{variable} is {number}, and there are {count} shards, counted from {first}")]
-    Beyond {
+    OutOfRange {
         /// The variable.
         variable: &'static str,
         /// What it says.
@@ -70,7 +70,7 @@ const WORLD: &str = "WORLD_SIZE";
 
 impl Shard {
     /// All pictures.
-    pub const WHOLE: Self = Self { number: 1, count: 1 };
+    pub const ALL: Self = Self { number: 1, count: 1 };
 
     /// Which one, from 1 to [`count`](Self::count).
     pub fn number(self) -> u64 {
@@ -89,10 +89,10 @@ impl Shard {
     /// use protoseg_label::shard::Shard;
     ///
     /// let shards: Vec<Shard> = ["1/3", "2/3", "3/3"].iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-    /// assert_eq!(shards.iter().filter(|shard| shard.has("a/street.jpg".as_ref())).count(), 1);
+    /// assert_eq!(shards.iter().filter(|shard| shard.contains("a/street.jpg".as_ref())).count(), 1);
     /// # Ok::<(), protoseg_label::shard::ShardError>(())
     /// ```
-    pub fn has(self, name: &Path) -> bool {
+    pub fn contains(self, name: &Path) -> bool {
         let hash = fnv1a64(name.as_os_str().as_encoded_bytes());
         Stream::keyed(&[hash]).bits(0) % self.count == self.number - 1
     }
@@ -104,7 +104,7 @@ impl Shard {
 
     /// The shard that a scheduler's variables name, and the variable: of Kubernetes' indexed jobs, which do not say how many
     /// there are (`count`), of AWS Batch's and Slurm's arrays, or of torchrun and its like.
-    pub fn of_scheduler(
+    pub fn from_scheduler(
         variable: impl Fn(&str) -> Option<String>,
         count: Option<u64>,
     ) -> Result<(Self, &'static str), ShardError> {
@@ -113,29 +113,29 @@ impl Shard {
         let index = match set[..] {
             [] => return Err(ShardError::NoScheduler),
             [one] => one,
-            [one, two, ..] => return Err(ShardError::Several([one, two])),
+            [one, two, ..] => return Err(ShardError::Ambiguous([one, two])),
         };
         let read = |name: &'static str| {
             let found = variable(name);
             let number = found.as_deref().and_then(|found| found.trim().parse::<u64>().ok());
-            number.ok_or(ShardError::Variable { variable: name, found, of: index })
+            number.ok_or(ShardError::Variable { variable: name, found, index_variable: index })
         };
         let number = read(index)?;
         let (first, found) = match index {
-            KUBERNETES => (0, count.ok_or(ShardError::Count)?),
+            KUBERNETES => (0, count.ok_or(ShardError::MissingCount)?),
             AWS => (0, read(AWS_SIZE)?),
             RANK => (0, read(WORLD)?),
             // An array may count from any number, but in steps of one: else its count says too little.
             _ => {
                 let (first, last, count) = (read(SLURM_FIRST)?, read(SLURM_LAST)?, read(SLURM_COUNT)?);
                 if last.checked_sub(first).and_then(|steps| steps.checked_add(1)) != Some(count) {
-                    return Err(ShardError::Beyond { variable: SLURM_LAST, number: last, count, first });
+                    return Err(ShardError::OutOfRange { variable: SLURM_LAST, number: last, count, first });
                 }
                 (first, count)
             }
         };
         let shard = number.checked_sub(first).filter(|index| *index < found).map(|index| index + 1);
-        let shard = shard.ok_or(ShardError::Beyond { variable: index, number, count: found, first })?;
+        let shard = shard.ok_or(ShardError::OutOfRange { variable: index, number, count: found, first })?;
         Ok((Self { number: shard, count: found }, index))
     }
 }
@@ -147,7 +147,7 @@ impl FromStr for Shard {
         let parts = text.split_once('/').and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
         let shard = parts.map(|(number, count)| Self { number, count });
         let fits = |shard: &Self| (1..=shard.count).contains(&shard.number);
-        shard.filter(fits).ok_or_else(|| ShardError::Form(text.to_owned()))
+        shard.filter(fits).ok_or_else(|| ShardError::Syntax(text.to_owned()))
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
 
     fn scheduler(variables: &[(&str, &str)], count: Option<u64>) -> Result<(String, &'static str), ShardError> {
         let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
-        let found = Shard::of_scheduler(|name| variables.get(name).map(|&value| value.to_owned()), count);
+        let found = Shard::from_scheduler(|name| variables.get(name).map(|&value| value.to_owned()), count);
         found.map(|(shard, source)| (shard.to_string(), source))
     }
 
@@ -189,7 +189,7 @@ mod tests {
         for text in ["0/8", "9/8", "1/0", "1", "a/b", "-1/8", "1/8/2", ""] {
             assert!(text.parse::<Shard>().unwrap_err().to_string().contains("i/n"), "{text}");
         }
-        assert_eq!(Shard::WHOLE.suffix(), "");
+        assert_eq!(Shard::ALL.suffix(), "");
         assert_eq!("2/8".parse::<Shard>().unwrap().suffix(), "-2-of-8");
     }
 
@@ -199,12 +199,12 @@ mod tests {
         let mut sizes = [0; 7];
         for index in 0..7000 {
             let name = format!("drive/{index:06}.png");
-            let of: Vec<usize> = (0..7).filter(|&shard| shards[shard].has(name.as_ref())).collect();
+            let of: Vec<usize> = (0..7).filter(|&shard| shards[shard].contains(name.as_ref())).collect();
             assert_eq!(of.len(), 1, "{name}");
             sizes[of[0]] += 1;
         }
         assert!(sizes.iter().all(|size| (900..1100).contains(size)), "{sizes:?}");
-        assert!(Shard::WHOLE.has("anything".as_ref()));
+        assert!(Shard::ALL.contains("anything".as_ref()));
     }
 
     #[test]

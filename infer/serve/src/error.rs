@@ -2,44 +2,44 @@
 
 use std::time::Duration;
 
-use protoseg_images::picture::PictureError;
+use protoseg_images::image_file::DecodeError;
 use protoseg_infer::segmenter::SegmentError;
 
-use super::engine::EngineError;
+use super::scheduler::SchedulerError;
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// It makes no sense.
     #[error("{0}")]
-    Invalid(String),
+    BadRequest(String),
     /// It lacks the key, or has a wrong one.
     #[error("a valid key is needed: send `Authorization: Bearer KEY`")]
     Unauthorized,
     /// Nothing has that name.
     #[error("{0}")]
-    Unknown(String),
+    NotFound(String),
     /// The place exists, and takes another method.
     #[error("{method} is not for this address")]
-    Method {
+    MethodNotAllowed {
         /// The method.
         method: String,
     },
     /// It did not come in time.
     #[error("the request did not come whole within {} s", .0.as_secs_f64())]
-    Slow(Duration),
+    BodyTimeout(Duration),
     /// It is larger than ever allowed.
     #[error("{0}")]
-    TooLarge(String),
+    PayloadTooLarge(String),
     /// There is no room for it now.
     #[error("too much work waits already; try again in {retry} s")]
-    Busy {
+    Overloaded {
         /// Seconds after which there should be room.
         retry: u64,
     },
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs_f64())]
-    Deadline(Duration),
+    DeadlineExceeded(Duration),
     /// The model, or the server, is not ready.
     #[error("{0}")]
     Unavailable(String),
@@ -50,52 +50,52 @@ pub enum ServiceError {
 
 impl ServiceError {
     /// A request that makes no sense.
-    pub fn invalid(why: impl Into<String>) -> Self {
-        Self::Invalid(why.into())
+    pub fn bad_request(why: impl Into<String>) -> Self {
+        Self::BadRequest(why.into())
     }
 
     /// The word for it in metrics and logs.
     pub fn outcome(&self) -> &'static str {
         match self {
-            Self::Invalid(_) | Self::Method { .. } => "invalid",
+            Self::BadRequest(_) | Self::MethodNotAllowed { .. } => "invalid",
             Self::Unauthorized => "unauthorized",
-            Self::Unknown(_) => "unknown",
-            Self::Slow(_) => "slow",
-            Self::TooLarge(_) => "too_large",
-            Self::Busy { .. } => "busy",
-            Self::Deadline(_) => "deadline",
+            Self::NotFound(_) => "unknown",
+            Self::BodyTimeout(_) => "slow",
+            Self::PayloadTooLarge(_) => "too_large",
+            Self::Overloaded { .. } => "busy",
+            Self::DeadlineExceeded(_) => "deadline",
             Self::Unavailable(_) => "unavailable",
             Self::Internal(_) => "failed",
         }
     }
 }
 
-impl From<PictureError> for ServiceError {
-    fn from(error: PictureError) -> Self {
+impl From<DecodeError> for ServiceError {
+    fn from(error: DecodeError) -> Self {
         match error {
-            PictureError::TooLarge { width, height, limit } => {
-                Self::TooLarge(format!("the picture has {width}x{height} pixels, more than the limit of {limit}"))
+            DecodeError::TooLarge { width, height, limit } => Self::PayloadTooLarge(format!(
+                "the picture has {width}x{height} pixels, more than the limit of {limit}"
+            )),
+            DecodeError::TooLong { bytes, limit } => {
+                Self::PayloadTooLarge(format!("{bytes} bytes are more than a picture of {limit} pixels can have"))
             }
-            PictureError::TooLong { bytes, limit } => {
-                Self::TooLarge(format!("{bytes} bytes are more than a picture of {limit} pixels can have"))
-            }
-            error => Self::Invalid(format!("the picture cannot be read: {error}")),
+            error => Self::BadRequest(format!("the picture cannot be read: {error}")),
         }
     }
 }
 
-impl From<EngineError> for ServiceError {
-    fn from(error: EngineError) -> Self {
+impl From<SchedulerError> for ServiceError {
+    fn from(error: SchedulerError) -> Self {
         match error {
-            EngineError::Closed => Self::Unavailable(error.to_string()),
-            EngineError::Panicked => Self::Internal(error.to_string()),
-            EngineError::Segment(segment) => match &*segment {
+            SchedulerError::Closed => Self::Unavailable(error.to_string()),
+            SchedulerError::Panicked => Self::Internal(error.to_string()),
+            SchedulerError::Segment(segment) => match &*segment {
                 SegmentError::OneSize { .. }
                 | SegmentError::Empty
                 | SegmentError::Window(_)
                 | SegmentError::NoScores
-                | SegmentError::LabelsInWindows => Self::Invalid(segment.to_string()),
-                SegmentError::TooLarge { .. } => Self::TooLarge(segment.to_string()),
+                | SegmentError::LabelsInWindows => Self::BadRequest(segment.to_string()),
+                SegmentError::TooLarge { .. } => Self::PayloadTooLarge(segment.to_string()),
                 error if error.is_lasting() => Self::Unavailable(segment.to_string()),
                 _ => Self::Internal(segment.to_string()),
             },

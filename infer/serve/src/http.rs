@@ -1,12 +1,12 @@
 //! The HTTP front end: the Open Inference Protocol, and a plain form for people and scripts.
 
-mod address;
 mod body;
+mod bounded_vec;
 mod elements;
-mod few;
 mod guard;
 mod oip;
 mod page;
+mod path;
 mod reply;
 mod repository;
 mod segment;
@@ -19,10 +19,10 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
-pub(super) use self::body::Kept;
-pub use self::guard::Key;
+pub(super) use self::body::PermitBody;
+pub use self::guard::ApiKey;
 pub(super) use self::guard::{REQUEST_ID, milliseconds, request_id};
-pub(super) use self::oip::add_times;
+pub(super) use self::oip::add_timing_headers;
 use super::{Service, ServiceError};
 
 /// Where all addresses are described.
@@ -30,11 +30,11 @@ const DESCRIPTION: &str = "/openapi.json";
 
 /// What every request is answered with.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub struct AppState {
     /// The models behind their limits.
     pub service: Arc<Service>,
     /// The key that requests must carry, if they must.
-    pub key: Option<Key>,
+    pub key: Option<ApiKey>,
     /// Whether requests may load and unload models.
     pub repository: bool,
     /// Where pages may come from that use the service in a browser, beside its own.
@@ -42,21 +42,22 @@ pub struct Front {
 }
 
 /// All addresses.
-pub fn router(front: Front) -> Router {
+pub fn router(front: AppState) -> Router {
     let addresses = addresses(front.repository);
     answering(addresses, DESCRIPTION, front)
 }
 
 /// Those that say how the service is: what an operator may ask where others have no way in.
-pub fn probes(front: Front) -> Router {
+pub fn probes(front: AppState) -> Router {
     answering(health().to_vec(), "/metrics, /v2/health/live and /v2/health/ready", front)
 }
 
 /// Answers at some addresses; who asks elsewhere is told what to see.
-fn answering(addresses: Vec<(&'static str, MethodRouter<Front>)>, see: &'static str, front: Front) -> Router {
+fn answering(addresses: Vec<(&'static str, MethodRouter<AppState>)>, see: &'static str, front: AppState) -> Router {
     let router = addresses.into_iter().fold(Router::new(), |router, (address, method)| router.route(address, method));
-    let method =
-        |method: axum::http::Method| async move { ServiceError::Method { method: method.to_string() }.into_response() };
+    let method = |method: axum::http::Method| async move {
+        ServiceError::MethodNotAllowed { method: method.to_string() }.into_response()
+    };
     router
         .fallback(move |uri: Uri| async move { nothing_at(&uri, see).into_response() })
         .method_not_allowed_fallback(method)
@@ -65,12 +66,12 @@ fn answering(addresses: Vec<(&'static str, MethodRouter<Front>)>, see: &'static 
 }
 
 /// How the service is.
-fn health() -> [(&'static str, MethodRouter<Front>); 3] {
+fn health() -> [(&'static str, MethodRouter<AppState>); 3] {
     [("/metrics", get(metrics)), ("/v2/health/live", get(oip::live)), ("/v2/health/ready", get(oip::server_ready))]
 }
 
 /// What is answered where; `openapi.json` describes the same.
-fn addresses(repository: bool) -> Vec<(&'static str, MethodRouter<Front>)> {
+fn addresses(repository: bool) -> Vec<(&'static str, MethodRouter<AppState>)> {
     let mut addresses = health().to_vec();
     addresses.extend([
         ("/", get(page::index)),
@@ -96,10 +97,10 @@ fn addresses(repository: bool) -> Vec<(&'static str, MethodRouter<Front>)> {
 }
 
 fn nothing_at(uri: &Uri, see: &str) -> ServiceError {
-    ServiceError::Unknown(format!("there is nothing at {}; see {see}", uri.path()))
+    ServiceError::NotFound(format!("there is nothing at {}; see {see}", uri.path()))
 }
 
-async fn metrics(State(front): State<Front>) -> Response {
+async fn metrics(State(front): State<AppState>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (StatusCode::OK, [(header::CONTENT_TYPE, kind)], front.service.metrics_text()).into_response()
 }
@@ -115,22 +116,22 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
-    use crate::models::{ModelOptions, Models};
-    use crate::{BatchLimit, Limits};
+    use crate::registry::{ModelOptions, ModelRegistry};
+    use crate::{BatchLimit, ServiceLimits};
     use protoseg_infer::pipeline::PipelineOptions;
 
     /// All of it, without a model.
-    fn front() -> Front {
+    fn front() -> AppState {
         let options = ModelOptions {
             pipeline: PipelineOptions::default(),
-            limit: BatchLimit { pieces: 1, pixels: 1 },
+            limit: BatchLimit { windows: 1, pixels: 1 },
             delay: Duration::ZERO,
-            scores: false,
+            logits: false,
         };
         let metrics = Arc::new(Metrics::default());
-        let models = Models::new(Vec::new(), options, Arc::clone(&metrics));
-        let service = Arc::new(Service::new(models, Limits::default(), metrics));
-        Front { service, key: None, repository: true, origins: Vec::new() }
+        let models = ModelRegistry::new(Vec::new(), options, Arc::clone(&metrics));
+        let service = Arc::new(Service::new(models, ServiceLimits::default(), metrics));
+        AppState { service, key: None, repository: true, origins: Vec::new() }
     }
 
     /// The methods that an address takes, as the answer to another says.

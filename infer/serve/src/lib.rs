@@ -1,21 +1,21 @@
 //! Segmentation as a service: loaded models, admission of requests by their pixels, batches of windows across requests, and
 //! two front ends, HTTP and gRPC, on the Open Inference Protocol.
 //!
-//! [`Service::label`] is what both front ends come to: it admits a picture, gives it to the model's [`engine::Engine`] and
+//! [`Service::label`] is what both front ends come to: it admits a picture, gives it to the model's [`scheduler::Scheduler`] and
 //! waits. What is beyond the limits is refused before it costs anything.
 
-pub mod admission;
-pub mod engine;
+pub mod budget;
 mod error;
 pub mod grpc;
 pub mod http;
-pub mod listen;
-mod meter;
+pub mod listener;
 pub mod metrics;
-pub mod models;
 pub mod oip;
 mod queue;
-mod traces;
+pub mod registry;
+pub mod scheduler;
+mod throughput;
+mod tracing_context;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,20 +23,20 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 
-use self::admission::{Budget, Full, PIXEL_BYTES, Share};
-use self::engine::{Ask, Made};
+use self::budget::{Budget, BudgetExceeded, PIXEL_BYTES, Permit};
 pub use self::error::ServiceError;
 use self::metrics::{Metrics, Stage};
-use self::models::{Models, Served};
 pub use self::queue::BatchLimit;
-use protoseg_images::picture;
-use protoseg_infer::upsample::Wanted;
+use self::registry::{LoadedModel, ModelRegistry};
+use self::scheduler::{PredictRequest, PredictResponse};
+use protoseg_images::image_file;
+use protoseg_infer::upsample::Outputs;
 
 /// What a service allows.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ServiceLimits {
     /// Pixels of one picture.
-    pub picture_pixels: u64,
+    pub image_pixels: u64,
     /// Pixels of all pictures that are held: read, waiting, running, being answered.
     pub queue_pixels: u64,
     /// Bytes of one request.
@@ -46,18 +46,18 @@ pub struct Limits {
     /// Time from the head of a request to its answer.
     pub deadline: Duration,
     /// Time for a request's body to arrive.
-    pub body_time: Duration,
+    pub body_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServiceLimits {
     fn default() -> Self {
         Self {
-            picture_pixels: 40_000_000,
+            image_pixels: 40_000_000,
             queue_pixels: 64_000_000,
             body_bytes: 64 << 20,
             bodies_bytes: 256 << 20,
             deadline: Duration::from_secs(30),
-            body_time: Duration::from_secs(20),
+            body_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -66,9 +66,9 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Service {
     /// The models.
-    pub models: Models,
+    pub models: ModelRegistry,
     /// What is allowed.
-    pub limits: Limits,
+    pub limits: ServiceLimits,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     pixels: Arc<Budget>,
@@ -80,29 +80,29 @@ pub struct Service {
 
 /// A picture that was labelled, with the share of the pixels that it holds until it is dropped.
 #[derive(Debug)]
-pub struct Labelled {
+pub struct LabeledImage {
     /// The picture.
-    pub picture: Arc<RgbImage>,
+    pub image: Arc<RgbImage>,
     /// What the model made of it.
-    pub made: Made,
-    share: Share,
+    pub response: PredictResponse,
+    permit: Permit,
 }
 
-impl Labelled {
+impl LabeledImage {
     /// The parts: the picture, what was made of it, and what must be kept for as long as either is.
-    pub fn into_parts(self) -> (Arc<RgbImage>, Made, Share) {
-        (self.picture, self.made, self.share)
+    pub fn into_parts(self) -> (Arc<RgbImage>, PredictResponse, Permit) {
+        (self.image, self.response, self.permit)
     }
 }
 
 /// A picture with its share of the pixels.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct AdmittedImage {
     picture: RgbImage,
-    share: Share,
+    permit: Permit,
 }
 
-impl Admitted {
+impl AdmittedImage {
     /// Height and width.
     pub fn size(&self) -> [usize; 2] {
         [self.picture.height() as usize, self.picture.width() as usize]
@@ -111,7 +111,7 @@ impl Admitted {
 
 impl Service {
     /// Models behind limits.
-    pub fn new(models: Models, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(models: ModelRegistry, limits: ServiceLimits, metrics: Arc<Metrics>) -> Self {
         Self {
             models,
             limits,
@@ -168,7 +168,7 @@ impl Service {
     pub fn check_length(&self, bytes: u64) -> Result<(), ServiceError> {
         let limit = self.limits.body_bytes;
         if bytes > limit {
-            return Err(ServiceError::TooLarge(format!(
+            return Err(ServiceError::PayloadTooLarge(format!(
                 "the request has {bytes} bytes, more than the limit of {limit}"
             )));
         }
@@ -176,106 +176,111 @@ impl Service {
     }
 
     /// Room for a request's bytes.
-    pub fn admit_bytes(&self, bytes: u64) -> Result<Share, ServiceError> {
+    pub fn acquire_body_bytes(&self, bytes: u64) -> Result<Permit, ServiceError> {
         self.check_length(bytes)?;
-        self.bodies.take(bytes).map_err(|full| self.busy(full, None))
+        self.bodies.try_acquire(bytes).map_err(|full| self.busy(full, None))
     }
 
     /// Room for more bytes of a request, of which there are now `sum`.
-    pub fn admit_more(&self, share: &mut Share, sum: u64, more: u64) -> Result<(), ServiceError> {
+    pub fn grow_body_bytes(&self, share: &mut Permit, sum: u64, more: u64) -> Result<(), ServiceError> {
         let limit = self.limits.body_bytes;
         if sum > limit {
-            return Err(ServiceError::TooLarge(format!("the request has more bytes than the limit of {limit}")));
+            return Err(ServiceError::PayloadTooLarge(format!("the request has more bytes than the limit of {limit}")));
         }
         share.grow(more).map_err(|full| self.busy(full, None))
     }
 
     /// Room for a picture of `[height, width]` pixels, where the model is likely to answer in time.
-    pub fn admit(&self, served: &Served, [height, width]: [usize; 2]) -> Result<Share, ServiceError> {
+    pub fn admit(&self, served: &LoadedModel, [height, width]: [usize; 2]) -> Result<Permit, ServiceError> {
         let pixels = (height as u64).saturating_mul(width as u64);
-        let limit = self.limits.picture_pixels;
+        let limit = self.limits.image_pixels;
         if pixels > limit {
             let why = format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
-            return Err(ServiceError::TooLarge(why));
+            return Err(ServiceError::PayloadTooLarge(why));
         }
-        let cost = served.engine.cost([height, width], Wanted::default(), served.gives_scores)?;
+        let cost = served.scheduler.cost([height, width], Outputs::default(), served.gives_logits)?;
         let room = pixels.saturating_add(cost.bytes / PIXEL_BYTES);
         let limit = self.limits.queue_pixels;
         if room > limit {
             let why =
                 format!("a picture of {width}x{height} takes the room of {room} pixels, and the server has {limit}");
-            return Err(ServiceError::TooLarge(why));
+            return Err(ServiceError::PayloadTooLarge(why));
         }
         let deadline = self.limits.deadline;
-        match served.engine.time(cost.pixels) {
+        match served.scheduler.estimate(cost.pixels) {
             Some([own, _]) if own > deadline => {
                 let (own, deadline) = (own.as_secs_f64(), deadline.as_secs_f64());
                 let why = format!(
                     "a picture of {width}x{height} takes this server about {own:.0} s, and a request may take {deadline} s; send \
                      it in parts"
                 );
-                return Err(ServiceError::TooLarge(why));
+                return Err(ServiceError::PayloadTooLarge(why));
             }
             Some([_, all]) if all > deadline => {
-                return Err(ServiceError::Busy { retry: seconds((all - deadline).min(deadline)) });
+                return Err(ServiceError::Overloaded { retry: seconds((all - deadline).min(deadline)) });
             }
             _ => {}
         }
-        self.pixels.take(room).map_err(|full| self.busy(full, Some(served)))
+        self.pixels.try_acquire(room).map_err(|full| self.busy(full, Some(served)))
     }
 
-    fn busy(&self, full: Full, served: Option<&Served>) -> ServiceError {
-        let rate = served.and_then(|served| served.engine.pixels_a_second());
+    fn busy(&self, full: BudgetExceeded, served: Option<&LoadedModel>) -> ServiceError {
+        let rate = served.and_then(|served| served.scheduler.pixels_per_second());
         let missing = (full.held + full.asked).saturating_sub(full.limit);
         let wait = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64((missing as f64 / rate).min(3600.0)));
-        ServiceError::Busy { retry: seconds(wait.min(self.limits.deadline)) }
+        ServiceError::Overloaded { retry: seconds(wait.min(self.limits.deadline)) }
     }
 
     /// A picture of pixels, RGB `[height, width, 3]`; its size was checked.
-    pub fn picture_of(
+    pub fn admitted_image(
         &self,
         pixels: Vec<u8>,
         [height, width]: [usize; 2],
-        share: Share,
-    ) -> Result<Admitted, ServiceError> {
+        share: Permit,
+    ) -> Result<AdmittedImage, ServiceError> {
         let picture = RgbImage::from_raw(width as u32, height as u32, pixels);
-        let picture = picture.ok_or_else(|| ServiceError::invalid("pixels do not match their shape"))?;
-        Ok(Admitted { picture, share })
+        let picture = picture.ok_or_else(|| ServiceError::bad_request("pixels do not match their shape"))?;
+        Ok(AdmittedImage { picture, permit: share })
     }
 
     /// Decodes a picture file, once its size has been admitted.
-    pub async fn decode(self: &Arc<Self>, served: &Arc<Served>, bytes: bytes::Bytes) -> Result<Admitted, ServiceError> {
+    pub async fn decode(
+        self: &Arc<Self>,
+        served: &Arc<LoadedModel>,
+        bytes: bytes::Bytes,
+    ) -> Result<AdmittedImage, ServiceError> {
         let (service, owned) = (Arc::clone(self), Arc::clone(served));
         let start = Instant::now();
         let decoded = self.work(move || {
-            let encoded = picture::Encoded::new(bytes, service.limits.picture_pixels)?;
+            let encoded = image_file::EncodedImage::new(bytes, service.limits.image_pixels)?;
             let share = service.admit(&owned, encoded.size())?;
-            Ok(Admitted { picture: encoded.decode()?, share })
+            Ok(AdmittedImage { picture: encoded.decode()?, permit: share })
         });
         let admitted = decoded.await?;
-        served.metrics.stage(Stage::Decode, start.elapsed());
+        served.metrics.record_stage(Stage::Decode, start.elapsed());
         Ok(admitted)
     }
 
     /// Labels a picture. Whoever drops the future, as the front ends do at the deadline, takes the picture out of the queue.
     pub async fn label(
         &self,
-        served: &Served,
-        admitted: Admitted,
-        wanted: Wanted,
+        served: &LoadedModel,
+        admitted: AdmittedImage,
+        wanted: Outputs,
         scores: bool,
-    ) -> Result<Labelled, ServiceError> {
-        let Admitted { picture, share } = admitted;
+    ) -> Result<LabeledImage, ServiceError> {
+        let AdmittedImage { picture, permit: share } = admitted;
         let picture = Arc::new(picture);
-        let wanted = Wanted { confidence: wanted.confidence && served.gives_confidence, ..wanted };
-        let ticket = served.engine.submit(Ask { picture: Arc::clone(&picture), wanted, scores })?;
+        let wanted = Outputs { confidence: wanted.confidence && served.gives_confidence, ..wanted };
+        let ticket =
+            served.scheduler.submit(PredictRequest { image: Arc::clone(&picture), outputs: wanted, logits: scores })?;
         let made = ticket.await.map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
         let times = made.times;
         for (stage, took) in [(Stage::Queue, times.queue), (Stage::Run, times.run), (Stage::Stitch, times.stitch)] {
-            served.metrics.stage(stage, took);
+            served.metrics.record_stage(stage, took);
         }
-        served.metrics.labelled(&made.decided);
-        Ok(Labelled { picture, made, share })
+        served.metrics.record_prediction(&made.prediction);
+        Ok(LabeledImage { image: picture, response: made, permit: share })
     }
 
     /// Does work that keeps a core busy, away from the threads that wait for the network; as many at once as there are
@@ -303,16 +308,16 @@ fn seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::models::ModelOptions;
+    use super::registry::ModelOptions;
     use super::*;
 
     #[tokio::test]
     async fn work_that_has_begun_keeps_its_place_when_nobody_waits_for_it() {
-        let limit = BatchLimit { pieces: 1, pixels: 1 };
-        let options = ModelOptions { pipeline: Default::default(), limit, delay: Duration::ZERO, scores: false };
+        let limit = BatchLimit { windows: 1, pixels: 1 };
+        let options = ModelOptions { pipeline: Default::default(), limit, delay: Duration::ZERO, logits: false };
         let metrics = Arc::new(Metrics::default());
-        let models = Models::new(Vec::new(), options, Arc::clone(&metrics));
-        let service = Service::new(models, Limits::default(), metrics);
+        let models = ModelRegistry::new(Vec::new(), options, Arc::clone(&metrics));
+        let service = Service::new(models, ServiceLimits::default(), metrics);
         let go = Arc::new(AtomicBool::new(false));
         for _ in 0..protoseg_infer::machine::cores() {
             let go = Arc::clone(&go);

@@ -12,33 +12,33 @@ use prometheus_client::registry::{Registry, Unit};
 use protoseg_models::classes::ClassTable;
 
 use protoseg_infer::machine;
-use protoseg_infer::upsample::Decided;
+use protoseg_infer::upsample::Prediction;
 
 /// What the newest picture counts for in gauges that watch for drift: the last hundred or so decide.
 const NEWEST: f64 = 0.01;
 
-type Number = Gauge<f64, AtomicU64>;
+type FloatGauge = Gauge<f64, AtomicU64>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfModel {
+struct ModelLabels {
     model: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfRequest {
+struct RequestLabels {
     model: String,
     protocol: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfStage {
+struct StageLabels {
     model: String,
     stage: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfClass {
+struct ClassLabels {
     model: String,
     class: String,
 }
@@ -47,17 +47,17 @@ struct OfClass {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<OfRequest, Counter>,
-    seconds: Family<OfModel, Histogram, fn() -> Histogram>,
-    stages: Family<OfStage, Histogram, fn() -> Histogram>,
-    runs: Family<OfModel, Histogram, fn() -> Histogram>,
-    windows: Family<OfModel, Counter>,
-    pictures: Family<OfModel, Counter>,
-    pixels: Family<OfModel, Counter>,
-    waiting: Family<OfModel, Gauge>,
-    ready: Family<OfModel, Gauge>,
-    shares: Family<OfClass, Number>,
-    confidence: Family<OfModel, Number>,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<ModelLabels, Histogram, fn() -> Histogram>,
+    stages: Family<StageLabels, Histogram, fn() -> Histogram>,
+    runs: Family<ModelLabels, Histogram, fn() -> Histogram>,
+    windows: Family<ModelLabels, Counter>,
+    pictures: Family<ModelLabels, Counter>,
+    pixels: Family<ModelLabels, Counter>,
+    waiting: Family<ModelLabels, Gauge>,
+    ready: Family<ModelLabels, Gauge>,
+    shares: Family<ClassLabels, FloatGauge>,
+    confidence: Family<ModelLabels, FloatGauge>,
     held: Gauge<u64, AtomicU64>,
     limit: Gauge<u64, AtomicU64>,
     /// Open connections.
@@ -126,22 +126,22 @@ impl Metrics {
     }
 
     /// A request that ended. Requests for models that do not exist are counted under no name, as names come from outside.
-    pub fn request(&self, model: &str, protocol: &'static str, outcome: &'static str, took: Duration) {
-        self.requests.get_or_create(&OfRequest { model: model.to_owned(), protocol, outcome }).inc();
-        self.seconds.get_or_create(&OfModel { model: model.to_owned() }).observe(took.as_secs_f64());
+    pub fn record_request(&self, model: &str, protocol: &'static str, outcome: &'static str, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { model: model.to_owned(), protocol, outcome }).inc();
+        self.seconds.get_or_create(&ModelLabels { model: model.to_owned() }).observe(took.as_secs_f64());
     }
 
     /// Whether a model answers.
     pub fn ready(&self, model: &str, ready: bool) {
-        self.ready.get_or_create(&OfModel { model: model.to_owned() }).set(i64::from(ready));
+        self.ready.get_or_create(&ModelLabels { model: model.to_owned() }).set(i64::from(ready));
     }
 
     /// What is counted for one model.
-    pub fn of_model(&self, model: &str, classes: &ClassTable) -> ModelMetrics {
-        let label = OfModel { model: model.to_owned() };
-        let stage = |stage| self.stages.get_or_create(&OfStage { model: model.to_owned(), stage }).clone();
+    pub fn for_model(&self, model: &str, classes: &ClassTable) -> ModelMetrics {
+        let label = ModelLabels { model: model.to_owned() };
+        let stage = |stage| self.stages.get_or_create(&StageLabels { model: model.to_owned(), stage }).clone();
         let share = |name: &String| {
-            self.shares.get_or_create(&OfClass { model: model.to_owned(), class: name.clone() }).clone()
+            self.shares.get_or_create(&ClassLabels { model: model.to_owned(), class: name.clone() }).clone()
         };
         ModelMetrics {
             stages: STAGES.map(stage),
@@ -196,20 +196,20 @@ pub struct ModelMetrics {
     pictures: Counter,
     pixels: Counter,
     waiting: Gauge,
-    confidence: Number,
+    confidence: FloatGauge,
     /// Pictures whose confidence was asked for.
     sure: Counter,
-    shares: Vec<Number>,
+    shares: Vec<FloatGauge>,
 }
 
 impl ModelMetrics {
     /// Time of a picture in a stage.
-    pub fn stage(&self, stage: Stage, took: Duration) {
+    pub fn record_stage(&self, stage: Stage, took: Duration) {
         self.stages[stage as usize].observe(took.as_secs_f64());
     }
 
     /// A run of the network.
-    pub(super) fn ran(&self, windows: usize) {
+    pub(super) fn record_batch(&self, windows: usize) {
         self.runs.observe(windows as f64);
         self.windows.inc_by(windows as u64);
     }
@@ -220,9 +220,9 @@ impl ModelMetrics {
     }
 
     /// A picture that was labelled; its gauges watch for pictures that are no longer like those before.
-    pub fn labelled(&self, decided: &Decided) {
+    pub fn record_prediction(&self, decided: &Prediction) {
         self.pixels.inc_by(decided.labels.len() as u64);
-        let blend = |gauge: &Number, before: u64, value: f64| {
+        let blend = |gauge: &FloatGauge, before: u64, value: f64| {
             let newest = NEWEST.max(1.0 / (before + 1) as f64);
             gauge.set(gauge.get() + newest * (value - gauge.get()));
         };
@@ -246,19 +246,19 @@ mod tests {
     fn what_was_counted_is_in_the_text() {
         let metrics = Metrics::default();
         let classes = ClassTable::parse("0 road\n1 sky\n").unwrap();
-        let model = metrics.of_model("street", &classes);
-        model.ran(4);
-        model.stage(Stage::Queue, Duration::from_millis(3));
-        let decided = Decided {
+        let model = metrics.for_model("street", &classes);
+        model.record_batch(4);
+        model.record_stage(Stage::Queue, Duration::from_millis(3));
+        let decided = Prediction {
             height: 1,
             width: 4,
             labels: vec![1, 1, 1, 0],
             confidence: Some(vec![255, 255, 0, 0]),
             margin: None,
         };
-        model.labelled(&Decided { labels: vec![1, 1, 1, 0], confidence: None, ..decided.clone() });
-        model.labelled(&decided);
-        metrics.request("street", "http", "ok", Duration::from_secs(1));
+        model.record_prediction(&Prediction { labels: vec![1, 1, 1, 0], confidence: None, ..decided.clone() });
+        model.record_prediction(&decided);
+        metrics.record_request("street", "http", "ok", Duration::from_secs(1));
         let text = metrics.text(7, 9);
         for line in [
             "protoseg_windows_total{model=\"street\"} 4",

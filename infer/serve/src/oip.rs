@@ -9,10 +9,10 @@ mod tensor;
 
 use serde::Serialize;
 
-pub use self::call::{Answer, Call, Output, Pictures, run};
-pub use self::tensor::{Content, Datatype, Tensor};
+pub use self::call::{InferRequest, InferResponse, InputImages, OutputKind, run};
+pub use self::tensor::{Datatype, InputTensor, TensorData};
 use super::ServiceError;
-use super::models::{ENCODED, Models, Served};
+use super::registry::{ENCODED_SUFFIX, LoadedModel, ModelRegistry};
 
 /// Name of the server in its metadata.
 pub const SERVER: &str = "protoseg";
@@ -65,30 +65,30 @@ pub struct ModelMetadata {
 
 /// A name of the protocol: a model, and whether pictures come encoded.
 #[derive(Debug, Clone)]
-pub struct Named {
+pub struct ModelRef {
     /// The model.
-    pub served: std::sync::Arc<Served>,
+    pub served: std::sync::Arc<LoadedModel>,
     /// Whether it is named as taking encoded pictures.
     pub encoded: bool,
 }
 
-impl Named {
+impl ModelRef {
     /// Finds a model by a name of the protocol.
-    pub fn find(models: &Models, name: &str, version: Option<&str>) -> Result<Self, ServiceError> {
+    pub fn find(models: &ModelRegistry, name: &str, version: Option<&str>) -> Result<Self, ServiceError> {
         // A model may itself be called so.
         match models.get(name, version) {
-            Err(ServiceError::Unknown(why)) => match name.strip_suffix(ENCODED) {
+            Err(ServiceError::NotFound(why)) => match name.strip_suffix(ENCODED_SUFFIX) {
                 Some(stem) => Ok(Self { served: models.get(stem, version)?, encoded: true }),
-                None => Err(ServiceError::Unknown(why)),
+                None => Err(ServiceError::NotFound(why)),
             },
             found => Ok(Self { served: found?, encoded: false }),
         }
     }
 
     /// Whether a model of that name can be asked.
-    pub fn is_ready(models: &Models, name: &str, version: Option<&str>) -> Result<bool, ServiceError> {
+    pub fn is_ready(models: &ModelRegistry, name: &str, version: Option<&str>) -> Result<bool, ServiceError> {
         match Self::find(models, name, version) {
-            Ok(named) => Ok(named.served.engine.is_well()),
+            Ok(named) => Ok(named.served.scheduler.is_healthy()),
             Err(ServiceError::Unavailable(_)) => Ok(false),
             Err(error) => Err(error),
         }
@@ -96,7 +96,7 @@ impl Named {
 
     /// Its name.
     pub fn name(&self) -> String {
-        if self.encoded { format!("{}{ENCODED}", self.served.name) } else { self.served.name.clone() }
+        if self.encoded { format!("{}{ENCODED_SUFFIX}", self.served.name) } else { self.served.name.clone() }
     }
 
     /// What it is.
@@ -109,10 +109,10 @@ impl Named {
         } else {
             TensorMetadata { name: "image", datatype: Datatype::Uint8, shape: vec![-1, height, width, 3] }
         };
-        let output = |output: Output| {
+        let output = |output: OutputKind| {
             let shape = match output {
-                Output::Labels | Output::Confidence => vec![-1, height, width],
-                Output::Logits => vec![-1, side(served.model.classes.count()), -1, -1],
+                OutputKind::Labels | OutputKind::Confidence => vec![-1, height, width],
+                OutputKind::Logits => vec![-1, side(served.model.classes.count()), -1, -1],
             };
             TensorMetadata { name: output.name(), datatype: output.datatype(), shape }
         };
@@ -121,7 +121,7 @@ impl Named {
             versions: vec![served.version.clone()],
             platform: "onnx_onnxv1",
             inputs: vec![input],
-            outputs: Output::of(served).into_iter().map(output).collect(),
+            outputs: OutputKind::available(served).into_iter().map(output).collect(),
         }
     }
 }

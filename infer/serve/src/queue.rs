@@ -11,8 +11,8 @@ use std::num::NonZeroUsize;
 /// What one run of the network takes at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimit {
-    /// Pieces.
-    pub pieces: usize,
+    /// Tiling.
+    pub windows: usize,
     /// Pixels of all pieces together; a single piece may have more.
     pub pixels: u64,
 }
@@ -25,30 +25,30 @@ const PIXELS: u64 = 8_000_000;
 
 impl BatchLimit {
     /// What a run takes where nobody says more than how many pieces.
-    pub fn usual(pieces: Option<NonZeroUsize>, gpu: bool) -> Self {
+    pub fn default_for(pieces: Option<NonZeroUsize>, gpu: bool) -> Self {
         let pieces = pieces.map_or(if gpu { GPU_PIECES } else { 1 }, NonZeroUsize::get);
-        Self { pieces, pixels: PIXELS }
+        Self { windows: pieces, pixels: PIXELS }
     }
 }
 
 /// Pictures that wait, with the pieces of them that have not been handed out.
 #[derive(Debug)]
-pub(super) struct Queue<J> {
-    waiting: BTreeMap<(u64, u64), Entry<J>>,
+pub(super) struct FairQueue<J> {
+    waiting: BTreeMap<(u64, u64), QueueEntry<J>>,
     handed_out: u64,
     came: u64,
 }
 
 #[derive(Debug)]
-struct Entry<J> {
+struct QueueEntry<J> {
     job: J,
     next: usize,
-    shape: Shape,
+    shape: JobShape,
 }
 
 /// What a picture asks of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct JobShape {
     /// How many pieces.
     pub(super) count: usize,
     /// Height and width of each.
@@ -57,7 +57,7 @@ pub(super) struct Shape {
     pub(super) alone: bool,
 }
 
-impl Shape {
+impl JobShape {
     fn piece_pixels(self) -> u64 {
         (self.piece[0] as u64).saturating_mul(self.piece[1] as u64)
     }
@@ -68,27 +68,27 @@ impl Shape {
     }
 }
 
-impl<J: Clone> Queue<J> {
+impl<J: Clone> FairQueue<J> {
     pub(super) fn new() -> Self {
         Self { waiting: BTreeMap::new(), handed_out: 0, came: 0 }
     }
 
     /// Puts a picture in.
-    pub(super) fn push(&mut self, job: J, shape: Shape) {
+    pub(super) fn push(&mut self, job: J, shape: JobShape) {
         let turn = self.handed_out.saturating_add(shape.pixels_from(0));
-        self.waiting.insert((turn, self.came), Entry { job, next: 0, shape });
+        self.waiting.insert((turn, self.came), QueueEntry { job, next: 0, shape });
         self.came += 1;
     }
 
     /// Pixels of the pieces that would run before a picture's last, if nothing came after it: its own among them.
-    pub(super) fn until(&self, pixels: u64) -> u64 {
+    pub(super) fn pixels_until(&self, pixels: u64) -> u64 {
         let turn = self.handed_out.saturating_add(pixels);
         let before = self.waiting.iter().filter(|((other, _), _)| *other <= turn);
         before.map(|(_, entry)| entry.shape.pixels_from(entry.next)).fold(pixels, u64::saturating_add)
     }
 
     /// Drops pictures that nobody waits for any more.
-    pub(super) fn forget(&mut self, gone: impl Fn(&J) -> bool) {
+    pub(super) fn remove_if(&mut self, gone: impl Fn(&J) -> bool) {
         self.waiting.retain(|_, entry| !gone(&entry.job));
     }
 
@@ -105,17 +105,17 @@ impl<J: Clone> Queue<J> {
     }
 
     /// The pieces of one size that run next, as many as one run takes. None where nothing waits.
-    pub(super) fn take(&mut self, limit: BatchLimit) -> Vec<(J, usize)> {
+    pub(super) fn take_batch(&mut self, limit: BatchLimit) -> Vec<(J, usize)> {
         let mut batch: Vec<(J, usize)> = Vec::new();
         let mut pixels = 0_u64;
-        let mut first: Option<Shape> = None;
+        let mut first: Option<JobShape> = None;
         let mut done = Vec::new();
         for (&turn, entry) in &mut self.waiting {
             let shape = entry.shape;
             if first.is_some_and(|first| first.piece != shape.piece || first.alone || shape.alone) {
                 continue;
             }
-            let most = if shape.alone { 1 } else { limit.pieces.max(1) };
+            let most = if shape.alone { 1 } else { limit.windows.max(1) };
             while entry.next < shape.count
                 && batch.len() < most
                 && (batch.is_empty() || pixels.saturating_add(shape.piece_pixels()) <= limit.pixels)
@@ -146,15 +146,15 @@ impl<J: Clone> Queue<J> {
 mod tests {
     use super::*;
 
-    const fn windows(count: usize) -> Shape {
-        Shape { count, piece: [10, 10], alone: false }
+    const fn windows(count: usize) -> JobShape {
+        JobShape { count, piece: [10, 10], alone: false }
     }
 
-    const ONE: BatchLimit = BatchLimit { pieces: 1, pixels: 1 << 20 };
+    const ONE: BatchLimit = BatchLimit { windows: 1, pixels: 1 << 20 };
 
-    fn order(queue: &mut Queue<char>, limit: BatchLimit) -> Vec<String> {
-        let batch = |queue: &mut Queue<char>| {
-            let batch = queue.take(limit);
+    fn order(queue: &mut FairQueue<char>, limit: BatchLimit) -> Vec<String> {
+        let batch = |queue: &mut FairQueue<char>| {
+            let batch = queue.take_batch(limit);
             batch.iter().map(|(job, index)| format!("{job}{index}")).collect::<Vec<_>>().join(" ")
         };
         std::iter::from_fn(|| Some(batch(queue)).filter(|batch| !batch.is_empty())).collect()
@@ -162,33 +162,33 @@ mod tests {
 
     #[test]
     fn pictures_alike_are_served_as_they_come_and_fill_batches_together() {
-        let mut queue = Queue::new();
+        let mut queue = FairQueue::new();
         for job in ['a', 'b', 'c'] {
             queue.push(job, windows(2));
         }
         assert_eq!(queue.waiting(), (6, 600));
-        assert_eq!(order(&mut queue, BatchLimit { pieces: 4, pixels: 1 << 20 }), ["a0 a1 b0 b1", "c0 c1"]);
+        assert_eq!(order(&mut queue, BatchLimit { windows: 4, pixels: 1 << 20 }), ["a0 a1 b0 b1", "c0 c1"]);
         assert_eq!(queue.waiting(), (0, 0));
         for job in ['a', 'b'] {
             queue.push(job, windows(3));
         }
         // By pixels three fit; of a picture that is larger than all that, one piece does.
-        assert_eq!(order(&mut queue, BatchLimit { pieces: 4, pixels: 399 }), ["a0 a1 a2", "b0 b1 b2"]);
+        assert_eq!(order(&mut queue, BatchLimit { windows: 4, pixels: 399 }), ["a0 a1 a2", "b0 b1 b2"]);
         queue.push('x', windows(2));
-        assert_eq!(order(&mut queue, BatchLimit { pieces: 4, pixels: 5 }), ["x0", "x1"]);
+        assert_eq!(order(&mut queue, BatchLimit { windows: 4, pixels: 5 }), ["x0", "x1"]);
     }
 
     #[test]
     fn small_pictures_overtake_a_large_one_and_never_for_longer_than_its_own_size() {
-        let mut queue = Queue::new();
+        let mut queue = FairQueue::new();
         queue.push('L', windows(5));
         // What is told of a small one's wait does not hold the large one.
-        assert_eq!((queue.until(100), queue.until(600)), (100, 1100));
+        assert_eq!((queue.pixels_until(100), queue.pixels_until(600)), (100, 1100));
         let mut served = String::new();
         // A small picture comes before every run.
         for _ in 0..14 {
             queue.push('s', windows(1));
-            for (job, _) in queue.take(ONE) {
+            for (job, _) in queue.take_batch(ONE) {
                 served.push(job);
             }
         }
@@ -198,20 +198,20 @@ mod tests {
 
     #[test]
     fn sizes_do_not_mix_and_who_left_costs_nothing() {
-        let mut queue = Queue::new();
+        let mut queue = FairQueue::new();
         queue.push('a', windows(1));
-        queue.push('w', Shape { count: 1, piece: [10, 12], alone: false });
-        queue.push('f', Shape { count: 1, piece: [10, 10], alone: true });
+        queue.push('w', JobShape { count: 1, piece: [10, 12], alone: false });
+        queue.push('f', JobShape { count: 1, piece: [10, 10], alone: true });
         queue.push('b', windows(1));
         queue.push('c', windows(1));
-        let four = BatchLimit { pieces: 4, pixels: 1 << 20 };
-        queue.forget(|job| *job == 'b');
-        assert_eq!(queue.take(four), [('a', 0), ('c', 0)]);
+        let four = BatchLimit { windows: 4, pixels: 1 << 20 };
+        queue.remove_if(|job| *job == 'b');
+        assert_eq!(queue.take_batch(four), [('a', 0), ('c', 0)]);
         assert_eq!(queue.waiting().0, 2);
         assert_eq!(order(&mut queue, four), ["f0", "w0"]);
         queue.push('d', windows(3));
-        queue.forget(|_| true);
-        assert!(queue.take(four).is_empty());
+        queue.remove_if(|_| true);
+        assert!(queue.take_batch(four).is_empty());
         assert_eq!(queue.waiting(), (0, 0));
     }
 }

@@ -1,7 +1,7 @@
 //! How far labels, and the confidence in them, agree with a reference: near the borders of segments and away from them, and
 //! where the reference was sure of its choice.
 
-use crate::upsample::Choice;
+use crate::upsample::PixelDecision;
 use protoseg_models::boundary;
 use serde::Serialize;
 
@@ -13,20 +13,20 @@ const REACH: usize = 3;
 
 /// What labels are held against: those of one picture, with how clear each choice was.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reference<'a> {
+pub(super) struct ReferenceLabels<'a> {
     /// Train ids `[height, width]`.
     pub(super) labels: &'a [u8],
     /// Pixels in a row.
     pub(super) width: usize,
     /// The choices behind the labels, pixel by pixel.
-    pub(super) choices: &'a [Choice],
+    pub(super) choices: &'a [PixelDecision],
     /// The largest logit behind them, whatever its sign.
     pub(super) largest: f64,
     /// Labels whose two best scores are nearer than this share of the largest logit are a matter of rounding.
     pub(super) rounding: f64,
 }
 
-impl Reference<'_> {
+impl ReferenceLabels<'_> {
     fn is_tie(&self, pixel: usize) -> bool {
         f64::from(self.choices[pixel].gap) < self.rounding * self.largest
     }
@@ -51,8 +51,8 @@ pub(super) struct Agreement {
 
 impl Agreement {
     /// Compares the labels of one picture.
-    pub(super) fn of(reference: &Reference, found: &[u8]) -> Self {
-        let near = boundary::near(reference.labels, reference.width, REACH);
+    pub(super) fn compare(reference: &ReferenceLabels, found: &[u8]) -> Self {
+        let near = boundary::near_boundary(reference.labels, reference.width, REACH);
         let count = near.iter().filter(|near| **near).count();
         let mut agreement = Self { pixels: reference.labels.len(), near: count, ..Self::default() };
         for (pixel, _) in found.iter().zip(reference.labels).enumerate().filter(|(_, (found, label))| found != label) {
@@ -78,9 +78,9 @@ impl Agreement {
     }
 
     /// The counts as a report has them.
-    pub(super) fn report(&self) -> Labels {
+    pub(super) fn report(&self) -> LabelAgreement {
         let share = |wrong: usize, of: usize| (of > 0).then(|| 1.0 - wrong as f64 / of as f64);
-        Labels {
+        LabelAgreement {
             pixels: self.pixels,
             agreement: share(self.wrong, self.pixels).unwrap_or(1.0),
             equal: share(self.wrong + self.ties, self.pixels).unwrap_or(1.0),
@@ -94,7 +94,7 @@ impl Agreement {
 
 /// How labels agree, in shares of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Labels {
+pub(super) struct LabelAgreement {
     /// All of them.
     pub(super) pixels: usize,
     /// With the reference's label, or another where rounding decides between the two best scores: what is judged.
@@ -111,7 +111,7 @@ pub(super) struct Labels {
     pub(super) clear: usize,
 }
 
-impl std::fmt::Display for Labels {
+impl std::fmt::Display for LabelAgreement {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let percent =
             |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.4} %", 100.0 * share));
@@ -127,21 +127,21 @@ impl std::fmt::Display for Labels {
 
 /// How confidence agrees.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Confidence {
+pub(super) struct ConfidenceAgreement {
     /// Share of pixels within one step of 1/255, or tied.
     pub(super) agreement: f64,
     /// The largest difference in steps, but for ties.
     pub(super) largest: u8,
 }
 
-impl Confidence {
+impl ConfidenceAgreement {
     /// Compares the confidence in the labels of one picture.
-    pub(super) fn of(reference: &Reference, found: &[u8]) -> Self {
+    pub(super) fn compare(reference: &ReferenceLabels, found: &[u8]) -> Self {
         Self::between(reference, reference.choices.iter().map(|choice| choice.confidence), found)
     }
 
     /// The same with another confidence in the reference's labels than the reference's own.
-    pub(super) fn between(reference: &Reference, expected: impl Iterator<Item = u8>, found: &[u8]) -> Self {
+    pub(super) fn between(reference: &ReferenceLabels, expected: impl Iterator<Item = u8>, found: &[u8]) -> Self {
         let (mut far, mut largest) = (0, 0);
         for (pixel, (found, expected)) in found.iter().zip(expected).enumerate() {
             let steps = found.abs_diff(expected);
@@ -162,15 +162,15 @@ mod tests {
     fn pixels_are_counted_by_place_and_by_gap() {
         // Two rows of twelve: a boundary in the middle, so that three columns on each side are near it.
         let labels: Vec<u8> = (0..24).map(|pixel| u8::from(pixel % 12 >= 6)).collect();
-        let mut choices = [Choice { gap: 0.005, confidence: 100 }; 24];
+        let mut choices = [PixelDecision { gap: 0.005, confidence: 100 }; 24];
         choices[0].gap = 0.5;
         choices[7].gap = 1e-6;
-        let reference = Reference { labels: &labels, width: 12, choices: &choices, largest: 1.0, rounding: 1e-5 };
+        let reference = ReferenceLabels { labels: &labels, width: 12, choices: &choices, largest: 1.0, rounding: 1e-5 };
         let mut found = labels.clone();
         for pixel in [0, 7, 14, 15] {
             found[pixel] = 9;
         }
-        let agreement = Agreement::of(&reference, &found);
+        let agreement = Agreement::compare(&reference, &found);
         let expected = Agreement { pixels: 24, near: 12, wrong: 3, wrong_near: 1, ties: 1, clear: 1 };
         assert_eq!(agreement, expected);
         let report = agreement.report();
@@ -184,20 +184,20 @@ mod tests {
 
         let mut confidence = [100; 24];
         (confidence[0], confidence[1], confidence[7]) = (103, 99, 0);
-        let found = Confidence::of(&reference, &confidence);
+        let found = ConfidenceAgreement::compare(&reference, &confidence);
         assert_eq!((found.agreement, found.largest), (1.0 - 1.0 / 24.0, 3));
     }
 
     #[test]
     fn one_label_everywhere_has_no_boundary() {
-        let reference = Reference {
+        let reference = ReferenceLabels {
             labels: &[2; 6],
             width: 3,
-            choices: &[Choice { gap: 1.0, confidence: 1 }; 6],
+            choices: &[PixelDecision { gap: 1.0, confidence: 1 }; 6],
             largest: 1.0,
             rounding: 1e-5,
         };
-        let report = Agreement::of(&reference, &[2, 2, 2, 2, 2, 3]).report();
+        let report = Agreement::compare(&reference, &[2, 2, 2, 2, 2, 3]).report();
         assert_eq!((report.near_boundaries, report.elsewhere), (None, Some(5.0 / 6.0)));
     }
 }

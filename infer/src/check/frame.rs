@@ -4,54 +4,54 @@ use std::path::Path;
 
 use crate::segmenter::{Segmenter, SegmenterOptions};
 use crate::session::{Runner, RunnerOptions};
-use crate::upsample::{self, Choice};
+use crate::upsample::{self, PixelDecision};
 use anyhow::{Context, anyhow, ensure};
 use image::RgbImage;
 use protoseg_models::bundle::{Manifest, ModelFile};
-use protoseg_models::form::{FrameForm, Kind, Precision};
-use protoseg_models::gate::{Limits, Verdict, rounding};
-use protoseg_models::window::Pieces;
+use protoseg_models::gate::{GateLimits, Verdict, tie_tolerance};
+use protoseg_models::variant::{FrameSpec, ModelKind, Precision};
+use protoseg_models::window::Tiling;
 
-use super::agreement::{Agreement, Confidence, Reference};
+use super::agreement::{Agreement, ConfidenceAgreement, ReferenceLabels};
 use super::probe::largest;
-use super::report::Case;
+use super::report::CaseReport;
 
 /// Rendered scenes that every frame file is run on.
 const SCENES: u64 = 2;
 
 /// What a logits file makes of one picture.
 #[derive(Debug)]
-pub(super) struct Stitched {
+pub(super) struct ReferencePrediction {
     width: usize,
     /// Train ids `[height, width]`.
     pub(super) labels: Vec<u8>,
-    choices: Vec<Choice>,
+    choices: Vec<PixelDecision>,
     largest: f64,
 }
 
-impl Stitched {
+impl ReferencePrediction {
     /// Runs a picture in the segmenter's windows.
     pub(super) fn new(segmenter: &mut Segmenter, picture: &RgbImage) -> anyhow::Result<Self> {
         let logits = segmenter.logits(picture)?;
         Ok(Self {
             width: logits.frame.width,
             labels: logits.labels().labels,
-            choices: upsample::choices(&logits.map, &logits.frame),
+            choices: upsample::reference_decisions(&logits.map, &logits.frame),
             largest: largest(&logits.map.data),
         })
     }
 
     /// What another file is held against.
-    pub(super) fn reference(&self, rounding: f64) -> Reference<'_> {
+    pub(super) fn reference(&self, rounding: f64) -> ReferenceLabels<'_> {
         let Self { labels, width, choices, largest } = self;
-        Reference { labels, width: *width, choices, largest: *largest, rounding }
+        ReferenceLabels { labels, width: *width, choices, largest: *largest, rounding }
     }
 }
 
 /// The logits file that a file is held against: that of the same precision, where there is one, else that of 32-bit floats.
 pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Option<&ModelFile> {
     let of = |precision: Precision| {
-        let fits = |file: &&ModelFile| file.form.kind == Kind::Logits && file.form.precision == precision;
+        let fits = |file: &&ModelFile| file.form.kind == ModelKind::Logits && file.form.precision == precision;
         manifest.files.iter().find(fits)
     };
     of(precision).or_else(|| of(Precision::Fp32))
@@ -61,11 +61,11 @@ pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Optio
 /// of sums differs.
 pub(super) fn rounding_between(file: &ModelFile, reference: &ModelFile) -> f64 {
     let alike = file.form.precision == reference.form.precision;
-    rounding(if alike { Precision::Fp32 } else { file.form.precision })
+    tie_tolerance(if alike { Precision::Fp32 } else { file.form.precision })
 }
 
 /// The frames that a file takes.
-pub(super) fn form(file: &ModelFile) -> anyhow::Result<FrameForm> {
+pub(super) fn form(file: &ModelFile) -> anyhow::Result<FrameSpec> {
     file.form.frame.with_context(|| format!("the manifest does not say which frames {} takes; export again", file.file))
 }
 
@@ -74,14 +74,14 @@ pub(super) fn open(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
-    pieces: Option<Pieces>,
+    pieces: Option<Tiling>,
 ) -> anyhow::Result<Segmenter> {
     let options = SegmenterOptions { pieces, runner: super::options(file), ..SegmenterOptions::default() };
     Ok(Segmenter::open_file(folder, manifest, file, &options)?)
 }
 
 /// Labels and confidence of one frame.
-pub(super) fn run(runner: &mut Runner, form: FrameForm, pixels: &[u8]) -> anyhow::Result<[Vec<u8>; 2]> {
+pub(super) fn run(runner: &mut Runner, form: FrameSpec, pixels: &[u8]) -> anyhow::Result<[Vec<u8>; 2]> {
     let outputs = runner.run_frames(pixels, [1, form.height, form.width])?;
     let found = [outputs[0].len(), outputs[1].len()];
     ensure!(
@@ -99,7 +99,7 @@ pub(super) fn check(
     manifest: &Manifest,
     file: &ModelFile,
     options: &RunnerOptions,
-) -> anyhow::Result<Vec<Case>> {
+) -> anyhow::Result<Vec<CaseReport>> {
     let path = manifest.verified(folder, file)?;
     let form = form(file)?;
     let reference = reference_file(manifest, file.form.precision).ok_or_else(|| {
@@ -110,20 +110,25 @@ pub(super) fn check(
     let scene = |index: u64| {
         let name = format!("scene {index} of {}x{}", form.height, form.width);
         let about = || format!("{} on {name}", path.display());
-        let scene = protoseg_synthetic::render(0, index, form.height, form.width);
+        let scene = protoseg_synthetic::render_scene(0, index, form.height, form.width);
         let [labels, confidence] = run(&mut runner, form, &scene.image).with_context(about)?;
         let picture = RgbImage::from_raw(form.width as u32, form.height as u32, scene.image).with_context(about)?;
-        let stitched = Stitched::new(&mut segmenter, &picture).with_context(about)?;
+        let stitched = ReferencePrediction::new(&mut segmenter, &picture).with_context(about)?;
         let truth = stitched.reference(rounding_between(file, reference));
-        let found = (Agreement::of(&truth, &labels), Confidence::of(&truth, &confidence));
+        let found = (Agreement::compare(&truth, &labels), ConfidenceAgreement::compare(&truth, &confidence));
         Ok(case(name, found, file, reference))
     };
     (0..SCENES).map(scene).collect()
 }
 
-fn case(picture: String, found: (Agreement, Confidence), file: &ModelFile, reference: &ModelFile) -> Case {
+fn case(
+    picture: String,
+    found: (Agreement, ConfidenceAgreement),
+    file: &ModelFile,
+    reference: &ModelFile,
+) -> CaseReport {
     let (labels, confidence) = (found.0.report(), found.1);
-    let Limits { label_agreement: limit, .. } = file.limits();
+    let GateLimits { label_agreement: limit, .. } = file.limits();
     // Narrower numbers move confidence by several steps wherever scores are near; only of 32 bits is one step the measure.
     let precisions = [file.form.precision, reference.form.precision];
     let exact = precisions == [Precision::Fp32; 2];
@@ -131,13 +136,13 @@ fn case(picture: String, found: (Agreement, Confidence), file: &ModelFile, refer
         limit.map(|limit| labels.agreement >= limit),
         limit.filter(|_| exact).map(|limit| confidence.agreement >= limit),
     ];
-    Case {
+    CaseReport {
         picture,
         logit_error: None,
         noise_to_signal: None,
         labels,
         confidence: Some(confidence),
         prototype_confidence: None,
-        verdict: Verdict::of(held),
+        verdict: Verdict::from_checks(held),
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Noise {
 
 impl Noise {
     /// Of one picture's scores `[1, classes, h, w]`, both of the same shape.
-    pub(super) fn of(truth: &[f32], found: &[f32], classes: usize) -> Self {
+    pub(super) fn compare(truth: &[f32], found: &[f32], classes: usize) -> Self {
         let places = (truth.len() / classes.max(1)).max(1);
         let mut noise = Self::default();
         for (truth, found) in truth.chunks(places).zip(found.chunks(places)) {
@@ -46,7 +46,7 @@ mod tests {
     fn scores_that_say_nothing_of_the_picture_have_the_ratio_one() {
         // Two classes at four places, whose means are 2.5 and 10.
         let truth = [1.0, 2.0, 3.0, 4.0, 9.0, 11.0, 9.0, 11.0];
-        let of = |found: &[f32]| Noise::of(&truth, found, 2);
+        let of = |found: &[f32]| Noise::compare(&truth, found, 2);
         assert_eq!(of(&truth).ratio(), 0.0);
         assert_eq!(of(&[2.5, 2.5, 2.5, 2.5, 10.0, 10.0, 10.0, 10.0]).ratio(), 1.0);
         // A square of 9 over the 5 + 4 of the deviations.
@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_the_largest() {
-        assert_eq!(Noise::of(&[1.0, 2.0], &[1.0, f32::NAN], 1).ratio(), f64::MAX);
-        assert_eq!(Noise::of(&[1.0, 1.0], &[1.0, 1.5], 1).ratio(), f64::MAX);
-        assert_eq!(Noise::of(&[1.0, 1.0], &[1.0, 1.0], 1).ratio(), 0.0);
+        assert_eq!(Noise::compare(&[1.0, 2.0], &[1.0, f32::NAN], 1).ratio(), f64::MAX);
+        assert_eq!(Noise::compare(&[1.0, 1.0], &[1.0, 1.5], 1).ratio(), f64::MAX);
+        assert_eq!(Noise::compare(&[1.0, 1.0], &[1.0, 1.0], 1).ratio(), 0.0);
     }
 }

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use crate::session::{Runner, RunnerOptions};
 use crate::stitch::LogitMap;
-use crate::upsample::{self, Choice, Frame};
+use crate::upsample::{self, LogitGeometry, PixelDecision};
 use anyhow::{Context, anyhow, ensure};
 use protoseg_models::bundle::{Manifest, ModelFile};
-use protoseg_models::form::{Kind, Precision};
-use protoseg_models::gate::{Verdict, counted, rounding};
+use protoseg_models::gate::{Verdict, judged, tie_tolerance};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::prototypes::PROTOTYPE_CONFIDENCE;
+use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::LogitGrid;
 
-use super::agreement::{Agreement, Confidence, Reference};
+use super::agreement::{Agreement, ConfidenceAgreement, ReferenceLabels};
 use super::noise::Noise;
-use super::report::Case;
+use super::report::CaseReport;
 
 /// Runs every picture of the probe. Beside the cases, the ratio of noise to signal over all of them; none where scores are
 /// not known.
@@ -26,13 +26,13 @@ pub(super) fn check(
     file: &ModelFile,
     cases: &[ProbeCase],
     options: &RunnerOptions,
-) -> anyhow::Result<(Vec<Case>, Option<f64>)> {
+) -> anyhow::Result<(Vec<CaseReport>, Option<f64>)> {
     let path = manifest.verified(folder, file)?;
-    let mut runner = Runner::open_listed(&path, file, options)?;
+    let mut runner = Runner::open_bundle_file(&path, file, options)?;
     let run = |case: &ProbeCase| {
         let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
         let shape = [1, case.height, case.width];
-        if file.form.kind == Kind::Labels {
+        if file.form.kind == ModelKind::Labels {
             let found = runner.run_labels(&case.image, shape, manifest.model.classes.count()).with_context(about)?;
             ensure!(found.covers([case.height, case.width]), "{}: labels of shape {:?}", about(), found.shape);
             return Ok(compare_labels(case, &found.data));
@@ -44,7 +44,7 @@ pub(super) fn check(
         let sure = sure.with_context(about)?.and_then(|mut outputs| outputs.pop());
         compare(case, found, sure.as_deref(), manifest.model.grid, file.form.precision).with_context(about)
     };
-    let found: Vec<Found> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
+    let found: Vec<ProbeResult> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
     let mut labels = Agreement::default();
     found.iter().for_each(|found| labels.add(&found.labels));
     let noise = found.iter().filter_map(|found| found.scores).map(|scores| scores.noise);
@@ -52,7 +52,7 @@ pub(super) fn check(
         all.add(noise);
         all
     });
-    let whole = Whole { agreement: labels.report().agreement, noise_to_signal: noise.map(Noise::ratio) };
+    let whole = ProbeTotals { agreement: labels.report().agreement, noise_to_signal: noise.map(Noise::ratio) };
     let cases = found.into_iter().zip(cases).map(|(found, case)| found.judge(case, whole, file)).collect();
     Ok((cases, whole.noise_to_signal))
 }
@@ -60,55 +60,55 @@ pub(super) fn check(
 /// What was found on all pictures together. They are judged by that: a picture of the probe is small, so that a few pixels
 /// along one border would decide.
 #[derive(Clone, Copy)]
-struct Whole {
+struct ProbeTotals {
     agreement: f64,
     noise_to_signal: Option<f64>,
 }
 
 /// How far scores are from libtorch's.
 #[derive(Clone, Copy)]
-struct Scores {
+struct LogitErrors {
     /// The largest difference over the largest score.
     error: f64,
     noise: Noise,
 }
 
 /// What was found on one picture.
-struct Found {
+struct ProbeResult {
     /// None where scores are not known.
-    scores: Option<Scores>,
+    scores: Option<LogitErrors>,
     labels: Agreement,
     /// None where prototypes are not asked.
-    prototype_confidence: Option<Confidence>,
+    prototype_confidence: Option<ConfidenceAgreement>,
 }
 
-impl Found {
-    fn judge(&self, case: &ProbeCase, whole: Whole, file: &ModelFile) -> Case {
+impl ProbeResult {
+    fn judge(&self, case: &ProbeCase, whole: ProbeTotals, file: &ModelFile) -> CaseReport {
         let limits = file.limits();
         let logit_error = self.scores.map(|scores| scores.error);
         // As of frames: narrower numbers move confidence by several steps.
         let exact = file.form.precision == Precision::Fp32;
         let held = [
             logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
-            counted(
+            judged(
                 file.form.precision,
                 whole.noise_to_signal.zip(limits.noise_to_signal).map(|(ratio, limit)| ratio <= limit),
             ),
-            counted(file.form.precision, limits.label_agreement.map(|limit| whole.agreement >= limit)),
+            judged(file.form.precision, limits.label_agreement.map(|limit| whole.agreement >= limit)),
             self.prototype_confidence
                 .zip(limits.label_agreement.filter(|_| exact))
                 .map(|(sure, limit)| sure.agreement >= limit),
             // Without a limit too: scores that are no numbers are no rounding.
             (logit_error == Some(f64::MAX)).then_some(false),
         ];
-        Case {
+        CaseReport {
             picture: case.name.clone(),
             logit_error,
             noise_to_signal: self.scores.map(|scores| scores.noise.ratio()),
             labels: self.labels.report(),
             confidence: None,
             prototype_confidence: self.prototype_confidence,
-            verdict: Verdict::of(held),
+            verdict: Verdict::from_checks(held),
         }
     }
 }
@@ -119,12 +119,12 @@ fn compare(
     sure: Option<&[u8]>,
     grid: LogitGrid,
     precision: Precision,
-) -> anyhow::Result<Found> {
+) -> anyhow::Result<ProbeResult> {
     let shape = |tensor: &Tensor| match tensor.shape[..] {
         [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
         _ => None,
     };
-    let frame = Frame {
+    let frame = LogitGeometry {
         height: case.height,
         width: case.width,
         padded: [case.height, case.width],
@@ -140,28 +140,28 @@ fn compare(
         return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
     };
     let error = logit_error(&case.logits.data, &found.data);
-    let scores = Scores { error, noise: Noise::of(&case.logits.data, &found.data, classes) };
+    let scores = LogitErrors { error, noise: Noise::compare(&case.logits.data, &found.data, classes) };
     let labels = upsample::labels(&LogitMap { classes, height, width, data: found.data }, &frame);
     let truth = LogitMap { classes, height, width, data: case.logits.data.clone() };
-    let reference = Reference {
+    let reference = ReferenceLabels {
         labels: &case.labels,
         width: case.width,
-        choices: &upsample::choices(&truth, &frame),
+        choices: &upsample::reference_decisions(&truth, &frame),
         largest: largest(&truth.data),
-        rounding: rounding(precision),
+        rounding: tie_tolerance(precision),
     };
     let prototype_confidence = sure
         .zip(case.prototype_confidence.as_ref())
-        .map(|(found, expected)| Confidence::between(&reference, expected.iter().copied(), found));
-    Ok(Found { scores: Some(scores), labels: Agreement::of(&reference, &labels), prototype_confidence })
+        .map(|(found, expected)| ConfidenceAgreement::between(&reference, expected.iter().copied(), found));
+    Ok(ProbeResult { scores: Some(scores), labels: Agreement::compare(&reference, &labels), prototype_confidence })
 }
 
 /// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
-fn compare_labels(case: &ProbeCase, found: &[u8]) -> Found {
-    let choices = vec![Choice { gap: 0.0, confidence: 0 }; case.labels.len()];
+fn compare_labels(case: &ProbeCase, found: &[u8]) -> ProbeResult {
+    let choices = vec![PixelDecision { gap: 0.0, confidence: 0 }; case.labels.len()];
     let reference =
-        Reference { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0, rounding: 0.0 };
-    Found { scores: None, labels: Agreement::of(&reference, found), prototype_confidence: None }
+        ReferenceLabels { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0, rounding: 0.0 };
+    ProbeResult { scores: None, labels: Agreement::compare(&reference, found), prototype_confidence: None }
 }
 
 /// The largest logit, whatever its sign.

@@ -1,15 +1,15 @@
 //! What a check found: as lines for a person, as JSON, and as the gate in the manifest.
 
 use protoseg_models::bundle::ModelFile;
-use protoseg_models::form::{Form, Kind, Precision};
-use protoseg_models::gate::{Gate, GateScore, Limits, Verdict};
+use protoseg_models::gate::{GateLimits, GateResult, GateScore, Verdict};
+use protoseg_models::variant::{ModelKind, Precision, Variant};
 use serde::Serialize;
 
-use super::agreement::{Confidence, Labels};
+use super::agreement::{ConfidenceAgreement, LabelAgreement};
 
 /// What a check found for all files of a bundle.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct CheckReport {
     /// Whether nothing failed. Files that were not judged do not fail.
     pub passed: bool,
     /// File by file, in the manifest's order.
@@ -23,15 +23,15 @@ pub struct Report {
 pub struct FileReport {
     /// Name of the file in the bundle.
     pub file: String,
-    pub(super) kind: Kind,
+    pub(super) kind: ModelKind,
     pub(super) precision: Precision,
     /// Passed, failed or not judged.
     pub verdict: Verdict,
-    pub(super) limits: Limits,
-    pub(super) cases: Vec<Case>,
+    pub(super) limits: GateLimits,
+    pub(super) cases: Vec<CaseReport>,
     /// Error of the logits over their spread, over the whole probe; none of files that give labels.
     pub(super) noise_to_signal: Option<f64>,
-    pub(super) score: Option<Score>,
+    pub(super) score: Option<ScoreReport>,
     /// Why it could not be run.
     pub(super) errors: Vec<String>,
     /// What it was not judged by, and why not.
@@ -42,23 +42,23 @@ pub struct FileReport {
 
 /// How one file did on one picture.
 #[derive(Debug, Serialize)]
-pub(super) struct Case {
+pub(super) struct CaseReport {
     /// The picture.
     pub(super) picture: String,
     /// Largest difference of a logit over the largest logit; none of files that give labels.
     pub(super) logit_error: Option<f64>,
     /// Error of the logits over their spread; none of files that give labels.
     pub(super) noise_to_signal: Option<f64>,
-    pub(super) labels: Labels,
-    pub(super) confidence: Option<Confidence>,
+    pub(super) labels: LabelAgreement,
+    pub(super) confidence: Option<ConfidenceAgreement>,
     /// How sure prototypes are of the labels; none of files that do not say it.
-    pub(super) prototype_confidence: Option<Confidence>,
+    pub(super) prototype_confidence: Option<ConfidenceAgreement>,
     pub(super) verdict: Verdict,
 }
 
 /// How one file did on labelled pictures.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Score {
+pub(super) struct ScoreReport {
     /// What they were.
     pub(super) data: String,
     /// How many were scored.
@@ -70,11 +70,11 @@ pub(super) struct Score {
     /// Points below the 32-bit logits file in the same windows; none of that file itself.
     pub(super) mean_iou_drop: Option<f64>,
     /// How labels agree with those of the reference; none of the reference itself.
-    pub(super) labels: Option<Labels>,
+    pub(super) labels: Option<LabelAgreement>,
     pub(super) verdict: Verdict,
 }
 
-impl Report {
+impl CheckReport {
     /// A line for each thing that was found.
     pub fn lines(&self) -> Vec<String> {
         let files = self.files.iter().flat_map(FileReport::lines);
@@ -82,7 +82,7 @@ impl Report {
     }
 
     /// What the manifest keeps of it.
-    pub fn gates(&self) -> Vec<Gate> {
+    pub fn gates(&self) -> Vec<GateResult> {
         self.files.iter().map(FileReport::gate).collect()
     }
 }
@@ -127,9 +127,9 @@ impl FileReport {
     }
 
     /// A share of labels: of frames the least, else over the whole probe.
-    fn labels(&self, share: impl Fn(&Labels) -> f64) -> Option<f64> {
+    fn labels(&self, share: impl Fn(&LabelAgreement) -> f64) -> Option<f64> {
         let each = self.cases.iter().map(|case| &case.labels);
-        if self.kind == Kind::Frame {
+        if self.kind == ModelKind::Frame {
             return each.map(share).reduce(f64::min);
         }
         let pixels: usize = each.clone().map(|labels| labels.pixels).sum();
@@ -149,11 +149,12 @@ impl FileReport {
         lines
     }
 
-    fn case_line(&self, case: &Case) -> String {
-        let Case { picture, logit_error, noise_to_signal, labels, confidence, prototype_confidence, verdict } = case;
-        let Limits { logit_error: logit_limit, noise_to_signal: noise_limit, .. } = self.limits;
+    fn case_line(&self, case: &CaseReport) -> String {
+        let CaseReport { picture, logit_error, noise_to_signal, labels, confidence, prototype_confidence, verdict } =
+            case;
+        let GateLimits { logit_error: logit_limit, noise_to_signal: noise_limit, .. } = self.limits;
         // Of frames each is judged by itself.
-        let over = if self.kind == Kind::Frame { "" } else { " over the probe" };
+        let over = if self.kind == ModelKind::Frame { "" } else { " over the probe" };
         let logits = logit_error.map_or_else(String::new, |error| {
             if error == f64::MAX {
                 return "logits that are not finite, ".to_owned();
@@ -164,8 +165,8 @@ impl FileReport {
             });
             format!("logit error {error:.1e} ({}), {noise}", limit(logit_limit.map(|limit| format!("{limit:.0e}"))))
         });
-        let sure = |what: &str, confidence: Option<Confidence>| {
-            confidence.map_or_else(String::new, |Confidence { agreement, largest }| {
+        let sure = |what: &str, confidence: Option<ConfidenceAgreement>| {
+            confidence.map_or_else(String::new, |ConfidenceAgreement { agreement, largest }| {
                 format!(", {what} within one step {:.4} %, largest difference {largest} steps", 100.0 * agreement)
             })
         };
@@ -175,13 +176,13 @@ impl FileReport {
     }
 
     /// How labels agree, beside the limit; `over` says over what.
-    fn labels_part(&self, labels: &Labels, over: &str) -> String {
+    fn labels_part(&self, labels: &LabelAgreement, over: &str) -> String {
         let limit = limit(self.limits.label_agreement.map(|limit| format!("{:.2} %{over}", 100.0 * limit)));
         format!("labels {:.4} % ({limit}), {labels}", 100.0 * labels.agreement)
     }
 
-    fn score_line(&self, score: &Score) -> String {
-        let Score { data, images, skipped, mean_iou, mean_iou_drop, labels, verdict } = score;
+    fn score_line(&self, score: &ScoreReport) -> String {
+        let ScoreReport { data, images, skipped, mean_iou, mean_iou_drop, labels, verdict } = score;
         let limit = limit(self.limits.mean_iou_drop.map(|limit| format!("{limit:.2}")));
         let drop = mean_iou_drop.map_or_else(String::new, |drop| {
             let side = if drop > 0.0 { "below" } else { "above" };
@@ -197,7 +198,7 @@ impl FileReport {
         format!("{verdict}  {}: mIoU {mean_iou:.2} on {images} pictures, {data}{skipped}{drop}{compared}", self.file)
     }
 
-    fn gate(&self) -> Gate {
+    fn gate(&self) -> GateResult {
         let score = self.score.as_ref().map(|score| GateScore {
             data: score.data.clone(),
             images: score.images,
@@ -207,7 +208,7 @@ impl FileReport {
             labels_equal: score.labels.map(|labels| labels.equal),
         });
         let because = self.not_judged.iter().map(|why| format!("not judged: {why}"));
-        Gate {
+        GateResult {
             file: self.file.clone(),
             verdict: self.verdict,
             limits: self.limits,
@@ -227,7 +228,7 @@ fn limit(limit: Option<String>) -> String {
 }
 
 /// What running a file on a CPU does not show.
-fn notes(form: &Form) -> Vec<String> {
+fn notes(form: &Variant) -> Vec<String> {
     let precision = match (form.precision, &form.quantization) {
         (Precision::Fp32, _) => None,
         (Precision::Fp16, _) => Some(

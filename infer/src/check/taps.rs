@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::session::{Runner, RunnerOptions};
 use anyhow::{Context, ensure};
-use protoseg_models::bundle::taps_name;
+use protoseg_models::bundle::taps_file_name;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::Tensor;
 use serde::Serialize;
@@ -14,7 +14,7 @@ const LISTED: usize = 10;
 
 /// The nodes of one precision on one picture.
 #[derive(Debug, Serialize)]
-pub struct Taps {
+pub struct TapsReport {
     file: String,
     picture: String,
     /// How many nodes both files have.
@@ -22,18 +22,18 @@ pub struct Taps {
     /// The node with the largest error.
     worst: String,
     /// The nodes with the largest errors, in the order in which they are computed.
-    nodes: Vec<Tap>,
+    nodes: Vec<NodeError>,
 }
 
 /// How one node's value differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Tap {
+struct NodeError {
     node: String,
     /// Root of the mean square difference over root of the mean square value; the largest number where one is not finite.
     error: f64,
 }
 
-impl Taps {
+impl TapsReport {
     /// A line for each node.
     pub fn lines(&self) -> Vec<String> {
         let Self { file, picture, compared, worst, nodes } = self;
@@ -41,15 +41,15 @@ impl Taps {
             "taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst, in the order of computing:",
             nodes.len()
         );
-        let line = |tap: &Tap| format!("taps  {file}  {:.2e}  {}", tap.error, tap.node);
+        let line = |tap: &NodeError| format!("taps  {file}  {:.2e}  {}", tap.error, tap.node);
         std::iter::once(first).chain(nodes.iter().map(line)).collect()
     }
 }
 
 /// Compares the taps of every number format that lie in the folder with those in 32-bit floats.
-pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<Taps>> {
+pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport>> {
     let shown = folder.display();
-    let reference = taps_name("model.onnx");
+    let reference = taps_file_name("model.onnx");
     let mut others = Vec::new();
     for entry in folder.read_dir().with_context(|| shown.to_string())? {
         let name = entry.with_context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
@@ -61,22 +61,22 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<Taps>> {
     ensure!(
         folder.join(&reference).is_file() && !others.is_empty(),
         "{shown} needs {reference} and that of another precision, such as {}, to compare nodes; export again with --taps",
-        taps_name("model.fp16.onnx")
+        taps_file_name("model.fp16.onnx")
     );
     let truth = values(&folder.join(reference), case)?;
     let taps = |file: String| {
         let found = values(&folder.join(&file), case)?;
         let tap = |(node, truth): &(String, Tensor)| {
             let (_, found) = found.iter().find(|(name, found)| name == node && found.shape == truth.shape)?;
-            Some(Tap { node: node.clone(), error: error(&truth.data, &found.data) })
+            Some(NodeError { node: node.clone(), error: error(&truth.data, &found.data) })
         };
-        let all: Vec<Tap> = truth.iter().filter_map(tap).collect();
+        let all: Vec<NodeError> = truth.iter().filter_map(tap).collect();
         let nodes = worst(&all);
         // Of equal ones the first, from which later ones may have theirs.
         let worst = nodes.iter().rev().max_by(|one, other| one.error.total_cmp(&other.error));
         let worst = worst.with_context(|| format!("{shown}: the taps of two precisions have no node in common"))?;
         let (worst, compared) = (worst.node.clone(), all.len());
-        Ok(Taps { file, picture: case.name.clone(), compared, worst, nodes })
+        Ok(TapsReport { file, picture: case.name.clone(), compared, worst, nodes })
     };
     others.into_iter().map(taps).collect()
 }
@@ -99,7 +99,7 @@ fn error(truth: &[f32], found: &[f32]) -> f64 {
 }
 
 /// Those with the largest errors, in their own order.
-fn worst(taps: &[Tap]) -> Vec<Tap> {
+fn worst(taps: &[NodeError]) -> Vec<NodeError> {
     let mut order: Vec<usize> = (0..taps.len()).collect();
     order.sort_by(|&one, &other| taps[other].error.total_cmp(&taps[one].error));
     order.truncate(LISTED);
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn the_worst_are_listed_in_order_of_computing() {
-        let tap = |index: usize| Tap { node: format!("n{index}"), error: ((index * 7) % 12) as f64 };
-        let taps: Vec<Tap> = (0..12).map(tap).collect();
+        let tap = |index: usize| NodeError { node: format!("n{index}"), error: ((index * 7) % 12) as f64 };
+        let taps: Vec<NodeError> = (0..12).map(tap).collect();
         let listed = worst(&taps);
         assert_eq!(listed.len(), LISTED);
         let names: Vec<&str> = listed.iter().map(|tap| tap.node.as_str()).collect();

@@ -4,7 +4,7 @@
 //! all four corners, it is the highest in between; its lead is nowhere less than at the worst corner; and the sum of the
 //! powers of the others' distances, being convex along both directions, is nowhere more than at the worst corner.
 
-use super::Planes;
+use super::LogitPlanes;
 
 /// Steps of a margin byte in one unit of score.
 pub(crate) const MARGIN_STEPS: f32 = 16.0;
@@ -95,7 +95,7 @@ impl Corners {
 
 /// Decides every score of a row of logits.
 #[inline(always)]
-pub(super) fn corners(planes: Planes<'_>, row: usize, corners: &mut Corners) {
+pub(super) fn corners(planes: LogitPlanes<'_>, row: usize, corners: &mut Corners) {
     let Corners { labels, sure, wanted: [confidence, margin], best, second, sum } = corners;
     labels.fill(0);
     best.fill(f32::NEG_INFINITY);

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use super::decision::{confidence, greater, lesser, margin, power};
-use super::{Between, Group, LANES, Mixed, Pixels, Planes, put};
+use super::{BlendedRow, LANES, LogitPlanes, PixelGroup, PixelRow, RowBlend, put};
 
-/// See [`Form::mix`](super::Form::mix).
+/// See [`InstructionSet::blend_rows`](super::InstructionSet::blend_rows).
 #[inline(always)]
-pub(super) fn mix(planes: Planes<'_>, between: Between, columns: Range<usize>, mixed: &mut Mixed) {
-    let Between { rows: [upper, lower], weight } = between;
+pub(super) fn blend_rows(planes: LogitPlanes<'_>, between: RowBlend, columns: Range<usize>, mixed: &mut BlendedRow) {
+    let RowBlend { rows: [upper, lower], weight } = between;
     let (width, stride) = (mixed.width, mixed.stride);
     let rows = planes.row(upper).zip(planes.row(lower));
     for (row, (upper, lower)) in mixed.data.chunks_exact_mut(stride).zip(rows) {
@@ -23,17 +23,17 @@ pub(super) fn mix(planes: Planes<'_>, between: Between, columns: Range<usize>, m
     }
 }
 
-/// See [`Form::decide`](super::Form::decide).
-pub(super) fn decide(
-    mixed: &Mixed,
-    groups: &[Group],
+/// See [`InstructionSet::fill_pixels`](super::InstructionSet::fill_pixels).
+pub(super) fn fill_pixels(
+    mixed: &BlendedRow,
+    groups: &[PixelGroup],
     range: Range<usize>,
     scores: &mut Vec<[f32; LANES]>,
-    pixels: &mut Pixels<'_>,
+    pixels: &mut PixelRow<'_>,
 ) {
     let more = pixels.more();
     for index in range {
-        let Group { base, left, weights, .. } = &groups[index];
+        let PixelGroup { base, left, weights, .. } = &groups[index];
         let mut labels = [0; LANES];
         let mut best = [f32::NEG_INFINITY; LANES];
         let mut second = best;

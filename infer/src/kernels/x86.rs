@@ -1,7 +1,7 @@
 //! The form for AVX2: the plain form's operations, eight at a time and in the same order, so that the bits are the same.
 //! Products and sums are not fused, which would round once less.
 
-#![expect(unsafe_code, reason = "vector instructions, which `Form` uses only where the processor has them")]
+#![expect(unsafe_code, reason = "vector instructions, which `InstructionSet` uses only where the processor has them")]
 
 use std::arch::x86_64::{
     __m256, __m256i, _CMP_GT_OQ, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castps_si256,
@@ -13,37 +13,37 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::decision::{self, LEAST_POWER, LN_2, LOG2_E, MARGIN_STEPS, SERIES, WHOLE};
-use super::{Between, Corners, Group, LANES, Mixed, Pixels, Planes, put, scalar};
+use super::{BlendedRow, Corners, LANES, LogitPlanes, PixelGroup, PixelRow, RowBlend, put, scalar};
 
-/// See [`Form::corners`](super::Form::corners).
-pub(super) fn corners(planes: Planes<'_>, row: usize, corners: &mut Corners) {
+/// See [`InstructionSet::corners`](super::InstructionSet::corners).
+pub(super) fn corners(planes: LogitPlanes<'_>, row: usize, corners: &mut Corners) {
     #[target_feature(enable = "avx2")]
-    fn inner(planes: Planes<'_>, row: usize, corners: &mut Corners) {
+    fn inner(planes: LogitPlanes<'_>, row: usize, corners: &mut Corners) {
         decision::corners(planes, row, corners);
     }
-    // SAFETY: `Form::Avx2` is made only where the processor has AVX2.
+    // SAFETY: `InstructionSet::Avx2` is made only where the processor has AVX2.
     unsafe { inner(planes, row, corners) }
 }
 
-/// See [`Form::mix`](super::Form::mix).
-pub(super) fn mix(planes: Planes<'_>, between: Between, columns: Range<usize>, mixed: &mut Mixed) {
+/// See [`InstructionSet::blend_rows`](super::InstructionSet::blend_rows).
+pub(super) fn blend_rows(planes: LogitPlanes<'_>, between: RowBlend, columns: Range<usize>, mixed: &mut BlendedRow) {
     #[target_feature(enable = "avx2")]
-    fn inner(planes: Planes<'_>, between: Between, columns: Range<usize>, mixed: &mut Mixed) {
-        scalar::mix(planes, between, columns, mixed);
+    fn inner(planes: LogitPlanes<'_>, between: RowBlend, columns: Range<usize>, mixed: &mut BlendedRow) {
+        scalar::blend_rows(planes, between, columns, mixed);
     }
-    // SAFETY: `Form::Avx2` is made only where the processor has AVX2.
+    // SAFETY: `InstructionSet::Avx2` is made only where the processor has AVX2.
     unsafe { inner(planes, between, columns, mixed) }
 }
 
-/// See [`Form::decide`](super::Form::decide). No group reaches over more than eight columns.
-pub(super) fn decide(
-    mixed: &Mixed,
-    groups: &[Group],
+/// See [`InstructionSet::fill_pixels`](super::InstructionSet::fill_pixels). No group reaches over more than eight columns.
+pub(super) fn fill_pixels(
+    mixed: &BlendedRow,
+    groups: &[PixelGroup],
     range: Range<usize>,
     scores: &mut Vec<[f32; LANES]>,
-    pixels: &mut Pixels<'_>,
+    pixels: &mut PixelRow<'_>,
 ) {
-    // SAFETY: `Form::Avx2` is made only where the processor has AVX2.
+    // SAFETY: `InstructionSet::Avx2` is made only where the processor has AVX2.
     unsafe {
         if pixels.more() {
             decide_all(mixed, groups, range, scores, pixels);
@@ -54,7 +54,7 @@ pub(super) fn decide(
 }
 
 #[target_feature(enable = "avx2")]
-fn decide_labels(mixed: &Mixed, groups: &[Group], range: Range<usize>, labels: &mut [u8]) {
+fn decide_labels(mixed: &BlendedRow, groups: &[PixelGroup], range: Range<usize>, labels: &mut [u8]) {
     for index in range {
         let between = Columns::new(&groups[index]);
         let mut best = _mm256_set1_ps(f32::NEG_INFINITY);
@@ -70,11 +70,11 @@ fn decide_labels(mixed: &Mixed, groups: &[Group], range: Range<usize>, labels: &
 
 #[target_feature(enable = "avx2")]
 fn decide_all(
-    mixed: &Mixed,
-    groups: &[Group],
+    mixed: &BlendedRow,
+    groups: &[PixelGroup],
     range: Range<usize>,
     scores: &mut Vec<[f32; LANES]>,
-    pixels: &mut Pixels<'_>,
+    pixels: &mut PixelRow<'_>,
 ) {
     scores.resize(mixed.data.len() / mixed.stride, [0.0; LANES]);
     for index in range {
@@ -116,7 +116,7 @@ struct Columns {
 
 impl Columns {
     #[target_feature(enable = "avx2")]
-    fn new(group: &Group) -> Self {
+    fn new(group: &PixelGroup) -> Self {
         // SAFETY: eight numbers of 32 bits are read from as many.
         let left = unsafe { _mm256_loadu_si256(group.left.as_ptr().cast()) };
         Self { base: group.base, left, weights: load(&group.weights) }

@@ -4,21 +4,23 @@ use std::path::{Path, PathBuf};
 
 /// Which interface a group has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum CgroupVersion {
     First,
     Second,
 }
 
 /// The groups that limit what a controller (`memory`, `cpu`) gives a process, from its own upward: `own` is the process's
 /// `/proc/self/cgroup`, `mounted` where the groups lie.
-pub(super) fn above(own: &str, mounted: &Path, controller: &str) -> Vec<(Version, PathBuf)> {
+pub(super) fn above(own: &str, mounted: &Path, controller: &str) -> Vec<(CgroupVersion, PathBuf)> {
     let mut groups = Vec::new();
     for line in own.lines() {
         let mut parts = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
         let (version, top) = match controllers {
-            "" => (Version::Second, mounted.to_owned()),
-            names if names.split(',').any(|name| name == controller) => (Version::First, mounted.join(controller)),
+            "" => (CgroupVersion::Second, mounted.to_owned()),
+            names if names.split(',').any(|name| name == controller) => {
+                (CgroupVersion::First, mounted.join(controller))
+            }
             _ => continue,
         };
         // Every group above has a say too; inside a container its own may be what is mounted.
@@ -30,12 +32,12 @@ pub(super) fn above(own: &str, mounted: &Path, controller: &str) -> Vec<(Version
 }
 
 /// Cores' worth of time that the least quota of its groups leaves a process; none where none has one.
-pub(super) fn quota(own: &str, mounted: &Path) -> Option<f64> {
-    let quota = |(version, group): (Version, PathBuf)| {
+pub fn quota(own: &str, mounted: &Path) -> Option<f64> {
+    let quota = |(version, group): (CgroupVersion, PathBuf)| {
         let read = |file: &str| std::fs::read_to_string(group.join(file)).ok();
         let (quota, period) = match version {
-            Version::First => (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?),
-            Version::Second => {
+            CgroupVersion::First => (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?),
+            CgroupVersion::Second => {
                 let both = read("cpu.max")?;
                 let (quota, period) = both.trim().split_once(' ')?;
                 (quota.to_owned(), period.to_owned())

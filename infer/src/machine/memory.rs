@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::groups::{self, Version};
+use super::groups::{self, CgroupVersion};
 
 /// Memory in bytes, as far as the system says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -20,18 +20,19 @@ impl Memory {
     pub fn now() -> Self {
         let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Self::of(&machine, &groups, Path::new("/sys/fs/cgroup"))
+        Self::parse(&machine, &groups, Path::new("/sys/fs/cgroup"))
     }
 
-    pub(super) fn of(machine: &str, groups: &str, mounted: &Path) -> Self {
+    /// From the texts of `/proc/meminfo` and `/proc/self/cgroup`, and the folder of control groups.
+    pub fn parse(machine: &str, groups: &str, mounted: &Path) -> Self {
         let total = bytes(machine, "MemTotal:");
         let mut memory = Self { machine: total, limit: total, available: bytes(machine, "MemAvailable:") };
         for (version, group) in groups::above(groups, mounted, "memory") {
             memory.narrow(
                 &group,
                 match version {
-                    Version::First => ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"],
-                    Version::Second => ["memory.max", "memory.current", "inactive_file"],
+                    CgroupVersion::First => ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"],
+                    CgroupVersion::Second => ["memory.max", "memory.current", "inactive_file"],
                 },
             );
         }
@@ -83,7 +84,7 @@ mod tests {
     fn the_least_limit_counts() {
         let none = tree(&[]);
         let of = |own: &str, root: &tempfile::TempDir| {
-            let Memory { machine, limit, available } = Memory::of(MACHINE, own, root.path());
+            let Memory { machine, limit, available } = Memory::parse(MACHINE, own, root.path());
             assert_eq!(machine, Some(16000 * 1024));
             (limit.unwrap() / 1024, available.unwrap() / 1024)
         };
@@ -107,7 +108,7 @@ mod tests {
         // What version 1 writes where there is no limit.
         let unlimited = tree(&[("memory/memory.limit_in_bytes", "9223372036854771712\n")]);
         assert_eq!(of("4:memory:/\n", &unlimited), (16000, 8000));
-        assert_eq!(Memory::of("", "", none.path()), Memory::default());
+        assert_eq!(Memory::parse("", "", none.path()), Memory::default());
     }
 
     #[cfg(target_os = "linux")]

@@ -23,7 +23,7 @@ const SESSIONS_A_GPU: usize = 2;
 /// What the cores of a processor are used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum ExecutionMode {
     /// One session with all cores: each picture is done soonest.
     Latency,
     /// A session with one core for each core, as far as memory goes: most pictures are done in an hour.
@@ -41,7 +41,7 @@ pub struct PipelineOptions {
     /// where there are fewer pictures.
     pub gpu_sessions: Option<NonZeroUsize>,
     /// What cores are used for; by the number of pictures where nobody says otherwise.
-    pub mode: Option<Mode>,
+    pub mode: Option<ExecutionMode>,
     /// Bytes that sessions on the processor may occupy together; half of what is available where nobody says otherwise. One
     /// session is always opened.
     pub memory: Option<u64>,
@@ -54,9 +54,9 @@ pub struct PipelineOptions {
 
 /// What a pipeline runs on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Setup {
+pub struct PipelineSetup {
     /// What cores are used for.
-    pub mode: Mode,
+    pub mode: ExecutionMode,
     /// The devices.
     pub devices: Vec<Device>,
     /// Open sessions.
@@ -87,13 +87,13 @@ impl Pipeline {
             Segmenter::open_with(path, &segmenter)
         };
         let many = options.pictures >= PICTURES_A_CORE * cores && devices == [Device::Cpu];
-        let mode = options.mode.unwrap_or(if many { Mode::Throughput } else { Mode::Latency });
+        let mode = options.mode.unwrap_or(if many { ExecutionMode::Throughput } else { ExecutionMode::Latency });
         let pixels = options.pixels.unwrap_or_else(|| room::most(Memory::now().available));
         let [session_bytes, memory] = [None; 2];
         let mut setup =
-            Setup { mode, devices, sessions: 1, threads: cores, session_bytes, memory, pixels, seconds: 0.0 };
+            PipelineSetup { mode, devices, sessions: 1, threads: cores, session_bytes, memory, pixels, seconds: 0.0 };
         let (first, others) = match setup.devices[..] {
-            [device] if !device.is_gpu() && mode == Mode::Throughput && cores > 1 => {
+            [device] if !device.is_gpu() && mode == ExecutionMode::Throughput && cores > 1 => {
                 let before = resident();
                 let mut first = open(device, 1)?;
                 first.warm_up()?;

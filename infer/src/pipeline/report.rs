@@ -9,7 +9,7 @@ const BUSY: f64 = 0.5;
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Report<E> {
+pub struct PipelineReport<E> {
     /// How many items went through all stages.
     pub done: usize,
     /// The items that failed, by index, and why.
@@ -19,14 +19,14 @@ pub struct Report<E> {
     /// Whether the stop signal came before every item was begun.
     pub interrupted: bool,
     /// Work by stage.
-    pub stages: Stages,
+    pub stages: StageReport,
     /// Time that passed.
     pub elapsed: Duration,
 }
 
 /// Work in one stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Stage {
+pub struct StageWork {
     /// Seconds of work, of all threads together.
     pub seconds: f64,
     /// Threads that do it, among other things.
@@ -37,17 +37,17 @@ pub struct Stage {
 
 /// Work in each stage. Stages overlap, so that their seconds may exceed the time that passed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Stages {
+pub struct StageReport {
     /// Reading and decoding pictures, by the readers.
-    pub decode: Stage,
+    pub decode: StageWork,
     /// The network, by the owners of the sessions.
-    pub run: Stage,
+    pub run: StageWork,
     /// Putting windows together, by the owners of the sessions.
-    pub stitch: Stage,
+    pub stitch: StageWork,
     /// Upsampling and choosing labels, by the writers.
-    pub decide: Stage,
+    pub decide: StageWork,
     /// What is done with the labels, by the writers.
-    pub encode: Stage,
+    pub encode: StageWork,
     /// What holds the run up, as a sentence.
     pub bottleneck: String,
 }
@@ -70,11 +70,11 @@ pub(super) struct Threads {
     pub(super) writers: usize,
 }
 
-impl Stages {
+impl StageReport {
     pub(super) fn new(seconds: Seconds, threads: Threads, elapsed: Duration) -> Self {
         let stage = |seconds: f64, threads: usize| {
             let had = elapsed.as_secs_f64() * threads as f64;
-            Stage { seconds, threads, busy: if had > 0.0 { (seconds / had).min(1.0) } else { 0.0 } }
+            StageWork { seconds, threads, busy: if had > 0.0 { (seconds / had).min(1.0) } else { 0.0 } }
         };
         let mut stages = Self {
             decode: stage(seconds.decode, threads.readers),
@@ -106,7 +106,7 @@ impl Stages {
 }
 
 /// A stage, what it is called, and what would relieve it.
-type Named<'a> = (&'a Stage, [&'static str; 2]);
+type Named<'a> = (&'a StageWork, [&'static str; 2]);
 
 const DECODE: [&str; 2] = ["reading pictures", "a faster disk, more cores or smaller files would help"];
 const RUN: [&str; 2] = ["the network", "more cores, a faster device or fewer windows would help"];
@@ -123,15 +123,15 @@ mod tests {
         let threads = Threads { readers: 2, owners: 1, writers: 4 };
         let ten = Duration::from_secs(10);
         let network = Seconds { decode: 4.0, run: 9.7, stitch: 0.2, decide: 3.0, encode: 6.0 };
-        let stages = Stages::new(network, threads, ten);
+        let stages = StageReport::new(network, threads, ten);
         assert_eq!((stages.decode.busy, stages.run.busy, stages.encode.busy), (0.2, 0.97, 0.15));
         assert!(stages.bottleneck.starts_with("the network is busy 97 % of the time: more cores"), "{stages:?}");
         // Together the writers' two kinds of work outweigh the network; of the two, encoding is more.
         let writers = Seconds { run: 6.0, decide: 12.0, encode: 20.0, ..network };
-        let stages = Stages::new(writers, threads, ten);
+        let stages = StageReport::new(writers, threads, ten);
         assert!(stages.bottleneck.starts_with("writing results is busy 50 % "), "{stages:?}");
-        let stages = Stages::new(Seconds { run: 3.0, ..Seconds::default() }, threads, ten);
+        let stages = StageReport::new(Seconds { run: 3.0, ..Seconds::default() }, threads, ten);
         assert!(stages.bottleneck.starts_with("nothing is busy"), "{stages:?}");
-        assert_eq!(Stages::new(network, threads, Duration::ZERO).run.busy, 0.0);
+        assert_eq!(StageReport::new(network, threads, Duration::ZERO).run.busy, 0.0);
     }
 }

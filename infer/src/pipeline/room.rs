@@ -3,7 +3,7 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::image_file::MAX_PIXELS;
 
 /// Bytes that a pixel takes on its way: three of the picture and up to three of what is decided; at its end also the files
 /// that are made of these.
@@ -19,7 +19,7 @@ pub(super) fn most(available: Option<u64>) -> u64 {
 
 /// The room of a run.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct PixelBudget {
     most: u64,
     held: Mutex<u64>,
     left: Condvar,
@@ -29,29 +29,29 @@ pub(super) struct Room {
 
 /// The pixels of a picture, for which room is held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held<'a> {
-    room: &'a Room,
+pub(super) struct PixelPermit<'a> {
+    room: &'a PixelBudget,
     pixels: u64,
 }
 
-impl Room {
+impl PixelBudget {
     pub(super) fn new(most: u64) -> Self {
         Self { most, held: Mutex::new(0), left: Condvar::new(), door: Mutex::new(()) }
     }
 
     /// Waits until there is room for so many pixels. Where nothing else is held, there is room for any picture.
-    pub(super) fn enter(&self, pixels: u64) -> Held<'_> {
+    pub(super) fn enter(&self, pixels: u64) -> PixelPermit<'_> {
         let _first = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         while *held > 0 && held.saturating_add(pixels) > self.most {
             held = self.left.wait(held).unwrap_or_else(PoisonError::into_inner);
         }
         *held = held.saturating_add(pixels);
-        Held { room: self, pixels }
+        PixelPermit { room: self, pixels }
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for PixelPermit<'_> {
     fn drop(&mut self) {
         let mut held = self.room.held.lock().unwrap_or_else(PoisonError::into_inner);
         *held = held.saturating_sub(self.pixels);
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn pixels_held_stay_below_the_most_but_for_one_picture() {
-        let (room, held) = (Room::new(100), AtomicU64::new(0));
+        let (room, held) = (PixelBudget::new(100), AtomicU64::new(0));
         let peak = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for thread in 0..8 {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn small_pictures_wait_behind_a_large_one() {
-        let room = Room::new(100);
+        let room = PixelBudget::new(100);
         let (first, second) = (room.enter(60), room.enter(30));
         let (entered, order) = channel();
         std::thread::scope(|scope| {

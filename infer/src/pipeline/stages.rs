@@ -7,12 +7,12 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::report::{Seconds, Stages, Threads};
-use super::{Control, Event, Report};
-use crate::segmenter::{SegmentError, Times};
+use super::report::{Seconds, StageReport, Threads};
+use super::{PipelineEvent, PipelineReport, RunControl};
+use crate::segmenter::{SegmentError, StageTimes};
 
-pub(super) struct Work<'a, E> {
-    control: &'a Control<'a, E>,
+pub(super) struct RunState<'a, E> {
+    control: &'a RunControl<'a, E>,
     count: usize,
     next: AtomicUsize,
     interrupted: AtomicBool,
@@ -26,8 +26,8 @@ pub(super) struct Work<'a, E> {
     unwritable: AtomicBool,
 }
 
-impl<'a, E: From<SegmentError>> Work<'a, E> {
-    pub(super) fn new(count: usize, control: &'a Control<'a, E>) -> Self {
+impl<'a, E: From<SegmentError>> RunState<'a, E> {
+    pub(super) fn new(count: usize, control: &'a RunControl<'a, E>) -> Self {
         Self {
             control,
             count,
@@ -57,7 +57,7 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
     }
 
     /// Whether an item that waited for room shall still be begun.
-    pub(super) fn goes_on(&self) -> bool {
+    pub(super) fn may_start(&self) -> bool {
         let stop = self.control.stop.load(Ordering::Relaxed);
         self.interrupted.fetch_or(stop, Ordering::Relaxed);
         !stop && !self.is_stopped()
@@ -83,7 +83,7 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
 
     /// Does what a thread does with one item. A panic ends the run, while the thread lives on: others may wait for it to take
     /// what they hand over.
-    pub(super) fn guarded<R>(&self, work: impl FnOnce() -> Option<R>) -> Option<R> {
+    pub(super) fn catch_panic<R>(&self, work: impl FnOnce() -> Option<R>) -> Option<R> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             self.stopped.store(true, Ordering::Relaxed);
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
@@ -97,13 +97,13 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
             Ok(value) => return Some(value),
             Err(error) => error,
         };
-        (self.control.observe)(Event::Failed(index, &error));
+        (self.control.observe)(PipelineEvent::Failed(index, &error));
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
         None
     }
 
     /// The same of what a model made; an error that the next item would meet too ends the run.
-    pub(super) fn keep_answer<R>(&self, index: usize, result: Result<R, SegmentError>) -> Option<R> {
+    pub(super) fn record_prediction<R>(&self, index: usize, result: Result<R, SegmentError>) -> Option<R> {
         match result {
             Err(error) if error.is_lasting() => {
                 self.stop(error.into());
@@ -118,7 +118,7 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
         match result {
             Ok(()) => {
                 self.done.fetch_add(1, Ordering::Relaxed);
-                (self.control.observe)(Event::Done(index));
+                (self.control.observe)(PipelineEvent::Done(index));
             }
             Err(error) => {
                 self.unwritable.store(true, Ordering::Relaxed);
@@ -134,23 +134,28 @@ impl<'a, E: From<SegmentError>> Work<'a, E> {
     }
 
     /// What came of it all; where a thread panicked, the same panic.
-    pub(super) fn report(self, times: impl Iterator<Item = Times>, threads: Threads, elapsed: Duration) -> Report<E> {
+    pub(super) fn report(
+        self,
+        times: impl Iterator<Item = StageTimes>,
+        threads: Threads,
+        elapsed: Duration,
+    ) -> PipelineReport<E> {
         if let Some(panic) = self.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
             resume_unwind(panic);
         }
         let mut seconds = self.seconds.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for Times { run, stitch, .. } in times {
+        for StageTimes { run, stitch, .. } in times {
             seconds.run += run.as_secs_f64();
             seconds.stitch += stitch.as_secs_f64();
         }
         let mut failed = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.sort_by_key(|(index, _)| *index);
-        Report {
+        PipelineReport {
             done: self.done.into_inner(),
             failed,
             stopped: self.error.into_inner().unwrap_or_else(PoisonError::into_inner),
             interrupted: self.interrupted.into_inner(),
-            stages: Stages::new(seconds, threads, elapsed),
+            stages: StageReport::new(seconds, threads, elapsed),
             elapsed,
         }
     }

@@ -3,50 +3,50 @@
 use protoseg_images::label_map::LabelMap;
 
 use crate::stitch::LogitMap;
-use crate::upsample::{self, Decided, Frame, Wanted};
+use crate::upsample::{self, LogitGeometry, Outputs, Prediction};
 
 /// Class scores of a picture before upsampling, and how they lie over it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FrameLogits {
+pub struct ImageLogits {
     /// The scores.
     pub map: LogitMap,
     /// How they lie over the picture.
-    pub frame: Frame,
+    pub frame: LogitGeometry,
 }
 
-impl FrameLogits {
+impl ImageLogits {
     /// Train ids of all pixels.
     pub fn labels(&self) -> LabelMap {
-        self.decide(Wanted::default()).into()
+        self.predict(Outputs::default()).into()
     }
 
     /// Train ids of all pixels, with what else is wanted of them.
-    pub fn decide(&self, wanted: Wanted) -> Decided {
-        upsample::decide(&self.map, &self.frame, wanted)
+    pub fn predict(&self, wanted: Outputs) -> Prediction {
+        upsample::predict(&self.map, &self.frame, wanted)
     }
 }
 
 /// What a model made of a picture.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum RawPrediction {
     /// Class scores.
-    Logits(FrameLogits),
+    Logits(ImageLogits),
     /// Decided already: by an adopted file that gives no scores, or because the picture is large.
-    Decided(Decided),
+    Final(Prediction),
 }
 
-impl Answer {
+impl RawPrediction {
     /// Train ids of all pixels.
     pub fn labels(self) -> LabelMap {
-        self.decide(Wanted::default()).into()
+        self.predict(Outputs::default()).into()
     }
 
     /// Train ids of all pixels, with what else is wanted of them. What was decided already stays as it is: of an adopted
     /// file that gives no scores, without confidence and margin.
-    pub fn decide(self, wanted: Wanted) -> Decided {
+    pub fn predict(self, wanted: Outputs) -> Prediction {
         match self {
-            Self::Logits(logits) => logits.decide(wanted),
-            Self::Decided(decided) => decided,
+            Self::Logits(logits) => logits.predict(wanted),
+            Self::Final(decided) => decided,
         }
     }
 }

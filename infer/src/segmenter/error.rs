@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use protoseg_models::bundle::BundleError;
-use protoseg_models::form::Precision;
+use protoseg_models::variant::Precision;
 use protoseg_models::window::WindowError;
 
 use crate::session::SessionError;

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use protoseg_models::bundle::{Manifest, ModelFile};
-use protoseg_models::form::{FrameForm, Kind};
-use protoseg_models::window::Pieces;
+use protoseg_models::variant::{FrameSpec, ModelKind};
+use protoseg_models::window::Tiling;
 
 use super::how::how;
-use super::{SegmentError, SegmenterOptions, Times};
+use super::{SegmentError, SegmenterOptions, StageTimes};
 use crate::session::{self, Profile, Runner, RunnerOptions};
-use crate::upsample::{Decided, Wanted};
+use crate::upsample::{Outputs, Prediction};
 
 /// A frame file, opened when the first picture of its size comes.
 #[derive(Debug)]
 pub(super) struct FrameFile {
-    form: FrameForm,
+    form: FrameSpec,
     path: PathBuf,
     options: RunnerOptions,
     runner: Option<Runner>,
@@ -29,10 +29,10 @@ impl FrameFile {
         main: &ModelFile,
         options: &SegmenterOptions,
     ) -> Result<Vec<Self>, SegmentError> {
-        let pieces = options.pieces.unwrap_or(Pieces::from(manifest.model.window));
+        let pieces = options.pieces.unwrap_or(Tiling::from(manifest.model.window));
         let mut files = Vec::new();
         for file in &manifest.files {
-            let fits = file.form.kind == Kind::Frame && file.form.precision == main.form.precision;
+            let fits = file.form.kind == ModelKind::Frame && file.form.precision == main.form.precision;
             if let Some(form) = file.form.frame.filter(|form| fits && form.pieces == pieces) {
                 let options = RunnerOptions { size: Some([form.height, form.width]), ..how(manifest, file, options)? };
                 files.push(Self { form, path: manifest.verified(folder, file)?, options, runner: None });
@@ -42,7 +42,7 @@ impl FrameFile {
     }
 
     /// Whether it takes a picture, and tells what is wanted of it.
-    pub(super) fn takes(&self, picture: &RgbImage, wanted: Wanted) -> bool {
+    pub(super) fn takes(&self, picture: &RgbImage, wanted: Outputs) -> bool {
         !wanted.margin && [picture.height() as usize, picture.width() as usize] == [self.form.height, self.form.width]
     }
 
@@ -62,23 +62,23 @@ impl FrameFile {
     }
 
     /// Runs a picture that it takes.
-    pub(super) fn decide(
+    pub(super) fn predict(
         &mut self,
         picture: &RgbImage,
-        wanted: Wanted,
-        times: &mut Times,
-    ) -> Result<Decided, SegmentError> {
+        wanted: Outputs,
+        times: &mut StageTimes,
+    ) -> Result<Prediction, SegmentError> {
         let runner = match self.runner.take() {
             Some(runner) => runner,
             None => Runner::open(&self.path, &self.options)?,
         };
         let runner = self.runner.insert(runner);
-        let FrameForm { height, width, .. } = self.form;
+        let FrameSpec { height, width, .. } = self.form;
         let [labels, confidence] =
             times.run(runner, |runner| runner.run_frames(picture.as_raw(), [1, height, width]))?;
         if [labels.len(), confidence.len()] != [height * width; 2] {
             return Err(SegmentError::Shape { found: vec![labels.len()], expected: [1, 1, height, width] });
         }
-        Ok(Decided { height, width, labels, confidence: wanted.confidence.then_some(confidence), margin: None })
+        Ok(Prediction { height, width, labels, confidence: wanted.confidence.then_some(confidence), margin: None })
     }
 }

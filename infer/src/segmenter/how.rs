@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use protoseg_models::bundle::{Manifest, ModelFile};
-use protoseg_models::form::{Kind, Precision};
-use protoseg_models::window::Pieces;
+use protoseg_models::variant::{ModelKind, Precision};
+use protoseg_models::window::Tiling;
 
 use super::{SegmentError, SegmenterOptions};
 use crate::session::{Device, RunnerOptions};
@@ -16,7 +16,7 @@ pub(super) fn chosen<'a>(
     manifest: &'a Manifest,
     options: &SegmenterOptions,
 ) -> Result<&'a ModelFile, SegmentError> {
-    let files = || manifest.files.iter().filter(|file| file.form.kind != Kind::Frame);
+    let files = || manifest.files.iter().filter(|file| file.form.kind != ModelKind::Frame);
     let Some(precision) = options.precision else {
         return files().next().ok_or_else(|| SegmentError::NoLogits(path.into()));
     };
@@ -39,7 +39,7 @@ pub(super) fn how(
     let mut how = options.runner.clone();
     // On a CPU sizes that are known beforehand bring nothing.
     if how.device != Device::Cpu && how.size.is_none() {
-        let window = options.pieces.map_or(manifest.model.window, Pieces::window);
+        let window = options.pieces.map_or(manifest.model.window, Tiling::window);
         how.size = window.map(|window| [window.size; 2]);
     }
     let int8 = file.form.precision == Precision::Int8;

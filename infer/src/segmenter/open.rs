@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
-use protoseg_models::form::Kind;
-use protoseg_models::versioned::Read;
-use protoseg_models::window::Pieces;
+use protoseg_models::variant::ModelKind;
+use protoseg_models::versioned::Versioned;
+use protoseg_models::window::Tiling;
 
 use super::frames::FrameFile;
 use super::identity::{self, difference, fingerprint};
-use super::whole::Sizes;
-use super::{SegmentError, Segmenter, SegmenterOptions, Times, how};
+use super::whole::InputSizes;
+use super::{SegmentError, Segmenter, SegmenterOptions, StageTimes, how};
 use crate::session::{Runner, SessionError};
 
 impl Segmenter {
@@ -32,17 +32,18 @@ impl Segmenter {
                 SessionError::Model { .. } if !is_named_so => SegmentError::NoOnnx(path.into()),
                 error => error.into(),
             })?;
-            let Read { value: model, passed_over } =
+            let Versioned { value: model, unknown_fields } =
                 runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
-            let mut segmenter = Self::new(path, (model, passed_over), (Kind::Logits, Sizes::Any), runner, options)?;
+            let mut segmenter =
+                Self::new(path, (model, unknown_fields), (ModelKind::Logits, InputSizes::Any), runner, options)?;
             segmenter.fingerprint = identity::fingerprint_of_file(&segmenter.model, path)
                 .map_err(|source| BundleError::Io { path: path.into(), source })?;
             return Ok(segmenter);
         }
-        let Read { value: manifest, passed_over } = Manifest::read(path)?;
+        let Versioned { value: manifest, unknown_fields } = Manifest::read(path)?;
         let file = how::chosen(path, &manifest, options)?;
         let mut segmenter = Self::open_file(path, &manifest, file, options)?;
-        segmenter.passed_over = passed_over;
+        segmenter.unknown_fields = unknown_fields;
         if options.frame_files.unwrap_or(options.runner.device.is_gpu()) {
             segmenter.frames = FrameFile::all(path, &manifest, file, options)?;
         }
@@ -57,7 +58,7 @@ impl Segmenter {
         options: &SegmenterOptions,
     ) -> Result<Self, SegmentError> {
         let runner = Self::runner(folder, manifest, file, options)?;
-        let what = (file.form.kind, Sizes::of(file, manifest.model.grid));
+        let what = (file.form.kind, InputSizes::from_file(file, manifest.model.grid));
         let mut segmenter = Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)?;
         segmenter.fingerprint = fingerprint(manifest, file);
         segmenter.file.clone_from(&file.file);
@@ -72,7 +73,7 @@ impl Segmenter {
         options: &SegmenterOptions,
     ) -> Result<Runner, SegmentError> {
         let how = how::how(manifest, file, options)?;
-        let runner = Runner::open_listed(&manifest.verified(folder, file)?, file, &how)?;
+        let runner = Runner::open_bundle_file(&manifest.verified(folder, file)?, file, &how)?;
         // Files that others wrote may say nothing of themselves.
         if file.adapter.is_none()
             && let Some(own) = runner.model()?
@@ -85,26 +86,26 @@ impl Segmenter {
 
     fn new(
         path: &Path,
-        (model, passed_over): (Model, Vec<String>),
-        (kind, sizes): (Kind, Sizes),
+        (model, unknown_fields): (Model, Vec<String>),
+        (kind, sizes): (ModelKind, InputSizes),
         runner: Runner,
         options: &SegmenterOptions,
     ) -> Result<Self, SegmentError> {
         let expected = model.classes.count();
-        let counted = runner.classes().filter(|_| kind == Kind::Logits);
+        let counted = runner.classes().filter(|_| kind == ModelKind::Logits);
         if let Some(found) = counted.filter(|&found| found != expected) {
             return Err(SegmentError::Classes { path: path.into(), found, expected });
         }
-        let window = options.pieces.map_or(model.window, Pieces::window);
+        let window = options.pieces.map_or(model.window, Tiling::window);
         if let Some(window) = window {
-            if kind == Kind::Labels {
+            if kind == ModelKind::Labels {
                 return Err(SegmentError::LabelsInWindows);
             }
             sizes.padded([window.size; 2])?;
             model.grid.check(window)?;
         }
         let batch = options.batch.map_or(1, NonZeroUsize::get);
-        let (times, pixels, fingerprint) = (Times::default(), Vec::new(), String::new());
+        let (times, pixels, fingerprint) = (StageTimes::default(), Vec::new(), String::new());
         let (frames, file) = (Vec::new(), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
         Ok(Self {
             model,
@@ -112,7 +113,7 @@ impl Segmenter {
             sizes,
             runner,
             frames,
-            passed_over,
+            unknown_fields,
             window,
             batch,
             times,

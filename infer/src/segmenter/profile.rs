@@ -6,7 +6,7 @@ use super::{SegmentError, Segmenter};
 use crate::session::Profile;
 
 impl Segmenter {
-    /// What runs the operators of the file through which pictures `[height, width]` go, as [`decide`](Self::decide) runs them
+    /// What runs the operators of the file through which pictures `[height, width]` go, as [`predict`](Self::predict) runs them
     /// where no margin is wanted: [`Runner::profile`](crate::session::Runner::profile) says at what price.
     pub fn profile(&self, size: [usize; 2]) -> Result<Profile, SegmentError> {
         if let Some(frame) = self.frames.iter().find(|frame| frame.size() == size) {

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use protoseg_images::label_map::LabelMap;
 use protoseg_models::bundle::ModelFile;
-use protoseg_models::window::{LEAST_SIDE, LogitGrid};
+use protoseg_models::window::{LogitGrid, MIN_SIDE};
 
 use super::{SegmentError, Segmenter, size};
 use crate::session::timed;
@@ -11,7 +11,7 @@ use crate::stitch::LogitMap;
 
 /// Sizes of pictures that a network takes whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sizes {
+pub(super) enum InputSizes {
     /// All but the smallest: networks of protoseg.
     Any,
     /// Those on a grid.
@@ -20,9 +20,9 @@ pub(super) enum Sizes {
     One([usize; 2]),
 }
 
-impl Sizes {
+impl InputSizes {
     /// What a file of a bundle takes.
-    pub(super) fn of(file: &ModelFile, grid: LogitGrid) -> Self {
+    pub(super) fn from_file(file: &ModelFile, grid: LogitGrid) -> Self {
         match &file.adapter {
             None => Self::Any,
             Some(adapter) => adapter.size.map_or(Self::Grid(grid), Self::One),
@@ -32,8 +32,8 @@ impl Sizes {
     /// The size to which a picture is padded.
     pub(super) fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
         match self {
-            Self::Any => Ok(size.map(|side| side.max(LEAST_SIDE))),
-            Self::Grid(grid) => Ok(size.map(|side| grid.padded(side.max(LEAST_SIDE)))),
+            Self::Any => Ok(size.map(|side| side.max(MIN_SIDE))),
+            Self::Grid(grid) => Ok(size.map(|side| grid.round_up(side.max(MIN_SIDE)))),
             Self::One(one) if one == size => Ok(size),
             Self::One(one) => {
                 let [found, expected] = [size, one].map(|[height, width]| format!("{height}x{width}"));
@@ -85,7 +85,7 @@ impl Segmenter {
     /// Puts a padded picture into the buffer, if it needs padding.
     fn pad(&mut self, picture: &RgbImage, size: [usize; 2], padded: [usize; 2]) -> Result<(), SegmentError> {
         if padded != size {
-            self.cut(picture, &[[0, 0]], padded)?;
+            self.copy_tiles(picture, &[[0, 0]], padded)?;
         }
         Ok(())
     }

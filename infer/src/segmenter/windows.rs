@@ -5,11 +5,11 @@ use std::time::Duration;
 use image::RgbImage;
 use protoseg_models::window::{Window, WindowPlan};
 
-use super::mosaic::Rolling;
+use super::mosaic::RollingMerger;
 use super::{SegmentError, Segmenter, size, too_large};
 use crate::session::timed;
 use crate::stitch::{LogitMap, Stitcher};
-use crate::upsample::{Decided, Wanted};
+use crate::upsample::{Outputs, Prediction};
 
 impl Segmenter {
     /// Class scores of a picture, and the size that they span.
@@ -30,17 +30,17 @@ impl Segmenter {
     }
 
     /// Every pixel of a picture, decided as soon as its scores are known.
-    pub(super) fn decide_windows(
+    pub(super) fn predict_windows(
         &mut self,
         picture: &RgbImage,
         window: Window,
-        wanted: Wanted,
-    ) -> Result<Decided, SegmentError> {
+        wanted: Outputs,
+    ) -> Result<Prediction, SegmentError> {
         let size = size(picture)?;
         let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
         let frame = self.frame(size, [plan.rows.padded, plan.columns.padded]);
         let classes = self.model.classes.count();
-        let rolling = timed(&mut self.times.stitch, || Rolling::new(&plan, classes, &frame, wanted));
+        let rolling = timed(&mut self.times.stitch, || RollingMerger::new(&plan, classes, &frame, wanted));
         let mut rolling = rolling.ok_or_else(|| too_large(picture))?;
         self.run_windows(picture, &plan, |scores| rolling.add(scores))?;
         Ok(rolling.decided)
@@ -57,11 +57,11 @@ impl Segmenter {
         let classes = self.model.classes.count();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
         for starts in starts.chunks(self.batch) {
-            self.cut(picture, starts, [size; 2])?;
+            self.copy_tiles(picture, starts, [size; 2])?;
             let expected = [starts.len(), classes, side, side];
             let mut took = Duration::ZERO;
             let taken = self.times.run(&mut self.runner, |runner| {
-                runner.run_scores(&self.pixels, [starts.len(), size, size], |shape, scores| {
+                runner.run_with_logits(&self.pixels, [starts.len(), size, size], |shape, scores| {
                     if shape != expected {
                         return Err(SegmentError::Shape { found: shape.to_vec(), expected });
                     }

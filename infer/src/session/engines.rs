@@ -15,7 +15,7 @@ use super::{Device, RunnerOptions, SessionError};
 
 /// What a session is opened from.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(super) enum ModelSource<'a> {
     /// The file that is named.
     File,
     /// The bytes of a file.
@@ -24,12 +24,12 @@ pub(super) enum Source<'a> {
 
 /// The folders of one file's engines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Engines {
+pub(super) struct EngineCache {
     pub(super) engines: String,
     pub(super) timings: String,
 }
 
-impl Source<'_> {
+impl ModelSource<'_> {
     pub(super) fn commit(self, path: &Path, mut builder: SessionBuilder) -> ort::Result<Session> {
         match self {
             Self::File => builder.commit_from_file(path),
@@ -40,21 +40,25 @@ impl Source<'_> {
     /// A digest of the weights and all else.
     fn digest(self, path: &Path) -> io::Result<String> {
         if let Self::Bytes(bytes) = self {
-            return Ok(digest::of_bytes(bytes));
+            return Ok(digest::sha256_bytes(bytes));
         }
-        let own = digest::of_file(path)?;
+        let own = digest::sha256_file(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = path.with_file_name(external_data(&name));
         if !beside.is_file() {
             return Ok(own);
         }
-        Ok(digest::of_bytes(format!("{own}\n{}", digest::of_file(&beside)?).as_bytes()))
+        Ok(digest::sha256_bytes(format!("{own}\n{}", digest::sha256_file(&beside)?).as_bytes()))
     }
 }
 
-impl Engines {
+impl EngineCache {
     /// Makes the folders where engines shall be kept.
-    pub(super) fn of(source: Source<'_>, path: &Path, options: &RunnerOptions) -> Result<Option<Self>, SessionError> {
+    pub(super) fn open(
+        source: ModelSource<'_>,
+        path: &Path,
+        options: &RunnerOptions,
+    ) -> Result<Option<Self>, SessionError> {
         let Some(cache) = options.tensorrt.cache.as_ref().filter(|_| matches!(options.device, Device::TensorRt(_)))
         else {
             return Ok(None);
@@ -80,27 +84,27 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (path, cache) = (root.path().join("model.onnx"), root.path().join("cache"));
         let mut options = RunnerOptions { device: Device::TensorRt(0), ..RunnerOptions::default() };
-        assert_eq!(Engines::of(Source::File, &path, &options).unwrap(), None);
+        assert_eq!(EngineCache::open(ModelSource::File, &path, &options).unwrap(), None);
         options.tensorrt.cache = Some(cache.clone());
         let mut seen = Vec::new();
-        let mut other = |source: Source<'_>| {
-            let found = Engines::of(source, &path, &options).unwrap().unwrap();
+        let mut other = |source: ModelSource<'_>| {
+            let found = EngineCache::open(source, &path, &options).unwrap().unwrap();
             assert!(Path::new(&found.engines).is_dir() && Path::new(&found.timings) == cache);
             let new = !seen.contains(&found.engines);
             seen.push(found.engines);
             new
         };
         std::fs::write(&path, "graph").unwrap();
-        assert!(other(Source::File) && !other(Source::File) && !other(Source::Bytes(b"graph")));
+        assert!(other(ModelSource::File) && !other(ModelSource::File) && !other(ModelSource::Bytes(b"graph")));
         std::fs::write(root.path().join("model.onnx.data"), "weights").unwrap();
-        assert!(other(Source::File) && !other(Source::File));
+        assert!(other(ModelSource::File) && !other(ModelSource::File));
         std::fs::write(root.path().join("model.onnx.data"), "better").unwrap();
-        assert!(other(Source::File) && other(Source::Bytes(b"other")));
+        assert!(other(ModelSource::File) && other(ModelSource::Bytes(b"other")));
 
         options.tensorrt.cache = Some(path.clone());
-        let message = Engines::of(Source::File, &path, &options).unwrap_err().to_string();
+        let message = EngineCache::open(ModelSource::File, &path, &options).unwrap_err().to_string();
         assert!(message.contains("model.onnx") && message.contains("--trt-cache"), "{message}");
         options.device = Device::Cuda(0);
-        assert_eq!(Engines::of(Source::File, &path, &options).unwrap(), None);
+        assert_eq!(EngineCache::open(ModelSource::File, &path, &options).unwrap(), None);
     }
 }

@@ -32,7 +32,7 @@ pub enum SessionError {
         "{} cannot be loaded as ONNX Runtime ({reason}); run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} \
          or newer", path.display(), ort::MINOR_VERSION
     )]
-    Foreign {
+    NotOnnxRuntime {
         /// The file.
         path: PathBuf,
         /// What the loader said.

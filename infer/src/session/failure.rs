@@ -15,7 +15,7 @@ const LOST: [std::ops::RangeInclusive<u32>; 2] = [214..=214, 700..=720];
 const CUDA: &str = "cuda failure ";
 
 /// Why a session failed to run.
-pub(super) fn of_run(path: &Path, device: Device, source: &ort::Error) -> SessionError {
+pub(super) fn run_error(path: &Path, device: Device, source: &ort::Error) -> SessionError {
     let source = on_one_line(source);
     let message = source.message().to_lowercase();
     let path = path.to_owned();
@@ -29,7 +29,7 @@ pub(super) fn of_run(path: &Path, device: Device, source: &ort::Error) -> Sessio
 }
 
 /// Why a file could not be opened.
-pub(super) fn of_opening(path: &Path, device: Device, source: &ort::Error) -> SessionError {
+pub(super) fn open_error(path: &Path, device: Device, source: &ort::Error) -> SessionError {
     let source = on_one_line(source);
     let message = source.message().to_lowercase();
     if NO_MEMORY.iter().any(|words| message.contains(words)) {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn messages_are_told_apart() {
-        let of = |device, message: &str| of_run(Path::new("m.onnx"), device, &ort::Error::new(message));
+        let of = |device, message: &str| run_error(Path::new("m.onnx"), device, &ort::Error::new(message));
         let gpu = Device::Cuda(1);
         let full = of(gpu, "CUDA failure 2: out of memory ; GPU=1 ; expr=cudaMalloc");
         assert!(matches!(full, SessionError::OutOfMemory { device: Device::Cuda(1), .. }), "{full:?}");
@@ -68,7 +68,7 @@ mod tests {
         }
         let placed = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has \
                       been explicitly disabled by the user.";
-        let refused = of_opening(Path::new("m.onnx"), gpu, &ort::Error::new(placed));
+        let refused = open_error(Path::new("m.onnx"), gpu, &ort::Error::new(placed));
         assert!(matches!(refused, SessionError::NotAllOnDevice { .. }), "{refused:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
-use protoseg_models::errors::sentence;
+use protoseg_models::errors::error_chain;
 
 use super::{LIBRARY_VARIABLE, SessionError};
 
@@ -43,15 +43,15 @@ fn library() -> Result<PathBuf, SessionError> {
 fn load(path: &Path) -> Result<Environment, SessionError> {
     use ort::LoadDynamicError as Load;
 
-    let foreign = |reason: String| SessionError::Foreign { path: path.into(), reason };
+    let foreign = |reason: String| SessionError::NotOnnxRuntime { path: path.into(), reason };
     if is_cut_short(path) {
         return Err(foreign("the file is cut short".to_owned()));
     }
     let builder = ort::init_from(path).map_err(|error| match error {
         Load::Dlopen { error, .. } if path.is_relative() => {
-            SessionError::Nowhere { name: path.display().to_string(), reason: sentence(&error) }
+            SessionError::Nowhere { name: path.display().to_string(), reason: error_chain(&error) }
         }
-        Load::Dlopen { error, .. } => foreign(sentence(&error)),
+        Load::Dlopen { error, .. } => foreign(error_chain(&error)),
         Load::BadVersion { version_str: version, .. } => SessionError::Old { path: path.into(), version },
         error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => foreign(error.to_string()),
     })?;

@@ -7,13 +7,13 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use super::engines::{Engines, Source};
+use super::engines::{EngineCache, ModelSource};
 use super::library::environment;
-use super::{Device, RunnerOptions, SessionError, failure, provider, turns};
+use super::{Device, RunnerOptions, SessionError, failure, gpu_lock, provider};
 use crate::machine::cores;
 
 /// Opens a session; `path` is for messages where it is not what is opened.
-pub(super) fn commit(path: &Path, options: &RunnerOptions, source: Source<'_>) -> Result<Session, SessionError> {
+pub(super) fn commit(path: &Path, options: &RunnerOptions, source: ModelSource<'_>) -> Result<Session, SessionError> {
     commit_with(path, options, source, None)
 }
 
@@ -21,14 +21,14 @@ pub(super) fn commit(path: &Path, options: &RunnerOptions, source: Source<'_>) -
 pub(super) fn commit_with(
     path: &Path,
     options: &RunnerOptions,
-    source: Source<'_>,
+    source: ModelSource<'_>,
     record: Option<&Path>,
 ) -> Result<Session, SessionError> {
     let environment = environment()?;
-    let failed = |source: ort::Error| failure::of_opening(path, options.device, &source);
+    let failed = |source: ort::Error| failure::open_error(path, options.device, &source);
     // TensorRT builds engines here where the file leaves no size open.
-    turns::take(options.device, matches!(options.device, Device::TensorRt(_)), || {
-        let engines = Engines::of(source, path, options)?;
+    gpu_lock::with_gpu(options.device, matches!(options.device, Device::TensorRt(_)), || {
+        let engines = EngineCache::open(source, path, options)?;
         let mut builder = builder(environment, options).map_err(failed)?;
         if let Some(record) = record {
             builder = builder.with_profiling(record).map_err(|error| failed(error.into()))?;
@@ -40,7 +40,7 @@ pub(super) fn commit_with(
 
 fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<SessionBuilder> {
     let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
-    let level = if options.as_it_stands { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+    let level = if options.unoptimized { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
     // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
     Ok(Session::builder(environment)?
         .with_optimization_level(level)?

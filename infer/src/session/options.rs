@@ -17,7 +17,7 @@ pub struct RunnerOptions {
     pub spin: bool,
     /// Whether the file's operations are run one by one as they stand, without being taken together: slow, for judging files
     /// that are made for another runtime.
-    pub as_it_stands: bool,
+    pub unoptimized: bool,
     /// Height and width of every picture or window that will be run, where they are known to be alike.
     pub size: Option<[usize; 2]>,
     /// What only GPUs of NVIDIA know.

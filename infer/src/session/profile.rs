@@ -7,9 +7,9 @@ use std::path::Path;
 use protoseg_models::adapter::Adapter;
 use serde::{Deserialize, Serialize};
 
-use super::engines::Source;
-use super::{FRAME_OUTPUTS, Foreign, Runner, RunnerOptions, SessionError, commit_with, failure, run_session};
-use crate::feed::Feed;
+use super::engines::ModelSource;
+use super::{ExternalModel, FRAME_OUTPUTS, Runner, RunnerOptions, SessionError, commit_with, failure, run_session};
+use crate::preprocess::Preprocess;
 
 /// Operators that [`Profile::operators`] names.
 const MOST: usize = 10;
@@ -39,7 +39,7 @@ pub struct Operator {
 
 /// An entry of the record.
 #[derive(Debug, Deserialize)]
-struct Event {
+struct ProfileEvent {
     cat: String,
     #[serde(default)]
     name: String,
@@ -47,11 +47,11 @@ struct Event {
     #[serde(default)]
     dur: u64,
     #[serde(default)]
-    args: Arguments,
+    args: ProfileArguments,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Arguments {
+struct ProfileArguments {
     #[serde(default)]
     provider: String,
     #[serde(default)]
@@ -66,7 +66,7 @@ impl Runner {
     /// second session meanwhile, and on TensorRT without a cache the time to build its engines again. Of files that were opened
     /// from bytes nothing is told.
     pub fn profile(&self, shape: [usize; 3]) -> Result<Profile, SessionError> {
-        profile(&self.path, self.feed.as_ref().map(Feed::adapter), &self.options, shape)
+        profile(&self.path, self.feed.as_ref().map(Preprocess::adapter), &self.options, shape)
     }
 }
 
@@ -90,10 +90,10 @@ fn profile_in(
     let failed = |source| SessionError::Profile { path: path.to_owned(), source };
     // Goes with all that is in it whatever happens: also what a session that failed leaves when it is closed, which is before.
     let folder = tempfile::Builder::new().prefix("protoseg-profile-").tempdir_in(temporary).map_err(failed)?;
-    let session = commit_with(path, options, Source::File, Some(&folder.path().join("run")))?;
+    let session = commit_with(path, options, ModelSource::File, Some(&folder.path().join("run")))?;
     let mut runner = match adapter {
-        None => Runner::of_pictures(path, options, session)?,
-        Some(adapter) => Foreign::of(path, options, session).adapted(adapter.clone()),
+        None => Runner::with_image_input(path, options, session)?,
+        Some(adapter) => ExternalModel::from_session(path, options, session).with_adapter(adapter.clone()),
     };
     // In the first run memory is set up; the second counts.
     let [count, height, width] = shape;
@@ -104,9 +104,9 @@ fn profile_in(
     runner.run_unread(&pixels, shape)?;
     runner.run_unread(&pixels, shape)?;
     let record = runner.session.end_profiling();
-    let record = record.map_err(|source| failure::of_run(path, options.device, &source))?;
+    let record = record.map_err(|source| failure::run_error(path, options.device, &source))?;
     let record = std::fs::read_to_string(record).map_err(failed)?;
-    let mut profile = of_record(&record).map_err(|source| failed(source.into()))?;
+    let mut profile = parse_record(&record).map_err(|source| failed(source.into()))?;
     if options.device.is_gpu() {
         profile.operators.clear();
     }
@@ -124,15 +124,15 @@ impl Runner {
         }
         let (path, device) = (self.path.clone(), self.device);
         self.run_parts(images, shape, |session, input, _| {
-            run_session(session, input, &names, |_| Ok(())).map_err(|source| failure::of_run(&path, device, &source))
+            run_session(session, input, &names, |_| Ok(())).map_err(|source| failure::run_error(&path, device, &source))
         })
     }
 }
 
-fn of_record(record: &str) -> serde_json::Result<Profile> {
-    let events: Vec<Event> = serde_json::from_str(record)?;
+fn parse_record(record: &str) -> serde_json::Result<Profile> {
+    let events: Vec<ProfileEvent> = serde_json::from_str(record)?;
     // Of several runs of a node the last.
-    let mut last: HashMap<(&str, &str), &Event> = HashMap::new();
+    let mut last: HashMap<(&str, &str), &ProfileEvent> = HashMap::new();
     for event in events.iter().filter(|event| event.cat == "Node" && !event.args.provider.is_empty()) {
         last.insert((&event.args.node_index, &event.name), event);
     }
@@ -198,20 +198,20 @@ mod tests {
             event("", "Relu", gpu, 2, 5),
             event("resize", "Resize", cpu, 3, 20),
         ];
-        let profile = of_record(&format!("[{}]", events.join(",\n"))).unwrap();
+        let profile = parse_record(&format!("[{}]", events.join(",\n"))).unwrap();
         assert_eq!(profile.nodes, BTreeMap::from([(cpu.to_owned(), 1), (gpu.to_owned(), 3)]));
         let operators: Vec<_> =
             profile.operators.iter().map(|operator| (operator.name.as_str(), operator.nodes, operator.share)).collect();
         assert_eq!(operators, [("Conv", 1, 0.6), ("Relu", 2, 0.2), ("Resize", 1, 0.2)]);
-        assert_eq!(of_record("[]").unwrap(), Profile::default());
-        assert!(of_record("").is_err() && of_record("{}").is_err());
+        assert_eq!(parse_record("[]").unwrap(), Profile::default());
+        assert!(parse_record("").is_err() && parse_record("{}").is_err());
     }
 
     #[test]
     fn every_node_is_the_cpus_and_no_file_stays() {
         let (temporary, here) = (tempfile::tempdir().unwrap(), names(Path::new(".")));
-        let profiled = |name: &str, adapter: Option<&Adapter>, as_it_stands: bool, shape| {
-            let options = RunnerOptions { as_it_stands, ..RunnerOptions::default() };
+        let profiled = |name: &str, adapter: Option<&Adapter>, unoptimized: bool, shape| {
+            let options = RunnerOptions { unoptimized, ..RunnerOptions::default() };
             let profile = profile_in(temporary.path(), &fixture(name), adapter, &options, shape);
             assert!(names(temporary.path()).is_empty() && names(Path::new(".")) == here, "{name}");
             profile
@@ -235,7 +235,8 @@ mod tests {
         // A frame file, and a file that takes floats.
         assert!(count(&profiled("gate/frame.onnx", None, false, [1, 64, 96]).unwrap()) > 1);
         let (layout, order) = (Layout::Nchw, ChannelOrder::Rgb);
-        let output = Foreign::open(&fixture("adopt/float-nchw.onnx"), &RunnerOptions::default()).unwrap().outputs();
+        let output =
+            ExternalModel::open(&fixture("adopt/float-nchw.onnx"), &RunnerOptions::default()).unwrap().outputs();
         let adapter = Adapter {
             layout,
             order,

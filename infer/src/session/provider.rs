@@ -6,13 +6,13 @@ use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{CPU, CUDA, ExecutionProvider, OpenVINO, TensorRT};
 use ort::session::builder::SessionBuilder;
 
-use super::engines::Engines;
+use super::engines::EngineCache;
 use super::{Device, RunnerOptions, SessionError, TensorRtOptions, on_one_line};
 use crate::machine::cores;
 
 /// What one kind of device needs of ONNX Runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Needs {
+struct ProviderRequirements {
     /// The package that holds a library with this provider.
     package: &'static str,
     /// What the provider loads from the system.
@@ -20,19 +20,19 @@ struct Needs {
 }
 
 impl Device {
-    fn needs(self) -> Needs {
+    fn needs(self) -> ProviderRequirements {
         match self {
-            Self::Cpu => Needs { package: "onnxruntime", system: "nothing more" },
-            Self::Cuda(_) => Needs {
+            Self::Cpu => ProviderRequirements { package: "onnxruntime", system: "nothing more" },
+            Self::Cuda(_) => ProviderRequirements {
                 package: "onnxruntime-gpu",
                 system: "an NVIDIA driver, CUDA and cuDNN of the versions that this ONNX Runtime was built for, on LD_LIBRARY_PATH",
             },
-            Self::TensorRt(_) => Needs {
+            Self::TensorRt(_) => ProviderRequirements {
                 package: "onnxruntime-gpu",
                 system: "an NVIDIA driver, CUDA, cuDNN and TensorRT of the versions that this ONNX Runtime was built for, on \
                          LD_LIBRARY_PATH",
             },
-            Self::OpenVino => Needs {
+            Self::OpenVino => ProviderRequirements {
                 package: "onnxruntime-openvino",
                 system: "the libraries of OpenVINO that lie beside it in its package",
             },
@@ -60,10 +60,10 @@ fn plain(message: &str) -> &str {
 pub(super) fn place(
     mut builder: SessionBuilder,
     options: &RunnerOptions,
-    engines: Option<Engines>,
+    engines: Option<EngineCache>,
 ) -> Result<SessionBuilder, SessionError> {
     let RunnerOptions { device, size, cuda, .. } = *options;
-    let Needs { package, system } = device.needs();
+    let ProviderRequirements { package, system } = device.needs();
     if !is_built_in(device) {
         return Err(SessionError::Device {
             device,
@@ -114,14 +114,14 @@ pub(super) fn place(
     Ok(builder)
 }
 
-fn tensorrt(number: u16, options: &RunnerOptions, engines: Option<Engines>) -> TensorRT {
+fn tensorrt(number: u16, options: &RunnerOptions, engines: Option<EngineCache>) -> TensorRT {
     let TensorRtOptions { fp16, int8, workspace, .. } = options.tensorrt;
     let mut provider = TensorRT::default().with_device_id(number.into()).with_cuda_graph(options.cuda.graph);
     provider = provider.with_fp16(fp16).with_int8(int8);
     if let Some(bytes) = workspace {
         provider = provider.with_max_workspace_size(bytes);
     }
-    let Some(Engines { engines, timings }) = engines else { return provider };
+    let Some(EngineCache { engines, timings }) = engines else { return provider };
     provider = provider.with_engine_cache(true).with_engine_cache_path(engines);
     provider.with_timing_cache(true).with_timing_cache_path(timings)
 }

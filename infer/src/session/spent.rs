@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// What ONNX Runtime copies by itself in the course of a run is part of computing: on GPUs the pictures of a shape that does
 /// not repeat, and answers on their way into memory of the host that is bound to the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Spent {
+pub struct TransferTimes {
     /// Turning pictures into what an adopted file takes.
     pub prepare: Duration,
     /// Bringing pictures to where the network reads them; zero on a CPU, which reads them where they are.
@@ -17,7 +17,7 @@ pub struct Spent {
     pub download: Duration,
 }
 
-impl Sub for Spent {
+impl Sub for TransferTimes {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {

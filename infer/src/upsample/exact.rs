@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::Frame;
-use super::place::Between;
+use super::LogitGeometry;
+use super::place::Interpolation;
 use crate::stitch::LogitMap;
 
 /// Scores of all classes at one pixel, in f64: what [`labels`](super::labels) chooses from.
-pub fn scores_at(logits: &LogitMap, frame: &Frame, row: usize, column: usize) -> Vec<f64> {
+pub fn logits_at(logits: &LogitMap, frame: &LogitGeometry, row: usize, column: usize) -> Vec<f64> {
     let (row, column) = (frame.rows(logits.height)[row], frame.columns(logits.width)[column]);
     logits
         .data
@@ -16,7 +16,7 @@ pub fn scores_at(logits: &LogitMap, frame: &Frame, row: usize, column: usize) ->
         .collect()
 }
 
-fn score(plane: &[f32], width: usize, row: Between, column: Between) -> f64 {
+fn score(plane: &[f32], width: usize, row: Interpolation, column: Interpolation) -> f64 {
     let at = |row: usize, column: usize| f64::from(plane[row * width + column]);
     let across = |row: usize| {
         let (left, right) = (at(row, column.first), at(row, column.second));
@@ -27,7 +27,7 @@ fn score(plane: &[f32], width: usize, row: Between, column: Between) -> f64 {
 
 /// How clear the choice of a pixel's label is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Choice {
+pub struct PixelDecision {
     /// Largest score minus the second largest.
     pub gap: f32,
     /// Largest softmax, in steps of 1/255, rounded.
@@ -35,7 +35,7 @@ pub struct Choice {
 }
 
 /// The choice at every pixel `[height, width]`, counted in f64: slow, for judging others.
-pub fn choices(logits: &LogitMap, frame: &Frame) -> Vec<Choice> {
+pub fn reference_decisions(logits: &LogitMap, frame: &LogitGeometry) -> Vec<PixelDecision> {
     let (rows, columns) = (frame.rows(logits.height), frame.columns(logits.width));
     let planes: Vec<&[f32]> = logits.data.chunks_exact(logits.height * logits.width).collect();
     let choice = |scores: &[f64]| {
@@ -48,12 +48,12 @@ pub fn choices(logits: &LogitMap, frame: &Frame) -> Vec<Choice> {
             }
         }
         let sum: f64 = scores.iter().map(|score| (score - best).exp()).sum();
-        Choice { gap: (best - second) as f32, confidence: (255.0 / sum).round() as u8 }
+        PixelDecision { gap: (best - second) as f32, confidence: (255.0 / sum).round() as u8 }
     };
-    let of_row = |row: &Between| {
+    let of_row = |row: &Interpolation| {
         let row = *row;
         let mut scores = vec![0.0; planes.len()];
-        let of_pixel = |column: &Between| {
+        let of_pixel = |column: &Interpolation| {
             for (found, plane) in scores.iter_mut().zip(&planes) {
                 *found = score(plane, logits.width, row, *column);
             }
@@ -72,9 +72,9 @@ mod tests {
     #[test]
     fn choices_tell_how_near_the_next_class_is() {
         let logits = random(5, 6, 4);
-        let frame = Frame { height: 23, width: 16, padded: [24, 16], align_corners: false };
-        for (index, choice) in choices(&logits, &frame).iter().enumerate() {
-            let mut scores = scores_at(&logits, &frame, index / 16, index % 16);
+        let frame = LogitGeometry { height: 23, width: 16, padded: [24, 16], align_corners: false };
+        for (index, choice) in reference_decisions(&logits, &frame).iter().enumerate() {
+            let mut scores = logits_at(&logits, &frame, index / 16, index % 16);
             let softmax = |score: &f64| score.exp() / scores.iter().map(|score| score.exp()).sum::<f64>();
             let confidence = scores.iter().map(softmax).fold(0.0, f64::max);
             assert!((f64::from(choice.confidence) - 255.0 * confidence).abs() < 0.5 + 1e-9, "{index}");

@@ -1,10 +1,10 @@
 //! Where the pixels of a frame lie between its scores: the one place that knows.
 
-use super::Frame;
+use super::LogitGeometry;
 
 /// Where a pixel lies between two scores of a row or column: `(1 - weight) * [first] + weight * [second]`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Between {
+pub(super) struct Interpolation {
     /// The score before it.
     pub(super) first: usize,
     /// The score behind it; at the end, the same.
@@ -13,9 +13,9 @@ pub(super) struct Between {
     pub(super) weight: f64,
 }
 
-impl Frame {
+impl LogitGeometry {
     /// The first `count` pixels along a direction of `padded` pixels that `logits` scores span.
-    fn positions(&self, count: usize, padded: usize, logits: usize) -> Vec<Between> {
+    fn positions(&self, count: usize, padded: usize, logits: usize) -> Vec<Interpolation> {
         let position = |pixel: usize| {
             let place = if self.align_corners {
                 let steps = padded.saturating_sub(1).max(1);
@@ -25,18 +25,18 @@ impl Frame {
             };
             let place = place.clamp(0.0, (logits - 1) as f64);
             let first = place as usize;
-            Between { first, second: (first + 1).min(logits - 1), weight: place - first as f64 }
+            Interpolation { first, second: (first + 1).min(logits - 1), weight: place - first as f64 }
         };
         (0..count).map(position).collect()
     }
 
     /// Every row of pixels among `logits` rows of scores, of which there is at least one.
-    pub(super) fn rows(&self, logits: usize) -> Vec<Between> {
+    pub(super) fn rows(&self, logits: usize) -> Vec<Interpolation> {
         self.positions(self.height, self.padded[0], logits)
     }
 
     /// Every column of pixels among `logits` columns of scores, of which there is at least one.
-    pub(super) fn columns(&self, logits: usize) -> Vec<Between> {
+    pub(super) fn columns(&self, logits: usize) -> Vec<Interpolation> {
         self.positions(self.width, self.padded[1], logits)
     }
 }

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::place::Between;
-use super::{Decided, Frame, Wanted};
-use crate::kernels::{self, Corners, Form, Group, LANES, Mixed, Pixels, Planes, put};
+use super::place::Interpolation;
+use super::{LogitGeometry, Outputs, Prediction};
+use crate::kernels::{self, BlendedRow, Corners, InstructionSet, LANES, LogitPlanes, PixelGroup, PixelRow, put};
 use crate::stitch::LogitMap;
 
 /// Most rows of pixels that are filled as one piece of work.
@@ -15,16 +15,16 @@ const MOST_ROWS: usize = 16;
 /// Decides the pixels of frames of one size.
 #[derive(Debug)]
 pub(crate) struct Upsampler {
-    rows: Vec<Between>,
-    groups: Vec<Group>,
+    rows: Vec<Interpolation>,
+    groups: Vec<PixelGroup>,
     width: usize,
     columns: usize,
-    form: Form,
+    form: InstructionSet,
 }
 
 /// Rows of pixels between the same two rows of logits, and where their decisions go.
 struct Band<'a> {
-    rows: &'a [Between],
+    rows: &'a [Interpolation],
     labels: &'a mut [u8],
     confidence: Option<&'a mut [u8]>,
     margin: Option<&'a mut [u8]>,
@@ -38,18 +38,18 @@ struct Workspace {
     agreed: Vec<Option<u8>>,
     /// Neighbouring groups that need a closer look.
     runs: Vec<Range<usize>>,
-    mixed: Mixed,
+    mixed: BlendedRow,
     scores: Vec<[f32; LANES]>,
 }
 
 impl Upsampler {
     /// For logits of a height and width that are not zero, under a frame.
-    pub(crate) fn new(grid: [usize; 2], frame: &Frame) -> Self {
-        Self::with(Form::best(), grid, frame)
+    pub(crate) fn new(grid: [usize; 2], frame: &LogitGeometry) -> Self {
+        Self::with(InstructionSet::best(), grid, frame)
     }
 
     /// The same with instructions of a form.
-    pub(super) fn with(form: Form, grid: [usize; 2], frame: &Frame) -> Self {
+    pub(super) fn with(form: InstructionSet, grid: [usize; 2], frame: &LogitGeometry) -> Self {
         let columns = frame.columns(grid[1]);
         let groups = columns.chunks(LANES).map(group).collect();
         Self { rows: frame.rows(grid[0]), groups, width: frame.width, columns: grid[1], form }
@@ -61,22 +61,22 @@ impl Upsampler {
     }
 
     /// Decides some rows of pixels, from rows of logits of which the first is the frame's row `top`.
-    pub(crate) fn decide(
+    pub(crate) fn predict(
         &self,
         logits: &LogitMap,
         top: usize,
         pixels: Range<usize>,
-        wanted: Wanted,
-        decided: &mut Decided,
+        wanted: Outputs,
+        decided: &mut Prediction,
     ) {
-        let planes = Planes { data: &logits.data, rows: logits.height, width: logits.width };
+        let planes = LogitPlanes { data: &logits.data, rows: logits.height, width: logits.width };
         self.bands(pixels, decided).into_par_iter().for_each_init(
             || Workspace::new(logits.classes, self.columns, self.groups.len(), wanted),
             |workspace, band| self.fill(planes, top, band, workspace),
         );
     }
 
-    fn bands<'a>(&'a self, pixels: Range<usize>, decided: &'a mut Decided) -> Vec<Band<'a>> {
+    fn bands<'a>(&'a self, pixels: Range<usize>, decided: &'a mut Prediction) -> Vec<Band<'a>> {
         let bytes = pixels.start * self.width..pixels.end * self.width;
         let mut labels = &mut decided.labels[bytes.clone()];
         let mut confidence = decided.confidence.as_mut().map(|plane| &mut plane[bytes.clone()]);
@@ -94,15 +94,15 @@ impl Upsampler {
         bands
     }
 
-    fn fill(&self, planes: Planes<'_>, top: usize, band: Band<'_>, workspace: &mut Workspace) {
+    fn fill(&self, planes: LogitPlanes<'_>, top: usize, band: Band<'_>, workspace: &mut Workspace) {
         let Band { rows, labels, mut confidence, mut margin } = band;
-        let Some(Between { first, second, .. }) = rows.first() else { return };
+        let Some(Interpolation { first, second, .. }) = rows.first() else { return };
         let between = [first - top, second - top];
         workspace.look(self.form, planes, between);
         self.judge(confidence.is_some() || margin.is_some(), workspace);
         for (index, row) in rows.iter().enumerate() {
             let bytes = index * self.width..(index + 1) * self.width;
-            let mut pixels = Pixels {
+            let mut pixels = PixelRow {
                 labels: &mut labels[bytes.clone()],
                 confidence: confidence.as_mut().map(|plane| &mut plane[bytes.clone()]),
                 margin: margin.as_mut().map(|plane| &mut plane[bytes]),
@@ -111,12 +111,12 @@ impl Upsampler {
             for plane in [&mut pixels.confidence, &mut pixels.margin].into_iter().flatten() {
                 plane.fill(u8::MAX);
             }
-            let between = kernels::Between { rows: between, weight: row.weight as f32 };
+            let between = kernels::RowBlend { rows: between, weight: row.weight as f32 };
             for run in &workspace.runs {
                 let groups = &self.groups[run.clone()];
                 let [Some(first), Some(last)] = [groups.first(), groups.last()] else { continue };
-                self.form.mix(planes, between, first.base..last.last + 1, &mut workspace.mixed);
-                self.form.decide(&workspace.mixed, &self.groups, run.clone(), &mut workspace.scores, &mut pixels);
+                self.form.blend_rows(planes, between, first.base..last.last + 1, &mut workspace.mixed);
+                self.form.fill_pixels(&workspace.mixed, &self.groups, run.clone(), &mut workspace.scores, &mut pixels);
             }
             for (index, label) in workspace.agreed.iter().enumerate() {
                 if let Some(label) = label {
@@ -148,10 +148,10 @@ impl Upsampler {
 }
 
 /// Pixels of a row as the kernels want them; where they are fewer than a group, the last one again and again.
-fn group(columns: &[Between]) -> Group {
+fn group(columns: &[Interpolation]) -> PixelGroup {
     let (base, last) = (columns[0].first, columns[columns.len() - 1].second);
     let column = |lane: usize| columns[lane.min(columns.len() - 1)];
-    Group {
+    PixelGroup {
         base,
         last,
         left: std::array::from_fn(|lane| (column(lane).first - base) as u32),
@@ -160,20 +160,20 @@ fn group(columns: &[Between]) -> Group {
 }
 
 impl Workspace {
-    fn new(classes: usize, columns: usize, groups: usize, wanted: Wanted) -> Self {
+    fn new(classes: usize, columns: usize, groups: usize, wanted: Outputs) -> Self {
         let corners = || (None, Corners::new(columns, wanted.confidence, wanted.margin));
         Self {
             upper: corners(),
             lower: corners(),
             agreed: vec![None; groups],
             runs: Vec::new(),
-            mixed: Mixed::new(classes, columns),
+            mixed: BlendedRow::new(classes, columns),
             scores: Vec::new(),
         }
     }
 
     /// Decides two rows of logits, unless they are those of last time: bands mostly come in order.
-    fn look(&mut self, form: Form, planes: Planes<'_>, [upper, lower]: [usize; 2]) {
+    fn look(&mut self, form: InstructionSet, planes: LogitPlanes<'_>, [upper, lower]: [usize; 2]) {
         if self.lower.0 == Some(upper) {
             std::mem::swap(&mut self.upper, &mut self.lower);
         }
@@ -188,7 +188,7 @@ impl Workspace {
 
 #[cfg(test)]
 mod tests {
-    use super::super::decide_in;
+    use super::super::predict_with;
     use super::super::tests::random;
     use super::*;
 
@@ -218,16 +218,16 @@ mod tests {
         for (grid, padded, [height, width]) in FRAMES {
             for logits in [random(19, grid[0], grid[1]), smooth(19, grid[0], grid[1]), random(1, grid[0], grid[1])] {
                 for align_corners in [false, true] {
-                    let frame = Frame { height, width, padded, align_corners };
+                    let frame = LogitGeometry { height, width, padded, align_corners };
                     for (confidence, margin) in [(false, false), (true, false), (false, true), (true, true)] {
-                        let wanted = Wanted { confidence, margin };
-                        let [scalar, others @ ..] = &Form::all()[..] else { panic!("no form") };
-                        let expected = decide_in(*scalar, &logits, &frame, wanted);
+                        let wanted = Outputs { confidence, margin };
+                        let [scalar, others @ ..] = &InstructionSet::all()[..] else { panic!("no form") };
+                        let expected = predict_with(*scalar, &logits, &frame, wanted);
                         assert_eq!(expected.confidence.is_some(), confidence);
                         for form in others {
-                            assert!(decide_in(*form, &logits, &frame, wanted) == expected, "{form:?} {frame:?}");
+                            assert!(predict_with(*form, &logits, &frame, wanted) == expected, "{form:?} {frame:?}");
                         }
-                        let labels = decide_in(*scalar, &logits, &frame, Wanted::default()).labels;
+                        let labels = predict_with(*scalar, &logits, &frame, Outputs::default()).labels;
                         assert!(labels == expected.labels, "labels depend on {wanted:?}: {frame:?}");
                     }
                 }
@@ -239,11 +239,11 @@ mod tests {
     fn rows_of_a_part_of_the_logits_are_those_of_all() {
         for (grid, padded, [height, width]) in FRAMES {
             let logits = smooth(5, grid[0], grid[1]);
-            let frame = Frame { height, width, padded, align_corners: false };
-            let wanted = Wanted { confidence: true, margin: true };
+            let frame = LogitGeometry { height, width, padded, align_corners: false };
+            let wanted = Outputs { confidence: true, margin: true };
             let upsampler = Upsampler::new(grid, &frame);
-            let expected = super::super::decide(&logits, &frame, wanted);
-            let mut decided = Decided::blank(&frame, wanted);
+            let expected = super::super::predict(&logits, &frame, wanted);
+            let mut decided = Prediction::blank(&frame, wanted);
             let mut done = 0;
             for rows in 1..=grid[0] {
                 let (top, ready) = (rows.saturating_sub(3), upsampler.ready(rows));
@@ -253,7 +253,7 @@ mod tests {
                 let part = |class: usize| &logits.data[class * plane + top * grid[1]..class * plane + rows * grid[1]];
                 let data = (0..5).flat_map(|class| part(class).iter().copied()).collect();
                 let held = LogitMap { classes: 5, height: rows - top, width: grid[1], data };
-                upsampler.decide(&held, top, done..ready, wanted, &mut decided);
+                upsampler.predict(&held, top, done..ready, wanted, &mut decided);
                 done = ready;
             }
             assert_eq!(done, height);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use image::imageops::{self, FilterType};
+use protoseg_images::image_file::{self, MAX_PIXELS};
 use protoseg_images::label_map::{self, LabelMap};
-use protoseg_images::picture::{self, MAX_PIXELS};
 use protoseg_models::atomic;
 
 fn main() -> Result<()> {
@@ -40,7 +40,7 @@ fn halved(path: &Path) -> Result<Vec<u8>> {
         let pixel = |index: usize| map.labels[(2 * (index / width) + 1) * map.width + 2 * (index % width) + 1];
         return Ok(LabelMap { height, width, labels: (0..height * width).map(pixel).collect() }.ids_png()?);
     }
-    let picture = picture::read(path, MAX_PIXELS)?;
+    let picture = image_file::read(path, MAX_PIXELS)?;
     let half = imageops::resize(&picture, picture.width() / 2, picture.height() / 2, FilterType::Triangle);
     let mut bytes = std::io::Cursor::new(Vec::new());
     half.write_to(&mut bytes, image::ImageFormat::Png)?;

@@ -1,42 +1,42 @@
 //! Label maps in the formats of others.
 //!
-//! One file a picture: [`label_ids`] for the official evaluation of Cityscapes, [`pseudo`] for training; ids, colours and
-//! overlays are methods of [`LabelMap`]. One file for all pictures, a [`OneFile`]: [`coco`], [`cvat`] and [`label_studio`].
-//! These are written picture by picture from what [`Stored`] reads back, so that their size costs no memory, and the same
+//! One file a picture: [`label_ids`] for the official evaluation of Cityscapes, [`pseudo_labels`] for training; ids, colours and
+//! overlays are methods of [`LabelMap`]. One file for all pictures, a [`AnnotationFormat`]: [`coco`], [`cvat`] and [`label_studio`].
+//! These are written picture by picture from what [`StoredLabels`] reads back, so that their size costs no memory, and the same
 //! pictures give the same bytes, however many runs and machines labelled them.
 
-mod brush;
+mod annotation_format;
+mod brush_rle;
 pub mod coco;
-mod counts;
+mod coco_rle;
 pub mod cvat;
 mod error;
 pub mod label_ids;
 pub mod label_studio;
 mod names;
-mod one_file;
-pub mod pseudo;
+pub mod pseudo_labels;
 mod runs;
 mod stored;
 
 use std::path::{Path, PathBuf};
 
-use protoseg_models::classes::{ClassTable, IGNORE};
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 
 use crate::label_map::LabelMap;
+pub use annotation_format::AnnotationFormat;
 pub use error::FormatError;
 pub use names::png_name;
-pub use one_file::OneFile;
-pub use stored::Stored;
+pub use stored::StoredLabels;
 
 /// A picture's name as text that tells it from every other name: what is no text, and control characters, become `%` and two
 /// digits.
-pub fn spelled(name: &Path) -> String {
+pub fn escape_name(name: &Path) -> String {
     names::percent_encoded(name, |character| !character.is_control())
 }
 
 /// A picture's name and what is known of its pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PictureLabels {
+pub struct ImageLabels {
     /// Path of the picture below its folder, such as `a/street.jpg`.
     pub name: PathBuf,
     /// Train ids; 255 where there is none.
@@ -45,7 +45,7 @@ pub struct PictureLabels {
     pub confidence: Option<Vec<u8>>,
 }
 
-impl PictureLabels {
+impl ImageLabels {
     /// Fails where a label is no class, or the sizes disagree.
     fn check(&self, classes: &ClassTable) -> Result<(), FormatError> {
         let LabelMap { height, width, labels } = &self.map;
@@ -55,7 +55,7 @@ impl PictureLabels {
                 return Err(FormatError::Size { name: self.name.clone(), width: *width, height: *height, found });
             }
         }
-        let known = |label: u8| label == IGNORE || usize::from(label) < classes.count();
+        let known = |label: u8| label == IGNORE_INDEX || usize::from(label) < classes.count();
         match labels.iter().position(|&label| !known(label)) {
             None => Ok(()),
             Some(pixel) => Err(FormatError::Label {
@@ -69,7 +69,7 @@ impl PictureLabels {
     }
 
     /// Mean confidence of each label's pixels and of all that have a class, in [0, 1], to four digits.
-    fn scores(&self) -> Option<Scores> {
+    fn mean_confidence(&self) -> Option<MeanConfidence> {
         let confidence = self.confidence.as_ref()?;
         let mut sums = [(0_u64, 0_u64); 256];
         for (&label, &confidence) in self.map.labels.iter().zip(confidence) {
@@ -81,12 +81,12 @@ impl PictureLabels {
             let mean = sum as f64 / (255 * count.max(1)) as f64;
             (mean * 1e4).round() / 1e4
         };
-        let all = sums[..usize::from(IGNORE)].iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        Some(Scores { labels: sums.map(mean), all: mean(all) })
+        let all = sums[..usize::from(IGNORE_INDEX)].iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        Some(MeanConfidence { labels: sums.map(mean), all: mean(all) })
     }
 }
 
-struct Scores {
+struct MeanConfidence {
     labels: [f64; 256],
     all: f64,
 }

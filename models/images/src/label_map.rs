@@ -115,7 +115,7 @@ fn unpack(packed: &[u8], stride: usize, width: usize, bits: usize) -> Vec<u8> {
 impl LabelMap {
     /// An 8-bit grey PNG whose bytes are the labels.
     pub fn ids_png(&self) -> Result<Vec<u8>, LabelMapError> {
-        self.grey_png(&self.labels)
+        self.gray_png(&self.labels)
     }
 
     /// An 8-bit palette PNG in the colours of the classes, whose indices are the labels.
@@ -145,7 +145,7 @@ impl LabelMap {
     }
 
     /// An 8-bit grey PNG of other bytes than the labels, one a pixel: their confidence, say, or other ids.
-    pub fn grey_png(&self, samples: &[u8]) -> Result<Vec<u8>, LabelMapError> {
+    pub fn gray_png(&self, samples: &[u8]) -> Result<Vec<u8>, LabelMapError> {
         self.encode(samples, ColorType::Grayscale, None)
     }
 

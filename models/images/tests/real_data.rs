@@ -5,13 +5,13 @@
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
-use protoseg_images::labelled::LabelledSet;
-use protoseg_images::picture::MAX_PIXELS;
-use protoseg_models::dataset::Dataset;
+use protoseg_images::dataset::Dataset;
+use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_images::labeled::LabeledDataset;
 use support::real_data;
 
 /// Share of each train id and of ignored pixels, in percent.
-fn shares(set: &LabelledSet) -> (Vec<f64>, f64) {
+fn shares(set: &LabeledDataset) -> (Vec<f64>, f64) {
     let mut counts = vec![0_u64; 256];
     for index in 0..set.count() {
         let sample = set.read(index, MAX_PIXELS).unwrap();
@@ -30,7 +30,7 @@ fn shares(set: &LabelledSet) -> (Vec<f64>, f64) {
 #[test]
 fn camvid_has_the_documented_shares_and_lists() {
     let Some(root) = real_data("camvid_has_the_documented_shares_and_lists", "camvid") else { return };
-    let set = |list: &str| LabelledSet::files(Dataset::Camvid, &root, Some(&root.join(list)), "").unwrap();
+    let set = |list: &str| LabeledDataset::from_files(Dataset::Camvid, &root, Some(&root.join(list)), "").unwrap();
     let (found, void) = shares(&set("train.txt"));
     let documented = [16.9, 23.3, 1.0, 31.7, 4.5, 9.7, 1.2, 1.1, 5.9, 0.6, 0.3];
     for (found, documented) in found.iter().zip(documented) {
@@ -48,7 +48,7 @@ fn camvid_has_the_documented_shares_and_lists() {
 #[test]
 fn cityscapes_label_ids_become_train_ids() {
     let Some(root) = real_data("cityscapes_label_ids_become_train_ids", "cityscapes-mini") else { return };
-    let set = LabelledSet::files(Dataset::Cityscapes, &root, None, "train").unwrap();
+    let set = LabeledDataset::from_files(Dataset::Cityscapes, &root, None, "train").unwrap();
     assert_eq!((set.count(), set.read(0, MAX_PIXELS).unwrap().size()), (8, [1024, 2048]));
     let (shares, ignored) = shares(&set);
     // Street scenes are mostly road, buildings and trees; the ego vehicle and the frame's border are void.

@@ -8,7 +8,7 @@ const LEAST: f64 = 1e-99;
 const THOUSANDS: char = '\u{202f}';
 
 /// Whether a value has a place on an axis.
-pub fn plottable(value: &f64) -> bool {
+pub fn is_plottable(value: &f64) -> bool {
     value.abs() <= LARGEST
 }
 

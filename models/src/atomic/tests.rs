@@ -193,6 +193,6 @@ fn what_a_killed_writer_left_is_cleared_away() {
         fs::write(root.path().join(name).join("a"), "half").unwrap();
     }
     fs::write(root.path().join(".out.lock"), "").unwrap();
-    clear_away(&root.path().join("out")).unwrap();
+    remove_partial(&root.path().join("out")).unwrap();
     assert_eq!(names(root.path()), ["out"]);
 }

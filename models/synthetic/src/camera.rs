@@ -3,7 +3,7 @@
 //! The street runs along `z`; `x` is right of its middle, `y` above the ground, in metres. The plan is the street seen
 //! from the camera: `[x, z]` with the camera at its origin. On the picture `u` runs 0 to 2, `v` 0 to 1, whatever its size.
 
-use super::noise::Dice;
+use super::noise::Rng;
 
 /// Nothing nearer than this is drawn.
 pub(super) const NEAR: f32 = 0.6;
@@ -12,7 +12,7 @@ pub(super) const NEAR: f32 = 0.6;
 pub(super) struct Camera {
     pub(super) focal: f32,
     pub(super) horizon: f32,
-    pub(super) centre: f32,
+    pub(super) center: f32,
     /// Above the ground, in metres.
     pub(super) height: f32,
     /// Right of the middle of the street, in metres.
@@ -22,14 +22,14 @@ pub(super) struct Camera {
 }
 
 impl Camera {
-    pub(super) fn new(dice: &mut Dice, road_half: f32) -> Self {
+    pub(super) fn new(rng: &mut Rng, road_half: f32) -> Self {
         Self {
-            focal: dice.range(1.35, 2.1),
-            horizon: dice.range(0.38, 0.5),
-            centre: dice.range(0.75, 1.25),
-            height: dice.range(1.25, 2.1),
-            offset: road_half * dice.range(0.2, 0.55),
-            bend: if dice.chance(0.4) { dice.range(-0.0016, 0.0016) } else { 0.0 },
+            focal: rng.range(1.35, 2.1),
+            horizon: rng.range(0.38, 0.5),
+            center: rng.range(0.75, 1.25),
+            height: rng.range(1.25, 2.1),
+            offset: road_half * rng.range(0.2, 0.55),
+            bend: if rng.chance(0.4) { rng.range(-0.0016, 0.0016) } else { 0.0 },
         }
     }
 
@@ -52,12 +52,12 @@ impl Camera {
 
     /// `[u, v]` of a plan place at a height; the depth must be positive.
     pub(super) fn project(&self, plan: [f32; 2], y: f32) -> [f32; 2] {
-        [self.centre + self.focal * plan[0] / plan[1], self.horizon + self.focal * (self.height - y) / plan[1]]
+        [self.center + self.focal * plan[0] / plan[1], self.horizon + self.focal * (self.height - y) / plan[1]]
     }
 
     /// The ray through `[u, v]`: right and up per metre of depth.
     pub(super) fn ray(&self, u: f32, v: f32) -> [f32; 2] {
-        [(u - self.centre) / self.focal, (self.horizon - v) / self.focal]
+        [(u - self.center) / self.focal, (self.horizon - v) / self.focal]
     }
 
     /// The plan place on the ground that `[u, v]` shows; nothing at and above the horizon.

@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::camera::{Camera, NEAR};
 use super::light::Light;
 use super::noise::{Rgb, mix, scale};
-use super::shape::{Plane, Shade, Shadow, Shape, Spot, Stand, Touch};
+use super::shape::{Fragment, Hit, Plane, Pose, Shader, Shadow, Shape};
 
 pub(super) struct Canvas {
     pub(super) height: usize,
     pub(super) width: usize,
     /// The light that reaches each pixel so far.
-    pub(super) colour: Vec<Rgb>,
+    pub(super) color: Vec<Rgb>,
     pub(super) labels: Vec<u8>,
     depth: Vec<f32>,
     /// How much of what lies behind is still seen.
@@ -28,7 +28,7 @@ impl Canvas {
         Self {
             height,
             width,
-            colour: vec![[0.0; 3]; pixels],
+            color: vec![[0.0; 3]; pixels],
             labels: vec![0; pixels],
             depth: vec![f32::MAX; pixels],
             clear: vec![1.0; pixels],
@@ -51,8 +51,8 @@ impl Canvas {
         (1.0 / self.height as f32).max(2.0 / self.width as f32) / self.camera.focal
     }
 
-    /// Darkens the ground, to be drawn by [`Canvas::backdrop`].
-    pub(super) fn darken(&mut self, shadow: &Shadow) {
+    /// Darkens the ground, to be drawn by [`Canvas::fill_background`].
+    pub(super) fn cast_shadow(&mut self, shadow: &Shadow) {
         let reach = shadow.half[0].max(shadow.half[1]);
         let outline = outline(shadow.place, shadow.heading, [reach, reach]);
         let (columns, rows) = self.cover(&outline, [0.0, 0.0]);
@@ -70,7 +70,7 @@ impl Canvas {
     }
 
     /// Draws a shape; nearer shapes should come first, as what they hide is passed over.
-    pub(super) fn draw(&mut self, shape: &Shape, shade: &Shade) {
+    pub(super) fn rasterize(&mut self, shape: &Shape, shade: &Shader) {
         match shape {
             Shape::Panel { a, b, base, top } => self.panel([*a, *b], [*base, *top], shade),
             Shape::Solid { stand, planes, reach } => self.solid(*stand, planes, *reach, shade),
@@ -78,7 +78,7 @@ impl Canvas {
     }
 
     /// Sky above the horizon and ground below it, where nothing hides them.
-    pub(super) fn backdrop(&mut self, sky: u8, ground: impl Fn([f32; 2], f32) -> (u8, Rgb)) {
+    pub(super) fn fill_background(&mut self, sky: u8, ground: impl Fn([f32; 2], f32) -> (u8, Rgb)) {
         let texel = self.texel();
         for row in 0..self.height {
             let v = self.v(row);
@@ -87,7 +87,7 @@ impl Canvas {
                 if self.clear[pixel] == 0.0 {
                     continue;
                 }
-                let (label, colour) = match self.camera.ground(self.u(column), v) {
+                let (label, color) = match self.camera.ground(self.u(column), v) {
                     Some(plan) => {
                         let (label, lit) = ground(plan, texel * plan[1]);
                         (label, self.light.through_air(scale(lit, self.ground[pixel]), plan[1]))
@@ -98,12 +98,12 @@ impl Canvas {
                     self.labels[pixel] = label;
                 }
                 let clear = self.clear[pixel];
-                self.colour[pixel] = std::array::from_fn(|axis| self.colour[pixel][axis] + clear * colour[axis]);
+                self.color[pixel] = std::array::from_fn(|axis| self.color[pixel][axis] + clear * color[axis]);
             }
         }
     }
 
-    fn panel(&mut self, [a, b]: [[f32; 2]; 2], [base, top]: [f32; 2], shade: &Shade) {
+    fn panel(&mut self, [a, b]: [[f32; 2]; 2], [base, top]: [f32; 2], shade: &Shader) {
         let across = [b[0] - a[0], b[1] - a[1]];
         let length = (across[0] * across[0] + across[1] * across[1]).sqrt();
         if length == 0.0 {
@@ -127,14 +127,14 @@ impl Canvas {
                 let y = self.camera.height + depth * self.camera.ray(0.0, self.v(row))[1];
                 let pixel = row * self.width + column;
                 if y >= base && y <= top && !self.hides(pixel, depth) {
-                    let spot = Spot { at: [(share - 0.5) * length, y, 0.0], face: 0, texel: texel * depth };
-                    self.put(pixel, depth, light, shade(&spot));
+                    let hit = Hit { at: [(share - 0.5) * length, y, 0.0], face: 0, texel: texel * depth };
+                    self.put(pixel, depth, light, shade(&hit));
                 }
             }
         }
     }
 
-    fn solid(&mut self, stand: Stand, planes: &[Plane], reach: [f32; 3], shade: &Shade) {
+    fn solid(&mut self, stand: Pose, planes: &[Plane], reach: [f32; 3], shade: &Shader) {
         let outline = outline(stand.place, stand.heading, [reach[0], reach[2]]);
         let (columns, rows) = self.cover(&outline, [0.0, reach[1]]);
         let lights: Vec<Rgb> = planes.iter().map(|plane| self.light.on(stand.to_plan(plane.normal))).collect();
@@ -165,8 +165,8 @@ impl Canvas {
                 let pixel = row * self.width + column;
                 if enter < leave && face != usize::MAX && !self.hides(pixel, enter) {
                     let at = std::array::from_fn(|axis| origin[axis] + enter * ray[axis]);
-                    let touch = shade(&Spot { at, face, texel: texel * enter });
-                    self.put(pixel, enter, lights[face], touch);
+                    let fragment = shade(&Hit { at, face, texel: texel * enter });
+                    self.put(pixel, enter, lights[face], fragment);
                 }
             }
         }
@@ -176,21 +176,21 @@ impl Canvas {
         self.clear[pixel] == 0.0 && depth >= self.depth[pixel]
     }
 
-    fn put(&mut self, pixel: usize, depth: f32, light: Rgb, touch: Option<Touch>) {
-        let Some(touch) = touch else { return };
-        let lit: Rgb = std::array::from_fn(|channel| touch.colour[channel] * light[channel]);
-        let seen = self.light.through_air(mix(lit, touch.colour, touch.glow), depth);
+    fn put(&mut self, pixel: usize, depth: f32, light: Rgb, fragment: Option<Fragment>) {
+        let Some(fragment) = fragment else { return };
+        let lit: Rgb = std::array::from_fn(|channel| fragment.color[channel] * light[channel]);
+        let seen = self.light.through_air(mix(lit, fragment.color, fragment.emission), depth);
         if depth < self.depth[pixel] {
-            self.colour[pixel] = mix(self.colour[pixel], seen, touch.alpha);
-            (self.labels[pixel], self.depth[pixel]) = (touch.label, depth);
+            self.color[pixel] = mix(self.color[pixel], seen, fragment.alpha);
+            (self.labels[pixel], self.depth[pixel]) = (fragment.label, depth);
         } else {
-            let share = self.clear[pixel] * touch.alpha;
-            self.colour[pixel] = std::array::from_fn(|axis| self.colour[pixel][axis] + share * seen[axis]);
+            let share = self.clear[pixel] * fragment.alpha;
+            self.color[pixel] = std::array::from_fn(|axis| self.color[pixel][axis] + share * seen[axis]);
         }
-        self.clear[pixel] *= 1.0 - touch.alpha;
+        self.clear[pixel] *= 1.0 - fragment.alpha;
     }
 
-    /// The columns and rows whose centres may lie within the bounds of some plan places at some heights.
+    /// The columns and rows whose centers may lie within the bounds of some plan places at some heights.
     fn cover(&self, places: &[[f32; 2]], heights: [f32; 2]) -> (Range<usize>, Range<usize>) {
         let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
         for place in places.iter().filter(|place| place[1] >= NEAR) {
@@ -223,7 +223,7 @@ fn clip(from: [f32; 2], to: [f32; 2]) -> [f32; 2] {
 
 /// Points that bound the part of a rectangle of the plan that lies before the camera.
 fn outline(place: [f32; 2], heading: [f32; 2], half: [f32; 2]) -> [[f32; 2]; 8] {
-    let stand = Stand { place, heading };
+    let stand = Pose { place, heading };
     let [a, b, c, d] = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
         .map(|(side, end)| stand.offset(side * half[0], end * half[1]));
     [clip(a, b), clip(b, a), clip(b, c), clip(c, b), clip(c, d), clip(d, c), clip(d, a), clip(a, d)]

@@ -1,34 +1,34 @@
 //! Cars: a body and a cabin, each a convex solid with a hood, glass, lamps and wheels.
 
-use super::noise::{Dice, Rgb, bumps, mix, scale};
-use super::shape::{Plane, Spot, Stand, Touch, cuboid};
-use super::stage::Stage;
+use super::noise::{Rgb, Rng, mix, scale, value_noise};
+use super::shape::{Fragment, Hit, Plane, Pose, cuboid};
 use super::train_id;
+use super::world::World;
 
 const RUBBER: Rgb = [0.045, 0.045, 0.05];
 
-/// A wheel seen from the side: tyre, rim with spokes; `None` outside.
-pub(super) fn wheel(label: u8, along: f32, y: f32, radius: f32, rim: Rgb) -> Option<Touch> {
+/// A wheel seen from the side: tire, rim with spokes; `None` outside.
+pub(super) fn wheel(label: u8, along: f32, y: f32, radius: f32, rim: Rgb) -> Option<Fragment> {
     let (dx, dy) = (along / radius, (y - radius) / radius);
     let out = dx * dx + dy * dy;
     if out > 1.0 {
         return None;
     }
     let spoke = (dx * dy).abs() < 0.05 || (dx * dx - dy * dy).abs() < 0.07;
-    let colour = if out > 0.42 {
+    let color = if out > 0.42 {
         RUBBER
     } else if spoke || !(0.06..0.34).contains(&out) {
         rim
     } else {
         scale(rim, 0.35)
     };
-    Some(Touch::new(label, colour))
+    Some(Fragment::new(label, color))
 }
 
 /// What glass mirrors: the sky above, the street below.
-pub(super) fn glass(label: u8, up: f32, along: f32, key: u32) -> Touch {
-    let sky = (0.25 + 0.5 * up + 0.3 * bumps(1.6 * along, 2.0 * up, key)).clamp(0.0, 1.0);
-    Touch::new(label, mix([0.05, 0.06, 0.07], [0.42, 0.48, 0.54], sky))
+pub(super) fn glass(label: u8, up: f32, along: f32, key: u32) -> Fragment {
+    let sky = (0.25 + 0.5 * up + 0.3 * value_noise(1.6 * along, 2.0 * up, key)).clamp(0.0, 1.0);
+    Fragment::new(label, mix([0.05, 0.06, 0.07], [0.42, 0.48, 0.54], sky))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,25 +50,25 @@ struct Car {
 }
 
 impl Car {
-    fn new(dice: &mut Dice, night: f32) -> Self {
-        let kind = dice.pick(&[0, 0, 1, 1, 2, 2, 3]);
-        let half_length = [2.25, 1.95, 2.25, 2.45][kind] * dice.range(0.93, 1.06);
-        let top = [1.44, 1.50, 1.72, 2.05][kind] * dice.range(0.96, 1.04);
+    fn new(rng: &mut Rng, night: f32) -> Self {
+        let kind = rng.choose(&[0, 0, 1, 1, 2, 2, 3]);
+        let half_length = [2.25, 1.95, 2.25, 2.45][kind] * rng.range(0.93, 1.06);
+        let top = [1.44, 1.50, 1.72, 2.05][kind] * rng.range(0.96, 1.04);
         let nose = [1.25, 1.0, 1.15, 0.75][kind];
         let boot = [0.75, 0.08, 0.10, 0.04][kind];
         Self {
-            half_width: dice.range(0.84, 0.94) + if kind == 3 { 0.05 } else { 0.0 },
+            half_width: rng.range(0.84, 0.94) + if kind == 3 { 0.05 } else { 0.0 },
             half_length,
             belt: [0.92, 0.94, 1.06, 1.12][kind],
             top,
             cabin: [-half_length + boot, half_length - nose],
             rake: [[0.62, 0.34, 0.22, 0.06][kind], [0.85, 0.75, 0.65, 0.55][kind]],
-            paint: dice.paint(),
-            rim: scale([0.62, 0.62, 0.64], dice.range(0.4, 1.1)),
-            braking: dice.chance(0.4),
+            paint: rng.paint_color(),
+            rim: scale([0.62, 0.62, 0.64], rng.range(0.4, 1.1)),
+            braking: rng.chance(0.4),
             night,
-            taxi: dice.chance(0.06),
-            key: dice.key(),
+            taxi: rng.chance(0.06),
+            key: rng.key(),
         }
     }
 
@@ -98,16 +98,16 @@ impl Car {
         ]
     }
 
-    fn part(colour: Rgb) -> Option<Touch> {
-        Some(Touch::new(train_id::CAR, colour))
+    fn part(color: Rgb) -> Option<Fragment> {
+        Some(Fragment::new(train_id::CAR, color))
     }
 
-    fn side(&self, z: f32, y: f32) -> Option<Touch> {
+    fn side(&self, z: f32, y: f32) -> Option<Fragment> {
         let radius = 0.32;
         for axle in [-0.6, 0.62] {
             let along = z - axle * self.half_length;
-            if let Some(touch) = wheel(train_id::CAR, along, y, radius, self.rim) {
-                return Some(touch);
+            if let Some(fragment) = wheel(train_id::CAR, along, y, radius, self.rim) {
+                return Some(fragment);
             }
             if y > radius && along * along + (y - radius) * (y - radius) < 0.4 * 0.4 {
                 return Self::part(RUBBER);
@@ -127,7 +127,7 @@ impl Car {
         Self::part(scale(self.paint, if door || handle { 0.45 } else { level }))
     }
 
-    fn end(&self, x: f32, y: f32, rear: bool) -> Option<Touch> {
+    fn end(&self, x: f32, y: f32, rear: bool) -> Option<Fragment> {
         let across = x.abs() / self.half_width;
         let high = y / self.belt;
         if y < 0.22 {
@@ -141,16 +141,16 @@ impl Car {
         }
         if rear {
             if across > 0.62 && high > 0.62 && high < 0.86 {
-                let (colour, glow) =
+                let (color, emission) =
                     if self.braking { ([1.0, 0.14, 0.10], 0.8) } else { ([0.55, 0.07, 0.06], self.night) };
-                return Some(Touch { glow, ..Touch::new(train_id::CAR, colour) });
+                return Some(Fragment { emission, ..Fragment::new(train_id::CAR, color) });
             }
             let lid = (across - 0.58).abs() < 0.015 || (high - 0.58).abs() < 0.015;
             return Self::part(scale(self.paint, if lid { 0.5 } else { 0.75 + 0.3 * high }));
         }
         if across > 0.58 && high > 0.56 && high < 0.76 {
-            let glow = 0.25 + 0.75 * self.night;
-            return Some(Touch { glow, ..Touch::new(train_id::CAR, [0.98, 0.96, 0.88]) });
+            let emission = 0.25 + 0.75 * self.night;
+            return Some(Fragment { emission, ..Fragment::new(train_id::CAR, [0.98, 0.96, 0.88]) });
         }
         if across < 0.52 && high > 0.48 && high < 0.72 {
             let slats = if (y * 22.0) as i32 & 1 == 0 { 0.05 } else { 0.16 };
@@ -159,12 +159,12 @@ impl Car {
         Self::part(scale(self.paint, 0.72 + 0.3 * high))
     }
 
-    fn cabin_face(&self, spot: &Spot) -> Option<Touch> {
-        let [x, y, z] = spot.at;
+    fn cabin_face(&self, hit: &Hit) -> Option<Fragment> {
+        let [x, y, z] = hit.at;
         let up = (y - self.belt) / (self.top - self.belt);
         let narrow = self.half_width * (0.95 - 0.2 * up);
         let (rear, front) = (self.cabin[0] + self.rake[0] * up, self.cabin[1] - self.rake[1] * up);
-        let pane = match spot.face {
+        let pane = match hit.face {
             0 | 1 => {
                 let pillar = (z - 0.5 * (self.cabin[0] + self.cabin[1])).abs() < 0.06;
                 up > 0.08 && up < 0.86 && z > rear + 0.16 && z < front - 0.1 && !pillar
@@ -174,21 +174,21 @@ impl Car {
         };
         if pane {
             // Seats and heads show dark through the glass.
-            let seat = spot.face > 1 && up < 0.55 && ((x.abs() - 0.38) * 4.0).abs() < 0.9;
-            let touch = glass(train_id::CAR, up, x + z, self.key);
-            return Some(if seat { Touch { colour: scale(touch.colour, 0.55), ..touch } } else { touch });
+            let seat = hit.face > 1 && up < 0.55 && ((x.abs() - 0.38) * 4.0).abs() < 0.9;
+            let fragment = glass(train_id::CAR, up, x + z, self.key);
+            return Some(if seat { Fragment { color: scale(fragment.color, 0.55), ..fragment } } else { fragment });
         }
-        Self::part(scale(self.paint, if spot.face == 4 { 1.0 } else { 0.92 }))
+        Self::part(scale(self.paint, if hit.face == 4 { 1.0 } else { 0.92 }))
     }
 }
 
-pub(super) fn car(stage: &mut Stage, dice: &mut Dice, stand: Stand) {
-    let car = Car::new(dice, stage.light.evening);
-    stage.shadow(stand, [1.25 * car.half_width, 1.12 * car.half_length], car.top);
+pub(super) fn car(world: &mut World, rng: &mut Rng, stand: Pose) {
+    let car = Car::new(rng, world.light.evening);
+    world.shadow(stand, [1.25 * car.half_width, 1.12 * car.half_length], car.top);
     let reach = [car.half_width, car.belt, car.half_length];
-    stage.solid(stand, car.body_planes(), reach, move |spot| {
-        let [x, y, z] = spot.at;
-        match spot.face {
+    world.solid(stand, car.body_planes(), reach, move |hit| {
+        let [x, y, z] = hit.at;
+        match hit.face {
             0 | 1 | 8 | 9 => car.side(z, y),
             2 => car.end(x, y, false),
             3 => car.end(x, y, true),
@@ -196,11 +196,11 @@ pub(super) fn car(stage: &mut Stage, dice: &mut Dice, stand: Stand) {
         }
     });
     let reach = [car.half_width, car.top, car.half_length];
-    stage.solid(stand, car.cabin_planes(), reach, move |spot| car.cabin_face(spot));
+    world.solid(stand, car.cabin_planes(), reach, move |hit| car.cabin_face(hit));
     if car.taxi {
         let planes = cuboid(0.3, car.top, car.top + 0.16, 0.1);
-        stage.solid(stand, planes, [0.3, car.top + 0.16, 0.1], |_| {
-            Some(Touch { glow: 0.3, ..Touch::new(train_id::CAR, [0.95, 0.86, 0.4]) })
+        world.solid(stand, planes, [0.3, car.top + 0.16, 0.1], |_| {
+            Some(Fragment { emission: 0.3, ..Fragment::new(train_id::CAR, [0.95, 0.86, 0.4]) })
         });
     }
 }

@@ -1,72 +1,73 @@
 //! Poles, lamps, traffic lights and traffic signs.
 
-use super::noise::{Dice, Rgb, fract, in_capsule, lattice, mix, scale};
-use super::shape::{Spot, Stand, Touch};
-use super::stage::Stage;
+use super::noise::{Rgb, Rng, fract, in_capsule, lattice_hash, mix, scale};
+use super::shape::{Fragment, Hit, Pose};
 use super::train_id;
+use super::world::World;
 
 /// A pole from the ground up, with an arm over the road if it is long.
-pub(super) fn pole(stage: &mut Stage, dice: &mut Dice, stand: Stand, height: f32, arm: f32) {
-    let radius = dice.range(0.035, 0.07) + 0.007 * height;
-    let steel = dice.pick(&[[0.46, 0.47, 0.48], [0.30, 0.31, 0.31], [0.18, 0.22, 0.20], [0.58, 0.57, 0.54]]);
+pub(super) fn pole(world: &mut World, rng: &mut Rng, stand: Pose, height: f32, arm: f32) {
+    let radius = rng.range(0.035, 0.07) + 0.007 * height;
+    let steel = rng.choose(&[[0.46, 0.47, 0.48], [0.30, 0.31, 0.31], [0.18, 0.22, 0.20], [0.58, 0.57, 0.54]]);
     let wood = [0.36, 0.29, 0.22];
-    let colour = if dice.chance(0.2) { wood } else { dice.near(steel, 0.15) };
-    let sun_side = if stage.light.sun[0] > 0.0 { 0.3 } else { -0.3 };
-    let evening = stage.light.evening;
+    let color = if rng.chance(0.2) { wood } else { rng.jitter_color(steel, 0.15) };
+    let sun_side = if world.light.sun[0] > 0.0 { 0.3 } else { -0.3 };
+    let evening = world.light.evening;
     let half = arm.abs() + 0.4;
-    stage.shadow(stand, [radius, radius], 2.0);
-    stage.board(stand.place, half, [0.0, height + 0.15], move |spot| {
-        let [along, y, _] = spot.at;
+    world.shadow(stand, [radius, radius], 2.0);
+    world.billboard(stand.place, half, [0.0, height + 0.15], move |hit| {
+        let [along, y, _] = hit.at;
         let thick = radius * (1.1 - 0.35 * y / height) + if y < 0.9 { 0.03 } else { 0.0 };
         if along.abs() < thick && y < height {
-            return Some(Touch::new(train_id::POLE, scale(colour, 0.9 + sun_side * along / thick)));
+            return Some(Fragment::new(train_id::POLE, scale(color, 0.9 + sun_side * along / thick)));
         }
         let (from, to) = ([0.0, height - 0.35], [arm, height]);
         let over = arm != 0.0 && in_capsule([along, y], from, to, 0.06);
         let head = arm != 0.0 && (along - arm).abs() < 0.36 && (y - height).abs() < 0.1;
-        let lamp = Touch { glow: evening, ..Touch::new(train_id::POLE, mix(colour, [0.98, 0.9, 0.7], evening)) };
-        if head { Some(lamp) } else { over.then(|| Touch::new(train_id::POLE, scale(colour, 0.85))) }
+        let lamp =
+            Fragment { emission: evening, ..Fragment::new(train_id::POLE, mix(color, [0.98, 0.9, 0.7], evening)) };
+        if head { Some(lamp) } else { over.then(|| Fragment::new(train_id::POLE, scale(color, 0.85))) }
     });
 }
 
 /// A traffic light's box; `at` is its middle.
-fn lamps(stage: &mut Stage, dice: &mut Dice, place: [f32; 2], middle: f32, size: f32) {
-    let housing = dice.pick(&[[0.07, 0.08, 0.07], [0.10, 0.10, 0.11], [0.62, 0.50, 0.12], [0.16, 0.24, 0.18]]);
-    let lit = dice.pick(&[0, 2, 2, 0, 1]);
-    let rim = dice.chance(0.4);
+fn lamps(world: &mut World, rng: &mut Rng, place: [f32; 2], middle: f32, size: f32) {
+    let housing = rng.choose(&[[0.07, 0.08, 0.07], [0.10, 0.10, 0.11], [0.62, 0.50, 0.12], [0.16, 0.24, 0.18]]);
+    let lit = rng.choose(&[0, 2, 2, 0, 1]);
+    let rim = rng.chance(0.4);
     let (half_width, half_height) = (0.19 * size, 0.52 * size);
-    stage.board(place, half_width, [middle - half_height, middle + half_height], move |spot| {
-        let (x, y) = (spot.at[0] / half_width, (spot.at[1] - middle) / half_height);
+    world.billboard(place, half_width, [middle - half_height, middle + half_height], move |hit| {
+        let (x, y) = (hit.at[0] / half_width, (hit.at[1] - middle) / half_height);
         if rim && (x.abs() > 0.86 || y.abs() > 0.94) {
-            return Some(Touch::new(train_id::TRAFFIC_LIGHT, [0.75, 0.75, 0.72]));
+            return Some(Fragment::new(train_id::TRAFFIC_LIGHT, [0.75, 0.75, 0.72]));
         }
         let slot = ((1.0 - y) * 1.5) as usize;
         let (dx, dy) = (x * 0.55, fract((1.0 - y) * 1.5) - 0.5);
         if dx * dx + dy * dy > 0.15 {
-            return Some(Touch::new(train_id::TRAFFIC_LIGHT, housing));
+            return Some(Fragment::new(train_id::TRAFFIC_LIGHT, housing));
         }
-        let colour = [[1.0, 0.16, 0.10], [1.0, 0.70, 0.12], [0.15, 0.95, 0.55]][slot.min(2)];
+        let color = [[1.0, 0.16, 0.10], [1.0, 0.70, 0.12], [0.15, 0.95, 0.55]][slot.min(2)];
         let on = slot == lit;
-        let shown = if on { colour } else { scale(colour, 0.16) };
-        Some(Touch { glow: if on { 0.9 } else { 0.0 }, ..Touch::new(train_id::TRAFFIC_LIGHT, shown) })
+        let shown = if on { color } else { scale(color, 0.16) };
+        Some(Fragment { emission: if on { 0.9 } else { 0.0 }, ..Fragment::new(train_id::TRAFFIC_LIGHT, shown) })
     });
 }
 
-/// Traffic lights on a pole at the kerb, and with an arm one more over the road.
-pub(super) fn traffic_light(stage: &mut Stage, dice: &mut Dice, stand: Stand, towards_road: f32) {
+/// Traffic lights on a pole at the curb, and with an arm one more over the road.
+pub(super) fn traffic_light(world: &mut World, rng: &mut Rng, stand: Pose, towards_road: f32) {
     let [x, z] = stand.place;
-    let over_road = dice.chance(0.4);
-    let height = if over_road { dice.range(4.8, 6.0) } else { dice.range(3.0, 3.7) };
-    let arm = if over_road { towards_road * dice.range(2.2, 4.5) } else { 0.0 };
-    let size = dice.range(0.95, 1.3);
-    pole(stage, dice, stand, height, arm);
-    let middle = dice.range(2.6, 3.0);
-    lamps(stage, dice, [x, z - 0.15], middle, size);
+    let over_road = rng.chance(0.4);
+    let height = if over_road { rng.range(4.8, 6.0) } else { rng.range(3.0, 3.7) };
+    let arm = if over_road { towards_road * rng.range(2.2, 4.5) } else { 0.0 };
+    let size = rng.range(0.95, 1.3);
+    pole(world, rng, stand, height, arm);
+    let middle = rng.range(2.6, 3.0);
+    lamps(world, rng, [x, z - 0.15], middle, size);
     if over_road {
-        lamps(stage, dice, [x + 0.9 * arm, z - 0.15], height - 0.55, size);
+        lamps(world, rng, [x + 0.9 * arm, z - 0.15], height - 0.55, size);
     }
-    if dice.chance(0.4) {
-        lamps(stage, dice, [x - 0.34 * towards_road, z - 0.12], 2.2, 0.7 * size);
+    if rng.chance(0.4) {
+        lamps(world, rng, [x - 0.34 * towards_road, z - 0.12], 2.2, 0.7 * size);
     }
 }
 
@@ -103,7 +104,7 @@ impl Plate {
         }
     }
 
-    fn paint(&self, x: f32, y: f32) -> Option<Touch> {
+    fn paint(&self, x: f32, y: f32) -> Option<Fragment> {
         let out = self.out(x, y);
         if out > 1.0 {
             return None;
@@ -111,22 +112,22 @@ impl Plate {
         let written = match self.outline {
             Outline::Board => {
                 let line = floor_row(y);
-                fract(y * 2.5) > 0.45 && x.abs() < 0.55 + 0.3 * lattice(line, 0, self.key) && out < 0.85
+                fract(y * 2.5) > 0.45 && x.abs() < 0.55 + 0.3 * lattice_hash(line, 0, self.key) && out < 0.85
             }
             _ => {
                 // A mark of a few strokes on a 5 x 5 grid, mirrored.
                 let cell = [(x.abs() * 5.0) as i32, ((y + 1.0) * 3.5) as i32];
-                out < 0.62 && lattice(cell[0], cell[1], self.key) < 0.45
+                out < 0.62 && lattice_hash(cell[0], cell[1], self.key) < 0.45
             }
         };
-        let colour = if out > 1.0 - self.border {
+        let color = if out > 1.0 - self.border {
             self.rim
         } else if written {
             self.ink
         } else {
             self.face
         };
-        Some(Touch::new(train_id::TRAFFIC_SIGN, colour))
+        Some(Fragment::new(train_id::TRAFFIC_SIGN, color))
     }
 }
 
@@ -135,7 +136,7 @@ fn floor_row(y: f32) -> i32 {
 }
 
 /// A sign, or two above each other, on a pole; now and then a wide board across two.
-pub(super) fn sign(stage: &mut Stage, dice: &mut Dice, stand: Stand) {
+pub(super) fn sign(world: &mut World, rng: &mut Rng, stand: Pose) {
     const WHITE: Rgb = [0.88, 0.88, 0.85];
     const RED: Rgb = [0.68, 0.12, 0.10];
     const BLUE: Rgb = [0.12, 0.25, 0.55];
@@ -156,20 +157,20 @@ pub(super) fn sign(stage: &mut Stage, dice: &mut Dice, stand: Stand) {
         (Outline::Board, BLACK, WHITE, BLACK, 0.05),
         (Outline::Board, WHITE, [0.18, 0.40, 0.26], WHITE, 0.06),
     ];
-    let count = dice.pick(&[1, 1, 2]);
-    let mut middle = dice.range(2.3, 3.2);
+    let count = rng.choose(&[1, 1, 2]);
+    let mut middle = rng.range(2.3, 3.2);
     let height = middle + 0.3;
-    pole(stage, dice, stand, height, 0.0);
+    pole(world, rng, stand, height, 0.0);
     for _ in 0..count {
-        let (outline, rim, face, ink, border) = dice.pick(&kinds);
-        let mut dirty = |colour: Rgb| dice.near(colour, 0.12);
+        let (outline, rim, face, ink, border) = rng.choose(&kinds);
+        let mut dirty = |color: Rgb| rng.jitter_color(color, 0.12);
         let (rim, face, ink) = (dirty(rim), dirty(face), dirty(ink));
-        let plate = Plate { outline, border, rim, face, ink, key: dice.key() };
+        let plate = Plate { outline, border, rim, face, ink, key: rng.key() };
         let board = matches!(outline, Outline::Board);
-        let half = if board { [dice.range(0.4, 1.1), dice.range(0.28, 0.5)] } else { [dice.range(0.34, 0.52); 2] };
+        let half = if board { [rng.range(0.4, 1.1), rng.range(0.28, 0.5)] } else { [rng.range(0.34, 0.52); 2] };
         let at = middle;
-        stage.board([x, z - 0.15], half[0], [at - half[1], at + half[1]], move |spot: &Spot| {
-            plate.paint(spot.at[0] / half[0], (spot.at[1] - at) / half[1])
+        world.billboard([x, z - 0.15], half[0], [at - half[1], at + half[1]], move |hit: &Hit| {
+            plate.paint(hit.at[0] / half[0], (hit.at[1] - at) / half[1])
         });
         middle -= 2.0 * half[1] + 0.06;
     }

@@ -1,7 +1,7 @@
 //! Street scenes drawn by rule, with exact labels: a data set that needs no download.
 //!
 //! A scene is laid out in metres, so its content does not depend on its size in pixels; it is seen through a pinhole camera.
-//! Colours overlap between classes on purpose: shape, place and texture tell them apart.
+//! Colors overlap between classes on purpose: shape, place and texture tell them apart.
 
 #![warn(missing_docs)]
 
@@ -10,29 +10,29 @@ mod buildings;
 mod camera;
 mod canvas;
 mod cars;
-mod coaches;
-mod cycles;
-mod develop;
 mod furniture;
+mod layout;
 mod light;
 mod noise;
 mod people;
-mod plan;
 mod plants;
 mod roadside;
+mod sensor;
 mod shape;
-mod stage;
 mod street;
 #[cfg(test)]
 mod tests;
+mod transit;
 mod trucks;
+mod two_wheelers;
+mod world;
 
 use camera::Camera;
 use canvas::Canvas;
 use light::Light;
-use noise::Dice;
-use stage::Stage;
+use noise::Rng;
 use street::Street;
+use world::World;
 
 use protoseg_models::random::Stream;
 
@@ -57,7 +57,7 @@ mod train_id {
     pub(super) const TRAIN: u8 = 16;
     pub(super) const MOTORCYCLE: u8 = 17;
     pub(super) const BICYCLE: u8 = 18;
-    pub(super) const IGNORE: u8 = 255;
+    pub(super) const IGNORE_INDEX: u8 = 255;
 }
 
 /// A picture of a street and what each of its pixels shows.
@@ -78,22 +78,22 @@ pub struct Scene {
 /// The scene is composed for pictures twice as wide as high and is stretched to any other shape.
 ///
 /// ```
-/// let scene = protoseg_synthetic::render(7, 0, 32, 64);
+/// let scene = protoseg_synthetic::render_scene(7, 0, 32, 64);
 /// assert_eq!(scene.image.len(), 32 * 64 * 3);
 /// assert!(scene.labels.iter().all(|&label| label < 19 || label == 255));
 /// ```
-pub fn render(seed: u64, index: u64, height: usize, width: usize) -> Scene {
+pub fn render_scene(seed: u64, index: u64, height: usize, width: usize) -> Scene {
     let stream = Stream::named("scenes").child(seed).child(index);
-    let light = Light::new(&mut Dice::new(stream.child(0)));
-    let street = Street::new(&mut Dice::new(stream.child(1)), &light);
-    let camera = Camera::new(&mut Dice::new(stream.child(2)), street.road_half);
+    let light = Light::new(&mut Rng::new(stream.child(0)));
+    let street = Street::new(&mut Rng::new(stream.child(1)), &light);
+    let camera = Camera::new(&mut Rng::new(stream.child(2)), street.road_half);
 
     let mut canvas = Canvas::new(height, width, camera, light);
-    let mut stage = Stage::new(camera, light);
-    plan::furnish(&mut stage, &street, stream.child(3));
-    stage.draw(&mut canvas);
-    canvas.backdrop(train_id::SKY, |plan, texel| street.ground(camera.street(plan), texel, &light));
-    develop::bonnet(&mut canvas, &mut Dice::new(stream.child(4)), &light);
-    let image = develop::develop(&canvas, &light, Dice::new(stream.child(5)).key());
+    let mut world = World::new(camera, light);
+    layout::populate(&mut world, &street, stream.child(3));
+    world.render(&mut canvas);
+    canvas.fill_background(train_id::SKY, |plan, texel| street.ground(camera.street(plan), texel, &light));
+    sensor::draw_hood(&mut canvas, &mut Rng::new(stream.child(4)), &light);
+    let image = sensor::expose(&canvas, &light, Rng::new(stream.child(5)).key());
     Scene { height, width, image, labels: canvas.labels }
 }

@@ -1,6 +1,6 @@
 //! Weather and time of day: sun, sky, haze, and how the sensor answers.
 
-use super::noise::{Dice, Rgb, bumps, grain, mix, scale, smooth};
+use super::noise::{Rgb, Rng, fractal_noise, mix, scale, smoothstep, value_noise};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Light {
@@ -94,31 +94,31 @@ const FOG: Weather = Weather {
 };
 
 impl Light {
-    pub(super) fn new(dice: &mut Dice) -> Self {
-        let draw = dice.unit();
+    pub(super) fn new(rng: &mut Rng) -> Self {
+        let draw = rng.unit();
         let weathers = [CLEAR, OVERCAST, LOW_SUN, DUSK];
         let weather = weathers.into_iter().find(|weather| draw < weather.share).unwrap_or(FOG);
-        let rise = dice.range(weather.rise[0], weather.rise[1]);
-        let (side, ahead) = (dice.sign() * dice.range(0.3, 1.0), dice.range(-1.0, 0.8));
+        let rise = rng.range(weather.rise[0], weather.rise[1]);
+        let (side, ahead) = (rng.sign() * rng.range(0.3, 1.0), rng.range(-1.0, 0.8));
         let length = (side * side + ahead * ahead + rise * rise).sqrt();
-        let exposure = dice.range(0.9, 1.4);
-        let warmth = dice.range(-0.09, 0.09);
-        let tint = dice.range(-0.03, 0.03);
+        let exposure = rng.range(0.9, 1.4);
+        let warmth = rng.range(-0.09, 0.09);
+        let tint = rng.range(-0.03, 0.03);
         Self {
             sun: [side / length, rise / length, ahead / length],
             sunlight: weather.sun,
-            skylight: dice.near(weather.sky, 0.08),
-            haze: dice.near(weather.haze, 0.08),
-            density: dice.range(weather.density[0], weather.density[1]),
-            zenith: dice.near(weather.zenith, 0.15),
-            clouds: dice.range(weather.clouds[0], weather.clouds[1]),
-            cloud: mix(weather.haze, [0.95, 0.95, 0.95], dice.range(0.0, 0.8)),
+            skylight: rng.jitter_color(weather.sky, 0.08),
+            haze: rng.jitter_color(weather.haze, 0.08),
+            density: rng.range(weather.density[0], weather.density[1]),
+            zenith: rng.jitter_color(weather.zenith, 0.15),
+            clouds: rng.range(weather.clouds[0], weather.clouds[1]),
+            cloud: mix(weather.haze, [0.95, 0.95, 0.95], rng.range(0.0, 0.8)),
             glow: if weather.evening < 0.1 || weather.rise[1] < 0.45 { 0.5 } else { 0.06 },
-            key: dice.key(),
+            key: rng.key(),
             evening: weather.evening,
             gain: [exposure * (1.0 + warmth), exposure * (1.0 + tint), exposure * (1.0 - warmth)],
-            noise: dice.range(0.006, 0.03),
-            blur: dice.range(0.0, 0.2),
+            noise: rng.range(0.006, 0.03),
+            blur: rng.range(0.0, 0.2),
         }
     }
 
@@ -129,20 +129,20 @@ impl Light {
         std::array::from_fn(|channel| open * self.skylight[channel] + facing.max(0.0) * self.sunlight[channel])
     }
 
-    /// A colour seen through the air at a depth.
-    pub(super) fn through_air(&self, colour: Rgb, depth: f32) -> Rgb {
+    /// A color seen through the air at a depth.
+    pub(super) fn through_air(&self, color: Rgb, depth: f32) -> Rgb {
         let thickness = depth * self.density;
-        mix(self.haze, colour, 1.0 / (1.0 + thickness + 0.5 * thickness * thickness))
+        mix(self.haze, color, 1.0 / (1.0 + thickness + 0.5 * thickness * thickness))
     }
 
     /// The sky along a ray: right and up per metre of depth.
     pub(super) fn sky(&self, ray: [f32; 2]) -> Rgb {
         let up = ray[1].max(0.0);
-        let clear = mix(self.haze, self.zenith, smooth(-0.05, 0.34, up));
+        let clear = mix(self.haze, self.zenith, smoothstep(-0.05, 0.34, up));
         let (x, y) = (ray[0] / (up + 0.12), 1.6 / (up + 0.12));
-        let shape = grain(0.6 * x, y, self.key, 0.02) + 0.35 * bumps(0.23 * x, 0.4 * y, self.key ^ 9);
-        let cover = smooth(0.55 - 1.1 * self.clouds, 1.0 - 1.1 * self.clouds, shape);
-        let belly = 1.0 - 0.22 * smooth(0.0, 0.9, shape + 0.4 * self.clouds);
+        let shape = fractal_noise(0.6 * x, y, self.key, 0.02) + 0.35 * value_noise(0.23 * x, 0.4 * y, self.key ^ 9);
+        let cover = smoothstep(0.55 - 1.1 * self.clouds, 1.0 - 1.1 * self.clouds, shape);
+        let belly = 1.0 - 0.22 * smoothstep(0.0, 0.9, shape + 0.4 * self.clouds);
         let covered = mix(clear, scale(self.cloud, belly), 0.92 * cover);
         if self.sun[2] <= 0.05 {
             return covered;

@@ -4,16 +4,16 @@
 
 use protoseg_models::random::Stream;
 
-/// A colour of red, green and blue; 1 is the white of paper in full light.
+/// A color of red, green and blue; 1 is the white of paper in full light.
 pub(super) type Rgb = [f32; 3];
 
 /// Draws read one after another from a stream.
-pub(super) struct Dice {
+pub(super) struct Rng {
     stream: Stream,
     next: u64,
 }
 
-impl Dice {
+impl Rng {
     pub(super) fn new(stream: Stream) -> Self {
         Self { stream, next: 0 }
     }
@@ -41,7 +41,7 @@ impl Dice {
         if self.chance(0.5) { -1.0 } else { 1.0 }
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(super) fn choose<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
@@ -51,14 +51,14 @@ impl Dice {
         self.stream.bits(self.next) as u32
     }
 
-    /// A colour near another, channel by channel.
-    pub(super) fn near(&mut self, colour: Rgb, spread: f32) -> Rgb {
+    /// A color near another, channel by channel.
+    pub(super) fn jitter_color(&mut self, color: Rgb, spread: f32) -> Rgb {
         let level = self.range(1.0 - spread, 1.0 + spread);
-        colour.map(|channel| (channel * level + self.range(-0.2, 0.2) * spread).clamp(0.02, 1.0))
+        color.map(|channel| (channel * level + self.range(-0.2, 0.2) * spread).clamp(0.02, 1.0))
     }
 
-    /// The colour of a mineral surface: road, pavement, wall and building draw from the same pots.
-    pub(super) fn mineral(&mut self) -> Rgb {
+    /// The color of a mineral surface: road, sidewalk, wall and building draw from the same pots.
+    pub(super) fn mineral_color(&mut self) -> Rgb {
         const POTS: [Rgb; 9] = [
             [0.52, 0.52, 0.52],
             [0.36, 0.37, 0.39],
@@ -70,12 +70,12 @@ impl Dice {
             [0.58, 0.62, 0.66],
             [0.62, 0.48, 0.40],
         ];
-        let pot = self.pick(&POTS);
-        self.near(pot, 0.18)
+        let pot = self.choose(&POTS);
+        self.jitter_color(pot, 0.18)
     }
 
-    /// The colour of paint, lacquer or cloth.
-    pub(super) fn paint(&mut self) -> Rgb {
+    /// The color of paint, lacquer or cloth.
+    pub(super) fn paint_color(&mut self) -> Rgb {
         const POTS: [Rgb; 13] = [
             [0.88, 0.88, 0.87],
             [0.62, 0.63, 0.64],
@@ -91,13 +91,13 @@ impl Dice {
             [0.30, 0.48, 0.60],
             [0.50, 0.24, 0.20],
         ];
-        let pot = self.pick(&POTS);
-        self.near(pot, 0.2)
+        let pot = self.choose(&POTS);
+        self.jitter_color(pot, 0.2)
     }
 }
 
 /// A uniform number in [0, 1) of a lattice point.
-pub(super) fn lattice(x: i32, y: i32, key: u32) -> f32 {
+pub(super) fn lattice_hash(x: i32, y: i32, key: u32) -> f32 {
     let mut hash = key ^ (x as u32).wrapping_mul(0x9E37_79B1);
     hash = (hash ^ (hash >> 15)).wrapping_mul(0x2C1B_3C6D) ^ (y as u32).wrapping_mul(0x85EB_CA77);
     hash = (hash ^ (hash >> 13)).wrapping_mul(0x297A_2D39);
@@ -117,31 +117,31 @@ pub(super) fn fract(value: f32) -> f32 {
 }
 
 /// 0 below `low`, 1 above `high`, a smooth slope between.
-pub(super) fn smooth(low: f32, high: f32, value: f32) -> f32 {
+pub(super) fn smoothstep(low: f32, high: f32, value: f32) -> f32 {
     let t = ((value - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
 /// Smooth noise in [-1, 1] with bumps of size 1.
-pub(super) fn bumps(x: f32, y: f32, key: u32) -> f32 {
+pub(super) fn value_noise(x: f32, y: f32, key: u32) -> f32 {
     let (left, top) = (floor(x), floor(y));
     let (fx, fy) = (x - left as f32, y - top as f32);
     let (right, bottom) = (left.wrapping_add(1), top.wrapping_add(1));
     let (sx, sy) = (fx * fx * (3.0 - 2.0 * fx), fy * fy * (3.0 - 2.0 * fy));
-    let upper = between(lattice(left, top, key), lattice(right, top, key), sx);
-    let lower = between(lattice(left, bottom, key), lattice(right, bottom, key), sx);
-    2.0 * between(upper, lower, sy) - 1.0
+    let upper = lerp(lattice_hash(left, top, key), lattice_hash(right, top, key), sx);
+    let lower = lerp(lattice_hash(left, bottom, key), lattice_hash(right, bottom, key), sx);
+    2.0 * lerp(upper, lower, sy) - 1.0
 }
 
 /// Noise in [-1, 1] of several scales, from bumps of size 1 down to `texel`, the size of a pixel there.
-pub(super) fn grain(x: f32, y: f32, key: u32, texel: f32) -> f32 {
+pub(super) fn fractal_noise(x: f32, y: f32, key: u32, texel: f32) -> f32 {
     let (mut sum, mut scale, mut weight) = (0.0, 1.0, 0.5);
     for octave in 0..4 {
         let shown = fade(texel * scale);
         if shown <= 0.0 {
             break;
         }
-        sum += weight * shown * bumps(x * scale, y * scale, key.wrapping_add(octave));
+        sum += weight * shown * value_noise(x * scale, y * scale, key.wrapping_add(octave));
         scale *= 2.3;
         weight *= 0.62;
     }
@@ -161,16 +161,16 @@ pub(super) fn joints(x: f32, y: f32, tile: [f32; 2], joint: f32, shift: bool) ->
     f32::from(u8::from(in_joint))
 }
 
-pub(super) fn between(from: f32, to: f32, share: f32) -> f32 {
+pub(super) fn lerp(from: f32, to: f32, share: f32) -> f32 {
     from + (to - from) * share
 }
 
 pub(super) fn mix(from: Rgb, to: Rgb, share: f32) -> Rgb {
-    std::array::from_fn(|channel| between(from[channel], to[channel], share))
+    std::array::from_fn(|channel| lerp(from[channel], to[channel], share))
 }
 
-pub(super) fn scale(colour: Rgb, factor: f32) -> Rgb {
-    colour.map(|channel| channel * factor)
+pub(super) fn scale(color: Rgb, factor: f32) -> Rgb {
+    color.map(|channel| channel * factor)
 }
 
 /// Whether a point lies within `radius` of the line from `a` to `b`.

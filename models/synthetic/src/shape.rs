@@ -4,12 +4,12 @@ use super::noise::Rgb;
 
 /// A body's place on the plan, and the direction of length 1 in which it looks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stand {
+pub(super) struct Pose {
     pub(super) place: [f32; 2],
     pub(super) heading: [f32; 2],
 }
 
-impl Stand {
+impl Pose {
     /// The plan place `right` and `forward` of the stand.
     pub(super) fn offset(self, right: f32, forward: f32) -> [f32; 2] {
         let ([x, z], [sine, cosine]) = (self.place, self.heading);
@@ -35,7 +35,7 @@ impl Stand {
 }
 
 /// Where a ray meets a shape.
-pub(super) struct Spot {
+pub(super) struct Hit {
     /// On a panel `[along from its middle, height, 0]`; on a solid `[right, up, forward]` of its middle on the ground.
     pub(super) at: [f32; 3],
     /// The face of the solid.
@@ -46,23 +46,23 @@ pub(super) struct Spot {
 
 /// What a ray sees of a shape.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Touch {
+pub(super) struct Fragment {
     pub(super) label: u8,
-    pub(super) colour: Rgb,
+    pub(super) color: Rgb,
     /// 1 hides what lies behind; the label counts in any case.
     pub(super) alpha: f32,
     /// 1 shines by itself.
-    pub(super) glow: f32,
+    pub(super) emission: f32,
 }
 
-impl Touch {
-    pub(super) fn new(label: u8, colour: Rgb) -> Self {
-        Self { label, colour, alpha: 1.0, glow: 0.0 }
+impl Fragment {
+    pub(super) fn new(label: u8, color: Rgb) -> Self {
+        Self { label, color, alpha: 1.0, emission: 0.0 }
     }
 }
 
 /// What a shape looks like; `None` lets the ray pass.
-pub(super) type Shade = Box<dyn Fn(&Spot) -> Option<Touch>>;
+pub(super) type Shader = Box<dyn Fn(&Hit) -> Option<Fragment>>;
 
 /// A half-space: `normal · point <= offset`.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ pub(super) enum Shape {
     /// An upright rectangle over the plan line from `a` to `b`.
     Panel { a: [f32; 2], b: [f32; 2], base: f32, top: f32 },
     /// A convex body; `reach` bounds it to either side, up, and along.
-    Solid { stand: Stand, planes: Vec<Plane>, reach: [f32; 3] },
+    Solid { stand: Pose, planes: Vec<Plane>, reach: [f32; 3] },
 }
 
 /// A soft dark ellipse on the ground.

@@ -1,4 +1,4 @@
-//! What scenes promise: the same bytes anywhere, any size, every class, and no shortcut by colour.
+//! What scenes promise: the same bytes anywhere, any size, every class, and no shortcut by color.
 
 use super::*;
 
@@ -10,15 +10,15 @@ fn hash(bytes: &[u8]) -> u64 {
 
 #[test]
 fn the_same_arguments_give_the_same_bytes_on_every_machine() {
-    let scene = render(7, 3, 48, 96);
+    let scene = render_scene(7, 3, 48, 96);
     assert_eq!((hash(&scene.image), hash(&scene.labels)), (15_842_149_419_122_185_427, 14_391_054_417_416_970_712));
-    assert_eq!(scene, render(7, 3, 48, 96));
+    assert_eq!(scene, render_scene(7, 3, 48, 96));
 }
 
 #[test]
 fn another_seed_or_index_gives_another_scene() {
-    let scene = render(7, 3, 48, 96);
-    for other in [render(8, 3, 48, 96), render(7, 4, 48, 96)] {
+    let scene = render_scene(7, 3, 48, 96);
+    for other in [render_scene(8, 3, 48, 96), render_scene(7, 4, 48, 96)] {
         let same = scene.image.iter().zip(&other.image).filter(|(one, other)| one == other).count();
         assert!(same < scene.image.len() / 4, "{same} of {} bytes agree", scene.image.len());
         assert_ne!(scene.labels, other.labels);
@@ -29,7 +29,7 @@ fn another_seed_or_index_gives_another_scene() {
 fn any_size_is_drawn() {
     for (height, width) in [(1, 1), (3, 5), (5, 3), (1, 64), (64, 1), (37, 41), (17, 300), (128, 7), (97, 193)] {
         for index in 0..6 {
-            let scene = render(11, index, height, width);
+            let scene = render_scene(11, index, height, width);
             assert_eq!((scene.height, scene.width), (height, width));
             assert_eq!((scene.image.len(), scene.labels.len()), (3 * height * width, height * width));
             assert!(scene.labels.iter().all(|&label| label < 19 || label == 255));
@@ -41,7 +41,7 @@ fn any_size_is_drawn() {
 fn every_class_occurs_and_little_is_ignored() {
     let mut counts = [0_usize; 256];
     for index in 0..64 {
-        render(2, index, 64, 128).labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        render_scene(2, index, 64, 128).labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
     }
     assert!(counts[..CLASSES].iter().all(|&count| count > 200), "{:?}", &counts[..CLASSES]);
     assert!(counts[255] * 25 < 64 * 64 * 128, "{} pixels are ignored", counts[255]);
@@ -50,7 +50,7 @@ fn every_class_occurs_and_little_is_ignored() {
 #[test]
 fn a_scene_is_the_same_at_another_size() {
     for index in 0..8 {
-        let (small, large) = (render(5, index, 64, 128), render(5, index, 128, 256));
+        let (small, large) = (render_scene(5, index, 64, 128), render_scene(5, index, 128, 256));
         let agree = |pixel: &usize| small.labels[*pixel] == large.labels[(pixel / 128) * 2 * 256 + (pixel % 128) * 2];
         let share = (0..64 * 128).filter(agree).count() as f64 / (64.0 * 128.0);
         assert!(share >= 0.9, "scene {index}: {share:.3} of the labels agree");
@@ -118,10 +118,10 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn no_linear_rule_of_colour_and_place_tells_the_classes_apart() {
-    let scenes: Vec<Scene> = (0..36).map(|index| render(3, index, 96, 192)).collect();
+fn no_linear_rule_of_color_and_place_tells_the_classes_apart() {
+    let scenes: Vec<Scene> = (0..36).map(|index| render_scene(3, index, 96, 192)).collect();
     let (seen, unseen) = scenes.split_at(24);
-    let (by_colour, by_colour_and_place) = (linear_rule(seen, unseen, 4), linear_rule(seen, unseen, 6));
-    eprintln!("mean IoU by colour {by_colour:.3}, by colour and place {by_colour_and_place:.3}");
-    assert!(by_colour < 0.15 && by_colour_and_place < 0.25, "{by_colour:.3} {by_colour_and_place:.3}");
+    let (by_color, by_color_and_place) = (linear_rule(seen, unseen, 4), linear_rule(seen, unseen, 6));
+    eprintln!("mean IoU by color {by_color:.3}, by color and place {by_color_and_place:.3}");
+    assert!(by_color < 0.15 && by_color_and_place < 0.25, "{by_color:.3} {by_color_and_place:.3}");
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use parts::Parts;
 use peer::Peer;
 use protoseg_train::run::openmp;
-use sample_step::Setting;
+use sample_step::SampleStep;
 
 /// A step that is measured.
 struct Case {
@@ -38,7 +38,7 @@ const CASES: [Case; 2] = [
         settings: &[
             "network=deeplabv3plus-resnet101",
             "batch=1",
-            "settle_batches=0",
+            "precise_bn_batches=0",
             "crop=257",
             "accumulate=1",
             "synthetic_size=[360, 480]",
@@ -92,7 +92,7 @@ impl Arguments {
 }
 
 fn main() -> Result<()> {
-    openmp::wait_passively();
+    openmp::set_passive_waiting();
     let arguments = Arguments::read()?;
     tch::set_num_threads(i32::try_from(arguments.threads)?);
     let malloc = std::env::vars().filter(|(name, _)| name.starts_with("MALLOC_") || name == "GLIBC_TUNABLES");
@@ -107,7 +107,7 @@ fn main() -> Result<()> {
     for case in cases.iter().filter(wanted) {
         say(&format!("\n{}", case.title));
         let settings: Vec<String> = case.settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let setting = Setting::new(&settings)?;
+        let setting = SampleStep::new(&settings)?;
         Parts::measure(&setting, case.steps)?.print();
         if case.paired && arguments.pairs > 0 {
             match Peer::python() {
@@ -120,7 +120,7 @@ fn main() -> Result<()> {
 }
 
 /// Lets both take the same step in turn.
-fn race(setting: &Setting, python: &std::ffi::OsStr, arguments: &Arguments) -> Result<()> {
+fn race(setting: &SampleStep, python: &std::ffi::OsStr, arguments: &Arguments) -> Result<()> {
     let (mut state, batches) = (setting.state()?, setting.batches()?);
     let folder = tempfile::tempdir()?;
     sample_step::files::write_inputs(folder.path(), setting, &state, &batches)?;

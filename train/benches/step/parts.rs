@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use protoseg_train::data::loader::MicroBatch;
-use protoseg_train::method::objective::Weights;
-use protoseg_train::method::step::Outputs;
-use protoseg_train::method::targets::Lesson;
+use protoseg_train::method::objective::LossWeights;
+use protoseg_train::method::step::HeadOutputs;
+use protoseg_train::method::targets::Targets;
 use protoseg_train::method::teacher;
 
-use crate::sample_step::{STEP, Setting, State};
+use crate::sample_step::{STEP, SampleState, SampleStep};
 use crate::{UNCOUNTED, median, say};
 
 /// The parts of a step, in their order.
@@ -25,7 +25,7 @@ pub(crate) struct Parts(BTreeMap<&'static str, Vec<f64>>);
 
 impl Parts {
     /// Takes steps of one micro-batch, each of other crops.
-    pub(crate) fn measure(setting: &Setting, steps: usize) -> Result<Self> {
+    pub(crate) fn measure(setting: &SampleStep, steps: usize) -> Result<Self> {
         let mut state = setting.state()?;
         let mut parts = Self::default();
         for step in 0..(UNCOUNTED + steps) as u64 {
@@ -39,15 +39,15 @@ impl Parts {
         Ok(parts)
     }
 
-    fn step(&mut self, setting: &Setting, state: &mut State, batch: &MicroBatch, number: u64) -> Result<()> {
+    fn step(&mut self, setting: &SampleStep, state: &mut SampleState, batch: &MicroBatch, number: u64) -> Result<()> {
         let learner = setting.learner();
         let progress = setting.schedule.progress(STEP);
-        let State { prototypes, tally, .. } = &mut *state;
-        let mut gathered = prototypes.gather()?;
-        let lesson = self.time("teacher and its labels", || learner.lesson(batch, number, progress, tally))?;
-        let outputs = self.time("student forward", || learner.forward(&lesson.pictures, true, number))?;
+        let SampleState { prototypes, tally, .. } = &mut *state;
+        let mut gathered = prototypes.begin_step()?;
+        let lesson = self.time("teacher and its labels", || learner.targets(batch, number, progress, tally))?;
+        let outputs = self.time("student forward", || learner.forward(&lesson.images, true, number))?;
         let mut terms = self.time("linear losses", || learner.terms(&outputs, &lesson, number, None, tally))?;
-        let taught = lesson.taught.as_ref().context("nothing is taught")?;
+        let taught = lesson.pseudo_labels.as_ref().context("nothing is taught")?;
         let labels = [&lesson.labels, &taught.labels];
         let [labeled, unlabeled] = self.time("prototype losses", || {
             let predictor = (&*prototypes, &mut gathered);
@@ -55,33 +55,33 @@ impl Parts {
         })?;
         (terms.prototype_labeled, terms.prototype_unlabeled) = (Some(labeled), Some(unlabeled));
         terms.values()?;
-        let total = terms.total(Weights::at(&setting.config, progress))?;
+        let total = terms.total(LossWeights::at_progress(&setting.config, progress))?;
         self.time("backward", || Ok(total.f_backward()?))?;
         self.branch(setting, state, &lesson, &outputs, number)?;
-        let State { sgd, prototypes, .. } = state;
+        let SampleState { sgd, prototypes, .. } = state;
         self.time("update", || {
             learner.update(sgd, Some((prototypes, gathered)), STEP)?;
-            teacher::follow(&setting.teacher, &setting.student, setting.decay(), true)
+            teacher::update_ema(&setting.teacher, &setting.student, setting.decay(), true)
         })
     }
 
     /// The prototype branch on the step's own features, of which the linear head has left a gradient already.
     fn branch(
         &mut self,
-        setting: &Setting,
-        state: &mut State,
-        lesson: &Lesson,
-        outputs: &Outputs,
+        setting: &SampleStep,
+        state: &mut SampleState,
+        lesson: &Targets,
+        outputs: &HeadOutputs,
         number: u64,
     ) -> Result<()> {
-        let State { prototypes, tally, .. } = state;
+        let SampleState { prototypes, tally, .. } = state;
         let learner = setting.learner();
-        let taught = lesson.taught.as_ref().context("nothing is taught")?;
+        let taught = lesson.pseudo_labels.as_ref().context("nothing is taught")?;
         let map = outputs.features.as_ref().context("there are no features")?;
         let map = map.f_detach()?.f_set_requires_grad(true)?;
         map.f_sum(tch::Kind::Float)?.f_backward()?;
-        let alone = Outputs { logits: outputs.logits.shallow_clone(), auxiliary: None, features: Some(map) };
-        let mut gathered = prototypes.gather()?;
+        let alone = HeadOutputs { logits: outputs.logits.shallow_clone(), auxiliary: None, features: Some(map) };
+        let mut gathered = prototypes.begin_step()?;
         let [labeled, unlabeled] = self.time("branch forward", || {
             let labels = [&lesson.labels, &taught.labels];
             let predictor = (&*prototypes, &mut gathered);

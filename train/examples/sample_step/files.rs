@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use protoseg_train::config::options::Average;
+use protoseg_train::config::options::PrototypeAverage;
 use protoseg_train::data::loader::MicroBatch;
 use protoseg_train::net::{Net, from_torch};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use tch::Tensor;
 
-use super::{STEP, Setting, State};
+use super::{STEP, SampleState, SampleStep};
 
 /// Tensors by name.
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Tensors {
     }
 
     /// Velocities of the optimiser.
-    pub(crate) fn velocity(&mut self, state: &State) -> Result<()> {
+    pub(crate) fn velocity(&mut self, state: &SampleState) -> Result<()> {
         for (name, tensor) in state.sgd.state_dict()? {
             self.floats(&format!("velocity.{name}"), &tensor.shape, &tensor.data);
         }
@@ -60,7 +60,12 @@ impl Tensors {
 }
 
 /// Writes `settings.json` and `inputs.safetensors` of a step that has not been taken.
-pub(crate) fn write_inputs(folder: &Path, setting: &Setting, state: &State, batches: &[MicroBatch]) -> Result<()> {
+pub(crate) fn write_inputs(
+    folder: &Path,
+    setting: &SampleStep,
+    state: &SampleState,
+    batches: &[MicroBatch],
+) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join("settings.json");
     std::fs::write(&path, settings(setting)).with_context(|| format!("cannot write {}", path.display()))?;
@@ -75,7 +80,7 @@ pub(crate) fn write_inputs(folder: &Path, setting: &Setting, state: &State, batc
     inputs.write(&folder.join("inputs.safetensors"))
 }
 
-fn settings(setting: &Setting) -> String {
+fn settings(setting: &SampleStep) -> String {
     let config = &setting.config;
     let learner = setting.learner();
     // As bits, which both sides take to be without a sign.
@@ -90,8 +95,8 @@ fn settings(setting: &Setting) -> String {
         "prototypes": config.prototypes,
         "temperature": config.temperature,
         "prototype_momentum": config.prototype_momentum,
-        "gate": config.gate,
-        "average": if config.average == Average::Raw { "raw" } else { "normalised" },
+        "gate": config.prototype_gate,
+        "average": if config.average == PrototypeAverage::Raw { "raw" } else { "normalised" },
         "entropy_drop": config.entropy_drop,
         "progress": setting.schedule.progress(STEP),
         "unlabeled_weight": config.unlabeled_weight,
@@ -108,7 +113,7 @@ fn settings(setting: &Setting) -> String {
 
 fn add_micro_batch(
     inputs: &mut Tensors,
-    setting: &Setting,
+    setting: &SampleStep,
     index: usize,
     batch: &MicroBatch,
     number: u64,

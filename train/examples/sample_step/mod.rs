@@ -16,13 +16,13 @@ use protoseg_models::random::Stream;
 use protoseg_models::weights::{StateDict, Tensor};
 use protoseg_train::config::Config;
 use protoseg_train::data::lists::Lists;
-use protoseg_train::data::loader::{MicroBatch, Recipe, Shelves};
-use protoseg_train::method::class_counters::Tally;
+use protoseg_train::data::loader::{BatchBuilder, ImageCaches, MicroBatch};
+use protoseg_train::method::class_counters::ClassCounters;
 use protoseg_train::method::optimizer::Sgd;
 use protoseg_train::method::prototype_init::feature_node;
-use protoseg_train::method::prototypes::{Prototypes, Settings};
+use protoseg_train::method::prototypes::{PrototypeSettings, Prototypes};
 use protoseg_train::method::schedule::Schedule;
-use protoseg_train::method::step::{Learner, Moving};
+use protoseg_train::method::step::{Learner, StepState};
 use protoseg_train::method::{precise_bn, teacher};
 use protoseg_train::net::{Net, to_torch};
 use protoseg_train::pretrained;
@@ -64,24 +64,24 @@ const VELOCITY: f64 = 0.01;
 const SETTLED: u64 = 4;
 
 /// What a step works with.
-pub(crate) struct Setting {
+pub(crate) struct SampleStep {
     pub(crate) config: Config,
     pub(crate) schedule: Schedule,
     pub(crate) classes: usize,
     pub(crate) student: Net,
     pub(crate) teacher: Net,
-    pub(crate) recipe: Recipe,
-    pub(crate) shelves: Shelves,
+    pub(crate) recipe: BatchBuilder,
+    pub(crate) shelves: ImageCaches,
 }
 
 /// What a step changes, beside the weights.
-pub(crate) struct State {
+pub(crate) struct SampleState {
     pub(crate) sgd: Sgd,
     pub(crate) prototypes: Prototypes,
-    pub(crate) tally: Tally,
+    pub(crate) tally: ClassCounters,
 }
 
-impl Setting {
+impl SampleStep {
     /// A setting of other `key=value` settings than the usual ones: an encoder trained on ImageNet, where setup has fetched
     /// one, and random weights otherwise.
     pub(crate) fn new(settings: &[String]) -> Result<Self> {
@@ -91,14 +91,14 @@ impl Setting {
         let graph = Arch::new(config.network, classes)?.graph();
         let unlabeled = lists.unlabeled.context("the sample needs unlabelled scenes")?;
         let schedule = Schedule::new(&config, lists.labeled.count(), Some(unlabeled.count()))?;
-        let recipe = Recipe::of(&config, schedule, PADDING);
-        let shelves = Shelves::new(lists.labeled, Some(unlabeled));
+        let recipe = BatchBuilder::new(&config, schedule, PADDING);
+        let shelves = ImageCaches::new(lists.labeled, Some(unlabeled));
 
         let weights = weights(&graph, &config)?;
         let student = Net::new(graph.clone(), &weights, Device::Cpu)?;
         // One picture cannot be normalised.
-        let pairs = Recipe { batch: recipe.batch.max(2), ..recipe };
-        precise_bn::measure(&student, &pairs, &shelves.labeled, SETTLED)?;
+        let pairs = BatchBuilder { batch: recipe.batch.max(2), ..recipe };
+        precise_bn::update_statistics(&student, &pairs, &shelves.labeled, SETTLED)?;
         let mut weights = student.state_dict()?;
         for (name, tensor) in &mut weights {
             let stream = Stream::named(name).child(1);
@@ -126,10 +126,10 @@ impl Setting {
     }
 
     /// Velocities that are not zero, and prototypes of random directions.
-    pub(crate) fn state(&self) -> Result<State> {
+    pub(crate) fn state(&self) -> Result<SampleState> {
         let velocity: StateDict = self
             .student
-            .learned()
+            .trainable()
             .map(|(name, tensor)| {
                 let stream = Stream::named(name).child(2);
                 let shape: Vec<usize> = tensor.size().into_iter().map(|size| size as usize).collect();
@@ -139,19 +139,19 @@ impl Setting {
         let mut sgd = Sgd::new(self.config.momentum, self.config.weight_decay);
         sgd.load(&velocity, &self.student)?;
 
-        let settings = Settings::of(&self.config, self.classes);
+        let settings = PrototypeSettings::from_config(&self.config, self.classes);
         let graph = self.student.graph();
         let channels = graph.node(feature_node(graph, self.config.features)?).channels;
         let stream = Stream::keyed(&[3]);
         // Features are not negative, so neither are these.
-        let rows = Tensor::from_fn(&[self.classes * settings.each, channels], |index| {
+        let rows = Tensor::from_fn(&[self.classes * settings.per_class, channels], |index| {
             stream.normal(index as u64).abs() as f32
         });
         let rows = to_torch(&rows, Device::Cpu)?;
         let rows = rows.f_div(&rows.f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), true)?)?;
         let mean = tch::Tensor::f_zeros([channels as i64], (Kind::Float, Device::Cpu))?;
         let prototypes = Prototypes::new(settings, rows, mean, vec![true; self.classes]);
-        Ok(State { sgd, prototypes, tally: Tally::new(self.classes, Device::Cpu)? })
+        Ok(SampleState { sgd, prototypes, tally: ClassCounters::new(self.classes, Device::Cpu)? })
     }
 
     /// The micro-batches of the step.
@@ -171,10 +171,10 @@ impl Setting {
     }
 
     /// The whole step, the teacher's move included.
-    pub(crate) fn step(&self, state: &mut State, batches: &[MicroBatch]) -> Result<()> {
-        let State { sgd, prototypes, tally } = state;
-        self.learner().step(Moving { sgd, prototypes: Some(prototypes), tally }, batches, STEP)?;
-        teacher::follow(&self.teacher, &self.student, self.decay(), true)
+    pub(crate) fn step(&self, state: &mut SampleState, batches: &[MicroBatch]) -> Result<()> {
+        let SampleState { sgd, prototypes, tally } = state;
+        self.learner().step(StepState { sgd, prototypes: Some(prototypes), tally }, batches, STEP)?;
+        teacher::update_ema(&self.teacher, &self.student, self.decay(), true)
     }
 }
 

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
 use protoseg_models::graph::Tag;
 use protoseg_models::weights::StateDict;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::setting::Setting;
+use super::setting::AcceptSetup;
 use super::trial::Trial;
 use crate::config::options::Precision;
-use crate::net::{self, Mode, Net, from_torch};
+use crate::net::{self, ForwardMode, Net, from_torch};
 
 /// Largest difference of a length from 1: 512 squares are summed in 32-bit floats, each with an error of 6e-8 of it.
 const LENGTH: f64 = 1e-5;
@@ -33,7 +33,7 @@ const SIZE: [usize; 2] = [96, 160];
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// What was measured is within its limit.
     Passed,
     /// It is not, or could not be measured.
@@ -48,7 +48,7 @@ pub struct Check {
     /// What must hold.
     pub what: &'static str,
     /// Whether it does.
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
     /// What was measured; none where nothing could be.
     pub measured: Option<f64>,
     /// The most that passes.
@@ -60,7 +60,7 @@ pub struct Check {
 impl Check {
     /// Passes up to a limit; what is no number fails.
     pub(super) fn within(what: &'static str, measured: f64, limit: f64) -> Self {
-        let outcome = if measured <= limit { Outcome::Passed } else { Outcome::Failed };
+        let outcome = if measured <= limit { CheckOutcome::Passed } else { CheckOutcome::Failed };
         let reason = measured.is_nan().then(|| "it is not a number".to_owned());
         Self { what, outcome, measured: Some(measured).filter(|value| value.is_finite()), limit: Some(limit), reason }
     }
@@ -72,8 +72,8 @@ impl Check {
 
     /// What could not be done.
     pub(super) fn failed(what: &'static str, error: &anyhow::Error) -> Self {
-        let reason = Some(protoseg_models::errors::sentence(error.as_ref()));
-        Self { what, outcome: Outcome::Failed, measured: None, limit: None, reason }
+        let reason = Some(protoseg_models::errors::error_chain(error.as_ref()));
+        Self { what, outcome: CheckOutcome::Failed, measured: None, limit: None, reason }
     }
 }
 
@@ -94,8 +94,8 @@ pub(super) fn loss_limit(precision: Precision) -> f64 {
 /// The last layer's gradients err as much as its inputs do. Those of all layers err more: batch normalisation over the few
 /// values of small crops makes much of little differences, so that in a network that has learnt nothing those of 8 bits say
 /// little.
-pub(super) fn ways(
-    setting: &Setting,
+pub(super) fn same_direction(
+    setting: &AcceptSetup,
     precision: Precision,
     found: &StateDict,
     expected: &StateDict,
@@ -115,7 +115,7 @@ pub(super) fn ways(
         match precision {
             Precision::Float32 => Check::within(what, all, WAY),
             Precision::Bfloat16 => Check {
-                outcome: Outcome::NotRun,
+                outcome: CheckOutcome::NotRun,
                 measured: Some(all).filter(|value| value.is_finite()),
                 limit: None,
                 reason: Some("gradients of 8 bits say little in a network that has learnt nothing".to_owned()),
@@ -164,9 +164,9 @@ pub(super) fn state(trial: &Trial, device: Device) -> Result<Vec<Check>> {
 }
 
 /// Writes a trial's teacher as a checkpoint, reads it, and compares its logits on the CPU with those on the device.
-pub(super) fn checkpoint(trial: &Trial, setting: &Setting, folder: &Path) -> Result<Check> {
+pub(super) fn checkpoint(trial: &Trial, setting: &AcceptSetup, folder: &Path) -> Result<Check> {
     let checkpoint = Checkpoint {
-        header: Header::new("accept", setting.arch, setting.lists.classes.clone(), None),
+        header: CheckpointHeader::new("accept", setting.arch, setting.lists.classes.clone(), None),
         weights: trial.teacher.state_dict()?,
         probe: Vec::new(),
         calibration: None,
@@ -177,7 +177,7 @@ pub(super) fn checkpoint(trial: &Trial, setting: &Setting, folder: &Path) -> Res
     checkpoint.write(folder)?;
     let read = Checkpoint::read(folder)?;
     let here = Net::new(setting.graph.clone(), &read.weights, Device::Cpu)?;
-    let (found, expected) = (logits(&here)?, logits(&trial.teacher.in_precision(Precision::Float32))?);
+    let (found, expected) = (logits(&here)?, logits(&trial.teacher.with_precision(Precision::Float32))?);
     let largest = expected.f_abs()?.f_max()?.f_double_value(&[])?;
     let apart = found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
     Ok(Check::within("a checkpoint gives the same on the CPU", apart / largest, LOGITS))
@@ -187,8 +187,9 @@ pub(super) fn checkpoint(trial: &Trial, setting: &Setting, folder: &Path) -> Res
 fn logits(net: &Net) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let [height, width] = SIZE;
-    let picture = net::pictures(&protoseg_synthetic::render(SCENE, 0, height, width).image, SIZE, net.device())?;
-    let logits = from_torch(&net.forward_tagged(&picture, Mode::Eval, Tag::Logits)?)?;
+    let picture =
+        net::images_to_tensor(&protoseg_synthetic::render_scene(SCENE, 0, height, width).image, SIZE, net.device())?;
+    let logits = from_torch(&net.forward_tagged(&picture, ForwardMode::Eval, Tag::Logits)?)?;
     Ok(net::to_torch(&logits, Device::Cpu)?.f_to_kind(Kind::Double)?)
 }
 
@@ -200,11 +201,11 @@ mod tests {
     #[test]
     fn what_is_no_number_fails() {
         let outcome = |measured| Check::within("x", measured, 1.0).outcome;
-        assert_eq!([1.0, 1.1, f64::INFINITY, f64::NAN].map(outcome)[0], Outcome::Passed);
-        assert!([1.1, f64::INFINITY, f64::NAN].iter().all(|&measured| outcome(measured) == Outcome::Failed));
-        assert_eq!(Check::none("x", &[]).outcome, Outcome::Passed);
+        assert_eq!([1.0, 1.1, f64::INFINITY, f64::NAN].map(outcome)[0], CheckOutcome::Passed);
+        assert!([1.1, f64::INFINITY, f64::NAN].iter().all(|&measured| outcome(measured) == CheckOutcome::Failed));
+        assert_eq!(Check::none("x", &[]).outcome, CheckOutcome::Passed);
         let wrong = Check::none("x", &["the third is odd".to_owned()]);
-        assert_eq!((wrong.outcome, wrong.reason.as_deref()), (Outcome::Failed, Some("the third is odd")));
+        assert_eq!((wrong.outcome, wrong.reason.as_deref()), (CheckOutcome::Failed, Some("the third is odd")));
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::fmt;
 use protoseg_models::arch::Preset;
 use serde::Serialize;
 
-use super::checks::{Check, Outcome};
+use super::checks::{Check, CheckOutcome};
 use super::roofline::{Ceilings, Roofline};
 use crate::config::options::Precision;
 
 /// Whether training works on a device, and how fast.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Acceptance {
+pub struct AcceptReport {
     /// Version of the report.
     pub version: &'static str,
     /// Version of the program.
@@ -33,7 +33,7 @@ pub struct Acceptance {
     /// What the device reaches at best.
     pub ceilings: Ceilings,
     /// Each network in each precision.
-    pub trials: Vec<Report>,
+    pub trials: Vec<NetworkReport>,
     /// How long it all took.
     pub seconds: f64,
     /// Whether no check failed.
@@ -42,7 +42,7 @@ pub struct Acceptance {
 
 /// A network in a precision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct NetworkReport {
     /// The network.
     pub network: Preset,
     /// Numbers of its convolutions.
@@ -76,9 +76,9 @@ pub struct Speed {
     /// Each step, until the device had done it.
     pub seconds: Vec<f64>,
     /// One over their median.
-    pub steps_a_second: f64,
+    pub steps_per_second: f64,
     /// Labelled and unlabelled crops.
-    pub images_a_second: f64,
+    pub images_per_second: f64,
     /// Held against the ceilings of the device.
     pub roofline: Roofline,
 }
@@ -92,19 +92,19 @@ pub struct Memory {
     pub what: &'static str,
 }
 
-impl Acceptance {
+impl AcceptReport {
     /// Version written.
     pub const VERSION: &str = "1.0";
 }
 
-impl Report {
+impl NetworkReport {
     /// Whether no check failed.
     pub fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.outcome != Outcome::Failed)
+        self.checks.iter().all(|check| check.outcome != CheckOutcome::Failed)
     }
 }
 
-impl fmt::Display for Acceptance {
+impl fmt::Display for AcceptReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ceilings { matrix, float32, bfloat16, copied_bytes } = self.ceilings;
         writeln!(
@@ -131,23 +131,23 @@ impl fmt::Display for Acceptance {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for NetworkReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}, {}", self.network, self.precision.name())?;
         for Check { what, outcome, measured, limit, reason } in &self.checks {
             let outcome = match outcome {
-                Outcome::Passed => "passed",
-                Outcome::Failed => "FAILED",
-                Outcome::NotRun => "not run",
+                CheckOutcome::Passed => "passed",
+                CheckOutcome::Failed => "FAILED",
+                CheckOutcome::NotRun => "not run",
             };
             let number = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
             write!(formatter, "  {what:42} {outcome:7}  {:>9} of {:>9}", number(measured), number(limit))?;
             writeln!(formatter, "{}", reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}")))?;
         }
-        if let Some(Speed { crop, crops, steps_a_second, images_a_second, roofline, seconds }) = &self.speed {
+        if let Some(Speed { crop, crops, steps_per_second, images_per_second, roofline, seconds }) = &self.speed {
             writeln!(
                 formatter,
-                "  {steps_a_second:.2} steps/s, {images_a_second:.1} images/s: {crops} crops of {crop}x{crop}, median of {}",
+                "  {steps_per_second:.2} steps/s, {images_per_second:.1} images/s: {crops} crops of {crop}x{crop}, median of {}",
                 seconds.len()
             )?;
             writeln!(

@@ -7,7 +7,7 @@ use protoseg_models::graph::Graph;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::setting::Setting;
+use super::setting::AcceptSetup;
 use super::trial::{first_number, median};
 use crate::config::options::Precision;
 
@@ -98,13 +98,13 @@ fn time(mut work: impl FnMut() -> Result<Tensor>) -> Result<f64> {
 
 impl Work {
     /// The work of a step.
-    pub(super) fn of(setting: &Setting) -> Result<Self> {
+    pub(super) fn from_setup(setting: &AcceptSetup) -> Result<Self> {
         let config = &setting.config;
-        Self::of_crops(&setting.graph, config.batch * config.accumulate, config.crop)
+        Self::from_crops(&setting.graph, config.batch * config.accumulate, config.crop)
     }
 
     /// The work of a step on so many labelled crops and as many unlabelled ones.
-    fn of_crops(graph: &Graph, crops: usize, side: usize) -> Result<Self> {
+    fn from_crops(graph: &Graph, crops: usize, side: usize) -> Result<Self> {
         let pass = graph.multiply_adds(side, side)? as f64;
         let outputs = graph.shapes(1, side, side)?;
         let values: usize = outputs.iter().skip(1).map(|shape| shape.iter().product::<usize>()).sum();
@@ -134,7 +134,7 @@ mod tests {
         let pixels = graph.push("normalize", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
         graph.push("point", Op::Conv(Conv::new(7, 1)), &[pixels]);
         // Three student passes over four crops and one of the teacher over two; 16 positions of 3 x 7 weights.
-        let work = Work::of_crops(&graph, 2, 4).unwrap();
+        let work = Work::from_crops(&graph, 2, 4).unwrap();
         assert_eq!(work.multiply_adds, f64::from((3 * 4 + 2) * 16 * 3 * 7));
         // 3 + 7 numbers a position, five times for the student and twice for the teacher.
         assert_eq!(work.bytes, f64::from(4 * 16 * (3 + 7) * (5 * 4 + 2 * 2)));

@@ -9,10 +9,10 @@ use tch::{Device, Tensor};
 
 use crate::config::Config;
 use crate::data::lists::Lists;
-use crate::data::loader::{MicroBatch, Recipe, Shelves};
+use crate::data::loader::{BatchBuilder, ImageCaches, MicroBatch};
 use crate::method::precise_bn;
 use crate::method::prototype_init::{self, feature_node};
-use crate::method::prototypes::{Counters, Prototypes, Settings};
+use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::net::Net;
 use crate::pretrained;
@@ -44,7 +44,7 @@ const SETTLED: u64 = 2;
 
 /// Crops of a step and how many steps there are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
+pub(super) struct StepSize {
     /// Side of a crop in steps of the encoder's stride; networks with aligned corners get one pixel more.
     pub(super) cells: usize,
     /// Labelled crops, and as many unlabelled ones.
@@ -56,26 +56,26 @@ pub(super) struct Size {
 }
 
 /// A network's steps of a size.
-pub(super) struct Setting {
+pub(super) struct AcceptSetup {
     pub(super) config: Config,
     pub(super) schedule: Schedule,
     pub(super) graph: Graph,
     pub(super) arch: Arch,
     pub(super) lists: Lists,
-    recipe: Recipe,
-    shelves: Shelves,
+    recipe: BatchBuilder,
+    shelves: ImageCaches,
 }
 
 /// Weights and prototypes that every trial of a network begins with.
-pub(super) struct Start {
+pub(super) struct InitialState {
     pub(super) weights: StateDict,
     values: Tensor,
     mean: Tensor,
-    counters: Counters,
+    counters: PrototypeCounters,
 }
 
-impl Setting {
-    pub(super) fn new(network: Preset, size: Size) -> Result<Self> {
+impl AcceptSetup {
+    pub(super) fn new(network: Preset, size: StepSize) -> Result<Self> {
         let side = size.cells * network.encoder_stride();
         let crop = side + usize::from(network.align_corners());
         let settings = [
@@ -90,8 +90,8 @@ impl Setting {
         let graph = arch.graph();
         let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
         let schedule = Schedule::new(&config, lists.labeled.count(), unlabeled)?;
-        let recipe = Recipe::of(&config, schedule, mean_color(&graph));
-        let shelves = Shelves::new(lists.labeled.clone(), lists.unlabeled.clone());
+        let recipe = BatchBuilder::new(&config, schedule, mean_color(&graph));
+        let shelves = ImageCaches::new(lists.labeled.clone(), lists.unlabeled.clone());
         Ok(Self { config, schedule, graph, arch, lists, recipe, shelves })
     }
 
@@ -110,34 +110,34 @@ impl Setting {
     }
 
     pub(super) fn grid(&self) -> LogitGrid {
-        LogitGrid::of(self.arch)
+        LogitGrid::from_arch(self.arch)
     }
 
-    fn prototype_settings(&self) -> Settings {
-        Settings::of(&self.config, self.lists.classes.count())
+    fn prototype_settings(&self) -> PrototypeSettings {
+        PrototypeSettings::from_config(&self.config, self.lists.classes.count())
     }
 }
 
-impl Start {
+impl InitialState {
     /// Random weights whose running statistics have been measured, and the prototypes that a run would begin with.
-    pub(super) fn new(setting: &Setting) -> Result<Self> {
+    pub(super) fn new(setting: &AcceptSetup) -> Result<Self> {
         let mut weights = pretrained::initial(&setting.graph, setting.config.seed);
         pretrained::sharpen(&mut weights, &setting.graph, SURE)?;
         damp(&mut weights, &setting.graph)?;
         let net = Net::new(setting.graph.clone(), &weights, Device::Cpu)?;
-        precise_bn::measure(&net, &setting.recipe, &setting.shelves.labeled, SETTLED)?;
+        precise_bn::update_statistics(&net, &setting.recipe, &setting.shelves.labeled, SETTLED)?;
         let node = feature_node(&setting.graph, setting.config.features)?;
         let labeled = setting.lists.labeled.as_ref();
-        let found = prototype_init::find(&net, node, labeled, setting.prototype_settings(), setting.grid())
+        let found = prototype_init::initialize(&net, node, labeled, setting.prototype_settings(), setting.grid())
             .context("the first prototypes")?;
         let (values, mean) = (found.values().shallow_clone(), found.mean().shallow_clone());
         Ok(Self { weights: net.state_dict()?, values, mean, counters: found.counters() })
     }
 
     /// The prototypes on a device.
-    pub(super) fn prototypes(&self, setting: &Setting, device: Device) -> Result<Prototypes> {
+    pub(super) fn prototypes(&self, setting: &AcceptSetup, device: Device) -> Result<Prototypes> {
         let [values, mean] = [&self.values, &self.mean].map(|tensor| tensor.f_to_device(device));
-        Ok(Prototypes::resumed(setting.prototype_settings(), values?, mean?, self.counters.clone()))
+        Ok(Prototypes::from_saved(setting.prototype_settings(), values?, mean?, self.counters.clone()))
     }
 }
 

@@ -6,54 +6,60 @@ use anyhow::{Context, Result};
 use protoseg_models::weights::StateDict;
 use tch::{Device, Tensor};
 
-use super::setting::{Setting, Start};
+use super::setting::{AcceptSetup, InitialState};
 use crate::config::options::Precision;
 use crate::data::loader::MicroBatch;
-use crate::method::class_counters::Tally;
+use crate::method::class_counters::ClassCounters;
 use crate::method::optimizer::Sgd;
 use crate::method::prototypes::Prototypes;
-use crate::method::step::{Learner, Moving};
+use crate::method::step::{Learner, StepState};
 use crate::method::teacher;
 use crate::net::Net;
 
 /// A run under way, all of it on one device.
 pub(super) struct Trial<'a> {
-    setting: &'a Setting,
+    setting: &'a AcceptSetup,
     pub(super) student: Net,
     pub(super) teacher: Net,
     pub(super) prototypes: Prototypes,
     sgd: Sgd,
-    tally: Tally,
+    tally: ClassCounters,
 }
 
 /// What a step gave.
-pub(super) struct Taken {
+pub(super) struct TimedStep {
     pub(super) loss: f64,
     /// Until the device had done all of it.
     pub(super) seconds: f64,
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(setting: &'a Setting, start: &Start, device: Device, precision: Precision) -> Result<Self> {
-        let network =
-            || -> Result<Net> { Ok(Net::new(setting.graph.clone(), &start.weights, device)?.in_precision(precision)) };
+    pub(super) fn new(
+        setting: &'a AcceptSetup,
+        start: &InitialState,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self> {
+        let network = || -> Result<Net> {
+            Ok(Net::new(setting.graph.clone(), &start.weights, device)?.with_precision(precision))
+        };
         Ok(Self {
             student: network()?,
             teacher: network()?,
             prototypes: start.prototypes(setting, device)?,
             sgd: Sgd::new(setting.config.momentum, setting.config.weight_decay),
-            tally: Tally::new(setting.lists.classes.count(), device)?,
+            tally: ClassCounters::new(setting.lists.classes.count(), device)?,
             setting,
         })
     }
 
     /// Takes a step for each of some batches.
-    pub(super) fn steps(&mut self, batches: &[Vec<MicroBatch>]) -> Result<Vec<Taken>> {
+    pub(super) fn steps(&mut self, batches: &[Vec<MicroBatch>]) -> Result<Vec<TimedStep>> {
         batches.iter().zip(0..).map(|(batches, step)| self.step(batches, step)).collect()
     }
 
-    fn step(&mut self, batches: &[MicroBatch], step: u64) -> Result<Taken> {
-        let Setting { config, schedule, .. } = self.setting;
+    fn step(&mut self, batches: &[MicroBatch], step: u64) -> Result<TimedStep> {
+        let AcceptSetup { config, schedule, .. } = self.setting;
         let learner = Learner {
             config,
             schedule: *schedule,
@@ -63,16 +69,16 @@ impl<'a> Trial<'a> {
             align_corners: self.setting.grid().align_corners,
         };
         let start = Instant::now();
-        let moving = Moving { sgd: &mut self.sgd, prototypes: Some(&mut self.prototypes), tally: &mut self.tally };
+        let moving = StepState { sgd: &mut self.sgd, prototypes: Some(&mut self.prototypes), tally: &mut self.tally };
         let report = learner.step(moving, batches, step).with_context(|| format!("step {}", step + 1))?;
-        teacher::after_step(&self.teacher, &self.student, config, *schedule, step)?;
+        teacher::update_after_step(&self.teacher, &self.student, config, *schedule, step)?;
         self.wait()?;
-        Ok(Taken { loss: report.loss, seconds: start.elapsed().as_secs_f64() })
+        Ok(TimedStep { loss: report.loss, seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Waits until the device has done what it was given: a number that is read comes after all that was asked for before.
     fn wait(&self) -> Result<()> {
-        let (_, last) = self.teacher.learned().last().context("a network without weights")?;
+        let (_, last) = self.teacher.trainable().last().context("a network without weights")?;
         first_number(last).map(|_| ())
     }
 
@@ -84,9 +90,9 @@ impl<'a> Trial<'a> {
     }
 
     /// Copies of the student's weights that gradients move.
-    pub(super) fn learned(&self) -> Result<StateDict> {
+    pub(super) fn trainable(&self) -> Result<StateDict> {
         let mut weights = self.student.state_dict()?;
-        weights.retain(|name, _| self.student.learns(name));
+        weights.retain(|name, _| self.student.is_trainable(name));
         Ok(weights)
     }
 }

@@ -5,7 +5,7 @@ use protoseg_models::arch::Arch;
 use protoseg_models::window::LogitGrid;
 
 use super::Config;
-use super::options::{Data, Mode};
+use super::options::{DataSource, TrainingMode};
 
 impl Config {
     /// Refuses numbers that cannot be, naming the key.
@@ -14,7 +14,7 @@ impl Config {
         self.check_ranges()?;
         self.check_data()?;
         if let Some(window) = self.window {
-            let grid = LogitGrid::of(Arch::new(self.network, 2)?);
+            let grid = LogitGrid::from_arch(Arch::new(self.network, 2)?);
             if let Err(error) = grid.check(window) {
                 bail!("`window`: {error}");
             }
@@ -28,12 +28,12 @@ impl Config {
         let alone = self.batch == 1;
         ensure!(
             !alone
-                || self.mode != Mode::Supervised
+                || self.mode != TrainingMode::Supervised
                     && self.cutmix == 0.0
                     && self.warmup_steps + self.warmup_epochs == 0
-                    && self.settle_batches == 0,
+                    && self.precise_bn_batches == 0,
             "`batch` is 1: batch normalisation needs at least 2 pictures in the warm-up, in supervised training and where \
-             statistics are measured anew (`settle_batches = 0` turns that off), and CutMix at least 2 unlabelled ones \
+             statistics are measured anew (`precise_bn_batches = 0` turns that off), and CutMix at least 2 unlabelled ones \
              (`cutmix = 0` turns it off)"
         );
         ensure!((1..=1024).contains(&self.accumulate), "`accumulate` is {}: 1 to 1024 are possible", self.accumulate);
@@ -72,12 +72,12 @@ impl Config {
             ("prototypes", self.prototypes as f64, 1.0, 64.0),
             ("temperature", self.temperature, 0.001, 100.0),
             ("prototype_momentum", self.prototype_momentum, 0.0, 1.0),
-            ("gate", self.gate, 0.0, 1.0),
+            ("gate", self.prototype_gate, 0.0, 1.0),
             ("prototype_weight", self.prototype_weight, 0.0, 1000.0),
             ("prototype_unlabeled_weight", self.prototype_unlabeled_weight, 0.0, 1000.0),
             ("prototype_ramp", self.prototype_ramp, 0.0, 1.0),
             ("point_cells", self.point_cells as f64, 1.0, self.crop as f64),
-            ("points_a_class", self.points_a_class as f64, 1.0, 65536.0),
+            ("points_per_class", self.points_per_class as f64, 1.0, 65536.0),
         ] {
             ensure!((low..=high).contains(&value), "`{key}` is {value}: between {low} and {high} is possible");
         }
@@ -90,8 +90,8 @@ impl Config {
             self.synthetic_size.iter().all(|&side| (32..=8192).contains(&side)),
             "`synthetic_size`: sides of 32 to 8192 pixels"
         );
-        let needs_unlabeled = self.mode != Mode::Supervised;
-        if self.data == Data::Synthetic {
+        let needs_unlabeled = self.mode != TrainingMode::Supervised;
+        if self.data == DataSource::Synthetic {
             let counts = [self.synthetic_labeled, self.synthetic_unlabeled, self.synthetic_validation];
             let fits = counts[0] >= 1 && counts.iter().all(|&count| count <= 1_000_000);
             ensure!(

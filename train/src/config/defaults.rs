@@ -1,7 +1,8 @@
 //! What a key is where the file does not name it.
 
 use super::options::{
-    Average, ClassWeights, Criterion, Features, PadLabel, Points, Precision, TeacherStatistics, UnlabeledScale,
+    ClassWeights, FeatureSource, PadLabel, PointSampling, Precision, PrototypeAverage, SupervisedLoss,
+    TeacherStatistics, UnlabeledScale,
 };
 
 pub(super) fn synthetic_labeled() -> usize {
@@ -28,8 +29,8 @@ pub(super) fn momentum() -> f64 {
 pub(super) fn class_weights() -> ClassWeights {
     ClassWeights::None
 }
-pub(super) fn criterion() -> Criterion {
-    Criterion::CrossEntropy
+pub(super) fn criterion() -> SupervisedLoss {
+    SupervisedLoss::CrossEntropy
 }
 pub(super) fn ohem_threshold() -> f64 {
     0.7
@@ -49,7 +50,7 @@ pub(super) fn teacher_decay() -> f64 {
 pub(super) fn teacher_statistics() -> TeacherStatistics {
     TeacherStatistics::Average
 }
-pub(super) fn settle_batches() -> u64 {
+pub(super) fn precise_bn_batches() -> u64 {
     25
 }
 pub(super) fn cutmix() -> f64 {
@@ -73,20 +74,20 @@ pub(super) fn prototype_momentum() -> f64 {
 pub(super) fn gate() -> f64 {
     0.8
 }
-pub(super) fn points() -> Points {
-    Points::PerPicture
+pub(super) fn points() -> PointSampling {
+    PointSampling::PerImage
 }
 pub(super) fn point_cells() -> usize {
     32
 }
-pub(super) fn points_a_class() -> usize {
+pub(super) fn points_per_class() -> usize {
     64
 }
-pub(super) fn features() -> Features {
-    Features::Plain
+pub(super) fn features() -> FeatureSource {
+    FeatureSource::Plain
 }
-pub(super) fn average() -> Average {
-    Average::Normalised
+pub(super) fn average() -> PrototypeAverage {
+    PrototypeAverage::Normalized
 }
 pub(super) fn reseed_after() -> u64 {
     200
@@ -97,6 +98,6 @@ pub(super) fn log_every() -> u64 {
 pub(super) fn save_every() -> u64 {
     50
 }
-pub(super) fn calibration_pictures() -> usize {
+pub(super) fn calibration_images() -> usize {
     8
 }

@@ -36,7 +36,7 @@ pub fn apply(table: &mut Table) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::super::options::{Average, PadLabel, Points, TeacherStatistics, UnlabeledScale};
+    use super::super::options::{PadLabel, PointSampling, PrototypeAverage, TeacherStatistics, UnlabeledScale};
     use super::*;
 
     /// The opposite of what fidelity means.
@@ -66,8 +66,8 @@ mod tests {
         }
         let config = parse(&["fidelity=pcr"]).unwrap();
         assert_eq!((config.pad_label, config.teacher_statistics), (PadLabel::Zero, TeacherStatistics::Batch));
-        assert_eq!((config.copy_teacher_each_step, config.points), (true, Points::Shared));
-        assert_eq!((config.average, config.reseed_after), (Average::Raw, 0));
+        assert_eq!((config.copy_teacher_each_step, config.points), (true, PointSampling::Shared));
+        assert_eq!((config.average, config.reseed_after), (PrototypeAverage::Raw, 0));
         assert_eq!((config.unlabeled_scale, config.photometric), (UnlabeledScale::All, false));
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Which pictures and labels are read, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Data {
+pub enum DataSource {
     /// CamVid, eleven classes.
     Camvid,
     /// The official tree of Cityscapes, 19 classes; `labelIds` files are mapped on load.
@@ -21,7 +21,7 @@ pub enum Data {
 /// What is trained on after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum TrainingMode {
     /// Labelled pictures only.
     Supervised,
     /// Unlabelled pictures too, by the labels that a moving average of the student gives them.
@@ -45,7 +45,7 @@ pub enum ClassWeights {
 /// The loss of the linear head on labelled pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Criterion {
+pub enum SupervisedLoss {
     /// Mean cross-entropy.
     CrossEntropy,
     /// Cross-entropy of the hardest pixels (Shrivastava et al., 2016, as U2PL has it).
@@ -55,21 +55,23 @@ pub enum Criterion {
 /// How points are drawn that the prototype predictor sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Points {
+pub enum PointSampling {
     /// One pixel in each of `point_cells` x `point_cells` cells, for each picture anew.
-    PerPicture,
+    #[serde(alias = "per-picture")]
+    PerImage,
     /// The same pixels for every picture of a micro-batch, cells of floor(side / `point_cells`) pixels.
     Shared,
-    /// As many for each class of a picture, at most `points_a_class`.
+    /// As many for each class of a picture, at most `points_per_class`.
     Balanced,
 }
 
 /// What a prototype is the moving average of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Average {
+pub enum PrototypeAverage {
     /// Features of length 1; the prototype has length 1 too.
-    Normalised,
+    #[serde(alias = "normalised")]
+    Normalized,
     /// Features as they are.
     Raw,
 }
@@ -77,13 +79,14 @@ pub enum Average {
 /// Which features the prototype predictor compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Features {
+pub enum FeatureSource {
     /// The map that the linear head reads; not negative, so cosines lie in [0, 1].
     Plain,
     /// The same before its last ReLU; networks whose map ends otherwise have none.
     BeforeRelu,
     /// The map minus its running mean.
-    Centred,
+    #[serde(alias = "centred")]
+    Centered,
 }
 
 /// Where the teacher's batch normalisation statistics come from.

@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::Config;
-use super::options::Mode;
+use super::options::TrainingMode;
 
 /// Keys that matter only once the teacher is made.
-const LATER: [&str; 38] = [
+const IRRELEVANT_TO_WARMUP: [&str; 38] = [
     "name",
     "unlabeled",
     "unlabeled_truth",
@@ -19,7 +19,7 @@ const LATER: [&str; 38] = [
     "teacher_decay",
     "teacher_statistics",
     "copy_teacher_each_step",
-    "settle_batches",
+    "precise_bn_batches",
     "cutmix",
     "photometric",
     "unlabeled_weight",
@@ -29,42 +29,44 @@ const LATER: [&str; 38] = [
     "unlabeled_gate",
     "unlabeled_class_weights",
     "unlabeled_scale",
-    "restart",
+    "restart_learning_rate",
     "prototypes",
     "temperature",
     "prototype_momentum",
-    "gate",
+    "prototype_gate",
     "gate_loss",
     "prototype_weight",
     "prototype_unlabeled_weight",
     "prototype_ramp",
     "points",
     "point_cells",
-    "points_a_class",
+    "points_per_class",
     "features",
     "average",
     "reseed_after",
-    "calibration_pictures",
-    "dumped_pictures",
+    "calibration_images",
+    "dumped_images",
 ];
 
 impl Config {
     /// The keys that the warm-up depends on, with their values. Where `epochs` counts the steps, they depend on the length
     /// of the unlabelled list too, so it stays in.
-    pub fn before_switch(&self) -> Result<Value> {
+    pub fn warmup_keys(&self) -> Result<Value> {
         let mut keys = serde_json::to_value(self)?;
         if let Value::Object(keys) = &mut keys {
             let counted = ["unlabeled", "synthetic_unlabeled"];
-            keys.retain(|key, _| !LATER.contains(&key.as_str()) || self.epochs > 0 && counted.contains(&key.as_str()));
+            keys.retain(|key, _| {
+                !IRRELEVANT_TO_WARMUP.contains(&key.as_str()) || self.epochs > 0 && counted.contains(&key.as_str())
+            });
         }
         Ok(keys)
     }
 
     /// The configuration of the warm-up alone: the same for all runs that share it.
     pub fn for_warmup(&self) -> Result<Self> {
-        let mut keys = self.before_switch()?;
+        let mut keys = self.warmup_keys()?;
         keys["name"] = Value::String(format!("{} warm-up", self.name));
-        keys["mode"] = serde_json::to_value(Mode::Supervised)?;
+        keys["mode"] = serde_json::to_value(TrainingMode::Supervised)?;
         Ok(serde_json::from_value(keys)?)
     }
 }
@@ -75,7 +77,7 @@ mod tests {
 
     fn before(settings: &[&str]) -> Value {
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap().before_switch().unwrap()
+        Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap().warmup_keys().unwrap()
     }
 
     #[test]
@@ -90,7 +92,7 @@ mod tests {
     fn every_key_is_one_of_the_configuration() {
         let config = Config::parse(include_str!("../../configs/synthetic.toml"), &[]).unwrap();
         let keys = serde_json::to_value(config).unwrap();
-        for key in LATER {
+        for key in IRRELEVANT_TO_WARMUP {
             assert!(keys.get(key).is_some(), "{key}");
         }
     }

@@ -2,10 +2,10 @@
 //!
 //! Only the pixels of the crop are computed; the values are those of resizing the whole picture first.
 
-use protoseg_models::classes::IGNORE;
+use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::random::Stream;
 
-use protoseg_images::labelled::Labelled;
+use protoseg_images::labeled::LabeledImage;
 
 /// Which crop of which resized picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Crop {
 impl Crop {
     /// Draws a crop of `side` pixels: scale in [0.5, 1) or [1, 2) with even chances, flipped with even chances, anywhere;
     /// a direction in which the picture is smaller than the crop is padded evenly at both ends.
-    pub fn draw(stream: Stream, [height, width]: [usize; 2], side: usize) -> Self {
+    pub fn sample(stream: Stream, [height, width]: [usize; 2], side: usize) -> Self {
         let scale = if stream.unit(0) < 0.5 { stream.range(1, 0.5, 1.0) } else { stream.range(1, 1.0, 2.0) };
         let resized = [height, width].map(|length| ((length as f64 * scale) as usize).max(1));
         let start = [(resized[0], 2), (resized[1], 3)].map(|(length, draw)| match length.checked_sub(side) {
@@ -31,11 +31,11 @@ impl Crop {
         Self { resized, start, flip: stream.unit(4) < 0.5, side }
     }
 
-    /// Cuts the crop out; padding has the colour `padding` and the label [`IGNORE`].
+    /// Cuts the crop out; padding has the colour `padding` and the label [`IGNORE_INDEX`].
     ///
     /// Colours are bilinear with half-pixel centres; labels are those of the nearest pixel, both as PyTorch's
     /// `interpolate` defines them.
-    pub fn cut(&self, sample: &Labelled, padding: [u8; 3]) -> Piece {
+    pub fn apply(&self, sample: &LabeledImage, padding: [u8; 3]) -> CroppedImage {
         let (width, height) = (sample.image.width() as usize, sample.image.height() as usize);
         let rows = self.taps(0, height);
         let mut columns = self.taps(1, width);
@@ -49,7 +49,7 @@ impl Crop {
             for column in &columns {
                 let (Some(row), Some(column)) = (row, column) else {
                     pixels.extend(padding);
-                    labels.push(IGNORE);
+                    labels.push(IGNORE_INDEX);
                     inside.push(0);
                     continue;
                 };
@@ -68,7 +68,7 @@ impl Crop {
                 }
             }
         }
-        Piece { pixels, labels, inside }
+        CroppedImage { pixels, labels, inside }
     }
 
     /// For each row (direction 0) or column (1) of the crop, where it reads the picture; none in the padding.
@@ -89,7 +89,7 @@ impl Crop {
 
 /// What a crop holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub struct CroppedImage {
     /// RGB `[side, side, 3]`.
     pub pixels: Vec<u8>,
     /// Train ids `[side, side]`.
@@ -113,10 +113,10 @@ mod tests {
     use crate::net::upsample;
     use tch::{Kind, Tensor};
 
-    fn sample(height: usize, width: usize) -> Labelled {
+    fn sample(height: usize, width: usize) -> LabeledImage {
         let stream = Stream::keyed(&[9]);
         let pixels = (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
-        Labelled {
+        LabeledImage {
             image: image::RgbImage::from_raw(width as u32, height as u32, pixels).unwrap(),
             truth: (0..height * width).map(|index| (index % 7) as u8).collect(),
         }
@@ -134,7 +134,7 @@ mod tests {
         {
             let side = 24;
             let crop = Crop { resized, start, flip, side };
-            let Piece { pixels, labels: cut_labels, inside: cut_inside } = crop.cut(&sample, [1, 2, 3]);
+            let CroppedImage { pixels, labels: cut_labels, inside: cut_inside } = crop.apply(&sample, [1, 2, 3]);
             let size = resized.map(|length| length as i64);
             let expected = upsample(&whole, size, false).unwrap().round().to_kind(Kind::Uint8);
             let expected_labels = labels.to_kind(Kind::Float).upsample_nearest2d(size, None, None).to_kind(Kind::Uint8);
@@ -146,7 +146,7 @@ mod tests {
                     let found = &pixels[(y * side + x) * 3..][..3];
                     assert_eq!(inside, cut_inside[y * side + x] == 1, "{y} {x}");
                     if !inside {
-                        assert_eq!((found, cut_labels[y * side + x]), ([1, 2, 3].as_slice(), IGNORE));
+                        assert_eq!((found, cut_labels[y * side + x]), ([1, 2, 3].as_slice(), IGNORE_INDEX));
                         continue;
                     }
                     let at = |map: &Tensor, channel: i64| map.int64_value(&[0, channel, row as i64, column as i64]);
@@ -164,7 +164,7 @@ mod tests {
     fn drawn_crops_stay_inside_and_reach_the_whole_range_of_scales() {
         let mut scales = Vec::new();
         for index in 0..500 {
-            let crop = Crop::draw(Stream::keyed(&[1, index]), [100, 200], 64);
+            let crop = Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64);
             for direction in 0..2 {
                 let (start, length) = (crop.start[direction], crop.resized[direction] as isize);
                 assert!(start <= (length - 64).max(0) && (start >= 0 || length < 64));

@@ -4,27 +4,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use protoseg_images::labelled::{Labelled, LabelledSet};
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_images::labeled::{LabeledDataset, LabeledImage};
 
 /// Bytes of decoded pictures and labels that a shelf keeps; what does not fit is read again.
 const KEPT_BYTES: usize = 1 << 29;
 
 /// A list of pictures, some of which are kept.
-pub struct Shelf {
-    samples: Arc<LabelledSet>,
+pub struct ImageCache {
+    samples: Arc<LabeledDataset>,
     kept: Mutex<Kept>,
 }
 
 #[derive(Default)]
 struct Kept {
-    samples: HashMap<usize, Arc<Labelled>>,
+    samples: HashMap<usize, Arc<LabeledImage>>,
     bytes: usize,
 }
 
-impl Shelf {
+impl ImageCache {
     /// An empty shelf for a list.
-    pub fn new(samples: Arc<LabelledSet>) -> Self {
+    pub fn new(samples: Arc<LabeledDataset>) -> Self {
         Self { samples, kept: Mutex::default() }
     }
 
@@ -34,7 +34,7 @@ impl Shelf {
     }
 
     /// A picture with its truth, from memory or from its file.
-    pub fn read(&self, index: usize) -> Result<Arc<Labelled>> {
+    pub fn read(&self, index: usize) -> Result<Arc<LabeledImage>> {
         if let Some(sample) = self.kept().samples.get(&index) {
             return Ok(Arc::clone(sample));
         }

@@ -1,22 +1,22 @@
 //! A look at every listed picture before the first step: a broken one is found then and not in the middle of the run.
 
 use anyhow::Result;
-use protoseg_images::labelled::LabelledSet;
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_images::labeled::LabeledDataset;
 use rayon::prelude::*;
 
 use crate::data::lists::Lists;
 
-/// Reads every picture of the lists that are not counted by [`labeled_pixels`] once.
-pub fn look(lists: &Lists) -> Result<()> {
+/// Reads every picture of the lists that are not counted by [`count_labeled_pixels`] once.
+pub fn check_readable(lists: &Lists) -> Result<()> {
     for set in [lists.unlabeled.as_deref(), lists.validation.as_ref()].into_iter().flatten() {
-        look_through(set)?;
+        check_set_readable(set)?;
     }
     Ok(())
 }
 
 /// Reads every labelled picture once and counts the pixels of each class.
-pub fn labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
+pub fn count_labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
     let classes = lists.classes.count();
     let labeled = &lists.labeled;
     let count = |index| -> Result<Vec<u64>> {
@@ -31,9 +31,9 @@ pub fn labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
     (0..labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
 }
 
-fn look_through(set: &LabelledSet) -> Result<()> {
+fn check_set_readable(set: &LabeledDataset) -> Result<()> {
     // Drawn scenes cannot be broken.
-    if let LabelledSet::Files { .. } = set {
+    if let LabeledDataset::Files { .. } = set {
         let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
         (0..set.count()).into_par_iter().try_for_each(read)?;
     }

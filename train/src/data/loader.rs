@@ -6,24 +6,24 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result};
-use protoseg_images::labelled::LabelledSet;
+use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::random::Stream;
 use rayon::prelude::*;
 
 use crate::config::Config;
 use crate::config::options::PadLabel;
-use crate::data::augment::{Crop, Piece};
-use crate::data::cache::Shelf;
-use crate::data::photometric::Photometric;
+use crate::data::augment::{Crop, CroppedImage};
+use crate::data::cache::ImageCache;
+use crate::data::photometric::PhotometricView;
 use crate::method::schedule::Schedule;
-use crate::streams::{AUGMENT, ORDER, PHOTOMETRIC, SETTLE, UNLABELED_AUGMENT, UNLABELED_ORDER};
+use crate::streams::{AUGMENT, ORDER, PHOTOMETRIC, PRECISE_BN, UNLABELED_AUGMENT, UNLABELED_ORDER};
 
 /// Steps whose batches wait for the trainer.
 const AHEAD: usize = 3;
 
 /// Labelled crops.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labeled {
+pub struct LabeledBatch {
     /// RGB, `[batch, side, side, 3]`.
     pub pixels: Vec<u8>,
     /// Train ids, `[batch, side, side]`.
@@ -34,7 +34,7 @@ pub struct Labeled {
 
 /// Crops without labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unlabeled {
+pub struct UnlabeledBatch {
     /// RGB as the teacher sees it, `[batch, side, side, 3]`.
     pub weak: Vec<u8>,
     /// RGB as the student sees it, where that is not the same.
@@ -51,14 +51,14 @@ pub struct Unlabeled {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MicroBatch {
     /// Crops with labels.
-    pub labeled: Labeled,
+    pub labeled: LabeledBatch,
     /// Crops without, after the warm-up of a semi-supervised run.
-    pub unlabeled: Option<Unlabeled>,
+    pub unlabeled: Option<UnlabeledBatch>,
 }
 
 /// How batches are made.
 #[derive(Debug, Clone, Copy)]
-pub struct Recipe {
+pub struct BatchBuilder {
     /// Every draw follows from it.
     pub seed: u64,
     /// Crops of each kind in a micro-batch.
@@ -79,24 +79,24 @@ pub struct Recipe {
 
 /// Where crops come from.
 #[derive(Clone)]
-pub struct Shelves {
+pub struct ImageCaches {
     /// Pictures with labels.
-    pub labeled: Arc<Shelf>,
+    pub labeled: Arc<ImageCache>,
     /// Pictures without.
-    pub unlabeled: Option<Arc<Shelf>>,
+    pub unlabeled: Option<Arc<ImageCache>>,
 }
 
-impl Shelves {
+impl ImageCaches {
     /// Shelves for two lists.
-    pub fn new(labeled: Arc<LabelledSet>, unlabeled: Option<Arc<LabelledSet>>) -> Self {
-        let shelf = |samples| Arc::new(Shelf::new(samples));
+    pub fn new(labeled: Arc<LabeledDataset>, unlabeled: Option<Arc<LabeledDataset>>) -> Self {
+        let shelf = |samples| Arc::new(ImageCache::new(samples));
         Self { labeled: shelf(labeled), unlabeled: unlabeled.map(shelf) }
     }
 }
 
-impl Recipe {
+impl BatchBuilder {
     /// How a run makes its batches, with padding of a colour.
-    pub fn of(config: &Config, schedule: Schedule, padding: [u8; 3]) -> Self {
+    pub fn new(config: &Config, schedule: Schedule, padding: [u8; 3]) -> Self {
         Self {
             seed: config.seed,
             batch: config.batch,
@@ -121,7 +121,7 @@ impl Recipe {
     }
 
     /// Makes the micro-batches of a step.
-    pub fn make(&self, shelves: &Shelves, step: u64) -> Result<Vec<MicroBatch>> {
+    pub fn make(&self, shelves: &ImageCaches, step: u64) -> Result<Vec<MicroBatch>> {
         let unlabeled = shelves.unlabeled.as_ref().filter(|_| self.unlabeled_from.is_some_and(|from| step >= from));
         let first = step * self.accumulate as u64;
         let make = |micro_batch: u64| -> Result<MicroBatch> {
@@ -134,11 +134,11 @@ impl Recipe {
     }
 
     /// Makes labelled crops that no step learns from.
-    pub fn aside(&self, shelf: &Shelf, number: u64) -> Result<Labeled> {
-        self.labeled(shelf, SETTLE, SETTLE, number)
+    pub fn statistics_batch(&self, shelf: &ImageCache, number: u64) -> Result<LabeledBatch> {
+        self.labeled(shelf, PRECISE_BN, PRECISE_BN, number)
     }
 
-    fn labeled(&self, shelf: &Shelf, order: u64, augment: u64, micro_batch: u64) -> Result<Labeled> {
+    fn labeled(&self, shelf: &ImageCache, order: u64, augment: u64, micro_batch: u64) -> Result<LabeledBatch> {
         let indices = self.indices(order, micro_batch, shelf.count());
         let pieces = self.cut(shelf, augment, micro_batch, &indices)?;
         let mut labels = joined(&pieces, |piece| &piece.labels);
@@ -148,17 +148,17 @@ impl Recipe {
                 *label = 0;
             }
         }
-        Ok(Labeled { labels, pixels: joined(&pieces, |piece| &piece.pixels), indices })
+        Ok(LabeledBatch { labels, pixels: joined(&pieces, |piece| &piece.pixels), indices })
     }
 
-    fn unlabeled(&self, shelf: &Shelf, micro_batch: u64) -> Result<Unlabeled> {
+    fn unlabeled(&self, shelf: &ImageCache, micro_batch: u64) -> Result<UnlabeledBatch> {
         let indices = self.indices(UNLABELED_ORDER, micro_batch, shelf.count());
         let pieces = self.cut(shelf, UNLABELED_AUGMENT, micro_batch, &indices)?;
         let weak = joined(&pieces, |piece| &piece.pixels);
         let recolored = |(pixels, offset): (&[u8], u64)| {
             let mut pixels = pixels.to_vec();
             let stream = Stream::keyed(&[self.seed, PHOTOMETRIC, micro_batch, offset]);
-            Photometric::draw(stream).apply(&mut pixels, [self.side, self.side]);
+            PhotometricView::sample(stream).apply(&mut pixels, [self.side, self.side]);
             pixels
         };
         let strong = self.photometric.then(|| {
@@ -170,27 +170,27 @@ impl Recipe {
             PadLabel::Ignore => joined(&pieces, |piece| &piece.inside),
             PadLabel::Zero => vec![1; self.batch * self.side * self.side],
         };
-        Ok(Unlabeled { strong, valid, truth: joined(&pieces, |piece| &piece.labels), weak, indices })
+        Ok(UnlabeledBatch { strong, valid, truth: joined(&pieces, |piece| &piece.labels), weak, indices })
     }
 
-    fn cut(&self, shelf: &Shelf, augment: u64, micro_batch: u64, indices: &[usize]) -> Result<Vec<Piece>> {
+    fn cut(&self, shelf: &ImageCache, augment: u64, micro_batch: u64, indices: &[usize]) -> Result<Vec<CroppedImage>> {
         let cut = |(offset, &index): (usize, &usize)| {
             let sample = shelf.read(index)?;
             let stream = Stream::keyed(&[self.seed, augment, micro_batch, offset as u64]);
-            Ok(Crop::draw(stream, sample.size(), self.side).cut(&sample, self.padding))
+            Ok(Crop::sample(stream, sample.size(), self.side).apply(&sample, self.padding))
         };
         indices.par_iter().enumerate().map(cut).collect()
     }
 }
 
-fn joined(pieces: &[Piece], part: impl Fn(&Piece) -> &[u8]) -> Vec<u8> {
+fn joined(pieces: &[CroppedImage], part: impl Fn(&CroppedImage) -> &[u8]) -> Vec<u8> {
     pieces.iter().map(part).collect::<Vec<_>>().concat()
 }
 
 /// Starts to make the batches of steps from `first` on, on `threads` threads; the receiver yields them in order.
 pub fn start(
-    shelves: Shelves,
-    recipe: Recipe,
+    shelves: ImageCaches,
+    recipe: BatchBuilder,
     first: u64,
     threads: usize,
 ) -> Result<Receiver<Result<Vec<MicroBatch>>>> {
@@ -219,9 +219,9 @@ pub fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoseg_models::classes::IGNORE;
+    use protoseg_models::classes::IGNORE_INDEX;
 
-    const RECIPE: Recipe = Recipe {
+    const RECIPE: BatchBuilder = BatchBuilder {
         seed: 3,
         batch: 4,
         accumulate: 2,
@@ -232,9 +232,9 @@ mod tests {
         unlabeled_from: Some(1),
     };
 
-    fn shelves() -> Shelves {
-        let scenes = |first, count| Arc::new(LabelledSet::Scenes { seed: 0, first, count, size: [24, 64] });
-        Shelves::new(scenes(0, 5), Some(scenes(5, 6)))
+    fn shelves() -> ImageCaches {
+        let scenes = |first, count| Arc::new(LabeledDataset::Synthetic { seed: 0, first, count, size: [24, 64] });
+        ImageCaches::new(scenes(0, 5), Some(scenes(5, 6)))
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn padding_is_marked_or_passed_off_as_the_first_class() {
         let ours = RECIPE.make(&shelves(), 1).unwrap();
-        let zero = Recipe { pad_label: PadLabel::Zero, ..RECIPE };
+        let zero = BatchBuilder { pad_label: PadLabel::Zero, ..RECIPE };
         let theirs = zero.make(&shelves(), 1).unwrap();
         let mut padding = 0;
         for (ours, theirs) in ours.iter().zip(&theirs) {
@@ -270,7 +270,7 @@ mod tests {
             padding += unlabeled.valid.iter().filter(|&&valid| valid == 0).count();
             assert!(filled.valid.iter().all(|&valid| valid == 1));
             for (ours, theirs) in ours.labeled.labels.iter().zip(&theirs.labeled.labels) {
-                assert!(ours == theirs || (*ours, *theirs) == (IGNORE, 0));
+                assert!(ours == theirs || (*ours, *theirs) == (IGNORE_INDEX, 0));
             }
         }
         assert!(padding > 0, "no crop was larger than its picture");
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_strong_view_has_other_colours_and_the_same_shape() {
-        let strong = Recipe { photometric: true, ..RECIPE };
+        let strong = BatchBuilder { photometric: true, ..RECIPE };
         let (plain, colored) = (RECIPE.make(&shelves(), 1).unwrap(), strong.make(&shelves(), 1).unwrap());
         for (plain, colored) in plain.iter().zip(&colored) {
             let (plain, colored) = (plain.unlabeled.as_ref().unwrap(), colored.unlabeled.as_ref().unwrap());

@@ -6,9 +6,9 @@ use protoseg_models::random::Stream;
 
 /// What a strong view does to a crop's colours.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Photometric {
+pub struct PhotometricView {
     /// Colour jitter, in the order of application; empty where colours are not jittered.
-    jitter: Vec<Operation>,
+    jitter: Vec<ColorOperation>,
     grey: bool,
     /// Standard deviation in pixels; none where the crop is not blurred.
     blur: Option<f64>,
@@ -16,7 +16,7 @@ pub struct Photometric {
 
 /// One of the four operations of colour jitter.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Operation {
+enum ColorOperation {
     /// Away from black by a factor.
     Brightness(f32),
     /// Away from the picture's mean grey by a factor.
@@ -27,19 +27,19 @@ enum Operation {
     Hue(i8),
 }
 
-impl Photometric {
+impl PhotometricView {
     /// Draws what to do; every draw is a function of the stream's key.
     ///
     /// With chance 0.8 a colour jitter: brightness, contrast and saturation by factors of [0.5, 1.5) and hue by
     /// [-0.25, 0.25) of a turn, in random order. Then greyscale with chance 0.2; then, with chance 0.5, a Gaussian blur
     /// whose standard deviation is in [0.1, 2) pixels.
-    pub fn draw(stream: Stream) -> Self {
+    pub fn sample(stream: Stream) -> Self {
         let factor = |index| stream.range(index, 0.5, 1.5) as f32;
         let operations = [
-            Operation::Brightness(factor(1)),
-            Operation::Contrast(factor(2)),
-            Operation::Saturation(factor(3)),
-            Operation::Hue((stream.range(4, -0.25, 0.25) * 255.0) as i8),
+            ColorOperation::Brightness(factor(1)),
+            ColorOperation::Contrast(factor(2)),
+            ColorOperation::Saturation(factor(3)),
+            ColorOperation::Hue((stream.range(4, -0.25, 0.25) * 255.0) as i8),
         ];
         let order = if stream.unit(0) < 0.8 { stream.child(0).permutation(operations.len()) } else { Vec::new() };
         let jitter = order.into_iter().map(|place| operations[place]).collect();
@@ -69,7 +69,7 @@ impl Photometric {
     }
 }
 
-impl Operation {
+impl ColorOperation {
     /// Changes the colours of a picture that is not empty.
     fn apply(self, colours: &mut [[u8; 3]]) {
         match self {
@@ -179,14 +179,14 @@ fn blur(pixels: &mut [u8], width: usize, sigma: f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::Operation::{Brightness, Contrast, Hue, Saturation};
+    use super::ColorOperation::{Brightness, Contrast, Hue, Saturation};
     use super::*;
 
     const PICTURE: [u8; 15] = [200, 30, 40, 17, 180, 90, 12, 60, 250, 128, 128, 128, 255, 240, 7];
 
-    fn changed(jitter: &[Operation], grey: bool) -> [u8; 15] {
+    fn changed(jitter: &[ColorOperation], grey: bool) -> [u8; 15] {
         let mut pixels = PICTURE;
-        Photometric { jitter: jitter.to_vec(), grey, blur: None }.apply(&mut pixels, [1, 5]);
+        PhotometricView { jitter: jitter.to_vec(), grey, blur: None }.apply(&mut pixels, [1, 5]);
         pixels
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let pixels: Vec<u8> = (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
         for sigma in [0.1, 0.5, 1.3, 2.0] {
             let mut blurred = pixels.clone();
-            Photometric { jitter: Vec::new(), grey: false, blur: Some(sigma) }.apply(&mut blurred, [height, width]);
+            PhotometricView { jitter: Vec::new(), grey: false, blur: Some(sigma) }.apply(&mut blurred, [height, width]);
             let radius = (3.0 * sigma).ceil() as isize;
             let side = 2 * radius + 1;
             for (index, &found) in blurred.iter().enumerate() {
@@ -235,12 +235,12 @@ mod tests {
 
     #[test]
     fn draws_have_the_chances_and_ranges_of_their_source() {
-        let draws: Vec<_> = (0..4000).map(|index| Photometric::draw(Stream::keyed(&[2, index]))).collect();
-        assert_eq!(draws[7], Photometric::draw(Stream::keyed(&[2, 7])));
+        let draws: Vec<_> = (0..4000).map(|index| PhotometricView::sample(Stream::keyed(&[2, index]))).collect();
+        assert_eq!(draws[7], PhotometricView::sample(Stream::keyed(&[2, 7])));
         let orders = draws.iter().map(|draw| draw.jitter.iter().map(std::mem::discriminant).collect::<Vec<_>>());
         // All those of four operations, and none.
         assert_eq!(orders.collect::<std::collections::HashSet<_>>().len(), 24 + 1);
-        let jitter = |parameter: fn(&Operation) -> Option<f32>| -> Vec<f64> {
+        let jitter = |parameter: fn(&ColorOperation) -> Option<f32>| -> Vec<f64> {
             draws.iter().flat_map(|draw| draw.jitter.iter().filter_map(parameter)).map(f64::from).collect()
         };
         for (mut drawn, chance, low, high) in [
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_crop_of_no_pixels_or_of_another_size_is_left_alone() {
-        let all = Photometric { jitter: vec![Contrast(1.5)], grey: true, blur: Some(2.0) };
+        let all = PhotometricView { jitter: vec![Contrast(1.5)], grey: true, blur: Some(2.0) };
         for (length, shape) in [(0, [0, 0]), (0, [0, 5]), (0, [3, 2]), (14, [1, 5]), (6, [usize::MAX, 2])] {
             let mut pixels = PICTURE[..length].to_vec();
             all.apply(&mut pixels, shape);

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 /// A box of a picture, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Box {
+pub struct CutBox {
     /// First row.
     pub top: usize,
     /// First column.
@@ -20,12 +20,12 @@ pub struct Box {
 /// For each picture of a micro-batch the box that it takes from the next one, the last one's next being the first; none
 /// where nothing is mixed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Boxes(Vec<Box>);
+pub struct CutMixBoxes(Vec<CutBox>);
 
-impl Boxes {
+impl CutMixBoxes {
     /// Draws whether the micro-batch is mixed, by its `chance`, and a box of half the area for each of `count` square
     /// pictures.
-    pub fn draw(stream: Stream, chance: f64, count: usize, side: usize) -> Result<Self> {
+    pub fn sample(stream: Stream, chance: f64, count: usize, side: usize) -> Result<Self> {
         if stream.unit(0) >= chance {
             return Ok(Self(Vec::new()));
         }
@@ -39,13 +39,13 @@ impl Boxes {
             let width = least + stream.below(0, side - least);
             let height = ((side * side) as f64 / 2.0 / width as f64).round() as usize;
             let (left, top) = (stream.below(1, side - width + 1), stream.below(2, side - height + 1));
-            Box { top, left, height, width }
+            CutBox { top, left, height, width }
         };
         Ok(Self((0..count).map(draw).collect()))
     }
 
     /// The boxes; none where nothing is mixed.
-    pub fn boxes(&self) -> &[Box] {
+    pub fn boxes(&self) -> &[CutBox] {
         &self.0
     }
 
@@ -55,7 +55,7 @@ impl Boxes {
             return Ok(maps.shallow_clone());
         }
         let mixed = maps.f_detach_copy()?;
-        let cut = |maps: &Tensor, index: usize, cut: &Box| -> Result<Tensor> {
+        let cut = |maps: &Tensor, index: usize, cut: &CutBox| -> Result<Tensor> {
             let rows = maps.f_select(0, index as i64)?.f_narrow(0, cut.top as i64, cut.height as i64)?;
             Ok(rows.f_narrow(1, cut.left as i64, cut.width as i64)?)
         };
@@ -76,7 +76,7 @@ mod tests {
         let (count, side) = (3, 10);
         let maps = Tensor::arange((count * side * side * 2) as i64, (Kind::Int64, tch::Device::Cpu));
         let maps = maps.reshape([count as i64, side as i64, side as i64, 2]);
-        let boxes = Boxes::draw(Stream::keyed(&[4]), 1.0, count, side).unwrap();
+        let boxes = CutMixBoxes::sample(Stream::keyed(&[4]), 1.0, count, side).unwrap();
         let mixed = boxes.mix(&maps).unwrap();
         for (index, place) in boxes.boxes().iter().enumerate() {
             for (row, column, channel) in
@@ -98,7 +98,7 @@ mod tests {
         let side = 64;
         let mut lefts = Vec::new();
         for seed in 0..300 {
-            let drawn = Boxes::draw(Stream::keyed(&[seed]), 1.0, 2, side).unwrap();
+            let drawn = CutMixBoxes::sample(Stream::keyed(&[seed]), 1.0, 2, side).unwrap();
             for place in drawn.boxes() {
                 assert!((33..64).contains(&place.width) && place.left + place.width <= side);
                 assert!(place.top + place.height <= side);
@@ -111,11 +111,12 @@ mod tests {
 
     #[test]
     fn the_coin_has_its_chance_and_one_picture_is_refused() {
-        let mixed = |chance, seed| !Boxes::draw(Stream::keyed(&[seed]), chance, 2, 32).unwrap().boxes().is_empty();
+        let mixed =
+            |chance, seed| !CutMixBoxes::sample(Stream::keyed(&[seed]), chance, 2, 32).unwrap().boxes().is_empty();
         let heads = (0..1000).filter(|&seed| mixed(0.5, seed)).count();
         assert!((430..570).contains(&heads), "{heads}");
         assert!((0..100).all(|seed| mixed(1.0, seed) && !mixed(0.0, seed)));
-        let error = Boxes::draw(Stream::keyed(&[1]), 1.0, 1, 32).unwrap_err();
+        let error = CutMixBoxes::sample(Stream::keyed(&[1]), 1.0, 1, 32).unwrap_err();
         assert!(error.to_string().contains("`cutmix = 0`"));
     }
 }

@@ -2,7 +2,7 @@
 
 use protoseg_models::random::Stream;
 
-use crate::config::options::Average;
+use crate::config::options::PrototypeAverage;
 
 /// Rounds of assignment and averaging.
 const ROUNDS: usize = 20;
@@ -11,16 +11,16 @@ const NOISE: f32 = 0.01;
 
 /// `count` centres of points `[points, dimensions]`, each point belonging to the centre with which it has the largest
 /// cosine. Where there are fewer points than centres, some are copies with noise of 0.01, of length 1 for
-/// [`Average::Normalised`].
-pub fn centres(points: &[f32], dimensions: usize, count: usize, average: Average, stream: Stream) -> Vec<f32> {
-    let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalised).collect();
+/// [`PrototypeAverage::Normalized`].
+pub fn cluster(points: &[f32], dimensions: usize, count: usize, average: PrototypeAverage, stream: Stream) -> Vec<f32> {
+    let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalized).collect();
     let number = directions.len() / dimensions;
     if number < count {
         return copies(points, dimensions, count, average, stream);
     }
     let chosen = seeds(&directions, dimensions, count, stream);
     let row = |values: &[f32], index: usize| values[index * dimensions..][..dimensions].to_vec();
-    let source = if average == Average::Raw { points } else { &directions };
+    let source = if average == PrototypeAverage::Raw { points } else { &directions };
     let mut centres: Vec<Vec<f32>> = chosen.into_iter().map(|index| row(source, index)).collect();
     let mut assigned = vec![usize::MAX; number];
     for _ in 0..ROUNDS {
@@ -31,8 +31,8 @@ pub fn centres(points: &[f32], dimensions: usize, count: usize, average: Average
         assigned = found.iter().map(|(centre, _)| *centre).collect();
         give_to_empty(&mut assigned, &found, count);
         centres = averages(source, dimensions, &assigned, count);
-        if average == Average::Normalised {
-            centres = centres.iter().map(|centre| normalised(centre).collect()).collect();
+        if average == PrototypeAverage::Normalized {
+            centres = centres.iter().map(|centre| normalized(centre).collect()).collect();
         }
     }
     centres.concat()
@@ -40,7 +40,7 @@ pub fn centres(points: &[f32], dimensions: usize, count: usize, average: Average
 
 /// The closest centre of every point, and the cosine with it; the first of equally close ones.
 pub fn assign(directions: &[f32], dimensions: usize, centres: &[Vec<f32>]) -> Vec<(usize, f32)> {
-    let centres: Vec<Vec<f32>> = centres.iter().map(|centre| normalised(centre).collect()).collect();
+    let centres: Vec<Vec<f32>> = centres.iter().map(|centre| normalized(centre).collect()).collect();
     let closest = |point: &[f32]| {
         let cosines = centres.iter().map(|centre| dot(point, centre)).enumerate();
         cosines.fold((0, f32::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
@@ -102,11 +102,11 @@ fn averages(points: &[f32], dimensions: usize, assigned: &[usize], count: usize)
     sums.into_iter().zip(sizes).map(divide).collect()
 }
 
-fn copies(points: &[f32], dimensions: usize, count: usize, average: Average, stream: Stream) -> Vec<f32> {
+fn copies(points: &[f32], dimensions: usize, count: usize, average: PrototypeAverage, stream: Stream) -> Vec<f32> {
     let points: Vec<&[f32]> = points.chunks_exact(dimensions).collect();
     if points.is_empty() {
         let drawn: Vec<f32> = (0..count * dimensions).map(|index| stream.normal(index as u64) as f32).collect();
-        return drawn.chunks_exact(dimensions).flat_map(normalised).collect();
+        return drawn.chunks_exact(dimensions).flat_map(normalized).collect();
     }
     let copy = |index: usize| -> Vec<f32> {
         let noisy = |values: Vec<f32>| -> Vec<f32> {
@@ -116,8 +116,8 @@ fn copies(points: &[f32], dimensions: usize, count: usize, average: Average, str
         };
         let point = points[index % points.len()];
         match average {
-            Average::Raw => noisy(point.to_vec()),
-            Average::Normalised => normalised(&noisy(normalised(point).collect())).collect(),
+            PrototypeAverage::Raw => noisy(point.to_vec()),
+            PrototypeAverage::Normalized => normalized(&noisy(normalized(point).collect())).collect(),
         }
     };
     (0..count).flat_map(copy).collect()
@@ -131,7 +131,7 @@ fn length(values: &[f32]) -> f32 {
     dot(values, values).sqrt()
 }
 
-fn normalised(values: &[f32]) -> impl Iterator<Item = f32> + '_ {
+fn normalized(values: &[f32]) -> impl Iterator<Item = f32> + '_ {
     let length = length(values).max(1e-12);
     values.iter().map(move |value| value / length)
 }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn cost(points: &[f32], dimensions: usize, centres: &[Vec<f32>]) -> f64 {
-        let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalised).collect();
+        let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalized).collect();
         assign(&directions, dimensions, centres).iter().map(|(_, cosine)| f64::from(1.0 - cosine)).sum()
     }
 
@@ -152,7 +152,7 @@ mod tests {
         for case in 0..6 {
             let stream = Stream::keyed(&[case]);
             let points: Vec<f32> = (0..8 * dimensions as u64).map(|index| stream.normal(index) as f32).collect();
-            let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalised).collect();
+            let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalized).collect();
             for count in [2_usize, 3] {
                 let best = (0..count.pow(8)).map(|code| {
                     let assigned: Vec<usize> = (0..8).map(|point| code / count.pow(point) % count).collect();
@@ -160,7 +160,8 @@ mod tests {
                 });
                 let best = best.fold(f64::INFINITY, f64::min);
                 let found = (0..60).map(|seed| {
-                    let found = centres(&points, dimensions, count, Average::Normalised, Stream::keyed(&[case, seed]));
+                    let found =
+                        cluster(&points, dimensions, count, PrototypeAverage::Normalized, Stream::keyed(&[case, seed]));
                     cost(&points, dimensions, &found.chunks(dimensions).map(<[f32]>::to_vec).collect::<Vec<_>>())
                 });
                 let found = found.fold(f64::INFINITY, f64::min);
@@ -172,28 +173,28 @@ mod tests {
     #[test]
     fn raw_centres_are_means_of_points_as_they_are() {
         let points = [4.0_f32, 0.0, 2.0, 0.2, 0.0, 1.0, 0.1, 3.0];
-        let mut found = centres(&points, 2, 2, Average::Raw, Stream::keyed(&[1]));
+        let mut found = cluster(&points, 2, 2, PrototypeAverage::Raw, Stream::keyed(&[1]));
         if found[0] < found[2] {
             found.rotate_left(2);
         }
         for (found, expected) in found.iter().zip([3.0, 0.1, 0.05, 2.0]) {
             assert!((found - expected).abs() < 1e-6, "{found}");
         }
-        let unit = centres(&points, 2, 2, Average::Normalised, Stream::keyed(&[1]));
+        let unit = cluster(&points, 2, 2, PrototypeAverage::Normalized, Stream::keyed(&[1]));
         assert!(unit.chunks(2).all(|centre| (length(centre) - 1.0).abs() < 1e-5));
     }
 
     #[test]
     fn too_few_points_are_copied_with_noise() {
-        let found = centres(&[3.0, 4.0], 2, 3, Average::Normalised, Stream::keyed(&[2]));
+        let found = cluster(&[3.0, 4.0], 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
         assert!((found[0] - 0.6).abs() < 1e-6 && (found[1] - 0.8).abs() < 1e-6);
         for copy in found.chunks(2).skip(1) {
             let cosine = dot(copy, &found[..2]);
             assert!(cosine > 0.99 && cosine < 1.0 && (length(copy) - 1.0).abs() < 1e-5, "{copy:?}");
         }
-        let nothing = centres(&[], 2, 3, Average::Normalised, Stream::keyed(&[2]));
+        let nothing = cluster(&[], 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
         assert!(nothing.len() == 6 && nothing.chunks(2).all(|centre| (length(centre) - 1.0).abs() < 1e-5));
-        let same = centres(&[1.0, 0.0].repeat(5), 2, 3, Average::Normalised, Stream::keyed(&[2]));
+        let same = cluster(&[1.0, 0.0].repeat(5), 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
         assert!(same.chunks(2).all(|centre| centre == [1.0, 0.0]));
     }
 }

@@ -1,7 +1,7 @@
 //! Losses over logits and labels.
 
 use anyhow::Result;
-use protoseg_models::classes::IGNORE;
+use protoseg_models::classes::IGNORE_INDEX;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::config::options::ClassWeights;
@@ -10,12 +10,12 @@ use crate::config::options::ClassWeights;
 ///
 /// `logits` `[N, classes, H, W]`, `labels` i64 `[N, H, W]`, or `[N, classes]` and `[N]`. Where every pixel is ignored it is 0, with a gradient of 0.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, class_weights: Option<&Tensor>) -> Result<Tensor> {
-    let counted = labels.f_ne(i64::from(IGNORE))?.f_any()?;
+    let counted = labels.f_ne(i64::from(IGNORE_INDEX))?.f_any()?;
     if counted.f_int64_value(&[])? == 0 {
         // Nothing of the logits, which may be infinite: 0, attached to the graph.
         return Ok(logits.f_narrow(0, 0, 0)?.f_sum(Kind::Float)?);
     }
-    Ok(logits.f_cross_entropy_loss(labels, class_weights, Reduction::Mean, i64::from(IGNORE), 0.0)?)
+    Ok(logits.f_cross_entropy_loss(labels, class_weights, Reduction::Mean, i64::from(IGNORE_INDEX), 0.0)?)
 }
 
 /// Cross-entropy of the hard pixels (U2PL `OhemCrossEntropy2dTensor`): those whose class has at most the probability
@@ -27,7 +27,7 @@ pub fn ohem(
     threshold: f64,
     least: usize,
 ) -> Result<Tensor> {
-    let valid = labels.f_ne(i64::from(IGNORE))?;
+    let valid = labels.f_ne(i64::from(IGNORE_INDEX))?;
     let count = valid.f_sum(Kind::Int64)?.f_int64_value(&[])? as usize;
     if count == 0 || least > count {
         return cross_entropy(logits, labels, class_weights);
@@ -40,13 +40,18 @@ pub fn ohem(
         let threshold = rank.f_double_value(&[])?.max(threshold as f32 as f64);
         probability.f_le(threshold)?.f_logical_and(&valid)?
     };
-    cross_entropy(logits, &labels.f_masked_fill(&hard.f_logical_not()?, i64::from(IGNORE))?, class_weights)
+    cross_entropy(logits, &labels.f_masked_fill(&hard.f_logical_not()?, i64::from(IGNORE_INDEX))?, class_weights)
 }
 
 /// Cross-entropy on pseudo labels, scaled by the share that is kept (U2PL `compute_unsupervised_loss`): mean over the
-/// pixels whose label is not [`IGNORE`], times `scale` over their number. A tensor of 0 where nothing is kept.
-pub fn unlabeled(logits: &Tensor, labels: &Tensor, class_weights: Option<&Tensor>, scale: f64) -> Result<Tensor> {
-    let kept = labels.f_ne(i64::from(IGNORE))?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+/// pixels whose label is not [`IGNORE_INDEX`], times `scale` over their number. A tensor of 0 where nothing is kept.
+pub fn pseudo_label_loss(
+    logits: &Tensor,
+    labels: &Tensor,
+    class_weights: Option<&Tensor>,
+    scale: f64,
+) -> Result<Tensor> {
+    let kept = labels.f_ne(i64::from(IGNORE_INDEX))?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
     let mean = cross_entropy(logits, labels, class_weights)?;
     Ok(if kept == 0 { mean } else { mean.f_mul_scalar(scale / kept as f64)? })
 }
@@ -72,7 +77,7 @@ pub fn class_weights(kind: ClassWeights, pixels: &[u64], device: Device) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::pseudo_labels::{Pseudo, entropy};
+    use crate::method::pseudo_labels::{RawPseudoLabels, entropy};
     use protoseg_models::random::Stream;
 
     /// Inputs of the reference line's losses: logits `[2, 19, 33, 33]` and labels with one in ten ignored.
@@ -129,21 +134,21 @@ mod tests {
         let teacher = Stream::named("teacher");
         let teacher: Vec<f32> = (0..2 * 19 * 33 * 33).map(|index| (4.0 * teacher.signed_unit(index)) as f32).collect();
         let entropy = entropy(&Tensor::from_slice(&teacher).reshape([2, 19, 33, 33])).unwrap();
-        let valid = labels.ne(i64::from(IGNORE));
+        let valid = labels.ne(i64::from(IGNORE_INDEX));
         for (percent, expected) in [
             (80.0, [6.750_759_1, 2.640_251_4, 1568.0]),
             (90.0, [5.997_203_8, 2.346_984_9, 1764.0]),
             (100.0, [5.376_636_0, 2.112_300_2, 1959.0]),
         ] {
-            let pseudo = Pseudo {
+            let pseudo = RawPseudoLabels {
                 labels: labels.shallow_clone(),
                 confidence: entropy.shallow_clone(),
                 entropy: entropy.shallow_clone(),
                 valid: valid.shallow_clone(),
             };
-            let kept = pseudo.kept(Some(100.0 - percent), false, 19, 0.0).unwrap();
-            let labels = pseudo.labels_where(&kept).unwrap();
-            meets(&logits, |logits| unlabeled(logits, &labels, None, f64::from(2 * 33 * 33)), expected);
+            let kept = pseudo.select(Some(100.0 - percent), false, 19, 0.0).unwrap();
+            let labels = pseudo.masked_labels(&kept).unwrap();
+            meets(&logits, |logits| pseudo_label_loss(logits, &labels, None, f64::from(2 * 33 * 33)), expected);
         }
     }
 
@@ -151,7 +156,7 @@ mod tests {
     fn an_unlabelled_loss_of_nothing_is_zero_with_a_gradient() {
         let (logits, labels) = reference();
         let logits = logits.set_requires_grad(true);
-        let loss = unlabeled(&logits, &labels.full_like(255), None, 10.0).unwrap();
+        let loss = pseudo_label_loss(&logits, &labels.full_like(255), None, 10.0).unwrap();
         loss.backward();
         assert_eq!((loss.double_value(&[]), logits.grad().abs().max().double_value(&[])), (0.0, 0.0));
     }

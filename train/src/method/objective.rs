@@ -10,7 +10,7 @@ const AUXILIARY_WEIGHT: f64 = 0.4;
 
 /// The terms of the objective; those that a step does not have are none.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Terms<T> {
+pub struct LossTerms<T> {
     /// Linear head on labelled pixels.
     pub labeled: T,
     /// Auxiliary head on labelled pixels.
@@ -25,7 +25,7 @@ pub struct Terms<T> {
 
 /// What each term counts at a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Weights {
+pub struct LossWeights {
     /// Of the unlabelled loss.
     pub unlabeled: f64,
     /// Of both prototype losses.
@@ -34,9 +34,9 @@ pub struct Weights {
     pub prototype_unlabeled: f64,
 }
 
-impl Weights {
+impl LossWeights {
     /// The weights when a share `progress` of the steps after the warm-up is done.
-    pub fn at(config: &Config, progress: f64) -> Self {
+    pub fn at_progress(config: &Config, progress: f64) -> Self {
         let ramp = |share: f64| if progress < share { progress / share } else { 1.0 };
         Self {
             unlabeled: config.unlabeled_weight * ramp(config.unlabeled_ramp),
@@ -46,7 +46,7 @@ impl Weights {
     }
 }
 
-impl<T> Terms<T> {
+impl<T> LossTerms<T> {
     /// The supervised term alone.
     pub fn supervised(labeled: T) -> Self {
         Self { labeled, auxiliary: None, unlabeled: None, prototype_labeled: None, prototype_unlabeled: None }
@@ -65,9 +65,9 @@ impl<T> Terms<T> {
     }
 }
 
-impl Terms<Tensor> {
+impl LossTerms<Tensor> {
     /// `L = L_lin^l + 0.4 L_aux^l + w_u L_lin^u + w_p (L_proto^l + r L_proto^u)`
-    pub fn total(&self, weights: Weights) -> Result<Tensor> {
+    pub fn total(&self, weights: LossWeights) -> Result<Tensor> {
         let mut total = self.labeled.shallow_clone();
         for (term, weight) in [
             (&self.auxiliary, AUXILIARY_WEIGHT),
@@ -83,7 +83,7 @@ impl Terms<Tensor> {
     }
 
     /// The numbers, each of which must be finite.
-    pub fn values(&self) -> Result<Terms<f64>> {
+    pub fn values(&self) -> Result<LossTerms<f64>> {
         let value = |name: &str, term: &Tensor| -> Result<f64> {
             let value = term.f_double_value(&[])?;
             if !value.is_finite() {
@@ -95,7 +95,7 @@ impl Terms<Tensor> {
             Ok(value)
         };
         let optional = |name: &str, term: &Option<Tensor>| term.as_ref().map(|term| value(name, term)).transpose();
-        Ok(Terms {
+        Ok(LossTerms {
             labeled: value("labeled", &self.labeled)?,
             auxiliary: optional("auxiliary", &self.auxiliary)?,
             unlabeled: optional("unlabeled", &self.unlabeled)?,
@@ -105,7 +105,7 @@ impl Terms<Tensor> {
     }
 }
 
-impl Terms<f64> {
+impl LossTerms<f64> {
     /// Adds the terms of another, times `share`.
     pub fn add(&mut self, other: &Self, share: f64) {
         self.labeled += other.labeled * share;
@@ -134,29 +134,29 @@ mod tests {
     #[test]
     fn the_sum_is_weighted_as_written() {
         let scalar = |value: f64| Tensor::from(value);
-        let terms = Terms {
+        let terms = LossTerms {
             labeled: scalar(1.0),
             auxiliary: Some(scalar(10.0)),
             unlabeled: Some(scalar(100.0)),
             prototype_labeled: Some(scalar(1000.0)),
             prototype_unlabeled: Some(scalar(10_000.0)),
         };
-        let weights = Weights { unlabeled: 0.5, prototype: 2.0, prototype_unlabeled: 0.1 };
+        let weights = LossWeights { unlabeled: 0.5, prototype: 2.0, prototype_unlabeled: 0.1 };
         assert!((terms.total(weights).unwrap().double_value(&[]) - 4055.0).abs() < 1e-9);
-        let alone = Terms::supervised(scalar(3.0));
+        let alone = LossTerms::supervised(scalar(3.0));
         assert_eq!(alone.total(weights).unwrap().double_value(&[]), 3.0);
         assert_eq!(terms.named().count(), 5);
-        let broken = Terms { unlabeled: Some(scalar(f64::NAN)), ..Terms::supervised(scalar(3.0)) };
+        let broken = LossTerms { unlabeled: Some(scalar(f64::NAN)), ..LossTerms::supervised(scalar(3.0)) };
         assert!(broken.values().unwrap_err().to_string().contains("`unlabeled`"));
     }
 
     #[test]
     fn weights_rise_over_their_share_of_the_steps() {
-        let plain = Weights::at(&config(&[]), 0.0);
+        let plain = LossWeights::at_progress(&config(&[]), 0.0);
         assert_eq!((plain.unlabeled, plain.prototype, plain.prototype_unlabeled), (1.0, 1.0, 1.0));
         let settings = ["unlabeled_weight=0.6", "unlabeled_ramp=0.5", "prototype_ramp=0.2", "prototype_weight=0.3"];
         let ramped = |progress| {
-            let weights = Weights::at(&config(&settings), progress);
+            let weights = LossWeights::at_progress(&config(&settings), progress);
             [weights.unlabeled, weights.prototype, weights.prototype_unlabeled]
         };
         assert_eq!(ramped(0.0), [0.0, 0.3, 0.0]);

@@ -25,7 +25,7 @@ impl Sgd {
     /// Moves every parameter against its gradient, at a rate by name, and clears the gradients.
     pub fn step(&mut self, net: &Net, rate: impl Fn(&str) -> f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for (name, parameter) in net.learned() {
+        for (name, parameter) in net.trainable() {
             let mut gradient = parameter.f_grad()?;
             if !gradient.defined() {
                 continue;
@@ -56,12 +56,12 @@ impl Sgd {
     /// Takes velocities saved by [`state_dict`](Self::state_dict) of a network that has learnt: one for each tensor that
     /// learns, of its shape.
     pub fn load(&mut self, state: &StateDict, net: &Net) -> Result<()> {
-        for (name, tensor) in net.learned() {
+        for (name, tensor) in net.trainable() {
             let shape =
                 state.get(name).map(|velocity| velocity.shape.iter().map(|&side| side as i64).collect::<Vec<_>>());
             ensure!(shape == Some(tensor.size()), "the velocity of `{name}` is missing, or of another shape");
         }
-        let count = net.learned().count();
+        let count = net.trainable().count();
         ensure!(state.len() == count, "there are {} velocities of {count} tensors", state.len());
         let velocity = state.iter().map(|(name, tensor)| Ok((name.clone(), to_torch(tensor, net.device())?)));
         self.velocity = velocity.collect::<Result<_>>()?;
@@ -92,7 +92,7 @@ mod tests {
         let mut sgd = Sgd::new(0.9, 0.1);
         let (mut expected, mut velocity) = (start.map(f64::from), [0.0_f64; 3]);
         for _ in 0..2 {
-            let output = net.forward_tagged(&picture, crate::net::Mode::Train, Tag::Logits).unwrap();
+            let output = net.forward_tagged(&picture, crate::net::ForwardMode::Train, Tag::Logits).unwrap();
             output.f_sum(Kind::Float).unwrap().f_backward().unwrap();
             sgd.step(&net, |_| 0.05).unwrap();
             for (index, (value, velocity)) in expected.iter_mut().zip(&mut velocity).enumerate() {

@@ -1,12 +1,12 @@
 //! Points that the prototype predictor sees: a few pixels of each picture, and the features there.
 
 use anyhow::Result;
-use protoseg_models::classes::IGNORE;
+use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
 
 /// Pixels of the pictures of a micro-batch.
-pub struct Pixels {
+pub struct SampledPoints {
     /// Row and column, i64 `[pictures, points, 2]`.
     places: Tensor,
     /// Whether a point is one, and not there to fill up, `[pictures, points]`; all are where this is none.
@@ -14,7 +14,7 @@ pub struct Pixels {
     side: i64,
 }
 
-impl Pixels {
+impl SampledPoints {
     /// Given places, i64 `[pictures, points, 2]`, of square pictures.
     pub fn new(places: Tensor, side: usize) -> Self {
         Self { places, counted: None, side: side as i64 }
@@ -22,7 +22,7 @@ impl Pixels {
 
     /// A uniform pixel of each of `cells` x `cells` cells, for each picture anew. The edges of cells lie at
     /// floor(i side / cells), so that every pixel may be drawn.
-    pub fn per_picture(stream: Stream, pictures: usize, side: usize, cells: usize) -> Result<Self> {
+    pub fn per_image(stream: Stream, pictures: usize, side: usize, cells: usize) -> Result<Self> {
         let edge = |cell: usize| cell * side / cells;
         let places = (0..pictures).flat_map(|picture| {
             let stream = stream.child(picture as u64);
@@ -79,7 +79,7 @@ impl Pixels {
     }
 
     /// The points of some pictures, then those of others with as many points a picture.
-    pub fn followed_by(&self, others: &Self) -> Result<Self> {
+    pub fn concat(&self, others: &Self) -> Result<Self> {
         let places = Tensor::f_cat(&[&self.places, &others.places], 0)?;
         let counted = match (&self.counted, &others.counted) {
             (Some(first), Some(second)) => Some(Tensor::f_cat(&[first, second], 0)?),
@@ -104,13 +104,13 @@ impl Pixels {
         Ok(map.f_flatten(1, -1)?.f_gather(1, &flat, false)?.f_flatten(0, -1)?)
     }
 
-    /// Labels at the points, [`IGNORE`] at those that are there to fill up, `[pictures * points]`.
+    /// Labels at the points, [`IGNORE_INDEX`] at those that are there to fill up, `[pictures * points]`.
     pub fn labels(&self, labels: &Tensor) -> Result<Tensor> {
         let read = self.read(labels)?;
         match &self.counted {
             Some(counted) => {
                 let filling = counted.f_to_device(labels.device())?.f_flatten(0, -1)?.f_logical_not()?;
-                Ok(read.f_masked_fill(&filling, i64::from(IGNORE))?)
+                Ok(read.f_masked_fill(&filling, i64::from(IGNORE_INDEX))?)
             }
             None => Ok(read),
         }
@@ -140,7 +140,7 @@ mod tests {
     use crate::net::upsample;
     use tch::Device;
 
-    fn places(pixels: &Pixels) -> Vec<i64> {
+    fn places(pixels: &SampledPoints) -> Vec<i64> {
         Vec::try_from(pixels.places().flatten(0, -1)).unwrap()
     }
 
@@ -148,7 +148,7 @@ mod tests {
     fn every_cell_gives_a_pixel_and_every_pixel_has_a_chance() {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..400 {
-            let drawn = places(&Pixels::per_picture(Stream::keyed(&[seed]), 2, 11, 4).unwrap());
+            let drawn = places(&SampledPoints::per_image(Stream::keyed(&[seed]), 2, 11, 4).unwrap());
             for (point, place) in drawn.chunks(2).enumerate() {
                 let (row, column) = ((point % 16) / 4, point % 4);
                 let edge = |cell: usize| (cell * 11 / 4) as i64;
@@ -167,7 +167,7 @@ mod tests {
     fn shared_points_are_the_same_for_all_and_leave_out_the_rest_of_the_division() {
         let mut last = 0;
         for seed in 0..200 {
-            let drawn = places(&Pixels::shared(Stream::keyed(&[seed]), 3, 11, 4).unwrap());
+            let drawn = places(&SampledPoints::shared(Stream::keyed(&[seed]), 3, 11, 4).unwrap());
             assert!(drawn[..32] == drawn[32..64] && drawn[..32] == drawn[64..]);
             last = last.max(*drawn.iter().max().unwrap());
         }
@@ -178,7 +178,7 @@ mod tests {
     fn balanced_points_are_distinct_and_of_their_class() {
         let labels: Vec<i64> = (0..2 * 64).map(|index| [0, 0, 0, 1, 255, 0, 3, 0][index % 8]).collect();
         let labels = Tensor::from_slice(&labels).view([2, 8, 8]);
-        let pixels = Pixels::balanced(Stream::keyed(&[1]), &labels, 4, 10).unwrap();
+        let pixels = SampledPoints::balanced(Stream::keyed(&[1]), &labels, 4, 10).unwrap();
         let found: Vec<i64> = Vec::try_from(pixels.labels(&labels).unwrap()).unwrap();
         for picture in found.chunks(40) {
             let count = |class| picture.iter().filter(|&&label| label == class).count();
@@ -195,7 +195,7 @@ mod tests {
         let map = Tensor::from_slice(&map).view([2, 3, 9, 9]);
         for (side, align_corners) in [(33_usize, true), (36, false)] {
             let whole = upsample(&map, [side as i64; 2], align_corners).unwrap();
-            let pixels = Pixels::per_picture(Stream::keyed(&[6]), 2, side, 5).unwrap();
+            let pixels = SampledPoints::per_image(Stream::keyed(&[6]), 2, side, 5).unwrap();
             let found = pixels.features(&map, align_corners).unwrap();
             for channel in 0..3 {
                 let expected = pixels.read(&whole.select(1, channel)).unwrap();
@@ -204,7 +204,7 @@ mod tests {
             }
         }
         let labels = Tensor::arange(2 * 36 * 36, (Kind::Int64, Device::Cpu)).view([2, 36, 36]);
-        let pixels = Pixels::new(Tensor::from_slice(&[0_i64, 0, 3, 5, 35, 35, 1, 0]).view([2, 2, 2]), 36);
+        let pixels = SampledPoints::new(Tensor::from_slice(&[0_i64, 0, 3, 5, 35, 35, 1, 0]).view([2, 2, 2]), 36);
         let read: Vec<i64> = Vec::try_from(pixels.labels(&labels).unwrap()).unwrap();
         assert_eq!(read, [0, 3 * 36 + 5, 2 * 36 * 36 - 1, 36 * 36 + 36]);
     }

@@ -3,21 +3,21 @@
 use anyhow::{Context, Result};
 use protoseg_models::random::Stream;
 
-use crate::data::cache::Shelf;
-use crate::data::loader::Recipe;
-use crate::net::{self, Mode, Net};
-use crate::streams::SETTLE;
+use crate::data::cache::ImageCache;
+use crate::data::loader::BatchBuilder;
+use crate::net::{self, ForwardMode, Net};
+use crate::streams::PRECISE_BN;
 
 /// Replaces the running statistics by their means over `batches` batches of labelled crops; with none, nothing changes.
-pub fn measure(net: &Net, recipe: &Recipe, shelf: &Shelf, batches: u64) -> Result<()> {
+pub fn update_statistics(net: &Net, recipe: &BatchBuilder, shelf: &ImageCache, batches: u64) -> Result<()> {
     let _guard = tch::no_grad_guard();
     // A pass to the last node goes through all of them.
     let (last, _) = net.graph().iter().last().context("an empty network")?;
     for seen in 0..batches {
-        let batch = recipe.aside(shelf, seen)?;
-        tch::manual_seed(Stream::keyed(&[recipe.seed, SETTLE, seen, 1]).bits(0) as i64);
-        let pictures = net::pictures(&batch.pixels, [recipe.side; 2], net.device())?;
-        net.forward(&pictures, Mode::Settle { seen }, &[last])?;
+        let batch = recipe.statistics_batch(shelf, seen)?;
+        tch::manual_seed(Stream::keyed(&[recipe.seed, PRECISE_BN, seen, 1]).bits(0) as i64);
+        let pictures = net::images_to_tensor(&batch.pixels, [recipe.side; 2], net.device())?;
+        net.forward(&pictures, ForwardMode::PreciseBn { seen }, &[last])?;
     }
     Ok(())
 }
@@ -28,7 +28,7 @@ mod tests {
 
     use super::*;
     use crate::config::options::PadLabel;
-    use protoseg_images::labelled::LabelledSet;
+    use protoseg_images::labeled::LabeledDataset;
     use protoseg_models::arch::{Arch, Preset};
     use protoseg_models::formula;
     use tch::{Device, Kind};
@@ -38,7 +38,7 @@ mod tests {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let net = Net::new(graph.clone(), &formula::weights(&graph, Some(1)), Device::Cpu).unwrap();
         let (side, batch) = (64, 2);
-        let recipe = Recipe {
+        let recipe = BatchBuilder {
             seed: 1,
             batch,
             accumulate: 1,
@@ -48,20 +48,21 @@ mod tests {
             photometric: false,
             unlabeled_from: None,
         };
-        let shelf = Shelf::new(Arc::new(LabelledSet::Scenes { seed: 1, first: 0, count: 5, size: [64, 96] }));
+        let shelf =
+            ImageCache::new(Arc::new(LabeledDataset::Synthetic { seed: 1, first: 0, count: 5, size: [64, 96] }));
         // The first convolution reads the pictures themselves, so its batch means are known.
         let first = graph.iter().find(|(_, node)| node.name.ends_with("_conv_stem")).unwrap().0;
         let mut expected = 0.0;
         for seen in 0..3 {
-            let pixels = recipe.aside(&shelf, seen).unwrap().pixels;
-            let pictures = net::pictures(&pixels, [side; 2], Device::Cpu).unwrap();
-            let output = net.forward(&pictures, Mode::Eval, &[first]).unwrap().remove(0);
+            let pixels = recipe.statistics_batch(&shelf, seen).unwrap().pixels;
+            let pictures = net::images_to_tensor(&pixels, [side; 2], Device::Cpu).unwrap();
+            let output = net.forward(&pictures, ForwardMode::Eval, &[first]).unwrap().remove(0);
             expected += output.mean_dim([0_i64, 2, 3].as_slice(), false, Kind::Double).double_value(&[4]) / 3.0;
         }
-        measure(&net, &recipe, &shelf, 0).unwrap();
+        update_statistics(&net, &recipe, &shelf, 0).unwrap();
         let name = "encoder._bn0.running_mean";
         assert_eq!(net.state_dict().unwrap()[name], formula::weights(&graph, Some(1))[name]);
-        measure(&net, &recipe, &shelf, 3).unwrap();
+        update_statistics(&net, &recipe, &shelf, 3).unwrap();
         let found = f64::from(net.state_dict().unwrap()[name].data[4]);
         assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} {expected}");
     }

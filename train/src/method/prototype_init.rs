@@ -1,31 +1,31 @@
 //! The first prototypes: centres of the teacher's features of each class over the labelled pictures.
 
 use anyhow::{Context, Result};
-use protoseg_images::labelled::{Labelled, LabelledSet};
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_images::labeled::{LabeledDataset, LabeledImage};
 use protoseg_models::graph::{Graph, NodeId, Op, Tag};
 use protoseg_models::random::Stream;
 use protoseg_models::window::LogitGrid;
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
-use crate::config::options::Features;
+use crate::config::options::FeatureSource;
 use crate::method::kmeans;
-use crate::method::prototypes::{Prototypes, Settings};
-use crate::net::{self, Mode, Net};
-use crate::streams::START;
+use crate::method::prototypes::{PrototypeSettings, Prototypes};
+use crate::net::{self, ForwardMode, Net};
+use crate::streams::PROTOTYPE_INIT;
 
 /// Points of a class, at most.
 const POINTS: usize = 5000;
 
 /// The node whose output is compared with prototypes.
-pub fn feature_node(graph: &Graph, features: Features) -> Result<NodeId> {
+pub fn feature_node(graph: &Graph, features: FeatureSource) -> Result<NodeId> {
     let id = graph.tagged(Tag::Features).context("the network has no features to compare with prototypes")?;
     let node = graph.node(id);
     match features {
-        Features::Plain | Features::Centred => Ok(id),
-        Features::BeforeRelu if node.op == Op::Relu => Ok(node.inputs[0]),
-        Features::BeforeRelu => {
+        FeatureSource::Plain | FeatureSource::Centered => Ok(id),
+        FeatureSource::BeforeRelu if node.op == Op::Relu => Ok(node.inputs[0]),
+        FeatureSource::BeforeRelu => {
             anyhow::bail!("`features = \"before-relu\"`: the features of this network do not come from a ReLU")
         }
     }
@@ -34,9 +34,15 @@ pub fn feature_node(graph: &Graph, features: Features) -> Result<NodeId> {
 /// Centres of the features of each class, over all labelled pictures, whole: of at most 5000 points a class, spread evenly
 /// over the pictures, on the grid of the feature map with the label of the nearest pixel. Classes without a point are not
 /// active.
-pub fn find(net: &Net, node: NodeId, samples: &LabelledSet, settings: Settings, grid: LogitGrid) -> Result<Prototypes> {
+pub fn initialize(
+    net: &Net,
+    node: NodeId,
+    samples: &LabeledDataset,
+    settings: PrototypeSettings,
+    grid: LogitGrid,
+) -> Result<Prototypes> {
     let _guard = tch::no_grad_guard();
-    let [stream, seeds] = [0, 1].map(|part| Stream::keyed(&[settings.seed, START, part]));
+    let [stream, seeds] = [0, 1].map(|part| Stream::keyed(&[settings.seed, PROTOTYPE_INIT, part]));
     let counts = (0..samples.count()).into_par_iter().map(|index| -> Result<Vec<usize>> {
         let sample = samples.read(index, MAX_PIXELS)?;
         let places = places(grid, &sample, settings.classes);
@@ -51,8 +57,8 @@ pub fn find(net: &Net, node: NodeId, samples: &LabelledSet, settings: Settings, 
     let mut points: Vec<Vec<f32>> = vec![Vec::new(); settings.classes];
     for index in 0..samples.count() {
         let sample = samples.read(index, MAX_PIXELS)?;
-        let picture = net::pictures(sample.image.as_raw(), sample.size(), net.device())?;
-        let map = net.forward(&picture, Mode::Eval, &[node])?.remove(0);
+        let picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
+        let map = net.forward(&picture, ForwardMode::Eval, &[node])?.remove(0);
         let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, channels as i64])?;
         for (class, mut places) in places(grid, &sample, settings.classes).into_iter().enumerate() {
             let stream = stream.child(index as u64).child(class as u64);
@@ -66,18 +72,18 @@ pub fn find(net: &Net, node: NodeId, samples: &LabelledSet, settings: Settings, 
             points[class].extend(net::from_torch(&rows.f_index_select(0, &chosen)?)?.data);
         }
     }
-    centre_and_cluster(points, channels, settings, seeds, net)
+    center_and_cluster(points, channels, settings, seeds, net)
 }
 
-fn centre_and_cluster(
+fn center_and_cluster(
     mut points: Vec<Vec<f32>>,
     channels: usize,
-    settings: Settings,
+    settings: PrototypeSettings,
     seeds: Stream,
     net: &Net,
 ) -> Result<Prototypes> {
     let mut mean = vec![0.0_f32; channels];
-    if settings.centred {
+    if settings.centered {
         let count = points.iter().map(Vec::len).sum::<usize>() / channels;
         for (index, value) in points.iter().flat_map(|points| points.iter().enumerate()) {
             mean[index % channels] += value / count.max(1) as f32;
@@ -88,10 +94,10 @@ fn centre_and_cluster(
     }
     let active = points.iter().map(|points| !points.is_empty()).collect();
     let cluster = |(class, points): (usize, &Vec<f32>)| {
-        kmeans::centres(points, channels, settings.each, settings.average, seeds.child(class as u64))
+        kmeans::cluster(points, channels, settings.per_class, settings.average, seeds.child(class as u64))
     };
     let values: Vec<f32> = points.par_iter().enumerate().map(cluster).collect::<Vec<_>>().concat();
-    let shape = [(settings.classes * settings.each) as i64, channels as i64];
+    let shape = [(settings.classes * settings.per_class) as i64, channels as i64];
     let tensor = |values: &[f32]| -> Result<Tensor> {
         Ok(Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?.f_to_device(net.device())?)
     };
@@ -99,7 +105,7 @@ fn centre_and_cluster(
 }
 
 /// For each class the places of the feature map, row by row, whose nearest pixel has its label.
-fn places(grid: LogitGrid, sample: &Labelled, classes: usize) -> Vec<Vec<usize>> {
+fn places(grid: LogitGrid, sample: &LabeledImage, classes: usize) -> Vec<Vec<usize>> {
     let [height, width] = sample.size();
     let nearest = |length: usize| -> Vec<usize> {
         let places = length.div_ceil(grid.stride);
@@ -155,12 +161,12 @@ mod tests {
     #[test]
     fn places_have_the_label_of_their_nearest_pixel() {
         let truth: Vec<u8> = (0..12 * 8).map(|pixel| u8::from(pixel % 12 >= 6)).collect();
-        let sample = Labelled { image: RgbImage::new(12, 8), truth };
+        let sample = LabeledImage { image: RgbImage::new(12, 8), truth };
         let grid = |align_corners| LogitGrid { stride: 4, encoder_stride: 4, align_corners };
         let half = places(grid(false), &sample, 2);
         assert_eq!(half, [vec![0, 3], vec![1, 2, 4, 5]]);
         let truth: Vec<u8> = (0..9 * 9).map(|pixel| u8::from(pixel % 9 >= 4)).collect();
-        let sample = Labelled { image: RgbImage::new(9, 9), truth };
+        let sample = LabeledImage { image: RgbImage::new(9, 9), truth };
         let aligned = places(grid(true), &sample, 2);
         assert_eq!(aligned, [vec![0, 3, 6], vec![1, 2, 4, 5, 7, 8]]);
     }

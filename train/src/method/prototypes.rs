@@ -3,52 +3,52 @@
 //! Prototypes follow the features of pixels that are known or thought to be of their class; no gradient moves them.
 
 use anyhow::Result;
-use protoseg_models::classes::IGNORE;
+use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::prototypes as published;
 use protoseg_models::random::Stream;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
-use crate::config::options::{Average, Features};
-use crate::method::similarity::{Compared, normalise};
+use crate::config::options::{FeatureSource, PrototypeAverage};
+use crate::method::similarity::{Similarity, normalize_rows};
 use crate::net;
-use crate::streams::NOISE;
+use crate::streams::PROTOTYPE_NOISE;
 
 /// Size of the noise that tells prototypes apart that start from the same point.
 const NOISE_SIZE: f64 = 0.01;
 
 /// What the predictor is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
+pub struct PrototypeSettings {
     /// How many classes.
     pub classes: usize,
     /// Prototypes of a class.
-    pub each: usize,
+    pub per_class: usize,
     /// Cosines are divided by it.
     pub temperature: f64,
     /// Share of a prototype that an update leaves.
     pub momentum: f64,
     /// What a prototype is the average of.
-    pub average: Average,
+    pub average: PrototypeAverage,
     /// Steps without a hit after which a prototype is set anew; 0 for never.
     pub reseed_after: u64,
     /// Whether features count from their running mean.
-    pub centred: bool,
+    pub centered: bool,
     /// Every draw follows from it.
     pub seed: u64,
 }
 
-impl Settings {
+impl PrototypeSettings {
     /// The settings of a run.
-    pub fn of(config: &Config, classes: usize) -> Self {
+    pub fn from_config(config: &Config, classes: usize) -> Self {
         Self {
             classes,
-            each: config.prototypes,
+            per_class: config.prototypes,
             temperature: config.temperature,
             momentum: config.prototype_momentum,
             average: config.average,
             reseed_after: config.reseed_after,
-            centred: config.features == Features::Centred,
+            centered: config.features == FeatureSource::Centered,
             seed: config.seed,
         }
     }
@@ -56,7 +56,7 @@ impl Settings {
 
 /// Prototypes with what their upkeep needs.
 pub struct Prototypes {
-    settings: Settings,
+    settings: PrototypeSettings,
     /// `[classes * each, channels]`, row = class * each + number.
     values: Tensor,
     /// Running mean of the features `[channels]`, where they count from it.
@@ -64,24 +64,26 @@ pub struct Prototypes {
     /// Whether a class has been seen; others are out of the softmax.
     active: Vec<bool>,
     /// For each prototype the steps since its last hit in which its class had enough points to hit them all.
-    unhit: Vec<u64>,
+    steps_unassigned: Vec<u64>,
     /// For each prototype its hits so far.
     hits: Vec<u64>,
 }
 
 /// Counters of prototypes, as a run saves them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Counters {
+pub struct PrototypeCounters {
     /// Whether each class has been seen.
     pub active: Vec<bool>,
     /// For each prototype the steps without a hit.
-    pub unhit: Vec<u64>,
+    #[serde(alias = "unhit")]
+    pub steps_unassigned: Vec<u64>,
     /// For each prototype its hits so far.
-    pub hits: Vec<u64>,
+    #[serde(alias = "hits")]
+    pub assignments: Vec<u64>,
 }
 
 /// What the points of a step add up to.
-pub struct Gathered {
+pub struct AssignmentSums {
     /// Sum of the points of each prototype `[classes * each, channels]`.
     sums: Tensor,
     /// Points of each prototype, i64.
@@ -95,15 +97,15 @@ pub struct Gathered {
 impl Prototypes {
     /// Prototypes with given values `[classes * each, channels]` and mean `[channels]`; classes that are not `active` wait
     /// for their first point.
-    pub fn new(settings: Settings, values: Tensor, mean: Tensor, active: Vec<bool>) -> Self {
-        let count = settings.classes * settings.each;
-        Self { settings, values, mean, active, unhit: vec![0; count], hits: vec![0; count] }
+    pub fn new(settings: PrototypeSettings, values: Tensor, mean: Tensor, active: Vec<bool>) -> Self {
+        let count = settings.classes * settings.per_class;
+        Self { settings, values, mean, active, steps_unassigned: vec![0; count], hits: vec![0; count] }
     }
 
     /// Prototypes with saved counters.
-    pub fn resumed(settings: Settings, values: Tensor, mean: Tensor, counters: Counters) -> Self {
-        let Counters { active, unhit, hits } = counters;
-        Self { settings, values, mean, active, unhit, hits }
+    pub fn from_saved(settings: PrototypeSettings, values: Tensor, mean: Tensor, counters: PrototypeCounters) -> Self {
+        let PrototypeCounters { active, steps_unassigned, assignments: hits } = counters;
+        Self { settings, values, mean, active, steps_unassigned, hits }
     }
 
     /// The values `[classes * each, channels]`.
@@ -121,7 +123,7 @@ impl Prototypes {
         let (values, mean) = (net::from_torch(&self.values)?, net::from_torch(&self.mean)?);
         let channels = mean.data.len();
         let rows = values.data.chunks_exact(channels).map(<[f32]>::to_vec).collect::<Vec<_>>();
-        let classes = rows.chunks_exact(self.settings.each).zip(&self.active);
+        let classes = rows.chunks_exact(self.settings.per_class).zip(&self.active);
         Ok(published::Prototypes {
             version: published::Prototypes::VERSION.to_owned(),
             node: node.to_owned(),
@@ -132,43 +134,47 @@ impl Prototypes {
     }
 
     /// What a run saves beside values and mean.
-    pub fn counters(&self) -> Counters {
-        Counters { active: self.active.clone(), unhit: self.unhit.clone(), hits: self.hits.clone() }
+    pub fn counters(&self) -> PrototypeCounters {
+        PrototypeCounters {
+            active: self.active.clone(),
+            steps_unassigned: self.steps_unassigned.clone(),
+            assignments: self.hits.clone(),
+        }
     }
 
     /// Compares features `[points, channels]` with every prototype.
-    pub fn compare(&self, features: &Tensor) -> Result<Compared> {
-        let features = if self.settings.centred { features.f_sub(&self.mean)? } else { features.shallow_clone() };
-        Compared::new(features, &self.values, &self.active, self.settings.temperature)
+    pub fn compare(&self, features: &Tensor) -> Result<Similarity> {
+        let features = if self.settings.centered { features.f_sub(&self.mean)? } else { features.shallow_clone() };
+        Similarity::new(features, &self.values, &self.active, self.settings.temperature)
     }
 
     /// Logits of every place of a feature map `[1, channels, h, w]`: `[1, classes, h, w]`, finite for upsampling.
     pub fn dense(&self, map: &Tensor) -> Result<Tensor> {
         let size = map.size();
         let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, size[1]])?;
-        let logits = self.compare(&rows)?.logits().f_clamp_min(f64::from(published::UNMET))?;
+        let logits = self.compare(&rows)?.logits().f_clamp_min(f64::from(published::NO_PROTOTYPE_LOGIT))?;
         Ok(logits.f_reshape([1, size[2], size[3], -1])?.f_permute([0, 3, 1, 2])?)
     }
 
     /// Starts to add up a step's points.
-    pub fn gather(&self) -> Result<Gathered> {
+    pub fn begin_step(&self) -> Result<AssignmentSums> {
         let device = self.values.device();
-        let due =
-            self.settings.reseed_after > 0 && self.unhit.iter().any(|&unhit| unhit + 1 >= self.settings.reseed_after);
-        Ok(Gathered {
+        let due = self.settings.reseed_after > 0
+            && self.steps_unassigned.iter().any(|&steps_unassigned| steps_unassigned + 1 >= self.settings.reseed_after);
+        Ok(AssignmentSums {
             sums: self.values.f_zeros_like()?,
             counts: Tensor::f_zeros([self.values.size()[0]], (Kind::Int64, device))?,
-            total: self.settings.centred.then(|| (self.mean.zeros_like(), 0)),
+            total: self.settings.centered.then(|| (self.mean.zeros_like(), 0)),
             points: due.then(Vec::new),
         })
     }
 
-    /// Adds points to a step's: those whose label i64 `[points]` is not [`IGNORE`], each to the nearest prototype of its
+    /// Adds points to a step's: those whose label i64 `[points]` is not [`IGNORE_INDEX`], each to the nearest prototype of its
     /// class.
-    pub fn add(&self, gathered: &mut Gathered, compared: &Compared, labels: &Tensor) -> Result<()> {
+    pub fn accumulate(&self, gathered: &mut AssignmentSums, compared: &Similarity, labels: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let features = compared.features().f_detach()?;
-        let chosen = labels.f_ne(i64::from(IGNORE))?.f_nonzero()?.f_squeeze_dim(1)?;
+        let chosen = labels.f_ne(i64::from(IGNORE_INDEX))?.f_nonzero()?.f_squeeze_dim(1)?;
         if chosen.numel() == 0 {
             return Ok(());
         }
@@ -180,9 +186,9 @@ impl Prototypes {
             *count += features.size()[0];
         }
         let nearest = compared.nearest(&labels, Some(&chosen))?;
-        let prototype = labels.f_mul_scalar(self.settings.each as i64)?.f_add(&nearest)?;
-        let directions = normalise(&features)?;
-        let added = if self.settings.average == Average::Normalised { &directions } else { &features };
+        let prototype = labels.f_mul_scalar(self.settings.per_class as i64)?.f_add(&nearest)?;
+        let directions = normalize_rows(&features)?;
+        let added = if self.settings.average == PrototypeAverage::Normalized { &directions } else { &features };
         let _ = gathered.sums.f_index_add_(0, &prototype, added)?;
         let _ = gathered.counts.f_index_add_(0, &prototype, &prototype.f_ones_like()?)?;
         if let Some(points) = &mut gathered.points {
@@ -193,9 +199,9 @@ impl Prototypes {
 
     /// Moves the prototypes that were hit towards the mean of their points, sets those of a class that is seen for the
     /// first time, and sets anew those that starve.
-    pub fn update(&mut self, gathered: Gathered, step: u64) -> Result<()> {
+    pub fn update(&mut self, gathered: AssignmentSums, step: u64) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let Gathered { sums, counts, total, points } = gathered;
+        let AssignmentSums { sums, counts, total, points } = gathered;
         let mut hits = vec![0_i64; counts.numel()];
         let count = hits.len();
         counts.f_to_device(Device::Cpu)?.f_copy_data(&mut hits, count)?;
@@ -203,10 +209,10 @@ impl Prototypes {
         let means = sums.f_div(&divisor)?;
         let momentum = self.settings.momentum;
         let moved = self.values.f_mul_scalar(momentum)?.f_add(&means.f_mul_scalar(1.0 - momentum)?)?;
-        let moved = self.finish(&moved)?;
+        let moved = self.normalize_if_configured(&moved)?;
         self.values = moved.f_where_self(&counts.f_gt(0)?.f_unsqueeze(1)?, &self.values)?;
-        self.begin_classes(&sums, &hits, step)?;
-        self.reseed(&hits, &points.unwrap_or_default())?;
+        self.activate_classes(&sums, &hits, step)?;
+        self.reinitialize_dead(&hits, &points.unwrap_or_default())?;
         if let Some((sum, count)) = total.filter(|(_, count)| *count > 0) {
             self.mean = self.mean.f_add(&sum.f_mul_scalar((1.0 - momentum) / count as f64)?)?;
         }
@@ -217,29 +223,29 @@ impl Prototypes {
     }
 
     /// A prototype as it is kept: of length 1, or as it is.
-    fn finish(&self, values: &Tensor) -> Result<Tensor> {
+    fn normalize_if_configured(&self, values: &Tensor) -> Result<Tensor> {
         match self.settings.average {
-            Average::Normalised => normalise(values),
-            Average::Raw => Ok(values.shallow_clone()),
+            PrototypeAverage::Normalized => normalize_rows(values),
+            PrototypeAverage::Raw => Ok(values.shallow_clone()),
         }
     }
 
     /// The prototypes of a class that is seen for the first time start from the mean of its points.
-    fn begin_classes(&mut self, sums: &Tensor, hits: &[i64], step: u64) -> Result<()> {
-        let each = self.settings.each as i64;
+    fn activate_classes(&mut self, sums: &Tensor, hits: &[i64], step: u64) -> Result<()> {
+        let each = self.settings.per_class as i64;
         for class in 0..self.settings.classes {
-            let count: i64 = hits[class * self.settings.each..][..self.settings.each].iter().sum();
+            let count: i64 = hits[class * self.settings.per_class..][..self.settings.per_class].iter().sum();
             if self.active[class] || count == 0 {
                 continue;
             }
             let sum = sums.f_narrow(0, class as i64 * each, each)?;
             let mean = sum.f_sum_dim_intlist([0_i64].as_slice(), true, Kind::Float)?.f_div_scalar(count)?;
-            let mean = self.finish(&mean)?.f_repeat([each, 1])?;
-            let stream = Stream::keyed(&[self.settings.seed, NOISE, step, class as u64]);
+            let mean = self.normalize_if_configured(&mean)?.f_repeat([each, 1])?;
+            let stream = Stream::keyed(&[self.settings.seed, PROTOTYPE_NOISE, step, class as u64]);
             let size = NOISE_SIZE * mean.f_norm()?.f_double_value(&[])? / (each as f64).sqrt();
             let noise: Vec<f32> = (0..mean.numel() as u64).map(|index| (size * stream.normal(index)) as f32).collect();
             let noise = Tensor::f_from_slice(&noise)?.f_view_as(&mean)?.f_to_device(mean.device())?;
-            let values = self.finish(&mean.f_add(&noise)?)?;
+            let values = self.normalize_if_configured(&mean.f_add(&noise)?)?;
             self.values.f_narrow(0, class as i64 * each, each)?.f_copy_(&values)?;
             self.active[class] = true;
         }
@@ -247,20 +253,20 @@ impl Prototypes {
     }
 
     /// A prototype that has starved takes the point of its class that is farthest from the class's other prototypes.
-    fn reseed(&mut self, hits: &[i64], points: &[(Tensor, Tensor)]) -> Result<()> {
+    fn reinitialize_dead(&mut self, hits: &[i64], points: &[(Tensor, Tensor)]) -> Result<()> {
         if self.settings.reseed_after == 0 {
             return Ok(());
         }
-        let each = self.settings.each;
+        let each = self.settings.per_class;
         for class in 0..self.settings.classes {
             let place = class * each;
             let hits = &hits[place..][..each];
             let enough = hits.iter().sum::<i64>() >= each as i64;
-            for (unhit, &hits) in self.unhit[place..].iter_mut().zip(hits) {
-                *unhit = if hits > 0 { 0 } else { *unhit + u64::from(enough) };
+            for (steps_unassigned, &hits) in self.steps_unassigned[place..].iter_mut().zip(hits) {
+                *steps_unassigned = if hits > 0 { 0 } else { *steps_unassigned + u64::from(enough) };
             }
         }
-        let starved = |prototype: &usize| self.unhit[*prototype] >= self.settings.reseed_after;
+        let starved = |prototype: &usize| self.steps_unassigned[*prototype] >= self.settings.reseed_after;
         let starved: Vec<usize> = (0..hits.len()).filter(starved).collect();
         if starved.is_empty() || points.is_empty() {
             return Ok(());
@@ -282,13 +288,13 @@ impl Prototypes {
                 0
             } else {
                 let others = Tensor::f_from_slice(&others)?.f_to_device(own.device())?;
-                let others = normalise(&self.values.f_index_select(0, &others)?)?;
-                let closest = normalise(&own)?.f_matmul(&others.f_tr()?)?.f_amax([1_i64].as_slice(), false)?;
+                let others = normalize_rows(&self.values.f_index_select(0, &others)?)?;
+                let closest = normalize_rows(&own)?.f_matmul(&others.f_tr()?)?.f_amax([1_i64].as_slice(), false)?;
                 closest.f_argmin(0, false)?.f_int64_value(&[])?
             };
-            let taken = self.finish(&own.f_narrow(0, farthest, 1)?)?;
+            let taken = self.normalize_if_configured(&own.f_narrow(0, farthest, 1)?)?;
             self.values.f_narrow(0, prototype as i64, 1)?.f_copy_(&taken)?;
-            self.unhit[prototype] = 0;
+            self.steps_unassigned[prototype] = 0;
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! What the teacher says of unlabelled pictures: labels, how sure it is, and which pixels count.
 
 use anyhow::Result;
-use protoseg_models::classes::IGNORE;
+use protoseg_models::classes::IGNORE_INDEX;
 use tch::{Kind, Tensor};
 
-use crate::method::cutmix::Boxes;
+use crate::method::cutmix::CutMixBoxes;
 
 /// Pseudo labels of a micro-batch; every map `[pictures, side, side]`.
-pub struct Pseudo {
+pub struct RawPseudoLabels {
     /// The most probable class, i64.
     pub labels: Tensor,
     /// Its probability.
@@ -18,9 +18,9 @@ pub struct Pseudo {
     pub valid: Tensor,
 }
 
-impl Pseudo {
+impl RawPseudoLabels {
     /// From the teacher's logits `[pictures, classes, side, side]`.
-    pub fn of(logits: &Tensor, valid: &Tensor) -> Result<Self> {
+    pub fn from_logits(logits: &Tensor, valid: &Tensor) -> Result<Self> {
         let logarithms = logits.f_log_softmax(1, Kind::Float)?;
         let probabilities = logarithms.f_exp()?;
         let (confidence, labels) = probabilities.f_max_dim(1, false)?;
@@ -28,7 +28,7 @@ impl Pseudo {
     }
 
     /// The same after CutMix.
-    pub fn mix(&self, boxes: &Boxes) -> Result<Self> {
+    pub fn mix(&self, boxes: &CutMixBoxes) -> Result<Self> {
         Ok(Self {
             labels: boxes.mix(&self.labels)?,
             confidence: boxes.mix(&self.confidence)?,
@@ -40,7 +40,7 @@ impl Pseudo {
     /// Which pixels count: valid ones whose entropy is below the percentile 100 - `drop` over valid pixels (of each
     /// predicted class, where `per_class`), if any are to be dropped, and whose confidence is above `gate`. A pixel at the
     /// threshold is dropped, as in the reference.
-    pub fn kept(&self, drop: Option<f64>, per_class: bool, classes: usize, gate: f64) -> Result<Tensor> {
+    pub fn select(&self, drop: Option<f64>, per_class: bool, classes: usize, gate: f64) -> Result<Tensor> {
         let mut kept = self.valid.shallow_clone();
         if gate > 0.0 {
             kept = kept.f_logical_and(&self.confidence.f_gt(gate)?)?;
@@ -65,9 +65,9 @@ impl Pseudo {
         }
     }
 
-    /// The labels, [`IGNORE`] where `kept` says no.
-    pub fn labels_where(&self, kept: &Tensor) -> Result<Tensor> {
-        Ok(self.labels.f_masked_fill(&kept.f_logical_not()?, i64::from(IGNORE))?)
+    /// The labels, [`IGNORE_INDEX`] where `kept` says no.
+    pub fn masked_labels(&self, kept: &Tensor) -> Result<Tensor> {
+        Ok(self.labels.f_masked_fill(&kept.f_logical_not()?, i64::from(IGNORE_INDEX))?)
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
         let valid: Vec<bool> = (0..count).map(|index| stream.unit(2000 + index as u64) < 0.8).collect();
         let entropy = values(count);
         let shape = [2, 9, 9];
-        let pseudo = Pseudo {
+        let pseudo = RawPseudoLabels {
             labels: Tensor::from_slice(&labels).reshape(shape),
             confidence: Tensor::from_slice(&confidence).reshape(shape),
             entropy: Tensor::from_slice(&entropy).reshape(shape),
@@ -156,7 +156,7 @@ mod tests {
             (None, false, 0.9),
             (None, true, 1.0),
         ] {
-            let kept = pseudo.kept(drop, per_class, classes, gate).unwrap();
+            let kept = pseudo.select(drop, per_class, classes, gate).unwrap();
             for index in 0..count {
                 let among = |other: usize| valid[other] && (!per_class || labels[other] == labels[index]);
                 let below = drop.is_none_or(|drop| f64::from(entropy[index]) < threshold(&among, 100.0 - drop));
@@ -165,9 +165,9 @@ mod tests {
                 assert_eq!(found, expected, "{index} {drop:?} {per_class} {gate}");
             }
         }
-        let nothing = pseudo.kept(None, false, classes, 1.0).unwrap();
+        let nothing = pseudo.select(None, false, classes, 1.0).unwrap();
         assert_eq!(nothing.sum(Kind::Int64).int64_value(&[]), 0);
-        assert_eq!(pseudo.labels_where(&nothing).unwrap().min().int64_value(&[]), 255);
+        assert_eq!(pseudo.masked_labels(&nothing).unwrap().min().int64_value(&[]), 255);
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let logits: Vec<f32> = (0..3 * 4).map(|index| 3.0 * Stream::keyed(&[3]).signed_unit(index) as f32).collect();
         let tensor = Tensor::from_slice(&logits).reshape([1, 3, 2, 2]);
         let valid = Tensor::ones([1, 2, 2], (Kind::Bool, Device::Cpu));
-        let pseudo = Pseudo::of(&tensor, &valid).unwrap();
+        let pseudo = RawPseudoLabels::from_logits(&tensor, &valid).unwrap();
         for pixel in 0..4 {
             let powers: Vec<f64> = (0..3).map(|class| f64::from(logits[class * 4 + pixel]).exp()).collect();
             let sum: f64 = powers.iter().sum();

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::config::Config;
-use crate::config::options::Mode;
+use crate::config::options::TrainingMode;
 
 /// The steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,9 +13,9 @@ pub struct Schedule {
     /// Those before the teacher is made.
     pub warmup: u64,
     /// Steps of a pass over the pictures that epochs count.
-    pub steps_an_epoch: u64,
+    pub steps_per_epoch: u64,
     /// Learning rate at the start, scaled to the batch.
-    pub rate: f64,
+    pub base_learning_rate: f64,
     restart: bool,
 }
 
@@ -24,21 +24,21 @@ impl Schedule {
     /// ones where there are no others, incomplete steps left out.
     pub fn new(config: &Config, labeled: usize, unlabeled: Option<usize>) -> Result<Self> {
         let crops = config.batch * config.accumulate;
-        let steps_an_epoch = (unlabeled.unwrap_or(labeled) / crops) as u64;
+        let steps_per_epoch = (unlabeled.unwrap_or(labeled) / crops) as u64;
         ensure!(
-            config.epochs == 0 || steps_an_epoch > 0,
+            config.epochs == 0 || steps_per_epoch > 0,
             "`epochs` counts passes over {} pictures, fewer than the {crops} of a step: give `steps` instead",
             unlabeled.unwrap_or(labeled)
         );
         let scale = config.learning_rate_for.map_or(1.0, |meant| crops as f64 / meant as f64);
-        let total = |steps: u64, epochs: u64| epochs.checked_mul(steps_an_epoch)?.checked_add(steps);
+        let total = |steps: u64, epochs: u64| epochs.checked_mul(steps_per_epoch)?.checked_add(steps);
         let steps = total(config.steps, config.epochs).with_context(|| format!("`epochs` is {}", config.epochs))?;
         Ok(Self {
             steps,
             warmup: total(config.warmup_steps, config.warmup_epochs).unwrap_or(steps),
-            steps_an_epoch: steps_an_epoch.max(1),
-            rate: config.learning_rate * scale,
-            restart: config.restart,
+            steps_per_epoch: steps_per_epoch.max(1),
+            base_learning_rate: config.learning_rate * scale,
+            restart: config.restart_learning_rate,
         })
     }
 
@@ -50,7 +50,7 @@ impl Schedule {
         } else {
             (step, self.steps)
         };
-        self.rate * (1.0 - step as f64 / steps as f64).max(0.0).powf(0.9)
+        self.base_learning_rate * (1.0 - step as f64 / steps as f64).max(0.0).powf(0.9)
     }
 
     /// Share of the steps after the warm-up that lie before a step.
@@ -59,8 +59,8 @@ impl Schedule {
     }
 
     /// First step with unlabelled pictures.
-    pub fn unlabeled_from(&self, mode: Mode) -> Option<u64> {
-        (mode != Mode::Supervised).then_some(self.warmup)
+    pub fn unlabeled_from(&self, mode: TrainingMode) -> Option<u64> {
+        (mode != TrainingMode::Supervised).then_some(self.warmup)
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
         assert!((plain.learning_rate(50) - 0.02 * 0.5_f64.powf(0.9)).abs() < 1e-12);
         assert_eq!([0, 40, 70, 100].map(|step| plain.progress(step)), [0.0, 0.0, 0.5, 1.0]);
         let restarted =
-            schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02", "restart=true"], None).unwrap();
+            schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02", "restart_learning_rate=true"], None).unwrap();
         assert_eq!(restarted.learning_rate(20), plain.learning_rate(20));
         assert_eq!(restarted.learning_rate(40), 0.02);
         assert!((restarted.learning_rate(70) - 0.02 * 0.5_f64.powf(0.9)).abs() < 1e-12);
@@ -90,14 +90,14 @@ mod tests {
     fn epochs_are_passes_over_the_unlabelled_pictures() {
         let epochs = ["steps=0", "warmup_steps=0", "epochs=80", "warmup_epochs=1", "batch=2", "accumulate=8"];
         let voc = schedule(&epochs, Some(10490)).unwrap();
-        assert_eq!((voc.steps, voc.warmup, voc.steps_an_epoch), (80 * 655, 655, 655));
+        assert_eq!((voc.steps, voc.warmup, voc.steps_per_epoch), (80 * 655, 655, 655));
         assert_eq!(schedule(&epochs, None).unwrap().steps, 80);
         assert!(schedule(&epochs, Some(15)).unwrap_err().to_string().contains("fewer than the 16"));
     }
 
     #[test]
     fn the_learning_rate_follows_the_batch() {
-        let rate = |settings: &[&str]| schedule(settings, None).unwrap().rate;
+        let rate = |settings: &[&str]| schedule(settings, None).unwrap().base_learning_rate;
         let base = ["learning_rate=0.01", "learning_rate_for=16", "batch=4"];
         assert_eq!(rate(&[&base[..], &["accumulate=4"]].concat()), 0.01);
         assert_eq!(rate(&[&base[..], &["accumulate=2"]].concat()), 0.005);

@@ -1,14 +1,14 @@
 //! Points compared with prototypes: cosines, the logits made of them, and the loss.
 
 use anyhow::Result;
-use protoseg_models::classes::IGNORE;
-use protoseg_models::prototypes::SHORTEST;
+use protoseg_models::classes::IGNORE_INDEX;
+use protoseg_models::prototypes::MIN_NORM;
 use tch::{Kind, Tensor};
 
 use crate::method::loss::cross_entropy;
 
 /// Points with their cosines to all prototypes.
-pub struct Compared {
+pub struct Similarity {
     /// `[points, channels]`.
     features: Tensor,
     /// `[points, classes, each]`.
@@ -20,12 +20,12 @@ pub struct Compared {
     inactive: Option<Tensor>,
 }
 
-impl Compared {
+impl Similarity {
     /// Compares features `[points, channels]` with prototypes `[classes * each, channels]`; gradients flow to the features
     /// alone, through the nearest prototype of each class.
     pub fn new(features: Tensor, prototypes: &Tensor, active: &[bool], temperature: f64) -> Result<Self> {
         let classes = active.len() as i64;
-        let cosines = normalise(&features)?.f_matmul(&normalise(&prototypes.f_detach()?)?.f_tr()?)?;
+        let cosines = normalize_rows(&features)?.f_matmul(&normalize_rows(&prototypes.f_detach()?)?.f_tr()?)?;
         let cosines = cosines.f_view([features.size()[0], classes, -1])?;
         let (nearest, _) = cosines.f_max_dim(2, false)?;
         let mut logits = nearest.f_div_scalar(temperature)?;
@@ -71,7 +71,7 @@ impl Compared {
         }
         let class = labels.f_clamp(0, inactive.size()[0] - 1)?;
         let unseen = inactive.f_index_select(0, &class)?;
-        cross_entropy(&self.logits, &labels.f_masked_fill(&unseen, i64::from(IGNORE))?, None)
+        cross_entropy(&self.logits, &labels.f_masked_fill(&unseen, i64::from(IGNORE_INDEX))?, None)
     }
 
     /// Number of the nearest prototype of each point's own class, for the points `chosen` by position, or all.
@@ -100,9 +100,9 @@ impl Compared {
 }
 
 /// Rows `[rows, channels]` of length 1; a row of zeros stays one.
-pub fn normalise(rows: &Tensor) -> Result<Tensor> {
+pub fn normalize_rows(rows: &Tensor) -> Result<Tensor> {
     let length = rows.f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), true)?;
-    Ok(rows.f_div(&length.f_clamp_min(SHORTEST)?)?)
+    Ok(rows.f_div(&length.f_clamp_min(MIN_NORM)?)?)
 }
 
 #[cfg(test)]

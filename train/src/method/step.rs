@@ -6,23 +6,23 @@ use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
 
 use crate::config::Config;
-use crate::config::options::{Criterion, Points, UnlabeledScale};
+use crate::config::options::{PointSampling, SupervisedLoss, UnlabeledScale};
 use crate::data::loader::MicroBatch;
-use crate::method::class_counters::Tally;
+use crate::method::class_counters::ClassCounters;
 use crate::method::loss;
-use crate::method::objective::{Terms, Weights};
+use crate::method::objective::{LossTerms, LossWeights};
 use crate::method::optimizer::Sgd;
-use crate::method::points::Pixels;
+use crate::method::points::SampledPoints;
 use crate::method::prototype_init::feature_node;
-use crate::method::prototypes::{Gathered, Prototypes};
+use crate::method::prototypes::{AssignmentSums, Prototypes};
 use crate::method::schedule::Schedule;
-use crate::net::{self, Mode, Net};
+use crate::net::{self, ForwardMode, Net};
 use crate::streams::{DROPOUT, POINTS};
 
 mod report;
 
-use super::targets::{Lesson, Taught};
-pub use report::Report;
+use super::targets::{PseudoLabels, Targets};
+pub use report::StepReport;
 
 /// What a step works with and does not change.
 pub struct Learner<'a> {
@@ -41,17 +41,17 @@ pub struct Learner<'a> {
 }
 
 /// What a step changes, beside the weights.
-pub struct Moving<'a> {
+pub struct StepState<'a> {
     /// The optimiser.
     pub sgd: &'a mut Sgd,
     /// The prototype predictor, where there is one.
     pub prototypes: Option<&'a mut Prototypes>,
     /// Counts for the log.
-    pub tally: &'a mut Tally,
+    pub tally: &'a mut ClassCounters,
 }
 
 /// What the student makes of a micro-batch, labelled pictures first.
-pub struct Outputs {
+pub struct HeadOutputs {
     /// Scores of the linear head.
     pub logits: Tensor,
     /// Scores of the auxiliary head, where there is one.
@@ -62,49 +62,54 @@ pub struct Outputs {
 
 impl Learner<'_> {
     /// Learns from the micro-batches of a step.
-    pub fn step(&self, moving: Moving, batches: &[MicroBatch], step: u64) -> Result<Report> {
-        let Moving { sgd, prototypes, tally } = moving;
+    pub fn step(&self, moving: StepState, batches: &[MicroBatch], step: u64) -> Result<StepReport> {
+        let StepState { sgd, prototypes, tally } = moving;
         let (reports, gathered) = self.gradients(prototypes.as_deref(), tally, batches, step)?;
         self.update(sgd, prototypes.zip(gathered), step)?;
-        Report::mean(&reports).context("a step without a micro-batch")
+        StepReport::mean(&reports).context("a step without a micro-batch")
     }
 
     /// Adds up the gradients of a step's micro-batches, and their points for the prototypes; a report of each micro-batch.
     pub fn gradients(
         &self,
         prototypes: Option<&Prototypes>,
-        tally: &mut Tally,
+        tally: &mut ClassCounters,
         batches: &[MicroBatch],
         step: u64,
-    ) -> Result<(Vec<Report>, Option<Gathered>)> {
-        let mut gathered = prototypes.map(Prototypes::gather).transpose()?;
+    ) -> Result<(Vec<StepReport>, Option<AssignmentSums>)> {
+        let mut gathered = prototypes.map(Prototypes::begin_step).transpose()?;
         let (progress, learning_rate) = (self.schedule.progress(step), self.schedule.learning_rate(step));
         let mut reports = Vec::with_capacity(batches.len());
         for (batch, number) in batches.iter().zip(step * batches.len() as u64..) {
-            let lesson = self.lesson(batch, number, progress, tally)?;
-            let outputs = self.forward(&lesson.pictures, prototypes.is_some(), number)?;
+            let lesson = self.targets(batch, number, progress, tally)?;
+            let outputs = self.forward(&lesson.images, prototypes.is_some(), number)?;
             let terms = self.terms(&outputs, &lesson, number, prototypes.zip(gathered.as_mut()), tally)?;
             let values = terms.values()?;
-            let total = terms.total(Weights::at(self.config, progress))?;
+            let total = terms.total(LossWeights::at_progress(self.config, progress))?;
             let loss = total.f_double_value(&[])?;
             total.f_mul_scalar(1.0 / batches.len() as f64)?.f_backward()?;
-            let taught = lesson.taught.as_ref();
-            reports.push(Report {
+            let taught = lesson.pseudo_labels.as_ref();
+            reports.push(StepReport {
                 terms: values,
                 loss,
                 learning_rate,
-                kept_share: taught.map(|taught| taught.kept / taught.valid.max(1.0)),
+                kept_share: taught.map(|taught| taught.kept_pixels / taught.valid_pixels.max(1.0)),
                 confidence: taught
                     .map(|taught| taught.confidence.f_mean(Kind::Float)?.f_double_value(&[]))
                     .transpose()?,
-                dropped: taught.map_or(0, |taught| u64::from(taught.kept == 0.0)),
+                dropped: taught.map_or(0, |taught| u64::from(taught.kept_pixels == 0.0)),
             });
         }
         Ok((reports, gathered))
     }
 
     /// Moves the weights against their gradients, and the prototypes towards the points gathered for them.
-    pub fn update(&self, sgd: &mut Sgd, prototypes: Option<(&mut Prototypes, Gathered)>, step: u64) -> Result<()> {
+    pub fn update(
+        &self,
+        sgd: &mut Sgd,
+        prototypes: Option<(&mut Prototypes, AssignmentSums)>,
+        step: u64,
+    ) -> Result<()> {
         let rate = self.schedule.learning_rate(step);
         sgd.step(
             self.student,
@@ -119,7 +124,7 @@ impl Learner<'_> {
     }
 
     /// The student's view of a micro-batch.
-    pub fn forward(&self, pictures: &Tensor, with_features: bool, number: u64) -> Result<Outputs> {
+    pub fn forward(&self, pictures: &Tensor, with_features: bool, number: u64) -> Result<HeadOutputs> {
         // Dropout draws from the process's generator, whose state cannot be saved: it starts anew before each pass.
         tch::manual_seed(self.dropout_seed(number, 0));
         let graph = self.student.graph();
@@ -127,8 +132,8 @@ impl Learner<'_> {
         let auxiliary = graph.tagged(Tag::Aux);
         let features = with_features.then(|| feature_node(graph, self.config.features)).transpose()?;
         let wanted: Vec<NodeId> = [Some(logits), auxiliary, features].into_iter().flatten().collect();
-        let mut outputs = self.student.forward(pictures, Mode::Train, &wanted)?.into_iter();
-        Ok(Outputs {
+        let mut outputs = self.student.forward(pictures, ForwardMode::Train, &wanted)?.into_iter();
+        Ok(HeadOutputs {
             logits: outputs.next().context("no logits")?,
             auxiliary: auxiliary.and_then(|_| outputs.next()),
             features: features.and_then(|_| outputs.next()),
@@ -143,17 +148,17 @@ impl Learner<'_> {
     /// The terms of the objective. Points of the prototype predictor are gathered for the update.
     pub fn terms(
         &self,
-        outputs: &Outputs,
-        lesson: &Lesson,
+        outputs: &HeadOutputs,
+        lesson: &Targets,
         number: u64,
-        predictor: Option<(&Prototypes, &mut Gathered)>,
-        tally: &mut Tally,
-    ) -> Result<Terms<Tensor>> {
+        predictor: Option<(&Prototypes, &mut AssignmentSums)>,
+        tally: &mut ClassCounters,
+    ) -> Result<LossTerms<Tensor>> {
         let auxiliary =
             outputs.auxiliary.as_ref().map(|logits| self.labeled_term(logits, &lesson.labels)).transpose()?;
         let labeled = self.labeled_term(&outputs.logits, &lesson.labels)?;
-        let mut terms = Terms { auxiliary, ..Terms::supervised(labeled) };
-        let Some(taught) = &lesson.taught else { return Ok(terms) };
+        let mut terms = LossTerms { auxiliary, ..LossTerms::supervised(labeled) };
+        let Some(taught) = &lesson.pseudo_labels else { return Ok(terms) };
         terms.unlabeled = Some(self.unlabeled_term(&outputs.logits, taught)?);
         if let Some(predictor) = predictor {
             let labels = [&lesson.labels, &taught.labels];
@@ -171,46 +176,46 @@ impl Learner<'_> {
         let weights = self.class_weights.as_ref();
         let least = (self.config.ohem_kept * labels.numel() as f64).round() as usize;
         match self.config.criterion {
-            Criterion::CrossEntropy => loss::cross_entropy(&logits, labels, weights),
-            Criterion::Ohem => loss::ohem(&logits, labels, weights, self.config.ohem_threshold, least),
+            SupervisedLoss::CrossEntropy => loss::cross_entropy(&logits, labels, weights),
+            SupervisedLoss::Ohem => loss::ohem(&logits, labels, weights, self.config.ohem_threshold, least),
         }
     }
 
     /// `L_lin^u`.
-    fn unlabeled_term(&self, logits: &Tensor, taught: &Taught) -> Result<Tensor> {
+    fn unlabeled_term(&self, logits: &Tensor, taught: &PseudoLabels) -> Result<Tensor> {
         let labels = &taught.labels;
         let count = labels.size()[0];
         let logits = self.upsample(&logits.f_narrow(0, count, count)?)?;
         let scale = match self.config.unlabeled_scale {
-            UnlabeledScale::Valid => taught.valid,
+            UnlabeledScale::Valid => taught.valid_pixels,
             UnlabeledScale::All => labels.numel() as f64,
         };
         let weights = self.class_weights.as_ref().filter(|_| self.config.unlabeled_class_weights);
-        loss::unlabeled(&logits, labels, weights, scale)
+        loss::pseudo_label_loss(&logits, labels, weights, scale)
     }
 
     /// `L_proto^l` and `L_proto^u`, of the labels of the labelled and of the mixed pictures and the teacher's confidence in
     /// the latter; their points are gathered for the update.
     pub fn prototype_terms(
         &self,
-        outputs: &Outputs,
+        outputs: &HeadOutputs,
         labels: [&Tensor; 2],
         confidence: &Tensor,
         number: u64,
-        (prototypes, gathered): (&Prototypes, &mut Gathered),
-        tally: &mut Tally,
+        (prototypes, gathered): (&Prototypes, &mut AssignmentSums),
+        tally: &mut ClassCounters,
     ) -> Result<[Tensor; 2]> {
         let classes = outputs.logits.size()[1] as usize;
         let pixels = [self.points(labels[0], classes, number, 0)?, self.points(labels[1], classes, number, 1)?];
         let map = outputs.features.as_ref().context("the prototype predictor has no features")?;
-        let features = pixels[0].followed_by(&pixels[1])?.features(map, self.align_corners)?;
+        let features = pixels[0].concat(&pixels[1])?.features(map, self.align_corners)?;
         let compared = prototypes.compare(&features)?;
         let (known, thought) = (pixels[0].labels(labels[0])?, pixels[1].labels(labels[1])?);
-        let unsure = pixels[1].read(confidence)?.f_le(self.config.gate)?;
-        let passed = thought.f_masked_fill(&unsure, i64::from(protoseg_models::classes::IGNORE))?;
+        let unsure = pixels[1].read(confidence)?.f_le(self.config.prototype_gate)?;
+        let passed = thought.f_masked_fill(&unsure, i64::from(protoseg_models::classes::IGNORE_INDEX))?;
         tally.gate(&thought, &passed)?;
         let counted = Tensor::f_cat(&[&known, &passed], 0)?;
-        prototypes.add(gathered, &compared, &counted)?;
+        prototypes.accumulate(gathered, &compared, &counted)?;
         tally.cosines(&compared, &counted)?;
         let learnt = if self.config.gate_loss { passed } else { thought };
         let [first, second] = compared.split(known.size()[0])?;
@@ -218,14 +223,16 @@ impl Learner<'_> {
     }
 
     /// Points of the labelled (part 0) or the mixed pictures (part 1) of a micro-batch, whose labels are given.
-    pub fn points(&self, labels: &Tensor, classes: usize, number: u64, part: u64) -> Result<Pixels> {
+    pub fn points(&self, labels: &Tensor, classes: usize, number: u64, part: u64) -> Result<SampledPoints> {
         let count = labels.size()[0] as usize;
         let (side, cells) = (self.config.crop, self.config.point_cells);
         let stream = Stream::keyed(&[self.config.seed, POINTS, number]);
         match self.config.points {
-            Points::PerPicture => Pixels::per_picture(stream.child(part), count, side, cells),
-            Points::Shared => Pixels::shared(stream, count, side, cells),
-            Points::Balanced => Pixels::balanced(stream.child(part), labels, classes, self.config.points_a_class),
+            PointSampling::PerImage => SampledPoints::per_image(stream.child(part), count, side, cells),
+            PointSampling::Shared => SampledPoints::shared(stream, count, side, cells),
+            PointSampling::Balanced => {
+                SampledPoints::balanced(stream.child(part), labels, classes, self.config.points_per_class)
+            }
         }
     }
 

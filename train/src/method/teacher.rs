@@ -16,9 +16,9 @@ pub fn decay_at(update: u64, decay: f64) -> f64 {
 
 /// Moves every parameter of the teacher, and every buffer where `buffers` says so:
 /// `teacher <- decay teacher + (1 - decay) student`.
-pub fn follow(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Result<()> {
+pub fn update_ema(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    for (name, student) in student.tensors().iter().filter(|(name, _)| buffers || student.learns(name)) {
+    for (name, student) in student.tensors().iter().filter(|(name, _)| buffers || student.is_trainable(name)) {
         let mut average: Tensor = teacher.tensors()[name].shallow_clone();
         if decay == 0.0 {
             average.f_copy_(student)?;
@@ -30,11 +30,11 @@ pub fn follow(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Result
 }
 
 /// Lets the teacher follow the student after a step, once it has been made.
-pub fn after_step(teacher: &Net, student: &Net, config: &Config, schedule: Schedule, step: u64) -> Result<()> {
+pub fn update_after_step(teacher: &Net, student: &Net, config: &Config, schedule: Schedule, step: u64) -> Result<()> {
     let Some(update) = step.checked_sub(schedule.warmup) else { return Ok(()) };
-    let copies = config.copy_teacher_each_step && update < schedule.steps_an_epoch;
+    let copies = config.copy_teacher_each_step && update < schedule.steps_per_epoch;
     let decay = if copies { 0.0 } else { decay_at(update, config.teacher_decay) };
-    follow(teacher, student, decay, config.teacher_statistics == TeacherStatistics::Average)
+    update_ema(teacher, student, decay, config.teacher_statistics == TeacherStatistics::Average)
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
         let net = |seed| Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap();
         let (teacher, student) = (net(1), net(2));
         let before = teacher.state_dict().unwrap();
-        follow(&teacher, &student, 0.75, true).unwrap();
+        update_ema(&teacher, &student, 0.75, true).unwrap();
         let (after, target) = (teacher.state_dict().unwrap(), student.state_dict().unwrap());
         for (name, after) in &after {
             for (index, &after) in after.data.iter().enumerate() {
@@ -59,11 +59,11 @@ mod tests {
                 assert!((after - expected).abs() <= 1e-6 * (1.0 + expected.abs()), "{name}");
             }
         }
-        follow(&teacher, &student, 0.0, true).unwrap();
+        update_ema(&teacher, &student, 0.0, true).unwrap();
         assert_eq!(teacher.state_dict().unwrap(), target);
 
         let teacher = net(1);
-        follow(&teacher, &student, 0.75, false).unwrap();
+        update_ema(&teacher, &student, 0.75, false).unwrap();
         for (name, after) in teacher.state_dict().unwrap() {
             assert_eq!(after == before[&name], name.contains("running"), "{name}");
         }
@@ -79,7 +79,7 @@ mod tests {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let [teacher, student] =
             [1, 2].map(|seed| Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap());
-        after_step(&teacher, &student, &config, schedule, step).unwrap();
+        update_after_step(&teacher, &student, &config, schedule, step).unwrap();
         let (teacher, student) = (teacher.state_dict().unwrap(), student.state_dict().unwrap());
         [false, true].map(|statistics| {
             let mut names = student.keys().filter(|name| name.contains("running") == statistics);

@@ -22,14 +22,14 @@ pub(super) enum Range {
 
 /// How large a chart is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Size {
+pub(super) enum ChartSize {
     /// One of a few.
     Large,
     /// One of many.
     Small,
 }
 
-impl Size {
+impl ChartSize {
     /// The most ticks across and upwards.
     fn ticks(self) -> (usize, usize) {
         match self {
@@ -45,7 +45,7 @@ pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     /// Of the vertical axis.
     pub(super) unit: &'a str,
-    pub(super) size: Size,
+    pub(super) size: ChartSize,
     pub(super) range: Range,
     /// Where the horizontal axis ends.
     pub(super) last_step: u64,
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn chart(range: Range) -> Chart<'static> {
-        Chart { title: "Loss <1>", unit: "nats", size: Size::Large, range, last_step: 40 }
+        Chart { title: "Loss <1>", unit: "nats", size: ChartSize::Large, range, last_step: 40 }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use protoseg_pages::html::{escape, grid, legend, note};
 
-use super::chart::{Chart, Range, Size};
-use super::log::{Log, StepLine, distinct};
+use super::chart::{Chart, ChartSize, Range};
+use super::log::{ParsedLog, StepLine, distinct};
 use super::series::{Series, room_for};
 
 /// Points of a line in a large chart.
@@ -13,21 +13,21 @@ const COLORS: usize = 6;
 const THINNED: &str = "Where the log has more lines than a chart has room for, the curve is their mean and the band \
                        around it reaches from the least to the greatest of them; what lies outside the axis is cut off.";
 
-type Value = fn(&StepLine) -> Option<f64>;
+type StepField = fn(&StepLine) -> Option<f64>;
 
-fn line(log: &Log, name: &str, color: usize, factor: f64, value: Value) -> Option<Series> {
+fn line(log: &ParsedLog, name: &str, color: usize, factor: f64, value: StepField) -> Option<Series> {
     let scaled = |line: &StepLine| (line.step, value(line).map(|value| factor * value));
     Series::new(name, color, &log.steps.iter().map(scaled).collect::<Vec<_>>(), ROOM)
 }
 
 /// The words about bands, if there are any.
-fn about_bands(log: &Log) -> &'static str {
+fn about_bands(log: &ParsedLog) -> &'static str {
     if log.steps.len() > ROOM { THINNED } else { "" }
 }
 
 /// One chart a loss term, and the learning rate.
-pub(super) fn losses(log: &Log) -> String {
-    let terms: [(&str, &str, Value); 7] = [
+pub(super) fn losses(log: &ParsedLog) -> String {
+    let terms: [(&str, &str, StepField); 7] = [
         ("Loss", "weighted sum", |line| line.loss),
         ("Labelled pixels", "loss", |line| line.labeled),
         ("Auxiliary head", "loss", |line| line.auxiliary),
@@ -36,10 +36,10 @@ pub(super) fn losses(log: &Log) -> String {
         ("Prototypes, unlabelled points", "loss", |line| line.prototype_unlabeled),
         ("Learning rate", "of the encoder", |line| line.learning_rate),
     ];
-    let draw = |(title, unit, value): (&str, &str, Value)| {
+    let draw = |(title, unit, value): (&str, &str, StepField)| {
         let series = line(log, title, 0, 1.0, value)?;
         let last_step = log.last_step();
-        Some(Chart { title, unit, size: Size::Large, range: Range::FromZero, last_step }.draw(&[series]))
+        Some(Chart { title, unit, size: ChartSize::Large, range: Range::FromZero, last_step }.draw(&[series]))
     };
     let charts: Vec<String> = terms.into_iter().filter_map(draw).collect();
     if charts.is_empty() {
@@ -50,12 +50,12 @@ pub(super) fn losses(log: &Log) -> String {
 }
 
 /// Which part of the unlabelled pixels counts, and how sure the teacher is.
-pub(super) fn unlabeled(log: &Log) -> String {
-    let chart = |title, value: Value| {
+pub(super) fn unlabeled(log: &ParsedLog) -> String {
+    let chart = |title, value: StepField| {
         let unit = "%";
         let series = line(log, title, 0, 100.0, value)?;
         let last_step = log.last_step();
-        Some(Chart { title, unit, size: Size::Large, range: Range::Percent, last_step }.draw(&[series]))
+        Some(Chart { title, unit, size: ChartSize::Large, range: Range::Percent, last_step }.draw(&[series]))
     };
     let charts = [
         chart("Valid unlabelled pixels that enter the loss", |line| line.kept_share),
@@ -65,21 +65,21 @@ pub(super) fn unlabeled(log: &Log) -> String {
 }
 
 /// Time a step, and how much of it was spent waiting.
-pub(super) fn time(log: &Log) -> String {
-    let chart = |title, unit, factor, value: Value| {
+pub(super) fn time(log: &ParsedLog) -> String {
+    let chart = |title, unit, factor, value: StepField| {
         let series = line(log, title, 0, factor, value)?;
         let last_step = log.last_step();
-        Some(Chart { title, unit, size: Size::Large, range: Range::FromZero, last_step }.draw(&[series]))
+        Some(Chart { title, unit, size: ChartSize::Large, range: Range::FromZero, last_step }.draw(&[series]))
     };
     let charts = [
-        chart("Time a step", "seconds", 1.0, |line| line.seconds_a_step),
+        chart("Time a step", "seconds", 1.0, |line| line.seconds_per_step),
         chart("Waiting for batches", "% of the time", 100.0, |line| line.waited_share),
     ];
     grid("large", &charts.into_iter().flatten().collect::<Vec<_>>())
 }
 
 /// mIoU of everyone on each kind of data.
-pub(super) fn mean_iou(log: &Log) -> String {
+pub(super) fn mean_iou(log: &ParsedLog) -> String {
     let chart = |data: &str| {
         let scored = log.scored();
         let series = scored.iter().enumerate().filter_map(|(index, which)| {
@@ -89,7 +89,7 @@ pub(super) fn mean_iou(log: &Log) -> String {
         });
         let title = format!("mIoU, {data}");
         let last_step = log.last_step();
-        let chart = Chart { title: &title, unit: "%", size: Size::Large, range: Range::Values, last_step };
+        let chart = Chart { title: &title, unit: "%", size: ChartSize::Large, range: Range::Values, last_step };
         chart.draw(&series.collect::<Vec<_>>())
     };
     let charts: Vec<String> = log.data().into_iter().map(chart).filter(|chart| !chart.is_empty()).collect();
@@ -97,7 +97,7 @@ pub(super) fn mean_iou(log: &Log) -> String {
 }
 
 /// IoU of each class, on each kind of data.
-pub(super) fn class_iou(log: &Log) -> String {
+pub(super) fn class_iou(log: &ParsedLog) -> String {
     let mut body = String::new();
     for data in log.data() {
         let lines = log.scores.iter().filter(|line| line.metrics.data == data);
@@ -111,7 +111,7 @@ pub(super) fn class_iou(log: &Log) -> String {
                 Series::new(which, index % COLORS, &values, room)
             });
             let last_step = log.last_step();
-            let chart = Chart { title: name, unit: "%", size: Size::Small, range: Range::Percent, last_step };
+            let chart = Chart { title: name, unit: "%", size: ChartSize::Small, range: Range::Percent, last_step };
             chart.draw(&series.collect::<Vec<_>>())
         };
         let charts: Vec<String> = names.iter().map(chart).filter(|chart| !chart.is_empty()).collect();
@@ -126,7 +126,7 @@ fn iou(line: &super::log::ScoreLine, name: &str) -> Option<f64> {
     line.metrics.scores.classes.iter().find(|class| class.name == name).and_then(|class| class.iou)
 }
 
-fn legend_of_scored(log: &Log) -> String {
+fn legend_of_scored(log: &ParsedLog) -> String {
     let scored = log.scored();
     legend(&scored.iter().enumerate().map(|(index, which)| (*which, index % COLORS)).collect::<Vec<_>>())
 }

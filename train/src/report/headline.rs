@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use protoseg_pages::html::{self, escape, tiles};
 use protoseg_pages::scale::{duration, fixed, whole};
 
-use super::log::{Log, ScoreLine, distinct};
+use super::log::{ParsedLog, ScoreLine, distinct};
 
 /// RGB of classes by name, as far as they are known.
 pub(super) type Colors = BTreeMap<String, [u8; 3]>;
 
 /// What stands below the title: how far the run went, and a figure for each kind of data.
-pub(super) fn head(log: &Log) -> String {
+pub(super) fn head(log: &ParsedLog) -> String {
     let mut words = match log.last_step() {
         0 => "The log holds neither steps nor scores.".to_owned(),
         last => format!("Logged up to step {}.", whole(last)),
@@ -24,7 +24,7 @@ pub(super) fn head(log: &Log) -> String {
 }
 
 /// The teacher's last score on some data; another's where the teacher has none.
-fn tile(log: &Log, data: &str) -> Option<String> {
+fn tile(log: &ParsedLog, data: &str) -> Option<String> {
     let scores = log.scored().into_iter().map(|which| log.scores_of(which, data)).find(|scores| !scores.is_empty())?;
     let last = scores.last()?;
     let percent =
@@ -49,12 +49,12 @@ fn mean_iou(line: &ScoreLine) -> f64 {
 }
 
 /// A table for each kind of data: a row a class, a column for each whose scores there are.
-pub(super) fn tables(log: &Log, colors: &Colors) -> String {
+pub(super) fn tables(log: &ParsedLog, colors: &Colors) -> String {
     let tables: Vec<String> = log.data().into_iter().map(|data| table(log, data, colors)).collect();
     html::grid("large", &tables)
 }
 
-fn table(log: &Log, data: &str, colors: &Colors) -> String {
+fn table(log: &ParsedLog, data: &str, colors: &Colors) -> String {
     let scored = log.scored();
     let columns: Vec<&ScoreLine> =
         scored.into_iter().filter_map(|which| log.scores_of(which, data).last().copied()).collect();

@@ -9,13 +9,13 @@ use super::headline::{Colors, class_name};
 
 /// A validation picture with what is so and what was predicted. Views are the bytes of PNG or JPEG files.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Picture {
+pub struct ReportImage {
     /// What the picture is called.
     pub name: String,
     /// Mean IoU over the classes in it, in percent.
     pub iou: f64,
-    /// The photograph.
-    pub photograph: Vec<u8>,
+    /// The image.
+    pub image: Vec<u8>,
     /// The true classes, in colours.
     pub truth: Vec<u8>,
     /// The predicted classes, in the same colours.
@@ -23,21 +23,21 @@ pub struct Picture {
 }
 
 /// All pictures, and what the colours mean.
-pub(super) fn section(pictures: &[Picture], colors: &Colors, classes: &[&str]) -> String {
+pub(super) fn section(pictures: &[ReportImage], colors: &Colors, classes: &[&str]) -> String {
     if pictures.is_empty() {
         return String::new();
     }
     let known = classes.iter().filter(|class| colors.contains_key(**class));
     let legend: String = known.map(|class| format!("<li>{}</li>", class_name(class, colors))).collect();
     let legend = if legend.is_empty() { legend } else { format!("<ul class=\"legend\">{legend}</ul>\n") };
-    let mut sorted: Vec<&Picture> = pictures.iter().collect();
+    let mut sorted: Vec<&ReportImage> = pictures.iter().collect();
     sorted.sort_by(|left, right| right.iou.total_cmp(&left.iou));
     legend + &sorted.into_iter().map(picture).collect::<String>()
 }
 
-fn picture(picture: &Picture) -> String {
+fn picture(picture: &ReportImage) -> String {
     let iou = if picture.iou.is_finite() { format!("mIoU {} %", fixed(picture.iou, 1)) } else { String::new() };
-    let views = [("photograph", &picture.photograph), ("truth", &picture.truth), ("prediction", &picture.prediction)];
+    let views = [("image", &picture.image), ("truth", &picture.truth), ("prediction", &picture.prediction)];
     let view = |(what, bytes): (&str, &Vec<u8>)| {
         let shown = match kind(bytes) {
             Some(kind) => format!(

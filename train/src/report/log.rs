@@ -14,7 +14,7 @@ const KNOWN: [&str; 3] = ["teacher", "student", "prototype head"];
 
 /// What a run's log says, each kind of line by itself and in the order of steps.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct ParsedLog {
     pub(super) steps: Vec<StepLine>,
     pub(super) classes: Vec<ClassesLine>,
     pub(super) scores: Vec<ScoreLine>,
@@ -22,7 +22,7 @@ pub(super) struct Log {
 
 #[derive(Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Line {
+enum ParsedLine {
     Step(StepLine),
     Classes(ClassesLine),
     Score(ScoreLine),
@@ -47,7 +47,8 @@ pub(super) struct StepLine {
     /// The teacher's mean confidence, in [0, 1].
     pub(super) confidence: Option<f64>,
     pub(super) learning_rate: Option<f64>,
-    pub(super) seconds_a_step: Option<f64>,
+    #[serde(alias = "seconds_a_step")]
+    pub(super) seconds_per_step: Option<f64>,
     /// Share of the time in which the trainer waited for its batch.
     pub(super) waited_share: Option<f64>,
 }
@@ -86,7 +87,7 @@ pub(super) struct ScoreLine {
     pub(super) metrics: Metrics,
 }
 
-impl Log {
+impl ParsedLog {
     /// Reads `log.jsonl`.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let unread = || format!("cannot read {}", path.display());
@@ -96,10 +97,10 @@ impl Log {
         // By bytes: a killed run may have torn a character.
         while reader.read_until(b'\n', &mut line).with_context(unread)? > 0 {
             match serde_json::from_slice(&line) {
-                Ok(Line::Step(step)) => log.steps.push(step),
-                Ok(Line::Classes(classes)) => log.classes.push(classes),
-                Ok(Line::Score(score)) => log.scores.push(score),
-                Ok(Line::Other) | Err(_) => {}
+                Ok(ParsedLine::Step(step)) => log.steps.push(step),
+                Ok(ParsedLine::Classes(classes)) => log.classes.push(classes),
+                Ok(ParsedLine::Score(score)) => log.scores.push(score),
+                Ok(ParsedLine::Other) | Err(_) => {}
             }
             line.clear();
         }
@@ -124,7 +125,7 @@ impl Log {
         let mut before = 0;
         let mut seconds = 0.0;
         for line in &self.steps {
-            seconds += line.seconds_a_step.unwrap_or(0.0) * (line.step - before) as f64;
+            seconds += line.seconds_per_step.unwrap_or(0.0) * (line.step - before) as f64;
             before = line.step;
         }
         seconds
@@ -196,7 +197,7 @@ nonsense
 {"event":"step","step":80,"loss":1.2,"name":""#.to_vec();
         text.push(0xc3);
         std::fs::write(&path, text).unwrap();
-        let log = Log::read(&path).unwrap();
+        let log = ParsedLog::read(&path).unwrap();
         assert_eq!(
             log.steps.iter().map(|line| (line.step, line.loss)).collect::<Vec<_>>(),
             [(20, Some(1.5)), (40, None)]
@@ -207,6 +208,6 @@ nonsense
             (vec!["d"], vec!["teacher", "other"], vec!["a", "b"])
         );
         assert_eq!(log.of_class("a", |class| class.hits.as_deref()), [(20, Some(&[Some(1.0), None][..]))]);
-        assert!(Log::read(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
+        assert!(ParsedLog::read(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
     }
 }

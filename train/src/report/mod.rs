@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use protoseg_images::dataset::Dataset;
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
-use protoseg_models::dataset::Dataset;
 use protoseg_pages::html::{Page, Section, escape};
 use serde::Deserialize;
 
@@ -20,16 +20,16 @@ mod prototypes;
 mod series;
 
 use headline::Colors;
-pub use images::Picture;
-use log::Log;
+pub use images::ReportImage;
+use log::ParsedLog;
 
 /// Reads `log.jsonl` and, where there is one, `config.toml` of the folder `run`, and writes `report.html` there. What the
 /// log does not tell of does not appear; lines that are no whole lines of a log are passed over.
 ///
 /// # Errors
 /// A log that is not there, and whatever else the file system refuses. An older report is left then.
-pub fn write(run: &Path, title: &str, pictures: &[Picture]) -> Result<()> {
-    let log = Log::read(&run.join("log.jsonl"))?;
+pub fn write(run: &Path, title: &str, pictures: &[ReportImage]) -> Result<()> {
+    let log = ParsedLog::read(&run.join("log.jsonl"))?;
     let path = run.join("config.toml");
     let configuration = match std::fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -41,7 +41,7 @@ pub fn write(run: &Path, title: &str, pictures: &[Picture]) -> Result<()> {
     atomic::write(&path, page.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn page(log: &Log, configuration: &str, title: &str, pictures: &[Picture]) -> String {
+fn page(log: &ParsedLog, configuration: &str, title: &str, pictures: &[ReportImage]) -> String {
     let table = table(configuration);
     let classes = table.as_ref().map(ClassTable::classes).unwrap_or_default();
     let colors: Colors = classes.iter().map(|class| (class.name.clone(), class.color)).collect();
@@ -115,7 +115,7 @@ mod tests {
         (0..count).flat_map(line).map(|line| format!("{line}\n")).collect()
     }
 
-    fn report(log: &str, pictures: &[Picture]) -> String {
+    fn report(log: &str, pictures: &[ReportImage]) -> String {
         let run = tempfile::tempdir().unwrap();
         std::fs::write(run.path().join("log.jsonl"), log).unwrap();
         std::fs::write(run.path().join("config.toml"), CONFIGURATION).unwrap();
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn the_report_shows_all_that_the_log_says_and_escapes_it() {
-        let picture = Picture {
+        let picture = ReportImage {
             name: "<script>".into(),
             iou: 61.26,
-            photograph: b"\xff\xd8\xff\xe0".to_vec(),
+            image: b"\xff\xd8\xff\xe0".to_vec(),
             truth: b"\x89PNG".to_vec(),
             prediction: b"<svg>".to_vec(),
         };

@@ -2,9 +2,9 @@
 
 use protoseg_pages::html::{escape, grid, note};
 use protoseg_pages::plot::Axis;
-use protoseg_pages::scale::{Scale, plottable, short};
+use protoseg_pages::scale::{Scale, is_plottable, short};
 
-use super::log::Log;
+use super::log::ParsedLog;
 
 /// Shades of the map, by the least share of the class's points that each stands for.
 const SHADES: [(f64, f64); 7] =
@@ -13,10 +13,10 @@ const SHADES: [(f64, f64); 7] =
 const CELLS: usize = 30_000;
 
 /// Hits of each prototype in stretches of time: the step where each ends, and the points of each prototype.
-type Stretch = (u64, Vec<f64>);
+type Interval = (u64, Vec<f64>);
 
 /// A map a class: a row a prototype, shaded by its share of the class's points.
-pub(super) fn hits(log: &Log) -> String {
+pub(super) fn hits(log: &ParsedLog) -> String {
     let names = log.class_names();
     let count = |hits: &[Option<f64>]| hits.len();
     let most = |name: &&str| {
@@ -52,14 +52,14 @@ fn shades() -> String {
 }
 
 /// Sums of neighbouring lines, at most `most` of them.
-fn stretches(lines: &[(u64, Option<&[Option<f64>]>)], most: usize) -> Vec<Stretch> {
+fn stretches(lines: &[(u64, Option<&[Option<f64>]>)], most: usize) -> Vec<Interval> {
     let size = lines.len().div_ceil(most.max(1)).max(1);
     let sum = |lines: &[(u64, Option<&[Option<f64>]>)]| {
         let mut sums = Vec::new();
         for hits in lines.iter().filter_map(|(_, hits)| *hits) {
             sums.resize(sums.len().max(hits.len()), 0.0);
             for (sum, hits) in sums.iter_mut().zip(hits) {
-                *sum += hits.filter(plottable).unwrap_or(0.0).max(0.0);
+                *sum += hits.filter(is_plottable).unwrap_or(0.0).max(0.0);
             }
         }
         (lines.last().map_or(0, |(step, _)| *step), sums)
@@ -68,7 +68,7 @@ fn stretches(lines: &[(u64, Option<&[Option<f64>]>)], most: usize) -> Vec<Stretc
 }
 
 /// The map of a class; none where it has no prototypes.
-fn map(name: &str, stretches: &[Stretch], last_step: u64) -> Option<String> {
+fn map(name: &str, stretches: &[Interval], last_step: u64) -> Option<String> {
     let rows = stretches.iter().map(|(_, hits)| hits.len()).max().filter(|&rows| rows > 0)?;
     let mut paths = vec![String::new(); SHADES.len()];
     let mut before = 0;

@@ -1,6 +1,6 @@
 //! What a line of a chart shows, thinned where the log has more points than there is room for.
 
-use protoseg_pages::scale::plottable;
+use protoseg_pages::scale::is_plottable;
 
 /// One point of a line.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ impl Series {
 /// What neighbouring values come to.
 fn point(values: &[(u64, Option<f64>)]) -> Point {
     let step = values.iter().map(|(step, _)| *step as f64).sum::<f64>() / values.len().max(1) as f64;
-    let known: Vec<f64> = values.iter().filter_map(|(_, value)| *value).filter(plottable).collect();
+    let known: Vec<f64> = values.iter().filter_map(|(_, value)| *value).filter(is_plottable).collect();
     let least = known.iter().copied().fold(f64::INFINITY, f64::min);
     let greatest = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mean = known.iter().sum::<f64>() / known.len() as f64;

@@ -14,19 +14,19 @@ use protoseg_models::metrics::Metrics;
 use crate::config::Config;
 use crate::data::lists::Lists;
 use crate::method::schedule::Schedule;
-use crate::run::fit::{Outcome, Run, fit};
+use crate::run::fit::{RunOptions, RunOutcome, fit};
 use crate::run::scoring::Score;
-use crate::run::state::{State, changes};
-use crate::run::stop::Stop;
+use crate::run::state::{RunState, changes};
+use crate::run::stop::StopReason;
 
 /// A key and its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Axis {
+pub struct AblationAxis {
     key: String,
     values: Vec<String>,
 }
 
-impl FromStr for Axis {
+impl FromStr for AblationAxis {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -38,7 +38,7 @@ impl FromStr for Axis {
 }
 
 /// A run of the grid.
-struct Cell {
+struct GridRun {
     /// Its settings, such as `mode=prototype`.
     settings: Vec<String>,
     config: Config,
@@ -47,7 +47,12 @@ struct Cell {
 /// Trains every combination in a folder of its own below `run.out` and writes `ablation.md` there.
 ///
 /// Returns the table, or why the grid ended early.
-pub fn run(path: &Path, settings: &[String], axes: &[Axis], run: &Run) -> Result<Result<String, Stop>> {
+pub fn run(
+    path: &Path,
+    settings: &[String],
+    axes: &[AblationAxis],
+    run: &RunOptions,
+) -> Result<Result<String, StopReason>> {
     let cells = cells(path, settings, axes)?;
     let mut rows = Vec::new();
     for cell in &cells {
@@ -58,11 +63,11 @@ pub fn run(path: &Path, settings: &[String], axes: &[Axis], run: &Run) -> Result
         } else {
             eprintln!("== {}", cell.settings.join(" "));
             match train(cell, &out, run)? {
-                Outcome::Finished(found) => {
+                RunOutcome::Finished(found) => {
                     atomic::write(&scores, &serde_json::to_vec_pretty(&found)?)?;
                 }
-                Outcome::Planned => {}
-                Outcome::Stopped(stop) => return Ok(Err(stop)),
+                RunOutcome::Planned => {}
+                RunOutcome::Stopped(stop) => return Ok(Err(stop)),
             }
         }
         let text = std::fs::read(&scores).with_context(|| format!("cannot read {}", scores.display()))?;
@@ -92,7 +97,7 @@ fn check_config(config: &Config, out: &Path) -> Result<()> {
 /// Scores of a finished run of the grid.
 const SCORES: &str = "scores.json";
 
-fn cells(path: &Path, settings: &[String], axes: &[Axis]) -> Result<Vec<Cell>> {
+fn cells(path: &Path, settings: &[String], axes: &[AblationAxis]) -> Result<Vec<GridRun>> {
     let mut combinations: Vec<Vec<String>> = vec![Vec::new()];
     for axis in axes {
         let extended = combinations.iter().flat_map(|before| {
@@ -100,11 +105,11 @@ fn cells(path: &Path, settings: &[String], axes: &[Axis]) -> Result<Vec<Cell>> {
         });
         combinations = extended.collect();
     }
-    let cell = |own: Vec<String>| -> Result<Cell> {
+    let cell = |own: Vec<String>| -> Result<GridRun> {
         let config = Config::read(path, &[settings, &own].concat())?;
-        Ok(Cell { settings: own, config })
+        Ok(GridRun { settings: own, config })
     };
-    let cells: Vec<Cell> = combinations.into_iter().map(cell).collect::<Result<_>>()?;
+    let cells: Vec<GridRun> = combinations.into_iter().map(cell).collect::<Result<_>>()?;
     for (index, cell) in cells.iter().enumerate() {
         let same = cells[..index].iter().find(|other| folder(other) == folder(cell));
         ensure!(same.is_none(), "two runs of the grid would share the folder `{}`", folder(cell));
@@ -113,12 +118,12 @@ fn cells(path: &Path, settings: &[String], axes: &[Axis]) -> Result<Vec<Cell>> {
 }
 
 /// The name of a run's folder.
-fn folder(cell: &Cell) -> String {
+fn folder(cell: &GridRun) -> String {
     cell.settings.join(" ").replace(['/', '\\'], "_")
 }
 
 /// Trains a run, from where it was left, or from the warm-up that it shares.
-fn train(cell: &Cell, out: &Path, run: &Run) -> Result<Outcome> {
+fn train(cell: &GridRun, out: &Path, run: &RunOptions) -> Result<RunOutcome> {
     let state = out.join("state");
     atomic::recover(&state)?;
     if !state.exists() {
@@ -128,34 +133,34 @@ fn train(cell: &Cell, out: &Path, run: &Run) -> Result<Outcome> {
         let warmup = schedule.warmup;
         if warmup > 0 && warmup < schedule.steps {
             match warm_up(cell, warmup, run)? {
-                Ok(shared) => State::fork(&shared, &state, &cell.config)?,
-                Err(stop) => return Ok(Outcome::Stopped(stop)),
+                Ok(shared) => RunState::fork(&shared, &state, &cell.config)?,
+                Err(stop) => return Ok(RunOutcome::Stopped(stop)),
             }
         }
     }
-    fit(&cell.config, &Run { out: out.to_owned(), resume: state.exists(), ..run.clone() })
+    fit(&cell.config, &RunOptions { out: out.to_owned(), resume: state.exists(), ..run.clone() })
 }
 
 /// Trains the warm-up of a run up to its end, unless that has been done.
 ///
 /// Returns the folder of its state, or why it ended early.
-fn warm_up(cell: &Cell, warmup: u64, run: &Run) -> Result<Result<PathBuf, Stop>> {
-    let key = serde_json::to_vec(&cell.config.before_switch()?)?;
-    let out = run.out.join(format!("warmup-{}", &digest::of_bytes(&key)[..8]));
+fn warm_up(cell: &GridRun, warmup: u64, run: &RunOptions) -> Result<Result<PathBuf, StopReason>> {
+    let key = serde_json::to_vec(&cell.config.warmup_keys()?)?;
+    let out = run.out.join(format!("warmup-{}", &digest::sha256_bytes(&key)[..8]));
     let state = out.join("state");
-    let done = State::step(&state)?;
+    let done = RunState::step(&state)?;
     if done.is_none_or(|done| done < warmup) {
-        let shared = Run { out, resume: done.is_some(), stop_after: Some(warmup), ..run.clone() };
+        let shared = RunOptions { out, resume: done.is_some(), stop_after: Some(warmup), ..run.clone() };
         match fit(&cell.config.for_warmup()?, &shared)? {
-            Outcome::Stopped(Stop::Step) | Outcome::Finished(_) | Outcome::Planned => {}
-            Outcome::Stopped(stop) => return Ok(Err(stop)),
+            RunOutcome::Stopped(StopReason::Step) | RunOutcome::Finished(_) | RunOutcome::Planned => {}
+            RunOutcome::Stopped(stop) => return Ok(Err(stop)),
         }
     }
     Ok(Ok(state))
 }
 
 /// A line for each run: its settings, its scores on each list, and their mean.
-fn table(axes: &[Axis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String {
+fn table(axes: &[AblationAxis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String {
     let mut text = String::from("|");
     for axis in axes {
         let _ = write!(text, " {} |", axis.key);
@@ -187,7 +192,7 @@ mod tests {
     #[test]
     fn a_grid_has_every_combination() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/synthetic.toml");
-        let axes: Vec<Axis> =
+        let axes: Vec<AblationAxis> =
             ["seed=1, 2,3", "mode=supervised,prototype"].iter().map(|axis| axis.parse().unwrap()).collect();
         let cells = cells(&path, &["crop=96".to_owned()], &axes).unwrap();
         let named: Vec<String> = cells.iter().map(|cell| cell.settings.join(" ")).collect();
@@ -198,7 +203,7 @@ mod tests {
         assert!(cells.iter().all(|cell| cell.config.crop == 96));
         assert_eq!(cells[2].config.for_warmup().unwrap(), cells[3].config.for_warmup().unwrap());
         for wrong in ["mode", "mode=", "mode=a,,b"] {
-            assert!(wrong.parse::<Axis>().is_err(), "{wrong}");
+            assert!(wrong.parse::<AblationAxis>().is_err(), "{wrong}");
         }
     }
 }

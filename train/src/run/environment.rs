@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Gives the environment a variable, unless the caller's has it: the program starts itself anew with it, with the same
 /// arguments and the same process id. Where that fails, it goes on as it is.
-pub fn start_with(name: &str, value: &str) {
+pub fn reexec_with_env(name: &str, value: &str) {
     if std::env::var_os(name).is_some() {
         return;
     }

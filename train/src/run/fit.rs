@@ -12,29 +12,29 @@ use protoseg_models::{atomic, weights::StateDict};
 use tch::{Device, Tensor};
 
 use crate::config::Config;
-use crate::config::options::Mode;
+use crate::config::options::TrainingMode;
 use crate::data::dataset_check;
 use crate::data::lists::Lists;
-use crate::data::loader::{self, MicroBatch, Recipe, Shelves};
-use crate::evaluate::{BrokenOff, Protocol};
-use crate::method::class_counters::Tally;
+use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
+use crate::evaluate::{Interrupted, Protocol};
+use crate::method::class_counters::ClassCounters;
 use crate::method::optimizer::Sgd;
-use crate::method::prototypes::{Prototypes, Settings};
+use crate::method::prototypes::{PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
-use crate::method::step::{Learner, Moving};
+use crate::method::step::{Learner, StepState};
 use crate::method::{loss, precise_bn, prototype_init, teacher};
 use crate::net::Net;
-use crate::run::folder::{STATE, check_out, hold};
-use crate::run::log::Log;
+use crate::run::folder::{STATE, check_output_dir, lock};
+use crate::run::log::RunLog;
 use crate::run::scoring::Score;
-use crate::run::state::{SavedPrototypes, State};
-use crate::run::stop::{Stop, Watch};
+use crate::run::state::{RunState, SavedPrototypes};
+use crate::run::stop::{StopMonitor, StopReason};
 use crate::run::{memory, provenance};
 use crate::{net, pretrained};
 
 /// Where and how a run goes, beside its configuration.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub struct RunOptions {
     /// Folder for everything that it leaves.
     pub out: PathBuf,
     /// Whether to go on from what `out/state` holds.
@@ -50,24 +50,24 @@ pub struct Run {
     /// Threads that make batches.
     pub loader_threads: usize,
     /// What may end the run early.
-    pub watch: Watch,
+    pub watch: StopMonitor,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// After its last step, with its scores on the lists that there are: the teacher's first.
     Finished(Vec<Score>),
     /// Before its first step, as was asked.
     Planned,
     /// In between; everything that going on needs is saved.
-    Stopped(Stop),
+    Stopped(StopReason),
 }
 
 /// A run under way.
 pub(crate) struct Trainer<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) run: &'a Run,
+    pub(crate) run: &'a RunOptions,
     pub(crate) arch: Arch,
     pub(crate) lists: &'a Lists,
     pub(crate) schedule: Schedule,
@@ -75,24 +75,24 @@ pub(crate) struct Trainer<'a> {
     pub(crate) student: Net,
     pub(crate) teacher: Net,
     /// Whether the teacher has been made.
-    pub(crate) taught: bool,
+    pub(crate) teacher_ready: bool,
     pub(crate) prototypes: Option<Prototypes>,
     pub(crate) sgd: Sgd,
-    pub(crate) log: Log,
+    pub(crate) log: RunLog,
     pub(crate) best: Option<f64>,
 }
 
 /// Trains as configured and leaves `checkpoint/`, `best/`, `state/`, `config.toml`, `run.json`, `log.jsonl`, `tensorboard/`
 /// and `report.html`.
-pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
+pub fn fit(config: &Config, run: &RunOptions) -> Result<RunOutcome> {
     let lists = Lists::open(config)?;
     let arch = Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
     let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
     let schedule = Schedule::new(config, lists.labeled.count(), unlabeled)?;
-    let resumed = if run.resume { Some(State::read(&run.out.join(STATE), config)?) } else { None };
-    check_out(run)?;
+    let resumed = if run.resume { Some(RunState::read(&run.out.join(STATE), config)?) } else { None };
+    check_output_dir(run)?;
     let first = resumed.as_ref().map_or(0, |state| state.step);
     ensure!(
         first <= schedule.steps,
@@ -108,7 +108,7 @@ pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
             run.out.join(STATE).display()
         );
     }
-    let log = Log::new(first, schedule.steps)?;
+    let log = RunLog::new(first, schedule.steps)?;
 
     let mut start = pretrained::initial(&graph, config.seed);
     if let (Some(path), None) = (&config.pretrained, &resumed) {
@@ -118,7 +118,7 @@ pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
         log.say(&format!("starting from {}", pretrained::load_checkpoint(&mut start, &graph, folder)?));
     }
     let network = |weights: &StateDict| -> Result<Net> {
-        Ok(Net::new(graph.clone(), weights, run.device)?.in_precision(config.precision))
+        Ok(Net::new(graph.clone(), weights, run.device)?.with_precision(config.precision))
     };
     let mut trainer = Trainer {
         config,
@@ -126,10 +126,10 @@ pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
         arch,
         lists: &lists,
         schedule,
-        protocol: Protocol { grid: LogitGrid::of(arch), window: config.window },
+        protocol: Protocol { grid: LogitGrid::from_arch(arch), window: config.window },
         student: network(resumed.as_ref().map_or(&start, |state| &state.student))?,
         teacher: network(resumed.as_ref().and_then(|state| state.teacher.as_ref()).unwrap_or(&start))?,
-        taught: resumed.as_ref().is_some_and(|state| state.teacher.is_some()),
+        teacher_ready: resumed.as_ref().is_some_and(|state| state.teacher.is_some()),
         prototypes: None,
         sgd: Sgd::new(config.momentum, config.weight_decay),
         log,
@@ -140,37 +140,37 @@ pub fn fit(config: &Config, run: &Run) -> Result<Outcome> {
             let path = || run.out.join(STATE).display().to_string();
             trainer.sgd.load(&state.velocity, &trainer.student).with_context(path)?;
         }
-        trainer.prototypes = state.prototypes.map(|saved| trainer.revive(saved)).transpose()?;
+        trainer.prototypes = state.prototypes.map(|saved| trainer.restore_prototypes(saved)).transpose()?;
     }
-    let outcome = memory::explain(trainer.train(first));
+    let outcome = memory::explain_out_of_memory(trainer.train(first));
     trainer.log.finish();
     outcome
 }
 
 impl Trainer<'_> {
-    fn train(&mut self, first: u64) -> Result<Outcome> {
+    fn train(&mut self, first: u64) -> Result<RunOutcome> {
         let config = self.config;
         let classes = self.lists.classes.count();
-        let pixels = dataset_check::labeled_pixels(self.lists)?;
+        let pixels = dataset_check::count_labeled_pixels(self.lists)?;
         ensure!(
             pixels.iter().any(|&count| count > 0),
             "no pixel of the labelled pictures has a class: all are ignored"
         );
         let class_weights = loss::class_weights(config.class_weights, &pixels, self.student.device())?;
         let recipe = self.recipe();
-        let shelves = Shelves::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
+        let shelves = ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
         if first == 0 {
-            dataset_check::look(self.lists)?;
-            let cost = self.rehearse(&recipe, &shelves)?;
-            self.log.say(&self.plan(&pixels, cost));
+            dataset_check::check_readable(self.lists)?;
+            let cost = self.measure_step_cost(&recipe, &shelves)?;
+            self.log.say(&self.describe_plan(&pixels, cost));
         }
         if self.run.dry_run {
-            return Ok(Outcome::Planned);
+            return Ok(RunOutcome::Planned);
         }
-        let _held = hold(self.run)?;
+        let _held = lock(self.run)?;
         self.open_folder(first)?;
         let batches = loader::start(shelves.clone(), recipe, first, self.run.loader_threads)?;
-        let mut tally = Tally::new(classes, self.student.device())?;
+        let mut tally = ClassCounters::new(classes, self.student.device())?;
         let mut hits = self.hits();
         let last = self.run.stop_after.map_or(self.schedule.steps, |stop| stop.min(self.schedule.steps));
         for step in first..last {
@@ -189,22 +189,22 @@ impl Trainer<'_> {
                 class_weights: class_weights.as_ref().map(Tensor::shallow_clone),
                 align_corners: self.protocol.grid.align_corners,
             };
-            let moving = Moving { sgd: &mut self.sgd, prototypes: self.prototypes.as_mut(), tally: &mut tally };
+            let moving = StepState { sgd: &mut self.sgd, prototypes: self.prototypes.as_mut(), tally: &mut tally };
             let report = learner.step(moving, &batches, step);
             let report = report.with_context(|| format!("step {} failed on {}", step + 1, self.names(&batches)))?;
             let done = step + 1;
-            teacher::after_step(&self.teacher, &self.student, config, self.schedule, step)?;
+            teacher::update_after_step(&self.teacher, &self.student, config, self.schedule, step)?;
             let due = done.is_multiple_of(config.log_every) || done == self.schedule.steps;
             if self.log.step(done, &report, waited, due)? && self.learns_unlabeled() {
                 let now = self.hits();
                 let since: Vec<u64> = now.iter().zip(&hits).map(|(now, before)| now - before).collect();
                 self.log.classes(done, tally.finish(&self.lists.classes, &since)?)?;
-                (tally, hits) = (Tally::new(classes, self.student.device())?, now);
+                (tally, hits) = (ClassCounters::new(classes, self.student.device())?, now);
             }
             if config.eval_every > 0 && done.is_multiple_of(config.eval_every) && done < self.schedule.steps {
-                self.going_on(|trainer| trainer.score(done))?;
+                self.unless_interrupted(|trainer| trainer.score(done))?;
             }
-            let stop = self.run.watch.due().or_else(|| (done == last).then_some(Stop::Step));
+            let stop = self.run.watch.due().or_else(|| (done == last).then_some(StopReason::Step));
             if let Some(stop) = stop.filter(|_| done < self.schedule.steps) {
                 return self.stop(done, stop);
             }
@@ -213,25 +213,28 @@ impl Trainer<'_> {
             }
         }
         if last < self.schedule.steps {
-            return self.stop(last.max(first), Stop::Step);
+            return self.stop(last.max(first), StopReason::Step);
         }
-        if !self.taught {
+        if !self.teacher_ready {
             self.make_teacher(&recipe, &shelves)?;
         }
         self.save(self.schedule.steps)?;
-        match (self.going_on(Self::finish)?, self.run.watch.due()) {
+        match (self.unless_interrupted(Self::finish)?, self.run.watch.due()) {
             (None, Some(stop)) => {
                 self.log.say("stopped while the last step was scored; --resume scores it again");
-                Ok(Outcome::Stopped(stop))
+                Ok(RunOutcome::Stopped(stop))
             }
-            (scores, _) => Ok(Outcome::Finished(scores.unwrap_or_default())),
+            (scores, _) => Ok(RunOutcome::Finished(scores.unwrap_or_default())),
         }
     }
 
     /// What scoring gives; none where it was broken off, as the run is told to stop, and nothing is to be lost by that.
-    fn going_on(&mut self, score: impl FnOnce(&mut Self) -> Result<Vec<Score>>) -> Result<Option<Vec<Score>>> {
+    fn unless_interrupted(
+        &mut self,
+        score: impl FnOnce(&mut Self) -> Result<Vec<Score>>,
+    ) -> Result<Option<Vec<Score>>> {
         match score(self) {
-            Err(error) if error.is::<BrokenOff>() => Ok(None),
+            Err(error) if error.is::<Interrupted>() => Ok(None),
             scored => scored.map(Some),
         }
     }
@@ -246,32 +249,32 @@ impl Trainer<'_> {
     }
 
     /// Saves what going on needs and ends the run.
-    fn stop(&mut self, done: u64, stop: Stop) -> Result<Outcome> {
+    fn stop(&mut self, done: u64, stop: StopReason) -> Result<RunOutcome> {
         self.save(done)?;
         self.log.say(&format!("stopped after step {done}; go on by --resume"));
-        Ok(Outcome::Stopped(stop))
+        Ok(RunOutcome::Stopped(stop))
     }
 
     fn learns_unlabeled(&self) -> bool {
-        self.taught && self.config.mode != Mode::Supervised
+        self.teacher_ready && self.config.mode != TrainingMode::Supervised
     }
 
     /// How batches are made.
-    fn recipe(&self) -> Recipe {
-        Recipe::of(self.config, self.schedule, mean_color(self.student.graph()))
+    fn recipe(&self) -> BatchBuilder {
+        BatchBuilder::new(self.config, self.schedule, mean_color(self.student.graph()))
     }
 
     /// At the end of the warm-up: running statistics are measured anew, the teacher is copied from the student, and the
     /// first prototypes are found.
-    fn make_teacher(&mut self, recipe: &Recipe, shelves: &Shelves) -> Result<()> {
-        precise_bn::measure(&self.student, recipe, &shelves.labeled, self.config.settle_batches)?;
-        teacher::follow(&self.teacher, &self.student, 0.0, true)?;
-        self.taught = true;
-        if self.config.mode == Mode::Prototype {
+    fn make_teacher(&mut self, recipe: &BatchBuilder, shelves: &ImageCaches) -> Result<()> {
+        precise_bn::update_statistics(&self.student, recipe, &shelves.labeled, self.config.precise_bn_batches)?;
+        teacher::update_ema(&self.teacher, &self.student, 0.0, true)?;
+        self.teacher_ready = true;
+        if self.config.mode == TrainingMode::Prototype {
             let node = prototype_init::feature_node(self.student.graph(), self.config.features)?;
-            let settings = Settings::of(self.config, self.lists.classes.count());
+            let settings = PrototypeSettings::from_config(self.config, self.lists.classes.count());
             let labeled = self.lists.labeled.as_ref();
-            let found = prototype_init::find(&self.teacher, node, labeled, settings, self.protocol.grid)?;
+            let found = prototype_init::initialize(&self.teacher, node, labeled, settings, self.protocol.grid)?;
             self.prototypes = Some(found);
         }
         self.log.pause();
@@ -279,14 +282,14 @@ impl Trainer<'_> {
     }
 
     /// Prototypes from what was saved.
-    fn revive(&self, saved: SavedPrototypes) -> Result<Prototypes> {
-        let settings = Settings::of(self.config, self.lists.classes.count());
+    fn restore_prototypes(&self, saved: SavedPrototypes) -> Result<Prototypes> {
+        let settings = PrototypeSettings::from_config(self.config, self.lists.classes.count());
         let tensor = |tensor| net::to_torch(tensor, self.student.device());
-        Ok(Prototypes::resumed(settings, tensor(&saved.values)?, tensor(&saved.mean)?, saved.counters))
+        Ok(Prototypes::from_saved(settings, tensor(&saved.values)?, tensor(&saved.mean)?, saved.counters))
     }
 
     fn hits(&self) -> Vec<u64> {
-        self.prototypes.as_ref().map(|prototypes| prototypes.counters().hits).unwrap_or_default()
+        self.prototypes.as_ref().map(|prototypes| prototypes.counters().assignments).unwrap_or_default()
     }
 
     /// The pictures of a step.

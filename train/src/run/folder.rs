@@ -6,14 +6,14 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::{atomic, checkpoint};
 
-use crate::run::fit::Run;
+use crate::run::fit::RunOptions;
 use crate::run::state;
 
 /// Folder of what resuming needs, in a run's folder.
 pub(crate) const STATE: &str = "state";
 
 /// Refuses a folder that holds another run, or what was not written by a run.
-pub(crate) fn check_out(run: &Run) -> Result<()> {
+pub(crate) fn check_output_dir(run: &RunOptions) -> Result<()> {
     let state = run.out.join(STATE);
     atomic::recover(&state).with_context(|| state.display().to_string())?;
     ensure!(
@@ -30,7 +30,7 @@ pub(crate) fn check_out(run: &Run) -> Result<()> {
 }
 
 /// Keeps other runs out of a run's folder until the file is dropped, however this process ends.
-pub(crate) fn hold(run: &Run) -> Result<File> {
+pub(crate) fn lock(run: &RunOptions) -> Result<File> {
     let path = run.out.join(".lock");
     std::fs::create_dir_all(&run.out).with_context(|| format!("cannot make {}", run.out.display()))?;
     let file = File::create(&path).with_context(|| path.display().to_string())?;

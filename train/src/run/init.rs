@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::formula;
 use protoseg_models::window::LogitGrid;
@@ -21,9 +21,9 @@ pub fn init(preset: Preset, seed: u64, out: &Path) -> Result<()> {
     let graph = arch.graph();
     let weights = formula::weights(&graph, Some(seed));
     let net = Net::new(graph, &weights, Device::Cpu)?;
-    let grid = LogitGrid::of(arch);
+    let grid = LogitGrid::from_arch(arch);
     let checkpoint = Checkpoint {
-        header: Header::new(format!("{preset}-random-{seed}"), arch, classes, Some(grid.usual_window())),
+        header: CheckpointHeader::new(format!("{preset}-random-{seed}"), arch, classes, Some(grid.default_window())),
         weights,
         probe: probe::record(&net, grid, None)?,
         calibration: None,

@@ -10,30 +10,30 @@ use indicatif::{ProgressBar, ProgressStyle};
 use protoseg_models::{atomic, metrics::Metrics};
 use serde::Serialize;
 
-use crate::method::class_counters::ClassTally;
-use crate::method::step::Report;
+use crate::method::class_counters::ClassStatistics;
+use crate::method::step::StepReport;
 use crate::run::tensorboard::EventFile;
 
 /// A line of `log.jsonl`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Line<'a> {
-    Step(Means),
-    Classes { step: u64, classes: Vec<ClassTally> },
+enum LogLine<'a> {
+    Step(StepMeans),
+    Classes { step: u64, classes: Vec<ClassStatistics> },
     Score { step: u64, which: &'a str, mean_iou: Option<f64>, metrics: &'a Metrics },
     Saved { step: u64, what: &'a str },
 }
 
 /// The bar and the file of a run.
-pub struct Log {
+pub struct RunLog {
     bar: ProgressBar,
-    files: Option<Files>,
-    since: Since,
+    files: Option<LogFiles>,
+    since: Accumulated,
     last_step: Instant,
 }
 
 /// What a run is noted in.
-struct Files {
+struct LogFiles {
     lines: File,
     events: EventFile,
 }
@@ -45,7 +45,7 @@ fn step_of(line: &str) -> Option<u64> {
 
 /// Means over the steps since the last line; a term that a run does not have is none.
 #[derive(Debug, Serialize)]
-struct Means {
+struct StepMeans {
     step: u64,
     loss: f64,
     labeled: f64,
@@ -58,11 +58,12 @@ struct Means {
     /// Micro-batches of which no unlabelled pixel was kept: a count.
     dropped: u64,
     learning_rate: f64,
-    seconds_a_step: f64,
+    #[serde(alias = "seconds_a_step")]
+    seconds_per_step: f64,
     waited_share: f64,
 }
 
-impl Means {
+impl StepMeans {
     /// What TensorBoard shows.
     fn scalars(&self) -> [(&'static str, Option<f64>); 11] {
         [
@@ -75,34 +76,34 @@ impl Means {
             ("unlabeled/kept share", self.kept_share),
             ("unlabeled/confidence", self.confidence),
             ("run/learning rate", Some(self.learning_rate)),
-            ("run/seconds a step", Some(self.seconds_a_step)),
+            ("run/seconds a step", Some(self.seconds_per_step)),
             ("run/waited share", Some(self.waited_share)),
         ]
     }
 }
 
 /// What has happened since the last line.
-struct Since {
+struct Accumulated {
     start: Instant,
     waited: Duration,
     steps: u64,
-    sum: Option<Report>,
+    sum: Option<StepReport>,
 }
 
-impl Since {
+impl Accumulated {
     fn new() -> Self {
         Self { start: Instant::now(), waited: Duration::ZERO, steps: 0, sum: None }
     }
 }
 
-impl Log {
+impl RunLog {
     /// A bar for a run that has done `first` of its steps; nothing is written yet.
     pub fn new(first: u64, steps: u64) -> Result<Self> {
         let style = ProgressStyle::with_template("{wide_bar} step {pos}/{len}, {eta} left, {msg}");
         let bar = ProgressBar::new(steps).with_position(first);
         bar.set_style(style.context("the progress bar's template")?);
         bar.reset_eta();
-        Ok(Self { bar, files: None, since: Since::new(), last_step: Instant::now() })
+        Ok(Self { bar, files: None, since: Accumulated::new(), last_step: Instant::now() })
     }
 
     /// Opens `log.jsonl` and `tensorboard/` in a run's folder. Of the lines of an earlier part of the run, those up to step
@@ -118,15 +119,15 @@ impl Log {
         let folder = folder.join("tensorboard");
         let events = std::fs::create_dir_all(&folder).and_then(|()| EventFile::create(&folder, first + 1));
         let events = events.with_context(|| format!("cannot write {}", folder.display()))?;
-        self.files = Some(Files { lines, events });
-        self.since = Since::new();
+        self.files = Some(LogFiles { lines, events });
+        self.since = Accumulated::new();
         self.last_step = Instant::now();
         Ok(())
     }
 
     /// Counts a step; where one is due, a line is written, which is answered by true. `waited` is the time that the trainer
     /// waited for its batches.
-    pub fn step(&mut self, done: u64, report: &Report, waited: Duration, due: bool) -> Result<bool> {
+    pub fn step(&mut self, done: u64, report: &StepReport, waited: Duration, due: bool) -> Result<bool> {
         self.bar.set_position(done);
         self.last_step = Instant::now();
         self.since.steps += 1;
@@ -138,12 +139,12 @@ impl Log {
         if !due {
             return Ok(false);
         }
-        let Since { start, waited, steps, sum } = std::mem::replace(&mut self.since, Since::new());
+        let Accumulated { start, waited, steps, sum } = std::mem::replace(&mut self.since, Accumulated::new());
         let Some(mut means) = sum else { return Ok(false) };
         means.scale(1.0 / steps as f64);
         let seconds = start.elapsed().as_secs_f64();
         self.bar.set_message(format!("loss {:.3}", means.loss));
-        let means = Means {
+        let means = StepMeans {
             step: done,
             loss: means.loss,
             labeled: means.terms.labeled,
@@ -155,18 +156,18 @@ impl Log {
             confidence: means.confidence,
             dropped: means.dropped,
             learning_rate: report.learning_rate,
-            seconds_a_step: seconds / steps as f64,
+            seconds_per_step: seconds / steps as f64,
             waited_share: waited.as_secs_f64() / seconds,
         };
         for (tag, value) in means.scalars() {
             self.scalar(tag, done, value)?;
         }
-        self.write(&Line::Step(means))?;
+        self.write(&LogLine::Step(means))?;
         Ok(true)
     }
 
     /// Notes what was counted class by class since the last such line.
-    pub fn classes(&mut self, step: u64, classes: Vec<ClassTally>) -> Result<()> {
+    pub fn classes(&mut self, step: u64, classes: Vec<ClassStatistics>) -> Result<()> {
         for class in &classes {
             for (what, value) in [
                 ("pseudo label share", class.pseudo_share),
@@ -178,7 +179,7 @@ impl Log {
                 self.scalar(&format!("{what}/{}", class.name), step, value)?;
             }
         }
-        self.write(&Line::Classes { step, classes })
+        self.write(&LogLine::Classes { step, classes })
     }
 
     fn scalar(&mut self, tag: &str, step: u64, value: Option<f64>) -> Result<()> {
@@ -202,13 +203,13 @@ impl Log {
         for class in metrics.scores.classes.iter().filter(|_| which == "teacher") {
             self.scalar(&format!("IoU {list}/{}", class.name), metrics.step, class.iou)?;
         }
-        self.write(&Line::Score { step: metrics.step, which, mean_iou, metrics })
+        self.write(&LogLine::Score { step: metrics.step, which, mean_iou, metrics })
     }
 
     /// Notes that something was saved.
     pub fn saved(&mut self, step: u64, what: &str) -> Result<()> {
         self.pause();
-        self.write(&Line::Saved { step, what })
+        self.write(&LogLine::Saved { step, what })
     }
 
     /// Leaves the time since the last step, which was spent on something else, out of the next line's.
@@ -228,7 +229,7 @@ impl Log {
         self.bar.finish_and_clear();
     }
 
-    fn write(&mut self, line: &Line) -> Result<()> {
+    fn write(&mut self, line: &LogLine) -> Result<()> {
         let Some(files) = &mut self.files else { return Ok(()) };
         let mut text = serde_json::to_string(line)?;
         text.push('\n');

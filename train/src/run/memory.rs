@@ -13,7 +13,7 @@ pub fn peak() -> Option<u64> {
 }
 
 /// Names the ways out where memory has run out.
-pub fn explain<T>(result: Result<T>) -> Result<T> {
+pub fn explain_out_of_memory<T>(result: Result<T>) -> Result<T> {
     result.map_err(|error| {
         let text = format!("{error:#}").to_lowercase();
         if OUT_OF_MEMORY.iter().any(|words| text.contains(words)) {
@@ -40,11 +40,11 @@ mod tests {
     fn memory_that_runs_out_names_the_ways_out() {
         let error = anyhow::anyhow!("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
             .context("step 3 failed");
-        let message = explain::<()>(Err(error)).unwrap_err().to_string();
+        let message = explain_out_of_memory::<()>(Err(error)).unwrap_err().to_string();
         for word in ["`batch`", "`accumulate`", "`crop`", "you tried 9 bytes"] {
             assert!(message.contains(word), "{message}");
         }
-        let other = explain::<()>(Err(anyhow::anyhow!("no such file"))).unwrap_err().to_string();
+        let other = explain_out_of_memory::<()>(Err(anyhow::anyhow!("no such file"))).unwrap_err().to_string();
         assert_eq!(other, "no such file");
     }
 

@@ -6,6 +6,6 @@ use crate::run::environment;
 ///
 /// By default they spin, which on a machine whose cores are shared with others (or with the loader) takes the cores from
 /// those who are waited for. Where the program cannot start itself anew, training works too, if slower.
-pub fn wait_passively() {
-    environment::start_with("OMP_WAIT_POLICY", "PASSIVE");
+pub fn set_passive_waiting() {
+    environment::reexec_with_env("OMP_WAIT_POLICY", "PASSIVE");
 }

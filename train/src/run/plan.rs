@@ -8,24 +8,24 @@ use protoseg_models::graph::Tag;
 use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
 
-use crate::config::options::Mode;
-use crate::data::loader::{Recipe, Shelves};
-use crate::method::class_counters::Tally;
+use crate::config::options::TrainingMode;
+use crate::data::loader::{BatchBuilder, ImageCaches};
+use crate::method::class_counters::ClassCounters;
 use crate::method::optimizer::Sgd;
 use crate::method::prototype_init::feature_node;
-use crate::method::prototypes::{Prototypes, Settings};
-use crate::method::step::{Learner, Moving};
+use crate::method::prototypes::{PrototypeSettings, Prototypes};
+use crate::method::step::{Learner, StepState};
 use crate::net::Net;
 use crate::run::fit::Trainer;
 use crate::run::memory;
-use crate::streams::START;
+use crate::streams::PROTOTYPE_INIT;
 
 /// Steps of each kind that are tried; the last of them counts, as the first ones warm up libtorch's caches.
 const TRIED: u64 = 2;
 
 /// Time of a step of each kind, and the memory that steps need.
 #[derive(Debug, Clone, Copy)]
-pub struct Cost {
+pub struct StepCost {
     warmup: Duration,
     after: Duration,
     memory: Option<u64>,
@@ -33,17 +33,18 @@ pub struct Cost {
 
 impl Trainer<'_> {
     /// Tries steps of the run on copies of the networks that are thrown away, to know what a step costs.
-    pub(crate) fn rehearse(&self, recipe: &Recipe, shelves: &Shelves) -> Result<Cost> {
+    pub(crate) fn measure_step_cost(&self, recipe: &BatchBuilder, shelves: &ImageCaches) -> Result<StepCost> {
         let classes = self.lists.classes.count();
         let graph = self.student.graph();
         let copy = |net: &Net| -> Result<Net> {
             let copy = Net::new(graph.clone(), &net.state_dict()?, net.device())?;
-            Ok(copy.in_precision(self.config.precision))
+            Ok(copy.with_precision(self.config.precision))
         };
         let (student, teacher) = (copy(&self.student)?, copy(&self.student)?);
-        let mut prototypes = (self.config.mode == Mode::Prototype).then(|| self.invented_prototypes()).transpose()?;
+        let mut prototypes =
+            (self.config.mode == TrainingMode::Prototype).then(|| self.random_prototypes()).transpose()?;
         let mut sgd = Sgd::new(self.config.momentum, self.config.weight_decay);
-        let mut tally = Tally::new(classes, student.device())?;
+        let mut tally = ClassCounters::new(classes, student.device())?;
         let learner = Learner {
             config: self.config,
             schedule: self.schedule,
@@ -59,24 +60,24 @@ impl Trainer<'_> {
                 let semi = batches.iter().any(|batch| batch.unlabeled.is_some());
                 let prototypes = prototypes.as_mut().filter(|_| semi);
                 let start = Instant::now();
-                learner.step(Moving { sgd: &mut sgd, prototypes, tally: &mut tally }, &batches, step)?;
+                learner.step(StepState { sgd: &mut sgd, prototypes, tally: &mut tally }, &batches, step)?;
                 last = start.elapsed();
             }
             Ok(last)
         };
-        let supervised = self.config.mode == Mode::Supervised;
+        let supervised = self.config.mode == TrainingMode::Supervised;
         let warmup = if self.schedule.warmup > 0 || supervised { time(0)? } else { Duration::ZERO };
         let after = if supervised { warmup } else { time(self.schedule.warmup)? };
-        Ok(Cost { warmup, after, memory: memory::peak() })
+        Ok(StepCost { warmup, after, memory: memory::peak() })
     }
 
     /// Prototypes of random directions, which cost as much as real ones.
-    fn invented_prototypes(&self) -> Result<Prototypes> {
-        let settings = Settings::of(self.config, self.lists.classes.count());
+    fn random_prototypes(&self) -> Result<Prototypes> {
+        let settings = PrototypeSettings::from_config(self.config, self.lists.classes.count());
         let graph = self.student.graph();
         let channels = graph.node(feature_node(graph, self.config.features)?).channels as i64;
-        let rows = (settings.classes * settings.each) as i64;
-        let stream = Stream::keyed(&[self.config.seed, START, 2]);
+        let rows = (settings.classes * settings.per_class) as i64;
+        let stream = Stream::keyed(&[self.config.seed, PROTOTYPE_INIT, 2]);
         let values: Vec<f32> = (0..(rows * channels) as u64).map(|index| stream.normal(index) as f32).collect();
         let values = Tensor::f_from_slice(&values)?.f_view([rows, channels])?.f_to_device(self.student.device())?;
         let mean = Tensor::f_zeros([channels], (Kind::Float, self.student.device()))?;
@@ -84,10 +85,10 @@ impl Trainer<'_> {
     }
 
     /// The plan in words: what is learnt from, how long, and the labelled pixels of each class.
-    pub(crate) fn plan(&self, pixels: &[u64], cost: Cost) -> String {
+    pub(crate) fn describe_plan(&self, pixels: &[u64], cost: StepCost) -> String {
         let (config, schedule) = (self.config, self.schedule);
         let count = |set: Option<usize>| set.map_or_else(|| "none".to_owned(), |count| count.to_string());
-        let weights: usize = self.student.learned().map(|(_, tensor)| tensor.numel()).sum();
+        let weights: usize = self.student.trainable().map(|(_, tensor)| tensor.numel()).sum();
         let crops = config.batch * config.accumulate;
         let channels = self.student.graph().tagged(Tag::Features).map(|id| self.student.graph().node(id).channels);
         let mut text = format!(
@@ -103,7 +104,7 @@ impl Trainer<'_> {
             self.student.device(),
             self.lists.labeled.count(),
             count(self.lists.unlabeled.as_ref().map(|set| set.count())),
-            count(self.lists.validation.as_ref().map(protoseg_images::labelled::LabelledSet::count)),
+            count(self.lists.validation.as_ref().map(protoseg_images::labeled::LabeledDataset::count)),
             schedule.steps,
             config.accumulate,
             config.batch,
@@ -111,10 +112,10 @@ impl Trainer<'_> {
             config.crop,
             crops,
             schedule.warmup,
-            schedule.steps_an_epoch,
-            schedule.steps as f64 / schedule.steps_an_epoch as f64,
-            schedule.rate,
-            schedule.rate * config.head_multiplier,
+            schedule.steps_per_epoch,
+            schedule.steps as f64 / schedule.steps_per_epoch as f64,
+            schedule.base_learning_rate,
+            schedule.base_learning_rate * config.head_multiplier,
         );
         if config.accumulate > 1 {
             text.push_str("batch statistics, CutMix and thresholds are of each micro-batch, not of the whole step\n");

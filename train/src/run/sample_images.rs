@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
+use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::label_map::LabelMap;
-use protoseg_images::labelled::LabelledSet;
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
 
 use crate::evaluate::{self, Predictor, Protocol};
-use crate::report::Picture;
+use crate::report::ReportImage;
 
 /// Best and worst pictures, as many of each.
 const SHOWN: usize = 3;
@@ -29,31 +29,31 @@ pub fn choose(mut scores: Vec<(usize, f64)>) -> Vec<(usize, f64)> {
 }
 
 /// Pictures with truth and prediction, encoded for the report.
-pub fn pictures(
+pub fn render(
     predictor: Predictor,
-    samples: &LabelledSet,
+    samples: &LabeledDataset,
     classes: &ClassTable,
     protocol: Protocol,
     scores: &[(usize, f64)],
-) -> Result<Vec<Picture>> {
-    let picture = |&(index, iou): &(usize, f64)| -> Result<Picture> {
+) -> Result<Vec<ReportImage>> {
+    let picture = |&(index, iou): &(usize, f64)| -> Result<ReportImage> {
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
-        let predicted = evaluate::label(predictor, sample.image.as_raw(), [height, width], protocol)?;
-        let mut photograph = Vec::new();
-        sample.image.write_with_encoder(JpegEncoder::new_with_quality(&mut photograph, JPEG_QUALITY))?;
+        let predicted = evaluate::predict_labels(predictor, sample.image.as_raw(), [height, width], protocol)?;
+        let mut image = Vec::new();
+        sample.image.write_with_encoder(JpegEncoder::new_with_quality(&mut image, JPEG_QUALITY))?;
         let colored = |labels: Vec<u8>| LabelMap { height, width, labels }.color_png(classes);
         let (truth, prediction) = (colored(sample.truth)?, colored(predicted)?);
-        Ok(Picture { name: samples.name(index), iou: 100.0 * iou, photograph, truth, prediction })
+        Ok(ReportImage { name: samples.name(index), iou: 100.0 * iou, image, truth, prediction })
     };
     scores.iter().map(picture).collect()
 }
 
 /// Writes the labels of `count` pictures spread over a list (`NUMBER.png`, in the colours of the classes, ids as palette
 /// indices) with the confidence in each pixel (`NUMBER.confidence.png`, 255 for certainty).
-pub fn dump(
+pub fn write_pseudo_labels(
     predictor: Predictor,
-    samples: &LabelledSet,
+    samples: &LabeledDataset,
     classes: &ClassTable,
     protocol: Protocol,
     count: usize,
@@ -66,7 +66,7 @@ pub fn dump(
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
         let [labels, confidence] =
-            evaluate::confident_label(predictor, sample.image.as_raw(), [height, width], protocol)?;
+            evaluate::predict_with_confidence(predictor, sample.image.as_raw(), [height, width], protocol)?;
         let write = |name: String, bytes: &[u8]| {
             let path = folder.join(name);
             atomic::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))

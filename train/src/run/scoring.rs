@@ -1,10 +1,10 @@
 //! What a run is worth so far: scores, and the checkpoints and states that are written.
 
 use anyhow::{Result, bail};
-use protoseg_images::labelled::LabelledSet;
-use protoseg_models::checkpoint::{Checkpoint, Header};
+use protoseg_images::labeled::LabeledDataset;
+use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
 use protoseg_models::graph::NodeId;
-use protoseg_models::metrics::{Confusion, Metrics};
+use protoseg_models::metrics::{ConfusionMatrix, Metrics};
 use protoseg_models::weights::StateDict;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +18,10 @@ use crate::probe;
 use crate::report;
 use crate::run::fit::Trainer;
 use crate::run::sample_images;
-use crate::run::state::{SavedPrototypes, State};
+use crate::run::state::{RunState, SavedPrototypes};
 
 /// Mean IoU of pictures by their position in the list, in [0, 1].
-type PictureScores = Vec<(usize, f64)>;
+type ImageScores = Vec<(usize, f64)>;
 
 /// A score, and whose it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,8 +34,8 @@ pub struct Score {
 
 impl Trainer<'_> {
     /// The network that counts: the teacher, once there is one.
-    fn scored(&self) -> (&'static str, &Net) {
-        if self.taught { ("teacher", &self.teacher) } else { ("student", &self.student) }
+    fn evaluated_net(&self) -> (&'static str, &Net) {
+        if self.teacher_ready { ("teacher", &self.teacher) } else { ("student", &self.student) }
     }
 
     /// Scores the network that counts on the validation list, the student and the prototypes beside it, and keeps the best
@@ -45,7 +45,7 @@ impl Trainer<'_> {
     pub(crate) fn score(&mut self, done: u64) -> Result<Vec<Score>> {
         let Some(validation) = &self.lists.validation else {
             report::write(&self.run.out, &self.config.name, &[])?;
-            self.dump(done)?;
+            self.write_pseudo_labels(done)?;
             return Ok(Vec::new());
         };
         let data = format!("{} validation", self.config.name);
@@ -57,42 +57,42 @@ impl Trainer<'_> {
             self.log.saved(done, "best")?;
         }
         let shown = sample_images::choose(pictures);
-        let predictor = Predictor::Linear(self.scored().1);
-        let shown = sample_images::pictures(predictor, validation, &self.lists.classes, self.protocol, &shown)?;
+        let predictor = Predictor::Linear(self.evaluated_net().1);
+        let shown = sample_images::render(predictor, validation, &self.lists.classes, self.protocol, &shown)?;
         report::write(&self.run.out, &self.config.name, &shown)?;
-        self.dump(done)?;
+        self.write_pseudo_labels(done)?;
         self.log.pause();
         Ok(scores)
     }
 
     /// Writes what the teacher makes of some unlabelled pictures, if that is wanted.
-    fn dump(&self, done: u64) -> Result<()> {
-        let Some(unlabeled) = self.lists.unlabeled.as_ref().filter(|_| self.config.dumped_pictures > 0) else {
+    fn write_pseudo_labels(&self, done: u64) -> Result<()> {
+        let Some(unlabeled) = self.lists.unlabeled.as_ref().filter(|_| self.config.dumped_images > 0) else {
             return Ok(());
         };
         let folder = self.run.out.join("pseudo-labels").join(done.to_string());
-        let predictor = Predictor::Linear(self.scored().1);
-        let count = self.config.dumped_pictures;
-        sample_images::dump(predictor, unlabeled, &self.lists.classes, self.protocol, count, &folder)
+        let predictor = Predictor::Linear(self.evaluated_net().1);
+        let count = self.config.dumped_images;
+        sample_images::write_pseudo_labels(predictor, unlabeled, &self.lists.classes, self.protocol, count, &folder)
     }
 
     /// The scores of the network that counts, of the student and of the prototypes, and the mean IoU of each picture under
     /// the first.
-    fn score_on(&mut self, samples: &LabelledSet, data: &str, done: u64) -> Result<(Vec<Score>, PictureScores)> {
-        let exact = |net: &Net| net.in_precision(Precision::Float32);
+    fn score_on(&mut self, samples: &LabeledDataset, data: &str, done: u64) -> Result<(Vec<Score>, ImageScores)> {
+        let exact = |net: &Net| net.with_precision(Precision::Float32);
         let (teacher, student) = (exact(&self.teacher), exact(&self.student));
-        let (which, net) = if self.taught { ("teacher", &teacher) } else { ("student", &student) };
-        let mut pictures = PictureScores::new();
+        let (which, net) = if self.teacher_ready { ("teacher", &teacher) } else { ("student", &student) };
+        let mut pictures = ImageScores::new();
         let mut measure = |which: &str, predictor: Predictor, keep: bool| -> Result<Score> {
-            let seen = |index: usize, confusion: &Confusion| {
+            let seen = |index: usize, confusion: &ConfusionMatrix| {
                 pictures.extend(confusion.mean_iou().filter(|_| keep).map(|score| (index, score)));
                 self.run.watch.due().is_none()
             };
-            let scored = evaluate::metrics(predictor, samples, &self.lists.classes, self.protocol, seen)?;
-            Ok(Score { which: which.to_owned(), metrics: scored.named(data, done) })
+            let scored = evaluate::score(predictor, samples, &self.lists.classes, self.protocol, seen)?;
+            Ok(Score { which: which.to_owned(), metrics: scored.into_metrics(data, done) })
         };
         let mut scores = vec![measure(which, Predictor::Linear(net), true)?];
-        if self.taught {
+        if self.teacher_ready {
             scores.push(measure("student", Predictor::Linear(&student), false)?);
         }
         if let Some(prototypes) = &self.prototypes {
@@ -118,8 +118,8 @@ impl Trainer<'_> {
         scores.extend(unlabeled);
         self.log.say("recording probe and calibration");
         let mut checkpoint = self.checkpoint(metrics)?;
-        let pictures = self.config.calibration_pictures;
-        let exact = self.teacher.in_precision(Precision::Float32);
+        let pictures = self.config.calibration_images;
+        let exact = self.teacher.with_precision(Precision::Float32);
         let record = || calibrate::record(&exact, &self.lists.labeled, pictures, &self.config.name);
         checkpoint.calibration = (pictures > 0).then(record).transpose()?;
         checkpoint.write(&self.run.out.join("checkpoint"))?;
@@ -127,14 +127,14 @@ impl Trainer<'_> {
     }
 
     fn checkpoint(&self, metrics: Option<Metrics>) -> Result<Checkpoint> {
-        let net = self.scored().1.in_precision(Precision::Float32);
+        let net = self.evaluated_net().1.with_precision(Precision::Float32);
         let prototypes = match &self.prototypes {
             Some(prototypes) => Some((feature_node(net.graph(), self.config.features)?, prototypes)),
             None => None,
         };
         let publish = |(node, prototypes): (NodeId, &Prototypes)| prototypes.published(&net.graph().node(node).name);
         Ok(Checkpoint {
-            header: Header::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
+            header: CheckpointHeader::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
             weights: finite(net.state_dict()?)?,
             probe: probe::record(&net, self.protocol.grid, prototypes)?,
             calibration: None,
@@ -153,11 +153,11 @@ impl Trainer<'_> {
                 counters: prototypes.counters(),
             })
         });
-        let state = State {
+        let state = RunState {
             step,
             best: self.best,
             student: finite(self.student.state_dict()?)?,
-            teacher: self.taught.then(|| self.teacher.state_dict()).transpose()?,
+            teacher: self.teacher_ready.then(|| self.teacher.state_dict()).transpose()?,
             velocity: self.sgd.state_dict()?,
             prototypes: prototypes.transpose()?,
             data: self.lists.digest(),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use weights::{StateDict, Tensor};
 
 use crate::config::Config;
-use crate::method::prototypes::Counters;
+use crate::method::prototypes::PrototypeCounters;
 
 const VERSION: &str = "1.1";
 const POSITION: &str = "position.json";
@@ -28,21 +28,22 @@ pub const FILES: [&str; 5] = [POSITION, STUDENT, TEACHER, VELOCITY, PROTOTYPES];
 
 /// Numbers of a run at a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Position {
+struct RunPosition {
     version: String,
     step: u64,
     best: Option<f64>,
-    prototypes: Option<Counters>,
+    prototypes: Option<PrototypeCounters>,
     config: Config,
     /// Whether there is a teacher; not known of states of version 1.0.
     #[serde(default)]
-    taught: bool,
+    #[serde(alias = "taught")]
+    teacher_ready: bool,
     #[serde(default)]
     data: Option<String>,
 }
 
 /// A run at a step.
-pub struct State {
+pub struct RunState {
     /// Steps done.
     pub step: u64,
     /// Best mean IoU so far, in percent.
@@ -67,19 +68,19 @@ pub struct SavedPrototypes {
     /// Running mean of the features `[channels]`.
     pub mean: Tensor,
     /// Hits and steps without.
-    pub counters: Counters,
+    pub counters: PrototypeCounters,
 }
 
-impl State {
+impl RunState {
     /// Writes the state whole or not at all; an older one stays until then.
     pub fn write(&self, folder: &Path, config: &Config) -> Result<()> {
-        let position = Position {
+        let position = RunPosition {
             version: VERSION.to_owned(),
             step: self.step,
             best: self.best,
             prototypes: self.prototypes.as_ref().map(|prototypes| prototypes.counters.clone()),
             config: config.clone(),
-            taught: self.teacher.is_some(),
+            teacher_ready: self.teacher.is_some(),
             data: self.data.clone(),
         };
         let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
@@ -106,14 +107,14 @@ impl State {
         if !path.is_file() {
             return Ok(None);
         }
-        Ok(Some(versioned::read::<Position>(&path, VERSION)?.value.step))
+        Ok(Some(versioned::read::<RunPosition>(&path, VERSION)?.value.step))
     }
 
     /// Writes the state of a run for another that differs in nothing that the steps so far depend on.
     pub fn fork(from: &Path, to: &Path, config: &Config) -> Result<()> {
         let path = from.join(POSITION);
-        let position: Position = versioned::read(&path, VERSION)?.value;
-        let changed = changes(&position.config.before_switch()?, &config.before_switch()?);
+        let position: RunPosition = versioned::read(&path, VERSION)?.value;
+        let changed = changes(&position.config.warmup_keys()?, &config.warmup_keys()?);
         ensure!(changed.is_empty() && position.prototypes.is_none(), "{} cannot be forked: {changed}", path.display());
         Self::read(from, &position.config)?.write(to, config)
     }
@@ -125,7 +126,7 @@ impl State {
         if !path.is_file() {
             bail!("{} holds no saved state; start the run without --resume", folder.display());
         }
-        let position: Position = versioned::read(&path, VERSION)?.value;
+        let position: RunPosition = versioned::read(&path, VERSION)?.value;
         if position.config != *config {
             bail!(
                 "the configuration has changed since {}: {}",
@@ -134,8 +135,8 @@ impl State {
             );
         }
         let teacher = folder.join(TEACHER);
-        let taught = position.taught || position.prototypes.is_some();
-        ensure!(!taught || teacher.is_file(), "{} is missing, so the run cannot go on", teacher.display());
+        let teacher_ready = position.teacher_ready || position.prototypes.is_some();
+        ensure!(!teacher_ready || teacher.is_file(), "{} is missing, so the run cannot go on", teacher.display());
         let prototypes = position.prototypes.map(|counters| -> Result<SavedPrototypes> {
             let path = folder.join(PROTOTYPES);
             let mut tensors = weights::read(&path)?;

@@ -10,7 +10,7 @@ use signal_hook::flag;
 
 /// Why a run ended before its last step; everything that going on needs has been saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// The step was named.
     Step,
     /// The time was named.
@@ -19,7 +19,7 @@ pub enum Stop {
     Signal(u8),
 }
 
-impl Stop {
+impl StopReason {
     /// The program's exit status: 0 where the stop was asked for by step, 3 after a limit of time, 128 and the signal's
     /// number after a signal.
     pub fn exit_status(self) -> u8 {
@@ -33,12 +33,12 @@ impl Stop {
 
 /// Watches for signals and the time.
 #[derive(Debug, Clone)]
-pub struct Watch {
+pub struct StopMonitor {
     signal: Arc<AtomicUsize>,
     deadline: Option<Instant>,
 }
 
-impl Watch {
+impl StopMonitor {
     /// Catches SIGTERM and SIGINT from now on; a second one ends the program at once. `limit` counts from now.
     pub fn start(limit: Option<Duration>) -> Result<Self> {
         let signal = Arc::new(AtomicUsize::new(0));
@@ -59,10 +59,10 @@ impl Watch {
     }
 
     /// Whether to stop, and why.
-    pub fn due(&self) -> Option<Stop> {
+    pub fn due(&self) -> Option<StopReason> {
         match self.signal.load(Ordering::Relaxed) {
-            0 => self.deadline.filter(|deadline| Instant::now() >= *deadline).map(|_| Stop::Time),
-            signal => Some(Stop::Signal(signal as u8)),
+            0 => self.deadline.filter(|deadline| Instant::now() >= *deadline).map(|_| StopReason::Time),
+            signal => Some(StopReason::Signal(signal as u8)),
         }
     }
 }

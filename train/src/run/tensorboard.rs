@@ -35,12 +35,12 @@ struct Event {
 #[derive(Clone, PartialEq, Message)]
 struct Summary {
     #[prost(message, repeated, tag = "1")]
-    value: Vec<Value>,
+    value: Vec<SummaryValue>,
 }
 
-/// `tensorflow.Summary.Value`.
+/// `tensorflow.Summary.SummaryValue`.
 #[derive(Clone, PartialEq, Message)]
-struct Value {
+struct SummaryValue {
     #[prost(string, tag = "1")]
     tag: String,
     /// Of a `oneof`: written even where it is 0.
@@ -90,7 +90,7 @@ impl EventFile {
     /// # Errors
     /// A full disk and the like; the file may end in half a record then, behind which TensorBoard reads nothing.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> io::Result<()> {
-        let value = Value { tag: tag.to_owned(), simple_value: Some(value as f32) };
+        let value = SummaryValue { tag: tag.to_owned(), simple_value: Some(value as f32) };
         self.append(Event { step: signed(step)?, summary: Some(Summary { value: vec![value] }), ..Event::default() })
     }
 

@@ -9,18 +9,18 @@ pub struct TorchFileError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub fault: TorchFileFault,
 }
 
 /// What is wrong with a file that should be a PyTorch checkpoint.
 #[derive(Debug)]
-pub enum Fault {
+pub enum TorchFileFault {
     /// The file system refused.
     Io(std::io::Error),
     /// The file ends too early.
-    CutShort,
+    Truncated,
     /// The file is of another kind.
-    Foreign {
+    NotACheckpoint {
         /// What it is.
         what: &'static str,
         /// What to do.
@@ -66,33 +66,37 @@ impl fmt::Display for TorchFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.fault {
-            Fault::Io(source) => write!(f, "{path}: {source}"),
-            Fault::CutShort => write!(f, "{path} is cut short; fetch or copy it again"),
-            Fault::Foreign { what, advice } => write!(f, "{path} is {what}, not a PyTorch checkpoint: {advice}"),
-            Fault::TorchScript => {
+            TorchFileFault::Io(source) => write!(f, "{path}: {source}"),
+            TorchFileFault::Truncated => write!(f, "{path} is cut short; fetch or copy it again"),
+            TorchFileFault::NotACheckpoint { what, advice } => {
+                write!(f, "{path} is {what}, not a PyTorch checkpoint: {advice}")
+            }
+            TorchFileFault::TorchScript => {
                 write!(f, "{path} is a TorchScript program; save its weights with torch.save(model.state_dict(), ...)")
             }
-            Fault::BigEndian => write!(f, "{path} was written by a big-endian machine; save it again on another"),
-            Fault::Archive { entry, source } => {
+            TorchFileFault::BigEndian => {
+                write!(f, "{path} was written by a big-endian machine; save it again on another")
+            }
+            TorchFileFault::Archive { entry, source } => {
                 write!(f, "{path} is damaged at {entry:?} ({source}); fetch or copy it again")
             }
-            Fault::Pickle { why, at } => {
+            TorchFileFault::Pickle { why, at } => {
                 write!(f, "{path} is no readable PyTorch checkpoint ({why} at byte {at} of its pickle); fetch it again")
             }
-            Fault::Inconsistent(why) => {
+            TorchFileFault::Inconsistent(why) => {
                 write!(f, "{path} is no readable PyTorch checkpoint ({why}); fetch it again or save it with torch.save")
             }
-            Fault::TooLarge => {
+            TorchFileFault::TooLarge => {
                 write!(f, "{path} holds or unpacks to far more than weights need; save them alone with torch.save")
             }
-            Fault::NoWeights { found } => {
+            TorchFileFault::NoWeights { found } => {
                 write!(
                     f,
                     "{path} holds {found} where a dict of tensors should be; save it with \
                      torch.save(model.state_dict(), ...)"
                 )
             }
-            Fault::Tensor { name, why } => {
+            TorchFileFault::Tensor { name, why } => {
                 write!(f, "{path}: tensor {name:?} {why}; save the weights as plain float32 tensors")
             }
         }
@@ -102,8 +106,8 @@ impl fmt::Display for TorchFileError {
 impl std::error::Error for TorchFileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
-            Fault::Io(source) => Some(source),
-            Fault::Archive { source, .. } => Some(source),
+            TorchFileFault::Io(source) => Some(source),
+            TorchFileFault::Archive { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use protoseg_models::weights::StateDict;
 
-pub use error::{Fault, TorchFileError};
+pub use error::{TorchFileError, TorchFileFault};
 
 /// Reads the weights of a PyTorch checkpoint, of the zip format (PyTorch 1.6 and later) or the legacy one.
 ///
@@ -27,15 +27,15 @@ pub use error::{Fault, TorchFileError};
 /// else the file holds (an optimizer, arguments) is not looked at.
 pub fn read(path: &Path) -> Result<StateDict, TorchFileError> {
     std::fs::read(path)
-        .map_err(Fault::Io)
+        .map_err(TorchFileFault::Io)
         .and_then(|bytes| parse(&bytes))
         .map_err(|fault| TorchFileError { path: path.into(), fault })
 }
 
 /// The weights of a checkpoint in memory.
-fn parse(bytes: &[u8]) -> Result<StateDict, Fault> {
+fn parse(bytes: &[u8]) -> Result<StateDict, TorchFileFault> {
     match bytes {
-        [] => Err(Fault::CutShort),
+        [] => Err(TorchFileFault::Truncated),
         [b'P', b'K', 3, 4, ..] => zip_format::read(bytes),
         [pickle::PROTO, ..] => legacy_format::read(bytes),
         _ => Err(foreign(bytes)),
@@ -43,10 +43,10 @@ fn parse(bytes: &[u8]) -> Result<StateDict, Fault> {
 }
 
 /// Says what a file is that is no checkpoint.
-fn foreign(bytes: &[u8]) -> Fault {
+fn foreign(bytes: &[u8]) -> TorchFileFault {
     let text = bytes.trim_ascii_start();
     let (what, advice) = if b"PK\x03\x04".starts_with(bytes) {
-        return Fault::CutShort;
+        return TorchFileFault::Truncated;
     } else if text.starts_with(b"<") {
         ("a web page", "the download went wrong, fetch it again")
     } else if text.starts_with(b"version https://git-lfs") {
@@ -60,7 +60,7 @@ fn foreign(bytes: &[u8]) -> Fault {
     } else {
         ("something else", "fetch it again")
     };
-    Fault::Foreign { what, advice }
+    TorchFileFault::NotACheckpoint { what, advice }
 }
 
 /// Whether the first eight bytes give the length of a header inside the file, as in safetensors.

@@ -1,10 +1,10 @@
-//! The pickle machine: follows the opcodes of protocols 2 to 5 (and the binary ones of 1) and builds [`Value`]s. It
+//! The pickle machine: follows the opcodes of protocols 2 to 5 (and the binary ones of 1) and builds [`PickleValue`]s. It
 //! imports nothing and calls nothing; its memory is bounded by a constant number of steps.
 
 use std::collections::HashMap;
 
-use super::error::Fault;
-use super::value::{Heap, Name, Value};
+use super::error::TorchFileFault;
+use super::value::{GlobalName, Heap, PickleValue};
 
 /// The first byte of every pickle of protocol 2 or later.
 pub(super) const PROTO: u8 = 0x80;
@@ -15,16 +15,16 @@ const MOST_STEPS: usize = 1 << 21;
 /// The object of a pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
-    pub(super) object: Value<'a>,
+    pub(super) object: PickleValue<'a>,
     pub(super) heap: Heap<'a>,
     /// Bytes that it took, where others may follow.
     pub(super) length: usize,
 }
 
 /// Reads the pickle at the start of a buffer.
-pub(super) fn load(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
+pub(super) fn load(bytes: &[u8]) -> Result<Pickle<'_>, TorchFileFault> {
     let mut machine =
-        Machine { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::default() };
+        Unpickler { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::default() };
     for _ in 0..MOST_STEPS {
         let opcode = machine.byte()?;
         if opcode == b'.' {
@@ -33,21 +33,21 @@ pub(super) fn load(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
         }
         machine.step(opcode)?;
     }
-    Err(Fault::TooLarge)
+    Err(TorchFileFault::TooLarge)
 }
 
-struct Machine<'a> {
+struct Unpickler<'a> {
     bytes: &'a [u8],
     at: usize,
-    stack: Vec<Value<'a>>,
+    stack: Vec<PickleValue<'a>>,
     /// Heights of the stack where the open marks are.
     marks: Vec<usize>,
-    memo: HashMap<u64, Value<'a>>,
+    memo: HashMap<u64, PickleValue<'a>>,
     heap: Heap<'a>,
 }
 
-impl<'a> Machine<'a> {
-    fn step(&mut self, opcode: u8) -> Result<(), Fault> {
+impl<'a> Unpickler<'a> {
+    fn step(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         if let Some(value) = self.literal(opcode)? {
             self.stack.push(value);
             return Ok(());
@@ -73,14 +73,14 @@ impl<'a> Machine<'a> {
     }
 
     /// A value that an opcode holds by itself.
-    fn literal(&mut self, opcode: u8) -> Result<Option<Value<'a>>, Fault> {
+    fn literal(&mut self, opcode: u8) -> Result<Option<PickleValue<'a>>, TorchFileFault> {
         let value = match opcode {
-            b'N' => Value::None,
-            0x88 => Value::Bool(true),
-            0x89 => Value::Bool(false),
-            b'J' => Value::Int(i64::from(i32::from_le_bytes(self.array()?))),
-            b'K' => Value::Int(i64::from(self.byte()?)),
-            b'M' => Value::Int(i64::from(u16::from_le_bytes(self.array()?))),
+            b'N' => PickleValue::None,
+            0x88 => PickleValue::Bool(true),
+            0x89 => PickleValue::Bool(false),
+            b'J' => PickleValue::Int(i64::from(i32::from_le_bytes(self.array()?))),
+            b'K' => PickleValue::Int(i64::from(self.byte()?)),
+            b'M' => PickleValue::Int(i64::from(u16::from_le_bytes(self.array()?))),
             0x8a => long(self.sized(1)?),
             0x8b => long(self.sized(4)?),
             b'G' => plain(self.take(8)?),
@@ -93,17 +93,17 @@ impl<'a> Machine<'a> {
             b'B' => plain(self.sized(4)?),
             0x8e | 0x96 => plain(self.sized(8)?),
             // EMPTY_SET
-            0x8f => Value::Plain,
-            b')' => Value::Tuple(self.heap.sequence(Vec::new())),
-            b']' => Value::List(self.heap.sequence(Vec::new())),
-            b'}' => Value::Dict(self.heap.dict()),
+            0x8f => PickleValue::Plain,
+            b')' => PickleValue::Tuple(self.heap.sequence(Vec::new())),
+            b']' => PickleValue::List(self.heap.sequence(Vec::new())),
+            b'}' => PickleValue::Dict(self.heap.dict()),
             _ => return Ok(None),
         };
         Ok(Some(value))
     }
 
     /// Opcodes that fill tuples, lists, dicts and sets.
-    fn container(&mut self, opcode: u8) -> Result<(), Fault> {
+    fn container(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let done = match opcode {
             0x85..=0x87 => {
                 let mut items = Vec::new();
@@ -111,21 +111,21 @@ impl<'a> Machine<'a> {
                     items.push(self.pop()?);
                 }
                 items.reverse();
-                let tuple = Value::Tuple(self.heap.sequence(items));
+                let tuple = PickleValue::Tuple(self.heap.sequence(items));
                 self.stack.push(tuple);
                 true
             }
             b't' | b'l' | b'd' | 0x91 => {
                 let items = self.pop_mark()?;
                 let (value, done) = match opcode {
-                    b't' => (Value::Tuple(self.heap.sequence(items)), true),
-                    b'l' => (Value::List(self.heap.sequence(items)), true),
+                    b't' => (PickleValue::Tuple(self.heap.sequence(items)), true),
+                    b'l' => (PickleValue::List(self.heap.sequence(items)), true),
                     b'd' => {
-                        let dict = Value::Dict(self.heap.dict());
+                        let dict = PickleValue::Dict(self.heap.dict());
                         (dict, self.heap.set(dict, &items))
                     }
                     // FROZENSET
-                    _ => (Value::Plain, true),
+                    _ => (PickleValue::Plain, true),
                 };
                 self.stack.push(value);
                 done
@@ -154,21 +154,23 @@ impl<'a> Machine<'a> {
     }
 
     /// Opcodes that name classes, make objects and give them their state.
-    fn object(&mut self, opcode: u8) -> Result<(), Fault> {
+    fn object(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let value = match opcode {
-            b'c' => Value::Global(Name { module: self.line()?, name: self.line()? }),
+            b'c' => PickleValue::Global(GlobalName { module: self.line()?, name: self.line()? }),
             0x93 => match (self.pop()?, self.pop()?) {
-                (Value::Text(name), Value::Text(module)) => Value::Global(Name { module, name }),
+                (PickleValue::Text(name), PickleValue::Text(module)) => {
+                    PickleValue::Global(GlobalName { module, name })
+                }
                 _ => return Err(self.fault("a name that is no text")),
             },
             b'i' => {
-                let name = Name { module: self.line()?, name: self.line()? };
+                let name = GlobalName { module: self.line()?, name: self.line()? };
                 self.pop_mark()?;
-                Value::Object(name)
+                PickleValue::Object(name)
             }
             b'o' => match self.pop_mark()?.first() {
-                Some(&Value::Global(name)) => Value::Object(name),
-                _ => Value::Plain,
+                Some(&PickleValue::Global(name)) => PickleValue::Object(name),
+                _ => PickleValue::Plain,
             },
             // REDUCE, NEWOBJ, NEWOBJ_EX
             b'R' | 0x81 | 0x92 => {
@@ -178,9 +180,9 @@ impl<'a> Machine<'a> {
                 let arguments = self.pop()?;
                 let callable = self.pop()?;
                 match arguments {
-                    Value::Tuple(arguments) => self.heap.call(callable, arguments)?,
+                    PickleValue::Tuple(arguments) => self.heap.call(callable, arguments)?,
                     // An opaque value, such as of `tuple(...)`.
-                    _ => Value::Plain,
+                    _ => PickleValue::Plain,
                 }
             }
             // BUILD: the state of an object, such as the `_metadata` of a state dict, is not looked at.
@@ -197,20 +199,20 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn put(&mut self, opcode: u8) -> Result<(), Fault> {
+    fn put(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let key = if opcode == 0x94 { self.memo.len() as u64 } else { self.memo_key(opcode == b'q', opcode == b'p')? };
         self.memo.insert(key, self.top()?);
         Ok(())
     }
 
-    fn get(&mut self, opcode: u8) -> Result<(), Fault> {
+    fn get(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let key = self.memo_key(opcode == b'h', opcode == b'g')?;
         let value = self.memo.get(&key).copied().ok_or_else(|| self.fault("a value that was never kept"))?;
         self.stack.push(value);
         Ok(())
     }
 
-    fn memo_key(&mut self, short: bool, decimal: bool) -> Result<u64, Fault> {
+    fn memo_key(&mut self, short: bool, decimal: bool) -> Result<u64, TorchFileFault> {
         if short {
             Ok(u64::from(self.byte()?))
         } else if decimal {
@@ -220,35 +222,36 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn fault(&self, why: &'static str) -> Fault {
-        Fault::Pickle { why, at: self.at }
+    fn fault(&self, why: &'static str) -> TorchFileFault {
+        TorchFileFault::Pickle { why, at: self.at }
     }
 
-    fn top(&self) -> Result<Value<'a>, Fault> {
+    fn top(&self) -> Result<PickleValue<'a>, TorchFileFault> {
         self.stack.last().copied().ok_or_else(|| self.fault("an empty stack"))
     }
 
-    fn pop(&mut self) -> Result<Value<'a>, Fault> {
+    fn pop(&mut self) -> Result<PickleValue<'a>, TorchFileFault> {
         if self.marks.last() == Some(&self.stack.len()) {
             return Err(self.fault("an empty stack"));
         }
         self.stack.pop().ok_or_else(|| self.fault("an empty stack"))
     }
 
-    fn pop_mark(&mut self) -> Result<Vec<Value<'a>>, Fault> {
+    fn pop_mark(&mut self) -> Result<Vec<PickleValue<'a>>, TorchFileFault> {
         let mark = self.marks.pop().ok_or_else(|| self.fault("no mark"))?;
         Ok(self.stack.drain(mark.min(self.stack.len())..).collect())
     }
 
-    fn take(&mut self, length: u64) -> Result<&'a [u8], Fault> {
-        let rest = self.bytes.get(self.at..).ok_or(Fault::CutShort)?;
-        let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or(Fault::CutShort)?;
+    fn take(&mut self, length: u64) -> Result<&'a [u8], TorchFileFault> {
+        let rest = self.bytes.get(self.at..).ok_or(TorchFileFault::Truncated)?;
+        let taken =
+            usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or(TorchFileFault::Truncated)?;
         self.at += taken.len();
         Ok(taken)
     }
 
     /// Bytes whose count is before them, itself of `width` bytes.
-    fn sized(&mut self, width: u64) -> Result<&'a [u8], Fault> {
+    fn sized(&mut self, width: u64) -> Result<&'a [u8], TorchFileFault> {
         let mut length = [0; 8];
         for (byte, given) in length.iter_mut().zip(self.take(width)?) {
             *byte = *given;
@@ -256,38 +259,38 @@ impl<'a> Machine<'a> {
         self.take(u64::from_le_bytes(length))
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        self.take(N as u64)?.first_chunk().copied().ok_or(Fault::CutShort)
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], TorchFileFault> {
+        self.take(N as u64)?.first_chunk().copied().ok_or(TorchFileFault::Truncated)
     }
 
-    fn byte(&mut self) -> Result<u8, Fault> {
+    fn byte(&mut self) -> Result<u8, TorchFileFault> {
         self.array().map(|[byte]| byte)
     }
 
     /// Text up to the end of the line, which is passed over.
-    fn line(&mut self) -> Result<&'a str, Fault> {
-        let rest = self.bytes.get(self.at..).ok_or(Fault::CutShort)?;
-        let length = rest.iter().position(|byte| *byte == b'\n').ok_or(Fault::CutShort)?;
+    fn line(&mut self) -> Result<&'a str, TorchFileFault> {
+        let rest = self.bytes.get(self.at..).ok_or(TorchFileFault::Truncated)?;
+        let length = rest.iter().position(|byte| *byte == b'\n').ok_or(TorchFileFault::Truncated)?;
         self.at += length + 1;
         std::str::from_utf8(&rest[..length]).map_err(|_| self.fault("a name that is no text"))
     }
 }
 
 /// An integer in two's complement.
-fn long(bytes: &[u8]) -> Value<'_> {
+fn long(bytes: &[u8]) -> PickleValue<'_> {
     let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
     let mut filled = [if negative { 0xff } else { 0 }; 8];
-    let Some(low) = filled.get_mut(..bytes.len()) else { return Value::Long(bytes) };
+    let Some(low) = filled.get_mut(..bytes.len()) else { return PickleValue::Long(bytes) };
     low.copy_from_slice(bytes);
-    Value::Int(i64::from_le_bytes(filled))
+    PickleValue::Int(i64::from_le_bytes(filled))
 }
 
 /// A value whose bytes do not matter.
-fn plain(_: &[u8]) -> Value<'_> {
-    Value::Plain
+fn plain(_: &[u8]) -> PickleValue<'_> {
+    PickleValue::Plain
 }
 
 /// A string; one of Python 2 may be bytes instead.
-fn text(bytes: &[u8]) -> Value<'_> {
-    std::str::from_utf8(bytes).map_or(Value::Plain, Value::Text)
+fn text(bytes: &[u8]) -> PickleValue<'_> {
+    std::str::from_utf8(bytes).map_or(PickleValue::Plain, PickleValue::Text)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::error::Fault;
+use super::error::TorchFileFault;
 use super::pickle::Pickle;
-use super::value::{Id, Value};
+use super::value::{Id, PickleValue};
 
 /// Where averaged weights are. One of these that holds anything must hold weights: silently taking the plain weights
 /// instead would give another model.
@@ -15,14 +15,14 @@ const PLAIN: [&str; 5] = ["model_state", "state_dict", "model", "model_state_dic
 const DEPTH: usize = 2;
 
 /// The weights of a checkpoint: names, without a `module.` that all have, and tensors.
-pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<&'a str, Id>, Fault> {
+pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<&'a str, Id>, TorchFileFault> {
     let dict = search(pickle, pickle.object, DEPTH)?.ok_or_else(|| no_weights(pickle, pickle.object))?;
     let mut weights = BTreeMap::new();
     for (key, value) in pickle.heap.pairs(dict) {
         match (key, value) {
-            (Value::Text(name), Value::Tensor(tensor)) => drop(weights.insert(*name, *tensor)),
-            (Value::Text(name), Value::Object(_)) if !is_extra(name) => {
-                return Err(Fault::Tensor { name: (*name).to_owned(), why: "is not a plain tensor" });
+            (PickleValue::Text(name), PickleValue::Tensor(tensor)) => drop(weights.insert(*name, *tensor)),
+            (PickleValue::Text(name), PickleValue::Object(_)) if !is_extra(name) => {
+                return Err(TorchFileFault::Tensor { name: (*name).to_owned(), why: "is not a plain tensor" });
             }
             _ => {}
         }
@@ -32,18 +32,18 @@ pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<&'a str, Id>, Fau
 }
 
 /// The dict of tensors that a value is, or else holds under one of the known keys.
-fn search(pickle: &Pickle<'_>, value: Value<'_>, depth: usize) -> Result<Option<Id>, Fault> {
-    let Value::Dict(dict) = value else { return Ok(None) };
+fn search(pickle: &Pickle<'_>, value: PickleValue<'_>, depth: usize) -> Result<Option<Id>, TorchFileFault> {
+    let PickleValue::Dict(dict) = value else { return Ok(None) };
     let pairs = pickle.heap.pairs(dict);
     let mut has_tensor = false;
     let flat = pairs.iter().all(|(key, value)| match (key, value) {
-        (Value::Text(name), _) if is_extra(name) => true,
-        (Value::Text(_), Value::Tensor(_)) => {
+        (PickleValue::Text(name), _) if is_extra(name) => true,
+        (PickleValue::Text(_), PickleValue::Tensor(_)) => {
             has_tensor = true;
             true
         }
         // Quantized, sparse and other tensors.
-        (Value::Text(_), Value::Object(class)) => class.name.starts_with("_rebuild_"),
+        (PickleValue::Text(_), PickleValue::Object(class)) => class.name.starts_with("_rebuild_"),
         _ => false,
     });
     if flat && has_tensor {
@@ -53,13 +53,13 @@ fn search(pickle: &Pickle<'_>, value: Value<'_>, depth: usize) -> Result<Option<
         return Ok(None);
     }
     for name in AVERAGED.into_iter().chain(PLAIN) {
-        let Some((_, value)) = pairs.iter().rfind(|(key, _)| *key == Value::Text(name)) else { continue };
+        let Some((_, value)) = pairs.iter().rfind(|(key, _)| *key == PickleValue::Text(name)) else { continue };
         if let Some(found) = search(pickle, *value, depth - 1)? {
             return Ok(Some(found));
         }
         let holds = match value {
-            Value::Dict(id) => !pickle.heap.pairs(*id).is_empty(),
-            Value::Object(_) => true,
+            PickleValue::Dict(id) => !pickle.heap.pairs(*id).is_empty(),
+            PickleValue::Object(_) => true,
             _ => false,
         };
         if holds && AVERAGED.contains(&name) {
@@ -74,24 +74,24 @@ fn is_extra(name: &str) -> bool {
     name.ends_with("_extra_state")
 }
 
-fn no_weights(pickle: &Pickle<'_>, value: Value<'_>) -> Fault {
+fn no_weights(pickle: &Pickle<'_>, value: PickleValue<'_>) -> TorchFileFault {
     let found = match value {
-        Value::Dict(id) => {
+        PickleValue::Dict(id) => {
             let keys: Vec<_> = pickle.heap.pairs(id).iter().filter_map(|(key, _)| text(*key)).take(8).collect();
             if keys.is_empty() { "a dict without names".to_owned() } else { format!("a dict of {}", keys.join(", ")) }
         }
-        Value::Object(class) | Value::Global(class) => {
+        PickleValue::Object(class) | PickleValue::Global(class) => {
             format!("a pickled object of {:?}", shortened(&format!("{}.{}", class.module, class.name)))
         }
-        Value::Tensor(_) | Value::Storage(_) => "one unnamed tensor".to_owned(),
-        Value::List(_) | Value::Tuple(_) => "a list".to_owned(),
+        PickleValue::Tensor(_) | PickleValue::Storage(_) => "one unnamed tensor".to_owned(),
+        PickleValue::List(_) | PickleValue::Tuple(_) => "a list".to_owned(),
         _ => "a plain value".to_owned(),
     };
-    Fault::NoWeights { found }
+    TorchFileFault::NoWeights { found }
 }
 
-fn text(key: Value<'_>) -> Option<String> {
-    let Value::Text(key) = key else { return None };
+fn text(key: PickleValue<'_>) -> Option<String> {
+    let PickleValue::Text(key) = key else { return None };
     Some(format!("{:?}", shortened(key)))
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use protoseg_models::weights::{StateDict, Tensor};
 
-use super::error::Fault;
+use super::error::TorchFileFault;
 use super::pickle::Pickle;
-use super::value::{Heap, Id, Value};
+use super::value::{Heap, Id, PickleValue};
 
 /// What the elements of a storage are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,10 +34,12 @@ pub(super) struct Storage<'a> {
 impl<'a> Storage<'a> {
     /// Decodes `("storage", type, key, location, count)`; the legacy format adds `None`.
     pub(super) fn decode(heap: &Heap<'a>, id: Id) -> Result<Self, &'static str> {
-        let &[_, Value::Global(class), Value::Text(key), _, Value::Int(_), ref view @ ..] = heap.items(id) else {
+        let &[_, PickleValue::Global(class), PickleValue::Text(key), _, PickleValue::Int(_), ref view @ ..] =
+            heap.items(id)
+        else {
             return Err("has a storage of an unknown form");
         };
-        if !matches!(view, [] | [Value::None]) {
+        if !matches!(view, [] | [PickleValue::None]) {
             return Err("is a view of another storage");
         }
         let (element, size) = match class.name {
@@ -61,7 +63,7 @@ impl<'a> Storage<'a> {
 
 /// A tensor's place in its storage, in elements. Strides of dimensions of size 1 are 0.
 #[derive(Debug)]
-struct View {
+struct TensorView {
     offset: usize,
     shape: Vec<usize>,
     strides: Vec<usize>,
@@ -74,18 +76,18 @@ pub(super) fn gather<'a>(
     pickle: &Pickle<'a>,
     weights: BTreeMap<&'a str, Id>,
     mut most: usize,
-    mut bytes_of: impl FnMut(&str) -> Result<Cow<'a, [u8]>, Fault>,
-) -> Result<StateDict, Fault> {
-    let mut by_storage: BTreeMap<&str, Vec<(&str, Element, View)>> = BTreeMap::new();
+    mut bytes_of: impl FnMut(&str) -> Result<Cow<'a, [u8]>, TorchFileFault>,
+) -> Result<StateDict, TorchFileFault> {
+    let mut by_storage: BTreeMap<&str, Vec<(&str, Element, TensorView)>> = BTreeMap::new();
     for (name, id) in weights {
-        let fault = |why| Fault::Tensor { name: name.to_owned(), why };
+        let fault = |why| TorchFileFault::Tensor { name: name.to_owned(), why };
         let (storage, view) = decode(&pickle.heap, id).map_err(fault)?;
         match storage.element {
             Element::Integer => continue,
             Element::Other => return Err(fault("is of complex or quantized numbers")),
             _ => {}
         }
-        most = most.checked_sub(view.count).ok_or(Fault::TooLarge)?;
+        most = most.checked_sub(view.count).ok_or(TorchFileFault::TooLarge)?;
         by_storage.entry(storage.key).or_default().push((name, storage.element, view));
     }
     let mut tensors = StateDict::new();
@@ -99,23 +101,23 @@ pub(super) fn gather<'a>(
                 _ => view.map(bytes.as_chunks().0, f32::from_le_bytes),
             };
             let why = "reaches past the end of its storage";
-            let data = data.ok_or_else(|| Fault::Tensor { name: name.to_owned(), why })?;
+            let data = data.ok_or_else(|| TorchFileFault::Tensor { name: name.to_owned(), why })?;
             tensors.insert(name.to_owned(), Tensor { shape: view.shape, data });
         }
     }
     if tensors.is_empty() {
-        return Err(Fault::NoWeights { found: "only integers".to_owned() });
+        return Err(TorchFileFault::NoWeights { found: "only integers".to_owned() });
     }
     Ok(tensors)
 }
 
 /// Decodes the arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides and what does not matter here.
-fn decode<'a>(heap: &Heap<'a>, id: Id) -> Result<(Storage<'a>, View), &'static str> {
+fn decode<'a>(heap: &Heap<'a>, id: Id) -> Result<(Storage<'a>, TensorView), &'static str> {
     let &[
-        Value::Storage(storage),
-        Value::Int(offset),
-        Value::Tuple(shape) | Value::List(shape),
-        Value::Tuple(strides) | Value::List(strides),
+        PickleValue::Storage(storage),
+        PickleValue::Int(offset),
+        PickleValue::Tuple(shape) | PickleValue::List(shape),
+        PickleValue::Tuple(strides) | PickleValue::List(strides),
         ..,
     ] = heap.items(id)
     else {
@@ -131,19 +133,19 @@ fn decode<'a>(heap: &Heap<'a>, id: Id) -> Result<(Storage<'a>, View), &'static s
     }
     let count = shape.iter().try_fold(1, |count: usize, size| count.checked_mul(*size)).ok_or(malformed)?;
     let offset = usize::try_from(offset).map_err(|_| malformed)?;
-    Ok((Storage::decode(heap, storage)?, View { offset, shape, strides, count }))
+    Ok((Storage::decode(heap, storage)?, TensorView { offset, shape, strides, count }))
 }
 
-fn sizes(values: &[Value<'_>]) -> Option<Vec<usize>> {
+fn sizes(values: &[PickleValue<'_>]) -> Option<Vec<usize>> {
     const MOST_DIMENSIONS: usize = 8;
-    let size = |value: &Value<'_>| match value {
-        Value::Int(size) => usize::try_from(*size).ok(),
+    let size = |value: &PickleValue<'_>| match value {
+        PickleValue::Int(size) => usize::try_from(*size).ok(),
         _ => None,
     };
     if values.len() > MOST_DIMENSIONS { None } else { values.iter().map(size).collect() }
 }
 
-impl View {
+impl TensorView {
     /// The elements in the order of the shape, last dimension fastest; none if one is not in the storage.
     fn map<const N: usize>(&self, storage: &[[u8; N]], value: impl Fn([u8; N]) -> f32) -> Option<Vec<f32>> {
         if self.count == 0 {

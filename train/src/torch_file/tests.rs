@@ -7,7 +7,7 @@ use protoseg_models::weights::{StateDict, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::{Fault, TorchFileError, parse, read};
+use super::{TorchFileError, TorchFileFault, parse, read};
 
 const ZIP: &[u8] = include_bytes!("../../tests/fixtures/torch_file/zip.pth");
 const LEGACY: &[u8] = include_bytes!("../../tests/fixtures/torch_file/legacy.pth");
@@ -31,13 +31,13 @@ fn archive(entries: &[(&str, &[u8])], compression: CompressionMethod) -> Vec<u8>
     writer.finish().unwrap().into_inner()
 }
 
-fn parse_pickle(pickle: &[u8]) -> Result<StateDict, Fault> {
+fn parse_pickle(pickle: &[u8]) -> Result<StateDict, TorchFileFault> {
     let floats: Vec<u8> = (0..6u8).flat_map(|value| f32::from(value).to_le_bytes()).collect();
     parse(&archive(&[("data.pkl", pickle), ("data/0", &floats)], CompressionMethod::Stored))
 }
 
 /// `{"w": tensor}` with the tensor's offset, shape and strides given as opcodes.
-fn parse_view(view: &[u8]) -> Result<StateDict, Fault> {
+fn parse_view(view: &[u8]) -> Result<StateDict, TorchFileFault> {
     parse_pickle(&[UP_TO_STORAGE, view, b"\x89NtRs."].concat())
 }
 
@@ -68,7 +68,7 @@ fn a_file_cut_at_any_length_is_refused() {
     for whole in [ZIP, LEGACY] {
         for length in 0..whole.len() {
             let fault = parse(&whole[..length]).unwrap_err();
-            assert!(matches!(fault, Fault::CutShort), "{length} of {} bytes: {fault:?}", whole.len());
+            assert!(matches!(fault, TorchFileFault::Truncated), "{length} of {} bytes: {fault:?}", whole.len());
         }
     }
     assert_eq!(message(&ZIP[..2000]), "a.pth is cut short; fetch or copy it again");
@@ -101,7 +101,7 @@ fn a_changed_storage_fails_its_checksum() {
     let grid = 1f32.to_le_bytes().into_iter().chain(2f32.to_le_bytes()).collect::<Vec<u8>>();
     let place = bytes.windows(8).position(|window| window == grid).unwrap();
     bytes[place] ^= 1;
-    assert!(matches!(parse(&bytes), Err(Fault::Archive { .. })));
+    assert!(matches!(parse(&bytes), Err(TorchFileFault::Archive { .. })));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn nothing_is_called() {
     let command = format!("touch {}", trace.display());
     let call = [b"cos\nsystem\nX", &(command.len() as u32).to_le_bytes()[..], command.as_bytes(), b"\x85R"].concat();
     // In place of the weights it is an error, beside them it does not matter.
-    assert!(matches!(parse_pickle(&[b"\x80\x02", &call[..], b"."].concat()), Err(Fault::NoWeights { .. })));
+    assert!(matches!(parse_pickle(&[b"\x80\x02", &call[..], b"."].concat()), Err(TorchFileFault::NoWeights { .. })));
     let weights = &[UP_TO_STORAGE, b"K\x00))\x89NtRs"].concat()[2..];
     let beside = [b"\x80\x02}U\x05model", weights, b"sU\x05other", &call[..], b"s."].concat();
     assert_eq!(parse_pickle(&beside).unwrap()["w"], tensor(&[], &[0.0]));
@@ -123,7 +123,7 @@ fn views_stay_inside_their_storage() {
     let step = parse_view(b"K\x01K\x02K\x02\x86K\x03K\x01\x86").unwrap();
     assert_eq!(step["w"], tensor(&[2, 2], &[1.0, 2.0, 4.0, 5.0]));
     let past = parse_view(b"K\x01K\x02K\x03\x86K\x03K\x01\x86");
-    assert!(matches!(past, Err(Fault::Tensor { why: "reaches past the end of its storage", .. })));
+    assert!(matches!(past, Err(TorchFileFault::Tensor { why: "reaches past the end of its storage", .. })));
     let largest = b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f";
     let overflowing: [&[&[u8]]; 6] = [
         &[b"K\x00", largest, largest, b"\x86K\x00K\x00\x86"],
@@ -134,27 +134,27 @@ fn views_stay_inside_their_storage() {
         &[b"K\x00K\x03\x85J\xff\xff\xff\xff\x85"],
     ];
     for view in overflowing {
-        assert!(matches!(parse_view(&view.concat()), Err(Fault::Tensor { .. })), "{view:?}");
+        assert!(matches!(parse_view(&view.concat()), Err(TorchFileFault::Tensor { .. })), "{view:?}");
     }
     // A single element, repeated ten million times.
-    assert!(matches!(parse_view(b"K\x00J\x80\x96\x98\x00\x85K\x00\x85"), Err(Fault::TooLarge)));
+    assert!(matches!(parse_view(b"K\x00J\x80\x96\x98\x00\x85K\x00\x85"), Err(TorchFileFault::TooLarge)));
 }
 
 #[test]
 fn hostile_pickles_are_bounded() {
     let cycle = b"\x80\x02}q\x00U\x05modelh\x00sU\x03emah\x00s.";
-    assert!(matches!(parse_pickle(cycle), Err(Fault::NoWeights { .. })));
+    assert!(matches!(parse_pickle(cycle), Err(TorchFileFault::NoWeights { .. })));
     let deep = [b"\x80\x02", &b"(".repeat(100_000)[..], &b"t".repeat(100_000), b"."].concat();
-    assert!(matches!(parse_pickle(&deep), Err(Fault::NoWeights { .. })));
+    assert!(matches!(parse_pickle(&deep), Err(TorchFileFault::NoWeights { .. })));
     let endless = [b"\x80\x02N", &b"20".repeat(1 << 21)[..], b"."].concat();
-    assert!(matches!(parse_pickle(&endless), Err(Fault::TooLarge)));
+    assert!(matches!(parse_pickle(&endless), Err(TorchFileFault::TooLarge)));
     let zeros = vec![0; 4 << 20];
     let bomb = archive(&[("data.pkl", &zeros)], CompressionMethod::Deflated);
-    assert!(matches!(parse(&bomb), Err(Fault::TooLarge)));
+    assert!(matches!(parse(&bomb), Err(TorchFileFault::TooLarge)));
     for pickle in
         [&b"\x80\x02."[..], b"\x80\x020.", b"\x80\x02(0.", b"\x80\x02t.", b"\x80\x02h\x05.", b"\x80\x02Pid\n."]
     {
-        assert!(matches!(parse_pickle(pickle), Err(Fault::Pickle { .. })), "{pickle:?}");
+        assert!(matches!(parse_pickle(pickle), Err(TorchFileFault::Pickle { .. })), "{pickle:?}");
     }
 }
 
@@ -167,7 +167,7 @@ fn the_first_known_key_holds_the_weights() {
     assert_eq!(parse_pickle(&nested).unwrap()["w"], tensor(&[], &[3.0]));
     // An averaged model that is not readable does not silently give way to the plain one; a flag or a rate does.
     let object = [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03emacnet\nNet\n)\x81}bs."].concat();
-    assert!(matches!(parse_pickle(&object), Err(Fault::NoWeights { .. })));
+    assert!(matches!(parse_pickle(&object), Err(TorchFileFault::NoWeights { .. })));
     let flag = [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03ema\x88s."].concat();
     assert_eq!(parse_pickle(&flag).unwrap()["w"], tensor(&[], &[1.0]));
 }

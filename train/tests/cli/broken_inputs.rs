@@ -65,7 +65,7 @@ impl Fixture {
             "crop=32",
             "steps=1",
             "warmup_steps=1",
-            "calibration_pictures=0",
+            "calibration_images=0",
         ];
         for setting in common
             .iter()

@@ -35,7 +35,7 @@ fn pictures_of_which_nothing_is_kept_do_no_harm() {
 #[test]
 fn memory_that_runs_out_names_the_keys_that_need_less() {
     let (_folder, path) = folder();
-    let large = ["steps=3", "warmup_steps=1", "crop=512", "batch=32", "settle_batches=0"];
+    let large = ["steps=3", "warmup_steps=1", "crop=512", "batch=32", "precise_bn_batches=0"];
     // Main memory is not what is tested: the process may have 2.5 GB of addresses.
     let output = Command::new("sh")
         .args(["-c", "ulimit -v 2500000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_protoseg-train")])

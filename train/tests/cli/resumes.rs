@@ -42,7 +42,7 @@ fn classes_and_lists_must_be_those_of_the_run() {
     for (file, text) in [("classes.txt", "3 sea\n8 land\n"), ("list.txt", "images/a.png\nimages/b.png\nimages/b.png\n")]
     {
         let fixture = Fixture::new();
-        let settings = ["steps=4".to_owned(), "batch=2".to_owned(), "settle_batches=1".to_owned()];
+        let settings = ["steps=4".to_owned(), "batch=2".to_owned(), "precise_bn_batches=1".to_owned()];
         let first = fixture.train_more(&settings, &["--stop-after", "1"]);
         assert!(first.status.success(), "{}", said(&first));
         fs::write(fixture.path("data").join(file), text).unwrap();

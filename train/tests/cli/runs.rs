@@ -11,7 +11,7 @@ use protoseg_models::weights::{self, StateDict};
 fn a_supervised_run_leaves_a_whole_checkpoint() {
     let (_folder, path) = folder();
     let out = path("run");
-    train(&out, &["steps=6", "warmup_steps=3", "calibration_pictures=2", "eval_every=2", "log_every=4"], &[]);
+    train(&out, &["steps=6", "warmup_steps=3", "calibration_images=2", "eval_every=2", "log_every=4"], &[]);
     let checkpoint = Checkpoint::read(&out.join("checkpoint")).unwrap();
     assert_eq!(checkpoint.probe.len(), 2);
     let metrics = checkpoint.metrics.as_ref().unwrap();
@@ -60,7 +60,7 @@ fn parts_equal_the_whole(settings: &[&str]) {
         let mut lines: Vec<serde_json::Value> =
             log(out).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         lines.retain(|line| line["event"] != "saved");
-        for measured in ["seconds_a_step", "waited_share"] {
+        for measured in ["seconds_per_step", "waited_share"] {
             lines.iter_mut().filter_map(|line| line.as_object_mut()).for_each(|line| drop(line.remove(measured)));
         }
         lines
@@ -89,7 +89,7 @@ fn going_on_changes_nothing_with_accumulation_and_every_option() {
         "accumulate=2",
         "features=centred",
         "points=balanced",
-        "points_a_class=8",
+        "points_per_class=8",
         "criterion=ohem",
         "entropy_drop_per_class=true",
         "unlabeled_ramp=0.5",
@@ -174,7 +174,7 @@ fn a_dry_run_says_the_plan_and_takes_no_step() {
 #[test]
 fn labels_of_the_teacher_are_written_where_they_are_wanted() {
     let (_folder, path) = folder();
-    train(&path("run"), &["steps=2", "warmup_steps=1", "mode=mean-teacher", "dumped_pictures=3"], &[]);
+    train(&path("run"), &["steps=2", "warmup_steps=1", "mode=mean-teacher", "dumped_images=3"], &[]);
     let mut names: Vec<String> = std::fs::read_dir(path("run/pseudo-labels/2"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -14,11 +14,11 @@ const SMALL: [&str; 12] = [
     "crop=64",
     "batch=2",
     "point_cells=8",
-    "settle_batches=2",
+    "precise_bn_batches=2",
     "window={size=64, stride=48}",
     "log_every=1",
     "save_every=1000",
-    "calibration_pictures=0",
+    "calibration_images=0",
 ];
 
 /// The root of the repository, where configurations name files from.

@@ -4,10 +4,10 @@ use protoseg_models::random::Stream;
 use serde_json::json;
 
 use super::*;
-use protoseg_infer::machine::Facts;
+use crate::machine::MachineInfo;
 
 /// A report of one run under two scenarios, whose pictures take about so many milliseconds each.
-pub(crate) fn report(model: &str, ms: f64, seed: u64) -> Report {
+pub(crate) fn report(model: &str, ms: f64, seed: u64) -> BenchReport {
     let draws = Stream::keyed(&[9, seed]);
     // In steps of so few digits that a file gives back the same.
     let step = |ms: f64| (ms * 1024.0).round() / 1024.0;
@@ -38,28 +38,28 @@ pub(crate) fn report(model: &str, ms: f64, seed: u64) -> Report {
     });
     let points = [point("single-stream", starts, &latencies), point("offline", vec![0.0; 300], &ends)];
     let report = json!({
-        "version": Report::VERSION, "program": "protoseg 0.1.0", "began": 1_750_000_000, "machine": Facts::default(),
+        "version": BenchReport::VERSION, "program": "protoseg 0.1.0", "began": 1_750_000_000, "machine": MachineInfo::default(),
         "runs": [{"subject": subject, "points": points}],
     });
     serde_json::from_value(report).unwrap()
 }
 
-fn verdicts(after_ms: f64, seed: u64) -> Vec<Verdict> {
+fn verdicts(after_ms: f64, seed: u64) -> Vec<RegressionVerdict> {
     let compared = compare(&report("m", 20.0, 0), &report("m", after_ms, seed), 0.05).unwrap();
     compared.points.iter().map(|point| point.verdict).collect()
 }
 
 #[test]
 fn slower_and_faster_are_told_beyond_the_tolerance_alone() {
-    assert_eq!(verdicts(20.0, 1), [Verdict::Within; 2]);
-    assert_eq!(verdicts(22.0, 2), [Verdict::Regression; 2]);
-    assert_eq!(verdicts(18.0, 3), [Verdict::Faster; 2]);
-    assert_eq!(verdicts(20.6, 4), [Verdict::Within; 2]);
-    assert_eq!(verdicts(21.0, 5), [Verdict::Undecided; 2]);
+    assert_eq!(verdicts(20.0, 1), [RegressionVerdict::Within; 2]);
+    assert_eq!(verdicts(22.0, 2), [RegressionVerdict::Regression; 2]);
+    assert_eq!(verdicts(18.0, 3), [RegressionVerdict::Faster; 2]);
+    assert_eq!(verdicts(20.6, 4), [RegressionVerdict::Within; 2]);
+    assert_eq!(verdicts(21.0, 5), [RegressionVerdict::Undecided; 2]);
     let compared = compare(&report("m", 20.0, 0), &report("m", 22.0, 2), 0.05).unwrap();
     assert!(compared.has_regression());
     for point in &compared.points {
-        assert!(point.ratio.interval.unwrap().holds(1.1), "{point:?}");
+        assert!(point.ratio.interval.unwrap().contains(1.1), "{point:?}");
         assert!((point.before_ms - 20.0).abs() < 0.3 && (point.after_ms - 22.0).abs() < 0.3, "{point:?}");
     }
     assert!(!compare(&report("m", 20.0, 0), &report("m", 22.0, 2), 0.2).unwrap().has_regression());
@@ -69,15 +69,18 @@ fn slower_and_faster_are_told_beyond_the_tolerance_alone() {
 fn verdicts_follow_from_the_interval() {
     let verdict = |low: f64, high: f64| {
         let interval = Some(super::super::ratio::Interval { low, high });
-        Verdict::of(&Ratio { ratio: f64::midpoint(low, high), interval }, 0.25)
+        RegressionVerdict::from_ratio(&Ratio { ratio: f64::midpoint(low, high), interval }, 0.25)
     };
-    assert_eq!(verdict(1.26, 1.5), Verdict::Regression);
-    assert_eq!(verdict(1.25, 1.5), Verdict::Undecided);
-    assert_eq!(verdict(0.5, 1.5), Verdict::Undecided);
-    assert_eq!(verdict(0.5, 1.25), Verdict::Within);
-    assert_eq!(verdict(0.8, 0.9), Verdict::Within);
-    assert_eq!(verdict(0.5, 0.79), Verdict::Faster);
-    assert_eq!(Verdict::of(&Ratio { ratio: 3.0, interval: None }, 0.25), Verdict::Undecided);
+    assert_eq!(verdict(1.26, 1.5), RegressionVerdict::Regression);
+    assert_eq!(verdict(1.25, 1.5), RegressionVerdict::Undecided);
+    assert_eq!(verdict(0.5, 1.5), RegressionVerdict::Undecided);
+    assert_eq!(verdict(0.5, 1.25), RegressionVerdict::Within);
+    assert_eq!(verdict(0.8, 0.9), RegressionVerdict::Within);
+    assert_eq!(verdict(0.5, 0.79), RegressionVerdict::Faster);
+    assert_eq!(
+        RegressionVerdict::from_ratio(&Ratio { ratio: 3.0, interval: None }, 0.25),
+        RegressionVerdict::Undecided
+    );
 }
 
 #[test]
@@ -106,7 +109,7 @@ fn what_was_measured_otherwise_is_not_compared() {
     for tolerance in [-0.1, f64::NAN, f64::INFINITY] {
         assert!(matches!(compare(&before, &after, tolerance), Err(CompareError::Tolerance(_))));
     }
-    let nothing = Report { runs: Vec::new(), ..before.clone() };
+    let nothing = BenchReport { runs: Vec::new(), ..before.clone() };
     assert!(compare(&nothing, &before, 0.05).unwrap_err().to_string().contains("before there is nothing, and after"));
 }
 
@@ -121,7 +124,7 @@ fn of_two_that_were_measured_alike_the_names_decide() {
     let before = two(["one", "other"], [20.0, 40.0]);
     let compared = compare(&before, &two(["other", "new"], [40.0, 20.0]), 0.05).unwrap();
     assert_eq!(compared.points.len(), 4);
-    assert!(compared.points.iter().all(|point| point.verdict == Verdict::Within), "{compared}");
+    assert!(compared.points.iter().all(|point| point.verdict == RegressionVerdict::Within), "{compared}");
     assert!(compared.to_string().contains("the names differ: one, then new"), "{compared}");
 }
 
@@ -145,7 +148,7 @@ fn what_else_differs_is_said() {
     ] {
         assert!(text.contains(said), "{said}: {text}");
     }
-    after.runs[0].points[0].samples = Samples::default();
+    after.runs[0].points[0].samples = SampleColumns::default();
     let compared = compare(&before, &after, 0.05).unwrap();
     assert_eq!(compared.points.len(), 1);
     assert!(compared.differences[1].contains("no query was answered in one of the two"), "{compared}");
@@ -154,7 +157,7 @@ fn what_else_differs_is_said() {
 #[test]
 fn what_is_worse_and_no_matter_of_time_is_a_regression() {
     let before = report("m", 20.0, 0);
-    let worse = |change: &dyn Fn(&mut Report)| {
+    let worse = |change: &dyn Fn(&mut BenchReport)| {
         let mut after = report("m", 20.0, 1);
         change(&mut after);
         let compared = compare(&before, &after, 0.05).unwrap();
@@ -164,7 +167,7 @@ fn what_is_worse_and_no_matter_of_time_is_a_regression() {
     assert_eq!(worse(&|_| ()), "");
     assert!(worse(&|after| after.runs[0].points[1].failed = 1).contains("1 queries were not answered, and 300 were"));
     let gone = worse(&|after| {
-        after.runs[0].points[0].samples = Samples::default();
+        after.runs[0].points[0].samples = SampleColumns::default();
         after.runs[0].points[0].failed = 300;
     });
     assert!(gone.contains("300 queries were not answered, and 0 were"), "{gone}");
@@ -190,6 +193,6 @@ fn a_tail_that_grows_alone_is_found_where_there_are_samples_enough() {
         let compared = compare(&long(0, 1.0), &long(1, slow), 0.05).unwrap();
         (compared.points[0].verdict, compared.points[0].tail_verdict, compared.has_regression())
     };
-    assert_eq!(verdicts(1.0), (Verdict::Within, Some(Verdict::Within), false));
-    assert_eq!(verdicts(3.0), (Verdict::Within, Some(Verdict::Regression), true));
+    assert_eq!(verdicts(1.0), (RegressionVerdict::Within, Some(RegressionVerdict::Within), false));
+    assert_eq!(verdicts(3.0), (RegressionVerdict::Within, Some(RegressionVerdict::Regression), true));
 }

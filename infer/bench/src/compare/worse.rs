@@ -1,8 +1,8 @@
 //! What two reports differ in besides time: what is worse, and what is to be known of the rest.
 
 use super::{Measured, describe};
-use crate::report::{Point, Subject};
-use protoseg_infer::machine::Facts;
+use crate::machine::MachineInfo;
+use crate::report::{ScenarioResult, Subject};
 
 /// By how much the share of right labels may fall, which the order of sums on another machine can make: a hundredth of a
 /// percent, as the check of 32-bit files has it.
@@ -14,7 +14,7 @@ const MEAN_IOU: f64 = 0.1;
 /// What is worse than it was, and no matter of time: queries that are not answered, labels that are not right.
 pub(super) fn broken((one, before): Measured, (other, after): Measured) -> Vec<String> {
     let what = describe(other, after);
-    let share = |point: &Point| {
+    let share = |point: &ScenarioResult| {
         let all = point.failed + point.samples.latency_ms.len();
         if all == 0 { 1.0 } else { point.failed as f64 / all as f64 }
     };
@@ -38,9 +38,9 @@ pub(super) fn broken((one, before): Measured, (other, after): Measured) -> Vec<S
 }
 
 /// How the machines differ, but for what differs from hour to hour.
-pub(super) fn machines(before: &Facts, after: &Facts) -> Vec<String> {
-    let told = |facts: &Facts| {
-        let Facts { runtime, processor, system, kernel, virtual_machine, container, gpus, .. } = facts;
+pub(super) fn machines(before: &MachineInfo, after: &MachineInfo) -> Vec<String> {
+    let told = |facts: &MachineInfo| {
+        let MachineInfo { runtime, processor, system, kernel, virtual_machine, container, gpus, .. } = facts;
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
         [
             ("processors", format!("{}, {} cores to use", text(&processor.name), processor.cores)),

@@ -2,9 +2,9 @@
 
 use protoseg_pages::html::escape;
 use protoseg_pages::plot::{Axis, Plot, dots, path};
-use protoseg_pages::scale::{Scale, plottable};
+use protoseg_pages::scale::{Scale, is_plottable};
 
-use super::super::report::{Latency, Percentile, Samples};
+use super::super::report::{Latency, Percentile, SampleColumns};
 use super::super::words::figure;
 use super::thinned::{self, Thinned};
 
@@ -18,8 +18,8 @@ const BARS: usize = 48;
 const HEADROOM: f64 = 0.36;
 
 /// Histogram and cumulative curve of latencies in milliseconds; none where there are fewer than two.
-pub(super) fn distribution(samples: &Samples, latency: &Latency, room: usize) -> Vec<String> {
-    let mut sorted: Vec<f64> = samples.latency_ms.iter().copied().filter(plottable).collect();
+pub(super) fn distribution(samples: &SampleColumns, latency: &Latency, room: usize) -> Vec<String> {
+    let mut sorted: Vec<f64> = samples.latency_ms.iter().copied().filter(is_plottable).collect();
     sorted.sort_by(f64::total_cmp);
     let (Some(&least), Some(&most)) = (sorted.first(), sorted.last()) else { return Vec::new() };
     if sorted.len() < 2 {
@@ -128,7 +128,7 @@ fn cumulative(sorted: &[f64], across: &Scale, latency: &Latency, room: usize) ->
 
 /// Latency of each query against when it was due, with a line through the middle of stretches. Also says how many samples in
 /// a row the points were taken from.
-pub(super) fn over_time(samples: &Samples, latency: &Latency, room: usize) -> Option<(String, usize)> {
+pub(super) fn over_time(samples: &SampleColumns, latency: &Latency, room: usize) -> Option<(String, usize)> {
     let pairs: Vec<(f64, f64)> =
         samples.due_ms.iter().zip(&samples.latency_ms).map(|(due, ms)| (due / 1000.0, *ms)).collect();
     let Thinned { points, each, middle } = thinned::samples(&pairs, room);

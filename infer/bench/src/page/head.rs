@@ -2,11 +2,11 @@
 
 use protoseg_pages::html::{escape, note, tile, tiles};
 
-use super::super::report::{Point, Report, Run};
+use super::super::report::{BenchReport, BenchRun, ScenarioResult};
 use super::super::words::{count, figure, milliseconds, moment, share, verdict};
 
 /// Names of the runs; of many only the first.
-pub(super) fn names(report: &Report) -> String {
+pub(super) fn names(report: &BenchReport) -> String {
     match report.runs.as_slice() {
         [] => "nothing".to_owned(),
         [run] => run.subject.name.clone(),
@@ -15,7 +15,7 @@ pub(super) fn names(report: &Report) -> String {
 }
 
 /// All that stands below the title.
-pub(super) fn head(report: &Report) -> String {
+pub(super) fn head(report: &BenchReport) -> String {
     let points = report.runs.iter().map(|run| run.points.len()).sum();
     let words = format!(
         "{}, {}. {}, {}.",
@@ -34,14 +34,14 @@ pub(super) fn head(report: &Report) -> String {
 }
 
 /// The best of each kind of figure, and the worst of label agreement.
-fn figures(report: &Report) -> Vec<String> {
+fn figures(report: &BenchReport) -> Vec<String> {
     let one = report.runs.iter().map(|run| run.points.len()).sum::<usize>() == 1;
     let title = |alone: &'static str, best: &'static str| if one { alone } else { best };
     let latency = |percent: f64, title: &str| {
         best(report, |point| Some(-point.percentile(percent)?.ms))
             .map(|(ms, under)| tile(title, &milliseconds(-ms), &under))
     };
-    let rate = |of: fn(&Point) -> f64, title: &str| {
+    let rate = |of: fn(&ScenarioResult) -> f64, title: &str| {
         best(report, |point| Some(of(point))).map(|(rate, under)| tile(title, &figure(rate), &under))
     };
     let agreement = report
@@ -57,8 +57,8 @@ fn figures(report: &Report) -> Vec<String> {
     [
         latency(50.0, title("Median latency", "Lowest median latency")),
         latency(99.0, title("p99 latency", "Lowest p99 latency")),
-        rate(|point| point.images_a_second, title("Pictures/s", "Most pictures/s")),
-        rate(|point| point.megapixels_a_second, title("Megapixels/s", "Most megapixels/s")),
+        rate(|point| point.images_per_second, title("Pictures/s", "Most pictures/s")),
+        rate(|point| point.megapixels_per_second, title("Megapixels/s", "Most megapixels/s")),
         agreement,
     ]
     .into_iter()
@@ -67,10 +67,10 @@ fn figures(report: &Report) -> Vec<String> {
 }
 
 /// The point of the greatest value, with words on which it is. Unstable ones count only where none is stable.
-fn best(report: &Report, value: impl Fn(&Point) -> Option<f64>) -> Option<(f64, Vec<String>)> {
+fn best(report: &BenchReport, value: impl Fn(&ScenarioResult) -> Option<f64>) -> Option<(f64, Vec<String>)> {
     let points = report.runs.iter().flat_map(|run| run.points.iter().map(move |point| (run, point)));
     let known = points.filter_map(|(run, point)| value(point).map(|value| (value, run, point)));
-    let rank = |(value, _, point): &(f64, &Run, &Point)| (point.unstable.is_none(), *value);
+    let rank = |(value, _, point): &(f64, &BenchRun, &ScenarioResult)| (point.unstable.is_none(), *value);
     let (value, run, point) = known.max_by(|left, right| {
         let ((stable, left), (other, right)) = (rank(left), rank(right));
         stable.cmp(&other).then(left.total_cmp(&right))

@@ -2,13 +2,13 @@
 
 use protoseg_pages::html::escape;
 
-use super::super::report::{Point, Report, Run};
+use super::super::report::{BenchReport, BenchRun, ScenarioResult};
 use super::super::words::share;
 use super::{cell, figure, verdict, whole};
 
 /// A row a point; nothing where there are fewer than two.
-pub(super) fn table(report: &Report) -> String {
-    let row = |(index, run): (usize, &Run)| {
+pub(super) fn table(report: &BenchReport) -> String {
+    let row = |(index, run): (usize, &BenchRun)| {
         let link = format!("<a href=\"#run-{}\">{}</a>", index + 1, escape(&run.subject.name));
         run.points.iter().map(|point| line(&link, run, point)).collect::<Vec<_>>()
     };
@@ -26,7 +26,7 @@ pub(super) fn table(report: &Report) -> String {
     )
 }
 
-fn line(link: &str, run: &Run, point: &Point) -> String {
+fn line(link: &str, run: &BenchRun, point: &ScenarioResult) -> String {
     let percentile = |percent| cell(point.percentile(percent).map(|percentile| figure(percentile.ms)));
     format!(
         "<tr><th scope=\"row\">{link}</th><td class=\"word\">{}</td><td>{}</td>{}{}<td>{}</td><td>{}</td>{}\
@@ -35,8 +35,8 @@ fn line(link: &str, run: &Run, point: &Point) -> String {
         whole(point.samples.latency_ms.len()),
         percentile(50.0),
         percentile(99.0),
-        figure(point.images_a_second),
-        figure(point.megapixels_a_second),
+        figure(point.images_per_second),
+        figure(point.megapixels_per_second),
         cell(run.subject.accuracy.probe_agreement.map(share)),
         verdict(point.unstable.is_some()),
     )

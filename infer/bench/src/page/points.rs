@@ -2,17 +2,17 @@
 
 use protoseg_pages::html::{escape, grid, note};
 
-use super::super::report::{Latency, Point, Run, WarmUp};
+use super::super::report::{BenchRun, Latency, ScenarioResult, WarmUp};
 use super::super::words::{self, count, seconds};
 use super::{cell, charts, facts, figure, verdict, whole};
 
-/// What was measured and every point of it. `room` is how many stretches samples are thinned to.
-pub(super) fn run(run: &Run, room: usize) -> String {
+/// What was measured and every point of it. `room` is how many windows samples are thinned to.
+pub(super) fn run(run: &BenchRun, room: usize) -> String {
     let bound: String = run.within_bound.iter().map(|found| note(&words::within_bound(found))).collect();
     facts(&words::facts(&run.subject)) + &bound + &run.points.iter().map(|found| point(found, room)).collect::<String>()
 }
 
-fn point(point: &Point, room: usize) -> String {
+fn point(point: &ScenarioResult, room: usize) -> String {
     let heading = format!("<h3>{}: {}</h3>\n", escape(&point.scenario.to_string()), verdict(point.unstable.is_some()));
     let why = point.unstable.as_ref().map(|why| format!("<p class=\"why\">{}</p>\n", escape(why)));
     let mut words = found(point);
@@ -35,16 +35,16 @@ fn point(point: &Point, room: usize) -> String {
 }
 
 /// How much was measured, in sentences.
-fn found(point: &Point) -> String {
+fn found(point: &ScenarioResult) -> String {
     let queries = count(point.samples.latency_ms.len(), "query", "queries");
-    let WarmUp { queries: warm, seconds: warmed, stretches } = &point.warm_up;
+    let WarmUp { queries: warm, seconds: warmed, windows } = &point.warm_up;
     let before = match warm {
         0 => "without warm-up".to_owned(),
         _ => format!(
             "after a warm-up of {} in {} ({})",
             count(*warm, "query", "queries"),
             seconds(*warmed),
-            count(stretches.len(), "stretch", "stretches")
+            count(windows.len(), "stretch", "windows")
         ),
     };
     let energy: String = words::device(point).iter().map(|told| format!(" {told}.")).collect();
@@ -56,8 +56,8 @@ fn found(point: &Point) -> String {
     format!(
         "{queries} in {}{sessions}, {before}: {} pictures/s, {} megapixels/s.{}{}",
         seconds(point.seconds),
-        figure(point.images_a_second),
-        figure(point.megapixels_a_second),
+        figure(point.images_per_second),
+        figure(point.megapixels_per_second),
         energy,
         failed.unwrap_or_default()
     )

@@ -2,7 +2,7 @@
 
 use protoseg_pages::html::{escape, note};
 
-use super::super::report::{Point, Report};
+use super::super::report::{BenchReport, ScenarioResult};
 use super::super::stages::{Share, shares};
 use super::super::words::{milliseconds, percent};
 
@@ -10,10 +10,10 @@ use super::super::words::{milliseconds, percent};
 const NAMED: f64 = 0.12;
 
 /// A bar a point whose stages were timed; nothing where there is none.
-pub(super) fn section(report: &Report) -> String {
+pub(super) fn section(report: &BenchReport) -> String {
     let several = report.runs.len() > 1;
     let bars = report.runs.iter().flat_map(|run| run.points.iter().map(move |point| (&run.subject.name, point)));
-    let bar = |(name, point): (&String, &Point)| {
+    let bar = |(name, point): (&String, &ScenarioResult)| {
         let name = if several { format!("{name}, {}", point.scenario) } else { point.scenario.to_string() };
         bar(&name, &shares(point), point)
     };
@@ -25,7 +25,7 @@ pub(super) fn section(report: &Report) -> String {
     }
 }
 
-fn bar(name: &str, shares: &[Share], point: &Point) -> String {
+fn bar(name: &str, shares: &[Share], point: &ScenarioResult) -> String {
     if shares.is_empty() {
         return String::new();
     }

@@ -1,6 +1,6 @@
 //! Which of thousands of samples a chart shows.
 
-use protoseg_pages::scale::plottable;
+use protoseg_pages::scale::is_plottable;
 
 /// What a chart may show of samples in a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub(super) fn room(points: usize) -> usize {
 
 /// Thins samples, given as when and how long, to at most three of each of `room` stretches. What is no number is left out.
 pub(super) fn samples(samples: &[(f64, f64)], room: usize) -> Thinned {
-    let known: Vec<(f64, f64)> = samples.iter().copied().filter(|(x, y)| plottable(x) && plottable(y)).collect();
+    let known: Vec<(f64, f64)> = samples.iter().copied().filter(|(x, y)| is_plottable(x) && is_plottable(y)).collect();
     let each = if known.len() <= 3 * room { 1 } else { known.len().div_ceil(room.max(1)) };
     let points = if each == 1 { known.clone() } else { known.chunks(each).flat_map(extremes).collect() };
     let stretch = known.len().div_ceil(LINE);

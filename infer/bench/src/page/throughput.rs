@@ -2,9 +2,9 @@
 
 use protoseg_pages::html::{escape, note};
 use protoseg_pages::plot::{Axis, Plot, dots, path};
-use protoseg_pages::scale::{Scale, plottable};
+use protoseg_pages::scale::{Scale, is_plottable};
 
-use super::super::report::{Point, Report, Run};
+use super::super::report::{BenchReport, BenchRun, ScenarioResult};
 use super::super::scenario::Scenario;
 use super::{COLORS, charts, figure};
 
@@ -14,20 +14,20 @@ const NAMED: usize = 4;
 /// One way to run under a kind of load, least load first.
 struct Line {
     name: String,
-    points: Vec<Load>,
+    points: Vec<LoadPoint>,
 }
 
 /// What one load came to.
-struct Load {
+struct LoadPoint {
     load: f64,
-    images_a_second: f64,
+    images_per_second: f64,
     p50: f64,
     p99: f64,
     unstable: bool,
 }
 
 /// The chart with its legend; nothing where no way to run has points of several loads.
-pub(super) fn section(report: &Report) -> String {
+pub(super) fn section(report: &BenchReport) -> String {
     let lines: Vec<Line> = report.runs.iter().flat_map(|run| lines(run, report.runs.len() > 1)).collect();
     if lines.is_empty() {
         return String::new();
@@ -38,7 +38,7 @@ pub(super) fn section(report: &Report) -> String {
 }
 
 /// The lines of one run, a kind of load each. One picture at a time is a load of one client and of queries of one picture.
-fn lines(run: &Run, several: bool) -> Vec<Line> {
+fn lines(run: &BenchRun, several: bool) -> Vec<Line> {
     type Kind = (&'static str, fn(Scenario) -> Option<f64>);
     let kinds: [Kind; 3] = [
         ("clients", |scenario| match scenario {
@@ -56,7 +56,8 @@ fn lines(run: &Run, several: bool) -> Vec<Line> {
         }),
     ];
     let line = |(kind, load): Kind| {
-        let mut points: Vec<Load> = run.points.iter().filter_map(|point| found(point, load(point.scenario)?)).collect();
+        let mut points: Vec<LoadPoint> =
+            run.points.iter().filter_map(|point| found(point, load(point.scenario)?)).collect();
         points.sort_by(|left, right| left.load.total_cmp(&right.load));
         let name = if several { format!("{}, {kind}", run.subject.name) } else { kind.to_owned() };
         (points.len() > 1).then_some(Line { name, points })
@@ -64,10 +65,16 @@ fn lines(run: &Run, several: bool) -> Vec<Line> {
     kinds.into_iter().filter_map(line).collect()
 }
 
-fn found(point: &Point, load: f64) -> Option<Load> {
+fn found(point: &ScenarioResult, load: f64) -> Option<LoadPoint> {
     let (p50, p99) = (point.percentile(50.0)?.ms, point.percentile(99.0)?.ms);
-    let (images_a_second, unstable) = (point.images_a_second, point.unstable.is_some());
-    [p50, p99, images_a_second].iter().all(plottable).then_some(Load { load, images_a_second, p50, p99, unstable })
+    let (images_per_second, unstable) = (point.images_per_second, point.unstable.is_some());
+    [p50, p99, images_per_second].iter().all(is_plottable).then_some(LoadPoint {
+        load,
+        images_per_second,
+        p50,
+        p99,
+        unstable,
+    })
 }
 
 fn legend(lines: &[Line]) -> String {
@@ -79,8 +86,8 @@ fn legend(lines: &[Line]) -> String {
 
 fn chart(lines: &[Line]) -> String {
     let all = || lines.iter().flat_map(|line| &line.points);
-    let bound = |value: fn(&Load) -> f64, pick: fn(f64, f64) -> f64, start| all().map(value).fold(start, pick);
-    let across = Scale::around(0.0, bound(|load| load.images_a_second, f64::max, 0.0), 5);
+    let bound = |value: fn(&LoadPoint) -> f64, pick: fn(f64, f64) -> f64, start| all().map(value).fold(start, pick);
+    let across = Scale::around(0.0, bound(|load| load.images_per_second, f64::max, 0.0), 5);
     let (least, most) = (bound(|load| load.p50, f64::min, f64::INFINITY), bound(|load| load.p99, f64::max, 0.0));
     let upwards = match charts::scale(least, most) {
         scale if scale.is_logarithmic() => scale,
@@ -99,8 +106,8 @@ fn chart(lines: &[Line]) -> String {
 }
 
 fn draw(line: &Line, index: usize, upwards: &Scale) -> String {
-    let points = |value: fn(&Load) -> f64| -> Vec<(f64, f64)> {
-        line.points.iter().map(|load| (load.images_a_second, upwards.place(value(load)))).collect()
+    let points = |value: fn(&LoadPoint) -> f64| -> Vec<(f64, f64)> {
+        line.points.iter().map(|load| (load.images_per_second, upwards.place(value(load)))).collect()
     };
     let (color, name, number) = (index % COLORS, escape(&line.name), index + 1);
     let (p50, p99) = (points(|load| load.p50), points(|load| load.p99));
@@ -117,7 +124,7 @@ fn draw(line: &Line, index: usize, upwards: &Scale) -> String {
 /// A line's number at its end, and where there is room the loads at its points.
 fn names(line: &Line, index: usize, lines: usize, across: &Scale, upwards: &Scale) -> String {
     let last = line.points.len() - 1;
-    let text = |place: usize, load: &Load| {
+    let text = |place: usize, load: &LoadPoint| {
         let number = format!("<b>{}.</b>", index + 1);
         let parts = [
             (place == last && lines > 1).then_some(number),
@@ -126,8 +133,8 @@ fn names(line: &Line, index: usize, lines: usize, across: &Scale, upwards: &Scal
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     };
-    let name = |(place, load): (usize, &Load)| {
-        let (left, top) = (across.percent_along(load.images_a_second), 100.0 - upwards.percent_along(load.p50));
+    let name = |(place, load): (usize, &LoadPoint)| {
+        let (left, top) = (across.percent_along(load.images_per_second), 100.0 - upwards.percent_along(load.p50));
         match text(place, load) {
             text if text.is_empty() => text,
             text => format!("<span class=\"load\" style=\"left:{left:.2}%;top:{top:.2}%\">{text}</span>"),
@@ -170,7 +177,7 @@ mod tests {
             for ([x, y], point) in line.iter().zip(points) {
                 let ms = point.percentile(percent).unwrap().ms;
                 // Paths have five digits.
-                assert!((x / point.images_a_second - 1.0).abs() < 1e-4, "{x} {}", point.images_a_second);
+                assert!((x / point.images_per_second - 1.0).abs() < 1e-4, "{x} {}", point.images_per_second);
                 assert!((10_f64.powf(*y) / ms - 1.0).abs() < 1e-3, "{y} {ms}");
             }
         }

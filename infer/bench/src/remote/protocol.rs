@@ -16,7 +16,7 @@ const PNG_START: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// Why a server cannot be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum RemoteError {
+pub enum HttpTargetError {
     /// No address that can be asked.
     #[error("{0} is no address of a server; write it as http://HOST:PORT (without TLS)")]
     Url(String),
@@ -63,7 +63,7 @@ pub enum RemoteError {
 
 /// What a model is called, takes and gives.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Described {
+pub(super) struct ModelMetadata {
     pub(super) name: String,
     pub(super) version: String,
     input: String,
@@ -73,19 +73,19 @@ pub(super) struct Described {
 }
 
 /// The first model of a repository's index that is ready.
-pub(super) fn first_ready(index: &Value, url: &str) -> Result<String, RemoteError> {
+pub(super) fn first_ready(index: &Value, url: &str) -> Result<String, HttpTargetError> {
     let ready = |model: &&Value| model["state"].as_str().is_none_or(|state| state == "READY");
     let first = index.as_array().into_iter().flatten().find(ready);
     let name = first.and_then(|model| model["name"].as_str());
-    name.map(ToOwned::to_owned).ok_or_else(|| RemoteError::NoModel(url.to_owned()))
+    name.map(ToOwned::to_owned).ok_or_else(|| HttpTargetError::NoModel(url.to_owned()))
 }
 
-impl Described {
+impl ModelMetadata {
     /// Reads the metadata of a model.
-    pub(super) fn of(metadata: &Value, url: &str) -> Result<Self, RemoteError> {
+    pub(super) fn from_json(metadata: &Value, url: &str) -> Result<Self, HttpTargetError> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let name = text(&metadata["name"]);
-        let wrong = |why: String| RemoteError::NotPictures { model: name.clone(), url: url.to_owned(), why };
+        let wrong = |why: String| HttpTargetError::NotPictures { model: name.clone(), url: url.to_owned(), why };
         let none = Vec::new();
         let tensors = |key: &str| metadata[key].as_array().unwrap_or(&none).clone();
         let inputs = tensors("inputs");
@@ -112,7 +112,7 @@ impl Described {
 }
 
 /// The body of a request for the labels of a picture, and how many of its bytes are JSON.
-pub(super) fn request_of(described: &Described, image: &RgbImage) -> (Bytes, usize) {
+pub(super) fn infer_request(described: &ModelMetadata, image: &RgbImage) -> (Bytes, usize) {
     let (width, height) = image.dimensions();
     let shape = if described.single { json!([height, width, 3]) } else { json!([1, height, width, 3]) };
     let binary = json!({"binary_data": true});
@@ -133,7 +133,7 @@ pub(super) fn request_of(described: &Described, image: &RgbImage) -> (Bytes, usi
 
 /// What an answer is to hold: a proxy's page is none, though its status be 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(super) enum ExpectedBody {
     /// JSON, which is read by who asked.
     Json,
     /// A label for each of so many pixels, as bytes of a tensor.
@@ -142,7 +142,7 @@ pub(super) enum Expected {
     Png([u32; 2]),
 }
 
-impl Expected {
+impl ExpectedBody {
     /// Says what is wrong with the body of an answer, of which so many bytes are JSON where tensors follow.
     pub(super) fn check(self, body: &[u8], header: Option<usize>) -> Result<(), String> {
         match self {
@@ -181,7 +181,7 @@ mod tests {
         let index = json!([{"name": "a", "state": "UNAVAILABLE"}, {"name": "b", "version": "1", "state": "READY"}]);
         assert_eq!(first_ready(&index, "u").unwrap(), "b");
         for none in [json!([]), json!({"error": "no"}), json!([{"name": "a", "state": "UNAVAILABLE"}])] {
-            assert!(matches!(first_ready(&none, "u"), Err(RemoteError::NoModel(url)) if url == "u"));
+            assert!(matches!(first_ready(&none, "u"), Err(HttpTargetError::NoModel(url)) if url == "u"));
         }
     }
 
@@ -192,14 +192,14 @@ mod tests {
             "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
             "outputs": [{"name": "confidence", "datatype": "UINT8"}, {"name": "labels", "datatype": "UINT8"}],
         });
-        let described = Described::of(&metadata, "u").unwrap();
-        let (body, length) = request_of(&described, &RgbImage::from_fn(5, 2, |x, _| image::Rgb([x as u8; 3])));
+        let described = ModelMetadata::from_json(&metadata, "u").unwrap();
+        let (body, length) = infer_request(&described, &RgbImage::from_fn(5, 2, |x, _| image::Rgb([x as u8; 3])));
         let head: Value = serde_json::from_slice(&body[..length]).unwrap();
         assert_eq!(head["inputs"][0]["shape"], json!([1, 2, 5, 3]));
         assert_eq!((body.len() - length, &body[length..length + 6]), (30, &[0, 0, 0, 1, 1, 1][..]));
         assert_eq!((described.name.as_str(), described.version.as_str()), ("street", "7"));
         metadata["inputs"][0]["datatype"] = json!("FP32");
-        let message = Described::of(&metadata, "u").unwrap_err().to_string();
+        let message = ModelMetadata::from_json(&metadata, "u").unwrap_err().to_string();
         assert!(message.contains("street") && message.contains("FP32"), "{message}");
     }
 
@@ -209,7 +209,7 @@ mod tests {
             let head = json!({"outputs": [{"name": "labels", "parameters": {"binary_data_size": size}}]}).to_string();
             ([head.as_bytes(), &vec![0; bytes]].concat(), Some(head.len()))
         };
-        let check = |(body, header): (Vec<u8>, Option<usize>)| Expected::Labels(6).check(&body, header);
+        let check = |(body, header): (Vec<u8>, Option<usize>)| ExpectedBody::Labels(6).check(&body, header);
         assert_eq!(check(answer(6, 6)), Ok(()));
         for (size, bytes) in [(6, 5), (5, 6), (0, 6), (7, 7)] {
             assert!(check(answer(size, bytes)).unwrap_err().contains("where the picture has 6"), "{size} {bytes}");
@@ -220,9 +220,9 @@ mod tests {
         assert!(check((page.clone(), Some(6))).unwrap_err().contains("JSON"));
         let mut png = std::io::Cursor::new(Vec::new());
         RgbImage::new(5, 2).write_to(&mut png, image::ImageFormat::Png).unwrap();
-        assert_eq!(Expected::Png([5, 2]).check(png.get_ref(), None), Ok(()));
+        assert_eq!(ExpectedBody::Png([5, 2]).check(png.get_ref(), None), Ok(()));
         for (size, body) in [([2, 5], png.get_ref().as_slice()), ([5, 2], &page), ([5, 2], &png.get_ref()[..20])] {
-            assert!(Expected::Png(size).check(body, None).unwrap_err().contains("no PNG file of"));
+            assert!(ExpectedBody::Png(size).check(body, None).unwrap_err().contains("no PNG file of"));
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a choice must keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct TuningLimits {
     /// Least share of pixels with the reference's label, on the probe and on the pictures.
     pub least_agreement: f64,
     /// What the 99th percentile of latency may be at most, in milliseconds.
@@ -13,16 +13,16 @@ pub struct Limits {
 
 /// How far labels agree.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Agreement {
+pub struct LabelAgreement {
     /// Share of the probe's pixels with the reference's label, but for ties; none where there is no probe.
     pub probe: Option<f64>,
     /// Share of the pictures' pixels with the label of the bundle's 32-bit file in its own windows.
     pub pictures: f64,
 }
 
-impl Limits {
+impl TuningLimits {
     /// Why labels do not agree well enough; none where they do.
-    pub(super) fn disagreement(&self, agreement: Agreement) -> Option<String> {
+    pub(super) fn disagreement(&self, agreement: LabelAgreement) -> Option<String> {
         let least = self.least_agreement;
         [("the probe's", agreement.probe), ("the pictures'", Some(agreement.pictures))].into_iter().find_map(
             |(whose, share)| {
@@ -51,8 +51,8 @@ mod tests {
 
     #[test]
     fn both_agreements_count_and_what_is_no_number_is_not_enough() {
-        let limits = Limits { least_agreement: 0.99, p99_ms: Some(50.0) };
-        let said = |probe, pictures| limits.disagreement(Agreement { probe, pictures });
+        let limits = TuningLimits { least_agreement: 0.99, p99_ms: Some(50.0) };
+        let said = |probe, pictures| limits.disagreement(LabelAgreement { probe, pictures });
         assert_eq!([said(Some(0.99), 1.0), said(None, 0.99)], [None, None]);
         assert!(said(Some(0.5), 1.0).unwrap().contains("50.000 % of the probe's labels"));
         assert!(said(Some(1.0), 0.5).unwrap().contains("50.000 % of the pictures' labels"));

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use protoseg_models::bundle::{BundleError, Manifest, external_data};
 use protoseg_models::digest;
-use protoseg_models::window::Pieces;
+use protoseg_models::window::Tiling;
 use serde::{Deserialize, Serialize};
 
-use protoseg_infer::machine::Facts;
-use protoseg_infer::machine::gpu::Gpu;
+use crate::machine::MachineInfo;
+use crate::machine::gpu::Gpu;
 use protoseg_infer::segmenter::fingerprint;
 
 /// What decides how fast a model runs: a tuning holds where all of it is the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub struct MachineId {
     /// The processor's name, where the system says.
     pub processor: Option<String>,
     /// Cores that this process may use.
@@ -28,7 +28,7 @@ pub struct Machine {
 
 /// Why it cannot be told which model lies at a place.
 #[derive(Debug, thiserror::Error)]
-pub enum ModelError {
+pub enum ModelIdError {
     /// The bundle cannot be read.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -42,10 +42,10 @@ pub enum ModelError {
     },
 }
 
-impl Machine {
+impl MachineId {
     /// This one, as this process may use it; loads ONNX Runtime, if that has not happened yet.
     pub fn now() -> Self {
-        let Facts { processor, runtime, gpus, .. } = Facts::now();
+        let MachineInfo { processor, runtime, gpus, .. } = MachineInfo::now();
         Self {
             processor: processor.name,
             cores: processor.cores,
@@ -56,7 +56,7 @@ impl Machine {
     }
 }
 
-impl std::fmt::Display for Machine {
+impl std::fmt::Display for MachineId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { processor, cores, vector_extensions, gpus, runtime } = self;
         let processor = processor.as_deref().unwrap_or("a processor without a name");
@@ -79,22 +79,22 @@ fn names(gpus: &[Gpu]) -> Vec<String> {
 
 /// A digest of all that a bundle's files compute, or a single file, and of its windows: with another one, another choice may
 /// be fastest, or wrong.
-pub fn model_of(path: &Path) -> Result<String, ModelError> {
+pub fn model_id(path: &Path) -> Result<String, ModelIdError> {
     if path.is_dir() {
         let manifest = Manifest::read(path)?.value;
         let files = manifest.files.iter().map(|file| format!("{} {}", file.file, fingerprint(&manifest, file)));
-        let windows = std::iter::once(Pieces::from(manifest.model.window).to_string());
+        let windows = std::iter::once(Tiling::from(manifest.model.window).to_string());
         let probe = manifest.probe_sha256.clone();
-        return Ok(digest::of_bytes(files.chain(windows).chain(probe).collect::<Vec<_>>().join("\n").as_bytes()));
+        return Ok(digest::sha256_bytes(files.chain(windows).chain(probe).collect::<Vec<_>>().join("\n").as_bytes()));
     }
     let data = path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
-    let of_file =
-        |path: &Path| digest::of_file(path).map_err(|source| ModelError::Io { path: path.to_owned(), source });
-    let mut text = of_file(path)?;
+    let sha256_file =
+        |path: &Path| digest::sha256_file(path).map_err(|source| ModelIdError::Io { path: path.to_owned(), source });
+    let mut text = sha256_file(path)?;
     if data.is_file() {
-        text = format!("{text}\n{}", of_file(&data)?);
+        text = format!("{text}\n{}", sha256_file(&data)?);
     }
-    Ok(digest::of_bytes(text.as_bytes()))
+    Ok(digest::sha256_bytes(text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -116,20 +116,20 @@ mod tests {
             let mut manifest = Manifest::read(Path::new("../tests/fixtures/colors")).unwrap().value;
             change(&mut manifest);
             manifest.write(root.path()).unwrap();
-            model_of(root.path()).unwrap()
+            model_id(root.path()).unwrap()
         };
         let own = of(&|_| ());
-        assert_eq!(own, model_of(Path::new("../tests/fixtures/colors")).unwrap());
+        assert_eq!(own, model_id(Path::new("../tests/fixtures/colors")).unwrap());
         // What a check records and what a person calls it change nothing.
         assert_eq!(own, of(&|manifest| "other".clone_into(&mut manifest.model.name)));
         assert_ne!(own, of(&|manifest| manifest.model.window = None));
         assert_ne!(own, of(&|manifest| manifest.files.push(manifest.files[0].clone())));
         assert_ne!(own, of(&|manifest| manifest.files[0].sha256 = "0".repeat(64)));
         let file = root.path().join("model.onnx");
-        assert!(matches!(model_of(&file), Err(ModelError::Io { .. })));
+        assert!(matches!(model_id(&file), Err(ModelIdError::Io { .. })));
         std::fs::write(&file, "one").unwrap();
-        let one = model_of(&file).unwrap();
+        let one = model_id(&file).unwrap();
         std::fs::write(root.path().join("model.onnx.data"), "weights").unwrap();
-        assert_ne!(one, model_of(&file).unwrap());
+        assert_ne!(one, model_id(&file).unwrap());
     }
 }

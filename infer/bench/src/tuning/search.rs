@@ -9,10 +9,10 @@
 use protoseg_models::window::Window;
 use serde::{Deserialize, Serialize};
 
-use super::Choice;
-use super::limits::{Agreement, Limits};
-use super::space::Plan;
-use crate::against::{Against, LAYOUT, Verdict};
+use super::EngineSettings;
+use super::limits::{LabelAgreement, TuningLimits};
+use super::space::SearchPlan;
+use crate::ab::{AbComparison, AbVerdict, LAYOUT_EFFECT};
 
 /// Pairs of blocks that a candidate must win to take the lead, of so many: of eight, one may meet other load. One that is no
 /// faster at all wins seven or more in 9 of 256 searches, so that the choice does not fill up with options that do nothing.
@@ -20,7 +20,7 @@ const WON: [usize; 2] = [7, 8];
 
 /// A candidate held against the leader.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Duel {
+pub struct DuelResult {
     /// The candidate's time over the leader's: the median over pairs of blocks.
     pub ratio: f64,
     /// In how many pairs the candidate was the faster one, and of how many.
@@ -32,12 +32,12 @@ pub struct Duel {
 }
 
 /// Finds out about candidates.
-pub trait Examiner {
+pub trait CandidateRunner {
     /// How far a candidate's labels agree, or why it gives none.
-    fn agreement(&mut self, choice: &Choice) -> Result<Agreement, String>;
+    fn agreement(&mut self, choice: &EngineSettings) -> Result<LabelAgreement, String>;
 
     /// Holds a candidate against the leader, or says why it cannot be run.
-    fn duel(&mut self, leader: &Choice, candidate: &Choice) -> Result<Duel, String>;
+    fn duel(&mut self, leader: &EngineSettings, candidate: &EngineSettings) -> Result<DuelResult, String>;
 }
 
 /// What was tried, and what came of it.
@@ -46,29 +46,31 @@ pub struct Candidate {
     /// What was to be settled.
     pub stage: String,
     /// The options.
-    pub choice: Choice,
+    pub choice: EngineSettings,
     /// How far its labels agree.
-    pub agreement: Option<Agreement>,
+    pub agreement: Option<LabelAgreement>,
     /// Median milliseconds of a query, offline of a picture.
     pub ms: Option<f64>,
     /// Those of the leader in the same minutes.
-    pub leader_ms: Option<f64>,
+    #[serde(alias = "leader_ms")]
+    pub incumbent_ms: Option<f64>,
     /// Its time over the leader's: the median over pairs of blocks.
     pub ratio: Option<f64>,
     /// The 99th percentile of its latency in milliseconds.
     pub p99_ms: Option<f64>,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: CandidateOutcome,
 }
 
 /// What became of a candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum CandidateOutcome {
     /// The search began with it.
     First,
     /// It took the lead.
-    Leads,
+    #[serde(alias = "leads")]
+    Incumbent,
     /// It was not faster than the leader, by no more than memory layout may make, or not often enough.
     NotFaster,
     /// It may not be chosen.
@@ -80,11 +82,11 @@ pub enum Outcome {
 
 /// What the search found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct SearchResult {
     /// All that was tried, in order; the first is the default.
     pub candidates: Vec<Candidate>,
     /// What leads.
-    pub best: Choice,
+    pub best: EngineSettings,
     /// Whether that keeps to the limits, as far as the search measured.
     pub keeps: bool,
 }
@@ -92,7 +94,7 @@ pub struct Found {
 /// Why the choice is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Decision {
+pub enum TuningDecision {
     /// It is faster than the default beyond doubt.
     Faster,
     /// The default does not keep to the limits, and this does.
@@ -102,12 +104,13 @@ pub enum Decision {
     /// The last comparison did not show that what led is faster, so the default stays.
     NotShown,
     /// What led did not keep to the limits in the last comparison, so the default stays.
-    LeaderUnfit,
+    #[serde(alias = "leader-unfit")]
+    IncumbentUnfit,
     /// Nothing keeps to the limits, the default neither.
     NothingFits,
 }
 
-impl Decision {
+impl TuningDecision {
     /// Why, as a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
@@ -115,7 +118,7 @@ impl Decision {
             Self::DefaultUnfit => "the default does not keep to the limits, and this does",
             Self::NothingFaster => "nothing that was tried is faster than the default, so the default stays",
             Self::NotShown => "that it is faster was not shown by the last comparison, so the default stays",
-            Self::LeaderUnfit => "what led did not keep to the limits in the last comparison, so the default stays",
+            Self::IncumbentUnfit => "what led did not keep to the limits in the last comparison, so the default stays",
             Self::NothingFits => "nothing that was tried keeps to the limits, and the default does not either",
         }
     }
@@ -128,14 +131,14 @@ impl Decision {
 
 /// The leader of a search, and whether it keeps to the limits.
 #[derive(Debug, Clone)]
-struct Leader {
-    choice: Choice,
+struct Incumbent {
+    choice: EngineSettings,
     agrees: bool,
     in_time: bool,
 }
 
 struct Search<'a, E> {
-    limits: Limits,
+    limits: TuningLimits,
     examiner: &'a mut E,
     observe: &'a mut dyn FnMut(&Candidate),
     candidates: Vec<Candidate>,
@@ -143,21 +146,21 @@ struct Search<'a, E> {
 
 /// Goes through the stages of one device after the other; `observe` sees each candidate when it has been examined. The first
 /// plan's start is the default, which must run; `window` are the bundle's own windows.
-pub fn search<E: Examiner>(
-    plans: &[Plan],
+pub fn search<E: CandidateRunner>(
+    plans: &[SearchPlan],
     window: Option<Window>,
-    limits: Limits,
+    limits: TuningLimits,
     examiner: &mut E,
     observe: &mut dyn FnMut(&Candidate),
-) -> Result<Found, String> {
+) -> Result<SearchResult, String> {
     let mut search = Search { limits, examiner, observe, candidates: Vec::new() };
-    let mut best: Option<Leader> = None;
+    let mut best: Option<Incumbent> = None;
     for plan in plans {
         let mut leader = match search.start(&plan.start) {
             Ok(leader) => leader,
             Err(why) if best.is_none() => return Err(why),
             Err(why) => {
-                search.note("device", &plan.start, None, None, Outcome::Dropped { why });
+                search.note("device", &plan.start, None, None, CandidateOutcome::Dropped { why });
                 continue;
             }
         };
@@ -177,40 +180,40 @@ pub fn search<E: Examiner>(
     }
     let Some(leader) = best else { return Err("there is no device to try".to_owned()) };
     let keeps = leader.agrees && leader.in_time;
-    Ok(Found { candidates: search.candidates, best: leader.choice, keeps })
+    Ok(SearchResult { candidates: search.candidates, best: leader.choice, keeps })
 }
 
-impl<E: Examiner> Search<'_, E> {
-    fn start(&mut self, choice: &Choice) -> Result<Leader, String> {
+impl<E: CandidateRunner> Search<'_, E> {
+    fn start(&mut self, choice: &EngineSettings) -> Result<Incumbent, String> {
         let agreement = self.examiner.agreement(choice)?;
-        self.note("start", choice, Some(agreement), None, Outcome::First);
+        self.note("start", choice, Some(agreement), None, CandidateOutcome::First);
         let agrees = self.limits.disagreement(agreement).is_none();
-        Ok(Leader { choice: choice.clone(), agrees, in_time: true })
+        Ok(Incumbent { choice: choice.clone(), agrees, in_time: true })
     }
 
-    fn challenge(&mut self, stage: &str, leader: &mut Leader, choice: &Choice) {
+    fn challenge(&mut self, stage: &str, leader: &mut Incumbent, choice: &EngineSettings) {
         let agreement = match self.examiner.agreement(choice) {
             Ok(agreement) => agreement,
-            Err(why) => return self.note(stage, choice, None, None, Outcome::Dropped { why }),
+            Err(why) => return self.note(stage, choice, None, None, CandidateOutcome::Dropped { why }),
         };
         // What may not be chosen need not be measured.
         if let Some(why) = self.limits.disagreement(agreement) {
-            return self.note(stage, choice, Some(agreement), None, Outcome::Dropped { why });
+            return self.note(stage, choice, Some(agreement), None, CandidateOutcome::Dropped { why });
         }
         let duel = match self.examiner.duel(&leader.choice, choice) {
             Ok(duel) => duel,
-            Err(why) => return self.note(stage, choice, Some(agreement), None, Outcome::Dropped { why }),
+            Err(why) => return self.note(stage, choice, Some(agreement), None, CandidateOutcome::Dropped { why }),
         };
         leader.in_time = self.limits.lateness(duel.p99_ms[0]).is_none();
         let [won, pairs] = duel.won;
-        let faster = duel.ratio < 1.0 / (1.0 + LAYOUT) && WON[1] * won >= WON[0] * pairs;
+        let faster = duel.ratio < 1.0 / (1.0 + LAYOUT_EFFECT) && WON[1] * won >= WON[0] * pairs;
         let outcome = match self.limits.lateness(duel.p99_ms[1]) {
-            Some(why) => Outcome::Dropped { why },
-            None if faster || !leader.agrees || !leader.in_time => Outcome::Leads,
-            None => Outcome::NotFaster,
+            Some(why) => CandidateOutcome::Dropped { why },
+            None if faster || !leader.agrees || !leader.in_time => CandidateOutcome::Incumbent,
+            None => CandidateOutcome::NotFaster,
         };
-        if outcome == Outcome::Leads {
-            *leader = Leader { choice: choice.clone(), agrees: true, in_time: true };
+        if outcome == CandidateOutcome::Incumbent {
+            *leader = Incumbent { choice: choice.clone(), agrees: true, in_time: true };
         }
         self.note(stage, choice, Some(agreement), Some(duel), outcome);
     }
@@ -218,17 +221,17 @@ impl<E: Examiner> Search<'_, E> {
     fn note(
         &mut self,
         stage: &str,
-        choice: &Choice,
-        agreement: Option<Agreement>,
-        duel: Option<Duel>,
-        outcome: Outcome,
+        choice: &EngineSettings,
+        agreement: Option<LabelAgreement>,
+        duel: Option<DuelResult>,
+        outcome: CandidateOutcome,
     ) {
         let candidate = Candidate {
             stage: stage.to_owned(),
             choice: choice.clone(),
             agreement,
             ms: duel.map(|duel| duel.ms[1]),
-            leader_ms: duel.map(|duel| duel.ms[0]),
+            incumbent_ms: duel.map(|duel| duel.ms[0]),
             ratio: duel.map(|duel| duel.ratio),
             p99_ms: duel.and_then(|duel| duel.p99_ms[1]),
             outcome,
@@ -238,30 +241,30 @@ impl<E: Examiner> Search<'_, E> {
     }
 }
 
-impl Found {
+impl SearchResult {
     /// The default.
-    pub fn default_choice(&self) -> Choice {
+    pub fn default_choice(&self) -> EngineSettings {
         self.candidates.first().map(|first| first.choice.clone()).unwrap_or_default()
     }
 
     /// What follows where nothing took the lead, so that there is nothing to compare with the default; none where something
     /// did.
-    pub fn without_comparison(&self) -> Option<Decision> {
-        let decision = if self.keeps { Decision::NothingFaster } else { Decision::NothingFits };
+    pub fn decide_early(&self) -> Option<TuningDecision> {
+        let decision = if self.keeps { TuningDecision::NothingFaster } else { TuningDecision::NothingFits };
         (self.best == self.default_choice()).then_some(decision)
     }
 
     /// What follows from the last comparison, of the default as A with what leads as B, and the 99th percentiles of both.
-    pub fn decide(&self, limits: Limits, against: &Against, p99_ms: [Option<f64>; 2]) -> Decision {
+    pub fn decide(&self, limits: TuningLimits, against: &AbComparison, p99_ms: [Option<f64>; 2]) -> TuningDecision {
         let agreement = self.candidates.first().and_then(|first| first.agreement);
         let agrees = agreement.is_some_and(|agreement| limits.disagreement(agreement).is_none());
         let [default_fits, leader_fits] = p99_ms.map(|p99| limits.lateness(p99).is_none());
         match (default_fits && agrees, leader_fits && self.keeps) {
-            (true, false) => Decision::LeaderUnfit,
-            (false, false) => Decision::NothingFits,
-            (false, true) => Decision::DefaultUnfit,
-            (true, true) if against.verdict == Verdict::Faster => Decision::Faster,
-            (true, true) => Decision::NotShown,
+            (true, false) => TuningDecision::IncumbentUnfit,
+            (false, false) => TuningDecision::NothingFits,
+            (false, true) => TuningDecision::DefaultUnfit,
+            (true, true) if against.verdict == AbVerdict::Faster => TuningDecision::Faster,
+            (true, true) => TuningDecision::NotShown,
         }
     }
 }

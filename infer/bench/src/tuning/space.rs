@@ -7,11 +7,11 @@
 //! these how many windows fill a run. Switches come last, as they win a few percent. What this misses are options that only
 //! pay together; the last comparison with the default cannot be fooled by that, it only wins less.
 
-use protoseg_models::form::Precision;
+use protoseg_models::variant::Precision;
 use protoseg_models::window::{LogitGrid, Window};
 
-use super::Choice;
-use protoseg_infer::pipeline::Mode;
+use super::EngineSettings;
+use protoseg_infer::pipeline::ExecutionMode;
 use protoseg_infer::session::Device;
 
 /// Name of the option that says what cores are used for.
@@ -34,7 +34,7 @@ const QUARTERS: [usize; 2] = [3, 4];
 
 /// What is known of the model and the machine before anything is tried.
 #[derive(Debug, Clone)]
-pub struct Space {
+pub struct SearchSpace {
     /// The number formats that are tried beside the one of the bundle's first file.
     pub precisions: Vec<Precision>,
     /// Windows of the bundle; none for whole pictures.
@@ -44,35 +44,36 @@ pub struct Space {
     /// Cores that this process may use.
     pub cores: usize,
     /// What cores are used for under this load where nobody says otherwise.
-    pub usual: Mode,
+    pub usual: ExecutionMode,
     /// Whether several pictures are run at once.
     pub many: bool,
 }
 
 /// The stages for one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct SearchPlan {
     /// The device as it comes.
-    pub start: Choice,
+    pub start: EngineSettings,
     /// Options that are settled one after the other.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<SearchStage>,
 }
 
 /// Values of some options, of which one is kept or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stage {
+pub struct SearchStage {
     /// What is settled.
     pub name: String,
     /// Each is set on top of what was found so far.
-    pub changes: Vec<Choice>,
+    pub changes: Vec<EngineSettings>,
     /// Whether it counts only where pictures are run in windows.
     pub of_windows: bool,
 }
 
-impl Space {
+impl SearchSpace {
     /// What is tried on a device.
-    pub fn plan(&self, device: Device) -> Plan {
-        let start = if device == Device::Cpu { Choice::new() } else { change(&[("device", &device.to_string())]) };
+    pub fn plan(&self, device: Device) -> SearchPlan {
+        let start =
+            if device == Device::Cpu { EngineSettings::new() } else { change(&[("device", &device.to_string())]) };
         let precisions = self.precisions.iter().map(|precision| change(&[(PRECISION, precision.name())])).collect();
         let mut stages = vec![stage(PRECISION, precisions), stage(WINDOW, self.windows())];
         if device.is_gpu() {
@@ -83,7 +84,7 @@ impl Space {
             stages.push(stage("cores", self.cores_of(device)));
         }
         let batches = numbers("batch", BATCHES[usize::from(device.is_gpu())]);
-        stages.push(Stage { of_windows: true, ..stage("batch", batches) });
+        stages.push(SearchStage { of_windows: true, ..stage("batch", batches) });
         let switches: &[&str] = match device {
             Device::Cpu => &["spin"],
             Device::Cuda(_) => &["tf32", "cuda-graph"],
@@ -92,11 +93,11 @@ impl Space {
         };
         stages.extend(switches.iter().map(|switch| stage(switch, vec![change(&[(switch, ON)])])));
         stages.retain(|stage| !stage.changes.is_empty());
-        Plan { start, stages }
+        SearchPlan { start, stages }
     }
 
     /// Whole pictures, and fewer windows than the bundle's own.
-    fn windows(&self) -> Vec<Choice> {
+    fn windows(&self) -> Vec<EngineSettings> {
         let Some(Window { size, stride: own }) = self.window else { return Vec::new() };
         let mut windows: Vec<Window> = Vec::new();
         for quarters in QUARTERS {
@@ -112,16 +113,17 @@ impl Space {
 
     /// One session with some cores, and where pictures come side by side also a session for each of some cores: powers of
     /// two, and all.
-    fn cores_of(&self, device: Device) -> Vec<Choice> {
+    fn cores_of(&self, device: Device) -> Vec<EngineSettings> {
         let mut counts: Vec<usize> =
             std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|&count| count < self.cores).collect();
         counts.push(self.cores);
-        let modes = [(Mode::Latency, "latency"), (Mode::Throughput, "throughput")];
-        let tried = |&(mode, _): &(Mode, &str)| mode == Mode::Latency || (self.many && device == Device::Cpu);
+        let modes = [(ExecutionMode::Latency, "latency"), (ExecutionMode::Throughput, "throughput")];
+        let tried =
+            |&(mode, _): &(ExecutionMode, &str)| mode == ExecutionMode::Latency || (self.many && device == Device::Cpu);
         let mut changes = Vec::new();
         for (mode, name) in modes.into_iter().filter(tried) {
             for &count in &counts {
-                let mut options = Choice::new();
+                let mut options = EngineSettings::new();
                 if mode != self.usual && device == Device::Cpu {
                     options.insert(MODE.to_owned(), name.to_owned());
                 }
@@ -129,7 +131,7 @@ impl Space {
                     options.insert("threads".to_owned(), count.to_string());
                 }
                 // One core is the same in either mode, and neither option is what there is already.
-                let twice = mode == Mode::Throughput && count == 1;
+                let twice = mode == ExecutionMode::Throughput && count == 1;
                 if !options.is_empty() && !twice {
                     changes.push(options);
                 }
@@ -139,49 +141,49 @@ impl Space {
     }
 }
 
-impl Stage {
+impl SearchStage {
     /// The candidates on top of what was found so far; none where the stage does not count.
-    pub fn candidates(&self, found: &Choice, window: Option<Window>) -> Vec<Choice> {
+    pub fn candidates(&self, found: &EngineSettings, window: Option<Window>) -> Vec<EngineSettings> {
         let whole = found.get(WINDOW).map_or(window.is_none(), |pieces| pieces == WHOLE);
         if self.of_windows && whole {
             return Vec::new();
         }
-        let on_top = |change: &Choice| found.clone().into_iter().chain(change.clone()).collect();
+        let on_top = |change: &EngineSettings| found.clone().into_iter().chain(change.clone()).collect();
         self.changes.iter().map(on_top).filter(|candidate| candidate != found).collect()
     }
 }
 
-fn stage(name: &str, changes: Vec<Choice>) -> Stage {
-    Stage { name: name.to_owned(), changes, of_windows: false }
+fn stage(name: &str, changes: Vec<EngineSettings>) -> SearchStage {
+    SearchStage { name: name.to_owned(), changes, of_windows: false }
 }
 
-fn change(options: &[(&str, &str)]) -> Choice {
+fn change(options: &[(&str, &str)]) -> EngineSettings {
     options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn numbers(name: &str, values: &[usize]) -> Vec<Choice> {
+fn numbers(name: &str, values: &[usize]) -> Vec<EngineSettings> {
     values.iter().map(|value| change(&[(name, &value.to_string())])).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tuning::described;
+    use crate::tuning::describe;
 
-    fn space(cores: usize, many: bool) -> Space {
-        Space {
+    fn space(cores: usize, many: bool) -> SearchSpace {
+        SearchSpace {
             precisions: vec![Precision::Int8],
             window: Some(Window { size: 768, stride: 512 }),
             grid: LogitGrid { stride: 4, encoder_stride: 16, align_corners: false },
             cores,
-            usual: if many { Mode::Throughput } else { Mode::Latency },
+            usual: if many { ExecutionMode::Throughput } else { ExecutionMode::Latency },
             many,
         }
     }
 
-    fn told(plan: &Plan) -> Vec<String> {
-        let line = |stage: &Stage| {
-            format!("{}: {}", stage.name, stage.changes.iter().map(described).collect::<Vec<_>>().join("; "))
+    fn told(plan: &SearchPlan) -> Vec<String> {
+        let line = |stage: &SearchStage| {
+            format!("{}: {}", stage.name, stage.changes.iter().map(describe).collect::<Vec<_>>().join("; "))
         };
         plan.stages.iter().map(line).collect()
     }
@@ -199,13 +201,13 @@ mod tests {
         let one = told(&space(6, false).plan(Device::Cpu));
         assert_eq!(one[2], "cores: threads 1; threads 2; threads 4");
         assert!(told(&space(1, true).plan(Device::Cpu)).iter().all(|line| !line.contains("threads")));
-        assert_eq!(space(6, true).plan(Device::Cpu).start, Choice::new());
+        assert_eq!(space(6, true).plan(Device::Cpu).start, EngineSettings::new());
     }
 
     #[test]
     fn devices_have_their_own_switches() {
         let cuda = space(6, true).plan(Device::Cuda(1));
-        assert_eq!(described(&cuda.start), "device cuda:1");
+        assert_eq!(describe(&cuda.start), "device cuda:1");
         let expected = [
             "gpu-sessions: gpu-sessions 1; gpu-sessions 3",
             "batch: batch 2; batch 4; batch 8",
@@ -225,7 +227,8 @@ mod tests {
         let window = Some(Window { size: 768, stride: 512 });
         let found = change(&[("precision", "int8")]);
         let batch = plan.stages.iter().find(|stage| stage.of_windows).unwrap();
-        let told = |found: &Choice, window| batch.candidates(found, window).iter().map(described).collect::<Vec<_>>();
+        let told =
+            |found: &EngineSettings, window| batch.candidates(found, window).iter().map(describe).collect::<Vec<_>>();
         assert_eq!(told(&found, window), ["batch 2, precision int8", "batch 4, precision int8"]);
         // Whole pictures have no windows to fill a run with.
         assert!(told(&change(&[("window", "whole")]), window).is_empty() && told(&found, None).is_empty());
@@ -233,8 +236,8 @@ mod tests {
         // What was found already is no candidate.
         assert!(plan.stages[0].candidates(&found, window).is_empty());
         // The bundle's own stride is the largest.
-        let close = Space { window: Some(Window { size: 768, stride: 768 }), ..space(2, false) };
-        assert_eq!(close.windows().iter().map(described).collect::<Vec<_>>(), ["window whole"]);
-        assert!(Space { window: None, ..space(2, false) }.windows().is_empty());
+        let close = SearchSpace { window: Some(Window { size: 768, stride: 768 }), ..space(2, false) };
+        assert_eq!(close.windows().iter().map(describe).collect::<Vec<_>>(), ["window whole"]);
+        assert!(SearchSpace { window: None, ..space(2, false) }.windows().is_empty());
     }
 }

@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
-use protoseg_bench::report::Run;
-use protoseg_infer::machine::Facts;
-use protoseg_infer::session::{self, Ceilings, Device, Devices};
-use protoseg_models::form::Precision;
+use protoseg_bench::machine::MachineInfo;
+use protoseg_bench::report::BenchRun;
+use protoseg_infer::session::{self, Device, DevicePeak, Devices};
+use protoseg_models::variant::Precision;
 use serde::Serialize;
 
-use self::findings::{Finding, Findings};
-use super::signals::Signals;
-use super::{Failure, Outcome, output_file, print, print_json, say, sibling};
+use self::findings::{CheckResult, CheckResults};
+use super::signals::StopSignals;
+use super::{CommandError, CommandOutcome, output_file, print, print_json, print_stderr, sibling};
 
 const LARGEST: &str = "deeplabv3plus-resnet101";
 const SMALLEST: &str = "deeplabv3plus-efficientnet-lite0";
@@ -37,7 +37,7 @@ const OTHERS: [&str; 3] =
 /// was reached; then trains some steps. What cannot be tried here is listed as not run, with the reason. The exit status is 1
 /// where something failed.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct AcceptArgs {
     /// What computes: cpu, openvino, cuda:N or tensorrt:N
     #[arg(long, default_value = "cpu")]
     device: Devices,
@@ -63,17 +63,17 @@ pub(crate) struct Arguments {
 
 /// What is written.
 #[derive(Debug, Serialize)]
-struct Report {
+struct AcceptanceReport {
     version: u32,
     program: String,
     device: Device,
     brief: bool,
     passed: bool,
     seconds: f64,
-    machine: Facts,
-    findings: Vec<Finding>,
+    machine: MachineInfo,
+    findings: Vec<CheckResult>,
     ceilings: Vec<Ceiling>,
-    runs: Vec<Run>,
+    runs: Vec<BenchRun>,
     /// What `protoseg-train accept` wrote.
     training: Option<serde_json::Value>,
 }
@@ -84,36 +84,39 @@ struct Ceiling {
     precision: &'static str,
     tf32: bool,
     #[serde(flatten)]
-    reached: Ceilings,
+    reached: DevicePeak,
 }
 
 /// What all parts of it share.
 struct Acceptance<'a> {
-    arguments: &'a Arguments,
+    arguments: &'a AcceptArgs,
     device: Device,
     work: PathBuf,
     /// True once a signal has come.
     stop: Arc<AtomicBool>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError> {
     let start = Instant::now();
-    let device = arguments.device().map_err(Failure::Usage)?;
-    session::load_runtime().map_err(Failure::usage)?;
-    device.check().map_err(Failure::usage)?;
+    let device = arguments.device().map_err(CommandError::Usage)?;
+    session::load_runtime().map_err(CommandError::usage)?;
+    device.check().map_err(CommandError::usage)?;
     // Without them nothing can be begun.
-    ["train", "export"].into_iter().try_for_each(|name| sibling::command(name).map(drop)).map_err(Failure::Usage)?;
-    let signals = Signals::catch().map_err(Failure::Usage)?;
-    let temporary = tempfile::tempdir().context("a folder for the bundles").map_err(Failure::Usage)?;
+    ["train", "export"]
+        .into_iter()
+        .try_for_each(|name| sibling::command(name).map(drop))
+        .map_err(CommandError::Usage)?;
+    let signals = StopSignals::catch().map_err(CommandError::Usage)?;
+    let temporary = tempfile::tempdir().context("a folder for the bundles").map_err(CommandError::Usage)?;
     let work = arguments.work.clone().unwrap_or_else(|| temporary.path().to_owned());
     let acceptance = Acceptance { arguments, device, work, stop: Arc::clone(&signals.stop) };
-    let (mut findings, mut runs) = (Findings::new(!arguments.json), Vec::new());
+    let (mut findings, mut runs) = (CheckResults::new(!arguments.json), Vec::new());
     let ceilings = acceptance.ceilings(&mut findings);
     for network in acceptance.networks() {
         if acceptance.is_stopped() {
             break;
         }
-        say(format_args!("{network}"));
+        print_stderr(format_args!("{network}"));
         let made = match acceptance.make(network) {
             Ok(made) => made,
             Err(error) => {
@@ -130,27 +133,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         false => acceptance.train(&mut findings),
     };
     if acceptance.is_stopped() {
-        say("stopped by a signal before all was tried, so there is no verdict");
-        return Ok(Outcome::Status(signals.status()));
+        print_stderr("stopped by a signal before all was tried, so there is no verdict");
+        return Ok(CommandOutcome::ExitCode(signals.status()));
     }
-    let report = Report {
+    let report = AcceptanceReport {
         version: 1,
         program: format!("protoseg {}", env!("CARGO_PKG_VERSION")),
         device,
         brief: arguments.brief,
         passed: findings.passed(),
         seconds: start.elapsed().as_secs_f64(),
-        machine: Facts::now(),
+        machine: MachineInfo::now(),
         findings: findings.all(),
         ceilings,
         runs,
         training,
     };
     report.tell(arguments)?;
-    Ok(if report.passed { Outcome::Done } else { Outcome::Failed })
+    Ok(if report.passed { CommandOutcome::Success } else { CommandOutcome::Failed })
 }
 
-impl Arguments {
+impl AcceptArgs {
     fn device(&self) -> anyhow::Result<Device> {
         let [device] = self.device.all() else { anyhow::bail!("--device names one device at a time here") };
         if let Some(report) = &self.report {
@@ -177,7 +180,7 @@ impl Acceptance<'_> {
     }
 
     /// What the device reaches at best.
-    fn ceilings(&self, findings: &mut Findings) -> Vec<Ceiling> {
+    fn ceilings(&self, findings: &mut CheckResults) -> Vec<Ceiling> {
         let mut ways = vec![(Precision::Fp32, false), (Precision::Fp16, false)];
         if matches!(self.device, Device::Cuda(_)) {
             ways.insert(1, (Precision::Fp32, true));
@@ -185,7 +188,11 @@ impl Acceptance<'_> {
         let measured = ways.into_iter().map(|(precision, tf32)| {
             let mut options = self.options();
             options.cuda.tf32 = tf32;
-            Ceilings::measure(&options, precision).map(|reached| Ceiling { precision: precision.name(), tf32, reached })
+            DevicePeak::measure(&options, precision).map(|reached| Ceiling {
+                precision: precision.name(),
+                tf32,
+                reached,
+            })
         });
         match measured.collect() {
             Ok(ceilings) => ceilings,
@@ -197,8 +204,8 @@ impl Acceptance<'_> {
     }
 }
 
-impl Report {
-    fn tell(&self, arguments: &Arguments) -> anyhow::Result<()> {
+impl AcceptanceReport {
+    fn tell(&self, arguments: &AcceptArgs) -> anyhow::Result<()> {
         if let Some(path) = &arguments.report {
             let text = serde_json::to_vec_pretty(self).context("the report")?;
             output_file::write(path, &text)?;

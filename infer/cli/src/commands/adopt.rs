@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use protoseg_infer::adopt::{self, AdoptError, Request};
+use protoseg_infer::import::{self, ImportError, ImportOptions};
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
 use protoseg_models::bundle::{Manifest, ModelFile, list};
 use protoseg_models::class_file;
-use protoseg_models::form::{Kind, Precision};
-use protoseg_models::window::Pieces;
+use protoseg_models::variant::{ModelKind, Precision};
+use protoseg_models::window::Tiling;
 
-use super::{Failure, Outcome, print};
+use super::{CommandError, CommandOutcome, print};
 
 /// Make a bundle of a segmentation ONNX file that another program wrote
 ///
@@ -22,7 +22,7 @@ use super::{Failure, Outcome, print};
 /// unchanged; what it does not say of itself goes into the manifest, with its own answers for two drawn scenes, so that
 /// `protoseg check` can tell whether another machine computes the same. `protoseg label` and `protoseg eval` then run it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ImportArgs {
     /// The ONNX file
     model: PathBuf,
     /// Its classes, in order of its channels or labels: cityscapes, camvid, voc, or a file. JSON:
@@ -40,11 +40,11 @@ pub(crate) struct Arguments {
     output: Option<String>,
     /// Order in which colours go in
     #[arg(long, value_enum, default_value = "rgb")]
-    order: Order,
+    order: ChannelOrderArg,
     /// What becomes of a byte before it goes in as a float: `imagenet` (0 to 1, less ImageNet's mean, by its deviation),
     /// `unit` (0 to 1) or `none` (0 to 255)
     #[arg(long, value_enum, conflicts_with_all = ["mean", "std", "scale"])]
-    normalization: Option<Preset>,
+    normalization: Option<NormalizationPreset>,
     /// Mean of red, green and blue, whatever the --order: a byte becomes (byte / SCALE - MEAN) / STD
     #[arg(long, value_name = "R,G,B", value_parser = three, requires = "std")]
     mean: Option<[f32; 3]>,
@@ -64,84 +64,84 @@ pub(crate) struct Arguments {
     /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole` [default: windows where the file takes one square
     /// size, else whole]
     #[arg(long, value_name = "SIZE:STRIDE|whole")]
-    window: Option<Pieces>,
+    window: Option<Tiling>,
     /// Number format of the weights, which decides by how much answers may differ in `protoseg check`
     #[arg(long, value_enum, default_value = "fp32")]
-    precision: Format,
+    precision: WeightPrecisionArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Order {
+enum ChannelOrderArg {
     Rgb,
     Bgr,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Preset {
+enum NormalizationPreset {
     Imagenet,
     Unit,
     None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum WeightPrecisionArg {
     Fp32,
     Fp16,
     Int8,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let request = request(arguments).map_err(Failure::usage)?;
-    session::load_runtime().map_err(Failure::usage)?;
-    let manifest = adopt::write(&arguments.model, &arguments.out, &request).map_err(|error| match error {
-        error @ AdoptError::Write { .. } => Failure::Work(error.into()),
-        error @ AdoptError::Folder(_) => {
-            Failure::Work(anyhow::Error::from(error).context(arguments.out.display().to_string()))
+pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError> {
+    let request = request(arguments).map_err(CommandError::usage)?;
+    session::load_runtime().map_err(CommandError::usage)?;
+    let manifest = import::write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| match error {
+        error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
+        error @ ImportError::Folder(_) => {
+            CommandError::Runtime(anyhow::Error::from(error).context(arguments.out.display().to_string()))
         }
         error => {
             let model = arguments.model.display().to_string();
             // What is wrong with the file's inputs and outputs does not say whose they are.
             let named = error.to_string().contains(&model);
             let error = anyhow::Error::from(error);
-            Failure::Usage(if named { error } else { error.context(format!("{model} cannot be adopted")) })
+            CommandError::Usage(if named { error } else { error.context(format!("{model} cannot be adopted")) })
         }
     })?;
     for file in &manifest.files {
         print(describe(&manifest, file))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Success)
 }
 
-fn request(arguments: &Arguments) -> anyhow::Result<Request> {
-    let Arguments { model, classes, name, output, order, normalization, mean, std, scale, .. } = arguments;
+fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
+    let ImportArgs { model, classes, name, output, order, normalization, mean, std, scale, .. } = arguments;
     let named = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let name = name.clone().or_else(|| named(model)).with_context(|| format!("{} names no file", model.display()))?;
     if !model.is_file() {
         bail!("{} is no file: name an ONNX file", model.display());
     }
     let normalization = match (normalization, mean, std) {
-        (Some(Preset::Imagenet), ..) => Some(Normalization::IMAGENET),
-        (Some(Preset::Unit), ..) => Some(Normalization::UNIT),
-        (Some(Preset::None), ..) => Some(Normalization::NONE),
+        (Some(NormalizationPreset::Imagenet), ..) => Some(Normalization::IMAGENET),
+        (Some(NormalizationPreset::Unit), ..) => Some(Normalization::UNIT),
+        (Some(NormalizationPreset::None), ..) => Some(Normalization::NONE),
         (None, Some(mean), Some(std)) => Some(Normalization::new(*scale, *mean, *std)?),
         (None, ..) => None,
     };
-    Ok(Request {
+    Ok(ImportOptions {
         name,
         classes: class_file::read(classes)?,
         output: output.clone(),
         order: match order {
-            Order::Rgb => ChannelOrder::Rgb,
-            Order::Bgr => ChannelOrder::Bgr,
+            ChannelOrderArg::Rgb => ChannelOrder::Rgb,
+            ChannelOrderArg::Bgr => ChannelOrder::Bgr,
         },
         normalization,
         align_corners: arguments.align_corners,
         multiple: arguments.multiple,
         pieces: arguments.window,
         precision: match arguments.precision {
-            Format::Fp32 => Precision::Fp32,
-            Format::Fp16 => Precision::Fp16,
-            Format::Int8 => Precision::Int8,
+            WeightPrecisionArg::Fp32 => Precision::Fp32,
+            WeightPrecisionArg::Fp16 => Precision::Fp16,
+            WeightPrecisionArg::Int8 => Precision::Int8,
         },
         command: command(),
     })
@@ -155,13 +155,13 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
     let (grid, window) = (manifest.model.grid, manifest.model.window);
     let output = adapter.as_ref().map_or("", |adapter| &adapter.output);
     let given = match form.kind {
-        Kind::Labels => format!("`{output}` gives labels"),
-        Kind::Logits | Kind::Frame if grid.stride == 1 => format!("`{output}` gives logits for every pixel"),
-        Kind::Logits | Kind::Frame => format!("`{output}` gives logits for every {} pixels", grid.stride),
+        ModelKind::Labels => format!("`{output}` gives labels"),
+        ModelKind::Logits | ModelKind::Frame if grid.stride == 1 => format!("`{output}` gives logits for every pixel"),
+        ModelKind::Logits | ModelKind::Frame => format!("`{output}` gives logits for every {} pixels", grid.stride),
     };
     let size = adapter.as_ref().and_then(|adapter| adapter.size);
     let pieces = match (window, size) {
-        (Some(_), _) => format!("windows of {}", Pieces::from(window)),
+        (Some(_), _) => format!("windows of {}", Tiling::from(window)),
         (None, Some([height, width])) => format!("pictures of {height}x{width} only"),
         (None, None) if grid.encoder_stride == 1 => "whole pictures".to_owned(),
         (None, None) => {

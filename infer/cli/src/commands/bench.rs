@@ -16,22 +16,22 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use anyhow::{anyhow, bail, ensure};
-use protoseg_bench::measure::WarmUpRule;
-use protoseg_bench::stability::Rule;
+use protoseg_bench::measure::WarmUpPolicy;
+use protoseg_bench::stability::StabilityRule;
 use protoseg_bench::terminal;
 use protoseg_infer::session::load_runtime;
 
-use super::data::DataArguments;
-use super::engine_options::GivenEngine;
-use super::picture_arguments::PictureArguments;
-use super::signals::Signals;
-use super::{Failure, Outcome, print, print_json, say};
+use super::data::DataArgs;
+use super::engine_options::EngineFlags;
+use super::image_args::ImageArgs;
+use super::signals::StopSignals;
+use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
 
-pub(crate) use self::asked::Wanted;
-use self::files::Files;
-use self::plan::{Kind, Rate};
-use self::run::Bench;
-pub(crate) use self::session::Session;
+pub(crate) use self::asked::TargetSpec;
+use self::files::ReportFiles;
+use self::plan::{ArrivalRate, ScenarioKind};
+use self::run::BenchCommand;
+pub(crate) use self::session::BenchSession;
 use self::sweep::Sweep;
 
 /// Pairs of blocks from which on an interval of 99 % has ends: the least and the largest of eight.
@@ -51,7 +51,7 @@ const PATIENCE: f64 = 60.0;
 /// answered.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(crate) struct Arguments {
+pub(crate) struct BenchArgs {
     #[command(subcommand)]
     command: Option<Command>,
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
@@ -74,23 +74,23 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "OPTION=VALUE", requires = "against")]
     against_set: Vec<Sweep>,
     /// Pairs of blocks; from 8 on there is an interval
-    #[arg(long, value_name = "N", default_value = "20", value_parser = super::few, requires = "against")]
+    #[arg(long, value_name = "N", default_value = "20", value_parser = super::parse_count, requires = "against")]
     pairs: NonZeroUsize,
     #[command(flatten)]
-    engine: GivenEngine,
+    engine: EngineFlags,
     /// What to measure, any of these
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["single-stream", "offline"])]
-    scenario: Vec<Kind>,
+    scenario: Vec<ScenarioKind>,
     /// Pictures of a query in the multi-stream scenario [default: 8]
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::few)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::parse_count)]
     samples: Vec<NonZeroUsize>,
     /// Clients of the clients scenario [default: 4]
-    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::few)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::parse_count)]
     clients: Vec<NonZeroUsize>,
     /// Pictures in a second that come in the server scenario: numbers, or shares such as 70% of what the model can
     /// do, which is found out first; `bench compare` holds only numbers against each other [default: 70%]
     #[arg(long, value_name = "N|P%,…", value_delimiter = ',')]
-    rate: Vec<Rate>,
+    rate: Vec<ArrivalRate>,
     /// Look for the most pictures in a second that come at random moments and of whose latencies the 99th percentile is no
     /// more than so many milliseconds
     #[arg(long, value_name = "MS", conflicts_with = "against")]
@@ -100,7 +100,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "OPTION=VALUE,…")]
     sweep: Vec<Sweep>,
     #[command(flatten)]
-    pictures: PictureArguments,
+    pictures: ImageArgs,
     /// Decode picture files and encode label files as part of every query
     #[arg(long)]
     end_to_end: bool,
@@ -108,7 +108,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "S", default_value_t = 10.0, conflicts_with = "queries")]
     time: f64,
     /// Queries of each scenario, instead of a time
-    #[arg(long, value_name = "N", value_parser = super::pictures())]
+    #[arg(long, value_name = "N", value_parser = super::image_count())]
     queries: Option<usize>,
     /// Queries before those that count, instead of as many as it takes until three stretches in a row are alike
     #[arg(long, value_name = "N")]
@@ -117,12 +117,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     arrival_seed: u64,
     #[command(flatten)]
-    data: DataArguments,
+    data: DataArgs,
     /// Do not check what the model answers
     #[arg(long, conflicts_with = "data")]
     no_accuracy: bool,
     #[command(flatten)]
-    files: Files,
+    files: ReportFiles,
     /// Print the report with every sample as JSON
     #[arg(long)]
     json: bool,
@@ -130,22 +130,22 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Compare(compare::Arguments),
+    Compare(compare::CompareArgs),
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(arguments: &BenchArgs) -> Result<CommandOutcome, CommandError> {
     if let Some(Command::Compare(arguments)) = &arguments.command {
         return compare::run(arguments);
     }
-    arguments.check().map_err(Failure::Usage)?;
-    load_runtime().map_err(Failure::usage)?;
-    let signals = Signals::catch().map_err(Failure::Usage)?;
-    let ran = Bench::new(arguments, &signals.stop).map_err(Failure::Usage)?.run();
+    arguments.check().map_err(CommandError::Usage)?;
+    load_runtime().map_err(CommandError::usage)?;
+    let signals = StopSignals::catch().map_err(CommandError::Usage)?;
+    let ran = BenchCommand::new(arguments, &signals.stop).map_err(CommandError::Usage)?.run();
     let stopped = || signals.stop.load(Ordering::Relaxed);
     let (report, failure) = match ran {
         Err(_) if stopped() => {
-            say("stopped by a signal before anything was measured");
-            return Ok(Outcome::Status(signals.status()));
+            print_stderr("stopped by a signal before anything was measured");
+            return Ok(CommandOutcome::ExitCode(signals.status()));
         }
         ran => ran?,
     };
@@ -157,23 +157,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     arguments.files.write(&report)?;
     if stopped() {
-        say("stopped by a signal: the report holds what was measured until then");
-        return Ok(Outcome::Status(signals.status()));
+        print_stderr("stopped by a signal: the report holds what was measured until then");
+        return Ok(CommandOutcome::ExitCode(signals.status()));
     }
     if let Some(failure) = failure {
         return Err(failure);
     }
     let complete = report.runs.iter().flat_map(|run| &run.points).all(|point| point.failed == 0);
-    Ok(if complete { Outcome::Done } else { Outcome::SomeInputsFailed })
+    Ok(if complete { CommandOutcome::Success } else { CommandOutcome::SomeInputsFailed })
 }
 
-impl Arguments {
+impl BenchArgs {
     fn check(&self) -> anyhow::Result<()> {
         self.files.check([&self.bundle, &self.against].into_iter().flatten())?;
         let idle = [
-            ("--samples", !self.samples.is_empty(), Kind::MultiStream, "multi-stream"),
-            ("--clients", !self.clients.is_empty(), Kind::Clients, "clients"),
-            ("--rate", !self.rate.is_empty(), Kind::Server, "server"),
+            ("--samples", !self.samples.is_empty(), ScenarioKind::MultiStream, "multi-stream"),
+            ("--clients", !self.clients.is_empty(), ScenarioKind::Clients, "clients"),
+            ("--rate", !self.rate.is_empty(), ScenarioKind::Server, "server"),
         ];
         if let Some((option, _, _, name)) =
             idle.iter().find(|(_, given, kind, _)| *given && !self.scenario.contains(kind))
@@ -224,27 +224,31 @@ impl Arguments {
     }
 
     /// The other of two that are measured in turns.
-    fn against(&self) -> Result<Option<Wanted>, Failure> {
+    fn against(&self) -> Result<Option<TargetSpec>, CommandError> {
         let Some(other) = &self.against else { return Ok(None) };
         let mut all = sweep::combinations(&self.engine.given, &self.against_set);
         match (all.pop(), all.is_empty()) {
             (Some((options, name)), true) => {
-                let mut wanted = Wanted::here(other, options, &name);
+                let mut wanted = TargetSpec::bundle(other, options, &name);
                 if self.bundle.as_ref() == Some(other) && name.is_empty() {
                     wanted.name.push_str(" again");
                 }
                 Ok(Some(wanted))
             }
-            _ => Err(Failure::Usage(anyhow!("--against-set gives an option one value; repeat it for other options"))),
+            _ => Err(CommandError::Usage(anyhow!(
+                "--against-set gives an option one value; repeat it for other options"
+            ))),
         }
     }
 
-    fn warm_up(&self) -> WarmUpRule {
+    fn warm_up(&self) -> WarmUpPolicy {
         match self.warm_up {
-            Some(queries) => WarmUpRule::Queries(queries),
-            None => {
-                WarmUpRule::Stable(Rule { seconds: (self.time / 5.0).clamp(0.1, 2.0), queries: 3, ..Rule::default() })
-            }
+            Some(queries) => WarmUpPolicy::Queries(queries),
+            None => WarmUpPolicy::Stable(StabilityRule {
+                seconds: (self.time / 5.0).clamp(0.1, 2.0),
+                queries: 3,
+                ..StabilityRule::default()
+            }),
         }
     }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::anyhow;
-use protoseg_infer::check::{self, Pictures, Report, Taps};
+use protoseg_infer::check::{self, CheckReport, LabeledImages, TapsReport};
 use protoseg_infer::session;
-use protoseg_models::bundle::{Manifest, Reference};
-use protoseg_models::versioned::Read;
+use protoseg_models::bundle::{Manifest, ProbeReference};
+use protoseg_models::versioned::Versioned;
 use serde::Serialize;
 
-use super::data::{DataArguments, same_classes};
-use super::{Failure, Outcome, print, print_json, progress, warn_of_newer};
+use super::data::{DataArgs, ensure_same_classes};
+use super::{CommandError, CommandOutcome, print, print_json, progress, warn_newer_version};
 
 /// Check that a bundle's files compute what libtorch computed
 ///
@@ -21,11 +21,11 @@ use super::{Failure, Outcome, print, print_json, progress, warn_of_newer};
 /// --data, the score of every file on labelled pictures is held against that of the 32-bit file. A bundle of `protoseg
 /// adopt` holds the model's own answers instead: whether this machine computes the same as the one that adopted it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct CheckArgs {
     /// Bundle folder
     bundle: PathBuf,
     #[command(flatten)]
-    data: DataArguments,
+    data: DataArgs,
     /// Compare node by node where the folder holds files that `protoseg export --taps` wrote
     #[arg(long)]
     taps: bool,
@@ -39,27 +39,28 @@ pub(crate) struct Arguments {
 
 /// What is printed.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct CheckOutput {
     /// Whose answers the probe holds.
-    reference: Reference,
+    reference: ProbeReference,
     #[serde(flatten)]
-    report: Report,
-    taps: Vec<Taps>,
+    report: CheckReport,
+    taps: Vec<TapsReport>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError> {
     let folder = &arguments.bundle;
-    session::load_runtime().map_err(Failure::usage)?;
-    let Read { value: mut manifest, passed_over } = Manifest::read(folder).map_err(Failure::usage)?;
-    warn_of_newer(folder, &passed_over);
-    let pictures = open_pictures(&arguments.data, &manifest).map_err(Failure::usage)?;
+    session::load_runtime().map_err(CommandError::usage)?;
+    let Versioned { value: mut manifest, unknown_fields } = Manifest::read(folder).map_err(CommandError::usage)?;
+    warn_newer_version(folder, &unknown_fields);
+    let pictures = open_labeled_images(&arguments.data, &manifest).map_err(CommandError::usage)?;
     let cases = check::probe_cases(folder, &manifest)?;
     let taps = match cases.first().filter(|_| arguments.taps) {
         Some(case) => check::compare_taps(folder, case)?,
         None => Vec::new(),
     };
     let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
-    let report = check::judge(folder, &manifest, &cases, pictures.as_ref(), &AtomicBool::new(false), &|| bar.inc(1));
+    let report =
+        check::check_bundle(folder, &manifest, &cases, pictures.as_ref(), &AtomicBool::new(false), &|| bar.inc(1));
     bar.finish_and_clear();
     // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
     let recorded = if arguments.record {
@@ -68,31 +69,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     } else {
         Ok(())
     };
-    let answer = Answer { reference: manifest.reference, report, taps };
+    let answer = CheckOutput { reference: manifest.reference, report, taps };
     if arguments.json {
         print_json(&answer)?;
     } else {
-        if manifest.reference == Reference::Itself {
+        if manifest.reference == ProbeReference::OwnOutputs {
             print(
                 "this model was adopted: held against its own answers on the machine that adopted it, not libtorch's",
             )?;
         }
-        let lines = answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(Taps::lines));
+        let lines = answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(TapsReport::lines));
         lines.into_iter().try_for_each(print)?;
     }
     recorded?;
-    Ok(if answer.report.passed { Outcome::Done } else { Outcome::Failed })
+    Ok(if answer.report.passed { CommandOutcome::Success } else { CommandOutcome::Failed })
 }
 
 /// Opens labelled pictures whose classes are the model's.
-pub(crate) fn open_pictures(arguments: &DataArguments, manifest: &Manifest) -> anyhow::Result<Option<Pictures>> {
+pub(crate) fn open_labeled_images(arguments: &DataArgs, manifest: &Manifest) -> anyhow::Result<Option<LabeledImages>> {
     if arguments.data.is_none() {
         return Ok(None);
     }
     let set = arguments.open()?;
-    same_classes(&manifest.model, &set.classes())?;
+    ensure_same_classes(&manifest.model, &set.classes())?;
     if set.count() == 0 {
         return Err(anyhow!("there is no picture in {}", arguments.describe()));
     }
-    Ok(Some(Pictures { set, name: arguments.describe() }))
+    Ok(Some(LabeledImages { set, name: arguments.describe() }))
 }

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
-use protoseg_images::labelled::LabelledSet;
+use protoseg_images::dataset::Dataset;
+use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::bundle::Model;
 use protoseg_models::classes::{Class, ClassTable};
-use protoseg_models::dataset::Dataset;
 
 /// Labelled pictures.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct DataArguments {
+pub(crate) struct DataArgs {
     /// How the data set lies in its folder
     #[arg(long, value_enum)]
-    pub(crate) data: Option<Data>,
+    pub(crate) data: Option<DatasetKind>,
     /// The data set's folder; not for synthetic scenes
     #[arg(long, requires = "data", value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
@@ -25,13 +25,13 @@ pub(crate) struct DataArguments {
     #[arg(long, requires = "data", value_name = "FILE")]
     pub(crate) list: Option<PathBuf>,
     /// Score only the first N pictures [default of synthetic: 100]
-    #[arg(long, requires = "data", value_name = "N", value_parser = super::pictures())]
+    #[arg(long, requires = "data", value_name = "N", value_parser = super::image_count())]
     pub(crate) limit: Option<usize>,
     /// Seed of the synthetic scenes
     #[arg(long, requires = "data", value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Height and width of the synthetic scenes [default: 512x1024]
-    #[arg(long, requires = "data", value_name = "HxW", value_parser = super::size)]
+    #[arg(long, requires = "data", value_name = "HxW", value_parser = super::parse_size)]
     pub(crate) size: Option<[usize; 2]>,
     /// What stands before the options' names where another command has them.
     #[arg(skip)]
@@ -40,7 +40,7 @@ pub(crate) struct DataArguments {
 
 /// Kinds of data sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Data {
+pub(crate) enum DatasetKind {
     /// train.txt and val.txt with pairs of paths
     Camvid,
     /// The official tree: leftImg8bit and gtFine
@@ -53,7 +53,7 @@ pub(crate) enum Data {
     Synthetic,
 }
 
-impl DataArguments {
+impl DataArgs {
     /// Whether anything says which pictures of a data set are meant.
     pub(crate) fn is_narrowed(&self) -> bool {
         let Self { data: _, root, split, list, limit, seed, size, prefix: _ } = self;
@@ -61,27 +61,27 @@ impl DataArguments {
     }
 
     /// Opens the data set.
-    pub(crate) fn open(&self) -> anyhow::Result<LabelledSet> {
+    pub(crate) fn open(&self) -> anyhow::Result<LabeledDataset> {
         let Self { data, root, split, list, limit, seed, size, prefix } = self;
         let Some(data) = data else { bail!("name the kind of the data set with --{prefix}data") };
         let dataset = match data {
-            Data::Camvid => Dataset::Camvid,
-            Data::Cityscapes => Dataset::Cityscapes,
-            Data::Voc => Dataset::Voc,
-            Data::Folder => Dataset::Folder,
-            Data::Synthetic => {
+            DatasetKind::Camvid => Dataset::Camvid,
+            DatasetKind::Cityscapes => Dataset::Cityscapes,
+            DatasetKind::Voc => Dataset::Voc,
+            DatasetKind::Folder => Dataset::Folder,
+            DatasetKind::Synthetic => {
                 ensure!(
                     root.is_none() && split.is_none() && list.is_none(),
                     "synthetic scenes take no --{prefix}root, --{prefix}split or --{prefix}list"
                 );
                 let (count, size) = (limit.unwrap_or(100), size.unwrap_or([512, 1024]));
-                return Ok(LabelledSet::Scenes { seed: seed.unwrap_or(0), first: 0, count, size });
+                return Ok(LabeledDataset::Synthetic { seed: seed.unwrap_or(0), first: 0, count, size });
             }
         };
         ensure!(seed.is_none() && size.is_none(), "--seed and --size are for --{prefix}data synthetic");
         let Some(root) = root else { bail!("name the data set's folder with --{prefix}root") };
         let usual = if dataset == Dataset::Folder { "all" } else { "val" };
-        let mut set = LabelledSet::files(dataset, root, list.as_deref(), split.as_deref().unwrap_or(usual))?;
+        let mut set = LabeledDataset::from_files(dataset, root, list.as_deref(), split.as_deref().unwrap_or(usual))?;
         if let Some(limit) = limit {
             set.truncate(*limit);
         }
@@ -96,8 +96,8 @@ impl DataArguments {
             (Some(list), _) => format!("{data} {}", list.display()),
             (None, Some(split)) => format!("{data} {split}"),
             (None, None) => match self.data {
-                Some(Data::Synthetic) => format!("{data} seed {}", self.seed.unwrap_or(0)),
-                Some(Data::Folder) => format!("{data} all"),
+                Some(DatasetKind::Synthetic) => format!("{data} seed {}", self.seed.unwrap_or(0)),
+                Some(DatasetKind::Folder) => format!("{data} all"),
                 _ => format!("{data} val"),
             },
         }
@@ -105,7 +105,7 @@ impl DataArguments {
 }
 
 /// A score needs train ids that mean the same on both sides.
-pub(crate) fn same_classes(model: &Model, data: &ClassTable) -> anyhow::Result<()> {
+pub(crate) fn ensure_same_classes(model: &Model, data: &ClassTable) -> anyhow::Result<()> {
     let names = |table: &ClassTable| table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>();
     let (known, found) = (names(&model.classes), names(data));
     ensure!(

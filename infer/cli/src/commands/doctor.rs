@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use image::RgbImage;
-use protoseg_infer::machine::gpu::{Gpu, Gpus};
-use protoseg_infer::machine::{Facts, Memory, Processor};
+use protoseg_bench::machine::gpu::{Gpu, Gpus};
+use protoseg_bench::machine::{MachineInfo, Processor};
+use protoseg_infer::machine::Memory;
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
 use protoseg_infer::session::{Device, Devices, RunnerOptions, Runtime};
 use protoseg_models::bundle::Manifest;
-use protoseg_models::errors::sentence;
+use protoseg_models::errors::error_chain;
 use serde::Serialize;
 
-use super::{Failure, Outcome, print, print_json};
+use super::{CommandError, CommandOutcome, print, print_json};
 
 /// Say what this machine can run models with, and why it cannot with the rest
 ///
@@ -24,7 +25,7 @@ use super::{Failure, Outcome, print, print_json};
 /// a drawn picture on each device that works and compares the labels with the CPU's. The exit status is 0 where the CPU
 /// works, with the bundle if there is one.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct DoctorArgs {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
     bundle: Option<PathBuf>,
     /// Try these devices besides the CPU [default: cuda:0, tensorrt:0, openvino]
@@ -36,15 +37,15 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct DoctorReport {
     #[serde(flatten)]
-    machine: Facts,
-    devices: Vec<Tried>,
+    machine: MachineInfo,
+    devices: Vec<DeviceCheck>,
 }
 
 /// How a device did.
 #[derive(Debug, Serialize)]
-struct Tried {
+struct DeviceCheck {
     device: Device,
     /// Whether the loaded ONNX Runtime was built with it.
     built_in: bool,
@@ -52,12 +53,12 @@ struct Tried {
     /// Why it does not, and what to do.
     problem: Option<String>,
     /// What the bundle did on it.
-    bundle: Option<Trial>,
+    bundle: Option<BundleTrial>,
 }
 
 /// How a picture went through the bundle.
 #[derive(Debug, Serialize)]
-struct Trial {
+struct BundleTrial {
     height: u32,
     width: u32,
     /// Seconds that opening took.
@@ -73,27 +74,27 @@ struct Trial {
 /// Height and width of the picture.
 const SIZE: [u32; 2] = [512, 1024];
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(arguments: &DoctorArgs) -> Result<CommandOutcome, CommandError> {
     if let Some(bundle) = &arguments.bundle {
-        check(bundle).map_err(Failure::usage)?;
+        check(bundle).map_err(CommandError::usage)?;
     }
-    let machine = Facts::now();
+    let machine = MachineInfo::now();
     let others = match &arguments.device {
         Some(devices) => devices.all().to_vec(),
         None => vec![Device::Cuda(0), Device::TensorRt(0), Device::OpenVino],
     };
     let devices = std::iter::once(Device::Cpu).chain(others.into_iter().filter(|&device| device != Device::Cpu));
     let mut reference = None;
-    let devices: Vec<Tried> =
+    let devices: Vec<DeviceCheck> =
         devices.map(|device| tried(device, arguments.bundle.as_deref(), &mut reference)).collect();
-    let report = Report { machine, devices };
+    let report = DoctorReport { machine, devices };
     if arguments.json {
         print_json(&report)?;
     } else {
         report.lines().into_iter().try_for_each(print)?;
     }
     let works = report.devices.iter().any(|tried| tried.device == Device::Cpu && tried.works);
-    Ok(if works { Outcome::Done } else { Outcome::Failed })
+    Ok(if works { CommandOutcome::Success } else { CommandOutcome::Failed })
 }
 
 /// Fails where the bundle would be at fault, and no device.
@@ -105,25 +106,27 @@ fn check(bundle: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tried(device: Device, bundle: Option<&Path>, reference: &mut Option<Vec<u8>>) -> Tried {
+fn tried(device: Device, bundle: Option<&Path>, reference: &mut Option<Vec<u8>>) -> DeviceCheck {
     let built_in = device.is_built_in();
     let mut trial = || match bundle {
         Some(bundle) => trial(device, bundle, reference).map(Some),
         None => Ok(None),
     };
     match device.check().map_err(anyhow::Error::from).and_then(|()| trial()) {
-        Ok(bundle) => Tried { device, built_in, works: true, problem: None, bundle },
-        Err(error) => Tried { device, built_in, works: false, problem: Some(sentence(error.as_ref())), bundle: None },
+        Ok(bundle) => DeviceCheck { device, built_in, works: true, problem: None, bundle },
+        Err(error) => {
+            DeviceCheck { device, built_in, works: false, problem: Some(error_chain(error.as_ref())), bundle: None }
+        }
     }
 }
 
 /// Runs a drawn picture twice.
-fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyhow::Result<Trial> {
+fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyhow::Result<BundleTrial> {
     let start = Instant::now();
     let runner = RunnerOptions { device, ..RunnerOptions::default() };
     let mut segmenter = Segmenter::open_with(bundle, &SegmenterOptions { runner, ..SegmenterOptions::default() })?;
     let [height, width] = segmenter.only_size().map_or(SIZE, |size| size.map(|side| side as u32));
-    let scene = protoseg_synthetic::render(0, 0, height as usize, width as usize);
+    let scene = protoseg_synthetic::render_scene(0, 0, height as usize, width as usize);
     let picture = RgbImage::from_raw(width, height, scene.image).context("a drawn picture")?;
     let opened = Instant::now();
     segmenter.segment(&picture)?;
@@ -132,7 +135,7 @@ fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyh
     let next = first.elapsed().as_secs_f64();
     let reference = reference.get_or_insert_with(|| labels.clone());
     let equal = labels.iter().zip(reference.iter()).filter(|(found, expected)| found == expected).count();
-    Ok(Trial {
+    Ok(BundleTrial {
         height,
         width,
         open: (opened - start).as_secs_f64(),
@@ -142,10 +145,10 @@ fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyh
     })
 }
 
-impl Report {
+impl DoctorReport {
     fn lines(&self) -> Vec<String> {
         let line = |name: &str, text: &str| format!("{name:<13}{text}");
-        let Facts { version, runtime, processor, memory, system, kernel, virtual_machine, container, .. } =
+        let MachineInfo { version, runtime, processor, memory, system, kernel, virtual_machine, container, .. } =
             &self.machine;
         let runtime = match runtime {
             Some(Runtime { path: Some(path), build }) => format!("{}, {build}", path.display()),
@@ -225,9 +228,9 @@ fn memory_line(memory: &Memory) -> String {
     format!("{}{whole}, of which {} are free", gibibytes(limit), gibibytes(available))
 }
 
-impl Tried {
+impl DeviceCheck {
     fn text(&self) -> String {
-        let Some(Trial { height, width, open, first, next, agreement }) = &self.bundle else {
+        let Some(BundleTrial { height, width, open, first, next, agreement }) = &self.bundle else {
             return self
                 .problem
                 .as_ref()

@@ -3,37 +3,37 @@
 use anyhow::{anyhow, bail};
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use protoseg_bench::tuning::Choice;
+use protoseg_bench::tuning::EngineSettings;
 pub(crate) use protoseg_bench::tuning::space::ON;
 
-use super::engine_arguments::EngineArguments;
+use super::engine_args::EngineArgs;
 
 /// Options by their names without dashes, and what they are set to; [`ON`] where they take no value.
-pub(crate) type Options = Choice;
+pub(crate) type EngineOptionMap = EngineSettings;
 
 const OFF: &str = "off";
 
 /// How a model is run, and which of that was given.
 #[derive(Debug, Clone)]
-pub(crate) struct GivenEngine {
-    pub(crate) arguments: EngineArguments,
+pub(crate) struct EngineFlags {
+    pub(crate) arguments: EngineArgs,
     /// Those that were given, on the command line or in the environment.
-    pub(crate) given: Options,
+    pub(crate) given: EngineOptionMap,
 }
 
-impl Args for GivenEngine {
+impl Args for EngineFlags {
     fn augment_args(command: Command) -> Command {
-        EngineArguments::augment_args(command)
+        EngineArgs::augment_args(command)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
-        EngineArguments::augment_args_for_update(command)
+        EngineArgs::augment_args_for_update(command)
     }
 }
 
-impl FromArgMatches for GivenEngine {
+impl FromArgMatches for EngineFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self { arguments: EngineArguments::from_arg_matches(matches)?, given: given(matches) })
+        Ok(Self { arguments: EngineArgs::from_arg_matches(matches)?, given: given(matches) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -42,9 +42,9 @@ impl FromArgMatches for GivenEngine {
     }
 }
 
-fn given(matches: &ArgMatches) -> Options {
-    let command = EngineArguments::augment_args(Command::new("engine"));
-    let mut given = Options::new();
+fn given(matches: &ArgMatches) -> EngineOptionMap {
+    let command = EngineArgs::augment_args(Command::new("engine"));
+    let mut given = EngineOptionMap::new();
     for argument in command.get_arguments() {
         let (id, Some(name)) = (argument.get_id().as_str(), argument.get_long()) else { continue };
         if !matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
@@ -59,9 +59,9 @@ fn given(matches: &ArgMatches) -> Options {
     given
 }
 
-impl EngineArguments {
+impl EngineArgs {
     /// The arguments that a list of options makes, and nothing else.
-    pub(crate) fn of(options: &Options) -> anyhow::Result<Self> {
+    pub(crate) fn from_settings(options: &EngineOptionMap) -> anyhow::Result<Self> {
         let command = Self::augment_args(Command::new("engine").no_binary_name(true));
         let mut words = Vec::new();
         for (name, value) in options {
@@ -93,27 +93,27 @@ fn first_line(error: &clap::Error) -> String {
 mod tests {
     use super::*;
 
-    fn options(pairs: &[(&str, &str)]) -> Options {
+    fn options(pairs: &[(&str, &str)]) -> EngineOptionMap {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
     fn what_is_given_is_told_from_what_is_not() {
-        let command = GivenEngine::augment_args(Command::new("engine"));
+        let command = EngineFlags::augment_args(Command::new("engine"));
         let matches = command.try_get_matches_from(["engine", "--threads", "2", "--spin", "--window=768:512"]).unwrap();
-        let found = GivenEngine::from_arg_matches(&matches).unwrap();
+        let found = EngineFlags::from_arg_matches(&matches).unwrap();
         assert_eq!(found.given, options(&[("spin", "on"), ("threads", "2"), ("window", "768:512")]));
-        let again = EngineArguments::of(&found.given).unwrap();
+        let again = EngineArgs::from_settings(&found.given).unwrap();
         assert_eq!(format!("{again:?}"), format!("{:?}", found.arguments));
     }
 
     #[test]
     fn options_are_checked_as_on_the_command_line() {
-        let message = |pairs: &[(&str, &str)]| EngineArguments::of(&options(pairs)).unwrap_err().to_string();
+        let message = |pairs: &[(&str, &str)]| EngineArgs::from_settings(&options(pairs)).unwrap_err().to_string();
         assert!(message(&[("thread", "2")]).contains("there is no option `thread`"));
         assert!(message(&[("threads", "0")]).contains("write a number from 1 to 1024"));
         assert!(message(&[("spin", "yes")]).contains("spin is on or off, not yes"));
-        let none = EngineArguments::of(&options(&[("spin", "off")])).unwrap();
-        assert_eq!(format!("{none:?}"), format!("{:?}", EngineArguments::of(&Options::new()).unwrap()));
+        let none = EngineArgs::from_settings(&options(&[("spin", "off")])).unwrap();
+        assert_eq!(format!("{none:?}"), format!("{:?}", EngineArgs::from_settings(&EngineOptionMap::new()).unwrap()));
     }
 }

@@ -5,25 +5,27 @@ use std::sync::Mutex;
 
 use anyhow::{Context, anyhow};
 use image::RgbImage;
-use protoseg_images::labelled::LabelledSet;
-use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Pipeline, Report, Setup, Stages};
-use protoseg_infer::upsample::Decided;
-use protoseg_models::metrics::{Confusion, Scores};
-use protoseg_models::window::Pieces;
+use protoseg_images::labeled::LabeledDataset;
+use protoseg_infer::pipeline::{
+    DecodedImage, PendingImage, Pipeline, PipelineEvent, PipelineReport, PipelineSetup, RunControl, StageReport,
+};
+use protoseg_infer::upsample::Prediction;
+use protoseg_models::metrics::{ConfusionMatrix, Scores};
+use protoseg_models::window::Tiling;
 use serde::Serialize;
 
-use super::data::{DataArguments, same_classes};
-use super::sheet::{self, Sheet};
-use super::{Failure, Outcome, RunArguments, print, print_json, progress};
+use super::contact_sheet::{self, ContactSheet};
+use super::data::{DataArgs, ensure_same_classes};
+use super::{CommandError, CommandOutcome, RunArgs, print, print_json, progress};
 
 /// Score a model on labelled pictures
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("data", |data| data.required(true)))]
-pub(crate) struct Arguments {
+pub(crate) struct EvalArgs {
     #[command(flatten)]
-    run: RunArguments,
+    run: RunArgs,
     #[command(flatten)]
-    data: DataArguments,
+    data: DataArgs,
     /// Score another bundle on the same images too; may be given again
     #[arg(long, value_name = "BUNDLE")]
     beside: Vec<PathBuf>,
@@ -36,14 +38,14 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Serialize)]
-struct Summary {
+struct EvalSummary {
     data: String,
     protocol: String,
     images: usize,
     scores: Scores,
     seconds: f64,
-    setup: Setup,
-    stages: Stages,
+    setup: PipelineSetup,
+    stages: StageReport,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     beside: Vec<Beside>,
 }
@@ -53,21 +55,21 @@ struct Summary {
 struct Beside {
     bundle: PathBuf,
     #[serde(flatten)]
-    summary: Summary,
+    summary: EvalSummary,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    arguments.sheet.as_deref().map_or(Ok(()), sheet::check_place).map_err(Failure::usage)?;
-    let set = arguments.data.open().map_err(Failure::usage)?;
+pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
+    arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).map_err(CommandError::usage)?;
+    let set = arguments.data.open().map_err(CommandError::usage)?;
     let bundles: Vec<&PathBuf> = std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     let mut pipelines = Vec::with_capacity(bundles.len());
     for bundle in &bundles {
-        let run = RunArguments { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
-        let pipeline = run.open(set.count()).map_err(Failure::usage)?;
-        same_classes(pipeline.segmenter().model(), &set.classes()).map_err(Failure::usage)?;
+        let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
+        let pipeline = run.open(set.count()).map_err(CommandError::usage)?;
+        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).map_err(CommandError::usage)?;
         pipelines.push(pipeline);
     }
-    let sheet = Sheet::new(&set.classes(), bundles.len());
+    let sheet = ContactSheet::new(&set.classes(), bundles.len());
     let mut summaries = Vec::with_capacity(bundles.len());
     for (column, mut pipeline) in pipelines.into_iter().enumerate() {
         let look = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
@@ -75,10 +77,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
                 sheet.add(column, index, image, truth, labels);
             }
         };
-        let (confusion, report) = count(&mut pipeline, &set, arguments.run.max_pixels, look)?;
-        summaries.push(Summary {
+        let (confusion, report) = score(&mut pipeline, &set, arguments.run.max_pixels, look)?;
+        summaries.push(EvalSummary {
             data: arguments.data.describe(),
-            protocol: Pieces::from(pipeline.segmenter().window()).to_string(),
+            protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
             images: set.count(),
             scores: confusion.scores(&pipeline.segmenter().model().classes),
             seconds: report.elapsed.as_secs_f64(),
@@ -94,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         summary.beside = bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();
         print_json(&summary)?;
     } else {
-        for (bundle, Summary { data, protocol, images, scores, .. }) in bundles.iter().zip(&summaries) {
+        for (bundle, EvalSummary { data, protocol, images, scores, .. }) in bundles.iter().zip(&summaries) {
             if bundles.len() > 1 {
                 print(format!("{}:", bundle.display()))?;
             }
@@ -104,33 +106,33 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     if let Some(path) = &arguments.sheet {
         sheet.write(path)?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Success)
 }
 
 /// Labels every picture of a set and counts what became of its pixels; `look` sees each with its truth and its labels.
-pub(crate) fn count(
+pub(crate) fn score(
     pipeline: &mut Pipeline,
-    set: &LabelledSet,
+    set: &LabeledDataset,
     max_pixels: u64,
     look: impl Fn(usize, &RgbImage, &[u8], &[u8]) + Sync,
-) -> anyhow::Result<(Confusion, Report<anyhow::Error>)> {
-    let confusion = Mutex::new(Confusion::new(pipeline.segmenter().model().classes.count()));
+) -> anyhow::Result<(ConfusionMatrix, PipelineReport<anyhow::Error>)> {
+    let confusion = Mutex::new(ConfusionMatrix::new(pipeline.segmenter().model().classes.count()));
     let open = |index: usize| {
         let (pixels, decode) = set.open(index, max_pixels)?;
         let decode = move || {
             let labelled = decode()?;
-            Ok(Decoded { image: labelled.image, extra: labelled.truth })
+            Ok(DecodedImage { image: labelled.image, extra: labelled.truth })
         };
-        Ok(Opened { pixels, decode })
+        Ok(PendingImage { pixels, decode })
     };
-    let encode = |index: usize, item: Decoded<Vec<u8>>, decided: Decided| {
+    let encode = |index: usize, item: DecodedImage<Vec<u8>>, decided: Prediction| {
         look(index, &item.image, &item.extra, &decided.labels);
         let mut confusion = confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
         confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
     };
     let bar = progress::bar(set.count());
-    let observe = |event: Event<'_, anyhow::Error>| progress::show(&bar, &event);
-    let control = Control { observe: &observe, ..Control::default() };
+    let observe = |event: PipelineEvent<'_, anyhow::Error>| progress::show(&bar, &event);
+    let control = RunControl { observe: &observe, ..RunControl::default() };
     let mut report = pipeline.run(set.count(), &control, open, encode);
     bar.finish_and_clear();
     if let Some(error) = report.stopped.take() {

@@ -18,12 +18,12 @@ use protoseg_infer::check;
 use protoseg_infer::session;
 use protoseg_models::bundle::{Manifest, TUNING};
 use protoseg_models::gate::Verdict;
-use protoseg_models::{atomic, place};
+use protoseg_models::{atomic, bundle_output};
 
-use super::check::open_pictures;
-use super::data::{Data, DataArguments};
-use super::signals::Signals;
-use super::{Failure, Outcome, print, progress, say, sibling};
+use super::check::open_labeled_images;
+use super::data::{DataArgs, DatasetKind};
+use super::signals::StopSignals;
+use super::{CommandError, CommandOutcome, print, print_stderr, progress, sibling};
 
 /// How often to look whether `protoseg-export` has ended or a signal has come.
 const POLL: Duration = Duration::from_millis(20);
@@ -38,7 +38,7 @@ struct Options {
     no_check: bool,
     /// Score every file on labelled pictures too: how the data set lies in its folder
     #[arg(long, value_enum, value_name = "NAME", conflicts_with = "no_check")]
-    check_data: Option<Data>,
+    check_data: Option<DatasetKind>,
     /// The data set's folder
     #[arg(long, value_name = "DIR", requires = "check_data")]
     check_root: Option<PathBuf>,
@@ -49,20 +49,20 @@ struct Options {
     #[arg(long, value_name = "FILE", requires = "check_data")]
     check_list: Option<PathBuf>,
     /// Score only the first N pictures
-    #[arg(long, value_name = "N", requires = "check_data", value_parser = super::pictures())]
+    #[arg(long, value_name = "N", requires = "check_data", value_parser = super::image_count())]
     check_limit: Option<usize>,
 }
 
 impl Options {
-    fn data(self) -> DataArguments {
-        DataArguments {
+    fn data(self) -> DataArgs {
+        DataArgs {
             data: self.check_data,
             root: self.check_root,
             split: self.check_split,
             list: self.check_list,
             limit: self.check_limit,
             prefix: "check-",
-            ..DataArguments::default()
+            ..DataArgs::default()
         }
     }
 }
@@ -122,7 +122,7 @@ impl Words {
 
 /// Why there is no bundle.
 enum Stop {
-    Failure(Failure),
+    CommandError(CommandError),
     /// `protoseg-export` ended with this status, and has said why.
     Sibling(u8),
     /// The check failed; its lines say where.
@@ -133,35 +133,35 @@ enum Stop {
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
-        Self::Failure(Failure::Work(error.into()))
+        Self::CommandError(CommandError::Runtime(error.into()))
     }
 }
 
 impl From<anyhow::Error> for Stop {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failure(Failure::Work(error))
+        Self::CommandError(CommandError::Runtime(error))
     }
 }
 
 /// Exports, checks, and puts into place what passed.
-pub(crate) fn run(arguments: &[OsString]) -> Result<Outcome, Failure> {
+pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
     let words = Words::new(arguments);
     if words.help {
         return help(arguments);
     }
     let options = Options::parse_from(&words.own);
     let Some((out, word)) = words.out.clone().filter(|_| !options.no_check) else {
-        match sibling::run("export", &words.other).map_err(Failure::usage)? {}
+        match sibling::exec("export", &words.other).map_err(CommandError::usage)? {}
     };
     let no_runtime = "the bundle is checked before it is put into place; --no-check exports without";
-    session::load_runtime().context(no_runtime).map_err(Failure::usage)?;
+    session::load_runtime().context(no_runtime).map_err(CommandError::usage)?;
     atomic::recover(&out).with_context(|| out.display().to_string())?;
-    place::no_checkpoint(&out).map_err(anyhow::Error::from)?;
+    bundle_output::refuse_checkpoint(&out).map_err(anyhow::Error::from)?;
     let older = Manifest::read(&out).map(|older| older.value.names()).unwrap_or_default();
     let known: Vec<&str> = older.iter().map(String::as_str).collect();
     let tuned = out.join(TUNING).is_file();
     let data = options.data();
-    let signals = Signals::catch()?;
+    let signals = StopSignals::catch()?;
     let mut lines = Vec::new();
     let written = atomic::write_folder(&out, &known, |hidden| {
         let mut words = words.other.clone();
@@ -174,28 +174,30 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Outcome, Failure> {
         Ok(()) => {
             lines.iter().try_for_each(print)?;
             if tuned {
-                say("warning: how the older bundle ran fastest went with it; run `protoseg tune` again");
+                print_stderr("warning: how the older bundle ran fastest went with it; run `protoseg tune` again");
             }
-            Ok(Outcome::Done)
+            Ok(CommandOutcome::Success)
         }
-        Err(Stop::Sibling(status)) => Ok(Outcome::Status(status)),
-        Err(Stop::Signal) => Ok(Outcome::Status(signals.status())),
+        Err(Stop::Sibling(status)) => Ok(CommandOutcome::ExitCode(status)),
+        Err(Stop::Signal) => Ok(CommandOutcome::ExitCode(signals.status())),
         Err(Stop::Unfit(lines)) => {
             lines.iter().try_for_each(print)?;
             let out = out.display();
             Err(anyhow!("the bundle does not pass its check, so nothing was written to {out}; --no-check writes it for a closer look").into())
         }
-        Err(Stop::Failure(Failure::Work(error))) => Err(Failure::Work(error.context(out.display().to_string()))),
-        Err(Stop::Failure(usage)) => Err(usage),
+        Err(Stop::CommandError(CommandError::Runtime(error))) => {
+            Err(CommandError::Runtime(error.context(out.display().to_string())))
+        }
+        Err(Stop::CommandError(usage)) => Err(usage),
     }
 }
 
 /// The help of `protoseg-export`, then what is added here.
-fn help(arguments: &[OsString]) -> Result<Outcome, Failure> {
-    let mut command = sibling::command("export").map_err(Failure::usage)?;
+fn help(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
+    let mut command = sibling::command("export").map_err(CommandError::usage)?;
     let status = command.args(arguments).status().with_context(|| command.get_program().display().to_string())?;
     if !status.success() {
-        return Ok(Outcome::Status(status.code().map_or(1, |code| code as u8)));
+        return Ok(CommandOutcome::ExitCode(status.code().map_or(1, |code| code as u8)));
     }
     let asked = |word: &OsString| word == "--help" || word == "-h";
     if arguments.iter().any(asked) {
@@ -204,13 +206,13 @@ fn help(arguments: &[OsString]) -> Result<Outcome, Failure> {
             "\nThe bundle is then checked, as `protoseg check` does, and put into place if it passes:\n\n{options}"
         ))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Success)
 }
 
 /// Runs `protoseg-export`. What it says of the hidden folder is said of the place that was asked for; of what it leaves where
 /// a signal ends it, nothing stays.
 fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> Result<(), Stop> {
-    let mut command = sibling::command("export").map_err(|error| Stop::Failure(Failure::Usage(error)))?;
+    let mut command = sibling::command("export").map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
     let failed = || command.get_program().display().to_string();
     let shown = failed();
     let mut child = command.args(words).stderr(Stdio::piped()).spawn().with_context(|| shown.clone())?;
@@ -227,12 +229,12 @@ fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> R
         thread::sleep(POLL);
     };
     if stop.load(Ordering::Relaxed) {
-        atomic::clear_away(hidden)?;
+        atomic::remove_partial(hidden)?;
         return Err(Stop::Signal);
     }
     let errors = errors.join().ok().transpose().context(shown)?.unwrap_or_default();
     if !errors.is_empty() {
-        say(renamed(errors.trim_end_matches('\n'), hidden, out));
+        print_stderr(renamed(errors.trim_end_matches('\n'), hidden, out));
     }
     match status.code() {
         Some(0) => Ok(()),
@@ -242,16 +244,17 @@ fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> R
 }
 
 /// Checks the hidden folder and records the result in its manifest; the lines of the report, where nothing failed.
-fn checked(hidden: &Path, out: &Path, data: &DataArguments, stop: &AtomicBool) -> Result<Vec<String>, Stop> {
+fn checked(hidden: &Path, out: &Path, data: &DataArgs, stop: &AtomicBool) -> Result<Vec<String>, Stop> {
     let mut manifest = Manifest::read(hidden).map_err(anyhow::Error::from)?.value;
-    let pictures = open_pictures(data, &manifest).map_err(|error| Stop::Failure(Failure::Usage(error)))?;
+    let pictures =
+        open_labeled_images(data, &manifest).map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
     let cases = manifest.probe(hidden).map_err(anyhow::Error::from)?;
     if cases.is_empty() {
         let why = "the checkpoint has no probe, so its bundle cannot be checked; --no-check exports without";
         return Err(anyhow!(why).into());
     }
     let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
-    let report = check::judge(hidden, &manifest, &cases, pictures.as_ref(), stop, &|| bar.inc(1));
+    let report = check::check_bundle(hidden, &manifest, &cases, pictures.as_ref(), stop, &|| bar.inc(1));
     bar.finish_and_clear();
     if stop.load(Ordering::Relaxed) {
         return Err(Stop::Signal);
@@ -263,13 +266,13 @@ fn checked(hidden: &Path, out: &Path, data: &DataArguments, stop: &AtomicBool) -
     for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
         let why = match (data.data, file.not_judged.as_deref()) {
             (Some(_), Some(why)) => why,
-            _ if check::has_measure(&manifest) => "name labelled pictures with --check-data and --check-root",
+            _ if check::has_fp32_reference(&manifest) => "name labelled pictures with --check-data and --check-root",
             _ => {
                 "name labelled pictures with --check-data and --check-root, and add fp32 to --precision, as its score on them \
                  is the measure"
             }
         };
-        say(format_args!("warning: the quality of {} was not judged: {why}", file.file));
+        print_stderr(format_args!("warning: the quality of {} was not judged: {why}", file.file));
     }
     manifest.gate = report.gates();
     manifest.provenance.command = renamed(&manifest.provenance.command, hidden, out);

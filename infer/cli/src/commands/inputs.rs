@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use protoseg_images::dataset::is_image_path;
 use protoseg_images::formats::png_name;
-use protoseg_models::dataset::is_picture;
 
 use super::lists;
 
 /// A picture and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Input {
+pub(crate) struct InputImage {
     /// Where it is.
     pub(crate) path: PathBuf,
     /// Its path below the folder or pattern that named it; of a single file, its file name.
@@ -23,8 +23,12 @@ const VIDEOS: [&str; 8] = ["avi", "m4v", "mkv", "mov", "mp4", "mpg", "webm", "wm
 
 /// All pictures that files, folders (recursively), patterns and lists name; each once under a name, so that a file of two
 /// names comes twice. Paths of lists are relative to `root`, or where there is none to the list's folder.
-pub(crate) fn collect(arguments: &[PathBuf], lists: &[PathBuf], root: Option<&Path>) -> anyhow::Result<Vec<Input>> {
-    let mut inputs: Vec<Input> = Vec::new();
+pub(crate) fn collect(
+    arguments: &[PathBuf],
+    lists: &[PathBuf],
+    root: Option<&Path>,
+) -> anyhow::Result<Vec<InputImage>> {
+    let mut inputs: Vec<InputImage> = Vec::new();
     for list in lists.iter().chain(arguments.iter().filter(|argument| is_stdin(argument))) {
         inputs.extend(lists::read(list, root)?);
     }
@@ -45,7 +49,7 @@ pub(crate) fn collect(arguments: &[PathBuf], lists: &[PathBuf], root: Option<&Pa
             let paths = glob::glob(&text).with_context(|| format!("{text} is no pattern"))?;
             let mut paths: Vec<PathBuf> =
                 paths.collect::<Result<_, _>>().with_context(|| format!("the pattern {text}"))?;
-            paths.retain(|path| is_picture(path) && path.is_file());
+            paths.retain(|path| is_image_path(path) && path.is_file());
             // Patterns follow links to folders, in circles too: of the paths to one file in one folder the shortest is kept.
             paths.sort_by_cached_key(|path| (path.components().count(), path.clone()));
             let mut seen = HashSet::new();
@@ -66,8 +70,8 @@ pub(crate) fn collect(arguments: &[PathBuf], lists: &[PathBuf], root: Option<&Pa
         arguments.iter().chain(lists).map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     );
     let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    let video = |input: &&Input| ending(&input.path).is_some_and(|ending| VIDEOS.contains(&ending.as_str()));
-    if let Some(Input { path, .. }) = inputs.iter().find(video) {
+    let video = |input: &&InputImage| ending(&input.path).is_some_and(|ending| VIDEOS.contains(&ending.as_str()));
+    if let Some(InputImage { path, .. }) = inputs.iter().find(video) {
         bail!(
             "{} is a video: take its pictures out first, such as with `ffmpeg -i FILE frames/%06d.png`",
             path.display()
@@ -86,9 +90,9 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn below(path: PathBuf, base: &Path) -> Input {
+fn below(path: PathBuf, base: &Path) -> InputImage {
     let name = path.strip_prefix(base).unwrap_or(&path).to_owned();
-    Input { path, name }
+    InputImage { path, name }
 }
 
 /// Links to folders are followed, each folder once.
@@ -104,7 +108,7 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) ->
     for path in paths {
         if path.is_dir() {
             walk(&path, seen, files)?;
-        } else if is_picture(&path) {
+        } else if is_image_path(&path) {
             files.push(path);
         }
     }
@@ -112,7 +116,7 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) ->
 }
 
 /// Refuses outputs that would fall together, overwrite an input, or be taken for inputs by the next run.
-pub(crate) fn check_outputs(inputs: &[Input], arguments: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+pub(crate) fn check_outputs(inputs: &[InputImage], arguments: &[PathBuf], out: &Path) -> anyhow::Result<()> {
     let resolved = resolve(out)?;
     for folder in arguments.iter().filter(|argument| argument.is_dir()) {
         let input = folder.canonicalize().with_context(|| folder.display().to_string())?;

@@ -1,6 +1,6 @@
 //! `protoseg label`: pictures to label maps.
 
-mod place;
+mod output_dir;
 mod record;
 mod summary;
 
@@ -9,26 +9,26 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow, ensure};
-use protoseg_bench::tuning::Use;
-use protoseg_images::formats::pseudo::LEAST_CONFIDENCE;
-use protoseg_images::picture::PictureFile;
-use protoseg_infer::pipeline::{Control, Decoded, Event, Opened, Pipeline};
+use protoseg_bench::tuning::TuningPurpose;
+use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
+use protoseg_images::image_file::ImageFile;
+use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
-use protoseg_infer::upsample::Decided;
-use protoseg_label::journal::{Begun, Census, Recipe};
+use protoseg_infer::upsample::Prediction;
+use protoseg_label::fingerprint::FileFingerprint;
+use protoseg_label::journal::{InputSetDigest, Recipe, RunHeader};
 use protoseg_label::shard::Shard;
-use protoseg_label::stamp::Stamp;
-use protoseg_models::window::Pieces;
+use protoseg_models::window::Tiling;
 
-use self::place::Place;
-use self::record::Record;
-use self::summary::{FailedInput, Summary};
-use super::engine_arguments::EngineArguments;
-use super::format::{Format, Formats};
-use super::inputs::{self, Input};
-use super::signals::Signals;
-use super::tuned::{Tuned, TuningArguments};
-use super::{Failure, Outcome, RunArguments, print, print_json, progress, say};
+use self::output_dir::OutputDir;
+use self::record::ResultRecorder;
+use self::summary::{FailedInput, LabelSummary};
+use super::engine_args::EngineArgs;
+use super::format::{OutputFormat, OutputFormats};
+use super::inputs::{self, InputImage};
+use super::signals::StopSignals;
+use super::tuned::{TunedEngine, TuningArgs};
+use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
 
 /// Label pictures
 ///
@@ -38,11 +38,11 @@ use super::{Failure, Outcome, RunArguments, print, print_json, progress, say};
 /// written, but for the picture's name, ends the run. SIGTERM, SIGHUP and Ctrl-C end it when the pictures on their way are done, with status 143, 129 and 130. Whatever
 /// ended it, the same command with --resume goes on.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct LabelArgs {
     #[command(flatten)]
-    run: RunArguments,
+    run: RunArgs,
     #[command(flatten)]
-    tuning: TuningArguments,
+    tuning: TuningArgs,
     /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg'; - reads a list from the standard input
     #[arg(required_unless_present = "lists")]
     inputs: Vec<PathBuf>,
@@ -57,9 +57,9 @@ pub(crate) struct Arguments {
     out: PathBuf,
     /// What to write, any of these in one pass
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["ids"])]
-    format: Vec<Format>,
+    format: Vec<OutputFormat>,
     /// How sure a pixel must be to be a pseudo-label
-    #[arg(long, value_name = "SHARE", default_value_t = LEAST_CONFIDENCE)]
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_MIN_CONFIDENCE)]
     pseudo_confidence: f64,
     /// Go on in a folder that holds results: label what is missing, what has changed, and what failed
     #[arg(long)]
@@ -79,45 +79,48 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let signals = Signals::catch().map_err(Failure::usage)?;
-    let shard = arguments.shard().map_err(Failure::usage)?;
+pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError> {
+    let signals = StopSignals::catch().map_err(CommandError::usage)?;
+    let shard = arguments.shard().map_err(CommandError::usage)?;
     let all =
-        inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref()).map_err(Failure::usage)?;
-    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).map_err(Failure::usage)?;
-    let census = Census::of(all.iter().map(|input| input.name.as_path()));
-    let inputs: Vec<Input> = all.into_iter().filter(|input| shard.has(&input.name)).collect();
-    let (mut pipeline, engine) = arguments.open(inputs.len()).map_err(Failure::usage)?;
-    let formats = arguments.formats(&pipeline, &inputs).map_err(Failure::usage)?;
-    let recipe = arguments.recipe(&pipeline, &engine, &formats).map_err(Failure::usage)?;
-    let begun = Begun::new(recipe, shard, census, formats.joint_names().collect());
-    let place = Place::take(&arguments.out, &formats, begun, arguments.resume).map_err(Failure::usage)?;
-    for remark in place.remarks(&inputs, &formats) {
-        say(format_args!("warning: {remark}"));
+        inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref()).map_err(CommandError::usage)?;
+    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).map_err(CommandError::usage)?;
+    let input_set = InputSetDigest::from_names(all.iter().map(|input| input.name.as_path()));
+    let inputs: Vec<InputImage> = all.into_iter().filter(|input| shard.contains(&input.name)).collect();
+    let (mut pipeline, engine) = arguments.open(inputs.len()).map_err(CommandError::usage)?;
+    let formats = arguments.formats(&pipeline, &inputs).map_err(CommandError::usage)?;
+    let recipe = arguments.recipe(&pipeline, &engine, &formats).map_err(CommandError::usage)?;
+    let run = RunHeader::new(recipe, shard, input_set, formats.combined_names().collect());
+    let place = OutputDir::open(&arguments.out, &formats, run, arguments.resume).map_err(CommandError::usage)?;
+    for remark in place.warnings(&inputs, &formats) {
+        print_stderr(format_args!("warning: {remark}"));
     }
     let todo: Vec<usize> =
-        (0..inputs.len()).filter(|&index| !place.has(&inputs[index], arguments.verify_inputs)).collect();
-    let record = Record::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
+        (0..inputs.len()).filter(|&index| !place.is_done(&inputs[index], arguments.verify_inputs)).collect();
+    let record = ResultRecorder::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
 
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Before it is read: what is written to it meanwhile makes it another one.
-        let stamp =
-            Stamp::of(&input.path, arguments.verify_inputs).with_context(|| input.path.display().to_string())?;
-        let file = PictureFile::read(&input.path, arguments.run.max_pixels)?;
-        Ok(Opened { pixels: file.pixels(), decode: move || Ok(Decoded { image: file.decode()?, extra: stamp }) })
+        let stamp = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
+            .with_context(|| input.path.display().to_string())?;
+        let file = ImageFile::read(&input.path, arguments.run.max_pixels)?;
+        Ok(PendingImage {
+            pixels: file.pixels(),
+            decode: move || Ok(DecodedImage { image: file.decode()?, extra: stamp }),
+        })
     };
     let bar = progress::bar(todo.len());
     // Pictures that were run, and whose results have no place.
     let unplaced: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
-    let encode = |index: usize, item: Decoded<Stamp>, decided: Decided| {
+    let encode = |index: usize, item: DecodedImage<FileFingerprint>, decided: Prediction| {
         let input = &inputs[todo[index]];
         let path = input.path.display();
-        match record.keep(input, item, decided) {
-            Err(error) if record::is_of_name(&error) => {
+        match record.write_results(input, item, decided) {
+            Err(error) if record::is_name_error(&error) => {
                 let error = error.context(format!("the labels of {path} have no place by its name"));
-                progress::complain(&bar, &error);
-                record.fail(input, &error);
+                progress::show_error(&bar, &error);
+                record.record_failure(input, &error);
                 unplaced.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 Ok(())
             }
@@ -126,13 +129,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             }),
         }
     };
-    let observe = |event: Event<'_, anyhow::Error>| {
+    let observe = |event: PipelineEvent<'_, anyhow::Error>| {
         progress::show(&bar, &event);
-        if let Event::Failed(index, error) = event {
-            record.fail(&inputs[todo[index]], error);
+        if let PipelineEvent::Failed(index, error) = event {
+            record.record_failure(&inputs[todo[index]], error);
         }
     };
-    let control = Control { wanted: formats.wanted(), stop: &signals.stop, observe: &observe };
+    let control = RunControl { wanted: formats.outputs(), stop: &signals.stop, observe: &observe };
     let report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
     if let Some(error) = report.stopped {
@@ -145,11 +148,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     bad.sort_by_key(|(index, _)| *index);
     let failed: Vec<FailedInput> =
         bad.iter().map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error)).collect();
-    let mut summary = Summary::new(&pipeline, labelled, inputs.len() - todo.len(), failed, shard);
+    let mut summary = LabelSummary::new(&pipeline, labelled, inputs.len() - todo.len(), failed, shard);
     summary.time(report.elapsed, report.stages);
     if report.interrupted {
-        summary.left = todo.len() - summary.labelled - summary.failed.len();
-    } else if shard == Shard::WHOLE {
+        summary.left = todo.len() - summary.labeled - summary.failed.len();
+    } else if shard == Shard::ALL {
         let bad: HashSet<usize> = bad.iter().map(|(index, _)| todo[*index]).collect();
         let good = inputs.iter().enumerate().filter(|(index, _)| !bad.contains(index));
         let names: Vec<PathBuf> = good.map(|(_, input)| input.name.clone()).collect();
@@ -166,54 +169,60 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         print(summary.human(&arguments.out))?;
     }
     Ok(match (report.interrupted, summary.failed.is_empty()) {
-        (true, _) => Outcome::Status(signals.status()),
-        (false, true) => Outcome::Done,
-        (false, false) => Outcome::SomeInputsFailed,
+        (true, _) => CommandOutcome::ExitCode(signals.status()),
+        (false, true) => CommandOutcome::Success,
+        (false, false) => CommandOutcome::SomeInputsFailed,
     })
 }
 
-impl Arguments {
+impl LabelArgs {
     fn shard(&self) -> anyhow::Result<Shard> {
         match self.shard.as_deref() {
             Some("auto") => {
-                let (shard, source) = Shard::of_scheduler(|name| std::env::var(name).ok(), self.shards)?;
-                say(format_args!("shard {shard}, as {source} says"));
+                let (shard, source) = Shard::from_scheduler(|name| std::env::var(name).ok(), self.shards)?;
+                print_stderr(format_args!("shard {shard}, as {source} says"));
                 Ok(shard)
             }
             _ if self.shards.is_some() => Err(anyhow!("--shards goes with --shard auto; write --shard i/n otherwise")),
             Some(named) => Ok(named.parse()?),
-            None => Ok(Shard::WHOLE),
+            None => Ok(Shard::ALL),
         }
     }
 
     /// Opens the bundle as tuned or as given, to run so many pictures.
-    fn open(&self, pictures: usize) -> anyhow::Result<(Pipeline, EngineArguments)> {
-        let Tuned { engine, used, remark, warning } = self.tuning.of(&self.run.bundle, &self.run.engine, Use::Label)?;
+    fn open(&self, pictures: usize) -> anyhow::Result<(Pipeline, EngineArgs)> {
+        let TunedEngine { engine, used, remark, warning } =
+            self.tuning.resolve(&self.run.bundle, &self.run.engine, TuningPurpose::Label)?;
         if let Some(warning) = warning {
-            say(format_args!("warning: {warning}"));
+            print_stderr(format_args!("warning: {warning}"));
         }
         if let Some(remark) = remark.filter(|_| used || self.run.verbose) {
-            say(remark);
+            print_stderr(remark);
         }
-        let opened = self.run.open_as(&engine, pictures);
+        let opened = self.run.open_with(&engine, pictures);
         let pipeline = if used { opened.context("as it was tuned, which --tuning off leaves out")? } else { opened? };
         Ok((pipeline, engine))
     }
 
-    fn formats(&self, pipeline: &Pipeline, inputs: &[Input]) -> anyhow::Result<Formats> {
+    fn formats(&self, pipeline: &Pipeline, inputs: &[InputImage]) -> anyhow::Result<OutputFormats> {
         let share = self.pseudo_confidence;
         ensure!((0.0..=1.0).contains(&share), "--pseudo-confidence is a share from 0 to 1, not {share}");
-        let formats = Formats::new(&self.format, share, pipeline.segmenter().gives_scores())?;
+        let formats = OutputFormats::new(&self.format, share, pipeline.segmenter().has_logits())?;
         let names = inputs.iter().map(|input| input.name.as_path());
         formats.check(&names, &pipeline.segmenter().model().classes)?;
         Ok(formats)
     }
 
-    fn recipe(&self, pipeline: &Pipeline, engine: &EngineArguments, formats: &Formats) -> Result<Recipe, SessionError> {
+    fn recipe(
+        &self,
+        pipeline: &Pipeline,
+        engine: &EngineArgs,
+        formats: &OutputFormats,
+    ) -> Result<Recipe, SessionError> {
         let segmenter = pipeline.segmenter();
         Ok(Recipe {
             model: segmenter.fingerprint().to_owned(),
-            pieces: Pieces::from(segmenter.window()).to_string(),
+            windows: Tiling::from(segmenter.window()).to_string(),
             device: engine.arithmetic(segmenter.device()),
             runtime: session::runtime()?.build,
             formats: formats.names().collect(),

@@ -8,12 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::inputs::{Input, is_stdin};
+use super::inputs::{InputImage, is_stdin};
 
 /// A line of a manifest.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct ListLine {
     /// Path of the picture.
     image: PathBuf,
     /// What it is called below the output folder; its path where absent.
@@ -21,7 +21,7 @@ struct Line {
 }
 
 /// The pictures of a list; of JSON objects where its name ends in `.jsonl`, or its first line begins like one.
-pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<Input>> {
+pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> {
     let called = if is_stdin(list) { "the standard input".to_owned() } else { list.display().to_string() };
     let bytes = if is_stdin(list) {
         let mut bytes = Vec::new();
@@ -34,7 +34,7 @@ pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<Input>> {
     parse(&bytes, root.unwrap_or(folder), list.extension() == Some(OsStr::new("jsonl"))).context(called)
 }
 
-fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<Input>> {
+fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<InputImage>> {
     // Which some editors put before text.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let lines = bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -48,7 +48,7 @@ fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<Input>> {
 }
 
 /// A line that is a path; one that is a picture and something more, as lists of pictures with labels have it, is refused.
-fn alone(line: &[u8], root: &Path) -> Result<Input> {
+fn alone(line: &[u8], root: &Path) -> Result<InputImage> {
     let input = plain(Path::new(OsStr::from_bytes(line)), root);
     let first = line.split(u8::is_ascii_whitespace).next().filter(|first| first.len() < line.len());
     let first = first.map(|first| Path::new(OsStr::from_bytes(first)));
@@ -62,12 +62,12 @@ fn alone(line: &[u8], root: &Path) -> Result<Input> {
     }
 }
 
-fn plain(path: &Path, root: &Path) -> Input {
-    Input { path: root.join(path), name: name_of(path, root) }
+fn plain(path: &Path, root: &Path) -> InputImage {
+    InputImage { path: root.join(path), name: name_of(path, root) }
 }
 
-fn object(line: &[u8], root: &Path) -> Result<Input> {
-    let Line { image, name } =
+fn object(line: &[u8], root: &Path) -> Result<InputImage> {
+    let ListLine { image, name } =
         serde_json::from_slice(line).context("is no object such as {\"image\": \"a/street.jpg\"}")?;
     let Some(name) = name else { return Ok(plain(&image, root)) };
     if name.as_os_str().is_empty() {
@@ -76,7 +76,7 @@ fn object(line: &[u8], root: &Path) -> Result<Input> {
     if !name.components().all(|part| matches!(part, Component::Normal(_))) {
         bail!("the name {} does not lie below the output folder", name.display());
     }
-    Ok(Input { path: root.join(image), name })
+    Ok(InputImage { path: root.join(image), name })
 }
 
 /// The path below the root; of a path that leads elsewhere the file name.

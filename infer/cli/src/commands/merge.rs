@@ -1,20 +1,20 @@
-//! `protoseg merge`: the shards of a labelling, joined and proven complete.
+//! `protoseg merge`: the shards of a labeling run, merged and proven complete.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
-use protoseg_label::joined::Joined;
-use protoseg_label::journal::{Begun, Contents, Entry, Journal};
+use protoseg_label::journal::{Journal, JournalContents, JournalEntry, RunHeader};
+use protoseg_label::merge::MergedShards;
 use protoseg_label::shard::Shard;
-use protoseg_label::{OWN_FOLDER, place_of};
+use protoseg_label::{STATE_DIR, unescape_name};
 use protoseg_models::classes::ClassTable;
 use serde::Serialize;
 
-use super::format::Formats;
-use super::{Failure, Outcome, print, print_json, say};
+use super::format::OutputFormats;
+use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
 
 /// Join the shards of `protoseg label`, prove that they are complete, and write the files for all pictures
 ///
@@ -22,7 +22,7 @@ use super::{Failure, Outcome, print, print_json, say};
 /// was written. Exit status 3 says that it is so but for pictures that could not be read. A folder that results are gathered in
 /// is then as if all shards had been labelled into it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct MergeArgs {
     /// Output folders of `protoseg label --shard`
     #[arg(required = true)]
     folders: Vec<PathBuf>,
@@ -41,39 +41,41 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Serialize)]
-struct Summary {
-    labelled: usize,
+struct MergeSummary {
+    #[serde(rename = "labelled")]
+    labeled: usize,
     /// Names of the pictures that could not be labelled.
     failed: Vec<String>,
     /// Share of each class in all pixels.
     classes: BTreeMap<String, f64>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError> {
     let out = match (&arguments.out, &arguments.folders[..]) {
         (Some(out), _) => out,
         (None, [only]) => only,
         (None, _) => {
             let error =
                 anyhow::anyhow!("the shards lie in several folders: name one that they are gathered in with --out");
-            return Err(Failure::usage(error));
+            return Err(CommandError::usage(error));
         }
     };
-    let joined = Joined::read(&arguments.folders).map_err(Failure::usage)?;
-    let segmenter = Segmenter::open_with(&arguments.bundle, &SegmenterOptions::default()).map_err(Failure::usage)?;
+    let joined = MergedShards::read(&arguments.folders).map_err(CommandError::usage)?;
+    let segmenter =
+        Segmenter::open_with(&arguments.bundle, &SegmenterOptions::default()).map_err(CommandError::usage)?;
     if segmenter.fingerprint() != joined.recipe.model {
         let error = anyhow::anyhow!("{} is not the model that labelled these pictures", arguments.bundle.display());
-        return Err(Failure::usage(error));
+        return Err(CommandError::usage(error));
     }
     let classes = &segmenter.model().classes;
-    for passed_over in &joined.passed_over {
-        say(format_args!("warning: {passed_over}"));
+    for warning in &joined.warnings {
+        print_stderr(format_args!("warning: {warning}"));
     }
     check(&joined)?;
-    check_out(&joined, out).map_err(Failure::usage)?;
-    let names = joined.recipe.formats.iter().chain(&joined.joint).map(String::as_str);
-    let formats = Formats::of_names(names).map_err(Failure::usage)?;
-    let own = out.join(OWN_FOLDER);
+    check_out(&joined, out).map_err(CommandError::usage)?;
+    let names = joined.recipe.formats.iter().chain(&joined.combined_formats).map(String::as_str);
+    let formats = OutputFormats::from_names(names).map_err(CommandError::usage)?;
+    let own = out.join(STATE_DIR);
     std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
     for (&shard, folder) in joined.shards.iter().filter(|(_, folder)| !is_one(folder, out)) {
         gather(&joined, shard, folder, out, arguments.link)?;
@@ -84,22 +86,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
          shard again with --resume, and merge again",
     )?;
     let failed: Vec<String> =
-        joined.failed.iter().filter(|name| !joined.parts.contains_key(&place_of(name))).cloned().collect();
-    let summary = Summary { labelled: joined.parts.len(), failed, classes: shares(&joined, classes) };
+        joined.failed.iter().filter(|name| !joined.parts.contains_key(&unescape_name(name))).cloned().collect();
+    let summary = MergeSummary { labeled: joined.parts.len(), failed, classes: shares(&joined, classes) };
     if arguments.json {
         print_json(&summary)?;
     } else {
         print(human(&summary, out))?;
     }
-    Ok(if summary.failed.is_empty() { Outcome::Done } else { Outcome::SomeInputsFailed })
+    Ok(if summary.failed.is_empty() { CommandOutcome::Success } else { CommandOutcome::SomeInputsFailed })
 }
 
 /// Fails where pictures are missing that did not fail.
-fn check(joined: &Joined) -> Result<()> {
+fn check(joined: &MergedShards) -> Result<()> {
     if joined.is_complete() {
         return Ok(());
     }
-    let (there, all) = (joined.parts.len() + joined.failed.len(), joined.census.pictures);
+    let (there, all) = (joined.parts.len() + joined.failed.len(), joined.input_set.images);
     bail!(
         "of {all} pictures {there} were labelled or failed, or not the same ones: a shard is not through; run it again with \
          --resume"
@@ -107,16 +109,17 @@ fn check(joined: &Joined) -> Result<()> {
 }
 
 /// Refuses a folder that holds the results of another labelling: made otherwise, or of pictures that these are not among.
-fn check_out(joined: &Joined, out: &Path) -> Result<()> {
+fn check_out(joined: &MergedShards, out: &Path) -> Result<()> {
     // Those that lie in a folder that was named were held against each other.
     if joined.shards.values().any(|folder| is_one(folder, out)) {
         return Ok(());
     }
     let recipe = joined.recipe.key();
-    for path in Journal::all(out) {
-        let contents = Contents::read(&path)?;
-        let divided = contents.begun.is_none_or(|begun| joined.shards.contains_key(&begun.shard));
-        let ours = |entry: &Entry| entry.recipe == recipe && joined.parts.contains_key(&place_of(&entry.picture));
+    for path in Journal::list(out) {
+        let contents = JournalContents::read(&path)?;
+        let divided = contents.run.is_none_or(|run| joined.shards.contains_key(&run.shard));
+        let ours =
+            |entry: &JournalEntry| entry.recipe == recipe && joined.parts.contains_key(&unescape_name(&entry.image));
         ensure!(
             contents.entries.is_empty() || (divided && contents.entries.values().all(ours)),
             "{} holds the results of another labelling, as {} says: choose another --out",
@@ -134,20 +137,20 @@ fn is_one(one: &Path, other: &Path) -> bool {
 }
 
 /// Puts a shard's results into another output folder, and then its journal and its list of failures.
-fn gather(joined: &Joined, shard: Shard, folder: &Path, out: &Path, link: bool) -> Result<()> {
-    let begun = Begun::new(joined.recipe.clone(), shard, joined.census.clone(), joined.joint.clone());
+fn gather(joined: &MergedShards, shard: Shard, folder: &Path, out: &Path, link: bool) -> Result<()> {
+    let run = RunHeader::new(joined.recipe.clone(), shard, joined.input_set.clone(), joined.combined_formats.clone());
     let (journal, _) = Journal::open(out, shard)?;
-    journal.begin(&begun)?;
-    for part in joined.parts.values().filter(|part| shard.has(&place_of(&part.entry.picture))) {
-        journal.strike(&part.entry.picture)?;
-        for place in part.entry.outputs.keys().map(|place| place_of(place)) {
+    journal.begin(&run)?;
+    for part in joined.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image))) {
+        journal.invalidate(&part.entry.image)?;
+        for place in part.entry.outputs.keys().map(|place| unescape_name(place)) {
             let (from, to) = (folder.join(&place), out.join(&place));
-            put(&from, &to, &out.join(OWN_FOLDER).join("gathered"), link)
+            put(&from, &to, &out.join(STATE_DIR).join("gathered"), link)
                 .with_context(|| format!("{} cannot be put to {}", from.display(), to.display()))?;
         }
         journal.add(part.entry.clone())?;
     }
-    let failed = Path::new(OWN_FOLDER).join(format!("failed{}.jsonl", shard.suffix()));
+    let failed = Path::new(STATE_DIR).join(format!("failed{}.jsonl", shard.suffix()));
     if folder.join(&failed).exists() {
         std::fs::copy(folder.join(&failed), out.join(&failed)).with_context(|| failed.display().to_string())?;
     }
@@ -174,14 +177,14 @@ fn put(from: &Path, to: &Path, way: &Path, link: bool) -> std::io::Result<()> {
     removed(way)
 }
 
-fn shares(joined: &Joined, classes: &ClassTable) -> BTreeMap<String, f64> {
+fn shares(joined: &MergedShards, classes: &ClassTable) -> BTreeMap<String, f64> {
     let pixels = joined.pixels();
     let all = pixels.iter().sum::<u64>().max(1) as f64;
     let names = classes.classes().iter().map(|class| class.name.clone());
     names.zip(pixels).map(|(name, pixels)| (name, pixels as f64 / all)).collect()
 }
 
-fn human(summary: &Summary, out: &Path) -> String {
+fn human(summary: &MergeSummary, out: &Path) -> String {
     let mut classes: Vec<(&String, &f64)> = summary.classes.iter().collect();
     classes.sort_by(|one, other| other.1.total_cmp(one.1));
     let classes: String = classes.iter().map(|(name, share)| format!("\n  {:5.2} %  {name}", 100.0 * *share)).collect();
@@ -189,5 +192,5 @@ fn human(summary: &Summary, out: &Path) -> String {
         0 => String::new(),
         count => format!(", {count} failed ({} …)", summary.failed[0]),
     };
-    format!("{} pictures in {}, complete{failed}; shares of pixels:{classes}", summary.labelled, out.display())
+    format!("{} pictures in {}, complete{failed}; shares of pixels:{classes}", summary.labeled, out.display())
 }

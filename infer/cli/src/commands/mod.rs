@@ -4,24 +4,24 @@ pub(crate) mod accept;
 pub(crate) mod adopt;
 pub(crate) mod bench;
 pub(crate) mod check;
+mod contact_sheet;
 mod data;
 pub(crate) mod doctor;
-mod engine_arguments;
+mod engine_args;
 mod engine_options;
 pub(crate) mod eval;
 pub(crate) mod export;
 mod format;
+mod image_args;
 mod inputs;
 pub(crate) mod label;
 mod lists;
 pub(crate) mod merge;
 mod output_file;
-mod picture_arguments;
 mod progress;
-mod run_arguments;
+mod run_args;
 pub(crate) mod scenes;
 pub(crate) mod serve;
-mod sheet;
 pub(crate) mod sibling;
 mod signals;
 pub(crate) mod tune;
@@ -34,52 +34,52 @@ use std::path::Path;
 use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
 
-use run_arguments::RunArguments;
+use run_args::RunArgs;
 
 /// How a command that ran to its end came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CommandOutcome {
     /// All is well.
-    Done,
+    Success,
     /// What was judged did not pass.
     Failed,
     /// Finished, but for some inputs.
     SomeInputsFailed,
     /// With this exit status: of a program that was started, or after a signal; why has been said.
-    Status(u8),
+    ExitCode(u8),
 }
 
 /// Why a command stopped.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum CommandError {
     /// What was asked for cannot be begun: arguments, bundle, runtime or inputs are wrong.
     Usage(anyhow::Error),
     /// The work failed.
-    Work(anyhow::Error),
+    Runtime(anyhow::Error),
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
-        Self::Work(error)
+        Self::Runtime(error)
     }
 }
 
-impl Failure {
+impl CommandError {
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Usage(error.into())
     }
 }
 
 /// A description written by a newer version may hold fields that this one does not know.
-fn warn_of_newer(bundle: &Path, passed_over: &[String]) {
-    if !passed_over.is_empty() {
-        let (bundle, fields) = (bundle.display(), passed_over.join(", "));
-        say(format_args!("warning: {bundle} was written by a newer version; passed over: {fields}"));
+fn warn_newer_version(bundle: &Path, unknown_fields: &[String]) {
+    if !unknown_fields.is_empty() {
+        let (bundle, fields) = (bundle.display(), unknown_fields.join(", "));
+        print_stderr(format_args!("warning: {bundle} was written by a newer version; passed over: {fields}"));
     }
 }
 
 /// Writes a line for people to the standard error. Where that cannot be written, the work goes on: there is nobody to tell.
-pub(crate) fn say(text: impl std::fmt::Display) {
+pub(crate) fn print_stderr(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
@@ -97,7 +97,7 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 const MAX_SIDE: usize = 8192;
 
 /// Height and width from `HEIGHTxWIDTH`.
-fn size(text: &str) -> Result<[usize; 2], String> {
+fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let sides = text.split_once('x').and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
     sides
         .filter(|sides| sides.iter().all(|side| (1..=MAX_SIDE).contains(side)))
@@ -105,13 +105,13 @@ fn size(text: &str) -> Result<[usize; 2], String> {
 }
 
 /// How many threads or windows at once: at most as many as large machines use.
-fn few(text: &str) -> Result<NonZeroUsize, String> {
+fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
     let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 1024);
     number.ok_or_else(|| "write a number from 1 to 1024".to_owned())
 }
 
 /// How many pictures: at least one, at most a million.
-fn pictures() -> RangedU64ValueParser<usize> {
+fn image_count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=1_000_000)
 }
 
@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn numbers_have_bounds() {
-        assert_eq!(size("1x8192"), Ok([1, 8192]));
+        assert_eq!(parse_size("1x8192"), Ok([1, 8192]));
         for text in ["0x5", "5x0", "8193x5", "5x99999999999999999999", "5", "x", "-1x5"] {
-            assert!(size(text).unwrap_err().contains("from 1 to 8192"), "{text}");
+            assert!(parse_size(text).unwrap_err().contains("from 1 to 8192"), "{text}");
         }
-        assert_eq!(few("1024").map(NonZeroUsize::get), Ok(1024));
+        assert_eq!(parse_count("1024").map(NonZeroUsize::get), Ok(1024));
         for text in ["0", "1025", "-1", "99999999999999999999", "many"] {
-            assert!(few(text).is_err(), "{text}");
+            assert!(parse_count(text).is_err(), "{text}");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! How far a run of the pipeline is, on the standard error.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use protoseg_infer::pipeline::Event;
-use protoseg_models::errors::sentence;
+use protoseg_infer::pipeline::PipelineEvent;
+use protoseg_models::errors::error_chain;
 
-use super::say;
+use super::print_stderr;
 
 /// Progress where the standard error is a terminal.
 pub(crate) fn bar(count: usize) -> ProgressBar {
@@ -16,14 +16,14 @@ pub(crate) fn bar(count: usize) -> ProgressBar {
 }
 
 /// Counts an item, and says at once why it failed if it did.
-pub(crate) fn show(bar: &ProgressBar, event: &Event<'_, anyhow::Error>) {
-    if let Event::Failed(_, error) = event {
-        complain(bar, error);
+pub(crate) fn show(bar: &ProgressBar, event: &PipelineEvent<'_, anyhow::Error>) {
+    if let PipelineEvent::Failed(_, error) = event {
+        show_error(bar, error);
     }
     bar.inc(1);
 }
 
 /// Says why something failed, above the bar.
-pub(crate) fn complain(bar: &ProgressBar, error: &anyhow::Error) {
-    bar.suspend(|| say(format_args!("error: {}", sentence(error.as_ref()))));
+pub(crate) fn show_error(bar: &ProgressBar, error: &anyhow::Error) {
+    bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error.as_ref()))));
 }

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use image::{ImageFormat, RgbImage};
 use protoseg_images::label_map::LabelMap;
 use protoseg_models::atomic;
-use protoseg_models::classes::{ClassTable, IGNORE};
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 
-use super::{Failure, Outcome, print};
+use super::{CommandError, CommandOutcome, print};
 
 /// Name of the class file.
 const CLASSES: &str = "classes.txt";
@@ -19,27 +19,27 @@ const CLASSES: &str = "classes.txt";
 /// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 where nothing counts), OUT/classes.txt and OUT/all.txt: a
 /// data set of the `folder` kind for `protoseg train` and `protoseg eval`. The same seed gives the same scenes.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct SynthArgs {
     /// Folder for the data set
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How many scenes
-    #[arg(long, value_name = "N", value_parser = super::pictures(), default_value_t = 8)]
+    #[arg(long, value_name = "N", value_parser = super::image_count(), default_value_t = 8)]
     count: usize,
     /// Seed of the series
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Height and width
-    #[arg(long, value_name = "HxW", value_parser = super::size, default_value = "1024x2048")]
+    #[arg(long, value_name = "HxW", value_parser = super::parse_size, default_value = "1024x2048")]
     size: [usize; 2],
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let Arguments { out, count, seed, size: [height, width] } = arguments;
-    begin(out).map_err(Failure::usage)?;
+pub(crate) fn run(arguments: &SynthArgs) -> Result<CommandOutcome, CommandError> {
+    let SynthArgs { out, count, seed, size: [height, width] } = arguments;
+    begin(out).map_err(CommandError::usage)?;
     let mut list = String::new();
     for index in 0..*count {
-        let scene = protoseg_synthetic::render(*seed, index as u64, *height, *width);
+        let scene = protoseg_synthetic::render_scene(*seed, index as u64, *height, *width);
         let name = format!("scene{index:04}.png");
         let picture =
             RgbImage::from_raw(*width as u32, *height as u32, scene.image).context("a scene of another size")?;
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
     write(&out.join("all.txt"), list.as_bytes())?;
     print(format!("{count} scenes of {height}x{width} in {}", out.display()))?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Success)
 }
 
 /// Makes the folders and the class file, by which a later run knows that the folder is its own.
@@ -88,7 +88,7 @@ fn refuse_foreign(out: &Path) -> Result<()> {
 fn class_file() -> String {
     let classes = ClassTable::cityscapes();
     let lines: String = classes.classes().iter().zip(0..).map(|(class, id)| class.line(id)).collect();
-    format!("# id name red green blue; {IGNORE} in a label counts nowhere\n{lines}")
+    format!("# id name red green blue; {IGNORE_INDEX} in a label counts nowhere\n{lines}")
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -12,17 +12,17 @@ use anyhow::{Context, anyhow, bail, ensure};
 use axum::http::HeaderValue;
 use clap::ValueEnum;
 use protoseg_infer::session;
-use protoseg_serve::http::Key;
-use protoseg_serve::listen::{self, ConnectionLimits, Protocol};
-use protoseg_serve::models::{ENCODED, ModelOptions, name_of};
-use protoseg_serve::{BatchLimit, Limits};
+use protoseg_serve::http::ApiKey;
+use protoseg_serve::listener::{self, ConnectionLimits, Protocol};
+use protoseg_serve::registry::{ENCODED_SUFFIX, ModelOptions, name_of};
+use protoseg_serve::{BatchLimit, ServiceLimits};
 
-use super::engine_arguments::bytes;
-use super::engine_options::GivenEngine;
-use super::tuned::TuningArguments;
-use super::{Failure, Outcome};
+use super::engine_args::bytes;
+use super::engine_options::EngineFlags;
+use super::tuned::TuningArgs;
+use super::{CommandError, CommandOutcome};
 
-use self::tuned_models::TunedModels;
+use self::tuned_models::TunedModelOptions;
 
 /// Environment variable that holds the key itself; a command line would show it to everybody on the machine.
 pub(crate) const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
@@ -35,24 +35,24 @@ pub(crate) const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
 /// --http; a key that requests must carry in PROTOSEG_API_KEY. SIGHUP loads every model anew while it answers; after SIGTERM
 /// the server is no longer ready, finishes what it has begun, and ends with status 0.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ServeArgs {
     /// Bundle folders, or NAME=FOLDER; the first answers where a request names no model
     #[arg(required = true, value_name = "[NAME=]BUNDLE")]
     bundles: Vec<String>,
     #[command(flatten)]
-    engine: GivenEngine,
+    engine: EngineFlags,
     #[command(flatten)]
-    tuning: TuningArguments,
+    tuning: TuningArgs,
     /// Address for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     http: SocketAddr,
     /// Address for gRPC, or `off`
     #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "127.0.0.1:8001")]
-    grpc: Place,
+    grpc: BindAddress,
     /// Another address for health and metrics alone, or `off`: without TLS or a key, with connections of its own, so that
     /// crowds on the others hide the server from nobody who watches over it, and answered until its very end
     #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "off")]
-    probes: Place,
+    probes: BindAddress,
     /// Let requests ask for scores before upsampling; advertised, they come where a request names no outputs
     #[arg(long)]
     serve_logits: bool,
@@ -124,9 +124,9 @@ enum LogFormat {
 
 /// Where to listen, if at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place(Option<SocketAddr>);
+struct BindAddress(Option<SocketAddr>);
 
-impl std::str::FromStr for Place {
+impl std::str::FromStr for BindAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -139,7 +139,7 @@ impl std::str::FromStr for Place {
 }
 
 /// Lets every option of a command stand in the environment.
-pub(crate) fn from_environment(command: clap::Command) -> clap::Command {
+pub(crate) fn with_env_vars(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| {
         let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) else {
             return argument;
@@ -150,61 +150,62 @@ pub(crate) fn from_environment(command: clap::Command) -> clap::Command {
     })
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let threads = run::threads().map_err(Failure::Usage)?;
+pub(crate) fn run(arguments: &ServeArgs) -> Result<CommandOutcome, CommandError> {
+    let threads = run::threads().map_err(CommandError::Usage)?;
     let (json, collector) = (arguments.log_format == LogFormat::Json, arguments.otlp_endpoint.as_deref());
-    let traces = threads.block_on(async { logs::begin(&arguments.log_level, json, collector) });
-    let traces = traces.map_err(Failure::Usage)?;
-    session::load_runtime().map_err(Failure::usage)?;
-    let plan = arguments.plan().map_err(Failure::Usage)?;
+    let traces = threads.block_on(async { logs::init(&arguments.log_level, json, collector) });
+    let traces = traces.map_err(CommandError::Usage)?;
+    session::load_runtime().map_err(CommandError::usage)?;
+    let plan = arguments.plan().map_err(CommandError::Usage)?;
     run::serve(threads, plan, traces)
 }
 
 /// What is to be served, and how.
-struct Plan {
+struct ServeConfig {
     bundles: Vec<(String, PathBuf)>,
-    models: TunedModels,
-    limits: Limits,
+    models: TunedModelOptions,
+    limits: ServiceLimits,
     connections: ConnectionLimits,
     http: SocketAddr,
     grpc: Option<SocketAddr>,
     probes: Option<SocketAddr>,
-    tls: Option<[listen::TlsAcceptor; 2]>,
-    key: Option<Key>,
+    tls: Option<[listener::TlsAcceptor; 2]>,
+    key: Option<ApiKey>,
     repository: bool,
     origins: Vec<HeaderValue>,
     drain: Duration,
     drain_delay: Duration,
 }
 
-impl Arguments {
-    fn plan(&self) -> anyhow::Result<Plan> {
+impl ServeArgs {
+    fn plan(&self) -> anyhow::Result<ServeConfig> {
         let engine = &self.engine.arguments;
         let limits = self.limits()?;
-        let limit = BatchLimit::usual(engine.batch(), engine.is_gpu());
+        let limit = BatchLimit::default_for(engine.batch(), engine.is_gpu());
         let pixels = positive("--batch-megapixels", self.batch_megapixels)? * 1e6;
         let plain = ModelOptions {
             pipeline: engine.options(0)?,
             limit: BatchLimit { pixels: pixels as u64, ..limit },
             delay: time("--max-delay", self.max_delay / 1e3)?,
-            scores: self.serve_logits,
+            logits: self.serve_logits,
         };
         self.tuning.check()?;
-        let models = TunedModels { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
+        let models = TunedModelOptions { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
         ensure!(self.connections > 0, "--connections 0 would answer nobody");
         let connections = ConnectionLimits {
-            most: self.connections,
-            head: time("--head-timeout", positive("--head-timeout", self.head_timeout)?)?,
-            idle: limits.deadline + limits.body_time + Duration::from_secs(30),
-            write: limits.body_time,
+            max_connections: self.connections,
+            header_timeout: time("--head-timeout", positive("--head-timeout", self.head_timeout)?)?,
+            idle_timeout: limits.deadline + limits.body_timeout + Duration::from_secs(30),
+            write_timeout: limits.body_timeout,
         };
         let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => {
-                Some([listen::tls(certificate, key, Protocol::Http1)?, listen::tls(certificate, key, Protocol::Http2)?])
-            }
+            (Some(certificate), Some(key)) => Some([
+                listener::tls_acceptor(certificate, key, Protocol::Http1)?,
+                listener::tls_acceptor(certificate, key, Protocol::Http2)?,
+            ]),
             _ => None,
         };
-        Ok(Plan {
+        Ok(ServeConfig {
             bundles: self.named()?,
             models,
             limits,
@@ -221,7 +222,7 @@ impl Arguments {
         })
     }
 
-    fn limits(&self) -> anyhow::Result<Limits> {
+    fn limits(&self) -> anyhow::Result<ServiceLimits> {
         let queue_pixels = (positive("--queue-megapixels", self.queue_megapixels)? * 1e6) as u64;
         ensure!(self.max_pixels > 0, "--max-pixels 0 would refuse every picture");
         ensure!(
@@ -230,13 +231,13 @@ impl Arguments {
             self.max_pixels,
             self.queue_megapixels
         );
-        Ok(Limits {
-            picture_pixels: self.max_pixels,
+        Ok(ServiceLimits {
+            image_pixels: self.max_pixels,
             queue_pixels,
             body_bytes: self.max_body,
             bodies_bytes: self.max_body.saturating_mul(4),
             deadline: time("--deadline", positive("--deadline", self.deadline)?)?,
-            body_time: time("--body-timeout", positive("--body-timeout", self.body_timeout)?)?,
+            body_timeout: time("--body-timeout", positive("--body-timeout", self.body_timeout)?)?,
         })
     }
 
@@ -253,9 +254,9 @@ impl Arguments {
             let name = name.with_context(|| format!("{text} gives no name; write NAME={text}"))?;
             let fit = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
             ensure!(
-                !name.is_empty() && !name.starts_with('.') && !name.ends_with(ENCODED) && name.chars().all(fit),
+                !name.is_empty() && !name.starts_with('.') && !name.ends_with(ENCODED_SUFFIX) && name.chars().all(fit),
                 "`{name}` cannot be a model's name: it stands in addresses; write NAME={} with letters, digits and . _ -, \
-                 none of the dots first, and without {ENCODED} at the end, which means picture files",
+                 none of the dots first, and without {ENCODED_SUFFIX} at the end, which means picture files",
                 path.display()
             );
             if let Some((_, other)) = named.iter().find(|(known, _)| *known == name) {
@@ -267,7 +268,7 @@ impl Arguments {
         Ok(named)
     }
 
-    fn key(&self) -> anyhow::Result<Option<Key>> {
+    fn key(&self) -> anyhow::Result<Option<ApiKey>> {
         let word = match &self.api_key_file {
             Some(path) => Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
             None => match std::env::var(KEY_VARIABLE) {
@@ -277,7 +278,7 @@ impl Arguments {
             },
         };
         let empty = || anyhow!("the key is empty, which would let everybody in; leave it out to ask for none");
-        word.map(|word| Key::new(&word).ok_or_else(empty)).transpose()
+        word.map(|word| ApiKey::new(&word).ok_or_else(empty)).transpose()
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, anyhow};
 
 /// Becomes `protoseg-NAME` with all arguments.
-pub(crate) fn run(name: &str, arguments: &[OsString]) -> anyhow::Result<Infallible> {
+pub(crate) fn exec(name: &str, arguments: &[OsString]) -> anyhow::Result<Infallible> {
     let mut command = command(name)?;
     let path = PathBuf::from(command.get_program());
     command.args(arguments);

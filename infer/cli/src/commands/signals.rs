@@ -9,13 +9,13 @@ use signal_hook::flag;
 
 /// What has come since it was made.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct StopSignals {
     /// True from the first on.
     pub(crate) stop: Arc<AtomicBool>,
     number: Arc<AtomicUsize>,
 }
 
-impl Signals {
+impl StopSignals {
     /// Catches from now on.
     pub(crate) fn catch() -> anyhow::Result<Self> {
         let signals = Self { stop: Arc::default(), number: Arc::default() };

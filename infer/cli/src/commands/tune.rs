@@ -11,19 +11,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow, ensure};
 use clap::ValueEnum;
 use protoseg_bench::scenario::Scenario;
-use protoseg_bench::tuning::limits::Limits;
-use protoseg_bench::tuning::machine::{Machine, model_of};
-use protoseg_bench::tuning::search::{Candidate, Decision, search};
-use protoseg_bench::tuning::{Entry, Tuning, place_of};
+use protoseg_bench::tuning::limits::TuningLimits;
+use protoseg_bench::tuning::machine::{MachineId, model_id};
+use protoseg_bench::tuning::search::{Candidate, TuningDecision, search};
+use protoseg_bench::tuning::{Tuning, TuningEntry, tuning_path};
 use protoseg_infer::machine::cores;
 use protoseg_infer::session::{self, Device, Devices};
-use protoseg_models::form;
+use protoseg_models::variant;
 
-use super::engine_arguments::Precision;
-use super::picture_arguments::PictureArguments;
-use super::{Failure, Outcome, print, print_json, say};
+use super::engine_args::PrecisionArg;
+use super::image_args::ImageArgs;
+use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
 
-use self::examine::Bench;
+use self::examine::TuningRunner;
 
 /// Find the fastest way to run a model on this machine
 ///
@@ -35,7 +35,7 @@ use self::examine::Bench;
 /// side by side: `label` takes the first, else the second; `serve` the second, else the third, else the first but for its
 /// --mode, which nobody measured under requests. Exit status 1 says that nothing keeps to the limits.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct TuneArgs {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
     bundle: PathBuf,
     /// What may compute, repeated for several: cpu, openvino, cuda:N, tensorrt:N [default: cpu]
@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     goal: Goal,
     /// Number formats to try beside that of the bundle's first file [default: all that it has]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "FORMAT,…")]
-    precision_candidates: Vec<Precision>,
+    precision_candidates: Vec<PrecisionArg>,
     /// Least share of pixels with the right label: of the probe, and of the pictures with that of the 32-bit file in the
     /// bundle's own windows
     #[arg(long, value_name = "SHARE", default_value_t = 0.99)]
@@ -55,15 +55,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MS")]
     p99: Option<f64>,
     /// Those clients [default: two for each core, or 8 for GPUs]
-    #[arg(long, value_name = "N", value_parser = super::few, requires = "p99")]
+    #[arg(long, value_name = "N", value_parser = super::parse_count, requires = "p99")]
     clients: Option<NonZeroUsize>,
     #[command(flatten)]
-    pictures: PictureArguments,
+    pictures: ImageArgs,
     /// Seconds for which each candidate is measured; the last comparison takes five times as many for either
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     time: f64,
     /// Pairs of blocks of the last comparison
-    #[arg(long, value_name = "N", default_value = "20", value_parser = super::few)]
+    #[arg(long, value_name = "N", default_value = "20", value_parser = super::parse_count)]
     pairs: NonZeroUsize,
     /// With TensorRT, keep engines here, as the option of that name of `protoseg label`
     #[arg(long, value_name = "DIR")]
@@ -94,20 +94,20 @@ const CLIENTS_A_CORE: usize = 2;
 /// Clients where GPUs compute.
 const CLIENTS_OF_GPUS: usize = 8;
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    arguments.check().map_err(Failure::Usage)?;
-    session::load_runtime().map_err(Failure::usage)?;
+pub(crate) fn run(arguments: &TuneArgs) -> Result<CommandOutcome, CommandError> {
+    arguments.check().map_err(CommandError::Usage)?;
+    session::load_runtime().map_err(CommandError::usage)?;
     let bundle = &arguments.bundle;
-    ensure_there(bundle).map_err(Failure::Usage)?;
-    let place = arguments.out.clone().unwrap_or_else(|| place_of(bundle));
-    let known = read(&place).map_err(Failure::Usage)?;
-    let (machine, model) = (Machine::now(), model_of(bundle).map_err(Failure::usage)?);
+    ensure_there(bundle).map_err(CommandError::Usage)?;
+    let place = arguments.out.clone().unwrap_or_else(|| tuning_path(bundle));
+    let known = read(&place).map_err(CommandError::Usage)?;
+    let (machine, model) = (MachineId::now(), model_id(bundle).map_err(CommandError::usage)?);
     let scenario = arguments.scenario();
     let earlier = known.found(&machine, &model, scenario).filter(|_| arguments.explain);
     let entry = match earlier {
         Some(entry) => entry.clone(),
         None => {
-            check_writable(&place).map_err(Failure::Usage)?;
+            check_writable(&place).map_err(CommandError::Usage)?;
             let entry = arguments.measure(machine, model)?;
             // Read again, as another machine may have written to it meanwhile.
             let mut tuning = read(&place)?;
@@ -124,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
         }
         shown::answer(&entry, &place).into_iter().try_for_each(print)?;
     }
-    Ok(if entry.decision == Decision::NothingFits { Outcome::Failed } else { Outcome::Done })
+    Ok(if entry.decision == TuningDecision::NothingFits { CommandOutcome::Failed } else { CommandOutcome::Success })
 }
 
 fn ensure_there(bundle: &Path) -> anyhow::Result<()> {
@@ -152,7 +152,7 @@ fn check_writable(place: &Path) -> anyhow::Result<()> {
     File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(way_out)
 }
 
-impl Arguments {
+impl TuneArgs {
     fn check(&self) -> anyhow::Result<()> {
         let Self { least_agreement, time, .. } = *self;
         ensure!(
@@ -190,32 +190,35 @@ impl Arguments {
         }
     }
 
-    fn limits(&self) -> Limits {
-        Limits { least_agreement: self.least_agreement, p99_ms: self.p99 }
+    fn limits(&self) -> TuningLimits {
+        TuningLimits { least_agreement: self.least_agreement, p99_ms: self.p99 }
     }
 
     /// Searches, and holds what was found against the default.
-    fn measure(&self, machine: Machine, model: String) -> Result<Entry, Failure> {
+    fn measure(&self, machine: MachineId, model: String) -> Result<TuningEntry, CommandError> {
         let measured = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut bench = Bench::new(self).map_err(Failure::Usage)?;
-        let precisions = self.precision_candidates.iter().map(|&precision| form::Precision::from(precision));
+        let mut bench = TuningRunner::new(self).map_err(CommandError::Usage)?;
+        let precisions = self.precision_candidates.iter().map(|&precision| variant::Precision::from(precision));
         let space = bench.space(&precisions.collect::<Vec<_>>());
         let plans: Vec<_> = self.devices().into_iter().map(|device| space.plan(device)).collect();
         let limits = self.limits();
-        let mut observe = |candidate: &Candidate| say(shown::progress(candidate));
+        let mut observe = |candidate: &Candidate| print_stderr(shown::progress(candidate));
         let found = search(&plans, space.window, limits, &mut bench, &mut observe)
-            .map_err(|why| Failure::Usage(anyhow!("{} does not run as it comes: {why}", self.bundle.display())))?;
-        let (decision, comparison) = match found.without_comparison() {
+            .map_err(|why| CommandError::Usage(anyhow!("{} does not run as it comes: {why}", self.bundle.display())))?;
+        let (decision, comparison) = match found.decide_early() {
             Some(decision) => (decision, None),
             None => {
                 let default = found.default_choice();
-                say(format_args!("in turns with the default: {}", protoseg_bench::tuning::described(&found.best)));
+                print_stderr(format_args!(
+                    "in turns with the default: {}",
+                    protoseg_bench::tuning::describe(&found.best)
+                ));
                 let (against, p99_ms) = bench.compare(&default, &found.best)?;
                 (found.decide(limits, &against, p99_ms), Some(against))
             }
         };
         let choice = if decision.is_change() { found.best.clone() } else { found.default_choice() };
-        Ok(Entry {
+        Ok(TuningEntry {
             machine,
             model,
             scenario: self.scenario(),

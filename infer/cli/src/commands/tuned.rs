@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use protoseg_bench::tuning::machine::{Machine, model_of};
-use protoseg_bench::tuning::{Choice, Entry, Tuning, Use, described, place_of};
+use protoseg_bench::tuning::machine::{MachineId, model_id};
+use protoseg_bench::tuning::{EngineSettings, Tuning, TuningEntry, TuningPurpose, describe, tuning_path};
 
-use super::engine_arguments::EngineArguments;
-use super::engine_options::{GivenEngine, Options};
+use super::engine_args::EngineArgs;
+use super::engine_options::{EngineFlags, EngineOptionMap};
 
 /// Options that may be given beside a tuned choice: they bound what it takes or say where it keeps what it needs. Any other
 /// makes a combination that nobody measured.
@@ -15,7 +15,7 @@ const BESIDE: [&str; 5] = ["memory", "gpu-memory", "trt-cache", "trt-workspace",
 
 /// Whether a model is run as tuned.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct TuningArguments {
+pub(crate) struct TuningArgs {
     /// Run the model as `protoseg tune` found it fastest on this machine, by this file, or `off` [default: tuning.json beside
     /// the model, where it fits and no other option of the engine is given]
     #[arg(long, value_name = "FILE|off")]
@@ -24,8 +24,8 @@ pub(crate) struct TuningArguments {
 
 /// How a model is run, and what is to be said of that.
 #[derive(Debug, Clone)]
-pub(crate) struct Tuned {
-    pub(crate) engine: EngineArguments,
+pub(crate) struct TunedEngine {
+    pub(crate) engine: EngineArgs,
     /// Whether the options are those of a tuning.
     pub(crate) used: bool,
     /// For who wants to know.
@@ -34,7 +34,7 @@ pub(crate) struct Tuned {
     pub(crate) warning: Option<String>,
 }
 
-impl TuningArguments {
+impl TuningArgs {
     /// Refuses a file that is not there.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         match self.named() {
@@ -51,13 +51,18 @@ impl TuningArguments {
     }
 
     /// How a model is run: as tuned for this machine, or as given. What is wrong with a file that nobody named is a warning.
-    pub(crate) fn of(&self, model: &Path, given: &GivenEngine, user: Use) -> anyhow::Result<Tuned> {
+    pub(crate) fn resolve(
+        &self,
+        model: &Path,
+        given: &EngineFlags,
+        user: TuningPurpose,
+    ) -> anyhow::Result<TunedEngine> {
         self.check()?;
-        let plain = Tuned { engine: given.arguments.clone(), used: false, remark: None, warning: None };
+        let plain = TunedEngine { engine: given.arguments.clone(), used: false, remark: None, warning: None };
         if self.tuning.as_deref().is_some_and(is_off) {
             return Ok(plain);
         }
-        let path = self.named().map_or_else(|| place_of(model), Path::to_owned);
+        let path = self.named().map_or_else(|| tuning_path(model), Path::to_owned);
         let shown = path.display();
         let found = match Tuning::read(&path) {
             Ok(None) => return Ok(plain),
@@ -66,40 +71,44 @@ impl TuningArguments {
             Err(error) => {
                 let warning =
                     format!("{error}; the model runs as it comes: delete the file, and run `protoseg tune` again");
-                return Ok(Tuned { warning: Some(warning), ..plain });
+                return Ok(TunedEngine { warning: Some(warning), ..plain });
             }
         };
         // What is wrong with a model is said where it is opened.
-        let Ok(fingerprint) = model_of(model) else { return Ok(plain) };
-        let Some(entry) = found.suited(&Machine::now(), &fingerprint, user) else {
+        let Ok(fingerprint) = model_id(model) else { return Ok(plain) };
+        let Some(entry) = found.best_for(&MachineId::now(), &fingerprint, user) else {
             let whom = match user {
-                Use::Label => "labelling",
-                Use::Serve => "serving",
+                TuningPurpose::Label => "labelling",
+                TuningPurpose::Serve => "serving",
             };
             let why = format!(
                 "{shown} holds nothing for this machine, ONNX Runtime and model that {whom} goes by; `protoseg tune` finds it"
             );
             let (warning, remark) = if self.named().is_some() { (Some(why), None) } else { (None, Some(why)) };
-            return Ok(Tuned { warning, remark, ..plain });
+            return Ok(TunedEngine { warning, remark, ..plain });
         };
         let choice = entry.choice_for(user);
         if let Some(name) = conflict(&choice, &given.given) {
             ensure!(
                 self.named().is_none(),
                 "{shown} was found without --{name} (it says: {}); leave out one of --tuning and --{name}",
-                described(&choice)
+                describe(&choice)
             );
-            let remark = format!("tuned: not used, as --{name} was given ({shown} says: {})", described(&choice));
-            return Ok(Tuned { remark: Some(remark), ..plain });
+            let remark = format!("tuned: not used, as --{name} was given ({shown} says: {})", describe(&choice));
+            return Ok(TunedEngine { remark: Some(remark), ..plain });
         }
-        let all: Options = choice.clone().into_iter().chain(given.given.clone()).collect();
-        let engine = EngineArguments::of(&all).with_context(|| format!("{shown} asks for what cannot be; tune again"));
+        let all: EngineOptionMap = choice.clone().into_iter().chain(given.given.clone()).collect();
+        let engine =
+            EngineArgs::from_settings(&all).with_context(|| format!("{shown} asks for what cannot be; tune again"));
         match engine {
-            Ok(engine) => {
-                Ok(Tuned { engine, used: !choice.is_empty(), remark: Some(remark(entry, &choice)), warning: None })
-            }
+            Ok(engine) => Ok(TunedEngine {
+                engine,
+                used: !choice.is_empty(),
+                remark: Some(remark(entry, &choice)),
+                warning: None,
+            }),
             Err(error) if self.named().is_some() => Err(error),
-            Err(error) => Ok(Tuned { warning: Some(format!("{error:#}")), ..plain }),
+            Err(error) => Ok(TunedEngine { warning: Some(format!("{error:#}")), ..plain }),
         }
     }
 }
@@ -109,7 +118,7 @@ fn is_off(path: &Path) -> bool {
 }
 
 /// The first option that was given, shapes a run and is not what the choice sets.
-fn conflict<'a>(choice: &Choice, given: &'a Options) -> Option<&'a str> {
+fn conflict<'a>(choice: &EngineSettings, given: &'a EngineOptionMap) -> Option<&'a str> {
     let as_chosen = |name: &str, value: &str| match choice.get(name) {
         Some(chosen) => chosen == value,
         None => name == "device" && value == "cpu",
@@ -118,20 +127,20 @@ fn conflict<'a>(choice: &Choice, given: &'a Options) -> Option<&'a str> {
     shapes.into_iter().find(|(name, value)| !as_chosen(name, value)).map(|(name, _)| name.as_str())
 }
 
-fn remark(entry: &Entry, choice: &Choice) -> String {
+fn remark(entry: &TuningEntry, choice: &EngineSettings) -> String {
     let measured = match entry.times() {
         Some(times) => format!("{times:.1} times the default, measured {}", entry.day()),
         None => format!("measured {}", entry.day()),
     };
     let way_out = if choice.is_empty() { "" } else { "; --tuning off runs it as it comes" };
-    format!("tuned: {} ({measured}){way_out}", described(choice))
+    format!("tuned: {} ({measured}){way_out}", describe(choice))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options(text: &str) -> Options {
+    fn options(text: &str) -> EngineOptionMap {
         let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }

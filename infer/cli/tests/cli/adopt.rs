@@ -3,15 +3,15 @@
 
 use image::RgbImage;
 use protoseg_images::label_map;
-use protoseg_models::bundle::{Manifest, Reference};
+use protoseg_models::bundle::{Manifest, ProbeReference};
 use protoseg_models::random::Stream;
 use protoseg_models::window::Window;
 
-use crate::common::{Answer, Place, answer, expect, files, fixture, results, stripe_labels, stripes};
+use crate::common::{ProgramOutput, TestDir, answer, expect, files, fixture, results, stripe_labels, stripes};
 
 /// A place with the model `name` in `theirs`.
-fn place(name: &str) -> Place {
-    let place = Place::new();
+fn place(name: &str) -> TestDir {
+    let place = TestDir::new();
     std::fs::create_dir(place.at("theirs")).unwrap();
     for extension in ["onnx", "data"] {
         let file = format!("{name}.{extension}");
@@ -23,13 +23,13 @@ fn place(name: &str) -> Place {
     place
 }
 
-fn adopt(place: &Place, name: &str, options: &str) -> Answer {
+fn adopt(place: &TestDir, name: &str, options: &str) -> ProgramOutput {
     let line = format!("adopt theirs/{name}.onnx --classes in/classes.txt --out adopted {options}");
     answer(&mut place.command(line.trim_end()))
 }
 
 /// A place where the model is adopted.
-pub(crate) fn adopted(name: &str, options: &str) -> Place {
+pub(crate) fn adopted(name: &str, options: &str) -> TestDir {
     let place = place(name);
     let given = adopt(&place, name, options);
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{name} {options}: {given:?}");
@@ -37,7 +37,7 @@ pub(crate) fn adopted(name: &str, options: &str) -> Place {
     place
 }
 
-fn label(place: &Place, picture: &RgbImage, options: &str) -> Answer {
+fn label(place: &TestDir, picture: &RgbImage, options: &str) -> ProgramOutput {
     for folder in ["pictures", "out"] {
         let _ = std::fs::remove_dir_all(place.at(folder));
     }
@@ -47,7 +47,7 @@ fn label(place: &Place, picture: &RgbImage, options: &str) -> Answer {
 }
 
 /// The labels that the program gives a picture.
-fn labels(place: &Place, picture: &RgbImage, options: &str) -> Vec<u8> {
+fn labels(place: &TestDir, picture: &RgbImage, options: &str) -> Vec<u8> {
     let given = label(place, picture, options);
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{options}: {given:?}");
     let map = label_map::read(&place.at("out/ids/p.png"), 1 << 20).unwrap();
@@ -133,7 +133,7 @@ fn the_file_is_copied_and_the_manifest_says_the_rest() {
     let read = |path| std::fs::read(path).unwrap();
     assert_eq!(read(folder.join("model.onnx")), read(place.at("theirs/two-outputs.onnx")));
     let manifest = Manifest::read(&folder).unwrap().value;
-    assert_eq!((manifest.model.name.as_str(), manifest.reference), ("street", Reference::Itself));
+    assert_eq!((manifest.model.name.as_str(), manifest.reference), ("street", ProbeReference::OwnOutputs));
     let adapter = serde_json::to_value(&manifest.files[0].adapter).unwrap();
     let said = serde_json::json!({
         "layout": "nchw", "order": "bgr", "batch": null, "size": null, "output": "y",

@@ -4,28 +4,28 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use protoseg_bench::report::{Point, Report};
+use protoseg_bench::report::{BenchReport, ScenarioResult};
 
-use super::common::{Answer, Place, answer, expect, fixture, protoseg, stripes};
+use super::common::{ProgramOutput, TestDir, answer, expect, fixture, protoseg, stripes};
 use super::serve::server::Server;
 
 /// Pictures of two windows, and as few queries as there can be.
 const QUICK: &str = "--picture-size 48x64 --picture-count 2 --queries 3 --warm-up 1";
 
 /// Runs the command with the fixture `colors` for `BUNDLE`.
-fn bench(words: &str) -> Answer {
+fn bench(words: &str) -> ProgramOutput {
     let bundle = fixture("colors").display().to_string();
     let words = words.split_whitespace().map(|word| if word == "BUNDLE" { bundle.as_str() } else { word });
     protoseg(std::iter::once("bench").chain(words))
 }
 
-fn report(words: &str) -> Report {
+fn report(words: &str) -> BenchReport {
     let answer = bench(&format!("{words} --json"));
     assert_eq!(answer.status, 0, "{words}: {answer:?}");
     serde_json::from_str(&answer.stdout).unwrap()
 }
 
-fn points(words: &str) -> Vec<Point> {
+fn points(words: &str) -> Vec<ScenarioResult> {
     report(words).runs.into_iter().flat_map(|run| run.points).collect()
 }
 
@@ -81,7 +81,7 @@ fn reports_hold_every_sample_and_what_was_measured() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
     let report = report(&format!("BUNDLE {QUICK} --scenario single-stream --report {}", path.display()));
-    assert_eq!(Report::read(&path).unwrap(), report);
+    assert_eq!(BenchReport::read(&path).unwrap(), report);
     let [run] = &report.runs[..] else { panic!("{report:?}") };
     let subject = &run.subject;
     assert_eq!(
@@ -100,7 +100,7 @@ fn reports_hold_every_sample_and_what_was_measured() {
 
 #[test]
 fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() {
-    let place = Place::new();
+    let place = TestDir::new();
     let run = |options: &str| answer(&mut place.command(&format!("bench bundle {QUICK} --no-accuracy {options}")));
     let manifest = std::fs::read(place.at("bundle/manifest.json")).unwrap();
     for option in ["--report", "--html", "--csv"] {
@@ -142,8 +142,8 @@ fn as_many_queries_are_asked_as_are_named() {
         assert_eq!(points.len(), 6);
         for point in points {
             assert_eq!((point.samples.due_ms.len(), point.failed), (queries, 0), "{}", point.scenario);
-            let pictures = (queries * point.scenario.pictures_a_query()) as f64;
-            assert!((point.images_a_second * point.seconds / pictures - 1.0).abs() < 1e-9, "{}", point.scenario);
+            let pictures = (queries * point.scenario.images_per_query()) as f64;
+            assert!((point.images_per_second * point.seconds / pictures - 1.0).abs() < 1e-9, "{}", point.scenario);
             let encoded = point.samples.stages.iter().any(|stage| stage.name == "encode");
             assert_eq!(encoded, !end_to_end.is_empty(), "{}", point.scenario);
         }
@@ -300,7 +300,7 @@ fn some_failures_are_counted_and_said() {
     let words = format!("--url http://{address} --picture-size 48x64 --picture-count 1 --warm-up 1 --json");
     let found = bench(&format!("{words} --scenario server --rate 50 --queries 20"));
     assert_eq!(found.status, 3, "{found:?}");
-    let report: Report = serde_json::from_str(&found.stdout).unwrap();
+    let report: BenchReport = serde_json::from_str(&found.stdout).unwrap();
     let point = &report.runs[0].points[0];
     assert_eq!((point.samples.due_ms.len(), point.failed), (18, 2));
     assert_eq!(point.first_error.as_deref(), Some("status 503: busy"));

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protoseg_bench::against::{Against, Verdict};
-use protoseg_bench::blocks::{self, BlocksError};
-use protoseg_bench::load::Until;
-use protoseg_bench::measure::{Measure, MeasureError, WarmUpRule};
-use protoseg_bench::report::Point;
+use protoseg_bench::ab::{AbComparison, AbVerdict};
+use protoseg_bench::blocks::{self, AbMeasurementError};
+use protoseg_bench::load::StopAfter;
+use protoseg_bench::measure::{Measurement, MeasurementError, WarmUpPolicy};
+use protoseg_bench::report::ScenarioResult;
 use protoseg_bench::scenario::Scenario;
-use protoseg_bench::stability::Rule;
-use protoseg_bench::target::AskError;
+use protoseg_bench::stability::StabilityRule;
+use protoseg_bench::target::RequestError;
 use protoseg_models::random::Stream;
 
 use super::simulated::{Clock, MILLISECOND, Server};
@@ -22,10 +22,10 @@ const SESSIONS: u64 = 20;
 /// Milliseconds that a picture takes on a machine of its own.
 const ALONE: f64 = 20.0;
 
-fn measure(scenario: Scenario) -> Measure {
-    let rule = Rule { seconds: 0.5, queries: 3, ..Rule::default() };
-    let until = Until::Time(Duration::from_secs(4), 3);
-    Measure { scenario, warm_up: WarmUpRule::Stable(rule), until, seed: 1, pixels: 1.0 }
+fn measure(scenario: Scenario) -> Measurement {
+    let rule = StabilityRule { seconds: 0.5, queries: 3, ..StabilityRule::default() };
+    let until = StopAfter::Time(Duration::from_secs(4), 3);
+    Measurement { scenario, warm_up: WarmUpPolicy::Stable(rule), until, seed: 1, pixels: 1.0 }
 }
 
 /// How many times as long as alone a picture takes at this time: steadily more, in one session of four by 5 % a second up to
@@ -43,7 +43,7 @@ fn machine(session: u64, side: u64) -> impl Fn(usize, Duration) -> f64 {
 }
 
 /// One session of two models, of which the second takes so many times as long as the first.
-fn session(scenario: Scenario, seed: u64, slower: f64) -> ([Point; 2], Against) {
+fn session(scenario: Scenario, seed: u64, slower: f64) -> ([ScenarioResult; 2], AbComparison) {
     let clock = Clock::new();
     let model = |side: u64, slower: f64| {
         let machine = machine(seed, side);
@@ -59,13 +59,13 @@ fn a_tenth_slower_is_found_every_time_and_the_same_is_not() {
     for scenario in [Scenario::SingleStream, Scenario::Offline] {
         let found = |slower: f64, first: u64| {
             let verdicts = (first..first + SESSIONS).map(|seed| session(scenario, seed, slower).1.verdict);
-            verdicts.filter(|verdict| *verdict != Verdict::NoDifference).count()
+            verdicts.filter(|verdict| *verdict != AbVerdict::NoDifference).count()
         };
         assert_eq!(found(1.1, 0), SESSIONS as usize, "{scenario}");
         assert!(found(1.0, SESSIONS) <= 1, "{scenario}");
     }
     let (points, against) = session(Scenario::SingleStream, 1, 1.1);
-    assert_eq!((against.verdict, against.blocks.len()), (Verdict::Slower, 40));
+    assert_eq!((against.verdict, against.blocks.len()), (AbVerdict::Slower, 40));
     assert!((1.07..1.13).contains(&against.ratio.ratio), "{against}");
     let [one, other] = points.map(|point| point.latency.unwrap().percentiles[0].ms);
     assert!((1.03..1.17).contains(&(other / one)), "{one} {other}");
@@ -89,11 +89,11 @@ fn turns_of_the_other_are_no_drift() {
         let (points, against) = clock.run(measured).unwrap();
         for point in points {
             assert_eq!(point.unstable, None, "{pairs} pairs");
-            assert!((point.images_a_second - 50.0).abs() < 1e-6 && point.samples.due_ms.is_sorted(), "{pairs} pairs");
+            assert!((point.images_per_second - 50.0).abs() < 1e-6 && point.samples.due_ms.is_sorted(), "{pairs} pairs");
         }
-        assert_eq!((against.verdict, against.blocks.len()), (Verdict::NoDifference, 2 * pairs));
+        assert_eq!((against.verdict, against.blocks.len()), (AbVerdict::NoDifference, 2 * pairs));
         // A number of queries is shared by the blocks of a side.
-        let counted = Measure { until: Until::Queries(40), ..timed };
+        let counted = Measurement { until: StopAfter::Queries(40), ..timed };
         let measured = blocks::measure(&counted, [("one", &one), ("other", &other)], pairs);
         let (points, _) = clock.run(measured).unwrap();
         let each = 40_usize.div_ceil(pairs) * pairs;
@@ -106,11 +106,13 @@ fn a_model_that_fails_ends_the_turns_with_its_reason() {
     let fails = |from: [usize; 2]| {
         let clock = Clock::new();
         let (one, other) = (steady(&clock, from[0]), steady(&clock, from[1]));
-        let counted = Measure { warm_up: WarmUpRule::Queries(5), ..measure(Scenario::SingleStream) };
+        let counted = Measurement { warm_up: WarmUpPolicy::Queries(5), ..measure(Scenario::SingleStream) };
         clock.run(blocks::measure(&counted, [("one", &one), ("other", &other)], 8))
     };
     for from in [[0, 100], [5, 100], [8, 100], [100, 0], [100, 5]] {
-        let Err(BlocksError::Measure(MeasureError::NoAnswer(AskError(why)))) = fails(from) else { panic!("{from:?}") };
+        let Err(AbMeasurementError::Measurement(MeasurementError::NoAnswer(RequestError(why)))) = fails(from) else {
+            panic!("{from:?}")
+        };
         assert!(why.starts_with("picture"), "{from:?}: {why}");
     }
     let ([one, other], against) = fails([usize::MAX, 40]).unwrap();

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use protoseg_bench::report::Report;
-use protoseg_infer::machine::Facts;
+use protoseg_bench::machine::MachineInfo;
+use protoseg_bench::report::BenchReport;
 use protoseg_models::random::Stream;
 use serde_json::{Value, json};
 
-use super::common::{Answer, expect, protoseg};
+use super::common::{ProgramOutput, expect, protoseg};
 
 struct Reports {
     root: tempfile::TempDir,
@@ -40,14 +40,14 @@ impl Reports {
             "pictures": {"height": 256, "width": 512, "count": 8, "source": "drawn"}, "peak_host_bytes": null,
         });
         let report = json!({
-            "version": Report::VERSION, "program": "protoseg 0.1.0", "began": 1, "machine": Facts::default(), "against": [],
+            "version": BenchReport::VERSION, "program": "protoseg 0.1.0", "began": 1, "machine": MachineInfo::default(), "against": [],
             "runs": [{"subject": subject, "points": [point]}],
         });
         std::fs::write(self.at(name), report.to_string()).unwrap();
         report
     }
 
-    fn compare(&self, before: &str, after: &str, options: &[&str]) -> Answer {
+    fn compare(&self, before: &str, after: &str, options: &[&str]) -> ProgramOutput {
         let [before, after] = [before, after].map(|name| self.at(name).display().to_string());
         protoseg(["bench", "compare", &before, &after].iter().chain(options))
     }

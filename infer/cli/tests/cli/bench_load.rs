@@ -1,15 +1,15 @@
-//! Load is what it says to be, and latency counts from when a query was due: a target with time of its own is held against the
+//! LoadGenerator is what it says to be, and latency counts from when a query was due: a target with time of its own is held against the
 //! recurrence of its queue, a stall against how often it happens, and one real target against the clock.
 
 use std::time::{Duration, Instant};
 
 use protoseg_bench::arrivals;
-use protoseg_bench::load::{Load, Sample, Taken, Until};
-use protoseg_bench::measure::{Measure, WarmUpRule};
+use protoseg_bench::load::{LoadGenerator, LoadResult, QuerySample, StopAfter};
+use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::scenario::Scenario;
-use protoseg_bench::stability::Rule;
+use protoseg_bench::stability::StabilityRule;
 use protoseg_bench::statistics;
-use protoseg_bench::target::{AskError, Parts, Target};
+use protoseg_bench::target::{RequestError, RequestStages, Target};
 
 use super::simulated::{Clock, MILLISECOND, Server};
 
@@ -18,19 +18,19 @@ const SERVICE: Duration = Duration::from_millis(2);
 
 const SEED: u64 = 5;
 
-fn load(scenario: Scenario, until: Until) -> Load {
-    Load { scenario, until, first: 0, seed: SEED }
+fn load(scenario: Scenario, until: StopAfter) -> LoadGenerator {
+    LoadGenerator { scenario, until, first: 0, seed: SEED }
 }
 
 fn due(rate: f64, count: usize) -> Vec<Duration> {
     arrivals::schedule(rate, SEED).take(count).collect()
 }
 
-fn milliseconds(taken: &Taken) -> Vec<f64> {
+fn milliseconds(taken: &LoadResult) -> Vec<f64> {
     taken.samples.iter().map(|sample| 1e3 * sample.latency.as_secs_f64()).collect()
 }
 
-fn percentile(taken: &Taken, percent: f64) -> f64 {
+fn percentile(taken: &LoadResult, percent: f64) -> f64 {
     let latency = statistics::latency(&milliseconds(taken)).unwrap();
     latency.percentiles.iter().find(|told| told.percent == percent).unwrap().ms
 }
@@ -56,7 +56,7 @@ fn latency_of_pictures_that_come_by_themselves_is_that_of_the_queue() {
     let (rate, count) = (50.0, 5000);
     let clock = Clock::new();
     let server = Server::new(&clock, stalls(50, 20 * MILLISECOND));
-    let taken = clock.run(load(Scenario::Server { rate }, Until::Queries(count)).put_on(&server));
+    let taken = clock.run(load(Scenario::Server { rate }, StopAfter::Queries(count)).run(&server));
     let expected = queued(rate, count, |picture| if picture % 50 == 49 { 20.0 } else { 2.0 });
     for (sample, expected) in milliseconds(&taken).into_iter().zip(&expected) {
         // Times are whole nanoseconds.
@@ -73,7 +73,7 @@ fn the_mean_wait_is_that_of_pollaczek_and_khinchine() {
     let (rate, count) = (300.0, 100_000);
     let clock = Clock::new();
     let server = Server::new(&clock, |_, _| Ok(SERVICE));
-    let taken = clock.run(load(Scenario::Server { rate }, Until::Queries(count)).put_on(&server));
+    let taken = clock.run(load(Scenario::Server { rate }, StopAfter::Queries(count)).run(&server));
     let mean = milliseconds(&taken).iter().sum::<f64>() / count as f64;
     // Of 0.6 of the time it is busy; waits of neighbours are alike, and their mean is known to about 1 %.
     let busy = 0.6;
@@ -87,7 +87,7 @@ fn clients_that_wait_hide_what_a_stall_does_to_those_who_come_meanwhile() {
     let measured = |scenario: Scenario| {
         let clock = Clock::new();
         let server = Server::new(&clock, stalls(400, stall));
-        clock.run(load(scenario, Until::Queries(count)).put_on(&server))
+        clock.run(load(scenario, StopAfter::Queries(count)).run(&server))
     };
     let [by_themselves, waiting] = [Scenario::Server { rate: 100.0 }, Scenario::SingleStream]
         .map(|scenario| percentile(&measured(scenario), 99.0));
@@ -106,12 +106,12 @@ fn what_was_due_while_the_generator_could_not_run_counts_from_then() {
         }
         Ok(SERVICE)
     });
-    let taken = clock.run(load(Scenario::Server { rate }, Until::Queries(count)).put_on(&server));
+    let taken = clock.run(load(Scenario::Server { rate }, StopAfter::Queries(count)).run(&server));
     let due = due(rate, count);
     let (begin, end) = (due[stalled], due[stalled] + 200 * MILLISECOND);
     assert_eq!(taken.samples.iter().map(|sample| sample.due).collect::<Vec<_>>(), due);
     assert_eq!(server.asked(), (0..count).collect::<Vec<_>>());
-    let meanwhile = |sample: &&Sample| sample.due > begin && sample.due <= end;
+    let meanwhile = |sample: &&QuerySample| sample.due > begin && sample.due <= end;
     assert!(taken.samples.iter().filter(meanwhile).count() > 10);
     for sample in &taken.samples {
         let late = if meanwhile(&sample) { end - sample.due } else { Duration::ZERO };
@@ -125,53 +125,53 @@ fn failures_are_counted_and_nothing_is_asked_twice() {
     let fails = |picture: usize, _: Duration| if picture % 10 == 9 { Err(MILLISECOND) } else { Ok(SERVICE) };
     let clock = Clock::new();
     let server = Server::new(&clock, fails);
-    let taken = clock.run(load(Scenario::Server { rate: 900.0 }, Until::Queries(300)).put_on(&server));
+    let taken = clock.run(load(Scenario::Server { rate: 900.0 }, StopAfter::Queries(300)).run(&server));
     assert_eq!((taken.samples.len(), taken.failed), (270, 30));
-    assert_eq!(taken.first_error, Some(AskError("picture 9 failed".to_owned())));
+    assert_eq!(taken.first_error, Some(RequestError("picture 9 failed".to_owned())));
     assert_eq!(server.asked(), (0..300).collect::<Vec<_>>());
     // Clients stop, and those that are on their way come home.
     let clock = Clock::new();
     let server = Server::new(&clock, fails);
-    let clients = Load { first: 2, ..load(Scenario::Clients { clients: 4 }, Until::Queries(300)) };
-    let taken = clock.run(clients.put_on(&server));
+    let clients = LoadGenerator { first: 2, ..load(Scenario::Clients { clients: 4 }, StopAfter::Queries(300)) };
+    let taken = clock.run(clients.run(&server));
     assert_eq!((taken.samples.len(), taken.failed, server.asked()), (10, 1, (2..13).collect()));
 }
 
 #[test]
 fn load_ends_when_it_was_to_end() {
-    let until = |scenario: Scenario, until: Until| {
+    let until = |scenario: Scenario, until: StopAfter| {
         let clock = Clock::new();
         let server = Server::new(&clock, |_, _| Ok(SERVICE));
-        let taken = clock.run(load(scenario, until).put_on(&server));
+        let taken = clock.run(load(scenario, until).run(&server));
         assert_eq!(server.asked(), (0..taken.samples.len()).collect::<Vec<_>>());
         (taken.samples.len(), taken.elapsed)
     };
     for clients in [1, 4, 7] {
         let clients = Scenario::Clients { clients };
-        assert_eq!(until(clients, Until::Queries(23)), (23, 46 * MILLISECOND));
+        assert_eq!(until(clients, StopAfter::Queries(23)), (23, 46 * MILLISECOND));
     }
     let alone = Scenario::SingleStream;
-    assert_eq!(until(alone, Until::Time(20 * MILLISECOND, 1)), (10, 20 * MILLISECOND));
-    assert_eq!(until(alone, Until::Time(19 * MILLISECOND, 1)), (10, 20 * MILLISECOND));
-    assert_eq!(until(alone, Until::Time(MILLISECOND, 5)), (5, 10 * MILLISECOND));
+    assert_eq!(until(alone, StopAfter::Time(20 * MILLISECOND, 1)), (10, 20 * MILLISECOND));
+    assert_eq!(until(alone, StopAfter::Time(19 * MILLISECOND, 1)), (10, 20 * MILLISECOND));
+    assert_eq!(until(alone, StopAfter::Time(MILLISECOND, 5)), (5, 10 * MILLISECOND));
     let rate = 80.0;
     let second = Duration::from_secs(1);
     let count = arrivals::schedule(rate, SEED).take_while(|due| *due < second).count();
-    assert_eq!(until(Scenario::Server { rate }, Until::Time(second, 1)).0, count);
-    assert_eq!(until(Scenario::Server { rate }, Until::Queries(17)).0, 17);
+    assert_eq!(until(Scenario::Server { rate }, StopAfter::Time(second, 1)).0, count);
+    assert_eq!(until(Scenario::Server { rate }, StopAfter::Queries(17)).0, 17);
     // A while in which nothing came counts, or a rate would come out that was not put on.
     let rate = 2.0;
     let few = arrivals::schedule(rate, SEED).take_while(|due| *due < second).count();
-    assert_eq!(until(Scenario::Server { rate }, Until::Time(second, 1)), (few, second));
+    assert_eq!(until(Scenario::Server { rate }, StopAfter::Time(second, 1)), (few, second));
     // Pictures that never come are not waited for.
-    assert_eq!(until(Scenario::Server { rate: 1e-300 }, Until::Queries(17)).0, 0);
+    assert_eq!(until(Scenario::Server { rate: 1e-300 }, StopAfter::Queries(17)).0, 0);
 }
 
 #[test]
 fn a_query_of_several_pictures_waits_for_its_last() {
     let clock = Clock::new();
     let server = Server::new(&clock, |picture, _| Ok(if picture == 4 { 5 * SERVICE } else { SERVICE }));
-    let taken = clock.run(load(Scenario::MultiStream { samples: 3 }, Until::Queries(3)).put_on(&server));
+    let taken = clock.run(load(Scenario::MultiStream { samples: 3 }, StopAfter::Queries(3)).run(&server));
     let found: Vec<_> = taken.samples.iter().map(|sample| (sample.due, sample.latency)).collect();
     let ms = |number: u32| number * MILLISECOND;
     assert_eq!(found, [(ms(0), ms(6)), (ms(6), ms(14)), (ms(20), ms(6))]);
@@ -179,7 +179,7 @@ fn a_query_of_several_pictures_waits_for_its_last() {
     assert_eq!(server.asked(), (0..9).collect::<Vec<_>>());
     // One that fails does not leave the others behind.
     let server = Server::new(&clock, |picture, _| if picture == 3 { Err(MILLISECOND) } else { Ok(SERVICE) });
-    let taken = clock.run(load(Scenario::MultiStream { samples: 3 }, Until::Queries(3)).put_on(&server));
+    let taken = clock.run(load(Scenario::MultiStream { samples: 3 }, StopAfter::Queries(3)).run(&server));
     assert_eq!((taken.samples.len(), taken.failed, server.asked()), (1, 1, (0..6).collect()));
     assert_eq!(taken.elapsed, ms(11));
 }
@@ -188,8 +188,8 @@ fn a_query_of_several_pictures_waits_for_its_last() {
 fn pictures_that_are_all_there_are_each_asked_once() {
     let clock = Clock::new();
     let server = Server::new(&clock, |_, _| Ok(SERVICE));
-    let all = Load { first: 7, ..load(Scenario::Offline, Until::Queries(100)) };
-    let taken = clock.run(all.put_on(&server));
+    let all = LoadGenerator { first: 7, ..load(Scenario::Offline, StopAfter::Queries(100)) };
+    let taken = clock.run(all.run(&server));
     assert_eq!((taken.samples.len(), taken.failed, taken.elapsed), (100, 0, 200 * MILLISECOND));
     assert_eq!(server.asked(), (7..107).collect::<Vec<_>>());
 }
@@ -198,11 +198,11 @@ fn pictures_that_are_all_there_are_each_asked_once() {
 fn figures_of_a_known_target_are_its_own() {
     let clock = Clock::new();
     let server = Server::new(&clock, |_, _| Ok(SERVICE));
-    let warm_up = WarmUpRule::Stable(Rule::default());
-    let until = Until::Time(Duration::from_secs(3), 3);
+    let warm_up = WarmUpPolicy::Stable(StabilityRule::default());
+    let until = StopAfter::Time(Duration::from_secs(3), 3);
     let of = |scenario: Scenario| {
-        let measure = Measure { scenario, warm_up, until, seed: SEED, pixels: 5e5 };
-        clock.run(measure.of(&server)).unwrap()
+        let measure = Measurement { scenario, warm_up, until, seed: SEED, pixels: 5e5 };
+        clock.run(measure.run(&server)).unwrap()
     };
     let scenarios = [
         (Scenario::SingleStream, Some(2.0), 500.0),
@@ -214,8 +214,8 @@ fn figures_of_a_known_target_are_its_own() {
         let point = of(scenario);
         assert_eq!((point.failed, point.unstable), (0, None), "{scenario}");
         assert_eq!(point.latency.map(|latency| latency.percentiles[0].ms), median, "{scenario}");
-        assert!((point.images_a_second / rate - 1.0).abs() < 0.01, "{scenario}: {}", point.images_a_second);
-        assert!((point.megapixels_a_second / (rate / 2.0) - 1.0).abs() < 0.01, "{scenario}");
+        assert!((point.images_per_second / rate - 1.0).abs() < 0.01, "{scenario}: {}", point.images_per_second);
+        assert!((point.megapixels_per_second / (rate / 2.0) - 1.0).abs() < 0.01, "{scenario}");
         assert!((point.seconds - 3.0).abs() < 0.03, "{scenario}: {}", point.seconds);
     }
     let rate = 100.0;
@@ -228,7 +228,7 @@ fn figures_of_a_known_target_are_its_own() {
 struct Real;
 
 impl Target for Real {
-    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
         std::thread::sleep(if picture == 20 { 100 * SERVICE } else { SERVICE });
         Ok(Vec::new())
     }
@@ -239,15 +239,15 @@ fn the_machines_own_clock_tells_the_same() {
     let (rate, count) = (100.0, 60);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let start = Instant::now();
-    let taken = runtime.block_on(load(Scenario::Server { rate }, Until::Queries(count)).put_on(&Real));
+    let taken = runtime.block_on(load(Scenario::Server { rate }, StopAfter::Queries(count)).run(&Real));
     let due = due(rate, count);
     // Nothing is earlier than it can be; how much later, other load on the machine decides.
     let expected = queued(rate, count, |picture| if picture == 20 { 200.0 } else { 2.0 });
     assert_eq!(taken.samples.iter().map(|sample| sample.due).collect::<Vec<_>>(), due);
     let found = milliseconds(&taken);
     assert!(found.iter().zip(&expected).all(|(found, expected)| found + 1e-6 >= *expected), "{found:?} {expected:?}");
-    let meanwhile = |sample: &&Sample| sample.due > due[20] && sample.due < due[20] + 190 * MILLISECOND;
-    let waited: Vec<&Sample> = taken.samples.iter().filter(meanwhile).collect();
+    let meanwhile = |sample: &&QuerySample| sample.due > due[20] && sample.due < due[20] + 190 * MILLISECOND;
+    let waited: Vec<&QuerySample> = taken.samples.iter().filter(meanwhile).collect();
     assert!(waited.len() > 5 && waited.iter().all(|sample| sample.late >= 10 * MILLISECOND), "{waited:?}");
     assert!(taken.elapsed >= due[count - 1] && taken.elapsed <= start.elapsed());
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use protoseg_bench::report::Report;
+use protoseg_bench::report::BenchReport;
 
 use crate::common::{fixture, signal};
 use crate::serve::server::Server;
@@ -63,7 +63,7 @@ fn what_was_measured_before_a_signal_is_kept() {
     let (status, said, _) = end(&arguments, "server at 20.00/s", "INT");
     assert_eq!(status, Some(130), "{said}");
     assert!(said.contains("the report holds what was measured until then"), "{said}");
-    let [before, during] = &Report::read(&path).unwrap().runs[0].points[..] else { panic!("{said}") };
+    let [before, during] = &BenchReport::read(&path).unwrap().runs[0].points[..] else { panic!("{said}") };
     assert_eq!((before.samples.latency_ms.len(), before.failed), (1000, 0));
     // What came until then, and nothing that the signal kept from being answered.
     let came = during.samples.latency_ms.len();

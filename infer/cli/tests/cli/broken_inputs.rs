@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::common::{EVAL, LABEL, Place, answer, expect, fixture, results, stripe_labels, stripes};
+use crate::common::{EVAL, LABEL, TestDir, answer, expect, fixture, results, stripe_labels, stripes};
 use image::{DynamicImage, GrayImage, RgbaImage};
+use protoseg_images::image_file;
 use protoseg_images::label_map;
-use protoseg_images::picture;
 
-type Break = fn(&Place);
+type Break = fn(&TestDir);
 
 #[test]
 fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
@@ -73,7 +73,7 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
         ),
     ];
     for (row, spoil, arguments, parts) in rows {
-        let place = Place::new();
+        let place = TestDir::new();
         spoil(&place);
         expect(row, &answer(&mut place.command(arguments)), 2, parts);
         assert!(!place.at("out").exists() && !place.at("in/out").exists(), "{row}");
@@ -82,7 +82,7 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
 
 #[test]
 fn a_missing_runtime_is_one_sentence_that_says_what_to_do() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::write(place.at("text.so"), "hello").unwrap();
     for (library, part) in
         [("gone.so", "there is no file"), ("text.so", "cannot be loaded as ONNX Runtime"), ("in", "cannot be loaded")]
@@ -97,7 +97,7 @@ fn a_missing_runtime_is_one_sentence_that_says_what_to_do() {
 
 #[test]
 fn fields_of_a_newer_minor_version_are_warned_of() {
-    let place = Place::new();
+    let place = TestDir::new();
     let manifest = std::fs::read_to_string(place.at("bundle/manifest.json")).unwrap();
     let newer = manifest.replacen("\"1.0\"", "\"1.1\"", 1).replace("\"gate\"", "\"gait\": 1, \"gate\"");
     std::fs::write(place.at("bundle/manifest.json"), newer).unwrap();
@@ -128,7 +128,7 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
         ("a picture cut short", |place| place.cut("in/images/a.png"), &["images/a.png: broken or cut short"]),
     ];
     for (row, spoil, parts) in rows {
-        let place = Place::new();
+        let place = TestDir::new();
         spoil(&place);
         let given = answer(&mut place.command(EVAL));
         assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{row}: {given:?}");
@@ -138,7 +138,7 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
             assert!(given.stderr.contains(part), "{row}: `{part}` is not in {}", given.stderr);
         }
     }
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::write(place.at("bundle/model.onnx"), "x").unwrap();
     let given = answer(&mut place.command("check bundle"));
     assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
@@ -170,25 +170,25 @@ fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
         ),
     ];
     for (row, spoil, parts) in rows {
-        let place = Place::new();
+        let place = TestDir::new();
         spoil(&place);
         let given = answer(&mut place.command("label bundle in/images/*.png --out out"));
         expect(row, &given, 3, parts);
         assert!(given.stdout.contains("0 labelled, 1 failed"), "{row}: {given:?}");
         assert_eq!(results(&place.at("out")), [""; 0], "{row}");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let given = answer(&mut place.command("label bundle in/images --out out --max-pixels 1023"));
     expect("large", &given, 3, &["in/images/a.png: 32x32 pixels are more than the limit of 1023"]);
 }
 
-fn put(place: &Place, picture: &Path) {
+fn put(place: &TestDir, picture: &Path) {
     std::fs::copy(picture, place.at("in/images/a.png")).unwrap();
 }
 
 #[test]
 fn unusual_pictures_are_labelled_as_the_usual_ones() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.at("odd")).unwrap();
     let usual = DynamicImage::from(stripes(48, 32));
     usual.to_rgb16().save(place.at("odd/deep.png")).unwrap();
@@ -214,7 +214,7 @@ fn unusual_pictures_are_labelled_as_the_usual_ones() {
 #[test]
 fn adobe_inks_become_the_colors_that_they_print() {
     for name in ["cmyk_adobe.jpg", "cmyk_ycck.jpg"] {
-        let picture = picture::read(&fixture("pictures").join(name), 10_000).unwrap();
+        let picture = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
         let near = picture
             .pixels()
             .all(|pixel| pixel.0.iter().zip([200, 60, 30]).all(|(found, color)| found.abs_diff(color) <= 3));

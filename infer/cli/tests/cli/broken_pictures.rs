@@ -4,7 +4,7 @@ use std::fs;
 
 use image::{DynamicImage, ImageFormat};
 
-use crate::common::{Place, answer, fixture, results, stripes};
+use crate::common::{TestDir, answer, fixture, results, stripes};
 
 /// A PNG whose header claims a size, with the check sum that goes with it, and whose pixels begin and do not go on.
 fn claiming(width: u32, height: u32) -> Vec<u8> {
@@ -22,7 +22,7 @@ fn claiming(width: u32, height: u32) -> Vec<u8> {
 
 #[test]
 fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::create_dir(place.at("odd")).unwrap();
     let at = |name: &str| place.at("odd").join(name);
     let usual = DynamicImage::from(stripes(48, 32));

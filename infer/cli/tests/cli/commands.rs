@@ -5,15 +5,15 @@ use std::process::Command;
 
 use crate::common::{answer, fixture, install, install_script, protoseg, results, stripe_labels, stripes};
 use image::RgbImage;
+use protoseg_images::image_file;
 use protoseg_images::label_map::{self, LabelMap};
-use protoseg_images::picture;
 use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
-use protoseg_models::window::{Pieces, Window};
+use protoseg_models::window::{Tiling, Window};
 
-fn segmenter(pieces: Pieces) -> Segmenter {
+fn segmenter(pieces: Tiling) -> Segmenter {
     let options =
         SegmenterOptions { pieces: Some(pieces), batch: std::num::NonZeroUsize::new(3), ..SegmenterOptions::default() };
     Segmenter::open_with(&fixture("colors"), &options).unwrap()
@@ -21,11 +21,11 @@ fn segmenter(pieces: Pieces) -> Segmenter {
 
 #[test]
 fn a_segmenter_labels_whole_pictures_and_windows_alike() {
-    let mut whole = segmenter(Pieces::Whole);
+    let mut whole = segmenter(Tiling::Whole);
     let mut alone = Segmenter::open(fixture("colors/model.onnx")).unwrap();
     assert_eq!((whole.window(), alone.window()), (None, Some(Window { size: 48, stride: 32 })));
     assert_eq!(alone.model(), whole.model());
-    let mut small = segmenter(Pieces::Windows(Window { size: 32, stride: 16 }));
+    let mut small = segmenter(Tiling::Windows(Window { size: 32, stride: 16 }));
     for (width, height) in [(128, 96), (64, 64), (132, 52), (16, 16), (4, 8)] {
         let picture = stripes(width, height);
         let expected = stripe_labels(width, height);
@@ -99,7 +99,7 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     let map = LabelMap { height: 48, width: 64, labels: stripe_labels(64, 48) };
     assert_eq!(label_map::read(&at("out/ids/a.png"), 10_000).unwrap(), map);
     assert_eq!(label_map::read(&at("out/color/a.png"), 10_000).unwrap(), map);
-    let overlay = picture::read(&at("out/overlay/a.png"), 10_000).unwrap();
+    let overlay = image_file::read(&at("out/overlay/a.png"), 10_000).unwrap();
     assert_eq!((overlay.dimensions(), overlay.get_pixel(0, 0).0), ((64, 48), [210, 10, 10]));
 
     let bytes = std::fs::read(at("in/a.png")).unwrap();
@@ -175,7 +175,7 @@ fn check_passes_what_libtorch_said_and_fails_what_differs() {
     cases[0].labels[..20].fill(0);
     let probe = root.path().join("probe.safetensors");
     protoseg_models::probe::write(&probe, &cases).unwrap();
-    manifest.probe_sha256 = Some(protoseg_models::digest::of_file(&probe).unwrap());
+    manifest.probe_sha256 = Some(protoseg_models::digest::sha256_file(&probe).unwrap());
     manifest.write(root.path()).unwrap();
     let failed = run(&[]);
     assert_eq!((failed.status, failed.stdout.matches("FAILED  model.onnx ").count()), (1, 2), "{failed:?}");

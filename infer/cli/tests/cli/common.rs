@@ -14,20 +14,20 @@ use protoseg_models::digest;
 
 /// What the program answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ProgramOutput {
     pub(crate) status: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 /// Runs the program.
-pub(crate) fn protoseg<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Answer {
+pub(crate) fn protoseg<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> ProgramOutput {
     answer(Command::new(env!("CARGO_BIN_EXE_protoseg")).args(arguments))
 }
 
-pub(crate) fn answer(command: &mut Command) -> Answer {
+pub(crate) fn answer(command: &mut Command) -> ProgramOutput {
     let output = command.output().unwrap();
-    Answer {
+    ProgramOutput {
         status: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
@@ -95,11 +95,11 @@ pub(crate) fn stripe_labels(width: u32, height: u32) -> Vec<u8> {
 }
 
 /// A folder with a copy of the bundle in `bundle`, and room for the rest.
-pub(crate) struct Place {
+pub(crate) struct TestDir {
     root: tempfile::TempDir,
 }
 
-impl Place {
+impl TestDir {
     pub(crate) fn new() -> Self {
         let place = Self { root: tempfile::tempdir().unwrap() };
         for name in ["bundle", "in/images", "in/labels"] {
@@ -145,7 +145,7 @@ impl Place {
     /// Writes the digest of the bundle's model file into its manifest.
     pub(crate) fn sign(&self) {
         let mut manifest = Manifest::read(&self.at("bundle")).unwrap().value;
-        manifest.files[0].sha256 = digest::of_file(&self.at("bundle/model.onnx")).unwrap();
+        manifest.files[0].sha256 = digest::sha256_file(&self.at("bundle/model.onnx")).unwrap();
         manifest.write(&self.at("bundle")).unwrap();
     }
 
@@ -164,7 +164,7 @@ impl Place {
 pub(crate) const LABEL: &str = "label bundle in --out out";
 pub(crate) const EVAL: &str = "eval bundle --data folder --root in";
 
-pub(crate) fn expect(row: &str, given: &Answer, status: i32, parts: &[&str]) {
+pub(crate) fn expect(row: &str, given: &ProgramOutput, status: i32, parts: &[&str]) {
     assert_eq!(given.status, status, "{row}: {given:?}");
     assert_eq!(given.stderr.lines().count(), 1, "{row}: {given:?}");
     let prefix = if status == 0 { "warning: " } else { "error: " };

@@ -1,6 +1,6 @@
 //! Devices that the ONNX Runtime of the tests, which knows CPUs only, does not have; and what `protoseg doctor` says of them.
 
-use crate::common::{Place, answer, expect};
+use crate::common::{TestDir, answer, expect};
 
 #[test]
 fn a_device_is_never_replaced_by_another() {
@@ -10,12 +10,12 @@ fn a_device_is_never_replaced_by_another() {
         ("openvino", "onnxruntime-openvino"),
         ("cuda:0,1", "cuda"),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         let given = answer(&mut place.command(&format!("label bundle in --out out --device {device}")));
         expect(device, &given, 2, &[device.split(',').next().unwrap(), "built without it", package, "ORT_DYLIB_PATH"]);
         assert!(!place.at("out").exists());
     }
-    let place = Place::new();
+    let place = TestDir::new();
     for (option, arguments) in [
         ("--tf32", "--tf32"),
         ("--tf32", "--tf32 --device tensorrt:0"),
@@ -44,7 +44,7 @@ fn a_device_is_never_replaced_by_another() {
 
 #[test]
 fn the_doctor_says_what_works_and_why_the_rest_does_not() {
-    let place = Place::new();
+    let place = TestDir::new();
     let given = answer(&mut place.command("doctor"));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
     let line = |name: &str| given.stdout.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
@@ -62,7 +62,7 @@ fn the_doctor_says_what_works_and_why_the_rest_does_not() {
 
 #[test]
 fn the_doctor_fails_where_the_cpu_does() {
-    let place = Place::new();
+    let place = TestDir::new();
     let given = answer(place.command("doctor").env("ORT_DYLIB_PATH", place.at("gone.so")));
     assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
     assert!(given.stdout.contains("ONNX Runtime none") && given.stdout.contains("gone.so"), "{given:?}");

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use image::RgbImage;
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
-use protoseg_infer::upsample::Wanted;
+use protoseg_infer::upsample::Outputs;
 use protoseg_serve::BatchLimit;
-use protoseg_serve::engine::{Ask, Engine, EngineError, EngineOptions};
 use protoseg_serve::metrics::Metrics;
+use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerError, SchedulerOptions};
 
 use crate::common::{fixture, stripe_labels, stripes};
 
@@ -16,17 +16,17 @@ use crate::common::{fixture, stripe_labels, stripes};
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// An engine of the fixture `colors`, whose windows are 48 pixels wide, and what it counts.
-fn engine(segmenters: usize, pieces: usize, delay: Duration) -> (Engine, Metrics) {
+fn engine(segmenters: usize, pieces: usize, delay: Duration) -> (Scheduler, Metrics) {
     let open = || Segmenter::open(fixture("colors")).unwrap();
     let metrics = Metrics::default();
-    let of_model = metrics.of_model("colors", &open().model().classes);
-    let options = EngineOptions { limit: BatchLimit { pieces, pixels: 1 << 30 }, delay, threads: 1 };
-    (Engine::start((0..segmenters).map(|_| open()).collect(), options, of_model).unwrap(), metrics)
+    let of_model = metrics.for_model("colors", &open().model().classes);
+    let options = SchedulerOptions { limit: BatchLimit { windows: pieces, pixels: 1 << 30 }, delay, threads: 1 };
+    (Scheduler::start((0..segmenters).map(|_| open()).collect(), options, of_model).unwrap(), metrics)
 }
 
-fn ask(picture: RgbImage) -> Ask {
-    let wanted = Wanted { confidence: true, margin: true };
-    Ask { picture: Arc::new(picture), wanted, scores: false }
+fn ask(picture: RgbImage) -> PredictRequest {
+    let wanted = Outputs { confidence: true, margin: true };
+    PredictRequest { image: Arc::new(picture), outputs: wanted, logits: false }
 }
 
 fn count(metrics: &Metrics, start: &str) -> f64 {
@@ -43,10 +43,10 @@ fn windows_of_several_pictures_fill_one_run_and_each_gets_its_own_labels() {
     let tickets: Vec<_> = pictures.iter().map(|picture| engine.submit(ask(picture.clone())).unwrap()).collect();
     for (ticket, picture) in tickets.into_iter().zip(&pictures) {
         let made = ticket.blocking_recv().unwrap().unwrap();
-        assert_eq!(made.decided.labels, stripe_labels(picture.width(), picture.height()));
+        assert_eq!(made.prediction.labels, stripe_labels(picture.width(), picture.height()));
         let mut alone = Segmenter::open(fixture("colors")).unwrap();
-        let expected = alone.decide(picture, Wanted { confidence: true, margin: true }).unwrap();
-        assert_eq!(made.decided, expected);
+        let expected = alone.predict(picture, Outputs { confidence: true, margin: true }).unwrap();
+        assert_eq!(made.prediction, expected);
     }
     assert_eq!(count(&metrics, "protoseg_batch_windows_count"), 1.0);
     assert_eq!(count(&metrics, "protoseg_batch_windows_sum"), 5.0);
@@ -60,7 +60,7 @@ fn pictures_that_nobody_waits_for_are_not_run() {
     let kept = engine.submit(ask(stripes(112, 32))).unwrap();
     let more = engine.submit(ask(stripes(48, 20))).unwrap();
     for (ticket, width, height) in [(kept, 112, 32), (more, 48, 20)] {
-        assert_eq!(ticket.blocking_recv().unwrap().unwrap().decided.labels, stripe_labels(width, height));
+        assert_eq!(ticket.blocking_recv().unwrap().unwrap().prediction.labels, stripe_labels(width, height));
     }
     assert_eq!(count(&metrics, "protoseg_windows_total"), 4.0);
     assert_eq!(count(&metrics, "protoseg_queue_windows"), 0.0);
@@ -69,11 +69,11 @@ fn pictures_that_nobody_waits_for_are_not_run() {
 #[test]
 fn what_cannot_be_cut_is_refused_and_what_waits_at_the_end_is_answered() {
     let (engine, _) = engine(2, 8, NEVER);
-    let Err(EngineError::Segment(error)) = engine.submit(ask(RgbImage::new(0, 5))) else { panic!("taken") };
+    let Err(SchedulerError::Segment(error)) = engine.submit(ask(RgbImage::new(0, 5))) else { panic!("taken") };
     assert!(matches!(*error, SegmentError::Empty));
     let tickets: Vec<_> = (1..6).map(|index| engine.submit(ask(stripes(16 * index, 16))).unwrap()).collect();
     drop(engine);
     for (ticket, index) in tickets.into_iter().zip(1..) {
-        assert_eq!(ticket.blocking_recv().unwrap().unwrap().decided.labels, stripe_labels(16 * index, 16));
+        assert_eq!(ticket.blocking_recv().unwrap().unwrap().prediction.labels, stripe_labels(16 * index, 16));
     }
 }

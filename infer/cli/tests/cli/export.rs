@@ -5,27 +5,27 @@
 
 use std::process::Command;
 
-use crate::common::{Answer, Place, answer, files, install, install_script, signal};
+use crate::common::{ProgramOutput, TestDir, answer, files, install, install_script, signal};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
 
 const ARGUMENTS: &str = "export checkpoint --out deep/out";
 
 /// A place with a front door of its own, beside a `protoseg-export` that copies `bundle`.
-fn place(script: &str) -> Place {
-    let place = Place::new();
+fn place(script: &str) -> TestDir {
+    let place = TestDir::new();
     install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &place.at("protoseg"));
     let copy = "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\" || exit 1\necho copied";
     install_script(&script.replace("COPY", copy), &place.at("protoseg-export"));
     place
 }
 
-fn run(place: &Place, arguments: &str) -> Answer {
+fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(Command::new(place.at("protoseg")).current_dir(place.at("")).args(arguments.split(' ')))
 }
 
 /// Makes the model answer something else than the probe says.
-fn spoil(place: &Place) {
+fn spoil(place: &TestDir) {
     place.patch("bundle/model.onnx", &0.02_f32.to_le_bytes(), &0.5_f32.to_le_bytes());
     place.sign();
 }

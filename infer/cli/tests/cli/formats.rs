@@ -2,11 +2,11 @@
 
 use protoseg_images::label_map;
 
-use crate::common::{Place, answer, expect, results, stripe_labels, stripes};
+use crate::common::{TestDir, answer, expect, results, stripe_labels, stripes};
 
 #[test]
 fn one_pass_writes_files_for_each_picture_and_for_all() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.at("in/images/b")).unwrap();
     stripes(48, 16).save(place.at("in/images/b/c.png")).unwrap();
     std::fs::write(place.at("in/images/broken.png"), "no picture").unwrap();
@@ -55,7 +55,7 @@ const SOURCE_IDS: [u8; 3] = [10, 20, 30];
 
 #[test]
 fn names_that_a_format_cannot_hold_are_refused_before_any_work() {
-    let place = Place::new();
+    let place = TestDir::new();
     stripes(16, 16).save(place.at("in/images/#a.png")).unwrap();
     let given = answer(&mut place.command("label bundle in/images --out out --format cvat"));
     expect("a comment in CVAT's list", &given, 2, &["#a.png", "CVAT's list of pictures", "rename it"]);

@@ -5,63 +5,63 @@
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
-use protoseg_infer::segmenter::{Answer, Segmenter, SegmenterOptions};
-use protoseg_infer::upsample::Wanted;
+use protoseg_infer::segmenter::{RawPrediction, Segmenter, SegmenterOptions};
+use protoseg_infer::upsample::Outputs;
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::digest;
-use protoseg_models::form::{Form, FrameForm, Kind, Precision, Quantization};
-use protoseg_models::gate::{Gate, Limits, Verdict};
-use protoseg_models::window::{Pieces, Window};
+use protoseg_models::gate::{GateLimits, GateResult, Verdict};
+use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Quantization, Variant};
+use protoseg_models::window::{Tiling, Window};
 
-use crate::common::{Place, answer, fixture, stripes};
+use crate::common::{TestDir, answer, fixture, stripes};
 
 pub(crate) const INT8: &str = "model.int8.onnx";
 const FRAME: &str = "frame.onnx";
 const DATA: &str = "check bundle --data folder --root in";
 
-pub(crate) fn int8() -> Form {
+pub(crate) fn int8() -> Variant {
     let quantization = Quantization { weight_bits: 7, symmetric: false, float_nodes: Vec::new() };
-    Form { precision: Precision::Int8, quantization: Some(quantization), ..Form::LOGITS }
+    Variant { precision: Precision::Int8, quantization: Some(quantization), ..Variant::LOGITS }
 }
 
-fn frame() -> Form {
-    let pieces = Pieces::Windows(Window { size: 48, stride: 32 });
-    let frame = FrameForm { height: 64, width: 96, pieces, windows_at_once: 6 };
-    Form { kind: Kind::Frame, frame: Some(frame), ..Form::LOGITS }
+fn frame() -> Variant {
+    let pieces = Tiling::Windows(Window { size: 48, stride: 32 });
+    let frame = FrameSpec { height: 64, width: 96, pieces, windows_at_once: 6 };
+    Variant { kind: ModelKind::Frame, frame: Some(frame), ..Variant::LOGITS }
 }
 
 /// A place whose bundle holds a file for pictures of 96x64 pixels too.
-pub(crate) fn framed() -> Place {
+pub(crate) fn framed() -> TestDir {
     place(FRAME, frame(), None)
 }
 
 /// A place whose bundle holds one more file, with some bytes of it replaced.
-pub(crate) fn place(name: &str, form: Form, patch: Option<(&[u8], &[u8])>) -> Place {
-    let place = Place::new();
+pub(crate) fn place(name: &str, form: Variant, patch: Option<(&[u8], &[u8])>) -> TestDir {
+    let place = TestDir::new();
     std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
     if let Some((from, to)) = patch {
         place.patch(&format!("bundle/{name}"), from, to);
     }
     change(&place, |manifest| {
-        let sha256 = digest::of_file(&place.at("bundle").join(name)).unwrap();
+        let sha256 = digest::sha256_file(&place.at("bundle").join(name)).unwrap();
         let first = manifest.files[0].clone();
         manifest.files.push(ModelFile { file: name.to_owned(), form, sha256, ..first });
     });
     place
 }
 
-fn change(place: &Place, change: impl FnOnce(&mut Manifest)) {
+fn change(place: &TestDir, change: impl FnOnce(&mut Manifest)) {
     let mut manifest = Manifest::read(&place.at("bundle")).unwrap().value;
     change(&mut manifest);
     manifest.write(&place.at("bundle")).unwrap();
 }
 
-fn gates(bundle: &Path) -> Vec<Gate> {
+fn gates(bundle: &Path) -> Vec<GateResult> {
     Manifest::read(bundle).unwrap().value.gate
 }
 
 /// Runs a check, expects an exit status, and returns its lines about one file.
-fn lines(place: &Place, arguments: &str, status: i32, file: &str) -> Vec<String> {
+fn lines(place: &TestDir, arguments: &str, status: i32, file: &str) -> Vec<String> {
     let given = answer(&mut place.command(arguments));
     assert_eq!((given.status, given.stderr.as_str()), (status, ""), "{given:?}");
     given.stdout.lines().filter(|line| line.contains(file)).map(str::to_owned).collect()
@@ -69,15 +69,15 @@ fn lines(place: &Place, arguments: &str, status: i32, file: &str) -> Vec<String>
 
 #[test]
 fn the_limits_of_the_manifest_judge() {
-    let place = Place::new();
-    let strict = Limits { logit_error: Some(1e-12), ..Limits::of(Precision::Fp32) };
+    let place = TestDir::new();
+    let strict = GateLimits { logit_error: Some(1e-12), ..GateLimits::for_precision(Precision::Fp32) };
     change(&place, |manifest| manifest.files[0].limits = Some(strict));
     let failed = lines(&place, "check bundle --record", 1, "FAILED  model.onnx");
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed[0].contains("33x47") && failed[0].contains("(limit 1e-12)"), "{failed:?}");
     let gate = &gates(&place.at("bundle"))[0];
     assert_eq!((gate.verdict, gate.limits), (Verdict::Failed, strict));
-    let free = Limits { logit_error: None, noise_to_signal: None, label_agreement: None, mean_iou_drop: None };
+    let free = GateLimits { logit_error: None, noise_to_signal: None, label_agreement: None, mean_iou_drop: None };
     change(&place, |manifest| manifest.files[0].limits = Some(free));
     assert_eq!(lines(&place, "check bundle", 0, "not judged  model.onnx").len(), 3);
 }
@@ -112,9 +112,9 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
     let worse = place(INT8, int8(), no_red);
     // Beyond either bound it is broken, with pictures or without.
-    let limit = |limits: Limits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
-    let usual = Limits::of(Precision::Int8);
-    for limits in [Limits { noise_to_signal: None, ..usual }, Limits { label_agreement: None, ..usual }] {
+    let limit = |limits: GateLimits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
+    let usual = GateLimits::for_precision(Precision::Int8);
+    for limits in [GateLimits { noise_to_signal: None, ..usual }, GateLimits { label_agreement: None, ..usual }] {
         limit(limits);
         let found = lines(&worse, "check bundle", 1, "FAILED");
         assert!(
@@ -122,12 +122,12 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
         );
         assert!(found[0].contains("(limit 0.90 over the probe)") == limits.noise_to_signal.is_some(), "{found:?}");
     }
-    limit(Limits { noise_to_signal: None, label_agreement: Some(0.2), ..usual });
+    limit(GateLimits { noise_to_signal: None, label_agreement: Some(0.2), ..usual });
     assert_eq!(lines(&worse, "check bundle", 0, "FAILED").len(), 0);
     let found = lines(&worse, DATA, 1, "FAILED");
     assert!(found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"), "{found:?}");
     // Labels of pictures are judged as those of the probe are, whatever the score.
-    limit(Limits { noise_to_signal: None, label_agreement: Some(0.2), mean_iou_drop: None, ..usual });
+    limit(GateLimits { noise_to_signal: None, label_agreement: Some(0.2), mean_iou_drop: None, ..usual });
     assert_eq!(lines(&worse, DATA, 0, "FAILED").len(), 0);
     RgbImage::from_pixel(32, 32, Rgb([220, 20, 20])).save(worse.at("in/images/a.png")).unwrap();
     let found = lines(&worse, DATA, 1, "FAILED");
@@ -175,7 +175,7 @@ fn frames_are_held_against_windows_stitched_outside() {
 
 #[test]
 fn taps_name_the_node_that_goes_wrong() {
-    let place = Place::new();
+    let place = TestDir::new();
     let given = answer(&mut place.command("check bundle --taps"));
     assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{given:?}");
     assert!(given.stderr.contains("bundle needs taps.onnx") && given.stderr.contains("--taps"), "{given:?}");
@@ -196,7 +196,7 @@ fn taps_name_the_node_that_goes_wrong() {
 
 #[test]
 fn usage_of_the_data_options_is_that_of_eval() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (arguments, part) in [
         ("check bundle --root in", "--data"),
         ("check bundle --data folder", "--root"),
@@ -220,11 +220,11 @@ fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
     let mut framed = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
     let mut stitched = Segmenter::open(place.at("bundle")).unwrap();
     for (width, height, through) in [(96, 64, true), (64, 96, false), (96, 64, true)] {
-        let wanted = Wanted { confidence: true, margin: false };
-        let answer = framed.answer_or_decide(&stripes(width, height), wanted).unwrap();
-        assert_eq!(matches!(answer, Answer::Decided(_)), through, "{width}x{height}");
+        let wanted = Outputs { confidence: true, margin: false };
+        let answer = framed.predict_deferred(&stripes(width, height), wanted).unwrap();
+        assert_eq!(matches!(answer, RawPrediction::Final(_)), through, "{width}x{height}");
         let [found, expected] =
-            [answer, stitched.answer(&stripes(width, height)).unwrap()].map(|answer| answer.decide(wanted));
+            [answer, stitched.predict_raw(&stripes(width, height)).unwrap()].map(|answer| answer.predict(wanted));
         assert!(found.labels == expected.labels, "{width}x{height}");
         let pairs = found.confidence.unwrap().into_iter().zip(expected.confidence.unwrap());
         assert!(pairs.clone().count() == (width * height) as usize, "{width}x{height}");
@@ -232,11 +232,11 @@ fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
         assert!(pairs.into_iter().all(|(found, expected)| found.abs_diff(expected) <= 1), "{width}x{height}");
     }
     // A margin is not told by it.
-    let wanted = Wanted { confidence: true, margin: true };
-    assert!(matches!(framed.answer_or_decide(&stripes(96, 64), wanted).unwrap(), Answer::Logits(_)));
+    let wanted = Outputs { confidence: true, margin: true };
+    assert!(matches!(framed.predict_deferred(&stripes(96, 64), wanted).unwrap(), RawPrediction::Logits(_)));
     // Other windows than those in the file are run outside of it.
-    let pieces = Some(Pieces::Windows(Window { size: 32, stride: 16 }));
+    let pieces = Some(Tiling::Windows(Window { size: 32, stride: 16 }));
     let mut other = Segmenter::open_with(&place.at("bundle"), &SegmenterOptions { pieces, ..options }).unwrap();
-    let answer = other.answer_or_decide(&stripes(96, 64), Wanted::default()).unwrap();
-    assert!(matches!(answer, Answer::Logits(_)));
+    let answer = other.predict_deferred(&stripes(96, 64), Outputs::default()).unwrap();
+    assert!(matches!(answer, RawPrediction::Logits(_)));
 }

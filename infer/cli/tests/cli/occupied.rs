@@ -3,21 +3,21 @@
 
 use std::fs;
 
-use crate::common::{Answer, Place, answer, expect, results, stripes};
+use crate::common::{ProgramOutput, TestDir, answer, expect, results, stripes};
 
-fn place(pictures: u32) -> Place {
-    let place = Place::new();
+fn place(pictures: u32) -> TestDir {
+    let place = TestDir::new();
     for index in 1..pictures {
         stripes(48 + index, 32).save(place.at(&format!("in/images/{index}.png"))).unwrap();
     }
     place
 }
 
-fn run(place: &Place, arguments: &str) -> Answer {
+fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(&mut place.command(arguments))
 }
 
-fn done(place: &Place, arguments: &str) -> Answer {
+fn done(place: &TestDir, arguments: &str) -> ProgramOutput {
     let given = run(place, arguments);
     assert_eq!(given.status, 0, "{arguments}: {given:?}");
     given

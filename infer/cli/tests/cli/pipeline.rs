@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crate::common::{Place, answer, fixture, stripe_labels, stripes};
-use protoseg_infer::pipeline::{Control, Decoded, Event, Mode, Opened, Pipeline, PipelineOptions};
+use crate::common::{TestDir, answer, fixture, stripe_labels, stripes};
+use protoseg_infer::pipeline::{
+    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineEvent, PipelineOptions, RunControl,
+};
 use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
 use protoseg_infer::session::RunnerOptions;
-use protoseg_infer::upsample::{Decided, Wanted};
+use protoseg_infer::upsample::{Outputs, Prediction};
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -26,10 +28,10 @@ fn pipeline(segmenters: usize) -> Pipeline {
     Pipeline::new(open(), (1..segmenters).map(|_| open()).collect())
 }
 
-fn picture(index: usize) -> Opened<impl FnOnce() -> Result<Decoded<usize>, Error>> {
+fn picture(index: usize) -> PendingImage<impl FnOnce() -> Result<DecodedImage<usize>, Error>> {
     let width = 16 * (1 + index as u32 % 5);
-    let decode = move || Ok(Decoded { image: stripes(width, 32), extra: 10 * index });
-    Opened { pixels: u64::from(width) * 32, decode }
+    let decode = move || Ok(DecodedImage { image: stripes(width, 32), extra: 10 * index });
+    PendingImage { pixels: u64::from(width) * 32, decode }
 }
 
 #[test]
@@ -37,24 +39,24 @@ fn every_item_goes_through_once() {
     for segmenters in [1, 3] {
         let seen = Mutex::new(BTreeSet::new());
         let events = AtomicUsize::new(0);
-        let observe = |event: Event<'_, Error>| match event {
-            Event::Done(_) => _ = events.fetch_add(1, Ordering::Relaxed),
-            Event::Failed(index, error) => {
+        let observe = |event: PipelineEvent<'_, Error>| match event {
+            PipelineEvent::Done(_) => _ = events.fetch_add(1, Ordering::Relaxed),
+            PipelineEvent::Failed(index, error) => {
                 assert!([7, 9].contains(&index) && matches!(error, Error::Missing(missing) if *missing == index));
             }
         };
-        let wanted = Wanted { confidence: true, margin: true };
-        let control = Control { wanted, observe: &observe, ..Control::default() };
+        let wanted = Outputs { confidence: true, margin: true };
+        let control = RunControl { wanted, observe: &observe, ..RunControl::default() };
         let mut pipeline = pipeline(segmenters);
         let report = pipeline.run(
             40,
             &control,
             |index| {
-                let Opened { pixels, decode } = picture(index);
+                let PendingImage { pixels, decode } = picture(index);
                 let decode = move || if index == 9 { Err(Error::Missing(9)) } else { decode() };
-                if index == 7 { Err(Error::Missing(7)) } else { Ok(Opened { pixels, decode }) }
+                if index == 7 { Err(Error::Missing(7)) } else { Ok(PendingImage { pixels, decode }) }
             },
-            |index, item, decided: Decided| {
+            |index, item, decided: Prediction| {
                 let width = item.image.width();
                 assert_eq!((item.extra, &decided.labels), (10 * index, &stripe_labels(width, 32)));
                 assert_eq!(decided.confidence.unwrap().len(), decided.labels.len());
@@ -78,18 +80,18 @@ fn every_item_goes_through_once() {
 #[test]
 fn after_a_stop_signal_what_is_on_its_way_is_finished() {
     let (stop, begun, done) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    let control = Control::<Error> { stop: &stop, ..Control::default() };
+    let control = RunControl::<Error> { stop: &stop, ..RunControl::default() };
     let report = pipeline(2).run(
         10_000,
         &control,
         |index| {
-            let Opened { pixels, decode } = picture(index);
+            let PendingImage { pixels, decode } = picture(index);
             let begun = &begun;
             let decode = move || {
                 begun.fetch_add(1, Ordering::Relaxed);
                 decode()
             };
-            Ok(Opened { pixels, decode })
+            Ok(PendingImage { pixels, decode })
         },
         |_, _, _| {
             if done.fetch_add(1, Ordering::Relaxed) == 4 {
@@ -111,7 +113,7 @@ fn after_a_stop_signal_what_is_on_its_way_is_finished() {
 fn a_result_that_cannot_be_kept_ends_the_run() {
     let report = pipeline(2).run(
         10_000,
-        &Control::default(),
+        &RunControl::default(),
         |index| Ok(picture(index)),
         |index, _, _| if index == 3 { Err(Error::Full) } else { Ok(()) },
     );
@@ -122,13 +124,14 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
 #[test]
 fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
     const ROOM: u64 = 4_000;
-    let options = PipelineOptions { pixels: Some(ROOM), mode: Some(Mode::Throughput), ..PipelineOptions::default() };
+    let options =
+        PipelineOptions { pixels: Some(ROOM), mode: Some(ExecutionMode::Throughput), ..PipelineOptions::default() };
     let mut pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
     let (held, peak) = (AtomicU64::new(0), AtomicU64::new(0));
     let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { picture(index).pixels };
     let report = pipeline.run(
         60,
-        &Control::<Error>::default(),
+        &RunControl::<Error>::default(),
         |index| {
             let (held, peak) = (&held, &peak);
             let decode = move || {
@@ -137,7 +140,7 @@ fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
                 peak.fetch_max(now, Ordering::SeqCst);
                 (picture(index).decode)()
             };
-            Ok(Opened { pixels: pixels(index), decode })
+            Ok(PendingImage { pixels: pixels(index), decode })
         },
         |index, _, _| {
             held.fetch_sub(pixels(index), Ordering::SeqCst);
@@ -150,7 +153,7 @@ fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
 
 #[test]
 fn sessions_are_as_many_as_cores_and_memory_allow() {
-    let open = |pictures: usize, mode: Option<Mode>, memory: Option<u64>| {
+    let open = |pictures: usize, mode: Option<ExecutionMode>, memory: Option<u64>| {
         let runner = RunnerOptions { threads: NonZeroUsize::new(3), ..RunnerOptions::default() };
         let segmenter = SegmenterOptions { runner, ..SegmenterOptions::default() };
         let options = PipelineOptions { segmenter, mode, memory, pictures, ..PipelineOptions::default() };
@@ -158,18 +161,18 @@ fn sessions_are_as_many_as_cores_and_memory_allow() {
         let setup = pipeline.setup();
         (setup.mode, setup.sessions, setup.threads)
     };
-    assert_eq!(open(11, None, None), (Mode::Latency, 1, 3));
-    assert_eq!(open(12, None, Some(1 << 40)), (Mode::Throughput, 3, 1));
-    assert_eq!(open(1, Some(Mode::Throughput), Some(1 << 40)), (Mode::Throughput, 3, 1));
+    assert_eq!(open(11, None, None), (ExecutionMode::Latency, 1, 3));
+    assert_eq!(open(12, None, Some(1 << 40)), (ExecutionMode::Throughput, 3, 1));
+    assert_eq!(open(1, Some(ExecutionMode::Throughput), Some(1 << 40)), (ExecutionMode::Throughput, 3, 1));
     // What is left of the cores goes to the session that fits.
     #[cfg(target_os = "linux")]
-    assert_eq!(open(12, None, Some(1)), (Mode::Throughput, 1, 3));
-    assert_eq!(open(1_000, Some(Mode::Latency), None), (Mode::Latency, 1, 3));
+    assert_eq!(open(12, None, Some(1)), (ExecutionMode::Throughput, 1, 3));
+    assert_eq!(open(1_000, Some(ExecutionMode::Latency), None), (ExecutionMode::Latency, 1, 3));
 }
 
 #[test]
 fn both_modes_write_the_same_files() {
-    let place = Place::new();
+    let place = TestDir::new();
     for index in 0..9 {
         stripes(40 + 8 * index, 50).save(place.at(&format!("in/images/{index}.png"))).unwrap();
     }
@@ -194,12 +197,12 @@ fn a_panic_anywhere_ends_the_run_and_comes_out() {
     for segmenters in [1, 3] {
         for place in ["open", "decode", "observe", "encode"] {
             let panics = |here: &str, index: usize| assert!(here != place || index != 5, "on purpose");
-            let observe = |event: Event<'_, Error>| {
-                if let Event::Done(index) = event {
+            let observe = |event: PipelineEvent<'_, Error>| {
+                if let PipelineEvent::Done(index) = event {
                     panics("observe", index);
                 }
             };
-            let control = Control { observe: &observe, ..Control::default() };
+            let control = RunControl { observe: &observe, ..RunControl::default() };
             let mut pipeline = pipeline(segmenters);
             let run = std::panic::AssertUnwindSafe(|| {
                 pipeline.run(
@@ -207,14 +210,14 @@ fn a_panic_anywhere_ends_the_run_and_comes_out() {
                     &control,
                     |index| {
                         panics("open", index);
-                        let Opened { pixels, decode } = picture(index);
+                        let PendingImage { pixels, decode } = picture(index);
                         let decode = move || {
                             panics("decode", index);
                             decode()
                         };
-                        Ok(Opened { pixels, decode })
+                        Ok(PendingImage { pixels, decode })
                     },
-                    |index, _, _: Decided| {
+                    |index, _, _: Prediction| {
                         panics("encode", index);
                         Ok(())
                     },

@@ -3,12 +3,12 @@
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
 
-use crate::common::{EVAL, LABEL, Place, answer, expect, files, stripes};
+use crate::common::{EVAL, LABEL, TestDir, answer, expect, files, stripes};
 
 #[test]
 fn an_occupied_place_for_results_is_found_before_the_work() {
     for occupied in ["out", "out/ids"] {
-        let place = Place::new();
+        let place = TestDir::new();
         std::fs::create_dir_all(place.at(occupied).parent().unwrap()).unwrap();
         std::fs::write(place.at(occupied), "mine").unwrap();
         expect(occupied, &answer(&mut place.command(LABEL)), 2, &["cannot be written", "out/ids"]);
@@ -18,7 +18,7 @@ fn an_occupied_place_for_results_is_found_before_the_work() {
 
 #[test]
 fn the_first_result_that_cannot_be_written_ends_the_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir_all(place.at("in/images/deep")).unwrap();
     for index in 0..20 {
         stripes(32, 32).save(place.at(&format!("in/images/deep/{index}.png"))).unwrap();
@@ -36,7 +36,7 @@ fn the_first_result_that_cannot_be_written_ends_the_run() {
 fn json_names_pictures_whose_names_are_no_text() {
     use std::os::unix::ffi::OsStrExt;
 
-    let place = Place::new();
+    let place = TestDir::new();
     let name = std::ffi::OsStr::from_bytes(b"in/images/x\xff.png");
     std::fs::write(place.at("").join(name), "hello").unwrap();
     let given = answer(&mut place.command("label bundle in/images --out out --json"));
@@ -48,12 +48,12 @@ fn json_names_pictures_whose_names_are_no_text() {
 #[test]
 fn a_sheet_without_a_place_is_found_before_the_work() {
     for (sheet, part) in [("gone/s.png", "the folder gone"), ("s.jpg", "s.jpg"), ("s", ".png"), ("in", ".png")] {
-        let place = Place::new();
+        let place = TestDir::new();
         let given = answer(&mut place.command(&format!("{EVAL} --sheet {sheet}")));
         expect(sheet, &given, 2, &[part]);
         assert_eq!(given.stdout, "");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let given = answer(&mut place.command(&format!("{EVAL} --sheet s.png")));
     assert_eq!(given.status, 0, "{given:?}");
     assert!(place.at("s.png").is_file());
@@ -61,7 +61,7 @@ fn a_sheet_without_a_place_is_found_before_the_work() {
 
 #[test]
 fn numbers_without_measure_are_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     for arguments in [
         "scenes --out new --size 100000x100000",
         "scenes --out new --count 0",
@@ -83,20 +83,20 @@ fn numbers_without_measure_are_refused() {
 
 #[test]
 fn scenes_are_drawn_over_scenes_but_never_into_other_folders() {
-    let place = Place::new();
+    let place = TestDir::new();
     for row in 0..2 {
         let given = answer(&mut place.command("scenes --out new --count 2 --size 24x32"));
         assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{row}: {given:?}");
         assert_eq!(files(&place.at("new")).len(), 6);
     }
-    let spoils: [fn(&Place); 4] = [
+    let spoils: [fn(&TestDir); 4] = [
         |place| std::fs::write(place.at("new/notes.txt"), "mine").unwrap(),
         |place| std::fs::remove_file(place.at("new/classes.txt")).unwrap(),
         |place| std::fs::write(place.at("new/classes.txt"), "10 red\n").unwrap(),
         |place| std::fs::remove_dir_all(place.at("new")).and_then(|()| std::fs::write(place.at("new"), "x")).unwrap(),
     ];
     for spoil in spoils {
-        let place = Place::new();
+        let place = TestDir::new();
         answer(&mut place.command("scenes --out new --count 1 --size 24x32"));
         spoil(&place);
         let before = files(&place.at("new"));
@@ -115,13 +115,13 @@ fn a_model_file_that_the_manifest_does_not_describe_is_refused() {
         ("\"encoder_stride\": 16", "\"encoder_stride\": 32", "grid"),
         ("{\"version\": \"1.0\"", "{\"version\": \"1.1\"", "version"),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.patch("bundle/model.onnx", from.as_bytes(), to.as_bytes());
         place.sign();
         expect(field, &answer(&mut place.command(LABEL)), 2, &["bundle", "model.onnx", "different models", field]);
         assert!(!place.at("out").exists());
     }
-    let place = Place::new();
+    let place = TestDir::new();
     place.patch("bundle/model.onnx", b"\"name\": \"colors\"", b"\"name\": \"COLORS\"");
     place.sign();
     let given = answer(&mut place.command(LABEL));
@@ -130,12 +130,12 @@ fn a_model_file_that_the_manifest_does_not_describe_is_refused() {
 
 #[test]
 fn scores_of_other_classes_are_found_at_the_start() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
     place.sign();
     let given = answer(&mut place.command(LABEL));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "no metadata: {given:?}");
-    let place = Place::new();
+    let place = TestDir::new();
     place.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
     place.sign();
     let mut manifest: serde_json::Value =
@@ -148,7 +148,7 @@ fn scores_of_other_classes_are_found_at_the_start() {
 
 #[test]
 fn a_check_of_scores_that_are_no_numbers_is_recorded_and_read_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.patch("bundle/model.onnx", &(1.0_f32 / 255.0).to_le_bytes(), &f32::NAN.to_le_bytes());
     place.sign();
     for json in ["", " --json"] {
@@ -164,7 +164,7 @@ fn a_check_of_scores_that_are_no_numbers_is_recorded_and_read_again() {
 
 #[test]
 fn a_run_that_fails_is_one_sentence_with_the_file_and_the_picture() {
-    let place = Place::new();
+    let place = TestDir::new();
     // The mean of 100x100 pixels: more than the pictures have.
     place.patch("bundle/model.onnx", b"kernel_shape@\x04@\x04", b"kernel_shape@\x64@\x64");
     place.sign();

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use protoseg_label::journal::Recipe;
 use protoseg_models::random::Stream;
 
-use crate::common::{Answer, Place, answer, expect, results, signal, stripes};
+use crate::common::{ProgramOutput, TestDir, answer, expect, results, signal, stripes};
 
 /// Every format that works for pictures of any name.
 const ALL: &str =
     "label bundle in/images --format ids,labelids,color,overlay,confidence,margin,pseudo,coco,cvat,labelstudio";
 
 /// A place with so many pictures, each another one.
-fn place(pictures: u32) -> Place {
-    let place = Place::new();
+fn place(pictures: u32) -> TestDir {
+    let place = TestDir::new();
     std::fs::create_dir(place.at("in/images/deep")).unwrap();
     for index in 0..pictures {
         let folder = if index % 3 == 0 { "deep/" } else { "" };
@@ -25,7 +25,7 @@ fn place(pictures: u32) -> Place {
     place
 }
 
-fn run(place: &Place, arguments: &str) -> Answer {
+fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(&mut place.command(arguments))
 }
 
@@ -43,7 +43,7 @@ fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
     assert!(other.is_empty(), "{other:?} differ");
 }
 
-fn summary(given: &Answer) -> [u64; 3] {
+fn summary(given: &ProgramOutput) -> [u64; 3] {
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     ["labelled", "kept", "left"].map(|count| summary[count].as_u64().unwrap())
 }
@@ -168,7 +168,7 @@ fn signals_end_the_work_in_good_order() {
         signal(child.id(), name);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(status), "{output:?}");
-        let given = Answer { status, stdout: String::from_utf8(output.stdout).unwrap(), stderr: String::new() };
+        let given = ProgramOutput { status, stdout: String::from_utf8(output.stdout).unwrap(), stderr: String::new() };
         let [labelled, kept, left] = summary(&given);
         assert_eq!((kept, labelled + left), (0, 301));
         assert!(labelled > 0 && left > 0, "{labelled} labelled, {left} left");
@@ -217,7 +217,7 @@ fn another_run_into_the_same_folder_is_refused() {
 }
 
 /// Peak resident memory in KiB of labelling a folder.
-fn peak(place: &Place, folder: &str, out: &str) -> u64 {
+fn peak(place: &TestDir, folder: &str, out: &str) -> u64 {
     let line = format!("label bundle {folder} --out {out} --threads 1 --format ids,overlay");
     let mut child = place.command(&line).stdout(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
@@ -234,7 +234,7 @@ fn peak(place: &Place, folder: &str, out: &str) -> u64 {
 
 #[test]
 fn a_thousand_pictures_take_no_more_memory_than_a_hundred() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (folder, count) in [("few", 100), ("many", 1000)] {
         std::fs::create_dir(place.at(folder)).unwrap();
         stripes(320, 240).save(place.at(&format!("{folder}/0000.png"))).unwrap();

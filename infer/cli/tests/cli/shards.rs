@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::common::{Answer, Place, answer, expect, results, stripes};
+use crate::common::{ProgramOutput, TestDir, answer, expect, results, stripes};
 
 const FORMATS: &str = "--format ids,confidence,pseudo,coco,cvat,labelstudio";
 
-fn place() -> Place {
-    let place = Place::new();
+fn place() -> TestDir {
+    let place = TestDir::new();
     std::fs::create_dir(place.at("in/images/deep")).unwrap();
     for index in 0..30 {
         let folder = if index % 2 == 0 { "deep/" } else { "" };
@@ -19,7 +19,7 @@ fn place() -> Place {
     place
 }
 
-fn run(place: &Place, arguments: &str) -> Answer {
+fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(&mut place.command(arguments))
 }
 

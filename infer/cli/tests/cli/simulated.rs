@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use protoseg_bench::target::{AskError, Parts, Target};
+use protoseg_bench::target::{RequestError, RequestStages, Target};
 
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -93,7 +93,7 @@ impl<S: Fn(usize, Duration) -> Result<Duration, Duration> + Sync> Server<S> {
 }
 
 impl<S: Fn(usize, Duration) -> Result<Duration, Duration> + Sync> Target for Server<S> {
-    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
         self.asked.lock().unwrap().push(picture);
         let (outcome, done) = {
             let mut free = self.free.lock().unwrap();
@@ -104,7 +104,7 @@ impl<S: Fn(usize, Duration) -> Result<Duration, Duration> + Sync> Target for Ser
             (outcome, *free)
         };
         self.clock.until(done).await;
-        outcome.map(|took| vec![("compute", took)]).map_err(|_| AskError(format!("picture {picture} failed")))
+        outcome.map(|took| vec![("compute", took)]).map_err(|_| RequestError(format!("picture {picture} failed")))
     }
 
     fn now(&self) -> Instant {

@@ -6,13 +6,13 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{LABEL, Place, answer, expect, files, fixture, results, signal, stripes};
+use crate::common::{LABEL, TestDir, answer, expect, files, fixture, results, signal, stripes};
 
 #[test]
 fn a_standard_error_that_cannot_be_written_stops_nothing() {
     let (reader, closed) = std::io::pipe().unwrap();
     drop(reader);
-    let place = Place::new();
+    let place = TestDir::new();
     for index in 0..4 {
         std::fs::write(place.at(&format!("in/images/bad{index}.png")), "hello").unwrap();
     }
@@ -30,7 +30,7 @@ fn a_standard_error_that_cannot_be_written_stops_nothing() {
 
 #[test]
 fn nothing_is_left_in_the_users_folders() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.at("home")).unwrap();
     std::fs::create_dir(place.at("tmp")).unwrap();
     for line in [LABEL, "check bundle", "doctor bundle --device cpu"] {
@@ -47,7 +47,7 @@ fn nothing_is_left_in_the_users_folders() {
 
 #[test]
 fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let whole = std::env::var_os("ORT_DYLIB_PATH").map(std::path::PathBuf::from).filter(|path| path.is_file());
     // The tests find one beside them where the variable is not set.
     let whole = whole.unwrap_or_else(|| fixture("../../../.runtime/onnxruntime/libonnxruntime.so"));
@@ -66,7 +66,7 @@ fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
 
 #[test]
 fn a_bundle_that_is_not_there_is_no_devices_fault() {
-    let place = Place::new();
+    let place = TestDir::new();
     expect("gone", &answer(&mut place.command("doctor gone --device cpu")), 2, &["gone does not exist"]);
     place.cut("bundle/manifest.json");
     expect("cut", &answer(&mut place.command("doctor bundle --device cpu")), 2, &["manifest.json"]);
@@ -79,7 +79,7 @@ const PICTURES: usize = 1000;
 fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
     // Whoever runs the tests may have them ignore it, which programs inherit.
     for (before, ends) in [("exec env --default-signal=HUP", true), ("trap '' HUP; exec", false)] {
-        let place = Place::new();
+        let place = TestDir::new();
         // So many that they are not done before this test gets a turn, however busy the machine is.
         stripes(256, 256).save(place.at("in/images/0.png")).unwrap();
         for index in 1..PICTURES {
@@ -105,7 +105,7 @@ fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
 
 #[test]
 fn names_of_pictures_neither_break_a_line_nor_command_a_terminal() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::write(place.at("in/images/a\nb\u{1b}[31m.png"), "hello").unwrap();
     expect("control", &answer(&mut place.command(LABEL)), 3, &["a\\nb\\u{1b}[31m.png"]);
     let given = answer(&mut place.command(&format!("{LABEL} --resume --format coco")));

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use protoseg_infer::segmenter::{Segmenter, SegmenterOptions, Times};
-use protoseg_infer::upsample::Wanted;
-use protoseg_models::window::{Pieces, Window};
+use protoseg_infer::segmenter::{Segmenter, SegmenterOptions, StageTimes};
+use protoseg_infer::upsample::Outputs;
+use protoseg_models::window::{Tiling, Window};
 
 use crate::adopt::adopted;
 use crate::common::{fixture, stripes};
@@ -15,10 +15,10 @@ use crate::gate::framed;
 fn parts(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
     let picture = stripes(width, height);
     let (before, start) = (segmenter.times(), Instant::now());
-    segmenter.decide(&picture, Wanted::default()).unwrap();
+    segmenter.predict(&picture, Outputs::default()).unwrap();
     let passed = start.elapsed();
     let times = segmenter.times().since(before);
-    let Times { prepare, run, upload, download, stitch } = times;
+    let StageTimes { prepare, run, upload, download, stitch } = times;
     assert!(times.compute() > Duration::ZERO && upload + times.compute() + download == run, "{times:?}");
     assert!(prepare + run + stitch <= passed, "{times:?} in {passed:?}");
     [prepare, upload, download, stitch].map(|part| part > Duration::ZERO)
@@ -26,19 +26,19 @@ fn parts(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
 
 #[test]
 fn each_part_is_counted_where_it_happens() {
-    let open = |pieces: Pieces| {
+    let open = |pieces: Tiling| {
         let options = SegmenterOptions { pieces: Some(pieces), ..SegmenterOptions::default() };
         Segmenter::open_with(&fixture("colors"), &options).unwrap()
     };
     // On a CPU nothing is uploaded. Scores of whole pictures are copied out, and nothing is cut unless they are padded.
-    let mut whole = open(Pieces::Whole);
+    let mut whole = open(Tiling::Whole);
     assert_eq!(parts(&mut whole, [96, 64]), [false, false, true, true]);
     assert_eq!(parts(&mut whole, [96, 8]), [true, false, true, true]);
     // Scores of windows are lent.
-    let mut windows = open(Pieces::Windows(Window { size: 32, stride: 16 }));
+    let mut windows = open(Tiling::Windows(Window { size: 32, stride: 16 }));
     assert_eq!(parts(&mut windows, [96, 64]), [true, false, false, true]);
     let (before, pixels) = (windows.times(), vec![7; 2 * 32 * 32 * 3]);
-    windows.run_pieces(&pixels, [2, 32, 32]).unwrap();
+    windows.run_tiles(&pixels, [2, 32, 32]).unwrap();
     let pieces = windows.times().since(before);
     assert_eq!([pieces.prepare, pieces.upload, pieces.stitch], [Duration::ZERO; 3]);
     assert!(pieces.run > pieces.download && pieces.download > Duration::ZERO, "{pieces:?}");

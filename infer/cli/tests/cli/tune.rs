@@ -1,24 +1,24 @@
 //! `protoseg tune`, and how `protoseg label` goes by what it found. What is fastest here is not asserted: the machine is shared.
 
-use protoseg_bench::tuning::search::{Decision, Outcome};
-use protoseg_bench::tuning::{Choice, Tuning};
+use protoseg_bench::tuning::search::{CandidateOutcome, TuningDecision};
+use protoseg_bench::tuning::{EngineSettings, Tuning};
 
-use crate::common::{Answer, LABEL, Place, answer, expect, stripes};
+use crate::common::{LABEL, ProgramOutput, TestDir, answer, expect, stripes};
 use crate::gate::{self, INT8};
 
 /// Milliseconds for each candidate, and few pairs.
 const SHORT: &str = "tune bundle --picture-size 48x64 --picture-count 1 --time 0.01 --pairs 8";
 
-fn run(place: &Place, arguments: &str) -> Answer {
+fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(&mut place.command(arguments))
 }
 
-fn read(place: &Place, name: &str) -> Tuning {
+fn read(place: &TestDir, name: &str) -> Tuning {
     Tuning::read(&place.at(name)).unwrap().unwrap()
 }
 
 /// Tunes the bundle, and then says what its choice is to be: what is found here differs from run to run.
-pub(crate) fn tune(place: &Place, more: &str, choice: &[(&str, &str)]) {
+pub(crate) fn tune(place: &TestDir, more: &str, choice: &[(&str, &str)]) {
     let given = run(place, &format!("{SHORT}{more}"));
     assert_eq!(given.status, 0, "{given:?}");
     change(place, |tuning| {
@@ -27,7 +27,7 @@ pub(crate) fn tune(place: &Place, more: &str, choice: &[(&str, &str)]) {
     });
 }
 
-fn change(place: &Place, change: impl FnOnce(&mut Tuning)) {
+fn change(place: &TestDir, change: impl FnOnce(&mut Tuning)) {
     let mut tuning = read(place, "bundle/tuning.json");
     change(&mut tuning);
     tuning.write(&place.at("bundle/tuning.json")).unwrap();
@@ -35,21 +35,21 @@ fn change(place: &Place, change: impl FnOnce(&mut Tuning)) {
 
 #[test]
 fn every_candidate_is_written_with_its_figures() {
-    let place = Place::new();
+    let place = TestDir::new();
     let given = run(&place, SHORT);
     assert_eq!(given.status, 0, "{given:?}");
     assert!(given.stdout.contains("because") && given.stdout.contains("bundle/tuning.json"), "{given:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     let candidates = &entry.candidates;
-    assert_eq!((&candidates[0].choice, &candidates[0].outcome), (&Choice::new(), &Outcome::First));
+    assert_eq!((&candidates[0].choice, &candidates[0].outcome), (&EngineSettings::new(), &CandidateOutcome::First));
     assert!(candidates.iter().any(|candidate| candidate.choice.get("window").is_some_and(|window| window == "whole")));
     assert!(candidates.iter().any(|candidate| candidate.stage == "spin"));
     for candidate in &candidates[1..] {
         let measured = candidate.ms.is_some_and(|ms| ms > 0.0) && candidate.ratio.is_some();
         assert!(measured && candidate.agreement.unwrap().probe.is_some_and(|share| share > 0.99), "{candidate:?}");
     }
-    assert_eq!(entry.comparison.is_some(), entry.decision != Decision::NothingFaster);
-    assert_eq!(entry.choice.is_empty(), entry.decision != Decision::Faster);
+    assert_eq!(entry.comparison.is_some(), entry.decision != TuningDecision::NothingFaster);
+    assert_eq!(entry.choice.is_empty(), entry.decision != TuningDecision::Faster);
     // What was measured is told, and not measured again.
     let before = std::fs::read(place.at("bundle/tuning.json")).unwrap();
     let told = run(&place, &format!("{SHORT} --explain"));
@@ -65,7 +65,7 @@ fn every_candidate_is_written_with_its_figures() {
 
 #[test]
 fn each_goal_has_its_entry_and_another_machine_keeps_its_own() {
-    let place = Place::new();
+    let place = TestDir::new();
     tune(&place, "", &[]);
     change(&place, |tuning| tuning.entries[0].machine.cores = 4096);
     for more in ["", " --goal latency", " --p99 60000 --clients 2", " --p99 50000 --clients 3"] {
@@ -79,12 +79,12 @@ fn each_goal_has_its_entry_and_another_machine_keeps_its_own() {
 
 #[test]
 fn a_bound_that_nothing_keeps_is_said_by_the_status() {
-    let place = Place::new();
+    let place = TestDir::new();
     let given = run(&place, &format!("{SHORT} --p99 0.000001"));
     assert_eq!(given.status, 1, "{given:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
-    assert_eq!((entry.decision, &entry.choice), (Decision::NothingFits, &Choice::new()));
-    let late = |outcome: &Outcome| matches!(outcome, Outcome::Dropped { why } if why.contains("99th percentile"));
+    assert_eq!((entry.decision, &entry.choice), (TuningDecision::NothingFits, &EngineSettings::new()));
+    let late = |outcome: &CandidateOutcome| matches!(outcome, CandidateOutcome::Dropped { why } if why.contains("99th percentile"));
     assert!(entry.candidates[1..].iter().all(|candidate| late(&candidate.outcome)), "{entry:?}");
 }
 
@@ -97,7 +97,7 @@ fn a_format_with_other_labels_is_never_chosen() {
     let int8 = entry.candidates.iter().find(|candidate| candidate.stage == "precision").unwrap();
     assert_eq!(int8.choice["precision"], "int8");
     assert!(
-        matches!(&int8.outcome, Outcome::Dropped { why } if why.contains("labels agree, and 99 % must")),
+        matches!(&int8.outcome, CandidateOutcome::Dropped { why } if why.contains("labels agree, and 99 % must")),
         "{int8:?}"
     );
     assert_eq!((int8.ms, entry.choice.get("precision")), (None, None));
@@ -109,7 +109,7 @@ fn a_format_with_other_labels_is_never_chosen() {
 
 #[test]
 fn labelling_goes_by_it_unless_something_is_given() {
-    let place = Place::new();
+    let place = TestDir::new();
     tune(&place, "", &[("window", "whole"), ("spin", "on")]);
     for (more, said) in [
         ("", "tuned: spin, window whole ("),
@@ -140,7 +140,7 @@ fn labels_of_another_format_are_not_mixed_with_those_before() {
     let place = gate::place(INT8, gate::int8(), None);
     stripes(64, 64).save(place.at("in/images/b.png")).unwrap();
     let line = "label bundle in/images --out out";
-    let counts = |given: &Answer| {
+    let counts = |given: &ProgramOutput| {
         let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
         ["labelled", "kept"].map(|count| summary[count].as_u64().unwrap())
     };
@@ -151,13 +151,13 @@ fn labels_of_another_format_are_not_mixed_with_those_before() {
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
     // What only says how many threads there are makes no other labels.
-    change(&place, |tuning| tuning.entries[0].choice = Choice::from([("threads".to_owned(), "1".to_owned())]));
+    change(&place, |tuning| tuning.entries[0].choice = EngineSettings::from([("threads".to_owned(), "1".to_owned())]));
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
 }
 
 #[test]
 fn a_damaged_file_is_warned_of_and_not_written_over() {
-    let place = Place::new();
+    let place = TestDir::new();
     for text in ["{", r#"{"version": "2.0", "entries": []}"#] {
         std::fs::write(place.at("bundle/tuning.json"), text).unwrap();
         expect("label", &run(&place, &format!("{LABEL} --resume")), 0, &["bundle/tuning.json", "runs as it comes"]);
@@ -167,25 +167,25 @@ fn a_damaged_file_is_warned_of_and_not_written_over() {
         assert_eq!(std::fs::read_to_string(place.at("bundle/tuning.json")).unwrap(), text);
     }
     tune_anew(&place);
-    change(&place, |tuning| tuning.entries[0].choice = Choice::from([("thread".to_owned(), "1".to_owned())]));
+    change(&place, |tuning| tuning.entries[0].choice = EngineSettings::from([("thread".to_owned(), "1".to_owned())]));
     expect("unknown", &run(&place, &format!("{LABEL} --resume")), 0, &["there is no option `thread`", "tune again"]);
 }
 
 /// What a command says beside that it goes by a tuning, which must be said first.
-fn untold(answer: Answer) -> Answer {
+fn untold(answer: ProgramOutput) -> ProgramOutput {
     let (first, others) = answer.stderr.split_once('\n').unwrap();
     assert!(first.starts_with("tuned: "), "{answer:?}");
-    Answer { stderr: others.to_owned(), ..answer }
+    ProgramOutput { stderr: others.to_owned(), ..answer }
 }
 
-fn tune_anew(place: &Place) {
+fn tune_anew(place: &TestDir) {
     std::fs::remove_file(place.at("bundle/tuning.json")).unwrap();
     tune(place, "", &[]);
 }
 
 #[test]
 fn where_nothing_can_be_written_is_said_before_anything_is_measured() {
-    let place = Place::new();
+    let place = TestDir::new();
     // Nobody may write there, root neither.
     let way_out = ["cannot be written", "--out FILE", "--tuning FILE"];
     expect("read-only", &run(&place, &format!("{SHORT} --out /proc/tuning.json")), 2, &way_out);
@@ -199,7 +199,7 @@ fn where_nothing_can_be_written_is_said_before_anything_is_measured() {
 
 #[test]
 fn a_single_file_is_tuned_beside_itself() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.at("alone")).unwrap();
     std::fs::copy(place.at("bundle/model.onnx"), place.at("alone/model.onnx")).unwrap();
     std::fs::copy(place.at("alone/model.onnx"), place.at("alone/other.onnx")).unwrap();
@@ -217,7 +217,7 @@ fn a_single_file_is_tuned_beside_itself() {
 
 #[test]
 fn arguments_that_cannot_be_are_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (more, said) in [
         ("--least-agreement 1.5", "share from 0 to 1"),
         ("--p99 0", "no number above zero"),
@@ -229,5 +229,5 @@ fn arguments_that_cannot_be_are_refused() {
     assert_eq!(both.status, 0, "{both:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     let cuda = entry.candidates.iter().find(|candidate| candidate.choice.contains_key("device")).unwrap();
-    assert!(matches!(&cuda.outcome, Outcome::Dropped { why } if !why.is_empty()), "{cuda:?}");
+    assert!(matches!(&cuda.outcome, CandidateOutcome::Dropped { why } if !why.is_empty()), "{cuda:?}");
 }

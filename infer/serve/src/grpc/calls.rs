@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::guard::Ledger;
+use super::guard::CallContext;
 use super::infer::infer;
 use super::pb::grpc_inference_service_server::GrpcInferenceService;
 use super::pb::model_metadata_response::TensorMetadata;
@@ -14,25 +14,25 @@ use super::pb::{
     ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 use crate::ServiceError;
-use crate::http::Front;
-use crate::models::Listed;
-use crate::oip::{self, Named, ServerMetadata};
+use crate::http::AppState;
+use crate::oip::{self, ModelRef, ServerMetadata};
+use crate::registry::ModelStatus;
 
 /// Answers calls.
 #[derive(Debug)]
-pub(super) struct Calls {
-    front: Front,
+pub(super) struct InferenceService {
+    front: AppState,
 }
 
-impl Calls {
-    pub(super) fn new(front: Front) -> Self {
+impl InferenceService {
+    pub(super) fn new(front: AppState) -> Self {
         Self { front }
     }
 
     /// Whether requests may change which models there are.
     fn ensure_repository(&self) -> Result<(), ServiceError> {
         let method = "loading and unloading, without --repository,".to_owned();
-        self.front.repository.then_some(()).ok_or(ServiceError::Method { method })
+        self.front.repository.then_some(()).ok_or(ServiceError::MethodNotAllowed { method })
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn version(text: &str) -> Option<&str> {
 }
 
 /// An answer; an error is noted.
-fn answer<T>(ledger: &Ledger, result: Result<Response<T>, ServiceError>) -> Result<Response<T>, Status> {
+fn answer<T>(ledger: &CallContext, result: Result<Response<T>, ServiceError>) -> Result<Response<T>, Status> {
     result.map_err(|error| {
         ledger.failed(&error);
         error.into()
@@ -59,7 +59,7 @@ fn tensors(tensors: Vec<oip::TensorMetadata>) -> Vec<TensorMetadata> {
 }
 
 #[tonic::async_trait]
-impl GrpcInferenceService for Calls {
+impl GrpcInferenceService for InferenceService {
     async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
         Ok(Response::new(ServerLiveResponse { live: true }))
     }
@@ -69,9 +69,9 @@ impl GrpcInferenceService for Calls {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
-        let ledger = Ledger::of(&request);
+        let ledger = CallContext::from_request(&request);
         let asked = request.into_inner();
-        let ready = Named::is_ready(&self.front.service.models, &asked.name, version(&asked.version));
+        let ready = ModelRef::is_ready(&self.front.service.models, &asked.name, version(&asked.version));
         answer(&ledger, ready.map(|ready| Response::new(ModelReadyResponse { ready })))
     }
 
@@ -88,9 +88,9 @@ impl GrpcInferenceService for Calls {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
-        let ledger = Ledger::of(&request);
+        let ledger = CallContext::from_request(&request);
         let asked = request.into_inner();
-        let named = Named::find(&self.front.service.models, &asked.name, version(&asked.version));
+        let named = ModelRef::find(&self.front.service.models, &asked.name, version(&asked.version));
         let metadata = named.map(|named| {
             let oip::ModelMetadata { name, versions, platform, inputs, outputs } = named.metadata();
             let (inputs, outputs) = (tensors(inputs), tensors(outputs));
@@ -100,7 +100,7 @@ impl GrpcInferenceService for Calls {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
-        let ledger = Ledger::of(&request);
+        let ledger = CallContext::from_request(&request);
         answer(&ledger, infer(&self.front.service, request.into_inner(), &ledger).await)
     }
 
@@ -111,7 +111,7 @@ impl GrpcInferenceService for Calls {
         let only_ready = request.get_ref().ready;
         let listed = self.front.service.models.list().into_iter();
         let listed = listed.filter(|listed| !only_ready || listed.is_ready());
-        let index = |Listed { name, version, state, reason }| ModelIndex {
+        let index = |ModelStatus { name, version, state, reason }| ModelIndex {
             name,
             version: version.unwrap_or_default(),
             state: str::to_owned(state),
@@ -124,7 +124,7 @@ impl GrpcInferenceService for Calls {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
-        let ledger = Ledger::of(&request);
+        let ledger = CallContext::from_request(&request);
         let load = async {
             self.ensure_repository()?;
             self.front.service.load(request.into_inner().model_name).await?;
@@ -137,7 +137,7 @@ impl GrpcInferenceService for Calls {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
-        let ledger = Ledger::of(&request);
+        let ledger = CallContext::from_request(&request);
         let unload = self.ensure_repository().and_then(|()| self.front.service.unload(&request.get_ref().model_name));
         answer(&ledger, unload.map(|()| Response::new(RepositoryModelUnloadResponse {})))
     }

@@ -28,23 +28,23 @@ impl<T, U> Default for BoundedCodec<T, U> {
 impl<T: Message + Default + 'static, U: Message + Default + 'static> Codec for BoundedCodec<T, U> {
     type Encode = T;
     type Decode = U;
-    type Encoder = Bounded<T>;
-    type Decoder = Bounded<U>;
+    type Encoder = BoundedCoder<T>;
+    type Decoder = BoundedCoder<U>;
 
-    fn encoder(&mut self) -> Bounded<T> {
-        Bounded(PhantomData)
+    fn encoder(&mut self) -> BoundedCoder<T> {
+        BoundedCoder(PhantomData)
     }
 
-    fn decoder(&mut self) -> Bounded<U> {
-        Bounded(PhantomData)
+    fn decoder(&mut self) -> BoundedCoder<U> {
+        BoundedCoder(PhantomData)
     }
 }
 
 /// Reads or writes messages of one kind.
 #[derive(Debug)]
-pub(super) struct Bounded<T>(PhantomData<fn() -> T>);
+pub(super) struct BoundedCoder<T>(PhantomData<fn() -> T>);
 
-impl<T: Message> Encoder for Bounded<T> {
+impl<T: Message> Encoder for BoundedCoder<T> {
     type Item = T;
     type Error = Status;
 
@@ -54,22 +54,22 @@ impl<T: Message> Encoder for Bounded<T> {
     }
 }
 
-impl<T: Message + Default> Decoder for Bounded<T> {
+impl<T: Message + Default> Decoder for BoundedCoder<T> {
     type Item = T;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
         let refused = |why: String| Status::invalid_argument(format!("the message cannot be read: {why}"));
-        let mut counts = Counts { fields: MOST_FIELDS, numbers: MOST_NUMBERS };
+        let mut counts = MessageLimits { fields: MOST_FIELDS, numbers: MOST_NUMBERS };
         // It lies in one piece.
-        counts.walk(buffer.chunk(), Kind::Request).map_err(refused)?;
+        counts.walk(buffer.chunk(), MessageKind::Request).map_err(refused)?;
         T::decode(buffer).map(Some).map_err(|error| refused(error.to_string()))
     }
 }
 
 /// Messages that hold others or many numbers. Requests of other kinds than this have none of either.
 #[derive(Clone, Copy)]
-enum Kind {
+enum MessageKind {
     Request,
     Input,
     Contents,
@@ -77,13 +77,13 @@ enum Kind {
 }
 
 /// What a message may still have.
-struct Counts {
+struct MessageLimits {
     fields: usize,
     numbers: usize,
 }
 
-impl Counts {
-    fn walk(&mut self, mut message: &[u8], kind: Kind) -> Result<(), String> {
+impl MessageLimits {
+    fn walk(&mut self, mut message: &[u8], kind: MessageKind) -> Result<(), String> {
         while !message.is_empty() {
             let (tag, wire) = decode_key(&mut message).map_err(|error| error.to_string())?;
             self.fields = self.fields.checked_sub(1).ok_or_else(|| format!("more than {MOST_FIELDS} fields"))?;
@@ -100,10 +100,10 @@ impl Counts {
             message = rest;
             match (kind, tag) {
                 _ if wire != WireType::LengthDelimited => {}
-                (Kind::Request, 5) => self.walk(field, Kind::Input)?,
-                (Kind::Request, 6) => self.walk(field, Kind::Other)?,
-                (Kind::Input, 5) => self.walk(field, Kind::Contents)?,
-                (Kind::Input, 3) | (Kind::Contents, 4) => {
+                (MessageKind::Request, 5) => self.walk(field, MessageKind::Input)?,
+                (MessageKind::Request, 6) => self.walk(field, MessageKind::Other)?,
+                (MessageKind::Input, 5) => self.walk(field, MessageKind::Contents)?,
+                (MessageKind::Input, 3) | (MessageKind::Contents, 4) => {
                     self.numbers = self.numbers.checked_sub(field.len()).ok_or_else(|| {
                         format!("more than {MOST_NUMBERS} numbers; send pixels as raw_input_contents")
                     })?;
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn walk(message: &[u8]) -> Result<(), String> {
-        Counts { fields: MOST_FIELDS, numbers: MOST_NUMBERS }.walk(message, Kind::Request)
+        MessageLimits { fields: MOST_FIELDS, numbers: MOST_NUMBERS }.walk(message, MessageKind::Request)
     }
 
     #[test]

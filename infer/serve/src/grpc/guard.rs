@@ -12,11 +12,11 @@ use axum::response::Response;
 use tonic::{Code, Status};
 use tracing::Instrument;
 
-use super::arriving::Arriving;
+use super::limited_body::LimitedBody;
 use super::reply::outcome;
-use crate::admission::Share;
-use crate::http::{Front, Kept, REQUEST_ID, milliseconds, request_id};
-use crate::{Service, ServiceError, traces};
+use crate::budget::Permit;
+use crate::http::{AppState, PermitBody, REQUEST_ID, milliseconds, request_id};
+use crate::{Service, ServiceError, tracing_context};
 
 /// Starts of what needs no key: it holds nothing of any picture.
 const OPEN: [&str; 4] = [
@@ -34,30 +34,30 @@ const SMALL: u64 = 64 << 10;
 
 /// What becomes known of a call while it is answered.
 #[derive(Debug, Clone)]
-pub(super) struct Ledger {
+pub(super) struct CallContext {
     start: Instant,
-    entries: Arc<Mutex<Entries>>,
+    entries: Arc<Mutex<CallRecord>>,
 }
 
 #[derive(Debug, Default)]
-struct Entries {
+struct CallRecord {
     model: Option<String>,
     outcome: Option<&'static str>,
-    request: Option<Share>,
-    answer: Vec<Share>,
+    request: Option<Permit>,
+    answer: Vec<Permit>,
 }
 
-impl Ledger {
+impl CallContext {
     fn new() -> Self {
         Self { start: Instant::now(), entries: Arc::default() }
     }
 
     /// That of a call.
-    pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
+    pub(super) fn from_request<T>(request: &tonic::Request<T>) -> Self {
         request.extensions().get::<Self>().cloned().unwrap_or_else(Self::new)
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    fn entries(&self) -> MutexGuard<'_, CallRecord> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,8 +80,8 @@ impl Ledger {
     pub(super) fn take(&self, service: &Service, sum: u64, more: u64) -> Result<(), ServiceError> {
         let request = &mut self.entries().request;
         match request {
-            Some(share) => service.admit_more(share, sum, more)?,
-            None => *request = Some(service.admit_bytes(sum)?),
+            Some(share) => service.grow_body_bytes(share, sum, more)?,
+            None => *request = Some(service.acquire_body_bytes(sum)?),
         }
         Ok(())
     }
@@ -92,18 +92,18 @@ impl Ledger {
     }
 
     /// What must be kept until the answer has been sent.
-    pub(super) fn keep(&self, shares: Vec<Share>) {
+    pub(super) fn keep(&self, shares: Vec<Permit>) {
         self.entries().answer = shares;
     }
 }
 
-pub(super) async fn guard(State(front): State<Front>, mut request: Request, next: Next) -> Response {
-    let ledger = Ledger::new();
+pub(super) async fn guard(State(front): State<AppState>, mut request: Request, next: Next) -> Response {
+    let ledger = CallContext::new();
     let id = request_id(request.headers());
     let path = request.uri().path().to_owned();
     let (infers, open) = (path == INFER, OPEN.iter().any(|open| path.starts_with(open)));
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), path);
-    traces::adopt(&span, request.headers());
+    tracing_context::set_parent(&span, request.headers());
     request.extensions_mut().insert(ledger.clone());
     let refused = |error: ServiceError| {
         ledger.failed(&error);
@@ -119,27 +119,27 @@ pub(super) async fn guard(State(front): State<Front>, mut request: Request, next
         let own = infers.then_some(limits.deadline);
         let deadline = own.into_iter().chain(timeout(request.headers())).min();
         let most = if infers { limits.body_bytes } else { SMALL };
-        let request = request.map(|body| Arriving::body(body, Arc::clone(&front.service), ledger.clone(), most));
+        let request = request.map(|body| LimitedBody::body(body, Arc::clone(&front.service), ledger.clone(), most));
         let answered = next.run(request).instrument(span.clone());
         match deadline {
             None => answered.await,
             Some(deadline) => match tokio::time::timeout(deadline, answered).await {
                 Ok(response) => response,
-                Err(_) => refused(ServiceError::Deadline(deadline)),
+                Err(_) => refused(ServiceError::DeadlineExceeded(deadline)),
             },
         }
     };
     let code_of = |headers: &HeaderMap| Status::from_header_map(headers).map_or(Code::Ok, |status| status.code());
     if code_of(response.headers()) == Code::Unimplemented && !response.headers().contains_key("grpc-message") {
         // Of a call that the service does not have.
-        response = refused(ServiceError::Method { method: path });
+        response = refused(ServiceError::MethodNotAllowed { method: path });
     }
     let took = ledger.age();
     let code = code_of(response.headers());
-    let Entries { model, outcome: noted, answer, .. } = std::mem::take(&mut *ledger.entries());
+    let CallRecord { model, outcome: noted, answer, .. } = std::mem::take(&mut *ledger.entries());
     let outcome = noted.unwrap_or_else(|| outcome(code));
     if infers {
-        front.service.metrics.request(model.as_deref().unwrap_or_default(), "grpc", outcome, took);
+        front.service.metrics.record_request(model.as_deref().unwrap_or_default(), "grpc", outcome, took);
     }
     span.in_scope(|| {
         let seconds = took.as_secs_f64();
@@ -153,7 +153,7 @@ pub(super) async fn guard(State(front): State<Front>, mut request: Request, next
     });
     response.headers_mut().insert(REQUEST_ID, id);
     response.headers_mut().insert("x-total-time", milliseconds(took));
-    if answer.is_empty() { response } else { response.map(|body| Kept::body(body, answer)) }
+    if answer.is_empty() { response } else { response.map(|body| PermitBody::body(body, answer)) }
 }
 
 /// The time that the client gives: a number of up to eight digits, and its unit.

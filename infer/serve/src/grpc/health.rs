@@ -13,34 +13,34 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::pb::grpc_inference_service_server::SERVICE_NAME;
-use crate::oip::Named;
+use crate::oip::ModelRef;
 use crate::{Service, ServiceError};
 
 /// How often those who watch look.
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// The service of health. Those who watch hear the last of it once `stopped` becomes true.
-pub(super) fn server(service: Arc<Service>, stopped: watch::Receiver<bool>) -> HealthServer<Checks> {
-    HealthServer::new(Checks { service, stopped })
+pub(super) fn server(service: Arc<Service>, stopped: watch::Receiver<bool>) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService { service, stopped })
 }
 
 /// Looks at the server's state.
 #[derive(Debug, Clone)]
-pub(super) struct Checks {
+pub(super) struct HealthService {
     service: Arc<Service>,
     stopped: watch::Receiver<bool>,
 }
 
-impl Checks {
+impl HealthService {
     /// None for what does not exist.
     fn status(&self, name: &str) -> Option<ServingStatus> {
         let service = &self.service;
         let serves = if name.is_empty() || name == SERVICE_NAME {
             service.is_ready()
         } else {
-            match Named::is_ready(&service.models, name, None) {
+            match ModelRef::is_ready(&service.models, name, None) {
                 Ok(ready) => ready && !service.is_draining(),
-                Err(ServiceError::Unknown(_)) => return None,
+                Err(ServiceError::NotFound(_)) => return None,
                 Err(_) => false,
             }
         };
@@ -49,13 +49,13 @@ impl Checks {
 }
 
 /// One who watches.
-struct Watcher {
-    checks: Checks,
+struct HealthWatcher {
+    checks: HealthService,
     name: String,
     told: Option<ServingStatus>,
 }
 
-impl Watcher {
+impl HealthWatcher {
     /// The next news, once there are any; none at the end.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Self)> {
         loop {
@@ -75,7 +75,7 @@ impl Watcher {
 }
 
 #[tonic::async_trait]
-impl Health for Checks {
+impl Health for HealthService {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let name = &request.get_ref().service;
         let unknown = || Status::not_found(format!("there is no `{name}`; name a model, or nothing for all"));
@@ -86,7 +86,7 @@ impl Health for Checks {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let watcher = Watcher { checks: self.clone(), name: request.into_inner().service, told: None };
-        Ok(Response::new(Box::pin(unfold(watcher, Watcher::next))))
+        let watcher = HealthWatcher { checks: self.clone(), name: request.into_inner().service, told: None };
+        Ok(Response::new(Box::pin(unfold(watcher, HealthWatcher::next))))
     }
 }

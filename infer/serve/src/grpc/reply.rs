@@ -11,13 +11,13 @@ const RETRY: &str = "grpc-retry-pushback-ms";
 impl ServiceError {
     fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) => Code::InvalidArgument,
+            Self::BadRequest(_) => Code::InvalidArgument,
             Self::Unauthorized => Code::Unauthenticated,
-            Self::Unknown(_) => Code::NotFound,
-            Self::Method { .. } => Code::Unimplemented,
+            Self::NotFound(_) => Code::NotFound,
+            Self::MethodNotAllowed { .. } => Code::Unimplemented,
             // As gRPC itself has it for messages that are too large; that they stay so is in the metadata.
-            Self::TooLarge(_) | Self::Busy { .. } => Code::ResourceExhausted,
-            Self::Slow(_) | Self::Deadline(_) => Code::DeadlineExceeded,
+            Self::PayloadTooLarge(_) | Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::BodyTimeout(_) | Self::DeadlineExceeded(_) => Code::DeadlineExceeded,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
@@ -28,11 +28,11 @@ impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
         let mut metadata = MetadataMap::new();
         match &error {
-            ServiceError::Busy { retry } => {
+            ServiceError::Overloaded { retry } => {
                 metadata.insert("retry-after", MetadataValue::from(*retry));
                 metadata.insert(RETRY, MetadataValue::from(retry.saturating_mul(1000)));
             }
-            ServiceError::TooLarge(_) => {
+            ServiceError::PayloadTooLarge(_) => {
                 metadata.insert(RETRY, MetadataValue::from_static("-1"));
             }
             _ => {}

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::admission::{self, Share};
+use crate::budget::{self, Permit};
 use crate::{Service, ServiceError};
 
 /// Bytes of an answer that are handed to the network at once.
@@ -19,50 +19,50 @@ const CHUNK: usize = 64 << 10;
 
 /// A request's body, and the room that it takes.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     pub(super) bytes: Bytes,
     /// Until pictures are decoded.
-    pub(super) share: Share,
+    pub(super) share: Permit,
     /// How long it took to arrive.
     pub(super) took: std::time::Duration,
 }
 
 /// Reads a body within the limits of size, memory and time.
-pub(super) async fn receive(service: &Service, headers: &HeaderMap, body: Body) -> Result<Received, ServiceError> {
+pub(super) async fn receive(service: &Service, headers: &HeaderMap, body: Body) -> Result<ReceivedBody, ServiceError> {
     let start = Instant::now();
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         let coding = String::from_utf8_lossy(coding.as_bytes());
-        return Err(ServiceError::invalid(format!(
+        return Err(ServiceError::bad_request(format!(
             "a body in the content coding `{coding}` is not taken; send it plain"
         )));
     }
     // What is said is held against the limit now; room is taken by what comes, as saying costs nothing.
     service.check_length(length.unwrap_or(0))?;
-    let mut share = service.admit_bytes(0)?;
+    let mut share = service.acquire_body_bytes(0)?;
     let read = async {
         let mut body = body;
         let mut bytes = BytesMut::with_capacity(length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0));
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| ServiceError::invalid(format!("the body broke off: {error}")))?;
+            let frame = frame.map_err(|error| ServiceError::bad_request(format!("the body broke off: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
-            service.admit_more(&mut share, (bytes.len() + data.len()) as u64, data.len() as u64)?;
+            service.grow_body_bytes(&mut share, (bytes.len() + data.len()) as u64, data.len() as u64)?;
             bytes.extend_from_slice(&data);
         }
         Ok::<_, ServiceError>(bytes.freeze())
     };
-    let read = tokio::time::timeout(service.limits.body_time, read).await;
-    let bytes = read.map_err(|_| ServiceError::Slow(service.limits.body_time))??;
-    Ok(Received { bytes, share, took: start.elapsed() })
+    let read = tokio::time::timeout(service.limits.body_timeout, read).await;
+    let bytes = read.map_err(|_| ServiceError::BodyTimeout(service.limits.body_timeout))??;
+    Ok(ReceivedBody { bytes, share, took: start.elapsed() })
 }
 
 /// An answer's body with the shares of the budget that it holds.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct PermitBody {
     body: Body,
     /// What is left of the piece that came last.
     bytes: Bytes,
-    _shares: Vec<Share>,
+    _shares: Vec<Permit>,
     /// When the first of it was asked for, and how much has been since.
     start: Option<Instant>,
     sent: u64,
@@ -73,14 +73,14 @@ pub(crate) struct Kept {
 const LEAST_RATE: f64 = 65536.0;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-impl Kept {
-    pub(crate) fn body(body: impl Into<Body>, shares: Vec<Share>) -> Body {
+impl PermitBody {
+    pub(crate) fn body(body: impl Into<Body>, shares: Vec<Permit>) -> Body {
         Body::new(Self { body: body.into(), bytes: Bytes::new(), _shares: shares, start: None, sent: 0 })
     }
 
     /// An answer of bytes, which takes no more room than they do.
-    pub(super) fn answer(bytes: Vec<u8>, shares: Vec<Share>) -> Body {
-        let shares = admission::shrunk(shares, bytes.len());
+    pub(super) fn answer(bytes: Vec<u8>, shares: Vec<Permit>) -> Body {
+        let shares = budget::shrink_permits(shares, bytes.len());
         Self::body(bytes, shares)
     }
 
@@ -91,7 +91,7 @@ impl Kept {
     }
 }
 
-impl http_body::Body for Kept {
+impl http_body::Body for PermitBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -11,12 +11,12 @@ const MOST_TEXTS: usize = 256;
 
 /// The elements, in the order in which they stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Elements {
+pub(super) struct JsonElements {
     pub(super) numbers: Vec<u8>,
     pub(super) texts: Vec<String>,
 }
 
-impl<'de> Deserialize<'de> for Elements {
+impl<'de> Deserialize<'de> for JsonElements {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut elements = Self::default();
         Into(&mut elements).deserialize(deserializer)?;
@@ -30,9 +30,9 @@ impl<'de> Deserialize<'de> for Elements {
 /// A whole number; JSON's `3.0` is one, as some clients write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "serde_json::Number")]
-pub(super) struct Whole(pub(super) i64);
+pub(super) struct JsonInteger(pub(super) i64);
 
-impl TryFrom<serde_json::Number> for Whole {
+impl TryFrom<serde_json::Number> for JsonInteger {
     type Error = String;
 
     fn try_from(number: serde_json::Number) -> Result<Self, String> {
@@ -43,7 +43,7 @@ impl TryFrom<serde_json::Number> for Whole {
     }
 }
 
-struct Into<'a>(&'a mut Elements);
+struct Into<'a>(&'a mut JsonElements);
 
 impl<'de> DeserializeSeed<'de> for Into<'_> {
     type Value = ();
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn nested_lists_are_read_flat() {
-        let read = |text: &str| serde_json::from_str::<Elements>(text);
+        let read = |text: &str| serde_json::from_str::<JsonElements>(text);
         assert_eq!(read("[[1,2],[[3.0]],255]").unwrap().numbers, [1, 2, 3, 255]);
         assert_eq!(read(r#"["a", ["b"]]"#).unwrap().texts, ["a", "b"]);
         for text in ["[256]", "[-1]", "[0.5]", "[1, \"a\"]", "[true]", "[null]", "{}", "[[[1]"] {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn whole_numbers_may_have_a_point() {
-        let read = |text: &str| serde_json::from_str::<Whole>(text).map(|Whole(number)| number);
+        let read = |text: &str| serde_json::from_str::<JsonInteger>(text).map(|JsonInteger(number)| number);
         assert_eq!([read("7").unwrap(), read("-3.0").unwrap(), read("1e3").unwrap()], [7, -3, 1000]);
         assert_eq!(read("9223372036854775807").unwrap(), i64::MAX);
         for text in ["0.5", "1e300", "18446744073709551615", "\"1\"", "null", "[1]"] {
@@ -147,7 +147,7 @@ mod tests {
         let all: Vec<u8> = (0..=255).collect();
         let mut json = Vec::new();
         append(&all, false, &mut json);
-        assert_eq!(serde_json::from_slice::<Elements>(&json).unwrap().numbers, all);
+        assert_eq!(serde_json::from_slice::<JsonElements>(&json).unwrap().numbers, all);
         let floats = [0.1_f32, -3.5e-9, 1e20];
         let mut json = Vec::new();
         append(&floats.map(f32::to_le_bytes).concat(), true, &mut json);

@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 use tracing::Instrument;
 
-use super::Front;
-use super::reply::Outcome;
-use crate::{ServiceError, traces};
+use super::AppState;
+use super::reply::RequestOutcome;
+use crate::{ServiceError, tracing_context};
 
 /// Header with a request's number, taken over from the client where it sent one.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,15 +25,15 @@ const OPEN_FOLDER: &str = "/page/";
 
 /// A secret word that requests must carry.
 #[derive(Clone)]
-pub struct Key(String);
+pub struct ApiKey(String);
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for ApiKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Key(…)")
+        formatter.write_str("ApiKey(…)")
     }
 }
 
-impl Key {
+impl ApiKey {
     /// The word, without spaces around it; none where nothing is left.
     pub fn new(word: &str) -> Option<Self> {
         let word = word.trim();
@@ -51,16 +51,16 @@ impl Key {
 }
 
 /// A request that is being answered; if it is dropped before it is, its client has left.
-struct Pending<'a> {
-    front: &'a Front,
+struct DisconnectGuard<'a> {
+    front: &'a AppState,
     start: Instant,
     left: bool,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for DisconnectGuard<'_> {
     fn drop(&mut self) {
         if self.left {
-            self.front.service.metrics.request("", "http", "left", self.start.elapsed());
+            self.front.service.metrics.record_request("", "http", "left", self.start.elapsed());
             tracing::info!(outcome = "left", seconds = self.start.elapsed().as_secs_f64(), "not answered");
         }
     }
@@ -68,17 +68,17 @@ impl Drop for Pending<'_> {
 
 /// Which model a request was for; set by those who know.
 #[derive(Debug, Clone)]
-pub(super) struct OfModel(pub(super) String);
+pub(super) struct ModelName(pub(super) String);
 
-pub(super) async fn guard(State(front): State<Front>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(front): State<AppState>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let origin = allowed(&front.origins, request.headers());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), %method, path);
-    traces::adopt(&span, request.headers());
+    tracing_context::set_parent(&span, request.headers());
     let asks = path.ends_with("/infer") || path.ends_with("/segment");
-    let mut pending = Pending { front: &front, start, left: asks };
+    let mut pending = DisconnectGuard { front: &front, start, left: asks };
     let mut response = async {
         let preflight = method == Method::OPTIONS && origin.is_some();
         if preflight {
@@ -95,17 +95,17 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
             return answered.await;
         }
         let answered = tokio::time::timeout(limit, answered).await;
-        answered.unwrap_or_else(|_| ServiceError::Deadline(limit).into_response())
+        answered.unwrap_or_else(|_| ServiceError::DeadlineExceeded(limit).into_response())
     }
     .instrument(span.clone())
     .await;
     pending.left = false;
     let took = start.elapsed();
-    let outcome = response.extensions().get::<Outcome>().map_or("ok", |outcome| outcome.0);
-    if let Some(OfModel(model)) = response.extensions().get::<OfModel>() {
-        front.service.metrics.request(model, "http", outcome, took);
+    let outcome = response.extensions().get::<RequestOutcome>().map_or("ok", |outcome| outcome.0);
+    if let Some(ModelName(model)) = response.extensions().get::<ModelName>() {
+        front.service.metrics.record_request(model, "http", outcome, took);
     } else if asks {
-        front.service.metrics.request("", "http", outcome, took);
+        front.service.metrics.record_request("", "http", outcome, took);
     }
     let status = response.status();
     span.in_scope(|| {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn only_the_key_opens() {
-        let key = Key::new(" s3cret\n").unwrap();
+        let key = ApiKey::new(" s3cret\n").unwrap();
         for right in ["Bearer s3cret", "bearer s3cret", "Bearer  s3cret "] {
             assert!(key.opens(Some(right.as_bytes())), "{right}");
         }
@@ -174,7 +174,7 @@ mod tests {
             assert!(!key.opens(Some(wrong.as_bytes())), "{wrong}");
         }
         assert!(!key.opens(None));
-        assert!(Key::new(" \n").is_none());
+        assert!(ApiKey::new(" \n").is_none());
         assert!(!format!("{key:?}").contains("s3"));
     }
 }

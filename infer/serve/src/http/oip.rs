@@ -11,16 +11,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Front;
-use super::address::At;
-use super::body::{Kept, receive};
-use super::elements::{self, Elements, Whole};
-use super::few::Few;
-use super::guard::{OfModel, milliseconds};
+use super::AppState;
+use super::body::{PermitBody, receive};
+use super::bounded_vec::BoundedVec;
+use super::elements::{self, JsonElements, JsonInteger};
+use super::guard::{ModelName, milliseconds};
+use super::path::PathParams;
 use crate::ServiceError;
-use crate::engine::Times;
 use crate::metrics::Stage;
-use crate::oip::{Answer, Call, Content, Datatype, Named, ServerMetadata, Tensor, run};
+use crate::oip::{Datatype, InferRequest, InferResponse, InputTensor, ModelRef, ServerMetadata, TensorData, run};
+use crate::scheduler::JobTimes;
 
 /// Header with the length of the JSON before the bytes of tensors; 0 where the whole body is one tensor.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -34,14 +34,14 @@ const LONGEST_ID: usize = 1024;
 
 /// A model's name and, where the address has one, its version.
 #[derive(Debug, Deserialize)]
-pub(super) struct Address {
+pub(super) struct ModelPath {
     model: String,
     version: Option<String>,
 }
 
-impl Address {
-    fn find(&self, front: &Front) -> Result<Named, ServiceError> {
-        Named::find(&front.service.models, &self.model, self.version.as_deref())
+impl ModelPath {
+    fn find(&self, front: &AppState) -> Result<ModelRef, ServiceError> {
+        ModelRef::find(&front.service.models, &self.model, self.version.as_deref())
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn live() -> Response {
     Json(json!({ "live": true })).into_response()
 }
 
-pub(super) async fn server_ready(State(front): State<Front>) -> Response {
+pub(super) async fn server_ready(State(front): State<AppState>) -> Response {
     let ready = front.service.is_ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": ready }))).into_response()
@@ -59,19 +59,25 @@ pub(super) async fn server() -> Response {
     Json(ServerMetadata::default()).into_response()
 }
 
-pub(super) async fn metadata(State(front): State<Front>, At(address): At<Address>) -> Result<Response, ServiceError> {
+pub(super) async fn metadata(
+    State(front): State<AppState>,
+    PathParams(address): PathParams<ModelPath>,
+) -> Result<Response, ServiceError> {
     Ok(Json(address.find(&front)?.metadata()).into_response())
 }
 
-pub(super) async fn ready(State(front): State<Front>, At(address): At<Address>) -> Result<Response, ServiceError> {
-    let ready = Named::is_ready(&front.service.models, &address.model, address.version.as_deref())?;
+pub(super) async fn ready(
+    State(front): State<AppState>,
+    PathParams(address): PathParams<ModelPath>,
+) -> Result<Response, ServiceError> {
+    let ready = ModelRef::is_ready(&front.service.models, &address.model, address.version.as_deref())?;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, Json(json!({ "name": address.model, "ready": ready }))).into_response())
 }
 
 pub(super) async fn infer(
-    State(front): State<Front>,
-    At(address): At<Address>,
+    State(front): State<AppState>,
+    PathParams(address): PathParams<ModelPath>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ServiceError> {
@@ -80,19 +86,24 @@ pub(super) async fn infer(
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
-    response.extensions_mut().insert(OfModel(named.served.name.clone()));
+    response.extensions_mut().insert(ModelName(named.served.name.clone()));
     Ok(response)
 }
 
-async fn answered(front: &Front, named: &Named, headers: &HeaderMap, body: Body) -> Result<Response, ServiceError> {
+async fn answered(
+    front: &AppState,
+    named: &ModelRef,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ServiceError> {
     let service = &front.service;
     let received = receive(service, headers, body).await?;
-    named.served.metrics.stage(Stage::Read, received.took);
+    named.served.metrics.record_stage(Stage::Read, received.took);
     let json_length = json_length(headers, received.bytes.len())?;
     let (call, how) = if json_length == Some(0) {
-        (Call::raw(named, received.bytes)?, How { binary: Binary::All, id: None })
+        (InferRequest::raw(named, received.bytes)?, ResponseFormat { binary: Binary::All, id: None })
     } else {
-        let served = Named::clone(named);
+        let served = ModelRef::clone(named);
         let bytes = received.bytes;
         // JSON with pixels in it takes a while to read.
         service.work(move || parsed(&served, bytes, json_length)).await?
@@ -100,9 +111,9 @@ async fn answered(front: &Front, named: &Named, headers: &HeaderMap, body: Body)
     let answer = run(service, &named.served, call).await?;
     drop(received.share);
     let start = std::time::Instant::now();
-    let served = Named::clone(named);
+    let served = ModelRef::clone(named);
     let response = service.work(move || Ok(written(&served, answer, &how))).await?;
-    named.served.metrics.stage(Stage::Encode, start.elapsed());
+    named.served.metrics.record_stage(Stage::Encode, start.elapsed());
     Ok(response)
 }
 
@@ -112,20 +123,20 @@ fn json_length(headers: &HeaderMap, body: usize) -> Result<Option<usize>, Servic
     let length = value.to_str().ok().and_then(|text| text.parse::<usize>().ok()).filter(|&length| length <= body);
     let refused = || {
         let value = String::from_utf8_lossy(value.as_bytes());
-        ServiceError::invalid(format!("{JSON_LENGTH} is `{value}`, and the body has {body} bytes"))
+        ServiceError::bad_request(format!("{JSON_LENGTH} is `{value}`, and the body has {body} bytes"))
     };
     Ok(Some(length.ok_or_else(refused)?))
 }
 
 #[derive(Debug, Deserialize)]
-struct Request {
+struct JsonInferRequest {
     #[serde(default)]
     id: Option<String>,
     #[serde(default)]
     parameters: Parameters,
-    inputs: Few<Input, MOST_TENSORS>,
+    inputs: BoundedVec<Input, MOST_TENSORS>,
     #[serde(default)]
-    outputs: Option<Few<Asked, MOST_TENSORS>>,
+    outputs: Option<BoundedVec<RequestedOutput, MOST_TENSORS>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,7 +144,7 @@ struct Parameters {
     #[serde(default)]
     binary_data_output: bool,
     #[serde(default)]
-    binary_data_size: Option<Whole>,
+    binary_data_size: Option<JsonInteger>,
     #[serde(default)]
     binary_data: Option<bool>,
 }
@@ -141,16 +152,16 @@ struct Parameters {
 #[derive(Debug, Deserialize)]
 struct Input {
     name: String,
-    shape: Few<Whole, MOST_SIDES>,
+    shape: BoundedVec<JsonInteger, MOST_SIDES>,
     datatype: String,
     #[serde(default)]
     parameters: Parameters,
     #[serde(default)]
-    data: Option<Elements>,
+    data: Option<JsonElements>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Asked {
+struct RequestedOutput {
     name: String,
     #[serde(default)]
     parameters: Parameters,
@@ -163,21 +174,25 @@ enum Binary {
     Named(Vec<String>),
 }
 
-/// How an answer is to be written.
+/// ResponseFormat an answer is to be written.
 #[derive(Debug)]
-struct How {
+struct ResponseFormat {
     binary: Binary,
     id: Option<String>,
 }
 
-fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Call, How), ServiceError> {
+fn parsed(
+    named: &ModelRef,
+    body: Bytes,
+    json_length: Option<usize>,
+) -> Result<(InferRequest, ResponseFormat), ServiceError> {
     let mut tail = body;
     let json = tail.split_to(json_length.unwrap_or(tail.len()));
-    let request: Request = serde_json::from_slice(&json)
-        .map_err(|error| ServiceError::invalid(format!("the body is not the JSON of a request: {error}")))?;
-    let asked = request.outputs.map(|Few(asked)| asked);
+    let request: JsonInferRequest = serde_json::from_slice(&json)
+        .map_err(|error| ServiceError::bad_request(format!("the body is not the JSON of a request: {error}")))?;
+    let asked = request.outputs.map(|BoundedVec(asked)| asked);
     if request.id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
-        return Err(ServiceError::invalid(format!("the id has more than {LONGEST_ID} bytes")));
+        return Err(ServiceError::bad_request(format!("the id has more than {LONGEST_ID} bytes")));
     }
     let outputs = asked.as_ref().map(|asked| asked.iter().map(|output| output.name.clone()).collect());
     let all = request.parameters.binary_data_output;
@@ -192,50 +207,52 @@ fn parsed(named: &Named, body: Bytes, json_length: Option<usize>) -> Result<(Cal
     let mut inputs = Vec::new();
     for Input { name, shape, datatype, parameters, data } in request.inputs.0 {
         let content = match (parameters.binary_data_size, data) {
-            (Some(Whole(size)), None) => {
+            (Some(JsonInteger(size)), None) => {
                 let left = tail.len();
                 let within = usize::try_from(size).ok().filter(|&size| size <= left);
                 let why = || format!("the input `{name}` has {size} bytes behind the JSON, where {left} are left");
-                Content::Raw(tail.split_to(within.ok_or_else(|| ServiceError::invalid(why()))?))
+                TensorData::Raw(tail.split_to(within.ok_or_else(|| ServiceError::bad_request(why()))?))
             }
             (Some(_), Some(_)) => {
-                return Err(ServiceError::invalid(format!("the input `{name}` has `data` and `binary_data_size`")));
+                return Err(ServiceError::bad_request(format!("the input `{name}` has `data` and `binary_data_size`")));
             }
             (None, Some(elements)) if elements.texts.is_empty() && datatype != Datatype::Bytes.name() => {
-                Content::Raw(elements.numbers.into())
+                TensorData::Raw(elements.numbers.into())
             }
             (None, Some(elements)) if datatype == Datatype::Bytes.name() => {
-                Content::Elements(encoded(&name, elements)?)
+                TensorData::Elements(encoded(&name, elements)?)
             }
             // Texts where there should be numbers: what is wrong with them depends on what was expected.
-            (None, Some(_)) => Content::Elements(Vec::new()),
-            (None, None) => return Err(ServiceError::invalid(format!("the input `{name}` has no data"))),
+            (None, Some(_)) => TensorData::Elements(Vec::new()),
+            (None, None) => return Err(ServiceError::bad_request(format!("the input `{name}` has no data"))),
         };
-        let shape = shape.0.into_iter().map(|Whole(side)| side).collect();
-        inputs.push(Tensor { name, datatype, shape, content });
+        let shape = shape.0.into_iter().map(|JsonInteger(side)| side).collect();
+        inputs.push(InputTensor { name, datatype, shape, content });
     }
     if !tail.is_empty() {
         let left = tail.len();
-        return Err(ServiceError::invalid(format!("{left} bytes are left over behind the tensors")));
+        return Err(ServiceError::bad_request(format!("{left} bytes are left over behind the tensors")));
     }
-    let how = How { binary, id: request.id };
-    Ok((Call::new(named, inputs, outputs)?, how))
+    let how = ResponseFormat { binary, id: request.id };
+    Ok((InferRequest::new(named, inputs, outputs)?, how))
 }
 
 /// Picture files in JSON, which holds no bytes: as Base64.
-fn encoded(name: &str, elements: Elements) -> Result<Vec<Bytes>, ServiceError> {
+fn encoded(name: &str, elements: JsonElements) -> Result<Vec<Bytes>, ServiceError> {
     if !elements.numbers.is_empty() {
-        return Err(ServiceError::invalid(format!("elements of `{name}` are picture files as Base64, not numbers")));
+        return Err(ServiceError::bad_request(format!(
+            "elements of `{name}` are picture files as Base64, not numbers"
+        )));
     }
     let decode = |text: String| {
         let bytes = BASE64_STANDARD.decode(text).map(Bytes::from);
-        bytes.map_err(|error| ServiceError::invalid(format!("an element of `{name}` is not Base64: {error}")))
+        bytes.map_err(|error| ServiceError::bad_request(format!("an element of `{name}` is not Base64: {error}")))
     };
     elements.texts.into_iter().map(decode).collect()
 }
 
 #[derive(Serialize)]
-struct Head<'a> {
+struct ResponseHead<'a> {
     model_name: String,
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,7 +260,7 @@ struct Head<'a> {
     outputs: Vec<Value>,
 }
 
-fn written(named: &Named, answer: Answer, how: &How) -> Response {
+fn written(named: &ModelRef, answer: InferResponse, how: &ResponseFormat) -> Response {
     let is_binary = |name: &str| match &how.binary {
         Binary::All => true,
         Binary::Named(names) => names.iter().any(|known| known == name),
@@ -267,7 +284,7 @@ fn written(named: &Named, answer: Answer, how: &How) -> Response {
         }
         outputs.push(entry);
     }
-    let head = Head {
+    let head = ResponseHead {
         model_name: named.name(),
         model_version: &named.served.version,
         id: how.id.as_deref(),
@@ -279,17 +296,20 @@ fn written(named: &Named, answer: Answer, how: &How) -> Response {
         json.append(&mut tail);
         let kind = HeaderValue::from_static("application/octet-stream");
         let headers = [(header::CONTENT_TYPE, kind), (JSON_LENGTH, length)];
-        (headers, Kept::answer(json, answer.shares)).into_response()
+        (headers, PermitBody::answer(json, answer.shares)).into_response()
     } else {
-        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Kept::answer(json, answer.shares))
+        (
+            [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            PermitBody::answer(json, answer.shares),
+        )
             .into_response()
     };
-    add_times(response.headers_mut(), answer.times);
+    add_timing_headers(response.headers_mut(), answer.times);
     response
 }
 
 /// The JSON of an answer. Arrays of elements are written by hand, as a value for each would take many times their memory.
-fn with_outputs(head: &Head<'_>, outputs: &[Value], arrays: &[Option<(Vec<u8>, bool)>]) -> Vec<u8> {
+fn with_outputs(head: &ResponseHead<'_>, outputs: &[Value], arrays: &[Option<(Vec<u8>, bool)>]) -> Vec<u8> {
     let mut json = serde_json::to_vec(head).unwrap_or_default();
     // What was written ends in an empty list and a brace.
     json.truncate(json.len().saturating_sub(2));
@@ -310,7 +330,7 @@ fn with_outputs(head: &Head<'_>, outputs: &[Value], arrays: &[Option<(Vec<u8>, b
 }
 
 /// Where the time of a picture went, in milliseconds.
-pub(crate) fn add_times(headers: &mut HeaderMap, times: Times) {
+pub(crate) fn add_timing_headers(headers: &mut HeaderMap, times: JobTimes) {
     headers.insert("x-queue-time", milliseconds(times.queue));
     headers.insert("x-inference-time", milliseconds(times.run));
     headers.insert("x-stitch-time", milliseconds(times.stitch));

@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::address::At;
+use super::path::PathParams;
 use crate::ServiceError;
 
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -47,7 +47,7 @@ pub(super) async fn index() -> Response {
 /// Parts of one version of the page do not fit those of another.
 const FRESH: HeaderValue = HeaderValue::from_static("no-cache");
 
-pub(super) async fn part(At(file): At<String>, uri: Uri) -> Result<Response, ServiceError> {
+pub(super) async fn part(PathParams(file): PathParams<String>, uri: Uri) -> Result<Response, ServiceError> {
     let part = PARTS.iter().find(|(name, _, _)| *name == file);
     let (_, kind, text) = part.ok_or_else(|| super::nothing_at(&uri, super::DESCRIPTION))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, FRESH)], *text)

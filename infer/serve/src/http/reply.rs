@@ -9,19 +9,19 @@ use crate::ServiceError;
 
 /// The outcome of a request, for metrics and logs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Outcome(pub(super) &'static str);
+pub(super) struct RequestOutcome(pub(super) &'static str);
 
 impl ServiceError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Unknown(_) => StatusCode::NOT_FOUND,
-            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::DeadlineExceeded(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -44,19 +44,19 @@ impl IntoResponse for ServiceError {
         let mut response = (self.status(), Json(json!({ "error": short(self.to_string()) }))).into_response();
         let headers = response.headers_mut();
         match &self {
-            Self::Busy { retry } => {
+            Self::Overloaded { retry } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry));
             }
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             // What is left of a body that was refused would be read as the next request.
-            Self::TooLarge(_) | Self::Slow(_) => {
+            Self::PayloadTooLarge(_) | Self::BodyTimeout(_) => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
         }
-        response.extensions_mut().insert(Outcome(self.outcome()));
+        response.extensions_mut().insert(RequestOutcome(self.outcome()));
         response
     }
 }

@@ -12,17 +12,17 @@ use protoseg_models::classes::Class;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Front;
-use super::address::At;
-use super::body::{Kept, receive};
-use super::guard::OfModel;
-use super::oip::add_times;
+use super::AppState;
+use super::body::{PermitBody, receive};
+use super::guard::ModelName;
+use super::oip::add_timing_headers;
+use super::path::PathParams;
 use crate::metrics::Stage;
-use crate::models::Served;
-use crate::{Labelled, ServiceError};
-use protoseg_images::formats::{PictureLabels, coco};
+use crate::registry::LoadedModel;
+use crate::{LabeledImage, ServiceError};
+use protoseg_images::formats::{ImageLabels, coco};
 use protoseg_images::label_map::LabelMap;
-use protoseg_infer::upsample::Wanted;
+use protoseg_infer::upsample::Outputs;
 
 /// What a picture is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -76,13 +76,13 @@ impl View {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct SegmentQuery {
     #[serde(rename = "as")]
     view: Option<View>,
 }
 
 /// The models, their classes and colours.
-pub(super) async fn models(State(front): State<Front>) -> Response {
+pub(super) async fn models(State(front): State<AppState>) -> Response {
     let models: Vec<_> = front
         .service
         .models
@@ -97,14 +97,14 @@ pub(super) async fn models(State(front): State<Front>) -> Response {
         })
         .collect();
     let limit = front.service.limits;
-    Json(json!({ "models": models, "max_pixels": limit.picture_pixels, "max_bytes": limit.body_bytes })).into_response()
+    Json(json!({ "models": models, "max_pixels": limit.image_pixels, "max_bytes": limit.body_bytes })).into_response()
 }
 
-type Question = Result<Query<Asked>, QueryRejection>;
+type Question = Result<Query<SegmentQuery>, QueryRejection>;
 
 /// A picture for the first model.
 pub(super) async fn segment(
-    State(front): State<Front>,
+    State(front): State<AppState>,
     asked: Question,
     headers: HeaderMap,
     body: Body,
@@ -115,8 +115,8 @@ pub(super) async fn segment(
 
 /// A picture for the model that the address names.
 pub(super) async fn segment_named(
-    State(front): State<Front>,
-    At(model): At<String>,
+    State(front): State<AppState>,
+    PathParams(model): PathParams<String>,
     asked: Question,
     headers: HeaderMap,
     body: Body,
@@ -126,46 +126,48 @@ pub(super) async fn segment_named(
 }
 
 async fn segment_with(
-    front: &Front,
-    served: &Arc<Served>,
+    front: &AppState,
+    served: &Arc<LoadedModel>,
     asked: Question,
     headers: &HeaderMap,
     body: Body,
 ) -> Response {
     let answered = async {
         let Query(asked) = asked.map_err(|_| {
-            ServiceError::invalid("`as` is one of json, labels, color, overlay, coco, and nothing else is asked here")
+            ServiceError::bad_request(
+                "`as` is one of json, labels, color, overlay, coco, and nothing else is asked here",
+            )
         })?;
         let accept = headers.get(header::ACCEPT).map_or(Ok("*/*"), HeaderValue::to_str);
         let view = asked.view.or_else(|| View::accepted(accept.unwrap_or_default())).ok_or_else(|| {
             let known = View::ALL.map(View::media).join(" or ");
-            ServiceError::invalid(format!("nothing that `Accept` names can be given; ask for {known}"))
+            ServiceError::bad_request(format!("nothing that `Accept` names can be given; ask for {known}"))
         })?;
         let service = &front.service;
         let received = receive(service, headers, body).await?;
-        served.metrics.stage(Stage::Read, received.took);
+        served.metrics.record_stage(Stage::Read, received.took);
         if received.bytes.is_empty() {
-            return Err(ServiceError::invalid(
+            return Err(ServiceError::bad_request(
                 "the body is empty; send a picture, as `curl --data-binary @photo.jpg` does",
             ));
         }
         let admitted = service.decode(served, received.bytes).await?;
         drop(received.share);
-        let wanted = Wanted { confidence: matches!(view, View::Json | View::Coco), margin: false };
+        let wanted = Outputs { confidence: matches!(view, View::Json | View::Coco), margin: false };
         let labelled = service.label(served, admitted, wanted, false).await?;
         let start = std::time::Instant::now();
         let owned = Arc::clone(served);
         let response = service.work(move || drawn(&owned, view, labelled)).await?;
-        served.metrics.stage(Stage::Encode, start.elapsed());
+        served.metrics.record_stage(Stage::Encode, start.elapsed());
         Ok(response)
     };
     let mut response = answered.await.unwrap_or_else(ServiceError::into_response);
-    response.extensions_mut().insert(OfModel(served.name.clone()));
+    response.extensions_mut().insert(ModelName(served.name.clone()));
     response
 }
 
 #[derive(Serialize)]
-struct Found<'a> {
+struct ClassSummary<'a> {
     id: usize,
     name: &'a str,
     color: [u8; 3],
@@ -175,12 +177,12 @@ struct Found<'a> {
     confidence: Option<f64>,
 }
 
-fn drawn(served: &Served, view: View, labelled: Labelled) -> Result<Response, ServiceError> {
+fn drawn(served: &LoadedModel, view: View, labelled: LabeledImage) -> Result<Response, ServiceError> {
     let failed =
         |error: &dyn std::fmt::Display| ServiceError::Internal(format!("the answer cannot be written: {error}"));
     let classes = &served.model.classes;
     let (picture, made, share) = labelled.into_parts();
-    let decided = made.decided;
+    let decided = made.prediction;
     let (pixels, confidence) = (decided.pixels_by_class(classes.count()), decided.confidence.clone());
     let map = LabelMap { height: decided.height, width: decided.width, labels: decided.labels };
     let png = |bytes: Result<Vec<u8>, protoseg_images::label_map::LabelMapError>| bytes.map_err(|error| failed(&error));
@@ -189,7 +191,7 @@ fn drawn(served: &Served, view: View, labelled: Labelled) -> Result<Response, Se
         View::Color => png(map.color_png(classes))?,
         View::Overlay => png(map.overlay_png(&picture, classes))?,
         View::Coco => {
-            let labels = PictureLabels { name: "picture".into(), map, confidence };
+            let labels = ImageLabels { name: "picture".into(), map, confidence };
             let mut bytes = Vec::new();
             coco::write(&mut bytes, [Ok(labels)], classes).map_err(|error| failed(&error))?;
             bytes
@@ -206,10 +208,11 @@ fn drawn(served: &Served, view: View, labelled: Labelled) -> Result<Response, Se
             let found = |(id, (class, (&pixels, sum)))| {
                 let Class { name, color, .. }: &Class = class;
                 let confidence = sure.then(|| sum as f64 / 255.0 / pixels as f64);
-                Found { id, name, color: *color, pixels, share: pixels as f64 / all, confidence }
+                ClassSummary { id, name, color: *color, pixels, share: pixels as f64 / all, confidence }
             };
             let each = classes.classes().iter().zip(pixels.iter().zip(sums)).enumerate();
-            let mut found: Vec<Found<'_>> = each.filter(|(_, (_, (pixels, _)))| **pixels > 0).map(found).collect();
+            let mut found: Vec<ClassSummary<'_>> =
+                each.filter(|(_, (_, (pixels, _)))| **pixels > 0).map(found).collect();
             found.sort_by_key(|found| std::cmp::Reverse(found.pixels));
             let answer = json!({
                 "model": served.name,
@@ -222,10 +225,10 @@ fn drawn(served: &Served, view: View, labelled: Labelled) -> Result<Response, Se
         }
     };
     let kind = HeaderValue::from_static(view.media());
-    let mut response = ([(header::CONTENT_TYPE, kind)], Kept::answer(bytes, vec![share])).into_response();
+    let mut response = ([(header::CONTENT_TYPE, kind)], PermitBody::answer(bytes, vec![share])).into_response();
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    add_times(headers, made.times);
+    add_timing_headers(headers, made.times);
     Ok(response)
 }
 

@@ -47,7 +47,7 @@ impl Datatype {
 
 /// A tensor of a request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
+pub struct InputTensor {
     /// Its name.
     pub name: String,
     /// Its type, as the request spells it.
@@ -55,24 +55,24 @@ pub struct Tensor {
     /// Its dimensions.
     pub shape: Vec<i64>,
     /// Its elements.
-    pub content: Content,
+    pub content: TensorData,
 }
 
 /// The elements of a tensor.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Content {
+pub enum TensorData {
     /// As they lie in memory, row by row, smallest byte first; each element of BYTES behind its length in four bytes.
     Raw(Bytes),
     /// Elements of BYTES.
     Elements(Vec<Bytes>),
 }
 
-impl Tensor {
+impl InputTensor {
     /// The dimensions, none negative, and their product.
     pub(super) fn dimensions(&self) -> Result<(Vec<usize>, usize), ServiceError> {
         let refused = || {
             let Self { name, shape, .. } = self;
-            ServiceError::invalid(format!("the input `{name}` has the shape {shape:?}, of which no tensor can be"))
+            ServiceError::bad_request(format!("the input `{name}` has the shape {shape:?}, of which no tensor can be"))
         };
         let sides: Option<Vec<usize>> = self.shape.iter().map(|&side| usize::try_from(side).ok()).collect();
         let sides = sides.ok_or_else(refused)?;
@@ -84,13 +84,13 @@ impl Tensor {
     pub(super) fn elements(self) -> Result<Vec<Bytes>, ServiceError> {
         let (_, count) = self.dimensions()?;
         let elements = match self.content {
-            Content::Elements(elements) => elements,
-            Content::Raw(mut bytes) => {
+            TensorData::Elements(elements) => elements,
+            TensorData::Raw(mut bytes) => {
                 let mut elements = Vec::new();
                 while !bytes.is_empty() {
                     let length = bytes.try_get_u32_le().ok().and_then(|length| usize::try_from(length).ok());
                     let length = length.filter(|&length| length <= bytes.len()).ok_or_else(|| {
-                        ServiceError::invalid(format!(
+                        ServiceError::bad_request(format!(
                             "the input `{}` ends in the middle of an element; each is its length in four bytes, then its bytes",
                             self.name
                         ))
@@ -104,7 +104,7 @@ impl Tensor {
             Ok(elements)
         } else {
             let (name, shape, found) = (&self.name, &self.shape, elements.len());
-            Err(ServiceError::invalid(format!("the input `{name}` of shape {shape:?} has {found} elements")))
+            Err(ServiceError::bad_request(format!("the input `{name}` of shape {shape:?} has {found} elements")))
         }
     }
 }
@@ -113,9 +113,9 @@ impl Tensor {
 mod tests {
     use super::*;
 
-    fn tensor(shape: &[i64], bytes: &[u8]) -> Tensor {
-        let content = Content::Raw(Bytes::copy_from_slice(bytes));
-        Tensor { name: "image".to_owned(), datatype: "BYTES".to_owned(), shape: shape.to_vec(), content }
+    fn tensor(shape: &[i64], bytes: &[u8]) -> InputTensor {
+        let content = TensorData::Raw(Bytes::copy_from_slice(bytes));
+        InputTensor { name: "image".to_owned(), datatype: "BYTES".to_owned(), shape: shape.to_vec(), content }
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
             (&[-1], &[1, 0, 0, 0, 9]),
             (&[i64::MAX, i64::MAX], &[]),
         ] {
-            assert!(matches!(tensor(shape, bytes).elements(), Err(ServiceError::Invalid(_))), "{shape:?} {bytes:?}");
+            assert!(matches!(tensor(shape, bytes).elements(), Err(ServiceError::BadRequest(_))), "{shape:?} {bytes:?}");
         }
     }
 }

@@ -5,9 +5,9 @@ use std::io::Write;
 use protoseg_models::classes::{Class, ClassTable};
 use serde::Serialize;
 
-use super::counts::Counts;
+use super::coco_rle::CocoRle;
 use super::runs::{columns, runs};
-use super::{FormatError, PictureLabels, names};
+use super::{FormatError, ImageLabels, names};
 
 #[derive(Serialize)]
 struct Category<'a> {
@@ -52,12 +52,12 @@ struct Segmentation {
 /// The pictures' names and sizes are kept until the end; of labels there is one picture at a time.
 ///
 /// ```
-/// use protoseg_images::formats::{PictureLabels, coco};
+/// use protoseg_images::formats::{ImageLabels, coco};
 /// use protoseg_images::label_map::LabelMap;
 /// use protoseg_models::classes::ClassTable;
 ///
 /// let map = LabelMap { height: 2, width: 3, labels: vec![0, 0, 2, 0, 2, 255] };
-/// let picture = PictureLabels { name: "a.jpg".into(), map, confidence: None };
+/// let picture = ImageLabels { name: "a.jpg".into(), map, confidence: None };
 /// let mut file = Vec::new();
 /// coco::write(&mut file, [Ok(picture)], &ClassTable::cityscapes())?;
 /// let text = String::from_utf8(file)?;
@@ -66,7 +66,7 @@ struct Segmentation {
 /// ```
 pub fn write(
     mut out: impl Write,
-    pictures: impl IntoIterator<Item = Result<PictureLabels, FormatError>>,
+    pictures: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
     classes: &ClassTable,
 ) -> Result<(), FormatError> {
     let categories: Vec<_> = classes.classes().iter().zip(1..).map(category).collect();
@@ -99,19 +99,19 @@ fn category((class, id): (&Class, usize)) -> Category<'_> {
 
 /// The masks of a picture, not numbered yet.
 fn annotations(
-    picture: &PictureLabels,
+    picture: &ImageLabels,
     image_id: usize,
     classes: &ClassTable,
 ) -> Result<impl Iterator<Item = Annotation>, FormatError> {
     picture.check(classes)?;
     let (height, width) = (picture.map.height, picture.map.width);
-    let mut masks: Vec<Counts> = (0..classes.count()).map(|_| Counts::new(height)).collect();
+    let mut masks: Vec<CocoRle> = (0..classes.count()).map(|_| CocoRle::new(height)).collect();
     for run in runs(&columns(&picture.map)) {
         if let Some(mask) = masks.get_mut(usize::from(run.label)) {
             mask.push(run);
         }
     }
-    let scores = picture.scores();
+    let scores = picture.mean_confidence();
     let present = masks.into_iter().enumerate().filter(|(_, mask)| mask.area > 0);
     Ok(present.map(move |(class, mask)| Annotation {
         id: 0,
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn masks_boxes_and_scores_are_those_of_the_labels() {
         let map = LabelMap { height: 2, width: 3, labels: vec![1, 1, 0, 255, 1, 0] };
-        let picture = PictureLabels { name: "a/b.png".into(), map, confidence: Some(vec![255, 51, 102, 0, 153, 102]) };
+        let picture = ImageLabels { name: "a/b.png".into(), map, confidence: Some(vec![255, 51, 102, 0, 153, 102]) };
         let mut file = Vec::new();
         write(&mut file, [Ok(picture)], &ClassTable::camvid()).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&file).unwrap();
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&file).unwrap()["images"], serde_json::json!([]));
         let message = |labels: &[u8], confidence| {
             let map = LabelMap { height: 1, width: 2, labels: labels.to_vec() };
-            let picture = PictureLabels { name: "a.png".into(), map, confidence };
+            let picture = ImageLabels { name: "a.png".into(), map, confidence };
             write(Vec::new(), [Ok(picture)], &classes).unwrap_err().to_string()
         };
         assert_eq!(message(&[0, 11], None), "a.png: the label 11 at row 0, column 1, where there are 11 classes");

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::io::{Seek, Write};
 use std::path::Path;
 
-use protoseg_models::classes::{ClassTable, IGNORE};
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};
 
-use super::{FormatError, PictureLabels, names};
+use super::{FormatError, ImageLabels, names};
 
 /// The class that CVAT's readers expect, black, for pixels that have none.
 const BACKGROUND: &str = "background";
@@ -22,19 +22,19 @@ const BACKGROUND: &str = "background";
 /// ```
 /// use std::io::Cursor;
 ///
-/// use protoseg_images::formats::{PictureLabels, cvat};
+/// use protoseg_images::formats::{ImageLabels, cvat};
 /// use protoseg_images::label_map::LabelMap;
 /// use protoseg_models::classes::ClassTable;
 ///
 /// let map = LabelMap { height: 1, width: 2, labels: vec![0, 255] };
-/// let picture = PictureLabels { name: "a.jpg".into(), map, confidence: None };
+/// let picture = ImageLabels { name: "a.jpg".into(), map, confidence: None };
 /// let mut archive = Cursor::new(Vec::new());
 /// cvat::write(&mut archive, [Ok(picture)], &ClassTable::cityscapes())?;
 /// # Ok::<(), protoseg_images::formats::FormatError>(())
 /// ```
 pub fn write(
     out: impl Write + Seek,
-    pictures: impl IntoIterator<Item = Result<PictureLabels, FormatError>>,
+    pictures: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
     classes: &ClassTable,
 ) -> Result<(), FormatError> {
     // Neither the time nor the system may show: the same pictures give the same bytes.
@@ -68,10 +68,10 @@ pub fn write(
 /// for black ones and those that an earlier class has, the next free of Pascal VOC's palette.
 pub fn colors(classes: &ClassTable) -> [[u8; 3]; 256] {
     let mut colors = [[0; 3]; 256];
-    let named = || classes.classes().iter().zip(0..IGNORE).filter(|(class, _)| class.name != BACKGROUND);
+    let named = || classes.classes().iter().zip(0..IGNORE_INDEX).filter(|(class, _)| class.name != BACKGROUND);
     let own: HashSet<[u8; 3]> = named().map(|(class, _)| class.color).collect();
     let mut taken = HashSet::from([[0; 3]]);
-    let mut free = (0..).map(protoseg_models::classes::distinct_color).filter(|color| !own.contains(color));
+    let mut free = (0..).map(protoseg_models::classes::voc_color).filter(|color| !own.contains(color));
     for (class, label) in named() {
         let color = if taken.insert(class.color) { Some(class.color) } else { free.next() };
         colors[usize::from(label)] = color.unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use protoseg_models::classes::{ClassTable, IGNORE};
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 
 use crate::label_map::{LabelMap, LabelMapError};
 
@@ -21,9 +21,9 @@ use crate::label_map::{LabelMap, LabelMapError};
 /// ```
 pub fn png(map: &LabelMap, classes: &ClassTable) -> Result<Vec<u8>, LabelMapError> {
     let taken = classes.classes().iter().any(|class| class.source_id == 0);
-    let ids = source_ids(classes, if taken { IGNORE } else { 0 });
+    let ids = source_ids(classes, if taken { IGNORE_INDEX } else { 0 });
     let samples: Vec<u8> = map.labels.iter().map(|&label| ids[usize::from(label)]).collect();
-    map.grey_png(&samples)
+    map.gray_png(&samples)
 }
 
 /// The source id of each label, and `none` for labels that are no class.

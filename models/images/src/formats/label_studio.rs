@@ -6,21 +6,21 @@ use std::path::Path;
 use protoseg_models::classes::{Class, ClassTable};
 use serde::Serialize;
 
-use super::brush::{self, Brush};
+use super::brush_rle::{self, BrushRle};
 use super::coco::{json, separate};
 use super::runs::runs;
-use super::{FormatError, PictureLabels, names};
+use super::{FormatError, ImageLabels, names};
 
 /// What the file says beside the labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct LabelStudioOptions {
     /// What stands before each picture's name, percent-encoded, to make the address under which Label Studio has it.
     pub prefix: String,
     /// Version of the model, by which Label Studio tells predictions apart.
     pub model_version: String,
 }
 
-impl Default for Options {
+impl Default for LabelStudioOptions {
     /// Pictures in a local storage at their folder; version `protoseg`.
     fn default() -> Self {
         Self { prefix: "/data/local-files/?d=".to_owned(), model_version: "protoseg".to_owned() }
@@ -75,26 +75,26 @@ struct Value<'a> {
 /// Writes the file: a task a picture, with one prediction. A region's score is the mean confidence of its pixels, a
 /// prediction's that of all pixels with a class, where it is known. Of labels there is one picture in memory at a time.
 ///
-/// The project's labelling interface must know the classes: [`interface`] writes it.
+/// The project's labelling interface must know the classes: [`labeling_config`] writes it.
 ///
 /// ```
-/// use protoseg_images::formats::{PictureLabels, label_studio};
+/// use protoseg_images::formats::{ImageLabels, label_studio};
 /// use protoseg_images::label_map::LabelMap;
 /// use protoseg_models::classes::ClassTable;
 ///
 /// let map = LabelMap { height: 1, width: 2, labels: vec![0, 255] };
-/// let picture = PictureLabels { name: "my street.jpg".into(), map, confidence: Some(vec![204, 0]) };
+/// let picture = ImageLabels { name: "my street.jpg".into(), map, confidence: Some(vec![204, 0]) };
 /// let mut file = Vec::new();
-/// label_studio::write(&mut file, [Ok(picture)], &ClassTable::cityscapes(), &label_studio::Options::default())?;
+/// label_studio::write(&mut file, [Ok(picture)], &ClassTable::cityscapes(), &label_studio::LabelStudioOptions::default())?;
 /// let text = String::from_utf8(file)?;
 /// assert!(text.contains(r#""image":"/data/local-files/?d=my%20street.jpg""#) && text.contains(r#""score":0.8"#));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn write(
     mut out: impl Write,
-    pictures: impl IntoIterator<Item = Result<PictureLabels, FormatError>>,
+    pictures: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
     classes: &ClassTable,
-    options: &Options,
+    options: &LabelStudioOptions,
 ) -> Result<(), FormatError> {
     write!(out, "[")?;
     for (count, picture) in pictures.into_iter().enumerate() {
@@ -106,21 +106,25 @@ pub fn write(
     Ok(out.flush()?)
 }
 
-fn task<'a>(picture: &PictureLabels, classes: &'a ClassTable, options: &'a Options) -> Result<Task<'a>, FormatError> {
+fn task<'a>(
+    picture: &ImageLabels,
+    classes: &'a ClassTable,
+    options: &'a LabelStudioOptions,
+) -> Result<Task<'a>, FormatError> {
     picture.check(classes)?;
     let (height, width) = (picture.map.height, picture.map.width);
-    let (pixels, limit) = (height * width, brush::MAX_PIXELS);
+    let (pixels, limit) = (height * width, brush_rle::MAX_PIXELS);
     if pixels > limit {
         return Err(FormatError::TooLarge { name: picture.name.clone(), pixels, limit });
     }
-    let mut regions: Vec<Option<Brush>> = (0..classes.count()).map(|_| None).collect();
+    let mut regions: Vec<Option<BrushRle>> = (0..classes.count()).map(|_| None).collect();
     for run in runs(&picture.map.labels) {
         if let Some(region) = regions.get_mut(usize::from(run.label)) {
-            region.get_or_insert_with(|| Brush::new(pixels)).push(run);
+            region.get_or_insert_with(|| BrushRle::new(pixels)).push(run);
         }
     }
-    let scores = picture.scores();
-    let region = |(label, (region, class)): (usize, (Option<Brush>, &'a Class))| {
+    let scores = picture.mean_confidence();
+    let region = |(label, (region, class)): (usize, (Option<BrushRle>, &'a Class))| {
         Some(Region {
             id: format!("class-{label}"),
             r#type: "brushlabels",
@@ -145,7 +149,7 @@ fn address(prefix: &str, name: &Path) -> String {
 }
 
 /// The labelling interface of a project for these classes, in their colours, as Label Studio's settings take it.
-pub fn interface(classes: &ClassTable) -> String {
+pub fn labeling_config(classes: &ClassTable) -> String {
     let label = |Class { name, color: [red, green, blue], .. }: &Class| {
         let escaped = |letter: char| match letter {
             '&' => "&amp;".to_owned(),

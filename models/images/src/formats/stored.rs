@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FormatError, PictureLabels, png_name};
+use super::{FormatError, ImageLabels, png_name};
 use crate::label_map::{self, LabelMap};
 
 /// The labels of pictures, in order of their paths, each read when it is asked for.
 ///
 /// ```
-/// use protoseg_images::formats::{OneFile, Stored};
+/// use protoseg_images::formats::{AnnotationFormat, StoredLabels};
 /// use protoseg_images::label_map::LabelMap;
 /// use protoseg_models::classes::ClassTable;
 ///
@@ -17,19 +17,19 @@ use crate::label_map::{self, LabelMap};
 /// let map = LabelMap { height: 1, width: 2, labels: vec![3, 4] };
 /// std::fs::write(out.path().join("ids/street.png"), map.ids_png()?)?;
 ///
-/// let pictures = Stored::new(vec!["street.jpg".into()], out.path().join("ids"), None, u64::MAX);
-/// OneFile::Coco.write(&out.path().join("coco.json"), pictures, &ClassTable::cityscapes())?;
+/// let pictures = StoredLabels::new(vec!["street.jpg".into()], out.path().join("ids"), None, u64::MAX);
+/// AnnotationFormat::Coco.write(&out.path().join("coco.json"), pictures, &ClassTable::cityscapes())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Stored {
+pub struct StoredLabels {
     names: std::vec::IntoIter<PathBuf>,
     ids: PathBuf,
     confidence: Option<PathBuf>,
     max_pixels: u64,
 }
 
-impl Stored {
+impl StoredLabels {
     /// Of pictures of these names, whose train ids lie in the folder `ids`, and their confidence, if it is known, in another,
     /// under the same names but for the ending `.png`; files of at most `max_pixels` pixels.
     pub fn new(mut names: Vec<PathBuf>, ids: PathBuf, confidence: Option<PathBuf>, max_pixels: u64) -> Self {
@@ -37,7 +37,7 @@ impl Stored {
         Self { names: names.into_iter(), ids, confidence, max_pixels }
     }
 
-    fn read(&self, name: PathBuf) -> Result<PictureLabels, FormatError> {
+    fn read(&self, name: PathBuf) -> Result<ImageLabels, FormatError> {
         let read = |folder: &Path| label_map::read(&folder.join(png_name(&name)), self.max_pixels);
         let map = read(&self.ids)?;
         let confidence = self.confidence.as_deref().map(read).transpose()?;
@@ -46,12 +46,12 @@ impl Stored {
             let LabelMap { height, width, .. } = map;
             return Err(FormatError::Size { name, width, height, found: other.labels.len() });
         }
-        Ok(PictureLabels { map, confidence: confidence.map(|confidence| confidence.labels), name })
+        Ok(ImageLabels { map, confidence: confidence.map(|confidence| confidence.labels), name })
     }
 }
 
-impl Iterator for Stored {
-    type Item = Result<PictureLabels, FormatError>;
+impl Iterator for StoredLabels {
+    type Item = Result<ImageLabels, FormatError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let name = self.names.next()?;

@@ -5,25 +5,25 @@ mod loops;
 use super::*;
 use loops::{Loops, Points, cosine, dot, rows, tensor, unit};
 
-const NOTHING: i64 = IGNORE as i64;
+const NOTHING: i64 = IGNORE_INDEX as i64;
 const CHANNELS: usize = 6;
-const SETTINGS: Settings = Settings {
+const SETTINGS: PrototypeSettings = PrototypeSettings {
     classes: 4,
-    each: 3,
+    per_class: 3,
     temperature: 0.1,
     momentum: 0.9,
-    average: Average::Normalised,
+    average: PrototypeAverage::Normalized,
     reseed_after: 4,
-    centred: false,
+    centered: false,
     seed: 5,
 };
 
 /// A step of prototypes: compare, gather and update, a micro-batch at a time.
 fn step(prototypes: &mut Prototypes, batches: &[Points], number: u64) {
-    let mut gathered = prototypes.gather().unwrap();
+    let mut gathered = prototypes.begin_step().unwrap();
     for (features, labels) in batches {
         let compared = prototypes.compare(&tensor(features).set_requires_grad(true)).unwrap();
-        prototypes.add(&mut gathered, &compared, &Tensor::from_slice(labels)).unwrap();
+        prototypes.accumulate(&mut gathered, &compared, &Tensor::from_slice(labels)).unwrap();
     }
     prototypes.update(gathered, number).unwrap();
     assert!(!prototypes.values().requires_grad() && !prototypes.mean().requires_grad());
@@ -62,22 +62,31 @@ fn batches(number: u64) -> [Points; 2] {
 }
 
 /// Prototypes near the middle of their class, but the first of each class, which no point is near. Class 3 is not active.
-fn start(settings: Settings) -> Prototypes {
+fn start(settings: PrototypeSettings) -> Prototypes {
     let row = |prototype: u64| {
         let middle =
             middle(prototype / 3).into_iter().map(|value| if prototype.is_multiple_of(3) { -value } else { value });
         random(Stream::keyed(&[99, prototype]), &middle.collect::<Vec<_>>(), 0.5)
     };
     let values: Vec<Vec<f64>> = (0..12).map(row).collect();
-    let values = if settings.average == Average::Raw { tensor(&values) } else { normalise(&tensor(&values)).unwrap() };
-    let mean = vec![random(Stream::keyed(&[98]), &[0.0; CHANNELS], if settings.centred { 0.2 } else { 0.0 })];
+    let values = if settings.average == PrototypeAverage::Raw {
+        tensor(&values)
+    } else {
+        normalize_rows(&tensor(&values)).unwrap()
+    };
+    let mean = vec![random(Stream::keyed(&[98]), &[0.0; CHANNELS], if settings.centered { 0.2 } else { 0.0 })];
     Prototypes::new(settings, values, tensor(&mean).squeeze_dim(0), vec![true, true, true, false])
 }
 
-fn all_settings() -> impl Iterator<Item = Settings> {
-    [(Average::Normalised, false, 4), (Average::Raw, false, 4), (Average::Normalised, true, 3), (Average::Raw, true, 0)]
-        .into_iter()
-        .map(|(average, centred, reseed_after)| Settings { average, centred, reseed_after, ..SETTINGS })
+fn all_settings() -> impl Iterator<Item = PrototypeSettings> {
+    [
+        (PrototypeAverage::Normalized, false, 4),
+        (PrototypeAverage::Raw, false, 4),
+        (PrototypeAverage::Normalized, true, 3),
+        (PrototypeAverage::Raw, true, 0),
+    ]
+    .into_iter()
+    .map(|(average, centered, reseed_after)| PrototypeSettings { average, centered, reseed_after, ..SETTINGS })
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -122,7 +131,7 @@ fn going_on_from_what_was_saved_changes_nothing() {
         for number in 0..20 {
             step(&mut whole, &batches(number), number);
             let counters = serde_json::from_str(&serde_json::to_string(&stopped.counters()).unwrap()).unwrap();
-            stopped = Prototypes::resumed(settings, stopped.values().copy(), stopped.mean().copy(), counters);
+            stopped = Prototypes::from_saved(settings, stopped.values().copy(), stopped.mean().copy(), counters);
             step(&mut stopped, &batches(number), number);
         }
         assert_eq!(rows(whole.values()), rows(stopped.values()));
@@ -131,8 +140,8 @@ fn going_on_from_what_was_saved_changes_nothing() {
 }
 
 /// Two classes of two prototypes in three dimensions.
-fn small(settings: Settings, values: [[f64; 3]; 4], active: [bool; 2]) -> Prototypes {
-    let settings = Settings { classes: 2, each: 2, ..settings };
+fn small(settings: PrototypeSettings, values: [[f64; 3]; 4], active: [bool; 2]) -> Prototypes {
+    let settings = PrototypeSettings { classes: 2, per_class: 2, ..settings };
     Prototypes::new(
         settings,
         tensor(&values.map(Vec::from)),
@@ -149,8 +158,8 @@ const AXES: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0],
 
 #[test]
 fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_prototypes() {
-    for average in [Average::Normalised, Average::Raw] {
-        let mut prototypes = small(Settings { average, ..SETTINGS }, AXES, [true, false]);
+    for average in [PrototypeAverage::Normalized, PrototypeAverage::Raw] {
+        let mut prototypes = small(PrototypeSettings { average, ..SETTINGS }, AXES, [true, false]);
         let feature = tensor(&[vec![0.1, 2.0, 0.3]]);
         let loss = |prototypes: &Prototypes, label: i64| {
             prototypes.compare(&feature).unwrap().loss(&Tensor::from_slice(&[label])).unwrap().double_value(&[])
@@ -163,7 +172,7 @@ fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_
         assert_eq!(prototypes.counters().active, [true, true]);
         assert!(loss(&prototypes, 0) > 5.0 && loss(&prototypes, 1) < 0.01);
         let values = rows(prototypes.values());
-        let length = if average == Average::Raw { 3.02 } else { 1.0 };
+        let length = if average == PrototypeAverage::Raw { 3.02 } else { 1.0 };
         for value in &values[2..] {
             assert!(cosine(value, &[0.1, 3.0, 0.3]) > 0.99 && (dot(value, value).sqrt() / length - 1.0).abs() < 0.05);
         }
@@ -174,23 +183,25 @@ fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_
 #[test]
 fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_others() {
     let three = [([1.0, 0.0, 0.2], 0), ([3.0, 3.0, 0.0], 0), ([-9.0, 0.0, 5.0], NOTHING), ([0.0, 1.0, 0.0], 1)];
-    for (average, taken) in [(Average::Normalised, unit(&[1.0, 1.0, 0.0])), (Average::Raw, vec![3.0, 3.0, 0.0])] {
-        let mut prototypes = small(Settings { average, reseed_after: 3, ..SETTINGS }, AXES, [true; 2]);
+    for (average, taken) in
+        [(PrototypeAverage::Normalized, unit(&[1.0, 1.0, 0.0])), (PrototypeAverage::Raw, vec![3.0, 3.0, 0.0])]
+    {
+        let mut prototypes = small(PrototypeSettings { average, reseed_after: 3, ..SETTINGS }, AXES, [true; 2]);
         // With fewer points than prototypes it is not their fault; class 1 never has two points.
         for (number, one_only) in [false, true, false, true, true].into_iter().enumerate() {
             let points = if one_only { points([three[0], three[2]]).to_vec() } else { points(three).to_vec() };
             step(&mut prototypes, &points, number as u64);
             assert_eq!(rows(prototypes.values())[1], [-1.0, 0.0, 0.0]);
         }
-        assert_eq!(prototypes.counters().unhit, [0, 2, 0, 0]);
+        assert_eq!(prototypes.counters().steps_unassigned, [0, 2, 0, 0]);
         step(&mut prototypes, &points(three), 5);
         for (found, expected) in rows(prototypes.values())[1].iter().zip(taken) {
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
-        assert_eq!(prototypes.counters().unhit, [0; 4]);
-        assert_eq!(prototypes.counters().hits, [9, 0, 3, 0]);
+        assert_eq!(prototypes.counters().steps_unassigned, [0; 4]);
+        assert_eq!(prototypes.counters().assignments, [9, 0, 3, 0]);
 
-        let mut never = small(Settings { average, reseed_after: 0, ..SETTINGS }, AXES, [true; 2]);
+        let mut never = small(PrototypeSettings { average, reseed_after: 0, ..SETTINGS }, AXES, [true; 2]);
         (0..300).for_each(|number| step(&mut never, &points(three), number));
         assert_eq!(rows(never.values())[1], [-1.0, 0.0, 0.0]);
     }
@@ -210,7 +221,7 @@ fn a_map_is_compared_place_by_place_with_centred_features_where_wanted() {
                 assert!((logits[class] - closest / 0.1).abs() < 1e-5);
             }
             // Of a class without prototypes: as good as minus infinity, and a number for upsampling.
-            assert_eq!(logits[3], f64::from(published::UNMET));
+            assert_eq!(logits[3], f64::from(published::NO_PROTOTYPE_LOGIT));
         }
     }
 }

@@ -8,7 +8,7 @@ const EACH: usize = 3;
 const CHANNELS: usize = 5;
 const POINTS: usize = 40;
 const TEMPERATURE: f64 = 0.1;
-const NOTHING: i64 = IGNORE as i64;
+const NOTHING: i64 = IGNORE_INDEX as i64;
 
 /// Random points with labels, and random prototypes.
 struct Case {
@@ -39,8 +39,8 @@ impl Case {
         Self { points: rows(1, POINTS), prototypes: rows(2, CLASSES * EACH), active, labels: labels.collect() }
     }
 
-    fn compared(&self) -> Compared {
-        Compared::new(tensor(&self.points), &tensor(&self.prototypes), &self.active, TEMPERATURE).unwrap()
+    fn compared(&self) -> Similarity {
+        Similarity::new(tensor(&self.points), &tensor(&self.prototypes), &self.active, TEMPERATURE).unwrap()
     }
 
     fn cosine(&self, point: usize, class: usize, number: usize) -> f64 {
@@ -107,7 +107,7 @@ fn the_gradient_is_the_quotient_of_differences_and_prototypes_have_none() {
     for mut case in cases() {
         let points = tensor(&case.points).set_requires_grad(true);
         let prototypes = tensor(&case.prototypes).set_requires_grad(true);
-        let compared = Compared::new(points.shallow_clone(), &prototypes, &case.active, TEMPERATURE).unwrap();
+        let compared = Similarity::new(points.shallow_clone(), &prototypes, &case.active, TEMPERATURE).unwrap();
         compared.loss(&Tensor::from_slice(&case.labels)).unwrap().backward();
         assert!(!prototypes.grad().defined(), "a gradient has reached the prototypes");
         let found = rows(&points.grad());
@@ -137,7 +137,8 @@ fn nothing_to_learn_from_is_a_loss_of_zero_with_a_gradient_of_zero() {
     ] {
         let case = Case::draw(3, active);
         let points = tensor(&case.points).set_requires_grad(true);
-        let compared = Compared::new(points.shallow_clone(), &tensor(&case.prototypes), &active, TEMPERATURE).unwrap();
+        let compared =
+            Similarity::new(points.shallow_clone(), &tensor(&case.prototypes), &active, TEMPERATURE).unwrap();
         let loss = compared.loss(&Tensor::from_slice(&labels)).unwrap();
         loss.backward();
         assert_eq!((loss.double_value(&[]), points.grad().abs().max().double_value(&[])), (0.0, 0.0), "{active:?}");
@@ -166,7 +167,7 @@ fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
 fn the_first_of_equally_near_prototypes_gets_the_point() {
     let prototypes = tensor(&[[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]].map(Vec::from));
     let points = tensor(&[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 1.0]].map(Vec::from));
-    let compared = Compared::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
+    let compared = Similarity::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
     let found = compared.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), None).unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), [1, 1, 0, 0]);
 }

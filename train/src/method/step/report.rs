@@ -1,12 +1,12 @@
 //! What a step reports.
 
-use crate::method::objective::Terms;
+use crate::method::objective::LossTerms;
 
 /// What a step, or one of its micro-batches, reports.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
+pub struct StepReport {
     /// The terms of the objective, means over micro-batches.
-    pub terms: Terms<f64>,
+    pub terms: LossTerms<f64>,
     /// Their weighted sum.
     pub loss: f64,
     /// The encoder's learning rate.
@@ -19,7 +19,7 @@ pub struct Report {
     pub dropped: u64,
 }
 
-impl Report {
+impl StepReport {
     /// The report of a step from those of its micro-batches; none of none.
     pub fn mean(parts: &[Self]) -> Option<Self> {
         let (first, others) = parts.split_first()?;

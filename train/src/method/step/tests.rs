@@ -3,12 +3,12 @@
 use std::sync::OnceLock;
 
 use super::*;
-use crate::data::loader::{Labeled, Unlabeled};
-use crate::method::prototypes::Settings;
-use crate::method::targets::View;
+use crate::data::loader::{LabeledBatch, UnlabeledBatch};
+use crate::method::prototypes::PrototypeSettings;
+use crate::method::targets::MixedBatch;
 use crate::net::from_torch;
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::classes::IGNORE;
+use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, Op};
 use protoseg_models::weights::StateDict;
@@ -24,7 +24,7 @@ struct Bench {
     teacher: Net,
     sgd: Sgd,
     prototypes: Prototypes,
-    tally: Tally,
+    tally: ClassCounters,
 }
 
 /// The network without dropout, whose generator other tests draw from.
@@ -47,8 +47,8 @@ fn start() -> StateDict {
     let make = || {
         let net = Net::new(graph(), &formula::weights(&graph(), Some(3)), Device::Cpu).unwrap();
         let _guard = tch::no_grad_guard();
-        let pictures = net::pictures(&batch(50).labeled.pixels, [SIDE; 2], Device::Cpu).unwrap();
-        let _ = net.forward_tagged(&pictures, Mode::Settle { seen: 0 }, Tag::Logits).unwrap();
+        let pictures = net::images_to_tensor(&batch(50).labeled.pixels, [SIDE; 2], Device::Cpu).unwrap();
+        let _ = net.forward_tagged(&pictures, ForwardMode::PreciseBn { seen: 0 }, Tag::Logits).unwrap();
         net.state_dict().unwrap()
     };
     START.get_or_init(make).clone()
@@ -64,13 +64,13 @@ fn batch(seed: u64) -> MicroBatch {
     let pixels =
         |purpose| -> Vec<u8> { places().flat_map(|place| block(purpose, place).to_le_bytes()[..3].to_vec()).collect() };
     let label = |place| match block(1, place) % 5 {
-        4 => IGNORE,
+        4 => IGNORE_INDEX,
         label => label as u8,
     };
-    let labeled = Labeled { pixels: pixels(0), labels: places().map(label).collect(), indices: vec![0, 1] };
+    let labeled = LabeledBatch { pixels: pixels(0), labels: places().map(label).collect(), indices: vec![0, 1] };
     let valid = places().map(|(picture, row, _)| u8::from(picture > 0 || row < 40)).collect();
-    let truth = vec![IGNORE; 2 * SIDE * SIDE];
-    let unlabeled = Unlabeled { weak: pixels(2), strong: None, valid, truth, indices: vec![0, 1] };
+    let truth = vec![IGNORE_INDEX; 2 * SIDE * SIDE];
+    let unlabeled = UnlabeledBatch { weak: pixels(2), strong: None, valid, truth, indices: vec![0, 1] };
     MicroBatch { labeled, unlabeled: Some(unlabeled) }
 }
 
@@ -90,8 +90,13 @@ impl Bench {
             student: net(),
             teacher: net(),
             sgd: Sgd::new(config.momentum, config.weight_decay),
-            prototypes: Prototypes::new(Settings::of(&config, CLASSES), values, mean, vec![true; CLASSES]),
-            tally: Tally::new(CLASSES, Device::Cpu).unwrap(),
+            prototypes: Prototypes::new(
+                PrototypeSettings::from_config(&config, CLASSES),
+                values,
+                mean,
+                vec![true; CLASSES],
+            ),
+            tally: ClassCounters::new(CLASSES, Device::Cpu).unwrap(),
             config,
         }
     }
@@ -100,19 +105,20 @@ impl Bench {
         learner(&self.config, &self.student, &self.teacher)
     }
 
-    fn step(&mut self, batches: &[MicroBatch], step: u64) -> Report {
-        let prototypes = (self.config.mode == crate::config::options::Mode::Prototype).then_some(&mut self.prototypes);
-        let moving = Moving { sgd: &mut self.sgd, prototypes, tally: &mut self.tally };
+    fn step(&mut self, batches: &[MicroBatch], step: u64) -> StepReport {
+        let prototypes =
+            (self.config.mode == crate::config::options::TrainingMode::Prototype).then_some(&mut self.prototypes);
+        let moving = StepState { sgd: &mut self.sgd, prototypes, tally: &mut self.tally };
         learner(&self.config, &self.student, &self.teacher).step(moving, batches, step).unwrap()
     }
 
     /// What the student is to learn from the unlabelled pictures of the first micro-batch, all pictures that it sees, and
     /// the pixels that it is judged on.
-    fn view(&self, batch: &MicroBatch) -> (View, Tensor) {
-        let mut tally = Tally::new(CLASSES, Device::Cpu).unwrap();
-        let view = self.learner().view(batch.unlabeled.as_ref().unwrap(), 0, &mut tally).unwrap();
-        let pictures = self.learner().pictures(&batch.labeled.pixels).unwrap();
-        let together = Tensor::cat(&[&pictures, &view.pictures], 0);
+    fn mix_unlabeled(&self, batch: &MicroBatch) -> (MixedBatch, Tensor) {
+        let mut tally = ClassCounters::new(CLASSES, Device::Cpu).unwrap();
+        let view = self.learner().mix_unlabeled(batch.unlabeled.as_ref().unwrap(), 0, &mut tally).unwrap();
+        let pictures = self.learner().images_to_tensor(&batch.labeled.pixels).unwrap();
+        let together = Tensor::cat(&[&pictures, &view.images], 0);
         (view, together)
     }
 }
@@ -122,7 +128,7 @@ fn learner<'a>(config: &'a Config, student: &'a Net, teacher: &'a Net) -> Learne
     Learner { config, schedule, student, teacher, class_weights: None, align_corners: false }
 }
 
-fn names(report: &Report) -> Vec<&'static str> {
+fn names(report: &StepReport) -> Vec<&'static str> {
     report.terms.named().map(|(name, _)| name).collect()
 }
 
@@ -168,14 +174,15 @@ fn micro_batches_share_a_step_by_the_mean_of_their_gradients() {
     let report = both.step(&[batch(1), batch(2)], 0);
     // Alone, the second micro-batch has the same number as in the step of two, and so the same draws.
     let mut alone = [Bench::new(&[]), Bench::new(&[])];
-    let reports: Vec<Report> = (0..2).map(|step| alone[step].step(&[batch(step as u64 + 1)], step as u64)).collect();
+    let reports: Vec<StepReport> =
+        (0..2).map(|step| alone[step].step(&[batch(step as u64 + 1)], step as u64)).collect();
     for (place, (name, term)) in report.terms.named().enumerate() {
         let [first, second] = [0, 1].map(|step| *reports[step].terms.named().nth(place).unwrap().1);
         assert!((term - (first + second) / 2.0).abs() < 1e-6 * term && first != second, "{name}");
     }
     // Without momentum and decay, velocities are gradients.
     let [gradients, first, second] = [&both, &alone[0], &alone[1]].map(|bench| bench.sgd.state_dict().unwrap());
-    assert_eq!(gradients.len(), both.student.learned().count());
+    assert_eq!(gradients.len(), both.student.trainable().count());
     for (name, gradient) in &gradients {
         let size = gradient.data.iter().fold(1e-6_f32, |size, value| size.max(value.abs()));
         for (index, value) in gradient.data.iter().enumerate() {
@@ -183,7 +190,7 @@ fn micro_batches_share_a_step_by_the_mean_of_their_gradients() {
             assert!((value - expected).abs() < 1e-3 * size, "{name}: {value} {expected}");
         }
     }
-    let [hits, first, second] = [&both, &alone[0], &alone[1]].map(|bench| bench.prototypes.counters().hits);
+    let [hits, first, second] = [&both, &alone[0], &alone[1]].map(|bench| bench.prototypes.counters().assignments);
     assert!(hits.iter().zip(first.iter().zip(second)).all(|(hits, (first, second))| *hits == first + second));
     assert!(hits.iter().sum::<u64>() > 400, "{hits:?}");
 }
@@ -192,17 +199,17 @@ fn micro_batches_share_a_step_by_the_mean_of_their_gradients() {
 fn batch_statistics_of_the_teacher_are_those_of_a_pass_over_labelled_and_mixed_pictures() {
     let drop = "entropy_drop=50";
     let mut bench = Bench::new(&["teacher_statistics=batch", drop]);
-    let (view, together) = bench.view(&batch(1));
-    let weak = view.pseudo.kept(Some(50.0), false, CLASSES, 0.0).unwrap();
+    let (view, together) = bench.mix_unlabeled(&batch(1));
+    let weak = view.pseudo.select(Some(50.0), false, CLASSES, 0.0).unwrap();
     assert_eq!(bench.teacher.state_dict().unwrap(), start(), "the weak pictures have moved the statistics");
     let other = Net::new(graph(), &start(), Device::Cpu).unwrap();
-    let logits = tch::no_grad(|| other.forward_tagged(&together, Mode::Train, Tag::Logits)).unwrap();
+    let logits = tch::no_grad(|| other.forward_tagged(&together, ForwardMode::Train, Tag::Logits)).unwrap();
     let logits = net::upsample(&logits.narrow(0, 2, 2), [SIDE as i64; 2], false).unwrap();
     let entropy = logits.softmax(1, Kind::Double) * logits.log_softmax(1, Kind::Double);
     let entropy = -entropy.sum_dim_intlist([1_i64].as_slice(), false, Kind::Double);
     let (labels, confidence) = (view.pseudo.labels.copy(), view.pseudo.confidence.copy());
 
-    let judged = bench.learner().judge_mixed(view, &together, 0).unwrap().pseudo;
+    let judged = bench.learner().teacher_entropy_of_mixed(view, &together, 0).unwrap().pseudo;
     assert!((&judged.entropy - entropy).abs().max().double_value(&[]) < 1e-4);
     assert!(judged.labels == labels && judged.confidence == confidence, "labels come from the weak pictures");
     let after = bench.teacher.state_dict().unwrap();
@@ -213,7 +220,7 @@ fn batch_statistics_of_the_teacher_are_those_of_a_pass_over_labelled_and_mixed_p
 
     // The same in a step, the first one of a teacher that has not judged yet.
     bench.teacher = Net::new(graph(), &start(), Device::Cpu).unwrap();
-    let kept = judged.kept(Some(50.0), false, CLASSES, 0.0).unwrap();
+    let kept = judged.select(Some(50.0), false, CLASSES, 0.0).unwrap();
     let report = bench.step(&[batch(1)], 0);
     assert_eq!(bench.teacher.state_dict().unwrap(), after);
     let [terms, weak_terms] =
@@ -230,7 +237,7 @@ fn batch_statistics_of_the_teacher_are_those_of_a_pass_over_labelled_and_mixed_p
 
 #[test]
 fn the_unlabelled_loss_is_scaled_by_valid_pixels_or_by_all() {
-    let valid = count(&Bench::new(&[]).view(&batch(1)).0.pseudo.valid);
+    let valid = count(&Bench::new(&[]).mix_unlabeled(&batch(1)).0.pseudo.valid);
     let all = (2 * SIDE * SIDE) as f64;
     assert!(valid < 0.9 * all);
     let terms =
@@ -245,15 +252,17 @@ fn prototypes_move_by_labelled_points_and_by_sure_ones() {
     let gate = 0.8;
     let batch = batch(1);
     let mut bench = Bench::new(&["entropy_drop=0"]);
-    let (View { pseudo, .. }, together) = bench.view(&batch);
+    let (MixedBatch { pseudo, .. }, together) = bench.mix_unlabeled(&batch);
     let learner = bench.learner();
-    let labels =
-        [learner.map(&batch.labeled.labels).unwrap().to_kind(Kind::Int64), pseudo.labels_where(&pseudo.valid).unwrap()];
+    let labels = [
+        learner.map_to_tensor(&batch.labeled.labels).unwrap().to_kind(Kind::Int64),
+        pseudo.masked_labels(&pseudo.valid).unwrap(),
+    ];
     let pixels = [0, 1].map(|part| learner.points(&labels[part], CLASSES, 0, part as u64).unwrap());
     let [known, thought] = [0, 1].map(|part| pixels[part].labels(&labels[part]).unwrap());
     let unsure = pixels[1].read(&pseudo.confidence).unwrap().le(gate);
-    let passed = thought.masked_fill(&unsure, i64::from(IGNORE));
-    let counted = |labels: &Tensor| count(&labels.ne(i64::from(IGNORE)));
+    let passed = thought.masked_fill(&unsure, i64::from(IGNORE_INDEX));
+    let counted = |labels: &Tensor| count(&labels.ne(i64::from(IGNORE_INDEX)));
     let share = counted(&passed) / counted(&thought);
     assert!((0.1..0.9).contains(&share), "{share} of the points are sure");
     let map = learner.forward(&together, true, 0).unwrap().features.unwrap();
@@ -262,23 +271,24 @@ fn prototypes_move_by_labelled_points_and_by_sure_ones() {
         bench.prototypes.compare(&features).unwrap()
     });
     let expected = [0, 1].map(|part| compared[part].loss([&known, &thought][part]).unwrap().double_value(&[]));
-    let mut gathered = bench.prototypes.gather().unwrap();
-    bench.prototypes.add(&mut gathered, &compared[0], &known).unwrap();
-    bench.prototypes.add(&mut gathered, &compared[1], &passed).unwrap();
+    let mut gathered = bench.prototypes.begin_step().unwrap();
+    bench.prototypes.accumulate(&mut gathered, &compared[0], &known).unwrap();
+    bench.prototypes.accumulate(&mut gathered, &compared[1], &passed).unwrap();
     bench.prototypes.update(gathered, 0).unwrap();
 
     let run = |gate: f64, settings: &[&str]| {
-        let gate = format!("gate={gate}");
+        let gate = format!("prototype_gate={gate}");
         let mut bench = Bench::new(&[settings, &["entropy_drop=0", &gate]].concat());
-        let Terms { prototype_labeled, prototype_unlabeled, .. } = bench.step(std::slice::from_ref(&batch), 0).terms;
+        let LossTerms { prototype_labeled, prototype_unlabeled, .. } =
+            bench.step(std::slice::from_ref(&batch), 0).terms;
         let values = from_torch(bench.prototypes.values()).unwrap();
-        ([prototype_labeled.unwrap(), prototype_unlabeled.unwrap()], bench.prototypes.counters().hits, values)
+        ([prototype_labeled.unwrap(), prototype_unlabeled.unwrap()], bench.prototypes.counters().assignments, values)
     };
     let (losses, hits, values) = run(gate, &[]);
     for (loss, expected) in losses.iter().zip(expected) {
         assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");
     }
-    assert_eq!(hits, bench.prototypes.counters().hits);
+    assert_eq!(hits, bench.prototypes.counters().assignments);
     for (value, expected) in values.data.iter().zip(from_torch(bench.prototypes.values()).unwrap().data) {
         assert!((value - expected).abs() < 1e-5, "{value} {expected}");
     }

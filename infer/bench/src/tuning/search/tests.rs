@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::against::{Block, Turn, turn};
+use crate::ab::{Block, Side, abba_side};
 use crate::scenario::Scenario;
-use crate::tuning::space::Stage;
+use crate::tuning::space::SearchStage;
 
-const LIMITS: Limits = Limits { least_agreement: 0.99, p99_ms: None };
+const LIMITS: TuningLimits = TuningLimits { least_agreement: 0.99, p99_ms: None };
 
 /// A machine whose times are a product over the options that are set.
 struct Fake {
@@ -23,7 +23,7 @@ struct Fake {
     duels: usize,
 }
 
-fn choice(text: &str) -> Choice {
+fn choice(text: &str) -> EngineSettings {
     text.split_whitespace()
         .filter_map(|part| part.split_once('='))
         .map(|(name, value)| (name.into(), value.into()))
@@ -36,50 +36,54 @@ impl Fake {
         Self { factors, agreement: BTreeMap::new(), broken: Vec::new(), drift: 0.0, won: 8, duels: 0 }
     }
 
-    fn over<'a>(&self, choice: &'a Choice, of: &'a BTreeMap<&'static str, f64>) -> impl Iterator<Item = f64> + 'a {
+    fn over<'a>(
+        &self,
+        choice: &'a EngineSettings,
+        of: &'a BTreeMap<&'static str, f64>,
+    ) -> impl Iterator<Item = f64> + 'a {
         choice.iter().filter_map(|(name, value)| of.get(format!("{name}={value}").as_str()).copied())
     }
 
-    fn ms(&self, choice: &Choice) -> f64 {
+    fn ms(&self, choice: &EngineSettings) -> f64 {
         100.0 * self.over(choice, &self.factors).product::<f64>()
     }
 }
 
-impl Examiner for Fake {
-    fn agreement(&mut self, choice: &Choice) -> Result<Agreement, String> {
+impl CandidateRunner for Fake {
+    fn agreement(&mut self, choice: &EngineSettings) -> Result<LabelAgreement, String> {
         if choice.iter().any(|(name, value)| self.broken.contains(&format!("{name}={value}").as_str())) {
             return Err("out of memory".to_owned());
         }
         let pictures = self.over(choice, &self.agreement).fold(1.0, f64::min);
-        Ok(Agreement { probe: None, pictures })
+        Ok(LabelAgreement { probe: None, pictures })
     }
 
-    fn duel(&mut self, leader: &Choice, candidate: &Choice) -> Result<Duel, String> {
+    fn duel(&mut self, leader: &EngineSettings, candidate: &EngineSettings) -> Result<DuelResult, String> {
         self.duels += 1;
         let now = 1.0 + self.drift * self.duels as f64;
         let ms = [leader, candidate].map(|choice| now * self.ms(choice));
-        Ok(Duel { ratio: ms[1] / ms[0], won: [self.won, 8], ms, p99_ms: ms.map(|ms| Some(2.0 * ms)) })
+        Ok(DuelResult { ratio: ms[1] / ms[0], won: [self.won, 8], ms, p99_ms: ms.map(|ms| Some(2.0 * ms)) })
     }
 }
 
-fn plan(start: &str, stages: &[(&str, &[&str])]) -> Plan {
-    let stage = |(name, changes): &(&str, &[&str])| Stage {
+fn plan(start: &str, stages: &[(&str, &[&str])]) -> SearchPlan {
+    let stage = |(name, changes): &(&str, &[&str])| SearchStage {
         name: (*name).to_owned(),
         changes: changes.iter().map(|change| choice(change)).collect(),
         of_windows: false,
     };
-    Plan { start: choice(start), stages: stages.iter().map(stage).collect() }
+    SearchPlan { start: choice(start), stages: stages.iter().map(stage).collect() }
 }
 
-fn usual() -> Plan {
+fn usual() -> SearchPlan {
     plan("", &[("precision", &["p=half", "p=byte"]), ("cores", &["t=1", "t=2", "t=4"]), ("switch", &["s=on"])])
 }
 
-fn found(plans: &[Plan], limits: Limits, fake: &mut Fake) -> Found {
+fn found(plans: &[SearchPlan], limits: TuningLimits, fake: &mut Fake) -> SearchResult {
     search(plans, None, limits, fake, &mut |_| ()).unwrap()
 }
 
-fn outcome<'a>(found: &'a Found, of: &str) -> &'a Outcome {
+fn outcome<'a>(found: &'a SearchResult, of: &str) -> &'a CandidateOutcome {
     let candidate = found.candidates.iter().find(|candidate| candidate.choice == choice(of));
     &candidate.unwrap_or_else(|| panic!("{of} was not tried")).outcome
 }
@@ -93,10 +97,10 @@ fn the_best_is_found_whatever_the_machine_does_meanwhile() {
         let found = search(&[usual()], None, LIMITS, &mut fake, &mut |_| seen += 1).unwrap();
         assert_eq!((&found.best, found.keeps), (&choice("p=byte t=2 s=on"), true));
         assert_eq!((found.candidates.len(), seen, fake.duels), (7, 7, 6));
-        assert_eq!(outcome(&found, ""), &Outcome::First);
-        assert_eq!(outcome(&found, "p=half"), &Outcome::Leads);
-        assert_eq!(outcome(&found, "p=byte t=4"), &Outcome::NotFaster);
-        assert_eq!(found.without_comparison(), None);
+        assert_eq!(outcome(&found, ""), &CandidateOutcome::First);
+        assert_eq!(outcome(&found, "p=half"), &CandidateOutcome::Incumbent);
+        assert_eq!(outcome(&found, "p=byte t=4"), &CandidateOutcome::NotFaster);
+        assert_eq!(found.decide_early(), None);
     }
 }
 
@@ -105,7 +109,7 @@ fn what_is_no_faster_than_layout_makes_it_does_not_lead() {
     for factor in [1.0, 1.5, 0.995] {
         let factors = ["p=half", "p=byte", "t=1", "t=2", "t=4", "s=on"].map(|option| (option, factor));
         let found = found(&[usual()], LIMITS, &mut Fake::new(&factors));
-        assert_eq!((&found.best, found.without_comparison()), (&Choice::new(), Some(Decision::NothingFaster)));
+        assert_eq!((&found.best, found.decide_early()), (&EngineSettings::new(), Some(TuningDecision::NothingFaster)));
     }
 }
 
@@ -125,7 +129,7 @@ fn wrong_labels_are_never_chosen_nor_measured() {
         let found = found(&[plan("", &[("precision", &["p=byte"])])], LIMITS, &mut fake);
         assert_eq!((&found.best, fake.duels), (&choice(chosen), usize::from(!chosen.is_empty())), "{share}");
         if chosen.is_empty() {
-            let Outcome::Dropped { why } = outcome(&found, "p=byte") else { panic!("{found:?}") };
+            let CandidateOutcome::Dropped { why } = outcome(&found, "p=byte") else { panic!("{found:?}") };
             assert!(why.contains("98.990 % of the pictures' labels agree, and 99 % must"), "{why}");
         }
     }
@@ -136,7 +140,7 @@ fn what_does_not_run_is_listed_and_passed_over() {
     let mut fake = Fake { broken: vec!["p=half", "t=4"], ..Fake::new(&[("p=half", 0.1), ("t=2", 0.5), ("t=4", 0.1)]) };
     let found = found(&[usual()], LIMITS, &mut fake);
     assert_eq!(found.best, choice("t=2"));
-    let dropped = Outcome::Dropped { why: "out of memory".to_owned() };
+    let dropped = CandidateOutcome::Dropped { why: "out of memory".to_owned() };
     assert_eq!((outcome(&found, "p=half"), outcome(&found, "t=4")), (&dropped, &dropped));
     // The default must run, and another device need not.
     let mut fake = Fake { broken: vec!["d=gpu"], ..Fake::new(&[]) };
@@ -146,7 +150,7 @@ fn what_does_not_run_is_listed_and_passed_over() {
         Err("out of memory".to_owned())
     );
     let both = search(&[plan("", &[]), gpu], None, LIMITS, &mut fake, &mut |_| ()).unwrap();
-    assert_eq!((both.best, both.candidates.len()), (Choice::new(), 2));
+    assert_eq!((both.best, both.candidates.len()), (EngineSettings::new(), 2));
     assert!(search(&[], None, LIMITS, &mut fake, &mut |_| ()).is_err());
 }
 
@@ -164,14 +168,16 @@ fn devices_are_searched_each_and_their_best_compared() {
 #[test]
 fn a_bound_of_latency_counts_before_speed() {
     // Twice the time is the 99th percentile here.
-    let limits = |p99| Limits { p99_ms: Some(p99), ..LIMITS };
+    let limits = |p99| TuningLimits { p99_ms: Some(p99), ..LIMITS };
     let factors = [("t=2", 0.7), ("t=4", 0.4)];
     let stages: &[(&str, &[&str])] = &[("cores", &["t=2", "t=4"])];
     let outcome_of = |p99| found(&[plan("", stages)], limits(p99), &mut Fake::new(&factors));
     assert_eq!((outcome_of(100.0).best, outcome_of(100.0).keeps), (choice("t=4"), true));
     let none = outcome_of(70.0);
-    assert_eq!((none.without_comparison(), none.keeps), (Some(Decision::NothingFits), false));
-    assert!(matches!(outcome(&none, "t=4"), Outcome::Dropped { why } if why.contains("is 80.0 ms, and may be 70 ms")));
+    assert_eq!((none.decide_early(), none.keeps), (Some(TuningDecision::NothingFits), false));
+    assert!(
+        matches!(outcome(&none, "t=4"), CandidateOutcome::Dropped { why } if why.contains("is 80.0 ms, and may be 70 ms"))
+    );
     // A slower one that keeps to the limits takes the lead from a default that does not.
     let mut wrong = Fake::new(&[("p=half", 3.0)]);
     wrong.agreement.insert("p=byte", 0.5);
@@ -183,38 +189,38 @@ fn a_bound_of_latency_counts_before_speed() {
 #[test]
 fn the_last_comparison_decides() {
     let against = |factor: f64| {
-        let ms = |turn| if turn == Turn::B { 20.0 * factor } else { 20.0 };
-        let blocks = (0..16).map(|block| Block { turn: turn(block), ms: ms(turn(block)) }).collect();
-        Against::of("default", "best", Scenario::Offline, blocks).unwrap()
+        let ms = |turn| if turn == Side::B { 20.0 * factor } else { 20.0 };
+        let blocks = (0..16).map(|block| Block { side: abba_side(block), ms: ms(abba_side(block)) }).collect();
+        AbComparison::from_blocks("default", "best", Scenario::Offline, blocks).unwrap()
     };
-    let limits = Limits { p99_ms: Some(50.0), ..LIMITS };
-    let found = |agreement: f64, keeps: bool| Found {
+    let limits = TuningLimits { p99_ms: Some(50.0), ..LIMITS };
+    let found = |agreement: f64, keeps: bool| SearchResult {
         candidates: vec![Candidate {
             stage: "start".to_owned(),
-            choice: Choice::new(),
-            agreement: Some(Agreement { probe: None, pictures: agreement }),
+            choice: EngineSettings::new(),
+            agreement: Some(LabelAgreement { probe: None, pictures: agreement }),
             ms: None,
-            leader_ms: None,
+            incumbent_ms: None,
             ratio: None,
             p99_ms: None,
-            outcome: Outcome::First,
+            outcome: CandidateOutcome::First,
         }],
         best: choice("t=2"),
         keeps,
     };
     let (fit, late) = (Some(40.0), Some(60.0));
     for (agreement, factor, p99, expected) in [
-        (1.0, 0.5, [fit, fit], Decision::Faster),
-        (1.0, 1.0, [fit, fit], Decision::NotShown),
-        (1.0, 2.0, [fit, fit], Decision::NotShown),
-        (1.0, 0.5, [fit, late], Decision::LeaderUnfit),
-        (1.0, 2.0, [late, fit], Decision::DefaultUnfit),
-        (0.5, 2.0, [fit, fit], Decision::DefaultUnfit),
-        (1.0, 0.5, [late, late], Decision::NothingFits),
+        (1.0, 0.5, [fit, fit], TuningDecision::Faster),
+        (1.0, 1.0, [fit, fit], TuningDecision::NotShown),
+        (1.0, 2.0, [fit, fit], TuningDecision::NotShown),
+        (1.0, 0.5, [fit, late], TuningDecision::IncumbentUnfit),
+        (1.0, 2.0, [late, fit], TuningDecision::DefaultUnfit),
+        (0.5, 2.0, [fit, fit], TuningDecision::DefaultUnfit),
+        (1.0, 0.5, [late, late], TuningDecision::NothingFits),
     ] {
         let decision = found(agreement, true).decide(limits, &against(factor), p99);
         assert_eq!(decision, expected, "{agreement} {factor} {p99:?}");
-        assert_eq!(decision.is_change(), matches!(expected, Decision::Faster | Decision::DefaultUnfit));
+        assert_eq!(decision.is_change(), matches!(expected, TuningDecision::Faster | TuningDecision::DefaultUnfit));
     }
-    assert_eq!(found(1.0, false).decide(limits, &against(0.5), [fit, fit]), Decision::LeaderUnfit);
+    assert_eq!(found(1.0, false).decide(limits, &against(0.5), [fit, fit]), TuningDecision::IncumbentUnfit);
 }

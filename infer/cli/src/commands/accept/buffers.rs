@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use protoseg_infer::session::{CudaOptions, Device, Runner, RunnerOptions, SessionError};
-use protoseg_models::form::{Kind, Precision};
+use protoseg_models::variant::{ModelKind, Precision};
 
 use super::Acceptance;
-use super::bundles::Made;
-use super::findings::Findings;
+use super::bundles::TestBundle;
+use super::findings::CheckResults;
 
 /// Runs of one picture: the first two are plain, buffers are bound after them, and launches are recorded up to the fifth.
 const RUNS: usize = 10;
@@ -27,14 +27,14 @@ struct Frame {
 
 impl Acceptance<'_> {
     /// Compares ways to run the bundle's frame file in 32 bits.
-    pub(super) fn compare_ways(&self, made: &Made, findings: &mut Findings) {
+    pub(super) fn compare_ways(&self, made: &TestBundle, findings: &mut CheckResults) {
         let names = ["bound buffers", "a CUDA graph", "too little memory"];
         let what = |name: &str| format!("{}/{name}", made.network);
         if !self.device.is_gpu() {
-            names.iter().for_each(|name| findings.not_run(what(name), "only GPUs have that"));
+            names.iter().for_each(|name| findings.skipped(what(name), "only GPUs have that"));
             return;
         }
-        let frame = match Frame::of(made) {
+        let frame = match Frame::open(made) {
             Ok(frame) => frame,
             Err(error) => return findings.failed(what("ways to run a frame"), &error),
         };
@@ -51,7 +51,7 @@ impl Acceptance<'_> {
         match (self.device, self.starved(&frame)) {
             (Device::Cuda(_), Ok(said)) => findings.add(what(names[2]), true, said, []),
             (Device::Cuda(_), Err(error)) => findings.failed(what(names[2]), &error),
-            _ => findings.not_run(what(names[2]), "only CUDA takes a limit"),
+            _ => findings.skipped(what(names[2]), "only CUDA takes a limit"),
         }
     }
 
@@ -93,10 +93,10 @@ impl Acceptance<'_> {
 }
 
 impl Frame {
-    fn of(made: &Made) -> anyhow::Result<Self> {
-        let file = made.file(Kind::Frame, Precision::Fp32).context("the bundle has no frame file")?;
+    fn open(made: &TestBundle) -> anyhow::Result<Self> {
+        let file = made.file(ModelKind::Frame, Precision::Fp32).context("the bundle has no frame file")?;
         let form = file.form.frame.context("the manifest does not say which frames the file takes")?;
-        let pixels = protoseg_synthetic::render(0, 0, form.height, form.width).image;
+        let pixels = protoseg_synthetic::render_scene(0, 0, form.height, form.width).image;
         Ok(Self { path: made.manifest.verified(&made.folder, file)?, size: [form.height, form.width], pixels })
     }
 

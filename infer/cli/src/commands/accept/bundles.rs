@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 use protoseg_models::bundle::{Manifest, ModelFile};
-use protoseg_models::form::{Kind, Precision};
+use protoseg_models::variant::{ModelKind, Precision};
 
 use super::Acceptance;
 use crate::commands::sibling;
@@ -14,7 +14,7 @@ use crate::commands::sibling;
 const SEED: &str = "3";
 
 /// A bundle with its manifest.
-pub(super) struct Made {
+pub(super) struct TestBundle {
     pub(super) network: &'static str,
     pub(super) folder: PathBuf,
     pub(super) manifest: Manifest,
@@ -27,7 +27,7 @@ impl Acceptance<'_> {
     }
 
     /// Makes a network's bundle: logits and frame files in 32 and 16 bits, in the network's usual windows.
-    pub(super) fn make(&self, network: &'static str) -> anyhow::Result<Made> {
+    pub(super) fn make(&self, network: &'static str) -> anyhow::Result<TestBundle> {
         let folder = self.work.join(network);
         let (checkpoint, bundle) = (folder.join("checkpoint"), folder.join("bundle"));
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -43,7 +43,7 @@ impl Acceptance<'_> {
         }
         finish(&mut export)?;
         let manifest = Manifest::read(&bundle)?.value;
-        Ok(Made { network, folder: bundle, manifest })
+        Ok(TestBundle { network, folder: bundle, manifest })
     }
 }
 
@@ -58,9 +58,9 @@ pub(super) fn finish(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Made {
+impl TestBundle {
     /// Its files of one kind and precision.
-    pub(super) fn file(&self, kind: Kind, precision: Precision) -> Option<&ModelFile> {
+    pub(super) fn file(&self, kind: ModelKind, precision: Precision) -> Option<&ModelFile> {
         self.manifest.files.iter().find(|file| file.form.kind == kind && file.form.precision == precision)
     }
 }

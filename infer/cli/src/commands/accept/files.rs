@@ -2,11 +2,11 @@
 
 use protoseg_infer::session::{self, CudaOptions, Device, Profile, RunnerOptions};
 use protoseg_models::bundle::ModelFile;
-use protoseg_models::form::{Kind, Precision};
+use protoseg_models::variant::{ModelKind, Precision};
 
 use super::Acceptance;
-use super::bundles::Made;
-use super::findings::Findings;
+use super::bundles::TestBundle;
+use super::findings::CheckResults;
 use protoseg_infer::check;
 
 /// Least share of labels that agree where products are of 10 bits (TF32), as where they are of 16-bit floats, which have as
@@ -23,7 +23,7 @@ impl Acceptance<'_> {
     }
 
     /// Holds every file against the probe; of CUDA, those of 32 bits with and without TF32.
-    pub(super) fn hold_files(&self, made: &Made, findings: &mut Findings) {
+    pub(super) fn hold_files(&self, made: &TestBundle, findings: &mut CheckResults) {
         for file in &made.manifest.files {
             let tf32 = matches!(self.device, Device::Cuda(_)) && file.form.precision == Precision::Fp32;
             for tf32 in [false, true].into_iter().take(1 + usize::from(tf32)) {
@@ -34,10 +34,10 @@ impl Acceptance<'_> {
         self.try_tensorrt(made, findings);
     }
 
-    fn hold(&self, made: &Made, file: &ModelFile, tf32: bool, findings: &mut Findings) {
+    fn hold(&self, made: &TestBundle, file: &ModelFile, tf32: bool, findings: &mut CheckResults) {
         let of = match file.form.kind {
-            Kind::Frame => "windows stitched outside of it, on the CPU",
-            Kind::Logits | Kind::Labels => "libtorch",
+            ModelKind::Frame => "windows stitched outside of it, on the CPU",
+            ModelKind::Logits | ModelKind::Labels => "libtorch",
         };
         let how = if tf32 { ", with TF32" } else { "" };
         let what = format!("{}/{}{how} labels as {of}", made.network, file.file);
@@ -56,7 +56,7 @@ impl Acceptance<'_> {
     }
 
     /// Where the nodes of a file run: of a GPU, none on the processor.
-    fn look_at_nodes(&self, made: &Made, file: &ModelFile, findings: &mut Findings) {
+    fn look_at_nodes(&self, made: &TestBundle, file: &ModelFile, findings: &mut CheckResults) {
         let what = format!("{}/{} runs where it should", made.network, file.file);
         let frame = file.form.frame.map(|form| [form.height, form.width]);
         let [height, width] =
@@ -78,17 +78,17 @@ impl Acceptance<'_> {
     }
 
     /// TensorRT beside CUDA, where its library is there.
-    fn try_tensorrt(&self, made: &Made, findings: &mut Findings) {
+    fn try_tensorrt(&self, made: &TestBundle, findings: &mut CheckResults) {
         let what = format!("{}/TensorRT labels as libtorch", made.network);
         let Device::Cuda(number) = self.device else {
-            return findings.not_run(what, "TensorRT needs a GPU of NVIDIA");
+            return findings.skipped(what, "TensorRT needs a GPU of NVIDIA");
         };
         let device = Device::TensorRt(number);
         if let Err(error) = device.check() {
-            return findings.not_run(what, protoseg_models::errors::sentence(&error));
+            return findings.skipped(what, protoseg_models::errors::error_chain(&error));
         }
-        let Some(file) = made.file(Kind::Logits, Precision::Fp32) else {
-            return findings.not_run(what, "the bundle has no file for it");
+        let Some(file) = made.file(ModelKind::Logits, Precision::Fp32) else {
+            return findings.skipped(what, "the bundle has no file for it");
         };
         let options = RunnerOptions { device, ..RunnerOptions::default() };
         match check::agreement(&made.folder, &made.manifest, file, &options) {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use protoseg_models::errors::sentence;
+use protoseg_models::errors::error_chain;
 use serde::Serialize;
 
 use crate::commands::print;
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Finding {
+pub(super) struct CheckResult {
     /// What should hold.
     what: String,
     /// Whether it does.
@@ -27,15 +27,15 @@ pub(super) struct Finding {
 pub(super) enum Status {
     Passed,
     Failed,
-    NotRun,
+    Skipped,
 }
 
-impl std::fmt::Display for Finding {
+impl std::fmt::Display for CheckResult {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let status = match self.status {
             Status::Passed => "passed ",
             Status::Failed => "FAILED ",
-            Status::NotRun => "not run",
+            Status::Skipped => "not run",
         };
         write!(formatter, "{status}  {}: {}", self.what, self.detail)
     }
@@ -43,13 +43,13 @@ impl std::fmt::Display for Finding {
 
 /// All that was tried, in order.
 #[derive(Debug)]
-pub(super) struct Findings {
-    all: Vec<Finding>,
+pub(super) struct CheckResults {
+    all: Vec<CheckResult>,
     /// Whether each is printed as it comes.
     print: bool,
 }
 
-impl Findings {
+impl CheckResults {
     /// None yet; each that comes is printed, or not.
     pub(super) fn new(print: bool) -> Self {
         Self { all: Vec::new(), print }
@@ -64,21 +64,21 @@ impl Findings {
         figures: [(&'static str, f64); N],
     ) {
         let status = if holds { Status::Passed } else { Status::Failed };
-        self.push(Finding { what, status, detail, figures: BTreeMap::from(figures) });
+        self.push(CheckResult { what, status, detail, figures: BTreeMap::from(figures) });
     }
 
     /// Something that could not be done.
     pub(super) fn failed(&mut self, what: String, error: &anyhow::Error) {
-        let detail = sentence(error.as_ref());
-        self.push(Finding { what, status: Status::Failed, detail, figures: BTreeMap::new() });
+        let detail = error_chain(error.as_ref());
+        self.push(CheckResult { what, status: Status::Failed, detail, figures: BTreeMap::new() });
     }
 
     /// Something that cannot be tried here.
-    pub(super) fn not_run(&mut self, what: String, why: impl Into<String>) {
-        self.push(Finding { what, status: Status::NotRun, detail: why.into(), figures: BTreeMap::new() });
+    pub(super) fn skipped(&mut self, what: String, why: impl Into<String>) {
+        self.push(CheckResult { what, status: Status::Skipped, detail: why.into(), figures: BTreeMap::new() });
     }
 
-    fn push(&mut self, finding: Finding) {
+    fn push(&mut self, finding: CheckResult) {
         if self.print {
             // Where nobody listens, the last line fails too, and there the command says so.
             let _ = print(&finding);
@@ -88,11 +88,11 @@ impl Findings {
 
     /// Whether something was tried and nothing failed.
     pub(super) fn passed(&self) -> bool {
-        let is = |status: Status| move |finding: &Finding| finding.status == status;
+        let is = |status: Status| move |finding: &CheckResult| finding.status == status;
         self.all.iter().any(is(Status::Passed)) && !self.all.iter().any(is(Status::Failed))
     }
 
-    pub(super) fn all(self) -> Vec<Finding> {
+    pub(super) fn all(self) -> Vec<CheckResult> {
         self.all
     }
 }
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn one_failure_fails_all_and_nothing_tried_is_no_success() {
-        let mut findings = Findings::new(false);
-        findings.not_run("a".to_owned(), "no device");
+        let mut findings = CheckResults::new(false);
+        findings.skipped("a".to_owned(), "no device");
         assert!(!findings.passed());
         findings.add("b".to_owned(), true, "1 of 1".to_owned(), [("share", 1.0)]);
         assert!(findings.passed());

@@ -1,13 +1,13 @@
 //! Some steps of training, by `protoseg-train accept`.
 
 use super::Acceptance;
-use super::findings::Findings;
+use super::findings::CheckResults;
 use crate::commands::sibling;
 use protoseg_infer::session::Device;
 
 impl Acceptance<'_> {
     /// What `protoseg-train accept` found.
-    pub(super) fn train(&self, findings: &mut Findings) -> Option<serde_json::Value> {
+    pub(super) fn train(&self, findings: &mut CheckResults) -> Option<serde_json::Value> {
         let what = "training".to_owned();
         let device = match self.device {
             Device::Cpu | Device::OpenVino => "cpu".to_owned(),

@@ -3,46 +3,46 @@
 use std::path::Path;
 
 use protoseg_bench::report::Accuracy;
-use protoseg_images::labelled::LabelledSet;
-use protoseg_images::picture::MAX_PIXELS;
+use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_images::labeled::LabeledDataset;
 use protoseg_infer::pipeline::{Pipeline, PipelineOptions};
-use protoseg_models::errors::sentence;
+use protoseg_models::errors::error_chain;
 
-use crate::commands::data::same_classes;
+use crate::commands::data::ensure_same_classes;
 use crate::commands::eval;
 use protoseg_infer::check;
 
-/// Labelled pictures, and what they are called.
-pub(crate) struct Labelled {
-    pub(crate) set: LabelledSet,
+/// LabeledData pictures, and what they are called.
+pub(crate) struct LabeledData {
+    pub(crate) set: LabeledDataset,
     pub(crate) name: String,
 }
 
 /// Holds a file of a bundle against its probe, and scores it on labelled pictures. What cannot be found out is said, and stops
 /// nothing.
-pub(super) fn of(bundle: &Path, file: &str, options: &PipelineOptions, labelled: Option<&Labelled>) -> Accuracy {
+pub(super) fn measure(bundle: &Path, file: &str, options: &PipelineOptions, labeled: Option<&LabeledData>) -> Accuracy {
     let mut accuracy = Accuracy::default();
     match check::probe_agreement(bundle, file, options) {
         Ok((agreement, reference)) => {
             accuracy.probe_agreement = Some(agreement);
             accuracy.reference = Some(reference);
         }
-        Err(error) => accuracy.missing = Some(sentence(error.as_ref())),
+        Err(error) => accuracy.missing = Some(error_chain(error.as_ref())),
     }
-    if let Some(Labelled { set, name }) = labelled {
+    if let Some(LabeledData { set, name }) = labeled {
         accuracy.data = Some(name.clone());
         match score(bundle, options, set) {
             Ok(mean_iou) => accuracy.mean_iou = mean_iou,
-            Err(error) => accuracy.missing = Some(sentence(error.as_ref())),
+            Err(error) => accuracy.missing = Some(error_chain(error.as_ref())),
         }
     }
     accuracy
 }
 
-fn score(bundle: &Path, options: &PipelineOptions, set: &LabelledSet) -> anyhow::Result<Option<f64>> {
+fn score(bundle: &Path, options: &PipelineOptions, set: &LabeledDataset) -> anyhow::Result<Option<f64>> {
     let options = PipelineOptions { pictures: set.count(), ..options.clone() };
     let mut pipeline = Pipeline::open(bundle, &options)?;
-    same_classes(pipeline.segmenter().model(), &set.classes())?;
-    let (confusion, _) = eval::count(&mut pipeline, set, MAX_PIXELS, |_, _, _, _| ())?;
+    ensure_same_classes(pipeline.segmenter().model(), &set.classes())?;
+    let (confusion, _) = eval::score(&mut pipeline, set, MAX_PIXELS, |_, _, _, _| ())?;
     Ok(confusion.scores(&pipeline.segmenter().model().classes).mean_iou)
 }

@@ -3,61 +3,61 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use protoseg_bench::in_process::InProcess;
-use protoseg_bench::load::Taken;
-use protoseg_bench::remote::Remote;
-use protoseg_bench::target::{AskError, Parts, Target, ask_together};
+use protoseg_bench::in_process::InProcessTarget;
+use protoseg_bench::load::LoadResult;
+use protoseg_bench::remote::HttpTarget;
+use protoseg_bench::target::{RequestError, RequestStages, Target, request_concurrently};
 use protoseg_infer::session::Device;
-use protoseg_serve::models::name_of;
+use protoseg_serve::registry::name_of;
 
-use crate::commands::engine_arguments::EngineArguments;
-use crate::commands::engine_options::Options;
+use crate::commands::engine_args::EngineArgs;
+use crate::commands::engine_options::EngineOptionMap;
 
 /// What is to be measured.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Wanted {
+pub(crate) struct TargetSpec {
     /// What tells it from the others.
     pub(crate) name: String,
     /// How it is reached.
-    pub(crate) place: Place,
+    pub(crate) place: TargetLocation,
 }
 
-impl Wanted {
+impl TargetSpec {
     /// A bundle with some options; `name` tells it from others of the bundle.
-    pub(crate) fn here(bundle: &Path, options: Options, name: &str) -> Self {
+    pub(crate) fn bundle(bundle: &Path, options: EngineOptionMap, name: &str) -> Self {
         let model = name_of(bundle).unwrap_or_default();
         let name = if name.is_empty() { model } else { format!("{model}, {name}") };
-        Self { name, place: Place::Here(bundle.to_owned(), options) }
+        Self { name, place: TargetLocation::InProcess(bundle.to_owned(), options) }
     }
 
     /// Whether its options are those of an engine.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         match &self.place {
-            Place::Here(_, options) => EngineArguments::of(options)?.options(0).map(|_| ()),
-            Place::There(_) => Ok(()),
+            TargetLocation::InProcess(_, options) => EngineArgs::from_settings(options)?.options(0).map(|_| ()),
+            TargetLocation::Http(_) => Ok(()),
         }
     }
 }
 
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Place {
+pub(crate) enum TargetLocation {
     /// In this process, opened from a bundle or file with some options.
-    Here(PathBuf, Options),
+    InProcess(PathBuf, EngineOptionMap),
     /// Behind an address.
-    There(String),
+    Http(String),
 }
 
 /// A model that can be asked.
-pub(crate) enum Asked {
-    Here(Box<InProcess>),
-    There(Box<Remote>),
+pub(crate) enum OpenTarget {
+    InProcess(Box<InProcessTarget>),
+    Http(Box<HttpTarget>),
 }
 
-impl Asked {
+impl OpenTarget {
     /// The number of the GPU that computes, if one alone does.
     pub(crate) fn gpu(&self) -> Option<u16> {
-        let Self::Here(model) = self else { return None };
+        let Self::InProcess(model) = self else { return None };
         match model.facts().setup.devices[..] {
             [Device::Cuda(number) | Device::TensorRt(number)] => Some(number),
             _ => None,
@@ -67,24 +67,24 @@ impl Asked {
     /// Sessions and threads of each, where that is known.
     pub(crate) fn setup(&self) -> Option<[usize; 2]> {
         match self {
-            Self::Here(model) => Some([model.facts().setup.sessions, model.facts().setup.threads]),
-            Self::There(_) => None,
+            Self::InProcess(model) => Some([model.facts().setup.sessions, model.facts().setup.threads]),
+            Self::Http(_) => None,
         }
     }
 }
 
-impl Target for Asked {
-    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
+impl Target for OpenTarget {
+    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
         match self {
-            Self::Here(model) => model.ask(picture).await,
-            Self::There(server) => server.ask(picture).await,
+            Self::InProcess(model) => model.request(picture).await,
+            Self::Http(server) => server.request(picture).await,
         }
     }
 
-    async fn ask_all(&self, first: usize, count: usize) -> Taken {
+    async fn request_all(&self, first: usize, count: usize) -> LoadResult {
         match self {
-            Self::Here(model) => model.ask_all(first, count).await,
-            Self::There(server) => server.ask_all(first, count).await,
+            Self::InProcess(model) => model.request_all(first, count).await,
+            Self::Http(server) => server.request_all(first, count).await,
         }
     }
 }
@@ -93,31 +93,31 @@ impl Target for Asked {
 pub(super) const STOPPED: &str = "stopped by a signal";
 
 /// A model that is not asked any more once a signal has come.
-pub(super) struct Stoppable<'a> {
-    pub(super) asked: &'a Asked,
+pub(super) struct StoppableTarget<'a> {
+    pub(super) asked: &'a OpenTarget,
     pub(super) stop: &'a AtomicBool,
 }
 
-impl Target for Stoppable<'_> {
-    async fn ask(&self, picture: usize) -> Result<Parts, AskError> {
-        if self.is_over() {
-            return Err(AskError(STOPPED.to_owned()));
+impl Target for StoppableTarget<'_> {
+    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
+        if self.is_stopped() {
+            return Err(RequestError(STOPPED.to_owned()));
         }
-        self.asked.ask(picture).await
+        self.asked.request(picture).await
     }
 
-    async fn ask_all(&self, first: usize, count: usize) -> Taken {
-        if self.is_over() {
-            return Taken { failed: count, ..Taken::default() };
+    async fn request_all(&self, first: usize, count: usize) -> LoadResult {
+        if self.is_stopped() {
+            return LoadResult { failed: count, ..LoadResult::default() };
         }
         match self.asked {
             // It looks at the signal itself.
-            Asked::Here(model) => model.ask_all(first, count).await,
-            Asked::There(_) => ask_together(self, first, count).await,
+            OpenTarget::InProcess(model) => model.request_all(first, count).await,
+            OpenTarget::Http(_) => request_concurrently(self, first, count).await,
         }
     }
 
-    fn is_over(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 }

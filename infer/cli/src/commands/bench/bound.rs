@@ -1,6 +1,6 @@
 //! Looks for the largest rate whose latency keeps to a bound, as MLPerf's server scenario asks for it.
 
-use protoseg_bench::report::{Point, WithinBound};
+use protoseg_bench::report::{RateWithinBound, ScenarioResult};
 use protoseg_bench::stability;
 
 /// Rates that are tried: between the last that held and the first that did not lies then a hundredth of what the model can do.
@@ -14,9 +14,9 @@ const PERCENT: f64 = 99.0;
 pub(super) fn search(
     bound_ms: f64,
     most: f64,
-    at: &mut impl FnMut(f64) -> anyhow::Result<Point>,
-) -> anyhow::Result<(WithinBound, Vec<Point>)> {
-    let mut found = WithinBound { bound_ms, rate: None, beyond: None, sure: true };
+    at: &mut impl FnMut(f64) -> anyhow::Result<ScenarioResult>,
+) -> anyhow::Result<(RateWithinBound, Vec<ScenarioResult>)> {
+    let mut found = RateWithinBound { bound_ms, rate: None, beyond: None, sure: true };
     let mut points = Vec::new();
     for _ in 0..TRIES {
         let rate = (found.rate.unwrap_or(0.0) + found.beyond.unwrap_or(most)) / 2.0;
@@ -35,7 +35,7 @@ pub(super) fn search(
 
 /// What is held against the bound, and whether that is sure. Where a query was not answered, or latency grows with the queue,
 /// nothing keeps to any bound.
-fn judged(point: &Point) -> (f64, bool) {
+fn judged(point: &ScenarioResult) -> (f64, bool) {
     let Some(percentile) = point.percentile(PERCENT).filter(|_| keeps_up(point)) else {
         return (f64::INFINITY, false);
     };
@@ -46,34 +46,34 @@ fn judged(point: &Point) -> (f64, bool) {
 }
 
 /// Whether every query was answered, and the queue did not grow.
-fn keeps_up(point: &Point) -> bool {
+fn keeps_up(point: &ScenarioResult) -> bool {
     point.failed == 0 && !stability::queue_grows(&point.samples)
 }
 
 #[cfg(test)]
 mod tests {
-    use protoseg_bench::report::{Latency, Percentile, Samples, WarmUp};
+    use protoseg_bench::report::{Latency, Percentile, SampleColumns, WarmUp};
     use protoseg_bench::scenario::Scenario;
 
     use super::*;
 
     /// A point of a queue with one server that takes 10 ms, as formulas have its latency: it grows without end at 100/s.
-    fn queue(rate: f64, sure: bool) -> Point {
+    fn queue(rate: f64, sure: bool) -> ScenarioResult {
         let ms = if rate < 100.0 { 10.0 / (1.0 - rate / 100.0) } else { f64::INFINITY };
         let percentile = Percentile { percent: 99.0, ms, low_ms: None, high_ms: None, bound_ms: sure.then_some(ms) };
-        Point {
+        ScenarioResult {
             scenario: Scenario::Server { rate },
             sessions: None,
             threads: None,
             warm_up: WarmUp::default(),
             unstable: None,
-            samples: Samples::default(),
+            samples: SampleColumns::default(),
             failed: 0,
             first_error: None,
             seconds: 1.0,
             latency: Some(Latency { mean_ms: ms, min_ms: ms, max_ms: ms, percentiles: vec![percentile] }),
-            images_a_second: rate,
-            megapixels_a_second: rate,
+            images_per_second: rate,
+            megapixels_per_second: rate,
             energy: None,
             peak_device_bytes: None,
         }
@@ -91,12 +91,12 @@ mod tests {
         assert_eq!(found.rate, None);
         let (found, _) = search(20.0, 40.0, &mut |rate| Ok(queue(rate, false))).unwrap();
         assert!(found.rate.unwrap() > 39.0 && found.beyond.is_none() && !found.sure, "{found:?}");
-        let (found, _) = search(20.0, 40.0, &mut |rate| Ok(Point { failed: 1, ..queue(rate, true) })).unwrap();
+        let (found, _) = search(20.0, 40.0, &mut |rate| Ok(ScenarioResult { failed: 1, ..queue(rate, true) })).unwrap();
         assert_eq!(found.rate, None);
         // A queue that grows, though it was looked at for so short that all were answered in time.
         let (due_ms, latency_ms) = (0..90).map(|at| (f64::from(at), 1.0 + f64::from(at) / 9.0)).unzip();
-        let samples = Samples { due_ms, latency_ms, ..Samples::default() };
-        let growing = |rate| Ok(Point { samples: samples.clone(), ..queue(rate, true) });
+        let samples = SampleColumns { due_ms, latency_ms, ..SampleColumns::default() };
+        let growing = |rate| Ok(ScenarioResult { samples: samples.clone(), ..queue(rate, true) });
         assert_eq!(search(20.0, 40.0, &mut { growing }).unwrap().0.rate, None);
     }
 }

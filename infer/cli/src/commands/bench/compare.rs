@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use protoseg_bench::compare::compare;
-use protoseg_bench::report::Report;
+use protoseg_bench::report::BenchReport;
 
-use crate::commands::{Failure, Outcome, print, print_json};
+use crate::commands::{CommandError, CommandOutcome, print, print_json};
 
 /// Hold a benchmark's report against an earlier one
 ///
@@ -14,7 +14,7 @@ use crate::commands::{Failure, Outcome, print, print_json};
 /// queries in one of the two nothing can be decided, and they fail nothing: measure with more --queries or a longer --time.
 /// Drift of the machine between the two reports is not excluded; `protoseg bench A --against B` measures both in turns.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct CompareArgs {
     /// The earlier report, as JSON
     #[arg(value_name = "BEFORE.json")]
     before: PathBuf,
@@ -29,19 +29,19 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let before = Report::read(&arguments.before).map_err(Failure::usage)?;
-    let after = Report::read(&arguments.after).map_err(Failure::usage)?;
+pub(crate) fn run(arguments: &CompareArgs) -> Result<CommandOutcome, CommandError> {
+    let before = BenchReport::read(&arguments.before).map_err(CommandError::usage)?;
+    let after = BenchReport::read(&arguments.after).map_err(CommandError::usage)?;
     let comparison = compare(&before, &after, arguments.tolerance / 100.0).map_err(|error| {
         let (before, after) = (arguments.before.display(), arguments.after.display());
-        Failure::Usage(anyhow::Error::new(error).context(format!("{before} and {after} cannot be compared")))
+        CommandError::Usage(anyhow::Error::new(error).context(format!("{before} and {after} cannot be compared")))
     })?;
     if arguments.json {
         print_json(&comparison)?;
     } else {
         print(&comparison)?;
     }
-    Ok(if comparison.has_regression() { Outcome::Failed } else { Outcome::Done })
+    Ok(if comparison.has_regression() { CommandOutcome::Failed } else { CommandOutcome::Success })
 }
 
 /// A share in percent that leaves something to be found.

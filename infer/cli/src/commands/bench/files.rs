@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
-use protoseg_bench::report::Report;
+use protoseg_bench::report::BenchReport;
 use protoseg_bench::{page, table};
 
 use crate::commands::output_file;
 
 /// Where a report goes beside the terminal.
 #[derive(Debug, clap::Args)]
-pub(super) struct Files {
+pub(super) struct ReportFiles {
     /// Write the report with every sample, as JSON; `protoseg bench compare` holds two such against each other
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct Files {
     csv: Option<PathBuf>,
 }
 
-impl Files {
+impl ReportFiles {
     /// Refuses names that cannot be written, and places in what is measured, before anything is.
     pub(super) fn check<'a>(&self, measured: impl Iterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
         let named: Vec<&PathBuf> = [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
@@ -46,7 +46,7 @@ impl Files {
     }
 
     /// Writes what was asked for. Where one cannot be written, the others are, and the first that failed is told.
-    pub(super) fn write(&self, report: &Report) -> anyhow::Result<()> {
+    pub(super) fn write(&self, report: &BenchReport) -> anyhow::Result<()> {
         let mut written = Vec::new();
         if let Some(path) = &self.report {
             written.push(output_file::place(path).and_then(|place| Ok(report.write(&place)?)));

@@ -6,11 +6,11 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use protoseg_bench::scenario::Scenario;
 
-use super::Arguments;
+use super::BenchArgs;
 
 /// The scenarios by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
+pub(super) enum ScenarioKind {
     /// One picture at a time
     SingleStream,
     /// A query of several pictures at a time
@@ -25,7 +25,7 @@ pub(super) enum Kind {
 
 /// Pictures in a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Rate {
+pub(super) enum ArrivalRate {
     /// So many.
     Absolute(f64),
     /// So large a share of what the model can do.
@@ -36,7 +36,7 @@ pub(super) enum Rate {
 const LEAST: f64 = 1e-3;
 const MOST: f64 = 1e6;
 
-impl FromStr for Rate {
+impl FromStr for ArrivalRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -53,18 +53,18 @@ impl FromStr for Rate {
 /// Pictures of a query, clients, and the rate at which pictures come, where nobody says otherwise.
 const SAMPLES: usize = 8;
 const CLIENTS: usize = 4;
-const RATE: Rate = Rate::Share(0.7);
+const RATE: ArrivalRate = ArrivalRate::Share(0.7);
 
 /// A scenario whose rate may not be known yet.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Planned {
+pub(super) enum PlannedScenario {
     /// It is known.
     Known(Scenario),
     /// Pictures come at a share of what the model can do.
     Share(f64),
 }
 
-impl Planned {
+impl PlannedScenario {
     /// The scenario, where the rate does not matter.
     pub(super) fn shape(self) -> Scenario {
         match self {
@@ -85,33 +85,33 @@ fn counts(named: &[NonZeroUsize], usual: usize) -> impl Iterator<Item = usize> {
     named.iter().map(|count| count.get()).chain(usual)
 }
 
-impl Arguments {
+impl BenchArgs {
     /// The scenarios, in the order in which they were named.
-    pub(super) fn scenarios(&self) -> Vec<Planned> {
-        let known = |scenario| Planned::Known(scenario);
-        let of_kind = |kind: &Kind| -> Vec<Planned> {
+    pub(super) fn scenarios(&self) -> Vec<PlannedScenario> {
+        let known = |scenario| PlannedScenario::Known(scenario);
+        let of_kind = |kind: &ScenarioKind| -> Vec<PlannedScenario> {
             match kind {
-                Kind::SingleStream => vec![known(Scenario::SingleStream)],
-                Kind::Offline => vec![known(Scenario::Offline)],
-                Kind::MultiStream => {
+                ScenarioKind::SingleStream => vec![known(Scenario::SingleStream)],
+                ScenarioKind::Offline => vec![known(Scenario::Offline)],
+                ScenarioKind::MultiStream => {
                     let counts = counts(&self.samples, SAMPLES);
                     counts.map(|samples| known(Scenario::MultiStream { samples })).collect()
                 }
-                Kind::Clients => {
+                ScenarioKind::Clients => {
                     let counts = counts(&self.clients, CLIENTS);
                     counts.map(|clients| known(Scenario::Clients { clients })).collect()
                 }
-                Kind::Server => {
-                    let planned = |rate: &Rate| match *rate {
-                        Rate::Absolute(rate) => known(Scenario::Server { rate }),
-                        Rate::Share(share) => Planned::Share(share),
+                ScenarioKind::Server => {
+                    let planned = |rate: &ArrivalRate| match *rate {
+                        ArrivalRate::Absolute(rate) => known(Scenario::Server { rate }),
+                        ArrivalRate::Share(share) => PlannedScenario::Share(share),
                     };
                     let rates = if self.rate.is_empty() { &[RATE][..] } else { &self.rate };
                     rates.iter().map(planned).collect()
                 }
             }
         };
-        let mut planned: Vec<Planned> = Vec::new();
+        let mut planned: Vec<PlannedScenario> = Vec::new();
         for one in self.scenario.iter().flat_map(of_kind) {
             // Whoever names one twice wants it once.
             if !planned.contains(&one) {

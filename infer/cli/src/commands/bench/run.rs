@@ -5,23 +5,24 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
-use protoseg_bench::against::Against;
-use protoseg_bench::load::Until;
-use protoseg_bench::measure::{Measure, WarmUpRule};
-use protoseg_bench::report::{Point, Report, Run, Subject};
+use protoseg_bench::ab::AbComparison;
+use protoseg_bench::load::StopAfter;
+use protoseg_bench::machine::MachineInfo;
+use protoseg_bench::measure::{Measurement, WarmUpPolicy};
+use protoseg_bench::report::{BenchReport, BenchRun, ScenarioResult, Subject};
 use protoseg_bench::scenario::Scenario;
-use protoseg_infer::machine::{self, Facts};
+use protoseg_infer::machine;
 use protoseg_models::bundle::Manifest;
 
-use super::Arguments;
-use super::accuracy::Labelled;
-use super::asked::{Asked, Place, Wanted};
+use super::BenchArgs;
+use super::accuracy::LabeledData;
+use super::asked::{OpenTarget, TargetLocation, TargetSpec};
 use super::bound;
-use super::plan::Planned;
-use super::session::{Server, Session};
+use super::plan::PlannedScenario;
+use super::session::{BenchSession, ServerOptions};
 use super::sweep::combinations;
-use crate::commands::data::same_classes;
-use crate::commands::{Failure, say};
+use crate::commands::data::ensure_same_classes;
+use crate::commands::{CommandError, print_stderr};
 
 /// Fewest queries of a scenario that is measured for a time.
 const LEAST_QUERIES: usize = 3;
@@ -33,42 +34,42 @@ const CLIENTS_A_SESSION: usize = 2;
 const CLIENTS_OF_SERVER: usize = 16;
 
 /// What was asked for, and what all measurements share.
-pub(super) struct Bench<'a> {
-    arguments: &'a Arguments,
-    session: Session,
+pub(super) struct BenchCommand<'a> {
+    arguments: &'a BenchArgs,
+    session: BenchSession,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> BenchCommand<'a> {
     /// Reads or draws the pictures.
-    pub(super) fn new(arguments: &'a Arguments, stop: &Arc<AtomicBool>) -> anyhow::Result<Self> {
-        let mut session = Session::new(arguments.pictures.open()?)?;
-        session.labelled = match arguments.data.data {
-            Some(_) => Some(Labelled { set: arguments.data.open()?, name: arguments.data.describe() }),
+    pub(super) fn new(arguments: &'a BenchArgs, stop: &Arc<AtomicBool>) -> anyhow::Result<Self> {
+        let mut session = BenchSession::new(arguments.pictures.open()?)?;
+        session.labeled = match arguments.data.data {
+            Some(_) => Some(LabeledData { set: arguments.data.open()?, name: arguments.data.describe() }),
             None => None,
         };
-        if let (Some(labelled), Some(bundle)) = (&session.labelled, &arguments.bundle)
+        if let (Some(labeled), Some(bundle)) = (&session.labeled, &arguments.bundle)
             && bundle.is_dir()
         {
-            same_classes(&Manifest::read(bundle)?.value.model, &labelled.set.classes())?;
+            ensure_same_classes(&Manifest::read(bundle)?.value.model, &labeled.set.classes())?;
         }
         session.stop = Arc::clone(stop);
         session.end_to_end = arguments.end_to_end;
         session.server =
-            Server { model: arguments.model.clone(), patience: Duration::from_secs_f64(arguments.patience) };
+            ServerOptions { model: arguments.model.clone(), patience: Duration::from_secs_f64(arguments.patience) };
         Ok(Self { arguments, session })
     }
 
     /// Measures everything that was asked for. What went wrong after the first figures comes beside the report of those.
-    pub(super) fn run(&self) -> Result<(Report, Option<Failure>), Failure> {
+    pub(super) fn run(&self) -> Result<(BenchReport, Option<CommandError>), CommandError> {
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let machine = Facts::now();
-        let wanted = self.wanted().map_err(Failure::Usage)?;
+        let machine = MachineInfo::now();
+        let wanted = self.wanted().map_err(CommandError::Usage)?;
         let other = self.arguments.against()?;
         // Before the first is measured: the last may be wrong.
-        wanted.iter().chain(&other).try_for_each(Wanted::check).map_err(Failure::Usage)?;
+        wanted.iter().chain(&other).try_for_each(TargetSpec::check).map_err(CommandError::Usage)?;
         let (mut runs, mut against, mut failure) = (Vec::new(), Vec::new(), None);
         match other {
-            Some(other) => (runs, against) = self.in_turns(&wanted[0], &other)?,
+            Some(other) => (runs, against) = self.interleaved(&wanted[0], &other)?,
             None => {
                 for one in &wanted {
                     let (run, ended) = self.alone(one);
@@ -86,51 +87,51 @@ impl<'a> Bench<'a> {
             return Err(failure);
         }
         let program = format!("protoseg {}", env!("CARGO_PKG_VERSION"));
-        let report = Report { version: Report::VERSION, program, began, machine, runs, against };
+        let report = BenchReport { version: BenchReport::VERSION, program, began, machine, runs, against };
         // Something was begun, and so it is no matter of usage any more.
         let failure = failure.map(|failure| match failure {
-            Failure::Usage(error) | Failure::Work(error) => Failure::Work(error),
+            CommandError::Usage(error) | CommandError::Runtime(error) => CommandError::Runtime(error),
         });
         Ok((report, failure))
     }
 
     /// What was named, with every combination of options.
-    fn wanted(&self) -> anyhow::Result<Vec<Wanted>> {
-        let Arguments { bundle, url, engine, sweep, .. } = self.arguments;
+    fn wanted(&self) -> anyhow::Result<Vec<TargetSpec>> {
+        let BenchArgs { bundle, url, engine, sweep, .. } = self.arguments;
         match (bundle, url) {
             (_, Some(url)) => {
                 ensure!(
                     engine.given.is_empty() && sweep.is_empty(),
                     "a server has its own options; leave out those of the engine, and --sweep, or name a bundle"
                 );
-                Ok(vec![Wanted { name: url.clone(), place: Place::There(url.clone()) }])
+                Ok(vec![TargetSpec { name: url.clone(), place: TargetLocation::Http(url.clone()) }])
             }
             (Some(bundle), None) => Ok(combinations(&engine.given, sweep)
                 .into_iter()
-                .map(|(options, name)| Wanted::here(bundle, options, &name))
+                .map(|(options, name)| TargetSpec::bundle(bundle, options, &name))
                 .collect()),
             (None, None) => bail!("name a bundle, or a server with --url"),
         }
     }
 
     /// One way to run one model, under every scenario; where one of them fails, those before it.
-    fn alone(&self, wanted: &Wanted) -> (Option<Run>, Result<(), Failure>) {
+    fn alone(&self, wanted: &TargetSpec) -> (Option<BenchRun>, Result<(), CommandError>) {
         let (mut points, mut within_bound, mut first) = (Vec::new(), None, None);
         let own_peak = machine::reset_peak();
         let mut each = || {
             for planned in self.arguments.scenarios() {
                 self.session.go_on()?;
-                let asked = self.session.open(wanted, planned.shape()).map_err(Failure::Usage)?;
+                let asked = self.session.open(wanted, planned.shape()).map_err(CommandError::Usage)?;
                 let scenario = match planned {
-                    Planned::Known(scenario) => scenario,
-                    Planned::Share(share) => Scenario::Server { rate: share * self.capacity(&asked)? },
+                    PlannedScenario::Known(scenario) => scenario,
+                    PlannedScenario::Share(share) => Scenario::Server { rate: share * self.capacity(&asked)? },
                 };
                 points.push(self.point(wanted, &asked, scenario)?);
                 first.get_or_insert(asked);
             }
             if let Some(bound_ms) = self.arguments.latency_bound {
                 self.session.go_on()?;
-                let asked = self.session.open(wanted, Scenario::Server { rate: 1.0 }).map_err(Failure::Usage)?;
+                let asked = self.session.open(wanted, Scenario::Server { rate: 1.0 }).map_err(CommandError::Usage)?;
                 let most = self.capacity(&asked)?;
                 let mut at = |rate: f64| self.point(wanted, &asked, Scenario::Server { rate });
                 let (found, searched) = bound::search(bound_ms, most, &mut at)?;
@@ -146,40 +147,44 @@ impl<'a> Bench<'a> {
             let subject = self.subject(wanted, &first);
             // Of a server that is this program's own memory.
             let peak_host_bytes = peak_host_bytes.filter(|_| subject.url.is_none());
-            Run { subject: Subject { peak_host_bytes, ..subject }, points, within_bound }
+            BenchRun { subject: Subject { peak_host_bytes, ..subject }, points, within_bound }
         });
         (run, ended)
     }
 
-    fn point(&self, wanted: &Wanted, asked: &Asked, scenario: Scenario) -> anyhow::Result<Point> {
-        say(format_args!("{}: {scenario}", wanted.name));
+    fn point(&self, wanted: &TargetSpec, asked: &OpenTarget, scenario: Scenario) -> anyhow::Result<ScenarioResult> {
+        print_stderr(format_args!("{}: {scenario}", wanted.name));
         let measured = self.session.point(asked, &self.measure(scenario));
         measured.with_context(|| format!("{}, {scenario}", wanted.name))
     }
 
     /// Two of them in turns, under every scenario.
-    fn in_turns(&self, one: &Wanted, other: &Wanted) -> Result<(Vec<Run>, Vec<Against>), Failure> {
+    fn interleaved(
+        &self,
+        one: &TargetSpec,
+        other: &TargetSpec,
+    ) -> Result<(Vec<BenchRun>, Vec<AbComparison>), CommandError> {
         let both = [one, other];
         let mut points = [Vec::new(), Vec::new()];
         let (mut against, mut first) = (Vec::new(), None);
         for planned in self.arguments.scenarios() {
             let Some(scenario) = planned.in_blocks() else {
                 let why = "--against takes no server scenario: blocks in turns would cut its arrivals into pieces";
-                return Err(Failure::Usage(anyhow::anyhow!(why)));
+                return Err(CommandError::Usage(anyhow::anyhow!(why)));
             };
-            say(format_args!("{} against {}: {scenario}", one.name, other.name));
-            let open = |wanted| self.session.open(wanted, scenario).map_err(Failure::Usage);
+            print_stderr(format_args!("{} against {}: {scenario}", one.name, other.name));
+            let open = |wanted| self.session.open(wanted, scenario).map_err(CommandError::Usage);
             let [a, b] = [open(one)?, open(other)?];
             let sides = [(one.name.as_str(), &a), (other.name.as_str(), &b)];
             let measure = self.measure(scenario);
-            let ([of_a, of_b], compared) = self.session.in_turns(&measure, sides, self.arguments.pairs.get())?;
+            let ([of_a, of_b], compared) = self.session.interleaved(&measure, sides, self.arguments.pairs.get())?;
             points[0].push(of_a);
             points[1].push(of_b);
             against.push(compared);
             first.get_or_insert([a, b]);
         }
         let first = first.context("no scenario was asked for")?;
-        let run = |(wanted, (asked, points)): (&Wanted, (&Asked, Vec<Point>))| Run {
+        let run = |(wanted, (asked, points)): (&TargetSpec, (&OpenTarget, Vec<ScenarioResult>))| BenchRun {
             subject: self.subject(wanted, asked),
             points,
             within_bound: None,
@@ -187,28 +192,28 @@ impl<'a> Bench<'a> {
         Ok((both.into_iter().zip(first.iter().zip(points)).map(run).collect(), against))
     }
 
-    fn measure(&self, scenario: Scenario) -> Measure {
+    fn measure(&self, scenario: Scenario) -> Measurement {
         let until = match self.arguments.queries {
-            Some(queries) => Until::Queries(queries),
-            None => Until::Time(Duration::from_secs_f64(self.arguments.time), LEAST_QUERIES),
+            Some(queries) => StopAfter::Queries(queries),
+            None => StopAfter::Time(Duration::from_secs_f64(self.arguments.time), LEAST_QUERIES),
         };
-        let (seed, pixels) = (self.arguments.arrival_seed, self.session.material().mean_pixels());
-        Measure { scenario, warm_up: self.arguments.warm_up(), until, seed, pixels }
+        let (seed, pixels) = (self.arguments.arrival_seed, self.session.images().mean_pixels());
+        Measurement { scenario, warm_up: self.arguments.warm_up(), until, seed, pixels }
     }
 
     /// Pictures in a second that a target answers when it always has some to do.
-    fn capacity(&self, asked: &Asked) -> anyhow::Result<f64> {
+    fn capacity(&self, asked: &OpenTarget) -> anyhow::Result<f64> {
         let clients = asked.setup().map_or(CLIENTS_OF_SERVER, |[sessions, _]| CLIENTS_A_SESSION * sessions);
         let until = match self.arguments.queries {
-            Some(_) => Until::Queries(2 * clients),
-            None => Until::Time(Duration::from_secs_f64(self.arguments.time / 2.0), 2 * clients),
+            Some(_) => StopAfter::Queries(2 * clients),
+            None => StopAfter::Time(Duration::from_secs_f64(self.arguments.time / 2.0), 2 * clients),
         };
-        let warm_up = WarmUpRule::Queries(clients);
-        let measure = Measure { warm_up, until, ..self.measure(Scenario::Clients { clients }) };
-        Ok(self.session.point(asked, &measure)?.images_a_second)
+        let warm_up = WarmUpPolicy::Queries(clients);
+        let measure = Measurement { warm_up, until, ..self.measure(Scenario::Clients { clients }) };
+        Ok(self.session.point(asked, &measure)?.images_per_second)
     }
 
-    fn subject(&self, wanted: &Wanted, asked: &Asked) -> Subject {
+    fn subject(&self, wanted: &TargetSpec, asked: &OpenTarget) -> Subject {
         self.session.subject(wanted, asked, !self.arguments.no_accuracy)
     }
 }

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use protoseg_bench::material::Sheet;
+use protoseg_bench::images::BenchImage;
 use protoseg_bench::report::{Accuracy, Subject};
 use protoseg_infer::pipeline::PipelineOptions;
 use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
 use protoseg_infer::session::RunnerOptions;
 
 use super::accuracy;
-use super::asked::{Asked, Place, Wanted};
-use super::session::Session;
-use crate::commands::engine_arguments::EngineArguments;
+use super::asked::{OpenTarget, TargetLocation, TargetSpec};
+use super::session::BenchSession;
+use crate::commands::engine_args::EngineArgs;
 
-impl Session {
+impl BenchSession {
     /// Says what was measured, and where that is to be checked whether it computes what it should.
-    pub(crate) fn subject(&self, wanted: &Wanted, asked: &Asked, check: bool) -> Subject {
+    pub(crate) fn subject(&self, wanted: &TargetSpec, asked: &OpenTarget, check: bool) -> Subject {
         let mut subject = Subject {
             name: wanted.name.clone(),
             bundle: None,
@@ -26,18 +26,18 @@ impl Session {
             precision: None,
             device: None,
             options: BTreeMap::new(),
-            pictures: self.material.describe(),
+            pictures: self.images.describe(),
             windows: None,
             pixel_ratio: None,
             end_to_end: self.end_to_end,
             open_seconds: None,
-            first_seconds: None,
+            first_run_seconds: None,
             nodes: BTreeMap::new(),
             accuracy: Accuracy { missing: Some("it was not asked for".to_owned()), ..Accuracy::default() },
             peak_host_bytes: None,
         };
         match asked {
-            Asked::Here(model) => {
+            OpenTarget::InProcess(model) => {
                 let facts = model.facts();
                 let devices: Vec<String> = facts.setup.devices.iter().map(ToString::to_string).collect();
                 subject.model.clone_from(&facts.fingerprint);
@@ -45,25 +45,26 @@ impl Session {
                 subject.precision = facts.precision.map(|precision| precision.name().to_owned());
                 subject.device = Some(devices.join(", "));
                 (subject.windows, subject.pixel_ratio) = (Some(facts.pieces.0), Some(facts.pieces.1));
-                (subject.open_seconds, subject.first_seconds) = (Some(facts.setup.seconds), Some(facts.first_seconds));
+                (subject.open_seconds, subject.first_run_seconds) =
+                    (Some(facts.setup.seconds), Some(facts.first_run_seconds));
             }
-            Asked::There(server) => {
+            OpenTarget::Http(server) => {
                 let (name, version) = server.model();
                 subject.model = format!("{name} {version}");
             }
         }
         match &wanted.place {
-            Place::Here(bundle, options) => {
+            TargetLocation::InProcess(bundle, options) => {
                 subject.bundle = Some(bundle.clone());
                 subject.options.clone_from(options);
-                let engine = EngineArguments::of(options).and_then(|engine| engine.options(0));
+                let engine = EngineArgs::from_settings(options).and_then(|engine| engine.options(0));
                 if let (Ok(options), Some(file), true) = (engine, &subject.file, check) {
                     // Where this cannot be found out, the report has no nodes.
-                    subject.nodes = nodes(bundle, &options, self.material.get(0)).unwrap_or_default();
-                    subject.accuracy = accuracy::of(bundle, file, &options, self.labelled.as_ref());
+                    subject.nodes = nodes(bundle, &options, self.images.get(0)).unwrap_or_default();
+                    subject.accuracy = accuracy::measure(bundle, file, &options, self.labeled.as_ref());
                 }
             }
-            Place::There(url) => {
+            TargetLocation::Http(url) => {
                 subject.url = Some(url.clone());
                 subject.accuracy.missing = Some("a server's model is not checked; bench its bundle".to_owned());
             }
@@ -73,7 +74,11 @@ impl Session {
 }
 
 /// How many nodes each execution provider runs of the file that runs a picture.
-fn nodes(bundle: &Path, options: &PipelineOptions, sheet: &Sheet) -> Result<BTreeMap<String, usize>, SegmentError> {
+fn nodes(
+    bundle: &Path,
+    options: &PipelineOptions,
+    sheet: &BenchImage,
+) -> Result<BTreeMap<String, usize>, SegmentError> {
     let device = options.devices.all().first().copied().unwrap_or_default();
     let runner = RunnerOptions { device, ..options.segmenter.runner.clone() };
     let segmenter = Segmenter::open_with(bundle, &SegmenterOptions { runner, ..options.segmenter.clone() })?;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::commands::engine_options::Options;
+use crate::commands::engine_options::EngineOptionMap;
 
 /// An option with the values that are tried: `threads=1,2`. Values that hold commas themselves are parted by `;`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +37,10 @@ pub(super) fn twice(sweeps: &[Sweep]) -> Option<&str> {
 
 /// All combinations, on top of what was given for all; the last sweep's values change fastest. Each comes with what tells it
 /// from the others.
-pub(super) fn combinations(given: &Options, sweeps: &[Sweep]) -> Vec<(Options, String)> {
+pub(super) fn combinations(given: &EngineOptionMap, sweeps: &[Sweep]) -> Vec<(EngineOptionMap, String)> {
     let mut all = vec![(given.clone(), String::new())];
     for sweep in sweeps {
-        let with = |(options, name): &(Options, String), value: &String| {
+        let with = |(options, name): &(EngineOptionMap, String), value: &String| {
             let mut options = options.clone();
             options.insert(sweep.name.clone(), value.clone());
             let name =
@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn every_combination_comes_once() {
-        let given = Options::from([("spin".to_owned(), "on".to_owned()), ("threads".to_owned(), "9".to_owned())]);
+        let given =
+            EngineOptionMap::from([("spin".to_owned(), "on".to_owned()), ("threads".to_owned(), "9".to_owned())]);
         let sweeps: Vec<Sweep> =
             ["threads=1,2", "--device=cuda:0,1;cpu"].iter().map(|text| text.parse().unwrap()).collect();
         let all = combinations(&given, &sweeps);

@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use protoseg_infer::pipeline::{Pipeline, Setup, Stages};
+use protoseg_infer::pipeline::{Pipeline, PipelineSetup, StageReport};
 use protoseg_label::shard::Shard;
-use protoseg_models::errors::sentence;
+use protoseg_models::errors::error_chain;
 use serde::Serialize;
 
 use super::record::path_text;
 
 /// A run.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(super) struct LabelSummary {
     /// Pictures that this run labelled.
-    pub(super) labelled: usize,
+    #[serde(rename = "labelled")]
+    pub(super) labeled: usize,
     /// Pictures whose results an earlier run left.
     pub(super) kept: usize,
     /// Pictures that were not begun, as the run was interrupted.
@@ -23,8 +24,8 @@ pub(super) struct Summary {
     shard: Shard,
     seconds: f64,
     images_per_second: f64,
-    setup: Setup,
-    stages: Option<Stages>,
+    setup: PipelineSetup,
+    stages: Option<StageReport>,
 }
 
 /// A picture that could not be labelled.
@@ -36,26 +37,26 @@ pub(super) struct FailedInput {
 
 impl FailedInput {
     pub(super) fn new(path: &Path, error: &anyhow::Error) -> Self {
-        Self { path: path_text(path), error: sentence(error.as_ref()) }
+        Self { path: path_text(path), error: error_chain(error.as_ref()) }
     }
 }
 
-impl Summary {
+impl LabelSummary {
     pub(super) fn new(
         pipeline: &Pipeline,
-        labelled: usize,
+        labeled: usize,
         kept: usize,
         failed: Vec<FailedInput>,
         shard: Shard,
     ) -> Self {
         let setup = pipeline.setup().clone();
-        Self { labelled, kept, left: 0, failed, shard, seconds: 0.0, images_per_second: 0.0, setup, stages: None }
+        Self { labeled, kept, left: 0, failed, shard, seconds: 0.0, images_per_second: 0.0, setup, stages: None }
     }
 
     /// How long it took.
-    pub(super) fn time(&mut self, elapsed: Duration, stages: Stages) {
+    pub(super) fn time(&mut self, elapsed: Duration, stages: StageReport) {
         self.seconds = elapsed.as_secs_f64();
-        self.images_per_second = self.labelled as f64 / self.seconds;
+        self.images_per_second = self.labeled as f64 / self.seconds;
         self.stages = Some(stages);
     }
 
@@ -66,13 +67,13 @@ impl Summary {
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect();
         let head = format!(
             "{} labelled{counts} into {} in {:.1} s ({:.2} images/s)",
-            self.labelled,
+            self.labeled,
             out.display(),
             self.seconds,
             self.images_per_second,
         );
-        let Some(Stages { decode, run, stitch, decide, encode, bottleneck }) = &self.stages else { return head };
-        if self.labelled == 0 {
+        let Some(StageReport { decode, run, stitch, decide, encode, bottleneck }) = &self.stages else { return head };
+        if self.labeled == 0 {
             return head;
         }
         let work = [("decode", decode), ("run", run), ("stitch", stitch), ("decide", decide), ("encode", encode)];

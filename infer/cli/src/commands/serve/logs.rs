@@ -10,9 +10,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// What must be told when the server ends, so that what was traced last is sent.
-pub(super) struct Traces(Option<SdkTracerProvider>);
+pub(super) struct TraceGuard(Option<SdkTracerProvider>);
 
-impl Drop for Traces {
+impl Drop for TraceGuard {
     fn drop(&mut self) {
         if let Some(Err(error)) = self.0.as_ref().map(SdkTracerProvider::shutdown) {
             tracing::warn!(%error, "the last traces could not be sent");
@@ -22,7 +22,7 @@ impl Drop for Traces {
 
 /// Writes what is logged from now on, and sends spans of requests to a collector if there is one. Called where tasks can be
 /// spawned.
-pub(super) fn begin(level: &str, json: bool, collector: Option<&str>) -> Result<Traces> {
+pub(super) fn init(level: &str, json: bool, collector: Option<&str>) -> Result<TraceGuard> {
     // A level alone is that of the server; libraries speak up at warnings.
     let filter = match level {
         "trace" | "debug" | "info" | "warn" | "error" | "off" => {
@@ -43,7 +43,7 @@ pub(super) fn begin(level: &str, json: bool, collector: Option<&str>) -> Result<
         provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("protoseg")));
     let begun = tracing_subscriber::registry().with(filter).with(logs).with(spans).try_init();
     begun.map_err(|error| anyhow!("logs cannot be written: {error}"))?;
-    Ok(Traces(provider))
+    Ok(TraceGuard(provider))
 }
 
 /// Sends spans in batches over gRPC. The service's name can be set by `OTEL_SERVICE_NAME`, as everywhere.

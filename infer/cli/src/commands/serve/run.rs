@@ -8,19 +8,19 @@ use anyhow::Context;
 use protoseg_infer::machine::cores;
 use protoseg_serve::Service;
 use protoseg_serve::grpc;
-use protoseg_serve::http::{self, Front};
-use protoseg_serve::listen::{ConnectionLimits, Listener, Protocol, bind};
+use protoseg_serve::http::{self, AppState};
+use protoseg_serve::listener::{ConnectionLimits, Listener, Protocol, bind};
 use protoseg_serve::metrics::Metrics;
-use protoseg_serve::models::{Models, Served};
+use protoseg_serve::registry::{LoadedModel, ModelRegistry};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Plan;
-use super::logs::Traces;
-use crate::commands::run_arguments::describe;
-use crate::commands::{Failure, Outcome};
+use super::ServeConfig;
+use super::logs::TraceGuard;
+use crate::commands::run_args::describe;
+use crate::commands::{CommandError, CommandOutcome};
 
 /// Time for the head of a request from who watches over the server: shorter than the patience of most, so that connections
 /// without requests do not keep them out.
@@ -35,7 +35,7 @@ pub(super) fn threads() -> anyhow::Result<Runtime> {
     threads.context("the server's threads cannot be started")
 }
 
-pub(super) fn serve(threads: Runtime, plan: Plan, traces: Traces) -> Result<Outcome, Failure> {
+pub(super) fn serve(threads: Runtime, plan: ServeConfig, traces: TraceGuard) -> Result<CommandOutcome, CommandError> {
     let outcome = threads.block_on(run(plan));
     // While there are threads that can send them.
     drop(traces);
@@ -45,13 +45,13 @@ pub(super) fn serve(threads: Runtime, plan: Plan, traces: Traces) -> Result<Outc
 }
 
 /// The signals that a server takes.
-struct Signals {
+struct ServerSignals {
     terminate: Signal,
     interrupt: Signal,
     reload: Signal,
 }
 
-impl Signals {
+impl ServerSignals {
     fn catch() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -80,18 +80,18 @@ impl Signals {
     }
 }
 
-async fn run(plan: Plan) -> Result<Outcome, Failure> {
-    let mut signals = Signals::catch().context("signals cannot be caught").map_err(Failure::Usage)?;
+async fn run(plan: ServeConfig) -> Result<CommandOutcome, CommandError> {
+    let mut signals = ServerSignals::catch().context("signals cannot be caught").map_err(CommandError::Usage)?;
     let metrics = Arc::new(Metrics::default());
-    let models = Models::new(plan.bundles.clone(), plan.models.clone(), Arc::clone(&metrics));
+    let models = ModelRegistry::new(plan.bundles.clone(), plan.models.clone(), Arc::clone(&metrics));
     let service = Arc::new(Service::new(models, plan.limits, metrics));
     let (stop, stopped) = watch::channel(false);
-    let servers = listen(&plan, &service, &stopped).await.map_err(Failure::Usage)?;
+    let servers = listen(&plan, &service, &stopped).await.map_err(CommandError::Usage)?;
     let loading = Arc::clone(&service);
     let loaded = tokio::task::spawn_blocking(move || load_all(&loading));
     tokio::select! {
-        loaded = loaded => loaded.context("the models cannot be loaded").and_then(|loaded| loaded).map_err(Failure::Usage)?,
-        status = signals.end() => return Ok(Outcome::Status(status)),
+        loaded = loaded => loaded.context("the models cannot be loaded").and_then(|loaded| loaded).map_err(CommandError::Usage)?,
+        status = signals.end() => return Ok(CommandOutcome::ExitCode(status)),
     }
     tracing::info!("ready");
     loop {
@@ -104,11 +104,11 @@ async fn run(plan: Plan) -> Result<Outcome, Failure> {
 
 /// Opens the sockets and begins to answer: that it lives, and that it is not ready.
 async fn listen(
-    plan: &Plan,
+    plan: &ServeConfig,
     service: &Arc<Service>,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let front = Front {
+    let front = AppState {
         service: Arc::clone(service),
         key: plan.key.clone(),
         repository: plan.repository,
@@ -116,7 +116,7 @@ async fn listen(
     };
     let [http_tls, grpc_tls] = plan.tls.clone().map_or([None, None], |tls| tls.map(Some));
     if let Some(address) = plan.probes {
-        watch_over(address, plan, front.clone()).await?;
+        serve_probes(address, plan, front.clone()).await?;
     }
     let mut places = vec![(plan.http, "http", Protocol::Http1, http_tls, http::router(front.clone()))];
     if let Some(address) = plan.grpc {
@@ -135,12 +135,12 @@ async fn listen(
 }
 
 /// Answers how the server is, for as long as it lives: while it drains, too.
-async fn watch_over(address: SocketAddr, plan: &Plan, front: Front) -> anyhow::Result<()> {
+async fn serve_probes(address: SocketAddr, plan: &ServeConfig, front: AppState) -> anyhow::Result<()> {
     let socket = bind(address).await?;
     tracing::info!("health and metrics on http://{}", socket.local_addr()?);
-    let head = plan.connections.head.min(PROBE_HEAD);
+    let head = plan.connections.header_timeout.min(PROBE_HEAD);
     let (limits, connections) =
-        (ConnectionLimits { head, ..plan.connections }, front.service.metrics.connections.clone());
+        (ConnectionLimits { header_timeout: head, ..plan.connections }, front.service.metrics.connections.clone());
     let listener = Listener { socket, protocol: Protocol::Http1, tls: None, limits, connections };
     let (never, stopped) = watch::channel(false);
     tokio::spawn(async move {
@@ -158,8 +158,8 @@ fn load_all(service: &Service) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn say(served: &Served) {
-    let Served { name, version, setup, .. } = served;
+fn say(served: &LoadedModel) {
+    let LoadedModel { name, version, setup, .. } = served;
     tracing::info!(model = name, version, "loaded: {}", describe(setup));
 }
 
@@ -178,12 +178,12 @@ fn reload(service: &Arc<Service>) {
 
 /// Stops in good order: no longer ready, then no more connections, then the end once all is answered or time is up.
 async fn drain(
-    plan: &Plan,
+    plan: &ServeConfig,
     service: &Service,
     stop: &watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
-    signals: &mut Signals,
-) -> Outcome {
+    signals: &mut ServerSignals,
+) -> CommandOutcome {
     service.drain();
     tracing::info!("stopping: no longer ready");
     let finish = async {
@@ -196,12 +196,12 @@ async fn drain(
     tokio::select! {
         () = finish => {
             tracing::info!("stopped: all requests were answered");
-            Outcome::Done
+            CommandOutcome::Success
         }
         () = tokio::time::sleep(plan.drain_delay + plan.drain) => {
             tracing::warn!("stopped: time is up, and what was still open was closed");
-            Outcome::Done
+            CommandOutcome::Success
         }
-        status = signals.end() => Outcome::Status(status),
+        status = signals.end() => CommandOutcome::ExitCode(status),
     }
 }

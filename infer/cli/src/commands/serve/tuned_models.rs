@@ -2,27 +2,28 @@
 
 use std::path::Path;
 
-use protoseg_bench::tuning::Use;
-use protoseg_models::errors::sentence;
+use protoseg_bench::tuning::TuningPurpose;
+use protoseg_models::errors::error_chain;
 use protoseg_serve::BatchLimit;
-use protoseg_serve::models::{Choose, ModelOptions};
+use protoseg_serve::registry::{ModelOptions, ModelOptionsSource};
 
-use crate::commands::engine_arguments::EngineArguments;
-use crate::commands::engine_options::GivenEngine;
-use crate::commands::tuned::{Tuned, TuningArguments};
+use crate::commands::engine_args::EngineArgs;
+use crate::commands::engine_options::EngineFlags;
+use crate::commands::tuned::{TunedEngine, TuningArgs};
 
 /// Bundles as tuned, and as they come where they are not.
 #[derive(Debug, Clone)]
-pub(super) struct TunedModels {
-    pub(super) tuning: TuningArguments,
-    pub(super) engine: GivenEngine,
+pub(super) struct TunedModelOptions {
+    pub(super) tuning: TuningArgs,
+    pub(super) engine: EngineFlags,
     /// As they come, by the options that were given.
     pub(super) plain: ModelOptions,
 }
 
-impl TunedModels {
-    fn of(&self, bundle: &Path) -> anyhow::Result<ModelOptions> {
-        let Tuned { engine, used, remark, warning } = self.tuning.of(bundle, &self.engine, Use::Serve)?;
+impl TunedModelOptions {
+    fn resolve(&self, bundle: &Path) -> anyhow::Result<ModelOptions> {
+        let TunedEngine { engine, used, remark, warning } =
+            self.tuning.resolve(bundle, &self.engine, TuningPurpose::Serve)?;
         let shown = bundle.display();
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
@@ -36,15 +37,15 @@ impl TunedModels {
 }
 
 /// The same with other options of the engine.
-pub(super) fn with(options: &ModelOptions, engine: &EngineArguments) -> anyhow::Result<ModelOptions> {
-    let limit = BatchLimit { pixels: options.limit.pixels, ..BatchLimit::usual(engine.batch(), engine.is_gpu()) };
+pub(super) fn with(options: &ModelOptions, engine: &EngineArgs) -> anyhow::Result<ModelOptions> {
+    let limit = BatchLimit { pixels: options.limit.pixels, ..BatchLimit::default_for(engine.batch(), engine.is_gpu()) };
     Ok(ModelOptions { pipeline: engine.options(0)?, limit, ..options.clone() })
 }
 
-impl Choose for TunedModels {
+impl ModelOptionsSource for TunedModelOptions {
     fn options(&self, bundle: &Path) -> ModelOptions {
-        self.of(bundle).unwrap_or_else(|error| {
-            tracing::warn!("{} runs as it comes: {}", bundle.display(), sentence(error.as_ref()));
+        self.resolve(bundle).unwrap_or_else(|error| {
+            tracing::warn!("{} runs as it comes: {}", bundle.display(), error_chain(error.as_ref()));
             self.plain.clone()
         })
     }

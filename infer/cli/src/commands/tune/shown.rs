@@ -2,29 +2,29 @@
 
 use std::path::Path;
 
-use protoseg_bench::tuning::search::{Candidate, Outcome};
-use protoseg_bench::tuning::{Entry, described};
+use protoseg_bench::tuning::search::{Candidate, CandidateOutcome};
+use protoseg_bench::tuning::{TuningEntry, describe};
 
 /// A candidate that has just been examined, as a line.
 pub(super) fn progress(candidate: &Candidate) -> String {
-    format!("{}: {}: {}", candidate.stage, described(&candidate.choice), became(candidate))
+    format!("{}: {}: {}", candidate.stage, describe(&candidate.choice), became(candidate))
 }
 
 /// The table of candidates.
-pub(super) fn candidates(entry: &Entry) -> Vec<String> {
+pub(super) fn candidates(entry: &TuningEntry) -> Vec<String> {
     let heads = ["stage", "ms", "leader's", "p99 ms", "probe", "pictures", "options: what became of them"];
     let number = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.3}"));
     let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.3} %", 100.0 * share));
     let row = |candidate: &Candidate| {
-        let Candidate { stage, choice, agreement, ms, leader_ms, p99_ms, .. } = candidate;
+        let Candidate { stage, choice, agreement, ms, incumbent_ms, p99_ms, .. } = candidate;
         [
             stage.clone(),
             number(*ms),
-            number(*leader_ms),
+            number(*incumbent_ms),
             number(*p99_ms),
             percent(agreement.and_then(|agreement| agreement.probe)),
             percent(agreement.map(|agreement| agreement.pictures)),
-            format!("{}: {}", described(choice), became(candidate)),
+            format!("{}: {}", describe(choice), became(candidate)),
         ]
     };
     let rows: Vec<[String; 7]> =
@@ -42,9 +42,9 @@ pub(super) fn candidates(entry: &Entry) -> Vec<String> {
 }
 
 /// The choice, and why.
-pub(super) fn answer(entry: &Entry, place: &Path) -> Vec<String> {
+pub(super) fn answer(entry: &TuningEntry, place: &Path) -> Vec<String> {
     let line = |name: &str, text: &str| format!("{name:<11}{text}");
-    let mut lines = vec![line("choice", &described(&entry.choice)), line("because", entry.decision.sentence())];
+    let mut lines = vec![line("choice", &describe(&entry.choice)), line("because", entry.decision.sentence())];
     if let Some(times) = entry.times() {
         lines.push(line("speed", &format!("{times:.2} times the default")));
     }
@@ -64,9 +64,9 @@ pub(super) fn answer(entry: &Entry, place: &Path) -> Vec<String> {
 fn became(candidate: &Candidate) -> String {
     let ratio = candidate.ratio.map_or_else(String::new, |ratio| format!(", {:+.1} % of time", 100.0 * (ratio - 1.0)));
     match &candidate.outcome {
-        Outcome::First => "where it begins".to_owned(),
-        Outcome::Leads => format!("leads{ratio}"),
-        Outcome::NotFaster => format!("not faster{ratio}"),
-        Outcome::Dropped { why } => format!("dropped: {why}"),
+        CandidateOutcome::First => "where it begins".to_owned(),
+        CandidateOutcome::Incumbent => format!("leads{ratio}"),
+        CandidateOutcome::NotFaster => format!("not faster{ratio}"),
+        CandidateOutcome::Dropped { why } => format!("dropped: {why}"),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use protoseg_serve::listen::{ConnectionLimits, Listener, Protocol};
+use protoseg_serve::listener::{ConnectionLimits, Listener, Protocol};
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 
@@ -59,10 +59,10 @@ fn a_collector_gets_a_span_for_each_request_within_the_callers_trace() {
     };
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     let limits = ConnectionLimits {
-        most: 8,
-        head: Duration::from_secs(60),
-        idle: Duration::from_secs(60),
-        write: Duration::from_secs(60),
+        max_connections: 8,
+        header_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+        write_timeout: Duration::from_secs(60),
     };
     let connections = protoseg_serve::metrics::Metrics::default().connections;
     let listener = Listener { socket, protocol: Protocol::Http2, tls: None, limits, connections };

@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use super::oip::{binary, png};
 use super::server::{Server, named, request, send};
-use crate::common::{Place, answer, fixture, protoseg, stripe_labels, stripes};
+use crate::common::{TestDir, answer, fixture, protoseg, stripe_labels, stripes};
 
 const LENGTH: &str = "inference-header-content-length";
 
 #[test]
 fn what_cannot_be_served_is_said_before_anything_starts() {
-    let place = Place::new();
+    let place = TestDir::new();
     let bundle = named(&place.at("bundle"));
-    let broken = Place::new();
+    let broken = TestDir::new();
     std::fs::write(broken.at("bundle/model.onnx"), "x").unwrap();
     let broken = format!("broken={}", broken.at("bundle").display());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -136,7 +136,7 @@ fn under_load(address: SocketAddr, happens: impl FnOnce(&AtomicBool)) -> Vec<See
 }
 
 /// Another file that computes the same: with a comment at its end.
-fn other_file(place: &Place) {
+fn other_file(place: &TestDir) {
     let model = place.at("bundle/model.onnx");
     // Field 6 of the model, its description, of one letter.
     let other = [&std::fs::read(&model).unwrap()[..], &[0x32, 1, b'x']].concat();
@@ -146,7 +146,7 @@ fn other_file(place: &Place) {
 
 #[test]
 fn a_bundle_is_served_as_tuned_until_another_lies_there() {
-    let place = Place::new();
+    let place = TestDir::new();
     crate::tune::tune(&place, "", &[("window", "whole"), ("mode", "throughput")]);
     let server = Server::of(&place.at("bundle"), &[]);
     // Measured over pictures that were all there, it says nothing of what cores are for under requests.
@@ -169,7 +169,7 @@ fn a_bundle_is_served_as_tuned_until_another_lies_there() {
 
 #[test]
 fn models_are_exchanged_under_load_without_a_failed_request() {
-    let place = Place::new();
+    let place = TestDir::new();
     let server = Server::of(&place.at("bundle"), &["--repository"]);
     let version = || server.get("/v2/models/bundle").json()["versions"][0].as_str().unwrap().to_owned();
     let first = version();
@@ -215,7 +215,7 @@ fn models_are_exchanged_under_load_without_a_failed_request() {
 
 #[test]
 fn after_sigterm_everything_that_was_begun_is_answered() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut server = Server::of(&place.at("bundle"), &["--drain-delay", "0.5"]);
     let address = server.address;
     let seen = under_load(address, |stop| {
@@ -236,7 +236,7 @@ fn after_sigterm_everything_that_was_begun_is_answered() {
 
 #[test]
 fn a_killed_server_gives_no_wrong_answers_and_another_takes_its_place() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut server = Server::of(&place.at("bundle"), &[]);
     let address = server.address;
     let mut second = None;

@@ -2,7 +2,7 @@
 
 use image::{ImageFormat, RgbImage};
 use protoseg_images::label_map;
-use protoseg_serve::models::name_of;
+use protoseg_serve::registry::name_of;
 use serde_json::json;
 
 use super::oip::png;

@@ -1,6 +1,6 @@
 //! A step of the prototypes as loops in f64.
 
-use super::super::{Average, Counters, Settings};
+use super::super::{PrototypeAverage, PrototypeCounters, PrototypeSettings};
 use super::{CHANNELS, NOTHING};
 use tch::{Kind, Tensor};
 
@@ -34,28 +34,28 @@ fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
 
 /// What prototypes should be.
 pub(super) struct Loops {
-    pub(super) settings: Settings,
+    pub(super) settings: PrototypeSettings,
     pub(super) values: Vec<Vec<f64>>,
     pub(super) mean: Vec<f64>,
-    pub(super) counters: Counters,
+    pub(super) counters: PrototypeCounters,
 }
 
 impl Loops {
     fn kept(&self, row: &[f64]) -> Vec<f64> {
-        if self.settings.average == Average::Normalised { unit(row) } else { row.to_vec() }
+        if self.settings.average == PrototypeAverage::Normalized { unit(row) } else { row.to_vec() }
     }
 
     /// Does a step, and says which prototypes it has moved, and which of these were set anew. Classes that begin take their
     /// values from `found`, which must lie near the mean of their points and apart from each other.
     pub(super) fn step(&mut self, batches: &[Points], found: &[Vec<f64>]) -> [Vec<usize>; 2] {
-        let Settings { classes, each, momentum, reseed_after, .. } = self.settings;
+        let PrototypeSettings { classes, per_class: each, momentum, reseed_after, .. } = self.settings;
         let all: Vec<Vec<f64>> = batches.iter().flat_map(|(features, _)| features).cloned().collect();
-        let centred: Vec<Vec<f64>> =
+        let centered: Vec<Vec<f64>> =
             all.iter().map(|row| row.iter().zip(&self.mean).map(|(value, mean)| value - mean).collect()).collect();
         let labels: Vec<i64> = batches.iter().flat_map(|(_, labels)| labels).copied().collect();
         let mut own: Vec<Vec<Vec<f64>>> = vec![Vec::new(); classes * each];
         let mut of_class: Vec<Vec<Vec<f64>>> = vec![Vec::new(); classes];
-        for (row, &label) in centred.iter().zip(&labels).filter(|(_, label)| **label != NOTHING) {
+        for (row, &label) in centered.iter().zip(&labels).filter(|(_, label)| **label != NOTHING) {
             let place = label as usize * each;
             let closest = |row: &Vec<f64>, number: usize| cosine(row, &self.values[place + number]);
             let nearest = (0..each).max_by(|&left, &right| closest(row, left).total_cmp(&closest(row, right))).unwrap();
@@ -69,7 +69,7 @@ impl Loops {
             let old = &self.values[prototype];
             let sum: Vec<f64> = (0..CHANNELS).map(|c| momentum * old[c] + (1.0 - momentum) * target[c]).collect();
             self.values[prototype] = self.kept(&sum);
-            self.counters.hits[prototype] += points.len() as u64;
+            self.counters.assignments[prototype] += points.len() as u64;
         }
         for class in 0..classes {
             if self.counters.active[class] || of_class[class].is_empty() {
@@ -90,13 +90,13 @@ impl Loops {
         }
         let mut anew = Vec::new();
         for (prototype, points) in own.iter().enumerate() {
-            let (class, unhit) = (prototype / each, &mut self.counters.unhit[prototype]);
+            let (class, steps_unassigned) = (prototype / each, &mut self.counters.steps_unassigned[prototype]);
             if reseed_after == 0 || !points.is_empty() {
-                *unhit = 0;
+                *steps_unassigned = 0;
             } else if of_class[class].len() >= each {
-                *unhit += 1;
+                *steps_unassigned += 1;
             }
-            if reseed_after > 0 && *unhit >= reseed_after {
+            if reseed_after > 0 && *steps_unassigned >= reseed_after {
                 anew.push(prototype);
             }
         }
@@ -108,10 +108,10 @@ impl Loops {
             };
             let farthest = of_class[class].iter().min_by(|left, right| closest(left).total_cmp(&closest(right)));
             self.values[prototype] = self.kept(farthest.unwrap());
-            self.counters.unhit[prototype] = 0;
+            self.counters.steps_unassigned[prototype] = 0;
             moved.push(prototype);
         }
-        if self.settings.centred && labels.iter().any(|label| *label != NOTHING) {
+        if self.settings.centered && labels.iter().any(|label| *label != NOTHING) {
             let counted = all.into_iter().zip(&labels).filter(|(_, label)| **label != NOTHING);
             let target = mean(&counted.map(|(row, _)| row).collect::<Vec<_>>());
             self.mean = (0..CHANNELS).map(|c| momentum * self.mean[c] + (1.0 - momentum) * target[c]).collect();

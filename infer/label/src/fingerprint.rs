@@ -1,0 +1,67 @@
+//! What tells one state of a picture's file from another.
+
+use std::io;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use protoseg_models::digest;
+use serde::{Deserialize, Serialize};
+
+/// A file's size, and when it was last changed or what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFingerprint {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Nanoseconds since 1970, negative before.
+    pub modified: i64,
+    /// SHA-256 of the content, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+impl FileFingerprint {
+    /// Of a file as it is now.
+    pub fn from_file(path: &Path, content: bool) -> io::Result<Self> {
+        let metadata = path.metadata()?;
+        let modified = match metadata.modified()?.duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |before| -before),
+        };
+        // A pipe or device may never end.
+        let sha256 = if content && metadata.is_file() { Some(digest::sha256_file(path)?) } else { None };
+        Ok(Self { bytes: metadata.len(), modified, sha256 })
+    }
+
+    /// Whether both are of one content: by digest where both have one, else by time.
+    pub fn matches(&self, other: &Self) -> bool {
+        let same = match (&self.sha256, &other.sha256) {
+            (Some(one), Some(two)) => one == two,
+            _ => self.modified == other.modified,
+        };
+        same && self.bytes == other.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn digests_decide_before_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "one").unwrap();
+        let [by_time, by_content] = [false, true].map(|content| FileFingerprint::from_file(&path, content).unwrap());
+        assert!(by_time.matches(&by_content));
+        let touch = |seconds| File::options().write(true).open(&path).unwrap().set_modified(seconds).unwrap();
+        touch(SystemTime::UNIX_EPOCH - Duration::from_secs(5));
+        assert_eq!(FileFingerprint::from_file(&path, false).unwrap().modified, -5_000_000_000);
+        assert!(!FileFingerprint::from_file(&path, false).unwrap().matches(&by_time));
+        assert!(FileFingerprint::from_file(&path, true).unwrap().matches(&by_content));
+        fs::write(&path, "two").unwrap();
+        assert!(!FileFingerprint::from_file(&path, true).unwrap().matches(&by_content));
+    }
+}

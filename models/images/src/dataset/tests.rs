@@ -1,0 +1,148 @@
+//! Small trees of every data set, and their mistakes.
+
+use super::*;
+
+fn tree(files: &[&str]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for file in files {
+        put(&root, file, "");
+    }
+    root
+}
+
+fn put(root: &tempfile::TempDir, file: &str, text: &str) -> PathBuf {
+    let path = root.path().join(file);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Picture and label, relative to the root.
+fn names(root: &tempfile::TempDir, samples: &[Sample]) -> Vec<(String, String)> {
+    let name = |path: &Path| path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned();
+    let label = |sample: &Sample| sample.label.as_deref().map(name).unwrap_or_default();
+    samples.iter().map(|sample| (name(&sample.image), label(sample))).collect()
+}
+
+fn pair(image: &str, label: &str) -> (String, String) {
+    (image.to_owned(), label.to_owned())
+}
+
+#[test]
+fn lists_of_one_and_two_columns_are_read() {
+    let root = tree(&["a/1.png", "a/2.png", "b/1.png", "b/2.png"]);
+    put(&root, "val.txt", "\u{feff}a/1.png b/1.png\r\n\r\n  a/2.png\tb/2.png");
+    let samples = Dataset::Camvid.split(root.path(), "val").unwrap();
+    assert_eq!(names(&root, &samples), [pair("a/1.png", "b/1.png"), pair("a/2.png", "b/2.png")]);
+    let list = put(&root, "unlabeled.txt", "a/2.png\na/1.png");
+    let samples = Dataset::Camvid.unlabeled(root.path(), &list).unwrap();
+    assert_eq!(names(&root, &samples), [pair("a/2.png", ""), pair("a/1.png", "")]);
+}
+
+#[test]
+fn names_in_lists_may_hold_spaces() {
+    let root = tree(&["images/my street 1.png", "labels/my street 1.png", "images/a.png", "my mask.png"]);
+    put(&root, "val.txt", " images/my street 1.png \nimages/my street 1.png\t my mask.png\nimages/a.png\tmy mask.png");
+    let samples = Dataset::Folder.split(root.path(), "val").unwrap();
+    let street = "images/my street 1.png";
+    let expected =
+        [pair(street, "labels/my street 1.png"), pair(street, "my mask.png"), pair("images/a.png", "my mask.png")];
+    assert_eq!(names(&root, &samples), expected);
+    let samples = Dataset::Folder.unlabeled(root.path(), &root.path().join("val.txt")).unwrap();
+    assert_eq!(names(&root, &samples), [pair(street, ""), pair(street, ""), pair("images/a.png", "")]);
+}
+
+#[test]
+fn labels_are_found_in_the_trees_of_each_data_set() {
+    let root = tree(&[
+        "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png",
+        "leftImg8bit/val/bonn/bonn_0_leftImg8bit.png",
+        "leftImg8bit/val/bonn/notes.txt",
+        "gtFine/val/ulm/ulm_0_gtFine_labelIds.png",
+        "gtFine/val/bonn/bonn_0_gtFine_labelIds.png",
+        "JPEGImages/2007_1.jpg",
+        "JPEGImages/2007_2.jpg",
+        "SegmentationClass/2007_1.png",
+        "SegmentationClassAug/2007_1.png",
+        "SegmentationClassAug/2007_2.png",
+        "images/x.JPG",
+        "images/y.png",
+        "images/notes.txt",
+        "labels/x.png",
+        "labels/y.png",
+    ]);
+    let ulm = pair("leftImg8bit/val/ulm/ulm_0_leftImg8bit.png", "gtFine/val/ulm/ulm_0_gtFine_labelIds.png");
+    let bonn = pair("leftImg8bit/val/bonn/bonn_0_leftImg8bit.png", "gtFine/val/bonn/bonn_0_gtFine_labelIds.png");
+    let samples = Dataset::Cityscapes.split(root.path(), "val").unwrap();
+    assert_eq!(names(&root, &samples), [bonn, ulm.clone()]);
+    for line in [ulm.0.clone(), format!("{} gtFine/val/ulm/ulm_0_gtFine_labelTrainIds.png", ulm.0)] {
+        let list = put(&root, "labeled.txt", &line);
+        let samples = Dataset::Cityscapes.labeled(root.path(), &list).unwrap();
+        assert_eq!(names(&root, &samples), std::slice::from_ref(&ulm));
+    }
+    put(&root, "ImageSets/Segmentation/val.txt", "2007_1\n2007_2");
+    let voc = [
+        pair("JPEGImages/2007_1.jpg", "SegmentationClass/2007_1.png"),
+        pair("JPEGImages/2007_2.jpg", "SegmentationClassAug/2007_2.png"),
+    ];
+    assert_eq!(names(&root, &Dataset::Voc.split(root.path(), "val").unwrap()), voc);
+    let list = put(&root, "two.txt", "JPEGImages/2007_1.jpg SegmentationClass/2007_1.png");
+    assert_eq!(names(&root, &Dataset::Voc.labeled(root.path(), &list).unwrap()), voc[..1]);
+    let folder = [pair("images/x.JPG", "labels/x.png"), pair("images/y.png", "labels/y.png")];
+    assert_eq!(names(&root, &Dataset::Folder.split(root.path(), "all").unwrap()), folder);
+    put(&root, "val.txt", "images/y.png\n");
+    assert_eq!(names(&root, &Dataset::Folder.split(root.path(), "val").unwrap()), folder[1..]);
+}
+
+#[test]
+fn what_is_missing_or_not_understood_is_named() {
+    let root = tree(&["a/1.png", "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png", "images/x.png"]);
+    let list = root.path().join("list.txt");
+    let message = |dataset: Dataset, text: &str| {
+        std::fs::write(&list, text).unwrap();
+        dataset.labeled(root.path(), &list).unwrap_err().to_string()
+    };
+    for (dataset, text, parts) in [
+        (Dataset::Camvid, "\na/1.png b/1.png", ["b/1.png is missing", "list.txt calls"]),
+        (Dataset::Camvid, "a/2.png a/1.png", ["a/2.png is missing", "list.txt"]),
+        (Dataset::Camvid, "\n\na/1.png", ["list.txt, line 3: `a/1.png`", "names no label"]),
+        (Dataset::Camvid, "a b c", ["line 1: `a b c`", "two columns"]),
+        (Dataset::Voc, "2007_1", ["SegmentationClass/2007_1.png is missing", "list.txt"]),
+        (Dataset::Camvid, " \n\n", ["list.txt names no picture", ""]),
+    ] {
+        let message = message(dataset, text);
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+    for (dataset, split, part) in [
+        (Dataset::Camvid, "val", "val.txt"),
+        (Dataset::Cityscapes, "test", "leftImg8bit/test"),
+        (Dataset::Cityscapes, "val", "gtFine/val/ulm/ulm_0_gtFine_labelIds.png is missing"),
+        (Dataset::Folder, "all", "labels/x.png is missing"),
+    ] {
+        let message = dataset.split(root.path(), split).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    let classes = put(&root, "classes.txt", "0 a\nb");
+    let message = Dataset::Folder.classes(root.path()).unwrap_err().to_string();
+    assert!(message.contains("classes.txt: line 2"), "{message}");
+    std::fs::write(classes, "0 a\n9 b").unwrap();
+    assert_eq!(Dataset::Folder.classes(root.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn ids_become_train_ids_and_unknown_ones_are_errors_where_the_data_set_is_strict() {
+    let map = |dataset: Dataset, mut ids: Vec<u8>| {
+        let classes = dataset.classes(Path::new("nowhere")).unwrap();
+        dataset
+            .label_mapping(&classes)
+            .map(&mut ids, 2, Path::new("x.png"))
+            .map(|()| ids)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(map(Dataset::Camvid, vec![0, 10, 11, 255]), Ok(vec![0, 10, IGNORE_INDEX, IGNORE_INDEX]));
+    assert_eq!(map(Dataset::Cityscapes, vec![7, 0, 33, 200]), Ok(vec![0, IGNORE_INDEX, 18, IGNORE_INDEX]));
+    assert_eq!(map(Dataset::Voc, vec![0, 20, 255]), Ok(vec![0, 20, IGNORE_INDEX]));
+    let message = map(Dataset::Camvid, vec![0, 1, 2, 12]).unwrap_err();
+    assert!(message.starts_with("x.png: the id 12 at row 1, column 1 "), "{message}");
+    assert!(map(Dataset::Voc, vec![21]).is_err());
+}

@@ -1,0 +1,151 @@
+//! Pictures in windows, decided row after row of windows: the same bits as all at once, in little memory.
+
+#[path = "support/messages.rs"]
+mod messages;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+use messages::{constant, file, node, value};
+use protoseg_export::onnx::proto::{AttributeProto, DataType, GraphProto};
+use protoseg_infer::segmenter::{RawPrediction, Segmenter, SegmenterOptions};
+use protoseg_infer::upsample::Outputs;
+use protoseg_models::bundle::{METADATA_KEY, Model};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::random::Stream;
+use protoseg_models::window::{LogitGrid, Tiling, Window};
+
+const HALF_PIXEL: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
+const ALIGNED: LogitGrid = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
+const ALL: Outputs = Outputs { confidence: true, margin: true };
+
+/// Writes a network of one convolution with chance weights, to which a window's mean is added: so the scores of a pixel
+/// differ from window to window, as those of networks with image-level pooling do.
+fn write_network(folder: &Path, grid: LogitGrid) -> PathBuf {
+    let (classes, stream) = (ClassTable::cityscapes(), Stream::named("convolution"));
+    let kernel = if grid.align_corners { 1 } else { grid.stride };
+    let shape = [classes.count(), 3, kernel, kernel];
+    let weight = |index: u64| (stream.signed_unit(index) * 0.2 / (kernel * kernel) as f64) as f32;
+    let weights = (0..shape.iter().product::<usize>() as u64).flat_map(|index| weight(index).to_le_bytes()).collect();
+    let graph = GraphProto {
+        node: vec![
+            node("Cast", &["image"], "floats", vec![AttributeProto::int("to", i32::from(DataType::Float).into())]),
+            node("Transpose", &["floats"], "planes", vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]),
+            node("Conv", &["planes", "weights"], "own", vec![AttributeProto::ints("strides", &[grid.stride; 2])]),
+            node("GlobalAveragePool", &["own"], "mean", vec![]),
+            node("Sub", &["own", "mean"], "logits", vec![]),
+        ],
+        name: Some("network".to_owned()),
+        initializer: vec![constant("weights", DataType::Float, &shape, weights)],
+        input: vec![value("image", DataType::Uint8, &[0, 0, 0, 3])],
+        output: vec![value("logits", DataType::Float, &[0, classes.count(), 0, 0])],
+    };
+    let model = Model {
+        version: Model::VERSION.to_owned(),
+        name: "convolution".to_owned(),
+        classes,
+        ignore: 255,
+        grid,
+        window: None,
+        arch: None,
+        weights_sha256: None,
+    };
+    let model = serde_json::to_string(&model).expect("JSON");
+    let path = folder.join("network.onnx");
+    std::fs::write(&path, file(graph, Some((METADATA_KEY, model)))).expect("the network");
+    path
+}
+
+fn open(network: &Path, window: Window, batch: usize) -> Segmenter {
+    let options = SegmenterOptions {
+        pieces: Some(Tiling::Windows(window)),
+        batch: NonZeroUsize::new(batch),
+        ..SegmenterOptions::default()
+    };
+    Segmenter::open_with(network, &options).expect("a network")
+}
+
+/// Blotches of colour with some noise, so that there are cells of every kind.
+fn picture(height: usize, width: usize) -> RgbImage {
+    let stream = Stream::named("blotches");
+    let byte = |index: usize| {
+        let (row, column, channel) = (index / (width * 3), index / 3 % width, index % 3);
+        let blotch = ((row / 37 * 31) ^ (column / 53 * 17)) * 3 + channel;
+        (stream.below(blotch as u64, 224) + stream.below((1 << 32) + index as u64, 32)) as u8
+    };
+    let bytes = (0..height * width * 3).map(byte).collect();
+    RgbImage::from_raw(width as u32, height as u32, bytes).expect("pixels of the size")
+}
+
+#[test]
+fn row_after_row_gives_the_same_bits_as_all_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (grid, window) in [
+        (HALF_PIXEL, Window { size: 48, stride: 32 }),
+        (HALF_PIXEL, Window { size: 64, stride: 64 }),
+        (HALF_PIXEL, Window { size: 64, stride: 12 }),
+        (ALIGNED, Window { size: 33, stride: 20 }),
+        (ALIGNED, Window { size: 65, stride: 64 }),
+    ] {
+        let network = write_network(folder.path(), grid);
+        for batch in [1, 3, 50] {
+            let mut segmenter = open(&network, window, batch);
+            for (height, width) in [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)] {
+                let picture = picture(height, width);
+                let answer = segmenter.predict_raw(&picture).expect("scores");
+                assert!(matches!(answer, RawPrediction::Logits(_)));
+                for wanted in [ALL, Outputs::default()] {
+                    let expected = answer.clone().predict(wanted);
+                    let decided = segmenter.predict(&picture, wanted).expect("decisions");
+                    assert_eq!((decided.height, decided.width, decided.labels.len()), (height, width, height * width));
+                    assert!(decided == expected, "{grid:?} {window:?} {batch} {height}x{width} {wanted:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Environment variable that makes the test below label a picture of so many pixels a side, and print its memory.
+#[cfg(target_os = "linux")]
+const SIDE: &str = "PROTOSEG_TEST_SIDE";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session() {
+    const MOST: u64 = 1_000_000_000;
+    if let Ok(side) = std::env::var(SIDE) {
+        let side: usize = side.parse().expect("a number");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut segmenter = open(&write_network(folder.path(), HALF_PIXEL), Window { size: 512, stride: 448 }, 1);
+        let decided = segmenter.predict(&picture(side, side), ALL).expect("decisions");
+        assert_eq!(decided.labels.len(), side * side);
+        let status = std::fs::read_to_string("/proc/self/status").expect("the process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak memory");
+        return eprintln!("peak {} of {} kinds", line.trim(), kinds(&decided.labels));
+    }
+    let peak = |side: usize| {
+        let own = std::env::current_exe().expect("the test program");
+        let name = "a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session";
+        let mut child = std::process::Command::new(own);
+        let output =
+            child.args([name, "--exact", "--nocapture"]).env(SIDE, side.to_string()).output().expect("a child");
+        let text = String::from_utf8_lossy(&output.stderr);
+        let words: Vec<&str> = text.split_whitespace().skip_while(|word| *word != "peak").collect();
+        let [_, kibibytes, "kB", "of", kinds, ..] = words[..] else {
+            panic!("{text}");
+        };
+        assert!(kinds.parse::<usize>().expect("a number") > 5, "{kinds} kinds of labels");
+        kibibytes.parse::<u64>().expect("a number") * 1024
+    };
+    let (session, large) = (peak(512), peak(10_000));
+    eprintln!("session {} MB, 100 megapixels {} MB", session / 1_000_000, large / 1_000_000);
+    assert!(large - session < MOST, "{} bytes above the session", large - session);
+    // What must be held at least: three bytes of picture, and three of decisions.
+    assert!(large - session > 590_000_000, "{} bytes cannot be", large - session);
+}
+
+#[cfg(target_os = "linux")]
+fn kinds(labels: &[u8]) -> usize {
+    labels.iter().collect::<std::collections::BTreeSet<_>>().len()
+}
