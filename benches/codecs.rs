@@ -16,7 +16,8 @@ const SIZE: [usize; 2] = [1024, 2048];
 fn scene() -> (RgbImage, LabelMap) {
     let [height, width] = SIZE;
     let scene = protoseg_synthetic::render_scene(5, 0, height, width);
-    let image = RgbImage::from_raw(width as u32, height as u32, scene.image).expect("three bytes a pixel");
+    let image =
+        RgbImage::from_raw(width as u32, height as u32, scene.image).expect("three bytes a pixel");
     (image, LabelMap { height, width, labels: scene.labels })
 }
 
@@ -38,14 +39,24 @@ fn decode(criterion: &mut Criterion) {
 fn encode(criterion: &mut Criterion) {
     let ((image, map), classes) = (scene(), ClassTable::cityscapes());
     let confidence: Vec<u8> = image.pixels().map(|pixel| pixel.0[1]).collect();
-    let labelled = ImageLabels { name: "street.jpg".into(), map: map.clone(), confidence: Some(confidence.clone()) };
+    let labelled = ImageLabels {
+        name: "street.jpg".into(),
+        map: map.clone(),
+        confidence: Some(confidence.clone()),
+    };
     let mut group = criterion.benchmark_group("encode 1024x2048");
     group.sample_size(20).throughput(Throughput::Elements((SIZE[0] * SIZE[1]) as u64));
     group.bench_function("ids", |bencher| bencher.iter(|| black_box(&map).ids_png()));
     group.bench_function("colours", |bencher| bencher.iter(|| black_box(&map).color_png(&classes)));
-    group.bench_function("overlay", |bencher| bencher.iter(|| black_box(&map).overlay_png(&image, &classes)));
-    group.bench_function("confidence", |bencher| bencher.iter(|| map.gray_png(black_box(&confidence))));
-    group.bench_function("ids of the data set", |bencher| bencher.iter(|| label_ids::png(black_box(&map), &classes)));
+    group.bench_function("overlay", |bencher| {
+        bencher.iter(|| black_box(&map).overlay_png(&image, &classes))
+    });
+    group.bench_function("confidence", |bencher| {
+        bencher.iter(|| map.gray_png(black_box(&confidence)))
+    });
+    group.bench_function("ids of the data set", |bencher| {
+        bencher.iter(|| label_ids::png(black_box(&map), &classes))
+    });
     group.bench_function("pseudo labels", |bencher| {
         bencher.iter(|| pseudo_labels::labels_png(black_box(&labelled), 0.5, &classes));
     });

@@ -21,7 +21,10 @@ use tempfile::TempDir;
 /// A folder with the checkpoint in `checkpoint/`.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
-    support::write_checkpoint(&folder.path().join("checkpoint"), Preset::DeepLabV3PlusEfficientNetLite0);
+    support::write_checkpoint(
+        &folder.path().join("checkpoint"),
+        Preset::DeepLabV3PlusEfficientNetLite0,
+    );
     folder
 }
 
@@ -45,10 +48,14 @@ fn request(precisions: &[ExportPrecision]) -> ExportOptions {
 /// Without a disk: weights to network to bytes.
 fn bytes(criterion: &mut Criterion) {
     let folder = folder();
-    let checkpoint = Checkpoint::read(&folder.path().join("checkpoint")).expect("the checkpoint just written");
+    let checkpoint =
+        Checkpoint::read(&folder.path().join("checkpoint")).expect("the checkpoint just written");
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).expect("a segmentor has logits");
-    let fold = || Network::new(&graph, black_box(&checkpoint.weights), &[(logits, "logits")])?.fold_batch_norm();
+    let fold = || {
+        Network::new(&graph, black_box(&checkpoint.weights), &[(logits, "logits")])?
+            .fold_batch_norm()
+    };
     let network = fold().expect("the weights fit");
     let calibration = checkpoint.calibration.as_ref().expect("the checkpoint is calibrated");
     let mut group = criterion.benchmark_group("ONNX bytes, EfficientNet-Lite0");
@@ -78,12 +85,16 @@ fn folders(criterion: &mut Criterion) {
     for precisions in [ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8] {
         let request = request(&[precisions]);
         group.bench_function(precisions.to_string(), |bencher| {
-            bencher.iter(|| bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported"));
+            bencher.iter(|| {
+                bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported")
+            });
         });
     }
     let request = request(&[ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8]);
     group.bench_function("all three", |bencher| {
-        bencher.iter(|| bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported"));
+        bencher.iter(|| {
+            bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported")
+        });
     });
     group.finish();
 }
@@ -91,13 +102,16 @@ fn folders(criterion: &mut Criterion) {
 fn open(criterion: &mut Criterion) {
     let folder = folder();
     let [checkpoint, out] = ["checkpoint", "bundle"].map(|name| folder.path().join(name));
-    let manifest = bundle::write(&checkpoint, &out, &request(&[ExportPrecision::Fp32])).expect("it can be exported");
+    let manifest = bundle::write(&checkpoint, &out, &request(&[ExportPrecision::Fp32]))
+        .expect("it can be exported");
     let file = manifest.files.first().expect("a bundle has a file");
     let size = out.join(&file.file).metadata().expect("the file is there").len();
     let mut group = criterion.benchmark_group("opening a bundle, EfficientNet-Lite0");
     group.bench_function("manifest", |bencher| bencher.iter(|| Manifest::read(black_box(&out))));
     group.sample_size(20).throughput(Throughput::Bytes(size));
-    group.bench_function("digest", |bencher| bencher.iter(|| manifest.verified(black_box(&out), file)));
+    group.bench_function("digest", |bencher| {
+        bencher.iter(|| manifest.verified(black_box(&out), file))
+    });
     group.finish();
 }
 

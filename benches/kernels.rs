@@ -20,7 +20,8 @@ use protoseg_models::window::{LogitGrid, WindowPlan};
 use runtime::Tail;
 
 const GRID: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
-const FRAME: LogitGeometry = LogitGeometry { height: 1024, width: 2048, padded: [1024, 2048], align_corners: false };
+const FRAME: LogitGeometry =
+    LogitGeometry { height: 1024, width: 2048, padded: [1024, 2048], align_corners: false };
 
 fn stitch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stitch 1024x2048, 19 classes");
@@ -66,7 +67,9 @@ fn decide(criterion: &mut Criterion) {
         }
         let LogitMap { classes, height, width, .. } = *logits;
         let mut peer = Tail::new([classes, height, width], FRAME);
-        group.bench_function("ONNX Runtime's labels", |bencher| bencher.iter(|| peer.labels(black_box(logits))));
+        group.bench_function("ONNX Runtime's labels", |bencher| {
+            bencher.iter(|| peer.labels(black_box(logits)))
+        });
         group.finish();
     }
 }

@@ -32,14 +32,18 @@ const SECONDS: u64 = 8;
 const SCENARIO: Scenario = Scenario::SingleStream;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let Some(bundle) = words.first() else {
-        println!("planted: skipped, as no bundle is named; cargo bench --bench planted -- runs/demo/bundle");
+        println!(
+            "planted: skipped, as no bundle is named; cargo bench --bench planted -- runs/demo/bundle"
+        );
         return Ok(());
     };
     let sessions: usize = words.get(1).map_or(Ok(20), |word| word.parse())?;
     let pairs: usize = words.get(2).map_or(Ok(20), |word| word.parse())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut tally = [0, 0];
     for session in 0..sessions {
         for (found, by) in tally.iter_mut().zip([PLANTED, 0.0]) {
@@ -75,7 +79,11 @@ impl Target for Slowed {
 }
 
 /// Opens a bundle twice, and measures the two in turns.
-async fn session_of(bundle: &Path, by: f64, pairs: usize) -> Result<AbComparison, Box<dyn std::error::Error>> {
+async fn session_of(
+    bundle: &Path,
+    by: f64,
+    pairs: usize,
+) -> Result<AbComparison, Box<dyn std::error::Error>> {
     let images = BenchImages::synthetic(8, SIZE, 0)?;
     let segmenter = SegmenterOptions { pieces: Some(Tiling::Whole), ..SegmenterOptions::default() };
     let pipeline = PipelineOptions { segmenter, ..PipelineOptions::default() };
@@ -89,7 +97,11 @@ async fn session_of(bundle: &Path, by: f64, pairs: usize) -> Result<AbComparison
     let (one, other) = (open(0.0)?, open(by)?);
     let measure = Measurement {
         scenario: SCENARIO,
-        warm_up: WarmUpPolicy::Stable(StabilityRule { seconds: 0.5, queries: 3, ..StabilityRule::default() }),
+        warm_up: WarmUpPolicy::Stable(StabilityRule {
+            seconds: 0.5,
+            queries: 3,
+            ..StabilityRule::default()
+        }),
         until: StopAfter::Time(Duration::from_secs(SECONDS), 3),
         seed: 0,
         pixels: images.mean_pixels(),

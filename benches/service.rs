@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_infer::pipeline::{DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, RunControl};
+use protoseg_infer::pipeline::{
+    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, RunControl,
+};
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
 use protoseg_serve::http::{AppState, router};
 use protoseg_serve::listener::{ConnectionLimits, Listener, Protocol};
@@ -32,9 +34,12 @@ const FRAME: [u32; 2] = [1024, 2048];
 const FRAMES: usize = 24;
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let Some(bundle) = words.first() else {
-        println!("service: skipped, as no bundle is named; cargo bench --bench service -- runs/demo/bundle");
+        println!(
+            "service: skipped, as no bundle is named; cargo bench --bench service -- runs/demo/bundle"
+        );
         return;
     };
     let rounds = words.get(1).map_or(Ok(3), |word| word.parse()).expect("the number of rounds");
@@ -47,7 +52,9 @@ fn main() {
 
 /// A picture that is not all of one colour.
 fn picture([height, width]: [u32; 2]) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7 + y) as u8, (x ^ y) as u8, (y * 3) as u8]))
+    RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 7 + y) as u8, (x ^ y) as u8, (y * 3) as u8])
+    })
 }
 
 /// A service on a free port.
@@ -69,16 +76,28 @@ impl Served {
         let metrics = Arc::new(Metrics::default());
         let bundles = vec![("model".to_owned(), bundle.to_owned())];
         let models = ModelRegistry::new(bundles, options, Arc::clone(&metrics));
-        let limits =
-            ServiceLimits { queue_pixels: 512_000_000, deadline: Duration::from_secs(600), ..ServiceLimits::default() };
+        let limits = ServiceLimits {
+            queue_pixels: 512_000_000,
+            deadline: Duration::from_secs(600),
+            ..ServiceLimits::default()
+        };
         let service = Arc::new(Service::new(models, limits, metrics));
         assert!(service.models.load_all().is_empty(), "the bundle cannot be loaded");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let front = AppState { service: Arc::clone(&service), key: None, repository: false, origins: Vec::new() };
+        let front = AppState {
+            service: Arc::clone(&service),
+            key: None,
+            repository: false,
+            origins: Vec::new(),
+        };
         runtime.spawn(async move {
             let second = Duration::from_secs(1);
             let listener = Listener {
@@ -134,7 +153,8 @@ impl Client {
             if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
                 let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
                 assert!(text.starts_with("http/1.1 200"), "{text}");
-                let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                let length =
+                    text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
                 break end + 4 + length.trim().parse::<usize>().unwrap();
             }
         };
@@ -168,7 +188,8 @@ fn latency(bundle: &Path, rounds: usize) {
             outside.push(middle.elapsed().as_secs_f64() * 1e3);
         }
     }
-    let pairs: Vec<f64> = inside.iter().zip(&outside).map(|(inside, outside)| outside - inside).collect();
+    let pairs: Vec<f64> =
+        inside.iter().zip(&outside).map(|(inside, outside)| outside - inside).collect();
     println!(
         "512x512, one client: in process {:.2} ms, over HTTP {:.2} ms; in pairs {:+.2} ms (medians of {})",
         median(inside),
@@ -199,7 +220,8 @@ fn crowd(address: SocketAddr, picture: &RgbImage, clients: usize, requests: usiz
 fn throughput(bundle: &Path, mode: ExecutionMode, rounds: usize) {
     let frame = picture(FRAME);
     let served = Served::start(bundle, mode);
-    let options = PipelineOptions { mode: Some(mode), pictures: FRAMES, ..PipelineOptions::default() };
+    let options =
+        PipelineOptions { mode: Some(mode), pictures: FRAMES, ..PipelineOptions::default() };
     let mut pipeline = Pipeline::open(bundle, &options).unwrap();
     let mut ratios = Vec::new();
     for _ in 0..rounds {
@@ -222,9 +244,12 @@ fn throughput(bundle: &Path, mode: ExecutionMode, rounds: usize) {
         let inside = start.elapsed().as_secs_f64();
         let outside = crowd(served.address, &frame, 8, FRAMES);
         ratios.push(inside / outside);
-        println!("2048x1024, {mode:?}: pipeline {inside:.2} s, 8 clients {outside:.2} s for {FRAMES} frames");
+        println!(
+            "2048x1024, {mode:?}: pipeline {inside:.2} s, 8 clients {outside:.2} s for {FRAMES} frames"
+        );
     }
-    let rate = served.service.models.first().ok().and_then(|served| served.scheduler.pixels_per_second());
+    let rate =
+        served.service.models.first().ok().and_then(|served| served.scheduler.pixels_per_second());
     println!(
         "2048x1024, {mode:?}: 8 clients reach {:.3} of the pipeline ({:.1} megapixels/s of windows)",
         median(ratios),

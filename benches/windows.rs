@@ -6,14 +6,18 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::window::{LogitGrid, WindowPlan};
 
-const FRAMES: [(&str, [usize; 2]); 2] = [("1024x2048", [1024, 2048]), ("32768x32768", [32_768, 32_768])];
-const PRESETS: [Preset; 2] = [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet101];
+const FRAMES: [(&str, [usize; 2]); 2] =
+    [("1024x2048", [1024, 2048]), ("32768x32768", [32_768, 32_768])];
+const PRESETS: [Preset; 2] =
+    [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet101];
 
 fn windows(criterion: &mut Criterion) {
     for (frame, [height, width]) in FRAMES {
         for preset in PRESETS {
             let grid = LogitGrid::from_arch(Arch::new(preset, 19).expect("19 classes"));
-            let plan = || WindowPlan::new(black_box(height), black_box(width), grid.default_window(), grid);
+            let plan = || {
+                WindowPlan::new(black_box(height), black_box(width), grid.default_window(), grid)
+            };
             let made = plan().expect("a network's usual windows fit it");
             let mut group = criterion.benchmark_group(format!("windows of {frame}, {preset}"));
             group.bench_function("plan", |bencher| bencher.iter(plan));

@@ -14,7 +14,11 @@ fn a_processor_is_accepted() {
     let report = folder.path().join("accept.json");
     let printed = succeed(program("protoseg").args(["accept", "--brief", "--report"]).arg(&report));
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
-    assert_eq!((&report["passed"], &report["device"]), (&Value::from(true), &Value::from("cpu")), "{printed}");
+    assert_eq!(
+        (&report["passed"], &report["device"]),
+        (&Value::from(true), &Value::from("cpu")),
+        "{printed}"
+    );
 
     let network = "deeplabv3plus-efficientnet-lite0";
     let findings = report["findings"].as_array().unwrap();
@@ -27,9 +31,13 @@ fn a_processor_is_accepted() {
         assert_eq!(status[format!("{network}/{file} labels as libtorch").as_str()], "passed");
         assert_eq!(status[format!("{network}/{file} runs where it should").as_str()], "passed");
     }
-    let frames = status.iter().filter(|(what, _)| what.contains("frame-192x256") && what.contains("stitched"));
+    let frames = status
+        .iter()
+        .filter(|(what, _)| what.contains("frame-192x256") && what.contains("stitched"));
     assert_eq!(frames.map(|(_, status)| *status).collect::<Vec<_>>(), ["passed"; 2]);
-    for what in ["bound buffers", "a CUDA graph", "too little memory", "TensorRT labels as libtorch"] {
+    for what in
+        ["bound buffers", "a CUDA graph", "too little memory", "TensorRT labels as libtorch"]
+    {
         assert_eq!(status[format!("{network}/{what}").as_str()], "skipped", "{what}");
     }
     assert_eq!(status["training"], "passed");
@@ -37,11 +45,18 @@ fn a_processor_is_accepted() {
     let roofline = format!("{network}/roofline in fp32");
     let share = findings.iter().find(|finding| finding["what"] == roofline.as_str()).unwrap();
     let detail = share["detail"].as_str().unwrap();
-    assert!(status[roofline.as_str()] == "passed" || detail.contains("as other load held"), "{detail}");
+    assert!(
+        status[roofline.as_str()] == "passed" || detail.contains("as other load held"),
+        "{detail}"
+    );
 
     let run = &report["runs"][0];
-    let kinds: Vec<&str> =
-        run["points"].as_array().unwrap().iter().map(|point| point["scenario"]["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = run["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point["scenario"]["kind"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["single-stream", "multi-stream", "clients", "offline", "server"]);
     assert_eq!(run["subject"]["accuracy"]["probe_agreement"], 1.0);
     assert!(run["subject"]["nodes"]["CPUExecutionProvider"].as_u64().unwrap() > 10);
@@ -52,10 +67,16 @@ fn a_processor_is_accepted() {
 #[test]
 fn a_device_that_is_not_there_is_told_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
-    let output =
-        program("protoseg").args(["accept", "--device", "cuda:63", "--work"]).arg(folder.path()).output().unwrap();
+    let output = program("protoseg")
+        .args(["accept", "--device", "cuda:63", "--work"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.starts_with("error: ") && said.contains("cuda:63") && said.lines().count() == 1, "{said}");
+    assert!(
+        said.starts_with("error: ") && said.contains("cuda:63") && said.lines().count() == 1,
+        "{said}"
+    );
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
 }

@@ -21,8 +21,11 @@ fn classes() -> ClassTable {
     classes[3].name = "wall, \"dry\" <stone> & brick".to_owned();
     classes[4].color = [0; 3];
     classes[5].color = classes[6].color;
-    let more =
-        (0..6).map(|index| Class { name: format!("more {index}"), color: [index, 0, 7], source_id: 100 + index });
+    let more = (0..6).map(|index| Class {
+        name: format!("more {index}"),
+        color: [index, 0, 7],
+        source_id: 100 + index,
+    });
     classes.extend(more);
     ClassTable::try_from(classes).unwrap()
 }
@@ -43,7 +46,8 @@ fn maps(classes: usize) -> Vec<(PathBuf, LabelMap)> {
         };
         LabelMap { height, width, labels: (0..(height * width) as u64).map(draw).collect() }
     };
-    let plain = |height, width, label| LabelMap { height, width, labels: vec![label; height * width] };
+    let plain =
+        |height, width, label| LabelMap { height, width, labels: vec![label; height * width] };
     let maps = [
         ("b/street 1.jpg", scene(1, 512, 1024)),
         ("b/street 2.jpg", scene(2, 331, 517)),
@@ -64,7 +68,8 @@ fn write(folder: &Path) -> Result<(), FormatError> {
     let mut names = Vec::new();
     for (index, (name, map)) in (0..).zip(maps(classes.count())) {
         let stream = Stream::keyed(&[9, index]);
-        let confidence: Vec<u8> = (0..map.labels.len() as u64).map(|pixel| stream.below(pixel, 256) as u8).collect();
+        let confidence: Vec<u8> =
+            (0..map.labels.len() as u64).map(|pixel| stream.below(pixel, 256) as u8).collect();
         for (kind, png) in [("ids", map.ids_png()?), ("confidence", map.gray_png(&confidence)?)] {
             let path = folder.join(kind).join(name.with_extension("png"));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -72,7 +77,12 @@ fn write(folder: &Path) -> Result<(), FormatError> {
         }
         names.push(name);
     }
-    let pictures = StoredLabels::new(names.clone(), folder.join("ids"), Some(folder.join("confidence")), 1 << 20);
+    let pictures = StoredLabels::new(
+        names.clone(),
+        folder.join("ids"),
+        Some(folder.join("confidence")),
+        1 << 20,
+    );
     for format in [AnnotationFormat::Coco, AnnotationFormat::Cvat, AnnotationFormat::LabelStudio] {
         format.check(names.iter().map(PathBuf::as_path), &classes)?;
         format.write(&folder.join(format.file_name()), pictures.clone(), &classes)?;
@@ -80,9 +90,16 @@ fn write(folder: &Path) -> Result<(), FormatError> {
     names.sort();
     let lines: String = names.iter().map(|name| format!("{}\n", name.display())).collect();
     std::fs::write(folder.join("names.txt"), lines).unwrap();
-    let class = |Class { name, color: [red, green, blue], .. }: &Class| format!("{name} {red} {green} {blue}\n");
-    std::fs::write(folder.join("classes.txt"), classes.classes().iter().map(class).collect::<String>()).unwrap();
-    std::fs::write(folder.join("labelstudio.xml"), label_studio::labeling_config(&classes)).unwrap();
+    let class = |Class { name, color: [red, green, blue], .. }: &Class| {
+        format!("{name} {red} {green} {blue}\n")
+    };
+    std::fs::write(
+        folder.join("classes.txt"),
+        classes.classes().iter().map(class).collect::<String>(),
+    )
+    .unwrap();
+    std::fs::write(folder.join("labelstudio.xml"), label_studio::labeling_config(&classes))
+        .unwrap();
     Ok(())
 }
 
@@ -104,7 +121,8 @@ fn the_same_maps_give_the_same_bytes() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let bytes = folders.each_ref().map(|folder| {
         write(folder.path()).unwrap();
-        ["coco.json", "cvat.zip", "labelstudio.json"].map(|name| std::fs::read(folder.path().join(name)).unwrap())
+        ["coco.json", "cvat.zip", "labelstudio.json"]
+            .map(|name| std::fs::read(folder.path().join(name)).unwrap())
     });
     assert_eq!(bytes[0], bytes[1]);
 }

@@ -21,14 +21,26 @@ fn openvino_gives_the_labels_of_the_cpu() {
     };
     let folder = tempfile::tempdir().unwrap();
     let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
-    for (preset, window) in
-        [(Preset::DeepLabV3PlusEfficientNetLite0, "256:128"), (Preset::DeepLabV3PlusResNet50, "257:128")]
-    {
+    for (preset, window) in [
+        (Preset::DeepLabV3PlusEfficientNetLite0, "256:128"),
+        (Preset::DeepLabV3PlusResNet50, "257:128"),
+    ] {
         write_checkpoint(&checkpoint, preset);
-        succeed(program("protoseg-export").arg(&checkpoint).arg("--out").arg(&bundle).args(["--window", window]));
+        succeed(
+            program("protoseg-export")
+                .arg(&checkpoint)
+                .arg("--out")
+                .arg(&bundle)
+                .args(["--window", window]),
+        );
         let mut doctor = program("protoseg");
-        doctor.arg("doctor").arg(&bundle).args(["--device", "openvino", "--json"]).env("ORT_DYLIB_PATH", &library);
-        let report: serde_json::Value = serde_json::from_slice(&doctor.output().unwrap().stdout).unwrap();
+        doctor
+            .arg("doctor")
+            .arg(&bundle)
+            .args(["--device", "openvino", "--json"])
+            .env("ORT_DYLIB_PATH", &library);
+        let report: serde_json::Value =
+            serde_json::from_slice(&doctor.output().unwrap().stdout).unwrap();
         let tried = &report["devices"][1];
         assert!(tried["device"] == "openvino" && tried["works"] == true, "{report}");
         let agreement = tried["bundle"]["agreement"].as_f64().unwrap();

@@ -27,7 +27,8 @@ fn verify_with_pytest(bundle: &Path) {
     let python = std::env::var_os("PROTOSEG_PYTHON").unwrap();
     let mut command = Command::new(python);
     command.env_remove("LD_LIBRARY_PATH").env("PYTHONDONTWRITEBYTECODE", "1");
-    let output = succeed(command.arg(repository().join("tests/external/test_onnx_files.py")).arg(bundle));
+    let output =
+        succeed(command.arg(repository().join("tests/external/test_onnx_files.py")).arg(bundle));
     eprint!("{output}");
 }
 

@@ -31,15 +31,18 @@ fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
             let file = bundle.join(format!("frame-{height}x{width}.onnx"));
             let mut inside = Runner::open(&file, &RunnerOptions::default()).unwrap();
             // Two frames at once are each what they are alone.
-            let scenes = [0, 1].map(|index| protoseg_synthetic::render_scene(3, index, height, width).image);
-            let [labels, confidence] = inside.run_frames(&scenes.concat(), [2, height, width]).unwrap();
+            let scenes =
+                [0, 1].map(|index| protoseg_synthetic::render_scene(3, index, height, width).image);
+            let [labels, confidence] =
+                inside.run_frames(&scenes.concat(), [2, height, width]).unwrap();
             assert_eq!((labels.len(), confidence.len()), (2 * height * width, 2 * height * width));
             let mut expected = Vec::new();
             for scene in scenes {
                 let picture = RgbImage::from_raw(width as u32, height as u32, scene).unwrap();
                 expected.extend(outside.segment(&picture).unwrap().labels);
             }
-            let equal = labels.iter().zip(&expected).filter(|(found, expected)| found == expected).count();
+            let equal =
+                labels.iter().zip(&expected).filter(|(found, expected)| found == expected).count();
             let agreement = equal as f64 / labels.len() as f64;
             eprintln!("{preset} {window} {height}x{width}: {agreement:.6} of labels");
             assert!(agreement >= AGREEMENT, "{preset} {window} {height}x{width}: {agreement}");

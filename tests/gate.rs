@@ -41,7 +41,12 @@ fn checkpoint(root: &Path) -> PathBuf {
 }
 
 /// The same of a size, with given weights and calibration.
-fn probed(root: &Path, [height, width]: [usize; 2], weights: StateDict, calibration: Option<Calibration>) -> PathBuf {
+fn probed(
+    root: &Path,
+    [height, width]: [usize; 2],
+    weights: StateDict,
+    calibration: Option<Calibration>,
+) -> PathBuf {
     let arch = Arch::new(PRESET, 19).unwrap();
     let image = protoseg_synthetic::render_scene(1, 0, height, width).image;
     let case = ProbeCase {
@@ -67,7 +72,12 @@ fn probed(root: &Path, [height, width]: [usize; 2], weights: StateDict, calibrat
     succeed(export(&folder, &bundle).arg("--no-check"));
     let mut runner = Runner::open(&bundle.join("model.onnx"), &RunnerOptions::default()).unwrap();
     let logits = runner.run(&image, [1, height, width]).unwrap();
-    let map = LogitMap { classes: 19, height: logits.shape[2], width: logits.shape[3], data: logits.data.clone() };
+    let map = LogitMap {
+        classes: 19,
+        height: logits.shape[2],
+        width: logits.shape[3],
+        data: logits.data.clone(),
+    };
     let frame = LogitGeometry { height, width, padded: [height, width], align_corners: false };
     checkpoint.probe[0].labels = upsample::labels(&map, &frame);
     checkpoint.probe[0].logits = logits;
@@ -83,8 +93,11 @@ fn export(checkpoint: &Path, out: &Path) -> Command {
 
 /// Names in a folder, hidden ones too.
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -101,7 +114,10 @@ fn only_what_agrees_becomes_a_bundle() {
     let gate = &manifest.gate[0];
     assert_eq!((gate.verdict, gate.score.as_ref().unwrap().images), (Verdict::Passed, 2));
     let command = &manifest.provenance.command;
-    assert!(command.contains(bundle.to_str().unwrap()) && !command.contains("partial"), "{command}");
+    assert!(
+        command.contains(bundle.to_str().unwrap()) && !command.contains("partial"),
+        "{command}"
+    );
 
     let mut wrong = Checkpoint::read(&checkpoint).unwrap();
     wrong.probe[0].logits.data[100] += 100.0;
@@ -109,7 +125,8 @@ fn only_what_agrees_becomes_a_bundle() {
     wrong.write(&elsewhere).unwrap();
     for out in [&bundle, &new] {
         let output = export(&elsewhere, out).output().unwrap();
-        let (report, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (report, message) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(1), "{message}");
         assert!(report.contains("FAILED  model.onnx 64x96: "), "{report}");
         assert!(message.contains("does not pass its check, so nothing was written"), "{message}");
@@ -155,12 +172,16 @@ fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
     let root = tempfile::tempdir().unwrap();
     let graph = Arch::new(PRESET, 19).unwrap().graph();
     let weights = formula::weights(&graph, Some(1));
-    let (checkpoint, bundle) = (probed(root.path(), LARGE, weights.clone(), None), root.path().join("bundle"));
+    let (checkpoint, bundle) =
+        (probed(root.path(), LARGE, weights.clone(), None), root.path().join("bundle"));
     succeed(export(&checkpoint, &bundle).args(["--precision", "fp32,fp16"]));
     let (sound, report) = second_gate(&bundle);
     assert_eq!(sound.verdict, Verdict::Passed, "{report}");
     // Labels that rounding decides differ, and are told beside those that count.
-    assert!(sound.labels_equal < sound.label_agreement && sound.label_agreement > Some(0.9999), "{report}");
+    assert!(
+        sound.labels_equal < sound.label_agreement && sound.label_agreement > Some(0.9999),
+        "{report}"
+    );
 
     for layer in ["decoder.classifier", "decoder.refine1.pointwise.conv"] {
         let mut weights = weights.clone();
@@ -169,9 +190,13 @@ fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
             *value *= if index % 2 == 0 { 1.02 } else { 0.98 };
         }
         let logits = graph.tagged(Tag::Logits).unwrap();
-        let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().fold_batch_norm().unwrap();
+        let network = Network::new(&graph, &weights, &[(logits, "logits")])
+            .unwrap()
+            .fold_batch_norm()
+            .unwrap();
         let mut manifest = Manifest::read(&bundle).unwrap().value;
-        let file = emit(&network, &manifest.files[1].form, Some(&manifest.model)).unwrap().file.to_bytes();
+        let file =
+            emit(&network, &manifest.files[1].form, Some(&manifest.model)).unwrap().file.to_bytes();
         std::fs::write(bundle.join("model.fp16.onnx"), &file).unwrap();
         manifest.files[1].sha256 = digest::sha256_bytes(&file);
         manifest.write(&bundle).unwrap();
@@ -189,7 +214,9 @@ fn ranges_that_do_not_fit_are_found_where_one_class_fills_the_probe() {
     let mut weights = formula::weights(&graph, Some(1));
     weights.get_mut("decoder.classifier.bias").unwrap().data[7] += 100.0;
     let calibration = calibration::record(&graph, &weights);
-    for (name, scale, verdict) in [("sound", 1.0, Verdict::NotJudged), ("narrow", 0.25, Verdict::Failed)] {
+    for (name, scale, verdict) in
+        [("sound", 1.0, Verdict::NotJudged), ("narrow", 0.25, Verdict::Failed)]
+    {
         let mut calibration = calibration.clone();
         for range in calibration.nodes.values_mut() {
             (range.min, range.max) = (scale * range.min, scale * range.max);
@@ -205,5 +232,8 @@ fn ranges_that_do_not_fit_are_found_where_one_class_fills_the_probe() {
     let (checkpoint, bundle) = (root.path().join("sound/checkpoint"), root.path().join("alone"));
     let output = export(&checkpoint, &bundle).args(["--precision", "int8"]).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && message.contains("--check-data") && message.contains("add fp32"), "{message}");
+    assert!(
+        output.status.success() && message.contains("--check-data") && message.contains("add fp32"),
+        "{message}"
+    );
 }

@@ -32,7 +32,9 @@ fn run(name: &str, file: &[u8]) -> Vec<f32> {
 
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
-    let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>();
+    let squares = |values: &mut dyn Iterator<Item = f32>| {
+        values.map(|value| f64::from(value).powi(2)).sum::<f64>()
+    };
     let error = squares(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
     (error / squares(&mut expected.iter().copied())).sqrt()
 }
@@ -42,10 +44,12 @@ fn fewer_bits_move_the_logits_by_rounding_alone() {
     let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 7).unwrap().graph();
     let weights = formula::weights(&graph, Some(5));
     let logits = graph.tagged(Tag::Logits).unwrap();
-    let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().fold_batch_norm().unwrap();
+    let network =
+        Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().fold_batch_norm().unwrap();
     let expected = run("fp32", &emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes());
     let form = Variant { precision: Precision::Fp16, ..Variant::LOGITS };
-    let found = distance(&run("fp16", &emit(&network, &form, None).unwrap().file.to_bytes()), &expected);
+    let found =
+        distance(&run("fp16", &emit(&network, &form, None).unwrap().file.to_bytes()), &expected);
     eprintln!("fp16: {found:.4}");
     assert!(found < 0.01, "fp16: {found}");
 
@@ -65,6 +69,11 @@ fn fewer_bits_move_the_logits_by_rounding_alone() {
     // Values that nodes in floats and in integers read, of every kind of node.
     check(
         "int8 with floats",
-        &["encoder._blocks.1._bn2", "decoder.aspp.image.resize", "decoder.aspp.pool", "decoder.low.relu"],
+        &[
+            "encoder._blocks.1._bn2",
+            "decoder.aspp.image.resize",
+            "decoder.aspp.pool",
+            "decoder.low.relu",
+        ],
     );
 }

@@ -27,12 +27,29 @@ fn write_network(folder: &Path, grid: LogitGrid) -> PathBuf {
     let kernel = if grid.align_corners { 1 } else { grid.stride };
     let shape = [classes.count(), 3, kernel, kernel];
     let weight = |index: u64| (stream.signed_unit(index) * 0.2 / (kernel * kernel) as f64) as f32;
-    let weights = (0..shape.iter().product::<usize>() as u64).flat_map(|index| weight(index).to_le_bytes()).collect();
+    let weights = (0..shape.iter().product::<usize>() as u64)
+        .flat_map(|index| weight(index).to_le_bytes())
+        .collect();
     let graph = GraphProto {
         node: vec![
-            node("Cast", &["image"], "floats", vec![AttributeProto::int("to", i32::from(DataType::Float).into())]),
-            node("Transpose", &["floats"], "planes", vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]),
-            node("Conv", &["planes", "weights"], "own", vec![AttributeProto::ints("strides", &[grid.stride; 2])]),
+            node(
+                "Cast",
+                &["image"],
+                "floats",
+                vec![AttributeProto::int("to", i32::from(DataType::Float).into())],
+            ),
+            node(
+                "Transpose",
+                &["floats"],
+                "planes",
+                vec![AttributeProto::ints("perm", &[0, 3, 1, 2])],
+            ),
+            node(
+                "Conv",
+                &["planes", "weights"],
+                "own",
+                vec![AttributeProto::ints("strides", &[grid.stride; 2])],
+            ),
             node("GlobalAveragePool", &["own"], "mean", vec![]),
             node("Sub", &["own", "mean"], "logits", vec![]),
         ],
@@ -91,15 +108,23 @@ fn row_after_row_gives_the_same_bits_as_all_at_once() {
         let network = write_network(folder.path(), grid);
         for batch in [1, 3, 50] {
             let mut segmenter = open(&network, window, batch);
-            for (height, width) in [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)] {
+            for (height, width) in
+                [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)]
+            {
                 let picture = picture(height, width);
                 let answer = segmenter.predict_raw(&picture).expect("scores");
                 assert!(matches!(answer, RawPrediction::Logits(_)));
                 for wanted in [ALL, Outputs::default()] {
                     let expected = answer.clone().predict(wanted);
                     let decided = segmenter.predict(&picture, wanted).expect("decisions");
-                    assert_eq!((decided.height, decided.width, decided.labels.len()), (height, width, height * width));
-                    assert!(decided == expected, "{grid:?} {window:?} {batch} {height}x{width} {wanted:?}");
+                    assert_eq!(
+                        (decided.height, decided.width, decided.labels.len()),
+                        (height, width, height * width)
+                    );
+                    assert!(
+                        decided == expected,
+                        "{grid:?} {window:?} {batch} {height}x{width} {wanted:?}"
+                    );
                 }
             }
         }
@@ -117,19 +142,24 @@ fn a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session() {
     if let Ok(side) = std::env::var(SIDE) {
         let side: usize = side.parse().expect("a number");
         let folder = tempfile::tempdir().expect("a folder");
-        let mut segmenter = open(&write_network(folder.path(), HALF_PIXEL), Window { size: 512, stride: 448 }, 1);
+        let mut segmenter =
+            open(&write_network(folder.path(), HALF_PIXEL), Window { size: 512, stride: 448 }, 1);
         let decided = segmenter.predict(&picture(side, side), ALL).expect("decisions");
         assert_eq!(decided.labels.len(), side * side);
         let status = std::fs::read_to_string("/proc/self/status").expect("the process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak memory");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak memory");
         return eprintln!("peak {} of {} kinds", line.trim(), kinds(&decided.labels));
     }
     let peak = |side: usize| {
         let own = std::env::current_exe().expect("the test program");
         let name = "a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session";
         let mut child = std::process::Command::new(own);
-        let output =
-            child.args([name, "--exact", "--nocapture"]).env(SIDE, side.to_string()).output().expect("a child");
+        let output = child
+            .args([name, "--exact", "--nocapture"])
+            .env(SIDE, side.to_string())
+            .output()
+            .expect("a child");
         let text = String::from_utf8_lossy(&output.stderr);
         let words: Vec<&str> = text.split_whitespace().skip_while(|word| *word != "peak").collect();
         let [_, kibibytes, "kB", "of", kinds, ..] = words[..] else {

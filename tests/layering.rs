@@ -13,8 +13,16 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, Package
 const RULES: [(&str, &[&str], &[&str]); 10] = [
     ("protoseg-models", &[], &["tch", "ort", "prost", "image", "png", "tokio", "clap"]),
     ("protoseg-pages", &[], &["tch", "ort", "serde", "tokio", "clap"]),
-    ("protoseg-synthetic", &["protoseg-models"], &["tch", "ort", "prost", "image", "tokio", "clap"]),
-    ("protoseg-images", &["protoseg-models", "protoseg-synthetic"], &["tch", "ort", "prost", "tokio", "clap"]),
+    (
+        "protoseg-synthetic",
+        &["protoseg-models"],
+        &["tch", "ort", "prost", "image", "tokio", "clap"],
+    ),
+    (
+        "protoseg-images",
+        &["protoseg-models", "protoseg-synthetic"],
+        &["tch", "ort", "prost", "tokio", "clap"],
+    ),
     (
         "protoseg-train",
         &["protoseg-models", "protoseg-images", "protoseg-synthetic", "protoseg-pages"],
@@ -90,20 +98,26 @@ fn reached(metadata: &Metadata, package: &Package) -> BTreeSet<String> {
 #[test]
 fn no_package_reaches_what_it_must_not() {
     let metadata = metadata();
-    let packages: BTreeMap<String, &Package> =
-        metadata.workspace_packages().into_iter().map(|package| (package.name.to_string(), package)).collect();
+    let packages: BTreeMap<String, &Package> = metadata
+        .workspace_packages()
+        .into_iter()
+        .map(|package| (package.name.to_string(), package))
+        .collect();
     for (name, allowed, never) in RULES {
-        let reached = reached(&metadata, packages.get(name).unwrap_or_else(|| panic!("no package {name}")));
+        let reached =
+            reached(&metadata, packages.get(name).unwrap_or_else(|| panic!("no package {name}")));
         let wrong: Vec<_> = never.iter().filter(|never| reached.contains(**never)).collect();
         assert!(wrong.is_empty(), "{name} reaches {wrong:?}");
-        let own: BTreeSet<_> = reached.iter().filter(|reached| packages.contains_key(*reached)).cloned().collect();
+        let own: BTreeSet<_> =
+            reached.iter().filter(|reached| packages.contains_key(*reached)).cloned().collect();
         let allowed: BTreeSet<_> = allowed.iter().map(|&name| name.to_owned()).collect();
         assert!(own.is_subset(&allowed), "{name} builds on {:?}", own.difference(&allowed));
     }
     let (top, never) = TOP;
     let reached = reached(&metadata, packages[top]);
     assert!(never.iter().all(|never| !reached.contains(*never)), "{top} reaches one of {never:?}");
-    let ruled: BTreeSet<_> = RULES.iter().map(|(name, ..)| *name).chain([top, "protoseg-workspace", "xtask"]).collect();
+    let ruled: BTreeSet<_> =
+        RULES.iter().map(|(name, ..)| *name).chain([top, "protoseg-workspace", "xtask"]).collect();
     let without: Vec<_> = packages.keys().filter(|name| !ruled.contains(name.as_str())).collect();
     assert!(without.is_empty(), "packages without a rule: {without:?}");
 }
@@ -112,7 +126,11 @@ fn no_package_reaches_what_it_must_not() {
 #[test]
 fn the_library_builds_few_crates() {
     let metadata = metadata();
-    let library = metadata.workspace_packages().into_iter().find(|package| package.name == "protoseg-infer").unwrap();
+    let library = metadata
+        .workspace_packages()
+        .into_iter()
+        .find(|package| package.name == "protoseg-infer")
+        .unwrap();
     let count = reached(&metadata, library).len();
     assert!(count <= 100, "protoseg-infer builds on {count} crates");
 }
@@ -121,11 +139,16 @@ fn the_library_builds_few_crates() {
 fn programs_load_only_their_own_runtime() {
     for (name, forbidden) in NEVER_LOADED {
         let program = support::program(name);
-        let output = Command::new("ldd").arg(program.get_program()).env_remove("LD_LIBRARY_PATH").output().unwrap();
+        let output = Command::new("ldd")
+            .arg(program.get_program())
+            .env_remove("LD_LIBRARY_PATH")
+            .output()
+            .unwrap();
         let loaded = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && loaded.contains("libc.so"), "ldd: {loaded}");
         assert!(!loaded.contains("not found"), "{name} lacks a library:\n{loaded}");
-        let wrong: Vec<_> = forbidden.iter().filter(|forbidden| loaded.contains(**forbidden)).collect();
+        let wrong: Vec<_> =
+            forbidden.iter().filter(|forbidden| loaded.contains(**forbidden)).collect();
         assert!(wrong.is_empty(), "{name} loads {wrong:?}:\n{loaded}");
     }
 }

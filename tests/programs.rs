@@ -10,7 +10,11 @@ use support::{program, succeed};
 /// A random checkpoint of a preset as a bundle.
 fn bundle(preset: Preset, folder: &Path) -> std::path::PathBuf {
     let (checkpoint, bundle) = (folder.join("checkpoint"), folder.join("bundle"));
-    succeed(program("protoseg").args(["train", "init", preset.name(), "--seed", "7", "--out"]).arg(&checkpoint));
+    succeed(
+        program("protoseg")
+            .args(["train", "init", preset.name(), "--seed", "7", "--out"])
+            .arg(&checkpoint),
+    );
     succeed(program("protoseg").arg("export").arg(&checkpoint).arg("--out").arg(&bundle));
     bundle
 }
@@ -32,7 +36,13 @@ fn the_same_checkpoint_gives_the_same_file() {
     let preset = Preset::DeepLabV3PlusEfficientNetLite1;
     let first = bundle(preset, folder.path());
     let again = folder.path().join("again");
-    succeed(program("protoseg").arg("export").arg(folder.path().join("checkpoint")).arg("--out").arg(&again));
+    succeed(
+        program("protoseg")
+            .arg("export")
+            .arg(folder.path().join("checkpoint"))
+            .arg("--out")
+            .arg(&again),
+    );
     let read = |folder: &Path| std::fs::read(folder.join("model.onnx")).unwrap();
     assert!(read(&first) == read(&again), "two exports differ");
 }

@@ -27,14 +27,22 @@ const SIZE: [usize; 2] = [57, 83];
 /// Prototypes near values that a network makes, so that cosines are not all alike; the last class has none.
 fn prototypes(node: &str, values: &Tensor) -> Prototypes {
     let (channels, places) = (values.shape[1], values.shape[2] * values.shape[3]);
-    let at = |place: usize| (0..channels).map(|channel| values.data[channel * places + place]).collect::<Vec<f32>>();
+    let at = |place: usize| {
+        (0..channels).map(|channel| values.data[channel * places + place]).collect::<Vec<f32>>()
+    };
     let stream = Stream::named("prototypes");
     let mean = (0..channels).map(|channel| 0.5 * at(places / 2)[channel]).collect();
     let near = |class: usize, number: usize| {
         let index = class * 3 + number;
-        at(index * 7 % places).iter().zip(0..).map(|(value, n)| value + stream.signed_unit(n) as f32 * 0.2).collect()
+        at(index * 7 % places)
+            .iter()
+            .zip(0..)
+            .map(|(value, n)| value + stream.signed_unit(n) as f32 * 0.2)
+            .collect()
     };
-    let class = |class: usize| (class + 1 < CLASSES).then(|| (0..3).map(|number| near(class, number)).collect());
+    let class = |class: usize| {
+        (class + 1 < CLASSES).then(|| (0..3).map(|number| near(class, number)).collect())
+    };
     Prototypes {
         version: Prototypes::VERSION.to_owned(),
         node: node.to_owned(),
@@ -56,11 +64,18 @@ fn between(pixel: usize, pixels: usize, places: usize, align_corners: bool) -> (
 }
 
 /// The definition, in 64-bit floats, of every pixel's label.
-fn expected(prototypes: &Prototypes, values: &Tensor, labels: &[u8], align_corners: bool) -> Vec<f64> {
+fn expected(
+    prototypes: &Prototypes,
+    values: &Tensor,
+    labels: &[u8],
+    align_corners: bool,
+) -> Vec<f64> {
     let [channels, height, width] = [values.shape[1], values.shape[2], values.shape[3]];
     let scores: Vec<Vec<f64>> = (0..height * width)
         .map(|place| {
-            let own: Vec<f32> = (0..channels).map(|channel| values.data[channel * height * width + place]).collect();
+            let own: Vec<f32> = (0..channels)
+                .map(|channel| values.data[channel * height * width + place])
+                .collect();
             prototypes.scores(&own)
         })
         .collect();
@@ -98,7 +113,8 @@ fn a_file_gives_what_the_definition_says() {
             let [height, width] = SIZE;
             let scene = protoseg_synthetic::render_scene(4, 0, height, width).image;
             let shape = [1, height, width];
-            let mut runner = Runner::from_bytes("plain", &plain, &RunnerOptions::default()).unwrap();
+            let mut runner =
+                Runner::from_bytes("plain", &plain, &RunnerOptions::default()).unwrap();
             let values = runner.run_outputs(&scene, shape, &["values"]).unwrap().remove(0);
             let prototypes = prototypes(&name, &values);
 
@@ -113,14 +129,18 @@ fn a_file_gives_what_the_definition_says() {
                 arch: Some(arch),
                 weights_sha256: None,
             };
+            let judged = Network::new(&graph, &weights, &outputs[..1])
+                .unwrap()
+                .with_pixel_outputs(&[PixelOutput::Labels]);
             let judged =
-                Network::new(&graph, &weights, &outputs[..1]).unwrap().with_pixel_outputs(&[PixelOutput::Labels]);
-            let judged = judged.with_prototype_head(prototypes.clone()).unwrap().fold_batch_norm().unwrap();
+                judged.with_prototype_head(prototypes.clone()).unwrap().fold_batch_norm().unwrap();
             for (precision, steps) in [(Precision::Fp32, 1), (Precision::Fp16, 12)] {
                 let form = Variant { precision, ..Variant::LOGITS };
                 let file = emit(&judged, &form, Some(&model)).unwrap().file.to_bytes();
-                let mut runner = Runner::from_bytes("judged", &file, &RunnerOptions::default()).unwrap();
-                let found = runner.run_bytes(&scene, shape, &["labels", PROTOTYPE_CONFIDENCE]).unwrap();
+                let mut runner =
+                    Runner::from_bytes("judged", &file, &RunnerOptions::default()).unwrap();
+                let found =
+                    runner.run_bytes(&scene, shape, &["labels", PROTOTYPE_CONFIDENCE]).unwrap();
                 let expected = expected(&prototypes, &values, &found[0], grid.align_corners);
                 let differences = found[1]
                     .iter()
@@ -128,7 +148,9 @@ fn a_file_gives_what_the_definition_says() {
                     .map(|(&found, expected)| (f64::from(found) - 255.0 * expected).abs());
                 let largest = differences.fold(0.0, f64::max);
                 let spread = expected.iter().filter(|share| (0.05..0.95).contains(*share)).count();
-                eprintln!("{preset} {name} {precision:?}: {largest:.2} steps, {spread} pixels in doubt");
+                eprintln!(
+                    "{preset} {name} {precision:?}: {largest:.2} steps, {spread} pixels in doubt"
+                );
                 // Half a step is rounding; 16 bits move cosines by a thousandth, which the temperature makes a hundredth.
                 assert!(largest <= f64::from(steps), "{preset} {name} {precision:?}: {largest}");
                 assert!(spread > 100, "{preset} {name}: {spread} of the pixels say anything");
@@ -141,11 +163,18 @@ fn a_file_gives_what_the_definition_says() {
 fn trained(folder: &Path, settings: &[&str]) -> std::path::PathBuf {
     let run = folder.join("run");
     let mut train = program("protoseg");
-    train.arg("train").arg(repository().join("train/configs/synthetic.toml")).arg("--out").arg(&run);
+    train
+        .arg("train")
+        .arg(repository().join("train/configs/synthetic.toml"))
+        .arg("--out")
+        .arg(&run);
     let small = "steps=4 warmup_steps=2 mode=prototype synthetic_labeled=5 synthetic_unlabeled=5 synthetic_validation=1 \
                  synthetic_size=[64,96] crop=64 batch=2 window={size=64,stride=48} precise_bn_batches=1 calibration_images=1";
     let settings = small.split_whitespace().chain(settings.iter().copied());
-    train.args(settings.flat_map(|setting| ["--set", setting])).args(["--threads", "1"]).current_dir(repository());
+    train
+        .args(settings.flat_map(|setting| ["--set", setting]))
+        .args(["--threads", "1"])
+        .current_dir(repository());
     succeed(&mut train);
     run.join("checkpoint")
 }
@@ -154,9 +183,13 @@ fn trained(folder: &Path, settings: &[&str]) -> std::path::PathBuf {
 fn trained_prototypes_leave_only_where_they_are_asked_for_and_agree_with_libtorch() {
     let root = tempfile::tempdir().unwrap();
     // Warm and slow enough that so short a training leaves doubts, of which 16 bits would decide some otherwise.
-    let checkpoint = trained(root.path(), &["features=centred", "temperature=0.2", "learning_rate=0.001"]);
+    let checkpoint =
+        trained(root.path(), &["features=centred", "temperature=0.2", "learning_rate=0.001"]);
     let cases = probe::read(&checkpoint.join("probe.safetensors")).unwrap();
-    let sure = cases.iter().flat_map(|case| case.prototype_confidence.clone().unwrap()).collect::<BTreeSet<u8>>();
+    let sure = cases
+        .iter()
+        .flat_map(|case| case.prototype_confidence.clone().unwrap())
+        .collect::<BTreeSet<u8>>();
     assert!(sure.len() > 10, "libtorch's confidence says next to nothing: {sure:?}");
     let export = |out: &str, more: &[&str]| {
         let mut command = program("protoseg");
@@ -165,12 +198,16 @@ fn trained_prototypes_leave_only_where_they_are_asked_for_and_agree_with_libtorc
     };
     let report = export("plain", &[]);
     let plain = std::fs::read(root.path().join("plain/model.onnx")).unwrap();
-    assert!(!report.contains("prototype") && !String::from_utf8_lossy(&plain).contains("prototype"), "{report}");
+    assert!(
+        !report.contains("prototype") && !String::from_utf8_lossy(&plain).contains("prototype"),
+        "{report}"
+    );
 
     let more = ["--prototype-confidence", "--output", "confidence"];
     let report = export("judged", &more);
     let exact = |line: &&str| {
-        line.starts_with("passed  model.onnx") && line.contains("prototype confidence within one step 100.0000 %")
+        line.starts_with("passed  model.onnx")
+            && line.contains("prototype confidence within one step 100.0000 %")
     };
     assert_eq!(report.lines().filter(exact).count(), cases.len(), "{report}");
     // 8 bits of a network that has hardly learnt are more noise than signal, which the check would refuse.

@@ -13,7 +13,9 @@ use protoseg_models::formula;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::variant::Variant;
 use protoseg_models::weights::{self, StateDict};
-use support::{FOLDED, UNFOLDED, floats, program, real_data, relative_error, repository, succeed, tensors};
+use support::{
+    FOLDED, UNFOLDED, floats, program, real_data, relative_error, repository, succeed, tensors,
+};
 
 /// Outputs of one picture: node and expected values.
 type Expected = Vec<(NodeId, Vec<f32>)>;
@@ -23,11 +25,14 @@ type Case = (Vec<u8>, [usize; 2], Expected);
 
 /// Exports nodes of a graph, with and without folding, and holds ONNX Runtime's outputs against the expected ones.
 fn compare(graph: &Graph, weights: &StateDict, cases: &[Case]) {
-    let names: Vec<(NodeId, String)> = cases[0].2.iter().map(|(id, _)| (*id, format!("output{}", id.0))).collect();
-    let outputs: Vec<(NodeId, &str)> = names.iter().map(|(id, name)| (*id, name.as_str())).collect();
+    let names: Vec<(NodeId, String)> =
+        cases[0].2.iter().map(|(id, _)| (*id, format!("output{}", id.0))).collect();
+    let outputs: Vec<(NodeId, &str)> =
+        names.iter().map(|(id, name)| (*id, name.as_str())).collect();
     let network = Network::new(graph, weights, &outputs).unwrap();
     let folded = network.clone().fold_batch_norm().unwrap();
-    for (form, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)] {
+    for (form, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)]
+    {
         let file = emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes();
         let mut runner = Runner::from_bytes(form, &file, &RunnerOptions::default()).unwrap();
         for (image, [height, width], expected) in cases {
@@ -61,13 +66,19 @@ fn resnet101_gives_the_reference_lines_logits() {
 #[test]
 fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
     let check = "ONNX Runtime: resnet101_gives_the_reference_lines_outputs_at_two_sizes";
-    let Some(path) = real_data(check, "../fixtures/pcr_resnet101/outputs.safetensors") else { return };
+    let Some(path) = real_data(check, "../fixtures/pcr_resnet101/outputs.safetensors") else {
+        return;
+    };
     let expected = tensors(&path);
     let (graph, weights) = resnet101();
     let case = |(name, size): (&str, [usize; 2])| {
         let part = |part: &str| floats(&expected[&format!("{name}.{part}")].1);
         let of = |tag: Tag| graph.tagged(tag).unwrap();
-        (formula::image(size[0], size[1]), size, vec![(of(Tag::Logits), part("logits")), (of(Tag::Aux), part("aux"))])
+        (
+            formula::image(size[0], size[1]),
+            size,
+            vec![(of(Tag::Logits), part("logits")), (of(Tag::Aux), part("aux"))],
+        )
     };
     compare(&graph, &weights, &[("97x97", [97, 97]), ("129x193", [129, 193])].map(case));
 }
@@ -75,7 +86,9 @@ fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
 #[test]
 fn efficientnet_lite0_gives_its_packages_features_and_imagenet_logits() {
     let check = "ONNX Runtime: efficientnet_lite0_gives_its_packages_features_and_imagenet_logits";
-    let Some(path) = real_data(check, "../fixtures/efficientnet_lite0/outputs.safetensors") else { return };
+    let Some(path) = real_data(check, "../fixtures/efficientnet_lite0/outputs.safetensors") else {
+        return;
+    };
     let expected = tensors(&path);
     let folder = tempfile::tempdir().unwrap();
     let converted = folder.path().join("lite0.safetensors");
@@ -88,13 +101,15 @@ fn efficientnet_lite0_gives_its_packages_features_and_imagenet_logits() {
     };
     let case = |name: &str| {
         let part = |part: &str| &expected[&format!("{name}.{part}")];
-        let mut outputs: Expected =
-            [2, 4, 10, 15].map(|index| (block(index), floats(&part(&format!("block{index}")).1))).into();
+        let mut outputs: Expected = [2, 4, 10, 15]
+            .map(|index| (block(index), floats(&part(&format!("block{index}")).1)))
+            .into();
         outputs.push((graph.tagged(Tag::Logits).unwrap(), floats(&part("imagenet_logits").1)));
         let (shape, image) = part("image");
         (image.clone(), [shape[1], shape[2]], outputs)
     };
-    let cases: Vec<Case> = expected.keys().filter_map(|name| name.strip_suffix(".image")).map(case).collect();
+    let cases: Vec<Case> =
+        expected.keys().filter_map(|name| name.strip_suffix(".image")).map(case).collect();
     assert_eq!(cases.len(), 2);
     compare(&graph, &weights::read(&converted).unwrap(), &cases);
 }

@@ -31,21 +31,31 @@ fn judge(name: &str, logits: &LogitMap, frame: LogitGeometry) {
     let differs = |pixel: &usize| decided.labels[*pixel] != expected[*pixel];
     let different: Vec<usize> = (0..expected.len()).filter(differs).collect();
     let clear = different.iter().filter(|&&pixel| choices[pixel].gap >= NEAR * largest).count();
-    eprintln!("{name}, {frame:?}: {} of {} labels differ, {clear} of them clear", different.len(), expected.len());
+    eprintln!(
+        "{name}, {frame:?}: {} of {} labels differ, {clear} of them clear",
+        different.len(),
+        expected.len()
+    );
     assert_eq!(clear, 0, "{name}, {frame:?}");
     let (Some(confidence), Some(margin)) = (decided.confidence, decided.margin) else {
         panic!("not all that was wanted")
     };
     for (pixel, PixelDecision { gap, confidence: sure }) in choices.into_iter().enumerate() {
-        let scores = || upsample::logits_at(logits, &frame, pixel / frame.width, pixel % frame.width);
+        let scores =
+            || upsample::logits_at(logits, &frame, pixel / frame.width, pixel % frame.width);
         if confidence[pixel] != sure {
             let scores = scores();
             let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let exact = 255.0 / scores.iter().map(|score| (score - best).exp()).sum::<f64>();
-            assert!((exact.fract() - 0.5).abs() < MIDDLE, "{name}, {frame:?}: {} for {exact}", confidence[pixel]);
+            assert!(
+                (exact.fract() - 0.5).abs() < MIDDLE,
+                "{name}, {frame:?}: {} for {exact}",
+                confidence[pixel]
+            );
         }
         let exact = 16.0 * f64::from(gap);
-        let near = (exact + 0.5).floor().min(255.0) == f64::from(margin[pixel]) || (exact.fract() - 0.5).abs() < MIDDLE;
+        let near = (exact + 0.5).floor().min(255.0) == f64::from(margin[pixel])
+            || (exact.fract() - 0.5).abs() < MIDDLE;
         assert!(near, "{name}, {frame:?}: {} for {exact}", margin[pixel]);
     }
 }
@@ -54,10 +64,12 @@ fn judge(name: &str, logits: &LogitMap, frame: LogitGeometry) {
 fn labels_are_those_of_onnx_runtime() {
     for align_corners in [false, true] {
         // Frames as windows make them, with and without padding to cut off; then those of any size.
-        let padded = |grid: [usize; 2]| grid.map(|side| if align_corners { side * 4 - 3 } else { side * 4 });
+        let padded =
+            |grid: [usize; 2]| grid.map(|side| if align_corners { side * 4 - 3 } else { side * 4 });
         let regular = [[128, 256], [65, 97], [33, 50]].map(|grid| (grid, padded(grid)));
         let cut = regular.map(|(grid, padded)| (grid, padded, [padded[0] - 3, padded[1] - 2]));
-        let odd = [([64, 96], [40, 77]), ([9, 11], [130, 175]), ([33, 49], [129, 195]), ([1, 1], [3, 5])];
+        let odd =
+            [([64, 96], [40, 77]), ([9, 11], [130, 175]), ([33, 49], [129, 195]), ([1, 1], [3, 5])];
         let whole = regular.into_iter().chain(odd).map(|(grid, padded)| (grid, padded, padded));
         for (grid, padded, [height, width]) in whole.chain(cut) {
             let frame = LogitGeometry { height, width, padded, align_corners };
@@ -76,14 +88,18 @@ fn labels_of_a_network_are_those_of_onnx_runtime() {
     let Some(model) = std::env::var_os("PROTOSEG_MODEL") else {
         return eprintln!("skipped: PROTOSEG_MODEL names no `model.onnx` of a bundle");
     };
-    let Some(folder) = support::real_data("upsampling a network's scores", "cityscapes-mini/leftImg8bit") else {
+    let Some(folder) =
+        support::real_data("upsampling a network's scores", "cityscapes-mini/leftImg8bit")
+    else {
         return;
     };
     let mut open = vec![folder];
     let mut seen = 0;
     while let Some(path) = open.pop() {
         if path.is_dir() {
-            let entries = std::fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path());
+            let entries = std::fs::read_dir(path)
+                .expect("a folder")
+                .map(|entry| entry.expect("an entry").path());
             open.extend(entries);
             continue;
         }

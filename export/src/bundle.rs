@@ -33,10 +33,13 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &ExportOptions) -> R
     let place = bundle_output::resolve(out, checkpoint_folder)?;
     let mut model = model(&checkpoint.header, request)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
-    let triton =
-        request.triton.map(|placement| Ok::<_, anyhow::Error>((triton::TritonName::new(&model.name)?, placement)));
+    let triton = request.triton.map(|placement| {
+        Ok::<_, anyhow::Error>((triton::TritonName::new(&model.name)?, placement))
+    });
     let triton = triton.transpose()?;
-    let network = network(&mut checkpoint, request).and_then(Network::fold_batch_norm).and_then(Network::merge_affine);
+    let network = network(&mut checkpoint, request)
+        .and_then(Network::fold_batch_norm)
+        .and_then(Network::merge_affine);
     let network = network.with_context(|| checkpoint_folder.display().to_string())?;
 
     let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request)
@@ -53,12 +56,16 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &ExportOptions) -> R
         files: Vec::new(),
         probe_sha256: probe.as_deref().map(digest::sha256_bytes),
         reference: ProbeReference::Libtorch,
-        provenance: Provenance { command: request.command.clone(), protoseg: env!("CARGO_PKG_VERSION").to_owned() },
+        provenance: Provenance {
+            command: request.command.clone(),
+            protoseg: env!("CARGO_PKG_VERSION").to_owned(),
+        },
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let known =
-        bundle_output::replaceable_names(&place, &manifest).into_iter().chain(files.iter().flat_map(BundleFile::names));
+    let known = bundle_output::replaceable_names(&place, &manifest)
+        .into_iter()
+        .chain(files.iter().flat_map(BundleFile::names));
     let known: Vec<String> = known.collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
@@ -123,7 +130,9 @@ fn network(checkpoint: &mut Checkpoint, request: &ExportOptions) -> Result<Netwo
                 ensure!(!pixel_outputs.contains(&decision), "the output {tap} is asked for twice");
                 pixel_outputs.push(decision);
             }
-            Err(_) if tap == FEATURES => outputs.push((graph.tagged(Tag::Features).context("no features")?, tap)),
+            Err(_) if tap == FEATURES => {
+                outputs.push((graph.tagged(Tag::Features).context("no features")?, tap))
+            }
             Err(_) => outputs.push((find(&graph, tap)?, tap)),
         }
     }

@@ -101,8 +101,20 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { checkpoint, out, name, window, outputs, precision, weight_bits, float_above, .. } = arguments;
-    let Arguments { prototype_confidence, frames, pixel_outputs, external_from, triton, taps, .. } = arguments;
+    let Arguments {
+        checkpoint,
+        out,
+        name,
+        window,
+        outputs,
+        precision,
+        weight_bits,
+        float_above,
+        ..
+    } = arguments;
+    let Arguments {
+        prototype_confidence, frames, pixel_outputs, external_from, triton, taps, ..
+    } = arguments;
     let request = ExportOptions {
         name,
         window,
@@ -119,7 +131,9 @@ fn run(arguments: Arguments) -> Result<()> {
     };
     let manifest = bundle::write(&checkpoint, &out, &request)?;
     if manifest.probe_sha256.is_none() {
-        eprintln!("warning: the checkpoint holds no probe, so `protoseg check` has nothing to compare with");
+        eprintln!(
+            "warning: the checkpoint holds no probe, so `protoseg check` has nothing to compare with"
+        );
     }
     report(&manifest, &out)
 }
@@ -129,7 +143,9 @@ fn report(manifest: &Manifest, out: &Path) -> Result<()> {
     let mut stdout = io::stdout().lock();
     for file in &manifest.files {
         let path = out.join(&file.file);
-        let size = |path: &Path| path.metadata().with_context(|| path.display().to_string()).map(|data| data.len());
+        let size = |path: &Path| {
+            path.metadata().with_context(|| path.display().to_string()).map(|data| data.len())
+        };
         let mut bytes = size(&path)?;
         if file.data_sha256.is_some() {
             bytes += size(&out.join(external_data(&file.file)))?;
@@ -137,7 +153,11 @@ fn report(manifest: &Manifest, out: &Path) -> Result<()> {
         let ModelFile { file, form, inputs, outputs, .. } = file;
         let (kind, precision) = (form.kind.name(), form.precision.name());
         let (inputs, outputs) = (list(inputs), list(outputs));
-        writeln!(stdout, "{file}  {kind}  {precision}  {:.1} MB  {inputs} -> {outputs}", bytes as f64 / 1e6)?;
+        writeln!(
+            stdout,
+            "{file}  {kind}  {precision}  {:.1} MB  {inputs} -> {outputs}",
+            bytes as f64 / 1e6
+        )?;
     }
     Ok(())
 }

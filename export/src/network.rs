@@ -60,29 +60,52 @@ impl Network {
     }
 
     /// The same of weights that it shares.
-    pub(crate) fn with(graph: &Graph, mut weights: Weights, outputs: &[(NodeId, &str)]) -> Result<Self> {
-        let wanted: Vec<NodeId> = outputs.iter().map(|&(id, _)| before_dropout(graph, id)).collect();
+    pub(crate) fn with(
+        graph: &Graph,
+        mut weights: Weights,
+        outputs: &[(NodeId, &str)],
+    ) -> Result<Self> {
+        let wanted: Vec<NodeId> =
+            outputs.iter().map(|&(id, _)| before_dropout(graph, id)).collect();
         let distinct: BTreeSet<&NodeId> = wanted.iter().collect();
-        ensure!(distinct.len() == wanted.len(), "one node is asked for as two outputs; name each node once");
+        ensure!(
+            distinct.len() == wanted.len(),
+            "one node is asked for as two outputs; name each node once"
+        );
         for (&id, &(_, name)) in wanted.iter().zip(outputs) {
-            ensure!(id != graph.input(), "`{}` is the picture that goes in, and no output", graph.node(id).name);
+            ensure!(
+                id != graph.input(),
+                "`{}` is the picture that goes in, and no output",
+                graph.node(id).name
+            );
             let free = graph.find(name).is_none_or(|other| before_dropout(graph, other) == id);
             ensure!(free, "an output cannot be called `{name}`, as another node is called so");
         }
         let outputs = wanted.iter().zip(outputs);
         let outputs = outputs
-            .map(|(&id, &(_, name))| Output { value: graph.node(id).name.clone(), name: name.to_owned() })
+            .map(|(&id, &(_, name))| Output {
+                value: graph.node(id).name.clone(),
+                name: name.to_owned(),
+            })
             .collect();
 
         let graph = graph.keep(&wanted).filter_map(|_, node| match node.op {
             Op::Dropout2d { .. } => Rewrite::Bypass(node.inputs[0]),
             _ => Rewrite::Keep(node.clone()),
         });
-        let needed: BTreeSet<String> = graph.parameters().into_iter().map(|parameter| parameter.name).collect();
+        let needed: BTreeSet<String> =
+            graph.parameters().into_iter().map(|parameter| parameter.name).collect();
         weights.retain(|name, _| needed.contains(name));
         graph.check_weights(&weights)?;
         let values = graph.nodes().iter().map(|node| node.name.clone()).collect();
-        Ok(Self { graph, weights, values, outputs, pixel_outputs: Vec::new(), prototype_head: None })
+        Ok(Self {
+            graph,
+            weights,
+            values,
+            outputs,
+            pixel_outputs: Vec::new(),
+            prototype_head: None,
+        })
     }
 
     /// The same with pixel_outputs, read off the first output, which is one of class scores.
@@ -118,8 +141,13 @@ impl Network {
 
     /// The same with every node's value as an output, under its own name, in the order of computing.
     pub fn with_taps(self) -> Self {
-        let values = self.graph.iter().filter(|(id, _)| *id != self.graph.input()).map(|(id, _)| &self.values[id.0]);
-        let outputs = values.map(|value| Output { value: value.clone(), name: value.clone() }).collect();
+        let values = self
+            .graph
+            .iter()
+            .filter(|(id, _)| *id != self.graph.input())
+            .map(|(id, _)| &self.values[id.0]);
+        let outputs =
+            values.map(|value| Output { value: value.clone(), name: value.clone() }).collect();
         Self { outputs, pixel_outputs: Vec::new(), prototype_head: None, ..self }
     }
 
@@ -141,16 +169,24 @@ impl Network {
     /// The part of the network that one of its outputs needs.
     pub(crate) fn keep_output(&self, output: &str) -> Result<Self> {
         let wanted = self.outputs.iter().find(|known| known.name == output);
-        let wanted = wanted.with_context(|| format!("the network has no output `{output}`"))?.clone();
-        let id = self.find(&wanted.value).with_context(|| format!("no node makes `{}`", wanted.value))?;
+        let wanted =
+            wanted.with_context(|| format!("the network has no output `{output}`"))?.clone();
+        let id = self
+            .find(&wanted.value)
+            .with_context(|| format!("no node makes `{}`", wanted.value))?;
         let mut values = Vec::new();
         let kept = self.graph.keep(&[id]);
         for node in kept.nodes() {
-            let old = self.graph.find(&node.name).with_context(|| format!("no node is called `{}`", node.name))?;
+            let old = self
+                .graph
+                .find(&node.name)
+                .with_context(|| format!("no node is called `{}`", node.name))?;
             values.push(self.values[old.0].clone());
         }
         let needed = kept.parameters().into_iter().map(|parameter| parameter.name);
-        let weights = needed.filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone()))).collect();
+        let weights = needed
+            .filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone())))
+            .collect();
         Ok(Self {
             graph: kept,
             weights,
@@ -200,7 +236,10 @@ mod tests {
         let stem = graph.find("encoder._bn0.relu").unwrap();
         let stem = Network::new(&graph, &weights, &[(stem, "stem")]).unwrap();
         let names: Vec<&str> = stem.graph().nodes().iter().map(|node| node.name.as_str()).collect();
-        assert_eq!(names, ["input", "normalize", "encoder._conv_stem", "encoder._bn0", "encoder._bn0.relu"]);
+        assert_eq!(
+            names,
+            ["input", "normalize", "encoder._conv_stem", "encoder._bn0", "encoder._bn0.relu"]
+        );
         assert_eq!(stem.weights().len(), 5);
     }
 
@@ -219,7 +258,9 @@ mod tests {
         refuse(&twice, "as two outputs");
         refuse(&[(graph.input(), "picture")], "`input` is the picture");
         refuse(&[(logits, "decoder.concat")], "called `decoder.concat`");
-        assert!(Network::new(&graph, &weights, &[(node("decoder.dropout"), "decoder.dropout")]).is_ok());
+        assert!(
+            Network::new(&graph, &weights, &[(node("decoder.dropout"), "decoder.dropout")]).is_ok()
+        );
         weights.remove("decoder.classifier.bias");
         let error = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap_err().to_string();
         assert_eq!(error, "1 tensor is missing, first `decoder.classifier.bias`");

@@ -47,21 +47,33 @@ impl ExportOptions {
     /// Refuses what cannot be meant.
     pub(crate) fn check(&self) -> Result<()> {
         let Self { precisions, choices, frames, .. } = self;
-        ensure!(!precisions.is_empty(), "no precision is asked for; ask for one at least, such as fp32");
+        ensure!(
+            !precisions.is_empty(),
+            "no precision is asked for; ask for one at least, such as fp32"
+        );
         for (index, twice) in precisions.iter().enumerate() {
-            ensure!(!precisions[..index].contains(twice), "the precision {twice} is asked for twice");
+            ensure!(
+                !precisions[..index].contains(twice),
+                "the precision {twice} is asked for twice"
+            );
         }
         ensure!(
             choices.weight_bits.is_none() || precisions.contains(&ExportPrecision::Int8),
             "the bits of weights are for int8, which is not asked for; add it to --precision"
         );
         ensure!(
-            choices.max_sensitivity.is_none() || precisions.iter().any(|precisions| precisions.is_int8()),
+            choices.max_sensitivity.is_none()
+                || precisions.iter().any(|precisions| precisions.is_int8()),
             "the limit of sensitivities is for int8 and int8-trt, which are not asked for; add one to --precision"
         );
         for (index, FrameOption { height, width, .. }) in frames.iter().enumerate() {
-            let twice = frames[..index].iter().any(|other| [other.height, other.width] == [*height, *width]);
-            ensure!(!twice, "frames of {height}x{width} are asked for twice, and there is one file for them");
+            let twice = frames[..index]
+                .iter()
+                .any(|other| [other.height, other.width] == [*height, *width]);
+            ensure!(
+                !twice,
+                "frames of {height}x{width} are asked for twice, and there is one file for them"
+            );
         }
         ensure!(
             self.pixel_outputs.is_empty() || !frames.is_empty(),
@@ -104,14 +116,17 @@ pub struct FrameOption {
 
 /// Not the size of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write HEIGHTxWIDTH in pixels such as 1024x2048, and :COUNT behind it for the most windows at once")]
+#[error(
+    "write HEIGHTxWIDTH in pixels such as 1024x2048, and :COUNT behind it for the most windows at once"
+)]
 pub struct ParseFrameOptionError;
 
 impl FromStr for FrameOption {
     type Err = ParseFrameOptionError;
 
     fn from_str(text: &str) -> Result<Self, ParseFrameOptionError> {
-        let (size, at_once) = text.split_once(':').map_or((text, None), |(size, count)| (size, Some(count)));
+        let (size, at_once) =
+            text.split_once(':').map_or((text, None), |(size, count)| (size, Some(count)));
         let (height, width) = size.split_once('x').ok_or(ParseFrameOptionError)?;
         let number = |text: &str| text.parse::<NonZeroUsize>().map_err(|_| ParseFrameOptionError);
         let at_once = at_once.map(number).transpose()?;

@@ -71,8 +71,10 @@ impl ExportPrecision {
             },
             Self::Int8Trt => QuantizeConfig::TENSORRT,
         };
-        let rounding =
-            QuantizeConfig { max_sensitivity: choices.max_sensitivity.unwrap_or(rounding.max_sensitivity), ..rounding };
+        let rounding = QuantizeConfig {
+            max_sensitivity: choices.max_sensitivity.unwrap_or(rounding.max_sensitivity),
+            ..rounding
+        };
         let calibration = calibration.with_context(|| {
             format!(
                 "{self} needs to know what values the network makes, and the checkpoint has no calibration.json; train with \
@@ -84,7 +86,11 @@ impl ExportPrecision {
     }
 }
 
-fn floats(network: &Network, precision: Precision, model: Option<&Model>) -> Result<(Variant, EmittedModel)> {
+fn floats(
+    network: &Network,
+    precision: Precision,
+    model: Option<&Model>,
+) -> Result<(Variant, EmittedModel)> {
     let form = Variant { precision, ..Variant::LOGITS };
     let file = emit(network, &form, model)?;
     Ok((form, file))

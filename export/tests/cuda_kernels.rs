@@ -31,13 +31,18 @@ struct Kernel {
 fn table() -> BTreeMap<&'static str, Kernel> {
     let line = |line: &'static str| {
         let mut words = line.split_whitespace();
-        let (name, version, versions) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+        let (name, version, versions) =
+            (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
         let (first, last) = match versions.split_once('-') {
             Some((first, last)) => (first, Some(last.parse().unwrap())),
             None => (versions.strip_suffix('+').unwrap(), None),
         };
-        let kernel =
-            Kernel { version: version.parse().unwrap(), first: first.parse().unwrap(), last, types: words.collect() };
+        let kernel = Kernel {
+            version: version.parse().unwrap(),
+            first: first.parse().unwrap(),
+            last,
+            types: words.collect(),
+        };
         (name, kernel)
     };
     TABLE.lines().filter(|line| !line.starts_with('#')).map(line).collect()
@@ -48,7 +53,8 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
     let arch = Arch::new(preset, 19).unwrap();
     let graph = arch.inference_graph();
     let logits = graph.tagged(Tag::Logits).unwrap();
-    let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
+    let network =
+        Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
     let grid = LogitGrid::from_arch(arch);
     let size = if grid.align_corners { 97 } else { 96 };
     let window = Window { size, stride: 64 };
@@ -62,9 +68,13 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
         arch: Some(arch),
         weights_sha256: None,
     };
-    let frame = FrameSpec { height: 150, width: 200, pieces: Tiling::Windows(window), windows_at_once: 4 };
-    let form = Variant { kind: ModelKind::Frame, precision, frame: Some(frame), quantization: None };
-    let emission = frame::emit(&network.fold_batch_norm().unwrap(), &form, &frame, &PixelOutput::ALL, &model).unwrap();
+    let frame =
+        FrameSpec { height: 150, width: 200, pieces: Tiling::Windows(window), windows_at_once: 4 };
+    let form =
+        Variant { kind: ModelKind::Frame, precision, frame: Some(frame), quantization: None };
+    let emission =
+        frame::emit(&network.fold_batch_norm().unwrap(), &form, &frame, &PixelOutput::ALL, &model)
+            .unwrap();
     let model = ModelProto::decode(emission.file.to_bytes().as_slice()).unwrap();
     assert_eq!(model.opset_import[0].version, Some(17));
     model.graph.unwrap()
@@ -108,27 +118,45 @@ fn every_node_of_a_frame_file_has_a_cuda_kernel() {
         for node in &graph.node {
             let name = node.name();
             let kernel = table.get(node.op_type());
-            let kernel = kernel.unwrap_or_else(|| panic!("{name}: no kernel of {} is known", node.op_type()));
-            let fits = kernel
-                .last
-                .map_or(kernel.version == kernel.first, |last| (kernel.first..=last).contains(&kernel.version));
-            assert!(fits, "{name}: the kernel of {} is not for version {}", node.op_type(), kernel.version);
+            let kernel = kernel
+                .unwrap_or_else(|| panic!("{name}: no kernel of {} is known", node.op_type()));
+            let fits = kernel.last.map_or(kernel.version == kernel.first, |last| {
+                (kernel.first..=last).contains(&kernel.version)
+            });
+            assert!(
+                fits,
+                "{name}: the kernel of {} is not for version {}",
+                node.op_type(),
+                kernel.version
+            );
             let inputs: Vec<&str> = node.input.iter().map(|input| types[input]).collect();
-            assert!(kernel.types.contains(&inputs[0]), "{name}: no kernel of {} for {}", node.op_type(), inputs[0]);
+            assert!(
+                kernel.types.contains(&inputs[0]),
+                "{name}: no kernel of {} for {}",
+                node.op_type(),
+                inputs[0]
+            );
             for output in &node.output {
                 types.insert(output.clone(), output_type(node, &inputs));
             }
         }
-        assert_eq!(["labels", "confidence", "margin"].map(|name| types[name]), ["uint8", "uint8", "float"]);
+        assert_eq!(
+            ["labels", "confidence", "margin"].map(|name| types[name]),
+            ["uint8", "uint8", "float"]
+        );
     }
 }
 
 #[test]
 fn weights_stand_once_however_many_windows_there_are() {
     let graph = file(Preset::DeepLabV3PlusEfficientNetLite0, Precision::Fp32);
-    let stems = graph.node.iter().filter(|node| node.input.iter().any(|input| input == "encoder._conv_stem.weight"));
+    let stems = graph
+        .node
+        .iter()
+        .filter(|node| node.input.iter().any(|input| input == "encoder._conv_stem.weight"));
     // Six windows, four at once.
     assert_eq!(stems.count(), 2);
-    let weights = graph.initializer.iter().filter(|constant| constant.name() == "encoder._conv_stem.weight");
+    let weights =
+        graph.initializer.iter().filter(|constant| constant.name() == "encoder._conv_stem.weight");
     assert_eq!(weights.count(), 1);
 }

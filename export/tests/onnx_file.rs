@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use prost::Message;
 use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
-use protoseg_export::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use protoseg_export::onnx::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
+};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::efficientnet_lite::{LITE0, classifier};
 use protoseg_models::formula;
@@ -17,7 +19,8 @@ use protoseg_models::variant::Variant;
 /// The folded file of a graph's logits.
 fn file(graph: &Graph) -> ModelProto {
     let logits = graph.tagged(Tag::Logits).unwrap();
-    let network = Network::new(graph, &formula::weights(graph, None), &[(logits, "logits")]).unwrap();
+    let network =
+        Network::new(graph, &formula::weights(graph, None), &[(logits, "logits")]).unwrap();
     read(&network.fold_batch_norm().unwrap())
 }
 
@@ -29,7 +32,10 @@ fn read(network: &Network) -> ModelProto {
 
 /// The graph of a file, once it keeps the format's rules.
 fn checked(model: ModelProto) -> GraphProto {
-    assert_eq!((model.ir_version, model.opset_import[0].version, model.opset_import.len()), (Some(8), Some(17), 1));
+    assert_eq!(
+        (model.ir_version, model.opset_import[0].version, model.opset_import.len()),
+        (Some(8), Some(17), 1)
+    );
     let graph = model.graph.unwrap();
     let mut defined = BTreeSet::from([String::new()]);
     for constant in &graph.initializer {
@@ -52,14 +58,23 @@ fn checked(model: ModelProto) -> GraphProto {
             read.insert(input.clone());
         }
         for output in &node.output {
-            assert!(defined.insert(output.clone()), "{name} makes {output}, which is there already");
+            assert!(
+                defined.insert(output.clone()),
+                "{name} makes {output}, which is there already"
+            );
         }
-        assert!(node.attribute.iter().all(|attribute| attribute.r#type.is_some_and(|kind| kind > 0)), "{name}");
+        assert!(
+            node.attribute.iter().all(|attribute| attribute.r#type.is_some_and(|kind| kind > 0)),
+            "{name}"
+        );
     }
     for output in &graph.output {
         assert!(read.insert(output.name.clone().unwrap()) && defined.contains(output.name()));
     }
-    assert!(defined.iter().all(|name| name.is_empty() || read.contains(name)), "a value that nothing reads");
+    assert!(
+        defined.iter().all(|name| name.is_empty() || read.contains(name)),
+        "a value that nothing reads"
+    );
     graph
 }
 
@@ -73,11 +88,18 @@ fn every_preset_keeps_the_rules_and_leaves_training_behind() {
         let arch = Arch::new(preset, 5).unwrap().with_auxiliary(preset.align_corners()).unwrap();
         let graph = checked(file(&arch.graph()));
         assert!(
-            operators(&graph).is_disjoint(&BTreeSet::from(["BatchNormalization", "Dropout", "Identity"])),
+            operators(&graph).is_disjoint(&BTreeSet::from([
+                "BatchNormalization",
+                "Dropout",
+                "Identity"
+            ])),
             "{preset}"
         );
         let mut constants = graph.initializer.iter().map(TensorProto::name);
-        assert!(constants.all(|name| !name.starts_with("aux") && !name.contains("proto")), "{preset}");
+        assert!(
+            constants.all(|name| !name.starts_with("aux") && !name.contains("proto")),
+            "{preset}"
+        );
         let sizes: Vec<String> = graph.output[0]
             .r#type
             .iter()
@@ -94,15 +116,23 @@ fn names_are_the_published_ones() {
     let graph = checked(file(&arch.graph()));
     let node = |name: &str| graph.node.iter().find(|node| node.name() == name).unwrap();
     let conv = node("encoder.layer1.0.conv1");
-    let weights = ["encoder.maxpool", "encoder.layer1.0.conv1.weight", "encoder.layer1.0.conv1.bias"];
-    assert_eq!((conv.op_type(), conv.input.as_slice()), ("Conv", weights.map(str::to_owned).as_slice()));
+    let weights =
+        ["encoder.maxpool", "encoder.layer1.0.conv1.weight", "encoder.layer1.0.conv1.bias"];
+    assert_eq!(
+        (conv.op_type(), conv.input.as_slice()),
+        ("Conv", weights.map(str::to_owned).as_slice())
+    );
     assert_eq!(conv.output, ["encoder.layer1.0.bn1"]);
     assert_eq!(node("decoder.classifier.8").output, ["logits"]);
     assert_eq!(node("encoder.layer1.0.relu3").output, ["encoder.layer1.0.relu3"]);
     let resize = node("decoder.resize");
     let sizes = ["decoder.head.2", "", "", "decoder.resize.sizes"];
     assert_eq!(resize.input, sizes);
-    assert!(resize.attribute.contains(&AttributeProto::string("coordinate_transformation_mode", "align_corners")));
+    assert!(
+        resize
+            .attribute
+            .contains(&AttributeProto::string("coordinate_transformation_mode", "align_corners"))
+    );
 }
 
 #[test]
@@ -116,10 +146,12 @@ fn a_classifier_ends_in_a_matrix_product() {
 fn an_unfolded_network_keeps_its_batch_normalisation() {
     let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 5).unwrap().graph();
     let logits = graph.tagged(Tag::Logits).unwrap();
-    let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
+    let network =
+        Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
     let graph = checked(read(&network));
     let norm = graph.node.iter().find(|node| node.op_type() == "BatchNormalization").unwrap();
-    let parts = ["weight", "bias", "running_mean", "running_var"].map(|part| format!("{}.{part}", norm.name()));
+    let parts = ["weight", "bias", "running_mean", "running_var"]
+        .map(|part| format!("{}.{part}", norm.name()));
     assert_eq!(norm.input[1..], parts);
     assert_eq!(norm.attribute, [AttributeProto::float("epsilon", 1e-3)]);
 }

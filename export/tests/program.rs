@@ -73,7 +73,8 @@ impl Place {
         let output = self.export("bundle", more);
         assert_eq!(output.status.code(), Some(1));
         expect_words(&output, words);
-        let left: Vec<_> = self.root.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            self.root.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| name == "checkpoint"), "{left:?}");
     }
 }
@@ -87,7 +88,8 @@ fn expect_words(output: &Output, words: &[&str]) {
 }
 
 fn files(folder: &Path) -> Vec<String> {
-    let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names =
+        folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.collect();
     names.sort();
     names
@@ -106,7 +108,10 @@ fn options_that_would_do_nothing_or_write_over_each_other_are_refused() {
         ("--name=\t", "the name is blank"),
         ("--name=a\nb", "the name is blank"),
         ("--name=é --triton", "`é`"),
-        ("--window 48:4 --frame 4096x4096:1", "ask for larger :COUNT behind --frame, or for larger windows"),
+        (
+            "--window 48:4 --frame 4096x4096:1",
+            "ask for larger :COUNT behind --frame, or for larger windows",
+        ),
         ("--window 48:4 --frame 4096x4096", "ask for larger windows or steps with --window"),
     ] {
         place.refused(&arguments.split(' ').collect::<Vec<_>>(), &[part]);
@@ -127,8 +132,15 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     let manifest = Manifest::read(&bundle).unwrap().value;
     assert_eq!((manifest.model.name.as_str(), manifest.files.len()), ("my street", 1));
     assert_eq!(manifest.model.window, Some(Window { size: 768, stride: 512 }));
-    assert!(manifest.provenance.command.contains("--name 'my street'"), "{}", manifest.provenance.command);
-    assert_eq!(manifest.model.weights_sha256, Some(Checkpoint::weights_digest(&place.checkpoint()).unwrap()));
+    assert!(
+        manifest.provenance.command.contains("--name 'my street'"),
+        "{}",
+        manifest.provenance.command
+    );
+    assert_eq!(
+        manifest.model.weights_sha256,
+        Some(Checkpoint::weights_digest(&place.checkpoint()).unwrap())
+    );
     assert_eq!(manifest.probe(&bundle).unwrap().len(), 1);
     let path = manifest.verified(&bundle, &manifest.files[0]).unwrap();
     let bytes = std::fs::read(path).unwrap();
@@ -136,11 +148,16 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     let keys: Vec<&str> = metadata.iter().map(StringStringEntryProto::key).collect();
     assert_eq!(keys, [METADATA_KEY, VARIANT_KEY]);
     assert_eq!(serde_json::from_str::<Model>(metadata[0].value()).unwrap(), manifest.model);
-    assert_eq!(serde_json::from_str::<Variant>(metadata[1].value()).unwrap(), manifest.files[0].form);
+    assert_eq!(
+        serde_json::from_str::<Variant>(metadata[1].value()).unwrap(),
+        manifest.files[0].form
+    );
 
     // Over the old bundle, and elsewhere.
     for out in ["bundle", "other"] {
-        assert!(place.export(out, &["--window", "768:512", "--name", "my street"]).status.success());
+        assert!(
+            place.export(out, &["--window", "768:512", "--name", "my street"]).status.success()
+        );
         assert_eq!(std::fs::read(place.path(out).join("model.onnx")).unwrap(), bytes);
     }
     assert_eq!(files(place.root.path()), ["bundle", "checkpoint", "other"]);
@@ -149,7 +166,14 @@ fn a_bundle_is_whole_and_the_same_each_time() {
 #[test]
 fn nodes_come_out_under_their_names() {
     let place = Place::new();
-    let taps = ["--output", "encoder._blocks.2.add", "--output", "decoder.aspp.pool", "--output", "decoder.dropout"];
+    let taps = [
+        "--output",
+        "encoder._blocks.2.add",
+        "--output",
+        "decoder.aspp.pool",
+        "--output",
+        "decoder.dropout",
+    ];
     let output = place.export("bundle", &taps);
     let line = String::from_utf8_lossy(&output.stdout);
     let ports = "logits float32 [N, 11, h, w], encoder._blocks.2.add float32 [N, 24, h, w], decoder.aspp.pool float32 \
@@ -165,7 +189,8 @@ fn frame_files_give_labels_and_confidence_whatever_else_is_asked_for() {
     let place = Place::new();
     let output = place.export("bundle", &["--frame", "64x96", "--decide", "margin,labels,margin"]);
     let line = String::from_utf8_lossy(&output.stdout);
-    let ports = "labels uint8 [N, 64, 96], confidence uint8 [N, 64, 96], margin float32 [N, 64, 96]\n";
+    let ports =
+        "labels uint8 [N, 64, 96], confidence uint8 [N, 64, 96], margin float32 [N, 64, 96]\n";
     assert!(line.ends_with(ports), "{line}");
     let place = Place::new();
     place.refused(&["--frame", "64x9000"], &["64x9000", "too large"]);
@@ -181,7 +206,9 @@ fn taps_lie_beside_the_files_that_the_manifest_lists() {
     let bundle = place.path("bundle");
     assert_eq!(files(&bundle), ["manifest.json", "model.onnx", "probe.safetensors", "taps.onnx"]);
     assert_eq!(Manifest::read(&bundle).unwrap().value.files.len(), 1);
-    let read = |name: &str| ModelProto::decode(std::fs::read(bundle.join(name)).unwrap().as_slice()).unwrap();
+    let read = |name: &str| {
+        ModelProto::decode(std::fs::read(bundle.join(name)).unwrap().as_slice()).unwrap()
+    };
     let (model, taps) = (read("model.onnx"), read("taps.onnx"));
     // Which form's values they are, and not the model, whose logits they do not give.
     assert_eq!((taps.metadata_props.len(), &taps.metadata_props[0]), (1, &model.metadata_props[1]));
@@ -210,18 +237,35 @@ fn a_broken_checkpoint_is_refused_in_one_sentence() {
     let weights = place.checkpoint().join("weights.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
-    place.refused(&[], &["weights.safetensors is not a complete .safetensors file", "copy it again"]);
+    place.refused(
+        &[],
+        &["weights.safetensors is not a complete .safetensors file", "copy it again"],
+    );
 
-    let missing = Place::with(|checkpoint| assert!(checkpoint.weights.remove("decoder.classifier.bias").is_some()));
-    missing.refused(&[], &["weights.safetensors: ", "1 tensor is missing, first `decoder.classifier.bias`"]);
+    let missing = Place::with(|checkpoint| {
+        assert!(checkpoint.weights.remove("decoder.classifier.bias").is_some())
+    });
+    missing.refused(
+        &[],
+        &["weights.safetensors: ", "1 tensor is missing, first `decoder.classifier.bias`"],
+    );
     let extra = Place::with(|checkpoint| {
-        checkpoint.weights.insert("prototypes.0".to_owned(), Tensor { shape: vec![1], data: vec![0.0] });
+        checkpoint
+            .weights
+            .insert("prototypes.0".to_owned(), Tensor { shape: vec![1], data: vec![0.0] });
     });
-    extra.refused(&[], &["weights.safetensors: ", "1 tensor is unknown to the network, first `prototypes.0`"]);
+    extra.refused(
+        &[],
+        &["weights.safetensors: ", "1 tensor is unknown to the network, first `prototypes.0`"],
+    );
     let not_a_number = Place::with(|checkpoint| {
-        checkpoint.weights.get_mut("decoder.refine1.pointwise.conv.weight").unwrap().data[5] = f32::NAN;
+        checkpoint.weights.get_mut("decoder.refine1.pointwise.conv.weight").unwrap().data[5] =
+            f32::NAN;
     });
-    not_a_number.refused(&[], &["weights.safetensors: ", "`decoder.refine1.pointwise.conv.weight` holds values"]);
+    not_a_number.refused(
+        &[],
+        &["weights.safetensors: ", "`decoder.refine1.pointwise.conv.weight` holds values"],
+    );
     let below_zero = Place::with(|checkpoint| {
         checkpoint.weights.get_mut("encoder._bn0.running_var").unwrap().data[3] = -2.0;
     });
@@ -230,15 +274,23 @@ fn a_broken_checkpoint_is_refused_in_one_sentence() {
 
 #[test]
 fn windows_must_fit_the_network() {
-    let place = Place::with(|checkpoint| checkpoint.header.window = Some(Window { size: 512, stride: 256 }));
-    place.refused(&["--window", "769:512"], &["windows of 769 pixels do not fit this network: 768 or 784 do"]);
-    place.refused(&["--window", "768:510"], &["a stride of 510 pixels does not fit windows of 768"]);
+    let place = Place::with(|checkpoint| {
+        checkpoint.header.window = Some(Window { size: 512, stride: 256 })
+    });
+    place.refused(
+        &["--window", "769:512"],
+        &["windows of 769 pixels do not fit this network: 768 or 784 do"],
+    );
+    place
+        .refused(&["--window", "768:510"], &["a stride of 510 pixels does not fit windows of 768"]);
     place.refused(&["--window", "0:0"], &["windows of 0 pixels"]);
     for wrong in ["768", "768:", "all", "-1:2"] {
         let output = place.export("bundle", &[&format!("--window={wrong}")]);
         assert_eq!(output.status.code(), Some(2), "{wrong}");
     }
-    for (more, window) in [(&[][..], Some(Window { size: 512, stride: 256 })), (&["--window", "whole"], None)] {
+    for (more, window) in
+        [(&[][..], Some(Window { size: 512, stride: 256 })), (&["--window", "whole"], None)]
+    {
         assert!(place.export("bundle", more).status.success());
         assert_eq!(Manifest::read(&place.path("bundle")).unwrap().value.model.window, window);
     }
@@ -270,22 +322,30 @@ fn only_a_bundle_is_written_over() {
     }
     assert_eq!(files(place.root.path()), ["checkpoint", "file", "work"]);
     let checkpoint = files(&place.checkpoint());
-    assert_eq!(checkpoint, ["arch.json", "config.toml", "probe.safetensors", "weights.safetensors"]);
+    assert_eq!(
+        checkpoint,
+        ["arch.json", "config.toml", "probe.safetensors", "weights.safetensors"]
+    );
 }
 
 /// A calibration that knows every node of the smallest preset.
 fn calibrated(checkpoint: &mut Checkpoint) {
-    let range = NodeRange { min: 0.0, max: 6.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
+    let range =
+        NodeRange { min: 0.0, max: 6.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
     let graph = checkpoint.header.arch.graph();
     let nodes = graph.nodes().iter().map(|node| (node.name.clone(), range.clone())).collect();
     let version = Calibration::VERSION.to_owned();
-    checkpoint.calibration = Some(Calibration { version, pictures: "none".to_owned(), count: 1, nodes });
+    checkpoint.calibration =
+        Some(Calibration { version, pictures: "none".to_owned(), count: 1, nodes });
 }
 
 #[test]
 fn each_precision_is_a_file_in_the_order_asked_for() {
     let place = Place::with(calibrated);
-    let output = place.export("bundle", &["--precision", "fp32,int8,fp16,int8-trt", "--output", "encoder._bn0.relu"]);
+    let output = place.export(
+        "bundle",
+        &["--precision", "fp32,int8,fp16,int8-trt", "--output", "encoder._bn0.relu"],
+    );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let bundle = place.path("bundle");
     let manifest = Manifest::read(&bundle).unwrap().value;
@@ -305,10 +365,14 @@ fn each_precision_is_a_file_in_the_order_asked_for() {
 
     // Fewer files: the others of the older bundle go.
     assert!(
-        place.export("bundle", &["--precision", "int8", "--weight-bits", "8", "--float-above", "0"]).status.success()
+        place
+            .export("bundle", &["--precision", "int8", "--weight-bits", "8", "--float-above", "0"])
+            .status
+            .success()
     );
     assert_eq!(files(&bundle), ["manifest.json", "model.int8.onnx", "probe.safetensors"]);
-    let quantization = Manifest::read(&bundle).unwrap().value.files[0].form.quantization.clone().unwrap();
+    let quantization =
+        Manifest::read(&bundle).unwrap().value.files[0].form.quantization.clone().unwrap();
     assert_eq!((quantization.weight_bits, quantization.symmetric), (8, false));
     assert_eq!(quantization.float_nodes, ["decoder.classifier"]);
 }
@@ -316,14 +380,21 @@ fn each_precision_is_a_file_in_the_order_asked_for() {
 #[test]
 fn a_precision_that_cannot_be_is_refused() {
     let place = Place::new();
-    place.refused(&["--precision", "fp32,int8"], &["no calibration.json", "calibration_pictures above 0"]);
+    place.refused(
+        &["--precision", "fp32,int8"],
+        &["no calibration.json", "calibration_pictures above 0"],
+    );
     place.refused(&["--precision", "int8-trt"], &["int8-trt needs to know", "no calibration.json"]);
     place.refused(&["--precision", "fp16,fp32,fp16"], &["fp16 is asked for twice"]);
     place.refused(&["--weight-bits", "8"], &["are for int8, which is not asked for"]);
-    place.refused(&["--float-above", "0.1"], &["is for int8 and int8-trt, which are not asked for"]);
-    for wrong in
-        [["--precision", "int4"], ["--weight-bits", "6"], ["--float-above", "much"], ["--float-above=-1", "--name=a"]]
-    {
+    place
+        .refused(&["--float-above", "0.1"], &["is for int8 and int8-trt, which are not asked for"]);
+    for wrong in [
+        ["--precision", "int4"],
+        ["--weight-bits", "6"],
+        ["--float-above", "much"],
+        ["--float-above=-1", "--name=a"],
+    ] {
         assert_eq!(place.export("bundle", &wrong).status.code(), Some(2), "{wrong:?}");
     }
     let lacking = Place::with(|checkpoint| {
@@ -331,8 +402,13 @@ fn a_precision_that_cannot_be_is_refused() {
         checkpoint.calibration.as_mut().unwrap().nodes.remove("decoder.aspp.pool");
     });
     lacking.refused(&["--precision", "fp32,int8"], &["the calibration lacks `decoder.aspp.pool`"]);
-    let large = Place::with(|checkpoint| checkpoint.weights.get_mut("decoder.classifier.bias").unwrap().data[0] = 1e5);
-    large.refused(&["--precision", "fp16"], &["fp16 cannot hold the tensor `decoder.classifier.bias`", "100000"]);
+    let large = Place::with(|checkpoint| {
+        checkpoint.weights.get_mut("decoder.classifier.bias").unwrap().data[0] = 1e5
+    });
+    large.refused(
+        &["--precision", "fp16"],
+        &["fp16 cannot hold the tensor `decoder.classifier.bias`", "100000"],
+    );
 }
 
 #[test]
@@ -340,7 +416,10 @@ fn a_checkpoint_without_probe_gives_a_bundle_and_a_warning() {
     let place = Place::with(|checkpoint| checkpoint.probe.clear());
     let output = place.export("deep/er/bundle", &[]);
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).starts_with("warning: the checkpoint holds no probe"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .starts_with("warning: the checkpoint holds no probe")
+    );
     assert_eq!(files(&place.path("deep/er/bundle")), ["manifest.json", "model.onnx"]);
 }
 
@@ -348,7 +427,13 @@ fn a_checkpoint_without_probe_gives_a_bundle_and_a_warning() {
 fn wrong_usage_exits_with_2() {
     let program = || Command::new(env!("CARGO_BIN_EXE_protoseg-export"));
     assert_eq!(program().output().unwrap().status.code(), Some(2));
-    assert_eq!(program().args(["a", "--out", "b", "--precision", "fp8"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(
+        program().args(["a", "--out", "b", "--precision", "fp8"]).output().unwrap().status.code(),
+        Some(2)
+    );
     let help = program().arg("--help").output().unwrap();
-    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--window <SIZE:STRIDE>"));
+    assert!(
+        help.status.success()
+            && String::from_utf8_lossy(&help.stdout).contains("--window <SIZE:STRIDE>")
+    );
 }

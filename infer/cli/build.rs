@@ -9,6 +9,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client = PathBuf::from(std::env::var("OUT_DIR")?).join("client");
     std::fs::create_dir_all(&client)?;
     let description = protox::compile(["inference.proto"], [PROTO])?;
-    tonic_prost_build::configure().bytes(".").build_server(false).out_dir(client).compile_fds(description)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .build_server(false)
+        .out_dir(client)
+        .compile_fds(description)?;
     Ok(())
 }

@@ -12,6 +12,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let description = protox::compile(["inference.proto"], ["proto"])?;
     std::fs::write(out.join("inference.binpb"), description.encode_to_vec())?;
     let codec = "crate::grpc::codec::BoundedCodec";
-    tonic_prost_build::configure().bytes(".").build_client(false).codec_path(codec).compile_fds(description)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .build_client(false)
+        .codec_path(codec)
+        .compile_fds(description)?;
     Ok(())
 }

@@ -30,7 +30,9 @@ pub fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<Pro
     let cases = manifest.probe(folder)?;
     if cases.is_empty() {
         let shown = folder.display();
-        return Err(anyhow!("{shown} has no probe, so nothing can be checked; export it from a checkpoint with one"));
+        return Err(anyhow!(
+            "{shown} has no probe, so nothing can be checked; export it from a checkpoint with one"
+        ));
     }
     Ok(cases)
 }
@@ -50,10 +52,14 @@ pub fn check_bundle(
         false => check(folder, manifest, file, cases),
     };
     let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
-    let scored =
-        pictures.map_or(Ok(()), |pictures| score::score(folder, manifest, pictures, &mut files, stop, advance));
-    let errors: Vec<String> = scored.err().iter().map(|error| error_chain(error.as_ref())).collect();
-    files.iter_mut().for_each(|file| file.conclude(pictures.is_some(), has_fp32_reference(manifest)));
+    let scored = pictures.map_or(Ok(()), |pictures| {
+        score::score(folder, manifest, pictures, &mut files, stop, advance)
+    });
+    let errors: Vec<String> =
+        scored.err().iter().map(|error| error_chain(error.as_ref())).collect();
+    files
+        .iter_mut()
+        .for_each(|file| file.conclude(pictures.is_some(), has_fp32_reference(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
     CheckReport { passed, files, errors }
 }
@@ -66,18 +72,24 @@ pub fn has_fp32_reference(manifest: &Manifest) -> bool {
 /// How a file is run here. One made for TensorRT is run as it stands: ONNX Runtime's integer kernels for CPUs sum its signed
 /// bytes in 16 bits where the processor has nothing better, which TensorRT does not.
 fn options(file: &ModelFile) -> RunnerOptions {
-    let symmetric = file.form.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
+    let symmetric =
+        file.form.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
     RunnerOptions { unoptimized: symmetric, ..RunnerOptions::default() }
 }
 
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
     let mut report = FileReport::new(file);
     let found = match file.form.kind {
-        ModelKind::Logits | ModelKind::Labels => probe::check(folder, manifest, file, cases, &options(file)),
-        ModelKind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default()).map(|cases| (cases, None)),
+        ModelKind::Logits | ModelKind::Labels => {
+            probe::check(folder, manifest, file, cases, &options(file))
+        }
+        ModelKind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default())
+            .map(|cases| (cases, None)),
     };
     match found {
-        Ok((cases, noise_to_signal)) => (report.cases, report.noise_to_signal) = (cases, noise_to_signal),
+        Ok((cases, noise_to_signal)) => {
+            (report.cases, report.noise_to_signal) = (cases, noise_to_signal)
+        }
         Err(error) => report.errors.push(error_chain(error.as_ref())),
     }
     report
@@ -85,7 +97,12 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
 
 /// Share of pixels that a file labels as its reference does, but for ties, where it is run in a certain way: over the probe, or
 /// for a frame file over drawn scenes.
-pub fn agreement(folder: &Path, manifest: &Manifest, file: &ModelFile, options: &RunnerOptions) -> anyhow::Result<f64> {
+pub fn agreement(
+    folder: &Path,
+    manifest: &Manifest,
+    file: &ModelFile,
+    options: &RunnerOptions,
+) -> anyhow::Result<f64> {
     let cases = match file.form.kind {
         ModelKind::Logits | ModelKind::Labels => {
             probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, options)?.0
@@ -93,12 +110,17 @@ pub fn agreement(folder: &Path, manifest: &Manifest, file: &ModelFile, options: 
         ModelKind::Frame => frame::check(folder, manifest, file, options)?,
     };
     let pixels: usize = cases.iter().map(|case| case.labels.pixels).sum();
-    let agreeing: f64 = cases.iter().map(|case| case.labels.agreement * case.labels.pixels as f64).sum();
+    let agreeing: f64 =
+        cases.iter().map(|case| case.labels.agreement * case.labels.pixels as f64).sum();
     Ok(agreeing / pixels.max(1) as f64)
 }
 
 /// The same by the name of the file, run as a pipeline runs it, and whose labels the probe holds.
-pub fn probe_agreement(bundle: &Path, file: &str, options: &PipelineOptions) -> anyhow::Result<(f64, String)> {
+pub fn probe_agreement(
+    bundle: &Path,
+    file: &str,
+    options: &PipelineOptions,
+) -> anyhow::Result<(f64, String)> {
     ensure!(bundle.is_dir(), "a single file has no probe to be held against");
     let manifest = Manifest::read(bundle)?.value;
     let listed = manifest.files.iter().find(|listed| listed.file == file);

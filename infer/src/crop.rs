@@ -30,7 +30,9 @@ mod tests {
     #[test]
     fn pixels_beyond_the_edges_repeat_them() {
         let picture = RgbImage::from_fn(5, 4, |x, y| Rgb([x as u8, y as u8, 9]));
-        for (start, size) in [([0, 0], [4, 5]), ([1, 2], [2, 2]), ([2, 3], [6, 4]), ([3, 4], [1, 9])] {
+        for (start, size) in
+            [([0, 0], [4, 5]), ([1, 2], [2, 2]), ([2, 3], [6, 4]), ([3, 4], [1, 9])]
+        {
             let mut pixels = vec![77];
             append_tile(&picture, start, size, &mut pixels);
             assert_eq!(pixels[0], 77);

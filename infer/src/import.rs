@@ -8,7 +8,9 @@ mod trial;
 use std::path::Path;
 
 use protoseg_models::adapter::{Adapter, ChannelOrder, Normalization};
-use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile, PROBE, ProbeReference, Provenance};
+use protoseg_models::bundle::{
+    BundleError, Manifest, Model, ModelFile, PROBE, ProbeReference, Provenance,
+};
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
@@ -60,9 +62,14 @@ struct InspectedModel {
 }
 
 /// Writes the bundle of an ONNX file. An older bundle at its place is replaced, anything else is left alone and refused.
-pub fn write_bundle(path: &Path, out: &Path, request: &ImportOptions) -> Result<Manifest, ImportError> {
+pub fn write_bundle(
+    path: &Path,
+    out: &Path,
+    request: &ImportOptions,
+) -> Result<Manifest, ImportError> {
     let place = bundle_output::resolve(out, path)?;
-    let bytes = std::fs::read(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    let bytes =
+        std::fs::read(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
     let InspectedModel { model, mut file, cases } = inspect(path, request)?;
     file.sha256 = digest::sha256_bytes(&bytes);
     let mut manifest = Manifest {
@@ -71,7 +78,10 @@ pub fn write_bundle(path: &Path, out: &Path, request: &ImportOptions) -> Result<
         files: vec![file],
         probe_sha256: None,
         reference: ProbeReference::OwnOutputs,
-        provenance: Provenance { command: request.command.clone(), protoseg: env!("CARGO_PKG_VERSION").to_owned() },
+        provenance: Provenance {
+            command: request.command.clone(),
+            protoseg: env!("CARGO_PKG_VERSION").to_owned(),
+        },
         metrics: None,
         gate: Vec::new(),
     };
@@ -83,10 +93,12 @@ pub fn write_bundle(path: &Path, out: &Path, request: &ImportOptions) -> Result<
         let io_failed = |path: &Path, source| failed(BundleError::Io { path: path.into(), source });
         atomic::write(&file, &bytes).map_err(|source| io_failed(&file, source))?;
         // Weights beside the file would stay behind.
-        ExternalModel::open(&file, &RunnerOptions::default()).map_err(|_| ImportError::Parts(path.into()))?;
+        ExternalModel::open(&file, &RunnerOptions::default())
+            .map_err(|_| ImportError::Parts(path.into()))?;
         probe::write(&probe_file, &cases).map_err(|source| failed(source.into()))?;
-        manifest.probe_sha256 =
-            Some(digest::sha256_file(&probe_file).map_err(|source| io_failed(&probe_file, source))?);
+        manifest.probe_sha256 = Some(
+            digest::sha256_file(&probe_file).map_err(|source| io_failed(&probe_file, source))?,
+        );
         manifest.write(folder).map_err(failed)
     })?;
     Ok(manifest)
@@ -97,7 +109,8 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
     let foreign = ExternalModel::open(path, &RunnerOptions::default())?;
     let (inputs, outputs) = (foreign.inputs(), foreign.outputs());
     let intake = signature::input_format(&inputs)?;
-    let (output, kind) = signature::choose(&outputs, request.output.as_deref(), request.classes.count())?;
+    let (output, kind) =
+        signature::choose(&outputs, request.output.as_deref(), request.classes.count())?;
     check(request, &intake, kind)?;
     let adapter = Adapter {
         layout: intake.layout,
@@ -121,7 +134,8 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
     };
     let window = window(request, kind, intake.size, found)?;
     if let Some(Window { size, .. }) = window.filter(|_| intake.size.is_none())
-        && !trial::grid(&[try_size([size; 2])?], request.align_corners, 1).is_ok_and(|grid| grid.stride == found.stride)
+        && !trial::grid(&[try_size([size; 2])?], request.align_corners, 1)
+            .is_ok_and(|grid| grid.stride == found.stride)
     {
         return Err(ImportError::Window { size, stride: found.stride });
     }
@@ -146,7 +160,11 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
         limits: None,
         adapter: Some(adapter),
     };
-    Ok(InspectedModel { model, file, cases: trials.into_iter().map(|trial| trial.into_case(found)).collect() })
+    Ok(InspectedModel {
+        model,
+        file,
+        cases: trials.into_iter().map(|trial| trial.into_case(found)).collect(),
+    })
 }
 
 /// Trials of a file that is said to take all multiples of a number of pixels, and the grid that they show.
@@ -171,7 +189,9 @@ fn try_multiples(
     for multiple in less {
         match try_multiple(try_size, align_corners, multiple) {
             // The network may need a larger one.
-            Err(ImportError::Trial { .. } | ImportError::Stride { .. } | ImportError::Grid { .. }) => {}
+            Err(
+                ImportError::Trial { .. } | ImportError::Stride { .. } | ImportError::Grid { .. },
+            ) => {}
             settled => return settled,
         }
     }
@@ -179,7 +199,11 @@ fn try_multiples(
 }
 
 /// Whether what was asked for fits what the file takes and gives.
-fn check(request: &ImportOptions, intake: &InputFormat, kind: ModelKind) -> Result<(), ImportError> {
+fn check(
+    request: &ImportOptions,
+    intake: &InputFormat,
+    kind: ModelKind,
+) -> Result<(), ImportError> {
     match (request.normalization, intake.bytes) {
         (None, false) => return Err(ImportError::NormalizationMissing),
         (Some(_), true) => return Err(ImportError::NormalizationNeedless),
@@ -203,7 +227,9 @@ fn window(
 ) -> Result<Option<Window>, ImportError> {
     let asked = request.pieces.map(Tiling::window);
     let window = match (asked, size) {
-        (Some(Some(_)), _) if kind == ModelKind::Labels => return Err(ImportError::LabelsInWindows),
+        (Some(Some(_)), _) if kind == ModelKind::Labels => {
+            return Err(ImportError::LabelsInWindows);
+        }
         (Some(Some(window)), Some([height, width])) if [window.size; 2] != [height, width] => {
             return Err(ImportError::FixedWindow { size: window.size, height, width });
         }

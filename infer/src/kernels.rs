@@ -42,7 +42,9 @@ pub(crate) struct LogitPlanes<'a> {
 impl<'a> LogitPlanes<'a> {
     /// One row of every class.
     fn row(self, row: usize) -> impl Iterator<Item = &'a [f32]> {
-        self.data.chunks_exact(self.rows * self.width).map(move |plane| &plane[row * self.width..][..self.width])
+        self.data
+            .chunks_exact(self.rows * self.width)
+            .map(move |plane| &plane[row * self.width..][..self.width])
     }
 }
 
@@ -139,7 +141,11 @@ impl InstructionSet {
     ) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 if groups[range.clone()].iter().all(|group| group.left.iter().all(|&left| left < REACH)) => {
+            Self::Avx2
+                if groups[range.clone()]
+                    .iter()
+                    .all(|group| group.left.iter().all(|&left| left < REACH)) =>
+            {
                 x86::fill_pixels(mixed, groups, range, scores, pixels);
             }
             _ => scalar::fill_pixels(mixed, groups, range, scores, pixels),

@@ -122,7 +122,16 @@ impl Pipeline {
         let devices = std::iter::once(&first).chain(&others).map(Segmenter::device).collect();
         let pixels = room::most(Memory::now().available);
         let [session_bytes, memory] = [None; 2];
-        let setup = PipelineSetup { mode, devices, sessions, threads, session_bytes, memory, pixels, seconds: 0.0 };
+        let setup = PipelineSetup {
+            mode,
+            devices,
+            sessions,
+            threads,
+            session_bytes,
+            memory,
+            pixels,
+            seconds: 0.0,
+        };
         Self { first, others, threads, setup }
     }
 
@@ -139,7 +148,10 @@ impl Pipeline {
     }
 
     /// Does something with each of the segmenters, in turn.
-    pub fn for_each_segmenter<E>(&mut self, work: impl FnMut(&mut Segmenter) -> Result<(), E>) -> Result<(), E> {
+    pub fn for_each_segmenter<E>(
+        &mut self,
+        work: impl FnMut(&mut Segmenter) -> Result<(), E>,
+    ) -> Result<(), E> {
         std::iter::once(&mut self.first).chain(&mut self.others).try_for_each(work)
     }
 
@@ -167,7 +179,8 @@ impl Pipeline {
         encode: impl Fn(usize, DecodedImage<T>, Prediction) -> Result<(), E> + Sync,
     ) -> PipelineReport<E> {
         let start = Instant::now();
-        let mut segmenters: Vec<&mut Segmenter> = std::iter::once(&mut self.first).chain(&mut self.others).collect();
+        let mut segmenters: Vec<&mut Segmenter> =
+            std::iter::once(&mut self.first).chain(&mut self.others).collect();
         let before: Vec<_> = segmenters.iter().map(|segmenter| segmenter.times()).collect();
         let owners = segmenters.len();
         let gpu = segmenters.iter().any(|segmenter| segmenter.device().is_gpu());
@@ -179,7 +192,8 @@ impl Pipeline {
         let work = RunState::new(count, control);
         let room = PixelBudget::new(self.setup.pixels);
         let (decoded, to_run) = sync_channel::<(InFlight<'_>, DecodedImage<T>)>(QUEUE);
-        let (ran, to_encode) = sync_channel::<(InFlight<'_>, DecodedImage<T>, RawPrediction)>(QUEUE);
+        let (ran, to_encode) =
+            sync_channel::<(InFlight<'_>, DecodedImage<T>, RawPrediction)>(QUEUE);
         let (to_run, to_encode) = (Mutex::new(to_run), Mutex::new(to_encode));
         // One session has all threads, and so have the kernels after it. Of several each keeps to its own share, or there
         // would be many more threads at work than cores.
@@ -221,7 +235,9 @@ impl Pipeline {
                         let answer = work.catch_panic(|| {
                             let answer = install(shared.or(own.as_ref()), || {
                                 if alone {
-                                    segmenter.predict(&item.image, control.wanted).map(RawPrediction::Final)
+                                    segmenter
+                                        .predict(&item.image, control.wanted)
+                                        .map(RawPrediction::Final)
                                 } else {
                                     segmenter.predict_deferred(&item.image, control.wanted)
                                 }
@@ -236,7 +252,8 @@ impl Pipeline {
             }
             drop(ran);
             for _ in 0..threads.writers {
-                let (work, to_encode, encode, shared) = (&work, &to_encode, &encode, shared.as_ref());
+                let (work, to_encode, encode, shared) =
+                    (&work, &to_encode, &encode, shared.as_ref());
                 scope.spawn(move || {
                     let own = if shared.is_none() { thread_pool(1) } else { None };
                     while let Some((InFlight { index, held }, item, answer)) = take(to_encode) {
@@ -244,9 +261,14 @@ impl Pipeline {
                             continue;
                         }
                         work.catch_panic(|| {
-                            let decide = || install(shared.or(own.as_ref()), || answer.predict(control.wanted));
+                            let decide = || {
+                                install(shared.or(own.as_ref()), || answer.predict(control.wanted))
+                            };
                             let decided = work.timed(|seconds| &mut seconds.decide, decide);
-                            let encoded = work.timed(|seconds| &mut seconds.encode, || encode(index, item, decided));
+                            let encoded = work.timed(
+                                |seconds| &mut seconds.encode,
+                                || encode(index, item, decided),
+                            );
                             work.finish(index, encoded);
                             Some(())
                         });
@@ -255,7 +277,10 @@ impl Pipeline {
                 });
             }
         });
-        let times = segmenters.iter().zip(before).map(|(segmenter, before)| segmenter.times().since(before));
+        let times = segmenters
+            .iter()
+            .zip(before)
+            .map(|(segmenter, before)| segmenter.times().since(before));
         work.report(times, threads, start.elapsed())
     }
 }

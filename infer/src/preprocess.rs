@@ -34,7 +34,11 @@ impl Preprocess {
 
     /// What goes in for pictures RGB `[n, height, width, 3]`, and its shape. Where more pictures go in at once than there
     /// are, the last ones are blank. None where it does not fit into memory.
-    pub(crate) fn fill(&mut self, images: &[u8], [height, width]: [usize; 2]) -> Option<(InputTensor<'_>, [usize; 4])> {
+    pub(crate) fn fill(
+        &mut self,
+        images: &[u8],
+        [height, width]: [usize; 2],
+    ) -> Option<(InputTensor<'_>, [usize; 4])> {
         let Self { adapter, tables, floats, bytes } = self;
         let plane = height * width;
         let count = adapter.batch.unwrap_or(images.len() / (plane * 3).max(1));
@@ -48,7 +52,9 @@ impl Preprocess {
                 let value = |channel: usize, byte: u8| tables[channel][usize::from(byte)];
                 InputTensor::Floats(arrange(images, floats, total, plane, adapter, &value)?)
             }
-            None => InputTensor::Bytes(arrange(images, bytes, total, plane, adapter, &|_, byte| byte)?),
+            None => {
+                InputTensor::Bytes(arrange(images, bytes, total, plane, adapter, &|_, byte| byte)?)
+            }
         };
         Some((pixels, shape))
     }
@@ -81,11 +87,13 @@ fn arrange<'a, T: Copy + Default + Send + Sync>(
                 }
             });
         }
-        Layout::Nhwc => buffer.par_chunks_exact_mut(3).zip(images.par_chunks_exact(3)).for_each(|(values, pixel)| {
-            for (slot, channel) in values.iter_mut().zip(source) {
-                *slot = value(channel, pixel[channel]);
-            }
-        }),
+        Layout::Nhwc => buffer.par_chunks_exact_mut(3).zip(images.par_chunks_exact(3)).for_each(
+            |(values, pixel)| {
+                for (slot, channel) in values.iter_mut().zip(source) {
+                    *slot = value(channel, pixel[channel]);
+                }
+            },
+        ),
     }
     Some(buffer)
 }
@@ -104,19 +112,31 @@ mod tests {
             (Layout::Nhwc, ChannelOrder::Rgb, None),
             (Layout::Nhwc, ChannelOrder::Bgr, Some(normalization)),
         ] {
-            let adapter = Adapter { layout, order, normalization, batch: Some(3), size: None, output: "x".to_owned() };
+            let adapter = Adapter {
+                layout,
+                order,
+                normalization,
+                batch: Some(3),
+                size: None,
+                output: "x".to_owned(),
+            };
             let mut feed = Preprocess::new(adapter);
             for _ in 0..2 {
                 let (pixels, shape) = feed.fill(&images, [2, 3]).unwrap();
                 let found: Vec<f32> = match pixels {
                     InputTensor::Floats(values) => values.to_vec(),
-                    InputTensor::Bytes(values) => values.iter().map(|&value| f32::from(value)).collect(),
+                    InputTensor::Bytes(values) => {
+                        values.iter().map(|&value| f32::from(value)).collect()
+                    }
                 };
                 assert_eq!((found.len(), shape[0]), (3 * 2 * 3 * 3, 3));
                 for (index, &found) in found.iter().enumerate() {
                     let (picture, rest) = (index / 18, index % 18);
-                    let (pixel, place) =
-                        if layout == Layout::Nchw { (rest % 6, rest / 6) } else { (rest / 3, rest % 3) };
+                    let (pixel, place) = if layout == Layout::Nchw {
+                        (rest % 6, rest / 6)
+                    } else {
+                        (rest / 3, rest % 3)
+                    };
                     let channel = if order == ChannelOrder::Bgr { 2 - place } else { place };
                     let byte = (picture * 18 + pixel * 3 + channel) as f32;
                     let expected = match normalization {

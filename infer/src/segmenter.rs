@@ -136,7 +136,9 @@ impl Segmenter {
     pub fn tiling(&self, [height, width]: [usize; 2]) -> Result<(usize, f64), SegmentError> {
         let pixels = height as f64 * width as f64;
         let (count, piece) = match self.window {
-            Some(window) => (WindowPlan::new(height, width, window, self.model.grid)?.count(), [window.size; 2]),
+            Some(window) => {
+                (WindowPlan::new(height, width, window, self.model.grid)?.count(), [window.size; 2])
+            }
             None => (1, self.sizes.padded([height, width])?),
         };
         Ok((count, count as f64 * piece[0] as f64 * piece[1] as f64 / pixels))
@@ -163,7 +165,11 @@ impl Segmenter {
     /// picture and what is returned, this takes memory for the scores of one row of windows, however high the picture is.
     /// Models that give labels tell neither confidence nor margin. Where the bundle has a frame file of the picture's size and
     /// the options allow it, that is run, unless a margin is wanted, which it does not tell; then bits may differ.
-    pub fn predict(&mut self, picture: &RgbImage, wanted: Outputs) -> Result<Prediction, SegmentError> {
+    pub fn predict(
+        &mut self,
+        picture: &RgbImage,
+        wanted: Outputs,
+    ) -> Result<Prediction, SegmentError> {
         if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(picture, wanted)) {
             return frame.predict(picture, wanted, &mut self.times);
         }
@@ -171,7 +177,9 @@ impl Segmenter {
             (ModelKind::Labels, _) => Ok(self.whole_labels(picture)?.into()),
             (_, None) => {
                 let logits = self.logits(picture)?;
-                Ok(timed(&mut self.times.stitch, || upsample::predict(&logits.map, &logits.frame, wanted)))
+                Ok(timed(&mut self.times.stitch, || {
+                    upsample::predict(&logits.map, &logits.frame, wanted)
+                }))
             }
             (_, Some(window)) => self.predict_windows(picture, window, wanted),
         }
@@ -182,13 +190,19 @@ impl Segmenter {
     pub fn predict_raw(&mut self, picture: &RgbImage) -> Result<RawPrediction, SegmentError> {
         match self.kind {
             ModelKind::Labels => Ok(RawPrediction::Final(self.whole_labels(picture)?.into())),
-            ModelKind::Logits | ModelKind::Frame => Ok(RawPrediction::Logits(self.logits(picture)?)),
+            ModelKind::Logits | ModelKind::Frame => {
+                Ok(RawPrediction::Logits(self.logits(picture)?))
+            }
         }
     }
 
     /// As [`answer`](Self::predict_raw) where the scores of a picture are few enough to be kept until another thread takes them,
     /// and as [`predict`](Self::predict) where they are not.
-    pub fn predict_deferred(&mut self, picture: &RgbImage, wanted: Outputs) -> Result<RawPrediction, SegmentError> {
+    pub fn predict_deferred(
+        &mut self,
+        picture: &RgbImage,
+        wanted: Outputs,
+    ) -> Result<RawPrediction, SegmentError> {
         if self.frames.iter().any(|frame| frame.takes(picture, wanted)) {
             return Ok(RawPrediction::Final(self.predict(picture, wanted)?));
         }
@@ -211,7 +225,9 @@ impl Segmenter {
         let size = size(picture)?;
         let (map, padded) = match self.window {
             None => self.whole(picture, size)?,
-            Some(window) => self.windows(picture, &WindowPlan::new(size[0], size[1], window, self.model.grid)?)?,
+            Some(window) => {
+                self.windows(picture, &WindowPlan::new(size[0], size[1], window, self.model.grid)?)?
+            }
         };
         if !timed(&mut self.times.stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
@@ -225,11 +241,17 @@ impl Segmenter {
     }
 
     /// Fills the buffer with rectangles of a picture, `[n, height, width, 3]`, which must fit into memory.
-    fn copy_tiles(&mut self, picture: &RgbImage, starts: &[[usize; 2]], size: [usize; 2]) -> Result<(), SegmentError> {
+    fn copy_tiles(
+        &mut self,
+        picture: &RgbImage,
+        starts: &[[usize; 2]],
+        size: [usize; 2],
+    ) -> Result<(), SegmentError> {
         let Self { pixels, times, .. } = self;
         timed(&mut times.prepare, || {
             pixels.clear();
-            let bytes = starts.len().saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
+            let bytes =
+                starts.len().saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
             pixels.try_reserve_exact(bytes).map_err(|_| too_large(picture))?;
             starts.iter().for_each(|&start| crop::append_tile(picture, start, size, pixels));
             Ok(())

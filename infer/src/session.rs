@@ -30,7 +30,9 @@ pub use self::error::SessionError;
 pub use self::external::{ExternalModel, LabelTensor};
 use self::library::environment;
 use self::open::{commit, commit_with};
-pub use self::options::{CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions};
+pub use self::options::{
+    CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions,
+};
 pub use self::peak::DevicePeak;
 pub use self::profile::{Operator, Profile, profile};
 pub use self::runtime_info::{Runtime, runtime};
@@ -72,25 +74,40 @@ impl Runner {
     }
 
     /// The same from the bytes of a file; `name` is for messages.
-    pub fn from_bytes(name: &str, bytes: &[u8], options: &RunnerOptions) -> Result<Self, SessionError> {
+    pub fn from_bytes(
+        name: &str,
+        bytes: &[u8],
+        options: &RunnerOptions,
+    ) -> Result<Self, SessionError> {
         let path = Path::new(name);
         Self::with_image_input(path, options, commit(path, options, ModelSource::Bytes(bytes))?)
     }
 
-    fn with_image_input(path: &Path, options: &RunnerOptions, session: Session) -> Result<Self, SessionError> {
+    fn with_image_input(
+        path: &Path,
+        options: &RunnerOptions,
+        session: Session,
+    ) -> Result<Self, SessionError> {
         let takes_pictures = match session.inputs() {
             [input] => {
-                let shape = input.dtype().tensor_shape().is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
+                let shape = input
+                    .dtype()
+                    .tensor_shape()
+                    .is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
                 shape && input.dtype().tensor_type() == Some(TensorElementType::Uint8)
             }
             _ => false,
         };
         if !takes_pictures {
-            let inputs: Vec<String> =
-                session.inputs().iter().map(|input| format!("`{}` {}", input.name(), input.dtype())).collect();
+            let inputs: Vec<String> = session
+                .inputs()
+                .iter()
+                .map(|input| format!("`{}` {}", input.name(), input.dtype()))
+                .collect();
             return Err(SessionError::Input { path: path.into(), found: inputs.join(", ") });
         }
-        let default_output = session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
+        let default_output =
+            session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
         let named = session.outputs().iter().any(|output| output.name() == LOGITS);
         let default_output = if named { LOGITS.to_owned() } else { default_output };
         Ok(Self::new(session, path.into(), options, default_output, None))
@@ -105,7 +122,16 @@ impl Runner {
     ) -> Self {
         let buffers = Buffers::new(options.device, options.cuda);
         let (device, spent) = (options.device, TransferTimes::default());
-        Self { session, path, options: options.clone(), device, default_output, feed, buffers, spent }
+        Self {
+            session,
+            path,
+            options: options.clone(),
+            device,
+            default_output,
+            feed,
+            buffers,
+            spent,
+        }
     }
 
     /// What runs it.
@@ -121,13 +147,16 @@ impl Runner {
     /// What the file's metadata says about its model; none where the file is not one of protoseg's.
     pub fn model(&self) -> Result<Option<Versioned<Model>>, SessionError> {
         let failed = |source| SessionError::Model { path: self.path.clone(), source };
-        let Some(text) = self.session.metadata().map_err(failed)?.custom(METADATA_KEY) else { return Ok(None) };
+        let Some(text) = self.session.metadata().map_err(failed)?.custom(METADATA_KEY) else {
+            return Ok(None);
+        };
         Ok(Some(versioned::parse(&self.path, &text, Model::VERSION)?))
     }
 
     /// How many classes the file says that its scores have; none where it leaves that open.
     pub fn classes(&self) -> Option<usize> {
-        let output = self.session.outputs().iter().find(|output| output.name() == self.default_output)?;
+        let output =
+            self.session.outputs().iter().find(|output| output.name() == self.default_output)?;
         usize::try_from(*output.dtype().tensor_shape()?.get(1)?).ok()
     }
 
@@ -140,7 +169,11 @@ impl Runner {
     pub fn run(&mut self, images: &[u8], shape: [usize; 3]) -> Result<Tensor, SessionError> {
         let name = self.default_output.clone();
         let scores = self.run_outputs(images, shape, &[&name])?.pop();
-        scores.ok_or_else(|| SessionError::Output { path: self.path.clone(), name, known: "none".to_owned() })
+        scores.ok_or_else(|| SessionError::Output {
+            path: self.path.clone(),
+            name,
+            known: "none".to_owned(),
+        })
     }
 
     /// Runs pictures as [`run`](Self::run) does, and lends their class scores with the size of each dimension.
@@ -179,7 +212,11 @@ impl Runner {
 
     /// Runs frames with a file of the `frame` kind, as [`run`](Self::run) runs pictures: labels and confidence, each
     /// `[n, h, w]`, the latter in steps of 1/255.
-    pub fn run_frames(&mut self, images: &[u8], shape: [usize; 3]) -> Result<[Vec<u8>; 2], SessionError> {
+    pub fn run_frames(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+    ) -> Result<[Vec<u8>; 2], SessionError> {
         let mut outputs = self.run_bytes(images, shape, &FRAME_OUTPUTS)?.into_iter();
         Ok([(); 2].map(|()| outputs.next().unwrap_or_default()))
     }
@@ -206,7 +243,8 @@ impl Runner {
         copy: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> Result<T, SessionError> {
         let mut took = Duration::ZERO;
-        let copied = self.run_as(images, shape, names, |outputs| timed(&mut took, || copy(outputs)));
+        let copied =
+            self.run_as(images, shape, names, |outputs| timed(&mut took, || copy(outputs)));
         self.spent.download += took;
         copied
     }
@@ -223,14 +261,23 @@ impl Runner {
     }
 
     /// Whether the pixels are as many as said, and the outputs those that there are.
-    fn check(&self, images: &[u8], [count, height, width]: [usize; 3], names: &[&str]) -> Result<(), SessionError> {
+    fn check(
+        &self,
+        images: &[u8],
+        [count, height, width]: [usize; 3],
+        names: &[&str],
+    ) -> Result<(), SessionError> {
         let expected = count.saturating_mul(height).saturating_mul(width).saturating_mul(3);
         if images.len() != expected {
             return Err(SessionError::Length { found: images.len(), expected });
         }
         if let Some(name) = names.iter().find(|name| !self.outputs().any(|known| known == **name)) {
             let known = self.outputs().collect::<Vec<_>>().join(", ");
-            return Err(SessionError::Output { path: self.path.clone(), name: (*name).to_owned(), known });
+            return Err(SessionError::Output {
+                path: self.path.clone(),
+                name: (*name).to_owned(),
+                known,
+            });
         }
         Ok(())
     }
@@ -243,7 +290,8 @@ fn run_session<T>(
     names: &[&str],
     read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
 ) -> ort::Result<T> {
-    let selector = names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
+    let selector =
+        names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
     let mut options = RunOptions::new()?.with_outputs(selector);
     // Where these outputs lie changes from run to run, so that nothing can be replayed.
     options.set(GRAPH_KEY, "-1")?;

@@ -73,7 +73,8 @@ impl Stitcher {
         data.try_reserve_exact(count).ok()?;
         data.resize(count, 0.0);
         let sum = LogitMap { classes, height, width, data };
-        let cover = plan.coverage().map(|cover| cover.into_iter().map(|count| count as f32).collect());
+        let cover =
+            plan.coverage().map(|cover| cover.into_iter().map(|count| count as f32).collect());
         Some(Self {
             side: plan.window_logits(),
             starts: plan.logit_starts().collect(),
@@ -90,16 +91,23 @@ impl Stitcher {
         let side = self.side;
         let LogitMap { classes, height, width, .. } = self.sum;
         let (starts, held) = (&self.starts[self.added..], self.top);
-        self.sum.data.par_chunks_exact_mut(height * width).enumerate().for_each(|(class, plane)| {
-            for (window, &[top, left]) in windows.chunks_exact(classes * side * side).zip(starts) {
-                let scores = &window[class * side * side..][..side * side];
-                for (row, scores) in scores.chunks_exact(side).enumerate() {
-                    for (sum, score) in plane[(top - held + row) * width + left..][..side].iter_mut().zip(scores) {
-                        *sum += score;
+        self.sum.data.par_chunks_exact_mut(height * width).enumerate().for_each(
+            |(class, plane)| {
+                for (window, &[top, left]) in
+                    windows.chunks_exact(classes * side * side).zip(starts)
+                {
+                    let scores = &window[class * side * side..][..side * side];
+                    for (row, scores) in scores.chunks_exact(side).enumerate() {
+                        for (sum, score) in plane[(top - held + row) * width + left..][..side]
+                            .iter_mut()
+                            .zip(scores)
+                        {
+                            *sum += score;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         self.added += windows.len() / (classes * side * side);
     }
 
@@ -117,7 +125,8 @@ impl Stitcher {
         let (held, new) = (self.top, self.settled..done);
         if !new.is_empty() {
             self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {
-                let fresh = plane.chunks_exact_mut(width).zip(held..).filter(|(_, row)| new.contains(row));
+                let fresh =
+                    plane.chunks_exact_mut(width).zip(held..).filter(|(_, row)| new.contains(row));
                 for (scores, row) in fresh {
                     let down = rows[row];
                     for (score, across) in scores.iter_mut().zip(columns) {
@@ -181,8 +190,11 @@ mod tests {
                 let map = stitcher.finish();
                 assert_eq!([map.height, map.width], plan.logit_size());
                 for (index, &score) in map.data.iter().enumerate() {
-                    let (class, row, column) =
-                        (index / (map.height * map.width), index / map.width % map.height, index % map.width);
+                    let (class, row, column) = (
+                        index / (map.height * map.width),
+                        index / map.width % map.height,
+                        index % map.width,
+                    );
                     let here: Vec<f32> = plan
                         .starts()
                         .enumerate()
@@ -190,7 +202,9 @@ mod tests {
                             let row = (row * 4).checked_sub(top)? / 4;
                             let column = (column * 4).checked_sub(left)? / 4;
                             let inside = row < side && column < side;
-                            inside.then(|| scores[((window * classes + class) * side + row) * side + column])
+                            inside.then(|| {
+                                scores[((window * classes + class) * side + row) * side + column]
+                            })
                         })
                         .collect();
                     assert_eq!(score, here.iter().sum::<f32>() / here.len() as f32);
@@ -203,12 +217,16 @@ mod tests {
     fn a_score_that_is_no_number_is_found_wherever_it_is() {
         for place in [0, 255, 256, 599] {
             for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let mut map = LogitMap { classes: 1, height: 6, width: 100, data: vec![f32::MAX; 600] };
+                let mut map =
+                    LogitMap { classes: 1, height: 6, width: 100, data: vec![f32::MAX; 600] };
                 assert!(map.is_finite() && map.rows_are_finite(0..6));
                 map.data[place] = score;
                 assert!(!map.is_finite() && !map.rows_are_finite(0..6), "{score} at {place}");
                 let row = place / 100;
-                assert!(!map.rows_are_finite(row..row + 1) && map.rows_are_finite(0..row), "{score} at {place}");
+                assert!(
+                    !map.rows_are_finite(row..row + 1) && map.rows_are_finite(0..row),
+                    "{score} at {place}"
+                );
             }
         }
     }

@@ -120,12 +120,23 @@ pub fn predict_scalar(logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs)
     predict_with(InstructionSet::Scalar, logits, frame, wanted)
 }
 
-fn predict_with(form: InstructionSet, logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
+fn predict_with(
+    form: InstructionSet,
+    logits: &LogitMap,
+    frame: &LogitGeometry,
+    wanted: Outputs,
+) -> Prediction {
     let mut decided = Prediction::blank(frame, wanted);
     let grid = [logits.height, logits.width];
     let whole = logits.classes.checked_mul(grid[0]).and_then(|rows| rows.checked_mul(grid[1]));
     if !decided.labels.is_empty() && !logits.data.is_empty() && whole == Some(logits.data.len()) {
-        Upsampler::with(form, grid, frame).predict(logits, 0, 0..frame.height, wanted, &mut decided);
+        Upsampler::with(form, grid, frame).predict(
+            logits,
+            0,
+            0..frame.height,
+            wanted,
+            &mut decided,
+        );
     }
     decided
 }
@@ -143,7 +154,8 @@ pub(crate) mod tests {
 
     pub(crate) fn random(classes: usize, height: usize, width: usize) -> LogitMap {
         let stream = Stream::keyed(&[3, height as u64, width as u64]);
-        let draw = |index: usize| stream.below(index as u64, 1 << 20) as f32 / (1 << 16) as f32 - 8.0;
+        let draw =
+            |index: usize| stream.below(index as u64, 1 << 20) as f32 / (1 << 16) as f32 - 8.0;
         LogitMap { classes, height, width, data: (0..classes * height * width).map(draw).collect() }
     }
 
@@ -158,7 +170,13 @@ pub(crate) mod tests {
     }
 
     /// All scores at full resolution, as a sum over every score weighted by its triangle: no index arithmetic in common.
-    fn naive(logits: &LogitMap, frame: &LogitGeometry, class: usize, row: usize, column: usize) -> f64 {
+    fn naive(
+        logits: &LogitMap,
+        frame: &LogitGeometry,
+        class: usize,
+        row: usize,
+        column: usize,
+    ) -> f64 {
         let place = |pixel, logits: usize, pixels| {
             coordinate(pixel, logits, pixels, frame.align_corners).max(0.0).min(logits as f64 - 1.0)
         };
@@ -187,17 +205,27 @@ pub(crate) mod tests {
                 ([3, 2], [2, 1], [2, 1]),
             ] {
                 let logits = random(4, grid[0], grid[1]);
-                let frame = LogitGeometry { height: size[0], width: size[1], padded, align_corners };
-                let largest = logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
+                let frame =
+                    LogitGeometry { height: size[0], width: size[1], padded, align_corners };
+                let largest =
+                    logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
                 for (index, &label) in labels(&logits, &frame).iter().enumerate() {
                     let (row, column) = (index / frame.width, index % frame.width);
-                    let scores: Vec<f64> = (0..4).map(|class| naive(&logits, &frame, class, row, column)).collect();
-                    for (score, other) in scores.iter().zip(logits_at(&logits, &frame, row, column)) {
-                        assert!((score - other).abs() < 1e-9, "{frame:?} {row} {column}: {score} {other}");
+                    let scores: Vec<f64> =
+                        (0..4).map(|class| naive(&logits, &frame, class, row, column)).collect();
+                    for (score, other) in scores.iter().zip(logits_at(&logits, &frame, row, column))
+                    {
+                        assert!(
+                            (score - other).abs() < 1e-9,
+                            "{frame:?} {row} {column}: {score} {other}"
+                        );
                     }
                     let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                     let gap = best - scores[usize::from(label)];
-                    assert!(gap < 1e-5 * f64::from(largest), "{frame:?} {row} {column}: {label} of {scores:?}");
+                    assert!(
+                        gap < 1e-5 * f64::from(largest),
+                        "{frame:?} {row} {column}: {label} of {scores:?}"
+                    );
                     ties += usize::from(gap > 0.0);
                 }
             }

@@ -95,11 +95,14 @@ impl Normalization {
     /// 0 to 1.
     pub const UNIT: Self = Self { scale: 255.0, mean: [0.0; 3], std: [1.0; 3] };
     /// Mean and deviation of ImageNet, as torchvision has them.
-    pub const IMAGENET: Self = Self { scale: 255.0, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    pub const IMAGENET: Self =
+        Self { scale: 255.0, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
     /// Of these numbers; mean and deviation of red, green and blue.
     pub fn new(scale: f32, mean: [f32; 3], std: [f32; 3]) -> Result<Self, NormalizationError> {
-        if let Some(divisor) = [scale].into_iter().chain(std).find(|&divisor| !divisor.is_finite() || divisor <= 0.0) {
+        if let Some(divisor) =
+            [scale].into_iter().chain(std).find(|&divisor| !divisor.is_finite() || divisor <= 0.0)
+        {
             return Err(NormalizationError::Divisor(divisor));
         }
         // Means of 123 among pixels of 0 to 1 are the usual mistake, and labels look almost right with it.
@@ -127,11 +130,13 @@ mod tests {
     fn bytes_are_scaled_first_and_numbers_of_another_scale_are_refused() {
         let tables = Normalization::IMAGENET.tables();
         assert!((tables[0][0] + 2.117_904).abs() < 1e-6 && (tables[2][255] - 2.64).abs() < 1e-6);
-        let bytes = Normalization::new(1.0, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]).unwrap();
+        let bytes =
+            Normalization::new(1.0, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]).unwrap();
         let same = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
         assert!(tables.as_flattened().iter().zip(bytes.tables().as_flattened()).all(same));
         assert_eq!(Normalization::NONE.tables()[1][77], 77.0);
-        let message = Normalization::new(255.0, [123.675, 116.28, 103.53], [1.0; 3]).unwrap_err().to_string();
+        let message =
+            Normalization::new(255.0, [123.675, 116.28, 103.53], [1.0; 3]).unwrap_err().to_string();
         assert!(message.starts_with("no picture has the mean 123.675"), "{message}");
         for (scale, std) in [(0.0, 1.0), (255.0, 0.0), (f32::NAN, 1.0), (255.0, -1.0)] {
             assert!(Normalization::new(scale, [0.0; 3], [1.0, std, 1.0]).is_err(), "{scale} {std}");

@@ -71,7 +71,10 @@ impl FromStr for Preset {
     type Err = ArchError;
 
     fn from_str(name: &str) -> Result<Self, ArchError> {
-        Self::ALL.into_iter().find(|preset| preset.name() == name).ok_or_else(|| ArchError::Preset(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|preset| preset.name() == name)
+            .ok_or_else(|| ArchError::Preset(name.to_owned()))
     }
 }
 
@@ -167,11 +170,21 @@ impl Arch {
     /// The network.
     pub fn graph(self) -> Graph {
         match self.preset {
-            Preset::DeepLabV3PlusResNet101 => deeplab::on_resnet([3, 4, 23, 3], self.classes, self.auxiliary),
-            Preset::DeepLabV3PlusResNet50 => deeplab::on_resnet([3, 4, 6, 3], self.classes, self.auxiliary),
-            Preset::DeepLabV3PlusEfficientNetLite0 => deeplab::on_efficientnet_lite(LITE0, self.classes),
-            Preset::DeepLabV3PlusEfficientNetLite1 => deeplab::on_efficientnet_lite(LITE1, self.classes),
-            Preset::DeepLabV3PlusEfficientNetLite2 => deeplab::on_efficientnet_lite(LITE2, self.classes),
+            Preset::DeepLabV3PlusResNet101 => {
+                deeplab::on_resnet([3, 4, 23, 3], self.classes, self.auxiliary)
+            }
+            Preset::DeepLabV3PlusResNet50 => {
+                deeplab::on_resnet([3, 4, 6, 3], self.classes, self.auxiliary)
+            }
+            Preset::DeepLabV3PlusEfficientNetLite0 => {
+                deeplab::on_efficientnet_lite(LITE0, self.classes)
+            }
+            Preset::DeepLabV3PlusEfficientNetLite1 => {
+                deeplab::on_efficientnet_lite(LITE1, self.classes)
+            }
+            Preset::DeepLabV3PlusEfficientNetLite2 => {
+                deeplab::on_efficientnet_lite(LITE2, self.classes)
+            }
         }
     }
 

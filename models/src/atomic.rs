@@ -21,7 +21,10 @@ pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
 }
 
 /// The same for a file that is written piece by piece.
-pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
+pub fn write_with<E: From<io::Error>>(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
     write_through(&hidden(path, "partial")?, path, fill)
 }
 
@@ -37,8 +40,8 @@ fn write_through<E: From<io::Error>>(
     fill: impl FnOnce(&mut File) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut file = claim(temporary)?;
-    let written =
-        fill(&mut file).and_then(|()| file.sync_all().and_then(|()| fs::rename(temporary, path)).map_err(E::from));
+    let written = fill(&mut file)
+        .and_then(|()| file.sync_all().and_then(|()| fs::rename(temporary, path)).map_err(E::from));
     if let Err(error) = written {
         // The first failure is the one to report.
         let _ = fs::remove_file(temporary);
@@ -91,8 +94,9 @@ pub fn write_folder<E: From<io::Error>>(
         clear(&partial)?;
     }
     fs::create_dir(&partial)?;
-    let placed = fill(&partial)
-        .and_then(|()| sync_tree(&partial).and_then(|()| swap(&partial, &place, exchange)).map_err(E::from));
+    let placed = fill(&partial).and_then(|()| {
+        sync_tree(&partial).and_then(|()| swap(&partial, &place, exchange)).map_err(E::from)
+    });
     if let Err(error) = placed {
         let _ = clear(&partial);
         return Err(error);
@@ -116,14 +120,18 @@ pub fn check_replaceable(path: &Path, known: &[&str]) -> io::Result<()> {
     match path.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
-        Ok(metadata) if !metadata.is_dir() => return refused("is a file, and a folder is to be written there".into()),
+        Ok(metadata) if !metadata.is_dir() => {
+            return refused("is a file, and a folder is to be written there".into());
+        }
         Ok(_) => {}
     }
     for entry in path.read_dir()? {
         let name = entry?.file_name();
         if !known.iter().any(|known| name == *known) {
             let name = name.to_string_lossy();
-            return refused(format!("holds `{name}`, which was not written by protoseg; name another folder"));
+            return refused(format!(
+                "holds `{name}`, which was not written by protoseg; name another folder"
+            ));
         }
     }
     Ok(())
@@ -151,7 +159,11 @@ fn put_back(place: &Path) -> io::Result<()> {
 }
 
 /// Puts `new` into place, and what was there, if anything, under the name of `new`.
-fn swap(new: &Path, place: &Path, exchange: impl Fn(&Path, &Path) -> Result<(), Errno>) -> io::Result<()> {
+fn swap(
+    new: &Path,
+    place: &Path,
+    exchange: impl Fn(&Path, &Path) -> Result<(), Errno>,
+) -> io::Result<()> {
     if !place.try_exists()? {
         return fs::rename(new, place);
     }
@@ -182,8 +194,10 @@ struct CreatedDirs {
 impl CreatedDirs {
     fn make(folder: &Path) -> io::Result<Self> {
         let mut way = Self { made: Vec::new() };
-        let missing: Vec<&Path> =
-            folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+        let missing: Vec<&Path> = folder
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .collect();
         for folder in missing.into_iter().rev() {
             match fs::create_dir(folder) {
                 Ok(()) => way.made.push(folder.to_owned()),
@@ -238,7 +252,10 @@ fn claim(path: &Path) -> io::Result<File> {
         }
         // The writer before may have renamed or removed the file while this one waited.
         let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        if path.metadata().is_ok_and(|named| file.metadata().is_ok_and(|held| identity(named) == identity(held))) {
+        if path
+            .metadata()
+            .is_ok_and(|named| file.metadata().is_ok_and(|held| identity(named) == identity(held)))
+        {
             file.set_len(0)?;
             return Ok(file);
         }
@@ -251,12 +268,15 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
         return path.canonicalize();
     }
     // A link whose folder is missing.
-    path.read_link().map_or_else(|_| std::path::absolute(path), |target| resolved(&parent(path).join(target)))
+    path.read_link()
+        .map_or_else(|_| std::path::absolute(path), |target| resolved(&parent(path).join(target)))
 }
 
 /// A hidden name in the same folder, so that the rename stays on one file system.
 fn hidden(path: &Path, extension: &str) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "names no file or folder"))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "names no file or folder"))?;
     let mut hidden = OsString::from(".");
     hidden.extend([name, ".".as_ref(), extension.as_ref()]);
     Ok(path.with_file_name(hidden))
@@ -267,7 +287,8 @@ fn parent(path: &Path) -> &Path {
 }
 
 fn clear(folder: &Path) -> io::Result<()> {
-    fs::remove_dir_all(folder).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    fs::remove_dir_all(folder)
+        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Syncs a folder with all that it holds: a rename may reach the disk before the bytes of what it renames.

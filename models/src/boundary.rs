@@ -48,14 +48,17 @@ mod tests {
         let (height, width) = (23, 17_usize);
         let stream = Stream::keyed(&[19]);
         // Blocks of five pixels, so that some places are far from every border.
-        let label = |index: usize| stream.below((index / width / 5 * 4 + index % width / 5) as u64, 3) as u8;
+        let label = |index: usize| {
+            stream.below((index / width / 5 * 4 + index % width / 5) as u64, 3) as u8
+        };
         let labels: Vec<u8> = (0..height * width).map(label).collect();
         for reach in [0, 1, 3, 40] {
             let found = near_boundary(&labels, width, reach);
             for (index, &found) in found.iter().enumerate() {
                 let (row, column) = (index / width, index % width);
                 let other = (0..labels.len()).any(|other| {
-                    let close = (other / width).abs_diff(row).max((other % width).abs_diff(column)) <= reach;
+                    let close = (other / width).abs_diff(row).max((other % width).abs_diff(column))
+                        <= reach;
                     close && labels[other] != labels[index]
                 });
                 assert_eq!(found, other, "reach {reach}, row {row}, column {column}");

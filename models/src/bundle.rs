@@ -263,7 +263,8 @@ impl Manifest {
 
     /// Names of all that the bundle's folder may hold: what the manifest names, and what only lies beside it.
     pub fn names(&self) -> Vec<String> {
-        let files = self.files.iter().flat_map(|file| [file.file.clone(), taps_file_name(&file.file)]);
+        let files =
+            self.files.iter().flat_map(|file| [file.file.clone(), taps_file_name(&file.file)]);
         let files = files.flat_map(|name| [external_data(&name), name]);
         files.chain([MANIFEST, PROBE, TRITON, TUNING].map(str::to_owned)).collect()
     }

@@ -62,7 +62,9 @@ pub fn resolve(out: &Path, made_from: &Path) -> Result<PathBuf, BundleOutputErro
             Ok(_) => {}
             Err(BundleError::Absent(_)) if empty => {}
             Err(BundleError::Absent(_)) => {
-                return Err(refuse_checkpoint(out).err().unwrap_or(BundleOutputError::Occupied(out.into())));
+                return Err(refuse_checkpoint(out)
+                    .err()
+                    .unwrap_or(BundleOutputError::Occupied(out.into())));
             }
             Err(source) => return Err(BundleOutputError::Unreadable { out: out.into(), source }),
         }
@@ -74,7 +76,11 @@ pub fn resolve(out: &Path, made_from: &Path) -> Result<PathBuf, BundleOutputErro
 
 /// Refuses the folder of a checkpoint, whichever one a bundle is made from.
 pub fn refuse_checkpoint(out: &Path) -> Result<(), BundleOutputError> {
-    if out.join(checkpoint::ARCH).is_file() { Err(BundleOutputError::Checkpoint(out.into())) } else { Ok(()) }
+    if out.join(checkpoint::ARCH).is_file() {
+        Err(BundleOutputError::Checkpoint(out.into()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Names of all files that an older bundle at a place holds, if there is one, and of those of a new one: what may be

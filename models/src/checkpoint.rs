@@ -51,7 +51,12 @@ impl CheckpointHeader {
     pub const VERSION: &str = "1.0";
 
     /// A header of the present version.
-    pub fn new(name: impl Into<String>, arch: Arch, classes: ClassTable, window: Option<Window>) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        arch: Arch,
+        classes: ClassTable,
+        window: Option<Window>,
+    ) -> Self {
         Self { version: Self::VERSION.to_owned(), name: name.into(), arch, classes, window }
     }
 }
@@ -154,7 +159,8 @@ impl Checkpoint {
         if !header_path.is_file() {
             return Err(CheckpointError::Absent(folder.into()));
         }
-        let header: CheckpointHeader = versioned::read(&header_path, CheckpointHeader::VERSION)?.value;
+        let header: CheckpointHeader =
+            versioned::read(&header_path, CheckpointHeader::VERSION)?.value;
         let (names, outputs) = (header.classes.count(), header.arch.classes());
         if names != outputs {
             return Err(CheckpointError::Classes { path: header_path, names, outputs });
@@ -165,18 +171,28 @@ impl Checkpoint {
         }
         let weights_path = folder.join(WEIGHTS);
         let weights = weights::read(&weights_path)?;
-        header.arch.graph().check_weights(&weights).map_err(|source| CheckpointError::WeightMismatch {
-            path: weights_path,
-            source: ArchError::Weights { arch: header.arch.preset(), source },
+        header.arch.graph().check_weights(&weights).map_err(|source| {
+            CheckpointError::WeightMismatch {
+                path: weights_path,
+                source: ArchError::Weights { arch: header.arch.preset(), source },
+            }
         })?;
         let optional = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
         let probe = optional(PROBE).map(|path| probe::read(&path)).transpose()?.unwrap_or_default();
         if let Some(case) = probe.iter().find(|case| case.logits.shape[1] != outputs) {
-            return Err(CheckpointError::Probe { path: folder.join(PROBE), case: case.name.clone(), outputs });
+            return Err(CheckpointError::Probe {
+                path: folder.join(PROBE),
+                case: case.name.clone(),
+                outputs,
+            });
         }
-        let calibration = optional(CALIBRATION).map(|path| versioned::read(&path, Calibration::VERSION)).transpose()?;
-        let prototypes = optional(PROTOTYPES).map(|path| read_prototypes(path, &header)).transpose()?;
-        let metrics = optional(METRICS).map(|path| versioned::read_unversioned(&path)).transpose()?;
+        let calibration = optional(CALIBRATION)
+            .map(|path| versioned::read(&path, Calibration::VERSION))
+            .transpose()?;
+        let prototypes =
+            optional(PROTOTYPES).map(|path| read_prototypes(path, &header)).transpose()?;
+        let metrics =
+            optional(METRICS).map(|path| versioned::read_unversioned(&path)).transpose()?;
         let config = optional(CONFIG).map(std::fs::read_to_string).transpose()?.unwrap_or_default();
         let calibration = calibration.map(|read| read.value);
         Ok(Self { header, weights, probe, calibration, prototypes, metrics, config })
@@ -200,7 +216,9 @@ impl Checkpoint {
             Ok(atomic::write(&folder.join(CONFIG), self.config.as_bytes())?)
         });
         written.map_err(|error| match error {
-            CheckpointError::Io { source, .. } => CheckpointError::Io { path: folder.into(), source },
+            CheckpointError::Io { source, .. } => {
+                CheckpointError::Io { path: folder.into(), source }
+            }
             other => other,
         })
     }
@@ -211,7 +229,10 @@ impl Checkpoint {
         digest::sha256_file(&path).map_err(|source| CheckpointError::Io { path, source })
     }
 }
-fn read_prototypes(path: PathBuf, header: &CheckpointHeader) -> Result<Prototypes, CheckpointError> {
+fn read_prototypes(
+    path: PathBuf,
+    header: &CheckpointHeader,
+) -> Result<Prototypes, CheckpointError> {
     let prototypes: Prototypes = versioned::read(&path, Prototypes::VERSION)?.value;
     match prototypes.check(&header.arch.graph(), header.arch.classes()) {
         Ok(()) => Ok(prototypes),

@@ -56,13 +56,14 @@ pub fn read(name: &Path) -> Result<ClassTable, ClassFileError> {
         _ if !name.is_file() => return Err(ClassFileError::Absent(name.into())),
         _ => {}
     }
-    let text = std::fs::read_to_string(name).map_err(|source| ClassFileError::Io { path: name.into(), source })?;
+    let text = std::fs::read_to_string(name)
+        .map_err(|source| ClassFileError::Io { path: name.into(), source })?;
     let wrong = |source| ClassFileError::Classes { path: name.into(), source };
     if name.extension().is_none_or(|extension| extension != "json") {
         return ClassTable::parse(&text).map_err(wrong);
     }
-    let entries: Vec<Entry> =
-        serde_json::from_str(&text).map_err(|source| ClassFileError::Json { path: name.into(), source })?;
+    let entries: Vec<Entry> = serde_json::from_str(&text)
+        .map_err(|source| ClassFileError::Json { path: name.into(), source })?;
     if !(2..=255).contains(&entries.len()) {
         return Err(wrong(ClassError::Count(entries.len())));
     }
@@ -91,8 +92,7 @@ mod tests {
             read(&path)
         };
         let text = write("classes.txt", "7 road 128 64 128\n1 sky 0 0 255\n").unwrap();
-        let json =
-            r#"[{"name": "road", "color": [128, 64, 128], "source_id": 7}, {"name": "sky", "color": [0, 0, 255]}]"#;
+        let json = r#"[{"name": "road", "color": [128, 64, 128], "source_id": 7}, {"name": "sky", "color": [0, 0, 255]}]"#;
         assert_eq!(write("classes.json", json).unwrap(), text);
         let names = write("names.json", r#"["a", "b", {"name": "c"}]"#).unwrap();
         assert_eq!((names.count(), names.classes()[2].source_id), (3, 2));

@@ -43,7 +43,9 @@ pub enum ClassError {
     )]
     Ignored(String),
     /// An id or a name stands twice.
-    #[error("the classes `{first}` and `{second}` share the id {source_id} or the name; each needs its own")]
+    #[error(
+        "the classes `{first}` and `{second}` share the id {source_id} or the name; each needs its own"
+    )]
     Duplicate {
         /// The earlier class.
         first: String,
@@ -75,7 +77,8 @@ impl TryFrom<Vec<Class>> for ClassTable {
             return Err(ClassError::Ignored(class.name.clone()));
         }
         for (index, class) in classes.iter().enumerate() {
-            let same = |other: &&Class| other.source_id == class.source_id || other.name == class.name;
+            let same =
+                |other: &&Class| other.source_id == class.source_id || other.name == class.name;
             if let Some(first) = classes[..index].iter().find(same) {
                 let (first, second) = (first.name.clone(), class.name.clone());
                 return Err(ClassError::Duplicate { first, second, source_id: class.source_id });
@@ -162,7 +165,11 @@ impl ClassTable {
     }
 
     fn fixed(rows: &[(&str, [u8; 3], u8)]) -> Self {
-        let class = |&(name, color, source_id): &(&str, [u8; 3], u8)| Class { name: name.to_owned(), color, source_id };
+        let class = |&(name, color, source_id): &(&str, [u8; 3], u8)| Class {
+            name: name.to_owned(),
+            color,
+            source_id,
+        };
         Self { classes: rows.iter().map(class).collect() }
     }
 
@@ -176,7 +183,9 @@ impl ClassTable {
                 continue;
             }
             let class = parse_line(line, classes.len());
-            classes.push(class.ok_or_else(|| ClassError::Line { line: index + 1, text: line.to_owned() })?);
+            classes.push(
+                class.ok_or_else(|| ClassError::Line { line: index + 1, text: line.to_owned() })?,
+            );
         }
         Self::try_from(classes)
     }
@@ -218,8 +227,13 @@ impl ClassTable {
 fn parse_line(line: &str, index: usize) -> Option<Class> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let source_id = words.first()?.parse().ok()?;
-    let numbers = |words: &[&str]| words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u8>>>();
-    let tail = words.len().checked_sub(3).filter(|&start| start >= 2).and_then(|start| numbers(&words[start..]));
+    let numbers =
+        |words: &[&str]| words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u8>>>();
+    let tail = words
+        .len()
+        .checked_sub(3)
+        .filter(|&start| start >= 2)
+        .and_then(|start| numbers(&words[start..]));
     let (name, color) = match tail {
         Some(color) => (&words[1..words.len() - 3], [color[0], color[1], color[2]]),
         None => (&words[1..], voc_color(index)),
@@ -248,7 +262,10 @@ mod tests {
             ClassTable::try_from(table.classes.clone()).unwrap();
         }
         let map = ClassTable::cityscapes().train_ids();
-        assert_eq!((map[7], map[33], map[0], map[29], map[255]), (0, 18, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX));
+        assert_eq!(
+            (map[7], map[33], map[0], map[29], map[255]),
+            (0, 18, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX)
+        );
         assert_eq!(ClassTable::camvid().train_ids()[11], IGNORE_INDEX);
         let voc = ClassTable::voc();
         assert!((1..21).all(|index| voc.palette()[index] == voc_color(index - 1)));
@@ -257,13 +274,19 @@ mod tests {
     #[test]
     fn a_class_file_is_read_and_its_mistakes_are_named() {
         let table = ClassTable::parse("# land\n3 open water 0 0 255\n\n9 field # crops\n").unwrap();
-        assert_eq!(table.classes()[0], Class { name: "open water".into(), color: [0, 0, 255], source_id: 3 });
+        assert_eq!(
+            table.classes()[0],
+            Class { name: "open water".into(), color: [0, 0, 255], source_id: 3 }
+        );
         assert_eq!((table.classes()[1].name.as_str(), table.train_ids()[9]), ("field", 1));
         let error = ClassTable::parse("1 a\n2 b\nthree c").unwrap_err();
         assert_eq!(error, ClassError::Line { line: 3, text: "three c".into() });
         assert!(matches!(ClassTable::parse("1 a\n1 b"), Err(ClassError::Duplicate { .. })));
         assert_eq!(ClassTable::parse("1 a").unwrap_err(), ClassError::Count(1));
-        assert_eq!(ClassTable::parse("1 a\n255 void").unwrap_err(), ClassError::Ignored("void".into()));
+        assert_eq!(
+            ClassTable::parse("1 a\n255 void").unwrap_err(),
+            ClassError::Ignored("void".into())
+        );
         assert_eq!(ClassTable::parse(&table.text()).unwrap(), table);
         assert_eq!(ClassTable::parse("\u{feff}1 a\r\n2 b\r\n").unwrap().count(), 2);
     }

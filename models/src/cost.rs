@@ -52,12 +52,17 @@ impl Graph {
         let strides = self.strides();
         let mut fields: Vec<Option<usize>> = Vec::with_capacity(id.0 + 1);
         for node in &self.nodes()[..=id.0] {
-            let widest =
-                node.inputs.iter().map(|input| fields[input.0]).try_fold(1, |widest, field| Some(widest.max(field?)));
+            let widest = node
+                .inputs
+                .iter()
+                .map(|input| fields[input.0])
+                .try_fold(1, |widest, field| Some(widest.max(field?)));
             let step = node.inputs.first().map_or(1, |input| strides[input.0]);
             fields.push(match node.op {
                 Op::GlobalAvgPool => None,
-                Op::Conv(conv) => widest.map(|field| field + conv.dilation * (conv.kernel - 1) * step),
+                Op::Conv(conv) => {
+                    widest.map(|field| field + conv.dilation * (conv.kernel - 1) * step)
+                }
                 Op::MaxPool { kernel, .. } => widest.map(|field| field + (kernel - 1) * step),
                 // Two source positions enter each output position.
                 Op::Resize { .. } => widest.map(|field| field + step),
@@ -83,6 +88,9 @@ mod tests {
         assert_eq!(graph.receptive_field(graph.tagged(Tag::Logits).unwrap()), None);
         // The stem on 64x64 pixels: 27 x 64 + 9 x 64 x 64 + 9 x 64 x 128 weights at 32x32 positions.
         let stem = graph.keep(&[graph.find("encoder.conv1.6").unwrap()]);
-        assert_eq!(stem.multiply_adds(64, 64).unwrap(), (27 * 64 + 9 * 64 * 64 + 9 * 64 * 128) * 32 * 32);
+        assert_eq!(
+            stem.multiply_adds(64, 64).unwrap(),
+            (27 * 64 + 9 * 64 * 64 + 9 * 64 * 128) * 32 * 32
+        );
     }
 }

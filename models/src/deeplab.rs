@@ -16,8 +16,12 @@ pub(crate) fn on_resnet(blocks: [usize; 4], classes: usize, auxiliary: bool) -> 
     let mut graph = Graph::new();
     let ResNetOutputs { layer1, layer3, layer4 } = resnet::encoder(&mut graph, blocks);
     let pyramid = pyramid(&mut graph, layer4);
-    let pyramid =
-        conv_norm_relu(&mut graph, ["decoder.head.0", "decoder.head.1", "decoder.head.2"], Conv::new(256, 3), pyramid);
+    let pyramid = conv_norm_relu(
+        &mut graph,
+        ["decoder.head.0", "decoder.head.1", "decoder.head.2"],
+        Conv::new(256, 3),
+        pyramid,
+    );
     let pyramid = graph.push("decoder.head.3", DROPOUT, &[pyramid]);
     let names = ["decoder.low_conv.0", "decoder.low_conv.1", "decoder.low_conv.2"];
     let low = conv_norm_relu(&mut graph, names, Conv::new(256, 1).bias(), layer1);
@@ -37,7 +41,8 @@ pub(crate) fn on_resnet(blocks: [usize; 4], classes: usize, auxiliary: bool) -> 
             graph.push(format!("decoder.classifier.{}", first + 3), DROPOUT, &[mapped])
         },
     );
-    let logits = graph.push("decoder.classifier.8", Op::Conv(Conv::new(classes, 1).bias()), &[logits]);
+    let logits =
+        graph.push("decoder.classifier.8", Op::Conv(Conv::new(classes, 1).bias()), &[logits]);
     graph.tag(Tag::Logits, logits);
 
     if auxiliary {
@@ -75,7 +80,12 @@ pub(crate) fn on_efficientnet_lite(variant: LiteScaling, classes: usize) -> Grap
     let mean = graph.push("decoder.aspp.image.resize", HALF_PIXEL, &[mean, high]);
     let mut branches = vec![mean, pointwise(&mut graph, "decoder.aspp.point", 128, high)];
     for dilation in [6, 12, 18] {
-        branches.push(separable(&mut graph, &format!("decoder.aspp.dilated{dilation}"), dilation, high));
+        branches.push(separable(
+            &mut graph,
+            &format!("decoder.aspp.dilated{dilation}"),
+            dilation,
+            high,
+        ));
     }
     let pyramid = graph.push("decoder.aspp.concat", Op::Concat, &branches);
     let pyramid = pointwise(&mut graph, "decoder.aspp.project", 128, pyramid);
@@ -88,7 +98,8 @@ pub(crate) fn on_efficientnet_lite(variant: LiteScaling, classes: usize) -> Grap
     let features = separable(&mut graph, "decoder.refine2", 1, refined);
     graph.tag(Tag::Features, features);
     let dropped = graph.push("decoder.dropout", DROPOUT, &[features]);
-    let logits = graph.push("decoder.classifier", Op::Conv(Conv::new(classes, 1).bias()), &[dropped]);
+    let logits =
+        graph.push("decoder.classifier", Op::Conv(Conv::new(classes, 1).bias()), &[dropped]);
     graph.tag(Tag::Logits, logits);
     graph
 }
@@ -103,7 +114,8 @@ fn pointwise(graph: &mut Graph, name: &str, out: usize, input: NodeId) -> NodeId
 fn separable(graph: &mut Graph, name: &str, dilation: usize, input: NodeId) -> NodeId {
     let channels = graph.node(input).channels;
     let depthwise = Conv::new(channels, 3).dilation(dilation).groups(channels);
-    let names = ["depthwise.conv", "depthwise.norm", "depthwise.relu"].map(|part| format!("{name}.{part}"));
+    let names =
+        ["depthwise.conv", "depthwise.norm", "depthwise.relu"].map(|part| format!("{name}.{part}"));
     let spread = conv_norm_relu(graph, names, depthwise, input);
     pointwise(graph, &format!("{name}.pointwise"), 128, spread)
 }

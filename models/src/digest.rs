@@ -27,7 +27,9 @@ pub fn sha256_bytes(bytes: &[u8]) -> String {
 
 /// The 64-bit FNV-1a hash of bytes.
 pub fn fnv1a64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -55,7 +55,11 @@ impl LiteScaling {
 
     fn repeats(self, stage: usize) -> usize {
         let base = STAGES[stage].repeats;
-        if stage == 0 || stage == STAGES.len() - 1 { base } else { (base as f64 * self.depth).ceil() as usize }
+        if stage == 0 || stage == STAGES.len() - 1 {
+            base
+        } else {
+            (base as f64 * self.depth).ceil() as usize
+        }
     }
 }
 
@@ -68,9 +72,18 @@ pub(crate) struct LiteOutputs {
 }
 
 /// Adds the encoder, names below `prefix`. At `output_stride` the strides of later stages become dilation.
-pub(crate) fn encoder(graph: &mut Graph, prefix: &str, variant: LiteScaling, output_stride: usize) -> LiteOutputs {
+pub(crate) fn encoder(
+    graph: &mut Graph,
+    prefix: &str,
+    variant: LiteScaling,
+    output_stride: usize,
+) -> LiteOutputs {
     let pixels = graph.push("normalize", NORMALIZE, &[graph.input()]);
-    let stem = graph.push(format!("{prefix}_conv_stem"), Op::Conv(same(Conv::new(32, 3), 2, 1)), &[pixels]);
+    let stem = graph.push(
+        format!("{prefix}_conv_stem"),
+        Op::Conv(same(Conv::new(32, 3), 2, 1)),
+        &[pixels],
+    );
     let mut last = norm_relu6(graph, &format!("{prefix}_bn0"), stem);
     let (mut block, mut stride, mut dilation) = (0, 2, 1);
     let mut low = last;
@@ -86,7 +99,8 @@ pub(crate) fn encoder(graph: &mut Graph, prefix: &str, variant: LiteScaling, out
             stride *= step;
             let depthwise = same(Conv::new(0, stage.kernel), step, own_dilation);
             let name = format!("{prefix}_blocks.{block}.");
-            let shape = MBConvBlock { depthwise, expand: stage.expand, out: variant.channels(stage.out) };
+            let shape =
+                MBConvBlock { depthwise, expand: stage.expand, out: variant.channels(stage.out) };
             last = inverted_bottleneck(graph, &name, shape, last);
             block += 1;
         }

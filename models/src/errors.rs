@@ -15,7 +15,11 @@ pub fn error_chain(error: &(dyn Error + 'static)) -> String {
         }
         next = error.source();
     }
-    if sentence.contains(char::is_control) { sentence.chars().flat_map(escaped).collect() } else { sentence }
+    if sentence.contains(char::is_control) {
+        sentence.chars().flat_map(escaped).collect()
+    } else {
+        sentence
+    }
 }
 
 fn escaped(character: char) -> impl Iterator<Item = char> {
@@ -40,6 +44,9 @@ mod tests {
     fn causes_are_said_once() {
         let error = Naming(Quoting(std::io::Error::other("disk full")));
         assert_eq!(error_chain(&error), "step 3 failed: a.png: disk full");
-        assert_eq!(error_chain(&std::io::Error::other("a\nb\u{1b}[31mé.png")), "a\\nb\\u{1b}[31mé.png");
+        assert_eq!(
+            error_chain(&std::io::Error::other("a\nb\u{1b}[31mé.png")),
+            "a\\nb\\u{1b}[31mé.png"
+        );
     }
 }

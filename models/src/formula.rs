@@ -12,7 +12,11 @@ use crate::weights::{StateDict, Tensor};
 /// of the parameter's name, convolutions are `u sqrt(6 / fan_in)`, scales `0.5 + 0.5 |u|`, biases and running means
 /// `0.1 u`, running variances `0.5 + |u|`.
 pub fn weights(graph: &Graph, seed: Option<u64>) -> StateDict {
-    graph.parameters().into_iter().map(|parameter| (parameter.name.clone(), tensor(&parameter, seed))).collect()
+    graph
+        .parameters()
+        .into_iter()
+        .map(|parameter| (parameter.name.clone(), tensor(&parameter, seed)))
+        .collect()
 }
 
 fn tensor(parameter: &Parameter, seed: Option<u64>) -> Tensor {

@@ -261,7 +261,9 @@ impl Graph {
                 }
             }
         }
-        self.filter_map(|id, node| if needed[id.0] { Rewrite::Keep(node.clone()) } else { Rewrite::Drop })
+        self.filter_map(
+            |id, node| if needed[id.0] { Rewrite::Keep(node.clone()) } else { Rewrite::Drop },
+        )
     }
 
     /// A new graph from a decision for each node. Readers of a bypassed node read the named node instead.
@@ -280,7 +282,11 @@ impl Graph {
             };
             moved.push(place);
         }
-        let tags = self.tags.iter().filter_map(|(&tag, id)| moved[id.0].map(|place| (tag, place))).collect();
+        let tags = self
+            .tags
+            .iter()
+            .filter_map(|(&tag, id)| moved[id.0].map(|place| (tag, place)))
+            .collect();
         Self { nodes, tags }
     }
 }

@@ -31,10 +31,16 @@ struct GridFields {
 impl TryFrom<GridFields> for LogitGrid {
     type Error = String;
 
-    fn try_from(GridFields { stride, encoder_stride, align_corners }: GridFields) -> Result<Self, String> {
-        let sensible = (1..=64).contains(&stride) && encoder_stride.is_multiple_of(stride) && encoder_stride <= 1024;
+    fn try_from(
+        GridFields { stride, encoder_stride, align_corners }: GridFields,
+    ) -> Result<Self, String> {
+        let sensible = (1..=64).contains(&stride)
+            && encoder_stride.is_multiple_of(stride)
+            && encoder_stride <= 1024;
         if !sensible || encoder_stride == 0 {
-            return Err(format!("logits of stride {stride} on an encoder of stride {encoder_stride} cannot be"));
+            return Err(format!(
+                "logits of stride {stride} on an encoder of stride {encoder_stride} cannot be"
+            ));
         }
         Ok(Self { stride, encoder_stride, align_corners })
     }
@@ -83,12 +89,18 @@ impl LogitGrid {
 
     /// The grid on which logits lie, each of whose counts stands beside the pixels that gave it. Networks that take only
     /// multiples of `multiple` pixels (with aligned corners, one more) get such; none where no stride fits all counts.
-    pub fn from_measurements(counts: &[(usize, usize)], align_corners: bool, multiple: usize) -> Option<Self> {
+    pub fn from_measurements(
+        counts: &[(usize, usize)],
+        align_corners: bool,
+        multiple: usize,
+    ) -> Option<Self> {
         let strides = (1..=64).map(|stride| (stride, least_common_multiple(stride, multiple)));
-        let grids = strides.map(|(stride, encoder_stride)| Self { stride, encoder_stride, align_corners });
+        let grids =
+            strides.map(|(stride, encoder_stride)| Self { stride, encoder_stride, align_corners });
         let mut grids = grids.filter(|grid| grid.encoder_stride <= 1024);
         grids.find(|grid| {
-            let on_grid = |pixels: usize| pixels > 0 && (pixels - grid.offset()).is_multiple_of(grid.stride);
+            let on_grid =
+                |pixels: usize| pixels > 0 && (pixels - grid.offset()).is_multiple_of(grid.stride);
             counts.iter().all(|&(pixels, logits)| on_grid(pixels) && grid.logits(pixels) == logits)
         })
     }
@@ -153,10 +165,16 @@ mod tests {
     #[test]
     fn windows_off_the_grid_are_refused_with_those_that_fit() {
         let error = ALIGNED.check(Window { size: 768, stride: 512 }).unwrap_err();
-        assert_eq!(error.to_string(), "windows of 768 pixels do not fit this network: 765 or 769 do");
+        assert_eq!(
+            error.to_string(),
+            "windows of 768 pixels do not fit this network: 765 or 769 do"
+        );
         assert!(HALF_PIXEL.check(Window { size: 769, stride: 512 }).is_err());
         for stride in [0, 513, 772] {
-            assert!(matches!(ALIGNED.check(Window { size: 769, stride }), Err(WindowError::Stride { .. })));
+            assert!(matches!(
+                ALIGNED.check(Window { size: 769, stride }),
+                Err(WindowError::Stride { .. })
+            ));
         }
         let huge = Window { size: 1 << 40, stride: 4 };
         assert_eq!(HALF_PIXEL.check(huge).unwrap_err(), WindowError::TooLarge { size: 1 << 40 });
@@ -178,7 +196,12 @@ mod tests {
         assert_eq!(derived(&[(128, 16), (192, 24)], false, 12), Some((8, 24)));
         assert_eq!(derived(&[(129, 17), (193, 25)], true, 32), Some((8, 32)));
         assert_eq!(derived(&[(129, 129)], true, 1), Some((1, 1)));
-        for counts in [[(128, 32), (192, 49)], [(128, 256), (192, 384)], [(128, 0), (192, 0)], [(0, 0), (0, 0)]] {
+        for counts in [
+            [(128, 32), (192, 49)],
+            [(128, 256), (192, 384)],
+            [(128, 0), (192, 0)],
+            [(0, 0), (0, 0)],
+        ] {
             assert_eq!(derived(&counts, false, 32), None, "{counts:?}");
         }
         assert_eq!(derived(&[(100, 33)], false, 1), None);

@@ -26,7 +26,9 @@ pub struct ConfusionMatrix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// A label that is neither a class nor ignored.
-    #[error("label {label} at pixel {pixel}, where there are {classes} classes and 255 for ignored pixels")]
+    #[error(
+        "label {label} at pixel {pixel}, where there are {classes} classes and 255 for ignored pixels"
+    )]
     Range {
         /// What stands there.
         label: u8,
@@ -67,14 +69,17 @@ impl ConfusionMatrix {
         for (truth_label, predicted_label) in (0..pairs.len()).filter(counted).map(pair) {
             let wrong = [truth_label, predicted_label].into_iter().find(|&label| !known(label));
             if let Some(label) = wrong {
-                let at = |(&truth, &predicted): (&u8, &u8)| (truth, predicted) == (truth_label, predicted_label);
+                let at = |(&truth, &predicted): (&u8, &u8)| {
+                    (truth, predicted) == (truth_label, predicted_label)
+                };
                 let pixel = truth.iter().zip(predicted).position(at).unwrap_or_default();
                 return Err(LabelError::Range { label, pixel, classes: self.classes });
             }
         }
         for index in (0..pairs.len()).filter(counted) {
             let (truth, predicted) = pair(index);
-            self.counts[usize::from(truth) * self.classes + usize::from(predicted)] += u64::from(pairs[index]);
+            self.counts[usize::from(truth) * self.classes + usize::from(predicted)] +=
+                u64::from(pairs[index]);
         }
         Ok(())
     }
@@ -147,8 +152,16 @@ pub struct ClassScore {
 impl std::fmt::Display for Scores {
     /// A table: a line a class, then the mean.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let number = |value: Option<f64>| value.map_or_else(|| "absent".to_owned(), |value| format!("{value:.2}"));
-        let width = self.classes.iter().map(|class| class.name.len()).max().unwrap_or(0).max("pixel accuracy".len());
+        let number = |value: Option<f64>| {
+            value.map_or_else(|| "absent".to_owned(), |value| format!("{value:.2}"))
+        };
+        let width = self
+            .classes
+            .iter()
+            .map(|class| class.name.len())
+            .max()
+            .unwrap_or(0)
+            .max("pixel accuracy".len());
         for class in &self.classes {
             writeln!(formatter, "{:width$}  {:>6}", class.name, number(class.iou))?;
         }
@@ -191,9 +204,14 @@ mod tests {
         let mut confusion = ConfusionMatrix::new(5);
         confusion.add(&truth, &predicted).unwrap();
         for class in 0..4 {
-            let pairs = || truth.iter().zip(&predicted).filter(|(truth, _)| **truth != IGNORE_INDEX);
-            let both = pairs().filter(|(truth, predicted)| **truth == class && **predicted == class).count();
-            let either = pairs().filter(|(truth, predicted)| **truth == class || **predicted == class).count();
+            let pairs =
+                || truth.iter().zip(&predicted).filter(|(truth, _)| **truth != IGNORE_INDEX);
+            let both = pairs()
+                .filter(|(truth, predicted)| **truth == class && **predicted == class)
+                .count();
+            let either = pairs()
+                .filter(|(truth, predicted)| **truth == class || **predicted == class)
+                .count();
             assert_eq!(confusion.iou(class.into()), Some(both as f64 / either as f64));
         }
         assert_eq!(confusion.iou(4), None);
@@ -211,7 +229,10 @@ mod tests {
         assert_eq!(error, LabelError::Range { label: 2, pixel: 2, classes: 2 });
         let error = confusion.add(&[0, 1], &[0, 255]).unwrap_err();
         assert_eq!(error, LabelError::Range { label: 255, pixel: 1, classes: 2 });
-        assert_eq!(confusion.add(&[0], &[]).unwrap_err(), LabelError::Length { truth: 1, predicted: 0 });
+        assert_eq!(
+            confusion.add(&[0], &[]).unwrap_err(),
+            LabelError::Length { truth: 1, predicted: 0 }
+        );
         assert_eq!(confusion, ConfusionMatrix::new(2));
     }
 }

@@ -97,19 +97,28 @@ impl Graph {
     /// The parameters and buffers of a node.
     pub fn node_parameters(&self, node: &Node) -> Vec<Parameter> {
         let channels_in = || self.node(node.inputs[0]).channels;
-        let of =
-            |role: Role, shape: Vec<usize>| Parameter { name: format!("{}.{}", node.name, role.suffix()), shape, role };
+        let of = |role: Role, shape: Vec<usize>| Parameter {
+            name: format!("{}.{}", node.name, role.suffix()),
+            shape,
+            role,
+        };
         match node.op {
             Op::Conv(conv) => {
-                let weight =
-                    of(Role::ConvWeight, vec![conv.out, channels_in() / conv.groups, conv.kernel, conv.kernel]);
+                let weight = of(
+                    Role::ConvWeight,
+                    vec![conv.out, channels_in() / conv.groups, conv.kernel, conv.kernel],
+                );
                 let bias = conv.bias.then(|| of(Role::Bias, vec![conv.out]));
                 std::iter::once(weight).chain(bias).collect()
             }
-            Op::Linear { out } => vec![of(Role::LinearWeight, vec![out, channels_in()]), of(Role::Bias, vec![out])],
-            Op::BatchNorm { .. } => [Role::NormWeight, Role::NormBias, Role::RunningMean, Role::RunningVar]
-                .map(|role| of(role, vec![node.channels]))
-                .into(),
+            Op::Linear { out } => {
+                vec![of(Role::LinearWeight, vec![out, channels_in()]), of(Role::Bias, vec![out])]
+            }
+            Op::BatchNorm { .. } => {
+                [Role::NormWeight, Role::NormBias, Role::RunningMean, Role::RunningVar]
+                    .map(|role| of(role, vec![node.channels]))
+                    .into()
+            }
             Op::Input
             | Op::Normalize { .. }
             | Op::Relu
@@ -135,17 +144,27 @@ impl Graph {
     }
 
     /// Whether weights are just those that the network needs: no more, no fewer, of the right shapes, all finite.
-    pub fn check_weights<T: Borrow<Tensor>>(&self, weights: &BTreeMap<String, T>) -> Result<(), WeightMismatch> {
+    pub fn check_weights<T: Borrow<Tensor>>(
+        &self,
+        weights: &BTreeMap<String, T>,
+    ) -> Result<(), WeightMismatch> {
         let parameters = self.parameters();
-        let mut missing = parameters.iter().filter(|parameter| !weights.contains_key(&parameter.name));
+        let mut missing =
+            parameters.iter().filter(|parameter| !weights.contains_key(&parameter.name));
         if let Some(first) = missing.next() {
-            return Err(WeightMismatch::Missing { count: missing.count() + 1, first: first.name.clone() });
+            return Err(WeightMismatch::Missing {
+                count: missing.count() + 1,
+                first: first.name.clone(),
+            });
         }
         let known: std::collections::BTreeSet<&str> =
             parameters.iter().map(|parameter| parameter.name.as_str()).collect();
         let mut unknown = weights.keys().filter(|name| !known.contains(name.as_str()));
         if let Some(first) = unknown.next() {
-            return Err(WeightMismatch::Unknown { count: unknown.count() + 1, first: first.clone() });
+            return Err(WeightMismatch::Unknown {
+                count: unknown.count() + 1,
+                first: first.clone(),
+            });
         }
         for parameter in &parameters {
             let found: &Tensor = weights[&parameter.name].borrow();

@@ -38,10 +38,12 @@ impl ProbeCase {
 
 /// Reads the cases of a probe file, in order of their names.
 pub fn read(path: &Path) -> Result<Vec<ProbeCase>, WeightsError> {
-    let data = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
+    let data =
+        std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
     let broken = |source| WeightsError::Broken { path: path.into(), source };
     let file = SafeTensors::deserialize(&data).map_err(broken)?;
-    let mut names: Vec<&str> = file.names().into_iter().filter_map(|name| name.strip_suffix(".image")).collect();
+    let mut names: Vec<&str> =
+        file.names().into_iter().filter_map(|name| name.strip_suffix(".image")).collect();
     names.sort_unstable();
     let case = |name: &str| {
         let tensor = |part: &str, dtype: Dtype, rank: usize| {
@@ -62,7 +64,9 @@ pub fn read(path: &Path) -> Result<Vec<ProbeCase>, WeightsError> {
         let logits = Tensor { shape: logits.shape().to_vec(), data: floats(logits.data()) };
         let fits = image.shape() == [1, height, width, 3]
             && labels.shape() == [1, height, width]
-            && confidence.as_ref().is_none_or(|confidence| confidence.shape() == [1, height, width])
+            && confidence
+                .as_ref()
+                .is_none_or(|confidence| confidence.shape() == [1, height, width])
             && logits.shape[0] == 1
             && logits.data.iter().all(|score| score.is_finite());
         if !fits || height * width == 0 {
@@ -90,14 +94,18 @@ pub fn write(path: &Path, cases: &[ProbeCase]) -> Result<(), WeightsError> {
     for (case, logits) in cases.iter().zip(&logits) {
         let ProbeCase { name, height, width, .. } = case;
         let confidence = case.prototype_confidence.as_deref();
-        let confidence = confidence.map(|bytes| (PROTOTYPE_CONFIDENCE, Dtype::U8, vec![1, *height, *width], bytes));
+        let confidence = confidence
+            .map(|bytes| (PROTOTYPE_CONFIDENCE, Dtype::U8, vec![1, *height, *width], bytes));
         let parts: [(&str, Dtype, Vec<usize>, &[u8]); 3] = [
             ("image", Dtype::U8, vec![1, *height, *width, 3], &case.image),
             ("logits", Dtype::F32, case.logits.shape.clone(), logits),
             ("labels", Dtype::U8, vec![1, *height, *width], &case.labels),
         ];
         for (part, dtype, shape, data) in parts.into_iter().chain(confidence) {
-            views.push((format!("{name}.{part}"), TensorView::new(dtype, shape, data).map_err(broken)?));
+            views.push((
+                format!("{name}.{part}"),
+                TensorView::new(dtype, shape, data).map_err(broken)?,
+            ));
         }
     }
     let views = views.iter().map(|(name, view)| (name.as_str(), view.clone())).collect();

@@ -59,7 +59,9 @@ pub enum PrototypesError {
     #[error("the network has no node `{0}`, with whose values the prototypes are compared")]
     Node(String),
     /// A prototype of another number of channels than its node, or a class without a prototype.
-    #[error("the prototypes of class {class} are not each of {channels} numbers, as many as `{node}` has channels")]
+    #[error(
+        "the prototypes of class {class} are not each of {channels} numbers, as many as `{node}` has channels"
+    )]
     Channels {
         /// Train id.
         class: usize,
@@ -98,8 +100,12 @@ impl Prototypes {
         if self.mean.len() != channels {
             return Err(PrototypesError::Mean { found: self.mean.len(), channels, node: node() });
         }
-        let fits = |own: &Vec<Vec<f32>>| !own.is_empty() && own.iter().all(|values| values.len() == channels);
-        if let Some(class) = self.classes.iter().position(|own| own.as_ref().is_some_and(|own| !fits(own))) {
+        let fits = |own: &Vec<Vec<f32>>| {
+            !own.is_empty() && own.iter().all(|values| values.len() == channels)
+        };
+        if let Some(class) =
+            self.classes.iter().position(|own| own.as_ref().is_some_and(|own| !fits(own)))
+        {
             return Err(PrototypesError::Channels { class, channels, node: node() });
         }
         if self.temperature.is_nan() || self.temperature <= 0.0 {
@@ -111,11 +117,15 @@ impl Prototypes {
     /// The score of every class for the values of one place, by the definition; minus infinity for classes without
     /// prototypes.
     pub fn scores(&self, values: &[f32]) -> Vec<f64> {
-        let values: Vec<f64> =
-            values.iter().zip(&self.mean).map(|(&value, &mean)| f64::from(value) - f64::from(mean)).collect();
+        let values: Vec<f64> = values
+            .iter()
+            .zip(&self.mean)
+            .map(|(&value, &mean)| f64::from(value) - f64::from(mean))
+            .collect();
         let cosine = |prototype: &Vec<f32>| {
             let prototype: Vec<f64> = prototype.iter().map(|&value| f64::from(value)).collect();
-            let product: f64 = values.iter().zip(&prototype).map(|(value, other)| value * other).sum();
+            let product: f64 =
+                values.iter().zip(&prototype).map(|(value, other)| value * other).sum();
             product / (norm(&values) * norm(&prototype))
         };
         let nearest = |own: &Option<Vec<Vec<f32>>>| {
@@ -162,7 +172,10 @@ mod tests {
         assert!(matches!(mean, PrototypesError::Mean { found: 1, channels: 3, .. }), "{mean}");
         for own in [vec![], vec![vec![1.0; 3], vec![1.0; 2]]] {
             let error = refused(&|prototypes| prototypes.classes[0] = Some(own.clone()), 2);
-            assert!(matches!(error, PrototypesError::Channels { class: 0, channels: 3, .. }), "{error}");
+            assert!(
+                matches!(error, PrototypesError::Channels { class: 0, channels: 3, .. }),
+                "{error}"
+            );
         }
     }
 }

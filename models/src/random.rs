@@ -28,7 +28,9 @@ impl Stream {
 
     /// The stream of a list of numbers, such as (seed, purpose, step, index). Order matters.
     pub fn keyed(numbers: &[u64]) -> Self {
-        let key = numbers.iter().fold(0, |key, &number| mix(key ^ mix(number.wrapping_add(GOLDEN_GAMMA))));
+        let key = numbers
+            .iter()
+            .fold(0, |key, &number| mix(key ^ mix(number.wrapping_add(GOLDEN_GAMMA))));
         Self { key }
     }
 
@@ -92,7 +94,10 @@ mod tests {
     fn the_named_stream_is_the_one_of_the_reference_outputs() {
         let stream = Stream::named("encoder.conv1.0.weight");
         let first: Vec<f64> = (0..3).map(|index| stream.signed_unit(index)).collect();
-        assert_eq!(first, [-0.337_169_481_057_193_47, 0.186_151_924_280_211, 0.783_928_813_830_833_8]);
+        assert_eq!(
+            first,
+            [-0.337_169_481_057_193_47, 0.186_151_924_280_211, 0.783_928_813_830_833_8]
+        );
     }
 
     #[test]

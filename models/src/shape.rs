@@ -4,7 +4,9 @@ use crate::graph::{Graph, Node, Op};
 
 /// A picture too small for a network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a picture of {height}x{width} pixels is too small for the network: `{node}` would have no output")]
+#[error(
+    "a picture of {height}x{width} pixels is too small for the network: `{node}` would have no output"
+)]
 pub struct InputTooSmall {
     /// Height of the picture.
     pub height: usize,
@@ -17,7 +19,12 @@ pub struct InputTooSmall {
 impl Graph {
     /// The shape of each node's output for pictures `[batch, height, width, 3]`, in node order: `[N, C, H, W]`, but for
     /// the input's `[N, H, W, 3]` and `[N, out]` of a linear layer.
-    pub fn shapes(&self, batch: usize, height: usize, width: usize) -> Result<Vec<Vec<usize>>, InputTooSmall> {
+    pub fn shapes(
+        &self,
+        batch: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<Vec<usize>>, InputTooSmall> {
         let mut sizes: Vec<[usize; 2]> = Vec::with_capacity(self.nodes().len());
         let mut shapes = Vec::with_capacity(self.nodes().len());
         for node in self.nodes() {
@@ -66,7 +73,13 @@ fn spatial(node: &Node, sizes: &[[usize; 2]], picture: [usize; 2]) -> Option<[us
 }
 
 /// PyTorch's rule: a partial last window counts in ceil mode, unless it would start in the padding behind the input.
-fn pooled(length: usize, kernel: usize, stride: usize, pad: usize, ceil_mode: bool) -> Option<usize> {
+fn pooled(
+    length: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+    ceil_mode: bool,
+) -> Option<usize> {
     let rest = (length + 2 * pad).checked_sub(kernel)?;
     if !ceil_mode {
         return Some(rest / stride + 1);

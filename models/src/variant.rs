@@ -70,8 +70,12 @@ pub struct Quantization {
 
 impl Variant {
     /// The plain form: pictures to logits in 32-bit floats.
-    pub const LOGITS: Self =
-        Self { kind: ModelKind::Logits, precision: Precision::Fp32, frame: None, quantization: None };
+    pub const LOGITS: Self = Self {
+        kind: ModelKind::Logits,
+        precision: Precision::Fp32,
+        frame: None,
+        quantization: None,
+    };
 }
 
 impl ModelKind {

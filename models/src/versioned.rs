@@ -59,31 +59,46 @@ pub struct Versioned<T> {
 }
 
 /// Reads a JSON file whose top-level `version` is `major.minor`.
-pub fn read<T: DeserializeOwned>(path: &Path, supported: &'static str) -> Result<Versioned<T>, JsonError> {
-    let text = std::fs::read_to_string(path).map_err(|source| JsonError::Io { path: path.into(), source })?;
+pub fn read<T: DeserializeOwned>(
+    path: &Path,
+    supported: &'static str,
+) -> Result<Versioned<T>, JsonError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| JsonError::Io { path: path.into(), source })?;
     parse(path, &text, supported)
 }
 
 /// The same from a text; `path` is for messages.
-pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, supported: &'static str) -> Result<Versioned<T>, JsonError> {
+pub fn parse<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    supported: &'static str,
+) -> Result<Versioned<T>, JsonError> {
     let content = |source| JsonError::Content { path: path.into(), source };
     let json: serde_json::Value = serde_json::from_str(text).map_err(content)?;
-    let found = json.get("version").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
+    let found =
+        json.get("version").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
     let newer = match (numbers(&found), numbers(supported)) {
-        (Some((major, minor)), Some((our_major, our_minor))) if major == our_major => minor > our_minor,
+        (Some((major, minor)), Some((our_major, our_minor))) if major == our_major => {
+            minor > our_minor
+        }
         _ => return Err(JsonError::Version { path: path.into(), found, supported }),
     };
     let mut unknown_fields = Vec::new();
-    let value = serde_ignored::deserialize(json, |field| unknown_fields.push(field.to_string())).map_err(content)?;
+    let value = serde_ignored::deserialize(json, |field| unknown_fields.push(field.to_string()))
+        .map_err(content)?;
     match unknown_fields.first() {
-        Some(field) if !newer => Err(JsonError::UnknownField { path: path.into(), field: field.clone() }),
+        Some(field) if !newer => {
+            Err(JsonError::UnknownField { path: path.into(), field: field.clone() })
+        }
         _ => Ok(Versioned { value, unknown_fields }),
     }
 }
 
 /// Reads a JSON file without a version of its own: one that only lies beside a versioned one.
 pub fn read_unversioned<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError> {
-    let text = std::fs::read_to_string(path).map_err(|source| JsonError::Io { path: path.into(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| JsonError::Io { path: path.into(), source })?;
     serde_json::from_str(&text).map_err(|source| JsonError::Content { path: path.into(), source })
 }
 
@@ -94,10 +109,11 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
 
 /// Writes a value as indented JSON, whole or not at all.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), JsonError> {
-    let mut text =
-        serde_json::to_string_pretty(value).map_err(|source| JsonError::Content { path: path.into(), source })?;
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|source| JsonError::Content { path: path.into(), source })?;
     text.push('\n');
-    atomic::write(path, text.as_bytes()).map_err(|source| JsonError::Io { path: path.into(), source })
+    atomic::write(path, text.as_bytes())
+        .map_err(|source| JsonError::Io { path: path.into(), source })
 }
 
 #[cfg(test)]
@@ -123,14 +139,22 @@ mod tests {
     fn versions_decide_what_unknown_fields_mean() {
         let same = parse_outer(r#"{"version": "1.2", "inner": {"size": 3}}"#).unwrap().value;
         assert_eq!((same.version.as_str(), same.inner.size), ("1.2", 3));
-        let error = parse_outer(r#"{"version": "1.1", "inner": {"size": 3, "sise": 4}}"#).unwrap_err();
+        let error =
+            parse_outer(r#"{"version": "1.1", "inner": {"size": 3, "sise": 4}}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
             "manifest.json holds the unknown field `inner.sise`; remove it, or correct its name"
         );
         let newer = parse_outer(r#"{"version": "1.3", "inner": {"size": 3, "depth": 4}}"#).unwrap();
-        assert_eq!((newer.value.inner.size, newer.unknown_fields), (3, vec!["inner.depth".to_owned()]));
-        for text in [r#"{"version": "2.0", "inner": {"size": 3}}"#, r#"{"inner": {"size": 3}}"#, r#"{"version": 1}"#] {
+        assert_eq!(
+            (newer.value.inner.size, newer.unknown_fields),
+            (3, vec!["inner.depth".to_owned()])
+        );
+        for text in [
+            r#"{"version": "2.0", "inner": {"size": 3}}"#,
+            r#"{"inner": {"size": 3}}"#,
+            r#"{"version": 1}"#,
+        ] {
             assert!(matches!(parse_outer(text), Err(JsonError::Version { .. })), "{text}");
         }
         assert!(matches!(parse_outer(r#"{"version": "1.2"}"#), Err(JsonError::Content { .. })));

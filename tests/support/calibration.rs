@@ -17,25 +17,36 @@ const SIZE: [usize; 2] = [96, 128];
 pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
     let logits = graph.tagged(Tag::Logits).expect("logits");
     let nodes = graph.keep(&[logits]);
-    let nodes = nodes.nodes().iter().filter(|node| node.name != "input" && !node.name.ends_with("dropout"));
+    let nodes =
+        nodes.nodes().iter().filter(|node| node.name != "input" && !node.name.ends_with("dropout"));
     let tap = |name: &str| graph.find(name).map(|id| (id, format!("tap.{name}")));
     let outputs: Vec<(NodeId, String)> = nodes.filter_map(|node| tap(&node.name)).collect();
-    let outputs: Vec<(NodeId, &str)> = outputs.iter().map(|(id, name)| (*id, name.as_str())).collect();
+    let outputs: Vec<(NodeId, &str)> =
+        outputs.iter().map(|(id, name)| (*id, name.as_str())).collect();
     let network = Network::new(graph, weights, &outputs).expect("every node comes out");
-    let file = emit(&network, &Variant::LOGITS, None).expect("every node comes out").file.to_bytes();
-    let mut runner = Runner::from_bytes("every node", &file, &RunnerOptions::default()).expect("the network");
+    let file =
+        emit(&network, &Variant::LOGITS, None).expect("every node comes out").file.to_bytes();
+    let mut runner =
+        Runner::from_bytes("every node", &file, &RunnerOptions::default()).expect("the network");
     let names: Vec<&str> = network.outputs().iter().map(|output| output.name.as_str()).collect();
     let mut values: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
     let [height, width] = SIZE;
     for index in 0..3 {
         let scene = protoseg_synthetic::render_scene(1, index, height, width);
-        let found = runner.run_outputs(&scene.image, [1, height, width], &names).expect("every value");
+        let found =
+            runner.run_outputs(&scene.image, [1, height, width], &names).expect("every value");
         for (output, tensor) in network.outputs().iter().zip(found) {
             values.entry(&output.value).or_default().extend(tensor.data);
         }
     }
-    let nodes = values.into_iter().map(|(name, values)| (name.to_owned(), range(&values))).collect();
-    Calibration { version: Calibration::VERSION.to_owned(), pictures: "scenes".to_owned(), count: 3, nodes }
+    let nodes =
+        values.into_iter().map(|(name, values)| (name.to_owned(), range(&values))).collect();
+    Calibration {
+        version: Calibration::VERSION.to_owned(),
+        pictures: "scenes".to_owned(),
+        count: 3,
+        nodes,
+    }
 }
 
 fn range(values: &[f32]) -> NodeRange {

@@ -4,12 +4,18 @@
 
 use prost::Message;
 use protoseg_export::onnx::proto::{
-    AttributeProto, DataType, DimensionProto, GraphProto, IR_VERSION, ModelProto, NodeProto, OPSET, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, DataType, DimensionProto, GraphProto, IR_VERSION, ModelProto, NodeProto, OPSET,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
+    TypeProto, ValueInfoProto,
 };
 
 /// A node with one output, after which it is named.
-pub(crate) fn node(operator: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+pub(crate) fn node(
+    operator: &str,
+    inputs: &[&str],
+    output: &str,
+    attribute: Vec<AttributeProto>,
+) -> NodeProto {
     NodeProto {
         input: inputs.iter().map(|&name| name.to_owned()).collect(),
         output: vec![output.to_owned()],
@@ -27,11 +33,19 @@ pub(crate) fn value(name: &str, element: DataType, sizes: &[usize]) -> ValueInfo
     };
     let shape = TensorShapeProto { dim: sizes.iter().enumerate().map(dimension).collect() };
     let tensor = TensorTypeProto { elem_type: Some(element.into()), shape: Some(shape) };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { tensor_type: Some(tensor) }),
+    }
 }
 
 /// A constant of little-endian elements.
-pub(crate) fn constant(name: &str, element: DataType, sizes: &[usize], elements: Vec<u8>) -> TensorProto {
+pub(crate) fn constant(
+    name: &str,
+    element: DataType,
+    sizes: &[usize],
+    elements: Vec<u8>,
+) -> TensorProto {
     TensorProto {
         dims: sizes.iter().map(|&size| size as i64).collect(),
         data_type: Some(element.into()),
@@ -44,7 +58,10 @@ pub(crate) fn constant(name: &str, element: DataType, sizes: &[usize], elements:
 /// The bytes of a file, with an entry of its metadata.
 pub(crate) fn file(graph: GraphProto, metadata: Option<(&str, String)>) -> Vec<u8> {
     let opset = OperatorSetIdProto { version: Some(OPSET), ..OperatorSetIdProto::default() };
-    let entry = |(key, value): (&str, String)| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+    let entry = |(key, value): (&str, String)| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value),
+    };
     let model = ModelProto {
         ir_version: Some(IR_VERSION),
         graph: Some(graph),

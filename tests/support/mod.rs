@@ -24,12 +24,17 @@ pub(crate) fn repository() -> &'static Path {
 /// A file or folder of real data, below `PROTOSEG_DATA` or else `../shared/data`. Where it is absent the check is noted as
 /// skipped, or fails where `PROTOSEG_REQUIRE_DATA` is set.
 pub(crate) fn real_data(check: &str, path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("PROTOSEG_DATA").map_or_else(|| repository().join("../shared/data"), PathBuf::from);
+    let root = std::env::var_os("PROTOSEG_DATA")
+        .map_or_else(|| repository().join("../shared/data"), PathBuf::from);
     let place = root.join(path);
     if place.exists() {
         return Some(place);
     }
-    assert!(std::env::var_os("PROTOSEG_REQUIRE_DATA").is_none(), "{check} needs {}", place.display());
+    assert!(
+        std::env::var_os("PROTOSEG_REQUIRE_DATA").is_none(),
+        "{check} needs {}",
+        place.display()
+    );
     skip(check, &format!("no {path} in the data folder"));
     None
 }
@@ -37,7 +42,10 @@ pub(crate) fn real_data(check: &str, path: &str) -> Option<PathBuf> {
 /// Notes that a check was skipped.
 pub(crate) fn skip(check: &str, why: &str) {
     if let Some(list) = std::env::var_os("PROTOSEG_SKIPPED") {
-        let mut list = std::fs::OpenOptions::new().append(true).open(list).expect("the list of skipped checks");
+        let mut list = std::fs::OpenOptions::new()
+            .append(true)
+            .open(list)
+            .expect("the list of skipped checks");
         writeln!(list, "{check}: {why}").expect("the list of skipped checks");
     }
     eprintln!("skipped {check}: {why}");
@@ -46,8 +54,11 @@ pub(crate) fn skip(check: &str, why: &str) {
 /// The tensors of reference outputs: shape and bytes by name.
 pub(crate) fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec()))).collect()
+    let file = SafeTensors::deserialize(&bytes)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    file.iter()
+        .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec())))
+        .collect()
 }
 
 /// Little-endian floats.
@@ -62,7 +73,10 @@ pub(crate) fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     let difference = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
     // A NaN is an error too large for every tolerance.
     let error =
-        difference.fold(0.0_f32, |largest, value| if value.is_nan() { f32::INFINITY } else { largest.max(value) });
+        difference.fold(
+            0.0_f32,
+            |largest, value| if value.is_nan() { f32::INFINITY } else { largest.max(value) },
+        );
     f64::from(error) / f64::from(largest)
 }
 
@@ -94,10 +108,16 @@ pub(crate) const FOLDED: f64 = 1e-3;
 pub(crate) fn write_checkpoint(folder: &Path, preset: Preset) {
     let arch = Arch::new(preset, 19).expect("19 classes");
     let graph = arch.graph();
-    let range = NodeRange { min: -4.0, max: 6.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
-    let nodes = graph.nodes().iter().skip(1).map(|node| (node.name.clone(), range.clone())).collect();
-    let calibration =
-        Calibration { version: Calibration::VERSION.to_owned(), pictures: "none".to_owned(), count: 1, nodes };
+    let range =
+        NodeRange { min: -4.0, max: 6.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
+    let nodes =
+        graph.nodes().iter().skip(1).map(|node| (node.name.clone(), range.clone())).collect();
+    let calibration = Calibration {
+        version: Calibration::VERSION.to_owned(),
+        pictures: "none".to_owned(),
+        count: 1,
+        nodes,
+    };
     let checkpoint = Checkpoint {
         header: CheckpointHeader::new("street scenes", arch, ClassTable::cityscapes(), None),
         weights: formula::weights(&graph, None),

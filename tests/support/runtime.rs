@@ -19,8 +19,12 @@ use crate::messages::{constant, file, node, value};
 fn builder() -> ort::session::builder::SessionBuilder {
     static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
     let environment = ENVIRONMENT.get_or_init(|| {
-        let library = std::env::var_os("ORT_DYLIB_PATH").expect("cargo names ONNX Runtime's library");
-        ort::init_from(Path::new(&library)).expect("the library").build().expect("the first environment")
+        let library =
+            std::env::var_os("ORT_DYLIB_PATH").expect("cargo names ONNX Runtime's library");
+        ort::init_from(Path::new(&library))
+            .expect("the library")
+            .build()
+            .expect("the first environment")
     });
     let builder = Session::builder(environment).expect("a builder");
     let builder = builder.with_optimization_level(GraphOptimizationLevel::All).expect("a level");
@@ -38,7 +42,10 @@ impl Tail {
     pub(crate) fn new([classes, height, width]: [usize; 3], frame: LogitGeometry) -> Self {
         let mode = if frame.align_corners { "align_corners" } else { "half_pixel" };
         let [rows, columns] = frame.padded;
-        let sizes = [1, classes, rows, columns].into_iter().flat_map(|size| (size as i64).to_le_bytes()).collect();
+        let sizes = [1, classes, rows, columns]
+            .into_iter()
+            .flat_map(|size| (size as i64).to_le_bytes())
+            .collect();
         let resize = vec![
             AttributeProto::string("mode", "linear"),
             AttributeProto::string("coordinate_transformation_mode", mode),
@@ -64,7 +71,8 @@ impl Tail {
     pub(crate) fn labels(&mut self, logits: &LogitMap) -> Vec<u8> {
         let LogitGeometry { height, width, padded, .. } = self.frame;
         let shape = [1, logits.classes, logits.height, logits.width];
-        let input = TensorRef::from_array_view((shape, &logits.data[..])).expect("scores of the shape");
+        let input =
+            TensorRef::from_array_view((shape, &logits.data[..])).expect("scores of the shape");
         let outputs = self.session.run(ort::inputs![input]).expect("labels");
         let (_, labels) = outputs["labels"].try_extract_tensor::<u8>().expect("bytes");
         let rows = labels.chunks_exact(padded[1]).take(height);
@@ -75,7 +83,8 @@ impl Tail {
 /// The scores that a file of the `logits` kind gives for a picture as a whole, RGB `[height, width, 3]`.
 pub(crate) fn logits(model: &Path, picture: &[u8], [height, width]: [usize; 2]) -> LogitMap {
     let mut session = builder().commit_from_file(model).expect("the model");
-    let input = TensorRef::from_array_view(([1, height, width, 3], picture)).expect("pixels of the shape");
+    let input =
+        TensorRef::from_array_view(([1, height, width, 3], picture)).expect("pixels of the shape");
     let outputs = session.run(ort::inputs![input]).expect("scores");
     let (shape, data) = outputs["logits"].try_extract_tensor::<f32>().expect("floats");
     let [classes, height, width] = [1, 2, 3].map(|dimension| shape[dimension] as usize);

@@ -35,7 +35,9 @@ fn main() -> Result<()> {
 
 /// Crops of scenes that have been drawn already.
 fn batches(criterion: &mut Criterion, setting: &SampleStep) {
-    criterion.bench_function("batch of 2+2 crops of 96", |bencher| bencher.iter(|| black_box(setting).batches()));
+    criterion.bench_function("batch of 2+2 crops of 96", |bencher| {
+        bencher.iter(|| black_box(setting).batches())
+    });
 }
 
 fn step(criterion: &mut Criterion, setting: &SampleStep) -> Result<()> {
@@ -55,7 +57,9 @@ fn parts(criterion: &mut Criterion, setting: &SampleStep) -> Result<()> {
     let outputs = learner.forward(&lesson.images, true, STEP)?;
     let weights = LossWeights::at_progress(&setting.config, progress);
     criterion.bench_function("losses, 2+2 crops of 96", |bencher| {
-        bencher.iter(|| losses(setting, &mut state, &lesson, &outputs, weights).expect("a step has losses"));
+        bencher.iter(|| {
+            losses(setting, &mut state, &lesson, &outputs, weights).expect("a step has losses")
+        });
     });
 
     let pixels = learner.points(&lesson.labels, setting.classes, STEP, 0)?;
@@ -65,12 +69,19 @@ fn parts(criterion: &mut Criterion, setting: &SampleStep) -> Result<()> {
     let labels = pixels.labels(&lesson.labels)?;
     let compared = state.prototypes.compare(&features)?;
     criterion.bench_function("update of the prototypes", |bencher| {
-        bencher.iter(|| move_prototypes(&mut state.prototypes, &compared, &labels).expect("prototypes can be moved"));
+        bencher.iter(|| {
+            move_prototypes(&mut state.prototypes, &compared, &labels)
+                .expect("prototypes can be moved")
+        });
     });
     Ok(())
 }
 
-fn move_prototypes(prototypes: &mut Prototypes, compared: &Similarity, labels: &Tensor) -> Result<()> {
+fn move_prototypes(
+    prototypes: &mut Prototypes,
+    compared: &Similarity,
+    labels: &Tensor,
+) -> Result<()> {
     let mut gathered = prototypes.begin_step()?;
     prototypes.accumulate(&mut gathered, compared, labels)?;
     prototypes.update(gathered, STEP)

@@ -16,7 +16,8 @@ use sample_step::{STEP, SampleStep};
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let folder = PathBuf::from(arguments.next().context("usage: record_step DIR [KEY=VALUE…]")?);
-    let settings = arguments.map(|setting| setting.into_string().ok().context("a setting is not UTF-8"));
+    let settings =
+        arguments.map(|setting| setting.into_string().ok().context("a setting is not UTF-8"));
     record(&folder, &settings.collect::<Result<Vec<String>>>()?)
 }
 
@@ -26,7 +27,8 @@ fn record(folder: &Path, settings: &[String]) -> Result<()> {
     files::write_inputs(folder, &setting, &state, &batches)?;
 
     let learner = setting.learner();
-    let (reports, gathered) = learner.gradients(Some(&state.prototypes), &mut state.tally, &batches, STEP)?;
+    let (reports, gathered) =
+        learner.gradients(Some(&state.prototypes), &mut state.tally, &batches, STEP)?;
     ensure_nothing_idle(&setting, &batches, &reports)?;
     let mut outputs = Tensors::default();
     outputs.floats("losses", &[reports.len(), 4], &losses(&reports)?);
@@ -39,7 +41,8 @@ fn record(folder: &Path, settings: &[String]) -> Result<()> {
     outputs.network("teacher", &setting.teacher)?;
     outputs.velocity(&state)?;
     outputs.tensor("prototypes", state.prototypes.values())?;
-    let hits: Vec<f32> = state.prototypes.counters().assignments.iter().map(|&hits| hits as f32).collect();
+    let hits: Vec<f32> =
+        state.prototypes.counters().assignments.iter().map(|&hits| hits as f32).collect();
     ensure!(hits.iter().any(|&hits| hits > 0.0), "no point moved a prototype");
     outputs.floats("hits", &[hits.len()], &hits);
     outputs.write(&folder.join("outputs.safetensors"))
@@ -50,7 +53,12 @@ fn losses(reports: &[StepReport]) -> Result<Vec<f32>> {
     let mut losses = Vec::new();
     for report in reports {
         let terms = &report.terms;
-        for term in [Some(terms.labeled), terms.unlabeled, terms.prototype_labeled, terms.prototype_unlabeled] {
+        for term in [
+            Some(terms.labeled),
+            terms.unlabeled,
+            terms.prototype_labeled,
+            terms.prototype_unlabeled,
+        ] {
             losses.push(term.context("a term is missing")? as f32);
         }
     }
@@ -58,16 +66,25 @@ fn losses(reports: &[StepReport]) -> Result<Vec<f32>> {
 }
 
 /// Refuses a step in which something that should be compared does not happen.
-fn ensure_nothing_idle(setting: &SampleStep, batches: &[MicroBatch], reports: &[StepReport]) -> Result<()> {
+fn ensure_nothing_idle(
+    setting: &SampleStep,
+    batches: &[MicroBatch],
+    reports: &[StepReport],
+) -> Result<()> {
     let learner = setting.learner();
     let mixed = setting.numbers().map(|number| Ok(!learner.boxes(number)?.boxes().is_empty()));
     let mixed = mixed.collect::<Result<Vec<bool>>>()?;
     ensure!(setting.config.cutmix == 0.0 || mixed.contains(&true), "no micro-batch is mixed");
     let has = |bytes: &dyn Fn(&MicroBatch) -> bool| batches.iter().any(bytes);
     ensure!(has(&|batch| batch.labeled.labels.contains(&IGNORE_INDEX)), "no label is ignored");
-    ensure!(has(&|batch| batch.unlabeled.as_ref().is_some_and(|part| part.valid.contains(&0))), "nothing is padded");
     ensure!(
-        reports.iter().all(|report| report.kept_share.is_some_and(|share| share > 0.0 && share < 1.0)),
+        has(&|batch| batch.unlabeled.as_ref().is_some_and(|part| part.valid.contains(&0))),
+        "nothing is padded"
+    );
+    ensure!(
+        reports
+            .iter()
+            .all(|report| report.kept_share.is_some_and(|share| share > 0.0 && share < 1.0)),
         "no pixel is dropped"
     );
     Ok(())

@@ -33,7 +33,8 @@ pub const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 
 const PRECISIONS: [Precision; 2] = [Precision::Float32, Precision::Bfloat16];
 /// One network for the edge, and the paper's.
-const PRESETS: [Preset; 2] = [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet101];
+const PRESETS: [Preset; 2] =
+    [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet101];
 
 /// What is to be tried.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,8 @@ pub fn run(options: AcceptOptions, say: impl Fn(&str)) -> Result<AcceptReport> {
     // On the CPU itself, sums of one thread are in another order than those of many.
     let reference_threads = if device == Device::Cpu { 1 } else { threads };
     say("what the device can do");
-    let ceilings = memory::explain_out_of_memory(Ceilings::measure(device, sizes.matrix, sizes.copied))?;
+    let ceilings =
+        memory::explain_out_of_memory(Ceilings::measure(device, sizes.matrix, sizes.copied))?;
     let mut trials = Vec::new();
     for &network in if all { &Preset::ALL[..] } else { &PRESETS } {
         say(&format!("{network} on the CPU"));
@@ -109,7 +111,14 @@ pub fn run(options: AcceptOptions, say: impl Fn(&str)) -> Result<AcceptReport> {
             if let Err(error) = memory::explain_out_of_memory(tried) {
                 report.checks.push(Check::failed("steps as on the CPU", &error));
             }
-            match memory::explain_out_of_memory(time(&timed, &start, sizes.timed, device, precision, &ceilings)) {
+            match memory::explain_out_of_memory(time(
+                &timed,
+                &start,
+                sizes.timed,
+                device,
+                precision,
+                &ceilings,
+            )) {
                 Ok(speed) => report.speed = Some(speed),
                 Err(error) => report.checks.push(Check::failed("steps in time", &error)),
             }
@@ -126,7 +135,9 @@ pub fn run(options: AcceptOptions, say: impl Fn(&str)) -> Result<AcceptReport> {
         threads,
         brief,
         tf32: device.is_cuda() && std::env::var_os(TF32).is_none_or(|value| value != "0"),
-        reference: format!("the same steps on the CPU in 32-bit floats, threads: {reference_threads}"),
+        reference: format!(
+            "the same steps on the CPU in 32-bit floats, threads: {reference_threads}"
+        ),
         ceilings,
         passed: trials.iter().all(NetworkReport::passed),
         trials,
@@ -134,7 +145,11 @@ pub fn run(options: AcceptOptions, say: impl Fn(&str)) -> Result<AcceptReport> {
     })
 }
 
-fn reference(setting: &AcceptSetup, start: &InitialState, batches: &[Vec<MicroBatch>]) -> Result<Reference> {
+fn reference(
+    setting: &AcceptSetup,
+    start: &InitialState,
+    batches: &[Vec<MicroBatch>],
+) -> Result<Reference> {
     let mut trial = Trial::new(setting, start, Device::Cpu, Precision::Float32)?;
     let losses = trial.steps(batches)?.into_iter().map(|taken| taken.loss).collect();
     Ok(Reference { losses, learned: trial.trainable()? })
@@ -153,7 +168,8 @@ fn compare(
     let mut trial = Trial::new(setting, start, device, precision)?;
     let taken = trial.steps(batches)?;
     let losses = taken.iter().zip(&reference.losses);
-    report.losses = losses.map(|(taken, &reference)| Losses { device: taken.loss, reference }).collect();
+    report.losses =
+        losses.map(|(taken, &reference)| Losses { device: taken.loss, reference }).collect();
     let apart = report.losses.iter().map(|losses| (losses.device / losses.reference - 1.0).abs());
     report.checks.push(Check::within(
         "losses are those on the CPU",
@@ -184,7 +200,8 @@ fn time(
 ) -> Result<Speed> {
     let mut trial = Trial::new(setting, start, device, precision)?;
     let taken = trial.steps(&setting.batches(size.warmup + size.steps)?)?;
-    let seconds: Vec<f64> = taken.iter().skip(size.warmup as usize).map(|taken| taken.seconds).collect();
+    let seconds: Vec<f64> =
+        taken.iter().skip(size.warmup as usize).map(|taken| taken.seconds).collect();
     let step = median(seconds.iter().copied()).context("no step was timed")?;
     let crops = 2 * setting.config.batch * setting.config.accumulate;
     Ok(Speed {
@@ -199,7 +216,10 @@ fn time(
 
 fn peak_memory(device: Device) -> Memory {
     if device == Device::Cpu {
-        return Memory { bytes: memory::peak(), what: "main memory of the process, from its start" };
+        return Memory {
+            bytes: memory::peak(),
+            what: "main memory of the process, from its start",
+        };
     }
     Memory { bytes: None, what: "tch reads no statistics of libtorch's allocator on a GPU" }
 }
@@ -207,9 +227,12 @@ fn peak_memory(device: Device) -> Memory {
 /// What the driver calls the machine's GPUs, in the order of their places on the bus.
 fn gpus() -> Vec<String> {
     let Ok(folders) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
-    let mut files: Vec<_> = folders.filter_map(|folder| Some(folder.ok()?.path().join("information"))).collect();
+    let mut files: Vec<_> =
+        folders.filter_map(|folder| Some(folder.ok()?.path().join("information"))).collect();
     files.sort();
-    let model = |text: String| Some(text.lines().find_map(|line| line.strip_prefix("Model:"))?.trim().to_owned());
+    let model = |text: String| {
+        Some(text.lines().find_map(|line| line.strip_prefix("Model:"))?.trim().to_owned())
+    };
     files.iter().filter_map(|file| model(std::fs::read_to_string(file).ok()?)).collect()
 }
 
@@ -233,15 +256,27 @@ mod tests {
                 checks: Vec::new(),
             };
             compare(&mut report, &setting, &start, batches, reference, Device::Cpu).unwrap();
-            assert_eq!(report.passed(), report.checks.iter().all(|check| check.outcome == CheckOutcome::Passed));
-            report.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed).map(|check| check.what).collect()
+            assert_eq!(
+                report.passed(),
+                report.checks.iter().all(|check| check.outcome == CheckOutcome::Passed)
+            );
+            report
+                .checks
+                .iter()
+                .filter(|check| check.outcome == CheckOutcome::Failed)
+                .map(|check| check.what)
+                .collect()
         };
         assert_eq!(failed(&batches[..1], &right), [""; 0]);
         // Crops of other scenes.
         let others = failed(&batches[1..2], &right);
-        assert!(others.len() == 3 && others[0].contains("losses") && others[2].contains("weights"), "{others:?}");
+        assert!(
+            others.len() == 3 && others[0].contains("losses") && others[2].contains("weights"),
+            "{others:?}"
+        );
         // The right losses, and gradients of the wrong sign.
-        let mirrored = Reference { losses: right.losses.clone(), learned: mirrored(&start, &right) };
+        let mirrored =
+            Reference { losses: right.losses.clone(), learned: mirrored(&start, &right) };
         assert_eq!(failed(&batches[..1], &mirrored).len(), 2);
     }
 

@@ -16,24 +16,37 @@ const SENSITIVITY_SIDE: usize = 192;
 
 /// Records the range and histogram of every node that the logits need, over `count` pictures spread over the list, and
 /// the sensitivity of the logits to rounding each to 8 bits.
-pub fn record(net: &Net, samples: &LabeledDataset, count: usize, pictures: &str) -> Result<Calibration> {
+pub fn record(
+    net: &Net,
+    samples: &LabeledDataset,
+    count: usize,
+    pictures: &str,
+) -> Result<Calibration> {
     let _guard = tch::no_grad_guard();
     let count = count.min(samples.count());
     let needed = needed(net.graph())?;
     let mut ranges: BTreeMap<NodeId, (f64, f64)> = BTreeMap::new();
-    let mut histograms: BTreeMap<NodeId, Vec<u64>> = needed.iter().map(|&id| (id, vec![0; HISTOGRAM_BINS])).collect();
+    let mut histograms: BTreeMap<NodeId, Vec<u64>> =
+        needed.iter().map(|&id| (id, vec![0; HISTOGRAM_BINS])).collect();
     let chosen: Vec<usize> = (0..count).map(|index| index * samples.count() / count).collect();
     for &index in &chosen {
-        for (id, value) in values(net, samples, index)?.into_iter().filter(|(id, _)| needed.contains(id)) {
-            let (min, max) = (value.f_min()?.f_double_value(&[])?, value.f_max()?.f_double_value(&[])?);
+        for (id, value) in
+            values(net, samples, index)?.into_iter().filter(|(id, _)| needed.contains(id))
+        {
+            let (min, max) =
+                (value.f_min()?.f_double_value(&[])?, value.f_max()?.f_double_value(&[])?);
             let range = ranges.entry(id).or_insert((min, max));
             *range = (range.0.min(min), range.1.max(max));
         }
     }
     for &index in &chosen {
-        for (id, value) in values(net, samples, index)?.into_iter().filter(|(id, _)| needed.contains(id)) {
+        for (id, value) in
+            values(net, samples, index)?.into_iter().filter(|(id, _)| needed.contains(id))
+        {
             let (min, max) = ranges[&id];
-            for (total, more) in histograms.entry(id).or_default().iter_mut().zip(histogram(&value, min, max)?) {
+            for (total, more) in
+                histograms.entry(id).or_default().iter_mut().zip(histogram(&value, min, max)?)
+            {
                 *total += more;
             }
         }
@@ -42,18 +55,33 @@ pub fn record(net: &Net, samples: &LabeledDataset, count: usize, pictures: &str)
     let node = |id: &NodeId| {
         let (min, max) = ranges[id];
         let histogram = histograms.remove(id).unwrap_or_default();
-        let range = NodeRange { min: min as f32, max: max as f32, histogram, sensitivity: sensitivities[id] };
+        let range = NodeRange {
+            min: min as f32,
+            max: max as f32,
+            histogram,
+            sensitivity: sensitivities[id],
+        };
         (net.graph().node(*id).name.clone(), range)
     };
     let nodes = needed.iter().map(node).collect();
-    Ok(Calibration { version: Calibration::VERSION.to_owned(), pictures: pictures.to_owned(), count, nodes })
+    Ok(Calibration {
+        version: Calibration::VERSION.to_owned(),
+        pictures: pictures.to_owned(),
+        count,
+        nodes,
+    })
 }
 
 /// The nodes that the logits need, but for the input.
 fn needed(graph: &Graph) -> Result<Vec<NodeId>> {
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let kept = graph.keep(&[logits]);
-    Ok(graph.iter().skip(1).filter(|(_, node)| kept.find(&node.name).is_some()).map(|(id, _)| id).collect())
+    Ok(graph
+        .iter()
+        .skip(1)
+        .filter(|(_, node)| kept.find(&node.name).is_some())
+        .map(|(id, _)| id)
+        .collect())
 }
 
 /// Every node's output for one picture.
@@ -70,8 +98,12 @@ fn all(net: &Net, picture: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
 
 fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
     let step = ((max - min) / HISTOGRAM_BINS as f64).max(f64::MIN_POSITIVE);
-    let bins = value.f_sub_scalar(min)?.f_div_scalar(step)?.f_clamp(0.0, (HISTOGRAM_BINS - 1) as f64)?;
-    let counts = bins.f_flatten(0, -1)?.f_to_kind(Kind::Int64)?.f_bincount(None::<Tensor>, HISTOGRAM_BINS as i64)?;
+    let bins =
+        value.f_sub_scalar(min)?.f_div_scalar(step)?.f_clamp(0.0, (HISTOGRAM_BINS - 1) as f64)?;
+    let counts = bins
+        .f_flatten(0, -1)?
+        .f_to_kind(Kind::Int64)?
+        .f_bincount(None::<Tensor>, HISTOGRAM_BINS as i64)?;
     let mut histogram = vec![0_i64; HISTOGRAM_BINS];
     counts.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut histogram, HISTOGRAM_BINS)?;
     Ok(histogram.into_iter().map(|count| count as u64).collect())
@@ -91,11 +123,13 @@ fn sensitivities(
         let kept = length.min(SENSITIVITY_SIDE);
         picture = picture.f_narrow(dimension, ((length - kept) / 2) as i64, kept as i64)?;
     }
-    let clean: Vec<Option<Tensor>> = all(net, &picture)?.into_iter().map(|(_, value)| Some(value)).collect();
+    let clean: Vec<Option<Tensor>> =
+        all(net, &picture)?.into_iter().map(|(_, value)| Some(value)).collect();
     let logits = net.graph().tagged(Tag::Logits).context("the network has no logits")?;
     let reference = clean[logits.0].as_ref().context("no logits")?;
-    let square_mean =
-        |tensor: &Tensor| -> Result<f64> { Ok(tensor.f_square()?.f_mean(Kind::Double)?.f_double_value(&[])?) };
+    let square_mean = |tensor: &Tensor| -> Result<f64> {
+        Ok(tensor.f_square()?.f_mean(Kind::Double)?.f_double_value(&[])?)
+    };
     let scale = square_mean(reference)?.sqrt().max(f64::MIN_POSITIVE);
     let mut errors = BTreeMap::new();
     for &id in needed {
@@ -112,8 +146,15 @@ fn sensitivities(
 }
 
 /// The logits where one node's output is another: only what depends on it is computed again.
-fn rerun(net: &Net, clean: &[Option<Tensor>], changed: NodeId, value: Tensor, logits: NodeId) -> Result<Tensor> {
-    let mut values: Vec<Option<Tensor>> = clean.iter().map(|value| value.as_ref().map(Tensor::shallow_clone)).collect();
+fn rerun(
+    net: &Net,
+    clean: &[Option<Tensor>],
+    changed: NodeId,
+    value: Tensor,
+    logits: NodeId,
+) -> Result<Tensor> {
+    let mut values: Vec<Option<Tensor>> =
+        clean.iter().map(|value| value.as_ref().map(Tensor::shallow_clone)).collect();
     let mut stale = vec![false; values.len()];
     values[changed.0] = Some(value);
     stale[changed.0] = true;

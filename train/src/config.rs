@@ -14,8 +14,8 @@ pub mod options;
 mod warmup;
 
 use options::{
-    ClassWeights, DataSource, FeatureSource, Fidelity, PadLabel, PointSampling, Precision, PrototypeAverage,
-    SupervisedLoss, TeacherStatistics, TrainingMode, UnlabeledScale,
+    ClassWeights, DataSource, FeatureSource, Fidelity, PadLabel, PointSampling, Precision,
+    PrototypeAverage, SupervisedLoss, TeacherStatistics, TrainingMode, UnlabeledScale,
 };
 
 /// The configuration of a run.
@@ -241,14 +241,16 @@ pub struct Config {
 impl Config {
     /// Reads a TOML file, then `key=value` settings over it. Values are TOML; what is none counts as a string.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, settings)
             .with_context(|| format!("{} with its settings is no configuration", path.display()))
     }
 
     /// The same from a text.
     pub fn parse(text: &str, settings: &[String]) -> Result<Self> {
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
         for (old, current) in RENAMED {
             if let Some(value) = table.remove(old)
                 && table.insert(current.to_owned(), value).is_some()
@@ -257,17 +259,21 @@ impl Config {
             }
         }
         for setting in settings {
-            let (key, value) =
-                setting.split_once('=').with_context(|| format!("`--set {setting}`: write `--set key=value`"))?;
+            let (key, value) = setting
+                .split_once('=')
+                .with_context(|| format!("`--set {setting}`: write `--set key=value`"))?;
             let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
-                Ok(mut parsed) => parsed.remove("value").with_context(|| format!("`--set {setting}` has no value"))?,
+                Ok(mut parsed) => parsed
+                    .remove("value")
+                    .with_context(|| format!("`--set {setting}` has no value"))?,
                 Err(_) => toml::Value::String(value.to_owned()),
             };
             table.insert(current_name(key.trim()).to_owned(), value);
         }
         fidelity::apply(&mut table)?;
         // The first line says what is wrong; the rest draws it.
-        let config: Self = table.try_into().map_err(|error: toml::de::Error| anyhow!("{}", one_line(&error)))?;
+        let config: Self =
+            table.try_into().map_err(|error: toml::de::Error| anyhow!("{}", one_line(&error)))?;
         config.check()?;
         Ok(config)
     }
@@ -291,7 +297,10 @@ fn current_name(key: &str) -> &str {
 /// What a TOML error says, without its drawing of the place.
 fn one_line(error: &toml::de::Error) -> String {
     let text = error.to_string();
-    let key = text.lines().find_map(|line| line.trim().strip_prefix("in `")).map(|key| format!(" (in `{key})"));
+    let key = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("in `"))
+        .map(|key| format!(" (in `{key})"));
     format!("{}{}", error.message(), key.unwrap_or_default())
 }
 

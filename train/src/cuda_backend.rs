@@ -23,7 +23,9 @@ impl FromStr for DeviceName {
             "cuda" => Some(0),
             other => other.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
         };
-        number.map(|number| Self(Device::Cuda(number))).ok_or_else(|| "write cpu, cuda or cuda:N".to_owned())
+        number
+            .map(|number| Self(Device::Cuda(number)))
+            .ok_or_else(|| "write cpu, cuda or cuda:N".to_owned())
     }
 }
 

@@ -56,7 +56,11 @@ impl Predictor<'_> {
 }
 
 /// Logits before upsampling `[1, classes, h, w]`, of the picture or of the frame padded for its windows.
-fn logits(predictor: Predictor, picture: &Tensor, protocol: Protocol) -> Result<(Tensor, [i64; 2])> {
+fn logits(
+    predictor: Predictor,
+    picture: &Tensor,
+    protocol: Protocol,
+) -> Result<(Tensor, [i64; 2])> {
     let (height, width) = (picture.size()[1], picture.size()[2]);
     let Some(window) = protocol.window else {
         return Ok((predictor.logits(picture)?, [height, width]));
@@ -76,14 +80,24 @@ fn logits(predictor: Predictor, picture: &Tensor, protocol: Protocol) -> Result<
         let part = predictor.logits(&part)?;
         let sum = match &mut sum {
             Some(sum) => sum,
-            None => sum.insert(Tensor::f_zeros([1, part.size()[1], rows, columns], (Kind::Float, device))?),
+            None => sum.insert(Tensor::f_zeros(
+                [1, part.size()[1], rows, columns],
+                (Kind::Float, device),
+            )?),
         };
-        let place = sum.f_narrow(2, logit_start[0] as i64, side)?.f_narrow(3, logit_start[1] as i64, side)?;
+        let place = sum.f_narrow(2, logit_start[0] as i64, side)?.f_narrow(
+            3,
+            logit_start[1] as i64,
+            side,
+        )?;
         let _ = place.shallow_clone().f_add_(&part)?;
     }
-    let [down, across] = plan.coverage().map(|cover| cover.into_iter().map(|count| count as f32).collect::<Vec<_>>());
+    let [down, across] = plan
+        .coverage()
+        .map(|cover| cover.into_iter().map(|count| count as f32).collect::<Vec<_>>());
     let down = Tensor::f_from_slice(&down)?.f_to_device(device)?.f_reshape([1, 1, rows, 1])?;
-    let across = Tensor::f_from_slice(&across)?.f_to_device(device)?.f_reshape([1, 1, 1, columns])?;
+    let across =
+        Tensor::f_from_slice(&across)?.f_to_device(device)?.f_reshape([1, 1, 1, columns])?;
     let mean = sum.context("a frame without windows")?.f_div(&down.f_mul(&across)?)?;
     Ok((mean, padded))
 }
@@ -96,8 +110,9 @@ pub fn predict_with_confidence(
     protocol: Protocol,
 ) -> Result<[Vec<u8>; 2]> {
     let _guard = tch::no_grad_guard();
-    let (confidence, labels) =
-        upsampled(predictor, pixels, size, protocol)?.f_softmax(1, Kind::Float)?.f_max_dim(1, false)?;
+    let (confidence, labels) = upsampled(predictor, pixels, size, protocol)?
+        .f_softmax(1, Kind::Float)?
+        .f_max_dim(1, false)?;
     Ok([bytes(&labels, size)?, bytes(&confidence.f_mul_scalar(255.0)?.f_round()?, size)?])
 }
 
@@ -113,19 +128,33 @@ pub fn label_confidence(
     let probabilities = upsampled(predictor, pixels, size, protocol)?.f_softmax(1, Kind::Float)?;
     let [height, width] = size.map(|length| length as i64);
     let probabilities = probabilities.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
-    let labels = Tensor::f_from_slice(labels)?.f_to_device(probabilities.device())?.f_to_kind(Kind::Int64)?;
-    let own = probabilities.f_gather(1, &labels.f_reshape([1, 1, height, width])?, false)?.f_squeeze_dim(1)?;
+    let labels = Tensor::f_from_slice(labels)?
+        .f_to_device(probabilities.device())?
+        .f_to_kind(Kind::Int64)?;
+    let own = probabilities
+        .f_gather(1, &labels.f_reshape([1, 1, height, width])?, false)?
+        .f_squeeze_dim(1)?;
     bytes(&own.f_mul_scalar(255.0)?.f_round()?, size)
 }
 
 /// Train ids of a picture, row by row.
-pub fn predict_labels(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Vec<u8>> {
+pub fn predict_labels(
+    predictor: Predictor,
+    pixels: &[u8],
+    size: [usize; 2],
+    protocol: Protocol,
+) -> Result<Vec<u8>> {
     let _guard = tch::no_grad_guard();
     bytes(&upsampled(predictor, pixels, size, protocol)?.f_argmax(1, false)?, size)
 }
 
 /// Logits of every pixel `[1, classes, H, W]`, of the padded frame where there are windows.
-fn upsampled(predictor: Predictor, pixels: &[u8], size: [usize; 2], protocol: Protocol) -> Result<Tensor> {
+fn upsampled(
+    predictor: Predictor,
+    pixels: &[u8],
+    size: [usize; 2],
+    protocol: Protocol,
+) -> Result<Tensor> {
     let picture = net::images_to_tensor(pixels, size, predictor.net().device())?;
     let (logits, padded) = logits(predictor, &picture, protocol)?;
     net::upsample(&logits, padded, protocol.grid.align_corners)
@@ -159,13 +188,18 @@ pub fn score(
     for index in 0..samples.count() {
         let sample = samples.read(index, MAX_PIXELS)?;
         let name = || format!("cannot score {}", samples.name(index));
-        let labels = predict_labels(predictor, sample.image.as_raw(), sample.size(), protocol).with_context(name)?;
+        let labels = predict_labels(predictor, sample.image.as_raw(), sample.size(), protocol)
+            .with_context(name)?;
         let mut own = ConfusionMatrix::new(classes.count());
         own.add(&sample.truth, &labels).with_context(name)?;
         ensure!(seen(index, &own), Interrupted);
         confusion.merge(&own);
     }
-    Ok(Evaluation { protocol: protocol.name(), images: samples.count(), scores: confusion.scores(classes) })
+    Ok(Evaluation {
+        protocol: protocol.name(),
+        images: samples.count(),
+        scores: confusion.scores(classes),
+    })
 }
 
 /// A score without its name.
@@ -178,6 +212,12 @@ pub struct Evaluation {
 impl Evaluation {
     /// The score of the weights after `step` steps on `data`.
     pub fn into_metrics(self, data: &str, step: u64) -> Metrics {
-        Metrics { data: data.to_owned(), protocol: self.protocol, images: self.images, step, scores: self.scores }
+        Metrics {
+            data: data.to_owned(),
+            protocol: self.protocol,
+            images: self.images,
+            step,
+            scores: self.scores,
+        }
     }
 }

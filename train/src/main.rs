@@ -23,7 +23,12 @@ use tch::Device;
 
 /// Trains a segmentor as a configuration file says.
 #[derive(Debug, Parser)]
-#[command(name = "protoseg-train", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "protoseg-train",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -167,7 +172,10 @@ fn accept(arguments: &AcceptArgs) -> Result<u8> {
 fn open(device: DeviceName, threads: Option<usize>) -> Result<Device> {
     let threads = match threads {
         Some(threads) if !(1..=1024).contains(&threads) => {
-            return Err(Usage(anyhow::anyhow!("--threads is {threads}; between 1 and 1024 are possible")).into());
+            return Err(Usage(anyhow::anyhow!(
+                "--threads is {threads}; between 1 and 1024 are possible"
+            ))
+            .into());
         }
         Some(threads) => threads,
         None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
@@ -179,11 +187,16 @@ fn open(device: DeviceName, threads: Option<usize>) -> Result<Device> {
 }
 
 fn train(arguments: &TrainArgs) -> Result<u8> {
-    let (Some(path), Some(out)) = (&arguments.config, &arguments.out) else { bail!("name a configuration and --out") };
+    let (Some(path), Some(out)) = (&arguments.config, &arguments.out) else {
+        bail!("name a configuration and --out")
+    };
     let axes = arguments.ablate.iter().map(|axis| axis.parse::<AblationAxis>());
     let axes = axes.collect::<Result<Vec<AblationAxis>>>().map_err(Usage)?;
     let config = Config::read(path, &arguments.settings).map_err(Usage)?;
-    let limit = arguments.max_minutes.map(|minutes| Duration::try_from_secs_f64(60.0 * minutes)).transpose();
+    let limit = arguments
+        .max_minutes
+        .map(|minutes| Duration::try_from_secs_f64(60.0 * minutes))
+        .transpose();
     let limit = limit.map_err(|error| Usage(anyhow::anyhow!("--max-minutes: {error}")))?;
     let device = open(arguments.device, arguments.threads)?;
     let run = RunOptions {
@@ -204,7 +217,8 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
     }
     match fit(&config, &run)? {
         RunOutcome::Finished(scores) => {
-            for Score { metrics, .. } in scores.into_iter().filter(|score| score.which == "teacher") {
+            for Score { metrics, .. } in scores.into_iter().filter(|score| score.which == "teacher")
+            {
                 print(&format!("{}, {}:\n{}", metrics.data, metrics.protocol, metrics.scores))?;
             }
             Ok(0)

@@ -50,7 +50,8 @@ impl Net {
             parameters.iter().map(|parameter| (parameter.name.clone(), parameter.role)).collect();
         let tensors = parameters.into_iter().map(|parameter| {
             let tensor = to_torch(&weights[&parameter.name], device)?;
-            let tensor = if parameter.role == Role::ConvWeight { channels_last(&tensor)? } else { tensor };
+            let tensor =
+                if parameter.role == Role::ConvWeight { channels_last(&tensor)? } else { tensor };
             Ok((parameter.name, tensor.f_set_requires_grad(parameter.role.learns())?))
         });
         let tensors = tensors.collect::<Result<_>>()?;
@@ -59,8 +60,18 @@ impl Net {
 
     /// The same network on the same tensors, its convolutions in other numbers.
     pub fn with_precision(&self, precision: Precision) -> Self {
-        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-        Self { graph: self.graph.clone(), tensors, roles: self.roles.clone(), device: self.device, precision }
+        let tensors = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect();
+        Self {
+            graph: self.graph.clone(),
+            tensors,
+            roles: self.roles.clone(),
+            device: self.device,
+            precision,
+        }
     }
 
     /// The network as data.
@@ -75,7 +86,10 @@ impl Net {
 
     /// Parameters that gradients move, by name.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.tensors.iter().filter(|(name, _)| self.is_trainable(name)).map(|(name, tensor)| (name.as_str(), tensor))
+        self.tensors
+            .iter()
+            .filter(|(name, _)| self.is_trainable(name))
+            .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     /// Whether gradients move the tensor of a name.
@@ -94,7 +108,12 @@ impl Net {
     }
 
     /// Outputs of the wanted nodes for pictures u8 `[N, H, W, 3]`; other values are dropped once nobody reads them.
-    pub fn forward(&self, pictures: &Tensor, mode: ForwardMode, wanted: &[NodeId]) -> Result<Vec<Tensor>> {
+    pub fn forward(
+        &self,
+        pictures: &Tensor,
+        mode: ForwardMode,
+        wanted: &[NodeId],
+    ) -> Result<Vec<Tensor>> {
         let mut readers = vec![0_usize; self.graph.nodes().len()];
         for id in wanted.iter().chain(self.graph.nodes().iter().flat_map(|node| &node.inputs)) {
             readers[id.0] += 1;
@@ -117,8 +136,9 @@ impl Net {
                 }
             }
         }
-        let value =
-            |id: &NodeId| values[id.0].as_ref().map(Tensor::shallow_clone).context("a wanted node has no value");
+        let value = |id: &NodeId| {
+            values[id.0].as_ref().map(Tensor::shallow_clone).context("a wanted node has no value")
+        };
         wanted.iter().map(value).collect()
     }
 
@@ -130,9 +150,15 @@ impl Net {
 
     /// A node's output in the place of its first input, where nobody else reads that and no gradient needs it: fresh memory
     /// costs more than these operations.
-    fn overwrite(&self, node: &Node, values: &mut [Option<Tensor>], readers: &[usize]) -> Result<Option<Tensor>> {
+    fn overwrite(
+        &self,
+        node: &Node,
+        values: &mut [Option<Tensor>],
+        readers: &[usize],
+    ) -> Result<Option<Tensor>> {
         let first = node.inputs[0];
-        let spare = readers[first.0] == 1 && matches!(self.graph.node(first).op, Op::BatchNorm { .. } | Op::Add);
+        let spare = readers[first.0] == 1
+            && matches!(self.graph.node(first).op, Op::BatchNorm { .. } | Op::Add);
         if !spare || !matches!(node.op, Op::Relu | Op::Relu6 | Op::Add) {
             return Ok(None);
         }
@@ -146,10 +172,17 @@ impl Net {
     }
 
     /// One node's output from the values of those before it.
-    pub fn node(&self, node: &Node, values: &[Option<Tensor>], mode: ForwardMode) -> Result<Tensor> {
+    pub fn node(
+        &self,
+        node: &Node,
+        values: &[Option<Tensor>],
+        mode: ForwardMode,
+    ) -> Result<Tensor> {
         let input = |index: usize| {
             let id = node.inputs[index];
-            values[id.0].as_ref().with_context(|| format!("`{}` reads a value that is gone", node.name))
+            values[id.0]
+                .as_ref()
+                .with_context(|| format!("`{}` reads a value that is gone", node.name))
         };
         let parameter = |part: &str| &self.tensors[&format!("{}.{part}", node.name)];
         let output = match &node.op {
@@ -171,14 +204,30 @@ impl Net {
                     "`{}` would normalise one value a channel: train with a batch of at least 2",
                     node.name
                 );
-                let [weight, bias, mean, var] = ["weight", "bias", "running_mean", "running_var"].map(parameter);
-                values.f_batch_norm(Some(weight), Some(bias), Some(mean), Some(var), train, momentum, *eps, true)?
+                let [weight, bias, mean, var] =
+                    ["weight", "bias", "running_mean", "running_var"].map(parameter);
+                values.f_batch_norm(
+                    Some(weight),
+                    Some(bias),
+                    Some(mean),
+                    Some(var),
+                    train,
+                    momentum,
+                    *eps,
+                    true,
+                )?
             }
             Op::Relu => input(0)?.f_relu()?,
             Op::Relu6 => input(0)?.f_relu6()?,
             Op::MaxPool { kernel, stride, pad, ceil_mode } => {
                 let square = |size: usize| [size as i64; 2];
-                input(0)?.f_max_pool2d(square(*kernel), square(*stride), square(*pad), [1, 1], *ceil_mode)?
+                input(0)?.f_max_pool2d(
+                    square(*kernel),
+                    square(*stride),
+                    square(*pad),
+                    [1, 1],
+                    *ceil_mode,
+                )?
             }
             Op::GlobalAvgPool => input(0)?.f_adaptive_avg_pool2d([1, 1])?,
             Op::Resize { align_corners } => {
@@ -187,17 +236,26 @@ impl Net {
             }
             Op::Add => input(0)?.f_add(input(1)?)?,
             Op::Concat => {
-                let inputs: Vec<&Tensor> = (0..node.inputs.len()).map(input).collect::<Result<_>>()?;
+                let inputs: Vec<&Tensor> =
+                    (0..node.inputs.len()).map(input).collect::<Result<_>>()?;
                 Tensor::f_cat(&inputs, 1)?
             }
-            Op::Linear { .. } => input(0)?.f_flatten(1, -1)?.f_linear(parameter("weight"), Some(parameter("bias")))?,
+            Op::Linear { .. } => input(0)?
+                .f_flatten(1, -1)?
+                .f_linear(parameter("weight"), Some(parameter("bias")))?,
             Op::Dropout2d { p } => input(0)?.f_feature_dropout(*p, mode.trains())?,
         };
         Ok(output)
     }
 
     /// A convolution in the network's precision; values are 32 bits wide before and after.
-    fn convolve(&self, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: &Conv) -> Result<Tensor> {
+    fn convolve(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        conv: &Conv,
+    ) -> Result<Tensor> {
         let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
         let square = |size: usize| [size as i64; 2];
         let narrow = self.precision == Precision::Bfloat16;
@@ -205,11 +263,18 @@ impl Net {
         let (input, weight) = (input.f_to_kind(kind)?, weight.f_to_kind(kind)?);
         let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
         let even = (top, left) == (bottom, right);
-        let input = if even { input } else { input.f_constant_pad_nd([left, right, top, bottom])? };
+        let input =
+            if even { input } else { input.f_constant_pad_nd([left, right, top, bottom])? };
         let pads = if even { [top, left] } else { [0, 0] };
         let groups = conv.groups as i64;
-        let output =
-            input.f_conv2d(&weight, bias.as_ref(), square(conv.stride), pads, square(conv.dilation), groups)?;
+        let output = input.f_conv2d(
+            &weight,
+            bias.as_ref(),
+            square(conv.stride),
+            pads,
+            square(conv.dilation),
+            groups,
+        )?;
         Ok(output.f_to_kind(Kind::Float)?)
     }
 }
@@ -251,15 +316,23 @@ pub fn to_torch(tensor: &weights::Tensor, device: Device) -> Result<Tensor> {
 
 /// A copy of a float tensor in main memory.
 pub fn from_torch(tensor: &Tensor) -> Result<weights::Tensor> {
-    let dense = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let dense =
+        tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut data = vec![0.0_f32; dense.numel()];
     let count = data.len();
     dense.f_copy_data(&mut data, count)?;
-    Ok(weights::Tensor { shape: dense.size().into_iter().map(|size| size as usize).collect(), data })
+    Ok(weights::Tensor {
+        shape: dense.size().into_iter().map(|size| size as usize).collect(),
+        data,
+    })
 }
 
 /// Pictures of one size as a tensor u8 `[N, height, width, 3]`.
-pub fn images_to_tensor(bytes: &[u8], [height, width]: [usize; 2], device: Device) -> Result<Tensor> {
+pub fn images_to_tensor(
+    bytes: &[u8],
+    [height, width]: [usize; 2],
+    device: Device,
+) -> Result<Tensor> {
     let count = bytes.len() / (height * width * 3);
     let shape = [count, height, width, 3].map(|size| size as i64);
     Ok(Tensor::f_from_data_size(bytes, &shape, Kind::Uint8)?.f_to_device(device)?)

@@ -23,7 +23,8 @@ const AUXILIARY_HEAD: &str = "auxor.";
 /// Weights as PyTorch starts them for such networks: convolutions normal of variance 2 / fan-out (Kaiming), the
 /// classifiers' last layers normal of deviation 0.01, scales 1, shifts 0.
 pub fn initial(graph: &Graph, seed: u64) -> StateDict {
-    let lasts: Vec<String> = graph.tags().values().map(|&id| format!("{}.weight", graph.node(id).name)).collect();
+    let lasts: Vec<String> =
+        graph.tags().values().map(|&id| format!("{}.weight", graph.node(id).name)).collect();
     let parameters = graph.parameters().into_iter().map(|parameter| {
         let stream = Stream::named(&parameter.name).child(INITIAL).child(seed);
         let spatial: usize = parameter.shape.iter().skip(2).product();
@@ -33,7 +34,9 @@ pub fn initial(graph: &Graph, seed: u64) -> StateDict {
             (2.0 / (parameter.shape[0] * spatial) as f64).sqrt()
         };
         let tensor = Tensor::from_fn(&parameter.shape, |index| match parameter.role {
-            Role::ConvWeight | Role::LinearWeight => (deviation * stream.normal(index as u64)) as f32,
+            Role::ConvWeight | Role::LinearWeight => {
+                (deviation * stream.normal(index as u64)) as f32
+            }
             Role::NormWeight | Role::RunningVar => 1.0,
             Role::Bias | Role::NormBias | Role::RunningMean => 0.0,
         });
@@ -73,7 +76,8 @@ pub fn load(weights: &mut StateDict, path: &Path) -> Result<String> {
         path.display()
     );
     let found = read(path)?;
-    let report = place(weights, found).with_context(|| format!("{} does not fit the network", path.display()))?;
+    let report = place(weights, found)
+        .with_context(|| format!("{} does not fit the network", path.display()))?;
     Ok(format!("{} from {}", report, path.display()))
 }
 
@@ -94,13 +98,15 @@ pub fn load_checkpoint(weights: &mut StateDict, graph: &Graph, folder: &Path) ->
             anew += 1;
         }
     }
-    let report = place(weights, found).with_context(|| format!("{} does not fit the network", folder.display()))?;
+    let report = place(weights, found)
+        .with_context(|| format!("{} does not fit the network", folder.display()))?;
     let anew = if anew > 0 { ", its last layer anew for other classes" } else { "" };
     Ok(format!("{report} from {}{anew}", folder.display()))
 }
 
 fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
-    let encoder: Vec<String> = weights.keys().filter(|name| name.starts_with("encoder.")).cloned().collect();
+    let encoder: Vec<String> =
+        weights.keys().filter(|name| name.starts_with("encoder.")).cloned().collect();
     let prefixed = found.keys().any(|name| name.starts_with("encoder."));
     let auxiliary = weights.keys().any(|name| name.starts_with(AUXILIARY_HEAD));
     let useful = |name: &str| match prefixed {
@@ -123,7 +129,11 @@ fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
     let count = renamed.len();
     for (name, tensor) in renamed {
         let expected = weights[&name].shape.clone();
-        ensure!(tensor.shape == expected, "`{name}` is {:?} in it, where the network needs {expected:?}", tensor.shape);
+        ensure!(
+            tensor.shape == expected,
+            "`{name}` is {:?} in it, where the network needs {expected:?}",
+            tensor.shape
+        );
         weights.insert(name, tensor);
     }
     Ok(format!("{count} tensors of the {}", if whole { "whole network" } else { "encoder" }))
@@ -159,9 +169,18 @@ mod tests {
             assert!(error.contains(says), "{error}");
         };
         let tensor = Tensor { shape: vec![2], data: vec![0.0; 2] };
-        refused(&|found| drop(found.insert("decoder.extra".into(), tensor.clone())), "decoder.extra");
-        refused(&|found| drop(found.remove("decoder.low.conv.weight")), "lacks `decoder.low.conv.weight`");
-        refused(&|found| drop(found.insert("decoder.classifier.bias".into(), tensor.clone())), "[2]");
+        refused(
+            &|found| drop(found.insert("decoder.extra".into(), tensor.clone())),
+            "decoder.extra",
+        );
+        refused(
+            &|found| drop(found.remove("decoder.low.conv.weight")),
+            "lacks `decoder.low.conv.weight`",
+        );
+        refused(
+            &|found| drop(found.insert("decoder.classifier.bias".into(), tensor.clone())),
+            "[2]",
+        );
         place(&mut lite0(), lite0()).unwrap();
     }
 
@@ -170,7 +189,8 @@ mod tests {
         let weights = lite0();
         let deviation = |name: &str| {
             let data = &weights[name].data;
-            (data.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / data.len() as f64).sqrt()
+            (data.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / data.len() as f64)
+                .sqrt()
         };
         let ratio = deviation("decoder.aspp.project.conv.weight") / (2.0_f64 / 128.0).sqrt();
         assert!((0.97..1.03).contains(&ratio), "{ratio}");

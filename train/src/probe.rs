@@ -17,7 +17,11 @@ const SCENES: u64 = 2;
 
 /// Runs whole scenes through a network and keeps logits and labels, and how sure the prototypes are of those: prototypes
 /// on the values of a node.
-pub fn record(net: &Net, grid: LogitGrid, prototypes: Option<(NodeId, &Prototypes)>) -> Result<Vec<ProbeCase>> {
+pub fn record(
+    net: &Net,
+    grid: LogitGrid,
+    prototypes: Option<(NodeId, &Prototypes)>,
+) -> Result<Vec<ProbeCase>> {
     let _guard = tch::no_grad_guard();
     let case = |(index, [height, width]): (u64, [usize; 2])| {
         let image = protoseg_synthetic::render_scene(SCENES, index, height, width).image;
@@ -26,7 +30,13 @@ pub fn record(net: &Net, grid: LogitGrid, prototypes: Option<(NodeId, &Prototype
         let (size, protocol) = ([height, width], Protocol { grid, window: None });
         let labels = evaluate::predict_labels(Predictor::Linear(net), &image, size, protocol)?;
         let sure = |(node, prototypes): (NodeId, &Prototypes)| {
-            evaluate::label_confidence(Predictor::Prototypes(net, node, prototypes), &image, size, protocol, &labels)
+            evaluate::label_confidence(
+                Predictor::Prototypes(net, node, prototypes),
+                &image,
+                size,
+                protocol,
+                &labels,
+            )
         };
         let prototype_confidence = prototypes.map(sure).transpose()?;
         let name = format!("{height}x{width}");

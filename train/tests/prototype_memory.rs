@@ -30,7 +30,8 @@ fn learn(map: &Tensor, prototypes: &Tensor) {
     let pixels = SampledPoints::per_image(Stream::keyed(&[1]), 1, SIDE, CELLS).unwrap();
     let features = pixels.features(map, true).unwrap();
     let compared = Similarity::new(features, prototypes, &[true; CLASSES as usize], 0.1).unwrap();
-    let labels = Tensor::arange((CELLS * CELLS) as i64, (Kind::Int64, Device::Cpu)).remainder(CLASSES);
+    let labels =
+        Tensor::arange((CELLS * CELLS) as i64, (Kind::Int64, Device::Cpu)).remainder(CLASSES);
     compared.loss(&labels).unwrap().backward();
 }
 
@@ -43,7 +44,8 @@ fn the_branch_takes_little_more_than_the_gradient_of_its_map() {
     learn(&(Tensor::rand([1, CHANNELS, 9, 9], options) + &shift), &prototypes);
 
     // Channels last in memory, as the networks' maps are, and no leaf, whose gradient would be kept.
-    let map = Tensor::rand([1, MAP_SIDE, MAP_SIDE, CHANNELS], options).permute([0, 3, 1, 2]) + &shift;
+    let map =
+        Tensor::rand([1, MAP_SIDE, MAP_SIDE, CHANNELS], options).permute([0, 3, 1, 2]) + &shift;
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
     learn(&map, &prototypes);

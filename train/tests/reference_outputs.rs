@@ -26,7 +26,9 @@ fn compare(net: &Net, image: &[u8], size: [usize; 2], expected: &[(NodeId, &[f32
     let _guard = tch::no_grad_guard();
     let picture = net::images_to_tensor(image, size, Device::Cpu).unwrap();
     let ids: Vec<NodeId> = expected.iter().map(|(id, _)| *id).collect();
-    for (output, (id, expected)) in net.forward(&picture, ForwardMode::Eval, &ids).unwrap().iter().zip(expected) {
+    for (output, (id, expected)) in
+        net.forward(&picture, ForwardMode::Eval, &ids).unwrap().iter().zip(expected)
+    {
         let error = relative_error(&from_torch(output).unwrap().data, expected);
         let name = &net.graph().node(*id).name;
         eprintln!("{size:?} {name}: relative error {error:.1e}");
@@ -46,7 +48,10 @@ fn resnet101_gives_the_reference_lines_logits() {
 #[test]
 fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
     let check = "resnet101_gives_the_reference_lines_outputs_at_two_sizes";
-    let Some(path) = support::real_data(check, "../fixtures/pcr_resnet101/outputs.safetensors") else { return };
+    let Some(path) = support::real_data(check, "../fixtures/pcr_resnet101/outputs.safetensors")
+    else {
+        return;
+    };
     let expected = tensors(&path);
     let net = resnet101();
     let graph = net.graph();
@@ -70,18 +75,24 @@ fn block(graph: &Graph, index: usize) -> NodeId {
 #[test]
 fn efficientnet_lite0_gives_its_packages_features_and_imagenet_logits() {
     let check = "efficientnet_lite0_gives_its_packages_features_and_imagenet_logits";
-    let Some(path) = support::real_data(check, "../fixtures/efficientnet_lite0/outputs.safetensors") else { return };
+    let Some(path) =
+        support::real_data(check, "../fixtures/efficientnet_lite0/outputs.safetensors")
+    else {
+        return;
+    };
     let expected = tensors(&path);
     let graph = efficientnet_lite::classifier(LITE0);
-    let weights = pretrained::read(&repository().join(".runtime/weights/efficientnet-lite0.pth")).unwrap();
+    let weights =
+        pretrained::read(&repository().join(".runtime/weights/efficientnet-lite0.pth")).unwrap();
     let net = Net::new(graph, &weights, Device::Cpu).unwrap();
     let names: Vec<&str> = expected.keys().filter_map(|name| name.strip_suffix(".image")).collect();
     assert_eq!(names.len(), 2);
     for name in names {
         let (shape, image) = &expected[&format!("{name}.image")];
         let part = |part: &str| floats(&expected[&format!("{name}.{part}")].1);
-        let mut outputs: Vec<(NodeId, Vec<f32>)> =
-            [2, 4, 10, 15].map(|index| (block(net.graph(), index), part(&format!("block{index}")))).into();
+        let mut outputs: Vec<(NodeId, Vec<f32>)> = [2, 4, 10, 15]
+            .map(|index| (block(net.graph(), index), part(&format!("block{index}"))))
+            .into();
         outputs.push((net.graph().tagged(Tag::Logits).unwrap(), part("imagenet_logits")));
         let pairs: Vec<_> = outputs.iter().map(|(id, values)| (*id, values.as_slice())).collect();
         compare(&net, image, [shape[1], shape[2]], &pairs);

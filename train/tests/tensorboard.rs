@@ -42,7 +42,10 @@ fn tensorboard_reads_scalars_and_forgets_what_a_resumed_run_does_again() {
     }
     // Not closed before it is read: every scalar is in the file as soon as it is written.
     let expected = |series: &[(u64, f64)]| -> serde_json::Value {
-        series.iter().map(|(step, value)| serde_json::json!([step, f64::from(*value as f32)])).collect()
+        series
+            .iter()
+            .map(|(step, value)| serde_json::json!([step, f64::from(*value as f32)]))
+            .collect()
     };
     let losses = [(10, 0.1), (20, 0.05), (30, 1.0 / 30.0), (40, 0.025)];
     let scores = [(10, 0.0), (20, 0.0), (30, 0.0), (40, 0.0)];
@@ -59,7 +62,8 @@ fn tensorboard_reads_scalars_and_forgets_what_a_resumed_run_does_again() {
     assert_eq!(found[1]["loss/labelled"], expected(&[(10, 0.1), (20, 0.05), (30, 7.0)]));
     assert_eq!(found[1]["mIoU/teacher"], expected(&scores[..2]));
 
-    let mut files: Vec<_> = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let bytes = std::fs::read(&files[1]).unwrap();
     std::fs::write(&files[1], &bytes[..bytes.len() - 5]).unwrap();

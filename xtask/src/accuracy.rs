@@ -48,7 +48,9 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     let chosen = |name: &&&str| names.is_empty() || names.iter().any(|chosen| chosen == *name);
     for name in SETS.iter().filter(chosen) {
         let data = if *name == "camvid" { Some(half_camvid(root)?) } else { None };
-        for (seed, mode) in SEEDS.iter().flat_map(|seed| MODES.iter().map(move |mode| (*seed, *mode))) {
+        for (seed, mode) in
+            SEEDS.iter().flat_map(|seed| MODES.iter().map(move |mode| (*seed, *mode)))
+        {
             let key = ((*name).to_owned(), mode.to_owned(), seed);
             if rows(root)?.contains_key(&key) {
                 continue;
@@ -62,17 +64,24 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     let text = report(&rows);
     eprintln!("{text}");
     into_readme(&root.join("README.md"), &text)?;
-    let holds = SETS
-        .iter()
-        .any(|name| differences(&rows, name).is_some_and(|[gain, over]| gain.holds(LEAST_GAIN) && over.mean >= 0.0));
+    let holds = SETS.iter().any(|name| {
+        differences(&rows, name)
+            .is_some_and(|[gain, over]| gain.holds(LEAST_GAIN) && over.mean >= 0.0)
+    });
     ensure!(holds, "the claim does not hold on any of the data sets");
     Ok(())
 }
 
 /// CamVid at half its size, made where it is missing.
 fn half_camvid(root: &Path) -> Result<String> {
-    let data = std::env::var_os("PROTOSEG_DATA").map_or_else(|| root.join("../shared/data"), Into::into).join("camvid");
-    ensure!(data.is_dir(), "there is no {}; name the folder that holds camvid/ by PROTOSEG_DATA", data.display());
+    let data = std::env::var_os("PROTOSEG_DATA")
+        .map_or_else(|| root.join("../shared/data"), Into::into)
+        .join("camvid");
+    ensure!(
+        data.is_dir(),
+        "there is no {}; name the folder that holds camvid/ by PROTOSEG_DATA",
+        data.display()
+    );
     let half = root.join("runs/camvid-240x180");
     run::execute(run::cargo(root, "build").args(["--example", "halve"]))?;
     run::execute(run::program(root, "examples/halve")?.arg(&data).arg(&half))?;
@@ -84,7 +93,14 @@ fn train(root: &Path, name: &str, mode: &str, seed: u64, data: Option<&str>) -> 
     let out = root.join("runs/accuracy").join(name);
     let mut command = run::program(root, "protoseg-train")?;
     command.arg(format!("benches/accuracy/{name}.toml")).arg("--out").arg(&out);
-    command.args(["--threads", "1", "--ablate", &format!("mode={mode}"), "--ablate", &format!("seed={seed}")]);
+    command.args([
+        "--threads",
+        "1",
+        "--ablate",
+        &format!("mode={mode}"),
+        "--ablate",
+        &format!("seed={seed}"),
+    ]);
     if let Some(data) = data {
         command.args(["--set", &format!("root={data}")]);
     }
@@ -96,7 +112,8 @@ fn train(root: &Path, name: &str, mode: &str, seed: u64, data: Option<&str>) -> 
 
 fn append(path: &Path, line: &Value) -> Result<()> {
     let file = fs::OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| writeln!(file, "{line}")).with_context(|| format!("cannot write {}", path.display()))
+    file.and_then(|mut file| writeln!(file, "{line}"))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn rows(root: &Path) -> Result<Rows> {
@@ -106,17 +123,21 @@ fn rows(root: &Path) -> Result<Rows> {
 fn parse(text: &str) -> Result<Rows> {
     let row = |line: &str| -> Result<_> {
         let line: Value = serde_json::from_str(line)?;
-        let word = |key: &str| line[key].as_str().map(str::to_owned).with_context(|| format!("a line without `{key}`"));
+        let word = |key: &str| {
+            line[key].as_str().map(str::to_owned).with_context(|| format!("a line without `{key}`"))
+        };
         let seed = line["seed"].as_u64().context("a line without `seed`")?;
         let score = |which: &str, list: &str| {
             let scores = line["scores"].as_array().into_iter().flatten();
             let mut found = scores.filter(|score| score["which"] == which);
-            let metrics =
-                found.find(|score| score["metrics"]["data"].as_str().is_some_and(|data| data.ends_with(list)));
+            let metrics = found.find(|score| {
+                score["metrics"]["data"].as_str().is_some_and(|data| data.ends_with(list))
+            });
             metrics.and_then(|score| score["metrics"]["scores"]["mean_iou"].as_f64())
         };
-        let teacher =
-            |list: &str| score("teacher", list).with_context(|| format!("a line without the score on {list}"));
+        let teacher = |list: &str| {
+            score("teacher", list).with_context(|| format!("a line without the score on {list}"))
+        };
         let row = Row {
             validation: teacher("validation")?,
             unlabeled: teacher("unlabeled")?,
@@ -126,7 +147,10 @@ fn parse(text: &str) -> Result<Rows> {
         };
         Ok(((word("data")?, word("mode")?, seed), row))
     };
-    text.lines().map(row).collect::<Result<_>>().with_context(|| format!("{RESULTS} is not what was written"))
+    text.lines()
+        .map(row)
+        .collect::<Result<_>>()
+        .with_context(|| format!("{RESULTS} is not what was written"))
 }
 
 /// A difference, paired over seeds.
@@ -142,7 +166,8 @@ impl Difference {
     fn new(each: Vec<f64>) -> Self {
         let count = each.len() as f64;
         let mean = each.iter().sum::<f64>() / count;
-        let variance = each.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+        let variance =
+            each.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
         Self { mean, error: (variance / count).sqrt(), each }
     }
 
@@ -159,7 +184,8 @@ impl Difference {
 
 /// Prototype over supervised and over mean teacher, where all runs are there.
 fn differences(rows: &Rows, name: &str) -> Option<[Difference; 2]> {
-    let mean = |mode: &str, seed: u64| rows.get(&(name.to_owned(), mode.to_owned(), seed)).map(Row::mean);
+    let mean =
+        |mode: &str, seed: u64| rows.get(&(name.to_owned(), mode.to_owned(), seed)).map(Row::mean);
     let over = |mode: &str| -> Option<Difference> {
         let each: Option<Vec<f64>> =
             SEEDS.iter().map(|&seed| Some(mean(MODES[2], seed)? - mean(mode, seed)?)).collect();
@@ -175,10 +201,16 @@ fn report(rows: &Rows) -> String {
         if !rows.keys().any(|(data, ..)| data == name) {
             continue;
         }
-        let _ = writeln!(text, "\n| {name} | seed | val | unlabelled | mean | prototype head: val | unlabelled |");
+        let _ = writeln!(
+            text,
+            "\n| {name} | seed | val | unlabelled | mean | prototype head: val | unlabelled |"
+        );
         text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
-        for (mode, seed) in MODES.iter().flat_map(|mode| SEEDS.iter().map(move |seed| (mode, seed))) {
-            let Some(row) = rows.get(&(name.to_owned(), (*mode).to_owned(), *seed)) else { continue };
+        for (mode, seed) in MODES.iter().flat_map(|mode| SEEDS.iter().map(move |seed| (mode, seed)))
+        {
+            let Some(row) = rows.get(&(name.to_owned(), (*mode).to_owned(), *seed)) else {
+                continue;
+            };
             let [validation, unlabeled] = match row.prototypes {
                 Some(prototypes) => prototypes.map(|score| format!("{score:.2}")),
                 None => [String::new(), String::new()],
@@ -194,7 +226,8 @@ fn report(rows: &Rows) -> String {
         if let Some(both) = differences(rows, name) {
             text.push('\n');
             for (difference, other) in both.iter().zip(MODES) {
-                let each: Vec<String> = difference.each.iter().map(|value| format!("{value:+.2}")).collect();
+                let each: Vec<String> =
+                    difference.each.iter().map(|value| format!("{value:+.2}")).collect();
                 let says = if difference.beats() { "beats" } else { "cannot be said to beat" };
                 let _ = writeln!(
                     text,
@@ -216,7 +249,10 @@ fn into_readme(path: &Path, table: &str) -> Result<()> {
         let (_, after) = rest.split_once(MARKS[1])?;
         Some(format!("{before}{}{table}\n{}{after}", MARKS[0], MARKS[1]))
     });
-    fs::write(path, replaced.with_context(|| format!("{} has no place for the table", path.display()))?)?;
+    fs::write(
+        path,
+        replaced.with_context(|| format!("{} has no place for the table", path.display()))?,
+    )?;
     Ok(())
 }
 
@@ -249,7 +285,10 @@ mod tests {
         assert!((gain.mean - 2.05).abs() < 1e-9 && (over.mean - 1.05).abs() < 1e-9);
         assert!((gain.error - 0.05 / 3.0_f64.sqrt()).abs() < 1e-9, "{gain:?}");
         assert!(gain.holds(LEAST_GAIN) && gain.beats() && differences(&rows, "camvid").is_none());
-        assert!(!Difference::new(vec![3.0, 3.0, -0.1]).holds(1.0) && !Difference::new(vec![5.0, 0.1, 0.1]).beats());
+        assert!(
+            !Difference::new(vec![3.0, 3.0, -0.1]).holds(1.0)
+                && !Difference::new(vec![5.0, 0.1, 0.1]).beats()
+        );
         let text = report(&rows);
         assert!(text.contains("| prototype | 2 | 52.20 | 54.00 | 53.10 | 1.00 | 2.00 |"), "{text}");
         assert!(text.contains("prototype - supervised: +2.05"), "{text}");

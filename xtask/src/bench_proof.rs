@@ -28,7 +28,11 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
         [bundle] => std::path::absolute(bundle)?,
         _ => bail!("the proof `bench` takes one bundle or nothing, not {arguments:?}"),
     };
-    ensure!(bundle.is_dir(), "there is no bundle {}; `cargo xtask demo` makes one, or name one", bundle.display());
+    ensure!(
+        bundle.is_dir(),
+        "there is no bundle {}; `cargo xtask demo` makes one, or name one",
+        bundle.display()
+    );
     let found = Command::new(GENERATOR).arg("-h").output();
     ensure!(found.is_ok(), "there is no {GENERATOR}: `apt-get install {GENERATOR}` provides it");
     run::build_programs(root)?;
@@ -40,17 +44,25 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
         // Bytecode written into the folder would not agree with its stamp.
         peer.env("PYTHONPATH", &packages).env("PYTHONDONTWRITEBYTECODE", "1");
         peer.arg(root.join("benches/peers").join(script)).arg(run::programs()?.join("protoseg"));
-        run::execute(peer.arg(&bundle).arg(scenes)).with_context(|| format!("{script} finds something else"))?;
+        run::execute(peer.arg(&bundle).arg(scenes))
+            .with_context(|| format!("{script} finds something else"))?;
     }
     // `cargo bench` knows no --release; the workspace is named for the reason given at `run::cargo`.
     let mut planted = run::bare_cargo(root);
-    run::execute(planted.args(["bench", "--workspace", "--bench", "planted", "--"]).arg(&bundle).args(PLANTED))
+    run::execute(
+        planted
+            .args(["bench", "--workspace", "--bench", "planted", "--"])
+            .arg(&bundle)
+            .args(PLANTED),
+    )
 }
 
 /// So many pictures; returns their folder.
 fn draw(root: &Path, count: &str) -> Result<PathBuf> {
     let folder = root.join(FOLDER).join(count);
     let mut scenes = run::program(root, "protoseg")?;
-    run::execute(scenes.args(["scenes", "--size", "512x512", "--count", count, "--out"]).arg(&folder))?;
+    run::execute(
+        scenes.args(["scenes", "--size", "512x512", "--count", count, "--out"]).arg(&folder),
+    )?;
     Ok(folder.join("images"))
 }

@@ -23,15 +23,20 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
 }
 
 fn check(root: &Path, steps: &mut Steps) -> Result<()> {
-    steps.run("fmt", || run::execute(run::bare_cargo(root).args(["fmt", "--all", "--", "--check"])))?;
+    steps.run("fmt", || {
+        run::execute(run::bare_cargo(root).args(["fmt", "--all", "--", "--check"]))
+    })?;
     steps.run("setup", || setup::ensure_runtimes(root))?;
     let mut torch_sys = TorchSysBuilds::watch(&run::programs()?)?;
     steps.run("clippy", || {
         run::execute(run::cargo(root, "clippy").args(["--all-targets", "--", "--deny", "warnings"]))
     })?;
     torch_sys.look()?;
-    steps
-        .run("doc", || run::execute(run::cargo(root, "doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings")))?;
+    steps.run("doc", || {
+        run::execute(
+            run::cargo(root, "doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"),
+        )
+    })?;
     torch_sys.look()?;
     test::run(root, &[], steps)?;
     steps.run("onnx-checker", || proofs::onnx_checker(root, &[]))?;
@@ -60,7 +65,8 @@ struct TorchSysBuilds {
 impl TorchSysBuilds {
     /// Those already in the target folder do not count.
     fn watch(programs: &Path) -> Result<Self> {
-        let mut builds = Self { build_folder: programs.join("build"), before: 0, seen: BTreeSet::new() };
+        let mut builds =
+            Self { build_folder: programs.join("build"), before: 0, seen: BTreeSet::new() };
         builds.look()?;
         builds.before = builds.seen.len();
         Ok(builds)
@@ -83,7 +89,11 @@ impl TorchSysBuilds {
 
     fn ensure_one(&self) -> Result<()> {
         let built = self.seen.len() - self.before;
-        ensure!(!self.seen.is_empty(), "torch-sys was not built: {} holds no libtch.a", self.build_folder.display());
+        ensure!(
+            !self.seen.is_empty(),
+            "torch-sys was not built: {} holds no libtch.a",
+            self.build_folder.display()
+        );
         ensure!(
             built <= 1,
             "torch-sys was built {built} times, not once: two steps see it with other features or variables ({:?})",
@@ -108,14 +118,18 @@ mod tests {
     fn one_build_of_torch_sys_is_right() {
         let programs = tempfile::tempdir().unwrap();
         let mut builds = TorchSysBuilds::watch(programs.path()).unwrap();
-        assert!(builds.ensure_one().unwrap_err().to_string().starts_with("torch-sys was not built"));
+        assert!(
+            builds.ensure_one().unwrap_err().to_string().starts_with("torch-sys was not built")
+        );
         build(programs.path(), "a");
         builds.look().unwrap();
         builds.look().unwrap();
         builds.ensure_one().unwrap();
         build(programs.path(), "b");
         builds.look().unwrap();
-        assert!(builds.ensure_one().unwrap_err().to_string().starts_with("torch-sys was built 2 times"));
+        assert!(
+            builds.ensure_one().unwrap_err().to_string().starts_with("torch-sys was built 2 times")
+        );
     }
 
     #[test]
@@ -138,7 +152,12 @@ mod tests {
         build(programs.path(), "a");
         builds.look().unwrap();
         let library = programs.path().join("build/torch-sys-a/out/libtch.a");
-        fs::File::options().write(true).open(library).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(library)
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
         builds.look().unwrap();
         assert!(builds.ensure_one().is_err());
     }

@@ -27,7 +27,8 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     };
     run::build_programs(root)?;
     let python = Python::find()?;
-    let packages = setup::ensure_python_packages_in(root, "python-oip-clients", &python, &PACKAGES)?;
+    let packages =
+        setup::ensure_python_packages_in(root, "python-oip-clients", &python, &PACKAGES)?;
     let out = root.join(FOLDER);
     if out.exists() {
         std::fs::remove_dir_all(&out).with_context(|| format!("removing {}", out.display()))?;

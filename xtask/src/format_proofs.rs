@@ -25,7 +25,11 @@ const READERS: [Reader; 3] = [
         packages: &["datumaro==0.3.1", "numpy==1.26.4", "setuptools==79.0.1"],
         test: "datumaro_reads_what_is_for_cvat",
     },
-    Reader { folder: "python-datumaro", packages: &["datumaro==1.13.12"], test: "datumaro_reads_what_is_for_cvat" },
+    Reader {
+        folder: "python-datumaro",
+        packages: &["datumaro==1.13.12"],
+        test: "datumaro_reads_what_is_for_cvat",
+    },
     Reader {
         folder: "python-label-studio",
         packages: &["label-studio-sdk==2.1.2"],
@@ -41,14 +45,29 @@ pub(crate) fn formats(root: &Path, arguments: &[String]) -> Result<()> {
         let packages = setup::ensure_python_packages_in(root, folder, &python, packages)?;
         run_test(root, &packages, test)?;
     }
-    run_test(root, &setup::ensure_python_packages(root, &python, &PYTHON_PACKAGES)?, "pycocotools_reads_coco")
+    run_test(
+        root,
+        &setup::ensure_python_packages(root, &python, &PYTHON_PACKAGES)?,
+        "pycocotools_reads_coco",
+    )
 }
 
 fn run_test(root: &Path, packages: &Path, test: &str) -> Result<()> {
     let mut command = run::cargo(root, "test");
-    command.args(["--test", "annotation_formats", "--", "--include-ignored", "--nocapture", "--exact", test]);
+    command.args([
+        "--test",
+        "annotation_formats",
+        "--",
+        "--include-ignored",
+        "--nocapture",
+        "--exact",
+        test,
+    ]);
     // Bytecode written into the folder would not agree with its stamp.
-    command.env("PROTOSEG_PYTHON", "python3").env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .env("PROTOSEG_PYTHON", "python3")
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     run::execute(&mut command)
 }
 
@@ -73,16 +92,40 @@ pub(crate) fn cityscapes(root: &Path, arguments: &[String]) -> Result<()> {
     }
     let labels = out.join("labels");
     let mut label = protoseg(root, "label", &bundle)?;
-    run::execute(label.arg(data.join("leftImg8bit/train")).arg("--out").arg(&labels).args(["--format", "labelids"]))?;
+    run::execute(
+        label
+            .arg(data.join("leftImg8bit/train"))
+            .arg("--out")
+            .arg(&labels)
+            .args(["--format", "labelids"]),
+    )?;
     for limit in LIMITS {
         let mut eval = protoseg(root, "eval", &bundle)?;
-        eval.args(["--data", "cityscapes", "--split", "train", "--limit", limit, "--json", "--root"]).arg(&data);
+        eval.args([
+            "--data",
+            "cityscapes",
+            "--split",
+            "train",
+            "--limit",
+            limit,
+            "--json",
+            "--root",
+        ])
+        .arg(&data);
         let output = eval.output().context("protoseg eval could not be started")?;
-        ensure!(output.status.success(), "protoseg eval failed: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "protoseg eval failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let score = out.join(format!("score-{limit}.json"));
-        std::fs::write(&score, &output.stdout).with_context(|| format!("writing {}", score.display()))?;
+        std::fs::write(&score, &output.stdout)
+            .with_context(|| format!("writing {}", score.display()))?;
         let mut compare = python.command();
-        compare.env("PYTHONDONTWRITEBYTECODE", "1").arg(root.join("tests/external/test_cityscapes.py")).arg(&packages);
+        compare
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(root.join("tests/external/test_cityscapes.py"))
+            .arg(&packages);
         compare.arg(data.join("gtFine/train")).arg(labels.join("labelids")).arg(&score);
         run::execute(&mut compare).context("the official evaluation gives another score")?;
     }

@@ -15,23 +15,31 @@ use crate::steps::Steps;
 /// Runs both commands and prints the time of each. `arguments` must be empty.
 pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     ensure!(arguments.is_empty(), "`prove fresh` takes no arguments, not {arguments:?}");
-    let place = tempfile::Builder::new().prefix("protoseg-fresh-").tempdir().context("making a folder")?;
+    let place =
+        tempfile::Builder::new().prefix("protoseg-fresh-").tempdir().context("making a folder")?;
     let clone = place.path().join("protoseg");
-    run::execute(Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).args([root, &clone]))?;
+    run::execute(
+        Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).args([root, &clone]),
+    )?;
     // Real data is no cache: tests that need it look beside the repository.
     let data = root.parent().context("the repository lies in no folder")?.join("shared");
     if data.is_dir() {
-        std::os::unix::fs::symlink(data, place.path().join("shared")).context("linking the data")?;
+        std::os::unix::fs::symlink(data, place.path().join("shared"))
+            .context("linking the data")?;
     }
     let cargo_home = place.path().join("cargo-home");
     std::fs::create_dir(&cargo_home).context("making an empty CARGO_HOME")?;
     keep_settings(&cargo_home)?;
 
     let mut steps = Steps::default();
-    let outcome =
-        steps.run("cargo xtask demo", || run::execute(fresh(&clone, "cargo").args(["xtask", "demo"]))).and_then(|()| {
+    let outcome = steps
+        .run("cargo xtask demo", || run::execute(fresh(&clone, "cargo").args(["xtask", "demo"])))
+        .and_then(|()| {
             let mut tests = fresh(&clone, "nohup");
-            tests.args(["cargo", "xtask", "test"]).env("TZ", "Asia/Kathmandu").env("LC_ALL", "tr_TR.UTF-8");
+            tests
+                .args(["cargo", "xtask", "test"])
+                .env("TZ", "Asia/Kathmandu")
+                .env("LC_ALL", "tr_TR.UTF-8");
             steps.run("cargo xtask test", || run::execute(&mut tests))
         });
     eprint!("\n{}", steps.table());
@@ -66,7 +74,8 @@ fn keep_settings(cargo_home: &Path) -> Result<()> {
     for name in ["config.toml", "config", "credentials.toml"] {
         let file = own.as_deref().map(|own| own.join(name)).filter(|file| file.is_file());
         if let Some(file) = file {
-            std::fs::copy(&file, cargo_home.join(name)).with_context(|| format!("copying {}", file.display()))?;
+            std::fs::copy(&file, cargo_home.join(name))
+                .with_context(|| format!("copying {}", file.display()))?;
         }
     }
     Ok(())

@@ -24,7 +24,9 @@ pub(crate) fn has_nvidia_driver() -> bool {
 /// An error unless the file system of `folder` has this much room. Says nothing where `df` cannot tell.
 pub(crate) fn ensure_free_space(folder: &Path, megabytes: u64) -> Result<()> {
     let Ok(output) = Command::new("df").arg("-Pk").arg(folder).output() else { return Ok(()) };
-    let Some(free) = available_megabytes(&String::from_utf8_lossy(&output.stdout)) else { return Ok(()) };
+    let Some(free) = available_megabytes(&String::from_utf8_lossy(&output.stdout)) else {
+        return Ok(());
+    };
     ensure!(
         free >= megabytes,
         "{} has {free} MB of free disk space and setup needs {megabytes} MB for a while: free some and run again",
@@ -44,10 +46,14 @@ pub(crate) fn explain(error: &Error, path: &Path) -> anyhow::Error {
     let path = path.display();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            anyhow!("the disk is full at {path}: setup needs 2 GB (8 GB with CUDA); free some and run again")
+            anyhow!(
+                "the disk is full at {path}: setup needs 2 GB (8 GB with CUDA); free some and run again"
+            )
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            anyhow!("{path} cannot be written ({error}): make the repository writable for this user and run again")
+            anyhow!(
+                "{path} cannot be written ({error}): make the repository writable for this user and run again"
+            )
         }
         _ => anyhow!("{path}: {error}"),
     }
@@ -68,7 +74,10 @@ mod tests {
     #[test]
     fn too_little_space_names_both_numbers() {
         let error = ensure_free_space(Path::new("/"), u64::MAX).unwrap_err().to_string();
-        assert!(error.contains("of free disk space and setup needs 18446744073709551615 MB"), "{error}");
+        assert!(
+            error.contains("of free disk space and setup needs 18446744073709551615 MB"),
+            "{error}"
+        );
         ensure_free_space(Path::new("/"), 0).unwrap();
     }
 

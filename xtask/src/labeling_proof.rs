@@ -17,13 +17,21 @@ const FRAMES: &str = "runs/prove-labelling/frames";
 /// Takes a bundle, its checkpoint and a folder of PNG frames; what is not named is the demo's, and drawn.
 pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     run::build_programs(root)?;
-    let named = |index: usize, other: &str| root.join(arguments.get(index).map_or(other, String::as_str));
+    let named =
+        |index: usize, other: &str| root.join(arguments.get(index).map_or(other, String::as_str));
     let [bundle, checkpoint] = [0, 1].map(|index| named(index, DEMO[index]));
-    ensure!(bundle.is_dir(), "there is no bundle {}; `cargo xtask demo` makes one, or name one", bundle.display());
+    ensure!(
+        bundle.is_dir(),
+        "there is no bundle {}; `cargo xtask demo` makes one, or name one",
+        bundle.display()
+    );
     let frames = if arguments.len() > 2 { named(2, "") } else { draw(root)? };
     let mut pairs = torch_python(root)?;
     pairs.env("ORT_DYLIB_PATH", root.join(".runtime/onnxruntime/libonnxruntime.so"));
-    pairs.arg(root.join("benches/peers/label_pairs.py")).arg(ROUNDS).arg(run::programs()?.join("protoseg"));
+    pairs
+        .arg(root.join("benches/peers/label_pairs.py"))
+        .arg(ROUNDS)
+        .arg(run::programs()?.join("protoseg"));
     run::execute(pairs.arg(bundle).arg(frames).arg(checkpoint))
 }
 

@@ -26,7 +26,11 @@ const SEED: &str = "3";
 pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     let known: Vec<&str> = NETWORKS.iter().map(|(name, ..)| *name).collect();
     for name in names {
-        ensure!(known.contains(&name.as_str()), "there is no network {name:?}; there are {}", known.join(", "));
+        ensure!(
+            known.contains(&name.as_str()),
+            "there is no network {name:?}; there are {}",
+            known.join(", ")
+        );
     }
     run::build_programs(root)?;
     let frames = labeling_proof::draw(root)?;
@@ -40,17 +44,34 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
         let (checkpoint, bundle) = (out.join("checkpoint"), out.join("bundle"));
         if !root.join(&bundle).is_dir() {
             let mut init = run::program(root, "protoseg")?;
-            run::execute(init.args(["train", "init", preset, "--seed", SEED, "--out"]).arg(&checkpoint))?;
-            run::execute(run::program(root, "protoseg")?.arg("export").arg(&checkpoint).arg("--out").arg(&bundle))?;
+            run::execute(
+                init.args(["train", "init", preset, "--seed", SEED, "--out"]).arg(&checkpoint),
+            )?;
+            run::execute(
+                run::program(root, "protoseg")?
+                    .arg("export")
+                    .arg(&checkpoint)
+                    .arg("--out")
+                    .arg(&bundle),
+            )?;
         }
         let [table, report] = ["table.md", "report.json"].map(|file| root.join(&out).join(file));
         let mut peers = torch_python(root)?;
-        peers.current_dir(root).stdout(File::create(&table).with_context(|| table.display().to_string())?);
+        peers
+            .current_dir(root)
+            .stdout(File::create(&table).with_context(|| table.display().to_string())?);
         peers.arg("benches/peers/latency_frames.py").arg(run::programs()?.join("protoseg"));
         run::execute(peers.arg(&bundle).arg(&checkpoint).arg(frames).args([count, block]))?;
         keep(root, &table, &format!("latency-cpu-{name}.md"))?;
         let mut bench = run::program(root, "protoseg")?;
-        bench.arg("bench").arg(&bundle).args(["--scenario", "single-stream", "--queries", count, "--warm-up", "0"]);
+        bench.arg("bench").arg(&bundle).args([
+            "--scenario",
+            "single-stream",
+            "--queries",
+            count,
+            "--warm-up",
+            "0",
+        ]);
         run::execute(bench.arg("--pictures").arg(frames).arg("--report").arg(&report))?;
         keep(root, &report, &format!("latency-cpu-{name}.json"))?;
     }

@@ -71,7 +71,9 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     let Some((command, rest)) = arguments.split_first() else {
         return Err(Usage(format!("no command given\n\n{USAGE}")).into());
     };
-    if ["help", "--help", "-h"].contains(&command.as_str()) || rest.first().is_some_and(|word| word == "--help") {
+    if ["help", "--help", "-h"].contains(&command.as_str())
+        || rest.first().is_some_and(|word| word == "--help")
+    {
         print_usage();
         return Ok(());
     }

@@ -46,24 +46,41 @@ pub(crate) fn camvid(root: &Path, settings: &[String]) -> Result<()> {
     }
     run::execute(&mut train)?;
     let (checkpoint, bundle) = (out.join("checkpoint"), out.join("bundle"));
-    run::execute(run::program(root, "protoseg")?.arg("export").arg(&checkpoint).arg("--out").arg(&bundle))?;
+    run::execute(
+        run::program(root, "protoseg")?.arg("export").arg(&checkpoint).arg("--out").arg(&bundle),
+    )?;
     run::execute(run::program(root, "protoseg")?.arg("check").arg(&bundle))?;
     let mut eval = run::program(root, "protoseg")?;
     eval.arg("eval").arg(&bundle).args(["--data", "camvid", "--root", &data, "--json"]);
     let output = eval.output().context("protoseg eval could not be started")?;
-    ensure!(output.status.success(), "protoseg eval failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "protoseg eval failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let trained = mean_iou(&std::fs::read_to_string(checkpoint.join("metrics.json"))?)?;
     let deployed = mean_iou(&String::from_utf8_lossy(&output.stdout))?;
-    eprintln!("mIoU by libtorch {trained:.3}, by ONNX Runtime {deployed:.3}, at least {CAMVID_LEAST} wanted");
-    ensure!((trained - deployed).abs() <= SCORE_TOLERANCE, "the bundle's score is another than the trainer's");
+    eprintln!(
+        "mIoU by libtorch {trained:.3}, by ONNX Runtime {deployed:.3}, at least {CAMVID_LEAST} wanted"
+    );
+    ensure!(
+        (trained - deployed).abs() <= SCORE_TOLERANCE,
+        "the bundle's score is another than the trainer's"
+    );
     ensure!(trained >= CAMVID_LEAST, "the score is too low");
     Ok(())
 }
 
 /// A folder of real data.
 pub(crate) fn data(root: &Path, name: &str) -> Result<PathBuf> {
-    let folder = std::env::var_os("PROTOSEG_DATA").map_or_else(|| root.join("../shared/data"), Into::into).join(name);
-    ensure!(folder.is_dir(), "there is no {}; name the folder that holds {name}/ by PROTOSEG_DATA", folder.display());
+    let folder = std::env::var_os("PROTOSEG_DATA")
+        .map_or_else(|| root.join("../shared/data"), Into::into)
+        .join(name);
+    ensure!(
+        folder.is_dir(),
+        "there is no {}; name the folder that holds {name}/ by PROTOSEG_DATA",
+        folder.display()
+    );
     Ok(folder)
 }
 
@@ -96,7 +113,11 @@ pub(crate) fn onnx_checker(root: &Path, files: &[String]) -> Result<()> {
     let packages = setup::ensure_python_packages(root, &python, &PYTHON_PACKAGES)?;
     let mut command = python.command();
     // Bytecode written into the folder would not agree with its stamp.
-    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", CHECK_ONNX]).args(files);
+    command
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .args(["-c", CHECK_ONNX])
+        .args(files);
     let status = command.status()?;
     ensure!(status.success(), "the checker refuses some of the files ({status})");
     Ok(())
@@ -116,7 +137,12 @@ fn export_all(root: &Path) -> Result<Vec<String>> {
             "--out",
             &checkpoint,
         ]))?;
-        run::execute(run::program(root, "protoseg")?.args(["export", &checkpoint, "--out", &bundle]))?;
+        run::execute(run::program(root, "protoseg")?.args([
+            "export",
+            &checkpoint,
+            "--out",
+            &bundle,
+        ]))?;
         let file = root.join(bundle).join("model.onnx");
         file.into_os_string().into_string().ok().context("the repository's path is not UTF-8")
     };

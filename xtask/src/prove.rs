@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::steps::Steps;
 use crate::{
-    Usage, accuracy, bench_proof, client_proof, deploy_proof, format_proofs, fresh, labeling_proof, latency_proof,
-    proofs, service_proofs, setup, step_proof,
+    Usage, accuracy, bench_proof, client_proof, deploy_proof, format_proofs, fresh, labeling_proof,
+    latency_proof, proofs, service_proofs, setup, step_proof,
 };
 
 struct Proof {
@@ -101,13 +101,15 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
         print_list();
         return Ok(());
     };
-    let (chosen, rest) = if first == "all" { (PROOFS.iter().collect(), &arguments[1..]) } else { select(arguments) };
+    let (chosen, rest) =
+        if first == "all" { (PROOFS.iter().collect(), &arguments[1..]) } else { select(arguments) };
     if chosen.is_empty() {
         return Err(Usage(format!("there is no proof {first:?}\n\n{}", list())).into());
     }
     setup::ensure_runtimes(root)?;
     let mut steps = Steps::default();
-    let outcome = chosen.iter().try_for_each(|proof| steps.run(proof.name, || (proof.run)(root, rest)));
+    let outcome =
+        chosen.iter().try_for_each(|proof| steps.run(proof.name, || (proof.run)(root, rest)));
     eprint!("\n{}", steps.table());
     outcome
 }
@@ -122,7 +124,8 @@ fn select(arguments: &[String]) -> (Vec<&'static Proof>, &[String]) {
 
 fn list() -> String {
     let width = PROOFS.iter().map(|proof| proof.name.len()).max().unwrap_or(0);
-    let lines: Vec<_> = PROOFS.iter().map(|proof| format!("  {:width$}  {}", proof.name, proof.about)).collect();
+    let lines: Vec<_> =
+        PROOFS.iter().map(|proof| format!("  {:width$}  {}", proof.name, proof.about)).collect();
     format!("Proofs (or `all`):\n{}", lines.join("\n"))
 }
 
@@ -137,9 +140,13 @@ mod tests {
 
     #[test]
     fn leading_names_select_proofs_and_the_rest_is_theirs() {
-        let words: Vec<String> = ["onnx-checker", "tests", "a.onnx", "tests"].map(str::to_owned).to_vec();
+        let words: Vec<String> =
+            ["onnx-checker", "tests", "a.onnx", "tests"].map(str::to_owned).to_vec();
         let (chosen, rest) = select(&words);
-        assert_eq!(chosen.iter().map(|proof| proof.name).collect::<Vec<_>>(), ["onnx-checker", "tests"]);
+        assert_eq!(
+            chosen.iter().map(|proof| proof.name).collect::<Vec<_>>(),
+            ["onnx-checker", "tests"]
+        );
         assert_eq!(rest, ["a.onnx", "tests"]);
         assert!(select(&words[2..]).0.is_empty());
     }

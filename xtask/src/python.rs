@@ -32,7 +32,9 @@ impl Python {
                 )
             }
             Err(error) => {
-                bail!("python3 was not found ({error}): `apt-get install python3 python3-pip` provides it")
+                bail!(
+                    "python3 was not found ({error}): `apt-get install python3 python3-pip` provides it"
+                )
             }
         }
     }
@@ -106,7 +108,14 @@ fn diagnose(words: &str) -> anyhow::Error {
             "the package index served a file that is not the pinned one (its sha256 differs): run again, and if that \
              does not help, check the proxy or mirror that pip uses"
         )
-    } else if has_any(&["Connection", "Retrying", "Max retries", "timed out", "IncompleteRead", "SSLError"]) {
+    } else if has_any(&[
+        "Connection",
+        "Retrying",
+        "Max retries",
+        "timed out",
+        "IncompleteRead",
+        "SSLError",
+    ]) {
         anyhow!(
             "pip could not reach its package index, or the download broke off: check the network (or name a mirror in \
              PIP_INDEX_URL) and run again; pip says: {last}"
@@ -130,7 +139,14 @@ pub(crate) mod tests {
     pub(crate) fn fake_python(folder: &Path, script: &str) -> Python {
         let (text, program) = (folder.join("script"), folder.join("python3"));
         fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
-        assert!(Command::new("install").args(["-m", "755"]).args([&text, &program]).status().unwrap().success());
+        assert!(
+            Command::new("install")
+                .args(["-m", "755"])
+                .args([&text, &program])
+                .status()
+                .unwrap()
+                .success()
+        );
         Python { program }
     }
 
@@ -147,7 +163,8 @@ pub(crate) mod tests {
         assert!(error.starts_with("python3 was not found"), "{error}");
         assert!(error.contains("apt-get install python3 python3-pip"), "{error}");
 
-        let python = fake_python(folder.path(), "echo '/usr/bin/python3: No module named pip' >&2; exit 1");
+        let python =
+            fake_python(folder.path(), "echo '/usr/bin/python3: No module named pip' >&2; exit 1");
         let error = Python::check(python.program).err().unwrap().to_string();
         assert!(error.contains("No module named pip"), "{error}");
         assert!(error.contains("apt-get install python3-pip"), "{error}");
@@ -160,12 +177,18 @@ pub(crate) mod tests {
              echo 'ERROR: No matching distribution found for a==1' >&2; exit 1",
         );
         assert!(offline.starts_with("pip could not reach its package index"), "{offline}");
-        assert!(offline.ends_with("pip says: No matching distribution found for a==1"), "{offline}");
+        assert!(
+            offline.ends_with("pip says: No matching distribution found for a==1"),
+            "{offline}"
+        );
 
-        let full = failure("echo 'ERROR: Could not install: [Errno 28] No space left on device' >&2; exit 1");
+        let full = failure(
+            "echo 'ERROR: Could not install: [Errno 28] No space left on device' >&2; exit 1",
+        );
         assert!(full.starts_with("the disk is full"), "{full}");
 
-        let other = failure("echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM …' >&2; exit 1");
+        let other =
+            failure("echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM …' >&2; exit 1");
         assert!(other.contains("its sha256 differs"), "{other}");
 
         let unknown = failure("echo 'ERROR: No matching distribution found for a==1' >&2; exit 1");

@@ -7,8 +7,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// The variables of `.cargo/config.toml` and the paths in `.runtime/` they name.
-const RUNTIME_VARIABLES: [(&str, &str); 2] =
-    [("LIBTORCH", ".runtime/libtorch"), ("ORT_DYLIB_PATH", ".runtime/onnxruntime/libonnxruntime.so")];
+const RUNTIME_VARIABLES: [(&str, &str); 2] = [
+    ("LIBTORCH", ".runtime/libtorch"),
+    ("ORT_DYLIB_PATH", ".runtime/onnxruntime/libonnxruntime.so"),
+];
 
 /// The repository.
 pub(crate) fn root() -> Result<PathBuf> {
@@ -80,7 +82,8 @@ pub(crate) fn execute(command: &mut Command) -> Result<()> {
 /// The command as one would type it.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
-    let words: Vec<_> = std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
+    let words: Vec<_> =
+        std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
     words.join(" ")
 }
 
@@ -92,7 +95,9 @@ mod tests {
     fn cargo_is_called_for_the_whole_workspace_without_a_library_path() {
         let command = cargo(Path::new("/"), "clippy");
         assert!(line(&command).ends_with(" clippy --release --workspace"), "{}", line(&command));
-        assert!(command.get_envs().any(|(name, value)| name == "LD_LIBRARY_PATH" && value.is_none()));
+        assert!(
+            command.get_envs().any(|(name, value)| name == "LD_LIBRARY_PATH" && value.is_none())
+        );
     }
 
     #[test]

@@ -30,11 +30,18 @@ pub(crate) fn page(root: &Path, arguments: &[String]) -> Result<()> {
         "there is no {browser}: `apt-get install chromium` provides it, or name another Chromium by {BROWSER}"
     );
     let packages = ["playwright==1.65.2", "pillow"];
-    talk(root, "python-page", &packages, "test_page.py", &[browser]).context("the page does not do what it should")
+    talk(root, "python-page", &packages, "test_page.py", &[browser])
+        .context("the page does not do what it should")
 }
 
 /// Runs a script of `tests/` with the program, the bundle, and what else it takes.
-fn talk(root: &Path, folder: &str, packages: &[&str], script: &str, arguments: &[String]) -> Result<()> {
+fn talk(
+    root: &Path,
+    folder: &str,
+    packages: &[&str],
+    script: &str,
+    arguments: &[String],
+) -> Result<()> {
     run::build_programs(root)?;
     let python = Python::find()?;
     let packages = setup::ensure_python_packages_in(root, folder, &python, packages)?;
@@ -42,6 +49,9 @@ fn talk(root: &Path, folder: &str, packages: &[&str], script: &str, arguments: &
     // Bytecode written into the folder would not agree with its stamp.
     command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(root);
     command.env("ORT_DYLIB_PATH", root.join(".runtime/onnxruntime/libonnxruntime.so"));
-    command.arg(root.join("tests/external").join(script)).arg(run::programs()?.join("protoseg")).arg(root.join(BUNDLE));
+    command
+        .arg(root.join("tests/external").join(script))
+        .arg(run::programs()?.join("protoseg"))
+        .arg(root.join(BUNDLE));
     run::execute(command.args(arguments))
 }

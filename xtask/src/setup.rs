@@ -25,7 +25,10 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let known = components(Build::Cpu).map(|component| component.name);
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         let known = known.join(", ");
-        return Err(Usage(format!("setup takes --cpu or --cuda and names of {known}, not {other:?}")).into());
+        return Err(Usage(format!(
+            "setup takes --cpu or --cuda and names of {known}, not {other:?}"
+        ))
+        .into());
     }
     run(root, asked, names)
 }
@@ -39,8 +42,11 @@ pub(crate) fn ensure_runtimes(root: &Path) -> Result<()> {
 fn run(root: &Path, asked: Option<Build>, names: &[String]) -> Result<()> {
     let runtime = root.join(".runtime");
     let fitting = if host::has_nvidia_driver() { Build::Cuda } else { Build::Cpu };
-    if asked.is_none() && fitting == Build::Cuda && is_complete(&runtime, components(Build::Cpu)[0]) {
-        eprintln!("setup: there is an NVIDIA driver; `cargo xtask setup --cuda` replaces the CPU build of libtorch");
+    if asked.is_none() && fitting == Build::Cuda && is_complete(&runtime, components(Build::Cpu)[0])
+    {
+        eprintln!(
+            "setup: there is an NVIDIA driver; `cargo xtask setup --cuda` replaces the CPU build of libtorch"
+        );
     }
     if missing(&runtime, asked, fitting, names)?.is_empty() {
         eprintln!("setup: nothing is missing in {}", runtime.display());
@@ -56,10 +62,13 @@ fn run(root: &Path, asked: Option<Build>, names: &[String]) -> Result<()> {
     let python = Python::find()?;
     let start = Instant::now();
     for component in missing {
-        if let InstallState::Damaged(why) = stamp::check(&runtime.join(component.name), &component.recipe()) {
+        if let InstallState::Damaged(why) =
+            stamp::check(&runtime.join(component.name), &component.recipe())
+        {
             eprintln!("setup: {} is replaced: {why}", component.name);
         }
-        fetch(&python, &runtime, component).with_context(|| format!("{} is not set up", component.title))?;
+        fetch(&python, &runtime, component)
+            .with_context(|| format!("{} is not set up", component.title))?;
     }
     eprintln!("setup: done in {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
@@ -69,14 +78,20 @@ fn is_complete(runtime: &Path, component: &Component) -> bool {
     stamp::check(&runtime.join(component.name), &component.recipe()) == InstallState::Complete
 }
 
-fn missing(runtime: &Path, asked: Option<Build>, fitting: Build, names: &[String]) -> Result<Vec<&'static Component>> {
+fn missing(
+    runtime: &Path,
+    asked: Option<Build>,
+    fitting: Build,
+    names: &[String],
+) -> Result<Vec<&'static Component>> {
     let other = if fitting == Build::Cpu { Build::Cuda } else { Build::Cpu };
     let mut missing = Vec::new();
     for (wanted, other) in components(asked.unwrap_or(fitting)).into_iter().zip(components(other)) {
         if !names.is_empty() && !names.iter().any(|name| name == wanted.name) {
             continue;
         }
-        let complete = is_complete(runtime, wanted) || (asked.is_none() && is_complete(runtime, other));
+        let complete =
+            is_complete(runtime, wanted) || (asked.is_none() && is_complete(runtime, other));
         if !has_own(runtime, wanted)? && !complete {
             missing.push(wanted);
         }
@@ -91,7 +106,11 @@ fn has_own(runtime: &Path, component: &Component) -> Result<bool> {
     if named == runtime.join(path) {
         return Ok(false);
     }
-    ensure!(named.exists(), "{variable} names {}, which does not exist: correct it or unset it", named.display());
+    ensure!(
+        named.exists(),
+        "{variable} names {}, which does not exist: correct it or unset it",
+        named.display()
+    );
     Ok(true)
 }
 
@@ -112,7 +131,8 @@ fn lock(runtime: &Path) -> Result<File> {
 
 /// What can be known to fail is known before the long download.
 fn ensure_host(runtime: &Path, missing: &[&Component]) -> Result<()> {
-    let variables: Vec<&str> = missing.iter().filter_map(|component| Some(component.variable?.0)).collect();
+    let variables: Vec<&str> =
+        missing.iter().filter_map(|component| Some(component.variable?.0)).collect();
     ensure!(
         variables.is_empty() || host::is_supported(),
         "libtorch and ONNX Runtime are fetched for x86-64 Linux with glibc only: install libtorch 2.11.0 and ONNX \
@@ -147,12 +167,19 @@ fn fetch(python: &Python, runtime: &Path, component: &Component) -> Result<()> {
     let Unpacked { files, bytes } = unpacked?;
     (component.finish)(&tree)?;
     for kept in component.keeps {
-        ensure!(tree.join(kept).exists(), "the wheels hold no {kept}: xtask/src/component.rs does not fit its pins");
+        ensure!(
+            tree.join(kept).exists(),
+            "the wheels hold no {kept}: xtask/src/component.rs does not fit its pins"
+        );
     }
     publish(runtime, component.name, &component.recipe())?;
     let seconds = start.elapsed().as_secs_f64();
     let files = count(files, "file");
-    eprintln!("setup: {}: {files}, {} in place ({seconds:.1} s)", component.title, megabytes(bytes));
+    eprintln!(
+        "setup: {}: {files}, {} in place ({seconds:.1} s)",
+        component.title,
+        megabytes(bytes)
+    );
     Ok(())
 }
 
@@ -191,7 +218,11 @@ fn download(python: &Python, partial: &Path, component: &Component) -> Result<Ve
     python.download(&requirements, &fresh)?;
     fs::rename(&fresh, &folder).map_err(|error| host::explain(&error, &folder))?;
     let wheels = wheel::wheels_in(&folder)?;
-    let bytes = wheels.iter().filter_map(|wheel| fs::metadata(wheel).ok()).map(|metadata| metadata.len()).sum();
+    let bytes = wheels
+        .iter()
+        .filter_map(|wheel| fs::metadata(wheel).ok())
+        .map(|metadata| metadata.len())
+        .sum();
     let seconds = start.elapsed().as_secs_f64();
     eprintln!("setup: {}: downloaded {} in {seconds:.1} s", component.title, megabytes(bytes));
     if wheels.len() != component.wheels.len() {
@@ -201,7 +232,11 @@ fn download(python: &Python, partial: &Path, component: &Component) -> Result<Ve
 }
 
 /// Python packages for the proofs, in a folder to be named in `PYTHONPATH`.
-pub(crate) fn ensure_python_packages(root: &Path, python: &Python, requirements: &[&str]) -> Result<PathBuf> {
+pub(crate) fn ensure_python_packages(
+    root: &Path,
+    python: &Python,
+    requirements: &[&str],
+) -> Result<PathBuf> {
     ensure_python_packages_in(root, "python", python, requirements)
 }
 
@@ -251,12 +286,19 @@ fn publish(runtime: &Path, name: &str, recipe: &str) -> Result<()> {
 fn remove(folder: &Path) -> Result<()> {
     for _ in 0..10 {
         match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => thread::sleep(Duration::from_millis(100)),
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(host::explain(&error, folder)),
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                thread::sleep(Duration::from_millis(100))
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(host::explain(&error, folder));
+            }
             _ => return Ok(()),
         }
     }
-    bail!("{} cannot be removed as something keeps writing into it: end the other pip and run again", folder.display())
+    bail!(
+        "{} cannot be removed as something keeps writing into it: end the other pip and run again",
+        folder.display()
+    )
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -45,7 +45,8 @@ fn fetches_stamps_and_leaves_nothing_behind() {
     assert!(!is_complete(&runtime, &PACKAGE));
     fetch(&python, &runtime, &PACKAGE).unwrap();
     assert!(is_complete(&runtime, &PACKAGE));
-    let names: Vec<_> = fs::read_dir(&runtime).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&runtime).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["package"]);
 }
 
@@ -125,7 +126,8 @@ fn one_setup_waits_for_the_other() {
 #[test]
 fn only_named_components_are_missing() {
     let folder = tempfile::tempdir().unwrap();
-    let missing = missing(folder.path(), Some(Build::Cpu), Build::Cpu, &["weights".to_owned()]).unwrap();
+    let missing =
+        missing(folder.path(), Some(Build::Cpu), Build::Cpu, &["weights".to_owned()]).unwrap();
     assert_eq!(missing.iter().map(|component| component.name).collect::<Vec<_>>(), ["weights"]);
 
     let error = command(folder.path(), &["--cpu".to_owned(), "torch".to_owned()]).unwrap_err();

@@ -92,11 +92,17 @@ mod tests {
         fs::create_dir_all(folder.join("x/lib/deep")).unwrap();
         fs::write(folder.join("x/lib/deep/a.so"), "library").unwrap();
         fs::write(folder.join("x/version"), "1").unwrap();
-        assert_eq!(check(&folder.join("x"), "a==1"), InstallState::Damaged("it has no stamp".to_owned()));
+        assert_eq!(
+            check(&folder.join("x"), "a==1"),
+            InstallState::Damaged("it has no stamp".to_owned())
+        );
 
         write(&folder.join("x"), "a==1").unwrap();
         assert_eq!(check(&folder.join("x"), "a==1"), InstallState::Complete);
-        assert_eq!(check(&folder.join("x"), "a==2"), InstallState::Damaged("it was made by another recipe".to_owned()));
+        assert_eq!(
+            check(&folder.join("x"), "a==2"),
+            InstallState::Damaged("it was made by another recipe".to_owned())
+        );
 
         fs::write(folder.join("x/lib/deep/a.so"), "lib").unwrap();
         assert_eq!(

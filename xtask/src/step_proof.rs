@@ -27,8 +27,14 @@ const STEPS: [(&str, &[&str]); 3] = [
 ];
 
 /// The PyTorch whose kernels our libtorch is, with its CUDA build's libraries, 3 GB, and what its peers are made of.
-const PACKAGES: [&str; 6] =
-    ["torch==2.11.0", "numpy", "onnxruntime==1.31.1", "openvino==2026.4.1", "pillow", "safetensors"];
+const PACKAGES: [&str; 6] = [
+    "torch==2.11.0",
+    "numpy",
+    "onnxruntime==1.31.1",
+    "openvino==2026.4.1",
+    "pillow",
+    "safetensors",
+];
 
 /// Names the Python that has these packages already.
 const PYTHON: &str = "PROTOSEG_TORCH_PYTHON";
@@ -37,12 +43,25 @@ const PYTHON: &str = "PROTOSEG_TORCH_PYTHON";
 pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     let known: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
     for name in names {
-        ensure!(known.contains(&name.as_str()), "there is no step {name:?}; there are {}", known.join(", "));
+        ensure!(
+            known.contains(&name.as_str()),
+            "there is no step {name:?}; there are {}",
+            known.join(", ")
+        );
     }
     // The test is there for the reason given at `build_programs`.
-    run::execute(run::cargo(root, "build").args(["--bins", "--test", "layering", "--example", "record_step"]))?;
+    run::execute(run::cargo(root, "build").args([
+        "--bins",
+        "--test",
+        "layering",
+        "--example",
+        "record_step",
+    ]))?;
     let chosen = |name: &str| names.is_empty() || names.iter().any(|chosen| chosen == name);
-    STEPS.iter().filter(|(name, _)| chosen(name)).try_for_each(|(name, settings)| compare(root, name, settings))
+    STEPS
+        .iter()
+        .filter(|(name, _)| chosen(name))
+        .try_for_each(|(name, settings)| compare(root, name, settings))
 }
 
 fn compare(root: &Path, name: &str, settings: &[&str]) -> Result<()> {
@@ -52,8 +71,13 @@ fn compare(root: &Path, name: &str, settings: &[&str]) -> Result<()> {
     run::execute(record.arg(&folder).args(settings).env(one_thread.0, one_thread.1))?;
     let mut compare = torch_python(root)?;
     // Sums in another order, of threads or of the memory's layout, differ by more than the tolerance.
-    compare.env(one_thread.0, one_thread.1).arg(root.join("benches/peers/step.py")).arg("compare").arg(&folder);
-    run::execute(compare.arg("--channels-last")).with_context(|| format!("the step {name} is another in PyTorch"))?;
+    compare
+        .env(one_thread.0, one_thread.1)
+        .arg(root.join("benches/peers/step.py"))
+        .arg("compare")
+        .arg(&folder);
+    run::execute(compare.arg("--channels-last"))
+        .with_context(|| format!("the step {name} is another in PyTorch"))?;
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
 }
 

@@ -51,10 +51,14 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
         }
         tests.args(arguments).env("PROTOSEG_SKIPPED", &list);
         // Bytecode written into the folder would not agree with its stamp.
-        tests.env("PROTOSEG_PYTHON", "python3").env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+        tests
+            .env("PROTOSEG_PYTHON", "python3")
+            .env("PYTHONPATH", packages)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
         run::execute(&mut tests)
     });
-    let skipped = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
+    let skipped =
+        fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
     fs::remove_file(&list).with_context(|| format!("removing {}", list.display()))?;
     print!("\n{}", describe(&skipped));
     outcome

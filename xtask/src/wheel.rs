@@ -47,11 +47,16 @@ pub(crate) fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Unpacks into `folder` the members of `wheel` for which `place` has a path. Their checksums are verified.
-pub(crate) fn unpack(wheel: &Path, folder: &Path, place: fn(&str) -> Option<String>) -> Result<Unpacked> {
+pub(crate) fn unpack(
+    wheel: &Path,
+    folder: &Path,
+    place: fn(&str) -> Option<String>,
+) -> Result<Unpacked> {
     let mut archive = open(wheel)?;
     let mut unpacked = Unpacked::default();
     for index in 0..archive.len() {
-        let mut member = archive.by_index(index).map_err(|error| broken(wheel, error.to_string()))?;
+        let mut member =
+            archive.by_index(index).map_err(|error| broken(wheel, error.to_string()))?;
         let name = member.name().map_err(|error| broken(wheel, error.to_string()))?;
         let Some(path) = place(&name).filter(|_| member.is_file()) else { continue };
         if !Path::new(&path).components().all(|part| matches!(part, Component::Normal(_))) {
@@ -123,7 +128,10 @@ pub(crate) mod tests {
         let wheel = folder.join("package-1-py3-none-any.whl");
         write_wheel(&wheel, &[("package/lib/deep/a.so", b"library"), ("package/code.py", b"pass")]);
         assert_eq!(wheels_in(folder).unwrap(), std::slice::from_ref(&wheel));
-        assert_eq!(unpack(&wheel, &folder.join("out"), keep_lib).unwrap(), Unpacked { files: 1, bytes: 7 });
+        assert_eq!(
+            unpack(&wheel, &folder.join("out"), keep_lib).unwrap(),
+            Unpacked { files: 1, bytes: 7 }
+        );
         assert_eq!(fs::read(folder.join("out/deep/a.so")).unwrap(), b"library");
         assert_eq!(fs::read_dir(folder.join("out")).unwrap().count(), 1);
     }

@@ -79,23 +79,36 @@ pub(crate) fn emit(
     model: &Model,
     request: &ExportOptions,
 ) -> Result<Vec<BundleFile>> {
-    let frames = request.frames.iter().map(|frame| frame.form(model)).collect::<Result<Vec<FrameSpec>>>()?;
+    let frames =
+        request.frames.iter().map(|frame| frame.form(model)).collect::<Result<Vec<FrameSpec>>>()?;
     frames.iter().try_for_each(|frame| frame::check_size(network, frame, model))?;
     let mut files = Vec::new();
     for &numbers in &request.precisions {
         let (form, emission) = numbers.emit(network, calibration, request.choices, Some(model))?;
-        files.push(BundleFile { name: numbers.file_name().to_owned(), form, emission, listed: true });
+        files.push(BundleFile {
+            name: numbers.file_name().to_owned(),
+            form,
+            emission,
+            listed: true,
+        });
         if request.taps {
             // Without the model's facts, so that nobody takes it for the model; the form says whose values they are.
-            let (form, emission) = numbers.emit(&network.clone().with_taps(), calibration, request.choices, None)?;
-            files.push(BundleFile { name: taps_file_name(numbers.file_name()), form, emission, listed: false });
+            let (form, emission) =
+                numbers.emit(&network.clone().with_taps(), calibration, request.choices, None)?;
+            files.push(BundleFile {
+                name: taps_file_name(numbers.file_name()),
+                form,
+                emission,
+                listed: false,
+            });
         }
     }
     if request.frames.is_empty() {
         return Ok(files);
     }
     let logits = network.keep_output(LOGITS)?;
-    let pixel_outputs: BTreeSet<PixelOutput> = FRAME_OUTPUTS.iter().chain(&request.pixel_outputs).copied().collect();
+    let pixel_outputs: BTreeSet<PixelOutput> =
+        FRAME_OUTPUTS.iter().chain(&request.pixel_outputs).copied().collect();
     let pixel_outputs: Vec<PixelOutput> = pixel_outputs.into_iter().collect();
     let halves = request.precisions.contains(&ExportPrecision::Fp16);
     let singles = request.precisions.contains(&ExportPrecision::Fp32) || !halves;
@@ -103,8 +116,12 @@ pub(crate) fn emit(
     for frame in frames {
         let FrameSpec { height, width, .. } = frame;
         for (precision, suffix, _) in precisions.iter().filter(|(_, _, wanted)| *wanted) {
-            let form =
-                Variant { kind: ModelKind::Frame, precision: *precision, frame: Some(frame), quantization: None };
+            let form = Variant {
+                kind: ModelKind::Frame,
+                precision: *precision,
+                frame: Some(frame),
+                quantization: None,
+            };
             let emission = frame::emit(&logits, &form, &frame, &pixel_outputs, model)
                 .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
             files.push(BundleFile {

@@ -16,7 +16,8 @@ use crate::precision::{ExportPrecision, QuantizeOverrides};
 fn checkpoint(preset: Preset) -> Checkpoint {
     let arch = Arch::new(preset, 11).unwrap();
     let graph = arch.graph();
-    let range = NodeRange { min: -3.0, max: 5.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
+    let range =
+        NodeRange { min: -3.0, max: 5.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
     let nodes = graph.nodes().iter().map(|node| (node.name.clone(), range.clone())).collect();
     let features = graph.node(graph.tagged(Tag::Features).unwrap());
     let prototypes = Prototypes {
@@ -25,7 +26,9 @@ fn checkpoint(preset: Preset) -> Checkpoint {
         temperature: 0.1,
         mean: vec![0.1; features.channels],
         // One class was never met.
-        classes: (0..11).map(|class| (class > 0).then(|| vec![vec![0.5; features.channels]; 2])).collect(),
+        classes: (0..11)
+            .map(|class| (class > 0).then(|| vec![vec![0.5; features.channels]; 2]))
+            .collect(),
     };
     Checkpoint {
         header: CheckpointHeader::new("street", arch, ClassTable::camvid(), None),
@@ -50,9 +53,16 @@ fn request(window: &str) -> ExportOptions {
         window: Some(window.parse().unwrap()),
         outputs: ["features", "labels", "confidence", "margin"].map(str::to_owned).to_vec(),
         prototype_confidence: true,
-        precisions: vec![ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8, ExportPrecision::Int8Trt],
+        precisions: vec![
+            ExportPrecision::Fp32,
+            ExportPrecision::Fp16,
+            ExportPrecision::Int8,
+            ExportPrecision::Int8Trt,
+        ],
         choices: QuantizeOverrides::default(),
-        frames: ["150x200", "97x96:1", "60x131", "192x192:3"].map(|frame| frame.parse().unwrap()).to_vec(),
+        frames: ["150x200", "97x96:1", "60x131", "192x192:3"]
+            .map(|frame| frame.parse().unwrap())
+            .to_vec(),
         pixel_outputs: vec![PixelOutput::Margin],
         external_from: None,
         triton: None,
@@ -65,7 +75,8 @@ fn request(window: &str) -> ExportOptions {
 fn unused(file: &OnnxFile) -> Vec<&str> {
     let graph = file.skeleton.graph.as_ref().unwrap();
     let outputs = graph.output.iter().map(ValueInfoProto::name);
-    let read = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str)).chain(outputs);
+    let read =
+        graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str)).chain(outputs);
     let read: BTreeSet<&str> = read.collect();
     let made = graph.node.iter().flat_map(|node| node.output.iter().map(String::as_str));
     let constants = file.constants.iter().map(|constant| constant.name.as_str());
@@ -75,8 +86,10 @@ fn unused(file: &OnnxFile) -> Vec<&str> {
 fn check(preset: Preset, request: &ExportOptions) {
     let mut checkpoint = checkpoint(preset);
     let model = model(&checkpoint.header, request).unwrap();
-    let network =
-        network(&mut checkpoint, request).and_then(Network::fold_batch_norm).and_then(Network::merge_affine).unwrap();
+    let network = network(&mut checkpoint, request)
+        .and_then(Network::fold_batch_norm)
+        .and_then(Network::merge_affine)
+        .unwrap();
     let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request).unwrap();
     // Taps beside each precision, and two precisions of each frame.
     assert_eq!(files.len(), 2 * (request.precisions.len() + request.frames.len()), "{preset}");

@@ -35,8 +35,10 @@ pub(crate) struct TritonName(String);
 impl TritonName {
     /// The model's name where it is a folder on every system and a path segment of an address, else one that is like it.
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-        let like: String = name.chars().map(|letter| if plain(letter) { letter } else { '-' }).collect();
+        let plain =
+            |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+        let like: String =
+            name.chars().map(|letter| if plain(letter) { letter } else { '-' }).collect();
         let like = like.trim_matches(['-', '.']);
         ensure!(
             !like.is_empty(),
@@ -59,7 +61,8 @@ pub(crate) fn write(
     let about = || format!("the Triton folder {}", place.display());
     fs::create_dir_all(place.join("1")).with_context(about)?;
     fs::write(place.join("config.pbtxt"), config(name, model, file)).with_context(about)?;
-    let labels: String = model.classes.classes().iter().map(|class| format!("{}\n", class.name)).collect();
+    let labels: String =
+        model.classes.classes().iter().map(|class| format!("{}\n", class.name)).collect();
     fs::write(place.join("labels.txt"), labels).with_context(about)?;
     let give = |from: &Path, to: &Path| -> io::Result<()> {
         match placement {
@@ -137,7 +140,9 @@ mod tests {
 
     #[test]
     fn names_become_plain_folder_names() {
-        for (name, expected) in [("my street", "my-street"), ("../up", "up"), ("éa", "a"), ("v1.2_b", "v1.2_b")] {
+        for (name, expected) in
+            [("my street", "my-street"), ("../up", "up"), ("éa", "a"), ("v1.2_b", "v1.2_b")]
+        {
             assert_eq!(TritonName::new(name).unwrap().0, expected);
         }
         let error = TritonName::new("é").unwrap_err().to_string();

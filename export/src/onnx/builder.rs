@@ -36,7 +36,13 @@ impl GraphBuilder {
     }
 
     /// Adds a node whose value is called as itself, and returns that name.
-    pub(crate) fn op(&mut self, name: &str, operator: &str, inputs: &[&str], attribute: Vec<AttributeProto>) -> String {
+    pub(crate) fn op(
+        &mut self,
+        name: &str,
+        operator: &str,
+        inputs: &[&str],
+        attribute: Vec<AttributeProto>,
+    ) -> String {
         let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
         self.node(name, operator, inputs, name, attribute);
         name.to_owned()
@@ -62,7 +68,9 @@ impl GraphBuilder {
 
     /// A constant of 32-bit floats, and its name; one of the same name is not written again.
     pub(crate) fn float_constant(&mut self, name: &str, shape: &[usize], data: &[f32]) -> String {
-        self.constant(name, shape, DataType::Float, || data.iter().flat_map(|value| value.to_le_bytes()).collect())
+        self.constant(name, shape, DataType::Float, || {
+            data.iter().flat_map(|value| value.to_le_bytes()).collect()
+        })
     }
 
     /// A constant of a weight's values in a number format, 32- or 16-bit floats.
@@ -99,7 +107,12 @@ impl GraphBuilder {
         data: impl FnOnce() -> InitializerData,
     ) -> String {
         if self.known.insert(name.to_owned()) {
-            self.constants.push(Initializer { name: name.to_owned(), shape: shape.to_vec(), element, data: data() });
+            self.constants.push(Initializer {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                element,
+                data: data(),
+            });
         }
         name.to_owned()
     }

@@ -11,7 +11,8 @@ use crate::onnx::file::OnnxFile;
 use crate::onnx::nodes::{NodeWriter, resize_attributes};
 use crate::onnx::pixel_outputs;
 use crate::onnx::proto::{
-    AttributeProto, DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto,
+    AttributeProto, DataType, GraphProto, IR_VERSION, ModelProto, OPSET, OperatorSetIdProto,
+    StringStringEntryProto,
 };
 use crate::onnx::prototype_confidence;
 use crate::onnx::signature;
@@ -31,12 +32,19 @@ pub struct EmittedModel {
 /// A network as an ONNX file: bytes `image` `[N, H, W, 3]` to the network's outputs, sizes left open. The file carries the
 /// facts of `model`, so that it is enough to work with by itself.
 pub fn emit(network: &Network, form: &Variant, model: Option<&Model>) -> Result<EmittedModel> {
-    ensure!(form.precision != Precision::Int8, "a file in 8 bits needs a scheme of what is rounded");
+    ensure!(
+        form.precision != Precision::Int8,
+        "a file in 8 bits needs a scheme of what is rounded"
+    );
     write(network, form, None, model)
 }
 
 /// The same in 8 bits, by the network's own scheme.
-pub fn emit_quantized(network: &Network, scheme: &QuantizationPlan, model: Option<&Model>) -> Result<EmittedModel> {
+pub fn emit_quantized(
+    network: &Network,
+    scheme: &QuantizationPlan,
+    model: Option<&Model>,
+) -> Result<EmittedModel> {
     write(network, scheme.form(), Some(scheme), model)
 }
 
@@ -57,7 +65,11 @@ fn write(
     body.set_value_name(network.graph.input(), signature::IMAGE);
     // Outputs are 32-bit floats whatever the network counts in.
     for output in network.outputs() {
-        let called = if float == DataType::Float { output.name.clone() } else { format!("{}.narrow", output.value) };
+        let called = if float == DataType::Float {
+            output.name.clone()
+        } else {
+            format!("{}.narrow", output.value)
+        };
         network.find(&output.value).into_iter().for_each(|id| body.set_value_name(id, &called));
     }
     network.graph.iter().for_each(|(id, _)| body.write(id));
@@ -68,20 +80,27 @@ fn write(
     if float != DataType::Float {
         for output in network.outputs() {
             let to = vec![AttributeProto::int("to", i64::from(i32::from(DataType::Float)))];
-            let (name, narrow) = (format!("{}.wide", output.value), format!("{}.narrow", output.value));
+            let (name, narrow) =
+                (format!("{}.wide", output.value), format!("{}.narrow", output.value));
             builder.node(&name, "Cast", vec![narrow], &output.name, to);
         }
     }
-    if let Some(scores) = network.outputs().first().filter(|_| judged.is_some() || !network.pixel_outputs.is_empty()) {
-        let model =
-            model.context("what is decided depends on how scores lie over pixels, which the model's facts say")?;
+    if let Some(scores) =
+        network.outputs().first().filter(|_| judged.is_some() || !network.pixel_outputs.is_empty())
+    {
+        let model = model.context(
+            "what is decided depends on how scores lie over pixels, which the model's facts say",
+        )?;
         let (classes, align_corners) = (model.classes.count(), model.grid.align_corners);
         let full = upsampled(&mut builder, "upsample", &scores.name, align_corners);
         pixel_outputs::write(&mut builder, &full, classes, &network.pixel_outputs);
         if let Some((prototypes, compared)) = judged {
             let narrow = float != DataType::Float;
-            let compared =
-                if narrow { builder.cast("prototypes.values", &compared, DataType::Float) } else { compared };
+            let compared = if narrow {
+                builder.cast("prototypes.values", &compared, DataType::Float)
+            } else {
+                compared
+            };
             let scores = prototype_confidence::scores(&mut builder, &compared, prototypes);
             let judged = upsampled(&mut builder, "prototypes.upsample", &scores, align_corners);
             prototype_confidence::write(&mut builder, &full, &judged, classes);
@@ -93,7 +112,9 @@ fn write(
 /// Scores at the picture's own size.
 fn upsampled(builder: &mut GraphBuilder, name: &str, scores: &str, align_corners: bool) -> String {
     let part = |part: &str| format!("{name}.{part}");
-    let between = |start: i64, end: i64| vec![AttributeProto::int("start", start), AttributeProto::int("end", end)];
+    let between = |start: i64, end: i64| {
+        vec![AttributeProto::int("start", start), AttributeProto::int("end", end)]
+    };
     let kept = builder.op(&part("kept"), "Shape", &[scores], between(0, 2));
     let target = builder.op(&part("target"), "Shape", &[signature::IMAGE], between(1, 3));
     let axis = vec![AttributeProto::int("axis", 0)];
@@ -109,9 +130,15 @@ pub(crate) fn file(
     form: &Variant,
     model: Option<&Model>,
 ) -> Result<EmittedModel> {
-    let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
-    let facts = model.map(|model| Ok::<_, serde_json::Error>(entry(METADATA_KEY, serde_json::to_string(model)?)));
-    let mut metadata_props: Vec<StringStringEntryProto> = facts.into_iter().collect::<Result<_, _>>()?;
+    let entry = |key: &str, value: String| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value),
+    };
+    let facts = model.map(|model| {
+        Ok::<_, serde_json::Error>(entry(METADATA_KEY, serde_json::to_string(model)?))
+    });
+    let mut metadata_props: Vec<StringStringEntryProto> =
+        facts.into_iter().collect::<Result<_, _>>()?;
     metadata_props.push(entry(VARIANT_KEY, serde_json::to_string(form)?));
     let declare = |ports: &[TensorInfo]| ports.iter().map(signature::declare).collect();
     let name = Some(model.map_or("network", |model| &model.name).to_owned());
@@ -128,7 +155,10 @@ pub(crate) fn file(
             node,
             ..GraphProto::default()
         }),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+        opset_import: vec![OperatorSetIdProto {
+            domain: Some(String::new()),
+            version: Some(OPSET),
+        }],
         metadata_props,
     };
     Ok(EmittedModel { file: OnnxFile { skeleton, constants }, inputs, outputs })
@@ -138,7 +168,8 @@ pub(crate) fn file(
 fn description(model: &Model, form: &Variant) -> String {
     let network = model.arch.map_or(String::new(), |arch| format!(", {}", arch.preset()));
     let (name, count, stride) = (&model.name, model.classes.count(), model.grid.stride);
-    let upsampling = if model.grid.align_corners { "aligned corners" } else { "half-pixel centres" };
+    let upsampling =
+        if model.grid.align_corners { "aligned corners" } else { "half-pixel centres" };
     let ports = match form.frame {
         Some(FrameSpec { height, width, .. }) => format!(
             "Input: RGB frames as they are, bytes [N, {height}, {width}, 3]. Output `labels`: the class of every pixel. \

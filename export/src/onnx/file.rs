@@ -72,8 +72,12 @@ impl InitializerData {
         };
         match self {
             Self::Bytes(bytes) => out.write_all(bytes),
-            Self::Floats(tensor) => tensor.data.chunks(CHUNK).try_for_each(|values| write(values, false)),
-            Self::Halves(tensor) => tensor.data.chunks(CHUNK).try_for_each(|values| write(values, true)),
+            Self::Floats(tensor) => {
+                tensor.data.chunks(CHUNK).try_for_each(|values| write(values, false))
+            }
+            Self::Halves(tensor) => {
+                tensor.data.chunks(CHUNK).try_for_each(|values| write(values, true))
+            }
         }
     }
 }
@@ -117,7 +121,12 @@ impl OnnxFile {
     }
 
     /// Writes the file without its larger constants, and these into `data`, which will lie beside it as `data_name`.
-    pub fn write_external(&self, out: &mut dyn Write, data_name: &str, data: &mut dyn Write) -> io::Result<()> {
+    pub fn write_external(
+        &self,
+        out: &mut dyn Write,
+        data_name: &str,
+        data: &mut dyn Write,
+    ) -> io::Result<()> {
         let mut end = 0;
         let mut initializers = Vec::new();
         for constant in &self.constants {
@@ -132,8 +141,10 @@ impl OnnxFile {
                 data.write_all(&vec![0; (start - end) as usize])?;
                 constant.data.write(data)?;
                 end = start + length as u64;
-                let entry =
-                    |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+                let entry = |key: &str, value: String| StringStringEntryProto {
+                    key: Some(key.to_owned()),
+                    value: Some(value),
+                };
                 header.external_data = vec![
                     entry("location", data_name.to_owned()),
                     entry("offset", start.to_string()),
@@ -155,7 +166,11 @@ impl OnnxFile {
     }
 
     /// Writes the skeleton with initializers: the bytes of each, and the constant whose data follows them.
-    fn write_with(&self, initializers: Vec<(Vec<u8>, Option<&Initializer>)>, out: &mut dyn Write) -> io::Result<()> {
+    fn write_with(
+        &self,
+        initializers: Vec<(Vec<u8>, Option<&Initializer>)>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         let graph = self.skeleton.graph.as_ref().map(Message::encode_to_vec).unwrap_or_default();
         let mut framed = Vec::with_capacity(initializers.len());
         for (head, constant) in initializers {
@@ -188,8 +203,12 @@ mod tests {
 
     fn file() -> OnnxFile {
         let tensor = Arc::new(Tensor::from_fn(&[40, 20], |index| index as f32 / 7.0));
-        let constant =
-            |name: &str, element, data| Initializer { name: name.to_owned(), shape: vec![40, 20], element, data };
+        let constant = |name: &str, element, data| Initializer {
+            name: name.to_owned(),
+            shape: vec![40, 20],
+            element,
+            data,
+        };
         OnnxFile {
             skeleton: ModelProto {
                 ir_version: Some(8),
@@ -217,7 +236,10 @@ mod tests {
         assert_eq!(graph.initializer[0].raw_data.as_ref().unwrap(), &floats());
         assert_eq!(graph.initializer[1].raw_data.as_ref().unwrap(), &vec![7; 800]);
         let halves = graph.initializer[2].raw_data.as_ref().unwrap();
-        assert_eq!((halves.len(), &halves[14..16]), (1600, f16::from_f32(1.0).to_le_bytes().as_slice()));
+        assert_eq!(
+            (halves.len(), &halves[14..16]),
+            (1600, f16::from_f32(1.0).to_le_bytes().as_slice())
+        );
     }
 
     #[test]
@@ -225,10 +247,16 @@ mod tests {
         let (mut out, mut data) = (Vec::new(), Vec::new());
         file().write_external(&mut out, "model.onnx.data", &mut data).unwrap();
         let graph = ModelProto::decode(out.as_slice()).unwrap().graph.unwrap();
-        let [floats_at, bytes, halves] = graph.initializer.as_slice() else { panic!("three constants") };
+        let [floats_at, bytes, halves] = graph.initializer.as_slice() else {
+            panic!("three constants")
+        };
         assert_eq!(bytes.raw_data.as_ref().unwrap().len(), 800);
-        assert!(floats_at.raw_data.is_none() && halves.data_location == Some(DataLocation::External.into()));
-        let values: Vec<&str> = halves.external_data.iter().map(StringStringEntryProto::value).collect();
+        assert!(
+            floats_at.raw_data.is_none()
+                && halves.data_location == Some(DataLocation::External.into())
+        );
+        let values: Vec<&str> =
+            halves.external_data.iter().map(StringStringEntryProto::value).collect();
         assert_eq!(values, ["model.onnx.data", "4096", "1600"]);
         assert_eq!(data[..3200], floats());
         assert_eq!(data.len(), 4096 + 1600);

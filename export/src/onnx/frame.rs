@@ -53,12 +53,20 @@ pub fn emit(
     model: &Model,
 ) -> Result<EmittedModel> {
     ensure!(!pixel_outputs.is_empty(), "a frame file without outputs cannot be written");
-    let mut writer = FrameWriter { network, frame, model, builder: GraphBuilder::default(), float: float(form)? };
+    let mut writer = FrameWriter {
+        network,
+        frame,
+        model,
+        builder: GraphBuilder::default(),
+        float: float(form)?,
+    };
     let logits = writer.logits()?;
     let FrameWriter { mut builder, .. } = writer;
     pixel_outputs::write(&mut builder, &logits, model.classes.count(), pixel_outputs);
-    let outputs: Vec<TensorInfo> =
-        pixel_outputs.iter().map(|decision| decision.port([frame.height, frame.width].map(Dimension::Fixed))).collect();
+    let outputs: Vec<TensorInfo> = pixel_outputs
+        .iter()
+        .map(|decision| decision.port([frame.height, frame.width].map(Dimension::Fixed)))
+        .collect();
     file(builder, vec![input(frame)], outputs, form, Some(model))
 }
 
@@ -66,7 +74,9 @@ fn float(form: &Variant) -> Result<DataType> {
     match form.precision {
         Precision::Fp32 => Ok(DataType::Float),
         Precision::Fp16 => Ok(DataType::Float16),
-        Precision::Int8 => anyhow::bail!("a frame file counts in fp32 or fp16; 8-bit files are of the logits kind"),
+        Precision::Int8 => {
+            anyhow::bail!("a frame file counts in fp32 or fp16; 8-bit files are of the logits kind")
+        }
     }
 }
 
@@ -89,7 +99,8 @@ impl FrameWriter<'_> {
     /// The frame's class scores at its own size, `[N, C, H, W]` in 32-bit floats; the name of the value.
     fn logits(&mut self) -> Result<String> {
         let FrameSpec { height, width, pieces, .. } = *self.frame;
-        let normalize = self.network.graph.iter().find(|(_, node)| matches!(node.op, Op::Normalize { .. }));
+        let normalize =
+            self.network.graph.iter().find(|(_, node)| matches!(node.op, Op::Normalize { .. }));
         let (normalize, _) = normalize.context("the network does not normalise its pictures")?;
         let mut body = NodeWriter::new(self.network, &mut self.builder, self.float);
         body.set_value_name(self.network.graph.input(), signature::IMAGE);
@@ -120,12 +131,16 @@ impl FrameWriter<'_> {
     ) -> Result<(String, [usize; 2])> {
         let shapes = self.network.graph.shapes(1, size[0], size[1])?;
         let side = |shape: &Vec<usize>, axis: usize| shape.get(axis).copied().unwrap_or(1);
-        let sizes: Vec<[usize; 2]> = shapes.iter().map(|shape| [side(shape, 2), side(shape, 3)]).collect();
-        let [output] = self.network.outputs() else { anyhow::bail!("a frame file is made of the logits alone") };
+        let sizes: Vec<[usize; 2]> =
+            shapes.iter().map(|shape| [side(shape, 2), side(shape, 3)]).collect();
+        let [output] = self.network.outputs() else {
+            anyhow::bail!("a frame file is made of the logits alone")
+        };
         let logits = self.network.find(&output.value).context("the network has no logits")?;
         let logit_size = sizes[logits.0];
-        let mut body =
-            NodeWriter::new(self.network, &mut self.builder, self.float).with_prefix(prefix).with_sizes(sizes);
+        let mut body = NodeWriter::new(self.network, &mut self.builder, self.float)
+            .with_prefix(prefix)
+            .with_sizes(sizes);
         body.set_value_name(normalize, pictures);
         let nodes = self.network.graph.iter().map(|(id, _)| id);
         nodes.filter(|&id| id > normalize).for_each(|id| body.write(id));
@@ -143,8 +158,15 @@ impl FrameWriter<'_> {
         if [down, across] == [0, 0] {
             return picture.to_owned();
         }
-        let pads = self.builder.int64_constant("frame.pads", &[0, 0, 0, 0, 0, 0, down as i64, across as i64]);
-        self.builder.op("frame.padded", "Pad", &[picture, &pads], vec![AttributeProto::string("mode", "edge")])
+        let pads = self
+            .builder
+            .int64_constant("frame.pads", &[0, 0, 0, 0, 0, 0, down as i64, across as i64]);
+        self.builder.op(
+            "frame.padded",
+            "Pad",
+            &[picture, &pads],
+            vec![AttributeProto::string("mode", "edge")],
+        )
     }
 
     /// Runs every window and puts their scores together: the map of the padded frame, `[N, C, h, w]`.
@@ -159,7 +181,9 @@ impl FrameWriter<'_> {
             let windows: Vec<String> = places
                 .iter()
                 .zip(chunk * at_once..)
-                .map(|(&[top, left], index)| self.slice(&format!("window{index}"), picture, [top, left], [size; 2]))
+                .map(|(&[top, left], index)| {
+                    self.slice(&format!("window{index}"), picture, [top, left], [size; 2])
+                })
                 .collect();
             let together = self.concat(&format!("{prefix}windows"), windows, 0);
             let (logits, logit_size) = self.network(normalize, &together, [size; 2], &prefix)?;
@@ -182,13 +206,16 @@ impl FrameWriter<'_> {
             let placed = if [height, width] == [side; 2] {
                 scores.clone()
             } else {
-                let pads = [0, 0, top, left, 0, 0, height - top - side, width - left - side].map(|pad| pad as i64);
+                let pads = [0, 0, top, left, 0, 0, height - top - side, width - left - side]
+                    .map(|pad| pad as i64);
                 let pads = self.builder.int64_constant(&format!("place{index}.pads"), &pads);
                 self.builder.op(&format!("place{index}"), "Pad", &[scores, &pads], vec![])
             };
             sum = Some(match sum {
                 None => placed,
-                Some(sum) => self.builder.op(&format!("sum{index}"), "Add", &[&sum, &placed], vec![]),
+                Some(sum) => {
+                    self.builder.op(&format!("sum{index}"), "Add", &[&sum, &placed], vec![])
+                }
             });
         }
         let sum = sum.unwrap_or_default();
@@ -196,8 +223,10 @@ impl FrameWriter<'_> {
         if rows.iter().chain(&columns).all(|&cover| cover == 1) {
             return sum;
         }
-        let cover: Vec<f32> =
-            rows.iter().flat_map(|&down| columns.iter().map(move |&across| (down * across) as f32)).collect();
+        let cover: Vec<f32> = rows
+            .iter()
+            .flat_map(|&down| columns.iter().map(move |&across| (down * across) as f32))
+            .collect();
         let cover = self.builder.float_constant("cover", &[1, 1, height, width], &cover);
         self.builder.op("mean", "Div", &[&sum, &cover], vec![])
     }
@@ -205,7 +234,8 @@ impl FrameWriter<'_> {
     /// The scores of the padded frame at its own size, without the padding.
     fn upsample(&mut self, map: &str, map_size: [usize; 2], padded: [usize; 2]) -> String {
         let [down, across] = [0, 1].map(|axis| resize_scale(map_size[axis], padded[axis]));
-        let scales = self.builder.float_constant("upsample.scales", &[4], &[1.0, 1.0, down, across]);
+        let scales =
+            self.builder.float_constant("upsample.scales", &[4], &[1.0, 1.0, down, across]);
         let attributes = resize_attributes(self.model.grid.align_corners);
         let full = self.builder.op("upsample", "Resize", &[map, "", &scales], attributes);
         let size = [self.frame.height, self.frame.width];
@@ -226,7 +256,13 @@ impl FrameWriter<'_> {
         match <[String; 1]>::try_from(values) {
             Ok([value]) => value,
             Err(values) => {
-                self.builder.node(name, "Concat", values, name, vec![AttributeProto::int("axis", axis)]);
+                self.builder.node(
+                    name,
+                    "Concat",
+                    values,
+                    name,
+                    vec![AttributeProto::int("axis", axis)],
+                );
                 name.to_owned()
             }
         }

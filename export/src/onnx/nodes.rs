@@ -37,7 +37,11 @@ pub(crate) struct NodeWriter<'a> {
 
 impl<'a> NodeWriter<'a> {
     /// A network that counts in `float`, [`DataType::Float`] or [`DataType::Float16`].
-    pub(crate) fn new(network: &'a Network, builder: &'a mut GraphBuilder, float: DataType) -> Self {
+    pub(crate) fn new(
+        network: &'a Network,
+        builder: &'a mut GraphBuilder,
+        float: DataType,
+    ) -> Self {
         Self {
             network,
             builder,
@@ -89,7 +93,8 @@ impl<'a> NodeWriter<'a> {
         let rounding = self.scheme.and_then(|scheme| Some((scheme, scheme.step(id)?)));
         let Some((scheme, step)) = rounding else { return self.compute(id, &output) };
         if scheme.is_pixels(id) {
-            let (node, order) = (self.network.graph.node(id), vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]);
+            let (node, order) =
+                (self.network.graph.node(id), vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]);
             let (name, pixels) = (self.name(node), self.values[node.inputs[0].0].clone());
             self.builder.node(&name, "Transpose", vec![pixels], &qdq::integers(&output), order);
         } else {
@@ -103,27 +108,35 @@ impl<'a> NodeWriter<'a> {
     fn compute(&mut self, id: NodeId, output: &str) {
         let node = self.network.graph.node(id);
         let name = self.name(node);
-        let mut inputs: Vec<String> = node.inputs.iter().map(|input| self.values[input.0].clone()).collect();
+        let mut inputs: Vec<String> =
+            node.inputs.iter().map(|input| self.values[input.0].clone()).collect();
         let parameters = self.network.graph.node_parameters(node);
         inputs.extend(parameters.iter().map(|parameter| self.parameter(id, parameter)));
         let (operator, attributes) = match node.op {
             Op::Input => return,
-            Op::Normalize { mean, std } => return self.normalize(&name, &inputs[0], output, mean, std),
+            Op::Normalize { mean, std } => {
+                return self.normalize(&name, &inputs[0], output, mean, std);
+            }
             Op::GlobalAvgPool => return self.mean(&name, &inputs[0], output),
             Op::Resize { align_corners } => {
                 // Neither a region of interest nor, where there are sizes, scales.
                 let sizes = self.resize_to(&name, node);
-                inputs =
-                    std::iter::once(inputs.swap_remove(0)).chain(std::iter::once(String::new())).chain(sizes).collect();
+                inputs = std::iter::once(inputs.swap_remove(0))
+                    .chain(std::iter::once(String::new()))
+                    .chain(sizes)
+                    .collect();
                 ("Resize", resize_attributes(align_corners))
             }
             Op::Linear { .. } => {
                 let axis = vec![AttributeProto::int("axis", 1)];
-                inputs[0] = self.builder.op(&format!("{name}.flat"), "Flatten", &[&inputs[0]], axis);
+                inputs[0] =
+                    self.builder.op(&format!("{name}.flat"), "Flatten", &[&inputs[0]], axis);
                 ("Gemm", vec![AttributeProto::int("transB", 1)])
             }
             Op::Conv(conv) => ("Conv", conv_attributes(conv)),
-            Op::BatchNorm { eps, .. } => ("BatchNormalization", vec![AttributeProto::float("epsilon", eps as f32)]),
+            Op::BatchNorm { eps, .. } => {
+                ("BatchNormalization", vec![AttributeProto::float("epsilon", eps as f32)])
+            }
             Op::Relu => ("Relu", vec![]),
             Op::Relu6 => {
                 inputs.extend(RELU6_BOUNDS.map(|(name, bound)| self.bound(name, bound)));
@@ -148,9 +161,12 @@ impl<'a> NodeWriter<'a> {
 
     /// A weight or bias of a node.
     fn parameter(&mut self, id: NodeId, Parameter { name, shape, role }: &Parameter) -> String {
-        let kernels = self.scheme.and_then(|scheme| Some((scheme.kernels(id)?, scheme.symmetric())));
+        let kernels =
+            self.scheme.and_then(|scheme| Some((scheme.kernels(id)?, scheme.symmetric())));
         match (kernels, role) {
-            (Some((kernels, _)), Role::ConvWeight) => qdq::weights(self.builder, name, shape, kernels),
+            (Some((kernels, _)), Role::ConvWeight) => {
+                qdq::weights(self.builder, name, shape, kernels)
+            }
             (Some((kernels, false)), Role::Bias) => qdq::bias(self.builder, name, kernels),
             _ => self.builder.weight(name, &self.network.weights[name], self.float),
         }
@@ -174,13 +190,17 @@ impl<'a> NodeWriter<'a> {
         let planes = self.builder.op(&part("planes"), "Transpose", &[image], order);
         let floats = self.builder.cast(&part("floats"), &planes, DataType::Float);
         let scaled = self.builder.op(&part("scaled"), "Mul", &[&floats, &scale], vec![]);
-        self.in_floats(name, output, |builder, output| builder.node(name, "Add", vec![scaled, shift], output, vec![]));
+        self.in_floats(name, output, |builder, output| {
+            builder.node(name, "Add", vec![scaled, shift], output, vec![])
+        });
     }
 
     /// The mean over all places, in 32-bit floats: a sum of many halves would run past their largest number.
     fn mean(&mut self, name: &str, input: &str, output: &str) {
         let input = match self.float {
-            DataType::Float16 => self.builder.cast(&format!("{name}.floats"), input, DataType::Float),
+            DataType::Float16 => {
+                self.builder.cast(&format!("{name}.floats"), input, DataType::Float)
+            }
             _ => input.to_owned(),
         };
         self.in_floats(name, output, |builder, output| {
@@ -205,7 +225,11 @@ impl<'a> NodeWriter<'a> {
         if let Some(sizes) = &self.sizes {
             let [from, to] = [0, 1].map(|input| sizes[node.inputs[input].0]);
             let [down, across] = [0, 1].map(|axis| resize_scale(from[axis], to[axis]));
-            return vec![self.builder.float_constant(&format!("{name}.scales"), &[4], &[1.0, 1.0, down, across])];
+            return vec![self.builder.float_constant(
+                &format!("{name}.scales"),
+                &[4],
+                &[1.0, 1.0, down, across],
+            )];
         }
         let [from, to] = [0, 1].map(|input| self.measurable(node.inputs[input]));
         let batch = vec![AttributeProto::int("start", 0), AttributeProto::int("end", 2)];
@@ -213,7 +237,10 @@ impl<'a> NodeWriter<'a> {
         let start = vec![AttributeProto::int("start", 2)];
         let target = self.builder.op(&format!("{name}.target"), "Shape", &[&to], start);
         let axis = vec![AttributeProto::int("axis", 0)];
-        vec![String::new(), self.builder.op(&format!("{name}.sizes"), "Concat", &[&kept, &target], axis)]
+        vec![
+            String::new(),
+            self.builder.op(&format!("{name}.sizes"), "Concat", &[&kept, &target], axis),
+        ]
     }
 
     /// A tensor of the size of a node's value: of a rounded one the integers, as asking for its floats would make them.
@@ -236,7 +263,10 @@ pub(crate) fn resize_scale(from: usize, to: usize) -> f32 {
 
 pub(crate) fn resize_attributes(align_corners: bool) -> Vec<AttributeProto> {
     let mode = if align_corners { "align_corners" } else { "half_pixel" };
-    vec![AttributeProto::string("mode", "linear"), AttributeProto::string("coordinate_transformation_mode", mode)]
+    vec![
+        AttributeProto::string("mode", "linear"),
+        AttributeProto::string("coordinate_transformation_mode", mode),
+    ]
 }
 
 fn conv_attributes(conv: Conv) -> Vec<AttributeProto> {

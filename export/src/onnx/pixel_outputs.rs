@@ -68,9 +68,15 @@ impl PixelOutput {
 }
 
 /// Writes pixel_outputs on class scores `[N, C, H, W]` in 32-bit floats.
-pub(crate) fn write(builder: &mut GraphBuilder, scores: &str, classes: usize, pixel_outputs: &[PixelOutput]) {
-    let largest =
-        |keep: bool| vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", i64::from(keep))];
+pub(crate) fn write(
+    builder: &mut GraphBuilder,
+    scores: &str,
+    classes: usize,
+    pixel_outputs: &[PixelOutput],
+) {
+    let largest = |keep: bool| {
+        vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", i64::from(keep))]
+    };
     for decision in pixel_outputs {
         let name = decision.name();
         let part = |part: &str| format!("{name}.{part}");
@@ -104,10 +110,16 @@ pub(crate) fn write(builder: &mut GraphBuilder, scores: &str, classes: usize, pi
 }
 
 /// Where each class has the highest score, of equal ones the first: truth values `[N, C, H, W]`.
-pub(crate) fn winner_mask(builder: &mut GraphBuilder, name: &str, scores: &str, classes: usize) -> String {
+pub(crate) fn winner_mask(
+    builder: &mut GraphBuilder,
+    name: &str,
+    scores: &str,
+    classes: usize,
+) -> String {
     let winner = builder.op(&format!("{name}.winner"), "ArgMax", &[scores], along_classes(true));
     let ids: Vec<u8> = (0..classes as i64).flat_map(i64::to_le_bytes).collect();
-    let ids = builder.constant(&format!("{name}.ids"), &[1, classes, 1, 1], DataType::Int64, || ids);
+    let ids =
+        builder.constant(&format!("{name}.ids"), &[1, classes, 1, 1], DataType::Int64, || ids);
     builder.op(&format!("{name}.won"), "Equal", &[&winner, &ids], vec![])
 }
 

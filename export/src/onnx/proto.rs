@@ -154,7 +154,10 @@ impl AttributeProto {
 
     /// A text.
     pub fn string(name: &str, value: &'static str) -> Self {
-        Self { s: Some(Bytes::from_static(value.as_bytes())), ..Self::new(name, AttributeType::String) }
+        Self {
+            s: Some(Bytes::from_static(value.as_bytes())),
+            ..Self::new(name, AttributeType::String)
+        }
     }
 
     /// Sizes or counts.

@@ -5,7 +5,9 @@
 //! is then the maximum of equal slices.
 
 use protoseg_models::bundle::{Dimension, TensorInfo};
-use protoseg_models::prototypes::{MIN_NORM, NO_PROTOTYPE_LOGIT, PROTOTYPE_CONFIDENCE as NAME, Prototypes, norm};
+use protoseg_models::prototypes::{
+    MIN_NORM, NO_PROTOTYPE_LOGIT, PROTOTYPE_CONFIDENCE as NAME, Prototypes, norm,
+};
 
 use crate::onnx::builder::GraphBuilder;
 use crate::onnx::pixel_outputs::{round_to_u8, winner_mask};
@@ -35,29 +37,43 @@ pub(crate) fn scores(builder: &mut GraphBuilder, values: &str, prototypes: &Prot
     let each = prototypes.classes.iter().flatten().map(Vec::len).max().unwrap_or(1).max(1);
     let kernel = |number: usize, class: usize| {
         let own = prototypes.classes[class].as_ref();
-        own.and_then(|own| own.get(number).or(own.last())).map_or_else(|| vec![0.0; channels], |values| unit(values))
+        own.and_then(|own| own.get(number).or(own.last()))
+            .map_or_else(|| vec![0.0; channels], |values| unit(values))
     };
-    let kernels: Vec<f32> =
-        (0..each).flat_map(|number| (0..classes).flat_map(move |class| kernel(number, class))).collect();
-    let kernels = builder.float_constant(&part("kernels"), &[each * classes, channels, 1, 1], &kernels);
+    let kernels: Vec<f32> = (0..each)
+        .flat_map(|number| (0..classes).flat_map(move |class| kernel(number, class)))
+        .collect();
+    let kernels =
+        builder.float_constant(&part("kernels"), &[each * classes, channels, 1, 1], &kernels);
     let cosines = builder.op(&part("cosines"), "Conv", &[&directions, &kernels], vec![]);
     let nearest = if each == 1 {
         cosines
     } else {
-        let slices: Vec<String> = (0..each).map(|number| part(&format!("cosines.{number}"))).collect();
+        let slices: Vec<String> =
+            (0..each).map(|number| part(&format!("cosines.{number}"))).collect();
         let sizes = builder.int64_constant(&part("sizes"), &vec![classes as i64; each]);
         let axis = vec![AttributeProto::int("axis", 1)];
-        builder.multi_output_node(&part("slices"), "Split", vec![cosines, sizes], slices.clone(), axis);
+        builder.multi_output_node(
+            &part("slices"),
+            "Split",
+            vec![cosines, sizes],
+            slices.clone(),
+            axis,
+        );
         let slices: Vec<&str> = slices.iter().map(String::as_str).collect();
         builder.op(&part("nearest"), "Max", &slices, vec![])
     };
-    let temperature = builder.float_constant(&part("temperature"), &[], &[prototypes.temperature as f32]);
+    let temperature =
+        builder.float_constant(&part("temperature"), &[], &[prototypes.temperature as f32]);
     let scores = builder.op(&part("scores"), "Div", &[&nearest, &temperature], vec![]);
     if prototypes.classes.iter().all(Option::is_some) {
         return scores;
     }
-    let unmet: Vec<f32> =
-        prototypes.classes.iter().map(|own| if own.is_some() { 0.0 } else { NO_PROTOTYPE_LOGIT }).collect();
+    let unmet: Vec<f32> = prototypes
+        .classes
+        .iter()
+        .map(|own| if own.is_some() { 0.0 } else { NO_PROTOTYPE_LOGIT })
+        .collect();
     let unmet = builder.float_constant(&part("unmet"), &[1, classes, 1, 1], &unmet);
     builder.op(&part("met"), "Add", &[&scores, &unmet], vec![])
 }
@@ -67,12 +83,21 @@ pub(crate) fn scores(builder: &mut GraphBuilder, values: &str, prototypes: &Prot
 pub(crate) fn write(builder: &mut GraphBuilder, linear: &str, prototypes: &str, classes: usize) {
     let part = |part: &str| format!("{NAME}.{part}");
     let own = winner_mask(builder, NAME, linear, classes);
-    let probabilities =
-        builder.op(&part("probabilities"), "Softmax", &[prototypes], vec![AttributeProto::int("axis", 1)]);
+    let probabilities = builder.op(
+        &part("probabilities"),
+        "Softmax",
+        &[prototypes],
+        vec![AttributeProto::int("axis", 1)],
+    );
     let none = builder.float_constant(&part("none"), &[], &[0.0]);
     let chosen = builder.op(&part("chosen"), "Where", &[&own, &probabilities, &none], vec![]);
     let axis = builder.int64_constant(&part("axis"), &[1]);
-    let sum = builder.op(&part("sum"), "ReduceSum", &[&chosen, &axis], vec![AttributeProto::int("keepdims", 0)]);
+    let sum = builder.op(
+        &part("sum"),
+        "ReduceSum",
+        &[&chosen, &axis],
+        vec![AttributeProto::int("keepdims", 0)],
+    );
     let most = builder.float_constant(&part("most"), &[], &[255.0]);
     let scaled = builder.op(&part("scaled"), "Mul", &[&sum, &most], vec![]);
     round_to_u8(builder, NAME, &scaled);

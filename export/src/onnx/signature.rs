@@ -4,7 +4,9 @@ use anyhow::{Context, Result};
 use protoseg_models::bundle::{Dimension, TensorInfo};
 
 use crate::network::Network;
-use crate::onnx::proto::{DataType, DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto};
+use crate::onnx::proto::{
+    DataType, DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
 use crate::onnx::prototype_confidence;
 
 /// Bytes, as manifests name them.
@@ -36,7 +38,9 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<TensorInfo>> {
     let strides = graph.strides();
     let mut first_stride = None;
     let port = |output: &crate::Output| {
-        let id = network.find(&output.value).with_context(|| format!("no node makes `{}`", output.value))?;
+        let id = network
+            .find(&output.value)
+            .with_context(|| format!("no node makes `{}`", output.value))?;
         let stride = strides[id.0];
         let first = *first_stride.get_or_insert(stride);
         let size = |letter: &str, length: usize| match length {
@@ -45,7 +49,10 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<TensorInfo>> {
             _ if stride == first => Dimension::Named(letter.to_owned()),
             _ => Dimension::Named(format!("{letter}{stride}")),
         };
-        let sizes = ["h", "w"].into_iter().zip(&shapes[id.0][2..]).map(|(letter, &length)| size(letter, length));
+        let sizes = ["h", "w"]
+            .into_iter()
+            .zip(&shapes[id.0][2..])
+            .map(|(letter, &length)| size(letter, length));
         let shape = [Dimension::Named("N".to_owned()), Dimension::Fixed(graph.node(id).channels)];
         Ok(TensorInfo {
             name: output.name.clone(),
@@ -54,8 +61,10 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<TensorInfo>> {
         })
     };
     let size = ["H", "W"].map(|name| Dimension::Named(name.to_owned()));
-    let pixel_outputs = network.pixel_outputs.iter().map(|decision| Ok(decision.port(size.clone())));
-    let opinion = network.prototype_head.iter().map(|_| Ok(prototype_confidence::port(size.clone())));
+    let pixel_outputs =
+        network.pixel_outputs.iter().map(|decision| Ok(decision.port(size.clone())));
+    let opinion =
+        network.prototype_head.iter().map(|_| Ok(prototype_confidence::port(size.clone())));
     network.outputs().iter().map(port).chain(pixel_outputs).chain(opinion).collect()
 }
 
@@ -68,5 +77,8 @@ pub(crate) fn declare(port: &TensorInfo) -> ValueInfoProto {
     };
     let shape = TensorShapeProto { dim: port.shape.iter().map(dimension).collect() };
     let tensor_type = TensorTypeProto { elem_type: Some(element.into()), shape: Some(shape) };
-    ValueInfoProto { name: Some(port.name.clone()), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+    ValueInfoProto {
+        name: Some(port.name.clone()),
+        r#type: Some(TypeProto { tensor_type: Some(tensor_type) }),
+    }
 }

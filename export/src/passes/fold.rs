@@ -26,7 +26,9 @@ impl Network {
         }
         let mut folded_values = Vec::with_capacity(values.len());
         let folded = graph.filter_map(|id, node| match (&node.op, norms.get(&id)) {
-            (Op::BatchNorm { .. }, _) if norms.get(&node.inputs[0]) == Some(&id) => Rewrite::Bypass(node.inputs[0]),
+            (Op::BatchNorm { .. }, _) if norms.get(&node.inputs[0]) == Some(&id) => {
+                Rewrite::Bypass(node.inputs[0])
+            }
             (&Op::Conv(conv), Some(norm)) => {
                 folded_values.push(values[norm.0].clone());
                 Rewrite::Keep(Node { op: Op::Conv(Conv { bias: true, ..conv }), ..node.clone() })
@@ -37,7 +39,14 @@ impl Network {
             }
         });
         folded.check_weights(&weights).context("after folding batch normalisation")?;
-        Ok(Self { graph: folded, weights, values: folded_values, outputs, pixel_outputs, prototype_head })
+        Ok(Self {
+            graph: folded,
+            weights,
+            values: folded_values,
+            outputs,
+            pixel_outputs,
+            prototype_head,
+        })
     }
 
     /// Convolutions, each with the batch normalisation that alone reads it.
@@ -46,23 +55,32 @@ impl Network {
         let pair = |(norm, node): (NodeId, &Node)| {
             let conv = *node.inputs.first()?;
             let pair = (&self.graph.node(conv).op, &node.op);
-            (matches!(pair, (Op::Conv(_), Op::BatchNorm { .. })) && readers[conv.0] == 1).then_some((conv, norm))
+            (matches!(pair, (Op::Conv(_), Op::BatchNorm { .. })) && readers[conv.0] == 1)
+                .then_some((conv, norm))
         };
         self.graph.iter().filter_map(pair).collect()
     }
 }
 
 /// Takes the tensors of a batch normalisation out of the weights; as `slope x + shift`, for each channel.
-pub(crate) fn slopes_and_shifts(weights: &mut Weights, norm: &str, eps: f64) -> Result<(Vec<f64>, Vec<f64>)> {
+pub(crate) fn slopes_and_shifts(
+    weights: &mut Weights,
+    norm: &str,
+    eps: f64,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let mut take = |part: &str| {
         let name = format!("{norm}.{part}");
         weights.remove(&name).with_context(|| format!("tensor `{name}` is missing"))
     };
-    let (scale, shift, mean, variance) = (take("weight")?, take("bias")?, take("running_mean")?, take("running_var")?);
+    let (scale, shift, mean, variance) =
+        (take("weight")?, take("bias")?, take("running_mean")?, take("running_var")?);
     let (mut slopes, mut shifts) = (Vec::new(), Vec::new());
     for (channel, &variance) in variance.data.iter().enumerate() {
         let variance = f64::from(variance);
-        ensure!(variance + eps > 0.0, "the running variance of channel {channel} is {variance}, below zero");
+        ensure!(
+            variance + eps > 0.0,
+            "the running variance of channel {channel} is {variance}, below zero"
+        );
         let slope = f64::from(scale.data[channel]) / (variance + eps).sqrt();
         slopes.push(slope);
         shifts.push(f64::from(shift.data[channel]) - f64::from(mean.data[channel]) * slope);
@@ -73,9 +91,13 @@ pub(crate) fn slopes_and_shifts(weights: &mut Weights, norm: &str, eps: f64) -> 
 /// Replaces the tensors of a convolution and its batch normalisation by those of one convolution.
 fn fold(weights: &mut Weights, conv: &str, norm: &str, eps: f64) -> Result<()> {
     let (slopes, shifts) = slopes_and_shifts(weights, norm, eps)?;
-    let bias = weights.remove(&format!("{conv}.bias")).map_or(vec![0.0; slopes.len()], |bias| bias.data.clone());
+    let bias = weights
+        .remove(&format!("{conv}.bias"))
+        .map_or(vec![0.0; slopes.len()], |bias| bias.data.clone());
     let name = format!("{conv}.weight");
-    let kernels = Arc::make_mut(weights.get_mut(&name).with_context(|| format!("tensor `{name}` is missing"))?);
+    let kernels = Arc::make_mut(
+        weights.get_mut(&name).with_context(|| format!("tensor `{name}` is missing"))?,
+    );
     let size = kernels.data.len() / slopes.len();
     for (kernel, slope) in kernels.data.chunks_mut(size).zip(&slopes) {
         for weight in kernel {
@@ -83,8 +105,10 @@ fn fold(weights: &mut Weights, conv: &str, norm: &str, eps: f64) -> Result<()> {
         }
     }
     let bias = bias.iter().zip(slopes.iter().zip(shifts));
-    let bias: Vec<f32> = bias.map(|(&bias, (slope, shift))| (f64::from(bias) * slope + shift) as f32).collect();
-    weights.insert(format!("{conv}.bias"), Arc::new(Tensor { shape: vec![bias.len()], data: bias }));
+    let bias: Vec<f32> =
+        bias.map(|(&bias, (slope, shift))| (f64::from(bias) * slope + shift) as f32).collect();
+    weights
+        .insert(format!("{conv}.bias"), Arc::new(Tensor { shape: vec![bias.len()], data: bias }));
     Ok(())
 }
 
@@ -101,7 +125,11 @@ mod tests {
 
     fn graph(conv: Conv) -> Graph {
         let mut graph = Graph::new();
-        let pixels = graph.push("normalize", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
+        let pixels = graph.push(
+            "normalize",
+            Op::Normalize { mean: [0.0; 3], std: [1.0; 3] },
+            &[graph.input()],
+        );
         let convolved = graph.push("conv", Op::Conv(conv), &[pixels]);
         let normed = graph.push("norm", NORM, &[convolved]);
         graph.push("relu", Op::Relu, &[normed]);
@@ -118,11 +146,14 @@ mod tests {
         let (per_group, out_per_group) = (3 / conv.groups, conv.out / conv.groups);
         let at = |out: usize, y: usize, x: usize| {
             let mut sum = bias.map_or(0.0, |bias| f64::from(bias.data[out]));
-            for (channel, dy, dx) in (0..per_group * 9).map(|index| (index / 9, index / 3 % 3, index % 3)) {
+            for (channel, dy, dx) in
+                (0..per_group * 9).map(|index| (index / 9, index / 3 % 3, index % 3))
+            {
                 let (row, column) = (y + dy, x + dx);
                 if (1..=5).contains(&row) && (1..=5).contains(&column) {
                     let source = out / out_per_group * per_group + channel;
-                    let weight = weights["conv.weight"].data[(out * per_group + channel) * 9 + dy * 3 + dx];
+                    let weight =
+                        weights["conv.weight"].data[(out * per_group + channel) * 9 + dy * 3 + dx];
                     sum += f64::from(weight) * input[(source * 5 + row - 1) * 5 + column - 1];
                 }
             }
@@ -139,20 +170,30 @@ mod tests {
             let graph = graph(conv);
             let weights = formula::weights(&graph, Some(7));
             let relu = graph.find("relu").unwrap();
-            let folded = Network::new(&graph, &weights, &[(relu, "out")]).unwrap().fold_batch_norm().unwrap();
-            let names: Vec<&str> = folded.graph().nodes().iter().map(|node| node.name.as_str()).collect();
+            let folded = Network::new(&graph, &weights, &[(relu, "out")])
+                .unwrap()
+                .fold_batch_norm()
+                .unwrap();
+            let names: Vec<&str> =
+                folded.graph().nodes().iter().map(|node| node.name.as_str()).collect();
             assert_eq!(names, ["input", "normalize", "conv", "relu"]);
             assert_eq!(folded.values, ["input", "normalize", "norm", "relu"]);
             assert_eq!(folded.weights().keys().collect::<Vec<_>>(), ["conv.bias", "conv.weight"]);
 
-            let of = |part: &str, channel: usize| f64::from(weights[&format!("norm.{part}")].data[channel]);
+            let of = |part: &str, channel: usize| {
+                f64::from(weights[&format!("norm.{part}")].data[channel])
+            };
             let norm = |(index, value): (usize, f64)| {
                 let channel = index / 25;
-                let unit = (value - of("running_mean", channel)) / (of("running_var", channel) + 1e-3).sqrt();
+                let unit = (value - of("running_mean", channel))
+                    / (of("running_var", channel) + 1e-3).sqrt();
                 unit * of("weight", channel) + of("bias", channel)
             };
-            let expected: Vec<f64> =
-                convolve(conv, &shared(&weights), &input).into_iter().enumerate().map(norm).collect();
+            let expected: Vec<f64> = convolve(conv, &shared(&weights), &input)
+                .into_iter()
+                .enumerate()
+                .map(norm)
+                .collect();
             let found = convolve(conv, folded.weights(), &input);
             let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
             for (found, expected) in found.iter().zip(&expected) {
@@ -180,8 +221,12 @@ mod tests {
         let graph = graph(Conv::new(4, 3));
         let mut weights = formula::weights(&graph, None);
         weights.get_mut("norm.running_var").unwrap().data[2] = -1.0;
-        let network = Network::new(&graph, &weights, &[(graph.find("relu").unwrap(), "out")]).unwrap();
+        let network =
+            Network::new(&graph, &weights, &[(graph.find("relu").unwrap(), "out")]).unwrap();
         let error = format!("{:#}", network.fold_batch_norm().unwrap_err());
-        assert_eq!(error, "`norm` cannot be folded: the running variance of channel 2 is -1, below zero");
+        assert_eq!(
+            error,
+            "`norm` cannot be folded: the running variance of channel 2 is -1, below zero"
+        );
     }
 }

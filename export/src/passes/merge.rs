@@ -40,7 +40,9 @@ impl Network {
             let Op::Conv(second) = node.op else { return None };
             let before = *node.inputs.first().filter(|before| readers[before.0] == 1)?;
             match self.graph.node(before).op {
-                Op::BatchNorm { .. } if second.pads == [0; 4] => Some(Pair::NormConv { norm: before, conv: id }),
+                Op::BatchNorm { .. } if second.pads == [0; 4] => {
+                    Some(Pair::NormConv { norm: before, conv: id })
+                }
                 Op::Conv(first) if is_mix(second) && self.pays(before, first, second) => {
                     Some(Pair::ConvConv { first: before, second: id })
                 }
@@ -58,13 +60,15 @@ impl Network {
 
     /// `conv(norm(x))` as one convolution, under the names of `conv`.
     fn norm_into(mut self, norm: NodeId, conv: NodeId) -> Result<Self> {
-        let (Op::BatchNorm { eps, .. }, Op::Conv(shape)) = (&self.graph.node(norm).op, &self.graph.node(conv).op)
+        let (Op::BatchNorm { eps, .. }, Op::Conv(shape)) =
+            (&self.graph.node(norm).op, &self.graph.node(conv).op)
         else {
             return Ok(self);
         };
         let (eps, shape) = (*eps, *shape);
         let name = self.graph.node(conv).name.clone();
-        let (slopes, shifts) = slopes_and_shifts(&mut self.weights, &self.graph.node(norm).name, eps)?;
+        let (slopes, shifts) =
+            slopes_and_shifts(&mut self.weights, &self.graph.node(norm).name, eps)?;
         let (mut kernels, mut bias) = take(&mut self.weights, &name, shape.out)?;
         let taps = shape.kernel * shape.kernel;
         let inside = kernels.data.len() / shape.out / taps;
@@ -84,7 +88,9 @@ impl Network {
 
     /// `second(first(x))` as one convolution, under the names of `first`; its value is called as the second's was.
     fn conv_into(mut self, first: NodeId, second: NodeId) -> Result<Self> {
-        let (Op::Conv(shape), Op::Conv(mix)) = (&self.graph.node(first).op, &self.graph.node(second).op) else {
+        let (Op::Conv(shape), Op::Conv(mix)) =
+            (&self.graph.node(first).op, &self.graph.node(second).op)
+        else {
             return Ok(self);
         };
         let (shape, mix) = (*shape, *mix);
@@ -94,10 +100,17 @@ impl Network {
         let size = kernels.data.len() / shape.out;
         let mut weights = Vec::with_capacity(mix.out * size);
         for (out, row) in mixed.data.chunks_exact(shape.out).enumerate() {
-            bias[out] += row.iter().zip(&shifts).map(|(&share, shift)| f64::from(share) * shift).sum::<f64>();
+            bias[out] += row
+                .iter()
+                .zip(&shifts)
+                .map(|(&share, shift)| f64::from(share) * shift)
+                .sum::<f64>();
             let weight = |index: usize| -> f64 {
                 let column = kernels.data.iter().skip(index).step_by(size);
-                row.iter().zip(column).map(|(&share, &weight)| f64::from(share) * f64::from(weight)).sum()
+                row.iter()
+                    .zip(column)
+                    .map(|(&share, &weight)| f64::from(share) * f64::from(weight))
+                    .sum()
             };
             weights.extend((0..size).map(|index| weight(index) as f32));
         }
@@ -134,14 +147,18 @@ fn is_mix(conv: Conv) -> bool {
 
 /// Takes the kernels of a convolution out of the weights, and its bias, zeros where it has none.
 fn take(weights: &mut Weights, name: &str, out: usize) -> Result<(Tensor, Vec<f64>)> {
-    let kernels = weights.remove(&format!("{name}.weight")).with_context(|| format!("`{name}` has no weights"))?;
+    let kernels = weights
+        .remove(&format!("{name}.weight"))
+        .with_context(|| format!("`{name}` has no weights"))?;
     let bias = weights.remove(&format!("{name}.bias"));
-    let bias = bias.map_or(vec![0.0; out], |bias| bias.data.iter().map(|&value| f64::from(value)).collect());
+    let bias = bias
+        .map_or(vec![0.0; out], |bias| bias.data.iter().map(|&value| f64::from(value)).collect());
     Ok((Arc::unwrap_or_clone(kernels), bias))
 }
 
 fn put(weights: &mut Weights, name: &str, kernels: Tensor, bias: &[f64]) {
-    let bias = Tensor { shape: vec![bias.len()], data: bias.iter().map(|&value| value as f32).collect() };
+    let bias =
+        Tensor { shape: vec![bias.len()], data: bias.iter().map(|&value| value as f32).collect() };
     weights.insert(format!("{name}.weight"), Arc::new(kernels));
     weights.insert(format!("{name}.bias"), Arc::new(bias));
 }
@@ -165,15 +182,23 @@ mod tests {
             let part = |part: &str| of(format!("{}.{part}", node.name));
             match node.op {
                 Op::Conv(conv) => {
-                    (values, side) = convolve(conv, &part("weight").unwrap(), part("bias").as_deref(), &values, side);
+                    (values, side) = convolve(
+                        conv,
+                        &part("weight").unwrap(),
+                        part("bias").as_deref(),
+                        &values,
+                        side,
+                    );
                 }
                 Op::BatchNorm { eps, .. } => {
                     let [scale, shift, mean, variance] =
-                        ["weight", "bias", "running_mean", "running_var"].map(|name| part(name).unwrap());
+                        ["weight", "bias", "running_mean", "running_var"]
+                            .map(|name| part(name).unwrap());
                     for (index, value) in values.iter_mut().enumerate() {
                         let channel = index / (side * side);
                         let deviation = (f64::from(variance[channel]) + eps).sqrt();
-                        *value = (*value - f64::from(mean[channel])) / deviation * f64::from(scale[channel])
+                        *value = (*value - f64::from(mean[channel])) / deviation
+                            * f64::from(scale[channel])
                             + f64::from(shift[channel]);
                     }
                 }
@@ -184,24 +209,32 @@ mod tests {
     }
 
     /// A convolution of stride 1 and dilation 1.
-    fn convolve(conv: Conv, weights: &[f32], bias: Option<&[f32]>, input: &[f64], side: usize) -> (Vec<f64>, usize) {
+    fn convolve(
+        conv: Conv,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        input: &[f64],
+        side: usize,
+    ) -> (Vec<f64>, usize) {
         let after = side + 2 * conv.pads[0] + 1 - conv.kernel;
         let inside = input.len() / side / side / conv.groups;
         let mut values = Vec::new();
         for index in 0..conv.out * after * after {
             let (out, y, x) = (index / after / after, index / after % after, index % after);
             let mut sum = bias.map_or(0.0, |bias| f64::from(bias[out]));
-            for (channel, tap) in (0..inside * conv.kernel * conv.kernel)
-                .map(|index| (index / conv.kernel / conv.kernel, index % (conv.kernel * conv.kernel)))
-            {
+            for (channel, tap) in (0..inside * conv.kernel * conv.kernel).map(|index| {
+                (index / conv.kernel / conv.kernel, index % (conv.kernel * conv.kernel))
+            }) {
                 let (row, column) = (y + tap / conv.kernel, x + tap % conv.kernel);
-                let (Some(row), Some(column)) = (row.checked_sub(conv.pads[0]), column.checked_sub(conv.pads[1]))
+                let (Some(row), Some(column)) =
+                    (row.checked_sub(conv.pads[0]), column.checked_sub(conv.pads[1]))
                 else {
                     continue;
                 };
                 if row < side && column < side {
                     let source = out / (conv.out / conv.groups) * inside + channel;
-                    let weight = weights[(out * inside + channel) * conv.kernel * conv.kernel + tap];
+                    let weight =
+                        weights[(out * inside + channel) * conv.kernel * conv.kernel + tap];
                     sum += f64::from(weight) * input[(source * side + row) * side + column];
                 }
             }
@@ -212,7 +245,8 @@ mod tests {
 
     fn chain(operations: &[(&str, Op)]) -> Network {
         let mut graph = Graph::new();
-        let mut last = graph.push("pixels", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
+        let mut last =
+            graph.push("pixels", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
         for (name, op) in operations {
             last = graph.push(*name, op.clone(), &[last]);
         }
@@ -240,7 +274,10 @@ mod tests {
             // Padding stands behind the normalisation; a wider product, or one over all groups, costs more.
             (&[("n", NORM), ("c", Op::Conv(Conv::new(4, 3)))], &["n", "c"]),
             (&[("a", Op::Conv(Conv::new(1, 1))), ("b", Op::Conv(Conv::new(9, 1)))], &["a", "b"]),
-            (&[("a", Op::Conv(Conv::new(6, 3).groups(3))), ("b", Op::Conv(Conv::new(2, 1)))], &["a", "b"]),
+            (
+                &[("a", Op::Conv(Conv::new(6, 3).groups(3))), ("b", Op::Conv(Conv::new(2, 1)))],
+                &["a", "b"],
+            ),
         ];
         for (operations, left) in cases {
             let network = chain(operations);
@@ -253,7 +290,10 @@ mod tests {
             let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(&expected) {
-                assert!((found - expected).abs() < 1e-6 * largest, "{left:?}: {found} is not {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-6 * largest,
+                    "{left:?}: {found} is not {expected}"
+                );
             }
         }
     }
@@ -261,11 +301,13 @@ mod tests {
     #[test]
     fn what_others_read_stays() {
         let mut graph = Graph::new();
-        let pixels = graph.push("pixels", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
+        let pixels =
+            graph.push("pixels", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
         let first = graph.push("a", Op::Conv(Conv::new(8, 1)), &[pixels]);
         let second = graph.push("b", Op::Conv(Conv::new(2, 1)), &[first]);
         let weights = formula::weights(&graph, None);
-        let network = Network::new(&graph, &weights, &[(second, "out"), (first, "middle")]).unwrap();
+        let network =
+            Network::new(&graph, &weights, &[(second, "out"), (first, "middle")]).unwrap();
         assert_eq!(network.clone().merge_affine().unwrap(), network);
     }
 
@@ -274,7 +316,9 @@ mod tests {
         for preset in Preset::ALL {
             let graph = Arch::new(preset, 19).unwrap().graph();
             let logits = graph.tagged(Tag::Logits).unwrap();
-            let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
+            let network =
+                Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")])
+                    .unwrap();
             let folded = network.fold_batch_norm().unwrap();
             assert_eq!(names(&folded.clone().merge_affine().unwrap()), names(&folded), "{preset}");
         }

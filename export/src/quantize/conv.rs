@@ -23,13 +23,17 @@ impl QuantizedConv {
     /// channel's largest weight becomes the largest integer of `bits` bits, unless its bias would then need more than 32.
     pub(crate) fn new(weights: &[f32], biases: &[f32], input: f32, bits: u8) -> Self {
         let largest = f64::from((1_i32 << (bits - 1)) - 1);
-        let mut kernels = Self { sizes: vec![], weights: vec![], bias_sizes: vec![], biases: vec![] };
+        let mut kernels =
+            Self { sizes: vec![], weights: vec![], bias_sizes: vec![], biases: vec![] };
         for (kernel, &bias) in weights.chunks(weights.len() / biases.len().max(1)).zip(biases) {
-            let reach = kernel.iter().fold(0.0, |reach: f64, weight| reach.max(f64::from(weight.abs())));
+            let reach =
+                kernel.iter().fold(0.0, |reach: f64, weight| reach.max(f64::from(weight.abs())));
             let least = f64::from(bias.abs()) / f64::from(input) / LARGEST_BIAS;
             let size = (reach / largest).max(least).max(SMALLEST) as f32;
-            let integer =
-                |weight: &f32| (f64::from(*weight) / f64::from(size)).round_ties_even().clamp(-largest, largest) as i8;
+            let integer = |weight: &f32| {
+                (f64::from(*weight) / f64::from(size)).round_ties_even().clamp(-largest, largest)
+                    as i8
+            };
             kernels.weights.extend(kernel.iter().map(integer));
             let bias_size = size * input;
             kernels.sizes.push(size);
@@ -49,13 +53,19 @@ mod tests {
         let weights = [0.5, -1.26, 0.0, 0.01, 0.02, -0.03];
         let kernels = QuantizedConv::new(&weights, &[0.25, -3.0], 0.1, 7);
         assert_eq!(kernels.weights, [25, -63, 0, 21, 42, -63]);
-        assert_eq!(kernels.sizes, [(f64::from(1.26_f32) / 63.0) as f32, (f64::from(0.03_f32) / 63.0) as f32]);
+        assert_eq!(
+            kernels.sizes,
+            [(f64::from(1.26_f32) / 63.0) as f32, (f64::from(0.03_f32) / 63.0) as f32]
+        );
         for (channel, bias) in [0.25, -3.0].into_iter().enumerate() {
             let size = kernels.bias_sizes[channel];
             assert_eq!(size, kernels.sizes[channel] * 0.1);
             assert!((kernels.biases[channel] as f32 * size - bias).abs() <= size / 2.0);
         }
-        assert_eq!(QuantizedConv::new(&weights, &[0.0, 0.0], 0.1, 8).weights, [50, -127, 0, 42, 85, -127]);
+        assert_eq!(
+            QuantizedConv::new(&weights, &[0.0, 0.0], 0.1, 8).weights,
+            [50, -127, 0, 42, 85, -127]
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@ const LARGEST: f32 = 65504.0;
 /// knows. They would become infinite, and the logits no numbers.
 pub(crate) fn check(network: &Network, calibration: Option<&Calibration>) -> Result<()> {
     for (name, tensor) in network.weights() {
-        let largest = tensor.data.iter().fold(0.0, |largest: f32, weight| largest.max(weight.abs()));
+        let largest =
+            tensor.data.iter().fold(0.0, |largest: f32, weight| largest.max(weight.abs()));
         ensure!(
             largest <= LARGEST,
             "fp16 cannot hold the tensor `{name}`: its largest weight is {largest}, and the largest 16-bit float {LARGEST}; leave \
@@ -21,7 +22,9 @@ pub(crate) fn check(network: &Network, calibration: Option<&Calibration>) -> Res
     }
     let Some(calibration) = calibration else { return Ok(()) };
     for (id, _) in network.graph().iter() {
-        let Some((value, range)) = calibration.nodes.get_key_value(network.value(id)) else { continue };
+        let Some((value, range)) = calibration.nodes.get_key_value(network.value(id)) else {
+            continue;
+        };
         ensure!(
             range.min >= -LARGEST && range.max <= LARGEST,
             "fp16 cannot hold the values of `{value}`: over the calibration pictures they run from {} to {}, and the largest 16-bit \
@@ -48,9 +51,15 @@ mod tests {
     fn what_16_bits_cannot_hold_is_named() {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let logits = graph.tagged(Tag::Logits).unwrap();
-        let network = Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
+        let network =
+            Network::new(&graph, &formula::weights(&graph, None), &[(logits, "logits")]).unwrap();
         let mut network = network.fold_batch_norm().unwrap();
-        let range = |max: f32| NodeRange { min: -1.0, max, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
+        let range = |max: f32| NodeRange {
+            min: -1.0,
+            max,
+            histogram: vec![1; HISTOGRAM_BINS],
+            sensitivity: 0.0,
+        };
         let mut calibration = Calibration {
             version: Calibration::VERSION.to_owned(),
             pictures: "none".to_owned(),
@@ -59,13 +68,20 @@ mod tests {
         };
         check(&network, Some(&calibration)).unwrap();
         calibration.nodes.insert("encoder._blocks.0._bn1".to_owned(), range(65505.0));
-        let refused = |network: &Network, calibration| check(network, calibration).unwrap_err().to_string();
+        let refused =
+            |network: &Network, calibration| check(network, calibration).unwrap_err().to_string();
         let error = refused(&network, Some(&calibration));
-        assert!(error.contains("the values of `encoder._blocks.0._bn1`") && error.contains("to 65505"), "{error}");
+        assert!(
+            error.contains("the values of `encoder._blocks.0._bn1`") && error.contains("to 65505"),
+            "{error}"
+        );
         check(&network, None).unwrap();
         let bias = network.weights.get_mut("decoder.classifier.bias").unwrap();
         std::sync::Arc::make_mut(bias).data[1] = -7e4;
         let error = refused(&network, None);
-        assert!(error.contains("tensor `decoder.classifier.bias`") && error.contains("70000"), "{error}");
+        assert!(
+            error.contains("tensor `decoder.classifier.bias`") && error.contains("70000"),
+            "{error}"
+        );
     }
 }

@@ -31,9 +31,11 @@ pub struct QuantizeConfig {
 impl QuantizeConfig {
     /// For ONNX Runtime on a CPU. Weights of 7 bits, because processors without dot products of bytes (AVX2) add
     /// products of an unsigned and a signed byte in pairs of 16 bits, where two of 8 bits may overflow.
-    pub const CPU: Self = Self { symmetric: false, weight_bits: 7, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
+    pub const CPU: Self =
+        Self { symmetric: false, weight_bits: 7, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
     /// For TensorRT.
-    pub const TENSORRT: Self = Self { symmetric: true, weight_bits: 8, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
+    pub const TENSORRT: Self =
+        Self { symmetric: true, weight_bits: 8, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
 }
 
 /// What of a network is quantised, and how.
@@ -55,23 +57,35 @@ impl QuantizationPlan {
     /// A value is rounded unless its sensitivity is too high, nothing reads it (the logits, so the classifier counts in
     /// floats), or an activation alone does, which is computed along with it. Whatever makes or reads a value that is not
     /// rounded counts in floats.
-    pub fn new(network: &Network, calibration: &Calibration, rounding: QuantizeConfig) -> Result<Self> {
+    pub fn new(
+        network: &Network,
+        calibration: &Calibration,
+        rounding: QuantizeConfig,
+    ) -> Result<Self> {
         let QuantizeConfig { symmetric, weight_bits, max_sensitivity } = rounding;
         ensure!(matches!(weight_bits, 7 | 8), "weights have 7 or 8 bits, not {weight_bits}");
-        ensure!(max_sensitivity >= 0.0, "a limit of sensitivities is no less than 0, not {max_sensitivity}");
+        ensure!(
+            max_sensitivity >= 0.0,
+            "a limit of sensitivities is no less than 0, not {max_sensitivity}"
+        );
         let activations = activations(network);
         let (mut steps, mut pixels) = (Vec::with_capacity(activations.len()), None);
         for (id, node) in network.graph.iter() {
             let read = network.graph.nodes().iter().any(|reader| reader.inputs.contains(&id));
-            let rounds = read && activations[id.0].is_none() && !matches!(node.op, Op::Input | Op::Linear { .. });
+            let rounds = read
+                && activations[id.0].is_none()
+                && !matches!(node.op, Op::Input | Op::Linear { .. });
             let range = rounds.then(|| measured(calibration, network.value(id))).transpose()?;
-            let step = range.filter(|range| range.sensitivity <= max_sensitivity).map(|range| match node.op {
-                // These make no new values; with the same steps going in and out, they count in bytes.
-                Op::MaxPool { .. } | Op::Resize { .. } => {
-                    inherited(&steps, node).unwrap_or(new_step(node, range, symmetric))
-                }
-                _ => new_step(node, range, symmetric),
-            });
+            let step =
+                range.filter(|range| range.sensitivity <= max_sensitivity).map(
+                    |range| match node.op {
+                        // These make no new values; with the same steps going in and out, they count in bytes.
+                        Op::MaxPool { .. } | Op::Resize { .. } => {
+                            inherited(&steps, node).unwrap_or(new_step(node, range, symmetric))
+                        }
+                        _ => new_step(node, range, symmetric),
+                    },
+                );
             if step.is_some() && !symmetric && pixel_step(node).is_some() {
                 pixels = Some(id);
             }
@@ -89,13 +103,17 @@ impl QuantizationPlan {
             _ => None,
         };
         let kernels = network.graph.iter().map(kernels).collect();
-        let floats = network
-            .graph
-            .iter()
-            .filter(|&(id, node)| !integers[id.0] && !matches!(node.op, Op::Input | Op::Normalize { .. }));
+        let floats = network.graph.iter().filter(|&(id, node)| {
+            !integers[id.0] && !matches!(node.op, Op::Input | Op::Normalize { .. })
+        });
         let float_nodes = floats.map(|(_, node)| node.name.clone()).collect();
         let quantization = Some(Quantization { weight_bits, symmetric, float_nodes });
-        let form = Variant { kind: ModelKind::Logits, precision: Precision::Int8, frame: None, quantization };
+        let form = Variant {
+            kind: ModelKind::Logits,
+            precision: Precision::Int8,
+            frame: None,
+            quantization,
+        };
         Ok(Self { form, symmetric, steps, kernels, pixels })
     }
 
@@ -128,7 +146,8 @@ impl QuantizationPlan {
 /// For each node the activation that alone reads its value, and so is computed along with it.
 fn activations(network: &Network) -> Vec<Option<NodeId>> {
     let activation = |(id, node): (NodeId, &Node)| {
-        if !matches!(node.op, Op::Conv(_) | Op::Add) || network.output_values().any(|value| value == network.value(id))
+        if !matches!(node.op, Op::Conv(_) | Op::Add)
+            || network.output_values().any(|value| value == network.value(id))
         {
             return None;
         }
@@ -142,16 +161,28 @@ fn activations(network: &Network) -> Vec<Option<NodeId>> {
 }
 
 /// Which nodes count in integers: all that they read and make is rounded.
-fn integers(network: &Network, activations: &[Option<NodeId>], steps: &[Option<QuantParams>]) -> Vec<bool> {
+fn integers(
+    network: &Network,
+    activations: &[Option<NodeId>],
+    steps: &[Option<QuantParams>],
+) -> Vec<bool> {
     let mut integers = vec![false; steps.len()];
     for (id, node) in network.graph.iter() {
         let read = |inputs: &[NodeId]| inputs.iter().all(|input| steps[input.0].is_some());
         let reads = match node.op {
-            Op::Conv(_) | Op::Add | Op::Concat | Op::MaxPool { .. } | Op::GlobalAvgPool => read(&node.inputs),
+            Op::Conv(_) | Op::Add | Op::Concat | Op::MaxPool { .. } | Op::GlobalAvgPool => {
+                read(&node.inputs)
+            }
             // Of the second it reads the size.
             Op::Resize { .. } => read(&node.inputs[..1]),
-            Op::Relu | Op::Relu6 => activations[node.inputs[0].0] == Some(id) && integers[node.inputs[0].0],
-            Op::Input | Op::Normalize { .. } | Op::BatchNorm { .. } | Op::Linear { .. } | Op::Dropout2d { .. } => false,
+            Op::Relu | Op::Relu6 => {
+                activations[node.inputs[0].0] == Some(id) && integers[node.inputs[0].0]
+            }
+            Op::Input
+            | Op::Normalize { .. }
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Dropout2d { .. } => false,
         };
         integers[id.0] = reads && steps[activations[id.0].unwrap_or(id).0].is_some();
     }
@@ -161,8 +192,9 @@ fn integers(network: &Network, activations: &[Option<NodeId>], steps: &[Option<Q
 /// The range of a value, once it is known to be one.
 fn measured<'a>(calibration: &'a Calibration, value: &str) -> Result<&'a NodeRange> {
     let found = calibration.nodes.get(value);
-    let range =
-        found.with_context(|| format!("the calibration lacks `{value}`; train again, as it is of another network"))?;
+    let range = found.with_context(|| {
+        format!("the calibration lacks `{value}`; train again, as it is of another network")
+    })?;
     let NodeRange { min, max, ref histogram, sensitivity } = *range;
     let wrong = if !(min.is_finite() && max.is_finite()) {
         format!("runs from {min} to {max}, which are not both finite")
@@ -203,11 +235,19 @@ fn pixel_step(node: &Node) -> Option<QuantParams> {
     let Op::Normalize { mean: [mean, ..], std: [std, ..] } = node.op else { return None };
     let alike = node.op == Op::Normalize { mean: [mean; 3], std: [std; 3] };
     let zero = mean as u8;
-    (alike && f64::from(zero) == mean && std > 0.0).then(|| QuantParams { size: (1.0 / std) as f32, zero })
+    (alike && f64::from(zero) == mean && std > 0.0)
+        .then(|| QuantParams { size: (1.0 / std) as f32, zero })
 }
 
 fn kernels(network: &Network, node: &Node, input: QuantParams, bits: u8) -> QuantizedConv {
-    let part = |part: &str| network.weights.get(&format!("{}.{part}", node.name)).map(|tensor| tensor.data.as_slice());
+    let part = |part: &str| {
+        network.weights.get(&format!("{}.{part}", node.name)).map(|tensor| tensor.data.as_slice())
+    };
     let zeros = vec![0.0; node.channels];
-    QuantizedConv::new(part("weight").unwrap_or_default(), part("bias").unwrap_or(&zeros), input.size, bits)
+    QuantizedConv::new(
+        part("weight").unwrap_or_default(),
+        part("bias").unwrap_or(&zeros),
+        input.size,
+        bits,
+    )
 }

@@ -34,7 +34,8 @@ impl QuantParams {
     /// Signed bytes as far to the one side of zero as to the other.
     pub(crate) fn symmetric(range: &NodeRange, bounds: [f64; 2]) -> Self {
         let masses = HistogramMoments::new(range, bounds);
-        let sides = masses.edges(bounds).into_iter().map(f64::abs).map(|side| [-side, side]).collect();
+        let sides =
+            masses.edges(bounds).into_iter().map(f64::abs).map(|side| [-side, side]).collect();
         let [_, high] = best(sides, |range| masses.error(range, 254.0));
         Self { size: step_size(high, 127), zero: 0 }
     }
@@ -86,7 +87,8 @@ struct HistogramMoments {
 
 impl HistogramMoments {
     fn new(range: &NodeRange, bounds: [f64; 2]) -> Self {
-        let [low, high] = [range.min, range.max].map(|end| f64::from(end).clamp(bounds[0], bounds[1]));
+        let [low, high] =
+            [range.min, range.max].map(|end| f64::from(end).clamp(bounds[0], bounds[1]));
         let width = (high - low) / range.histogram.len() as f64;
         let mut sums = vec![[0.0; 3]];
         for (bin, &count) in range.histogram.iter().enumerate() {
@@ -122,10 +124,13 @@ impl HistogramMoments {
             return self.sums[bins][0] * distance * distance;
         }
         let edge = |bin: usize| self.low + bin as f64 * self.width;
-        let bin = |end: f64| ((end - self.low) / self.width).floor().clamp(0.0, (bins - 1) as f64) as usize;
+        let bin = |end: f64| {
+            ((end - self.low) / self.width).floor().clamp(0.0, (bins - 1) as f64) as usize
+        };
         let (first, last) = (bin(low), bin(high));
         let below = self.cut(0..first, first, (low - edge(first)).clamp(0.0, self.width), low);
-        let above = self.cut(last + 1..bins, last, (edge(last + 1) - high).clamp(0.0, self.width), high);
+        let above =
+            self.cut(last + 1..bins, last, (edge(last + 1) - high).clamp(0.0, self.width), high);
         let zeros = if high > 0.0 { self.zeros } else { 0.0 };
         let kept = self.sums[bins][0] - below[0] - above[0] - zeros;
         let size = (high - low) / steps;
@@ -135,12 +140,16 @@ impl HistogramMoments {
     /// How many values lie beyond a range's end, and the sum of their squared distances from it: those of whole bins, and of
     /// the part of a bin that reaches `over` the end.
     fn cut(&self, whole: Range<usize>, partly: usize, over: f64, end: f64) -> [f64; 2] {
-        let of =
-            |bins: Range<usize>| [0, 1, 2].map(|moment| self.sums[bins.end][moment] - self.sums[bins.start][moment]);
+        let of = |bins: Range<usize>| {
+            [0, 1, 2].map(|moment| self.sums[bins.end][moment] - self.sums[bins.start][moment])
+        };
         let [values, sum, squares] = of(whole);
         let [more, ..] = of(partly..partly + 1);
         let share = over / self.width;
-        [values + more * share, squares - 2.0 * end * sum + end * end * values + more * share * over * over / 3.0]
+        [
+            values + more * share,
+            squares - 2.0 * end * sum + end * end * values + more * share * over * over / 3.0,
+        ]
     }
 }
 
@@ -159,9 +168,11 @@ mod tests {
         let [min, max] = [range.min, range.max].map(f64::from);
         let width = (max - min) / range.histogram.len() as f64;
         let of_bin = |(bin, &count): (usize, &u64)| {
-            let zeros = if min == 0.0 && bin == 0 { count.saturating_sub(range.histogram[1]) } else { 0 };
+            let zeros =
+                if min == 0.0 && bin == 0 { count.saturating_sub(range.histogram[1]) } else { 0 };
             let spread = count - zeros;
-            let value = move |index: u64| min + width * (bin as f64 + (index as f64 + 0.5) / spread as f64);
+            let value =
+                move |index: u64| min + width * (bin as f64 + (index as f64 + 0.5) / spread as f64);
             (0..spread).map(value).chain((0..zeros).map(|_| 0.0))
         };
         range.histogram.iter().enumerate().flat_map(of_bin).collect()
@@ -194,7 +205,8 @@ mod tests {
     fn ranges_are_the_best_by_brute_force() {
         for range in histograms() {
             let values = values(&range);
-            let width = (f64::from(range.max) - f64::from(range.min)) / range.histogram.len() as f64;
+            let width =
+                (f64::from(range.max) - f64::from(range.min)) / range.histogram.len() as f64;
             let edge = |bin: usize| f64::from(range.min) + bin as f64 * width;
             let ends: Vec<f64> = (0..=range.histogram.len()).map(edge).chain([0.0]).collect();
             let step = |low: f64, high: f64| {
@@ -202,15 +214,21 @@ mod tests {
                 QuantParams { size, zero: (-low / f64::from(size)).round() as u8 }
             };
             let lows = || ends.iter().filter(|&&end| end <= 0.0);
-            let steps =
-                ends.iter().filter(|&&end| end >= 0.0).flat_map(|&high| lows().map(move |&low| step(low, high)));
-            let best = steps.map(|step| loss(&values, step, [0.0, 255.0])).fold(f64::INFINITY, f64::min);
+            let steps = ends
+                .iter()
+                .filter(|&&end| end >= 0.0)
+                .flat_map(|&high| lows().map(move |&low| step(low, high)));
+            let best =
+                steps.map(|step| loss(&values, step, [0.0, 255.0])).fold(f64::INFINITY, f64::min);
             let found = loss(&values, QuantParams::unsigned(&range, ANY), [0.0, 255.0]);
             // Rounding errs by a twelfth of a step's square only where values are spread over many steps.
             assert!(found < 1.02 * best, "{range:?}: {found} is not near {best}");
 
-            let steps = ends.iter().map(|end| QuantParams { size: step_size(end.abs(), 127), zero: 0 });
-            let best = steps.map(|step| loss(&values, step, [-127.0, 127.0])).fold(f64::INFINITY, f64::min);
+            let steps =
+                ends.iter().map(|end| QuantParams { size: step_size(end.abs(), 127), zero: 0 });
+            let best = steps
+                .map(|step| loss(&values, step, [-127.0, 127.0]))
+                .fold(f64::INFINITY, f64::min);
             let found = loss(&values, QuantParams::symmetric(&range, ANY), [-127.0, 127.0]);
             assert!(found < 1.02 * best, "{range:?}, symmetric: {found} is not near {best}");
         }
@@ -221,7 +239,9 @@ mod tests {
         let outlier = range(-1.0, 7.0, vec![900_000, 400_000, 30, 0, 0, 0, 0, 1]);
         assert_eq!(QuantParams::unsigned(&outlier, ANY).size, step_size(3.0, 255));
         // As many zeros as may be: the range is that of the other values.
-        let relu = |zeros: u64| QuantParams::unsigned(&range(0.0, 8.0, vec![zeros, 700, 300, 80, 20, 3, 0, 2]), ANY);
+        let relu = |zeros: u64| {
+            QuantParams::unsigned(&range(0.0, 8.0, vec![zeros, 700, 300, 80, 20, 3, 0, 2]), ANY)
+        };
         assert_eq!(relu(1_000), relu(100_000_000));
     }
 
@@ -235,14 +255,21 @@ mod tests {
         assert!((QuantParams::unsigned(&full, [0.0, 6.0]).size - 6.0 / 255.0).abs() < 1e-8);
         let even = range(-2.0, 2.0, vec![5; 8]);
         assert!(matches!(QuantParams::unsigned(&even, ANY).zero, 127 | 128));
-        assert_eq!(QuantParams::symmetric(&even, ANY), QuantParams { size: step_size(2.0, 127), zero: 0 });
+        assert_eq!(
+            QuantParams::symmetric(&even, ANY),
+            QuantParams { size: step_size(2.0, 127), zero: 0 }
+        );
     }
 
     #[test]
     fn values_that_are_all_the_same_have_steps_too() {
-        let constant = |value: f32| QuantParams::unsigned(&range(value, value, vec![7, 0, 0, 0]), ANY);
+        let constant =
+            |value: f32| QuantParams::unsigned(&range(value, value, vec![7, 0, 0, 0]), ANY);
         assert_eq!(constant(0.0), QuantParams { size: UNKNOWN, zero: 0 });
-        assert_eq!(constant(5.1), QuantParams { size: step_size(f64::from(5.1_f32), 255), zero: 0 });
+        assert_eq!(
+            constant(5.1),
+            QuantParams { size: step_size(f64::from(5.1_f32), 255), zero: 0 }
+        );
         assert_eq!(constant(-5.1).zero, 255);
         assert_eq!(constant(1e-30), QuantParams { size: UNKNOWN, zero: 0 });
         let symmetric = QuantParams::symmetric(&range(-3.0, -3.0, vec![7, 0, 0, 0]), ANY);

@@ -75,7 +75,9 @@ impl AbVerdict {
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum AbError {
     /// Not one pair.
-    #[error("{a} and {b} were not both measured: one block of each is the least, and 8 of each give an interval")]
+    #[error(
+        "{a} and {b} were not both measured: one block of each is the least, and 8 of each give an interval"
+    )]
     NoPair {
         /// The one subject.
         a: String,
@@ -101,20 +103,30 @@ pub enum AbError {
 impl AbComparison {
     /// Compares blocks in the order in which they were measured, each two in a row a pair; a last one without a partner is
     /// kept and does not count.
-    pub fn from_blocks(a: &str, b: &str, scenario: Scenario, blocks: Vec<Block>) -> Result<Self, AbError> {
+    pub fn from_blocks(
+        a: &str,
+        b: &str,
+        scenario: Scenario,
+        blocks: Vec<Block>,
+    ) -> Result<Self, AbError> {
         if let Some((block, &Block { ms, .. })) =
             blocks.iter().enumerate().find(|(_, block)| !block.ms.is_finite() || block.ms <= 0.0)
         {
             return Err(AbError::NoTime { block, ms });
         }
         let (chunks, _) = blocks.as_chunks::<2>();
-        let pairs = chunks.iter().enumerate().map(|(index, [first, second])| match (first.side, second.side) {
-            (Side::A, Side::B) => Ok([first.ms, second.ms]),
-            (Side::B, Side::A) => Ok([second.ms, first.ms]),
-            (Side::A, Side::A) | (Side::B, Side::B) => Err(AbError::SameTurn { block: 2 * index }),
+        let pairs = chunks.iter().enumerate().map(|(index, [first, second])| {
+            match (first.side, second.side) {
+                (Side::A, Side::B) => Ok([first.ms, second.ms]),
+                (Side::B, Side::A) => Ok([second.ms, first.ms]),
+                (Side::A, Side::A) | (Side::B, Side::B) => {
+                    Err(AbError::SameTurn { block: 2 * index })
+                }
+            }
         });
         let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
-        let ratio = paired::ratio(&pairs).ok_or_else(|| AbError::NoPair { a: a.into(), b: b.into() })?;
+        let ratio =
+            paired::ratio(&pairs).ok_or_else(|| AbError::NoPair { a: a.into(), b: b.into() })?;
         let verdict = match ratio.interval {
             Some(interval) if interval.low > 1.0 + LAYOUT_EFFECT => AbVerdict::Slower,
             Some(interval) if interval.high < 1.0 / (1.0 + LAYOUT_EFFECT) => AbVerdict::Faster,
@@ -137,7 +149,10 @@ impl std::fmt::Display for AbComparison {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { a, b, scenario, blocks, ratio, verdict } = self;
         let (pairs, confidence) = (blocks.len() / 2, 100.0 * CONFIDENCE);
-        write!(formatter, "{scenario}: time of {b} against {a}: {ratio}, by {pairs} pairs of blocks")?;
+        write!(
+            formatter,
+            "{scenario}: time of {b} against {a}: {ratio}, by {pairs} pairs of blocks"
+        )?;
         match ratio.interval {
             Some(_) => write!(formatter, ", {confidence:.0} % confidence: {}", verdict.name()),
             None => Ok(()),
@@ -150,7 +165,9 @@ mod tests {
     use super::*;
 
     fn blocks(count: usize, ms: impl Fn(usize, Side) -> f64) -> Vec<Block> {
-        (0..count).map(|block| Block { side: abba_side(block), ms: ms(block, abba_side(block)) }).collect()
+        (0..count)
+            .map(|block| Block { side: abba_side(block), ms: ms(block, abba_side(block)) })
+            .collect()
     }
 
     fn against(blocks: Vec<Block>) -> Result<AbComparison, AbError> {
@@ -159,7 +176,8 @@ mod tests {
 
     #[test]
     fn turns_cancel_drift_up_to_the_third_power() {
-        let letters: String = (0..16).map(|block| if abba_side(block) == Side::A { 'A' } else { 'B' }).collect();
+        let letters: String =
+            (0..16).map(|block| if abba_side(block) == Side::A { 'A' } else { 'B' }).collect();
         assert_eq!(letters, "ABBABAABBAABABBA");
         for power in 0..=3 {
             let sum = |wanted: Side| -> u64 {
@@ -179,15 +197,20 @@ mod tests {
         let same = against(blocks(40, |block, _| drift(block))).unwrap();
         assert_eq!(same.verdict, AbVerdict::NoDifference, "{same}");
         assert!(same.ratio.interval.unwrap().contains(1.0));
-        let times =
-            |factor: f64| against(blocks(40, |block, turn| drift(block) * if turn == Side::B { factor } else { 1.0 }));
+        let times = |factor: f64| {
+            against(blocks(40, |block, turn| {
+                drift(block) * if turn == Side::B { factor } else { 1.0 }
+            }))
+        };
         assert_eq!(times(1.1).unwrap().verdict, AbVerdict::Slower);
         assert_eq!(times(0.9).unwrap().verdict, AbVerdict::Faster);
     }
 
     #[test]
     fn a_difference_that_layout_alone_can_make_is_none() {
-        let times = |factor: f64| against(blocks(40, |_, turn| if turn == Side::B { 20.0 * factor } else { 20.0 }));
+        let times = |factor: f64| {
+            against(blocks(40, |_, turn| if turn == Side::B { 20.0 * factor } else { 20.0 }))
+        };
         assert_eq!(times(1.009).unwrap().verdict, AbVerdict::NoDifference);
         assert_eq!(times(1.011).unwrap().verdict, AbVerdict::Slower);
     }
@@ -198,16 +221,23 @@ mod tests {
         let text = serde_json::to_string(&found).unwrap();
         let read: AbComparison = serde_json::from_str(&text).unwrap();
         assert_eq!((read.blocks, read.verdict), (found.blocks, found.verdict));
-        assert!(text.contains(r#"{"side":"b","ms":17.0}"#) && text.contains(r#""no-difference""#), "{text}");
+        assert!(
+            text.contains(r#"{"side":"b","ms":17.0}"#) && text.contains(r#""no-difference""#),
+            "{text}"
+        );
     }
 
     #[test]
     fn blocks_that_cannot_be_compared_are_refused() {
         assert!(matches!(against(blocks(1, |_, _| 1.0)), Err(AbError::NoPair { .. })));
         assert_eq!(against(blocks(3, |_, _| 1.0)).unwrap().blocks.len(), 3);
-        assert_eq!(against(vec![Block { side: Side::A, ms: 1.0 }; 4]), Err(AbError::SameTurn { block: 0 }));
+        assert_eq!(
+            against(vec![Block { side: Side::A, ms: 1.0 }; 4]),
+            Err(AbError::SameTurn { block: 0 })
+        );
         for ms in [0.0, -1.0, f64::INFINITY, f64::NAN] {
-            let error = against(blocks(4, |block, _| if block == 3 { ms } else { 1.0 })).unwrap_err();
+            let error =
+                against(blocks(4, |block, _| if block == 3 { ms } else { 1.0 })).unwrap_err();
             assert!(matches!(error, AbError::NoTime { block: 3, .. }), "{error}");
         }
     }

@@ -21,7 +21,11 @@ pub fn schedule(rate: f64, seed: u64) -> impl Iterator<Item = Duration> {
     let mut seconds = 0.0;
     (0..).map(move |index| {
         seconds -= (1.0 - draws.unit(index)).ln() / rate;
-        if rate > 0.0 { Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX) } else { Duration::MAX }
+        if rate > 0.0 {
+            Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        } else {
+            Duration::MAX
+        }
     })
 }
 
@@ -40,8 +44,11 @@ mod tests {
     fn gaps_follow_the_exponential_law() {
         for seed in 0..5 {
             let moments = seconds(seed);
-            let mut gaps: Vec<f64> =
-                std::iter::once(&0.0).chain(&moments).zip(&moments).map(|(before, at)| at - before).collect();
+            let mut gaps: Vec<f64> = std::iter::once(&0.0)
+                .chain(&moments)
+                .zip(&moments)
+                .map(|(before, at)| at - before)
+                .collect();
             // The mean of so many gaps has a standard deviation of 1 %.
             assert!((gaps.iter().sum::<f64>() / COUNT as f64 * RATE - 1.0).abs() < 0.03, "{seed}");
             gaps.sort_by(f64::total_cmp);
@@ -61,9 +68,13 @@ mod tests {
         let moments = seconds(6);
         let whole = moments[COUNT - 1] as usize;
         let mut counts = vec![0.0; whole];
-        moments.iter().filter(|&&moment| (moment as usize) < whole).for_each(|&moment| counts[moment as usize] += 1.0);
+        moments
+            .iter()
+            .filter(|&&moment| (moment as usize) < whole)
+            .for_each(|&moment| counts[moment as usize] += 1.0);
         let mean = counts.iter().sum::<f64>() / whole as f64;
-        let variance = counts.iter().map(|count| (count - mean) * (count - mean)).sum::<f64>() / (whole - 1) as f64;
+        let variance = counts.iter().map(|count| (count - mean) * (count - mean)).sum::<f64>()
+            / (whole - 1) as f64;
         // What depends on what came before, as even gaps do, varies less or more. Its standard deviation here is 9 %.
         assert!((variance / mean - 1.0).abs() < 0.27, "{variance} of {mean}");
     }

@@ -67,8 +67,12 @@ pub async fn measure<T: Target>(
 
 impl<T: Target> SideState<'_, T> {
     async fn block(&mut self, measure: &Measurement) -> LoadResult {
-        let load =
-            LoadGenerator { scenario: measure.scenario, until: self.until, first: self.asked, seed: measure.seed };
+        let load = LoadGenerator {
+            scenario: measure.scenario,
+            until: self.until,
+            first: self.asked,
+            seed: measure.seed,
+        };
         let taken = load.run(self.target).await;
         self.asked += (taken.samples.len() + taken.failed) * measure.scenario.images_per_query();
         taken
@@ -82,7 +86,9 @@ impl<T: Target> SideState<'_, T> {
         self.taken.failed += taken.failed;
         self.taken.first_error = self.taken.first_error.take().or(taken.first_error);
         let samples = taken.samples.into_iter();
-        self.taken.samples.extend(samples.map(|sample| QuerySample { due: sample.due + begun, ..sample }));
+        self.taken
+            .samples
+            .extend(samples.map(|sample| QuerySample { due: sample.due + begun, ..sample }));
     }
 }
 
@@ -103,6 +109,7 @@ fn figure(taken: &LoadResult, scenario: Scenario) -> Option<f64> {
     if scenario == Scenario::Offline {
         return Some(taken.elapsed.as_secs_f64() * 1e3 / taken.samples.len() as f64);
     }
-    let latencies: Vec<f64> = taken.samples.iter().map(|sample| sample.latency.as_secs_f64() * 1e3).collect();
+    let latencies: Vec<f64> =
+        taken.samples.iter().map(|sample| sample.latency.as_secs_f64() * 1e3).collect();
     statistics::median(&latencies)
 }

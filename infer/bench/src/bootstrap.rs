@@ -41,7 +41,9 @@ impl Statistic {
     fn take(self, samples: &mut [f64]) -> Option<f64> {
         match self {
             Self::Percentile(percent) => statistics::select(samples, percent),
-            Self::Mean => (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64),
+            Self::Mean => {
+                (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
+            }
         }
     }
 
@@ -81,16 +83,24 @@ pub fn ratio(before: &[f64], after: &[f64], figure: Statistic) -> Option<Ratio> 
     Some(Ratio { ratio, interval })
 }
 
-fn interval([before, after]: [&[f64]; 2], figure: Statistic, ratio: f64, lengths: [usize; 2]) -> Option<Interval> {
-    let (below, above) = (drawn(before, figure, lengths[0], 0), drawn(after, figure, lengths[1], 1));
-    let mut ratios: Vec<f64> = above.iter().zip(&below).map(|(above, below)| (above / below).ln()).collect();
+fn interval(
+    [before, after]: [&[f64]; 2],
+    figure: Statistic,
+    ratio: f64,
+    lengths: [usize; 2],
+) -> Option<Interval> {
+    let (below, above) =
+        (drawn(before, figure, lengths[0], 0), drawn(after, figure, lengths[1], 1));
+    let mut ratios: Vec<f64> =
+        above.iter().zip(&below).map(|(above, below)| (above / below).ln()).collect();
     let miss = (1.0 - CONFIDENCE) / 2.0;
     let mut end = |share: f64| statistics::select(&mut ratios, 100.0 * share);
     let blocks = (before.len() / lengths[0]).min(after.len() / lengths[1]);
     let wider = 1.0 + FEW_BLOCKS / blocks.saturating_sub(1).max(1) as f64;
     let widened = |end: f64| (ratio.ln() + wider * (end - ratio.ln())).exp();
     let (low, high) = end(miss).zip(end(1.0 - miss))?;
-    (low.is_finite() && high.is_finite()).then(|| Interval { low: widened(low), high: widened(high) })
+    (low.is_finite() && high.is_finite())
+        .then(|| Interval { low: widened(low), high: widened(high) })
 }
 
 /// The figure of each set that is drawn again from the samples.
@@ -130,8 +140,12 @@ fn block_length(followed: &[f64]) -> usize {
     // From the lag on from which several in a row are within chance, they are taken for 0.
     let chance = 2.0 * ((count as f64).log10() / count as f64).sqrt();
     let in_a_row = in_a_row(count);
-    let small: Vec<bool> = covariances[1..].iter().map(|covariance| covariance.abs() < chance * variance).collect();
-    let last = small.windows(in_a_row).position(|lags| lags.iter().all(|small| *small)).unwrap_or(small.len());
+    let small: Vec<bool> =
+        covariances[1..].iter().map(|covariance| covariance.abs() < chance * variance).collect();
+    let last = small
+        .windows(in_a_row)
+        .position(|lags| lags.iter().all(|small| *small))
+        .unwrap_or(small.len());
     let most = (2 * last).min(small.len());
     let flat_top = |lag: usize| (2.0 * (1.0 - lag as f64 / most as f64)).min(1.0);
     let weighted = |lag: usize| 2.0 * flat_top(lag) * covariances[lag];
@@ -151,8 +165,11 @@ fn covariances(values: &[f64]) -> Vec<f64> {
     let count = values.len();
     let mean = values.iter().sum::<f64>() / count as f64;
     let off: Vec<f64> = values.iter().map(|value| value - mean).collect();
-    let lags = ((count as f64).sqrt().ceil() as usize + in_a_row(count)).min(count.saturating_sub(1));
-    let at = |lag: usize| off[lag..].iter().zip(&off).map(|(one, other)| one * other).sum::<f64>() / count as f64;
+    let lags =
+        ((count as f64).sqrt().ceil() as usize + in_a_row(count)).min(count.saturating_sub(1));
+    let at = |lag: usize| {
+        off[lag..].iter().zip(&off).map(|(one, other)| one * other).sum::<f64>() / count as f64
+    };
     (0..=lags).map(at).collect()
 }
 
@@ -200,7 +217,9 @@ mod tests {
             (1500, 0.5, Statistic::Percentile(99.0)),
         ];
         for (count, alike, figure) in cases {
-            let missed = missed(count, alike, figure, |[before, after]| ratio(before, after, figure)?.interval);
+            let missed = missed(count, alike, figure, |[before, after]| {
+                ratio(before, after, figure)?.interval
+            });
             // 1 % of 200, and three standard deviations of 1.4.
             assert!(missed <= 6, "{count} {alike} {figure:?}: {missed}");
         }
@@ -228,13 +247,15 @@ mod tests {
 
     #[test]
     fn blocks_are_as_long_as_neighbours_are_alike() {
-        let lengths = [0.0, 0.5, 0.9, 0.98].map(|alike| block_length(&latencies(2000, alike, 1.0, 1)));
+        let lengths =
+            [0.0, 0.5, 0.9, 0.98].map(|alike| block_length(&latencies(2000, alike, 1.0, 1)));
         assert!(lengths.is_sorted() && lengths[0] == 26 && lengths[3] > 100, "{lengths:?}");
         // Those that Politis and White derive for an autoregressive process of the first order, within what an estimate
         // from 20000 samples is off by, doubled.
         for alike in [0.5_f64, 0.8] {
             let best = (6.0 * (alike / (1.0 - alike * alike)).powi(2)).cbrt() * 20_000_f64.cbrt();
-            let logarithms: Vec<f64> = latencies(20_000, alike, 1.0, 2).iter().map(|latency| latency.ln()).collect();
+            let logarithms: Vec<f64> =
+                latencies(20_000, alike, 1.0, 2).iter().map(|latency| latency.ln()).collect();
             let found = block_length(&logarithms) as f64;
             assert!((0.7..1.4).contains(&(found / (2.0 * best))), "{alike}: {found} of {best}");
         }
@@ -248,12 +269,19 @@ mod tests {
         assert_eq!(ratio(&some, &some[1..], median).unwrap().interval, None);
         assert_eq!(ratio(&some, &some, Statistic::Percentile(99.0)).unwrap().interval, None);
         for wrong in [vec![], vec![0.0; 40], vec![f64::NAN; 40], vec![f64::INFINITY; 40]] {
-            assert_eq!((ratio(&some, &wrong, median), ratio(&wrong, &some, Statistic::Mean)), (None, None));
+            assert_eq!(
+                (ratio(&some, &wrong, median), ratio(&wrong, &some, Statistic::Mean)),
+                (None, None)
+            );
         }
         for count in [1, 2, 3, 5, 30, 31] {
             let alike = vec![20.0; count];
             let found = ratio(&alike, &alike, median).unwrap();
-            assert_eq!(found.interval.is_some_and(|found| found.low == found.high), count >= 30, "{count}");
+            assert_eq!(
+                found.interval.is_some_and(|found| found.low == found.high),
+                count >= 30,
+                "{count}"
+            );
             ratio(&some[..count.min(30)], &alike, Statistic::Mean).unwrap();
         }
     }

@@ -128,15 +128,24 @@ fn list(points: &[String]) -> String {
 type Measured<'a> = (&'a Subject, &'a ScenarioResult);
 
 /// Holds a report against an earlier one.
-pub fn compare(before: &BenchReport, after: &BenchReport, tolerance: f64) -> Result<Comparison, CompareError> {
+pub fn compare(
+    before: &BenchReport,
+    after: &BenchReport,
+    tolerance: f64,
+) -> Result<Comparison, CompareError> {
     if !tolerance.is_finite() || tolerance < 0.0 {
         return Err(CompareError::Tolerance(tolerance));
     }
     let (mut only_before, mut only_after) = (measured(before), measured(after));
     let matched = matches(&mut only_before, &mut only_after);
-    let texts = |points: &[Measured]| points.iter().map(|(subject, point)| describe(subject, point)).collect();
+    let texts = |points: &[Measured]| {
+        points.iter().map(|(subject, point)| describe(subject, point)).collect()
+    };
     if matched.is_empty() {
-        return Err(CompareError::NothingMatches { before: texts(&only_before), after: texts(&only_after) });
+        return Err(CompareError::NothingMatches {
+            before: texts(&only_before),
+            after: texts(&only_after),
+        });
     }
     let mut comparison = Comparison {
         tolerance,
@@ -147,7 +156,9 @@ pub fn compare(before: &BenchReport, after: &BenchReport, tolerance: f64) -> Res
         differences: Vec::new(),
         caution: CAUTION.to_owned(),
     };
-    comparison.broken.extend(comparison.only_before.iter().map(|point| format!("{point} is not there any more")));
+    comparison.broken.extend(
+        comparison.only_before.iter().map(|point| format!("{point} is not there any more")),
+    );
     comparison.broken.extend(matched.iter().flat_map(|&(before, after)| broken(before, after)));
     let (one, other) = (&before.program, &after.program);
     if one != other {
@@ -159,9 +170,9 @@ pub fn compare(before: &BenchReport, after: &BenchReport, tolerance: f64) -> Res
             Some(point) => comparison.points.push(point),
             None => {
                 let what = describe(after.0, after.1);
-                comparison
-                    .differences
-                    .push(format!("{what}: no query was answered in one of the two, so no time is known"));
+                comparison.differences.push(format!(
+                    "{what}: no query was answered in one of the two, so no time is known"
+                ));
             }
         }
     }
@@ -169,17 +180,25 @@ pub fn compare(before: &BenchReport, after: &BenchReport, tolerance: f64) -> Res
 }
 
 fn measured(report: &BenchReport) -> Vec<Measured<'_>> {
-    report.runs.iter().flat_map(|run| run.points.iter().map(|point| (&run.subject, point))).collect()
+    report
+        .runs
+        .iter()
+        .flat_map(|run| run.points.iter().map(|point| (&run.subject, point)))
+        .collect()
 }
 
 /// Takes those out of both lists that were measured in the same way. Where several were, as of two models in one report,
 /// those of the same name belong together, and the others in their order.
-fn matches<'a>(before: &mut Vec<Measured<'a>>, after: &mut Vec<Measured<'a>>) -> Vec<(Measured<'a>, Measured<'a>)> {
+fn matches<'a>(
+    before: &mut Vec<Measured<'a>>,
+    after: &mut Vec<Measured<'a>>,
+) -> Vec<(Measured<'a>, Measured<'a>)> {
     let mut matched = Vec::new();
     for by_name in [true, false] {
         after.retain(|&(subject, point)| {
-            let fits =
-                |(of, other): &Measured| alike((of, other), (subject, point)) && (!by_name || of.name == subject.name);
+            let fits = |(of, other): &Measured| {
+                alike((of, other), (subject, point)) && (!by_name || of.name == subject.name)
+            };
             let Some(index) = before.iter().position(fits) else { return true };
             matched.push((before.remove(index), (subject, point)));
             false
@@ -195,7 +214,8 @@ fn alike((one, of_one): Measured, (other, of_other): Measured) -> bool {
         && one.device == other.device
         && one.windows == other.windows
         && one.options == other.options
-        && (one.pictures.height, one.pictures.width) == (other.pictures.height, other.pictures.width)
+        && (one.pictures.height, one.pictures.width)
+            == (other.pictures.height, other.pictures.width)
         && one.end_to_end == other.end_to_end
         && one.url.is_some() == other.url.is_some()
 }
@@ -204,13 +224,18 @@ fn alike((one, of_one): Measured, (other, of_other): Measured) -> bool {
 fn describe(subject: &Subject, point: &ScenarioResult) -> String {
     let options = subject.options.iter().map(|(name, value)| format!("{name}={value}"));
     let (height, width) = (subject.pictures.height, subject.pictures.width);
-    let parts = [subject.precision.clone(), subject.device.clone(), Some(format!("{height}x{width}"))];
+    let parts =
+        [subject.precision.clone(), subject.device.clone(), Some(format!("{height}x{width}"))];
     let end_to_end = subject.end_to_end.then(|| "end to end".to_owned());
     let all: Vec<String> = parts.into_iter().flatten().chain(options).chain(end_to_end).collect();
     format!("{} {} ({})", subject.name, point.scenario, all.join(", "))
 }
 
-fn compared((one, before): Measured, (other, after): Measured, tolerance: f64) -> Option<PointComparison> {
+fn compared(
+    (one, before): Measured,
+    (other, after): Measured,
+    tolerance: f64,
+) -> Option<PointComparison> {
     let (figure, times): (Statistic, fn(&SampleColumns) -> Vec<f64>) = match after.scenario {
         Scenario::Offline => (Statistic::Mean, between_answers),
         _ => (Statistic::Percentile(50.0), |samples| samples.latency_ms.clone()),
@@ -218,8 +243,9 @@ fn compared((one, before): Measured, (other, after): Measured, tolerance: f64) -
     let (before_times, after_times) = (times(&before.samples), times(&after.samples));
     let ratio = bootstrap::ratio(&before_times, &after_times, figure)?;
     let tails = (after.scenario != Scenario::Offline).then_some([&before_times, &after_times]);
-    let tail =
-        tails.and_then(|[before, after]| bootstrap::ratio(before, after, TAIL)).filter(|tail| tail.interval.is_some());
+    let tail = tails
+        .and_then(|[before, after]| bootstrap::ratio(before, after, TAIL))
+        .filter(|tail| tail.interval.is_some());
     Some(PointComparison {
         name: other.name.clone(),
         scenario: after.scenario,
@@ -235,8 +261,12 @@ fn compared((one, before): Measured, (other, after): Measured, tolerance: f64) -
 
 /// Milliseconds from each answer to the next, the first from when the first query was due.
 fn between_answers(samples: &SampleColumns) -> Vec<f64> {
-    let mut answers: Vec<f64> =
-        samples.due_ms.iter().zip(&samples.latency_ms).map(|(due, latency)| due + latency).collect();
+    let mut answers: Vec<f64> = samples
+        .due_ms
+        .iter()
+        .zip(&samples.latency_ms)
+        .map(|(due, latency)| due + latency)
+        .collect();
     answers.sort_by(f64::total_cmp);
     let mut before = samples.due_ms.iter().copied().fold(f64::INFINITY, f64::min);
     for answer in &mut answers {
@@ -249,7 +279,8 @@ impl Comparison {
     /// Whether anything became slower by more than the tolerance, or worse otherwise.
     pub fn has_regression(&self) -> bool {
         let slower = |point: &PointComparison| {
-            point.verdict == RegressionVerdict::Regression || point.tail_verdict == Some(RegressionVerdict::Regression)
+            point.verdict == RegressionVerdict::Regression
+                || point.tail_verdict == Some(RegressionVerdict::Regression)
         };
         !self.broken.is_empty() || self.points.iter().any(slower)
     }
@@ -259,7 +290,8 @@ impl Comparison {
 impl std::fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let columns = |point: &PointComparison| {
-            let unit = if point.scenario == Scenario::Offline { "ms a picture" } else { "ms, median" };
+            let unit =
+                if point.scenario == Scenario::Offline { "ms a picture" } else { "ms, median" };
             [
                 format!("{} {}", point.name, point.scenario),
                 format!("{:.3} -> {:.3} {unit}", point.before_ms, point.after_ms),
@@ -268,10 +300,15 @@ impl std::fmt::Display for Comparison {
             ]
         };
         let rows: Vec<[String; 4]> = self.points.iter().map(columns).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width =
+            |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let [what, times, ratio] = [0, 1, 2].map(width);
         for (row, point) in rows.iter().zip(&self.points) {
-            writeln!(formatter, "{:what$}  {:times$}  {:ratio$}  {}", row[0], row[1], row[2], row[3])?;
+            writeln!(
+                formatter,
+                "{:what$}  {:times$}  {:ratio$}  {}",
+                row[0], row[1], row[2], row[3]
+            )?;
             if let (Some(tail), Some(verdict)) = (point.tail, point.tail_verdict) {
                 writeln!(formatter, "  99th percentile: {tail}  {}", verdict.name())?;
             }

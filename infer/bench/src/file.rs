@@ -65,14 +65,21 @@ impl BenchReport {
     pub fn read(path: &Path) -> Result<Self, BenchReportError> {
         let foreign = || BenchReportError::NotAReport { path: path.into() };
         let header: Header = versioned::read_unversioned(path).map_err(|error| match error {
-            JsonError::Content { ref source, .. } if source.is_data() || begins_otherwise(source) => foreign(),
+            JsonError::Content { ref source, .. }
+                if source.is_data() || begins_otherwise(source) =>
+            {
+                foreign()
+            }
             error => error.into(),
         })?;
-        let (Some(version), Some(_), Some(_)) = (header.version, header.program, header.runs) else {
+        let (Some(version), Some(_), Some(_)) = (header.version, header.program, header.runs)
+        else {
             return Err(foreign());
         };
         match version.as_u64() {
-            Some(found) if found == u64::from(Self::VERSION) => Ok(versioned::read_unversioned(path)?),
+            Some(found) if found == u64::from(Self::VERSION) => {
+                Ok(versioned::read_unversioned(path)?)
+            }
             Some(found) => Err(BenchReportError::Version { path: path.into(), found }),
             None => Err(foreign()),
         }
@@ -136,7 +143,9 @@ fn point_figures(point: &ScenarioResult) -> Vec<(&'static str, f64)> {
         ("rate", point.images_per_second),
         ("rate in megapixels", point.megapixels_per_second),
     ];
-    let mut add = |what: &'static str, values: &[f64]| figures.extend(values.iter().map(|&value| (what, value)));
+    let mut add = |what: &'static str, values: &[f64]| {
+        figures.extend(values.iter().map(|&value| (what, value)))
+    };
     add("moment of a query", &samples.due_ms);
     add("delay of a query", &samples.late_ms);
     add("latency of a query", &samples.latency_ms);
@@ -150,7 +159,10 @@ fn point_figures(point: &ScenarioResult) -> Vec<(&'static str, f64)> {
         add("latency", &[*mean_ms, *min_ms, *max_ms]);
         for &Percentile { percent, ms, low_ms, high_ms, bound_ms } in percentiles {
             add("percentile of latency", &[percent, ms]);
-            add("interval of latency", &[low_ms, high_ms, bound_ms].into_iter().flatten().collect::<Vec<_>>());
+            add(
+                "interval of latency",
+                &[low_ms, high_ms, bound_ms].into_iter().flatten().collect::<Vec<_>>(),
+            );
         }
     }
     if let Some(Energy { joules_per_image, watts }) = point.energy {
@@ -160,7 +172,10 @@ fn point_figures(point: &ScenarioResult) -> Vec<(&'static str, f64)> {
 }
 
 fn against_figures(against: &AbComparison) -> Vec<(&'static str, f64)> {
-    let ends = against.ratio.interval.map_or([against.ratio.ratio; 2], |interval| [interval.low, interval.high]);
+    let ends = against
+        .ratio
+        .interval
+        .map_or([against.ratio.ratio; 2], |interval| [interval.low, interval.high]);
     let ratio = [against.ratio.ratio, ends[0], ends[1]].map(|value| ("ratio", value));
     against.blocks.iter().map(|block| ("block", block.ms)).chain(ratio).collect()
 }
@@ -221,11 +236,17 @@ mod tests {
             assert!(matches!(error(text), BenchReportError::NotAReport { .. }), "{text}");
         }
         for text in ["", "{", "no JSON", r#"{"version": 1, "program": "x", "runs": [3]}"#] {
-            assert!(matches!(error(text), BenchReportError::Json(JsonError::Content { .. })), "{text}");
+            assert!(
+                matches!(error(text), BenchReportError::Json(JsonError::Content { .. })),
+                "{text}"
+            );
         }
         let newer = error(r#"{"version": 2, "program": "x", "runs": [3]}"#);
         assert!(matches!(newer, BenchReportError::Version { found: 2, .. }), "{newer}");
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(BenchReport::read(&path), Err(BenchReportError::Json(JsonError::Io { .. }))));
+        assert!(matches!(
+            BenchReport::read(&path),
+            Err(BenchReportError::Json(JsonError::Io { .. }))
+        ));
     }
 }

@@ -65,33 +65,49 @@ pub enum BenchImagesError {
 
 impl BenchImages {
     /// Street scenes drawn by rule, as PNG files.
-    pub fn synthetic(count: usize, [height, width]: [usize; 2], seed: u64) -> Result<Self, BenchImagesError> {
+    pub fn synthetic(
+        count: usize,
+        [height, width]: [usize; 2],
+        seed: u64,
+    ) -> Result<Self, BenchImagesError> {
         let sheet = |index: u64| {
             let scene = protoseg_synthetic::render_scene(seed, index, height, width);
-            let image = RgbImage::from_raw(width as u32, height as u32, scene.image).ok_or(BenchImagesError::None)?;
+            let image = RgbImage::from_raw(width as u32, height as u32, scene.image)
+                .ok_or(BenchImagesError::None)?;
             let mut file = Cursor::new(Vec::new());
             let encoded = image.write_to(&mut file, ImageFormat::Png);
             encoded.map_err(|source| BenchImagesError::Encode { height, width, source })?;
             Ok(BenchImage { image: Arc::new(image), file: file.into_inner().into() })
         };
-        let pictures = (0..count as u64).map(sheet).collect::<Result<Vec<_>, BenchImagesError>>()?;
+        let pictures =
+            (0..count as u64).map(sheet).collect::<Result<Vec<_>, BenchImagesError>>()?;
         Self::new(pictures, format!("drawn scenes, seed {seed}"))
     }
 
     /// Files of pictures.
-    pub fn from_files(paths: &[PathBuf], max_pixels: u64, source: String) -> Result<Self, BenchImagesError> {
+    pub fn from_files(
+        paths: &[PathBuf],
+        max_pixels: u64,
+        source: String,
+    ) -> Result<Self, BenchImagesError> {
         let sheet = |path: &PathBuf| {
             let read = |path: &Path| std::fs::read(path);
-            let file = read(path).map_err(|source| BenchImagesError::Read { path: path.clone(), source })?;
+            let file = read(path)
+                .map_err(|source| BenchImagesError::Read { path: path.clone(), source })?;
             let image = image_file::decode(&file, max_pixels);
-            let image = image.map_err(|source| BenchImagesError::Decode { path: path.clone(), source })?;
+            let image =
+                image.map_err(|source| BenchImagesError::Decode { path: path.clone(), source })?;
             Ok(BenchImage { image: Arc::new(image), file: file.into() })
         };
         Self::new(paths.iter().map(sheet).collect::<Result<Vec<_>, BenchImagesError>>()?, source)
     }
 
     fn new(pictures: Vec<BenchImage>, source: String) -> Result<Self, BenchImagesError> {
-        if pictures.is_empty() { Err(BenchImagesError::None) } else { Ok(Self { pictures, source }) }
+        if pictures.is_empty() {
+            Err(BenchImagesError::None)
+        } else {
+            Ok(Self { pictures, source })
+        }
     }
 
     /// The picture of a number; after the last comes the first again.
@@ -106,7 +122,8 @@ impl BenchImages {
 
     /// Pixels of a picture, on average.
     pub fn mean_pixels(&self) -> f64 {
-        let pixels = |sheet: &BenchImage| f64::from(sheet.image.width()) * f64::from(sheet.image.height());
+        let pixels =
+            |sheet: &BenchImage| f64::from(sheet.image.width()) * f64::from(sheet.image.height());
         self.pictures.iter().map(pixels).sum::<f64>() / self.pictures.len() as f64
     }
 
@@ -114,7 +131,16 @@ impl BenchImages {
     pub fn describe(&self) -> ImageSummary {
         let (width, height) = self.pictures[0].image.dimensions();
         let alike = self.pictures.iter().all(|sheet| sheet.image.dimensions() == (width, height));
-        let source = if alike { self.source.clone() } else { format!("{}, of other sizes too", self.source) };
-        ImageSummary { height: height as usize, width: width as usize, count: self.pictures.len(), source }
+        let source = if alike {
+            self.source.clone()
+        } else {
+            format!("{}, of other sizes too", self.source)
+        };
+        ImageSummary {
+            height: height as usize,
+            width: width as usize,
+            count: self.pictures.len(),
+            source,
+        }
     }
 }

@@ -18,8 +18,8 @@ use super::scenario::Scenario;
 use super::target::{RequestError, RequestStages, Target};
 use protoseg_images::image_file;
 use protoseg_infer::pipeline::{
-    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, PipelineSetup, RunControl, StageReport,
-    install, thread_pool,
+    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, PipelineSetup,
+    RunControl, StageReport, install, thread_pool,
 };
 use protoseg_infer::segmenter::{SegmentError, Segmenter, StageTimes};
 use protoseg_infer::upsample::{Outputs, Prediction};
@@ -83,7 +83,11 @@ impl InProcessTarget {
     ) -> Result<Self, SegmentError> {
         let mut options = how.pipeline.clone();
         let one = scenario == Scenario::SingleStream;
-        options.mode = options.mode.or(Some(if one { ExecutionMode::Latency } else { ExecutionMode::Throughput }));
+        options.mode = options.mode.or(Some(if one {
+            ExecutionMode::Latency
+        } else {
+            ExecutionMode::Throughput
+        }));
         if one {
             options.gpu_sessions = NonZeroUsize::new(1);
         }
@@ -91,7 +95,8 @@ impl InProcessTarget {
         let setup = pipeline.setup().clone();
         let segmenter = pipeline.segmenter();
         let picture = &images.get(0).image;
-        let (fingerprint, file) = (segmenter.fingerprint().to_owned(), segmenter.file_name_for(picture).to_owned());
+        let (fingerprint, file) =
+            (segmenter.fingerprint().to_owned(), segmenter.file_name_for(picture).to_owned());
         let precision = segmenter.precision();
         let pieces = segmenter.tiling([picture.height() as usize, picture.width() as usize])?;
         let (way, first_run_seconds) = Way::new(scenario, pipeline, &options, picture)?;
@@ -114,7 +119,8 @@ impl InProcessTarget {
             let sheet = self.images.get(first + index);
             let pixels = u64::from(sheet.image.width()) * u64::from(sheet.image.height());
             let decode = move || {
-                let image = if self.end_to_end { decode(sheet)? } else { sheet.image.as_ref().clone() };
+                let image =
+                    if self.end_to_end { decode(sheet)? } else { sheet.image.as_ref().clone() };
                 Ok(DecodedImage { image, extra: () })
             };
             Ok(PendingImage { pixels, decode })
@@ -123,19 +129,29 @@ impl InProcessTarget {
             if self.end_to_end {
                 encode(decided)?;
             }
-            let sample =
-                QuerySample { due: Duration::ZERO, late: Duration::ZERO, latency: start.elapsed(), parts: Vec::new() };
+            let sample = QuerySample {
+                due: Duration::ZERO,
+                late: Duration::ZERO,
+                latency: start.elapsed(),
+                parts: Vec::new(),
+            };
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
             Ok(())
         };
         let control = RunControl::<RequestError> { stop: &self.stop, ..RunControl::default() };
         let report = pipeline.run(count, &control, open, encode);
         let elapsed = start.elapsed();
-        let mut samples: Vec<QuerySample> = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut samples: Vec<QuerySample> =
+            samples.into_inner().unwrap_or_else(PoisonError::into_inner);
         let parts = shares(&report.stages, samples.len().max(1), self.end_to_end);
         samples.iter_mut().for_each(|sample| sample.parts.clone_from(&parts));
         let errors = report.failed.into_iter().map(|(_, error)| error).chain(report.stopped);
-        LoadResult { failed: count - samples.len(), first_error: errors.into_iter().next(), samples, elapsed }
+        LoadResult {
+            failed: count - samples.len(),
+            first_error: errors.into_iter().next(),
+            samples,
+            elapsed,
+        }
     }
 
     fn ask_directly(
@@ -149,11 +165,16 @@ impl InProcessTarget {
         let sheet = self.images.get(number);
         let mut parts = RequestStages::new();
         install(team, || {
-            let decoded = if self.end_to_end { Some(timed(&mut parts, "decode", || decode(sheet))?) } else { None };
+            let decoded = if self.end_to_end {
+                Some(timed(&mut parts, "decode", || decode(sheet))?)
+            } else {
+                None
+            };
             let before = segmenter.times();
             let image = decoded.as_ref().unwrap_or(&sheet.image);
-            let decided =
-                segmenter.predict(image, Outputs::default()).map_err(|error| RequestError::from_error(&error))?;
+            let decided = segmenter
+                .predict(image, Outputs::default())
+                .map_err(|error| RequestError::from_error(&error))?;
             parts.extend(named(segmenter.times().since(before)));
             if self.end_to_end {
                 timed(&mut parts, "encode", || encode(decided))?;
@@ -162,7 +183,11 @@ impl InProcessTarget {
         })
     }
 
-    async fn ask_engine(&self, engine: &Scheduler, number: usize) -> Result<RequestStages, RequestError> {
+    async fn ask_engine(
+        &self,
+        engine: &Scheduler,
+        number: usize,
+    ) -> Result<RequestStages, RequestError> {
         let sheet = self.images.get(number).clone();
         let mut parts = RequestStages::new();
         let picture = if self.end_to_end {
@@ -177,7 +202,11 @@ impl InProcessTarget {
         let ticket = engine.submit(ask).map_err(|error| RequestError::from_error(&error))?;
         let made = ticket.await.map_err(|_| RequestError("the engine was closed".to_owned()))?;
         let made = made.map_err(|error| RequestError::from_error(&error))?;
-        parts.extend([("queue", made.times.queue), ("compute", made.times.run), ("stitch", made.times.stitch)]);
+        parts.extend([
+            ("queue", made.times.queue),
+            ("compute", made.times.run),
+            ("stitch", made.times.stitch),
+        ]);
         if self.end_to_end {
             let start = Instant::now();
             aside(move || encode(made.prediction)).await?;
@@ -212,13 +241,17 @@ impl Way {
         }
         let first = first.unwrap_or_default();
         if scenario == Scenario::SingleStream {
-            return Ok((Self::Direct(Mutex::new(segmenters.swap_remove(0)), thread_pool(setup.threads)), first));
+            return Ok((
+                Self::Direct(Mutex::new(segmenters.swap_remove(0)), thread_pool(setup.threads)),
+                first,
+            ));
         }
         let gpu = setup.devices.iter().all(|device| device.is_gpu());
         let limit = BatchLimit::default_for(options.segmenter.batch, gpu);
         let options = SchedulerOptions { limit, delay: Duration::ZERO, threads: setup.threads };
         let metrics = Metrics::default().for_model("bench", &segmenters[0].model().classes);
-        let engine = Scheduler::start(segmenters, options, metrics).map_err(SegmentError::Threads)?;
+        let engine =
+            Scheduler::start(segmenters, options, metrics).map_err(SegmentError::Threads)?;
         Ok((Self::Scheduler(engine), first))
     }
 }
@@ -238,7 +271,9 @@ impl Target for InProcessTarget {
     async fn request_all(&self, first: usize, count: usize) -> LoadResult {
         match &self.way {
             Way::Pipeline(pipeline) => self.all_at_once(pipeline, first, count),
-            Way::Direct(..) | Way::Scheduler(_) => super::target::request_concurrently(self, first, count).await,
+            Way::Direct(..) | Way::Scheduler(_) => {
+                super::target::request_concurrently(self, first, count).await
+            }
         }
     }
 }
@@ -267,9 +302,17 @@ fn named(times: StageTimes) -> RequestStages {
 fn shares(stages: &StageReport, pictures: usize, end_to_end: bool) -> RequestStages {
     let StageReport { decode, run, stitch, decide, encode, .. } = stages;
     let stitch = stitch.seconds + decide.seconds;
-    let all = [("decode", decode.seconds), ("compute", run.seconds), ("stitch", stitch), ("encode", encode.seconds)];
-    let share = |(name, seconds): (&'static str, f64)| (name, Duration::from_secs_f64(seconds / pictures as f64));
-    let counts = |(name, _): &(&'static str, f64)| end_to_end || !["decode", "encode"].contains(name);
+    let all = [
+        ("decode", decode.seconds),
+        ("compute", run.seconds),
+        ("stitch", stitch),
+        ("encode", encode.seconds),
+    ];
+    let share = |(name, seconds): (&'static str, f64)| {
+        (name, Duration::from_secs_f64(seconds / pictures as f64))
+    };
+    let counts =
+        |(name, _): &(&'static str, f64)| end_to_end || !["decode", "encode"].contains(name);
     all.into_iter().filter(counts).map(share).collect()
 }
 
@@ -285,7 +328,8 @@ fn timed<R>(
 }
 
 fn decode(sheet: &BenchImage) -> Result<RgbImage, RequestError> {
-    image_file::decode(&sheet.file, image_file::MAX_PIXELS).map_err(|error| RequestError::from_error(&error))
+    image_file::decode(&sheet.file, image_file::MAX_PIXELS)
+        .map_err(|error| RequestError::from_error(&error))
 }
 
 fn encode(decided: Prediction) -> Result<Vec<u8>, RequestError> {

@@ -111,13 +111,19 @@ impl LoadGenerator {
         match self.scenario {
             Scenario::Server { rate } => self.run_open_loop(target, rate).await,
             Scenario::Clients { clients } => self.run_closed_loop(target, clients.max(1)).await,
-            Scenario::SingleStream | Scenario::MultiStream { .. } => self.run_closed_loop(target, 1).await,
+            Scenario::SingleStream | Scenario::MultiStream { .. } => {
+                self.run_closed_loop(target, 1).await
+            }
             Scenario::Offline => target.request_all(self.first, self.until.queries()).await,
         }
     }
 
     /// Clients that wait for their answers.
-    pub(super) async fn run_closed_loop(&self, target: &(impl Target + ?Sized), clients: usize) -> LoadResult {
+    pub(super) async fn run_closed_loop(
+        &self,
+        target: &(impl Target + ?Sized),
+        clients: usize,
+    ) -> LoadResult {
         self.run_while(target, clients, |sent, passed, _| self.until.continues(sent, passed)).await
     }
 
@@ -153,11 +159,12 @@ impl LoadGenerator {
     /// Queries that come by themselves.
     async fn run_open_loop(&self, target: &(impl Target + ?Sized), rate: f64) -> LoadResult {
         let start = target.now();
-        let moments = arrivals::schedule(rate, self.seed).enumerate().map_while(|(sent, moment)| {
-            let goes_on = self.until.continues(sent, moment) && !target.is_stopped();
-            let at = start.checked_add(moment).filter(|_| goes_on)?;
-            Some((sent, moment, at))
-        });
+        let moments =
+            arrivals::schedule(rate, self.seed).enumerate().map_while(|(sent, moment)| {
+                let goes_on = self.until.continues(sent, moment) && !target.is_stopped();
+                let at = start.checked_add(moment).filter(|_| goes_on)?;
+                Some((sent, moment, at))
+            });
         let due = stream::iter(moments).then(|(sent, moment, at)| async move {
             target.sleep_until(at).await;
             (sent, moment)
@@ -195,14 +202,23 @@ impl LoadGenerator {
         let late = passed();
         let count = self.scenario.images_per_query();
         let first = self.first + sent * count;
-        let parts = if count == 1 { target.request(first).await? } else { together(target, first, count).await? };
+        let parts = if count == 1 {
+            target.request(first).await?
+        } else {
+            together(target, first, count).await?
+        };
         Ok(QuerySample { due, late, latency: passed(), parts })
     }
 }
 
 /// Asks for several pictures at once; parts of one name are added up.
-async fn together(target: &(impl Target + ?Sized), first: usize, count: usize) -> Result<RequestStages, RequestError> {
-    let mut running: FuturesUnordered<_> = (first..first + count).map(|picture| target.request(picture)).collect();
+async fn together(
+    target: &(impl Target + ?Sized),
+    first: usize,
+    count: usize,
+) -> Result<RequestStages, RequestError> {
+    let mut running: FuturesUnordered<_> =
+        (first..first + count).map(|picture| target.request(picture)).collect();
     let mut sums: RequestStages = Vec::new();
     let mut error = None;
     // All are waited for, so that none is still at work when the next query begins.

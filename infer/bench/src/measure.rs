@@ -68,8 +68,12 @@ impl Measurement {
     /// Warms up, measures, and says what came.
     pub async fn run(&self, target: &impl Target) -> Result<ScenarioResult, MeasurementError> {
         let warm = self.warm_up(target).await?;
-        let load =
-            LoadGenerator { scenario: self.scenario, until: self.sized(&warm), first: warm.pictures, seed: self.seed };
+        let load = LoadGenerator {
+            scenario: self.scenario,
+            until: self.sized(&warm),
+            first: warm.pictures,
+            seed: self.seed,
+        };
         self.point(&warm, &load.run(target).await)
     }
 
@@ -80,7 +84,8 @@ impl Measurement {
             Scenario::Server { .. } => Scenario::Clients { clients: 2 },
             other => other,
         };
-        let load = LoadGenerator { scenario, until: StopAfter::Queries(0), first: 0, seed: self.seed };
+        let load =
+            LoadGenerator { scenario, until: StopAfter::Queries(0), first: 0, seed: self.seed };
         let (rule, most) = match self.warm_up {
             WarmUpPolicy::Stable(rule) => (rule, usize::MAX),
             WarmUpPolicy::Queries(queries) => {
@@ -91,7 +96,8 @@ impl Measurement {
         let taken = match scenario {
             Scenario::Offline => in_rounds(target, most, &mut watch).await,
             _ => {
-                let clients = if let Scenario::Clients { clients } = scenario { clients } else { 1 };
+                let clients =
+                    if let Scenario::Clients { clients } = scenario { clients } else { 1 };
                 let mut see = |sent: usize, _, sample: Option<&QuerySample>| {
                     if let Some(sample) = sample {
                         watch.push(sample.answered().as_secs_f64(), milliseconds(sample.latency));
@@ -105,7 +111,11 @@ impl Measurement {
             return Err(nothing(&taken));
         }
         let pictures = (taken.samples.len() + taken.failed) * scenario.images_per_query();
-        Ok(WarmedUp { up: watch.warm_up().clone(), settled: most < usize::MAX || watch.is_stable(), pictures })
+        Ok(WarmedUp {
+            up: watch.warm_up().clone(),
+            settled: most < usize::MAX || watch.is_stable(),
+            pictures,
+        })
     }
 
     /// How long it is measured, with as many pictures as fill the time where all are there from the start.
@@ -124,23 +134,37 @@ impl Measurement {
     }
 
     /// What follows from what was taken.
-    pub fn point(&self, warm: &WarmedUp, taken: &LoadResult) -> Result<ScenarioResult, MeasurementError> {
+    pub fn point(
+        &self,
+        warm: &WarmedUp,
+        taken: &LoadResult,
+    ) -> Result<ScenarioResult, MeasurementError> {
         if taken.samples.is_empty() {
             return Err(nothing(taken));
         }
         let samples = columns(&taken.samples);
         let seconds = taken.elapsed.as_secs_f64();
         let pictures = (taken.samples.len() * self.scenario.images_per_query()) as f64;
-        let latency = if self.scenario == Scenario::Offline { None } else { statistics::latency(&samples.latency_ms) };
+        let latency = if self.scenario == Scenario::Offline {
+            None
+        } else {
+            statistics::latency(&samples.latency_ms)
+        };
         let windows = warm.up.windows.len();
         let unsettled = (!warm.settled)
             .then(|| format!("the last three of {windows} windows of the warm-up were not within 10 % of each other"));
         let failed = (taken.failed > 0).then(|| {
             let all = taken.failed + taken.samples.len();
-            format!("{} of {all} queries were not answered, and the figures are those of the others", taken.failed)
+            format!(
+                "{} of {all} queries were not answered, and the figures are those of the others",
+                taken.failed
+            )
         });
-        let doubts: Vec<String> =
-            failed.into_iter().chain(unsettled).chain(stability::drift(&samples, self.scenario)).collect();
+        let doubts: Vec<String> = failed
+            .into_iter()
+            .chain(unsettled)
+            .chain(stability::drift(&samples, self.scenario))
+            .collect();
         Ok(ScenarioResult {
             scenario: self.scenario,
             sessions: None,
@@ -165,7 +189,8 @@ async fn in_rounds(target: &impl Target, most: usize, watch: &mut StabilityDetec
     let (start, mut all, mut round) = (target.now(), LoadResult::default(), LEAST_ROUND);
     while all.failed == 0 && all.samples.len() < most && (most < usize::MAX || !watch.is_done()) {
         let began = target.now() - start;
-        let mut taken = target.request_all(all.samples.len(), round.min(most - all.samples.len())).await;
+        let mut taken =
+            target.request_all(all.samples.len(), round.min(most - all.samples.len())).await;
         taken.samples.sort_by_key(QuerySample::answered);
         for sample in &taken.samples {
             watch.push((began + sample.answered()).as_secs_f64(), milliseconds(sample.latency));
@@ -192,10 +217,14 @@ fn columns(samples: &[QuerySample]) -> SampleColumns {
         columns.late_ms.push(milliseconds(sample.late));
         columns.latency_ms.push(milliseconds(sample.latency));
         for (name, took) in &sample.parts {
-            let place = columns.stages.iter().position(|stage| stage.name == *name).unwrap_or_else(|| {
-                columns.stages.push(StageColumn { name: (*name).to_owned(), ms: vec![0.0; samples.len()] });
-                columns.stages.len() - 1
-            });
+            let place =
+                columns.stages.iter().position(|stage| stage.name == *name).unwrap_or_else(|| {
+                    columns.stages.push(StageColumn {
+                        name: (*name).to_owned(),
+                        ms: vec![0.0; samples.len()],
+                    });
+                    columns.stages.len() - 1
+                });
             columns.stages[place].ms[index] = milliseconds(*took);
         }
     }

@@ -26,7 +26,8 @@ pub fn ratio(pairs: &[[f64; 2]]) -> Option<Ratio> {
     Some(Ratio {
         // So that exchanging a and b gives the reciprocal.
         ratio: (ratios[last / 2] * ratios[last.div_ceil(2)]).sqrt(),
-        interval: ranks.map(|(low, high)| Interval { low: ratios[low - 1], high: ratios[high - 1] }),
+        interval: ranks
+            .map(|(low, high)| Interval { low: ratios[low - 1], high: ratios[high - 1] }),
     })
 }
 
@@ -40,23 +41,44 @@ mod tests {
     #[test]
     fn an_interval_lies_between_the_ranks_of_the_sign_test() {
         // Dixon and Mood, The statistical sign test: how few signs of one kind are significant, two-sided 0.01.
-        for (pairs, few) in [(8, 0), (10, 0), (11, 0), (12, 1), (15, 2), (20, 3), (24, 5), (25, 5), (30, 7), (40, 11)] {
+        for (pairs, few) in [
+            (8, 0),
+            (10, 0),
+            (11, 0),
+            (12, 1),
+            (15, 2),
+            (20, 3),
+            (24, 5),
+            (25, 5),
+            (30, 7),
+            (40, 11),
+        ] {
             let ratios: Vec<[f64; 2]> = (1..=pairs).map(|ratio| [2.0, f64::from(ratio)]).collect();
             let found = ratio(&ratios).unwrap();
             let ends = [0.5 * f64::from(few + 1), 0.5 * f64::from(pairs - few)];
-            assert_eq!(found.interval.map(|interval| [interval.low, interval.high]), Some(ends), "{pairs}");
+            assert_eq!(
+                found.interval.map(|interval| [interval.low, interval.high]),
+                Some(ends),
+                "{pairs}"
+            );
             // By going through every choice of signs.
             if pairs <= 20 {
-                let at_most = |few: u32| (0_u32..1 << pairs).filter(|signs| signs.count_ones() <= few).count();
+                let at_most = |few: u32| {
+                    (0_u32..1 << pairs).filter(|signs| signs.count_ones() <= few).count()
+                };
                 let all = f64::from(1 << pairs);
-                assert!(at_most(few as u32) as f64 <= 0.005 * all && at_most(few as u32 + 1) as f64 > 0.005 * all);
+                assert!(
+                    at_most(few as u32) as f64 <= 0.005 * all
+                        && at_most(few as u32 + 1) as f64 > 0.005 * all
+                );
             }
         }
     }
 
     #[test]
     fn exchanging_the_two_gives_the_reciprocal() {
-        let pairs: Vec<[f64; 2]> = (0..20).map(|at| [10.0, Stream::keyed(&[4]).range(at, 9.0, 14.0)]).collect();
+        let pairs: Vec<[f64; 2]> =
+            (0..20).map(|at| [10.0, Stream::keyed(&[4]).range(at, 9.0, 14.0)]).collect();
         let there = ratio(&pairs).unwrap();
         let back = ratio(&pairs.iter().map(|&[a, b]| [b, a]).collect::<Vec<_>>()).unwrap();
         let near = |one: f64, other: f64| (one * other - 1.0).abs() < 1e-12;
@@ -96,15 +118,20 @@ mod tests {
     #[test]
     fn ten_percent_are_found_and_nothing_is_not() {
         const RUNS: u64 = 2000;
-        let interval =
-            |load: f64, slower: f64, seed: u64| ratio(&measured(load, slower, seed)).unwrap().interval.unwrap();
-        let found = |load: f64, runs: u64| (0..runs).filter(|&seed| interval(load, 1.1, seed).low > 1.01).count();
+        let interval = |load: f64, slower: f64, seed: u64| {
+            ratio(&measured(load, slower, seed)).unwrap().interval.unwrap()
+        };
+        let found = |load: f64, runs: u64| {
+            (0..runs).filter(|&seed| interval(load, 1.1, seed).low > 1.01).count()
+        };
         assert_eq!(found(0.02, 20), 20);
         assert!(found(0.02, RUNS) * 100 >= 97 * RUNS as usize);
         // The last machine is loaded for a quarter of the time: less is found on it, and no more that is not there.
         for load in [0.0, 0.02, 0.15] {
             let missed = |slower: f64, first: u64| {
-                (0..RUNS).filter(|&seed| !interval(load, slower, first + seed).contains(slower)).count()
+                (0..RUNS)
+                    .filter(|&seed| !interval(load, slower, first + seed).contains(slower))
+                    .count()
             };
             let missed = [missed(1.0, RUNS), missed(1.1, 2 * RUNS)];
             // 1 % of 2000, though ranks are whole and the nearest allowed is 0.26 %.

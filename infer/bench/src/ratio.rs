@@ -39,7 +39,9 @@ impl std::fmt::Display for Ratio {
         let percent = |ratio: f64| 100.0 * (ratio - 1.0);
         write!(formatter, "{:+.1} %", percent(self.ratio))?;
         match self.interval {
-            Some(Interval { low, high }) => write!(formatter, " ({:+.1} to {:+.1} %)", percent(low), percent(high)),
+            Some(Interval { low, high }) => {
+                write!(formatter, " ({:+.1} to {:+.1} %)", percent(low), percent(high))
+            }
             None => write!(formatter, " (too few to say how sure)"),
         }
     }

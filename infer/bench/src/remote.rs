@@ -68,7 +68,10 @@ impl HttpTarget {
         let mut remote = Self { base, host, key, described, bodies, path, idle, patience };
         let name = match model {
             Some(name) => name.to_owned(),
-            None => protocol::first_ready(&remote.look(Method::POST, "/v2/repository/index").await?, url)?,
+            None => protocol::first_ready(
+                &remote.look(Method::POST, "/v2/repository/index").await?,
+                url,
+            )?,
         };
         let metadata = remote.look(Method::GET, &format!("/v2/models/{name}")).await?;
         remote.described = ModelMetadata::from_json(&metadata, url)?;
@@ -76,8 +79,11 @@ impl HttpTarget {
         if files {
             remote.path = format!("/v1/models/{}/segment?as=labels", remote.described.name);
             let expected = |sheet: &BenchImage| ExpectedBody::Png(sheet.image.dimensions().into());
-            let query =
-                |sheet: &BenchImage| Query { body: sheet.file.clone(), header: None, expected: expected(sheet) };
+            let query = |sheet: &BenchImage| Query {
+                body: sheet.file.clone(),
+                header: None,
+                expected: expected(sheet),
+            };
             remote.bodies = sheets.iter().map(query).collect();
         } else {
             remote.path = format!("/v2/models/{}/infer", remote.described.name);
@@ -100,13 +106,17 @@ impl HttpTarget {
     async fn look(&self, method: Method, path: &str) -> Result<serde_json::Value, HttpTargetError> {
         let at = format!("http://{}{}{path}", self.host, self.prefix());
         let body = if method == Method::POST { Bytes::from_static(b"{}") } else { Bytes::new() };
-        let answer = self.send(method, path, &Query { body, header: None, expected: ExpectedBody::Json }).await;
-        let answer = answer.map_err(|RequestError(reason)| HttpTargetError::NoAnswer { at: at.clone(), reason })?;
+        let answer = self
+            .send(method, path, &Query { body, header: None, expected: ExpectedBody::Json })
+            .await;
+        let answer = answer
+            .map_err(|RequestError(reason)| HttpTargetError::NoAnswer { at: at.clone(), reason })?;
         if !answer.status.is_success() {
             let said = said(&answer.body);
             return Err(HttpTargetError::Refused { at, status: answer.status.as_u16(), said });
         }
-        serde_json::from_slice(&answer.body).map_err(|source| HttpTargetError::NotJson { at, source })
+        serde_json::from_slice(&answer.body)
+            .map_err(|source| HttpTargetError::NotJson { at, source })
     }
 
     /// What comes before a server's own paths.
@@ -114,13 +124,25 @@ impl HttpTarget {
         self.base.path().trim_end_matches('/')
     }
 
-    async fn send(&self, method: Method, path: &str, query: &Query) -> Result<Answer, RequestError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Query,
+    ) -> Result<Answer, RequestError> {
         let sent = self.exchange(method, path, query);
-        let late = |_| RequestError(format!("there was no answer within {} s", self.patience.as_secs_f64()));
+        let late = |_| {
+            RequestError(format!("there was no answer within {} s", self.patience.as_secs_f64()))
+        };
         tokio::time::timeout(self.patience, sent).await.map_err(late)?
     }
 
-    async fn exchange(&self, method: Method, path: &str, query: &Query) -> Result<Answer, RequestError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Query,
+    ) -> Result<Answer, RequestError> {
         let failed = |error: hyper::Error| RequestError::from_error(&error);
         let request = self.build_request(method, path, query)?;
         while let Some(mut idle) = self.idle() {
@@ -137,7 +159,12 @@ impl HttpTarget {
         self.ask_on(fresh, request).await.map_err(failed)
     }
 
-    fn build_request(&self, method: Method, path: &str, query: &Query) -> Result<Request<Full<Bytes>>, RequestError> {
+    fn build_request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Query,
+    ) -> Result<Request<Full<Bytes>>, RequestError> {
         let mut request = Request::builder().method(method).header(HOST, &self.host);
         request = request.uri(format!("{}{path}", self.prefix()));
         if let Some(header) = query.header {
@@ -146,7 +173,9 @@ impl HttpTarget {
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
-        request.body(Full::new(query.body.clone())).map_err(|error| RequestError::from_error(&error))
+        request
+            .body(Full::new(query.body.clone()))
+            .map_err(|error| RequestError::from_error(&error))
     }
 
     fn idle(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -162,7 +191,8 @@ impl HttpTarget {
         let response = connection.send_request(request).await?;
         let waited = start.elapsed();
         let (head, body) = response.into_parts();
-        let header = head.headers.get(HEADER_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let header =
+            head.headers.get(HEADER_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let body = body.collect().await?.to_bytes();
         let received = start.elapsed() - waited;
         if head.headers.get(CONNECTION).is_none_or(|value| value != "close") {
@@ -177,8 +207,9 @@ impl HttpTarget {
         let stream = stream.map_err(|error| RequestError::from_error(&error))?;
         // Small requests would wait for others to fill a packet.
         stream.set_nodelay(true).map_err(|error| RequestError::from_error(&error))?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| RequestError::from_error(&error))?;
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| RequestError::from_error(&error))?;
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -189,7 +220,11 @@ impl Target for HttpTarget {
         let query = &self.bodies[picture % self.bodies.len()];
         let answer = self.send(Method::POST, &self.path, query).await?;
         if !answer.status.is_success() {
-            return Err(RequestError(format!("status {}: {}", answer.status.as_u16(), said(&answer.body))));
+            return Err(RequestError(format!(
+                "status {}: {}",
+                answer.status.as_u16(),
+                said(&answer.body)
+            )));
         }
         query.expected.check(&answer.body, answer.header).map_err(RequestError)?;
         Ok(vec![("wait", answer.waited), ("receive", answer.received)])

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::report::{
-    Accuracy, BenchReport, BenchRun, Energy, ImageSummary, Latency, MeasurementWindow, Percentile, SampleColumns,
-    ScenarioResult, StageColumn, Subject, WarmUp,
+    Accuracy, BenchReport, BenchRun, Energy, ImageSummary, Latency, MeasurementWindow, Percentile,
+    SampleColumns, ScenarioResult, StageColumn, Subject, WarmUp,
 };
 use super::scenario::Scenario;
 use crate::machine::{MachineInfo, Processor};
@@ -40,21 +40,28 @@ pub(super) fn report() -> BenchReport {
     int8.subject.file = Some("model.int8.onnx".to_owned());
     int8.subject.accuracy.probe_agreement = Some(0.987_654);
     int8.subject.options = [("graph-level".to_owned(), "basic".to_owned())].into();
-    let mut served = run(MARKUP, 12.0, &[(server(10.0), 300), (server(25.0), 20_000), (server(40.0), 1200)]);
+    let mut served =
+        run(MARKUP, 12.0, &[(server(10.0), 300), (server(25.0), 20_000), (server(40.0), 1200)]);
     served.subject.bundle = None;
     served.subject.url = Some("http://127.0.0.1:8080".to_owned());
-    served.subject.accuracy =
-        Accuracy { missing: Some("the server does not tell its labels".to_owned()), ..Accuracy::default() };
+    served.subject.accuracy = Accuracy {
+        missing: Some("the server does not tell its labels".to_owned()),
+        ..Accuracy::default()
+    };
     let unstable = &mut served.points[2];
     let ms = unstable.samples.latency_ms.iter().enumerate();
     // It grows all the time, and stands still now and then.
     let grown: Vec<f64> = ms
-        .map(|(index, ms)| ms * (1.0 + index as f64 / 600.0) + if index % 290 == 250 { 700.0 } else { 0.0 })
+        .map(|(index, ms)| {
+            ms * (1.0 + index as f64 / 600.0) + if index % 290 == 250 { 700.0 } else { 0.0 }
+        })
         .collect();
     unstable.latency = Some(latency(&grown));
     unstable.samples.latency_ms = grown;
-    unstable.unstable =
-        Some("latency grew by 38 % from the first third to the last: more comes in than is answered".to_owned());
+    unstable.unstable = Some(
+        "latency grew by 38 % from the first third to the last: more comes in than is answered"
+            .to_owned(),
+    );
     unstable.failed = 3;
     unstable.first_error = Some("HTTP status 503: the queue is full & <busy>".to_owned());
     BenchReport {
@@ -63,7 +70,11 @@ pub(super) fn report() -> BenchReport {
         began: 1_785_412_800,
         machine: MachineInfo {
             version: "0.1.0".to_owned(),
-            processor: Processor { name: Some("A processor".to_owned()), cores: 2, ..Processor::default() },
+            processor: Processor {
+                name: Some("A processor".to_owned()),
+                cores: 2,
+                ..Processor::default()
+            },
             load: Some([0.25, 0.5, 0.75]),
             ..MachineInfo::default()
         },
@@ -83,7 +94,12 @@ fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> BenchRun {
             precision: Some("fp32".to_owned()),
             device: Some("cpu".to_owned()),
             options: BTreeMap::new(),
-            pictures: ImageSummary { height: 1024, width: 2048, count: 64, source: "drawn scenes, seed 1".to_owned() },
+            pictures: ImageSummary {
+                height: 1024,
+                width: 2048,
+                count: 64,
+                source: "drawn scenes, seed 1".to_owned(),
+            },
             windows: Some(8),
             pixel_ratio: Some(2.25),
             end_to_end: true,
@@ -116,12 +132,20 @@ fn point(scenario: Scenario, count: usize, ms: f64) -> ScenarioResult {
     let mut draw = || {
         // Skewed to the right, as latencies are, with a long one now and then.
         let [first, second, rare] = [noise(), noise(), noise()];
-        slowed * (0.94 + 0.1 * first * second - 0.03 * (1.0 - first).ln()) * if rare > 0.996 { 2.6 } else { 1.0 }
+        slowed
+            * (0.94 + 0.1 * first * second - 0.03 * (1.0 - first).ln())
+            * if rare > 0.996 { 2.6 } else { 1.0 }
     };
     let latency_ms: Vec<f64> = (0..count).map(|_| draw()).collect();
     let pictures = scenario.images_per_query() as f64;
-    let shares =
-        [("decode", 0.11), ("queue", 0.02), ("prepare", 0.04), ("compute", 0.71), ("stitch", 0.05), ("encode", 0.06)];
+    let shares = [
+        ("decode", 0.11),
+        ("queue", 0.02),
+        ("prepare", 0.04),
+        ("compute", 0.71),
+        ("stitch", 0.05),
+        ("encode", 0.06),
+    ];
     let stage = |(name, share): (&str, f64)| {
         let summed = if pictures > 1.0 { share * 1.6 } else { share };
         StageColumn { name: name.to_owned(), ms: latency_ms.iter().map(|ms| summed * ms).collect() }
@@ -135,7 +159,13 @@ fn point(scenario: Scenario, count: usize, ms: f64) -> ScenarioResult {
         warm_up: WarmUp {
             queries: 60,
             seconds: 60.0 * apart / 1000.0,
-            windows: vec![MeasurementWindow { latency_ms: slowed, queries_per_second: 1000.0 / apart }; 4],
+            windows: vec![
+                MeasurementWindow {
+                    latency_ms: slowed,
+                    queries_per_second: 1000.0 / apart
+                };
+                4
+            ],
         },
         unstable: None,
         failed: 0,

@@ -76,7 +76,9 @@ impl StabilityDetector {
     /// Whether the last three windows are alike.
     pub fn is_stable(&self) -> bool {
         let windows = &self.done.windows;
-        windows.last_chunk().is_some_and(|last: &[MeasurementWindow; COMPARED]| unlike(self.scenario, last).is_none())
+        windows.last_chunk().is_some_and(|last: &[MeasurementWindow; COMPARED]| {
+            unlike(self.scenario, last).is_none()
+        })
     }
 
     /// Whether it is to end: come to rest, or the most trials are made.
@@ -93,7 +95,10 @@ impl StabilityDetector {
 impl MeasurementWindow {
     /// Of latencies in milliseconds over so many seconds; none of no latencies.
     fn new(latencies: &[f64], seconds: f64) -> Option<Self> {
-        Some(Self { latency_ms: median(latencies)?, queries_per_second: latencies.len() as f64 / seconds })
+        Some(Self {
+            latency_ms: median(latencies)?,
+            queries_per_second: latencies.len() as f64 / seconds,
+        })
     }
 }
 
@@ -139,7 +144,8 @@ fn thirds(samples: &SampleColumns) -> Option<[MeasurementWindow; COMPARED]> {
     if count < COMPARED {
         return None;
     }
-    let mut sent: Vec<(f64, f64)> = samples.due_ms.iter().copied().zip(samples.latency_ms.iter().copied()).collect();
+    let mut sent: Vec<(f64, f64)> =
+        samples.due_ms.iter().copied().zip(samples.latency_ms.iter().copied()).collect();
     sent.sort_by(|one, other| one.0.total_cmp(&other.0));
     let mut answered: Vec<f64> = sent.iter().map(|(due, latency)| due + latency).collect();
     answered.sort_by(f64::total_cmp);
@@ -157,8 +163,12 @@ fn thirds(samples: &SampleColumns) -> Option<[MeasurementWindow; COMPARED]> {
 }
 
 /// The figures that are not alike, and their unit.
-fn unlike(scenario: Scenario, windows: &[MeasurementWindow; COMPARED]) -> Option<(&'static str, [f64; COMPARED])> {
-    let latency = (!matches!(scenario, Scenario::Offline)).then(|| ("ms", windows.map(|stretch| stretch.latency_ms)));
+fn unlike(
+    scenario: Scenario,
+    windows: &[MeasurementWindow; COMPARED],
+) -> Option<(&'static str, [f64; COMPARED])> {
+    let latency = (!matches!(scenario, Scenario::Offline))
+        .then(|| ("ms", windows.map(|stretch| stretch.latency_ms)));
     let rate = (!matches!(scenario, Scenario::Server { .. }))
         .then(|| ("queries/s", windows.map(|stretch| stretch.queries_per_second)));
     latency.into_iter().chain(rate).find(|(_, figures)| !alike(figures))
@@ -209,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_warm_up_ends_when_three_stretches_are_alike() {
-        let mut watch = StabilityDetector::new(ALONE, StabilityRule { seconds: 0.2, queries: 5, trials: 10 });
+        let mut watch =
+            StabilityDetector::new(ALONE, StabilityRule { seconds: 0.2, queries: 5, trials: 10 });
         let (mut at, mut latency) = (0.0, 100.0);
         while !watch.is_done() {
             // Faster with every query, down to 20 ms.
@@ -222,7 +233,10 @@ mod tests {
         // It takes 16 queries to come down to 20 ms, and then the rest of that stretch and two or three of ten.
         assert!((40..70).contains(&queries) && (seconds - at).abs() < 1e-12, "{queries}");
         let last = windows[windows.len() - 1];
-        assert!((last.latency_ms - 20.0).abs() < 1e-9 && (last.queries_per_second - 50.0).abs() < 1e-6, "{last:?}");
+        assert!(
+            (last.latency_ms - 20.0).abs() < 1e-9 && (last.queries_per_second - 50.0).abs() < 1e-6,
+            "{last:?}"
+        );
     }
 
     #[test]
@@ -234,23 +248,31 @@ mod tests {
             at += 1.2_f64.powi(watch.warm_up().queries as i32);
             watch.push(at, at);
         }
-        assert_eq!((watch.is_stable(), watch.warm_up().windows.len(), watch.warm_up().queries), (false, 7, 14));
+        assert_eq!(
+            (watch.is_stable(), watch.warm_up().windows.len(), watch.warm_up().queries),
+            (false, 7, 14)
+        );
     }
 
     #[test]
     fn what_comes_after_the_end_of_a_warm_up_says_nothing_of_it() {
-        let mut watch = StabilityDetector::new(ALONE, StabilityRule { seconds: 0.0, queries: 2, trials: 10 });
+        let mut watch =
+            StabilityDetector::new(ALONE, StabilityRule { seconds: 0.0, queries: 2, trials: 10 });
         for at in 0..8 {
             watch.push(f64::from(at + 1), if at < 6 { 20.0 } else { 5.0 });
         }
         assert!(watch.is_stable());
-        assert_eq!((watch.warm_up().windows.len(), watch.warm_up().queries, watch.warm_up().seconds), (3, 8, 8.0));
+        assert_eq!(
+            (watch.warm_up().windows.len(), watch.warm_up().queries, watch.warm_up().seconds),
+            (3, 8, 8.0)
+        );
     }
 
     #[test]
     fn steady_samples_are_trusted_and_drifting_ones_are_not() {
         assert_eq!(drift(&in_turn(noisy(300, 0.1)), ALONE), None);
-        let slower = noisy(300, 0.1).enumerate().map(|(at, latency)| latency * (1.0 + 0.001 * at as f64));
+        let slower =
+            noisy(300, 0.1).enumerate().map(|(at, latency)| latency * (1.0 + 0.001 * at as f64));
         let said = drift(&in_turn(slower), ALONE).unwrap();
         assert!(said.contains("ms in thirds of the time differ by more than 10 %"), "{said}");
         // In the last third every third query takes twice the time: the median does not move, the rate does.
@@ -290,7 +312,10 @@ mod tests {
     #[test]
     fn too_few_samples_are_said_and_none_panic() {
         for count in 0..3 {
-            assert!(drift(&in_turn(noisy(count, 0.0)), ALONE).unwrap().contains("too few"), "{count}");
+            assert!(
+                drift(&in_turn(noisy(count, 0.0)), ALONE).unwrap().contains("too few"),
+                "{count}"
+            );
         }
         assert_eq!(drift(&in_turn(noisy(3, 0.0)), ALONE), None);
         assert!(drift(&in_turn([f64::NAN; 5]), ALONE).is_some());

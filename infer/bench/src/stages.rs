@@ -16,8 +16,12 @@ pub(super) struct Share {
 /// The stages of a point in their order, and what of its mean latency they do not account for; nothing where no stage was
 /// timed.
 pub(super) fn shares(point: &ScenarioResult) -> Vec<Share> {
-    let means: Vec<(&str, f64)> =
-        point.samples.stages.iter().filter_map(|stage| Some((stage.name.as_str(), mean(&stage.ms)?))).collect();
+    let means: Vec<(&str, f64)> = point
+        .samples
+        .stages
+        .iter()
+        .filter_map(|stage| Some((stage.name.as_str(), mean(&stage.ms)?)))
+        .collect();
     let timed: f64 = means.iter().map(|(_, ms)| ms).sum();
     let other = point.latency.as_ref().map_or(0.0, |latency| (latency.mean_ms - timed).max(0.0));
     let all = timed + other;
@@ -26,16 +30,27 @@ pub(super) fn shares(point: &ScenarioResult) -> Vec<Share> {
     }
     // What rounding and the timer's own time leave is not worth a name.
     let other = (other > 0.001 * all).then_some(("other", other));
-    means.into_iter().chain(other).map(|(name, ms)| Share { name: name.to_owned(), ms, share: ms / all }).collect()
+    means
+        .into_iter()
+        .chain(other)
+        .map(|(name, ms)| Share { name: name.to_owned(), ms, share: ms / all })
+        .collect()
 }
 
 /// Mean of a stage of that name in milliseconds; 0 where there is none.
 pub(super) fn mean_of(samples: &SampleColumns, name: &str) -> f64 {
-    samples.stages.iter().find(|stage| stage.name == name).and_then(|stage| mean(&stage.ms)).unwrap_or(0.0)
+    samples
+        .stages
+        .iter()
+        .find(|stage| stage.name == name)
+        .and_then(|stage| mean(&stage.ms))
+        .unwrap_or(0.0)
 }
 
 fn mean(ms: &[f64]) -> Option<f64> {
-    (!ms.is_empty()).then(|| ms.iter().sum::<f64>() / ms.len() as f64).filter(|mean| mean.is_finite())
+    (!ms.is_empty())
+        .then(|| ms.iter().sum::<f64>() / ms.len() as f64)
+        .filter(|mean| mean.is_finite())
 }
 
 #[cfg(test)]
@@ -46,10 +61,12 @@ mod tests {
 
     /// A point of these stages, whose queries take so long on average.
     fn point(stages: &[(&str, &[f64])], mean_ms: f64) -> ScenarioResult {
-        let stage = |(name, ms): &(&str, &[f64])| StageColumn { name: (*name).to_owned(), ms: ms.to_vec() };
+        let stage =
+            |(name, ms): &(&str, &[f64])| StageColumn { name: (*name).to_owned(), ms: ms.to_vec() };
         let mut point = sample::report().runs[0].points[0].clone();
         point.samples.stages = stages.iter().map(stage).collect();
-        point.latency = Some(Latency { mean_ms, min_ms: mean_ms, max_ms: mean_ms, percentiles: Vec::new() });
+        point.latency =
+            Some(Latency { mean_ms, min_ms: mean_ms, max_ms: mean_ms, percentiles: Vec::new() });
         point
     }
 

@@ -19,7 +19,12 @@ pub fn latency(ms: &[f64]) -> Option<Latency> {
     sorted.sort_by(f64::total_cmp);
     let (&min_ms, &max_ms) = (sorted.first()?, sorted.last()?);
     let percentiles = PERCENTS.iter().map(|&percent| percentile(&sorted, percent)).collect();
-    Some(Latency { mean_ms: sorted.iter().sum::<f64>() / sorted.len() as f64, min_ms, max_ms, percentiles })
+    Some(Latency {
+        mean_ms: sorted.iter().sum::<f64>() / sorted.len() as f64,
+        min_ms,
+        max_ms,
+        percentiles,
+    })
 }
 
 /// Of samples in order, at least one.
@@ -79,7 +84,8 @@ impl Binomial {
             .collect::<Vec<_>>()
         };
         let above = walk(most_likely, &|number| (number < count).then(|| (number + 1, up(number))));
-        let below = walk(most_likely, &|number| number.checked_sub(1).map(|less| (less, 1.0 / up(less))));
+        let below =
+            walk(most_likely, &|number| number.checked_sub(1).map(|less| (less, 1.0 / up(less))));
         let first = below.last().map_or(most_likely, |(number, _)| *number);
         let weights = below.into_iter().rev().map(|(_, weight)| weight);
         let mut probabilities: Vec<f64> =
@@ -140,15 +146,29 @@ mod tests {
                 let (one, other) = (Binomial::new(count, share), brute_force(count, share));
                 for (number, &wanted) in other.iter().enumerate() {
                     let index = number.checked_sub(one.first);
-                    let found = index.and_then(|index| one.probabilities.get(index)).copied().unwrap_or(0.0);
-                    assert!((found - wanted).abs() < 1e-12, "{number} of {count} at {share}: {found}, not {wanted}");
+                    let found = index
+                        .and_then(|index| one.probabilities.get(index))
+                        .copied()
+                        .unwrap_or(0.0);
+                    assert!(
+                        (found - wanted).abs() < 1e-12,
+                        "{number} of {count} at {share}: {found}, not {wanted}"
+                    );
                 }
                 let likely: Vec<usize> = (1..=count).collect();
                 let above = |rank: usize| other[rank..].iter().sum::<f64>();
                 for miss in [EACH_SIDE, ONE_SIDE] {
                     let upper = likely.iter().copied().find(|&rank| above(rank) <= miss);
-                    let lower = likely.iter().copied().rev().find(|&rank| other[..rank].iter().sum::<f64>() <= miss);
-                    assert_eq!((one.upper_rank(miss), one.lower_rank(miss)), (upper, lower), "{count} at {share}");
+                    let lower = likely
+                        .iter()
+                        .copied()
+                        .rev()
+                        .find(|&rank| other[..rank].iter().sum::<f64>() <= miss);
+                    assert_eq!(
+                        (one.upper_rank(miss), one.lower_rank(miss)),
+                        (upper, lower),
+                        "{count} at {share}"
+                    );
                 }
             }
         }
@@ -167,7 +187,11 @@ mod tests {
         ];
         for (count, ranks) in table {
             let median = Binomial::new(count, 0.5);
-            assert_eq!(median.lower_rank(EACH_SIDE).zip(median.upper_rank(EACH_SIDE)), ranks, "{count}");
+            assert_eq!(
+                median.lower_rank(EACH_SIDE).zip(median.upper_rank(EACH_SIDE)),
+                ranks,
+                "{count}"
+            );
         }
     }
 
@@ -175,7 +199,9 @@ mod tests {
     fn a_bound_needs_as_many_samples_as_the_rules_of_mlperf_say() {
         // The least query counts of early stopping: that of a percentile is the first for which the second largest is a bound.
         for (share, ranks_below, least) in [(0.9, 0, 44), (0.9, 1, 64), (0.99, 1, 662)] {
-            let bound = |count| Binomial::new(count, share).upper_rank(ONE_SIDE).map(|rank: usize| count - rank);
+            let bound = |count| {
+                Binomial::new(count, share).upper_rank(ONE_SIDE).map(|rank: usize| count - rank)
+            };
             assert!(bound(least - 1).is_none_or(|below: usize| below < ranks_below), "{share}");
             assert_eq!(bound(least), Some(ranks_below), "{share}");
         }
@@ -196,16 +222,26 @@ mod tests {
 
     #[test]
     fn figures_are_nearest_ranks() {
-        let shuffled: Vec<f64> =
-            Stream::keyed(&[1]).permutation(100).into_iter().map(|rank| rank as f64 + 1.0).collect();
+        let shuffled: Vec<f64> = Stream::keyed(&[1])
+            .permutation(100)
+            .into_iter()
+            .map(|rank| rank as f64 + 1.0)
+            .collect();
         let latency = latency(&shuffled).unwrap();
         assert_eq!((latency.mean_ms, latency.min_ms, latency.max_ms), (50.5, 1.0, 100.0));
-        let told: Vec<(f64, f64)> = latency.percentiles.iter().map(|told| (told.percent, told.ms)).collect();
+        let told: Vec<(f64, f64)> =
+            latency.percentiles.iter().map(|told| (told.percent, told.ms)).collect();
         assert_eq!(told, [(50.0, 50.0), (90.0, 90.0), (95.0, 95.0), (99.0, 99.0)]);
         let ninety = latency.percentiles[1];
-        assert_eq!((ninety.low_ms, ninety.high_ms, ninety.bound_ms), (Some(84.0), Some(96.0), Some(97.0)));
+        assert_eq!(
+            (ninety.low_ms, ninety.high_ms, ninety.bound_ms),
+            (Some(84.0), Some(96.0), Some(97.0))
+        );
         assert_eq!(latency.percentiles[3].high_ms, None);
-        assert_eq!([rank(1, 50.0), rank(2, 50.0), rank(3, 50.0), rank(20, 95.0), rank(1000, 99.9)], [1, 1, 2, 19, 999]);
+        assert_eq!(
+            [rank(1, 50.0), rank(2, 50.0), rank(3, 50.0), rank(20, 95.0), rank(1000, 99.9)],
+            [1, 1, 2, 19, 999]
+        );
         assert_eq!(super::latency(&[]), None);
         let one = super::latency(&[7.0]).unwrap().percentiles[0];
         assert_eq!((one.ms, one.low_ms, one.high_ms, one.bound_ms), (7.0, None, None, None));
@@ -220,16 +256,21 @@ mod tests {
             let (mut held, mut bounded) = (0, 0);
             for run in 0..RUNS {
                 let draws = Stream::keyed(&[2, index as u64, run]);
-                let mut samples: Vec<f64> = (0..1000).map(|at| -(1.0 - draws.unit(at)).ln()).collect();
+                let mut samples: Vec<f64> =
+                    (0..1000).map(|at| -(1.0 - draws.unit(at)).ln()).collect();
                 samples.sort_by(f64::total_cmp);
                 let found = percentile(&samples, percent);
-                held += usize::from(found.low_ms.unwrap() <= truth && truth <= found.high_ms.unwrap());
+                held +=
+                    usize::from(found.low_ms.unwrap() <= truth && truth <= found.high_ms.unwrap());
                 bounded += usize::from(truth <= found.bound_ms.unwrap());
             }
             // Ranks are whole, so the true confidence lies between what is claimed and the next rank's; three standard
             // deviations of a count of 2000 runs are 1.5 % and 0.7 %.
             let (held, bounded) = (held as f64 / RUNS as f64, bounded as f64 / RUNS as f64);
-            assert!((0.935..0.99).contains(&held) && (0.983..0.9999).contains(&bounded), "{percent}: {held} {bounded}");
+            assert!(
+                (0.935..0.99).contains(&held) && (0.983..0.9999).contains(&bounded),
+                "{percent}: {held} {bounded}"
+            );
         }
     }
 }

@@ -45,11 +45,14 @@ impl LoadKind {
     fn value(self, point: &ScenarioResult) -> Option<f64> {
         match (self, point.scenario) {
             (Self::Concurrency, Scenario::SingleStream) => Some(1.0),
-            (Self::Concurrency, Scenario::Clients { clients: number } | Scenario::MultiStream { samples: number }) => {
-                Some(number as f64)
-            }
+            (
+                Self::Concurrency,
+                Scenario::Clients { clients: number } | Scenario::MultiStream { samples: number },
+            ) => Some(number as f64),
             (Self::RequestRate, Scenario::Server { rate }) => Some(rate),
-            (Self::Offline, Scenario::Offline) => Some((point.images_per_second * point.seconds).round()),
+            (Self::Offline, Scenario::Offline) => {
+                Some((point.images_per_second * point.seconds).round())
+            }
             _ => None,
         }
     }
@@ -85,10 +88,15 @@ pub fn csv(report: &BenchReport) -> Vec<(LoadKind, String)> {
 fn rows(run: &BenchRun, load: LoadKind) -> Vec<String> {
     let mut points: Vec<(f64, &ScenarioResult)> =
         run.points.iter().filter_map(|point| Some((load.value(point)?, point))).collect();
-    points.sort_by(|(_, left), (_, right)| left.images_per_second.total_cmp(&right.images_per_second));
+    points.sort_by(|(_, left), (_, right)| {
+        left.images_per_second.total_cmp(&right.images_per_second)
+    });
     let row = |(load, point): (f64, &ScenarioResult)| {
-        let cells: Vec<String> =
-            [vec![short(load)], theirs(point), ours(run, point)].concat().iter().map(|text| quoted(text)).collect();
+        let cells: Vec<String> = [vec![short(load)], theirs(point), ours(run, point)]
+            .concat()
+            .iter()
+            .map(|text| quoted(text))
+            .collect();
         cells.join(",") + "\n"
     };
     points.into_iter().map(row).collect()
@@ -98,7 +106,9 @@ fn rows(run: &BenchRun, load: LoadKind) -> Vec<String> {
 fn theirs(point: &ScenarioResult) -> Vec<String> {
     // Stages are sums over the pictures of a query.
     let pictures = point.scenario.images_per_query().max(1) as f64;
-    let stage = |names: &[&str]| names.iter().map(|name| mean_of(&point.samples, name) / pictures).sum::<f64>();
+    let stage = |names: &[&str]| {
+        names.iter().map(|name| mean_of(&point.samples, name) / pictures).sum::<f64>()
+    };
     let send = stage(&["send"]);
     let queue = stage(&["queue"]);
     let input = stage(&["decode", "prepare", "upload"]);
@@ -120,7 +130,10 @@ fn ours(run: &BenchRun, point: &ScenarioResult) -> Vec<String> {
     let whole = |number: Option<usize>| number.map(|number| number.to_string()).unwrap_or_default();
     let latency = point.latency.as_ref();
     let intervals = PERCENTILES.map(|percent| {
-        [percentile(point, percent, |found| found.low_ms), percentile(point, percent, |found| found.high_ms)]
+        [
+            percentile(point, percent, |found| found.low_ms),
+            percentile(point, percent, |found| found.high_ms),
+        ]
     });
     let before = [
         subject.name.clone(),
@@ -168,7 +181,11 @@ fn short(value: f64) -> String {
 
 /// A cell as RFC 4180 wants it.
 fn quoted(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +200,8 @@ mod tests {
 
     /// A reader by the grammar of RFC 4180, character by character.
     fn read(csv: &str) -> Vec<Vec<String>> {
-        let (mut rows, mut row, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
+        let (mut rows, mut row, mut cell, mut quoted) =
+            (Vec::new(), Vec::new(), String::new(), false);
         let mut characters = csv.chars().peekable();
         while let Some(character) = characters.next() {
             match character {
@@ -207,7 +225,10 @@ mod tests {
     }
 
     fn cell<'a>(rows: &'a [Vec<String>], row: usize, column: &str) -> &'a str {
-        &rows[row][rows[0].iter().position(|name| name == column).unwrap_or_else(|| panic!("no column {column}"))]
+        &rows[row][rows[0]
+            .iter()
+            .position(|name| name == column)
+            .unwrap_or_else(|| panic!("no column {column}"))]
     }
 
     #[test]
@@ -216,7 +237,10 @@ mod tests {
         for (load, csv) in csv(&report) {
             let rows = read(&csv);
             assert_eq!(rows[0][1..13].join(","), DOCUMENTED.split_once(',').unwrap().1, "{load:?}");
-            assert!(rows.len() > 1 && rows.iter().all(|row| row.len() == rows[0].len()), "{load:?}");
+            assert!(
+                rows.len() > 1 && rows.iter().all(|row| row.len() == rows[0].len()),
+                "{load:?}"
+            );
             let numbers = if load == LoadKind::Offline { 9 } else { 13 };
             let number = |cell: &String| cell.parse::<f64>().is_ok_and(|number| number >= 0.0);
             assert!(rows[1..].iter().all(|row| row[..numbers].iter().all(number)), "{csv}");
@@ -229,11 +253,16 @@ mod tests {
     fn figures_are_those_of_the_report() {
         let report = sample::report();
         let rows = table(&report, LoadKind::Concurrency);
-        let stream = report.runs[0].points.iter().find(|point| point.scenario == Scenario::SingleStream).unwrap();
+        let stream = report.runs[0]
+            .points
+            .iter()
+            .find(|point| point.scenario == Scenario::SingleStream)
+            .unwrap();
         let latency = stream.latency.as_ref().unwrap();
         let row = (1..rows.len())
             .find(|&row| {
-                cell(&rows, row, "Run") == report.runs[0].subject.name && cell(&rows, row, "Concurrency") == "1"
+                cell(&rows, row, "Run") == report.runs[0].subject.name
+                    && cell(&rows, row, "Concurrency") == "1"
             })
             .unwrap();
         let read = |column: &str| cell(&rows, row, column).parse::<f64>().unwrap();
@@ -241,14 +270,20 @@ mod tests {
             let told = read(&format!("p{} latency", percentile.percent));
             assert!((told - percentile.ms * 1000.0).abs() <= 0.5, "{told} {percentile:?}");
         }
-        let parts: f64 = ["Client Send", "Network+Server Send/Recv", "Server Queue", "Server Compute Input"]
-            .into_iter()
-            .chain(["Server Compute Infer", "Server Compute Output", "Client Recv"])
-            .map(read)
-            .sum();
+        let parts: f64 =
+            ["Client Send", "Network+Server Send/Recv", "Server Queue", "Server Compute Input"]
+                .into_iter()
+                .chain(["Server Compute Infer", "Server Compute Output", "Client Recv"])
+                .map(read)
+                .sum();
         // Each of the seven is rounded by itself.
-        assert!((parts - latency.mean_ms * 1000.0).abs() <= 7.0 * 0.5, "{parts} {}", latency.mean_ms);
-        let compute = &stream.samples.stages.iter().find(|stage| stage.name == "compute").unwrap().ms;
+        assert!(
+            (parts - latency.mean_ms * 1000.0).abs() <= 7.0 * 0.5,
+            "{parts} {}",
+            latency.mean_ms
+        );
+        let compute =
+            &stream.samples.stages.iter().find(|stage| stage.name == "compute").unwrap().ms;
         let mean = compute.iter().sum::<f64>() / compute.len() as f64;
         assert!((read("Server Compute Infer") - mean * 1000.0).abs() <= 0.5);
         assert!((read("Inferences/Second") / stream.images_per_second - 1.0).abs() < 1e-5);
@@ -269,7 +304,9 @@ mod tests {
     fn stages_of_several_pictures_are_those_of_one() {
         let mut report = sample::report();
         report.runs.truncate(1);
-        report.runs[0].points.retain(|point| matches!(point.scenario, Scenario::MultiStream { .. }));
+        report.runs[0]
+            .points
+            .retain(|point| matches!(point.scenario, Scenario::MultiStream { .. }));
         let point = &report.runs[0].points[0];
         let pictures = point.scenario.images_per_query() as f64;
         let rows = table(&report, LoadKind::Concurrency);

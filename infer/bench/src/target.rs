@@ -48,7 +48,10 @@ impl RequestError {
 pub trait Target: Sync {
     /// Asks for the labels of a picture, which are there when the future is done. Pictures are named by a number that grows
     /// with every question.
-    fn request(&self, picture: usize) -> impl Future<Output = Result<RequestStages, RequestError>> + Send;
+    fn request(
+        &self,
+        picture: usize,
+    ) -> impl Future<Output = Result<RequestStages, RequestError>> + Send;
 
     /// Asks for the labels of many pictures that are all there from the start.
     fn request_all(&self, first: usize, count: usize) -> impl Future<Output = LoadResult> {
@@ -81,9 +84,15 @@ async fn sleep_until(moment: Instant) {
 }
 
 /// Asks for many pictures by a crowd of clients.
-pub async fn request_concurrently<T: Target + ?Sized>(target: &T, first: usize, count: usize) -> LoadResult {
+pub async fn request_concurrently<T: Target + ?Sized>(
+    target: &T,
+    first: usize,
+    count: usize,
+) -> LoadResult {
     let scenario = Scenario::Clients { clients: CROWD };
-    LoadGenerator { scenario, until: StopAfter::Queries(count), first, seed: 0 }.run_closed_loop(target, CROWD).await
+    LoadGenerator { scenario, until: StopAfter::Queries(count), first, seed: 0 }
+        .run_closed_loop(target, CROWD)
+        .await
 }
 
 /// Clients that ask for pictures which are all there from the start: more than any target runs at once.

@@ -3,8 +3,8 @@
 use super::report::{BenchReport, BenchRun, Latency, Percentile, ScenarioResult};
 use super::stages::shares;
 use super::words::{
-    count, device, facts, figure, largest, machine, milliseconds, moment, percent, rounded, seconds, sessions, verdict,
-    within_bound,
+    count, device, facts, figure, largest, machine, milliseconds, moment, percent, rounded,
+    seconds, sessions, verdict, within_bound,
 };
 
 /// Columns that lines of words are broken at.
@@ -22,7 +22,8 @@ const COLUMNS: [&str; 10] =
 /// nothing where an end is not known.
 pub fn text(report: &BenchReport) -> String {
     let verdict = verdict(report);
-    let mut lines = vec![format!("{}, {}: {}", report.program, moment(report.began), verdict.words)];
+    let mut lines =
+        vec![format!("{}, {}: {}", report.program, moment(report.began), verdict.words)];
     lines.extend(rows(&machine(&report.machine)));
     for run in &report.runs {
         lines.push(String::new());
@@ -33,10 +34,17 @@ pub fn text(report: &BenchReport) -> String {
         let told = report.against.iter().map(ToString::to_string);
         lines.extend(told.flat_map(|told| wrapped("", &[told], "")));
     }
-    let intervals = report.runs.iter().flat_map(|run| &run.points).filter_map(|point| point.latency.as_ref());
-    if intervals.flat_map(|latency| &latency.percentiles).any(|percentile| reach(percentile).is_some()) {
+    let intervals =
+        report.runs.iter().flat_map(|run| &run.points).filter_map(|point| point.latency.as_ref());
+    if intervals
+        .flat_map(|latency| &latency.percentiles)
+        .any(|percentile| reach(percentile).is_some())
+    {
         lines.push(String::new());
-        lines.push("±, or - and +: with 95 % confidence the true percentile is no farther away.".to_owned());
+        lines.push(
+            "±, or - and +: with 95 % confidence the true percentile is no farther away."
+                .to_owned(),
+        );
     }
     lines.extend(largest(report));
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
@@ -56,7 +64,9 @@ fn run(run: &BenchRun) -> Vec<String> {
         lines.push(row);
         lines.extend(below(point));
     }
-    lines.extend(run.within_bound.iter().flat_map(|found| wrapped(INDENT, &[within_bound(found)], "")));
+    lines.extend(
+        run.within_bound.iter().flat_map(|found| wrapped(INDENT, &[within_bound(found)], "")),
+    );
     lines
 }
 
@@ -69,7 +79,10 @@ fn rows(rows: &[(&str, String)]) -> Vec<String> {
 /// A point's cells in the table.
 fn cells(point: &ScenarioResult) -> Vec<String> {
     let percentile = |percent| point.percentile(percent).map_or_else(|| "-".to_owned(), with_reach);
-    let most = point.latency.as_ref().map_or_else(|| "-".to_owned(), |latency: &Latency| figure(latency.max_ms));
+    let most = point
+        .latency
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |latency: &Latency| figure(latency.max_ms));
     vec![
         point.scenario.to_string(),
         point.samples.latency_ms.len().to_string(),
@@ -106,13 +119,17 @@ fn below(point: &ScenarioResult) -> Vec<String> {
         lines.extend(wrapped(&indent, &[format!("UNSTABLE: {why}")], ""));
     }
     if point.failed > 0 {
-        let error = point.first_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        let failed = format!("{} not answered{error}", count(point.failed, "query was", "queries were"));
+        let error =
+            point.first_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        let failed =
+            format!("{} not answered{error}", count(point.failed, "query was", "queries were"));
         lines.extend(wrapped(&indent, &[failed], ""));
     }
-    let stage =
-        |share: super::stages::Share| format!("{} {} ({})", share.name, milliseconds(share.ms), percent(share.share));
-    let mut parts: Vec<String> = sessions(point).into_iter().chain(shares(point).into_iter().map(stage)).collect();
+    let stage = |share: super::stages::Share| {
+        format!("{} {} ({})", share.name, milliseconds(share.ms), percent(share.share))
+    };
+    let mut parts: Vec<String> =
+        sessions(point).into_iter().chain(shares(point).into_iter().map(stage)).collect();
     let pictures = point.scenario.images_per_query();
     if pictures > 1 {
         parts.push(format!("summed over {pictures} pictures"));
@@ -129,14 +146,22 @@ fn below(point: &ScenarioResult) -> Vec<String> {
 fn aligned(table: &[Vec<String>]) -> Vec<String> {
     let columns = table.first().map_or(0, Vec::len);
     let wide = |text: &String| text.chars().count();
-    let widths: Vec<usize> =
-        (0..columns).map(|column| table.iter().map(|row| wide(&row[column])).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| table.iter().map(|row| wide(&row[column])).max().unwrap_or(0))
+        .collect();
     let padded = |(column, text): (usize, &String)| {
         let room = " ".repeat(widths[column] - wide(text));
-        if column == 0 || column + 1 == columns { format!("{text}{room}") } else { format!("{room}{text}") }
+        if column == 0 || column + 1 == columns {
+            format!("{text}{room}")
+        } else {
+            format!("{room}{text}")
+        }
     };
     let line = |row: &Vec<String>| {
-        format!("{INDENT}{}", row.iter().enumerate().map(padded).collect::<Vec<_>>().join("  ").trim_end())
+        format!(
+            "{INDENT}{}",
+            row.iter().enumerate().map(padded).collect::<Vec<_>>().join("  ").trim_end()
+        )
     };
     table.iter().map(line).collect()
 }
@@ -152,7 +177,8 @@ fn wrapped(indent: &str, parts: &[String], separator: &str) -> Vec<String> {
         let pieces = if fits { vec![whole.as_str()] } else { whole.split(' ').collect() };
         for piece in pieces {
             let line = lines.last_mut().filter(|line| {
-                line.is_empty() || indent.len() + line.chars().count() + 1 + piece.chars().count() <= WIDTH
+                line.is_empty()
+                    || indent.len() + line.chars().count() + 1 + piece.chars().count() <= WIDTH
             });
             match line {
                 Some(line) if line.is_empty() => line.push_str(piece),
@@ -161,7 +187,11 @@ fn wrapped(indent: &str, parts: &[String], separator: &str) -> Vec<String> {
             }
         }
     }
-    lines.into_iter().filter(|line| !line.is_empty()).map(|line| format!("{indent}{line}")).collect()
+    lines
+        .into_iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| format!("{indent}{line}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -174,17 +204,35 @@ mod tests {
         let report = sample::report();
         let text = text(&report);
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
-        assert!(text.starts_with("protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: 1 of "), "{text}");
+        assert!(
+            text.starts_with("protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: 1 of "),
+            "{text}"
+        );
         for run in &report.runs {
-            let own = text.split("\n\n").find(|part| part.starts_with(&format!("{}\n", run.subject.name)));
+            let own = text
+                .split("\n\n")
+                .find(|part| part.starts_with(&format!("{}\n", run.subject.name)));
             let own = own.unwrap_or_else(|| panic!("no part of {}: {text}", run.subject.name));
             for point in &run.points {
-                let line = own.lines().find(|line| line.starts_with(&format!("  {}  ", point.scenario))).unwrap();
+                let line = own
+                    .lines()
+                    .find(|line| line.starts_with(&format!("  {}  ", point.scenario)))
+                    .unwrap();
                 let mut words = line[2 + point.scenario.to_string().len()..].split_whitespace();
-                assert_eq!(words.next().unwrap(), point.samples.latency_ms.len().to_string(), "{line}");
-                let mut words = words.filter(|word| !word.starts_with('±') && (*word == "-" || !word.starts_with('-')));
+                assert_eq!(
+                    words.next().unwrap(),
+                    point.samples.latency_ms.len().to_string(),
+                    "{line}"
+                );
+                let mut words = words.filter(|word| {
+                    !word.starts_with('±') && (*word == "-" || !word.starts_with('-'))
+                });
                 if let Some(latency) = &point.latency {
-                    let ms = latency.percentiles.iter().map(|percentile| percentile.ms).chain([latency.max_ms]);
+                    let ms = latency
+                        .percentiles
+                        .iter()
+                        .map(|percentile| percentile.ms)
+                        .chain([latency.max_ms]);
                     let told: Vec<&str> = words.by_ref().take(5).collect();
                     assert_eq!(told, ms.map(figure).collect::<Vec<_>>(), "{line}");
                 } else {
@@ -196,14 +244,25 @@ mod tests {
                 assert_eq!(words.next(), Some(verdict), "{line}");
             }
         }
-        let why = report.runs.iter().flat_map(|run| &run.points).find_map(|point| point.unstable.as_ref()).unwrap();
+        let why = report
+            .runs
+            .iter()
+            .flat_map(|run| &run.points)
+            .find_map(|point| point.unstable.as_ref())
+            .unwrap();
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(words(&text).matches(&words(why)).count(), 1, "below its line");
     }
 
     #[test]
     fn a_reach_holds_the_whole_interval() {
-        let percentile = |low_ms, high_ms| Percentile { percent: 99.0, ms: 41.0, low_ms, high_ms, bound_ms: None };
+        let percentile = |low_ms, high_ms| Percentile {
+            percent: 99.0,
+            ms: 41.0,
+            low_ms,
+            high_ms,
+            bound_ms: None,
+        };
         assert_eq!(with_reach(&percentile(Some(40.5), Some(43.0))), "41.0 -0.5+2");
         assert_eq!(with_reach(&percentile(Some(40.5), Some(41.6))), "41.0 ±0.60");
         assert_eq!(with_reach(&percentile(Some(40.5), None)), "41.0");
@@ -214,7 +273,13 @@ mod tests {
         let report = BenchReport { runs: Vec::new(), ..sample::report() };
         let told = text(&report);
         let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines[0], "protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: nothing was measured");
-        assert_eq!(lines[1..], ["  processor A processor · cores to use 2 · load before 0.25 over a minute"]);
+        assert_eq!(
+            lines[0],
+            "protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: nothing was measured"
+        );
+        assert_eq!(
+            lines[1..],
+            ["  processor A processor · cores to use 2 · load before 0.25 over a minute"]
+        );
     }
 }

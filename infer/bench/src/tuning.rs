@@ -98,7 +98,9 @@ impl Tuning {
     pub fn read(path: &Path) -> Result<Option<Self>, JsonError> {
         match versioned::read(path, Self::VERSION) {
             Ok(Versioned { value, .. }) => Ok(Some(value)),
-            Err(JsonError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(JsonError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -115,19 +117,34 @@ impl Tuning {
 
     /// Puts an entry in, in place of what an earlier tuning found for the same machine, model and way of asking.
     pub fn put(&mut self, entry: TuningEntry) {
-        self.entries.retain(|known| !known.is_for(&entry.machine, &entry.model) || known.kind() != entry.kind());
+        self.entries.retain(|known| {
+            !known.is_for(&entry.machine, &entry.model) || known.kind() != entry.kind()
+        });
         self.entries.push(entry);
     }
 
     /// What was found for a machine and a model under scenarios of one kind.
-    pub fn found(&self, machine: &MachineId, model: &str, scenario: Scenario) -> Option<&TuningEntry> {
-        self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.kind() == kind(scenario))
+    pub fn found(
+        &self,
+        machine: &MachineId,
+        model: &str,
+        scenario: Scenario,
+    ) -> Option<&TuningEntry> {
+        self.entries
+            .iter()
+            .find(|entry| entry.is_for(machine, model) && entry.kind() == kind(scenario))
     }
 
     /// The entry that suits best.
-    pub fn best_for(&self, machine: &MachineId, model: &str, user: TuningPurpose) -> Option<&TuningEntry> {
-        let fits =
-            |kind: &LoadShape| self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.kind() == *kind);
+    pub fn best_for(
+        &self,
+        machine: &MachineId,
+        model: &str,
+        user: TuningPurpose,
+    ) -> Option<&TuningEntry> {
+        let fits = |kind: &LoadShape| {
+            self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.kind() == *kind)
+        };
         user.kinds().iter().find_map(fits)
     }
 }
@@ -153,7 +170,8 @@ impl TuningEntry {
 
     /// How many times as fast as the default the choice is, where it was found to be faster.
     pub fn times(&self) -> Option<f64> {
-        let comparison = self.comparison.as_ref().filter(|_| self.decision == TuningDecision::Faster)?;
+        let comparison =
+            self.comparison.as_ref().filter(|_| self.decision == TuningDecision::Faster)?;
         Some(1.0 / comparison.ratio.ratio)
     }
 
@@ -167,7 +185,9 @@ fn kind(scenario: Scenario) -> LoadShape {
     match scenario {
         Scenario::Offline => LoadShape::Offline,
         Scenario::SingleStream => LoadShape::Single,
-        Scenario::Clients { .. } | Scenario::MultiStream { .. } | Scenario::Server { .. } => LoadShape::Clients,
+        Scenario::Clients { .. } | Scenario::MultiStream { .. } | Scenario::Server { .. } => {
+            LoadShape::Clients
+        }
     }
 }
 
@@ -194,10 +214,21 @@ mod tests {
 
     fn machine(cores: usize) -> MachineId {
         let processor = Some("a processor".to_owned());
-        MachineId { processor, cores, vector_extensions: Vec::new(), gpus: Vec::new(), runtime: "1.30".to_owned() }
+        MachineId {
+            processor,
+            cores,
+            vector_extensions: Vec::new(),
+            gpus: Vec::new(),
+            runtime: "1.30".to_owned(),
+        }
     }
 
-    fn entry(cores: usize, model: &str, scenario: Scenario, choice: &[(&str, &str)]) -> TuningEntry {
+    fn entry(
+        cores: usize,
+        model: &str,
+        scenario: Scenario,
+        choice: &[(&str, &str)],
+    ) -> TuningEntry {
         TuningEntry {
             machine: machine(cores),
             model: model.to_owned(),
@@ -206,7 +237,10 @@ mod tests {
             pictures: ImageSummary { height: 32, width: 32, count: 1, source: "drawn".to_owned() },
             program: "protoseg".to_owned(),
             measured: 0,
-            choice: choice.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            choice: choice
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             decision: TuningDecision::Faster,
             comparison: None,
             candidates: Vec::new(),
@@ -234,7 +268,10 @@ mod tests {
         assert_eq!(tuning.found(&machine(3), "a", Scenario::Offline), None);
         assert_eq!(tuning.found(&machine(2), "c", Scenario::Offline), None);
         let text = serde_json::to_string(&tuning).unwrap();
-        assert_eq!(versioned::parse::<Tuning>(Path::new("x"), &text, Tuning::VERSION).unwrap().value, tuning);
+        assert_eq!(
+            versioned::parse::<Tuning>(Path::new("x"), &text, Tuning::VERSION).unwrap().value,
+            tuning
+        );
     }
 
     #[test]
@@ -254,8 +291,13 @@ mod tests {
             there.iter().for_each(|&scenario| tuning.put(entry(2, "a", scenario, &mode)));
             for (user, expected) in [(TuningPurpose::Label, label), (TuningPurpose::Serve, serve)] {
                 let found = tuning.best_for(&machine(2), "a", user);
-                let told = found.map(|entry| (entry.scenario, entry.choice_for(user).contains_key("mode")));
-                assert_eq!(told, expected.map(|(index, mode)| (all[index], mode)), "{user:?} of {there:?}");
+                let told = found
+                    .map(|entry| (entry.scenario, entry.choice_for(user).contains_key("mode")));
+                assert_eq!(
+                    told,
+                    expected.map(|(index, mode)| (all[index], mode)),
+                    "{user:?} of {there:?}"
+                );
                 assert!(found.is_none_or(|entry| entry.choice_for(user)["precision"] == "int8"));
             }
             assert_eq!(tuning.best_for(&machine(3), "a", TuningPurpose::Label), None);
@@ -264,8 +306,13 @@ mod tests {
 
     #[test]
     fn choices_read_as_sentences() {
-        let choice =
-            entry(1, "a", Scenario::Offline, &[("threads", "4"), ("precision", "int8"), ("spin", "on")]).choice;
+        let choice = entry(
+            1,
+            "a",
+            Scenario::Offline,
+            &[("threads", "4"), ("precision", "int8"), ("spin", "on")],
+        )
+        .choice;
         assert_eq!(describe(&choice), "precision int8, spin, threads 4");
         assert_eq!(describe(&EngineSettings::new()), "as it comes");
     }

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    CommandError, CommandOutcome, accept, adopt, bench, check, doctor, eval, export, label, merge, print_stderr,
-    scenes, serve, sibling, tune,
+    CommandError, CommandOutcome, accept, adopt, bench, check, doctor, eval, export, label, merge,
+    print_stderr, scenes, serve, sibling, tune,
 };
 use protoseg_models::errors::error_chain;
 
@@ -58,22 +58,22 @@ enum Command {
 }
 
 /// What is said after a panic's own lines.
-const PANIC_MESSAGE: &str =
-    "the program came upon a mistake of its own and stopped; what was finished before is kept. Please report it";
+const PANIC_MESSAGE: &str = "the program came upon a mistake of its own and stopped; what was finished before is kept. Please report it";
 
 fn main() -> ExitCode {
     allocator::use_one_arena();
     telemetry::opt_out();
     let cli = cli();
     let outcome = std::panic::catch_unwind(|| run(&cli.command));
-    let (error, status) = match outcome.unwrap_or_else(|_| Err(CommandError::Runtime(anyhow!(PANIC_MESSAGE)))) {
-        Ok(CommandOutcome::Success) => return ExitCode::SUCCESS,
-        Ok(CommandOutcome::Failed) => return ExitCode::from(1),
-        Ok(CommandOutcome::SomeInputsFailed) => return ExitCode::from(3),
-        Ok(CommandOutcome::ExitCode(status)) => return ExitCode::from(status),
-        Err(CommandError::Runtime(error)) => (error, 1),
-        Err(CommandError::Usage(error)) => (error, 2),
-    };
+    let (error, status) =
+        match outcome.unwrap_or_else(|_| Err(CommandError::Runtime(anyhow!(PANIC_MESSAGE)))) {
+            Ok(CommandOutcome::Success) => return ExitCode::SUCCESS,
+            Ok(CommandOutcome::Failed) => return ExitCode::from(1),
+            Ok(CommandOutcome::SomeInputsFailed) => return ExitCode::from(3),
+            Ok(CommandOutcome::ExitCode(status)) => return ExitCode::from(status),
+            Err(CommandError::Runtime(error)) => (error, 1),
+            Err(CommandError::Usage(error)) => (error, 2),
+        };
     print_stderr(format_args!("error: {}", error_chain(error.as_ref())));
     ExitCode::from(status)
 }
@@ -97,7 +97,9 @@ fn run(command: &Command) -> Result<CommandOutcome, CommandError> {
         Command::Scenes(arguments) => scenes::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Accept(arguments) => accept::run(arguments),
-        Command::Train { arguments } => match sibling::exec("train", arguments).map_err(CommandError::usage)? {},
+        Command::Train { arguments } => {
+            match sibling::exec("train", arguments).map_err(CommandError::usage)? {}
+        }
         Command::Export { arguments } => export::run(arguments),
     }
 }

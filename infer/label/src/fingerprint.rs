@@ -25,10 +25,13 @@ impl FileFingerprint {
         let metadata = path.metadata()?;
         let modified = match metadata.modified()?.duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |before| -before),
+            Err(before) => {
+                i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |before| -before)
+            }
         };
         // A pipe or device may never end.
-        let sha256 = if content && metadata.is_file() { Some(digest::sha256_file(path)?) } else { None };
+        let sha256 =
+            if content && metadata.is_file() { Some(digest::sha256_file(path)?) } else { None };
         Ok(Self { bytes: metadata.len(), modified, sha256 })
     }
 
@@ -54,9 +57,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         fs::write(&path, "one").unwrap();
-        let [by_time, by_content] = [false, true].map(|content| FileFingerprint::from_file(&path, content).unwrap());
+        let [by_time, by_content] =
+            [false, true].map(|content| FileFingerprint::from_file(&path, content).unwrap());
         assert!(by_time.matches(&by_content));
-        let touch = |seconds| File::options().write(true).open(&path).unwrap().set_modified(seconds).unwrap();
+        let touch = |seconds| {
+            File::options().write(true).open(&path).unwrap().set_modified(seconds).unwrap()
+        };
         touch(SystemTime::UNIX_EPOCH - Duration::from_secs(5));
         assert_eq!(FileFingerprint::from_file(&path, false).unwrap().modified, -5_000_000_000);
         assert!(!FileFingerprint::from_file(&path, false).unwrap().matches(&by_time));

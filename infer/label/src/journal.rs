@@ -46,19 +46,32 @@ impl Recipe {
     pub fn key(&self) -> String {
         let Self { model, windows, device, runtime, formats } = self;
         let formats = formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        digest::sha256_bytes(format!("{model}\n{windows}\n{device}\n{runtime}\n{formats}").as_bytes())[..16].to_owned()
+        digest::sha256_bytes(
+            format!("{model}\n{windows}\n{device}\n{runtime}\n{formats}").as_bytes(),
+        )[..16]
+            .to_owned()
     }
 
     /// In what it differs from an earlier one, for people; empty where it does not.
     pub fn differences(&self, earlier: &Self) -> String {
-        let formats = |recipe: &Self| recipe.formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        let formats =
+            |recipe: &Self| recipe.formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let [was, is] = [earlier, self].map(|recipe| {
             let model = recipe.model.get(..12).unwrap_or(&recipe.model).to_owned();
-            [model, recipe.windows.clone(), recipe.device.clone(), recipe.runtime.clone(), formats(recipe)]
+            [
+                model,
+                recipe.windows.clone(),
+                recipe.device.clone(),
+                recipe.runtime.clone(),
+                formats(recipe),
+            ]
         });
         let names = ["model", "windows", "device", "ONNX Runtime", "formats"];
         let differ = names.iter().zip(was.iter().zip(&is)).filter(|(_, (was, is))| was != is);
-        differ.map(|(name, (was, is))| format!("{name} (was {was}, is {is})")).collect::<Vec<_>>().join(", ")
+        differ
+            .map(|(name, (was, is))| format!("{name} (was {was}, is {is})"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -80,7 +93,10 @@ impl InputSetDigest {
 
     pub(crate) fn from_escaped_names(mut names: Vec<String>) -> Self {
         names.sort();
-        Self { images: names.len() as u64, sha256: digest::sha256_bytes(names.join("\n").as_bytes()) }
+        Self {
+            images: names.len() as u64,
+            sha256: digest::sha256_bytes(names.join("\n").as_bytes()),
+        }
     }
 }
 
@@ -103,7 +119,12 @@ pub struct RunHeader {
 
 impl RunHeader {
     /// A run of this version.
-    pub fn new(recipe: Recipe, shard: Shard, input_set: InputSetDigest, combined_formats: BTreeSet<String>) -> Self {
+    pub fn new(
+        recipe: Recipe,
+        shard: Shard,
+        input_set: InputSetDigest,
+        combined_formats: BTreeSet<String>,
+    ) -> Self {
         Self { version: VERSION.to_owned(), recipe, shard, input_set, combined_formats }
     }
 }
@@ -184,7 +205,8 @@ pub struct JournalContents {
 impl JournalContents {
     /// Reads a journal as it is, of a run that is over or under way.
     pub fn read(path: &Path) -> Result<Self, JournalError> {
-        let text = fs::read(path).map_err(|source| JournalError::Io { path: path.into(), source })?;
+        let text =
+            fs::read(path).map_err(|source| JournalError::Io { path: path.into(), source })?;
         Ok(Self::parse(path, &text)?.0)
     }
 
@@ -203,7 +225,9 @@ impl JournalContents {
                     contents.recipes.insert(run.recipe.key(), run.recipe.clone());
                     contents.run = Some(run);
                 }
-                Ok(JournalLine::Labeled(entry)) => drop(contents.entries.insert(entry.image.clone(), entry)),
+                Ok(JournalLine::Labeled(entry)) => {
+                    drop(contents.entries.insert(entry.image.clone(), entry))
+                }
                 Ok(JournalLine::Removed(picture)) => drop(contents.entries.remove(&picture)),
                 Err(_) => {
                     unread.push(number);
@@ -219,7 +243,8 @@ impl JournalContents {
     /// What is wrong with lines of the journal, as a sentence; none where nothing is.
     pub fn damage_warning(&self, path: &Path) -> Option<String> {
         let (&first, others) = self.damaged_lines.split_first()?;
-        let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+        let more =
+            if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
         Some(format!("line {first} of {} is damaged{more} and passed over", path.display()))
     }
 
@@ -230,7 +255,13 @@ impl JournalContents {
 
     /// The picture's line, if its results are there and would come out the same: the same recipe, the same file, and every
     /// result of the size that was written.
-    pub fn completed(&self, out: &Path, name: &Path, recipe: &str, input: &FileFingerprint) -> Option<&JournalEntry> {
+    pub fn completed(
+        &self,
+        out: &Path,
+        name: &Path,
+        recipe: &str,
+        input: &FileFingerprint,
+    ) -> Option<&JournalEntry> {
         let entry = self.entry(name)?;
         let same = entry.recipe == recipe && entry.input.matches(input);
         (same && entry.missing_output(out).is_none()).then_some(entry)
@@ -254,7 +285,10 @@ pub fn unescape_name(spelled: &str) -> PathBuf {
     let mut rest = spelled.as_bytes();
     while let Some((&first, others)) = rest.split_first() {
         let digits = others.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        match digits
+            .filter(|_| first == b'%')
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        {
             Some(byte) => {
                 bytes.push(byte);
                 rest = &others[2..];
@@ -286,8 +320,13 @@ impl Journal {
         let path = Self::path(out, shard);
         let failed = |source| JournalError::Io { path: path.clone(), source };
         fs::create_dir_all(out.join(STATE_DIR)).map_err(failed)?;
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(path)),
@@ -298,7 +337,9 @@ impl Journal {
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(failed)?;
         let (contents, length) = JournalContents::parse(&path, &text)?;
-        file.set_len(length as u64).and_then(|()| file.seek(io::SeekFrom::End(0)).map(drop)).map_err(failed)?;
+        file.set_len(length as u64)
+            .and_then(|()| file.seek(io::SeekFrom::End(0)).map(drop))
+            .map_err(failed)?;
         Ok((Self { file: Mutex::new(file), path }, contents))
     }
 

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::STATE_DIR;
 use super::journal::{
-    InputSetDigest, Journal, JournalContents, JournalEntry, JournalError, Recipe, RunHeader, unescape_name,
+    InputSetDigest, Journal, JournalContents, JournalEntry, JournalError, Recipe, RunHeader,
+    unescape_name,
 };
 use super::shard::Shard;
 
@@ -139,10 +140,15 @@ impl MergedShards {
         for other in found {
             if let Some(one) = shards.values().next() {
                 let what = "model, windows, device, ONNX Runtime or formats";
-                let same = one.run.recipe == other.run.recipe && one.run.combined_formats == other.run.combined_formats;
+                let same = one.run.recipe == other.run.recipe
+                    && one.run.combined_formats == other.run.combined_formats;
                 let facts = [(what, same), ("pictures", one.run.input_set == other.run.input_set)];
                 if let Some((what, _)) = facts.into_iter().find(|(_, equal)| !equal) {
-                    return Err(MergeError::Mismatch { one: one.path.clone(), other: other.path, what });
+                    return Err(MergeError::Mismatch {
+                        one: one.path.clone(),
+                        other: other.path,
+                        what,
+                    });
                 }
             }
             if let Some(one) = shards.get(&other.run.shard) {
@@ -151,7 +157,11 @@ impl MergedShards {
                     continue;
                 }
                 let shard = other.run.shard;
-                return Err(MergeError::DuplicateShard { shard, one: one.path.clone(), other: other.path });
+                return Err(MergeError::DuplicateShard {
+                    shard,
+                    one: one.path.clone(),
+                    other: other.path,
+                });
             }
             shards.insert(other.run.shard, other);
         }
@@ -162,17 +172,24 @@ impl MergedShards {
         if !missing.is_empty() {
             return Err(MergeError::Missing { count: shard.count(), missing });
         }
-        warnings.extend(shards.values().filter_map(|found| found.contents.damage_warning(&found.path)));
+        warnings
+            .extend(shards.values().filter_map(|found| found.contents.damage_warning(&found.path)));
         let (parts, failed) = Default::default();
         let places = shards.iter().map(|(&shard, found)| (shard, found.out.clone())).collect();
-        let mut joined = Self { recipe, combined_formats, input_set, parts, failed, shards: places, warnings };
+        let mut joined =
+            Self { recipe, combined_formats, input_set, parts, failed, shards: places, warnings };
         for (shard, found) in shards {
             joined.add(shard, &found.out, found.contents)?;
         }
         Ok(joined)
     }
 
-    fn add(&mut self, shard: Shard, out: &Path, contents: JournalContents) -> Result<(), MergeError> {
+    fn add(
+        &mut self,
+        shard: Shard,
+        out: &Path,
+        contents: JournalContents,
+    ) -> Result<(), MergeError> {
         let key = self.recipe.key();
         // Lines of earlier runs with other options, or of pictures that are no longer asked for, may stand in a journal.
         for entry in contents.entries.into_values().filter(|entry| entry.recipe == key) {
@@ -220,18 +237,31 @@ fn whole(found: Vec<Found>) -> Result<(Vec<Found>, Vec<String>), MergeError> {
     if divisions.len() < 2 {
         return Ok((found, Vec::new()));
     }
-    let is_whole = |count: u64| divisions.get(&count).is_some_and(|shards| missing(shards, count).is_empty());
+    let is_whole =
+        |count: u64| divisions.get(&count).is_some_and(|shards| missing(shards, count).is_empty());
     let whole: Vec<u64> = divisions.keys().copied().filter(|&count| is_whole(count)).collect();
-    let of = |run: &RunHeader| (run.recipe.key(), run.combined_formats.clone(), run.input_set.clone());
-    let alike: BTreeSet<_> =
-        found.iter().map(|found| &found.run).filter(|run| is_whole(run.shard.count())).map(of).collect();
+    let of =
+        |run: &RunHeader| (run.recipe.key(), run.combined_formats.clone(), run.input_set.clone());
+    let alike: BTreeSet<_> = found
+        .iter()
+        .map(|found| &found.run)
+        .filter(|run| is_whole(run.shard.count()))
+        .map(of)
+        .collect();
     // Of several that are whole and of one labelling, any will do.
     let Some(&count) = whole.first().filter(|_| alike.len() == 1) else {
-        return Err(MergeError::AmbiguousSharding { counts: divisions.into_keys().collect(), whole: whole.len() });
+        return Err(MergeError::AmbiguousSharding {
+            counts: divisions.into_keys().collect(),
+            whole: whole.len(),
+        });
     };
-    let (used, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.run.shard.count() == count);
+    let (used, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|found| found.run.shard.count() == count);
     let over = |found: &Found| {
-        format!("{} is passed over: all {count} shards of another division are there", found.path.display())
+        format!(
+            "{} is passed over: all {count} shards of another division are there",
+            found.path.display()
+        )
     };
     let warnings = others.iter().map(over).collect();
     Ok((used, warnings))

@@ -42,7 +42,9 @@ pub enum ShardError {
         index_variable: &'static str,
     },
     /// Kubernetes does not say how many there are.
-    #[error("{KUBERNETES} says which shard this is, but not of how many: add --shards n, the `completions` of the job")]
+    #[error(
+        "{KUBERNETES} says which shard this is, but not of how many: add --shards n, the `completions` of the job"
+    )]
     MissingCount,
     /// A number beyond the count.
     #[error("{variable} is {number}, and there are {count} shards, counted from {first}")]
@@ -108,8 +110,10 @@ impl Shard {
         variable: impl Fn(&str) -> Option<String>,
         count: Option<u64>,
     ) -> Result<(Self, &'static str), ShardError> {
-        let set: Vec<&'static str> =
-            [KUBERNETES, AWS, SLURM, RANK].into_iter().filter(|name| variable(name).is_some()).collect();
+        let set: Vec<&'static str> = [KUBERNETES, AWS, SLURM, RANK]
+            .into_iter()
+            .filter(|name| variable(name).is_some())
+            .collect();
         let index = match set[..] {
             [] => return Err(ShardError::NoScheduler),
             [one] => one,
@@ -127,15 +131,22 @@ impl Shard {
             RANK => (0, read(WORLD)?),
             // An array may count from any number, but in steps of one: else its count says too little.
             _ => {
-                let (first, last, count) = (read(SLURM_FIRST)?, read(SLURM_LAST)?, read(SLURM_COUNT)?);
+                let (first, last, count) =
+                    (read(SLURM_FIRST)?, read(SLURM_LAST)?, read(SLURM_COUNT)?);
                 if last.checked_sub(first).and_then(|steps| steps.checked_add(1)) != Some(count) {
-                    return Err(ShardError::OutOfRange { variable: SLURM_LAST, number: last, count, first });
+                    return Err(ShardError::OutOfRange {
+                        variable: SLURM_LAST,
+                        number: last,
+                        count,
+                        first,
+                    });
                 }
                 (first, count)
             }
         };
         let shard = number.checked_sub(first).filter(|index| *index < found).map(|index| index + 1);
-        let shard = shard.ok_or(ShardError::OutOfRange { variable: index, number, count: found, first })?;
+        let shard =
+            shard.ok_or(ShardError::OutOfRange { variable: index, number, count: found, first })?;
         Ok((Self { number: shard, count: found }, index))
     }
 }
@@ -144,7 +155,9 @@ impl FromStr for Shard {
     type Err = ShardError;
 
     fn from_str(text: &str) -> Result<Self, ShardError> {
-        let parts = text.split_once('/').and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
+        let parts = text
+            .split_once('/')
+            .and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
         let shard = parts.map(|(number, count)| Self { number, count });
         let fits = |shard: &Self| (1..=shard.count).contains(&shard.number);
         shard.filter(fits).ok_or_else(|| ShardError::Syntax(text.to_owned()))
@@ -177,9 +190,13 @@ mod tests {
 
     use super::*;
 
-    fn scheduler(variables: &[(&str, &str)], count: Option<u64>) -> Result<(String, &'static str), ShardError> {
+    fn scheduler(
+        variables: &[(&str, &str)],
+        count: Option<u64>,
+    ) -> Result<(String, &'static str), ShardError> {
         let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
-        let found = Shard::from_scheduler(|name| variables.get(name).map(|&value| value.to_owned()), count);
+        let found =
+            Shard::from_scheduler(|name| variables.get(name).map(|&value| value.to_owned()), count);
         found.map(|(shard, source)| (shard.to_string(), source))
     }
 
@@ -199,7 +216,8 @@ mod tests {
         let mut sizes = [0; 7];
         for index in 0..7000 {
             let name = format!("drive/{index:06}.png");
-            let of: Vec<usize> = (0..7).filter(|&shard| shards[shard].contains(name.as_ref())).collect();
+            let of: Vec<usize> =
+                (0..7).filter(|&shard| shards[shard].contains(name.as_ref())).collect();
             assert_eq!(of.len(), 1, "{name}");
             sizes[of[0]] += 1;
         }
@@ -219,11 +237,18 @@ mod tests {
 
     #[test]
     fn what_names_no_shard_is_said() {
-        let message = |variables: &[(&str, &str)], count| scheduler(variables, count).unwrap_err().to_string();
-        assert!(message(&[], None).contains(KUBERNETES) && message(&[], None).contains("--shard i/n"));
+        let message = |variables: &[(&str, &str)], count| {
+            scheduler(variables, count).unwrap_err().to_string()
+        };
+        assert!(
+            message(&[], None).contains(KUBERNETES) && message(&[], None).contains("--shard i/n")
+        );
         assert!(message(&[(KUBERNETES, "0")], None).contains("--shards n"));
         assert!(message(&[(AWS, "0"), (RANK, "0")], None).contains("both"));
-        assert_eq!(message(&[(RANK, "0")], None), "WORLD_SIZE is not set, so that RANK does not name a shard");
+        assert_eq!(
+            message(&[(RANK, "0")], None),
+            "WORLD_SIZE is not set, so that RANK does not name a shard"
+        );
         assert!(message(&[(RANK, "x"), (WORLD, "2")], None).contains("RANK is \"x\""));
         assert!(message(&[(RANK, "2"), (WORLD, "2")], None).contains("counted from 0"));
         let steps = [(SLURM, "10"), (SLURM_FIRST, "10"), (SLURM_LAST, "16"), (SLURM_COUNT, "4")];

@@ -109,7 +109,10 @@ mod tests {
     fn shares_never_exceed_the_budget_and_come_back() {
         let budget = Budget::new(100);
         let mut first = budget.try_acquire(60).unwrap();
-        assert_eq!(budget.try_acquire(41).unwrap_err(), BudgetExceeded { asked: 41, held: 60, limit: 100 });
+        assert_eq!(
+            budget.try_acquire(41).unwrap_err(),
+            BudgetExceeded { asked: 41, held: 60, limit: 100 }
+        );
         let second = budget.try_acquire(40).unwrap();
         assert!(first.grow(1).is_err());
         drop(second);

@@ -76,9 +76,9 @@ impl From<DecodeError> for ServiceError {
             DecodeError::TooLarge { width, height, limit } => Self::PayloadTooLarge(format!(
                 "the picture has {width}x{height} pixels, more than the limit of {limit}"
             )),
-            DecodeError::TooLong { bytes, limit } => {
-                Self::PayloadTooLarge(format!("{bytes} bytes are more than a picture of {limit} pixels can have"))
-            }
+            DecodeError::TooLong { bytes, limit } => Self::PayloadTooLarge(format!(
+                "{bytes} bytes are more than a picture of {limit} pixels can have"
+            )),
             error => Self::BadRequest(format!("the picture cannot be read: {error}")),
         }
     }

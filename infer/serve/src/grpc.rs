@@ -21,7 +21,12 @@ use super::http::AppState;
 
 /// What `build.rs` makes of `proto/inference.proto`.
 mod pb {
-    #![expect(unreachable_pub, clippy::allow_attributes, clippy::too_many_lines, reason = "generated")]
+    #![expect(
+        unreachable_pub,
+        clippy::allow_attributes,
+        clippy::too_many_lines,
+        reason = "generated"
+    )]
 
     include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
@@ -42,8 +47,8 @@ pub fn router(front: AppState, stopped: watch::Receiver<bool>) -> Result<Router,
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     // How long a message may be is decided before it is read.
-    let calls =
-        GrpcInferenceServiceServer::new(InferenceService::new(front.clone())).max_decoding_message_size(usize::MAX);
+    let calls = GrpcInferenceServiceServer::new(InferenceService::new(front.clone()))
+        .max_decoding_message_size(usize::MAX);
     let routes = Routes::new(calls)
         .add_service(health::server(front.service.clone(), stopped))
         .add_service(description().build_v1()?)

@@ -53,8 +53,14 @@ pub fn probes(front: AppState) -> Router {
 }
 
 /// Answers at some addresses; who asks elsewhere is told what to see.
-fn answering(addresses: Vec<(&'static str, MethodRouter<AppState>)>, see: &'static str, front: AppState) -> Router {
-    let router = addresses.into_iter().fold(Router::new(), |router, (address, method)| router.route(address, method));
+fn answering(
+    addresses: Vec<(&'static str, MethodRouter<AppState>)>,
+    see: &'static str,
+    front: AppState,
+) -> Router {
+    let router = addresses
+        .into_iter()
+        .fold(Router::new(), |router, (address, method)| router.route(address, method));
     let method = |method: axum::http::Method| async move {
         ServiceError::MethodNotAllowed { method: method.to_string() }.into_response()
     };
@@ -67,7 +73,11 @@ fn answering(addresses: Vec<(&'static str, MethodRouter<AppState>)>, see: &'stat
 
 /// How the service is.
 fn health() -> [(&'static str, MethodRouter<AppState>); 3] {
-    [("/metrics", get(metrics)), ("/v2/health/live", get(oip::live)), ("/v2/health/ready", get(oip::server_ready))]
+    [
+        ("/metrics", get(metrics)),
+        ("/v2/health/live", get(oip::live)),
+        ("/v2/health/ready", get(oip::server_ready)),
+    ]
 }
 
 /// What is answered where; `openapi.json` describes the same.
@@ -151,7 +161,9 @@ mod tests {
             .as_object()
             .unwrap()
             .iter()
-            .map(|(address, methods)| (address.clone(), methods.as_object().unwrap().keys().cloned().collect()))
+            .map(|(address, methods)| {
+                (address.clone(), methods.as_object().unwrap().keys().cloned().collect())
+            })
             .collect();
         let mut router = router(front());
         let mut served = BTreeMap::new();
@@ -185,7 +197,8 @@ mod tests {
         let (status, page) = get("/").await;
         assert_eq!(status, StatusCode::OK);
         let named = |text: &str, before: &str| {
-            let parts = text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+            let parts =
+                text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
             parts.collect::<BTreeSet<String>>()
         };
         let mut files = named(&page, "\"page/");

@@ -143,8 +143,9 @@ impl Service {
         let service = Arc::clone(self);
         // Not among the threads that decode pictures: it takes seconds.
         let loaded = tokio::task::spawn_blocking(move || service.models.load(&model)).await;
-        let served =
-            loaded.map_err(|_| ServiceError::Internal("the program failed at loading the model".to_owned()))??;
+        let served = loaded.map_err(|_| {
+            ServiceError::Internal("the program failed at loading the model".to_owned())
+        })??;
         tracing::info!(model = served.name, version = served.version, "loaded");
         Ok(())
     }
@@ -182,28 +183,42 @@ impl Service {
     }
 
     /// Room for more bytes of a request, of which there are now `sum`.
-    pub fn grow_body_bytes(&self, share: &mut Permit, sum: u64, more: u64) -> Result<(), ServiceError> {
+    pub fn grow_body_bytes(
+        &self,
+        share: &mut Permit,
+        sum: u64,
+        more: u64,
+    ) -> Result<(), ServiceError> {
         let limit = self.limits.body_bytes;
         if sum > limit {
-            return Err(ServiceError::PayloadTooLarge(format!("the request has more bytes than the limit of {limit}")));
+            return Err(ServiceError::PayloadTooLarge(format!(
+                "the request has more bytes than the limit of {limit}"
+            )));
         }
         share.grow(more).map_err(|full| self.busy(full, None))
     }
 
     /// Room for a picture of `[height, width]` pixels, where the model is likely to answer in time.
-    pub fn admit(&self, served: &LoadedModel, [height, width]: [usize; 2]) -> Result<Permit, ServiceError> {
+    pub fn admit(
+        &self,
+        served: &LoadedModel,
+        [height, width]: [usize; 2],
+    ) -> Result<Permit, ServiceError> {
         let pixels = (height as u64).saturating_mul(width as u64);
         let limit = self.limits.image_pixels;
         if pixels > limit {
-            let why = format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
+            let why =
+                format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
             return Err(ServiceError::PayloadTooLarge(why));
         }
-        let cost = served.scheduler.cost([height, width], Outputs::default(), served.gives_logits)?;
+        let cost =
+            served.scheduler.cost([height, width], Outputs::default(), served.gives_logits)?;
         let room = pixels.saturating_add(cost.bytes / PIXEL_BYTES);
         let limit = self.limits.queue_pixels;
         if room > limit {
-            let why =
-                format!("a picture of {width}x{height} takes the room of {room} pixels, and the server has {limit}");
+            let why = format!(
+                "a picture of {width}x{height} takes the room of {room} pixels, and the server has {limit}"
+            );
             return Err(ServiceError::PayloadTooLarge(why));
         }
         let deadline = self.limits.deadline;
@@ -217,7 +232,9 @@ impl Service {
                 return Err(ServiceError::PayloadTooLarge(why));
             }
             Some([_, all]) if all > deadline => {
-                return Err(ServiceError::Overloaded { retry: seconds((all - deadline).min(deadline)) });
+                return Err(ServiceError::Overloaded {
+                    retry: seconds((all - deadline).min(deadline)),
+                });
             }
             _ => {}
         }
@@ -227,7 +244,9 @@ impl Service {
     fn busy(&self, full: BudgetExceeded, served: Option<&LoadedModel>) -> ServiceError {
         let rate = served.and_then(|served| served.scheduler.pixels_per_second());
         let missing = (full.held + full.asked).saturating_sub(full.limit);
-        let wait = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64((missing as f64 / rate).min(3600.0)));
+        let wait = rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64((missing as f64 / rate).min(3600.0))
+        });
         ServiceError::Overloaded { retry: seconds(wait.min(self.limits.deadline)) }
     }
 
@@ -239,7 +258,8 @@ impl Service {
         share: Permit,
     ) -> Result<AdmittedImage, ServiceError> {
         let picture = RgbImage::from_raw(width as u32, height as u32, pixels);
-        let picture = picture.ok_or_else(|| ServiceError::bad_request("pixels do not match their shape"))?;
+        let picture =
+            picture.ok_or_else(|| ServiceError::bad_request("pixels do not match their shape"))?;
         Ok(AdmittedImage { picture, permit: share })
     }
 
@@ -272,11 +292,18 @@ impl Service {
         let AdmittedImage { picture, permit: share } = admitted;
         let picture = Arc::new(picture);
         let wanted = Outputs { confidence: wanted.confidence && served.gives_confidence, ..wanted };
-        let ticket =
-            served.scheduler.submit(PredictRequest { image: Arc::clone(&picture), outputs: wanted, logits: scores })?;
-        let made = ticket.await.map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
+        let ticket = served.scheduler.submit(PredictRequest {
+            image: Arc::clone(&picture),
+            outputs: wanted,
+            logits: scores,
+        })?;
+        let made = ticket
+            .await
+            .map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
         let times = made.times;
-        for (stage, took) in [(Stage::Queue, times.queue), (Stage::Run, times.run), (Stage::Stitch, times.stitch)] {
+        for (stage, took) in
+            [(Stage::Queue, times.queue), (Stage::Run, times.run), (Stage::Stitch, times.stitch)]
+        {
             served.metrics.record_stage(stage, took);
         }
         served.metrics.record_prediction(&made.prediction);
@@ -314,7 +341,12 @@ mod tests {
     #[tokio::test]
     async fn work_that_has_begun_keeps_its_place_when_nobody_waits_for_it() {
         let limit = BatchLimit { windows: 1, pixels: 1 };
-        let options = ModelOptions { pipeline: Default::default(), limit, delay: Duration::ZERO, logits: false };
+        let options = ModelOptions {
+            pipeline: Default::default(),
+            limit,
+            delay: Duration::ZERO,
+            logits: false,
+        };
         let metrics = Arc::new(Metrics::default());
         let models = ModelRegistry::new(Vec::new(), options, Arc::clone(&metrics));
         let service = Service::new(models, ServiceLimits::default(), metrics);

@@ -65,7 +65,11 @@ pub enum TlsError {
 }
 
 /// TLS with a chain of certificates and a key, both PEM files.
-pub fn tls_acceptor(certificates: &Path, key: &Path, protocol: Protocol) -> Result<TlsAcceptor, TlsError> {
+pub fn tls_acceptor(
+    certificates: &Path,
+    key: &Path,
+    protocol: Protocol,
+) -> Result<TlsAcceptor, TlsError> {
     let at = |path: &Path| {
         let path = path.display().to_string();
         move |source| TlsError::File { path, source }
@@ -74,7 +78,8 @@ pub fn tls_acceptor(certificates: &Path, key: &Path, protocol: Protocol) -> Resu
     let chain: Vec<CertificateDer<'static>> = chain.map_err(at(certificates))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(at(key))?;
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = config.with_no_client_auth().with_single_cert(chain, key)?;
     config.alpn_protocols = match protocol {
         Protocol::Http1 => vec![b"http/1.1".to_vec()],
@@ -133,17 +138,24 @@ impl Listener {
                 }
             };
             drop(stream.set_nodelay(true));
-            let (tls, router, limits, protocol) = (self.tls.clone(), router.clone(), self.limits, self.protocol);
-            let (watcher, counted) = (graceful.watcher(), ConnectionGuard::new(self.connections.clone()));
+            let (tls, router, limits, protocol) =
+                (self.tls.clone(), router.clone(), self.limits, self.protocol);
+            let (watcher, counted) =
+                (graceful.watcher(), ConnectionGuard::new(self.connections.clone()));
             tokio::spawn(async move {
                 let _held = (permit, counted);
                 let ended = match tls {
                     None => connection(stream, router, protocol, limits, watcher).await,
-                    Some(tls) => match tokio::time::timeout(limits.header_timeout, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, router, protocol, limits, watcher).await,
-                        Ok(Err(error)) => Err(error.to_string()),
-                        Err(_) => Err("no handshake in time".to_owned()),
-                    },
+                    Some(tls) => {
+                        match tokio::time::timeout(limits.header_timeout, tls.accept(stream)).await
+                        {
+                            Ok(Ok(stream)) => {
+                                connection(stream, router, protocol, limits, watcher).await
+                            }
+                            Ok(Err(error)) => Err(error.to_string()),
+                            Err(_) => Err("no handshake in time".to_owned()),
+                        }
+                    }
                 };
                 if let Err(error) = ended {
                     tracing::debug!(error, "a connection broke off");
@@ -209,7 +221,9 @@ pub async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!("cannot listen on {address}: {error}; name another with --http, --grpc or --probes"),
+            format!(
+                "cannot listen on {address}: {error}; name another with --http, --grpc or --probes"
+            ),
         )
     })
 }

@@ -103,7 +103,11 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("requests", "Requests for answers of a model, by how they ended", self.requests.clone());
+        registry.register(
+            "requests",
+            "Requests for answers of a model, by how they ended",
+            self.requests.clone(),
+        );
         let help = "From the head of a request to its answer";
         registry.register_with_unit("request", help, Unit::Seconds, self.seconds.clone());
         let help = "Time of a picture in a stage: read, decode, queue, run, stitch, encode";
@@ -118,7 +122,11 @@ impl Metrics {
         registry.register("class_share", help, self.shares.clone());
         let help = "Mean confidence of the pixels of about the last hundred pictures, of those that asked for it";
         registry.register("mean_confidence", help, self.confidence.clone());
-        registry.register("queue_pixels", "Pixels of the pictures that are held", self.held.clone());
+        registry.register(
+            "queue_pixels",
+            "Pixels of the pictures that are held",
+            self.held.clone(),
+        );
         registry.register("queue_limit_pixels", "Pixels that can be held", self.limit.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         let help = "Memory that the process occupies";
@@ -126,9 +134,19 @@ impl Metrics {
     }
 
     /// A request that ended. Requests for models that do not exist are counted under no name, as names come from outside.
-    pub fn record_request(&self, model: &str, protocol: &'static str, outcome: &'static str, took: Duration) {
-        self.requests.get_or_create(&RequestLabels { model: model.to_owned(), protocol, outcome }).inc();
-        self.seconds.get_or_create(&ModelLabels { model: model.to_owned() }).observe(took.as_secs_f64());
+    pub fn record_request(
+        &self,
+        model: &str,
+        protocol: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        self.requests
+            .get_or_create(&RequestLabels { model: model.to_owned(), protocol, outcome })
+            .inc();
+        self.seconds
+            .get_or_create(&ModelLabels { model: model.to_owned() })
+            .observe(took.as_secs_f64());
     }
 
     /// Whether a model answers.
@@ -139,9 +157,13 @@ impl Metrics {
     /// What is counted for one model.
     pub fn for_model(&self, model: &str, classes: &ClassTable) -> ModelMetrics {
         let label = ModelLabels { model: model.to_owned() };
-        let stage = |stage| self.stages.get_or_create(&StageLabels { model: model.to_owned(), stage }).clone();
+        let stage = |stage| {
+            self.stages.get_or_create(&StageLabels { model: model.to_owned(), stage }).clone()
+        };
         let share = |name: &String| {
-            self.shares.get_or_create(&ClassLabels { model: model.to_owned(), class: name.clone() }).clone()
+            self.shares
+                .get_or_create(&ClassLabels { model: model.to_owned(), class: name.clone() })
+                .clone()
         };
         ModelMetrics {
             stages: STAGES.map(stage),
@@ -256,7 +278,11 @@ mod tests {
             confidence: Some(vec![255, 255, 0, 0]),
             margin: None,
         };
-        model.record_prediction(&Prediction { labels: vec![1, 1, 1, 0], confidence: None, ..decided.clone() });
+        model.record_prediction(&Prediction {
+            labels: vec![1, 1, 1, 0],
+            confidence: None,
+            ..decided.clone()
+        });
         model.record_prediction(&decided);
         metrics.record_request("street", "http", "ok", Duration::from_secs(1));
         let text = metrics.text(7, 9);

@@ -74,7 +74,11 @@ pub struct ModelRef {
 
 impl ModelRef {
     /// Finds a model by a name of the protocol.
-    pub fn find(models: &ModelRegistry, name: &str, version: Option<&str>) -> Result<Self, ServiceError> {
+    pub fn find(
+        models: &ModelRegistry,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Self, ServiceError> {
         // A model may itself be called so.
         match models.get(name, version) {
             Err(ServiceError::NotFound(why)) => match name.strip_suffix(ENCODED_SUFFIX) {
@@ -86,7 +90,11 @@ impl ModelRef {
     }
 
     /// Whether a model of that name can be asked.
-    pub fn is_ready(models: &ModelRegistry, name: &str, version: Option<&str>) -> Result<bool, ServiceError> {
+    pub fn is_ready(
+        models: &ModelRegistry,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<bool, ServiceError> {
         match Self::find(models, name, version) {
             Ok(named) => Ok(named.served.scheduler.is_healthy()),
             Err(ServiceError::Unavailable(_)) => Ok(false),
@@ -96,7 +104,11 @@ impl ModelRef {
 
     /// Its name.
     pub fn name(&self) -> String {
-        if self.encoded { format!("{}{ENCODED_SUFFIX}", self.served.name) } else { self.served.name.clone() }
+        if self.encoded {
+            format!("{}{ENCODED_SUFFIX}", self.served.name)
+        } else {
+            self.served.name.clone()
+        }
     }
 
     /// What it is.
@@ -107,7 +119,11 @@ impl ModelRef {
         let input = if self.encoded {
             TensorMetadata { name: "image", datatype: Datatype::Bytes, shape: vec![-1] }
         } else {
-            TensorMetadata { name: "image", datatype: Datatype::Uint8, shape: vec![-1, height, width, 3] }
+            TensorMetadata {
+                name: "image",
+                datatype: Datatype::Uint8,
+                shape: vec![-1, height, width, 3],
+            }
         };
         let output = |output: OutputKind| {
             let shape = match output {

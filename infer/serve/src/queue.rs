@@ -84,7 +84,9 @@ impl<J: Clone> FairQueue<J> {
     pub(super) fn pixels_until(&self, pixels: u64) -> u64 {
         let turn = self.handed_out.saturating_add(pixels);
         let before = self.waiting.iter().filter(|((other, _), _)| *other <= turn);
-        before.map(|(_, entry)| entry.shape.pixels_from(entry.next)).fold(pixels, u64::saturating_add)
+        before
+            .map(|(_, entry)| entry.shape.pixels_from(entry.next))
+            .fold(pixels, u64::saturating_add)
     }
 
     /// Drops pictures that nobody waits for any more.
@@ -101,7 +103,10 @@ impl<J: Clone> FairQueue<J> {
     pub(super) fn waiting(&self) -> (usize, u64) {
         let entries = || self.waiting.values();
         let pieces = entries().map(|entry| entry.shape.count - entry.next).sum();
-        (pieces, entries().map(|entry| entry.shape.pixels_from(entry.next)).fold(0, u64::saturating_add))
+        (
+            pieces,
+            entries().map(|entry| entry.shape.pixels_from(entry.next)).fold(0, u64::saturating_add),
+        )
     }
 
     /// The pieces of one size that run next, as many as one run takes. None where nothing waits.
@@ -167,13 +172,19 @@ mod tests {
             queue.push(job, windows(2));
         }
         assert_eq!(queue.waiting(), (6, 600));
-        assert_eq!(order(&mut queue, BatchLimit { windows: 4, pixels: 1 << 20 }), ["a0 a1 b0 b1", "c0 c1"]);
+        assert_eq!(
+            order(&mut queue, BatchLimit { windows: 4, pixels: 1 << 20 }),
+            ["a0 a1 b0 b1", "c0 c1"]
+        );
         assert_eq!(queue.waiting(), (0, 0));
         for job in ['a', 'b'] {
             queue.push(job, windows(3));
         }
         // By pixels three fit; of a picture that is larger than all that, one piece does.
-        assert_eq!(order(&mut queue, BatchLimit { windows: 4, pixels: 399 }), ["a0 a1 a2", "b0 b1 b2"]);
+        assert_eq!(
+            order(&mut queue, BatchLimit { windows: 4, pixels: 399 }),
+            ["a0 a1 a2", "b0 b1 b2"]
+        );
         queue.push('x', windows(2));
         assert_eq!(order(&mut queue, BatchLimit { windows: 4, pixels: 5 }), ["x0", "x1"]);
     }

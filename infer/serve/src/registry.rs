@@ -123,7 +123,12 @@ impl ModelRegistry {
         options: impl ModelOptionsSource + 'static,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let slot = |(name, path)| ModelSlot { name, path, served: None, reason: "not loaded yet".to_owned() };
+        let slot = |(name, path)| ModelSlot {
+            name,
+            path,
+            served: None,
+            reason: "not loaded yet".to_owned(),
+        };
         let slots = RwLock::new(bundles.into_iter().map(slot).collect());
         Self { slots, options: Box::new(options), metrics, opening: Mutex::new(()) }
     }
@@ -142,11 +147,17 @@ impl ModelRegistry {
         self.read(|slots| {
             let slot = slots.iter().find(|slot| slot.name == name);
             let slot = slot.ok_or_else(|| {
-                let known = slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>().join(", ");
-                ServiceError::NotFound(format!("there is no model of that name; there are: {known}"))
+                let known =
+                    slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>().join(", ");
+                ServiceError::NotFound(format!(
+                    "there is no model of that name; there are: {known}"
+                ))
             })?;
             let Some(served) = &slot.served else {
-                return Err(ServiceError::Unavailable(format!("the model {name} is not ready: {}", slot.reason)));
+                return Err(ServiceError::Unavailable(format!(
+                    "the model {name} is not ready: {}",
+                    slot.reason
+                )));
             };
             match version {
                 Some(version) if version != served.version => Err(ServiceError::NotFound(format!(
@@ -161,13 +172,18 @@ impl ModelRegistry {
     /// The model for requests that name none: the first.
     pub fn first(&self) -> Result<Arc<LoadedModel>, ServiceError> {
         let name = self.read(|slots| slots.first().map(|slot| slot.name.clone()));
-        self.get(&name.ok_or_else(|| ServiceError::Unavailable("there is no model".to_owned()))?, None)
+        self.get(
+            &name.ok_or_else(|| ServiceError::Unavailable("there is no model".to_owned()))?,
+            None,
+        )
     }
 
     /// Whether every model is loaded and its device there.
     pub fn all_ready(&self) -> bool {
         self.read(|slots| {
-            slots.iter().all(|slot| slot.served.as_ref().is_some_and(|served| served.scheduler.is_healthy()))
+            slots.iter().all(|slot| {
+                slot.served.as_ref().is_some_and(|served| served.scheduler.is_healthy())
+            })
         })
     }
 
@@ -190,13 +206,17 @@ impl ModelRegistry {
     /// Loads a model from its bundle, or what lies there now in place of what was loaded before; that one answers until the
     /// other is ready, and finishes what it has begun. If the new one cannot be loaded, the old one stays. Takes seconds.
     pub fn load(&self, name: &str) -> Result<Arc<LoadedModel>, ServiceError> {
-        let path = self.read(|slots| slots.iter().find(|slot| slot.name == name).map(|slot| slot.path.clone()));
-        let path = path.ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
+        let path = self.read(|slots| {
+            slots.iter().find(|slot| slot.name == name).map(|slot| slot.path.clone())
+        });
+        let path = path
+            .ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
         let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let opened = self.open(name, &path).map_err(|error| format!("{}: {error}", path.display()));
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.iter_mut().find(|slot| slot.name == name);
-        let slot = slot.ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
+        let slot = slot
+            .ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
         match opened {
             Ok(served) => {
                 let served = Arc::new(served);
@@ -220,7 +240,8 @@ impl ModelRegistry {
     pub fn unload(&self, name: &str) -> Result<(), ServiceError> {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.iter_mut().find(|slot| slot.name == name);
-        let slot = slot.ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
+        let slot = slot
+            .ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
         slot.served = None;
         "unloaded on request".clone_into(&mut slot.reason);
         Ok(())
@@ -231,17 +252,23 @@ impl ModelRegistry {
         let (mut segmenters, setup) = Pipeline::open(path, &pipeline)?.into_segmenters();
         segmenters.iter_mut().try_for_each(|segmenter| segmenter.warm_up().map(drop))?;
         let begun = Instant::now();
-        let pixels = segmenters.first_mut().map_or(Ok(0), protoseg_infer::segmenter::Segmenter::warm_up)?;
+        let pixels =
+            segmenters.first_mut().map_or(Ok(0), protoseg_infer::segmenter::Segmenter::warm_up)?;
         let took = begun.elapsed();
-        let Some(first) = segmenters.first() else { return Err(SegmentError::NoLogits(path.into())) };
-        let (model, version) = (first.model().clone(), first.fingerprint().chars().take(12).collect());
+        let Some(first) = segmenters.first() else {
+            return Err(SegmentError::NoLogits(path.into()));
+        };
+        let (model, version) =
+            (first.model().clone(), first.fingerprint().chars().take(12).collect());
         let gives_confidence = first.has_logits();
         let only_size = first.only_size();
         let raw_sizes = only_size.into_iter().chain(first.frame_sizes()).collect();
         let metrics = self.metrics.for_model(name, &model.classes);
         let options = SchedulerOptions { limit, delay, threads: setup.threads };
-        let scheduler = Scheduler::start(segmenters, options, metrics.clone())
-            .map_err(|source| protoseg_models::bundle::BundleError::Io { path: path.into(), source })?;
+        let scheduler =
+            Scheduler::start(segmenters, options, metrics.clone()).map_err(|source| {
+                protoseg_models::bundle::BundleError::Io { path: path.into(), source }
+            })?;
         // So that from the first request on it is known what can be done in time.
         scheduler.seed_throughput(pixels, took);
         let name = name.to_owned();

@@ -156,8 +156,13 @@ impl Scheduler {
             None => JobShape { count: 1, piece: size, alone: true },
             Some(cut) => JobShape { count: cut.count(), piece: cut.tile_size(), alone: false },
         };
-        let job =
-            Job { request, cut, submitted: Instant::now(), reply: Mutex::new(Some(reply)), progress: Mutex::default() };
+        let job = Job {
+            request,
+            cut,
+            submitted: Instant::now(),
+            reply: Mutex::new(Some(reply)),
+            progress: Mutex::default(),
+        };
         let mut state = self.shared.state();
         if state.closed {
             return Err(SchedulerError::Closed);
@@ -178,7 +183,12 @@ impl Scheduler {
     }
 
     /// What pictures `[height, width]` cost.
-    pub fn cost(&self, size: [usize; 2], wanted: Outputs, scores: bool) -> Result<TileCost, SchedulerError> {
+    pub fn cost(
+        &self,
+        size: [usize; 2],
+        wanted: Outputs,
+        scores: bool,
+    ) -> Result<TileCost, SchedulerError> {
         let tiler = &self.shared.tiler;
         Ok(tiler.cost(size, tiler.runs_whole(size, wanted, scores), scores)?)
     }
@@ -189,7 +199,9 @@ impl Scheduler {
         let rate = self.shared.meter.pixels_per_second()?;
         let mut state = self.shared.state();
         state.queue.remove_if(|job| job.is_gone());
-        let time = |pixels: u64| Duration::try_from_secs_f64(pixels as f64 / rate).unwrap_or(Duration::MAX);
+        let time = |pixels: u64| {
+            Duration::try_from_secs_f64(pixels as f64 / rate).unwrap_or(Duration::MAX)
+        };
         Some([time(pixels), time(state.queue.pixels_until(pixels))])
     }
 
@@ -227,7 +239,8 @@ impl Shared {
             state.queue.remove_if(|job| job.is_gone());
             let (pieces, pixels) = state.queue.waiting();
             let full = pieces >= self.limit.windows || pixels >= self.limit.pixels;
-            let patience = state.queue.first().map(|job| self.delay.saturating_sub(job.submitted.elapsed()));
+            let patience =
+                state.queue.first().map(|job| self.delay.saturating_sub(job.submitted.elapsed()));
             match patience {
                 None if state.closed => return None,
                 None => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),

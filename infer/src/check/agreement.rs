@@ -55,14 +55,20 @@ impl Agreement {
         let near = boundary::near_boundary(reference.labels, reference.width, REACH);
         let count = near.iter().filter(|near| **near).count();
         let mut agreement = Self { pixels: reference.labels.len(), near: count, ..Self::default() };
-        for (pixel, _) in found.iter().zip(reference.labels).enumerate().filter(|(_, (found, label))| found != label) {
+        for (pixel, _) in found
+            .iter()
+            .zip(reference.labels)
+            .enumerate()
+            .filter(|(_, (found, label))| found != label)
+        {
             if reference.is_tie(pixel) {
                 agreement.ties += 1;
                 continue;
             }
             agreement.wrong += 1;
             agreement.wrong_near += usize::from(near[pixel]);
-            agreement.clear += usize::from(f64::from(reference.choices[pixel].gap) > CLEAR * reference.largest);
+            agreement.clear +=
+                usize::from(f64::from(reference.choices[pixel].gap) > CLEAR * reference.largest);
         }
         agreement
     }
@@ -113,8 +119,9 @@ pub(super) struct LabelAgreement {
 
 impl std::fmt::Display for LabelAgreement {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let percent =
-            |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.4} %", 100.0 * share));
+        let percent = |share: Option<f64>| {
+            share.map_or_else(|| "-".to_owned(), |share| format!("{:.4} %", 100.0 * share))
+        };
         let (near, elsewhere) = (percent(self.near_boundaries), percent(self.elsewhere));
         let Self { equal, ties, clear, .. } = self;
         let equal = percent(Some(*equal));
@@ -141,7 +148,11 @@ impl ConfidenceAgreement {
     }
 
     /// The same with another confidence in the reference's labels than the reference's own.
-    pub(super) fn between(reference: &ReferenceLabels, expected: impl Iterator<Item = u8>, found: &[u8]) -> Self {
+    pub(super) fn between(
+        reference: &ReferenceLabels,
+        expected: impl Iterator<Item = u8>,
+        found: &[u8],
+    ) -> Self {
         let (mut far, mut largest) = (0, 0);
         for (pixel, (found, expected)) in found.iter().zip(expected).enumerate() {
             let steps = found.abs_diff(expected);
@@ -165,13 +176,20 @@ mod tests {
         let mut choices = [PixelDecision { gap: 0.005, confidence: 100 }; 24];
         choices[0].gap = 0.5;
         choices[7].gap = 1e-6;
-        let reference = ReferenceLabels { labels: &labels, width: 12, choices: &choices, largest: 1.0, rounding: 1e-5 };
+        let reference = ReferenceLabels {
+            labels: &labels,
+            width: 12,
+            choices: &choices,
+            largest: 1.0,
+            rounding: 1e-5,
+        };
         let mut found = labels.clone();
         for pixel in [0, 7, 14, 15] {
             found[pixel] = 9;
         }
         let agreement = Agreement::compare(&reference, &found);
-        let expected = Agreement { pixels: 24, near: 12, wrong: 3, wrong_near: 1, ties: 1, clear: 1 };
+        let expected =
+            Agreement { pixels: 24, near: 12, wrong: 3, wrong_near: 1, ties: 1, clear: 1 };
         assert_eq!(agreement, expected);
         let report = agreement.report();
         assert_eq!(

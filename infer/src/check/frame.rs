@@ -51,7 +51,9 @@ impl ReferencePrediction {
 /// The logits file that a file is held against: that of the same precision, where there is one, else that of 32-bit floats.
 pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Option<&ModelFile> {
     let of = |precision: Precision| {
-        let fits = |file: &&ModelFile| file.form.kind == ModelKind::Logits && file.form.precision == precision;
+        let fits = |file: &&ModelFile| {
+            file.form.kind == ModelKind::Logits && file.form.precision == precision
+        };
         manifest.files.iter().find(fits)
     };
     of(precision).or_else(|| of(Precision::Fp32))
@@ -66,7 +68,9 @@ pub(super) fn rounding_between(file: &ModelFile, reference: &ModelFile) -> f64 {
 
 /// The frames that a file takes.
 pub(super) fn form(file: &ModelFile) -> anyhow::Result<FrameSpec> {
-    file.form.frame.with_context(|| format!("the manifest does not say which frames {} takes; export again", file.file))
+    file.form.frame.with_context(|| {
+        format!("the manifest does not say which frames {} takes; export again", file.file)
+    })
 }
 
 /// Opens a logits file of a bundle to run pictures in given pieces.
@@ -76,12 +80,17 @@ pub(super) fn open(
     file: &ModelFile,
     pieces: Option<Tiling>,
 ) -> anyhow::Result<Segmenter> {
-    let options = SegmenterOptions { pieces, runner: super::options(file), ..SegmenterOptions::default() };
+    let options =
+        SegmenterOptions { pieces, runner: super::options(file), ..SegmenterOptions::default() };
     Ok(Segmenter::open_file(folder, manifest, file, &options)?)
 }
 
 /// Labels and confidence of one frame.
-pub(super) fn run(runner: &mut Runner, form: FrameSpec, pixels: &[u8]) -> anyhow::Result<[Vec<u8>; 2]> {
+pub(super) fn run(
+    runner: &mut Runner,
+    form: FrameSpec,
+    pixels: &[u8],
+) -> anyhow::Result<[Vec<u8>; 2]> {
     let outputs = runner.run_frames(pixels, [1, form.height, form.width])?;
     let found = [outputs[0].len(), outputs[1].len()];
     ensure!(
@@ -103,7 +112,11 @@ pub(super) fn check(
     let path = manifest.verified(folder, file)?;
     let form = form(file)?;
     let reference = reference_file(manifest, file.form.precision).ok_or_else(|| {
-        anyhow!("{} has no file of the kind `logits` to hold {} against", folder.display(), file.file)
+        anyhow!(
+            "{} has no file of the kind `logits` to hold {} against",
+            folder.display(),
+            file.file
+        )
     })?;
     let mut segmenter = open(folder, manifest, reference, Some(form.pieces))?;
     let mut runner = Runner::open(&path, options)?;
@@ -112,10 +125,14 @@ pub(super) fn check(
         let about = || format!("{} on {name}", path.display());
         let scene = protoseg_synthetic::render_scene(0, index, form.height, form.width);
         let [labels, confidence] = run(&mut runner, form, &scene.image).with_context(about)?;
-        let picture = RgbImage::from_raw(form.width as u32, form.height as u32, scene.image).with_context(about)?;
+        let picture = RgbImage::from_raw(form.width as u32, form.height as u32, scene.image)
+            .with_context(about)?;
         let stitched = ReferencePrediction::new(&mut segmenter, &picture).with_context(about)?;
         let truth = stitched.reference(rounding_between(file, reference));
-        let found = (Agreement::compare(&truth, &labels), ConfidenceAgreement::compare(&truth, &confidence));
+        let found = (
+            Agreement::compare(&truth, &labels),
+            ConfidenceAgreement::compare(&truth, &confidence),
+        );
         Ok(case(name, found, file, reference))
     };
     (0..SCENES).map(scene).collect()

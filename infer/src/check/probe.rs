@@ -33,16 +33,25 @@ pub(super) fn check(
         let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
         let shape = [1, case.height, case.width];
         if file.form.kind == ModelKind::Labels {
-            let found = runner.run_labels(&case.image, shape, manifest.model.classes.count()).with_context(about)?;
-            ensure!(found.covers([case.height, case.width]), "{}: labels of shape {:?}", about(), found.shape);
+            let found = runner
+                .run_labels(&case.image, shape, manifest.model.classes.count())
+                .with_context(about)?;
+            ensure!(
+                found.covers([case.height, case.width]),
+                "{}: labels of shape {:?}",
+                about(),
+                found.shape
+            );
             return Ok(compare_labels(case, &found.data));
         }
         let found = runner.run(&case.image, shape).with_context(about)?;
         let says = file.outputs.iter().any(|output| output.name == PROTOTYPE_CONFIDENCE);
         let sure = case.prototype_confidence.as_ref().filter(|_| says);
-        let sure = sure.map(|_| runner.run_bytes(&case.image, shape, &[PROTOTYPE_CONFIDENCE])).transpose();
+        let sure =
+            sure.map(|_| runner.run_bytes(&case.image, shape, &[PROTOTYPE_CONFIDENCE])).transpose();
         let sure = sure.with_context(about)?.and_then(|mut outputs| outputs.pop());
-        compare(case, found, sure.as_deref(), manifest.model.grid, file.form.precision).with_context(about)
+        compare(case, found, sure.as_deref(), manifest.model.grid, file.form.precision)
+            .with_context(about)
     };
     let found: Vec<ProbeResult> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
     let mut labels = Agreement::default();
@@ -52,8 +61,12 @@ pub(super) fn check(
         all.add(noise);
         all
     });
-    let whole = ProbeTotals { agreement: labels.report().agreement, noise_to_signal: noise.map(Noise::ratio) };
-    let cases = found.into_iter().zip(cases).map(|(found, case)| found.judge(case, whole, file)).collect();
+    let whole = ProbeTotals {
+        agreement: labels.report().agreement,
+        noise_to_signal: noise.map(Noise::ratio),
+    };
+    let cases =
+        found.into_iter().zip(cases).map(|(found, case)| found.judge(case, whole, file)).collect();
     Ok((cases, whole.noise_to_signal))
 }
 
@@ -92,9 +105,15 @@ impl ProbeResult {
             logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
             judged(
                 file.form.precision,
-                whole.noise_to_signal.zip(limits.noise_to_signal).map(|(ratio, limit)| ratio <= limit),
+                whole
+                    .noise_to_signal
+                    .zip(limits.noise_to_signal)
+                    .map(|(ratio, limit)| ratio <= limit),
             ),
-            judged(file.form.precision, limits.label_agreement.map(|limit| whole.agreement >= limit)),
+            judged(
+                file.form.precision,
+                limits.label_agreement.map(|limit| whole.agreement >= limit),
+            ),
             self.prototype_confidence
                 .zip(limits.label_agreement.filter(|_| exact))
                 .map(|(sure, limit)| sure.agreement >= limit),
@@ -121,7 +140,9 @@ fn compare(
     precision: Precision,
 ) -> anyhow::Result<ProbeResult> {
     let shape = |tensor: &Tensor| match tensor.shape[..] {
-        [1, classes, height, width] if classes * height * width > 0 => Some([classes, height, width]),
+        [1, classes, height, width] if classes * height * width > 0 => {
+            Some([classes, height, width])
+        }
         _ => None,
     };
     let frame = LogitGeometry {
@@ -136,11 +157,18 @@ fn compare(
         let map = LogitMap { classes, height, width, data: found.data };
         return Ok(compare_labels(case, &upsample::labels(&map, &frame)));
     }
-    let Some([classes, height, width]) = shape(&case.logits).filter(|_| found.shape == case.logits.shape) else {
-        return Err(anyhow!("logits of shape {:?}, where libtorch has {:?}", found.shape, case.logits.shape));
+    let Some([classes, height, width]) =
+        shape(&case.logits).filter(|_| found.shape == case.logits.shape)
+    else {
+        return Err(anyhow!(
+            "logits of shape {:?}, where libtorch has {:?}",
+            found.shape,
+            case.logits.shape
+        ));
     };
     let error = logit_error(&case.logits.data, &found.data);
-    let scores = LogitErrors { error, noise: Noise::compare(&case.logits.data, &found.data, classes) };
+    let scores =
+        LogitErrors { error, noise: Noise::compare(&case.logits.data, &found.data, classes) };
     let labels = upsample::labels(&LogitMap { classes, height, width, data: found.data }, &frame);
     let truth = LogitMap { classes, height, width, data: case.logits.data.clone() };
     let reference = ReferenceLabels {
@@ -150,18 +178,32 @@ fn compare(
         largest: largest(&truth.data),
         rounding: tie_tolerance(precision),
     };
-    let prototype_confidence = sure
-        .zip(case.prototype_confidence.as_ref())
-        .map(|(found, expected)| ConfidenceAgreement::between(&reference, expected.iter().copied(), found));
-    Ok(ProbeResult { scores: Some(scores), labels: Agreement::compare(&reference, &labels), prototype_confidence })
+    let prototype_confidence =
+        sure.zip(case.prototype_confidence.as_ref()).map(|(found, expected)| {
+            ConfidenceAgreement::between(&reference, expected.iter().copied(), found)
+        });
+    Ok(ProbeResult {
+        scores: Some(scores),
+        labels: Agreement::compare(&reference, &labels),
+        prototype_confidence,
+    })
 }
 
 /// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
 fn compare_labels(case: &ProbeCase, found: &[u8]) -> ProbeResult {
     let choices = vec![PixelDecision { gap: 0.0, confidence: 0 }; case.labels.len()];
-    let reference =
-        ReferenceLabels { labels: &case.labels, width: case.width, choices: &choices, largest: 0.0, rounding: 0.0 };
-    ProbeResult { scores: None, labels: Agreement::compare(&reference, found), prototype_confidence: None }
+    let reference = ReferenceLabels {
+        labels: &case.labels,
+        width: case.width,
+        choices: &choices,
+        largest: 0.0,
+        rounding: 0.0,
+    };
+    ProbeResult {
+        scores: None,
+        labels: Agreement::compare(&reference, found),
+        prototype_confidence: None,
+    }
 }
 
 /// The largest logit, whatever its sign.
@@ -172,10 +214,12 @@ pub(super) fn largest(logits: &[f32]) -> f64 {
 /// The largest difference over the largest logit. JSON, and so the manifest, has no number for infinity: one that is no
 /// number becomes the largest that there is.
 fn logit_error(truth: &[f32], found: &[f32]) -> f64 {
-    let differences = truth.iter().zip(found).map(|(truth, found)| f64::from((truth - found).abs()));
+    let differences =
+        truth.iter().zip(found).map(|(truth, found)| f64::from((truth - found).abs()));
     // A difference that is no number must not pass for a small one.
-    let difference = differences
-        .fold(0.0, |worst: f64, difference| if difference.is_nan() { f64::INFINITY } else { worst.max(difference) });
+    let difference = differences.fold(0.0, |worst: f64, difference| {
+        if difference.is_nan() { f64::INFINITY } else { worst.max(difference) }
+    });
     let largest = largest(truth);
     let error = if largest > 0.0 { difference / largest } else { difference };
     if error.is_finite() { error } else { f64::MAX }

@@ -109,7 +109,9 @@ impl FileReport {
     /// bundle holds a file that scores are held against.
     pub(super) fn conclude(&mut self, data: bool, measure: bool) {
         let cases = self.cases.iter().map(|case| case.verdict);
-        let found = cases.chain(self.score.iter().map(|score| score.verdict)).fold(Verdict::NotJudged, Verdict::and);
+        let found = cases
+            .chain(self.score.iter().map(|score| score.verdict))
+            .fold(Verdict::NotJudged, Verdict::and);
         self.verdict = if self.errors.is_empty() { found } else { Verdict::Failed };
         if self.verdict == Verdict::NotJudged {
             let why = match &self.score {
@@ -143,15 +145,27 @@ impl FileReport {
         if let Some(score) = &self.score {
             lines.push(self.score_line(score));
         }
-        lines.extend(self.errors.iter().map(|error| format!("{}  {error}", Verdict::Failed.name())));
-        lines.extend(self.not_judged.iter().map(|why| format!("{}  {file}: {why}", Verdict::NotJudged.name())));
+        lines
+            .extend(self.errors.iter().map(|error| format!("{}  {error}", Verdict::Failed.name())));
+        lines.extend(
+            self.not_judged
+                .iter()
+                .map(|why| format!("{}  {file}: {why}", Verdict::NotJudged.name())),
+        );
         lines.extend(self.notes.iter().map(|note| format!("note  {file}: {note}")));
         lines
     }
 
     fn case_line(&self, case: &CaseReport) -> String {
-        let CaseReport { picture, logit_error, noise_to_signal, labels, confidence, prototype_confidence, verdict } =
-            case;
+        let CaseReport {
+            picture,
+            logit_error,
+            noise_to_signal,
+            labels,
+            confidence,
+            prototype_confidence,
+            verdict,
+        } = case;
         let GateLimits { logit_error: logit_limit, noise_to_signal: noise_limit, .. } = self.limits;
         // Of frames each is judged by itself.
         let over = if self.kind == ModelKind::Frame { "" } else { " over the probe" };
@@ -163,21 +177,29 @@ impl FileReport {
                 let limit = limit(noise_limit.map(|limit| format!("{limit:.2}{over}")));
                 format!("noise to signal {ratio:.4} ({limit}), ")
             });
-            format!("logit error {error:.1e} ({}), {noise}", limit(logit_limit.map(|limit| format!("{limit:.0e}"))))
+            format!(
+                "logit error {error:.1e} ({}), {noise}",
+                limit(logit_limit.map(|limit| format!("{limit:.0e}")))
+            )
         });
         let sure = |what: &str, confidence: Option<ConfidenceAgreement>| {
             confidence.map_or_else(String::new, |ConfidenceAgreement { agreement, largest }| {
-                format!(", {what} within one step {:.4} %, largest difference {largest} steps", 100.0 * agreement)
+                format!(
+                    ", {what} within one step {:.4} %, largest difference {largest} steps",
+                    100.0 * agreement
+                )
             })
         };
-        let confidence = sure("confidence", *confidence) + &sure("prototype confidence", *prototype_confidence);
+        let confidence =
+            sure("confidence", *confidence) + &sure("prototype confidence", *prototype_confidence);
         let labels = self.labels_part(labels, over);
         format!("{}  {} {picture}: {logits}{labels}{confidence}", verdict.name(), self.file)
     }
 
     /// How labels agree, beside the limit; `over` says over what.
     fn labels_part(&self, labels: &LabelAgreement, over: &str) -> String {
-        let limit = limit(self.limits.label_agreement.map(|limit| format!("{:.2} %{over}", 100.0 * limit)));
+        let limit =
+            limit(self.limits.label_agreement.map(|limit| format!("{:.2} %{over}", 100.0 * limit)));
         format!("labels {:.4} % ({limit}), {labels}", 100.0 * labels.agreement)
     }
 
@@ -188,14 +210,19 @@ impl FileReport {
             let side = if drop > 0.0 { "below" } else { "above" };
             format!(", {:.3} {side} the fp32 file ({limit})", drop.abs())
         });
-        let compared = labels.map_or_else(String::new, |labels| format!(", {}", self.labels_part(&labels, "")));
+        let compared = labels
+            .map_or_else(String::new, |labels| format!(", {}", self.labels_part(&labels, "")));
         let skipped = match skipped {
             0 => String::new(),
             _ => format!(" ({skipped} of another size passed over)"),
         };
         // The file that others are compared with has no verdict by its own score.
-        let verdict = if mean_iou_drop.is_some() || labels.is_some() { verdict.name() } else { "score" };
-        format!("{verdict}  {}: mIoU {mean_iou:.2} on {images} pictures, {data}{skipped}{drop}{compared}", self.file)
+        let verdict =
+            if mean_iou_drop.is_some() || labels.is_some() { verdict.name() } else { "score" };
+        format!(
+            "{verdict}  {}: mIoU {mean_iou:.2} on {images} pictures, {data}{skipped}{drop}{compared}",
+            self.file
+        )
     }
 
     fn gate(&self) -> GateResult {
@@ -217,7 +244,13 @@ impl FileReport {
             label_agreement: self.labels(|labels| labels.agreement),
             labels_equal: self.labels(|labels| labels.equal),
             score,
-            notes: self.errors.iter().cloned().chain(because).chain(self.notes.iter().cloned()).collect(),
+            notes: self
+                .errors
+                .iter()
+                .cloned()
+                .chain(because)
+                .chain(self.notes.iter().cloned())
+                .collect(),
         }
     }
 }

@@ -40,9 +40,8 @@ impl ReferenceModel {
     fn stitched(&mut self, labelled: &LabeledImage) -> anyhow::Result<&ReferencePrediction> {
         let made = match self.made.take() {
             Some(made) => made,
-            None => {
-                ReferencePrediction::new(&mut self.segmenter, &labelled.image).with_context(|| self.file.clone())?
-            }
+            None => ReferencePrediction::new(&mut self.segmenter, &labelled.image)
+                .with_context(|| self.file.clone())?,
         };
         Ok(self.made.insert(made))
     }
@@ -86,7 +85,8 @@ pub(super) fn score(
         if !scored {
             report.notes.push("gives labels alone, which `protoseg eval` scores".to_owned());
         }
-        let opened = (scored && report.errors.is_empty()).then(|| contestant(folder, manifest, file, &mut references));
+        let opened = (scored && report.errors.is_empty())
+            .then(|| contestant(folder, manifest, file, &mut references));
         contestants.push(opened.and_then(|opened| kept(report, opened)));
     }
     for index in (0..pictures.set.count()).take_while(|_| !stop.load(Ordering::Relaxed)) {
@@ -94,7 +94,9 @@ pub(super) fn score(
         references.iter_mut().for_each(|stitcher| stitcher.made = None);
         for (place, report) in contestants.iter_mut().zip(&mut *reports) {
             let Some(contestant) = place else { continue };
-            let added = contestant.add(&labelled, &mut references).with_context(|| pictures.set.name(index));
+            let added = contestant
+                .add(&labelled, &mut references)
+                .with_context(|| pictures.set.name(index));
             if kept(report, added.with_context(|| report.file.clone())).is_none() {
                 *place = None;
             }
@@ -105,7 +107,9 @@ pub(super) fn score(
         let Some(contestant) = contestant else { continue };
         if contestant.skipped > 0 && contestant.images == 0 {
             let skipped = contestant.skipped;
-            report.notes.push(format!("none of the {skipped} pictures is of its size, so there is no score of it"));
+            report.notes.push(format!(
+                "none of the {skipped} pictures is of its size, so there is no score of it"
+            ));
         }
         report.score = contestant.score(&pictures.name, report);
     }
@@ -129,7 +133,8 @@ fn contestant(
         ModelKind::Frame => frame::form(file)?.pieces,
     };
     let mut stitcher = |file: &ModelFile| -> anyhow::Result<usize> {
-        let known = |stitcher: &ReferenceModel| stitcher.file == file.file && stitcher.pieces == pieces;
+        let known =
+            |stitcher: &ReferenceModel| stitcher.file == file.file && stitcher.pieces == pieces;
         if let Some(place) = references.iter().position(known) {
             return Ok(place);
         }
@@ -139,7 +144,9 @@ fn contestant(
     };
     let base = frame::reference_file(manifest, Precision::Fp32).map(&mut stitcher).transpose()?;
     let (engine, peer) = match file.form.kind {
-        ModelKind::Logits | ModelKind::Labels => (FileRunner::ReferenceModel(stitcher(file)?), Precision::Fp32),
+        ModelKind::Logits | ModelKind::Labels => {
+            (FileRunner::ReferenceModel(stitcher(file)?), Precision::Fp32)
+        }
         ModelKind::Frame => {
             let path = manifest.verified(folder, file)?;
             let runner = Runner::open(&path, &RunnerOptions::default())?;
@@ -147,7 +154,8 @@ fn contestant(
         }
     };
     let peer = frame::reference_file(manifest, peer);
-    let peer = peer.map(|peer| Ok::<_, anyhow::Error>((stitcher(peer)?, frame::rounding_between(file, peer))));
+    let peer = peer
+        .map(|peer| Ok::<_, anyhow::Error>((stitcher(peer)?, frame::rounding_between(file, peer))));
     let peer = peer.transpose()?;
     let confusion = ConfusionMatrix::new(manifest.model.classes.count());
     let base_confusion = confusion.clone();
@@ -170,11 +178,17 @@ impl ScoredFile {
     }
 
     /// Counts one picture.
-    fn add(&mut self, labelled: &LabeledImage, references: &mut [ReferenceModel]) -> anyhow::Result<()> {
+    fn add(
+        &mut self,
+        labelled: &LabeledImage,
+        references: &mut [ReferenceModel],
+    ) -> anyhow::Result<()> {
         let labels = match &mut self.engine {
             FileRunner::ReferenceModel(own) => references[*own].stitched(labelled)?.labels.clone(),
             FileRunner::Frame(runner, form) => {
-                if [labelled.image.height() as usize, labelled.image.width() as usize] != [form.height, form.width] {
+                if [labelled.image.height() as usize, labelled.image.width() as usize]
+                    != [form.height, form.width]
+                {
                     self.skipped += 1;
                     return Ok(());
                 }
@@ -188,10 +202,14 @@ impl ScoredFile {
             return Ok(());
         }
         if let Some(base) = self.base {
-            self.base_confusion.add(&labelled.truth, &references[base].stitched(labelled)?.labels)?;
+            self.base_confusion
+                .add(&labelled.truth, &references[base].stitched(labelled)?.labels)?;
         }
         if let Some((peer, rounding)) = self.peer {
-            self.agreement.add(&Agreement::compare(&references[peer].stitched(labelled)?.reference(rounding), &labels));
+            self.agreement.add(&Agreement::compare(
+                &references[peer].stitched(labelled)?.reference(rounding),
+                &labels,
+            ));
         }
         Ok(())
     }
@@ -204,7 +222,10 @@ impl ScoredFile {
         let GateLimits { mean_iou_drop, label_agreement, .. } = report.limits;
         let held = [
             drop.zip(mean_iou_drop).map(|(drop, limit)| drop <= limit),
-            judged(report.precision, labels.zip(label_agreement).map(|(labels, limit)| labels.agreement >= limit)),
+            judged(
+                report.precision,
+                labels.zip(label_agreement).map(|(labels, limit)| labels.agreement >= limit),
+            ),
         ];
         Some(ScoreReport {
             data: data.to_owned(),

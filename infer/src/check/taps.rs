@@ -52,7 +52,8 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport
     let reference = taps_file_name("model.onnx");
     let mut others = Vec::new();
     for entry in folder.read_dir().with_context(|| shown.to_string())? {
-        let name = entry.with_context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
+        let name =
+            entry.with_context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
         if name.starts_with("taps.") && name.ends_with(".onnx") && name != reference {
             others.push(name);
         }
@@ -67,14 +68,17 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport
     let taps = |file: String| {
         let found = values(&folder.join(&file), case)?;
         let tap = |(node, truth): &(String, Tensor)| {
-            let (_, found) = found.iter().find(|(name, found)| name == node && found.shape == truth.shape)?;
+            let (_, found) =
+                found.iter().find(|(name, found)| name == node && found.shape == truth.shape)?;
             Some(NodeError { node: node.clone(), error: error(&truth.data, &found.data) })
         };
         let all: Vec<NodeError> = truth.iter().filter_map(tap).collect();
         let nodes = worst(&all);
         // Of equal ones the first, from which later ones may have theirs.
         let worst = nodes.iter().rev().max_by(|one, other| one.error.total_cmp(&other.error));
-        let worst = worst.with_context(|| format!("{shown}: the taps of two precisions have no node in common"))?;
+        let worst = worst.with_context(|| {
+            format!("{shown}: the taps of two precisions have no node in common")
+        })?;
         let (worst, compared) = (worst.node.clone(), all.len());
         Ok(TapsReport { file, picture: case.name.clone(), compared, worst, nodes })
     };
@@ -91,8 +95,10 @@ fn values(path: &Path, case: &ProbeCase) -> anyhow::Result<Vec<(String, Tensor)>
 }
 
 fn error(truth: &[f32], found: &[f32]) -> f64 {
-    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
-    let differences = squares(&mut truth.iter().zip(found).map(|(truth, found)| f64::from(truth - found)));
+    let squares =
+        |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+    let differences =
+        squares(&mut truth.iter().zip(found).map(|(truth, found)| f64::from(truth - found)));
     let values = squares(&mut truth.iter().map(|&value| f64::from(value)));
     let error = if values > 0.0 { (differences / values).sqrt() } else { differences.sqrt() };
     if error.is_finite() { error } else { f64::MAX }
@@ -113,7 +119,10 @@ mod tests {
 
     #[test]
     fn the_worst_are_listed_in_order_of_computing() {
-        let tap = |index: usize| NodeError { node: format!("n{index}"), error: ((index * 7) % 12) as f64 };
+        let tap = |index: usize| NodeError {
+            node: format!("n{index}"),
+            error: ((index * 7) % 12) as f64,
+        };
         let taps: Vec<NodeError> = (0..12).map(tap).collect();
         let listed = worst(&taps);
         assert_eq!(listed.len(), LISTED);

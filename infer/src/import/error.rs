@@ -26,7 +26,9 @@ pub enum ImportError {
         source: std::io::Error,
     },
     /// Not one input.
-    #[error("the file has {count} inputs ({found}), and only files with one, the picture, can be adopted")]
+    #[error(
+        "the file has {count} inputs ({found}), and only files with one, the picture, can be adopted"
+    )]
     Inputs {
         /// How many.
         count: usize,
@@ -90,10 +92,14 @@ pub enum ImportError {
     )]
     NormalizationMissing,
     /// Bytes, and somebody said which floats.
-    #[error("the file takes bytes, so it normalises by itself: leave out --normalization, --mean, --std and --scale")]
+    #[error(
+        "the file takes bytes, so it normalises by itself: leave out --normalization, --mean, --std and --scale"
+    )]
     NormalizationNeedless,
     /// Aligned corners of labels.
-    #[error("--align-corners says how logits lie over pixels, and this file gives labels: leave it out")]
+    #[error(
+        "--align-corners says how logits lie over pixels, and this file gives labels: leave it out"
+    )]
     LabelsAligned,
     /// Windows of labels.
     #[error(
@@ -111,7 +117,9 @@ pub enum ImportError {
         width: usize,
     },
     /// Windows of another size than the file takes.
-    #[error("windows of {size}x{size} do not fit: the file takes {height}x{width} (height x width) and nothing else")]
+    #[error(
+        "windows of {size}x{size} do not fit: the file takes {height}x{width} (height x width) and nothing else"
+    )]
     FixedWindow {
         /// Side of the windows asked for.
         size: usize,

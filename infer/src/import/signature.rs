@@ -20,21 +20,29 @@ const COLORS: Dimension = Dimension::Fixed(3);
 
 /// How the only input takes pictures.
 pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportError> {
-    let [input] = inputs else { return Err(ImportError::Inputs { found: list(inputs), count: inputs.len() }) };
+    let [input] = inputs else {
+        return Err(ImportError::Inputs { found: list(inputs), count: inputs.len() });
+    };
     let refused = |reason| Err(ImportError::Input { found: input.to_string(), reason });
     let bytes = match input.element.as_str() {
         "uint8" => true,
         "float32" => false,
         "float16" => {
-            return refused("convert the file so that its inputs and outputs stay float32 (keep_io_types=True)");
+            return refused(
+                "convert the file so that its inputs and outputs stay float32 (keep_io_types=True)",
+            );
         }
         _ => return refused("float32 and uint8 are understood"),
     };
-    let [batch, rest @ ..] = input.shape.as_slice() else { return refused("4 dimensions are needed") };
+    let [batch, rest @ ..] = input.shape.as_slice() else {
+        return refused("4 dimensions are needed");
+    };
     let (layout, sides) = match rest {
         [colors, height, width] if *colors == COLORS => (Layout::Nchw, [height, width]),
         [height, width, colors] if *colors == COLORS => (Layout::Nhwc, [height, width]),
-        [_, _, _] => return refused("the second or the last dimension must be fixed to the 3 colours"),
+        [_, _, _] => {
+            return refused("the second or the last dimension must be fixed to the 3 colours");
+        }
         _ => return refused("4 dimensions are needed"),
     };
     let size = match sides {
@@ -65,7 +73,8 @@ pub(super) fn choose<'a>(
             .ok_or_else(|| ImportError::NoOutput { name: name.to_owned(), known: list(outputs) })?,
         (None, [output]) => output,
         (None, _) => {
-            let mut likely = outputs.iter().filter(|output| classify_output(output, classes).is_ok());
+            let mut likely =
+                outputs.iter().filter(|output| classify_output(output, classes).is_ok());
             match (likely.next(), likely.next()) {
                 (Some(output), None) => output,
                 _ => return Err(ImportError::Ambiguous { known: list(outputs), classes }),
@@ -106,7 +115,9 @@ mod tests {
         let mut words = text.split(' ');
         let mut word = || words.next().unwrap().to_owned();
         let (name, element) = (word(), word());
-        let dimension = |word: &str| word.parse().map_or_else(|_| Dimension::Named(word.to_owned()), Dimension::Fixed);
+        let dimension = |word: &str| {
+            word.parse().map_or_else(|_| Dimension::Named(word.to_owned()), Dimension::Fixed)
+        };
         TensorInfo { name, element, shape: words.map(dimension).collect() }
     }
 
@@ -117,7 +128,12 @@ mod tests {
         assert_eq!(read("x float32 N 3 H W").unwrap(), free);
         assert_eq!(
             read("x uint8 1 512 1024 3").unwrap(),
-            InputFormat { layout: Layout::Nhwc, bytes: true, batch: Some(1), size: Some([512, 1024]) }
+            InputFormat {
+                layout: Layout::Nhwc,
+                bytes: true,
+                batch: Some(1),
+                size: Some([512, 1024])
+            }
         );
         for (text, reason) in [
             ("x float16 N 3 H W", "keep_io_types"),
@@ -147,7 +163,10 @@ mod tests {
         assert_eq!(chosen(&["a float32 N 19 h w"], None), found("a", ModelKind::Logits));
         assert_eq!(chosen(&["a int64 N H W"], None), found("a", ModelKind::Labels));
         assert_eq!(chosen(&["a uint8 N 1 H W"], None), found("a", ModelKind::Labels));
-        assert_eq!(chosen(&["a float32 N 256 h w", "b float32 N ? h w"], None), found("b", ModelKind::Logits));
+        assert_eq!(
+            chosen(&["a float32 N 256 h w", "b float32 N ? h w"], None),
+            found("b", ModelKind::Logits)
+        );
         let two = ["a float32 N 19 h w", "b float32 N 19 h w"];
         assert_eq!(chosen(&two, Some("b")), found("b", ModelKind::Logits));
         for (texts, name, part) in [

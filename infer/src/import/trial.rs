@@ -64,7 +64,9 @@ pub(super) fn run(
                 return Err(ImportError::Classes { found: channels, expected: classes });
             }
             [1, _, h, w] if h * w > 0 => {}
-            _ => return Err(ImportError::Grid { height, width, found: found.shape, what: "logits" }),
+            _ => {
+                return Err(ImportError::Grid { height, width, found: found.shape, what: "logits" });
+            }
         }
         if !found.data.iter().all(|score| score.is_finite()) {
             return Err(ImportError::NotFinite { height, width });
@@ -75,11 +77,17 @@ pub(super) fn run(
 }
 
 /// The grid on which all trials' logits lie; labels lie on that of the pixels.
-pub(super) fn grid(trials: &[Trial], align_corners: bool, multiple: usize) -> Result<LogitGrid, ImportError> {
+pub(super) fn grid(
+    trials: &[Trial],
+    align_corners: bool,
+    multiple: usize,
+) -> Result<LogitGrid, ImportError> {
     let mut counts = Vec::new();
     for Trial { size, given, .. } in trials {
         match given {
-            TrialOutput::Logits(logits) => counts.extend(size.iter().copied().zip(logits.shape[2..].iter().copied())),
+            TrialOutput::Logits(logits) => {
+                counts.extend(size.iter().copied().zip(logits.shape[2..].iter().copied()))
+            }
             TrialOutput::Labels(_) => counts.extend(size.map(|side| (side, side))),
         }
     }
@@ -102,10 +110,18 @@ impl Trial {
             TrialOutput::Labels(labels) => (ProbeCase::no_logits(), labels),
             TrialOutput::Logits(Tensor { shape, data }) => {
                 let map = LogitMap { classes: shape[1], height: shape[2], width: shape[3], data };
-                let frame = LogitGeometry { height, width, padded: [height, width], align_corners: grid.align_corners };
+                let frame = LogitGeometry {
+                    height,
+                    width,
+                    padded: [height, width],
+                    align_corners: grid.align_corners,
+                };
                 let labels = upsample::labels(&map, &frame);
                 let few = map.data.len() <= MOST_SCORES;
-                (if few { Tensor { shape, data: map.data } } else { ProbeCase::no_logits() }, labels)
+                (
+                    if few { Tensor { shape, data: map.data } } else { ProbeCase::no_logits() },
+                    labels,
+                )
             }
         };
         ProbeCase {

@@ -25,7 +25,8 @@ pub(super) const WHOLE: f32 = 12_582_912.0;
 /// The natural logarithm of 2 in two parts; multiples of the first by small whole numbers are exact.
 pub(super) const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// Taylor's series of the exponential, the highest power first: its error on [-ln 2 / 2, ln 2 / 2] is below that of rounding.
-pub(super) const SERIES: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+pub(super) const SERIES: [f32; 7] =
+    [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
 
 /// The exponential of a number that is not above zero.
 #[inline(always)]
@@ -137,16 +138,26 @@ mod tests {
         for step in 0..=100_000 {
             let x = -87.0 * step as f32 / 100_000.0;
             let expected = f64::from(x).exp();
-            assert!((f64::from(power(x)) - expected).abs() <= 3e-7 * expected, "{x}: {} {expected}", power(x));
+            assert!(
+                (f64::from(power(x)) - expected).abs() <= 3e-7 * expected,
+                "{x}: {} {expected}",
+                power(x)
+            );
         }
         assert!(power(f32::NEG_INFINITY) < 1e-37 && power(0.0) == 1.0);
     }
 
     #[test]
     fn bytes_are_rounded_and_never_wrap() {
-        assert_eq!([1.0, 255.0 / 254.6, 255.0 / 254.4, 2.0, 1e9].map(confidence), [255, 255, 254, 128, 0]);
+        assert_eq!(
+            [1.0, 255.0 / 254.6, 255.0 / 254.4, 2.0, 1e9].map(confidence),
+            [255, 255, 254, 128, 0]
+        );
         let of = |lead: f32| margin(lead, 0.0);
-        assert_eq!([0.0, 0.03, 0.04, 1.0, 15.9, 15.92, 1e9, f32::INFINITY].map(of), [0, 0, 1, 16, 254, 255, 255, 255]);
+        assert_eq!(
+            [0.0, 0.03, 0.04, 1.0, 15.9, 15.92, 1e9, f32::INFINITY].map(of),
+            [0, 0, 1, 16, 254, 255, 255, 255]
+        );
         assert_eq!((confidence(SURE_SUM), of(SURE_MARGIN)), (255, 255));
     }
 }

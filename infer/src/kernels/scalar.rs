@@ -7,7 +7,12 @@ use super::{BlendedRow, LANES, LogitPlanes, PixelGroup, PixelRow, RowBlend, put}
 
 /// See [`InstructionSet::blend_rows`](super::InstructionSet::blend_rows).
 #[inline(always)]
-pub(super) fn blend_rows(planes: LogitPlanes<'_>, between: RowBlend, columns: Range<usize>, mixed: &mut BlendedRow) {
+pub(super) fn blend_rows(
+    planes: LogitPlanes<'_>,
+    between: RowBlend,
+    columns: Range<usize>,
+    mixed: &mut BlendedRow,
+) {
     let RowBlend { rows: [upper, lower], weight } = between;
     let (width, stride) = (mixed.width, mixed.stride);
     let rows = planes.row(upper).zip(planes.row(lower));

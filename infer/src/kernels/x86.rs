@@ -1,14 +1,17 @@
 //! The form for AVX2: the plain form's operations, eight at a time and in the same order, so that the bits are the same.
 //! Products and sums are not fused, which would round once less.
 
-#![expect(unsafe_code, reason = "vector instructions, which `InstructionSet` uses only where the processor has them")]
+#![expect(
+    unsafe_code,
+    reason = "vector instructions, which `InstructionSet` uses only where the processor has them"
+)]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _CMP_GT_OQ, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castps_si256,
-    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvttps_epi32, _mm256_div_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_max_epi32, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_ps,
+    __m256, __m256i, _CMP_GT_OQ, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvttps_epi32, _mm256_div_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epi32, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps,
 };
 use std::ops::Range;
 
@@ -26,9 +29,19 @@ pub(super) fn corners(planes: LogitPlanes<'_>, row: usize, corners: &mut Corners
 }
 
 /// See [`InstructionSet::blend_rows`](super::InstructionSet::blend_rows).
-pub(super) fn blend_rows(planes: LogitPlanes<'_>, between: RowBlend, columns: Range<usize>, mixed: &mut BlendedRow) {
+pub(super) fn blend_rows(
+    planes: LogitPlanes<'_>,
+    between: RowBlend,
+    columns: Range<usize>,
+    mixed: &mut BlendedRow,
+) {
     #[target_feature(enable = "avx2")]
-    fn inner(planes: LogitPlanes<'_>, between: RowBlend, columns: Range<usize>, mixed: &mut BlendedRow) {
+    fn inner(
+        planes: LogitPlanes<'_>,
+        between: RowBlend,
+        columns: Range<usize>,
+        mixed: &mut BlendedRow,
+    ) {
         scalar::blend_rows(planes, between, columns, mixed);
     }
     // SAFETY: `InstructionSet::Avx2` is made only where the processor has AVX2.
@@ -54,7 +67,12 @@ pub(super) fn fill_pixels(
 }
 
 #[target_feature(enable = "avx2")]
-fn decide_labels(mixed: &BlendedRow, groups: &[PixelGroup], range: Range<usize>, labels: &mut [u8]) {
+fn decide_labels(
+    mixed: &BlendedRow,
+    groups: &[PixelGroup],
+    range: Range<usize>,
+    labels: &mut [u8],
+) {
     for index in range {
         let between = Columns::new(&groups[index]);
         let mut best = _mm256_set1_ps(f32::NEG_INFINITY);
@@ -82,7 +100,9 @@ fn decide_all(
         let mut best = _mm256_set1_ps(f32::NEG_INFINITY);
         let mut second = best;
         let mut winner = _mm256_setzero_si256();
-        for ((class, row), kept) in (0..).zip(mixed.data.chunks_exact(mixed.stride)).zip(scores.iter_mut()) {
+        for ((class, row), kept) in
+            (0..).zip(mixed.data.chunks_exact(mixed.stride)).zip(scores.iter_mut())
+        {
             let score = between.scores(row);
             // SAFETY: eight floats are written to eight floats.
             unsafe { _mm256_storeu_ps(kept.as_mut_ptr(), score) };
@@ -96,12 +116,14 @@ fn decide_all(
             for kept in scores.iter() {
                 sum = _mm256_add_ps(sum, power(_mm256_sub_ps(load(kept), best)));
             }
-            let share = _mm256_add_ps(_mm256_div_ps(_mm256_set1_ps(255.0), sum), _mm256_set1_ps(0.5));
+            let share =
+                _mm256_add_ps(_mm256_div_ps(_mm256_set1_ps(255.0), sum), _mm256_set1_ps(0.5));
             put(row, index, bytes(_mm256_cvttps_epi32(share)));
         }
         if let Some(row) = &mut pixels.margin {
             let lead = _mm256_mul_ps(_mm256_sub_ps(best, second), _mm256_set1_ps(MARGIN_STEPS));
-            let steps = _mm256_min_ps(_mm256_add_ps(lead, _mm256_set1_ps(0.5)), _mm256_set1_ps(255.0));
+            let steps =
+                _mm256_min_ps(_mm256_add_ps(lead, _mm256_set1_ps(0.5)), _mm256_set1_ps(255.0));
             put(row, index, bytes(_mm256_cvttps_epi32(steps)));
         }
     }
@@ -127,7 +149,8 @@ impl Columns {
     fn scores(&self, row: &[f32]) -> __m256 {
         let near = &row[self.base..self.base + LANES + 1];
         // SAFETY: of nine floats, the first eight and the last eight are read.
-        let (here, next) = unsafe { (_mm256_loadu_ps(near.as_ptr()), _mm256_loadu_ps(near.as_ptr().add(1))) };
+        let (here, next) =
+            unsafe { (_mm256_loadu_ps(near.as_ptr()), _mm256_loadu_ps(near.as_ptr().add(1))) };
         let here = _mm256_permutevar8x32_ps(here, self.left);
         let next = _mm256_permutevar8x32_ps(next, self.left);
         _mm256_add_ps(here, _mm256_mul_ps(_mm256_sub_ps(next, here), self.weights))

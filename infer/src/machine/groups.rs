@@ -15,7 +15,10 @@ pub(super) fn above(own: &str, mounted: &Path, controller: &str) -> Vec<(CgroupV
     let mut groups = Vec::new();
     for line in own.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
         let (version, top) = match controllers {
             "" => (CgroupVersion::Second, mounted.to_owned()),
             names if names.split(',').any(|name| name == controller) => {
@@ -44,8 +47,8 @@ pub fn quota(own: &str, mounted: &Path) -> Option<f64> {
             }
         };
         // Without a quota, the one of version 1 is -1, and that of version 2 a word.
-        let [quota, period] =
-            [quota, period].map(|number| number.trim().parse::<u64>().ok().filter(|&number| number > 0));
+        let [quota, period] = [quota, period]
+            .map(|number| number.trim().parse::<u64>().ok().filter(|&number| number > 0));
         Some(quota? as f64 / period? as f64)
     };
     above(own, mounted, "cpu").into_iter().filter_map(quota).min_by(f64::total_cmp)
@@ -58,11 +61,15 @@ mod tests {
 
     #[test]
     fn the_least_quota_counts() {
-        let second =
-            tree(&[("cpu.max", "400000 100000\n"), ("a/cpu.max", "150000 100000\n"), ("a/b/cpu.max", "max 100000\n")]);
+        let second = tree(&[
+            ("cpu.max", "400000 100000\n"),
+            ("a/cpu.max", "150000 100000\n"),
+            ("a/b/cpu.max", "max 100000\n"),
+        ]);
         assert_eq!(quota("0::/a/b\n", second.path()), Some(1.5));
         assert_eq!(quota("0::/\n", second.path()), Some(4.0));
-        let first = tree(&[("cpu/cpu.cfs_quota_us", "50000\n"), ("cpu/cpu.cfs_period_us", "100000\n")]);
+        let first =
+            tree(&[("cpu/cpu.cfs_quota_us", "50000\n"), ("cpu/cpu.cfs_period_us", "100000\n")]);
         assert_eq!(quota("5:cpuset:/\n4:cpu,cpuacct:/docker/77\n0::/\n", first.path()), Some(0.5));
         let free = tree(&[
             ("cpu/cpu.cfs_quota_us", "-1\n"),

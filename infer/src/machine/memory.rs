@@ -26,12 +26,15 @@ impl Memory {
     /// From the texts of `/proc/meminfo` and `/proc/self/cgroup`, and the folder of control groups.
     pub fn parse(machine: &str, groups: &str, mounted: &Path) -> Self {
         let total = bytes(machine, "MemTotal:");
-        let mut memory = Self { machine: total, limit: total, available: bytes(machine, "MemAvailable:") };
+        let mut memory =
+            Self { machine: total, limit: total, available: bytes(machine, "MemAvailable:") };
         for (version, group) in groups::above(groups, mounted, "memory") {
             memory.narrow(
                 &group,
                 match version {
-                    CgroupVersion::First => ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"],
+                    CgroupVersion::First => {
+                        ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"]
+                    }
                     CgroupVersion::Second => ["memory.max", "memory.current", "inactive_file"],
                 },
             );
@@ -41,11 +44,19 @@ impl Memory {
 
     /// Takes the limit of a control group into account. A cache of files gives way, so it does not count as used.
     fn narrow(&mut self, group: &Path, [limit, used, cache]: [&str; 3]) {
-        let number = |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
-        let Some(limit) = number(limit).filter(|&limit| self.limit.is_none_or(|known| limit < known)) else { return };
+        let number =
+            |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
+        let Some(limit) =
+            number(limit).filter(|&limit| self.limit.is_none_or(|known| limit < known))
+        else {
+            return;
+        };
         self.limit = Some(limit);
         let statistics = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-        let cached = statistics.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse().ok()).unwrap_or(0);
+        let cached = statistics
+            .lines()
+            .find_map(|line| line.strip_prefix(cache)?.trim().parse().ok())
+            .unwrap_or(0);
         let left = limit.saturating_sub(number(used).unwrap_or(0).saturating_sub(cached));
         self.available = Some(self.available.map_or(left, |available| available.min(left)));
     }

@@ -87,20 +87,37 @@ impl Pipeline {
             Segmenter::open_with(path, &segmenter)
         };
         let many = options.pictures >= PICTURES_A_CORE * cores && devices == [Device::Cpu];
-        let mode = options.mode.unwrap_or(if many { ExecutionMode::Throughput } else { ExecutionMode::Latency });
+        let mode = options.mode.unwrap_or(if many {
+            ExecutionMode::Throughput
+        } else {
+            ExecutionMode::Latency
+        });
         let pixels = options.pixels.unwrap_or_else(|| room::most(Memory::now().available));
         let [session_bytes, memory] = [None; 2];
-        let mut setup =
-            PipelineSetup { mode, devices, sessions: 1, threads: cores, session_bytes, memory, pixels, seconds: 0.0 };
+        let mut setup = PipelineSetup {
+            mode,
+            devices,
+            sessions: 1,
+            threads: cores,
+            session_bytes,
+            memory,
+            pixels,
+            seconds: 0.0,
+        };
         let (first, others) = match setup.devices[..] {
             [device] if !device.is_gpu() && mode == ExecutionMode::Throughput && cores > 1 => {
                 let before = resident();
                 let mut first = open(device, 1)?;
                 first.warm_up()?;
-                setup.session_bytes = resident().zip(before).map(|(now, before)| now.saturating_sub(before).max(1));
-                setup.memory = options.memory.or_else(|| Memory::now().available.map(|available| available / 2));
-                let fit = setup.memory.zip(setup.session_bytes).map(|(memory, bytes)| memory / bytes);
-                let sessions = fit.and_then(|fit| usize::try_from(fit).ok()).unwrap_or(cores).clamp(1, cores);
+                setup.session_bytes =
+                    resident().zip(before).map(|(now, before)| now.saturating_sub(before).max(1));
+                setup.memory = options
+                    .memory
+                    .or_else(|| Memory::now().available.map(|available| available / 2));
+                let fit =
+                    setup.memory.zip(setup.session_bytes).map(|(memory, bytes)| memory / bytes);
+                let sessions =
+                    fit.and_then(|fit| usize::try_from(fit).ok()).unwrap_or(cores).clamp(1, cores);
                 setup.threads = cores / sessions;
                 if setup.threads > 1 {
                     first = open(device, setup.threads)?;
@@ -157,7 +174,10 @@ mod tests {
         assert_eq!(places(&[zero], None, 100), [zero, zero]);
         assert_eq!(places(&[zero, one], None, 100), [zero, one, zero, one]);
         assert_eq!(places(&[zero], NonZeroUsize::new(1), 100), [zero]);
-        assert_eq!(places(&[zero, one], NonZeroUsize::new(3), 100), [zero, one, zero, one, zero, one]);
+        assert_eq!(
+            places(&[zero, one], NonZeroUsize::new(3), 100),
+            [zero, one, zero, one, zero, one]
+        );
         // Not more than there are pictures for.
         assert_eq!(places(&[zero, one], None, 2), [zero, one]);
         assert_eq!(places(&[zero, one], None, 3), [zero, one, zero, one]);

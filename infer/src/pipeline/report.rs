@@ -74,7 +74,11 @@ impl StageReport {
     pub(super) fn new(seconds: Seconds, threads: Threads, elapsed: Duration) -> Self {
         let stage = |seconds: f64, threads: usize| {
             let had = elapsed.as_secs_f64() * threads as f64;
-            StageWork { seconds, threads, busy: if had > 0.0 { (seconds / had).min(1.0) } else { 0.0 } }
+            StageWork {
+                seconds,
+                threads,
+                busy: if had > 0.0 { (seconds / had).min(1.0) } else { 0.0 },
+            }
         };
         let mut stages = Self {
             decode: stage(seconds.decode, threads.readers),
@@ -91,16 +95,22 @@ impl StageReport {
     /// The threads that are busiest, by the work that takes most of their time, and what would relieve them.
     fn sentence(&self) -> String {
         let Self { decode, run, stitch, decide, encode, .. } = self;
-        let groups: [&[Named<'_>]; 3] =
-            [&[(decode, DECODE)], &[(run, RUN), (stitch, STITCH)], &[(decide, DECIDE), (encode, ENCODE)]];
+        let groups: [&[Named<'_>]; 3] = [
+            &[(decode, DECODE)],
+            &[(run, RUN), (stitch, STITCH)],
+            &[(decide, DECIDE), (encode, ENCODE)],
+        ];
         let share = |group: &[Named<'_>]| group.iter().map(|(stage, _)| stage.busy).sum::<f64>();
         let busiest = groups.into_iter().max_by(|one, other| share(one).total_cmp(&share(other)));
-        let most = busiest
-            .filter(|group| share(group) >= BUSY)
-            .and_then(|group| group.iter().max_by(|(one, _), (other, _)| one.busy.total_cmp(&other.busy)));
+        let most = busiest.filter(|group| share(group) >= BUSY).and_then(|group| {
+            group.iter().max_by(|(one, _), (other, _)| one.busy.total_cmp(&other.busy))
+        });
         match most {
-            Some((stage, [what, help])) => format!("{what} is busy {:.0} % of the time: {help}", 100.0 * stage.busy),
-            None => "nothing is busy half of the time: too few pictures to keep all stages at work".to_owned(),
+            Some((stage, [what, help])) => {
+                format!("{what} is busy {:.0} % of the time: {help}", 100.0 * stage.busy)
+            }
+            None => "nothing is busy half of the time: too few pictures to keep all stages at work"
+                .to_owned(),
         }
     }
 }
@@ -108,11 +118,13 @@ impl StageReport {
 /// A stage, what it is called, and what would relieve it.
 type Named<'a> = (&'a StageWork, [&'static str; 2]);
 
-const DECODE: [&str; 2] = ["reading pictures", "a faster disk, more cores or smaller files would help"];
+const DECODE: [&str; 2] =
+    ["reading pictures", "a faster disk, more cores or smaller files would help"];
 const RUN: [&str; 2] = ["the network", "more cores, a faster device or fewer windows would help"];
 const STITCH: [&str; 2] = ["putting windows together", "more cores or fewer windows would help"];
 const DECIDE: [&str; 2] = ["upsampling", "more cores or smaller pictures would help"];
-const ENCODE: [&str; 2] = ["writing results", "a faster disk, more cores or fewer formats would help"];
+const ENCODE: [&str; 2] =
+    ["writing results", "a faster disk, more cores or fewer formats would help"];
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +137,10 @@ mod tests {
         let network = Seconds { decode: 4.0, run: 9.7, stitch: 0.2, decide: 3.0, encode: 6.0 };
         let stages = StageReport::new(network, threads, ten);
         assert_eq!((stages.decode.busy, stages.run.busy, stages.encode.busy), (0.2, 0.97, 0.15));
-        assert!(stages.bottleneck.starts_with("the network is busy 97 % of the time: more cores"), "{stages:?}");
+        assert!(
+            stages.bottleneck.starts_with("the network is busy 97 % of the time: more cores"),
+            "{stages:?}"
+        );
         // Together the writers' two kinds of work outweigh the network; of the two, encoding is more.
         let writers = Seconds { run: 6.0, decide: 12.0, encode: 20.0, ..network };
         let stages = StageReport::new(writers, threads, ten);

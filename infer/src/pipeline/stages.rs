@@ -74,10 +74,15 @@ impl<'a, E: From<SegmentError>> RunState<'a, E> {
     }
 
     /// Does some work of a stage.
-    pub(super) fn timed<R>(&self, stage: impl Fn(&mut Seconds) -> &mut f64, work: impl FnOnce() -> R) -> R {
+    pub(super) fn timed<R>(
+        &self,
+        stage: impl Fn(&mut Seconds) -> &mut f64,
+        work: impl FnOnce() -> R,
+    ) -> R {
         let start = Instant::now();
         let result = work();
-        *stage(&mut self.seconds.lock().unwrap_or_else(PoisonError::into_inner)) += start.elapsed().as_secs_f64();
+        *stage(&mut self.seconds.lock().unwrap_or_else(PoisonError::into_inner)) +=
+            start.elapsed().as_secs_f64();
         result
     }
 
@@ -103,7 +108,11 @@ impl<'a, E: From<SegmentError>> RunState<'a, E> {
     }
 
     /// The same of what a model made; an error that the next item would meet too ends the run.
-    pub(super) fn record_prediction<R>(&self, index: usize, result: Result<R, SegmentError>) -> Option<R> {
+    pub(super) fn record_prediction<R>(
+        &self,
+        index: usize,
+        result: Result<R, SegmentError>,
+    ) -> Option<R> {
         match result {
             Err(error) if error.is_lasting() => {
                 self.stop(error.into());

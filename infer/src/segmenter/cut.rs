@@ -31,8 +31,15 @@ impl Tiler {
     }
 
     /// What pictures `[height, width]` cost, before anything is made for them; with `keep` all scores are held.
-    pub fn cost(&self, [height, width]: [usize; 2], at_once: bool, keep: bool) -> Result<TileCost, SegmentError> {
-        let product = |sides: &[usize]| sides.iter().fold(1_u64, |product, &side| product.saturating_mul(side as u64));
+    pub fn cost(
+        &self,
+        [height, width]: [usize; 2],
+        at_once: bool,
+        keep: bool,
+    ) -> Result<TileCost, SegmentError> {
+        let product = |sides: &[usize]| {
+            sides.iter().fold(1_u64, |product, &side| product.saturating_mul(side as u64))
+        };
         if at_once || self.kind != ModelKind::Logits {
             return Ok(TileCost { pixels: product(&[height, width]), bytes: 0 });
         }
@@ -47,7 +54,8 @@ impl Tiler {
         // As many rows as roll along, and where each window starts, in pixels and in scores.
         let rows = if keep { rows } else { rows.min(plan.window_logits() + 1) };
         let starts = product(&[plan.count(), 2, size_of::<[usize; 2]>()]);
-        let bytes = product(&[self.classes, rows, columns, size_of::<f32>()]).saturating_add(starts);
+        let bytes =
+            product(&[self.classes, rows, columns, size_of::<f32>()]).saturating_add(starts);
         Ok(TileCost { pixels: product(&[plan.count(), window.size, window.size]), bytes })
     }
 
@@ -68,7 +76,12 @@ impl Tiler {
             None => (vec![[0, 0]], self.sizes.padded(size)?),
         };
         let padded = plan.as_ref().map_or(piece, |plan| [plan.rows.padded, plan.columns.padded]);
-        let frame = LogitGeometry { height: size[0], width: size[1], padded, align_corners: self.grid.align_corners };
+        let frame = LogitGeometry {
+            height: size[0],
+            width: size[1],
+            padded,
+            align_corners: self.grid.align_corners,
+        };
         Ok(TileGrid { starts, piece, plan, frame, classes: self.classes })
     }
 }
@@ -113,7 +126,14 @@ impl Segmenter {
     /// How pictures are cut for [`run_tiles`](Self::run_tiles).
     pub fn tiler(&self) -> Tiler {
         let (kind, sizes, window, grid) = (self.kind, self.sizes, self.window, self.model.grid);
-        Tiler { kind, sizes, window, grid, classes: self.model.classes.count(), frames: self.frame_sizes() }
+        Tiler {
+            kind,
+            sizes,
+            window,
+            grid,
+            classes: self.model.classes.count(),
+            frames: self.frame_sizes(),
+        }
     }
 }
 
@@ -123,7 +143,14 @@ pub(super) mod tests {
 
     pub(in crate::segmenter) fn tiler(window: Option<Window>) -> Tiler {
         let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
-        Tiler { kind: ModelKind::Logits, sizes: InputSizes::Any, window, grid, classes: 3, frames: vec![[4, 5]] }
+        Tiler {
+            kind: ModelKind::Logits,
+            sizes: InputSizes::Any,
+            window,
+            grid,
+            classes: 3,
+            frames: vec![[4, 5]],
+        }
     }
 
     #[test]
@@ -133,10 +160,18 @@ pub(super) mod tests {
         let cost = windows.cost([100, 117], false, false).unwrap();
         assert_eq!(cost, TileCost { pixels: 12 * 48 * 48, bytes: 3 * 13 * 30 * 4 + 12 * 32 });
         assert_eq!(windows.cost([100, 117], false, true).unwrap().bytes, 3 * 25 * 30 * 4 + 12 * 32);
-        assert_eq!(windows.cost([100, 117], true, false).unwrap(), TileCost { pixels: 11_700, bytes: 0 });
+        assert_eq!(
+            windows.cost([100, 117], true, false).unwrap(),
+            TileCost { pixels: 11_700, bytes: 0 }
+        );
         assert_eq!(tiler(None).cost([20, 50], false, false).unwrap().pixels, 32 * 50);
         assert!(matches!(tiler(None).tiles([0, 5]), Err(SegmentError::Empty)));
-        let at_once = |size, margin| tiler(None).runs_whole(size, Outputs { margin, ..Outputs::default() }, false);
-        assert_eq!([at_once([4, 5], false), at_once([4, 5], true), at_once([5, 4], false)], [true, false, false]);
+        let at_once = |size, margin| {
+            tiler(None).runs_whole(size, Outputs { margin, ..Outputs::default() }, false)
+        };
+        assert_eq!(
+            [at_once([4, 5], false), at_once([4, 5], true), at_once([5, 4], false)],
+            [true, false, false]
+        );
     }
 }

@@ -85,7 +85,9 @@ pub enum SegmentError {
         width: usize,
     },
     /// Scores of another shape than the model's description promises.
-    #[error("the model returned scores of shape {found:?} where {expected:?} was expected; export the bundle again")]
+    #[error(
+        "the model returned scores of shape {found:?} where {expected:?} was expected; export the bundle again"
+    )]
     Shape {
         /// What came, `[n, classes, h, w]`.
         found: Vec<usize>,
@@ -93,7 +95,9 @@ pub enum SegmentError {
         expected: [usize; 4],
     },
     /// A picture or windows of a size that an adopted file does not take.
-    #[error("{found} pixels do not fit: this model takes {expected} and nothing else (height x width)")]
+    #[error(
+        "{found} pixels do not fit: this model takes {expected} and nothing else (height x width)"
+    )]
     OneSize {
         /// The picture or windows.
         found: String,
@@ -101,13 +105,17 @@ pub enum SegmentError {
         expected: String,
     },
     /// Windows for a file that gives labels.
-    #[error("this model gives labels, and there is no mean of labels where windows overlap: run pictures `whole`")]
+    #[error(
+        "this model gives labels, and there is no mean of labels where windows overlap: run pictures `whole`"
+    )]
     LabelsInWindows,
     /// Scores asked of a file that gives labels.
     #[error("this model gives labels and no scores")]
     NoScores,
     /// Scores that are no numbers.
-    #[error("the model returned scores that are not finite: its weights or its number format are at fault")]
+    #[error(
+        "the model returned scores that are not finite: its weights or its number format are at fault"
+    )]
     NotFinite,
 }
 

@@ -32,10 +32,19 @@ impl FrameFile {
         let pieces = options.pieces.unwrap_or(Tiling::from(manifest.model.window));
         let mut files = Vec::new();
         for file in &manifest.files {
-            let fits = file.form.kind == ModelKind::Frame && file.form.precision == main.form.precision;
+            let fits =
+                file.form.kind == ModelKind::Frame && file.form.precision == main.form.precision;
             if let Some(form) = file.form.frame.filter(|form| fits && form.pieces == pieces) {
-                let options = RunnerOptions { size: Some([form.height, form.width]), ..how(manifest, file, options)? };
-                files.push(Self { form, path: manifest.verified(folder, file)?, options, runner: None });
+                let options = RunnerOptions {
+                    size: Some([form.height, form.width]),
+                    ..how(manifest, file, options)?
+                };
+                files.push(Self {
+                    form,
+                    path: manifest.verified(folder, file)?,
+                    options,
+                    runner: None,
+                });
             }
         }
         Ok(files)
@@ -43,7 +52,9 @@ impl FrameFile {
 
     /// Whether it takes a picture, and tells what is wanted of it.
     pub(super) fn takes(&self, picture: &RgbImage, wanted: Outputs) -> bool {
-        !wanted.margin && [picture.height() as usize, picture.width() as usize] == [self.form.height, self.form.width]
+        !wanted.margin
+            && [picture.height() as usize, picture.width() as usize]
+                == [self.form.height, self.form.width]
     }
 
     /// The file's name.
@@ -53,7 +64,12 @@ impl FrameFile {
 
     /// What runs its operators.
     pub(super) fn profile(&self) -> Result<Profile, SegmentError> {
-        Ok(session::profile(&self.path, None, &self.options, [1, self.form.height, self.form.width])?)
+        Ok(session::profile(
+            &self.path,
+            None,
+            &self.options,
+            [1, self.form.height, self.form.width],
+        )?)
     }
 
     /// Height and width of the pictures that it takes.
@@ -77,8 +93,17 @@ impl FrameFile {
         let [labels, confidence] =
             times.run(runner, |runner| runner.run_frames(picture.as_raw(), [1, height, width]))?;
         if [labels.len(), confidence.len()] != [height * width; 2] {
-            return Err(SegmentError::Shape { found: vec![labels.len()], expected: [1, 1, height, width] });
+            return Err(SegmentError::Shape {
+                found: vec![labels.len()],
+                expected: [1, 1, height, width],
+            });
         }
-        Ok(Prediction { height, width, labels, confidence: wanted.confidence.then_some(confidence), margin: None })
+        Ok(Prediction {
+            height,
+            width,
+            labels,
+            confidence: wanted.confidence.then_some(confidence),
+            margin: None,
+        })
     }
 }

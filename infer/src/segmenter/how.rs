@@ -22,7 +22,9 @@ pub(super) fn chosen<'a>(
     };
     let signed = matches!(options.runner.device, Device::TensorRt(_));
     let fits = |file: &&ModelFile| file.form.precision == precision;
-    let suits = |file: &&ModelFile| file.form.quantization.as_ref().is_none_or(|how| how.symmetric == signed);
+    let suits = |file: &&ModelFile| {
+        file.form.quantization.as_ref().is_none_or(|how| how.symmetric == signed)
+    };
     let file = files().filter(fits).find(suits).or_else(|| files().find(fits));
     file.ok_or_else(|| {
         let known: Vec<&str> = files().map(|file| file.form.precision.name()).collect();

@@ -14,7 +14,8 @@ pub fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
 
 /// The same of a file by itself: that of the bundle that it lies in, if it does.
 pub(super) fn fingerprint_of_file(model: &Model, path: &Path) -> io::Result<String> {
-    let data = path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
+    let data =
+        path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
     let data = if data.is_file() { Some(digest::sha256_file(&data)?) } else { None };
     Ok(digest_of(model, &digest::sha256_file(path)?, data.as_deref(), None))
 }
@@ -22,7 +23,9 @@ pub(super) fn fingerprint_of_file(model: &Model, path: &Path) -> io::Result<Stri
 fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Adapter>) -> String {
     let Model { classes, ignore, grid, .. } = model;
     let data = data.unwrap_or_default();
-    digest::sha256_bytes(format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}").as_bytes())
+    digest::sha256_bytes(
+        format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}").as_bytes(),
+    )
 }
 
 /// The first fact in which two descriptions of one model differ. Its name and its windows are a matter of taste.

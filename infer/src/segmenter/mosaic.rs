@@ -48,25 +48,41 @@ impl TileMerger {
                 let stitcher = Stitcher::new(plan, *classes).ok_or_else(too_large)?;
                 MergeState::Map { stitcher: Box::new(stitcher), frame: *frame }
             }
-            Some(plan) => {
-                MergeState::Pixels(Box::new(RollingMerger::new(plan, *classes, frame, wanted).ok_or_else(too_large)?))
-            }
+            Some(plan) => MergeState::Pixels(Box::new(
+                RollingMerger::new(plan, *classes, frame, wanted).ok_or_else(too_large)?,
+            )),
         };
         let side = plan.as_ref().map(|plan| plan.window_logits());
-        Ok(Self { side, classes: *classes, count: cut.count(), next: 0, early: BTreeMap::new(), made })
+        Ok(Self {
+            side,
+            classes: *classes,
+            count: cut.count(),
+            next: 0,
+            early: BTreeMap::new(),
+            made,
+        })
     }
 
     /// Puts the scores of a piece, `[1, classes, h, w]`, into their place. Once all have come, what the model made of the
     /// picture.
-    pub fn put(&mut self, index: usize, scores: Tensor) -> Result<Option<RawPrediction>, SegmentError> {
+    pub fn put(
+        &mut self,
+        index: usize,
+        scores: Tensor,
+    ) -> Result<Option<RawPrediction>, SegmentError> {
         let fits = match (&scores.shape[..], self.side) {
-            (&[1, classes, height, width], Some(side)) => [classes, height, width] == [self.classes, side, side],
+            (&[1, classes, height, width], Some(side)) => {
+                [classes, height, width] == [self.classes, side, side]
+            }
             (&[1, classes, height, width], None) => classes == self.classes && height * width > 0,
             _ => false,
         };
         if !fits {
             let side = self.side.unwrap_or(0);
-            return Err(SegmentError::Shape { found: scores.shape, expected: [1, self.classes, side, side] });
+            return Err(SegmentError::Shape {
+                found: scores.shape,
+                expected: [1, self.classes, side, side],
+            });
         }
         self.early.insert(index, scores);
         while let Some(scores) = self.early.remove(&self.next) {
@@ -125,12 +141,25 @@ pub(super) struct RollingMerger {
 
 impl RollingMerger {
     /// None where the scores do not fit into memory.
-    pub(super) fn new(plan: &WindowPlan, classes: usize, frame: &LogitGeometry, wanted: Outputs) -> Option<Self> {
+    pub(super) fn new(
+        plan: &WindowPlan,
+        classes: usize,
+        frame: &LogitGeometry,
+        wanted: Outputs,
+    ) -> Option<Self> {
         let stitcher = Stitcher::rolling(plan, classes)?;
         let upsampler = Upsampler::new(plan.logit_size(), frame);
         let decided = Prediction::blank(frame, wanted);
         let side = plan.window_logits();
-        Some(Self { stitcher, upsampler, wanted, decided, rows: 0, known: 0, scores: classes * side * side })
+        Some(Self {
+            stitcher,
+            upsampler,
+            wanted,
+            decided,
+            rows: 0,
+            known: 0,
+            scores: classes * side * side,
+        })
     }
 
     /// Adds the next windows, `[n, classes, l, l]`.
@@ -155,19 +184,33 @@ impl RollingMerger {
 
 impl Segmenter {
     /// Runs pieces of any pictures, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`: the scores of each, `[1, classes, h', w']`.
-    pub fn run_tiles(&mut self, pixels: &[u8], shape: [usize; 3]) -> Result<Vec<Tensor>, SegmentError> {
+    pub fn run_tiles(
+        &mut self,
+        pixels: &[u8],
+        shape: [usize; 3],
+    ) -> Result<Vec<Tensor>, SegmentError> {
         let scores = self.times.run(&mut self.runner, |runner| runner.run(pixels, shape))?;
         match scores.shape[..] {
-            [count, classes, height, width] if count == shape[0] && scores.data.len() % count.max(1) == 0 => {
-                let one = |data: &[f32]| Tensor { shape: vec![1, classes, height, width], data: data.to_vec() };
+            [count, classes, height, width]
+                if count == shape[0] && scores.data.len() % count.max(1) == 0 =>
+            {
+                let one = |data: &[f32]| Tensor {
+                    shape: vec![1, classes, height, width],
+                    data: data.to_vec(),
+                };
                 if count == 1 {
                     return Ok(vec![scores]);
                 }
-                Ok(scores.data.chunks_exact((scores.data.len() / count.max(1)).max(1)).map(one).collect())
+                Ok(scores
+                    .data
+                    .chunks_exact((scores.data.len() / count.max(1)).max(1))
+                    .map(one)
+                    .collect())
             }
-            _ => {
-                Err(SegmentError::Shape { found: scores.shape, expected: [shape[0], self.model.classes.count(), 0, 0] })
-            }
+            _ => Err(SegmentError::Shape {
+                found: scores.shape,
+                expected: [shape[0], self.model.classes.count(), 0, 0],
+            }),
         }
     }
 }
@@ -182,7 +225,8 @@ mod tests {
 
     fn scores(cut: &TileGrid, height: usize, width: usize, index: usize) -> Tensor {
         let stream = Stream::keyed(&[7, index as u64]);
-        let draw = |place: usize| stream.below(place as u64, 1 << 20) as f32 / (1 << 16) as f32 - 8.0;
+        let draw =
+            |place: usize| stream.below(place as u64, 1 << 20) as f32 / (1 << 16) as f32 - 8.0;
         Tensor {
             shape: vec![1, cut.classes, height, width],
             data: (0..cut.classes * height * width).map(draw).collect(),
@@ -194,8 +238,11 @@ mod tests {
         let cut = tiler(Some(Window { size: 48, stride: 32 })).tiles([100, 117]).unwrap();
         assert_eq!((cut.count(), cut.tile_size()), (12, [48, 48]));
         let wanted = Outputs { confidence: true, margin: true };
-        let orders: [Vec<usize>; 3] =
-            [(0..12).collect(), (0..12).rev().collect(), vec![5, 0, 1, 11, 2, 4, 3, 6, 10, 7, 9, 8]];
+        let orders: [Vec<usize>; 3] = [
+            (0..12).collect(),
+            (0..12).rev().collect(),
+            vec![5, 0, 1, 11, 2, 4, 3, 6, 10, 7, 9, 8],
+        ];
         let mut answers = Vec::new();
         for keep in [false, true] {
             for order in &orders {
@@ -220,7 +267,8 @@ mod tests {
         let mut mosaic = TileMerger::new(&cut, Outputs::default(), false).unwrap();
         let wrong = Tensor { shape: vec![1, 2, 8, 13], data: vec![0.0; 2 * 8 * 13] };
         assert!(matches!(mosaic.put(0, wrong), Err(SegmentError::Shape { .. })));
-        let decided = mosaic.put(0, scores(&cut, 8, 13, 0)).unwrap().unwrap().predict(Outputs::default());
+        let decided =
+            mosaic.put(0, scores(&cut, 8, 13, 0)).unwrap().unwrap().predict(Outputs::default());
         assert_eq!(decided.labels.len(), 20 * 50);
         let mut lost = scores(&cut, 8, 13, 0);
         lost.data[5] = f32::NAN;

@@ -27,15 +27,21 @@ impl Segmenter {
             if options.precision.is_some() {
                 return Err(SegmentError::OnePrecision(path.into()));
             }
-            let is_named_so = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+            let is_named_so =
+                path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
             let runner = Runner::open(path, &options.runner).map_err(|error| match error {
                 SessionError::Model { .. } if !is_named_so => SegmentError::NoOnnx(path.into()),
                 error => error.into(),
             })?;
             let Versioned { value: model, unknown_fields } =
                 runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
-            let mut segmenter =
-                Self::new(path, (model, unknown_fields), (ModelKind::Logits, InputSizes::Any), runner, options)?;
+            let mut segmenter = Self::new(
+                path,
+                (model, unknown_fields),
+                (ModelKind::Logits, InputSizes::Any),
+                runner,
+                options,
+            )?;
             segmenter.fingerprint = identity::fingerprint_of_file(&segmenter.model, path)
                 .map_err(|source| BundleError::Io { path: path.into(), source })?;
             return Ok(segmenter);
@@ -59,7 +65,8 @@ impl Segmenter {
     ) -> Result<Self, SegmentError> {
         let runner = Self::runner(folder, manifest, file, options)?;
         let what = (file.form.kind, InputSizes::from_file(file, manifest.model.grid));
-        let mut segmenter = Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)?;
+        let mut segmenter =
+            Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)?;
         segmenter.fingerprint = fingerprint(manifest, file);
         segmenter.file.clone_from(&file.file);
         segmenter.precision = Some(file.form.precision);
@@ -79,7 +86,11 @@ impl Segmenter {
             && let Some(own) = runner.model()?
             && let Some(field) = difference(&manifest.model, &own.value)
         {
-            return Err(SegmentError::Different { bundle: folder.into(), file: file.file.clone(), field });
+            return Err(SegmentError::Different {
+                bundle: folder.into(),
+                file: file.file.clone(),
+                field,
+            });
         }
         Ok(runner)
     }
@@ -106,7 +117,8 @@ impl Segmenter {
         }
         let batch = options.batch.map_or(1, NonZeroUsize::get);
         let (times, pixels, fingerprint) = (StageTimes::default(), Vec::new(), String::new());
-        let (frames, file) = (Vec::new(), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let (frames, file) =
+            (Vec::new(), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
         Ok(Self {
             model,
             kind,

@@ -36,7 +36,8 @@ impl InputSizes {
             Self::Grid(grid) => Ok(size.map(|side| grid.round_up(side.max(MIN_SIDE)))),
             Self::One(one) if one == size => Ok(size),
             Self::One(one) => {
-                let [found, expected] = [size, one].map(|[height, width]| format!("{height}x{width}"));
+                let [found, expected] =
+                    [size, one].map(|[height, width]| format!("{height}x{width}"));
                 Err(SegmentError::OneSize { found, expected })
             }
         }
@@ -53,7 +54,9 @@ impl Segmenter {
         let padded = self.sizes.padded(size)?;
         self.pad(picture, size, padded)?;
         let pixels = if padded == size { picture.as_raw() } else { &self.pixels };
-        let scores = self.times.run(&mut self.runner, |runner| runner.run(pixels, [1, padded[0], padded[1]]))?;
+        let scores = self
+            .times
+            .run(&mut self.runner, |runner| runner.run(pixels, [1, padded[0], padded[1]]))?;
         let classes = self.model.classes.count();
         match scores.shape[..] {
             [1, found, height, width] if found == classes && height * width > 0 => {
@@ -70,9 +73,13 @@ impl Segmenter {
         self.pad(picture, size, padded)?;
         let pixels = if padded == size { picture.as_raw() } else { &self.pixels };
         let (shape, classes) = ([1, padded[0], padded[1]], self.model.classes.count());
-        let found = self.times.run(&mut self.runner, |runner| runner.run_labels(pixels, shape, classes))?;
+        let found =
+            self.times.run(&mut self.runner, |runner| runner.run_labels(pixels, shape, classes))?;
         if !found.covers(padded) {
-            return Err(SegmentError::Shape { found: found.shape, expected: [1, 1, padded[0], padded[1]] });
+            return Err(SegmentError::Shape {
+                found: found.shape,
+                expected: [1, 1, padded[0], padded[1]],
+            });
         }
         let [height, width] = size;
         let labels = timed(&mut self.times.stitch, || {
@@ -83,7 +90,12 @@ impl Segmenter {
     }
 
     /// Puts a padded picture into the buffer, if it needs padding.
-    fn pad(&mut self, picture: &RgbImage, size: [usize; 2], padded: [usize; 2]) -> Result<(), SegmentError> {
+    fn pad(
+        &mut self,
+        picture: &RgbImage,
+        size: [usize; 2],
+        padded: [usize; 2],
+    ) -> Result<(), SegmentError> {
         if padded != size {
             self.copy_tiles(picture, &[[0, 0]], padded)?;
         }

@@ -40,7 +40,8 @@ impl Segmenter {
         let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
         let frame = self.frame(size, [plan.rows.padded, plan.columns.padded]);
         let classes = self.model.classes.count();
-        let rolling = timed(&mut self.times.stitch, || RollingMerger::new(&plan, classes, &frame, wanted));
+        let rolling =
+            timed(&mut self.times.stitch, || RollingMerger::new(&plan, classes, &frame, wanted));
         let mut rolling = rolling.ok_or_else(|| too_large(picture))?;
         self.run_windows(picture, &plan, |scores| rolling.add(scores))?;
         Ok(rolling.decided)

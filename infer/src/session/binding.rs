@@ -27,7 +27,15 @@ pub(super) struct Buffers {
 impl Buffers {
     /// None yet; on devices without memory of their own, for ever.
     pub(super) fn new(device: Device, cuda: CudaOptions) -> Self {
-        Self { device, cuda, keep: device.is_gpu(), bound: None, last: None, made: 0, built: BTreeSet::new() }
+        Self {
+            device,
+            cuda,
+            keep: device.is_gpu(),
+            bound: None,
+            last: None,
+            made: 0,
+            built: BTreeSet::new(),
+        }
     }
 
     /// Whether a run of pictures of this shape builds an engine.
@@ -79,7 +87,8 @@ impl Runner {
         })?;
         if again && given.len() == names.len() {
             self.buffers.made += 1;
-            self.buffers.bound = Some(BoundBuffers::new(&self.session, &self.buffers, shape, &given)?);
+            self.buffers.bound =
+                Some(BoundBuffers::new(&self.session, &self.buffers, shape, &given)?);
         }
         Ok(result)
     }
@@ -118,21 +127,32 @@ impl OutputSpec {
 
 impl BoundBuffers {
     /// Buffers for pictures `[n, h, w]` and the outputs that such pictures gave.
-    fn new(session: &Session, buffers: &Buffers, shape: [usize; 3], outputs: &[OutputSpec]) -> ort::Result<Self> {
+    fn new(
+        session: &Session,
+        buffers: &Buffers,
+        shape: [usize; 3],
+        outputs: &[OutputSpec],
+    ) -> ort::Result<Self> {
         let Buffers { device, cuda, made, .. } = *buffers;
         let allocator = |place: Place| Allocator::new(session, place.memory(device)?);
         let [count, height, width] = shape;
         let pictures = [count, height, width, 3];
         let host = Tensor::<u8>::new(&allocator(Place::Upload)?, pictures)?;
-        let resident = if cuda.graph { Some(Tensor::<u8>::new(&allocator(Place::Device)?, pictures)?) } else { None };
-        let input = session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
+        let resident = if cuda.graph {
+            Some(Tensor::<u8>::new(&allocator(Place::Device)?, pictures)?)
+        } else {
+            None
+        };
+        let input =
+            session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
         let mut binding = session.create_binding()?;
         if let Some(resident) = &resident {
             binding.bind_input(input.as_str(), resident)?;
         }
         let back = allocator(if cuda.graph { Place::Device } else { Place::Download })?;
         for OutputSpec { name, element, shape } in outputs {
-            binding.bind_output(name.as_str(), DynTensor::new(&back, *element, shape.as_slice())?)?;
+            binding
+                .bind_output(name.as_str(), DynTensor::new(&back, *element, shape.as_slice())?)?;
         }
         let names = outputs.iter().map(|output| output.name.clone()).collect();
         Ok(Self {
@@ -173,13 +193,19 @@ impl BoundBuffers {
         let mut outputs = session.run_binding_with_options(&self.binding, &options)?;
         timed(&mut spent.download, || self.binding.synchronize_outputs())?;
         if self.resident.is_none() {
-            return read(&self.names.iter().map(|name| &outputs[name.as_str()]).collect::<Vec<_>>());
+            return read(
+                &self.names.iter().map(|name| &outputs[name.as_str()]).collect::<Vec<_>>(),
+            );
         }
         let mut fetch = |name: &String| {
-            let output = outputs.remove(name.as_str()).ok_or_else(|| ort::Error::new(format!("no output {name}")))?;
+            let output = outputs
+                .remove(name.as_str())
+                .ok_or_else(|| ort::Error::new(format!("no output {name}")))?;
             Ok(output.downcast::<DynTensorValueType>()?.to(AllocationDevice::CPU, 0)?.into_dyn())
         };
-        let values = timed(&mut spent.download, || self.names.iter().map(&mut fetch).collect::<ort::Result<Vec<_>>>())?;
+        let values = timed(&mut spent.download, || {
+            self.names.iter().map(&mut fetch).collect::<ort::Result<Vec<_>>>()
+        })?;
         read(&values.iter().collect::<Vec<_>>())
     }
 }
@@ -195,7 +221,12 @@ enum Place {
 impl Place {
     fn memory(self, device: Device) -> ort::Result<MemoryInfo<'static>> {
         let (Device::Cuda(number) | Device::TensorRt(number)) = device else {
-            return MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
+            return MemoryInfo::new(
+                AllocationDevice::CPU,
+                0,
+                AllocatorType::Device,
+                MemoryType::Default,
+            );
         };
         let (place, kind) = match self {
             Self::Upload => (AllocationDevice::CUDA_PINNED, MemoryType::CPUInput),
@@ -226,15 +257,26 @@ mod tests {
             runner.buffers.keep = true;
             let [mut uploaded, mut downloaded] = [Duration::ZERO; 2];
             // The second of a shape gets buffers, which another shape in between leaves alone.
-            for (round, shape) in
-                [[2, 32, 48], [2, 32, 48], [2, 32, 48], [1, 32, 48], [2, 32, 48], [1, 16, 16], [1, 16, 16]]
-                    .into_iter()
-                    .enumerate()
+            for (round, shape) in [
+                [2, 32, 48],
+                [2, 32, 48],
+                [2, 32, 48],
+                [1, 32, 48],
+                [2, 32, 48],
+                [1, 16, 16],
+                [1, 16, 16],
+            ]
+            .into_iter()
+            .enumerate()
             {
                 let size = shape.iter().product::<usize>() * 3;
-                let picture: Vec<u8> = (0..size).map(|index| (index * (round + 3) % 251) as u8).collect();
+                let picture: Vec<u8> =
+                    (0..size).map(|index| (index * (round + 3) % 251) as u8).collect();
                 let found = runner.run(&picture, shape).unwrap();
-                assert!(found == plain.run(&picture, shape).unwrap(), "round {round}, graph {graph}");
+                assert!(
+                    found == plain.run(&picture, shape).unwrap(),
+                    "round {round}, graph {graph}"
+                );
                 assert_eq!(
                     runner.buffers.bound.as_ref().map(|bound| bound.shape[0]),
                     [None, Some(2), Some(2), Some(2), Some(2), Some(2), Some(1)][round]
@@ -242,7 +284,11 @@ mod tests {
                 // What there are buffers for is uploaded: the third picture is the first, the fifth the next.
                 let TransferTimes { prepare, upload, download } = runner.transfer_times();
                 let uploads = upload > std::mem::replace(&mut uploaded, upload);
-                assert_eq!((uploads, prepare), ([2, 4].contains(&round), Duration::ZERO), "round {round}");
+                assert_eq!(
+                    (uploads, prepare),
+                    ([2, 4].contains(&round), Duration::ZERO),
+                    "round {round}"
+                );
                 assert!(download > std::mem::replace(&mut downloaded, download), "round {round}");
             }
         }

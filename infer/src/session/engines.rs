@@ -59,17 +59,25 @@ impl EngineCache {
         path: &Path,
         options: &RunnerOptions,
     ) -> Result<Option<Self>, SessionError> {
-        let Some(cache) = options.tensorrt.cache.as_ref().filter(|_| matches!(options.device, Device::TensorRt(_)))
+        let Some(cache) = options
+            .tensorrt
+            .cache
+            .as_ref()
+            .filter(|_| matches!(options.device, Device::TensorRt(_)))
         else {
             return Ok(None);
         };
-        let digest = source.digest(path).map_err(|source| SessionError::File { path: path.into(), source })?;
+        let digest = source
+            .digest(path)
+            .map_err(|source| SessionError::File { path: path.into(), source })?;
         let failed = |source| SessionError::Cache { path: cache.clone(), source };
         let folder = cache.join(&digest[..16]);
         std::fs::create_dir_all(&folder).map_err(failed)?;
         let text = |path: PathBuf| {
             let text = path.into_os_string().into_string();
-            text.map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidFilename, "its name is no text")))
+            text.map_err(|_| {
+                failed(io::Error::new(io::ErrorKind::InvalidFilename, "its name is no text"))
+            })
         };
         Ok(Some(Self { engines: text(folder)?, timings: text(cache.clone())? }))
     }
@@ -95,14 +103,19 @@ mod tests {
             new
         };
         std::fs::write(&path, "graph").unwrap();
-        assert!(other(ModelSource::File) && !other(ModelSource::File) && !other(ModelSource::Bytes(b"graph")));
+        assert!(
+            other(ModelSource::File)
+                && !other(ModelSource::File)
+                && !other(ModelSource::Bytes(b"graph"))
+        );
         std::fs::write(root.path().join("model.onnx.data"), "weights").unwrap();
         assert!(other(ModelSource::File) && !other(ModelSource::File));
         std::fs::write(root.path().join("model.onnx.data"), "better").unwrap();
         assert!(other(ModelSource::File) && other(ModelSource::Bytes(b"other")));
 
         options.tensorrt.cache = Some(path.clone());
-        let message = EngineCache::open(ModelSource::File, &path, &options).unwrap_err().to_string();
+        let message =
+            EngineCache::open(ModelSource::File, &path, &options).unwrap_err().to_string();
         assert!(message.contains("model.onnx") && message.contains("--trt-cache"), "{message}");
         options.device = Device::Cuda(0);
         assert_eq!(EngineCache::open(ModelSource::File, &path, &options).unwrap(), None);

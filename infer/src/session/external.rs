@@ -67,7 +67,11 @@ impl ExternalModel {
 
 impl Runner {
     /// Opens a file of a bundle, adopted or not.
-    pub fn open_bundle_file(path: &Path, file: &ModelFile, options: &RunnerOptions) -> Result<Self, SessionError> {
+    pub fn open_bundle_file(
+        path: &Path,
+        file: &ModelFile,
+        options: &RunnerOptions,
+    ) -> Result<Self, SessionError> {
         match &file.adapter {
             None => Self::open(path, options),
             Some(adapter) => Ok(ExternalModel::open(path, options)?.with_adapter(adapter.clone())),
@@ -89,13 +93,19 @@ impl Runner {
         self.run_parts(images, shape, |session, input, count| {
             let names = [name.as_str()];
             let failed = |source| failure::run_error(&path, device, &source);
-            let read = run_session(session, input, &names, |outputs| timed(&mut download, || integers(outputs[0])));
+            let read = run_session(session, input, &names, |outputs| {
+                timed(&mut download, || integers(outputs[0]))
+            });
             let (found, data) = read.map_err(failed)?;
             let known = |label: i64| {
                 let known = u8::try_from(label).ok().filter(|&label| usize::from(label) < classes);
                 known.ok_or_else(|| SessionError::Label { path: path.clone(), label, classes })
             };
-            let data = data.into_iter().take(values_of(&found, count)).map(known).collect::<Result<_, _>>()?;
+            let data = data
+                .into_iter()
+                .take(values_of(&found, count))
+                .map(known)
+                .collect::<Result<_, _>>()?;
             join(&mut labels.shape, &mut labels.data, found, data, count);
             Ok(())
         })?;
@@ -114,7 +124,9 @@ impl Runner {
         let mut joined = vec![Tensor { shape: Vec::new(), data: Vec::new() }; names.len()];
         let mut download = Duration::ZERO;
         self.run_parts(images, shape, |session, input, count| {
-            let parts = run_session(session, input, names, |outputs| timed(&mut download, || tensors(outputs)));
+            let parts = run_session(session, input, names, |outputs| {
+                timed(&mut download, || tensors(outputs))
+            });
             let parts = parts.map_err(|source| failure::run_error(&path, device, &source))?;
             for (joined, part) in joined.iter_mut().zip(parts) {
                 join(&mut joined.shape, &mut joined.data, part.shape, part.data, count);
@@ -140,12 +152,18 @@ impl Runner {
             let filled = timed(&mut spent.prepare, || feed.fill(images, [height, width]));
             let (pixels, shape) = filled.ok_or(SessionError::Memory { count, height, width })?;
             let input = match pixels {
-                InputTensor::Floats(values) => TensorRef::from_array_view((shape, values)).map(SessionInputValue::from),
-                InputTensor::Bytes(values) => TensorRef::from_array_view((shape, values)).map(SessionInputValue::from),
+                InputTensor::Floats(values) => {
+                    TensorRef::from_array_view((shape, values)).map(SessionInputValue::from)
+                }
+                InputTensor::Bytes(values) => {
+                    TensorRef::from_array_view((shape, values)).map(SessionInputValue::from)
+                }
             };
             let input = input.map_err(|source| SessionError::Run { path: path.clone(), source })?;
             let builds = buffers.builds([at_once, height, width]);
-            gpu_lock::with_gpu(*device, builds, || run(session, input, images.len() / picture.max(1)))?;
+            gpu_lock::with_gpu(*device, builds, || {
+                run(session, input, images.len() / picture.max(1))
+            })?;
         }
         Ok(())
     }
@@ -157,7 +175,13 @@ fn values_of(shape: &[usize], count: usize) -> usize {
 }
 
 /// Puts what came of `count` more pictures behind what there is.
-fn join<T>(shape: &mut Vec<usize>, data: &mut Vec<T>, mut part: Vec<usize>, mut more: Vec<T>, count: usize) {
+fn join<T>(
+    shape: &mut Vec<usize>,
+    data: &mut Vec<T>,
+    mut part: Vec<usize>,
+    mut more: Vec<T>,
+    count: usize,
+) {
     more.truncate(values_of(&part, count));
     if let Some(first) = part.first_mut() {
         *first = (*first).min(count) + shape.first().copied().unwrap_or(0);

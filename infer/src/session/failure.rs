@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{Device, SessionError, on_one_line};
 
 /// Words by which ONNX Runtime, CUDA, cuDNN and C++ say that there is no more memory.
-const NO_MEMORY: [&str; 4] = ["out of memory", "failed to allocate memory", "bad_alloc", "alloc_failed"];
+const NO_MEMORY: [&str; 4] =
+    ["out of memory", "failed to allocate memory", "bad_alloc", "alloc_failed"];
 
 /// Error numbers of CUDA after which, by its documentation, everything else fails too: memory with errors, and the kernels
 /// that crashed from 700 (illegal address) to 720.
@@ -43,7 +44,8 @@ pub(super) fn open_error(path: &Path, device: Device, source: &ort::Error) -> Se
 
 fn is_lost(message: &str) -> bool {
     let number = message.split_once(CUDA).map_or("", |(_, rest)| rest);
-    let digits = number.find(|letter: char| !letter.is_ascii_digit()).map_or(number, |end| &number[..end]);
+    let digits =
+        number.find(|letter: char| !letter.is_ascii_digit()).map_or(number, |end| &number[..end]);
     digits.parse().is_ok_and(|number: u32| LOST.iter().any(|range| range.contains(&number)))
 }
 
@@ -53,17 +55,28 @@ mod tests {
 
     #[test]
     fn messages_are_told_apart() {
-        let of = |device, message: &str| run_error(Path::new("m.onnx"), device, &ort::Error::new(message));
+        let of = |device, message: &str| {
+            run_error(Path::new("m.onnx"), device, &ort::Error::new(message))
+        };
         let gpu = Device::Cuda(1);
         let full = of(gpu, "CUDA failure 2: out of memory ; GPU=1 ; expr=cudaMalloc");
-        assert!(matches!(full, SessionError::OutOfMemory { device: Device::Cuda(1), .. }), "{full:?}");
-        assert!(full.to_string().contains("m.onnx") && full.to_string().contains("lower --batch, --window"), "{full}");
+        assert!(
+            matches!(full, SessionError::OutOfMemory { device: Device::Cuda(1), .. }),
+            "{full:?}"
+        );
+        assert!(
+            full.to_string().contains("m.onnx")
+                && full.to_string().contains("lower --batch, --window"),
+            "{full}"
+        );
         let arena = "Failed to allocate memory for requested buffer of size 123";
         assert!(matches!(of(Device::Cpu, arena), SessionError::OutOfMemory { .. }));
         let lost = "CUDA failure 700: an illegal memory access was encountered ; GPU=1";
         assert!(matches!(of(gpu, lost), SessionError::DeviceLost { .. }));
         assert!(matches!(of(Device::Cpu, lost), SessionError::Run { .. }));
-        for other in ["CUDA failure 1: invalid argument", "CUDA failure : x", "Got invalid dimensions"] {
+        for other in
+            ["CUDA failure 1: invalid argument", "CUDA failure : x", "Got invalid dimensions"]
+        {
             assert!(matches!(of(gpu, other), SessionError::Run { .. }), "{other}");
         }
         let placed = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has \

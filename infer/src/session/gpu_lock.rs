@@ -73,7 +73,10 @@ mod tests {
                             let others = at_work.fetch_add(1, Ordering::SeqCst);
                             std::thread::yield_now();
                             let with = at_work.fetch_sub(1, Ordering::SeqCst);
-                            assert!(!alone || (others, with) == (0, 1), "{others} others, then {with}");
+                            assert!(
+                                !alone || (others, with) == (0, 1),
+                                "{others} others, then {with}"
+                            );
                         });
                     }
                 });
@@ -89,7 +92,10 @@ mod tests {
         let runs = |recording: &mut GraphRecording| [(); 5].map(|()| recording.next_may_record());
         let expected = [true, true, true, false, false];
         assert_eq!(runs(&mut recording), expected);
-        assert_eq!(std::thread::scope(|scope| scope.spawn(|| runs(&mut recording)).join().unwrap()), expected);
+        assert_eq!(
+            std::thread::scope(|scope| scope.spawn(|| runs(&mut recording)).join().unwrap()),
+            expected
+        );
         assert!(recording.next_may_record());
     }
 }

@@ -26,14 +26,18 @@ pub(super) fn environment() -> Result<&'static Environment, SessionError> {
 /// Where ONNX Runtime's library is: what the environment variable names, else beside the program or in `../lib`, else a
 /// bare name, which the system's loader looks up.
 fn library() -> Result<PathBuf, SessionError> {
-    let name = format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let name =
+        format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     if let Some(named) = std::env::var_os(LIBRARY_VARIABLE).filter(|named| !named.is_empty()) {
         let path = std::path::absolute(&named).unwrap_or_else(|_| named.into());
         return if path.exists() { Ok(path) } else { Err(SessionError::Missing(path)) };
     }
     // `ort` asks for the program's path too, and panics where the system does not tell it.
     let Ok(program) = std::env::current_exe() else {
-        return Err(SessionError::Nowhere { name, reason: "the program does not know where it lies".to_owned() });
+        return Err(SessionError::Nowhere {
+            name,
+            reason: "the program does not know where it lies".to_owned(),
+        });
     };
     let folder = program.parent().unwrap_or(Path::new("/"));
     let near = [folder.join(&name), folder.join("../lib").join(&name)];
@@ -52,10 +56,15 @@ fn load(path: &Path) -> Result<Environment, SessionError> {
             SessionError::Nowhere { name: path.display().to_string(), reason: error_chain(&error) }
         }
         Load::Dlopen { error, .. } => foreign(error_chain(&error)),
-        Load::BadVersion { version_str: version, .. } => SessionError::Old { path: path.into(), version },
-        error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => foreign(error.to_string()),
+        Load::BadVersion { version_str: version, .. } => {
+            SessionError::Old { path: path.into(), version }
+        }
+        error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => {
+            foreign(error.to_string())
+        }
     })?;
-    let environment = builder.with_name("protoseg").with_telemetry(false).build().map_err(SessionError::Start)?;
+    let environment =
+        builder.with_name("protoseg").with_telemetry(false).build().map_err(SessionError::Start)?;
     // What goes wrong comes back as an error too; ONNX Runtime's own lines would stand beside ours.
     environment.set_log_level(LogLevel::Fatal);
     Ok(environment)
@@ -71,8 +80,12 @@ fn is_cut_short(path: &Path) -> bool {
     });
     let Ok(length) = read else { return false };
     let number = |place: usize, bytes: usize| {
-        header[place..][..bytes].iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte))
+        header[place..][..bytes]
+            .iter()
+            .rev()
+            .fold(0_u64, |number, &byte| number << 8 | u64::from(byte))
     };
-    let [start, size, count] = [(0x28, 8), (0x3A, 2), (0x3C, 2)].map(|(place, bytes)| number(place, bytes));
+    let [start, size, count] =
+        [(0x28, 8), (0x3A, 2), (0x3C, 2)].map(|(place, bytes)| number(place, bytes));
     header.starts_with(b"\x7FELF\x02\x01") && start.saturating_add(size * count) > length
 }

@@ -13,7 +13,11 @@ use super::{Device, RunnerOptions, SessionError, failure, gpu_lock, provider};
 use crate::machine::cores;
 
 /// Opens a session; `path` is for messages where it is not what is opened.
-pub(super) fn commit(path: &Path, options: &RunnerOptions, source: ModelSource<'_>) -> Result<Session, SessionError> {
+pub(super) fn commit(
+    path: &Path,
+    options: &RunnerOptions,
+    source: ModelSource<'_>,
+) -> Result<Session, SessionError> {
     commit_with(path, options, source, None)
 }
 
@@ -40,7 +44,11 @@ pub(super) fn commit_with(
 
 fn builder(environment: &Environment, options: &RunnerOptions) -> ort::Result<SessionBuilder> {
     let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
-    let level = if options.unoptimized { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+    let level = if options.unoptimized {
+        GraphOptimizationLevel::Disable
+    } else {
+        GraphOptimizationLevel::All
+    };
     // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
     Ok(Session::builder(environment)?
         .with_optimization_level(level)?

@@ -147,9 +147,19 @@ mod tests {
         assert_eq!(parse("openvino"), Ok(vec![Device::OpenVino]));
         assert_eq!(parse("cuda:0"), Ok(vec![Device::Cuda(0)]));
         assert_eq!(parse("tensorrt:1,0"), Ok(vec![Device::TensorRt(1), Device::TensorRt(0)]));
-        for text in
-            ["", "gpu", "cuda", "cuda:", "cuda:-1", "cuda:0,", "cuda:0,0", "cpu:0", "openvino:0", "CPU", "cuda:70000"]
-        {
+        for text in [
+            "",
+            "gpu",
+            "cuda",
+            "cuda:",
+            "cuda:-1",
+            "cuda:0,",
+            "cuda:0,0",
+            "cpu:0",
+            "openvino:0",
+            "CPU",
+            "cuda:70000",
+        ] {
             assert_eq!(parse(text), Err(DevicesError), "{text}");
         }
         assert_eq!(Device::TensorRt(3).to_string(), "tensorrt:3");

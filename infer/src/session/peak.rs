@@ -55,13 +55,19 @@ impl DevicePeak {
 }
 
 /// Seconds of the quickest run of a chain of products.
-fn products_take(options: &RunnerOptions, half: bool, side: usize, products: usize) -> Result<f64, SessionError> {
+fn products_take(
+    options: &RunnerOptions,
+    half: bool,
+    side: usize,
+    products: usize,
+) -> Result<f64, SessionError> {
     let name = Path::new("a chain of products of matrices");
     let mut session = commit(name, options, ModelSource::Bytes(&chain(half, side, products)))?;
     // Powers of a matrix whose rows sum to one are matrices of the same size of numbers.
     let values = vec![1.0 / side as f32; side * side];
     let mut run = || {
-        let input = SessionInputValue::from(TensorRef::from_array_view(([side, side], &values[..]))?);
+        let input =
+            SessionInputValue::from(TensorRef::from_array_view(([side, side], &values[..]))?);
         run_session(&mut session, input, &["y"], |_| Ok(()))
     };
     quickest(|| run().map_err(|source| failure::run_error(name, options.device, &source)))
@@ -97,7 +103,8 @@ fn chain(half: bool, side: usize, products: usize) -> Vec<u8> {
     };
     let mut last = first.to_owned();
     for product in 0..products {
-        let next = if product + 1 == products && !half { "y".to_owned() } else { format!("p{product}") };
+        let next =
+            if product + 1 == products && !half { "y".to_owned() } else { format!("p{product}") };
         nodes.push(node("MatMul", &[&last, first], &next, &[]));
         last = next;
     }
@@ -172,13 +179,24 @@ mod tests {
     #[test]
     fn a_chain_is_the_power_it_says() {
         for half in [false, true] {
-            let mut session =
-                commit(Path::new("chain"), &RunnerOptions::default(), ModelSource::Bytes(&chain(half, 2, 3))).unwrap();
+            let mut session = commit(
+                Path::new("chain"),
+                &RunnerOptions::default(),
+                ModelSource::Bytes(&chain(half, 2, 3)),
+            )
+            .unwrap();
             let values = [0.5_f32, 0.25, 0.0, 1.0];
-            let input = SessionInputValue::from(TensorRef::from_array_view(([2_usize, 2], &values[..])).unwrap());
-            let read = |outputs: &[&ort::value::DynValue]| Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec());
+            let input = SessionInputValue::from(
+                TensorRef::from_array_view(([2_usize, 2], &values[..])).unwrap(),
+            );
+            let read = |outputs: &[&ort::value::DynValue]| {
+                Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
+            };
             // The fourth power of [[1/2, 1/4], [0, 1]], exact in 16 bits too.
-            assert_eq!(run_session(&mut session, input, &["y"], read).unwrap(), [0.0625, 0.46875, 0.0, 1.0]);
+            assert_eq!(
+                run_session(&mut session, input, &["y"], read).unwrap(),
+                [0.0625, 0.46875, 0.0, 1.0]
+            );
         }
     }
 }

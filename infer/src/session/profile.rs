@@ -8,7 +8,10 @@ use protoseg_models::adapter::Adapter;
 use serde::{Deserialize, Serialize};
 
 use super::engines::ModelSource;
-use super::{ExternalModel, FRAME_OUTPUTS, Runner, RunnerOptions, SessionError, commit_with, failure, run_session};
+use super::{
+    ExternalModel, FRAME_OUTPUTS, Runner, RunnerOptions, SessionError, commit_with, failure,
+    run_session,
+};
 use crate::preprocess::Preprocess;
 
 /// Operators that [`Profile::operators`] names.
@@ -89,11 +92,16 @@ fn profile_in(
 ) -> Result<Profile, SessionError> {
     let failed = |source| SessionError::Profile { path: path.to_owned(), source };
     // Goes with all that is in it whatever happens: also what a session that failed leaves when it is closed, which is before.
-    let folder = tempfile::Builder::new().prefix("protoseg-profile-").tempdir_in(temporary).map_err(failed)?;
+    let folder = tempfile::Builder::new()
+        .prefix("protoseg-profile-")
+        .tempdir_in(temporary)
+        .map_err(failed)?;
     let session = commit_with(path, options, ModelSource::File, Some(&folder.path().join("run")))?;
     let mut runner = match adapter {
         None => Runner::with_image_input(path, options, session)?,
-        Some(adapter) => ExternalModel::from_session(path, options, session).with_adapter(adapter.clone()),
+        Some(adapter) => {
+            ExternalModel::from_session(path, options, session).with_adapter(adapter.clone())
+        }
     };
     // In the first run memory is set up; the second counts.
     let [count, height, width] = shape;
@@ -124,7 +132,8 @@ impl Runner {
         }
         let (path, device) = (self.path.clone(), self.device);
         self.run_parts(images, shape, |session, input, _| {
-            run_session(session, input, &names, |_| Ok(())).map_err(|source| failure::run_error(&path, device, &source))
+            run_session(session, input, &names, |_| Ok(()))
+                .map_err(|source| failure::run_error(&path, device, &source))
         })
     }
 }
@@ -133,7 +142,9 @@ fn parse_record(record: &str) -> serde_json::Result<Profile> {
     let events: Vec<ProfileEvent> = serde_json::from_str(record)?;
     // Of several runs of a node the last.
     let mut last: HashMap<(&str, &str), &ProfileEvent> = HashMap::new();
-    for event in events.iter().filter(|event| event.cat == "Node" && !event.args.provider.is_empty()) {
+    for event in
+        events.iter().filter(|event| event.cat == "Node" && !event.args.provider.is_empty())
+    {
         last.insert((&event.args.node_index, &event.name), event);
     }
     let mut profile = Profile::default();
@@ -171,7 +182,8 @@ mod tests {
 
     /// Names in a folder.
     fn names(folder: &Path) -> Vec<std::ffi::OsString> {
-        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     }
@@ -192,7 +204,8 @@ mod tests {
             event("", "Relu", gpu, 1, 5),
             event("", "Relu", gpu, 2, 5),
             event("resize", "Resize", cpu, 3, 1),
-            r#"{"cat":"Node","dur":7,"name":"conv_fence_before","args":{"op_name":"Conv"}}"#.to_owned(),
+            r#"{"cat":"Node","dur":7,"name":"conv_fence_before","args":{"op_name":"Conv"}}"#
+                .to_owned(),
             event("conv", "Conv", gpu, 0, 60),
             event("", "Relu", gpu, 1, 15),
             event("", "Relu", gpu, 2, 5),
@@ -200,8 +213,11 @@ mod tests {
         ];
         let profile = parse_record(&format!("[{}]", events.join(",\n"))).unwrap();
         assert_eq!(profile.nodes, BTreeMap::from([(cpu.to_owned(), 1), (gpu.to_owned(), 3)]));
-        let operators: Vec<_> =
-            profile.operators.iter().map(|operator| (operator.name.as_str(), operator.nodes, operator.share)).collect();
+        let operators: Vec<_> = profile
+            .operators
+            .iter()
+            .map(|operator| (operator.name.as_str(), operator.nodes, operator.share))
+            .collect();
         assert_eq!(operators, [("Conv", 1, 0.6), ("Relu", 2, 0.2), ("Resize", 1, 0.2)]);
         assert_eq!(parse_record("[]").unwrap(), Profile::default());
         assert!(parse_record("").is_err() && parse_record("{}").is_err());
@@ -217,7 +233,11 @@ mod tests {
             profile
         };
         let count = |profile: &Profile| {
-            assert_eq!(profile.nodes.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"], "{profile:?}");
+            assert_eq!(
+                profile.nodes.keys().collect::<Vec<_>>(),
+                ["CPUExecutionProvider"],
+                "{profile:?}"
+            );
             profile.nodes["CPUExecutionProvider"]
         };
         // Transpose, Cast, Mul, AveragePool and Conv.
@@ -225,30 +245,50 @@ mod tests {
         assert_eq!((count(&stands), stands.operators.len()), (5, 5));
         assert!(stands.operators.iter().all(|operator| operator.nodes == 1));
         let shares: f64 = stands.operators.iter().map(|operator| operator.share).sum();
-        assert!((shares - 1.0).abs() < 1e-9 && stands.operators.is_sorted_by(|one, other| one.share >= other.share));
-        assert!(stands.operators.iter().any(|operator| operator.name == "AveragePool"), "{stands:?}");
+        assert!(
+            (shares - 1.0).abs() < 1e-9
+                && stands.operators.is_sorted_by(|one, other| one.share >= other.share)
+        );
+        assert!(
+            stands.operators.iter().any(|operator| operator.name == "AveragePool"),
+            "{stands:?}"
+        );
         let optimised = profiled("colors/model.onnx", None, false, [1, 96, 64]).unwrap();
         // What is put in between to lay values out for a faster kernel counts too.
         let layout = |operator: &&Operator| operator.name.starts_with("Reorder");
-        let added: usize = optimised.operators.iter().filter(layout).map(|operator| operator.nodes).sum();
+        let added: usize =
+            optimised.operators.iter().filter(layout).map(|operator| operator.nodes).sum();
         assert!((1..=5 + added).contains(&count(&optimised)), "{optimised:?}");
         // A frame file, and a file that takes floats.
         assert!(count(&profiled("gate/frame.onnx", None, false, [1, 64, 96]).unwrap()) > 1);
         let (layout, order) = (Layout::Nchw, ChannelOrder::Rgb);
         let output =
-            ExternalModel::open(&fixture("adopt/float-nchw.onnx"), &RunnerOptions::default()).unwrap().outputs();
+            ExternalModel::open(&fixture("adopt/float-nchw.onnx"), &RunnerOptions::default())
+                .unwrap()
+                .outputs();
         let adapter = Adapter {
             layout,
             order,
-            normalization: Some(protoseg_models::adapter::Normalization::new(1.0, [0.0; 3], [1.0; 3]).unwrap()),
+            normalization: Some(
+                protoseg_models::adapter::Normalization::new(1.0, [0.0; 3], [1.0; 3]).unwrap(),
+            ),
             batch: None,
             size: None,
             output: output[0].name.clone(),
         };
-        assert!(count(&profiled("adopt/float-nchw.onnx", Some(&adapter), false, [1, 32, 64]).unwrap()) >= 1);
+        assert!(
+            count(&profiled("adopt/float-nchw.onnx", Some(&adapter), false, [1, 32, 64]).unwrap())
+                >= 1
+        );
         // What fails while it is opened, and while it runs.
-        assert!(matches!(profiled("colors/manifest.json", None, false, [1, 32, 32]), Err(SessionError::Model { .. })));
-        assert!(matches!(profiled("gate/frame.onnx", None, false, [1, 32, 32]), Err(SessionError::Run { .. })));
+        assert!(matches!(
+            profiled("colors/manifest.json", None, false, [1, 32, 32]),
+            Err(SessionError::Model { .. })
+        ));
+        assert!(matches!(
+            profiled("gate/frame.onnx", None, false, [1, 32, 32]),
+            Err(SessionError::Run { .. })
+        ));
         let gone = profile_in(
             &temporary.path().join("gone"),
             &fixture("colors/model.onnx"),
@@ -258,7 +298,13 @@ mod tests {
         );
         assert!(gone.unwrap_err().to_string().contains("TMPDIR"));
         let options = RunnerOptions { device: Device::Cuda(0), ..RunnerOptions::default() };
-        let elsewhere = profile_in(temporary.path(), &fixture("colors/model.onnx"), None, &options, [1, 32, 32]);
+        let elsewhere = profile_in(
+            temporary.path(),
+            &fixture("colors/model.onnx"),
+            None,
+            &options,
+            [1, 32, 32],
+        );
         assert!(elsewhere.is_err() || elsewhere.is_ok_and(|profile| profile.operators.is_empty()));
     }
 }

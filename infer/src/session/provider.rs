@@ -75,9 +75,14 @@ pub(super) fn place(
         });
     }
     // Search by trying pays where sizes repeat; each new size costs a search.
-    let search = if size.is_some() { ConvAlgorithmSearch::Exhaustive } else { ConvAlgorithmSearch::Heuristic };
+    let search = if size.is_some() {
+        ConvAlgorithmSearch::Exhaustive
+    } else {
+        ConvAlgorithmSearch::Heuristic
+    };
     let on_cuda = |number: u16| {
-        let mut provider = CUDA::default().with_device_id(number.into()).with_conv_algorithm_search(search);
+        let mut provider =
+            CUDA::default().with_device_id(number.into()).with_conv_algorithm_search(search);
         if let Some(bytes) = cuda.memory {
             provider = provider.with_memory_limit(bytes);
         }
@@ -92,7 +97,10 @@ pub(super) fn place(
         }
         Device::OpenVino => {
             let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
-            let provider = OpenVINO::default().with_device_type("CPU").with_precision("FP32").with_num_threads(threads);
+            let provider = OpenVINO::default()
+                .with_device_type("CPU")
+                .with_precision("FP32")
+                .with_num_threads(threads);
             vec![provider.build().error_on_failure()]
         }
     };
@@ -108,7 +116,9 @@ pub(super) fn place(
     if let Some([height, width]) = size {
         // The names that `protoseg export` gives to the sizes it leaves open; a file without them is not changed by this.
         for (name, size) in [("H", height), ("W", width)] {
-            builder = builder.with_dimension_override(name, size as i64).map_err(|error| failed(error.into()))?;
+            builder = builder
+                .with_dimension_override(name, size as i64)
+                .map_err(|error| failed(error.into()))?;
         }
     }
     Ok(builder)
@@ -116,7 +126,8 @@ pub(super) fn place(
 
 fn tensorrt(number: u16, options: &RunnerOptions, engines: Option<EngineCache>) -> TensorRT {
     let TensorRtOptions { fp16, int8, workspace, .. } = options.tensorrt;
-    let mut provider = TensorRT::default().with_device_id(number.into()).with_cuda_graph(options.cuda.graph);
+    let mut provider =
+        TensorRT::default().with_device_id(number.into()).with_cuda_graph(options.cuda.graph);
     provider = provider.with_fp16(fp16).with_int8(int8);
     if let Some(bytes) = workspace {
         provider = provider.with_max_workspace_size(bytes);
@@ -132,7 +143,8 @@ mod tests {
 
     #[test]
     fn places_in_sources_are_left_out() {
-        let message = "/src/bridge.cc:1 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library x.so";
+        let message =
+            "/src/bridge.cc:1 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library x.so";
         assert_eq!(plain(message), "Failed to load library x.so");
         assert_eq!(plain("no device"), "no device");
     }

@@ -33,8 +33,9 @@ pub fn runtime() -> Result<Runtime, SessionError> {
     let build = build.trim_start_matches("ORT Build Info: ").to_owned();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let mut files = maps.lines().filter_map(|line| Some(Path::new(&line[line.find('/')?..])));
-    let ours =
-        |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"));
+    let ours = |path: &&Path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"))
+    };
     Ok(Runtime { path: files.find(ours).map(Path::to_owned), build })
 }
 
@@ -51,14 +52,21 @@ impl Device {
         let mut session = commit(name, &options, ModelSource::Bytes(RELU))?;
         let values = [-1.0_f32, 2.0];
         let mut run = || {
-            let input = SessionInputValue::from(TensorRef::from_array_view(([2_usize], &values[..]))?);
-            run_session(&mut session, input, &["y"], |outputs| Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec()))
+            let input =
+                SessionInputValue::from(TensorRef::from_array_view(([2_usize], &values[..]))?);
+            run_session(&mut session, input, &["y"], |outputs| {
+                Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
+            })
         };
         let found = run().map_err(|source| failure::run_error(name, self, &source))?;
         if found == [0.0, 2.0] {
             return Ok(());
         }
         let reason = format!("it counts wrongly: {found:?} where [0.0, 2.0] was expected");
-        Err(SessionError::Device { device: self, reason, help: "look for a newer driver".to_owned() })
+        Err(SessionError::Device {
+            device: self,
+            reason,
+            help: "look for a newer driver".to_owned(),
+        })
     }
 }

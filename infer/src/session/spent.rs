@@ -22,7 +22,11 @@ impl Sub for TransferTimes {
 
     fn sub(self, before: Self) -> Self {
         let Self { prepare, upload, download } = before;
-        Self { prepare: self.prepare - prepare, upload: self.upload - upload, download: self.download - download }
+        Self {
+            prepare: self.prepare - prepare,
+            upload: self.upload - upload,
+            download: self.download - download,
+        }
     }
 }
 

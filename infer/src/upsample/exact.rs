@@ -75,9 +75,13 @@ mod tests {
         let frame = LogitGeometry { height: 23, width: 16, padded: [24, 16], align_corners: false };
         for (index, choice) in reference_decisions(&logits, &frame).iter().enumerate() {
             let mut scores = logits_at(&logits, &frame, index / 16, index % 16);
-            let softmax = |score: &f64| score.exp() / scores.iter().map(|score| score.exp()).sum::<f64>();
+            let softmax =
+                |score: &f64| score.exp() / scores.iter().map(|score| score.exp()).sum::<f64>();
             let confidence = scores.iter().map(softmax).fold(0.0, f64::max);
-            assert!((f64::from(choice.confidence) - 255.0 * confidence).abs() < 0.5 + 1e-9, "{index}");
+            assert!(
+                (f64::from(choice.confidence) - 255.0 * confidence).abs() < 0.5 + 1e-9,
+                "{index}"
+            );
             scores.sort_by(f64::total_cmp);
             assert!((f64::from(choice.gap) - (scores[4] - scores[3])).abs() < 1e-5, "{index}");
         }

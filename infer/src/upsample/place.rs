@@ -25,7 +25,11 @@ impl LogitGeometry {
             };
             let place = place.clamp(0.0, (logits - 1) as f64);
             let first = place as usize;
-            Interpolation { first, second: (first + 1).min(logits - 1), weight: place - first as f64 }
+            Interpolation {
+                first,
+                second: (first + 1).min(logits - 1),
+                weight: place - first as f64,
+            }
         };
         (0..count).map(position).collect()
     }

@@ -6,7 +6,9 @@ use rayon::prelude::*;
 
 use super::place::Interpolation;
 use super::{LogitGeometry, Outputs, Prediction};
-use crate::kernels::{self, BlendedRow, Corners, InstructionSet, LANES, LogitPlanes, PixelGroup, PixelRow, put};
+use crate::kernels::{
+    self, BlendedRow, Corners, InstructionSet, LANES, LogitPlanes, PixelGroup, PixelRow, put,
+};
 use crate::stitch::LogitMap;
 
 /// Most rows of pixels that are filled as one piece of work.
@@ -84,7 +86,8 @@ impl Upsampler {
         let mut bands = Vec::new();
         for between in self.rows[pixels].chunk_by(|row, next| row.first == next.first) {
             for rows in between.chunks(MOST_ROWS) {
-                let mut take = |plane: &mut &'a mut [u8]| plane.split_off_mut(..rows.len() * self.width);
+                let mut take =
+                    |plane: &mut &'a mut [u8]| plane.split_off_mut(..rows.len() * self.width);
                 let Some(labels) = take(&mut labels) else { continue };
                 let (confidence, margin) =
                     (confidence.as_mut().and_then(&mut take), margin.as_mut().and_then(&mut take));
@@ -115,8 +118,19 @@ impl Upsampler {
             for run in &workspace.runs {
                 let groups = &self.groups[run.clone()];
                 let [Some(first), Some(last)] = [groups.first(), groups.last()] else { continue };
-                self.form.blend_rows(planes, between, first.base..last.last + 1, &mut workspace.mixed);
-                self.form.fill_pixels(&workspace.mixed, &self.groups, run.clone(), &mut workspace.scores, &mut pixels);
+                self.form.blend_rows(
+                    planes,
+                    between,
+                    first.base..last.last + 1,
+                    &mut workspace.mixed,
+                );
+                self.form.fill_pixels(
+                    &workspace.mixed,
+                    &self.groups,
+                    run.clone(),
+                    &mut workspace.scores,
+                    &mut pixels,
+                );
             }
             for (index, label) in workspace.agreed.iter().enumerate() {
                 if let Some(label) = label {
@@ -133,7 +147,9 @@ impl Upsampler {
         for (index, (group, agreed)) in self.groups.iter().zip(agreed).enumerate() {
             let columns = group.base..group.last + 1;
             let label = upper.labels[group.base];
-            let same = |corners: &Corners| corners.labels[columns.clone()].iter().all(|other| *other == label);
+            let same = |corners: &Corners| {
+                corners.labels[columns.clone()].iter().all(|other| *other == label)
+            };
             let sure = |corners: &Corners| corners.sure[columns.clone()].iter().all(|sure| *sure);
             *agreed = (same(upper) && same(lower)).then_some(label);
             if agreed.is_some() && !(more && !(sure(upper) && sure(lower))) {
@@ -195,11 +211,18 @@ mod tests {
     /// Scores as networks give them: smooth, so that most corners agree and many are sure.
     fn smooth(classes: usize, height: usize, width: usize) -> LogitMap {
         let score = |index: usize| {
-            let (class, row, column) = (index / (height * width), index / width % height, index % width);
-            let wave = (row as f32 * 0.11 + class as f32).sin() + (column as f32 * 0.07 * (class + 1) as f32).cos();
+            let (class, row, column) =
+                (index / (height * width), index / width % height, index % width);
+            let wave = (row as f32 * 0.11 + class as f32).sin()
+                + (column as f32 * 0.07 * (class + 1) as f32).cos();
             wave * wave * wave * 3.0
         };
-        LogitMap { classes, height, width, data: (0..classes * height * width).map(score).collect() }
+        LogitMap {
+            classes,
+            height,
+            width,
+            data: (0..classes * height * width).map(score).collect(),
+        }
     }
 
     const FRAMES: [([usize; 2], [usize; 2], [usize; 2]); 8] = [
@@ -216,19 +239,34 @@ mod tests {
     #[test]
     fn every_form_gives_the_same_bits() {
         for (grid, padded, [height, width]) in FRAMES {
-            for logits in [random(19, grid[0], grid[1]), smooth(19, grid[0], grid[1]), random(1, grid[0], grid[1])] {
+            for logits in [
+                random(19, grid[0], grid[1]),
+                smooth(19, grid[0], grid[1]),
+                random(1, grid[0], grid[1]),
+            ] {
                 for align_corners in [false, true] {
                     let frame = LogitGeometry { height, width, padded, align_corners };
-                    for (confidence, margin) in [(false, false), (true, false), (false, true), (true, true)] {
+                    for (confidence, margin) in
+                        [(false, false), (true, false), (false, true), (true, true)]
+                    {
                         let wanted = Outputs { confidence, margin };
-                        let [scalar, others @ ..] = &InstructionSet::all()[..] else { panic!("no form") };
+                        let [scalar, others @ ..] = &InstructionSet::all()[..] else {
+                            panic!("no form")
+                        };
                         let expected = predict_with(*scalar, &logits, &frame, wanted);
                         assert_eq!(expected.confidence.is_some(), confidence);
                         for form in others {
-                            assert!(predict_with(*form, &logits, &frame, wanted) == expected, "{form:?} {frame:?}");
+                            assert!(
+                                predict_with(*form, &logits, &frame, wanted) == expected,
+                                "{form:?} {frame:?}"
+                            );
                         }
-                        let labels = predict_with(*scalar, &logits, &frame, Outputs::default()).labels;
-                        assert!(labels == expected.labels, "labels depend on {wanted:?}: {frame:?}");
+                        let labels =
+                            predict_with(*scalar, &logits, &frame, Outputs::default()).labels;
+                        assert!(
+                            labels == expected.labels,
+                            "labels depend on {wanted:?}: {frame:?}"
+                        );
                     }
                 }
             }
@@ -250,7 +288,9 @@ mod tests {
                 // Two rows and more are held; with less than two pixels a row of logits, more.
                 let top = top.min(upsampler.rows.get(done).map_or(top, |row| row.first));
                 let plane = grid[0] * grid[1];
-                let part = |class: usize| &logits.data[class * plane + top * grid[1]..class * plane + rows * grid[1]];
+                let part = |class: usize| {
+                    &logits.data[class * plane + top * grid[1]..class * plane + rows * grid[1]]
+                };
                 let data = (0..5).flat_map(|class| part(class).iter().copied()).collect();
                 let held = LogitMap { classes: 5, height: rows - top, width: grid[1], data };
                 upsampler.predict(&held, top, done..ready, wanted, &mut decided);

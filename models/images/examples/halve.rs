@@ -12,7 +12,8 @@ use protoseg_models::atomic;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let [from, to] = [arguments.next(), arguments.next()].map(|path| path.context("usage: halve DATA OUT"));
+    let [from, to] =
+        [arguments.next(), arguments.next()].map(|path| path.context("usage: halve DATA OUT"));
     halve(&from?, &to?)
 }
 
@@ -37,11 +38,15 @@ fn halved(path: &Path) -> Result<Vec<u8>> {
     }
     if let Ok(map) = label_map::read(path, MAX_PIXELS) {
         let (height, width) = (map.height / 2, map.width / 2);
-        let pixel = |index: usize| map.labels[(2 * (index / width) + 1) * map.width + 2 * (index % width) + 1];
-        return Ok(LabelMap { height, width, labels: (0..height * width).map(pixel).collect() }.ids_png()?);
+        let pixel = |index: usize| {
+            map.labels[(2 * (index / width) + 1) * map.width + 2 * (index % width) + 1]
+        };
+        return Ok(LabelMap { height, width, labels: (0..height * width).map(pixel).collect() }
+            .ids_png()?);
     }
     let picture = image_file::read(path, MAX_PIXELS)?;
-    let half = imageops::resize(&picture, picture.width() / 2, picture.height() / 2, FilterType::Triangle);
+    let half =
+        imageops::resize(&picture, picture.width() / 2, picture.height() / 2, FilterType::Triangle);
     let mut bytes = std::io::Cursor::new(Vec::new());
     half.write_to(&mut bytes, image::ImageFormat::Png)?;
     Ok(bytes.into_inner())

@@ -134,7 +134,8 @@ impl Dataset {
             Self::Voc => Ok(ClassTable::voc()),
             Self::Folder => {
                 let path = root.join("classes.txt");
-                ClassTable::parse(&read(&path)?).map_err(|source| DatasetError::Classes { path, source })
+                ClassTable::parse(&read(&path)?)
+                    .map_err(|source| DatasetError::Classes { path, source })
             }
         }
     }
@@ -159,13 +160,20 @@ impl Dataset {
     /// picture of a [`Folder`](Self::Folder).
     pub fn split(self, root: &Path, split: &str) -> Result<Vec<Sample>, DatasetError> {
         match self {
-            Self::Voc => self.labeled(root, &root.join("ImageSets/Segmentation").join(format!("{split}.txt"))),
+            Self::Voc => self
+                .labeled(root, &root.join("ImageSets/Segmentation").join(format!("{split}.txt"))),
             Self::Cityscapes => {
                 let folder = root.join("leftImg8bit").join(split);
                 let cities = entries(&folder)?.into_iter().filter(|path| path.is_dir());
-                let files: Vec<PathBuf> =
-                    cities.map(|city| entries(&city)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-                let pictures = files.into_iter().filter(|path| path.to_string_lossy().ends_with("_leftImg8bit.png"));
+                let files: Vec<PathBuf> = cities
+                    .map(|city| entries(&city))
+                    .collect::<Result<Vec<_>, _>>()?
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                let pictures = files
+                    .into_iter()
+                    .filter(|path| path.to_string_lossy().ends_with("_leftImg8bit.png"));
                 self.every(root, &folder, pictures)
             }
             Self::Folder if split == "all" => {
@@ -184,7 +192,8 @@ impl Dataset {
         pictures: impl Iterator<Item = PathBuf>,
     ) -> Result<Vec<Sample>, DatasetError> {
         let labelled = |image: PathBuf| {
-            let label = image.strip_prefix(root).ok().and_then(|relative| self.label(root, relative));
+            let label =
+                image.strip_prefix(root).ok().and_then(|relative| self.label(root, relative));
             let label = label.map(|label| present(label, folder)).transpose()?;
             Ok(Sample { image, label })
         };
@@ -209,17 +218,28 @@ impl Dataset {
         let text = read(list)?;
         let mut samples = Vec::new();
         for (index, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let refused = |reason| DatasetError::Line { list: list.into(), line: index + 1, text: text.into(), reason };
+            let refused = |reason| DatasetError::Line {
+                list: list.into(),
+                line: index + 1,
+                text: text.into(),
+                reason,
+            };
             let (first, second) = match self.columns(root, text)[..] {
                 [] => continue,
                 [first] => (first, None),
                 [first, second] => (first, Some(second)),
-                _ => return Err(refused("has more than two columns; put a tab between them where names hold spaces")),
+                _ => {
+                    return Err(refused(
+                        "has more than two columns; put a tab between them where names hold spaces",
+                    ));
+                }
             };
             let picture = self.picture(first);
             let label = match second {
                 _ if !labelled => None,
-                Some(label) => Some(root.join(label.replace("_gtFine_labelTrainIds.", "_gtFine_labelIds."))),
+                Some(label) => {
+                    Some(root.join(label.replace("_gtFine_labelTrainIds.", "_gtFine_labelIds.")))
+                }
                 None => Some(self.label(root, &picture).ok_or_else(|| refused("names no label"))?),
             };
             let label = label.map(|label| present(label, list)).transpose()?;
@@ -255,7 +275,11 @@ impl Dataset {
             Self::Cityscapes => {
                 let below = picture.strip_prefix("leftImg8bit").ok()?;
                 let stem = below.file_name()?.to_str()?.strip_suffix("_leftImg8bit.png")?;
-                Some(root.join("gtFine").join(below).with_file_name(format!("{stem}_gtFine_labelIds.png")))
+                Some(
+                    root.join("gtFine")
+                        .join(below)
+                        .with_file_name(format!("{stem}_gtFine_labelIds.png")),
+                )
             }
             Self::Voc => {
                 let name = Path::new(picture.file_name()?).with_extension("png");
@@ -263,7 +287,11 @@ impl Dataset {
                 let augmented = root.join("SegmentationClassAug").join(&name);
                 Some(if !official.is_file() && augmented.is_file() { augmented } else { official })
             }
-            Self::Folder => Some(root.join("labels").join(picture.strip_prefix("images").ok()?).with_extension("png")),
+            Self::Folder => Some(
+                root.join("labels")
+                    .join(picture.strip_prefix("images").ok()?)
+                    .with_extension("png"),
+            ),
         }
     }
 }
@@ -285,8 +313,10 @@ fn read(path: &Path) -> Result<String, DatasetError> {
 /// What a folder holds, by name.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let failed = |source| DatasetError::Io { path: folder.into(), source };
-    let entry = |entry: std::io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path()).map_err(failed);
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).map_err(failed)?.map(entry).collect::<Result<_, _>>()?;
+    let entry =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path()).map_err(failed);
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).map_err(failed)?.map(entry).collect::<Result<_, _>>()?;
     paths.sort();
     Ok(paths)
 }

@@ -52,7 +52,12 @@ impl ImageLabels {
         let pixels = height * width;
         for found in [Some(labels), self.confidence.as_ref()].into_iter().flatten().map(Vec::len) {
             if found != pixels {
-                return Err(FormatError::Size { name: self.name.clone(), width: *width, height: *height, found });
+                return Err(FormatError::Size {
+                    name: self.name.clone(),
+                    width: *width,
+                    height: *height,
+                    found,
+                });
             }
         }
         let known = |label: u8| label == IGNORE_INDEX || usize::from(label) < classes.count();
@@ -81,7 +86,9 @@ impl ImageLabels {
             let mean = sum as f64 / (255 * count.max(1)) as f64;
             (mean * 1e4).round() / 1e4
         };
-        let all = sums[..usize::from(IGNORE_INDEX)].iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        let all = sums[..usize::from(IGNORE_INDEX)]
+            .iter()
+            .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         Some(MeanConfidence { labels: sums.map(mean), all: mean(all) })
     }
 }

@@ -8,7 +8,10 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, Rgba};
+use image::{
+    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+    Rgba,
+};
 
 use crate::jpeg;
 
@@ -58,7 +61,9 @@ pub enum DecodeError {
     #[error("floating-point samples have no known range; convert the picture to 8 or 16 bits")]
     Float,
     /// Four inks of unknown polarity.
-    #[error("a CMYK JPEG without Adobe's marker does not tell how its inks are stored; convert the picture to RGB")]
+    #[error(
+        "a CMYK JPEG without Adobe's marker does not tell how its inks are stored; convert the picture to RGB"
+    )]
     Inks,
 }
 
@@ -158,7 +163,9 @@ impl<'a> EncodedImage<'a> {
             }
         }
         // Its decoder takes what is far too large for broken.
-        if let Some([width, height]) = png_size(bytes.as_ref()).filter(|_| format == ImageFormat::Png) {
+        if let Some([width, height]) =
+            png_size(bytes.as_ref()).filter(|_| format == ImageFormat::Png)
+        {
             within(width, height, max_pixels)?;
         }
         let mut limits = Limits::no_limits();
@@ -177,7 +184,10 @@ impl<'a> EncodedImage<'a> {
         let orientation = decoder.orientation().map_err(refused)?;
         let lies = matches!(
             orientation,
-            Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+            Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH
         );
         let size = if lies { [width, height] } else { [height, width] };
         Ok(Self { decoder: Box::new(decoder), size, orientation })
@@ -261,18 +271,25 @@ mod tests {
 
     #[test]
     fn every_sample_format_comes_out_as_rgb() {
-        let png = |picture: DynamicImage| decode(&encoded(&picture, ImageFormat::Png), MAX_PIXELS).unwrap();
+        let png = |picture: DynamicImage| {
+            decode(&encoded(&picture, ImageFormat::Png), MAX_PIXELS).unwrap()
+        };
         for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Tiff] {
             assert_eq!(decode(&encoded(&colors().into(), format), MAX_PIXELS).unwrap(), colors());
         }
         let deep = ImageBuffer::from_fn(3, 1, |x, _| Rgb([[0_u16, 32_896, 65_535][x as usize]; 3]));
         assert_eq!(png(deep.into()).as_raw(), &[0, 0, 0, 128, 128, 128, 255, 255, 255]);
-        let deep_grey: ImageBuffer<image::Luma<u16>, Vec<u16>> = ImageBuffer::from_raw(1, 1, vec![514]).unwrap();
+        let deep_grey: ImageBuffer<image::Luma<u16>, Vec<u16>> =
+            ImageBuffer::from_raw(1, 1, vec![514]).unwrap();
         assert_eq!(png(deep_grey.into()).as_raw(), &[2, 2, 2]);
-        assert_eq!(png(GrayImage::from_raw(2, 1, vec![0, 77]).unwrap().into()).as_raw(), &[0, 0, 0, 77, 77, 77]);
+        assert_eq!(
+            png(GrayImage::from_raw(2, 1, vec![0, 77]).unwrap().into()).as_raw(),
+            &[0, 0, 0, 77, 77, 77]
+        );
         let grey_alpha = GrayAlphaImage::from_raw(2, 1, vec![100, 255, 100, 51]).unwrap();
         assert_eq!(png(grey_alpha.into()).as_raw(), &[100, 100, 100, 20, 20, 20]);
-        let alpha = RgbaImage::from_raw(3, 1, vec![1, 2, 3, 255, 10, 20, 30, 0, 255, 0, 100, 128]).unwrap();
+        let alpha =
+            RgbaImage::from_raw(3, 1, vec![1, 2, 3, 255, 10, 20, 30, 0, 255, 0, 100, 128]).unwrap();
         assert_eq!(png(alpha.into()).as_raw(), &[1, 2, 3, 0, 0, 0, 128, 0, 50]);
     }
 
@@ -284,7 +301,11 @@ mod tests {
             let bytes = encoded(&picture, format);
             decode(&bytes, MAX_PIXELS).unwrap();
             for length in [bytes.len() / 4, bytes.len() / 2, bytes.len() * 9 / 10] {
-                assert!(decode(&bytes[..length], MAX_PIXELS).is_err(), "{format:?} cut to {length} of {}", bytes.len());
+                assert!(
+                    decode(&bytes[..length], MAX_PIXELS).is_err(),
+                    "{format:?} cut to {length} of {}",
+                    bytes.len()
+                );
             }
         }
         for bytes in [&b""[..], b"hello", b"GIF89a\x01\x00\x01\x00\x00\x00\x00"] {
@@ -298,7 +319,10 @@ mod tests {
         let path = folder.path().join("long.png");
         std::fs::File::create(&path).unwrap().set_len(1 << 27).unwrap();
         let message = read(&path, 100).unwrap_err().to_string();
-        assert!(message.contains("long.png: 134217728 bytes are more than a picture of 100 pixels"), "{message}");
+        assert!(
+            message.contains("long.png: 134217728 bytes are more than a picture of 100 pixels"),
+            "{message}"
+        );
         assert!(matches!(read(folder.path(), 100), Err(ImageFileError::NoFile(_))));
         assert!(matches!(read("/dev/zero".as_ref(), 100), Err(ImageFileError::NoFile(_))));
     }

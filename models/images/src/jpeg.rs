@@ -24,16 +24,22 @@ struct Frame {
 impl Frame {
     /// From a frame header of a kind, the low half of its marker.
     fn parse(kind: u8, header: &[u8]) -> Option<Self> {
-        let &[_, height_high, height_low, width_high, width_low, components, ref parts @ ..] = header else {
+        let &[_, height_high, height_low, width_high, width_low, components, ref parts @ ..] =
+            header
+        else {
             return None;
         };
-        let size = [[width_high, width_low], [height_high, height_low]].map(u16::from_be_bytes).map(u64::from);
+        let size = [[width_high, width_low], [height_high, height_low]]
+            .map(u16::from_be_bytes)
+            .map(u64::from);
         let samplings: Vec<[u64; 2]> =
             parts.chunks_exact(3).map(|part| [part[1] >> 4, part[1] & 15].map(u64::from)).collect();
-        let most = |axis: usize| samplings.iter().map(|sampling| sampling[axis]).max().unwrap_or(1).max(1);
+        let most =
+            |axis: usize| samplings.iter().map(|sampling| sampling[axis]).max().unwrap_or(1).max(1);
         let most = [most(0), most(1)];
         let blocks = |sampling: &[u64; 2]| {
-            let along = |axis: usize| (size[axis] * sampling[axis]).div_ceil(most[axis]).div_ceil(8);
+            let along =
+                |axis: usize| (size[axis] * sampling[axis]).div_ceil(most[axis]).div_ceil(8);
             along(0) * along(1)
         };
         let blocks: u64 = samplings.iter().map(blocks).sum();
@@ -52,7 +58,8 @@ pub(crate) fn markers(bytes: &[u8]) -> Markers {
     let mut found = Markers { components: 0, adobe: false, complete: false };
     let (mut place, mut coded_bytes, mut least_bits) = (0, 0_u64, 0);
     // Between segments, and inside the coded picture, a marker is 0xFF followed by neither 0x00 nor 0xFF.
-    while let Some(skipped) = bytes[place..].windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF))
+    while let Some(skipped) =
+        bytes[place..].windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF))
     {
         let marker = bytes[place + skipped + 1];
         place += skipped + 2;
@@ -66,8 +73,14 @@ pub(crate) fn markers(bytes: &[u8]) -> Markers {
             0x01 | 0xD0..=0xD8 => continue,
             _ => {}
         }
-        let Some(&[high, low]) = bytes.get(place..place + 2).and_then(|length| length.first_chunk()) else { break };
-        let Some(segment) = bytes.get(place + 2..place + usize::from(u16::from_be_bytes([high, low])).max(2)) else {
+        let Some(&[high, low]) =
+            bytes.get(place..place + 2).and_then(|length| length.first_chunk())
+        else {
+            break;
+        };
+        let Some(segment) =
+            bytes.get(place + 2..place + usize::from(u16::from_be_bytes([high, low])).max(2))
+        else {
             break;
         };
         match marker {
@@ -111,10 +124,14 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(bits), [134, 134, 67, 0]);
         let file = |kind: u8, coded: usize| {
             let scan = [0xFF, 0xDA, 0, 2];
-            [&[0xFF, 0xD8, 0xFF, kind, 0, 17][..], &header, &scan, &vec![7; coded], &[0xFF, 0xD9]].concat()
+            [&[0xFF, 0xD8, 0xFF, kind, 0, 17][..], &header, &scan, &vec![7; coded], &[0xFF, 0xD9]]
+                .concat()
         };
         for (kind, least) in [(0xC0, 17), (0xC2, 9)] {
-            assert!(markers(&file(kind, least)).complete && !markers(&file(kind, least - 1)).complete, "{kind:X}");
+            assert!(
+                markers(&file(kind, least)).complete && !markers(&file(kind, least - 1)).complete,
+                "{kind:X}"
+            );
         }
     }
 }

@@ -77,14 +77,20 @@ pub enum LabelMapError {
 /// 1, 2, 4 or 8 bits.
 pub fn read(path: &Path, max_pixels: u64) -> Result<LabelMap, LabelMapError> {
     let broken = |source| LabelMapError::Broken { path: path.into(), source };
-    let file = File::open(path).map_err(|source| LabelMapError::Io { path: path.into(), source })?;
+    let file =
+        File::open(path).map_err(|source| LabelMapError::Io { path: path.into(), source })?;
     let mut decoder = png::Decoder::new(BufReader::new(file));
     decoder.set_transformations(Transformations::IDENTITY);
     let header = decoder.read_header_info().map_err(broken)?;
     let (width, height) = header.size();
     let (color, depth) = (header.color_type, header.bit_depth);
     if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(LabelMapError::TooLarge { path: path.into(), width, height, limit: max_pixels });
+        return Err(LabelMapError::TooLarge {
+            path: path.into(),
+            width,
+            height,
+            limit: max_pixels,
+        });
     }
     if !matches!(color, ColorType::Grayscale | ColorType::Indexed) || depth == BitDepth::Sixteen {
         let found = format!("{}-bit {color:?}", depth as u8);
@@ -124,23 +130,33 @@ impl LabelMap {
     }
 
     /// An RGB PNG of the picture, half covered by the colours of the classes.
-    pub fn overlay_png(&self, picture: &RgbImage, classes: &ClassTable) -> Result<Vec<u8>, LabelMapError> {
+    pub fn overlay_png(
+        &self,
+        picture: &RgbImage,
+        classes: &ClassTable,
+    ) -> Result<Vec<u8>, LabelMapError> {
         let size = picture.dimensions();
         if (size.0 as usize, size.1 as usize) != (self.width, self.height) {
-            return Err(LabelMapError::Size { width: self.width, height: self.height, picture: size });
+            return Err(LabelMapError::Size {
+                width: self.width,
+                height: self.height,
+                picture: size,
+            });
         }
         let palette = classes.palette();
         let blend = |(&label, pixel): (&u8, &[u8])| {
             let color = palette[usize::from(label)];
             std::array::from_fn::<u8, 3, _>(|channel| pixel[channel].midpoint(color[channel]))
         };
-        let pixels: Vec<u8> = self.labels.iter().zip(picture.chunks_exact(3)).flat_map(blend).collect();
+        let pixels: Vec<u8> =
+            self.labels.iter().zip(picture.chunks_exact(3)).flat_map(blend).collect();
         self.encode(&pixels, ColorType::Rgb, None)
     }
 
     /// An RGB PNG in a colour for each label.
     pub fn rgb_png(&self, colors: &[[u8; 3]; 256]) -> Result<Vec<u8>, LabelMapError> {
-        let pixels: Vec<u8> = self.labels.iter().flat_map(|&label| colors[usize::from(label)]).collect();
+        let pixels: Vec<u8> =
+            self.labels.iter().flat_map(|&label| colors[usize::from(label)]).collect();
         self.encode(&pixels, ColorType::Rgb, None)
     }
 
@@ -149,7 +165,12 @@ impl LabelMap {
         self.encode(samples, ColorType::Grayscale, None)
     }
 
-    fn encode(&self, samples: &[u8], color: ColorType, palette: Option<&[u8]>) -> Result<Vec<u8>, LabelMapError> {
+    fn encode(
+        &self,
+        samples: &[u8],
+        color: ColorType,
+        palette: Option<&[u8]>,
+    ) -> Result<Vec<u8>, LabelMapError> {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
         encoder.set_color(color);
@@ -189,7 +210,9 @@ mod tests {
         let seen = image::load_from_memory(&color).unwrap().into_rgb8();
         assert_eq!(seen.get_pixel(3, 0).0, [128, 64, 128]);
         let picture = RgbImage::from_pixel(5, 3, image::Rgb([10, 20, 255]));
-        let overlay = image::load_from_memory(&map().overlay_png(&picture, &classes).unwrap()).unwrap().into_rgb8();
+        let overlay = image::load_from_memory(&map().overlay_png(&picture, &classes).unwrap())
+            .unwrap()
+            .into_rgb8();
         assert_eq!(overlay.get_pixel(3, 0).0, [69, 42, 191]);
         let other = RgbImage::new(5, 4);
         assert!(matches!(map().overlay_png(&other, &classes), Err(LabelMapError::Size { .. })));
@@ -197,7 +220,9 @@ mod tests {
 
     #[test]
     fn packed_ids_are_unpacked_and_what_holds_no_ids_is_refused() {
-        for (depth, row) in [(BitDepth::One, 0b1010_0000), (BitDepth::Two, 0b1001_1100), (BitDepth::Four, 0x7F)] {
+        for (depth, row) in
+            [(BitDepth::One, 0b1010_0000), (BitDepth::Two, 0b1001_1100), (BitDepth::Four, 0x7F)]
+        {
             let mut bytes = Vec::new();
             let width = if depth == BitDepth::Four { 2 } else { 3 };
             let mut encoder = png::Encoder::new(&mut bytes, width, 1);
@@ -212,16 +237,23 @@ mod tests {
             };
             assert_eq!(read_bytes(&bytes).unwrap().labels, expected);
         }
-        for picture in [image::DynamicImage::new_rgb8(2, 2), image::DynamicImage::new_luma16(2, 2)] {
+        for picture in [image::DynamicImage::new_rgb8(2, 2), image::DynamicImage::new_luma16(2, 2)]
+        {
             let mut bytes = std::io::Cursor::new(Vec::new());
             picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
             assert!(matches!(read_bytes(&bytes.into_inner()), Err(LabelMapError::Kind { .. })));
         }
         let bytes = map().ids_png().unwrap();
         for length in 0..bytes.len() {
-            assert!(matches!(read_bytes(&bytes[..length]), Err(LabelMapError::Broken { .. })), "cut to {length}");
+            assert!(
+                matches!(read_bytes(&bytes[..length]), Err(LabelMapError::Broken { .. })),
+                "cut to {length}"
+            );
         }
         let wide = LabelMap { height: 1, width: 1001, labels: vec![0; 1001] };
-        assert!(matches!(read_bytes(&wide.ids_png().unwrap()), Err(LabelMapError::TooLarge { .. })));
+        assert!(matches!(
+            read_bytes(&wide.ids_png().unwrap()),
+            Err(LabelMapError::TooLarge { .. })
+        ));
     }
 }

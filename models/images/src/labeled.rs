@@ -70,7 +70,12 @@ pub enum LabeledDataset {
 
 impl LabeledDataset {
     /// Pictures of a data set: those of a list file, or else of a split by name.
-    pub fn from_files(dataset: Dataset, root: &Path, list: Option<&Path>, split: &str) -> Result<Self, DatasetError> {
+    pub fn from_files(
+        dataset: Dataset,
+        root: &Path,
+        list: Option<&Path>,
+        split: &str,
+    ) -> Result<Self, DatasetError> {
         let classes = dataset.classes(root)?;
         let samples = match list {
             Some(list) => dataset.labeled(root, list)?,
@@ -80,10 +85,16 @@ impl LabeledDataset {
     }
 
     /// Pictures of a list file without labels. For those that the list `truth` names too, the label there is known.
-    pub fn unlabeled(dataset: Dataset, root: &Path, list: &Path, truth: Option<&Path>) -> Result<Self, DatasetError> {
+    pub fn unlabeled(
+        dataset: Dataset,
+        root: &Path,
+        list: &Path,
+        truth: Option<&Path>,
+    ) -> Result<Self, DatasetError> {
         let classes = dataset.classes(root)?;
         let mut samples = dataset.unlabeled(root, list)?;
-        let known = truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
+        let known =
+            truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
         let known: HashMap<PathBuf, Option<PathBuf>> =
             known.into_iter().map(|sample| (sample.image, sample.label)).collect();
         for sample in &mut samples {
@@ -129,7 +140,9 @@ impl LabeledDataset {
     pub fn name(&self, index: usize) -> String {
         match self {
             Self::Files { samples, .. } => samples[index].image.display().to_string(),
-            Self::Synthetic { seed, first, .. } => format!("scene {} of seed {seed}", first + index as u64),
+            Self::Synthetic { seed, first, .. } => {
+                format!("scene {} of seed {seed}", first + index as u64)
+            }
         }
     }
 
@@ -140,7 +153,11 @@ impl LabeledDataset {
     }
 
     /// The same in two steps: how many pixels a picture has, and what decodes or draws it.
-    pub fn open(&self, index: usize, max_pixels: u64) -> Result<(u64, PendingDecode<'_>), LabeledImageError> {
+    pub fn open(
+        &self,
+        index: usize,
+        max_pixels: u64,
+    ) -> Result<(u64, PendingDecode<'_>), LabeledImageError> {
         match self {
             Self::Files { samples, ids, .. } => {
                 let sample = &samples[index];
@@ -149,8 +166,14 @@ impl LabeledDataset {
             }
             Self::Synthetic { seed, first, size: [height, width], .. } => {
                 let draw = move || {
-                    let scene = protoseg_synthetic::render_scene(*seed, first + index as u64, *height, *width);
-                    let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image).unwrap_or_default();
+                    let scene = protoseg_synthetic::render_scene(
+                        *seed,
+                        first + index as u64,
+                        *height,
+                        *width,
+                    );
+                    let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image)
+                        .unwrap_or_default();
                     Ok(LabeledImage { image, truth: scene.labels })
                 };
                 Ok(((height * width) as u64, Box::new(draw)))
@@ -166,7 +189,9 @@ fn labelled(
     max_pixels: u64,
 ) -> Result<LabeledImage, LabeledImageError> {
     let image = file.decode()?;
-    let Some(path) = &sample.label else { return Ok(LabeledImage { truth: vec![255; image.len() / 3], image }) };
+    let Some(path) = &sample.label else {
+        return Ok(LabeledImage { truth: vec![255; image.len() / 3], image });
+    };
     let mut map = label_map::read(path, max_pixels)?;
     let image_size = [image.height() as usize, image.width() as usize];
     let label_size = [map.height, map.width];
@@ -206,7 +231,10 @@ mod tests {
         assert!(message.contains("labels/a.png: the id 4 at row 1, column 1"), "{message}");
         let (_root, set) = folder((3, 2), &map(&[3; 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
-        assert!(message.contains("a.png has 3x2 pixels, but its label") && message.ends_with("has 2x2"), "{message}");
+        assert!(
+            message.contains("a.png has 3x2 pixels, but its label") && message.ends_with("has 2x2"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -217,10 +245,15 @@ mod tests {
             std::fs::write(root.path().join(name), lines).unwrap();
             root.path().join(name)
         };
-        let (pictures, truth) = (list("pictures.txt", "images/a.png\nimages/b.png"), list("truth.txt", "images/a.png"));
-        let set = LabeledDataset::unlabeled(Dataset::Folder, root.path(), &pictures, Some(&truth)).unwrap();
+        let (pictures, truth) =
+            (list("pictures.txt", "images/a.png\nimages/b.png"), list("truth.txt", "images/a.png"));
+        let set = LabeledDataset::unlabeled(Dataset::Folder, root.path(), &pictures, Some(&truth))
+            .unwrap();
         assert_eq!((set.count(), set.labeled_only().count()), (2, 1));
-        assert_eq!([set.read(0, 100).unwrap().truth, set.read(1, 100).unwrap().truth], [vec![0; 4], vec![255; 3]]);
+        assert_eq!(
+            [set.read(0, 100).unwrap().truth, set.read(1, 100).unwrap().truth],
+            [vec![0; 4], vec![255; 3]]
+        );
         let set = LabeledDataset::unlabeled(Dataset::Folder, root.path(), &pictures, None).unwrap();
         assert_eq!(set.labeled_only().count(), 0);
     }
@@ -230,6 +263,9 @@ mod tests {
         let mut set = LabeledDataset::Synthetic { seed: 1, first: 3, count: 5, size: [48, 64] };
         set.truncate(2);
         let scene = set.read(1, 100).unwrap();
-        assert_eq!((set.count(), scene.image.dimensions(), scene.truth.len()), (2, (64, 48), 48 * 64));
+        assert_eq!(
+            (set.count(), scene.image.dimensions(), scene.truth.len()),
+            (2, (64, 48), 48 * 64)
+        );
     }
 }

@@ -29,8 +29,12 @@ fn shares(set: &LabeledDataset) -> (Vec<f64>, f64) {
 
 #[test]
 fn camvid_has_the_documented_shares_and_lists() {
-    let Some(root) = real_data("camvid_has_the_documented_shares_and_lists", "camvid") else { return };
-    let set = |list: &str| LabeledDataset::from_files(Dataset::Camvid, &root, Some(&root.join(list)), "").unwrap();
+    let Some(root) = real_data("camvid_has_the_documented_shares_and_lists", "camvid") else {
+        return;
+    };
+    let set = |list: &str| {
+        LabeledDataset::from_files(Dataset::Camvid, &root, Some(&root.join(list)), "").unwrap()
+    };
     let (found, void) = shares(&set("train.txt"));
     let documented = [16.9, 23.3, 1.0, 31.7, 4.5, 9.7, 1.2, 1.1, 5.9, 0.6, 0.3];
     for (found, documented) in found.iter().zip(documented) {
@@ -47,7 +51,9 @@ fn camvid_has_the_documented_shares_and_lists() {
 
 #[test]
 fn cityscapes_label_ids_become_train_ids() {
-    let Some(root) = real_data("cityscapes_label_ids_become_train_ids", "cityscapes-mini") else { return };
+    let Some(root) = real_data("cityscapes_label_ids_become_train_ids", "cityscapes-mini") else {
+        return;
+    };
     let set = LabeledDataset::from_files(Dataset::Cityscapes, &root, None, "train").unwrap();
     assert_eq!((set.count(), set.read(0, MAX_PIXELS).unwrap().size()), (8, [1024, 2048]));
     let (shares, ignored) = shares(&set);
@@ -63,7 +69,12 @@ fn partition_lists_of_both_forms_are_understood() {
     // The pictures are not there, so the first one is missing: with the path that the official tree would have.
     let root = tempfile::tempdir().unwrap();
     for list in ["pcr/186/labeled.txt", "unimatch/1_16/labeled.txt"] {
-        let message = Dataset::Cityscapes.labeled(root.path(), &lists.join(list)).unwrap_err().to_string();
-        assert!(message.contains("gtFine/train/") && message.contains("_gtFine_labelIds.png is missing"), "{message}");
+        let message =
+            Dataset::Cityscapes.labeled(root.path(), &lists.join(list)).unwrap_err().to_string();
+        assert!(
+            message.contains("gtFine/train/")
+                && message.contains("_gtFine_labelIds.png is missing"),
+            "{message}"
+        );
     }
 }

@@ -35,7 +35,9 @@ pub fn legend(entries: &[(&str, usize)]) -> String {
     if entries.len() < 2 {
         return String::new();
     }
-    let entry = |(name, color): &(&str, usize)| format!("<li><i class=\"key c{color}\"></i>{}</li>", escape(name));
+    let entry = |(name, color): &(&str, usize)| {
+        format!("<li><i class=\"key c{color}\"></i>{}</li>", escape(name))
+    };
     format!("<ul class=\"legend\">{}</ul>\n", entries.iter().map(entry).collect::<String>())
 }
 
@@ -46,18 +48,31 @@ pub fn note(text: &str) -> String {
 
 /// Charts side by side, as many as fit; none where there are none. `class` is `large` or `small`.
 pub fn grid(class: &str, parts: &[String]) -> String {
-    if parts.is_empty() { String::new() } else { format!("<div class=\"grid {class}\">\n{}</div>\n", parts.concat()) }
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!("<div class=\"grid {class}\">\n{}</div>\n", parts.concat())
+    }
 }
 
 /// A figure that counts, in large digits: a label above it, further words below. All are text.
 pub fn tile(label: &str, value: &str, under: &[String]) -> String {
-    let under: String = under.iter().map(|text| format!("<span class=\"under\">{}</span>", escape(text))).collect();
-    format!("<div class=\"tile\"><span>{}</span><b>{}</b>{under}</div>\n", escape(label), escape(value))
+    let under: String =
+        under.iter().map(|text| format!("<span class=\"under\">{}</span>", escape(text))).collect();
+    format!(
+        "<div class=\"tile\"><span>{}</span><b>{}</b>{under}</div>\n",
+        escape(label),
+        escape(value)
+    )
 }
 
 /// Tiles side by side, as many as fit; none where there are none.
 pub fn tiles(parts: &[String]) -> String {
-    if parts.is_empty() { String::new() } else { format!("<div class=\"tiles\">\n{}</div>\n", parts.concat()) }
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!("<div class=\"tiles\">\n{}</div>\n", parts.concat())
+    }
 }
 
 /// A whole page.
@@ -77,9 +92,11 @@ impl Page<'_> {
     /// The page as one HTML document.
     pub fn draw(&self) -> String {
         let Self { title, head, style, .. } = self;
-        let sections: Vec<&Section> = self.sections.iter().filter(|section| !section.body.is_empty()).collect();
-        let link =
-            |section: &&Section| format!("<a href=\"#{}\">{}</a>\n", escape(section.anchor), escape(section.title));
+        let sections: Vec<&Section> =
+            self.sections.iter().filter(|section| !section.body.is_empty()).collect();
+        let link = |section: &&Section| {
+            format!("<a href=\"#{}\">{}</a>\n", escape(section.anchor), escape(section.title))
+        };
         let whole = |section: &&Section| {
             format!(
                 "<section id=\"{}\">\n<h2>{}</h2>\n{}</section>\n",
@@ -119,10 +136,15 @@ mod tests {
 
     #[test]
     fn empty_sections_do_not_appear() {
-        let section = |anchor, body: &str| Section { anchor, title: "Title", body: body.to_owned() };
+        let section =
+            |anchor, body: &str| Section { anchor, title: "Title", body: body.to_owned() };
         let sections = [section("here", "words"), section("nowhere", "")];
         let page = Page { title: "<a>", head: "", sections: &sections, style: ".own {}\n" }.draw();
         assert!(page.contains("<h1>&lt;a&gt;</h1>") && page.contains(".own {}\n</style>"));
-        assert!(page.contains("id=\"here\"") && page.contains("href=\"#here\"") && !page.contains("nowhere"));
+        assert!(
+            page.contains("id=\"here\"")
+                && page.contains("href=\"#here\"")
+                && !page.contains("nowhere")
+        );
     }
 }

@@ -17,7 +17,10 @@ impl Axis<'_> {
     pub fn labels(&self) -> String {
         let label = |&tick: &f64| {
             let along = self.scale.percent_along(tick);
-            format!("<span class=\"x\" style=\"left:{along:.2}%\">{}</span>", self.scale.label(tick))
+            format!(
+                "<span class=\"x\" style=\"left:{along:.2}%\">{}</span>",
+                self.scale.label(tick)
+            )
         };
         let name = format!("<span class=\"axis\">{}</span>", escape(self.name));
         self.scale.ticks.iter().map(label).chain([name]).collect()
@@ -76,7 +79,10 @@ impl Plot<'_> {
     fn upward_labels(&self) -> String {
         let label = |&tick: &f64| {
             let down = 100.0 - self.upwards.percent_along(tick);
-            format!("<span class=\"y\" style=\"top:{down:.2}%\">{}</span>", self.upwards.label(tick))
+            format!(
+                "<span class=\"y\" style=\"top:{down:.2}%\">{}</span>",
+                self.upwards.label(tick)
+            )
         };
         self.upwards.ticks.iter().map(label).collect()
     }
@@ -120,24 +126,38 @@ mod tests {
     fn a_plot_has_the_units_of_its_axes() {
         let html = drawn(&Scale::around(10.0, 20.0, 5), &Scale::around(-1.0, 1.0, 2));
         assert!(
-            html.contains("viewBox=\"10 -1 10 2\"") && html.contains("data-left=\"10\" data-right=\"20\""),
+            html.contains("viewBox=\"10 -1 10 2\"")
+                && html.contains("data-left=\"10\" data-right=\"20\""),
             "{html}"
         );
         assert!(
-            html.contains("d=\"M10 -1H20M10 0H20M10 1H20\"") && html.contains("data-axis=\"time, &lt;s&gt;\""),
+            html.contains("d=\"M10 -1H20M10 0H20M10 1H20\"")
+                && html.contains("data-axis=\"time, &lt;s&gt;\""),
             "{html}"
         );
         assert!(
-            !html.contains("logarithmic") && !html.contains("<1>") && !html.contains("<2>") && !html.contains("<3>")
+            !html.contains("logarithmic")
+                && !html.contains("<1>")
+                && !html.contains("<2>")
+                && !html.contains("<3>")
         );
-        assert!(html.contains("<path/></g></svg>") && html.contains("<b></b></div></figure>"), "{html}");
+        assert!(
+            html.contains("<path/></g></svg>") && html.contains("<b></b></div></figure>"),
+            "{html}"
+        );
     }
 
     #[test]
     fn logarithmic_axes_are_drawn_in_powers_of_ten() {
         let html = drawn(&Scale::steps(4, 5), &Scale::logarithmic(10.0, 1000.0, 5));
-        assert!(html.contains("viewBox=\"0 -3 4 2\"") && html.contains(" data-logarithmic-y>"), "{html}");
-        assert!(html.contains("style=\"top:50.00%\">100</span>") && !html.contains("logarithmic-x"), "{html}");
+        assert!(
+            html.contains("viewBox=\"0 -3 4 2\"") && html.contains(" data-logarithmic-y>"),
+            "{html}"
+        );
+        assert!(
+            html.contains("style=\"top:50.00%\">100</span>") && !html.contains("logarithmic-x"),
+            "{html}"
+        );
     }
 
     #[test]

@@ -37,7 +37,11 @@ impl Scale {
     /// From a round number at or below `low` to one at or above `high`, with about `most` ticks between.
     pub fn around(low: f64, high: f64, most: usize) -> Self {
         // A single value gets room above and below; so do two that differ by less than the numbers' own precision.
-        let room = if high - low > low.abs().max(high.abs()) * 1e-9 { 0.0 } else { (high.abs() * 0.1).max(1e-9) };
+        let room = if high - low > low.abs().max(high.abs()) * 1e-9 {
+            0.0
+        } else {
+            (high.abs() * 0.1).max(1e-9)
+        };
         let (low, high) = (low - room, high + room);
         let spacing = round_spacing((high - low) / most.max(1) as f64);
         let (first, last) = ((low / spacing + 1e-6).floor(), (high / spacing - 1e-6).ceil());
@@ -51,7 +55,8 @@ impl Scale {
         let low = if low > 0.0 { low.clamp(LEAST, LARGEST) } else { LEAST };
         // At least a factor of two, so that the axis has a length.
         let high = high.min(LARGEST).max(low * 2.0);
-        let (first, last, span) = (low.log10().floor() as i32, high.log10().ceil() as i32, (high / low).log10());
+        let (first, last, span) =
+            (low.log10().floor() as i32, high.log10().ceil() as i32, (high / low).log10());
         let factors: &[f64] = match most as f64 / span {
             room if room >= 3.0 => &[1.0, 2.0, 5.0],
             room if room >= 2.0 => &[1.0, 3.0],
@@ -59,9 +64,11 @@ impl Scale {
         };
         let stride = (span / most.max(1) as f64).ceil().max(1.0) as usize;
         let powers = (first..=last + stride as i32).step_by(stride).map(|power| 10_f64.powi(power));
-        let round: Vec<f64> = powers.flat_map(|power| factors.iter().map(move |factor| factor * power)).collect();
+        let round: Vec<f64> =
+            powers.flat_map(|power| factors.iter().map(move |factor| factor * power)).collect();
         let below = round.iter().rposition(|tick| *tick <= low * (1.0 + 1e-9)).unwrap_or(0);
-        let above = round.iter().position(|tick| *tick >= high * (1.0 - 1e-9)).unwrap_or(round.len() - 1);
+        let above =
+            round.iter().position(|tick| *tick >= high * (1.0 - 1e-9)).unwrap_or(round.len() - 1);
         let ticks = round[below..=above].to_vec();
         Self { low: round[below], high: round[above], ticks, spacing: Spacing::Logarithmic }
     }
@@ -103,7 +110,8 @@ impl Scale {
         };
         let decimals = -spacing.log10().floor();
         if decimals > 6.0 || tick.abs() >= 1e9 {
-            let digits = (tick.abs().max(spacing) / spacing).log10().floor().clamp(0.0, 6.0) as usize;
+            let digits =
+                (tick.abs().max(spacing) / spacing).log10().floor().clamp(0.0, 6.0) as usize;
             return minus(&format!("{tick:.digits$e}"));
         }
         fixed(tick, decimals.max(0.0) as usize)
@@ -178,7 +186,10 @@ mod tests {
     #[test]
     fn ticks_are_round_numbers() {
         assert_eq!(labels(&Scale::around(0.0, 1.37, 4)), ["0.0", "0.5", "1.0", "1.5"]);
-        assert_eq!(labels(&Scale::around(0.0, 0.02, 4)), ["0.000", "0.005", "0.010", "0.015", "0.020"]);
+        assert_eq!(
+            labels(&Scale::around(0.0, 0.02, 4)),
+            ["0.000", "0.005", "0.010", "0.015", "0.020"]
+        );
         assert_eq!(labels(&Scale::around(31.0, 48.2, 4)), ["30", "35", "40", "45", "50"]);
         assert_eq!(labels(&Scale::around(-0.3, 0.9, 3)), ["\u{2212}0.5", "0.0", "0.5", "1.0"]);
         assert_eq!(labels(&Scale::percent(2)), ["0", "50", "100"]);
@@ -199,22 +210,48 @@ mod tests {
         for low in values {
             for high in values.into_iter().filter(|&high| high >= low) {
                 let scale = Scale::around(low, high, 4);
-                assert!(scale.low < scale.high && scale.high.is_finite(), "{low} {high}: {scale:?}");
+                assert!(
+                    scale.low < scale.high && scale.high.is_finite(),
+                    "{low} {high}: {scale:?}"
+                );
                 assert!((2..=8).contains(&scale.ticks.len()), "{low} {high}: {scale:?}");
                 let slack = 1e-5 * (scale.high - scale.low);
-                assert!(scale.low <= low + slack && high <= scale.high + slack, "{low} {high}: {scale:?}");
-                assert!(labels(&scale).iter().all(|label| label.len() < 24), "{:?}", labels(&scale));
+                assert!(
+                    scale.low <= low + slack && high <= scale.high + slack,
+                    "{low} {high}: {scale:?}"
+                );
+                assert!(
+                    labels(&scale).iter().all(|label| label.len() < 24),
+                    "{:?}",
+                    labels(&scale)
+                );
             }
         }
-        for (low, high) in
-            [(0.0, 0.0), (3.0, 3.0), (40.0, 390.0), (0.001, 1e6), (1e-300, 1e300), (-1.0, 5.0), (1.0, 1.5)]
-        {
+        for (low, high) in [
+            (0.0, 0.0),
+            (3.0, 3.0),
+            (40.0, 390.0),
+            (0.001, 1e6),
+            (1e-300, 1e300),
+            (-1.0, 5.0),
+            (1.0, 1.5),
+        ] {
             let scale = Scale::logarithmic(low, high, 5);
-            assert!(scale.low < scale.high && (2..=9).contains(&scale.ticks.len()), "{low} {high}: {scale:?}");
-            assert!(low <= 0.0 || low < LEAST || scale.low <= low * 1.001, "{low} {high}: {scale:?}");
+            assert!(
+                scale.low < scale.high && (2..=9).contains(&scale.ticks.len()),
+                "{low} {high}: {scale:?}"
+            );
+            assert!(
+                low <= 0.0 || low < LEAST || scale.low <= low * 1.001,
+                "{low} {high}: {scale:?}"
+            );
             assert!(high > LARGEST || high <= scale.high * 1.001, "{low} {high}: {scale:?}");
-            let along: Vec<f64> = scale.ticks.iter().map(|&tick| scale.percent_along(tick)).collect();
-            assert!(along.iter().all(|along| (-1e-6..100.0001).contains(along)) && along.is_sorted(), "{along:?}");
+            let along: Vec<f64> =
+                scale.ticks.iter().map(|&tick| scale.percent_along(tick)).collect();
+            assert!(
+                along.iter().all(|along| (-1e-6..100.0001).contains(along)) && along.is_sorted(),
+                "{along:?}"
+            );
         }
         for last in [0, 1, 7, 99_999, u64::MAX] {
             let scale = Scale::steps(last, 5);
@@ -224,11 +261,17 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_read_well() {
-        assert_eq!([short(0.123_456), short(7200.0), short(1e-7), short(-1e22)], ["0.12346", "7200", "1e-7", "-1e22"]);
+        assert_eq!(
+            [short(0.123_456), short(7200.0), short(1e-7), short(-1e22)],
+            ["0.12346", "7200", "1e-7", "-1e22"]
+        );
         assert_eq!(
             (fixed(-0.04, 1), fixed(1234.0, 0), whole(12_345)),
             ("0.0".into(), "1234".into(), "12\u{202f}345".into())
         );
-        assert_eq!([duration(59.0), duration(119.0), duration(7199.0)], ["59 s", "2 min", "2 h 0 min"]);
+        assert_eq!(
+            [duration(59.0), duration(119.0), duration(7199.0)],
+            ["59 s", "2 min", "2 h 0 min"]
+        );
     }
 }

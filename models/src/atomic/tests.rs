@@ -7,7 +7,9 @@ use super::*;
 const KNOWN: [&str; 2] = ["a", "b"];
 
 fn write_pair(place: &Path, contents: &[u8]) -> io::Result<()> {
-    write_folder(place, &KNOWN, |folder| KNOWN.iter().try_for_each(|name| write(&folder.join(name), contents)))
+    write_folder(place, &KNOWN, |folder| {
+        KNOWN.iter().try_for_each(|name| write(&folder.join(name), contents))
+    })
 }
 
 fn read_pair(place: &Path) -> Vec<u8> {
@@ -65,7 +67,11 @@ fn without_exchange_every_cut_leaves_a_whole_folder() {
         renames[..steps].iter().for_each(|(from, to)| fs::rename(from, to).unwrap());
         assert_eq!(place.exists(), steps != 1);
         recover(&place).unwrap();
-        assert_eq!(read_pair(&place), if steps < 2 { &b"before"[..] } else { b"after" }, "{steps} steps");
+        assert_eq!(
+            read_pair(&place),
+            if steps < 2 { &b"before"[..] } else { b"after" },
+            "{steps} steps"
+        );
         write_pair(&place, b"next").unwrap();
         assert_eq!(names(root.path()), ["state"], "{steps} steps");
 
@@ -110,7 +116,9 @@ fn a_longer_file_of_a_killed_writer_leaves_no_bytes() {
 fn writers_at_once_take_turns() {
     let root = tempfile::tempdir().unwrap();
     let (file, place) = (root.path().join("file"), root.path().join("state"));
-    let whole = |read: &[u8]| read.len() == 1000 * usize::from(read[0]) && read.iter().all(|byte| *byte == read[0]);
+    let whole = |read: &[u8]| {
+        read.len() == 1000 * usize::from(read[0]) && read.iter().all(|byte| *byte == read[0])
+    };
     thread::scope(|scope| {
         for writer in 1..=4_u8 {
             let contents = vec![writer; 1000 * usize::from(writer)];
@@ -135,13 +143,16 @@ fn a_link_names_the_file_and_replaces_what_was_there() {
     let place = root.path().join("place");
     // Memory, where there is some, is another disk.
     let memory = tempfile::tempdir_in("/dev/shm").ok();
-    for folder in [Some(root.path()), memory.as_ref().map(tempfile::TempDir::path)].into_iter().flatten() {
+    for folder in
+        [Some(root.path()), memory.as_ref().map(tempfile::TempDir::path)].into_iter().flatten()
+    {
         let file = folder.join("file");
         fs::write(&file, folder.as_os_str().as_encoded_bytes()).unwrap();
         for _ in 0..2 {
             link(&file, &place).unwrap();
             assert_eq!(fs::read(&place).unwrap(), folder.as_os_str().as_encoded_bytes());
-            let one_disk = folder.metadata().unwrap().dev() == root.path().metadata().unwrap().dev();
+            let one_disk =
+                folder.metadata().unwrap().dev() == root.path().metadata().unwrap().dev();
             assert_eq!(place.is_symlink(), !one_disk);
         }
     }
@@ -156,9 +167,13 @@ fn a_file_whose_writer_fails_is_left_as_it_was() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().join("file");
     write(&place, b"old").unwrap();
-    let failed = write_with(&place, |file| file.write_all(b"new").and(Err(io::Error::other("stop"))));
+    let failed =
+        write_with(&place, |file| file.write_all(b"new").and(Err(io::Error::other("stop"))));
     assert_eq!(failed.unwrap_err().to_string(), "stop");
-    assert_eq!((fs::read(&place).unwrap(), names(root.path())), (b"old".to_vec(), vec![OsString::from("file")]));
+    assert_eq!(
+        (fs::read(&place).unwrap(), names(root.path())),
+        (b"old".to_vec(), vec![OsString::from("file")])
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Walls and fences along lines of the plan.
 
-use super::noise::{Rgb, Rng, fade, fract, fractal_noise, joints, lattice_hash, mix, scale, value_noise};
+use super::noise::{
+    Rgb, Rng, fade, fract, fractal_noise, joints, lattice_hash, mix, scale, value_noise,
+};
 use super::shape::{Fragment, Hit};
 use super::train_id;
 use super::world::World;
@@ -25,8 +27,10 @@ impl Wall {
             return Fragment::new(train_id::WALL, scale(self.cap, 1.1));
         }
         let seen = fade(hit.texel / self.block[1]);
-        let tone = lattice_hash((along / self.block[0]) as i32, (y / self.block[1]) as i32, key) - 0.5;
-        let mut level = 1.0 + seen * (0.24 * tone - 0.34 * joints(along, y, self.block, 0.025, true));
+        let tone =
+            lattice_hash((along / self.block[0]) as i32, (y / self.block[1]) as i32, key) - 0.5;
+        let mut level =
+            1.0 + seen * (0.24 * tone - 0.34 * joints(along, y, self.block, 0.025, true));
         // Streaks run down from the cap.
         level += 0.2 * value_noise(2.2 * along, 0.25 * y, key ^ 1)
             + 0.2 * fractal_noise(2.0 * along, 2.0 * y, key ^ 2, 2.0 * hit.texel);
@@ -36,7 +40,10 @@ impl Wall {
         let mut color = scale(self.color, level * (0.8 + 0.2 * (y / 0.7).min(1.0)));
         if let Some(paint) = self.graffiti {
             let line = value_noise(1.3 * along, 2.1 * y, key ^ 3).abs();
-            if line < 0.13 && y < 0.8 * self.height && value_noise(0.35 * along, 0.0, key ^ 4) > 0.05 {
+            if line < 0.13
+                && y < 0.8 * self.height
+                && value_noise(0.35 * along, 0.0, key ^ 4) > 0.05
+            {
                 color = mix(color, paint, 0.85);
             }
         }
@@ -82,7 +89,8 @@ impl Fence {
     fn paint(&self, hit: &Hit) -> Option<Fragment> {
         let [along, y, _] = hit.at;
         let post = fract(along / self.post) * self.post < 0.1;
-        let solid = |share: f32| Fragment { alpha: share, ..Fragment::new(train_id::FENCE, self.color) };
+        let solid =
+            |share: f32| Fragment { alpha: share, ..Fragment::new(train_id::FENCE, self.color) };
         if post {
             return Some(Fragment::new(train_id::FENCE, scale(self.color, 0.85)));
         }
@@ -99,13 +107,19 @@ impl Fence {
             }
             Weave::Boards { width } => {
                 let board = lattice_hash((along / width + 1000.0) as i32, 0, self.key);
-                let worn = 0.8 + 0.3 * board + 0.25 * fractal_noise(9.0 * along, 1.2 * y, self.key, 5.0 * hit.texel);
-                let split = fade(hit.texel / width) * f32::from(u8::from(fract(along / width) * width < 0.02));
+                let worn = 0.8
+                    + 0.3 * board
+                    + 0.25 * fractal_noise(9.0 * along, 1.2 * y, self.key, 5.0 * hit.texel);
+                let split = fade(hit.texel / width)
+                    * f32::from(u8::from(fract(along / width) * width < 0.02));
                 let top = self.height - 0.08 * board;
-                (y < top).then(|| Fragment::new(train_id::FENCE, scale(self.color, worn * (1.0 - 0.7 * split))))
+                (y < top).then(|| {
+                    Fragment::new(train_id::FENCE, scale(self.color, worn * (1.0 - 0.7 * split)))
+                })
             }
             Weave::Mesh { gap } => {
-                let (one, other) = (thread(along + y, gap, 0.02), thread(along - y + 100.0, gap, 0.02));
+                let (one, other) =
+                    (thread(along + y, gap, 0.02), thread(along - y + 100.0, gap, 0.02));
                 Some(solid((one + other).min(1.0)))
             }
             Weave::Rails { gap } => (y > 0.25).then(|| solid(thread(y - 0.25, gap, 0.09))),
@@ -126,7 +140,11 @@ pub(super) fn fence(world: &mut World, rng: &mut Rng, line: &[[f32; 2]], low: bo
     let mut fence = Fence {
         weave,
         height: if low { rng.range(0.8, 1.2) } else { rng.range(1.1, 2.3) },
-        color: if matches!(weave, Weave::Boards { .. }) && rng.chance(0.6) { wood } else { rng.paint_color() },
+        color: if matches!(weave, Weave::Boards { .. }) && rng.chance(0.6) {
+            wood
+        } else {
+            rng.paint_color()
+        },
         post: rng.range(1.6, 3.0),
         key: rng.key(),
     };

@@ -1,6 +1,8 @@
 //! Houses: façades with floors, windows, shops and doors, flat or pitched roofs.
 
-use super::noise::{Rgb, Rng, fade, floor, fract, fractal_noise, joints, lattice_hash, mix, scale, value_noise};
+use super::noise::{
+    Rgb, Rng, fade, floor, fract, fractal_noise, joints, lattice_hash, mix, scale, value_noise,
+};
 use super::shape::{Fragment, Hit, Plane, Pose, cuboid};
 use super::train_id;
 use super::world::World;
@@ -67,7 +69,9 @@ impl Facade {
             ground_floor,
             shops: floors > 1 && rng.chance(0.5),
             balconies: floors > 2 && rng.chance(0.22),
-            top: ground_floor + floor_height * floors.saturating_sub(1) as f32 + rng.range(0.3, 1.2),
+            top: ground_floor
+                + floor_height * floors.saturating_sub(1) as f32
+                + rng.range(0.3, 1.2),
             evening,
             key: rng.key(),
         }
@@ -83,14 +87,17 @@ impl Facade {
             if self.top - y < 0.35 {
                 Fragment::new(train_id::BUILDING, scale(self.trim, 0.9))
             } else if self.balconies && inside[1] < 0.32 && cell[0] & 1 == 0 {
-                let bars = 0.75 + 0.25 * fade(texel / 0.2) * f32::from(u8::from(fract(along / 0.2) < 0.5));
+                let bars =
+                    0.75 + 0.25 * fade(texel / 0.2) * f32::from(u8::from(fract(along / 0.2) < 0.5));
                 Fragment::new(train_id::BUILDING, scale(self.trim, bars))
             } else {
                 self.window(cell, inside, texel).unwrap_or_else(|| self.bare(along, y, texel))
             }
         };
         // Dirt gathers below, light fails under the eaves.
-        let age = 0.9 + 0.1 * (y / 3.0).min(1.0) + 0.07 * value_noise(0.3 * along, 0.12 * y, self.key ^ 40);
+        let age = 0.9
+            + 0.1 * (y / 3.0).min(1.0)
+            + 0.07 * value_noise(0.3 * along, 0.12 * y, self.key ^ 40);
         Fragment { color: scale(fragment.color, age), ..fragment }
     }
 
@@ -110,12 +117,18 @@ impl Facade {
             return Some(Fragment::new(train_id::BUILDING, scale(self.trim, 1.05)));
         }
         let reflected = lattice_hash(cell[0], cell[1], self.key ^ 41);
-        let glass = mix([0.08, 0.10, 0.12], [0.48, 0.56, 0.64], reflected * (0.35 + 0.35 * (dy + 1.0) * 0.5));
+        let glass = mix(
+            [0.08, 0.10, 0.12],
+            [0.48, 0.56, 0.64],
+            reflected * (0.35 + 0.35 * (dy + 1.0) * 0.5),
+        );
         let curtain = lattice_hash(cell[0], cell[1], self.key ^ 42);
-        let color = if curtain > 0.72 && dy > 2.6 * curtain - 2.4 { [0.68, 0.65, 0.58] } else { glass };
+        let color =
+            if curtain > 0.72 && dy > 2.6 * curtain - 2.4 { [0.68, 0.65, 0.58] } else { glass };
         let mut fragment = Fragment::new(train_id::BUILDING, color);
         if draw < 0.5 * self.evening {
-            (fragment.color, fragment.emission) = (mix([0.95, 0.74, 0.40], [0.9, 0.9, 0.75], reflected), 0.85);
+            (fragment.color, fragment.emission) =
+                (mix([0.95, 0.74, 0.40], [0.9, 0.9, 0.75], reflected), 0.85);
         }
         Some(fragment)
     }
@@ -128,14 +141,24 @@ impl Facade {
         if high < 0.1 {
             return Fragment::new(train_id::BUILDING, scale(self.trim, 0.7));
         }
-        let glass =
-            mix([0.07, 0.08, 0.09], [0.40, 0.44, 0.46], 0.6 * lattice_hash(bay, (y * 2.0) as i32, self.key ^ 43));
+        let glass = mix(
+            [0.07, 0.08, 0.09],
+            [0.40, 0.44, 0.46],
+            0.6 * lattice_hash(bay, (y * 2.0) as i32, self.key ^ 43),
+        );
         if self.shops {
             if high > 0.74 && high < 0.92 {
-                let letters = fract(along * 1.6) < 0.6 && (high - 0.83).abs() < 0.045 && inside > 0.2 && inside < 0.8;
+                let letters = fract(along * 1.6) < 0.6
+                    && (high - 0.83).abs() < 0.045
+                    && inside > 0.2
+                    && inside < 0.8;
                 let board = mix(self.shop, [0.8, 0.78, 0.7], draw * 0.5);
-                let color = if letters && fade(texel / 0.5) > 0.0 { [0.9, 0.88, 0.82] } else { board };
-                return Fragment { emission: 0.5 * self.evening, ..Fragment::new(train_id::BUILDING, color) };
+                let color =
+                    if letters && fade(texel / 0.5) > 0.0 { [0.9, 0.88, 0.82] } else { board };
+                return Fragment {
+                    emission: 0.5 * self.evening,
+                    ..Fragment::new(train_id::BUILDING, color)
+                };
             }
             if high <= 0.72 && inside > 0.07 && inside < 0.93 {
                 let color = if draw > 0.7 && high > 0.5 { self.shop } else { glass };
@@ -146,7 +169,9 @@ impl Facade {
         } else if draw > 0.7 && high < 0.68 && (0.36..0.64).contains(&inside) {
             let panel = if (0.4..0.6).contains(&inside) && high < 0.64 { 0.55 } else { 0.85 };
             return Fragment::new(train_id::BUILDING, scale(mix(self.shop, self.trim, 0.4), panel));
-        } else if let Some(fragment) = self.window([bay, -1], [inside, (high - 0.05).clamp(0.0, 1.0)], texel) {
+        } else if let Some(fragment) =
+            self.window([bay, -1], [inside, (high - 0.05).clamp(0.0, 1.0)], texel)
+        {
             return fragment;
         }
         self.bare(along, y, texel)
@@ -155,16 +180,21 @@ impl Facade {
     fn bare(&self, along: f32, y: f32, texel: f32) -> Fragment {
         let level = match self.material {
             Material::Brick => {
-                let tone = lattice_hash((along * 4.0) as i32, (y * 12.0) as i32, self.key ^ 44) - 0.5;
+                let tone =
+                    lattice_hash((along * 4.0) as i32, (y * 12.0) as i32, self.key ^ 44) - 0.5;
                 let seen = fade(texel / 0.16);
                 1.0 + 0.3 * seen * tone - 0.22 * seen * joints(along, y, [0.25, 0.085], 0.014, true)
             }
             Material::Stone => {
-                let tone = lattice_hash((along / 1.1) as i32, (y / 0.55) as i32, self.key ^ 45) - 0.5;
-                1.0 + 0.2 * tone - 0.3 * fade(texel / 0.5) * joints(along, y, [1.1, 0.55], 0.03, true)
+                let tone =
+                    lattice_hash((along / 1.1) as i32, (y / 0.55) as i32, self.key ^ 45) - 0.5;
+                1.0 + 0.2 * tone
+                    - 0.3 * fade(texel / 0.5) * joints(along, y, [1.1, 0.55], 0.03, true)
             }
             Material::Concrete => {
-                1.0 - 0.25 * fade(texel) * joints(along, y, [self.bay, self.floor_height], 0.05, false)
+                1.0 - 0.25
+                    * fade(texel)
+                    * joints(along, y, [self.bay, self.floor_height], 0.05, false)
             }
             Material::Plaster | Material::Glass => 1.0,
         };
@@ -180,7 +210,13 @@ impl Facade {
 }
 
 /// A house whose front looks at the street. `stand` is the middle of its plot; the right axis points across the street.
-pub(super) fn building(world: &mut World, rng: &mut Rng, stand: Pose, half: [f32; 2], floors: usize) {
+pub(super) fn building(
+    world: &mut World,
+    rng: &mut Rng,
+    stand: Pose,
+    half: [f32; 2],
+    floors: usize,
+) {
     let evening = world.light.evening;
     let facade = Facade::new(rng, floors, evening);
     let pitched = floors <= 4 && rng.chance(if floors < 3 { 0.85 } else { 0.4 });

@@ -52,7 +52,10 @@ impl Camera {
 
     /// `[u, v]` of a plan place at a height; the depth must be positive.
     pub(super) fn project(&self, plan: [f32; 2], y: f32) -> [f32; 2] {
-        [self.center + self.focal * plan[0] / plan[1], self.horizon + self.focal * (self.height - y) / plan[1]]
+        [
+            self.center + self.focal * plan[0] / plan[1],
+            self.horizon + self.focal * (self.height - y) / plan[1],
+        ]
     }
 
     /// The ray through `[u, v]`: right and up per metre of depth.

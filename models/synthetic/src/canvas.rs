@@ -64,7 +64,8 @@ impl Canvas {
                 let across = (x * shadow.heading[1] - z * shadow.heading[0]) / shadow.half[0];
                 let along = (x * shadow.heading[0] + z * shadow.heading[1]) / shadow.half[1];
                 let inside = (1.0 - across * across - along * along).max(0.0);
-                self.ground[row * self.width + column] *= 1.0 - shadow.strength * (2.0 * inside).min(1.0);
+                self.ground[row * self.width + column] *=
+                    1.0 - shadow.strength * (2.0 * inside).min(1.0);
             }
         }
     }
@@ -98,7 +99,8 @@ impl Canvas {
                     self.labels[pixel] = label;
                 }
                 let clear = self.clear[pixel];
-                self.color[pixel] = std::array::from_fn(|axis| self.color[pixel][axis] + clear * color[axis]);
+                self.color[pixel] =
+                    std::array::from_fn(|axis| self.color[pixel][axis] + clear * color[axis]);
             }
         }
     }
@@ -127,7 +129,8 @@ impl Canvas {
                 let y = self.camera.height + depth * self.camera.ray(0.0, self.v(row))[1];
                 let pixel = row * self.width + column;
                 if y >= base && y <= top && !self.hides(pixel, depth) {
-                    let hit = Hit { at: [(share - 0.5) * length, y, 0.0], face: 0, texel: texel * depth };
+                    let hit =
+                        Hit { at: [(share - 0.5) * length, y, 0.0], face: 0, texel: texel * depth };
                     self.put(pixel, depth, light, shade(&hit));
                 }
             }
@@ -137,10 +140,12 @@ impl Canvas {
     fn solid(&mut self, stand: Pose, planes: &[Plane], reach: [f32; 3], shade: &Shader) {
         let outline = outline(stand.place, stand.heading, [reach[0], reach[2]]);
         let (columns, rows) = self.cover(&outline, [0.0, reach[1]]);
-        let lights: Vec<Rgb> = planes.iter().map(|plane| self.light.on(stand.to_plan(plane.normal))).collect();
+        let lights: Vec<Rgb> =
+            planes.iter().map(|plane| self.light.on(stand.to_plan(plane.normal))).collect();
         let start = stand.to_local([-stand.place[0], -stand.place[1]]);
         let origin = [start[0], self.camera.height, start[1]];
-        let outside: Vec<f32> = planes.iter().map(|plane| dot(plane.normal, origin) - plane.offset).collect();
+        let outside: Vec<f32> =
+            planes.iter().map(|plane| dot(plane.normal, origin) - plane.offset).collect();
         let texel = self.texel();
         for row in rows {
             let up = self.camera.ray(0.0, self.v(row))[1];
@@ -185,7 +190,8 @@ impl Canvas {
             (self.labels[pixel], self.depth[pixel]) = (fragment.label, depth);
         } else {
             let share = self.clear[pixel] * fragment.alpha;
-            self.color[pixel] = std::array::from_fn(|axis| self.color[pixel][axis] + share * seen[axis]);
+            self.color[pixel] =
+                std::array::from_fn(|axis| self.color[pixel][axis] + share * seen[axis]);
         }
         self.clear[pixel] *= 1.0 - fragment.alpha;
     }

@@ -75,10 +75,30 @@ impl Car {
     fn body_planes(&self) -> Vec<Plane> {
         let mut planes = cuboid(self.half_width, 0.0, self.belt, self.half_length);
         let [rear, front] = self.cabin;
-        planes.push(Plane::slanted(2, 1.0, [self.half_length, 0.76 * self.belt], [front, self.belt]));
-        planes.push(Plane::slanted(2, -1.0, [self.half_length, 0.9 * self.belt], [-rear - 0.02, self.belt + 0.01]));
-        planes.push(Plane::slanted(0, 1.0, [self.half_width, 0.5 * self.belt], [0.95 * self.half_width, self.belt]));
-        planes.push(Plane::slanted(0, -1.0, [self.half_width, 0.5 * self.belt], [0.95 * self.half_width, self.belt]));
+        planes.push(Plane::slanted(
+            2,
+            1.0,
+            [self.half_length, 0.76 * self.belt],
+            [front, self.belt],
+        ));
+        planes.push(Plane::slanted(
+            2,
+            -1.0,
+            [self.half_length, 0.9 * self.belt],
+            [-rear - 0.02, self.belt + 0.01],
+        ));
+        planes.push(Plane::slanted(
+            0,
+            1.0,
+            [self.half_width, 0.5 * self.belt],
+            [0.95 * self.half_width, self.belt],
+        ));
+        planes.push(Plane::slanted(
+            0,
+            -1.0,
+            [self.half_width, 0.5 * self.belt],
+            [0.95 * self.half_width, self.belt],
+        ));
         planes
     }
 
@@ -120,8 +140,11 @@ impl Car {
             return Self::part([0.08, 0.08, 0.08]);
         }
         let [rear, front] = self.cabin;
-        let door = [rear + 0.45, 0.5 * (rear + front), front - 0.25].iter().any(|edge| (z - edge).abs() < 0.018);
-        let handle = (y - 0.86 * self.belt).abs() < 0.025 && ((z + 0.15).abs() < 0.1 || (z - 0.95).abs() < 0.1);
+        let door = [rear + 0.45, 0.5 * (rear + front), front - 0.25]
+            .iter()
+            .any(|edge| (z - edge).abs() < 0.018);
+        let handle = (y - 0.86 * self.belt).abs() < 0.025
+            && ((z + 0.15).abs() < 0.1 || (z - 0.95).abs() < 0.1);
         // Lacquer mirrors the sky above the crease and the road below it.
         let level = 0.72 + 0.38 * y / self.belt + if y > 0.62 * self.belt { 0.08 } else { 0.0 };
         Self::part(scale(self.paint, if door || handle { 0.45 } else { level }))
@@ -141,8 +164,11 @@ impl Car {
         }
         if rear {
             if across > 0.62 && high > 0.62 && high < 0.86 {
-                let (color, emission) =
-                    if self.braking { ([1.0, 0.14, 0.10], 0.8) } else { ([0.55, 0.07, 0.06], self.night) };
+                let (color, emission) = if self.braking {
+                    ([1.0, 0.14, 0.10], 0.8)
+                } else {
+                    ([0.55, 0.07, 0.06], self.night)
+                };
                 return Some(Fragment { emission, ..Fragment::new(train_id::CAR, color) });
             }
             let lid = (across - 0.58).abs() < 0.015 || (high - 0.58).abs() < 0.015;
@@ -176,7 +202,11 @@ impl Car {
             // Seats and heads show dark through the glass.
             let seat = hit.face > 1 && up < 0.55 && ((x.abs() - 0.38) * 4.0).abs() < 0.9;
             let fragment = glass(train_id::CAR, up, x + z, self.key);
-            return Some(if seat { Fragment { color: scale(fragment.color, 0.55), ..fragment } } else { fragment });
+            return Some(if seat {
+                Fragment { color: scale(fragment.color, 0.55), ..fragment }
+            } else {
+                fragment
+            });
         }
         Self::part(scale(self.paint, if hit.face == 4 { 1.0 } else { 0.92 }))
     }
@@ -192,7 +222,9 @@ pub(super) fn car(world: &mut World, rng: &mut Rng, stand: Pose) {
             0 | 1 | 8 | 9 => car.side(z, y),
             2 => car.end(x, y, false),
             3 => car.end(x, y, true),
-            _ => Car::part(scale(car.paint, if x.abs() > 0.8 * car.half_width { 1.08 } else { 1.0 })),
+            _ => {
+                Car::part(scale(car.paint, if x.abs() > 0.8 * car.half_width { 1.08 } else { 1.0 }))
+            }
         }
     });
     let reach = [car.half_width, car.top, car.half_length];

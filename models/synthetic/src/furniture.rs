@@ -8,7 +8,12 @@ use super::world::World;
 /// A pole from the ground up, with an arm over the road if it is long.
 pub(super) fn pole(world: &mut World, rng: &mut Rng, stand: Pose, height: f32, arm: f32) {
     let radius = rng.range(0.035, 0.07) + 0.007 * height;
-    let steel = rng.choose(&[[0.46, 0.47, 0.48], [0.30, 0.31, 0.31], [0.18, 0.22, 0.20], [0.58, 0.57, 0.54]]);
+    let steel = rng.choose(&[
+        [0.46, 0.47, 0.48],
+        [0.30, 0.31, 0.31],
+        [0.18, 0.22, 0.20],
+        [0.58, 0.57, 0.54],
+    ]);
     let wood = [0.36, 0.29, 0.22];
     let color = if rng.chance(0.2) { wood } else { rng.jitter_color(steel, 0.15) };
     let sun_side = if world.light.sun[0] > 0.0 { 0.3 } else { -0.3 };
@@ -19,20 +24,34 @@ pub(super) fn pole(world: &mut World, rng: &mut Rng, stand: Pose, height: f32, a
         let [along, y, _] = hit.at;
         let thick = radius * (1.1 - 0.35 * y / height) + if y < 0.9 { 0.03 } else { 0.0 };
         if along.abs() < thick && y < height {
-            return Some(Fragment::new(train_id::POLE, scale(color, 0.9 + sun_side * along / thick)));
+            return Some(Fragment::new(
+                train_id::POLE,
+                scale(color, 0.9 + sun_side * along / thick),
+            ));
         }
         let (from, to) = ([0.0, height - 0.35], [arm, height]);
         let over = arm != 0.0 && in_capsule([along, y], from, to, 0.06);
         let head = arm != 0.0 && (along - arm).abs() < 0.36 && (y - height).abs() < 0.1;
-        let lamp =
-            Fragment { emission: evening, ..Fragment::new(train_id::POLE, mix(color, [0.98, 0.9, 0.7], evening)) };
-        if head { Some(lamp) } else { over.then(|| Fragment::new(train_id::POLE, scale(color, 0.85))) }
+        let lamp = Fragment {
+            emission: evening,
+            ..Fragment::new(train_id::POLE, mix(color, [0.98, 0.9, 0.7], evening))
+        };
+        if head {
+            Some(lamp)
+        } else {
+            over.then(|| Fragment::new(train_id::POLE, scale(color, 0.85)))
+        }
     });
 }
 
 /// A traffic light's box; `at` is its middle.
 fn lamps(world: &mut World, rng: &mut Rng, place: [f32; 2], middle: f32, size: f32) {
-    let housing = rng.choose(&[[0.07, 0.08, 0.07], [0.10, 0.10, 0.11], [0.62, 0.50, 0.12], [0.16, 0.24, 0.18]]);
+    let housing = rng.choose(&[
+        [0.07, 0.08, 0.07],
+        [0.10, 0.10, 0.11],
+        [0.62, 0.50, 0.12],
+        [0.16, 0.24, 0.18],
+    ]);
     let lit = rng.choose(&[0, 2, 2, 0, 1]);
     let rim = rng.chance(0.4);
     let (half_width, half_height) = (0.19 * size, 0.52 * size);
@@ -49,7 +68,10 @@ fn lamps(world: &mut World, rng: &mut Rng, place: [f32; 2], middle: f32, size: f
         let color = [[1.0, 0.16, 0.10], [1.0, 0.70, 0.12], [0.15, 0.95, 0.55]][slot.min(2)];
         let on = slot == lit;
         let shown = if on { color } else { scale(color, 0.16) };
-        Some(Fragment { emission: if on { 0.9 } else { 0.0 }, ..Fragment::new(train_id::TRAFFIC_LIGHT, shown) })
+        Some(Fragment {
+            emission: if on { 0.9 } else { 0.0 },
+            ..Fragment::new(train_id::TRAFFIC_LIGHT, shown)
+        })
     });
 }
 
@@ -112,7 +134,9 @@ impl Plate {
         let written = match self.outline {
             Outline::Board => {
                 let line = floor_row(y);
-                fract(y * 2.5) > 0.45 && x.abs() < 0.55 + 0.3 * lattice_hash(line, 0, self.key) && out < 0.85
+                fract(y * 2.5) > 0.45
+                    && x.abs() < 0.55 + 0.3 * lattice_hash(line, 0, self.key)
+                    && out < 0.85
             }
             _ => {
                 // A mark of a few strokes on a 5 x 5 grid, mirrored.
@@ -167,7 +191,11 @@ pub(super) fn sign(world: &mut World, rng: &mut Rng, stand: Pose) {
         let (rim, face, ink) = (dirty(rim), dirty(face), dirty(ink));
         let plate = Plate { outline, border, rim, face, ink, key: rng.key() };
         let board = matches!(outline, Outline::Board);
-        let half = if board { [rng.range(0.4, 1.1), rng.range(0.28, 0.5)] } else { [rng.range(0.34, 0.52); 2] };
+        let half = if board {
+            [rng.range(0.4, 1.1), rng.range(0.28, 0.5)]
+        } else {
+            [rng.range(0.34, 0.52); 2]
+        };
         let at = middle;
         world.billboard([x, z - 0.15], half[0], [at - half[1], at + half[1]], move |hit: &Hit| {
             plate.paint(hit.at[0] / half[0], (hit.at[1] - at) / half[1])

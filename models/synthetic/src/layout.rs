@@ -49,7 +49,12 @@ fn traffic(world: &mut World, street: &Street, rng: &mut Rng) {
         let (carriages, z) = (1 + rng.below(3), rng.range(13.0, 42.0));
         let half = 5.4 * carriages as f32;
         if z - half > 4.0 && world.reserve(track, z, [1.7, half]) {
-            tram(world, rng, world.pose(track, z, if track < 0.0 { BACK } else { AHEAD }), carriages);
+            tram(
+                world,
+                rng,
+                world.pose(track, z, if track < 0.0 { BACK } else { AHEAD }),
+                carriages,
+            );
         }
     }
     if let Some([near, far]) = street.crossing {

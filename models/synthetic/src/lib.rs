@@ -92,7 +92,9 @@ pub fn render_scene(seed: u64, index: u64, height: usize, width: usize) -> Scene
     let mut world = World::new(camera, light);
     layout::populate(&mut world, &street, stream.child(3));
     world.render(&mut canvas);
-    canvas.fill_background(train_id::SKY, |plan, texel| street.ground(camera.street(plan), texel, &light));
+    canvas.fill_background(train_id::SKY, |plan, texel| {
+        street.ground(camera.street(plan), texel, &light)
+    });
     sensor::draw_hood(&mut canvas, &mut Rng::new(stream.child(4)), &light);
     let image = sensor::expose(&canvas, &light, Rng::new(stream.child(5)).key());
     Scene { height, width, image, labels: canvas.labels }

@@ -126,7 +126,9 @@ impl Light {
     pub(super) fn on(&self, normal: [f32; 3]) -> Rgb {
         let facing = normal[0] * self.sun[0] + normal[1] * self.sun[1] + normal[2] * self.sun[2];
         let open = 0.85 + 0.25 * normal[1];
-        std::array::from_fn(|channel| open * self.skylight[channel] + facing.max(0.0) * self.sunlight[channel])
+        std::array::from_fn(|channel| {
+            open * self.skylight[channel] + facing.max(0.0) * self.sunlight[channel]
+        })
     }
 
     /// A color seen through the air at a depth.
@@ -140,7 +142,8 @@ impl Light {
         let up = ray[1].max(0.0);
         let clear = mix(self.haze, self.zenith, smoothstep(-0.05, 0.34, up));
         let (x, y) = (ray[0] / (up + 0.12), 1.6 / (up + 0.12));
-        let shape = fractal_noise(0.6 * x, y, self.key, 0.02) + 0.35 * value_noise(0.23 * x, 0.4 * y, self.key ^ 9);
+        let shape = fractal_noise(0.6 * x, y, self.key, 0.02)
+            + 0.35 * value_noise(0.23 * x, 0.4 * y, self.key ^ 9);
         let cover = smoothstep(0.55 - 1.1 * self.clouds, 1.0 - 1.1 * self.clouds, shape);
         let belly = 1.0 - 0.22 * smoothstep(0.0, 0.9, shape + 0.4 * self.clouds);
         let covered = mix(clear, scale(self.cloud, belly), 0.92 * cover);

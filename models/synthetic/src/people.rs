@@ -19,9 +19,16 @@ pub(super) struct Clothing {
 
 impl Clothing {
     pub(super) fn new(rng: &mut Rng) -> Self {
-        const SKINS: [Rgb; 4] = [[0.80, 0.62, 0.52], [0.70, 0.50, 0.38], [0.48, 0.32, 0.24], [0.30, 0.20, 0.15]];
-        const HAIRS: [Rgb; 4] = [[0.10, 0.08, 0.07], [0.30, 0.20, 0.12], [0.62, 0.50, 0.32], [0.60, 0.60, 0.58]];
-        let pants = rng.choose(&[[0.14, 0.16, 0.24], [0.10, 0.10, 0.11], [0.42, 0.38, 0.32], [0.22, 0.28, 0.42]]);
+        const SKINS: [Rgb; 4] =
+            [[0.80, 0.62, 0.52], [0.70, 0.50, 0.38], [0.48, 0.32, 0.24], [0.30, 0.20, 0.15]];
+        const HAIRS: [Rgb; 4] =
+            [[0.10, 0.08, 0.07], [0.30, 0.20, 0.12], [0.62, 0.50, 0.32], [0.60, 0.60, 0.58]];
+        let pants = rng.choose(&[
+            [0.14, 0.16, 0.24],
+            [0.10, 0.10, 0.11],
+            [0.42, 0.38, 0.32],
+            [0.22, 0.28, 0.42],
+        ]);
         Self {
             skin: rng.choose(&SKINS),
             hair: rng.choose(&HAIRS),
@@ -33,11 +40,17 @@ impl Clothing {
 }
 
 /// The first limb that holds a point, folds of cloth included.
-pub(super) fn shade_limbs(label: u8, limbs: &[Limb], point: [f32; 2], key: u32) -> Option<Fragment> {
+pub(super) fn shade_limbs(
+    label: u8,
+    limbs: &[Limb],
+    point: [f32; 2],
+    key: u32,
+) -> Option<Fragment> {
     limbs.iter().find(|(from, to, radius, _)| in_capsule(point, *from, *to, *radius)).map(
         |(from, to, radius, color)| {
             let round = (point[0] - 0.5 * (from[0] + to[0])) / (radius + (from[0] - to[0]).abs());
-            let folds = 0.92 + 0.2 * value_noise(9.0 * point[0], 5.0 * point[1], key) - 0.12 * round.abs();
+            let folds =
+                0.92 + 0.2 * value_noise(9.0 * point[0], 5.0 * point[1], key) - 0.12 * round.abs();
             Fragment::new(label, scale(*color, folds))
         },
     )
@@ -63,7 +76,12 @@ pub(super) fn pedestrian(world: &mut World, rng: &mut Rng, stand: Pose) {
         limbs.push((at, [at[0], at[1] + 0.09], 0.062, bag));
     }
     limbs.push(([0.0, 0.76], [0.0, 0.60], broad, clothes.top));
-    limbs.push(([shoulder, 0.79], [shoulder + swing * facing, 0.55], 0.042, scale(clothes.top, 0.8)));
+    limbs.push((
+        [shoulder, 0.79],
+        [shoulder + swing * facing, 0.55],
+        0.042,
+        scale(clothes.top, 0.8),
+    ));
     match rng.below(5) {
         0 => limbs.push(([0.0, 0.5], [0.0, 0.33], broad + 0.01, clothes.top)),
         1 => limbs.push(([0.0, 0.46], [0.0, 0.40], broad + 0.015, clothes.pants)),
@@ -84,7 +102,10 @@ pub(super) fn pedestrian(world: &mut World, rng: &mut Rng, stand: Pose) {
         if let Some(cloth) = umbrella {
             let (dx, dy) = (point[0] / 0.32, (point[1] - 1.03) / 0.2);
             if dy > 0.0 && dx * dx + dy * dy < 1.0 {
-                return Some(Fragment::new(train_id::PERSON, scale(cloth, 0.7 + 0.4 * dy - 0.2 * dx)));
+                return Some(Fragment::new(
+                    train_id::PERSON,
+                    scale(cloth, 0.7 + 0.4 * dy - 0.2 * dx),
+                ));
             }
         }
         shade_limbs(train_id::PERSON, &limbs, point, key)

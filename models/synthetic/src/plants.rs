@@ -59,7 +59,9 @@ impl Tree {
     fn crown(&self, along: f32, y: f32) -> [f32; 2] {
         if self.pointed {
             let up = (y - self.fork) / (self.height - self.fork);
-            let wide = self.radius * (1.0 - up) * (0.8 + 0.2 * lattice_hash((y * 1.6) as i32, 0, self.key));
+            let wide = self.radius
+                * (1.0 - up)
+                * (0.8 + 0.2 * lattice_hash((y * 1.6) as i32, 0, self.key));
             let deep = if up < 0.0 { -1.0 } else { 1.0 - along.abs() / wide.max(0.01) };
             return [deep, 0.2 + 0.6 * up + 0.25 * self.sun_side * along / self.radius];
         }
@@ -68,7 +70,10 @@ impl Tree {
             let (dx, dy) = ((along - px) / radius, (y - py) / radius);
             let deep = 1.0 - dx * dx - dy * dy;
             if deep > best[0] {
-                best = [deep, 0.45 + 0.4 * dy + 0.3 * self.sun_side * dx + 0.25 * (py / self.height - 0.6)];
+                best = [
+                    deep,
+                    0.45 + 0.4 * dy + 0.3 * self.sun_side * dx + 0.25 * (py / self.height - 0.6),
+                ];
             }
         }
         best
@@ -76,15 +81,21 @@ impl Tree {
 
     fn paint(&self, along: f32, y: f32, texel: f32) -> Option<Fragment> {
         let [deep, lit] = self.crown(along, y);
-        if deep > -0.9 && deep + 0.75 * fractal_noise(1.9 * along, 1.9 * y, self.key, 1.9 * texel) > 0.08 {
+        if deep > -0.9
+            && deep + 0.75 * fractal_noise(1.9 * along, 1.9 * y, self.key, 1.9 * texel) > 0.08
+        {
             let leaves = foliage(self.tint, along, y, texel, self.key);
-            return Some(Fragment::new(train_id::VEGETATION, scale(leaves, lerp(0.6, 1.25, lit.clamp(0.0, 1.0)))));
+            return Some(Fragment::new(
+                train_id::VEGETATION,
+                scale(leaves, lerp(0.6, 1.25, lit.clamp(0.0, 1.0))),
+            ));
         }
         let flare = self.trunk * (1.25 - 0.5 * (y / self.height)) + 0.12 * (0.4 - y).max(0.0);
         let lean = 0.12 * fractal_noise(0.4 * y, 0.0, self.key ^ 2, 0.05);
         if (along - lean).abs() < flare && y < self.fork + 0.6 * (self.height - self.fork) {
             let round = 0.75 + 0.35 * self.sun_side * (along - lean) / flare;
-            let bark = round + 0.4 * fractal_noise(14.0 * along, 2.5 * y, self.key ^ 3, 8.0 * texel);
+            let bark =
+                round + 0.4 * fractal_noise(14.0 * along, 2.5 * y, self.key ^ 3, 8.0 * texel);
             return Some(Fragment::new(train_id::VEGETATION, scale(self.bark, bark)));
         }
         None
@@ -130,7 +141,8 @@ pub(super) fn bush(world: &mut World, rng: &mut Rng, stand: Pose, leaves: Foliag
     world.billboard(stand.place, half, [0.0, height], move |hit| {
         let [along, y, _] = hit.at;
         let (dx, dy) = (along / half, y / height);
-        let edge = 0.85 - dx * dx - dy * dy + 0.5 * fractal_noise(2.6 * along, 2.6 * y, key, 2.6 * hit.texel);
+        let edge = 0.85 - dx * dx - dy * dy
+            + 0.5 * fractal_noise(2.6 * along, 2.6 * y, key, 2.6 * hit.texel);
         let leaves = scale(foliage(tint, along, y, hit.texel, key), 0.6 + 0.5 * dy);
         (edge > 0.0).then(|| Fragment::new(train_id::VEGETATION, leaves))
     });

@@ -64,7 +64,10 @@ impl Roadside<'_> {
             z += 2.0 * half[1] + if rng.chance(0.25) { rng.range(0.5, 5.0) } else { 0.0 };
             if self.street.crosses(middle, half[1] + 2.0) {
                 // The row goes on behind the crossing street.
-                z = self.street.crossing.map_or(z, |[_, far]| z.min(far + 2.0).max(middle - half[1] + 1.0));
+                z = self
+                    .street
+                    .crossing
+                    .map_or(z, |[_, far]| z.min(far + 2.0).max(middle - half[1] + 1.0));
                 continue;
             }
             if rng.chance(built) {
@@ -91,7 +94,8 @@ impl Roadside<'_> {
         while z < 90.0 {
             let end = z + rng.range(7.0, 24.0);
             let line = line_along(world, front, [z, end]);
-            let crossed = self.street.crossing.is_some_and(|[near, far]| z < far + 2.0 && end > near - 2.0);
+            let crossed =
+                self.street.crossing.is_some_and(|[near, far]| z < far + 2.0 && end > near - 2.0);
             if !crossed && rng.chance(often) {
                 match rng.below(8) {
                     0..3 => wall(world, rng, &line),
@@ -128,7 +132,11 @@ impl Roadside<'_> {
             let across = rng.chance(0.5);
             let x = self.side * if rng.chance(0.5) { inner + 0.7 } else { outer - 0.7 };
             for _ in 0..1 + rng.below(3) {
-                let turn = if across { [rng.range(-0.5, 0.5), 1.0] } else { [1.0, rng.range(-0.35, 0.35)] };
+                let turn = if across {
+                    [rng.range(-0.5, 0.5), 1.0]
+                } else {
+                    [1.0, rng.range(-0.35, 0.35)]
+                };
                 let length = (turn[0] * turn[0] + turn[1] * turn[1]).sqrt();
                 if !self.street.crosses(z, 1.0) && world.reserve(x, z, [0.5, 0.4]) {
                     let stand = world.pose(x, z, turn.map(|part| part / length));
@@ -142,7 +150,10 @@ impl Roadside<'_> {
     /// Lamps, signs and traffic lights near the curb.
     pub(super) fn poles(&self, world: &mut World, rng: &mut Rng) {
         let x = self.side * (self.street.road_half + 0.6);
-        let (height, arm) = (rng.range(5.0, 9.0), if rng.chance(0.6) { -self.side * rng.range(0.8, 2.4) } else { 0.0 });
+        let (height, arm) = (
+            rng.range(5.0, 9.0),
+            if rng.chance(0.6) { -self.side * rng.range(0.8, 2.4) } else { 0.0 },
+        );
         let mut z = rng.range(6.0, 14.0);
         let gap = rng.range(9.0, 22.0);
         while z < 110.0 {
@@ -160,7 +171,8 @@ impl Roadside<'_> {
         }
         let lights = if self.street.crossing.is_some() { 0.85 } else { 0.35 };
         if rng.chance(lights) {
-            let far = self.street.crossing.map_or_else(|| rng.range(9.0, 22.0), |[near, _]| near - 0.8);
+            let far =
+                self.street.crossing.map_or_else(|| rng.range(9.0, 22.0), |[near, _]| near - 0.8);
             for z in [far, rng.range(7.5, 14.0)] {
                 if !self.street.crosses(z, 0.4) && world.reserve(x, z, [0.3, 0.3]) {
                     traffic_light(world, rng, world.pose(x, z, AHEAD), -self.side);
@@ -173,14 +185,19 @@ impl Roadside<'_> {
     pub(super) fn plants(&self, world: &mut World, rng: &mut Rng) {
         let District { trees, built, .. } = self.district;
         let front = self.ground().front;
-        let row =
-            self.strip(Ground::Terrain).map_or(self.street.road_half + 1.3, |[inner, outer]| 0.5 * (inner + outer));
+        let row = self
+            .strip(Ground::Terrain)
+            .map_or(self.street.road_half + 1.3, |[inner, outer]| 0.5 * (inner + outer));
         let lined = rng.chance(0.35 + 0.4 * trees);
         let gap = rng.range(7.0, 13.0);
         let mut z = rng.range(7.0, 16.0);
         while z < 120.0 {
             let x = self.side * row;
-            if lined && !self.street.crosses(z, 2.5) && rng.chance(0.75) && world.reserve(x, z, [0.4, 0.4]) {
+            if lined
+                && !self.street.crosses(z, 2.5)
+                && rng.chance(0.75)
+                && world.reserve(x, z, [0.4, 0.4])
+            {
                 tree(world, rng, world.pose(x, z, AHEAD), self.leaves);
             }
             z += gap * rng.range(0.8, 1.3);
@@ -191,7 +208,11 @@ impl Roadside<'_> {
                 continue;
             }
             let stand = world.pose(x, z, AHEAD);
-            if rng.chance(0.6) { tree(world, rng, stand, self.leaves) } else { bush(world, rng, stand, self.leaves) }
+            if rng.chance(0.6) {
+                tree(world, rng, stand, self.leaves)
+            } else {
+                bush(world, rng, stand, self.leaves)
+            }
         }
     }
 

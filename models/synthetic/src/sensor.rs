@@ -21,7 +21,8 @@ pub(super) fn draw_hood(canvas: &mut Canvas, rng: &mut Rng, light: &Light) {
             if up < 0.0 || across.abs() > 1.0 {
                 continue;
             }
-            let mirrored = 0.5 - 0.4 * smoothstep(0.0, 1.0, up) + 0.15 * value_noise(3.0 * across, 4.0 * up, key);
+            let mirrored = 0.5 - 0.4 * smoothstep(0.0, 1.0, up)
+                + 0.15 * value_noise(3.0 * across, 4.0 * up, key);
             let color: Rgb = std::array::from_fn(|channel| paint[channel] * lit[channel]);
             let pixel = row * canvas.width + column;
             canvas.color[pixel] = mix(color, light.haze, mirrored.clamp(0.0, 1.0));
@@ -37,7 +38,8 @@ pub(super) fn expose(canvas: &Canvas, light: &Light, key: u32) -> Vec<u8> {
     let mut rows: Vec<Rgb> = vec![[0.0; 3]; width];
     for row in 0..height {
         let line = |row: usize| &canvas.color[row * width..(row + 1) * width];
-        let (above, here, below) = (line(row.saturating_sub(1)), line(row), line((row + 1).min(height - 1)));
+        let (above, here, below) =
+            (line(row.saturating_sub(1)), line(row), line((row + 1).min(height - 1)));
         for column in 0..width {
             rows[column] = blurred(above[column], here[column], below[column], light.blur);
         }
@@ -59,7 +61,9 @@ pub(super) fn expose(canvas: &Canvas, light: &Light, key: u32) -> Vec<u8> {
 }
 
 fn blurred(before: Rgb, here: Rgb, after: Rgb, weight: f32) -> Rgb {
-    std::array::from_fn(|channel| weight * (before[channel] + after[channel]) + (1.0 - 2.0 * weight) * here[channel])
+    std::array::from_fn(|channel| {
+        weight * (before[channel] + after[channel]) + (1.0 - 2.0 * weight) * here[channel]
+    })
 }
 
 /// A sensor's answer: straight in the shadows, bent towards white.

@@ -1,7 +1,9 @@
 //! The street's cross-section, and what its ground looks like.
 
 use super::light::Light;
-use super::noise::{Rgb, Rng, fade, fract, fractal_noise, joints, lattice_hash, mix, scale, smoothstep, value_noise};
+use super::noise::{
+    Rgb, Rng, fade, fract, fractal_noise, joints, lattice_hash, mix, scale, smoothstep, value_noise,
+};
 use super::train_id;
 
 /// What the ground is made of beside the road.
@@ -51,9 +53,13 @@ impl Street {
         let road_half = median + lane * rng.choose(&[1.0, 1.3, 1.6, 2.0, 2.0]);
         let start = rng.range(13.0, 34.0);
         let crossing = rng.chance(0.45).then(|| [start, start + rng.range(6.0, 11.0)]);
-        let track = rng
-            .chance(0.42)
-            .then(|| if median > 0.0 { rng.sign() * (median + 1.5) } else { -road_half + rng.range(1.4, 1.8) });
+        let track = rng.chance(0.42).then(|| {
+            if median > 0.0 {
+                rng.sign() * (median + 1.5)
+            } else {
+                -road_half + rng.range(1.4, 1.8)
+            }
+        });
         let mut asphalt = rng.mineral_color();
         let cobbles = rng.chance(0.16);
         if !cobbles {
@@ -88,7 +94,11 @@ impl Street {
         let across = x.abs();
         let side = &self.sides[usize::from(x > 0.0)];
         let (label, color) = if across < self.median && !self.crosses(z, 3.0) {
-            if across > self.median - 0.16 { self.curb(z, side) } else { side.earth(x, z, texel, self.key) }
+            if across > self.median - 0.16 {
+                self.curb(z, side)
+            } else {
+                side.earth(x, z, texel, self.key)
+            }
         } else if across < self.road_half || self.crosses(z, 0.0) {
             (train_id::ROAD, self.road(x, z, texel))
         } else if across < self.road_half + 0.17 || self.crosses(z, 0.17) {
@@ -104,7 +114,8 @@ impl Street {
         let lit = light.on([0.0, 1.0, 0.0]);
         let shade = self.in_shade(x, z);
         let lit: Rgb = std::array::from_fn(|channel| {
-            color[channel] * (lit[channel] + shade * (1.02 * light.skylight[channel] - lit[channel]))
+            color[channel]
+                * (lit[channel] + shade * (1.02 * light.skylight[channel] - lit[channel]))
         });
         (label, lit)
     }
@@ -123,20 +134,29 @@ impl Street {
     fn curb(&self, z: f32, side: &Side) -> (u8, Rgb) {
         let joint = if fract(z) < 0.03 { 0.7 } else { 1.0 };
         let stone = mix(side.slab, [0.62, 0.62, 0.6], 0.6);
-        (train_id::SIDEWALK, scale(stone, joint * (0.95 + 0.1 * lattice_hash(z as i32, 1, self.key))))
+        (
+            train_id::SIDEWALK,
+            scale(stone, joint * (0.95 + 0.1 * lattice_hash(z as i32, 1, self.key))),
+        )
     }
 
     fn road(&self, x: f32, z: f32, texel: f32) -> Rgb {
         let key = self.key;
-        let mut level =
-            1.0 + 0.16 * value_noise(0.35 * x, 0.08 * z, key) + 0.10 * value_noise(1.1 * x, 0.7 * z, key ^ 1);
+        let mut level = 1.0
+            + 0.16 * value_noise(0.35 * x, 0.08 * z, key)
+            + 0.10 * value_noise(1.1 * x, 0.7 * z, key ^ 1);
         level += 0.22 * fractal_noise(14.0 * x, 14.0 * z, key ^ 2, 14.0 * texel);
         if self.cobbles {
             level *= 1.0 - 0.4 * fade(texel / 0.12) * joints(x, z, [0.2, 0.14], 0.025, true);
-            level += 0.16 * fade(texel / 0.14) * (lattice_hash((x * 5.0) as i32, (z * 7.0) as i32, key) - 0.5);
+            level += 0.16
+                * fade(texel / 0.14)
+                * (lattice_hash((x * 5.0) as i32, (z * 7.0) as i32, key) - 0.5);
         } else {
-            let crack = value_noise(0.5 * x, 0.28 * z, key ^ 3) + 0.2 * value_noise(2.7 * x, 1.6 * z, key ^ 4);
-            if crack.abs() < 0.012 + 0.4 * texel.min(0.02) && value_noise(0.2 * x, 0.1 * z, key ^ 5) > 0.1 {
+            let crack = value_noise(0.5 * x, 0.28 * z, key ^ 3)
+                + 0.2 * value_noise(2.7 * x, 1.6 * z, key ^ 4);
+            if crack.abs() < 0.012 + 0.4 * texel.min(0.02)
+                && value_noise(0.2 * x, 0.1 * z, key ^ 5) > 0.1
+            {
                 level *= 0.62;
             }
             let patch = lattice_hash((x / self.lane + 40.0) as i32, (z / 7.0) as i32, key ^ 6);
@@ -210,14 +230,22 @@ impl Side {
         let grass = rng.jitter_color([0.30, 0.38, 0.17], 0.25);
         let soil = rng.choose(&[[0.46, 0.38, 0.27], [0.52, 0.49, 0.42], [0.40, 0.42, 0.20]]);
         let tile = rng.choose(&[[0.5, 0.5], [1.0, 0.6], [0.22, 0.11], [0.8, 0.8], [30.0, 30.0]]);
-        Self { strips, front, tile, slab: rng.mineral_color(), earth: [grass, rng.jitter_color(soil, 0.15)] }
+        Self {
+            strips,
+            front,
+            tile,
+            slab: rng.mineral_color(),
+            earth: [grass, rng.jitter_color(soil, 0.15)],
+        }
     }
 
     fn sidewalk(&self, x: f32, z: f32, texel: f32, key: u32) -> (u8, Rgb) {
         let [wide, long] = self.tile;
         let mut level = 1.0 + 0.14 * value_noise(0.5 * x, 0.3 * z, key ^ 8);
         level += 0.16 * fractal_noise(9.0 * x, 9.0 * z, key ^ 9, 9.0 * texel);
-        level += 0.22 * fade(texel / long) * (lattice_hash((x / wide) as i32, (z / long) as i32, key ^ 10) - 0.5);
+        level += 0.22
+            * fade(texel / long)
+            * (lattice_hash((x / wide) as i32, (z / long) as i32, key ^ 10) - 0.5);
         level *= 1.0 - 0.34 * fade(texel / long) * joints(x, z, self.tile, 0.03, true);
         (train_id::SIDEWALK, scale(self.slab, level))
     }

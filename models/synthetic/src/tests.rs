@@ -5,13 +5,18 @@ use super::*;
 const CLASSES: usize = 19;
 
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[test]
 fn the_same_arguments_give_the_same_bytes_on_every_machine() {
     let scene = render_scene(7, 3, 48, 96);
-    assert_eq!((hash(&scene.image), hash(&scene.labels)), (15_842_149_419_122_185_427, 14_391_054_417_416_970_712));
+    assert_eq!(
+        (hash(&scene.image), hash(&scene.labels)),
+        (15_842_149_419_122_185_427, 14_391_054_417_416_970_712)
+    );
     assert_eq!(scene, render_scene(7, 3, 48, 96));
 }
 
@@ -27,11 +32,16 @@ fn another_seed_or_index_gives_another_scene() {
 
 #[test]
 fn any_size_is_drawn() {
-    for (height, width) in [(1, 1), (3, 5), (5, 3), (1, 64), (64, 1), (37, 41), (17, 300), (128, 7), (97, 193)] {
+    for (height, width) in
+        [(1, 1), (3, 5), (5, 3), (1, 64), (64, 1), (37, 41), (17, 300), (128, 7), (97, 193)]
+    {
         for index in 0..6 {
             let scene = render_scene(11, index, height, width);
             assert_eq!((scene.height, scene.width), (height, width));
-            assert_eq!((scene.image.len(), scene.labels.len()), (3 * height * width, height * width));
+            assert_eq!(
+                (scene.image.len(), scene.labels.len()),
+                (3 * height * width, height * width)
+            );
             assert!(scene.labels.iter().all(|&label| label < 19 || label == 255));
         }
     }
@@ -41,7 +51,10 @@ fn any_size_is_drawn() {
 fn every_class_occurs_and_little_is_ignored() {
     let mut counts = [0_usize; 256];
     for index in 0..64 {
-        render_scene(2, index, 64, 128).labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        render_scene(2, index, 64, 128)
+            .labels
+            .iter()
+            .for_each(|&label| counts[usize::from(label)] += 1);
     }
     assert!(counts[..CLASSES].iter().all(|&count| count > 200), "{:?}", &counts[..CLASSES]);
     assert!(counts[255] * 25 < 64 * 64 * 128, "{} pixels are ignored", counts[255]);
@@ -51,7 +64,9 @@ fn every_class_occurs_and_little_is_ignored() {
 fn a_scene_is_the_same_at_another_size() {
     for index in 0..8 {
         let (small, large) = (render_scene(5, index, 64, 128), render_scene(5, index, 128, 256));
-        let agree = |pixel: &usize| small.labels[*pixel] == large.labels[(pixel / 128) * 2 * 256 + (pixel % 128) * 2];
+        let agree = |pixel: &usize| {
+            small.labels[*pixel] == large.labels[(pixel / 128) * 2 * 256 + (pixel % 128) * 2]
+        };
         let share = (0..64 * 128).filter(agree).count() as f64 / (64.0 * 128.0);
         assert!(share >= 0.9, "scene {index}: {share:.3} of the labels agree");
     }
@@ -59,7 +74,8 @@ fn a_scene_is_the_same_at_another_size() {
 
 /// Red, green, blue, 1 and place of a pixel.
 fn features(scene: &Scene, pixel: usize) -> [f64; 6] {
-    let [red, green, blue] = [0, 1, 2].map(|channel| f64::from(scene.image[3 * pixel + channel]) / 255.0);
+    let [red, green, blue] =
+        [0, 1, 2].map(|channel| f64::from(scene.image[3 * pixel + channel]) / 255.0);
     let (x, y) = (pixel % scene.width, pixel / scene.width);
     [red, green, blue, 1.0, x as f64 / scene.width as f64, y as f64 / scene.height as f64]
 }
@@ -104,10 +120,13 @@ fn linear_rule(seen: &[Scene], unseen: &[Scene], size: usize) -> f64 {
 fn solve(mut rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let size = rows.len();
     for column in 0..size {
-        let largest = |one: &usize, other: &usize| rows[*one][column].abs().total_cmp(&rows[*other][column].abs());
+        let largest = |one: &usize, other: &usize| {
+            rows[*one][column].abs().total_cmp(&rows[*other][column].abs())
+        };
         let pivot = (column..size).max_by(largest).expect("there are rows left");
         rows.swap(column, pivot);
-        let scaled: Vec<f64> = rows[column].iter().map(|value| value / rows[column][column]).collect();
+        let scaled: Vec<f64> =
+            rows[column].iter().map(|value| value / rows[column][column]).collect();
         for row in &mut rows {
             let factor = row[column];
             row.iter_mut().zip(&scaled).for_each(|(value, taken)| *value -= factor * taken);
@@ -121,7 +140,8 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
 fn no_linear_rule_of_color_and_place_tells_the_classes_apart() {
     let scenes: Vec<Scene> = (0..36).map(|index| render_scene(3, index, 96, 192)).collect();
     let (seen, unseen) = scenes.split_at(24);
-    let (by_color, by_color_and_place) = (linear_rule(seen, unseen, 4), linear_rule(seen, unseen, 6));
+    let (by_color, by_color_and_place) =
+        (linear_rule(seen, unseen, 4), linear_rule(seen, unseen, 6));
     eprintln!("mean IoU by color {by_color:.3}, by color and place {by_color_and_place:.3}");
     assert!(by_color < 0.15 && by_color_and_place < 0.25, "{by_color:.3} {by_color_and_place:.3}");
 }

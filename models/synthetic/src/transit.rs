@@ -36,7 +36,8 @@ impl TransitVehicle {
             fragment.color = scale(fragment.color, 0.6);
         }
         if self.evening > 0.3 {
-            (fragment.color, fragment.emission) = (mix(fragment.color, [0.92, 0.86, 0.66], 0.7), 0.6 * self.evening);
+            (fragment.color, fragment.emission) =
+                (mix(fragment.color, [0.92, 0.86, 0.66], 0.7), 0.6 * self.evening);
         }
         Some(fragment)
     }
@@ -44,7 +45,9 @@ impl TransitVehicle {
     fn side(&self, z: f32, y: f32, wheels: bool) -> Option<Fragment> {
         if wheels {
             for axle in [-0.5, 0.56] {
-                if let Some(fragment) = wheel(self.label, z - axle * self.half_length, y, 0.5, [0.45, 0.45, 0.46]) {
+                if let Some(fragment) =
+                    wheel(self.label, z - axle * self.half_length, y, 0.5, [0.45, 0.45, 0.46])
+                {
                     return Some(fragment);
                 }
             }
@@ -58,7 +61,11 @@ impl TransitVehicle {
         let low = if door { 0.42 } else { self.sill };
         if y > low && y < self.lintel && pane > 0.06 {
             let split = door && (pane - 0.53).abs() < 0.04;
-            return if split { self.part(scale(self.stripe, 0.6)) } else { self.pane_of(up.max(0.0), z) };
+            return if split {
+                self.part(scale(self.stripe, 0.6))
+            } else {
+                self.pane_of(up.max(0.0), z)
+            };
         }
         self.part(self.skin(y))
     }
@@ -82,7 +89,11 @@ impl TransitVehicle {
             let tire = !tram && across > 0.62 && across < 0.96;
             return if tire || (tram && y > 0.12) { self.part(RUBBER) } else { None };
         }
-        if front && y > self.lintel + 0.08 && y < (self.top - 0.12).min(self.lintel + 0.5) && across < 0.62 {
+        if front
+            && y > self.lintel + 0.08
+            && y < (self.top - 0.12).min(self.lintel + 0.5)
+            && across < 0.62
+        {
             let cell = [(x * 14.0 + 99.0) as i32, (y * 16.0) as i32];
             let lit = if cell[0] % 4 == 0 { 0.0 } else { lattice_hash(cell[0], cell[1], self.key) };
             let written = lit > 0.45 && across < 0.5;
@@ -143,7 +154,8 @@ pub(super) fn bus(world: &mut World, rng: &mut Rng, stand: Pose) {
         evening: world.light.evening,
         key: rng.key(),
     };
-    let coach = TransitVehicle { upper: if rng.chance(0.7) { coach.paint } else { coach.upper }, ..coach };
+    let coach =
+        TransitVehicle { upper: if rng.chance(0.7) { coach.paint } else { coach.upper }, ..coach };
     coach.park(world, stand, [false, false]);
 }
 

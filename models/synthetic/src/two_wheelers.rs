@@ -133,8 +133,10 @@ impl TwoWheeler {
 }
 
 fn shade(cycle: TwoWheeler, rng: &mut Rng, ridden: bool, end_on: bool, turned: f32) -> Shader {
-    let (clothes, paint, helmet, key) = (Clothing::new(rng), rng.paint_color(), rng.paint_color(), rng.key());
-    let head = if cycle == TwoWheeler::Motorcycle || rng.chance(0.6) { helmet } else { clothes.hair };
+    let (clothes, paint, helmet, key) =
+        (Clothing::new(rng), rng.paint_color(), rng.paint_color(), rng.key());
+    let head =
+        if cycle == TwoWheeler::Motorcycle || rng.chance(0.6) { helmet } else { clothes.hair };
     let rider = if ridden { cycle.rider(&clothes, head, end_on) } else { Vec::new() };
     let frame = if end_on { cycle.end_limbs(paint) } else { cycle.side_limbs(paint) };
     Box::new(move |hit: &Hit| {
@@ -146,7 +148,13 @@ fn shade(cycle: TwoWheeler, rng: &mut Rng, ridden: bool, end_on: bool, turned: f
 }
 
 /// A cycle that crosses the view; `ends` are the plan places below its tips.
-pub(super) fn side_on(world: &mut World, rng: &mut Rng, cycle: TwoWheeler, stand: Pose, ridden: bool) {
+pub(super) fn side_on(
+    world: &mut World,
+    rng: &mut Rng,
+    cycle: TwoWheeler,
+    stand: Pose,
+    ridden: bool,
+) {
     let ends = [stand.offset(-1.06, 0.0), stand.offset(1.06, 0.0)];
     let turned = rng.sign();
     let paint = shade(cycle, rng, ridden, false, turned);
@@ -155,7 +163,13 @@ pub(super) fn side_on(world: &mut World, rng: &mut Rng, cycle: TwoWheeler, stand
 }
 
 /// A cycle that goes with the view or against it.
-pub(super) fn end_on(world: &mut World, rng: &mut Rng, cycle: TwoWheeler, stand: Pose, ridden: bool) {
+pub(super) fn end_on(
+    world: &mut World,
+    rng: &mut Rng,
+    cycle: TwoWheeler,
+    stand: Pose,
+    ridden: bool,
+) {
     let paint = shade(cycle, rng, ridden, true, 1.0);
     world.shadow(stand, [0.3, 0.8], if ridden { 1.4 } else { 0.6 });
     world.billboard(stand.place, 0.45, [0.0, 1.85], paint);

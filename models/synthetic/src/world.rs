@@ -27,10 +27,9 @@ impl World {
 
     /// Claims a rectangle of the street, `half` wide and long to either side; `false` where some of it is taken.
     pub(super) fn reserve(&mut self, x: f32, z: f32, half: [f32; 2]) -> bool {
-        let free = self
-            .taken
-            .iter()
-            .all(|other| (x - other[0]).abs() >= half[0] + other[2] || (z - other[1]).abs() >= half[1] + other[3]);
+        let free = self.taken.iter().all(|other| {
+            (x - other[0]).abs() >= half[0] + other[2] || (z - other[1]).abs() >= half[1] + other[3]
+        });
         if free {
             self.taken.push([x, z, half[0], half[1]]);
         }
@@ -81,7 +80,12 @@ impl World {
         let hard = self.light.sunlight[1] > 0.3;
         let throw = if hard { (0.35 * height / sun[1]).min(2.5) } else { 0.0 };
         let place = [stand.place[0] - throw * sun[0], stand.place[1] - throw * sun[2]];
-        self.shadows.push(Shadow { place: stand.place, heading: stand.heading, half, strength: 0.55 });
+        self.shadows.push(Shadow {
+            place: stand.place,
+            heading: stand.heading,
+            half,
+            strength: 0.55,
+        });
         if hard {
             let half = half.map(|axis| axis + 0.4 * throw);
             self.shadows.push(Shadow { place, heading: stand.heading, half, strength: 0.42 });

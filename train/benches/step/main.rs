@@ -76,14 +76,18 @@ impl Arguments {
         let mut read = Self { threads: cores, pairs: 20, only: None, test: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
-            let mut number = || words.next().and_then(|number| number.parse().ok()).context("a number is missing");
+            let mut number = || {
+                words.next().and_then(|number| number.parse().ok()).context("a number is missing")
+            };
             match word.as_str() {
                 "--threads" => read.threads = number()?,
                 "--pairs" => read.pairs = number()?,
                 // What cargo says to every bench.
                 "--bench" => {}
                 "--test" => read.test = true,
-                _ if word.starts_with("--") => bail!("usage: step [--threads N] [--pairs N] [--test] [TITLE]"),
+                _ if word.starts_with("--") => {
+                    bail!("usage: step [--threads N] [--pairs N] [--test] [TITLE]")
+                }
                 _ => read.only = Some(word),
             }
         }
@@ -95,24 +99,30 @@ fn main() -> Result<()> {
     openmp::set_passive_waiting();
     let arguments = Arguments::read()?;
     tch::set_num_threads(i32::try_from(arguments.threads)?);
-    let malloc = std::env::vars().filter(|(name, _)| name.starts_with("MALLOC_") || name == "GLIBC_TUNABLES");
+    let malloc = std::env::vars()
+        .filter(|(name, _)| name.starts_with("MALLOC_") || name == "GLIBC_TUNABLES");
     let malloc: Vec<String> = malloc.map(|(name, value)| format!("{name}={value}")).collect();
     say(&format!(
         "threads: {}; allocator: {}",
         arguments.threads,
         if malloc.is_empty() { "as it is".to_owned() } else { malloc.join(" ") }
     ));
-    let wanted = |case: &&Case| arguments.only.as_ref().is_none_or(|only| case.title.contains(only.as_str()));
+    let wanted = |case: &&Case| {
+        arguments.only.as_ref().is_none_or(|only| case.title.contains(only.as_str()))
+    };
     let cases: &[Case] = if arguments.test { &[TEST] } else { &CASES };
     for case in cases.iter().filter(wanted) {
         say(&format!("\n{}", case.title));
-        let settings: Vec<String> = case.settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let settings: Vec<String> =
+            case.settings.iter().map(|setting| (*setting).to_owned()).collect();
         let setting = SampleStep::new(&settings)?;
         Parts::measure(&setting, case.steps)?.print();
         if case.paired && arguments.pairs > 0 {
             match Peer::python() {
                 Some(python) => race(&setting, &python, &arguments)?,
-                None => say("PyTorch was not timed: PROTOSEG_TORCH_PYTHON names no Python that has it"),
+                None => {
+                    say("PyTorch was not timed: PROTOSEG_TORCH_PYTHON names no Python that has it")
+                }
             }
         }
     }
@@ -175,7 +185,11 @@ impl Taken {
 /// Of sorted numbers.
 fn median(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) { (sorted[half - 1] + sorted[half]) / 2.0 } else { sorted[half] }
+    if sorted.len().is_multiple_of(2) {
+        (sorted[half - 1] + sorted[half]) / 2.0
+    } else {
+        sorted[half]
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the result")]

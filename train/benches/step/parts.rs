@@ -14,8 +14,14 @@ use crate::sample_step::{STEP, SampleState, SampleStep};
 use crate::{UNCOUNTED, median, say};
 
 /// The parts of a step, in their order.
-const STEP_PARTS: [&str; 6] =
-    ["teacher and its labels", "student forward", "linear losses", "prototype losses", "backward", "update"];
+const STEP_PARTS: [&str; 6] = [
+    "teacher and its labels",
+    "student forward",
+    "linear losses",
+    "prototype losses",
+    "backward",
+    "update",
+];
 /// The prototype branch once more, by itself.
 const BRANCH_PARTS: [&str; 3] = ["branch forward", "branch backward", "branch update"];
 
@@ -39,14 +45,23 @@ impl Parts {
         Ok(parts)
     }
 
-    fn step(&mut self, setting: &SampleStep, state: &mut SampleState, batch: &MicroBatch, number: u64) -> Result<()> {
+    fn step(
+        &mut self,
+        setting: &SampleStep,
+        state: &mut SampleState,
+        batch: &MicroBatch,
+        number: u64,
+    ) -> Result<()> {
         let learner = setting.learner();
         let progress = setting.schedule.progress(STEP);
         let SampleState { prototypes, tally, .. } = &mut *state;
         let mut gathered = prototypes.begin_step()?;
-        let lesson = self.time("teacher and its labels", || learner.targets(batch, number, progress, tally))?;
-        let outputs = self.time("student forward", || learner.forward(&lesson.images, true, number))?;
-        let mut terms = self.time("linear losses", || learner.terms(&outputs, &lesson, number, None, tally))?;
+        let lesson = self
+            .time("teacher and its labels", || learner.targets(batch, number, progress, tally))?;
+        let outputs =
+            self.time("student forward", || learner.forward(&lesson.images, true, number))?;
+        let mut terms =
+            self.time("linear losses", || learner.terms(&outputs, &lesson, number, None, tally))?;
         let taught = lesson.pseudo_labels.as_ref().context("nothing is taught")?;
         let labels = [&lesson.labels, &taught.labels];
         let [labeled, unlabeled] = self.time("prototype losses", || {
@@ -80,7 +95,11 @@ impl Parts {
         let map = outputs.features.as_ref().context("there are no features")?;
         let map = map.f_detach()?.f_set_requires_grad(true)?;
         map.f_sum(tch::Kind::Float)?.f_backward()?;
-        let alone = HeadOutputs { logits: outputs.logits.shallow_clone(), auxiliary: None, features: Some(map) };
+        let alone = HeadOutputs {
+            logits: outputs.logits.shallow_clone(),
+            auxiliary: None,
+            features: Some(map),
+        };
         let mut gathered = prototypes.begin_step()?;
         let [labeled, unlabeled] = self.time("branch forward", || {
             let labels = [&lesson.labels, &taught.labels];

@@ -43,7 +43,8 @@ impl Peer {
     /// Lets it take a step; how long that took by its own clock.
     pub(crate) fn step(&mut self) -> Result<Duration> {
         writeln!(self.requests, "step").context("the peer has left")?;
-        let milliseconds: f64 = self.answer()?.parse().context("the peer did not answer with a time")?;
+        let milliseconds: f64 =
+            self.answer()?.parse().context("the peer did not answer with a time")?;
         Ok(Duration::from_secs_f64(milliseconds / 1e3))
     }
 

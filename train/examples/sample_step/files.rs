@@ -31,7 +31,9 @@ impl Tensors {
 
     /// Every parameter and buffer of a network.
     pub(crate) fn network(&mut self, prefix: &str, net: &Net) -> Result<()> {
-        net.tensors().iter().try_for_each(|(name, tensor)| self.tensor(&format!("{prefix}.{name}"), tensor))
+        net.tensors()
+            .iter()
+            .try_for_each(|(name, tensor)| self.tensor(&format!("{prefix}.{name}"), tensor))
     }
 
     /// Velocities of the optimiser.
@@ -52,10 +54,12 @@ impl Tensors {
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let views =
-            self.0.iter().map(|(name, (kind, shape, bytes))| Ok((name, TensorView::new(*kind, shape.clone(), bytes)?)));
+        let views = self.0.iter().map(|(name, (kind, shape, bytes))| {
+            Ok((name, TensorView::new(*kind, shape.clone(), bytes)?))
+        });
         let views = views.collect::<Result<Vec<_>>>()?;
-        safetensors::serialize_to_file(views, None, path).with_context(|| format!("cannot write {}", path.display()))
+        safetensors::serialize_to_file(views, None, path)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -68,7 +72,8 @@ pub(crate) fn write_inputs(
 ) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join("settings.json");
-    std::fs::write(&path, settings(setting)).with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::write(&path, settings(setting))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     let mut inputs = Tensors::default();
     inputs.network("student", &setting.student)?;
     inputs.network("teacher", &setting.teacher)?;
@@ -84,7 +89,8 @@ fn settings(setting: &SampleStep) -> String {
     let config = &setting.config;
     let learner = setting.learner();
     // As bits, which both sides take to be without a sign.
-    let seeds: Vec<u64> = setting.numbers().map(|number| learner.dropout_seed(number, 0) as u64).collect();
+    let seeds: Vec<u64> =
+        setting.numbers().map(|number| learner.dropout_seed(number, 0) as u64).collect();
     let settings = json!({
         "preset": config.network.name(),
         "classes": setting.classes,
@@ -118,7 +124,8 @@ fn add_micro_batch(
     batch: &MicroBatch,
     number: u64,
 ) -> Result<()> {
-    let unlabeled = batch.unlabeled.as_ref().context("a micro-batch without unlabelled pictures")?;
+    let unlabeled =
+        batch.unlabeled.as_ref().context("a micro-batch without unlabelled pictures")?;
     let (count, side) = (setting.config.batch, setting.config.crop);
     let (map, pictures) = ([count, side, side], [count, side, side, 3]);
     inputs.bytes(format!("{index}.labeled.pixels"), &pictures, &batch.labeled.pixels);
@@ -131,7 +138,9 @@ fn add_micro_batch(
     let mut sides: Vec<i64> = boxes
         .boxes()
         .iter()
-        .flat_map(|place| [place.top, place.left, place.height, place.width].map(|side| side as i64))
+        .flat_map(|place| {
+            [place.top, place.left, place.height, place.width].map(|side| side as i64)
+        })
         .collect();
     // Boxes without a height where nothing is mixed.
     sides.resize(4 * count, 0);

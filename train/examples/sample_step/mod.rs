@@ -132,8 +132,14 @@ impl SampleStep {
             .trainable()
             .map(|(name, tensor)| {
                 let stream = Stream::named(name).child(2);
-                let shape: Vec<usize> = tensor.size().into_iter().map(|size| size as usize).collect();
-                (name.to_owned(), Tensor::from_fn(&shape, |index| (VELOCITY * stream.normal(index as u64)) as f32))
+                let shape: Vec<usize> =
+                    tensor.size().into_iter().map(|size| size as usize).collect();
+                (
+                    name.to_owned(),
+                    Tensor::from_fn(&shape, |index| {
+                        (VELOCITY * stream.normal(index as u64)) as f32
+                    }),
+                )
             })
             .collect();
         let mut sgd = Sgd::new(self.config.momentum, self.config.weight_decay);
@@ -173,7 +179,11 @@ impl SampleStep {
     /// The whole step, the teacher's move included.
     pub(crate) fn step(&self, state: &mut SampleState, batches: &[MicroBatch]) -> Result<()> {
         let SampleState { sgd, prototypes, tally } = state;
-        self.learner().step(StepState { sgd, prototypes: Some(prototypes), tally }, batches, STEP)?;
+        self.learner().step(
+            StepState { sgd, prototypes: Some(prototypes), tally },
+            batches,
+            STEP,
+        )?;
         teacher::update_ema(&self.teacher, &self.student, self.decay(), true)
     }
 }

@@ -62,7 +62,13 @@ impl Check {
     pub(super) fn within(what: &'static str, measured: f64, limit: f64) -> Self {
         let outcome = if measured <= limit { CheckOutcome::Passed } else { CheckOutcome::Failed };
         let reason = measured.is_nan().then(|| "it is not a number".to_owned());
-        Self { what, outcome, measured: Some(measured).filter(|value| value.is_finite()), limit: Some(limit), reason }
+        Self {
+            what,
+            outcome,
+            measured: Some(measured).filter(|value| value.is_finite()),
+            limit: Some(limit),
+            reason,
+        }
     }
 
     /// Counts what is wrong, of which nothing passes; the first is named.
@@ -118,7 +124,10 @@ pub(super) fn same_direction(
                 outcome: CheckOutcome::NotRun,
                 measured: Some(all).filter(|value| value.is_finite()),
                 limit: None,
-                reason: Some("gradients of 8 bits say little in a network that has learnt nothing".to_owned()),
+                reason: Some(
+                    "gradients of 8 bits say little in a network that has learnt nothing"
+                        .to_owned(),
+                ),
                 what,
             },
         },
@@ -130,9 +139,12 @@ fn distance(found: &StateDict, expected: &StateDict, start: &StateDict) -> Resul
     let apart = |left: &StateDict, right: &StateDict| -> Result<f64> {
         let mut sum = 0.0;
         for (name, left) in left {
-            let right = right.get(name).with_context(|| format!("`{name}` is in one of two networks"))?;
+            let right =
+                right.get(name).with_context(|| format!("`{name}` is in one of two networks"))?;
             let pairs = left.data.iter().zip(&right.data);
-            sum += pairs.map(|(left, right)| (f64::from(*left) - f64::from(*right)).powi(2)).sum::<f64>();
+            sum += pairs
+                .map(|(left, right)| (f64::from(*left) - f64::from(*right)).powi(2))
+                .sum::<f64>();
         }
         Ok(sum.sqrt())
     };
@@ -154,8 +166,11 @@ pub(super) fn state(trial: &Trial, device: Device) -> Result<Vec<Check>> {
     // Of a class that no labelled pixel has, there is no prototype yet.
     let met: Vec<bool> = trial.prototypes.counters().active;
     let each = lengths.size()[0] / met.len().max(1) as i64;
-    let met = Tensor::f_from_slice(&met)?.f_repeat_interleave_self_int(each, 0, None)?.f_to_device(device)?;
-    let apart = lengths.f_masked_select(&met)?.f_sub_scalar(1.0)?.f_abs()?.f_max()?.f_double_value(&[])?;
+    let met = Tensor::f_from_slice(&met)?
+        .f_repeat_interleave_self_int(each, 0, None)?
+        .f_to_device(device)?;
+    let apart =
+        lengths.f_masked_select(&met)?.f_sub_scalar(1.0)?.f_abs()?.f_max()?.f_double_value(&[])?;
     Ok(vec![
         Check::none("every number is finite", &infinite),
         Check::none("everything is on the device", &elsewhere),
@@ -177,7 +192,8 @@ pub(super) fn checkpoint(trial: &Trial, setting: &AcceptSetup, folder: &Path) ->
     checkpoint.write(folder)?;
     let read = Checkpoint::read(folder)?;
     let here = Net::new(setting.graph.clone(), &read.weights, Device::Cpu)?;
-    let (found, expected) = (logits(&here)?, logits(&trial.teacher.with_precision(Precision::Float32))?);
+    let (found, expected) =
+        (logits(&here)?, logits(&trial.teacher.with_precision(Precision::Float32))?);
     let largest = expected.f_abs()?.f_max()?.f_double_value(&[])?;
     let apart = found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
     Ok(Check::within("a checkpoint gives the same on the CPU", apart / largest, LOGITS))
@@ -187,8 +203,11 @@ pub(super) fn checkpoint(trial: &Trial, setting: &AcceptSetup, folder: &Path) ->
 fn logits(net: &Net) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let [height, width] = SIZE;
-    let picture =
-        net::images_to_tensor(&protoseg_synthetic::render_scene(SCENE, 0, height, width).image, SIZE, net.device())?;
+    let picture = net::images_to_tensor(
+        &protoseg_synthetic::render_scene(SCENE, 0, height, width).image,
+        SIZE,
+        net.device(),
+    )?;
     let logits = from_torch(&net.forward_tagged(&picture, ForwardMode::Eval, Tag::Logits)?)?;
     Ok(net::to_torch(&logits, Device::Cpu)?.f_to_kind(Kind::Double)?)
 }
@@ -202,16 +221,26 @@ mod tests {
     fn what_is_no_number_fails() {
         let outcome = |measured| Check::within("x", measured, 1.0).outcome;
         assert_eq!([1.0, 1.1, f64::INFINITY, f64::NAN].map(outcome)[0], CheckOutcome::Passed);
-        assert!([1.1, f64::INFINITY, f64::NAN].iter().all(|&measured| outcome(measured) == CheckOutcome::Failed));
+        assert!(
+            [1.1, f64::INFINITY, f64::NAN]
+                .iter()
+                .all(|&measured| outcome(measured) == CheckOutcome::Failed)
+        );
         assert_eq!(Check::none("x", &[]).outcome, CheckOutcome::Passed);
         let wrong = Check::none("x", &["the third is odd".to_owned()]);
-        assert_eq!((wrong.outcome, wrong.reason.as_deref()), (CheckOutcome::Failed, Some("the third is odd")));
+        assert_eq!(
+            (wrong.outcome, wrong.reason.as_deref()),
+            (CheckOutcome::Failed, Some("the third is odd"))
+        );
     }
 
     #[test]
     fn a_distance_is_over_the_way() {
         let of = |values: [f32; 2]| {
-            StateDict::from([("a".to_owned(), weights::Tensor { shape: vec![2], data: values.to_vec() })])
+            StateDict::from([(
+                "a".to_owned(),
+                weights::Tensor { shape: vec![2], data: values.to_vec() },
+            )])
         };
         let (start, expected) = (of([1.0, 1.0]), of([4.0, 5.0]));
         assert_eq!(distance(&expected, &expected, &start).unwrap(), 0.0);

@@ -140,11 +140,24 @@ impl fmt::Display for NetworkReport {
                 CheckOutcome::Failed => "FAILED",
                 CheckOutcome::NotRun => "not run",
             };
-            let number = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
-            write!(formatter, "  {what:42} {outcome:7}  {:>9} of {:>9}", number(measured), number(limit))?;
-            writeln!(formatter, "{}", reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}")))?;
+            let number = |value: &Option<f64>| {
+                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"))
+            };
+            write!(
+                formatter,
+                "  {what:42} {outcome:7}  {:>9} of {:>9}",
+                number(measured),
+                number(limit)
+            )?;
+            writeln!(
+                formatter,
+                "{}",
+                reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}"))
+            )?;
         }
-        if let Some(Speed { crop, crops, steps_per_second, images_per_second, roofline, seconds }) = &self.speed {
+        if let Some(Speed { crop, crops, steps_per_second, images_per_second, roofline, seconds }) =
+            &self.speed
+        {
             writeln!(
                 formatter,
                 "  {steps_per_second:.2} steps/s, {images_per_second:.1} images/s: {crops} crops of {crop}x{crop}, median of {}",

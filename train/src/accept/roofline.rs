@@ -107,7 +107,8 @@ impl Work {
     fn from_crops(graph: &Graph, crops: usize, side: usize) -> Result<Self> {
         let pass = graph.multiply_adds(side, side)? as f64;
         let outputs = graph.shapes(1, side, side)?;
-        let values: usize = outputs.iter().skip(1).map(|shape| shape.iter().product::<usize>()).sum();
+        let values: usize =
+            outputs.iter().skip(1).map(|shape| shape.iter().product::<usize>()).sum();
         let (student, teacher) = (2.0 * crops as f64, crops as f64);
         Ok(Self {
             multiply_adds: pass * (3.0 * student + teacher),
@@ -116,10 +117,20 @@ impl Work {
     }
 
     /// Held against ceilings, where the step takes so many seconds.
-    pub(super) fn against(self, ceilings: &Ceilings, precision: Precision, seconds: f64) -> Roofline {
+    pub(super) fn against(
+        self,
+        ceilings: &Ceilings,
+        precision: Precision,
+        seconds: f64,
+    ) -> Roofline {
         let share_of_product = self.multiply_adds / seconds / ceilings.product(precision);
         let share_of_copy = self.bytes / seconds / ceilings.copied_bytes;
-        Roofline { work: self, share_of_product, share_of_copy, share: share_of_product.max(share_of_copy) }
+        Roofline {
+            work: self,
+            share_of_product,
+            share_of_copy,
+            share: share_of_product.max(share_of_copy),
+        }
     }
 }
 
@@ -131,7 +142,11 @@ mod tests {
     #[test]
     fn the_work_of_one_convolution_is_that_counted_by_hand() {
         let mut graph = Graph::new();
-        let pixels = graph.push("normalize", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
+        let pixels = graph.push(
+            "normalize",
+            Op::Normalize { mean: [0.0; 3], std: [1.0; 3] },
+            &[graph.input()],
+        );
         graph.push("point", Op::Conv(Conv::new(7, 1)), &[pixels]);
         // Three student passes over four crops and one of the teacher over two; 16 positions of 3 x 7 weights.
         let work = Work::from_crops(&graph, 2, 4).unwrap();
@@ -144,14 +159,18 @@ mod tests {
     fn shares_are_of_the_ceiling_that_binds() {
         let ceilings = Ceilings { matrix: 1, float32: 100.0, bfloat16: 400.0, copied_bytes: 10.0 };
         let work = Work { multiply_adds: 100.0, bytes: 5.0 };
-        let Roofline { share_of_product, share_of_copy, share, .. } = work.against(&ceilings, Precision::Float32, 2.0);
+        let Roofline { share_of_product, share_of_copy, share, .. } =
+            work.against(&ceilings, Precision::Float32, 2.0);
         assert_eq!([share_of_product, share_of_copy, share], [0.5, 0.25, 0.5]);
         assert_eq!(work.against(&ceilings, Precision::Bfloat16, 2.0).share, 0.25);
     }
 
     #[test]
     fn ceilings_of_the_processor_are_positive() {
-        let Ceilings { float32, bfloat16, copied_bytes, .. } = Ceilings::measure(Device::Cpu, 64, 1 << 12).unwrap();
-        assert!([float32, bfloat16, copied_bytes].iter().all(|rate| rate.is_finite() && *rate > 0.0));
+        let Ceilings { float32, bfloat16, copied_bytes, .. } =
+            Ceilings::measure(Device::Cpu, 64, 1 << 12).unwrap();
+        assert!(
+            [float32, bfloat16, copied_bytes].iter().all(|rate| rate.is_finite() && *rate > 0.0)
+        );
     }
 }

@@ -128,8 +128,14 @@ impl InitialState {
         precise_bn::update_statistics(&net, &setting.recipe, &setting.shelves.labeled, SETTLED)?;
         let node = feature_node(&setting.graph, setting.config.features)?;
         let labeled = setting.lists.labeled.as_ref();
-        let found = prototype_init::initialize(&net, node, labeled, setting.prototype_settings(), setting.grid())
-            .context("the first prototypes")?;
+        let found = prototype_init::initialize(
+            &net,
+            node,
+            labeled,
+            setting.prototype_settings(),
+            setting.grid(),
+        )
+        .context("the first prototypes")?;
         let (values, mean) = (found.values().shallow_clone(), found.mean().shallow_clone());
         Ok(Self { weights: net.state_dict()?, values, mean, counters: found.counters() })
     }
@@ -137,16 +143,29 @@ impl InitialState {
     /// The prototypes on a device.
     pub(super) fn prototypes(&self, setting: &AcceptSetup, device: Device) -> Result<Prototypes> {
         let [values, mean] = [&self.values, &self.mean].map(|tensor| tensor.f_to_device(device));
-        Ok(Prototypes::from_saved(setting.prototype_settings(), values?, mean?, self.counters.clone()))
+        Ok(Prototypes::from_saved(
+            setting.prototype_settings(),
+            values?,
+            mean?,
+            self.counters.clone(),
+        ))
     }
 }
 
 /// Makes less of what blocks add to their input.
 fn damp(weights: &mut StateDict, graph: &Graph) -> Result<()> {
     // A sum's first input is the block, its second what the block was given.
-    let added = graph.nodes().iter().filter(|node| node.op == Op::Add).filter_map(|node| node.inputs.first());
-    for node in added.map(|&input| graph.node(input)).filter(|node| matches!(node.op, Op::BatchNorm { .. })) {
-        let scales = weights.get_mut(&format!("{}.weight", node.name)).context("a normalisation without scales")?;
+    let added = graph
+        .nodes()
+        .iter()
+        .filter(|node| node.op == Op::Add)
+        .filter_map(|node| node.inputs.first());
+    for node in
+        added.map(|&input| graph.node(input)).filter(|node| matches!(node.op, Op::BatchNorm { .. }))
+    {
+        let scales = weights
+            .get_mut(&format!("{}.weight", node.name))
+            .context("a normalisation without scales")?;
         scales.data.fill(DAMPED);
     }
     Ok(())

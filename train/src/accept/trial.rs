@@ -69,8 +69,13 @@ impl<'a> Trial<'a> {
             align_corners: self.setting.grid().align_corners,
         };
         let start = Instant::now();
-        let moving = StepState { sgd: &mut self.sgd, prototypes: Some(&mut self.prototypes), tally: &mut self.tally };
-        let report = learner.step(moving, batches, step).with_context(|| format!("step {}", step + 1))?;
+        let moving = StepState {
+            sgd: &mut self.sgd,
+            prototypes: Some(&mut self.prototypes),
+            tally: &mut self.tally,
+        };
+        let report =
+            learner.step(moving, batches, step).with_context(|| format!("step {}", step + 1))?;
         teacher::update_after_step(&self.teacher, &self.student, config, *schedule, step)?;
         self.wait()?;
         Ok(TimedStep { loss: report.loss, seconds: start.elapsed().as_secs_f64() })
@@ -84,8 +89,16 @@ impl<'a> Trial<'a> {
 
     /// Every tensor that training changes, by what it is called.
     pub(super) fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let student = self.student.tensors().iter().map(|(name, tensor)| (format!("student's {name}"), tensor));
-        let teacher = self.teacher.tensors().iter().map(|(name, tensor)| (format!("teacher's {name}"), tensor));
+        let student = self
+            .student
+            .tensors()
+            .iter()
+            .map(|(name, tensor)| (format!("student's {name}"), tensor));
+        let teacher = self
+            .teacher
+            .tensors()
+            .iter()
+            .map(|(name, tensor)| (format!("teacher's {name}"), tensor));
         student.chain(teacher).chain([("prototypes".to_owned(), self.prototypes.values())])
     }
 

@@ -23,8 +23,16 @@ impl Config {
     }
 
     fn check_schedule(&self) -> Result<()> {
-        ensure!((32..=4096).contains(&self.crop), "`crop` is {}: crops have 32 to 4096 pixels a side", self.crop);
-        ensure!((1..=1024).contains(&self.batch), "`batch` is {}: 1 to 1024 crops are possible", self.batch);
+        ensure!(
+            (32..=4096).contains(&self.crop),
+            "`crop` is {}: crops have 32 to 4096 pixels a side",
+            self.crop
+        );
+        ensure!(
+            (1..=1024).contains(&self.batch),
+            "`batch` is {}: 1 to 1024 crops are possible",
+            self.batch
+        );
         let alone = self.batch == 1;
         ensure!(
             !alone
@@ -36,7 +44,11 @@ impl Config {
              statistics are measured anew (`precise_bn_batches = 0` turns that off), and CutMix at least 2 unlabelled ones \
              (`cutmix = 0` turns it off)"
         );
-        ensure!((1..=1024).contains(&self.accumulate), "`accumulate` is {}: 1 to 1024 are possible", self.accumulate);
+        ensure!(
+            (1..=1024).contains(&self.accumulate),
+            "`accumulate` is {}: 1 to 1024 are possible",
+            self.accumulate
+        );
         ensure!(
             (self.steps > 0) != (self.epochs > 0),
             "`steps` is {} and `epochs` is {}: give one of the two",
@@ -51,7 +63,10 @@ impl Config {
             self.steps,
             self.epochs
         );
-        ensure!(self.log_every >= 1 && self.save_every >= 1, "`log_every` and `save_every` are at least 1");
+        ensure!(
+            self.log_every >= 1 && self.save_every >= 1,
+            "`log_every` and `save_every` are at least 1"
+        );
         Ok(())
     }
 
@@ -79,9 +94,15 @@ impl Config {
             ("point_cells", self.point_cells as f64, 1.0, self.crop as f64),
             ("points_per_class", self.points_per_class as f64, 1.0, 65536.0),
         ] {
-            ensure!((low..=high).contains(&value), "`{key}` is {value}: between {low} and {high} is possible");
+            ensure!(
+                (low..=high).contains(&value),
+                "`{key}` is {value}: between {low} and {high} is possible"
+            );
         }
-        ensure!(self.learning_rate_for != Some(0), "`learning_rate_for` is 0: name the labelled crops of a step");
+        ensure!(
+            self.learning_rate_for != Some(0),
+            "`learning_rate_for` is 0: name the labelled crops of a step"
+        );
         Ok(())
     }
 
@@ -92,7 +113,8 @@ impl Config {
         );
         let needs_unlabeled = self.mode != TrainingMode::Supervised;
         if self.data == DataSource::Synthetic {
-            let counts = [self.synthetic_labeled, self.synthetic_unlabeled, self.synthetic_validation];
+            let counts =
+                [self.synthetic_labeled, self.synthetic_unlabeled, self.synthetic_validation];
             let fits = counts[0] >= 1 && counts.iter().all(|&count| count <= 1_000_000);
             ensure!(
                 fits && (counts[1] >= 1 || !needs_unlabeled),

@@ -1,8 +1,8 @@
 //! What a key is where the file does not name it.
 
 use super::options::{
-    ClassWeights, FeatureSource, PadLabel, PointSampling, Precision, PrototypeAverage, SupervisedLoss,
-    TeacherStatistics, UnlabeledScale,
+    ClassWeights, FeatureSource, PadLabel, PointSampling, Precision, PrototypeAverage,
+    SupervisedLoss, TeacherStatistics, UnlabeledScale,
 };
 
 pub(super) fn synthetic_labeled() -> usize {

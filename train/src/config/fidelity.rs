@@ -25,7 +25,9 @@ pub fn apply(table: &mut Table) -> Result<()> {
         let wanted = value.parse::<Value>().unwrap_or_else(|_| Value::String(value.to_owned()));
         match table.get(key) {
             Some(given) if *given != wanted => {
-                bail!("`fidelity = \"pcr\"` means `{key} = {wanted}`, but `{key}` is {given}; leave one of the two out")
+                bail!(
+                    "`fidelity = \"pcr\"` means `{key} = {wanted}`, but `{key}` is {given}; leave one of the two out"
+                )
             }
             _ => table.insert(key.to_owned(), wanted),
         };
@@ -36,7 +38,9 @@ pub fn apply(table: &mut Table) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::super::options::{PadLabel, PointSampling, PrototypeAverage, TeacherStatistics, UnlabeledScale};
+    use super::super::options::{
+        PadLabel, PointSampling, PrototypeAverage, TeacherStatistics, UnlabeledScale,
+    };
     use super::*;
 
     /// The opposite of what fidelity means.
@@ -58,14 +62,17 @@ mod tests {
 
     #[test]
     fn fidelity_sets_its_eight_options_and_no_other() {
-        let [plain, faithful] =
-            [&OTHERWISE[..], &["fidelity=pcr"]].map(|settings| serde_json::to_value(parse(settings).unwrap()).unwrap());
+        let [plain, faithful] = [&OTHERWISE[..], &["fidelity=pcr"]]
+            .map(|settings| serde_json::to_value(parse(settings).unwrap()).unwrap());
         for (key, value) in faithful.as_object().unwrap() {
             let named = OTHERWISE.iter().any(|otherwise| otherwise.starts_with(&format!("{key}=")));
             assert_eq!(*value != plain[key], named || key == "fidelity", "{key} is {value}");
         }
         let config = parse(&["fidelity=pcr"]).unwrap();
-        assert_eq!((config.pad_label, config.teacher_statistics), (PadLabel::Zero, TeacherStatistics::Batch));
+        assert_eq!(
+            (config.pad_label, config.teacher_statistics),
+            (PadLabel::Zero, TeacherStatistics::Batch)
+        );
         assert_eq!((config.copy_teacher_each_step, config.points), (true, PointSampling::Shared));
         assert_eq!((config.average, config.reseed_after), (PrototypeAverage::Raw, 0));
         assert_eq!((config.unlabeled_scale, config.photometric), (UnlabeledScale::All, false));
@@ -76,7 +83,10 @@ mod tests {
         for ((key, value), otherwise) in PCR.into_iter().zip(OTHERWISE) {
             let error = format!("{:#}", parse(&["fidelity=pcr", otherwise]).unwrap_err());
             let (_, given) = otherwise.split_once('=').unwrap();
-            assert!(error.contains(&format!("`{key}` is ")) && error.contains(given), "{otherwise}: {error}");
+            assert!(
+                error.contains(&format!("`{key}` is ")) && error.contains(given),
+                "{otherwise}: {error}"
+            );
             let agreeing = parse(&["fidelity=pcr", &format!("{key}={value}")]).unwrap();
             assert_eq!(agreeing, parse(&["fidelity=pcr"]).unwrap(), "{key}");
         }

@@ -6,7 +6,8 @@ const TEXT: &str = include_str!("../../configs/synthetic.toml");
 
 #[test]
 fn settings_replace_what_the_file_says() {
-    let settings = ["steps=7", "warmup_steps=3", "name=other", "synthetic_size=[64, 96]"].map(str::to_owned);
+    let settings =
+        ["steps=7", "warmup_steps=3", "name=other", "synthetic_size=[64, 96]"].map(str::to_owned);
     let config = Config::parse(TEXT, &settings).unwrap();
     assert_eq!((config.steps, config.name.as_str(), config.synthetic_size), (7, "other", [64, 96]));
 }
@@ -33,6 +34,7 @@ fn every_configuration_in_the_folder_is_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        Config::read(&path, &["root=somewhere".to_owned()]).unwrap_or_else(|error| panic!("{error:#}"));
+        Config::read(&path, &["root=somewhere".to_owned()])
+            .unwrap_or_else(|error| panic!("{error:#}"));
     }
 }

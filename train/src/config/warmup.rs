@@ -56,7 +56,8 @@ impl Config {
         if let Value::Object(keys) = &mut keys {
             let counted = ["unlabeled", "synthetic_unlabeled"];
             keys.retain(|key, _| {
-                !IRRELEVANT_TO_WARMUP.contains(&key.as_str()) || self.epochs > 0 && counted.contains(&key.as_str())
+                !IRRELEVANT_TO_WARMUP.contains(&key.as_str())
+                    || self.epochs > 0 && counted.contains(&key.as_str())
             });
         }
         Ok(keys)
@@ -77,13 +78,23 @@ mod tests {
 
     fn before(settings: &[&str]) -> Value {
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap().warmup_keys().unwrap()
+        Config::parse(include_str!("../../configs/synthetic.toml"), &settings)
+            .unwrap()
+            .warmup_keys()
+            .unwrap()
     }
 
     #[test]
     fn runs_share_a_warm_up_unless_it_would_differ() {
         assert_eq!(before(&["mode=prototype", "temperature=0.2"]), before(&["mode=supervised"]));
-        for setting in ["seed=9", "steps=999", "learning_rate=0.5", "class_weights=none", "crop=96", "pad_label=zero"] {
+        for setting in [
+            "seed=9",
+            "steps=999",
+            "learning_rate=0.5",
+            "class_weights=none",
+            "crop=96",
+            "pad_label=zero",
+        ] {
             assert_ne!(before(&[setting]), before(&[]), "{setting}");
         }
     }

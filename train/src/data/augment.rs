@@ -22,11 +22,17 @@ impl Crop {
     /// Draws a crop of `side` pixels: scale in [0.5, 1) or [1, 2) with even chances, flipped with even chances, anywhere;
     /// a direction in which the picture is smaller than the crop is padded evenly at both ends.
     pub fn sample(stream: Stream, [height, width]: [usize; 2], side: usize) -> Self {
-        let scale = if stream.unit(0) < 0.5 { stream.range(1, 0.5, 1.0) } else { stream.range(1, 1.0, 2.0) };
+        let scale = if stream.unit(0) < 0.5 {
+            stream.range(1, 0.5, 1.0)
+        } else {
+            stream.range(1, 1.0, 2.0)
+        };
         let resized = [height, width].map(|length| ((length as f64 * scale) as usize).max(1));
-        let start = [(resized[0], 2), (resized[1], 3)].map(|(length, draw)| match length.checked_sub(side) {
-            Some(room) => stream.below(draw, room + 1) as isize,
-            None => -(((side - length) / 2) as isize),
+        let start = [(resized[0], 2), (resized[1], 3)].map(|(length, draw)| {
+            match length.checked_sub(side) {
+                Some(room) => stream.below(draw, room + 1) as isize,
+                None => -(((side - length) / 2) as isize),
+            }
         });
         Self { resized, start, flip: stream.unit(4) < 0.5, side }
     }
@@ -60,7 +66,8 @@ impl Crop {
                 };
                 for channel in 0..3 {
                     let across = |y: usize| {
-                        let (left, right) = (pixel(y, column.low, channel), pixel(y, column.high, channel));
+                        let (left, right) =
+                            (pixel(y, column.low, channel), pixel(y, column.high, channel));
                         left + (right - left) * column.share
                     };
                     let (top, bottom) = (across(row.low), across(row.high));
@@ -76,12 +83,18 @@ impl Crop {
         let length = self.resized[direction];
         let ratio = source as f64 / length as f64;
         let tap = |offset: usize| {
-            let place =
-                usize::try_from(self.start[direction] + offset as isize).ok().filter(|place| *place < length)?;
+            let place = usize::try_from(self.start[direction] + offset as isize)
+                .ok()
+                .filter(|place| *place < length)?;
             let centre = ((place as f64 + 0.5) * ratio - 0.5).clamp(0.0, (source - 1) as f64);
             let low = centre as usize;
             let nearest = ((place as f64 * ratio) as usize).min(source - 1);
-            Some(Tap { low, high: (low + 1).min(source - 1), share: (centre - low as f64) as f32, nearest })
+            Some(Tap {
+                low,
+                high: (low + 1).min(source - 1),
+                share: (centre - low as f64) as f32,
+                nearest,
+            })
         };
         (0..self.side).map(tap).collect()
     }
@@ -115,7 +128,8 @@ mod tests {
 
     fn sample(height: usize, width: usize) -> LabeledImage {
         let stream = Stream::keyed(&[9]);
-        let pixels = (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
+        let pixels =
+            (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
         LabeledImage {
             image: image::RgbImage::from_raw(width as u32, height as u32, pixels).unwrap(),
             truth: (0..height * width).map(|index| (index % 7) as u8).collect(),
@@ -134,27 +148,46 @@ mod tests {
         {
             let side = 24;
             let crop = Crop { resized, start, flip, side };
-            let CroppedImage { pixels, labels: cut_labels, inside: cut_inside } = crop.apply(&sample, [1, 2, 3]);
+            let CroppedImage { pixels, labels: cut_labels, inside: cut_inside } =
+                crop.apply(&sample, [1, 2, 3]);
             let size = resized.map(|length| length as i64);
             let expected = upsample(&whole, size, false).unwrap().round().to_kind(Kind::Uint8);
-            let expected_labels = labels.to_kind(Kind::Float).upsample_nearest2d(size, None, None).to_kind(Kind::Uint8);
+            let expected_labels = labels
+                .to_kind(Kind::Float)
+                .upsample_nearest2d(size, None, None)
+                .to_kind(Kind::Uint8);
             for y in 0..side {
                 for x in 0..side {
                     let across = if flip { side - 1 - x } else { x };
                     let (row, column) = (start[0] + y as isize, start[1] + across as isize);
-                    let inside = row >= 0 && column >= 0 && row < resized[0] as isize && column < resized[1] as isize;
+                    let inside = row >= 0
+                        && column >= 0
+                        && row < resized[0] as isize
+                        && column < resized[1] as isize;
                     let found = &pixels[(y * side + x) * 3..][..3];
                     assert_eq!(inside, cut_inside[y * side + x] == 1, "{y} {x}");
                     if !inside {
-                        assert_eq!((found, cut_labels[y * side + x]), ([1, 2, 3].as_slice(), IGNORE_INDEX));
+                        assert_eq!(
+                            (found, cut_labels[y * side + x]),
+                            ([1, 2, 3].as_slice(), IGNORE_INDEX)
+                        );
                         continue;
                     }
-                    let at = |map: &Tensor, channel: i64| map.int64_value(&[0, channel, row as i64, column as i64]);
+                    let at = |map: &Tensor, channel: i64| {
+                        map.int64_value(&[0, channel, row as i64, column as i64])
+                    };
                     for (channel, &found) in (0..).zip(found) {
                         // A half may round either way, as sums are taken in another order.
-                        assert!((at(&expected, channel) - i64::from(found)).abs() <= 1, "{y} {x} {channel}");
+                        assert!(
+                            (at(&expected, channel) - i64::from(found)).abs() <= 1,
+                            "{y} {x} {channel}"
+                        );
                     }
-                    assert_eq!(at(&expected_labels, 0), i64::from(cut_labels[y * side + x]), "{y} {x}");
+                    assert_eq!(
+                        at(&expected_labels, 0),
+                        i64::from(cut_labels[y * side + x]),
+                        "{y} {x}"
+                    );
                 }
             }
         }

@@ -41,7 +41,9 @@ impl ImageCache {
         let sample = Arc::new(self.samples.read(index, MAX_PIXELS)?);
         let bytes = sample.image.as_raw().len() + sample.truth.len();
         let mut kept = self.kept();
-        if kept.bytes + bytes <= KEPT_BYTES && kept.samples.insert(index, Arc::clone(&sample)).is_none() {
+        if kept.bytes + bytes <= KEPT_BYTES
+            && kept.samples.insert(index, Arc::clone(&sample)).is_none()
+        {
             kept.bytes += bytes;
         }
         Ok(sample)

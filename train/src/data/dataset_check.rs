@@ -27,7 +27,9 @@ pub fn count_labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
         counts.truncate(classes);
         Ok(counts)
     };
-    let sum = |left: Vec<u64>, right: Vec<u64>| Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect());
+    let sum = |left: Vec<u64>, right: Vec<u64>| {
+        Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect())
+    };
     (0..labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
 }
 

@@ -38,10 +38,16 @@ impl Lists {
     pub fn open(config: &Config) -> Result<Self> {
         let Some(dataset) = dataset(config.data) else {
             let scenes = |first, count: usize| {
-                let set = LabeledDataset::Synthetic { seed: SCENES, first, count, size: config.synthetic_size };
+                let set = LabeledDataset::Synthetic {
+                    seed: SCENES,
+                    first,
+                    count,
+                    size: config.synthetic_size,
+                };
                 (count > 0).then_some(set)
             };
-            let labeled = scenes(0, config.synthetic_labeled).context("`synthetic_labeled` is 0")?;
+            let labeled =
+                scenes(0, config.synthetic_labeled).context("`synthetic_labeled` is 0")?;
             let unlabeled = scenes(FIRST_UNLABELED_SCENE, config.synthetic_unlabeled);
             return Ok(Self {
                 classes: ClassTable::cityscapes(),
@@ -52,13 +58,17 @@ impl Lists {
             });
         };
         let root: &Path = config.root.as_deref().context("`root` names no folder")?;
-        let read = |list: &Path| LabeledDataset::from_files(dataset, root, Some(&root.join(list)), "");
+        let read =
+            |list: &Path| LabeledDataset::from_files(dataset, root, Some(&root.join(list)), "");
         let labeled = read(config.labeled.as_deref().context("`labeled` names no list")?)?;
         let validation = config.validation.as_deref().map(read).transpose()?;
         let truth = config.unlabeled_truth.as_deref().map(|truth| root.join(truth));
-        let read = |list: &Path| LabeledDataset::unlabeled(dataset, root, &root.join(list), truth.as_deref());
+        let read = |list: &Path| {
+            LabeledDataset::unlabeled(dataset, root, &root.join(list), truth.as_deref())
+        };
         let unlabeled = config.unlabeled.as_deref().map(read).transpose()?;
-        let unlabeled_truth = unlabeled.as_ref().map(LabeledDataset::labeled_only).filter(|set| set.count() > 0);
+        let unlabeled_truth =
+            unlabeled.as_ref().map(LabeledDataset::labeled_only).filter(|set| set.count() > 0);
         ensure!(
             unlabeled_truth.is_some() || config.unlabeled_truth.is_none(),
             "`unlabeled_truth` names none of the pictures of `unlabeled`"
@@ -80,10 +90,13 @@ impl Lists {
         let LabeledDataset::Synthetic { .. } = self.labeled.as_ref() else {
             let sets = [Some(&self.labeled), self.unlabeled.as_ref()];
             let names = sets.into_iter().map(|set| {
-                let names = set.map(|set| (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n"));
+                let names = set.map(|set| {
+                    (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n")
+                });
                 names.unwrap_or_default()
             });
-            let parts: Vec<String> = std::iter::once(format!("{:?}", self.classes)).chain(names).collect();
+            let parts: Vec<String> =
+                std::iter::once(format!("{:?}", self.classes)).chain(names).collect();
             return Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()));
         };
         None

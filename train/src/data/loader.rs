@@ -122,7 +122,10 @@ impl BatchBuilder {
 
     /// Makes the micro-batches of a step.
     pub fn make(&self, shelves: &ImageCaches, step: u64) -> Result<Vec<MicroBatch>> {
-        let unlabeled = shelves.unlabeled.as_ref().filter(|_| self.unlabeled_from.is_some_and(|from| step >= from));
+        let unlabeled = shelves
+            .unlabeled
+            .as_ref()
+            .filter(|_| self.unlabeled_from.is_some_and(|from| step >= from));
         let first = step * self.accumulate as u64;
         let make = |micro_batch: u64| -> Result<MicroBatch> {
             Ok(MicroBatch {
@@ -138,7 +141,13 @@ impl BatchBuilder {
         self.labeled(shelf, PRECISE_BN, PRECISE_BN, number)
     }
 
-    fn labeled(&self, shelf: &ImageCache, order: u64, augment: u64, micro_batch: u64) -> Result<LabeledBatch> {
+    fn labeled(
+        &self,
+        shelf: &ImageCache,
+        order: u64,
+        augment: u64,
+        micro_batch: u64,
+    ) -> Result<LabeledBatch> {
         let indices = self.indices(order, micro_batch, shelf.count());
         let pieces = self.cut(shelf, augment, micro_batch, &indices)?;
         let mut labels = joined(&pieces, |piece| &piece.labels);
@@ -162,7 +171,8 @@ impl BatchBuilder {
             pixels
         };
         let strong = self.photometric.then(|| {
-            let crops: Vec<(&[u8], u64)> = weak.chunks(self.side * self.side * 3).zip(0..).collect();
+            let crops: Vec<(&[u8], u64)> =
+                weak.chunks(self.side * self.side * 3).zip(0..).collect();
             crops.into_par_iter().map(recolored).collect::<Vec<_>>().concat()
         });
         // The reference keeps no account of the padding of unlabelled pictures.
@@ -170,10 +180,22 @@ impl BatchBuilder {
             PadLabel::Ignore => joined(&pieces, |piece| &piece.inside),
             PadLabel::Zero => vec![1; self.batch * self.side * self.side],
         };
-        Ok(UnlabeledBatch { strong, valid, truth: joined(&pieces, |piece| &piece.labels), weak, indices })
+        Ok(UnlabeledBatch {
+            strong,
+            valid,
+            truth: joined(&pieces, |piece| &piece.labels),
+            weak,
+            indices,
+        })
     }
 
-    fn cut(&self, shelf: &ImageCache, augment: u64, micro_batch: u64, indices: &[usize]) -> Result<Vec<CroppedImage>> {
+    fn cut(
+        &self,
+        shelf: &ImageCache,
+        augment: u64,
+        micro_batch: u64,
+        indices: &[usize],
+    ) -> Result<Vec<CroppedImage>> {
         let cut = |(offset, &index): (usize, &usize)| {
             let sample = shelf.read(index)?;
             let stream = Stream::keyed(&[self.seed, augment, micro_batch, offset as u64]);
@@ -233,13 +255,16 @@ mod tests {
     };
 
     fn shelves() -> ImageCaches {
-        let scenes = |first, count| Arc::new(LabeledDataset::Synthetic { seed: 0, first, count, size: [24, 64] });
+        let scenes = |first, count| {
+            Arc::new(LabeledDataset::Synthetic { seed: 0, first, count, size: [24, 64] })
+        };
         ImageCaches::new(scenes(0, 5), Some(scenes(5, 6)))
     }
 
     #[test]
     fn every_pass_shows_every_picture_once() {
-        let shown: Vec<usize> = (0..5).flat_map(|micro_batch| RECIPE.indices(ORDER, micro_batch, 10)).collect();
+        let shown: Vec<usize> =
+            (0..5).flat_map(|micro_batch| RECIPE.indices(ORDER, micro_batch, 10)).collect();
         for pass in shown.chunks(10) {
             let mut pass = pass.to_vec();
             pass.sort_unstable();
@@ -266,7 +291,8 @@ mod tests {
         let theirs = zero.make(&shelves(), 1).unwrap();
         let mut padding = 0;
         for (ours, theirs) in ours.iter().zip(&theirs) {
-            let (unlabeled, filled) = (ours.unlabeled.as_ref().unwrap(), theirs.unlabeled.as_ref().unwrap());
+            let (unlabeled, filled) =
+                (ours.unlabeled.as_ref().unwrap(), theirs.unlabeled.as_ref().unwrap());
             padding += unlabeled.valid.iter().filter(|&&valid| valid == 0).count();
             assert!(filled.valid.iter().all(|&valid| valid == 1));
             for (ours, theirs) in ours.labeled.labels.iter().zip(&theirs.labeled.labels) {
@@ -279,11 +305,16 @@ mod tests {
     #[test]
     fn the_strong_view_has_other_colours_and_the_same_shape() {
         let strong = BatchBuilder { photometric: true, ..RECIPE };
-        let (plain, colored) = (RECIPE.make(&shelves(), 1).unwrap(), strong.make(&shelves(), 1).unwrap());
+        let (plain, colored) =
+            (RECIPE.make(&shelves(), 1).unwrap(), strong.make(&shelves(), 1).unwrap());
         for (plain, colored) in plain.iter().zip(&colored) {
-            let (plain, colored) = (plain.unlabeled.as_ref().unwrap(), colored.unlabeled.as_ref().unwrap());
+            let (plain, colored) =
+                (plain.unlabeled.as_ref().unwrap(), colored.unlabeled.as_ref().unwrap());
             let strong = colored.strong.as_ref().unwrap();
-            assert_eq!((plain.weak.as_slice(), strong.len()), (colored.weak.as_slice(), colored.weak.len()));
+            assert_eq!(
+                (plain.weak.as_slice(), strong.len()),
+                (colored.weak.as_slice(), colored.weak.len())
+            );
             assert!(strong != &colored.weak && plain.strong.is_none());
         }
     }

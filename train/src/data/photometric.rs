@@ -41,7 +41,11 @@ impl PhotometricView {
             ColorOperation::Saturation(factor(3)),
             ColorOperation::Hue((stream.range(4, -0.25, 0.25) * 255.0) as i8),
         ];
-        let order = if stream.unit(0) < 0.8 { stream.child(0).permutation(operations.len()) } else { Vec::new() };
+        let order = if stream.unit(0) < 0.8 {
+            stream.child(0).permutation(operations.len())
+        } else {
+            Vec::new()
+        };
         let jitter = order.into_iter().map(|place| operations[place]).collect();
         let blur = (stream.unit(6) < 0.5).then(|| stream.range(7, 0.1, 2.0));
         Self { jitter, grey: stream.unit(5) < 0.2, blur }
@@ -73,7 +77,9 @@ impl ColorOperation {
     /// Changes the colours of a picture that is not empty.
     fn apply(self, colours: &mut [[u8; 3]]) {
         match self {
-            Self::Brightness(factor) => change(colours, |colour| colour.map(|value| blend(0, value, factor))),
+            Self::Brightness(factor) => {
+                change(colours, |colour| colour.map(|value| blend(0, value, factor)))
+            }
             Self::Contrast(factor) => {
                 let sum: u64 = colours.iter().map(|colour| u64::from(grey(*colour))).sum();
                 let mean = (sum as f64 / colours.len() as f64 + 0.5) as u8;
@@ -98,7 +104,8 @@ fn change(colours: &mut [[u8; 3]], to: impl Fn([u8; 3]) -> [u8; 3]) {
 
 /// Luma of ITU-R 601 in Pillow's fixed point.
 fn grey([red, green, blue]: [u8; 3]) -> u8 {
-    ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16) as u8
+    ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16)
+        as u8
 }
 
 /// From one value towards another by a factor and, above 1, past it; cut off to a whole number in [0, 255].
@@ -129,7 +136,8 @@ fn turn_hue(colour: [u8; 3], steps: i8) -> [u8; 3] {
     let share = f64::from((place - place.floor()) as f32);
     let saturation = f64::from((f64::from(saturation) / 255.0) as f32);
     let at = |fall: f64| (f64::from(highest) * (1.0 - fall) + 0.5) as u8;
-    let (low, falling, rising) = (at(saturation), at(saturation * share), at(saturation * (1.0 - share)));
+    let (low, falling, rising) =
+        (at(saturation), at(saturation * share), at(saturation * (1.0 - share)));
     match place as u8 {
         1 => [falling, highest, low],
         2 => [low, highest, rising],
@@ -193,7 +201,10 @@ mod tests {
     #[test]
     fn colours_change_as_pillow_13_changes_them() {
         for (operation, expected) in [
-            (Brightness(1.37), [255, 41, 54, 23, 246, 123, 16, 82, 255, 175, 175, 175, 255, 255, 9]),
+            (
+                Brightness(1.37),
+                [255, 41, 54, 23, 246, 123, 16, 82, 255, 175, 175, 175, 255, 255, 9],
+            ),
             (Contrast(0.63), [171, 64, 70, 56, 158, 102, 53, 83, 203, 126, 126, 126, 206, 196, 49]),
             (Contrast(1.37), [228, 0, 9, 0, 201, 77, 0, 36, 255, 129, 129, 129, 255, 255, 0]),
             (Saturation(1.37), [243, 10, 24, 0, 201, 78, 0, 57, 255, 128, 128, 128, 255, 248, 0]),
@@ -205,23 +216,31 @@ mod tests {
         let all = [Hue(28), Contrast(1.37), Saturation(0.63), Brightness(1.37)];
         let expected = [187, 187, 187, 170, 170, 170, 86, 86, 86, 173, 173, 173, 214, 214, 214];
         assert_eq!(changed(&all, true), expected);
-        assert_eq!(changed(&[Brightness(1.0), Contrast(1.0), Saturation(1.0), Hue(0)], false), PICTURE);
+        assert_eq!(
+            changed(&[Brightness(1.0), Contrast(1.0), Saturation(1.0), Hue(0)], false),
+            PICTURE
+        );
     }
 
     #[test]
     fn a_blur_is_the_two_dimensional_gaussian() {
         let (height, width) = (9, 7);
         let stream = Stream::keyed(&[5]);
-        let pixels: Vec<u8> = (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
+        let pixels: Vec<u8> =
+            (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
         for sigma in [0.1, 0.5, 1.3, 2.0] {
             let mut blurred = pixels.clone();
-            PhotometricView { jitter: Vec::new(), grey: false, blur: Some(sigma) }.apply(&mut blurred, [height, width]);
+            PhotometricView { jitter: Vec::new(), grey: false, blur: Some(sigma) }
+                .apply(&mut blurred, [height, width]);
             let radius = (3.0 * sigma).ceil() as isize;
             let side = 2 * radius + 1;
             for (index, &found) in blurred.iter().enumerate() {
                 let (mut sum, mut weights) = (0.0, 0.0);
-                for (down, across) in (0..side * side).map(|tap| (tap / side - radius, tap % side - radius)) {
-                    let weight = (-((down * down + across * across) as f64) / (2.0 * sigma * sigma)).exp();
+                for (down, across) in
+                    (0..side * side).map(|tap| (tap / side - radius, tap % side - radius))
+                {
+                    let weight =
+                        (-((down * down + across * across) as f64) / (2.0 * sigma * sigma)).exp();
                     let row = (index / 3 / width).saturating_add_signed(down).min(height - 1);
                     let column = (index / 3 % width).saturating_add_signed(across).min(width - 1);
                     sum += weight * f64::from(pixels[(row * width + column) * 3 + index % 3]);
@@ -235,19 +254,46 @@ mod tests {
 
     #[test]
     fn draws_have_the_chances_and_ranges_of_their_source() {
-        let draws: Vec<_> = (0..4000).map(|index| PhotometricView::sample(Stream::keyed(&[2, index]))).collect();
+        let draws: Vec<_> =
+            (0..4000).map(|index| PhotometricView::sample(Stream::keyed(&[2, index]))).collect();
         assert_eq!(draws[7], PhotometricView::sample(Stream::keyed(&[2, 7])));
-        let orders = draws.iter().map(|draw| draw.jitter.iter().map(std::mem::discriminant).collect::<Vec<_>>());
+        let orders = draws
+            .iter()
+            .map(|draw| draw.jitter.iter().map(std::mem::discriminant).collect::<Vec<_>>());
         // All those of four operations, and none.
         assert_eq!(orders.collect::<std::collections::HashSet<_>>().len(), 24 + 1);
         let jitter = |parameter: fn(&ColorOperation) -> Option<f32>| -> Vec<f64> {
-            draws.iter().flat_map(|draw| draw.jitter.iter().filter_map(parameter)).map(f64::from).collect()
+            draws
+                .iter()
+                .flat_map(|draw| draw.jitter.iter().filter_map(parameter))
+                .map(f64::from)
+                .collect()
         };
         for (mut drawn, chance, low, high) in [
-            (jitter(|drawn| if let Brightness(factor) = drawn { Some(*factor) } else { None }), 0.8, 0.5, 1.5),
-            (jitter(|drawn| if let Contrast(factor) = drawn { Some(*factor) } else { None }), 0.8, 0.5, 1.5),
-            (jitter(|drawn| if let Saturation(factor) = drawn { Some(*factor) } else { None }), 0.8, 0.5, 1.5),
-            (jitter(|drawn| if let Hue(steps) = drawn { Some((*steps).into()) } else { None }), 0.8, -63.0, 63.0),
+            (
+                jitter(|drawn| if let Brightness(factor) = drawn { Some(*factor) } else { None }),
+                0.8,
+                0.5,
+                1.5,
+            ),
+            (
+                jitter(|drawn| if let Contrast(factor) = drawn { Some(*factor) } else { None }),
+                0.8,
+                0.5,
+                1.5,
+            ),
+            (
+                jitter(|drawn| if let Saturation(factor) = drawn { Some(*factor) } else { None }),
+                0.8,
+                0.5,
+                1.5,
+            ),
+            (
+                jitter(|drawn| if let Hue(steps) = drawn { Some((*steps).into()) } else { None }),
+                0.8,
+                -63.0,
+                63.0,
+            ),
             (draws.iter().filter_map(|draw| draw.blur).collect(), 0.5, 0.1, 2.0),
             (draws.iter().filter_map(|draw| draw.grey.then_some(0.0)).collect(), 0.2, 0.0, 0.0),
         ] {
@@ -255,8 +301,13 @@ mod tests {
             assert!((count as f64 / 4000.0 - chance).abs() < 0.03, "{count}");
             drawn.sort_by(f64::total_cmp);
             assert!(low <= drawn[0] && drawn[count - 1] <= high);
-            for (quantile, expected) in [(0, low), (count / 2, (low + high) / 2.0), (count - 1, high)] {
-                assert!((drawn[quantile] - expected).abs() <= (high - low) * 0.05, "{quantile} {expected}");
+            for (quantile, expected) in
+                [(0, low), (count / 2, (low + high) / 2.0), (count - 1, high)]
+            {
+                assert!(
+                    (drawn[quantile] - expected).abs() <= (high - low) * 0.05,
+                    "{quantile} {expected}"
+                );
             }
         }
     }
@@ -264,7 +315,9 @@ mod tests {
     #[test]
     fn a_crop_of_no_pixels_or_of_another_size_is_left_alone() {
         let all = PhotometricView { jitter: vec![Contrast(1.5)], grey: true, blur: Some(2.0) };
-        for (length, shape) in [(0, [0, 0]), (0, [0, 5]), (0, [3, 2]), (14, [1, 5]), (6, [usize::MAX, 2])] {
+        for (length, shape) in
+            [(0, [0, 0]), (0, [0, 5]), (0, [3, 2]), (14, [1, 5]), (6, [usize::MAX, 2])]
+        {
             let mut pixels = PICTURE[..length].to_vec();
             all.apply(&mut pixels, shape);
             assert_eq!(pixels, PICTURE[..length], "{shape:?}");

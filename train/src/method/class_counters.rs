@@ -38,7 +38,9 @@ pub struct ClassStatistics {
 impl ClassCounters {
     /// An empty tally.
     pub fn new(classes: usize, device: Device) -> Result<Self> {
-        Ok(Self { sums: Tensor::f_zeros([COLUMNS.len() as i64, classes as i64], (Kind::Double, device))? })
+        Ok(Self {
+            sums: Tensor::f_zeros([COLUMNS.len() as i64, classes as i64], (Kind::Double, device))?,
+        })
     }
 
     /// Adds 1 to a column of the class of each label that is not [`IGNORE_INDEX`].
@@ -81,7 +83,8 @@ impl ClassCounters {
         let labels = labels.f_index_select(0, &chosen)?;
         let [own, other] = compared.own_and_other(&labels, &chosen)?;
         for (column, values) in [("own", own), ("other", other)] {
-            let _ = self.column(column)?.f_index_add_(0, &labels, &values.f_to_kind(Kind::Double)?)?;
+            let _ =
+                self.column(column)?.f_index_add_(0, &labels, &values.f_to_kind(Kind::Double)?)?;
         }
         Ok(())
     }
@@ -90,7 +93,9 @@ impl ClassCounters {
     /// are means over.
     pub fn finish(&self, classes: &ClassTable, hits: &[u64]) -> Result<Vec<ClassStatistics>> {
         let sums: Vec<Vec<f64>> = Vec::try_from(self.sums.f_to_device(Device::Cpu)?)?;
-        let of = |column: &str, class: usize| sums[COLUMNS.iter().position(|name| *name == column).unwrap_or(0)][class];
+        let of = |column: &str, class: usize| {
+            sums[COLUMNS.iter().position(|name| *name == column).unwrap_or(0)][class]
+        };
         let share = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
         let all: f64 = (0..classes.count()).map(|class| of("pseudo", class)).sum();
         let each = hits.len() / classes.count().max(1);

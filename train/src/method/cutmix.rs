@@ -38,7 +38,8 @@ impl CutMixBoxes {
             let least = side / 2 + 1;
             let width = least + stream.below(0, side - least);
             let height = ((side * side) as f64 / 2.0 / width as f64).round() as usize;
-            let (left, top) = (stream.below(1, side - width + 1), stream.below(2, side - height + 1));
+            let (left, top) =
+                (stream.below(1, side - width + 1), stream.below(2, side - height + 1));
             CutBox { top, left, height, width }
         };
         Ok(Self((0..count).map(draw).collect()))
@@ -56,7 +57,8 @@ impl CutMixBoxes {
         }
         let mixed = maps.f_detach_copy()?;
         let cut = |maps: &Tensor, index: usize, cut: &CutBox| -> Result<Tensor> {
-            let rows = maps.f_select(0, index as i64)?.f_narrow(0, cut.top as i64, cut.height as i64)?;
+            let rows =
+                maps.f_select(0, index as i64)?.f_narrow(0, cut.top as i64, cut.height as i64)?;
             Ok(rows.f_narrow(1, cut.left as i64, cut.width as i64)?)
         };
         for (index, place) in self.0.iter().enumerate() {
@@ -74,7 +76,8 @@ mod tests {
     #[test]
     fn every_pixel_comes_from_where_its_box_says() {
         let (count, side) = (3, 10);
-        let maps = Tensor::arange((count * side * side * 2) as i64, (Kind::Int64, tch::Device::Cpu));
+        let maps =
+            Tensor::arange((count * side * side * 2) as i64, (Kind::Int64, tch::Device::Cpu));
         let maps = maps.reshape([count as i64, side as i64, side as i64, 2]);
         let boxes = CutMixBoxes::sample(Stream::keyed(&[4]), 1.0, count, side).unwrap();
         let mixed = boxes.mix(&maps).unwrap();
@@ -86,7 +89,8 @@ mod tests {
                     && (place.left..place.left + place.width).contains(&column);
                 let source = if inside { (index + 1) % count } else { index };
                 let expected = ((source * side + row) * side + column) * 2 + channel;
-                let found = mixed.int64_value(&[index as i64, row as i64, column as i64, channel as i64]);
+                let found =
+                    mixed.int64_value(&[index as i64, row as i64, column as i64, channel as i64]);
                 assert_eq!(found, expected as i64);
             }
         }
@@ -111,8 +115,9 @@ mod tests {
 
     #[test]
     fn the_coin_has_its_chance_and_one_picture_is_refused() {
-        let mixed =
-            |chance, seed| !CutMixBoxes::sample(Stream::keyed(&[seed]), chance, 2, 32).unwrap().boxes().is_empty();
+        let mixed = |chance, seed| {
+            !CutMixBoxes::sample(Stream::keyed(&[seed]), chance, 2, 32).unwrap().boxes().is_empty()
+        };
         let heads = (0..1000).filter(|&seed| mixed(0.5, seed)).count();
         assert!((430..570).contains(&heads), "{heads}");
         assert!((0..100).all(|seed| mixed(1.0, seed) && !mixed(0.0, seed)));

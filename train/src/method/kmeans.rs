@@ -12,7 +12,13 @@ const NOISE: f32 = 0.01;
 /// `count` centres of points `[points, dimensions]`, each point belonging to the centre with which it has the largest
 /// cosine. Where there are fewer points than centres, some are copies with noise of 0.01, of length 1 for
 /// [`PrototypeAverage::Normalized`].
-pub fn cluster(points: &[f32], dimensions: usize, count: usize, average: PrototypeAverage, stream: Stream) -> Vec<f32> {
+pub fn cluster(
+    points: &[f32],
+    dimensions: usize,
+    count: usize,
+    average: PrototypeAverage,
+    stream: Stream,
+) -> Vec<f32> {
     let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalized).collect();
     let number = directions.len() / dimensions;
     if number < count {
@@ -40,7 +46,8 @@ pub fn cluster(points: &[f32], dimensions: usize, count: usize, average: Prototy
 
 /// The closest centre of every point, and the cosine with it; the first of equally close ones.
 pub fn assign(directions: &[f32], dimensions: usize, centres: &[Vec<f32>]) -> Vec<(usize, f32)> {
-    let centres: Vec<Vec<f32>> = centres.iter().map(|centre| normalized(centre).collect()).collect();
+    let centres: Vec<Vec<f32>> =
+        centres.iter().map(|centre| normalized(centre).collect()).collect();
     let closest = |point: &[f32]| {
         let cosines = centres.iter().map(|centre| dot(point, centre)).enumerate();
         cosines.fold((0, f32::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
@@ -67,7 +74,9 @@ fn seeds(directions: &[f32], dimensions: usize, count: usize, stream: Stream) ->
             left < 0.0
         });
         // All points lie on the seeds, or rounding has used up the sum: any point is as good.
-        chosen.push(drawn.unwrap_or_else(|| stream.below(count as u64 + chosen.len() as u64, number)));
+        chosen.push(
+            drawn.unwrap_or_else(|| stream.below(count as u64 + chosen.len() as u64, number)),
+        );
     }
     chosen
 }
@@ -83,7 +92,9 @@ fn give_to_empty(assigned: &mut [usize], found: &[(usize, f32)], count: usize) {
             sizes[other] += 1;
         }
         let movable = (0..found.len()).filter(|&point| sizes[assigned[point]] > 1);
-        if let Some(farthest) = movable.min_by(|&left, &right| found[left].1.total_cmp(&found[right].1)) {
+        if let Some(farthest) =
+            movable.min_by(|&left, &right| found[left].1.total_cmp(&found[right].1))
+        {
             assigned[farthest] = centre;
         }
     }
@@ -98,26 +109,38 @@ fn averages(points: &[f32], dimensions: usize, assigned: &[usize], count: usize)
             *sum += f64::from(value);
         }
     }
-    let divide = |(sum, size): (Vec<f64>, f64)| sum.into_iter().map(|sum| (sum / size.max(1.0)) as f32).collect();
+    let divide = |(sum, size): (Vec<f64>, f64)| {
+        sum.into_iter().map(|sum| (sum / size.max(1.0)) as f32).collect()
+    };
     sums.into_iter().zip(sizes).map(divide).collect()
 }
 
-fn copies(points: &[f32], dimensions: usize, count: usize, average: PrototypeAverage, stream: Stream) -> Vec<f32> {
+fn copies(
+    points: &[f32],
+    dimensions: usize,
+    count: usize,
+    average: PrototypeAverage,
+    stream: Stream,
+) -> Vec<f32> {
     let points: Vec<&[f32]> = points.chunks_exact(dimensions).collect();
     if points.is_empty() {
-        let drawn: Vec<f32> = (0..count * dimensions).map(|index| stream.normal(index as u64) as f32).collect();
+        let drawn: Vec<f32> =
+            (0..count * dimensions).map(|index| stream.normal(index as u64) as f32).collect();
         return drawn.chunks_exact(dimensions).flat_map(normalized).collect();
     }
     let copy = |index: usize| -> Vec<f32> {
         let noisy = |values: Vec<f32>| -> Vec<f32> {
             let scale = length(&values) * if index < points.len() { 0.0 } else { NOISE };
-            let draw = |place: usize| scale * stream.normal((index * dimensions + place) as u64) as f32;
+            let draw =
+                |place: usize| scale * stream.normal((index * dimensions + place) as u64) as f32;
             values.iter().enumerate().map(|(place, value)| value + draw(place)).collect()
         };
         let point = points[index % points.len()];
         match average {
             PrototypeAverage::Raw => noisy(point.to_vec()),
-            PrototypeAverage::Normalized => normalized(&noisy(normalized(point).collect())).collect(),
+            PrototypeAverage::Normalized => {
+                normalized(&noisy(normalized(point).collect())).collect()
+            }
         }
     };
     (0..count).flat_map(copy).collect()
@@ -142,7 +165,10 @@ mod tests {
 
     fn cost(points: &[f32], dimensions: usize, centres: &[Vec<f32>]) -> f64 {
         let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalized).collect();
-        assign(&directions, dimensions, centres).iter().map(|(_, cosine)| f64::from(1.0 - cosine)).sum()
+        assign(&directions, dimensions, centres)
+            .iter()
+            .map(|(_, cosine)| f64::from(1.0 - cosine))
+            .sum()
     }
 
     /// The best of all assignments of eight points to two or three centres, against the best of a few seeds.
@@ -151,21 +177,36 @@ mod tests {
         let dimensions = 3;
         for case in 0..6 {
             let stream = Stream::keyed(&[case]);
-            let points: Vec<f32> = (0..8 * dimensions as u64).map(|index| stream.normal(index) as f32).collect();
-            let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalized).collect();
+            let points: Vec<f32> =
+                (0..8 * dimensions as u64).map(|index| stream.normal(index) as f32).collect();
+            let directions: Vec<f32> =
+                points.chunks_exact(dimensions).flat_map(normalized).collect();
             for count in [2_usize, 3] {
                 let best = (0..count.pow(8)).map(|code| {
-                    let assigned: Vec<usize> = (0..8).map(|point| code / count.pow(point) % count).collect();
+                    let assigned: Vec<usize> =
+                        (0..8).map(|point| code / count.pow(point) % count).collect();
                     cost(&points, dimensions, &averages(&directions, dimensions, &assigned, count))
                 });
                 let best = best.fold(f64::INFINITY, f64::min);
                 let found = (0..60).map(|seed| {
-                    let found =
-                        cluster(&points, dimensions, count, PrototypeAverage::Normalized, Stream::keyed(&[case, seed]));
-                    cost(&points, dimensions, &found.chunks(dimensions).map(<[f32]>::to_vec).collect::<Vec<_>>())
+                    let found = cluster(
+                        &points,
+                        dimensions,
+                        count,
+                        PrototypeAverage::Normalized,
+                        Stream::keyed(&[case, seed]),
+                    );
+                    cost(
+                        &points,
+                        dimensions,
+                        &found.chunks(dimensions).map(<[f32]>::to_vec).collect::<Vec<_>>(),
+                    )
                 });
                 let found = found.fold(f64::INFINITY, f64::min);
-                assert!(found <= best + 1e-5, "case {case}, {count} centres: {found} against {best}");
+                assert!(
+                    found <= best + 1e-5,
+                    "case {case}, {count} centres: {found} against {best}"
+                );
             }
         }
     }
@@ -193,8 +234,12 @@ mod tests {
             assert!(cosine > 0.99 && cosine < 1.0 && (length(copy) - 1.0).abs() < 1e-5, "{copy:?}");
         }
         let nothing = cluster(&[], 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
-        assert!(nothing.len() == 6 && nothing.chunks(2).all(|centre| (length(centre) - 1.0).abs() < 1e-5));
-        let same = cluster(&[1.0, 0.0].repeat(5), 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
+        assert!(
+            nothing.len() == 6
+                && nothing.chunks(2).all(|centre| (length(centre) - 1.0).abs() < 1e-5)
+        );
+        let same =
+            cluster(&[1.0, 0.0].repeat(5), 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
         assert!(same.chunks(2).all(|centre| centre == [1.0, 0.0]));
     }
 }

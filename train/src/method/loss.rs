@@ -9,13 +9,23 @@ use crate::config::options::ClassWeights;
 /// Mean cross-entropy over pixels that are not ignored, weighted by class.
 ///
 /// `logits` `[N, classes, H, W]`, `labels` i64 `[N, H, W]`, or `[N, classes]` and `[N]`. Where every pixel is ignored it is 0, with a gradient of 0.
-pub fn cross_entropy(logits: &Tensor, labels: &Tensor, class_weights: Option<&Tensor>) -> Result<Tensor> {
+pub fn cross_entropy(
+    logits: &Tensor,
+    labels: &Tensor,
+    class_weights: Option<&Tensor>,
+) -> Result<Tensor> {
     let counted = labels.f_ne(i64::from(IGNORE_INDEX))?.f_any()?;
     if counted.f_int64_value(&[])? == 0 {
         // Nothing of the logits, which may be infinite: 0, attached to the graph.
         return Ok(logits.f_narrow(0, 0, 0)?.f_sum(Kind::Float)?);
     }
-    Ok(logits.f_cross_entropy_loss(labels, class_weights, Reduction::Mean, i64::from(IGNORE_INDEX), 0.0)?)
+    Ok(logits.f_cross_entropy_loss(
+        labels,
+        class_weights,
+        Reduction::Mean,
+        i64::from(IGNORE_INDEX),
+        0.0,
+    )?)
 }
 
 /// Cross-entropy of the hard pixels (U2PL `OhemCrossEntropy2dTensor`): those whose class has at most the probability
@@ -35,12 +45,18 @@ pub fn ohem(
     let hard = {
         let _guard = tch::no_grad_guard();
         let classes = labels.f_masked_fill(&valid.f_logical_not()?, 0)?.f_unsqueeze(1)?;
-        let probability = logits.f_softmax(1, Kind::Float)?.f_gather(1, &classes, false)?.f_squeeze_dim(1)?;
-        let (rank, _) = probability.f_masked_select(&valid)?.f_kthvalue(least.max(1) as i64, 0, false)?;
+        let probability =
+            logits.f_softmax(1, Kind::Float)?.f_gather(1, &classes, false)?.f_squeeze_dim(1)?;
+        let (rank, _) =
+            probability.f_masked_select(&valid)?.f_kthvalue(least.max(1) as i64, 0, false)?;
         let threshold = rank.f_double_value(&[])?.max(threshold as f32 as f64);
         probability.f_le(threshold)?.f_logical_and(&valid)?
     };
-    cross_entropy(logits, &labels.f_masked_fill(&hard.f_logical_not()?, i64::from(IGNORE_INDEX))?, class_weights)
+    cross_entropy(
+        logits,
+        &labels.f_masked_fill(&hard.f_logical_not()?, i64::from(IGNORE_INDEX))?,
+        class_weights,
+    )
 }
 
 /// Cross-entropy on pseudo labels, scaled by the share that is kept (U2PL `compute_unsupervised_loss`): mean over the
@@ -83,23 +99,35 @@ mod tests {
     /// Inputs of the reference line's losses: logits `[2, 19, 33, 33]` and labels with one in ten ignored.
     fn reference() -> (Tensor, Tensor) {
         let (logits, labels) = (Stream::named("logits"), Stream::named("labels"));
-        let logits: Vec<f32> = (0..2 * 19 * 33 * 33).map(|index| (4.0 * logits.signed_unit(index)) as f32).collect();
+        let logits: Vec<f32> =
+            (0..2 * 19 * 33 * 33).map(|index| (4.0 * logits.signed_unit(index)) as f32).collect();
         let label = |index| match ((labels.signed_unit(index) + 1.0) / 2.0 * 21.0).floor() as i64 {
             class @ 0..19 => class,
             _ => 255,
         };
         let labels: Vec<i64> = (0..2 * 33 * 33).map(label).collect();
-        (Tensor::from_slice(&logits).reshape([2, 19, 33, 33]), Tensor::from_slice(&labels).reshape([2, 33, 33]))
+        (
+            Tensor::from_slice(&logits).reshape([2, 19, 33, 33]),
+            Tensor::from_slice(&labels).reshape([2, 33, 33]),
+        )
     }
 
     #[test]
     fn cross_entropy_and_its_gradient_equal_the_reference() {
         let (logits, labels) = reference();
-        meets(&logits, |logits| cross_entropy(logits, &labels, None), [4.834_824_6, 1.899_874_9, 1960.0]);
+        meets(
+            &logits,
+            |logits| cross_entropy(logits, &labels, None),
+            [4.834_824_6, 1.899_874_9, 1960.0],
+        );
     }
 
     /// Checks a loss, the sum of its absolute gradient and the number of pixels with a gradient.
-    fn meets(logits: &Tensor, loss: impl Fn(&Tensor) -> Result<Tensor>, [value, sum, pixels]: [f64; 3]) {
+    fn meets(
+        logits: &Tensor,
+        loss: impl Fn(&Tensor) -> Result<Tensor>,
+        [value, sum, pixels]: [f64; 3],
+    ) {
         let logits = logits.detach().set_requires_grad(true);
         let loss = loss(&logits).unwrap();
         loss.backward();
@@ -132,7 +160,8 @@ mod tests {
     fn the_unlabelled_loss_equals_the_reference() {
         let (logits, labels) = reference();
         let teacher = Stream::named("teacher");
-        let teacher: Vec<f32> = (0..2 * 19 * 33 * 33).map(|index| (4.0 * teacher.signed_unit(index)) as f32).collect();
+        let teacher: Vec<f32> =
+            (0..2 * 19 * 33 * 33).map(|index| (4.0 * teacher.signed_unit(index)) as f32).collect();
         let entropy = entropy(&Tensor::from_slice(&teacher).reshape([2, 19, 33, 33])).unwrap();
         let valid = labels.ne(i64::from(IGNORE_INDEX));
         for (percent, expected) in [
@@ -148,7 +177,11 @@ mod tests {
             };
             let kept = pseudo.select(Some(100.0 - percent), false, 19, 0.0).unwrap();
             let labels = pseudo.masked_labels(&kept).unwrap();
-            meets(&logits, |logits| pseudo_label_loss(logits, &labels, None, f64::from(2 * 33 * 33)), expected);
+            meets(
+                &logits,
+                |logits| pseudo_label_loss(logits, &labels, None, f64::from(2 * 33 * 33)),
+                expected,
+            );
         }
     }
 
@@ -158,7 +191,10 @@ mod tests {
         let logits = logits.set_requires_grad(true);
         let loss = pseudo_label_loss(&logits, &labels.full_like(255), None, 10.0).unwrap();
         loss.backward();
-        assert_eq!((loss.double_value(&[]), logits.grad().abs().max().double_value(&[])), (0.0, 0.0));
+        assert_eq!(
+            (loss.double_value(&[]), logits.grad().abs().max().double_value(&[])),
+            (0.0, 0.0)
+        );
     }
 
     #[test]
@@ -167,15 +203,21 @@ mod tests {
         let logits = logits.set_requires_grad(true);
         let loss = cross_entropy(&logits, &labels.full_like(255), None).unwrap();
         loss.backward();
-        assert_eq!((loss.double_value(&[]), logits.grad().abs().max().double_value(&[])), (0.0, 0.0));
+        assert_eq!(
+            (loss.double_value(&[]), logits.grad().abs().max().double_value(&[])),
+            (0.0, 0.0)
+        );
     }
 
     #[test]
     fn rare_classes_weigh_more() {
         let weights = class_weights(ClassWeights::Enet, &[98, 2], Device::Cpu).unwrap().unwrap();
         let [common, rare] = [0, 1].map(|class| weights.double_value(&[class]));
-        assert!((common - 1.0 / 2.0_f64.ln()).abs() < 1e-5 && (rare - 1.0 / 1.04_f64.ln()).abs() < 1e-3);
-        let weights = class_weights(ClassWeights::SquareRoot, &[75, 0, 25], Device::Cpu).unwrap().unwrap();
+        assert!(
+            (common - 1.0 / 2.0_f64.ln()).abs() < 1e-5 && (rare - 1.0 / 1.04_f64.ln()).abs() < 1e-3
+        );
+        let weights =
+            class_weights(ClassWeights::SquareRoot, &[75, 0, 25], Device::Cpu).unwrap().unwrap();
         let [common, absent, rare] = [0, 1, 2].map(|class| weights.double_value(&[class]));
         assert!((rare / common - 3.0_f64.sqrt()).abs() < 1e-5 && absent.is_finite());
         assert!((0.75 * common + 0.25 * rare - 1.0).abs() < 0.1, "{common} {rare}");

@@ -49,7 +49,13 @@ impl LossWeights {
 impl<T> LossTerms<T> {
     /// The supervised term alone.
     pub fn supervised(labeled: T) -> Self {
-        Self { labeled, auxiliary: None, unlabeled: None, prototype_labeled: None, prototype_unlabeled: None }
+        Self {
+            labeled,
+            auxiliary: None,
+            unlabeled: None,
+            prototype_labeled: None,
+            prototype_unlabeled: None,
+        }
     }
 
     /// Every term that there is, with its name in the log.
@@ -94,7 +100,9 @@ impl LossTerms<Tensor> {
             }
             Ok(value)
         };
-        let optional = |name: &str, term: &Option<Tensor>| term.as_ref().map(|term| value(name, term)).transpose();
+        let optional = |name: &str, term: &Option<Tensor>| {
+            term.as_ref().map(|term| value(name, term)).transpose()
+        };
         Ok(LossTerms {
             labeled: value("labeled", &self.labeled)?,
             auxiliary: optional("auxiliary", &self.auxiliary)?,
@@ -146,7 +154,8 @@ mod tests {
         let alone = LossTerms::supervised(scalar(3.0));
         assert_eq!(alone.total(weights).unwrap().double_value(&[]), 3.0);
         assert_eq!(terms.named().count(), 5);
-        let broken = LossTerms { unlabeled: Some(scalar(f64::NAN)), ..LossTerms::supervised(scalar(3.0)) };
+        let broken =
+            LossTerms { unlabeled: Some(scalar(f64::NAN)), ..LossTerms::supervised(scalar(3.0)) };
         assert!(broken.values().unwrap_err().to_string().contains("`unlabeled`"));
     }
 
@@ -154,7 +163,12 @@ mod tests {
     fn weights_rise_over_their_share_of_the_steps() {
         let plain = LossWeights::at_progress(&config(&[]), 0.0);
         assert_eq!((plain.unlabeled, plain.prototype, plain.prototype_unlabeled), (1.0, 1.0, 1.0));
-        let settings = ["unlabeled_weight=0.6", "unlabeled_ramp=0.5", "prototype_ramp=0.2", "prototype_weight=0.3"];
+        let settings = [
+            "unlabeled_weight=0.6",
+            "unlabeled_ramp=0.5",
+            "prototype_ramp=0.2",
+            "prototype_weight=0.3",
+        ];
         let ramped = |progress| {
             let weights = LossWeights::at_progress(&config(&settings), progress);
             [weights.unlabeled, weights.prototype, weights.prototype_unlabeled]

@@ -57,13 +57,18 @@ impl Sgd {
     /// learns, of its shape.
     pub fn load(&mut self, state: &StateDict, net: &Net) -> Result<()> {
         for (name, tensor) in net.trainable() {
-            let shape =
-                state.get(name).map(|velocity| velocity.shape.iter().map(|&side| side as i64).collect::<Vec<_>>());
-            ensure!(shape == Some(tensor.size()), "the velocity of `{name}` is missing, or of another shape");
+            let shape = state
+                .get(name)
+                .map(|velocity| velocity.shape.iter().map(|&side| side as i64).collect::<Vec<_>>());
+            ensure!(
+                shape == Some(tensor.size()),
+                "the velocity of `{name}` is missing, or of another shape"
+            );
         }
         let count = net.trainable().count();
         ensure!(state.len() == count, "there are {} velocities of {count} tensors", state.len());
-        let velocity = state.iter().map(|(name, tensor)| Ok((name.clone(), to_torch(tensor, net.device())?)));
+        let velocity =
+            state.iter().map(|(name, tensor)| Ok((name.clone(), to_torch(tensor, net.device())?)));
         self.velocity = velocity.collect::<Result<_>>()?;
         Ok(())
     }
@@ -79,7 +84,11 @@ mod tests {
     #[test]
     fn two_steps_equal_the_formula_by_hand() {
         let mut graph = Graph::new();
-        let pixels = graph.push("normalize", Op::Normalize { mean: [0.0; 3], std: [1.0; 3] }, &[graph.input()]);
+        let pixels = graph.push(
+            "normalize",
+            Op::Normalize { mean: [0.0; 3], std: [1.0; 3] },
+            &[graph.input()],
+        );
         let output = graph.push("point", Op::Conv(Conv::new(1, 1)), &[pixels]);
         graph.tag(Tag::Logits, output);
         let start = [0.5_f32, -1.0, 2.0];
@@ -92,7 +101,8 @@ mod tests {
         let mut sgd = Sgd::new(0.9, 0.1);
         let (mut expected, mut velocity) = (start.map(f64::from), [0.0_f64; 3]);
         for _ in 0..2 {
-            let output = net.forward_tagged(&picture, crate::net::ForwardMode::Train, Tag::Logits).unwrap();
+            let output =
+                net.forward_tagged(&picture, crate::net::ForwardMode::Train, Tag::Logits).unwrap();
             output.f_sum(Kind::Float).unwrap().f_backward().unwrap();
             sgd.step(&net, |_| 0.05).unwrap();
             for (index, (value, velocity)) in expected.iter_mut().zip(&mut velocity).enumerate() {

@@ -40,7 +40,8 @@ impl SampledPoints {
     /// reference's `mask_generation`): the last side mod cells rows and columns are never drawn.
     pub fn shared(stream: Stream, pictures: usize, side: usize, cells: usize) -> Result<Self> {
         let length = side / cells;
-        let place = |cell: usize, draw: usize| (cell * length + stream.below(draw as u64, length)) as i64;
+        let place =
+            |cell: usize, draw: usize| (cell * length + stream.below(draw as u64, length)) as i64;
         let cell = |cell: usize| [place(cell / cells, 2 * cell), place(cell % cells, 2 * cell + 1)];
         let places: Vec<i64> = (0..cells * cells).flat_map(cell).collect();
         Self::from_places(&places.repeat(pictures), pictures, side)
@@ -51,7 +52,11 @@ impl SampledPoints {
         let (pictures, side) = (labels.size()[0] as usize, labels.size()[1] as usize);
         let mut ids = vec![0_u8; labels.numel()];
         let count = ids.len();
-        labels.f_to_kind(Kind::Uint8)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_copy_data(&mut ids, count)?;
+        labels
+            .f_to_kind(Kind::Uint8)?
+            .f_to_device(tch::Device::Cpu)?
+            .f_contiguous()?
+            .f_copy_data(&mut ids, count)?;
         let points = classes * most;
         let mut places = vec![0_i64; pictures * points * 2];
         let mut counted = vec![false; pictures * points];
@@ -75,7 +80,10 @@ impl SampledPoints {
             }
         }
         let pixels = Self::from_places(&places, pictures, side)?;
-        Ok(Self { counted: Some(Tensor::f_from_slice(&counted)?.f_view([pictures as i64, -1])?), ..pixels })
+        Ok(Self {
+            counted: Some(Tensor::f_from_slice(&counted)?.f_view([pictures as i64, -1])?),
+            ..pixels
+        })
     }
 
     /// The points of some pictures, then those of others with as many points a picture.
@@ -100,7 +108,8 @@ impl SampledPoints {
     /// What a map `[pictures, side, side]` holds at the points, `[pictures * points]`.
     pub fn read(&self, map: &Tensor) -> Result<Tensor> {
         let places = self.places.f_to_device(map.device())?;
-        let flat = places.f_select(2, 0)?.f_mul_scalar(self.side)?.f_add(&places.f_select(2, 1)?)?;
+        let flat =
+            places.f_select(2, 0)?.f_mul_scalar(self.side)?.f_add(&places.f_select(2, 1)?)?;
         Ok(map.f_flatten(1, -1)?.f_gather(1, &flat, false)?.f_flatten(0, -1)?)
     }
 
@@ -109,7 +118,8 @@ impl SampledPoints {
         let read = self.read(labels)?;
         match &self.counted {
             Some(counted) => {
-                let filling = counted.f_to_device(labels.device())?.f_flatten(0, -1)?.f_logical_not()?;
+                let filling =
+                    counted.f_to_device(labels.device())?.f_flatten(0, -1)?.f_logical_not()?;
                 Ok(read.f_masked_fill(&filling, i64::from(IGNORE_INDEX))?)
             }
             None => Ok(read),
@@ -126,8 +136,12 @@ impl SampledPoints {
             places.f_add_scalar(0.5)?.f_div_scalar(self.side)?
         };
         // The sampler wants columns first.
-        let grid =
-            shares.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_flip([2])?.f_unsqueeze(1)?.f_to_device(map.device())?;
+        let grid = shares
+            .f_mul_scalar(2.0)?
+            .f_sub_scalar(1.0)?
+            .f_flip([2])?
+            .f_unsqueeze(1)?
+            .f_to_device(map.device())?;
         let (bilinear, border) = (0, 1);
         let sampled = map.f_grid_sampler_2d(&grid, bilinear, border, align_corners)?;
         Ok(sampled.f_squeeze_dim(2)?.f_permute([0, 2, 1])?.f_flatten(0, 1)?)
@@ -148,7 +162,8 @@ mod tests {
     fn every_cell_gives_a_pixel_and_every_pixel_has_a_chance() {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..400 {
-            let drawn = places(&SampledPoints::per_image(Stream::keyed(&[seed]), 2, 11, 4).unwrap());
+            let drawn =
+                places(&SampledPoints::per_image(Stream::keyed(&[seed]), 2, 11, 4).unwrap());
             for (point, place) in drawn.chunks(2).enumerate() {
                 let (row, column) = ((point % 16) / 4, point % 4);
                 let edge = |cell: usize| (cell * 11 / 4) as i64;
@@ -176,7 +191,8 @@ mod tests {
 
     #[test]
     fn balanced_points_are_distinct_and_of_their_class() {
-        let labels: Vec<i64> = (0..2 * 64).map(|index| [0, 0, 0, 1, 255, 0, 3, 0][index % 8]).collect();
+        let labels: Vec<i64> =
+            (0..2 * 64).map(|index| [0, 0, 0, 1, 255, 0, 3, 0][index % 8]).collect();
         let labels = Tensor::from_slice(&labels).view([2, 8, 8]);
         let pixels = SampledPoints::balanced(Stream::keyed(&[1]), &labels, 4, 10).unwrap();
         let found: Vec<i64> = Vec::try_from(pixels.labels(&labels).unwrap()).unwrap();
@@ -191,7 +207,8 @@ mod tests {
 
     #[test]
     fn features_are_those_of_the_upsampled_map() {
-        let map: Vec<f32> = (0..2 * 3 * 9 * 9).map(|index| Stream::keyed(&[5]).signed_unit(index) as f32).collect();
+        let map: Vec<f32> =
+            (0..2 * 3 * 9 * 9).map(|index| Stream::keyed(&[5]).signed_unit(index) as f32).collect();
         let map = Tensor::from_slice(&map).view([2, 3, 9, 9]);
         for (side, align_corners) in [(33_usize, true), (36, false)] {
             let whole = upsample(&map, [side as i64; 2], align_corners).unwrap();
@@ -199,12 +216,16 @@ mod tests {
             let found = pixels.features(&map, align_corners).unwrap();
             for channel in 0..3 {
                 let expected = pixels.read(&whole.select(1, channel)).unwrap();
-                let difference = (found.select(1, channel) - expected).abs().max().double_value(&[]);
+                let difference =
+                    (found.select(1, channel) - expected).abs().max().double_value(&[]);
                 assert!(difference < 1e-5, "{side} {difference}");
             }
         }
         let labels = Tensor::arange(2 * 36 * 36, (Kind::Int64, Device::Cpu)).view([2, 36, 36]);
-        let pixels = SampledPoints::new(Tensor::from_slice(&[0_i64, 0, 3, 5, 35, 35, 1, 0]).view([2, 2, 2]), 36);
+        let pixels = SampledPoints::new(
+            Tensor::from_slice(&[0_i64, 0, 3, 5, 35, 35, 1, 0]).view([2, 2, 2]),
+            36,
+        );
         let read: Vec<i64> = Vec::try_from(pixels.labels(&labels).unwrap()).unwrap();
         assert_eq!(read, [0, 3 * 36 + 5, 2 * 36 * 36 - 1, 36 * 36 + 36]);
     }

@@ -9,7 +9,12 @@ use crate::net::{self, ForwardMode, Net};
 use crate::streams::PRECISE_BN;
 
 /// Replaces the running statistics by their means over `batches` batches of labelled crops; with none, nothing changes.
-pub fn update_statistics(net: &Net, recipe: &BatchBuilder, shelf: &ImageCache, batches: u64) -> Result<()> {
+pub fn update_statistics(
+    net: &Net,
+    recipe: &BatchBuilder,
+    shelf: &ImageCache,
+    batches: u64,
+) -> Result<()> {
     let _guard = tch::no_grad_guard();
     // A pass to the last node goes through all of them.
     let (last, _) = net.graph().iter().last().context("an empty network")?;
@@ -48,8 +53,12 @@ mod tests {
             photometric: false,
             unlabeled_from: None,
         };
-        let shelf =
-            ImageCache::new(Arc::new(LabeledDataset::Synthetic { seed: 1, first: 0, count: 5, size: [64, 96] }));
+        let shelf = ImageCache::new(Arc::new(LabeledDataset::Synthetic {
+            seed: 1,
+            first: 0,
+            count: 5,
+            size: [64, 96],
+        }));
         // The first convolution reads the pictures themselves, so its batch means are known.
         let first = graph.iter().find(|(_, node)| node.name.ends_with("_conv_stem")).unwrap().0;
         let mut expected = 0.0;
@@ -57,7 +66,9 @@ mod tests {
             let pixels = recipe.statistics_batch(&shelf, seen).unwrap().pixels;
             let pictures = net::images_to_tensor(&pixels, [side; 2], Device::Cpu).unwrap();
             let output = net.forward(&pictures, ForwardMode::Eval, &[first]).unwrap().remove(0);
-            expected += output.mean_dim([0_i64, 2, 3].as_slice(), false, Kind::Double).double_value(&[4]) / 3.0;
+            expected +=
+                output.mean_dim([0_i64, 2, 3].as_slice(), false, Kind::Double).double_value(&[4])
+                    / 3.0;
         }
         update_statistics(&net, &recipe, &shelf, 0).unwrap();
         let name = "encoder._bn0.running_mean";

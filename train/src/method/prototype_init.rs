@@ -20,13 +20,17 @@ const POINTS: usize = 5000;
 
 /// The node whose output is compared with prototypes.
 pub fn feature_node(graph: &Graph, features: FeatureSource) -> Result<NodeId> {
-    let id = graph.tagged(Tag::Features).context("the network has no features to compare with prototypes")?;
+    let id = graph
+        .tagged(Tag::Features)
+        .context("the network has no features to compare with prototypes")?;
     let node = graph.node(id);
     match features {
         FeatureSource::Plain | FeatureSource::Centered => Ok(id),
         FeatureSource::BeforeRelu if node.op == Op::Relu => Ok(node.inputs[0]),
         FeatureSource::BeforeRelu => {
-            anyhow::bail!("`features = \"before-relu\"`: the features of this network do not come from a ReLU")
+            anyhow::bail!(
+                "`features = \"before-relu\"`: the features of this network do not come from a ReLU"
+            )
         }
     }
 }
@@ -50,7 +54,9 @@ pub fn initialize(
     });
     let counts: Vec<Vec<usize>> = counts.collect::<Result<_>>()?;
     let quota: Vec<usize> = (0..settings.classes)
-        .map(|class| even_share(&counts.iter().map(|counts| counts[class]).collect::<Vec<_>>(), POINTS))
+        .map(|class| {
+            even_share(&counts.iter().map(|counts| counts[class]).collect::<Vec<_>>(), POINTS)
+        })
         .collect();
 
     let channels = net.graph().node(node).channels;
@@ -62,7 +68,9 @@ pub fn initialize(
         let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, channels as i64])?;
         for (class, mut places) in places(grid, &sample, settings.classes).into_iter().enumerate() {
             let stream = stream.child(index as u64).child(class as u64);
-            let taken = quota[class].min(places.len()).min(POINTS.saturating_sub(points[class].len() / channels));
+            let taken = quota[class]
+                .min(places.len())
+                .min(POINTS.saturating_sub(points[class].len() / channels));
             for place in 0..taken {
                 let drawn = place + stream.below(place as u64, places.len() - place);
                 places.swap(place, drawn);
@@ -94,7 +102,13 @@ fn center_and_cluster(
     }
     let active = points.iter().map(|points| !points.is_empty()).collect();
     let cluster = |(class, points): (usize, &Vec<f32>)| {
-        kmeans::cluster(points, channels, settings.per_class, settings.average, seeds.child(class as u64))
+        kmeans::cluster(
+            points,
+            channels,
+            settings.per_class,
+            settings.average,
+            seeds.child(class as u64),
+        )
     };
     let values: Vec<f32> = points.par_iter().enumerate().map(cluster).collect::<Vec<_>>().concat();
     let shape = [(settings.classes * settings.per_class) as i64, channels as i64];
@@ -111,7 +125,8 @@ fn places(grid: LogitGrid, sample: &LabeledImage, classes: usize) -> Vec<Vec<usi
         let places = length.div_ceil(grid.stride);
         let pixel = |place: usize| {
             if grid.align_corners {
-                (2 * place * (length - 1) + places.saturating_sub(1)) / (2 * places.saturating_sub(1)).max(1)
+                (2 * place * (length - 1) + places.saturating_sub(1))
+                    / (2 * places.saturating_sub(1)).max(1)
             } else {
                 (2 * place + 1) * length / (2 * places)
             }

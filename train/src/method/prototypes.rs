@@ -97,13 +97,30 @@ pub struct AssignmentSums {
 impl Prototypes {
     /// Prototypes with given values `[classes * each, channels]` and mean `[channels]`; classes that are not `active` wait
     /// for their first point.
-    pub fn new(settings: PrototypeSettings, values: Tensor, mean: Tensor, active: Vec<bool>) -> Self {
+    pub fn new(
+        settings: PrototypeSettings,
+        values: Tensor,
+        mean: Tensor,
+        active: Vec<bool>,
+    ) -> Self {
         let count = settings.classes * settings.per_class;
-        Self { settings, values, mean, active, steps_unassigned: vec![0; count], hits: vec![0; count] }
+        Self {
+            settings,
+            values,
+            mean,
+            active,
+            steps_unassigned: vec![0; count],
+            hits: vec![0; count],
+        }
     }
 
     /// Prototypes with saved counters.
-    pub fn from_saved(settings: PrototypeSettings, values: Tensor, mean: Tensor, counters: PrototypeCounters) -> Self {
+    pub fn from_saved(
+        settings: PrototypeSettings,
+        values: Tensor,
+        mean: Tensor,
+        counters: PrototypeCounters,
+    ) -> Self {
         let PrototypeCounters { active, steps_unassigned, assignments: hits } = counters;
         Self { settings, values, mean, active, steps_unassigned, hits }
     }
@@ -144,7 +161,11 @@ impl Prototypes {
 
     /// Compares features `[points, channels]` with every prototype.
     pub fn compare(&self, features: &Tensor) -> Result<Similarity> {
-        let features = if self.settings.centered { features.f_sub(&self.mean)? } else { features.shallow_clone() };
+        let features = if self.settings.centered {
+            features.f_sub(&self.mean)?
+        } else {
+            features.shallow_clone()
+        };
         Similarity::new(features, &self.values, &self.active, self.settings.temperature)
     }
 
@@ -152,7 +173,8 @@ impl Prototypes {
     pub fn dense(&self, map: &Tensor) -> Result<Tensor> {
         let size = map.size();
         let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, size[1]])?;
-        let logits = self.compare(&rows)?.logits().f_clamp_min(f64::from(published::NO_PROTOTYPE_LOGIT))?;
+        let logits =
+            self.compare(&rows)?.logits().f_clamp_min(f64::from(published::NO_PROTOTYPE_LOGIT))?;
         Ok(logits.f_reshape([1, size[2], size[3], -1])?.f_permute([0, 3, 1, 2])?)
     }
 
@@ -160,7 +182,10 @@ impl Prototypes {
     pub fn begin_step(&self) -> Result<AssignmentSums> {
         let device = self.values.device();
         let due = self.settings.reseed_after > 0
-            && self.steps_unassigned.iter().any(|&steps_unassigned| steps_unassigned + 1 >= self.settings.reseed_after);
+            && self
+                .steps_unassigned
+                .iter()
+                .any(|&steps_unassigned| steps_unassigned + 1 >= self.settings.reseed_after);
         Ok(AssignmentSums {
             sums: self.values.f_zeros_like()?,
             counts: Tensor::f_zeros([self.values.size()[0]], (Kind::Int64, device))?,
@@ -171,7 +196,12 @@ impl Prototypes {
 
     /// Adds points to a step's: those whose label i64 `[points]` is not [`IGNORE_INDEX`], each to the nearest prototype of its
     /// class.
-    pub fn accumulate(&self, gathered: &mut AssignmentSums, compared: &Similarity, labels: &Tensor) -> Result<()> {
+    pub fn accumulate(
+        &self,
+        gathered: &mut AssignmentSums,
+        compared: &Similarity,
+        labels: &Tensor,
+    ) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let features = compared.features().f_detach()?;
         let chosen = labels.f_ne(i64::from(IGNORE_INDEX))?.f_nonzero()?.f_squeeze_dim(1)?;
@@ -182,13 +212,18 @@ impl Prototypes {
         let features = features.f_index_select(0, &chosen)?;
         if let Some((sum, count)) = &mut gathered.total {
             // Counted from the present mean.
-            *sum = sum.f_add(&features.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Float)?)?;
+            *sum =
+                sum.f_add(&features.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Float)?)?;
             *count += features.size()[0];
         }
         let nearest = compared.nearest(&labels, Some(&chosen))?;
         let prototype = labels.f_mul_scalar(self.settings.per_class as i64)?.f_add(&nearest)?;
         let directions = normalize_rows(&features)?;
-        let added = if self.settings.average == PrototypeAverage::Normalized { &directions } else { &features };
+        let added = if self.settings.average == PrototypeAverage::Normalized {
+            &directions
+        } else {
+            &features
+        };
         let _ = gathered.sums.f_index_add_(0, &prototype, added)?;
         let _ = gathered.counts.f_index_add_(0, &prototype, &prototype.f_ones_like()?)?;
         if let Some(points) = &mut gathered.points {
@@ -208,7 +243,8 @@ impl Prototypes {
         let divisor = counts.f_clamp_min(1)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?;
         let means = sums.f_div(&divisor)?;
         let momentum = self.settings.momentum;
-        let moved = self.values.f_mul_scalar(momentum)?.f_add(&means.f_mul_scalar(1.0 - momentum)?)?;
+        let moved =
+            self.values.f_mul_scalar(momentum)?.f_add(&means.f_mul_scalar(1.0 - momentum)?)?;
         let moved = self.normalize_if_configured(&moved)?;
         self.values = moved.f_where_self(&counts.f_gt(0)?.f_unsqueeze(1)?, &self.values)?;
         self.activate_classes(&sums, &hits, step)?;
@@ -234,17 +270,23 @@ impl Prototypes {
     fn activate_classes(&mut self, sums: &Tensor, hits: &[i64], step: u64) -> Result<()> {
         let each = self.settings.per_class as i64;
         for class in 0..self.settings.classes {
-            let count: i64 = hits[class * self.settings.per_class..][..self.settings.per_class].iter().sum();
+            let count: i64 =
+                hits[class * self.settings.per_class..][..self.settings.per_class].iter().sum();
             if self.active[class] || count == 0 {
                 continue;
             }
             let sum = sums.f_narrow(0, class as i64 * each, each)?;
-            let mean = sum.f_sum_dim_intlist([0_i64].as_slice(), true, Kind::Float)?.f_div_scalar(count)?;
+            let mean = sum
+                .f_sum_dim_intlist([0_i64].as_slice(), true, Kind::Float)?
+                .f_div_scalar(count)?;
             let mean = self.normalize_if_configured(&mean)?.f_repeat([each, 1])?;
             let stream = Stream::keyed(&[self.settings.seed, PROTOTYPE_NOISE, step, class as u64]);
             let size = NOISE_SIZE * mean.f_norm()?.f_double_value(&[])? / (each as f64).sqrt();
-            let noise: Vec<f32> = (0..mean.numel() as u64).map(|index| (size * stream.normal(index)) as f32).collect();
-            let noise = Tensor::f_from_slice(&noise)?.f_view_as(&mean)?.f_to_device(mean.device())?;
+            let noise: Vec<f32> = (0..mean.numel() as u64)
+                .map(|index| (size * stream.normal(index)) as f32)
+                .collect();
+            let noise =
+                Tensor::f_from_slice(&noise)?.f_view_as(&mean)?.f_to_device(mean.device())?;
             let values = self.normalize_if_configured(&mean.f_add(&noise)?)?;
             self.values.f_narrow(0, class as i64 * each, each)?.f_copy_(&values)?;
             self.active[class] = true;
@@ -263,16 +305,20 @@ impl Prototypes {
             let hits = &hits[place..][..each];
             let enough = hits.iter().sum::<i64>() >= each as i64;
             for (steps_unassigned, &hits) in self.steps_unassigned[place..].iter_mut().zip(hits) {
-                *steps_unassigned = if hits > 0 { 0 } else { *steps_unassigned + u64::from(enough) };
+                *steps_unassigned =
+                    if hits > 0 { 0 } else { *steps_unassigned + u64::from(enough) };
             }
         }
-        let starved = |prototype: &usize| self.steps_unassigned[*prototype] >= self.settings.reseed_after;
+        let starved =
+            |prototype: &usize| self.steps_unassigned[*prototype] >= self.settings.reseed_after;
         let starved: Vec<usize> = (0..hits.len()).filter(starved).collect();
         if starved.is_empty() || points.is_empty() {
             return Ok(());
         }
-        let features = Tensor::f_cat(&points.iter().map(|(features, _)| features).collect::<Vec<_>>(), 0)?;
-        let labels = Tensor::f_cat(&points.iter().map(|(_, labels)| labels).collect::<Vec<_>>(), 0)?;
+        let features =
+            Tensor::f_cat(&points.iter().map(|(features, _)| features).collect::<Vec<_>>(), 0)?;
+        let labels =
+            Tensor::f_cat(&points.iter().map(|(_, labels)| labels).collect::<Vec<_>>(), 0)?;
         for prototype in starved {
             let class = prototype / each;
             let own = labels.f_eq(class as i64)?.f_nonzero()?.f_squeeze_dim(1)?;
@@ -289,7 +335,9 @@ impl Prototypes {
             } else {
                 let others = Tensor::f_from_slice(&others)?.f_to_device(own.device())?;
                 let others = normalize_rows(&self.values.f_index_select(0, &others)?)?;
-                let closest = normalize_rows(&own)?.f_matmul(&others.f_tr()?)?.f_amax([1_i64].as_slice(), false)?;
+                let closest = normalize_rows(&own)?
+                    .f_matmul(&others.f_tr()?)?
+                    .f_amax([1_i64].as_slice(), false)?;
                 closest.f_argmin(0, false)?.f_int64_value(&[])?
             };
             let taken = self.normalize_if_configured(&own.f_narrow(0, farthest, 1)?)?;

@@ -24,7 +24,12 @@ impl RawPseudoLabels {
         let logarithms = logits.f_log_softmax(1, Kind::Float)?;
         let probabilities = logarithms.f_exp()?;
         let (confidence, labels) = probabilities.f_max_dim(1, false)?;
-        Ok(Self { labels, confidence, entropy: expected(&probabilities, logarithms)?, valid: valid.shallow_clone() })
+        Ok(Self {
+            labels,
+            confidence,
+            entropy: expected(&probabilities, logarithms)?,
+            valid: valid.shallow_clone(),
+        })
     }
 
     /// The same after CutMix.
@@ -40,7 +45,13 @@ impl RawPseudoLabels {
     /// Which pixels count: valid ones whose entropy is below the percentile 100 - `drop` over valid pixels (of each
     /// predicted class, where `per_class`), if any are to be dropped, and whose confidence is above `gate`. A pixel at the
     /// threshold is dropped, as in the reference.
-    pub fn select(&self, drop: Option<f64>, per_class: bool, classes: usize, gate: f64) -> Result<Tensor> {
+    pub fn select(
+        &self,
+        drop: Option<f64>,
+        per_class: bool,
+        classes: usize,
+        gate: f64,
+    ) -> Result<Tensor> {
         let mut kept = self.valid.shallow_clone();
         if gate > 0.0 {
             kept = kept.f_logical_and(&self.confidence.f_gt(gate)?)?;
@@ -117,7 +128,9 @@ mod tests {
     fn percentiles_are_numpys() {
         let numbers = Tensor::from_slice(&[3.0_f32, 1.0, 2.0, 10.0]);
         // numpy.percentile([3, 1, 2, 10], [0, 25, 50, 80, 99, 100])
-        for (percent, expected) in [(0.0, 1.0), (25.0, 1.75), (50.0, 2.5), (80.0, 5.8), (99.0, 9.79), (100.0, 10.0)] {
+        for (percent, expected) in
+            [(0.0, 1.0), (25.0, 1.75), (50.0, 2.5), (80.0, 5.8), (99.0, 9.79), (100.0, 10.0)]
+        {
             let found = percentile(&numbers, percent).unwrap().unwrap();
             assert!((found - expected).abs() < 1e-6, "{percent}: {found}");
         }
@@ -130,9 +143,12 @@ mod tests {
     fn kept_pixels_are_those_of_a_loop() {
         let (count, classes) = (2 * 9 * 9, 4);
         let stream = Stream::keyed(&[2]);
-        let labels: Vec<i64> = (0..count).map(|index| stream.below(index as u64, 3) as i64).collect();
-        let confidence: Vec<f32> = (0..count).map(|index| stream.unit(1000 + index as u64) as f32).collect();
-        let valid: Vec<bool> = (0..count).map(|index| stream.unit(2000 + index as u64) < 0.8).collect();
+        let labels: Vec<i64> =
+            (0..count).map(|index| stream.below(index as u64, 3) as i64).collect();
+        let confidence: Vec<f32> =
+            (0..count).map(|index| stream.unit(1000 + index as u64) as f32).collect();
+        let valid: Vec<bool> =
+            (0..count).map(|index| stream.unit(2000 + index as u64) < 0.8).collect();
         let entropy = values(count);
         let shape = [2, 9, 9];
         let pseudo = RawPseudoLabels {
@@ -142,8 +158,10 @@ mod tests {
             valid: Tensor::from_slice(&valid).reshape(shape),
         };
         let threshold = |among: &dyn Fn(usize) -> bool, percent: f64| {
-            let mut sorted: Vec<f64> =
-                (0..count).filter(|&index| among(index)).map(|index| entropy[index].into()).collect();
+            let mut sorted: Vec<f64> = (0..count)
+                .filter(|&index| among(index))
+                .map(|index| entropy[index].into())
+                .collect();
             sorted.sort_by(f64::total_cmp);
             let place = percent / 100.0 * (sorted.len() as f64 - 1.0);
             let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
@@ -158,9 +176,12 @@ mod tests {
         ] {
             let kept = pseudo.select(drop, per_class, classes, gate).unwrap();
             for index in 0..count {
-                let among = |other: usize| valid[other] && (!per_class || labels[other] == labels[index]);
-                let below = drop.is_none_or(|drop| f64::from(entropy[index]) < threshold(&among, 100.0 - drop));
-                let expected = valid[index] && below && (gate == 0.0 || f64::from(confidence[index]) > gate);
+                let among =
+                    |other: usize| valid[other] && (!per_class || labels[other] == labels[index]);
+                let below = drop
+                    .is_none_or(|drop| f64::from(entropy[index]) < threshold(&among, 100.0 - drop));
+                let expected =
+                    valid[index] && below && (gate == 0.0 || f64::from(confidence[index]) > gate);
                 let found = kept.view(-1).int64_value(&[index as i64]) == 1;
                 assert_eq!(found, expected, "{index} {drop:?} {per_class} {gate}");
             }
@@ -172,15 +193,18 @@ mod tests {
 
     #[test]
     fn labels_confidence_and_entropy_are_those_of_a_softmax() {
-        let logits: Vec<f32> = (0..3 * 4).map(|index| 3.0 * Stream::keyed(&[3]).signed_unit(index) as f32).collect();
+        let logits: Vec<f32> =
+            (0..3 * 4).map(|index| 3.0 * Stream::keyed(&[3]).signed_unit(index) as f32).collect();
         let tensor = Tensor::from_slice(&logits).reshape([1, 3, 2, 2]);
         let valid = Tensor::ones([1, 2, 2], (Kind::Bool, Device::Cpu));
         let pseudo = RawPseudoLabels::from_logits(&tensor, &valid).unwrap();
         for pixel in 0..4 {
-            let powers: Vec<f64> = (0..3).map(|class| f64::from(logits[class * 4 + pixel]).exp()).collect();
+            let powers: Vec<f64> =
+                (0..3).map(|class| f64::from(logits[class * 4 + pixel]).exp()).collect();
             let sum: f64 = powers.iter().sum();
             let shares: Vec<f64> = powers.iter().map(|power| power / sum).collect();
-            let best = (0..3).max_by(|&left, &right| shares[left].total_cmp(&shares[right])).unwrap();
+            let best =
+                (0..3).max_by(|&left, &right| shares[left].total_cmp(&shares[right])).unwrap();
             let place = [0, pixel as i64 / 2, pixel as i64 % 2];
             assert_eq!(pseudo.labels.int64_value(&place), best as i64);
             assert!((pseudo.confidence.double_value(&place) - shares[best]).abs() < 1e-6);

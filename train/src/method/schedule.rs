@@ -31,8 +31,10 @@ impl Schedule {
             unlabeled.unwrap_or(labeled)
         );
         let scale = config.learning_rate_for.map_or(1.0, |meant| crops as f64 / meant as f64);
-        let total = |steps: u64, epochs: u64| epochs.checked_mul(steps_per_epoch)?.checked_add(steps);
-        let steps = total(config.steps, config.epochs).with_context(|| format!("`epochs` is {}", config.epochs))?;
+        let total =
+            |steps: u64, epochs: u64| epochs.checked_mul(steps_per_epoch)?.checked_add(steps);
+        let steps = total(config.steps, config.epochs)
+            .with_context(|| format!("`epochs` is {}", config.epochs))?;
         Ok(Self {
             steps,
             warmup: total(config.warmup_steps, config.warmup_epochs).unwrap_or(steps),
@@ -70,17 +72,25 @@ mod tests {
 
     fn schedule(settings: &[&str], unlabeled: Option<usize>) -> Result<Schedule> {
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Schedule::new(&Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap(), 30, unlabeled)
+        Schedule::new(
+            &Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap(),
+            30,
+            unlabeled,
+        )
     }
 
     #[test]
     fn the_learning_rate_falls_from_its_start_to_nothing() {
-        let plain = schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02"], None).unwrap();
+        let plain =
+            schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02"], None).unwrap();
         assert_eq!([0, 100].map(|step| plain.learning_rate(step)), [0.02, 0.0]);
         assert!((plain.learning_rate(50) - 0.02 * 0.5_f64.powf(0.9)).abs() < 1e-12);
         assert_eq!([0, 40, 70, 100].map(|step| plain.progress(step)), [0.0, 0.0, 0.5, 1.0]);
-        let restarted =
-            schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02", "restart_learning_rate=true"], None).unwrap();
+        let restarted = schedule(
+            &["steps=100", "warmup_steps=40", "learning_rate=0.02", "restart_learning_rate=true"],
+            None,
+        )
+        .unwrap();
         assert_eq!(restarted.learning_rate(20), plain.learning_rate(20));
         assert_eq!(restarted.learning_rate(40), 0.02);
         assert!((restarted.learning_rate(70) - 0.02 * 0.5_f64.powf(0.9)).abs() < 1e-12);
@@ -88,7 +98,14 @@ mod tests {
 
     #[test]
     fn epochs_are_passes_over_the_unlabelled_pictures() {
-        let epochs = ["steps=0", "warmup_steps=0", "epochs=80", "warmup_epochs=1", "batch=2", "accumulate=8"];
+        let epochs = [
+            "steps=0",
+            "warmup_steps=0",
+            "epochs=80",
+            "warmup_epochs=1",
+            "batch=2",
+            "accumulate=8",
+        ];
         let voc = schedule(&epochs, Some(10490)).unwrap();
         assert_eq!((voc.steps, voc.warmup, voc.steps_per_epoch), (80 * 655, 655, 655));
         assert_eq!(schedule(&epochs, None).unwrap().steps, 80);

@@ -23,9 +23,15 @@ pub struct Similarity {
 impl Similarity {
     /// Compares features `[points, channels]` with prototypes `[classes * each, channels]`; gradients flow to the features
     /// alone, through the nearest prototype of each class.
-    pub fn new(features: Tensor, prototypes: &Tensor, active: &[bool], temperature: f64) -> Result<Self> {
+    pub fn new(
+        features: Tensor,
+        prototypes: &Tensor,
+        active: &[bool],
+        temperature: f64,
+    ) -> Result<Self> {
         let classes = active.len() as i64;
-        let cosines = normalize_rows(&features)?.f_matmul(&normalize_rows(&prototypes.f_detach()?)?.f_tr()?)?;
+        let cosines = normalize_rows(&features)?
+            .f_matmul(&normalize_rows(&prototypes.f_detach()?)?.f_tr()?)?;
         let cosines = cosines.f_view([features.size()[0], classes, -1])?;
         let (nearest, _) = cosines.f_max_dim(2, false)?;
         let mut logits = nearest.f_div_scalar(temperature)?;
@@ -65,7 +71,9 @@ impl Similarity {
 
     /// Mean cross-entropy over points whose label i64 `[points]` is a class that is active; 0 where there is none.
     pub fn loss(&self, labels: &Tensor) -> Result<Tensor> {
-        let Some(inactive) = &self.inactive else { return cross_entropy(&self.logits, labels, None) };
+        let Some(inactive) = &self.inactive else {
+            return cross_entropy(&self.logits, labels, None);
+        };
         if inactive.f_all()?.f_int64_value(&[])? != 0 {
             return Ok(self.features.f_narrow(0, 0, 0)?.f_sum(Kind::Float)?);
         }
@@ -88,7 +96,8 @@ impl Similarity {
     /// For the points `chosen` by position, with their labels: the cosines with the nearest prototype of the own class and
     /// of any other active one; -1 where there is none.
     pub fn own_and_other(&self, labels: &Tensor, chosen: &Tensor) -> Result<[Tensor; 2]> {
-        let mut nearest = self.cosines.f_index_select(0, chosen)?.f_amax([2_i64].as_slice(), false)?;
+        let mut nearest =
+            self.cosines.f_index_select(0, chosen)?.f_amax([2_i64].as_slice(), false)?;
         if let Some(inactive) = &self.inactive {
             nearest = nearest.f_masked_fill(inactive, -1.0)?;
         }

@@ -78,12 +78,14 @@ impl Learner<'_> {
         step: u64,
     ) -> Result<(Vec<StepReport>, Option<AssignmentSums>)> {
         let mut gathered = prototypes.map(Prototypes::begin_step).transpose()?;
-        let (progress, learning_rate) = (self.schedule.progress(step), self.schedule.learning_rate(step));
+        let (progress, learning_rate) =
+            (self.schedule.progress(step), self.schedule.learning_rate(step));
         let mut reports = Vec::with_capacity(batches.len());
         for (batch, number) in batches.iter().zip(step * batches.len() as u64..) {
             let lesson = self.targets(batch, number, progress, tally)?;
             let outputs = self.forward(&lesson.images, prototypes.is_some(), number)?;
-            let terms = self.terms(&outputs, &lesson, number, prototypes.zip(gathered.as_mut()), tally)?;
+            let terms =
+                self.terms(&outputs, &lesson, number, prototypes.zip(gathered.as_mut()), tally)?;
             let values = terms.values()?;
             let total = terms.total(LossWeights::at_progress(self.config, progress))?;
             let loss = total.f_double_value(&[])?;
@@ -111,12 +113,9 @@ impl Learner<'_> {
         step: u64,
     ) -> Result<()> {
         let rate = self.schedule.learning_rate(step);
-        sgd.step(
-            self.student,
-            |name| {
-                if name.starts_with("encoder.") { rate } else { rate * self.config.head_multiplier }
-            },
-        )?;
+        sgd.step(self.student, |name| {
+            if name.starts_with("encoder.") { rate } else { rate * self.config.head_multiplier }
+        })?;
         match prototypes {
             Some((prototypes, gathered)) => prototypes.update(gathered, step),
             None => Ok(()),
@@ -124,14 +123,21 @@ impl Learner<'_> {
     }
 
     /// The student's view of a micro-batch.
-    pub fn forward(&self, pictures: &Tensor, with_features: bool, number: u64) -> Result<HeadOutputs> {
+    pub fn forward(
+        &self,
+        pictures: &Tensor,
+        with_features: bool,
+        number: u64,
+    ) -> Result<HeadOutputs> {
         // Dropout draws from the process's generator, whose state cannot be saved: it starts anew before each pass.
         tch::manual_seed(self.dropout_seed(number, 0));
         let graph = self.student.graph();
         let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
         let auxiliary = graph.tagged(Tag::Aux);
-        let features = with_features.then(|| feature_node(graph, self.config.features)).transpose()?;
-        let wanted: Vec<NodeId> = [Some(logits), auxiliary, features].into_iter().flatten().collect();
+        let features =
+            with_features.then(|| feature_node(graph, self.config.features)).transpose()?;
+        let wanted: Vec<NodeId> =
+            [Some(logits), auxiliary, features].into_iter().flatten().collect();
         let mut outputs = self.student.forward(pictures, ForwardMode::Train, &wanted)?.into_iter();
         Ok(HeadOutputs {
             logits: outputs.next().context("no logits")?,
@@ -154,16 +160,25 @@ impl Learner<'_> {
         predictor: Option<(&Prototypes, &mut AssignmentSums)>,
         tally: &mut ClassCounters,
     ) -> Result<LossTerms<Tensor>> {
-        let auxiliary =
-            outputs.auxiliary.as_ref().map(|logits| self.labeled_term(logits, &lesson.labels)).transpose()?;
+        let auxiliary = outputs
+            .auxiliary
+            .as_ref()
+            .map(|logits| self.labeled_term(logits, &lesson.labels))
+            .transpose()?;
         let labeled = self.labeled_term(&outputs.logits, &lesson.labels)?;
         let mut terms = LossTerms { auxiliary, ..LossTerms::supervised(labeled) };
         let Some(taught) = &lesson.pseudo_labels else { return Ok(terms) };
         terms.unlabeled = Some(self.unlabeled_term(&outputs.logits, taught)?);
         if let Some(predictor) = predictor {
             let labels = [&lesson.labels, &taught.labels];
-            let [labeled, unlabeled] =
-                self.prototype_terms(outputs, labels, &taught.confidence, number, predictor, tally)?;
+            let [labeled, unlabeled] = self.prototype_terms(
+                outputs,
+                labels,
+                &taught.confidence,
+                number,
+                predictor,
+                tally,
+            )?;
             terms.prototype_labeled = Some(labeled);
             terms.prototype_unlabeled = Some(unlabeled);
         }
@@ -177,7 +192,9 @@ impl Learner<'_> {
         let least = (self.config.ohem_kept * labels.numel() as f64).round() as usize;
         match self.config.criterion {
             SupervisedLoss::CrossEntropy => loss::cross_entropy(&logits, labels, weights),
-            SupervisedLoss::Ohem => loss::ohem(&logits, labels, weights, self.config.ohem_threshold, least),
+            SupervisedLoss::Ohem => {
+                loss::ohem(&logits, labels, weights, self.config.ohem_threshold, least)
+            }
         }
     }
 
@@ -206,13 +223,17 @@ impl Learner<'_> {
         tally: &mut ClassCounters,
     ) -> Result<[Tensor; 2]> {
         let classes = outputs.logits.size()[1] as usize;
-        let pixels = [self.points(labels[0], classes, number, 0)?, self.points(labels[1], classes, number, 1)?];
+        let pixels = [
+            self.points(labels[0], classes, number, 0)?,
+            self.points(labels[1], classes, number, 1)?,
+        ];
         let map = outputs.features.as_ref().context("the prototype predictor has no features")?;
         let features = pixels[0].concat(&pixels[1])?.features(map, self.align_corners)?;
         let compared = prototypes.compare(&features)?;
         let (known, thought) = (pixels[0].labels(labels[0])?, pixels[1].labels(labels[1])?);
         let unsure = pixels[1].read(confidence)?.f_le(self.config.prototype_gate)?;
-        let passed = thought.f_masked_fill(&unsure, i64::from(protoseg_models::classes::IGNORE_INDEX))?;
+        let passed =
+            thought.f_masked_fill(&unsure, i64::from(protoseg_models::classes::IGNORE_INDEX))?;
         tally.gate(&thought, &passed)?;
         let counted = Tensor::f_cat(&[&known, &passed], 0)?;
         prototypes.accumulate(gathered, &compared, &counted)?;
@@ -223,16 +244,27 @@ impl Learner<'_> {
     }
 
     /// Points of the labelled (part 0) or the mixed pictures (part 1) of a micro-batch, whose labels are given.
-    pub fn points(&self, labels: &Tensor, classes: usize, number: u64, part: u64) -> Result<SampledPoints> {
+    pub fn points(
+        &self,
+        labels: &Tensor,
+        classes: usize,
+        number: u64,
+        part: u64,
+    ) -> Result<SampledPoints> {
         let count = labels.size()[0] as usize;
         let (side, cells) = (self.config.crop, self.config.point_cells);
         let stream = Stream::keyed(&[self.config.seed, POINTS, number]);
         match self.config.points {
-            PointSampling::PerImage => SampledPoints::per_image(stream.child(part), count, side, cells),
-            PointSampling::Shared => SampledPoints::shared(stream, count, side, cells),
-            PointSampling::Balanced => {
-                SampledPoints::balanced(stream.child(part), labels, classes, self.config.points_per_class)
+            PointSampling::PerImage => {
+                SampledPoints::per_image(stream.child(part), count, side, cells)
             }
+            PointSampling::Shared => SampledPoints::shared(stream, count, side, cells),
+            PointSampling::Balanced => SampledPoints::balanced(
+                stream.child(part),
+                labels,
+                classes,
+                self.config.points_per_class,
+            ),
         }
     }
 

@@ -59,8 +59,10 @@ impl Learner<'_> {
         };
         let view = self.mix_unlabeled(unlabeled, number, tally)?;
         let pictures = Tensor::f_cat(&[&pictures, &view.images], 0)?;
-        let taught =
-            self.select_pseudo_labels(self.teacher_entropy_of_mixed(view, &pictures, number)?.pseudo, progress)?;
+        let taught = self.select_pseudo_labels(
+            self.teacher_entropy_of_mixed(view, &pictures, number)?.pseudo,
+            progress,
+        )?;
         Ok(Targets { images: pictures, labels, pseudo_labels: Some(taught) })
     }
 
@@ -84,7 +86,12 @@ impl Learner<'_> {
         let pseudo = RawPseudoLabels::from_logits(&self.upsample(&logits)?, &valid)?;
         tally.pseudo_labels(&pseudo.labels, &valid, &self.map_to_tensor(&unlabeled.truth)?)?;
         let boxes = self.boxes(number)?;
-        let strong = unlabeled.strong.as_ref().map(|pixels| self.images_to_tensor(pixels)).transpose()?.unwrap_or(weak);
+        let strong = unlabeled
+            .strong
+            .as_ref()
+            .map(|pixels| self.images_to_tensor(pixels))
+            .transpose()?
+            .unwrap_or(weak);
         Ok(MixedBatch { images: boxes.mix(&strong)?, pseudo: pseudo.mix(&boxes)? })
     }
 
@@ -110,13 +117,27 @@ impl Learner<'_> {
     /// Leaves out the pixels that the teacher is least sure of.
     fn select_pseudo_labels(&self, pseudo: RawPseudoLabels, progress: f64) -> Result<PseudoLabels> {
         let graph = self.teacher.graph();
-        let classes = graph.node(graph.tagged(Tag::Logits).context("the network has no logits")?).channels;
-        let drop = (self.config.entropy_drop > 0.0).then_some(self.config.entropy_drop * (1.0 - progress));
-        let kept = pseudo.select(drop, self.config.entropy_drop_per_class, classes, self.config.unlabeled_gate)?;
+        let classes =
+            graph.node(graph.tagged(Tag::Logits).context("the network has no logits")?).channels;
+        let drop =
+            (self.config.entropy_drop > 0.0).then_some(self.config.entropy_drop * (1.0 - progress));
+        let kept = pseudo.select(
+            drop,
+            self.config.entropy_drop_per_class,
+            classes,
+            self.config.unlabeled_gate,
+        )?;
         let labels = pseudo.masked_labels(&kept)?;
-        let count = |mask: &Tensor| -> Result<f64> { Ok(mask.f_sum(Kind::Int64)?.f_int64_value(&[])? as f64) };
+        let count = |mask: &Tensor| -> Result<f64> {
+            Ok(mask.f_sum(Kind::Int64)?.f_int64_value(&[])? as f64)
+        };
         let (valid, kept) = (count(&pseudo.valid)?, count(&kept)?);
-        Ok(PseudoLabels { labels, confidence: pseudo.confidence, valid_pixels: valid, kept_pixels: kept })
+        Ok(PseudoLabels {
+            labels,
+            confidence: pseudo.confidence,
+            valid_pixels: valid,
+            kept_pixels: kept,
+        })
     }
 
     pub(super) fn images_to_tensor(&self, pixels: &[u8]) -> Result<Tensor> {
@@ -126,7 +147,11 @@ impl Learner<'_> {
     /// Bytes as a map u8 `[batch, side, side]`.
     pub(super) fn map_to_tensor(&self, bytes: &[u8]) -> Result<Tensor> {
         let side = self.config.crop as i64;
-        let map = Tensor::f_from_data_size(bytes, &[bytes.len() as i64 / (side * side), side, side], Kind::Uint8)?;
+        let map = Tensor::f_from_data_size(
+            bytes,
+            &[bytes.len() as i64 / (side * side), side, side],
+            Kind::Uint8,
+        )?;
         Ok(map.f_to_device(self.student.device())?)
     }
 }

@@ -18,7 +18,9 @@ pub fn decay_at(update: u64, decay: f64) -> f64 {
 /// `teacher <- decay teacher + (1 - decay) student`.
 pub fn update_ema(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    for (name, student) in student.tensors().iter().filter(|(name, _)| buffers || student.is_trainable(name)) {
+    for (name, student) in
+        student.tensors().iter().filter(|(name, _)| buffers || student.is_trainable(name))
+    {
         let mut average: Tensor = teacher.tensors()[name].shallow_clone();
         if decay == 0.0 {
             average.f_copy_(student)?;
@@ -30,7 +32,13 @@ pub fn update_ema(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Re
 }
 
 /// Lets the teacher follow the student after a step, once it has been made.
-pub fn update_after_step(teacher: &Net, student: &Net, config: &Config, schedule: Schedule, step: u64) -> Result<()> {
+pub fn update_after_step(
+    teacher: &Net,
+    student: &Net,
+    config: &Config,
+    schedule: Schedule,
+    step: u64,
+) -> Result<()> {
     let Some(update) = step.checked_sub(schedule.warmup) else { return Ok(()) };
     let copies = config.copy_teacher_each_step && update < schedule.steps_per_epoch;
     let decay = if copies { 0.0 } else { decay_at(update, config.teacher_decay) };
@@ -48,7 +56,9 @@ mod tests {
     fn the_average_moves_as_the_formula_says() {
         assert_eq!([0, 1, 3, 1000].map(|update| decay_at(update, 0.99)), [0.0, 0.5, 0.75, 0.99]);
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
-        let net = |seed| Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap();
+        let net = |seed| {
+            Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap()
+        };
         let (teacher, student) = (net(1), net(2));
         let before = teacher.state_dict().unwrap();
         update_ema(&teacher, &student, 0.75, true).unwrap();
@@ -71,14 +81,19 @@ mod tests {
 
     /// Whether all parameters, and whether all statistics, are the student's after a step.
     fn same_after(step: u64, settings: &[&str]) -> [bool; 2] {
-        let settings: Vec<String> =
-            ["steps=10", "warmup_steps=4", "batch=2"].iter().chain(settings).map(ToString::to_string).collect();
-        let config = Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap();
+        let settings: Vec<String> = ["steps=10", "warmup_steps=4", "batch=2"]
+            .iter()
+            .chain(settings)
+            .map(ToString::to_string)
+            .collect();
+        let config =
+            Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap();
         // Two steps are a pass over four pictures.
         let schedule = Schedule::new(&config, 9, Some(4)).unwrap();
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
-        let [teacher, student] =
-            [1, 2].map(|seed| Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap());
+        let [teacher, student] = [1, 2].map(|seed| {
+            Net::new(graph.clone(), &formula::weights(&graph, Some(seed)), Device::Cpu).unwrap()
+        });
         update_after_step(&teacher, &student, &config, schedule, step).unwrap();
         let (teacher, student) = (teacher.state_dict().unwrap(), student.state_dict().unwrap());
         [false, true].map(|statistics| {
@@ -90,7 +105,10 @@ mod tests {
     #[test]
     fn the_teacher_is_the_student_itself_in_the_first_pass_alone_where_it_is_copied_each_step() {
         let copied = ["copy_teacher_each_step=true"];
-        assert_eq!([3, 4, 5, 6].map(|step| same_after(step, &copied)[0]), [false, true, true, false]);
+        assert_eq!(
+            [3, 4, 5, 6].map(|step| same_after(step, &copied)[0]),
+            [false, true, true, false]
+        );
         assert_eq!([3, 4, 5].map(|step| same_after(step, &[])[0]), [false, true, false]);
     }
 
@@ -98,7 +116,11 @@ mod tests {
     fn parameters_alone_follow_where_statistics_come_from_batches() {
         assert_eq!(same_after(5, &["teacher_decay=0"]), [true, true]);
         for setting in ["teacher_decay=0", "copy_teacher_each_step=true"] {
-            assert_eq!(same_after(5, &[setting, "teacher_statistics=batch"]), [true, false], "{setting}");
+            assert_eq!(
+                same_after(5, &[setting, "teacher_statistics=batch"]),
+                [true, false],
+                "{setting}"
+            );
         }
     }
 }

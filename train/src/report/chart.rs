@@ -64,13 +64,21 @@ impl Chart<'_> {
         let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
         let label = format!("{}: {} against steps ({})", self.title, self.unit, names.join(", "));
         let across = Axis { name: "step", scale: &steps };
-        Plot { title: self.title, unit: self.unit, label: &label, across, upwards: &values }.draw(&drawn, "")
+        Plot { title: self.title, unit: self.unit, label: &label, across, upwards: &values }
+            .draw(&drawn, "")
     }
 
     fn values(&self, lines: &[Series], most: usize) -> Scale {
         // The lines count, not their bands: one odd value would press the line flat.
-        let all = || lines.iter().flat_map(|line| &line.points).filter_map(|point| point.value).map(|[mean, ..]| mean);
-        let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+        let all = || {
+            lines
+                .iter()
+                .flat_map(|line| &line.points)
+                .filter_map(|point| point.value)
+                .map(|[mean, ..]| mean)
+        };
+        let (low, high) =
+            (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
         match self.range {
             Range::Percent => Scale::percent(most),
             Range::FromZero if high <= 0.0 && low >= 0.0 => Scale::around(0.0, 1.0, most),
@@ -84,7 +92,8 @@ impl Chart<'_> {
 fn draw_line(line: &Series, dotted: bool) -> String {
     let (mut drawn, mut band, mut marks) = (String::new(), String::new(), String::new());
     for stretch in line.stretches() {
-        let means: Vec<(f64, f64)> = stretch.iter().map(|(step, [mean, ..])| (*step, *mean)).collect();
+        let means: Vec<(f64, f64)> =
+            stretch.iter().map(|(step, [mean, ..])| (*step, *mean)).collect();
         drawn.push_str(&path(&means));
         if line.thinned {
             let above = stretch.iter().map(|(step, [_, _, greatest])| (*step, *greatest));
@@ -121,16 +130,23 @@ mod tests {
         let values = [(10, Some(1.0)), (20, None), (30, Some(0.25)), (40, Some(0.5))];
         let line = Series::new("a & b", 2, &values, 10).unwrap();
         let html = chart(Range::FromZero).draw(&[line]);
-        assert!(html.contains("class=\"line c2\" data-name=\"a &amp; b\" d=\"M10 1h0M30 0.25L40 0.5\""), "{html}");
+        assert!(
+            html.contains("class=\"line c2\" data-name=\"a &amp; b\" d=\"M10 1h0M30 0.25L40 0.5\""),
+            "{html}"
+        );
         assert!(html.contains("class=\"dots c2\" d=\"M10 1h0M30 0.25h0M40 0.5h0\""), "{html}");
-        assert!(html.contains("viewBox=\"0 -1 40 1\"") && html.contains("Loss &lt;1&gt;"), "{html}");
+        assert!(
+            html.contains("viewBox=\"0 -1 40 1\"") && html.contains("Loss &lt;1&gt;"),
+            "{html}"
+        );
         assert!(html.contains("style=\"top:60.00%\">0.4</span>"), "{html}");
         assert_eq!(chart(Range::Values).draw(&[]), "");
     }
 
     #[test]
     fn thinned_lines_have_a_band() {
-        let values: Vec<(u64, Option<f64>)> = (1..=4).map(|step| (10 * step, Some(step as f64))).collect();
+        let values: Vec<(u64, Option<f64>)> =
+            (1..=4).map(|step| (10 * step, Some(step as f64))).collect();
         let html = chart(Range::Values).draw(&[Series::new("a", 0, &values, 2).unwrap()]);
         assert!(html.contains("class=\"band c0\" d=\"M15 2L35 4L35 3L15 1Z\""), "{html}");
     }

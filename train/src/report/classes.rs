@@ -19,15 +19,17 @@ fn charts(log: &ParsedLog, unit: &str, range: Range, lines: &[(&str, f64, ClassF
             let values = log.of_class(name, |class| value(class).map(|value| factor * value));
             Series::new(label, index, &values, room)
         });
-        let chart = Chart { title: name, unit, size: ChartSize::Small, range, last_step: log.last_step() };
+        let chart =
+            Chart { title: name, unit, size: ChartSize::Small, range, last_step: log.last_step() };
         chart.draw(&series.collect::<Vec<_>>())
     };
     let charts: Vec<String> = names.iter().map(chart).filter(|chart| !chart.is_empty()).collect();
     if charts.is_empty() {
         return String::new();
     }
-    legend(&lines.iter().enumerate().map(|(index, (label, ..))| (*label, index)).collect::<Vec<_>>())
-        + &grid("small", &charts)
+    legend(
+        &lines.iter().enumerate().map(|(index, (label, ..))| (*label, index)).collect::<Vec<_>>(),
+    ) + &grid("small", &charts)
 }
 
 /// Pseudo labels class by class: the last values, then accuracy and share above the gate over time.
@@ -37,7 +39,8 @@ pub(super) fn pseudo_labels(log: &ParsedLog, colors: &Colors) -> String {
         ("sampled points above the confidence gate", 100.0, |class| class.gate_share),
         ("share of all pseudo labels", 100.0, |class| class.pseudo_share),
     ];
-    let shown: Vec<(&str, f64, ClassField)> = lines.into_iter().filter(|(.., value)| any(log, *value)).collect();
+    let shown: Vec<(&str, f64, ClassField)> =
+        lines.into_iter().filter(|(.., value)| any(log, *value)).collect();
     match shown.is_empty() {
         true => String::new(),
         false => charts(log, "%", Range::Percent, &shown) + &last_values(log, &shown, colors),
@@ -51,17 +54,26 @@ pub(super) fn cosines(log: &ParsedLog) -> String {
         ("to the nearest prototype of another class", 1.0, |class| class.other_cosine),
     ];
     let charts = charts(log, "cosine", Range::FromZero, &lines);
-    if charts.is_empty() { charts } else { note("Mean cosine of the sampled points of each class.") + &charts }
+    if charts.is_empty() {
+        charts
+    } else {
+        note("Mean cosine of the sampled points of each class.") + &charts
+    }
 }
 
 fn any(log: &ParsedLog, value: ClassField) -> bool {
-    log.classes.iter().flat_map(|line| &line.classes).filter_map(value).any(|value| is_plottable(&value))
+    log.classes
+        .iter()
+        .flat_map(|line| &line.classes)
+        .filter_map(value)
+        .any(|value| is_plottable(&value))
 }
 
 /// A table of what the last line of the log says.
 fn last_values(log: &ParsedLog, columns: &[(&str, f64, ClassField)], colors: &Colors) -> String {
     let Some(line) = log.classes.last() else { return String::new() };
-    let head: String = columns.iter().map(|(label, ..)| format!("<th scope=\"col\">{label}, %</th>")).collect();
+    let head: String =
+        columns.iter().map(|(label, ..)| format!("<th scope=\"col\">{label}, %</th>")).collect();
     let row = |class: &ClassLine| {
         let cells: String = columns
             .iter()

@@ -17,7 +17,10 @@ pub(super) fn head(log: &ParsedLog) -> String {
         last => format!("Logged up to step {}.", whole(last)),
     };
     if log.seconds() > 0.0 {
-        words = format!("{words} The steps took {}, scoring and saving left out.", duration(log.seconds()));
+        words = format!(
+            "{words} The steps took {}, scoring and saving left out.",
+            duration(log.seconds())
+        );
     }
     let parts: Vec<String> = log.data().into_iter().filter_map(|data| tile(log, data)).collect();
     html::note(&words) + &tiles(&parts)
@@ -25,10 +28,15 @@ pub(super) fn head(log: &ParsedLog) -> String {
 
 /// The teacher's last score on some data; another's where the teacher has none.
 fn tile(log: &ParsedLog, data: &str) -> Option<String> {
-    let scores = log.scored().into_iter().map(|which| log.scores_of(which, data)).find(|scores| !scores.is_empty())?;
+    let scores = log
+        .scored()
+        .into_iter()
+        .map(|which| log.scores_of(which, data))
+        .find(|scores| !scores.is_empty())?;
     let last = scores.last()?;
-    let percent =
-        |value: Option<f64>| value.map_or_else(|| "none".to_owned(), |value| format!("{} %", fixed(value, 1)));
+    let percent = |value: Option<f64>| {
+        value.map_or_else(|| "none".to_owned(), |value| format!("{} %", fixed(value, 1)))
+    };
     let metrics = &last.metrics;
     let best = scores.iter().max_by(|left, right| mean_iou(left).total_cmp(&mean_iou(right)))?;
     let best = if mean_iou(best) > mean_iou(last) {
@@ -41,7 +49,11 @@ fn tile(log: &ParsedLog, data: &str) -> Option<String> {
         format!("pixel accuracy {}", percent(metrics.scores.pixel_accuracy)),
         format!("{} pictures, protocol {}", whole(metrics.images as u64), metrics.protocol),
     ];
-    Some(html::tile(&format!("mIoU of the {}, {data}", last.which), &percent(metrics.scores.mean_iou), &under))
+    Some(html::tile(
+        &format!("mIoU of the {}, {data}", last.which),
+        &percent(metrics.scores.mean_iou),
+        &under,
+    ))
 }
 
 fn mean_iou(line: &ScoreLine) -> f64 {
@@ -59,18 +71,32 @@ fn table(log: &ParsedLog, data: &str, colors: &Colors) -> String {
     let columns: Vec<&ScoreLine> =
         scored.into_iter().filter_map(|which| log.scores_of(which, data).last().copied()).collect();
     let head = |line: &&ScoreLine| {
-        format!("<th scope=\"col\">{}<br><span>step {}</span></th>", escape(&line.which), whole(line.step))
+        format!(
+            "<th scope=\"col\">{}<br><span>step {}</span></th>",
+            escape(&line.which),
+            whole(line.step)
+        )
     };
-    let names = distinct(columns.iter().flat_map(|line| &line.metrics.scores.classes).map(|class| class.name.as_str()));
+    let names = distinct(
+        columns
+            .iter()
+            .flat_map(|line| &line.metrics.scores.classes)
+            .map(|class| class.name.as_str()),
+    );
     let row = |name: &&str| {
         let iou = |line: &&ScoreLine| {
             let class = line.metrics.scores.classes.iter().find(|class| class.name == *name);
             meter(class.and_then(|class| class.iou), "absent")
         };
-        format!("<tr><th scope=\"row\">{}</th>{}</tr>\n", class_name(name, colors), cells(&columns, iou))
+        format!(
+            "<tr><th scope=\"row\">{}</th>{}</tr>\n",
+            class_name(name, colors),
+            cells(&columns, iou)
+        )
     };
-    let number =
-        |value: Option<f64>| format!("<td>{}</td>", value.map_or_else(|| "none".to_owned(), |value| fixed(value, 1)));
+    let number = |value: Option<f64>| {
+        format!("<td>{}</td>", value.map_or_else(|| "none".to_owned(), |value| fixed(value, 1)))
+    };
     let mean = cells(&columns, |line| number(line.metrics.scores.mean_iou));
     let accuracy = cells(&columns, |line| number(line.metrics.scores.pixel_accuracy));
     format!(

@@ -28,16 +28,23 @@ pub(super) fn section(pictures: &[ReportImage], colors: &Colors, classes: &[&str
         return String::new();
     }
     let known = classes.iter().filter(|class| colors.contains_key(**class));
-    let legend: String = known.map(|class| format!("<li>{}</li>", class_name(class, colors))).collect();
-    let legend = if legend.is_empty() { legend } else { format!("<ul class=\"legend\">{legend}</ul>\n") };
+    let legend: String =
+        known.map(|class| format!("<li>{}</li>", class_name(class, colors))).collect();
+    let legend =
+        if legend.is_empty() { legend } else { format!("<ul class=\"legend\">{legend}</ul>\n") };
     let mut sorted: Vec<&ReportImage> = pictures.iter().collect();
     sorted.sort_by(|left, right| right.iou.total_cmp(&left.iou));
     legend + &sorted.into_iter().map(picture).collect::<String>()
 }
 
 fn picture(picture: &ReportImage) -> String {
-    let iou = if picture.iou.is_finite() { format!("mIoU {} %", fixed(picture.iou, 1)) } else { String::new() };
-    let views = [("image", &picture.image), ("truth", &picture.truth), ("prediction", &picture.prediction)];
+    let iou = if picture.iou.is_finite() {
+        format!("mIoU {} %", fixed(picture.iou, 1))
+    } else {
+        String::new()
+    };
+    let views =
+        [("image", &picture.image), ("truth", &picture.truth), ("prediction", &picture.prediction)];
     let view = |(what, bytes): (&str, &Vec<u8>)| {
         let shown = match kind(bytes) {
             Some(kind) => format!(

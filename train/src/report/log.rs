@@ -139,7 +139,9 @@ impl ParsedLog {
     /// Whose scores there are.
     pub(super) fn scored(&self) -> Vec<&str> {
         let mut scored = distinct(self.scores.iter().map(|line| line.which.as_str()));
-        scored.sort_by_key(|which| KNOWN.iter().position(|known| known == which).unwrap_or(KNOWN.len()));
+        scored.sort_by_key(|which| {
+            KNOWN.iter().position(|known| known == which).unwrap_or(KNOWN.len())
+        });
         scored
     }
 
@@ -150,7 +152,9 @@ impl ParsedLog {
 
     /// The classes of [`ClassesLine`]s.
     pub(super) fn class_names(&self) -> Vec<&str> {
-        distinct(self.classes.iter().flat_map(|line| &line.classes).map(|class| class.name.as_str()))
+        distinct(
+            self.classes.iter().flat_map(|line| &line.classes).map(|class| class.name.as_str()),
+        )
     }
 
     /// A value of one class at every [`ClassesLine`].
@@ -207,7 +211,15 @@ nonsense
             (log.data(), log.scored(), log.class_names()),
             (vec!["d"], vec!["teacher", "other"], vec!["a", "b"])
         );
-        assert_eq!(log.of_class("a", |class| class.hits.as_deref()), [(20, Some(&[Some(1.0), None][..]))]);
-        assert!(ParsedLog::read(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
+        assert_eq!(
+            log.of_class("a", |class| class.hits.as_deref()),
+            [(20, Some(&[Some(1.0), None][..]))]
+        );
+        assert!(
+            ParsedLog::read(&folder.path().join("absent"))
+                .unwrap_err()
+                .to_string()
+                .contains("absent")
+        );
     }
 }

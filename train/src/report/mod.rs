@@ -38,7 +38,8 @@ pub fn write(run: &Path, title: &str, pictures: &[ReportImage]) -> Result<()> {
     };
     let path = run.join("report.html");
     let page = page(&log, &configuration, title, pictures);
-    atomic::write(&path, page.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    atomic::write(&path, page.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn page(log: &ParsedLog, configuration: &str, title: &str, pictures: &[ReportImage]) -> String {
@@ -53,7 +54,11 @@ fn page(log: &ParsedLog, configuration: &str, title: &str, pictures: &[ReportIma
         section("class-iou", "IoU of each class", curves::class_iou(log)),
         section("losses", "Losses", curves::losses(log)),
         section("unlabelled", "Unlabelled pixels", curves::unlabeled(log)),
-        section("pseudo-labels", "Pseudo labels of each class", classes::pseudo_labels(log, &colors)),
+        section(
+            "pseudo-labels",
+            "Pseudo labels of each class",
+            classes::pseudo_labels(log, &colors),
+        ),
         section("cosines", "Cosines to prototypes", classes::cosines(log)),
         section("prototypes", "Use of prototypes", prototypes::hits(log)),
         section("time", "Time", curves::time(log)),
@@ -140,13 +145,23 @@ mod tests {
         assert_eq!(page.matches("<script").count(), 1, "only the page's own");
         assert_eq!(page.matches("</script").count(), 1);
         assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !page.contains("<i>"));
-        assert!(page.contains("<pre>\nname = &quot;a &lt;b&gt; &amp; c&quot;\ndata = &quot;camvid&quot;\n</pre>"));
+        assert!(page.contains(
+            "<pre>\nname = &quot;a &lt;b&gt; &amp; c&quot;\ndata = &quot;camvid&quot;\n</pre>"
+        ));
         let expected = "Last scores,mIoU,IoU of each class,Losses,Unlabelled pixels,Pseudo labels of each class,\
                         Cosines to prototypes,Use of prototypes,Time,Pictures,Configuration";
         assert_eq!(headings(&page).join(","), expected);
-        assert!(page.contains("mIoU of the teacher, camvid &lt;i&gt;") && page.contains("Labelled pixels"));
-        assert!(!page.contains("Auxiliary head") && !page.contains("NaN") && !page.contains("http://"));
-        assert!(page.contains("src=\"data:image/jpeg;base64,/9j/4A==\"") && page.contains("data:image/png"));
+        assert!(
+            page.contains("mIoU of the teacher, camvid &lt;i&gt;")
+                && page.contains("Labelled pixels")
+        );
+        assert!(
+            !page.contains("Auxiliary head") && !page.contains("NaN") && !page.contains("http://")
+        );
+        assert!(
+            page.contains("src=\"data:image/jpeg;base64,/9j/4A==\"")
+                && page.contains("data:image/png")
+        );
         assert!(page.contains("neither PNG nor JPEG") && page.contains("mIoU 61.3 %"));
         assert!(page.contains("background:rgb(128 64 128)"), "the road's colour");
     }

@@ -20,12 +20,16 @@ pub(super) fn hits(log: &ParsedLog) -> String {
     let names = log.class_names();
     let count = |hits: &[Option<f64>]| hits.len();
     let most = |name: &&str| {
-        log.of_class(name, |class| class.hits.as_deref().map(count)).into_iter().filter_map(|(_, count)| count).max()
+        log.of_class(name, |class| class.hits.as_deref().map(count))
+            .into_iter()
+            .filter_map(|(_, count)| count)
+            .max()
     };
     let rows: usize = names.iter().filter_map(most).sum();
     let room = (CELLS / rows.max(1)).clamp(10, 60);
     let map = |name: &&str| {
-        let hits: Vec<(u64, Option<&[Option<f64>]>)> = log.of_class(name, |class| class.hits.as_deref());
+        let hits: Vec<(u64, Option<&[Option<f64>]>)> =
+            log.of_class(name, |class| class.hits.as_deref());
         map(name, &stretches(&hits, room), log.last_step())
     };
     let maps: Vec<String> = names.iter().filter_map(map).collect();

@@ -23,7 +23,12 @@ pub(super) struct Series {
 
 impl Series {
     /// A line of at most `most` points; `None` where no value is there. Values that are no numbers are gaps.
-    pub(super) fn new(name: &str, color: usize, values: &[(u64, Option<f64>)], most: usize) -> Option<Self> {
+    pub(super) fn new(
+        name: &str,
+        color: usize,
+        values: &[(u64, Option<f64>)],
+        most: usize,
+    ) -> Option<Self> {
         let size = values.len().div_ceil(most.max(1)).max(1);
         let points: Vec<Point> = values.chunks(size).map(point).collect();
         let any = points.iter().any(|point| point.value.is_some());
@@ -43,8 +48,10 @@ impl Series {
 
 /// What neighbouring values come to.
 fn point(values: &[(u64, Option<f64>)]) -> Point {
-    let step = values.iter().map(|(step, _)| *step as f64).sum::<f64>() / values.len().max(1) as f64;
-    let known: Vec<f64> = values.iter().filter_map(|(_, value)| *value).filter(is_plottable).collect();
+    let step =
+        values.iter().map(|(step, _)| *step as f64).sum::<f64>() / values.len().max(1) as f64;
+    let known: Vec<f64> =
+        values.iter().filter_map(|(_, value)| *value).filter(is_plottable).collect();
     let least = known.iter().copied().fold(f64::INFINITY, f64::min);
     let greatest = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mean = known.iter().sum::<f64>() / known.len() as f64;
@@ -62,7 +69,8 @@ mod tests {
 
     #[test]
     fn long_series_are_thinned_to_means_and_extremes() {
-        let values: Vec<(u64, Option<f64>)> = (0..10).map(|step| (step, Some(step as f64))).collect();
+        let values: Vec<(u64, Option<f64>)> =
+            (0..10).map(|step| (step, Some(step as f64))).collect();
         let series = Series::new("a", 0, &values, 4).unwrap();
         assert!(series.thinned);
         let means: Vec<_> = series.points.iter().map(|point| (point.step, point.value)).collect();
@@ -73,10 +81,20 @@ mod tests {
 
     #[test]
     fn what_is_no_number_leaves_a_gap() {
-        let values = [(1, Some(1.0)), (2, None), (3, Some(f64::NAN)), (4, Some(1e300)), (5, Some(5.0)), (6, Some(6.0))];
+        let values = [
+            (1, Some(1.0)),
+            (2, None),
+            (3, Some(f64::NAN)),
+            (4, Some(1e300)),
+            (5, Some(5.0)),
+            (6, Some(6.0)),
+        ];
         let series = Series::new("a", 0, &values, 10).unwrap();
-        let steps: Vec<Vec<f64>> =
-            series.stretches().iter().map(|stretch| stretch.iter().map(|(step, _)| *step).collect()).collect();
+        let steps: Vec<Vec<f64>> = series
+            .stretches()
+            .iter()
+            .map(|stretch| stretch.iter().map(|(step, _)| *step).collect())
+            .collect();
         assert_eq!(steps, [vec![1.0], vec![5.0, 6.0]]);
         assert_eq!(Series::new("a", 0, &values[1..4], 10), None);
         assert_eq!(Series::new("a", 0, &[], 10), None);

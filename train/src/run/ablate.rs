@@ -30,9 +30,14 @@ impl FromStr for AblationAxis {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (key, values) = text.split_once('=').with_context(|| format!("`--ablate {text}`: write `key=one,two`"))?;
+        let (key, values) = text
+            .split_once('=')
+            .with_context(|| format!("`--ablate {text}`: write `key=one,two`"))?;
         let values: Vec<String> = values.split(',').map(|value| value.trim().to_owned()).collect();
-        ensure!(values.iter().all(|value| !value.is_empty()), "`--ablate {text}`: a value is empty");
+        ensure!(
+            values.iter().all(|value| !value.is_empty()),
+            "`--ablate {text}`: a value is empty"
+        );
         Ok(Self { key: key.trim().to_owned(), values })
     }
 }
@@ -70,7 +75,8 @@ pub fn run(
                 RunOutcome::Stopped(stop) => return Ok(Err(stop)),
             }
         }
-        let text = std::fs::read(&scores).with_context(|| format!("cannot read {}", scores.display()))?;
+        let text =
+            std::fs::read(&scores).with_context(|| format!("cannot read {}", scores.display()))?;
         let mut found: Vec<Score> = serde_json::from_slice(&text)?;
         found.retain(|score| score.which == "teacher");
         rows.push((cell.settings.clone(), found.into_iter().map(|score| score.metrics).collect()));
@@ -83,7 +89,8 @@ pub fn run(
 /// Refuses to take a finished run for one that would be trained otherwise.
 fn check_config(config: &Config, out: &Path) -> Result<()> {
     let path = out.join("config.toml");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let trained: Config = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let changed = changes(&serde_json::to_value(&trained)?, &serde_json::to_value(config)?);
     ensure!(
@@ -101,7 +108,9 @@ fn cells(path: &Path, settings: &[String], axes: &[AblationAxis]) -> Result<Vec<
     let mut combinations: Vec<Vec<String>> = vec![Vec::new()];
     for axis in axes {
         let extended = combinations.iter().flat_map(|before| {
-            axis.values.iter().map(|value| [before.as_slice(), &[format!("{}={value}", axis.key)]].concat())
+            axis.values
+                .iter()
+                .map(|value| [before.as_slice(), &[format!("{}={value}", axis.key)]].concat())
         });
         combinations = extended.collect();
     }
@@ -150,9 +159,12 @@ fn warm_up(cell: &GridRun, warmup: u64, run: &RunOptions) -> Result<Result<PathB
     let state = out.join("state");
     let done = RunState::step(&state)?;
     if done.is_none_or(|done| done < warmup) {
-        let shared = RunOptions { out, resume: done.is_some(), stop_after: Some(warmup), ..run.clone() };
+        let shared =
+            RunOptions { out, resume: done.is_some(), stop_after: Some(warmup), ..run.clone() };
         match fit(&cell.config.for_warmup()?, &shared)? {
-            RunOutcome::Stopped(StopReason::Step) | RunOutcome::Finished(_) | RunOutcome::Planned => {}
+            RunOutcome::Stopped(StopReason::Step)
+            | RunOutcome::Finished(_)
+            | RunOutcome::Planned => {}
             RunOutcome::Stopped(stop) => return Ok(Err(stop)),
         }
     }
@@ -165,8 +177,10 @@ fn table(axes: &[AblationAxis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String 
     for axis in axes {
         let _ = write!(text, " {} |", axis.key);
     }
-    let lists: Vec<&str> =
-        rows.first().map(|(_, metrics)| metrics.iter().map(|of| of.data.as_str()).collect()).unwrap_or_default();
+    let lists: Vec<&str> = rows
+        .first()
+        .map(|(_, metrics)| metrics.iter().map(|of| of.data.as_str()).collect())
+        .unwrap_or_default();
     for list in &lists {
         let _ = write!(text, " {list} |");
     }
@@ -192,8 +206,10 @@ mod tests {
     #[test]
     fn a_grid_has_every_combination() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/synthetic.toml");
-        let axes: Vec<AblationAxis> =
-            ["seed=1, 2,3", "mode=supervised,prototype"].iter().map(|axis| axis.parse().unwrap()).collect();
+        let axes: Vec<AblationAxis> = ["seed=1, 2,3", "mode=supervised,prototype"]
+            .iter()
+            .map(|axis| axis.parse().unwrap())
+            .collect();
         let cells = cells(&path, &["crop=96".to_owned()], &axes).unwrap();
         let named: Vec<String> = cells.iter().map(|cell| cell.settings.join(" ")).collect();
         assert_eq!(

@@ -86,12 +86,14 @@ pub(crate) struct Trainer<'a> {
 /// and `report.html`.
 pub fn fit(config: &Config, run: &RunOptions) -> Result<RunOutcome> {
     let lists = Lists::open(config)?;
-    let arch = Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
+    let arch =
+        Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
     let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
     let schedule = Schedule::new(config, lists.labeled.count(), unlabeled)?;
-    let resumed = if run.resume { Some(RunState::read(&run.out.join(STATE), config)?) } else { None };
+    let resumed =
+        if run.resume { Some(RunState::read(&run.out.join(STATE), config)?) } else { None };
     check_output_dir(run)?;
     let first = resumed.as_ref().map_or(0, |state| state.step);
     ensure!(
@@ -115,7 +117,10 @@ pub fn fit(config: &Config, run: &RunOptions) -> Result<RunOutcome> {
         log.say(&format!("starting from {}", pretrained::load(&mut start, path)?));
     }
     if let (Some(folder), None) = (&run.init_from, &resumed) {
-        log.say(&format!("starting from {}", pretrained::load_checkpoint(&mut start, &graph, folder)?));
+        log.say(&format!(
+            "starting from {}",
+            pretrained::load_checkpoint(&mut start, &graph, folder)?
+        ));
     }
     let network = |weights: &StateDict| -> Result<Net> {
         Ok(Net::new(graph.clone(), weights, run.device)?.with_precision(config.precision))
@@ -128,7 +133,9 @@ pub fn fit(config: &Config, run: &RunOptions) -> Result<RunOutcome> {
         schedule,
         protocol: Protocol { grid: LogitGrid::from_arch(arch), window: config.window },
         student: network(resumed.as_ref().map_or(&start, |state| &state.student))?,
-        teacher: network(resumed.as_ref().and_then(|state| state.teacher.as_ref()).unwrap_or(&start))?,
+        teacher: network(
+            resumed.as_ref().and_then(|state| state.teacher.as_ref()).unwrap_or(&start),
+        )?,
         teacher_ready: resumed.as_ref().is_some_and(|state| state.teacher.is_some()),
         prototypes: None,
         sgd: Sgd::new(config.momentum, config.weight_decay),
@@ -140,7 +147,8 @@ pub fn fit(config: &Config, run: &RunOptions) -> Result<RunOutcome> {
             let path = || run.out.join(STATE).display().to_string();
             trainer.sgd.load(&state.velocity, &trainer.student).with_context(path)?;
         }
-        trainer.prototypes = state.prototypes.map(|saved| trainer.restore_prototypes(saved)).transpose()?;
+        trainer.prototypes =
+            state.prototypes.map(|saved| trainer.restore_prototypes(saved)).transpose()?;
     }
     let outcome = memory::explain_out_of_memory(trainer.train(first));
     trainer.log.finish();
@@ -156,9 +164,11 @@ impl Trainer<'_> {
             pixels.iter().any(|&count| count > 0),
             "no pixel of the labelled pictures has a class: all are ignored"
         );
-        let class_weights = loss::class_weights(config.class_weights, &pixels, self.student.device())?;
+        let class_weights =
+            loss::class_weights(config.class_weights, &pixels, self.student.device())?;
         let recipe = self.recipe();
-        let shelves = ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
+        let shelves =
+            ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
         if first == 0 {
             dataset_check::check_readable(self.lists)?;
             let cost = self.measure_step_cost(&recipe, &shelves)?;
@@ -172,7 +182,8 @@ impl Trainer<'_> {
         let batches = loader::start(shelves.clone(), recipe, first, self.run.loader_threads)?;
         let mut tally = ClassCounters::new(classes, self.student.device())?;
         let mut hits = self.hits();
-        let last = self.run.stop_after.map_or(self.schedule.steps, |stop| stop.min(self.schedule.steps));
+        let last =
+            self.run.stop_after.map_or(self.schedule.steps, |stop| stop.min(self.schedule.steps));
         for step in first..last {
             if step == self.schedule.warmup {
                 self.make_teacher(&recipe, &shelves)?;
@@ -189,19 +200,28 @@ impl Trainer<'_> {
                 class_weights: class_weights.as_ref().map(Tensor::shallow_clone),
                 align_corners: self.protocol.grid.align_corners,
             };
-            let moving = StepState { sgd: &mut self.sgd, prototypes: self.prototypes.as_mut(), tally: &mut tally };
+            let moving = StepState {
+                sgd: &mut self.sgd,
+                prototypes: self.prototypes.as_mut(),
+                tally: &mut tally,
+            };
             let report = learner.step(moving, &batches, step);
-            let report = report.with_context(|| format!("step {} failed on {}", step + 1, self.names(&batches)))?;
+            let report = report
+                .with_context(|| format!("step {} failed on {}", step + 1, self.names(&batches)))?;
             let done = step + 1;
             teacher::update_after_step(&self.teacher, &self.student, config, self.schedule, step)?;
             let due = done.is_multiple_of(config.log_every) || done == self.schedule.steps;
             if self.log.step(done, &report, waited, due)? && self.learns_unlabeled() {
                 let now = self.hits();
-                let since: Vec<u64> = now.iter().zip(&hits).map(|(now, before)| now - before).collect();
+                let since: Vec<u64> =
+                    now.iter().zip(&hits).map(|(now, before)| now - before).collect();
                 self.log.classes(done, tally.finish(&self.lists.classes, &since)?)?;
                 (tally, hits) = (ClassCounters::new(classes, self.student.device())?, now);
             }
-            if config.eval_every > 0 && done.is_multiple_of(config.eval_every) && done < self.schedule.steps {
+            if config.eval_every > 0
+                && done.is_multiple_of(config.eval_every)
+                && done < self.schedule.steps
+            {
                 self.unless_interrupted(|trainer| trainer.score(done))?;
             }
             let stop = self.run.watch.due().or_else(|| (done == last).then_some(StopReason::Step));
@@ -267,14 +287,25 @@ impl Trainer<'_> {
     /// At the end of the warm-up: running statistics are measured anew, the teacher is copied from the student, and the
     /// first prototypes are found.
     fn make_teacher(&mut self, recipe: &BatchBuilder, shelves: &ImageCaches) -> Result<()> {
-        precise_bn::update_statistics(&self.student, recipe, &shelves.labeled, self.config.precise_bn_batches)?;
+        precise_bn::update_statistics(
+            &self.student,
+            recipe,
+            &shelves.labeled,
+            self.config.precise_bn_batches,
+        )?;
         teacher::update_ema(&self.teacher, &self.student, 0.0, true)?;
         self.teacher_ready = true;
         if self.config.mode == TrainingMode::Prototype {
             let node = prototype_init::feature_node(self.student.graph(), self.config.features)?;
             let settings = PrototypeSettings::from_config(self.config, self.lists.classes.count());
             let labeled = self.lists.labeled.as_ref();
-            let found = prototype_init::initialize(&self.teacher, node, labeled, settings, self.protocol.grid)?;
+            let found = prototype_init::initialize(
+                &self.teacher,
+                node,
+                labeled,
+                settings,
+                self.protocol.grid,
+            )?;
             self.prototypes = Some(found);
         }
         self.log.pause();
@@ -285,19 +316,31 @@ impl Trainer<'_> {
     fn restore_prototypes(&self, saved: SavedPrototypes) -> Result<Prototypes> {
         let settings = PrototypeSettings::from_config(self.config, self.lists.classes.count());
         let tensor = |tensor| net::to_torch(tensor, self.student.device());
-        Ok(Prototypes::from_saved(settings, tensor(&saved.values)?, tensor(&saved.mean)?, saved.counters))
+        Ok(Prototypes::from_saved(
+            settings,
+            tensor(&saved.values)?,
+            tensor(&saved.mean)?,
+            saved.counters,
+        ))
     }
 
     fn hits(&self) -> Vec<u64> {
-        self.prototypes.as_ref().map(|prototypes| prototypes.counters().assignments).unwrap_or_default()
+        self.prototypes
+            .as_ref()
+            .map(|prototypes| prototypes.counters().assignments)
+            .unwrap_or_default()
     }
 
     /// The pictures of a step.
     fn names(&self, batches: &[MicroBatch]) -> String {
         let labeled = batches.iter().flat_map(|batch| &batch.labeled.indices);
         let labeled = labeled.map(|&index| self.lists.labeled.name(index));
-        let unlabeled = batches.iter().filter_map(|batch| batch.unlabeled.as_ref()).flat_map(|batch| &batch.indices);
-        let unlabeled = unlabeled.filter_map(|&index| Some(self.lists.unlabeled.as_ref()?.name(index)));
+        let unlabeled = batches
+            .iter()
+            .filter_map(|batch| batch.unlabeled.as_ref())
+            .flat_map(|batch| &batch.indices);
+        let unlabeled =
+            unlabeled.filter_map(|&index| Some(self.lists.unlabeled.as_ref()?.name(index)));
         labeled.chain(unlabeled).collect::<Vec<_>>().join(", ")
     }
 }

@@ -21,8 +21,11 @@ pub(crate) fn check_output_dir(run: &RunOptions) -> Result<()> {
         "{} holds a run already: go on with it by --resume, or choose another --out",
         run.out.display()
     );
-    for (name, files) in [("checkpoint", &checkpoint::FILES[..]), ("best", &checkpoint::FILES), (STATE, &state::FILES)]
-    {
+    for (name, files) in [
+        ("checkpoint", &checkpoint::FILES[..]),
+        ("best", &checkpoint::FILES),
+        (STATE, &state::FILES),
+    ] {
         let folder = run.out.join(name);
         atomic::check_replaceable(&folder, files).with_context(|| folder.display().to_string())?;
     }
@@ -32,11 +35,15 @@ pub(crate) fn check_output_dir(run: &RunOptions) -> Result<()> {
 /// Keeps other runs out of a run's folder until the file is dropped, however this process ends.
 pub(crate) fn lock(run: &RunOptions) -> Result<File> {
     let path = run.out.join(".lock");
-    std::fs::create_dir_all(&run.out).with_context(|| format!("cannot make {}", run.out.display()))?;
+    std::fs::create_dir_all(&run.out)
+        .with_context(|| format!("cannot make {}", run.out.display()))?;
     let file = File::create(&path).with_context(|| path.display().to_string())?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            bail!("another process trains in {}: wait for it, or choose another --out", run.out.display())
+            bail!(
+                "another process trains in {}: wait for it, or choose another --out",
+                run.out.display()
+            )
         }
         // Where the file system has no locks, two runs at once are not kept apart.
         Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {

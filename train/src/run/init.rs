@@ -23,7 +23,12 @@ pub fn init(preset: Preset, seed: u64, out: &Path) -> Result<()> {
     let net = Net::new(graph, &weights, Device::Cpu)?;
     let grid = LogitGrid::from_arch(arch);
     let checkpoint = Checkpoint {
-        header: CheckpointHeader::new(format!("{preset}-random-{seed}"), arch, classes, Some(grid.default_window())),
+        header: CheckpointHeader::new(
+            format!("{preset}-random-{seed}"),
+            arch,
+            classes,
+            Some(grid.default_window()),
+        ),
         weights,
         probe: probe::record(&net, grid, None)?,
         calibration: None,

@@ -111,13 +111,16 @@ impl RunLog {
     pub fn open(&mut self, folder: &Path, first: u64) -> Result<()> {
         let path = folder.join("log.jsonl");
         let earlier = std::fs::read_to_string(&path).unwrap_or_default();
-        let kept = earlier.lines().filter(|line| step_of(line).is_some_and(|step| step <= first && first > 0));
+        let kept = earlier
+            .lines()
+            .filter(|line| step_of(line).is_some_and(|step| step <= first && first > 0));
         let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
         let lines = atomic::write(&path, kept.as_bytes());
         let lines = lines.and_then(|()| OpenOptions::new().append(true).open(&path));
         let lines = lines.with_context(|| format!("cannot write {}", path.display()))?;
         let folder = folder.join("tensorboard");
-        let events = std::fs::create_dir_all(&folder).and_then(|()| EventFile::create(&folder, first + 1));
+        let events =
+            std::fs::create_dir_all(&folder).and_then(|()| EventFile::create(&folder, first + 1));
         let events = events.with_context(|| format!("cannot write {}", folder.display()))?;
         self.files = Some(LogFiles { lines, events });
         self.since = Accumulated::new();
@@ -127,7 +130,13 @@ impl RunLog {
 
     /// Counts a step; where one is due, a line is written, which is answered by true. `waited` is the time that the trainer
     /// waited for its batches.
-    pub fn step(&mut self, done: u64, report: &StepReport, waited: Duration, due: bool) -> Result<bool> {
+    pub fn step(
+        &mut self,
+        done: u64,
+        report: &StepReport,
+        waited: Duration,
+        due: bool,
+    ) -> Result<bool> {
         self.bar.set_position(done);
         self.last_step = Instant::now();
         self.since.steps += 1;
@@ -139,7 +148,8 @@ impl RunLog {
         if !due {
             return Ok(false);
         }
-        let Accumulated { start, waited, steps, sum } = std::mem::replace(&mut self.since, Accumulated::new());
+        let Accumulated { start, waited, steps, sum } =
+            std::mem::replace(&mut self.since, Accumulated::new());
         let Some(mut means) = sum else { return Ok(false) };
         means.scale(1.0 / steps as f64);
         let seconds = start.elapsed().as_secs_f64();
@@ -184,7 +194,10 @@ impl RunLog {
 
     fn scalar(&mut self, tag: &str, step: u64, value: Option<f64>) -> Result<()> {
         let (Some(value), Some(files)) = (value, &mut self.files) else { return Ok(()) };
-        files.events.scalar(tag, step, value).context("cannot write to tensorboard/; is the disk full?")
+        files
+            .events
+            .scalar(tag, step, value)
+            .context("cannot write to tensorboard/; is the disk full?")
     }
 
     /// Notes a score.

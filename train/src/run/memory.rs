@@ -38,13 +38,17 @@ mod tests {
 
     #[test]
     fn memory_that_runs_out_names_the_ways_out() {
-        let error = anyhow::anyhow!("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
-            .context("step 3 failed");
+        let error = anyhow::anyhow!(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+        )
+        .context("step 3 failed");
         let message = explain_out_of_memory::<()>(Err(error)).unwrap_err().to_string();
         for word in ["`batch`", "`accumulate`", "`crop`", "you tried 9 bytes"] {
             assert!(message.contains(word), "{message}");
         }
-        let other = explain_out_of_memory::<()>(Err(anyhow::anyhow!("no such file"))).unwrap_err().to_string();
+        let other = explain_out_of_memory::<()>(Err(anyhow::anyhow!("no such file")))
+            .unwrap_err()
+            .to_string();
         assert_eq!(other, "no such file");
     }
 

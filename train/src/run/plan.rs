@@ -33,7 +33,11 @@ pub struct StepCost {
 
 impl Trainer<'_> {
     /// Tries steps of the run on copies of the networks that are thrown away, to know what a step costs.
-    pub(crate) fn measure_step_cost(&self, recipe: &BatchBuilder, shelves: &ImageCaches) -> Result<StepCost> {
+    pub(crate) fn measure_step_cost(
+        &self,
+        recipe: &BatchBuilder,
+        shelves: &ImageCaches,
+    ) -> Result<StepCost> {
         let classes = self.lists.classes.count();
         let graph = self.student.graph();
         let copy = |net: &Net| -> Result<Net> {
@@ -41,8 +45,9 @@ impl Trainer<'_> {
             Ok(copy.with_precision(self.config.precision))
         };
         let (student, teacher) = (copy(&self.student)?, copy(&self.student)?);
-        let mut prototypes =
-            (self.config.mode == TrainingMode::Prototype).then(|| self.random_prototypes()).transpose()?;
+        let mut prototypes = (self.config.mode == TrainingMode::Prototype)
+            .then(|| self.random_prototypes())
+            .transpose()?;
         let mut sgd = Sgd::new(self.config.momentum, self.config.weight_decay);
         let mut tally = ClassCounters::new(classes, student.device())?;
         let learner = Learner {
@@ -60,7 +65,11 @@ impl Trainer<'_> {
                 let semi = batches.iter().any(|batch| batch.unlabeled.is_some());
                 let prototypes = prototypes.as_mut().filter(|_| semi);
                 let start = Instant::now();
-                learner.step(StepState { sgd: &mut sgd, prototypes, tally: &mut tally }, &batches, step)?;
+                learner.step(
+                    StepState { sgd: &mut sgd, prototypes, tally: &mut tally },
+                    &batches,
+                    step,
+                )?;
                 last = start.elapsed();
             }
             Ok(last)
@@ -78,8 +87,11 @@ impl Trainer<'_> {
         let channels = graph.node(feature_node(graph, self.config.features)?).channels as i64;
         let rows = (settings.classes * settings.per_class) as i64;
         let stream = Stream::keyed(&[self.config.seed, PROTOTYPE_INIT, 2]);
-        let values: Vec<f32> = (0..(rows * channels) as u64).map(|index| stream.normal(index) as f32).collect();
-        let values = Tensor::f_from_slice(&values)?.f_view([rows, channels])?.f_to_device(self.student.device())?;
+        let values: Vec<f32> =
+            (0..(rows * channels) as u64).map(|index| stream.normal(index) as f32).collect();
+        let values = Tensor::f_from_slice(&values)?
+            .f_view([rows, channels])?
+            .f_to_device(self.student.device())?;
         let mean = Tensor::f_zeros([channels], (Kind::Float, self.student.device()))?;
         Ok(Prototypes::new(settings, values, mean, vec![true; settings.classes]))
     }
@@ -87,10 +99,15 @@ impl Trainer<'_> {
     /// The plan in words: what is learnt from, how long, and the labelled pixels of each class.
     pub(crate) fn describe_plan(&self, pixels: &[u64], cost: StepCost) -> String {
         let (config, schedule) = (self.config, self.schedule);
-        let count = |set: Option<usize>| set.map_or_else(|| "none".to_owned(), |count| count.to_string());
+        let count =
+            |set: Option<usize>| set.map_or_else(|| "none".to_owned(), |count| count.to_string());
         let weights: usize = self.student.trainable().map(|(_, tensor)| tensor.numel()).sum();
         let crops = config.batch * config.accumulate;
-        let channels = self.student.graph().tagged(Tag::Features).map(|id| self.student.graph().node(id).channels);
+        let channels = self
+            .student
+            .graph()
+            .tagged(Tag::Features)
+            .map(|id| self.student.graph().node(id).channels);
         let mut text = format!(
             "{} ({:.1} million weights, features of {} channels), {:?}, on {:?}\n\
              pictures: {} labelled, {} unlabelled, {} to score on\n\
@@ -104,7 +121,9 @@ impl Trainer<'_> {
             self.student.device(),
             self.lists.labeled.count(),
             count(self.lists.unlabeled.as_ref().map(|set| set.count())),
-            count(self.lists.validation.as_ref().map(protoseg_images::labeled::LabeledDataset::count)),
+            count(
+                self.lists.validation.as_ref().map(protoseg_images::labeled::LabeledDataset::count)
+            ),
             schedule.steps,
             config.accumulate,
             config.batch,
@@ -122,7 +141,8 @@ impl Trainer<'_> {
         }
         text.push_str("labelled pixels:\n");
         let all = pixels.iter().sum::<u64>().max(1) as f64;
-        let width = self.lists.classes.classes().iter().map(|class| class.name.len()).max().unwrap_or(0);
+        let width =
+            self.lists.classes.classes().iter().map(|class| class.name.len()).max().unwrap_or(0);
         for (class, &pixels) in self.lists.classes.classes().iter().zip(pixels) {
             let share = pixels as f64 / all;
             let bar = "#".repeat((share * 40.0).ceil() as usize);
@@ -147,5 +167,9 @@ impl Trainer<'_> {
 
 fn clock(seconds: f64) -> String {
     let minutes = (seconds / 60.0).round() as u64;
-    if minutes < 1 { format!("{seconds:.0} s") } else { format!("{} h {:02} min", minutes / 60, minutes % 60) }
+    if minutes < 1 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{} h {:02} min", minutes / 60, minutes % 60)
+    }
 }

@@ -24,7 +24,9 @@ pub fn write(folder: &Path, device: Device) -> Result<()> {
     let provenance = Provenance {
         protoseg: env!("CARGO_PKG_VERSION"),
         libtorch: LIBTORCH,
-        command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        command: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect(),
         device: format!("{device:?}"),
         threads: tch::get_num_threads(),
     };

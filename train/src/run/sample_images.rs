@@ -39,7 +39,8 @@ pub fn render(
     let picture = |&(index, iou): &(usize, f64)| -> Result<ReportImage> {
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
-        let predicted = evaluate::predict_labels(predictor, sample.image.as_raw(), [height, width], protocol)?;
+        let predicted =
+            evaluate::predict_labels(predictor, sample.image.as_raw(), [height, width], protocol)?;
         let mut image = Vec::new();
         sample.image.write_with_encoder(JpegEncoder::new_with_quality(&mut image, JPEG_QUALITY))?;
         let colored = |labels: Vec<u8>| LabelMap { height, width, labels }.color_png(classes);
@@ -65,14 +66,21 @@ pub fn write_pseudo_labels(
         let index = place * samples.count() / count;
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
-        let [labels, confidence] =
-            evaluate::predict_with_confidence(predictor, sample.image.as_raw(), [height, width], protocol)?;
+        let [labels, confidence] = evaluate::predict_with_confidence(
+            predictor,
+            sample.image.as_raw(),
+            [height, width],
+            protocol,
+        )?;
         let write = |name: String, bytes: &[u8]| {
             let path = folder.join(name);
             atomic::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
         };
         write(format!("{index}.png"), &LabelMap { height, width, labels }.color_png(classes)?)?;
-        write(format!("{index}.confidence.png"), &LabelMap { height, width, labels: confidence }.ids_png()?)?;
+        write(
+            format!("{index}.confidence.png"),
+            &LabelMap { height, width, labels: confidence }.ids_png()?,
+        )?;
     }
     Ok(())
 }
@@ -84,8 +92,10 @@ mod tests {
     #[test]
     fn the_best_and_the_worst_are_shown_once() {
         let numbered = |scores: &[f64]| choose(scores.iter().copied().enumerate().collect());
-        let shown: Vec<usize> =
-            numbered(&[0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2]).into_iter().map(|(index, _)| index).collect();
+        let shown: Vec<usize> = numbered(&[0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2])
+            .into_iter()
+            .map(|(index, _)| index)
+            .collect();
         assert_eq!(shown, [1, 5, 3, 4, 6, 2]);
         assert_eq!(numbered(&[0.1, 0.2, 0.3, 0.4]).len(), 4);
         assert!(numbered(&[]).is_empty());

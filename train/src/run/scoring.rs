@@ -58,7 +58,13 @@ impl Trainer<'_> {
         }
         let shown = sample_images::choose(pictures);
         let predictor = Predictor::Linear(self.evaluated_net().1);
-        let shown = sample_images::render(predictor, validation, &self.lists.classes, self.protocol, &shown)?;
+        let shown = sample_images::render(
+            predictor,
+            validation,
+            &self.lists.classes,
+            self.protocol,
+            &shown,
+        )?;
         report::write(&self.run.out, &self.config.name, &shown)?;
         self.write_pseudo_labels(done)?;
         self.log.pause();
@@ -67,28 +73,44 @@ impl Trainer<'_> {
 
     /// Writes what the teacher makes of some unlabelled pictures, if that is wanted.
     fn write_pseudo_labels(&self, done: u64) -> Result<()> {
-        let Some(unlabeled) = self.lists.unlabeled.as_ref().filter(|_| self.config.dumped_images > 0) else {
+        let Some(unlabeled) =
+            self.lists.unlabeled.as_ref().filter(|_| self.config.dumped_images > 0)
+        else {
             return Ok(());
         };
         let folder = self.run.out.join("pseudo-labels").join(done.to_string());
         let predictor = Predictor::Linear(self.evaluated_net().1);
         let count = self.config.dumped_images;
-        sample_images::write_pseudo_labels(predictor, unlabeled, &self.lists.classes, self.protocol, count, &folder)
+        sample_images::write_pseudo_labels(
+            predictor,
+            unlabeled,
+            &self.lists.classes,
+            self.protocol,
+            count,
+            &folder,
+        )
     }
 
     /// The scores of the network that counts, of the student and of the prototypes, and the mean IoU of each picture under
     /// the first.
-    fn score_on(&mut self, samples: &LabeledDataset, data: &str, done: u64) -> Result<(Vec<Score>, ImageScores)> {
+    fn score_on(
+        &mut self,
+        samples: &LabeledDataset,
+        data: &str,
+        done: u64,
+    ) -> Result<(Vec<Score>, ImageScores)> {
         let exact = |net: &Net| net.with_precision(Precision::Float32);
         let (teacher, student) = (exact(&self.teacher), exact(&self.student));
-        let (which, net) = if self.teacher_ready { ("teacher", &teacher) } else { ("student", &student) };
+        let (which, net) =
+            if self.teacher_ready { ("teacher", &teacher) } else { ("student", &student) };
         let mut pictures = ImageScores::new();
         let mut measure = |which: &str, predictor: Predictor, keep: bool| -> Result<Score> {
             let seen = |index: usize, confusion: &ConfusionMatrix| {
                 pictures.extend(confusion.mean_iou().filter(|_| keep).map(|score| (index, score)));
                 self.run.watch.due().is_none()
             };
-            let scored = evaluate::score(predictor, samples, &self.lists.classes, self.protocol, seen)?;
+            let scored =
+                evaluate::score(predictor, samples, &self.lists.classes, self.protocol, seen)?;
             Ok(Score { which: which.to_owned(), metrics: scored.into_metrics(data, done) })
         };
         let mut scores = vec![measure(which, Predictor::Linear(net), true)?];
@@ -97,7 +119,11 @@ impl Trainer<'_> {
         }
         if let Some(prototypes) = &self.prototypes {
             let node = feature_node(teacher.graph(), self.config.features)?;
-            scores.push(measure("prototype head", Predictor::Prototypes(&teacher, node, prototypes), false)?);
+            scores.push(measure(
+                "prototype head",
+                Predictor::Prototypes(&teacher, node, prototypes),
+                false,
+            )?);
         }
         for score in &scores {
             self.log.score(&score.which, &score.metrics)?;
@@ -110,7 +136,9 @@ impl Trainer<'_> {
         let done = self.schedule.steps;
         // First, as the report is written with the scores of the validation list.
         let unlabeled = match &self.lists.unlabeled_truth {
-            Some(unlabeled) => self.score_on(unlabeled, &format!("{} unlabeled", self.config.name), done)?.0,
+            Some(unlabeled) => {
+                self.score_on(unlabeled, &format!("{} unlabeled", self.config.name), done)?.0
+            }
             None => Vec::new(),
         };
         let mut scores = self.score(done)?;
@@ -129,12 +157,21 @@ impl Trainer<'_> {
     fn checkpoint(&self, metrics: Option<Metrics>) -> Result<Checkpoint> {
         let net = self.evaluated_net().1.with_precision(Precision::Float32);
         let prototypes = match &self.prototypes {
-            Some(prototypes) => Some((feature_node(net.graph(), self.config.features)?, prototypes)),
+            Some(prototypes) => {
+                Some((feature_node(net.graph(), self.config.features)?, prototypes))
+            }
             None => None,
         };
-        let publish = |(node, prototypes): (NodeId, &Prototypes)| prototypes.published(&net.graph().node(node).name);
+        let publish = |(node, prototypes): (NodeId, &Prototypes)| {
+            prototypes.published(&net.graph().node(node).name)
+        };
         Ok(Checkpoint {
-            header: CheckpointHeader::new(&self.config.name, self.arch, self.lists.classes.clone(), self.config.window),
+            header: CheckpointHeader::new(
+                &self.config.name,
+                self.arch,
+                self.lists.classes.clone(),
+                self.config.window,
+            ),
             weights: finite(net.state_dict()?)?,
             probe: probe::record(&net, self.protocol.grid, prototypes)?,
             calibration: None,
@@ -169,7 +206,8 @@ impl Trainer<'_> {
 
 /// The weights, if they are numbers.
 fn finite(weights: StateDict) -> Result<StateDict> {
-    let broken = weights.iter().find(|(_, tensor)| !tensor.data.iter().all(|value| value.is_finite()));
+    let broken =
+        weights.iter().find(|(_, tensor)| !tensor.data.iter().all(|value| value.is_finite()));
     if let Some((name, _)) = broken {
         bail!("`{name}` is not finite: lower `learning_rate` or `head_multiplier`");
     }

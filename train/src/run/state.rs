@@ -84,7 +84,9 @@ impl RunState {
             data: self.data.clone(),
         };
         let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
-            let save = |name: &str, weights: &StateDict| weights::write(&folder.join(name), weights, &BTreeMap::new());
+            let save = |name: &str, weights: &StateDict| {
+                weights::write(&folder.join(name), weights, &BTreeMap::new())
+            };
             versioned::write(&folder.join(POSITION), &position)?;
             save(STUDENT, &self.student)?;
             save(VELOCITY, &self.velocity)?;
@@ -92,12 +94,15 @@ impl RunState {
                 save(TEACHER, teacher)?;
             }
             if let Some(SavedPrototypes { values, mean, .. }) = &self.prototypes {
-                let tensors = [(VALUES, values), (MEAN, mean)].map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+                let tensors = [(VALUES, values), (MEAN, mean)]
+                    .map(|(name, tensor)| (name.to_owned(), tensor.clone()));
                 save(PROTOTYPES, &tensors.into())?;
             }
             Ok(())
         });
-        written.with_context(|| format!("cannot save {}; the state before it is kept", folder.display()))
+        written.with_context(|| {
+            format!("cannot save {}; the state before it is kept", folder.display())
+        })
     }
 
     /// Steps done by the state in a folder; none where there is no state.
@@ -115,7 +120,11 @@ impl RunState {
         let path = from.join(POSITION);
         let position: RunPosition = versioned::read(&path, VERSION)?.value;
         let changed = changes(&position.config.warmup_keys()?, &config.warmup_keys()?);
-        ensure!(changed.is_empty() && position.prototypes.is_none(), "{} cannot be forked: {changed}", path.display());
+        ensure!(
+            changed.is_empty() && position.prototypes.is_none(),
+            "{} cannot be forked: {changed}",
+            path.display()
+        );
         Self::read(from, &position.config)?.write(to, config)
     }
 
@@ -136,12 +145,17 @@ impl RunState {
         }
         let teacher = folder.join(TEACHER);
         let teacher_ready = position.teacher_ready || position.prototypes.is_some();
-        ensure!(!teacher_ready || teacher.is_file(), "{} is missing, so the run cannot go on", teacher.display());
+        ensure!(
+            !teacher_ready || teacher.is_file(),
+            "{} is missing, so the run cannot go on",
+            teacher.display()
+        );
         let prototypes = position.prototypes.map(|counters| -> Result<SavedPrototypes> {
             let path = folder.join(PROTOTYPES);
             let mut tensors = weights::read(&path)?;
-            let mut take =
-                |name: &str| tensors.remove(name).with_context(|| format!("{} has no {name}", path.display()));
+            let mut take = |name: &str| {
+                tensors.remove(name).with_context(|| format!("{} has no {name}", path.display()))
+            };
             Ok(SavedPrototypes { values: take(VALUES)?, mean: take(MEAN)?, counters })
         });
         Ok(Self {
@@ -160,8 +174,9 @@ impl RunState {
 pub(crate) fn changes(old: &Value, new: &Value) -> String {
     let keys = new.as_object().into_iter().flatten();
     let changed = keys.filter(|(key, value)| old.get(key.as_str()) != Some(value));
-    let named: Vec<String> =
-        changed.map(|(key, value)| format!("`{key}` was {}, is {value}", old[key.as_str()])).collect();
+    let named: Vec<String> = changed
+        .map(|(key, value)| format!("`{key}` was {}, is {value}", old[key.as_str()]))
+        .collect();
     named.join("; ")
 }
 

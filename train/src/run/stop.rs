@@ -61,7 +61,10 @@ impl StopMonitor {
     /// Whether to stop, and why.
     pub fn due(&self) -> Option<StopReason> {
         match self.signal.load(Ordering::Relaxed) {
-            0 => self.deadline.filter(|deadline| Instant::now() >= *deadline).map(|_| StopReason::Time),
+            0 => self
+                .deadline
+                .filter(|deadline| Instant::now() >= *deadline)
+                .map(|_| StopReason::Time),
             signal => Some(StopReason::Signal(signal as u8)),
         }
     }

@@ -78,8 +78,10 @@ impl EventFile {
             }
         }
         let path = folder.join(format!("{PREFIX}{seconds}.{}.{step}", host()));
-        let mut events = Self { file: OpenOptions::new().append(true).create_new(true).open(path)? };
-        events.append(Event { file_version: Some("brain.Event:2".to_owned()), ..Event::default() })?;
+        let mut events =
+            Self { file: OpenOptions::new().append(true).create_new(true).open(path)? };
+        events
+            .append(Event { file_version: Some("brain.Event:2".to_owned()), ..Event::default() })?;
         let session_log = Some(SessionLog { status: START });
         events.append(Event { step: signed(step)?, session_log, ..Event::default() })?;
         Ok(events)
@@ -91,7 +93,11 @@ impl EventFile {
     /// A full disk and the like; the file may end in half a record then, behind which TensorBoard reads nothing.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> io::Result<()> {
         let value = SummaryValue { tag: tag.to_owned(), simple_value: Some(value as f32) };
-        self.append(Event { step: signed(step)?, summary: Some(Summary { value: vec![value] }), ..Event::default() })
+        self.append(Event {
+            step: signed(step)?,
+            summary: Some(Summary { value: vec![value] }),
+            ..Event::default()
+        })
     }
 
     /// Waits until all that was written has reached the disk. A killed process loses nothing without it; a power cut may.
@@ -112,7 +118,8 @@ impl EventFile {
 /// A TFRecord: length and payload, each with its checksum.
 fn record(payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u64).to_le_bytes();
-    let parts: [&[u8]; 4] = [&length, &checksum(&length).to_le_bytes(), payload, &checksum(payload).to_le_bytes()];
+    let parts: [&[u8]; 4] =
+        [&length, &checksum(&length).to_le_bytes(), payload, &checksum(payload).to_le_bytes()];
     parts.concat()
 }
 
@@ -185,7 +192,9 @@ mod tests {
         let path = runs.read_dir().unwrap().next().unwrap().unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(
-            name.starts_with(PREFIX) && name.ends_with(".7") && seconds_of(name).unwrap() > 1_700_000_000,
+            name.starts_with(PREFIX)
+                && name.ends_with(".7")
+                && seconds_of(name).unwrap() > 1_700_000_000,
             "{name}"
         );
         let events = read(&std::fs::read(&path).unwrap());
@@ -202,7 +211,8 @@ mod tests {
     fn a_later_file_comes_last_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let names = || {
-            let mut names: Vec<_> = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let mut names: Vec<_> =
+                folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
             names.sort();
             names
         };
@@ -210,7 +220,11 @@ mod tests {
         for (count, step) in [9, 10, 100].into_iter().enumerate() {
             EventFile::create(folder.path(), step).unwrap();
             assert_eq!(names().len(), count + 1);
-            assert!(names()[count].to_str().unwrap().ends_with(&format!(".{step}")), "{:?}", names());
+            assert!(
+                names()[count].to_str().unwrap().ends_with(&format!(".{step}")),
+                "{:?}",
+                names()
+            );
         }
         assert!(EventFile::create(folder.path(), u64::MAX).is_err());
     }

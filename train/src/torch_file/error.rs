@@ -72,7 +72,10 @@ impl fmt::Display for TorchFileError {
                 write!(f, "{path} is {what}, not a PyTorch checkpoint: {advice}")
             }
             TorchFileFault::TorchScript => {
-                write!(f, "{path} is a TorchScript program; save its weights with torch.save(model.state_dict(), ...)")
+                write!(
+                    f,
+                    "{path} is a TorchScript program; save its weights with torch.save(model.state_dict(), ...)"
+                )
             }
             TorchFileFault::BigEndian => {
                 write!(f, "{path} was written by a big-endian machine; save it again on another")
@@ -81,13 +84,22 @@ impl fmt::Display for TorchFileError {
                 write!(f, "{path} is damaged at {entry:?} ({source}); fetch or copy it again")
             }
             TorchFileFault::Pickle { why, at } => {
-                write!(f, "{path} is no readable PyTorch checkpoint ({why} at byte {at} of its pickle); fetch it again")
+                write!(
+                    f,
+                    "{path} is no readable PyTorch checkpoint ({why} at byte {at} of its pickle); fetch it again"
+                )
             }
             TorchFileFault::Inconsistent(why) => {
-                write!(f, "{path} is no readable PyTorch checkpoint ({why}); fetch it again or save it with torch.save")
+                write!(
+                    f,
+                    "{path} is no readable PyTorch checkpoint ({why}); fetch it again or save it with torch.save"
+                )
             }
             TorchFileFault::TooLarge => {
-                write!(f, "{path} holds or unpacks to far more than weights need; save them alone with torch.save")
+                write!(
+                    f,
+                    "{path} holds or unpacks to far more than weights need; save them alone with torch.save"
+                )
             }
             TorchFileFault::NoWeights { found } => {
                 write!(
@@ -97,7 +109,10 @@ impl fmt::Display for TorchFileError {
                 )
             }
             TorchFileFault::Tensor { name, why } => {
-                write!(f, "{path}: tensor {name:?} {why}; save the weights as plain float32 tensors")
+                write!(
+                    f,
+                    "{path}: tensor {name:?} {why}; save the weights as plain float32 tensors"
+                )
             }
         }
     }

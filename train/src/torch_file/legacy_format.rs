@@ -21,14 +21,20 @@ pub(super) fn read(bytes: &[u8]) -> Result<StateDict, TorchFileFault> {
     let mut rest = bytes;
     if next(&mut rest)?.object != PickleValue::Long(&MAGIC) {
         let advice = "read it in Python and save its weights with torch.save";
-        return Err(TorchFileFault::NotACheckpoint { what: "a pickle that torch.save did not write", advice });
+        return Err(TorchFileFault::NotACheckpoint {
+            what: "a pickle that torch.save did not write",
+            advice,
+        });
     }
     if next(&mut rest)?.object != PickleValue::Int(PROTOCOL) {
         return Err(TorchFileFault::Inconsistent("its protocol is not 1001"));
     }
     let machine = next(&mut rest)?;
     if let PickleValue::Dict(facts) = machine.object
-        && machine.heap.pairs(facts).contains(&(PickleValue::Text("little_endian"), PickleValue::Bool(false)))
+        && machine
+            .heap
+            .pairs(facts)
+            .contains(&(PickleValue::Text("little_endian"), PickleValue::Bool(false)))
     {
         return Err(TorchFileFault::BigEndian);
     }
@@ -37,7 +43,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<StateDict, TorchFileFault> {
     let storages = storages(&pickle, &keys, rest)?;
     let weights = state_dict::find(&pickle)?;
     gather(&pickle, weights, zip_format::most_elements(bytes), |key| {
-        storages.get(key).map(|bytes| Cow::Borrowed(*bytes)).ok_or(TorchFileFault::Inconsistent("a storage is missing"))
+        storages
+            .get(key)
+            .map(|bytes| Cow::Borrowed(*bytes))
+            .ok_or(TorchFileFault::Inconsistent("a storage is missing"))
     })
 }
 
@@ -68,7 +77,9 @@ fn storages<'a>(
         let PickleValue::Text(key) = key else {
             return Err(TorchFileFault::Inconsistent("its list of storages is none"));
         };
-        let size = *sizes.get(key).ok_or(TorchFileFault::Inconsistent("a storage belongs to no tensor"))?;
+        let size = *sizes
+            .get(key)
+            .ok_or(TorchFileFault::Inconsistent("a storage belongs to no tensor"))?;
         let (count, after) = rest.split_first_chunk().ok_or(TorchFileFault::Truncated)?;
         let length = usize::try_from(i64::from_le_bytes(*count))
             .ok()

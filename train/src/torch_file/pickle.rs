@@ -23,8 +23,14 @@ pub(super) struct Pickle<'a> {
 
 /// Reads the pickle at the start of a buffer.
 pub(super) fn load(bytes: &[u8]) -> Result<Pickle<'_>, TorchFileFault> {
-    let mut machine =
-        Unpickler { bytes, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::default() };
+    let mut machine = Unpickler {
+        bytes,
+        at: 0,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        heap: Heap::default(),
+    };
     for _ in 0..MOST_STEPS {
         let opcode = machine.byte()?;
         if opcode == b'.' {
@@ -200,14 +206,22 @@ impl<'a> Unpickler<'a> {
     }
 
     fn put(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
-        let key = if opcode == 0x94 { self.memo.len() as u64 } else { self.memo_key(opcode == b'q', opcode == b'p')? };
+        let key = if opcode == 0x94 {
+            self.memo.len() as u64
+        } else {
+            self.memo_key(opcode == b'q', opcode == b'p')?
+        };
         self.memo.insert(key, self.top()?);
         Ok(())
     }
 
     fn get(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let key = self.memo_key(opcode == b'h', opcode == b'g')?;
-        let value = self.memo.get(&key).copied().ok_or_else(|| self.fault("a value that was never kept"))?;
+        let value = self
+            .memo
+            .get(&key)
+            .copied()
+            .ok_or_else(|| self.fault("a value that was never kept"))?;
         self.stack.push(value);
         Ok(())
     }
@@ -244,8 +258,10 @@ impl<'a> Unpickler<'a> {
 
     fn take(&mut self, length: u64) -> Result<&'a [u8], TorchFileFault> {
         let rest = self.bytes.get(self.at..).ok_or(TorchFileFault::Truncated)?;
-        let taken =
-            usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or(TorchFileFault::Truncated)?;
+        let taken = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.get(..length))
+            .ok_or(TorchFileFault::Truncated)?;
         self.at += taken.len();
         Ok(taken)
     }
@@ -270,7 +286,8 @@ impl<'a> Unpickler<'a> {
     /// Text up to the end of the line, which is passed over.
     fn line(&mut self) -> Result<&'a str, TorchFileFault> {
         let rest = self.bytes.get(self.at..).ok_or(TorchFileFault::Truncated)?;
-        let length = rest.iter().position(|byte| *byte == b'\n').ok_or(TorchFileFault::Truncated)?;
+        let length =
+            rest.iter().position(|byte| *byte == b'\n').ok_or(TorchFileFault::Truncated)?;
         self.at += length + 1;
         std::str::from_utf8(&rest[..length]).map_err(|_| self.fault("a name that is no text"))
     }

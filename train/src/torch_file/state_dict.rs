@@ -16,23 +16,34 @@ const DEPTH: usize = 2;
 
 /// The weights of a checkpoint: names, without a `module.` that all have, and tensors.
 pub(super) fn find<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<&'a str, Id>, TorchFileFault> {
-    let dict = search(pickle, pickle.object, DEPTH)?.ok_or_else(|| no_weights(pickle, pickle.object))?;
+    let dict =
+        search(pickle, pickle.object, DEPTH)?.ok_or_else(|| no_weights(pickle, pickle.object))?;
     let mut weights = BTreeMap::new();
     for (key, value) in pickle.heap.pairs(dict) {
         match (key, value) {
-            (PickleValue::Text(name), PickleValue::Tensor(tensor)) => drop(weights.insert(*name, *tensor)),
+            (PickleValue::Text(name), PickleValue::Tensor(tensor)) => {
+                drop(weights.insert(*name, *tensor))
+            }
             (PickleValue::Text(name), PickleValue::Object(_)) if !is_extra(name) => {
-                return Err(TorchFileFault::Tensor { name: (*name).to_owned(), why: "is not a plain tensor" });
+                return Err(TorchFileFault::Tensor {
+                    name: (*name).to_owned(),
+                    why: "is not a plain tensor",
+                });
             }
             _ => {}
         }
     }
-    let prefix = if weights.keys().all(|name| name.starts_with("module.")) { "module." } else { "" };
+    let prefix =
+        if weights.keys().all(|name| name.starts_with("module.")) { "module." } else { "" };
     Ok(weights.into_iter().map(|(name, tensor)| (&name[prefix.len()..], tensor)).collect())
 }
 
 /// The dict of tensors that a value is, or else holds under one of the known keys.
-fn search(pickle: &Pickle<'_>, value: PickleValue<'_>, depth: usize) -> Result<Option<Id>, TorchFileFault> {
+fn search(
+    pickle: &Pickle<'_>,
+    value: PickleValue<'_>,
+    depth: usize,
+) -> Result<Option<Id>, TorchFileFault> {
     let PickleValue::Dict(dict) = value else { return Ok(None) };
     let pairs = pickle.heap.pairs(dict);
     let mut has_tensor = false;
@@ -53,7 +64,10 @@ fn search(pickle: &Pickle<'_>, value: PickleValue<'_>, depth: usize) -> Result<O
         return Ok(None);
     }
     for name in AVERAGED.into_iter().chain(PLAIN) {
-        let Some((_, value)) = pairs.iter().rfind(|(key, _)| *key == PickleValue::Text(name)) else { continue };
+        let Some((_, value)) = pairs.iter().rfind(|(key, _)| *key == PickleValue::Text(name))
+        else {
+            continue;
+        };
         if let Some(found) = search(pickle, *value, depth - 1)? {
             return Ok(Some(found));
         }
@@ -77,11 +91,19 @@ fn is_extra(name: &str) -> bool {
 fn no_weights(pickle: &Pickle<'_>, value: PickleValue<'_>) -> TorchFileFault {
     let found = match value {
         PickleValue::Dict(id) => {
-            let keys: Vec<_> = pickle.heap.pairs(id).iter().filter_map(|(key, _)| text(*key)).take(8).collect();
-            if keys.is_empty() { "a dict without names".to_owned() } else { format!("a dict of {}", keys.join(", ")) }
+            let keys: Vec<_> =
+                pickle.heap.pairs(id).iter().filter_map(|(key, _)| text(*key)).take(8).collect();
+            if keys.is_empty() {
+                "a dict without names".to_owned()
+            } else {
+                format!("a dict of {}", keys.join(", "))
+            }
         }
         PickleValue::Object(class) | PickleValue::Global(class) => {
-            format!("a pickled object of {:?}", shortened(&format!("{}.{}", class.module, class.name)))
+            format!(
+                "a pickled object of {:?}",
+                shortened(&format!("{}.{}", class.module, class.name))
+            )
         }
         PickleValue::Tensor(_) | PickleValue::Storage(_) => "one unnamed tensor".to_owned(),
         PickleValue::List(_) | PickleValue::Tuple(_) => "a list".to_owned(),

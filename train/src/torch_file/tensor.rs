@@ -34,8 +34,14 @@ pub(super) struct Storage<'a> {
 impl<'a> Storage<'a> {
     /// Decodes `("storage", type, key, location, count)`; the legacy format adds `None`.
     pub(super) fn decode(heap: &Heap<'a>, id: Id) -> Result<Self, &'static str> {
-        let &[_, PickleValue::Global(class), PickleValue::Text(key), _, PickleValue::Int(_), ref view @ ..] =
-            heap.items(id)
+        let &[
+            _,
+            PickleValue::Global(class),
+            PickleValue::Text(key),
+            _,
+            PickleValue::Int(_),
+            ref view @ ..,
+        ] = heap.items(id)
         else {
             return Err("has a storage of an unknown form");
         };
@@ -50,11 +56,15 @@ impl<'a> Storage<'a> {
             "LongStorage" => (Element::Integer, 8),
             "IntStorage" => (Element::Integer, 4),
             "ShortStorage" => (Element::Integer, 2),
-            "CharStorage" | "ByteStorage" | "BoolStorage" | "UntypedStorage" => (Element::Integer, 1),
+            "CharStorage" | "ByteStorage" | "BoolStorage" | "UntypedStorage" => {
+                (Element::Integer, 1)
+            }
             "ComplexDoubleStorage" => (Element::Other, 16),
             "ComplexFloatStorage" => (Element::Other, 8),
             "QInt32Storage" => (Element::Other, 4),
-            "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => (Element::Other, 1),
+            "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => {
+                (Element::Other, 1)
+            }
             _ => return Err("has elements of an unknown type"),
         };
         Ok(Self { key, element, size })
@@ -97,7 +107,9 @@ pub(super) fn gather<'a>(
             let data = match element {
                 Element::Half => view.map(bytes.as_chunks().0, half),
                 Element::BFloat => view.map(bytes.as_chunks().0, bfloat),
-                Element::Double => view.map(bytes.as_chunks().0, |bytes| f64::from_le_bytes(bytes) as f32),
+                Element::Double => {
+                    view.map(bytes.as_chunks().0, |bytes| f64::from_le_bytes(bytes) as f32)
+                }
                 _ => view.map(bytes.as_chunks().0, f32::from_le_bytes),
             };
             let why = "reaches past the end of its storage";
@@ -125,13 +137,16 @@ fn decode<'a>(heap: &Heap<'a>, id: Id) -> Result<(Storage<'a>, TensorView), &'st
     };
     let malformed = "has a shape or strides that no weights have";
     let shape = sizes(heap.items(shape)).ok_or(malformed)?;
-    let mut strides = sizes(heap.items(strides)).filter(|strides| strides.len() == shape.len()).ok_or(malformed)?;
+    let mut strides = sizes(heap.items(strides))
+        .filter(|strides| strides.len() == shape.len())
+        .ok_or(malformed)?;
     for (stride, size) in strides.iter_mut().zip(&shape) {
         if *size == 1 {
             *stride = 0;
         }
     }
-    let count = shape.iter().try_fold(1, |count: usize, size| count.checked_mul(*size)).ok_or(malformed)?;
+    let count =
+        shape.iter().try_fold(1, |count: usize, size| count.checked_mul(*size)).ok_or(malformed)?;
     let offset = usize::try_from(offset).map_err(|_| malformed)?;
     Ok((Storage::decode(heap, storage)?, TensorView { offset, shape, strides, count }))
 }
@@ -147,13 +162,20 @@ fn sizes(values: &[PickleValue<'_>]) -> Option<Vec<usize>> {
 
 impl TensorView {
     /// The elements in the order of the shape, last dimension fastest; none if one is not in the storage.
-    fn map<const N: usize>(&self, storage: &[[u8; N]], value: impl Fn([u8; N]) -> f32) -> Option<Vec<f32>> {
+    fn map<const N: usize>(
+        &self,
+        storage: &[[u8; N]],
+        value: impl Fn([u8; N]) -> f32,
+    ) -> Option<Vec<f32>> {
         if self.count == 0 {
             return Some(Vec::new());
         }
-        let last = self.shape.iter().zip(&self.strides).try_fold(self.offset, |last, (size, stride)| {
-            stride.checked_mul(size - 1).and_then(|reach| last.checked_add(reach))
-        })?;
+        let last = self.shape.iter().zip(&self.strides).try_fold(
+            self.offset,
+            |last, (size, stride)| {
+                stride.checked_mul(size - 1).and_then(|reach| last.checked_add(reach))
+            },
+        )?;
         let reached = storage.get(self.offset..last.checked_add(1)?)?;
         if self.is_contiguous() {
             return Some(reached.iter().map(|bytes| value(*bytes)).collect());

@@ -68,7 +68,11 @@ fn a_file_cut_at_any_length_is_refused() {
     for whole in [ZIP, LEGACY] {
         for length in 0..whole.len() {
             let fault = parse(&whole[..length]).unwrap_err();
-            assert!(matches!(fault, TorchFileFault::Truncated), "{length} of {} bytes: {fault:?}", whole.len());
+            assert!(
+                matches!(fault, TorchFileFault::Truncated),
+                "{length} of {} bytes: {fault:?}",
+                whole.len()
+            );
         }
     }
     assert_eq!(message(&ZIP[..2000]), "a.pth is cut short; fetch or copy it again");
@@ -109,9 +113,18 @@ fn nothing_is_called() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let command = format!("touch {}", trace.display());
-    let call = [b"cos\nsystem\nX", &(command.len() as u32).to_le_bytes()[..], command.as_bytes(), b"\x85R"].concat();
+    let call = [
+        b"cos\nsystem\nX",
+        &(command.len() as u32).to_le_bytes()[..],
+        command.as_bytes(),
+        b"\x85R",
+    ]
+    .concat();
     // In place of the weights it is an error, beside them it does not matter.
-    assert!(matches!(parse_pickle(&[b"\x80\x02", &call[..], b"."].concat()), Err(TorchFileFault::NoWeights { .. })));
+    assert!(matches!(
+        parse_pickle(&[b"\x80\x02", &call[..], b"."].concat()),
+        Err(TorchFileFault::NoWeights { .. })
+    ));
     let weights = &[UP_TO_STORAGE, b"K\x00))\x89NtRs"].concat()[2..];
     let beside = [b"\x80\x02}U\x05model", weights, b"sU\x05other", &call[..], b"s."].concat();
     assert_eq!(parse_pickle(&beside).unwrap()["w"], tensor(&[], &[0.0]));
@@ -123,7 +136,10 @@ fn views_stay_inside_their_storage() {
     let step = parse_view(b"K\x01K\x02K\x02\x86K\x03K\x01\x86").unwrap();
     assert_eq!(step["w"], tensor(&[2, 2], &[1.0, 2.0, 4.0, 5.0]));
     let past = parse_view(b"K\x01K\x02K\x03\x86K\x03K\x01\x86");
-    assert!(matches!(past, Err(TorchFileFault::Tensor { why: "reaches past the end of its storage", .. })));
+    assert!(matches!(
+        past,
+        Err(TorchFileFault::Tensor { why: "reaches past the end of its storage", .. })
+    ));
     let largest = b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f";
     let overflowing: [&[&[u8]]; 6] = [
         &[b"K\x00", largest, largest, b"\x86K\x00K\x00\x86"],
@@ -134,10 +150,16 @@ fn views_stay_inside_their_storage() {
         &[b"K\x00K\x03\x85J\xff\xff\xff\xff\x85"],
     ];
     for view in overflowing {
-        assert!(matches!(parse_view(&view.concat()), Err(TorchFileFault::Tensor { .. })), "{view:?}");
+        assert!(
+            matches!(parse_view(&view.concat()), Err(TorchFileFault::Tensor { .. })),
+            "{view:?}"
+        );
     }
     // A single element, repeated ten million times.
-    assert!(matches!(parse_view(b"K\x00J\x80\x96\x98\x00\x85K\x00\x85"), Err(TorchFileFault::TooLarge)));
+    assert!(matches!(
+        parse_view(b"K\x00J\x80\x96\x98\x00\x85K\x00\x85"),
+        Err(TorchFileFault::TooLarge)
+    ));
 }
 
 #[test]
@@ -151,9 +173,14 @@ fn hostile_pickles_are_bounded() {
     let zeros = vec![0; 4 << 20];
     let bomb = archive(&[("data.pkl", &zeros)], CompressionMethod::Deflated);
     assert!(matches!(parse(&bomb), Err(TorchFileFault::TooLarge)));
-    for pickle in
-        [&b"\x80\x02."[..], b"\x80\x020.", b"\x80\x02(0.", b"\x80\x02t.", b"\x80\x02h\x05.", b"\x80\x02Pid\n."]
-    {
+    for pickle in [
+        &b"\x80\x02."[..],
+        b"\x80\x020.",
+        b"\x80\x02(0.",
+        b"\x80\x02t.",
+        b"\x80\x02h\x05.",
+        b"\x80\x02Pid\n.",
+    ] {
         assert!(matches!(parse_pickle(pickle), Err(TorchFileFault::Pickle { .. })), "{pickle:?}");
     }
 }
@@ -163,10 +190,13 @@ fn the_first_known_key_holds_the_weights() {
     let weights = |offset: u8| [&UP_TO_STORAGE[2..], b"K", &[offset], b"))\x89NtRs"].concat();
     let both = [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03ema", &weights(2), b"s."].concat();
     assert_eq!(parse_pickle(&both).unwrap()["w"], tensor(&[], &[2.0]));
-    let nested = [b"\x80\x02}U\x03ema}U\x05model", &weights(3)[..], b"ssU\x05model", &weights(1), b"s."].concat();
+    let nested =
+        [b"\x80\x02}U\x03ema}U\x05model", &weights(3)[..], b"ssU\x05model", &weights(1), b"s."]
+            .concat();
     assert_eq!(parse_pickle(&nested).unwrap()["w"], tensor(&[], &[3.0]));
     // An averaged model that is not readable does not silently give way to the plain one; a flag or a rate does.
-    let object = [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03emacnet\nNet\n)\x81}bs."].concat();
+    let object =
+        [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03emacnet\nNet\n)\x81}bs."].concat();
     assert!(matches!(parse_pickle(&object), Err(TorchFileFault::NoWeights { .. })));
     let flag = [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03ema\x88s."].concat();
     assert_eq!(parse_pickle(&flag).unwrap()["w"], tensor(&[], &[1.0]));
@@ -174,16 +204,22 @@ fn the_first_known_key_holds_the_weights() {
 
 #[test]
 fn other_files_are_named_for_what_they_are() {
-    let program = archive(&[("data.pkl", b"\x80\x02}."), ("code/net.py", b"")], CompressionMethod::Stored);
+    let program =
+        archive(&[("data.pkl", b"\x80\x02}."), ("code/net.py", b"")], CompressionMethod::Stored);
     assert!(message(&program).contains("TorchScript"));
-    let big = archive(&[("data.pkl", b"\x80\x02}."), ("byteorder", b"big")], CompressionMethod::Stored);
+    let big =
+        archive(&[("data.pkl", b"\x80\x02}."), ("byteorder", b"big")], CompressionMethod::Stored);
     assert!(message(&big).contains("big-endian"));
-    assert!(message(&archive(&[("a.txt", b"")], CompressionMethod::Stored)).contains("without a data.pkl"));
+    assert!(
+        message(&archive(&[("a.txt", b"")], CompressionMethod::Stored))
+            .contains("without a data.pkl")
+    );
     assert!(message(b"\n<!DOCTYPE html><html></html>").contains("a web page"));
     assert!(message(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
     assert!(message(b"\x02\0\0\0\0\0\0\0{}").contains("rename it to end in .safetensors"));
     assert!(
-        message(&[b"weights.pth".as_slice(), &[0; 246], b"ustar\x0000", &[0; 300]].concat()).contains("a tar archive")
+        message(&[b"weights.pth".as_slice(), &[0; 246], b"ustar\x0000", &[0; 300]].concat())
+            .contains("a tar archive")
     );
     assert!(message(b"\x80\x02}.").contains("torch.save did not write"));
     assert!(message(b"\x89PNG\r\n").contains("not a PyTorch checkpoint"));

@@ -86,18 +86,23 @@ impl<'a> Heap<'a> {
         {
             dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
         }
-        rest.is_empty() && matches!(target, PickleValue::Dict(_) | PickleValue::Object(_) | PickleValue::Plain)
+        rest.is_empty()
+            && matches!(target, PickleValue::Dict(_) | PickleValue::Object(_) | PickleValue::Plain)
     }
 
     /// What a persistent id stands for.
     pub(super) fn persistent(&mut self, id: PickleValue<'a>) -> PickleValue<'a> {
         match id {
-            PickleValue::Tuple(id) if self.items(id).first() == Some(&PickleValue::Text("storage")) => {
+            PickleValue::Tuple(id)
+                if self.items(id).first() == Some(&PickleValue::Text("storage")) =>
+            {
                 self.storages.push(id);
                 PickleValue::Storage(id)
             }
             // The legacy format writes the class of a pickled module with its source.
-            PickleValue::Tuple(id) if self.items(id).first() == Some(&PickleValue::Text("module")) => {
+            PickleValue::Tuple(id)
+                if self.items(id).first() == Some(&PickleValue::Text("module")) =>
+            {
                 self.items(id).get(1).copied().unwrap_or(PickleValue::Plain)
             }
             _ => PickleValue::Plain,
@@ -105,7 +110,11 @@ impl<'a> Heap<'a> {
     }
 
     /// What a call stands for. Nothing is called: of the names known here the result is clear from the arguments.
-    pub(super) fn call(&mut self, callable: PickleValue<'a>, arguments: Id) -> Result<PickleValue<'a>, TorchFileFault> {
+    pub(super) fn call(
+        &mut self,
+        callable: PickleValue<'a>,
+        arguments: Id,
+    ) -> Result<PickleValue<'a>, TorchFileFault> {
         let PickleValue::Global(name) = callable else { return Ok(PickleValue::Plain) };
         let known = match (name.module, name.name, self.items(arguments)) {
             ("collections", "OrderedDict" | "defaultdict", &[PickleValue::List(pairs)]) => {
@@ -113,7 +122,9 @@ impl<'a> Heap<'a> {
             }
             ("collections", "OrderedDict" | "defaultdict", _) => PickleValue::Dict(self.dict()),
             ("torch", "Size", &[size @ (PickleValue::Tuple(_) | PickleValue::List(_))]) => size,
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", _) => PickleValue::Tensor(arguments),
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", _) => {
+                PickleValue::Tensor(arguments)
+            }
             (
                 "torch._utils",
                 "_rebuild_parameter" | "_rebuild_parameter_with_state",
@@ -124,7 +135,10 @@ impl<'a> Heap<'a> {
                 "torch._tensor",
                 "_rebuild_from_type_v2",
                 &[
-                    PickleValue::Global(GlobalName { module: "torch._utils", name: "_rebuild_tensor_v2" }),
+                    PickleValue::Global(GlobalName {
+                        module: "torch._utils",
+                        name: "_rebuild_tensor_v2",
+                    }),
                     _,
                     PickleValue::Tuple(inner),
                     ..,

@@ -11,26 +11,37 @@ fn a_grid_equals_its_runs_one_by_one_and_shares_their_warm_up() {
     let output = train(&path("grid"), &settings, &axes);
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(table.trim().lines().count(), 6, "{table}");
-    assert!(table.starts_with("| mode | seed | synthetic validation | synthetic unlabeled | mean |"), "{table}");
+    assert!(
+        table.starts_with("| mode | seed | synthetic validation | synthetic unlabeled | mean |"),
+        "{table}"
+    );
     assert_eq!(std::fs::read_to_string(path("grid/ablation.md")).unwrap().trim(), table.trim());
-    let shared = std::fs::read_dir(path("grid"))
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("warmup-"));
+    let shared = std::fs::read_dir(path("grid")).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("warmup-")
+    });
     assert_eq!(shared.count(), 2, "one warm-up a seed");
     for mode in ["supervised", "prototype"] {
         let alone = path(mode);
         train(&alone, &[&settings[..], &[&format!("mode={mode}"), "seed=2"]].concat(), &[]);
         let in_grid = path("grid").join(format!("mode={mode} seed=2"));
-        let [alone, in_grid] = [alone, in_grid].map(|run| Checkpoint::read(&run.join("checkpoint")).unwrap());
+        let [alone, in_grid] =
+            [alone, in_grid].map(|run| Checkpoint::read(&run.join("checkpoint")).unwrap());
         assert_eq!(alone.weights, in_grid.weights, "{mode}");
     }
     // A second call trains nothing.
-    let before = std::fs::metadata(path("grid/mode=prototype seed=1/scores.json")).unwrap().modified().unwrap();
+    let before = std::fs::metadata(path("grid/mode=prototype seed=1/scores.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
     train(&path("grid"), &settings, &axes);
-    let after = std::fs::metadata(path("grid/mode=prototype seed=1/scores.json")).unwrap().modified().unwrap();
+    let after = std::fs::metadata(path("grid/mode=prototype seed=1/scores.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
     assert_eq!(before, after);
     // What was trained otherwise is not taken for it.
-    let other = command(&path("grid"), &["steps=8", "warmup_steps=4", "crop=96"], &axes).output().unwrap();
+    let other =
+        command(&path("grid"), &["steps=8", "warmup_steps=4", "crop=96"], &axes).output().unwrap();
     assert_eq!(other.status.code(), Some(1));
     assert!(
         said(&other).contains("was trained under another configuration (`crop` was 64, is 96)"),
@@ -38,5 +49,9 @@ fn a_grid_equals_its_runs_one_by_one_and_shares_their_warm_up() {
         said(&other)
     );
     let same = command(&path("new"), &settings, &["--ablate", "name=a/b,a_b"]).output().unwrap();
-    assert!(!same.status.success() && said(&same).contains("would share the folder"), "{}", said(&same));
+    assert!(
+        !same.status.success() && said(&same).contains("would share the folder"),
+        "{}",
+        said(&same)
+    );
 }

@@ -21,22 +21,34 @@ fn both_networks_are_accepted_in_both_precisions() {
     let table = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}\n{table}", said(&output));
     let report: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    assert_eq!((&report["passed"], &report["brief"], &report["device"]), (&true.into(), &true.into(), &"Cpu".into()));
+    assert_eq!(
+        (&report["passed"], &report["brief"], &report["device"]),
+        (&true.into(), &true.into(), &"Cpu".into())
+    );
     let trials = report["trials"].as_array().unwrap();
-    let tried: Vec<(&str, &str)> =
-        trials.iter().map(|trial| (trial["network"].as_str().unwrap(), trial["precision"].as_str().unwrap())).collect();
+    let tried: Vec<(&str, &str)> = trials
+        .iter()
+        .map(|trial| (trial["network"].as_str().unwrap(), trial["precision"].as_str().unwrap()))
+        .collect();
     let networks = ["deeplabv3plus-efficientnet-lite0", "deeplabv3plus-resnet101"];
-    assert_eq!(tried, networks.map(|network| [(network, "float32"), (network, "bfloat16")]).concat());
+    assert_eq!(
+        tried,
+        networks.map(|network| [(network, "float32"), (network, "bfloat16")]).concat()
+    );
     for trial in trials {
         let checks = trial["checks"].as_array().unwrap();
         assert_eq!(checks.len(), 7, "{trial}");
-        let other_than = |outcome: &str| checks.iter().filter(|check| check["outcome"] != outcome).count();
+        let other_than =
+            |outcome: &str| checks.iter().filter(|check| check["outcome"] != outcome).count();
         assert!(other_than("passed") <= 1 && other_than("failed") == checks.len(), "{trial}");
         let losses = trial["losses"].as_array().unwrap();
         // Steps that differ from each other, as they would not if they learnt from nothing.
         assert!(losses.len() == 2 && losses[0]["device"] != losses[1]["device"], "{trial}");
         let roofline = &trial["speed"]["roofline"];
-        assert!(roofline["share"].as_f64().unwrap() > 0.0 && trial["peak_memory"]["bytes"].as_u64().unwrap() > 0);
+        assert!(
+            roofline["share"].as_f64().unwrap() > 0.0
+                && trial["peak_memory"]["bytes"].as_u64().unwrap() > 0
+        );
         assert_eq!(trial["speed"]["seconds"].as_array().unwrap().len(), 3);
     }
     // In 32-bit floats other than in bfloat16.
@@ -51,7 +63,11 @@ fn a_device_that_is_not_there_is_said_before_anything_is_done() {
     // No machine has so many.
     let output = accept(&path, &["--device", "cuda:127"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).starts_with("error: ") && said(&output).lines().count() == 1, "{}", said(&output));
+    assert!(
+        said(&output).starts_with("error: ") && said(&output).lines().count() == 1,
+        "{}",
+        said(&output)
+    );
     assert!(!path.exists());
     assert_eq!(accept(&path, &["--device", "gpu"]).status.code(), Some(2));
 }

@@ -21,7 +21,8 @@ impl Fixture {
             std::fs::create_dir_all(fixture.path(folder)).unwrap();
         }
         std::fs::write(fixture.path("data/classes.txt"), "3 land\n8 sea\n").unwrap();
-        std::fs::write(fixture.path("data/list.txt"), "images/a.png\nimages/b.png\nimages/c.png").unwrap();
+        std::fs::write(fixture.path("data/list.txt"), "images/a.png\nimages/b.png\nimages/c.png")
+            .unwrap();
         for name in ["a", "b", "c"] {
             RgbImage::from_fn(64, 48, |x, y| [x as u8, y as u8, 7].into())
                 .save(fixture.path(&format!("data/images/{name}.png")))
@@ -36,7 +37,8 @@ impl Fixture {
     }
 
     fn label(&self, name: &str, width: u32, height: u32, id: u8) {
-        let map = GrayImage::from_fn(width, height, |x, y| Luma([if (x, y) == (5, 2) { id } else { 8 }]));
+        let map =
+            GrayImage::from_fn(width, height, |x, y| Luma([if (x, y) == (5, 2) { id } else { 8 }]));
         map.save(self.path(&format!("data/labels/{name}.png"))).unwrap();
     }
 
@@ -90,7 +92,8 @@ impl Fixture {
     fn refuses(&self, settings: &[String], says: &[&str]) {
         let output = self.train(settings);
         let message = String::from_utf8_lossy(&output.stderr);
-        let errors: Vec<&str> = message.lines().skip_while(|line| !line.starts_with("error: ")).collect();
+        let errors: Vec<&str> =
+            message.lines().skip_while(|line| !line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "{message}");
         for clause in errors[0].split(": ").filter(|clause| clause.len() > 12) {
             assert_eq!(errors[0].matches(clause).count(), 1, "`{clause}` is said twice: {message}");
@@ -160,11 +163,13 @@ fn pictures_and_labels_that_do_not_fit_are_named() {
 fn weights_that_do_not_fit_are_named() {
     let fixture = Fixture::new();
     let small = || Tensor { shape: vec![2], data: vec![0.5; 2] };
-    let setting = fixture.weights(|weights| drop(weights.insert("decoder.extra.weight".into(), small())));
+    let setting =
+        fixture.weights(|weights| drop(weights.insert("decoder.extra.weight".into(), small())));
     fixture.refuses(&[setting], &["start.safetensors", "decoder.extra.weight"]);
     let setting = fixture.weights(|weights| drop(weights.remove("decoder.low.conv.weight")));
     fixture.refuses(&[setting], &["start.safetensors", "decoder.low.conv.weight"]);
-    let setting = fixture.weights(|weights| drop(weights.insert("decoder.low.conv.weight".into(), small())));
+    let setting =
+        fixture.weights(|weights| drop(weights.insert("decoder.low.conv.weight".into(), small())));
     fixture.refuses(&[setting], &["start.safetensors", "decoder.low.conv.weight", "[2]"]);
     let setting = fixture.weights(|_| {});
     let path = fixture.path("start.safetensors");
@@ -182,7 +187,8 @@ fn weights_that_do_not_fit_are_named() {
 
 #[test]
 fn a_run_that_diverges_says_so_and_leaves_no_checkpoint() {
-    let settings = ["learning_rate=10", "head_multiplier=1000", "weight_decay=1", "steps=15"].map(str::to_owned);
+    let settings = ["learning_rate=10", "head_multiplier=1000", "weight_decay=1", "steps=15"]
+        .map(str::to_owned);
     Fixture::new().refuses(&settings, &["learning_rate"]);
 }
 
@@ -211,9 +217,18 @@ fn configurations_that_make_no_sense_have_status_2() {
     ] {
         let output = fixture.train(&[setting.to_owned()]);
         let message = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(2) && message.contains(says), "{:?}: {message}", output.status);
+        assert!(
+            output.status.code() == Some(2) && message.contains(says),
+            "{:?}: {message}",
+            output.status
+        );
     }
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_protoseg-train")).args(["init", "alexnet", "--out", "x"]).output().unwrap();
-    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("resnet101"));
+    let output = Command::new(env!("CARGO_BIN_EXE_protoseg-train"))
+        .args(["init", "alexnet", "--out", "x"])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.code() == Some(2)
+            && String::from_utf8_lossy(&output.stderr).contains("resnet101")
+    );
 }

@@ -7,11 +7,20 @@ use crate::support::{arguments, command, folder, root, said, train};
 #[test]
 fn a_loss_that_is_no_number_is_named_with_its_step_and_pictures() {
     let (_folder, path) = folder();
-    let wild = ["steps=30", "learning_rate=10", "head_multiplier=1000", "mode=prototype", "warmup_steps=2"];
+    let wild = [
+        "steps=30",
+        "learning_rate=10",
+        "head_multiplier=1000",
+        "mode=prototype",
+        "warmup_steps=2",
+    ];
     let output = command(&path("run"), &wild, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
-    assert!(said.contains("step ") && said.contains("the term `") && said.contains("scene "), "{said}");
+    assert!(
+        said.contains("step ") && said.contains("the term `") && said.contains("scene "),
+        "{said}"
+    );
     assert!(said.contains("lower `learning_rate`"), "{said}");
 }
 
@@ -21,14 +30,24 @@ fn pictures_of_which_nothing_is_kept_do_no_harm() {
     let strict = ["steps=6", "warmup_steps=2", "mode=prototype", "unlabeled_gate=1", "gate=1"];
     train(&path("run"), &strict, &[]);
     let log = std::fs::read_to_string(path("run/log.jsonl")).unwrap();
-    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let after: Vec<_> =
-        lines.iter().filter(|line| line["event"] == "step" && line["step"].as_u64().unwrap() > 2).collect();
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let after: Vec<_> = lines
+        .iter()
+        .filter(|line| line["event"] == "step" && line["step"].as_u64().unwrap() > 2)
+        .collect();
     assert_eq!(after.len(), 4);
     for line in after {
-        assert_eq!((line["unlabeled"].as_f64(), line["kept_share"].as_f64()), (Some(0.0), Some(0.0)), "{line}");
+        assert_eq!(
+            (line["unlabeled"].as_f64(), line["kept_share"].as_f64()),
+            (Some(0.0), Some(0.0)),
+            "{line}"
+        );
         assert_eq!(line["prototype_unlabeled"].as_f64(), Some(0.0), "{line}");
-        assert!(line["dropped"].as_f64().unwrap() > 0.0 && line["labeled"].as_f64().unwrap() > 0.0, "{line}");
+        assert!(
+            line["dropped"].as_f64().unwrap() > 0.0 && line["labeled"].as_f64().unwrap() > 0.0,
+            "{line}"
+        );
     }
 }
 

@@ -33,7 +33,11 @@ fn resident_memory_is_flat_over_300_steps_after_the_50th() {
     }
     assert!(child.wait().unwrap().success());
     let highest = |from: u64, to: u64| {
-        seen.iter().filter(|(step, _)| (from..to).contains(step)).map(|(_, resident)| *resident).max().unwrap()
+        seen.iter()
+            .filter(|(step, _)| (from..to).contains(step))
+            .map(|(_, resident)| *resident)
+            .max()
+            .unwrap()
     };
     let (early, late) = (highest(50, 150), highest(250, 351));
     assert!(late <= early + NOISE, "{} MB at first, {} MB at the end", early >> 20, late >> 20);

@@ -12,14 +12,23 @@ fn random_checkpoints_are_whole_and_follow_from_their_seed() {
     let init = |name: &str, seed: &str| {
         let out = folder.path().join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-train"));
-        let output = command.args(["init", preset.name(), "--seed", seed, "--out"]).arg(&out).output().unwrap();
+        let output = command
+            .args(["init", preset.name(), "--seed", seed, "--out"])
+            .arg(&out)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Checkpoint::read(&out).unwrap()
     };
     let first = init("first", "1");
     assert_eq!(first, init("second", "1"));
     assert_ne!(first.weights, init("third", "2").weights);
-    assert!(first.weights["encoder._bn0.running_var"].data.iter().any(|variance| (variance - 1.0).abs() > 0.1));
+    assert!(
+        first.weights["encoder._bn0.running_var"]
+            .data
+            .iter()
+            .any(|variance| (variance - 1.0).abs() > 0.1)
+    );
     for case in &first.probe {
         assert_eq!(case.labels.len(), case.height * case.width);
         assert!(case.logits.data.iter().all(|score| score.is_finite()));

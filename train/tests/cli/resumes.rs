@@ -19,7 +19,9 @@ fn a_state_that_lost_a_part_is_refused_by_name() {
         let output = command(&path("run"), &settings, &["--resume"]).output().unwrap();
         fs::write(state(name), kept).unwrap();
         assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
-        parts.iter().for_each(|part| assert!(said(&output).contains(part), "{name}: {}", said(&output)));
+        parts
+            .iter()
+            .for_each(|part| assert!(said(&output).contains(part), "{name}: {}", said(&output)));
     };
     let teacher = "teacher.safetensors";
     refused(teacher, &|| fs::remove_file(state(teacher)).unwrap(), &[teacher, "is missing"]);
@@ -39,10 +41,13 @@ fn a_state_that_lost_a_part_is_refused_by_name() {
 
 #[test]
 fn classes_and_lists_must_be_those_of_the_run() {
-    for (file, text) in [("classes.txt", "3 sea\n8 land\n"), ("list.txt", "images/a.png\nimages/b.png\nimages/b.png\n")]
-    {
+    for (file, text) in [
+        ("classes.txt", "3 sea\n8 land\n"),
+        ("list.txt", "images/a.png\nimages/b.png\nimages/b.png\n"),
+    ] {
         let fixture = Fixture::new();
-        let settings = ["steps=4".to_owned(), "batch=2".to_owned(), "precise_bn_batches=1".to_owned()];
+        let settings =
+            ["steps=4".to_owned(), "batch=2".to_owned(), "precise_bn_batches=1".to_owned()];
         let first = fixture.train_more(&settings, &["--stop-after", "1"]);
         assert!(first.status.success(), "{}", said(&first));
         fs::write(fixture.path("data").join(file), text).unwrap();
@@ -56,7 +61,11 @@ fn classes_and_lists_must_be_those_of_the_run() {
 fn a_folder_holds_one_run_at_a_time() {
     let (_folder, path) = folder();
     let settings = ["steps=100000", "warmup_steps=2"];
-    let mut child = command(&path("run"), &settings, &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = command(&path("run"), &settings, &[])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let patience = Instant::now() + Duration::from_secs(60);
     while !path("run/log.jsonl").exists() {
         assert!(Instant::now() < patience);
@@ -73,8 +82,13 @@ fn a_folder_holds_one_run_at_a_time() {
 fn a_signal_does_not_wait_for_a_long_score() {
     let (_folder, path) = folder();
     // Scenes of this size take a good part of a second each.
-    let settings = ["steps=2", "warmup_steps=2", "synthetic_validation=400", "synthetic_size=[256, 512]"];
-    let mut child = command(&path("run"), &settings, &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let settings =
+        ["steps=2", "warmup_steps=2", "synthetic_validation=400", "synthetic_size=[256, 512]"];
+    let mut child = command(&path("run"), &settings, &[])
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let patience = Instant::now() + Duration::from_secs(120);
     while !path("run/state/position.json").exists() {
         assert!(Instant::now() < patience);
@@ -82,7 +96,9 @@ fn a_signal_does_not_wait_for_a_long_score() {
     }
     std::thread::sleep(Duration::from_millis(500));
     let asked = Instant::now();
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success()
+    );
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?}", asked.elapsed());
     assert!(!path("run/checkpoint").exists() && path("run/state/position.json").exists());
@@ -97,7 +113,11 @@ fn labels_of_which_nothing_counts_are_refused() {
     }
     let output = fixture.train(&[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("no pixel of the labelled pictures has a class"), "{}", said(&output));
+    assert!(
+        said(&output).contains("no pixel of the labelled pictures has a class"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]

@@ -11,7 +11,11 @@ use protoseg_models::weights::{self, StateDict};
 fn a_supervised_run_leaves_a_whole_checkpoint() {
     let (_folder, path) = folder();
     let out = path("run");
-    train(&out, &["steps=6", "warmup_steps=3", "calibration_images=2", "eval_every=2", "log_every=4"], &[]);
+    train(
+        &out,
+        &["steps=6", "warmup_steps=3", "calibration_images=2", "eval_every=2", "log_every=4"],
+        &[],
+    );
     let checkpoint = Checkpoint::read(&out.join("checkpoint")).unwrap();
     assert_eq!(checkpoint.probe.len(), 2);
     let metrics = checkpoint.metrics.as_ref().unwrap();
@@ -22,14 +26,19 @@ fn a_supervised_run_leaves_a_whole_checkpoint() {
         assert!(node.histogram.iter().sum::<u64>() > 0, "{name}");
     }
     assert!(
-        calibration.nodes.contains_key("decoder.classifier") && calibration.nodes.contains_key("encoder._blocks.2.add")
+        calibration.nodes.contains_key("decoder.classifier")
+            && calibration.nodes.contains_key("encoder._blocks.2.add")
     );
     for file in ["config.toml", "run.json", "log.jsonl", "report.html", "best/arch.json"] {
         assert!(out.join(file).is_file(), "{file}");
     }
     let log = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
-    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let steps = lines.iter().filter(|line| line["event"] == "step").map(|line| line["step"].as_u64().unwrap());
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps = lines
+        .iter()
+        .filter(|line| line["event"] == "step")
+        .map(|line| line["step"].as_u64().unwrap());
     assert_eq!(steps.collect::<Vec<_>>(), [4, 6], "the last ones too");
     assert!(log.contains("mean_iou") && !log.contains(r#""event":"classes""#));
     let report = std::fs::read_to_string(out.join("report.html")).unwrap();
@@ -49,8 +58,14 @@ fn state(out: &Path) -> Vec<StateDict> {
 /// middle of an epoch (of three steps, or one and a half) behind it.
 fn parts_equal_the_whole(settings: &[&str]) {
     let (_folder, path) = folder();
-    let prototype =
-        ["steps=20", "warmup_steps=7", "mode=prototype", "photometric=true", "reseed_after=3", "eval_every=5"];
+    let prototype = [
+        "steps=20",
+        "warmup_steps=7",
+        "mode=prototype",
+        "photometric=true",
+        "reseed_after=3",
+        "eval_every=5",
+    ];
     let settings = [&prototype[..], settings].concat();
     train(&path("whole"), &settings, &[]);
     let whole = Checkpoint::read(&path("whole/checkpoint")).unwrap();
@@ -61,7 +76,10 @@ fn parts_equal_the_whole(settings: &[&str]) {
             log(out).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         lines.retain(|line| line["event"] != "saved");
         for measured in ["seconds_per_step", "waited_share"] {
-            lines.iter_mut().filter_map(|line| line.as_object_mut()).for_each(|line| drop(line.remove(measured)));
+            lines
+                .iter_mut()
+                .filter_map(|line| line.as_object_mut())
+                .for_each(|line| drop(line.remove(measured)));
         }
         lines
     };
@@ -111,10 +129,13 @@ fn going_on_changes_nothing_in_the_habits_of_the_reference() {
 fn a_changed_configuration_is_named_and_refused() {
     let (_folder, path) = folder();
     train(&path("run"), &["steps=3", "warmup_steps=1"], &["--stop-after", "1"]);
-    let output =
-        crate::support::command(&path("run"), &["steps=3", "warmup_steps=1", "learning_rate=0.5"], &["--resume"])
-            .output()
-            .unwrap();
+    let output = crate::support::command(
+        &path("run"),
+        &["steps=3", "warmup_steps=1", "learning_rate=0.5"],
+        &["--resume"],
+    )
+    .output()
+    .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("`learning_rate` was 0.02, is 0.5"), "{}", said(&output));
 }
@@ -130,7 +151,8 @@ fn weights_of_a_checkpoint_start_another_run() {
         &["--init-from", &checkpoint.to_string_lossy()],
     );
     assert!(said(&output).contains("whole network"), "{}", said(&output));
-    let [first, second] = ["first", "second"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
+    let [first, second] =
+        ["first", "second"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
     let learnt = |name: &str| !name.contains("running");
     for (name, tensor) in first.weights.iter().filter(|(name, _)| learnt(name)) {
         assert_eq!(tensor, &second.weights[name], "{name}");
@@ -150,10 +172,15 @@ fn a_run_without_a_validation_list_has_a_checkpoint_and_no_score() {
 fn two_classes_train_with_pictures_that_have_no_masks() {
     let fixture = Fixture::new();
     // The second column is of a list with labels, which are not there.
-    std::fs::write(fixture.path("data/rest.txt"), "images/a.png labels/none.png\nimages/b.png\nimages/c.png").unwrap();
+    std::fs::write(
+        fixture.path("data/rest.txt"),
+        "images/a.png labels/none.png\nimages/b.png\nimages/c.png",
+    )
+    .unwrap();
     std::fs::remove_file(fixture.path("data/labels/c.png")).unwrap();
     std::fs::write(fixture.path("data/list.txt"), "images/a.png\nimages/b.png").unwrap();
-    let settings = ["mode=prototype", "unlabeled=rest.txt", "steps=4", "warmup_steps=2", "point_cells=8"];
+    let settings =
+        ["mode=prototype", "unlabeled=rest.txt", "steps=4", "warmup_steps=2", "point_cells=8"];
     let output = fixture.train(&settings.map(str::to_owned));
     assert!(output.status.success(), "{}", said(&output));
     let checkpoint = Checkpoint::read(&fixture.path("run/checkpoint")).unwrap();
@@ -163,9 +190,16 @@ fn two_classes_train_with_pictures_that_have_no_masks() {
 #[test]
 fn a_dry_run_says_the_plan_and_takes_no_step() {
     let (_folder, path) = folder();
-    let output = train(&path("run"), &["steps=5", "warmup_steps=2", "mode=prototype"], &["--dry-run"]);
+    let output =
+        train(&path("run"), &["steps=5", "warmup_steps=2", "mode=prototype"], &["--dry-run"]);
     let said = said(&output);
-    for words in ["5 labelled, 7 unlabelled, 2 to score on", "5 steps", "learning rate 2.000e-2", "road", "expected:"] {
+    for words in [
+        "5 labelled, 7 unlabelled, 2 to score on",
+        "5 steps",
+        "learning rate 2.000e-2",
+        "road",
+        "expected:",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(!path("run/state").exists() && !path("run/checkpoint").exists());
@@ -174,13 +208,20 @@ fn a_dry_run_says_the_plan_and_takes_no_step() {
 #[test]
 fn labels_of_the_teacher_are_written_where_they_are_wanted() {
     let (_folder, path) = folder();
-    train(&path("run"), &["steps=2", "warmup_steps=1", "mode=mean-teacher", "dumped_images=3"], &[]);
+    train(
+        &path("run"),
+        &["steps=2", "warmup_steps=1", "mode=mean-teacher", "dumped_images=3"],
+        &[],
+    );
     let mut names: Vec<String> = std::fs::read_dir(path("run/pseudo-labels/2"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["0.confidence.png", "0.png", "2.confidence.png", "2.png", "4.confidence.png", "4.png"]);
+    assert_eq!(
+        names,
+        ["0.confidence.png", "0.png", "2.confidence.png", "2.png", "4.confidence.png", "4.png"]
+    );
     let labels = image::open(path("run/pseudo-labels/2/4.png")).unwrap();
     assert_eq!((labels.width(), labels.height()), (96, 64));
 }
@@ -191,11 +232,13 @@ fn bfloat16_convolutions_train_and_are_scored_in_32_bits() {
     let steps = ["steps=4", "warmup_steps=2", "mode=prototype"];
     train(&path("wide"), &steps, &[]);
     train(&path("narrow"), &[&steps[..], &["precision=bfloat16"]].concat(), &[]);
-    let [wide, narrow] = ["wide", "narrow"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
+    let [wide, narrow] =
+        ["wide", "narrow"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
     assert_ne!(wide.weights, narrow.weights);
     let name = "decoder.classifier.weight";
     let [wide, narrow] = [&wide.weights[name].data, &narrow.weights[name].data];
     let largest = wide.iter().map(|value| value.abs()).fold(0.0, f32::max);
-    let difference = wide.iter().zip(narrow).map(|(wide, narrow)| (wide - narrow).abs()).fold(0.0, f32::max);
+    let difference =
+        wide.iter().zip(narrow).map(|(wide, narrow)| (wide - narrow).abs()).fold(0.0, f32::max);
     assert!(difference < 0.5 * largest, "{difference} {largest}");
 }

@@ -32,7 +32,9 @@ fn signalled(signal: &str, status: i32) {
     let (_folder, path) = folder();
     let mut child = start(&path("run"), &LONG, &[]);
     wait_for_step(&path("run"), 3);
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success()
+    );
     assert_eq!(child.wait().unwrap().code(), Some(status));
     let saved = saved_step(&path("run"));
     assert!(saved >= 3, "saved at step {saved}");
@@ -77,7 +79,8 @@ fn a_run_that_is_killed_over_and_over_ends_as_if_it_had_not_been() {
         assert!(saved_step(&run) >= step - 1);
     }
     train(&run, &settings, &["--resume"]);
-    let [whole, killed] = ["whole", "killed"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
+    let [whole, killed] =
+        ["whole", "killed"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
     assert_eq!(killed.weights, whole.weights);
 }
 
@@ -89,7 +92,12 @@ fn a_full_disk_is_named_and_the_state_before_it_is_kept() {
     train(&run, &settings, &["--stop-after", "2"]);
     // Files of more than 2 MB cannot be written, which a full disk looks like from inside.
     let output = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_protoseg-train")])
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 4096; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_protoseg-train"),
+        ])
         .args(arguments(&run, &settings, &["--resume"]))
         .current_dir(root())
         .env_remove("LD_LIBRARY_PATH")

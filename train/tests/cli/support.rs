@@ -43,8 +43,13 @@ pub(crate) fn command(out: &Path, settings: &[&str], more: &[&str]) -> Command {
 /// The arguments alone.
 pub(crate) fn arguments(out: &Path, settings: &[&str], more: &[&str]) -> Vec<String> {
     let config = root().join("train/configs/synthetic.toml");
-    let fixed = [&config.to_string_lossy(), "--out", &out.to_string_lossy(), "--threads", "1"].map(str::to_owned);
-    let set = SMALL.iter().chain(settings).flat_map(|setting| ["--set", setting]).chain(more.iter().copied());
+    let fixed = [&config.to_string_lossy(), "--out", &out.to_string_lossy(), "--threads", "1"]
+        .map(str::to_owned);
+    let set = SMALL
+        .iter()
+        .chain(settings)
+        .flat_map(|setting| ["--set", setting])
+        .chain(more.iter().copied());
     fixed.into_iter().chain(set.map(str::to_owned)).collect()
 }
 

@@ -11,7 +11,8 @@ pub(crate) fn report(model: &str, ms: f64, seed: u64) -> BenchReport {
     let draws = Stream::keyed(&[9, seed]);
     // In steps of so few digits that a file gives back the same.
     let step = |ms: f64| (ms * 1024.0).round() / 1024.0;
-    let latencies: Vec<f64> = (0..300).map(|at| step(ms * (0.05 * draws.normal(at)).exp())).collect();
+    let latencies: Vec<f64> =
+        (0..300).map(|at| step(ms * (0.05 * draws.normal(at)).exp())).collect();
     let ends: Vec<f64> = latencies
         .iter()
         .scan(0.0, |end, latency| {
@@ -19,7 +20,8 @@ pub(crate) fn report(model: &str, ms: f64, seed: u64) -> BenchReport {
             Some(*end)
         })
         .collect();
-    let starts: Vec<f64> = ends.iter().zip(&latencies).map(|(end, latency)| end - latency).collect();
+    let starts: Vec<f64> =
+        ends.iter().zip(&latencies).map(|(end, latency)| end - latency).collect();
     let point = |scenario: &str, due: Vec<f64>, latency: &[f64]| {
         json!({
             "scenario": {"kind": scenario}, "warm_up": {"queries": 3, "seconds": 0.5, "stretches": []}, "unstable": null,
@@ -36,7 +38,8 @@ pub(crate) fn report(model: &str, ms: f64, seed: u64) -> BenchReport {
         "accuracy": {"probe_agreement": 1.0, "reference": null, "mean_iou": null, "data": null, "missing": null},
         "peak_host_bytes": null,
     });
-    let points = [point("single-stream", starts, &latencies), point("offline", vec![0.0; 300], &ends)];
+    let points =
+        [point("single-stream", starts, &latencies), point("offline", vec![0.0; 300], &ends)];
     let report = json!({
         "version": BenchReport::VERSION, "program": "protoseg 0.1.0", "began": 1_750_000_000, "machine": MachineInfo::default(),
         "runs": [{"subject": subject, "points": points}],
@@ -60,7 +63,10 @@ fn slower_and_faster_are_told_beyond_the_tolerance_alone() {
     assert!(compared.has_regression());
     for point in &compared.points {
         assert!(point.ratio.interval.unwrap().contains(1.1), "{point:?}");
-        assert!((point.before_ms - 20.0).abs() < 0.3 && (point.after_ms - 22.0).abs() < 0.3, "{point:?}");
+        assert!(
+            (point.before_ms - 20.0).abs() < 0.3 && (point.after_ms - 22.0).abs() < 0.3,
+            "{point:?}"
+        );
     }
     assert!(!compare(&report("m", 20.0, 0), &report("m", 22.0, 2), 0.2).unwrap().has_regression());
 }
@@ -97,20 +103,28 @@ fn what_was_measured_otherwise_is_not_compared() {
         let mut after = report("m", 20.0, 1);
         change(&mut after.runs[0].subject);
         let error = compare(&before, &after, 0.05).unwrap_err();
-        assert!(
-            error.to_string().starts_with("nothing was measured in both: before there is colors single-stream (fp32")
-        );
+        assert!(error.to_string().starts_with(
+            "nothing was measured in both: before there is colors single-stream (fp32"
+        ));
     }
     let mut after = report("m", 20.0, 1);
     after.runs[0].points[0].scenario = Scenario::Clients { clients: 4 };
     let compared = compare(&before, &after, 0.05).unwrap();
-    assert_eq!((compared.points.len(), compared.only_before.len(), compared.only_after.len()), (1, 1, 1));
+    assert_eq!(
+        (compared.points.len(), compared.only_before.len(), compared.only_after.len()),
+        (1, 1, 1)
+    );
     assert_eq!(compared.only_after[0], "colors clients 4 (fp32, cpu, 256x512, threads=1)");
     for tolerance in [-0.1, f64::NAN, f64::INFINITY] {
         assert!(matches!(compare(&before, &after, tolerance), Err(CompareError::Tolerance(_))));
     }
     let nothing = BenchReport { runs: Vec::new(), ..before.clone() };
-    assert!(compare(&nothing, &before, 0.05).unwrap_err().to_string().contains("before there is nothing, and after"));
+    assert!(
+        compare(&nothing, &before, 0.05)
+            .unwrap_err()
+            .to_string()
+            .contains("before there is nothing, and after")
+    );
 }
 
 #[test]
@@ -124,7 +138,10 @@ fn of_two_that_were_measured_alike_the_names_decide() {
     let before = two(["one", "other"], [20.0, 40.0]);
     let compared = compare(&before, &two(["other", "new"], [40.0, 20.0]), 0.05).unwrap();
     assert_eq!(compared.points.len(), 4);
-    assert!(compared.points.iter().all(|point| point.verdict == RegressionVerdict::Within), "{compared}");
+    assert!(
+        compared.points.iter().all(|point| point.verdict == RegressionVerdict::Within),
+        "{compared}"
+    );
     assert!(compared.to_string().contains("the names differ: one, then new"), "{compared}");
 }
 
@@ -151,7 +168,10 @@ fn what_else_differs_is_said() {
     after.runs[0].points[0].samples = SampleColumns::default();
     let compared = compare(&before, &after, 0.05).unwrap();
     assert_eq!(compared.points.len(), 1);
-    assert!(compared.differences[1].contains("no query was answered in one of the two"), "{compared}");
+    assert!(
+        compared.differences[1].contains("no query was answered in one of the two"),
+        "{compared}"
+    );
 }
 
 #[test]
@@ -165,7 +185,10 @@ fn what_is_worse_and_no_matter_of_time_is_a_regression() {
         compared.broken.join("\n")
     };
     assert_eq!(worse(&|_| ()), "");
-    assert!(worse(&|after| after.runs[0].points[1].failed = 1).contains("1 queries were not answered, and 300 were"));
+    assert!(
+        worse(&|after| after.runs[0].points[1].failed = 1)
+            .contains("1 queries were not answered, and 300 were")
+    );
     let gone = worse(&|after| {
         after.runs[0].points[0].samples = SampleColumns::default();
         after.runs[0].points[0].failed = 300;
@@ -184,7 +207,9 @@ fn a_tail_that_grows_alone_is_found_where_there_are_samples_enough() {
         let mut report = report("m", 20.0, seed);
         let point = &mut report.runs[0].points[0];
         let draws = Stream::keyed(&[11, seed]);
-        let latency = |at: u64| 20.0 * (0.05 * draws.normal(at)).exp() * if at % 20 == 7 { slow } else { 1.0 };
+        let latency = |at: u64| {
+            20.0 * (0.05 * draws.normal(at)).exp() * if at % 20 == 7 { slow } else { 1.0 }
+        };
         point.samples.latency_ms = (0..4000).map(latency).collect();
         point.samples.due_ms = (0..4000).map(|at| 40.0 * f64::from(at)).collect();
         report
@@ -194,5 +219,8 @@ fn a_tail_that_grows_alone_is_found_where_there_are_samples_enough() {
         (compared.points[0].verdict, compared.points[0].tail_verdict, compared.has_regression())
     };
     assert_eq!(verdicts(1.0), (RegressionVerdict::Within, Some(RegressionVerdict::Within), false));
-    assert_eq!(verdicts(3.0), (RegressionVerdict::Within, Some(RegressionVerdict::Regression), true));
+    assert_eq!(
+        verdicts(3.0),
+        (RegressionVerdict::Within, Some(RegressionVerdict::Regression), true)
+    );
 }

@@ -32,7 +32,13 @@ pub(super) fn broken((one, before): Measured, (other, after): Measured) -> Vec<S
         }
     };
     fell("label agreement", one.probe_agreement, other.probe_agreement, LABELS, 100.0);
-    fell("mean IoU", one.mean_iou.filter(|_| one.data == other.data), other.mean_iou, MEAN_IOU, 1.0);
+    fell(
+        "mean IoU",
+        one.mean_iou.filter(|_| one.data == other.data),
+        other.mean_iou,
+        MEAN_IOU,
+        1.0,
+    );
     broken.dedup();
     broken
 }
@@ -40,11 +46,23 @@ pub(super) fn broken((one, before): Measured, (other, after): Measured) -> Vec<S
 /// How the machines differ, but for what differs from hour to hour.
 pub(super) fn machines(before: &MachineInfo, after: &MachineInfo) -> Vec<String> {
     let told = |facts: &MachineInfo| {
-        let MachineInfo { runtime, processor, system, kernel, virtual_machine, container, gpus, .. } = facts;
+        let MachineInfo {
+            runtime,
+            processor,
+            system,
+            kernel,
+            virtual_machine,
+            container,
+            gpus,
+            ..
+        } = facts;
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
         [
             ("processors", format!("{}, {} cores to use", text(&processor.name), processor.cores)),
-            ("builds of ONNX Runtime", text(&runtime.as_ref().map(|runtime| runtime.build.clone()))),
+            (
+                "builds of ONNX Runtime",
+                text(&runtime.as_ref().map(|runtime| runtime.build.clone())),
+            ),
             ("systems", format!("{}, kernel {}", text(system), text(kernel))),
             ("GPUs", format!("{:?}", gpus.gpus.iter().map(|gpu| &gpu.name).collect::<Vec<_>>())),
             ("virtual machines", text(virtual_machine)),
@@ -52,7 +70,9 @@ pub(super) fn machines(before: &MachineInfo, after: &MachineInfo) -> Vec<String>
         ]
     };
     let pairs = told(before).into_iter().zip(told(after)).filter(|(one, other)| one != other);
-    pairs.map(|((what, one), (_, other))| format!("the {what} differ: {one}, then {other}")).collect()
+    pairs
+        .map(|((what, one), (_, other))| format!("the {what} differ: {one}, then {other}"))
+        .collect()
 }
 
 pub(super) fn notes((one, before): Measured, (other, after): Measured) -> Vec<String> {
@@ -64,13 +84,16 @@ pub(super) fn notes((one, before): Measured, (other, after): Measured) -> Vec<St
             notes.push(format!("{when}, {failed} queries were not answered, and {answered} were"));
         }
     }
-    let told = |subject: &Subject| format!("{} from {}", subject.pictures.count, subject.pictures.source);
+    let told =
+        |subject: &Subject| format!("{} from {}", subject.pictures.count, subject.pictures.source);
     let differing = [
         ("names", one.name.clone(), other.name.clone()),
         ("models", one.model.clone(), other.model.clone()),
         ("pictures", told(one), told(other)),
     ];
     let differing = differing.into_iter().filter(|(_, one, other)| one != other);
-    notes.extend(differing.map(|(what, one, other)| format!("the {what} differ: {one}, then {other}")));
+    notes.extend(
+        differing.map(|(what, one, other)| format!("the {what} differ: {one}, then {other}")),
+    );
     notes
 }

@@ -42,7 +42,10 @@ impl MachineInfo {
         facts.runtime = session::runtime().ok();
         facts.gpus = Gpus::now();
         facts.processor.cores = cores();
-        facts.processor.vector_extensions.extend(vector_extensions().into_iter().map(str::to_owned));
+        facts
+            .processor
+            .vector_extensions
+            .extend(vector_extensions().into_iter().map(str::to_owned));
         if facts.container.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
             facts.container = Some("kubernetes".to_owned());
         }
@@ -53,14 +56,17 @@ impl MachineInfo {
     fn from_root(root: &Path) -> Self {
         let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
         let line = |file: &str| Some(read(file)?.trim().to_owned()).filter(|text| !text.is_empty());
-        let (own, mounted) = (read("proc/self/cgroup").unwrap_or_default(), root.join("sys/fs/cgroup"));
+        let (own, mounted) =
+            (read("proc/self/cgroup").unwrap_or_default(), root.join("sys/fs/cgroup"));
         let quota = groups::quota(&own, &mounted);
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             runtime: None,
             processor: Processor { quota, ..Processor::from_root(root) },
             memory: Memory::parse(&read("proc/meminfo").unwrap_or_default(), &own, &mounted),
-            system: read("etc/os-release").or_else(|| read("usr/lib/os-release")).and_then(|text| system(&text)),
+            system: read("etc/os-release")
+                .or_else(|| read("usr/lib/os-release"))
+                .and_then(|text| system(&text)),
             kernel: line("proc/sys/kernel/osrelease"),
             virtual_machine: virtual_machine(root),
             container: container(root),
@@ -86,13 +92,18 @@ fn load(text: &str) -> Option<[f64; 3]> {
 /// tells nothing, as clouds rent whole machines too.
 fn virtual_machine(root: &Path) -> Option<String> {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_default();
-    let board = ["sys_vendor", "product_name"].map(|file| read(&format!("sys/class/dmi/id/{file}")).trim().to_owned());
+    let board = ["sys_vendor", "product_name"]
+        .map(|file| read(&format!("sys/class/dmi/id/{file}")).trim().to_owned());
     let board = board.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     let kind = read("sys/hypervisor/type").trim().to_owned();
     let information = read("proc/cpuinfo");
-    let mut flags = information.lines().filter(|line| line.starts_with("flags")).flat_map(str::split_whitespace);
-    let virtual_board =
-        ["KVM", "QEMU", "VMware", "VirtualBox", "Virtual Machine"].iter().any(|name| board.contains(name));
+    let mut flags = information
+        .lines()
+        .filter(|line| line.starts_with("flags"))
+        .flat_map(str::split_whitespace);
+    let virtual_board = ["KVM", "QEMU", "VMware", "VirtualBox", "Virtual Machine"]
+        .iter()
+        .any(|name| board.contains(name));
     let told = flags.any(|flag| flag == "hypervisor") || !kind.is_empty() || virtual_board;
     let names = [board, kind].into_iter().find(|name| !name.is_empty());
     told.then(|| names.unwrap_or_else(|| "a hypervisor that gives no name".to_owned()))
@@ -101,9 +112,13 @@ fn virtual_machine(root: &Path) -> Option<String> {
 /// What containers leave where they begin.
 fn container(root: &Path) -> Option<String> {
     let there = |file: &str| root.join(file).exists();
-    let named = std::fs::read_to_string(root.join("run/systemd/container")).unwrap_or_default().trim().to_owned();
+    let named = std::fs::read_to_string(root.join("run/systemd/container"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let groups = std::fs::read_to_string(root.join("proc/1/cgroup")).unwrap_or_default();
-    let grouped = [("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman"), ("lxc", "lxc")];
+    let grouped =
+        [("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman"), ("lxc", "lxc")];
     if !named.is_empty() {
         Some(named)
     } else if let Some((_, name)) = grouped.into_iter().find(|(part, _)| groups.contains(part)) {
@@ -138,7 +153,10 @@ mod tests {
         let facts = MachineInfo::from_root(root.path());
         let text = |text: &str| Some(text.to_owned());
         assert_eq!((&facts.system, &facts.kernel), (&text("Debian 12"), &text("6.1.0-x")));
-        assert_eq!((&facts.virtual_machine, &facts.container), (&text("QEMU Standard PC"), &text("kubernetes")));
+        assert_eq!(
+            (&facts.virtual_machine, &facts.container),
+            (&text("QEMU Standard PC"), &text("kubernetes"))
+        );
         assert_eq!((facts.load, facts.processor.quota), (Some([0.5, 1.25, 2.0]), Some(2.5)));
         assert_eq!(
             facts.memory,
@@ -150,12 +168,26 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_none() {
-        let files =
-            ["proc/cpuinfo", "proc/meminfo", "proc/self/cgroup", "proc/1/cgroup", "proc/loadavg", "etc/os-release"];
+        let files = [
+            "proc/cpuinfo",
+            "proc/meminfo",
+            "proc/self/cgroup",
+            "proc/1/cgroup",
+            "proc/loadavg",
+            "etc/os-release",
+        ];
         let empty: Vec<(&str, &str)> = files.into_iter().map(|file| (file, "")).collect();
         for root in [tree(&[]), tree(&empty)] {
-            let MachineInfo { processor, memory, system, kernel, virtual_machine, container, load, .. } =
-                MachineInfo::from_root(root.path());
+            let MachineInfo {
+                processor,
+                memory,
+                system,
+                kernel,
+                virtual_machine,
+                container,
+                load,
+                ..
+            } = MachineInfo::from_root(root.path());
             assert_eq!((processor, memory, load), (Processor::default(), Memory::default(), None));
             assert_eq!([system, kernel, virtual_machine, container], [const { None }; 4]);
         }
@@ -170,10 +202,19 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(found(&[(".dockerenv", "")]), (None, text("docker")));
         assert_eq!(found(&[("run/.containerenv", "")]), (None, text("podman")));
-        assert_eq!(found(&[("run/systemd/container", "systemd-nspawn\n")]), (None, text("systemd-nspawn")));
+        assert_eq!(
+            found(&[("run/systemd/container", "systemd-nspawn\n")]),
+            (None, text("systemd-nspawn"))
+        );
         assert_eq!(found(&[("sys/hypervisor/type", "xen\n")]), (text("xen"), None));
-        assert_eq!(found(&[("proc/cpuinfo", "flags\t: hypervisor\n")]).0, text("a hypervisor that gives no name"));
-        assert_eq!(found(&[("sys/class/dmi/id/product_name", "KVM Virtual Machine")]).0, text("KVM Virtual Machine"));
+        assert_eq!(
+            found(&[("proc/cpuinfo", "flags\t: hypervisor\n")]).0,
+            text("a hypervisor that gives no name")
+        );
+        assert_eq!(
+            found(&[("sys/class/dmi/id/product_name", "KVM Virtual Machine")]).0,
+            text("KVM Virtual Machine")
+        );
         assert_eq!(found(&[("sys/class/dmi/id/sys_vendor", "Amazon EC2")]), (None, None));
     }
 
@@ -181,7 +222,11 @@ mod tests {
     #[test]
     fn this_machine_has_cores_and_a_kernel() {
         let facts = MachineInfo::now();
-        assert!(facts.processor.cores >= 1 && facts.processor.threads.is_none_or(|threads| threads >= 1), "{facts:?}");
+        assert!(
+            facts.processor.cores >= 1
+                && facts.processor.threads.is_none_or(|threads| threads >= 1),
+            "{facts:?}"
+        );
         assert!(facts.kernel.is_some() && facts.memory.limit.is_some(), "{facts:?}");
     }
 }

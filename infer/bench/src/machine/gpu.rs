@@ -133,9 +133,11 @@ impl Gpus {
         if let Some(reason) = &self.missing {
             return Err(GpuError::NoDriver(reason.clone()));
         }
-        self.gpus.iter().position(|gpu| gpu.number == Some(number)).ok_or_else(|| GpuError::Number {
-            number,
-            reason: self.numbers.clone().unwrap_or_else(|| "no GPU has that number".to_owned()),
+        self.gpus.iter().position(|gpu| gpu.number == Some(number)).ok_or_else(|| {
+            GpuError::Number {
+                number,
+                reason: self.numbers.clone().unwrap_or_else(|| "no GPU has that number".to_owned()),
+            }
         })
     }
 }
@@ -160,13 +162,20 @@ mod tests {
         }
 
         fn read(&self, index: usize) -> GpuSample {
-            GpuSample { power: Some(100.0 * (index + 1) as f64), temperature: Some(40), ..GpuSample::default() }
+            GpuSample {
+                power: Some(100.0 * (index + 1) as f64),
+                temperature: Some(40),
+                ..GpuSample::default()
+            }
         }
     }
 
     #[test]
     fn numbers_are_those_of_cuda_or_it_is_said_why_not() {
-        let numbers = |visible: Option<&str>| CudaOrdinals { visible: visible.map(str::to_owned), order: None };
+        let numbers = |visible: Option<&str>| CudaOrdinals {
+            visible: visible.map(str::to_owned),
+            order: None,
+        };
         let gpus = Gpus::from_driver(&Fake(&["L4", "L4"]), &numbers(Some("1,0")));
         assert_eq!(gpus.gpus.iter().map(|gpu| gpu.number).collect::<Vec<_>>(), [Some(1), Some(0)]);
         assert_eq!((gpus.place(0), gpus.place(1)), (Ok(1), Ok(0)));
@@ -177,7 +186,10 @@ mod tests {
         assert!(unlike.numbers.as_ref().unwrap().starts_with("not told: "), "{unlike:?}");
         assert!(unlike.place(0).unwrap_err().to_string().contains("CUDA_DEVICE_ORDER"));
         let none = Gpus::from_driver(&Fake(&[]), &numbers(None));
-        assert!(none.missing.is_some() && matches!(none.place(0), Err(GpuError::NoDriver(_))), "{none:?}");
+        assert!(
+            none.missing.is_some() && matches!(none.place(0), Err(GpuError::NoDriver(_))),
+            "{none:?}"
+        );
         let written = serde_json::to_string(&gpus).unwrap();
         assert_eq!(serde_json::from_str::<Gpus>(&written).unwrap(), gpus);
     }

@@ -39,11 +39,15 @@ impl Processor {
     pub(super) fn from_root(root: &Path) -> Self {
         let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
         let frequency = |file: &str| {
-            let kilohertz: f64 = read(&format!("sys/devices/system/cpu/cpu0/cpufreq/{file}"))?.trim().parse().ok()?;
+            let kilohertz: f64 = read(&format!("sys/devices/system/cpu/cpu0/cpufreq/{file}"))?
+                .trim()
+                .parse()
+                .ok()?;
             Some(kilohertz / 1000.0)
         };
         let information = Self::told(&read("proc/cpuinfo").unwrap_or_default());
-        let governor = read("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").map(|name| name.trim().to_owned());
+        let governor = read("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+            .map(|name| name.trim().to_owned());
         Self {
             governor: governor.filter(|name| !name.is_empty()),
             mhz: frequency("scaling_cur_freq").or(information.mhz),
@@ -66,14 +70,21 @@ impl Processor {
             // 64-bit ARM tells numbers, which stand in the manuals of its designers.
             let kinds = fields("CPU implementer").zip(fields("CPU part"));
             let kinds: BTreeSet<(&str, &str)> = kinds.collect();
-            names.extend(kinds.into_iter().map(|(designer, part)| format!("ARM core {part} of designer {designer}")));
+            names.extend(
+                kinds
+                    .into_iter()
+                    .map(|(designer, part)| format!("ARM core {part} of designer {designer}")),
+            );
         }
         // A block for each thread: its package, and its core in that.
         let packages: BTreeSet<&str> = fields("physical id").collect();
         let blocks = information.split("\n\n").filter_map(|block| {
             let field = |name: &str| {
                 let fields = block.lines().filter_map(|line| line.split_once(':'));
-                fields.into_iter().find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+                fields
+                    .into_iter()
+                    .find(|(key, _)| key.trim() == name)
+                    .map(|(_, value)| value.trim())
             };
             Some((field("physical id")?, field("core id")?))
         });
@@ -86,7 +97,9 @@ impl Processor {
             vector_extensions: known.map(|(_, name)| name.to_owned()).collect(),
             sockets: some(packages.len()),
             physical_cores: some(cores.len()),
-            threads: some(fields("processor").filter(|number| number.parse::<usize>().is_ok()).count()),
+            threads: some(
+                fields("processor").filter(|number| number.parse::<usize>().is_ok()).count(),
+            ),
             mhz: fields("cpu MHz").next().and_then(|mhz| mhz.parse().ok()),
             ..Self::default()
         }
@@ -124,13 +137,24 @@ mod tests {
 
     #[test]
     fn packages_cores_and_threads_are_counted() {
-        let counts = |processor: &Processor| [processor.sockets, processor.physical_cores, processor.threads];
+        let counts = |processor: &Processor| {
+            [processor.sockets, processor.physical_cores, processor.threads]
+        };
         // Core numbers repeat in the second package.
         let two: Vec<_> = (0..8).map(|thread| ("Xeon", thread / 4, thread / 2 % 2)).collect();
         let two = Processor::told(&threads(&two));
-        assert_eq!((counts(&two), two.name.as_deref(), two.mhz), ([2, 4, 8].map(Some), Some("Xeon"), Some(1200.5)));
+        assert_eq!(
+            (counts(&two), two.name.as_deref(), two.mhz),
+            ([2, 4, 8].map(Some), Some("Xeon"), Some(1200.5))
+        );
         // Two threads on each large core, one on each small one.
-        let hybrid = Processor::told(&threads(&[("i5", 0, 0), ("i5", 0, 0), ("i5", 0, 4), ("i5", 0, 8), ("i5", 0, 9)]));
+        let hybrid = Processor::told(&threads(&[
+            ("i5", 0, 0),
+            ("i5", 0, 0),
+            ("i5", 0, 4),
+            ("i5", 0, 8),
+            ("i5", 0, 9),
+        ]));
         assert_eq!(counts(&hybrid), [1, 4, 5].map(Some));
     }
 
@@ -141,9 +165,13 @@ mod tests {
                 "processor\t: {number}\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp crc32 sve\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
             )
         };
-        let arm = Processor::told(&[block(0, "0xd05"), block(1, "0xd05"), block(2, "0xd0b")].concat());
+        let arm =
+            Processor::told(&[block(0, "0xd05"), block(1, "0xd05"), block(2, "0xd0b")].concat());
         let name = "ARM core 0xd05 of designer 0x41 + ARM core 0xd0b of designer 0x41";
-        assert_eq!((arm.name.as_deref(), arm.threads, arm.physical_cores), (Some(name), Some(3), None));
+        assert_eq!(
+            (arm.name.as_deref(), arm.threads, arm.physical_cores),
+            (Some(name), Some(3), None)
+        );
         assert_eq!(arm.vector_extensions, ["neon", "dotprod", "sve"]);
         // 32-bit ARM names its threads and, with a capital, what they are.
         let old = Processor::told(
@@ -166,10 +194,15 @@ mod tests {
             (Some("performance"), Some(2500.0), Some(3700.0))
         );
         assert_eq!(Processor::from_root(tree(&[]).path()), Processor::default());
-        let empty = tree(&[("proc/cpuinfo", ""), ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "\n")]);
+        let empty = tree(&[
+            ("proc/cpuinfo", ""),
+            ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "\n"),
+        ]);
         assert_eq!(Processor::from_root(empty.path()), Processor::default());
-        let nonsense =
-            tree(&[("proc/cpuinfo", ":\n: :\nmodel name\nmodel name:\nprocessor: x\ncpu MHz: fast\n\n\n\n")]);
+        let nonsense = tree(&[(
+            "proc/cpuinfo",
+            ":\n: :\nmodel name\nmodel name:\nprocessor: x\ncpu MHz: fast\n\n\n\n",
+        )]);
         assert_eq!(Processor::from_root(nonsense.path()), Processor::default());
     }
 }

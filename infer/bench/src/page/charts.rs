@@ -54,17 +54,32 @@ fn histogram(sorted: &[f64], across: &Scale, latency: &Latency) -> String {
     upwards.ticks.retain(|tick| *tick <= upwards.high);
     let bar = |(index, count): (usize, &usize)| {
         let corner = low + index as f64 * width;
-        path(&[(corner, 0.0), (corner, *count as f64), (corner + width, *count as f64), (corner + width, 0.0)]) + "Z"
+        path(&[
+            (corner, 0.0),
+            (corner, *count as f64),
+            (corner + width, *count as f64),
+            (corner + width, 0.0),
+        ]) + "Z"
     };
-    let drawn: String = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bar).collect();
-    let centres: Vec<(f64, f64)> =
-        counts.iter().enumerate().map(|(index, count)| (low + (index as f64 + 0.5) * width, *count as f64)).collect();
+    let drawn: String =
+        counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bar).collect();
+    let centres: Vec<(f64, f64)> = counts
+        .iter()
+        .enumerate()
+        .map(|(index, count)| (low + (index as f64 + 0.5) * width, *count as f64))
+        .collect();
     let marks: String = latency
         .percentiles
         .iter()
-        .map(|percentile| path(&[(place(percentile.ms), 0.0), (place(percentile.ms), upwards.high)]))
+        .map(|percentile| {
+            path(&[(place(percentile.ms), 0.0), (place(percentile.ms), upwards.high)])
+        })
         .collect();
-    let names = latency.percentiles.iter().enumerate().map(|(row, percentile)| name(percentile, row, across));
+    let names = latency
+        .percentiles
+        .iter()
+        .enumerate()
+        .map(|(row, percentile)| name(percentile, row, across));
     let label = format!("histogram of {} latencies in milliseconds", sorted.len());
     Plot {
         title: "Distribution",
@@ -89,7 +104,10 @@ fn name(percentile: &Percentile, row: usize, across: &Scale) -> String {
     // Where there is no room on the right of the line, the name stands on its left.
     let side = if along > 60.0 { " left" } else { "" };
     let text = escape(&format!("p{} {}", percentile.percent, figure(percentile.ms)));
-    format!("<span class=\"name{side}\" style=\"left:{along:.2}%;top:{}px\">{text}</span>", 14 * row)
+    format!(
+        "<span class=\"name{side}\" style=\"left:{along:.2}%;top:{}px\">{text}</span>",
+        14 * row
+    )
 }
 
 /// The share of latencies up to each, with percentiles and their intervals.
@@ -99,15 +117,21 @@ fn cumulative(sorted: &[f64], across: &Scale, latency: &Latency, room: usize) ->
     let (count, stride) = (sorted.len(), sorted.len().div_ceil(room));
     // The slow end is what one looks for: there, none is left out.
     let shown = |rank: &usize| rank.is_multiple_of(stride) || rank + 16 > count;
-    let curve: Vec<(f64, f64)> =
-        (0..count).filter(shown).map(|rank| (place(sorted[rank]), 100.0 * (rank + 1) as f64 / count as f64)).collect();
+    let curve: Vec<(f64, f64)> = (0..count)
+        .filter(shown)
+        .map(|rank| (place(sorted[rank]), 100.0 * (rank + 1) as f64 / count as f64))
+        .collect();
     let interval = |percentile: &Percentile| {
-        let ends = [percentile.low_ms, percentile.high_ms].map(|end| place(end.unwrap_or(percentile.ms)));
+        let ends =
+            [percentile.low_ms, percentile.high_ms].map(|end| place(end.unwrap_or(percentile.ms)));
         path(&ends.map(|end| (end, percentile.percent)))
     };
     let intervals: String = latency.percentiles.iter().map(interval).collect();
-    let marks: Vec<(f64, f64)> =
-        latency.percentiles.iter().map(|percentile| (place(percentile.ms), percentile.percent)).collect();
+    let marks: Vec<(f64, f64)> = latency
+        .percentiles
+        .iter()
+        .map(|percentile| (place(percentile.ms), percentile.percent))
+        .collect();
     Plot {
         title: "Cumulative",
         unit: "% of queries",
@@ -128,12 +152,22 @@ fn cumulative(sorted: &[f64], across: &Scale, latency: &Latency, room: usize) ->
 
 /// Latency of each query against when it was due, with a line through the middle of stretches. Also says how many samples in
 /// a row the points were taken from.
-pub(super) fn over_time(samples: &SampleColumns, latency: &Latency, room: usize) -> Option<(String, usize)> {
-    let pairs: Vec<(f64, f64)> =
-        samples.due_ms.iter().zip(&samples.latency_ms).map(|(due, ms)| (due / 1000.0, *ms)).collect();
+pub(super) fn over_time(
+    samples: &SampleColumns,
+    latency: &Latency,
+    room: usize,
+) -> Option<(String, usize)> {
+    let pairs: Vec<(f64, f64)> = samples
+        .due_ms
+        .iter()
+        .zip(&samples.latency_ms)
+        .map(|(due, ms)| (due / 1000.0, *ms))
+        .collect();
     let Thinned { points, each, middle } = thinned::samples(&pairs, room);
     let last = points.iter().map(|(when, _)| *when).fold(0.0, f64::max);
-    let bounds = |bound: fn(f64, f64) -> f64, start: f64| points.iter().map(|(_, ms)| *ms).fold(start, bound);
+    let bounds = |bound: fn(f64, f64) -> f64, start: f64| {
+        points.iter().map(|(_, ms)| *ms).fold(start, bound)
+    };
     let (least, most) = (bounds(f64::min, f64::INFINITY), bounds(f64::max, 0.0));
     if points.is_empty() {
         return None;
@@ -142,10 +176,12 @@ pub(super) fn over_time(samples: &SampleColumns, latency: &Latency, room: usize)
     if !upwards.is_logarithmic() {
         upwards = Scale::around(0.0, most, TICKS);
     }
-    let placed =
-        |points: &[(f64, f64)]| points.iter().map(|(when, ms)| (*when, upwards.place(*ms))).collect::<Vec<_>>();
+    let placed = |points: &[(f64, f64)]| {
+        points.iter().map(|(when, ms)| (*when, upwards.place(*ms))).collect::<Vec<_>>()
+    };
     let level = |percent: f64| {
-        let percentile = latency.percentiles.iter().find(|percentile| percentile.percent == percent)?;
+        let percentile =
+            latency.percentiles.iter().find(|percentile| percentile.percent == percent)?;
         let at = upwards.place(percentile.ms);
         Some(path(&[(across.low, at), (across.high, at)]))
     };

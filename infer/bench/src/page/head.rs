@@ -10,7 +10,9 @@ pub(super) fn names(report: &BenchReport) -> String {
     match report.runs.as_slice() {
         [] => "nothing".to_owned(),
         [run] => run.subject.name.clone(),
-        [first, rest @ ..] => format!("{} and {}", first.subject.name, count(rest.len(), "other", "others")),
+        [first, rest @ ..] => {
+            format!("{} and {}", first.subject.name, count(rest.len(), "other", "others"))
+        }
     }
 }
 
@@ -25,11 +27,14 @@ pub(super) fn head(report: &BenchReport) -> String {
         count(points, "point", "points")
     );
     let verdict = verdict(report);
-    let reasons: String = verdict.reasons.iter().map(|reason| format!("<li>{}</li>\n", escape(reason))).collect();
+    let reasons: String =
+        verdict.reasons.iter().map(|reason| format!("<li>{}</li>\n", escape(reason))).collect();
     let reasons = if reasons.is_empty() { reasons } else { format!("<ul>\n{reasons}</ul>") };
     let class = if verdict.stable { "good" } else { "bad" };
-    let banner =
-        format!("<div class=\"verdict {class}\"><b class=\"{class}\">{}</b>{reasons}</div>\n", escape(&verdict.words));
+    let banner = format!(
+        "<div class=\"verdict {class}\"><b class=\"{class}\">{}</b>{reasons}</div>\n",
+        escape(&verdict.words)
+    );
     note(&words) + &banner + &tiles(&figures(report))
 }
 
@@ -42,7 +47,8 @@ fn figures(report: &BenchReport) -> Vec<String> {
             .map(|(ms, under)| tile(title, &milliseconds(-ms), &under))
     };
     let rate = |of: fn(&ScenarioResult) -> f64, title: &str| {
-        best(report, |point| Some(of(point))).map(|(rate, under)| tile(title, &figure(rate), &under))
+        best(report, |point| Some(of(point)))
+            .map(|(rate, under)| tile(title, &figure(rate), &under))
     };
     let agreement = report
         .runs
@@ -52,7 +58,11 @@ fn figures(report: &BenchReport) -> Vec<String> {
     let agreement = agreement.map(|(agreed, run)| {
         let whose = run.subject.accuracy.reference.as_ref().map(|whose| format!("with {whose}"));
         let named = (report.runs.len() > 1).then(|| run.subject.name.clone());
-        tile("Label agreement", &share(agreed), &[named, whose].into_iter().flatten().collect::<Vec<_>>())
+        tile(
+            "Label agreement",
+            &share(agreed),
+            &[named, whose].into_iter().flatten().collect::<Vec<_>>(),
+        )
     });
     [
         latency(50.0, title("Median latency", "Lowest median latency")),
@@ -67,10 +77,15 @@ fn figures(report: &BenchReport) -> Vec<String> {
 }
 
 /// The point of the greatest value, with words on which it is. Unstable ones count only where none is stable.
-fn best(report: &BenchReport, value: impl Fn(&ScenarioResult) -> Option<f64>) -> Option<(f64, Vec<String>)> {
-    let points = report.runs.iter().flat_map(|run| run.points.iter().map(move |point| (run, point)));
+fn best(
+    report: &BenchReport,
+    value: impl Fn(&ScenarioResult) -> Option<f64>,
+) -> Option<(f64, Vec<String>)> {
+    let points =
+        report.runs.iter().flat_map(|run| run.points.iter().map(move |point| (run, point)));
     let known = points.filter_map(|(run, point)| value(point).map(|value| (value, run, point)));
-    let rank = |(value, _, point): &(f64, &BenchRun, &ScenarioResult)| (point.unstable.is_none(), *value);
+    let rank =
+        |(value, _, point): &(f64, &BenchRun, &ScenarioResult)| (point.unstable.is_none(), *value);
     let (value, run, point) = known.max_by(|left, right| {
         let ((stable, left), (other, right)) = (rank(left), rank(right));
         stable.cmp(&other).then(left.total_cmp(&right))

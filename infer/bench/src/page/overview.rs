@@ -16,7 +16,8 @@ pub(super) fn table(report: &BenchReport) -> String {
     if rows.len() < 2 {
         return String::new();
     }
-    let columns = ["queries", "p50, ms", "p99, ms", "pictures/s", "megapixels/s", "label agreement"];
+    let columns =
+        ["queries", "p50, ms", "p99, ms", "pictures/s", "megapixels/s", "label agreement"];
     let head: String = columns.map(|column| format!("<th scope=\"col\">{column}</th>")).concat();
     format!(
         "<div class=\"scroll\"><table class=\"wide\"><thead><tr><th scope=\"col\">run</th>\
@@ -27,7 +28,8 @@ pub(super) fn table(report: &BenchReport) -> String {
 }
 
 fn line(link: &str, run: &BenchRun, point: &ScenarioResult) -> String {
-    let percentile = |percent| cell(point.percentile(percent).map(|percentile| figure(percentile.ms)));
+    let percentile =
+        |percent| cell(point.percentile(percent).map(|percentile| figure(percentile.ms)));
     format!(
         "<tr><th scope=\"row\">{link}</th><td class=\"word\">{}</td><td>{}</td>{}{}<td>{}</td><td>{}</td>{}\
          <td class=\"word\">{}</td></tr>\n",

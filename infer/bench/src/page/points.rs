@@ -8,12 +8,19 @@ use super::{cell, charts, facts, figure, verdict, whole};
 
 /// What was measured and every point of it. `room` is how many windows samples are thinned to.
 pub(super) fn run(run: &BenchRun, room: usize) -> String {
-    let bound: String = run.within_bound.iter().map(|found| note(&words::within_bound(found))).collect();
-    facts(&words::facts(&run.subject)) + &bound + &run.points.iter().map(|found| point(found, room)).collect::<String>()
+    let bound: String =
+        run.within_bound.iter().map(|found| note(&words::within_bound(found))).collect();
+    facts(&words::facts(&run.subject))
+        + &bound
+        + &run.points.iter().map(|found| point(found, room)).collect::<String>()
 }
 
 fn point(point: &ScenarioResult, room: usize) -> String {
-    let heading = format!("<h3>{}: {}</h3>\n", escape(&point.scenario.to_string()), verdict(point.unstable.is_some()));
+    let heading = format!(
+        "<h3>{}: {}</h3>\n",
+        escape(&point.scenario.to_string()),
+        verdict(point.unstable.is_some())
+    );
     let why = point.unstable.as_ref().map(|why| format!("<p class=\"why\">{}</p>\n", escape(why)));
     let mut words = found(point);
     let mut plots = Vec::new();
@@ -52,7 +59,8 @@ fn found(point: &ScenarioResult) -> String {
         let error = point.first_error.as_deref().unwrap_or("it is not known why");
         format!(" {} not answered: {error}.", count(point.failed, "query was", "queries were"))
     });
-    let sessions = words::sessions(point).map_or_else(String::new, |sessions| format!(" by {sessions}"));
+    let sessions =
+        words::sessions(point).map_or_else(String::new, |sessions| format!(" by {sessions}"));
     format!(
         "{queries} in {}{sessions}, {before}: {} pictures/s, {} megapixels/s.{}{}",
         seconds(point.seconds),
@@ -66,7 +74,11 @@ fn found(point: &ScenarioResult) -> String {
 fn percentiles(latency: &Latency) -> String {
     let row = |name: &str, ms: f64, interval: Option<String>, bound: Option<f64>| {
         let bound = cell(bound.map(figure));
-        format!("<tr><th scope=\"row\">{name}</th><td>{}</td>{}{bound}</tr>\n", figure(ms), cell(interval))
+        format!(
+            "<tr><th scope=\"row\">{name}</th><td>{}</td>{}{bound}</tr>\n",
+            figure(ms),
+            cell(interval)
+        )
     };
     let extreme = |name: &str, ms: f64| {
         format!("<tr><th scope=\"row\">{name}</th><td>{}</td><td></td><td></td></tr>\n", figure(ms))
@@ -74,7 +86,8 @@ fn percentiles(latency: &Latency) -> String {
     let end = |ms: Option<f64>| ms.map_or_else(|| "?".to_owned(), figure);
     let rows = latency.percentiles.iter().map(|percentile| {
         let known = percentile.low_ms.is_some() || percentile.high_ms.is_some();
-        let interval = known.then(|| format!("{} to {}", end(percentile.low_ms), end(percentile.high_ms)));
+        let interval =
+            known.then(|| format!("{} to {}", end(percentile.low_ms), end(percentile.high_ms)));
         row(&format!("p{}", percentile.percent), percentile.ms, interval, percentile.bound_ms)
     });
     format!(

@@ -12,9 +12,16 @@ const NAMED: f64 = 0.12;
 /// A bar a point whose stages were timed; nothing where there is none.
 pub(super) fn section(report: &BenchReport) -> String {
     let several = report.runs.len() > 1;
-    let bars = report.runs.iter().flat_map(|run| run.points.iter().map(move |point| (&run.subject.name, point)));
+    let bars = report
+        .runs
+        .iter()
+        .flat_map(|run| run.points.iter().map(move |point| (&run.subject.name, point)));
     let bar = |(name, point): (&String, &ScenarioResult)| {
-        let name = if several { format!("{name}, {}", point.scenario) } else { point.scenario.to_string() };
+        let name = if several {
+            format!("{name}, {}", point.scenario)
+        } else {
+            point.scenario.to_string()
+        };
         bar(&name, &shares(point), point)
     };
     let bars: String = bars.map(bar).collect();
@@ -33,7 +40,10 @@ fn bar(name: &str, shares: &[Share], point: &ScenarioResult) -> String {
         let width = 100.0 * share.share;
         let text = if share.share >= NAMED { escape(&share.name) } else { String::new() };
         let title = escape(&format!("{}: {}", share.name, milliseconds(share.ms)));
-        format!("<i class=\"{}\" style=\"width:{width:.2}%\" title=\"{title}\">{text}</i>", color(&share.name))
+        format!(
+            "<i class=\"{}\" style=\"width:{width:.2}%\" title=\"{title}\">{text}</i>",
+            color(&share.name)
+        )
     };
     let entry = |share: &Share| {
         format!(
@@ -44,7 +54,10 @@ fn bar(name: &str, shares: &[Share], point: &ScenarioResult) -> String {
             percent(share.share)
         )
     };
-    let latency = point.latency.as_ref().map(|latency| format!("mean latency {}", milliseconds(latency.mean_ms)));
+    let latency = point
+        .latency
+        .as_ref()
+        .map(|latency| format!("mean latency {}", milliseconds(latency.mean_ms)));
     format!(
         "<figure class=\"stages\"><figcaption>{}<span>{}</span></figcaption>\n<div class=\"stack\">{}</div>\n\
          <ul class=\"legend\">{}</ul></figure>\n",

@@ -21,9 +21,11 @@ pub(super) fn room(points: usize) -> usize {
 
 /// Thins samples, given as when and how long, to at most three of each of `room` stretches. What is no number is left out.
 pub(super) fn samples(samples: &[(f64, f64)], room: usize) -> Thinned {
-    let known: Vec<(f64, f64)> = samples.iter().copied().filter(|(x, y)| is_plottable(x) && is_plottable(y)).collect();
+    let known: Vec<(f64, f64)> =
+        samples.iter().copied().filter(|(x, y)| is_plottable(x) && is_plottable(y)).collect();
     let each = if known.len() <= 3 * room { 1 } else { known.len().div_ceil(room.max(1)) };
-    let points = if each == 1 { known.clone() } else { known.chunks(each).flat_map(extremes).collect() };
+    let points =
+        if each == 1 { known.clone() } else { known.chunks(each).flat_map(extremes).collect() };
     let stretch = known.len().div_ceil(LINE);
     let middle = if stretch < 3 { Vec::new() } else { known.chunks(stretch).map(middle).collect() };
     Thinned { points, each, middle }
@@ -56,12 +58,24 @@ mod tests {
     #[test]
     fn the_slowest_of_thousands_is_shown() {
         let all: Vec<(f64, f64)> = (0..10_000_u32)
-            .map(|index| (f64::from(index), if index == 7777 { 900.0 } else { f64::from(index % 13) }))
+            .map(|index| {
+                (f64::from(index), if index == 7777 { 900.0 } else { f64::from(index % 13) })
+            })
             .collect();
         let thinned = samples(&all, 100);
-        assert!(thinned.points.len() <= 300 && thinned.points.contains(&(7777.0, 900.0)) && thinned.each == 100);
-        assert!(thinned.points.iter().all(|point| all.contains(point)) && thinned.points.is_sorted());
-        assert_eq!(thinned.points.iter().filter(|(_, ms)| *ms == 0.0).count(), 100, "the fastest of each");
+        assert!(
+            thinned.points.len() <= 300
+                && thinned.points.contains(&(7777.0, 900.0))
+                && thinned.each == 100
+        );
+        assert!(
+            thinned.points.iter().all(|point| all.contains(point)) && thinned.points.is_sorted()
+        );
+        assert_eq!(
+            thinned.points.iter().filter(|(_, ms)| *ms == 0.0).count(),
+            100,
+            "the fastest of each"
+        );
         assert!(
             thinned.middle.len() <= LINE && thinned.middle.iter().all(|(_, ms)| *ms == 6.0),
             "{:?}",
@@ -72,7 +86,10 @@ mod tests {
     #[test]
     fn few_samples_are_all_shown() {
         let few = [(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)];
-        assert_eq!(samples(&few, 20), Thinned { points: vec![(0.0, 1.0), (2.0, 3.0)], each: 1, middle: Vec::new() });
+        assert_eq!(
+            samples(&few, 20),
+            Thinned { points: vec![(0.0, 1.0), (2.0, 3.0)], each: 1, middle: Vec::new() }
+        );
         assert_eq!(samples(&[], 20).points, []);
     }
 }

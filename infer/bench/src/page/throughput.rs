@@ -28,7 +28,8 @@ struct LoadPoint {
 
 /// The chart with its legend; nothing where no way to run has points of several loads.
 pub(super) fn section(report: &BenchReport) -> String {
-    let lines: Vec<Line> = report.runs.iter().flat_map(|run| lines(run, report.runs.len() > 1)).collect();
+    let lines: Vec<Line> =
+        report.runs.iter().flat_map(|run| lines(run, report.runs.len() > 1)).collect();
     if lines.is_empty() {
         return String::new();
     }
@@ -79,22 +80,36 @@ fn found(point: &ScenarioResult, load: f64) -> Option<LoadPoint> {
 
 fn legend(lines: &[Line]) -> String {
     let entry = |(index, line): (usize, &Line)| {
-        format!("<li><i class=\"key c{}\"></i>{}. {}</li>", index % COLORS, index + 1, escape(&line.name))
+        format!(
+            "<li><i class=\"key c{}\"></i>{}. {}</li>",
+            index % COLORS,
+            index + 1,
+            escape(&line.name)
+        )
     };
-    format!("<ul class=\"legend\">{}</ul>\n", lines.iter().enumerate().map(entry).collect::<String>())
+    format!(
+        "<ul class=\"legend\">{}</ul>\n",
+        lines.iter().enumerate().map(entry).collect::<String>()
+    )
 }
 
 fn chart(lines: &[Line]) -> String {
     let all = || lines.iter().flat_map(|line| &line.points);
-    let bound = |value: fn(&LoadPoint) -> f64, pick: fn(f64, f64) -> f64, start| all().map(value).fold(start, pick);
+    let bound = |value: fn(&LoadPoint) -> f64, pick: fn(f64, f64) -> f64, start| {
+        all().map(value).fold(start, pick)
+    };
     let across = Scale::around(0.0, bound(|load| load.images_per_second, f64::max, 0.0), 5);
-    let (least, most) = (bound(|load| load.p50, f64::min, f64::INFINITY), bound(|load| load.p99, f64::max, 0.0));
+    let (least, most) =
+        (bound(|load| load.p50, f64::min, f64::INFINITY), bound(|load| load.p99, f64::max, 0.0));
     let upwards = match charts::scale(least, most) {
         scale if scale.is_logarithmic() => scale,
         _ => Scale::around(0.0, most, 5),
     };
     let drawn = lines.iter().enumerate().map(|(index, line)| draw(line, index, &upwards));
-    let names = lines.iter().enumerate().map(|(index, line)| names(line, index, lines.len(), &across, &upwards));
+    let names = lines
+        .iter()
+        .enumerate()
+        .map(|(index, line)| names(line, index, lines.len(), &across, &upwards));
     let plot = Plot {
         title: "Latency against throughput",
         unit: "p50 and p99 in ms",
@@ -102,12 +117,18 @@ fn chart(lines: &[Line]) -> String {
         across: Axis { name: "pictures a second", scale: &across },
         upwards: &upwards,
     };
-    format!("<div class=\"tall\">{}</div>\n", plot.draw(&drawn.collect::<String>(), &names.collect::<String>()))
+    format!(
+        "<div class=\"tall\">{}</div>\n",
+        plot.draw(&drawn.collect::<String>(), &names.collect::<String>())
+    )
 }
 
 fn draw(line: &Line, index: usize, upwards: &Scale) -> String {
     let points = |value: fn(&LoadPoint) -> f64| -> Vec<(f64, f64)> {
-        line.points.iter().map(|load| (load.images_per_second, upwards.place(value(load)))).collect()
+        line.points
+            .iter()
+            .map(|load| (load.images_per_second, upwards.place(value(load))))
+            .collect()
     };
     let (color, name, number) = (index % COLORS, escape(&line.name), index + 1);
     let (p50, p99) = (points(|load| load.p50), points(|load| load.p99));
@@ -134,10 +155,13 @@ fn names(line: &Line, index: usize, lines: usize, across: &Scale, upwards: &Scal
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     };
     let name = |(place, load): (usize, &LoadPoint)| {
-        let (left, top) = (across.percent_along(load.images_per_second), 100.0 - upwards.percent_along(load.p50));
+        let (left, top) =
+            (across.percent_along(load.images_per_second), 100.0 - upwards.percent_along(load.p50));
         match text(place, load) {
             text if text.is_empty() => text,
-            text => format!("<span class=\"load\" style=\"left:{left:.2}%;top:{top:.2}%\">{text}</span>"),
+            text => format!(
+                "<span class=\"load\" style=\"left:{left:.2}%;top:{top:.2}%\">{text}</span>"
+            ),
         }
     };
     line.points.iter().enumerate().map(name).collect()
@@ -155,7 +179,10 @@ mod tests {
 
     /// The points of the line of that name, as they are drawn.
     fn drawn(html: &str, name: &str) -> Vec<[f64; 2]> {
-        let path = html.split(&format!("data-name=\"{name}\" d=\"M")).nth(1).and_then(|rest| rest.split('"').next());
+        let path = html
+            .split(&format!("data-name=\"{name}\" d=\"M"))
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
         let point = |point: &str| {
             let (x, y) = point.split_once(' ').unwrap();
             [x.parse().unwrap(), y.parse().unwrap()]
@@ -168,20 +195,28 @@ mod tests {
         let mut report = sample::report();
         let html = section(&report);
         // From 10 to 1000 ms: a logarithmic axis.
-        for (percent, name) in
-            [(50.0, "2. street int8, clients: p50 in ms"), (99.0, "2. street int8, clients: p99 in ms")]
-        {
+        for (percent, name) in [
+            (50.0, "2. street int8, clients: p50 in ms"),
+            (99.0, "2. street int8, clients: p99 in ms"),
+        ] {
             let points = &report.runs[1].points;
             let line = drawn(&html, name);
             assert_eq!(line.len(), points.len(), "one client is a load too");
             for ([x, y], point) in line.iter().zip(points) {
                 let ms = point.percentile(percent).unwrap().ms;
                 // Paths have five digits.
-                assert!((x / point.images_per_second - 1.0).abs() < 1e-4, "{x} {}", point.images_per_second);
+                assert!(
+                    (x / point.images_per_second - 1.0).abs() < 1e-4,
+                    "{x} {}",
+                    point.images_per_second
+                );
                 assert!((10_f64.powf(*y) / ms - 1.0).abs() < 1e-3, "{y} {ms}");
             }
         }
-        assert!(html.contains("40 <b class=\"bad\">UNSTABLE</b>"), "the load that is not to be trusted");
+        assert!(
+            html.contains("40 <b class=\"bad\">UNSTABLE</b>"),
+            "the load that is not to be trusted"
+        );
         report.runs[1].points.reverse();
         assert_eq!(section(&report), html, "in whatever order they were measured");
     }

@@ -50,7 +50,9 @@ pub enum HttpTargetError {
     #[error("{0} has no model that is ready; name one with --model, if it has")]
     NoModel(String),
     /// A model that takes something else than pictures.
-    #[error("the model {model} of {url} takes no pictures of bytes [n, height, width, 3], or gives no labels: {why}")]
+    #[error(
+        "the model {model} of {url} takes no pictures of bytes [n, height, width, 3], or gives no labels: {why}"
+    )]
     NotPictures {
         /// The model.
         model: String,
@@ -85,22 +87,32 @@ impl ModelMetadata {
     pub(super) fn from_json(metadata: &Value, url: &str) -> Result<Self, HttpTargetError> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let name = text(&metadata["name"]);
-        let wrong = |why: String| HttpTargetError::NotPictures { model: name.clone(), url: url.to_owned(), why };
+        let wrong = |why: String| HttpTargetError::NotPictures {
+            model: name.clone(),
+            url: url.to_owned(),
+            why,
+        };
         let none = Vec::new();
         let tensors = |key: &str| metadata[key].as_array().unwrap_or(&none).clone();
         let inputs = tensors("inputs");
         let picture = |input: &&Value| {
             let shape = input["shape"].as_array();
-            let colors = shape
-                .is_some_and(|shape| [3, 4].contains(&shape.len()) && shape.last().and_then(Value::as_i64) == Some(3));
+            let colors = shape.is_some_and(|shape| {
+                [3, 4].contains(&shape.len()) && shape.last().and_then(Value::as_i64) == Some(3)
+            });
             input["datatype"] == "UINT8" && colors
         };
-        let input =
-            inputs.iter().find(picture).ok_or_else(|| wrong(format!("it takes {}", Value::from(inputs.clone()))))?;
+        let input = inputs
+            .iter()
+            .find(picture)
+            .ok_or_else(|| wrong(format!("it takes {}", Value::from(inputs.clone()))))?;
         let outputs = tensors("outputs");
-        let output = outputs.iter().find(|output| output["name"] == LABELS && output["datatype"] == "UINT8");
-        let output = output.ok_or_else(|| wrong(format!("it gives {}", Value::from(outputs.clone()))))?;
-        let version = metadata["versions"].as_array().and_then(|versions| versions.first()).map(text);
+        let output =
+            outputs.iter().find(|output| output["name"] == LABELS && output["datatype"] == "UINT8");
+        let output =
+            output.ok_or_else(|| wrong(format!("it gives {}", Value::from(outputs.clone()))))?;
+        let version =
+            metadata["versions"].as_array().and_then(|versions| versions.first()).map(text);
         Ok(Self {
             version: version.unwrap_or_default(),
             input: text(&input["name"]),
@@ -114,7 +126,8 @@ impl ModelMetadata {
 /// The body of a request for the labels of a picture, and how many of its bytes are JSON.
 pub(super) fn infer_request(described: &ModelMetadata, image: &RgbImage) -> (Bytes, usize) {
     let (width, height) = image.dimensions();
-    let shape = if described.single { json!([height, width, 3]) } else { json!([1, height, width, 3]) };
+    let shape =
+        if described.single { json!([height, width, 3]) } else { json!([1, height, width, 3]) };
     let binary = json!({"binary_data": true});
     let head = json!({
         "inputs": [{
@@ -150,16 +163,20 @@ impl ExpectedBody {
             Self::Labels(pixels) => {
                 let split = header.and_then(|length| body.split_at_checked(length));
                 let (head, tensors) = split.ok_or("the answer has no tensors of bytes")?;
-                let head: Value =
-                    serde_json::from_slice(head).map_err(|error| format!("the answer's JSON: {error}"))?;
+                let head: Value = serde_json::from_slice(head)
+                    .map_err(|error| format!("the answer's JSON: {error}"))?;
                 let outputs = head["outputs"].as_array();
                 let labels = outputs.into_iter().flatten().find(|output| output["name"] == LABELS);
-                let size = labels.and_then(|labels| labels["parameters"]["binary_data_size"].as_u64()).unwrap_or(0);
+                let size = labels
+                    .and_then(|labels| labels["parameters"]["binary_data_size"].as_u64())
+                    .unwrap_or(0);
                 let found = tensors.len().min(usize::try_from(size).unwrap_or(usize::MAX));
                 if found == pixels {
                     return Ok(());
                 }
-                Err(format!("the answer has labels of {found} pixels where the picture has {pixels}"))
+                Err(format!(
+                    "the answer has labels of {found} pixels where the picture has {pixels}"
+                ))
             }
             Self::Png([width, height]) => {
                 let sides = body.starts_with(PNG_START).then(|| body.get(16..24)).flatten();
@@ -180,8 +197,12 @@ mod tests {
     fn the_first_model_that_is_ready_is_asked() {
         let index = json!([{"name": "a", "state": "UNAVAILABLE"}, {"name": "b", "version": "1", "state": "READY"}]);
         assert_eq!(first_ready(&index, "u").unwrap(), "b");
-        for none in [json!([]), json!({"error": "no"}), json!([{"name": "a", "state": "UNAVAILABLE"}])] {
-            assert!(matches!(first_ready(&none, "u"), Err(HttpTargetError::NoModel(url)) if url == "u"));
+        for none in
+            [json!([]), json!({"error": "no"}), json!([{"name": "a", "state": "UNAVAILABLE"}])]
+        {
+            assert!(
+                matches!(first_ready(&none, "u"), Err(HttpTargetError::NoModel(url)) if url == "u")
+            );
         }
     }
 
@@ -193,7 +214,8 @@ mod tests {
             "outputs": [{"name": "confidence", "datatype": "UINT8"}, {"name": "labels", "datatype": "UINT8"}],
         });
         let described = ModelMetadata::from_json(&metadata, "u").unwrap();
-        let (body, length) = infer_request(&described, &RgbImage::from_fn(5, 2, |x, _| image::Rgb([x as u8; 3])));
+        let (body, length) =
+            infer_request(&described, &RgbImage::from_fn(5, 2, |x, _| image::Rgb([x as u8; 3])));
         let head: Value = serde_json::from_slice(&body[..length]).unwrap();
         assert_eq!(head["inputs"][0]["shape"], json!([1, 2, 5, 3]));
         assert_eq!((body.len() - length, &body[length..length + 6]), (30, &[0, 0, 0, 1, 1, 1][..]));
@@ -206,13 +228,19 @@ mod tests {
     #[test]
     fn answers_that_are_none_are_told_from_labels() {
         let answer = |size: usize, bytes: usize| {
-            let head = json!({"outputs": [{"name": "labels", "parameters": {"binary_data_size": size}}]}).to_string();
+            let head =
+                json!({"outputs": [{"name": "labels", "parameters": {"binary_data_size": size}}]})
+                    .to_string();
             ([head.as_bytes(), &vec![0; bytes]].concat(), Some(head.len()))
         };
-        let check = |(body, header): (Vec<u8>, Option<usize>)| ExpectedBody::Labels(6).check(&body, header);
+        let check =
+            |(body, header): (Vec<u8>, Option<usize>)| ExpectedBody::Labels(6).check(&body, header);
         assert_eq!(check(answer(6, 6)), Ok(()));
         for (size, bytes) in [(6, 5), (5, 6), (0, 6), (7, 7)] {
-            assert!(check(answer(size, bytes)).unwrap_err().contains("where the picture has 6"), "{size} {bytes}");
+            assert!(
+                check(answer(size, bytes)).unwrap_err().contains("where the picture has 6"),
+                "{size} {bytes}"
+            );
         }
         let page = b"<html>a page that is long enough</html>".to_vec();
         assert!(check((page.clone(), None)).unwrap_err().contains("no tensors"));
@@ -221,8 +249,12 @@ mod tests {
         let mut png = std::io::Cursor::new(Vec::new());
         RgbImage::new(5, 2).write_to(&mut png, image::ImageFormat::Png).unwrap();
         assert_eq!(ExpectedBody::Png([5, 2]).check(png.get_ref(), None), Ok(()));
-        for (size, body) in [([2, 5], png.get_ref().as_slice()), ([5, 2], &page), ([5, 2], &png.get_ref()[..20])] {
-            assert!(ExpectedBody::Png(size).check(body, None).unwrap_err().contains("no PNG file of"));
+        for (size, body) in
+            [([2, 5], png.get_ref().as_slice()), ([5, 2], &page), ([5, 2], &png.get_ref()[..20])]
+        {
+            assert!(
+                ExpectedBody::Png(size).check(body, None).unwrap_err().contains("no PNG file of")
+            );
         }
     }
 }

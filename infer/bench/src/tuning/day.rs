@@ -2,7 +2,9 @@
 
 /// The date of a time in seconds since 1970, by the Gregorian calendar.
 pub(super) fn day(seconds: u64) -> String {
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let (mut days, mut year) = (seconds / 86_400 % 3_652_425, 1970);
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

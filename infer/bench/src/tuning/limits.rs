@@ -24,12 +24,16 @@ impl TuningLimits {
     /// Why labels do not agree well enough; none where they do.
     pub(super) fn disagreement(&self, agreement: LabelAgreement) -> Option<String> {
         let least = self.least_agreement;
-        [("the probe's", agreement.probe), ("the pictures'", Some(agreement.pictures))].into_iter().find_map(
-            |(whose, share)| {
+        [("the probe's", agreement.probe), ("the pictures'", Some(agreement.pictures))]
+            .into_iter()
+            .find_map(|(whose, share)| {
                 let share = share.filter(|&share| !is_at_least(share, least))?;
-                Some(format!("{:.3} % of {whose} labels agree, and {} % must", 100.0 * share, 100.0 * least))
-            },
-        )
+                Some(format!(
+                    "{:.3} % of {whose} labels agree, and {} % must",
+                    100.0 * share,
+                    100.0 * least
+                ))
+            })
     }
 
     /// Why a latency is too long; none where it is not.

@@ -74,7 +74,9 @@ fn names(gpus: &[Gpu]) -> Vec<String> {
     let mut seen: Vec<&Gpu> = gpus.iter().filter(|gpu| gpu.number.is_some()).collect();
     seen.sort_by_key(|gpu| gpu.number);
     let all = if seen.is_empty() { gpus.iter().collect() } else { seen };
-    all.into_iter().map(|gpu| gpu.name.clone().unwrap_or_else(|| "a GPU without a name".to_owned())).collect()
+    all.into_iter()
+        .map(|gpu| gpu.name.clone().unwrap_or_else(|| "a GPU without a name".to_owned()))
+        .collect()
 }
 
 /// A digest of all that a bundle's files compute, or a single file, and of its windows: with another one, another choice may
@@ -82,14 +84,22 @@ fn names(gpus: &[Gpu]) -> Vec<String> {
 pub fn model_id(path: &Path) -> Result<String, ModelIdError> {
     if path.is_dir() {
         let manifest = Manifest::read(path)?.value;
-        let files = manifest.files.iter().map(|file| format!("{} {}", file.file, fingerprint(&manifest, file)));
+        let files = manifest
+            .files
+            .iter()
+            .map(|file| format!("{} {}", file.file, fingerprint(&manifest, file)));
         let windows = std::iter::once(Tiling::from(manifest.model.window).to_string());
         let probe = manifest.probe_sha256.clone();
-        return Ok(digest::sha256_bytes(files.chain(windows).chain(probe).collect::<Vec<_>>().join("\n").as_bytes()));
+        return Ok(digest::sha256_bytes(
+            files.chain(windows).chain(probe).collect::<Vec<_>>().join("\n").as_bytes(),
+        ));
     }
-    let data = path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
-    let sha256_file =
-        |path: &Path| digest::sha256_file(path).map_err(|source| ModelIdError::Io { path: path.to_owned(), source });
+    let data =
+        path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
+    let sha256_file = |path: &Path| {
+        digest::sha256_file(path)
+            .map_err(|source| ModelIdError::Io { path: path.to_owned(), source })
+    };
     let mut text = sha256_file(path)?;
     if data.is_file() {
         text = format!("{text}\n{}", sha256_file(&data)?);
@@ -103,8 +113,12 @@ mod tests {
 
     #[test]
     fn gpus_are_named_as_cuda_numbers_those_that_it_sees() {
-        let gpu = |name: &str, number| Gpu { name: Some(name.to_owned()), number, ..Gpu::default() };
-        assert_eq!(names(&[gpu("hidden", None), gpu("second", Some(1)), gpu("first", Some(0))]), ["first", "second"]);
+        let gpu =
+            |name: &str, number| Gpu { name: Some(name.to_owned()), number, ..Gpu::default() };
+        assert_eq!(
+            names(&[gpu("hidden", None), gpu("second", Some(1)), gpu("first", Some(0))]),
+            ["first", "second"]
+        );
         assert_eq!(names(&[gpu("one", None), gpu("other", None)]), ["one", "other"]);
         assert!(names(&[]).is_empty());
     }

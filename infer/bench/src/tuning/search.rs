@@ -37,7 +37,11 @@ pub trait CandidateRunner {
     fn agreement(&mut self, choice: &EngineSettings) -> Result<LabelAgreement, String>;
 
     /// Holds a candidate against the leader, or says why it cannot be run.
-    fn duel(&mut self, leader: &EngineSettings, candidate: &EngineSettings) -> Result<DuelResult, String>;
+    fn duel(
+        &mut self,
+        leader: &EngineSettings,
+        candidate: &EngineSettings,
+    ) -> Result<DuelResult, String>;
 }
 
 /// What was tried, and what came of it.
@@ -116,10 +120,18 @@ impl TuningDecision {
         match self {
             Self::Faster => "it is faster than the default beyond doubt",
             Self::DefaultUnfit => "the default does not keep to the limits, and this does",
-            Self::NothingFaster => "nothing that was tried is faster than the default, so the default stays",
-            Self::NotShown => "that it is faster was not shown by the last comparison, so the default stays",
-            Self::IncumbentUnfit => "what led did not keep to the limits in the last comparison, so the default stays",
-            Self::NothingFits => "nothing that was tried keeps to the limits, and the default does not either",
+            Self::NothingFaster => {
+                "nothing that was tried is faster than the default, so the default stays"
+            }
+            Self::NotShown => {
+                "that it is faster was not shown by the last comparison, so the default stays"
+            }
+            Self::IncumbentUnfit => {
+                "what led did not keep to the limits in the last comparison, so the default stays"
+            }
+            Self::NothingFits => {
+                "nothing that was tried keeps to the limits, and the default does not either"
+            }
         }
     }
 
@@ -194,15 +206,31 @@ impl<E: CandidateRunner> Search<'_, E> {
     fn challenge(&mut self, stage: &str, leader: &mut Incumbent, choice: &EngineSettings) {
         let agreement = match self.examiner.agreement(choice) {
             Ok(agreement) => agreement,
-            Err(why) => return self.note(stage, choice, None, None, CandidateOutcome::Dropped { why }),
+            Err(why) => {
+                return self.note(stage, choice, None, None, CandidateOutcome::Dropped { why });
+            }
         };
         // What may not be chosen need not be measured.
         if let Some(why) = self.limits.disagreement(agreement) {
-            return self.note(stage, choice, Some(agreement), None, CandidateOutcome::Dropped { why });
+            return self.note(
+                stage,
+                choice,
+                Some(agreement),
+                None,
+                CandidateOutcome::Dropped { why },
+            );
         }
         let duel = match self.examiner.duel(&leader.choice, choice) {
             Ok(duel) => duel,
-            Err(why) => return self.note(stage, choice, Some(agreement), None, CandidateOutcome::Dropped { why }),
+            Err(why) => {
+                return self.note(
+                    stage,
+                    choice,
+                    Some(agreement),
+                    None,
+                    CandidateOutcome::Dropped { why },
+                );
+            }
         };
         leader.in_time = self.limits.lateness(duel.p99_ms[0]).is_none();
         let [won, pairs] = duel.won;
@@ -250,12 +278,18 @@ impl SearchResult {
     /// What follows where nothing took the lead, so that there is nothing to compare with the default; none where something
     /// did.
     pub fn decide_early(&self) -> Option<TuningDecision> {
-        let decision = if self.keeps { TuningDecision::NothingFaster } else { TuningDecision::NothingFits };
+        let decision =
+            if self.keeps { TuningDecision::NothingFaster } else { TuningDecision::NothingFits };
         (self.best == self.default_choice()).then_some(decision)
     }
 
     /// What follows from the last comparison, of the default as A with what leads as B, and the 99th percentiles of both.
-    pub fn decide(&self, limits: TuningLimits, against: &AbComparison, p99_ms: [Option<f64>; 2]) -> TuningDecision {
+    pub fn decide(
+        &self,
+        limits: TuningLimits,
+        against: &AbComparison,
+        p99_ms: [Option<f64>; 2],
+    ) -> TuningDecision {
         let agreement = self.candidates.first().and_then(|first| first.agreement);
         let agrees = agreement.is_some_and(|agreement| limits.disagreement(agreement).is_none());
         let [default_fits, leader_fits] = p99_ms.map(|p99| limits.lateness(p99).is_none());

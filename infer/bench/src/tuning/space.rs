@@ -72,9 +72,16 @@ pub struct SearchStage {
 impl SearchSpace {
     /// What is tried on a device.
     pub fn plan(&self, device: Device) -> SearchPlan {
-        let start =
-            if device == Device::Cpu { EngineSettings::new() } else { change(&[("device", &device.to_string())]) };
-        let precisions = self.precisions.iter().map(|precision| change(&[(PRECISION, precision.name())])).collect();
+        let start = if device == Device::Cpu {
+            EngineSettings::new()
+        } else {
+            change(&[("device", &device.to_string())])
+        };
+        let precisions = self
+            .precisions
+            .iter()
+            .map(|precision| change(&[(PRECISION, precision.name())]))
+            .collect();
         let mut stages = vec![stage(PRECISION, precisions), stage(WINDOW, self.windows())];
         if device.is_gpu() {
             if self.many {
@@ -114,12 +121,15 @@ impl SearchSpace {
     /// One session with some cores, and where pictures come side by side also a session for each of some cores: powers of
     /// two, and all.
     fn cores_of(&self, device: Device) -> Vec<EngineSettings> {
-        let mut counts: Vec<usize> =
-            std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|&count| count < self.cores).collect();
+        let mut counts: Vec<usize> = std::iter::successors(Some(1), |count| Some(count * 2))
+            .take_while(|&count| count < self.cores)
+            .collect();
         counts.push(self.cores);
-        let modes = [(ExecutionMode::Latency, "latency"), (ExecutionMode::Throughput, "throughput")];
-        let tried =
-            |&(mode, _): &(ExecutionMode, &str)| mode == ExecutionMode::Latency || (self.many && device == Device::Cpu);
+        let modes =
+            [(ExecutionMode::Latency, "latency"), (ExecutionMode::Throughput, "throughput")];
+        let tried = |&(mode, _): &(ExecutionMode, &str)| {
+            mode == ExecutionMode::Latency || (self.many && device == Device::Cpu)
+        };
         let mut changes = Vec::new();
         for (mode, name) in modes.into_iter().filter(tried) {
             for &count in &counts {
@@ -143,12 +153,17 @@ impl SearchSpace {
 
 impl SearchStage {
     /// The candidates on top of what was found so far; none where the stage does not count.
-    pub fn candidates(&self, found: &EngineSettings, window: Option<Window>) -> Vec<EngineSettings> {
+    pub fn candidates(
+        &self,
+        found: &EngineSettings,
+        window: Option<Window>,
+    ) -> Vec<EngineSettings> {
         let whole = found.get(WINDOW).map_or(window.is_none(), |pieces| pieces == WHOLE);
         if self.of_windows && whole {
             return Vec::new();
         }
-        let on_top = |change: &EngineSettings| found.clone().into_iter().chain(change.clone()).collect();
+        let on_top =
+            |change: &EngineSettings| found.clone().into_iter().chain(change.clone()).collect();
         self.changes.iter().map(on_top).filter(|candidate| candidate != found).collect()
     }
 }
@@ -183,7 +198,11 @@ mod tests {
 
     fn told(plan: &SearchPlan) -> Vec<String> {
         let line = |stage: &SearchStage| {
-            format!("{}: {}", stage.name, stage.changes.iter().map(describe).collect::<Vec<_>>().join("; "))
+            format!(
+                "{}: {}",
+                stage.name,
+                stage.changes.iter().map(describe).collect::<Vec<_>>().join("; ")
+            )
         };
         plan.stages.iter().map(line).collect()
     }
@@ -200,7 +219,9 @@ mod tests {
         assert_eq!(told(&space(6, true).plan(Device::Cpu)), expected);
         let one = told(&space(6, false).plan(Device::Cpu));
         assert_eq!(one[2], "cores: threads 1; threads 2; threads 4");
-        assert!(told(&space(1, true).plan(Device::Cpu)).iter().all(|line| !line.contains("threads")));
+        assert!(
+            told(&space(1, true).plan(Device::Cpu)).iter().all(|line| !line.contains("threads"))
+        );
         assert_eq!(space(6, true).plan(Device::Cpu).start, EngineSettings::new());
     }
 
@@ -216,7 +237,10 @@ mod tests {
         ];
         assert_eq!(told(&cuda)[2..], expected);
         let tensorrt = told(&space(6, false).plan(Device::TensorRt(0)));
-        assert_eq!(tensorrt[2..], ["batch: batch 2; batch 4; batch 8", "trt-fp16: trt-fp16", "cuda-graph: cuda-graph"]);
+        assert_eq!(
+            tensorrt[2..],
+            ["batch: batch 2; batch 4; batch 8", "trt-fp16: trt-fp16", "cuda-graph: cuda-graph"]
+        );
         let openvino = told(&space(2, true).plan(Device::OpenVino));
         assert_eq!(openvino[2..], ["cores: threads 1", "batch: batch 2; batch 4"]);
     }
@@ -227,16 +251,21 @@ mod tests {
         let window = Some(Window { size: 768, stride: 512 });
         let found = change(&[("precision", "int8")]);
         let batch = plan.stages.iter().find(|stage| stage.of_windows).unwrap();
-        let told =
-            |found: &EngineSettings, window| batch.candidates(found, window).iter().map(describe).collect::<Vec<_>>();
+        let told = |found: &EngineSettings, window| {
+            batch.candidates(found, window).iter().map(describe).collect::<Vec<_>>()
+        };
         assert_eq!(told(&found, window), ["batch 2, precision int8", "batch 4, precision int8"]);
         // Whole pictures have no windows to fill a run with.
-        assert!(told(&change(&[("window", "whole")]), window).is_empty() && told(&found, None).is_empty());
+        assert!(
+            told(&change(&[("window", "whole")]), window).is_empty()
+                && told(&found, None).is_empty()
+        );
         assert_eq!(told(&change(&[("window", "768:768")]), None).len(), 2);
         // What was found already is no candidate.
         assert!(plan.stages[0].candidates(&found, window).is_empty());
         // The bundle's own stride is the largest.
-        let close = SearchSpace { window: Some(Window { size: 768, stride: 768 }), ..space(2, false) };
+        let close =
+            SearchSpace { window: Some(Window { size: 768, stride: 768 }), ..space(2, false) };
         assert_eq!(close.windows().iter().map(describe).collect::<Vec<_>>(), ["window whole"]);
         assert!(SearchSpace { window: None, ..space(2, false) }.windows().is_empty());
     }

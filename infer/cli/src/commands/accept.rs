@@ -26,8 +26,11 @@ use super::{CommandError, CommandOutcome, output_file, print, print_json, print_
 
 const LARGEST: &str = "deeplabv3plus-resnet101";
 const SMALLEST: &str = "deeplabv3plus-efficientnet-lite0";
-const OTHERS: [&str; 3] =
-    ["deeplabv3plus-resnet50", "deeplabv3plus-efficientnet-lite1", "deeplabv3plus-efficientnet-lite2"];
+const OTHERS: [&str; 3] = [
+    "deeplabv3plus-resnet50",
+    "deeplabv3plus-efficientnet-lite1",
+    "deeplabv3plus-efficientnet-lite2",
+];
 
 /// Find out whether this machine runs what protoseg promises, and how fast
 ///
@@ -107,7 +110,8 @@ pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError
         .try_for_each(|name| sibling::command(name).map(drop))
         .map_err(CommandError::Usage)?;
     let signals = StopSignals::catch().map_err(CommandError::Usage)?;
-    let temporary = tempfile::tempdir().context("a folder for the bundles").map_err(CommandError::Usage)?;
+    let temporary =
+        tempfile::tempdir().context("a folder for the bundles").map_err(CommandError::Usage)?;
     let work = arguments.work.clone().unwrap_or_else(|| temporary.path().to_owned());
     let acceptance = Acceptance { arguments, device, work, stop: Arc::clone(&signals.stop) };
     let (mut findings, mut runs) = (CheckResults::new(!arguments.json), Vec::new());
@@ -155,7 +159,9 @@ pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError
 
 impl AcceptArgs {
     fn device(&self) -> anyhow::Result<Device> {
-        let [device] = self.device.all() else { anyhow::bail!("--device names one device at a time here") };
+        let [device] = self.device.all() else {
+            anyhow::bail!("--device names one device at a time here")
+        };
         if let Some(report) = &self.report {
             output_file::check(report)?;
         }

@@ -93,19 +93,26 @@ enum WeightPrecisionArg {
 pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError> {
     let request = request(arguments).map_err(CommandError::usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
-    let manifest = import::write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| match error {
-        error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
-        error @ ImportError::Folder(_) => {
-            CommandError::Runtime(anyhow::Error::from(error).context(arguments.out.display().to_string()))
-        }
-        error => {
-            let model = arguments.model.display().to_string();
-            // What is wrong with the file's inputs and outputs does not say whose they are.
-            let named = error.to_string().contains(&model);
-            let error = anyhow::Error::from(error);
-            CommandError::Usage(if named { error } else { error.context(format!("{model} cannot be adopted")) })
-        }
-    })?;
+    let manifest =
+        import::write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
+            match error {
+                error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
+                error @ ImportError::Folder(_) => CommandError::Runtime(
+                    anyhow::Error::from(error).context(arguments.out.display().to_string()),
+                ),
+                error => {
+                    let model = arguments.model.display().to_string();
+                    // What is wrong with the file's inputs and outputs does not say whose they are.
+                    let named = error.to_string().contains(&model);
+                    let error = anyhow::Error::from(error);
+                    CommandError::Usage(if named {
+                        error
+                    } else {
+                        error.context(format!("{model} cannot be adopted"))
+                    })
+                }
+            }
+        })?;
     for file in &manifest.files {
         print(describe(&manifest, file))?;
     }
@@ -113,9 +120,13 @@ pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError
 }
 
 fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
-    let ImportArgs { model, classes, name, output, order, normalization, mean, std, scale, .. } = arguments;
+    let ImportArgs { model, classes, name, output, order, normalization, mean, std, scale, .. } =
+        arguments;
     let named = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let name = name.clone().or_else(|| named(model)).with_context(|| format!("{} names no file", model.display()))?;
+    let name = name
+        .clone()
+        .or_else(|| named(model))
+        .with_context(|| format!("{} names no file", model.display()))?;
     if !model.is_file() {
         bail!("{} is no file: name an ONNX file", model.display());
     }
@@ -156,8 +167,12 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
     let output = adapter.as_ref().map_or("", |adapter| &adapter.output);
     let given = match form.kind {
         ModelKind::Labels => format!("`{output}` gives labels"),
-        ModelKind::Logits | ModelKind::Frame if grid.stride == 1 => format!("`{output}` gives logits for every pixel"),
-        ModelKind::Logits | ModelKind::Frame => format!("`{output}` gives logits for every {} pixels", grid.stride),
+        ModelKind::Logits | ModelKind::Frame if grid.stride == 1 => {
+            format!("`{output}` gives logits for every pixel")
+        }
+        ModelKind::Logits | ModelKind::Frame => {
+            format!("`{output}` gives logits for every {} pixels", grid.stride)
+        }
     };
     let size = adapter.as_ref().and_then(|adapter| adapter.size);
     let pieces = match (window, size) {
@@ -174,7 +189,8 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
 
 /// Three numbers, such as `0.485,0.456,0.406`.
 fn three(text: &str) -> Result<[f32; 3], String> {
-    let numbers: Option<Vec<f32>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let numbers: Option<Vec<f32>> =
+        text.split(',').map(|number| number.trim().parse().ok()).collect();
     let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
     numbers.ok_or_else(|| "write three numbers, such as 0.485,0.456,0.406".to_owned())
 }

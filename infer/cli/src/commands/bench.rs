@@ -181,7 +181,9 @@ impl BenchArgs {
             bail!("{option} is for the {name} scenario; add it to --scenario");
         }
         if let Some(name) = sweep::twice(&self.sweep).or_else(|| sweep::twice(&self.against_set)) {
-            bail!("{name} stands there twice; write all its values behind one option, as {name}=VALUE,VALUE");
+            bail!(
+                "{name} stands there twice; write all its values behind one option, as {name}=VALUE,VALUE"
+            );
         }
         self.check_companions()?;
         ensure!(
@@ -212,7 +214,8 @@ impl BenchArgs {
 
     /// Refuses options that change nothing without another. The parser does not see it where a bundle stands there.
     fn check_companions(&self) -> anyhow::Result<()> {
-        let usual = |name: &str| format!("{name} is for a server; name one with --url, or leave it out");
+        let usual =
+            |name: &str| format!("{name} is for a server; name one with --url, or leave it out");
         ensure!(self.url.is_some() || self.model.is_none(), usual("--model"));
         ensure!(self.url.is_some() || self.patience == PATIENCE, usual("--patience"));
         ensure!(

@@ -50,7 +50,8 @@ struct CheckOutput {
 pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError> {
     let folder = &arguments.bundle;
     session::load_runtime().map_err(CommandError::usage)?;
-    let Versioned { value: mut manifest, unknown_fields } = Manifest::read(folder).map_err(CommandError::usage)?;
+    let Versioned { value: mut manifest, unknown_fields } =
+        Manifest::read(folder).map_err(CommandError::usage)?;
     warn_newer_version(folder, &unknown_fields);
     let pictures = open_labeled_images(&arguments.data, &manifest).map_err(CommandError::usage)?;
     let cases = check::probe_cases(folder, &manifest)?;
@@ -59,8 +60,14 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError>
         None => Vec::new(),
     };
     let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
-    let report =
-        check::check_bundle(folder, &manifest, &cases, pictures.as_ref(), &AtomicBool::new(false), &|| bar.inc(1));
+    let report = check::check_bundle(
+        folder,
+        &manifest,
+        &cases,
+        pictures.as_ref(),
+        &AtomicBool::new(false),
+        &|| bar.inc(1),
+    );
     bar.finish_and_clear();
     // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
     let recorded = if arguments.record {
@@ -78,7 +85,8 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError>
                 "this model was adopted: held against its own answers on the machine that adopted it, not libtorch's",
             )?;
         }
-        let lines = answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(TapsReport::lines));
+        let lines =
+            answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(TapsReport::lines));
         lines.into_iter().try_for_each(print)?;
     }
     recorded?;
@@ -86,7 +94,10 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError>
 }
 
 /// Opens labelled pictures whose classes are the model's.
-pub(crate) fn open_labeled_images(arguments: &DataArgs, manifest: &Manifest) -> anyhow::Result<Option<LabeledImages>> {
+pub(crate) fn open_labeled_images(
+    arguments: &DataArgs,
+    manifest: &Manifest,
+) -> anyhow::Result<Option<LabeledImages>> {
     if arguments.data.is_none() {
         return Ok(None);
     }

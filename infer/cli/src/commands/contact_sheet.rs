@@ -32,7 +32,14 @@ impl ContactSheet {
 
     /// Draws the prediction of one model, and image and truth with the first that comes, if the row is among the first.
     /// Truth and labels are train ids of all the image's pixels.
-    pub(crate) fn add(&self, model: usize, index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]) {
+    pub(crate) fn add(
+        &self,
+        model: usize,
+        index: usize,
+        image: &RgbImage,
+        truth: &[u8],
+        labels: &[u8],
+    ) {
         if index >= ROWS || image.is_empty() {
             return;
         }
@@ -48,7 +55,12 @@ impl ContactSheet {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let row = rows.entry(index).or_insert_with(|| {
             let mut row = RgbImage::from_pixel(self.width(), down, Rgb([255; 3]));
-            imageops::replace(&mut row, &imageops::resize(image, across, down, FilterType::Triangle), left(0), 0);
+            imageops::replace(
+                &mut row,
+                &imageops::resize(image, across, down, FilterType::Triangle),
+                left(0),
+                0,
+            );
             imageops::replace(&mut row, &color(truth), left(1), 0);
             row
         });
@@ -64,7 +76,8 @@ impl ContactSheet {
     pub(crate) fn write(self, path: &Path) -> Result<()> {
         let width = self.width();
         let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let height = rows.values().map(|row| row.height() + GAP).sum::<u32>().saturating_sub(GAP).max(1);
+        let height =
+            rows.values().map(|row| row.height() + GAP).sum::<u32>().saturating_sub(GAP).max(1);
         let mut sheet = RgbImage::from_pixel(width, height, Rgb([255; 3]));
         let mut top = 0;
         for row in rows.values() {
@@ -72,7 +85,9 @@ impl ContactSheet {
             top += i64::from(row.height() + GAP);
         }
         let mut bytes = std::io::Cursor::new(Vec::new());
-        sheet.write_to(&mut bytes, ImageFormat::Png).context("the contact sheet cannot be encoded")?;
+        sheet
+            .write_to(&mut bytes, ImageFormat::Png)
+            .context("the contact sheet cannot be encoded")?;
         atomic::write(path, bytes.get_ref()).with_context(|| path.display().to_string())
     }
 }
@@ -85,9 +100,18 @@ fn left(column: usize) -> i64 {
 /// Refuses a file that could not be written, before there is something to write.
 pub(crate) fn check_path(path: &Path) -> Result<()> {
     let png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
-    ensure!(png && !path.is_dir(), "{} is no name of a contact sheet; write a file that ends in .png", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    ensure!(folder.is_dir(), "the folder {} for the contact sheet does not exist; create it first", folder.display());
+    ensure!(
+        png && !path.is_dir(),
+        "{} is no name of a contact sheet; write a file that ends in .png",
+        path.display()
+    );
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(
+        folder.is_dir(),
+        "the folder {} for the contact sheet does not exist; create it first",
+        folder.display()
+    );
     Ok(())
 }
 
@@ -114,7 +138,13 @@ mod tests {
         assert_eq!(scaled(u32::MAX, 1), [480, 1]);
         let sheet = ContactSheet::new(&ClassTable::cityscapes(), 2);
         for model in [1, 0] {
-            sheet.add(model, 0, &RgbImage::new(2, 40_000), &[0; 80_000], &[model as u8 + 1; 80_000]);
+            sheet.add(
+                model,
+                0,
+                &RgbImage::new(2, 40_000),
+                &[0; 80_000],
+                &[model as u8 + 1; 80_000],
+            );
         }
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("sheet.png");

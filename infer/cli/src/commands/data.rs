@@ -57,7 +57,12 @@ impl DataArgs {
     /// Whether anything says which pictures of a data set are meant.
     pub(crate) fn is_narrowed(&self) -> bool {
         let Self { data: _, root, split, list, limit, seed, size, prefix: _ } = self;
-        root.is_some() || split.is_some() || list.is_some() || limit.is_some() || seed.is_some() || size.is_some()
+        root.is_some()
+            || split.is_some()
+            || list.is_some()
+            || limit.is_some()
+            || seed.is_some()
+            || size.is_some()
     }
 
     /// Opens the data set.
@@ -75,13 +80,26 @@ impl DataArgs {
                     "synthetic scenes take no --{prefix}root, --{prefix}split or --{prefix}list"
                 );
                 let (count, size) = (limit.unwrap_or(100), size.unwrap_or([512, 1024]));
-                return Ok(LabeledDataset::Synthetic { seed: seed.unwrap_or(0), first: 0, count, size });
+                return Ok(LabeledDataset::Synthetic {
+                    seed: seed.unwrap_or(0),
+                    first: 0,
+                    count,
+                    size,
+                });
             }
         };
-        ensure!(seed.is_none() && size.is_none(), "--seed and --size are for --{prefix}data synthetic");
+        ensure!(
+            seed.is_none() && size.is_none(),
+            "--seed and --size are for --{prefix}data synthetic"
+        );
         let Some(root) = root else { bail!("name the data set's folder with --{prefix}root") };
         let usual = if dataset == Dataset::Folder { "all" } else { "val" };
-        let mut set = LabeledDataset::from_files(dataset, root, list.as_deref(), split.as_deref().unwrap_or(usual))?;
+        let mut set = LabeledDataset::from_files(
+            dataset,
+            root,
+            list.as_deref(),
+            split.as_deref().unwrap_or(usual),
+        )?;
         if let Some(limit) = limit {
             set.truncate(*limit);
         }
@@ -106,7 +124,9 @@ impl DataArgs {
 
 /// A score needs train ids that mean the same on both sides.
 pub(crate) fn ensure_same_classes(model: &Model, data: &ClassTable) -> anyhow::Result<()> {
-    let names = |table: &ClassTable| table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>();
+    let names = |table: &ClassTable| {
+        table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>()
+    };
     let (known, found) = (names(&model.classes), names(data));
     ensure!(
         known == found,

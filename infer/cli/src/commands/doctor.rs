@@ -83,7 +83,8 @@ pub(crate) fn run(arguments: &DoctorArgs) -> Result<CommandOutcome, CommandError
         Some(devices) => devices.all().to_vec(),
         None => vec![Device::Cuda(0), Device::TensorRt(0), Device::OpenVino],
     };
-    let devices = std::iter::once(Device::Cpu).chain(others.into_iter().filter(|&device| device != Device::Cpu));
+    let devices = std::iter::once(Device::Cpu)
+        .chain(others.into_iter().filter(|&device| device != Device::Cpu));
     let mut reference = None;
     let devices: Vec<DeviceCheck> =
         devices.map(|device| tried(device, arguments.bundle.as_deref(), &mut reference)).collect();
@@ -99,7 +100,11 @@ pub(crate) fn run(arguments: &DoctorArgs) -> Result<CommandOutcome, CommandError
 
 /// Fails where the bundle would be at fault, and no device.
 fn check(bundle: &Path) -> anyhow::Result<()> {
-    ensure!(bundle.exists(), "{} does not exist; name a bundle folder, or an ONNX file", bundle.display());
+    ensure!(
+        bundle.exists(),
+        "{} does not exist; name a bundle folder, or an ONNX file",
+        bundle.display()
+    );
     if bundle.is_dir() {
         Manifest::read(bundle)?;
     }
@@ -114,17 +119,26 @@ fn tried(device: Device, bundle: Option<&Path>, reference: &mut Option<Vec<u8>>)
     };
     match device.check().map_err(anyhow::Error::from).and_then(|()| trial()) {
         Ok(bundle) => DeviceCheck { device, built_in, works: true, problem: None, bundle },
-        Err(error) => {
-            DeviceCheck { device, built_in, works: false, problem: Some(error_chain(error.as_ref())), bundle: None }
-        }
+        Err(error) => DeviceCheck {
+            device,
+            built_in,
+            works: false,
+            problem: Some(error_chain(error.as_ref())),
+            bundle: None,
+        },
     }
 }
 
 /// Runs a drawn picture twice.
-fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyhow::Result<BundleTrial> {
+fn trial(
+    device: Device,
+    bundle: &Path,
+    reference: &mut Option<Vec<u8>>,
+) -> anyhow::Result<BundleTrial> {
     let start = Instant::now();
     let runner = RunnerOptions { device, ..RunnerOptions::default() };
-    let mut segmenter = Segmenter::open_with(bundle, &SegmenterOptions { runner, ..SegmenterOptions::default() })?;
+    let mut segmenter =
+        Segmenter::open_with(bundle, &SegmenterOptions { runner, ..SegmenterOptions::default() })?;
     let [height, width] = segmenter.only_size().map_or(SIZE, |size| size.map(|side| side as u32));
     let scene = protoseg_synthetic::render_scene(0, 0, height as usize, width as usize);
     let picture = RgbImage::from_raw(width, height, scene.image).context("a drawn picture")?;
@@ -134,7 +148,8 @@ fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyh
     let labels = segmenter.segment(&picture)?.labels;
     let next = first.elapsed().as_secs_f64();
     let reference = reference.get_or_insert_with(|| labels.clone());
-    let equal = labels.iter().zip(reference.iter()).filter(|(found, expected)| found == expected).count();
+    let equal =
+        labels.iter().zip(reference.iter()).filter(|(found, expected)| found == expected).count();
     Ok(BundleTrial {
         height,
         width,
@@ -148,14 +163,25 @@ fn trial(device: Device, bundle: &Path, reference: &mut Option<Vec<u8>>) -> anyh
 impl DoctorReport {
     fn lines(&self) -> Vec<String> {
         let line = |name: &str, text: &str| format!("{name:<13}{text}");
-        let MachineInfo { version, runtime, processor, memory, system, kernel, virtual_machine, container, .. } =
-            &self.machine;
+        let MachineInfo {
+            version,
+            runtime,
+            processor,
+            memory,
+            system,
+            kernel,
+            virtual_machine,
+            container,
+            ..
+        } = &self.machine;
         let runtime = match runtime {
             Some(Runtime { path: Some(path), build }) => format!("{}, {build}", path.display()),
             Some(Runtime { path: None, build }) => build.clone(),
             None => "none".to_owned(),
         };
-        let inside = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("in a {what}: {name}"));
+        let inside = |what: &str, name: &Option<String>| {
+            name.as_ref().map(|name| format!("in a {what}: {name}"))
+        };
         let system = [
             Some(system.clone().unwrap_or_else(|| "unknown".to_owned())),
             kernel.as_ref().map(|kernel| format!("kernel {kernel}")),
@@ -170,14 +196,17 @@ impl DoctorReport {
             line("memory", &memory_line(memory)),
         ];
         lines.extend(gpu_lines(&self.machine.gpus).iter().map(|text| line("gpu", text)));
-        lines.extend(self.devices.iter().map(|tried| line(&tried.device.to_string(), &tried.text())));
+        lines.extend(
+            self.devices.iter().map(|tried| line(&tried.device.to_string(), &tried.text())),
+        );
         lines
     }
 }
 
 fn processor_line(processor: &Processor) -> String {
     let Processor { name, cores, vector_extensions, quota, governor, mhz, max_mhz, .. } = processor;
-    let mut parts = vec![name.clone().unwrap_or_else(|| "unknown".to_owned()), format!("{cores} cores to use")];
+    let mut parts =
+        vec![name.clone().unwrap_or_else(|| "unknown".to_owned()), format!("{cores} cores to use")];
     parts.extend(quota.map(|quota| format!("time of {quota:.2} by quota")));
     parts.extend(Some(vector_extensions.join(" ")).filter(|names| !names.is_empty()));
     parts.extend(mhz.map(|mhz| match max_mhz {
@@ -195,8 +224,11 @@ fn gpu_lines(found: &Gpus) -> Vec<String> {
     }
     let line = |gpu: &Gpu| {
         let driver = found.driver.as_ref().map(|driver| format!("driver {driver}"));
-        let number = gpu.number.map_or_else(|| "without a known number".to_owned(), |number| format!("cuda:{number}"));
-        let clock = gpu.sm_mhz.zip(gpu.sm_max_mhz).map(|(now, most)| format!("{now} of {most} MHz"));
+        let number = gpu
+            .number
+            .map_or_else(|| "without a known number".to_owned(), |number| format!("cuda:{number}"));
+        let clock =
+            gpu.sm_mhz.zip(gpu.sm_max_mhz).map(|(now, most)| format!("{now} of {most} MHz"));
         let held = gpu.throttled.iter().cloned().collect::<Vec<_>>().join(", ");
         let parts = [
             Some(gpu.name.clone().unwrap_or_else(|| "unknown".to_owned())),
@@ -215,7 +247,10 @@ fn gpu_lines(found: &Gpus) -> Vec<String> {
 }
 
 fn gibibytes(bytes: Option<u64>) -> String {
-    bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
+    bytes.map_or_else(
+        || "unknown".to_owned(),
+        |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    )
 }
 
 fn memory_line(memory: &Memory) -> String {

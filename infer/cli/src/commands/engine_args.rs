@@ -99,7 +99,10 @@ impl EngineArgs {
         let device = device.to_string();
         let kind = device.split(':').next().unwrap_or(&device);
         let finer = [(self.tf32, " tf32"), (self.trt_fp16, " fp16"), (self.trt_int8, " int8")];
-        finer.into_iter().filter(|(asked, _)| *asked).fold(kind.to_owned(), |kind, (_, finer)| kind + finer)
+        finer
+            .into_iter()
+            .filter(|(asked, _)| *asked)
+            .fold(kind.to_owned(), |kind, (_, finer)| kind + finer)
     }
 
     /// Refuses what would change nothing on the devices that were asked for.
@@ -112,8 +115,16 @@ impl EngineArgs {
         let only_tensorrt = "is for TensorRT; add --device tensorrt:0";
         let idle = [
             ("--cuda-graph", self.cuda_graph && !gpu, "is for GPUs; add --device cuda:0"),
-            ("--tf32", self.tf32 && !cuda, "is for CUDA; TensorRT chooses by itself, and CPUs multiply 32 bits"),
-            ("--gpu-memory", self.gpu_memory.is_some() && !cuda, "is for CUDA; add --device cuda:0"),
+            (
+                "--tf32",
+                self.tf32 && !cuda,
+                "is for CUDA; TensorRT chooses by itself, and CPUs multiply 32 bits",
+            ),
+            (
+                "--gpu-memory",
+                self.gpu_memory.is_some() && !cuda,
+                "is for CUDA; add --device cuda:0",
+            ),
             ("--trt-fp16", self.trt_fp16 && !tensorrt, only_tensorrt),
             ("--trt-int8", self.trt_int8 && !tensorrt, only_tensorrt),
             ("--trt-cache", self.trt_cache.is_some() && !tensorrt, only_tensorrt),
@@ -124,8 +135,16 @@ impl EngineArgs {
                 self.gpu_sessions.is_some() && !gpu,
                 "is for GPUs; --mode and --memory count those of CPUs",
             ),
-            ("--mode", self.mode.is_some() && gpu, "is for CPUs; --gpu-sessions counts those of GPUs"),
-            ("--memory", self.memory.is_some() && gpu, "counts sessions on the CPU; --gpu-sessions those of GPUs"),
+            (
+                "--mode",
+                self.mode.is_some() && gpu,
+                "is for CPUs; --gpu-sessions counts those of GPUs",
+            ),
+            (
+                "--memory",
+                self.memory.is_some() && gpu,
+                "counts sessions on the CPU; --gpu-sessions those of GPUs",
+            ),
             ("--spin", self.spin && !cpu, "is for the CPU's own kernels"),
         ];
         match idle.into_iter().find(|(_, idle, _)| *idle) {
@@ -149,7 +168,9 @@ impl EngineArgs {
                 fp16: self.trt_fp16,
                 int8: self.trt_int8,
                 cache: self.trt_cache.clone(),
-                workspace: self.trt_workspace.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+                workspace: self
+                    .trt_workspace
+                    .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             },
             cpu_fallback: self.cpu_fallback,
             ..RunnerOptions::default()
@@ -206,7 +227,10 @@ mod tests {
 
     #[test]
     fn sizes_have_units_and_bounds() {
-        assert_eq!((bytes("17"), bytes("800M"), bytes("6GiB")), (Ok(17), Ok(800 << 20), Ok(6 << 30)));
+        assert_eq!(
+            (bytes("17"), bytes("800M"), bytes("6GiB")),
+            (Ok(17), Ok(800 << 20), Ok(6 << 30))
+        );
         for text in ["", "0", "M", "-1M", "1.5G", "5X", "99999999999T"] {
             assert!(bytes(text).is_err(), "{text}");
         }

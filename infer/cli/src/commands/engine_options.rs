@@ -47,13 +47,20 @@ fn given(matches: &ArgMatches) -> EngineOptionMap {
     let mut given = EngineOptionMap::new();
     for argument in command.get_arguments() {
         let (id, Some(name)) = (argument.get_id().as_str(), argument.get_long()) else { continue };
-        if !matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+        if !matches!(
+            matches.value_source(id),
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        ) {
             continue;
         }
         if matches!(argument.get_action(), ArgAction::SetTrue) {
             given.extend(matches.get_flag(id).then(|| (name.to_owned(), ON.to_owned())));
         } else if let Some(mut values) = matches.get_raw(id) {
-            given.extend(values.next_back().map(|value| (name.to_owned(), value.to_string_lossy().into_owned())));
+            given.extend(
+                values
+                    .next_back()
+                    .map(|value| (name.to_owned(), value.to_string_lossy().into_owned())),
+            );
         }
     }
     given
@@ -65,10 +72,15 @@ impl EngineArgs {
         let command = Self::augment_args(Command::new("engine").no_binary_name(true));
         let mut words = Vec::new();
         for (name, value) in options {
-            let argument = command.get_arguments().find(|argument| argument.get_long() == Some(name.as_str()));
+            let argument =
+                command.get_arguments().find(|argument| argument.get_long() == Some(name.as_str()));
             let Some(argument) = argument else {
-                let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
-                bail!("there is no option `{name}` of how a model is run; there are {}", known.join(", "));
+                let known: Vec<&str> =
+                    command.get_arguments().filter_map(clap::Arg::get_long).collect();
+                bail!(
+                    "there is no option `{name}` of how a model is run; there are {}",
+                    known.join(", ")
+                );
             };
             match (matches!(argument.get_action(), ArgAction::SetTrue), value.as_str()) {
                 (false, value) => words.push(format!("--{name}={value}")),
@@ -77,7 +89,8 @@ impl EngineArgs {
                 (true, _) => bail!("{name} is {ON} or {OFF}, not {value}"),
             }
         }
-        let matches = command.try_get_matches_from(words).map_err(|error| anyhow!(first_line(&error)))?;
+        let matches =
+            command.try_get_matches_from(words).map_err(|error| anyhow!(first_line(&error)))?;
         Self::from_arg_matches(&matches).map_err(|error| anyhow!(first_line(&error)))
     }
 }
@@ -100,20 +113,30 @@ mod tests {
     #[test]
     fn what_is_given_is_told_from_what_is_not() {
         let command = EngineFlags::augment_args(Command::new("engine"));
-        let matches = command.try_get_matches_from(["engine", "--threads", "2", "--spin", "--window=768:512"]).unwrap();
+        let matches = command
+            .try_get_matches_from(["engine", "--threads", "2", "--spin", "--window=768:512"])
+            .unwrap();
         let found = EngineFlags::from_arg_matches(&matches).unwrap();
-        assert_eq!(found.given, options(&[("spin", "on"), ("threads", "2"), ("window", "768:512")]));
+        assert_eq!(
+            found.given,
+            options(&[("spin", "on"), ("threads", "2"), ("window", "768:512")])
+        );
         let again = EngineArgs::from_settings(&found.given).unwrap();
         assert_eq!(format!("{again:?}"), format!("{:?}", found.arguments));
     }
 
     #[test]
     fn options_are_checked_as_on_the_command_line() {
-        let message = |pairs: &[(&str, &str)]| EngineArgs::from_settings(&options(pairs)).unwrap_err().to_string();
+        let message = |pairs: &[(&str, &str)]| {
+            EngineArgs::from_settings(&options(pairs)).unwrap_err().to_string()
+        };
         assert!(message(&[("thread", "2")]).contains("there is no option `thread`"));
         assert!(message(&[("threads", "0")]).contains("write a number from 1 to 1024"));
         assert!(message(&[("spin", "yes")]).contains("spin is on or off, not yes"));
         let none = EngineArgs::from_settings(&options(&[("spin", "off")])).unwrap();
-        assert_eq!(format!("{none:?}"), format!("{:?}", EngineArgs::from_settings(&EngineOptionMap::new()).unwrap()));
+        assert_eq!(
+            format!("{none:?}"),
+            format!("{:?}", EngineArgs::from_settings(&EngineOptionMap::new()).unwrap())
+        );
     }
 }

@@ -7,7 +7,8 @@ use anyhow::{Context, anyhow};
 use image::RgbImage;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_infer::pipeline::{
-    DecodedImage, PendingImage, Pipeline, PipelineEvent, PipelineReport, PipelineSetup, RunControl, StageReport,
+    DecodedImage, PendingImage, Pipeline, PipelineEvent, PipelineReport, PipelineSetup, RunControl,
+    StageReport,
 };
 use protoseg_infer::upsample::Prediction;
 use protoseg_models::metrics::{ConfusionMatrix, Scores};
@@ -59,14 +60,20 @@ struct Beside {
 }
 
 pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
-    arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).map_err(CommandError::usage)?;
+    arguments
+        .sheet
+        .as_deref()
+        .map_or(Ok(()), contact_sheet::check_path)
+        .map_err(CommandError::usage)?;
     let set = arguments.data.open().map_err(CommandError::usage)?;
-    let bundles: Vec<&PathBuf> = std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
+    let bundles: Vec<&PathBuf> =
+        std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     let mut pipelines = Vec::with_capacity(bundles.len());
     for bundle in &bundles {
         let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
         let pipeline = run.open(set.count()).map_err(CommandError::usage)?;
-        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).map_err(CommandError::usage)?;
+        ensure_same_classes(pipeline.segmenter().model(), &set.classes())
+            .map_err(CommandError::usage)?;
         pipelines.push(pipeline);
     }
     let sheet = ContactSheet::new(&set.classes(), bundles.len());
@@ -93,10 +100,13 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         let mut summaries = summaries.into_iter();
         let mut summary = summaries.next().context("a bundle")?;
         let bundles = arguments.beside.iter().cloned();
-        summary.beside = bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();
+        summary.beside =
+            bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();
         print_json(&summary)?;
     } else {
-        for (bundle, EvalSummary { data, protocol, images, scores, .. }) in bundles.iter().zip(&summaries) {
+        for (bundle, EvalSummary { data, protocol, images, scores, .. }) in
+            bundles.iter().zip(&summaries)
+        {
             if bundles.len() > 1 {
                 print(format!("{}:", bundle.display()))?;
             }
@@ -127,7 +137,8 @@ pub(crate) fn score(
     };
     let encode = |index: usize, item: DecodedImage<Vec<u8>>, decided: Prediction| {
         look(index, &item.image, &item.extra, &decided.labels);
-        let mut confusion = confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
+        let mut confusion =
+            confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
         confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
     };
     let bar = progress::bar(set.count());
@@ -141,7 +152,9 @@ pub(crate) fn score(
     if !report.failed.is_empty() {
         let failed = report.failed.len();
         let all = set.count();
-        return Err(anyhow!("{failed} of {all} pictures could not be scored, so there is no score"));
+        return Err(anyhow!(
+            "{failed} of {all} pictures could not be scored, so there is no score"
+        ));
     }
     Ok((confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?, report))
 }

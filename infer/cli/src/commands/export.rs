@@ -31,7 +31,10 @@ const POLL: Duration = Duration::from_millis(20);
 /// What `protoseg export` takes beside the options of `protoseg-export`.
 #[derive(Debug, Parser)]
 #[command(name = "protoseg export", no_binary_name = true, disable_help_flag = true)]
-#[command(override_usage = "protoseg export CHECKPOINT --out DIR [OPTIONS]", help_template = "{options}")]
+#[command(
+    override_usage = "protoseg export CHECKPOINT --out DIR [OPTIONS]",
+    help_template = "{options}"
+)]
 struct Options {
     /// Write the bundle without checking it; needs no ONNX Runtime
     #[arg(long)]
@@ -111,7 +114,8 @@ impl Words {
                     words.other.extend(["--out".into(), folder]);
                 }
                 other => {
-                    words.help |= [b"--help".as_slice(), b"-h", b"--version", b"-V"].contains(&other);
+                    words.help |=
+                        [b"--help".as_slice(), b"-h", b"--version", b"-V"].contains(&other);
                     words.other.push(word.clone());
                 }
             }
@@ -153,7 +157,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
     let Some((out, word)) = words.out.clone().filter(|_| !options.no_check) else {
         match sibling::exec("export", &words.other).map_err(CommandError::usage)? {}
     };
-    let no_runtime = "the bundle is checked before it is put into place; --no-check exports without";
+    let no_runtime =
+        "the bundle is checked before it is put into place; --no-check exports without";
     session::load_runtime().context(no_runtime).map_err(CommandError::usage)?;
     atomic::recover(&out).with_context(|| out.display().to_string())?;
     bundle_output::refuse_checkpoint(&out).map_err(anyhow::Error::from)?;
@@ -174,7 +179,9 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
         Ok(()) => {
             lines.iter().try_for_each(print)?;
             if tuned {
-                print_stderr("warning: how the older bundle ran fastest went with it; run `protoseg tune` again");
+                print_stderr(
+                    "warning: how the older bundle ran fastest went with it; run `protoseg tune` again",
+                );
             }
             Ok(CommandOutcome::Success)
         }
@@ -195,7 +202,10 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
 /// The help of `protoseg-export`, then what is added here.
 fn help(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
     let mut command = sibling::command("export").map_err(CommandError::usage)?;
-    let status = command.args(arguments).status().with_context(|| command.get_program().display().to_string())?;
+    let status = command
+        .args(arguments)
+        .status()
+        .with_context(|| command.get_program().display().to_string())?;
     if !status.success() {
         return Ok(CommandOutcome::ExitCode(status.code().map_or(1, |code| code as u8)));
     }
@@ -212,13 +222,16 @@ fn help(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
 /// Runs `protoseg-export`. What it says of the hidden folder is said of the place that was asked for; of what it leaves where
 /// a signal ends it, nothing stays.
 fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> Result<(), Stop> {
-    let mut command = sibling::command("export").map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
+    let mut command = sibling::command("export")
+        .map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
     let failed = || command.get_program().display().to_string();
     let shown = failed();
-    let mut child = command.args(words).stderr(Stdio::piped()).spawn().with_context(|| shown.clone())?;
+    let mut child =
+        command.args(words).stderr(Stdio::piped()).spawn().with_context(|| shown.clone())?;
     let errors = child.stderr.take();
     // Read while it runs, as it waits where nobody reads.
-    let errors = thread::spawn(move || errors.map_or_else(|| Ok(String::new()), std::io::read_to_string));
+    let errors =
+        thread::spawn(move || errors.map_or_else(|| Ok(String::new()), std::io::read_to_string));
     let status = loop {
         if let Some(status) = child.try_wait().with_context(|| shown.clone())? {
             break status;
@@ -244,17 +257,23 @@ fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> R
 }
 
 /// Checks the hidden folder and records the result in its manifest; the lines of the report, where nothing failed.
-fn checked(hidden: &Path, out: &Path, data: &DataArgs, stop: &AtomicBool) -> Result<Vec<String>, Stop> {
+fn checked(
+    hidden: &Path,
+    out: &Path,
+    data: &DataArgs,
+    stop: &AtomicBool,
+) -> Result<Vec<String>, Stop> {
     let mut manifest = Manifest::read(hidden).map_err(anyhow::Error::from)?.value;
-    let pictures =
-        open_labeled_images(data, &manifest).map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
+    let pictures = open_labeled_images(data, &manifest)
+        .map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
     let cases = manifest.probe(hidden).map_err(anyhow::Error::from)?;
     if cases.is_empty() {
         let why = "the checkpoint has no probe, so its bundle cannot be checked; --no-check exports without";
         return Err(anyhow!(why).into());
     }
     let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
-    let report = check::check_bundle(hidden, &manifest, &cases, pictures.as_ref(), stop, &|| bar.inc(1));
+    let report =
+        check::check_bundle(hidden, &manifest, &cases, pictures.as_ref(), stop, &|| bar.inc(1));
     bar.finish_and_clear();
     if stop.load(Ordering::Relaxed) {
         return Err(Stop::Signal);
@@ -266,7 +285,9 @@ fn checked(hidden: &Path, out: &Path, data: &DataArgs, stop: &AtomicBool) -> Res
     for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
         let why = match (data.data, file.not_judged.as_deref()) {
             (Some(_), Some(why)) => why,
-            _ if check::has_fp32_reference(&manifest) => "name labelled pictures with --check-data and --check-root",
+            _ if check::has_fp32_reference(&manifest) => {
+                "name labelled pictures with --check-data and --check-root"
+            }
             _ => {
                 "name labelled pictures with --check-data and --check-root, and add fp32 to --precision, as its score on them \
                  is the measure"
@@ -294,8 +315,9 @@ mod tests {
 
     #[test]
     fn words_go_to_the_program_that_knows_them() {
-        let sorted =
-            words("ck --check-data camvid --out=a/b --window 768:512 --check-root=/data --no-check -- --out x");
+        let sorted = words(
+            "ck --check-data camvid --out=a/b --window 768:512 --check-root=/data --no-check -- --out x",
+        );
         assert_eq!(sorted.own, ["--check-data", "camvid", "--check-root=/data", "--no-check"]);
         assert_eq!(sorted.other, ["ck", "--out", "a/b", "--window", "768:512", "--", "--out", "x"]);
         assert_eq!((sorted.out, sorted.help), (Some(("a/b".into(), 2)), false));

@@ -113,9 +113,9 @@ impl OutputFormats {
         }
         chosen.sort();
         chosen.dedup();
-        let unknown = chosen
-            .iter()
-            .find(|&&format| format != OutputFormat::LabelStudio && format.outputs() != Outputs::default());
+        let unknown = chosen.iter().find(|&&format| {
+            format != OutputFormat::LabelStudio && format.outputs() != Outputs::default()
+        });
         match unknown.filter(|_| !scored) {
             Some(format) => anyhow::bail!(
                 "this model gives labels and no scores, so it does not say how sure it is: leave out --format {}",
@@ -135,16 +135,24 @@ impl OutputFormats {
 
     /// Names of those that hold all pictures in one file.
     pub(crate) fn combined_names(&self) -> impl Iterator<Item = String> {
-        self.chosen.iter().filter(|format| format.combined_file().is_some()).map(|format| format.name())
+        self.chosen
+            .iter()
+            .filter(|format| format.combined_file().is_some())
+            .map(|format| format.name())
     }
 
     /// The formats of a run of which both kinds of names were kept.
     pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
         let mut formats = Self { chosen: Vec::new(), least: pseudo_labels::DEFAULT_MIN_CONFIDENCE };
         for text in names {
-            let (name, least) = text.split_once(">=").map_or((text, None), |(name, least)| (name, Some(least)));
+            let (name, least) =
+                text.split_once(">=").map_or((text, None), |(name, least)| (name, Some(least)));
             let format = OutputFormat::from_str(name, false).ok();
-            formats.chosen.push(format.with_context(|| format!("the format `{name}` is not known to this version"))?);
+            formats
+                .chosen
+                .push(format.with_context(|| {
+                    format!("the format `{name}` is not known to this version")
+                })?);
             if let Some(least) = least {
                 formats.least = least.parse().with_context(|| format!("`{text}` is no format"))?;
             }
@@ -156,7 +164,10 @@ impl OutputFormats {
     pub(crate) fn outputs(&self) -> Outputs {
         self.chosen.iter().fold(Outputs::default(), |wanted, format| {
             let more = format.outputs();
-            Outputs { confidence: wanted.confidence || more.confidence, margin: wanted.margin || more.margin }
+            Outputs {
+                confidence: wanted.confidence || more.confidence,
+                margin: wanted.margin || more.margin,
+            }
         })
     }
 
@@ -198,12 +209,19 @@ impl OutputFormats {
             match format {
                 OutputFormat::Ids => files.push((place, map.ids_png()?)),
                 OutputFormat::LabelMapping => {
-                    files.push((Path::new(folder).join(label_ids::file_name(name)), label_ids::png(map, classes)?));
+                    files.push((
+                        Path::new(folder).join(label_ids::file_name(name)),
+                        label_ids::png(map, classes)?,
+                    ));
                 }
                 OutputFormat::Color => files.push((place, map.color_png(classes)?)),
                 OutputFormat::Overlay => files.push((place, map.overlay_png(image, classes)?)),
-                OutputFormat::Confidence => files.push((place, map.gray_png(confidence.as_ref().with_context(none)?)?)),
-                OutputFormat::Margin => files.push((place, map.gray_png(margin.with_context(none)?)?)),
+                OutputFormat::Confidence => {
+                    files.push((place, map.gray_png(confidence.as_ref().with_context(none)?)?))
+                }
+                OutputFormat::Margin => {
+                    files.push((place, map.gray_png(margin.with_context(none)?)?))
+                }
                 OutputFormat::Pseudo => {
                     let root = Path::new(folder);
                     files.push((
@@ -220,7 +238,12 @@ impl OutputFormats {
     }
 
     /// Puts beside the files what is a link and no file of its own; its place below the output folder.
-    pub(crate) fn link(&self, out: &Path, picture: &Path, name: &Path) -> Result<Option<PathBuf>, FormatError> {
+    pub(crate) fn link(
+        &self,
+        out: &Path,
+        picture: &Path,
+        name: &Path,
+    ) -> Result<Option<PathBuf>, FormatError> {
         if !self.chosen.contains(&OutputFormat::Pseudo) {
             return Ok(None);
         }
@@ -239,12 +262,15 @@ impl OutputFormats {
         if self.chosen.contains(&OutputFormat::Pseudo) {
             pseudo_labels::write_lists(&out.join(PSEUDO), names.to_vec(), classes)?;
         }
-        let confidence = self.chosen.contains(&OutputFormat::Confidence).then(|| out.join("confidence"));
+        let confidence =
+            self.chosen.contains(&OutputFormat::Confidence).then(|| out.join("confidence"));
         self.combined_files().try_for_each(|format| {
             let confidence = confidence.clone().filter(|_| format == AnnotationFormat::LabelStudio);
-            let pictures = StoredLabels::new(names.to_vec(), out.join("ids"), confidence, max_pixels);
+            let pictures =
+                StoredLabels::new(names.to_vec(), out.join("ids"), confidence, max_pixels);
             // Where what is not whole belongs; the rename is on one file system.
-            let (made, place) = (out.join(STATE_DIR).join(format.file_name()), out.join(format.file_name()));
+            let (made, place) =
+                (out.join(STATE_DIR).join(format.file_name()), out.join(format.file_name()));
             format.write(&made, pictures, classes)?;
             std::fs::rename(&made, &place).map_err(|source| FormatError::Io { path: place, source })
         })
@@ -256,9 +282,15 @@ impl OutputFormats {
 }
 
 /// Labels under a picture's name, and the margin beside them.
-pub(crate) fn into_image_labels(name: &Path, decided: Prediction) -> (ImageLabels, Option<Vec<u8>>) {
+pub(crate) fn into_image_labels(
+    name: &Path,
+    decided: Prediction,
+) -> (ImageLabels, Option<Vec<u8>>) {
     let Prediction { height, width, labels, confidence, margin } = decided;
-    (ImageLabels { name: name.to_owned(), map: LabelMap { height, width, labels }, confidence }, margin)
+    (
+        ImageLabels { name: name.to_owned(), map: LabelMap { height, width, labels }, confidence },
+        margin,
+    )
 }
 
 #[cfg(test)]
@@ -267,9 +299,12 @@ mod tests {
 
     #[test]
     fn names_bring_the_formats_back() {
-        let formats =
-            OutputFormats::new(&[OutputFormat::LabelStudio, OutputFormat::Pseudo, OutputFormat::Pseudo], 0.75, true)
-                .unwrap();
+        let formats = OutputFormats::new(
+            &[OutputFormat::LabelStudio, OutputFormat::Pseudo, OutputFormat::Pseudo],
+            0.75,
+            true,
+        )
+        .unwrap();
         let names: Vec<String> = formats.names().chain(formats.combined_names()).collect();
         assert_eq!(names, ["ids", "confidence", "pseudo>=0.75", "labelstudio"]);
         assert_eq!(OutputFormats::from_names(names.iter().map(String::as_str)).unwrap(), formats);
@@ -278,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_model_without_scores_is_not_asked_how_sure_it_is() {
-        let of = |format| OutputFormats::new(&[format], 0.9, false).map(|formats| formats.outputs());
+        let of =
+            |format| OutputFormats::new(&[format], 0.9, false).map(|formats| formats.outputs());
         assert!(of(OutputFormat::Margin).unwrap_err().to_string().contains("--format margin"));
         assert!(of(OutputFormat::Pseudo).is_err() && of(OutputFormat::Ids).is_ok());
         assert!(of(OutputFormat::LabelStudio).is_ok());

@@ -31,14 +31,24 @@ pub(crate) struct ImageArgs {
 impl ImageArgs {
     /// Reads or draws them.
     pub(crate) fn open(&self) -> anyhow::Result<BenchImages> {
-        ensure!((1..=MOST).contains(&self.picture_count), "--picture-count is a number from 1 to {MOST}");
+        ensure!(
+            (1..=MOST).contains(&self.picture_count),
+            "--picture-count is a number from 1 to {MOST}"
+        );
         if self.pictures.is_empty() {
-            return Ok(BenchImages::synthetic(self.picture_count, self.picture_size.unwrap_or(SIZE), 0)?);
+            return Ok(BenchImages::synthetic(
+                self.picture_count,
+                self.picture_size.unwrap_or(SIZE),
+                0,
+            )?);
         }
-        let mut paths: Vec<PathBuf> =
-            inputs::collect(&self.pictures, &[], None)?.into_iter().map(|input| input.path).collect();
+        let mut paths: Vec<PathBuf> = inputs::collect(&self.pictures, &[], None)?
+            .into_iter()
+            .map(|input| input.path)
+            .collect();
         paths.truncate(self.picture_count);
-        let names: Vec<String> = self.pictures.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<String> =
+            self.pictures.iter().map(|path| path.display().to_string()).collect();
         Ok(BenchImages::from_files(&paths, MAX_PIXELS, names.join(", "))?)
     }
 }

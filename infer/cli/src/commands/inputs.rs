@@ -67,10 +67,18 @@ pub(crate) fn collect(
     ensure!(
         !inputs.is_empty(),
         "no picture (png, jpg, webp, tif) in {}",
-        arguments.iter().chain(lists).map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        arguments
+            .iter()
+            .chain(lists)
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
     );
-    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    let video = |input: &&InputImage| ending(&input.path).is_some_and(|ending| VIDEOS.contains(&ending.as_str()));
+    let ending =
+        |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let video = |input: &&InputImage| {
+        ending(&input.path).is_some_and(|ending| VIDEOS.contains(&ending.as_str()))
+    };
     if let Some(InputImage { path, .. }) = inputs.iter().find(video) {
         bail!(
             "{} is a video: take its pictures out first, such as with `ffmpeg -i FILE frames/%06d.png`",
@@ -96,14 +104,20 @@ fn below(path: PathBuf, base: &Path) -> InputImage {
 }
 
 /// Links to folders are followed, each folder once.
-fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+fn walk(
+    folder: &Path,
+    seen: &mut HashSet<PathBuf>,
+    files: &mut Vec<PathBuf>,
+) -> anyhow::Result<()> {
     let failed = || folder.display().to_string();
     if !seen.insert(folder.canonicalize().with_context(failed)?) {
         return Ok(());
     }
     let entries = std::fs::read_dir(folder).with_context(failed)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().with_context(failed)?;
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .with_context(failed)?;
     paths.sort();
     for path in paths {
         if path.is_dir() {
@@ -116,7 +130,11 @@ fn walk(folder: &Path, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) ->
 }
 
 /// Refuses outputs that would fall together, overwrite an input, or be taken for inputs by the next run.
-pub(crate) fn check_outputs(inputs: &[InputImage], arguments: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+pub(crate) fn check_outputs(
+    inputs: &[InputImage],
+    arguments: &[PathBuf],
+    out: &Path,
+) -> anyhow::Result<()> {
     let resolved = resolve(out)?;
     for folder in arguments.iter().filter(|argument| argument.is_dir()) {
         let input = folder.canonicalize().with_context(|| folder.display().to_string())?;
@@ -148,7 +166,9 @@ pub(crate) fn check_outputs(inputs: &[InputImage], arguments: &[PathBuf], out: &
     }
     for (name, input) in &names {
         let folders = name.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
-        if let Some((folder, other)) = folders.filter_map(|folder| names.get_key_value(folder)).next() {
+        if let Some((folder, other)) =
+            folders.filter_map(|folder| names.get_key_value(folder)).next()
+        {
             bail!(
                 "the results of {} would be a file {} and those of {} lie in a folder of that name; label them into different folders",
                 other.path.display(),
@@ -193,7 +213,11 @@ mod tests {
     }
 
     fn names(arguments: &[PathBuf]) -> Vec<String> {
-        collect(arguments, &[], None).unwrap().iter().map(|input| input.name.display().to_string()).collect()
+        collect(arguments, &[], None)
+            .unwrap()
+            .iter()
+            .map(|input| input.name.display().to_string())
+            .collect()
     }
 
     #[test]
@@ -205,7 +229,10 @@ mod tests {
         assert_eq!(names(&[at("a")]), ["deep/y.JPG", "x.png"]);
         assert_eq!(names(&[at("a/x.png"), at("b")]), ["x.png", "z.tif"]);
         assert_eq!(names(&[at("a/x.png"), at("a")]), ["x.png", "deep/y.JPG"]);
-        assert_eq!(names(&[at("a/deep"), at("a")]), ["again/x.png", "y.JPG", "deep/y.JPG", "x.png"]);
+        assert_eq!(
+            names(&[at("a/deep"), at("a")]),
+            ["again/x.png", "y.JPG", "deep/y.JPG", "x.png"]
+        );
         assert_eq!(names(&[at("a/**/*.JPG")]), ["deep/y.JPG"]);
         #[cfg(unix)]
         std::os::unix::fs::symlink(at("b/z.tif"), at("b/w.tif")).unwrap();
@@ -213,29 +240,43 @@ mod tests {
         assert_eq!(names(&[at("b/*.tif")]), ["w.tif", "z.tif"]);
         let message = |argument| collect(&[at(argument)], &[], None).unwrap_err().to_string();
         assert!(message("c").ends_with("c does not exist"));
-        assert!(message("b/*.png").contains("no picture") && message("b/*.png").ends_with("b/*.png"));
+        assert!(
+            message("b/*.png").contains("no picture") && message("b/*.png").ends_with("b/*.png")
+        );
     }
 
     #[test]
     fn outputs_that_would_do_harm_are_refused() {
-        let root = tree(&["a/x.png", "a/x.jpg", "b/y.png", "out/ids/z.png", "c/x.jpg", "c/x.png/y.jpg"]);
+        let root =
+            tree(&["a/x.png", "a/x.jpg", "b/y.png", "out/ids/z.png", "c/x.jpg", "c/x.png/y.jpg"]);
         let at = |name: &str| root.path().join(name);
         let message = |argument: &str, out: &str| {
             let arguments = [at(argument)];
-            let checked = check_outputs(&collect(&arguments, &[], None).unwrap(), &arguments, &at(out));
+            let checked =
+                check_outputs(&collect(&arguments, &[], None).unwrap(), &arguments, &at(out));
             checked.map_err(|error| error.to_string())
         };
         assert!(message("a", "new").unwrap_err().contains("would both become x.png"));
         assert!(message("c", "new").unwrap_err().contains("would be a file x.png"));
         assert!(message("b", "b/labels").unwrap_err().contains("lies inside the input folder"));
         assert!(message("b", "a/../b").unwrap_err().contains("lies inside the input folder"));
-        assert!(message("b", "gone/../b/labels").unwrap_err().contains("lies inside the input folder"));
-        assert!(message("b", "gone/deep/../../a/../b/new").unwrap_err().contains("lies inside the input folder"));
+        assert!(
+            message("b", "gone/../b/labels").unwrap_err().contains("lies inside the input folder")
+        );
+        assert!(
+            message("b", "gone/deep/../../a/../b/new")
+                .unwrap_err()
+                .contains("lies inside the input folder")
+        );
         #[cfg(unix)]
         std::os::unix::fs::symlink(at("b"), at("link")).unwrap();
         #[cfg(unix)]
-        assert!(message("b", "gone/../link/new").unwrap_err().contains("lies inside the input folder"));
-        assert!(message("out/ids/z.png", "out").unwrap_err().contains("lies inside the output folder"));
+        assert!(
+            message("b", "gone/../link/new").unwrap_err().contains("lies inside the input folder")
+        );
+        assert!(
+            message("out/ids/z.png", "out").unwrap_err().contains("lies inside the output folder")
+        );
         assert_eq!(message("b", "new/deep"), Ok(()));
     }
 }

@@ -82,22 +82,26 @@ pub(crate) struct LabelArgs {
 pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError> {
     let signals = StopSignals::catch().map_err(CommandError::usage)?;
     let shard = arguments.shard().map_err(CommandError::usage)?;
-    let all =
-        inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref()).map_err(CommandError::usage)?;
+    let all = inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref())
+        .map_err(CommandError::usage)?;
     inputs::check_outputs(&all, &arguments.inputs, &arguments.out).map_err(CommandError::usage)?;
     let input_set = InputSetDigest::from_names(all.iter().map(|input| input.name.as_path()));
-    let inputs: Vec<InputImage> = all.into_iter().filter(|input| shard.contains(&input.name)).collect();
+    let inputs: Vec<InputImage> =
+        all.into_iter().filter(|input| shard.contains(&input.name)).collect();
     let (mut pipeline, engine) = arguments.open(inputs.len()).map_err(CommandError::usage)?;
     let formats = arguments.formats(&pipeline, &inputs).map_err(CommandError::usage)?;
     let recipe = arguments.recipe(&pipeline, &engine, &formats).map_err(CommandError::usage)?;
     let run = RunHeader::new(recipe, shard, input_set, formats.combined_names().collect());
-    let place = OutputDir::open(&arguments.out, &formats, run, arguments.resume).map_err(CommandError::usage)?;
+    let place = OutputDir::open(&arguments.out, &formats, run, arguments.resume)
+        .map_err(CommandError::usage)?;
     for remark in place.warnings(&inputs, &formats) {
         print_stderr(format_args!("warning: {remark}"));
     }
-    let todo: Vec<usize> =
-        (0..inputs.len()).filter(|&index| !place.is_done(&inputs[index], arguments.verify_inputs)).collect();
-    let record = ResultRecorder::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
+    let todo: Vec<usize> = (0..inputs.len())
+        .filter(|&index| !place.is_done(&inputs[index], arguments.verify_inputs))
+        .collect();
+    let record =
+        ResultRecorder::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
 
     let open = |index: usize| {
         let input = &inputs[todo[index]];
@@ -146,9 +150,12 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let labelled = report.done - unplaced.len();
     let mut bad: Vec<(usize, anyhow::Error)> = report.failed.into_iter().chain(unplaced).collect();
     bad.sort_by_key(|(index, _)| *index);
-    let failed: Vec<FailedInput> =
-        bad.iter().map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error)).collect();
-    let mut summary = LabelSummary::new(&pipeline, labelled, inputs.len() - todo.len(), failed, shard);
+    let failed: Vec<FailedInput> = bad
+        .iter()
+        .map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error))
+        .collect();
+    let mut summary =
+        LabelSummary::new(&pipeline, labelled, inputs.len() - todo.len(), failed, shard);
     summary.time(report.elapsed, report.stages);
     if report.interrupted {
         summary.left = todo.len() - summary.labeled - summary.failed.len();
@@ -179,11 +186,14 @@ impl LabelArgs {
     fn shard(&self) -> anyhow::Result<Shard> {
         match self.shard.as_deref() {
             Some("auto") => {
-                let (shard, source) = Shard::from_scheduler(|name| std::env::var(name).ok(), self.shards)?;
+                let (shard, source) =
+                    Shard::from_scheduler(|name| std::env::var(name).ok(), self.shards)?;
                 print_stderr(format_args!("shard {shard}, as {source} says"));
                 Ok(shard)
             }
-            _ if self.shards.is_some() => Err(anyhow!("--shards goes with --shard auto; write --shard i/n otherwise")),
+            _ if self.shards.is_some() => {
+                Err(anyhow!("--shards goes with --shard auto; write --shard i/n otherwise"))
+            }
             Some(named) => Ok(named.parse()?),
             None => Ok(Shard::ALL),
         }
@@ -200,13 +210,20 @@ impl LabelArgs {
             print_stderr(remark);
         }
         let opened = self.run.open_with(&engine, pictures);
-        let pipeline = if used { opened.context("as it was tuned, which --tuning off leaves out")? } else { opened? };
+        let pipeline = if used {
+            opened.context("as it was tuned, which --tuning off leaves out")?
+        } else {
+            opened?
+        };
         Ok((pipeline, engine))
     }
 
     fn formats(&self, pipeline: &Pipeline, inputs: &[InputImage]) -> anyhow::Result<OutputFormats> {
         let share = self.pseudo_confidence;
-        ensure!((0.0..=1.0).contains(&share), "--pseudo-confidence is a share from 0 to 1, not {share}");
+        ensure!(
+            (0.0..=1.0).contains(&share),
+            "--pseudo-confidence is a share from 0 to 1, not {share}"
+        );
         let formats = OutputFormats::new(&self.format, share, pipeline.segmenter().has_logits())?;
         let names = inputs.iter().map(|input| input.name.as_path());
         formats.check(&names, &pipeline.segmenter().model().classes)?;

@@ -22,7 +22,8 @@ struct ListLine {
 
 /// The pictures of a list; of JSON objects where its name ends in `.jsonl`, or its first line begins like one.
 pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> {
-    let called = if is_stdin(list) { "the standard input".to_owned() } else { list.display().to_string() };
+    let called =
+        if is_stdin(list) { "the standard input".to_owned() } else { list.display().to_string() };
     let bytes = if is_stdin(list) {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
@@ -30,14 +31,17 @@ pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> 
         std::fs::read(list)
     };
     let bytes = bytes.with_context(|| called.clone())?;
-    let folder = if is_stdin(list) { Path::new("") } else { list.parent().unwrap_or(Path::new("")) };
-    parse(&bytes, root.unwrap_or(folder), list.extension() == Some(OsStr::new("jsonl"))).context(called)
+    let folder =
+        if is_stdin(list) { Path::new("") } else { list.parent().unwrap_or(Path::new("")) };
+    parse(&bytes, root.unwrap_or(folder), list.extension() == Some(OsStr::new("jsonl")))
+        .context(called)
 }
 
 fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<InputImage>> {
     // Which some editors put before text.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let lines = bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let lines =
+        bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let objects = objects || bytes.trim_ascii_start().starts_with(b"{");
     let mut inputs = Vec::new();
     for (number, line) in (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty()) {
@@ -52,7 +56,9 @@ fn alone(line: &[u8], root: &Path) -> Result<InputImage> {
     let input = plain(Path::new(OsStr::from_bytes(line)), root);
     let first = line.split(u8::is_ascii_whitespace).next().filter(|first| first.len() < line.len());
     let first = first.map(|first| Path::new(OsStr::from_bytes(first)));
-    match first.filter(|first| !first.as_os_str().is_empty() && root.join(first).is_file() && !input.path.exists()) {
+    match first.filter(|first| {
+        !first.as_os_str().is_empty() && root.join(first).is_file() && !input.path.exists()
+    }) {
         Some(first) => bail!(
             "{} does not exist, but {} does: write one picture a line, without its label",
             input.path.display(),
@@ -67,8 +73,8 @@ fn plain(path: &Path, root: &Path) -> InputImage {
 }
 
 fn object(line: &[u8], root: &Path) -> Result<InputImage> {
-    let ListLine { image, name } =
-        serde_json::from_slice(line).context("is no object such as {\"image\": \"a/street.jpg\"}")?;
+    let ListLine { image, name } = serde_json::from_slice(line)
+        .context("is no object such as {\"image\": \"a/street.jpg\"}")?;
     let Some(name) = name else { return Ok(plain(&image, root)) };
     if name.as_os_str().is_empty() {
         bail!("the name is empty; write where the picture's results belong, or leave \"name\" out");
@@ -96,7 +102,10 @@ mod tests {
 
     fn pairs(text: &str, root: &str, objects: bool) -> Vec<(String, String)> {
         let inputs = parse(text.as_bytes(), Path::new(root), objects).unwrap();
-        inputs.iter().map(|input| (input.path.display().to_string(), input.name.display().to_string())).collect()
+        inputs
+            .iter()
+            .map(|input| (input.path.display().to_string(), input.name.display().to_string()))
+            .collect()
     }
 
     #[test]
@@ -114,18 +123,23 @@ mod tests {
         let text = "{\"image\": \"a.png\"}\n{\"image\": \"/b.png\", \"name\": \"c/d.png\"}\n";
         assert_eq!(pairs(text, "in", false), [own("in/a.png", "a.png"), own("/b.png", "c/d.png")]);
         assert_eq!(pairs("", "in", true), []);
-        assert_eq!(pairs("\u{feff}a.png\nb.png", "in", false), [own("in/a.png", "a.png"), own("in/b.png", "b.png")]);
+        assert_eq!(
+            pairs("\u{feff}a.png\nb.png", "in", false),
+            [own("in/a.png", "a.png"), own("in/b.png", "b.png")]
+        );
     }
 
     #[test]
     fn what_is_no_list_is_told_by_its_line() {
-        let message = |text: &str| format!("{:#}", parse(text.as_bytes(), Path::new(""), true).unwrap_err());
+        let message =
+            |text: &str| format!("{:#}", parse(text.as_bytes(), Path::new(""), true).unwrap_err());
         assert!(message("\n{\"image\": 5}").starts_with("line 2: "));
         assert!(message("{\"image\": \"a\", \"labels\": \"b\"}").contains("labels"));
         assert!(message("{\"image\": \"a\", \"name\": \"\"}").contains("the name is empty"));
         for name in ["../a", "/a"] {
             assert!(
-                message(&format!("{{\"image\": \"a\", \"name\": {name:?}}}")).contains("does not lie below"),
+                message(&format!("{{\"image\": \"a\", \"name\": {name:?}}}"))
+                    .contains("does not lie below"),
                 "{name}"
             );
         }

@@ -55,16 +55,20 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         (Some(out), _) => out,
         (None, [only]) => only,
         (None, _) => {
-            let error =
-                anyhow::anyhow!("the shards lie in several folders: name one that they are gathered in with --out");
+            let error = anyhow::anyhow!(
+                "the shards lie in several folders: name one that they are gathered in with --out"
+            );
             return Err(CommandError::usage(error));
         }
     };
     let joined = MergedShards::read(&arguments.folders).map_err(CommandError::usage)?;
-    let segmenter =
-        Segmenter::open_with(&arguments.bundle, &SegmenterOptions::default()).map_err(CommandError::usage)?;
+    let segmenter = Segmenter::open_with(&arguments.bundle, &SegmenterOptions::default())
+        .map_err(CommandError::usage)?;
     if segmenter.fingerprint() != joined.recipe.model {
-        let error = anyhow::anyhow!("{} is not the model that labelled these pictures", arguments.bundle.display());
+        let error = anyhow::anyhow!(
+            "{} is not the model that labelled these pictures",
+            arguments.bundle.display()
+        );
         return Err(CommandError::usage(error));
     }
     let classes = &segmenter.model().classes;
@@ -85,15 +89,24 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         "a file for all pictures could not be written; if a file among the results is named here as broken, delete it, label its \
          shard again with --resume, and merge again",
     )?;
-    let failed: Vec<String> =
-        joined.failed.iter().filter(|name| !joined.parts.contains_key(&unescape_name(name))).cloned().collect();
-    let summary = MergeSummary { labeled: joined.parts.len(), failed, classes: shares(&joined, classes) };
+    let failed: Vec<String> = joined
+        .failed
+        .iter()
+        .filter(|name| !joined.parts.contains_key(&unescape_name(name)))
+        .cloned()
+        .collect();
+    let summary =
+        MergeSummary { labeled: joined.parts.len(), failed, classes: shares(&joined, classes) };
     if arguments.json {
         print_json(&summary)?;
     } else {
         print(human(&summary, out))?;
     }
-    Ok(if summary.failed.is_empty() { CommandOutcome::Success } else { CommandOutcome::SomeInputsFailed })
+    Ok(if summary.failed.is_empty() {
+        CommandOutcome::Success
+    } else {
+        CommandOutcome::SomeInputsFailed
+    })
 }
 
 /// Fails where pictures are missing that did not fail.
@@ -118,8 +131,9 @@ fn check_out(joined: &MergedShards, out: &Path) -> Result<()> {
     for path in Journal::list(out) {
         let contents = JournalContents::read(&path)?;
         let divided = contents.run.is_none_or(|run| joined.shards.contains_key(&run.shard));
-        let ours =
-            |entry: &JournalEntry| entry.recipe == recipe && joined.parts.contains_key(&unescape_name(&entry.image));
+        let ours = |entry: &JournalEntry| {
+            entry.recipe == recipe && joined.parts.contains_key(&unescape_name(&entry.image))
+        };
         ensure!(
             contents.entries.is_empty() || (divided && contents.entries.values().all(ours)),
             "{} holds the results of another labelling, as {} says: choose another --out",
@@ -137,11 +151,24 @@ fn is_one(one: &Path, other: &Path) -> bool {
 }
 
 /// Puts a shard's results into another output folder, and then its journal and its list of failures.
-fn gather(joined: &MergedShards, shard: Shard, folder: &Path, out: &Path, link: bool) -> Result<()> {
-    let run = RunHeader::new(joined.recipe.clone(), shard, joined.input_set.clone(), joined.combined_formats.clone());
+fn gather(
+    joined: &MergedShards,
+    shard: Shard,
+    folder: &Path,
+    out: &Path,
+    link: bool,
+) -> Result<()> {
+    let run = RunHeader::new(
+        joined.recipe.clone(),
+        shard,
+        joined.input_set.clone(),
+        joined.combined_formats.clone(),
+    );
     let (journal, _) = Journal::open(out, shard)?;
     journal.begin(&run)?;
-    for part in joined.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image))) {
+    for part in
+        joined.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image)))
+    {
         journal.invalidate(&part.entry.image)?;
         for place in part.entry.outputs.keys().map(|place| unescape_name(place)) {
             let (from, to) = (folder.join(&place), out.join(&place));
@@ -152,7 +179,8 @@ fn gather(joined: &MergedShards, shard: Shard, folder: &Path, out: &Path, link: 
     }
     let failed = Path::new(STATE_DIR).join(format!("failed{}.jsonl", shard.suffix()));
     if folder.join(&failed).exists() {
-        std::fs::copy(folder.join(&failed), out.join(&failed)).with_context(|| failed.display().to_string())?;
+        std::fs::copy(folder.join(&failed), out.join(&failed))
+            .with_context(|| failed.display().to_string())?;
     }
     Ok(())
 }
@@ -187,10 +215,17 @@ fn shares(joined: &MergedShards, classes: &ClassTable) -> BTreeMap<String, f64> 
 fn human(summary: &MergeSummary, out: &Path) -> String {
     let mut classes: Vec<(&String, &f64)> = summary.classes.iter().collect();
     classes.sort_by(|one, other| other.1.total_cmp(one.1));
-    let classes: String = classes.iter().map(|(name, share)| format!("\n  {:5.2} %  {name}", 100.0 * *share)).collect();
+    let classes: String = classes
+        .iter()
+        .map(|(name, share)| format!("\n  {:5.2} %  {name}", 100.0 * *share))
+        .collect();
     let failed = match summary.failed.len() {
         0 => String::new(),
         count => format!(", {count} failed ({} …)", summary.failed[0]),
     };
-    format!("{} pictures in {}, complete{failed}; shares of pixels:{classes}", summary.labeled, out.display())
+    format!(
+        "{} pictures in {}, complete{failed}; shares of pixels:{classes}",
+        summary.labeled,
+        out.display()
+    )
 }

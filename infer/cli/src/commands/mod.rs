@@ -74,7 +74,9 @@ impl CommandError {
 fn warn_newer_version(bundle: &Path, unknown_fields: &[String]) {
     if !unknown_fields.is_empty() {
         let (bundle, fields) = (bundle.display(), unknown_fields.join(", "));
-        print_stderr(format_args!("warning: {bundle} was written by a newer version; passed over: {fields}"));
+        print_stderr(format_args!(
+            "warning: {bundle} was written by a newer version; passed over: {fields}"
+        ));
     }
 }
 
@@ -98,10 +100,12 @@ const MAX_SIDE: usize = 8192;
 
 /// Height and width from `HEIGHTxWIDTH`.
 fn parse_size(text: &str) -> Result<[usize; 2], String> {
-    let sides = text.split_once('x').and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
-    sides
-        .filter(|sides| sides.iter().all(|side| (1..=MAX_SIDE).contains(side)))
-        .ok_or_else(|| format!("write HEIGHTxWIDTH in pixels, such as 512x1024, each from 1 to {MAX_SIDE}"))
+    let sides = text
+        .split_once('x')
+        .and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
+    sides.filter(|sides| sides.iter().all(|side| (1..=MAX_SIDE).contains(side))).ok_or_else(|| {
+        format!("write HEIGHTxWIDTH in pixels, such as 512x1024, each from 1 to {MAX_SIDE}")
+    })
 }
 
 /// How many threads or windows at once: at most as many as large machines use.

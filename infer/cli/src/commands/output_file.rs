@@ -19,7 +19,9 @@ pub(crate) fn place(path: &Path) -> anyhow::Result<PathBuf> {
     match place.metadata() {
         Ok(there) if there.is_dir() => bail!("{shown} is a folder; name a file in it"),
         Ok(there) if !there.is_file() => {
-            bail!("{shown} is a device or a pipe, and only files are written; --json prints to the standard output")
+            bail!(
+                "{shown} is a device or a pipe, and only files are written; --json prints to the standard output"
+            )
         }
         _ => {}
     }
@@ -57,7 +59,14 @@ mod tests {
         assert!(at("link").is_symlink() && std::fs::read(at("real")).unwrap() == b"new");
         write(&at("other"), b"first").unwrap();
         assert_eq!(std::fs::read(at("other")).unwrap(), b"first");
-        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("pipe"),
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
         symlink(at("gone"), at("dangling")).unwrap();
         for (name, words) in [
             ("pipe", "is a device or a pipe"),

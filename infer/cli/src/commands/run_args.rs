@@ -32,11 +32,17 @@ impl RunArgs {
     }
 
     /// The same with other options of the engine.
-    pub(crate) fn open_with(&self, engine: &EngineArgs, pictures: usize) -> anyhow::Result<Pipeline> {
+    pub(crate) fn open_with(
+        &self,
+        engine: &EngineArgs,
+        pictures: usize,
+    ) -> anyhow::Result<Pipeline> {
         let pipeline = Pipeline::open(&self.bundle, &engine.options(pictures)?)?;
         warn_newer_version(&self.bundle, pipeline.segmenter().unknown_fields());
         if engine.batch().is_some() && pipeline.segmenter().window().is_none() {
-            bail!("--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE");
+            bail!(
+                "--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE"
+            );
         }
         if self.verbose {
             print_stderr(describe(pipeline.setup()));
@@ -47,14 +53,20 @@ impl RunArgs {
 
 /// What a pipeline runs on, as a sentence.
 pub(crate) fn describe(setup: &PipelineSetup) -> String {
-    let PipelineSetup { mode, devices, sessions, threads, session_bytes, memory, seconds, .. } = setup;
+    let PipelineSetup { mode, devices, sessions, threads, session_bytes, memory, seconds, .. } =
+        setup;
     let mode = match mode {
         ExecutionMode::Latency => "latency",
         ExecutionMode::Throughput => "throughput",
     };
     let devices = devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mebibytes = |bytes: &u64| bytes.div_ceil(1 << 20);
-    let each = session_bytes.as_ref().map_or_else(String::new, |bytes| format!(", {} MiB each", mebibytes(bytes)));
-    let of = memory.as_ref().map_or_else(String::new, |bytes| format!(" of {} MiB", mebibytes(bytes)));
-    format!("{devices}, {mode}: sessions {sessions}, threads of each {threads}{each}{of}; opened in {seconds:.2} s")
+    let each = session_bytes
+        .as_ref()
+        .map_or_else(String::new, |bytes| format!(", {} MiB each", mebibytes(bytes)));
+    let of =
+        memory.as_ref().map_or_else(String::new, |bytes| format!(" of {} MiB", mebibytes(bytes)));
+    format!(
+        "{devices}, {mode}: sessions {sessions}, threads of each {threads}{each}{of}; opened in {seconds:.2} s"
+    )
 }

@@ -41,13 +41,16 @@ pub(crate) fn run(arguments: &SynthArgs) -> Result<CommandOutcome, CommandError>
     for index in 0..*count {
         let scene = protoseg_synthetic::render_scene(*seed, index as u64, *height, *width);
         let name = format!("scene{index:04}.png");
-        let picture =
-            RgbImage::from_raw(*width as u32, *height as u32, scene.image).context("a scene of another size")?;
+        let picture = RgbImage::from_raw(*width as u32, *height as u32, scene.image)
+            .context("a scene of another size")?;
         let mut bytes = Cursor::new(Vec::new());
         picture.write_to(&mut bytes, ImageFormat::Png).context("a scene cannot be encoded")?;
         write(&out.join("images").join(&name), bytes.get_ref())?;
         let labels = LabelMap { height: *height, width: *width, labels: scene.labels };
-        write(&out.join("labels").join(&name), &labels.ids_png().context("labels cannot be encoded")?)?;
+        write(
+            &out.join("labels").join(&name),
+            &labels.ids_png().context("labels cannot be encoded")?,
+        )?;
         list.push_str(&format!("images/{name}\n"));
     }
     write(&out.join("all.txt"), list.as_bytes())?;
@@ -72,10 +75,15 @@ fn refuse_foreign(out: &Path) -> Result<()> {
         return Ok(());
     }
     let entries = std::fs::read_dir(out).with_context(failed)?;
-    let names: Vec<_> =
-        entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>().with_context(failed)?;
-    let known = names.iter().all(|name| ["images", "labels", CLASSES, "all.txt"].iter().any(|known| name == *known));
-    let own = known && std::fs::read(out.join(CLASSES)).is_ok_and(|text| text == class_file().as_bytes());
+    let names: Vec<_> = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<Result<_, _>>()
+        .with_context(failed)?;
+    let known = names
+        .iter()
+        .all(|name| ["images", "labels", CLASSES, "all.txt"].iter().any(|known| name == *known));
+    let own =
+        known && std::fs::read(out.join(CLASSES)).is_ok_and(|text| text == class_file().as_bytes());
     ensure!(
         names.is_empty() || own,
         "{} is not empty and holds other things than scenes; choose a new folder for --out",
@@ -87,7 +95,8 @@ fn refuse_foreign(out: &Path) -> Result<()> {
 /// The class file of the scenes: their labels hold train ids.
 fn class_file() -> String {
     let classes = ClassTable::cityscapes();
-    let lines: String = classes.classes().iter().zip(0..).map(|(class, id)| class.line(id)).collect();
+    let lines: String =
+        classes.classes().iter().zip(0..).map(|(class, id)| class.line(id)).collect();
     format!("# id name red green blue; {IGNORE_INDEX} in a label counts nowhere\n{lines}")
 }
 

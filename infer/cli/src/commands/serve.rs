@@ -133,7 +133,9 @@ impl std::str::FromStr for BindAddress {
         if text == "off" {
             return Ok(Self(None));
         }
-        let address = text.parse().map_err(|_| "write an address and a port such as 0.0.0.0:8001, or off".to_owned());
+        let address = text
+            .parse()
+            .map_err(|_| "write an address and a port such as 0.0.0.0:8001, or off".to_owned());
         address.map(|address| Self(Some(address)))
     }
 }
@@ -141,7 +143,8 @@ impl std::str::FromStr for BindAddress {
 /// Lets every option of a command stand in the environment.
 pub(crate) fn with_env_vars(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| {
-        let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long)) else {
+        let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long))
+        else {
             return argument;
         };
         let variable = format!("PROTOSEG_{}", long.replace('-', "_").to_uppercase());
@@ -152,7 +155,8 @@ pub(crate) fn with_env_vars(command: clap::Command) -> clap::Command {
 
 pub(crate) fn run(arguments: &ServeArgs) -> Result<CommandOutcome, CommandError> {
     let threads = run::threads().map_err(CommandError::Usage)?;
-    let (json, collector) = (arguments.log_format == LogFormat::Json, arguments.otlp_endpoint.as_deref());
+    let (json, collector) =
+        (arguments.log_format == LogFormat::Json, arguments.otlp_endpoint.as_deref());
     let traces = threads.block_on(async { logs::init(&arguments.log_level, json, collector) });
     let traces = traces.map_err(CommandError::Usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
@@ -190,7 +194,8 @@ impl ServeArgs {
             logits: self.serve_logits,
         };
         self.tuning.check()?;
-        let models = TunedModelOptions { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
+        let models =
+            TunedModelOptions { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
         ensure!(self.connections > 0, "--connections 0 would answer nobody");
         let connections = ConnectionLimits {
             max_connections: self.connections,
@@ -254,7 +259,10 @@ impl ServeArgs {
             let name = name.with_context(|| format!("{text} gives no name; write NAME={text}"))?;
             let fit = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
             ensure!(
-                !name.is_empty() && !name.starts_with('.') && !name.ends_with(ENCODED_SUFFIX) && name.chars().all(fit),
+                !name.is_empty()
+                    && !name.starts_with('.')
+                    && !name.ends_with(ENCODED_SUFFIX)
+                    && name.chars().all(fit),
                 "`{name}` cannot be a model's name: it stands in addresses; write NAME={} with letters, digits and . _ -, \
                  none of the dots first, and without {ENCODED_SUFFIX} at the end, which means picture files",
                 path.display()
@@ -270,14 +278,18 @@ impl ServeArgs {
 
     fn key(&self) -> anyhow::Result<Option<ApiKey>> {
         let word = match &self.api_key_file {
-            Some(path) => Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
+            Some(path) => {
+                Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?)
+            }
             None => match std::env::var(KEY_VARIABLE) {
                 Ok(word) => Some(word),
                 Err(std::env::VarError::NotPresent) => None,
                 Err(std::env::VarError::NotUnicode(_)) => bail!("{KEY_VARIABLE} is no text"),
             },
         };
-        let empty = || anyhow!("the key is empty, which would let everybody in; leave it out to ask for none");
+        let empty = || {
+            anyhow!("the key is empty, which would let everybody in; leave it out to ask for none")
+        };
         word.map(|word| ApiKey::new(&word).ok_or_else(empty)).transpose()
     }
 }
@@ -290,6 +302,9 @@ fn positive(option: &str, number: f64) -> anyhow::Result<f64> {
 
 /// Seconds, of which there are at most as many as a day has.
 fn time(option: &str, seconds: f64) -> anyhow::Result<Duration> {
-    ensure!((0.0..=86_400.0).contains(&seconds), "{option}: {seconds} s is no time from 0 to a day");
+    ensure!(
+        (0.0..=86_400.0).contains(&seconds),
+        "{option}: {seconds} s is no time from 0 to a day"
+    );
     Ok(Duration::from_secs_f64(seconds))
 }

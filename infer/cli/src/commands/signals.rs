@@ -23,7 +23,9 @@ impl StopSignals {
         for number in [SIGTERM, SIGINT].into_iter().chain(hangup) {
             // In this order: the first signal only sets what the second finds set.
             flag::register_conditional_default(number, Arc::clone(&signals.stop))
-                .and_then(|_| flag::register_usize(number, Arc::clone(&signals.number), number as usize))
+                .and_then(|_| {
+                    flag::register_usize(number, Arc::clone(&signals.number), number as usize)
+                })
                 .and_then(|_| flag::register(number, Arc::clone(&signals.stop)))
                 .context("cannot catch signals")?;
         }
@@ -39,6 +41,8 @@ impl StopSignals {
 /// Whether whoever started this program had it ignore a signal, as `nohup` does. Where the system does not say: no.
 fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let mask = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
     mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
 }

@@ -124,11 +124,19 @@ pub(crate) fn run(arguments: &TuneArgs) -> Result<CommandOutcome, CommandError> 
         }
         shown::answer(&entry, &place).into_iter().try_for_each(print)?;
     }
-    Ok(if entry.decision == TuningDecision::NothingFits { CommandOutcome::Failed } else { CommandOutcome::Success })
+    Ok(if entry.decision == TuningDecision::NothingFits {
+        CommandOutcome::Failed
+    } else {
+        CommandOutcome::Success
+    })
 }
 
 fn ensure_there(bundle: &Path) -> anyhow::Result<()> {
-    ensure!(bundle.exists(), "{} does not exist; name a bundle folder, or an ONNX file", bundle.display());
+    ensure!(
+        bundle.exists(),
+        "{} does not exist; name a bundle folder, or an ONNX file",
+        bundle.display()
+    );
     Ok(())
 }
 
@@ -136,18 +144,24 @@ fn ensure_there(bundle: &Path) -> anyhow::Result<()> {
 fn read(place: &Path) -> anyhow::Result<Tuning> {
     ensure!(!place.is_dir(), "{} is a folder; name a file with --out FILE", place.display());
     let read = Tuning::read(place).with_context(|| {
-        format!("{} holds something else, which would be lost; name another with --out FILE", place.display())
+        format!(
+            "{} holds something else, which would be lost; name another with --out FILE",
+            place.display()
+        )
     });
     Ok(read?.unwrap_or_else(Tuning::empty))
 }
 
 /// Fails before anything is measured where the answer could not be written.
 fn check_writable(place: &Path) -> anyhow::Result<()> {
-    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let trial = folder.join(".tuning.trial");
     let way_out = || {
         let place = place.display();
-        format!("{place} cannot be written; name another file with --out FILE, and use it with --tuning FILE")
+        format!(
+            "{place} cannot be written; name another file with --out FILE, and use it with --tuning FILE"
+        )
     };
     File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(way_out)
 }
@@ -159,7 +173,10 @@ impl TuneArgs {
             (0.0..=1.0).contains(&least_agreement),
             "--least-agreement is a share from 0 to 1, not {least_agreement}"
         );
-        ensure!((0.01..=3600.0).contains(&time), "--time: {time} s is no time from 0.01 s to an hour");
+        ensure!(
+            (0.01..=3600.0).contains(&time),
+            "--time: {time} s is no time from 0.01 s to an hour"
+        );
         if let Some(p99) = self.p99 {
             ensure!(p99 > 0.0 && p99.is_finite(), "--p99 {p99} is no number above zero");
         }
@@ -186,7 +203,9 @@ impl TuneArgs {
         match (self.goal, self.p99) {
             (Goal::Latency, _) => Scenario::SingleStream,
             (Goal::Throughput, None) => Scenario::Offline,
-            (Goal::Throughput, Some(_)) => Scenario::Clients { clients: self.clients.map_or(usual, NonZeroUsize::get) },
+            (Goal::Throughput, Some(_)) => {
+                Scenario::Clients { clients: self.clients.map_or(usual, NonZeroUsize::get) }
+            }
         }
     }
 
@@ -198,13 +217,19 @@ impl TuneArgs {
     fn measure(&self, machine: MachineId, model: String) -> Result<TuningEntry, CommandError> {
         let measured = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut bench = TuningRunner::new(self).map_err(CommandError::Usage)?;
-        let precisions = self.precision_candidates.iter().map(|&precision| variant::Precision::from(precision));
+        let precisions =
+            self.precision_candidates.iter().map(|&precision| variant::Precision::from(precision));
         let space = bench.space(&precisions.collect::<Vec<_>>());
         let plans: Vec<_> = self.devices().into_iter().map(|device| space.plan(device)).collect();
         let limits = self.limits();
         let mut observe = |candidate: &Candidate| print_stderr(shown::progress(candidate));
-        let found = search(&plans, space.window, limits, &mut bench, &mut observe)
-            .map_err(|why| CommandError::Usage(anyhow!("{} does not run as it comes: {why}", self.bundle.display())))?;
+        let found =
+            search(&plans, space.window, limits, &mut bench, &mut observe).map_err(|why| {
+                CommandError::Usage(anyhow!(
+                    "{} does not run as it comes: {why}",
+                    self.bundle.display()
+                ))
+            })?;
         let (decision, comparison) = match found.decide_early() {
             Some(decision) => (decision, None),
             None => {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use protoseg_bench::tuning::machine::{MachineId, model_id};
-use protoseg_bench::tuning::{EngineSettings, Tuning, TuningEntry, TuningPurpose, describe, tuning_path};
+use protoseg_bench::tuning::{
+    EngineSettings, Tuning, TuningEntry, TuningPurpose, describe, tuning_path,
+};
 
 use super::engine_args::EngineArgs;
 use super::engine_options::{EngineFlags, EngineOptionMap};
@@ -39,7 +41,10 @@ impl TuningArgs {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         match self.named() {
             Some(path) if !path.is_file() => {
-                bail!("{} is no file; name one that `protoseg tune --out FILE` wrote, or off", path.display())
+                bail!(
+                    "{} is no file; name one that `protoseg tune --out FILE` wrote, or off",
+                    path.display()
+                )
             }
             _ => Ok(()),
         }
@@ -58,7 +63,12 @@ impl TuningArgs {
         user: TuningPurpose,
     ) -> anyhow::Result<TunedEngine> {
         self.check()?;
-        let plain = TunedEngine { engine: given.arguments.clone(), used: false, remark: None, warning: None };
+        let plain = TunedEngine {
+            engine: given.arguments.clone(),
+            used: false,
+            remark: None,
+            warning: None,
+        };
         if self.tuning.as_deref().is_some_and(is_off) {
             return Ok(plain);
         }
@@ -69,8 +79,9 @@ impl TuningArgs {
             Ok(Some(found)) => found,
             Err(error) if self.named().is_some() => return Err(error.into()),
             Err(error) => {
-                let warning =
-                    format!("{error}; the model runs as it comes: delete the file, and run `protoseg tune` again");
+                let warning = format!(
+                    "{error}; the model runs as it comes: delete the file, and run `protoseg tune` again"
+                );
                 return Ok(TunedEngine { warning: Some(warning), ..plain });
             }
         };
@@ -84,7 +95,8 @@ impl TuningArgs {
             let why = format!(
                 "{shown} holds nothing for this machine, ONNX Runtime and model that {whom} goes by; `protoseg tune` finds it"
             );
-            let (warning, remark) = if self.named().is_some() { (Some(why), None) } else { (None, Some(why)) };
+            let (warning, remark) =
+                if self.named().is_some() { (Some(why), None) } else { (None, Some(why)) };
             return Ok(TunedEngine { warning, remark, ..plain });
         };
         let choice = entry.choice_for(user);
@@ -94,12 +106,15 @@ impl TuningArgs {
                 "{shown} was found without --{name} (it says: {}); leave out one of --tuning and --{name}",
                 describe(&choice)
             );
-            let remark = format!("tuned: not used, as --{name} was given ({shown} says: {})", describe(&choice));
+            let remark = format!(
+                "tuned: not used, as --{name} was given ({shown} says: {})",
+                describe(&choice)
+            );
             return Ok(TunedEngine { remark: Some(remark), ..plain });
         }
         let all: EngineOptionMap = choice.clone().into_iter().chain(given.given.clone()).collect();
-        let engine =
-            EngineArgs::from_settings(&all).with_context(|| format!("{shown} asks for what cannot be; tune again"));
+        let engine = EngineArgs::from_settings(&all)
+            .with_context(|| format!("{shown} asks for what cannot be; tune again"));
         match engine {
             Ok(engine) => Ok(TunedEngine {
                 engine,

@@ -7,7 +7,9 @@ use protoseg_models::bundle::{Manifest, ProbeReference};
 use protoseg_models::random::Stream;
 use protoseg_models::window::Window;
 
-use crate::common::{ProgramOutput, TestDir, answer, expect, files, fixture, results, stripe_labels, stripes};
+use crate::common::{
+    ProgramOutput, TestDir, answer, expect, files, fixture, results, stripe_labels, stripes,
+};
 
 /// A place with the model `name` in `theirs`.
 fn place(name: &str) -> TestDir {
@@ -57,7 +59,8 @@ fn labels(place: &TestDir, picture: &RgbImage, options: &str) -> Vec<u8> {
 
 fn noise(width: u32, height: u32) -> RgbImage {
     let stream = Stream::keyed(&[u64::from(width), u64::from(height)]);
-    let bytes = (0..u64::from(width * height * 3)).map(|index| stream.below(index, 256) as u8).collect();
+    let bytes =
+        (0..u64::from(width * height * 3)).map(|index| stream.below(index, 256) as u8).collect();
     RgbImage::from_raw(width, height, bytes).unwrap()
 }
 
@@ -79,7 +82,8 @@ fn odd_numbers(channel: usize, byte: f64) -> f64 {
 /// The first largest of what goes in, which is blue, green, red where `bgr`.
 fn expected(picture: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
     let label = |pixel: &image::Rgb<u8>| {
-        let mut values: Vec<f64> = (0..3).map(|channel| value(channel, f64::from(pixel.0[channel]))).collect();
+        let mut values: Vec<f64> =
+            (0..3).map(|channel| value(channel, f64::from(pixel.0[channel]))).collect();
         if bgr {
             values.reverse();
         }
@@ -94,7 +98,8 @@ fn a_place_where_nothing_can_be_written_is_named() {
     let line = "adopt theirs/float-nchw.onnx --classes in/classes.txt --out /proc/z --order rgb --normalization unit";
     let given = answer(&mut place.command(line));
     assert!(
-        given.status == 1 && given.stderr.starts_with("error: /proc/z: the bundle could not be written"),
+        given.status == 1
+            && given.stderr.starts_with("error: /proc/z: the bundle could not be written"),
         "{given:?}"
     );
 }
@@ -120,7 +125,8 @@ fn pictures_go_in_as_each_file_takes_them() {
         for (width, height) in [(64, 32), (50, 37), (1, 3)] {
             let picture = noise(width, height);
             let (found, expected) = (labels(&place, &picture, ""), expected(&picture, bgr, value));
-            let wrong = found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
+            let wrong =
+                found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
             assert_eq!(wrong, 0, "{name} {options}: {width}x{height}");
         }
     }
@@ -128,12 +134,16 @@ fn pictures_go_in_as_each_file_takes_them() {
 
 #[test]
 fn the_file_is_copied_and_the_manifest_says_the_rest() {
-    let place = adopted("two-outputs", "--normalization imagenet --order bgr --output y --name street");
+    let place =
+        adopted("two-outputs", "--normalization imagenet --order bgr --output y --name street");
     let folder = place.at("adopted");
     let read = |path| std::fs::read(path).unwrap();
     assert_eq!(read(folder.join("model.onnx")), read(place.at("theirs/two-outputs.onnx")));
     let manifest = Manifest::read(&folder).unwrap().value;
-    assert_eq!((manifest.model.name.as_str(), manifest.reference), ("street", ProbeReference::OwnOutputs));
+    assert_eq!(
+        (manifest.model.name.as_str(), manifest.reference),
+        ("street", ProbeReference::OwnOutputs)
+    );
     let adapter = serde_json::to_value(&manifest.files[0].adapter).unwrap();
     let said = serde_json::json!({
         "layout": "nchw", "order": "bgr", "batch": null, "size": null, "output": "y",
@@ -211,11 +221,16 @@ fn files_of_one_oblong_size_run_pictures_of_that_size() {
         expect(name, &given, 3, &["64x32 pixels do not fit", "32x64 and nothing else"]);
         assert_eq!(results(&place.at("out")), [""; 0]);
         let given = answer(&mut place.command("check adopted"));
-        assert_eq!((given.status, given.stdout.matches("passed  model.onnx 32x64").count()), (0, 1), "{given:?}");
+        assert_eq!(
+            (given.status, given.stdout.matches("passed  model.onnx 32x64").count()),
+            (0, 1),
+            "{given:?}"
+        );
         let place = self::place(name);
-        for (options, part) in
-            [("--window 32:16", if name == "wide" { "32x64" } else { "labels" }), ("--multiple 8", "--multiple")]
-        {
+        for (options, part) in [
+            ("--window 32:16", if name == "wide" { "32x64" } else { "labels" }),
+            ("--multiple 8", "--multiple"),
+        ] {
             let given = adopt(&place, name, &format!("--normalization none {options}"));
             expect(name, &given, 2, &["theirs/", part]);
         }
@@ -236,8 +251,14 @@ fn logits_at_a_fraction_lie_over_pixels_as_said() {
         let grid = Manifest::read(&place.at("adopted")).unwrap().value.model.grid;
         (grid.stride, grid.encoder_stride)
     };
-    assert_eq!([stride("skip", ""), stride("quarter", ""), stride("float-nchw", "")], [(1, 8), (4, 4), (1, 1)]);
-    assert_eq!([stride("skip", "--multiple 48"), stride("quarter", "--multiple 6")], [(1, 48), (4, 12)]);
+    assert_eq!(
+        [stride("skip", ""), stride("quarter", ""), stride("float-nchw", "")],
+        [(1, 8), (4, 4), (1, 1)]
+    );
+    assert_eq!(
+        [stride("skip", "--multiple 48"), stride("quarter", "--multiple 6")],
+        [(1, 48), (4, 12)]
+    );
     let place = adopted("aligned", "--normalization none --align-corners");
     for (width, height) in [(97, 65), (70, 50)] {
         // Bright squares, so that few pixels lie between two.
@@ -247,11 +268,14 @@ fn logits_at_a_fraction_lie_over_pixels_as_said() {
         let mut near = 0;
         for (index, &found) in found.iter().enumerate() {
             let (x, y) = (index as u32 % width, index as u32 / width);
-            let at = |x: u32, y: u32| picture.get_pixel(x.min(width - 1), y.min(height - 1)).0.map(f64::from);
+            let at = |x: u32, y: u32| {
+                picture.get_pixel(x.min(width - 1), y.min(height - 1)).0.map(f64::from)
+            };
             let (left, top) = (x / 4 * 4, y / 4 * 4);
             let (right, down) = (f64::from(x % 4) / 4.0, f64::from(y % 4) / 4.0);
             let score = |class: usize| {
-                let across = |y| at(left, y)[class] * (1.0 - right) + at(left + 4, y)[class] * right;
+                let across =
+                    |y| at(left, y)[class] * (1.0 - right) + at(left + 4, y)[class] * right;
                 across(top) * (1.0 - down) + across(top + 4) * down
             };
             let best = (0..3).map(score).fold(f64::MIN, f64::max);
@@ -285,10 +309,18 @@ fn what_cannot_be_adopted_is_refused_and_nothing_is_left() {
         ("byte-nchw", PLAIN, &["takes bytes", "leave out"]),
         ("labels-int64", "--normalization none --align-corners", &["--align-corners", "labels"]),
         ("labels-int64", "--normalization none --window 64:32", &["labels", "whole"]),
-        ("quarter", "--normalization none --align-corners", &["no whole stride", "--align-corners"]),
+        (
+            "quarter",
+            "--normalization none --align-corners",
+            &["no whole stride", "--align-corners"],
+        ),
         ("quarter", "--normalization none --window 50:48", &["50 pixels", "48 or 52"]),
         ("float-nchw", "--normalization none --classes cityscapes", &["3 classes", "names 19"]),
-        ("float-nchw", "--normalization none --classes nowhere.txt", &["nowhere.txt", "cityscapes, camvid or voc"]),
+        (
+            "float-nchw",
+            "--normalization none --classes nowhere.txt",
+            &["nowhere.txt", "cityscapes, camvid or voc"],
+        ),
         ("text", PLAIN, &["text.onnx cannot be opened as an ONNX model"]),
     ];
     for (name, options, parts) in rows {
@@ -301,14 +333,16 @@ fn what_cannot_be_adopted_is_refused_and_nothing_is_left() {
         };
         expect(&format!("{name} {options}"), &given, 2, parts);
         assert_eq!(given.stdout, "");
-        let mut left: Vec<_> = place.at("").read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> =
+            place.at("").read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["bundle", "in", "theirs"], "{name} {options}");
     }
     let place = place("float-nchw");
-    for (options, part) in
-        [("--mean 123,116,103 --std 58,57,57", "another scale"), ("--mean 0,0,0 --std 0,1,1", "above 0")]
-    {
+    for (options, part) in [
+        ("--mean 123,116,103 --std 58,57,57", "another scale"),
+        ("--mean 0,0,0 --std 0,1,1", "above 0"),
+    ] {
         expect(options, &adopt(&place, "float-nchw", options), 2, &[part]);
     }
     let given = adopt(&place, "gone", PLAIN);
@@ -319,7 +353,9 @@ fn what_cannot_be_adopted_is_refused_and_nothing_is_left() {
 fn nothing_of_others_is_written_over() {
     let place = place("float-nchw");
     let adopt = |out: &str| {
-        let line = format!("adopt theirs/float-nchw.onnx --classes in/classes.txt --normalization none --out {out}");
+        let line = format!(
+            "adopt theirs/float-nchw.onnx --classes in/classes.txt --normalization none --out {out}"
+        );
         answer(&mut place.command(&line))
     };
     expect("its own folder", &adopt("theirs"), 2, &["theirs/float-nchw.onnx lies there"]);

@@ -15,7 +15,8 @@ const QUICK: &str = "--picture-size 48x64 --picture-count 2 --queries 3 --warm-u
 /// Runs the command with the fixture `colors` for `BUNDLE`.
 fn bench(words: &str) -> ProgramOutput {
     let bundle = fixture("colors").display().to_string();
-    let words = words.split_whitespace().map(|word| if word == "BUNDLE" { bundle.as_str() } else { word });
+    let words =
+        words.split_whitespace().map(|word| if word == "BUNDLE" { bundle.as_str() } else { word });
     protoseg(std::iter::once("bench").chain(words))
 }
 
@@ -36,7 +37,10 @@ fn what_cannot_be_begun_is_refused_with_a_way_out() {
     let cases: [(&str, &[&str]); 18] = [
         ("BUNDLE --sweep thread=1,2", &["there is no option `thread`", "threads"]),
         ("BUNDLE --sweep threads=1,0", &["from 1 to 1024"]),
-        ("BUNDLE --against BUNDLE --against-set threads=1,2", &["--against-set gives an option one value"]),
+        (
+            "BUNDLE --against BUNDLE --against-set threads=1,2",
+            &["--against-set gives an option one value"],
+        ),
         ("BUNDLE --against BUNDLE --scenario server", &["takes no server scenario"]),
         ("BUNDLE --against BUNDLE --scenario server --rate 5", &["takes no server scenario"]),
         ("BUNDLE --time 0", &["--time: 0 s", "--queries"]),
@@ -44,11 +48,17 @@ fn what_cannot_be_begun_is_refused_with_a_way_out() {
         ("BUNDLE --pictures nowhere", &["nowhere"]),
         ("no-bundle", &["no-bundle"]),
         (&nobody, &["does not answer", &unheard.to_string()]),
-        ("--url https://127.0.0.1:1", &["https://127.0.0.1:1 is no address", "http://HOST:PORT", "TLS"]),
+        (
+            "--url https://127.0.0.1:1",
+            &["https://127.0.0.1:1 is no address", "http://HOST:PORT", "TLS"],
+        ),
         ("--url 127.0.0.1:8000", &["is no address of a server"]),
         ("--url http://127.0.0.1:1 --patience 0", &["--patience"]),
         ("--url http://127.0.0.1:1 --threads 2", &["a server has its own options"]),
-        ("BUNDLE --sweep threads=1 --sweep threads=2", &["threads stands there twice", "threads=VALUE,VALUE"]),
+        (
+            "BUNDLE --sweep threads=1 --sweep threads=2",
+            &["threads stands there twice", "threads=VALUE,VALUE"],
+        ),
         ("BUNDLE --model m", &["--model is for a server", "--url"]),
         ("BUNDLE --patience 3", &["--patience is for a server", "--url"]),
         ("BUNDLE --no-accuracy --limit 2", &["--limit", "--data"]),
@@ -80,7 +90,8 @@ fn what_cannot_be_begun_is_refused_with_a_way_out() {
 fn reports_hold_every_sample_and_what_was_measured() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
-    let report = report(&format!("BUNDLE {QUICK} --scenario single-stream --report {}", path.display()));
+    let report =
+        report(&format!("BUNDLE {QUICK} --scenario single-stream --report {}", path.display()));
     assert_eq!(BenchReport::read(&path).unwrap(), report);
     let [run] = &report.runs[..] else { panic!("{report:?}") };
     let subject = &run.subject;
@@ -88,7 +99,10 @@ fn reports_hold_every_sample_and_what_was_measured() {
         (subject.name.as_str(), subject.file.as_deref(), subject.windows),
         ("colors", Some("model.onnx"), Some(2))
     );
-    assert_eq!((subject.pictures.height, subject.pictures.width, subject.pictures.count), (48, 64, 2));
+    assert_eq!(
+        (subject.pictures.height, subject.pictures.width, subject.pictures.count),
+        (48, 64, 2)
+    );
     assert_eq!(subject.accuracy.probe_agreement, Some(1.0));
     let [point] = &run.points[..] else { panic!("{run:?}") };
     assert_eq!((point.samples.latency_ms.len(), point.warm_up.queries, point.failed), (3, 1, 0));
@@ -101,18 +115,26 @@ fn reports_hold_every_sample_and_what_was_measured() {
 #[test]
 fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() {
     let place = TestDir::new();
-    let run = |options: &str| answer(&mut place.command(&format!("bench bundle {QUICK} --no-accuracy {options}")));
+    let run = |options: &str| {
+        answer(&mut place.command(&format!("bench bundle {QUICK} --no-accuracy {options}")))
+    };
     let manifest = std::fs::read(place.at("bundle/manifest.json")).unwrap();
     for option in ["--report", "--html", "--csv"] {
         for file in ["bundle/manifest.json", "bundle/new.json"] {
             let refused = run(&format!("{option} {file}"));
-            expect(option, &refused, 2, &[&format!("{file} lies in what is measured"), "name another"]);
+            expect(
+                option,
+                &refused,
+                2,
+                &[&format!("{file} lies in what is measured"), "name another"],
+            );
         }
     }
     assert!(!place.at("bundle/new.json").exists());
     assert_eq!(std::fs::read(place.at("bundle/manifest.json")).unwrap(), manifest);
     // No file can be made there, as one sees only then.
-    let given = run("--scenario single-stream --report /proc/report.json --csv a.csv --html a.html");
+    let given =
+        run("--scenario single-stream --report /proc/report.json --csv a.csv --html a.html");
     assert_eq!(given.status, 1, "{given:?}");
     assert!(given.stderr.contains("/proc/report.json"), "{given:?}");
     assert!(place.at("a.csv").is_file() && place.at("a.html").is_file());
@@ -121,13 +143,19 @@ fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() 
 #[test]
 fn combinations_are_measured_in_the_order_in_which_they_are_named() {
     let scenarios = "--scenario offline,single-stream,multi-stream,clients --samples 2,3 --clients 2 --no-accuracy";
-    let report = report(&format!("BUNDLE {QUICK} {scenarios} --sweep batch=1,2 --sweep threads=2,1"));
+    let report =
+        report(&format!("BUNDLE {QUICK} {scenarios} --sweep batch=1,2 --sweep threads=2,1"));
     let names: Vec<&str> = report.runs.iter().map(|run| run.subject.name.as_str()).collect();
-    let expected = ["batch 1, threads 2", "batch 1, threads 1", "batch 2, threads 2", "batch 2, threads 1"];
+    let expected =
+        ["batch 1, threads 2", "batch 1, threads 1", "batch 2, threads 2", "batch 2, threads 1"];
     assert_eq!(names, expected.map(|name| format!("colors, {name}")));
     for run in &report.runs {
-        let scenarios: Vec<String> = run.points.iter().map(|point| point.scenario.to_string()).collect();
-        assert_eq!(scenarios, ["offline", "single-stream", "multi-stream of 2", "multi-stream of 3", "clients 2"]);
+        let scenarios: Vec<String> =
+            run.points.iter().map(|point| point.scenario.to_string()).collect();
+        assert_eq!(
+            scenarios,
+            ["offline", "single-stream", "multi-stream of 2", "multi-stream of 3", "clients 2"]
+        );
         assert!(run.subject.accuracy.probe_agreement.is_none());
         assert_eq!(run.points[1].threads, run.subject.options["threads"].parse().ok());
     }
@@ -135,15 +163,25 @@ fn combinations_are_measured_in_the_order_in_which_they_are_named() {
 
 #[test]
 fn as_many_queries_are_asked_as_are_named() {
-    let scenarios = "--scenario single-stream,multi-stream,clients,offline,server --rate 200,50% --no-accuracy";
+    let scenarios =
+        "--scenario single-stream,multi-stream,clients,offline,server --rate 200,50% --no-accuracy";
     for (queries, end_to_end) in [(1, ""), (7, "--end-to-end")] {
         let quick = QUICK.replace("--queries 3", &format!("--queries {queries}"));
         let points = points(&format!("BUNDLE {quick} {scenarios} {end_to_end}"));
         assert_eq!(points.len(), 6);
         for point in points {
-            assert_eq!((point.samples.due_ms.len(), point.failed), (queries, 0), "{}", point.scenario);
+            assert_eq!(
+                (point.samples.due_ms.len(), point.failed),
+                (queries, 0),
+                "{}",
+                point.scenario
+            );
             let pictures = (queries * point.scenario.images_per_query()) as f64;
-            assert!((point.images_per_second * point.seconds / pictures - 1.0).abs() < 1e-9, "{}", point.scenario);
+            assert!(
+                (point.images_per_second * point.seconds / pictures - 1.0).abs() < 1e-9,
+                "{}",
+                point.scenario
+            );
             let encoded = point.samples.stages.iter().any(|stage| stage.name == "encode");
             assert_eq!(encoded, !end_to_end.is_empty(), "{}", point.scenario);
         }
@@ -152,12 +190,20 @@ fn as_many_queries_are_asked_as_are_named() {
 
 #[test]
 fn two_in_turns_are_both_reported() {
-    let report = report(&format!("BUNDLE --against BUNDLE --against-set threads=1 --pairs 8 --no-accuracy {QUICK}"));
+    let report = report(&format!(
+        "BUNDLE --against BUNDLE --against-set threads=1 --pairs 8 --no-accuracy {QUICK}"
+    ));
     let names: Vec<&str> = report.runs.iter().map(|run| run.subject.name.as_str()).collect();
     assert_eq!(names, ["colors", "colors, threads 1"]);
-    let scenarios: Vec<String> = report.against.iter().map(|against| against.scenario.to_string()).collect();
+    let scenarios: Vec<String> =
+        report.against.iter().map(|against| against.scenario.to_string()).collect();
     assert_eq!(scenarios, ["single-stream", "offline"]);
-    assert!(report.against.iter().all(|against| against.blocks.len() == 16 && against.ratio.interval.is_some()));
+    assert!(
+        report
+            .against
+            .iter()
+            .all(|against| against.blocks.len() == 16 && against.ratio.interval.is_some())
+    );
 }
 
 #[test]
@@ -168,21 +214,29 @@ fn a_server_is_asked_by_its_protocol_and_with_files() {
     let pictures = format!("--pictures {}", folder.path().display());
     for end_to_end in ["", "--end-to-end"] {
         let url = format!("--url http://{}/ --model colors {end_to_end}", server.address);
-        let words = format!("{url} {pictures} --scenario single-stream,clients --clients 3 --queries 6 --warm-up 2");
+        let words = format!(
+            "{url} {pictures} --scenario single-stream,clients --clients 3 --queries 6 --warm-up 2"
+        );
         let before = server.metric("protoseg_windows_total");
         let report = report(&words);
         let [run] = &report.runs[..] else { panic!("{report:?}") };
         assert!(run.subject.model.starts_with("colors") && run.subject.url.is_some());
         for point in &run.points {
             assert_eq!((point.samples.due_ms.len(), point.failed), (6, 0), "{end_to_end}");
-            let names: Vec<&str> = point.samples.stages.iter().map(|stage| stage.name.as_str()).collect();
+            let names: Vec<&str> =
+                point.samples.stages.iter().map(|stage| stage.name.as_str()).collect();
             assert_eq!(names, ["wait", "receive"]);
         }
         // Two windows of each picture, and the warm-up is asked too: two, and three of the clients that begin together.
         let asked = (server.metric("protoseg_windows_total") - before) / 2.0;
         assert!((16.0..=17.0).contains(&asked), "{asked}");
     }
-    expect("a model", &bench(&format!("--url http://{} --model none {QUICK}", server.address)), 2, &["none", "404"]);
+    expect(
+        "a model",
+        &bench(&format!("--url http://{} --model none {QUICK}", server.address)),
+        2,
+        &["none", "404"],
+    );
     let answer = bench(&format!("--url http://{}/elsewhere {QUICK}", server.address));
     expect("a path", &answer, 2, &["/elsewhere/v2/repository/index", "404"]);
 }
@@ -210,10 +264,12 @@ fn fake(answer: impl Fn(&str, usize) -> Option<Said> + Send + 'static) -> Socket
         for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
             let Some(path) = hear(&stream) else { continue };
             if let Some(Said { status, json, body }) = answer(&path, number) {
-                let json = json.map(|length| format!("inference-header-content-length: {length}\r\n"));
+                let json =
+                    json.map(|length| format!("inference-header-content-length: {length}\r\n"));
                 let (json, length) = (json.unwrap_or_default(), body.len());
-                let head =
-                    format!("HTTP/1.1 {status} -\r\nconnection: close\r\n{json}content-length: {length}\r\n\r\n");
+                let head = format!(
+                    "HTTP/1.1 {status} -\r\nconnection: close\r\n{json}content-length: {length}\r\n\r\n"
+                );
                 drop((&stream).write_all(format!("{head}{body}").as_bytes()));
             }
         }
@@ -229,7 +285,9 @@ fn hear(stream: &TcpStream) -> Option<String> {
     let (mut length, mut line) = (0, String::new());
     while reader.read_line(&mut line).ok()? > 2 {
         let header = line.to_ascii_lowercase();
-        length = header.strip_prefix("content-length:").map_or(length, |value| value.trim().parse().unwrap());
+        length = header
+            .strip_prefix("content-length:")
+            .map_or(length, |value| value.trim().parse().unwrap());
         line.clear();
     }
     reader.read_exact(&mut vec![0; length]).ok()?;
@@ -253,19 +311,30 @@ fn described(answer: impl Fn(usize) -> Option<Said> + Send + 'static) -> SocketA
 #[test]
 fn a_server_that_is_none_is_refused() {
     let says = |index: &'static str, metadata: &'static str| {
-        let address =
-            fake(move |path, _| Some(Said::of(200, if path == "/v2/repository/index" { index } else { metadata })));
+        let address = fake(move |path, _| {
+            Some(Said::of(200, if path == "/v2/repository/index" { index } else { metadata }))
+        });
         bench(&format!("--url http://{address} {QUICK}"))
     };
     let floats: &str = r#"{"name": "m", "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 3, -1, -1]}]}"#;
     let scores: &str = r#"{"name": "m", "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, 3]}],
         "outputs": [{"name": "scores", "datatype": "FP32"}]}"#;
-    expect("a page", &says("<html>", ""), 2, &["does not answer as the Open Inference Protocol does"]);
+    expect(
+        "a page",
+        &says("<html>", ""),
+        2,
+        &["does not answer as the Open Inference Protocol does"],
+    );
     expect("no model", &says("[]", ""), 2, &["no model that is ready"]);
     expect("floats", &says(INDEX, floats), 2, &["the model m", "takes no pictures", "FP32"]);
     expect("scores", &says(INDEX, scores), 2, &["gives no labels", "scores"]);
     let error = fake(|_, _| Some(Said::of(503, "tomorrow")));
-    expect("an error", &bench(&format!("--url http://{error} {QUICK}")), 2, &["status 503", "tomorrow"]);
+    expect(
+        "an error",
+        &bench(&format!("--url http://{error} {QUICK}")),
+        2,
+        &["status 503", "tomorrow"],
+    );
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("--url http://{} --patience 0.2", silent.local_addr().unwrap());
     expect("silence", &bench(&format!("{url} {QUICK}")), 2, &["does not answer", "within 0.2 s"]);
@@ -285,7 +354,10 @@ fn answers_that_are_none_are_failures_and_none_at_all_is_an_error() {
             let found = bench(&format!("--url http://{address} {QUICK} --scenario {scenario}"));
             assert_eq!((found.status, found.stdout.as_str()), (1, ""), "{scenario} {found:?}");
             let error = found.stderr.lines().last().unwrap();
-            assert!(error.starts_with("error: http://") && error.contains(": no query was answered: "), "{found:?}");
+            assert!(
+                error.starts_with("error: http://") && error.contains(": no query was answered: "),
+                "{found:?}"
+            );
             assert!(error.contains(why), "{found:?}");
         }
     }
@@ -294,10 +366,17 @@ fn answers_that_are_none_are_failures_and_none_at_all_is_an_error() {
 #[test]
 fn some_failures_are_counted_and_said() {
     let head = r#"{"outputs": [{"name": "labels", "parameters": {"binary_data_size": 3072}}]}"#;
-    let labels = Said { status: 200, json: Some(head.len()), body: format!("{head}{}", "\0".repeat(48 * 64)) };
+    let labels = Said {
+        status: 200,
+        json: Some(head.len()),
+        body: format!("{head}{}", "\0".repeat(48 * 64)),
+    };
     // The first two requests are what the model is, the third warms up.
-    let address = described(move |number| Some(if number % 10 == 7 { Said::of(503, "busy") } else { labels.clone() }));
-    let words = format!("--url http://{address} --picture-size 48x64 --picture-count 1 --warm-up 1 --json");
+    let address = described(move |number| {
+        Some(if number % 10 == 7 { Said::of(503, "busy") } else { labels.clone() })
+    });
+    let words =
+        format!("--url http://{address} --picture-size 48x64 --picture-count 1 --warm-up 1 --json");
     let found = bench(&format!("{words} --scenario server --rate 50 --queries 20"));
     assert_eq!(found.status, 3, "{found:?}");
     let report: BenchReport = serde_json::from_str(&found.stdout).unwrap();

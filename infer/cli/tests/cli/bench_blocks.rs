@@ -37,7 +37,8 @@ fn machine(session: u64, side: u64) -> impl Fn(usize, Duration) -> f64 {
         let quarter = (4.0 * now.as_secs_f64()) as u64;
         let loaded = shared.unit(2 * quarter) < 0.05;
         let load = if loaded { shared.range(2 * quarter + 1, 1.1, 1.8) } else { 1.0 };
-        let jitter = 0.03 * own.normal(2 * picture as u64) + 0.02 * own.normal(2 * picture as u64 + 1).exp();
+        let jitter =
+            0.03 * own.normal(2 * picture as u64) + 0.02 * own.normal(2 * picture as u64 + 1).exp();
         (1.0 + (steady * now.as_secs_f64()).min(0.5)) * load * jitter.exp()
     }
 }
@@ -47,8 +48,13 @@ fn session(scenario: Scenario, seed: u64, slower: f64) -> ([ScenarioResult; 2], 
     let clock = Clock::new();
     let model = |side: u64, slower: f64| {
         let machine = machine(seed, side);
-        let took = move |picture, now| Ok(Duration::from_secs_f64(ALONE / 1e3 * slower * machine(picture, now)));
-        Server::new(&clock, Box::new(took) as Box<dyn Fn(usize, Duration) -> Result<Duration, Duration> + Sync>)
+        let took = move |picture, now| {
+            Ok(Duration::from_secs_f64(ALONE / 1e3 * slower * machine(picture, now)))
+        };
+        Server::new(
+            &clock,
+            Box::new(took) as Box<dyn Fn(usize, Duration) -> Result<Duration, Duration> + Sync>,
+        )
     };
     let (one, other) = (model(0, 1.0), model(1, slower));
     clock.run(blocks::measure(&measure(scenario), [("one", &one), ("other", &other)], 20)).unwrap()
@@ -58,7 +64,8 @@ fn session(scenario: Scenario, seed: u64, slower: f64) -> ([ScenarioResult; 2], 
 fn a_tenth_slower_is_found_every_time_and_the_same_is_not() {
     for scenario in [Scenario::SingleStream, Scenario::Offline] {
         let found = |slower: f64, first: u64| {
-            let verdicts = (first..first + SESSIONS).map(|seed| session(scenario, seed, slower).1.verdict);
+            let verdicts =
+                (first..first + SESSIONS).map(|seed| session(scenario, seed, slower).1.verdict);
             verdicts.filter(|verdict| *verdict != AbVerdict::NoDifference).count()
         };
         assert_eq!(found(1.1, 0), SESSIONS as usize, "{scenario}");
@@ -76,7 +83,12 @@ fn steady(
     clock: &Arc<Clock>,
     fails_from: usize,
 ) -> Server<impl Fn(usize, Duration) -> Result<Duration, Duration> + Sync> {
-    Server::new(clock, move |picture, _| if picture < fails_from { Ok(20 * MILLISECOND) } else { Err(MILLISECOND) })
+    Server::new(
+        clock,
+        move |picture, _| {
+            if picture < fails_from { Ok(20 * MILLISECOND) } else { Err(MILLISECOND) }
+        },
+    )
 }
 
 #[test]
@@ -89,7 +101,10 @@ fn turns_of_the_other_are_no_drift() {
         let (points, against) = clock.run(measured).unwrap();
         for point in points {
             assert_eq!(point.unstable, None, "{pairs} pairs");
-            assert!((point.images_per_second - 50.0).abs() < 1e-6 && point.samples.due_ms.is_sorted(), "{pairs} pairs");
+            assert!(
+                (point.images_per_second - 50.0).abs() < 1e-6 && point.samples.due_ms.is_sorted(),
+                "{pairs} pairs"
+            );
         }
         assert_eq!((against.verdict, against.blocks.len()), (AbVerdict::NoDifference, 2 * pairs));
         // A number of queries is shared by the blocks of a side.
@@ -106,16 +121,22 @@ fn a_model_that_fails_ends_the_turns_with_its_reason() {
     let fails = |from: [usize; 2]| {
         let clock = Clock::new();
         let (one, other) = (steady(&clock, from[0]), steady(&clock, from[1]));
-        let counted = Measurement { warm_up: WarmUpPolicy::Queries(5), ..measure(Scenario::SingleStream) };
+        let counted =
+            Measurement { warm_up: WarmUpPolicy::Queries(5), ..measure(Scenario::SingleStream) };
         clock.run(blocks::measure(&counted, [("one", &one), ("other", &other)], 8))
     };
     for from in [[0, 100], [5, 100], [8, 100], [100, 0], [100, 5]] {
-        let Err(AbMeasurementError::Measurement(MeasurementError::NoAnswer(RequestError(why)))) = fails(from) else {
+        let Err(AbMeasurementError::Measurement(MeasurementError::NoAnswer(RequestError(why)))) =
+            fails(from)
+        else {
             panic!("{from:?}")
         };
         assert!(why.starts_with("picture"), "{from:?}: {why}");
     }
     let ([one, other], against) = fails([usize::MAX, 40]).unwrap();
-    assert_eq!((one.failed, other.failed, other.first_error.as_deref()), (0, 1, Some("picture 40 failed")));
+    assert_eq!(
+        (one.failed, other.failed, other.first_error.as_deref()),
+        (0, 1, Some("picture 40 failed"))
+    );
     assert!(against.blocks.len() < 16);
 }

@@ -68,7 +68,11 @@ fn the_exit_status_says_what_became_slower_and_beyond_which_tolerance() {
         ("faster.json", &[], 0, "faster"),
     ] {
         let answer = reports.compare("before.json", after, options);
-        assert_eq!((answer.status, answer.stderr.as_str()), (status, ""), "{after} {options:?}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.stderr.as_str()),
+            (status, ""),
+            "{after} {options:?}: {answer:?}"
+        );
         let row = answer.stdout.lines().next().unwrap();
         assert!(row.starts_with("colors single-stream  ") && row.ends_with(verdict), "{row}");
         assert!(answer.stdout.contains("protoseg bench A --against B"), "{answer:?}");
@@ -104,13 +108,22 @@ fn what_is_no_report_or_does_not_match_is_refused() {
         ("text.json", &["text.json is not what it should be"]),
         ("manifest.json", &["manifest.json holds no report of `protoseg bench`"]),
         ("newer.json", &["newer.json holds a report of format 2, and this program reads format 1"]),
-        ("int8.json", &["int8.json", "cannot be compared", "nothing was measured in both", "single-stream (int8"]),
+        (
+            "int8.json",
+            &[
+                "int8.json",
+                "cannot be compared",
+                "nothing was measured in both",
+                "single-stream (int8",
+            ],
+        ),
     ] {
         expect(name, &reports.compare("before.json", name, &[]), 2, parts);
         expect(name, &reports.compare(name, "before.json", &[]), 2, &parts[..1]);
     }
     for tolerance in ["-1", "x", "nan", "1e9"] {
-        let answer = reports.compare("before.json", "int8.json", &[&format!("--tolerance={tolerance}")]);
+        let answer =
+            reports.compare("before.json", "int8.json", &[&format!("--tolerance={tolerance}")]);
         assert_eq!(answer.status, 2, "{tolerance}: {answer:?}");
         assert!(answer.stderr.contains("from 0 to 1000"), "{answer:?}");
     }

@@ -122,17 +122,23 @@ fn what_was_due_while_the_generator_could_not_run_counts_from_then() {
 
 #[test]
 fn failures_are_counted_and_nothing_is_asked_twice() {
-    let fails = |picture: usize, _: Duration| if picture % 10 == 9 { Err(MILLISECOND) } else { Ok(SERVICE) };
+    let fails = |picture: usize, _: Duration| {
+        if picture % 10 == 9 { Err(MILLISECOND) } else { Ok(SERVICE) }
+    };
     let clock = Clock::new();
     let server = Server::new(&clock, fails);
-    let taken = clock.run(load(Scenario::Server { rate: 900.0 }, StopAfter::Queries(300)).run(&server));
+    let taken =
+        clock.run(load(Scenario::Server { rate: 900.0 }, StopAfter::Queries(300)).run(&server));
     assert_eq!((taken.samples.len(), taken.failed), (270, 30));
     assert_eq!(taken.first_error, Some(RequestError("picture 9 failed".to_owned())));
     assert_eq!(server.asked(), (0..300).collect::<Vec<_>>());
     // Clients stop, and those that are on their way come home.
     let clock = Clock::new();
     let server = Server::new(&clock, fails);
-    let clients = LoadGenerator { first: 2, ..load(Scenario::Clients { clients: 4 }, StopAfter::Queries(300)) };
+    let clients = LoadGenerator {
+        first: 2,
+        ..load(Scenario::Clients { clients: 4 }, StopAfter::Queries(300))
+    };
     let taken = clock.run(clients.run(&server));
     assert_eq!((taken.samples.len(), taken.failed, server.asked()), (10, 1, (2..13).collect()));
 }
@@ -170,16 +176,20 @@ fn load_ends_when_it_was_to_end() {
 #[test]
 fn a_query_of_several_pictures_waits_for_its_last() {
     let clock = Clock::new();
-    let server = Server::new(&clock, |picture, _| Ok(if picture == 4 { 5 * SERVICE } else { SERVICE }));
-    let taken = clock.run(load(Scenario::MultiStream { samples: 3 }, StopAfter::Queries(3)).run(&server));
+    let server =
+        Server::new(&clock, |picture, _| Ok(if picture == 4 { 5 * SERVICE } else { SERVICE }));
+    let taken =
+        clock.run(load(Scenario::MultiStream { samples: 3 }, StopAfter::Queries(3)).run(&server));
     let found: Vec<_> = taken.samples.iter().map(|sample| (sample.due, sample.latency)).collect();
     let ms = |number: u32| number * MILLISECOND;
     assert_eq!(found, [(ms(0), ms(6)), (ms(6), ms(14)), (ms(20), ms(6))]);
     assert!(taken.samples.iter().all(|sample| sample.parts == [("compute", sample.latency)]));
     assert_eq!(server.asked(), (0..9).collect::<Vec<_>>());
     // One that fails does not leave the others behind.
-    let server = Server::new(&clock, |picture, _| if picture == 3 { Err(MILLISECOND) } else { Ok(SERVICE) });
-    let taken = clock.run(load(Scenario::MultiStream { samples: 3 }, StopAfter::Queries(3)).run(&server));
+    let server =
+        Server::new(&clock, |picture, _| if picture == 3 { Err(MILLISECOND) } else { Ok(SERVICE) });
+    let taken =
+        clock.run(load(Scenario::MultiStream { samples: 3 }, StopAfter::Queries(3)).run(&server));
     assert_eq!((taken.samples.len(), taken.failed, server.asked()), (1, 1, (0..6).collect()));
     assert_eq!(taken.elapsed, ms(11));
 }
@@ -214,7 +224,11 @@ fn figures_of_a_known_target_are_its_own() {
         let point = of(scenario);
         assert_eq!((point.failed, point.unstable), (0, None), "{scenario}");
         assert_eq!(point.latency.map(|latency| latency.percentiles[0].ms), median, "{scenario}");
-        assert!((point.images_per_second / rate - 1.0).abs() < 0.01, "{scenario}: {}", point.images_per_second);
+        assert!(
+            (point.images_per_second / rate - 1.0).abs() < 0.01,
+            "{scenario}: {}",
+            point.images_per_second
+        );
         assert!((point.megapixels_per_second / (rate / 2.0) - 1.0).abs() < 0.01, "{scenario}");
         assert!((point.seconds - 3.0).abs() < 0.03, "{scenario}: {}", point.seconds);
     }
@@ -237,17 +251,26 @@ impl Target for Real {
 #[test]
 fn the_machines_own_clock_tells_the_same() {
     let (rate, count) = (100.0, 60);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let start = Instant::now();
-    let taken = runtime.block_on(load(Scenario::Server { rate }, StopAfter::Queries(count)).run(&Real));
+    let taken =
+        runtime.block_on(load(Scenario::Server { rate }, StopAfter::Queries(count)).run(&Real));
     let due = due(rate, count);
     // Nothing is earlier than it can be; how much later, other load on the machine decides.
     let expected = queued(rate, count, |picture| if picture == 20 { 200.0 } else { 2.0 });
     assert_eq!(taken.samples.iter().map(|sample| sample.due).collect::<Vec<_>>(), due);
     let found = milliseconds(&taken);
-    assert!(found.iter().zip(&expected).all(|(found, expected)| found + 1e-6 >= *expected), "{found:?} {expected:?}");
-    let meanwhile = |sample: &&QuerySample| sample.due > due[20] && sample.due < due[20] + 190 * MILLISECOND;
+    assert!(
+        found.iter().zip(&expected).all(|(found, expected)| found + 1e-6 >= *expected),
+        "{found:?} {expected:?}"
+    );
+    let meanwhile =
+        |sample: &&QuerySample| sample.due > due[20] && sample.due < due[20] + 190 * MILLISECOND;
     let waited: Vec<&QuerySample> = taken.samples.iter().filter(meanwhile).collect();
-    assert!(waited.len() > 5 && waited.iter().all(|sample| sample.late >= 10 * MILLISECOND), "{waited:?}");
+    assert!(
+        waited.len() > 5 && waited.iter().all(|sample| sample.late >= 10 * MILLISECOND),
+        "{waited:?}"
+    );
     assert!(taken.elapsed >= due[count - 1] && taken.elapsed <= start.elapsed());
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::common::{EVAL, LABEL, TestDir, answer, expect, fixture, results, stripe_labels, stripes};
+use crate::common::{
+    EVAL, LABEL, TestDir, answer, expect, fixture, results, stripe_labels, stripes,
+};
 use image::{DynamicImage, GrayImage, RgbaImage};
 use protoseg_images::image_file;
 use protoseg_images::label_map;
@@ -12,7 +14,12 @@ type Break = fn(&TestDir);
 #[test]
 fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
     let rows: [(&str, Break, &str, &[&str]); 14] = [
-        ("no bundle", |_| (), "label nowhere in --out out", &["nowhere is no bundle", "manifest.json"]),
+        (
+            "no bundle",
+            |_| (),
+            "label nowhere in --out out",
+            &["nowhere is no bundle", "manifest.json"],
+        ),
         (
             "a bundle without manifest",
             |place| std::fs::remove_file(place.at("bundle/manifest.json")).unwrap(),
@@ -27,7 +34,9 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
         ),
         (
             "a newer version",
-            |place| place.edit("bundle/manifest.json", "\"version\": \"1.0\"", "\"version\": \"2.0\""),
+            |place| {
+                place.edit("bundle/manifest.json", "\"version\": \"1.0\"", "\"version\": \"2.0\"")
+            },
             LABEL,
             &["bundle/manifest.json is of version 2.0"],
         ),
@@ -55,16 +64,35 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             "label bundle/manifest.json in --out out",
             &["bundle/manifest.json is no ONNX file", "a bundle folder"],
         ),
-        ("windows that do not fit", |_| (), "label bundle in --out out --window 50:32", &["50 pixels", "48 or 64"]),
-        ("batches of whole pictures", |_| (), "label bundle in --out out --window whole --batch 2", &["--batch"]),
+        (
+            "windows that do not fit",
+            |_| (),
+            "label bundle in --out out --window 50:32",
+            &["50 pixels", "48 or 64"],
+        ),
+        (
+            "batches of whole pictures",
+            |_| (),
+            "label bundle in --out out --window whole --batch 2",
+            &["--batch"],
+        ),
         (
             "no picture",
-            |place| std::fs::remove_dir_all(place.at("in")).and_then(|()| std::fs::create_dir(place.at("in"))).unwrap(),
+            |place| {
+                std::fs::remove_dir_all(place.at("in"))
+                    .and_then(|()| std::fs::create_dir(place.at("in")))
+                    .unwrap()
+            },
             LABEL,
             &["no picture", "in"],
         ),
         ("no such input", |_| (), "label bundle gone.png --out out", &["gone.png does not exist"]),
-        ("results among the inputs", |_| (), "label bundle in --out in/out", &["in/out", "inside the input folder in"]),
+        (
+            "results among the inputs",
+            |_| (),
+            "label bundle in --out in/out",
+            &["in/out", "inside the input folder in"],
+        ),
         (
             "other classes",
             |place| place.edit("in/classes.txt", "red", "crimson"),
@@ -84,11 +112,18 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
 fn a_missing_runtime_is_one_sentence_that_says_what_to_do() {
     let place = TestDir::new();
     std::fs::write(place.at("text.so"), "hello").unwrap();
-    for (library, part) in
-        [("gone.so", "there is no file"), ("text.so", "cannot be loaded as ONNX Runtime"), ("in", "cannot be loaded")]
-    {
+    for (library, part) in [
+        ("gone.so", "there is no file"),
+        ("text.so", "cannot be loaded as ONNX Runtime"),
+        ("in", "cannot be loaded"),
+    ] {
         let given = answer(place.command(LABEL).env("ORT_DYLIB_PATH", place.at(library)));
-        expect(library, &given, 2, &[library, part, "cargo xtask setup", "ORT_DYLIB_PATH", "1.24 or newer"]);
+        expect(
+            library,
+            &given,
+            2,
+            &[library, part, "cargo xtask setup", "ORT_DYLIB_PATH", "1.24 or newer"],
+        );
         assert!(!place.at("out").exists());
         let given = answer(place.command("check bundle").env("ORT_DYLIB_PATH", place.at(library)));
         expect(library, &given, 2, &[library, part]);
@@ -99,10 +134,16 @@ fn a_missing_runtime_is_one_sentence_that_says_what_to_do() {
 fn fields_of_a_newer_minor_version_are_warned_of() {
     let place = TestDir::new();
     let manifest = std::fs::read_to_string(place.at("bundle/manifest.json")).unwrap();
-    let newer = manifest.replacen("\"1.0\"", "\"1.1\"", 1).replace("\"gate\"", "\"gait\": 1, \"gate\"");
+    let newer =
+        manifest.replacen("\"1.0\"", "\"1.1\"", 1).replace("\"gate\"", "\"gait\": 1, \"gate\"");
     std::fs::write(place.at("bundle/manifest.json"), newer).unwrap();
     for arguments in [LABEL, "check bundle"] {
-        expect(arguments, &answer(&mut place.command(arguments)), 0, &["bundle", "newer version", "gait"]);
+        expect(
+            arguments,
+            &answer(&mut place.command(arguments)),
+            0,
+            &["bundle", "newer version", "gait"],
+        );
     }
 }
 
@@ -125,7 +166,11 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
             &["labels/a.png holds 8-bit Rgb"],
         ),
         ("a label cut short", |place| place.cut("in/labels/a.png"), &["labels/a.png"]),
-        ("a picture cut short", |place| place.cut("in/images/a.png"), &["images/a.png: broken or cut short"]),
+        (
+            "a picture cut short",
+            |place| place.cut("in/images/a.png"),
+            &["images/a.png: broken or cut short"],
+        ),
     ];
     for (row, spoil, parts) in rows {
         let place = TestDir::new();
@@ -142,7 +187,10 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
     std::fs::write(place.at("bundle/model.onnx"), "x").unwrap();
     let given = answer(&mut place.command("check bundle"));
     assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
-    assert!(given.stdout.contains("FAILED") && given.stdout.contains("bundle/model.onnx"), "{given:?}");
+    assert!(
+        given.stdout.contains("FAILED") && given.stdout.contains("bundle/model.onnx"),
+        "{given:?}"
+    );
 }
 
 #[test]
@@ -201,7 +249,8 @@ fn unusual_pictures_are_labelled_as_the_usual_ones() {
         .unwrap();
     let given = answer(&mut place.command("label bundle odd --out out"));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
-    let labels = |name: &str| label_map::read(&place.at("out/ids").join(name), 10_000).unwrap().labels;
+    let labels =
+        |name: &str| label_map::read(&place.at("out/ids").join(name), 10_000).unwrap().labels;
     let expected = stripe_labels(48, 32);
     for name in ["deep.png", "opaque.png", "plain.png"] {
         assert!(labels(name) == expected, "{name}");
@@ -215,9 +264,9 @@ fn unusual_pictures_are_labelled_as_the_usual_ones() {
 fn adobe_inks_become_the_colors_that_they_print() {
     for name in ["cmyk_adobe.jpg", "cmyk_ycck.jpg"] {
         let picture = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
-        let near = picture
-            .pixels()
-            .all(|pixel| pixel.0.iter().zip([200, 60, 30]).all(|(found, color)| found.abs_diff(color) <= 3));
+        let near = picture.pixels().all(|pixel| {
+            pixel.0.iter().zip([200, 60, 30]).all(|(found, color)| found.abs_diff(color) <= 3)
+        });
         assert!(near, "{name}: {:?}", picture.get_pixel(5, 5));
     }
 }

@@ -9,7 +9,8 @@ use crate::common::{TestDir, answer, fixture, results, stripes};
 /// A PNG whose header claims a size, with the check sum that goes with it, and whose pixels begin and do not go on.
 fn claiming(width: u32, height: u32) -> Vec<u8> {
     let mut chunk = b"IHDR".to_vec();
-    chunk.extend(width.to_be_bytes().into_iter().chain(height.to_be_bytes()).chain([8, 2, 0, 0, 0]));
+    chunk
+        .extend(width.to_be_bytes().into_iter().chain(height.to_be_bytes()).chain([8, 2, 0, 0, 0]));
     let mut sum = u32::MAX;
     for byte in &chunk {
         sum ^= u32::from(*byte);
@@ -17,7 +18,13 @@ fn claiming(width: u32, height: u32) -> Vec<u8> {
             sum = if sum & 1 == 1 { sum >> 1 ^ 0xEDB8_8320 } else { sum >> 1 };
         }
     }
-    [b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(), &chunk, &(!sum).to_be_bytes(), b"\0\0\x10\0IDAT\x78\x01"].concat()
+    [
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(),
+        &chunk,
+        &(!sum).to_be_bytes(),
+        b"\0\0\x10\0IDAT\x78\x01",
+    ]
+    .concat()
 }
 
 #[test]
@@ -34,7 +41,8 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
     ];
     for (ending, format) in formats {
         usual.save_with_format(at(&format!("whole-{ending}.{ending}")), format).unwrap();
-        fs::copy(at(&format!("whole-{ending}.{ending}")), at(&format!("cut-{ending}.{ending}"))).unwrap();
+        fs::copy(at(&format!("whole-{ending}.{ending}")), at(&format!("cut-{ending}.{ending}")))
+            .unwrap();
         place.cut(&format!("odd/cut-{ending}.{ending}"));
     }
     usual.save_with_format(at("whole-jpeg-called.png"), ImageFormat::Jpeg).unwrap();
@@ -64,7 +72,10 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
     assert!(given.status == 3 && given.stdout.starts_with("7 labelled, 18 failed"), "{given:?}");
     assert_eq!(given.stderr.lines().count(), 18, "{given:?}");
     let parts = [
-        ("bomb.png", "60000x60000 pixels are more than the limit of 200000000; scale it down, or raise --max-pixels"),
+        (
+            "bomb.png",
+            "60000x60000 pixels are more than the limit of 200000000; scale it down, or raise --max-pixels",
+        ),
         ("claim-jpg.jpg", "cut short"),
         ("cmyk_plain.jpg", "a CMYK JPEG without Adobe's marker"),
         ("cut-jpg.jpg", "cut short"),
@@ -84,7 +95,8 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         ("text.jpg", "no picture of a known format"),
     ];
     let failed = fs::read_to_string(place.at("out/.protoseg/failed.jsonl")).unwrap();
-    let mut failed: Vec<serde_json::Value> = failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut failed: Vec<serde_json::Value> =
+        failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     failed.sort_by_key(|failed| failed["picture"].as_str().map(str::to_owned));
     assert_eq!(failed.len(), parts.len());
     for (failed, (name, part)) in failed.iter().zip(parts) {
@@ -95,5 +107,8 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
     }
     let names = results(&place.at("out"));
     assert_eq!(names.len(), 7, "{names:?}");
-    assert!(names.iter().all(|name| name.contains("whole-") || name.contains("cmyk_adobe")), "{names:?}");
+    assert!(
+        names.iter().all(|name| name.contains("whole-") || name.contains("cmyk_adobe")),
+        "{names:?}"
+    );
 }

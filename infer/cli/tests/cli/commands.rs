@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{answer, fixture, install, install_script, protoseg, results, stripe_labels, stripes};
+use crate::common::{
+    answer, fixture, install, install_script, protoseg, results, stripe_labels, stripes,
+};
 use image::RgbImage;
 use protoseg_images::image_file;
 use protoseg_images::label_map::{self, LabelMap};
@@ -14,8 +16,11 @@ use protoseg_models::gate::Verdict;
 use protoseg_models::window::{Tiling, Window};
 
 fn segmenter(pieces: Tiling) -> Segmenter {
-    let options =
-        SegmenterOptions { pieces: Some(pieces), batch: std::num::NonZeroUsize::new(3), ..SegmenterOptions::default() };
+    let options = SegmenterOptions {
+        pieces: Some(pieces),
+        batch: std::num::NonZeroUsize::new(3),
+        ..SegmenterOptions::default()
+    };
     Segmenter::open_with(&fixture("colors"), &options).unwrap()
 }
 
@@ -32,7 +37,12 @@ fn a_segmenter_labels_whole_pictures_and_windows_alike() {
         for segmenter in [&mut whole, &mut alone, &mut small] {
             let map = segmenter.segment(&picture).unwrap();
             assert_eq!((map.width, map.height), (width as usize, height as usize));
-            let wrong = map.labels.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
+            let wrong = map
+                .labels
+                .iter()
+                .zip(&expected)
+                .filter(|(found, expected)| found != expected)
+                .count();
             assert_eq!(wrong, 0, "{width}x{height}, windows {:?}", segmenter.window());
         }
     }
@@ -68,9 +78,11 @@ fn a_runner_gives_any_named_output() {
     assert!((outputs[0].data[0] - 220.0 / 255.0).abs() < 1e-6);
     assert_eq!(runner.run(picture.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
     let mut from_bytes =
-        Runner::from_bytes("bytes", &std::fs::read(&path).unwrap(), &RunnerOptions::default()).unwrap();
+        Runner::from_bytes("bytes", &std::fs::read(&path).unwrap(), &RunnerOptions::default())
+            .unwrap();
     assert_eq!(from_bytes.run(picture.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
-    let message = runner.run_outputs(picture.as_raw(), [1, 32, 64], &["features"]).unwrap_err().to_string();
+    let message =
+        runner.run_outputs(picture.as_raw(), [1, 32, 64], &["features"]).unwrap_err().to_string();
     assert!(message.ends_with("has no output `features`; it has logits, pooled"), "{message}");
     assert!(runner.run(picture.as_raw(), [1, 32, 65]).is_err());
     assert!(Runner::from_bytes("text", b"hello", &RunnerOptions::default()).is_err());
@@ -85,7 +97,8 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     stripes(40, 80).save(at("in/deep/b.webp")).unwrap();
     let run = |inputs: &Path, more: &[&str]| {
         let bundle = fixture("colors");
-        let mut arguments = vec!["label".as_ref(), bundle.as_os_str(), inputs.as_os_str(), "--out".as_ref()];
+        let mut arguments =
+            vec!["label".as_ref(), bundle.as_os_str(), inputs.as_os_str(), "--out".as_ref()];
         let out = at("out");
         arguments.push(out.as_os_str());
         arguments.extend(more.iter().map(|argument| std::ffi::OsStr::new(*argument)));
@@ -94,7 +107,8 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     let done = run(&at("in"), &["--format", "ids,color,overlay"]);
     assert_eq!((done.status, done.stderr.as_str()), (0, ""), "{done:?}");
     assert!(done.stdout.starts_with("2 labelled into "), "{}", done.stdout);
-    let expected = ["color", "ids", "overlay"].map(|kind| [format!("{kind}/a.png"), format!("{kind}/deep/b.png")]);
+    let expected = ["color", "ids", "overlay"]
+        .map(|kind| [format!("{kind}/a.png"), format!("{kind}/deep/b.png")]);
     assert_eq!(results(&at("out")), expected.as_flattened());
     let map = LabelMap { height: 48, width: 64, labels: stripe_labels(64, 48) };
     assert_eq!(label_map::read(&at("out/ids/a.png"), 10_000).unwrap(), map);
@@ -104,7 +118,10 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
 
     let bytes = std::fs::read(at("in/a.png")).unwrap();
     std::fs::write(at("in/cut.png"), &bytes[..bytes.len() / 2]).unwrap();
-    let some = run(&at("in"), &["--resume", "--window", "32:16", "--batch", "2", "--threads", "1", "--json"]);
+    let some = run(
+        &at("in"),
+        &["--resume", "--window", "32:16", "--batch", "2", "--threads", "1", "--json"],
+    );
     assert_eq!(some.status, 3, "{some:?}");
     let summary: serde_json::Value = serde_json::from_str(&some.stdout).unwrap();
     assert_eq!(summary["labelled"], 2);
@@ -133,11 +150,19 @@ fn eval_scores_a_folder() {
     let run = |more: &[&str]| {
         let (bundle, root) = (fixture("colors"), root.path());
         let arguments = ["eval".as_ref(), bundle.as_os_str(), "--root".as_ref(), root.as_os_str()];
-        protoseg(arguments.into_iter().chain(more.iter().map(|argument| std::ffi::OsStr::new(*argument))))
+        protoseg(
+            arguments
+                .into_iter()
+                .chain(more.iter().map(|argument| std::ffi::OsStr::new(*argument))),
+        )
     };
     let perfect = run(&["--data", "folder"]);
     assert_eq!(perfect.status, 0, "{perfect:?}");
-    assert!(perfect.stdout.contains("mIoU") && perfect.stdout.contains("100.00"), "{}", perfect.stdout);
+    assert!(
+        perfect.stdout.contains("mIoU") && perfect.stdout.contains("100.00"),
+        "{}",
+        perfect.stdout
+    );
     // A quarter of the red pixels is called green, another is void: red 128 of 192, green 256 of 320.
     for (row, labels) in map.labels.chunks_mut(48).enumerate() {
         labels[..16].fill([20, 255, 10, 10][row / 4]);
@@ -146,8 +171,14 @@ fn eval_scores_a_folder() {
     let scored = run(&["--data", "folder", "--json", "--limit", "1"]);
     let summary: serde_json::Value = serde_json::from_str(&scored.stdout).unwrap();
     let iou = |class: usize| summary["scores"]["classes"][class]["iou"].as_f64().unwrap();
-    assert!((iou(0) - 100.0 * 128.0 / 192.0).abs() < 1e-9 && (iou(1) - 100.0 * 256.0 / 320.0).abs() < 1e-9);
-    assert_eq!((summary["images"].as_u64(), summary["protocol"].as_str()), (Some(1), Some("48:32")));
+    assert!(
+        (iou(0) - 100.0 * 128.0 / 192.0).abs() < 1e-9
+            && (iou(1) - 100.0 * 256.0 / 320.0).abs() < 1e-9
+    );
+    assert_eq!(
+        (summary["images"].as_u64(), summary["protocol"].as_str()),
+        (Some(1), Some("48:32"))
+    );
     let other = run(&["--data", "camvid"]);
     assert_eq!(other.status, 2);
     assert!(other.stderr.contains("val.txt"), "{}", other.stderr);
@@ -161,14 +192,22 @@ fn check_passes_what_libtorch_said_and_fails_what_differs() {
     }
     let run = |more: &[&str]| {
         let arguments = ["check".as_ref(), root.path().as_os_str()];
-        protoseg(arguments.into_iter().chain(more.iter().map(|argument| std::ffi::OsStr::new(*argument))))
+        protoseg(
+            arguments
+                .into_iter()
+                .chain(more.iter().map(|argument| std::ffi::OsStr::new(*argument))),
+        )
     };
     let passed = run(&["--record"]);
     assert_eq!(passed.status, 0, "{passed:?}");
     assert_eq!(passed.stdout.matches("passed  model.onnx ").count(), 2, "{}", passed.stdout);
     let mut manifest = Manifest::read(root.path()).unwrap().value;
     let gate = &manifest.gate[0];
-    assert!(gate.verdict == Verdict::Passed && gate.logit_error.unwrap() < 1e-5 && gate.label_agreement == Some(1.0));
+    assert!(
+        gate.verdict == Verdict::Passed
+            && gate.logit_error.unwrap() < 1e-5
+            && gate.label_agreement == Some(1.0)
+    );
 
     let mut cases = manifest.probe(root.path()).unwrap();
     cases[1].logits.data[7] += 0.05;
@@ -178,7 +217,11 @@ fn check_passes_what_libtorch_said_and_fails_what_differs() {
     manifest.probe_sha256 = Some(protoseg_models::digest::sha256_file(&probe).unwrap());
     manifest.write(root.path()).unwrap();
     let failed = run(&[]);
-    assert_eq!((failed.status, failed.stdout.matches("FAILED  model.onnx ").count()), (1, 2), "{failed:?}");
+    assert_eq!(
+        (failed.status, failed.stdout.matches("FAILED  model.onnx ").count()),
+        (1, 2),
+        "{failed:?}"
+    );
     assert_eq!(Manifest::read(root.path()).unwrap().value, manifest);
 
     manifest.probe_sha256 = None;
@@ -202,6 +245,11 @@ fn the_front_door_starts_its_siblings() {
         missing.stderr
     );
     install_script("echo \"$@\"\nexit 7", &root.path().join("protoseg-export"));
-    let started = answer(Command::new(&own).args(["export", "--help", "a b", "--out=x", "--", "-v"]));
-    assert_eq!((started.status, started.stdout.as_str()), (7, "--help a b --out=x -- -v\n"), "{started:?}");
+    let started =
+        answer(Command::new(&own).args(["export", "--help", "a b", "--out=x", "--", "-v"]));
+    assert_eq!(
+        (started.status, started.stdout.as_str()),
+        (7, "--help a b --out=x -- -v\n"),
+        "{started:?}"
+    );
 }

@@ -41,7 +41,14 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 /// Puts a program into place. Another process writes it: a file that this one has open for writing while another test starts
 /// a program cannot be executed for a moment.
 pub(crate) fn install(program: &Path, place: &Path) {
-    assert!(Command::new("install").args(["-m", "755"]).args([program, place]).status().unwrap().success());
+    assert!(
+        Command::new("install")
+            .args(["-m", "755"])
+            .args([program, place])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 /// The same for a script of the shell.
@@ -54,7 +61,13 @@ pub(crate) fn install_script(script: &str, place: &Path) {
 
 /// Sends a signal, such as `TERM`, to one process.
 pub(crate) fn signal(process: u32, name: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args([&format!("-{name}"), &process.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 /// Every file below a folder, relative to it, hidden ones too, in order.
@@ -134,7 +147,8 @@ impl TestDir {
     pub(crate) fn patch(&self, name: &str, from: &[u8], to: &[u8]) {
         assert_eq!(from.len(), to.len());
         let mut bytes = std::fs::read(self.at(name)).unwrap();
-        let places: Vec<usize> = (0..bytes.len()).filter(|&place| bytes[place..].starts_with(from)).collect();
+        let places: Vec<usize> =
+            (0..bytes.len()).filter(|&place| bytes[place..].starts_with(from)).collect();
         assert!(!places.is_empty());
         for place in places {
             bytes[place..][..to.len()].copy_from_slice(to);

@@ -11,8 +11,14 @@ fn a_device_is_never_replaced_by_another() {
         ("cuda:0,1", "cuda"),
     ] {
         let place = TestDir::new();
-        let given = answer(&mut place.command(&format!("label bundle in --out out --device {device}")));
-        expect(device, &given, 2, &[device.split(',').next().unwrap(), "built without it", package, "ORT_DYLIB_PATH"]);
+        let given =
+            answer(&mut place.command(&format!("label bundle in --out out --device {device}")));
+        expect(
+            device,
+            &given,
+            2,
+            &[device.split(',').next().unwrap(), "built without it", package, "ORT_DYLIB_PATH"],
+        );
         assert!(!place.at("out").exists());
     }
     let place = TestDir::new();
@@ -34,9 +40,17 @@ fn a_device_is_never_replaced_by_another() {
         let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
         expect(arguments, &given, 2, &[&format!("{option} ")]);
     }
-    let floats = answer(&mut place.command("label bundle in --out out --trt-int8 --device tensorrt:0"));
+    let floats =
+        answer(&mut place.command("label bundle in --out out --trt-int8 --device tensorrt:0"));
     expect("8 bits of floats", &floats, 2, &["model.onnx counts in floats", "--trt-int8"]);
-    for arguments in ["--device gpu", "--device cuda", "--device cuda:0,0", "--memory 0", "--memory x", "--mode fast"] {
+    for arguments in [
+        "--device gpu",
+        "--device cuda",
+        "--device cuda:0,0",
+        "--memory 0",
+        "--memory x",
+        "--mode fast",
+    ] {
         let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
         assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
     }
@@ -47,17 +61,33 @@ fn the_doctor_says_what_works_and_why_the_rest_does_not() {
     let place = TestDir::new();
     let given = answer(&mut place.command("doctor"));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
-    let line = |name: &str| given.stdout.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-    assert!(line("cpu").ends_with("works") && line("ONNX Runtime").contains("libonnxruntime"), "{given:?}");
-    assert!(line("cuda:0").contains("built without it") && line("openvino").contains("pip install"), "{given:?}");
+    let line =
+        |name: &str| given.stdout.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(
+        line("cpu").ends_with("works") && line("ONNX Runtime").contains("libonnxruntime"),
+        "{given:?}"
+    );
+    assert!(
+        line("cuda:0").contains("built without it") && line("openvino").contains("pip install"),
+        "{given:?}"
+    );
 
     let given = answer(&mut place.command("doctor bundle --json --device cpu"));
     assert_eq!(given.status, 0, "{given:?}");
     let report: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     let devices = report["devices"].as_array().unwrap();
-    assert_eq!((devices.len(), &devices[0]["device"], &devices[0]["built_in"]), (1, &"cpu".into(), &true.into()));
-    assert!(devices[0]["bundle"]["agreement"] == 1.0 && devices[0]["bundle"]["width"] == 1024, "{report}");
-    assert!(report["processor"]["cores"].as_u64() > Some(0) && report["version"].is_string(), "{report}");
+    assert_eq!(
+        (devices.len(), &devices[0]["device"], &devices[0]["built_in"]),
+        (1, &"cpu".into(), &true.into())
+    );
+    assert!(
+        devices[0]["bundle"]["agreement"] == 1.0 && devices[0]["bundle"]["width"] == 1024,
+        "{report}"
+    );
+    assert!(
+        report["processor"]["cores"].as_u64() > Some(0) && report["version"].is_string(),
+        "{report}"
+    );
 }
 
 #[test]
@@ -65,7 +95,10 @@ fn the_doctor_fails_where_the_cpu_does() {
     let place = TestDir::new();
     let given = answer(place.command("doctor").env("ORT_DYLIB_PATH", place.at("gone.so")));
     assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
-    assert!(given.stdout.contains("ONNX Runtime none") && given.stdout.contains("gone.so"), "{given:?}");
+    assert!(
+        given.stdout.contains("ONNX Runtime none") && given.stdout.contains("gone.so"),
+        "{given:?}"
+    );
     place.cut("bundle/model.onnx");
     let given = answer(&mut place.command("doctor bundle"));
     assert_eq!(given.status, 1, "{given:?}");

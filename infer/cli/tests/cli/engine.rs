@@ -20,8 +20,15 @@ fn engine(segmenters: usize, pieces: usize, delay: Duration) -> (Scheduler, Metr
     let open = || Segmenter::open(fixture("colors")).unwrap();
     let metrics = Metrics::default();
     let of_model = metrics.for_model("colors", &open().model().classes);
-    let options = SchedulerOptions { limit: BatchLimit { windows: pieces, pixels: 1 << 30 }, delay, threads: 1 };
-    (Scheduler::start((0..segmenters).map(|_| open()).collect(), options, of_model).unwrap(), metrics)
+    let options = SchedulerOptions {
+        limit: BatchLimit { windows: pieces, pixels: 1 << 30 },
+        delay,
+        threads: 1,
+    };
+    (
+        Scheduler::start((0..segmenters).map(|_| open()).collect(), options, of_model).unwrap(),
+        metrics,
+    )
 }
 
 fn ask(picture: RgbImage) -> PredictRequest {
@@ -31,7 +38,10 @@ fn ask(picture: RgbImage) -> PredictRequest {
 
 fn count(metrics: &Metrics, start: &str) -> f64 {
     let text = metrics.text(0, 0);
-    let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}\n{text}"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(start))
+        .unwrap_or_else(|| panic!("{start}\n{text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -40,7 +50,8 @@ fn windows_of_several_pictures_fill_one_run_and_each_gets_its_own_labels() {
     let (engine, metrics) = engine(1, 5, NEVER);
     // Of two windows, one, and two.
     let pictures = [stripes(70, 40), stripes(48, 48), stripes(60, 17)];
-    let tickets: Vec<_> = pictures.iter().map(|picture| engine.submit(ask(picture.clone())).unwrap()).collect();
+    let tickets: Vec<_> =
+        pictures.iter().map(|picture| engine.submit(ask(picture.clone())).unwrap()).collect();
     for (ticket, picture) in tickets.into_iter().zip(&pictures) {
         let made = ticket.blocking_recv().unwrap().unwrap();
         assert_eq!(made.prediction.labels, stripe_labels(picture.width(), picture.height()));
@@ -60,7 +71,10 @@ fn pictures_that_nobody_waits_for_are_not_run() {
     let kept = engine.submit(ask(stripes(112, 32))).unwrap();
     let more = engine.submit(ask(stripes(48, 20))).unwrap();
     for (ticket, width, height) in [(kept, 112, 32), (more, 48, 20)] {
-        assert_eq!(ticket.blocking_recv().unwrap().unwrap().prediction.labels, stripe_labels(width, height));
+        assert_eq!(
+            ticket.blocking_recv().unwrap().unwrap().prediction.labels,
+            stripe_labels(width, height)
+        );
     }
     assert_eq!(count(&metrics, "protoseg_windows_total"), 4.0);
     assert_eq!(count(&metrics, "protoseg_queue_windows"), 0.0);
@@ -69,11 +83,17 @@ fn pictures_that_nobody_waits_for_are_not_run() {
 #[test]
 fn what_cannot_be_cut_is_refused_and_what_waits_at_the_end_is_answered() {
     let (engine, _) = engine(2, 8, NEVER);
-    let Err(SchedulerError::Segment(error)) = engine.submit(ask(RgbImage::new(0, 5))) else { panic!("taken") };
+    let Err(SchedulerError::Segment(error)) = engine.submit(ask(RgbImage::new(0, 5))) else {
+        panic!("taken")
+    };
     assert!(matches!(*error, SegmentError::Empty));
-    let tickets: Vec<_> = (1..6).map(|index| engine.submit(ask(stripes(16 * index, 16))).unwrap()).collect();
+    let tickets: Vec<_> =
+        (1..6).map(|index| engine.submit(ask(stripes(16 * index, 16))).unwrap()).collect();
     drop(engine);
     for (ticket, index) in tickets.into_iter().zip(1..) {
-        assert_eq!(ticket.blocking_recv().unwrap().unwrap().prediction.labels, stripe_labels(16 * index, 16));
+        assert_eq!(
+            ticket.blocking_recv().unwrap().unwrap().prediction.labels,
+            stripe_labels(16 * index, 16)
+        );
     }
 }

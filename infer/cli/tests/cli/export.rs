@@ -15,7 +15,8 @@ const ARGUMENTS: &str = "export checkpoint --out deep/out";
 fn place(script: &str) -> TestDir {
     let place = TestDir::new();
     install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &place.at("protoseg"));
-    let copy = "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\" || exit 1\necho copied";
+    let copy =
+        "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\" || exit 1\necho copied";
     install_script(&script.replace("COPY", copy), &place.at("protoseg-export"));
     place
 }
@@ -34,11 +35,16 @@ fn spoil(place: &TestDir) {
 fn what_passes_is_put_into_place_with_its_gate() {
     let place = place("COPY");
     place.edit("bundle/manifest.json", "made by hand:", "protoseg export checkpoint --out");
-    for arguments in [ARGUMENTS, "export --out=deep/out checkpoint --check-data folder --check-root in"] {
+    for arguments in
+        [ARGUMENTS, "export --out=deep/out checkpoint --check-data folder --check-root in"]
+    {
         let given = run(&place, arguments);
         assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
         assert!(given.stdout.starts_with("copied\npassed  model.onnx 33x47: "), "{given:?}");
-        assert_eq!(files(&place.at("deep")), ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]);
+        assert_eq!(
+            files(&place.at("deep")),
+            ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]
+        );
         let gate = &Manifest::read(&place.at("deep/out")).unwrap().value.gate[0];
         assert_eq!((gate.verdict, gate.score.is_some()), (Verdict::Passed, arguments != ARGUMENTS));
     }
@@ -52,7 +58,10 @@ fn how_an_older_bundle_ran_fastest_goes_with_it() {
     let given = run(&place, ARGUMENTS);
     assert_eq!(given.status, 0, "{given:?}");
     assert!(given.stderr.contains("run `protoseg tune` again"), "{given:?}");
-    assert_eq!(files(&place.at("deep")), ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]);
+    assert_eq!(
+        files(&place.at("deep")),
+        ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]
+    );
 }
 
 #[test]
@@ -63,7 +72,8 @@ fn what_fails_is_never_there_and_an_older_bundle_stays() {
     assert_eq!(given.status, 1, "{given:?}");
     assert!(given.stdout.contains("FAILED  model.onnx 33x47"), "{given:?}");
     assert!(
-        given.stderr.contains("nothing was written to deep/out") && given.stderr.contains("--no-check"),
+        given.stderr.contains("nothing was written to deep/out")
+            && given.stderr.contains("--no-check"),
         "{given:?}"
     );
     assert!(!place.at("deep").exists(), "the folder around it was made for it");
@@ -86,7 +96,9 @@ fn what_a_signal_ends_leaves_nothing() {
              started\nexec sleep 600",
         );
         let mut command = Command::new(place.at("protoseg"));
-        let running = command.current_dir(place.at("")).args("export checkpoint --out new/deep/out".split(' '));
+        let running = command
+            .current_dir(place.at(""))
+            .args("export checkpoint --out new/deep/out".split(' '));
         let mut running = running.spawn().unwrap();
         while !place.at("started").exists() {
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -108,7 +120,10 @@ fn what_a_killed_run_left_is_cleared_away() {
     std::fs::write(place.at("deep/.out.lock"), "").unwrap();
     let given = run(&place, ARGUMENTS);
     assert_eq!(given.status, 0, "{given:?}");
-    assert_eq!(files(&place.at("deep")), ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]);
+    assert_eq!(
+        files(&place.at("deep")),
+        ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]
+    );
 }
 
 #[test]
@@ -130,9 +145,14 @@ fn other_folders_are_left_alone() {
 
 #[test]
 fn errors_speak_of_the_place_that_was_asked_for() {
-    let failing = place("while [ \"$1\" != --out ]; do shift; done\necho \"error: $2 is full\" >&2\nexit 7");
+    let failing =
+        place("while [ \"$1\" != --out ]; do shift; done\necho \"error: $2 is full\" >&2\nexit 7");
     let given = run(&failing, ARGUMENTS);
-    assert_eq!((given.status, given.stderr.as_str()), (7, "error: deep/out is full\n"), "{given:?}");
+    assert_eq!(
+        (given.status, given.stderr.as_str()),
+        (7, "error: deep/out is full\n"),
+        "{given:?}"
+    );
     assert!(files(&failing.at("deep")).is_empty());
 
     let place = place("COPY");
@@ -145,13 +165,21 @@ fn errors_speak_of_the_place_that_was_asked_for() {
         "\"probe_sha256\": null",
     );
     let given = run(&place, ARGUMENTS);
-    assert!(given.status == 1 && given.stderr.contains("no probe") && given.stderr.contains("--no-check"), "{given:?}");
+    assert!(
+        given.status == 1
+            && given.stderr.contains("no probe")
+            && given.stderr.contains("--no-check"),
+        "{given:?}"
+    );
     for arguments in ["--check-root in", "--check-it x"] {
         assert_eq!(run(&place, &format!("{ARGUMENTS} {arguments}")).status, 2, "{arguments}");
     }
     for (arguments, part) in [
         ("--check-data folder", "with --check-root"),
-        ("--check-data synthetic --check-root in", "take no --check-root, --check-split or --check-list"),
+        (
+            "--check-data synthetic --check-root in",
+            "take no --check-root, --check-split or --check-list",
+        ),
     ] {
         let given = run(&place, &format!("{ARGUMENTS} {arguments}"));
         assert!(given.status == 2 && given.stderr.contains(part), "{given:?}");

@@ -29,17 +29,24 @@ fn one_pass_writes_files_for_each_picture_and_for_all() {
     assert_eq!(results(&place.at("out")), expected);
     let train_ids = stripe_labels(48, 16);
     assert_eq!(label_map::read(&place.at("out/ids/b/c.png"), 10_000).unwrap().labels, train_ids);
-    let source_ids: Vec<u8> = train_ids.iter().map(|&label| SOURCE_IDS[usize::from(label)]).collect();
-    assert_eq!(label_map::read(&place.at("out/labelids/b/c_labelIds.png"), 10_000).unwrap().labels, source_ids);
-    let coco: serde_json::Value = serde_json::from_slice(&std::fs::read(place.at("out/coco.json")).unwrap()).unwrap();
-    let names: Vec<_> = coco["images"].as_array().unwrap().iter().map(|image| &image["file_name"]).collect();
+    let source_ids: Vec<u8> =
+        train_ids.iter().map(|&label| SOURCE_IDS[usize::from(label)]).collect();
+    assert_eq!(
+        label_map::read(&place.at("out/labelids/b/c_labelIds.png"), 10_000).unwrap().labels,
+        source_ids
+    );
+    let coco: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.at("out/coco.json")).unwrap()).unwrap();
+    let names: Vec<_> =
+        coco["images"].as_array().unwrap().iter().map(|image| &image["file_name"]).collect();
     assert_eq!(names, ["a.png", "b/c.png"]);
 
     // Named in another order, and without the broken picture: the same bytes.
     std::fs::remove_file(place.at("in/images/broken.png")).unwrap();
     let equal = |one: &str, other: &str| {
         for name in ["coco.json", "cvat.zip", "labelstudio.json"] {
-            let [one, other] = [one, other].map(|out| std::fs::read(place.at(out).join(name)).unwrap());
+            let [one, other] =
+                [one, other].map(|out| std::fs::read(place.at(out).join(name)).unwrap());
             assert!(one == other, "{name}");
         }
     };
@@ -58,7 +65,15 @@ fn names_that_a_format_cannot_hold_are_refused_before_any_work() {
     let place = TestDir::new();
     stripes(16, 16).save(place.at("in/images/#a.png")).unwrap();
     let given = answer(&mut place.command("label bundle in/images --out out --format cvat"));
-    expect("a comment in CVAT's list", &given, 2, &["#a.png", "CVAT's list of pictures", "rename it"]);
+    expect(
+        "a comment in CVAT's list",
+        &given,
+        2,
+        &["#a.png", "CVAT's list of pictures", "rename it"],
+    );
     assert!(!place.at("out").exists());
-    assert_eq!(answer(&mut place.command("label bundle in/images --out out --format coco")).status, 0);
+    assert_eq!(
+        answer(&mut place.command("label bundle in/images --out out --format coco")).status,
+        0
+    );
 }

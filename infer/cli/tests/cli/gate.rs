@@ -70,14 +70,20 @@ fn lines(place: &TestDir, arguments: &str, status: i32, file: &str) -> Vec<Strin
 #[test]
 fn the_limits_of_the_manifest_judge() {
     let place = TestDir::new();
-    let strict = GateLimits { logit_error: Some(1e-12), ..GateLimits::for_precision(Precision::Fp32) };
+    let strict =
+        GateLimits { logit_error: Some(1e-12), ..GateLimits::for_precision(Precision::Fp32) };
     change(&place, |manifest| manifest.files[0].limits = Some(strict));
     let failed = lines(&place, "check bundle --record", 1, "FAILED  model.onnx");
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed[0].contains("33x47") && failed[0].contains("(limit 1e-12)"), "{failed:?}");
     let gate = &gates(&place.at("bundle"))[0];
     assert_eq!((gate.verdict, gate.limits), (Verdict::Failed, strict));
-    let free = GateLimits { logit_error: None, noise_to_signal: None, label_agreement: None, mean_iou_drop: None };
+    let free = GateLimits {
+        logit_error: None,
+        noise_to_signal: None,
+        label_agreement: None,
+        mean_iou_drop: None,
+    };
     change(&place, |manifest| manifest.files[0].limits = Some(free));
     assert_eq!(lines(&place, "check bundle", 0, "not judged  model.onnx").len(), 3);
 }
@@ -87,22 +93,33 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     let unjudged = place(INT8, int8(), None);
     let found = lines(&unjudged, "check bundle --record", 0, INT8);
     assert_eq!(found.len(), 3, "{found:?}");
-    assert!(found[0].starts_with("not judged  model.int8.onnx ") && found[0].contains("(no limit)"), "{found:?}");
+    assert!(
+        found[0].starts_with("not judged  model.int8.onnx ") && found[0].contains("(no limit)"),
+        "{found:?}"
+    );
     assert_eq!(found[2], "not judged  model.int8.onnx: needs --data");
     let gate = &gates(&unjudged.at("bundle"))[1];
     assert_eq!((gate.verdict, gate.score.as_ref()), (Verdict::NotJudged, None));
-    assert!(gate.logit_error.unwrap() > 1e-4 && gate.notes == ["not judged: needs --data"], "{gate:?}");
+    assert!(
+        gate.logit_error.unwrap() > 1e-4 && gate.notes == ["not judged: needs --data"],
+        "{gate:?}"
+    );
     assert!(gate.noise_to_signal.unwrap() > 1e-4 && gate.labels_equal.unwrap() > 0.9, "{gate:?}");
 
     let found = lines(&unjudged, &format!("{DATA} --record"), 0, "passed  model.int8.onnx");
     assert!(
-        found[0].contains("mIoU 25.00 on 1 pictures, folder all, 0.000 above the fp32 file (limit 1.00)"),
+        found[0].contains(
+            "mIoU 25.00 on 1 pictures, folder all, 0.000 above the fp32 file (limit 1.00)"
+        ),
         "{found:?}"
     );
     let gates = gates(&unjudged.at("bundle"));
     assert!(gates.iter().all(|gate| gate.verdict == Verdict::Passed), "{gates:?}");
     let scores: Vec<_> = gates.iter().map(|gate| gate.score.as_ref().unwrap()).collect();
-    assert_eq!(scores.iter().map(|score| score.mean_iou_drop).collect::<Vec<_>>(), [None, Some(0.0)]);
+    assert_eq!(
+        scores.iter().map(|score| score.mean_iou_drop).collect::<Vec<_>>(),
+        [None, Some(0.0)]
+    );
     assert_eq!(
         (scores[0].labels_equal, scores[1].label_agreement, scores[1].labels_equal),
         (None, Some(1.0), Some(1.0))
@@ -112,22 +129,39 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
     let worse = place(INT8, int8(), no_red);
     // Beyond either bound it is broken, with pictures or without.
-    let limit = |limits: GateLimits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
+    let limit =
+        |limits: GateLimits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
     let usual = GateLimits::for_precision(Precision::Int8);
-    for limits in [GateLimits { noise_to_signal: None, ..usual }, GateLimits { label_agreement: None, ..usual }] {
+    for limits in [
+        GateLimits { noise_to_signal: None, ..usual },
+        GateLimits { label_agreement: None, ..usual },
+    ] {
         limit(limits);
         let found = lines(&worse, "check bundle", 1, "FAILED");
         assert!(
-            found.len() == 2 && found[0].contains("(limit 60.00 % over the probe)") != limits.noise_to_signal.is_some()
+            found.len() == 2
+                && found[0].contains("(limit 60.00 % over the probe)")
+                    != limits.noise_to_signal.is_some()
         );
-        assert!(found[0].contains("(limit 0.90 over the probe)") == limits.noise_to_signal.is_some(), "{found:?}");
+        assert!(
+            found[0].contains("(limit 0.90 over the probe)") == limits.noise_to_signal.is_some(),
+            "{found:?}"
+        );
     }
     limit(GateLimits { noise_to_signal: None, label_agreement: Some(0.2), ..usual });
     assert_eq!(lines(&worse, "check bundle", 0, "FAILED").len(), 0);
     let found = lines(&worse, DATA, 1, "FAILED");
-    assert!(found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"), "{found:?}");
+    assert!(
+        found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"),
+        "{found:?}"
+    );
     // Labels of pictures are judged as those of the probe are, whatever the score.
-    limit(GateLimits { noise_to_signal: None, label_agreement: Some(0.2), mean_iou_drop: None, ..usual });
+    limit(GateLimits {
+        noise_to_signal: None,
+        label_agreement: Some(0.2),
+        mean_iou_drop: None,
+        ..usual
+    });
     assert_eq!(lines(&worse, DATA, 0, "FAILED").len(), 0);
     RgbImage::from_pixel(32, 32, Rgb([220, 20, 20])).save(worse.at("in/images/a.png")).unwrap();
     let found = lines(&worse, DATA, 1, "FAILED");
@@ -146,18 +180,32 @@ fn frames_are_held_against_windows_stitched_outside() {
     let found = lines(&good, "check bundle --record", 0, FRAME);
     assert_eq!(found.len(), 2, "{found:?}");
     for (index, line) in found.iter().enumerate() {
-        assert!(line.starts_with(&format!("passed  frame.onnx scene {index} of 64x96: labels 100.0000 %")), "{line}");
+        assert!(
+            line.starts_with(&format!(
+                "passed  frame.onnx scene {index} of 64x96: labels 100.0000 %"
+            )),
+            "{line}"
+        );
         assert!(line.contains("confidence within one step 100.0000 %"), "{line}");
     }
     let gate = &gates(&good.at("bundle"))[1];
-    assert_eq!((gate.verdict, gate.logit_error, gate.label_agreement), (Verdict::Passed, None, Some(1.0)));
+    assert_eq!(
+        (gate.verdict, gate.logit_error, gate.label_agreement),
+        (Verdict::Passed, None, Some(1.0))
+    );
 
     let found = lines(&good, DATA, 0, FRAME);
-    assert_eq!(found[2], "note  frame.onnx: none of the 1 pictures is of its size, so there is no score of it");
+    assert_eq!(
+        found[2],
+        "note  frame.onnx: none of the 1 pictures is of its size, so there is no score of it"
+    );
     stripes(96, 64).save(good.at("in/images/b.png")).unwrap();
     good.labels("in/labels/b.png", 96, 64, 10);
     let found = lines(&good, DATA, 0, FRAME);
-    assert!(found[2].contains("on 1 pictures, folder all (1 of another size passed over), 0.000 above"), "{found:?}");
+    assert!(
+        found[2].contains("on 1 pictures, folder all (1 of another size passed over), 0.000 above"),
+        "{found:?}"
+    );
 
     // Pixels half a step off: labels differ, and only near boundaries.
     let shifted = place(FRAME, frame(), Some((b"half_pixel", b"asymmetric")));
@@ -170,7 +218,10 @@ fn frames_are_held_against_windows_stitched_outside() {
     let alone = place(FRAME, frame(), None);
     change(&alone, |manifest| drop(manifest.files.remove(0)));
     let found = lines(&alone, "check bundle", 1, FRAME);
-    assert!(found[0].contains("no file of the kind `logits` to hold frame.onnx against"), "{found:?}");
+    assert!(
+        found[0].contains("no file of the kind `logits` to hold frame.onnx against"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -178,7 +229,10 @@ fn taps_name_the_node_that_goes_wrong() {
     let place = TestDir::new();
     let given = answer(&mut place.command("check bundle --taps"));
     assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{given:?}");
-    assert!(given.stderr.contains("bundle needs taps.onnx") && given.stderr.contains("--taps"), "{given:?}");
+    assert!(
+        given.stderr.contains("bundle needs taps.onnx") && given.stderr.contains("--taps"),
+        "{given:?}"
+    );
     for name in ["taps.onnx", "taps.fp16.onnx"] {
         std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
     }
@@ -191,7 +245,10 @@ fn taps_name_the_node_that_goes_wrong() {
     assert_eq!(nodes, ["unit", "mean", "logits"]);
     let given = answer(&mut place.command("check bundle --taps --json"));
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
-    assert_eq!((&summary["taps"][0]["worst"], &summary["passed"]), (&"logits".into(), &true.into()));
+    assert_eq!(
+        (&summary["taps"][0]["worst"], &summary["passed"]),
+        (&"logits".into(), &true.into())
+    );
 }
 
 #[test]
@@ -223,20 +280,27 @@ fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
         let wanted = Outputs { confidence: true, margin: false };
         let answer = framed.predict_deferred(&stripes(width, height), wanted).unwrap();
         assert_eq!(matches!(answer, RawPrediction::Final(_)), through, "{width}x{height}");
-        let [found, expected] =
-            [answer, stitched.predict_raw(&stripes(width, height)).unwrap()].map(|answer| answer.predict(wanted));
+        let [found, expected] = [answer, stitched.predict_raw(&stripes(width, height)).unwrap()]
+            .map(|answer| answer.predict(wanted));
         assert!(found.labels == expected.labels, "{width}x{height}");
         let pairs = found.confidence.unwrap().into_iter().zip(expected.confidence.unwrap());
         assert!(pairs.clone().count() == (width * height) as usize, "{width}x{height}");
         // Both round a share that they sum in another precision.
-        assert!(pairs.into_iter().all(|(found, expected)| found.abs_diff(expected) <= 1), "{width}x{height}");
+        assert!(
+            pairs.into_iter().all(|(found, expected)| found.abs_diff(expected) <= 1),
+            "{width}x{height}"
+        );
     }
     // A margin is not told by it.
     let wanted = Outputs { confidence: true, margin: true };
-    assert!(matches!(framed.predict_deferred(&stripes(96, 64), wanted).unwrap(), RawPrediction::Logits(_)));
+    assert!(matches!(
+        framed.predict_deferred(&stripes(96, 64), wanted).unwrap(),
+        RawPrediction::Logits(_)
+    ));
     // Other windows than those in the file are run outside of it.
     let pieces = Some(Tiling::Windows(Window { size: 32, stride: 16 }));
-    let mut other = Segmenter::open_with(&place.at("bundle"), &SegmenterOptions { pieces, ..options }).unwrap();
+    let mut other =
+        Segmenter::open_with(&place.at("bundle"), &SegmenterOptions { pieces, ..options }).unwrap();
     let answer = other.predict_deferred(&stripes(96, 64), Outputs::default()).unwrap();
     assert!(matches!(answer, RawPrediction::Logits(_)));
 }

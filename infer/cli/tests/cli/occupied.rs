@@ -52,7 +52,12 @@ fn results_of_another_labelling_are_not_written_over() {
     assert!(given.stdout.starts_with("0 labelled"), "{given:?}");
     done(&place, "label bundle in/images --out other --window 32:16");
     let before = fs::read(place.at("other/ids/a.png")).unwrap();
-    expect("another", &run(&place, "merge one two --out other --bundle bundle"), 2, &["other", "another labelling"]);
+    expect(
+        "another",
+        &run(&place, "merge one two --out other --bundle bundle"),
+        2,
+        &["other", "another labelling"],
+    );
     assert_eq!(fs::read(place.at("other/ids/a.png")).unwrap(), before);
 }
 
@@ -78,24 +83,41 @@ fn merged_results_are_copies_unless_links_are_asked_for() {
     assert_eq!(results(&place.at("out2/ids")).len(), 4);
     done(&place, "merge out1 out2 --out out1/../out1 --bundle bundle");
     assert_eq!(results(&place.at("out1/ids")).len(), 4);
-    assert!(fs::read_dir(place.at("out1/ids")).unwrap().all(|file| file.unwrap().metadata().unwrap().len() > 0));
+    assert!(
+        fs::read_dir(place.at("out1/ids")).unwrap().all(|file| file
+            .unwrap()
+            .metadata()
+            .unwrap()
+            .len()
+            > 0)
+    );
 }
 
 #[test]
 fn shards_of_another_division_are_passed_over() {
     let place = place(8);
-    let label = |shard: &str| done(&place, &format!("label bundle in/images --out out --resume --shard {shard}"));
+    let label = |shard: &str| {
+        done(&place, &format!("label bundle in/images --out out --resume --shard {shard}"))
+    };
     label("1/3");
     label("1/2");
     let merge = || run(&place, "merge out --bundle bundle");
-    expect("none", &merge(), 2, &["into 2 and into 3 shards", "0 of these are whole", "label the missing shards"]);
+    expect(
+        "none",
+        &merge(),
+        2,
+        &["into 2 and into 3 shards", "0 of these are whole", "label the missing shards"],
+    );
     label("2/2");
     // What another division has labelled by the same options is kept.
     let given = label("3/3");
     assert!(given.stdout.starts_with("0 labelled"), "{given:?}");
     let given = merge();
     assert!(given.status == 0 && given.stdout.starts_with("8 pictures"), "{given:?}");
-    assert!(given.stderr.starts_with("warning: out/.protoseg/journal-1-of-3.jsonl is passed over"), "{given:?}");
+    assert!(
+        given.stderr.starts_with("warning: out/.protoseg/journal-1-of-3.jsonl is passed over"),
+        "{given:?}"
+    );
     // Two that are whole, of the same options, and of others.
     let given = done(&place, "label bundle in/images --out out --resume");
     assert!(given.stdout.starts_with("0 labelled"), "{given:?}");
@@ -108,10 +130,14 @@ fn shards_of_another_division_are_passed_over() {
 fn what_is_done_anew_or_left_is_said_before() {
     let place = place(5);
     done(&place, "label bundle in/images --out out --format ids,color");
-    let resumed = |more: &str| done(&place, &format!("label bundle in/images --out out --resume {more}"));
+    let resumed =
+        |more: &str| done(&place, &format!("label bundle in/images --out out --resume {more}"));
     let given = resumed("--window 32:16");
-    let said =
-        ["warning: 5 of 5 pictures are labelled anew, by other windows (was", "is 32:16)", "formats (was color,ids"];
+    let said = [
+        "warning: 5 of 5 pictures are labelled anew, by other windows (was",
+        "is 32:16)",
+        "formats (was color,ids",
+    ];
     assert!(said.iter().all(|part| given.stderr.contains(part)), "{given:?}");
     assert!(
         given.stderr.contains(
@@ -122,7 +148,8 @@ fn what_is_done_anew_or_left_is_said_before() {
     fs::remove_file(place.at("in/images/1.png")).unwrap();
     let given = resumed("--window 32:16");
     assert!(
-        given.stderr.starts_with("warning: out keeps files of earlier runs") && given.stderr.ends_with("for: 1\n"),
+        given.stderr.starts_with("warning: out keeps files of earlier runs")
+            && given.stderr.ends_with("for: 1\n"),
         "{given:?}"
     );
     assert!(place.at("out/ids/1.png").is_file());
@@ -139,16 +166,23 @@ fn a_damaged_line_costs_one_picture() {
     let journal = place.at("out/.protoseg/journal.jsonl");
     let text = fs::read_to_string(&journal).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    fs::write(&journal, [&lines[..3], &["{\"labelled\":{\"pict\u{fffd}"], &lines[4..], &[""]].concat().join("\n"))
-        .unwrap();
+    fs::write(
+        &journal,
+        [&lines[..3], &["{\"labelled\":{\"pict\u{fffd}"], &lines[4..], &[""]].concat().join("\n"),
+    )
+    .unwrap();
     let merge = run(&place, "merge out --bundle bundle");
     assert!(
-        merge.status == 1 && merge.stderr.contains("line 4 of out/.protoseg/journal.jsonl is damaged"),
+        merge.status == 1
+            && merge.stderr.contains("line 4 of out/.protoseg/journal.jsonl is damaged"),
         "{merge:?}"
     );
     let given = done(&place, &format!("{line} --resume"));
     assert!(given.stdout.starts_with("1 labelled, 5 there before"), "{given:?}");
-    assert!(given.stderr.starts_with("warning: line 4 of out/.protoseg/journal.jsonl is damaged"), "{given:?}");
+    assert!(
+        given.stderr.starts_with("warning: line 4 of out/.protoseg/journal.jsonl is damaged"),
+        "{given:?}"
+    );
 }
 
 #[test]
@@ -163,7 +197,12 @@ fn a_broken_result_is_named_with_the_way_out() {
     fs::write(&path, bytes).unwrap();
     let again = format!("{line} --resume");
     expect("broken", &run(&place, &again), 1, &["out/ids/1.png", "delete it", "--resume"]);
-    expect("merged", &run(&place, "merge out --bundle bundle"), 1, &["out/ids/1.png", "delete it", "--resume"]);
+    expect(
+        "merged",
+        &run(&place, "merge out --bundle bundle"),
+        1,
+        &["out/ids/1.png", "delete it", "--resume"],
+    );
     fs::remove_file(path).unwrap();
     assert!(done(&place, &again).stdout.starts_with("1 labelled, 2 there before"));
 }
@@ -183,10 +222,16 @@ fn a_name_without_a_place_costs_its_picture_alone() {
     assert_eq!(given.status, 3, "{given:?}");
     assert!(given.stdout.starts_with("4 labelled, 2 failed"), "{given:?}");
     let failed = fs::read_to_string(place.at("out/.protoseg/failed.jsonl")).unwrap();
-    assert!(failed.lines().count() == 2 && failed.contains("deep/b.png") && failed.contains("xxx"), "{failed}");
+    assert!(
+        failed.lines().count() == 2 && failed.contains("deep/b.png") && failed.contains("xxx"),
+        "{failed}"
+    );
     // No part of them is left, and the others are whole.
     let names = results(&place.at("out"));
-    assert!(names.iter().all(|name| !name.contains("xxx") && !name.ends_with("b.png")), "{names:?}");
+    assert!(
+        names.iter().all(|name| !name.contains("xxx") && !name.ends_with("b.png")),
+        "{names:?}"
+    );
     assert_eq!(results(&place.at("out/ids")), ["..png", "1.png", "2.png", "a.png"]);
 }
 

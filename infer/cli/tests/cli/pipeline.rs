@@ -42,7 +42,10 @@ fn every_item_goes_through_once() {
         let observe = |event: PipelineEvent<'_, Error>| match event {
             PipelineEvent::Done(_) => _ = events.fetch_add(1, Ordering::Relaxed),
             PipelineEvent::Failed(index, error) => {
-                assert!([7, 9].contains(&index) && matches!(error, Error::Missing(missing) if *missing == index));
+                assert!(
+                    [7, 9].contains(&index)
+                        && matches!(error, Error::Missing(missing) if *missing == index)
+                );
             }
         };
         let wanted = Outputs { confidence: true, margin: true };
@@ -54,7 +57,11 @@ fn every_item_goes_through_once() {
             |index| {
                 let PendingImage { pixels, decode } = picture(index);
                 let decode = move || if index == 9 { Err(Error::Missing(9)) } else { decode() };
-                if index == 7 { Err(Error::Missing(7)) } else { Ok(PendingImage { pixels, decode }) }
+                if index == 7 {
+                    Err(Error::Missing(7))
+                } else {
+                    Ok(PendingImage { pixels, decode })
+                }
             },
             |index, item, decided: Prediction| {
                 let width = item.image.width();
@@ -67,11 +74,18 @@ fn every_item_goes_through_once() {
         );
         assert_eq!((report.done, report.interrupted, events.into_inner()), (38, false, 38));
         assert!(
-            report.stopped.is_none() && matches!(report.failed[..], [(7, Error::Missing(7)), (9, Error::Missing(9))]),
+            report.stopped.is_none()
+                && matches!(report.failed[..], [(7, Error::Missing(7)), (9, Error::Missing(9))]),
             "{report:?}"
         );
-        assert_eq!(seen.into_inner().unwrap(), (0..40).filter(|index| ![7, 9].contains(index)).collect());
-        assert_eq!((report.stages.run.threads, pipeline.setup().sessions), (segmenters, segmenters));
+        assert_eq!(
+            seen.into_inner().unwrap(),
+            (0..40).filter(|index| ![7, 9].contains(index)).collect()
+        );
+        assert_eq!(
+            (report.stages.run.threads, pipeline.setup().sessions),
+            (segmenters, segmenters)
+        );
         assert!(report.stages.run.busy > 0.0 && report.stages.run.busy <= 1.0, "{report:?}");
         assert!(report.stages.bottleneck.contains(" busy "), "{report:?}");
     }
@@ -117,15 +131,22 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
         |index| Ok(picture(index)),
         |index, _, _| if index == 3 { Err(Error::Full) } else { Ok(()) },
     );
-    assert!(matches!(report.stopped, Some(Error::Full)) && !report.interrupted, "{:?}", report.stopped);
+    assert!(
+        matches!(report.stopped, Some(Error::Full)) && !report.interrupted,
+        "{:?}",
+        report.stopped
+    );
     assert!(report.done < 100, "{}", report.done);
 }
 
 #[test]
 fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
     const ROOM: u64 = 4_000;
-    let options =
-        PipelineOptions { pixels: Some(ROOM), mode: Some(ExecutionMode::Throughput), ..PipelineOptions::default() };
+    let options = PipelineOptions {
+        pixels: Some(ROOM),
+        mode: Some(ExecutionMode::Throughput),
+        ..PipelineOptions::default()
+    };
     let mut pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
     let (held, peak) = (AtomicU64::new(0), AtomicU64::new(0));
     let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { picture(index).pixels };
@@ -156,14 +177,18 @@ fn sessions_are_as_many_as_cores_and_memory_allow() {
     let open = |pictures: usize, mode: Option<ExecutionMode>, memory: Option<u64>| {
         let runner = RunnerOptions { threads: NonZeroUsize::new(3), ..RunnerOptions::default() };
         let segmenter = SegmenterOptions { runner, ..SegmenterOptions::default() };
-        let options = PipelineOptions { segmenter, mode, memory, pictures, ..PipelineOptions::default() };
+        let options =
+            PipelineOptions { segmenter, mode, memory, pictures, ..PipelineOptions::default() };
         let pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
         let setup = pipeline.setup();
         (setup.mode, setup.sessions, setup.threads)
     };
     assert_eq!(open(11, None, None), (ExecutionMode::Latency, 1, 3));
     assert_eq!(open(12, None, Some(1 << 40)), (ExecutionMode::Throughput, 3, 1));
-    assert_eq!(open(1, Some(ExecutionMode::Throughput), Some(1 << 40)), (ExecutionMode::Throughput, 3, 1));
+    assert_eq!(
+        open(1, Some(ExecutionMode::Throughput), Some(1 << 40)),
+        (ExecutionMode::Throughput, 3, 1)
+    );
     // What is left of the cores goes to the session that fits.
     #[cfg(target_os = "linux")]
     assert_eq!(open(12, None, Some(1)), (ExecutionMode::Throughput, 1, 3));
@@ -177,8 +202,9 @@ fn both_modes_write_the_same_files() {
         stripes(40 + 8 * index, 50).save(place.at(&format!("in/images/{index}.png"))).unwrap();
     }
     for mode in ["latency", "throughput"] {
-        let command =
-            format!("label bundle in/images --out {mode} --format ids,color --threads 3 --mode {mode} --json -v");
+        let command = format!(
+            "label bundle in/images --out {mode} --format ids,color --threads 3 --mode {mode} --json -v"
+        );
         let given = answer(&mut place.command(&command));
         assert_eq!(given.status, 0, "{given:?}");
         assert!(given.stderr.starts_with(&format!("cpu, {mode}: sessions ")), "{given:?}");
@@ -187,7 +213,8 @@ fn both_modes_write_the_same_files() {
         assert!(summary["stages"]["bottleneck"].as_str().unwrap().contains("busy"), "{summary}");
     }
     for name in crate::common::results(&place.at("latency")) {
-        let [one, other] = ["latency", "throughput"].map(|mode| std::fs::read(place.at(mode).join(&name)).unwrap());
+        let [one, other] = ["latency", "throughput"]
+            .map(|mode| std::fs::read(place.at(mode).join(&name)).unwrap());
         assert!(one == other, "{name}");
     }
 }
@@ -196,7 +223,8 @@ fn both_modes_write_the_same_files() {
 fn a_panic_anywhere_ends_the_run_and_comes_out() {
     for segmenters in [1, 3] {
         for place in ["open", "decode", "observe", "encode"] {
-            let panics = |here: &str, index: usize| assert!(here != place || index != 5, "on purpose");
+            let panics =
+                |here: &str, index: usize| assert!(here != place || index != 5, "on purpose");
             let observe = |event: PipelineEvent<'_, Error>| {
                 if let PipelineEvent::Done(index) = event {
                     panics("observe", index);

@@ -47,7 +47,9 @@ fn json_names_pictures_whose_names_are_no_text() {
 
 #[test]
 fn a_sheet_without_a_place_is_found_before_the_work() {
-    for (sheet, part) in [("gone/s.png", "the folder gone"), ("s.jpg", "s.jpg"), ("s", ".png"), ("in", ".png")] {
+    for (sheet, part) in
+        [("gone/s.png", "the folder gone"), ("s.jpg", "s.jpg"), ("s", ".png"), ("in", ".png")]
+    {
         let place = TestDir::new();
         let given = answer(&mut place.command(&format!("{EVAL} --sheet {sheet}")));
         expect(sheet, &given, 2, &[part]);
@@ -93,14 +95,23 @@ fn scenes_are_drawn_over_scenes_but_never_into_other_folders() {
         |place| std::fs::write(place.at("new/notes.txt"), "mine").unwrap(),
         |place| std::fs::remove_file(place.at("new/classes.txt")).unwrap(),
         |place| std::fs::write(place.at("new/classes.txt"), "10 red\n").unwrap(),
-        |place| std::fs::remove_dir_all(place.at("new")).and_then(|()| std::fs::write(place.at("new"), "x")).unwrap(),
+        |place| {
+            std::fs::remove_dir_all(place.at("new"))
+                .and_then(|()| std::fs::write(place.at("new"), "x"))
+                .unwrap()
+        },
     ];
     for spoil in spoils {
         let place = TestDir::new();
         answer(&mut place.command("scenes --out new --count 1 --size 24x32"));
         spoil(&place);
         let before = files(&place.at("new"));
-        expect("scenes", &answer(&mut place.command("scenes --out new --count 2 --size 24x32")), 2, &["new"]);
+        expect(
+            "scenes",
+            &answer(&mut place.command("scenes --out new --count 2 --size 24x32")),
+            2,
+            &["new"],
+        );
         assert_eq!(files(&place.at("new")), before);
     }
     let given = answer(&mut place.command("scenes --out in --count 1 --size 24x32"));
@@ -118,7 +129,12 @@ fn a_model_file_that_the_manifest_does_not_describe_is_refused() {
         let place = TestDir::new();
         place.patch("bundle/model.onnx", from.as_bytes(), to.as_bytes());
         place.sign();
-        expect(field, &answer(&mut place.command(LABEL)), 2, &["bundle", "model.onnx", "different models", field]);
+        expect(
+            field,
+            &answer(&mut place.command(LABEL)),
+            2,
+            &["bundle", "model.onnx", "different models", field],
+        );
         assert!(!place.at("out").exists());
     }
     let place = TestDir::new();
@@ -169,8 +185,15 @@ fn a_run_that_fails_is_one_sentence_with_the_file_and_the_picture() {
     place.patch("bundle/model.onnx", b"kernel_shape@\x04@\x04", b"kernel_shape@\x64@\x64");
     place.sign();
     let given = answer(&mut place.command("check bundle"));
-    assert_eq!((given.status, given.stderr.as_str(), given.stdout.lines().count()), (1, "", 1), "{given:?}");
-    assert!(given.stdout.starts_with("FAILED  bundle/model.onnx on the probe's picture `33x47`: "), "{given:?}");
+    assert_eq!(
+        (given.status, given.stderr.as_str(), given.stdout.lines().count()),
+        (1, "", 1),
+        "{given:?}"
+    );
+    assert!(
+        given.stdout.starts_with("FAILED  bundle/model.onnx on the probe's picture `33x47`: "),
+        "{given:?}"
+    );
     let given = answer(&mut place.command("label bundle in/images --out out --window whole"));
     expect("label", &given, 3, &["bundle/model.onnx failed to run"]);
 }

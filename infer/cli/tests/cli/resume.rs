@@ -11,8 +11,7 @@ use protoseg_models::random::Stream;
 use crate::common::{ProgramOutput, TestDir, answer, expect, results, signal, stripes};
 
 /// Every format that works for pictures of any name.
-const ALL: &str =
-    "label bundle in/images --format ids,labelids,color,overlay,confidence,margin,pseudo,coco,cvat,labelstudio";
+const ALL: &str = "label bundle in/images --format ids,labelids,color,overlay,confidence,margin,pseudo,coco,cvat,labelstudio";
 
 /// A place with so many pictures, each another one.
 fn place(pictures: u32) -> TestDir {
@@ -20,7 +19,9 @@ fn place(pictures: u32) -> TestDir {
     std::fs::create_dir(place.at("in/images/deep")).unwrap();
     for index in 0..pictures {
         let folder = if index % 3 == 0 { "deep/" } else { "" };
-        stripes(64 + index, 48).save(place.at(&format!("in/images/{folder}{index:04}.png"))).unwrap();
+        stripes(64 + index, 48)
+            .save(place.at(&format!("in/images/{folder}{index:04}.png")))
+            .unwrap();
     }
     place
 }
@@ -31,13 +32,17 @@ fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
 
 /// The results with their content.
 fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
-    results(out).into_iter().map(|name| (name.clone(), std::fs::read(out.join(&name)).unwrap())).collect()
+    results(out)
+        .into_iter()
+        .map(|name| (name.clone(), std::fs::read(out.join(&name)).unwrap()))
+        .collect()
 }
 
 /// Without printing megabytes where they are not.
 fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
-    let [more, less] = [(found, expected), (expected, found)]
-        .map(|(one, other)| one.keys().filter(|name| !other.contains_key(*name)).collect::<Vec<_>>());
+    let [more, less] = [(found, expected), (expected, found)].map(|(one, other)| {
+        one.keys().filter(|name| !other.contains_key(*name)).collect::<Vec<_>>()
+    });
     assert!(more.is_empty() && less.is_empty(), "{more:?} too many, {less:?} too few");
     let other: Vec<&String> = found.keys().filter(|name| found[*name] != expected[*name]).collect();
     assert!(other.is_empty(), "{other:?} differ");
@@ -53,7 +58,11 @@ fn killed_at_any_moment_it_ends_in_the_same_files() {
     let place = place(60);
     assert_eq!(run(&place, &format!("{ALL} --out clean")).status, 0);
     let clean = contents(&place.at("clean"));
-    assert!(clean.len() > 8 * 61 && clean.contains_key("coco.json") && clean.contains_key("pseudo/train.txt"));
+    assert!(
+        clean.len() > 8 * 61
+            && clean.contains_key("coco.json")
+            && clean.contains_key("pseudo/train.txt")
+    );
     let stream = Stream::named("moments");
     let (mut kills, mut round) = (0, 0);
     loop {
@@ -72,7 +81,10 @@ fn killed_at_any_moment_it_ends_in_the_same_files() {
         for (name, bytes) in contents(&place.at("out")) {
             // Of links and lists, what is not whole has a hidden name.
             let hidden = Path::new(&name).file_name().unwrap().to_string_lossy().starts_with('.');
-            assert!(hidden || clean.get(&name) == Some(&bytes), "{name} is not whole after kill {kills}");
+            assert!(
+                hidden || clean.get(&name) == Some(&bytes),
+                "{name} is not whole after kill {kills}"
+            );
         }
     }
     assert!(kills > 1, "it was killed {kills} times");
@@ -93,7 +105,8 @@ fn only_what_would_come_out_otherwise_is_done_again() {
     stripes(40, 40).save(place.at("in/images/new.png")).unwrap();
     stripes(41, 40).save(place.at("in/images/a.png")).unwrap();
     assert_eq!(resumed(""), [2, 6, 0]);
-    let touched = std::fs::File::options().write(true).open(place.at("in/images/0001.png")).unwrap();
+    let touched =
+        std::fs::File::options().write(true).open(place.at("in/images/0001.png")).unwrap();
     touched.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(resumed(""), [1, 7, 0]);
     std::fs::remove_file(place.at("out/ids/new.png")).unwrap();
@@ -129,7 +142,8 @@ fn an_input_is_told_by_its_content_where_that_is_asked_for() {
     let place = place(2);
     let line = "label bundle in/images --out out --verify-inputs --resume --json";
     assert_eq!(summary(&run(&place, line)), [3, 0, 0]);
-    let touched = std::fs::File::options().write(true).open(place.at("in/images/0001.png")).unwrap();
+    let touched =
+        std::fs::File::options().write(true).open(place.at("in/images/0001.png")).unwrap();
     touched.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     assert_eq!(summary(&run(&place, line)), [0, 3, 0]);
 }
@@ -142,7 +156,10 @@ fn failures_are_listed_and_tried_again() {
     expect("bad", &run(&place, line), 3, &["bad.png"]);
     let list = || std::fs::read_to_string(place.at("out/.protoseg/failed.jsonl")).unwrap();
     let failed: serde_json::Value = serde_json::from_str(list().trim()).unwrap();
-    assert_eq!((failed["picture"].as_str(), failed["path"].as_str()), (Some("bad.png"), Some("in/images/bad.png")));
+    assert_eq!(
+        (failed["picture"].as_str(), failed["path"].as_str()),
+        (Some("bad.png"), Some("in/images/bad.png"))
+    );
     assert!(failed["error"].as_str().unwrap().contains("known format"), "{failed}");
     stripes(32, 32).save(place.at("in/images/bad.png")).unwrap();
     let given = run(&place, line);
@@ -160,7 +177,8 @@ fn signals_end_the_work_in_good_order() {
     for (name, status) in [("TERM", 143), ("INT", 130)] {
         let place = place(300);
         let line = "label bundle in/images --out out --threads 1 --format ids,overlay --json";
-        let child = place.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child =
+            place.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
         while results(&place.at("out")).len() < 4 && begun.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(2));
@@ -168,7 +186,11 @@ fn signals_end_the_work_in_good_order() {
         signal(child.id(), name);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(status), "{output:?}");
-        let given = ProgramOutput { status, stdout: String::from_utf8(output.stdout).unwrap(), stderr: String::new() };
+        let given = ProgramOutput {
+            status,
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::new(),
+        };
         let [labelled, kept, left] = summary(&given);
         assert_eq!((kept, labelled + left), (0, 301));
         assert!(labelled > 0 && left > 0, "{labelled} labelled, {left} left");
@@ -185,7 +207,11 @@ fn a_full_disk_stops_the_work_and_loses_nothing() {
     let small = place.at("small");
     let mount = |size: &str| {
         let how = format!("size={size}{}", if size == "64k" { "" } else { ",remount" });
-        Command::new("mount").args(["-t", "tmpfs", "-o", &how, "tmpfs"]).arg(&small).stderr(Stdio::null()).status()
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &how, "tmpfs"])
+            .arg(&small)
+            .stderr(Stdio::null())
+            .status()
     };
     if !mount("64k").is_ok_and(|status| status.success()) {
         eprintln!("skipped: a small file system cannot be mounted here");
@@ -211,7 +237,12 @@ fn another_run_into_the_same_folder_is_refused() {
     std::fs::create_dir_all(place.at("out/.protoseg")).unwrap();
     let held = std::fs::File::create(place.at("out/.protoseg/journal.jsonl")).unwrap();
     held.lock().unwrap();
-    expect("busy", &run(&place, "label bundle in/images --out out"), 2, &["another process is labelling"]);
+    expect(
+        "busy",
+        &run(&place, "label bundle in/images --out out"),
+        2,
+        &["another process is labelling"],
+    );
     drop(held);
     assert_eq!(run(&place, "label bundle in/images --out out").status, 0);
 }
@@ -224,7 +255,9 @@ fn peak(place: &TestDir, folder: &str, out: &str) -> u64 {
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let now = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let now = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
         peak = now.map_or(peak, |now: u64| peak.max(now));
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -24,7 +24,10 @@ fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
 }
 
 fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
-    results(out).into_iter().map(|name| (name.clone(), std::fs::read(out.join(&name)).unwrap())).collect()
+    results(out)
+        .into_iter()
+        .map(|name| (name.clone(), std::fs::read(out.join(&name)).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -35,7 +38,10 @@ fn merged_shards_are_the_files_of_one_run() {
     // Into one folder, and into one each.
     for shard in 1..=3 {
         for out in ["together".to_owned(), format!("part{shard}")] {
-            let given = run(&place, &format!("label bundle in/images --out {out} {FORMATS} --shard {shard}/3"));
+            let given = run(
+                &place,
+                &format!("label bundle in/images --out {out} {FORMATS} --shard {shard}/3"),
+            );
             assert_eq!(given.status, 0, "{given:?}");
         }
         let line = "merge together --bundle bundle";
@@ -44,7 +50,8 @@ fn merged_shards_are_the_files_of_one_run() {
             expect("early", &run(&place, line), 2, &["these are missing", missing]);
         }
     }
-    let parts: Vec<usize> = (1..=3).map(|shard| results(&place.at(&format!("part{shard}/ids"))).len()).collect();
+    let parts: Vec<usize> =
+        (1..=3).map(|shard| results(&place.at(&format!("part{shard}/ids"))).len()).collect();
     assert_eq!(parts.iter().sum::<usize>(), 31);
     assert!(parts.iter().all(|&count| count > 3), "{parts:?}");
 
@@ -54,7 +61,10 @@ fn merged_shards_are_the_files_of_one_run() {
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!(summary["labelled"], 31);
     let shares = ["red", "green", "blue"].map(|class| summary["classes"][class].as_f64().unwrap());
-    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && shares.iter().all(|&share| share > 0.2), "{shares:?}");
+    assert!(
+        (shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && shares.iter().all(|&share| share > 0.2),
+        "{shares:?}"
+    );
 
     expect("several", &run(&place, "merge part1 part2 part3 --bundle bundle"), 2, &["--out"]);
     assert_eq!(run(&place, "merge part1 part2 part3 --out all --bundle bundle").status, 0);
@@ -64,11 +74,17 @@ fn merged_shards_are_the_files_of_one_run() {
 #[test]
 fn shards_that_do_not_belong_together_are_told_apart() {
     let place = place();
-    let label = |out: &str, more: &str| run(&place, &format!("label bundle in/images --out {out} {more}"));
+    let label =
+        |out: &str, more: &str| run(&place, &format!("label bundle in/images --out {out} {more}"));
     assert_eq!(label("one", "--shard 1/2").status, 0);
     assert_eq!(label("two", "--shard 2/2 --window 32:16").status, 0);
     let merge = |folders: &str| run(&place, &format!("merge {folders} --out all --bundle bundle"));
-    expect("options", &merge("one two"), 2, &["model, windows, device, ONNX Runtime or formats differ"]);
+    expect(
+        "options",
+        &merge("one two"),
+        2,
+        &["model, windows, device, ONNX Runtime or formats differ"],
+    );
     expect("twice", &merge("one one"), 2, &["shard 1/2 is there twice"]);
     expect("none", &merge("one in"), 2, &["in holds no results"]);
     stripes(32, 32).save(place.at("in/images/late.png")).unwrap();
@@ -92,7 +108,8 @@ fn shards_that_do_not_belong_together_are_told_apart() {
 #[test]
 fn schedulers_say_which_shard_only_where_they_are_asked() {
     let place = place();
-    let mut command = place.command("label bundle in/images --out out --shard auto --shards 4 --json");
+    let mut command =
+        place.command("label bundle in/images --out out --shard auto --shards 4 --json");
     command.env("JOB_COMPLETION_INDEX", "2").env_remove("RANK");
     let given = answer(&mut command);
     assert_eq!((given.status, given.stderr.trim()), (0, "shard 3/4, as JOB_COMPLETION_INDEX says"));
@@ -104,7 +121,12 @@ fn schedulers_say_which_shard_only_where_they_are_asked() {
     let mut command = place.command("label bundle in/images --out none --shard auto");
     expect("none", &answer(&mut command), 2, &["no scheduler", "--shard i/n"]);
     for (arguments, part) in [("--shard 0/4", "i/n"), ("--shards 4", "--shard auto")] {
-        expect(arguments, &run(&place, &format!("label bundle in/images --out none {arguments}")), 2, &[part]);
+        expect(
+            arguments,
+            &run(&place, &format!("label bundle in/images --out none {arguments}")),
+            2,
+            &[part],
+        );
     }
 }
 
@@ -118,7 +140,8 @@ fn lists_name_pictures() {
     };
     std::fs::write(place.at("in/list.txt"), "images/1.png\r\n\nimages/deep/2.png\n").unwrap();
     assert_eq!(labelled("--list in/list.txt", "a"), ["images/1.png", "images/deep/2.png"]);
-    std::fs::write(place.at("list.jsonl"), "{\"image\": \"deep/4.png\", \"name\": \"x/y.png\"}\n").unwrap();
+    std::fs::write(place.at("list.jsonl"), "{\"image\": \"deep/4.png\", \"name\": \"x/y.png\"}\n")
+        .unwrap();
     assert_eq!(labelled("--list list.jsonl --root in/images", "b"), ["x/y.png"]);
     let mut command = place.command("label bundle - --root in/images --out c");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -129,5 +152,10 @@ fn lists_name_pictures() {
     std::fs::write(place.at("in/list.txt"), "images/1.png\nimages/gone.png\n").unwrap();
     expect("gone", &run(&place, "label bundle --list in/list.txt --out d"), 3, &["gone.png"]);
     std::fs::write(place.at("in/list.txt"), "street.mp4\n").unwrap();
-    expect("video", &run(&place, "label bundle --list in/list.txt --out e"), 2, &["is a video", "ffmpeg"]);
+    expect(
+        "video",
+        &run(&place, "label bundle --list in/list.txt --out e"),
+        2,
+        &["is a video", "ffmpeg"],
+    );
 }

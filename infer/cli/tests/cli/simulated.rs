@@ -58,11 +58,14 @@ impl Clock {
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
-            if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            if let Poll::Ready(result) =
+                future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            {
                 return result;
             }
             let mut state = self.state.lock().unwrap();
-            let ((moment, _), waker) = state.waiting.pop_first().expect("somebody waits for the clock");
+            let ((moment, _), waker) =
+                state.waiting.pop_first().expect("somebody waits for the clock");
             state.now = state.now.max(moment);
             drop(state);
             waker.wake();
@@ -104,7 +107,9 @@ impl<S: Fn(usize, Duration) -> Result<Duration, Duration> + Sync> Target for Ser
             (outcome, *free)
         };
         self.clock.until(done).await;
-        outcome.map(|took| vec![("compute", took)]).map_err(|_| RequestError(format!("picture {picture} failed")))
+        outcome
+            .map(|took| vec![("compute", took)])
+            .map_err(|_| RequestError(format!("picture {picture} failed")))
     }
 
     fn now(&self) -> Instant {

@@ -16,7 +16,9 @@ fn a_standard_error_that_cannot_be_written_stops_nothing() {
     for index in 0..4 {
         std::fs::write(place.at(&format!("in/images/bad{index}.png")), "hello").unwrap();
     }
-    for stderr in [Stdio::from(File::options().write(true).open("/dev/full").unwrap()), Stdio::from(closed)] {
+    for stderr in
+        [Stdio::from(File::options().write(true).open("/dev/full").unwrap()), Stdio::from(closed)]
+    {
         let mut command = place.command(&format!("{LABEL} --resume --verbose"));
         // A run that hung would hold up the tests for ever.
         let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
@@ -48,7 +50,9 @@ fn nothing_is_left_in_the_users_folders() {
 #[test]
 fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
     let place = TestDir::new();
-    let whole = std::env::var_os("ORT_DYLIB_PATH").map(std::path::PathBuf::from).filter(|path| path.is_file());
+    let whole = std::env::var_os("ORT_DYLIB_PATH")
+        .map(std::path::PathBuf::from)
+        .filter(|path| path.is_file());
     // The tests find one beside them where the variable is not set.
     let whole = whole.unwrap_or_else(|| fixture("../../../.runtime/onnxruntime/libonnxruntime.so"));
     let mut start = vec![0; 1 << 20];
@@ -56,7 +60,12 @@ fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
     std::fs::write(place.at("libonnxruntime.so"), start).unwrap();
     let mut command = place.command(LABEL);
     let given = answer(command.env("ORT_DYLIB_PATH", place.at("libonnxruntime.so")));
-    expect("cut short", &given, 2, &["libonnxruntime.so cannot be loaded", "the file is cut short"]);
+    expect(
+        "cut short",
+        &given,
+        2,
+        &["libonnxruntime.so cannot be loaded", "the file is cut short"],
+    );
     std::fs::write(place.at("libonnxruntime.so"), "no library").unwrap();
     let mut command = place.command(LABEL);
     let given = answer(command.env("ORT_DYLIB_PATH", place.at("libonnxruntime.so")));
@@ -67,7 +76,12 @@ fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
 #[test]
 fn a_bundle_that_is_not_there_is_no_devices_fault() {
     let place = TestDir::new();
-    expect("gone", &answer(&mut place.command("doctor gone --device cpu")), 2, &["gone does not exist"]);
+    expect(
+        "gone",
+        &answer(&mut place.command("doctor gone --device cpu")),
+        2,
+        &["gone does not exist"],
+    );
     place.cut("bundle/manifest.json");
     expect("cut", &answer(&mut place.command("doctor bundle --device cpu")), 2, &["manifest.json"]);
 }
@@ -83,9 +97,16 @@ fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
         // So many that they are not done before this test gets a turn, however busy the machine is.
         stripes(256, 256).save(place.at("in/images/0.png")).unwrap();
         for index in 1..PICTURES {
-            std::fs::hard_link(place.at("in/images/0.png"), place.at(&format!("in/images/{index}.png"))).unwrap();
+            std::fs::hard_link(
+                place.at("in/images/0.png"),
+                place.at(&format!("in/images/{index}.png")),
+            )
+            .unwrap();
         }
-        let line = format!("{before} {} label bundle in/images --out out --threads 1", env!("CARGO_BIN_EXE_protoseg"));
+        let line = format!(
+            "{before} {} label bundle in/images --out out --threads 1",
+            env!("CARGO_BIN_EXE_protoseg")
+        );
         let mut command = Command::new("sh");
         command.args(["-c", &line]).current_dir(place.at("")).stdout(Stdio::null());
         let mut child = command.spawn().unwrap();

@@ -19,7 +19,10 @@ fn parts(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
     let passed = start.elapsed();
     let times = segmenter.times().since(before);
     let StageTimes { prepare, run, upload, download, stitch } = times;
-    assert!(times.compute() > Duration::ZERO && upload + times.compute() + download == run, "{times:?}");
+    assert!(
+        times.compute() > Duration::ZERO && upload + times.compute() + download == run,
+        "{times:?}"
+    );
     assert!(prepare + run + stitch <= passed, "{times:?} in {passed:?}");
     [prepare, upload, download, stitch].map(|part| part > Duration::ZERO)
 }
@@ -65,14 +68,20 @@ fn what_an_adopted_file_takes_is_prepared() {
 fn a_profile_is_of_the_file_that_a_picture_goes_through() {
     let place = framed();
     let nodes = |frame_files: bool, size: [usize; 2]| {
-        let options = SegmenterOptions { frame_files: Some(frame_files), ..SegmenterOptions::default() };
+        let options =
+            SegmenterOptions { frame_files: Some(frame_files), ..SegmenterOptions::default() };
         let segmenter = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
         let profile = segmenter.profile(size).unwrap();
-        assert_eq!(profile.nodes.keys().collect::<Vec<_>>(), ["CPUExecutionProvider"], "{profile:?}");
+        assert_eq!(
+            profile.nodes.keys().collect::<Vec<_>>(),
+            ["CPUExecutionProvider"],
+            "{profile:?}"
+        );
         profile.nodes["CPUExecutionProvider"]
     };
     // The file for frames holds that for windows, and cuts, stitches and decides too.
-    let [windows, other, frame] = [nodes(false, [64, 96]), nodes(true, [96, 64]), nodes(true, [64, 96])];
+    let [windows, other, frame] =
+        [nodes(false, [64, 96]), nodes(true, [96, 64]), nodes(true, [64, 96])];
     assert!(windows == other && windows < frame, "{windows} {other} {frame}");
     let labels = adopted("labels-int64", "--normalization none");
     let labels = Segmenter::open(labels.at("adopted")).unwrap().profile([32, 64]).unwrap();

@@ -38,15 +38,29 @@ fn every_candidate_is_written_with_its_figures() {
     let place = TestDir::new();
     let given = run(&place, SHORT);
     assert_eq!(given.status, 0, "{given:?}");
-    assert!(given.stdout.contains("because") && given.stdout.contains("bundle/tuning.json"), "{given:?}");
+    assert!(
+        given.stdout.contains("because") && given.stdout.contains("bundle/tuning.json"),
+        "{given:?}"
+    );
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     let candidates = &entry.candidates;
-    assert_eq!((&candidates[0].choice, &candidates[0].outcome), (&EngineSettings::new(), &CandidateOutcome::First));
-    assert!(candidates.iter().any(|candidate| candidate.choice.get("window").is_some_and(|window| window == "whole")));
+    assert_eq!(
+        (&candidates[0].choice, &candidates[0].outcome),
+        (&EngineSettings::new(), &CandidateOutcome::First)
+    );
+    assert!(
+        candidates.iter().any(|candidate| candidate
+            .choice
+            .get("window")
+            .is_some_and(|window| window == "whole"))
+    );
     assert!(candidates.iter().any(|candidate| candidate.stage == "spin"));
     for candidate in &candidates[1..] {
         let measured = candidate.ms.is_some_and(|ms| ms > 0.0) && candidate.ratio.is_some();
-        assert!(measured && candidate.agreement.unwrap().probe.is_some_and(|share| share > 0.99), "{candidate:?}");
+        assert!(
+            measured && candidate.agreement.unwrap().probe.is_some_and(|share| share > 0.99),
+            "{candidate:?}"
+        );
     }
     assert_eq!(entry.comparison.is_some(), entry.decision != TuningDecision::NothingFaster);
     assert_eq!(entry.choice.is_empty(), entry.decision != TuningDecision::Faster);
@@ -54,7 +68,10 @@ fn every_candidate_is_written_with_its_figures() {
     let before = std::fs::read(place.at("bundle/tuning.json")).unwrap();
     let told = run(&place, &format!("{SHORT} --explain"));
     assert_eq!((told.status, told.stderr.as_str()), (0, ""), "{told:?}");
-    assert!(told.stdout.contains("as it comes: where it begins") && told.stdout.contains("spin"), "{told:?}");
+    assert!(
+        told.stdout.contains("as it comes: where it begins") && told.stdout.contains("spin"),
+        "{told:?}"
+    );
     assert_eq!(std::fs::read(place.at("bundle/tuning.json")).unwrap(), before);
     let json = run(&place, &format!("{SHORT} --explain --json"));
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
@@ -74,7 +91,10 @@ fn each_goal_has_its_entry_and_another_machine_keeps_its_own() {
     let entries = read(&place, "bundle/tuning.json").entries;
     assert_eq!(entries.len(), 4);
     assert_eq!((entries[0].machine.cores, entries[3].limits.p99_ms), (4096, Some(50000.0)));
-    assert!(entries[3].candidates[1..].iter().all(|candidate| candidate.p99_ms.is_some()), "{entries:?}");
+    assert!(
+        entries[3].candidates[1..].iter().all(|candidate| candidate.p99_ms.is_some()),
+        "{entries:?}"
+    );
 }
 
 #[test]
@@ -83,7 +103,10 @@ fn a_bound_that_nothing_keeps_is_said_by_the_status() {
     let given = run(&place, &format!("{SHORT} --p99 0.000001"));
     assert_eq!(given.status, 1, "{given:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
-    assert_eq!((entry.decision, &entry.choice), (TuningDecision::NothingFits, &EngineSettings::new()));
+    assert_eq!(
+        (entry.decision, &entry.choice),
+        (TuningDecision::NothingFits, &EngineSettings::new())
+    );
     let late = |outcome: &CandidateOutcome| matches!(outcome, CandidateOutcome::Dropped { why } if why.contains("99th percentile"));
     assert!(entry.candidates[1..].iter().all(|candidate| late(&candidate.outcome)), "{entry:?}");
 }
@@ -114,7 +137,10 @@ fn labelling_goes_by_it_unless_something_is_given() {
     for (more, said) in [
         ("", "tuned: spin, window whole ("),
         (" --memory 1G --window whole --spin", "tuned: spin, window whole ("),
-        (" --threads 1", "tuned: not used, as --threads was given (bundle/tuning.json says: spin, window whole)"),
+        (
+            " --threads 1",
+            "tuned: not used, as --threads was given (bundle/tuning.json says: spin, window whole)",
+        ),
         (" --tuning bundle/tuning.json", "--tuning off runs it as it comes"),
     ] {
         let given = run(&place, &format!("{LABEL} --resume --verbose{more}"));
@@ -123,16 +149,40 @@ fn labelling_goes_by_it_unless_something_is_given() {
     let off = run(&place, &format!("{LABEL} --resume --verbose --tuning off"));
     assert!(off.status == 0 && !off.stderr.contains("tuned"), "{off:?}");
     // Without --verbose too it is said that it goes by it; scoring stays as asked.
-    expect("others", &untold(run(&place, &format!("{LABEL} --resume"))), 0, &["labelled anew, by other windows"]);
+    expect(
+        "others",
+        &untold(run(&place, &format!("{LABEL} --resume"))),
+        0,
+        &["labelled anew, by other windows"],
+    );
     let again = run(&place, &format!("{LABEL} --resume")).stderr;
-    assert!(again.starts_with("tuned: spin, window whole (") && again.lines().count() == 1, "{again}");
+    assert!(
+        again.starts_with("tuned: spin, window whole (") && again.lines().count() == 1,
+        "{again}"
+    );
     let eval = run(&place, "eval bundle --data folder --root in --verbose");
-    assert!(eval.status == 0 && !eval.stderr.contains("tuned") && eval.stdout.contains("48:32"), "{eval:?}");
+    assert!(
+        eval.status == 0 && !eval.stderr.contains("tuned") && eval.stdout.contains("48:32"),
+        "{eval:?}"
+    );
     change(&place, |tuning| tuning.entries[0].machine.cores += 1);
     let other = run(&place, &format!("{LABEL} --resume --verbose"));
-    assert!(other.stderr.contains("bundle/tuning.json holds nothing for this machine"), "{other:?}");
-    expect("named", &run(&place, &format!("{LABEL} --resume --tuning bundle/tuning.json")), 0, &["holds nothing"]);
-    expect("gone", &run(&place, &format!("{LABEL} --resume --tuning gone")), 2, &["gone is no file"]);
+    assert!(
+        other.stderr.contains("bundle/tuning.json holds nothing for this machine"),
+        "{other:?}"
+    );
+    expect(
+        "named",
+        &run(&place, &format!("{LABEL} --resume --tuning bundle/tuning.json")),
+        0,
+        &["holds nothing"],
+    );
+    expect(
+        "gone",
+        &run(&place, &format!("{LABEL} --resume --tuning gone")),
+        2,
+        &["gone is no file"],
+    );
 }
 
 #[test]
@@ -147,11 +197,18 @@ fn labels_of_another_format_are_not_mixed_with_those_before() {
     assert_eq!(run(&place, line).status, 0);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
     tune(&place, "", &[("precision", "int8")]);
-    expect("again", &untold(run(&place, line)), 2, &["holds the results of 2 pictures", "--resume"]);
+    expect(
+        "again",
+        &untold(run(&place, line)),
+        2,
+        &["holds the results of 2 pictures", "--resume"],
+    );
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
     // What only says how many threads there are makes no other labels.
-    change(&place, |tuning| tuning.entries[0].choice = EngineSettings::from([("threads".to_owned(), "1".to_owned())]));
+    change(&place, |tuning| {
+        tuning.entries[0].choice = EngineSettings::from([("threads".to_owned(), "1".to_owned())])
+    });
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
 }
 
@@ -160,15 +217,27 @@ fn a_damaged_file_is_warned_of_and_not_written_over() {
     let place = TestDir::new();
     for text in ["{", r#"{"version": "2.0", "entries": []}"#] {
         std::fs::write(place.at("bundle/tuning.json"), text).unwrap();
-        expect("label", &run(&place, &format!("{LABEL} --resume")), 0, &["bundle/tuning.json", "runs as it comes"]);
+        expect(
+            "label",
+            &run(&place, &format!("{LABEL} --resume")),
+            0,
+            &["bundle/tuning.json", "runs as it comes"],
+        );
         let named = run(&place, &format!("{LABEL} --resume --tuning bundle/tuning.json"));
         expect("named", &named, 2, &["bundle/tuning.json"]);
         expect("tune", &run(&place, SHORT), 2, &["bundle/tuning.json", "--out FILE"]);
         assert_eq!(std::fs::read_to_string(place.at("bundle/tuning.json")).unwrap(), text);
     }
     tune_anew(&place);
-    change(&place, |tuning| tuning.entries[0].choice = EngineSettings::from([("thread".to_owned(), "1".to_owned())]));
-    expect("unknown", &run(&place, &format!("{LABEL} --resume")), 0, &["there is no option `thread`", "tune again"]);
+    change(&place, |tuning| {
+        tuning.entries[0].choice = EngineSettings::from([("thread".to_owned(), "1".to_owned())])
+    });
+    expect(
+        "unknown",
+        &run(&place, &format!("{LABEL} --resume")),
+        0,
+        &["there is no option `thread`", "tune again"],
+    );
 }
 
 /// What a command says beside that it goes by a tuning, which must be said first.
@@ -208,7 +277,10 @@ fn a_single_file_is_tuned_beside_itself() {
         assert_eq!(run(&place, &SHORT.replace("bundle", file)).status, 0);
     }
     let entries = read(&place, "alone/tuning.json").entries;
-    assert!(entries.len() == 2 && entries.iter().all(|entry| entry.candidates[0].agreement.unwrap().probe.is_none()));
+    assert!(
+        entries.len() == 2
+            && entries.iter().all(|entry| entry.candidates[0].agreement.unwrap().probe.is_none())
+    );
     let labelled = run(&place, "label alone/model.onnx in --out out --verbose");
     assert!(labelled.status == 0 && labelled.stderr.contains("tuned: "), "{labelled:?}");
     let inside = run(&place, &SHORT.replace("bundle", "bundle/gone.onnx"));
@@ -228,6 +300,10 @@ fn arguments_that_cannot_be_are_refused() {
     let both = run(&place, &format!("{SHORT} --device cpu --device cuda:0"));
     assert_eq!(both.status, 0, "{both:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
-    let cuda = entry.candidates.iter().find(|candidate| candidate.choice.contains_key("device")).unwrap();
-    assert!(matches!(&cuda.outcome, CandidateOutcome::Dropped { why } if !why.is_empty()), "{cuda:?}");
+    let cuda =
+        entry.candidates.iter().find(|candidate| candidate.choice.contains_key("device")).unwrap();
+    assert!(
+        matches!(&cuda.outcome, CandidateOutcome::Dropped { why } if !why.is_empty()),
+        "{cuda:?}"
+    );
 }

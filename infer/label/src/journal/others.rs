@@ -15,7 +15,8 @@ impl Journal {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("journal") && name.ends_with(".jsonl")
         };
-        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_journal).collect();
+        let mut paths: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_journal).collect();
         paths.sort();
         paths
     }
@@ -29,7 +30,9 @@ impl Journal {
             let contents = JournalContents::read(&path)?;
             let same = contents.run.as_ref().is_some_and(|other| {
                 let shards = [run, other].map(|run| run.shard.count());
-                other.recipe == run.recipe && other.input_set == run.input_set && shards[0] == shards[1]
+                other.recipe == run.recipe
+                    && other.input_set == run.input_set
+                    && shards[0] == shards[1]
             });
             count += if same { 0 } else { contents.entries.len() };
         }
@@ -50,8 +53,11 @@ impl Journal {
         let mut found = Vec::new();
         for path in Self::list(out).into_iter().filter(|path| *path != own && !is_sibling(path)) {
             let entries = JournalContents::read(&path)?.entries.into_values();
-            let ours = |entry: &JournalEntry| entry.recipe == recipe && shard.contains(&unescape_name(&entry.image));
-            found.extend(entries.filter(|entry| ours(entry) && entry.missing_output(out).is_none()));
+            let ours = |entry: &JournalEntry| {
+                entry.recipe == recipe && shard.contains(&unescape_name(&entry.image))
+            };
+            found
+                .extend(entries.filter(|entry| ours(entry) && entry.missing_output(out).is_none()));
         }
         Ok(found)
     }

@@ -14,7 +14,13 @@ fn recipe(model: &str) -> Recipe {
 fn entry(name: &str, recipe: &Recipe) -> JournalEntry {
     let input = FileFingerprint { bytes: 5, modified: 7, sha256: None };
     let outputs = [(format!("ids/{name}"), 3)].into();
-    JournalEntry { image: name.to_owned(), recipe: recipe.key(), input, outputs, pixels: vec![1, 2] }
+    JournalEntry {
+        image: name.to_owned(),
+        recipe: recipe.key(),
+        input,
+        outputs,
+        pixels: vec![1, 2],
+    }
 }
 
 #[test]
@@ -23,17 +29,26 @@ fn a_torn_line_and_what_follows_count_for_nothing() {
     let model = recipe("m");
     let (journal, contents) = Journal::open(out.path(), Shard::ALL).unwrap();
     assert_eq!(contents, JournalContents::default());
-    let run =
-        RunHeader::new(model.clone(), Shard::ALL, InputSetDigest::from_names(std::iter::empty()), BTreeSet::new());
+    let run = RunHeader::new(
+        model.clone(),
+        Shard::ALL,
+        InputSetDigest::from_names(std::iter::empty()),
+        BTreeSet::new(),
+    );
     journal.begin(&run).unwrap();
     journal.add(entry("a.png", &model)).unwrap();
     journal.add(entry("b.png", &model)).unwrap();
     drop(journal);
     let path = Journal::path(out.path(), Shard::ALL);
     let whole = fs::read(&path).unwrap();
-    let first_two = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+    let first_two =
+        whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
     for end in first_two..whole.len() {
-        fs::write(&path, [&whole[..end], if end % 2 == 0 { b"" } else { b"\n{\"x\":1}\n" }].concat()).unwrap();
+        fs::write(
+            &path,
+            [&whole[..end], if end % 2 == 0 { b"" } else { b"\n{\"x\":1}\n" }].concat(),
+        )
+        .unwrap();
         let (journal, contents) = Journal::open(out.path(), Shard::ALL).unwrap();
         // A line that lacks nothing but its end is whole once a line break follows.
         let rescued = end + 1 == whole.len() && end % 2 == 1;
@@ -85,7 +100,12 @@ fn a_journal_has_one_holder_and_one_version() {
     assert!(Journal::open(out.path(), "1/2".parse().unwrap()).is_ok());
     drop(journal);
     let path = Journal::path(out.path(), Shard::ALL);
-    let run = RunHeader::new(recipe("m"), Shard::ALL, InputSetDigest::from_names(std::iter::empty()), BTreeSet::new());
+    let run = RunHeader::new(
+        recipe("m"),
+        Shard::ALL,
+        InputSetDigest::from_names(std::iter::empty()),
+        BTreeSet::new(),
+    );
     let line = serde_json::to_string(&JournalLine::Run(run)).unwrap();
     fs::write(&path, format!("{}\n", line.replace(VERSION, "9.0"))).unwrap();
     let error = Journal::open(out.path(), Shard::ALL).unwrap_err().to_string();
@@ -94,7 +114,9 @@ fn a_journal_has_one_holder_and_one_version() {
 
 #[test]
 fn spelled_names_are_told_apart_and_found_again() {
-    for name in [&b"a/b c.png"[..], b"a%20.png", b"\xff\xfe/x.png", b"100%.png", "ä\n.png".as_bytes()] {
+    for name in
+        [&b"a/b c.png"[..], b"a%20.png", b"\xff\xfe/x.png", b"100%.png", "ä\n.png".as_bytes()]
+    {
         let name = Path::new(OsStr::from_bytes(name));
         assert_eq!(unescape_name(&escape_name(name)), name);
     }

@@ -8,10 +8,11 @@ use super::pb::grpc_inference_service_server::GrpcInferenceService;
 use super::pb::model_metadata_response::TensorMetadata;
 use super::pb::repository_index_response::ModelIndex;
 use super::pb::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-    ModelReadyResponse, RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
-    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse, ServerLiveRequest,
-    ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+    ModelReadyRequest, ModelReadyResponse, RepositoryIndexRequest, RepositoryIndexResponse,
+    RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
+    RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
+    ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 use crate::ServiceError;
 use crate::http::AppState;
@@ -42,7 +43,10 @@ pub(super) fn version(text: &str) -> Option<&str> {
 }
 
 /// An answer; an error is noted.
-fn answer<T>(ledger: &CallContext, result: Result<Response<T>, ServiceError>) -> Result<Response<T>, Status> {
+fn answer<T>(
+    ledger: &CallContext,
+    result: Result<Response<T>, ServiceError>,
+) -> Result<Response<T>, Status> {
     result.map_err(|error| {
         ledger.failed(&error);
         error.into()
@@ -60,18 +64,28 @@ fn tensors(tensors: Vec<oip::TensorMetadata>) -> Vec<TensorMetadata> {
 
 #[tonic::async_trait]
 impl GrpcInferenceService for InferenceService {
-    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
+    async fn server_live(
+        &self,
+        _: Request<ServerLiveRequest>,
+    ) -> Result<Response<ServerLiveResponse>, Status> {
         Ok(Response::new(ServerLiveResponse { live: true }))
     }
 
-    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
+    async fn server_ready(
+        &self,
+        _: Request<ServerReadyRequest>,
+    ) -> Result<Response<ServerReadyResponse>, Status> {
         Ok(Response::new(ServerReadyResponse { ready: self.front.service.is_ready() }))
     }
 
-    async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
+    async fn model_ready(
+        &self,
+        request: Request<ModelReadyRequest>,
+    ) -> Result<Response<ModelReadyResponse>, Status> {
         let ledger = CallContext::from_request(&request);
         let asked = request.into_inner();
-        let ready = ModelRef::is_ready(&self.front.service.models, &asked.name, version(&asked.version));
+        let ready =
+            ModelRef::is_ready(&self.front.service.models, &asked.name, version(&asked.version));
         answer(&ledger, ready.map(|ready| Response::new(ModelReadyResponse { ready })))
     }
 
@@ -81,7 +95,11 @@ impl GrpcInferenceService for InferenceService {
     ) -> Result<Response<ServerMetadataResponse>, Status> {
         let ServerMetadata { name, version, extensions } = ServerMetadata::default();
         let extensions = extensions.map(str::to_owned).to_vec();
-        Ok(Response::new(ServerMetadataResponse { name: name.to_owned(), version: version.to_owned(), extensions }))
+        Ok(Response::new(ServerMetadataResponse {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            extensions,
+        }))
     }
 
     async fn model_metadata(
@@ -90,16 +108,26 @@ impl GrpcInferenceService for InferenceService {
     ) -> Result<Response<ModelMetadataResponse>, Status> {
         let ledger = CallContext::from_request(&request);
         let asked = request.into_inner();
-        let named = ModelRef::find(&self.front.service.models, &asked.name, version(&asked.version));
+        let named =
+            ModelRef::find(&self.front.service.models, &asked.name, version(&asked.version));
         let metadata = named.map(|named| {
             let oip::ModelMetadata { name, versions, platform, inputs, outputs } = named.metadata();
             let (inputs, outputs) = (tensors(inputs), tensors(outputs));
-            Response::new(ModelMetadataResponse { name, versions, platform: platform.to_owned(), inputs, outputs })
+            Response::new(ModelMetadataResponse {
+                name,
+                versions,
+                platform: platform.to_owned(),
+                inputs,
+                outputs,
+            })
         });
         answer(&ledger, metadata)
     }
 
-    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
+    async fn model_infer(
+        &self,
+        request: Request<ModelInferRequest>,
+    ) -> Result<Response<ModelInferResponse>, Status> {
         let ledger = CallContext::from_request(&request);
         answer(&ledger, infer(&self.front.service, request.into_inner(), &ledger).await)
     }
@@ -138,7 +166,9 @@ impl GrpcInferenceService for InferenceService {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         let ledger = CallContext::from_request(&request);
-        let unload = self.ensure_repository().and_then(|()| self.front.service.unload(&request.get_ref().model_name));
+        let unload = self
+            .ensure_repository()
+            .and_then(|()| self.front.service.unload(&request.get_ref().model_name));
         answer(&ledger, unload.map(|()| Response::new(RepositoryModelUnloadResponse {})))
     }
 }

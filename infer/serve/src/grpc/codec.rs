@@ -59,7 +59,8 @@ impl<T: Message + Default> Decoder for BoundedCoder<T> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
-        let refused = |why: String| Status::invalid_argument(format!("the message cannot be read: {why}"));
+        let refused =
+            |why: String| Status::invalid_argument(format!("the message cannot be read: {why}"));
         let mut counts = MessageLimits { fields: MOST_FIELDS, numbers: MOST_NUMBERS };
         // It lies in one piece.
         counts.walk(buffer.chunk(), MessageKind::Request).map_err(refused)?;
@@ -86,7 +87,10 @@ impl MessageLimits {
     fn walk(&mut self, mut message: &[u8], kind: MessageKind) -> Result<(), String> {
         while !message.is_empty() {
             let (tag, wire) = decode_key(&mut message).map_err(|error| error.to_string())?;
-            self.fields = self.fields.checked_sub(1).ok_or_else(|| format!("more than {MOST_FIELDS} fields"))?;
+            self.fields = self
+                .fields
+                .checked_sub(1)
+                .ok_or_else(|| format!("more than {MOST_FIELDS} fields"))?;
             let length = match wire {
                 WireType::Varint => decode_varint(&mut message).map(|_| 0),
                 WireType::ThirtyTwoBit => Ok(4),
@@ -105,7 +109,9 @@ impl MessageLimits {
                 (MessageKind::Input, 5) => self.walk(field, MessageKind::Contents)?,
                 (MessageKind::Input, 3) | (MessageKind::Contents, 4) => {
                     self.numbers = self.numbers.checked_sub(field.len()).ok_or_else(|| {
-                        format!("more than {MOST_NUMBERS} numbers; send pixels as raw_input_contents")
+                        format!(
+                            "more than {MOST_NUMBERS} numbers; send pixels as raw_input_contents"
+                        )
                     })?;
                 }
                 _ => {}
@@ -122,7 +128,8 @@ mod tests {
     use super::*;
 
     fn walk(message: &[u8]) -> Result<(), String> {
-        MessageLimits { fields: MOST_FIELDS, numbers: MOST_NUMBERS }.walk(message, MessageKind::Request)
+        MessageLimits { fields: MOST_FIELDS, numbers: MOST_NUMBERS }
+            .walk(message, MessageKind::Request)
     }
 
     #[test]
@@ -132,7 +139,8 @@ mod tests {
             shape: vec![1, 2, 3],
             ..InferInputTensor::default()
         };
-        let request = |inputs, outputs| ModelInferRequest { inputs, outputs, ..ModelInferRequest::default() };
+        let request =
+            |inputs, outputs| ModelInferRequest { inputs, outputs, ..ModelInferRequest::default() };
         // 255 has two bytes there, the numbers of the shape one each.
         let fits = [
             request(vec![input(vec![255; MOST_NUMBERS / 2 - 2], Vec::new())], Vec::new()),
@@ -142,14 +150,29 @@ mod tests {
             walk(&request.encode_to_vec()).unwrap();
         }
         let too_much = [
-            (request(vec![input(vec![255; MOST_NUMBERS / 2 - 1], Vec::new())], Vec::new()), "numbers"),
             (
-                request(vec![InferInputTensor { shape: vec![1; MOST_NUMBERS + 1], ..Default::default() }], vec![]),
+                request(vec![input(vec![255; MOST_NUMBERS / 2 - 1], Vec::new())], Vec::new()),
+                "numbers",
+            ),
+            (
+                request(
+                    vec![InferInputTensor {
+                        shape: vec![1; MOST_NUMBERS + 1],
+                        ..Default::default()
+                    }],
+                    vec![],
+                ),
                 "numbers",
             ),
             (request(vec![InferInputTensor::default(); MOST_FIELDS + 1], Vec::new()), "fields"),
-            (request(vec![input(Vec::new(), vec![Vec::new().into(); MOST_FIELDS])], Vec::new()), "fields"),
-            (request(Vec::new(), vec![InferRequestedOutputTensor::default(); MOST_FIELDS + 1]), "fields"),
+            (
+                request(vec![input(Vec::new(), vec![Vec::new().into(); MOST_FIELDS])], Vec::new()),
+                "fields",
+            ),
+            (
+                request(Vec::new(), vec![InferRequestedOutputTensor::default(); MOST_FIELDS + 1]),
+                "fields",
+            ),
         ];
         for (request, what) in too_much {
             let why = walk(&request.encode_to_vec()).unwrap_err();

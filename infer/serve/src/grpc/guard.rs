@@ -97,7 +97,11 @@ impl CallContext {
     }
 }
 
-pub(super) async fn guard(State(front): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(front): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let ledger = CallContext::new();
     let id = request_id(request.headers());
     let path = request.uri().path().to_owned();
@@ -119,7 +123,8 @@ pub(super) async fn guard(State(front): State<AppState>, mut request: Request, n
         let own = infers.then_some(limits.deadline);
         let deadline = own.into_iter().chain(timeout(request.headers())).min();
         let most = if infers { limits.body_bytes } else { SMALL };
-        let request = request.map(|body| LimitedBody::body(body, Arc::clone(&front.service), ledger.clone(), most));
+        let request = request
+            .map(|body| LimitedBody::body(body, Arc::clone(&front.service), ledger.clone(), most));
         let answered = next.run(request).instrument(span.clone());
         match deadline {
             None => answered.await,
@@ -129,8 +134,12 @@ pub(super) async fn guard(State(front): State<AppState>, mut request: Request, n
             },
         }
     };
-    let code_of = |headers: &HeaderMap| Status::from_header_map(headers).map_or(Code::Ok, |status| status.code());
-    if code_of(response.headers()) == Code::Unimplemented && !response.headers().contains_key("grpc-message") {
+    let code_of = |headers: &HeaderMap| {
+        Status::from_header_map(headers).map_or(Code::Ok, |status| status.code())
+    };
+    if code_of(response.headers()) == Code::Unimplemented
+        && !response.headers().contains_key("grpc-message")
+    {
         // Of a call that the service does not have.
         response = refused(ServiceError::MethodNotAllowed { method: path });
     }
@@ -139,11 +148,18 @@ pub(super) async fn guard(State(front): State<AppState>, mut request: Request, n
     let CallRecord { model, outcome: noted, answer, .. } = std::mem::take(&mut *ledger.entries());
     let outcome = noted.unwrap_or_else(|| outcome(code));
     if infers {
-        front.service.metrics.record_request(model.as_deref().unwrap_or_default(), "grpc", outcome, took);
+        front.service.metrics.record_request(
+            model.as_deref().unwrap_or_default(),
+            "grpc",
+            outcome,
+            took,
+        );
     }
     span.in_scope(|| {
         let seconds = took.as_secs_f64();
-        if [Code::Internal, Code::Unavailable, Code::DeadlineExceeded, Code::Unknown].contains(&code) {
+        if [Code::Internal, Code::Unavailable, Code::DeadlineExceeded, Code::Unknown]
+            .contains(&code)
+        {
             tracing::warn!(status = ?code, outcome, seconds, "answered");
         } else if open {
             tracing::debug!(status = ?code, outcome, seconds, "answered");
@@ -160,7 +176,8 @@ pub(super) async fn guard(State(front): State<AppState>, mut request: Request, n
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number = digits.parse::<u64>().ok().filter(|_| digits.len() <= 8 && !digits.starts_with('+'))?;
+    let number =
+        digits.parse::<u64>().ok().filter(|_| digits.len() <= 8 && !digits.starts_with('+'))?;
     match unit {
         "H" => Some(Duration::from_secs(number * 3600)),
         "M" => Some(Duration::from_secs(number * 60)),
@@ -180,9 +197,14 @@ mod tests {
     fn clients_say_how_long_they_wait() {
         let read = |text: &str| {
             let value = HeaderValue::from_str(text).unwrap();
-            timeout(&HeaderMap::from_iter([(header::HeaderName::from_static("grpc-timeout"), value)]))
+            timeout(&HeaderMap::from_iter([(
+                header::HeaderName::from_static("grpc-timeout"),
+                value,
+            )]))
         };
-        for (text, seconds) in [("2H", 7200.0), ("3M", 180.0), ("4S", 4.0), ("5m", 0.005), ("6u", 6e-6), ("7n", 7e-9)] {
+        for (text, seconds) in
+            [("2H", 7200.0), ("3M", 180.0), ("4S", 4.0), ("5m", 0.005), ("6u", 6e-6), ("7n", 7e-9)]
+        {
             assert_eq!(read(text), Some(Duration::from_secs_f64(seconds)), "{text}");
         }
         assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));

@@ -20,7 +20,10 @@ use crate::{Service, ServiceError};
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// The service of health. Those who watch hear the last of it once `stopped` becomes true.
-pub(super) fn server(service: Arc<Service>, stopped: watch::Receiver<bool>) -> HealthServer<HealthService> {
+pub(super) fn server(
+    service: Arc<Service>,
+    stopped: watch::Receiver<bool>,
+) -> HealthServer<HealthService> {
     HealthServer::new(HealthService { service, stopped })
 }
 
@@ -69,24 +72,35 @@ impl HealthWatcher {
                 return None;
             }
             // Either way it looks again.
-            drop(tokio::time::timeout(PERIOD, self.checks.stopped.wait_for(|stopped| *stopped)).await);
+            drop(
+                tokio::time::timeout(PERIOD, self.checks.stopped.wait_for(|stopped| *stopped))
+                    .await,
+            );
         }
     }
 }
 
 #[tonic::async_trait]
 impl Health for HealthService {
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
         let name = &request.get_ref().service;
-        let unknown = || Status::not_found(format!("there is no `{name}`; name a model, or nothing for all"));
+        let unknown =
+            || Status::not_found(format!("there is no `{name}`; name a model, or nothing for all"));
         let status = self.status(name).ok_or_else(unknown)?;
         Ok(Response::new(HealthCheckResponse { status: status.into() }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let watcher = HealthWatcher { checks: self.clone(), name: request.into_inner().service, told: None };
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let watcher =
+            HealthWatcher { checks: self.clone(), name: request.into_inner().service, told: None };
         Ok(Response::new(Box::pin(unfold(watcher, HealthWatcher::next))))
     }
 }

@@ -23,8 +23,10 @@ pub(super) async fn infer(
     ledger: &CallContext,
 ) -> Result<Response<ModelInferResponse>, ServiceError> {
     let arrived = ledger.age();
-    let ModelInferRequest { model_name, model_version, id, inputs, outputs, raw_input_contents } = request;
-    let named = ModelRef::find(&service.models, &model_name, super::calls::version(&model_version))?;
+    let ModelInferRequest { model_name, model_version, id, inputs, outputs, raw_input_contents } =
+        request;
+    let named =
+        ModelRef::find(&service.models, &model_name, super::calls::version(&model_version))?;
     ledger.of_model(&named.served.name);
     named.served.metrics.record_stage(Stage::Read, arrived);
     let inputs = tensors(inputs, raw_input_contents)?;
@@ -32,7 +34,8 @@ pub(super) async fn infer(
     let call = InferRequest::new(&named, inputs, Some(outputs))?;
     let InferResponse { outputs, times, shares } = run(service, &named.served, call).await?;
     ledger.release();
-    ledger.keep(budget::shrink_permits(shares, outputs.iter().map(|given| given.bytes.len()).sum()));
+    ledger
+        .keep(budget::shrink_permits(shares, outputs.iter().map(|given| given.bytes.len()).sum()));
     let mut answer = ModelInferResponse {
         model_name,
         model_version: named.served.version.clone(),
@@ -41,17 +44,25 @@ pub(super) async fn infer(
         raw_output_contents: Vec::new(),
     };
     for given in outputs {
-        let (name, datatype) = (given.output.name().to_owned(), given.output.datatype().name().to_owned());
+        let (name, datatype) =
+            (given.output.name().to_owned(), given.output.datatype().name().to_owned());
         answer.outputs.push(InferOutputTensor { name, datatype, shape: given.shape });
         answer.raw_output_contents.push(given.bytes.into());
     }
     let mut headers = HeaderMap::new();
     add_timing_headers(&mut headers, times);
-    Ok(Response::from_parts(MetadataMap::from_headers(headers), answer, axum::http::Extensions::default()))
+    Ok(Response::from_parts(
+        MetadataMap::from_headers(headers),
+        answer,
+        axum::http::Extensions::default(),
+    ))
 }
 
 /// The tensors of a request, whose elements all lie beside them, or each in its own tensor.
-fn tensors(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<InputTensor>, ServiceError> {
+fn tensors(
+    inputs: Vec<InferInputTensor>,
+    raw: Vec<Bytes>,
+) -> Result<Vec<InputTensor>, ServiceError> {
     if raw.is_empty() {
         let tensor = |InferInputTensor { name, datatype, shape, contents }| {
             let content = typed(&name, &datatype, contents)?;
@@ -61,30 +72,41 @@ fn tensors(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<InputTe
     }
     if raw.len() != inputs.len() {
         let (raw, inputs) = (raw.len(), inputs.len());
-        let why = format!("there are {raw} raw_input_contents for {inputs} inputs; each input has one");
+        let why =
+            format!("there are {raw} raw_input_contents for {inputs} inputs; each input has one");
         return Err(ServiceError::bad_request(why));
     }
     let tensor = |(input, bytes): (InferInputTensor, Bytes)| {
         let InferInputTensor { name, datatype, shape, contents } = input;
         if contents.is_some_and(|contents| contents != InferTensorContents::default()) {
-            return Err(ServiceError::bad_request(format!("the input `{name}` has contents and raw_input_contents")));
+            return Err(ServiceError::bad_request(format!(
+                "the input `{name}` has contents and raw_input_contents"
+            )));
         }
         Ok(InputTensor { name, datatype, shape, content: TensorData::Raw(bytes) })
     };
     inputs.into_iter().zip(raw).map(tensor).collect()
 }
 
-fn typed(name: &str, datatype: &str, contents: Option<InferTensorContents>) -> Result<TensorData, ServiceError> {
+fn typed(
+    name: &str,
+    datatype: &str,
+    contents: Option<InferTensorContents>,
+) -> Result<TensorData, ServiceError> {
     let InferTensorContents { uint_contents, bytes_contents } = contents.unwrap_or_default();
     match (uint_contents.is_empty(), bytes_contents.is_empty()) {
         (false, true) if datatype == Datatype::Uint8.name() => {
             let bytes = uint_contents.into_iter().map(u8::try_from).collect::<Result<Vec<_>, _>>();
             let bytes = bytes.map_err(|_| {
-                ServiceError::bad_request(format!("the elements of the input `{name}` are numbers from 0 to 255"))
+                ServiceError::bad_request(format!(
+                    "the elements of the input `{name}` are numbers from 0 to 255"
+                ))
             })?;
             Ok(TensorData::Raw(bytes.into()))
         }
-        (true, false) if datatype == Datatype::Bytes.name() => Ok(TensorData::Elements(bytes_contents)),
+        (true, false) if datatype == Datatype::Bytes.name() => {
+            Ok(TensorData::Elements(bytes_contents))
+        }
         (true, true) => Err(ServiceError::bad_request(format!(
             "the input `{name}` has no elements; they stand in raw_input_contents, or in its uint_contents (of UINT8) or \
              bytes_contents (of BYTES)"
@@ -100,9 +122,14 @@ fn typed(name: &str, datatype: &str, contents: Option<InferTensorContents>) -> R
 mod tests {
     use super::*;
 
-    fn input(datatype: &str, uint_contents: &[u32], bytes_contents: &[&'static [u8]]) -> InferInputTensor {
+    fn input(
+        datatype: &str,
+        uint_contents: &[u32],
+        bytes_contents: &[&'static [u8]],
+    ) -> InferInputTensor {
         let bytes_contents = bytes_contents.iter().map(|bytes| Bytes::from_static(bytes)).collect();
-        let contents = InferTensorContents { uint_contents: uint_contents.to_vec(), bytes_contents };
+        let contents =
+            InferTensorContents { uint_contents: uint_contents.to_vec(), bytes_contents };
         InferInputTensor {
             name: "image".to_owned(),
             datatype: datatype.to_owned(),
@@ -118,10 +145,16 @@ mod tests {
             tensors(vec![input], raw).map(|mut tensors| tensors.remove(0).content)
         };
         let (one, two): (&'static [u8], &'static [u8]) = (&[7, 255], b"ab");
-        assert_eq!(content(input("UINT8", &[7, 255], &[]), &[]).unwrap(), TensorData::Raw(one.into()));
+        assert_eq!(
+            content(input("UINT8", &[7, 255], &[]), &[]).unwrap(),
+            TensorData::Raw(one.into())
+        );
         assert_eq!(content(input("UINT8", &[], &[]), &[one]).unwrap(), TensorData::Raw(one.into()));
         let elements = vec![Bytes::from_static(two), Bytes::new()];
-        assert_eq!(content(input("BYTES", &[], &[two, b""]), &[]).unwrap(), TensorData::Elements(elements));
+        assert_eq!(
+            content(input("BYTES", &[], &[two, b""]), &[]).unwrap(),
+            TensorData::Elements(elements)
+        );
         let nothing = InferInputTensor { contents: None, ..input("UINT8", &[], &[]) };
         for (input, raw, why) in [
             (nothing, vec![], "no elements"),

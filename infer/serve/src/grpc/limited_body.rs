@@ -35,7 +35,16 @@ impl LimitedBody {
     /// A body of at most `most` bytes; the room that it takes is noted in `ledger`.
     pub(super) fn body(body: Body, service: Arc<Service>, ledger: CallContext, most: u64) -> Body {
         let time = Box::pin(tokio::time::sleep(service.limits.body_timeout));
-        Body::new(Self { body, service, ledger, most, head: Vec::with_capacity(HEAD), came: 0, taken: 0, time })
+        Body::new(Self {
+            body,
+            service,
+            ledger,
+            most,
+            head: Vec::with_capacity(HEAD),
+            came: 0,
+            taken: 0,
+            time,
+        })
     }
 
     fn admit(&mut self, data: &[u8]) -> Result<(), ServiceError> {
@@ -74,7 +83,10 @@ impl http_body::Body for LimitedBody {
             Poll::Ready(Some(Err(Status::from(error).into())))
         };
         if self.time.as_mut().poll(context).is_ready() {
-            return refused(&self.ledger, ServiceError::BodyTimeout(self.service.limits.body_timeout));
+            return refused(
+                &self.ledger,
+                ServiceError::BodyTimeout(self.service.limits.body_timeout),
+            );
         }
         match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => {

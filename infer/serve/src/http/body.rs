@@ -28,9 +28,14 @@ pub(super) struct ReceivedBody {
 }
 
 /// Reads a body within the limits of size, memory and time.
-pub(super) async fn receive(service: &Service, headers: &HeaderMap, body: Body) -> Result<ReceivedBody, ServiceError> {
+pub(super) async fn receive(
+    service: &Service,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<ReceivedBody, ServiceError> {
     let start = Instant::now();
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         let coding = String::from_utf8_lossy(coding.as_bytes());
         return Err(ServiceError::bad_request(format!(
@@ -42,11 +47,19 @@ pub(super) async fn receive(service: &Service, headers: &HeaderMap, body: Body) 
     let mut share = service.acquire_body_bytes(0)?;
     let read = async {
         let mut body = body;
-        let mut bytes = BytesMut::with_capacity(length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0));
+        let mut bytes = BytesMut::with_capacity(
+            length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
+        );
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| ServiceError::bad_request(format!("the body broke off: {error}")))?;
+            let frame = frame.map_err(|error| {
+                ServiceError::bad_request(format!("the body broke off: {error}"))
+            })?;
             let Ok(data) = frame.into_data() else { continue };
-            service.grow_body_bytes(&mut share, (bytes.len() + data.len()) as u64, data.len() as u64)?;
+            service.grow_body_bytes(
+                &mut share,
+                (bytes.len() + data.len()) as u64,
+                data.len() as u64,
+            )?;
             bytes.extend_from_slice(&data);
         }
         Ok::<_, ServiceError>(bytes.freeze())
@@ -75,7 +88,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl PermitBody {
     pub(crate) fn body(body: impl Into<Body>, shares: Vec<Permit>) -> Body {
-        Body::new(Self { body: body.into(), bytes: Bytes::new(), _shares: shares, start: None, sent: 0 })
+        Body::new(Self {
+            body: body.into(),
+            bytes: Bytes::new(),
+            _shares: shares,
+            start: None,
+            sent: 0,
+        })
     }
 
     /// An answer of bytes, which takes no more room than they do.
@@ -103,7 +122,9 @@ impl http_body::Body for PermitBody {
             return Poll::Ready(Some(Err(axum::Error::new("the answer is taken too slowly"))));
         }
         while self.bytes.is_empty() {
-            match ready!(Pin::new(&mut self.body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
+            match ready!(Pin::new(&mut self.body).poll_frame(context))
+                .map(|frame| frame.map(Frame::into_data))
+            {
                 Some(Ok(Ok(data))) => self.bytes = data,
                 Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),

@@ -38,7 +38,8 @@ impl TryFrom<serde_json::Number> for JsonInteger {
     fn try_from(number: serde_json::Number) -> Result<Self, String> {
         // Larger ones may have been rounded.
         let exact = |float: &f64| float.fract() == 0.0 && float.abs() <= (1_u64 << 53) as f64;
-        let whole = number.as_i64().or_else(|| number.as_f64().filter(exact).map(|float| float as i64));
+        let whole =
+            number.as_i64().or_else(|| number.as_f64().filter(exact).map(|float| float as i64));
         whole.map(Self).ok_or_else(|| format!("{number} is not a whole number"))
     }
 }
@@ -66,7 +67,8 @@ impl<'de> Visitor<'de> for Into<'_> {
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        let byte = u8::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))?;
+        let byte = u8::try_from(number)
+            .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))?;
         self.0.numbers.push(byte);
         Ok(())
     }
@@ -126,7 +128,10 @@ mod tests {
             assert!(read(text).is_err(), "{text}");
         }
         assert!(
-            read(&format!("[{}\"\"]", "\"\",".repeat(256))).unwrap_err().to_string().contains("more than 256 texts")
+            read(&format!("[{}\"\"]", "\"\",".repeat(256)))
+                .unwrap_err()
+                .to_string()
+                .contains("more than 256 texts")
         );
         // Far deeper than any tensor: an error, not the end of the stack.
         assert!(read(&"[".repeat(100_000)).is_err());
@@ -134,8 +139,13 @@ mod tests {
 
     #[test]
     fn whole_numbers_may_have_a_point() {
-        let read = |text: &str| serde_json::from_str::<JsonInteger>(text).map(|JsonInteger(number)| number);
-        assert_eq!([read("7").unwrap(), read("-3.0").unwrap(), read("1e3").unwrap()], [7, -3, 1000]);
+        let read = |text: &str| {
+            serde_json::from_str::<JsonInteger>(text).map(|JsonInteger(number)| number)
+        };
+        assert_eq!(
+            [read("7").unwrap(), read("-3.0").unwrap(), read("1e3").unwrap()],
+            [7, -3, 1000]
+        );
         assert_eq!(read("9223372036854775807").unwrap(), i64::MAX);
         for text in ["0.5", "1e300", "18446744073709551615", "\"1\"", "null", "[1]"] {
             assert!(read(text).is_err(), "{text}");

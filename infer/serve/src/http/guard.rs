@@ -61,7 +61,11 @@ impl Drop for DisconnectGuard<'_> {
     fn drop(&mut self) {
         if self.left {
             self.front.service.metrics.record_request("", "http", "left", self.start.elapsed());
-            tracing::info!(outcome = "left", seconds = self.start.elapsed().as_secs_f64(), "not answered");
+            tracing::info!(
+                outcome = "left",
+                seconds = self.start.elapsed().as_secs_f64(),
+                "not answered"
+            );
         }
     }
 }
@@ -110,11 +114,26 @@ pub(super) async fn guard(State(front): State<AppState>, request: Request, next:
     let status = response.status();
     span.in_scope(|| {
         if status.is_server_error() && !is_open(&path) {
-            tracing::warn!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
+            tracing::warn!(
+                status = status.as_u16(),
+                outcome,
+                seconds = took.as_secs_f64(),
+                "answered"
+            );
         } else if is_open(&path) {
-            tracing::debug!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
+            tracing::debug!(
+                status = status.as_u16(),
+                outcome,
+                seconds = took.as_secs_f64(),
+                "answered"
+            );
         } else {
-            tracing::info!(status = status.as_u16(), outcome, seconds = took.as_secs_f64(), "answered");
+            tracing::info!(
+                status = status.as_u16(),
+                outcome,
+                seconds = took.as_secs_f64(),
+                "answered"
+            );
         }
     });
     let headers = response.headers_mut();
@@ -143,7 +162,8 @@ fn is_open(path: &str) -> bool {
 /// The number of a request: the client's own, or the next.
 pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let given = headers.get(REQUEST_ID).filter(|id| id.len() <= 128 && id.to_str().is_ok()).cloned();
+    let given =
+        headers.get(REQUEST_ID).filter(|id| id.len() <= 128 && id.to_str().is_ok()).cloned();
     given.unwrap_or_else(|| HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
@@ -155,7 +175,8 @@ fn allowed(origins: &[HeaderValue], headers: &HeaderMap) -> Option<HeaderValue> 
 
 /// A time as headers say it: milliseconds.
 pub(crate) fn milliseconds(took: std::time::Duration) -> HeaderValue {
-    HeaderValue::from_str(&format!("{:.3}", 1e3 * took.as_secs_f64())).unwrap_or(HeaderValue::from_static("0"))
+    HeaderValue::from_str(&format!("{:.3}", 1e3 * took.as_secs_f64()))
+        .unwrap_or(HeaderValue::from_static("0"))
 }
 
 #[cfg(test)]
@@ -168,9 +189,16 @@ mod tests {
         for right in ["Bearer s3cret", "bearer s3cret", "Bearer  s3cret "] {
             assert!(key.opens(Some(right.as_bytes())), "{right}");
         }
-        for wrong in
-            ["", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3crets", "Basic s3cret", "Bearer\u{e9}x"]
-        {
+        for wrong in [
+            "",
+            "s3cret",
+            "Bearer",
+            "Bearer ",
+            "Bearer s3cre",
+            "Bearer s3crets",
+            "Basic s3cret",
+            "Bearer\u{e9}x",
+        ] {
             assert!(!key.opens(Some(wrong.as_bytes())), "{wrong}");
         }
         assert!(!key.opens(None));

@@ -19,7 +19,9 @@ use super::guard::{ModelName, milliseconds};
 use super::path::PathParams;
 use crate::ServiceError;
 use crate::metrics::Stage;
-use crate::oip::{Datatype, InferRequest, InferResponse, InputTensor, ModelRef, ServerMetadata, TensorData, run};
+use crate::oip::{
+    Datatype, InferRequest, InferResponse, InputTensor, ModelRef, ServerMetadata, TensorData, run,
+};
 use crate::scheduler::JobTimes;
 
 /// Header with the length of the JSON before the bytes of tensors; 0 where the whole body is one tensor.
@@ -70,7 +72,8 @@ pub(super) async fn ready(
     State(front): State<AppState>,
     PathParams(address): PathParams<ModelPath>,
 ) -> Result<Response, ServiceError> {
-    let ready = ModelRef::is_ready(&front.service.models, &address.model, address.version.as_deref())?;
+    let ready =
+        ModelRef::is_ready(&front.service.models, &address.model, address.version.as_deref())?;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, Json(json!({ "name": address.model, "ready": ready }))).into_response())
 }
@@ -101,7 +104,10 @@ async fn answered(
     named.served.metrics.record_stage(Stage::Read, received.took);
     let json_length = json_length(headers, received.bytes.len())?;
     let (call, how) = if json_length == Some(0) {
-        (InferRequest::raw(named, received.bytes)?, ResponseFormat { binary: Binary::All, id: None })
+        (
+            InferRequest::raw(named, received.bytes)?,
+            ResponseFormat { binary: Binary::All, id: None },
+        )
     } else {
         let served = ModelRef::clone(named);
         let bytes = received.bytes;
@@ -120,10 +126,16 @@ async fn answered(
 /// The length of the JSON, where the header is there.
 fn json_length(headers: &HeaderMap, body: usize) -> Result<Option<usize>, ServiceError> {
     let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
-    let length = value.to_str().ok().and_then(|text| text.parse::<usize>().ok()).filter(|&length| length <= body);
+    let length = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<usize>().ok())
+        .filter(|&length| length <= body);
     let refused = || {
         let value = String::from_utf8_lossy(value.as_bytes());
-        ServiceError::bad_request(format!("{JSON_LENGTH} is `{value}`, and the body has {body} bytes"))
+        ServiceError::bad_request(format!(
+            "{JSON_LENGTH} is `{value}`, and the body has {body} bytes"
+        ))
     };
     Ok(Some(length.ok_or_else(refused)?))
 }
@@ -188,13 +200,15 @@ fn parsed(
 ) -> Result<(InferRequest, ResponseFormat), ServiceError> {
     let mut tail = body;
     let json = tail.split_to(json_length.unwrap_or(tail.len()));
-    let request: JsonInferRequest = serde_json::from_slice(&json)
-        .map_err(|error| ServiceError::bad_request(format!("the body is not the JSON of a request: {error}")))?;
+    let request: JsonInferRequest = serde_json::from_slice(&json).map_err(|error| {
+        ServiceError::bad_request(format!("the body is not the JSON of a request: {error}"))
+    })?;
     let asked = request.outputs.map(|BoundedVec(asked)| asked);
     if request.id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
         return Err(ServiceError::bad_request(format!("the id has more than {LONGEST_ID} bytes")));
     }
-    let outputs = asked.as_ref().map(|asked| asked.iter().map(|output| output.name.clone()).collect());
+    let outputs =
+        asked.as_ref().map(|asked| asked.iter().map(|output| output.name.clone()).collect());
     let all = request.parameters.binary_data_output;
     let binary = match &asked {
         Some(asked) if !asked.is_empty() => {
@@ -210,13 +224,23 @@ fn parsed(
             (Some(JsonInteger(size)), None) => {
                 let left = tail.len();
                 let within = usize::try_from(size).ok().filter(|&size| size <= left);
-                let why = || format!("the input `{name}` has {size} bytes behind the JSON, where {left} are left");
-                TensorData::Raw(tail.split_to(within.ok_or_else(|| ServiceError::bad_request(why()))?))
+                let why = || {
+                    format!(
+                        "the input `{name}` has {size} bytes behind the JSON, where {left} are left"
+                    )
+                };
+                TensorData::Raw(
+                    tail.split_to(within.ok_or_else(|| ServiceError::bad_request(why()))?),
+                )
             }
             (Some(_), Some(_)) => {
-                return Err(ServiceError::bad_request(format!("the input `{name}` has `data` and `binary_data_size`")));
+                return Err(ServiceError::bad_request(format!(
+                    "the input `{name}` has `data` and `binary_data_size`"
+                )));
             }
-            (None, Some(elements)) if elements.texts.is_empty() && datatype != Datatype::Bytes.name() => {
+            (None, Some(elements))
+                if elements.texts.is_empty() && datatype != Datatype::Bytes.name() =>
+            {
                 TensorData::Raw(elements.numbers.into())
             }
             (None, Some(elements)) if datatype == Datatype::Bytes.name() => {
@@ -224,14 +248,18 @@ fn parsed(
             }
             // Texts where there should be numbers: what is wrong with them depends on what was expected.
             (None, Some(_)) => TensorData::Elements(Vec::new()),
-            (None, None) => return Err(ServiceError::bad_request(format!("the input `{name}` has no data"))),
+            (None, None) => {
+                return Err(ServiceError::bad_request(format!("the input `{name}` has no data")));
+            }
         };
         let shape = shape.0.into_iter().map(|JsonInteger(side)| side).collect();
         inputs.push(InputTensor { name, datatype, shape, content });
     }
     if !tail.is_empty() {
         let left = tail.len();
-        return Err(ServiceError::bad_request(format!("{left} bytes are left over behind the tensors")));
+        return Err(ServiceError::bad_request(format!(
+            "{left} bytes are left over behind the tensors"
+        )));
     }
     let how = ResponseFormat { binary, id: request.id };
     Ok((InferRequest::new(named, inputs, outputs)?, how))
@@ -246,7 +274,9 @@ fn encoded(name: &str, elements: JsonElements) -> Result<Vec<Bytes>, ServiceErro
     }
     let decode = |text: String| {
         let bytes = BASE64_STANDARD.decode(text).map(Bytes::from);
-        bytes.map_err(|error| ServiceError::bad_request(format!("an element of `{name}` is not Base64: {error}")))
+        bytes.map_err(|error| {
+            ServiceError::bad_request(format!("an element of `{name}` is not Base64: {error}"))
+        })
     };
     elements.texts.into_iter().map(decode).collect()
 }
@@ -309,7 +339,11 @@ fn written(named: &ModelRef, answer: InferResponse, how: &ResponseFormat) -> Res
 }
 
 /// The JSON of an answer. Arrays of elements are written by hand, as a value for each would take many times their memory.
-fn with_outputs(head: &ResponseHead<'_>, outputs: &[Value], arrays: &[Option<(Vec<u8>, bool)>]) -> Vec<u8> {
+fn with_outputs(
+    head: &ResponseHead<'_>,
+    outputs: &[Value],
+    arrays: &[Option<(Vec<u8>, bool)>],
+) -> Vec<u8> {
     let mut json = serde_json::to_vec(head).unwrap_or_default();
     // What was written ends in an empty list and a brace.
     json.truncate(json.len().saturating_sub(2));

@@ -31,7 +31,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI)
+        .into_response()
 }
 
 pub(super) async fn index() -> Response {
@@ -47,9 +48,15 @@ pub(super) async fn index() -> Response {
 /// Parts of one version of the page do not fit those of another.
 const FRESH: HeaderValue = HeaderValue::from_static("no-cache");
 
-pub(super) async fn part(PathParams(file): PathParams<String>, uri: Uri) -> Result<Response, ServiceError> {
+pub(super) async fn part(
+    PathParams(file): PathParams<String>,
+    uri: Uri,
+) -> Result<Response, ServiceError> {
     let part = PARTS.iter().find(|(name, _, _)| *name == file);
     let (_, kind, text) = part.ok_or_else(|| super::nothing_at(&uri, super::DESCRIPTION))?;
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, FRESH)], *text)
+    Ok((
+        [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, FRESH)],
+        *text,
+    )
         .into_response())
 }

@@ -19,7 +19,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ServiceError> {
         let path = Path::from_request_parts(parts, state).await;
-        let refused = |error: PathRejection| ServiceError::bad_request(format!("the address: {}", error.body_text()));
+        let refused = |error: PathRejection| {
+            ServiceError::bad_request(format!("the address: {}", error.body_text()))
+        };
         path.map(|Path(values)| Self(values)).map_err(refused)
     }
 }

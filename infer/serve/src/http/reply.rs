@@ -41,7 +41,8 @@ fn short(mut sentence: String) -> String {
 
 impl IntoResponse for ServiceError {
     fn into_response(self) -> Response {
-        let mut response = (self.status(), Json(json!({ "error": short(self.to_string()) }))).into_response();
+        let mut response =
+            (self.status(), Json(json!({ "error": short(self.to_string()) }))).into_response();
         let headers = response.headers_mut();
         match &self {
             Self::Overloaded { retry } => {

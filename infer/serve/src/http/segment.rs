@@ -139,10 +139,13 @@ async fn segment_with(
             )
         })?;
         let accept = headers.get(header::ACCEPT).map_or(Ok("*/*"), HeaderValue::to_str);
-        let view = asked.view.or_else(|| View::accepted(accept.unwrap_or_default())).ok_or_else(|| {
-            let known = View::ALL.map(View::media).join(" or ");
-            ServiceError::bad_request(format!("nothing that `Accept` names can be given; ask for {known}"))
-        })?;
+        let view =
+            asked.view.or_else(|| View::accepted(accept.unwrap_or_default())).ok_or_else(|| {
+                let known = View::ALL.map(View::media).join(" or ");
+                ServiceError::bad_request(format!(
+                    "nothing that `Accept` names can be given; ask for {known}"
+                ))
+            })?;
         let service = &front.service;
         let received = receive(service, headers, body).await?;
         served.metrics.record_stage(Stage::Read, received.took);
@@ -177,15 +180,23 @@ struct ClassSummary<'a> {
     confidence: Option<f64>,
 }
 
-fn drawn(served: &LoadedModel, view: View, labelled: LabeledImage) -> Result<Response, ServiceError> {
-    let failed =
-        |error: &dyn std::fmt::Display| ServiceError::Internal(format!("the answer cannot be written: {error}"));
+fn drawn(
+    served: &LoadedModel,
+    view: View,
+    labelled: LabeledImage,
+) -> Result<Response, ServiceError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        ServiceError::Internal(format!("the answer cannot be written: {error}"))
+    };
     let classes = &served.model.classes;
     let (picture, made, share) = labelled.into_parts();
     let decided = made.prediction;
-    let (pixels, confidence) = (decided.pixels_by_class(classes.count()), decided.confidence.clone());
+    let (pixels, confidence) =
+        (decided.pixels_by_class(classes.count()), decided.confidence.clone());
     let map = LabelMap { height: decided.height, width: decided.width, labels: decided.labels };
-    let png = |bytes: Result<Vec<u8>, protoseg_images::label_map::LabelMapError>| bytes.map_err(|error| failed(&error));
+    let png = |bytes: Result<Vec<u8>, protoseg_images::label_map::LabelMapError>| {
+        bytes.map_err(|error| failed(&error))
+    };
     let bytes = match view {
         View::Labels => png(map.ids_png())?,
         View::Color => png(map.color_png(classes))?,
@@ -208,7 +219,14 @@ fn drawn(served: &LoadedModel, view: View, labelled: LabeledImage) -> Result<Res
             let found = |(id, (class, (&pixels, sum)))| {
                 let Class { name, color, .. }: &Class = class;
                 let confidence = sure.then(|| sum as f64 / 255.0 / pixels as f64);
-                ClassSummary { id, name, color: *color, pixels, share: pixels as f64 / all, confidence }
+                ClassSummary {
+                    id,
+                    name,
+                    color: *color,
+                    pixels,
+                    share: pixels as f64 / all,
+                    confidence,
+                }
             };
             let each = classes.classes().iter().zip(pixels.iter().zip(sums)).enumerate();
             let mut found: Vec<ClassSummary<'_>> =
@@ -225,7 +243,8 @@ fn drawn(served: &LoadedModel, view: View, labelled: LabeledImage) -> Result<Res
         }
     };
     let kind = HeaderValue::from_static(view.media());
-    let mut response = ([(header::CONTENT_TYPE, kind)], PermitBody::answer(bytes, vec![share])).into_response();
+    let mut response =
+        ([(header::CONTENT_TYPE, kind)], PermitBody::answer(bytes, vec![share])).into_response();
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     add_timing_headers(headers, made.times);

@@ -78,15 +78,24 @@ pub struct InferRequest {
 
 impl InferRequest {
     /// Makes sense of a request's tensors.
-    pub fn new(named: &ModelRef, inputs: Vec<InputTensor>, outputs: Option<Vec<String>>) -> Result<Self, ServiceError> {
+    pub fn new(
+        named: &ModelRef,
+        inputs: Vec<InputTensor>,
+        outputs: Option<Vec<String>>,
+    ) -> Result<Self, ServiceError> {
         let outputs = Self::outputs(&named.served, outputs)?;
         let [input] = <[InputTensor; 1]>::try_from(inputs).map_err(|inputs| {
-            ServiceError::bad_request(format!("one input, `image`, is expected, and {} came", inputs.len()))
+            ServiceError::bad_request(format!(
+                "one input, `image`, is expected, and {} came",
+                inputs.len()
+            ))
         })?;
         let InputTensor { name, datatype, shape, .. } = &input;
         let expected = if named.encoded { Datatype::Bytes } else { Datatype::Uint8 };
         if name != "image" {
-            return Err(ServiceError::bad_request(format!("there is no input `{name}`; the input is called `image`")));
+            return Err(ServiceError::bad_request(format!(
+                "there is no input `{name}`; the input is called `image`"
+            )));
         }
         if datatype != expected.name() {
             let expected = expected.name();
@@ -104,9 +113,15 @@ impl InferRequest {
                 check_count(count)?;
                 Self::pixels(&named.served, count, [height, width], input)?
             }
-            (true, _) => return Err(ServiceError::bad_request(format!("`image` is [n], and {shape:?} came"))),
+            (true, _) => {
+                return Err(ServiceError::bad_request(format!(
+                    "`image` is [n], and {shape:?} came"
+                )));
+            }
             (false, _) => {
-                return Err(ServiceError::bad_request(format!("`image` is [n, height, width, 3], and {shape:?} came")));
+                return Err(ServiceError::bad_request(format!(
+                    "`image` is [n, height, width, 3], and {shape:?} came"
+                )));
             }
         };
         Ok(Self { pictures, outputs })
@@ -122,8 +137,10 @@ impl InferRequest {
         let size = sizes.iter().find(|[height, width]| height * width * 3 == body.len());
         let Some(&size) = size else {
             let (name, found) = (named.name(), body.len());
-            let known = sizes.iter().map(|[height, width]| format!("{height}x{width}")).collect::<Vec<_>>();
-            let known = if known.is_empty() { "of no fixed size".to_owned() } else { known.join(" or ") };
+            let known =
+                sizes.iter().map(|[height, width]| format!("{height}x{width}")).collect::<Vec<_>>();
+            let known =
+                if known.is_empty() { "of no fixed size".to_owned() } else { known.join(" or ") };
             return Err(ServiceError::bad_request(format!(
                 "a body of pixels alone does not say its shape: pictures of {name} are {known}, and {found} bytes came; \
                  name the shape, or send a picture file to {}.encoded",
@@ -140,35 +157,50 @@ impl InferRequest {
         input: InputTensor,
     ) -> Result<InputImages, ServiceError> {
         let super::TensorData::Raw(bytes) = input.content else {
-            return Err(ServiceError::bad_request("the elements of `image` are numbers from 0 to 255"));
+            return Err(ServiceError::bad_request(
+                "the elements of `image` are numbers from 0 to 255",
+            ));
         };
         let expected = size[0] * size[1] * 3 * count;
         if bytes.len() != expected {
             let found = bytes.len();
-            let why = format!("`image` of shape {:?} has {expected} bytes, and {found} came", input.shape);
+            let why = format!(
+                "`image` of shape {:?} has {expected} bytes, and {found} came",
+                input.shape
+            );
             return Err(ServiceError::bad_request(why));
         }
         if let Some([height, width]) = served.only_size().filter(|only| *only != size) {
-            let why = format!("the model takes pictures of {height}x{width} pixels (height x width) and no others");
+            let why = format!(
+                "the model takes pictures of {height}x{width} pixels (height x width) and no others"
+            );
             return Err(ServiceError::bad_request(why));
         }
         Ok(InputImages::Pixels { count, size, bytes })
     }
 
-    fn outputs(served: &LoadedModel, asked: Option<Vec<String>>) -> Result<Vec<OutputKind>, ServiceError> {
+    fn outputs(
+        served: &LoadedModel,
+        asked: Option<Vec<String>>,
+    ) -> Result<Vec<OutputKind>, ServiceError> {
         let all = OutputKind::available(served);
         let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return Ok(all) };
         let find = |name: &String| {
             all.iter().copied().find(|output| output.name() == name).ok_or_else(|| {
                 let known = all.iter().map(|output| output.name()).collect::<Vec<_>>().join(", ");
-                ServiceError::bad_request(format!("there is no output `{name}`; there are: {known}"))
+                ServiceError::bad_request(format!(
+                    "there is no output `{name}`; there are: {known}"
+                ))
             })
         };
         let mut outputs = Vec::new();
         for output in asked.iter().map(find) {
             let output = output?;
             if outputs.contains(&output) {
-                return Err(ServiceError::bad_request(format!("the output `{}` is asked for twice", output.name())));
+                return Err(ServiceError::bad_request(format!(
+                    "the output `{}` is asked for twice",
+                    output.name()
+                )));
             }
             outputs.push(output);
         }
@@ -180,7 +212,9 @@ fn check_count(count: usize) -> Result<(), ServiceError> {
     if (1..=MOST_PICTURES).contains(&count) {
         return Ok(());
     }
-    Err(ServiceError::bad_request(format!("{count} pictures came; a request has from 1 to {MOST_PICTURES}")))
+    Err(ServiceError::bad_request(format!(
+        "{count} pictures came; a request has from 1 to {MOST_PICTURES}"
+    )))
 }
 
 /// A tensor of an answer.
@@ -211,10 +245,12 @@ pub async fn run(
     served: &Arc<LoadedModel>,
     call: InferRequest,
 ) -> Result<InferResponse, ServiceError> {
-    let wanted = Outputs { confidence: call.outputs.contains(&OutputKind::Confidence), margin: false };
+    let wanted =
+        Outputs { confidence: call.outputs.contains(&OutputKind::Confidence), margin: false };
     let scores = call.outputs.contains(&OutputKind::Logits);
     let admitted = admit(service, served, call.pictures).await?;
-    let labels = admitted.into_iter().map(|admitted| service.label(served, admitted, wanted, scores));
+    let labels =
+        admitted.into_iter().map(|admitted| service.label(served, admitted, wanted, scores));
     let labelled = futures_util::future::try_join_all(labels).await?;
     let outputs = call.outputs;
     service.work(move || Ok(answer(&outputs, labelled))).await
@@ -228,13 +264,16 @@ async fn admit(
 ) -> Result<Vec<AdmittedImage>, ServiceError> {
     match pictures {
         InputImages::Pixels { count, size, bytes } => {
-            let (sum, limit) = ((size[0] * size[1]).saturating_mul(count) as u64, service.limits.queue_pixels);
+            let (sum, limit) =
+                ((size[0] * size[1]).saturating_mul(count) as u64, service.limits.queue_pixels);
             if sum > limit {
-                let why =
-                    format!("the request has {sum} pixels, more than the {limit} that the server holds; send fewer");
+                let why = format!(
+                    "the request has {sum} pixels, more than the {limit} that the server holds; send fewer"
+                );
                 return Err(ServiceError::PayloadTooLarge(why));
             }
-            let shares = (0..count).map(|_| service.admit(served, size)).collect::<Result<Vec<_>, _>>()?;
+            let shares =
+                (0..count).map(|_| service.admit(served, size)).collect::<Result<Vec<_>, _>>()?;
             let one = size[0] * size[1] * 3;
             let picture = |(index, share): (usize, Permit)| {
                 let pixels = bytes.slice(index * one..(index + 1) * one);
@@ -247,7 +286,8 @@ async fn admit(
             for file in files {
                 let next = service.decode(served, file).await?;
                 if let Some(first) = admitted.first().filter(|first| first.size() != next.size()) {
-                    let [one, other] = [first.size(), next.size()].map(|[height, width]| format!("{height}x{width}"));
+                    let [one, other] = [first.size(), next.size()]
+                        .map(|[height, width]| format!("{height}x{width}"));
                     return Err(ServiceError::bad_request(format!(
                         "the pictures of a request are of one size, and these are {one} and {other}; send them one by one"
                     )));
@@ -262,8 +302,10 @@ async fn admit(
 fn answer(outputs: &[OutputKind], labelled: Vec<LabeledImage>) -> InferResponse {
     let side = |side: usize| i64::try_from(side).unwrap_or(i64::MAX);
     let count = labelled.len();
-    let mut given: Vec<OutputTensor> =
-        outputs.iter().map(|&output| OutputTensor { output, shape: Vec::new(), bytes: Vec::new() }).collect();
+    let mut given: Vec<OutputTensor> = outputs
+        .iter()
+        .map(|&output| OutputTensor { output, shape: Vec::new(), bytes: Vec::new() })
+        .collect();
     let (mut shares, mut times) = (Vec::new(), JobTimes::default());
     for labelled in labelled {
         let (_, made, share) = labelled.into_parts();
@@ -272,7 +314,8 @@ fn answer(outputs: &[OutputKind], labelled: Vec<LabeledImage>) -> InferResponse 
             times = made.times;
         }
         let size = [made.prediction.height, made.prediction.width];
-        let (mut labels, mut confidence) = (Some(made.prediction.labels), made.prediction.confidence);
+        let (mut labels, mut confidence) =
+            (Some(made.prediction.labels), made.prediction.confidence);
         for OutputTensor { output, shape, bytes } in &mut given {
             let (sides, found) = match output {
                 OutputKind::Labels => (size.to_vec(), labels.take().unwrap_or_default()),

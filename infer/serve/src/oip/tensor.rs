@@ -72,11 +72,17 @@ impl InputTensor {
     pub(super) fn dimensions(&self) -> Result<(Vec<usize>, usize), ServiceError> {
         let refused = || {
             let Self { name, shape, .. } = self;
-            ServiceError::bad_request(format!("the input `{name}` has the shape {shape:?}, of which no tensor can be"))
+            ServiceError::bad_request(format!(
+                "the input `{name}` has the shape {shape:?}, of which no tensor can be"
+            ))
         };
-        let sides: Option<Vec<usize>> = self.shape.iter().map(|&side| usize::try_from(side).ok()).collect();
+        let sides: Option<Vec<usize>> =
+            self.shape.iter().map(|&side| usize::try_from(side).ok()).collect();
         let sides = sides.ok_or_else(refused)?;
-        let product = sides.iter().try_fold(1_usize, |product, &side| product.checked_mul(side)).ok_or_else(refused)?;
+        let product = sides
+            .iter()
+            .try_fold(1_usize, |product, &side| product.checked_mul(side))
+            .ok_or_else(refused)?;
         Ok((sides, product))
     }
 
@@ -88,7 +94,8 @@ impl InputTensor {
             TensorData::Raw(mut bytes) => {
                 let mut elements = Vec::new();
                 while !bytes.is_empty() {
-                    let length = bytes.try_get_u32_le().ok().and_then(|length| usize::try_from(length).ok());
+                    let length =
+                        bytes.try_get_u32_le().ok().and_then(|length| usize::try_from(length).ok());
                     let length = length.filter(|&length| length <= bytes.len()).ok_or_else(|| {
                         ServiceError::bad_request(format!(
                             "the input `{}` ends in the middle of an element; each is its length in four bytes, then its bytes",
@@ -104,7 +111,9 @@ impl InputTensor {
             Ok(elements)
         } else {
             let (name, shape, found) = (&self.name, &self.shape, elements.len());
-            Err(ServiceError::bad_request(format!("the input `{name}` of shape {shape:?} has {found} elements")))
+            Err(ServiceError::bad_request(format!(
+                "the input `{name}` of shape {shape:?} has {found} elements"
+            )))
         }
     }
 }
@@ -115,7 +124,12 @@ mod tests {
 
     fn tensor(shape: &[i64], bytes: &[u8]) -> InputTensor {
         let content = TensorData::Raw(Bytes::copy_from_slice(bytes));
-        InputTensor { name: "image".to_owned(), datatype: "BYTES".to_owned(), shape: shape.to_vec(), content }
+        InputTensor {
+            name: "image".to_owned(),
+            datatype: "BYTES".to_owned(),
+            shape: shape.to_vec(),
+            content,
+        }
     }
 
     #[test]
@@ -130,7 +144,10 @@ mod tests {
             (&[-1], &[1, 0, 0, 0, 9]),
             (&[i64::MAX, i64::MAX], &[]),
         ] {
-            assert!(matches!(tensor(shape, bytes).elements(), Err(ServiceError::BadRequest(_))), "{shape:?} {bytes:?}");
+            assert!(
+                matches!(tensor(shape, bytes).elements(), Err(ServiceError::BadRequest(_))),
+                "{shape:?} {bytes:?}"
+            );
         }
     }
 }

@@ -41,15 +41,26 @@ fn lists_of_one_and_two_columns_are_read() {
 
 #[test]
 fn names_in_lists_may_hold_spaces() {
-    let root = tree(&["images/my street 1.png", "labels/my street 1.png", "images/a.png", "my mask.png"]);
-    put(&root, "val.txt", " images/my street 1.png \nimages/my street 1.png\t my mask.png\nimages/a.png\tmy mask.png");
+    let root =
+        tree(&["images/my street 1.png", "labels/my street 1.png", "images/a.png", "my mask.png"]);
+    put(
+        &root,
+        "val.txt",
+        " images/my street 1.png \nimages/my street 1.png\t my mask.png\nimages/a.png\tmy mask.png",
+    );
     let samples = Dataset::Folder.split(root.path(), "val").unwrap();
     let street = "images/my street 1.png";
-    let expected =
-        [pair(street, "labels/my street 1.png"), pair(street, "my mask.png"), pair("images/a.png", "my mask.png")];
+    let expected = [
+        pair(street, "labels/my street 1.png"),
+        pair(street, "my mask.png"),
+        pair("images/a.png", "my mask.png"),
+    ];
     assert_eq!(names(&root, &samples), expected);
     let samples = Dataset::Folder.unlabeled(root.path(), &root.path().join("val.txt")).unwrap();
-    assert_eq!(names(&root, &samples), [pair(street, ""), pair(street, ""), pair("images/a.png", "")]);
+    assert_eq!(
+        names(&root, &samples),
+        [pair(street, ""), pair(street, ""), pair("images/a.png", "")]
+    );
 }
 
 #[test]
@@ -71,11 +82,18 @@ fn labels_are_found_in_the_trees_of_each_data_set() {
         "labels/x.png",
         "labels/y.png",
     ]);
-    let ulm = pair("leftImg8bit/val/ulm/ulm_0_leftImg8bit.png", "gtFine/val/ulm/ulm_0_gtFine_labelIds.png");
-    let bonn = pair("leftImg8bit/val/bonn/bonn_0_leftImg8bit.png", "gtFine/val/bonn/bonn_0_gtFine_labelIds.png");
+    let ulm = pair(
+        "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png",
+        "gtFine/val/ulm/ulm_0_gtFine_labelIds.png",
+    );
+    let bonn = pair(
+        "leftImg8bit/val/bonn/bonn_0_leftImg8bit.png",
+        "gtFine/val/bonn/bonn_0_gtFine_labelIds.png",
+    );
     let samples = Dataset::Cityscapes.split(root.path(), "val").unwrap();
     assert_eq!(names(&root, &samples), [bonn, ulm.clone()]);
-    for line in [ulm.0.clone(), format!("{} gtFine/val/ulm/ulm_0_gtFine_labelTrainIds.png", ulm.0)] {
+    for line in [ulm.0.clone(), format!("{} gtFine/val/ulm/ulm_0_gtFine_labelTrainIds.png", ulm.0)]
+    {
         let list = put(&root, "labeled.txt", &line);
         let samples = Dataset::Cityscapes.labeled(root.path(), &list).unwrap();
         assert_eq!(names(&root, &samples), std::slice::from_ref(&ulm));
@@ -139,8 +157,14 @@ fn ids_become_train_ids_and_unknown_ones_are_errors_where_the_data_set_is_strict
             .map(|()| ids)
             .map_err(|error| error.to_string())
     };
-    assert_eq!(map(Dataset::Camvid, vec![0, 10, 11, 255]), Ok(vec![0, 10, IGNORE_INDEX, IGNORE_INDEX]));
-    assert_eq!(map(Dataset::Cityscapes, vec![7, 0, 33, 200]), Ok(vec![0, IGNORE_INDEX, 18, IGNORE_INDEX]));
+    assert_eq!(
+        map(Dataset::Camvid, vec![0, 10, 11, 255]),
+        Ok(vec![0, 10, IGNORE_INDEX, IGNORE_INDEX])
+    );
+    assert_eq!(
+        map(Dataset::Cityscapes, vec![7, 0, 33, 200]),
+        Ok(vec![0, IGNORE_INDEX, 18, IGNORE_INDEX])
+    );
     assert_eq!(map(Dataset::Voc, vec![0, 20, 255]), Ok(vec![0, 20, IGNORE_INDEX]));
     let message = map(Dataset::Camvid, vec![0, 1, 2, 12]).unwrap_err();
     assert!(message.starts_with("x.png: the id 12 at row 1, column 1 "), "{message}");

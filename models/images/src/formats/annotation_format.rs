@@ -30,7 +30,11 @@ impl AnnotationFormat {
     }
 
     /// Fails where the format cannot name a class or a picture, so that this is known before anything is labelled.
-    pub fn check<'a>(self, mut names: impl Iterator<Item = &'a Path>, classes: &ClassTable) -> Result<(), FormatError> {
+    pub fn check<'a>(
+        self,
+        mut names: impl Iterator<Item = &'a Path>,
+        classes: &ClassTable,
+    ) -> Result<(), FormatError> {
         match self {
             Self::Coco => names.try_for_each(|name| names::text(name).map(drop)),
             Self::Cvat => {
@@ -53,9 +57,12 @@ impl AnnotationFormat {
             match self {
                 Self::Coco => coco::write(&mut out, pictures, classes),
                 Self::Cvat => cvat::write(&mut out, pictures, classes),
-                Self::LabelStudio => {
-                    label_studio::write(&mut out, pictures, classes, &label_studio::LabelStudioOptions::default())
-                }
+                Self::LabelStudio => label_studio::write(
+                    &mut out,
+                    pictures,
+                    classes,
+                    &label_studio::LabelStudioOptions::default(),
+                ),
             }?;
             Ok(out.flush()?)
         })

@@ -96,8 +96,9 @@ mod tests {
     fn decode(bytes: &[u8]) -> Vec<u8> {
         let mut at = 0;
         let mut read = |count: usize| {
-            let value =
-                (at..at + count).fold(0, |value, bit| value << 1 | usize::from(bytes[bit / 8] >> (7 - bit % 8) & 1));
+            let value = (at..at + count).fold(0, |value, bit| {
+                value << 1 | usize::from(bytes[bit / 8] >> (7 - bit % 8) & 1)
+            });
             at += count;
             value
         };
@@ -121,9 +122,12 @@ mod tests {
 
     #[test]
     fn masks_survive_with_runs_of_every_form() {
-        for lengths in
-            [&[0, 1, 2, 2, 3, 4, 5, 63, 64, 65][..], &[16_383, 16_384, 16_385, 32_768, 1], &[0, 40_000], &[5]]
-        {
+        for lengths in [
+            &[0, 1, 2, 2, 3, 4, 5, 63, 64, 65][..],
+            &[16_383, 16_384, 16_385, 32_768, 1],
+            &[0, 40_000],
+            &[5],
+        ] {
             let mut expected = Vec::new();
             for (index, &length) in lengths.iter().enumerate() {
                 expected.extend(std::iter::repeat_n(if index % 2 == 0 { 0 } else { 255 }, length));
@@ -137,7 +141,8 @@ mod tests {
                 start += length;
             }
             let pixels = decode(&brush.finish());
-            let expected: Vec<u8> = expected.into_iter().flat_map(|value| [value; CHANNELS]).collect();
+            let expected: Vec<u8> =
+                expected.into_iter().flat_map(|value| [value; CHANNELS]).collect();
             assert_eq!(pixels, expected, "{lengths:?}");
         }
     }

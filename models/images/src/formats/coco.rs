@@ -85,7 +85,15 @@ pub fn write(
             json(&mut out, &annotation)?;
         }
         separate(&mut images, image_id - 1)?;
-        json(&mut images, &Image { id: image_id, file_name, width: picture.map.width, height: picture.map.height })?;
+        json(
+            &mut images,
+            &Image {
+                id: image_id,
+                file_name,
+                width: picture.map.width,
+                height: picture.map.height,
+            },
+        )?;
     }
     write!(out, "],\n\"images\":[")?;
     out.write_all(&images)?;
@@ -143,7 +151,11 @@ mod tests {
     #[test]
     fn masks_boxes_and_scores_are_those_of_the_labels() {
         let map = LabelMap { height: 2, width: 3, labels: vec![1, 1, 0, 255, 1, 0] };
-        let picture = ImageLabels { name: "a/b.png".into(), map, confidence: Some(vec![255, 51, 102, 0, 153, 102]) };
+        let picture = ImageLabels {
+            name: "a/b.png".into(),
+            map,
+            confidence: Some(vec![255, 51, 102, 0, 153, 102]),
+        };
         let mut file = Vec::new();
         write(&mut file, [Ok(picture)], &ClassTable::camvid()).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&file).unwrap();
@@ -164,13 +176,19 @@ mod tests {
         let classes = ClassTable::camvid();
         let mut file = Vec::new();
         write(&mut file, [], &classes).unwrap();
-        assert_eq!(serde_json::from_slice::<serde_json::Value>(&file).unwrap()["images"], serde_json::json!([]));
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&file).unwrap()["images"],
+            serde_json::json!([])
+        );
         let message = |labels: &[u8], confidence| {
             let map = LabelMap { height: 1, width: 2, labels: labels.to_vec() };
             let picture = ImageLabels { name: "a.png".into(), map, confidence };
             write(Vec::new(), [Ok(picture)], &classes).unwrap_err().to_string()
         };
-        assert_eq!(message(&[0, 11], None), "a.png: the label 11 at row 0, column 1, where there are 11 classes");
+        assert_eq!(
+            message(&[0, 11], None),
+            "a.png: the label 11 at row 0, column 1, where there are 11 classes"
+        );
         assert_eq!(message(&[0], None), "a.png: 1 bytes for 2x1 pixels");
         assert_eq!(message(&[0, 0], Some(vec![1, 2, 3])), "a.png: 3 bytes for 2x1 pixels");
     }

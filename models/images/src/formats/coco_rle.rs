@@ -25,7 +25,16 @@ impl CocoRle {
     /// Of an empty mask.
     pub(super) fn new(height: usize) -> Self {
         let none = [usize::MAX, 0];
-        Self { height, text: String::new(), last: [0; 2], count: 0, end: 0, area: 0, rows: none, columns: none }
+        Self {
+            height,
+            text: String::new(),
+            last: [0; 2],
+            count: 0,
+            end: 0,
+            area: 0,
+            rows: none,
+            columns: none,
+        }
     }
 
     /// Adds a run of the mask; runs come in order.
@@ -36,9 +45,13 @@ impl CocoRle {
         self.area += run.length;
         let last = self.end - 1;
         let columns = [run.start / self.height, last / self.height];
-        let rows =
-            if columns[0] == columns[1] { [run.start, last].map(|at| at % self.height) } else { [0, self.height - 1] };
-        let widen = |[first, last]: [usize; 2], more: [usize; 2]| [first.min(more[0]), last.max(more[1])];
+        let rows = if columns[0] == columns[1] {
+            [run.start, last].map(|at| at % self.height)
+        } else {
+            [0, self.height - 1]
+        };
+        let widen =
+            |[first, last]: [usize; 2], more: [usize; 2]| [first.min(more[0]), last.max(more[1])];
         (self.rows, self.columns) = (widen(self.rows, rows), widen(self.columns, columns));
     }
 

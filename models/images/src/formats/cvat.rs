@@ -38,7 +38,9 @@ pub fn write(
     classes: &ClassTable,
 ) -> Result<(), FormatError> {
     // Neither the time nor the system may show: the same pictures give the same bytes.
-    let options = SimpleFileOptions::default().last_modified_time(DateTime::default()).unix_permissions(0o644);
+    let options = SimpleFileOptions::default()
+        .last_modified_time(DateTime::default())
+        .unix_permissions(0o644);
     let packed = options.compression_method(CompressionMethod::Deflated);
     let mut archive = ZipWriter::new(out);
     archive.start_file("labelmap.txt", packed)?;
@@ -68,10 +70,13 @@ pub fn write(
 /// for black ones and those that an earlier class has, the next free of Pascal VOC's palette.
 pub fn colors(classes: &ClassTable) -> [[u8; 3]; 256] {
     let mut colors = [[0; 3]; 256];
-    let named = || classes.classes().iter().zip(0..IGNORE_INDEX).filter(|(class, _)| class.name != BACKGROUND);
+    let named = || {
+        classes.classes().iter().zip(0..IGNORE_INDEX).filter(|(class, _)| class.name != BACKGROUND)
+    };
     let own: HashSet<[u8; 3]> = named().map(|(class, _)| class.color).collect();
     let mut taken = HashSet::from([[0; 3]]);
-    let mut free = (0..).map(protoseg_models::classes::voc_color).filter(|color| !own.contains(color));
+    let mut free =
+        (0..).map(protoseg_models::classes::voc_color).filter(|color| !own.contains(color));
     for (class, label) in named() {
         let color = if taken.insert(class.color) { Some(class.color) } else { free.next() };
         colors[usize::from(label)] = color.unwrap_or_default();
@@ -85,9 +90,13 @@ pub(super) fn label_map(classes: &ClassTable) -> Result<String, FormatError> {
     for (class, [red, green, blue]) in classes.classes().iter().zip(colors(classes)) {
         let refused = |reason| FormatError::Class { class: class.name.clone(), reason };
         if class.name.contains(|letter: char| letter == ':' || letter.is_control()) {
-            return Err(refused("holds a colon or control character, which CVAT's labelmap.txt cannot"));
+            return Err(refused(
+                "holds a colon or control character, which CVAT's labelmap.txt cannot",
+            ));
         }
-        if class.name.starts_with(|letter: char| letter == '#' || letter.is_whitespace()) || class.name.is_empty() {
+        if class.name.starts_with(|letter: char| letter == '#' || letter.is_whitespace())
+            || class.name.is_empty()
+        {
             return Err(refused("starts with no letter, and CVAT's labelmap.txt would lose it"));
         }
         if class.name != BACKGROUND {

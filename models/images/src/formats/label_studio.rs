@@ -137,10 +137,14 @@ fn task<'a>(
             score: scores.as_ref().map(|scores| scores.labels[label]),
         })
     };
-    let result = regions.into_iter().zip(classes.classes()).enumerate().filter_map(region).collect();
+    let result =
+        regions.into_iter().zip(classes.classes()).enumerate().filter_map(region).collect();
     let score = scores.as_ref().map(|scores| scores.all);
     let data = Data { image: address(&options.prefix, &picture.name) };
-    Ok(Task { data, predictions: [Prediction { model_version: &options.model_version, score, result }] })
+    Ok(Task {
+        data,
+        predictions: [Prediction { model_version: &options.model_version, score, result }],
+    })
 }
 
 fn address(prefix: &str, name: &Path) -> String {

@@ -16,7 +16,9 @@ pub fn png_name(name: &Path) -> PathBuf {
 /// A picture's name as text with slashes.
 pub(super) fn text(name: &Path) -> Result<&str, FormatError> {
     let refused = |reason| FormatError::Name { name: name.into(), reason };
-    let text = name.to_str().ok_or_else(|| refused("has a name that is no UTF-8, which the format cannot hold"))?;
+    let text = name
+        .to_str()
+        .ok_or_else(|| refused("has a name that is no UTF-8, which the format cannot hold"))?;
     if text.contains(char::is_control) {
         return Err(refused("has a name with control characters, which the format cannot hold"));
     }
@@ -56,7 +58,12 @@ mod tests {
 
     #[test]
     fn every_name_becomes_that_of_a_png() {
-        for (name, png) in [("a/b.c.jpg", "a/b.c.png"), ("a/b", "a/b.png"), ("a/..jpg", "a/..png"), (".x", ".x.png")] {
+        for (name, png) in [
+            ("a/b.c.jpg", "a/b.c.png"),
+            ("a/b", "a/b.png"),
+            ("a/..jpg", "a/..png"),
+            (".x", ".x.png"),
+        ] {
             assert_eq!(png_name(Path::new(name)), Path::new(png));
         }
     }
@@ -64,8 +71,14 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_told_by_its_bytes() {
         let name = Path::new(OsStr::from_bytes(b"a/\xc3\xa9 100%.\xff.png"));
-        assert_eq!(percent_encoded(name, |character| !character.is_whitespace()), "a/é%20100%25.%FF.png");
-        assert_eq!(percent_encoded(name, |character| character.is_ascii_graphic()), "a/%C3%A9%20100%25.%FF.png");
+        assert_eq!(
+            percent_encoded(name, |character| !character.is_whitespace()),
+            "a/é%20100%25.%FF.png"
+        );
+        assert_eq!(
+            percent_encoded(name, |character| character.is_ascii_graphic()),
+            "a/%C3%A9%20100%25.%FF.png"
+        );
         assert!(text(name).unwrap_err().to_string().contains("no UTF-8"));
         assert!(text(Path::new("a\nb")).is_err());
         assert_eq!(text(Path::new("a/é b.png")).unwrap(), "a/é b.png");

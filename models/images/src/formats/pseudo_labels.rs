@@ -22,7 +22,11 @@ pub const DEFAULT_MIN_CONFIDENCE: f64 = 0.9;
 
 /// An 8-bit grey PNG of the classes' source ids, and 255 where the confidence, in steps of 1/255, is below `least`, in [0, 1].
 /// A picture without confidence has no pseudo-labels: 255 everywhere.
-pub fn labels_png(picture: &ImageLabels, least: f64, classes: &ClassTable) -> Result<Vec<u8>, FormatError> {
+pub fn labels_png(
+    picture: &ImageLabels,
+    least: f64,
+    classes: &ClassTable,
+) -> Result<Vec<u8>, FormatError> {
     picture.check(classes)?;
     let ids = source_ids(classes, IGNORE_INDEX);
     let counts: [bool; 256] = std::array::from_fn(|confidence| confidence as f64 / 255.0 >= least);
@@ -62,7 +66,8 @@ fn beside(name: &Path, folder: &str) -> PathBuf {
 pub fn link(picture: &Path, root: &Path, name: &Path) -> Result<(), FormatError> {
     let place = root.join(image_path(name));
     let made = place.parent().map_or(Ok(()), fs::create_dir_all);
-    made.and_then(|()| atomic::link(picture, &place)).map_err(|source| FormatError::Io { path: place, source })
+    made.and_then(|()| atomic::link(picture, &place))
+        .map_err(|source| FormatError::Io { path: place, source })
 }
 
 /// Writes `classes.txt` and `train.txt`, the pictures in order of their paths.
@@ -93,7 +98,11 @@ pub fn link(picture: &Path, root: &Path, name: &Path) -> Result<(), FormatError>
 /// assert_eq!(set.read(0, 1 << 20)?.truth, picture.map.labels);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn write_lists(root: &Path, mut names: Vec<PathBuf>, classes: &ClassTable) -> Result<(), FormatError> {
+pub fn write_lists(
+    root: &Path,
+    mut names: Vec<PathBuf>,
+    classes: &ClassTable,
+) -> Result<(), FormatError> {
     names.sort();
     let line = |name: &PathBuf| format!("{}\n", image_path(name).display());
     let list: String = names.iter().map(line).collect();
@@ -109,7 +118,9 @@ pub fn write_lists(root: &Path, mut names: Vec<PathBuf>, classes: &ClassTable) -
 pub fn class_file(classes: &ClassTable) -> Result<String, FormatError> {
     let text = classes.text();
     let back = ClassTable::parse(&text).ok();
-    let kept = |index: usize| back.as_ref().and_then(|back| back.classes().get(index)) == classes.classes().get(index);
+    let kept = |index: usize| {
+        back.as_ref().and_then(|back| back.classes().get(index)) == classes.classes().get(index)
+    };
     match (0..classes.count()).find(|&index| !kept(index)) {
         None => Ok(text),
         Some(index) => Err(FormatError::Class {
@@ -131,7 +142,8 @@ mod tests {
     #[test]
     fn only_what_is_sure_counts() {
         let map = LabelMap { height: 1, width: 5, labels: vec![0, 1, 2, 255, 18] };
-        let mut picture = ImageLabels { name: "a".into(), map, confidence: Some(vec![229, 230, 255, 255, 153]) };
+        let mut picture =
+            ImageLabels { name: "a".into(), map, confidence: Some(vec![229, 230, 255, 255, 153]) };
         let read = |picture: &ImageLabels, least| {
             let png = labels_png(picture, least, &ClassTable::cityscapes()).unwrap();
             image::load_from_memory(&png).unwrap().into_luma8().into_raw()
@@ -172,7 +184,9 @@ mod tests {
             let pixels = height * width;
             let labels: Vec<u8> = (0..pixels).map(|index| draw(index, 19)).collect();
             let confidence: Vec<u8> = (0..pixels).map(|index| draw(pixels + index, 256)).collect();
-            let sure = |(&label, &confidence): (&u8, &u8)| if confidence < 230 { IGNORE_INDEX } else { label };
+            let sure = |(&label, &confidence): (&u8, &u8)| {
+                if confidence < 230 { IGNORE_INDEX } else { label }
+            };
             expected.push(labels.iter().zip(&confidence).map(sure).collect::<Vec<u8>>());
             let (path, map) = (pictures.path().join(name), LabelMap { height, width, labels });
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -199,12 +213,22 @@ mod tests {
 
     #[test]
     fn class_names_that_would_be_lost_are_refused() {
-        let class =
-            |name: &str, source_id| protoseg_models::classes::Class { name: name.into(), color: [1; 3], source_id };
-        let table = |name: &str| ClassTable::try_from(vec![class("a 1 2 3", 4), class(name, 5)]).unwrap();
+        let class = |name: &str, source_id| protoseg_models::classes::Class {
+            name: name.into(),
+            color: [1; 3],
+            source_id,
+        };
+        let table =
+            |name: &str| ClassTable::try_from(vec![class("a 1 2 3", 4), class(name, 5)]).unwrap();
         assert_eq!(class_file(&table("b c")).unwrap(), "4 a 1 2 3 1 1 1\n5 b c 1 1 1\n");
         for name in ["b#c", "b  c", " b", "", "b\nc"] {
-            assert!(class_file(&table(name)).unwrap_err().to_string().contains("classes.txt cannot hold"), "{name}");
+            assert!(
+                class_file(&table(name))
+                    .unwrap_err()
+                    .to_string()
+                    .contains("classes.txt cannot hold"),
+                "{name}"
+            );
         }
     }
 }

@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn runs_follow_each_other_and_columns_are_the_map_turned() {
-        let found: Vec<_> = runs(&[7, 7, 1, 7]).map(|run| (run.label, run.start, run.length)).collect();
+        let found: Vec<_> =
+            runs(&[7, 7, 1, 7]).map(|run| (run.label, run.start, run.length)).collect();
         assert_eq!(found, [(7, 0, 2), (1, 2, 1), (7, 3, 1)]);
         assert_eq!(runs(&[]).count(), 0);
         for (height, width) in [(3, 5), (2, 64), (70, 131), (1, 1), (0, 4), (4, 0)] {

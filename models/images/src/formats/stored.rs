@@ -32,7 +32,12 @@ pub struct StoredLabels {
 impl StoredLabels {
     /// Of pictures of these names, whose train ids lie in the folder `ids`, and their confidence, if it is known, in another,
     /// under the same names but for the ending `.png`; files of at most `max_pixels` pixels.
-    pub fn new(mut names: Vec<PathBuf>, ids: PathBuf, confidence: Option<PathBuf>, max_pixels: u64) -> Self {
+    pub fn new(
+        mut names: Vec<PathBuf>,
+        ids: PathBuf,
+        confidence: Option<PathBuf>,
+        max_pixels: u64,
+    ) -> Self {
         names.sort();
         Self { names: names.into_iter(), ids, confidence, max_pixels }
     }
@@ -42,7 +47,8 @@ impl StoredLabels {
         let map = read(&self.ids)?;
         let confidence = self.confidence.as_deref().map(read).transpose()?;
         let size = |map: &LabelMap| [map.height, map.width];
-        if let Some(other) = confidence.as_ref().filter(|confidence| size(confidence) != size(&map)) {
+        if let Some(other) = confidence.as_ref().filter(|confidence| size(confidence) != size(&map))
+        {
             let LabelMap { height, width, .. } = map;
             return Err(FormatError::Size { name, width, height, found: other.labels.len() });
         }

@@ -30,7 +30,8 @@ fn step(prototypes: &mut Prototypes, batches: &[Points], number: u64) {
 }
 
 fn random(stream: Stream, middle: &[f64], size: f64) -> Vec<f64> {
-    let noisy = |(index, value): (u64, &f64)| f64::from((value + size * stream.signed_unit(index)) as f32);
+    let noisy =
+        |(index, value): (u64, &f64)| f64::from((value + size * stream.signed_unit(index)) as f32);
     (0..).zip(middle).map(noisy).collect()
 }
 
@@ -55,7 +56,11 @@ fn batches(number: u64) -> [Points; 2] {
         let feature = |(point, &label): (u64, &i64)| {
             let stream = stream.child(point);
             let length = stream.range(50, 0.3, 3.0);
-            random(stream, &middle(label as u64).iter().map(|value| length * value).collect::<Vec<_>>(), length)
+            random(
+                stream,
+                &middle(label as u64).iter().map(|value| length * value).collect::<Vec<_>>(),
+                length,
+            )
         };
         ((0..).zip(&labels).map(feature).collect(), labels)
     })
@@ -64,8 +69,9 @@ fn batches(number: u64) -> [Points; 2] {
 /// Prototypes near the middle of their class, but the first of each class, which no point is near. Class 3 is not active.
 fn start(settings: PrototypeSettings) -> Prototypes {
     let row = |prototype: u64| {
-        let middle =
-            middle(prototype / 3).into_iter().map(|value| if prototype.is_multiple_of(3) { -value } else { value });
+        let middle = middle(prototype / 3)
+            .into_iter()
+            .map(|value| if prototype.is_multiple_of(3) { -value } else { value });
         random(Stream::keyed(&[99, prototype]), &middle.collect::<Vec<_>>(), 0.5)
     };
     let values: Vec<Vec<f64>> = (0..12).map(row).collect();
@@ -74,7 +80,11 @@ fn start(settings: PrototypeSettings) -> Prototypes {
     } else {
         normalize_rows(&tensor(&values)).unwrap()
     };
-    let mean = vec![random(Stream::keyed(&[98]), &[0.0; CHANNELS], if settings.centered { 0.2 } else { 0.0 })];
+    let mean = vec![random(
+        Stream::keyed(&[98]),
+        &[0.0; CHANNELS],
+        if settings.centered { 0.2 } else { 0.0 },
+    )];
     Prototypes::new(settings, values, tensor(&mean).squeeze_dim(0), vec![true, true, true, false])
 }
 
@@ -86,7 +96,12 @@ fn all_settings() -> impl Iterator<Item = PrototypeSettings> {
         (PrototypeAverage::Raw, true, 0),
     ]
     .into_iter()
-    .map(|(average, centered, reseed_after)| PrototypeSettings { average, centered, reseed_after, ..SETTINGS })
+    .map(|(average, centered, reseed_after)| PrototypeSettings {
+        average,
+        centered,
+        reseed_after,
+        ..SETTINGS
+    })
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -113,8 +128,12 @@ fn thirty_steps_equal_loops() {
                 assert_eq!(after[prototype], before[prototype], "moved without a hit");
             }
             let found = after.iter().flatten().zip(loops.values.iter().flatten());
-            for (found, expected) in found.chain(numbers(prototypes.mean()).iter().zip(&loops.mean)) {
-                assert!((found - expected).abs() < 1e-5, "{settings:?}, step {number}: {found} {expected}");
+            for (found, expected) in found.chain(numbers(prototypes.mean()).iter().zip(&loops.mean))
+            {
+                assert!(
+                    (found - expected).abs() < 1e-5,
+                    "{settings:?}, step {number}: {found} {expected}"
+                );
             }
             assert_eq!(prototypes.counters(), loops.counters, "step {number}");
             assert_eq!(prototypes.counters().active[3], number >= 6);
@@ -130,12 +149,21 @@ fn going_on_from_what_was_saved_changes_nothing() {
         let (mut whole, mut stopped) = (start(settings), start(settings));
         for number in 0..20 {
             step(&mut whole, &batches(number), number);
-            let counters = serde_json::from_str(&serde_json::to_string(&stopped.counters()).unwrap()).unwrap();
-            stopped = Prototypes::from_saved(settings, stopped.values().copy(), stopped.mean().copy(), counters);
+            let counters =
+                serde_json::from_str(&serde_json::to_string(&stopped.counters()).unwrap()).unwrap();
+            stopped = Prototypes::from_saved(
+                settings,
+                stopped.values().copy(),
+                stopped.mean().copy(),
+                counters,
+            );
             step(&mut stopped, &batches(number), number);
         }
         assert_eq!(rows(whole.values()), rows(stopped.values()));
-        assert_eq!((numbers(whole.mean()), whole.counters()), (numbers(stopped.mean()), stopped.counters()));
+        assert_eq!(
+            (numbers(whole.mean()), whole.counters()),
+            (numbers(stopped.mean()), stopped.counters())
+        );
     }
 }
 
@@ -162,19 +190,31 @@ fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_
         let mut prototypes = small(PrototypeSettings { average, ..SETTINGS }, AXES, [true, false]);
         let feature = tensor(&[vec![0.1, 2.0, 0.3]]);
         let loss = |prototypes: &Prototypes, label: i64| {
-            prototypes.compare(&feature).unwrap().loss(&Tensor::from_slice(&[label])).unwrap().double_value(&[])
+            prototypes
+                .compare(&feature)
+                .unwrap()
+                .loss(&Tensor::from_slice(&[label]))
+                .unwrap()
+                .double_value(&[])
         };
         assert_eq!(rows(prototypes.compare(&feature).unwrap().logits())[0][1], f64::NEG_INFINITY);
         assert_eq!([loss(&prototypes, 0), loss(&prototypes, 1)], [0.0; 2]);
         step(&mut prototypes, &points([([1.0, 2.0, 0.0], 0), ([0.0, 1.0, 0.0], NOTHING)]), 3);
         assert_eq!(prototypes.counters().active, [true, false]);
-        step(&mut prototypes, &points([([0.0, 2.0, 0.2], 1), ([0.2, 4.0, 0.4], 1), ([1.0, 0.0, 0.0], 0)]), 4);
+        step(
+            &mut prototypes,
+            &points([([0.0, 2.0, 0.2], 1), ([0.2, 4.0, 0.4], 1), ([1.0, 0.0, 0.0], 0)]),
+            4,
+        );
         assert_eq!(prototypes.counters().active, [true, true]);
         assert!(loss(&prototypes, 0) > 5.0 && loss(&prototypes, 1) < 0.01);
         let values = rows(prototypes.values());
         let length = if average == PrototypeAverage::Raw { 3.02 } else { 1.0 };
         for value in &values[2..] {
-            assert!(cosine(value, &[0.1, 3.0, 0.3]) > 0.99 && (dot(value, value).sqrt() / length - 1.0).abs() < 0.05);
+            assert!(
+                cosine(value, &[0.1, 3.0, 0.3]) > 0.99
+                    && (dot(value, value).sqrt() / length - 1.0).abs() < 0.05
+            );
         }
         assert_ne!(values[2], values[3]);
     }
@@ -182,14 +222,25 @@ fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_
 
 #[test]
 fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_others() {
-    let three = [([1.0, 0.0, 0.2], 0), ([3.0, 3.0, 0.0], 0), ([-9.0, 0.0, 5.0], NOTHING), ([0.0, 1.0, 0.0], 1)];
-    for (average, taken) in
-        [(PrototypeAverage::Normalized, unit(&[1.0, 1.0, 0.0])), (PrototypeAverage::Raw, vec![3.0, 3.0, 0.0])]
-    {
-        let mut prototypes = small(PrototypeSettings { average, reseed_after: 3, ..SETTINGS }, AXES, [true; 2]);
+    let three = [
+        ([1.0, 0.0, 0.2], 0),
+        ([3.0, 3.0, 0.0], 0),
+        ([-9.0, 0.0, 5.0], NOTHING),
+        ([0.0, 1.0, 0.0], 1),
+    ];
+    for (average, taken) in [
+        (PrototypeAverage::Normalized, unit(&[1.0, 1.0, 0.0])),
+        (PrototypeAverage::Raw, vec![3.0, 3.0, 0.0]),
+    ] {
+        let mut prototypes =
+            small(PrototypeSettings { average, reseed_after: 3, ..SETTINGS }, AXES, [true; 2]);
         // With fewer points than prototypes it is not their fault; class 1 never has two points.
         for (number, one_only) in [false, true, false, true, true].into_iter().enumerate() {
-            let points = if one_only { points([three[0], three[2]]).to_vec() } else { points(three).to_vec() };
+            let points = if one_only {
+                points([three[0], three[2]]).to_vec()
+            } else {
+                points(three).to_vec()
+            };
             step(&mut prototypes, &points, number as u64);
             assert_eq!(rows(prototypes.values())[1], [-1.0, 0.0, 0.0]);
         }
@@ -201,7 +252,8 @@ fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_ot
         assert_eq!(prototypes.counters().steps_unassigned, [0; 4]);
         assert_eq!(prototypes.counters().assignments, [9, 0, 3, 0]);
 
-        let mut never = small(PrototypeSettings { average, reseed_after: 0, ..SETTINGS }, AXES, [true; 2]);
+        let mut never =
+            small(PrototypeSettings { average, reseed_after: 0, ..SETTINGS }, AXES, [true; 2]);
         (0..300).for_each(|number| step(&mut never, &points(three), number));
         assert_eq!(rows(never.values())[1], [-1.0, 0.0, 0.0]);
     }
@@ -212,12 +264,18 @@ fn a_map_is_compared_place_by_place_with_centred_features_where_wanted() {
     for settings in all_settings() {
         let (prototypes, features) = (start(settings), batches(1)[0].0[..15].to_vec());
         let map = tensor(&features).view([3, 5, CHANNELS as i64]).permute([2, 0, 1]).unsqueeze(0);
-        let dense = rows(&prototypes.dense(&map).unwrap().squeeze_dim(0).permute([1, 2, 0]).reshape([15, 4]));
+        let dense = rows(
+            &prototypes.dense(&map).unwrap().squeeze_dim(0).permute([1, 2, 0]).reshape([15, 4]),
+        );
         let (values, mean) = (rows(prototypes.values()), numbers(prototypes.mean()));
         for (feature, logits) in features.iter().zip(dense) {
-            let feature: Vec<f64> = feature.iter().zip(&mean).map(|(value, mean)| value - mean).collect();
+            let feature: Vec<f64> =
+                feature.iter().zip(&mean).map(|(value, mean)| value - mean).collect();
             for class in 0..3 {
-                let closest = values[3 * class..][..3].iter().map(|value| cosine(&feature, value)).fold(-1.0, f64::max);
+                let closest = values[3 * class..][..3]
+                    .iter()
+                    .map(|value| cosine(&feature, value))
+                    .fold(-1.0, f64::max);
                 assert!((logits[class] - closest / 0.1).abs() < 1e-5);
             }
             // Of a class without prototypes: as good as minus infinity, and a number for upsampling.

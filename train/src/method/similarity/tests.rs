@@ -20,7 +20,8 @@ struct Case {
 
 /// Every way in which classes may be active, a seed for each.
 fn cases() -> impl Iterator<Item = Case> {
-    (0..1 << CLASSES).map(|bits| Case::draw(bits, std::array::from_fn(|class| bits >> class & 1 == 0)))
+    (0..1 << CLASSES)
+        .map(|bits| Case::draw(bits, std::array::from_fn(|class| bits >> class & 1 == 0)))
 }
 
 impl Case {
@@ -29,24 +30,36 @@ impl Case {
         // Rows of very different lengths, which no cosine may show; numbers that 32 bits hold.
         let row = |stream: Stream| -> Vec<f64> {
             let length = stream.range(100, 0.2, 5.0);
-            (0..CHANNELS as u64).map(|channel| f64::from((length * stream.signed_unit(channel)) as f32)).collect()
+            (0..CHANNELS as u64)
+                .map(|channel| f64::from((length * stream.signed_unit(channel)) as f32))
+                .collect()
         };
-        let rows = |part, count: usize| (0..count as u64).map(|index| row(stream.child(part).child(index))).collect();
-        let labels = (0..POINTS as u64).map(|point| match stream.below(point, CLASSES + 1) as i64 {
-            label if label < CLASSES as i64 => label,
-            _ => NOTHING,
-        });
-        Self { points: rows(1, POINTS), prototypes: rows(2, CLASSES * EACH), active, labels: labels.collect() }
+        let rows = |part, count: usize| {
+            (0..count as u64).map(|index| row(stream.child(part).child(index))).collect()
+        };
+        let labels =
+            (0..POINTS as u64).map(|point| match stream.below(point, CLASSES + 1) as i64 {
+                label if label < CLASSES as i64 => label,
+                _ => NOTHING,
+            });
+        Self {
+            points: rows(1, POINTS),
+            prototypes: rows(2, CLASSES * EACH),
+            active,
+            labels: labels.collect(),
+        }
     }
 
     fn compared(&self) -> Similarity {
-        Similarity::new(tensor(&self.points), &tensor(&self.prototypes), &self.active, TEMPERATURE).unwrap()
+        Similarity::new(tensor(&self.points), &tensor(&self.prototypes), &self.active, TEMPERATURE)
+            .unwrap()
     }
 
     fn cosine(&self, point: usize, class: usize, number: usize) -> f64 {
         let (left, right) = (&self.points[point], &self.prototypes[class * EACH + number]);
-        let dot =
-            |left: &[f64], right: &[f64]| -> f64 { left.iter().zip(right).map(|(left, right)| left * right).sum() };
+        let dot = |left: &[f64], right: &[f64]| -> f64 {
+            left.iter().zip(right).map(|(left, right)| left * right).sum()
+        };
         dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
     }
 
@@ -55,7 +68,11 @@ impl Case {
     }
 
     fn logit(&self, point: usize, class: usize) -> f64 {
-        if self.active[class] { self.largest_cosine(point, class) / TEMPERATURE } else { f64::NEG_INFINITY }
+        if self.active[class] {
+            self.largest_cosine(point, class) / TEMPERATURE
+        } else {
+            f64::NEG_INFINITY
+        }
     }
 
     fn loss(&self) -> f64 {
@@ -95,11 +112,16 @@ fn logits_are_the_largest_cosines_of_active_classes_over_the_temperature() {
 #[test]
 fn the_loss_is_the_mean_over_points_that_are_labelled_and_of_an_active_class() {
     for case in cases() {
-        let found = case.compared().loss(&Tensor::from_slice(&case.labels)).unwrap().double_value(&[]);
+        let found =
+            case.compared().loss(&Tensor::from_slice(&case.labels)).unwrap().double_value(&[]);
         assert!((found - case.loss()).abs() < 1e-5, "{:?}: {found} {}", case.active, case.loss());
     }
-    let ignored = Case { labels: vec![NOTHING; POINTS], ..Case::draw(1, [true, false, true, true]) };
-    assert_eq!(ignored.compared().loss(&Tensor::from_slice(&ignored.labels)).unwrap().double_value(&[]), 0.0);
+    let ignored =
+        Case { labels: vec![NOTHING; POINTS], ..Case::draw(1, [true, false, true, true]) };
+    assert_eq!(
+        ignored.compared().loss(&Tensor::from_slice(&ignored.labels)).unwrap().double_value(&[]),
+        0.0
+    );
 }
 
 #[test]
@@ -107,21 +129,30 @@ fn the_gradient_is_the_quotient_of_differences_and_prototypes_have_none() {
     for mut case in cases() {
         let points = tensor(&case.points).set_requires_grad(true);
         let prototypes = tensor(&case.prototypes).set_requires_grad(true);
-        let compared = Similarity::new(points.shallow_clone(), &prototypes, &case.active, TEMPERATURE).unwrap();
+        let compared =
+            Similarity::new(points.shallow_clone(), &prototypes, &case.active, TEMPERATURE)
+                .unwrap();
         compared.loss(&Tensor::from_slice(&case.labels)).unwrap().backward();
         assert!(!prototypes.grad().defined(), "a gradient has reached the prototypes");
         let found = rows(&points.grad());
-        for (point, channel) in (0..POINTS).flat_map(|point| (0..CHANNELS).map(move |channel| (point, channel))) {
+        for (point, channel) in
+            (0..POINTS).flat_map(|point| (0..CHANNELS).map(move |channel| (point, channel)))
+        {
             let value = case.points[point][channel];
             let mut loss = |value| {
                 case.points[point][channel] = value;
                 case.loss()
             };
             let difference = 1e-6;
-            let expected = (loss(value + difference) - loss(value - difference)) / (2.0 * difference);
+            let expected =
+                (loss(value + difference) - loss(value - difference)) / (2.0 * difference);
             loss(value);
             let found = found[point][channel];
-            assert!((found - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{:?}: {found} {expected}", case.active);
+            assert!(
+                (found - expected).abs() < 1e-5 * (1.0 + expected.abs()),
+                "{:?}: {found} {expected}",
+                case.active
+            );
         }
     }
 }
@@ -137,11 +168,20 @@ fn nothing_to_learn_from_is_a_loss_of_zero_with_a_gradient_of_zero() {
     ] {
         let case = Case::draw(3, active);
         let points = tensor(&case.points).set_requires_grad(true);
-        let compared =
-            Similarity::new(points.shallow_clone(), &tensor(&case.prototypes), &active, TEMPERATURE).unwrap();
+        let compared = Similarity::new(
+            points.shallow_clone(),
+            &tensor(&case.prototypes),
+            &active,
+            TEMPERATURE,
+        )
+        .unwrap();
         let loss = compared.loss(&Tensor::from_slice(&labels)).unwrap();
         loss.backward();
-        assert_eq!((loss.double_value(&[]), points.grad().abs().max().double_value(&[])), (0.0, 0.0), "{active:?}");
+        assert_eq!(
+            (loss.double_value(&[]), points.grad().abs().max().double_value(&[])),
+            (0.0, 0.0),
+            "{active:?}"
+        );
     }
 }
 
@@ -154,18 +194,24 @@ fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
         let cosine = |number: &usize| case.cosine(point, point % CLASSES, *number);
         (0..EACH).max_by(|left, right| cosine(left).total_cmp(&cosine(right))).unwrap() as i64
     };
-    let found: Vec<i64> = case.compared().nearest(&Tensor::from_slice(&labels), None).unwrap().try_into().unwrap();
+    let found: Vec<i64> =
+        case.compared().nearest(&Tensor::from_slice(&labels), None).unwrap().try_into().unwrap();
     assert_eq!(found, (0..POINTS).map(nearest).collect::<Vec<_>>());
 
     let chosen = [7_i64, 3, 30, 31];
     let labels = chosen.map(|point| point % CLASSES as i64);
-    let found = case.compared().nearest(&Tensor::from_slice(&labels), Some(&Tensor::from_slice(&chosen))).unwrap();
+    let found = case
+        .compared()
+        .nearest(&Tensor::from_slice(&labels), Some(&Tensor::from_slice(&chosen)))
+        .unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), chosen.map(|point| nearest(point as usize)));
 }
 
 #[test]
 fn the_first_of_equally_near_prototypes_gets_the_point() {
-    let prototypes = tensor(&[[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]].map(Vec::from));
+    let prototypes = tensor(
+        &[[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]].map(Vec::from),
+    );
     let points = tensor(&[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 1.0]].map(Vec::from));
     let compared = Similarity::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
     let found = compared.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), None).unwrap();
@@ -176,19 +222,27 @@ fn the_first_of_equally_near_prototypes_gets_the_point() {
 fn own_and_other_cosines_are_those_of_loops_and_leave_out_classes_that_are_not_active() {
     for case in cases() {
         let chosen: Vec<usize> = (0..POINTS)
-            .filter(|&point| case.labels[point] != NOTHING && case.active[case.labels[point] as usize])
+            .filter(|&point| {
+                case.labels[point] != NOTHING && case.active[case.labels[point] as usize]
+            })
             .collect();
         if chosen.is_empty() {
             continue;
         }
         let positions: Vec<i64> = chosen.iter().map(|&point| point as i64).collect();
         let labels: Vec<i64> = chosen.iter().map(|&point| case.labels[point]).collect();
-        let found = case.compared().own_and_other(&Tensor::from_slice(&labels), &Tensor::from_slice(&positions));
+        let found = case
+            .compared()
+            .own_and_other(&Tensor::from_slice(&labels), &Tensor::from_slice(&positions));
         let [own, other] = found.unwrap().map(|cosines| Vec::<f32>::try_from(cosines).unwrap());
         for (place, (point, label)) in chosen.into_iter().zip(labels).enumerate() {
-            let others = (0..CLASSES).filter(|&class| class != label as usize && case.active[class]);
-            let closest = others.map(|class| case.largest_cosine(point, class)).fold(-1.0, f64::max);
-            assert!((f64::from(own[place]) - case.largest_cosine(point, label as usize)).abs() < 1e-6);
+            let others =
+                (0..CLASSES).filter(|&class| class != label as usize && case.active[class]);
+            let closest =
+                others.map(|class| case.largest_cosine(point, class)).fold(-1.0, f64::max);
+            assert!(
+                (f64::from(own[place]) - case.largest_cosine(point, label as usize)).abs() < 1e-6
+            );
             assert!((f64::from(other[place]) - closest).abs() < 1e-6);
         }
     }

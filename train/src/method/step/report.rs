@@ -36,7 +36,9 @@ impl StepReport {
         self.terms.add(&part.terms, 1.0);
         self.loss += part.loss;
         self.dropped += part.dropped;
-        for (sum, part) in [(&mut self.kept_share, part.kept_share), (&mut self.confidence, part.confidence)] {
+        for (sum, part) in
+            [(&mut self.kept_share, part.kept_share), (&mut self.confidence, part.confidence)]
+        {
             *sum = sum.zip(part).map_or(part, |(sum, part)| Some(sum + part));
         }
     }

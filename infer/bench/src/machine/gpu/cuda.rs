@@ -14,14 +14,17 @@ pub(super) struct CudaOrdinals {
 
 impl CudaOrdinals {
     pub(super) fn from_environment() -> Self {
-        let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let variable =
+            |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self { visible: variable("CUDA_VISIBLE_DEVICES"), order: variable("CUDA_DEVICE_ORDER") }
     }
 
     /// The places of `cuda:0`, `cuda:1` and so on, and how that is known; or why it is not.
     pub(super) fn give(&self, gpus: &[Gpu]) -> Result<(Vec<usize>, String), String> {
         if gpus.iter().any(|gpu| gpu.mig == Some(true)) {
-            return Err("a GPU is divided into instances (MIG), which CUDA numbers instead".to_owned());
+            return Err(
+                "a GPU is divided into instances (MIG), which CUDA numbers instead".to_owned()
+            );
         }
         let order = self.order(gpus);
         let Some(visible) = &self.visible else {
@@ -32,8 +35,9 @@ impl CudaOrdinals {
         for entry in visible.split(',').map(str::trim) {
             let place = if entry.starts_with("GPU-") {
                 // A beginning is enough where only one GPU has it.
-                let mut named = (0..gpus.len())
-                    .filter(|&place| gpus[place].uuid.as_ref().is_some_and(|uuid| uuid.starts_with(entry)));
+                let mut named = (0..gpus.len()).filter(|&place| {
+                    gpus[place].uuid.as_ref().is_some_and(|uuid| uuid.starts_with(entry))
+                });
                 named.next().filter(|_| named.next().is_none())
             } else if entry.starts_with("MIG-") {
                 return Err("CUDA_VISIBLE_DEVICES names instances of GPUs (MIG)".to_owned());
@@ -49,8 +53,11 @@ impl CudaOrdinals {
             }
             places.push(place);
         }
-        let how =
-            if how.starts_with("by the UUIDs") { how.to_owned() } else { format!("by CUDA_VISIBLE_DEVICES, {how}") };
+        let how = if how.starts_with("by the UUIDs") {
+            how.to_owned()
+        } else {
+            format!("by CUDA_VISIBLE_DEVICES, {how}")
+        };
         Ok((places, how))
     }
 
@@ -93,8 +100,13 @@ mod tests {
         names.iter().enumerate().map(gpu).collect()
     }
 
-    fn places(names: &[&str], visible: Option<&str>, order: Option<&str>) -> Result<Vec<usize>, String> {
-        let numbers = CudaOrdinals { visible: visible.map(str::to_owned), order: order.map(str::to_owned) };
+    fn places(
+        names: &[&str],
+        visible: Option<&str>,
+        order: Option<&str>,
+    ) -> Result<Vec<usize>, String> {
+        let numbers =
+            CudaOrdinals { visible: visible.map(str::to_owned), order: order.map(str::to_owned) };
         numbers.give(&gpus(names)).map(|(places, _)| places)
     }
 
@@ -130,7 +142,10 @@ mod tests {
         assert!(places(&unlike, Some("GPU-b,0"), None).unwrap_err().contains("CUDA_DEVICE_ORDER"));
         assert!(places(&alike, Some("0,0"), None).unwrap_err().contains("twice"));
         assert!(places(&alike, Some("MIG-7"), None).unwrap_err().contains("MIG"));
-        let how = CudaOrdinals { visible: Some("GPU-a0".to_owned()), order: None }.give(&gpus(&unlike)).unwrap().1;
+        let how = CudaOrdinals { visible: Some("GPU-a0".to_owned()), order: None }
+            .give(&gpus(&unlike))
+            .unwrap()
+            .1;
         assert!(how.contains("UUIDs"), "{how}");
     }
 }

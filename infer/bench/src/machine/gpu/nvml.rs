@@ -29,13 +29,16 @@ pub(super) fn driver() -> Result<&'static dyn Driver, &'static String> {
 impl Driver for Nvml {
     fn gpus(&self) -> Gpus {
         let cuda = self.sys_cuda_driver_version().ok().map(|version| {
-            use nvml_wrapper::{cuda_driver_version_major as major, cuda_driver_version_minor as minor};
+            use nvml_wrapper::{
+                cuda_driver_version_major as major, cuda_driver_version_minor as minor,
+            };
             format!("{}.{}", major(version), minor(version))
         });
         let count = self.device_count();
         let missing = count.as_ref().err().map(|error| error_chain(error));
         // One that fell off the bus keeps its place.
-        let gpu = |index| self.device_by_index(index).map(|device| gpu(&device)).unwrap_or_default();
+        let gpu =
+            |index| self.device_by_index(index).map(|device| gpu(&device)).unwrap_or_default();
         let gpus = (0..count.unwrap_or(0)).map(gpu).collect();
         Gpus { driver: self.sys_driver_version().ok(), cuda, gpus, numbers: None, missing }
     }
@@ -45,13 +48,18 @@ impl Driver for Nvml {
         let Some(device) = device else { return GpuSample::default() };
         let own = device.running_compute_processes().unwrap_or_default().into_iter();
         let own =
-            own.filter(|process| process.pid == std::process::id()).find_map(|process| match process.used_gpu_memory {
-                UsedGpuMemory::Used(bytes) => Some(bytes),
-                UsedGpuMemory::Unavailable => None,
-            });
+            own.filter(|process| process.pid == std::process::id()).find_map(
+                |process| match process.used_gpu_memory {
+                    UsedGpuMemory::Used(bytes) => Some(bytes),
+                    UsedGpuMemory::Unavailable => None,
+                },
+            );
         GpuSample {
             power: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1000.0),
-            energy: device.total_energy_consumption().ok().map(|millijoules| millijoules as f64 / 1000.0),
+            energy: device
+                .total_energy_consumption()
+                .ok()
+                .map(|millijoules| millijoules as f64 / 1000.0),
             sm_mhz: device.clock_info(Clock::SM).ok(),
             temperature: device.temperature(TemperatureSensor::Gpu).ok(),
             throttled: throttled(&device),
@@ -70,7 +78,10 @@ fn gpu(device: &Device<'_>) -> Gpu {
         bus: device.pci_info().ok().map(|place| place.bus_id),
         memory: memory.as_ref().map(|memory| memory.total),
         memory_used: memory.map(|memory| memory.used),
-        power_limit: device.enforced_power_limit().ok().map(|milliwatts| f64::from(milliwatts) / 1000.0),
+        power_limit: device
+            .enforced_power_limit()
+            .ok()
+            .map(|milliwatts| f64::from(milliwatts) / 1000.0),
         sm_mhz: device.clock_info(Clock::SM).ok(),
         sm_max_mhz: device.max_clock_info(Clock::SM).ok(),
         memory_mhz: device.clock_info(Clock::Memory).ok(),
@@ -100,8 +111,11 @@ mod tests {
     #[test]
     fn an_idle_gpu_is_not_held_down() {
         assert_eq!(names(ThrottleReasons::GPU_IDLE), BTreeSet::new());
-        let held =
-            names(ThrottleReasons::GPU_IDLE | ThrottleReasons::SW_POWER_CAP | ThrottleReasons::HW_THERMAL_SLOWDOWN);
+        let held = names(
+            ThrottleReasons::GPU_IDLE
+                | ThrottleReasons::SW_POWER_CAP
+                | ThrottleReasons::HW_THERMAL_SLOWDOWN,
+        );
         assert_eq!(held.into_iter().collect::<Vec<_>>(), ["hw-thermal-slowdown", "sw-power-cap"]);
     }
 }

@@ -71,7 +71,8 @@ impl GpuMonitor {
     /// Begins to watch `cuda:N`.
     pub fn start(number: u16) -> Result<Self, GpuError> {
         let driver = nvml::driver().map_err(|reason| GpuError::NoDriver(reason.clone()))?;
-        let place = Gpus::from_driver(driver, &CudaOrdinals::from_environment()).place(number.into())?;
+        let place =
+            Gpus::from_driver(driver, &CudaOrdinals::from_environment()).place(number.into())?;
         Self::spawn(driver, place, EVERY)
     }
 
@@ -90,7 +91,8 @@ impl GpuMonitor {
             }
         };
         let thread = std::thread::Builder::new().name(format!("watch of GPU {place}")).spawn(watch);
-        let thread = thread.map_err(|error| GpuError::NoDriver(format!("no thread can be started: {error}")))?;
+        let thread = thread
+            .map_err(|error| GpuError::NoDriver(format!("no thread can be started: {error}")))?;
         Ok(Self { thread, stop })
     }
 
@@ -156,8 +158,11 @@ impl GpuTotals {
     fn finish(self) -> GpuSummary {
         let seconds = self.at.as_secs_f64();
         // A counter that runs backwards began anew, with its driver.
-        let counted =
-            self.first.zip(self.last.energy).map(|(first, last)| last - first).filter(|&joules| joules >= 0.0);
+        let counted = self
+            .first
+            .zip(self.last.energy)
+            .map(|(first, last)| last - first)
+            .filter(|&joules| joules >= 0.0);
         let (joules, energy_source) = match (counted, self.integral) {
             (Some(joules), _) => (Some(joules), Some(EnergySource::Counter)),
             (None, Some(joules)) => (Some(joules), Some(EnergySource::Power)),
@@ -202,23 +207,43 @@ mod tests {
     fn power_that_grows_evenly_gives_the_energy_that_is_counted() {
         // 100 t + 5 t t after 4 seconds.
         let counted = summary(look);
-        assert_eq!((counted.joules, counted.watts, counted.seconds, counted.looks), (Some(480.0), Some(120.0), 4.0, 5));
+        assert_eq!(
+            (counted.joules, counted.watts, counted.seconds, counted.looks),
+            (Some(480.0), Some(120.0), 4.0, 5)
+        );
         assert_eq!(counted.energy_source, Some(EnergySource::Counter));
-        assert_eq!([counted.min_sm_mhz, counted.max_sm_mhz, counted.max_temperature], [1100, 1500, 70].map(Some));
+        assert_eq!(
+            [counted.min_sm_mhz, counted.max_sm_mhz, counted.max_temperature],
+            [1100, 1500, 70].map(Some)
+        );
         assert_eq!(counted.throttled.len(), 2);
-        assert_eq!((counted.peak_memory, counted.memory_of), (Some(300), Some(MemoryScope::Process)));
-        let measured = summary(|second| GpuSample { energy: None, memory_own: None, ..look(second) });
-        assert_eq!((measured.joules, measured.energy_source), (Some(480.0), Some(EnergySource::Power)));
-        assert_eq!((measured.peak_memory, measured.memory_of), (Some(904), Some(MemoryScope::Device)));
+        assert_eq!(
+            (counted.peak_memory, counted.memory_of),
+            (Some(300), Some(MemoryScope::Process))
+        );
+        let measured =
+            summary(|second| GpuSample { energy: None, memory_own: None, ..look(second) });
+        assert_eq!(
+            (measured.joules, measured.energy_source),
+            (Some(480.0), Some(EnergySource::Power))
+        );
+        assert_eq!(
+            (measured.peak_memory, measured.memory_of),
+            (Some(904), Some(MemoryScope::Device))
+        );
         // A counter that began anew is not believed.
-        let reset = summary(|second| GpuSample { energy: Some(9.0 - second as f64), ..look(second) });
+        let reset =
+            summary(|second| GpuSample { energy: Some(9.0 - second as f64), ..look(second) });
         assert_eq!((reset.joules, reset.energy_source), (Some(480.0), Some(EnergySource::Power)));
     }
 
     #[test]
     fn what_is_not_told_throughout_is_none() {
-        let partly =
-            summary(|second| GpuSample { power: Some(9.0).filter(|_| second != 2), energy: None, ..look(second) });
+        let partly = summary(|second| GpuSample {
+            power: Some(9.0).filter(|_| second != 2),
+            energy: None,
+            ..look(second)
+        });
         assert_eq!((partly.joules, partly.watts, partly.energy_source), (None, None, None));
         let nothing = summary(|_| GpuSample::default());
         assert_eq!(nothing, GpuSummary { seconds: 4.0, looks: 5, ..GpuSummary::default() });
@@ -244,6 +269,9 @@ mod tests {
     #[test]
     fn a_number_that_no_gpu_has_is_refused() {
         let message = GpuMonitor::start(u16::MAX).unwrap_err().to_string();
-        assert!(message.starts_with("the driver of GPUs") || message.contains("cuda:65535"), "{message}");
+        assert!(
+            message.starts_with("the driver of GPUs") || message.contains("cuda:65535"),
+            "{message}"
+        );
     }
 }

@@ -33,7 +33,14 @@ fn choice(text: &str) -> EngineSettings {
 impl Fake {
     fn new(factors: &[(&'static str, f64)]) -> Self {
         let factors = factors.iter().copied().collect();
-        Self { factors, agreement: BTreeMap::new(), broken: Vec::new(), drift: 0.0, won: 8, duels: 0 }
+        Self {
+            factors,
+            agreement: BTreeMap::new(),
+            broken: Vec::new(),
+            drift: 0.0,
+            won: 8,
+            duels: 0,
+        }
     }
 
     fn over<'a>(
@@ -41,7 +48,9 @@ impl Fake {
         choice: &'a EngineSettings,
         of: &'a BTreeMap<&'static str, f64>,
     ) -> impl Iterator<Item = f64> + 'a {
-        choice.iter().filter_map(|(name, value)| of.get(format!("{name}={value}").as_str()).copied())
+        choice
+            .iter()
+            .filter_map(|(name, value)| of.get(format!("{name}={value}").as_str()).copied())
     }
 
     fn ms(&self, choice: &EngineSettings) -> f64 {
@@ -51,18 +60,30 @@ impl Fake {
 
 impl CandidateRunner for Fake {
     fn agreement(&mut self, choice: &EngineSettings) -> Result<LabelAgreement, String> {
-        if choice.iter().any(|(name, value)| self.broken.contains(&format!("{name}={value}").as_str())) {
+        if choice
+            .iter()
+            .any(|(name, value)| self.broken.contains(&format!("{name}={value}").as_str()))
+        {
             return Err("out of memory".to_owned());
         }
         let pictures = self.over(choice, &self.agreement).fold(1.0, f64::min);
         Ok(LabelAgreement { probe: None, pictures })
     }
 
-    fn duel(&mut self, leader: &EngineSettings, candidate: &EngineSettings) -> Result<DuelResult, String> {
+    fn duel(
+        &mut self,
+        leader: &EngineSettings,
+        candidate: &EngineSettings,
+    ) -> Result<DuelResult, String> {
         self.duels += 1;
         let now = 1.0 + self.drift * self.duels as f64;
         let ms = [leader, candidate].map(|choice| now * self.ms(choice));
-        Ok(DuelResult { ratio: ms[1] / ms[0], won: [self.won, 8], ms, p99_ms: ms.map(|ms| Some(2.0 * ms)) })
+        Ok(DuelResult {
+            ratio: ms[1] / ms[0],
+            won: [self.won, 8],
+            ms,
+            p99_ms: ms.map(|ms| Some(2.0 * ms)),
+        })
     }
 }
 
@@ -76,7 +97,14 @@ fn plan(start: &str, stages: &[(&str, &[&str])]) -> SearchPlan {
 }
 
 fn usual() -> SearchPlan {
-    plan("", &[("precision", &["p=half", "p=byte"]), ("cores", &["t=1", "t=2", "t=4"]), ("switch", &["s=on"])])
+    plan(
+        "",
+        &[
+            ("precision", &["p=half", "p=byte"]),
+            ("cores", &["t=1", "t=2", "t=4"]),
+            ("switch", &["s=on"]),
+        ],
+    )
 }
 
 fn found(plans: &[SearchPlan], limits: TuningLimits, fake: &mut Fake) -> SearchResult {
@@ -91,7 +119,14 @@ fn outcome<'a>(found: &'a SearchResult, of: &str) -> &'a CandidateOutcome {
 #[test]
 fn the_best_is_found_whatever_the_machine_does_meanwhile() {
     for drift in [0.0, 0.5] {
-        let factors = [("p=half", 0.9), ("p=byte", 0.5), ("t=1", 2.0), ("t=2", 0.7), ("t=4", 1.2), ("s=on", 0.95)];
+        let factors = [
+            ("p=half", 0.9),
+            ("p=byte", 0.5),
+            ("t=1", 2.0),
+            ("t=2", 0.7),
+            ("t=4", 1.2),
+            ("s=on", 0.95),
+        ];
         let mut fake = Fake { drift, ..Fake::new(&factors) };
         let mut seen = 0;
         let found = search(&[usual()], None, LIMITS, &mut fake, &mut |_| seen += 1).unwrap();
@@ -107,9 +142,13 @@ fn the_best_is_found_whatever_the_machine_does_meanwhile() {
 #[test]
 fn what_is_no_faster_than_layout_makes_it_does_not_lead() {
     for factor in [1.0, 1.5, 0.995] {
-        let factors = ["p=half", "p=byte", "t=1", "t=2", "t=4", "s=on"].map(|option| (option, factor));
+        let factors =
+            ["p=half", "p=byte", "t=1", "t=2", "t=4", "s=on"].map(|option| (option, factor));
         let found = found(&[usual()], LIMITS, &mut Fake::new(&factors));
-        assert_eq!((&found.best, found.decide_early()), (&EngineSettings::new(), Some(TuningDecision::NothingFaster)));
+        assert_eq!(
+            (&found.best, found.decide_early()),
+            (&EngineSettings::new(), Some(TuningDecision::NothingFaster))
+        );
     }
 }
 
@@ -117,7 +156,11 @@ fn what_is_no_faster_than_layout_makes_it_does_not_lead() {
 fn a_lead_must_be_won_in_most_pairs() {
     for (won, best) in [(8, "s=on"), (7, "s=on"), (6, ""), (4, "")] {
         let mut fake = Fake { won, ..Fake::new(&[("s=on", 0.9)]) };
-        assert_eq!(found(&[plan("", &[("switch", &["s=on"])])], LIMITS, &mut fake).best, choice(best), "{won}");
+        assert_eq!(
+            found(&[plan("", &[("switch", &["s=on"])])], LIMITS, &mut fake).best,
+            choice(best),
+            "{won}"
+        );
     }
 }
 
@@ -127,9 +170,15 @@ fn wrong_labels_are_never_chosen_nor_measured() {
         let mut fake = Fake::new(&[("p=byte", 0.1)]);
         fake.agreement.insert("p=byte", share);
         let found = found(&[plan("", &[("precision", &["p=byte"])])], LIMITS, &mut fake);
-        assert_eq!((&found.best, fake.duels), (&choice(chosen), usize::from(!chosen.is_empty())), "{share}");
+        assert_eq!(
+            (&found.best, fake.duels),
+            (&choice(chosen), usize::from(!chosen.is_empty())),
+            "{share}"
+        );
         if chosen.is_empty() {
-            let CandidateOutcome::Dropped { why } = outcome(&found, "p=byte") else { panic!("{found:?}") };
+            let CandidateOutcome::Dropped { why } = outcome(&found, "p=byte") else {
+                panic!("{found:?}")
+            };
             assert!(why.contains("98.990 % of the pictures' labels agree, and 99 % must"), "{why}");
         }
     }
@@ -137,7 +186,10 @@ fn wrong_labels_are_never_chosen_nor_measured() {
 
 #[test]
 fn what_does_not_run_is_listed_and_passed_over() {
-    let mut fake = Fake { broken: vec!["p=half", "t=4"], ..Fake::new(&[("p=half", 0.1), ("t=2", 0.5), ("t=4", 0.1)]) };
+    let mut fake = Fake {
+        broken: vec!["p=half", "t=4"],
+        ..Fake::new(&[("p=half", 0.1), ("t=2", 0.5), ("t=4", 0.1)])
+    };
     let found = found(&[usual()], LIMITS, &mut fake);
     assert_eq!(found.best, choice("t=2"));
     let dropped = CandidateOutcome::Dropped { why: "out of memory".to_owned() };
@@ -161,7 +213,8 @@ fn devices_are_searched_each_and_their_best_compared() {
     let best = found(&plans, LIMITS, &mut Fake::new(&factors));
     assert_eq!(best.best, choice("d=gpu g=on"));
     assert_eq!(best.candidates.last().unwrap().stage, "device");
-    let slow = found(&plans, LIMITS, &mut Fake::new(&[("d=gpu", 9.0), ("g=on", 0.2), ("t=2", 0.5)]));
+    let slow =
+        found(&plans, LIMITS, &mut Fake::new(&[("d=gpu", 9.0), ("g=on", 0.2), ("t=2", 0.5)]));
     assert_eq!(slow.best, choice("t=2"));
 }
 
@@ -190,7 +243,9 @@ fn a_bound_of_latency_counts_before_speed() {
 fn the_last_comparison_decides() {
     let against = |factor: f64| {
         let ms = |turn| if turn == Side::B { 20.0 * factor } else { 20.0 };
-        let blocks = (0..16).map(|block| Block { side: abba_side(block), ms: ms(abba_side(block)) }).collect();
+        let blocks = (0..16)
+            .map(|block| Block { side: abba_side(block), ms: ms(abba_side(block)) })
+            .collect();
         AbComparison::from_blocks("default", "best", Scenario::Offline, blocks).unwrap()
     };
     let limits = TuningLimits { p99_ms: Some(50.0), ..LIMITS };
@@ -220,7 +275,13 @@ fn the_last_comparison_decides() {
     ] {
         let decision = found(agreement, true).decide(limits, &against(factor), p99);
         assert_eq!(decision, expected, "{agreement} {factor} {p99:?}");
-        assert_eq!(decision.is_change(), matches!(expected, TuningDecision::Faster | TuningDecision::DefaultUnfit));
+        assert_eq!(
+            decision.is_change(),
+            matches!(expected, TuningDecision::Faster | TuningDecision::DefaultUnfit)
+        );
     }
-    assert_eq!(found(1.0, false).decide(limits, &against(0.5), [fit, fit]), TuningDecision::IncumbentUnfit);
+    assert_eq!(
+        found(1.0, false).decide(limits, &against(0.5), [fit, fit]),
+        TuningDecision::IncumbentUnfit
+    );
 }

@@ -41,9 +41,15 @@ impl Acceptance<'_> {
         for (name, graph) in [(names[0], false), (names[1], true)] {
             match self.replayed(&frame, graph) {
                 Ok([plain, later]) => {
-                    let detail =
-                        format!("the same labels in all of {RUNS} runs; {plain:.2} ms plain, {later:.2} ms later");
-                    findings.add(what(name), true, detail, [("plain_ms", plain), ("later_ms", later)]);
+                    let detail = format!(
+                        "the same labels in all of {RUNS} runs; {plain:.2} ms plain, {later:.2} ms later"
+                    );
+                    findings.add(
+                        what(name),
+                        true,
+                        detail,
+                        [("plain_ms", plain), ("later_ms", later)],
+                    );
                 }
                 Err(error) => findings.failed(what(name), &error),
             }
@@ -71,7 +77,11 @@ impl Acceptance<'_> {
                 _ => later = took.min(later),
             }
             let expected = first.get_or_insert_with(|| found.clone());
-            ensure!(found == *expected, "run {} of one picture gives other labels than the first", run + 1);
+            ensure!(
+                found == *expected,
+                "run {} of one picture gives other labels than the first",
+                run + 1
+            );
         }
         Ok([plain, later])
     }
@@ -80,24 +90,40 @@ impl Acceptance<'_> {
     fn starved(&self, frame: &Frame) -> anyhow::Result<String> {
         let cuda = CudaOptions { memory: Some(TOO_LITTLE), ..CudaOptions::default() };
         let options = RunnerOptions { cuda, size: Some(frame.size), ..self.options() };
-        let starved = Runner::open(&frame.path, &options).and_then(|mut runner| frame.run(&mut runner).map(drop));
+        let starved = Runner::open(&frame.path, &options)
+            .and_then(|mut runner| frame.run(&mut runner).map(drop));
         match starved {
             Err(SessionError::OutOfMemory { .. }) => {}
-            Err(other) => return Err(anyhow::Error::from(other).context("lack of memory is taken for something else")),
-            Ok(()) => anyhow::bail!("it runs in {} MiB, or the limit is not kept", TOO_LITTLE >> 20),
+            Err(other) => {
+                return Err(anyhow::Error::from(other)
+                    .context("lack of memory is taken for something else"));
+            }
+            Ok(()) => {
+                anyhow::bail!("it runs in {} MiB, or the limit is not kept", TOO_LITTLE >> 20)
+            }
         }
-        let mut runner = Runner::open(&frame.path, &RunnerOptions { size: Some(frame.size), ..self.options() })?;
+        let mut runner =
+            Runner::open(&frame.path, &RunnerOptions { size: Some(frame.size), ..self.options() })?;
         frame.run(&mut runner).context("after it ran out of memory once")?;
-        Ok(format!("told as such with a limit of {} MiB, and the next session runs", TOO_LITTLE >> 20))
+        Ok(format!(
+            "told as such with a limit of {} MiB, and the next session runs",
+            TOO_LITTLE >> 20
+        ))
     }
 }
 
 impl Frame {
     fn open(made: &TestBundle) -> anyhow::Result<Self> {
-        let file = made.file(ModelKind::Frame, Precision::Fp32).context("the bundle has no frame file")?;
-        let form = file.form.frame.context("the manifest does not say which frames the file takes")?;
+        let file =
+            made.file(ModelKind::Frame, Precision::Fp32).context("the bundle has no frame file")?;
+        let form =
+            file.form.frame.context("the manifest does not say which frames the file takes")?;
         let pixels = protoseg_synthetic::render_scene(0, 0, form.height, form.width).image;
-        Ok(Self { path: made.manifest.verified(&made.folder, file)?, size: [form.height, form.width], pixels })
+        Ok(Self {
+            path: made.manifest.verified(&made.folder, file)?,
+            size: [form.height, form.width],
+            pixels,
+        })
     }
 
     fn run(&self, runner: &mut Runner) -> Result<[Vec<u8>; 2], SessionError> {

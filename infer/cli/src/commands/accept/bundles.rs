@@ -61,6 +61,9 @@ pub(super) fn finish(command: &mut Command) -> anyhow::Result<()> {
 impl TestBundle {
     /// Its files of one kind and precision.
     pub(super) fn file(&self, kind: ModelKind, precision: Precision) -> Option<&ModelFile> {
-        self.manifest.files.iter().find(|file| file.form.kind == kind && file.form.precision == precision)
+        self.manifest
+            .files
+            .iter()
+            .find(|file| file.form.kind == kind && file.form.precision == precision)
     }
 }

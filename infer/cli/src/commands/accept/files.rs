@@ -25,7 +25,8 @@ impl Acceptance<'_> {
     /// Holds every file against the probe; of CUDA, those of 32 bits with and without TF32.
     pub(super) fn hold_files(&self, made: &TestBundle, findings: &mut CheckResults) {
         for file in &made.manifest.files {
-            let tf32 = matches!(self.device, Device::Cuda(_)) && file.form.precision == Precision::Fp32;
+            let tf32 =
+                matches!(self.device, Device::Cuda(_)) && file.form.precision == Precision::Fp32;
             for tf32 in [false, true].into_iter().take(1 + usize::from(tf32)) {
                 self.hold(made, file, tf32, findings);
             }
@@ -45,11 +46,23 @@ impl Acceptance<'_> {
             true => LEAST_TF32,
             false => file.limits().label_agreement.unwrap_or(LEAST_TF32),
         };
-        let options = RunnerOptions { cuda: CudaOptions { tf32, ..CudaOptions::default() }, ..self.options() };
+        let options = RunnerOptions {
+            cuda: CudaOptions { tf32, ..CudaOptions::default() },
+            ..self.options()
+        };
         match check::agreement(&made.folder, &made.manifest, file, &options) {
             Ok(share) => {
-                let detail = format!("{:.4} % of labels, at least {:.2} % wanted", 100.0 * share, 100.0 * least);
-                findings.add(what, share >= least, detail, [("agreement", share), ("least", least)]);
+                let detail = format!(
+                    "{:.4} % of labels, at least {:.2} % wanted",
+                    100.0 * share,
+                    100.0 * least
+                );
+                findings.add(
+                    what,
+                    share >= least,
+                    detail,
+                    [("agreement", share), ("least", least)],
+                );
             }
             Err(error) => findings.failed(what, &error),
         }
@@ -59,19 +72,32 @@ impl Acceptance<'_> {
     fn look_at_nodes(&self, made: &TestBundle, file: &ModelFile, findings: &mut CheckResults) {
         let what = format!("{}/{} runs where it should", made.network, file.file);
         let frame = file.form.frame.map(|form| [form.height, form.width]);
-        let [height, width] =
-            frame.or(made.manifest.model.window.map(|window| [window.size; 2])).unwrap_or(self.size());
-        let options = RunnerOptions { size: Some([height, width]), cpu_fallback: true, ..self.options() };
-        let profile = made.manifest.verified(&made.folder, file).map_err(anyhow::Error::from).and_then(|path| {
-            session::profile(&path, file.adapter.as_ref(), &options, [1, height, width]).map_err(anyhow::Error::from)
-        });
+        let [height, width] = frame
+            .or(made.manifest.model.window.map(|window| [window.size; 2]))
+            .unwrap_or(self.size());
+        let options =
+            RunnerOptions { size: Some([height, width]), cpu_fallback: true, ..self.options() };
+        let profile =
+            made.manifest.verified(&made.folder, file).map_err(anyhow::Error::from).and_then(
+                |path| {
+                    session::profile(&path, file.adapter.as_ref(), &options, [1, height, width])
+                        .map_err(anyhow::Error::from)
+                },
+            );
         match profile {
             Ok(Profile { nodes, .. }) => {
                 let on_processor = nodes.get(CPU_PROVIDER).copied().unwrap_or(0);
-                let told: Vec<String> =
-                    nodes.iter().map(|(provider, count)| format!("{count} by {provider}")).collect();
+                let told: Vec<String> = nodes
+                    .iter()
+                    .map(|(provider, count)| format!("{count} by {provider}"))
+                    .collect();
                 let holds = !nodes.is_empty() && (!self.device.is_gpu() || on_processor == 0);
-                findings.add(what, holds, told.join(", "), [("nodes_on_processor", on_processor as f64)]);
+                findings.add(
+                    what,
+                    holds,
+                    told.join(", "),
+                    [("nodes_on_processor", on_processor as f64)],
+                );
             }
             Err(error) => findings.failed(what, &error),
         }

@@ -75,7 +75,12 @@ impl CheckResults {
 
     /// Something that cannot be tried here.
     pub(super) fn skipped(&mut self, what: String, why: impl Into<String>) {
-        self.push(CheckResult { what, status: Status::Skipped, detail: why.into(), figures: BTreeMap::new() });
+        self.push(CheckResult {
+            what,
+            status: Status::Skipped,
+            detail: why.into(),
+            figures: BTreeMap::new(),
+        });
     }
 
     fn push(&mut self, finding: CheckResult) {
@@ -111,6 +116,9 @@ mod tests {
         findings.failed("c".to_owned(), &anyhow::anyhow!("broken").context("file"));
         assert!(!findings.passed());
         let lines: Vec<String> = findings.all().iter().map(ToString::to_string).collect();
-        assert_eq!(lines, ["not run  a: no device", "passed   b: 1 of 1", "FAILED   c: file: broken"]);
+        assert_eq!(
+            lines,
+            ["not run  a: no device", "passed   b: 1 of 1", "FAILED   c: file: broken"]
+        );
     }
 }

@@ -20,8 +20,12 @@ use crate::commands::bench;
 use crate::commands::engine_options::EngineOptionMap;
 
 /// Scenarios whose rate is known from the start; the server's follows from what these show.
-const SCENARIOS: [Scenario; 4] =
-    [Scenario::SingleStream, Scenario::MultiStream { samples: 8 }, Scenario::Clients { clients: 4 }, Scenario::Offline];
+const SCENARIOS: [Scenario; 4] = [
+    Scenario::SingleStream,
+    Scenario::MultiStream { samples: 8 },
+    Scenario::Clients { clients: 4 },
+    Scenario::Offline,
+];
 
 /// At which share of what clients were answered pictures come in the server scenario.
 const SERVER_SHARE: f64 = 0.7;
@@ -51,7 +55,8 @@ impl Acceptance<'_> {
                     self.roofline(made, precision, &run, ceilings, findings);
                     runs.push(run);
                 }
-                Err(error) => findings.failed(format!("{}/speed in {}", made.network, precision.name()), &error),
+                Err(error) => findings
+                    .failed(format!("{}/speed in {}", made.network, precision.name()), &error),
             }
         }
         runs
@@ -73,12 +78,14 @@ impl Acceptance<'_> {
             points.push(session.point(&asked, &self.how(scenario, &session))?);
             first.get_or_insert(asked);
         }
-        let clients = points.iter().find(|point| matches!(point.scenario, Scenario::Clients { .. }));
+        let clients =
+            points.iter().find(|point| matches!(point.scenario, Scenario::Clients { .. }));
         let rate = SERVER_SHARE * clients.context("no clients were measured")?.images_per_second;
         let scenario = Scenario::Server { rate };
         let asked = session.open(&wanted, scenario)?;
         points.push(session.point(&asked, &self.how(scenario, &session))?);
-        let subject = session.subject(&wanted, first.as_ref().context("nothing was measured")?, true);
+        let subject =
+            session.subject(&wanted, first.as_ref().context("nothing was measured")?, true);
         Ok(BenchRun { subject, points, within_bound: None })
     }
 
@@ -107,19 +114,26 @@ impl Acceptance<'_> {
     ) {
         let what = format!("{}/roofline in {}", made.network, precision.name());
         let offline = run.points.iter().find(|point| point.scenario == Scenario::Offline);
-        let ceiling = ceilings.iter().find(|ceiling| ceiling.precision == precision.name() && !ceiling.tf32);
+        let ceiling =
+            ceilings.iter().find(|ceiling| ceiling.precision == precision.name() && !ceiling.tf32);
         let (Some(offline), Some(ceiling)) = (offline, ceiling) else {
             return findings.skipped(what, "the offline scenario or the ceilings are missing");
         };
         let pictures = &run.subject.pictures;
-        let window =
-            made.manifest.model.window.map_or([pictures.height, pictures.width], |Window { size, .. }| [size; 2]);
+        let window = made
+            .manifest
+            .model
+            .window
+            .map_or([pictures.height, pictures.width], |Window { size, .. }| [size; 2]);
         let arch = made.manifest.model.arch;
-        let Some(adds) = arch.and_then(|arch| arch.graph().multiply_adds(window[0], window[1]).ok()) else {
+        let Some(adds) =
+            arch.and_then(|arch| arch.graph().multiply_adds(window[0], window[1]).ok())
+        else {
             return findings.skipped(what, "the manifest does not say which network it is");
         };
         let reached = &ceiling.reached;
-        let operations = 2.0 * adds as f64 * run.subject.windows.unwrap_or(1) as f64 * offline.images_per_second;
+        let operations =
+            2.0 * adds as f64 * run.subject.windows.unwrap_or(1) as f64 * offline.images_per_second;
         let of_products = operations / reached.operations_a_second;
         let products = format!(
             "{:.1} % of {:.2} Tflop/s in products of {2}x{2}",
@@ -128,20 +142,31 @@ impl Acceptance<'_> {
             reached.side
         );
         if of_products > 1.0 {
-            let why = format!("{products}, as other load held the ceiling down when it was measured; try again");
+            let why = format!(
+                "{products}, as other load held the ceiling down when it was measured; try again"
+            );
             return findings.skipped(what, why);
         }
         if !self.device.is_gpu() {
             return findings.add(what, true, products, [("of_products", of_products)]);
         }
         let of_copies = 5e6 * offline.megapixels_per_second / reached.copied_bytes_a_second;
-        let copies = format!("{:.1} % of {:.2} GB/s in copies", 100.0 * of_copies, reached.copied_bytes_a_second / 1e9);
+        let copies = format!(
+            "{:.1} % of {:.2} GB/s in copies",
+            100.0 * of_copies,
+            reached.copied_bytes_a_second / 1e9
+        );
         let figures = [("of_products", of_products), ("of_copies", of_copies)];
         findings.add(what, true, format!("{products}, {copies}"), figures);
     }
 }
 
-fn tell(made: &TestBundle, precision: Precision, point: &ScenarioResult, findings: &mut CheckResults) {
+fn tell(
+    made: &TestBundle,
+    precision: Precision,
+    point: &ScenarioResult,
+    findings: &mut CheckResults,
+) {
     let what = format!("{}/{} in {}", made.network, point.scenario, precision.name());
     let rate = point.images_per_second;
     let latency = point.latency.as_ref().map_or_else(String::new, |latency| {
@@ -149,6 +174,9 @@ fn tell(made: &TestBundle, precision: Precision, point: &ScenarioResult, finding
         format!(", median {median:.2} ms, {:.2} ms at most", latency.max_ms)
     });
     let doubt = if point.unstable.is_some() { ", UNSTABLE" } else { "" };
-    let detail = format!("{rate:.2} pictures/s, {:.1} megapixels/s{latency}{doubt}", point.megapixels_per_second);
+    let detail = format!(
+        "{rate:.2} pictures/s, {:.1} megapixels/s{latency}{doubt}",
+        point.megapixels_per_second
+    );
     findings.add(what, point.failed == 0, detail, [("images_per_second", rate)]);
 }

@@ -29,9 +29,12 @@ impl Acceptance<'_> {
             command.arg("--all");
         }
         let ended = super::bundles::finish(&mut command);
-        let read = std::fs::read(&report).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let read =
+            std::fs::read(&report).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         match ended {
-            Ok(()) => findings.add(what, true, format!("protoseg-train accept on {device} passed"), []),
+            Ok(()) => {
+                findings.add(what, true, format!("protoseg-train accept on {device} passed"), [])
+            }
             Err(error) => findings.failed(what, &error),
         }
         read

@@ -20,7 +20,12 @@ pub(crate) struct LabeledData {
 
 /// Holds a file of a bundle against its probe, and scores it on labelled pictures. What cannot be found out is said, and stops
 /// nothing.
-pub(super) fn measure(bundle: &Path, file: &str, options: &PipelineOptions, labeled: Option<&LabeledData>) -> Accuracy {
+pub(super) fn measure(
+    bundle: &Path,
+    file: &str,
+    options: &PipelineOptions,
+    labeled: Option<&LabeledData>,
+) -> Accuracy {
     let mut accuracy = Accuracy::default();
     match check::probe_agreement(bundle, file, options) {
         Ok((agreement, reference)) => {
@@ -39,7 +44,11 @@ pub(super) fn measure(bundle: &Path, file: &str, options: &PipelineOptions, labe
     accuracy
 }
 
-fn score(bundle: &Path, options: &PipelineOptions, set: &LabeledDataset) -> anyhow::Result<Option<f64>> {
+fn score(
+    bundle: &Path,
+    options: &PipelineOptions,
+    set: &LabeledDataset,
+) -> anyhow::Result<Option<f64>> {
     let options = PipelineOptions { pictures: set.count(), ..options.clone() };
     let mut pipeline = Pipeline::open(bundle, &options)?;
     ensure_same_classes(pipeline.segmenter().model(), &set.classes())?;

@@ -33,7 +33,9 @@ impl TargetSpec {
     /// Whether its options are those of an engine.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         match &self.place {
-            TargetLocation::InProcess(_, options) => EngineArgs::from_settings(options)?.options(0).map(|_| ()),
+            TargetLocation::InProcess(_, options) => {
+                EngineArgs::from_settings(options)?.options(0).map(|_| ())
+            }
             TargetLocation::Http(_) => Ok(()),
         }
     }
@@ -67,7 +69,9 @@ impl OpenTarget {
     /// Sessions and threads of each, where that is known.
     pub(crate) fn setup(&self) -> Option<[usize; 2]> {
         match self {
-            Self::InProcess(model) => Some([model.facts().setup.sessions, model.facts().setup.threads]),
+            Self::InProcess(model) => {
+                Some([model.facts().setup.sessions, model.facts().setup.threads])
+            }
             Self::Http(_) => None,
         }
     }

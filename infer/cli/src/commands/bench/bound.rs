@@ -60,7 +60,13 @@ mod tests {
     /// A point of a queue with one server that takes 10 ms, as formulas have its latency: it grows without end at 100/s.
     fn queue(rate: f64, sure: bool) -> ScenarioResult {
         let ms = if rate < 100.0 { 10.0 / (1.0 - rate / 100.0) } else { f64::INFINITY };
-        let percentile = Percentile { percent: 99.0, ms, low_ms: None, high_ms: None, bound_ms: sure.then_some(ms) };
+        let percentile = Percentile {
+            percent: 99.0,
+            ms,
+            low_ms: None,
+            high_ms: None,
+            bound_ms: sure.then_some(ms),
+        };
         ScenarioResult {
             scenario: Scenario::Server { rate },
             sessions: None,
@@ -71,7 +77,12 @@ mod tests {
             failed: 0,
             first_error: None,
             seconds: 1.0,
-            latency: Some(Latency { mean_ms: ms, min_ms: ms, max_ms: ms, percentiles: vec![percentile] }),
+            latency: Some(Latency {
+                mean_ms: ms,
+                min_ms: ms,
+                max_ms: ms,
+                percentiles: vec![percentile],
+            }),
             images_per_second: rate,
             megapixels_per_second: rate,
             energy: None,
@@ -82,19 +93,26 @@ mod tests {
     #[test]
     fn the_largest_rate_is_found_to_a_hundredth() {
         for (bound_ms, rate) in [(20.0, 50.0), (40.0, 75.0), (1000.0, 99.0)] {
-            let (found, points) = search(bound_ms, 110.0, &mut |rate| Ok(queue(rate, true))).unwrap();
+            let (found, points) =
+                search(bound_ms, 110.0, &mut |rate| Ok(queue(rate, true))).unwrap();
             assert_eq!(points.len(), TRIES);
             assert!(found.rate.unwrap() <= rate && rate <= found.beyond.unwrap(), "{found:?}");
-            assert!(found.beyond.unwrap() - found.rate.unwrap() < 0.01 * 110.0 && found.sure, "{found:?}");
+            assert!(
+                found.beyond.unwrap() - found.rate.unwrap() < 0.01 * 110.0 && found.sure,
+                "{found:?}"
+            );
         }
         let (found, _) = search(5.0, 110.0, &mut |rate| Ok(queue(rate, false))).unwrap();
         assert_eq!(found.rate, None);
         let (found, _) = search(20.0, 40.0, &mut |rate| Ok(queue(rate, false))).unwrap();
         assert!(found.rate.unwrap() > 39.0 && found.beyond.is_none() && !found.sure, "{found:?}");
-        let (found, _) = search(20.0, 40.0, &mut |rate| Ok(ScenarioResult { failed: 1, ..queue(rate, true) })).unwrap();
+        let (found, _) =
+            search(20.0, 40.0, &mut |rate| Ok(ScenarioResult { failed: 1, ..queue(rate, true) }))
+                .unwrap();
         assert_eq!(found.rate, None);
         // A queue that grows, though it was looked at for so short that all were answered in time.
-        let (due_ms, latency_ms) = (0..90).map(|at| (f64::from(at), 1.0 + f64::from(at) / 9.0)).unzip();
+        let (due_ms, latency_ms) =
+            (0..90).map(|at| (f64::from(at), 1.0 + f64::from(at) / 9.0)).unzip();
         let samples = SampleColumns { due_ms, latency_ms, ..SampleColumns::default() };
         let growing = |rate| Ok(ScenarioResult { samples: samples.clone(), ..queue(rate, true) });
         assert_eq!(search(20.0, 40.0, &mut { growing }).unwrap().0.rate, None);

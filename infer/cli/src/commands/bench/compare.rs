@@ -34,7 +34,9 @@ pub(crate) fn run(arguments: &CompareArgs) -> Result<CommandOutcome, CommandErro
     let after = BenchReport::read(&arguments.after).map_err(CommandError::usage)?;
     let comparison = compare(&before, &after, arguments.tolerance / 100.0).map_err(|error| {
         let (before, after) = (arguments.before.display(), arguments.after.display());
-        CommandError::Usage(anyhow::Error::new(error).context(format!("{before} and {after} cannot be compared")))
+        CommandError::Usage(
+            anyhow::Error::new(error).context(format!("{before} and {after} cannot be compared")),
+        )
     })?;
     if arguments.json {
         print_json(&comparison)?;

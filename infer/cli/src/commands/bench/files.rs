@@ -26,14 +26,23 @@ pub(super) struct ReportFiles {
 
 impl ReportFiles {
     /// Refuses names that cannot be written, and places in what is measured, before anything is.
-    pub(super) fn check<'a>(&self, measured: impl Iterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
-        let named: Vec<&PathBuf> = [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
+    pub(super) fn check<'a>(
+        &self,
+        measured: impl Iterator<Item = &'a PathBuf>,
+    ) -> anyhow::Result<()> {
+        let named: Vec<&PathBuf> =
+            [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
         named.iter().try_for_each(|path| output_file::check(path))?;
         for bundle in measured.filter_map(|path| path.canonicalize().ok()) {
             // Whether it is there already or not: another run would find it.
-            let folder = |path: &Path| path.parent().and_then(|folder| Path::new(".").join(folder).canonicalize().ok());
+            let folder = |path: &Path| {
+                path.parent().and_then(|folder| Path::new(".").join(folder).canonicalize().ok())
+            };
             let place = |path: &Path| path.canonicalize().ok().or_else(|| folder(path));
-            if let Some(part) = named.iter().find(|path| place(path).is_some_and(|place| place.starts_with(&bundle))) {
+            if let Some(part) = named
+                .iter()
+                .find(|path| place(path).is_some_and(|place| place.starts_with(&bundle)))
+            {
                 bail!(
                     "{} lies in what is measured, which a report must leave alone; name another file",
                     part.display()
@@ -57,7 +66,11 @@ impl ReportFiles {
         let tables = if self.csv.is_some() { table::csv(report) } else { Vec::new() };
         for (load, text) in &tables {
             let path = self.csv.as_deref().unwrap_or(Path::new(""));
-            written.push(if tables.len() == 1 { write(path, text) } else { write(&named(path, load.name()), text) });
+            written.push(if tables.len() == 1 {
+                write(path, text)
+            } else {
+                write(&named(path, load.name()), text)
+            });
         }
         written.into_iter().collect()
     }

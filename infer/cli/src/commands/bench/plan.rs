@@ -40,9 +40,11 @@ impl FromStr for ArrivalRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || "write pictures in a second such as 12.5, or a share of what the model can do such as 70%".to_owned();
-        let number = |text: &str| text.parse().ok().filter(|number: &f64| (LEAST..=MOST).contains(number));
+        let wrong = || {
+            "write pictures in a second such as 12.5, or a share of what the model can do such as 70%".to_owned()
+        };
+        let number =
+            |text: &str| text.parse().ok().filter(|number: &f64| (LEAST..=MOST).contains(number));
         match text.strip_suffix('%') {
             Some(share) => number(share).map(|share| Self::Share(share / 100.0)).ok_or_else(wrong),
             None => number(text).map(Self::Absolute).ok_or_else(wrong),

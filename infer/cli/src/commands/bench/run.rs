@@ -44,7 +44,9 @@ impl<'a> BenchCommand<'a> {
     pub(super) fn new(arguments: &'a BenchArgs, stop: &Arc<AtomicBool>) -> anyhow::Result<Self> {
         let mut session = BenchSession::new(arguments.pictures.open()?)?;
         session.labeled = match arguments.data.data {
-            Some(_) => Some(LabeledData { set: arguments.data.open()?, name: arguments.data.describe() }),
+            Some(_) => {
+                Some(LabeledData { set: arguments.data.open()?, name: arguments.data.describe() })
+            }
             None => None,
         };
         if let (Some(labeled), Some(bundle)) = (&session.labeled, &arguments.bundle)
@@ -54,8 +56,10 @@ impl<'a> BenchCommand<'a> {
         }
         session.stop = Arc::clone(stop);
         session.end_to_end = arguments.end_to_end;
-        session.server =
-            ServerOptions { model: arguments.model.clone(), patience: Duration::from_secs_f64(arguments.patience) };
+        session.server = ServerOptions {
+            model: arguments.model.clone(),
+            patience: Duration::from_secs_f64(arguments.patience),
+        };
         Ok(Self { arguments, session })
     }
 
@@ -87,10 +91,13 @@ impl<'a> BenchCommand<'a> {
             return Err(failure);
         }
         let program = format!("protoseg {}", env!("CARGO_PKG_VERSION"));
-        let report = BenchReport { version: BenchReport::VERSION, program, began, machine, runs, against };
+        let report =
+            BenchReport { version: BenchReport::VERSION, program, began, machine, runs, against };
         // Something was begun, and so it is no matter of usage any more.
         let failure = failure.map(|failure| match failure {
-            CommandError::Usage(error) | CommandError::Runtime(error) => CommandError::Runtime(error),
+            CommandError::Usage(error) | CommandError::Runtime(error) => {
+                CommandError::Runtime(error)
+            }
         });
         Ok((report, failure))
     }
@@ -121,17 +128,23 @@ impl<'a> BenchCommand<'a> {
         let mut each = || {
             for planned in self.arguments.scenarios() {
                 self.session.go_on()?;
-                let asked = self.session.open(wanted, planned.shape()).map_err(CommandError::Usage)?;
+                let asked =
+                    self.session.open(wanted, planned.shape()).map_err(CommandError::Usage)?;
                 let scenario = match planned {
                     PlannedScenario::Known(scenario) => scenario,
-                    PlannedScenario::Share(share) => Scenario::Server { rate: share * self.capacity(&asked)? },
+                    PlannedScenario::Share(share) => {
+                        Scenario::Server { rate: share * self.capacity(&asked)? }
+                    }
                 };
                 points.push(self.point(wanted, &asked, scenario)?);
                 first.get_or_insert(asked);
             }
             if let Some(bound_ms) = self.arguments.latency_bound {
                 self.session.go_on()?;
-                let asked = self.session.open(wanted, Scenario::Server { rate: 1.0 }).map_err(CommandError::Usage)?;
+                let asked = self
+                    .session
+                    .open(wanted, Scenario::Server { rate: 1.0 })
+                    .map_err(CommandError::Usage)?;
                 let most = self.capacity(&asked)?;
                 let mut at = |rate: f64| self.point(wanted, &asked, Scenario::Server { rate });
                 let (found, searched) = bound::search(bound_ms, most, &mut at)?;
@@ -152,7 +165,12 @@ impl<'a> BenchCommand<'a> {
         (run, ended)
     }
 
-    fn point(&self, wanted: &TargetSpec, asked: &OpenTarget, scenario: Scenario) -> anyhow::Result<ScenarioResult> {
+    fn point(
+        &self,
+        wanted: &TargetSpec,
+        asked: &OpenTarget,
+        scenario: Scenario,
+    ) -> anyhow::Result<ScenarioResult> {
         print_stderr(format_args!("{}: {scenario}", wanted.name));
         let measured = self.session.point(asked, &self.measure(scenario));
         measured.with_context(|| format!("{}, {scenario}", wanted.name))
@@ -177,17 +195,16 @@ impl<'a> BenchCommand<'a> {
             let [a, b] = [open(one)?, open(other)?];
             let sides = [(one.name.as_str(), &a), (other.name.as_str(), &b)];
             let measure = self.measure(scenario);
-            let ([of_a, of_b], compared) = self.session.interleaved(&measure, sides, self.arguments.pairs.get())?;
+            let ([of_a, of_b], compared) =
+                self.session.interleaved(&measure, sides, self.arguments.pairs.get())?;
             points[0].push(of_a);
             points[1].push(of_b);
             against.push(compared);
             first.get_or_insert([a, b]);
         }
         let first = first.context("no scenario was asked for")?;
-        let run = |(wanted, (asked, points)): (&TargetSpec, (&OpenTarget, Vec<ScenarioResult>))| BenchRun {
-            subject: self.subject(wanted, asked),
-            points,
-            within_bound: None,
+        let run = |(wanted, (asked, points)): (&TargetSpec, (&OpenTarget, Vec<ScenarioResult>))| {
+            BenchRun { subject: self.subject(wanted, asked), points, within_bound: None }
         };
         Ok((both.into_iter().zip(first.iter().zip(points)).map(run).collect(), against))
     }
@@ -203,10 +220,13 @@ impl<'a> BenchCommand<'a> {
 
     /// Pictures in a second that a target answers when it always has some to do.
     fn capacity(&self, asked: &OpenTarget) -> anyhow::Result<f64> {
-        let clients = asked.setup().map_or(CLIENTS_OF_SERVER, |[sessions, _]| CLIENTS_A_SESSION * sessions);
+        let clients =
+            asked.setup().map_or(CLIENTS_OF_SERVER, |[sessions, _]| CLIENTS_A_SESSION * sessions);
         let until = match self.arguments.queries {
             Some(_) => StopAfter::Queries(2 * clients),
-            None => StopAfter::Time(Duration::from_secs_f64(self.arguments.time / 2.0), 2 * clients),
+            None => {
+                StopAfter::Time(Duration::from_secs_f64(self.arguments.time / 2.0), 2 * clients)
+            }
         };
         let warm_up = WarmUpPolicy::Queries(clients);
         let measure = Measurement { warm_up, until, ..self.measure(Scenario::Clients { clients }) };

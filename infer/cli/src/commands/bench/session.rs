@@ -45,7 +45,8 @@ pub(crate) struct BenchSession {
 impl BenchSession {
     /// From pixels to labels, of models that are not scored.
     pub(crate) fn new(images: BenchImages) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("the threads of the benchmark could not be started")?;
         let server = ServerOptions { model: None, patience: Duration::from_secs(60) };
         Ok(Self { images, labeled: None, end_to_end: false, server, stop: Arc::default(), runtime })
@@ -67,38 +68,65 @@ impl BenchSession {
     }
 
     /// Opens a model for a scenario.
-    pub(crate) fn open(&self, wanted: &TargetSpec, scenario: Scenario) -> anyhow::Result<OpenTarget> {
+    pub(crate) fn open(
+        &self,
+        wanted: &TargetSpec,
+        scenario: Scenario,
+    ) -> anyhow::Result<OpenTarget> {
         let end_to_end = self.end_to_end;
         match &wanted.place {
             TargetLocation::InProcess(bundle, options) => {
                 let pipeline = EngineArgs::from_settings(options)?.options(0)?;
                 let how = OpenOptions { pipeline, end_to_end, stop: Arc::clone(&self.stop) };
-                Ok(OpenTarget::InProcess(Box::new(InProcessTarget::open(bundle, scenario, &self.images, &how)?)))
+                Ok(OpenTarget::InProcess(Box::new(InProcessTarget::open(
+                    bundle,
+                    scenario,
+                    &self.images,
+                    &how,
+                )?)))
             }
             TargetLocation::Http(url) => {
                 let key = std::env::var(KEY_VARIABLE).ok();
                 let ServerOptions { model, patience } = &self.server;
-                let server = HttpTarget::open(url, model.as_deref(), key, &self.images, end_to_end, *patience);
+                let server = HttpTarget::open(
+                    url,
+                    model.as_deref(),
+                    key,
+                    &self.images,
+                    end_to_end,
+                    *patience,
+                );
                 Ok(OpenTarget::Http(Box::new(self.runtime.block_on(server)?)))
             }
         }
     }
 
     /// Measures a model under one scenario; after a signal, what came until then, if anything did.
-    pub(crate) fn point(&self, asked: &OpenTarget, measure: &Measurement) -> anyhow::Result<ScenarioResult> {
+    pub(crate) fn point(
+        &self,
+        asked: &OpenTarget,
+        measure: &Measurement,
+    ) -> anyhow::Result<ScenarioResult> {
         // Without a GPU, or a driver that tells, nothing is known.
         let watch = asked.gpu().and_then(|number| GpuMonitor::start(number).ok());
-        let measured = self.runtime.block_on(measure.run(&StoppableTarget { asked, stop: &self.stop }));
+        let measured =
+            self.runtime.block_on(measure.run(&StoppableTarget { asked, stop: &self.stop }));
         let point = match (measured, self.is_stopped()) {
             (Ok(point), true) if !point.samples.latency_ms.is_empty() => truncated_by_signal(point),
             (_, true) => bail!(STOPPED),
             (measured, false) => measured?,
         };
         let seen = watch.map(GpuMonitor::stop).unwrap_or_default();
-        let pictures = (point.samples.latency_ms.len() + point.warm_up.queries) * point.scenario.images_per_query();
+        let pictures = (point.samples.latency_ms.len() + point.warm_up.queries)
+            * point.scenario.images_per_query();
         let energy = seen.joules.zip(seen.watts);
-        let energy = energy.map(|(joules, watts)| Energy { joules_per_image: joules / pictures as f64, watts });
-        Ok(ScenarioResult { energy, peak_device_bytes: seen.peak_memory, ..with_setup(asked, point) })
+        let energy = energy
+            .map(|(joules, watts)| Energy { joules_per_image: joules / pictures as f64, watts });
+        Ok(ScenarioResult {
+            energy,
+            peak_device_bytes: seen.peak_memory,
+            ..with_setup(asked, point)
+        })
     }
 
     /// Measures two models in so many pairs of blocks.

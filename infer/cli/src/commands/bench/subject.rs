@@ -33,18 +33,23 @@ impl BenchSession {
             open_seconds: None,
             first_run_seconds: None,
             nodes: BTreeMap::new(),
-            accuracy: Accuracy { missing: Some("it was not asked for".to_owned()), ..Accuracy::default() },
+            accuracy: Accuracy {
+                missing: Some("it was not asked for".to_owned()),
+                ..Accuracy::default()
+            },
             peak_host_bytes: None,
         };
         match asked {
             OpenTarget::InProcess(model) => {
                 let facts = model.facts();
-                let devices: Vec<String> = facts.setup.devices.iter().map(ToString::to_string).collect();
+                let devices: Vec<String> =
+                    facts.setup.devices.iter().map(ToString::to_string).collect();
                 subject.model.clone_from(&facts.fingerprint);
                 subject.file = Some(facts.file.clone());
                 subject.precision = facts.precision.map(|precision| precision.name().to_owned());
                 subject.device = Some(devices.join(", "));
-                (subject.windows, subject.pixel_ratio) = (Some(facts.pieces.0), Some(facts.pieces.1));
+                (subject.windows, subject.pixel_ratio) =
+                    (Some(facts.pieces.0), Some(facts.pieces.1));
                 (subject.open_seconds, subject.first_run_seconds) =
                     (Some(facts.setup.seconds), Some(facts.first_run_seconds));
             }
@@ -57,16 +62,19 @@ impl BenchSession {
             TargetLocation::InProcess(bundle, options) => {
                 subject.bundle = Some(bundle.clone());
                 subject.options.clone_from(options);
-                let engine = EngineArgs::from_settings(options).and_then(|engine| engine.options(0));
+                let engine =
+                    EngineArgs::from_settings(options).and_then(|engine| engine.options(0));
                 if let (Ok(options), Some(file), true) = (engine, &subject.file, check) {
                     // Where this cannot be found out, the report has no nodes.
                     subject.nodes = nodes(bundle, &options, self.images.get(0)).unwrap_or_default();
-                    subject.accuracy = accuracy::measure(bundle, file, &options, self.labeled.as_ref());
+                    subject.accuracy =
+                        accuracy::measure(bundle, file, &options, self.labeled.as_ref());
                 }
             }
             TargetLocation::Http(url) => {
                 subject.url = Some(url.clone());
-                subject.accuracy.missing = Some("a server's model is not checked; bench its bundle".to_owned());
+                subject.accuracy.missing =
+                    Some("a server's model is not checked; bench its bundle".to_owned());
             }
         }
         subject
@@ -81,7 +89,8 @@ fn nodes(
 ) -> Result<BTreeMap<String, usize>, SegmentError> {
     let device = options.devices.all().first().copied().unwrap_or_default();
     let runner = RunnerOptions { device, ..options.segmenter.runner.clone() };
-    let segmenter = Segmenter::open_with(bundle, &SegmenterOptions { runner, ..options.segmenter.clone() })?;
+    let segmenter =
+        Segmenter::open_with(bundle, &SegmenterOptions { runner, ..options.segmenter.clone() })?;
     let (width, height) = sheet.image.dimensions();
     Ok(segmenter.profile([height as usize, width as usize])?.nodes)
 }

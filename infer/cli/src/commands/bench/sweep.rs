@@ -18,11 +18,14 @@ impl FromStr for Sweep {
         let wrong = || "write OPTION=VALUE,VALUE such as threads=1,2".to_owned();
         let (name, values) = text.split_once('=').ok_or_else(wrong)?;
         let between = if values.contains(';') { ';' } else { ',' };
-        let values: Vec<String> = values.split(between).map(|value| value.trim().to_owned()).collect();
+        let values: Vec<String> =
+            values.split(between).map(|value| value.trim().to_owned()).collect();
         if name.is_empty() || values.iter().any(String::is_empty) {
             return Err(wrong());
         }
-        if let Some(twice) = values.iter().enumerate().find(|(place, value)| values[..*place].contains(value)) {
+        if let Some(twice) =
+            values.iter().enumerate().find(|(place, value)| values[..*place].contains(value))
+        {
             return Err(format!("{name} {} stands there twice", twice.1));
         }
         Ok(Self { name: name.trim_start_matches('-').to_owned(), values })
@@ -32,22 +35,32 @@ impl FromStr for Sweep {
 /// An option that more than one of them sets.
 pub(super) fn twice(sweeps: &[Sweep]) -> Option<&str> {
     let known = |place: usize, name: &str| sweeps[..place].iter().any(|other| other.name == name);
-    sweeps.iter().enumerate().find(|(place, sweep)| known(*place, &sweep.name)).map(|(_, sweep)| sweep.name.as_str())
+    sweeps
+        .iter()
+        .enumerate()
+        .find(|(place, sweep)| known(*place, &sweep.name))
+        .map(|(_, sweep)| sweep.name.as_str())
 }
 
 /// All combinations, on top of what was given for all; the last sweep's values change fastest. Each comes with what tells it
 /// from the others.
-pub(super) fn combinations(given: &EngineOptionMap, sweeps: &[Sweep]) -> Vec<(EngineOptionMap, String)> {
+pub(super) fn combinations(
+    given: &EngineOptionMap,
+    sweeps: &[Sweep],
+) -> Vec<(EngineOptionMap, String)> {
     let mut all = vec![(given.clone(), String::new())];
     for sweep in sweeps {
         let with = |(options, name): &(EngineOptionMap, String), value: &String| {
             let mut options = options.clone();
             options.insert(sweep.name.clone(), value.clone());
-            let name =
-                [name.as_str(), &format!("{} {value}", sweep.name)].join(if name.is_empty() { "" } else { ", " });
+            let name = [name.as_str(), &format!("{} {value}", sweep.name)]
+                .join(if name.is_empty() { "" } else { ", " });
             (options, name)
         };
-        all = all.iter().flat_map(|one| sweep.values.iter().map(move |value| with(one, value))).collect();
+        all = all
+            .iter()
+            .flat_map(|one| sweep.values.iter().map(move |value| with(one, value)))
+            .collect();
     }
     all
 }
@@ -58,10 +71,14 @@ mod tests {
 
     #[test]
     fn every_combination_comes_once() {
-        let given =
-            EngineOptionMap::from([("spin".to_owned(), "on".to_owned()), ("threads".to_owned(), "9".to_owned())]);
-        let sweeps: Vec<Sweep> =
-            ["threads=1,2", "--device=cuda:0,1;cpu"].iter().map(|text| text.parse().unwrap()).collect();
+        let given = EngineOptionMap::from([
+            ("spin".to_owned(), "on".to_owned()),
+            ("threads".to_owned(), "9".to_owned()),
+        ]);
+        let sweeps: Vec<Sweep> = ["threads=1,2", "--device=cuda:0,1;cpu"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
         let all = combinations(&given, &sweeps);
         let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
         let expected = [
@@ -77,7 +94,8 @@ mod tests {
         for text in ["threads", "=1", "threads=", "threads=1,,2", "threads=1,2,1"] {
             assert!(text.parse::<Sweep>().is_err(), "{text}");
         }
-        let again: Vec<Sweep> = ["threads=1", "batch=2", "--threads=2"].map(|text| text.parse().unwrap()).into();
+        let again: Vec<Sweep> =
+            ["threads=1", "batch=2", "--threads=2"].map(|text| text.parse().unwrap()).into();
         assert_eq!((twice(&again), twice(&again[..2])), (Some("threads"), None));
     }
 }

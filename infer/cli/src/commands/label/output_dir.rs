@@ -24,7 +24,12 @@ pub(super) struct OutputDir {
 
 impl OutputDir {
     /// Makes the folders, asks whether they can be written into, and notes the run.
-    pub(super) fn open(out: &Path, formats: &OutputFormats, run: RunHeader, resume: bool) -> Result<Self> {
+    pub(super) fn open(
+        out: &Path,
+        formats: &OutputFormats,
+        run: RunHeader,
+        resume: bool,
+    ) -> Result<Self> {
         if !resume {
             Journal::refuse_other_runs(out, &run)?;
         }
@@ -38,14 +43,19 @@ impl OutputDir {
         }
         let (journal, mut contents) = Journal::open(out, run.shard).with_context(failed)?;
         if !resume && !contents.entries.is_empty() {
-            return Err(JournalError::NotEmpty { out: out.into(), count: contents.entries.len() }.into());
+            return Err(
+                JournalError::NotEmpty { out: out.into(), count: contents.entries.len() }.into()
+            );
         }
         let outputs = OutputWriter::open(out, run.shard).with_context(failed)?;
         journal.begin(&run).with_context(failed)?;
         let recipe = run.recipe.key();
         if resume {
             for entry in Journal::entries_of_other_shardings(out, run.shard, &recipe)? {
-                if contents.entry(&unescape_name(&entry.image)).is_none_or(|own| own.recipe != recipe) {
+                if contents
+                    .entry(&unescape_name(&entry.image))
+                    .is_none_or(|own| own.recipe != recipe)
+                {
                     journal.add(entry.clone())?;
                     contents.entries.insert(entry.image.clone(), entry);
                 }
@@ -59,23 +69,39 @@ impl OutputDir {
     pub(super) fn warnings(&self, inputs: &[InputImage], formats: &OutputFormats) -> Vec<String> {
         let entries = &self.contents.entries;
         let damage = self.contents.damage_warning(&Journal::path(&self.out, self.run.shard));
-        let mut remarks: Vec<String> =
-            damage.into_iter().map(|damage| format!("{damage}: what it noted is done anew")).collect();
+        let mut remarks: Vec<String> = damage
+            .into_iter()
+            .map(|damage| format!("{damage}: what it noted is done anew"))
+            .collect();
         let names: BTreeSet<String> = inputs.iter().map(|input| escape_name(&input.name)).collect();
-        let other: Vec<&JournalEntry> =
-            entries.values().filter(|entry| entry.recipe != self.recipe && names.contains(&entry.image)).collect();
+        let other: Vec<&JournalEntry> = entries
+            .values()
+            .filter(|entry| entry.recipe != self.recipe && names.contains(&entry.image))
+            .collect();
         if let Some(first) = other.first() {
             let earlier = self.contents.recipes.get(&first.recipe);
-            let why = earlier.map_or_else(|| "options".to_owned(), |earlier| self.run.recipe.differences(earlier));
-            remarks.push(format!("{} of {} pictures are labelled anew, by other {why}", other.len(), inputs.len()));
+            let why = earlier.map_or_else(
+                || "options".to_owned(),
+                |earlier| self.run.recipe.differences(earlier),
+            );
+            remarks.push(format!(
+                "{} of {} pictures are labelled anew, by other {why}",
+                other.len(),
+                inputs.len()
+            ));
         }
         let asked: BTreeSet<&str> = formats.folders().collect();
         let stale = |entry: &JournalEntry, place: &str| {
             let folder = place.split('/').next().unwrap_or_default();
-            !names.contains(&entry.image) || (entry.recipe != self.recipe && !asked.contains(folder))
+            !names.contains(&entry.image)
+                || (entry.recipe != self.recipe && !asked.contains(folder))
         };
-        let places = entries.values().flat_map(|entry| entry.outputs.keys().map(move |place| (entry, place)));
-        let left = places.filter(|(entry, place)| stale(entry, place) && self.out.join(unescape_name(place)).exists());
+        let places = entries
+            .values()
+            .flat_map(|entry| entry.outputs.keys().map(move |place| (entry, place)));
+        let left = places.filter(|(entry, place)| {
+            stale(entry, place) && self.out.join(unescape_name(place)).exists()
+        });
         match left.count() {
             0 => {}
             count => remarks.push(format!(
@@ -104,6 +130,8 @@ impl OutputDir {
             return false;
         }
         let stamp = FileFingerprint::from_file(&input.path, content);
-        stamp.is_ok_and(|stamp| self.contents.completed(&self.out, &input.name, &self.recipe, &stamp).is_some())
+        stamp.is_ok_and(|stamp| {
+            self.contents.completed(&self.out, &input.name, &self.recipe, &stamp).is_some()
+        })
     }
 }

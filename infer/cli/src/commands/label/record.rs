@@ -32,7 +32,11 @@ pub(super) struct ResultRecorder<'a> {
 
 impl<'a> ResultRecorder<'a> {
     /// The list of failures begins anew: what failed before is tried again.
-    pub(super) fn new(place: &'a OutputDir, formats: &'a OutputFormats, classes: ClassTable) -> Result<Self> {
+    pub(super) fn new(
+        place: &'a OutputDir,
+        formats: &'a OutputFormats,
+        classes: ClassTable,
+    ) -> Result<Self> {
         let name = format!("failed{}.jsonl", place.run.shard.suffix());
         let path = place.out.join(STATE_DIR).join(name);
         let failed = File::create(&path).with_context(|| path.display().to_string())?;
@@ -47,7 +51,8 @@ impl<'a> ResultRecorder<'a> {
         decided: Prediction,
     ) -> Result<()> {
         let (labels, margin) = into_image_labels(&input.name, decided);
-        let picture = LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
+        let picture =
+            LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
         self.place.invalidate(&input.name)?;
         let mut outputs = BTreeMap::new();
         if let Err(error) = self.write(input, &picture, item.extra.bytes, &mut outputs) {
@@ -57,7 +62,13 @@ impl<'a> ResultRecorder<'a> {
         }
         let pixels = pixels_by_class(&labels.map.labels, self.classes.count());
         let recipe = self.place.recipe().to_owned();
-        let entry = JournalEntry { image: escape_name(&input.name), recipe, input: item.extra, outputs, pixels };
+        let entry = JournalEntry {
+            image: escape_name(&input.name),
+            recipe,
+            input: item.extra,
+            outputs,
+            pixels,
+        };
         Ok(self.place.journal.add(entry)?)
     }
 
@@ -88,7 +99,8 @@ impl<'a> ResultRecorder<'a> {
             "path": path_text(path),
             "error": error_chain(error.as_ref()),
         });
-        let written = writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
+        let written =
+            writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
         if let Err(error) = written.and_then(|()| self.clear(name)) {
             self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
@@ -102,7 +114,9 @@ impl<'a> ResultRecorder<'a> {
     fn remove<'p>(&self, places: impl Iterator<Item = &'p String>) -> std::io::Result<()> {
         for place in places.map(|place| self.place.out.join(unescape_name(place))) {
             match std::fs::remove_file(place) {
-                Err(error) if error.kind() != ErrorKind::NotFound && !is_of_kind(&error) => return Err(error),
+                Err(error) if error.kind() != ErrorKind::NotFound && !is_of_kind(&error) => {
+                    return Err(error);
+                }
                 _ => {}
             }
         }
@@ -123,8 +137,12 @@ pub(super) fn is_name_error(error: &anyhow::Error) -> bool {
 }
 
 fn is_of_kind(error: &std::io::Error) -> bool {
-    let kinds =
-        [ErrorKind::InvalidFilename, ErrorKind::NotADirectory, ErrorKind::IsADirectory, ErrorKind::AlreadyExists];
+    let kinds = [
+        ErrorKind::InvalidFilename,
+        ErrorKind::NotADirectory,
+        ErrorKind::IsADirectory,
+        ErrorKind::AlreadyExists,
+    ];
     kinds.contains(&error.kind())
 }
 

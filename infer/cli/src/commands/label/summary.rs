@@ -50,7 +50,17 @@ impl LabelSummary {
         shard: Shard,
     ) -> Self {
         let setup = pipeline.setup().clone();
-        Self { labeled, kept, left: 0, failed, shard, seconds: 0.0, images_per_second: 0.0, setup, stages: None }
+        Self {
+            labeled,
+            kept,
+            left: 0,
+            failed,
+            shard,
+            seconds: 0.0,
+            images_per_second: 0.0,
+            setup,
+            stages: None,
+        }
     }
 
     /// How long it took.
@@ -62,9 +72,16 @@ impl LabelSummary {
 
     /// As people read it.
     pub(super) fn human(&self, out: &Path) -> String {
-        let counts = [(self.kept, "there before"), (self.failed.len(), "failed"), (self.left, "left for --resume")];
-        let counts: String =
-            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect();
+        let counts = [
+            (self.kept, "there before"),
+            (self.failed.len(), "failed"),
+            (self.left, "left for --resume"),
+        ];
+        let counts: String = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!(", {count} {what}"))
+            .collect();
         let head = format!(
             "{} labelled{counts} into {} in {:.1} s ({:.2} images/s)",
             self.labeled,
@@ -72,13 +89,25 @@ impl LabelSummary {
             self.seconds,
             self.images_per_second,
         );
-        let Some(StageReport { decode, run, stitch, decide, encode, bottleneck }) = &self.stages else { return head };
+        let Some(StageReport { decode, run, stitch, decide, encode, bottleneck }) = &self.stages
+        else {
+            return head;
+        };
         if self.labeled == 0 {
             return head;
         }
-        let work = [("decode", decode), ("run", run), ("stitch", stitch), ("decide", decide), ("encode", encode)];
-        let work =
-            work.map(|(name, stage)| format!("{name} {:.2} ({:.0} %)", stage.seconds, 100.0 * stage.busy)).join(", ");
+        let work = [
+            ("decode", decode),
+            ("run", run),
+            ("stitch", stitch),
+            ("decide", decide),
+            ("encode", encode),
+        ];
+        let work = work
+            .map(|(name, stage)| {
+                format!("{name} {:.2} ({:.0} %)", stage.seconds, 100.0 * stage.busy)
+            })
+            .join(", ");
         format!("{head}\nwork in seconds (of what its threads had): {work}\n{bottleneck}")
     }
 }

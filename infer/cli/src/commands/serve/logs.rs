@@ -37,10 +37,12 @@ pub(super) fn init(level: &str, json: bool, collector: Option<&str>) -> Result<T
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     // Which would panic where the standard error cannot be written.
     let logs = logs.log_internal_errors(false);
-    let logs = if json { logs.json().flatten_event(true).boxed() } else { logs.with_ansi(false).boxed() };
+    let logs =
+        if json { logs.json().flatten_event(true).boxed() } else { logs.with_ansi(false).boxed() };
     let provider = collector.map(exporter).transpose()?;
-    let spans =
-        provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("protoseg")));
+    let spans = provider
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("protoseg")));
     let begun = tracing_subscriber::registry().with(filter).with(logs).with(spans).try_init();
     begun.map_err(|error| anyhow!("logs cannot be written: {error}"))?;
     Ok(TraceGuard(provider))
@@ -48,11 +50,15 @@ pub(super) fn init(level: &str, json: bool, collector: Option<&str>) -> Result<T
 
 /// Sends spans in batches over gRPC. The service's name can be set by `OTEL_SERVICE_NAME`, as everywhere.
 fn exporter(collector: &str) -> Result<SdkTracerProvider> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(collector).build();
+    let exporter =
+        opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(collector).build();
     let exporter = exporter.with_context(|| format!("--otlp-endpoint {collector}"))?;
     let mut resource = Resource::builder();
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("protoseg");
     }
-    Ok(SdkTracerProvider::builder().with_resource(resource.build()).with_batch_exporter(exporter).build())
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource.build())
+        .with_batch_exporter(exporter)
+        .build())
 }

@@ -31,11 +31,16 @@ const THREADS: usize = 4;
 
 /// The threads of the server.
 pub(super) fn threads() -> anyhow::Result<Runtime> {
-    let threads = Builder::new_multi_thread().worker_threads(cores().clamp(2, THREADS)).enable_all().build();
+    let threads =
+        Builder::new_multi_thread().worker_threads(cores().clamp(2, THREADS)).enable_all().build();
     threads.context("the server's threads cannot be started")
 }
 
-pub(super) fn serve(threads: Runtime, plan: ServeConfig, traces: TraceGuard) -> Result<CommandOutcome, CommandError> {
+pub(super) fn serve(
+    threads: Runtime,
+    plan: ServeConfig,
+    traces: TraceGuard,
+) -> Result<CommandOutcome, CommandError> {
     let outcome = threads.block_on(run(plan));
     // While there are threads that can send them.
     drop(traces);
@@ -81,9 +86,11 @@ impl ServerSignals {
 }
 
 async fn run(plan: ServeConfig) -> Result<CommandOutcome, CommandError> {
-    let mut signals = ServerSignals::catch().context("signals cannot be caught").map_err(CommandError::Usage)?;
+    let mut signals =
+        ServerSignals::catch().context("signals cannot be caught").map_err(CommandError::Usage)?;
     let metrics = Arc::new(Metrics::default());
-    let models = ModelRegistry::new(plan.bundles.clone(), plan.models.clone(), Arc::clone(&metrics));
+    let models =
+        ModelRegistry::new(plan.bundles.clone(), plan.models.clone(), Arc::clone(&metrics));
     let service = Arc::new(Service::new(models, plan.limits, metrics));
     let (stop, stopped) = watch::channel(false);
     let servers = listen(&plan, &service, &stopped).await.map_err(CommandError::Usage)?;
@@ -118,9 +125,16 @@ async fn listen(
     if let Some(address) = plan.probes {
         serve_probes(address, plan, front.clone()).await?;
     }
-    let mut places = vec![(plan.http, "http", Protocol::Http1, http_tls, http::router(front.clone()))];
+    let mut places =
+        vec![(plan.http, "http", Protocol::Http1, http_tls, http::router(front.clone()))];
     if let Some(address) = plan.grpc {
-        places.push((address, "grpc", Protocol::Http2, grpc_tls, grpc::router(front, stopped.clone())?));
+        places.push((
+            address,
+            "grpc",
+            Protocol::Http2,
+            grpc_tls,
+            grpc::router(front, stopped.clone())?,
+        ));
     }
     let mut servers = Vec::new();
     for (address, scheme, protocol, tls, router) in places {
@@ -135,12 +149,18 @@ async fn listen(
 }
 
 /// Answers how the server is, for as long as it lives: while it drains, too.
-async fn serve_probes(address: SocketAddr, plan: &ServeConfig, front: AppState) -> anyhow::Result<()> {
+async fn serve_probes(
+    address: SocketAddr,
+    plan: &ServeConfig,
+    front: AppState,
+) -> anyhow::Result<()> {
     let socket = bind(address).await?;
     tracing::info!("health and metrics on http://{}", socket.local_addr()?);
     let head = plan.connections.header_timeout.min(PROBE_HEAD);
-    let (limits, connections) =
-        (ConnectionLimits { header_timeout: head, ..plan.connections }, front.service.metrics.connections.clone());
+    let (limits, connections) = (
+        ConnectionLimits { header_timeout: head, ..plan.connections },
+        front.service.metrics.connections.clone(),
+    );
     let listener = Listener { socket, protocol: Protocol::Http1, tls: None, limits, connections };
     let (never, stopped) = watch::channel(false);
     tokio::spawn(async move {

@@ -38,14 +38,21 @@ impl TunedModelOptions {
 
 /// The same with other options of the engine.
 pub(super) fn with(options: &ModelOptions, engine: &EngineArgs) -> anyhow::Result<ModelOptions> {
-    let limit = BatchLimit { pixels: options.limit.pixels, ..BatchLimit::default_for(engine.batch(), engine.is_gpu()) };
+    let limit = BatchLimit {
+        pixels: options.limit.pixels,
+        ..BatchLimit::default_for(engine.batch(), engine.is_gpu())
+    };
     Ok(ModelOptions { pipeline: engine.options(0)?, limit, ..options.clone() })
 }
 
 impl ModelOptionsSource for TunedModelOptions {
     fn options(&self, bundle: &Path) -> ModelOptions {
         self.resolve(bundle).unwrap_or_else(|error| {
-            tracing::warn!("{} runs as it comes: {}", bundle.display(), error_chain(error.as_ref()));
+            tracing::warn!(
+                "{} runs as it comes: {}",
+                bundle.display(),
+                error_chain(error.as_ref())
+            );
             self.plain.clone()
         })
     }

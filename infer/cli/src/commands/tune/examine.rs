@@ -72,11 +72,15 @@ impl<'a> TuningRunner<'a> {
         let precisions: Vec<Precision> = files.map(|file| file.form.precision).collect();
         let plain = Segmenter::open(bundle)?;
         let precision = Some(Precision::Fp32).filter(|wanted| precisions.contains(wanted));
-        let mut reference =
-            Segmenter::open_with(bundle, &SegmenterOptions { precision, ..SegmenterOptions::default() })?;
+        let mut reference = Segmenter::open_with(
+            bundle,
+            &SegmenterOptions { precision, ..SegmenterOptions::default() },
+        )?;
         let label = |image: &RgbImage| Ok::<_, anyhow::Error>(reference.segment(image)?.labels);
-        let labels = images.all().iter().map(|sheet| &*sheet.image).map(label).collect::<Result<_, _>>()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let labels =
+            images.all().iter().map(|sheet| &*sheet.image).map(label).collect::<Result<_, _>>()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("the threads of the benchmark could not be started")?;
         let (scenario, known) = (arguments.scenario(), BTreeMap::new());
         Ok(Self { arguments, images, scenario, runtime, plain, precisions, labels, known })
@@ -87,7 +91,10 @@ impl<'a> TuningRunner<'a> {
         let mut precisions: Vec<Precision> = Vec::new();
         for &precision in &self.precisions {
             let is_wanted = wanted.is_empty() || wanted.contains(&precision);
-            if is_wanted && Some(precision) != self.plain.precision() && !precisions.contains(&precision) {
+            if is_wanted
+                && Some(precision) != self.plain.precision()
+                && !precisions.contains(&precision)
+            {
                 precisions.push(precision);
             }
         }
@@ -104,7 +111,11 @@ impl<'a> TuningRunner<'a> {
     /// What cores are used for where nobody says: `label` has a session for each where there are many pictures, `serve` and
     /// whoever has one picture has them all for each picture.
     fn usual(&self) -> ExecutionMode {
-        if self.scenario == Scenario::Offline { ExecutionMode::Throughput } else { ExecutionMode::Latency }
+        if self.scenario == Scenario::Offline {
+            ExecutionMode::Throughput
+        } else {
+            ExecutionMode::Latency
+        }
     }
 
     /// What was asked about.
@@ -119,14 +130,16 @@ impl<'a> TuningRunner<'a> {
         best: &EngineSettings,
     ) -> anyhow::Result<(AbComparison, [Option<f64>; 2])> {
         let time = Duration::from_secs_f64(self.arguments.time) * LAST;
-        let (points, against) = self.interleaved([default, best], time, self.arguments.pairs.get())?;
+        let (points, against) =
+            self.interleaved([default, best], time, self.arguments.pairs.get())?;
         Ok((against, points.map(|point| p99(&point))))
     }
 
     fn options(&self, choice: &EngineSettings) -> anyhow::Result<PipelineOptions> {
         let mut all = choice.clone();
         let cache = self.arguments.trt_cache.as_deref().map(Path::to_string_lossy);
-        if let Some(cache) = cache.filter(|_| choice.get("device").is_some_and(|device| device.starts_with("tensorrt")))
+        if let Some(cache) = cache
+            .filter(|_| choice.get("device").is_some_and(|device| device.starts_with("tensorrt")))
         {
             all.insert("trt-cache".to_owned(), cache.into_owned());
         }
@@ -177,19 +190,25 @@ impl<'a> TuningRunner<'a> {
     /// How far labels agree where a model is opened so.
     fn examined(&self, choice: &EngineSettings) -> anyhow::Result<LabelAgreement> {
         let bundle = &self.arguments.bundle;
-        let options = PipelineOptions { mode: Some(ExecutionMode::Latency), pictures: 1, ..self.options(choice)? };
+        let options = PipelineOptions {
+            mode: Some(ExecutionMode::Latency),
+            pictures: 1,
+            ..self.options(choice)?
+        };
         let (mut segmenters, _) = Pipeline::open(bundle, &options)?.into_segmenters();
         let segmenter = segmenters.first_mut().context("no session was opened")?;
         let (mut equal, mut pixels) = (0, 0);
         for (sheet, expected) in self.images.all().iter().zip(&self.labels) {
             let found = segmenter.segment(&sheet.image)?.labels;
-            equal += found.iter().zip(expected).filter(|(found, expected)| found == expected).count();
+            equal +=
+                found.iter().zip(expected).filter(|(found, expected)| found == expected).count();
             pixels += expected.len();
         }
         let file = segmenter.file_name_for(&self.images.get(0).image).to_owned();
         // Models that others made may come without a probe.
         let has_probe = bundle.is_dir() && Manifest::read(bundle)?.value.probe_sha256.is_some();
-        let probe = if has_probe { Some(check::probe_agreement(bundle, &file, &options)?.0) } else { None };
+        let probe =
+            if has_probe { Some(check::probe_agreement(bundle, &file, &options)?.0) } else { None };
         Ok(LabelAgreement { probe, pictures: equal as f64 / pixels.max(1) as f64 })
     }
 }
@@ -209,13 +228,20 @@ impl CandidateRunner for TuningRunner<'_> {
         found
     }
 
-    fn duel(&mut self, leader: &EngineSettings, candidate: &EngineSettings) -> Result<DuelResult, String> {
+    fn duel(
+        &mut self,
+        leader: &EngineSettings,
+        candidate: &EngineSettings,
+    ) -> Result<DuelResult, String> {
         let time = Duration::from_secs_f64(self.arguments.time);
         let measured = self.interleaved([leader, candidate], time, PAIRS);
         let (points, against) = measured.map_err(|error| error_chain(error.as_ref()))?;
         let [a, b] = &points;
         let (pairs, _) = against.blocks.as_chunks::<2>();
-        let won = pairs.iter().filter(|[one, other]| (one.ms < other.ms) == (one.side == Side::B)).count();
+        let won = pairs
+            .iter()
+            .filter(|[one, other]| (one.ms < other.ms) == (one.side == Side::B))
+            .count();
         Ok(DuelResult {
             ratio: against.ratio.ratio,
             won: [won, pairs.len()],
@@ -227,8 +253,10 @@ impl CandidateRunner for TuningRunner<'_> {
 
 /// Milliseconds of a query in the middle, offline of a picture.
 fn ms(point: &ScenarioResult) -> f64 {
-    let middle =
-        point.latency.as_ref().and_then(|latency| latency.percentiles.iter().find(|told| told.percent == 50.0));
+    let middle = point
+        .latency
+        .as_ref()
+        .and_then(|latency| latency.percentiles.iter().find(|told| told.percent == 50.0));
     middle.map_or(1e3 / point.images_per_second, |told| told.ms)
 }
 

@@ -7,9 +7,9 @@ use tonic::Code;
 
 use super::client::pb::model_infer_request::InferRequestedOutputTensor;
 use super::client::pb::{
-    InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, RepositoryIndexRequest,
-    RepositoryModelLoadRequest, RepositoryModelUnloadRequest, ServerLiveRequest, ServerMetadataRequest,
-    ServerReadyRequest,
+    InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
+    RepositoryIndexRequest, RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
+    ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
 };
 use super::client::{Server, WINDOW, framed, raw};
 use crate::common::{stripe_labels, stripes};
@@ -21,14 +21,22 @@ async fn server_and_models_say_what_they_are() {
     assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
     assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
     let metadata = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
-    assert_eq!((metadata.name.as_str(), metadata.version.as_str()), ("protoseg", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        (metadata.name.as_str(), metadata.version.as_str()),
+        ("protoseg", env!("CARGO_PKG_VERSION"))
+    );
     assert_eq!(metadata.extensions, ["binary_tensor_data", "model_repository"]);
-    for (name, datatype, shape) in [("colors", "UINT8", &[-1, -1, -1, 3][..]), ("colors.encoded", "BYTES", &[-1])] {
+    for (name, datatype, shape) in
+        [("colors", "UINT8", &[-1, -1, -1, 3][..]), ("colors.encoded", "BYTES", &[-1])]
+    {
         let model = ModelMetadataRequest { name: name.to_owned(), version: String::new() };
         let metadata = client.model_metadata(model).await.unwrap().into_inner();
         assert_eq!((metadata.name.as_str(), metadata.platform.as_str()), (name, "onnx_onnxv1"));
         let input = &metadata.inputs[0];
-        assert_eq!((input.name.as_str(), input.datatype.as_str(), &input.shape[..]), ("image", datatype, shape));
+        assert_eq!(
+            (input.name.as_str(), input.datatype.as_str(), &input.shape[..]),
+            ("image", datatype, shape)
+        );
         let outputs: Vec<_> = metadata.outputs.iter().map(|output| output.name.as_str()).collect();
         assert_eq!(outputs, ["labels", "confidence"]);
         for version in [String::new(), metadata.versions[0].clone()] {
@@ -36,7 +44,8 @@ async fn server_and_models_say_what_they_are() {
             assert!(client.model_ready(model).await.unwrap().into_inner().ready);
         }
     }
-    let index = client.repository_index(RepositoryIndexRequest::default()).await.unwrap().into_inner();
+    let index =
+        client.repository_index(RepositoryIndexRequest::default()).await.unwrap().into_inner();
     assert_eq!(
         (index.models.len(), index.models[0].name.as_str(), index.models[0].state.as_str()),
         (1, "colors", "READY")
@@ -69,22 +78,28 @@ async fn pictures_come_raw_typed_and_encoded() {
         raw("colors.encoded", "BYTES", &[1], element),
         typed(
             raw("colors.encoded", "BYTES", &[1], ""),
-            InferTensorContents { bytes_contents: vec![file.into()], ..InferTensorContents::default() },
+            InferTensorContents {
+                bytes_contents: vec![file.into()],
+                ..InferTensorContents::default()
+            },
         ),
     ];
     for (index, request) in requests.into_iter().enumerate() {
         let name = request.model_name.clone();
-        let mut request = tonic::Request::new(ModelInferRequest { id: format!("id {index}"), ..request });
+        let mut request =
+            tonic::Request::new(ModelInferRequest { id: format!("id {index}"), ..request });
         request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
         let response = client.model_infer(request).await.unwrap();
         assert_eq!(response.metadata().get("x-request-id").unwrap(), "mine");
         for time in ["x-total-time", "x-queue-time", "x-inference-time", "x-stitch-time"] {
-            let milliseconds: f64 = response.metadata().get(time).unwrap().to_str().unwrap().parse().unwrap();
+            let milliseconds: f64 =
+                response.metadata().get(time).unwrap().to_str().unwrap().parse().unwrap();
             assert!(milliseconds >= 0.0, "{time}");
         }
         let answer = response.into_inner();
         assert_eq!((answer.model_name, answer.id), (name, format!("id {index}")));
-        let outputs: Vec<_> = answer.outputs.iter().map(|output| (output.name.as_str(), &output.shape[..])).collect();
+        let outputs: Vec<_> =
+            answer.outputs.iter().map(|output| (output.name.as_str(), &output.shape[..])).collect();
         assert_eq!(outputs, [("labels", &[1, 32, 48][..]), ("confidence", &[1, 32, 48])]);
         assert_eq!(answer.raw_output_contents[0], labels);
         assert_eq!(answer.raw_output_contents[1].len(), labels.len());
@@ -95,7 +110,10 @@ async fn pictures_come_raw_typed_and_encoded() {
     let answer = client.model_infer(request).await.unwrap().into_inner();
     assert_eq!((answer.outputs.len(), &answer.outputs[0].shape[..]), (1, &[2, 32, 48][..]));
     assert_eq!(answer.raw_output_contents, [[&labels[..], &labels].concat()]);
-    assert_eq!(server.metric("protoseg_requests_total{model=\"colors\",protocol=\"grpc\",outcome=\"ok\"}"), 5.0);
+    assert_eq!(
+        server.metric("protoseg_requests_total{model=\"colors\",protocol=\"grpc\",outcome=\"ok\"}"),
+        5.0
+    );
 }
 
 #[tokio::test]
@@ -123,16 +141,24 @@ async fn models_are_loaded_and_unloaded_on_request() {
     let server = Server::start(&["--repository"]);
     let mut client = server.client().await;
     let (repository_name, model_name) = (String::new(), "colors".to_owned());
-    let unload =
-        RepositoryModelUnloadRequest { repository_name: repository_name.clone(), model_name: model_name.clone() };
+    let unload = RepositoryModelUnloadRequest {
+        repository_name: repository_name.clone(),
+        model_name: model_name.clone(),
+    };
     client.repository_model_unload(unload).await.unwrap();
     assert!(!client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
     let error = client.model_infer(raw("colors", "UINT8", &[1, 1, 1, 3], "abc")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     let index = RepositoryIndexRequest { ready: true, ..RepositoryIndexRequest::default() };
     assert!(client.repository_index(index).await.unwrap().into_inner().models.is_empty());
-    client.repository_model_load(RepositoryModelLoadRequest { repository_name, model_name }).await.unwrap();
+    client
+        .repository_model_load(RepositoryModelLoadRequest { repository_name, model_name })
+        .await
+        .unwrap();
     client.model_infer(raw("colors", "UINT8", &[1, 1, 1, 3], "abc")).await.unwrap();
-    let gone = RepositoryModelLoadRequest { model_name: "gone".to_owned(), ..RepositoryModelLoadRequest::default() };
+    let gone = RepositoryModelLoadRequest {
+        model_name: "gone".to_owned(),
+        ..RepositoryModelLoadRequest::default()
+    };
     assert_eq!(client.repository_model_load(gone).await.unwrap_err().code(), Code::NotFound);
 }

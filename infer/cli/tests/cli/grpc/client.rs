@@ -46,8 +46,14 @@ impl Server {
     /// Starts it, and waits until it is ready.
     pub(super) fn start(options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
-        command.arg("serve").arg(fixture("colors")).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        let mut child = command.args(options).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        command.arg("serve").arg(fixture("colors")).args([
+            "--http",
+            "127.0.0.1:0",
+            "--grpc",
+            "127.0.0.1:0",
+        ]);
+        let mut child =
+            command.args(options).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let log = Arc::new(Mutex::new(String::new()));
         for line in lines.by_ref() {
@@ -58,12 +64,16 @@ impl Server {
         }
         let text = log.lock().unwrap().clone();
         let address = |scheme: &str| {
-            let (_, rest) = text.split_once(&format!("listening on {scheme}://")).unwrap_or_else(|| panic!("{text}"));
+            let (_, rest) = text
+                .split_once(&format!("listening on {scheme}://"))
+                .unwrap_or_else(|| panic!("{text}"));
             rest.lines().next().unwrap().parse().unwrap()
         };
         let (http, grpc) = (address("http"), address("grpc"));
         let more = Arc::clone(&log);
-        std::thread::spawn(move || lines.for_each(|line| more.lock().unwrap().push_str(&format!("{line}\n"))));
+        std::thread::spawn(move || {
+            lines.for_each(|line| more.lock().unwrap().push_str(&format!("{line}\n")))
+        });
         Self { http, grpc, child, log }
     }
 
@@ -103,7 +113,10 @@ impl Server {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}\n{text}"));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(start))
+            .unwrap_or_else(|| panic!("{start}\n{text}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
@@ -151,7 +164,12 @@ impl tower::Service<Request<tonic::body::Body>> for Connection {
 }
 
 /// A request for a model with one raw input.
-pub(super) fn raw(model: &str, datatype: &str, shape: &[i64], bytes: impl Into<Bytes>) -> ModelInferRequest {
+pub(super) fn raw(
+    model: &str,
+    datatype: &str,
+    shape: &[i64],
+    bytes: impl Into<Bytes>,
+) -> ModelInferRequest {
     ModelInferRequest {
         model_name: model.to_owned(),
         inputs: vec![InferInputTensor {

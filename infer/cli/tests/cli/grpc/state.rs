@@ -28,7 +28,8 @@ async fn health_follows_the_models() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     let mut unknown = health.watch(named("gone")).await.unwrap().into_inner();
     assert_eq!(unknown.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
-    let unload = RepositoryModelUnloadRequest { model_name: "colors".to_owned(), ..Default::default() };
+    let unload =
+        RepositoryModelUnloadRequest { model_name: "colors".to_owned(), ..Default::default() };
     server.client().await.repository_model_unload(unload).await.unwrap();
     for name in names {
         let status = health.check(named(name)).await.unwrap().into_inner().status();
@@ -58,11 +59,16 @@ async fn services_are_described() {
 
     let request = v1::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
     };
-    let mut client =
-        v1::server_reflection_client::ServerReflectionClient::with_origin(server.connect().await, server.origin());
-    let answer = client.server_reflection_info(iter([request])).await.unwrap().into_inner().next().await;
+    let mut client = v1::server_reflection_client::ServerReflectionClient::with_origin(
+        server.connect().await,
+        server.origin(),
+    );
+    let answer =
+        client.server_reflection_info(iter([request])).await.unwrap().into_inner().next().await;
     let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(list)) =
         answer.unwrap().unwrap().message_response
     else {
@@ -73,13 +79,18 @@ async fn services_are_described() {
 
     let request = v1alpha::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
-            services[1].to_owned(),
-        )),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+                services[1].to_owned(),
+            ),
+        ),
     };
-    let mut client =
-        v1alpha::server_reflection_client::ServerReflectionClient::with_origin(server.connect().await, server.origin());
-    let answer = client.server_reflection_info(iter([request])).await.unwrap().into_inner().next().await;
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::with_origin(
+        server.connect().await,
+        server.origin(),
+    );
+    let answer =
+        client.server_reflection_info(iter([request])).await.unwrap().into_inner().next().await;
     let Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(files)) =
         answer.unwrap().unwrap().message_response
     else {

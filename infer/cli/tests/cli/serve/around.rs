@@ -28,7 +28,8 @@ fn over_tls_the_same_is_answered_to_who_trusts_the_certificate() {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap();
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut connection =
+            ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
         let mut socket = server.connect();
         let mut stream = Stream::new(&mut connection, &mut socket);
         stream.write_all(&request("POST", "/v1/segment", &[], &png(&stripes(16, 16))))?;
@@ -47,7 +48,8 @@ fn over_tls_the_same_is_answered_to_who_trusts_the_certificate() {
 
 #[test]
 fn a_collector_gets_a_span_for_each_request_within_the_callers_trace() {
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let threads =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let socket = threads.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = socket.local_addr().unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -77,8 +79,14 @@ fn a_collector_gets_a_span_for_each_request_within_the_callers_trace() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     let seen = seen.lock().unwrap();
-    let trace: Vec<u8> = (0..16).map(|byte| u8::from_str_radix(&trace[2 * byte..2 * byte + 2], 16).unwrap()).collect();
+    let trace: Vec<u8> = (0..16)
+        .map(|byte| u8::from_str_radix(&trace[2 * byte..2 * byte + 2], 16).unwrap())
+        .collect();
     for part in [&trace[..], b"the-one-traced", b"/v1/segment", b"protoseg"] {
-        assert!(seen.windows(part.len()).any(|window| window == part), "{}", String::from_utf8_lossy(part));
+        assert!(
+            seen.windows(part.len()).any(|window| window == part),
+            "{}",
+            String::from_utf8_lossy(part)
+        );
     }
 }

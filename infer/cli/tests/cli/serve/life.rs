@@ -51,13 +51,21 @@ fn what_cannot_be_served_is_said_before_anything_starts() {
         assert!(answer.stderr.contains(said), "{arguments:?}: {}", answer.stderr);
     }
     let help = protoseg(["serve", "--help"]).stdout;
-    assert!(help.contains("[env: PROTOSEG_MAX_BODY]") && help.contains("[env: PROTOSEG_THREADS]"), "{help}");
+    assert!(
+        help.contains("[env: PROTOSEG_MAX_BODY]") && help.contains("[env: PROTOSEG_THREADS]"),
+        "{help}"
+    );
 }
 
 #[test]
 fn a_key_is_needed_where_there_is_one_and_is_in_no_log() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
-    command.arg("serve").arg(fixture("colors")).args(["--log-format", "json", "--log-level", "trace"]);
+    command.arg("serve").arg(fixture("colors")).args([
+        "--log-format",
+        "json",
+        "--log-level",
+        "trace",
+    ]);
     command.env("PROTOSEG_API_KEY", "s3cret-word").env("PROTOSEG_MAX_BODY", "1M");
     let server = Server::with(command);
     let file = png(&stripes(16, 16));
@@ -68,13 +76,17 @@ fn a_key_is_needed_where_there_is_one_and_is_in_no_log() {
         let refused = server.get(path);
         assert_eq!((refused.status, refused.header("www-authenticate")), (401, "Bearer"), "{path}");
     }
-    let with = |word: &str| server.post("/v1/segment", &[("authorization", word), ("x-request-id", "mine")], &file);
+    let with = |word: &str| {
+        server.post("/v1/segment", &[("authorization", word), ("x-request-id", "mine")], &file)
+    };
     assert_eq!(with("Bearer wrong").status, 401);
     let right = with("Bearer s3cret-word");
     assert_eq!((right.status, right.header("x-request-id")), (200, "mine"));
     assert_eq!(server.get("/v1/models?key=s3cret-word").status, 401);
     let noted = |line: &Value| line["span"]["id"] == "mine" && line["status"] == 200;
-    let parsed = |log: &str| log.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    let parsed = |log: &str| {
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
     server.until("the request is noted", |server| parsed(&server.log()).iter().any(noted));
     let log = server.log();
     assert!(!log.replace("key=s3cret-word", "").contains("s3cret"), "{log}");
@@ -111,8 +123,14 @@ fn ask(address: SocketAddr, stop: &AtomicBool, width: u32) -> Seen {
             seen.unready += 1;
             continue;
         }
-        let found: Vec<u8> = serde_json::from_value(answer["outputs"][0]["data"].take()).unwrap_or_default();
-        assert_eq!((response.status, &found), (200, &stripe_labels(width, 40)), "{}", response.text());
+        let found: Vec<u8> =
+            serde_json::from_value(answer["outputs"][0]["data"].take()).unwrap_or_default();
+        assert_eq!(
+            (response.status, &found),
+            (200, &stripe_labels(width, 40)),
+            "{}",
+            response.text()
+        );
         let version = answer["model_version"].as_str().unwrap().to_owned();
         if seen.versions.last() != Some(&version) {
             seen.versions.push(version);
@@ -127,7 +145,8 @@ fn under_load(address: SocketAddr, happens: impl FnOnce(&AtomicBool)) -> Vec<See
     let stop = AtomicBool::new(false);
     let stop = &stop;
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|index| scope.spawn(move || ask(address, stop, 50 + 7 * index))).collect();
+        let clients: Vec<_> =
+            (0..4).map(|index| scope.spawn(move || ask(address, stop, 50 + 7 * index))).collect();
         std::thread::sleep(Duration::from_millis(300));
         happens(stop);
         stop.store(true, Ordering::Relaxed);
@@ -158,9 +177,20 @@ fn a_bundle_is_served_as_tuned_until_another_lies_there() {
     assert!(given.log().contains("tuned: not used, as --threads was given"), "{}", given.log());
     place.edit("bundle/manifest.json", "\"red\"", "\"crimson\"");
     server.signal("HUP");
-    server.until("the other bundle", |server| server.log().contains("holds nothing for this machine"));
+    server.until("the other bundle", |server| {
+        server.log().contains("holds nothing for this machine")
+    });
     let absent = Command::new(env!("CARGO_BIN_EXE_protoseg"))
-        .args(["serve", &named(&place.at("bundle")), "--tuning", "gone.json", "--http", "127.0.0.1:0", "--grpc", "off"])
+        .args([
+            "serve",
+            &named(&place.at("bundle")),
+            "--tuning",
+            "gone.json",
+            "--http",
+            "127.0.0.1:0",
+            "--grpc",
+            "off",
+        ])
         .output();
     let absent = absent.unwrap();
     assert_eq!(absent.status.code(), Some(2), "{absent:?}");
@@ -171,7 +201,8 @@ fn a_bundle_is_served_as_tuned_until_another_lies_there() {
 fn models_are_exchanged_under_load_without_a_failed_request() {
     let place = TestDir::new();
     let server = Server::of(&place.at("bundle"), &["--repository"]);
-    let version = || server.get("/v2/models/bundle").json()["versions"][0].as_str().unwrap().to_owned();
+    let version =
+        || server.get("/v2/models/bundle").json()["versions"][0].as_str().unwrap().to_owned();
     let first = version();
     // The classes' names are part of what a model is.
     let rename = |from: &str, to: &str| {
@@ -222,7 +253,9 @@ fn after_sigterm_everything_that_was_begun_is_answered() {
         server.signal("TERM");
         // As a load balancer does: no more requests once the server says that it is not ready.
         let start = Instant::now();
-        while send(address, &request("GET", "/v2/health/ready", &[], b"")).unwrap().unwrap().status == 200 {
+        while send(address, &request("GET", "/v2/health/ready", &[], b"")).unwrap().unwrap().status
+            == 200
+        {
             assert!(start.elapsed() < Duration::from_secs(10));
         }
         stop.store(true, Ordering::Relaxed);

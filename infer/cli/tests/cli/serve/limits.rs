@@ -13,10 +13,21 @@ const LENGTH: &str = "inference-header-content-length";
 
 #[test]
 fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
-    let server = Server::start(&["--max-pixels", "10000", "--max-body", "100K", "--queue-megapixels", "0.02"]);
+    let server = Server::start(&[
+        "--max-pixels",
+        "10000",
+        "--max-body",
+        "100K",
+        "--queue-megapixels",
+        "0.02",
+    ]);
     let large = server.post("/v1/segment", &[], &png(&stripes(101, 100)));
     assert_eq!(large.status, 413);
-    assert!(large.error().contains("101x100 pixels, more than the limit of 10000"), "{}", large.error());
+    assert!(
+        large.error().contains("101x100 pixels, more than the limit of 10000"),
+        "{}",
+        large.error()
+    );
     assert_eq!(server.post("/v1/segment", &[], &png(&stripes(100, 100))).status, 200);
     // A file of a few bytes that claims 60000x60000 pixels.
     let mut bomb = png(&stripes(16, 16));
@@ -31,7 +42,8 @@ fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
     let refused = server.send(head).unwrap();
     assert_eq!((refused.status, refused.header("connection")), (413, "close"));
     // And so is what has come, where no length is said.
-    let mut chunked = b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let mut chunked =
+        b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..40 {
         chunked.extend_from_slice(b"1000\r\n");
         chunked.extend_from_slice(&[7; 4096]);
@@ -76,7 +88,11 @@ fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_
         let refused = server.post(path, &[(LENGTH, "0")], &small);
         assert_eq!(refused.status, 429, "{path}: {}", refused.text());
         let retry: u64 = refused.header("retry-after").parse().unwrap();
-        assert!((1..=30).contains(&retry) && refused.error().contains(&format!("in {retry} s")), "{}", refused.error());
+        assert!(
+            (1..=30).contains(&retry) && refused.error().contains(&format!("in {retry} s")),
+            "{}",
+            refused.error()
+        );
     }
     // What fits is still served.
     assert_eq!(server.post("/v1/segment", &[], &png(&stripes(100, 100))).status, 200);
@@ -85,8 +101,15 @@ fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_
     let answer = Response::parse(&answer).unwrap().json();
     let expected = stripe_labels(1000, 1000);
     let found = answer["outputs"][0]["data"].as_array().unwrap();
-    assert!(found.iter().zip(&expected).all(|(found, expected)| found.as_u64() == Some(u64::from(*expected))));
-    server.until("the pixels are given back", |server| server.metric("protoseg_queue_pixels ") == 0.0);
+    assert!(
+        found
+            .iter()
+            .zip(&expected)
+            .all(|(found, expected)| found.as_u64() == Some(u64::from(*expected)))
+    );
+    server.until("the pixels are given back", |server| {
+        server.metric("protoseg_queue_pixels ") == 0.0
+    });
     assert_eq!(server.post("/v1/segment", &[], &small).status, 200);
 }
 
@@ -126,18 +149,29 @@ fn json_that_would_become_many_times_its_size_is_refused_with_a_short_sentence()
     let server = Server::start(&[]);
     let many = |entry: &str, count: usize| vec![entry; count].join(",");
     let input = |shape: &str, data: &str| {
-        format!(r#"{{"inputs":[{{"name":"image","datatype":"BYTES","shape":[{shape}],"data":[{data}]}}]}}"#)
+        format!(
+            r#"{{"inputs":[{{"name":"image","datatype":"BYTES","shape":[{shape}],"data":[{data}]}}]}}"#
+        )
     };
     for (body, said) in [
         (input("1", &many("\"\"", 300_000)), "more than 256 texts"),
         (input(&many("1", 300_000), "1"), "a list of more than 8"),
         (
-            format!(r#"{{"inputs":[{}]}}"#, many("{\"name\":\"a\",\"shape\":[],\"datatype\":\"\"}", 100_000)),
+            format!(
+                r#"{{"inputs":[{}]}}"#,
+                many("{\"name\":\"a\",\"shape\":[],\"datatype\":\"\"}", 100_000)
+            ),
             "more than 16",
         ),
-        (format!(r#"{{"id":"{}","inputs":[]}}"#, "x".repeat(100_000)), "the id has more than 1024 bytes"),
         (
-            format!(r#"{{"inputs":[{{"name":"{}","shape":[1],"datatype":"BYTES","data":[]}}]}}"#, "x".repeat(100_000)),
+            format!(r#"{{"id":"{}","inputs":[]}}"#, "x".repeat(100_000)),
+            "the id has more than 1024 bytes",
+        ),
+        (
+            format!(
+                r#"{{"inputs":[{{"name":"{}","shape":[1],"datatype":"BYTES","data":[]}}]}}"#,
+                "x".repeat(100_000)
+            ),
             "xxx…",
         ),
     ] {
@@ -147,16 +181,23 @@ fn json_that_would_become_many_times_its_size_is_refused_with_a_short_sentence()
         assert!(error.contains(said) && error.len() < 600, "{said}: {error}");
     }
     let coded = server.post("/v1/segment", &[("content-encoding", "gzip")], b"x");
-    assert!(coded.status == 400 && coded.error().contains("`gzip` is not taken"), "{}", coded.text());
+    assert!(
+        coded.status == 400 && coded.error().contains("`gzip` is not taken"),
+        "{}",
+        coded.text()
+    );
 }
 
 #[test]
 fn who_is_too_slow_is_let_go() {
-    let server = Server::start(&["--head-timeout", "0.3", "--body-timeout", "0.3", "--connections", "3"]);
+    let server =
+        Server::start(&["--head-timeout", "0.3", "--body-timeout", "0.3", "--connections", "3"]);
     // More than there may be connections: if they were kept, nobody else would be answered.
     let mut slow: Vec<_> = (0..3).map(|_| server.connect()).collect();
     slow[0].write_all(b"POST /v1/segment HT").unwrap();
-    slow[1].write_all(b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc").unwrap();
+    slow[1]
+        .write_all(b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc")
+        .unwrap();
     let mut answers = slow.into_iter().map(|mut stream| {
         let mut answer = Vec::new();
         drop(stream.read_to_end(&mut answer));
@@ -175,18 +216,25 @@ fn who_is_too_slow_is_let_go() {
 fn who_watches_over_a_server_is_answered_whatever_others_do() {
     let mut server = Server::start(&["--connections", "1", "--probes", "127.0.0.1:0"]);
     let log = server.log();
-    let probes = log.split("health and metrics on http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let probes = log
+        .split("health and metrics on http://")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
     let probes: SocketAddr = probes.unwrap().parse().unwrap();
     let get = |path: &str| send(probes, &request("GET", path, &[], b"")).unwrap().unwrap();
     // The one connection that there may be.
     let mut only = server.connect();
-    only.write_all(b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc").unwrap();
+    only.write_all(b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc")
+        .unwrap();
     let metric = |name: &str| get("/metrics").text().lines().any(|line| line == name);
     server.until("it is there", |_| metric("protoseg_connections 2"));
     assert_eq!((get("/v2/health/live").status, get("/v2/health/ready").status), (200, 200));
     let elsewhere = get("/v1/models");
     assert_eq!(elsewhere.status, 404);
-    assert!(elsewhere.error().ends_with("see /metrics, /v2/health/live and /v2/health/ready"), "{elsewhere:?}");
+    assert!(
+        elsewhere.error().ends_with("see /metrics, /v2/health/live and /v2/health/ready"),
+        "{elsewhere:?}"
+    );
     // While it ends, too, when nobody else is let in.
     server.signal("TERM");
     server.until("it stops", |server| connect(server.address).is_err());

@@ -36,11 +36,16 @@ fn valid(number: u64) -> Valid {
             let (width, height) = picture.dimensions();
             let input = json!({ "name": "image", "shape": [1, height, width, 3], "datatype": "UINT8",
                                 "data": picture.as_raw() });
-            ("/v2/models/colors/infer", vec![], json!({ "id": id, "inputs": [input] }).to_string().into_bytes())
+            (
+                "/v2/models/colors/infer",
+                vec![],
+                json!({ "id": id, "inputs": [input] }).to_string().into_bytes(),
+            )
         }
         _ => ("/v1/segment?as=json", vec![], png(&picture)),
     };
-    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let headers: Vec<(&str, &str)> =
+        headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Valid { bytes: request("POST", path, &headers, &body), id: (number % 4 != 3).then_some(id) }
 }
 
@@ -49,7 +54,8 @@ fn mutated(number: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     let stream = Stream::keyed(&[2, number]);
     let times = 1 + stream.below(0, 3);
     for time in 0..times {
-        let draw = |place: u64, below: usize| stream.below(16 * time as u64 + place + 1, below.max(1));
+        let draw =
+            |place: u64, below: usize| stream.below(16 * time as u64 + place + 1, below.max(1));
         // Half of them in the head, which is short.
         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
         let place = draw(0, if draw(1, 2) == 0 { head } else { bytes.len() });
@@ -64,8 +70,16 @@ fn mutated(number: u64, mut bytes: Vec<u8>) -> Vec<u8> {
                 bytes.splice(place..place, again);
             }
             _ => {
-                let words: [&[u8]; 8] =
-                    [b"-1", b"99999999999999999999", b"null", b"[[[[", b"\"", b"\0", b"1e999", b"\r\n"];
+                let words: [&[u8]; 8] = [
+                    b"-1",
+                    b"99999999999999999999",
+                    b"null",
+                    b"[[[[",
+                    b"\"",
+                    b"\0",
+                    b"1e999",
+                    b"\r\n",
+                ];
                 bytes.splice(place..place, words[draw(3, 8)].iter().copied());
             }
         }
@@ -88,12 +102,17 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
             let mut asked = 0_u32;
             while !stop.load(Ordering::Relaxed) {
                 let (width, height) = (16 + asked % 50, 9 + asked % 7);
-                let (body, length) = binary(&stripes(width, height), &json!({ "outputs": [{ "name": "labels" }] }));
+                let (body, length) =
+                    binary(&stripes(width, height), &json!({ "outputs": [{ "name": "labels" }] }));
                 let headers = [(LENGTH, length.to_string())].map(|(name, value)| (name, value));
-                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                let response = send(address, &request("POST", "/v2/models/colors/infer", &headers, &body)).unwrap();
+                let headers: Vec<(&str, &str)> =
+                    headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let response =
+                    send(address, &request("POST", "/v2/models/colors/infer", &headers, &body))
+                        .unwrap();
                 let found: Vec<u8> =
-                    serde_json::from_value(response.unwrap().json()["outputs"][0]["data"].take()).unwrap();
+                    serde_json::from_value(response.unwrap().json()["outputs"][0]["data"].take())
+                        .unwrap();
                 assert_eq!(found, stripe_labels(width, height), "request {asked} of the witness");
                 asked += 1;
             }
@@ -132,7 +151,8 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
                 })
             })
             .collect();
-        let clients: Vec<_> = clients.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        let clients: Vec<_> =
+            clients.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         stop.store(true, Ordering::Relaxed);
         assert!(witness.join().unwrap() > 100);
         clients.into_iter().for_each(|client| client.unwrap());
@@ -143,6 +163,7 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
     let model: Value = server.get("/v2/models/colors").json();
     assert_eq!(model["name"], "colors");
     server.until("nothing is held", |server| {
-        server.metric("protoseg_queue_pixels ") == 0.0 && server.metric("protoseg_connections ") == 1.0
+        server.metric("protoseg_queue_pixels ") == 0.0
+            && server.metric("protoseg_connections ") == 1.0
     });
 }

@@ -40,7 +40,11 @@ pub(super) fn binary(picture: &RgbImage, more: &Value) -> (Vec<u8>, usize) {
 /// The JSON of an answer, and the bytes of its tensors by name.
 fn parts(response: &Response) -> (Value, Vec<(String, Vec<u8>)>) {
     assert_eq!(response.status, 200, "{}", response.text());
-    let binary = response.headers.iter().find(|(name, _)| name == LENGTH).map(|(_, value)| value.parse().unwrap());
+    let binary = response
+        .headers
+        .iter()
+        .find(|(name, _)| name == LENGTH)
+        .map(|(_, value)| value.parse().unwrap());
     let (head, mut tail) = response.body.split_at(binary.unwrap_or(response.body.len()));
     let head: Value = serde_json::from_slice(head).unwrap();
     let mut tensors = Vec::new();
@@ -51,7 +55,12 @@ fn parts(response: &Response) -> (Value, Vec<(String, Vec<u8>)>) {
                 tail = rest;
                 bytes.to_vec()
             }
-            None => output["data"].as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u8).collect(),
+            None => output["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|number| number.as_u64().unwrap() as u8)
+                .collect(),
         };
         tensors.push((output["name"].as_str().unwrap().to_owned(), bytes));
     }
@@ -69,28 +78,47 @@ fn the_server_and_its_models_say_what_they_are() {
     let server = Server::start(&[]);
     assert_eq!(server.get("/v2/health/live").json(), json!({ "live": true }));
     assert_eq!(server.get("/v2/health/ready").json(), json!({ "ready": true }));
-    assert_eq!(server.get("/v2").json()["extensions"], json!(["binary_tensor_data", "model_repository"]));
+    assert_eq!(
+        server.get("/v2").json()["extensions"],
+        json!(["binary_tensor_data", "model_repository"])
+    );
     let model = server.get("/v2/models/colors").json();
     let version = model["versions"][0].as_str().unwrap();
-    assert_eq!(model["inputs"], json!([{ "name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3] }]));
-    let outputs: Vec<&str> = model["outputs"].as_array().unwrap().iter().map(|o| o["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        model["inputs"],
+        json!([{ "name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3] }])
+    );
+    let outputs: Vec<&str> =
+        model["outputs"].as_array().unwrap().iter().map(|o| o["name"].as_str().unwrap()).collect();
     assert_eq!(outputs, ["labels", "confidence"]);
     assert_eq!(server.get(&format!("/v2/models/colors/versions/{version}")).json(), model);
-    assert_eq!(server.get(&format!("/v2/models/colors/versions/{version}/ready")).json()["ready"], true);
+    assert_eq!(
+        server.get(&format!("/v2/models/colors/versions/{version}/ready")).json()["ready"],
+        true
+    );
     let encoded = server.get("/v2/models/colors.encoded").json();
     assert_eq!(encoded["inputs"], json!([{ "name": "image", "datatype": "BYTES", "shape": [-1] }]));
-    for path in ["/v2/models/other", "/v2/models/colors/versions/1", "/v2/models/other.encoded/ready", "/v3"] {
+    for path in [
+        "/v2/models/other",
+        "/v2/models/colors/versions/1",
+        "/v2/models/other.encoded/ready",
+        "/v3",
+    ] {
         let response = server.get(path);
         assert_eq!((response.status, response.error().is_empty()), (404, false), "{path}");
     }
-    assert_eq!(server.send(&super::server::request("DELETE", "/v2", &[], b"")).unwrap().status, 405);
+    assert_eq!(
+        server.send(&super::server::request("DELETE", "/v2", &[], b"")).unwrap().status,
+        405
+    );
 }
 
 #[test]
 fn every_way_to_send_a_picture_gives_its_labels() {
     let server = Server::start(&["--serve-logits"]);
     let (picture, expected) = (stripes(70, 50), stripe_labels(70, 50));
-    let nested: Vec<Vec<[u8; 3]>> = picture.rows().map(|row| row.map(|pixel| pixel.0).collect()).collect();
+    let nested: Vec<Vec<[u8; 3]>> =
+        picture.rows().map(|row| row.map(|pixel| pixel.0).collect()).collect();
     let flat = picture.as_raw();
     for data in [json!([nested]), json!(flat)] {
         let body = json!({
@@ -104,14 +132,19 @@ fn every_way_to_send_a_picture_gives_its_labels() {
         assert_eq!(head["outputs"][1]["shape"], json!([1, 50, 70]));
         assert_eq!(tensors[0].0, "confidence");
         assert_eq!(tensors[1], ("labels".to_owned(), expected.clone()));
-        for name in ["x-queue-time", "x-inference-time", "x-stitch-time", "x-total-time", "x-request-id"] {
+        for name in
+            ["x-queue-time", "x-inference-time", "x-stitch-time", "x-total-time", "x-request-id"]
+        {
             assert!(!response.header(name).is_empty());
         }
     }
     // All outputs as bytes, one as bytes, none.
     for (more, binary_count) in [
         (json!({ "parameters": { "binary_data_output": true } }), 3),
-        (json!({ "outputs": [{ "name": "logits" }, { "name": "labels", "parameters": { "binary_data": true } }] }), 1),
+        (
+            json!({ "outputs": [{ "name": "logits" }, { "name": "labels", "parameters": { "binary_data": true } }] }),
+            1,
+        ),
         (json!({ "outputs": [{ "name": "labels" }] }), 0),
     ] {
         let (body, length) = binary(&picture, &more);
@@ -144,7 +177,10 @@ fn pixels_alone_are_taken_where_their_size_is_known() {
     let response = server.post(INFER, &[(LENGTH, "0")], &[0; 300]);
     assert_eq!(response.status, 400);
     let error = response.error();
-    assert!(error.contains("does not say its shape") && error.contains("colors.encoded"), "{error}");
+    assert!(
+        error.contains("does not say its shape") && error.contains("colors.encoded"),
+        "{error}"
+    );
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("wide");
     let model = fixture("adopt").join("wide.onnx");
@@ -197,11 +233,17 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         (input(json!([0, 2, 2, 3]), "UINT8", json!([])), "0 pictures came"),
         (input(json!([1, 0, 2, 3]), "UINT8", json!([])), "no pixels"),
         (input(json!([-1, 2, 2, 3]), "UINT8", black.clone()), "of which no tensor can be"),
-        (input(json!([1, i64::MAX, i64::MAX, 3]), "UINT8", black.clone()), "of which no tensor can be"),
+        (
+            input(json!([1, i64::MAX, i64::MAX, 3]), "UINT8", black.clone()),
+            "of which no tensor can be",
+        ),
         (input(json!([1, 1_u64 << 40, 1, 3]), "UINT8", black.clone()), "and 12 came"),
         (input(json!([1, 2, 2, 3]), "UINT8", json!([256])), "a number from 0 to 255"),
         (input(json!([1, 2, 2, 3]), "UINT8", json!(["a"])), "numbers from 0 to 255"),
-        (json!({ "inputs": [{ "name": "image", "shape": [1, 2, 2, 3], "datatype": "UINT8" }] }), "has no data"),
+        (
+            json!({ "inputs": [{ "name": "image", "shape": [1, 2, 2, 3], "datatype": "UINT8" }] }),
+            "has no data",
+        ),
         (
             json!({ "inputs": [{ "name": "image", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": black }], "outputs": [{ "name": "logits" }] }),
             "no output `logits`; there are: labels, confidence",
@@ -224,7 +266,11 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         ((body.len() + 1).to_string(), body.clone(), "and the body has"),
         ((length - 1).to_string(), body.clone(), "not the JSON"),
         ((length + 1).to_string(), body.clone(), "not the JSON"),
-        (length.to_string(), body[..body.len() - 1].to_vec(), "behind the JSON, where 767 are left"),
+        (
+            length.to_string(),
+            body[..body.len() - 1].to_vec(),
+            "behind the JSON, where 767 are left",
+        ),
         (length.to_string(), [&body[..], b"!"].concat(), "1 bytes are left over"),
     ] {
         let response = server.post(INFER, &[(LENGTH, &said_length)], &body);
@@ -232,7 +278,8 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         assert!(response.error().contains(said), "{said_length}: {}", response.error());
     }
     let bytes = |texts: &[&str]| input(json!([texts.len()]), "BYTES", json!(texts));
-    let (small, large) = (BASE64_STANDARD.encode(png(&picture)), BASE64_STANDARD.encode(png(&stripes(32, 16))));
+    let (small, large) =
+        (BASE64_STANDARD.encode(png(&picture)), BASE64_STANDARD.encode(png(&stripes(32, 16))));
     for (body, said) in [
         (bytes(&["%%%"]), "is not Base64"),
         (bytes(&["aGk="]), "no picture of a known format"),

@@ -17,12 +17,22 @@ fn the_answer_is_what_is_asked_for() {
     let json = server.post("/v1/segment", &[], &file);
     assert_eq!((json.status, json.header("content-type")), (200, "application/json"));
     let found = json.json();
-    assert_eq!((&found["model"], &found["width"], &found["height"]), (&json!("colors"), &json!(48), &json!(32)));
+    assert_eq!(
+        (&found["model"], &found["width"], &found["height"]),
+        (&json!("colors"), &json!(48), &json!(32))
+    );
     let classes = found["classes"].as_array().unwrap();
     assert_eq!(classes.len(), 3);
     for class in classes {
-        assert_eq!((&class["pixels"], class["share"].as_f64()), (&json!(512), Some(1.0 / 3.0)), "{class}");
-        assert!(class["confidence"].as_f64().is_some_and(|sure| sure > 1.0 / 3.0 && sure <= 1.0), "{class}");
+        assert_eq!(
+            (&class["pixels"], class["share"].as_f64()),
+            (&json!(512), Some(1.0 / 3.0)),
+            "{class}"
+        );
+        assert!(
+            class["confidence"].as_f64().is_some_and(|sure| sure > 1.0 / 3.0 && sure <= 1.0),
+            "{class}"
+        );
     }
     let accept = |kind: &str| server.post("/v1/models/colors/segment", &[("accept", kind)], &file);
     let labels = accept("image/png");
@@ -34,11 +44,15 @@ fn the_answer_is_what_is_asked_for() {
         assert_eq!(label_map::read(&path, 1 << 20).unwrap().labels, expected);
     }
     let overlay = accept("image/png; view=overlay");
-    let overlay: RgbImage = image::load_from_memory_with_format(&overlay.body, ImageFormat::Png).unwrap().into_rgb8();
+    let overlay: RgbImage =
+        image::load_from_memory_with_format(&overlay.body, ImageFormat::Png).unwrap().into_rgb8();
     assert_eq!((overlay.dimensions(), overlay.get_pixel(0, 0).0), ((48, 32), [210, 10, 10]));
     let coco = server.post("/v1/segment?as=coco", &[], &file).json();
     let masks = coco["annotations"].as_array().unwrap();
-    assert_eq!((masks.len(), &masks[0]["area"], &masks[2]["category_id"]), (3, &json!(512), &json!(3)));
+    assert_eq!(
+        (masks.len(), &masks[0]["area"], &masks[2]["category_id"]),
+        (3, &json!(512), &json!(3))
+    );
     assert_eq!(accept("text/html").status, 400);
     assert_eq!(server.post("/v1/segment?as=mask", &[], &file).status, 400);
     assert_eq!(server.post("/v1/models/other/segment", &[], &file).status, 404);
@@ -46,7 +60,10 @@ fn the_answer_is_what_is_asked_for() {
     assert!(empty.status == 400 && empty.error().contains("--data-binary @"), "{}", empty.text());
     assert_eq!(server.get("/v1/segment").status, 405);
     let models = server.get("/v1/models").json();
-    assert_eq!(models["models"][0]["classes"][1], json!({ "id": 1, "name": "green", "color": [0, 200, 0] }));
+    assert_eq!(
+        models["models"][0]["classes"][1],
+        json!({ "id": 1, "name": "green", "color": [0, 200, 0] })
+    );
 }
 
 #[test]

@@ -44,8 +44,12 @@ impl Server {
         for line in lines.by_ref().map_while(Result::ok) {
             log.lock().unwrap().push_str(&format!("{line}\n"));
             if let Some((_, after)) = line.split_once("listening on http") {
-                let end = after.find(|letter: char| letter == '"' || letter.is_whitespace()).unwrap_or(after.len());
-                address = Some(after[..end].trim_start_matches("s").trim_start_matches("://").parse().unwrap());
+                let end = after
+                    .find(|letter: char| letter == '"' || letter.is_whitespace())
+                    .unwrap_or(after.len());
+                address = Some(
+                    after[..end].trim_start_matches("s").trim_start_matches("://").parse().unwrap(),
+                );
             }
             if line.ends_with("ready") || line.contains("\"ready\"") {
                 break;
@@ -102,7 +106,10 @@ impl Server {
     /// The value of a metric, by the start of its line.
     pub(crate) fn metric(&self, start: &str) -> f64 {
         let text = String::from_utf8(self.get("/metrics").body).unwrap();
-        let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}\n{text}"));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(start))
+            .unwrap_or_else(|| panic!("{start}\n{text}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
@@ -146,7 +153,8 @@ impl Response {
     }
 
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -173,7 +181,10 @@ impl Response {
         if status == 100 {
             return Self::parse(&body);
         }
-        let length = headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.parse().unwrap());
+        let length = headers
+            .iter()
+            .find(|(name, _)| name == "content-length")
+            .map(|(_, value)| value.parse().unwrap());
         let length: usize = length.unwrap_or(body.len());
         assert!(length <= body.len(), "cut short at {} of {length}", body.len());
         // Behind it may stand the answer to what follows a request.
@@ -184,7 +195,8 @@ impl Response {
 
 /// A request as it goes over the wire; the connection is closed behind its answer.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into_bytes();
+    let mut bytes =
+        format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into_bytes();
     for (name, value) in headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
@@ -231,7 +243,11 @@ pub(crate) fn send_broken(address: SocketAddr, bytes: &[u8]) -> std::io::Result<
 
 fn read(stream: &mut TcpStream, mut answer: Vec<u8>) -> std::io::Result<Option<Response>> {
     match stream.read_to_end(&mut answer) {
-        Err(error) if !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Err(error),
+        Err(error)
+            if !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+        {
+            Err(error)
+        }
         _ => Ok(Response::parse(&answer)),
     }
 }

@@ -48,26 +48,34 @@ impl Loops {
     /// Does a step, and says which prototypes it has moved, and which of these were set anew. Classes that begin take their
     /// values from `found`, which must lie near the mean of their points and apart from each other.
     pub(super) fn step(&mut self, batches: &[Points], found: &[Vec<f64>]) -> [Vec<usize>; 2] {
-        let PrototypeSettings { classes, per_class: each, momentum, reseed_after, .. } = self.settings;
-        let all: Vec<Vec<f64>> = batches.iter().flat_map(|(features, _)| features).cloned().collect();
-        let centered: Vec<Vec<f64>> =
-            all.iter().map(|row| row.iter().zip(&self.mean).map(|(value, mean)| value - mean).collect()).collect();
+        let PrototypeSettings { classes, per_class: each, momentum, reseed_after, .. } =
+            self.settings;
+        let all: Vec<Vec<f64>> =
+            batches.iter().flat_map(|(features, _)| features).cloned().collect();
+        let centered: Vec<Vec<f64>> = all
+            .iter()
+            .map(|row| row.iter().zip(&self.mean).map(|(value, mean)| value - mean).collect())
+            .collect();
         let labels: Vec<i64> = batches.iter().flat_map(|(_, labels)| labels).copied().collect();
         let mut own: Vec<Vec<Vec<f64>>> = vec![Vec::new(); classes * each];
         let mut of_class: Vec<Vec<Vec<f64>>> = vec![Vec::new(); classes];
         for (row, &label) in centered.iter().zip(&labels).filter(|(_, label)| **label != NOTHING) {
             let place = label as usize * each;
             let closest = |row: &Vec<f64>, number: usize| cosine(row, &self.values[place + number]);
-            let nearest = (0..each).max_by(|&left, &right| closest(row, left).total_cmp(&closest(row, right))).unwrap();
+            let nearest = (0..each)
+                .max_by(|&left, &right| closest(row, left).total_cmp(&closest(row, right)))
+                .unwrap();
             own[place + nearest].push(row.clone());
             of_class[label as usize].push(row.clone());
         }
-        let mut moved: Vec<usize> = (0..own.len()).filter(|&prototype| !own[prototype].is_empty()).collect();
+        let mut moved: Vec<usize> =
+            (0..own.len()).filter(|&prototype| !own[prototype].is_empty()).collect();
         for &prototype in &moved {
             let points: Vec<Vec<f64>> = own[prototype].iter().map(|row| self.kept(row)).collect();
             let target = mean(&points);
             let old = &self.values[prototype];
-            let sum: Vec<f64> = (0..CHANNELS).map(|c| momentum * old[c] + (1.0 - momentum) * target[c]).collect();
+            let sum: Vec<f64> =
+                (0..CHANNELS).map(|c| momentum * old[c] + (1.0 - momentum) * target[c]).collect();
             self.values[prototype] = self.kept(&sum);
             self.counters.assignments[prototype] += points.len() as u64;
         }
@@ -79,9 +87,13 @@ impl Loops {
             let start = self.kept(&mean(&points));
             let begun = &found[class * each..][..each];
             for value in begun {
-                let apart: Vec<f64> = value.iter().zip(&start).map(|(value, start)| value - start).collect();
+                let apart: Vec<f64> =
+                    value.iter().zip(&start).map(|(value, start)| value - start).collect();
                 let apart = (dot(&apart, &apart) / dot(&start, &start)).sqrt();
-                assert!((1e-4..0.1).contains(&apart), "begins {apart} away from the mean of its points");
+                assert!(
+                    (1e-4..0.1).contains(&apart),
+                    "begins {apart} away from the mean of its points"
+                );
             }
             assert!(begun[0] != begun[1] && begun[1] != begun[2] && begun[0] != begun[2]);
             self.values[class * each..][..each].clone_from_slice(begun);
@@ -90,7 +102,8 @@ impl Loops {
         }
         let mut anew = Vec::new();
         for (prototype, points) in own.iter().enumerate() {
-            let (class, steps_unassigned) = (prototype / each, &mut self.counters.steps_unassigned[prototype]);
+            let (class, steps_unassigned) =
+                (prototype / each, &mut self.counters.steps_unassigned[prototype]);
             if reseed_after == 0 || !points.is_empty() {
                 *steps_unassigned = 0;
             } else if of_class[class].len() >= each {
@@ -102,11 +115,17 @@ impl Loops {
         }
         for &prototype in &anew {
             let class = prototype / each;
-            let others: Vec<usize> = (class * each..(class + 1) * each).filter(|other| *other != prototype).collect();
+            let others: Vec<usize> =
+                (class * each..(class + 1) * each).filter(|other| *other != prototype).collect();
             let closest = |row: &Vec<f64>| {
-                others.iter().map(|&other| cosine(row, &self.values[other])).fold(f64::NEG_INFINITY, f64::max)
+                others
+                    .iter()
+                    .map(|&other| cosine(row, &self.values[other]))
+                    .fold(f64::NEG_INFINITY, f64::max)
             };
-            let farthest = of_class[class].iter().min_by(|left, right| closest(left).total_cmp(&closest(right)));
+            let farthest = of_class[class]
+                .iter()
+                .min_by(|left, right| closest(left).total_cmp(&closest(right)));
             self.values[prototype] = self.kept(farthest.unwrap());
             self.counters.steps_unassigned[prototype] = 0;
             moved.push(prototype);
@@ -114,7 +133,9 @@ impl Loops {
         if self.settings.centered && labels.iter().any(|label| *label != NOTHING) {
             let counted = all.into_iter().zip(&labels).filter(|(_, label)| **label != NOTHING);
             let target = mean(&counted.map(|(row, _)| row).collect::<Vec<_>>());
-            self.mean = (0..CHANNELS).map(|c| momentum * self.mean[c] + (1.0 - momentum) * target[c]).collect();
+            self.mean = (0..CHANNELS)
+                .map(|c| momentum * self.mean[c] + (1.0 - momentum) * target[c])
+                .collect();
         }
         [moved, anew]
     }
