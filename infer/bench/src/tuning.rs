@@ -20,7 +20,7 @@ use self::machine::MachineId;
 use self::search::{Candidate, TuningDecision};
 use crate::ab::AbComparison;
 use crate::report::ImageSummary;
-use crate::scenario::Scenario;
+use crate::load::Scenario;
 
 /// Options of the engine by their names on the command line without dashes, and what they are set to; `on` where they take no
 /// value.

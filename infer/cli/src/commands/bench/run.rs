@@ -10,7 +10,7 @@ use protoseg_bench::load::StopAfter;
 use protoseg_bench::machine::MachineInfo;
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{BenchReport, BenchRun, ScenarioResult, Subject};
-use protoseg_bench::scenario::Scenario;
+use protoseg_bench::load::Scenario;
 use protoseg_infer::machine;
 use protoseg_models::bundle::Manifest;
 
