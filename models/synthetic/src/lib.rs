@@ -20,8 +20,6 @@ mod roadside;
 mod sensor;
 mod shape;
 mod street;
-#[cfg(test)]
-mod tests;
 mod transit;
 mod trucks;
 mod two_wheelers;
