@@ -90,77 +90,71 @@ impl Facade {
         let floors = (y - self.ground_floor) / self.floor_height;
         let cell = [floor(along / self.bay), floor(floors)];
         let inside = [fract(along / self.bay), fract(floors)];
-        if self.top - y < 0.35 {
-            return opaque(scale(self.trim, 0.9));
+        match y {
+            _ if self.top - y < 0.35 => opaque(scale(self.trim, 0.9)),
+            _ if self.balconies && inside[1] < 0.32 && cell[0] & 1 == 0 => {
+                let bars = 0.75 + 0.25 * fade(texel / 0.2) * indicator(fract(along / 0.2) < 0.5);
+                opaque(scale(self.trim, bars))
+            }
+            _ => self.window(cell, inside, texel).or_else(|| self.bare(along, y, texel)),
         }
-        if self.balconies && inside[1] < 0.32 && cell[0] & 1 == 0 {
-            let bars = 0.75 + 0.25 * fade(texel / 0.2) * indicator(fract(along / 0.2) < 0.5);
-            return opaque(scale(self.trim, bars));
-        }
-        self.window(cell, inside, texel).or_else(|| self.bare(along, y, texel))
     }
 
+    /// Frame, bars and pane of a window; `None` beside it.
     fn window(&self, cell: [i32; 2], inside: [f32; 2], texel: f32) -> Option<Fragment> {
         let [tall, wide] = self.window;
         let (dx, dy) = ((inside[0] - 0.5).abs() / (0.5 * wide), (inside[1] - 0.55) / (0.5 * tall));
         if dx > 1.16 || dy.abs() > 1.14 {
             return None;
         }
-        if dx > 1.0 || dy.abs() > 1.0 {
-            return opaque(scale(self.trim, if dy < -1.0 { 1.15 } else { 0.92 }));
-        }
         let bar = 0.05 + texel.min(0.05);
-        if dx < bar || (dy - 0.3).abs() < bar {
-            return opaque(scale(self.trim, 1.05));
-        }
         let draw = |key: u32| lattice_hash(cell[0], cell[1], self.key ^ key);
-        let reflected = draw(41);
-        if draw(0) < 0.5 * self.evening {
-            return glowing(mix([0.95, 0.74, 0.40], [0.9, 0.9, 0.75], reflected), 0.85);
-        }
-        let curtain = draw(42);
-        if curtain > 0.72 && dy > 2.6 * curtain - 2.4 {
-            return opaque([0.68, 0.65, 0.58]);
-        }
+        let [light, reflected, curtain] = [0, 41, 42].map(draw);
         let sky = reflected * (0.35 + 0.35 * (dy + 1.0) * 0.5);
-        opaque(mix([0.08, 0.10, 0.12], [0.48, 0.56, 0.64], sky))
+        match dy {
+            _ if dx > 1.0 && dy >= -1.0 || dy > 1.0 => opaque(scale(self.trim, 0.92)),
+            _ if dy < -1.0 => opaque(scale(self.trim, 1.15)),
+            _ if dx < bar || (dy - 0.3).abs() < bar => opaque(scale(self.trim, 1.05)),
+            _ if light < 0.5 * self.evening => {
+                glowing(mix([0.95, 0.74, 0.40], [0.9, 0.9, 0.75], reflected), 0.85)
+            }
+            _ if curtain > 0.72 && dy > 2.6 * curtain - 2.4 => opaque([0.68, 0.65, 0.58]),
+            _ => opaque(mix([0.08, 0.10, 0.12], [0.48, 0.56, 0.64], sky)),
+        }
     }
-
     fn ground_floor(&self, along: f32, y: f32, texel: f32) -> Option<Fragment> {
         let width = 1.7 * self.bay;
         let (bay, inside) = (floor(along / width), fract(along / width));
         let draw = lattice_hash(bay, -7, self.key);
         let high = y / self.ground_floor;
-        if high < 0.1 {
-            return opaque(scale(self.trim, 0.7));
-        }
-        if self.shops {
-            if between(high, 0.74, 0.92) {
+        let door = draw > 0.7 && high < 0.68 && (0.36..0.64).contains(&inside);
+        match self.shops {
+            _ if high < 0.1 => opaque(scale(self.trim, 0.7)),
+            true if between(high, 0.74, 0.92) => {
                 let letters = fract(along * 1.6) < 0.6
                     && (high - 0.83).abs() < 0.045
                     && between(inside, 0.2, 0.8)
                     && fade(texel / 0.5) > 0.0;
                 let board = mix(self.shop, [0.8, 0.78, 0.7], draw * 0.5);
-                let color = if letters { [0.9, 0.88, 0.82] } else { board };
-                return glowing(color, 0.5 * self.evening);
+                glowing(if letters { [0.9, 0.88, 0.82] } else { board }, 0.5 * self.evening)
             }
-            if high <= 0.72 && between(inside, 0.07, 0.93) {
+            true if high <= 0.72 && between(inside, 0.07, 0.93) => {
                 let reflected = 0.6 * lattice_hash(bay, (y * 2.0) as i32, self.key ^ 43);
                 let glass = mix([0.07, 0.08, 0.09], [0.40, 0.44, 0.46], reflected);
                 let color = if draw > 0.7 && high > 0.5 { self.shop } else { glass };
                 let emission = if draw < 1.3 * self.evening { 0.7 } else { 0.0 };
-                return glowing(mix(color, [0.95, 0.84, 0.6], emission * 0.8), emission);
+                glowing(mix(color, [0.95, 0.84, 0.6], emission * 0.8), emission)
             }
-            return self.bare(along, y, texel);
+            true => self.bare(along, y, texel),
+            false if door => {
+                let panel = if (0.4..0.6).contains(&inside) && high < 0.64 { 0.55 } else { 0.85 };
+                opaque(scale(mix(self.shop, self.trim, 0.4), panel))
+            }
+            false => self
+                .window([bay, -1], [inside, (high - 0.05).clamp(0.0, 1.0)], texel)
+                .or_else(|| self.bare(along, y, texel)),
         }
-        if draw > 0.7 && high < 0.68 && (0.36..0.64).contains(&inside) {
-            let panel = if (0.4..0.6).contains(&inside) && high < 0.64 { 0.55 } else { 0.85 };
-            return opaque(scale(mix(self.shop, self.trim, 0.4), panel));
-        }
-        self.window([bay, -1], [inside, (high - 0.05).clamp(0.0, 1.0)], texel)
-            .or_else(|| self.bare(along, y, texel))
     }
-
     /// The wall's material, stained.
     fn bare(&self, along: f32, y: f32, texel: f32) -> Option<Fragment> {
         let tone =

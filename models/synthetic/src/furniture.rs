@@ -2,7 +2,7 @@
 
 use crate::noise::{Rgb, Rng, fract, in_capsule, lattice_hash, mix, scale};
 use crate::train_id;
-use crate::world::{Fragment, Pose, World, glowing, opaque};
+use crate::world::{Pose, World, glowing, opaque};
 
 /// A pole from the ground up; with an arm it carries a street lamp over the road.
 pub(crate) fn pole(world: &mut World, rng: &mut Rng, pose: Pose, height: f32, arm: f32) {
@@ -22,17 +22,18 @@ pub(crate) fn pole(world: &mut World, rng: &mut Rng, pose: Pose, height: f32, ar
     world.billboard(train_id::POLE, pose.place, half_width, heights, move |hit| {
         let [along, y, _] = hit.at;
         let thick = radius * (1.1 - 0.35 * y / height) + if y < 0.9 { 0.03 } else { 0.0 };
-        if along.abs() < thick && y < height {
-            return opaque(scale(color, 0.9 + sun_side * along / thick));
+        let in_head = arm != 0.0 && (along - arm).abs() < 0.36 && (y - height).abs() < 0.1;
+        let ends = [[0.0, height - 0.35], [arm, height]];
+        match arm {
+            _ if along.abs() < thick && y < height => {
+                opaque(scale(color, 0.9 + sun_side * along / thick))
+            }
+            _ if in_head => glowing(mix(color, [0.98, 0.9, 0.7], evening), evening),
+            arm if arm != 0.0 && in_capsule([along, y], ends[0], ends[1], 0.06) => {
+                opaque(scale(color, 0.85))
+            }
+            _ => None,
         }
-        if arm == 0.0 {
-            return None;
-        }
-        if (along - arm).abs() < 0.36 && (y - height).abs() < 0.1 {
-            return glowing(mix(color, [0.98, 0.9, 0.7], evening), evening);
-        }
-        let on_arm = in_capsule([along, y], [0.0, height - 0.35], [arm, height], 0.06);
-        if on_arm { opaque(scale(color, 0.85)) } else { None }
     });
 }
 
@@ -50,16 +51,15 @@ fn signal(world: &mut World, rng: &mut Rng, place: [f32; 2], middle: f32, size: 
     let heights = [middle - half_height, middle + half_height];
     world.billboard(train_id::TRAFFIC_LIGHT, place, half_width, heights, move |hit| {
         let (x, y) = (hit.at[0] / half_width, (hit.at[1] - middle) / half_height);
-        if rim && (x.abs() > 0.86 || y.abs() > 0.94) {
-            return opaque([0.75, 0.75, 0.72]);
-        }
         let slot = ((1.0 - y) * 1.5) as usize;
         let (dx, dy) = (x * 0.55, fract((1.0 - y) * 1.5) - 0.5);
-        if dx * dx + dy * dy > 0.15 {
-            return opaque(housing);
-        }
         let color = [[1.0, 0.16, 0.10], [1.0, 0.70, 0.12], [0.15, 0.95, 0.55]][slot.min(2)];
-        if slot == lit { glowing(color, 0.9) } else { opaque(scale(color, 0.16)) }
+        match slot {
+            _ if rim && (x.abs() > 0.86 || y.abs() > 0.94) => opaque([0.75, 0.75, 0.72]),
+            _ if dx * dx + dy * dy > 0.15 => opaque(housing),
+            _ if slot == lit => glowing(color, 0.9),
+            _ => opaque(scale(color, 0.16)),
+        }
     });
 }
 
@@ -91,16 +91,6 @@ enum Outline {
     Board,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Sign {
-    outline: Outline,
-    border: f32,
-    rim: Rgb,
-    face: Rgb,
-    ink: Rgb,
-    key: u32,
-}
-
 const WHITE: Rgb = [0.88, 0.88, 0.85];
 const RED: Rgb = [0.68, 0.12, 0.10];
 const BLUE: Rgb = [0.12, 0.25, 0.55];
@@ -124,41 +114,27 @@ const SIGNS: [(Outline, Rgb, Rgb, Rgb, f32); 13] = [
     (Outline::Board, WHITE, [0.18, 0.40, 0.26], WHITE, 0.06),
 ];
 
-impl Sign {
+impl Outline {
     /// Distance of a point of the square [-1, 1] from the middle: 1 on the edge.
-    fn out(&self, x: f32, y: f32) -> f32 {
-        match self.outline {
-            Outline::Round => (x * x + y * y).sqrt(),
-            Outline::TriangleUp => (-y * 1.15).max(x.abs() + 0.5 * y + 0.42).max(0.0),
-            Outline::TriangleDown => (y * 1.15).max(x.abs() - 0.5 * y + 0.42).max(0.0),
-            Outline::Diamond => x.abs() + y.abs(),
-            Outline::Octagon => x.abs().max(y.abs()).max(0.72 * (x.abs() + y.abs())),
-            Outline::Board => x.abs().max(y.abs()),
+    fn out(self, x: f32, y: f32) -> f32 {
+        match self {
+            Self::Round => (x * x + y * y).sqrt(),
+            Self::TriangleUp => (-y * 1.15).max(x.abs() + 0.5 * y + 0.42).max(0.0),
+            Self::TriangleDown => (y * 1.15).max(x.abs() - 0.5 * y + 0.42).max(0.0),
+            Self::Diamond => x.abs() + y.abs(),
+            Self::Octagon => x.abs().max(y.abs()).max(0.72 * (x.abs() + y.abs())),
+            Self::Board => x.abs().max(y.abs()),
         }
     }
 
-    fn shade(&self, x: f32, y: f32) -> Option<Fragment> {
-        let out = self.out(x, y);
-        if out > 1.0 {
-            return None;
+    /// True on the ink: lines of text on a board, else a mark of a few strokes on a mirrored 5 x 5 grid.
+    fn written(self, x: f32, y: f32, out: f32, key: u32) -> bool {
+        if self == Self::Board {
+            let line = lattice_hash(((y + 1.0) * 2.5) as i32, 0, key);
+            return fract(y * 2.5) > 0.45 && x.abs() < 0.55 + 0.3 * line && out < 0.85;
         }
-        let written = if self.outline == Outline::Board {
-            let line = ((y + 1.0) * 2.5) as i32;
-            fract(y * 2.5) > 0.45
-                && x.abs() < 0.55 + 0.3 * lattice_hash(line, 0, self.key)
-                && out < 0.85
-        } else {
-            // A mark of a few strokes on a 5 x 5 grid, mirrored.
-            let cell = [(x.abs() * 5.0) as i32, ((y + 1.0) * 3.5) as i32];
-            out < 0.62 && lattice_hash(cell[0], cell[1], self.key) < 0.45
-        };
-        opaque(if out > 1.0 - self.border {
-            self.rim
-        } else if written {
-            self.ink
-        } else {
-            self.face
-        })
+        let cell = [(x.abs() * 5.0) as i32, ((y + 1.0) * 3.5) as i32];
+        out < 0.62 && lattice_hash(cell[0], cell[1], key) < 0.45
     }
 }
 
@@ -171,7 +147,7 @@ pub(crate) fn sign(world: &mut World, rng: &mut Rng, pose: Pose) {
     for _ in 0..count {
         let (outline, rim, face, ink, border) = rng.choose(&SIGNS);
         let [rim, face, ink] = [rim, face, ink].map(|color| rng.jitter_color(color, 0.12));
-        let sign = Sign { outline, border, rim, face, ink, key: rng.key() };
+        let key = rng.key();
         let half = if outline == Outline::Board {
             [rng.range(0.4, 1.1), rng.range(0.28, 0.5)]
         } else {
@@ -180,7 +156,13 @@ pub(crate) fn sign(world: &mut World, rng: &mut Rng, pose: Pose) {
         let center = middle;
         let heights = [center - half[1], center + half[1]];
         world.billboard(train_id::TRAFFIC_SIGN, [x, z - 0.15], half[0], heights, move |hit| {
-            sign.shade(hit.at[0] / half[0], (hit.at[1] - center) / half[1])
+            let (x, y) = (hit.at[0] / half[0], (hit.at[1] - center) / half[1]);
+            match outline.out(x, y) {
+                out if out > 1.0 => None,
+                out if out > 1.0 - border => opaque(rim),
+                out if outline.written(x, y, out, key) => opaque(ink),
+                _ => opaque(face),
+            }
         });
         middle -= 2.0 * half[1] + 0.06;
     }

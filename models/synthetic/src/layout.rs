@@ -11,7 +11,7 @@ use crate::plants::{FoliageColors, bush, hedge, tree};
 use crate::street::{Ground, Side, Street};
 use crate::transit::{bus, tram};
 use crate::vehicles::{car, truck};
-use crate::world::{ACROSS, AHEAD, BACK, World};
+use crate::world::{ACROSS, AHEAD, BACK, Pose, World};
 
 /// Fills the world with everything that stands in a street.
 pub(crate) fn populate(world: &mut World, street: &Street, stream: Stream) {
@@ -181,6 +181,18 @@ impl Roadside<'_> {
         &self.street.sides[usize::from(self.side > 0.0)]
     }
 
+    /// Claims a rectangle of the street that keeps a margin to the crossing.
+    fn place(
+        &self,
+        world: &mut World,
+        [x, z]: [f32; 2],
+        half: [f32; 2],
+        margin: f32,
+        turn: [f32; 2],
+    ) -> Option<Pose> {
+        if self.street.crosses(z, margin) { None } else { world.place(x, z, half, turn) }
+    }
+
     /// Inner and outer edge of the strip of a ground, if there is one of finite width.
     fn strip(&self, ground: Ground) -> Option<[f32; 2]> {
         let strips = &self.ground().strips;
@@ -254,8 +266,7 @@ impl Roadside<'_> {
         while z < 75.0 {
             let x = self.side * (self.street.road_half - 1.0);
             if rng.chance(busy)
-                && !self.street.crosses(z, 5.0)
-                && let Some(pose) = world.place(x, z, [1.0, 2.4], turn)
+                && let Some(pose) = self.place(world, [x, z], [1.0, 2.4], 5.0, turn)
             {
                 car(world, rng, pose);
             }
@@ -275,9 +286,7 @@ impl Roadside<'_> {
                 };
                 let length = (turn[0] * turn[0] + turn[1] * turn[1]).sqrt();
                 let turn = turn.map(|part| part / length);
-                if !self.street.crosses(z, 1.0)
-                    && let Some(pose) = world.place(x, z, [0.5, 0.4], turn)
-                {
+                if let Some(pose) = self.place(world, [x, z], [0.5, 0.4], 1.0, turn) {
                     two_wheeler(world, rng, kind, pose, false, false);
                 }
                 z += 0.9;
@@ -293,9 +302,7 @@ impl Roadside<'_> {
         let mut z = rng.range(6.0, 14.0);
         let gap = rng.range(9.0, 22.0);
         while z < 110.0 {
-            if !self.street.crosses(z, 0.4)
-                && let Some(pose) = world.place(x, z, [0.2, 0.2], AHEAD)
-            {
+            if let Some(pose) = self.place(world, [x, z], [0.2, 0.2], 0.4, AHEAD) {
                 pole(world, rng, pose, height, arm);
             }
             z += gap;
@@ -303,7 +310,7 @@ impl Roadside<'_> {
         for _ in 0..rng.choose(&[0, 1, 2, 2, 3]) {
             let z = rng.range(6.0, 24.0);
             let beside = self.side * rng.range(0.0, 0.5);
-            if !self.street.crosses(z, 0.4) && world.place(x, z, [0.3, 0.3], AHEAD).is_some() {
+            if self.place(world, [x, z], [0.3, 0.3], 0.4, AHEAD).is_some() {
                 sign(world, rng, world.pose(x + beside, z, AHEAD));
             }
         }
@@ -312,9 +319,7 @@ impl Roadside<'_> {
             let crossing = self.street.crossing;
             let far = crossing.map_or_else(|| rng.range(9.0, 22.0), |[near, _]| near - 0.8);
             for z in [far, rng.range(7.5, 14.0)] {
-                if !self.street.crosses(z, 0.4)
-                    && let Some(pose) = world.place(x, z, [0.3, 0.3], AHEAD)
-                {
+                if let Some(pose) = self.place(world, [x, z], [0.3, 0.3], 0.4, AHEAD) {
                     traffic_light(world, rng, pose, -self.side);
                 }
             }
@@ -345,12 +350,10 @@ impl Roadside<'_> {
         for _ in 0..((1.0 - built) * 26.0) as usize {
             let x = self.side * (front + rng.range(1.2, 22.0));
             let z = rng.range(6.0, 110.0);
-            if self.street.crosses(z, 2.0) {
-                continue;
+            if let Some(pose) = self.place(world, [x, z], [0.6, 0.6], 2.0, AHEAD) {
+                let plant = if rng.chance(0.6) { tree } else { bush };
+                plant(world, rng, pose, self.leaves);
             }
-            let Some(pose) = world.place(x, z, [0.6, 0.6], AHEAD) else { continue };
-            let plant = if rng.chance(0.6) { tree } else { bush };
-            plant(world, rng, pose, self.leaves);
         }
     }
 

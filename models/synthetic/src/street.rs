@@ -184,24 +184,19 @@ impl Street {
         if self.crosses(z, 0.0) || self.cobbles {
             return false;
         }
-        if let Some([near, _]) = self.crossing {
-            let before = near - z;
-            if (1.0..4.0).contains(&before) {
-                return self.zebra && fract(x / 1.1) < 0.5;
-            }
-            if (4.8..5.2).contains(&before) {
-                return x > self.median;
-            }
-        }
+        let before_crossing = self.crossing.map_or(-1.0, |[near, _]| near - z);
         let across = x.abs();
-        if self.median == 0.0 && across < 0.07 {
-            return fract(z / 9.0) < 0.6 || self.worn > 0.7;
-        }
-        if between(across, self.road_half - 0.35, self.road_half - 0.22) {
-            return self.worn < 0.5;
-        }
         let lane = (across - self.median) / self.lane;
-        lane > 0.5 && (lane - (lane + 0.5) as i32 as f32).abs() < 0.02 && fract(z / 9.0) < 0.4
+        match across {
+            _ if (1.0..4.0).contains(&before_crossing) => self.zebra && fract(x / 1.1) < 0.5,
+            _ if (4.8..5.2).contains(&before_crossing) => x > self.median,
+            _ if self.median == 0.0 && across < 0.07 => fract(z / 9.0) < 0.6 || self.worn > 0.7,
+            _ if between(across, self.road_half - 0.35, self.road_half - 0.22) => self.worn < 0.5,
+            _ => {
+                let beside = (lane - (lane + 0.5) as i32 as f32).abs();
+                lane > 0.5 && beside < 0.02 && fract(z / 9.0) < 0.4
+            }
+        }
     }
 }
 

@@ -44,61 +44,60 @@ impl Carriage {
         if wheels && let Some(wheel) = [-0.5, 0.56].into_iter().find_map(wheel_at) {
             return Some(wheel);
         }
-        if y < 0.3 {
-            return if wheels || y < 0.12 { None } else { opaque([0.08, 0.08, 0.09]) };
-        }
-        let pane = fract(z / self.pane);
         let door = lattice_hash((z / self.pane + 60.0) as i32, 1, self.key) < 0.22;
         let low = if door { 0.42 } else { self.sill };
-        if between(y, low, self.lintel) && pane > 0.06 {
-            if door && (pane - 0.53).abs() < 0.04 {
-                return opaque(scale(self.stripe, 0.6));
+        let along_pane = fract(z / self.pane);
+        let pane = between(y, low, self.lintel) && along_pane > 0.06;
+        let up = (y - self.sill) / (self.lintel - self.sill);
+        match y {
+            _ if y < 0.12 || (y < 0.3 && wheels) => None,
+            _ if y < 0.3 => opaque([0.08, 0.08, 0.09]),
+            _ if pane && door && (along_pane - 0.53).abs() < 0.04 => {
+                opaque(scale(self.stripe, 0.6))
             }
-            let up = (y - self.sill) / (self.lintel - self.sill);
-            return self.pane(up.max(0.0), z);
+            _ if pane => self.pane(up.max(0.0), z),
+            _ => self.skin(y),
         }
-        self.skin(y)
     }
 
     fn skin(&self, y: f32) -> Option<Fragment> {
-        let color = if between(y, self.sill - 0.32, self.sill - 0.08) {
-            self.stripe
-        } else if y > self.sill {
-            self.upper
-        } else {
-            self.paint
+        let color = match y {
+            _ if between(y, self.sill - 0.32, self.sill - 0.08) => self.stripe,
+            _ if y > self.sill => self.upper,
+            _ => self.paint,
         };
         opaque(scale(color, 0.78 + 0.24 * y / self.top))
+    }
+
+    fn display(&self, x: f32, y: f32, across: f32) -> Option<Fragment> {
+        let cell = [(x * 14.0 + 99.0) as i32, (y * 16.0) as i32];
+        let lit = cell[0] % 4 != 0 && lattice_hash(cell[0], cell[1], self.key) > 0.45;
+        glowing(if lit && across < 0.5 { [0.98, 0.72, 0.2] } else { [0.06; 3] }, 0.6)
     }
 
     fn end(&self, x: f32, y: f32, front: bool) -> Option<Fragment> {
         let across = x.abs() / self.half_width;
         let tram = self.is_tram();
-        if y < 0.3 {
-            let tire = !tram && between(across, 0.62, 0.96);
-            return if tire || (tram && y > 0.12) { opaque(RUBBER) } else { None };
-        }
+        let tire = !tram && between(across, 0.62, 0.96);
         let display_top = (self.top - 0.12).min(self.lintel + 0.5);
-        if front && between(y, self.lintel + 0.08, display_top) && across < 0.62 {
-            let cell = [(x * 14.0 + 99.0) as i32, (y * 16.0) as i32];
-            let written =
-                cell[0] % 4 != 0 && lattice_hash(cell[0], cell[1], self.key) > 0.45 && across < 0.5;
-            return glowing(if written { [0.98, 0.72, 0.2] } else { [0.06; 3] }, 0.6);
-        }
+        let display = front && between(y, self.lintel + 0.08, display_top) && across < 0.62;
         let low = if front || tram { self.sill - 0.25 } else { self.sill + 0.25 };
         let up = (y - low) / (self.lintel - low);
-        if (0.0..1.0).contains(&up) && across < if tram { 0.84 } else { 0.92 } {
-            return if tram && across < 0.02 { opaque([0.1; 3]) } else { self.pane(up, x) };
+        let pane = (0.0..1.0).contains(&up) && across < if tram { 0.84 } else { 0.92 };
+        let lamp = across > 0.7 && between(y, 0.6, 0.86);
+        let grille = !tram && !front && across < 0.6 && between(y, 0.7, 1.2);
+        match y {
+            _ if y < 0.3 && (tire || (tram && y > 0.12)) => opaque(RUBBER),
+            _ if y < 0.3 => None,
+            _ if display => self.display(x, y, across),
+            _ if pane && tram && across < 0.02 => opaque([0.1; 3]),
+            _ if pane => self.pane(up, x),
+            _ if lamp && front => glowing([0.97, 0.95, 0.88], 0.5),
+            _ if lamp => glowing([0.8, 0.10, 0.08], 0.5),
+            _ if grille && fract(y / 0.1) < 0.4 => opaque([0.12; 3]),
+            _ => self.skin(y),
         }
-        if across > 0.7 && between(y, 0.6, 0.86) {
-            return glowing(if front { [0.97, 0.95, 0.88] } else { [0.8, 0.10, 0.08] }, 0.5);
-        }
-        if !tram && !front && across < 0.6 && between(y, 0.7, 1.2) && fract(y / 0.1) < 0.4 {
-            return opaque([0.12; 3]);
-        }
-        self.skin(y)
     }
-
     /// Adds the carriage to the world; blunt ends (rear, front) are coupled to another one.
     fn park(self, world: &mut World, pose: Pose, blunt: [bool; 2]) {
         let mut solid = Solid::cuboid(self.half_width, [0.0, self.top], self.half_length);

@@ -11,21 +11,14 @@ pub(crate) const RUBBER: Rgb = [0.05, 0.05, 0.05];
 /// A wheel seen from the side: tire, and rim with spokes; `None` outside.
 pub(crate) fn wheel(along: f32, y: f32, radius: f32, rim: Rgb) -> Option<Fragment> {
     let (dx, dy) = (along / radius, (y - radius) / radius);
-    let out = dx * dx + dy * dy;
-    if out > 1.0 {
-        return None;
-    }
     let spoke = (dx * dy).abs() < 0.05 || (dx * dx - dy * dy).abs() < 0.07;
-    let color = if out > 0.42 {
-        TIRE
-    } else if spoke || !(0.06..0.34).contains(&out) {
-        rim
-    } else {
-        scale(rim, 0.35)
-    };
-    opaque(color)
+    match dx * dx + dy * dy {
+        out if out > 1.0 => None,
+        out if out > 0.42 => opaque(TIRE),
+        out if spoke || !(0.06..0.34).contains(&out) => opaque(rim),
+        _ => opaque(scale(rim, 0.35)),
+    }
 }
-
 /// A window pane: it mirrors the sky above and the street below.
 pub(crate) fn glass(up: f32, along: f32, key: u32) -> Rgb {
     let sky = (0.25 + 0.5 * up + 0.3 * value_noise(1.6 * along, 2.0 * up, key)).clamp(0.0, 1.0);
@@ -143,57 +136,46 @@ impl Car {
             let arch = y > radius && along * along + (y - radius) * (y - radius) < 0.4 * 0.4;
             wheel(along, y, radius, self.rim).or(if arch { opaque(TIRE) } else { None })
         };
-        if let Some(fragment) = [-0.6, 0.62].into_iter().find_map(wheel_or_arch) {
-            return Some(fragment);
-        }
-        if y < 0.2 {
-            return None;
-        }
-        if y < 0.3 {
-            return opaque([0.08, 0.08, 0.08]);
-        }
-        let [rear, front] = self.cabin;
-        let doors = [rear + 0.45, 0.5 * (rear + front), front - 0.25];
-        let door = doors.iter().any(|edge| (z - edge).abs() < 0.018);
-        let handle = (y - 0.86 * self.belt).abs() < 0.025
-            && ((z + 0.15).abs() < 0.1 || (z - 0.95).abs() < 0.1);
-        // Lacquer mirrors the sky above the crease and the road below it.
-        let level = 0.72 + 0.38 * y / self.belt + if y > 0.62 * self.belt { 0.08 } else { 0.0 };
-        opaque(scale(self.paint, if door || handle { 0.45 } else { level }))
+        let panel = || {
+            let [rear, front] = self.cabin;
+            let doors = [rear + 0.45, 0.5 * (rear + front), front - 0.25];
+            let door = doors.iter().any(|edge| (z - edge).abs() < 0.018);
+            let handle = (y - 0.86 * self.belt).abs() < 0.025
+                && ((z + 0.15).abs() < 0.1 || (z - 0.95).abs() < 0.1);
+            // Lacquer mirrors the sky above the crease and the road below it.
+            let level = 0.72 + 0.38 * y / self.belt + if y > 0.62 * self.belt { 0.08 } else { 0.0 };
+            match y {
+                _ if y < 0.2 => None,
+                _ if y < 0.3 => opaque([0.08, 0.08, 0.08]),
+                _ => opaque(scale(self.paint, if door || handle { 0.45 } else { level })),
+            }
+        };
+        [-0.6, 0.62].into_iter().find_map(wheel_or_arch).or_else(panel)
     }
-
     fn end(&self, x: f32, y: f32, rear: bool) -> Option<Fragment> {
         let across = x.abs() / self.half_width;
         let high = y / self.belt;
-        if y < 0.22 {
-            return if between(across, 0.7, 0.96) { opaque(TIRE) } else { None };
-        }
-        if high < 0.36 {
-            return opaque([0.10, 0.10, 0.11]);
-        }
-        if across < 0.28 && (y - 0.55).abs() < 0.07 {
-            return opaque([0.82, 0.82, 0.78]);
-        }
-        if rear {
-            if across > 0.62 && between(high, 0.62, 0.86) {
-                return if self.braking {
-                    glowing([1.0, 0.14, 0.10], 0.8)
-                } else {
-                    glowing([0.55, 0.07, 0.06], self.evening)
-                };
+        let lid = (across - 0.58).abs() < 0.015 || (high - 0.58).abs() < 0.015;
+        match rear {
+            _ if y < 0.22 && between(across, 0.7, 0.96) => opaque(TIRE),
+            _ if y < 0.22 => None,
+            _ if high < 0.36 => opaque([0.10, 0.10, 0.11]),
+            _ if across < 0.28 && (y - 0.55).abs() < 0.07 => opaque([0.82, 0.82, 0.78]),
+            true if across > 0.62 && between(high, 0.62, 0.86) => match self.braking {
+                true => glowing([1.0, 0.14, 0.10], 0.8),
+                false => glowing([0.55, 0.07, 0.06], self.evening),
+            },
+            true if lid => opaque(scale(self.paint, 0.5)),
+            true => opaque(scale(self.paint, 0.75 + 0.3 * high)),
+            false if across > 0.58 && between(high, 0.56, 0.76) => {
+                glowing([0.98, 0.96, 0.88], 0.25 + 0.75 * self.evening)
             }
-            let lid = (across - 0.58).abs() < 0.015 || (high - 0.58).abs() < 0.015;
-            return opaque(scale(self.paint, if lid { 0.5 } else { 0.75 + 0.3 * high }));
+            false if across < 0.52 && between(high, 0.48, 0.72) => {
+                opaque(if (y * 22.0) as i32 & 1 == 0 { [0.05; 3] } else { [0.16; 3] })
+            }
+            false => opaque(scale(self.paint, 0.72 + 0.3 * high)),
         }
-        if across > 0.58 && between(high, 0.56, 0.76) {
-            return glowing([0.98, 0.96, 0.88], 0.25 + 0.75 * self.evening);
-        }
-        if across < 0.52 && between(high, 0.48, 0.72) {
-            return opaque(if (y * 22.0) as i32 & 1 == 0 { [0.05; 3] } else { [0.16; 3] });
-        }
-        opaque(scale(self.paint, 0.72 + 0.3 * high))
     }
-
     fn cabin_face(&self, hit: &Hit) -> Option<Fragment> {
         let [x, y, z] = hit.at;
         let up = (y - self.belt) / (self.top - self.belt);
@@ -293,15 +275,13 @@ impl Truck {
     fn frame(&self, z: f32, y: f32) -> Option<Fragment> {
         let back = -self.half_length;
         let axles = [back + 0.9, back + 1.95, self.cab + 0.55];
-        if let Some(wheel) = axles.into_iter().find_map(|axle| Self::wheel(z - axle, y)) {
-            return Some(wheel);
-        }
-        if y > 0.45 && between(z, back + 2.6, self.cab - 0.2) {
-            return opaque([0.26, 0.26, 0.27]);
-        }
-        if y > 0.72 { opaque(RUBBER) } else { None }
+        let frame = || match y {
+            _ if y > 0.45 && between(z, back + 2.6, self.cab - 0.2) => opaque([0.26, 0.26, 0.27]),
+            _ if y > 0.72 => opaque(RUBBER),
+            _ => None,
+        };
+        axles.into_iter().find_map(|axle| Self::wheel(z - axle, y)).or_else(frame)
     }
-
     fn cargo_face(&self, along: f32, y: f32, end: bool) -> Option<Fragment> {
         let up = (y - self.bed) / (self.top - self.bed);
         let level = match self.cargo {
@@ -327,56 +307,46 @@ impl Truck {
 
     fn tail(&self, x: f32, y: f32) -> Option<Fragment> {
         let across = x.abs() / self.half_width;
-        if y < 0.42 {
-            return if between(across, 0.55, 0.98) { opaque(RUBBER) } else { None };
+        match y {
+            _ if y < 0.42 && between(across, 0.55, 0.98) => opaque(RUBBER),
+            _ if y < 0.42 => None,
+            _ if across > 0.72 && between(y, 0.62, 0.8) => glowing([0.75, 0.10, 0.08], 0.35),
+            _ if y < 0.56 && fract(x / 0.4) < 0.5 => opaque([0.7, 0.14, 0.1]),
+            _ if y < 0.56 => opaque([0.8, 0.8, 0.78]),
+            _ => opaque([0.12, 0.12, 0.12]),
         }
-        if across > 0.72 && between(y, 0.62, 0.8) {
-            return glowing([0.75, 0.10, 0.08], 0.35);
-        }
-        if y < 0.56 {
-            return opaque(if fract(x / 0.4) < 0.5 { [0.7, 0.14, 0.1] } else { [0.8, 0.8, 0.78] });
-        }
-        opaque([0.12, 0.12, 0.12])
     }
 
     fn cab_side(&self, y: f32, z: f32) -> Option<Fragment> {
         let from_front = self.half_length - z;
-        let wheel = Self::wheel(from_front - 0.95, y);
-        if wheel.is_some() {
-            return wheel;
-        }
         let up = y / self.cab_top;
-        if between(up, 0.55, 0.86) && between(from_front, 0.3, 1.25) {
-            return opaque(glass(up, z, self.key));
-        }
-        if y < 0.5 {
-            return if y > 0.3 { opaque([0.12, 0.12, 0.12]) } else { None };
-        }
         let paint = scale(self.paint, 0.75 + 0.3 * up);
-        let seam = (from_front - 1.35).abs() < 0.02;
-        opaque(if seam { scale(paint, 0.5) } else { paint })
+        let pane = between(up, 0.55, 0.86) && between(from_front, 0.3, 1.25);
+        Self::wheel(from_front - 0.95, y).or_else(|| match y {
+            _ if pane => opaque(glass(up, z, self.key)),
+            _ if y < 0.5 && y > 0.3 => opaque([0.12, 0.12, 0.12]),
+            _ if y < 0.5 => None,
+            _ if (from_front - 1.35).abs() < 0.02 => opaque(scale(paint, 0.5)),
+            _ => opaque(paint),
+        })
     }
 
     fn cab_front(&self, x: f32, y: f32) -> Option<Fragment> {
         let up = y / self.cab_top;
         let across = x.abs() / self.half_width;
-        if y < 0.3 {
-            return if across > 0.7 { opaque(RUBBER) } else { None };
+        let grille = across < 0.7 && between(up, 0.3, 0.48);
+        match y {
+            _ if y < 0.3 && across > 0.7 => opaque(RUBBER),
+            _ if y < 0.3 => None,
+            _ if between(up, 0.52, 0.86) && across < 0.92 => opaque(glass(up, x, self.key)),
+            _ if across > 0.66 && between(y, 0.55, 0.8) => glowing([0.95, 0.93, 0.86], 0.4),
+            _ if grille && fract(y / 0.14) < 0.5 => opaque([0.07; 3]),
+            _ if grille => opaque(scale(self.paint, 0.6)),
+            _ if y < 0.5 => opaque([0.16; 3]),
+            _ => opaque(scale(self.paint, 0.75 + 0.3 * up)),
         }
-        if between(up, 0.52, 0.86) && across < 0.92 {
-            return opaque(glass(up, x, self.key));
-        }
-        if across > 0.66 && between(y, 0.55, 0.8) {
-            return glowing([0.95, 0.93, 0.86], 0.4);
-        }
-        if across < 0.7 && between(up, 0.3, 0.48) {
-            let slat = fract(y / 0.14) < 0.5;
-            return opaque(if slat { [0.07; 3] } else { scale(self.paint, 0.6) });
-        }
-        opaque(if y < 0.5 { [0.16; 3] } else { scale(self.paint, 0.75 + 0.3 * up) })
     }
 }
-
 pub(crate) fn truck(world: &mut World, rng: &mut Rng, pose: Pose) {
     let truck = Truck::new(rng);
     let Truck { half_width, half_length, cab, cab_top, top, .. } = truck;
