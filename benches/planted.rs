@@ -7,15 +7,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use protoseg_bench::ab::{AbComparison, AbVerdict};
 use protoseg_bench::ab;
+use protoseg_bench::ab::{AbComparison, AbVerdict};
 use protoseg_bench::images::BenchImages;
 use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
-use protoseg_bench::load::StopAfter;
-use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::load::Scenario;
-use protoseg_bench::stability::StabilityRule;
+use protoseg_bench::load::StopAfter;
 use protoseg_bench::load::{RequestError, RequestStages, Target};
+use protoseg_bench::measure::{Measurement, WarmUpPolicy};
+use protoseg_bench::stability::StabilityRule;
 use protoseg_infer::pipeline::PipelineOptions;
 use protoseg_infer::segmenter::SegmenterOptions;
 use protoseg_models::window::Tiling;

@@ -136,7 +136,9 @@ impl AbVerdict {
 /// Blocks that cannot be compared.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum AbError {
-    #[error("{a} and {b} were not both measured; at least one block of each is needed, and 8 for an interval")]
+    #[error(
+        "{a} and {b} were not both measured; at least one block of each is needed, and 8 for an interval"
+    )]
     NoPair { a: String, b: String },
     #[error("blocks {block} and {} are of the same subject; each pair needs one of either", block + 1)]
     SameSide {
@@ -175,8 +177,8 @@ impl AbComparison {
             }
         });
         let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
-        let ratio =
-            Ratio::from_pairs(&pairs).ok_or_else(|| AbError::NoPair { a: a.into(), b: b.into() })?;
+        let ratio = Ratio::from_pairs(&pairs)
+            .ok_or_else(|| AbError::NoPair { a: a.into(), b: b.into() })?;
         let verdict = match ratio.interval {
             Some(interval) if interval.low > 1.0 + LAYOUT_EFFECT => AbVerdict::Slower,
             Some(interval) if interval.high < 1.0 / (1.0 + LAYOUT_EFFECT) => AbVerdict::Faster,
@@ -319,7 +321,10 @@ mod tests {
 
     fn blocks(count: usize, ms: impl Fn(usize, Side) -> f64) -> Vec<Block> {
         (0..count)
-            .map(|block| Block { side: thue_morse_side(block), ms: ms(block, thue_morse_side(block)) })
+            .map(|block| Block {
+                side: thue_morse_side(block),
+                ms: ms(block, thue_morse_side(block)),
+            })
             .collect()
     }
 
@@ -329,8 +334,9 @@ mod tests {
 
     #[test]
     fn the_order_cancels_drift_up_to_the_third_power() {
-        let letters: String =
-            (0..16).map(|block| if thue_morse_side(block) == Side::A { 'A' } else { 'B' }).collect();
+        let letters: String = (0..16)
+            .map(|block| if thue_morse_side(block) == Side::A { 'A' } else { 'B' })
+            .collect();
         assert_eq!(letters, "ABBABAABBAABABBA");
         for power in 0..=3 {
             let sum = |wanted: Side| -> u64 {
@@ -437,7 +443,8 @@ mod tests {
         let pairs: Vec<[f64; 2]> =
             (0..20).map(|at| [10.0, Stream::keyed(&[4]).range(at, 9.0, 14.0)]).collect();
         let there = Ratio::from_pairs(&pairs).unwrap();
-        let back = Ratio::from_pairs(&pairs.iter().map(|&[a, b]| [b, a]).collect::<Vec<_>>()).unwrap();
+        let back =
+            Ratio::from_pairs(&pairs.iter().map(|&[a, b]| [b, a]).collect::<Vec<_>>()).unwrap();
         let near = |one: f64, other: f64| (one * other - 1.0).abs() < 1e-12;
         assert!(near(there.ratio, back.ratio));
         let (there, back) = (there.interval.unwrap(), back.interval.unwrap());

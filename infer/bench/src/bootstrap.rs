@@ -71,10 +71,8 @@ pub fn ratio(before: &[f64], after: &[f64], statistic: Statistic) -> Option<Rati
     if !ratio.is_finite() || ratio <= 0.0 {
         return None;
     }
-    let lengths = [
-        block_length(&statistic.influence(before)?),
-        block_length(&statistic.influence(after)?),
-    ];
+    let lengths =
+        [block_length(&statistic.influence(before)?), block_length(&statistic.influence(after)?)];
     let interval = if before.len().min(after.len()) >= statistic.least_samples() {
         interval([before, after], statistic, ratio, lengths)
     } else {
@@ -180,7 +178,8 @@ mod tests {
         let mut state = stream.normal(0);
         (1..=count as u64)
             .map(|at| {
-                state = correlation * state + (1.0 - correlation * correlation).sqrt() * stream.normal(at);
+                state = correlation * state
+                    + (1.0 - correlation * correlation).sqrt() * stream.normal(at);
                 20.0 * slower * (0.1 * state).exp()
             })
             .collect()
@@ -243,8 +242,7 @@ mod tests {
 
     #[test]
     fn block_lengths_follow_the_autocorrelation() {
-        let lengths =
-            [0.0, 0.5, 0.9, 0.98].map(|rho| block_length(&latencies(2000, rho, 1.0, 1)));
+        let lengths = [0.0, 0.5, 0.9, 0.98].map(|rho| block_length(&latencies(2000, rho, 1.0, 1)));
         assert!(lengths.is_sorted() && lengths[0] == 26 && lengths[3] > 100, "{lengths:?}");
         // The optimum of Politis and White for an autoregressive process of the first order, doubled, within the error of an
         // estimate from 20000 samples.

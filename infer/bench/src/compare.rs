@@ -241,8 +241,12 @@ fn compare_point(
 
 /// Milliseconds from each answer to the next; the first from when the first query was due.
 fn times_between_answers(samples: &SampleColumns) -> Vec<f64> {
-    let mut times: Vec<f64> =
-        samples.due_ms.iter().zip(&samples.latency_ms).map(|(due, latency)| due + latency).collect();
+    let mut times: Vec<f64> = samples
+        .due_ms
+        .iter()
+        .zip(&samples.latency_ms)
+        .map(|(due, latency)| due + latency)
+        .collect();
     times.sort_by(f64::total_cmp);
     let mut previous = samples.due_ms.iter().copied().fold(f64::INFINITY, f64::min);
     for time in &mut times {

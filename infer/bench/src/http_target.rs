@@ -157,10 +157,8 @@ impl HttpTarget {
         body: Bytes,
         json_length: Option<usize>,
     ) -> Result<Response, RequestError> {
-        let exchange = tokio::time::timeout(
-            self.timeout,
-            self.exchange(method, path, body, json_length),
-        );
+        let exchange =
+            tokio::time::timeout(self.timeout, self.exchange(method, path, body, json_length));
         exchange.await.map_err(|_| {
             RequestError(format!("no response within {} s", self.timeout.as_secs_f64()))
         })?
@@ -173,8 +171,7 @@ impl HttpTarget {
         body: Bytes,
         json_length: Option<usize>,
     ) -> Result<Response, RequestError> {
-        let mut request =
-            Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(length) = json_length {
             request = request.header(HEADER_LENGTH, length);
         }
@@ -256,8 +253,7 @@ impl ModelMetadata {
             return Err(unsuitable(format!("it takes {}", Value::from(inputs))));
         };
         let outputs = tensors("outputs");
-        let is_labels =
-            |output: &&Value| output["name"] == LABELS && output["datatype"] == "UINT8";
+        let is_labels = |output: &&Value| output["name"] == LABELS && output["datatype"] == "UINT8";
         let Some(output) = outputs.iter().find(is_labels) else {
             return Err(unsuitable(format!("it gives {}", Value::from(outputs))));
         };
@@ -397,7 +393,10 @@ mod tests {
             [([2, 5], png.get_ref().as_slice()), ([5, 2], &page), ([5, 2], &png.get_ref()[..20])]
         {
             assert!(
-                ExpectedBody::Png(size).check(body, None).unwrap_err().contains("not a PNG file of")
+                ExpectedBody::Png(size)
+                    .check(body, None)
+                    .unwrap_err()
+                    .contains("not a PNG file of")
             );
         }
     }

@@ -13,8 +13,8 @@ use protoseg_models::variant::Precision;
 use rayon::ThreadPool;
 
 use super::images::{BenchImage, BenchImages};
-use super::load::{LoadResult, QuerySample};
 use super::load::Scenario;
+use super::load::{LoadResult, QuerySample};
 use super::load::{RequestError, RequestStages, Target};
 use protoseg_images::image_file;
 use protoseg_infer::pipeline::{

@@ -257,11 +257,7 @@ impl LoadGenerator {
         }
     }
 
-    async fn run_closed_loop(
-        &self,
-        target: &(impl Target + ?Sized),
-        clients: usize,
-    ) -> LoadResult {
+    async fn run_closed_loop(&self, target: &(impl Target + ?Sized), clients: usize) -> LoadResult {
         self.run_while(target, clients, |sent, passed, _| self.until.continues(sent, passed)).await
     }
 

@@ -40,9 +40,7 @@ impl MachineInfo {
         info.runtime = session::runtime().ok();
         info.gpus = Gpus::now();
         info.processor.cores = cores();
-        info.processor
-            .vector_extensions
-            .extend(vector_extensions().into_iter().map(str::to_owned));
+        info.processor.vector_extensions.extend(vector_extensions().into_iter().map(str::to_owned));
         if info.container.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
             info.container = Some("kubernetes".to_owned());
         }
@@ -229,8 +227,7 @@ mod tests {
     fn this_machine_has_cores_and_a_kernel() {
         let info = MachineInfo::now();
         assert!(
-            info.processor.cores >= 1
-                && info.processor.threads.is_none_or(|threads| threads >= 1),
+            info.processor.cores >= 1 && info.processor.threads.is_none_or(|threads| threads >= 1),
             "{info:?}"
         );
         assert!(info.kernel.is_some() && info.memory.limit.is_some(), "{info:?}");

@@ -241,13 +241,7 @@ pub enum BenchReportError {
         "{} is not written: the {what} of {subject}, {scenario}, is {value}, which JSON cannot hold",
         path.display()
     )]
-    NotFinite {
-        path: PathBuf,
-        what: &'static str,
-        subject: String,
-        scenario: String,
-        value: f64,
-    },
+    NotFinite { path: PathBuf, what: &'static str, subject: String, scenario: String, value: f64 },
 }
 
 /// Fields that every report has.
@@ -286,8 +280,11 @@ impl BenchReport {
 
     /// Writes JSON atomically; refuses NaN and infinities.
     pub fn write(&self, path: &Path) -> Result<(), BenchReportError> {
-        let check = |subject: &str, scenario: &dyn ToString, values: Vec<(&'static str, f64)>| {
-            match values.into_iter().find(|(_, value)| !value.is_finite()) {
+        let check =
+            |subject: &str, scenario: &dyn ToString, values: Vec<(&'static str, f64)>| match values
+                .into_iter()
+                .find(|(_, value)| !value.is_finite())
+            {
                 None => Ok(()),
                 Some((what, value)) => Err(BenchReportError::NotFinite {
                     path: path.into(),
@@ -296,8 +293,7 @@ impl BenchReport {
                     scenario: scenario.to_string(),
                     value,
                 }),
-            }
-        };
+            };
         for run in &self.runs {
             let name = &run.subject.name;
             check(name, &"all scenarios", run.subject.numbers())?;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::load::Scenario;
 use super::report::{
     Accuracy, BenchReport, BenchRun, Energy, ImageSummary, Latency, MeasurementWindow, Percentile,
     SampleColumns, ScenarioResult, StageColumn, Subject, WarmUp,
 };
-use super::load::Scenario;
 use crate::machine::{MachineInfo, Processor};
 
 /// A name that is a script where it is not escaped.

@@ -256,7 +256,11 @@ mod tests {
         }
         assert!(detector.is_stable());
         assert_eq!(
-            (detector.warm_up().windows.len(), detector.warm_up().queries, detector.warm_up().seconds),
+            (
+                detector.warm_up().windows.len(),
+                detector.warm_up().queries,
+                detector.warm_up().seconds
+            ),
             (3, 8, 8.0)
         );
     }
@@ -285,7 +289,11 @@ mod tests {
         for (rate, grows) in [(20.0, false), (50.0, false), (120.0, true), (300.0, true)] {
             let reason = drift(&served(rate, 3000), Scenario::Server { rate });
             assert_eq!(queue_grows(&served(rate, 3000)), grows, "{rate}");
-            assert_eq!(reason.is_some_and(|reason| reason.starts_with("latency grows")), grows, "{rate}");
+            assert_eq!(
+                reason.is_some_and(|reason| reason.starts_with("latency grows")),
+                grows,
+                "{rate}"
+            );
         }
         // Few arrivals scatter by more than 10 %, which is no instability of the target.
         assert_eq!(drift(&served(20.0, 60), Scenario::Server { rate: 20.0 }), None);

@@ -145,9 +145,8 @@ pub(super) struct Share {
 pub(super) fn shares(point: &ScenarioResult) -> Vec<Share> {
     let finite_mean = |ms: &[f64]| mean(ms).filter(|mean| mean.is_finite());
     let stages = point.samples.stages.iter();
-    let means: Vec<(&str, f64)> = stages
-        .filter_map(|stage| Some((stage.name.as_str(), finite_mean(&stage.ms)?)))
-        .collect();
+    let means: Vec<(&str, f64)> =
+        stages.filter_map(|stage| Some((stage.name.as_str(), finite_mean(&stage.ms)?))).collect();
     let timed: f64 = means.iter().map(|(_, ms)| ms).sum();
     let other = point.latency.as_ref().map_or(0.0, |latency| (latency.mean_ms - timed).max(0.0));
     let all = timed + other;
@@ -281,8 +280,11 @@ mod tests {
             .collect();
         let latency = latency(&shuffled).unwrap();
         assert_eq!((latency.mean_ms, latency.min_ms, latency.max_ms), (50.5, 1.0, 100.0));
-        let reported: Vec<(f64, f64)> =
-            latency.percentiles.iter().map(|percentile| (percentile.percent, percentile.ms)).collect();
+        let reported: Vec<(f64, f64)> = latency
+            .percentiles
+            .iter()
+            .map(|percentile| (percentile.percent, percentile.ms))
+            .collect();
         assert_eq!(reported, [(50.0, 50.0), (90.0, 90.0), (95.0, 95.0), (99.0, 99.0)]);
         let ninety = latency.percentiles[1];
         assert_eq!(
@@ -350,7 +352,10 @@ mod tests {
             [named("decode", 2.0, 0.125), named("compute", 6.0, 0.375), named("other", 8.0, 0.5)]
         );
         let overlapping = point(&[("decode", &[2.0]), ("compute", &[6.0])], 5.0);
-        assert_eq!(stage_shares(&overlapping), [named("decode", 2.0, 0.25), named("compute", 6.0, 0.75)]);
+        assert_eq!(
+            stage_shares(&overlapping),
+            [named("decode", 2.0, 0.25), named("compute", 6.0, 0.75)]
+        );
     }
 
     #[test]

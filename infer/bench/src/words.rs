@@ -142,10 +142,7 @@ pub(super) fn within_bound(found: &RateWithinBound) -> String {
         || "and no measured rate exceeds it".to_owned(),
         |beyond| format!("{} images/s do not", figure(beyond)),
     );
-    format!(
-        "{} images/s keep the 99th percentile to {bound} {confidence}, {beyond}",
-        figure(rate)
-    )
+    format!("{} images/s keep the 99th percentile to {bound} {confidence}, {beyond}", figure(rate))
 }
 
 /// Energy and memory of the device; empty where unknown.

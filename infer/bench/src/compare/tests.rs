@@ -120,10 +120,7 @@ fn points_of_different_setups_are_not_compared() {
     }
     let nothing = BenchReport { runs: Vec::new(), ..before.clone() };
     assert!(
-        compare(&nothing, &before, 0.05)
-            .unwrap_err()
-            .to_string()
-            .contains("before nothing; after")
+        compare(&nothing, &before, 0.05).unwrap_err().to_string().contains("before nothing; after")
     );
 }
 

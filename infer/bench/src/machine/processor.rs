@@ -156,8 +156,9 @@ mod tests {
                 "processor\t: {number}\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp crc32 sve\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
             )
         };
-        let arm =
-            Processor::from_cpuinfo(&[block(0, "0xd05"), block(1, "0xd05"), block(2, "0xd0b")].concat());
+        let arm = Processor::from_cpuinfo(
+            &[block(0, "0xd05"), block(1, "0xd05"), block(2, "0xd0b")].concat(),
+        );
         let name = "ARM core 0xd05 of designer 0x41 + ARM core 0xd0b of designer 0x41";
         assert_eq!(
             (arm.name.as_deref(), arm.threads, arm.physical_cores),

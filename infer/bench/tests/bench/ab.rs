@@ -118,8 +118,10 @@ fn a_failure_ends_the_measurement_with_its_reason() {
     let fails = |from: [usize; 2]| {
         let clock = Clock::new();
         let (one, other) = (steady(&clock, from[0]), steady(&clock, from[1]));
-        let counted =
-            Measurement { warm_up: WarmUpPolicy::Queries(5), ..measurement(Scenario::SingleStream) };
+        let counted = Measurement {
+            warm_up: WarmUpPolicy::Queries(5),
+            ..measurement(Scenario::SingleStream)
+        };
         clock.run(ab::measure(&counted, [("one", &one), ("other", &other)], 8))
     };
     for from in [[0, 100], [5, 100], [8, 100], [100, 0], [100, 5]] {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use protoseg_bench::arrivals;
 use protoseg_bench::load::{
-    LoadGenerator, LoadResult, QuerySample, RequestError, RequestStages, Scenario, StopAfter, Target,
+    LoadGenerator, LoadResult, QuerySample, RequestError, RequestStages, Scenario, StopAfter,
+    Target,
 };
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::stability::StabilityRule;
@@ -140,7 +141,10 @@ fn failures_are_counted_and_not_retried() {
         ..load(Scenario::Clients { clients: 4 }, StopAfter::Queries(300))
     };
     let result = clock.run(clients.run(&server));
-    assert_eq!((result.samples.len(), result.failed, server.requested()), (10, 1, (2..13).collect()));
+    assert_eq!(
+        (result.samples.len(), result.failed, server.requested()),
+        (10, 1, (2..13).collect())
+    );
 }
 
 #[test]
@@ -176,8 +180,7 @@ fn load_ends_after_its_time_or_queries() {
 #[test]
 fn a_query_of_several_images_ends_with_its_last() {
     let clock = Clock::new();
-    let server =
-        Server::new(&clock, |image, _| Ok(if image == 4 { 5 * SERVICE } else { SERVICE }));
+    let server = Server::new(&clock, |image, _| Ok(if image == 4 { 5 * SERVICE } else { SERVICE }));
     let result =
         clock.run(load(Scenario::MultiStream { samples: 3 }, StopAfter::Queries(3)).run(&server));
     let found: Vec<_> = result.samples.iter().map(|sample| (sample.due, sample.latency)).collect();

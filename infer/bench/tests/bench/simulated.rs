@@ -84,7 +84,12 @@ pub(crate) struct Server<S> {
 
 impl<S: Fn(usize, Duration) -> Result<Duration, Duration> + Sync> Server<S> {
     pub(crate) fn new(clock: &Arc<Clock>, service: S) -> Self {
-        Self { clock: Arc::clone(clock), service, free: Mutex::default(), requested: Mutex::default() }
+        Self {
+            clock: Arc::clone(clock),
+            service,
+            free: Mutex::default(),
+            requested: Mutex::default(),
+        }
     }
 
     /// Sorted numbers of all requested images.

@@ -98,10 +98,7 @@ fn reports_hold_every_sample_and_the_subject() {
         (subject.name.as_str(), subject.file.as_deref(), subject.windows),
         ("colors", Some("model.onnx"), Some(2))
     );
-    assert_eq!(
-        (subject.images.height, subject.images.width, subject.images.count),
-        (48, 64, 2)
-    );
+    assert_eq!((subject.images.height, subject.images.width, subject.images.count), (48, 64, 2));
     assert_eq!(subject.accuracy.probe_agreement, Some(1.0));
     let [point] = &run.points[..] else { panic!("{run:?}") };
     assert_eq!((point.samples.latency_ms.len(), point.warm_up.queries, point.failed), (3, 1, 0));
@@ -311,7 +308,10 @@ fn described(answer: impl Fn(usize) -> Option<CannedResponse> + Send + 'static) 
 fn servers_without_a_usable_model_are_refused() {
     let run = |index: &'static str, metadata: &'static str| {
         let address = fake(move |path, _| {
-            Some(CannedResponse::new(200, if path == "/v2/repository/index" { index } else { metadata }))
+            Some(CannedResponse::new(
+                200,
+                if path == "/v2/repository/index" { index } else { metadata },
+            ))
         });
         bench(&format!("--url http://{address} {QUICK}"))
     };
@@ -349,7 +349,8 @@ fn invalid_responses_are_failures_and_no_valid_response_is_an_error() {
     ];
     for (answer, why) in answers {
         for scenario in ["single-stream", "clients", "offline", "multi-stream"] {
-            let address = described(move |_| answer.map(|(status, body)| CannedResponse::new(status, body)));
+            let address =
+                described(move |_| answer.map(|(status, body)| CannedResponse::new(status, body)));
             let found = bench(&format!("--url http://{address} {QUICK} --scenario {scenario}"));
             assert_eq!((found.status, found.stdout.as_str()), (1, ""), "{scenario} {found:?}");
             let error = found.stderr.lines().last().unwrap();

@@ -107,7 +107,10 @@ fn other_files_and_reports_without_a_match_are_refused() {
         ("missing.json", &["missing.json: No such file"][..]),
         ("text.json", &["text.json is not what it should be"]),
         ("manifest.json", &["manifest.json is not a report of `protoseg bench`"]),
-        ("newer.json", &["newer.json: report format 2 is not supported, this program reads format 1"]),
+        (
+            "newer.json",
+            &["newer.json: report format 2 is not supported, this program reads format 1"],
+        ),
         (
             "int8.json",
             &[

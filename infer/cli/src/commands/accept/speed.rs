@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use protoseg_bench::images::BenchImages;
+use protoseg_bench::load::Scenario;
 use protoseg_bench::load::StopAfter;
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{BenchRun, ScenarioResult};
-use protoseg_bench::load::Scenario;
 use protoseg_bench::stability::StabilityRule;
 use protoseg_models::variant::Precision;
 use protoseg_models::window::Window;

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use protoseg_bench::ab::AbComparison;
 use protoseg_bench::ab;
+use protoseg_bench::ab::AbComparison;
+use protoseg_bench::http_target::HttpTarget;
 use protoseg_bench::images::BenchImages;
 use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
+use protoseg_bench::load::Scenario;
 use protoseg_bench::machine::gpu::GpuMonitor;
 use protoseg_bench::measure::Measurement;
-use protoseg_bench::http_target::HttpTarget;
 use protoseg_bench::report::{Energy, ScenarioResult};
-use protoseg_bench::load::Scenario;
 
 use super::accuracy::LabeledData;
 use super::asked::{OpenTarget, STOPPED, StoppableTarget, TargetLocation, TargetSpec};

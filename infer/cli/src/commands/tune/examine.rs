@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use image::RgbImage;
-use protoseg_bench::ab::{AbComparison, Side};
 use protoseg_bench::ab;
+use protoseg_bench::ab::{AbComparison, Side};
 use protoseg_bench::images::BenchImages;
 use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
+use protoseg_bench::load::Scenario;
 use protoseg_bench::load::StopAfter;
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{ImageSummary, ScenarioResult};
-use protoseg_bench::load::Scenario;
 use protoseg_bench::stability::StabilityRule;
 use protoseg_bench::tuning::limits::LabelAgreement;
 use protoseg_bench::tuning::search::{CandidateRunner, DuelResult};
