@@ -105,7 +105,7 @@ fn other_files_and_reports_without_a_match_are_refused() {
     std::fs::write(reports.at("text.json"), "no JSON").unwrap();
     for (name, parts) in [
         ("missing.json", &["missing.json: No such file"][..]),
-        ("text.json", &["text.json is not what it should be"]),
+        ("text.json", &["text.json is not valid"]),
         ("manifest.json", &["manifest.json is not a report of `protoseg bench`"]),
         (
             "newer.json",
