@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use image::{ImageFormat, RgbImage};
 use protoseg_images::image_file::{self, DecodeError};
+use protoseg_models::errors::FileError;
 
 use super::report::ImageSummary;
 
@@ -26,8 +27,8 @@ pub struct BenchImage {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BenchImagesError {
-    #[error("{}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{}", path.display())]
     Decode { path: PathBuf, source: DecodeError },
     #[error("a synthetic image of {width}x{height} pixels cannot be encoded")]
@@ -62,8 +63,7 @@ impl BenchImages {
         source: String,
     ) -> Result<Self, BenchImagesError> {
         let read = |path: &PathBuf| {
-            let file = std::fs::read(path)
-                .map_err(|source| BenchImagesError::Read { path: path.clone(), source })?;
+            let file = std::fs::read(path).map_err(FileError::at(path))?;
             let image = image_file::decode(&file, max_pixels)
                 .map_err(|source| BenchImagesError::Decode { path: path.clone(), source })?;
             Ok(BenchImage { image: Arc::new(image), file: file.into() })
