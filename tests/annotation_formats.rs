@@ -1,6 +1,7 @@
-//! Others read the files that hold the labels of all pictures: pycocotools, datumaro as CVAT uses it, Label Studio's SDK.
+//! Annotation files are read back by pycocotools, datumaro (as CVAT uses it) and Label Studio's SDK.
 //!
-//! Their Python is named by `PROTOSEG_PYTHON`. The last two are large: `cargo xtask prove formats` has them.
+//! `PROTOSEG_PYTHON` names a Python that has them. The last two are large: `cargo xtask prove formats`
+//! installs them.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -15,7 +16,7 @@ use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 use protoseg_models::random::Stream;
 use support::{repository, succeed};
 
-/// Classes with what is hard about names and colours: spaces, letters of markup, black, and one colour twice.
+/// Classes with difficult names and colors: spaces, letters of markup, black, and one color twice.
 fn classes() -> ClassTable {
     let mut classes = ClassTable::cityscapes().classes().to_vec();
     classes[3].name = "wall, \"dry\" <stone> & brick".to_owned();
@@ -30,8 +31,8 @@ fn classes() -> ClassTable {
     ClassTable::try_from(classes).unwrap()
 }
 
-/// Maps of many kinds: drawn scenes with ignored pixels, noise of every class, runs longer than any counter's step, single
-/// rows, columns and pixels, and one without any class.
+/// Maps of many kinds: synthetic scenes with ignored pixels, noise of every class, runs longer than
+/// any counter's step, single rows, columns and pixels, and one without any class.
 fn maps(classes: usize) -> Vec<(PathBuf, LabelMap)> {
     let scene = |index, height, width| LabelMap {
         height,
@@ -62,7 +63,7 @@ fn maps(classes: usize) -> Vec<(PathBuf, LabelMap)> {
     maps.into_iter().map(|(name, map)| (name.into(), map)).collect()
 }
 
-/// Writes the maps a file each, and from these all files in one.
+/// Writes one file per map, and from these one file per annotation format.
 fn write(folder: &Path) -> Result<(), FormatError> {
     let classes = classes();
     let mut names = Vec::new();
@@ -77,15 +78,11 @@ fn write(folder: &Path) -> Result<(), FormatError> {
         }
         names.push(name);
     }
-    let pictures = StoredLabels::new(
-        names.clone(),
-        folder.join("ids"),
-        Some(folder.join("confidence")),
-        1 << 20,
-    );
+    let confidence = Some(folder.join("confidence"));
+    let images = StoredLabels::new(names.clone(), folder.join("ids"), confidence, 1 << 20);
     for format in [AnnotationFormat::Coco, AnnotationFormat::Cvat, AnnotationFormat::LabelStudio] {
         format.check(names.iter().map(PathBuf::as_path), &classes)?;
-        format.write(&folder.join(format.file_name()), pictures.clone(), &classes)?;
+        format.write(&folder.join(format.file_name()), images.clone(), &classes)?;
     }
     names.sort();
     let lines: String = names.iter().map(|name| format!("{}\n", name.display())).collect();
@@ -93,19 +90,16 @@ fn write(folder: &Path) -> Result<(), FormatError> {
     let class = |Class { name, color: [red, green, blue], .. }: &Class| {
         format!("{name} {red} {green} {blue}\n")
     };
-    std::fs::write(
-        folder.join("classes.txt"),
-        classes.classes().iter().map(class).collect::<String>(),
-    )
-    .unwrap();
-    std::fs::write(folder.join("labelstudio.xml"), label_studio::labeling_config(&classes))
-        .unwrap();
+    let lines: String = classes.classes().iter().map(class).collect();
+    std::fs::write(folder.join("classes.txt"), lines).unwrap();
+    let config = label_studio::labeling_config(&classes);
+    std::fs::write(folder.join("labelstudio.xml"), config).unwrap();
     Ok(())
 }
 
 fn verify_with(reader: &str) {
     let Some(python) = std::env::var_os("PROTOSEG_PYTHON") else {
-        eprintln!("skipped: PROTOSEG_PYTHON names no Python with {reader}");
+        eprintln!("skipped: set PROTOSEG_PYTHON to a Python that has {reader}");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -134,12 +128,12 @@ fn pycocotools_reads_coco() {
 
 #[test]
 #[ignore = "datumaro is large: `cargo xtask prove formats` runs this"]
-fn datumaro_reads_what_is_for_cvat() {
+fn datumaro_reads_the_cvat_archive() {
     verify_with("datumaro");
 }
 
 #[test]
 #[ignore = "Label Studio's SDK is large: `cargo xtask prove formats` runs this"]
-fn label_studio_reads_its_own() {
+fn label_studio_reads_its_tasks() {
     verify_with("label-studio");
 }

@@ -1,9 +1,9 @@
-"""Holds files for all pictures against the label maps that they were made from, by the reader that others use.
+"""Compares annotation files with their label maps, by the reference reader of each format.
 
-    annotation_formats.py pycocotools|datumaro|label-studio FOLDER
+    test_annotation_formats.py pycocotools|datumaro|label-studio FOLDER
 
-FOLDER holds ids/ and confidence/, one PNG a picture, names.txt, the pictures in order of their paths, classes.txt, one
-`name red green blue` a line, and the file to read.
+FOLDER holds ids/ and confidence/ with one PNG per image, names.txt with the images in order of
+their paths, classes.txt with a line `name red green blue` per class, and the file to read.
 """
 
 import json
@@ -29,19 +29,19 @@ def read_names(folder):
     return (folder / "names.txt").read_text().splitlines()
 
 
-def grey(folder, kind, name):
+def gray(folder, kind, name):
     with Image.open((folder / kind / name).with_suffix(".png")) as image:
         assert image.mode == "L", image.mode
         return np.array(image)
 
 
 def same_score(found, confidence):
-    """Scores are given to four digits."""
+    """Scores have four digits."""
     assert math.isclose(found, confidence.mean(dtype=np.float64) / 255, abs_tol=0.5e-4 + 1e-9), found
 
 
 def check_present(found, ids):
-    """Each class that the map holds was found, once."""
+    """Each class of the map was found once."""
     assert sorted(found) == sorted(set(np.unique(ids)) - {IGNORE}), found
 
 
@@ -57,8 +57,8 @@ def pycocotools(folder):
     assert [coco.imgs[id]["file_name"] for id in sorted(coco.imgs)] == names
     masks = 0
     for image in coco.imgs.values():
-        ids = grey(folder, "ids", image["file_name"])
-        confidence = grey(folder, "confidence", image["file_name"])
+        ids = gray(folder, "ids", image["file_name"])
+        confidence = gray(folder, "confidence", image["file_name"])
         assert (image["height"], image["width"]) == ids.shape
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
         check_present([annotation["category_id"] - 1 for annotation in annotations], ids)
@@ -73,12 +73,12 @@ def pycocotools(folder):
             masks += 1
     results = coco.loadRes([dict(annotation) for annotation in coco.anns.values()])
     assert len(results.anns) == masks == len(coco.anns)
-    return f"{masks} masks of {len(names)} pictures"
+    return f"{masks} masks of {len(names)} images"
 
 
 def datumaro(folder):
-    # What CVAT's importer of "Segmentation mask 1.1" does: unpacks, asks whether the folder is `voc`, and imports that. CVAT
-    # keeps datumaro as it was at 0.3; later ones call a folder that holds masks only `voc_segmentation`.
+    # As CVAT's importer of "Segmentation mask 1.1": unpack, detect `voc`, import. CVAT keeps datumaro
+    # at 0.3; later versions call a folder of masks alone `voc_segmentation`.
     from datumaro.components.dataset import Dataset
     from datumaro.components.environment import Environment
     from datumaro.components.annotation import AnnotationType
@@ -98,8 +98,8 @@ def datumaro(folder):
         assert sorted(items) == sorted(name.rsplit(".", 1)[0] for name in names)
         masks = 0
         for name in names:
-            ids = grey(folder, "ids", name)
-            # The background is class 0 there, of pixels that have none.
+            ids = gray(folder, "ids", name)
+            # The background, class 0 there, has the pixels without a class.
             expected = np.where(ids == IGNORE, 0, ids.astype(int) + 1)
             annotations = items[name.rsplit(".", 1)[0]].annotations
             assert sorted(annotation.label for annotation in annotations) == np.unique(expected).tolist()
@@ -107,7 +107,7 @@ def datumaro(folder):
                 assert annotation.type == AnnotationType.mask
                 assert np.array_equal(annotation.image, expected == annotation.label)
                 masks += 1
-    return f"{masks} masks of {len(names)} pictures"
+    return f"{masks} masks of {len(names)} images"
 
 
 def label_studio(folder):
@@ -127,8 +127,8 @@ def label_studio(folder):
         [prediction] = task["predictions"]
         errors = interface.validate_prediction(prediction, return_errors=True)
         assert not errors, errors
-        ids = grey(folder, "ids", name)
-        confidence = grey(folder, "confidence", name)
+        ids = gray(folder, "ids", name)
+        confidence = gray(folder, "confidence", name)
         regions = prediction["result"]
         assert len({region["id"] for region in regions}) == len(regions)
         found = [classes.index(region["value"]["brushlabels"][0]) for region in regions]
@@ -143,7 +143,7 @@ def label_studio(folder):
             masks += 1
         if found:
             same_score(prediction["score"], confidence[ids != IGNORE])
-    return f"{masks} regions of {len(names)} pictures"
+    return f"{masks} regions of {len(names)} images"
 
 
 READERS = {
@@ -154,4 +154,4 @@ READERS = {
 
 if __name__ == "__main__":
     package, read = READERS[sys.argv[1]]
-    print(f"{package} {version(package)}: {read(Path(sys.argv[2]))} are those of the label maps")
+    print(f"{package} {version(package)}: {read(Path(sys.argv[2]))} equal the label maps")

@@ -1,9 +1,9 @@
-"""Holds a score of `protoseg eval --json` against the official evaluation of Cityscapes.
+"""Compares a score of `protoseg eval --json` with the official evaluation of Cityscapes.
 
-    cityscapes.py PACKAGES GROUND_TRUTH RESULTS SCORE.json
+    test_cityscapes.py PACKAGES GROUND_TRUTH RESULTS SCORE.json
 
-PACKAGES is the folder that cityscapesscripts is installed in. GROUND_TRUTH is a folder with `*_gtFine_labelIds.png` in folders
-of cities, of which the first so many count as the score is of; below RESULTS the evaluation itself looks for predictions.
+PACKAGES is the folder that cityscapesscripts is installed in. GROUND_TRUTH holds folders of cities
+with `*_gtFine_labelIds.png`, of which the score covers the first; RESULTS holds the predictions.
 """
 
 import json
@@ -12,17 +12,17 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-# Behind Python's own: what it needs brings a `typing` from the time before there was one.
+# Last in the path: one of its dependencies brings an old `typing`.
 sys.path.append(sys.argv[1])
 
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 
-# Both divide the same whole numbers of pixels; ours are in percent.
+# Both divide the same integers; ours are in percent.
 ROUNDING = 1e-9
 
 
 def equal(theirs, ours):
-    """A class that is neither in the truth nor predicted where it counts has no score: NaN there, null here."""
+    """A class that is neither in the ground truth nor predicted has no score: NaN there, null here."""
     if ours is None:
         return math.isnan(theirs)
     return math.isclose(theirs, ours / 100, rel_tol=0, abs_tol=ROUNDING)
@@ -34,7 +34,7 @@ def main(truth, results, path):
     assert len(files) == score["images"], f"{len(files)} files of {score['images']}"
     args = official.args
     args.predictionPath = results
-    # Scores of instances need files that the sample of the data set lacks.
+    # Instance scores need files that the sample of the dataset lacks.
     args.evalInstLevelScore = False
     args.JSONOutput = False
     args.quiet = True
@@ -42,7 +42,7 @@ def main(truth, results, path):
     found = official.evaluateImgLists(predictions, files, args)
     ours = {one["name"]: one["iou"] for one in score["scores"]["classes"]}
     theirs = {name: iou for name, iou in found["classScores"].items() if name in ours}
-    # The official average is over all names that it scores.
+    # The official mean is over all classes that it scores.
     scored = {name for name, iou in found["classScores"].items() if not math.isnan(iou)}
     assert scored <= set(ours), scored - set(ours)
     print(f"{'class':16} {'official':>8} {'protoseg':>8}")
@@ -52,7 +52,7 @@ def main(truth, results, path):
         assert equal(iou, own), f"{name}: {iou} is not {own} percent"
     assert set(theirs) == set(ours), set(theirs) ^ set(ours)
     absent = len(ours) - len(scored)
-    print(f"cityscapesscripts {version('cityscapesscripts')}: equal for {len(files)} pictures, {absent} classes absent")
+    print(f"cityscapesscripts {version('cityscapesscripts')}: equal for {len(files)} images, {absent} classes absent")
 
 
 main(*sys.argv[2:])

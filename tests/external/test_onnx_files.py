@@ -1,7 +1,7 @@
-"""Reads a bundle with others' programs: `formats.py BUNDLE`.
+"""Reads a bundle with other programs: `test_onnx_files.py BUNDLE`.
 
-Every ONNX file passes onnx's checker with shape inference, strict; OpenVINO and the reference runtime of this project, ONNX
-Runtime, give the same labels from the files in 32-bit floats; config.pbtxt is what Triton's own schema takes.
+Every ONNX file passes onnx's checker with strict shape inference; OpenVINO and ONNX Runtime give the
+same labels from the fp32 files; config.pbtxt fits Triton's own schema.
 """
 
 import hashlib
@@ -16,33 +16,33 @@ import openvino
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-# Labels whose two best scores are nearer than this share of the largest score are a matter of rounding.
+# Two best logits closer than this share of the largest logit are a tie: rounding decides.
 TIE = 1e-5
-# Least share of equal labels in 32-bit floats.
+# Smallest share of equal labels in fp32.
 AGREEMENT = 0.9999
 
 
 def scene(height, width):
-    """Two pictures of waves in colour, [2, height, width, 3]."""
+    """Two images of colored waves, [2, height, width, 3]."""
     down, across = numpy.mgrid[0:height, 0:width]
     planes = [numpy.sin(down / a + across / b) for a, b in [(5, 9), (31, 4), (7, -13)]]
-    picture = (127.5 + 127.5 * numpy.stack(planes, axis=2)).astype(numpy.uint8)
-    return numpy.stack([picture, picture[:, ::-1]])
+    image = (127.5 + 127.5 * numpy.stack(planes, axis=2)).astype(numpy.uint8)
+    return numpy.stack([image, image[:, ::-1]])
 
 
-def by_openvino(path, pictures):
-    """All outputs by name."""
+def run_openvino(path, images):
+    """Runs OpenVINO; returns all outputs by name."""
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled({"image": pictures})
+    found = compiled({"image": images})
     return {output.any_name: found[output] for output in compiled.outputs}
 
 
-def labels_differ(path, pictures, theirs):
-    """Shares of labels that differ but for ties."""
+def differing_labels(path, images, theirs):
+    """Share of labels that differ except at ties, and the number of ties."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    ours = dict(zip(names, session.run(names, {"image": pictures})))
+    ours = dict(zip(names, session.run(names, {"image": images})))
     if "logits" in ours:
         scores = numpy.sort(ours["logits"], axis=1)
         tie = scores[:, -1] - scores[:, -2] < TIE * numpy.abs(scores).max()
@@ -61,29 +61,29 @@ def check_file(folder, described):
     model = onnx.load(path)
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
-    ports = list(zip(model.graph.output, described["outputs"]))
-    assert len(ports) == len(described["outputs"]) == len(model.graph.output)
-    for found, port in ports:
+    outputs = list(zip(model.graph.output, described["outputs"]))
+    assert len(outputs) == len(described["outputs"]) == len(model.graph.output)
+    for found, output in outputs:
         shape = [dim.dim_value or dim.dim_param for dim in found.type.tensor_type.shape.dim]
-        assert found.name == port["name"] and shape == port["shape"], f"{path}: {found.name} {shape}"
-    form = json.loads({entry.key: entry.value for entry in model.metadata_props}["protoseg.form"])
-    assert form == described["form"], path
-    frame = form["frame"]
-    pictures = scene(frame["height"], frame["width"]) if frame else scene(97, 128)
+        assert found.name == output["name"] and shape == output["shape"], f"{path}: {found.name} {shape}"
+    variant = json.loads({entry.key: entry.value for entry in model.metadata_props}["protoseg.form"])
+    assert variant == described["form"], path
+    frame = variant["frame"]
+    images = scene(frame["height"], frame["width"]) if frame else scene(97, 128)
     line = f"{described['file']}: {len(model.graph.node)} nodes"
-    if form["precision"] == "fp32":
-        share, ties = labels_differ(path, pictures, by_openvino(path, pictures))
+    if variant["precision"] == "fp32":
+        share, ties = differing_labels(path, images, run_openvino(path, images))
         line += f", labels differ from OpenVINO's in {100 * share:.4f} % ({ties} ties)"
         assert share <= 1 - AGREEMENT, line
     else:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        for output, found in zip(session.get_outputs(), session.run(None, {"image": pictures})):
+        for output, found in zip(session.get_outputs(), session.run(None, {"image": images})):
             assert numpy.isfinite(found).all(), f"{path}: {output.name}"
     print(line)
 
 
 def check_taps(folder):
-    """Files that the manifest does not list, in which every node's value comes out."""
+    """Checks the files, not in the manifest, that output the value of every node."""
     for path in map(str, sorted(folder.glob("taps*.onnx"))):
         onnx.checker.check_model(path, full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -92,7 +92,7 @@ def check_taps(folder):
 
 
 def check_external(folder, described):
-    """Weights beside the file are those that the manifest has the digest of."""
+    """Checks external weights against their digest in the manifest."""
     data = folder / (described["file"] + ".data")
     digest = described.get("data_sha256")
     assert data.exists() == (digest is not None), data
@@ -102,17 +102,17 @@ def check_external(folder, described):
 
 
 def check_triton(folder, manifest):
-    [place] = (folder / "triton").iterdir()
-    config = text_format.Parse((place / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
-    assert config.name == place.name and config.max_batch_size > 1 and config.HasField("dynamic_batching")
+    [model] = (folder / "triton").iterdir()
+    config = text_format.Parse((model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    assert config.name == model.name and config.max_batch_size > 1 and config.HasField("dynamic_batching")
     served = next(file for file in manifest["files"] if file["form"]["kind"] == "frame")
-    assert (place / "1" / "model.onnx").read_bytes() == (folder / served["file"]).read_bytes()
-    for ports, described in [(config.input, served["inputs"]), (config.output, served["outputs"])]:
-        assert [port.name for port in ports] == [port["name"] for port in described]
-        assert [list(port.dims) for port in ports] == [port["shape"][1:] for port in described]
+    assert (model / "1" / "model.onnx").read_bytes() == (folder / served["file"]).read_bytes()
+    for tensors, described in [(config.input, served["inputs"]), (config.output, served["outputs"])]:
+        assert [tensor.name for tensor in tensors] == [port["name"] for port in described]
+        assert [list(tensor.dims) for tensor in tensors] == [port["shape"][1:] for port in described]
     assert [warm.batch_size for warm in config.model_warmup] == [1]
     names = [entry["name"] for entry in manifest["model"]["classes"]]
-    assert (place / "labels.txt").read_text().splitlines() == names
+    assert (model / "labels.txt").read_text().splitlines() == names
 
 
 def main():

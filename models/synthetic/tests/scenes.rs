@@ -1,4 +1,5 @@
-//! Properties of synthetic scenes: fixed bytes, any size, every class, and classes that no linear rule of color separates.
+//! Properties of synthetic scenes: fixed bytes, any size, every class, and classes that no linear
+//! rule of color separates.
 
 use std::fmt::Write;
 
@@ -137,7 +138,8 @@ fn labeled(scene: &Scene) -> impl Iterator<Item = ([f64; 6], usize)> {
     counted.map(|(pixel, &label)| (features(scene, pixel), usize::from(label)))
 }
 
-/// Fits one-hot labels to the first features by least squares; the mean intersection over union on other scenes.
+/// Fits one-hot labels to the first features by least squares; the mean intersection over union on
+/// other scenes.
 fn linear_rule(seen: &[Scene], unseen: &[Scene], size: usize) -> f64 {
     let mut rows = vec![vec![0.0; size + CLASSES]; size];
     for (point, label) in seen.iter().flat_map(labeled) {
@@ -168,7 +170,8 @@ fn linear_rule(seen: &[Scene], unseen: &[Scene], size: usize) -> f64 {
     (0..CLASSES).map(of_class).sum::<f64>() / CLASSES as f64
 }
 
-/// Solves the normal equations, right-hand sides appended to their rows, by elimination with pivots.
+/// Solves the normal equations, right-hand sides appended to their rows, by elimination with
+/// pivots.
 fn solve(mut rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let size = rows.len();
     for column in 0..size {
