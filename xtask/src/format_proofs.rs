@@ -23,17 +23,17 @@ const READERS: [Reader; 3] = [
         // CVAT keeps its own datumaro, which left the common one at 0.3.
         folder: "python-datumaro-0.3",
         packages: &["datumaro==0.3.1", "numpy==1.26.4", "setuptools==79.0.1"],
-        test: "datumaro_reads_what_is_for_cvat",
+        test: "datumaro_reads_the_cvat_archive",
     },
     Reader {
         folder: "python-datumaro",
         packages: &["datumaro==1.13.12"],
-        test: "datumaro_reads_what_is_for_cvat",
+        test: "datumaro_reads_the_cvat_archive",
     },
     Reader {
         folder: "python-label-studio",
         packages: &["label-studio-sdk==2.1.2"],
-        test: "label_studio_reads_its_own",
+        test: "label_studio_reads_its_tasks",
     },
 ];
 
