@@ -44,7 +44,7 @@ def test_scores_equal_the_official_evaluation(protoseg, bundle, label_ids, limit
     assert len(files) == score["images"], f"{len(files)} files of {score['images']}"
     args = official.args
     args.predictionPath = str(label_ids)
-    # Scores of instances need files that the sample of the data set lacks.
+    # Instance scores need files that the sample of the dataset lacks.
     args.evalInstLevelScore = False
     args.JSONOutput = False
     args.quiet = True
