@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
 use protoseg_models::{atomic, errors::error_chain, weights};
-use protoseg_train::config::Config;
+use protoseg_train::config::{Config, reference};
 use protoseg_train::cuda_backend::DeviceName;
 use protoseg_train::run::ablate::{self, AblationAxis};
 use protoseg_train::run::fit::{RunOptions, RunOutcome, fit};
@@ -95,9 +95,22 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Describes the keys of a configuration
+    Config(ConfigArgs),
     /// Takes a few steps on drawn scenes and says whether training works on a device, and how fast; exit status 1 where it
     /// does not work
     Accept(AcceptArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct ConfigArgs {
+    /// Prints every key as a Markdown page: type, default, meaning
+    #[arg(long)]
+    reference: bool,
+    /// Prints a JSON schema, for editors
+    #[arg(long)]
+    schema: bool,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +159,10 @@ fn run(cli: Cli) -> Result<u8> {
         Some(Command::Convert { weights, out }) => {
             weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?;
         }
+        Some(Command::Config(ConfigArgs { schema: true, .. })) => {
+            print(&serde_json::to_string_pretty(&reference::schema())?)?;
+        }
+        Some(Command::Config(_)) => print(reference::markdown().trim_end())?,
         Some(Command::Accept(arguments)) => return accept(&arguments),
         None => return train(&cli.train),
     }
