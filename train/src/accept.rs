@@ -19,10 +19,11 @@ pub use checks::{Check, CheckOutcome};
 pub use report::{AcceptReport, Losses, Memory, NetworkReport, Speed};
 pub use roofline::{Ceilings, Roofline, Work};
 
-use self::setup::{AcceptSetup, InitialState, StepSize};
+use self::setup::{AcceptSetup, StepSize};
 use crate::config::options::Precision;
 use crate::data::loader::MicroBatch;
 use crate::method::step::Learner;
+use crate::run::state::RunState;
 use crate::run::{memory, provenance};
 
 /// Environment variable that, set to 0, forbids NVIDIA's libraries to round float32 products to 19 bits. They read it when
@@ -87,7 +88,7 @@ pub fn run(options: AcceptOptions, progress: impl Fn(&str)) -> Result<AcceptRepo
     for &network in if all { &Preset::ALL[..] } else { &PRESETS } {
         progress(&format!("{network} on the CPU"));
         let compared = AcceptSetup::new(network, sizes.compared)?.without_dropout();
-        let initial = InitialState::new(&compared)?;
+        let initial = compared.initial_state()?;
         let batches = compared.batches(sizes.compared.steps)?;
         tch::set_num_threads(reference_threads);
         let reference = take_reference_steps(&compared, &initial, &batches);
@@ -131,7 +132,7 @@ pub fn run(options: AcceptOptions, progress: impl Fn(&str)) -> Result<AcceptRepo
 
 fn take_reference_steps(
     setup: &AcceptSetup,
-    initial: &InitialState,
+    initial: &RunState,
     batches: &[Vec<MicroBatch>],
 ) -> Result<Reference> {
     let mut learner = setup.learner(initial, Device::Cpu, Precision::Float32)?;
@@ -143,7 +144,7 @@ fn take_reference_steps(
 fn compare(
     trial: &mut NetworkReport,
     setup: &AcceptSetup,
-    initial: &InitialState,
+    initial: &RunState,
     batches: &[Vec<MicroBatch>],
     reference: &Reference,
     device: Device,
@@ -161,7 +162,7 @@ fn compare(
         trial.precision,
         &trained_weights(&learner)?,
         &reference.trained,
-        &initial.weights,
+        &initial.student,
     )?);
     trial.checks.extend(checks::tensors(&learner, device)?);
     let folder = tempfile::tempdir().context("cannot create a folder for a checkpoint")?;
@@ -249,7 +250,7 @@ mod tests {
     #[test]
     fn other_steps_are_not_accepted() {
         let setup = AcceptSetup::new(PRESETS[0], BRIEF.compared).unwrap().without_dropout();
-        let initial = InitialState::new(&setup).unwrap();
+        let initial = setup.initial_state().unwrap();
         let batches = setup.batches(3).unwrap();
         let right = take_reference_steps(&setup, &initial, &batches[..1]).unwrap();
         let failed = |batches: &[Vec<MicroBatch>], reference: &Reference| -> Vec<&str> {
@@ -273,7 +274,7 @@ mod tests {
         let mut mirrored =
             Reference { losses: right.losses.clone(), trained: right.trained.clone() };
         for (name, tensor) in &mut mirrored.trained {
-            for (value, initial) in tensor.data.iter_mut().zip(&initial.weights[name].data) {
+            for (value, initial) in tensor.data.iter_mut().zip(&initial.student[name].data) {
                 *value = 2.0 * initial - *value;
             }
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
+use protoseg_models::checkpoint::Checkpoint;
 use protoseg_models::graph::Tag;
 use protoseg_models::weights::StateDict;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use super::setup::AcceptSetup;
 use crate::config::options::Precision;
 use crate::method::step::Learner;
 use crate::net::{self, ForwardMode, Net, from_torch};
+use crate::run::checkpoint;
 
 /// Largest deviation of a length from 1: a float32 sum of 512 squares, each with a relative error of 6e-8.
 const LENGTH_LIMIT: f64 = 1e-5;
@@ -185,15 +186,7 @@ pub(super) fn tensors(learner: &Learner, device: Device) -> Result<[Check; 3]> {
 
 /// Writes the teacher as a checkpoint, reads it, and compares its logits on the CPU with those on the device.
 pub(super) fn checkpoint(learner: &Learner, setup: &AcceptSetup, folder: &Path) -> Result<Check> {
-    let checkpoint = Checkpoint {
-        header: CheckpointHeader::new("accept", setup.arch, setup.lists.classes.clone(), None),
-        weights: learner.teacher.state_dict()?,
-        probe: Vec::new(),
-        calibration: None,
-        prototypes: None,
-        metrics: None,
-        config: String::new(),
-    };
+    let checkpoint = checkpoint::from_learner(learner, setup.arch, &setup.lists.classes, None)?;
     checkpoint.write(folder)?;
     let read = Checkpoint::read(folder)?;
     let found = scene_logits(&Net::new(setup.graph.clone(), &read.weights, Device::Cpu)?)?;

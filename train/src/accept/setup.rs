@@ -5,19 +5,18 @@ use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::graph::{Graph, Op, Rewrite};
 use protoseg_models::weights::StateDict;
 use protoseg_models::window::LogitGrid;
-use tch::{Device, Tensor};
+use tch::Device;
 
 use crate::config::Config;
 use crate::config::options::Precision;
 use crate::data::lists::Lists;
 use crate::data::loader::{BatchBuilder, ImageCaches, MicroBatch};
-use crate::method::precise_bn;
-use crate::method::prototype_init::{self, feature_node};
-use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
-use crate::net::{Net, mean_color};
+use crate::net::mean_color;
 use crate::pretrained;
+use crate::run::fit::end_warmup;
+use crate::run::state::RunState;
 
 /// Every crop is mixed. The learning rate is so low that rounding in one step hardly grows in the next, so that each step's
 /// loss and gradient can be compared.
@@ -33,6 +32,7 @@ learning_rate = 1e-6
 head_multiplier = 5
 weight_decay = 1e-4
 cutmix = 1
+precise_bn_batches = 2
 "#;
 
 /// Factor on the initial weights of the last layer: with nearly even logits, rounding would decide which pixels the entropy
@@ -41,8 +41,6 @@ const SHARPNESS: f32 = 10.0;
 /// Scale of the residual branches (Goyal et al., ImageNet in 1 Hour, 2017, start from 0): without it, an untrained network
 /// turns rounding errors into gradients of any direction.
 const RESIDUAL_SCALE: f32 = 0.1;
-/// Batches of precise BatchNorm.
-const PRECISE_BN_BATCHES: u64 = 2;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepSize {
@@ -64,14 +62,6 @@ pub(super) struct AcceptSetup {
     schedule: Schedule,
     batches: BatchBuilder,
     caches: ImageCaches,
-}
-
-/// Weights and prototypes that every trial of a network starts from.
-pub(super) struct InitialState {
-    pub(super) weights: StateDict,
-    prototypes: Tensor,
-    feature_mean: Tensor,
-    counters: PrototypeCounters,
 }
 
 impl AcceptSetup {
@@ -110,57 +100,31 @@ impl AcceptSetup {
         (0..steps).map(|step| self.batches.make(&self.caches, step)).collect()
     }
 
-    /// A learner in the initial state on a device.
+    /// State of a learner with random weights after the end of a warm-up.
+    pub(super) fn initial_state(&self) -> Result<RunState> {
+        let mut weights = pretrained::initial(&self.graph, self.config.seed);
+        pretrained::sharpen(&mut weights, &self.graph, SHARPNESS)?;
+        scale_residual_branches(&mut weights, &self.graph)?;
+        let mut learner =
+            Learner::new(&self.config, self.schedule, &self.graph, &weights, Device::Cpu)?;
+        let grid = LogitGrid::from_arch(self.arch);
+        end_warmup(&mut learner, &self.batches, &self.caches, &self.lists, grid)?;
+        RunState::from_learner(&learner, 0, None, None)
+    }
+
+    /// A learner in the initial state, on a device.
     pub(super) fn learner(
         &self,
-        initial: &InitialState,
+        initial: &RunState,
         device: Device,
         precision: Precision,
     ) -> Result<Learner<'_>> {
         let mut learner =
-            Learner::new(&self.config, self.schedule, &self.graph, &initial.weights, device)?;
+            Learner::new(&self.config, self.schedule, &self.graph, &initial.student, device)?;
+        initial.clone().restore(&mut learner)?;
         learner.student = learner.student.with_precision(precision);
         learner.teacher = learner.teacher.with_precision(precision);
-        learner.prototypes = Some(Prototypes::from_saved(
-            self.prototype_settings(),
-            initial.prototypes.f_to_device(device)?,
-            initial.feature_mean.f_to_device(device)?,
-            initial.counters.clone(),
-        ));
         Ok(learner)
-    }
-
-    fn prototype_settings(&self) -> PrototypeSettings {
-        PrototypeSettings::from_config(&self.config, self.lists.classes.count())
-    }
-}
-
-impl InitialState {
-    /// Random weights with recomputed running statistics, and prototypes initialized as in a run.
-    pub(super) fn new(setup: &AcceptSetup) -> Result<Self> {
-        let AcceptSetup { graph, arch, lists, config, .. } = setup;
-        let mut weights = pretrained::initial(graph, config.seed);
-        pretrained::sharpen(&mut weights, graph, SHARPNESS)?;
-        scale_residual_branches(&mut weights, graph)?;
-        let net = Net::new(graph.clone(), &weights, Device::Cpu)?;
-        precise_bn::update_statistics(
-            &net,
-            &setup.batches,
-            &setup.caches.labeled,
-            PRECISE_BN_BATCHES,
-        )?;
-        let node = feature_node(graph, config.features)?;
-        let grid = LogitGrid::from_arch(*arch);
-        let settings = setup.prototype_settings();
-        let prototypes =
-            prototype_init::initialize(&net, node, lists.labeled.as_ref(), settings, grid)
-                .context("cannot initialize the prototypes")?;
-        Ok(Self {
-            weights: net.state_dict()?,
-            prototypes: prototypes.values().shallow_clone(),
-            feature_mean: prototypes.mean().shallow_clone(),
-            counters: prototypes.counters(),
-        })
     }
 }
 

@@ -145,6 +145,31 @@ fn assignments(learner: &Learner) -> Vec<u64> {
         .unwrap_or_default()
 }
 
+/// Recomputes the student's BatchNorm statistics, copies the teacher from it and initializes the prototypes.
+pub fn end_warmup(
+    learner: &mut Learner,
+    builder: &BatchBuilder,
+    caches: &ImageCaches,
+    lists: &Lists,
+    grid: LogitGrid,
+) -> Result<()> {
+    let config = learner.config;
+    let batches = config.precise_bn_batches;
+    precise_bn::update_statistics(&learner.student, builder, &caches.labeled, batches)?;
+    teacher::update_ema(&learner.teacher, &learner.student, 0.0, true)?;
+    learner.teacher_ready = true;
+    if config.mode == TrainingMode::Prototype {
+        learner.prototypes = Some(prototype_init::initialize(
+            &learner.teacher,
+            prototype_init::feature_node(learner.student.graph(), config.features)?,
+            &lists.labeled,
+            PrototypeSettings::from_config(config, learner.classes()),
+            grid,
+        )?);
+    }
+    Ok(())
+}
+
 impl Trainer<'_> {
     fn train(&mut self, first: u64) -> Result<RunOutcome> {
         let config = self.config;
@@ -225,28 +250,9 @@ impl Trainer<'_> {
         provenance::write(out, self.options.device)
     }
 
-    /// Recomputes the student's BatchNorm statistics, copies the teacher from it and initializes the prototypes.
     fn end_warmup(&mut self, builder: &BatchBuilder, caches: &ImageCaches) -> Result<()> {
-        let config = self.config;
-        let learner = &mut self.learner;
-        precise_bn::update_statistics(
-            &learner.student,
-            builder,
-            &caches.labeled,
-            config.precise_bn_batches,
-        )?;
-        teacher::update_ema(&learner.teacher, &learner.student, 0.0, true)?;
-        learner.teacher_ready = true;
-        if config.mode == TrainingMode::Prototype {
-            learner.prototypes = Some(prototype_init::initialize(
-                &learner.teacher,
-                prototype_init::feature_node(learner.student.graph(), config.features)?,
-                &self.lists.labeled,
-                PrototypeSettings::from_config(config, learner.classes()),
-                self.protocol.grid,
-            )?);
-        }
-        self.logged_assignments = assignments(learner);
+        end_warmup(&mut self.learner, builder, caches, self.lists, self.protocol.grid)?;
+        self.logged_assignments = assignments(&self.learner);
         self.log.pause();
         Ok(())
     }

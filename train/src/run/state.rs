@@ -47,6 +47,7 @@ struct RunPosition {
 }
 
 /// Everything that a run resumes from.
+#[derive(Clone)]
 pub struct RunState {
     /// Steps done.
     pub step: u64,
