@@ -1,7 +1,8 @@
-//! Acceptance test of training on a device: steps against the same steps on the CPU, speed against the device's roofline.
+//! Acceptance test of training on a device: steps against the same steps on the CPU, speed against
+//! the device's roofline.
 //!
-//! Each network takes a few semi-supervised steps on synthetic scenes, in float32 and with bfloat16 convolutions. No files
-//! are read.
+//! Each network takes a few semi-supervised steps on synthetic scenes, in float32 and with bfloat16
+//! convolutions. No files are read.
 
 use std::time::Instant;
 
@@ -26,8 +27,9 @@ use crate::method::step::Learner;
 use crate::run::state::RunState;
 use crate::run::{memory, provenance};
 
-/// Environment variable that, set to 0, forbids NVIDIA's libraries to round float32 products to 19 bits. They read it when
-/// they are loaded: [`environment::reexec_with_env`](crate::run::environment::reexec_with_env).
+/// Environment variable that, set to 0, forbids NVIDIA's libraries to round float32 products to 19
+/// bits. They read it when they are loaded:
+/// [`environment::reexec_with_env`](crate::run::environment::reexec_with_env).
 pub const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 
 const PRECISIONS: [Precision; 2] = [Precision::Float32, Precision::Bfloat16];

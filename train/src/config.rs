@@ -22,8 +22,8 @@ use options::{
 
 /// The configuration of a run.
 ///
-/// The doc comments are user documentation: with the defaults and the ranges they make up the page of [`reference`],
-/// where `group` starts a section. Ranges are enforced by [`Config::parse`].
+/// The doc comments are user documentation: with the defaults and the ranges they make up the page
+/// of [`reference`], where `group` starts a section. Ranges are enforced by [`Config::parse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -32,13 +32,15 @@ pub struct Config {
     pub data: DataSource,
     /// Folder of the data set. Needed by every data set but `synthetic`.
     pub root: Option<PathBuf>,
-    /// List file of the labeled images, relative to `root`. Needed by every data set but `synthetic`.
+    /// List file of the labeled images, relative to `root`. Needed by every data set but
+    /// `synthetic`.
     pub labeled: Option<PathBuf>,
-    /// List file of the unlabeled images, relative to `root`; a second column with labels is not read. Needed by the modes
-    /// `mean-teacher` and `prototype`.
+    /// List file of the unlabeled images, relative to `root`; a second column with labels is not
+    /// read. Needed by the modes `mean-teacher` and `prototype`.
     pub unlabeled: Option<PathBuf>,
-    /// List file with the labels of the unlabeled images, relative to `root`. They are used only to log the accuracy of
-    /// pseudo-labels and to score the teacher on these images; nothing is learned from them.
+    /// List file with the labels of the unlabeled images, relative to `root`. They are used only to
+    /// log the accuracy of pseudo-labels and to score the teacher on these images; nothing is
+    /// learned from them.
     pub unlabeled_truth: Option<PathBuf>,
     /// List file of the validation images, relative to `root`. Without it, the run is not scored.
     pub validation: Option<PathBuf>,
@@ -59,10 +61,11 @@ pub struct Config {
     pub network: Preset,
     /// Trains the auxiliary head of the ResNet presets too; its loss has weight 0.4.
     pub auxiliary: bool,
-    /// Initial weights, a `.safetensors` or `.pth` file of the whole network or of its encoder. Random without it.
+    /// Initial weights, a `.safetensors` or `.pth` file of the whole network or of its encoder.
+    /// Random without it.
     pub pretrained: Option<PathBuf>,
-    /// Sliding window for scoring and labeling, such as `{ size = 769, stride = 512 }` in pixels. Without it, images are
-    /// processed whole.
+    /// Sliding window for scoring and labeling, such as `{ size = 769, stride = 512 }` in pixels.
+    /// Without it, images are processed whole.
     #[schemars(with = "Option<BTreeMap<String, usize>>")]
     pub window: Option<Window>,
 
@@ -73,16 +76,16 @@ pub struct Config {
     pub steps: u64,
     /// Length of the supervised warm-up in optimizer steps; part of `steps`.
     pub warmup_steps: u64,
-    /// Length of the run in passes over the unlabeled images, or over the labeled ones where there are no others. Give
-    /// either `steps` or `epochs`.
+    /// Length of the run in passes over the unlabeled images, or over the labeled ones where there
+    /// are no others. Give either `steps` or `epochs`.
     pub epochs: u64,
     /// Length of the supervised warm-up in passes; part of `epochs`.
     pub warmup_epochs: u64,
     /// Labeled crops of a micro-batch. After the warm-up as many unlabeled crops are added.
     #[schemars(range(min = 1, max = 1024))]
     pub batch: usize,
-    /// Micro-batches whose gradients are summed up for one optimizer step. Batch statistics, CutMix and thresholds are per
-    /// micro-batch.
+    /// Micro-batches whose gradients are summed up for one optimizer step. Batch statistics, CutMix
+    /// and thresholds are per micro-batch.
     #[schemars(range(min = 1, max = 1024))]
     pub accumulate: usize,
     /// Height and width of training crops in pixels.
@@ -93,8 +96,8 @@ pub struct Config {
     /// Initial learning rate of the encoder. It decays as (1 - step / steps)^0.9.
     #[schemars(range(min = 0, max = 10))]
     pub learning_rate: f64,
-    /// Labeled crops per step (`batch` times `accumulate`) that `learning_rate` is meant for: with other numbers the rate
-    /// is scaled in proportion. Without it, the rate is used as it is.
+    /// Labeled crops per step (`batch` times `accumulate`) that `learning_rate` is meant for: with
+    /// other numbers the rate is scaled in proportion. Without it, the rate is used as it is.
     #[schemars(range(min = 1))]
     pub learning_rate_for: Option<usize>,
     /// Learning rate of everything but the encoder, as a multiple of the encoder's.
@@ -122,25 +125,29 @@ pub struct Config {
     /// Label of the padding where a crop is larger than the image.
     pub pad_label: PadLabel,
 
-    /// Preset that reproduces the behavior of published code in eight keys; see the end of this page.
+    /// Preset that reproduces the behavior of published code in eight keys; see the end of this
+    /// page.
     #[schemars(extend("group" = "Semi-supervised learning"))]
     pub fidelity: Option<Fidelity>,
-    /// Largest decay of the teacher, an exponential moving average (EMA) of the student. After the warm-up it rises
-    /// as 1 - 1 / (step + 1), up to this value.
+    /// Largest decay of the teacher, an exponential moving average (EMA) of the student. After the
+    /// warm-up it rises as 1 - 1 / (step + 1), up to this value.
     #[schemars(range(min = 0, max = 0.99999))]
     pub teacher_decay: f64,
     /// Source of the teacher's batch normalization statistics.
     pub teacher_statistics: TeacherStatistics,
-    /// Makes the teacher a copy of the student in each step of the first pass over the unlabeled images.
+    /// Makes the teacher a copy of the student in each step of the first pass over the unlabeled
+    /// images.
     pub copy_teacher_each_step: bool,
-    /// Batches over which batch normalization statistics are recomputed before the teacher is made (precise BatchNorm);
-    /// 0 keeps the running statistics.
+    /// Batches over which batch normalization statistics are recomputed before the teacher is made
+    /// (precise BatchNorm); 0 keeps the running statistics.
     #[serde(alias = "settle_batches")]
     pub precise_bn_batches: u64,
-    /// Probability that the unlabeled images of a micro-batch are mixed by CutMix (Yun et al., 2019).
+    /// Probability that the unlabeled images of a micro-batch are mixed by CutMix (Yun et al.,
+    /// 2019).
     #[schemars(range(min = 0, max = 1))]
     pub cutmix: f64,
-    /// Applies random color jitter, grayscale and Gaussian blur to the unlabeled images that the student sees.
+    /// Applies random color jitter, grayscale and Gaussian blur to the unlabeled images that the
+    /// student sees.
     pub photometric: bool,
     /// Weight of the loss on pseudo-labels.
     #[schemars(range(min = 0, max = 1000))]
@@ -148,19 +155,20 @@ pub struct Config {
     /// Share of the steps after the warm-up over which `unlabeled_weight` rises from 0.
     #[schemars(range(min = 0, max = 1))]
     pub unlabeled_ramp: f64,
-    /// Percentage of the unlabeled pixels of a micro-batch that are dropped for their high entropy. Falls linearly to 0 over
-    /// the steps after the warm-up.
+    /// Percentage of the unlabeled pixels of a micro-batch that are dropped for their high entropy.
+    /// Falls linearly to 0 over the steps after the warm-up.
     #[schemars(range(min = 0, max = 100))]
     pub entropy_drop: f64,
     /// Applies `entropy_drop` to each predicted class on its own.
     pub entropy_drop_per_class: bool,
-    /// Drops unlabeled pixels whose confidence (largest softmax of the teacher) is not above this value; 0 keeps all.
+    /// Drops unlabeled pixels whose confidence (largest softmax of the teacher) is not above this
+    /// value; 0 keeps all.
     #[schemars(range(min = 0, max = 1))]
     pub unlabeled_gate: f64,
     /// Applies `class_weights` to the loss on pseudo-labels too.
     pub unlabeled_class_weights: bool,
-    /// Pixels that the loss on pseudo-labels is scaled by: it is their number times the mean over the kept pixels, over the
-    /// number of kept pixels.
+    /// Pixels that the loss on pseudo-labels is scaled by: it is their number times the mean over
+    /// the kept pixels, over the number of kept pixels.
     pub unlabeled_scale: UnlabeledScale,
 
     /// Prototypes per class.
@@ -238,7 +246,8 @@ pub const REQUIRED: [&str; 9] = [
 ];
 
 impl Default for Config {
-    /// The defaults; the values of [`REQUIRED`] keys are placeholders that [`Config::parse`] never leaves in place.
+    /// The defaults; the values of [`REQUIRED`] keys are placeholders that [`Config::parse`] never
+    /// leaves in place.
     fn default() -> Self {
         Self {
             data: DataSource::Synthetic,
@@ -320,7 +329,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads a TOML file and applies `key=value` settings to it. Values are TOML; what is not TOML is a string.
+    /// Reads a TOML file and applies `key=value` settings to it. Values are TOML; what is not TOML
+    /// is a string.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
@@ -365,14 +375,15 @@ impl Config {
     }
 }
 
-/// Old names of keys, still accepted in files and in `--set`; the serde aliases of [`Config`] accept them in saved states.
+/// Old names of keys, still accepted in files and in `--set`; the serde aliases of [`Config`]
+/// accept them in saved states.
 const RENAMED: [(&str, &str); 6] = [
     ("restart", "restart_learning_rate"),
     ("settle_batches", "precise_bn_batches"),
     ("gate", "prototype_gate"),
     ("points_a_class", "points_per_class"),
-    ("calibration_pictures", "calibration_images"),
-    ("dumped_pictures", "dumped_images"),
+    ("calibration_pictures", "calibration_images"), // old name
+    ("dumped_pictures", "dumped_images"),           // old name
 ];
 
 fn current_name(key: &str) -> &str {

@@ -1,4 +1,5 @@
-//! Outputs of libtorch over our graphs equal those of the original PyTorch implementations with the same weights.
+//! Outputs of libtorch over our graphs equal those of the original PyTorch implementations with the
+//! same weights.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

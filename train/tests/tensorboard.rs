@@ -1,4 +1,5 @@
-//! TensorBoard reads the event files. `PROTOSEG_PYTHON` is a Python with TensorBoard; the test is skipped without it.
+//! TensorBoard reads the event files. `PROTOSEG_PYTHON` is a Python with TensorBoard; the test is
+//! skipped without it.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

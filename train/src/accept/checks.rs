@@ -16,14 +16,17 @@ use crate::method::step::Learner;
 use crate::net::{self, ForwardMode, Net, from_torch};
 use crate::run::checkpoint;
 
-/// Largest deviation of a length from 1: a float32 sum of 512 squares, each with a relative error of 6e-8.
+/// Largest deviation of a length from 1: a float32 sum of 512 squares, each with a relative error
+/// of 6e-8.
 const LENGTH_LIMIT: f64 = 1e-5;
 
-/// Largest difference of logits over the largest logit: float32 rounding in another order of sums, over a hundred layers.
+/// Largest difference of logits over the largest logit: float32 rounding in another order of sums,
+/// over a hundred layers.
 const LOGIT_LIMIT: f64 = 1e-4;
 
-/// Largest distance between the updated weights of device and CPU, over the length of the CPU's update. A missing gradient
-/// gives 1, one of half the size 0.5, one in another direction more than 1.
+/// Largest distance between the updated weights of device and CPU, over the length of the CPU's
+/// update. A missing gradient gives 1, one of half the size 0.5, one in another direction more than
+/// 1.
 const UPDATE_LIMIT: f64 = 0.3;
 
 /// Series and size of the synthetic scene whose logits are compared.
@@ -78,10 +81,10 @@ impl Check {
 
 /// Compares losses with those on the CPU in float32.
 ///
-/// In float32, logits differ by rounding ([`LOGIT_LIMIT`]); the limit is ten times that for pixels with a close call in the
-/// pseudo-labels and for the growth of differences over the steps. In bfloat16, a factor of a product has an error of 2^-9 =
-/// 0.2 %, and a path through a hundred convolutions adds up the squares of two such errors each: 3 %; the limit is three
-/// times that.
+/// In float32, logits differ by rounding ([`LOGIT_LIMIT`]); the limit is ten times that for pixels
+/// with a close call in the pseudo-labels and for the growth of differences over the steps. In
+/// bfloat16, a factor of a product has an error of 2^-9 = 0.2 %, and a path through a hundred
+/// convolutions adds up the squares of two such errors each: 3 %; the limit is three times that.
 pub(super) fn losses(losses: &[Losses], precision: Precision) -> Check {
     let limit = match precision {
         Precision::Float32 => 1e-3,
@@ -93,9 +96,9 @@ pub(super) fn losses(losses: &[Losses], precision: Precision) -> Check {
 
 /// Compares the updates of the weights with those on the CPU.
 ///
-/// Gradients of the last layer have the relative error of its inputs. Those of all layers have a larger one: batch
-/// normalization over the few values of small crops amplifies differences, so that in an untrained network the gradients of
-/// bfloat16 are not comparable.
+/// Gradients of the last layer have the relative error of its inputs. Those of all layers have a
+/// larger one: batch normalization over the few values of small crops amplifies differences, so
+/// that in an untrained network the gradients of bfloat16 are not comparable.
 pub(super) fn updates(
     setup: &AcceptSetup,
     precision: Precision,
@@ -121,7 +124,8 @@ pub(super) fn updates(
     ])
 }
 
-/// L2 distance of the weights under a prefix from the reference, over the distance of the reference from the initial ones.
+/// L2 distance of the weights under a prefix from the reference, over the distance of the reference
+/// from the initial ones.
 fn update_distance(
     device: &StateDict,
     reference: &StateDict,
@@ -184,7 +188,8 @@ pub(super) fn tensors(learner: &Learner, device: Device) -> Result<[Check; 3]> {
     ])
 }
 
-/// Writes the teacher as a checkpoint, reads it, and compares its logits on the CPU with those on the device.
+/// Writes the teacher as a checkpoint, reads it, and compares its logits on the CPU with those on
+/// the device.
 pub(super) fn checkpoint(learner: &Learner, setup: &AcceptSetup, folder: &Path) -> Result<Check> {
     let checkpoint = checkpoint::from_learner(learner, setup.arch, &setup.lists.classes, None)?;
     checkpoint.write(folder)?;

@@ -123,7 +123,8 @@ impl fmt::Display for AcceptReport {
         let Ceilings { matrix, float32, bfloat16, copied_bytes } = self.ceilings;
         writeln!(
             formatter,
-            "ceilings: {:.1} G multiply-adds/s in float32 and {:.1} in bfloat16 (product of {matrix}x{matrix}), {:.1} GB/s copied",
+            "ceilings: {:.1} G multiply-adds/s in float32 and {:.1} in bfloat16 (product of \
+             {matrix}x{matrix}), {:.1} GB/s copied",
             float32 / 1e9,
             bfloat16 / 1e9,
             copied_bytes / 1e9
@@ -159,12 +160,14 @@ impl fmt::Display for NetworkReport {
         {
             writeln!(
                 formatter,
-                "  {steps_per_second:.2} steps/s, {images_per_second:.1} images/s: {crops} crops of {crop}x{crop}, median of {}",
+                "  {steps_per_second:.2} steps/s, {images_per_second:.1} images/s: {crops} crops \
+                 of {crop}x{crop}, median of {}",
                 seconds.len()
             )?;
             writeln!(
                 formatter,
-                "  {:.1} % of the roofline: {:.1} % of the product, {:.1} % of the copy ({:.1} G multiply-adds, {:.2} GB)",
+                "  {:.1} % of the roofline: {:.1} % of the product, {:.1} % of the copy ({:.1} G \
+                 multiply-adds, {:.2} GB)",
                 100.0 * roofline.share,
                 100.0 * roofline.share_of_product,
                 100.0 * roofline.share_of_copy,

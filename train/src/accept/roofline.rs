@@ -1,5 +1,5 @@
-//! Roofline model of a training step (Williams, Waterman, Patterson, 2009): its work against the measured ceilings of the
-//! device.
+//! Roofline model of a training step (Williams, Waterman, Patterson, 2009): its work against the
+//! measured ceilings of the device.
 
 use std::time::Instant;
 
@@ -30,11 +30,12 @@ pub struct Ceilings {
 /// Minimal work of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Work {
-    /// Of convolutions and linear layers: three forward passes for the student on all crops (forward, gradients of
-    /// activations, gradients of weights), and one for the teacher on the unlabeled ones.
+    /// Of convolutions and linear layers: three forward passes for the student on all crops
+    /// (forward, gradients of activations, gradients of weights), and one for the teacher on the
+    /// unlabeled ones.
     pub multiply_adds: f64,
-    /// Every node's output at 4 bytes a value: written and read in a forward pass; read again, and its gradient written and
-    /// read, in the backward pass. Ignores caches and weights.
+    /// Every node's output at 4 bytes a value: written and read in a forward pass; read again, and
+    /// its gradient written and read, in the backward pass. Ignores caches and weights.
     pub bytes: f64,
 }
 
@@ -50,7 +51,8 @@ pub struct Roofline {
 }
 
 impl Ceilings {
-    /// Measures a device with a product of `matrix` x `matrix` matrices and a copy of `floats` 32-bit floats.
+    /// Measures a device with a product of `matrix` x `matrix` matrices and a copy of `floats`
+    /// 32-bit floats.
     pub(super) fn measure(device: Device, matrix: usize, floats: usize) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let product = |kind: Kind| -> Result<f64> {
@@ -128,7 +130,8 @@ mod tests {
             &[graph.input()],
         );
         graph.push("point", Op::Conv(Conv::new(7, 1)), &[pixels]);
-        // Three student passes over four crops and one of the teacher over two; 16 positions of 3 x 7 weights.
+        // Three student passes over four crops and one of the teacher over two; 16 positions of 3 x
+        // 7 weights.
         let work = Work::of_step(&graph, 2, 4).unwrap();
         assert_eq!(work.multiply_adds, f64::from((3 * 4 + 2) * 16 * 3 * 7));
         // 3 + 7 values a position, five times for the student and twice for the teacher.

@@ -1,4 +1,5 @@
-//! Inputs of the tested steps: synthetic scenes, and a network in the state that it has at the end of a warm-up.
+//! Inputs of the tested steps: synthetic scenes, and a network in the state that it has at the end
+//! of a warm-up.
 
 use anyhow::{Context, Result};
 use protoseg_models::arch::{Arch, Preset};
@@ -18,8 +19,8 @@ use crate::pretrained;
 use crate::run::fit::end_warmup;
 use crate::run::state::RunState;
 
-/// Every crop is mixed. The learning rate is so low that rounding in one step hardly grows in the next, so that each step's
-/// loss and gradient can be compared.
+/// Every crop is mixed. The learning rate is so low that rounding in one step hardly grows in the
+/// next, so that each step's loss and gradient can be compared.
 const CONFIG: &str = r#"
 name = "accept"
 data = "synthetic"
@@ -35,11 +36,11 @@ cutmix = 1
 precise_bn_batches = 2
 "#;
 
-/// Factor on the initial weights of the last layer: with nearly even logits, rounding would decide which pixels the entropy
-/// drop keeps.
+/// Factor on the initial weights of the last layer: with nearly even logits, rounding would decide
+/// which pixels the entropy drop keeps.
 const SHARPNESS: f32 = 10.0;
-/// Scale of the residual branches (Goyal et al., ImageNet in 1 Hour, 2017, start from 0): without it, an untrained network
-/// turns rounding errors into gradients of any direction.
+/// Scale of the residual branches (Goyal et al., ImageNet in 1 Hour, 2017, start from 0): without
+/// it, an untrained network turns rounding errors into gradients of any direction.
 const RESIDUAL_SCALE: f32 = 0.1;
 
 #[derive(Debug, Clone, Copy)]

@@ -56,8 +56,9 @@ impl Config {
             && self.precise_bn_batches == 0;
         ensure!(
             self.batch > 1 || single_crop_works,
-            "`batch` is 1: batch normalization needs at least 2 crops in supervised steps and in precise BatchNorm \
-             (`precise_bn_batches = 0` turns it off), and CutMix at least 2 unlabeled crops (`cutmix = 0` turns it off)"
+            "`batch` is 1: batch normalization needs at least 2 crops in supervised steps and in \
+             precise BatchNorm (`precise_bn_batches = 0` turns it off), and CutMix at least 2 \
+             unlabeled crops (`cutmix = 0` turns it off)"
         );
         ensure!(
             (self.steps > 0) != (self.epochs > 0),
@@ -67,7 +68,8 @@ impl Config {
         );
         ensure!(
             self.warmup_steps <= self.steps && self.warmup_epochs <= self.epochs,
-            "the warm-up (`warmup_steps` {}, `warmup_epochs` {}) is longer than the run (`steps` {}, `epochs` {})",
+            "the warm-up (`warmup_steps` {}, `warmup_epochs` {}) is longer than the run \
+             (`steps` {}, `epochs` {})",
             self.warmup_steps,
             self.warmup_epochs,
             self.steps,

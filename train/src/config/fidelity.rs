@@ -24,7 +24,8 @@ pub fn apply(table: &mut Table) -> Result<()> {
         let wanted = value.parse::<Value>().unwrap_or_else(|_| Value::String(value.to_owned()));
         match table.get(key) {
             Some(given) if *given != wanted => bail!(
-                "`fidelity = \"pcr\"` means `{key} = {wanted}`, but `{key}` is {given}; remove one of the two"
+                "`fidelity = \"pcr\"` means `{key} = {wanted}`, but `{key}` is {given}; remove one \
+                 of the two"
             ),
             _ => table.insert(key.to_owned(), wanted),
         };

@@ -1,4 +1,5 @@
-//! Named values of configuration keys. The doc comments are user documentation, see [`super::reference`].
+//! Named values of configuration keys. The doc comments are user documentation, see
+//! [`super::reference`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,8 @@ pub enum TrainingMode {
     Supervised,
     /// Adds unlabeled images with pseudo-labels of a mean teacher.
     MeanTeacher,
-    /// Adds a prototype predictor that is trained to agree with the teacher (Xu et al., NeurIPS 2022).
+    /// Adds a prototype predictor that is trained to agree with the teacher (Xu et al., NeurIPS
+    /// 2022).
     Prototype,
 }
 
@@ -39,7 +41,8 @@ pub enum ClassWeights {
     None,
     /// 1 / ln(1.02 + share of the labeled pixels) (Paszke et al., ENet, 2016).
     Enet,
-    /// 1 / square root of the share of the labeled pixels, scaled to a mean of 1 over labeled pixels.
+    /// 1 / square root of the share of the labeled pixels, scaled to a mean of 1 over labeled
+    /// pixels.
     SquareRoot,
 }
 
@@ -60,7 +63,8 @@ pub enum PointSampling {
     /// One pixel in each of `point_cells` x `point_cells` cells, drawn for each image.
     #[serde(alias = "per-picture")]
     PerImage,
-    /// The same pixels for all images of a micro-batch; cells have floor(`crop` / `point_cells`) pixels a side.
+    /// The same pixels for all images of a micro-batch; cells have floor(`crop` / `point_cells`)
+    /// pixels a side.
     Shared,
     /// At most `points_per_class` pixels of each class of an image.
     Balanced,
@@ -96,8 +100,8 @@ pub enum FeatureSource {
 pub enum TeacherStatistics {
     /// Moving average of the student's statistics, as for the weights.
     Average,
-    /// Statistics of a teacher forward pass in training mode over labeled and mixed images, which also gives the entropy of
-    /// the mixed images.
+    /// Statistics of a teacher forward pass in training mode over labeled and mixed images, which
+    /// also gives the entropy of the mixed images.
     Batch,
 }
 
@@ -127,7 +131,8 @@ pub enum UnlabeledScale {
 pub enum Precision {
     /// 32-bit floats.
     Float32,
-    /// bfloat16 inputs and weights of convolutions; everything else, and the trained weights, in 32-bit floats.
+    /// bfloat16 inputs and weights of convolutions; everything else, and the trained weights, in
+    /// 32-bit floats.
     Bfloat16,
 }
 

@@ -66,7 +66,8 @@ fn old_names_are_accepted_in_files_settings_and_saved_states() {
         state[old] = saved;
         assert_eq!(serde_json::from_value::<Config>(state).unwrap(), expected, "{old}");
     }
-    let config = parse(&["points=per-picture", "average=normalised", "features=centred"]).unwrap();
+    let values = ["points=per-picture", "average=normalised", "features=centred"]; // old names
+    let config = parse(&values).unwrap();
     assert_eq!(
         (config.points, config.average, config.features),
         (PointSampling::PerImage, PrototypeAverage::Normalized, FeatureSource::Centered)

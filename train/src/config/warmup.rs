@@ -49,8 +49,8 @@ pub(super) const IRRELEVANT_TO_WARMUP: [&str; 38] = [
 ];
 
 impl Config {
-    /// Keys and values that determine the warm-up. Where `epochs` sets the number of steps, it depends on the number of
-    /// unlabeled images too.
+    /// Keys and values that determine the warm-up. Where `epochs` sets the number of steps, it
+    /// depends on the number of unlabeled images too.
     pub fn warmup_keys(&self) -> Result<Value> {
         let mut keys = serde_json::to_value(self)?;
         if let Value::Object(keys) = &mut keys {

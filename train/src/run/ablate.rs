@@ -123,7 +123,8 @@ fn grid(path: &Path, settings: &[String], axes: &[AblationAxis]) -> Result<Vec<G
         let name = folder(run);
         ensure!(
             runs[..index].iter().all(|other| folder(other) != name),
-            "two runs of the grid would share the folder `{name}`; give values that differ in more than slashes"
+            "two runs of the grid would share the folder `{name}`; give values that differ in \
+             more than slashes"
         );
     }
     Ok(runs)

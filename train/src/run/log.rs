@@ -1,4 +1,5 @@
-//! Log of a run: a progress bar on the terminal, JSON lines in `log.jsonl`, scalars for TensorBoard.
+//! Log of a run: a progress bar on the terminal, JSON lines in `log.jsonl`, scalars for
+//! TensorBoard.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -105,7 +106,8 @@ impl RunLog {
         Ok(Self { bar, files: None, since_line: Accumulated::new(), last_step: Instant::now() })
     }
 
-    /// Opens `log.jsonl` and `tensorboard/` in a run's folder. Lines of an earlier part of the run stay up to step `first`.
+    /// Opens `log.jsonl` and `tensorboard/` in a run's folder. Lines of an earlier part of the run
+    /// stay up to step `first`.
     pub fn open(&mut self, folder: &Path, first: u64) -> Result<()> {
         let path = folder.join("log.jsonl");
         let earlier = std::fs::read_to_string(&path).unwrap_or_default();
@@ -123,8 +125,8 @@ impl RunLog {
         Ok(())
     }
 
-    /// Counts a step, and writes a line where one is `due`; returns true if it did. `waited` is the time that the trainer
-    /// waited for its batches.
+    /// Counts a step, and writes a line where one is `due`; returns true if it did. `waited` is the
+    /// time that the trainer waited for its batches.
     pub fn step(
         &mut self,
         done: u64,

@@ -1,4 +1,5 @@
-//! Sample images: the best and worst of the validation list for the report, and pseudo-labels of unlabeled images.
+//! Sample images: the best and worst of the validation list for the report, and pseudo-labels of
+//! unlabeled images.
 
 use std::path::Path;
 
@@ -48,8 +49,9 @@ pub fn render(
     scores.iter().map(render).collect()
 }
 
-/// Writes the pseudo-labels of `count` images spread over a list (`NUMBER.png`, ids as palette indices in the colors of the
-/// classes) and their confidence (`NUMBER.confidence.png`, 255 is certain).
+/// Writes the pseudo-labels of `count` images spread over a list (`NUMBER.png`, ids as palette
+/// indices in the colors of the classes) and their confidence (`NUMBER.confidence.png`, 255 is
+/// certain).
 pub fn write_pseudo_labels(
     predictor: Predictor,
     samples: &LabeledDataset,

@@ -9,13 +9,15 @@ use crc::{CRC_32_ISCSI, Crc};
 use prost::Message;
 
 static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
-/// Offset that TensorFlow adds to checksums, so that checksums of data that contains checksums are no special case.
+/// Offset that TensorFlow adds to checksums, so that checksums of data that contains checksums are
+/// no special case.
 const MASK: u32 = 0xa282_ead8;
 const PREFIX: &str = "events.out.tfevents.";
 /// `SessionLog.START`.
 const START: i32 = 1;
 
-/// The used part of `tensorflow.Event`; its last three fields are a `oneof` there, so at most one is set.
+/// The used part of `tensorflow.Event`; its last three fields are a `oneof` there, so at most one
+/// is set.
 #[derive(Clone, PartialEq, Message)]
 struct Event {
     /// Seconds since 1970.
@@ -62,14 +64,14 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Creates `folder/events.out.tfevents.SECONDS.HOST.STEP`, and the folder. `step` is the first step of the file:
-    /// TensorBoard drops scalars of this and later steps from earlier files of the folder. A run that resumes after step
-    /// 50 passes 51.
+    /// Creates `folder/events.out.tfevents.SECONDS.HOST.STEP`, and the folder. `step` is the first
+    /// step of the file: TensorBoard drops scalars of this and later steps from earlier files of
+    /// the folder. A run that resumes after step 50 passes 51.
     pub fn create(folder: &Path, step: u64) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let mut seconds = since_1970().as_secs();
-        // TensorBoard reads files in the order of their names: a new one must be last even within the same second, or after
-        // the clock was set back.
+        // TensorBoard reads files in the order of their names: a new one must be last even within
+        // the same second, or after the clock was set back.
         for entry in folder.read_dir()? {
             if let Some(earlier) = seconds_of(&entry?.file_name().to_string_lossy()) {
                 seconds = seconds.max(earlier.saturating_add(1));
@@ -85,8 +87,8 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Appends a value to the series `tag`, as a 32-bit float; slashes in a tag group series. After an error the file may
-    /// end in a torn record, behind which TensorBoard reads nothing.
+    /// Appends a value to the series `tag`, as a 32-bit float; slashes in a tag group series. After
+    /// an error the file may end in a torn record, behind which TensorBoard reads nothing.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> io::Result<()> {
         let value = SummaryValue { tag: tag.to_owned(), simple_value: Some(value as f32) };
         self.append(Event {

@@ -1,8 +1,9 @@
 //! The two file formats of `torch.save` around pickle and storages.
 //!
-//! Zip (PyTorch 1.6 and later): an archive of one folder with `data.pkl`, the object's pickle, and `data/<key>`, the bytes
-//! of each storage. Legacy: pickles of a magic number, the protocol, facts about the machine, the object and the keys of
-//! its storages, followed by the storages, each as its number of elements and their bytes.
+//! Zip (PyTorch 1.6 and later): an archive of one folder with `data.pkl`, the object's pickle, and
+//! `data/<key>`, the bytes of each storage. Legacy: pickles of a magic number, the protocol, facts
+//! about the machine, the object and the keys of its storages, followed by the storages, each as
+//! its number of elements and their bytes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,7 +26,8 @@ const BIG_ENDIAN: TorchFileFault = TorchFileFault::NotACheckpoint {
     advice: "load and save it on a little-endian one",
 };
 
-/// Upper bound of the elements of all weights together: several times the file's size, as tensors may share a storage.
+/// Upper bound of the elements of all weights together: several times the file's size, as tensors
+/// may share a storage.
 fn most_elements(bytes: &[u8]) -> usize {
     bytes.len().saturating_mul(4).saturating_add(1 << 20)
 }

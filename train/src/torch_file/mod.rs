@@ -1,5 +1,5 @@
-//! Reader of PyTorch checkpoints (`.pth`, `.pt`) that executes nothing: the pickle is interpreted by a machine of our own
-//! that builds plain values and calls no function.
+//! Reader of PyTorch checkpoints (`.pth`, `.pt`) that executes nothing: the pickle is interpreted
+//! by a machine of our own that builds plain values and calls no function.
 
 mod containers;
 mod pickle;
@@ -40,23 +40,27 @@ pub enum TorchFileFault {
     )]
     Inconsistent(&'static str),
     #[error(
-        "the file holds or unpacks to far more than weights need; save the weights alone with torch.save"
+        "the file holds or unpacks to far more than weights need; save the weights alone with \
+         torch.save"
     )]
     TooLarge,
     #[error(
-        "{found} instead of a dict of tensors; save the file with torch.save(model.state_dict(), ...)"
+        "{found} instead of a dict of tensors; save the weights with \
+         torch.save(model.state_dict(), ...)"
     )]
     NoWeights { found: String },
     #[error("tensor {name:?} {why}; save the weights as plain float32 tensors")]
     Tensor { name: String, why: &'static str },
 }
 
-/// Reads the weights of a PyTorch checkpoint in the zip format (PyTorch 1.6 and later) or the legacy format.
+/// Reads the weights of a PyTorch checkpoint in the zip format (PyTorch 1.6 and later) or the
+/// legacy format.
 ///
-/// The weights are the file's dict of tensors, or the one under the first of `teacher_state`, `teacher`, `ema`,
-/// `model_state`, `state_dict`, `model`, `model_state_dict` and `net`. An averaged model (the first three keys) that is
-/// present but holds no tensors is an error. A common prefix `module.` is removed. Floats of 16, 32 and 64 bits become
-/// 32-bit floats; integer tensors, such as `num_batches_tracked`, are skipped, and so is everything else in the file.
+/// The weights are the file's dict of tensors, or the one under the first of `teacher_state`,
+/// `teacher`, `ema`, `model_state`, `state_dict`, `model`, `model_state_dict` and `net`. An
+/// averaged model (the first three keys) that is present but holds no tensors is an error. A common
+/// prefix `module.` is removed. Floats of 16, 32 and 64 bits become 32-bit floats; integer tensors,
+/// such as `num_batches_tracked`, are skipped, and so is everything else in the file.
 pub fn read(path: &Path) -> Result<StateDict, TorchFileError> {
     std::fs::read(path)
         .map_err(TorchFileFault::Io)

@@ -1,8 +1,9 @@
-//! Pickle machine: executes the opcodes of protocols 2 to 5 (and the binary ones of 1) and builds [`PickleValue`]s, a closed
-//! set of plain values. It imports nothing and calls nothing; a limit of steps bounds its memory.
+//! Pickle machine: executes the opcodes of protocols 2 to 5 (and the binary ones of 1) and builds
+//! [`PickleValue`]s, a closed set of plain values. It imports nothing and calls nothing; a limit of
+//! steps bounds its memory.
 //!
-//! Names of classes and functions stay names. The few that PyTorch builds a state dict with are known; a call of any other
-//! becomes an opaque [`PickleValue::Object`].
+//! Names of classes and functions stay names. The few that PyTorch builds a state dict with are
+//! known; a call of any other becomes an opaque [`PickleValue::Object`].
 
 use std::collections::HashMap;
 
@@ -47,7 +48,8 @@ pub(super) enum PickleValue<'a> {
     Object(GlobalName<'a>),
 }
 
-/// Arena of the sequences and dicts that values refer to by index, so that cycles and depth do no harm.
+/// Arena of the sequences and dicts that values refer to by index, so that cycles and depth do no
+/// harm.
 #[derive(Debug, Default)]
 pub(super) struct Heap<'a> {
     sequences: Vec<Vec<PickleValue<'a>>>,
@@ -79,7 +81,8 @@ impl<'a> Heap<'a> {
         self.dicts.len() - 1
     }
 
-    /// Appends to a list; items for an object are dropped. Returns false if the target takes no items.
+    /// Appends to a list; items for an object are dropped. Returns false if the target takes no
+    /// items.
     pub(super) fn append(&mut self, target: PickleValue<'a>, items: &[PickleValue<'a>]) -> bool {
         if let PickleValue::List(id) = target
             && let Some(list) = self.sequences.get_mut(id)
@@ -89,7 +92,8 @@ impl<'a> Heap<'a> {
         matches!(target, PickleValue::List(_) | PickleValue::Object(_) | PickleValue::Plain)
     }
 
-    /// Sets alternating keys and values in a dict; items for an object are dropped. Returns false if the target takes none.
+    /// Sets alternating keys and values in a dict; items for an object are dropped. Returns false
+    /// if the target takes none.
     pub(super) fn set(&mut self, target: PickleValue<'a>, items: &[PickleValue<'a>]) -> bool {
         let (pairs, rest) = items.as_chunks::<2>();
         if let PickleValue::Dict(id) = target
@@ -120,7 +124,8 @@ impl<'a> Heap<'a> {
         }
     }
 
-    /// The result of a call. Nothing is called: for the functions known here, it follows from the arguments.
+    /// The result of a call. Nothing is called: for the functions known here, it follows from the
+    /// arguments.
     pub(super) fn call(
         &mut self,
         callable: PickleValue<'a>,
@@ -141,7 +146,8 @@ impl<'a> Heap<'a> {
                 "_rebuild_parameter" | "_rebuild_parameter_with_state",
                 &[tensor @ PickleValue::Tensor(_), ..],
             ) => tensor,
-            // A tensor with attributes: the function and the arguments that make the tensor, and the attributes.
+            // A tensor with attributes: the function and the arguments that make the tensor, and
+            // the attributes.
             (
                 "torch._tensor",
                 "_rebuild_from_type_v2",
@@ -160,7 +166,8 @@ impl<'a> Heap<'a> {
         Ok(known)
     }
 
-    /// A dict from a list of pairs. The total of copied pairs is bounded, as one list may be used many times.
+    /// A dict from a list of pairs. The total of copied pairs is bounded, as one list may be used
+    /// many times.
     fn dict_of(&mut self, list: Id) -> Result<Id, TorchFileFault> {
         const MOST: usize = 1 << 20;
         self.copied = self.copied.saturating_add(self.items(list).len());

@@ -12,7 +12,8 @@ use super::{TorchFileError, TorchFileFault, parse, read};
 const ZIP: &[u8] = include_bytes!("../../tests/fixtures/torch_file/zip.pth");
 const LEGACY: &[u8] = include_bytes!("../../tests/fixtures/torch_file/legacy.pth");
 
-/// A pickle of `{"w": tensor}` up to the tensor's arguments behind its storage, `data/0` with 6 floats.
+/// A pickle of `{"w": tensor}` up to the tensor's arguments behind its storage, `data/0` with 6
+/// floats.
 const UP_TO_STORAGE: &[u8] =
     b"\x80\x02}U\x01wctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06tQ";
 
@@ -194,7 +195,8 @@ fn the_first_known_key_holds_the_weights() {
         [b"\x80\x02}U\x03ema}U\x05model", &weights(3)[..], b"ssU\x05model", &weights(1), b"s."]
             .concat();
     assert_eq!(parse_pickle(&nested).unwrap()["w"], tensor(&[], &[3.0]));
-    // An averaged model that is not readable does not silently give way to the plain one; a flag or a rate does.
+    // An averaged model that is not readable does not silently give way to the plain one; a flag or
+    // a rate does.
     let object =
         [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03emacnet\nNet\n)\x81}bs."].concat();
     assert!(matches!(parse_pickle(&object), Err(TorchFileFault::NoWeights { .. })));

@@ -1,4 +1,5 @@
-//! Finds the weights in a checkpoint's object and decodes their tensors: any float type, offset and strides.
+//! Finds the weights in a checkpoint's object and decodes their tensors: any float type, offset and
+//! strides.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,15 +10,16 @@ use protoseg_models::weights::{StateDict, Tensor};
 use super::TorchFileFault;
 use super::pickle::{Heap, Id, Pickle, PickleValue};
 
-/// Keys of averaged weights. One of these that holds anything must hold weights: falling back to the plain weights would
-/// silently give another model.
+/// Keys of averaged weights. One of these that holds anything must hold weights: falling back to
+/// the plain weights would silently give another model.
 const AVERAGED: [&str; 3] = ["teacher_state", "teacher", "ema"];
 const PLAIN: [&str; 5] = ["model_state", "state_dict", "model", "model_state_dict", "net"];
 /// Depth of the search: `{"model": {"state_dict": {...}}}` has 2.
 const DEPTH: usize = 2;
 
-/// Reads the weights. `most` bounds the elements of all tensors together, as many tensors may share one storage and
-/// strides may repeat an element. `bytes_of` returns a storage by its key and is called once for each.
+/// Reads the weights. `most` bounds the elements of all tensors together, as many tensors may share
+/// one storage and strides may repeat an element. `bytes_of` returns a storage by its key and is
+/// called once for each.
 pub(super) fn read<'a>(
     pickle: &Pickle<'a>,
     mut most: usize,
@@ -92,15 +94,19 @@ fn search(
 ) -> Result<Option<Id>, TorchFileFault> {
     let PickleValue::Dict(dict) = value else { return Ok(None) };
     let pairs = pickle.heap.pairs(dict);
-    let is_weight = |(key, value): &(PickleValue<'_>, PickleValue<'_>)| match (key, value) {
-        (PickleValue::Text(name), _) if is_extra_state(name) => true,
-        (PickleValue::Text(_), PickleValue::Tensor(_)) => true,
-        // Quantized, sparse and other tensors.
-        (PickleValue::Text(_), PickleValue::Object(class)) => class.name.starts_with("_rebuild_"),
-        _ => false,
-    };
-    let is_plain_tensor = |(key, value): &(PickleValue<'_>, PickleValue<'_>)| matches!((key, value), (PickleValue::Text(name), PickleValue::Tensor(_)) if !is_extra_state(name));
-    if pairs.iter().all(is_weight) && pairs.iter().any(is_plain_tensor) {
+    let mut has_tensor = false;
+    let mut is_flat = true;
+    for pair in pairs {
+        match pair {
+            (PickleValue::Text(name), _) if is_extra_state(name) => {}
+            (PickleValue::Text(_), PickleValue::Tensor(_)) => has_tensor = true,
+            // Quantized, sparse and other tensors.
+            (PickleValue::Text(_), PickleValue::Object(class))
+                if class.name.starts_with("_rebuild_") => {}
+            _ => is_flat = false,
+        }
+    }
+    if is_flat && has_tensor {
         return Ok(Some(dict));
     }
     if depth == 0 {
@@ -234,7 +240,8 @@ struct TensorView {
     count: usize,
 }
 
-/// Decodes the arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides; the others do not matter here.
+/// Decodes the arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides; the others do
+/// not matter here.
 fn decode<'a>(heap: &Heap<'a>, id: Id) -> Result<(Storage<'a>, TensorView), &'static str> {
     let &[
         PickleValue::Storage(storage),

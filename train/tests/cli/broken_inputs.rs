@@ -1,4 +1,5 @@
-//! Broken input ends a run with one sentence that names the file, exit status 1 or 2, and no partial output.
+//! Broken input ends a run with one sentence that names the file, exit status 1 or 2, and no
+//! partial output.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -88,7 +89,8 @@ impl Fixture {
         path.display().to_string()
     }
 
-    /// Trains, and expects one error that contains `says`, at most the plan before it, and no checkpoint.
+    /// Trains, and expects one error that contains `says`, at most the plan before it, and no
+    /// checkpoint.
     fn refuses(&self, settings: &[String], says: &[&str]) {
         let output = self.train(settings);
         let message = String::from_utf8_lossy(&output.stderr);

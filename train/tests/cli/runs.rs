@@ -54,8 +54,8 @@ fn state(out: &Path) -> Vec<StateDict> {
         .into()
 }
 
-/// Compares twenty steps of one process with two parts in two processes: cut inside the warm-up, at its end, and in the
-/// middle of an epoch (three steps, or one and a half) after it.
+/// Compares twenty steps of one process with two parts in two processes: cut inside the warm-up, at
+/// its end, and in the middle of an epoch (three steps, or one and a half) after it.
 fn parts_equal_the_whole(settings: &[&str]) {
     let (_folder, path) = folder();
     let prototype = [
@@ -105,7 +105,7 @@ fn resuming_changes_nothing() {
 fn resuming_changes_nothing_with_accumulation_and_every_option() {
     parts_equal_the_whole(&[
         "accumulate=2",
-        "features=centred",
+        "features=centered",
         "points=balanced",
         "points_per_class=8",
         "criterion=ohem",
