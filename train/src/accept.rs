@@ -20,11 +20,10 @@ pub use checks::{Check, CheckOutcome};
 pub use report::{AcceptReport, Losses, Memory, NetworkReport, Speed};
 pub use roofline::{Ceilings, Roofline, Work};
 
-use self::setup::{AcceptSetup, StepSize};
+use self::setup::{AcceptSetup, InitialState, StepSize};
 use crate::config::options::Precision;
 use crate::data::loader::MicroBatch;
 use crate::method::step::Learner;
-use crate::run::state::RunState;
 use crate::run::{memory, provenance};
 
 /// Environment variable that, set to 0, forbids NVIDIA's libraries to round float32 products to 19
@@ -134,7 +133,7 @@ pub fn run(options: AcceptOptions, progress: impl Fn(&str)) -> Result<AcceptRepo
 
 fn take_reference_steps(
     setup: &AcceptSetup,
-    initial: &RunState,
+    initial: &InitialState,
     batches: &[Vec<MicroBatch>],
 ) -> Result<Reference> {
     let mut learner = setup.learner(initial, Device::Cpu, Precision::Float32)?;
@@ -146,7 +145,7 @@ fn take_reference_steps(
 fn compare(
     trial: &mut NetworkReport,
     setup: &AcceptSetup,
-    initial: &RunState,
+    initial: &InitialState,
     batches: &[Vec<MicroBatch>],
     reference: &Reference,
     device: Device,
@@ -164,7 +163,7 @@ fn compare(
         trial.precision,
         &trained_weights(&learner)?,
         &reference.trained,
-        &initial.student,
+        &initial.weights,
     )?);
     trial.checks.extend(checks::tensors(&learner, device)?);
     let folder = tempfile::tempdir().context("cannot create a folder for a checkpoint")?;
@@ -276,7 +275,7 @@ mod tests {
         let mut mirrored =
             Reference { losses: right.losses.clone(), trained: right.trained.clone() };
         for (name, tensor) in &mut mirrored.trained {
-            for (value, initial) in tensor.data.iter_mut().zip(&initial.student[name].data) {
+            for (value, initial) in tensor.data.iter_mut().zip(&initial.weights[name].data) {
                 *value = 2.0 * initial - *value;
             }
         }

@@ -91,7 +91,9 @@ pub(super) fn losses(losses: &[Losses], precision: Precision) -> Check {
         Precision::Bfloat16 => 0.1,
     };
     let deviations = losses.iter().map(|losses| (losses.device / losses.reference - 1.0).abs());
-    Check::within("losses equal those on the CPU", deviations.fold(0.0, f64::max), limit)
+    // The total order puts NaN above every number.
+    let largest = deviations.max_by(f64::total_cmp).unwrap_or(f64::NAN);
+    Check::within("losses equal those on the CPU", largest, limit)
 }
 
 /// Compares the updates of the weights with those on the CPU.
@@ -233,6 +235,17 @@ mod tests {
             (violated.outcome, violated.reason.as_deref()),
             (CheckOutcome::Failed, Some("the third is odd"))
         );
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_fails() {
+        let outcome = |device: [f64; 2]| {
+            let losses = device.map(|device| Losses { device, reference: 2.0 });
+            super::losses(&losses, Precision::Float32).outcome
+        };
+        assert_eq!(outcome([2.0, 2.001]), CheckOutcome::Passed);
+        assert_eq!(outcome([f64::NAN, 2.0]), CheckOutcome::Failed);
+        assert_eq!(super::losses(&[], Precision::Float32).outcome, CheckOutcome::Failed);
     }
 
     #[test]

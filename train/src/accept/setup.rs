@@ -12,12 +12,12 @@ use crate::config::Config;
 use crate::config::options::Precision;
 use crate::data::lists::Lists;
 use crate::data::loader::{BatchBuilder, ImageCaches, MicroBatch};
+use crate::method::prototypes::{PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
 use crate::net::mean_color;
 use crate::pretrained;
 use crate::run::fit::end_warmup;
-use crate::run::state::RunState;
 
 /// Every crop is mixed. The learning rate is so low that rounding in one step hardly grows in the
 /// next, so that each step's loss and gradient can be compared.
@@ -65,6 +65,12 @@ pub(super) struct AcceptSetup {
     caches: ImageCaches,
 }
 
+/// Weights and prototypes that every trial of a network starts from.
+pub(super) struct InitialState {
+    pub(super) weights: StateDict,
+    prototypes: Prototypes,
+}
+
 impl AcceptSetup {
     pub(super) fn new(network: Preset, size: StepSize) -> Result<Self> {
         let side = size.cells * network.encoder_stride();
@@ -101,8 +107,8 @@ impl AcceptSetup {
         (0..steps).map(|step| self.batches.make(&self.caches, step)).collect()
     }
 
-    /// State of a learner with random weights after the end of a warm-up.
-    pub(super) fn initial_state(&self) -> Result<RunState> {
+    /// Random weights after the end of a warm-up, and the prototypes initialized there.
+    pub(super) fn initial_state(&self) -> Result<InitialState> {
         let mut weights = pretrained::initial(&self.graph, self.config.seed);
         pretrained::sharpen(&mut weights, &self.graph, SHARPNESS)?;
         scale_residual_branches(&mut weights, &self.graph)?;
@@ -110,21 +116,28 @@ impl AcceptSetup {
             Learner::new(&self.config, self.schedule, &self.graph, &weights, Device::Cpu)?;
         let grid = LogitGrid::from_arch(self.arch);
         end_warmup(&mut learner, &self.batches, &self.caches, &self.lists, grid)?;
-        RunState::from_learner(&learner, 0, None, None)
+        let prototypes = learner.prototypes.context("the warm-up initialized no prototypes")?;
+        Ok(InitialState { weights: learner.teacher.state_dict()?, prototypes })
     }
 
     /// A learner in the initial state, on a device.
     pub(super) fn learner(
         &self,
-        initial: &RunState,
+        initial: &InitialState,
         device: Device,
         precision: Precision,
     ) -> Result<Learner<'_>> {
         let mut learner =
-            Learner::new(&self.config, self.schedule, &self.graph, &initial.student, device)?;
-        initial.clone().restore(&mut learner)?;
+            Learner::new(&self.config, self.schedule, &self.graph, &initial.weights, device)?;
         learner.student = learner.student.with_precision(precision);
         learner.teacher = learner.teacher.with_precision(precision);
+        learner.teacher_ready = true;
+        learner.prototypes = Some(Prototypes::from_saved(
+            PrototypeSettings::from_config(&self.config, learner.classes()),
+            initial.prototypes.values().f_to_device(device)?,
+            initial.prototypes.mean().f_to_device(device)?,
+            initial.prototypes.counters(),
+        ));
         Ok(learner)
     }
 }

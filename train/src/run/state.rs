@@ -47,7 +47,6 @@ struct RunPosition {
 }
 
 /// Everything that a run resumes from.
-#[derive(Clone)]
 pub struct RunState {
     /// Steps done.
     pub step: u64,
