@@ -9,7 +9,7 @@ use crate::config::Config;
 const AUXILIARY_WEIGHT: f64 = 0.4;
 
 /// The terms of the objective; those that a step does not have are none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct LossTerms<T> {
     /// Linear head on labelled pixels.
     pub labeled: T,

@@ -282,8 +282,9 @@ impl<'a> Learner<'a> {
 }
 
 /// Losses and pseudo-label statistics of one micro-batch or one step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct StepReport {
+    #[serde(flatten)]
     pub terms: LossTerms<f64>,
     /// Weighted sum of the terms.
     pub loss: f64,

@@ -43,22 +43,12 @@ fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
 }
 
-/// Means over the steps since the last line; terms that the run does not have are none.
+/// Means over the steps since the last line.
 #[derive(Debug, Serialize)]
 struct StepMeans {
     step: u64,
-    loss: f64,
-    labeled: f64,
-    auxiliary: Option<f64>,
-    unlabeled: Option<f64>,
-    prototype_labeled: Option<f64>,
-    prototype_unlabeled: Option<f64>,
-    kept_share: Option<f64>,
-    confidence: Option<f64>,
-    /// Number of micro-batches without a kept unlabeled pixel.
-    dropped: u64,
-    learning_rate: f64,
-    #[serde(alias = "seconds_a_step")]
+    #[serde(flatten)]
+    means: StepReport,
     seconds_per_step: f64,
     waited_share: f64,
 }
@@ -66,16 +56,17 @@ struct StepMeans {
 impl StepMeans {
     /// TensorBoard tags and values.
     fn scalars(&self) -> [(&'static str, Option<f64>); 11] {
+        let StepReport { terms, loss, learning_rate, kept_share, confidence, .. } = &self.means;
         [
-            ("loss/total", Some(self.loss)),
-            ("loss/labeled", Some(self.labeled)),
-            ("loss/auxiliary", self.auxiliary),
-            ("loss/unlabeled", self.unlabeled),
-            ("loss/prototype labeled", self.prototype_labeled),
-            ("loss/prototype unlabeled", self.prototype_unlabeled),
-            ("unlabeled/kept share", self.kept_share),
-            ("unlabeled/confidence", self.confidence),
-            ("run/learning rate", Some(self.learning_rate)),
+            ("loss/total", Some(*loss)),
+            ("loss/labeled", Some(terms.labeled)),
+            ("loss/auxiliary", terms.auxiliary),
+            ("loss/unlabeled", terms.unlabeled),
+            ("loss/prototype labeled", terms.prototype_labeled),
+            ("loss/prototype unlabeled", terms.prototype_unlabeled),
+            ("unlabeled/kept share", *kept_share),
+            ("unlabeled/confidence", *confidence),
+            ("run/learning rate", Some(*learning_rate)),
             ("run/seconds a step", Some(self.seconds_per_step)),
             ("run/waited share", Some(self.waited_share)),
         ]
@@ -149,20 +140,12 @@ impl RunLog {
             std::mem::replace(&mut self.since_line, Accumulated::new());
         let Some(mut means) = sum else { return Ok(false) };
         means.scale(1.0 / steps as f64);
+        means.learning_rate = report.learning_rate;
         let seconds = start.elapsed().as_secs_f64();
         self.bar.set_message(format!("loss {:.3}", means.loss));
         let means = StepMeans {
             step: done,
-            loss: means.loss,
-            labeled: means.terms.labeled,
-            auxiliary: means.terms.auxiliary,
-            unlabeled: means.terms.unlabeled,
-            prototype_labeled: means.terms.prototype_labeled,
-            prototype_unlabeled: means.terms.prototype_unlabeled,
-            kept_share: means.kept_share,
-            confidence: means.confidence,
-            dropped: means.dropped,
-            learning_rate: report.learning_rate,
+            means,
             seconds_per_step: seconds / steps as f64,
             waited_share: waited.as_secs_f64() / seconds,
         };
