@@ -20,10 +20,9 @@ use options::{
     PrototypeAverage, SupervisedLoss, TeacherStatistics, TrainingMode, UnlabeledScale,
 };
 
-/// The configuration of a run.
-///
-/// The doc comments are user documentation: with the defaults and the ranges they make up the page
-/// of [`reference`], where `group` starts a section. Ranges are enforced by [`Config::parse`].
+// The doc comments are user documentation: with the defaults and the ranges they make up the page
+// of `reference`, where `group` starts a section. `check` enforces the ranges.
+/// Configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {

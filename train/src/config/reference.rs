@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Config, RENAMED, REQUIRED, fidelity, warmup};
 
@@ -46,7 +46,15 @@ Still accepted:
 pub fn schema() -> Value {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<Config>().to_value()
+    let mut schema = settings.into_generator().into_root_schema_for::<Config>().to_value();
+    schema["required"] = json!(REQUIRED);
+    for key in REQUIRED {
+        if let Some(property) = schema["properties"][key].as_object_mut() {
+            // A placeholder.
+            property.remove("default");
+        }
+    }
+    schema
 }
 
 /// Schemas of the keys, in the order of the fields.
