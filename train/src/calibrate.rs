@@ -1,4 +1,4 @@
-//! What a network's values look like over real pictures, recorded for 8-bit export.
+//! Calibration for 8-bit export: ranges, histograms and sensitivities of a network's values over real images.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use tch::{Kind, Tensor};
 
 use crate::net::{self, ForwardMode, Net};
 
-/// Pixels a side, at the most, of the picture that sensitivities are measured on: each node costs a forward pass.
+/// Largest side of the image of the sensitivities: each node costs a forward pass.
 const SENSITIVITY_SIDE: usize = 192;
 
-/// Records the range and histogram of every node that the logits need, over `count` pictures spread over the list, and
-/// the sensitivity of the logits to rounding each to 8 bits.
+/// Records range and histogram of every node that the logits depend on, over `count` images spread over the list, and the
+/// sensitivity of the logits to rounding each node to 8 bits. `data` names the list.
 pub fn record(
     net: &Net,
     samples: &LabeledDataset,
     count: usize,
-    pictures: &str,
+    data: &str,
 ) -> Result<Calibration> {
     let _guard = tch::no_grad_guard();
     let count = count.min(samples.count());
@@ -66,13 +66,13 @@ pub fn record(
     let nodes = needed.iter().map(node).collect();
     Ok(Calibration {
         version: Calibration::VERSION.to_owned(),
-        pictures: pictures.to_owned(),
+        pictures: data.to_owned(),
         count,
         nodes,
     })
 }
 
-/// The nodes that the logits need, but for the input.
+/// Returns the nodes that the logits depend on, without the input.
 fn needed(graph: &Graph) -> Result<Vec<NodeId>> {
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let kept = graph.keep(&[logits]);
@@ -84,16 +84,16 @@ fn needed(graph: &Graph) -> Result<Vec<NodeId>> {
         .collect())
 }
 
-/// Every node's output for one picture.
+/// Computes every node for one image of the list.
 fn values(net: &Net, samples: &LabeledDataset, index: usize) -> Result<Vec<(NodeId, Tensor)>> {
     let sample = samples.read(index, MAX_PIXELS)?;
-    let picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
-    all(net, &picture)
+    let image = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
+    all(net, &image)
 }
 
-fn all(net: &Net, picture: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
+fn all(net: &Net, image: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
     let ids: Vec<NodeId> = net.graph().iter().map(|(id, _)| id).collect();
-    Ok(ids.iter().copied().zip(net.forward(picture, ForwardMode::Eval, &ids)?).collect())
+    Ok(ids.iter().copied().zip(net.forward(image, ForwardMode::Eval, &ids)?).collect())
 }
 
 fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
@@ -109,8 +109,8 @@ fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
     Ok(histogram.into_iter().map(|count| count as u64).collect())
 }
 
-/// Error of the logits where only one node's output is rounded to 256 steps of its range, node by node: root mean square
-/// error over root mean square logit, on the first picture's middle.
+/// Measures, node by node, the error of the logits where this node alone is rounded to 256 steps of its range: root mean
+/// square error over root mean square logit, on the center of the first image.
 fn sensitivities(
     net: &Net,
     samples: &LabeledDataset,
@@ -118,13 +118,13 @@ fn sensitivities(
     ranges: &BTreeMap<NodeId, (f64, f64)>,
 ) -> Result<BTreeMap<NodeId, f32>> {
     let sample = samples.read(0, MAX_PIXELS)?;
-    let mut picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
+    let mut image = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
     for (dimension, length) in (1..).zip(sample.size()) {
         let kept = length.min(SENSITIVITY_SIDE);
-        picture = picture.f_narrow(dimension, ((length - kept) / 2) as i64, kept as i64)?;
+        image = image.f_narrow(dimension, ((length - kept) / 2) as i64, kept as i64)?;
     }
     let clean: Vec<Option<Tensor>> =
-        all(net, &picture)?.into_iter().map(|(_, value)| Some(value)).collect();
+        all(net, &image)?.into_iter().map(|(_, value)| Some(value)).collect();
     let logits = net.graph().tagged(Tag::Logits).context("the network has no logits")?;
     let reference = clean[logits.0].as_ref().context("no logits")?;
     let square_mean = |tensor: &Tensor| -> Result<f64> {
@@ -145,7 +145,7 @@ fn sensitivities(
     Ok(errors)
 }
 
-/// The logits where one node's output is another: only what depends on it is computed again.
+/// Computes the logits with a changed value of one node; only the nodes that depend on it are recomputed.
 fn rerun(
     net: &Net,
     clean: &[Option<Tensor>],

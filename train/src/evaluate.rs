@@ -1,4 +1,4 @@
-//! Labels and scores by libtorch: whole pictures, or windows averaged at logit resolution.
+//! Predictions and scores on libtorch: whole images, or sliding windows whose logits are averaged before upsampling.
 
 use anyhow::{Context, Result, ensure};
 use protoseg_images::image_file::MAX_PIXELS;
@@ -12,28 +12,26 @@ use tch::{Kind, Tensor};
 use crate::method::prototypes::Prototypes;
 use crate::net::{self, ForwardMode, Net};
 
-/// How pictures are run.
+/// Geometry of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
-    /// How the logits lie over the pixels.
     pub grid: LogitGrid,
-    /// Windows, or whole pictures.
+    /// None for whole images.
     pub window: Option<Window>,
 }
 
 impl Protocol {
-    /// What a person calls it.
+    /// Returns the name in reports.
     pub fn name(self) -> String {
         Tiling::from(self.window).to_string()
     }
 }
 
-/// What is scored.
+/// A network's head.
 #[derive(Clone, Copy)]
 pub enum Predictor<'a> {
-    /// A network's linear head.
     Linear(&'a Net),
-    /// Prototypes on a network's features, the output of a node.
+    /// Prototypes on the output of a node.
     Prototypes(&'a Net, NodeId, &'a Prototypes),
 }
 
@@ -44,31 +42,28 @@ impl Predictor<'_> {
         }
     }
 
-    /// Logits at low resolution `[1, classes, h, w]` of a picture u8 `[1, H, W, 3]`.
-    fn logits(&self, picture: &Tensor) -> Result<Tensor> {
+    /// Returns the logits `[1, classes, h, w]` of an image u8 `[1, H, W, 3]` before upsampling.
+    fn logits(&self, image: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Linear(net) => net.forward_tagged(picture, ForwardMode::Eval, Tag::Logits),
+            Self::Linear(net) => net.forward_tagged(image, ForwardMode::Eval, Tag::Logits),
             Self::Prototypes(net, node, prototypes) => {
-                prototypes.dense(&net.forward(picture, ForwardMode::Eval, &[*node])?.remove(0))
+                prototypes.dense(&net.forward(image, ForwardMode::Eval, &[*node])?.remove(0))
             }
         }
     }
 }
 
-/// Logits before upsampling `[1, classes, h, w]`, of the picture or of the frame padded for its windows.
-fn logits(
-    predictor: Predictor,
-    picture: &Tensor,
-    protocol: Protocol,
-) -> Result<(Tensor, [i64; 2])> {
-    let (height, width) = (picture.size()[1], picture.size()[2]);
+/// Returns the logits `[1, classes, h, w]` before upsampling, with the size of the image or of the frame padded for its
+/// windows.
+fn logits(predictor: Predictor, image: &Tensor, protocol: Protocol) -> Result<(Tensor, [i64; 2])> {
+    let (height, width) = (image.size()[1], image.size()[2]);
     let Some(window) = protocol.window else {
-        return Ok((predictor.logits(picture)?, [height, width]));
+        return Ok((predictor.logits(image)?, [height, width]));
     };
     let device = predictor.net().device();
     let plan = WindowPlan::new(height as usize, width as usize, window, protocol.grid)?;
     let padded = [plan.rows.padded as i64, plan.columns.padded as i64];
-    let frame = picture.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+    let frame = image.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
     let frame = frame.f_replication_pad2d([0, padded[1] - width, 0, padded[0] - height])?;
     let frame = frame.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?;
     let [rows, columns] = plan.logit_size().map(|length| length as i64);
@@ -98,11 +93,11 @@ fn logits(
     let down = Tensor::f_from_slice(&down)?.f_to_device(device)?.f_reshape([1, 1, rows, 1])?;
     let across =
         Tensor::f_from_slice(&across)?.f_to_device(device)?.f_reshape([1, 1, 1, columns])?;
-    let mean = sum.context("a frame without windows")?.f_div(&down.f_mul(&across)?)?;
+    let mean = sum.context("the frame has no windows")?.f_div(&down.f_mul(&across)?)?;
     Ok((mean, padded))
 }
 
-/// Train ids of a picture, row by row, and the confidence in each in steps of 1/255.
+/// Returns the train ids of an image, row by row, and the confidence in each in steps of 1/255.
 pub fn predict_with_confidence(
     predictor: Predictor,
     pixels: &[u8],
@@ -116,7 +111,7 @@ pub fn predict_with_confidence(
     Ok([bytes(&labels, size)?, bytes(&confidence.f_mul_scalar(255.0)?.f_round()?, size)?])
 }
 
-/// A predictor's probability of given train ids of a picture, row by row, in steps of 1/255.
+/// Returns the probability of given train ids of an image, row by row, in steps of 1/255.
 pub fn label_confidence(
     predictor: Predictor,
     pixels: &[u8],
@@ -137,7 +132,7 @@ pub fn label_confidence(
     bytes(&own.f_mul_scalar(255.0)?.f_round()?, size)
 }
 
-/// Train ids of a picture, row by row.
+/// Returns the train ids of an image, row by row.
 pub fn predict_labels(
     predictor: Predictor,
     pixels: &[u8],
@@ -148,19 +143,19 @@ pub fn predict_labels(
     bytes(&upsampled(predictor, pixels, size, protocol)?.f_argmax(1, false)?, size)
 }
 
-/// Logits of every pixel `[1, classes, H, W]`, of the padded frame where there are windows.
+/// Returns the logits of every pixel `[1, classes, H, W]` of the image or padded frame.
 fn upsampled(
     predictor: Predictor,
     pixels: &[u8],
     size: [usize; 2],
     protocol: Protocol,
 ) -> Result<Tensor> {
-    let picture = net::images_to_tensor(pixels, size, predictor.net().device())?;
-    let (logits, padded) = logits(predictor, &picture, protocol)?;
+    let image = net::images_to_tensor(pixels, size, predictor.net().device())?;
+    let (logits, padded) = logits(predictor, &image, protocol)?;
     net::upsample(&logits, padded, protocol.grid.align_corners)
 }
 
-/// The bytes of a map `[1, H, W]` of numbers up to 255, cropped to a size.
+/// Crops a map `[1, H, W]` of numbers up to 255 to bytes.
 fn bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
     let map = map.f_narrow(1, 0, size[0] as i64)?.f_narrow(2, 0, size[1] as i64)?;
     let map = map.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
@@ -170,13 +165,13 @@ fn bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Scoring was told to stop.
+/// Scoring was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("scoring was broken off")]
+#[error("scoring was interrupted")]
 pub struct Interrupted;
 
-/// The score of a predictor on a list. `seen` is given every picture's position and its own confusion matrix, and says
-/// whether to go on; where not, the error is [`Interrupted`].
+/// Scores a predictor on a list. `seen` gets the index and confusion matrix of every image; where it returns false, scoring
+/// fails with [`Interrupted`].
 pub fn score(
     predictor: Predictor,
     samples: &LabeledDataset,
@@ -202,7 +197,7 @@ pub fn score(
     })
 }
 
-/// A score without its name.
+/// Scores without data set and step.
 pub struct Evaluation {
     protocol: String,
     images: usize,
@@ -210,7 +205,6 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The score of the weights after `step` steps on `data`.
     pub fn into_metrics(self, data: &str, step: u64) -> Metrics {
         Metrics {
             data: data.to_owned(),

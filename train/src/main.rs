@@ -16,7 +16,7 @@ use protoseg_train::run::ablate::{self, AblationAxis};
 use protoseg_train::run::fit::fit;
 use protoseg_train::run::init::init;
 use protoseg_train::run::stop::StopMonitor;
-use protoseg_train::run::{RunOptions, RunOutcome, Score, environment, openmp};
+use protoseg_train::run::{RunOptions, RunOutcome, Score, environment};
 use protoseg_train::{accept, pretrained};
 use tch::Device;
 
@@ -124,7 +124,7 @@ struct AcceptArgs {
 struct Usage(anyhow::Error);
 
 fn main() -> ExitCode {
-    openmp::set_passive_waiting();
+    environment::set_passive_waiting();
     match run(Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -1,4 +1,4 @@
-//! The probe that travels with a checkpoint: drawn scenes with what libtorch makes of them.
+//! The probe of a checkpoint: synthetic scenes with libtorch's logits, against which other runtimes are checked.
 
 use anyhow::Result;
 use protoseg_models::graph::{NodeId, Tag};
@@ -9,14 +9,13 @@ use crate::evaluate::{self, Predictor, Protocol};
 use crate::method::prototypes::Prototypes;
 use crate::net::{self, ForwardMode, Net, from_torch};
 
-/// Heights and widths of the probe's scenes: one that every network likes, and an odd one that is on no network's grid.
+/// `[height, width]` of the scenes: a multiple of every stride, and a size that no stride divides.
 pub const SIZES: [[usize; 2]; 2] = [[128, 192], [163, 227]];
 
-/// Probes come from a set of scenes of their own.
+/// Seed of the probe's scenes.
 const SCENES: u64 = 2;
 
-/// Runs whole scenes through a network and keeps logits and labels, and how sure the prototypes are of those: prototypes
-/// on the values of a node.
+/// Predicts whole scenes; with prototypes on the values of a node, also records their confidence in the labels.
 pub fn record(
     net: &Net,
     grid: LogitGrid,
@@ -25,11 +24,12 @@ pub fn record(
     let _guard = tch::no_grad_guard();
     let case = |(index, [height, width]): (u64, [usize; 2])| {
         let image = protoseg_synthetic::render_scene(SCENES, index, height, width).image;
-        let picture = net::images_to_tensor(&image, [height, width], net.device())?;
-        let logits = from_torch(&net.forward_tagged(&picture, ForwardMode::Eval, Tag::Logits)?)?;
-        let (size, protocol) = ([height, width], Protocol { grid, window: None });
+        let size = [height, width];
+        let protocol = Protocol { grid, window: None };
+        let input = net::images_to_tensor(&image, size, net.device())?;
+        let logits = from_torch(&net.forward_tagged(&input, ForwardMode::Eval, Tag::Logits)?)?;
         let labels = evaluate::predict_labels(Predictor::Linear(net), &image, size, protocol)?;
-        let sure = |(node, prototypes): (NodeId, &Prototypes)| {
+        let confidence = |(node, prototypes): (NodeId, &Prototypes)| {
             evaluate::label_confidence(
                 Predictor::Prototypes(net, node, prototypes),
                 &image,
@@ -38,7 +38,7 @@ pub fn record(
                 &labels,
             )
         };
-        let prototype_confidence = prototypes.map(sure).transpose()?;
+        let prototype_confidence = prototypes.map(confidence).transpose()?;
         let name = format!("{height}x{width}");
         Ok(ProbeCase { name, height, width, image, logits, labels, prototype_confidence })
     };

@@ -1,4 +1,4 @@
-//! A look at every listed picture before the first step: a broken one is found then and not in the middle of the run.
+//! Check of every listed image before the first step, so that a broken one does not end a run halfway.
 
 use anyhow::Result;
 use protoseg_images::image_file::MAX_PIXELS;
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::data::lists::Lists;
 
-/// Reads every picture of the lists that are not counted by [`count_labeled_pixels`] once.
+/// Reads every image that [`count_labeled_pixels`] does not read.
 pub fn check_readable(lists: &Lists) -> Result<()> {
     for set in [lists.unlabeled.as_deref(), lists.validation.as_ref()].into_iter().flatten() {
         check_set_readable(set)?;
@@ -15,7 +15,7 @@ pub fn check_readable(lists: &Lists) -> Result<()> {
     Ok(())
 }
 
-/// Reads every labelled picture once and counts the pixels of each class.
+/// Reads every labeled image and counts the pixels of each class.
 pub fn count_labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
     let classes = lists.classes.count();
     let labeled = &lists.labeled;
@@ -34,7 +34,7 @@ pub fn count_labeled_pixels(lists: &Lists) -> Result<Vec<u64>> {
 }
 
 fn check_set_readable(set: &LabeledDataset) -> Result<()> {
-    // Drawn scenes cannot be broken.
+    // Synthetic scenes cannot be broken.
     if let LabeledDataset::Files { .. } = set {
         let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
         (0..set.count()).into_par_iter().try_for_each(read)?;

@@ -1,4 +1,4 @@
-//! The lists of pictures that a run learns from and is scored on.
+//! Image lists of a run: labeled, unlabeled, validation.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,29 +12,24 @@ use protoseg_models::digest;
 use crate::config::Config;
 use crate::config::options::DataSource;
 
-/// Drawn scenes come from this series, at numbers that do not meet.
+/// Seed of the synthetic scenes; the lists take disjoint ranges of numbers.
 const SCENES: u64 = 1;
-/// Number of the first scene without labels.
 const FIRST_UNLABELED_SCENE: u64 = 1 << 31;
-/// Number of the first scene to score on.
 const FIRST_VALIDATION_SCENE: u64 = 1 << 32;
 
 /// The lists of a run.
 pub struct Lists {
-    /// Class names, colours and ids.
     pub classes: ClassTable,
-    /// To learn from; the loader's threads read it too.
     pub labeled: Arc<LabeledDataset>,
-    /// To learn from without labels; supervised training passes them by.
+    /// Unused by supervised training.
     pub unlabeled: Option<Arc<LabeledDataset>>,
-    /// Unlabelled pictures whose truth is known, to score on.
+    /// The unlabeled images whose truth is known, to score on.
     pub unlabeled_truth: Option<LabeledDataset>,
-    /// To score on.
     pub validation: Option<LabeledDataset>,
 }
 
 impl Lists {
-    /// Reads the lists that a configuration names; every file of them is there, though none has been decoded yet.
+    /// Reads the lists of a configuration and checks that every file exists, without decoding any.
     pub fn open(config: &Config) -> Result<Self> {
         let Some(dataset) = dataset(config.data) else {
             let scenes = |first, count: usize| {
@@ -71,7 +66,7 @@ impl Lists {
             unlabeled.as_ref().map(LabeledDataset::labeled_only).filter(|set| set.count() > 0);
         ensure!(
             unlabeled_truth.is_some() || config.unlabeled_truth.is_none(),
-            "`unlabeled_truth` names none of the pictures of `unlabeled`"
+            "`unlabeled_truth` names no image of `unlabeled`"
         );
         Ok(Self {
             classes: labeled.classes(),
@@ -81,11 +76,9 @@ impl Lists {
             validation,
         })
     }
-}
 
-impl Lists {
-    /// A digest of the classes and of what the pictures that are learnt from are called: what a run that goes on must find
-    /// again. None for drawn scenes, which the configuration says.
+    /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.
+    /// None for synthetic scenes, which follow from the configuration.
     pub fn digest(&self) -> Option<String> {
         let LabeledDataset::Synthetic { .. } = self.labeled.as_ref() else {
             let sets = [Some(&self.labeled), self.unlabeled.as_ref()];

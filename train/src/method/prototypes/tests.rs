@@ -20,12 +20,12 @@ const SETTINGS: PrototypeSettings = PrototypeSettings {
 
 /// A step of prototypes: compare, gather and update, a micro-batch at a time.
 fn step(prototypes: &mut Prototypes, batches: &[Points], number: u64) {
-    let mut gathered = prototypes.begin_step().unwrap();
+    let mut sums = prototypes.begin_step().unwrap();
     for (features, labels) in batches {
-        let compared = prototypes.compare(&tensor(features).set_requires_grad(true)).unwrap();
-        prototypes.accumulate(&mut gathered, &compared, &Tensor::from_slice(labels)).unwrap();
+        let similarity = prototypes.compare(&tensor(features).set_requires_grad(true)).unwrap();
+        prototypes.accumulate(&mut sums, &similarity, &Tensor::from_slice(labels)).unwrap();
     }
-    prototypes.update(gathered, number).unwrap();
+    prototypes.update(sums, number).unwrap();
     assert!(!prototypes.values().requires_grad() && !prototypes.mean().requires_grad());
 }
 
@@ -118,7 +118,7 @@ fn thirty_steps_equal_loops() {
             mean: numbers(prototypes.mean()),
             counters: prototypes.counters(),
         };
-        let mut set_anew = 0;
+        let mut reseeded = 0;
         for number in 0..30 {
             let before = rows(prototypes.values());
             step(&mut prototypes, &batches(number), number);
@@ -137,9 +137,9 @@ fn thirty_steps_equal_loops() {
             }
             assert_eq!(prototypes.counters(), loops.counters, "step {number}");
             assert_eq!(prototypes.counters().active[3], number >= 6);
-            set_anew += anew.len();
+            reseeded += anew.len();
         }
-        assert_eq!(set_anew > 2, settings.reseed_after > 0, "{set_anew} were set anew");
+        assert_eq!(reseeded > 2, settings.reseed_after > 0, "{reseeded} were set anew");
     }
 }
 
@@ -260,7 +260,7 @@ fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_ot
 }
 
 #[test]
-fn a_map_is_compared_place_by_place_with_centred_features_where_wanted() {
+fn a_map_is_compared_place_by_place_with_centered_features_where_wanted() {
     for settings in all_settings() {
         let (prototypes, features) = (start(settings), batches(1)[0].0[..15].to_vec());
         let map = tensor(&features).view([3, 5, CHANNELS as i64]).permute([2, 0, 1]).unsqueeze(0);

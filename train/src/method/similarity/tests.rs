@@ -50,7 +50,7 @@ impl Case {
         }
     }
 
-    fn compared(&self) -> Similarity {
+    fn similarity(&self) -> Similarity {
         Similarity::new(tensor(&self.points), &tensor(&self.prototypes), &self.active, TEMPERATURE)
             .unwrap()
     }
@@ -100,7 +100,7 @@ fn rows(tensor: &Tensor) -> Vec<Vec<f64>> {
 #[test]
 fn logits_are_the_largest_cosines_of_active_classes_over_the_temperature() {
     for case in cases() {
-        for (point, logits) in rows(case.compared().logits()).iter().enumerate() {
+        for (point, logits) in rows(case.similarity().logits()).iter().enumerate() {
             for (class, &logit) in logits.iter().enumerate() {
                 let expected = case.logit(point, class);
                 assert!(logit == expected || (logit - expected).abs() < 1e-5, "{logit} {expected}");
@@ -110,16 +110,16 @@ fn logits_are_the_largest_cosines_of_active_classes_over_the_temperature() {
 }
 
 #[test]
-fn the_loss_is_the_mean_over_points_that_are_labelled_and_of_an_active_class() {
+fn the_loss_is_the_mean_over_points_that_are_labeled_and_of_an_active_class() {
     for case in cases() {
         let found =
-            case.compared().loss(&Tensor::from_slice(&case.labels)).unwrap().double_value(&[]);
+            case.similarity().loss(&Tensor::from_slice(&case.labels)).unwrap().double_value(&[]);
         assert!((found - case.loss()).abs() < 1e-5, "{:?}: {found} {}", case.active, case.loss());
     }
     let ignored =
         Case { labels: vec![NOTHING; POINTS], ..Case::draw(1, [true, false, true, true]) };
     assert_eq!(
-        ignored.compared().loss(&Tensor::from_slice(&ignored.labels)).unwrap().double_value(&[]),
+        ignored.similarity().loss(&Tensor::from_slice(&ignored.labels)).unwrap().double_value(&[]),
         0.0
     );
 }
@@ -129,10 +129,10 @@ fn the_gradient_is_the_quotient_of_differences_and_prototypes_have_none() {
     for mut case in cases() {
         let points = tensor(&case.points).set_requires_grad(true);
         let prototypes = tensor(&case.prototypes).set_requires_grad(true);
-        let compared =
+        let similarity =
             Similarity::new(points.shallow_clone(), &prototypes, &case.active, TEMPERATURE)
                 .unwrap();
-        compared.loss(&Tensor::from_slice(&case.labels)).unwrap().backward();
+        similarity.loss(&Tensor::from_slice(&case.labels)).unwrap().backward();
         assert!(!prototypes.grad().defined(), "a gradient has reached the prototypes");
         let found = rows(&points.grad());
         for (point, channel) in
@@ -168,14 +168,14 @@ fn nothing_to_learn_from_is_a_loss_of_zero_with_a_gradient_of_zero() {
     ] {
         let case = Case::draw(3, active);
         let points = tensor(&case.points).set_requires_grad(true);
-        let compared = Similarity::new(
+        let similarity = Similarity::new(
             points.shallow_clone(),
             &tensor(&case.prototypes),
             &active,
             TEMPERATURE,
         )
         .unwrap();
-        let loss = compared.loss(&Tensor::from_slice(&labels)).unwrap();
+        let loss = similarity.loss(&Tensor::from_slice(&labels)).unwrap();
         loss.backward();
         assert_eq!(
             (loss.double_value(&[]), points.grad().abs().max().double_value(&[])),
@@ -195,13 +195,13 @@ fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
         (0..EACH).max_by(|left, right| cosine(left).total_cmp(&cosine(right))).unwrap() as i64
     };
     let found: Vec<i64> =
-        case.compared().nearest(&Tensor::from_slice(&labels), None).unwrap().try_into().unwrap();
+        case.similarity().nearest(&Tensor::from_slice(&labels), None).unwrap().try_into().unwrap();
     assert_eq!(found, (0..POINTS).map(nearest).collect::<Vec<_>>());
 
     let chosen = [7_i64, 3, 30, 31];
     let labels = chosen.map(|point| point % CLASSES as i64);
     let found = case
-        .compared()
+        .similarity()
         .nearest(&Tensor::from_slice(&labels), Some(&Tensor::from_slice(&chosen)))
         .unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), chosen.map(|point| nearest(point as usize)));
@@ -213,8 +213,8 @@ fn the_first_of_equally_near_prototypes_gets_the_point() {
         &[[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]].map(Vec::from),
     );
     let points = tensor(&[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 1.0]].map(Vec::from));
-    let compared = Similarity::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
-    let found = compared.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), None).unwrap();
+    let similarity = Similarity::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
+    let found = similarity.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), None).unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), [1, 1, 0, 0]);
 }
 
@@ -232,7 +232,7 @@ fn own_and_other_cosines_are_those_of_loops_and_leave_out_classes_that_are_not_a
         let positions: Vec<i64> = chosen.iter().map(|&point| point as i64).collect();
         let labels: Vec<i64> = chosen.iter().map(|&point| case.labels[point]).collect();
         let found = case
-            .compared()
+            .similarity()
             .own_and_other(&Tensor::from_slice(&labels), &Tensor::from_slice(&positions));
         let [own, other] = found.unwrap().map(|cosines| Vec::<f32>::try_from(cosines).unwrap());
         for (place, (point, label)) in chosen.into_iter().zip(labels).enumerate() {
