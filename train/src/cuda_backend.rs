@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read() {
+    fn device_names_are_parsed() {
         let read = |name: &str| name.parse::<DeviceName>().ok().map(|name| name.0);
         assert_eq!(read("cpu"), Some(Device::Cpu));
         assert_eq!(read("cuda"), Some(Device::Cuda(0)));

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_have_the_spread_they_should() {
+    fn initial_weights_have_the_expected_deviation() {
         let weights = lite0();
         let deviation = |name: &str| {
             let data = &weights[name].data;

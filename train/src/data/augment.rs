@@ -148,7 +148,7 @@ mod tests {
         {
             let side = 24;
             let crop = Crop { resized, start, flip, side };
-            let CroppedImage { pixels, labels: cut_labels, inside: cut_inside } =
+            let CroppedImage { pixels, labels: crop_labels, inside: crop_inside } =
                 crop.apply(&sample, [1, 2, 3]);
             let size = resized.map(|length| length as i64);
             let expected = upsample(&whole, size, false).unwrap().round().to_kind(Kind::Uint8);
@@ -165,10 +165,10 @@ mod tests {
                         && row < resized[0] as isize
                         && column < resized[1] as isize;
                     let found = &pixels[(y * side + x) * 3..][..3];
-                    assert_eq!(inside, cut_inside[y * side + x] == 1, "{y} {x}");
+                    assert_eq!(inside, crop_inside[y * side + x] == 1, "{y} {x}");
                     if !inside {
                         assert_eq!(
-                            (found, cut_labels[y * side + x]),
+                            (found, crop_labels[y * side + x]),
                             ([1, 2, 3].as_slice(), IGNORE_INDEX)
                         );
                         continue;
@@ -185,7 +185,7 @@ mod tests {
                     }
                     assert_eq!(
                         at(&expected_labels, 0),
-                        i64::from(cut_labels[y * side + x]),
+                        i64::from(crop_labels[y * side + x]),
                         "{y} {x}"
                     );
                 }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn drawn_crops_stay_inside_and_reach_the_whole_range_of_scales() {
+    fn sampled_crops_stay_inside_and_cover_the_range_of_scales() {
         let mut scales = Vec::new();
         for index in 0..500 {
             let crop = Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64);

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pass_shows_every_image_once() {
+    fn every_pass_contains_every_image_once() {
         let shown: Vec<usize> =
             (0..5).flat_map(|micro_batch| BUILDER.indices(ORDER, micro_batch, 10)).collect();
         for pass in shown.chunks(10) {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_do_not_depend_on_how_they_are_made() {
+    fn prefetched_batches_equal_direct_ones() {
         let direct = BUILDER.make(&caches(), 2).unwrap();
         assert_eq!(direct.len(), 2);
         let receiver = start(caches(), BUILDER, 1, 2).unwrap();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_marked_or_passed_off_as_the_first_class() {
+    fn padding_is_ignored_or_labeled_as_the_first_class() {
         let ours = BUILDER.make(&caches(), 1).unwrap();
         let zero = BatchBuilder { pad_label: PadLabel::Zero, ..BUILDER };
         let theirs = zero.make(&caches(), 1).unwrap();
@@ -291,7 +291,7 @@ mod tests {
                 assert!(ours == theirs || (*ours, *theirs) == (IGNORE_INDEX, 0));
             }
         }
-        assert!(padding > 0, "no crop was larger than its image");
+        assert!(padding > 0, "no crop has padding");
     }
 
     #[test]

@@ -253,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn draws_have_the_chances_and_ranges_of_their_source() {
+    fn samples_have_the_probabilities_and_ranges_of_unimatch() {
         let draws: Vec<_> =
             (0..4000).map(|index| PhotometricView::sample(Stream::keyed(&[2, index]))).collect();
         assert_eq!(draws[7], PhotometricView::sample(Stream::keyed(&[2, 7])));
         let orders = draws
             .iter()
             .map(|draw| draw.jitter.iter().map(std::mem::discriminant).collect::<Vec<_>>());
-        // All those of four operations, and none.
+        // All orders of four operations, and none.
         assert_eq!(orders.collect::<std::collections::HashSet<_>>().len(), 24 + 1);
         let jitter = |parameter: fn(&ColorOperation) -> Option<f32>| -> Vec<f64> {
             draws
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_of_no_pixels_or_of_another_size_is_left_alone() {
+    fn an_empty_crop_or_one_of_another_size_is_unchanged() {
         let all = PhotometricView { jitter: vec![Contrast(1.5)], gray: true, blur: Some(2.0) };
         for (length, shape) in
             [(0, [0, 0]), (0, [0, 5]), (0, [3, 2]), (14, [1, 5]), (6, [usize::MAX, 2])]

@@ -68,7 +68,7 @@ mod tests {
     use tch::Kind;
 
     #[test]
-    fn every_pixel_comes_from_where_its_box_says() {
+    fn mixed_pixels_come_from_the_box_of_the_next_image() {
         let (count, side) = (3, 10);
         let maps =
             Tensor::arange((count * side * side * 2) as i64, (Kind::Int64, tch::Device::Cpu));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_have_half_the_area_and_reach_everywhere() {
+    fn boxes_have_half_the_area_and_any_position() {
         let side = 64;
         let mut lefts = Vec::new();
         for seed in 0..300 {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coin_has_its_chance_and_one_image_is_refused() {
+    fn micro_batches_are_mixed_with_the_given_probability_and_one_image_is_refused() {
         let mixed = |chance, seed| {
             !CutMixBoxes::sample(Stream::keyed(&[seed]), chance, 2, 32).unwrap().boxes().is_empty()
         };

@@ -170,9 +170,9 @@ mod tests {
             .sum()
     }
 
-    /// The best of all assignments of eight points to two or three centers, against the best of a few seeds.
+    /// The best of several seeds against all assignments of eight points to two or three centers.
     #[test]
-    fn small_cases_reach_the_best_of_all_assignments() {
+    fn small_cases_reach_the_optimum() {
         let dimensions = 3;
         for case in 0..6 {
             let stream = Stream::keyed(&[case]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_centers_are_means_of_points_as_they_are() {
+    fn raw_centers_are_means_of_unnormalized_points() {
         let points = [4.0_f32, 0.0, 2.0, 0.2, 0.0, 1.0, 0.1, 3.0];
         let mut found = cluster(&points, 2, 2, PrototypeAverage::Raw, Stream::keyed(&[1]));
         if found[0] < found[2] {

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn cross_entropy_and_its_gradient_equal_the_reference() {
+    fn cross_entropy_and_its_gradient_equal_u2pl() {
         let (logits, labels) = reference();
         meets(
             &logits,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn ohem_equals_the_reference() {
+    fn ohem_equals_u2pl() {
         let (logits, labels) = reference();
         for (threshold, least, expected) in [
             (0.7, 1, [4.837_129_6, 1.900_565_6, 1959.0]),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unlabeled_loss_equals_the_reference() {
+    fn the_unlabeled_loss_equals_u2pl() {
         let (logits, labels) = reference();
         let teacher = Stream::named("teacher");
         let teacher: Vec<f32> =
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unlabeled_loss_of_nothing_is_zero_with_a_gradient() {
+    fn an_unlabeled_loss_without_kept_pixels_is_zero_with_a_gradient() {
         let (logits, labels) = reference();
         let logits = logits.set_requires_grad(true);
         let loss = pseudo_label_loss(&logits, &labels.full_like(255), None, 10.0).unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_ignored_pixels_is_a_loss_of_zero_with_a_gradient() {
+    fn a_loss_of_ignored_pixels_only_is_zero_with_a_gradient() {
         let (logits, labels) = reference();
         let logits = logits.set_requires_grad(true);
         let loss = cross_entropy(&logits, &labels.full_like(255), None).unwrap();

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_is_weighted_as_written() {
+    fn the_total_is_the_weighted_sum() {
         let scalar = |value: f64| Tensor::from(value);
         let terms = LossTerms {
             labeled: scalar(1.0),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_rise_over_their_share_of_the_steps() {
+    fn weights_ramp_up_linearly() {
         let plain = LossWeights::at_progress(&config(&[]), 0.0);
         assert_eq!((plain.unlabeled, plain.prototype, plain.prototype_unlabeled), (1.0, 1.0, 1.0));
         let settings = [

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_gives_a_pixel_and_every_pixel_has_a_chance() {
+    fn every_cell_gives_one_pixel_and_every_pixel_can_be_drawn() {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..400 {
             let drawn =
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_points_are_the_same_for_all_and_leave_out_the_rest_of_the_division() {
+    fn shared_points_are_the_same_for_all_images_and_omit_the_remainder() {
         let mut last = 0;
         for seed in 0..200 {
             let drawn = places(&SampledPoints::shared(Stream::keyed(&[seed]), 3, 11, 4).unwrap());

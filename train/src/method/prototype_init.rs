@@ -166,7 +166,7 @@ mod tests {
     use image::RgbImage;
 
     #[test]
-    fn shares_are_even_and_use_what_there_is() {
+    fn shares_are_even_and_use_all_points_of_small_images() {
         assert_eq!(even_share(&[10, 10, 10], 15), 5);
         assert_eq!(even_share(&[1, 100, 0, 100], 21), 10);
         assert_eq!(even_share(&[1, 2, 3], 100), 100);

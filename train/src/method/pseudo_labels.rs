@@ -137,9 +137,9 @@ mod tests {
         assert_eq!(percentile(&numbers.narrow(0, 0, 1), 37.0).unwrap(), Some(3.0));
     }
 
-    /// By loops in f64, over random maps with padding, ties and a class that nobody predicts.
+    /// Loops in f64 over random maps with padding, ties and a class that is never predicted.
     #[test]
-    fn kept_pixels_are_those_of_a_loop() {
+    fn selection_equals_loops() {
         let (count, classes) = (2 * 9 * 9, 4);
         let stream = Stream::keyed(&[2]);
         let labels: Vec<i64> =
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_confidence_and_entropy_are_those_of_a_softmax() {
+    fn labels_confidence_and_entropy_come_from_the_softmax() {
         let logits: Vec<f32> =
             (0..3 * 4).map(|index| 3.0 * Stream::keyed(&[3]).signed_unit(index) as f32).collect();
         let tensor = Tensor::from_slice(&logits).reshape([1, 3, 2, 2]);

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_falls_from_its_start_to_nothing() {
+    fn the_learning_rate_falls_to_zero() {
         let plain =
             schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02"], None).unwrap();
         assert_eq!([0, 100].map(|step| plain.learning_rate(step)), [0.02, 0.0]);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_follows_the_batch() {
+    fn the_learning_rate_scales_with_the_batch() {
         let rate = |settings: &[&str]| schedule(settings, None).unwrap().base_learning_rate;
         let base = ["learning_rate=0.01", "learning_rate_for=16", "batch=4"];
         assert_eq!(rate(&[&base[..], &["accumulate=4"]].concat()), 0.01);

@@ -52,7 +52,7 @@ mod tests {
     use tch::Device;
 
     #[test]
-    fn the_average_moves_as_the_formula_says() {
+    fn the_update_follows_the_formula() {
         assert_eq!([0, 1, 3, 1000].map(|update| decay_at(update, 0.99)), [0.0, 0.5, 0.75, 0.99]);
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let net = |seed| {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_teacher_is_the_student_itself_in_the_first_pass_alone_where_it_is_copied_each_step() {
+    fn copy_teacher_each_step_copies_the_student_in_the_first_epoch_only() {
         let copied = ["copy_teacher_each_step=true"];
         assert_eq!(
             [3, 4, 5, 6].map(|step| same_after(step, &copied)[0]),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_alone_follow_where_statistics_come_from_batches() {
+    fn with_batch_statistics_only_parameters_are_averaged() {
         assert_eq!(same_after(5, &["teacher_decay=0"]), [true, true]);
         for setting in ["teacher_decay=0", "copy_teacher_each_step=true"] {
             assert_eq!(

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_that_runs_out_names_the_ways_out() {
+    fn an_out_of_memory_error_gives_advice() {
         let error = anyhow::anyhow!(
             "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
         )
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_has_a_peak() {
+    fn peak_memory_is_known() {
         assert!(peak().unwrap() > 1 << 20);
     }
 }

@@ -1,4 +1,4 @@
-//! Cosines, logits and losses against loops in f64, and gradients against differences.
+//! Cosines, logits and losses against loops in f64, and gradients against finite differences.
 
 use super::*;
 use protoseg_models::random::Stream;
@@ -8,7 +8,7 @@ const EACH: usize = 3;
 const CHANNELS: usize = 5;
 const POINTS: usize = 40;
 const TEMPERATURE: f64 = 0.1;
-const NOTHING: i64 = IGNORE_INDEX as i64;
+const IGNORED: i64 = IGNORE_INDEX as i64;
 
 /// Random points with labels, and random prototypes.
 struct Case {
@@ -18,7 +18,7 @@ struct Case {
     labels: Vec<i64>,
 }
 
-/// Every way in which classes may be active, a seed for each.
+/// Every combination of active classes, each with its own seed.
 fn cases() -> impl Iterator<Item = Case> {
     (0..1 << CLASSES)
         .map(|bits| Case::draw(bits, std::array::from_fn(|class| bits >> class & 1 == 0)))
@@ -27,7 +27,7 @@ fn cases() -> impl Iterator<Item = Case> {
 impl Case {
     fn draw(seed: u64, active: [bool; CLASSES]) -> Self {
         let stream = Stream::keyed(&[seed]);
-        // Rows of very different lengths, which no cosine may show; numbers that 32 bits hold.
+        // Rows of very different lengths, which cosines must not depend on, in numbers that f32 represents.
         let row = |stream: Stream| -> Vec<f64> {
             let length = stream.range(100, 0.2, 5.0);
             (0..CHANNELS as u64)
@@ -40,7 +40,7 @@ impl Case {
         let labels =
             (0..POINTS as u64).map(|point| match stream.below(point, CLASSES + 1) as i64 {
                 label if label < CLASSES as i64 => label,
-                _ => NOTHING,
+                _ => IGNORED,
             });
         Self {
             points: rows(1, POINTS),
@@ -78,7 +78,7 @@ impl Case {
     fn loss(&self) -> f64 {
         let (mut sum, mut count) = (0.0, 0.0);
         for (point, &label) in self.labels.iter().enumerate() {
-            if label == NOTHING || !self.active[label as usize] {
+            if label == IGNORED || !self.active[label as usize] {
                 continue;
             }
             let all: f64 = (0..CLASSES).map(|class| self.logit(point, class).exp()).sum();
@@ -110,14 +110,14 @@ fn logits_are_the_largest_cosines_of_active_classes_over_the_temperature() {
 }
 
 #[test]
-fn the_loss_is_the_mean_over_points_that_are_labeled_and_of_an_active_class() {
+fn the_loss_is_the_mean_over_labeled_points_of_active_classes() {
     for case in cases() {
         let found =
             case.similarity().loss(&Tensor::from_slice(&case.labels)).unwrap().double_value(&[]);
         assert!((found - case.loss()).abs() < 1e-5, "{:?}: {found} {}", case.active, case.loss());
     }
     let ignored =
-        Case { labels: vec![NOTHING; POINTS], ..Case::draw(1, [true, false, true, true]) };
+        Case { labels: vec![IGNORED; POINTS], ..Case::draw(1, [true, false, true, true]) };
     assert_eq!(
         ignored.similarity().loss(&Tensor::from_slice(&ignored.labels)).unwrap().double_value(&[]),
         0.0
@@ -125,7 +125,7 @@ fn the_loss_is_the_mean_over_points_that_are_labeled_and_of_an_active_class() {
 }
 
 #[test]
-fn the_gradient_is_the_quotient_of_differences_and_prototypes_have_none() {
+fn gradients_equal_finite_differences_and_prototypes_have_none() {
     for mut case in cases() {
         let points = tensor(&case.points).set_requires_grad(true);
         let prototypes = tensor(&case.prototypes).set_requires_grad(true);
@@ -158,11 +158,11 @@ fn the_gradient_is_the_quotient_of_differences_and_prototypes_have_none() {
 }
 
 #[test]
-fn nothing_to_learn_from_is_a_loss_of_zero_with_a_gradient_of_zero() {
+fn a_loss_without_points_is_zero_with_a_gradient_of_zero() {
     let label = |class| vec![class; POINTS];
     for (active, labels) in [
-        ([true; CLASSES], label(NOTHING)),
-        ([true, true, false, true], label(NOTHING)),
+        ([true; CLASSES], label(IGNORED)),
+        ([true, true, false, true], label(IGNORED)),
         ([true, true, false, true], label(2)),
         ([false; CLASSES], label(1)),
     ] {
@@ -188,7 +188,7 @@ fn nothing_to_learn_from_is_a_loss_of_zero_with_a_gradient_of_zero() {
 #[test]
 fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
     let case = Case::draw(5, [true, true, false, true]);
-    // Of all prototypes the nearest one is mostly another class's.
+    // The nearest of all prototypes mostly belongs to another class.
     let labels: Vec<i64> = (0..POINTS).map(|point| (point % CLASSES) as i64).collect();
     let nearest = |point: usize| {
         let cosine = |number: &usize| case.cosine(point, point % CLASSES, *number);
@@ -208,7 +208,7 @@ fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
 }
 
 #[test]
-fn the_first_of_equally_near_prototypes_gets_the_point() {
+fn a_point_belongs_to_the_first_of_equally_near_prototypes() {
     let prototypes = tensor(
         &[[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]].map(Vec::from),
     );
@@ -219,11 +219,11 @@ fn the_first_of_equally_near_prototypes_gets_the_point() {
 }
 
 #[test]
-fn own_and_other_cosines_are_those_of_loops_and_leave_out_classes_that_are_not_active() {
+fn own_and_other_cosines_equal_loops_over_active_classes() {
     for case in cases() {
         let chosen: Vec<usize> = (0..POINTS)
             .filter(|&point| {
-                case.labels[point] != NOTHING && case.active[case.labels[point] as usize]
+                case.labels[point] != IGNORED && case.active[case.labels[point] as usize]
             })
             .collect();
         if chosen.is_empty() {
