@@ -1,5 +1,6 @@
 //! A run from its configuration to its checkpoint.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,21 +56,16 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     graph.shapes(config.batch, config.crop, config.crop)?;
     let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
     let schedule = Schedule::new(config, lists.labeled.count(), unlabeled)?;
-    let resumed = if options.resume { Some(read_state(config, options)?) } else { None };
+    let state_folder = options.out.join(state::FOLDER);
+    let resumed = options.resume.then(|| RunState::read(&state_folder, config)).transpose()?;
     check_output_dir(options)?;
-    if let Some(state) = &resumed {
-        check_resumable(state, schedule, &lists, options)?;
-    }
     let first = resumed.as_ref().map_or(0, |state| state.step);
-    let log = RunLog::new(first, schedule.steps)?;
     let best = resumed.as_ref().and_then(|state| state.best);
+    let log = RunLog::new(first, schedule.steps)?;
     let learner = match resumed {
         Some(state) => {
-            let mut learner =
-                Learner::new(config, schedule, &graph, &state.student, options.device)?;
-            let folder = options.out.join(state::FOLDER);
-            state.restore(&mut learner).with_context(|| folder.display().to_string())?;
-            learner
+            check_resumable(&state, &state_folder, schedule, &lists)?;
+            state.restore(&state_folder, config, schedule, &graph, options.device)?
         }
         None => {
             let weights = initial_weights(config, options, &graph, &log)?;
@@ -92,17 +88,12 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     outcome
 }
 
-fn read_state(config: &Config, options: &RunOptions) -> Result<RunState> {
-    RunState::read(&options.out.join(state::FOLDER), config)
-}
-
 fn check_resumable(
     state: &RunState,
+    folder: &Path,
     schedule: Schedule,
     lists: &Lists,
-    options: &RunOptions,
 ) -> Result<()> {
-    let folder = options.out.join(state::FOLDER);
     ensure!(
         state.step <= schedule.steps,
         "{} was saved after step {} of a run of {} steps: the folder is damaged",
@@ -285,8 +276,8 @@ impl Trainer<'_> {
     }
 
     fn save(&mut self, step: u64) -> Result<()> {
-        let state = RunState::from_learner(&self.learner, step, self.best, self.lists.digest())?;
-        state.write(&self.options.out.join(state::FOLDER), self.config)?;
+        let folder = self.options.out.join(state::FOLDER);
+        state::save(&folder, &self.learner, step, self.best, self.lists.digest())?;
         self.log.saved(step, state::FOLDER)
     }
 
@@ -340,10 +331,9 @@ impl Trainer<'_> {
         }
         let (_, net) = self.learner.evaluated_net();
         let shown = sample_images::render(
-            Predictor::Linear(net),
+            Predictor::linear(net, self.protocol),
             validation,
             &self.lists.classes,
-            self.protocol,
             &sample_images::choose(image_scores),
         )?;
         report::write(&self.options.out, &self.config.name, &shown)?;
@@ -360,10 +350,9 @@ impl Trainer<'_> {
         };
         let (_, net) = self.learner.evaluated_net();
         sample_images::write_pseudo_labels(
-            Predictor::Linear(net),
+            Predictor::linear(net, self.protocol),
             unlabeled,
             &self.lists.classes,
-            self.protocol,
             count,
             &self.options.out.join("pseudo-labels").join(step.to_string()),
         )
