@@ -246,7 +246,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(
             BenchReport::read(&path),
-            Err(BenchReportError::Json(JsonError::Io { .. }))
+            Err(BenchReportError::Json(JsonError::File(_)))
         ));
     }
 }

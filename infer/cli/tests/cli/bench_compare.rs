@@ -105,7 +105,7 @@ fn what_is_no_report_or_does_not_match_is_refused() {
     std::fs::write(reports.at("text.json"), "no JSON").unwrap();
     for (name, parts) in [
         ("missing.json", &["missing.json: No such file"][..]),
-        ("text.json", &["text.json is not what it should be"]),
+        ("text.json", &["text.json is not valid"]),
         ("manifest.json", &["manifest.json holds no report of `protoseg bench`"]),
         ("newer.json", &["newer.json holds a report of format 2, and this program reads format 1"]),
         (

@@ -68,8 +68,8 @@ impl<'a> TuningRunner<'a> {
         let images = arguments.pictures.open()?;
         let bundle = &arguments.bundle;
         let files = if bundle.is_dir() { Manifest::read(bundle)?.value.files } else { Vec::new() };
-        let files = files.into_iter().filter(|file| file.form.kind != ModelKind::Frame);
-        let precisions: Vec<Precision> = files.map(|file| file.form.precision).collect();
+        let files = files.into_iter().filter(|file| file.variant.kind != ModelKind::Frame);
+        let precisions: Vec<Precision> = files.map(|file| file.variant.precision).collect();
         let plain = Segmenter::open(bundle)?;
         let precision = Some(Precision::Fp32).filter(|wanted| precisions.contains(wanted));
         let mut reference = Segmenter::open_with(
