@@ -185,7 +185,8 @@ impl Net {
                 self.convolve(input(0)?, parameter("weight"), bias, conv)?
             }
             Op::BatchNorm { eps, momentum } => {
-                let (train, values) = (mode.trains(), input(0)?);
+                let train = mode.trains();
+                let values = input(0)?;
                 let momentum = match mode {
                     ForwardMode::PreciseBn { seen } => 1.0 / (seen as f64 + 1.0),
                     ForwardMode::Train | ForwardMode::Eval => *momentum,
@@ -252,7 +253,8 @@ impl Net {
         let square = |size: usize| [size as i64; 2];
         let narrow = self.precision == Precision::Bfloat16;
         let kind = if narrow { Kind::BFloat16 } else { Kind::Float };
-        let (input, weight) = (input.f_to_kind(kind)?, weight.f_to_kind(kind)?);
+        let input = input.f_to_kind(kind)?;
+        let weight = weight.f_to_kind(kind)?;
         let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
         let even = (top, left) == (bottom, right);
         let input =

@@ -42,7 +42,7 @@ impl Crop {
     /// Colors are interpolated bilinearly with half-pixel centers and labels by nearest neighbor, as PyTorch's `interpolate`
     /// does.
     pub fn apply(&self, sample: &LabeledImage, padding: [u8; 3]) -> CroppedImage {
-        let (width, height) = (sample.image.width() as usize, sample.image.height() as usize);
+        let [height, width] = sample.size();
         let rows = self.taps(0, height);
         let mut columns = self.taps(1, width);
         if self.flip {

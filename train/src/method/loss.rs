@@ -1,4 +1,4 @@
-//! Losses of logits and labels (paper, section 3.1).
+//! Cross-entropy losses of logits and labels.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;

@@ -1,4 +1,4 @@
-//! The objective (paper, section 3.1): `L = L_lin^l + 0.4 L_aux^l + w_u L_lin^u + w_p (L_proto^l + r L_proto^u)`.
+//! The objective of PCR: `L = L_lin^l + 0.4 L_aux^l + w_u L_lin^u + w_p (L_proto^l + r L_proto^u)`.
 
 use anyhow::{Result, bail};
 use tch::Tensor;

@@ -49,7 +49,8 @@ impl SampledPoints {
 
     /// Samples up to `most` uniform pixels of each class in each image's labels i64 `[images, side, side]`.
     pub fn balanced(stream: Stream, labels: &Tensor, classes: usize, most: usize) -> Result<Self> {
-        let (images, side) = (labels.size()[0] as usize, labels.size()[1] as usize);
+        let images = labels.size()[0] as usize;
+        let side = labels.size()[1] as usize;
         let mut ids = vec![0_u8; labels.numel()];
         let count = ids.len();
         labels
@@ -142,7 +143,8 @@ impl SampledPoints {
             .f_flip([2])?
             .f_unsqueeze(1)?
             .f_to_device(map.device())?;
-        let (bilinear, border) = (0, 1);
+        let bilinear = 0;
+        let border = 1;
         let sampled = map.f_grid_sampler_2d(&grid, bilinear, border, align_corners)?;
         Ok(sampled.f_squeeze_dim(2)?.f_permute([0, 2, 1])?.f_flatten(0, 1)?)
     }

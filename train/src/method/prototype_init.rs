@@ -1,5 +1,4 @@
-//! Initialization of the prototypes (paper, section 3.4): k-means per class over the teacher's features of all labeled
-//! images.
+//! Initialization of the prototypes: k-means per class over the teacher's features of all labeled images.
 
 use anyhow::{Context, Result};
 use protoseg_images::image_file::MAX_PIXELS;

@@ -1,6 +1,6 @@
-//! Prototype predictor (paper, section 3.2): several prototypes per class, compared with features by cosine.
+//! Prototype predictor of PCR: several prototypes per class, compared with features by cosine.
 //!
-//! Prototypes are exponential moving averages of the features assigned to them (section 3.4); no gradient moves them.
+//! Prototypes are exponential moving averages of the features assigned to them; no gradient moves them.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;

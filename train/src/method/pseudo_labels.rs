@@ -1,4 +1,4 @@
-//! Teacher pseudo-labels of unlabeled images, and the selection of pixels by entropy and confidence (paper, section 3.3).
+//! Teacher pseudo-labels of unlabeled images, and the selection of pixels by entropy (U2PL) and confidence.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;

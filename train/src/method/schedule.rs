@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use crate::config::Config;
 use crate::config::options::TrainingMode;
 
-/// The steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Optimizer steps of the run, warm-up included.

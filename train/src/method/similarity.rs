@@ -1,4 +1,4 @@
-//! Similarity of points to prototypes (paper, section 3.2): cosines, logits, loss.
+//! Similarity of points to prototypes: cosines, logits, loss.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;

@@ -1,4 +1,5 @@
-//! The teacher (paper, section 3.1): an exponential moving average of the student's weights and running statistics.
+//! The mean teacher (Tarvainen and Valpola, 2017): an exponential moving average of the student's weights and running
+//! statistics.
 
 use anyhow::Result;
 use tch::Tensor;
