@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_images::dataset::Dataset;
+use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::digest;
+use rayon::prelude::*;
 
 use crate::config::Config;
 use crate::config::options::DataSource;
@@ -77,22 +79,50 @@ impl Lists {
         })
     }
 
+    /// Reads every labeled image and counts the pixels of each class.
+    pub fn count_labeled_pixels(&self) -> Result<Vec<u64>> {
+        let classes = self.classes.count();
+        let count = |index| -> Result<Vec<u64>> {
+            let mut counts = vec![0; 256];
+            for label in self.labeled.read(index, MAX_PIXELS)?.truth {
+                counts[usize::from(label)] += 1;
+            }
+            counts.truncate(classes);
+            Ok(counts)
+        };
+        let sum = |left: Vec<u64>, right: Vec<u64>| {
+            Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect())
+        };
+        (0..self.labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
+    }
+
+    /// Reads every unlabeled and validation image, so that a broken one does not end a run halfway.
+    pub fn check_readable(&self) -> Result<()> {
+        for set in [self.unlabeled.as_deref(), self.validation.as_ref()].into_iter().flatten() {
+            // Synthetic scenes cannot be broken.
+            if let LabeledDataset::Files { .. } = set {
+                let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
+                (0..set.count()).into_par_iter().try_for_each(read)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.
     /// None for synthetic scenes, which follow from the configuration.
     pub fn digest(&self) -> Option<String> {
-        let LabeledDataset::Synthetic { .. } = self.labeled.as_ref() else {
-            let sets = [Some(&self.labeled), self.unlabeled.as_ref()];
-            let names = sets.into_iter().map(|set| {
-                let names = set.map(|set| {
-                    (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n")
-                });
-                names.unwrap_or_default()
-            });
-            let parts: Vec<String> =
-                std::iter::once(format!("{:?}", self.classes)).chain(names).collect();
-            return Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()));
+        if let LabeledDataset::Synthetic { .. } = self.labeled.as_ref() {
+            return None;
+        }
+        let names = |set: &LabeledDataset| -> String {
+            (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n")
         };
-        None
+        let parts = [
+            format!("{:?}", self.classes),
+            names(&self.labeled),
+            self.unlabeled.as_deref().map(names).unwrap_or_default(),
+        ];
+        Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()))
     }
 }
 

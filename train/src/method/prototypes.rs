@@ -202,7 +202,7 @@ impl Prototypes {
                 sum.f_add(&features.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Float)?)?;
             *count += features.size()[0];
         }
-        let nearest = similarity.nearest(&labels, Some(&chosen))?;
+        let nearest = similarity.nearest(&labels, &chosen)?;
         let prototype = labels.f_mul_scalar(self.settings.per_class as i64)?.f_add(&nearest)?;
         let directions = normalize_rows(&features)?;
         let added = if self.settings.average == PrototypeAverage::Normalized {

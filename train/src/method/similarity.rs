@@ -79,12 +79,9 @@ impl Similarity {
         cross_entropy(&self.logits, &labels.f_masked_fill(&unseen, i64::from(IGNORE_INDEX))?, None)
     }
 
-    /// Returns m of the nearest prototype of each point's own class, for the points at positions `chosen` or for all.
-    pub fn nearest(&self, labels: &Tensor, chosen: Option<&Tensor>) -> Result<Tensor> {
-        let cosines = match chosen {
-            Some(chosen) => self.cosines.f_index_select(0, chosen)?,
-            None => self.cosines.shallow_clone(),
-        };
+    /// Returns m of the nearest prototype of their own class for the points at positions `chosen`, with their labels.
+    pub fn nearest(&self, labels: &Tensor, chosen: &Tensor) -> Result<Tensor> {
+        let cosines = self.cosines.f_index_select(0, chosen)?;
         let each = cosines.size()[2];
         let class = labels.f_view([-1, 1, 1])?.f_expand([-1, 1, each], false)?;
         Ok(cosines.f_gather(1, &class, false)?.f_squeeze_dim(1)?.f_argmax(1, false)?)

@@ -14,7 +14,6 @@ use protoseg_models::window::LogitGrid;
 
 use crate::config::Config;
 use crate::config::options::{Precision, TrainingMode};
-use crate::data::dataset_check;
 use crate::data::lists::Lists;
 use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
 use crate::evaluate::{Interrupted, Predictor, Protocol};
@@ -140,7 +139,7 @@ impl Trainer<'_> {
     fn train(&mut self, first: u64) -> Result<RunOutcome> {
         let config = self.config;
         let schedule = self.learner.schedule;
-        let pixels = dataset_check::count_labeled_pixels(self.lists)?;
+        let pixels = self.lists.count_labeled_pixels()?;
         ensure!(
             pixels.iter().any(|&count| count > 0),
             "no pixel of the labeled images has a class: all are ignored"
@@ -155,7 +154,7 @@ impl Trainer<'_> {
         let caches =
             ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
         if first == 0 {
-            dataset_check::check_readable(self.lists)?;
+            self.lists.check_readable()?;
             let cost = plan::measure_step_cost(&self.learner, &builder, &caches)?;
             self.log.say(&plan::describe(&self.learner, self.lists, &pixels, cost));
         }

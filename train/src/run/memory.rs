@@ -17,19 +17,15 @@ pub fn explain_out_of_memory<T>(result: Result<T>) -> Result<T> {
     result.map_err(|error| {
         let text = format!("{error:#}").to_lowercase();
         if OUT_OF_MEMORY.iter().any(|words| text.contains(words)) {
-            return out_of_memory(&error);
+            let cause = error.root_cause().to_string();
+            return Error::msg(format!(
+                "not enough memory: lower `batch` and raise `accumulate` by the same factor, which keeps the crops per \
+                 step, or lower `crop` (libtorch: {})",
+                cause.lines().next().unwrap_or_default()
+            ));
         }
         error
     })
-}
-
-fn out_of_memory(error: &Error) -> Error {
-    let said = error.root_cause().to_string();
-    let said = said.lines().next().unwrap_or_default();
-    Error::msg(format!(
-        "not enough memory: lower `batch` and raise `accumulate` by the same factor, which keeps the crops per step, or lower \
-         `crop` (libtorch: {said})"
-    ))
 }
 
 #[cfg(test)]

@@ -185,6 +185,10 @@ fn a_loss_without_points_is_zero_with_a_gradient_of_zero() {
     }
 }
 
+fn positions(count: usize) -> Tensor {
+    Tensor::arange(count as i64, (Kind::Int64, tch::Device::Cpu))
+}
+
 #[test]
 fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
     let case = Case::draw(5, [true, true, false, true]);
@@ -194,15 +198,19 @@ fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
         let cosine = |number: &usize| case.cosine(point, point % CLASSES, *number);
         (0..EACH).max_by(|left, right| cosine(left).total_cmp(&cosine(right))).unwrap() as i64
     };
-    let found: Vec<i64> =
-        case.similarity().nearest(&Tensor::from_slice(&labels), None).unwrap().try_into().unwrap();
+    let found: Vec<i64> = case
+        .similarity()
+        .nearest(&Tensor::from_slice(&labels), &positions(POINTS))
+        .unwrap()
+        .try_into()
+        .unwrap();
     assert_eq!(found, (0..POINTS).map(nearest).collect::<Vec<_>>());
 
     let chosen = [7_i64, 3, 30, 31];
     let labels = chosen.map(|point| point % CLASSES as i64);
     let found = case
         .similarity()
-        .nearest(&Tensor::from_slice(&labels), Some(&Tensor::from_slice(&chosen)))
+        .nearest(&Tensor::from_slice(&labels), &Tensor::from_slice(&chosen))
         .unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), chosen.map(|point| nearest(point as usize)));
 }
@@ -214,7 +222,7 @@ fn a_point_belongs_to_the_first_of_equally_near_prototypes() {
     );
     let points = tensor(&[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 1.0]].map(Vec::from));
     let similarity = Similarity::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
-    let found = similarity.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), None).unwrap();
+    let found = similarity.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), &positions(4)).unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), [1, 1, 0, 0]);
 }
 
