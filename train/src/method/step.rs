@@ -1,5 +1,4 @@
-//! One optimizer step of the training method (paper, section 3): gradients of the micro-batches, then the weights, the
-//! prototypes and the teacher move.
+//! One optimizer step: gradients of the micro-batches, then the weights, the prototypes and the teacher move.
 
 use anyhow::{Context, Result};
 use protoseg_models::classes::IGNORE_INDEX;

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::data::lists::Lists;
 use crate::method::schedule::Schedule;
 use crate::run::fit::fit;
-use crate::run::state::{RunState, changes};
+use crate::run::state::{self, changes};
 use crate::run::stop::StopReason;
 use crate::run::{RunOptions, RunOutcome, Score};
 
@@ -146,7 +146,7 @@ fn train(run: &GridRun, out: &Path, options: &RunOptions) -> Result<RunOutcome> 
         let warmup = schedule.warmup;
         if warmup > 0 && warmup < schedule.steps {
             match warm_up(run, warmup, options)? {
-                Ok(shared) => RunState::fork(&shared, &state, &run.config)?,
+                Ok(shared) => state::fork(&shared, &state, &run.config)?,
                 Err(stop) => return Ok(RunOutcome::Stopped(stop)),
             }
         }
@@ -165,7 +165,7 @@ fn warm_up(
     let key = serde_json::to_vec(&run.config.warmup_keys()?)?;
     let out = options.out.join(format!("warmup-{}", &digest::sha256_bytes(&key)[..8]));
     let state = out.join("state");
-    let done = RunState::step(&state)?;
+    let done = state::steps_done(&state)?;
     if done.is_none_or(|done| done < warmup) {
         let shared =
             RunOptions { out, resume: done.is_some(), stop_after: Some(warmup), ..options.clone() };

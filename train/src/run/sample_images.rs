@@ -11,7 +11,7 @@ use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
 
-use crate::evaluate::{self, Predictor, Protocol};
+use crate::evaluate::Predictor;
 use crate::report::ReportImage;
 
 /// Number of best images, and of worst ones.
@@ -32,14 +32,12 @@ pub fn render(
     predictor: Predictor,
     samples: &LabeledDataset,
     classes: &ClassTable,
-    protocol: Protocol,
     scores: &[(usize, f64)],
 ) -> Result<Vec<ReportImage>> {
     let render = |&(index, iou): &(usize, f64)| -> Result<ReportImage> {
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
-        let predicted =
-            evaluate::predict_labels(predictor, sample.image.as_raw(), [height, width], protocol)?;
+        let predicted = predictor.labels(sample.image.as_raw(), [height, width])?;
         let mut image = Vec::new();
         sample.image.write_with_encoder(JpegEncoder::new_with_quality(&mut image, JPEG_QUALITY))?;
         let colored = |labels: Vec<u8>| LabelMap { height, width, labels }.color_png(classes);
@@ -56,7 +54,6 @@ pub fn write_pseudo_labels(
     predictor: Predictor,
     samples: &LabeledDataset,
     classes: &ClassTable,
-    protocol: Protocol,
     count: usize,
     folder: &Path,
 ) -> Result<()> {
@@ -67,12 +64,8 @@ pub fn write_pseudo_labels(
         let index = position * samples.count() / count;
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
-        let [labels, confidence] = evaluate::predict_with_confidence(
-            predictor,
-            sample.image.as_raw(),
-            [height, width],
-            protocol,
-        )?;
+        let [labels, confidence] =
+            predictor.labels_and_confidence(sample.image.as_raw(), [height, width])?;
         let write = |name: String, bytes: &[u8]| {
             let path = folder.join(name);
             atomic::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
