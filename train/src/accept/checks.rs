@@ -165,9 +165,9 @@ pub(super) fn state(trial: &Trial, device: Device) -> Result<Vec<Check>> {
     let prototypes = trial.learner.prototypes.as_ref().context("a trial has prototypes")?;
     let lengths = prototypes.values().f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), false)?;
     // Of a class that no labelled pixel has, there is no prototype yet.
-    let met: Vec<bool> = prototypes.counters().active;
+    let met = &prototypes.counters().active;
     let each = lengths.size()[0] / met.len().max(1) as i64;
-    let met = Tensor::f_from_slice(&met)?
+    let met = Tensor::f_from_slice(met)?
         .f_repeat_interleave_self_int(each, 0, None)?
         .f_to_device(device)?;
     let apart =

@@ -137,7 +137,7 @@ impl InitialState {
         )
         .context("the first prototypes")?;
         let (values, mean) = (found.values().shallow_clone(), found.mean().shallow_clone());
-        Ok(Self { weights: net.state_dict()?, values, mean, counters: found.counters() })
+        Ok(Self { weights: net.state_dict()?, values, mean, counters: found.counters().clone() })
     }
 
     /// The prototypes on a device.
