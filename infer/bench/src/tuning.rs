@@ -20,8 +20,8 @@ use self::limits::TuningLimits;
 use self::machine::MachineId;
 use self::search::{Candidate, TuningDecision};
 use crate::ab::AbComparison;
+use crate::load::Scenario;
 use crate::report::ImageSummary;
-use crate::scenario::Scenario;
 
 /// Options of the engine by their names on the command line without dashes, and what they are set to; `on` where they take no
 /// value.
