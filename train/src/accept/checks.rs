@@ -172,9 +172,9 @@ pub(super) fn tensors(learner: &Learner, device: Device) -> Result<[Check; 3]> {
     inspect("the tensor of prototypes".to_owned(), prototypes.values())?;
     let lengths = prototypes.values().f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), false)?;
     // Classes without a labeled pixel have no prototypes yet.
-    let active: Vec<bool> = prototypes.counters().active;
+    let active = &prototypes.counters().active;
     let per_class = lengths.size()[0] / active.len().max(1) as i64;
-    let active = Tensor::f_from_slice(&active)?
+    let active = Tensor::f_from_slice(active)?
         .f_repeat_interleave_self_int(per_class, 0, None)?
         .f_to_device(device)?;
     let deviation = lengths

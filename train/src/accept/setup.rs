@@ -136,7 +136,7 @@ impl AcceptSetup {
             PrototypeSettings::from_config(&self.config, learner.classes()),
             initial.prototypes.values().f_to_device(device)?,
             initial.prototypes.mean().f_to_device(device)?,
-            initial.prototypes.counters(),
+            initial.prototypes.counters().clone(),
         ));
         Ok(learner)
     }

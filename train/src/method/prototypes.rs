@@ -55,20 +55,18 @@ pub struct Prototypes {
     values: Tensor,
     /// Running mean of the features `[channels]`; 0 unless `centered`.
     mean: Tensor,
-    /// Classes seen so far; the others are left out of the softmax.
-    active: Vec<bool>,
-    /// For each prototype, steps since its last assignment in which its class had at least `per_class` points.
-    steps_unassigned: Vec<u64>,
-    /// For each prototype, points assigned so far.
-    assignments: Vec<u64>,
+    counters: PrototypeCounters,
 }
 
-/// Counters of prototypes in the state of a run.
+/// Counters of classes and prototypes, also on disk.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PrototypeCounters {
+    /// Classes seen so far; the others are left out of the softmax.
     pub active: Vec<bool>,
+    /// For each prototype, steps since its last assignment in which its class had at least `per_class` points.
     #[serde(alias = "unhit")]
     pub steps_unassigned: Vec<u64>,
+    /// For each prototype, points assigned so far.
     #[serde(alias = "hits")]
     pub assignments: Vec<u64>,
 }
@@ -95,14 +93,12 @@ impl Prototypes {
         active: Vec<bool>,
     ) -> Self {
         let count = settings.classes * settings.per_class;
-        Self {
-            settings,
-            values,
-            mean,
+        let counters = PrototypeCounters {
             active,
             steps_unassigned: vec![0; count],
             assignments: vec![0; count],
-        }
+        };
+        Self { settings, values, mean, counters }
     }
 
     pub fn from_saved(
@@ -111,8 +107,7 @@ impl Prototypes {
         mean: Tensor,
         counters: PrototypeCounters,
     ) -> Self {
-        let PrototypeCounters { active, steps_unassigned, assignments } = counters;
-        Self { settings, values, mean, active, steps_unassigned, assignments }
+        Self { settings, values, mean, counters }
     }
 
     /// Returns the values `[classes * per_class, channels]`.
@@ -131,7 +126,7 @@ impl Prototypes {
         let mean = net::from_torch(&self.mean)?;
         let channels = mean.data.len();
         let rows = values.data.chunks_exact(channels).map(<[f32]>::to_vec).collect::<Vec<_>>();
-        let classes = rows.chunks_exact(self.settings.per_class).zip(&self.active);
+        let classes = rows.chunks_exact(self.settings.per_class).zip(&self.counters.active);
         Ok(published::Prototypes {
             version: published::Prototypes::VERSION.to_owned(),
             node: node.to_owned(),
@@ -141,12 +136,8 @@ impl Prototypes {
         })
     }
 
-    pub fn counters(&self) -> PrototypeCounters {
-        PrototypeCounters {
-            active: self.active.clone(),
-            steps_unassigned: self.steps_unassigned.clone(),
-            assignments: self.assignments.clone(),
-        }
+    pub fn counters(&self) -> &PrototypeCounters {
+        &self.counters
     }
 
     /// Compares features `[points, channels]` with every prototype.
@@ -156,7 +147,7 @@ impl Prototypes {
         } else {
             features.shallow_clone()
         };
-        Similarity::new(features, &self.values, &self.active, self.settings.temperature)
+        Similarity::new(features, &self.values, &self.counters.active, self.settings.temperature)
     }
 
     /// Returns the logits `[1, classes, h, w]` of a feature map `[1, channels, h, w]`, finite for upsampling.
@@ -172,7 +163,11 @@ impl Prototypes {
     pub fn begin_step(&self) -> Result<AssignmentSums> {
         let device = self.values.device();
         let reseeds = self.settings.reseed_after > 0
-            && self.steps_unassigned.iter().any(|steps| steps + 1 >= self.settings.reseed_after);
+            && self
+                .counters
+                .steps_unassigned
+                .iter()
+                .any(|steps| steps + 1 >= self.settings.reseed_after);
         Ok(AssignmentSums {
             sums: self.values.f_zeros_like()?,
             counts: Tensor::f_zeros([self.values.size()[0]], (Kind::Int64, device))?,
@@ -238,7 +233,7 @@ impl Prototypes {
         if let Some((sum, count)) = total.filter(|(_, count)| *count > 0) {
             self.mean = self.mean.f_add(&sum.f_mul_scalar((1.0 - momentum) / count as f64)?)?;
         }
-        for (total, hits) in self.assignments.iter_mut().zip(hits) {
+        for (total, hits) in self.counters.assignments.iter_mut().zip(hits) {
             *total += hits as u64;
         }
         Ok(())
@@ -257,7 +252,7 @@ impl Prototypes {
         for class in 0..self.settings.classes {
             let count: i64 =
                 hits[class * self.settings.per_class..][..self.settings.per_class].iter().sum();
-            if self.active[class] || count == 0 {
+            if self.counters.active[class] || count == 0 {
                 continue;
             }
             let sum = sums.f_narrow(0, class as i64 * each, each)?;
@@ -274,7 +269,7 @@ impl Prototypes {
                 Tensor::f_from_slice(&noise)?.f_view_as(&mean)?.f_to_device(mean.device())?;
             let values = self.normalize_if_configured(&mean.f_add(&noise)?)?;
             self.values.f_narrow(0, class as i64 * each, each)?.f_copy_(&values)?;
-            self.active[class] = true;
+            self.counters.active[class] = true;
         }
         Ok(())
     }
@@ -289,12 +284,14 @@ impl Prototypes {
             let place = class * each;
             let hits = &hits[place..][..each];
             let enough = hits.iter().sum::<i64>() >= each as i64;
-            for (steps, &hits) in self.steps_unassigned[place..].iter_mut().zip(hits) {
+            for (steps, &hits) in self.counters.steps_unassigned[place..].iter_mut().zip(hits) {
                 *steps = if hits > 0 { 0 } else { *steps + u64::from(enough) };
             }
         }
         let dead: Vec<usize> = (0..hits.len())
-            .filter(|&prototype| self.steps_unassigned[prototype] >= self.settings.reseed_after)
+            .filter(|&prototype| {
+                self.counters.steps_unassigned[prototype] >= self.settings.reseed_after
+            })
             .collect();
         if dead.is_empty() || points.is_empty() {
             return Ok(());
@@ -326,7 +323,7 @@ impl Prototypes {
             };
             let taken = self.normalize_if_configured(&own.f_narrow(0, farthest, 1)?)?;
             self.values.f_narrow(0, prototype as i64, 1)?.f_copy_(&taken)?;
-            self.steps_unassigned[prototype] = 0;
+            self.counters.steps_unassigned[prototype] = 0;
         }
         Ok(())
     }

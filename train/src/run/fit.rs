@@ -131,7 +131,7 @@ fn assignments(learner: &Learner) -> Vec<u64> {
     learner
         .prototypes
         .as_ref()
-        .map(|prototypes| prototypes.counters().assignments)
+        .map(|prototypes| prototypes.counters().assignments.clone())
         .unwrap_or_default()
 }
 

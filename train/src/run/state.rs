@@ -76,7 +76,7 @@ pub fn save(
         version: VERSION.to_owned(),
         step,
         best,
-        prototypes: learner.prototypes.as_ref().map(Prototypes::counters),
+        prototypes: learner.prototypes.as_ref().map(|prototypes| prototypes.counters().clone()),
         config: learner.config.clone(),
         teacher_ready: learner.teacher_ready,
         data,

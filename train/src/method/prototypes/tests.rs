@@ -116,7 +116,7 @@ fn thirty_steps_equal_loops() {
             settings,
             values: rows(prototypes.values()),
             mean: numbers(prototypes.mean()),
-            counters: prototypes.counters(),
+            counters: prototypes.counters().clone(),
         };
         let mut reseeded = 0;
         for number in 0..30 {
@@ -135,7 +135,7 @@ fn thirty_steps_equal_loops() {
                     "{settings:?}, step {number}: {found} {expected}"
                 );
             }
-            assert_eq!(prototypes.counters(), loops.counters, "step {number}");
+            assert_eq!(*prototypes.counters(), loops.counters, "step {number}");
             assert_eq!(prototypes.counters().active[3], number >= 6);
             reseeded += reinitialized.len();
         }
