@@ -133,11 +133,12 @@ impl RunState {
             learner.teacher_ready = true;
         }
         if self.step > 0 {
-            let velocity = weights::read(&folder.join(VELOCITY))?;
+            let path = folder.join(VELOCITY);
+            let velocity = weights::read(&path)?;
             learner
                 .sgd
                 .load(&velocity, &learner.student)
-                .with_context(|| folder.display().to_string())?;
+                .with_context(|| path.display().to_string())?;
         }
         if let Some(counters) = self.prototypes {
             let path = folder.join(PROTOTYPES);

@@ -28,7 +28,7 @@ fn a_missing_or_changed_part_of_the_state_is_refused_by_name() {
     let velocity = "velocity.safetensors";
     // The student's file has the same names and more.
     let swap = || assert!(fs::copy(state("student.safetensors"), state(velocity)).unwrap() > 0);
-    refused(velocity, &swap, &["velocities of", "state"]);
+    refused(velocity, &swap, &["momentum buffers for", velocity]);
     let position = "position.json";
     let later = || {
         let text = fs::read_to_string(state(position)).unwrap();
