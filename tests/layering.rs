@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, Package
 /// Packages of this workspace that a package may build on, directly or not, and what it must never reach.
 const RULES: [(&str, &[&str], &[&str]); 10] = [
     ("protoseg-models", &[], &["tch", "ort", "prost", "image", "png", "tokio", "clap"]),
-    ("protoseg-pages", &[], &["tch", "ort", "serde", "tokio", "clap"]),
+    ("protoseg-pages", &[], &["tch", "ort", "image", "tokio", "clap"]),
     (
         "protoseg-synthetic",
         &["protoseg-models"],

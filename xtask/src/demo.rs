@@ -18,7 +18,9 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
         [] => None,
         [option, folder] if option == "--data" => Some(std::path::absolute(folder)?),
         _ => {
-            return Err(Usage(format!("demo takes --data DIR or nothing, not {arguments:?}")).into());
+            return Err(
+                Usage(format!("demo takes --data DIR or nothing, not {arguments:?}")).into()
+            );
         }
     };
     let mut demo = Demo { root, steps: Steps::default() };

@@ -1,6 +1,6 @@
 //! How a report's figures are written: digits, units and names, the same on its page and in a terminal.
 
-use protoseg_pages::scale::fixed;
+use protoseg_pages::fixed;
 
 use super::report::{Accuracy, BenchReport, RateWithinBound, ScenarioResult, Subject};
 use super::statistics;
