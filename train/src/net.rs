@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use protoseg_models::analysis::Role;
 use protoseg_models::graph::{Conv, Graph, Node, NodeId, Op, Tag};
-use protoseg_models::parameters::Role;
 use protoseg_models::weights::{self, StateDict};
 use tch::{Device, Kind, Tensor};
 
@@ -306,6 +306,15 @@ pub fn upsample(map: &Tensor, size: [i64; 2], align_corners: bool) -> Result<Ten
 /// The same values, channels last in memory: what libtorch's CPU convolutions like best.
 fn channels_last(map: &Tensor) -> Result<Tensor> {
     Ok(map.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}
+
+/// Returns the color that normalization maps to zero.
+pub fn mean_color(graph: &Graph) -> [u8; 3] {
+    let means = graph.nodes().iter().find_map(|node| match node.op {
+        Op::Normalize { mean, .. } => Some(mean),
+        _ => None,
+    });
+    means.unwrap_or_default().map(|mean| mean.round() as u8)
 }
 
 /// A tensor on a device.

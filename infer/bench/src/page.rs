@@ -5,7 +5,7 @@ use protoseg_pages::{
 };
 
 use super::report::{BenchReport, BenchRun, Latency, ScenarioResult, WarmUp};
-use super::stages::shares;
+use super::statistics::{Share, shares};
 use super::terminal;
 use super::words::{self, count, figure, milliseconds, moment, percent, seconds, share, verdict};
 
@@ -184,7 +184,7 @@ fn throughput(report: &BenchReport) -> Vec<Block> {
 /// One bar per point with timed stages, divided into them.
 fn stages(report: &BenchReport) -> Vec<Block> {
     let stack = |run: &BenchRun, point: &ScenarioResult| {
-        let part = |part: super::stages::Share| StackPart {
+        let part = |part: Share| StackPart {
             color: stage_color(&part.name),
             name: part.name,
             share: part.share,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use protoseg_models::bundle::TUNING;
+use protoseg_models::errors::FileError;
 use protoseg_models::versioned::{self, JsonError, Versioned};
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,8 @@ use self::limits::TuningLimits;
 use self::machine::MachineId;
 use self::search::{Candidate, TuningDecision};
 use crate::ab::AbComparison;
+use crate::load::Scenario;
 use crate::report::ImageSummary;
-use crate::scenario::Scenario;
 
 /// Options of the engine by their names on the command line without dashes, and what they are set to; `on` where they take no
 /// value.
@@ -98,7 +99,9 @@ impl Tuning {
     pub fn read(path: &Path) -> Result<Option<Self>, JsonError> {
         match versioned::read(path, Self::VERSION) {
             Ok(Versioned { value, .. }) => Ok(Some(value)),
-            Err(JsonError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(JsonError::File(FileError { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
                 Ok(None)
             }
             Err(error) => Err(error),

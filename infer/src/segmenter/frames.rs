@@ -32,9 +32,9 @@ impl FrameFile {
         let pieces = options.pieces.unwrap_or(Tiling::from(manifest.model.window));
         let mut files = Vec::new();
         for file in &manifest.files {
-            let fits =
-                file.form.kind == ModelKind::Frame && file.form.precision == main.form.precision;
-            if let Some(form) = file.form.frame.filter(|form| fits && form.pieces == pieces) {
+            let fits = file.variant.kind == ModelKind::Frame
+                && file.variant.precision == main.variant.precision;
+            if let Some(form) = file.variant.frame.filter(|form| fits && form.tiling == pieces) {
                 let options = RunnerOptions {
                     size: Some([form.height, form.width]),
                     ..how(manifest, file, options)?

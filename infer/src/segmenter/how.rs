@@ -16,18 +16,18 @@ pub(super) fn chosen<'a>(
     manifest: &'a Manifest,
     options: &SegmenterOptions,
 ) -> Result<&'a ModelFile, SegmentError> {
-    let files = || manifest.files.iter().filter(|file| file.form.kind != ModelKind::Frame);
+    let files = || manifest.files.iter().filter(|file| file.variant.kind != ModelKind::Frame);
     let Some(precision) = options.precision else {
         return files().next().ok_or_else(|| SegmentError::NoLogits(path.into()));
     };
     let signed = matches!(options.runner.device, Device::TensorRt(_));
-    let fits = |file: &&ModelFile| file.form.precision == precision;
+    let fits = |file: &&ModelFile| file.variant.precision == precision;
     let suits = |file: &&ModelFile| {
-        file.form.quantization.as_ref().is_none_or(|how| how.symmetric == signed)
+        file.variant.quantization.as_ref().is_none_or(|how| how.symmetric == signed)
     };
     let file = files().filter(fits).find(suits).or_else(|| files().find(fits));
     file.ok_or_else(|| {
-        let known: Vec<&str> = files().map(|file| file.form.precision.name()).collect();
+        let known: Vec<&str> = files().map(|file| file.variant.precision.name()).collect();
         SegmentError::NoPrecision { path: path.into(), precision, known: known.join(", ") }
     })
 }
@@ -44,7 +44,7 @@ pub(super) fn how(
         let window = options.pieces.map_or(manifest.model.window, Tiling::window);
         how.size = window.map(|window| [window.size; 2]);
     }
-    let int8 = file.form.precision == Precision::Int8;
+    let int8 = file.variant.precision == Precision::Int8;
     if how.tensorrt.int8 && !int8 {
         return Err(SegmentError::Floats(file.file.clone()));
     }

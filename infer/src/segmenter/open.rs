@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
+use protoseg_models::errors::FileError;
 use protoseg_models::variant::ModelKind;
 use protoseg_models::versioned::Versioned;
 use protoseg_models::window::Tiling;
@@ -43,7 +44,7 @@ impl Segmenter {
                 options,
             )?;
             segmenter.fingerprint = identity::fingerprint_of_file(&segmenter.model, path)
-                .map_err(|source| BundleError::Io { path: path.into(), source })?;
+                .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
             return Ok(segmenter);
         }
         let Versioned { value: manifest, unknown_fields } = Manifest::read(path)?;
@@ -64,12 +65,12 @@ impl Segmenter {
         options: &SegmenterOptions,
     ) -> Result<Self, SegmentError> {
         let runner = Self::runner(folder, manifest, file, options)?;
-        let what = (file.form.kind, InputSizes::from_file(file, manifest.model.grid));
+        let what = (file.variant.kind, InputSizes::from_file(file, manifest.model.grid));
         let mut segmenter =
             Self::new(folder, (manifest.model.clone(), Vec::new()), what, runner, options)?;
         segmenter.fingerprint = fingerprint(manifest, file);
         segmenter.file.clone_from(&file.file);
-        segmenter.precision = Some(file.form.precision);
+        segmenter.precision = Some(file.variant.precision);
         Ok(segmenter)
     }
 

@@ -4,8 +4,8 @@ use protoseg_pages::{
     Axis, Chart, Line, Mark, PointLabel, PointStyle, Scale, Values, is_plottable,
 };
 
+use crate::load::Scenario;
 use crate::report::{BenchReport, BenchRun, Latency, SampleColumns, ScenarioResult};
-use crate::scenario::Scenario;
 use crate::words::figure;
 
 /// Latencies that spread by more than this factor get a logarithmic axis, so that rare long ones do not flatten the rest.

@@ -1,15 +1,15 @@
-//! `protoseg adopt`: an ONNX file that somebody else made becomes a bundle.
+//! `protoseg import`: an ONNX file that somebody else made becomes a bundle.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use protoseg_infer::import::{self, ImportError, ImportOptions};
+use protoseg_infer::import::{ImportError, ImportOptions, write_bundle};
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
-use protoseg_models::bundle::{Manifest, ModelFile, list};
-use protoseg_models::class_file;
+use protoseg_models::bundle::{Manifest, ModelFile, signature};
+use protoseg_models::classes::ClassTable;
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::window::Tiling;
 
@@ -93,26 +93,25 @@ enum WeightPrecisionArg {
 pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError> {
     let request = request(arguments).map_err(CommandError::usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
-    let manifest =
-        import::write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
-            match error {
-                error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
-                error @ ImportError::Folder(_) => CommandError::Runtime(
-                    anyhow::Error::from(error).context(arguments.out.display().to_string()),
-                ),
-                error => {
-                    let model = arguments.model.display().to_string();
-                    // What is wrong with the file's inputs and outputs does not say whose they are.
-                    let named = error.to_string().contains(&model);
-                    let error = anyhow::Error::from(error);
-                    CommandError::Usage(if named {
-                        error
-                    } else {
-                        error.context(format!("{model} cannot be adopted"))
-                    })
-                }
+    let manifest = write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
+        match error {
+            error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
+            error @ ImportError::Folder(_) => CommandError::Runtime(
+                anyhow::Error::from(error).context(arguments.out.display().to_string()),
+            ),
+            error => {
+                let model = arguments.model.display().to_string();
+                // What is wrong with the file's inputs and outputs does not say whose they are.
+                let named = error.to_string().contains(&model);
+                let error = anyhow::Error::from(error);
+                CommandError::Usage(if named {
+                    error
+                } else {
+                    error.context(format!("{model} cannot be adopted"))
+                })
             }
-        })?;
+        }
+    })?;
     for file in &manifest.files {
         print(describe(&manifest, file))?;
     }
@@ -139,7 +138,7 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
     };
     Ok(ImportOptions {
         name,
-        classes: class_file::read(classes)?,
+        classes: ClassTable::load(classes)?,
         output: output.clone(),
         order: match order {
             ChannelOrderArg::Rgb => ChannelOrder::Rgb,
@@ -160,9 +159,9 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
 
 /// What goes in and comes out, and how pictures will be run: what a person should look over.
 fn describe(manifest: &Manifest, file: &ModelFile) -> String {
-    let ModelFile { file, form, inputs, outputs, adapter, .. } = file;
+    let ModelFile { file, variant: form, inputs, outputs, adapter, .. } = file;
     let (kind, precision) = (form.kind.name(), form.precision.name());
-    let (inputs, outputs) = (list(inputs), list(outputs));
+    let (inputs, outputs) = (signature(inputs), signature(outputs));
     let (grid, window) = (manifest.model.grid, manifest.model.window);
     let output = adapter.as_ref().map_or("", |adapter| &adapter.output);
     let given = match form.kind {
