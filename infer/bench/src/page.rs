@@ -130,14 +130,6 @@ fn best(
     Some((value, details.into_iter().flatten().collect()))
 }
 
-fn text_cells<const N: usize>(texts: [&str; N]) -> [Cell; N] {
-    texts.map(|text| Cell::Text(text.to_owned()))
-}
-
-fn number_cells<const N: usize>(texts: [&str; N]) -> [Cell; N] {
-    texts.map(|text| Cell::Number(text.to_owned()))
-}
-
 fn number_or_none(text: Option<String>) -> Cell {
     text.map_or(Cell::Absent("none"), Cell::Number)
 }
@@ -161,14 +153,19 @@ fn overview(report: &BenchReport) -> Table {
     let runs = report.runs.iter().enumerate();
     let rows =
         runs.flat_map(|(index, run)| run.points.iter().map(move |point| row(index, run, point)));
-    let numbers = ["queries", "p50, ms", "p99, ms", "images/s", "megapixels/s", "label agreement"];
-    let columns = text_cells(["run", "scenario"]).into_iter().chain(number_cells(numbers));
-    Table {
-        wide: true,
-        columns: columns.chain(text_cells(["verdict"])).collect(),
-        rows: rows.collect(),
-        ..Table::default()
-    }
+    let columns = [
+        "run",
+        "scenario",
+        "queries",
+        "p50, ms",
+        "p99, ms",
+        "images/s",
+        "megapixels/s",
+        "label agreement",
+        "verdict",
+    ];
+    let columns = columns.map(str::to_owned).to_vec();
+    Table { wide: true, columns, rows: rows.collect(), ..Table::default() }
 }
 
 fn throughput(report: &BenchReport) -> Vec<Block> {
@@ -282,11 +279,7 @@ fn measured(point: &ScenarioResult) -> String {
         figure(point.megapixels_per_second),
     );
     text.extend(words::device(point).iter().map(|sentence| format!(" {sentence}.")));
-    if point.failed > 0 {
-        let error = point.first_error.as_deref().unwrap_or("unknown error");
-        let failed = count(point.failed, "query was", "queries were");
-        text.push_str(&format!(" {failed} not answered: {error}."));
-    }
+    text.extend(words::failure(point).map(|failure| format!(" {failure}.")));
     text
 }
 
@@ -308,7 +301,8 @@ fn percentiles(latency: &Latency) -> Table {
     let rows = [extreme("least", latency.min_ms), extreme("mean", latency.mean_ms)];
     let rows = rows.into_iter().chain(percentile).chain([extreme("largest", latency.max_ms)]);
     let columns = ["latency", "ms", "95 % interval", "MLPerf's bound, 99 %"];
-    Table { columns: number_cells(columns).to_vec(), rows: rows.collect(), ..Table::default() }
+    let columns = columns.map(str::to_owned).to_vec();
+    Table { columns, rows: rows.collect(), ..Table::default() }
 }
 
 #[cfg(test)]

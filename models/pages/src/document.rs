@@ -1,7 +1,5 @@
 //! The content of a report, and the template around it. `report.js` draws every type of this file.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use crate::Values;
@@ -60,7 +58,7 @@ pub struct Table {
     pub caption: Option<String>,
     /// As wide as the page; else only as wide as numbers need.
     pub wide: bool,
-    pub columns: Vec<Cell>,
+    pub columns: Vec<String>,
     pub rows: Vec<Vec<Cell>>,
     pub footer: Vec<Vec<Cell>>,
 }
@@ -157,7 +155,8 @@ pub enum Mark {
     Points {
         name: String,
         color: usize,
-        style: PointStyle,
+        /// Large dots for a few points; else small, translucent ones for thousands.
+        large: bool,
         x: Values,
         y: Values,
     },
@@ -204,15 +203,6 @@ pub struct Line {
     pub band: Option<[Values; 2]>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PointStyle {
-    /// One of thousands: small and translucent.
-    Sample,
-    /// One of a few: large.
-    Spot,
-}
-
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PointLabel {
     pub strong: String,
@@ -256,20 +246,8 @@ pub struct StackPart {
 pub struct Image {
     pub name: String,
     pub note: String,
-    pub views: Vec<View>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub struct View {
-    pub name: &'static str,
-    /// A `data:` URL; none for bytes in an unknown format.
-    pub source: Option<String>,
-}
-
-impl fmt::Display for Tile {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        write!(formatter, "{}: {} ({})", self.label, self.value, self.details.join("; "))
-    }
+    /// Names and `data:` URLs; no URL for bytes in an unknown format.
+    pub views: Vec<(&'static str, Option<String>)>,
 }
 
 impl Document {

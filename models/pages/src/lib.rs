@@ -25,7 +25,7 @@ mod document;
 mod numbers;
 
 pub use document::{
-    Axis, Block, Cell, Chart, ChartSize, Document, HeatMap, Image, Line, Mark, PointLabel,
-    PointStyle, Scale, Section, Stack, StackPart, Swatch, Table, Tile, View,
+    Axis, Block, Cell, Chart, ChartSize, Document, HeatMap, Image, Line, Mark, PointLabel, Scale,
+    Section, Stack, StackPart, Swatch, Table, Tile,
 };
 pub use numbers::{Values, duration, fixed, is_plottable, whole};

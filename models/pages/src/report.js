@@ -161,9 +161,9 @@ const marks = {
     if (dots) plot.shape(`dot ${lineColor(color)}`, through(runs.flat(), y).map((point) => path([point])));
     plot.series.push({ name, color, points: runs.flat().map((index) => [x[index], y[index]]) });
   },
-  points({ name, color, style, x, y }, plot) {
+  points({ name, color, large, x, y }, plot) {
     const known = stretches(y).flat().map((index) => [x[index], y[index]]);
-    plot.shape(`${style} ${lineColor(color)}`, known.map((point) => path([plot.at(...point)])));
+    plot.shape(`${large ? "spot" : "sample"} ${lineColor(color)}`, known.map((point) => path([plot.at(...point)])));
     plot.series.push({ name, color, points: known });
   },
   bars({ name, centers, edges, counts }, plot) {
@@ -318,20 +318,23 @@ const cells = {
   stable: (stable) => [status(stable), "text"],
 };
 
-const row = (scope) => (values) => html("tr", "", ...values.map((cell, index) => {
+const header = (scope, classes, content) => Object.assign(html("th", classes, content), { scope });
+
+const row = (values) => html("tr", "", ...values.map((cell, index) => {
   const [kind, value] = Object.entries(cell)[0];
   const [content, classes] = cells[kind](value);
-  const heading = scope === "col" || index === 0;
-  const element = html(heading ? "th" : "td", classes, content);
-  if (heading) element.scope = scope;
+  const element = index === 0 ? header("row", classes, content) : html("td", classes, content);
   if (kind === "meter") styled(element, { "--share": `${Math.min(Math.max(value.percent, 0), 100)}%` });
   return element;
 }));
 
 const table = ({ caption, wide, columns, rows, footer }) => {
-  const parts = [caption && html("caption", "", caption), html("thead", "", row("col")(columns))];
-  parts.push(html("tbody", "", ...rows.map(row("row"))));
-  if (footer.length > 0) parts.push(html("tfoot", "", ...footer.map(row("row"))));
+  // Columns of texts have their heading on the left, too.
+  const isText = (index) => rows.some((cells) => "text" in cells[index] || "stable" in cells[index]);
+  const head = columns.map((column, index) => header("col", isText(index) ? "text" : "", column));
+  const parts = [caption && html("caption", "", caption), html("thead", "", html("tr", "", ...head))];
+  parts.push(html("tbody", "", ...rows.map(row)));
+  if (footer.length > 0) parts.push(html("tfoot", "", ...footer.map(row)));
   const scrolled = html("div", "scroll", html("table", wide ? "wide" : "", ...parts));
   scrolled.tabIndex = 0;
   scrolled.setAttribute("role", "group");
@@ -353,7 +356,7 @@ const stack = ({ title, note, parts }) => {
 };
 
 const image = ({ name, note, views }) => {
-  const view = ({ name: what, source }) => {
+  const view = ([what, source]) => {
     if (source === null) return html("div", "", `neither PNG nor JPEG: ${what}`);
     return html("div", "", Object.assign(html("img"), { alt: `${what} of ${name}`, src: source }), what);
   };

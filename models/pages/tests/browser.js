@@ -61,6 +61,7 @@ equal(texts(".note, .warning"), [text, text], "notes");
 equal(texts(".verdict li"), [text], "reasons");
 equal(texts(".tile"), ["mIoU61.3 %step 180"], "tiles");
 equal(texts(".facts dt, .facts dd"), ["device", text], "facts");
+equal(all("thead th").map((cell) => cell.textContent + (cell.className && ` ${cell.className}`)), ["IoU, %", "teacher", "student\nstep 180", "run", "scenario text", "verdict text"], "columns");
 equal(texts("tbody tr").concat(texts("tfoot tr")), ["road72.9absent", `${text}clients 4STABLE`, "mIoU31.1none"], "rows");
 equal(all(".meter").map((cell) => cell.style.getPropertyValue("--share")), ["72.9%"], "meters");
 equal(all("table a").map((link) => link.getAttribute("href")), ["#charts"], "links");
@@ -82,7 +83,7 @@ equal(drawn(".level"), ["M0.0 500.0H1000"], "levels");
 equal(drawn(".spot"), ["M500.0 500.0h0"], "spots");
 equal(texts(".name"), ["p50 10.0"], "names");
 equal(texts(".load"), ["1. 40 UNSTABLE"], "loads");
-equal(drawn(".cell").filter(Boolean), ["M0.0 0h500.0v.9h-500.0z", "M0.0 1h500.0v.9h-500.0z", "M500.0 1h500.0v.9h-500.0z"], "heat map");
+equal(drawn(".cell").filter(Boolean), ["M0.0 0h500.0v.9h-500.0z", "M0.0 1h500.0v.9h-500.0zM500.0 1h500.0v.9h-500.0z"], "heat map");
 check(all("svg").every((svg) => svg.getAttribute("aria-label")), "charts have a description");
 
 // Pointer and keys read out values.

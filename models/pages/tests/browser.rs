@@ -5,8 +5,8 @@
 use std::process::Command;
 
 use protoseg_pages::{
-    Axis, Block, Cell, Chart, ChartSize, Document, HeatMap, Image, Line, Mark, PointLabel,
-    PointStyle, Scale, Stack, StackPart, Swatch, Table, Tile, Values, View,
+    Axis, Block, Cell, Chart, ChartSize, Document, HeatMap, Image, Line, Mark, PointLabel, Scale,
+    Stack, StackPart, Swatch, Table, Tile, Values,
 };
 
 /// Markup wherever it is not set as text.
@@ -30,10 +30,7 @@ fn blocks() -> Vec<Block> {
     };
     let scores = Table {
         caption: Some(text()),
-        columns: ["IoU, %", "teacher", "student\nstep 180"]
-            .map(str::to_owned)
-            .map(Cell::Number)
-            .to_vec(),
+        columns: ["IoU, %", "teacher", "student\nstep 180"].map(str::to_owned).to_vec(),
         rows: vec![vec![
             Cell::Class("road".to_owned(), Some([128, 64, 128])),
             Cell::Meter { percent: 72.9, text: "72.9".to_owned() },
@@ -44,6 +41,7 @@ fn blocks() -> Vec<Block> {
     };
     let points = Table {
         wide: true,
+        columns: ["run", "scenario", "verdict"].map(str::to_owned).to_vec(),
         rows: vec![vec![
             Cell::Link { text: text(), section: "charts".to_owned() },
             Cell::Text("clients 4".to_owned()),
@@ -51,10 +49,8 @@ fn blocks() -> Vec<Block> {
         ]],
         ..Table::default()
     };
-    let views = vec![
-        View { name: "truth", source: Some("data:image/png;base64,iVBORw==".to_owned()) },
-        View { name: "prediction", source: None },
-    ];
+    let views =
+        vec![("truth", Some("data:image/png;base64,iVBORw==".to_owned())), ("prediction", None)];
     vec![
         Block::Heading { text: text(), stable: None },
         Block::Heading { text: "single-stream".to_owned(), stable: Some(false) },
@@ -104,7 +100,7 @@ fn charts() -> Vec<Block> {
     let spot = Mark::Points {
         name: "percentile".to_owned(),
         color: 1,
-        style: PointStyle::Spot,
+        large: true,
         x: column([10.0]),
         y: column([50.0]),
     };

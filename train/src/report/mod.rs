@@ -11,8 +11,7 @@ use protoseg_images::dataset::Dataset;
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
 use protoseg_pages::{
-    Axis, Block, Cell, Document, Image, Swatch, Table, Tile, View, duration, fixed, is_plottable,
-    whole,
+    Axis, Block, Cell, Document, Image, Swatch, Table, Tile, duration, fixed, is_plottable, whole,
 };
 use serde::Deserialize;
 
@@ -64,7 +63,9 @@ fn document(log: &ParsedLog, configuration: &str, title: &str, images: &[ReportI
     let tiles: Vec<Tile> = log.data().into_iter().filter_map(|data| tile(log, data)).collect();
     let progress = progress(log);
     document.summary = format!("{progress}\n");
-    document.summary.extend(tiles.iter().map(|tile| format!("{tile}\n")));
+    for Tile { label, value, details } in &tiles {
+        document.summary.push_str(&format!("{label}: {value} ({})\n", details.join("; ")));
+    }
     document.head = vec![Block::Note(progress), Block::Tiles(tiles)];
     document.section("scores", "Last scores", score_tables(log, &colors));
     document.section("mean-iou", "mIoU", charts::mean_iou(log));
@@ -151,11 +152,10 @@ fn score_tables(log: &ParsedLog, colors: &ClassColors) -> Vec<Block> {
         };
         let head =
             |line: &&ScoreLine| Cell::Number(format!("{}\nstep {}", line.which, whole(line.step)));
-        let first = Cell::Text("IoU, %".to_owned());
         Table {
             caption: Some(data.to_owned()),
             wide: false,
-            columns: [first].into_iter().chain(last.iter().map(head)).collect(),
+            columns: ["IoU, %".to_owned()].into_iter().chain(last.iter().map(head)).collect(),
             rows: distinct(classes.map(|class| class.name.as_str())).into_iter().map(row).collect(),
             footer: vec![
                 number("mIoU", |line| line.metrics.scores.mean_iou),
@@ -176,7 +176,7 @@ fn pseudo_labels(log: &ParsedLog, colors: &ClassColors) -> Vec<Block> {
         .collect();
     let Some(last) = log.classes.last().filter(|_| !fields.is_empty()) else { return Vec::new() };
     let mut blocks = charts::class_charts(log, "%", &Axis::percent(), &fields);
-    let names = fields.iter().map(|(label, ..)| Cell::Number(format!("{label}, %")));
+    let names = fields.iter().map(|(label, ..)| format!("{label}, %"));
     let row = |class: &log::ClassLine| {
         let values = fields
             .iter()
@@ -186,7 +186,7 @@ fn pseudo_labels(log: &ParsedLog, colors: &ClassColors) -> Vec<Block> {
     let text = format!("Last values, step {}", whole(last.step));
     blocks.push(Block::Heading { text, stable: None });
     blocks.push(Block::Tables(vec![Table {
-        columns: [Cell::Text("class".to_owned())].into_iter().chain(names).collect(),
+        columns: ["class".to_owned()].into_iter().chain(names).collect(),
         rows: last.classes.iter().map(row).collect(),
         ..Table::default()
     }]));
@@ -216,9 +216,9 @@ fn image_blocks(images: &[ReportImage], palette: Vec<(String, [u8; 3])>) -> Vec<
             false => String::new(),
         },
         views: vec![
-            View { name: "image", source: data_url(&image.image) },
-            View { name: "truth", source: data_url(&image.truth) },
-            View { name: "prediction", source: data_url(&image.prediction) },
+            ("image", data_url(&image.image)),
+            ("truth", data_url(&image.truth)),
+            ("prediction", data_url(&image.prediction)),
         ],
     };
     let legend = palette.into_iter().map(|(name, color)| (name, Swatch::Rgb(color))).collect();
@@ -325,7 +325,7 @@ mod tests {
             losses.as_array().unwrap().iter().map(|chart| chart["title"].clone()).collect();
         assert_eq!(titles, ["Loss", "Labeled pixels", "Unlabeled pixels", "Learning rate"]);
         let table = &blocks(&page, "Last scores")[0]["tables"][0];
-        assert_eq!(table["columns"][1]["number"], "teacher\nstep 1820");
+        assert_eq!(table["columns"][1], "teacher\nstep 1820");
         assert_eq!(
             table["rows"][1],
             json!([{"class": ["Road", [128, 64, 128]]}, {"absent": "absent"}, {"absent": "absent"}])
@@ -343,7 +343,7 @@ mod tests {
         let sources =
             json!(["data:image/jpeg;base64,/9j/4A==", "data:image/png;base64,iVBORw==", null]);
         for (index, view) in ["image", "truth", "prediction"].into_iter().enumerate() {
-            assert_eq!(image["views"][index], json!({"name": view, "source": sources[index]}));
+            assert_eq!(image["views"][index], json!([view, sources[index]]));
         }
     }
 

@@ -1,8 +1,6 @@
 //! Charts of latency: its distribution, its course over time, and its growth with throughput.
 
-use protoseg_pages::{
-    Axis, Chart, Line, Mark, PointLabel, PointStyle, Scale, Values, is_plottable,
-};
+use protoseg_pages::{Axis, Chart, Line, Mark, PointLabel, Scale, Values, is_plottable};
 
 use crate::load::Scenario;
 use crate::report::{BenchReport, BenchRun, Latency, SampleColumns, ScenarioResult};
@@ -101,7 +99,7 @@ fn cumulative(sorted: &[f64], x: Axis, latency: &Latency, max_chunks: usize) -> 
     let percentiles = Mark::Points {
         name: "percentile".to_owned(),
         color: 1,
-        style: PointStyle::Spot,
+        large: true,
         x: percentiles.map(|percentile| percentile.ms).collect(),
         y,
     };
@@ -132,9 +130,9 @@ pub(super) fn over_time(
     let shown = latency.percentiles.iter().filter(|found| [50.0, 99.0].contains(&found.percent));
     let mut marks = vec![Mark::Levels { y: shown.map(|percentile| percentile.ms).collect() }];
     let y = latency_axis("", Scale::FromZero, points.iter().map(|(_, ms)| *ms));
-    let (name, color, style) = ("latency in ms:".to_owned(), 0, PointStyle::Sample);
+    let name = "latency in ms:".to_owned();
     let (x, sample_y) = points.into_iter().unzip();
-    marks.push(Mark::Points { name, color, style, x, y: sample_y });
+    marks.push(Mark::Points { name, color: 0, large: false, x, y: sample_y });
     if !medians.is_empty() {
         let (x, y) = medians.into_iter().unzip();
         marks.push(Mark::Line(Line {
