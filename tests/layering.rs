@@ -13,7 +13,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, Package
 /// must never reach.
 const RULES: [(&str, &[&str], &[&str]); 10] = [
     ("protoseg-models", &[], &["tch", "ort", "prost", "image", "png", "tokio", "clap"]),
-    ("protoseg-pages", &[], &["tch", "ort", "serde", "tokio", "clap"]),
+    ("protoseg-pages", &[], &["tch", "ort", "image", "tokio", "clap"]),
     (
         "protoseg-synthetic",
         &["protoseg-models"],
