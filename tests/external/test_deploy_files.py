@@ -20,7 +20,7 @@ sys.path.insert(0, str(PACKAGES))
 import kubernetes_validate  # noqa: E402
 import yaml  # noqa: E402
 
-DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 # The oldest in which every field of the job counts, and the newest that is known.
 KUBERNETES = ["1.33", kubernetes_validate.latest_version()]
 FOREIGN = ["serving.kserve.io/", "monitoring.coreos.com/", "kustomize.config.k8s.io/"]

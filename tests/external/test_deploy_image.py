@@ -20,7 +20,7 @@ import urllib.request
 from pathlib import Path
 
 PROGRAM, ONNXRUNTIME, BUNDLE = (Path(argument).resolve() for argument in sys.argv[1:])
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 USER = 65532
 # Labels that Prometheus adds.
@@ -55,7 +55,7 @@ def lay_out(root):
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(found[1], target)
-    for folder in ("proc", "tmp", "models/street", "pictures", "labels"):
+    for folder in ("proc", "tmp", "models/street", "images", "labels"):
         (root / folder).mkdir(parents=True)
     whole = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     print(f"the image adds {own / 1e6:.1f} MB to its base; with the libraries that it needs of that, {whole / 1e6:.1f} MB")
@@ -134,8 +134,8 @@ def label(root, pictures, folder):
     labels = folder / "labels"
     labels.mkdir()
     os.chown(labels, USER, USER)
-    mounts = [("ro", BUNDLE, "/models/street"), ("ro", pictures, "/pictures"), ("rw", labels, "/labels")]
-    arguments = ["label", "/models/street", "/pictures", "--out=/labels", "--shard=auto", "--shards=2", "--resume"]
+    mounts = [("ro", BUNDLE, "/models/street"), ("ro", pictures, "/images"), ("rw", labels, "/labels")]
+    arguments = ["label", "/models/street", "/images", "--out=/labels", "--shard=auto", "--shards=2", "--resume"]
     for index in ("0", "1"):
         # A home that can be written would show what a library keeps there.
         Container(root, mounts, arguments, JOB_COMPLETION_INDEX=index, HOME="/labels").end(0)
@@ -180,7 +180,7 @@ def compare(metrics):
         for inner in re.findall(r"(?:by|on) \(([\w, ]+)\)", query):
             for wanted in inner.split(", "):
                 assert wanted in set().union(*labels.values()) | OUTER, f"nothing has a label {wanted}"
-    outcomes = set(re.findall(r'=> "(\w+)"', (REPOSITORY / "infer/serve/src/error.rs").read_text())) | {"ok"}
+    outcomes = set(re.findall(r'^ +.*\("(\w+)", Http::', (REPOSITORY / "infer/serve/src/error.rs").read_text(), re.M)) | {"ok"}
     for inner in re.findall(r'outcome=~?"([^"]+)"', "\n".join(queries)):
         assert set(inner.split("|")) <= outcomes, f"no request ends as one of {inner}"
     # Of a histogram one of its three parts is enough.
