@@ -1,4 +1,5 @@
-//! Overhead of the service over the library in the same process, and its throughput relative to the pipeline for folders:
+//! Overhead of the service over the library in the same process, and its throughput relative to the
+//! pipeline for folders:
 //! `cargo bench --bench service -- BUNDLE [ROUNDS]`. Prints ratios of paired measurements.
 
 #![expect(

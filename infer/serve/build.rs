@@ -1,4 +1,5 @@
-//! Generates the messages and the server of `proto/inference.proto`, and its descriptor set for gRPC reflection.
+//! Generates the messages and the server of `proto/inference.proto`, and its descriptor set for
+//! gRPC reflection.
 
 use std::error::Error;
 use std::path::PathBuf;

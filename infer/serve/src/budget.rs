@@ -1,4 +1,5 @@
-//! Budgets of pixels and bytes: semaphores whose permits are taken before memory is, so that memory has a bound under any load.
+//! Budgets of pixels and bytes: semaphores whose permits are taken before memory is, so that memory
+//! has a bound under any load.
 
 use std::sync::Arc;
 

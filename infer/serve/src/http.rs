@@ -236,7 +236,7 @@ mod tests {
             let other = send(method, "https://b.example").await;
             assert_eq!(header(&other, "access-control-allow-origin"), "");
         }
-        // `*` allows every origin; without origins there is no CORS, and OPTIONS is a method as others.
+        // `*` allows every origin; without origins OPTIONS is a method like others.
         for (origins, allowed, status) in [
             (vec![HeaderValue::from_static("*")], "https://b.example", true),
             (Vec::new(), "", false),

@@ -1,8 +1,9 @@
-//! Segmentation service: admission by pixels, batching across requests, and two front ends, HTTP and gRPC, for the Open
-//! Inference Protocol.
+//! Segmentation service: admission by pixels, batching across requests, and two front ends, HTTP
+//! and gRPC, for the Open Inference Protocol.
 //!
-//! Both front ends end in [`Service::label`], which hands an admitted image to the [`scheduler::Scheduler`] of its model and
-//! awaits the prediction. Requests beyond the limits are refused before they cost memory or time.
+//! Both front ends end in [`Service::label`], which hands an admitted image to the
+//! [`scheduler::Scheduler`] of its model and awaits the prediction. Requests beyond the limits are
+//! refused before they cost memory or time.
 //!
 //! **Invariant:** nothing here knows the command line.
 
@@ -86,7 +87,8 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     pixels: Budget,
     bodies: Budget,
-    /// Limits concurrent decoding and encoding to the cores: more would hold more images and be no faster.
+    /// Limits concurrent decoding and encoding to the cores: more would hold more images and be no
+    /// faster.
     cpu_permits: Arc<Semaphore>,
     draining: AtomicBool,
 }
@@ -208,7 +210,8 @@ impl Service {
         permit.grow(more).map_err(|exceeded| self.overloaded(exceeded, None))
     }
 
-    /// Admits an image of `[height, width]` pixels if it fits the limits and the model is likely to answer in time.
+    /// Admits an image of `[height, width]` pixels if it fits the limits and the model is likely to
+    /// answer in time.
     pub fn admit(
         &self,
         model: &LoadedModel,
@@ -273,7 +276,8 @@ impl Service {
         Ok(admitted)
     }
 
-    /// Labels an image. Dropping the future, as the front ends do at the deadline, removes the image from the queue.
+    /// Labels an image. Dropping the future, as the front ends do at the deadline, removes the
+    /// image from the queue.
     pub async fn label(
         &self,
         model: &LoadedModel,

@@ -1,6 +1,8 @@
-//! Listening sockets: a limited number of connections, each with time limits, TLS where configured, and a drain at the end.
+//! Listening sockets: a limited number of connections, each with time limits, TLS where configured,
+//! and a drain at the end.
 //!
-//! `axum::serve` and `axum-server` limit neither connections before they are accepted, nor idle ones, nor slow readers.
+//! `axum::serve` and `axum-server` limit neither connections before they are accepted, nor idle
+//! ones, nor slow readers.
 
 use std::io;
 use std::net::SocketAddr;

@@ -135,7 +135,8 @@ fn model_label(model: &str) -> Labels<1> {
 }
 
 impl Metrics {
-    /// Counts an inference request. The model of requests for unknown models is "", as such names come from outside.
+    /// Counts an inference request. The model of requests for unknown models is "", as such names
+    /// come from outside.
     pub(crate) fn record_request(
         &self,
         model: &str,
@@ -177,7 +178,8 @@ impl Metrics {
         }
     }
 
-    /// Renders all metrics in the OpenMetrics text format, with the pixels that are and can be admitted.
+    /// Renders all metrics in the OpenMetrics text format, with the pixels that are and can be
+    /// admitted.
     pub fn text(&self, held: u64, limit: u64) -> String {
         self.queue_pixels.set(held);
         self.queue_limit_pixels.set(limit);

@@ -1,7 +1,9 @@
-//! Handling that every request has on both front ends: request id, trace context, key, deadline, metrics and access log.
+//! Handling that every request has on both front ends: request id, trace context, key, deadline,
+//! metrics and access log.
 //!
-//! The deadline is ours instead of `tower_http::timeout`, as it applies to inference alone and ends in an error of the front
-//! end: a JSON message, or a gRPC status within the client's `grpc-timeout`.
+//! The deadline is ours instead of `tower_http::timeout`, as it applies to inference alone and ends
+//! in an error of the front end: a JSON message, or a gRPC status within the client's
+//! `grpc-timeout`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

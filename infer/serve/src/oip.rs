@@ -1,7 +1,9 @@
 //! Transport-independent part of the Open Inference Protocol, version 2.
 //!
-//! A model `street` takes `image`, UINT8 `[n, height, width, 3]` RGB, and gives `labels` and `confidence`, UINT8
-//! `[n, height, width]`, and, where the server allows it, `logits`, FP32 `[n, classes, h, w]` before upsampling. Under
+//! A model `street` takes `image`, UINT8 `[n, height, width, 3]` RGB, and gives `labels` and
+//! `confidence`, UINT8
+//! `[n, height, width]`, and, where the server allows it, `logits`, FP32 `[n, classes, h, w]`
+//! before upsampling. Under
 //! `street.encoded` the same model takes `image`, BYTES `[n]`: image files of equal size.
 
 mod call;

@@ -1,8 +1,9 @@
-//! Fair queueing by virtual finish time (Demers, Keshav, Shenker 1989), where the cost of an image is the pixels of its tiles.
+//! Fair queueing by virtual finish time (Demers, Keshav, Shenker 1989), where the cost of an image
+//! is the pixels of its tiles.
 //!
-//! An image of cost `s` that arrives when `c` pixels have been handed out has the finish time `c + s`, and the earliest goes
-//! first. Small images overtake a large one until they have had as many pixels as it has; then it runs, and those that arrive
-//! meanwhile wait for it once.
+//! An image of cost `s` that arrives when `c` pixels have been handed out has the finish time `c +
+//! s`, and the earliest goes first. Small images overtake a large one until they have had as many
+//! pixels as it has; then it runs, and those that arrive meanwhile wait for it once.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -76,7 +77,8 @@ impl<J: Clone> FairQueue<J> {
         self.arrived += 1;
     }
 
-    /// Returns the pixels that would run until an image of so many is done, if nothing arrived after it.
+    /// Returns the pixels that would run until an image of so many is done, if nothing arrived
+    /// after it.
     pub(super) fn pixels_until(&self, pixels: u64) -> u64 {
         let finish = self.handed_out.saturating_add(pixels);
         self.entries

@@ -183,8 +183,8 @@ impl ModelRegistry {
 
     /// Loads or reloads a model, which takes seconds.
     ///
-    /// The model loaded before answers until the new one is ready, finishes what it has begun, and stays if the new one
-    /// cannot be loaded.
+    /// The model loaded before answers until the new one is ready, finishes what it has begun, and
+    /// stays if the new one cannot be loaded.
     pub fn load(&self, name: &str) -> Result<Arc<LoadedModel>, ServiceError> {
         let find = |slots: &[ModelSlot]| slots.iter().position(|slot| slot.name == name);
         let (index, path) = self
@@ -262,7 +262,8 @@ fn unknown_model() -> ServiceError {
     ServiceError::NotFound("no model of that name".to_owned())
 }
 
-/// Returns the default name of a model: its folder, or for a folder called `bundle` the one above it.
+/// Returns the default name of a model: its folder, or for a folder called `bundle` the one above
+/// it.
 pub fn name_of(bundle: &Path) -> Option<String> {
     let stem = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned());
     let own = stem(bundle)?;

@@ -1,4 +1,5 @@
-//! Cross-request batching: a free segmenter takes the next tiles of the queue, of one image or several, as one batch.
+//! Cross-request batching: a free segmenter takes the next tiles of the queue, of one image or
+//! several, as one batch.
 
 mod worker;
 
@@ -92,7 +93,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 pub struct SchedulerOptions {
     pub limit: BatchLimit,
-    /// Time that a batch that is not full waits for more tiles, from the arrival of its first image.
+    /// Time that a batch that is not full waits for more tiles, from the arrival of its first
+    /// image.
     pub delay: Duration,
     /// Threads of each segmenter for work beside the network.
     pub threads: usize,
@@ -186,7 +188,8 @@ impl Scheduler {
         Ok(tiler.cost(size, tiler.runs_whole(size, outputs, logits), logits)?)
     }
 
-    /// Estimates the times of an image whose tiles have so many pixels; none before the first batch.
+    /// Estimates the times of an image whose tiles have so many pixels; none before the first
+    /// batch.
     pub fn estimate(&self, pixels: u64) -> Option<Estimate> {
         let rate = self.pixels_per_second()?;
         let mut state = self.shared.state();

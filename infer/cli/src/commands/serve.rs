@@ -24,7 +24,7 @@ use super::{CommandError, CommandOutcome};
 
 use self::tuned_models::TunedModelOptions;
 
-/// Environment variable with the key itself; a command line would show it to everybody on the machine.
+/// Environment variable with the key; a command line would show it to all users of the machine.
 pub(crate) const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
 
 /// Variables of options that were renamed: the new one, and the old one that is still read.
@@ -33,11 +33,13 @@ const RENAMED_VARIABLES: [(&str, &str); 1] =
 
 /// Answer requests over HTTP and gRPC
 ///
-/// Speaks the Open Inference Protocol, version 2 (as Triton and KServe do), and a plain form: `curl --data-binary @photo.jpg
-/// http://127.0.0.1:8000/v1/segment`. The path `/` has a page for browsers, `/openapi.json` the description, `/metrics` the
-/// Prometheus metrics. Every option can be set in the environment as PROTOSEG_ and its name: PROTOSEG_HTTP for --http; the
-/// key that requests must carry is PROTOSEG_API_KEY. SIGHUP reloads every model without a failed request; after SIGTERM the
-/// server reports that it is not ready, finishes what it has begun, and ends with status 0.
+/// Speaks the Open Inference Protocol, version 2 (as Triton and KServe do), and a plain form: `curl
+/// --data-binary @photo.jpg http://127.0.0.1:8000/v1/segment`. The path `/` has a page for
+/// browsers, `/openapi.json` the description, `/metrics` the Prometheus metrics. Every option can
+/// be set in the environment as PROTOSEG_ and its name: PROTOSEG_HTTP for --http; the key that
+/// requests must carry is PROTOSEG_API_KEY. SIGHUP reloads every model without a failed request;
+/// after SIGTERM the server reports that it is not ready, finishes what it has begun, and ends with
+/// status 0.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// Bundle folders, or NAME=FOLDER; the first answers where a request names no model
@@ -64,7 +66,8 @@ struct ServerArgs {
     /// Address for gRPC, or `off`
     #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "127.0.0.1:8001")]
     grpc: BindAddress,
-    /// Separate address for health and metrics, or `off`: without TLS or key, with its own connections, and up while draining
+    /// Separate address for health and metrics, or `off`: without TLS or key, with its own
+    /// connections, and up while draining
     #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "off")]
     probes: BindAddress,
     /// Let requests load and unload models
@@ -73,8 +76,8 @@ struct ServerArgs {
     /// Seconds after SIGTERM for requests in progress to finish
     #[arg(long, value_name = "S", value_parser = seconds, default_value = "30")]
     drain: Duration,
-    /// Seconds after SIGTERM in which connections are still accepted and the server reports that it is not ready: time for
-    /// load balancers to notice
+    /// Seconds after SIGTERM in which connections are still accepted and the server reports that it
+    /// is not ready: time for load balancers to notice
     #[arg(long, value_name = "S", value_parser = seconds, default_value = "0")]
     drain_delay: Duration,
     /// File with the key that requests must carry
@@ -94,7 +97,8 @@ struct ServerArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Batches and limits")]
 struct LimitArgs {
-    /// Let requests ask for logits before upsampling; advertised, they are sent where a request names no outputs
+    /// Let requests ask for logits before upsampling; advertised, they are sent where a request
+    /// names no outputs
     #[arg(long)]
     serve_logits: bool,
     /// Maximum megapixels of a batch; a single window may have more
@@ -132,10 +136,12 @@ struct LogArgs {
     /// Format of the log on the standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Least level of the log: error, warn, info, debug, or a filter such as `info,protoseg_serve=debug`
+    /// Least level of the log: error, warn, info, debug, or a filter such as
+    /// `info,protoseg_serve=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
-    /// OpenTelemetry collector that traces of requests are sent to over gRPC, such as http://127.0.0.1:4317
+    /// OpenTelemetry collector that traces of requests are sent to over gRPC, such as
+    /// http://127.0.0.1:4317
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
 }

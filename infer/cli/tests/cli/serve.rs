@@ -1,5 +1,5 @@
-//! `protoseg serve` over HTTP: the [`oip`] protocol, the [`plain`] form, [`limits`], TLS and traces ([`around`]), the
-//! server's [`life`] from start to end, and [`mutations`] of requests.
+//! `protoseg serve` over HTTP: the [`oip`] protocol, the [`plain`] form, [`limits`], TLS and traces
+//! ([`around`]), the server's [`life`] from start to end, and [`mutations`] of requests.
 
 mod around;
 mod life;

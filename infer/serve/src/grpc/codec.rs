@@ -1,4 +1,5 @@
-//! Protobuf codec that bounds the memory of a message before decoding it: an empty tensor is 2 bytes on the wire and 200 here.
+//! Protobuf codec that bounds the memory of a message before decoding it, which prost does not: an
+//! empty tensor is 2 bytes on the wire and 200 here.
 
 use std::marker::PhantomData;
 
@@ -8,7 +9,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// Fields of a message, those of nested messages included; a request with as many images as are allowed has fewer.
+/// Fields of a message and its nested messages; a request with all images that it may have has fewer.
 const MAX_FIELDS: usize = 4096;
 
 /// Numbers of a message, each one byte or more on the wire and four or eight here.

@@ -1,7 +1,7 @@
 //! gRPC health checking: the server under "" or the service's name, and each model under its own.
 //!
-//! The reporter of `tonic_health` is told of changes; here the status is derived from the models, whose devices may be lost at
-//! any time, and streams end when the server stops.
+//! The reporter of `tonic_health` is told of changes; here the status is derived from the models,
+//! whose devices may be lost at any time, and streams end when the server stops.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Body of a gRPC request within the limits of size, memory and time.
 //!
-//! The permit of a message is taken as soon as its prefix says the length, before any of it is read; a body-limit layer sees
-//! neither the prefix nor the budget that all requests share.
+//! The permit of a message is taken as soon as its prefix says the length, before any of it is
+//! read; a body-limit layer sees neither the prefix nor the budget that all requests share.
 
 use std::pin::Pin;
 use std::sync::Arc;

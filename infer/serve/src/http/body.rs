@@ -1,6 +1,8 @@
-//! Bodies of requests within their limits, and bodies of responses that hold permits until they are sent.
+//! Bodies of requests within their limits, and bodies of responses that hold permits until they are
+//! sent.
 //!
-//! `tower_http::limit` knows the length of one request. Here all bodies share a budget of bytes, and each has a time limit.
+//! `tower_http::limit` knows the length of one request. Here all bodies share a budget of bytes,
+//! and each has a time limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -41,8 +43,8 @@ pub(super) async fn receive(
     let length =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let length = length.unwrap_or(0);
-    // The announced length counts for the limit of one request; the budget is taken by bytes that arrive, as announcing
-    // costs nothing.
+    // The announced length counts for the limit of one request; the budget is taken by bytes that
+    // arrive, as announcing costs nothing.
     service.check_length(length)?;
     let mut permit = service.acquire_body_bytes(0)?;
     let read = async {
@@ -65,7 +67,8 @@ pub(super) async fn receive(
 /// Bytes of a response that are handed to the connection at once.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes a second at which a client must take a response after [`GRACE`], or it is cut off: others wait for its permits.
+/// Bytes a second at which a client must take a response after [`GRACE`], or it is cut off: others
+/// wait for its permits.
 const MIN_RATE: f64 = 65536.0;
 const GRACE: Duration = Duration::from_secs(20);
 

@@ -1,4 +1,5 @@
-//! JSON of tensors, bounded while it is read: an entry of two bytes would become many times that in memory.
+//! JSON of tensors, bounded while it is read: an entry of two bytes would become many times that in
+//! memory.
 
 use std::fmt;
 use std::marker::PhantomData;

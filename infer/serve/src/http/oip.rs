@@ -243,7 +243,8 @@ struct ResponseHead<'a> {
     id: Option<String>,
 }
 
-/// Encodes a response. Elements are written straight into the JSON: a `Value` each would take many times their memory.
+/// Encodes a response. Elements are written straight into the JSON: a `Value` each would take many
+/// times their memory.
 fn encode(target: &ModelRef, response: InferResponse, format: ResponseFormat) -> Response {
     let is_binary = |name: &str| match &format.binary {
         None => true,

@@ -67,7 +67,8 @@ pub struct InferRequest {
 }
 
 impl InferRequest {
-    /// Validates the tensors of a request, and the names of the outputs that it asks for; none means all.
+    /// Validates the tensors of a request, and the names of the outputs that it asks for; none
+    /// means all.
     pub fn new(
         target: &ModelRef,
         inputs: Vec<InputTensor>,

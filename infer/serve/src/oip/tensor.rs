@@ -23,7 +23,8 @@ pub enum TensorData {
 }
 
 impl InputTensor {
-    /// Returns the dimensions and their product, or fails where one is negative or the product overflows.
+    /// Returns the dimensions and their product, or fails where one is negative or the product
+    /// overflows.
     pub(super) fn dimensions(&self) -> Result<(Vec<usize>, usize), ServiceError> {
         let Self { name, shape, .. } = self;
         let sides: Option<Vec<usize>> =

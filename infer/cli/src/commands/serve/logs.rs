@@ -1,4 +1,5 @@
-//! Log of the server on the standard error, as text or JSON, and traces for an OpenTelemetry collector.
+//! Log of the server on the standard error, as text or JSON, and traces for an OpenTelemetry
+//! collector.
 
 use anyhow::{Context, Result};
 use opentelemetry::trace::TracerProvider;
@@ -60,7 +61,8 @@ fn filter(level: &str) -> String {
     }
 }
 
-/// Exports spans in batches over gRPC, under the service name `protoseg` or that in `OTEL_SERVICE_NAME`.
+/// Exports spans in batches over gRPC, under the service name `protoseg` or that in
+/// `OTEL_SERVICE_NAME`.
 fn tracer_provider(collector: &str) -> Result<SdkTracerProvider> {
     let exporter = SpanExporter::builder()
         .with_tonic()

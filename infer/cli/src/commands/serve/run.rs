@@ -105,7 +105,7 @@ async fn run(config: ServeConfig) -> Result<CommandOutcome, CommandError> {
     Ok(drain(&config, &service, &stop, servers, &mut signals).await)
 }
 
-/// Opens the sockets; until the models are loaded, the server reports that it is live and not ready.
+/// Opens the sockets; until the models are loaded, the server is live and not ready.
 async fn listen(
     config: &ServeConfig,
     service: &Arc<Service>,
@@ -187,7 +187,7 @@ fn reload(service: &Arc<Service>) {
     });
 }
 
-/// Stops: reports not ready, then accepts no more connections, then ends once all is answered or time is up.
+/// Reports not ready, then closes the sockets, then waits until all is answered or time is up.
 async fn drain(
     config: &ServeConfig,
     service: &Service,

@@ -1,4 +1,5 @@
-//! Start to end: options that are refused, keys, models reloaded under load, SIGTERM and kill -9 under load.
+//! Start to end: options that are refused, keys, models reloaded under load, SIGTERM and kill -9
+//! under load.
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! Fuzzing: ten thousand mutated requests get their own answer, an error or none; never a 5xx, nor another client's answer.
+//! Fuzzing: ten thousand mutated requests get their own answer, an error or none; never a 5xx, nor
+//! another client's answer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

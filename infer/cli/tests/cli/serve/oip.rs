@@ -1,4 +1,5 @@
-//! Open Inference Protocol over HTTP: each way to send an image gives its labels, and invalid requests a 4xx with a message.
+//! Open Inference Protocol over HTTP: each way to send an image gives its labels, and invalid
+//! requests a 4xx with a message.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

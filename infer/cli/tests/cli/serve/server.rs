@@ -221,7 +221,8 @@ pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<
     read(&mut stream, Vec::new())
 }
 
-/// [`send`] for what may not be a whole request: if nothing arrives for a while, shuts down the sending side.
+/// [`send`] for what may not be a whole request: if nothing arrives for a while, shuts down the
+/// sending side.
 pub(crate) fn send_broken(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
     let mut stream = connect(address)?;
     drop(stream.write_all(bytes));
