@@ -288,7 +288,7 @@ fn invalid_requests_are_refused_with_a_message() {
         (BASE64_STANDARD.encode(png(&image)), BASE64_STANDARD.encode(png(&stripes(32, 16))));
     for (body, said) in [
         (bytes(&["%%%"]), "is not Base64"),
-        (bytes(&["aGk="]), "of a known format"),
+        (bytes(&["aGk="]), "not an image of a known format"),
         (bytes(&[&small, &large]), "16x16 and 16x32"),
         (input(json!([1]), "BYTES", json!([1])), "as Base64, not numbers"),
         (input(json!([3]), "BYTES", json!([small])), "of shape [3] has 1 elements"),
