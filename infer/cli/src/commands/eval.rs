@@ -1,4 +1,4 @@
-//! `protoseg eval`: scores a model on labelled pictures.
+//! `protoseg eval`: scores a model on labeled images.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
 use super::{CommandError, CommandOutcome, RunArgs, print, print_json, progress};
 
-/// Score a model on labelled pictures
+/// Score a model on labeled images
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("data", |data| data.required(true)))]
 pub(crate) struct EvalArgs {
@@ -27,10 +27,10 @@ pub(crate) struct EvalArgs {
     run: RunArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// Score another bundle on the same images too; may be given again
+    /// Score another bundle on the same images too (repeatable)
     #[arg(long, value_name = "BUNDLE")]
     beside: Vec<PathBuf>,
-    /// Draw the first images, their truth and the prediction of each model side by side into a PNG file
+    /// Write a contact sheet: first images, ground truth and each model's prediction, as PNG
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
     /// Print the scores as JSON
@@ -79,12 +79,12 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     let sheet = ContactSheet::new(&set.classes(), bundles.len());
     let mut summaries = Vec::with_capacity(bundles.len());
     for (column, mut pipeline) in pipelines.into_iter().enumerate() {
-        let look = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
+        let on_image = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
             if arguments.sheet.is_some() {
                 sheet.add(column, index, image, truth, labels);
             }
         };
-        let (confusion, report) = score(&mut pipeline, &set, arguments.run.max_pixels, look)?;
+        let (confusion, report) = score(&mut pipeline, &set, arguments.run.max_pixels, on_image)?;
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     }
     if arguments.json {
         let mut summaries = summaries.into_iter();
-        let mut summary = summaries.next().context("a bundle")?;
+        let mut summary = summaries.next().context("no bundle was scored")?;
         let bundles = arguments.beside.iter().cloned();
         summary.beside =
             bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();
@@ -119,26 +119,27 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     Ok(CommandOutcome::Success)
 }
 
-/// Labels every picture of a set and counts what became of its pixels; `look` sees each with its truth and its labels.
+/// Labels every image of a set and returns the confusion matrix; `on_image` is called with each
+/// index, image, ground truth and prediction.
 pub(crate) fn score(
     pipeline: &mut Pipeline,
     set: &LabeledDataset,
     max_pixels: u64,
-    look: impl Fn(usize, &RgbImage, &[u8], &[u8]) + Sync,
+    on_image: impl Fn(usize, &RgbImage, &[u8], &[u8]) + Sync,
 ) -> anyhow::Result<(ConfusionMatrix, PipelineReport<anyhow::Error>)> {
     let confusion = Mutex::new(ConfusionMatrix::new(pipeline.segmenter().model().classes.count()));
     let open = |index: usize| {
         let (pixels, decode) = set.open(index, max_pixels)?;
         let decode = move || {
-            let labelled = decode()?;
-            Ok(DecodedImage { image: labelled.image, extra: labelled.truth })
+            let labeled = decode()?;
+            Ok(DecodedImage { image: labeled.image, extra: labeled.truth })
         };
         Ok(PendingImage { pixels, decode })
     };
     let encode = |index: usize, item: DecodedImage<Vec<u8>>, decided: Prediction| {
-        look(index, &item.image, &item.extra, &decided.labels);
+        on_image(index, &item.image, &item.extra, &decided.labels);
         let mut confusion =
-            confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
+            confusion.lock().map_err(|_| anyhow!("scoring panicked on another image"))?;
         confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
     };
     let bar = progress::bar(set.count());
@@ -152,9 +153,7 @@ pub(crate) fn score(
     if !report.failed.is_empty() {
         let failed = report.failed.len();
         let all = set.count();
-        return Err(anyhow!(
-            "{failed} of {all} pictures could not be scored, so there is no score"
-        ));
+        return Err(anyhow!("{failed} of {all} images could not be scored, so no score is given"));
     }
-    Ok((confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?, report))
+    Ok((confusion.into_inner().map_err(|_| anyhow!("scoring panicked on an image"))?, report))
 }

@@ -16,8 +16,9 @@ const CLASSES: &str = "classes.txt";
 
 /// Write synthetic street scenes with their labels as a data set
 ///
-/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 where a pixel is ignored), OUT/classes.txt and OUT/all.txt: a
-/// data set of the `folder` kind for `protoseg train` and `protoseg eval`. The same seed gives the same scenes.
+/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 is ignored), OUT/classes.txt and
+/// OUT/all.txt: a data set of the kind `folder` for `protoseg train` and `protoseg eval`. The same
+/// seed gives the same scenes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SynthArgs {
     /// Output folder

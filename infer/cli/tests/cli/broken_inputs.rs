@@ -71,20 +71,20 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             &["50 pixels", "48 or 64"],
         ),
         (
-            "batches of whole pictures",
+            "batches of whole images",
             |_| (),
             "label bundle in --out out --window whole --batch 2",
             &["--batch"],
         ),
         (
-            "no picture",
+            "no image",
             |place| {
                 std::fs::remove_dir_all(place.at("in"))
                     .and_then(|()| std::fs::create_dir(place.at("in")))
                     .unwrap()
             },
             LABEL,
-            &["no picture", "in"],
+            &["no image", "in"],
         ),
         ("no such input", |_| (), "label bundle gone.png --out out", &["gone.png does not exist"]),
         (
@@ -161,13 +161,13 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
             &["labels/a.png: the id 11 at row 1, column 3"],
         ),
         (
-            "a coloured label",
+            "a colored label",
             |place| stripes(32, 32).save(place.at("in/labels/a.png")).unwrap(),
             &["labels/a.png holds 8-bit Rgb"],
         ),
         ("a label cut short", |place| place.cut("in/labels/a.png"), &["labels/a.png"]),
         (
-            "a picture cut short",
+            "an image cut short",
             |place| place.cut("in/images/a.png"),
             &["images/a.png: broken or cut short"],
         ),
@@ -178,7 +178,7 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
         let given = answer(&mut place.command(EVAL));
         assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{row}: {given:?}");
         assert_eq!(given.stderr.lines().count(), 2, "{row}: {given:?}");
-        assert!(given.stderr.contains("1 of 1 pictures could not be scored"), "{row}: {given:?}");
+        assert!(given.stderr.contains("1 of 1 images could not be scored"), "{row}: {given:?}");
         for part in parts {
             assert!(given.stderr.contains(part), "{row}: `{part}` is not in {}", given.stderr);
         }
@@ -194,11 +194,11 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
+fn an_image_that_cannot_be_read_has_status_3_and_no_output() {
     let rows: [(&str, Break, &[&str]); 4] = [
         ("png", |place| place.cut("in/images/a.png"), &["in/images/a.png: broken or cut short"]),
         (
-            "no picture",
+            "no image",
             |place| std::fs::write(place.at("in/images/a.png"), "hello").unwrap(),
             &["in/images/a.png: not an image of a known format"],
         ),
@@ -222,7 +222,7 @@ fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
         spoil(&place);
         let given = answer(&mut place.command("label bundle in/images/*.png --out out"));
         expect(row, &given, 3, parts);
-        assert!(given.stdout.contains("0 labelled, 1 failed"), "{row}: {given:?}");
+        assert!(given.stdout.contains("0 labeled, 1 failed"), "{row}: {given:?}");
         assert_eq!(results(&place.at("out")), [""; 0], "{row}");
     }
     let place = TestDir::new();
@@ -230,20 +230,20 @@ fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
     expect("large", &given, 3, &["in/images/a.png: 32x32 pixels are more than the limit of 1023"]);
 }
 
-fn put(place: &TestDir, picture: &Path) {
-    std::fs::copy(picture, place.at("in/images/a.png")).unwrap();
+fn put(place: &TestDir, image: &Path) {
+    std::fs::copy(image, place.at("in/images/a.png")).unwrap();
 }
 
 #[test]
-fn unusual_pictures_are_labelled_as_the_usual_ones() {
+fn unusual_images_are_labeled_as_the_usual_ones() {
     let place = TestDir::new();
     std::fs::create_dir(place.at("odd")).unwrap();
     let usual = DynamicImage::from(stripes(48, 32));
     usual.to_rgb16().save(place.at("odd/deep.png")).unwrap();
     usual.to_rgba8().save(place.at("odd/opaque.webp")).unwrap();
     usual.to_rgb8().save(place.at("odd/plain.tiff")).unwrap();
-    GrayImage::new(48, 32).save(place.at("odd/grey.png")).unwrap();
-    // The red channel shows only where the picture is opaque; over black nothing is left of it.
+    GrayImage::new(48, 32).save(place.at("odd/gray.png")).unwrap();
+    // The red channel shows only where the image is opaque; over black nothing is left of it.
     RgbaImage::from_fn(48, 32, |x, _| [0, 40, 0, if x < 16 { 255 } else { 0 }].into())
         .save(place.at("odd/clear.png"))
         .unwrap();
@@ -255,7 +255,7 @@ fn unusual_pictures_are_labelled_as_the_usual_ones() {
     for name in ["deep.png", "opaque.png", "plain.png"] {
         assert!(labels(name) == expected, "{name}");
     }
-    assert!(labels("grey.png").iter().all(|&label| label == 0));
+    assert!(labels("gray.png").iter().all(|&label| label == 0));
     let clear = labels("clear.png");
     assert_eq!((clear[0], clear[40]), (1, 0));
 }
@@ -263,10 +263,10 @@ fn unusual_pictures_are_labelled_as_the_usual_ones() {
 #[test]
 fn adobe_inks_become_the_colors_that_they_print() {
     for name in ["cmyk_adobe.jpg", "cmyk_ycck.jpg"] {
-        let picture = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
-        let near = picture.pixels().all(|pixel| {
+        let image = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
+        let near = image.pixels().all(|pixel| {
             pixel.0.iter().zip([200, 60, 30]).all(|(found, color)| found.abs_diff(color) <= 3)
         });
-        assert!(near, "{name}: {:?}", picture.get_pixel(5, 5));
+        assert!(near, "{name}: {:?}", image.get_pixel(5, 5));
     }
 }

@@ -1,4 +1,4 @@
-//! What the command line tests share: the program, the bundle fixture, pictures whose labels are known.
+//! What the command line tests share: the program, the bundle fixture, images whose labels are known.
 //!
 //! The bundle `fixtures/colors` holds a model made by hand: the mean of 4x4 pixels, then a 1x1 convolution, so that a pixel's
 //! class is the largest of red, green and blue.
@@ -88,7 +88,7 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The results of labelling in an output folder: all files but those that the program keeps for itself.
+/// The results of labeling in an output folder: all files but those that the program keeps for itself.
 pub(crate) fn results(out: &Path) -> Vec<String> {
     files(out).into_iter().filter(|name| !name.starts_with(".protoseg/")).collect()
 }

@@ -1,5 +1,5 @@
-//! `protoseg export`: what it puts into place, and what it leaves alone. A script that copies a bundle stands in for
-//! `protoseg-export`; the tests of the whole repository run the real one.
+//! `protoseg export`: bundles written, refused and kept. A script that copies a bundle stands in for
+//! `protoseg-export`; the tests of the root package run the real one.
 
 #![cfg(unix)]
 
@@ -11,7 +11,7 @@ use protoseg_models::gate::Verdict;
 
 const ARGUMENTS: &str = "export checkpoint --out deep/out";
 
-/// A place with a front door of its own, beside a `protoseg-export` that copies `bundle`.
+/// Test folder with `protoseg` and a `protoseg-export` that copies `bundle`.
 fn place(script: &str) -> TestDir {
     let place = TestDir::new();
     install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &place.at("protoseg"));
@@ -25,14 +25,14 @@ fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(Command::new(place.at("protoseg")).current_dir(place.at("")).args(arguments.split(' ')))
 }
 
-/// Makes the model answer something else than the probe says.
+/// Changes the model so that it differs from the probe.
 fn spoil(place: &TestDir) {
     place.patch("bundle/model.onnx", &0.02_f32.to_le_bytes(), &0.5_f32.to_le_bytes());
     place.sign();
 }
 
 #[test]
-fn what_passes_is_put_into_place_with_its_gate() {
+fn a_bundle_that_passes_is_written_with_its_gate() {
     let place = place("COPY");
     place.edit("bundle/manifest.json", "made by hand:", "protoseg export checkpoint --out");
     for arguments in
@@ -51,7 +51,7 @@ fn what_passes_is_put_into_place_with_its_gate() {
 }
 
 #[test]
-fn how_an_older_bundle_ran_fastest_goes_with_it() {
+fn the_tuning_of_an_older_bundle_is_removed() {
     let place = place("COPY");
     assert_eq!(run(&place, ARGUMENTS).status, 0);
     std::fs::write(place.at("deep/out/tuning.json"), "{}").unwrap();
@@ -65,7 +65,7 @@ fn how_an_older_bundle_ran_fastest_goes_with_it() {
 }
 
 #[test]
-fn what_fails_is_never_there_and_an_older_bundle_stays() {
+fn a_bundle_that_fails_never_appears_and_an_older_one_stays() {
     let place = place("COPY");
     spoil(&place);
     let given = run(&place, ARGUMENTS);
@@ -76,7 +76,7 @@ fn what_fails_is_never_there_and_an_older_bundle_stays() {
             && given.stderr.contains("--no-check"),
         "{given:?}"
     );
-    assert!(!place.at("deep").exists(), "the folder around it was made for it");
+    assert!(!place.at("deep").exists(), "its parent folder must be removed too");
 
     let given = run(&place, "export checkpoint --out deep/out --no-check");
     assert_eq!(given.status, 1, "the stand-in finds no folder: {given:?}");
@@ -89,7 +89,7 @@ fn what_fails_is_never_there_and_an_older_bundle_stays() {
 }
 
 #[test]
-fn what_a_signal_ends_leaves_nothing() {
+fn a_signal_leaves_nothing() {
     for (name, status) in [("TERM", 143), ("INT", 130)] {
         let place = place(
             "while [ \"$1\" != --out ]; do shift; done\nmkdir \"$(dirname \"$2\")/.$(basename \"$2\").partial\"\ntouch \
@@ -103,7 +103,7 @@ fn what_a_signal_ends_leaves_nothing() {
         while !place.at("started").exists() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        // Of the program alone, as a supervisor sends it.
+        // To this process only, as a supervisor does.
         signal(running.id(), name);
         assert_eq!(running.wait().unwrap().code(), Some(status));
         assert!(!place.at("new").exists(), "{:?}", files(&place.at("new")));
@@ -111,7 +111,7 @@ fn what_a_signal_ends_leaves_nothing() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_cleared_away() {
+fn leftovers_of_a_killed_run_are_removed() {
     let place = place("COPY");
     std::fs::create_dir_all(place.at("deep/.out.partial")).unwrap();
     for name in ["manifest.json", "frame-9x9.onnx"] {
@@ -144,7 +144,7 @@ fn other_folders_are_left_alone() {
 }
 
 #[test]
-fn errors_speak_of_the_place_that_was_asked_for() {
+fn errors_name_the_requested_folder() {
     let failing =
         place("while [ \"$1\" != --out ]; do shift; done\necho \"error: $2 is full\" >&2\nexit 7");
     let given = run(&failing, ARGUMENTS);
@@ -178,7 +178,7 @@ fn errors_speak_of_the_place_that_was_asked_for() {
         ("--check-data folder", "with --check-root"),
         (
             "--check-data synthetic --check-root in",
-            "take no --check-root, --check-split or --check-list",
+            "--check-root, --check-split and --check-list are not for synthetic scenes",
         ),
     ] {
         let given = run(&place, &format!("{ARGUMENTS} {arguments}"));

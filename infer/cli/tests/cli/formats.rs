@@ -1,15 +1,15 @@
-//! `protoseg label --format`: files in the formats of others, beside those for each picture.
+//! `protoseg label --format`: files in the formats of others, beside those for each image.
 
 use protoseg_images::label_map;
 
 use crate::common::{TestDir, answer, expect, results, stripe_labels, stripes};
 
 #[test]
-fn one_pass_writes_files_for_each_picture_and_for_all() {
+fn one_pass_writes_files_for_each_image_and_for_all() {
     let place = TestDir::new();
     std::fs::create_dir(place.at("in/images/b")).unwrap();
     stripes(48, 16).save(place.at("in/images/b/c.png")).unwrap();
-    std::fs::write(place.at("in/images/broken.png"), "no picture").unwrap();
+    std::fs::write(place.at("in/images/broken.png"), "no image").unwrap();
     let label = |inputs: &str, out: &str| {
         let formats = "cvat,labelids,coco,labelstudio";
         answer(&mut place.command(&format!("label bundle {inputs} --out {out} --format {formats}")))
@@ -41,7 +41,7 @@ fn one_pass_writes_files_for_each_picture_and_for_all() {
         coco["images"].as_array().unwrap().iter().map(|image| &image["file_name"]).collect();
     assert_eq!(names, ["a.png", "b/c.png"]);
 
-    // Named in another order, and without the broken picture: the same bytes.
+    // Named in another order, and without the broken image: the same bytes.
     std::fs::remove_file(place.at("in/images/broken.png")).unwrap();
     let equal = |one: &str, other: &str| {
         for name in ["coco.json", "cvat.zip", "labelstudio.json"] {
@@ -69,7 +69,7 @@ fn names_that_a_format_cannot_hold_are_refused_before_any_work() {
         "a comment in CVAT's list",
         &given,
         2,
-        &["#a.png", "CVAT's list of pictures", "rename it"],
+        &["#a.png", "CVAT's list of images", "rename it"],
     );
     assert!(!place.at("out").exists());
     assert_eq!(

@@ -1,6 +1,6 @@
-//! The gate: what `protoseg check` makes of each kind of file, and what `protoseg export` leaves behind.
+//! The gate: `protoseg check` on each kind of file.
 //!
-//! The files of `fixtures/gate` are the model of `fixtures/colors` in other forms; `make.py` there writes them.
+//! The files of `fixtures/gate` are variants of the model in `fixtures/colors`, written by `make.py` there.
 
 use std::path::Path;
 
@@ -30,13 +30,13 @@ fn frame() -> Variant {
     Variant { kind: ModelKind::Frame, frame: Some(frame), ..Variant::LOGITS }
 }
 
-/// A place whose bundle holds a file for pictures of 96x64 pixels too.
+/// Test folder whose bundle also has a frame file for 96x64 pixels.
 pub(crate) fn framed() -> TestDir {
     place(FRAME, frame(), None)
 }
 
-/// A place whose bundle holds one more file, with some bytes of it replaced.
-pub(crate) fn place(name: &str, form: Variant, patch: Option<(&[u8], &[u8])>) -> TestDir {
+/// Test folder whose bundle has one more file, with some of its bytes replaced.
+pub(crate) fn place(name: &str, variant: Variant, patch: Option<(&[u8], &[u8])>) -> TestDir {
     let place = TestDir::new();
     std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
     if let Some((from, to)) = patch {
@@ -45,7 +45,7 @@ pub(crate) fn place(name: &str, form: Variant, patch: Option<(&[u8], &[u8])>) ->
     change(&place, |manifest| {
         let sha256 = digest::sha256_file(&place.at("bundle").join(name)).unwrap();
         let first = manifest.files[0].clone();
-        manifest.files.push(ModelFile { file: name.to_owned(), variant: form, sha256, ..first });
+        manifest.files.push(ModelFile { file: name.to_owned(), variant, sha256, ..first });
     });
     place
 }
@@ -89,7 +89,7 @@ fn the_limits_of_the_manifest_judge() {
 }
 
 #[test]
-fn eight_bits_are_judged_by_pictures_above_a_floor() {
+fn int8_is_judged_by_images_above_a_floor() {
     let unjudged = place(INT8, int8(), None);
     let found = lines(&unjudged, "check bundle --record", 0, INT8);
     assert_eq!(found.len(), 3, "{found:?}");
@@ -108,9 +108,8 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
 
     let found = lines(&unjudged, &format!("{DATA} --record"), 0, "passed  model.int8.onnx");
     assert!(
-        found[0].contains(
-            "mIoU 25.00 on 1 pictures, folder all, 0.000 above the fp32 file (limit 1.00)"
-        ),
+        found[0]
+            .contains("mIoU 25.00 on 1 images, folder all, 0.000 above the fp32 file (limit 1.00)"),
         "{found:?}"
     );
     let gates = gates(&unjudged.at("bundle"));
@@ -125,10 +124,10 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
         (None, Some(1.0), Some(1.0))
     );
 
-    // Red is never the class: what was half of it is nothing.
+    // Red is never predicted: half of the labels are wrong.
     let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
     let worse = place(INT8, int8(), no_red);
-    // Beyond either bound it is broken, with pictures or without.
+    // Either limit fails the file, with images or without.
     let limit =
         |limits: GateLimits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
     let usual = GateLimits::for_precision(Precision::Int8);
@@ -155,7 +154,7 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
         found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"),
         "{found:?}"
     );
-    // Labels of pictures are judged as those of the probe are, whatever the score.
+    // Label agreement on images is judged like that of the probe, whatever the score.
     limit(GateLimits {
         noise_to_signal: None,
         label_agreement: Some(0.2),
@@ -166,7 +165,7 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     RgbImage::from_pixel(32, 32, Rgb([220, 20, 20])).save(worse.at("in/images/a.png")).unwrap();
     let found = lines(&worse, DATA, 1, "FAILED");
     assert!(found[0].contains("labels 0.0000 % (limit 20.00 %)"), "{found:?}");
-    // Scores that are no numbers are no rounding.
+    // NaN logits fail.
     let lost = place(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
     assert_eq!(lines(&lost, "check bundle", 1, "FAILED  model.int8.onnx 33x47").len(), 1);
     let found = lines(&lost, DATA, 1, "not finite");
@@ -175,7 +174,7 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
 }
 
 #[test]
-fn frames_are_held_against_windows_stitched_outside() {
+fn frames_are_compared_with_windows_stitched_outside() {
     let good = place(FRAME, frame(), None);
     let found = lines(&good, "check bundle --record", 0, FRAME);
     assert_eq!(found.len(), 2, "{found:?}");
@@ -197,21 +196,21 @@ fn frames_are_held_against_windows_stitched_outside() {
     let found = lines(&good, DATA, 0, FRAME);
     assert_eq!(
         found[2],
-        "note  frame.onnx: none of the 1 pictures is of its size, so there is no score of it"
+        "note  frame.onnx: none of the 1 images is of its size, so there is no score of it"
     );
     stripes(96, 64).save(good.at("in/images/b.png")).unwrap();
     good.labels("in/labels/b.png", 96, 64, 10);
     let found = lines(&good, DATA, 0, FRAME);
     assert!(
-        found[2].contains("on 1 pictures, folder all (1 of another size passed over), 0.000 above"),
+        found[2].contains("on 1 images, folder all (1 of another size passed over), 0.000 above"),
         "{found:?}"
     );
 
-    // Pixels half a step off: labels differ, and only near boundaries.
+    // Resampling shifted by half a pixel: labels differ near boundaries only.
     let shifted = place(FRAME, frame(), Some((b"half_pixel", b"asymmetric")));
     let found = lines(&shifted, "check bundle", 1, FRAME);
     assert!(found.iter().all(|line| line.starts_with("FAILED  frame.onnx scene ")), "{found:?}");
-    // Confidence by itself fails too.
+    // Wrong confidence alone fails too.
     let sure = place(FRAME, frame(), Some((&255.0_f32.to_le_bytes(), &250.0_f32.to_le_bytes())));
     let found = lines(&sure, "check bundle", 1, "FAILED  frame.onnx");
     assert!(found[0].contains("labels 100.0000 %"), "{found:?}");
@@ -225,7 +224,7 @@ fn frames_are_held_against_windows_stitched_outside() {
 }
 
 #[test]
-fn taps_name_the_node_that_goes_wrong() {
+fn taps_name_the_worst_node() {
     let place = TestDir::new();
     let given = answer(&mut place.command("check bundle --taps"));
     assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{given:?}");
@@ -252,13 +251,13 @@ fn taps_name_the_node_that_goes_wrong() {
 }
 
 #[test]
-fn usage_of_the_data_options_is_that_of_eval() {
+fn data_options_are_those_of_eval() {
     let place = TestDir::new();
     for (arguments, part) in [
         ("check bundle --root in", "--data"),
         ("check bundle --data folder", "--root"),
         ("check bundle --data camvid --root in", "val.txt"),
-        ("check bundle --data synthetic", "a score would mean nothing"),
+        ("check bundle --data synthetic", "no score is possible"),
         ("eval bundle", "--data"),
     ] {
         let given = answer(&mut place.command(arguments));
@@ -271,7 +270,7 @@ fn usage_of_the_data_options_is_that_of_eval() {
 }
 
 #[test]
-fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
+fn images_of_its_size_run_through_a_frame_file_if_requested() {
     let place = framed();
     let options = SegmenterOptions { frame_files: Some(true), ..SegmenterOptions::default() };
     let mut framed = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
@@ -285,7 +284,7 @@ fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
         assert!(found.labels == expected.labels, "{width}x{height}");
         let pairs = found.confidence.unwrap().into_iter().zip(expected.confidence.unwrap());
         assert!(pairs.clone().count() == (width * height) as usize, "{width}x{height}");
-        // Both round a share that they sum in another precision.
+        // Both round sums of different precision.
         assert!(
             pairs.into_iter().all(|(found, expected)| found.abs_diff(expected) <= 1),
             "{width}x{height}"

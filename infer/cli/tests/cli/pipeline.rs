@@ -17,7 +17,7 @@ use protoseg_infer::upsample::{Outputs, Prediction};
 enum Error {
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    #[error("no picture {0}")]
+    #[error("no image {0}")]
     Missing(usize),
     #[error("no room")]
     Full,
@@ -28,7 +28,7 @@ fn pipeline(segmenters: usize) -> Pipeline {
     Pipeline::new(open(), (1..segmenters).map(|_| open()).collect())
 }
 
-fn picture(index: usize) -> PendingImage<impl FnOnce() -> Result<DecodedImage<usize>, Error>> {
+fn image(index: usize) -> PendingImage<impl FnOnce() -> Result<DecodedImage<usize>, Error>> {
     let width = 16 * (1 + index as u32 % 5);
     let decode = move || Ok(DecodedImage { image: stripes(width, 32), extra: 10 * index });
     PendingImage { pixels: u64::from(width) * 32, decode }
@@ -55,7 +55,7 @@ fn every_item_goes_through_once() {
             40,
             &control,
             |index| {
-                let PendingImage { pixels, decode } = picture(index);
+                let PendingImage { pixels, decode } = image(index);
                 let decode = move || if index == 9 { Err(Error::Missing(9)) } else { decode() };
                 if index == 7 {
                     Err(Error::Missing(7))
@@ -99,7 +99,7 @@ fn after_a_stop_signal_what_is_on_its_way_is_finished() {
         10_000,
         &control,
         |index| {
-            let PendingImage { pixels, decode } = picture(index);
+            let PendingImage { pixels, decode } = image(index);
             let begun = &begun;
             let decode = move || {
                 begun.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +119,7 @@ fn after_a_stop_signal_what_is_on_its_way_is_finished() {
     assert_eq!((report.done, report.done), (begun.into_inner(), done.into_inner()));
     assert!((5..100).contains(&report.done), "{}", report.done);
     // Too late to stop anything.
-    let report = pipeline(1).run(0, &control, |index| Ok(picture(index)), |_, _, _| Ok(()));
+    let report = pipeline(1).run(0, &control, |index| Ok(image(index)), |_, _, _| Ok(()));
     assert!(!report.interrupted);
 }
 
@@ -128,7 +128,7 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
     let report = pipeline(2).run(
         10_000,
         &RunControl::default(),
-        |index| Ok(picture(index)),
+        |index| Ok(image(index)),
         |index, _, _| if index == 3 { Err(Error::Full) } else { Ok(()) },
     );
     assert!(
@@ -140,7 +140,7 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
 }
 
 #[test]
-fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
+fn images_in_flight_have_no_more_pixels_than_there_is_room_for() {
     const ROOM: u64 = 4_000;
     let options = PipelineOptions {
         pixels: Some(ROOM),
@@ -149,7 +149,7 @@ fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
     };
     let mut pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
     let (held, peak) = (AtomicU64::new(0), AtomicU64::new(0));
-    let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { picture(index).pixels };
+    let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { image(index).pixels };
     let report = pipeline.run(
         60,
         &RunControl::<Error>::default(),
@@ -157,9 +157,9 @@ fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
             let (held, peak) = (&held, &peak);
             let decode = move || {
                 let now = held.fetch_add(pixels(index), Ordering::SeqCst) + pixels(index);
-                assert!(now <= ROOM || now == 6_400, "{now} pixels at picture {index}");
+                assert!(now <= ROOM || now == 6_400, "{now} pixels at image {index}");
                 peak.fetch_max(now, Ordering::SeqCst);
-                (picture(index).decode)()
+                (image(index).decode)()
             };
             Ok(PendingImage { pixels: pixels(index), decode })
         },
@@ -174,11 +174,16 @@ fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
 
 #[test]
 fn sessions_are_as_many_as_cores_and_memory_allow() {
-    let open = |pictures: usize, mode: Option<ExecutionMode>, memory: Option<u64>| {
+    let open = |images: usize, mode: Option<ExecutionMode>, memory: Option<u64>| {
         let runner = RunnerOptions { threads: NonZeroUsize::new(3), ..RunnerOptions::default() };
         let segmenter = SegmenterOptions { runner, ..SegmenterOptions::default() };
-        let options =
-            PipelineOptions { segmenter, mode, memory, pictures, ..PipelineOptions::default() };
+        let options = PipelineOptions {
+            segmenter,
+            mode,
+            memory,
+            pictures: images,
+            ..PipelineOptions::default()
+        };
         let pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
         let setup = pipeline.setup();
         (setup.mode, setup.sessions, setup.threads)
@@ -238,7 +243,7 @@ fn a_panic_anywhere_ends_the_run_and_comes_out() {
                     &control,
                     |index| {
                         panics("open", index);
-                        let PendingImage { pixels, decode } = picture(index);
+                        let PendingImage { pixels, decode } = image(index);
                         let decode = move || {
                             panics("decode", index);
                             decode()

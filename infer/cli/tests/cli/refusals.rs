@@ -1,4 +1,4 @@
-//! Work that would be lost or do harm: it is refused before it begins, or stops at the first result that cannot be written.
+//! Refusals before work begins, and stops at the first result that cannot be written.
 
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
@@ -6,7 +6,7 @@ use protoseg_models::gate::Verdict;
 use crate::common::{EVAL, LABEL, TestDir, answer, expect, files, stripes};
 
 #[test]
-fn an_occupied_place_for_results_is_found_before_the_work() {
+fn an_occupied_output_path_is_refused_before_the_work() {
     for occupied in ["out", "out/ids"] {
         let place = TestDir::new();
         std::fs::create_dir_all(place.at(occupied).parent().unwrap()).unwrap();
@@ -23,7 +23,7 @@ fn the_first_result_that_cannot_be_written_ends_the_run() {
     for index in 0..20 {
         stripes(32, 32).save(place.at(&format!("in/images/deep/{index}.png"))).unwrap();
     }
-    // Another file system, into which nothing can be renamed.
+    // Another file system, to which rename(2) fails.
     std::fs::create_dir_all(place.at("out/ids")).unwrap();
     std::os::unix::fs::symlink("/proc/self", place.at("out/ids/deep")).unwrap();
     let given = answer(&mut place.command("label bundle in/images --out out --json"));
@@ -33,7 +33,7 @@ fn the_first_result_that_cannot_be_written_ends_the_run() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn json_names_pictures_whose_names_are_no_text() {
+fn json_names_images_with_names_that_are_not_utf8() {
     use std::os::unix::ffi::OsStrExt;
 
     let place = TestDir::new();
@@ -46,7 +46,7 @@ fn json_names_pictures_whose_names_are_no_text() {
 }
 
 #[test]
-fn a_sheet_without_a_place_is_found_before_the_work() {
+fn a_contact_sheet_that_cannot_be_written_is_refused_before_the_work() {
     for (sheet, part) in
         [("gone/s.png", "the folder gone"), ("s.jpg", "s.jpg"), ("s", ".png"), ("in", ".png")]
     {
@@ -62,12 +62,12 @@ fn a_sheet_without_a_place_is_found_before_the_work() {
 }
 
 #[test]
-fn numbers_without_measure_are_refused() {
+fn numbers_out_of_range_are_refused() {
     let place = TestDir::new();
     for arguments in [
-        "scenes --out new --size 100000x100000",
-        "scenes --out new --count 0",
-        "scenes --out new --count 18446744073709551615",
+        "synth --out new --size 100000x100000",
+        "synth --out new --count 0",
+        "synth --out new --count 18446744073709551615",
         "eval bundle --data synthetic --size 8193x1",
         "eval bundle --data synthetic --limit 0",
         "label bundle in --out new --max-pixels 0",
@@ -84,10 +84,10 @@ fn numbers_without_measure_are_refused() {
 }
 
 #[test]
-fn scenes_are_drawn_over_scenes_but_never_into_other_folders() {
+fn scenes_replace_scenes_but_nothing_else() {
     let place = TestDir::new();
     for row in 0..2 {
-        let given = answer(&mut place.command("scenes --out new --count 2 --size 24x32"));
+        let given = answer(&mut place.command("synth --out new --count 2 --size 24x32"));
         assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{row}: {given:?}");
         assert_eq!(files(&place.at("new")).len(), 6);
     }
@@ -103,19 +103,19 @@ fn scenes_are_drawn_over_scenes_but_never_into_other_folders() {
     ];
     for spoil in spoils {
         let place = TestDir::new();
-        answer(&mut place.command("scenes --out new --count 1 --size 24x32"));
+        answer(&mut place.command("synth --out new --count 1 --size 24x32"));
         spoil(&place);
         let before = files(&place.at("new"));
         expect(
             "scenes",
-            &answer(&mut place.command("scenes --out new --count 2 --size 24x32")),
+            &answer(&mut place.command("synth --out new --count 2 --size 24x32")),
             2,
             &["new"],
         );
         assert_eq!(files(&place.at("new")), before);
     }
     let given = answer(&mut place.command("scenes --out in --count 1 --size 24x32"));
-    expect("a data set", &given, 2, &["in is not empty"]);
+    expect("a data set", &given, 2, &["in holds files", "new folder"]);
     assert_eq!(files(&place.at("in")), ["classes.txt", "images/a.png", "labels/a.png"]);
 }
 
@@ -145,7 +145,7 @@ fn a_model_file_that_the_manifest_does_not_describe_is_refused() {
 }
 
 #[test]
-fn scores_of_other_classes_are_found_at_the_start() {
+fn another_number_of_classes_is_refused_at_the_start() {
     let place = TestDir::new();
     place.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
     place.sign();
@@ -163,7 +163,7 @@ fn scores_of_other_classes_are_found_at_the_start() {
 }
 
 #[test]
-fn a_check_of_scores_that_are_no_numbers_is_recorded_and_read_again() {
+fn a_check_with_nan_logits_is_recorded_and_read_again() {
     let place = TestDir::new();
     place.patch("bundle/model.onnx", &(1.0_f32 / 255.0).to_le_bytes(), &f32::NAN.to_le_bytes());
     place.sign();
@@ -179,9 +179,9 @@ fn a_check_of_scores_that_are_no_numbers_is_recorded_and_read_again() {
 }
 
 #[test]
-fn a_run_that_fails_is_one_sentence_with_the_file_and_the_picture() {
+fn a_failed_run_names_the_file_and_the_image() {
     let place = TestDir::new();
-    // The mean of 100x100 pixels: more than the pictures have.
+    // A 100x100 mean: larger than the images.
     place.patch("bundle/model.onnx", b"kernel_shape@\x04@\x04", b"kernel_shape@\x64@\x64");
     place.sign();
     let given = answer(&mut place.command("check bundle"));
@@ -191,7 +191,7 @@ fn a_run_that_fails_is_one_sentence_with_the_file_and_the_picture() {
         "{given:?}"
     );
     assert!(
-        given.stdout.starts_with("FAILED  bundle/model.onnx on the probe's picture `33x47`: "),
+        given.stdout.starts_with("FAILED  bundle/model.onnx on the probe's image `33x47`: "),
         "{given:?}"
     );
     let given = answer(&mut place.command("label bundle in/images --out out --window whole"));

@@ -1,4 +1,4 @@
-//! Labelling that was stopped, killed or hindered goes on, and ends in the files of one undisturbed run.
+//! Runs that were stopped or killed resume and end in the files of one undisturbed run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use protoseg_models::random::Stream;
 
 use crate::common::{ProgramOutput, TestDir, answer, expect, results, signal, stripes};
 
-/// Every format that works for pictures of any name.
+/// Every format that works for images of any name.
 const ALL: &str = "label bundle in/images --format ids,labelids,color,overlay,confidence,margin,pseudo,coco,cvat,labelstudio";
 
-/// A place with so many pictures, each another one.
-fn place(pictures: u32) -> TestDir {
+/// Test folder with that many different images.
+fn place(images: u32) -> TestDir {
     let place = TestDir::new();
     std::fs::create_dir(place.at("in/images/deep")).unwrap();
-    for index in 0..pictures {
+    for index in 0..images {
         let folder = if index % 3 == 0 { "deep/" } else { "" };
         stripes(64 + index, 48)
             .save(place.at(&format!("in/images/{folder}{index:04}.png")))
@@ -38,7 +38,7 @@ fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Without printing megabytes where they are not.
+/// Compares file contents without printing them.
 fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
     let [more, less] = [(found, expected), (expected, found)].map(|(one, other)| {
         one.keys().filter(|name| !other.contains_key(*name)).collect::<Vec<_>>()
@@ -54,7 +54,7 @@ fn summary(given: &ProgramOutput) -> [u64; 3] {
 }
 
 #[test]
-fn killed_at_any_moment_it_ends_in_the_same_files() {
+fn a_run_killed_at_any_moment_resumes_to_the_same_files() {
     let place = place(60);
     assert_eq!(run(&place, &format!("{ALL} --out clean")).status, 0);
     let clean = contents(&place.at("clean"));
@@ -68,7 +68,6 @@ fn killed_at_any_moment_it_ends_in_the_same_files() {
     loop {
         let mut command = place.command(&format!("{ALL} --out out --resume --threads 1"));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The last rounds are let run.
         std::thread::sleep(Duration::from_millis(20 + stream.below(round, 160) as u64));
         let over = child.try_wait().unwrap();
         if over.is_some() || round > 12 {
@@ -79,11 +78,11 @@ fn killed_at_any_moment_it_ends_in_the_same_files() {
         child.wait().unwrap();
         (kills, round) = (kills + 1, round + 1);
         for (name, bytes) in contents(&place.at("out")) {
-            // Of links and lists, what is not whole has a hidden name.
+            // Partial links and lists have hidden names.
             let hidden = Path::new(&name).file_name().unwrap().to_string_lossy().starts_with('.');
             assert!(
                 hidden || clean.get(&name) == Some(&bytes),
-                "{name} is not whole after kill {kills}"
+                "{name} is incomplete after kill {kills}"
             );
         }
     }
@@ -94,14 +93,14 @@ fn killed_at_any_moment_it_ends_in_the_same_files() {
 }
 
 #[test]
-fn only_what_would_come_out_otherwise_is_done_again() {
+fn only_changed_results_are_labeled_again() {
     let place = place(6);
     let first = "label bundle in/images --out out";
     assert_eq!(run(&place, first).status, 0);
     expect("again", &run(&place, first), 2, &["holds the results of 7 images", "--resume"]);
     let resumed = |more: &str| summary(&run(&place, &format!("{first} --resume --json{more}")));
     assert_eq!(resumed(""), [0, 7, 0]);
-    // A new picture, a changed one, one that looks changed, a missing result, one of another size.
+    // A new image, a changed one, a touched one, a missing result, one of another size.
     stripes(40, 40).save(place.at("in/images/new.png")).unwrap();
     stripes(41, 40).save(place.at("in/images/a.png")).unwrap();
     assert_eq!(resumed(""), [2, 6, 0]);
@@ -119,7 +118,7 @@ fn only_what_would_come_out_otherwise_is_done_again() {
     place.patch("bundle/model.onnx", b"pooled", b"POOLED");
     place.sign();
     assert_eq!(resumed(" --window 32:16"), [8, 0, 0]);
-    // Another ONNX Runtime, as far as the journal of the run before knows.
+    // Another ONNX Runtime according to the journal.
     let journal = place.at("out/.protoseg/journal.jsonl");
     let lines = std::fs::read_to_string(&journal).unwrap();
     let begun = lines.lines().rfind(|line| line.starts_with("{\"begun\"")).unwrap();
@@ -130,7 +129,7 @@ fn only_what_would_come_out_otherwise_is_done_again() {
     recipe.runtime = "another".to_owned();
     std::fs::write(&journal, lines.replace(&own, &recipe.key())).unwrap();
     assert_eq!(resumed(" --window 32:16"), [8, 0, 0]);
-    // A file for all pictures is made of what is there.
+    // A combined file is made from existing results.
     assert_eq!(resumed(" --window 32:16 --format ids,coco"), [0, 8, 0]);
     assert!(place.at("out/coco.json").is_file());
     // By content instead of time.
@@ -138,7 +137,7 @@ fn only_what_would_come_out_otherwise_is_done_again() {
 }
 
 #[test]
-fn an_input_is_told_by_its_content_where_that_is_asked_for() {
+fn verify_inputs_compares_contents() {
     let place = place(2);
     let line = "label bundle in/images --out out --verify-inputs --resume --json";
     assert_eq!(summary(&run(&place, line)), [3, 0, 0]);
@@ -164,8 +163,8 @@ fn failures_are_listed_and_tried_again() {
     stripes(32, 32).save(place.at("in/images/bad.png")).unwrap();
     let given = run(&place, line);
     assert_eq!((given.status, list().as_str()), (0, ""), "{given:?}");
-    assert!(given.stdout.contains("1 labelled, 4 there before"), "{given:?}");
-    // Labels of what it was are not labels of what it is.
+    assert!(given.stdout.contains("1 labeled, 4 kept"), "{given:?}");
+    // Results of the earlier content are removed.
     std::fs::write(place.at("in/images/bad.png"), "hello").unwrap();
     assert_eq!(run(&place, line).status, 3);
     assert!(!place.at("out/ids/bad.png").exists() && place.at("out/ids/a.png").exists());
@@ -173,7 +172,7 @@ fn failures_are_listed_and_tried_again() {
 }
 
 #[test]
-fn signals_end_the_work_in_good_order() {
+fn signals_stop_gracefully() {
     for (name, status) in [("TERM", 143), ("INT", 130)] {
         let place = place(300);
         let line = "label bundle in/images --out out --threads 1 --format ids,overlay --json";
@@ -191,17 +190,17 @@ fn signals_end_the_work_in_good_order() {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::new(),
         };
-        let [labelled, kept, left] = summary(&given);
-        assert_eq!((kept, labelled + left), (0, 301));
-        assert!(labelled > 0 && left > 0, "{labelled} labelled, {left} left");
-        assert_eq!(results(&place.at("out")).len() as u64, 2 * labelled);
+        let [labeled, kept, left] = summary(&given);
+        assert_eq!((kept, labeled + left), (0, 301));
+        assert!(labeled > 0 && left > 0, "{labeled} labeled, {left} left");
+        assert_eq!(results(&place.at("out")).len() as u64, 2 * labeled);
         let rest = run(&place, &format!("{line} --resume"));
-        assert_eq!((rest.status, summary(&rest)), (0, [left, labelled, 0]));
+        assert_eq!((rest.status, summary(&rest)), (0, [left, labeled, 0]));
     }
 }
 
 #[test]
-fn a_full_disk_stops_the_work_and_loses_nothing() {
+fn a_full_disk_stops_the_run_and_loses_nothing() {
     let place = place(40);
     std::fs::create_dir(place.at("small")).unwrap();
     let small = place.at("small");
@@ -227,8 +226,8 @@ fn a_full_disk_stops_the_work_and_loses_nothing() {
     assert!(Command::new("umount").arg(&small).status().unwrap().success());
     expect("full", &full, 1, &["could not be written", "make room", "--resume", "No space left"]);
     assert!(rest.status == 0 && equal && left > 0, "{left} files, {rest:?}");
-    let [labelled, kept, _] = summary(&rest);
-    assert!(labelled > 0 && kept > 0 && labelled + kept == 41, "{labelled} and {kept}");
+    let [labeled, kept, _] = summary(&rest);
+    assert!(labeled > 0 && kept > 0 && labeled + kept == 41, "{labeled} and {kept}");
 }
 
 #[test]
@@ -247,7 +246,7 @@ fn another_run_into_the_same_folder_is_refused() {
     assert_eq!(run(&place, "label bundle in/images --out out").status, 0);
 }
 
-/// Peak resident memory in KiB of labelling a folder.
+/// Peak resident memory in KiB of labeling a folder.
 fn peak(place: &TestDir, folder: &str, out: &str) -> u64 {
     let line = format!("label bundle {folder} --out {out} --threads 1 --format ids,overlay");
     let mut child = place.command(&line).stdout(Stdio::null()).spawn().unwrap();
@@ -266,7 +265,7 @@ fn peak(place: &TestDir, folder: &str, out: &str) -> u64 {
 }
 
 #[test]
-fn a_thousand_pictures_take_no_more_memory_than_a_hundred() {
+fn a_thousand_images_take_no_more_memory_than_a_hundred() {
     let place = TestDir::new();
     for (folder, count) in [("few", 100), ("many", 1000)] {
         std::fs::create_dir(place.at(folder)).unwrap();
@@ -285,7 +284,7 @@ fn a_thousand_pictures_take_no_more_memory_than_a_hundred() {
     }
     let few = peak(&place, "few", "few-out");
     let many = peak(&place, "many", "many-out");
-    eprintln!("peak memory {few} KiB for 100 pictures, {many} KiB for 1000");
-    // Ten times as many pictures of 225 KiB would be 200 MiB if they were kept.
-    assert!(few > 0 && many < few + (12 << 10), "{few} KiB for 100 pictures, {many} KiB for 1000");
+    eprintln!("peak memory {few} KiB for 100 images, {many} KiB for 1000");
+    // Ten times as many images of 225 KiB would be 200 MiB if they were kept.
+    assert!(few > 0 && many < few + (12 << 10), "{few} KiB for 100 images, {many} KiB for 1000");
 }

@@ -1,4 +1,4 @@
-//! Work shared among machines: parts that together are the whole, and lists that name pictures.
+//! Work shared among machines: parts that together are the whole, and lists that name images.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -89,14 +89,14 @@ fn shards_that_do_not_belong_together_are_told_apart() {
     expect("none", &merge("one in"), 2, &["in holds no results"]);
     stripes(32, 32).save(place.at("in/images/late.png")).unwrap();
     assert_eq!(label("late", "--shard 2/2").status, 0);
-    expect("pictures", &merge("one late"), 2, &["their images differ"]);
+    expect("images", &merge("one late"), 2, &["their images differ"]);
     assert_eq!(label("one", "--shard 1/2 --resume").status, 0);
     assert_eq!(merge("one late").status, 0);
     let gone = results(&place.at("late/ids"))[0].clone();
     std::fs::remove_file(place.at("late/ids").join(&gone)).unwrap();
     expect("gone", &merge("one late"), 2, &[&format!("ids/{gone}"), "missing or has another size"]);
     assert_eq!(label("late", "--shard 2/2 --resume").status, 0);
-    // A picture that cannot be read is no gap, and is named.
+    // An image that cannot be read is no gap, and is named.
     std::fs::write(place.at("in/images/0bad.png"), "hello").unwrap();
     for (out, shard) in [("one", "1/2"), ("late", "2/2")] {
         assert!([0, 3].contains(&label(out, &format!("--shard {shard} --resume")).status));
@@ -131,24 +131,24 @@ fn schedulers_say_which_shard_only_where_they_are_asked() {
 }
 
 #[test]
-fn lists_name_pictures() {
+fn lists_name_images() {
     let place = place();
-    let labelled = |arguments: &str, out: &str| {
+    let labeled = |arguments: &str, out: &str| {
         let given = run(&place, &format!("label bundle --out {out} {arguments}"));
         assert_eq!(given.status, 0, "{arguments}: {given:?}");
         results(&place.at(out).join("ids"))
     };
     std::fs::write(place.at("in/list.txt"), "images/1.png\r\n\nimages/deep/2.png\n").unwrap();
-    assert_eq!(labelled("--list in/list.txt", "a"), ["images/1.png", "images/deep/2.png"]);
+    assert_eq!(labeled("--list in/list.txt", "a"), ["images/1.png", "images/deep/2.png"]);
     std::fs::write(place.at("list.jsonl"), "{\"image\": \"deep/4.png\", \"name\": \"x/y.png\"}\n")
         .unwrap();
-    assert_eq!(labelled("--list list.jsonl --root in/images", "b"), ["x/y.png"]);
+    assert_eq!(labeled("--list list.jsonl --root in/images", "b"), ["x/y.png"]);
     let mut command = place.command("label bundle - --root in/images --out c");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"3.png\n").unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(results(&place.at("c/ids")), ["3.png"]);
-    // A picture of a list that is not there is one that cannot be read.
+    // An image of a list that is not there is one that cannot be read.
     std::fs::write(place.at("in/list.txt"), "images/1.png\nimages/gone.png\n").unwrap();
     expect("gone", &run(&place, "label bundle --list in/list.txt --out d"), 3, &["gone.png"]);
     std::fs::write(place.at("in/list.txt"), "street.mp4\n").unwrap();

@@ -86,8 +86,8 @@ fn a_bundle_that_is_not_there_is_no_devices_fault() {
     expect("cut", &answer(&mut place.command("doctor bundle --device cpu")), 2, &["manifest.json"]);
 }
 
-/// Pictures of a run that is to be ended in its middle, beside the one that is there.
-const PICTURES: usize = 1000;
+/// Images of a run that is to be ended in its middle, beside the one that is there.
+const IMAGES: usize = 1000;
 
 #[test]
 fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
@@ -96,7 +96,7 @@ fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
         let place = TestDir::new();
         // So many that they are not done before this test gets a turn, however busy the machine is.
         stripes(256, 256).save(place.at("in/images/0.png")).unwrap();
-        for index in 1..PICTURES {
+        for index in 1..IMAGES {
             std::fs::hard_link(
                 place.at("in/images/0.png"),
                 place.at(&format!("in/images/{index}.png")),
@@ -115,17 +115,17 @@ fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
         }
         signal(child.id(), "HUP");
         let status = child.wait().unwrap().code();
-        let labelled = results(&place.at("out")).len();
+        let labeled = results(&place.at("out")).len();
         assert_eq!(
-            (status, labelled == PICTURES + 1),
+            (status, labeled == IMAGES + 1),
             if ends { (Some(129), false) } else { (Some(0), true) },
-            "{labelled}"
+            "{labeled}"
         );
     }
 }
 
 #[test]
-fn names_of_pictures_neither_break_a_line_nor_command_a_terminal() {
+fn names_of_images_neither_break_a_line_nor_command_a_terminal() {
     let place = TestDir::new();
     std::fs::write(place.at("in/images/a\nb\u{1b}[31m.png"), "hello").unwrap();
     expect("control", &answer(&mut place.command(LABEL)), 3, &["a\\nb\\u{1b}[31m.png"]);

@@ -7,9 +7,9 @@ use protoseg_infer::segmenter::{Segmenter, SegmenterOptions, StageTimes};
 use protoseg_infer::upsample::Outputs;
 use protoseg_models::window::{Tiling, Window};
 
-use crate::adopt::adopted;
 use crate::common::{fixture, stripes};
 use crate::gate::framed;
+use crate::import::imported;
 
 /// Times of labelling a picture, held against the time that passed: which of prepare, upload, download and stitch took any.
 fn parts(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
@@ -56,11 +56,11 @@ fn each_part_is_counted_where_it_happens() {
 
 #[test]
 fn what_an_adopted_file_takes_is_prepared() {
-    let scores = adopted("float-nchw", "--normalization imagenet");
-    let mut scores = Segmenter::open(scores.at("adopted")).unwrap();
+    let scores = imported("float-nchw", "--normalization imagenet");
+    let mut scores = Segmenter::open(scores.at("imported")).unwrap();
     assert_eq!(parts(&mut scores, [64, 32]), [true, false, true, true]);
-    let labels = adopted("labels-int64", "--normalization none");
-    let mut labels = Segmenter::open(labels.at("adopted")).unwrap();
+    let labels = imported("labels-int64", "--normalization none");
+    let mut labels = Segmenter::open(labels.at("imported")).unwrap();
     assert_eq!(parts(&mut labels, [64, 32]), [true, false, true, true]);
 }
 
@@ -83,7 +83,7 @@ fn a_profile_is_of_the_file_that_a_picture_goes_through() {
     let [windows, other, frame] =
         [nodes(false, [64, 96]), nodes(true, [96, 64]), nodes(true, [64, 96])];
     assert!(windows == other && windows < frame, "{windows} {other} {frame}");
-    let labels = adopted("labels-int64", "--normalization none");
-    let labels = Segmenter::open(labels.at("adopted")).unwrap().profile([32, 64]).unwrap();
+    let labels = imported("labels-int64", "--normalization none");
+    let labels = Segmenter::open(labels.at("imported")).unwrap().profile([32, 64]).unwrap();
     assert!(labels.nodes["CPUExecutionProvider"] > 0, "{labels:?}");
 }

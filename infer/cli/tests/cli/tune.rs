@@ -153,7 +153,7 @@ fn labelling_goes_by_it_unless_something_is_given() {
         "others",
         &untold(run(&place, &format!("{LABEL} --resume"))),
         0,
-        &["labelled anew, by other windows"],
+        &["labeled again: different windows"],
     );
     let again = run(&place, &format!("{LABEL} --resume")).stderr;
     assert!(

@@ -1,4 +1,4 @@
-//! A folder of everything that can be wrong with a picture.
+//! A folder of everything that can be wrong with an image.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn claiming(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
+fn a_folder_of_broken_images_is_labeled_but_for_them() {
     let place = TestDir::new();
     fs::create_dir(place.at("odd")).unwrap();
     let at = |name: &str| place.at("odd").join(name);
@@ -51,11 +51,11 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         fs::copy(fixture(&format!("pictures/{name}.jpg")), at(&format!("{name}.jpg"))).unwrap();
     }
     fs::write(at("empty.png"), "").unwrap();
-    fs::write(at("text.jpg"), "hello, I am no picture").unwrap();
+    fs::write(at("text.jpg"), "hello, I am no image").unwrap();
     fs::write(at("gif.png"), b"GIF89a\x01\x00\x01\x00\x00\x00\x00").unwrap();
     fs::write(at("bomb.png"), claiming(60_000, 60_000)).unwrap();
     fs::write(at("giant.png"), claiming(1 << 31, 1 << 31)).unwrap();
-    // A picture whose header claims more pixels than its data can be of.
+    // An image whose header claims more pixels than its data can be of.
     let small = fs::read(at("whole-jpg.jpg")).unwrap();
     let frame = small.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
     let claim = [&small[..frame + 5], &[54, 176, 54, 176], &small[frame + 9..]].concat();
@@ -69,7 +69,7 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
     assert!(std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap().success());
     std::os::unix::fs::symlink("/dev/zero", at("endless.png")).unwrap();
     let given = answer(&mut place.command("label bundle odd --out out"));
-    assert!(given.status == 3 && given.stdout.starts_with("7 labelled, 18 failed"), "{given:?}");
+    assert!(given.status == 3 && given.stdout.starts_with("7 labeled, 18 failed"), "{given:?}");
     assert_eq!(given.stderr.lines().count(), 18, "{given:?}");
     let parts = [
         (
