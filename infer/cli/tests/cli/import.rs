@@ -357,7 +357,7 @@ fn nothing_of_others_is_written_over() {
     let place = place("float-nchw");
     let import = |out: &str| {
         let line = format!(
-            "import theirs/float-nchw.onnx --classes in/classes.txt --normalization none --out {out}"
+            "adopt theirs/float-nchw.onnx --classes in/classes.txt --normalization none --out {out}"
         );
         answer(&mut place.command(&line))
     };
