@@ -16,8 +16,7 @@ use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::scenario::Scenario;
 use protoseg_bench::stability::StabilityRule;
 use protoseg_bench::target::{RequestError, RequestStages, Target};
-use protoseg_infer::pipeline::PipelineOptions;
-use protoseg_infer::segmenter::SegmenterOptions;
+use protoseg_infer::EngineConfig;
 use protoseg_models::window::Tiling;
 
 /// How much longer the slower side takes.
@@ -85,9 +84,8 @@ async fn session_of(
     pairs: usize,
 ) -> Result<AbComparison, Box<dyn std::error::Error>> {
     let images = BenchImages::synthetic(8, SIZE, 0)?;
-    let segmenter = SegmenterOptions { pieces: Some(Tiling::Whole), ..SegmenterOptions::default() };
-    let pipeline = PipelineOptions { segmenter, ..PipelineOptions::default() };
-    let how = OpenOptions { pipeline, ..OpenOptions::default() };
+    let config = EngineConfig { window: Some(Tiling::Whole), ..EngineConfig::default() };
+    let how = OpenOptions { config, ..OpenOptions::default() };
     let open = |by| {
         Ok::<_, Box<dyn std::error::Error>>(Slowed {
             model: InProcessTarget::open(bundle, SCENARIO, &images, &how)?,

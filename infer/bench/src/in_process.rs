@@ -17,12 +17,13 @@ use super::load::{LoadResult, QuerySample};
 use super::scenario::Scenario;
 use super::target::{RequestError, RequestStages, Target};
 use protoseg_images::image_file;
+use protoseg_infer::config::ExecutionMode;
 use protoseg_infer::pipeline::{
-    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, PipelineSetup,
-    RunControl, StageReport, install, thread_pool,
+    DecodedImage, PendingImage, Pipeline, PipelineSetup, RunControl, StageReport, install,
+    thread_pool,
 };
-use protoseg_infer::segmenter::{SegmentError, Segmenter, StageTimes};
-use protoseg_infer::upsample::{Outputs, Prediction};
+use protoseg_infer::segmenter::{SegmentError, Segmenter};
+use protoseg_infer::{EngineConfig, Outputs, Prediction, Stage, StageTimes};
 use protoseg_serve::BatchLimit;
 use protoseg_serve::metrics::Metrics;
 use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerOptions};
@@ -31,7 +32,7 @@ use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerOptions};
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
     /// How it is opened.
-    pub pipeline: PipelineOptions,
+    pub config: EngineConfig,
     /// Whether picture files are decoded and label files encoded.
     pub end_to_end: bool,
     /// Once true, pictures that are all there from the start are not begun any more.
@@ -81,7 +82,7 @@ impl InProcessTarget {
         images: &BenchImages,
         how: &OpenOptions,
     ) -> Result<Self, SegmentError> {
-        let mut options = how.pipeline.clone();
+        let mut options = how.config.clone();
         let one = scenario == Scenario::SingleStream;
         options.mode = options.mode.or(Some(if one {
             ExecutionMode::Latency
@@ -91,14 +92,17 @@ impl InProcessTarget {
         if one {
             options.gpu_sessions = NonZeroUsize::new(1);
         }
-        let pipeline = Pipeline::open(bundle, &options)?;
+        let pipeline = Pipeline::open(bundle, &options, None)?;
         let setup = pipeline.setup().clone();
         let segmenter = pipeline.segmenter();
         let picture = &images.get(0).image;
-        let (fingerprint, file) =
-            (segmenter.fingerprint().to_owned(), segmenter.file_name_for(picture).to_owned());
+        let size = [picture.height() as usize, picture.width() as usize];
+        let (fingerprint, file) = (
+            segmenter.fingerprint().to_owned(),
+            segmenter.file_name_for(size, Outputs::default()).to_owned(),
+        );
         let precision = segmenter.precision();
-        let pieces = segmenter.tiling([picture.height() as usize, picture.width() as usize])?;
+        let pieces = segmenter.tiling(size)?;
         let (way, first_run_seconds) = Way::new(scenario, pipeline, &options, picture)?;
         let facts = ModelFacts { setup, first_run_seconds, fingerprint, file, precision, pieces };
         let stop = Arc::clone(&how.stop);
@@ -171,11 +175,11 @@ impl InProcessTarget {
                 None
             };
             let before = segmenter.times();
-            let image = decoded.as_ref().unwrap_or(&sheet.image);
+            let image = decoded.as_ref().unwrap_or(&*sheet.image);
             let decided = segmenter
                 .predict(image, Outputs::default())
                 .map_err(|error| RequestError::from_error(&error))?;
-            parts.extend(named(segmenter.times().since(before)));
+            parts.extend(named(segmenter.times() - before));
             if self.end_to_end {
                 timed(&mut parts, "encode", || encode(decided))?;
             }
@@ -198,14 +202,14 @@ impl InProcessTarget {
         } else {
             sheet.image
         };
-        let ask = PredictRequest { image: picture, outputs: Outputs::default(), logits: false };
+        let ask = PredictRequest { image: picture, outputs: Outputs::default() };
         let ticket = engine.submit(ask).map_err(|error| RequestError::from_error(&error))?;
         let made = ticket.await.map_err(|_| RequestError("the engine was closed".to_owned()))?;
         let made = made.map_err(|error| RequestError::from_error(&error))?;
         parts.extend([
-            ("queue", made.times.queue),
-            ("compute", made.times.run),
-            ("stitch", made.times.stitch),
+            ("queue", made.times[Stage::Queue]),
+            ("compute", made.times.run()),
+            ("stitch", made.times[Stage::Stitch]),
         ]);
         if self.end_to_end {
             let start = Instant::now();
@@ -221,14 +225,14 @@ impl Way {
     fn new(
         scenario: Scenario,
         mut pipeline: Pipeline,
-        options: &PipelineOptions,
+        options: &EngineConfig,
         picture: &RgbImage,
     ) -> Result<(Self, f64), SegmentError> {
         let start = Instant::now();
         let mut first = None;
         if scenario == Scenario::Offline {
             pipeline.for_each_segmenter(|segmenter| {
-                segmenter.segment(picture)?;
+                segmenter.predict(picture, Outputs::default())?;
                 first.get_or_insert_with(|| start.elapsed().as_secs_f64());
                 Ok::<(), SegmentError>(())
             })?;
@@ -236,7 +240,7 @@ impl Way {
         }
         let (mut segmenters, setup) = pipeline.into_segmenters();
         for segmenter in &mut segmenters {
-            segmenter.segment(picture)?;
+            segmenter.predict(picture, Outputs::default())?;
             first.get_or_insert_with(|| start.elapsed().as_secs_f64());
         }
         let first = first.unwrap_or_default();
@@ -247,7 +251,7 @@ impl Way {
             ));
         }
         let gpu = setup.devices.iter().all(|device| device.is_gpu());
-        let limit = BatchLimit::default_for(options.segmenter.batch, gpu);
+        let limit = BatchLimit::default_for(options.batch, gpu);
         let options = SchedulerOptions { limit, delay: Duration::ZERO, threads: setup.threads };
         let metrics = Metrics::default().for_model("bench", &segmenters[0].model().classes);
         let engine =
@@ -286,15 +290,7 @@ impl From<SegmentError> for RequestError {
 
 /// Parts of a segmenter's work; those that took no time do not happen on its device.
 fn named(times: StageTimes) -> RequestStages {
-    let StageTimes { prepare, upload, download, stitch, .. } = times;
-    let all = [
-        ("prepare", prepare),
-        ("upload", upload),
-        ("compute", times.compute()),
-        ("download", download),
-        ("stitch", stitch),
-    ];
-    all.into_iter().filter(|(_, took)| !took.is_zero()).collect()
+    times.iter().map(|(stage, took)| (stage.name(), took)).collect()
 }
 
 /// Each picture's share of the stages of a run. From pixels to labels nothing is decoded or encoded, and what readers and

@@ -7,9 +7,10 @@ pub mod machine;
 pub mod search;
 pub mod space;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::ON;
 use protoseg_models::bundle::TUNING;
 use protoseg_models::versioned::{self, JsonError, Versioned};
 use serde::{Deserialize, Serialize};
@@ -21,10 +22,6 @@ use self::search::{Candidate, TuningDecision};
 use crate::ab::AbComparison;
 use crate::report::ImageSummary;
 use crate::scenario::Scenario;
-
-/// Options of the engine by their names on the command line without dashes, and what they are set to; `on` where they take no
-/// value.
-pub type EngineSettings = BTreeMap<String, String>;
 
 /// `tuning.json`: what was found, for several machines, models and goals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,7 +50,7 @@ pub struct TuningEntry {
     /// When it began, in seconds since 1970 (UTC).
     pub measured: u64,
     /// How the model is to be run; empty where it runs best as it comes.
-    pub choice: EngineSettings,
+    pub choice: EngineConfig,
     /// Why.
     pub decision: TuningDecision,
     /// The choice of the search against the default, in blocks in turns; none where the search found nothing faster.
@@ -160,10 +157,10 @@ impl TuningEntry {
 
     /// The choice for somebody. What cores are used for is left to them where it was measured under another load than
     /// theirs.
-    pub fn choice_for(&self, user: TuningPurpose) -> EngineSettings {
+    pub fn choice_for(&self, user: TuningPurpose) -> EngineConfig {
         let mut choice = self.choice.clone();
         if user.kinds().first() != Some(&self.kind()) {
-            choice.remove(space::MODE);
+            choice.mode = None;
         }
         choice
     }
@@ -197,19 +194,22 @@ pub fn tuning_path(model: &Path) -> PathBuf {
 }
 
 /// A choice as a person reads it: `precision int8, threads 4`.
-pub fn describe(choice: &EngineSettings) -> String {
-    if choice.is_empty() {
+pub fn describe(choice: &EngineConfig) -> String {
+    let options = choice.options();
+    if options.is_empty() {
         return "as it comes".to_owned();
     }
-    let option = |(name, value): (&String, &String)| match value.as_str() {
-        space::ON => name.clone(),
+    let option = |(name, value): (&&str, &String)| match value.as_str() {
+        ON => (*name).to_owned(),
         value => format!("{name} {value}"),
     };
-    choice.iter().map(option).collect::<Vec<_>>().join(", ")
+    options.iter().map(option).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
+    use protoseg_models::variant::Precision;
+
     use super::*;
 
     fn machine(cores: usize) -> MachineId {
@@ -221,6 +221,12 @@ mod tests {
             gpus: Vec::new(),
             runtime: "1.30".to_owned(),
         }
+    }
+
+    fn config(options: &[(&str, &str)]) -> EngineConfig {
+        let mut config = EngineConfig::default();
+        options.iter().for_each(|(name, value)| config.set(name, value).unwrap());
+        config
     }
 
     fn entry(
@@ -237,10 +243,7 @@ mod tests {
             pictures: ImageSummary { height: 32, width: 32, count: 1, source: "drawn".to_owned() },
             program: "protoseg".to_owned(),
             measured: 0,
-            choice: choice
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            choice: config(choice),
             decision: TuningDecision::Faster,
             comparison: None,
             candidates: Vec::new(),
@@ -263,8 +266,9 @@ mod tests {
         assert_eq!(tuning.entries.len(), 5);
         tuning.put(entry(2, "a", clients(8), &[("spin", "on")]));
         assert_eq!(tuning.entries.len(), 5);
-        assert_eq!(tuning.found(&machine(2), "a", clients(4)).unwrap().choice["spin"], "on");
-        assert!(tuning.found(&machine(2), "a", Scenario::Offline).unwrap().choice.is_empty());
+        assert!(tuning.found(&machine(2), "a", clients(4)).unwrap().choice.spin);
+        let offline = tuning.found(&machine(2), "a", Scenario::Offline).unwrap();
+        assert_eq!(offline.choice, EngineConfig::default());
         assert_eq!(tuning.found(&machine(3), "a", Scenario::Offline), None);
         assert_eq!(tuning.found(&machine(2), "c", Scenario::Offline), None);
         let text = serde_json::to_string(&tuning).unwrap();
@@ -291,14 +295,18 @@ mod tests {
             there.iter().for_each(|&scenario| tuning.put(entry(2, "a", scenario, &mode)));
             for (user, expected) in [(TuningPurpose::Label, label), (TuningPurpose::Serve, serve)] {
                 let found = tuning.best_for(&machine(2), "a", user);
-                let told = found
-                    .map(|entry| (entry.scenario, entry.choice_for(user).contains_key("mode")));
+                let told =
+                    found.map(|entry| (entry.scenario, entry.choice_for(user).mode.is_some()));
                 assert_eq!(
                     told,
                     expected.map(|(index, mode)| (all[index], mode)),
                     "{user:?} of {there:?}"
                 );
-                assert!(found.is_none_or(|entry| entry.choice_for(user)["precision"] == "int8"));
+                assert!(
+                    found.is_none_or(
+                        |entry| entry.choice_for(user).precision == Some(Precision::Int8)
+                    )
+                );
             }
             assert_eq!(tuning.best_for(&machine(3), "a", TuningPurpose::Label), None);
         }
@@ -306,14 +314,8 @@ mod tests {
 
     #[test]
     fn choices_read_as_sentences() {
-        let choice = entry(
-            1,
-            "a",
-            Scenario::Offline,
-            &[("threads", "4"), ("precision", "int8"), ("spin", "on")],
-        )
-        .choice;
+        let choice = config(&[("threads", "4"), ("precision", "int8"), ("spin", "on")]);
         assert_eq!(describe(&choice), "precision int8, spin, threads 4");
-        assert_eq!(describe(&EngineSettings::new()), "as it comes");
+        assert_eq!(describe(&EngineConfig::default()), "as it comes");
     }
 }

@@ -65,7 +65,12 @@ pub(super) fn run(
             }
             [1, _, h, w] if h * w > 0 => {}
             _ => {
-                return Err(ImportError::Grid { height, width, found: found.shape, what: "logits" });
+                return Err(ImportError::Grid {
+                    height,
+                    width,
+                    found: found.shape,
+                    what: "logits",
+                });
             }
         }
         if !found.data.iter().all(|score| score.is_finite()) {

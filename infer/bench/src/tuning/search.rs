@@ -9,10 +9,10 @@
 use protoseg_models::window::Window;
 use serde::{Deserialize, Serialize};
 
-use super::EngineSettings;
 use super::limits::{LabelAgreement, TuningLimits};
 use super::space::SearchPlan;
 use crate::ab::{AbComparison, AbVerdict, LAYOUT_EFFECT};
+use protoseg_infer::EngineConfig;
 
 /// Pairs of blocks that a candidate must win to take the lead, of so many: of eight, one may meet other load. One that is no
 /// faster at all wins seven or more in 9 of 256 searches, so that the choice does not fill up with options that do nothing.
@@ -34,13 +34,13 @@ pub struct DuelResult {
 /// Finds out about candidates.
 pub trait CandidateRunner {
     /// How far a candidate's labels agree, or why it gives none.
-    fn agreement(&mut self, choice: &EngineSettings) -> Result<LabelAgreement, String>;
+    fn agreement(&mut self, choice: &EngineConfig) -> Result<LabelAgreement, String>;
 
     /// Holds a candidate against the leader, or says why it cannot be run.
     fn duel(
         &mut self,
-        leader: &EngineSettings,
-        candidate: &EngineSettings,
+        leader: &EngineConfig,
+        candidate: &EngineConfig,
     ) -> Result<DuelResult, String>;
 }
 
@@ -50,7 +50,7 @@ pub struct Candidate {
     /// What was to be settled.
     pub stage: String,
     /// The options.
-    pub choice: EngineSettings,
+    pub choice: EngineConfig,
     /// How far its labels agree.
     pub agreement: Option<LabelAgreement>,
     /// Median milliseconds of a query, offline of a picture.
@@ -90,7 +90,7 @@ pub struct SearchResult {
     /// All that was tried, in order; the first is the default.
     pub candidates: Vec<Candidate>,
     /// What leads.
-    pub best: EngineSettings,
+    pub best: EngineConfig,
     /// Whether that keeps to the limits, as far as the search measured.
     pub keeps: bool,
 }
@@ -144,7 +144,7 @@ impl TuningDecision {
 /// The leader of a search, and whether it keeps to the limits.
 #[derive(Debug, Clone)]
 struct Incumbent {
-    choice: EngineSettings,
+    choice: EngineConfig,
     agrees: bool,
     in_time: bool,
 }
@@ -196,14 +196,14 @@ pub fn search<E: CandidateRunner>(
 }
 
 impl<E: CandidateRunner> Search<'_, E> {
-    fn start(&mut self, choice: &EngineSettings) -> Result<Incumbent, String> {
+    fn start(&mut self, choice: &EngineConfig) -> Result<Incumbent, String> {
         let agreement = self.examiner.agreement(choice)?;
         self.note("start", choice, Some(agreement), None, CandidateOutcome::First);
         let agrees = self.limits.disagreement(agreement).is_none();
         Ok(Incumbent { choice: choice.clone(), agrees, in_time: true })
     }
 
-    fn challenge(&mut self, stage: &str, leader: &mut Incumbent, choice: &EngineSettings) {
+    fn challenge(&mut self, stage: &str, leader: &mut Incumbent, choice: &EngineConfig) {
         let agreement = match self.examiner.agreement(choice) {
             Ok(agreement) => agreement,
             Err(why) => {
@@ -249,7 +249,7 @@ impl<E: CandidateRunner> Search<'_, E> {
     fn note(
         &mut self,
         stage: &str,
-        choice: &EngineSettings,
+        choice: &EngineConfig,
         agreement: Option<LabelAgreement>,
         duel: Option<DuelResult>,
         outcome: CandidateOutcome,
@@ -271,7 +271,7 @@ impl<E: CandidateRunner> Search<'_, E> {
 
 impl SearchResult {
     /// The default.
-    pub fn default_choice(&self) -> EngineSettings {
+    pub fn default_choice(&self) -> EngineConfig {
         self.candidates.first().map(|first| first.choice.clone()).unwrap_or_default()
     }
 

@@ -7,21 +7,12 @@
 //! these how many windows fill a run. Switches come last, as they win a few percent. What this misses are options that only
 //! pay together; the last comparison with the default cannot be fooled by that, it only wins less.
 
+use std::num::NonZeroUsize;
+
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::{Device, ExecutionMode};
 use protoseg_models::variant::Precision;
-use protoseg_models::window::{LogitGrid, Window};
-
-use super::EngineSettings;
-use protoseg_infer::pipeline::ExecutionMode;
-use protoseg_infer::session::Device;
-
-/// Name of the option that says what cores are used for.
-pub const MODE: &str = "mode";
-/// The value of an option that takes none.
-pub const ON: &str = "on";
-
-const PRECISION: &str = "precision";
-const WINDOW: &str = "window";
-const WHOLE: &str = "whole";
+use protoseg_models::window::{LogitGrid, Tiling, Window};
 
 /// Windows at once: on a processor more than a few only take memory, a GPU is filled by more.
 const BATCHES: [&[usize]; 2] = [&[2, 4], &[2, 4, 8]];
@@ -53,7 +44,7 @@ pub struct SearchSpace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPlan {
     /// The device as it comes.
-    pub start: EngineSettings,
+    pub start: EngineConfig,
     /// Options that are settled one after the other.
     pub stages: Vec<SearchStage>,
 }
@@ -64,7 +55,7 @@ pub struct SearchStage {
     /// What is settled.
     pub name: String,
     /// Each is set on top of what was found so far.
-    pub changes: Vec<EngineSettings>,
+    pub changes: Vec<EngineConfig>,
     /// Whether it counts only where pictures are run in windows.
     pub of_windows: bool,
 }
@@ -72,39 +63,44 @@ pub struct SearchStage {
 impl SearchSpace {
     /// What is tried on a device.
     pub fn plan(&self, device: Device) -> SearchPlan {
-        let start = if device == Device::Cpu {
-            EngineSettings::new()
-        } else {
-            change(&[("device", &device.to_string())])
-        };
-        let precisions = self
-            .precisions
-            .iter()
-            .map(|precision| change(&[(PRECISION, precision.name())]))
-            .collect();
-        let mut stages = vec![stage(PRECISION, precisions), stage(WINDOW, self.windows())];
+        let start =
+            if device == Device::Cpu { EngineConfig::default() } else { EngineConfig::on(device) };
+        let precisions = self.precisions.iter().map(|&precision| EngineConfig {
+            precision: Some(precision),
+            ..EngineConfig::default()
+        });
+        let mut stages =
+            vec![stage("precision", precisions.collect()), stage("window", self.windows())];
         if device.is_gpu() {
             if self.many {
-                stages.push(stage("gpu-sessions", numbers("gpu-sessions", &SESSIONS)));
+                let sessions = counts(&SESSIONS, |config, count| config.gpu_sessions = count);
+                stages.push(stage("gpu-sessions", sessions));
             }
         } else {
             stages.push(stage("cores", self.cores_of(device)));
         }
-        let batches = numbers("batch", BATCHES[usize::from(device.is_gpu())]);
+        let batches = counts(BATCHES[usize::from(device.is_gpu())], |config, count| {
+            config.batch = count;
+        });
         stages.push(SearchStage { of_windows: true, ..stage("batch", batches) });
-        let switches: &[&str] = match device {
-            Device::Cpu => &["spin"],
-            Device::Cuda(_) => &["tf32", "cuda-graph"],
-            Device::TensorRt(_) => &["trt-fp16", "cuda-graph"],
-            Device::OpenVino => &[],
+        let config = EngineConfig::default();
+        let spin = ("spin", EngineConfig { spin: true, ..config.clone() });
+        let tf32 = ("tf32", EngineConfig { tf32: true, ..config.clone() });
+        let fp16 = ("trt-fp16", EngineConfig { trt_fp16: true, ..config.clone() });
+        let graph = ("cuda-graph", EngineConfig { cuda_graph: true, ..config });
+        let switches = match device {
+            Device::Cpu => vec![spin],
+            Device::Cuda(_) => vec![tf32, graph],
+            Device::TensorRt(_) => vec![fp16, graph],
+            Device::OpenVino => Vec::new(),
         };
-        stages.extend(switches.iter().map(|switch| stage(switch, vec![change(&[(switch, ON)])])));
+        stages.extend(switches.into_iter().map(|(name, config)| stage(name, vec![config])));
         stages.retain(|stage| !stage.changes.is_empty());
         SearchPlan { start, stages }
     }
 
     /// Whole pictures, and fewer windows than the bundle's own.
-    fn windows(&self) -> Vec<EngineSettings> {
+    fn windows(&self) -> Vec<EngineConfig> {
         let Some(Window { size, stride: own }) = self.window else { return Vec::new() };
         let mut windows: Vec<Window> = Vec::new();
         for quarters in QUARTERS {
@@ -114,36 +110,36 @@ impl SearchSpace {
                 windows.push(window);
             }
         }
-        let windows = windows.into_iter().map(|Window { size, stride }| format!("{size}:{stride}"));
-        windows.chain([WHOLE.to_owned()]).map(|pieces| change(&[(WINDOW, &pieces)])).collect()
+        let tilings = windows.into_iter().map(Tiling::Windows).chain([Tiling::Whole]);
+        let config = |tiling| EngineConfig { window: Some(tiling), ..EngineConfig::default() };
+        tilings.map(config).collect()
     }
 
     /// One session with some cores, and where pictures come side by side also a session for each of some cores: powers of
     /// two, and all.
-    fn cores_of(&self, device: Device) -> Vec<EngineSettings> {
+    fn cores_of(&self, device: Device) -> Vec<EngineConfig> {
         let mut counts: Vec<usize> = std::iter::successors(Some(1), |count| Some(count * 2))
             .take_while(|&count| count < self.cores)
             .collect();
         counts.push(self.cores);
-        let modes =
-            [(ExecutionMode::Latency, "latency"), (ExecutionMode::Throughput, "throughput")];
-        let tried = |&(mode, _): &(ExecutionMode, &str)| {
-            mode == ExecutionMode::Latency || (self.many && device == Device::Cpu)
+        let modes = [ExecutionMode::Latency, ExecutionMode::Throughput];
+        let tried = |mode: &ExecutionMode| {
+            *mode == ExecutionMode::Latency || (self.many && device == Device::Cpu)
         };
         let mut changes = Vec::new();
-        for (mode, name) in modes.into_iter().filter(tried) {
+        for mode in modes.into_iter().filter(tried) {
             for &count in &counts {
-                let mut options = EngineSettings::new();
+                let mut config = EngineConfig::default();
                 if mode != self.usual && device == Device::Cpu {
-                    options.insert(MODE.to_owned(), name.to_owned());
+                    config.mode = Some(mode);
                 }
                 if count != self.cores {
-                    options.insert("threads".to_owned(), count.to_string());
+                    config.threads = NonZeroUsize::new(count);
                 }
                 // One core is the same in either mode, and neither option is what there is already.
                 let twice = mode == ExecutionMode::Throughput && count == 1;
-                if !options.is_empty() && !twice {
-                    changes.push(options);
+                if config != EngineConfig::default() && !twice {
+                    changes.push(config);
                 }
             }
         }
@@ -153,37 +149,43 @@ impl SearchSpace {
 
 impl SearchStage {
     /// The candidates on top of what was found so far; none where the stage does not count.
-    pub fn candidates(
-        &self,
-        found: &EngineSettings,
-        window: Option<Window>,
-    ) -> Vec<EngineSettings> {
-        let whole = found.get(WINDOW).map_or(window.is_none(), |pieces| pieces == WHOLE);
+    pub fn candidates(&self, found: &EngineConfig, window: Option<Window>) -> Vec<EngineConfig> {
+        let whole = found.window.map_or(window.is_none(), |tiling| tiling == Tiling::Whole);
         if self.of_windows && whole {
             return Vec::new();
         }
-        let on_top =
-            |change: &EngineSettings| found.clone().into_iter().chain(change.clone()).collect();
+        let on_top = |change: &EngineConfig| found.overlaid(change);
         self.changes.iter().map(on_top).filter(|candidate| candidate != found).collect()
     }
 }
 
-fn stage(name: &str, changes: Vec<EngineSettings>) -> SearchStage {
+fn stage(name: &str, changes: Vec<EngineConfig>) -> SearchStage {
     SearchStage { name: name.to_owned(), changes, of_windows: false }
 }
 
-fn change(options: &[(&str, &str)]) -> EngineSettings {
-    options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
-fn numbers(name: &str, values: &[usize]) -> Vec<EngineSettings> {
-    values.iter().map(|value| change(&[(name, &value.to_string())])).collect()
+/// A configuration for each value of an option that counts something.
+fn counts(
+    values: &[usize],
+    set: impl Fn(&mut EngineConfig, Option<NonZeroUsize>),
+) -> Vec<EngineConfig> {
+    let config = |&value: &usize| {
+        let mut config = EngineConfig::default();
+        set(&mut config, NonZeroUsize::new(value));
+        config
+    };
+    values.iter().map(config).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tuning::describe;
+
+    fn config(options: &[(&str, &str)]) -> EngineConfig {
+        let mut config = EngineConfig::default();
+        options.iter().for_each(|(name, value)| config.set(name, value).unwrap());
+        config
+    }
 
     fn space(cores: usize, many: bool) -> SearchSpace {
         SearchSpace {
@@ -222,7 +224,7 @@ mod tests {
         assert!(
             told(&space(1, true).plan(Device::Cpu)).iter().all(|line| !line.contains("threads"))
         );
-        assert_eq!(space(6, true).plan(Device::Cpu).start, EngineSettings::new());
+        assert_eq!(space(6, true).plan(Device::Cpu).start, EngineConfig::default());
     }
 
     #[test]
@@ -249,18 +251,18 @@ mod tests {
     fn candidates_lie_on_top_of_what_was_found() {
         let plan = space(2, false).plan(Device::Cpu);
         let window = Some(Window { size: 768, stride: 512 });
-        let found = change(&[("precision", "int8")]);
+        let found = config(&[("precision", "int8")]);
         let batch = plan.stages.iter().find(|stage| stage.of_windows).unwrap();
-        let told = |found: &EngineSettings, window| {
+        let told = |found: &EngineConfig, window| {
             batch.candidates(found, window).iter().map(describe).collect::<Vec<_>>()
         };
         assert_eq!(told(&found, window), ["batch 2, precision int8", "batch 4, precision int8"]);
         // Whole pictures have no windows to fill a run with.
         assert!(
-            told(&change(&[("window", "whole")]), window).is_empty()
+            told(&config(&[("window", "whole")]), window).is_empty()
                 && told(&found, None).is_empty()
         );
-        assert_eq!(told(&change(&[("window", "768:768")]), None).len(), 2);
+        assert_eq!(told(&config(&[("window", "768:768")]), None).len(), 2);
         // What was found already is no candidate.
         assert!(plan.stages[0].candidates(&found, window).is_empty());
         // The bundle's own stride is the largest.

@@ -16,7 +16,8 @@ use std::time::Instant;
 use anyhow::Context;
 use protoseg_bench::machine::MachineInfo;
 use protoseg_bench::report::BenchRun;
-use protoseg_infer::session::{self, Device, DevicePeak, Devices};
+use protoseg_infer::config::{Device, Devices};
+use protoseg_infer::session::{self, DevicePeak};
 use protoseg_models::variant::Precision;
 use serde::Serialize;
 
@@ -193,7 +194,7 @@ impl Acceptance<'_> {
         }
         let measured = ways.into_iter().map(|(precision, tf32)| {
             let mut options = self.options();
-            options.cuda.tf32 = tf32;
+            options.tf32 = tf32;
             DevicePeak::measure(&options, precision).map(|reached| Ceiling {
                 precision: precision.name(),
                 tf32,

@@ -22,7 +22,7 @@ use protoseg_bench::terminal;
 use protoseg_infer::session::load_runtime;
 
 use super::data::DataArgs;
-use super::engine_options::EngineFlags;
+use super::engine_args::EngineArgs;
 use super::image_args::ImageArgs;
 use super::signals::StopSignals;
 use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
@@ -77,7 +77,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "20", value_parser = super::parse_count, requires = "against")]
     pairs: NonZeroUsize,
     #[command(flatten)]
-    engine: EngineFlags,
+    engine: EngineArgs,
     /// What to measure, any of these
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["single-stream", "offline"])]
     scenario: Vec<ScenarioKind>,
@@ -229,7 +229,8 @@ impl BenchArgs {
     /// The other of two that are measured in turns.
     fn against(&self) -> Result<Option<TargetSpec>, CommandError> {
         let Some(other) = &self.against else { return Ok(None) };
-        let mut all = sweep::combinations(&self.engine.given, &self.against_set);
+        let mut all = sweep::combinations(&self.engine.config(), &self.against_set)
+            .map_err(CommandError::usage)?;
         match (all.pop(), all.is_empty()) {
             (Some((options, name)), true) => {
                 let mut wanted = TargetSpec::bundle(other, options, &name);

@@ -10,9 +10,11 @@ use anyhow::{Context, ensure};
 use image::RgbImage;
 use protoseg_bench::machine::gpu::{Gpu, Gpus};
 use protoseg_bench::machine::{MachineInfo, Processor};
+use protoseg_infer::config::{Device, Devices};
 use protoseg_infer::machine::Memory;
-use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
-use protoseg_infer::session::{Device, Devices, RunnerOptions, Runtime};
+use protoseg_infer::session::Runtime;
+use protoseg_infer::upsample::into_vec;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::error_chain;
 use serde::Serialize;
@@ -136,16 +138,14 @@ fn trial(
     reference: &mut Option<Vec<u8>>,
 ) -> anyhow::Result<BundleTrial> {
     let start = Instant::now();
-    let runner = RunnerOptions { device, ..RunnerOptions::default() };
-    let mut segmenter =
-        Segmenter::open_with(bundle, &SegmenterOptions { runner, ..SegmenterOptions::default() })?;
+    let mut segmenter = Segmenter::open_with(bundle, &EngineConfig::on(device))?;
     let [height, width] = segmenter.only_size().map_or(SIZE, |size| size.map(|side| side as u32));
     let scene = protoseg_synthetic::render_scene(0, 0, height as usize, width as usize);
     let picture = RgbImage::from_raw(width, height, scene.image).context("a drawn picture")?;
     let opened = Instant::now();
-    segmenter.segment(&picture)?;
+    segmenter.predict(&picture, Outputs::default())?;
     let first = Instant::now();
-    let labels = segmenter.segment(&picture)?.labels;
+    let labels = into_vec(segmenter.predict(&picture, Outputs::default())?.labels);
     let next = first.elapsed().as_secs_f64();
     let reference = reference.get_or_insert_with(|| labels.clone());
     let equal =

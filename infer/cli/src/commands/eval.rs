@@ -10,7 +10,7 @@ use protoseg_infer::pipeline::{
     DecodedImage, PendingImage, Pipeline, PipelineEvent, PipelineReport, PipelineSetup, RunControl,
     StageReport,
 };
-use protoseg_infer::upsample::Prediction;
+use protoseg_infer::upsample::{Prediction, into_vec};
 use protoseg_models::metrics::{ConfusionMatrix, Scores};
 use protoseg_models::window::Tiling;
 use serde::Serialize;
@@ -136,10 +136,11 @@ pub(crate) fn score(
         Ok(PendingImage { pixels, decode })
     };
     let encode = |index: usize, item: DecodedImage<Vec<u8>>, decided: Prediction| {
-        look(index, &item.image, &item.extra, &decided.labels);
+        let labels = into_vec(decided.labels);
+        look(index, &item.image, &item.extra, &labels);
         let mut confusion =
             confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
-        confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
+        confusion.add(&item.extra, &labels).with_context(|| set.name(index))
     };
     let bar = progress::bar(set.count());
     let observe = |event: PipelineEvent<'_, anyhow::Error>| progress::show(&bar, &event);

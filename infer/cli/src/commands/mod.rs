@@ -8,7 +8,6 @@ mod contact_sheet;
 mod data;
 pub(crate) mod doctor;
 mod engine_args;
-mod engine_options;
 pub(crate) mod eval;
 pub(crate) mod export;
 mod format;

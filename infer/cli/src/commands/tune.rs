@@ -15,11 +15,12 @@ use protoseg_bench::tuning::limits::TuningLimits;
 use protoseg_bench::tuning::machine::{MachineId, model_id};
 use protoseg_bench::tuning::search::{Candidate, TuningDecision, search};
 use protoseg_bench::tuning::{Tuning, TuningEntry, tuning_path};
+use protoseg_infer::config::{Device, Devices};
 use protoseg_infer::machine::cores;
-use protoseg_infer::session::{self, Device, Devices};
-use protoseg_models::variant;
+use protoseg_infer::session;
+use protoseg_models::variant::Precision;
 
-use super::engine_args::PrecisionArg;
+use super::engine_args::precisions;
 use super::image_args::ImageArgs;
 use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
 
@@ -45,8 +46,8 @@ pub(crate) struct TuneArgs {
     #[arg(long, value_enum, default_value_t = Goal::Throughput)]
     goal: Goal,
     /// Number formats to try beside that of the bundle's first file [default: all that it has]
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "FORMAT,…")]
-    precision_candidates: Vec<PrecisionArg>,
+    #[arg(long, value_parser = precisions(), value_delimiter = ',', value_name = "FORMAT,…")]
+    precision_candidates: Vec<Precision>,
     /// Least share of pixels with the right label: of the probe, and of the pictures with that of the 32-bit file in the
     /// bundle's own windows
     #[arg(long, value_name = "SHARE", default_value_t = 0.99)]
@@ -217,9 +218,7 @@ impl TuneArgs {
     fn measure(&self, machine: MachineId, model: String) -> Result<TuningEntry, CommandError> {
         let measured = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut bench = TuningRunner::new(self).map_err(CommandError::Usage)?;
-        let precisions =
-            self.precision_candidates.iter().map(|&precision| variant::Precision::from(precision));
-        let space = bench.space(&precisions.collect::<Vec<_>>());
+        let space = bench.space(&self.precision_candidates);
         let plans: Vec<_> = self.devices().into_iter().map(|device| space.plan(device)).collect();
         let limits = self.limits();
         let mut observe = |candidate: &Candidate| print_stderr(shown::progress(candidate));

@@ -4,12 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use protoseg_bench::tuning::machine::{MachineId, model_id};
-use protoseg_bench::tuning::{
-    EngineSettings, Tuning, TuningEntry, TuningPurpose, describe, tuning_path,
-};
-
-use super::engine_args::EngineArgs;
-use super::engine_options::{EngineFlags, EngineOptionMap};
+use protoseg_bench::tuning::{Tuning, TuningEntry, TuningPurpose, describe, tuning_path};
+use protoseg_infer::EngineConfig;
 
 /// Options that may be given beside a tuned choice: they bound what it takes or say where it keeps what it needs. Any other
 /// makes a combination that nobody measured.
@@ -27,7 +23,7 @@ pub(crate) struct TuningArgs {
 /// How a model is run, and what is to be said of that.
 #[derive(Debug, Clone)]
 pub(crate) struct TunedEngine {
-    pub(crate) engine: EngineArgs,
+    pub(crate) engine: EngineConfig,
     /// Whether the options are those of a tuning.
     pub(crate) used: bool,
     /// For who wants to know.
@@ -59,16 +55,11 @@ impl TuningArgs {
     pub(crate) fn resolve(
         &self,
         model: &Path,
-        given: &EngineFlags,
+        given: &EngineConfig,
         user: TuningPurpose,
     ) -> anyhow::Result<TunedEngine> {
         self.check()?;
-        let plain = TunedEngine {
-            engine: given.arguments.clone(),
-            used: false,
-            remark: None,
-            warning: None,
-        };
+        let plain = TunedEngine { engine: given.clone(), used: false, remark: None, warning: None };
         if self.tuning.as_deref().is_some_and(is_off) {
             return Ok(plain);
         }
@@ -100,7 +91,7 @@ impl TuningArgs {
             return Ok(TunedEngine { warning, remark, ..plain });
         };
         let choice = entry.choice_for(user);
-        if let Some(name) = conflict(&choice, &given.given) {
+        if let Some(name) = conflict(&choice, given) {
             ensure!(
                 self.named().is_none(),
                 "{shown} was found without --{name} (it says: {}); leave out one of --tuning and --{name}",
@@ -112,13 +103,12 @@ impl TuningArgs {
             );
             return Ok(TunedEngine { remark: Some(remark), ..plain });
         }
-        let all: EngineOptionMap = choice.clone().into_iter().chain(given.given.clone()).collect();
-        let engine = EngineArgs::from_settings(&all)
-            .with_context(|| format!("{shown} asks for what cannot be; tune again"));
-        match engine {
-            Ok(engine) => Ok(TunedEngine {
+        let engine = choice.overlaid(given);
+        match engine.check().with_context(|| format!("{shown} asks for what cannot be; tune again"))
+        {
+            Ok(()) => Ok(TunedEngine {
                 engine,
-                used: !choice.is_empty(),
+                used: choice != EngineConfig::default(),
                 remark: Some(remark(entry, &choice)),
                 warning: None,
             }),
@@ -133,21 +123,23 @@ fn is_off(path: &Path) -> bool {
 }
 
 /// The first option that was given, shapes a run and is not what the choice sets.
-fn conflict<'a>(choice: &EngineSettings, given: &'a EngineOptionMap) -> Option<&'a str> {
+fn conflict(choice: &EngineConfig, given: &EngineConfig) -> Option<&'static str> {
+    let choice = choice.options();
     let as_chosen = |name: &str, value: &str| match choice.get(name) {
         Some(chosen) => chosen == value,
         None => name == "device" && value == "cpu",
     };
-    let shapes = given.iter().filter(|(name, _)| !BESIDE.contains(&name.as_str()));
-    shapes.into_iter().find(|(name, value)| !as_chosen(name, value)).map(|(name, _)| name.as_str())
+    let shapes = given.options().into_iter().filter(|(name, _)| !BESIDE.contains(name));
+    shapes.into_iter().find(|(name, value)| !as_chosen(name, value)).map(|(name, _)| name)
 }
 
-fn remark(entry: &TuningEntry, choice: &EngineSettings) -> String {
+fn remark(entry: &TuningEntry, choice: &EngineConfig) -> String {
     let measured = match entry.times() {
         Some(times) => format!("{times:.1} times the default, measured {}", entry.day()),
         None => format!("measured {}", entry.day()),
     };
-    let way_out = if choice.is_empty() { "" } else { "; --tuning off runs it as it comes" };
+    let way_out =
+        if *choice == EngineConfig::default() { "" } else { "; --tuning off runs it as it comes" };
     format!("tuned: {} ({measured}){way_out}", describe(choice))
 }
 
@@ -155,9 +147,12 @@ fn remark(entry: &TuningEntry, choice: &EngineSettings) -> String {
 mod tests {
     use super::*;
 
-    fn options(text: &str) -> EngineOptionMap {
-        let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    fn options(text: &str) -> EngineConfig {
+        let mut config = EngineConfig::default();
+        for (name, value) in text.split_whitespace().filter_map(|pair| pair.split_once('=')) {
+            config.set(name, value).unwrap();
+        }
+        config
     }
 
     #[test]

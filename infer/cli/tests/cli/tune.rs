@@ -1,7 +1,10 @@
 //! `protoseg tune`, and how `protoseg label` goes by what it found. What is fastest here is not asserted: the machine is shared.
 
+use protoseg_bench::tuning::Tuning;
 use protoseg_bench::tuning::search::{CandidateOutcome, TuningDecision};
-use protoseg_bench::tuning::{EngineSettings, Tuning};
+use protoseg_infer::EngineConfig;
+use protoseg_models::variant::Precision;
+use protoseg_models::window::Tiling;
 
 use crate::common::{LABEL, ProgramOutput, TestDir, answer, expect, stripes};
 use crate::gate::{self, INT8};
@@ -22,8 +25,9 @@ pub(crate) fn tune(place: &TestDir, more: &str, choice: &[(&str, &str)]) {
     let given = run(place, &format!("{SHORT}{more}"));
     assert_eq!(given.status, 0, "{given:?}");
     change(place, |tuning| {
-        tuning.entries[0].choice =
-            choice.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut config = EngineConfig::default();
+        choice.iter().for_each(|(name, value)| config.set(name, value).unwrap());
+        tuning.entries[0].choice = config;
     });
 }
 
@@ -46,13 +50,12 @@ fn every_candidate_is_written_with_its_figures() {
     let candidates = &entry.candidates;
     assert_eq!(
         (&candidates[0].choice, &candidates[0].outcome),
-        (&EngineSettings::new(), &CandidateOutcome::First)
+        (&EngineConfig::default(), &CandidateOutcome::First)
     );
     assert!(
-        candidates.iter().any(|candidate| candidate
-            .choice
-            .get("window")
-            .is_some_and(|window| window == "whole"))
+        candidates
+            .iter()
+            .any(|candidate| candidate.choice.window.is_some_and(|window| window == Tiling::Whole))
     );
     assert!(candidates.iter().any(|candidate| candidate.stage == "spin"));
     for candidate in &candidates[1..] {
@@ -63,7 +66,7 @@ fn every_candidate_is_written_with_its_figures() {
         );
     }
     assert_eq!(entry.comparison.is_some(), entry.decision != TuningDecision::NothingFaster);
-    assert_eq!(entry.choice.is_empty(), entry.decision != TuningDecision::Faster);
+    assert_eq!((entry.choice == EngineConfig::default()), entry.decision != TuningDecision::Faster);
     // What was measured is told, and not measured again.
     let before = std::fs::read(place.at("bundle/tuning.json")).unwrap();
     let told = run(&place, &format!("{SHORT} --explain"));
@@ -105,7 +108,7 @@ fn a_bound_that_nothing_keeps_is_said_by_the_status() {
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     assert_eq!(
         (entry.decision, &entry.choice),
-        (TuningDecision::NothingFits, &EngineSettings::new())
+        (TuningDecision::NothingFits, &EngineConfig::default())
     );
     let late = |outcome: &CandidateOutcome| matches!(outcome, CandidateOutcome::Dropped { why } if why.contains("99th percentile"));
     assert!(entry.candidates[1..].iter().all(|candidate| late(&candidate.outcome)), "{entry:?}");
@@ -118,12 +121,12 @@ fn a_format_with_other_labels_is_never_chosen() {
     assert_eq!(run(&place, SHORT).status, 0);
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     let int8 = entry.candidates.iter().find(|candidate| candidate.stage == "precision").unwrap();
-    assert_eq!(int8.choice["precision"], "int8");
+    assert_eq!(int8.choice.precision, Some(Precision::Int8));
     assert!(
         matches!(&int8.outcome, CandidateOutcome::Dropped { why } if why.contains("labels agree, and 99 % must")),
         "{int8:?}"
     );
-    assert_eq!((int8.ms, entry.choice.get("precision")), (None, None));
+    assert_eq!((int8.ms, entry.choice.precision), (None, None));
     // Nothing else is tried where nothing else is wanted.
     assert_eq!(run(&place, &format!("{SHORT} --precision-candidates fp32")).status, 0);
     let entry = &read(&place, "bundle/tuning.json").entries[0];
@@ -206,9 +209,7 @@ fn labels_of_another_format_are_not_mixed_with_those_before() {
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
     // What only says how many threads there are makes no other labels.
-    change(&place, |tuning| {
-        tuning.entries[0].choice = EngineSettings::from([("threads".to_owned(), "1".to_owned())])
-    });
+    change(&place, |tuning| tuning.entries[0].choice.set("threads", "1").unwrap());
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
 }
 
@@ -229,14 +230,16 @@ fn a_damaged_file_is_warned_of_and_not_written_over() {
         assert_eq!(std::fs::read_to_string(place.at("bundle/tuning.json")).unwrap(), text);
     }
     tune_anew(&place);
-    change(&place, |tuning| {
-        tuning.entries[0].choice = EngineSettings::from([("thread".to_owned(), "1".to_owned())])
-    });
+    let path = place.at("bundle/tuning.json");
+    let mut json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    json["entries"][0]["choice"] = serde_json::json!({"thread": "1"});
+    std::fs::write(&path, json.to_string()).unwrap();
     expect(
         "unknown",
         &run(&place, &format!("{LABEL} --resume")),
         0,
-        &["there is no option `thread`", "tune again"],
+        &["unknown engine option `thread`", "run `protoseg tune` again"],
     );
 }
 
@@ -301,7 +304,7 @@ fn arguments_that_cannot_be_are_refused() {
     assert_eq!(both.status, 0, "{both:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     let cuda =
-        entry.candidates.iter().find(|candidate| candidate.choice.contains_key("device")).unwrap();
+        entry.candidates.iter().find(|candidate| candidate.choice.device.is_some()).unwrap();
     assert!(
         matches!(&cuda.outcome, CandidateOutcome::Dropped { why } if !why.is_empty()),
         "{cuda:?}"

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use protoseg_infer::session::{CudaOptions, Device, Runner, RunnerOptions, SessionError};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::Device;
+use protoseg_infer::session::{Runner, SessionError};
 use protoseg_models::variant::{ModelKind, Precision};
 
 use super::Acceptance;
@@ -16,7 +18,7 @@ use super::findings::CheckResults;
 const RUNS: usize = 10;
 
 /// Memory of a GPU in which no network runs: less than the weights of the smallest take.
-const TOO_LITTLE: usize = 4 << 20;
+const TOO_LITTLE: u64 = 4 << 20;
 
 /// A frame file, and a picture for it.
 struct Frame {
@@ -63,8 +65,8 @@ impl Acceptance<'_> {
 
     /// Milliseconds of the second run, which is plain and warm, and the least of later ones; all must answer alike.
     fn replayed(&self, frame: &Frame, graph: bool) -> anyhow::Result<[f64; 2]> {
-        let cuda = CudaOptions { graph, ..CudaOptions::default() };
-        let options = RunnerOptions { cuda, size: Some(frame.size), ..self.options() };
+        let options =
+            EngineConfig { cuda_graph: graph, input_size: Some(frame.size), ..self.options() };
         let mut runner = Runner::open(&frame.path, &options)?;
         let (mut first, mut plain, mut later) = (None, 0.0, f64::INFINITY);
         for run in 0..RUNS {
@@ -88,8 +90,11 @@ impl Acceptance<'_> {
 
     /// Runs out of memory on purpose, and then runs with enough.
     fn starved(&self, frame: &Frame) -> anyhow::Result<String> {
-        let cuda = CudaOptions { memory: Some(TOO_LITTLE), ..CudaOptions::default() };
-        let options = RunnerOptions { cuda, size: Some(frame.size), ..self.options() };
+        let options = EngineConfig {
+            gpu_memory: Some(TOO_LITTLE),
+            input_size: Some(frame.size),
+            ..self.options()
+        };
         let starved = Runner::open(&frame.path, &options)
             .and_then(|mut runner| frame.run(&mut runner).map(drop));
         match starved {
@@ -102,8 +107,10 @@ impl Acceptance<'_> {
                 anyhow::bail!("it runs in {} MiB, or the limit is not kept", TOO_LITTLE >> 20)
             }
         }
-        let mut runner =
-            Runner::open(&frame.path, &RunnerOptions { size: Some(frame.size), ..self.options() })?;
+        let mut runner = Runner::open(
+            &frame.path,
+            &EngineConfig { input_size: Some(frame.size), ..self.options() },
+        )?;
         frame.run(&mut runner).context("after it ran out of memory once")?;
         Ok(format!(
             "told as such with a limit of {} MiB, and the next session runs",

@@ -1,6 +1,8 @@
 //! Every file against libtorch's answers, and where its nodes run.
 
-use protoseg_infer::session::{self, CudaOptions, Device, Profile, RunnerOptions};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::Device;
+use protoseg_infer::session::{self, Profile};
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::variant::{ModelKind, Precision};
 
@@ -18,8 +20,8 @@ const CPU_PROVIDER: &str = "CPUExecutionProvider";
 
 impl Acceptance<'_> {
     /// How files are run here.
-    pub(super) fn options(&self) -> RunnerOptions {
-        RunnerOptions { device: self.device, ..RunnerOptions::default() }
+    pub(super) fn options(&self) -> EngineConfig {
+        EngineConfig::on(self.device)
     }
 
     /// Holds every file against the probe; of CUDA, those of 32 bits with and without TF32.
@@ -46,10 +48,7 @@ impl Acceptance<'_> {
             true => LEAST_TF32,
             false => file.limits().label_agreement.unwrap_or(LEAST_TF32),
         };
-        let options = RunnerOptions {
-            cuda: CudaOptions { tf32, ..CudaOptions::default() },
-            ..self.options()
-        };
+        let options = EngineConfig { tf32, ..self.options() };
         match check::agreement(&made.folder, &made.manifest, file, &options) {
             Ok(share) => {
                 let detail = format!(
@@ -75,8 +74,11 @@ impl Acceptance<'_> {
         let [height, width] = frame
             .or(made.manifest.model.window.map(|window| [window.size; 2]))
             .unwrap_or(self.size());
-        let options =
-            RunnerOptions { size: Some([height, width]), cpu_fallback: true, ..self.options() };
+        let options = EngineConfig {
+            input_size: Some([height, width]),
+            cpu_fallback: true,
+            ..self.options()
+        };
         let profile =
             made.manifest.verified(&made.folder, file).map_err(anyhow::Error::from).and_then(
                 |path| {
@@ -116,7 +118,7 @@ impl Acceptance<'_> {
         let Some(file) = made.file(ModelKind::Logits, Precision::Fp32) else {
             return findings.skipped(what, "the bundle has no file for it");
         };
-        let options = RunnerOptions { device, ..RunnerOptions::default() };
+        let options = EngineConfig::on(device);
         match check::agreement(&made.folder, &made.manifest, file, &options) {
             Ok(share) => {
                 let detail = format!("{:.4} % of labels", 100.0 * share);

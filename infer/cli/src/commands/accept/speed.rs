@@ -10,6 +10,7 @@ use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{BenchRun, ScenarioResult};
 use protoseg_bench::scenario::Scenario;
 use protoseg_bench::stability::StabilityRule;
+use protoseg_infer::EngineConfig;
 use protoseg_models::variant::Precision;
 use protoseg_models::window::Window;
 
@@ -17,7 +18,6 @@ use super::bundles::TestBundle;
 use super::findings::CheckResults;
 use super::{Acceptance, Ceiling};
 use crate::commands::bench;
-use crate::commands::engine_options::EngineOptionMap;
 
 /// Scenarios whose rate is known from the start; the server's follows from what these show.
 const SCENARIOS: [Scenario; 4] = [
@@ -64,10 +64,7 @@ impl Acceptance<'_> {
 
     fn run(&self, made: &TestBundle, precision: Precision) -> anyhow::Result<BenchRun> {
         let images = BenchImages::synthetic(PICTURES, self.size(), 0)?;
-        let options = EngineOptionMap::from([
-            ("device".to_owned(), self.device.to_string()),
-            ("precision".to_owned(), precision.name().to_owned()),
-        ]);
+        let options = EngineConfig { precision: Some(precision), ..EngineConfig::on(self.device) };
         let mut session = bench::BenchSession::new(images)?;
         session.stop = Arc::clone(&self.stop);
         let wanted = bench::TargetSpec::bundle(&made.folder, options, precision.name());

@@ -3,7 +3,7 @@
 use super::Acceptance;
 use super::findings::CheckResults;
 use crate::commands::sibling;
-use protoseg_infer::session::Device;
+use protoseg_infer::config::Device;
 
 impl Acceptance<'_> {
     /// What `protoseg-train accept` found.

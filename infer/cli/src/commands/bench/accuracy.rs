@@ -5,7 +5,8 @@ use std::path::Path;
 use protoseg_bench::report::Accuracy;
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::LabeledDataset;
-use protoseg_infer::pipeline::{Pipeline, PipelineOptions};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::pipeline::Pipeline;
 use protoseg_models::errors::error_chain;
 
 use crate::commands::data::ensure_same_classes;
@@ -23,11 +24,11 @@ pub(crate) struct LabeledData {
 pub(super) fn measure(
     bundle: &Path,
     file: &str,
-    options: &PipelineOptions,
+    config: &EngineConfig,
     labeled: Option<&LabeledData>,
 ) -> Accuracy {
     let mut accuracy = Accuracy::default();
-    match check::probe_agreement(bundle, file, options) {
+    match check::probe_agreement(bundle, file, config) {
         Ok((agreement, reference)) => {
             accuracy.probe_agreement = Some(agreement);
             accuracy.reference = Some(reference);
@@ -36,7 +37,7 @@ pub(super) fn measure(
     }
     if let Some(LabeledData { set, name }) = labeled {
         accuracy.data = Some(name.clone());
-        match score(bundle, options, set) {
+        match score(bundle, config, set) {
             Ok(mean_iou) => accuracy.mean_iou = mean_iou,
             Err(error) => accuracy.missing = Some(error_chain(error.as_ref())),
         }
@@ -46,11 +47,10 @@ pub(super) fn measure(
 
 fn score(
     bundle: &Path,
-    options: &PipelineOptions,
+    config: &EngineConfig,
     set: &LabeledDataset,
 ) -> anyhow::Result<Option<f64>> {
-    let options = PipelineOptions { pictures: set.count(), ..options.clone() };
-    let mut pipeline = Pipeline::open(bundle, &options)?;
+    let mut pipeline = Pipeline::open(bundle, config, Some(set.count()))?;
     ensure_same_classes(pipeline.segmenter().model(), &set.classes())?;
     let (confusion, _) = eval::score(&mut pipeline, set, MAX_PIXELS, |_, _, _, _| ())?;
     Ok(confusion.scores(&pipeline.segmenter().model().classes).mean_iou)

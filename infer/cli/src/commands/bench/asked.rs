@@ -7,11 +7,9 @@ use protoseg_bench::in_process::InProcessTarget;
 use protoseg_bench::load::LoadResult;
 use protoseg_bench::remote::HttpTarget;
 use protoseg_bench::target::{RequestError, RequestStages, Target, request_concurrently};
-use protoseg_infer::session::Device;
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::Device;
 use protoseg_serve::registry::name_of;
-
-use crate::commands::engine_args::EngineArgs;
-use crate::commands::engine_options::EngineOptionMap;
 
 /// What is to be measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +22,7 @@ pub(crate) struct TargetSpec {
 
 impl TargetSpec {
     /// A bundle with some options; `name` tells it from others of the bundle.
-    pub(crate) fn bundle(bundle: &Path, options: EngineOptionMap, name: &str) -> Self {
+    pub(crate) fn bundle(bundle: &Path, options: EngineConfig, name: &str) -> Self {
         let model = name_of(bundle).unwrap_or_default();
         let name = if name.is_empty() { model } else { format!("{model}, {name}") };
         Self { name, place: TargetLocation::InProcess(bundle.to_owned(), options) }
@@ -33,9 +31,7 @@ impl TargetSpec {
     /// Whether its options are those of an engine.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         match &self.place {
-            TargetLocation::InProcess(_, options) => {
-                EngineArgs::from_settings(options)?.options(0).map(|_| ())
-            }
+            TargetLocation::InProcess(_, options) => Ok(options.check()?),
             TargetLocation::Http(_) => Ok(()),
         }
     }
@@ -45,7 +41,7 @@ impl TargetSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum TargetLocation {
     /// In this process, opened from a bundle or file with some options.
-    InProcess(PathBuf, EngineOptionMap),
+    InProcess(PathBuf, EngineConfig),
     /// Behind an address.
     Http(String),
 }

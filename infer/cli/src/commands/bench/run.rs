@@ -11,6 +11,7 @@ use protoseg_bench::machine::MachineInfo;
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{BenchReport, BenchRun, ScenarioResult, Subject};
 use protoseg_bench::scenario::Scenario;
+use protoseg_infer::EngineConfig;
 use protoseg_infer::machine;
 use protoseg_models::bundle::Manifest;
 
@@ -108,12 +109,12 @@ impl<'a> BenchCommand<'a> {
         match (bundle, url) {
             (_, Some(url)) => {
                 ensure!(
-                    engine.given.is_empty() && sweep.is_empty(),
+                    engine.config() == EngineConfig::default() && sweep.is_empty(),
                     "a server has its own options; leave out those of the engine, and --sweep, or name a bundle"
                 );
                 Ok(vec![TargetSpec { name: url.clone(), place: TargetLocation::Http(url.clone()) }])
             }
-            (Some(bundle), None) => Ok(combinations(&engine.given, sweep)
+            (Some(bundle), None) => Ok(combinations(&engine.config(), sweep)?
                 .into_iter()
                 .map(|(options, name)| TargetSpec::bundle(bundle, options, &name))
                 .collect()),

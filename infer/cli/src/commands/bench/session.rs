@@ -17,7 +17,6 @@ use protoseg_bench::scenario::Scenario;
 
 use super::accuracy::LabeledData;
 use super::asked::{OpenTarget, STOPPED, StoppableTarget, TargetLocation, TargetSpec};
-use crate::commands::engine_args::EngineArgs;
 use crate::commands::serve::KEY_VARIABLE;
 
 /// How a server is asked.
@@ -76,8 +75,9 @@ impl BenchSession {
         let end_to_end = self.end_to_end;
         match &wanted.place {
             TargetLocation::InProcess(bundle, options) => {
-                let pipeline = EngineArgs::from_settings(options)?.options(0)?;
-                let how = OpenOptions { pipeline, end_to_end, stop: Arc::clone(&self.stop) };
+                options.check()?;
+                let config = options.clone();
+                let how = OpenOptions { config, end_to_end, stop: Arc::clone(&self.stop) };
                 Ok(OpenTarget::InProcess(Box::new(InProcessTarget::open(
                     bundle,
                     scenario,

@@ -5,14 +5,12 @@ use std::path::Path;
 
 use protoseg_bench::images::BenchImage;
 use protoseg_bench::report::{Accuracy, Subject};
-use protoseg_infer::pipeline::PipelineOptions;
-use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
-use protoseg_infer::session::RunnerOptions;
+use protoseg_infer::EngineConfig;
+use protoseg_infer::segmenter::{SegmentError, Segmenter};
 
 use super::accuracy;
 use super::asked::{OpenTarget, TargetLocation, TargetSpec};
 use super::session::BenchSession;
-use crate::commands::engine_args::EngineArgs;
 
 impl BenchSession {
     /// Says what was measured, and where that is to be checked whether it computes what it should.
@@ -61,14 +59,12 @@ impl BenchSession {
         match &wanted.place {
             TargetLocation::InProcess(bundle, options) => {
                 subject.bundle = Some(bundle.clone());
-                subject.options.clone_from(options);
-                let engine =
-                    EngineArgs::from_settings(options).and_then(|engine| engine.options(0));
-                if let (Ok(options), Some(file), true) = (engine, &subject.file, check) {
+                subject.options = options.clone().into();
+                if let (Some(file), true) = (&subject.file, check) {
                     // Where this cannot be found out, the report has no nodes.
-                    subject.nodes = nodes(bundle, &options, self.images.get(0)).unwrap_or_default();
+                    subject.nodes = nodes(bundle, options, self.images.get(0)).unwrap_or_default();
                     subject.accuracy =
-                        accuracy::measure(bundle, file, &options, self.labeled.as_ref());
+                        accuracy::measure(bundle, file, options, self.labeled.as_ref());
                 }
             }
             TargetLocation::Http(url) => {
@@ -84,13 +80,10 @@ impl BenchSession {
 /// How many nodes each execution provider runs of the file that runs a picture.
 fn nodes(
     bundle: &Path,
-    options: &PipelineOptions,
+    config: &EngineConfig,
     sheet: &BenchImage,
 ) -> Result<BTreeMap<String, usize>, SegmentError> {
-    let device = options.devices.all().first().copied().unwrap_or_default();
-    let runner = RunnerOptions { device, ..options.segmenter.runner.clone() };
-    let segmenter =
-        Segmenter::open_with(bundle, &SegmenterOptions { runner, ..options.segmenter.clone() })?;
+    let segmenter = Segmenter::open_with(bundle, config)?;
     let (width, height) = sheet.image.dimensions();
     Ok(segmenter.profile([height as usize, width as usize])?.nodes)
 }

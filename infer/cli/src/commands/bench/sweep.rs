@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::commands::engine_options::EngineOptionMap;
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::ConfigError;
 
 /// An option with the values that are tried: `threads=1,2`. Values that hold commas themselves are parted by `;`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,41 +46,40 @@ pub(super) fn twice(sweeps: &[Sweep]) -> Option<&str> {
 /// All combinations, on top of what was given for all; the last sweep's values change fastest. Each comes with what tells it
 /// from the others.
 pub(super) fn combinations(
-    given: &EngineOptionMap,
+    given: &EngineConfig,
     sweeps: &[Sweep],
-) -> Vec<(EngineOptionMap, String)> {
+) -> Result<Vec<(EngineConfig, String)>, ConfigError> {
     let mut all = vec![(given.clone(), String::new())];
     for sweep in sweeps {
-        let with = |(options, name): &(EngineOptionMap, String), value: &String| {
-            let mut options = options.clone();
-            options.insert(sweep.name.clone(), value.clone());
-            let name = [name.as_str(), &format!("{} {value}", sweep.name)]
-                .join(if name.is_empty() { "" } else { ", " });
-            (options, name)
-        };
-        all = all
-            .iter()
-            .flat_map(|one| sweep.values.iter().map(move |value| with(one, value)))
-            .collect();
+        let mut more = Vec::new();
+        for (config, name) in &all {
+            for value in &sweep.values {
+                let mut config = config.clone();
+                config.set(&sweep.name, value)?;
+                let separator = if name.is_empty() { "" } else { ", " };
+                more.push((config, format!("{name}{separator}{} {value}", sweep.name)));
+            }
+        }
+        all = more;
     }
-    all
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
 
     #[test]
     fn every_combination_comes_once() {
-        let given = EngineOptionMap::from([
-            ("spin".to_owned(), "on".to_owned()),
-            ("threads".to_owned(), "9".to_owned()),
-        ]);
+        let threads = NonZeroUsize::new(9);
+        let given = EngineConfig { spin: true, threads, ..EngineConfig::default() };
         let sweeps: Vec<Sweep> = ["threads=1,2", "--device=cuda:0,1;cpu"]
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        let all = combinations(&given, &sweeps);
+        let all = combinations(&given, &sweeps).unwrap();
         let names: Vec<&str> = all.iter().map(|(_, name)| name.as_str()).collect();
         let expected = [
             "threads 1, device cuda:0,1",
@@ -88,9 +88,12 @@ mod tests {
             "threads 2, device cpu",
         ];
         assert_eq!(names, expected);
-        assert!(all.iter().all(|(options, _)| options["spin"] == "on"));
-        assert_eq!((all[3].0["threads"].as_str(), all[3].0["device"].as_str()), ("2", "cpu"));
-        assert_eq!(combinations(&given, &[]), [(given, String::new())]);
+        assert!(all.iter().all(|(config, _)| config.spin));
+        let options = all[3].0.options();
+        assert_eq!((options["threads"].as_str(), options["device"].as_str()), ("2", "cpu"));
+        assert_eq!(combinations(&given, &[]).unwrap(), [(given.clone(), String::new())]);
+        let unknown = ["thread=1".parse().unwrap()];
+        assert!(combinations(&given, &unknown).is_err());
         for text in ["threads", "=1", "threads=", "threads=1,,2", "threads=1,2,1"] {
             assert!(text.parse::<Sweep>().is_err(), "{text}");
         }

@@ -1,7 +1,5 @@
 //! Finds out about candidates: whether their labels agree, and how long they take.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -15,19 +13,20 @@ use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{ImageSummary, ScenarioResult};
 use protoseg_bench::scenario::Scenario;
 use protoseg_bench::stability::StabilityRule;
+use protoseg_bench::tuning::describe;
 use protoseg_bench::tuning::limits::LabelAgreement;
 use protoseg_bench::tuning::search::{CandidateRunner, DuelResult};
 use protoseg_bench::tuning::space::SearchSpace;
-use protoseg_bench::tuning::{EngineSettings, describe};
+use protoseg_infer::config::{Device, ExecutionMode};
 use protoseg_infer::machine::cores;
-use protoseg_infer::pipeline::{ExecutionMode, Pipeline, PipelineOptions};
-use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
+use protoseg_infer::pipeline::Pipeline;
+use protoseg_infer::upsample::into_vec;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::error_chain;
 use protoseg_models::variant::{ModelKind, Precision};
 
 use super::TuneArgs;
-use crate::commands::engine_args::EngineArgs;
 use protoseg_infer::check;
 
 /// Pairs of blocks of a candidate and the leader.
@@ -39,12 +38,6 @@ const LAST: u32 = 5;
 /// Pictures for each session that a block has at least where all are there from the start: with fewer, sessions would wait for
 /// the last of them, and with four or more they lose a fifth of the time at most.
 const A_SESSION: usize = 4;
-
-/// What stands for pictures without an end.
-const MANY: usize = 1_000_000;
-
-/// Options that change what is computed; all others only change when and where.
-const ARITHMETIC: [&str; 5] = ["precision", "window", "device", "tf32", "trt-fp16"];
 
 /// What all candidates share.
 pub(super) struct TuningRunner<'a> {
@@ -59,7 +52,7 @@ pub(super) struct TuningRunner<'a> {
     /// The right labels of every picture.
     labels: Vec<Vec<u8>>,
     /// What was found of options that change what is computed.
-    known: BTreeMap<EngineSettings, Result<LabelAgreement, String>>,
+    known: Vec<(EngineConfig, Result<LabelAgreement, String>)>,
 }
 
 impl<'a> TuningRunner<'a> {
@@ -72,17 +65,17 @@ impl<'a> TuningRunner<'a> {
         let precisions: Vec<Precision> = files.map(|file| file.form.precision).collect();
         let plain = Segmenter::open(bundle)?;
         let precision = Some(Precision::Fp32).filter(|wanted| precisions.contains(wanted));
-        let mut reference = Segmenter::open_with(
-            bundle,
-            &SegmenterOptions { precision, ..SegmenterOptions::default() },
-        )?;
-        let label = |image: &RgbImage| Ok::<_, anyhow::Error>(reference.segment(image)?.labels);
+        let mut reference =
+            Segmenter::open_with(bundle, &EngineConfig { precision, ..EngineConfig::default() })?;
+        let label = |image: &RgbImage| {
+            Ok::<_, anyhow::Error>(into_vec(reference.predict(image, Outputs::default())?.labels))
+        };
         let labels =
             images.all().iter().map(|sheet| &*sheet.image).map(label).collect::<Result<_, _>>()?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("the threads of the benchmark could not be started")?;
-        let (scenario, known) = (arguments.scenario(), BTreeMap::new());
+        let (scenario, known) = (arguments.scenario(), Vec::new());
         Ok(Self { arguments, images, scenario, runtime, plain, precisions, labels, known })
     }
 
@@ -126,8 +119,8 @@ impl<'a> TuningRunner<'a> {
     /// Holds what leads against the default, and gives the 99th percentiles of both.
     pub(super) fn compare(
         &self,
-        default: &EngineSettings,
-        best: &EngineSettings,
+        default: &EngineConfig,
+        best: &EngineConfig,
     ) -> anyhow::Result<(AbComparison, [Option<f64>; 2])> {
         let time = Duration::from_secs_f64(self.arguments.time) * LAST;
         let (points, against) =
@@ -135,27 +128,24 @@ impl<'a> TuningRunner<'a> {
         Ok((against, points.map(|point| p99(&point))))
     }
 
-    fn options(&self, choice: &EngineSettings) -> anyhow::Result<PipelineOptions> {
-        let mut all = choice.clone();
-        let cache = self.arguments.trt_cache.as_deref().map(Path::to_string_lossy);
-        if let Some(cache) = cache
-            .filter(|_| choice.get("device").is_some_and(|device| device.starts_with("tensorrt")))
-        {
-            all.insert("trt-cache".to_owned(), cache.into_owned());
+    fn config(&self, choice: &EngineConfig) -> anyhow::Result<EngineConfig> {
+        let mut config = choice.clone();
+        if matches!(choice.first_device(), Device::TensorRt(_)) {
+            config.trt_cache.clone_from(&self.arguments.trt_cache);
         }
-        let pictures = if self.scenario == Scenario::Offline { MANY } else { 0 };
-        let options = EngineArgs::from_settings(&all)?.options(pictures)?;
-        Ok(PipelineOptions { mode: options.mode.or(Some(self.usual())), ..options })
+        config.check()?;
+        config.mode = config.mode.or(Some(self.usual()));
+        Ok(config)
     }
 
     fn interleaved(
         &self,
-        choices: [&EngineSettings; 2],
+        choices: [&EngineConfig; 2],
         time: Duration,
         pairs: usize,
     ) -> anyhow::Result<([ScenarioResult; 2], AbComparison)> {
-        let open = |choice: &EngineSettings| {
-            let how = OpenOptions { pipeline: self.options(choice)?, ..OpenOptions::default() };
+        let open = |choice: &EngineConfig| {
+            let how = OpenOptions { config: self.config(choice)?, ..OpenOptions::default() };
             InProcessTarget::open(&self.arguments.bundle, self.scenario, &self.images, &how)
                 .map_err(anyhow::Error::from)
         };
@@ -177,7 +167,10 @@ impl<'a> TuningRunner<'a> {
             pixels: self.images.mean_pixels(),
         };
         let [of_a, of_b] = choices.map(describe);
-        let names = [if choices[0].is_empty() { "the default".to_owned() } else { of_a }, of_b];
+        let names = [
+            if *choices[0] == EngineConfig::default() { "the default".to_owned() } else { of_a },
+            of_b,
+        ];
         let sides = [(names[0].as_str(), &a), (names[1].as_str(), &b)];
         let (points, against) = self.runtime.block_on(blocks::measure(&measure, sides, pairs))?;
         for (point, name) in points.iter().zip(&names) {
@@ -188,50 +181,48 @@ impl<'a> TuningRunner<'a> {
     }
 
     /// How far labels agree where a model is opened so.
-    fn examined(&self, choice: &EngineSettings) -> anyhow::Result<LabelAgreement> {
+    fn examined(&self, choice: &EngineConfig) -> anyhow::Result<LabelAgreement> {
         let bundle = &self.arguments.bundle;
-        let options = PipelineOptions {
-            mode: Some(ExecutionMode::Latency),
-            pictures: 1,
-            ..self.options(choice)?
-        };
-        let (mut segmenters, _) = Pipeline::open(bundle, &options)?.into_segmenters();
+        let mode = Some(ExecutionMode::Latency);
+        let config = EngineConfig { mode, ..self.config(choice)? };
+        let (mut segmenters, _) = Pipeline::open(bundle, &config, Some(1))?.into_segmenters();
         let segmenter = segmenters.first_mut().context("no session was opened")?;
         let (mut equal, mut pixels) = (0, 0);
         for (sheet, expected) in self.images.all().iter().zip(&self.labels) {
-            let found = segmenter.segment(&sheet.image)?.labels;
+            let found = segmenter.predict(&*sheet.image, Outputs::default())?.labels;
             equal +=
                 found.iter().zip(expected).filter(|(found, expected)| found == expected).count();
             pixels += expected.len();
         }
-        let file = segmenter.file_name_for(&self.images.get(0).image).to_owned();
+        let image = &self.images.get(0).image;
+        let size = [image.height() as usize, image.width() as usize];
+        let file = segmenter.file_name_for(size, Outputs::default()).to_owned();
         // Models that others made may come without a probe.
         let has_probe = bundle.is_dir() && Manifest::read(bundle)?.value.probe_sha256.is_some();
         let probe =
-            if has_probe { Some(check::probe_agreement(bundle, &file, &options)?.0) } else { None };
+            if has_probe { Some(check::probe_agreement(bundle, &file, &config)?.0) } else { None };
         Ok(LabelAgreement { probe, pictures: equal as f64 / pixels.max(1) as f64 })
     }
 }
 
 impl CandidateRunner for TuningRunner<'_> {
-    fn agreement(&mut self, choice: &EngineSettings) -> Result<LabelAgreement, String> {
-        let arithmetic: EngineSettings = choice
-            .iter()
-            .filter(|(name, _)| ARITHMETIC.contains(&name.as_str()))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        if let Some(known) = self.known.get(&arithmetic) {
+    fn agreement(&mut self, choice: &EngineConfig) -> Result<LabelAgreement, String> {
+        let EngineConfig { precision, window, tf32, trt_fp16, .. } = *choice;
+        let device = choice.device.clone();
+        let arithmetic =
+            EngineConfig { precision, window, device, tf32, trt_fp16, ..EngineConfig::default() };
+        if let Some((_, known)) = self.known.iter().find(|(config, _)| *config == arithmetic) {
             return known.clone();
         }
         let found = self.examined(&arithmetic).map_err(|error| error_chain(error.as_ref()));
-        self.known.insert(arithmetic, found.clone());
+        self.known.push((arithmetic, found.clone()));
         found
     }
 
     fn duel(
         &mut self,
-        leader: &EngineSettings,
-        candidate: &EngineSettings,
+        leader: &EngineConfig,
+        candidate: &EngineConfig,
     ) -> Result<DuelResult, String> {
         let time = Duration::from_secs_f64(self.arguments.time);
         let measured = self.interleaved([leader, candidate], time, PAIRS);
