@@ -1,5 +1,5 @@
-//! `record_step DIR [KEY=VALUE…]`: takes a step and writes what went in and what came out, for another implementation to
-//! check itself against, or this one.
+//! `record_step DIR [KEY=VALUE…]`: takes one step and writes its inputs and outputs, against which other implementations
+//! are checked.
 
 mod sample_step;
 
@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_train::data::loader::MicroBatch;
-use protoseg_train::method::step::StepReport;
-use protoseg_train::method::teacher;
+use protoseg_train::method::step::{Learner, StepReport};
 use sample_step::files::{self, Tensors};
 use sample_step::{STEP, SampleStep};
 
@@ -22,37 +21,32 @@ fn main() -> Result<()> {
 }
 
 fn record(folder: &Path, settings: &[String]) -> Result<()> {
-    let setting = SampleStep::new(settings)?;
-    let (mut state, batches) = (setting.state()?, setting.batches()?);
-    files::write_inputs(folder, &setting, &state, &batches)?;
+    let sample = SampleStep::new(settings)?;
+    let mut learner = sample.learner()?;
+    let batches = sample.batches()?;
+    files::write_inputs(folder, &sample, &learner, &batches)?;
 
-    let learner = setting.learner();
-    let (reports, gathered) =
-        learner.gradients(Some(&state.prototypes), &mut state.tally, &batches, STEP)?;
-    ensure_nothing_idle(&setting, &batches, &reports)?;
+    let (reports, sums) = learner.gradients(&batches, STEP)?;
+    ensure_nothing_idle(&sample, &learner, &batches, &reports)?;
     let mut outputs = Tensors::default();
     outputs.floats("losses", &[reports.len(), 4], &losses(&reports)?);
-    for (name, parameter) in setting.student.trainable() {
+    for (name, parameter) in learner.student.trainable() {
         outputs.tensor(&format!("gradient.{name}"), &parameter.f_grad()?)?;
     }
-    learner.update(&mut state.sgd, Some(&mut state.prototypes).zip(gathered), STEP)?;
-    teacher::update_ema(&setting.teacher, &setting.student, setting.decay(), true)?;
-    outputs.network("student", &setting.student)?;
-    outputs.network("teacher", &setting.teacher)?;
-    outputs.velocity(&state)?;
-    outputs.tensor("prototypes", state.prototypes.values())?;
+    learner.update(sums, STEP)?;
+    outputs.learner(&learner)?;
+    let prototypes = learner.prototypes.as_ref().context("the sample has prototypes")?;
     let hits: Vec<f32> =
-        state.prototypes.counters().assignments.iter().map(|&hits| hits as f32).collect();
-    ensure!(hits.iter().any(|&hits| hits > 0.0), "no point moved a prototype");
+        prototypes.counters().assignments.iter().map(|&hits| hits as f32).collect();
+    ensure!(hits.iter().any(|&hits| hits > 0.0), "no point was assigned to a prototype");
     outputs.floats("hits", &[hits.len()], &hits);
     outputs.write(&folder.join("outputs.safetensors"))
 }
 
-/// The terms of each micro-batch.
+/// Returns the four terms of each micro-batch.
 fn losses(reports: &[StepReport]) -> Result<Vec<f32>> {
     let mut losses = Vec::new();
-    for report in reports {
-        let terms = &report.terms;
+    for StepReport { terms, .. } in reports {
         for term in [
             Some(terms.labeled),
             terms.unlabeled,
@@ -65,27 +59,24 @@ fn losses(reports: &[StepReport]) -> Result<Vec<f32>> {
     Ok(losses)
 }
 
-/// Refuses a step in which something that should be compared does not happen.
+/// Refuses a step that leaves a part of the method unused.
 fn ensure_nothing_idle(
-    setting: &SampleStep,
+    sample: &SampleStep,
+    learner: &Learner,
     batches: &[MicroBatch],
     reports: &[StepReport],
 ) -> Result<()> {
-    let learner = setting.learner();
-    let mixed = setting.numbers().map(|number| Ok(!learner.boxes(number)?.boxes().is_empty()));
+    let mixed = sample.numbers().map(|number| Ok(!learner.boxes(number)?.boxes().is_empty()));
     let mixed = mixed.collect::<Result<Vec<bool>>>()?;
-    ensure!(setting.config.cutmix == 0.0 || mixed.contains(&true), "no micro-batch is mixed");
-    let has = |bytes: &dyn Fn(&MicroBatch) -> bool| batches.iter().any(bytes);
-    ensure!(has(&|batch| batch.labeled.labels.contains(&IGNORE_INDEX)), "no label is ignored");
-    ensure!(
-        has(&|batch| batch.unlabeled.as_ref().is_some_and(|part| part.valid.contains(&0))),
-        "nothing is padded"
-    );
-    ensure!(
-        reports
-            .iter()
-            .all(|report| report.kept_share.is_some_and(|share| share > 0.0 && share < 1.0)),
-        "no pixel is dropped"
-    );
+    ensure!(sample.config.cutmix == 0.0 || mixed.contains(&true), "no micro-batch is mixed");
+    let ignored = |batch: &MicroBatch| batch.labeled.labels.contains(&IGNORE_INDEX);
+    ensure!(batches.iter().any(ignored), "no label is ignored");
+    let padded = |batch: &MicroBatch| {
+        batch.unlabeled.as_ref().is_some_and(|unlabeled| unlabeled.valid.contains(&0))
+    };
+    ensure!(batches.iter().any(padded), "no image is padded");
+    let dropped =
+        |report: &StepReport| report.kept_share.is_some_and(|share| share > 0.0 && share < 1.0);
+    ensure!(reports.iter().all(dropped), "no pixel is dropped");
     Ok(())
 }

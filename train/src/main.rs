@@ -13,11 +13,10 @@ use protoseg_models::{atomic, errors::error_chain, weights};
 use protoseg_train::config::Config;
 use protoseg_train::cuda_backend::DeviceName;
 use protoseg_train::run::ablate::{self, AblationAxis};
-use protoseg_train::run::fit::{RunOptions, RunOutcome, fit};
+use protoseg_train::run::fit::fit;
 use protoseg_train::run::init::init;
-use protoseg_train::run::scoring::Score;
 use protoseg_train::run::stop::StopMonitor;
-use protoseg_train::run::{environment, openmp};
+use protoseg_train::run::{RunOptions, RunOutcome, Score, environment, openmp};
 use protoseg_train::{accept, pretrained};
 use tch::Device;
 
@@ -207,7 +206,7 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
         dry_run: arguments.dry_run,
         device,
         loader_threads: 1,
-        watch: StopMonitor::start(limit)?,
+        monitor: StopMonitor::start(limit)?,
     };
     if !axes.is_empty() {
         return match ablate::run(path, &arguments.settings, &axes, &run)? {

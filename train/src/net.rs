@@ -308,6 +308,15 @@ fn channels_last(map: &Tensor) -> Result<Tensor> {
     Ok(map.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
+/// Returns the color that normalization maps to zero.
+pub fn mean_color(graph: &Graph) -> [u8; 3] {
+    let means = graph.nodes().iter().find_map(|node| match node.op {
+        Op::Normalize { mean, .. } => Some(mean),
+        _ => None,
+    });
+    means.unwrap_or_default().map(|mean| mean.round() as u8)
+}
+
 /// A tensor on a device.
 pub fn to_torch(tensor: &weights::Tensor, device: Device) -> Result<Tensor> {
     let shape: Vec<i64> = tensor.shape.iter().map(|&size| size as i64).collect();

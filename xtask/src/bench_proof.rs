@@ -62,7 +62,7 @@ fn draw(root: &Path, count: &str) -> Result<PathBuf> {
     let folder = root.join(FOLDER).join(count);
     let mut scenes = run::program(root, "protoseg")?;
     run::execute(
-        scenes.args(["scenes", "--size", "512x512", "--count", count, "--out"]).arg(&folder),
+        scenes.args(["synth", "--size", "512x512", "--count", count, "--out"]).arg(&folder),
     )?;
     Ok(folder.join("images"))
 }

@@ -35,7 +35,7 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
     }
     let scenes = out.join("scenes");
     let mut draw = run::program(root, "protoseg")?;
-    run::execute(draw.args(["scenes", "--size", "192x320", "--count", "3", "--out"]).arg(&scenes))?;
+    run::execute(draw.args(["synth", "--size", "192x320", "--count", "3", "--out"]).arg(&scenes))?;
     let mut ask = python.command();
     // Bytecode written into the folder would not agree with its stamp.
     ask.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");

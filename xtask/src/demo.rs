@@ -1,6 +1,9 @@
 //! `cargo xtask demo`: from a fresh clone to a trained, exported and running model, each step timed.
+//!
+//! Trains by prototypes on few labeled and many unlabeled images, and a supervised twin of equal steps from the same
+//! warm-up, so that both scores stand side by side.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -9,8 +12,10 @@ use crate::{Usage, run, setup};
 
 /// Everything that the demo leaves.
 pub(crate) const OUT: &str = "runs/demo";
-/// A series of scenes that training and its scores do not draw from.
-const UNSEEN: &str = "77";
+/// Seed of synthetic images that neither training nor its scores draw from.
+const UNSEEN_SEED: &str = "77";
+/// Height and width of the synthetic images, those of `train/configs/demo.toml`.
+const SIZE: &str = "128x256";
 
 /// `cargo xtask demo [--data DIR]`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -18,7 +23,8 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
         [] => None,
         [option, folder] if option == "--data" => Some(std::path::absolute(folder)?),
         _ => {
-            return Err(Usage(format!("demo takes --data DIR or nothing, not {arguments:?}")).into());
+            let found = format!("demo takes --data DIR or nothing, not {arguments:?}");
+            return Err(Usage(found).into());
         }
     };
     let mut demo = Demo { root, steps: Steps::default() };
@@ -26,7 +32,8 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     eprint!("\n{}", demo.steps.table());
     if outcome.is_ok() {
         eprintln!(
-            "\nLook at {OUT}/sheet.png (picture, truth, prediction) and {OUT}/labels/overlay/."
+            "\nLook at {OUT}/sheet.png (image, truth, trained by prototypes, supervised twin), \
+             {OUT}/labels/overlay/ and {OUT}/mode=prototype/report.html."
         );
     }
     outcome
@@ -45,79 +52,44 @@ impl Demo<'_> {
         if out.exists() {
             std::fs::remove_dir_all(&out).with_context(|| format!("removing {}", out.display()))?;
         }
-        match camvid {
-            // Scenes without labels would only be scored on, which takes longer than learning from the others.
-            None => self.train("train/configs/synthetic.toml", &["synthetic_unlabeled=0"])?,
+        let data = camvid.map(utf8).transpose()?;
+        match &data {
+            None => self.train("train/configs/demo.toml", &[])?,
+            // As long as the synthetic run takes; the configuration itself is made for most of an hour.
             Some(folder) => {
-                let root = format!("root={}", folder.display());
-                // Three minutes are too few for what the configuration is made for: all labels, and nothing else.
-                let short = [
-                    "mode=supervised",
-                    "labeled=train.txt",
-                    "unlabeled=train.txt",
-                    "steps=160",
-                    "warmup_steps=120",
-                ];
-                self.train(
-                    "train/configs/camvid.toml",
-                    &[[root.as_str()].as_slice(), &short].concat(),
-                )?;
+                let root = format!("root={folder}");
+                self.train("train/configs/camvid.toml", &[&root, "steps=160", "warmup_steps=110"])?;
             }
         }
-        let [checkpoint, bundle, sheet] = ["checkpoint", "bundle", "sheet.png"].map(below);
-        self.step("export", &["export", &checkpoint, "--out", &bundle])?;
+        let [bundle, twin] = [below("bundle"), below("supervised-bundle")];
+        for (mode, bundle) in [("prototype", &bundle), ("supervised", &twin)] {
+            let checkpoint = below(&format!("mode={mode}/checkpoint"));
+            self.step(&format!("export {mode}"), &["export", &checkpoint, "--out", bundle])?;
+        }
         self.step("check against libtorch", &["check", &bundle])?;
-        let frames = match camvid {
+        let frames = below("frames");
+        let (scored_on, images) = match &data {
             None => {
-                let frames = below("frames");
-                let data = [
-                    "--data",
-                    "synthetic",
-                    "--seed",
-                    UNSEEN,
-                    "--size",
-                    "512x1024",
-                    "--limit",
-                    "12",
-                ];
-                self.step(
-                    "score on unseen scenes",
-                    &[&["eval", &bundle, "--sheet", &sheet], data.as_slice()].concat(),
-                )?;
-                let draw = [
-                    "scenes",
-                    "--out",
-                    &frames,
-                    "--seed",
-                    UNSEEN,
-                    "--size",
-                    "1024x2048",
-                    "--count",
-                    "4",
-                ];
-                self.step("draw four frames of 1024x2048", &draw)?;
-                format!("{frames}/images")
+                let draw = ["synth", "--out", &frames, "--seed", UNSEEN_SEED, "--size", SIZE];
+                self.step("render four images", &[draw.as_slice(), &["--count", "4"]].concat())?;
+                let set = ["--data", "synthetic", "--seed", UNSEEN_SEED, "--size", SIZE];
+                ([set.as_slice(), &["--limit", "100"]].concat(), format!("{frames}/images"))
             }
-            Some(folder) => {
-                let folder = utf8(folder)?;
-                let data = ["--data", "camvid", "--root", &folder];
-                self.step(
-                    "score on val",
-                    &[&["eval", &bundle, "--sheet", &sheet], data.as_slice()].concat(),
-                )?;
-                format!("{folder}/val")
-            }
+            Some(folder) => (vec!["--data", "camvid", "--root", folder], format!("{folder}/val")),
         };
-        let labels = below("labels");
-        self.step(
-            "label frames",
-            &["label", &bundle, &frames, "--out", &labels, "--format", "ids,color,overlay"],
-        )
+        let eval = ["eval", &bundle, "--beside", &twin, "--sheet", &below("sheet.png")];
+        self.step("score both on unseen images", &[eval.as_slice(), &scored_on].concat())?;
+        let label = ["label", &bundle, &images, "--out", &below("labels")];
+        self.step("label images", &[label.as_slice(), &["--format", "ids,color,overlay"]].concat())
     }
 
     fn train(&mut self, config: &str, settings: &[&str]) -> Result<()> {
-        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-        self.step("train", &[&["train", config, "--out", OUT], settings.as_slice()].concat())
+        let grid = ["train", config, "--out", OUT, "--ablate", "mode=prototype,supervised"];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        self.step(
+            "train by prototypes, and supervised",
+            &grid.into_iter().chain(settings).collect::<Vec<_>>(),
+        )
     }
 
     /// Runs `protoseg` as one step.
@@ -133,6 +105,6 @@ fn below(name: &str) -> String {
 }
 
 fn utf8(path: &Path) -> Result<String> {
-    let path: PathBuf = path.into();
-    path.into_os_string().into_string().ok().context("the folder's name is not UTF-8")
+    let text = path.to_str().context("the name of the data folder is not UTF-8")?;
+    Ok(text.to_owned())
 }

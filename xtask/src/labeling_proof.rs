@@ -39,7 +39,7 @@ pub(crate) fn prove(root: &Path, arguments: &[String]) -> Result<()> {
 pub(crate) fn draw(root: &Path) -> Result<PathBuf> {
     let frames = root.join(FRAMES);
     let mut scenes = run::program(root, "protoseg")?;
-    scenes.args(["scenes", "--size", "1024x2048", "--count", "8", "--out"]).arg(&frames);
+    scenes.args(["synth", "--size", "1024x2048", "--count", "8", "--out"]).arg(&frames);
     if !frames.is_dir() {
         run::execute(&mut scenes)?;
     }

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    CommandError, CommandOutcome, accept, adopt, bench, check, doctor, eval, export, label, merge,
-    print_stderr, scenes, serve, sibling, tune,
+    CommandError, CommandOutcome, accept, bench, check, doctor, eval, export, import, label, merge,
+    print_stderr, serve, sibling, synth, tune,
 };
 use protoseg_models::errors::error_chain;
 
@@ -37,8 +37,10 @@ enum Command {
     Tune(tune::TuneArgs),
     Merge(merge::MergeArgs),
     Check(check::CheckArgs),
-    Adopt(adopt::ImportArgs),
-    Scenes(scenes::SynthArgs),
+    #[command(alias = "adopt")]
+    Import(import::ImportArgs),
+    #[command(alias = "scenes")]
+    Synth(synth::SynthArgs),
     Doctor(doctor::DoctorArgs),
     Accept(accept::AcceptArgs),
     /// Train a network (starts protoseg-train)
@@ -93,8 +95,8 @@ fn run(command: &Command) -> Result<CommandOutcome, CommandError> {
         Command::Tune(arguments) => tune::run(arguments),
         Command::Merge(arguments) => merge::run(arguments),
         Command::Check(arguments) => check::run(arguments),
-        Command::Adopt(arguments) => adopt::run(arguments),
-        Command::Scenes(arguments) => scenes::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Accept(arguments) => accept::run(arguments),
         Command::Train { arguments } => {

@@ -1,33 +1,35 @@
-//! The picture while it is drawn, from near to far: the ray of each pixel meets upright panels and convex solids.
+//! Ray casting from near to far: the ray of each pixel meets upright panels and convex solids.
 
 use std::ops::Range;
 
-use super::camera::{Camera, NEAR};
-use super::light::Light;
-use super::noise::{Rgb, mix, scale};
-use super::shape::{Fragment, Hit, Plane, Pose, Shader, Shadow, Shape};
+use crate::camera::{Camera, NEAR, Raster};
+use crate::light::Light;
+use crate::noise::{Rgb, mix, multiply, scale};
+use crate::world::{Body, Fragment, Hit, Pose, Shadow, Shape, Solid};
 
-pub(super) struct Canvas {
-    pub(super) height: usize,
-    pub(super) width: usize,
+/// Color, depth and label buffers, `[height, width]`.
+pub(crate) struct Canvas {
+    pub(crate) raster: Raster,
     /// The light that reaches each pixel so far.
-    pub(super) color: Vec<Rgb>,
-    pub(super) labels: Vec<u8>,
+    pub(crate) color: Vec<Rgb>,
+    pub(crate) labels: Vec<u8>,
     depth: Vec<f32>,
-    /// How much of what lies behind is still seen.
+    /// Visible share of the background.
     clear: Vec<f32>,
-    /// How much light shadows leave on the ground.
+    /// Light that shadows leave on the ground.
     ground: Vec<f32>,
     camera: Camera,
     light: Light,
 }
 
+/// The meeting of a ray and a body: depth, index of the face, and [`Hit::at`].
+type Meeting = (f32, usize, [f32; 3]);
+
 impl Canvas {
-    pub(super) fn new(height: usize, width: usize, camera: Camera, light: Light) -> Self {
-        let pixels = height * width;
+    pub(crate) fn new(raster: Raster, camera: Camera, light: Light) -> Self {
+        let pixels = raster.height * raster.width;
         Self {
-            height,
-            width,
+            raster,
             color: vec![[0.0; 3]; pixels],
             labels: vec![0; pixels],
             depth: vec![f32::MAX; pixels],
@@ -38,166 +40,151 @@ impl Canvas {
         }
     }
 
-    pub(super) fn u(&self, column: usize) -> f32 {
-        (column as f32 + 0.5) * 2.0 / self.width as f32
-    }
-
-    pub(super) fn v(&self, row: usize) -> f32 {
-        (row as f32 + 0.5) / self.height as f32
-    }
-
-    /// The size of a pixel per metre of depth.
+    /// Size of a pixel per meter of depth.
     fn texel(&self) -> f32 {
-        (1.0 / self.height as f32).max(2.0 / self.width as f32) / self.camera.focal
+        let Raster { height, width } = self.raster;
+        (1.0 / height as f32).max(2.0 / width as f32) / self.camera.focal
     }
 
-    /// Darkens the ground, to be drawn by [`Canvas::fill_background`].
-    pub(super) fn cast_shadow(&mut self, shadow: &Shadow) {
+    /// Darkens the ground for [`Canvas::fill_background`].
+    pub(crate) fn cast_shadow(&mut self, shadow: &Shadow) {
+        let Pose { place, heading } = shadow.pose;
         let reach = shadow.half[0].max(shadow.half[1]);
-        let outline = outline(shadow.place, shadow.heading, [reach, reach]);
-        let (columns, rows) = self.cover(&outline, [0.0, 0.0]);
-        for row in rows {
-            let v = self.v(row);
-            for column in columns.clone() {
-                let Some(plan) = self.camera.ground(self.u(column), v) else { continue };
-                let (x, z) = (plan[0] - shadow.place[0], plan[1] - shadow.place[1]);
-                let across = (x * shadow.heading[1] - z * shadow.heading[0]) / shadow.half[0];
-                let along = (x * shadow.heading[0] + z * shadow.heading[1]) / shadow.half[1];
-                let inside = (1.0 - across * across - along * along).max(0.0);
-                self.ground[row * self.width + column] *=
-                    1.0 - shadow.strength * (2.0 * inside).min(1.0);
-            }
+        let bounds = self.cover(&outline(shadow.pose, [reach, reach]), [0.0, 0.0]);
+        for (pixel, uv) in self.raster.pixels(bounds) {
+            let Some(plan) = self.camera.ground(uv) else { continue };
+            let (x, z) = (plan[0] - place[0], plan[1] - place[1]);
+            let across = (x * heading[1] - z * heading[0]) / shadow.half[0];
+            let along = (x * heading[0] + z * heading[1]) / shadow.half[1];
+            let inside = (1.0 - across * across - along * along).max(0.0);
+            self.ground[pixel] *= 1.0 - shadow.strength * (2.0 * inside).min(1.0);
         }
     }
 
-    /// Draws a shape; nearer shapes should come first, as what they hide is passed over.
-    pub(super) fn rasterize(&mut self, shape: &Shape, shade: &Shader) {
-        match shape {
-            Shape::Panel { a, b, base, top } => self.panel([*a, *b], [*base, *top], shade),
-            Shape::Solid { stand, planes, reach } => self.solid(*stand, planes, *reach, shade),
-        }
-    }
-
-    /// Sky above the horizon and ground below it, where nothing hides them.
-    pub(super) fn fill_background(&mut self, sky: u8, ground: impl Fn([f32; 2], f32) -> (u8, Rgb)) {
+    /// Fills the sky above the horizon and the ground below it where nothing hides them.
+    pub(crate) fn fill_background(&mut self, sky: u8, ground: impl Fn([f32; 2], f32) -> (u8, Rgb)) {
         let texel = self.texel();
-        for row in 0..self.height {
-            let v = self.v(row);
-            for column in 0..self.width {
-                let pixel = row * self.width + column;
-                if self.clear[pixel] == 0.0 {
-                    continue;
-                }
-                let (label, color) = match self.camera.ground(self.u(column), v) {
-                    Some(plan) => {
-                        let (label, lit) = ground(plan, texel * plan[1]);
-                        (label, self.light.through_air(scale(lit, self.ground[pixel]), plan[1]))
-                    }
-                    None => (sky, self.light.sky(self.camera.ray(self.u(column), v))),
-                };
-                if self.depth[pixel] == f32::MAX {
-                    self.labels[pixel] = label;
-                }
-                let clear = self.clear[pixel];
-                self.color[pixel] =
-                    std::array::from_fn(|axis| self.color[pixel][axis] + clear * color[axis]);
+        for (pixel, uv) in self.raster.all() {
+            if self.clear[pixel] == 0.0 {
+                continue;
             }
+            let (label, color) = match self.camera.ground(uv) {
+                Some(plan) => {
+                    let (label, lit) = ground(plan, texel * plan[1]);
+                    (label, self.light.through_air(scale(lit, self.ground[pixel]), plan[1]))
+                }
+                None => (sky, self.light.sky(self.camera.ray(uv))),
+            };
+            if self.depth[pixel] == f32::MAX {
+                self.labels[pixel] = label;
+            }
+            self.add_behind(pixel, self.clear[pixel], color);
         }
     }
 
-    fn panel(&mut self, [a, b]: [[f32; 2]; 2], [base, top]: [f32; 2], shade: &Shader) {
+    /// Draws a body; nearer ones should come first, as hidden pixels are not shaded.
+    pub(crate) fn draw(&mut self, body: &Body) {
+        match &body.shape {
+            Shape::Panel { ends, heights } => self.draw_panel(body, *ends, *heights),
+            Shape::Solid { pose, solid } => self.draw_solid(body, *pose, solid),
+        }
+    }
+
+    fn draw_panel(&mut self, body: &Body, [a, b]: [[f32; 2]; 2], [base, top]: [f32; 2]) {
         let across = [b[0] - a[0], b[1] - a[1]];
         let length = (across[0] * across[0] + across[1] * across[1]).sqrt();
         if length == 0.0 {
             return;
         }
-        let (columns, rows) = self.cover(&[clip(a, b), clip(b, a)], [base, top]);
         let mut normal = [-across[1] / length, 0.0, across[0] / length];
         if normal[0] * a[0] + normal[2] * a[1] > 0.0 {
             normal = normal.map(|part| -part);
         }
-        let light = self.light.on(normal);
-        let texel = self.texel();
-        for column in columns {
-            let right = self.camera.ray(self.u(column), 0.0)[0];
+        let eye = self.camera.height;
+        let meet = |[right, up]: [f32; 2]| {
             let share = (right * a[1] - a[0]) / (across[0] - right * across[1]);
             let depth = a[1] + share * across[1];
-            if !(0.0..=1.0).contains(&share) || depth < NEAR {
-                continue;
-            }
-            for row in rows.clone() {
-                let y = self.camera.height + depth * self.camera.ray(0.0, self.v(row))[1];
-                let pixel = row * self.width + column;
-                if y >= base && y <= top && !self.hides(pixel, depth) {
-                    let hit =
-                        Hit { at: [(share - 0.5) * length, y, 0.0], face: 0, texel: texel * depth };
-                    self.put(pixel, depth, light, shade(&hit));
-                }
-            }
-        }
+            let y = eye + depth * up;
+            let met = (0.0..=1.0).contains(&share) && depth >= NEAR && y >= base && y <= top;
+            met.then_some((depth, 0, [(share - 0.5) * length, y, 0.0]))
+        };
+        let bounds = self.cover(&[clip(a, b), clip(b, a)], [base, top]);
+        self.shade(body, bounds, &[self.light.on(normal)], meet);
     }
 
-    fn solid(&mut self, stand: Pose, planes: &[Plane], reach: [f32; 3], shade: &Shader) {
-        let outline = outline(stand.place, stand.heading, [reach[0], reach[2]]);
-        let (columns, rows) = self.cover(&outline, [0.0, reach[1]]);
-        let lights: Vec<Rgb> =
-            planes.iter().map(|plane| self.light.on(stand.to_plan(plane.normal))).collect();
-        let start = stand.to_local([-stand.place[0], -stand.place[1]]);
+    fn draw_solid(&mut self, body: &Body, pose: Pose, Solid { planes, reach }: &Solid) {
+        let start = pose.to_local([-pose.place[0], -pose.place[1]]);
         let origin = [start[0], self.camera.height, start[1]];
         let outside: Vec<f32> =
             planes.iter().map(|plane| dot(plane.normal, origin) - plane.offset).collect();
-        let texel = self.texel();
-        for row in rows {
-            let up = self.camera.ray(0.0, self.v(row))[1];
-            for column in columns.clone() {
-                let right = self.camera.ray(self.u(column), 0.0)[0];
-                let step = stand.to_local([right, 1.0]);
-                let ray = [step[0], up, step[1]];
-                let (mut enter, mut leave, mut face) = (NEAR, f32::MAX, usize::MAX);
-                for (index, plane) in planes.iter().enumerate() {
-                    let speed = dot(plane.normal, ray);
-                    let reached = -outside[index] / speed;
-                    if speed < 0.0 {
-                        if reached > enter {
-                            (enter, face) = (reached, index);
-                        }
-                    } else if speed > 0.0 {
-                        leave = leave.min(reached);
-                    } else if outside[index] > 0.0 {
-                        leave = 0.0;
+        let meet = |[right, up]: [f32; 2]| {
+            let step = pose.to_local([right, 1.0]);
+            let ray = [step[0], up, step[1]];
+            let (mut enter, mut leave, mut face) = (NEAR, f32::MAX, usize::MAX);
+            for (index, plane) in planes.iter().enumerate() {
+                let speed = dot(plane.normal, ray);
+                let reached = -outside[index] / speed;
+                if speed < 0.0 {
+                    if reached > enter {
+                        (enter, face) = (reached, index);
                     }
+                } else if speed > 0.0 {
+                    leave = leave.min(reached);
+                } else if outside[index] > 0.0 {
+                    leave = 0.0;
                 }
-                let pixel = row * self.width + column;
-                if enter < leave && face != usize::MAX && !self.hides(pixel, enter) {
-                    let at = std::array::from_fn(|axis| origin[axis] + enter * ray[axis]);
-                    let fragment = shade(&Hit { at, face, texel: texel * enter });
-                    self.put(pixel, enter, lights[face], fragment);
-                }
+            }
+            let met = enter < leave && face != usize::MAX;
+            met.then(|| (enter, face, [0, 1, 2].map(|axis| origin[axis] + enter * ray[axis])))
+        };
+        let lights: Vec<Rgb> =
+            planes.iter().map(|plane| self.light.on(pose.to_plan(plane.normal))).collect();
+        let bounds = self.cover(&outline(pose, [reach[0], reach[2]]), [0.0, reach[1]]);
+        self.shade(body, bounds, &lights, meet);
+    }
+
+    /// Shades the pixels within bounds whose rays meet a body; `lights` has one entry per face.
+    fn shade(
+        &mut self,
+        body: &Body,
+        bounds: [Range<usize>; 2],
+        lights: &[Rgb],
+        meet: impl Fn([f32; 2]) -> Option<Meeting>,
+    ) {
+        let texel = self.texel();
+        for (pixel, uv) in self.raster.pixels(bounds) {
+            let Some((depth, face, at)) = meet(self.camera.ray(uv)) else { continue };
+            let hidden = self.clear[pixel] == 0.0 && depth >= self.depth[pixel];
+            if hidden {
+                continue;
+            }
+            if let Some(fragment) = (body.shader)(&Hit { at, face, texel: texel * depth }) {
+                self.put(pixel, depth, lights[face], body.label, fragment);
             }
         }
     }
 
-    fn hides(&self, pixel: usize, depth: f32) -> bool {
-        self.clear[pixel] == 0.0 && depth >= self.depth[pixel]
-    }
-
-    fn put(&mut self, pixel: usize, depth: f32, light: Rgb, fragment: Option<Fragment>) {
-        let Some(fragment) = fragment else { return };
-        let lit: Rgb = std::array::from_fn(|channel| fragment.color[channel] * light[channel]);
-        let seen = self.light.through_air(mix(lit, fragment.color, fragment.emission), depth);
+    fn put(&mut self, pixel: usize, depth: f32, light: Rgb, label: u8, fragment: Fragment) {
+        let lit = mix(multiply(fragment.color, light), fragment.color, fragment.emission);
+        let seen = self.light.through_air(lit, depth);
         if depth < self.depth[pixel] {
             self.color[pixel] = mix(self.color[pixel], seen, fragment.alpha);
-            (self.labels[pixel], self.depth[pixel]) = (fragment.label, depth);
+            self.labels[pixel] = label;
+            self.depth[pixel] = depth;
         } else {
-            let share = self.clear[pixel] * fragment.alpha;
-            self.color[pixel] =
-                std::array::from_fn(|axis| self.color[pixel][axis] + share * seen[axis]);
+            self.add_behind(pixel, self.clear[pixel] * fragment.alpha, seen);
         }
         self.clear[pixel] *= 1.0 - fragment.alpha;
     }
 
-    /// The columns and rows whose centers may lie within the bounds of some plan places at some heights.
-    fn cover(&self, places: &[[f32; 2]], heights: [f32; 2]) -> (Range<usize>, Range<usize>) {
+    fn add_behind(&mut self, pixel: usize, share: f32, color: Rgb) {
+        for (sum, color) in self.color[pixel].iter_mut().zip(color) {
+            *sum += share * color;
+        }
+    }
+
+    /// The columns and rows that may show some plan points at some heights.
+    fn cover(&self, places: &[[f32; 2]], heights: [f32; 2]) -> [Range<usize>; 2] {
         let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
         for place in places.iter().filter(|place| place[1] >= NEAR) {
             for height in heights {
@@ -206,11 +193,14 @@ impl Canvas {
                 high = [high[0].max(point[0]), high[1].max(point[1])];
             }
         }
-        // Casts of floats saturate: what lies left of the picture starts at 0.
-        let first = |at: f32, count: usize| ((at * count as f32 - 1.0) as usize).min(count);
-        let last = |at: f32, count: usize| ((at * count as f32 + 2.0) as usize).min(count);
-        let columns = first(0.5 * low[0], self.width)..last(0.5 * high[0], self.width);
-        (columns, first(low[1], self.height)..last(high[1], self.height))
+        // Casts of floats saturate: left of the image is column 0.
+        let range = |low: f32, high: f32, count: usize| {
+            let first = (low * count as f32 - 1.0) as usize;
+            let last = (high * count as f32 + 2.0) as usize;
+            first.min(count)..last.min(count)
+        };
+        let Raster { height, width } = self.raster;
+        [range(0.5 * low[0], 0.5 * high[0], width), range(low[1], high[1], height)]
     }
 }
 
@@ -218,7 +208,7 @@ fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
-/// A point of a plan line moved towards its other end until it lies before the camera, if it can.
+/// An end of a plan line, moved towards the other end until it lies before the camera, if it can.
 fn clip(from: [f32; 2], to: [f32; 2]) -> [f32; 2] {
     if from[1] >= NEAR || to[1] < NEAR {
         return from;
@@ -227,10 +217,9 @@ fn clip(from: [f32; 2], to: [f32; 2]) -> [f32; 2] {
     [from[0] + share * (to[0] - from[0]), NEAR]
 }
 
-/// Points that bound the part of a rectangle of the plan that lies before the camera.
-fn outline(place: [f32; 2], heading: [f32; 2], half: [f32; 2]) -> [[f32; 2]; 8] {
-    let stand = Pose { place, heading };
+/// Corners of the part of a rectangle of the plan that lies before the camera.
+fn outline(pose: Pose, half: [f32; 2]) -> [[f32; 2]; 8] {
     let [a, b, c, d] = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
-        .map(|(side, end)| stand.offset(side * half[0], end * half[1]));
+        .map(|(side, end)| pose.offset(side * half[0], end * half[1]));
     [clip(a, b), clip(b, a), clip(b, c), clip(c, b), clip(c, d), clip(d, c), clip(d, a), clip(a, d)]
 }

@@ -1,18 +1,17 @@
 //! Trees, bushes and hedges.
 
-use super::noise::{Rgb, Rng, fractal_noise, lattice_hash, lerp, mix, scale};
-use super::shape::{Fragment, Pose};
-use super::train_id;
-use super::world::World;
+use crate::noise::{Rgb, Rng, fractal_noise, lattice_hash, lerp, mix, scale};
+use crate::train_id;
+use crate::world::{Fragment, Hit, Pose, World, opaque};
 
-/// The season's leaves, shared by a scene's plants.
+/// Colors of the season's leaves, shared by the plants of a scene.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct FoliageColors {
+pub(crate) struct FoliageColors {
     colors: [Rgb; 2],
 }
 
 impl FoliageColors {
-    pub(super) fn new(rng: &mut Rng) -> Self {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
         const SEASONS: [[Rgb; 2]; 5] = [
             [[0.16, 0.26, 0.10], [0.34, 0.42, 0.16]],
             [[0.20, 0.30, 0.12], [0.44, 0.52, 0.20]],
@@ -42,7 +41,7 @@ fn foliage(tint: [Rgb; 2], x: f32, y: f32, texel: f32, key: u32) -> Rgb {
 struct Tree {
     height: f32,
     radius: f32,
-    /// Where the crown begins.
+    /// Height at which the crown begins.
     fork: f32,
     trunk: f32,
     pointed: bool,
@@ -55,13 +54,12 @@ struct Tree {
 }
 
 impl Tree {
-    /// How deep a point lies in the crown: 1 in the heart of a puff, below 0 outside; and the puff's share of light.
+    /// Depth of a point in the crown (1 in the heart of a puff, below 0 outside), and its light.
     fn crown(&self, along: f32, y: f32) -> [f32; 2] {
         if self.pointed {
             let up = (y - self.fork) / (self.height - self.fork);
-            let wide = self.radius
-                * (1.0 - up)
-                * (0.8 + 0.2 * lattice_hash((y * 1.6) as i32, 0, self.key));
+            let ragged = 0.8 + 0.2 * lattice_hash((y * 1.6) as i32, 0, self.key);
+            let wide = self.radius * (1.0 - up) * ragged;
             let deep = if up < 0.0 { -1.0 } else { 1.0 - along.abs() / wide.max(0.01) };
             return [deep, 0.2 + 0.6 * up + 0.25 * self.sun_side * along / self.radius];
         }
@@ -70,39 +68,35 @@ impl Tree {
             let (dx, dy) = ((along - px) / radius, (y - py) / radius);
             let deep = 1.0 - dx * dx - dy * dy;
             if deep > best[0] {
-                best = [
-                    deep,
-                    0.45 + 0.4 * dy + 0.3 * self.sun_side * dx + 0.25 * (py / self.height - 0.6),
-                ];
+                let high = py / self.height - 0.6;
+                best = [deep, 0.45 + 0.4 * dy + 0.3 * self.sun_side * dx + 0.25 * high];
             }
         }
         best
     }
 
-    fn paint(&self, along: f32, y: f32, texel: f32) -> Option<Fragment> {
+    fn shade(&self, hit: &Hit) -> Option<Fragment> {
+        let [along, y, _] = hit.at;
+        let texel = hit.texel;
         let [deep, lit] = self.crown(along, y);
-        if deep > -0.9
-            && deep + 0.75 * fractal_noise(1.9 * along, 1.9 * y, self.key, 1.9 * texel) > 0.08
-        {
+        let ragged = || 0.75 * fractal_noise(1.9 * along, 1.9 * y, self.key, 1.9 * texel);
+        if deep > -0.9 && deep + ragged() > 0.08 {
             let leaves = foliage(self.tint, along, y, texel, self.key);
-            return Some(Fragment::new(
-                train_id::VEGETATION,
-                scale(leaves, lerp(0.6, 1.25, lit.clamp(0.0, 1.0))),
-            ));
+            return opaque(scale(leaves, lerp(0.6, 1.25, lit.clamp(0.0, 1.0))));
         }
         let flare = self.trunk * (1.25 - 0.5 * (y / self.height)) + 0.12 * (0.4 - y).max(0.0);
         let lean = 0.12 * fractal_noise(0.4 * y, 0.0, self.key ^ 2, 0.05);
-        if (along - lean).abs() < flare && y < self.fork + 0.6 * (self.height - self.fork) {
-            let round = 0.75 + 0.35 * self.sun_side * (along - lean) / flare;
-            let bark =
-                round + 0.4 * fractal_noise(14.0 * along, 2.5 * y, self.key ^ 3, 8.0 * texel);
-            return Some(Fragment::new(train_id::VEGETATION, scale(self.bark, bark)));
+        let trunk_top = self.fork + 0.6 * (self.height - self.fork);
+        if (along - lean).abs() >= flare || y >= trunk_top {
+            return None;
         }
-        None
+        let round = 0.75 + 0.35 * self.sun_side * (along - lean) / flare;
+        let bark = round + 0.4 * fractal_noise(14.0 * along, 2.5 * y, self.key ^ 3, 8.0 * texel);
+        opaque(scale(self.bark, bark))
     }
 }
 
-pub(super) fn tree(world: &mut World, rng: &mut Rng, stand: Pose, leaves: FoliageColors) {
+pub(crate) fn tree(world: &mut World, rng: &mut Rng, pose: Pose, leaves: FoliageColors) {
     let height = rng.range(4.0, 13.0);
     let pointed = rng.chance(0.16);
     let fork = if pointed { rng.range(0.2, 1.4) } else { rng.range(0.22, 0.38) * height };
@@ -128,36 +122,46 @@ pub(super) fn tree(world: &mut World, rng: &mut Rng, stand: Pose, leaves: Foliag
         sun_side: if world.light.sun[0] > 0.0 { 1.0 } else { -1.0 },
         key: rng.key(),
     };
-    world.shadow(stand, [0.7 * radius, 0.7 * radius], height * 0.6);
-    world.billboard(stand.place, 1.25 * radius, [0.0, height * 1.06], move |hit| {
-        tree.paint(hit.at[0], hit.at[1], hit.texel)
+    world.shadow(pose, [0.7 * radius, 0.7 * radius], height * 0.6);
+    let (half_width, heights) = (1.25 * radius, [0.0, height * 1.06]);
+    world.billboard(train_id::VEGETATION, pose.place, half_width, heights, move |hit| {
+        tree.shade(hit)
     });
 }
 
-pub(super) fn bush(world: &mut World, rng: &mut Rng, stand: Pose, leaves: FoliageColors) {
-    let (half, height, key) = (rng.range(0.5, 1.8), rng.range(0.5, 1.9), rng.key());
+pub(crate) fn bush(world: &mut World, rng: &mut Rng, pose: Pose, leaves: FoliageColors) {
+    let half = rng.range(0.5, 1.8);
+    let height = rng.range(0.5, 1.9);
+    let key = rng.key();
     let tint = leaves.tint(rng);
-    world.shadow(stand, [half, half], 0.4);
-    world.billboard(stand.place, half, [0.0, height], move |hit| {
+    world.shadow(pose, [half, half], 0.4);
+    world.billboard(train_id::VEGETATION, pose.place, half, [0.0, height], move |hit| {
         let [along, y, _] = hit.at;
         let (dx, dy) = (along / half, y / height);
         let edge = 0.85 - dx * dx - dy * dy
             + 0.5 * fractal_noise(2.6 * along, 2.6 * y, key, 2.6 * hit.texel);
-        let leaves = scale(foliage(tint, along, y, hit.texel, key), 0.6 + 0.5 * dy);
-        (edge > 0.0).then(|| Fragment::new(train_id::VEGETATION, leaves))
+        if edge <= 0.0 {
+            return None;
+        }
+        opaque(scale(foliage(tint, along, y, hit.texel, key), 0.6 + 0.5 * dy))
     });
 }
 
 /// A hedge along a line of the plan.
-pub(super) fn hedge(world: &mut World, rng: &mut Rng, line: &[[f32; 2]], leaves: FoliageColors) {
-    let (height, key, tint) = (rng.range(0.7, 2.4), rng.key(), leaves.tint(rng));
-    for (piece, ends) in line.windows(2).enumerate() {
-        let key = key.wrapping_add(piece as u32);
-        world.panel([ends[0], ends[1]], [0.0, height * 1.15], move |hit| {
+pub(crate) fn hedge(world: &mut World, rng: &mut Rng, line: &[[f32; 2]], leaves: FoliageColors) {
+    let height = rng.range(0.7, 2.4);
+    let key = rng.key();
+    let tint = leaves.tint(rng);
+    world.panels(train_id::VEGETATION, line, height * 1.15, |piece| {
+        let key = key.wrapping_add(piece);
+        move |hit: &Hit| {
             let [along, y, _] = hit.at;
             let top = height * (1.0 + 0.12 * fractal_noise(1.5 * along, 0.0, key, hit.texel));
-            let leaves = scale(foliage(tint, along, y, hit.texel, key), 0.55 + 0.5 * y / height);
-            (y < top).then(|| Fragment::new(train_id::VEGETATION, leaves))
-        });
-    }
+            if y >= top {
+                return None;
+            }
+            let leaves = foliage(tint, along, y, hit.texel, key);
+            opaque(scale(leaves, 0.55 + 0.5 * y / height))
+        }
+    });
 }

@@ -1,15 +1,16 @@
-//! The street's cross-section, and what its ground looks like.
+//! Cross-section of the street, and the look of its ground.
 
-use super::light::Light;
-use super::noise::{
-    Rgb, Rng, fade, fract, fractal_noise, joints, lattice_hash, mix, scale, smoothstep, value_noise,
+use crate::light::Light;
+use crate::noise::{
+    Rgb, Rng, between, fade, fract, fractal_noise, joints, lattice_hash, mix, multiply, scale,
+    smoothstep, value_noise,
 };
-use super::train_id;
+use crate::train_id;
 
-/// What the ground is made of beside the road.
+/// Ground beside the road.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Ground {
-    /// Slabs, cobbles or bare asphalt for walkers.
+pub(crate) enum Ground {
+    /// Slabs, cobbles or bare asphalt.
     Sidewalk,
     /// Grass, soil or gravel.
     Terrain,
@@ -17,37 +18,38 @@ pub(super) enum Ground {
 
 /// One side of the street, from the curb outwards.
 #[derive(Debug, Clone)]
-pub(super) struct Side {
-    /// Strips of `(outer edge, ground)` in metres from the middle of the street, inner first; the last has no end.
-    pub(super) strips: Vec<(f32, Ground)>,
-    /// Where buildings, walls and hedges stand, in metres from the middle of the street.
-    pub(super) front: f32,
+pub(crate) struct Side {
+    /// Strips of `(outer edge, ground)` in meters from the middle of the street, inner first; the last has no end.
+    pub(crate) strips: Vec<(f32, Ground)>,
+    /// Line of buildings, walls and hedges, in meters from the middle of the street.
+    pub(crate) front: f32,
     tile: [f32; 2],
     slab: Rgb,
     earth: [Rgb; 2],
 }
 
-pub(super) struct Street {
-    pub(super) road_half: f32,
+pub(crate) struct Street {
+    pub(crate) road_half: f32,
     /// Half the width of a planted strip in the middle, or 0.
-    pub(super) median: f32,
+    pub(crate) median: f32,
     /// The middle of a tram track, if there is one.
-    pub(super) track: Option<f32>,
+    pub(crate) track: Option<f32>,
     /// Near and far edge of a crossing street.
-    pub(super) crossing: Option<[f32; 2]>,
+    pub(crate) crossing: Option<[f32; 2]>,
     /// Left, right.
-    pub(super) sides: [Side; 2],
+    pub(crate) sides: [Side; 2],
     lane: f32,
     asphalt: Rgb,
     cobbles: bool,
     worn: f32,
     zebra: bool,
-    shaded: Option<(f32, f32)>,
+    /// Side of the sun, and reach of the shade of the houses there, in meters from the middle.
+    shaded: Option<[f32; 2]>,
     key: u32,
 }
 
 impl Street {
-    pub(super) fn new(rng: &mut Rng, light: &Light) -> Self {
+    pub(crate) fn new(rng: &mut Rng, light: &Light) -> Self {
         let lane = rng.range(2.8, 3.5);
         let median = if rng.chance(0.25) { rng.range(0.5, 1.8) } else { 0.0 };
         let road_half = median + lane * rng.choose(&[1.0, 1.3, 1.6, 2.0, 2.0]);
@@ -68,7 +70,7 @@ impl Street {
         }
         // A row of houses between the street and a sun from that side shades the ground up to a jagged edge.
         let shaded = (light.sunlight[1] > 0.3 && rng.chance(0.7))
-            .then(|| (light.sun[0].signum(), road_half * rng.range(-0.9, 1.3)));
+            .then(|| [light.sun[0].signum(), road_half * rng.range(-0.9, 1.3)]);
         Self {
             road_half,
             median,
@@ -85,12 +87,12 @@ impl Street {
         }
     }
 
-    pub(super) fn crosses(&self, z: f32, margin: f32) -> bool {
+    pub(crate) fn crosses(&self, z: f32, margin: f32) -> bool {
         self.crossing.is_some_and(|[near, far]| z > near - margin && z < far + margin)
     }
 
     /// Label and lit color of the ground at a place of the street.
-    pub(super) fn ground(&self, [x, z]: [f32; 2], texel: f32, light: &Light) -> (u8, Rgb) {
+    pub(crate) fn ground(&self, [x, z]: [f32; 2], texel: f32, light: &Light) -> (u8, Rgb) {
         let across = x.abs();
         let side = &self.sides[usize::from(x > 0.0)];
         let (label, color) = if across < self.median && !self.crosses(z, 3.0) {
@@ -111,18 +113,13 @@ impl Street {
                 Ground::Terrain => side.earth(x, z, texel, self.key),
             }
         };
-        let lit = light.on([0.0, 1.0, 0.0]);
-        let shade = self.in_shade(x, z);
-        let lit: Rgb = std::array::from_fn(|channel| {
-            color[channel]
-                * (lit[channel] + shade * (1.02 * light.skylight[channel] - lit[channel]))
-        });
-        (label, lit)
+        let shaded = scale(light.skylight, 1.02);
+        (label, multiply(color, mix(light.on([0.0, 1.0, 0.0]), shaded, self.shade(x, z))))
     }
 
-    /// 1 where the row of houses keeps the sun off.
-    fn in_shade(&self, x: f32, z: f32) -> f32 {
-        let Some((side, reach)) = self.shaded else { return 0.0 };
+    /// 1 in the shade of the row of houses.
+    fn shade(&self, x: f32, z: f32) -> f32 {
+        let Some([side, reach]) = self.shaded else { return 0.0 };
         if self.crosses(z, -1.0) {
             return 0.0;
         }
@@ -134,10 +131,8 @@ impl Street {
     fn curb(&self, z: f32, side: &Side) -> (u8, Rgb) {
         let joint = if fract(z) < 0.03 { 0.7 } else { 1.0 };
         let stone = mix(side.slab, [0.62, 0.62, 0.6], 0.6);
-        (
-            train_id::SIDEWALK,
-            scale(stone, joint * (0.95 + 0.1 * lattice_hash(z as i32, 1, self.key))),
-        )
+        let level = joint * (0.95 + 0.1 * lattice_hash(z as i32, 1, self.key));
+        (train_id::SIDEWALK, scale(stone, level))
     }
 
     fn road(&self, x: f32, z: f32, texel: f32) -> Rgb {
@@ -164,7 +159,7 @@ impl Street {
                 level *= 0.78;
             }
         }
-        // Tires polish two tracks per lane.
+        // Tires polish two tracks in each lane.
         let in_lane = fract((x.abs() - self.median) / self.lane) - 0.5;
         let off_track = in_lane.abs() - 0.24;
         level *= 1.0 - 0.08 * self.worn / (1.0 + 90.0 * off_track * off_track);
@@ -184,29 +179,24 @@ impl Street {
         color
     }
 
-    /// Whether paint marks the road: lane dashes, edge lines, stop line and zebra.
+    /// True on painted markings: lane dashes, edge lines, stop line and zebra.
     fn marked(&self, x: f32, z: f32) -> bool {
         if self.crosses(z, 0.0) || self.cobbles {
             return false;
         }
-        if let Some([near, _]) = self.crossing {
-            let before = near - z;
-            if (1.0..4.0).contains(&before) {
-                return self.zebra && fract(x / 1.1) < 0.5;
-            }
-            if (4.8..5.2).contains(&before) {
-                return x > self.median;
-            }
-        }
+        let before_crossing = self.crossing.map_or(-1.0, |[near, _]| near - z);
         let across = x.abs();
-        if self.median == 0.0 && across < 0.07 {
-            return fract(z / 9.0) < 0.6 || self.worn > 0.7;
-        }
-        if across > self.road_half - 0.35 && across < self.road_half - 0.22 {
-            return self.worn < 0.5;
-        }
         let lane = (across - self.median) / self.lane;
-        lane > 0.5 && (lane - (lane + 0.5) as i32 as f32).abs() < 0.02 && fract(z / 9.0) < 0.4
+        match across {
+            _ if (1.0..4.0).contains(&before_crossing) => self.zebra && fract(x / 1.1) < 0.5,
+            _ if (4.8..5.2).contains(&before_crossing) => x > self.median,
+            _ if self.median == 0.0 && across < 0.07 => fract(z / 9.0) < 0.6 || self.worn > 0.7,
+            _ if between(across, self.road_half - 0.35, self.road_half - 0.22) => self.worn < 0.5,
+            _ => {
+                let beside = (lane - (lane + 0.5) as i32 as f32).abs();
+                lane > 0.5 && beside < 0.02 && fract(z / 9.0) < 0.4
+            }
+        }
     }
 }
 

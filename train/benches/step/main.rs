@@ -1,7 +1,7 @@
-//! What a step of training takes, part by part, and against the same step in PyTorch.
+//! Time of a training step, part by part, and in alternation with the same step in PyTorch.
 //!
-//! `step [--threads N] [--pairs N] [TITLE]`, of which a part is enough; the peer runs in the Python that `PROTOSEG_TORCH_PYTHON` names.
-//! `--test` takes one step of the first case at a small crop, without a peer: it shows that the bench works and measures nothing.
+//! `step [--threads N] [--pairs N] [TITLE]`; a part of a title selects its cases, `PROTOSEG_TORCH_PYTHON` names the Python
+//! that runs the peer. `--test` only takes one step of a small case, without the peer.
 
 mod parts;
 mod peer;
@@ -14,15 +14,15 @@ use anyhow::{Context, Result, bail};
 use parts::Parts;
 use peer::Peer;
 use protoseg_train::run::openmp;
-use sample_step::SampleStep;
+use sample_step::{STEP, SampleStep};
 
 /// A step that is measured.
 struct Case {
     title: &'static str,
     settings: &'static [&'static str],
-    /// Steps that are measured part by part.
+    /// Steps measured part by part.
     steps: usize,
-    /// Whether PyTorch takes it too.
+    /// Compares with PyTorch.
     paired: bool,
 }
 
@@ -50,7 +50,7 @@ const CASES: [Case; 2] = [
     },
 ];
 
-/// What `--test` takes instead.
+/// The case of `--test`.
 const TEST: Case = Case {
     title: "EfficientNet-Lite0, 2+2 crops of 96, once",
     settings: &["accumulate=1", "cutmix=1"],
@@ -58,22 +58,20 @@ const TEST: Case = Case {
     paired: false,
 };
 
-/// Steps before the first that counts: libtorch's caches are cold.
-const UNCOUNTED: usize = 2;
+/// Unmeasured steps before the first measured one, which fill libtorch's caches.
+const WARMUP_STEPS: usize = 2;
 
 struct Arguments {
     threads: usize,
     pairs: usize,
-    /// The words of a title that are looked for.
-    only: Option<String>,
-    /// Whether it is only to be seen that the bench works.
+    title: Option<String>,
     test: bool,
 }
 
 impl Arguments {
     fn read() -> Result<Self> {
         let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
-        let mut read = Self { threads: cores, pairs: 20, only: None, test: false };
+        let mut read = Self { threads: cores, pairs: 20, title: None, test: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || {
@@ -82,13 +80,13 @@ impl Arguments {
             match word.as_str() {
                 "--threads" => read.threads = number()?,
                 "--pairs" => read.pairs = number()?,
-                // What cargo says to every bench.
+                // cargo passes it to every bench.
                 "--bench" => {}
                 "--test" => read.test = true,
                 _ if word.starts_with("--") => {
                     bail!("usage: step [--threads N] [--pairs N] [--test] [TITLE]")
                 }
-                _ => read.only = Some(word),
+                _ => read.title = Some(word),
             }
         }
         Ok(read)
@@ -99,29 +97,28 @@ fn main() -> Result<()> {
     openmp::set_passive_waiting();
     let arguments = Arguments::read()?;
     tch::set_num_threads(i32::try_from(arguments.threads)?);
-    let malloc = std::env::vars()
-        .filter(|(name, _)| name.starts_with("MALLOC_") || name == "GLIBC_TUNABLES");
-    let malloc: Vec<String> = malloc.map(|(name, value)| format!("{name}={value}")).collect();
-    say(&format!(
-        "threads: {}; allocator: {}",
-        arguments.threads,
-        if malloc.is_empty() { "as it is".to_owned() } else { malloc.join(" ") }
-    ));
-    let wanted = |case: &&Case| {
-        arguments.only.as_ref().is_none_or(|only| case.title.contains(only.as_str()))
-    };
+    let malloc: Vec<String> = std::env::vars()
+        .filter(|(name, _)| name.starts_with("MALLOC_") || name == "GLIBC_TUNABLES")
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let allocator = if malloc.is_empty() { "default".to_owned() } else { malloc.join(" ") };
+    say(&format!("threads: {}; allocator: {allocator}", arguments.threads));
+    let wanted =
+        |case: &&Case| arguments.title.as_ref().is_none_or(|title| case.title.contains(title));
     let cases: &[Case] = if arguments.test { &[TEST] } else { &CASES };
     for case in cases.iter().filter(wanted) {
         say(&format!("\n{}", case.title));
         let settings: Vec<String> =
             case.settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let setting = SampleStep::new(&settings)?;
-        Parts::measure(&setting, case.steps)?.print();
+        let sample = SampleStep::new(&settings)?;
+        Parts::measure(&sample, case.steps)?.print();
         if case.paired && arguments.pairs > 0 {
             match Peer::python() {
-                Some(python) => race(&setting, &python, &arguments)?,
+                Some(python) => compare(&sample, &python, &arguments)?,
                 None => {
-                    say("PyTorch was not timed: PROTOSEG_TORCH_PYTHON names no Python that has it")
+                    say(
+                        "not compared with PyTorch: PROTOSEG_TORCH_PYTHON names no Python that has it",
+                    );
                 }
             }
         }
@@ -129,34 +126,41 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Lets both take the same step in turn.
-fn race(setting: &SampleStep, python: &std::ffi::OsStr, arguments: &Arguments) -> Result<()> {
-    let (mut state, batches) = (setting.state()?, setting.batches()?);
+/// Times the same step here and in PyTorch, in alternation.
+fn compare(sample: &SampleStep, python: &std::ffi::OsStr, arguments: &Arguments) -> Result<()> {
+    let mut learner = sample.learner()?;
+    let batches = sample.batches()?;
     let folder = tempfile::tempdir()?;
-    sample_step::files::write_inputs(folder.path(), setting, &state, &batches)?;
+    sample_step::files::write_inputs(folder.path(), sample, &learner, &batches)?;
     let mut peer = Peer::start(python, folder.path(), arguments.threads)?;
-    let mut pair = || -> Result<[Taken; 2]> {
-        let (start, before) = (Instant::now(), Taken::processor("self")?);
-        setting.step(&mut state, &batches)?;
-        let ours = Taken { clock: start.elapsed(), processor: Taken::processor("self")? - before };
-        let before = Taken::processor(&peer.id())?;
-        Ok([ours, Taken { clock: peer.step()?, processor: Taken::processor(&peer.id())? - before }])
+    let mut pair = || -> Result<[StepTime; 2]> {
+        let start = Instant::now();
+        let before = StepTime::processor("self")?;
+        learner.step(&batches, STEP)?;
+        let clock = start.elapsed();
+        let ours = StepTime { clock, processor: StepTime::processor("self")? - before };
+        let before = StepTime::processor(&peer.id())?;
+        let clock = peer.step()?;
+        Ok([ours, StepTime { clock, processor: StepTime::processor(&peer.id())? - before }])
     };
-    for _ in 0..UNCOUNTED {
+    for _ in 0..WARMUP_STEPS {
         pair()?;
     }
     say("pair  this, ms  PyTorch, ms  ratio  of processor time");
-    let mut ratios = [Vec::new(), Vec::new()];
+    let mut ratios = Vec::new();
+    let mut processor_ratios = Vec::new();
     for number in 1..=arguments.pairs {
         let [ours, theirs] = pair()?;
         let ratio = ours.clock.as_secs_f64() / theirs.clock.as_secs_f64();
-        let of_processor = ours.processor.as_secs_f64() / theirs.processor.as_secs_f64();
-        let [ours, theirs] = [ours, theirs].map(|taken| taken.clock.as_millis());
-        say(&format!("{number:4}  {ours:8}  {theirs:11}  {ratio:5.3}  {of_processor:5.3}"));
-        ratios[0].push(ratio);
-        ratios[1].push(of_processor);
+        let processor_ratio = ours.processor.as_secs_f64() / theirs.processor.as_secs_f64();
+        let [ours, theirs] = [ours, theirs].map(|time| time.clock.as_millis());
+        say(&format!("{number:4}  {ours:8}  {theirs:11}  {ratio:5.3}  {processor_ratio:5.3}"));
+        ratios.push(ratio);
+        processor_ratios.push(processor_ratio);
     }
-    for (title, ratios) in ["ratio", "ratio of processor time"].into_iter().zip(&mut ratios) {
+    for (title, ratios) in
+        [("ratio", &mut ratios), ("ratio of processor time", &mut processor_ratios)]
+    {
         ratios.sort_by(f64::total_cmp);
         let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
         say(&format!("{title}: median {:.3}, {least:.3} to {most:.3}", median(ratios)));
@@ -164,25 +168,25 @@ fn race(setting: &SampleStep, python: &std::ffi::OsStr, arguments: &Arguments) -
     Ok(())
 }
 
-/// What a step takes.
-struct Taken {
+/// Cost of a step.
+struct StepTime {
     clock: Duration,
-    /// Of all threads: on a machine that is shared, it says more than the clock.
+    /// Of all threads; less disturbed by other processes than the clock.
     processor: Duration,
 }
 
-impl Taken {
-    /// Processor time of a process so far, in steps of 10 ms.
+impl StepTime {
+    /// Returns the processor time of a process so far, in steps of 10 ms.
     fn processor(process: &str) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-        // The second field, a name in brackets, may hold spaces; times of user and system are the 14th and the 15th.
-        let (_, fields) = stat.rsplit_once(')').context("/proc is not as it should be")?;
+        // The second field, a name in brackets, may hold spaces; user and system time are the fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has no name")?;
         let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
         Ok(Duration::from_millis(10 * ticks.sum::<Result<u64, _>>()?))
     }
 }
 
-/// Of sorted numbers.
+/// Returns the median of sorted numbers.
 fn median(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
     if sorted.len().is_multiple_of(2) {

@@ -1,4 +1,4 @@
-//! A step part by part.
+//! Time of each part of a step.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,23 +6,23 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use protoseg_train::data::loader::MicroBatch;
 use protoseg_train::method::objective::LossWeights;
-use protoseg_train::method::step::HeadOutputs;
+use protoseg_train::method::prototypes::Prototypes;
+use protoseg_train::method::step::{HeadOutputs, Learner};
 use protoseg_train::method::targets::Targets;
-use protoseg_train::method::teacher;
 
-use crate::sample_step::{STEP, SampleState, SampleStep};
-use crate::{UNCOUNTED, median, say};
+use crate::sample_step::{STEP, SampleStep};
+use crate::{WARMUP_STEPS, median, say};
 
-/// The parts of a step, in their order.
+/// Parts of a step, in their order.
 const STEP_PARTS: [&str; 6] = [
-    "teacher and its labels",
+    "teacher and pseudo-labels",
     "student forward",
     "linear losses",
     "prototype losses",
     "backward",
     "update",
 ];
-/// The prototype branch once more, by itself.
+/// The prototype branch again, by itself.
 const BRANCH_PARTS: [&str; 3] = ["branch forward", "branch backward", "branch update"];
 
 /// Milliseconds of each part in each step.
@@ -30,68 +30,49 @@ const BRANCH_PARTS: [&str; 3] = ["branch forward", "branch backward", "branch up
 pub(crate) struct Parts(BTreeMap<&'static str, Vec<f64>>);
 
 impl Parts {
-    /// Takes steps of one micro-batch, each of other crops.
-    pub(crate) fn measure(setting: &SampleStep, steps: usize) -> Result<Self> {
-        let mut state = setting.state()?;
+    /// Takes steps of one micro-batch, each on other crops.
+    pub(crate) fn measure(sample: &SampleStep, steps: usize) -> Result<Self> {
+        let mut learner = sample.learner()?;
         let mut parts = Self::default();
-        for step in 0..(UNCOUNTED + steps) as u64 {
-            if step == UNCOUNTED as u64 {
+        for step in 0..(WARMUP_STEPS + steps) as u64 {
+            if step == WARMUP_STEPS as u64 {
                 parts = Self::default();
             }
             let number = STEP + step;
-            let batches = parts.time("data", || setting.recipe.make(&setting.shelves, number))?;
-            parts.step(setting, &mut state, &batches[0], number)?;
+            let batches = parts.time("data", || sample.builder.make(&sample.caches, number))?;
+            parts.step(&mut learner, &batches[0], number)?;
         }
         Ok(parts)
     }
 
-    fn step(
-        &mut self,
-        setting: &SampleStep,
-        state: &mut SampleState,
-        batch: &MicroBatch,
-        number: u64,
-    ) -> Result<()> {
-        let learner = setting.learner();
-        let progress = setting.schedule.progress(STEP);
-        let SampleState { prototypes, tally, .. } = &mut *state;
-        let mut gathered = prototypes.begin_step()?;
-        let lesson = self
-            .time("teacher and its labels", || learner.targets(batch, number, progress, tally))?;
-        let outputs =
-            self.time("student forward", || learner.forward(&lesson.images, true, number))?;
+    fn step(&mut self, learner: &mut Learner, batch: &MicroBatch, number: u64) -> Result<()> {
+        let progress = learner.schedule.progress(STEP);
+        let prototypes = learner.prototypes.as_ref().context("the sample has prototypes")?;
+        let mut sums = prototypes.begin_step()?;
+        let targets = self.time(STEP_PARTS[0], || learner.targets(batch, number, progress))?;
+        let outputs = self.time(STEP_PARTS[1], || learner.forward(&targets.images, number))?;
         let mut terms =
-            self.time("linear losses", || learner.terms(&outputs, &lesson, number, None, tally))?;
-        let taught = lesson.pseudo_labels.as_ref().context("nothing is taught")?;
-        let labels = [&lesson.labels, &taught.labels];
-        let [labeled, unlabeled] = self.time("prototype losses", || {
-            let predictor = (&*prototypes, &mut gathered);
-            learner.prototype_terms(&outputs, labels, &taught.confidence, number, predictor, tally)
+            self.time(STEP_PARTS[2], || learner.terms(&outputs, &targets, number, None))?;
+        let [labeled, unlabeled] = self.time(STEP_PARTS[3], || {
+            learner.prototype_terms(prototypes, &outputs, &targets, number, &mut sums)
         })?;
-        (terms.prototype_labeled, terms.prototype_unlabeled) = (Some(labeled), Some(unlabeled));
+        terms.prototype_labeled = Some(labeled);
+        terms.prototype_unlabeled = Some(unlabeled);
         terms.values()?;
-        let total = terms.total(LossWeights::at_progress(&setting.config, progress))?;
-        self.time("backward", || Ok(total.f_backward()?))?;
-        self.branch(setting, state, &lesson, &outputs, number)?;
-        let SampleState { sgd, prototypes, .. } = state;
-        self.time("update", || {
-            learner.update(sgd, Some((prototypes, gathered)), STEP)?;
-            teacher::update_ema(&setting.teacher, &setting.student, setting.decay(), true)
-        })
+        let total = terms.total(LossWeights::at_progress(learner.config, progress))?;
+        self.time(STEP_PARTS[4], || Ok(total.f_backward()?))?;
+        self.branch(learner, &targets, &outputs, number)?;
+        self.time(STEP_PARTS[5], || learner.update(Some(sums), STEP))
     }
 
-    /// The prototype branch on the step's own features, of which the linear head has left a gradient already.
+    /// Runs the prototype branch on the step's own features, which already hold a gradient of the linear head.
     fn branch(
         &mut self,
-        setting: &SampleStep,
-        state: &mut SampleState,
-        lesson: &Targets,
+        learner: &mut Learner,
+        targets: &Targets,
         outputs: &HeadOutputs,
         number: u64,
     ) -> Result<()> {
-        let SampleState { prototypes, tally, .. } = state;
-        let learner = setting.learner();
-        let taught = lesson.pseudo_labels.as_ref().context("nothing is taught")?;
         let map = outputs.features.as_ref().context("there are no features")?;
         let map = map.f_detach()?.f_set_requires_grad(true)?;
         map.f_sum(tch::Kind::Float)?.f_backward()?;
@@ -100,14 +81,14 @@ impl Parts {
             auxiliary: None,
             features: Some(map),
         };
-        let mut gathered = prototypes.begin_step()?;
-        let [labeled, unlabeled] = self.time("branch forward", || {
-            let labels = [&lesson.labels, &taught.labels];
-            let predictor = (&*prototypes, &mut gathered);
-            learner.prototype_terms(&alone, labels, &taught.confidence, number, predictor, tally)
+        let prototypes = learner.prototypes.as_ref().context("the sample has prototypes")?;
+        let mut sums = prototypes.begin_step()?;
+        let [labeled, unlabeled] = self.time(BRANCH_PARTS[0], || {
+            learner.prototype_terms(prototypes, &alone, targets, number, &mut sums)
         })?;
-        self.time("branch backward", || Ok(labeled.f_add(&unlabeled)?.f_backward()?))?;
-        self.time("branch update", || prototypes.update(gathered, STEP))
+        self.time(BRANCH_PARTS[1], || Ok(labeled.f_add(&unlabeled)?.f_backward()?))?;
+        let update = |prototypes: &mut Prototypes| prototypes.update(sums, STEP);
+        self.time(BRANCH_PARTS[2], || learner.prototypes.as_mut().map_or(Ok(()), update))
     }
 
     fn time<T>(&mut self, part: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -117,7 +98,7 @@ impl Parts {
         Ok(result)
     }
 
-    /// Sorted sums of some parts over the steps.
+    /// Returns the sums of some parts in each step, sorted.
     fn sums(&self, parts: &[&'static str]) -> Vec<f64> {
         let steps = self.0.values().map(Vec::len).min().unwrap_or(0);
         let sum = |step: usize| parts.iter().map(|part| self.0[part][step]).sum::<f64>();
@@ -126,15 +107,16 @@ impl Parts {
         sums
     }
 
-    /// Medians, with the least and the most.
+    /// Prints medians and ranges.
     pub(crate) fn print(&self) {
         let whole = median(&self.sums(&STEP_PARTS));
-        say("part                      median, ms   from     to  of the step");
+        say("part                       median, ms   from     to  of the step");
         let line = |title: &str, parts: &[&'static str]| {
             let sums = self.sums(parts);
-            let (middle, least, most) = (median(&sums), sums[0], sums[sums.len() - 1]);
+            let middle = median(&sums);
             let share = 100.0 * middle / whole;
-            say(&format!("{title:24}  {middle:10.1} {least:6.0} {most:6.0}  {share:6.1} %"));
+            let (least, most) = (sums[0], sums[sums.len() - 1]);
+            say(&format!("{title:25}  {middle:10.1} {least:6.0} {most:6.0}  {share:6.1} %"));
         };
         line("data, beside the step", &["data"]);
         for part in STEP_PARTS {

@@ -1,4 +1,4 @@
-//! PyTorch, which takes the same step in a process that stays.
+//! The same step in PyTorch, in a process that keeps running.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
@@ -17,12 +17,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The Python that has PyTorch, where one is named.
+    /// Returns the Python named by `PROTOSEG_TORCH_PYTHON`.
     pub(crate) fn python() -> Option<OsString> {
         std::env::var_os("PROTOSEG_TORCH_PYTHON")
     }
 
-    /// Starts it with the step of a folder; it inherits how this process allocates and how its threads wait.
+    /// Starts it on the step of a folder; it inherits the allocator and OpenMP settings of this process.
     pub(crate) fn start(python: &OsStr, folder: &Path, threads: usize) -> Result<Self> {
         let mut process = Command::new(python)
             .env_remove("LD_LIBRARY_PATH")
@@ -32,7 +32,7 @@ impl Peer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("PyTorch could not be started")?;
+            .context("cannot start PyTorch")?;
         let requests = process.stdin.take().context("the peer's input")?;
         let answers = BufReader::new(process.stdout.take().context("the peer's output")?);
         let mut peer = Self { process, requests, answers };
@@ -40,29 +40,28 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Lets it take a step; how long that took by its own clock.
+    /// Takes a step and returns its time by the peer's clock.
     pub(crate) fn step(&mut self) -> Result<Duration> {
-        writeln!(self.requests, "step").context("the peer has left")?;
+        writeln!(self.requests, "step").context("the peer has exited")?;
         let milliseconds: f64 =
             self.answer()?.parse().context("the peer did not answer with a time")?;
         Ok(Duration::from_secs_f64(milliseconds / 1e3))
     }
 
-    /// Its process id.
     pub(crate) fn id(&self) -> String {
         self.process.id().to_string()
     }
 
     fn answer(&mut self) -> Result<String> {
         let mut line = String::new();
-        self.answers.read_line(&mut line).context("the peer has left")?;
+        self.answers.read_line(&mut line).context("the peer has exited")?;
         Ok(line.trim().to_owned())
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have left by itself; either way it must not stay.
+        // Fails only where it has exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

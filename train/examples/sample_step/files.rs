@@ -1,4 +1,4 @@
-//! A step as files that any implementation of the method can read: settings, inputs, and what came out.
+//! The step as files for other implementations: `settings.json`, `inputs.safetensors`, `outputs.safetensors`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use protoseg_train::config::options::PrototypeAverage;
 use protoseg_train::data::loader::MicroBatch;
+use protoseg_train::method::step::Learner;
 use protoseg_train::net::{Net, from_torch};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use tch::Tensor;
 
-use super::{STEP, SampleState, SampleStep};
+use super::{STEP, SampleStep};
 
 /// Tensors by name.
 #[derive(Default)]
@@ -29,19 +30,21 @@ impl Tensors {
         Ok(())
     }
 
-    /// Every parameter and buffer of a network.
-    pub(crate) fn network(&mut self, prefix: &str, net: &Net) -> Result<()> {
+    /// Adds everything that a step changes.
+    pub(crate) fn learner(&mut self, learner: &Learner) -> Result<()> {
+        self.network("student", &learner.student)?;
+        self.network("teacher", &learner.teacher)?;
+        for (name, tensor) in learner.sgd.state_dict()? {
+            self.floats(&format!("velocity.{name}"), &tensor.shape, &tensor.data);
+        }
+        let prototypes = learner.prototypes.as_ref().context("the sample has prototypes")?;
+        self.tensor("prototypes", prototypes.values())
+    }
+
+    fn network(&mut self, prefix: &str, net: &Net) -> Result<()> {
         net.tensors()
             .iter()
             .try_for_each(|(name, tensor)| self.tensor(&format!("{prefix}.{name}"), tensor))
-    }
-
-    /// Velocities of the optimiser.
-    pub(crate) fn velocity(&mut self, state: &SampleState) -> Result<()> {
-        for (name, tensor) in state.sgd.state_dict()? {
-            self.floats(&format!("velocity.{name}"), &tensor.shape, &tensor.data);
-        }
-        Ok(())
     }
 
     fn integers(&mut self, name: String, shape: &[usize], values: &[i64]) {
@@ -63,55 +66,52 @@ impl Tensors {
     }
 }
 
-/// Writes `settings.json` and `inputs.safetensors` of a step that has not been taken.
+/// Writes `settings.json` and `inputs.safetensors`.
 pub(crate) fn write_inputs(
     folder: &Path,
-    setting: &SampleStep,
-    state: &SampleState,
+    sample: &SampleStep,
+    learner: &Learner,
     batches: &[MicroBatch],
 ) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("settings.json");
-    std::fs::write(&path, settings(setting))
+    std::fs::write(&path, settings(sample, learner))
         .with_context(|| format!("cannot write {}", path.display()))?;
     let mut inputs = Tensors::default();
-    inputs.network("student", &setting.student)?;
-    inputs.network("teacher", &setting.teacher)?;
-    inputs.velocity(state)?;
-    inputs.tensor("prototypes", state.prototypes.values())?;
-    for ((index, batch), number) in batches.iter().enumerate().zip(setting.numbers()) {
-        add_micro_batch(&mut inputs, setting, index, batch, number)?;
+    inputs.learner(learner)?;
+    for ((index, batch), number) in batches.iter().enumerate().zip(sample.numbers()) {
+        add_micro_batch(&mut inputs, learner, index, batch, number)?;
     }
     inputs.write(&folder.join("inputs.safetensors"))
 }
 
-fn settings(setting: &SampleStep) -> String {
-    let config = &setting.config;
-    let learner = setting.learner();
-    // As bits, which both sides take to be without a sign.
+fn settings(sample: &SampleStep, learner: &Learner) -> String {
+    let config = &sample.config;
+    // The same bits, as an unsigned number.
     let seeds: Vec<u64> =
-        setting.numbers().map(|number| learner.dropout_seed(number, 0) as u64).collect();
+        sample.numbers().map(|number| learner.dropout_seed(number, 0) as u64).collect();
     let settings = json!({
         "preset": config.network.name(),
-        "classes": setting.classes,
+        "classes": learner.classes(),
         "crop": config.crop,
         "batch": config.batch,
         "accumulate": config.accumulate,
-        "align_corners": setting.align_corners(),
+        "align_corners": learner.align_corners(),
         "prototypes": config.prototypes,
         "temperature": config.temperature,
         "prototype_momentum": config.prototype_momentum,
         "gate": config.prototype_gate,
         "average": if config.average == PrototypeAverage::Raw { "raw" } else { "normalised" },
         "entropy_drop": config.entropy_drop,
-        "progress": setting.schedule.progress(STEP),
+        "progress": sample.schedule.progress(STEP),
         "unlabeled_weight": config.unlabeled_weight,
         "prototype_weight": config.prototype_weight,
-        "learning_rate": setting.schedule.learning_rate(STEP),
+        "learning_rate": sample.schedule.learning_rate(STEP),
         "head_multiplier": config.head_multiplier,
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,
-        "teacher_decay": setting.decay(),
+        "teacher_decay": sample.decay(),
         "dropout_seeds": seeds,
     });
     format!("{settings:#}\n")
@@ -119,37 +119,32 @@ fn settings(setting: &SampleStep) -> String {
 
 fn add_micro_batch(
     inputs: &mut Tensors,
-    setting: &SampleStep,
+    learner: &Learner,
     index: usize,
     batch: &MicroBatch,
     number: u64,
 ) -> Result<()> {
-    let unlabeled =
-        batch.unlabeled.as_ref().context("a micro-batch without unlabelled pictures")?;
-    let (count, side) = (setting.config.batch, setting.config.crop);
-    let (map, pictures) = ([count, side, side], [count, side, side, 3]);
-    inputs.bytes(format!("{index}.labeled.pixels"), &pictures, &batch.labeled.pixels);
+    let unlabeled = batch.unlabeled.as_ref().context("a micro-batch without unlabeled images")?;
+    let count = learner.config.batch;
+    let side = learner.config.crop;
+    let map = [count, side, side];
+    let images = [count, side, side, 3];
+    inputs.bytes(format!("{index}.labeled.pixels"), &images, &batch.labeled.pixels);
     inputs.bytes(format!("{index}.labeled.labels"), &map, &batch.labeled.labels);
-    inputs.bytes(format!("{index}.unlabeled.pixels"), &pictures, &unlabeled.weak);
+    inputs.bytes(format!("{index}.unlabeled.pixels"), &images, &unlabeled.weak);
     inputs.bytes(format!("{index}.unlabeled.valid"), &map, &unlabeled.valid);
 
-    let learner = setting.learner();
     let boxes = learner.boxes(number)?;
-    let mut sides: Vec<i64> = boxes
-        .boxes()
-        .iter()
-        .flat_map(|place| {
-            [place.top, place.left, place.height, place.width].map(|side| side as i64)
-        })
-        .collect();
-    // Boxes without a height where nothing is mixed.
-    sides.resize(4 * count, 0);
-    inputs.integers(format!("{index}.boxes"), &[count, 4], &sides);
+    let edges = boxes.boxes().iter().flat_map(|cut| [cut.top, cut.left, cut.height, cut.width]);
+    let mut edges: Vec<i64> = edges.map(|edge| edge as i64).collect();
+    // An unmixed micro-batch has boxes of height 0.
+    edges.resize(4 * count, 0);
+    inputs.integers(format!("{index}.boxes"), &[count, 4], &edges);
 
     let labels = Tensor::f_zeros([count as i64, 1, 1], (tch::Kind::Int64, tch::Device::Cpu))?;
     for (part, kind) in ["labeled", "unlabeled"].into_iter().enumerate() {
-        let pixels = learner.points(&labels, setting.classes, number, part as u64)?;
-        let places = pixels.places();
+        let points = learner.points(&labels, number, part as u64)?;
+        let places = points.places();
         let shape: Vec<usize> = places.size().into_iter().map(|size| size as usize).collect();
         let places: Vec<i64> = Vec::try_from(places.f_flatten(0, -1)?)?;
         inputs.integers(format!("{index}.{kind}.points"), &shape, &places);

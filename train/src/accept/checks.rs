@@ -162,9 +162,10 @@ pub(super) fn state(trial: &Trial, device: Device) -> Result<Vec<Check>> {
             elsewhere.push(format!("the {name} is on {:?}", tensor.device()));
         }
     }
-    let lengths = trial.prototypes.values().f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), false)?;
+    let prototypes = trial.learner.prototypes.as_ref().context("a trial has prototypes")?;
+    let lengths = prototypes.values().f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), false)?;
     // Of a class that no labelled pixel has, there is no prototype yet.
-    let met: Vec<bool> = trial.prototypes.counters().active;
+    let met: Vec<bool> = prototypes.counters().active;
     let each = lengths.size()[0] / met.len().max(1) as i64;
     let met = Tensor::f_from_slice(&met)?
         .f_repeat_interleave_self_int(each, 0, None)?
@@ -182,7 +183,7 @@ pub(super) fn state(trial: &Trial, device: Device) -> Result<Vec<Check>> {
 pub(super) fn checkpoint(trial: &Trial, setting: &AcceptSetup, folder: &Path) -> Result<Check> {
     let checkpoint = Checkpoint {
         header: CheckpointHeader::new("accept", setting.arch, setting.lists.classes.clone(), None),
-        weights: trial.teacher.state_dict()?,
+        weights: trial.learner.teacher.state_dict()?,
         probe: Vec::new(),
         calibration: None,
         prototypes: None,
@@ -193,7 +194,7 @@ pub(super) fn checkpoint(trial: &Trial, setting: &AcceptSetup, folder: &Path) ->
     let read = Checkpoint::read(folder)?;
     let here = Net::new(setting.graph.clone(), &read.weights, Device::Cpu)?;
     let (found, expected) =
-        (logits(&here)?, logits(&trial.teacher.with_precision(Precision::Float32))?);
+        (logits(&here)?, logits(&trial.learner.teacher.with_precision(Precision::Float32))?);
     let largest = expected.f_abs()?.f_max()?.f_double_value(&[])?;
     let apart = found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
     Ok(Check::within("a checkpoint gives the same on the CPU", apart / largest, LOGITS))

@@ -14,9 +14,8 @@ use crate::method::precise_bn;
 use crate::method::prototype_init::{self, feature_node};
 use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
-use crate::net::Net;
+use crate::net::{Net, mean_color};
 use crate::pretrained;
-use crate::run::fit::mean_color;
 
 /// Every crop is mixed, and the learning rate is so low that what rounding does to one step hardly grows in the next: each
 /// step's loss and gradient are compared, not what chaos makes of them.
@@ -90,7 +89,8 @@ impl AcceptSetup {
         let graph = arch.graph();
         let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
         let schedule = Schedule::new(&config, lists.labeled.count(), unlabeled)?;
-        let recipe = BatchBuilder::new(&config, schedule, mean_color(&graph));
+        let recipe =
+            BatchBuilder::new(&config, schedule.unlabeled_from(config.mode), mean_color(&graph));
         let shelves = ImageCaches::new(lists.labeled.clone(), lists.unlabeled.clone());
         Ok(Self { config, schedule, graph, arch, lists, recipe, shelves })
     }

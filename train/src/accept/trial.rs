@@ -9,21 +9,11 @@ use tch::{Device, Tensor};
 use super::setting::{AcceptSetup, InitialState};
 use crate::config::options::Precision;
 use crate::data::loader::MicroBatch;
-use crate::method::class_counters::ClassCounters;
-use crate::method::optimizer::Sgd;
-use crate::method::prototypes::Prototypes;
-use crate::method::step::{Learner, StepState};
-use crate::method::teacher;
-use crate::net::Net;
+use crate::method::step::Learner;
 
 /// A run under way, all of it on one device.
 pub(super) struct Trial<'a> {
-    setting: &'a AcceptSetup,
-    pub(super) student: Net,
-    pub(super) teacher: Net,
-    pub(super) prototypes: Prototypes,
-    sgd: Sgd,
-    tally: ClassCounters,
+    pub(super) learner: Learner<'a>,
 }
 
 /// What a step gave.
@@ -40,17 +30,12 @@ impl<'a> Trial<'a> {
         device: Device,
         precision: Precision,
     ) -> Result<Self> {
-        let network = || -> Result<Net> {
-            Ok(Net::new(setting.graph.clone(), &start.weights, device)?.with_precision(precision))
-        };
-        Ok(Self {
-            student: network()?,
-            teacher: network()?,
-            prototypes: start.prototypes(setting, device)?,
-            sgd: Sgd::new(setting.config.momentum, setting.config.weight_decay),
-            tally: ClassCounters::new(setting.lists.classes.count(), device)?,
-            setting,
-        })
+        let AcceptSetup { config, schedule, graph, .. } = setting;
+        let mut learner = Learner::new(config, *schedule, graph, &start.weights, device)?;
+        learner.student = learner.student.with_precision(precision);
+        learner.teacher = learner.teacher.with_precision(precision);
+        learner.prototypes = Some(start.prototypes(setting, device)?);
+        Ok(Self { learner })
     }
 
     /// Takes a step for each of some batches.
@@ -59,53 +44,37 @@ impl<'a> Trial<'a> {
     }
 
     fn step(&mut self, batches: &[MicroBatch], step: u64) -> Result<TimedStep> {
-        let AcceptSetup { config, schedule, .. } = self.setting;
-        let learner = Learner {
-            config,
-            schedule: *schedule,
-            student: &self.student,
-            teacher: &self.teacher,
-            class_weights: None,
-            align_corners: self.setting.grid().align_corners,
-        };
         let start = Instant::now();
-        let moving = StepState {
-            sgd: &mut self.sgd,
-            prototypes: Some(&mut self.prototypes),
-            tally: &mut self.tally,
-        };
         let report =
-            learner.step(moving, batches, step).with_context(|| format!("step {}", step + 1))?;
-        teacher::update_after_step(&self.teacher, &self.student, config, *schedule, step)?;
+            self.learner.step(batches, step).with_context(|| format!("step {}", step + 1))?;
         self.wait()?;
         Ok(TimedStep { loss: report.loss, seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Waits until the device has done what it was given: a number that is read comes after all that was asked for before.
     fn wait(&self) -> Result<()> {
-        let (_, last) = self.teacher.trainable().last().context("a network without weights")?;
+        let (_, last) =
+            self.learner.teacher.trainable().last().context("a network without weights")?;
         first_number(last).map(|_| ())
     }
 
     /// Every tensor that training changes, by what it is called.
     pub(super) fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let student = self
-            .student
-            .tensors()
-            .iter()
-            .map(|(name, tensor)| (format!("student's {name}"), tensor));
-        let teacher = self
-            .teacher
-            .tensors()
-            .iter()
-            .map(|(name, tensor)| (format!("teacher's {name}"), tensor));
-        student.chain(teacher).chain([("prototypes".to_owned(), self.prototypes.values())])
+        let Learner { student, teacher, prototypes, .. } = &self.learner;
+        let student =
+            student.tensors().iter().map(|(name, tensor)| (format!("student's {name}"), tensor));
+        let teacher =
+            teacher.tensors().iter().map(|(name, tensor)| (format!("teacher's {name}"), tensor));
+        let prototypes =
+            prototypes.iter().map(|prototypes| ("prototypes".to_owned(), prototypes.values()));
+        student.chain(teacher).chain(prototypes)
     }
 
     /// Copies of the student's weights that gradients move.
     pub(super) fn trainable(&self) -> Result<StateDict> {
-        let mut weights = self.student.state_dict()?;
-        weights.retain(|name, _| self.student.is_trainable(name));
+        let student = &self.learner.student;
+        let mut weights = student.state_dict()?;
+        weights.retain(|name, _| student.is_trainable(name));
         Ok(weights)
     }
 }

@@ -15,7 +15,6 @@ use crate::config::options::PadLabel;
 use crate::data::augment::{Crop, CroppedImage};
 use crate::data::cache::ImageCache;
 use crate::data::photometric::PhotometricView;
-use crate::method::schedule::Schedule;
 use crate::streams::{AUGMENT, ORDER, PHOTOMETRIC, PRECISE_BN, UNLABELED_AUGMENT, UNLABELED_ORDER};
 
 /// Steps whose batches wait for the trainer.
@@ -95,8 +94,8 @@ impl ImageCaches {
 }
 
 impl BatchBuilder {
-    /// How a run makes its batches, with padding of a colour.
-    pub fn new(config: &Config, schedule: Schedule, padding: [u8; 3]) -> Self {
+    /// Batches of a run, with unlabeled crops from a step on.
+    pub fn new(config: &Config, unlabeled_from: Option<u64>, padding: [u8; 3]) -> Self {
         Self {
             seed: config.seed,
             batch: config.batch,
@@ -105,7 +104,7 @@ impl BatchBuilder {
             padding,
             pad_label: config.pad_label,
             photometric: config.photometric,
-            unlabeled_from: schedule.unlabeled_from(config.mode),
+            unlabeled_from,
         }
     }
 

@@ -1,144 +1,165 @@
-//! One optimiser step: micro-batches through teacher and student, one move of the weights, one of the prototypes.
+//! One optimizer step of the training method (paper, section 3): gradients of the micro-batches, then the weights, the
+//! prototypes and the teacher move.
 
 use anyhow::{Context, Result};
-use protoseg_models::graph::{NodeId, Tag};
+use protoseg_models::classes::IGNORE_INDEX;
+use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::random::Stream;
-use tch::{Kind, Tensor};
+use protoseg_models::weights::StateDict;
+use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
 use crate::config::options::{PointSampling, SupervisedLoss, UnlabeledScale};
 use crate::data::loader::MicroBatch;
 use crate::method::class_counters::ClassCounters;
-use crate::method::loss;
 use crate::method::objective::{LossTerms, LossWeights};
 use crate::method::optimizer::Sgd;
 use crate::method::points::SampledPoints;
 use crate::method::prototype_init::feature_node;
 use crate::method::prototypes::{AssignmentSums, Prototypes};
 use crate::method::schedule::Schedule;
+use crate::method::targets::{PseudoLabels, Targets};
+use crate::method::{loss, teacher};
 use crate::net::{self, ForwardMode, Net};
 use crate::streams::{DROPOUT, POINTS};
 
-mod report;
-
-use super::targets::{PseudoLabels, Targets};
-pub use report::StepReport;
-
-/// What a step works with and does not change.
+/// Student, teacher, optimizer and prototypes of a run.
 pub struct Learner<'a> {
-    /// The configuration of the run.
     pub config: &'a Config,
-    /// Its steps.
     pub schedule: Schedule,
-    /// The network that learns.
-    pub student: &'a Net,
-    /// Its moving average.
-    pub teacher: &'a Net,
-    /// Weight of each class in the loss.
+    pub student: Net,
+    /// Moving average of the student; meaningless until `teacher_ready`.
+    pub teacher: Net,
+    /// Set at the end of the warm-up, when the teacher is first copied from the student.
+    pub teacher_ready: bool,
+    pub sgd: Sgd,
+    /// None in the warm-up and in modes without a prototype predictor.
+    pub prototypes: Option<Prototypes>,
+    /// Counted for the log since its last line; the steps do not depend on them.
+    pub counters: ClassCounters,
+    /// Class weights `[classes]` of the losses of the linear head.
     pub class_weights: Option<Tensor>,
-    /// Whether maps are upsampled with aligned corners.
-    pub align_corners: bool,
 }
 
-/// What a step changes, beside the weights.
-pub struct StepState<'a> {
-    /// The optimiser.
-    pub sgd: &'a mut Sgd,
-    /// The prototype predictor, where there is one.
-    pub prototypes: Option<&'a mut Prototypes>,
-    /// Counts for the log.
-    pub tally: &'a mut ClassCounters,
-}
-
-/// What the student makes of a micro-batch, labelled pictures first.
+/// Student outputs of one micro-batch, labeled images first.
 pub struct HeadOutputs {
-    /// Scores of the linear head.
+    /// `[2b, classes, h, w]` of the linear head.
     pub logits: Tensor,
-    /// Scores of the auxiliary head, where there is one.
+    /// The same of the auxiliary head.
     pub auxiliary: Option<Tensor>,
-    /// The map that the prototype predictor reads, where there is one.
+    /// `[2b, channels, h, w]`, input of the prototype predictor.
     pub features: Option<Tensor>,
 }
 
-impl Learner<'_> {
-    /// Learns from the micro-batches of a step.
-    pub fn step(&self, moving: StepState, batches: &[MicroBatch], step: u64) -> Result<StepReport> {
-        let StepState { sgd, prototypes, tally } = moving;
-        let (reports, gathered) = self.gradients(prototypes.as_deref(), tally, batches, step)?;
-        self.update(sgd, prototypes.zip(gathered), step)?;
+impl<'a> Learner<'a> {
+    /// Student and teacher with the same weights, an optimizer without momentum, and no prototypes.
+    pub fn new(
+        config: &'a Config,
+        schedule: Schedule,
+        graph: &Graph,
+        weights: &StateDict,
+        device: Device,
+    ) -> Result<Self> {
+        let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
+        let network = || -> Result<Net> {
+            Ok(Net::new(graph.clone(), weights, device)?.with_precision(config.precision))
+        };
+        Ok(Self {
+            config,
+            schedule,
+            student: network()?,
+            teacher: network()?,
+            teacher_ready: false,
+            sgd: Sgd::new(config.momentum, config.weight_decay),
+            prototypes: None,
+            counters: ClassCounters::new(graph.node(logits).channels, device)?,
+            class_weights: None,
+        })
+    }
+
+    pub fn device(&self) -> Device {
+        self.student.device()
+    }
+
+    pub fn classes(&self) -> usize {
+        self.counters.classes()
+    }
+
+    pub fn align_corners(&self) -> bool {
+        self.config.network.align_corners()
+    }
+
+    /// Returns the network that is scored and published, with its name in the log: the teacher after the warm-up.
+    pub fn evaluated_net(&self) -> (&'static str, &Net) {
+        if self.teacher_ready { ("teacher", &self.teacher) } else { ("student", &self.student) }
+    }
+
+    /// Takes step number `step` on its micro-batches.
+    pub fn step(&mut self, batches: &[MicroBatch], step: u64) -> Result<StepReport> {
+        let (reports, sums) = self.gradients(batches, step)?;
+        self.update(sums, step)?;
         StepReport::mean(&reports).context("a step without a micro-batch")
     }
 
-    /// Adds up the gradients of a step's micro-batches, and their points for the prototypes; a report of each micro-batch.
+    /// Accumulates the gradients of a step's micro-batches and the assignments of their points to prototypes.
     pub fn gradients(
         &self,
-        prototypes: Option<&Prototypes>,
-        tally: &mut ClassCounters,
         batches: &[MicroBatch],
         step: u64,
     ) -> Result<(Vec<StepReport>, Option<AssignmentSums>)> {
-        let mut gathered = prototypes.map(Prototypes::begin_step).transpose()?;
-        let (progress, learning_rate) =
-            (self.schedule.progress(step), self.schedule.learning_rate(step));
+        let mut sums = self.prototypes.as_ref().map(Prototypes::begin_step).transpose()?;
+        let progress = self.schedule.progress(step);
         let mut reports = Vec::with_capacity(batches.len());
         for (batch, number) in batches.iter().zip(step * batches.len() as u64..) {
-            let lesson = self.targets(batch, number, progress, tally)?;
-            let outputs = self.forward(&lesson.images, prototypes.is_some(), number)?;
-            let terms =
-                self.terms(&outputs, &lesson, number, prototypes.zip(gathered.as_mut()), tally)?;
+            let targets = self.targets(batch, number, progress)?;
+            let outputs = self.forward(&targets.images, number)?;
+            let terms = self.terms(&outputs, &targets, number, sums.as_mut())?;
             let values = terms.values()?;
             let total = terms.total(LossWeights::at_progress(self.config, progress))?;
             let loss = total.f_double_value(&[])?;
             total.f_mul_scalar(1.0 / batches.len() as f64)?.f_backward()?;
-            let taught = lesson.pseudo_labels.as_ref();
+            let pseudo_labels = targets.pseudo_labels.as_ref();
+            let confidence = |pseudo: &PseudoLabels| -> Result<f64> {
+                Ok(pseudo.confidence.f_mean(Kind::Float)?.f_double_value(&[])?)
+            };
             reports.push(StepReport {
                 terms: values,
                 loss,
-                learning_rate,
-                kept_share: taught.map(|taught| taught.kept_pixels / taught.valid_pixels.max(1.0)),
-                confidence: taught
-                    .map(|taught| taught.confidence.f_mean(Kind::Float)?.f_double_value(&[]))
-                    .transpose()?,
-                dropped: taught.map_or(0, |taught| u64::from(taught.kept_pixels == 0.0)),
+                learning_rate: self.schedule.learning_rate(step),
+                kept_share: pseudo_labels.map(PseudoLabels::kept_share),
+                confidence: pseudo_labels.map(confidence).transpose()?,
+                dropped: pseudo_labels.map_or(0, |pseudo| u64::from(pseudo.kept_pixels == 0)),
             });
         }
-        Ok((reports, gathered))
+        Ok((reports, sums))
     }
 
-    /// Moves the weights against their gradients, and the prototypes towards the points gathered for them.
-    pub fn update(
-        &self,
-        sgd: &mut Sgd,
-        prototypes: Option<(&mut Prototypes, AssignmentSums)>,
-        step: u64,
-    ) -> Result<()> {
+    /// Moves the weights against the accumulated gradients, then the prototypes and the teacher.
+    pub fn update(&mut self, sums: Option<AssignmentSums>, step: u64) -> Result<()> {
         let rate = self.schedule.learning_rate(step);
-        sgd.step(self.student, |name| {
+        self.sgd.step(&self.student, |name| {
             if name.starts_with("encoder.") { rate } else { rate * self.config.head_multiplier }
         })?;
-        match prototypes {
-            Some((prototypes, gathered)) => prototypes.update(gathered, step),
-            None => Ok(()),
+        if let (Some(prototypes), Some(sums)) = (&mut self.prototypes, sums) {
+            prototypes.update(sums, step)?;
         }
+        teacher::update_after_step(&self.teacher, &self.student, self.config, self.schedule, step)
     }
 
-    /// The student's view of a micro-batch.
-    pub fn forward(
-        &self,
-        pictures: &Tensor,
-        with_features: bool,
-        number: u64,
-    ) -> Result<HeadOutputs> {
-        // Dropout draws from the process's generator, whose state cannot be saved: it starts anew before each pass.
+    /// Runs the student on images u8 `[2b, crop, crop, 3]` in training mode.
+    pub fn forward(&self, images: &Tensor, number: u64) -> Result<HeadOutputs> {
+        // Dropout draws from the process-global generator, whose state cannot be read: it is seeded before each pass.
         tch::manual_seed(self.dropout_seed(number, 0));
         let graph = self.student.graph();
         let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
         let auxiliary = graph.tagged(Tag::Aux);
-        let features =
-            with_features.then(|| feature_node(graph, self.config.features)).transpose()?;
+        let features = match &self.prototypes {
+            Some(_) => Some(feature_node(graph, self.config.features)?),
+            None => None,
+        };
         let wanted: Vec<NodeId> =
             [Some(logits), auxiliary, features].into_iter().flatten().collect();
-        let mut outputs = self.student.forward(pictures, ForwardMode::Train, &wanted)?.into_iter();
+        let mut outputs = self.student.forward(images, ForwardMode::Train, &wanted)?.into_iter();
         Ok(HeadOutputs {
             logits: outputs.next().context("no logits")?,
             auxiliary: auxiliary.and_then(|_| outputs.next()),
@@ -146,46 +167,38 @@ impl Learner<'_> {
         })
     }
 
-    /// Where dropout starts in a pass over a micro-batch: pass 0 is the student's, 1 the teacher's.
+    /// Returns the seed of dropout in a pass over a micro-batch; pass 0 is the student's, 1 the teacher's.
     pub fn dropout_seed(&self, number: u64, pass: u64) -> i64 {
         Stream::keyed(&[self.config.seed, DROPOUT, number, pass]).bits(0) as i64
     }
 
-    /// The terms of the objective. Points of the prototype predictor are gathered for the update.
+    /// Returns the terms of the objective, those of the prototypes only with `sums`, to which assignments are added.
     pub fn terms(
         &self,
         outputs: &HeadOutputs,
-        lesson: &Targets,
+        targets: &Targets,
         number: u64,
-        predictor: Option<(&Prototypes, &mut AssignmentSums)>,
-        tally: &mut ClassCounters,
+        sums: Option<&mut AssignmentSums>,
     ) -> Result<LossTerms<Tensor>> {
         let auxiliary = outputs
             .auxiliary
             .as_ref()
-            .map(|logits| self.labeled_term(logits, &lesson.labels))
+            .map(|logits| self.labeled_term(logits, &targets.labels))
             .transpose()?;
-        let labeled = self.labeled_term(&outputs.logits, &lesson.labels)?;
+        let labeled = self.labeled_term(&outputs.logits, &targets.labels)?;
         let mut terms = LossTerms { auxiliary, ..LossTerms::supervised(labeled) };
-        let Some(taught) = &lesson.pseudo_labels else { return Ok(terms) };
-        terms.unlabeled = Some(self.unlabeled_term(&outputs.logits, taught)?);
-        if let Some(predictor) = predictor {
-            let labels = [&lesson.labels, &taught.labels];
-            let [labeled, unlabeled] = self.prototype_terms(
-                outputs,
-                labels,
-                &taught.confidence,
-                number,
-                predictor,
-                tally,
-            )?;
+        let Some(pseudo_labels) = &targets.pseudo_labels else { return Ok(terms) };
+        terms.unlabeled = Some(self.unlabeled_term(&outputs.logits, pseudo_labels)?);
+        if let (Some(prototypes), Some(sums)) = (&self.prototypes, sums) {
+            let [labeled, unlabeled] =
+                self.prototype_terms(prototypes, outputs, targets, number, sums)?;
             terms.prototype_labeled = Some(labeled);
             terms.prototype_unlabeled = Some(unlabeled);
         }
         Ok(terms)
     }
 
-    /// `L_lin^l` or `L_aux^l`, of the logits of one head.
+    /// `L_lin^l`, or `L_aux^l` for the logits of the auxiliary head.
     fn labeled_term(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let logits = self.upsample(&logits.f_narrow(0, 0, labels.size()[0])?)?;
         let weights = self.class_weights.as_ref();
@@ -199,60 +212,55 @@ impl Learner<'_> {
     }
 
     /// `L_lin^u`.
-    fn unlabeled_term(&self, logits: &Tensor, taught: &PseudoLabels) -> Result<Tensor> {
-        let labels = &taught.labels;
+    fn unlabeled_term(&self, logits: &Tensor, pseudo_labels: &PseudoLabels) -> Result<Tensor> {
+        let labels = &pseudo_labels.labels;
         let count = labels.size()[0];
         let logits = self.upsample(&logits.f_narrow(0, count, count)?)?;
         let scale = match self.config.unlabeled_scale {
-            UnlabeledScale::Valid => taught.valid_pixels,
+            UnlabeledScale::Valid => pseudo_labels.valid_pixels as f64,
             UnlabeledScale::All => labels.numel() as f64,
         };
         let weights = self.class_weights.as_ref().filter(|_| self.config.unlabeled_class_weights);
         loss::pseudo_label_loss(&logits, labels, weights, scale)
     }
 
-    /// `L_proto^l` and `L_proto^u`, of the labels of the labelled and of the mixed pictures and the teacher's confidence in
-    /// the latter; their points are gathered for the update.
+    /// `L_proto^l` and `L_proto^u` on sampled points, which are added to the assignments of the prototypes.
+    ///
+    /// A point of an unlabeled image is assigned only where the teacher's confidence is above the gate.
     pub fn prototype_terms(
         &self,
+        prototypes: &Prototypes,
         outputs: &HeadOutputs,
-        labels: [&Tensor; 2],
-        confidence: &Tensor,
+        targets: &Targets,
         number: u64,
-        (prototypes, gathered): (&Prototypes, &mut AssignmentSums),
-        tally: &mut ClassCounters,
+        sums: &mut AssignmentSums,
     ) -> Result<[Tensor; 2]> {
-        let classes = outputs.logits.size()[1] as usize;
-        let pixels = [
-            self.points(labels[0], classes, number, 0)?,
-            self.points(labels[1], classes, number, 1)?,
-        ];
+        let pseudo = targets.pseudo_labels.as_ref().context("there are no pseudo-labels")?;
+        let labeled_points = self.points(&targets.labels, number, 0)?;
+        let unlabeled_points = self.points(&pseudo.labels, number, 1)?;
         let map = outputs.features.as_ref().context("the prototype predictor has no features")?;
-        let features = pixels[0].concat(&pixels[1])?.features(map, self.align_corners)?;
-        let compared = prototypes.compare(&features)?;
-        let (known, thought) = (pixels[0].labels(labels[0])?, pixels[1].labels(labels[1])?);
-        let unsure = pixels[1].read(confidence)?.f_le(self.config.prototype_gate)?;
-        let passed =
-            thought.f_masked_fill(&unsure, i64::from(protoseg_models::classes::IGNORE_INDEX))?;
-        tally.gate(&thought, &passed)?;
-        let counted = Tensor::f_cat(&[&known, &passed], 0)?;
-        prototypes.accumulate(gathered, &compared, &counted)?;
-        tally.cosines(&compared, &counted)?;
-        let learnt = if self.config.gate_loss { passed } else { thought };
-        let [first, second] = compared.split(known.size()[0])?;
-        Ok([first.loss(&known)?, second.loss(&learnt)?])
+        let points = labeled_points.concat(&unlabeled_points)?;
+        let similarity = prototypes.compare(&points.features(map, self.align_corners())?)?;
+
+        let labels = labeled_points.labels(&targets.labels)?;
+        let pseudo_labels = unlabeled_points.labels(&pseudo.labels)?;
+        let below_gate =
+            unlabeled_points.read(&pseudo.confidence)?.f_le(self.config.prototype_gate)?;
+        let gated = pseudo_labels.f_masked_fill(&below_gate, i64::from(IGNORE_INDEX))?;
+        self.counters.gate(&pseudo_labels, &gated)?;
+        let assigned = Tensor::f_cat(&[&labels, &gated], 0)?;
+        prototypes.accumulate(sums, &similarity, &assigned)?;
+        self.counters.cosines(&similarity, &assigned)?;
+
+        let unlabeled_targets = if self.config.gate_loss { gated } else { pseudo_labels };
+        let [labeled, unlabeled] = similarity.split(labels.size()[0])?;
+        Ok([labeled.loss(&labels)?, unlabeled.loss(&unlabeled_targets)?])
     }
 
-    /// Points of the labelled (part 0) or the mixed pictures (part 1) of a micro-batch, whose labels are given.
-    pub fn points(
-        &self,
-        labels: &Tensor,
-        classes: usize,
-        number: u64,
-        part: u64,
-    ) -> Result<SampledPoints> {
+    /// Samples points of the labeled (part 0) or mixed unlabeled images (part 1) with labels i64 `[b, crop, crop]`.
+    pub fn points(&self, labels: &Tensor, number: u64, part: u64) -> Result<SampledPoints> {
         let count = labels.size()[0] as usize;
-        let (side, cells) = (self.config.crop, self.config.point_cells);
+        let Config { crop: side, point_cells: cells, .. } = *self.config;
         let stream = Stream::keyed(&[self.config.seed, POINTS, number]);
         match self.config.points {
             PointSampling::PerImage => {
@@ -262,14 +270,64 @@ impl Learner<'_> {
             PointSampling::Balanced => SampledPoints::balanced(
                 stream.child(part),
                 labels,
-                classes,
+                self.classes(),
                 self.config.points_per_class,
             ),
         }
     }
 
     pub(super) fn upsample(&self, logits: &Tensor) -> Result<Tensor> {
-        net::upsample(logits, [self.config.crop as i64; 2], self.align_corners)
+        net::upsample(logits, [self.config.crop as i64; 2], self.align_corners())
+    }
+}
+
+/// Losses and pseudo-label statistics of one micro-batch or one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepReport {
+    pub terms: LossTerms<f64>,
+    /// Weighted sum of the terms.
+    pub loss: f64,
+    /// Learning rate of the encoder.
+    pub learning_rate: f64,
+    /// Share of the valid unlabeled pixels whose pseudo-label was kept.
+    pub kept_share: Option<f64>,
+    /// Mean confidence of the teacher.
+    pub confidence: Option<f64>,
+    /// Number of micro-batches of which no pseudo-label was kept.
+    pub dropped: u64,
+}
+
+impl StepReport {
+    /// Mean over the micro-batches of a step; None without any.
+    pub fn mean(parts: &[Self]) -> Option<Self> {
+        let (first, others) = parts.split_first()?;
+        let mut report = first.clone();
+        for part in others {
+            report.add(part);
+        }
+        report.scale(1.0 / parts.len() as f64);
+        Some(report)
+    }
+
+    pub fn add(&mut self, part: &Self) {
+        self.terms.add(&part.terms, 1.0);
+        self.loss += part.loss;
+        self.dropped += part.dropped;
+        for (sum, part) in
+            [(&mut self.kept_share, part.kept_share), (&mut self.confidence, part.confidence)]
+        {
+            *sum = sum.zip(part).map_or(part, |(sum, part)| Some(sum + part));
+        }
+    }
+
+    /// Turns sums into means; `dropped` stays a count.
+    pub fn scale(&mut self, share: f64) {
+        let sums = self.terms.clone();
+        self.terms.add(&sums, share - 1.0);
+        self.loss *= share;
+        for sum in [&mut self.kept_share, &mut self.confidence] {
+            *sum = sum.map(|sum| sum * share);
+        }
     }
 }
 

@@ -1,157 +1,144 @@
-//! What a micro-batch teaches: pictures with their labels, and mixed ones with the teacher's.
+//! Student inputs and targets of one micro-batch: ground truth for labeled images, teacher pseudo-labels for CutMix-ed
+//! unlabeled images (paper, section 3.3).
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use protoseg_models::graph::Tag;
 use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
 
-use super::step::Learner;
 use crate::config::options::TeacherStatistics;
 use crate::data::loader::{MicroBatch, UnlabeledBatch};
-use crate::method::class_counters::ClassCounters;
 use crate::method::cutmix::CutMixBoxes;
 use crate::method::pseudo_labels::{self, RawPseudoLabels};
+use crate::method::step::Learner;
 use crate::net::{self, ForwardMode};
 use crate::streams::CUTMIX;
 
-/// A micro-batch as the student sees it.
+/// Inputs and targets of one micro-batch.
 pub struct Targets {
-    /// The labelled pictures, then the mixed ones.
+    /// u8 `[2b, crop, crop, 3]`: b labeled images, then b mixed unlabeled ones; `[b, …]` in the warm-up.
     pub images: Tensor,
-    /// Labels of the labelled pictures, i64 `[batch, side, side]`.
+    /// i64 `[b, crop, crop]`; 255 is ignored.
     pub labels: Tensor,
-    /// What the teacher says of the mixed ones.
+    /// None in the supervised warm-up.
     pub pseudo_labels: Option<PseudoLabels>,
 }
 
-/// What the teacher says of mixed pictures.
+/// Teacher pseudo-labels after the entropy drop and the confidence gate.
 pub struct PseudoLabels {
-    /// Its labels i64 `[batch, side, side]`; those that are not kept are ignored.
+    /// i64 `[b, crop, crop]`; dropped pixels are 255.
     pub labels: Tensor,
-    /// How sure it is of them.
+    /// f32 `[b, crop, crop]`, the largest softmax of the teacher.
     pub confidence: Tensor,
-    /// How many pixels are not padding.
-    pub valid_pixels: f64,
-    /// How many of them keep their label.
-    pub kept_pixels: f64,
+    /// Pixels that are not padding.
+    pub valid_pixels: u64,
+    /// Valid pixels whose label was kept.
+    pub kept_pixels: u64,
 }
 
-/// Unlabelled pictures after CutMix.
+impl PseudoLabels {
+    pub fn kept_share(&self) -> f64 {
+        self.kept_pixels as f64 / self.valid_pixels.max(1) as f64
+    }
+}
+
+/// Unlabeled images and teacher predictions after CutMix.
 pub(super) struct MixedBatch {
-    /// `[batch, side, side, 3]`
+    /// u8 `[b, crop, crop, 3]`
     pub(super) images: Tensor,
     pub(super) pseudo: RawPseudoLabels,
 }
 
 impl Learner<'_> {
-    /// Puts a micro-batch together and asks the teacher, when a share `progress` of the steps after the warm-up is done.
-    pub fn targets(
-        &self,
-        batch: &MicroBatch,
-        number: u64,
-        progress: f64,
-        tally: &mut ClassCounters,
-    ) -> Result<Targets> {
-        let pictures = self.images_to_tensor(&batch.labeled.pixels)?;
+    /// Builds the inputs and targets of micro-batch `number`, at `progress` in [0, 1] of the steps after the warm-up.
+    pub fn targets(&self, batch: &MicroBatch, number: u64, progress: f64) -> Result<Targets> {
+        let labeled = self.images_to_tensor(&batch.labeled.pixels)?;
         let labels = self.map_to_tensor(&batch.labeled.labels)?.f_to_kind(Kind::Int64)?;
         let Some(unlabeled) = &batch.unlabeled else {
-            return Ok(Targets { images: pictures, labels, pseudo_labels: None });
+            return Ok(Targets { images: labeled, labels, pseudo_labels: None });
         };
-        let view = self.mix_unlabeled(unlabeled, number, tally)?;
-        let pictures = Tensor::f_cat(&[&pictures, &view.images], 0)?;
-        let taught = self.select_pseudo_labels(
-            self.teacher_entropy_of_mixed(view, &pictures, number)?.pseudo,
-            progress,
-        )?;
-        Ok(Targets { images: pictures, labels, pseudo_labels: Some(taught) })
+        let mixed = self.mix_unlabeled(unlabeled, number)?;
+        let images = Tensor::f_cat(&[&labeled, &mixed.images], 0)?;
+        let mixed = self.teacher_entropy_of_mixed(mixed, &images, number)?;
+        let pseudo_labels = Some(self.select_pseudo_labels(mixed.pseudo, progress)?);
+        Ok(Targets { images, labels, pseudo_labels })
     }
 
-    /// Where unlabelled pictures of a micro-batch are mixed.
+    /// Draws the CutMix boxes of micro-batch `number`.
     pub fn boxes(&self, number: u64) -> Result<CutMixBoxes> {
         let stream = Stream::keyed(&[self.config.seed, CUTMIX, number]);
         CutMixBoxes::sample(stream, self.config.cutmix, self.config.batch, self.config.crop)
     }
 
-    /// The teacher's labels of unlabelled pictures, and both mixed.
+    /// Predicts the weak views with the teacher, and mixes strong views and predictions.
     pub(super) fn mix_unlabeled(
         &self,
         unlabeled: &UnlabeledBatch,
         number: u64,
-        tally: &mut ClassCounters,
     ) -> Result<MixedBatch> {
         let _guard = tch::no_grad_guard();
         let weak = self.images_to_tensor(&unlabeled.weak)?;
         let logits = self.teacher.forward_tagged(&weak, ForwardMode::Eval, Tag::Logits)?;
         let valid = self.map_to_tensor(&unlabeled.valid)?.f_to_kind(Kind::Bool)?;
         let pseudo = RawPseudoLabels::from_logits(&self.upsample(&logits)?, &valid)?;
-        tally.pseudo_labels(&pseudo.labels, &valid, &self.map_to_tensor(&unlabeled.truth)?)?;
+        let truth = self.map_to_tensor(&unlabeled.truth)?;
+        self.counters.pseudo_labels(&pseudo.labels, &valid, &truth)?;
         let boxes = self.boxes(number)?;
-        let strong = unlabeled
-            .strong
-            .as_ref()
-            .map(|pixels| self.images_to_tensor(pixels))
-            .transpose()?
-            .unwrap_or(weak);
+        let strong = match &unlabeled.strong {
+            Some(pixels) => self.images_to_tensor(pixels)?,
+            None => weak,
+        };
         Ok(MixedBatch { images: boxes.mix(&strong)?, pseudo: pseudo.mix(&boxes)? })
     }
 
-    /// Where the teacher's statistics come from batches, a pass of it in training mode over all pictures, whose entropy of
-    /// the mixed ones replaces the mixed entropy.
+    /// With `teacher_statistics = "batch"`, replaces the mixed entropy by that of a teacher pass in training mode over
+    /// labeled and mixed images, as U2PL computes it.
     pub(super) fn teacher_entropy_of_mixed(
         &self,
-        view: MixedBatch,
-        together: &Tensor,
+        mixed: MixedBatch,
+        images: &Tensor,
         number: u64,
     ) -> Result<MixedBatch> {
         if self.config.teacher_statistics == TeacherStatistics::Average {
-            return Ok(view);
+            return Ok(mixed);
         }
         let _guard = tch::no_grad_guard();
         tch::manual_seed(self.dropout_seed(number, 1));
-        let logits = self.teacher.forward_tagged(together, ForwardMode::Train, Tag::Logits)?;
-        let count = view.images.size()[0];
+        let logits = self.teacher.forward_tagged(images, ForwardMode::Train, Tag::Logits)?;
+        let count = mixed.images.size()[0];
         let entropy = pseudo_labels::entropy(&self.upsample(&logits.f_narrow(0, count, count)?)?)?;
-        Ok(MixedBatch { pseudo: RawPseudoLabels { entropy, ..view.pseudo }, ..view })
+        Ok(MixedBatch { pseudo: RawPseudoLabels { entropy, ..mixed.pseudo }, ..mixed })
     }
 
-    /// Leaves out the pixels that the teacher is least sure of.
+    /// Drops the `entropy_drop` percent of pixels with the highest entropy, falling linearly to none at the last step,
+    /// and those at or below `unlabeled_gate`.
     fn select_pseudo_labels(&self, pseudo: RawPseudoLabels, progress: f64) -> Result<PseudoLabels> {
-        let graph = self.teacher.graph();
-        let classes =
-            graph.node(graph.tagged(Tag::Logits).context("the network has no logits")?).channels;
-        let drop =
-            (self.config.entropy_drop > 0.0).then_some(self.config.entropy_drop * (1.0 - progress));
+        let config = self.config;
         let kept = pseudo.select(
-            drop,
-            self.config.entropy_drop_per_class,
-            classes,
-            self.config.unlabeled_gate,
+            (config.entropy_drop > 0.0).then_some(config.entropy_drop * (1.0 - progress)),
+            config.entropy_drop_per_class,
+            self.classes(),
+            config.unlabeled_gate,
         )?;
-        let labels = pseudo.masked_labels(&kept)?;
-        let count = |mask: &Tensor| -> Result<f64> {
-            Ok(mask.f_sum(Kind::Int64)?.f_int64_value(&[])? as f64)
+        let count = |mask: &Tensor| -> Result<u64> {
+            Ok(mask.f_sum(Kind::Int64)?.f_int64_value(&[])? as u64)
         };
-        let (valid, kept) = (count(&pseudo.valid)?, count(&kept)?);
         Ok(PseudoLabels {
-            labels,
+            labels: pseudo.masked_labels(&kept)?,
+            valid_pixels: count(&pseudo.valid)?,
+            kept_pixels: count(&kept)?,
             confidence: pseudo.confidence,
-            valid_pixels: valid,
-            kept_pixels: kept,
         })
     }
 
     pub(super) fn images_to_tensor(&self, pixels: &[u8]) -> Result<Tensor> {
-        net::images_to_tensor(pixels, [self.config.crop; 2], self.student.device())
+        net::images_to_tensor(pixels, [self.config.crop; 2], self.device())
     }
 
-    /// Bytes as a map u8 `[batch, side, side]`.
+    /// Returns bytes as a map u8 `[b, crop, crop]`.
     pub(super) fn map_to_tensor(&self, bytes: &[u8]) -> Result<Tensor> {
         let side = self.config.crop as i64;
-        let map = Tensor::f_from_data_size(
-            bytes,
-            &[bytes.len() as i64 / (side * side), side, side],
-            Kind::Uint8,
-        )?;
-        Ok(map.f_to_device(self.student.device())?)
+        let shape = [bytes.len() as i64 / (side * side), side, side];
+        Ok(Tensor::f_from_data_size(bytes, &shape, Kind::Uint8)?.f_to_device(self.device())?)
     }
 }

@@ -14,10 +14,10 @@ use protoseg_models::metrics::Metrics;
 use crate::config::Config;
 use crate::data::lists::Lists;
 use crate::method::schedule::Schedule;
-use crate::run::fit::{RunOptions, RunOutcome, fit};
-use crate::run::scoring::Score;
+use crate::run::fit::fit;
 use crate::run::state::{RunState, changes};
 use crate::run::stop::StopReason;
+use crate::run::{RunOptions, RunOutcome, Score};
 
 /// A key and its values.
 #[derive(Debug, Clone, PartialEq, Eq)]

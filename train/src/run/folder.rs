@@ -1,4 +1,4 @@
-//! A run's folder: whether it may be written into, and who holds it.
+//! The folder of a run: checks before it is written to, and its lock.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -6,46 +6,42 @@ use std::io::ErrorKind;
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::{atomic, checkpoint};
 
-use crate::run::fit::RunOptions;
-use crate::run::state;
+use crate::run::{RunOptions, state};
 
-/// Folder of what resuming needs, in a run's folder.
-pub(crate) const STATE: &str = "state";
-
-/// Refuses a folder that holds another run, or what was not written by a run.
-pub(crate) fn check_output_dir(run: &RunOptions) -> Result<()> {
-    let state = run.out.join(STATE);
+/// Refuses a folder that holds another run, or subfolders that no run has written.
+pub(crate) fn check_output_dir(options: &RunOptions) -> Result<()> {
+    let state = options.out.join(state::FOLDER);
     atomic::recover(&state).with_context(|| state.display().to_string())?;
     ensure!(
-        run.resume || !state.exists(),
-        "{} holds a run already: go on with it by --resume, or choose another --out",
-        run.out.display()
+        options.resume || !state.exists(),
+        "{} already holds a run: continue it with --resume, or choose another --out",
+        options.out.display()
     );
     for (name, files) in [
         ("checkpoint", &checkpoint::FILES[..]),
         ("best", &checkpoint::FILES),
-        (STATE, &state::FILES),
+        (state::FOLDER, &state::FILES),
     ] {
-        let folder = run.out.join(name);
+        let folder = options.out.join(name);
         atomic::check_replaceable(&folder, files).with_context(|| folder.display().to_string())?;
     }
     Ok(())
 }
 
-/// Keeps other runs out of a run's folder until the file is dropped, however this process ends.
-pub(crate) fn lock(run: &RunOptions) -> Result<File> {
-    let path = run.out.join(".lock");
-    std::fs::create_dir_all(&run.out)
-        .with_context(|| format!("cannot make {}", run.out.display()))?;
+/// Locks the folder of a run against other processes until the file is dropped or the process ends.
+pub(crate) fn lock(options: &RunOptions) -> Result<File> {
+    let path = options.out.join(".lock");
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("cannot create {}", options.out.display()))?;
     let file = File::create(&path).with_context(|| path.display().to_string())?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             bail!(
                 "another process trains in {}: wait for it, or choose another --out",
-                run.out.display()
+                options.out.display()
             )
         }
-        // Where the file system has no locks, two runs at once are not kept apart.
+        // A file system without locks does not keep two runs apart.
         Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
             Err(error).with_context(|| path.display().to_string())
         }

@@ -1,6 +1,15 @@
 //! A training run: loop, scores, files, resuming.
 
+use std::path::PathBuf;
+
+use protoseg_models::metrics::Metrics;
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use crate::run::stop::{StopMonitor, StopReason};
+
 pub mod ablate;
+pub mod checkpoint;
 pub mod environment;
 pub mod fit;
 mod folder;
@@ -15,3 +24,41 @@ pub mod scoring;
 pub mod state;
 pub mod stop;
 pub mod tensorboard;
+
+/// Options of a run beside its configuration.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Folder of everything that the run writes.
+    pub out: PathBuf,
+    /// Continues from `out/state`.
+    pub resume: bool,
+    /// Step after which to save and stop; the schedule stays that of the whole run.
+    pub stop_after: Option<u64>,
+    /// Checkpoint folder of the initial weights.
+    pub init_from: Option<PathBuf>,
+    /// Ends once every listed file has been read and the plan is printed.
+    pub dry_run: bool,
+    pub device: Device,
+    /// Threads that make batches.
+    pub loader_threads: usize,
+    pub monitor: StopMonitor,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunOutcome {
+    /// After its last step, with the scores on all lists, the teacher's first.
+    Finished(Vec<Score>),
+    /// Before its first step (`dry_run`).
+    Planned,
+    /// Earlier, with its state saved.
+    Stopped(StopReason),
+}
+
+/// Metrics of one predictor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// `teacher`, `student` or `prototype head`.
+    pub which: String,
+    pub metrics: Metrics,
+}

@@ -1,215 +1,76 @@
-//! What a run is worth so far: scores, and the checkpoints and states that are written.
+//! Scores of teacher, student and prototype head on a list of labeled images.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use protoseg_images::labeled::LabeledDataset;
-use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
-use protoseg_models::graph::NodeId;
-use protoseg_models::metrics::{ConfusionMatrix, Metrics};
-use protoseg_models::weights::StateDict;
-use serde::{Deserialize, Serialize};
+use protoseg_models::classes::ClassTable;
+use protoseg_models::metrics::ConfusionMatrix;
 
-use crate::calibrate;
 use crate::config::options::Precision;
-use crate::evaluate::{self, Predictor};
+use crate::evaluate::{self, Predictor, Protocol};
 use crate::method::prototype_init::feature_node;
-use crate::method::prototypes::Prototypes;
-use crate::net::{self, Net};
-use crate::probe;
-use crate::report;
-use crate::run::fit::Trainer;
-use crate::run::sample_images;
-use crate::run::state::{RunState, SavedPrototypes};
+use crate::method::step::Learner;
+use crate::run::Score;
+use crate::run::stop::StopMonitor;
 
-/// Mean IoU of pictures by their position in the list, in [0, 1].
-type ImageScores = Vec<(usize, f64)>;
+/// Mean IoU of images by their index in the list, in [0, 1].
+pub type ImageScores = Vec<(usize, f64)>;
 
-/// A score, and whose it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// `teacher`, `student` or `prototype head`.
-    pub which: String,
-    /// The score.
-    pub metrics: Metrics,
+/// Classes and protocol of a run's scores.
+pub struct Scorer<'a> {
+    pub classes: &'a ClassTable,
+    pub protocol: Protocol,
+    /// Scoring fails with [`Interrupted`](evaluate::Interrupted) once the run is to stop.
+    pub monitor: &'a StopMonitor,
 }
 
-impl Trainer<'_> {
-    /// The network that counts: the teacher, once there is one.
-    fn evaluated_net(&self) -> (&'static str, &Net) {
-        if self.teacher_ready { ("teacher", &self.teacher) } else { ("student", &self.student) }
-    }
-
-    /// Scores the network that counts on the validation list, the student and the prototypes beside it, and keeps the best
-    /// so far.
-    ///
-    /// All scores are returned, that of the network that counts first; none where there is no validation list.
-    pub(crate) fn score(&mut self, done: u64) -> Result<Vec<Score>> {
-        let Some(validation) = &self.lists.validation else {
-            report::write(&self.run.out, &self.config.name, &[])?;
-            self.write_pseudo_labels(done)?;
-            return Ok(Vec::new());
-        };
-        let data = format!("{} validation", self.config.name);
-        let (scores, pictures) = self.score_on(validation, &data, done)?;
-        let metrics = &scores[0].metrics;
-        if metrics.scores.mean_iou > self.best {
-            self.best = metrics.scores.mean_iou;
-            self.checkpoint(Some(metrics.clone()))?.write(&self.run.out.join("best"))?;
-            self.log.saved(done, "best")?;
-        }
-        let shown = sample_images::choose(pictures);
-        let predictor = Predictor::Linear(self.evaluated_net().1);
-        let shown = sample_images::render(
-            predictor,
-            validation,
-            &self.lists.classes,
-            self.protocol,
-            &shown,
-        )?;
-        report::write(&self.run.out, &self.config.name, &shown)?;
-        self.write_pseudo_labels(done)?;
-        self.log.pause();
-        Ok(scores)
-    }
-
-    /// Writes what the teacher makes of some unlabelled pictures, if that is wanted.
-    fn write_pseudo_labels(&self, done: u64) -> Result<()> {
-        let Some(unlabeled) =
-            self.lists.unlabeled.as_ref().filter(|_| self.config.dumped_images > 0)
-        else {
-            return Ok(());
-        };
-        let folder = self.run.out.join("pseudo-labels").join(done.to_string());
-        let predictor = Predictor::Linear(self.evaluated_net().1);
-        let count = self.config.dumped_images;
-        sample_images::write_pseudo_labels(
-            predictor,
-            unlabeled,
-            &self.lists.classes,
-            self.protocol,
-            count,
-            &folder,
-        )
-    }
-
-    /// The scores of the network that counts, of the student and of the prototypes, and the mean IoU of each picture under
-    /// the first.
-    fn score_on(
-        &mut self,
-        samples: &LabeledDataset,
+impl Scorer<'_> {
+    /// Scores the evaluated network, then the student and the prototype head where there are any, in 32-bit floats.
+    /// The scores of the images are those of the evaluated network.
+    pub fn score(
+        &self,
+        learner: &Learner,
+        images: &LabeledDataset,
         data: &str,
-        done: u64,
+        step: u64,
     ) -> Result<(Vec<Score>, ImageScores)> {
-        let exact = |net: &Net| net.with_precision(Precision::Float32);
-        let (teacher, student) = (exact(&self.teacher), exact(&self.student));
-        let (which, net) =
-            if self.teacher_ready { ("teacher", &teacher) } else { ("student", &student) };
-        let mut pictures = ImageScores::new();
-        let mut measure = |which: &str, predictor: Predictor, keep: bool| -> Result<Score> {
-            let seen = |index: usize, confusion: &ConfusionMatrix| {
-                pictures.extend(confusion.mean_iou().filter(|_| keep).map(|score| (index, score)));
-                self.run.watch.due().is_none()
-            };
-            let scored =
-                evaluate::score(predictor, samples, &self.lists.classes, self.protocol, seen)?;
-            Ok(Score { which: which.to_owned(), metrics: scored.into_metrics(data, done) })
+        let teacher = learner.teacher.with_precision(Precision::Float32);
+        let student = learner.student.with_precision(Precision::Float32);
+        let mut image_scores = ImageScores::new();
+        let first = if learner.teacher_ready {
+            ("teacher", Predictor::Linear(&teacher))
+        } else {
+            ("student", Predictor::Linear(&student))
         };
-        let mut scores = vec![measure(which, Predictor::Linear(net), true)?];
-        if self.teacher_ready {
-            scores.push(measure("student", Predictor::Linear(&student), false)?);
+        let mut scores = vec![self.score_one(first, images, data, step, |index, confusion| {
+            image_scores.extend(confusion.mean_iou().map(|mean_iou| (index, mean_iou)));
+        })?];
+        let mut others = Vec::new();
+        if learner.teacher_ready {
+            others.push(("student", Predictor::Linear(&student)));
         }
-        if let Some(prototypes) = &self.prototypes {
-            let node = feature_node(teacher.graph(), self.config.features)?;
-            scores.push(measure(
-                "prototype head",
-                Predictor::Prototypes(&teacher, node, prototypes),
-                false,
-            )?);
+        if let Some(prototypes) = &learner.prototypes {
+            let node = feature_node(teacher.graph(), learner.config.features)?;
+            others.push(("prototype head", Predictor::Prototypes(&teacher, node, prototypes)));
         }
-        for score in &scores {
-            self.log.score(&score.which, &score.metrics)?;
+        for other in others {
+            scores.push(self.score_one(other, images, data, step, |_, _| ())?);
         }
-        Ok((scores, pictures))
+        Ok((scores, image_scores))
     }
 
-    /// The scores of the last step, and the checkpoint.
-    pub(crate) fn finish(&mut self) -> Result<Vec<Score>> {
-        let done = self.schedule.steps;
-        // First, as the report is written with the scores of the validation list.
-        let unlabeled = match &self.lists.unlabeled_truth {
-            Some(unlabeled) => {
-                self.score_on(unlabeled, &format!("{} unlabeled", self.config.name), done)?.0
-            }
-            None => Vec::new(),
+    fn score_one(
+        &self,
+        (which, predictor): (&str, Predictor),
+        images: &LabeledDataset,
+        data: &str,
+        step: u64,
+        mut seen: impl FnMut(usize, &ConfusionMatrix),
+    ) -> Result<Score> {
+        let go_on = |index: usize, confusion: &ConfusionMatrix| {
+            seen(index, confusion);
+            self.monitor.due().is_none()
         };
-        let mut scores = self.score(done)?;
-        let metrics = scores.first().map(|score| score.metrics.clone());
-        scores.extend(unlabeled);
-        self.log.say("recording probe and calibration");
-        let mut checkpoint = self.checkpoint(metrics)?;
-        let pictures = self.config.calibration_images;
-        let exact = self.teacher.with_precision(Precision::Float32);
-        let record = || calibrate::record(&exact, &self.lists.labeled, pictures, &self.config.name);
-        checkpoint.calibration = (pictures > 0).then(record).transpose()?;
-        checkpoint.write(&self.run.out.join("checkpoint"))?;
-        Ok(scores)
+        let evaluation = evaluate::score(predictor, images, self.classes, self.protocol, go_on)?;
+        Ok(Score { which: which.to_owned(), metrics: evaluation.into_metrics(data, step) })
     }
-
-    fn checkpoint(&self, metrics: Option<Metrics>) -> Result<Checkpoint> {
-        let net = self.evaluated_net().1.with_precision(Precision::Float32);
-        let prototypes = match &self.prototypes {
-            Some(prototypes) => {
-                Some((feature_node(net.graph(), self.config.features)?, prototypes))
-            }
-            None => None,
-        };
-        let publish = |(node, prototypes): (NodeId, &Prototypes)| {
-            prototypes.published(&net.graph().node(node).name)
-        };
-        Ok(Checkpoint {
-            header: CheckpointHeader::new(
-                &self.config.name,
-                self.arch,
-                self.lists.classes.clone(),
-                self.config.window,
-            ),
-            weights: finite(net.state_dict()?)?,
-            probe: probe::record(&net, self.protocol.grid, prototypes)?,
-            calibration: None,
-            prototypes: prototypes.map(publish).transpose()?,
-            metrics,
-            config: toml::to_string(self.config)?,
-        })
-    }
-
-    /// Saves what going on needs.
-    pub(crate) fn save(&mut self, step: u64) -> Result<()> {
-        let prototypes = self.prototypes.as_ref().map(|prototypes| -> Result<SavedPrototypes> {
-            Ok(SavedPrototypes {
-                values: net::from_torch(prototypes.values())?,
-                mean: net::from_torch(prototypes.mean())?,
-                counters: prototypes.counters(),
-            })
-        });
-        let state = RunState {
-            step,
-            best: self.best,
-            student: finite(self.student.state_dict()?)?,
-            teacher: self.teacher_ready.then(|| self.teacher.state_dict()).transpose()?,
-            velocity: self.sgd.state_dict()?,
-            prototypes: prototypes.transpose()?,
-            data: self.lists.digest(),
-        };
-        state.write(&self.run.out.join("state"), self.config)?;
-        self.log.saved(step, "state")
-    }
-}
-
-/// The weights, if they are numbers.
-fn finite(weights: StateDict) -> Result<StateDict> {
-    let broken =
-        weights.iter().find(|(_, tensor)| !tensor.data.iter().all(|value| value.is_finite()));
-    if let Some((name, _)) = broken {
-        bail!("`{name}` is not finite: lower `learning_rate` or `head_multiplier`");
-    }
-    Ok(weights)
 }

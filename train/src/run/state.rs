@@ -1,4 +1,4 @@
-//! What resuming a run needs, in `state/` of its folder; export never reads it.
+//! The state of a run, in `state/` of its folder, from which it resumes; export never reads it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,23 +10,27 @@ use serde_json::Value;
 use weights::{StateDict, Tensor};
 
 use crate::config::Config;
-use crate::method::prototypes::PrototypeCounters;
+use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
+use crate::method::step::Learner;
+use crate::net::{self, Net};
 
 const VERSION: &str = "1.1";
+
+/// The folder's name in that of a run.
+pub(crate) const FOLDER: &str = "state";
 const POSITION: &str = "position.json";
 const STUDENT: &str = "student.safetensors";
 const TEACHER: &str = "teacher.safetensors";
 const VELOCITY: &str = "velocity.safetensors";
 const PROTOTYPES: &str = "prototypes.safetensors";
+/// Every file that the folder may hold.
+pub const FILES: [&str; 5] = [POSITION, STUDENT, TEACHER, VELOCITY, PROTOTYPES];
 
-/// Tensors of the prototypes' file.
+/// Tensors of `prototypes.safetensors`.
 const VALUES: &str = "values";
 const MEAN: &str = "mean";
 
-/// All that a state folder holds.
-pub const FILES: [&str; 5] = [POSITION, STUDENT, TEACHER, VELOCITY, PROTOTYPES];
-
-/// Numbers of a run at a step.
+/// `position.json`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct RunPosition {
     version: String,
@@ -34,7 +38,7 @@ struct RunPosition {
     best: Option<f64>,
     prototypes: Option<PrototypeCounters>,
     config: Config,
-    /// Whether there is a teacher; not known of states of version 1.0.
+    /// Absent in version 1.0.
     #[serde(default)]
     #[serde(alias = "taught")]
     teacher_ready: bool,
@@ -42,37 +46,77 @@ struct RunPosition {
     data: Option<String>,
 }
 
-/// A run at a step.
+/// Everything that a run resumes from.
 pub struct RunState {
     /// Steps done.
     pub step: u64,
     /// Best mean IoU so far, in percent.
     pub best: Option<f64>,
-    /// The network that learns.
     pub student: StateDict,
-    /// Its moving average, once there is one.
+    /// None until the end of the warm-up.
     pub teacher: Option<StateDict>,
-    /// The optimiser's velocities.
+    /// Momentum buffers of the optimizer.
     pub velocity: StateDict,
-    /// The prototypes, once there are any.
     pub prototypes: Option<SavedPrototypes>,
-    /// [`Lists::digest`](crate::data::lists::Lists::digest) of what is learnt from.
+    /// [`Lists::digest`](crate::data::lists::Lists::digest) of the training data.
     pub data: Option<String>,
 }
 
-/// Prototypes as they are saved.
+/// Prototypes on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedPrototypes {
-    /// `[classes * each, channels]`.
+    /// `[classes * per_class, channels]`
     pub values: Tensor,
     /// Running mean of the features `[channels]`.
     pub mean: Tensor,
-    /// Hits and steps without.
     pub counters: PrototypeCounters,
 }
 
 impl RunState {
-    /// Writes the state whole or not at all; an older one stays until then.
+    /// Copies a learner after `step` steps; its weights must be finite.
+    pub fn from_learner(
+        learner: &Learner,
+        step: u64,
+        best: Option<f64>,
+        data: Option<String>,
+    ) -> Result<Self> {
+        let student = learner.student.state_dict()?;
+        ensure_finite(&student)?;
+        let teacher = learner.teacher_ready.then(|| learner.teacher.state_dict()).transpose()?;
+        let prototypes = match &learner.prototypes {
+            Some(prototypes) => Some(SavedPrototypes {
+                values: net::from_torch(prototypes.values())?,
+                mean: net::from_torch(prototypes.mean())?,
+                counters: prototypes.counters(),
+            }),
+            None => None,
+        };
+        let velocity = learner.sgd.state_dict()?;
+        Ok(Self { step, best, student, teacher, velocity, prototypes, data })
+    }
+
+    /// Restores teacher, optimizer and prototypes of a learner that was made of the state's student.
+    pub fn restore(self, learner: &mut Learner) -> Result<()> {
+        let device = learner.device();
+        if let Some(teacher) = &self.teacher {
+            let graph = learner.student.graph().clone();
+            let teacher = Net::new(graph, teacher, device)?;
+            learner.teacher = teacher.with_precision(learner.config.precision);
+            learner.teacher_ready = true;
+        }
+        if self.step > 0 {
+            learner.sgd.load(&self.velocity, &learner.student)?;
+        }
+        if let Some(SavedPrototypes { values, mean, counters }) = self.prototypes {
+            let settings = PrototypeSettings::from_config(learner.config, learner.classes());
+            let values = net::to_torch(&values, device)?;
+            let mean = net::to_torch(&mean, device)?;
+            learner.prototypes = Some(Prototypes::from_saved(settings, values, mean, counters));
+        }
+        Ok(())
+    }
+
+    /// Writes the folder atomically: a failure keeps the previous state.
     pub fn write(&self, folder: &Path, config: &Config) -> Result<()> {
         let position = RunPosition {
             version: VERSION.to_owned(),
@@ -105,7 +149,7 @@ impl RunState {
         })
     }
 
-    /// Steps done by the state in a folder; none where there is no state.
+    /// Returns the steps done by the state in a folder; None without a state.
     pub fn step(folder: &Path) -> Result<Option<u64>> {
         atomic::recover(folder).with_context(|| folder.display().to_string())?;
         let path = folder.join(POSITION);
@@ -115,7 +159,7 @@ impl RunState {
         Ok(Some(versioned::read::<RunPosition>(&path, VERSION)?.value.step))
     }
 
-    /// Writes the state of a run for another that differs in nothing that the steps so far depend on.
+    /// Copies a warm-up state for a run whose configuration differs only in what the warm-up does not depend on.
     pub fn fork(from: &Path, to: &Path, config: &Config) -> Result<()> {
         let path = from.join(POSITION);
         let position: RunPosition = versioned::read(&path, VERSION)?.value;
@@ -128,7 +172,7 @@ impl RunState {
         Self::read(from, &position.config)?.write(to, config)
     }
 
-    /// Reads a state; the configuration must be the one that it was made under.
+    /// Reads the state of a run with this very configuration.
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
         atomic::recover(folder).with_context(|| folder.display().to_string())?;
         let path = folder.join(POSITION);
@@ -147,7 +191,7 @@ impl RunState {
         let teacher_ready = position.teacher_ready || position.prototypes.is_some();
         ensure!(
             !teacher_ready || teacher.is_file(),
-            "{} is missing, so the run cannot go on",
+            "{} is missing: the run cannot be resumed",
             teacher.display()
         );
         let prototypes = position.prototypes.map(|counters| -> Result<SavedPrototypes> {
@@ -170,7 +214,16 @@ impl RunState {
     }
 }
 
-/// The keys that differ, with both values.
+/// Refuses weights that have diverged.
+pub(super) fn ensure_finite(weights: &StateDict) -> Result<()> {
+    let finite = |tensor: &Tensor| tensor.data.iter().all(|value| value.is_finite());
+    if let Some((name, _)) = weights.iter().find(|(_, tensor)| !finite(tensor)) {
+        bail!("`{name}` is not finite: lower `learning_rate` or `head_multiplier`");
+    }
+    Ok(())
+}
+
+/// Lists the keys of two JSON objects that differ, with both values.
 pub(crate) fn changes(old: &Value, new: &Value) -> String {
     let keys = new.as_object().into_iter().flatten();
     let changed = keys.filter(|(key, value)| old.get(key.as_str()) != Some(value));

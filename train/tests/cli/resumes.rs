@@ -114,7 +114,7 @@ fn labels_of_which_nothing_counts_are_refused() {
     let output = fixture.train(&[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        said(&output).contains("no pixel of the labelled pictures has a class"),
+        said(&output).contains("no pixel of the labeled images has a class"),
         "{}",
         said(&output)
     );

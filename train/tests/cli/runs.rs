@@ -194,7 +194,7 @@ fn a_dry_run_says_the_plan_and_takes_no_step() {
         train(&path("run"), &["steps=5", "warmup_steps=2", "mode=prototype"], &["--dry-run"]);
     let said = said(&output);
     for words in [
-        "5 labelled, 7 unlabelled, 2 to score on",
+        "5 labeled, 7 unlabeled, 2 validation",
         "5 steps",
         "learning rate 2.000e-2",
         "road",

@@ -1,7 +1,6 @@
 //! The program's commands, and what they have in common.
 
 pub(crate) mod accept;
-pub(crate) mod adopt;
 pub(crate) mod bench;
 pub(crate) mod check;
 mod contact_sheet;
@@ -12,6 +11,7 @@ pub(crate) mod eval;
 pub(crate) mod export;
 mod format;
 mod image_args;
+pub(crate) mod import;
 mod inputs;
 pub(crate) mod label;
 mod lists;
@@ -19,10 +19,10 @@ pub(crate) mod merge;
 mod output_file;
 mod progress;
 mod run_args;
-pub(crate) mod scenes;
 pub(crate) mod serve;
 pub(crate) mod sibling;
 mod signals;
+pub(crate) mod synth;
 pub(crate) mod tune;
 mod tuned;
 

@@ -1,21 +1,73 @@
-//! What scenes promise: the same bytes anywhere, any size, every class, and no shortcut by color.
+//! Properties of synthetic scenes: fixed bytes, any size, every class, and classes that no linear rule of color separates.
 
-use super::*;
+use std::fmt::Write;
+
+use protoseg_models::digest::{fnv1a64, sha256_bytes};
+use protoseg_synthetic::{Scene, render_scene};
 
 const CLASSES: usize = 19;
 
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+/// Set to write `golden.txt` instead of comparing with it.
+const REWRITE: &str = "PROTOSEG_REWRITE_GOLDEN";
+
+/// Seeds, first and last index, height and width of the scenes of one line of the golden file.
+type Group = ([u64; 3], [usize; 2]);
+
+/// Many small scenes, so that rare content occurs, and a few of ordinary size.
+fn groups() -> Vec<Group> {
+    let mut groups = Vec::new();
+    for seed in [0, 1, 2, 3, 5, 7, 11] {
+        for size in [[48, 96], [97, 193], [163, 227]] {
+            groups.extend((0..32).step_by(4).map(|first| ([seed, first, first + 4], size)));
+        }
+        groups.push(([seed, 0, 4], [512, 1024]));
+    }
+    groups.push(([2, 0, 4], [128, 192]));
+    groups
 }
 
+fn golden_line(([seed, first, end], [height, width]): Group) -> String {
+    let mut image = Vec::new();
+    let mut labels = Vec::new();
+    for index in first..end {
+        let scene = render_scene(seed, index, height, width);
+        image.extend(scene.image);
+        labels.extend(scene.labels);
+    }
+    let (image, labels) = (sha256_bytes(&image), sha256_bytes(&labels));
+    format!("{seed} {first}..{end} {height}x{width} {image} {labels}")
+}
+
+/// Lines: seed, indices, size, SHA-256 of the images, SHA-256 of the labels.
 #[test]
 fn the_same_arguments_give_the_same_bytes_on_every_machine() {
+    let groups = groups();
+    let (first, second) = groups.split_at(groups.len() / 2);
+    let lines = |groups: &[Group]| groups.iter().copied().map(golden_line).collect::<Vec<_>>();
+    let found = std::thread::scope(|scope| {
+        let first = scope.spawn(|| lines(first));
+        let second = lines(second);
+        [first.join().expect("scenes are rendered"), second].concat()
+    });
+    if std::env::var_os(REWRITE).is_some() {
+        let text = found.iter().fold(String::new(), |mut text, line| {
+            writeln!(text, "{line}").expect("a string takes any text");
+            text
+        });
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden.txt"), text)
+            .expect("the golden file can be written");
+        return;
+    }
+    let expected: Vec<&str> = include_str!("golden.txt").lines().collect();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found, expected);
+    }
+    // Fixed before the golden file was: FNV-1a of image and labels.
     let scene = render_scene(7, 3, 48, 96);
     assert_eq!(
-        (hash(&scene.image), hash(&scene.labels)),
-        (15_842_149_419_122_185_427, 14_391_054_417_416_970_712)
+        [fnv1a64(&scene.image), fnv1a64(&scene.labels)],
+        [15_842_149_419_122_185_427, 14_391_054_417_416_970_712]
     );
     assert_eq!(scene, render_scene(7, 3, 48, 96));
 }
@@ -80,7 +132,7 @@ fn features(scene: &Scene, pixel: usize) -> [f64; 6] {
     [red, green, blue, 1.0, x as f64 / scene.width as f64, y as f64 / scene.height as f64]
 }
 
-fn labelled(scene: &Scene) -> impl Iterator<Item = ([f64; 6], usize)> {
+fn labeled(scene: &Scene) -> impl Iterator<Item = ([f64; 6], usize)> {
     let counted = scene.labels.iter().enumerate().filter(|(_, label)| **label != 255);
     counted.map(|(pixel, &label)| (features(scene, pixel), usize::from(label)))
 }
@@ -88,7 +140,7 @@ fn labelled(scene: &Scene) -> impl Iterator<Item = ([f64; 6], usize)> {
 /// Fits one-hot labels to the first features by least squares; the mean intersection over union on other scenes.
 fn linear_rule(seen: &[Scene], unseen: &[Scene], size: usize) -> f64 {
     let mut rows = vec![vec![0.0; size + CLASSES]; size];
-    for (point, label) in seen.iter().flat_map(labelled) {
+    for (point, label) in seen.iter().flat_map(labeled) {
         for (row, value) in rows.iter_mut().zip(point) {
             for (cell, other) in row[..size].iter_mut().zip(point) {
                 *cell += value * other;
@@ -98,7 +150,7 @@ fn linear_rule(seen: &[Scene], unseen: &[Scene], size: usize) -> f64 {
     }
     let weights = solve(rows);
     let mut confusion = [[0_usize; CLASSES]; CLASSES];
-    for (point, label) in unseen.iter().flat_map(labelled) {
+    for (point, label) in unseen.iter().flat_map(labeled) {
         let mut best = (f64::MIN, 0);
         for class in 0..CLASSES {
             let score: f64 = weights.iter().zip(point).map(|(row, value)| row[class] * value).sum();

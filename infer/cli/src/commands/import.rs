@@ -1,11 +1,11 @@
-//! `protoseg adopt`: an ONNX file that somebody else made becomes a bundle.
+//! `protoseg import`: an ONNX file that somebody else made becomes a bundle.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use protoseg_infer::import::{self, ImportError, ImportOptions};
+use protoseg_infer::import::{ImportError, ImportOptions, write_bundle};
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
 use protoseg_models::bundle::{Manifest, ModelFile, list};
@@ -93,26 +93,25 @@ enum WeightPrecisionArg {
 pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError> {
     let request = request(arguments).map_err(CommandError::usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
-    let manifest =
-        import::write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
-            match error {
-                error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
-                error @ ImportError::Folder(_) => CommandError::Runtime(
-                    anyhow::Error::from(error).context(arguments.out.display().to_string()),
-                ),
-                error => {
-                    let model = arguments.model.display().to_string();
-                    // What is wrong with the file's inputs and outputs does not say whose they are.
-                    let named = error.to_string().contains(&model);
-                    let error = anyhow::Error::from(error);
-                    CommandError::Usage(if named {
-                        error
-                    } else {
-                        error.context(format!("{model} cannot be adopted"))
-                    })
-                }
+    let manifest = write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
+        match error {
+            error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
+            error @ ImportError::Folder(_) => CommandError::Runtime(
+                anyhow::Error::from(error).context(arguments.out.display().to_string()),
+            ),
+            error => {
+                let model = arguments.model.display().to_string();
+                // What is wrong with the file's inputs and outputs does not say whose they are.
+                let named = error.to_string().contains(&model);
+                let error = anyhow::Error::from(error);
+                CommandError::Usage(if named {
+                    error
+                } else {
+                    error.context(format!("{model} cannot be adopted"))
+                })
             }
-        })?;
+        }
+    })?;
     for file in &manifest.files {
         print(describe(&manifest, file))?;
     }

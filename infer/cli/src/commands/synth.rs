@@ -1,4 +1,4 @@
-//! `protoseg scenes`: drawn street scenes as a data set on disk.
+//! `protoseg synth`: synthetic street scenes as a data set on disk.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -14,37 +14,37 @@ use super::{CommandError, CommandOutcome, print};
 /// Name of the class file.
 const CLASSES: &str = "classes.txt";
 
-/// Draw street scenes with their labels
+/// Write synthetic street scenes with their labels as a data set
 ///
-/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 where nothing counts), OUT/classes.txt and OUT/all.txt: a
+/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 where a pixel is ignored), OUT/classes.txt and OUT/all.txt: a
 /// data set of the `folder` kind for `protoseg train` and `protoseg eval`. The same seed gives the same scenes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SynthArgs {
-    /// Folder for the data set
+    /// Output folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How many scenes
+    /// Number of scenes
     #[arg(long, value_name = "N", value_parser = super::image_count(), default_value_t = 8)]
     count: usize,
-    /// Seed of the series
+    /// Random seed
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Height and width
+    /// Height and width in pixels
     #[arg(long, value_name = "HxW", value_parser = super::parse_size, default_value = "1024x2048")]
     size: [usize; 2],
 }
 
 pub(crate) fn run(arguments: &SynthArgs) -> Result<CommandOutcome, CommandError> {
     let SynthArgs { out, count, seed, size: [height, width] } = arguments;
-    begin(out).map_err(CommandError::usage)?;
+    prepare(out).map_err(CommandError::usage)?;
     let mut list = String::new();
     for index in 0..*count {
         let scene = protoseg_synthetic::render_scene(*seed, index as u64, *height, *width);
         let name = format!("scene{index:04}.png");
-        let picture = RgbImage::from_raw(*width as u32, *height as u32, scene.image)
-            .context("a scene of another size")?;
+        let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image)
+            .context("a scene has another size")?;
         let mut bytes = Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, ImageFormat::Png).context("a scene cannot be encoded")?;
+        image.write_to(&mut bytes, ImageFormat::Png).context("a scene cannot be encoded")?;
         write(&out.join("images").join(&name), bytes.get_ref())?;
         let labels = LabelMap { height: *height, width: *width, labels: scene.labels };
         write(
@@ -58,9 +58,9 @@ pub(crate) fn run(arguments: &SynthArgs) -> Result<CommandOutcome, CommandError>
     Ok(CommandOutcome::Success)
 }
 
-/// Makes the folders and the class file, by which a later run knows that the folder is its own.
-fn begin(out: &Path) -> Result<()> {
-    refuse_foreign(out)?;
+/// Creates the folders and the class file, by which a later run recognizes the folder.
+fn prepare(out: &Path) -> Result<()> {
+    refuse_other_contents(out)?;
     for folder in ["images", "labels"] {
         let folder = out.join(folder);
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -68,8 +68,8 @@ fn begin(out: &Path) -> Result<()> {
     write(&out.join(CLASSES), class_file().as_bytes())
 }
 
-/// Scenes are drawn over scenes, and never among the pictures of somebody else.
-fn refuse_foreign(out: &Path) -> Result<()> {
+/// Older scenes are overwritten; a folder with anything else in it is refused.
+fn refuse_other_contents(out: &Path) -> Result<()> {
     let failed = || out.display().to_string();
     if !out.try_exists().with_context(failed)? {
         return Ok(());
@@ -86,13 +86,13 @@ fn refuse_foreign(out: &Path) -> Result<()> {
         known && std::fs::read(out.join(CLASSES)).is_ok_and(|text| text == class_file().as_bytes());
     ensure!(
         names.is_empty() || own,
-        "{} is not empty and holds other things than scenes; choose a new folder for --out",
+        "{} holds files that `protoseg synth` did not write; choose a new folder for --out",
         out.display()
     );
     Ok(())
 }
 
-/// The class file of the scenes: their labels hold train ids.
+/// Class file of the data set, whose labels are train ids.
 fn class_file() -> String {
     let classes = ClassTable::cityscapes();
     let lines: String =

@@ -1,0 +1,199 @@
+"""House rules that no compiler checks: words, names, sizes and directions of imports.
+
+Run by `cargo xtask ci`; by hand: `python3 xtask/lint.py` (prints every fault), `--figures` (prints the measures too).
+Exit status 1 where a rule is broken.
+"""
+
+import re
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Shares of doc comments: a reader wants to know what a thing is, not that there is something to be known.
+WHAT, WHETHER = 0.003, 0.01
+LONGEST = 1000
+# Old names that files on disk and commands of users may still hold.
+QUOTATION = re.compile(r'alias(es)? ?= ?\[?"|rename ?= ?"|RENAMED|old name')
+WORD = re.compile(r"picture|colour|labelled|labelling|normalis|quantis|\bcentre|optimis|neighbour|behaviour|honour|licence", re.I)
+TEXT = {".rs", ".md", ".py", ".toml", ".js", ".css", ".html", ".yaml", ".yml", ".proto", ".sh", ".json"}
+# Others' words, old results, and files that quote them.
+QUOTED = ["Cargo.lock", "LICENSE-", "benches/results/", "xtask/lint.py", "deploy/grafana/"]
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def package_of(name):
+    folder = Path(name).parent
+    while folder != Path(".") and not (ROOT / folder / "Cargo.toml").exists():
+        folder = folder.parent
+    return str(folder)
+
+
+def doc_openings(text):
+    """First lines of doc comments."""
+    previous = None
+    for line in text.splitlines():
+        found = re.match(r"\s*//([/!]) ?(.*)", line)
+        if found and previous != found[1]:
+            yield found[2]
+        previous = found[1] if found else None
+
+
+def without_tests(text):
+    """A file without its inline test modules."""
+    kept, lines, index = [], text.split("\n"), 0
+    while index < len(lines):
+        opens = index + 1 < len(lines) and re.match(r"\s*(pub(\(\w+\))? )?mod \w+ \{", lines[index + 1])
+        if lines[index].strip() == "#[cfg(test)]" and opens:
+            depth = 0
+            index += 1
+            while index < len(lines):
+                depth += lines[index].count("{") - lines[index].count("}")
+                index += 1
+                if depth <= 0:
+                    break
+            continue
+        kept.append(lines[index])
+        index += 1
+    return "\n".join(kept)
+
+
+def modules(files):
+    """Module path -> file for the sources of one package."""
+    found = {}
+    for name in files:
+        inner = name.split("/src/", 1)[1] if "/src/" in name else None
+        if inner is None:
+            continue
+        parts = inner[: -len(".rs")].split("/")
+        if parts[-1] == "mod":
+            parts.pop()
+        if parts in (["lib"], ["main"]):
+            parts = []
+        found["::".join(parts)] = name
+    return found
+
+
+def imports(text, own, known):
+    """Modules that a file names by `crate::…` or `super::…`."""
+    for path in re.findall(r"\b((?:crate|super|self)(?:::(?:\w+))+)", text):
+        parts = path.split("::")
+        here = own.split("::") if own else []
+        if parts[0] == "crate":
+            here = []
+        while parts and parts[0] in ("super", "crate", "self"):
+            if parts[0] == "super":
+                here = here[:-1]
+            parts = parts[1:]
+        target = here + parts
+        while target and "::".join(target) not in known:
+            target.pop()
+        yield "::".join(target)
+
+
+def cycles(edges):
+    """Strongly connected components of more than one node (Tarjan)."""
+    index, low, stack, on_stack, result, counter = {}, {}, [], set(), [], [0]
+
+    def visit(node):
+        index[node] = low[node] = counter[0]
+        counter[0] += 1
+        stack.append(node)
+        on_stack.add(node)
+        for target in edges.get(node, ()):
+            if target not in index:
+                visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in on_stack:
+                low[node] = min(low[node], index[target])
+        if low[node] == index[node]:
+            component = []
+            while True:
+                top = stack.pop()
+                on_stack.discard(top)
+                component.append(top)
+                if top == node:
+                    break
+            if len(component) > 1:
+                result.append(sorted(component))
+
+    for node in list(edges):
+        if node not in index:
+            visit(node)
+    return result
+
+
+def main():
+    sys.setrecursionlimit(10_000)
+    faults = []
+    files = tracked()
+    sources = [name for name in files if name.endswith(".rs")]
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in sources}
+
+    openings = [line for text in texts.values() for line in doc_openings(text)]
+    shares = {word: sum(line.startswith(word + " ") for line in openings) / len(openings) for word in ("What", "Whether")}
+    for word, most in (("What", WHAT), ("Whether", WHETHER)):
+        if shares[word] > most:
+            faults.append(f"{shares[word]:.2%} of doc comments begin with {word}; at most {most:.1%}")
+
+    for name in files:
+        if Path(name).suffix in TEXT and not any(name.startswith(quoted) for quoted in QUOTED):
+            for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):
+                if WORD.search(line) and not QUOTATION.search(line):
+                    faults.append(f"{name}:{number}: {WORD.search(line)[0]}: {line.strip()[:90]}")
+
+    packages = defaultdict(list)
+    for name in sources:
+        packages[package_of(name)].append(name)
+    sizes = {}
+    for package, own in sorted(packages.items()):
+        types = Counter()
+        for name in own:
+            if "/src/" not in f"/{name}":
+                continue
+            body = without_tests(texts[name])
+            if name.endswith("tests.rs") or "/tests/" in name:
+                continue
+            sizes[name] = body.count("\n")
+            types.update(re.findall(r"^\s*(?:pub(?:\([^)]*\))? )?(?:struct|enum|trait|union) (\w+)", body, re.M))
+            if re.search(r"\bfn of\b", body):
+                faults.append(f"{name}: a function called `of`")
+        for twice, count in types.items():
+            if count > 1:
+                faults.append(f"{package}: {count} types called {twice}")
+        known = modules(own)
+        edges = defaultdict(set)
+        for module, name in known.items():
+            for target in imports(without_tests(texts[name]), module, known):
+                # A parent declares its children and a child may use its parent: one subject, one folder.
+                related = module.startswith(target) or target.startswith(module) if target and module else True
+                if target != module and not related:
+                    edges[module].add(target)
+        for circle in cycles(edges):
+            folders = {known[module].rsplit("/", 1)[0] for module in circle}
+            if len(folders) > 1:
+                faults.append(f"{package}: modules that import each other across folders: {', '.join(circle)}")
+
+    for name, size in sizes.items():
+        if size > LONGEST:
+            faults.append(f"{name}: {size} lines; at most {LONGEST}")
+
+    if "--figures" in sys.argv[1:]:
+        total = sum(sizes.values())
+        print(f"{total} lines of Rust without tests in {len(sizes)} files, {total // len(sizes)} on average")
+        print(f"{len(openings)} doc comments, {shares['What']:.2%} What, {shares['Whether']:.2%} Whether")
+        for package, lines in Counter(
+            {p: sum(sizes.get(name, 0) for name in own) for p, own in packages.items()}
+        ).most_common():
+            print(f"  {lines:6d} {package}")
+    print("\n".join(faults) if faults else "no fault")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
