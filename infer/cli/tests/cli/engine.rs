@@ -54,7 +54,10 @@ fn windows_of_several_pictures_fill_one_run_and_each_gets_its_own_labels() {
         pictures.iter().map(|picture| engine.submit(ask(picture.clone())).unwrap()).collect();
     for (ticket, picture) in tickets.into_iter().zip(&pictures) {
         let made = ticket.blocking_recv().unwrap().unwrap();
-        assert_eq!(into_vec(made.prediction.labels.clone()), stripe_labels(picture.width(), picture.height()));
+        assert_eq!(
+            into_vec(made.prediction.labels.clone()),
+            stripe_labels(picture.width(), picture.height())
+        );
         let mut alone = Segmenter::open(fixture("colors")).unwrap();
         let expected = alone
             .predict(picture, Outputs { confidence: true, margin: true, logits: false })

@@ -303,8 +303,7 @@ fn arguments_that_cannot_be_are_refused() {
     let both = run(&place, &format!("{SHORT} --device cpu --device cuda:0"));
     assert_eq!(both.status, 0, "{both:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
-    let cuda =
-        entry.candidates.iter().find(|candidate| candidate.choice.device.is_some()).unwrap();
+    let cuda = entry.candidates.iter().find(|candidate| candidate.choice.device.is_some()).unwrap();
     assert!(
         matches!(&cuda.outcome, CandidateOutcome::Dropped { why } if !why.is_empty()),
         "{cuda:?}"
