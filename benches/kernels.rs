@@ -57,7 +57,7 @@ fn decide(criterion: &mut Criterion) {
             ("labels, margin", false, true),
             ("labels, confidence, margin", true, true),
         ] {
-            let wanted = Outputs { confidence, margin };
+            let wanted = Outputs { confidence, margin, logits: false };
             group.bench_function(what, |bencher| {
                 bencher.iter(|| upsample::predict(black_box(logits), &FRAME, wanted));
             });

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use messages::{constant, file, node, value};
 use protoseg_export::onnx::proto::{AttributeProto, DataType, GraphProto};
-use protoseg_infer::segmenter::{RawPrediction, Segmenter, SegmenterOptions};
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::random::Stream;
@@ -18,7 +17,7 @@ use protoseg_models::window::{LogitGrid, Tiling, Window};
 
 const HALF_PIXEL: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
 const ALIGNED: LogitGrid = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
-const ALL: Outputs = Outputs { confidence: true, margin: true };
+const ALL: Outputs = Outputs { confidence: true, margin: true, logits: false };
 
 /// Writes a network of one convolution with chance weights, to which a window's mean is added: so the scores of a pixel
 /// differ from window to window, as those of networks with image-level pooling do.
@@ -75,12 +74,12 @@ fn write_network(folder: &Path, grid: LogitGrid) -> PathBuf {
 }
 
 fn open(network: &Path, window: Window, batch: usize) -> Segmenter {
-    let options = SegmenterOptions {
-        pieces: Some(Tiling::Windows(window)),
+    let config = EngineConfig {
+        window: Some(Tiling::Windows(window)),
         batch: NonZeroUsize::new(batch),
-        ..SegmenterOptions::default()
+        ..EngineConfig::default()
     };
-    Segmenter::open_with(network, &options).expect("a network")
+    Segmenter::open_with(network, &config).expect("a network")
 }
 
 /// Blotches of colour with some noise, so that there are cells of every kind.
@@ -112,15 +111,12 @@ fn row_after_row_gives_the_same_bits_as_all_at_once() {
                 [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)]
             {
                 let picture = picture(height, width);
-                let answer = segmenter.predict_raw(&picture).expect("scores");
-                assert!(matches!(answer, RawPrediction::Logits(_)));
                 for wanted in [ALL, Outputs::default()] {
-                    let expected = answer.clone().predict(wanted);
-                    let decided = segmenter.predict(&picture, wanted).expect("decisions");
-                    assert_eq!(
-                        (decided.height, decided.width, decided.labels.len()),
-                        (height, width, height * width)
-                    );
+                    let kept = Outputs { logits: true, ..wanted };
+                    let mut expected = segmenter.predict(&picture, kept).expect("logits");
+                    assert!(expected.logits.take().is_some());
+                    let decided = segmenter.predict(&picture, wanted).expect("a prediction");
+                    assert_eq!(decided.labels.dim(), (height, width));
                     assert!(
                         decided == expected,
                         "{grid:?} {window:?} {batch} {height}x{width} {wanted:?}"
@@ -149,7 +145,11 @@ fn a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session() {
         let status = std::fs::read_to_string("/proc/self/status").expect("the process");
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak memory");
-        return eprintln!("peak {} of {} kinds", line.trim(), kinds(&decided.labels));
+        return eprintln!(
+            "peak {} of {} kinds",
+            line.trim(),
+            kinds(decided.labels.as_slice().expect("rows"))
+        );
     }
     let peak = |side: usize| {
         let own = std::env::current_exe().expect("the test program");

@@ -10,7 +10,7 @@ mod support;
 
 use protoseg_images::image_file;
 use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::{self, LogitGeometry, Outputs, PixelDecision};
+use protoseg_infer::upsample::{self, LogitGeometry, Outputs, PixelDecision, into_vec};
 use runtime::Tail;
 
 /// Labels may differ where the two best classes are nearer than this share of the largest score: 32-bit floats round their
@@ -22,13 +22,14 @@ const MIDDLE: f64 = 2e-3;
 
 /// Holds a frame's labels against ONNX Runtime's, and confidence and margin against f64.
 fn judge(name: &str, logits: &LogitMap, frame: LogitGeometry) {
-    let wanted = Outputs { confidence: true, margin: true };
+    let wanted = Outputs { confidence: true, margin: true, logits: false };
     let decided = upsample::predict(logits, &frame, wanted);
     let expected = Tail::new([logits.classes, logits.height, logits.width], frame).labels(logits);
     let choices = upsample::reference_decisions(logits, &frame);
     let largest = logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
-    assert_eq!(decided.labels.len(), expected.len());
-    let differs = |pixel: &usize| decided.labels[*pixel] != expected[*pixel];
+    let labels = into_vec(decided.labels);
+    assert_eq!(labels.len(), expected.len());
+    let differs = |pixel: &usize| labels[*pixel] != expected[*pixel];
     let different: Vec<usize> = (0..expected.len()).filter(differs).collect();
     let clear = different.iter().filter(|&&pixel| choices[pixel].gap >= NEAR * largest).count();
     eprintln!(
@@ -38,8 +39,9 @@ fn judge(name: &str, logits: &LogitMap, frame: LogitGeometry) {
     );
     assert_eq!(clear, 0, "{name}, {frame:?}");
     let (Some(confidence), Some(margin)) = (decided.confidence, decided.margin) else {
-        panic!("not all that was wanted")
+        panic!("outputs are missing")
     };
+    let (confidence, margin) = (into_vec(confidence), into_vec(margin));
     for (pixel, PixelDecision { gap, confidence: sure }) in choices.into_iter().enumerate() {
         let scores =
             || upsample::logits_at(logits, &frame, pixel / frame.width, pixel % frame.width);

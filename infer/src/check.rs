@@ -22,8 +22,7 @@ use protoseg_models::variant::{ModelKind, Precision};
 pub use self::report::{CheckReport, FileReport};
 pub use self::score::LabeledImages;
 pub use self::taps::{TapsReport, compare as compare_taps};
-use crate::pipeline::PipelineOptions;
-use crate::session::RunnerOptions;
+use crate::config::EngineConfig;
 
 /// The pictures of the bundle's probe, of which there is at least one.
 pub fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<ProbeCase>> {
@@ -71,10 +70,10 @@ pub fn has_fp32_reference(manifest: &Manifest) -> bool {
 
 /// How a file is run here. One made for TensorRT is run as it stands: ONNX Runtime's integer kernels for CPUs sum its signed
 /// bytes in 16 bits where the processor has nothing better, which TensorRT does not.
-fn options(file: &ModelFile) -> RunnerOptions {
+fn options(file: &ModelFile) -> EngineConfig {
     let symmetric =
         file.variant.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
-    RunnerOptions { unoptimized: symmetric, ..RunnerOptions::default() }
+    EngineConfig { unoptimized: symmetric, ..EngineConfig::default() }
 }
 
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
@@ -83,7 +82,7 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
         ModelKind::Logits | ModelKind::Labels => {
             probe::check(folder, manifest, file, cases, &options(file))
         }
-        ModelKind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default())
+        ModelKind::Frame => frame::check(folder, manifest, file, &EngineConfig::default())
             .map(|cases| (cases, None)),
     };
     match found {
@@ -101,7 +100,7 @@ pub fn agreement(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
-    options: &RunnerOptions,
+    options: &EngineConfig,
 ) -> anyhow::Result<f64> {
     let cases = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
@@ -119,15 +118,14 @@ pub fn agreement(
 pub fn probe_agreement(
     bundle: &Path,
     file: &str,
-    options: &PipelineOptions,
+    config: &EngineConfig,
 ) -> anyhow::Result<(f64, String)> {
     ensure!(bundle.is_dir(), "a single file has no probe to be held against");
     let manifest = Manifest::read(bundle)?.value;
     let listed = manifest.files.iter().find(|listed| listed.file == file);
     let listed = listed.ok_or_else(|| anyhow!("{} does not list {file}", bundle.display()))?;
-    let device = options.devices.all().first().copied().unwrap_or_default();
-    let runner = RunnerOptions { device, size: None, ..options.segmenter.runner.clone() };
-    let agreement = agreement(bundle, &manifest, listed, &runner)?;
+    let config = EngineConfig { input_size: None, ..config.clone() };
+    let agreement = agreement(bundle, &manifest, listed, &config)?;
     let reference = match manifest.reference {
         ProbeReference::Libtorch => "libtorch",
         ProbeReference::OwnOutputs => "itself, as it was adopted",

@@ -21,7 +21,8 @@ use protoseg_models::{atomic, bundle_output, digest, probe};
 pub use self::error::ImportError;
 use self::signature::InputFormat;
 use self::trial::Trial;
-use crate::session::{ExternalModel, RunnerOptions};
+use crate::config::EngineConfig;
+use crate::session::ExternalModel;
 
 /// Name of the file in its bundle.
 const FILE: &str = "model.onnx";
@@ -95,7 +96,7 @@ pub fn write_bundle(
             |path: &Path, source| failed(FileError { path: path.into(), source }.into());
         atomic::write(&file, &bytes).map_err(|source| io_failed(&file, source))?;
         // Weights beside the file would stay behind.
-        ExternalModel::open(&file, &RunnerOptions::default())
+        ExternalModel::open(&file, &EngineConfig::default())
             .map_err(|_| ImportError::Parts(path.into()))?;
         probe::write(&probe_file, &cases).map_err(|source| failed(source.into()))?;
         manifest.probe_sha256 = Some(
@@ -108,7 +109,7 @@ pub fn write_bundle(
 
 /// What the file is, from what it declares and from a trial. Its digest is left open.
 fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, ImportError> {
-    let foreign = ExternalModel::open(path, &RunnerOptions::default())?;
+    let foreign = ExternalModel::open(path, &EngineConfig::default())?;
     let (inputs, outputs) = (foreign.inputs(), foreign.outputs());
     let intake = signature::input_format(&inputs)?;
     let (output, kind) =

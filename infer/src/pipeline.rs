@@ -44,11 +44,12 @@ use std::time::Instant;
 use image::RgbImage;
 use rayon::ThreadPool;
 
-pub use self::open::{ExecutionMode, PipelineOptions, PipelineSetup};
+pub use self::open::PipelineSetup;
 use self::report::Threads;
 pub use self::report::{PipelineReport, StageReport, StageWork};
 use self::room::{PixelBudget, PixelPermit};
 use self::stages::{RunState, take};
+use crate::config::ExecutionMode;
 use crate::machine::{Memory, cores};
 use crate::segmenter::{RawPrediction, SegmentError, Segmenter};
 use crate::upsample::{Outputs, Prediction};
@@ -90,8 +91,8 @@ pub enum PipelineEvent<'a, E> {
 
 /// What a caller decides about a run.
 pub struct RunControl<'a, E> {
-    /// What is wanted beside labels.
-    pub wanted: Outputs,
+    /// Outputs beside labels.
+    pub outputs: Outputs,
     /// Once true, no more items are begun; those on their way are finished.
     pub stop: &'a AtomicBool,
     /// Hears what happens, from any of the threads, as it happens.
@@ -101,7 +102,7 @@ pub struct RunControl<'a, E> {
 impl<E> Default for RunControl<'_, E> {
     fn default() -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { wanted: Outputs::default(), stop: &NEVER, observe: &|_| () }
+        Self { outputs: Outputs::default(), stop: &NEVER, observe: &|_| () }
     }
 }
 
@@ -236,10 +237,10 @@ impl Pipeline {
                             let answer = install(shared.or(own.as_ref()), || {
                                 if alone {
                                     segmenter
-                                        .predict(&item.image, control.wanted)
+                                        .predict(&item.image, control.outputs)
                                         .map(RawPrediction::Final)
                                 } else {
-                                    segmenter.predict_deferred(&item.image, control.wanted)
+                                    segmenter.predict_deferred(&item.image, control.outputs)
                                 }
                             });
                             work.record_prediction(place.index, answer)
@@ -262,7 +263,7 @@ impl Pipeline {
                         }
                         work.catch_panic(|| {
                             let decide = || {
-                                install(shared.or(own.as_ref()), || answer.predict(control.wanted))
+                                install(shared.or(own.as_ref()), || answer.predict(control.outputs))
                             };
                             let decided = work.timed(|seconds| &mut seconds.decide, decide);
                             let encoded = work.timed(
@@ -277,10 +278,8 @@ impl Pipeline {
                 });
             }
         });
-        let times = segmenters
-            .iter()
-            .zip(before)
-            .map(|(segmenter, before)| segmenter.times().since(before));
+        let times =
+            segmenters.iter().zip(before).map(|(segmenter, before)| segmenter.times() - before);
         work.report(times, threads, start.elapsed())
     }
 }

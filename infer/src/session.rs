@@ -8,15 +8,12 @@ mod failure;
 mod gpu_lock;
 mod library;
 mod open;
-mod options;
 mod peak;
 mod profile;
 mod provider;
 mod runtime_info;
-mod spent;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType};
@@ -30,15 +27,12 @@ pub use self::error::SessionError;
 pub use self::external::{ExternalModel, LabelTensor};
 use self::library::environment;
 use self::open::{commit, commit_with};
-pub use self::options::{
-    CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions,
-};
 pub use self::peak::DevicePeak;
 pub use self::profile::{Operator, Profile, profile};
 pub use self::runtime_info::{Runtime, runtime};
-pub use self::spent::TransferTimes;
-pub(crate) use self::spent::timed;
+use crate::config::{Device, EngineConfig};
 use crate::preprocess::Preprocess;
+use crate::stage::{Stage, StageTimes};
 
 /// Environment variable that names the library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -58,34 +52,34 @@ const GRAPH_KEY: &str = "gpu_graph_id";
 pub struct Runner {
     session: Session,
     path: PathBuf,
-    options: RunnerOptions,
+    config: EngineConfig,
     device: Device,
     default_output: String,
     /// What turns pictures into what an adopted file takes.
     feed: Option<Preprocess>,
     buffers: Buffers,
-    spent: TransferTimes,
+    times: StageTimes,
 }
 
 impl Runner {
     /// Opens an ONNX file.
-    pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::with_image_input(path, options, commit(path, options, ModelSource::File)?)
+    pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, SessionError> {
+        Self::with_image_input(path, config, commit(path, config, ModelSource::File)?)
     }
 
     /// The same from the bytes of a file; `name` is for messages.
     pub fn from_bytes(
         name: &str,
         bytes: &[u8],
-        options: &RunnerOptions,
+        config: &EngineConfig,
     ) -> Result<Self, SessionError> {
         let path = Path::new(name);
-        Self::with_image_input(path, options, commit(path, options, ModelSource::Bytes(bytes))?)
+        Self::with_image_input(path, config, commit(path, config, ModelSource::Bytes(bytes))?)
     }
 
     fn with_image_input(
         path: &Path,
-        options: &RunnerOptions,
+        config: &EngineConfig,
         session: Session,
     ) -> Result<Self, SessionError> {
         let takes_pictures = match session.inputs() {
@@ -110,27 +104,26 @@ impl Runner {
             session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
         let named = session.outputs().iter().any(|output| output.name() == LOGITS);
         let default_output = if named { LOGITS.to_owned() } else { default_output };
-        Ok(Self::new(session, path.into(), options, default_output, None))
+        Ok(Self::new(session, path.into(), config, default_output, None))
     }
 
     fn new(
         session: Session,
         path: PathBuf,
-        options: &RunnerOptions,
+        config: &EngineConfig,
         default_output: String,
         feed: Option<Preprocess>,
     ) -> Self {
-        let buffers = Buffers::new(options.device, options.cuda);
-        let (device, spent) = (options.device, TransferTimes::default());
+        let device = config.first_device();
         Self {
             session,
             path,
-            options: options.clone(),
+            config: config.clone(),
             device,
             default_output,
             feed,
-            buffers,
-            spent,
+            buffers: Buffers::new(device, config.cuda_graph),
+            times: StageTimes::default(),
         }
     }
 
@@ -139,9 +132,9 @@ impl Runner {
         self.device
     }
 
-    /// Where its time went so far, beside computing.
-    pub fn transfer_times(&self) -> TransferTimes {
-        self.spent
+    /// Time by stage since the file was opened, beside compute.
+    pub fn times(&self) -> StageTimes {
+        self.times
     }
 
     /// What the file's metadata says about its model; none where the file is not one of protoseg's.
@@ -242,10 +235,10 @@ impl Runner {
         names: &[&str],
         copy: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> Result<T, SessionError> {
-        let mut took = Duration::ZERO;
-        let copied =
-            self.run_as(images, shape, names, |outputs| timed(&mut took, || copy(outputs)));
-        self.spent.download += took;
+        let mut took = StageTimes::default();
+        let copied = self
+            .run_as(images, shape, names, |outputs| took.timed(Stage::Download, || copy(outputs)));
+        self.times += took;
         copied
     }
 

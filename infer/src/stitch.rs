@@ -5,6 +5,8 @@ use std::ops::Range;
 use protoseg_models::window::WindowPlan;
 use rayon::prelude::*;
 
+use crate::kernels::LogitPlanes;
+
 /// Class scores over a frame before upsampling.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogitMap {
@@ -19,6 +21,11 @@ pub struct LogitMap {
 }
 
 impl LogitMap {
+    /// Borrows the logits for the kernels.
+    pub(crate) fn planes(&self) -> LogitPlanes<'_> {
+        LogitPlanes { data: &self.data, rows: self.height, width: self.width }
+    }
+
     /// Whether every score is a number.
     pub fn is_finite(&self) -> bool {
         are_finite(&self.data)
@@ -33,7 +40,7 @@ impl LogitMap {
 }
 
 /// Whether every score is a number. Asked piece by piece: a loop that may end at any score is not vectorised.
-fn are_finite(scores: &[f32]) -> bool {
+pub(crate) fn are_finite(scores: &[f32]) -> bool {
     scores.chunks(256).all(|scores| scores.iter().fold(true, |all, score| all & score.is_finite()))
 }
 

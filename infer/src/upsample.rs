@@ -5,11 +5,12 @@ mod exact;
 mod place;
 mod rows;
 
+use ndarray::{Array2, Array3};
 use protoseg_images::label_map::LabelMap;
 
 pub use self::exact::{PixelDecision, logits_at, reference_decisions};
 pub(crate) use self::rows::Upsampler;
-use crate::kernels::InstructionSet;
+use crate::kernels::{InstructionSet, LogitPlanes};
 use crate::stitch::LogitMap;
 
 /// Which pixels a logit map lies over.
@@ -26,56 +27,61 @@ pub struct LogitGeometry {
     pub align_corners: bool,
 }
 
-/// What is wanted of every pixel beside its label.
+/// Outputs that are asked for beside labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outputs {
-    /// How sure the label is: [`Prediction::confidence`].
+    /// Confidence in the label: [`Prediction::confidence`].
     pub confidence: bool,
-    /// By how much the label won: [`Prediction::margin`].
+    /// Margin of the label over the next: [`Prediction::margin`].
     pub margin: bool,
+    /// Logits before upsampling: [`Prediction::logits`].
+    pub logits: bool,
 }
 
-/// What was decided of every pixel of a frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Prediction of an image of `[height, width]` pixels.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// Height in pixels.
-    pub height: usize,
-    /// Width in pixels.
-    pub width: usize,
-    /// Train ids `[height, width]`: the class with the highest score; of equal ones, the first.
-    pub labels: Vec<u8>,
-    /// `[height, width]`, if wanted: the largest softmax probability c as `floor(255 c + 0.5)`.
-    pub confidence: Option<Vec<u8>>,
-    /// `[height, width]`, if wanted: the highest score less the second highest, m, as `min(255, floor(16 m + 0.5))`.
+    /// Train ids `[height, width]`: the class with the highest logit; of equal ones, the first.
+    pub labels: Array2<u8>,
+    /// `[height, width]`, if asked for: the largest softmax probability c as `floor(255 c + 0.5)`. Files that give labels
+    /// give none.
+    pub confidence: Option<Array2<u8>>,
+    /// `[height, width]`, if asked for: the highest logit less the second highest, m, as `min(255, floor(16 m + 0.5))`. Files
+    /// that give labels give none.
     ///
-    /// A difference of scores is the logarithm of how many times likelier one class is than the other. In steps of 1/16
-    /// neighbouring bytes differ by 6 % of that ratio, and the last byte stands for eight million to one and more.
+    /// A difference of logits is the logarithm of how many times likelier one class is than the other. In steps of 1/16
+    /// neighboring bytes differ by 6 % of that ratio, and the last byte stands for eight million to one and more.
     /// Confidence cannot tell such pixels apart: it is at its last byte from five hundred to one on.
-    pub margin: Option<Vec<u8>>,
+    pub margin: Option<Array2<u8>>,
+    /// `[classes, h, w]`, if asked for: logits before upsampling, over the padded image. Files that give labels give none.
+    pub logits: Option<Array3<f32>>,
 }
 
 impl Prediction {
-    /// A frame of which nothing is decided yet.
-    pub(crate) fn blank(frame: &LogitGeometry, wanted: Outputs) -> Self {
-        let LogitGeometry { height, width, .. } = *frame;
-        let plane = || vec![0; height * width];
+    /// A prediction of labels alone.
+    pub fn from_labels(labels: Array2<u8>) -> Self {
+        Self { labels, confidence: None, margin: None, logits: None }
+    }
+
+    /// Allocates the planes of a frame.
+    pub(crate) fn blank(frame: &LogitGeometry, outputs: Outputs) -> Self {
+        let plane = || Array2::zeros((frame.height, frame.width));
         Self {
-            height,
-            width,
             labels: plane(),
-            confidence: wanted.confidence.then(plane),
-            margin: wanted.margin.then(plane),
+            confidence: outputs.confidence.then(plane),
+            margin: outputs.margin.then(plane),
+            logits: None,
         }
     }
 
-    /// How many pixels have each of the first `classes` labels.
+    /// Counts the pixels of each of the first `classes` labels.
     pub fn pixels_by_class(&self, classes: usize) -> Vec<u64> {
-        pixels_by_class(&self.labels, classes)
+        pixels_by_class(self.labels.iter(), classes)
     }
 }
 
-/// How many of some labels are each of the first `classes` ones.
-pub fn pixels_by_class(labels: &[u8], classes: usize) -> Vec<u64> {
+/// Counts the labels of each of the first `classes` classes.
+pub fn pixels_by_class<'a>(labels: impl IntoIterator<Item = &'a u8>, classes: usize) -> Vec<u64> {
     let mut pixels = vec![0; classes];
     for &label in labels {
         if let Some(count) = pixels.get_mut(usize::from(label)) {
@@ -86,16 +92,19 @@ pub fn pixels_by_class(labels: &[u8], classes: usize) -> Vec<u64> {
 }
 
 impl From<Prediction> for LabelMap {
-    fn from(decided: Prediction) -> Self {
-        let Prediction { height, width, labels, .. } = decided;
-        Self { height, width, labels }
+    fn from(prediction: Prediction) -> Self {
+        let (height, width) = prediction.labels.dim();
+        Self { height, width, labels: into_vec(prediction.labels) }
     }
 }
 
-impl From<LabelMap> for Prediction {
-    fn from(map: LabelMap) -> Self {
-        let LabelMap { height, width, labels } = map;
-        Self { height, width, labels, confidence: None, margin: None }
+/// Returns the values of a plane in row-major order, without copying where it is stored so.
+pub fn into_vec(plane: Array2<u8>) -> Vec<u8> {
+    let plane =
+        if plane.is_standard_layout() { plane } else { plane.as_standard_layout().into_owned() };
+    match plane.into_raw_vec_and_offset() {
+        (values, None | Some(0)) => values,
+        (values, Some(offset)) => values[offset..].to_vec(),
     }
 }
 
@@ -108,28 +117,52 @@ impl From<LabelMap> for Prediction {
 /// let logits = LogitMap { classes: 2, height: 1, width: 2, data: vec![0.0, 2.0, 1.0, 1.0] };
 /// let frame = LogitGeometry { height: 1, width: 8, padded: [1, 8], align_corners: false };
 /// let decided = predict(&logits, &frame, Outputs { margin: true, ..Outputs::default() });
-/// assert_eq!(decided.labels, [1, 1, 1, 1, 0, 0, 0, 0]);
-/// assert_eq!(decided.margin.as_deref(), Some(&[16, 16, 12, 4, 4, 12, 16, 16][..]));
+/// assert_eq!(decided.labels, ndarray::arr2(&[[1, 1, 1, 1, 0, 0, 0, 0]]));
+/// assert_eq!(decided.margin, Some(ndarray::arr2(&[[16, 16, 12, 4, 4, 12, 16, 16]])));
 /// ```
 pub fn predict(logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
-    predict_with(InstructionSet::best(), logits, frame, wanted)
+    predict_planes(logits.planes(), frame, wanted)
 }
 
 /// The same without vector instructions, as on processors whose own have no form here: the same bytes, later.
 pub fn predict_scalar(logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
-    predict_with(InstructionSet::Scalar, logits, frame, wanted)
+    predict_with(InstructionSet::Scalar, logits.planes(), frame, wanted)
+}
+
+/// The same of logits that are moved into the prediction if they are asked for.
+pub(crate) fn predict_owned(
+    logits: LogitMap,
+    frame: &LogitGeometry,
+    outputs: Outputs,
+) -> Prediction {
+    let mut prediction = predict(&logits, frame, outputs);
+    if outputs.logits {
+        let shape = (logits.classes, logits.height, logits.width);
+        prediction.logits = Array3::from_shape_vec(shape, logits.data).ok();
+    }
+    prediction
+}
+
+/// The same of borrowed logits.
+pub(crate) fn predict_planes(
+    logits: LogitPlanes<'_>,
+    frame: &LogitGeometry,
+    outputs: Outputs,
+) -> Prediction {
+    predict_with(InstructionSet::best(), logits, frame, outputs)
 }
 
 fn predict_with(
     form: InstructionSet,
-    logits: &LogitMap,
+    logits: LogitPlanes<'_>,
     frame: &LogitGeometry,
     wanted: Outputs,
 ) -> Prediction {
     let mut decided = Prediction::blank(frame, wanted);
-    let grid = [logits.height, logits.width];
-    let whole = logits.classes.checked_mul(grid[0]).and_then(|rows| rows.checked_mul(grid[1]));
-    if !decided.labels.is_empty() && !logits.data.is_empty() && whole == Some(logits.data.len()) {
+    let grid = [logits.rows, logits.width];
+    let plane = grid[0].checked_mul(grid[1]).filter(|&plane| plane > 0);
+    let fits = plane.is_some_and(|plane| logits.data.len().is_multiple_of(plane));
+    if !decided.labels.is_empty() && !logits.data.is_empty() && fits {
         Upsampler::with(form, grid, frame).predict(
             logits,
             0,
@@ -143,7 +176,7 @@ fn predict_with(
 
 /// Train ids `[height, width]` of a frame: the class with the highest upsampled score; of equal ones, the first.
 pub fn labels(logits: &LogitMap, frame: &LogitGeometry) -> Vec<u8> {
-    predict(logits, frame, Outputs::default()).labels
+    into_vec(predict(logits, frame, Outputs::default()).labels)
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl From<SchedulerError> for ServiceError {
                 SegmentError::OneSize { .. }
                 | SegmentError::Empty
                 | SegmentError::Window(_)
-                | SegmentError::NoScores
+                | SegmentError::NoLogits
                 | SegmentError::LabelsInWindows => Self::BadRequest(segment.to_string()),
                 SegmentError::TooLarge { .. } => Self::PayloadTooLarge(segment.to_string()),
                 error if error.is_lasting() => Self::Unavailable(segment.to_string()),

@@ -128,12 +128,12 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::registry::{ModelOptions, ModelRegistry};
     use crate::{BatchLimit, ServiceLimits};
-    use protoseg_infer::pipeline::PipelineOptions;
+    use protoseg_infer::EngineConfig;
 
     /// All of it, without a model.
     fn front() -> AppState {
         let options = ModelOptions {
-            pipeline: PipelineOptions::default(),
+            engine: EngineConfig::default(),
             limit: BatchLimit { windows: 1, pixels: 1 },
             delay: Duration::ZERO,
             logits: false,

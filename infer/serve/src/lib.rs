@@ -25,12 +25,12 @@ use image::RgbImage;
 
 use self::budget::{Budget, BudgetExceeded, PIXEL_BYTES, Permit};
 pub use self::error::ServiceError;
-use self::metrics::{Metrics, Stage};
+use self::metrics::Metrics;
 pub use self::queue::BatchLimit;
 use self::registry::{LoadedModel, ModelRegistry};
 use self::scheduler::{PredictRequest, PredictResponse};
 use protoseg_images::image_file;
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::{Outputs, Stage};
 
 /// What a service allows.
 #[derive(Debug, Clone, Copy)]
@@ -211,8 +211,8 @@ impl Service {
                 format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
             return Err(ServiceError::PayloadTooLarge(why));
         }
-        let cost =
-            served.scheduler.cost([height, width], Outputs::default(), served.gives_logits)?;
+        let outputs = Outputs { logits: served.gives_logits, ..Outputs::default() };
+        let cost = served.scheduler.cost([height, width], outputs)?;
         let room = pixels.saturating_add(cost.bytes / PIXEL_BYTES);
         let limit = self.limits.queue_pixels;
         if room > limit {
@@ -287,24 +287,19 @@ impl Service {
         served: &LoadedModel,
         admitted: AdmittedImage,
         wanted: Outputs,
-        scores: bool,
     ) -> Result<LabeledImage, ServiceError> {
         let AdmittedImage { picture, permit: share } = admitted;
         let picture = Arc::new(picture);
         let wanted = Outputs { confidence: wanted.confidence && served.gives_confidence, ..wanted };
-        let ticket = served.scheduler.submit(PredictRequest {
-            image: Arc::clone(&picture),
-            outputs: wanted,
-            logits: scores,
-        })?;
+        let ticket = served
+            .scheduler
+            .submit(PredictRequest { image: Arc::clone(&picture), outputs: wanted })?;
         let made = ticket
             .await
             .map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
         let times = made.times;
-        for (stage, took) in
-            [(Stage::Queue, times.queue), (Stage::Run, times.run), (Stage::Stitch, times.stitch)]
-        {
-            served.metrics.record_stage(stage, took);
+        for stage in [Stage::Queue, Stage::Compute, Stage::Stitch] {
+            served.metrics.record_stage(stage, times[stage]);
         }
         served.metrics.record_prediction(&made.prediction);
         Ok(LabeledImage { image: picture, response: made, permit: share })
@@ -342,7 +337,7 @@ mod tests {
     async fn work_that_has_begun_keeps_its_place_when_nobody_waits_for_it() {
         let limit = BatchLimit { windows: 1, pixels: 1 };
         let options = ModelOptions {
-            pipeline: Default::default(),
+            engine: Default::default(),
             limit,
             delay: Duration::ZERO,
             logits: false,

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use protoseg_models::classes::ClassTable;
 
 use protoseg_infer::machine;
-use protoseg_infer::upsample::Prediction;
+use protoseg_infer::{Prediction, Stage};
 
 /// What the newest picture counts for in gauges that watch for drift: the last hundred or so decide.
 const NEWEST: f64 = 0.01;
@@ -157,7 +157,7 @@ impl Metrics {
     /// What is counted for one model.
     pub fn for_model(&self, model: &str, classes: &ClassTable) -> ModelMetrics {
         let label = ModelLabels { model: model.to_owned() };
-        let stage = |stage| {
+        let stage = |(_, stage)| {
             self.stages.get_or_create(&StageLabels { model: model.to_owned(), stage }).clone()
         };
         let share = |name: &String| {
@@ -189,25 +189,15 @@ impl Metrics {
     }
 }
 
-/// A stage of a picture's way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The request's body arrives.
-    Read,
-    /// The picture is decoded.
-    Decode,
-    /// It waits for its turn.
-    Queue,
-    /// The network runs.
-    Run,
-    /// Windows are put together and upsampled.
-    Stitch,
-    /// The answer is encoded.
-    Encode,
-}
-
-/// Their names, in order.
-const STAGES: [&str; 6] = ["read", "decode", "queue", "run", "stitch", "encode"];
+/// Stages that are measured, and their values of the label `stage`.
+const STAGES: [(Stage, &str); 6] = [
+    (Stage::Read, "read"),
+    (Stage::Decode, "decode"),
+    (Stage::Queue, "queue"),
+    (Stage::Compute, "run"),
+    (Stage::Stitch, "stitch"),
+    (Stage::Encode, "encode"),
+];
 
 /// What is counted for one model.
 #[derive(Debug, Clone)]
@@ -227,7 +217,10 @@ pub struct ModelMetrics {
 impl ModelMetrics {
     /// Time of a picture in a stage.
     pub fn record_stage(&self, stage: Stage, took: Duration) {
-        self.stages[stage as usize].observe(took.as_secs_f64());
+        let index = STAGES.iter().position(|(known, _)| *known == stage);
+        if let Some(index) = index {
+            self.stages[index].observe(took.as_secs_f64());
+        }
     }
 
     /// A run of the network.
@@ -262,6 +255,8 @@ impl ModelMetrics {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::arr2;
+
     use super::*;
 
     #[test]
@@ -271,18 +266,9 @@ mod tests {
         let model = metrics.for_model("street", &classes);
         model.record_batch(4);
         model.record_stage(Stage::Queue, Duration::from_millis(3));
-        let decided = Prediction {
-            height: 1,
-            width: 4,
-            labels: vec![1, 1, 1, 0],
-            confidence: Some(vec![255, 255, 0, 0]),
-            margin: None,
-        };
-        model.record_prediction(&Prediction {
-            labels: vec![1, 1, 1, 0],
-            confidence: None,
-            ..decided.clone()
-        });
+        let labels = Prediction::from_labels(arr2(&[[1, 1, 1, 0]]));
+        let decided = Prediction { confidence: Some(arr2(&[[255, 255, 0, 0]])), ..labels.clone() };
+        model.record_prediction(&labels);
         model.record_prediction(&decided);
         metrics.record_request("street", "http", "ok", Duration::from_secs(1));
         let text = metrics.text(7, 9);

@@ -12,7 +12,8 @@ use super::ServiceError;
 use super::metrics::{Metrics, ModelMetrics};
 use super::queue::BatchLimit;
 use super::scheduler::{Scheduler, SchedulerOptions};
-use protoseg_infer::pipeline::{Pipeline, PipelineOptions, PipelineSetup};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::pipeline::{Pipeline, PipelineSetup};
 use protoseg_infer::segmenter::SegmentError;
 
 /// Ends the name under which a model takes encoded pictures instead of pixels.
@@ -22,7 +23,7 @@ pub const ENCODED_SUFFIX: &str = ".encoded";
 #[derive(Debug, Clone)]
 pub struct ModelOptions {
     /// How segmenters are opened.
-    pub pipeline: PipelineOptions,
+    pub engine: EngineConfig,
     /// What one run of the network takes at most.
     pub limit: BatchLimit,
     /// How long a run that is not full waits for more.
@@ -249,15 +250,15 @@ impl ModelRegistry {
     }
 
     fn open(&self, name: &str, path: &Path) -> Result<LoadedModel, SegmentError> {
-        let ModelOptions { pipeline, limit, delay, logits: scores } = self.options.options(path);
-        let (mut segmenters, setup) = Pipeline::open(path, &pipeline)?.into_segmenters();
+        let ModelOptions { engine, limit, delay, logits: scores } = self.options.options(path);
+        let (mut segmenters, setup) = Pipeline::open(path, &engine, None)?.into_segmenters();
         segmenters.iter_mut().try_for_each(|segmenter| segmenter.warm_up().map(drop))?;
         let begun = Instant::now();
         let pixels =
             segmenters.first_mut().map_or(Ok(0), protoseg_infer::segmenter::Segmenter::warm_up)?;
         let took = begun.elapsed();
         let Some(first) = segmenters.first() else {
-            return Err(SegmentError::NoLogits(path.into()));
+            return Err(SegmentError::NoModelFile(path.into()));
         };
         let (model, version) =
             (first.model().clone(), first.fingerprint().chars().take(12).collect());

@@ -16,18 +16,15 @@ use super::metrics::ModelMetrics;
 use super::queue::{BatchLimit, FairQueue, JobShape};
 use super::throughput::ThroughputMeter;
 use protoseg_infer::segmenter::{SegmentError, Segmenter, TileCost, Tiler};
-use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::{Outputs, Prediction};
+use protoseg_infer::{Outputs, Prediction, StageTimes};
 
 /// What is asked of a model about one picture.
 #[derive(Debug, Clone)]
 pub struct PredictRequest {
     /// The picture.
     pub image: Arc<RgbImage>,
-    /// What is wanted beside labels.
+    /// Outputs beside labels.
     pub outputs: Outputs,
-    /// Whether scores before upsampling are wanted too.
-    pub logits: bool,
 }
 
 /// What a model made of a picture.
@@ -35,21 +32,8 @@ pub struct PredictRequest {
 pub struct PredictResponse {
     /// A decision for every pixel.
     pub prediction: Prediction,
-    /// Scores before upsampling, where they were asked for.
-    pub logits: Option<LogitMap>,
-    /// How long it took.
-    pub times: JobTimes,
-}
-
-/// Where the time of one picture went.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct JobTimes {
-    /// Until its first piece ran.
-    pub queue: Duration,
-    /// Its share of the runs of the network.
-    pub run: Duration,
-    /// Putting pieces together and upsampling.
-    pub stitch: Duration,
+    /// Time by stage; compute is the image's share of runs.
+    pub times: StageTimes,
 }
 
 /// Why there is no answer.
@@ -147,7 +131,7 @@ impl Scheduler {
     pub fn submit(&self, request: PredictRequest) -> Result<JobHandle, SchedulerError> {
         let (reply, ticket) = oneshot::channel();
         let size = [request.image.height() as usize, request.image.width() as usize];
-        let cut = if self.shared.tiler.runs_whole(size, request.outputs, request.logits) {
+        let cut = if self.shared.tiler.runs_whole(size, request.outputs) {
             None
         } else {
             Some(self.shared.tiler.tiles(size)?)
@@ -183,14 +167,8 @@ impl Scheduler {
     }
 
     /// What pictures `[height, width]` cost.
-    pub fn cost(
-        &self,
-        size: [usize; 2],
-        wanted: Outputs,
-        scores: bool,
-    ) -> Result<TileCost, SchedulerError> {
-        let tiler = &self.shared.tiler;
-        Ok(tiler.cost(size, tiler.runs_whole(size, wanted, scores), scores)?)
+    pub fn cost(&self, size: [usize; 2], outputs: Outputs) -> Result<TileCost, SchedulerError> {
+        Ok(self.shared.tiler.cost(size, outputs)?)
     }
 
     /// How long the network needs for so many pixels, and how long until a picture of so many that came now would be done,

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::segmenter::{Segmenter, SegmenterOptions};
-use crate::session::{Runner, RunnerOptions};
+use crate::config::EngineConfig;
+use crate::segmenter::{ImageLogits, Segmenter};
+use crate::session::Runner;
 use crate::upsample::{self, PixelDecision};
 use anyhow::{Context, anyhow, ensure};
 use image::RgbImage;
@@ -32,12 +33,12 @@ pub(super) struct ReferencePrediction {
 impl ReferencePrediction {
     /// Runs a picture in the segmenter's windows.
     pub(super) fn new(segmenter: &mut Segmenter, picture: &RgbImage) -> anyhow::Result<Self> {
-        let logits = segmenter.logits(picture)?;
+        let ImageLogits { map, frame } = segmenter.logits(&picture.into())?;
         Ok(Self {
-            width: logits.frame.width,
-            labels: logits.labels().labels,
-            choices: upsample::reference_decisions(&logits.map, &logits.frame),
-            largest: largest(&logits.map.data),
+            width: frame.width,
+            labels: upsample::labels(&map, &frame),
+            choices: upsample::reference_decisions(&map, &frame),
+            largest: largest(&map.data),
         })
     }
 
@@ -80,9 +81,8 @@ pub(super) fn open(
     file: &ModelFile,
     pieces: Option<Tiling>,
 ) -> anyhow::Result<Segmenter> {
-    let options =
-        SegmenterOptions { pieces, runner: super::options(file), ..SegmenterOptions::default() };
-    Ok(Segmenter::open_file(folder, manifest, file, &options)?)
+    let config = EngineConfig { window: pieces, ..super::options(file) };
+    Ok(Segmenter::open_file(folder, manifest, file, &config)?)
 }
 
 /// Labels and confidence of one frame.
@@ -107,7 +107,7 @@ pub(super) fn check(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
-    options: &RunnerOptions,
+    options: &EngineConfig,
 ) -> anyhow::Result<Vec<CaseReport>> {
     let path = manifest.verified(folder, file)?;
     let form = form(file)?;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::session::{Runner, RunnerOptions};
+use crate::config::EngineConfig;
+use crate::session::Runner;
 use crate::stitch::LogitMap;
 use crate::upsample::{self, LogitGeometry, PixelDecision};
 use anyhow::{Context, anyhow, ensure};
@@ -25,7 +26,7 @@ pub(super) fn check(
     manifest: &Manifest,
     file: &ModelFile,
     cases: &[ProbeCase],
-    options: &RunnerOptions,
+    options: &EngineConfig,
 ) -> anyhow::Result<(Vec<CaseReport>, Option<f64>)> {
     let path = manifest.verified(folder, file)?;
     let mut runner = Runner::open_bundle_file(&path, file, options)?;

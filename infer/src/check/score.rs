@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::config::EngineConfig;
 use crate::segmenter::Segmenter;
-use crate::session::{Runner, RunnerOptions};
+use crate::session::Runner;
 use anyhow::Context;
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage};
@@ -149,7 +150,7 @@ fn contestant(
         }
         ModelKind::Frame => {
             let path = manifest.verified(folder, file)?;
-            let runner = Runner::open(&path, &RunnerOptions::default())?;
+            let runner = Runner::open(&path, &EngineConfig::default())?;
             (FileRunner::Frame(Box::new(runner), frame::form(file)?), file.variant.precision)
         }
     };

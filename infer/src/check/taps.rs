@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::session::{Runner, RunnerOptions};
+use crate::config::EngineConfig;
+use crate::session::Runner;
 use anyhow::{Context, ensure};
 use protoseg_models::bundle::taps_file_name;
 use protoseg_models::probe::ProbeCase;
@@ -87,7 +88,7 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport
 
 /// Every output, in the file's order, which is that of computing.
 fn values(path: &Path, case: &ProbeCase) -> anyhow::Result<Vec<(String, Tensor)>> {
-    let mut runner = Runner::open(path, &RunnerOptions::default())?;
+    let mut runner = Runner::open(path, &EngineConfig::default())?;
     let names: Vec<String> = runner.outputs().map(str::to_owned).collect();
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();
     let outputs = runner.run_outputs(&case.image, [1, case.height, case.width], &asked)?;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::report::{Seconds, StageReport, Threads};
 use super::{PipelineEvent, PipelineReport, RunControl};
-use crate::segmenter::{SegmentError, StageTimes};
+use crate::segmenter::SegmentError;
+use crate::stage::{Stage, StageTimes};
 
 pub(super) struct RunState<'a, E> {
     control: &'a RunControl<'a, E>,
@@ -153,9 +154,9 @@ impl<'a, E: From<SegmentError>> RunState<'a, E> {
             resume_unwind(panic);
         }
         let mut seconds = self.seconds.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for StageTimes { run, stitch, .. } in times {
-            seconds.run += run.as_secs_f64();
-            seconds.stitch += stitch.as_secs_f64();
+        for times in times {
+            seconds.run += times.run().as_secs_f64();
+            seconds.stitch += times[Stage::Stitch].as_secs_f64();
         }
         let mut failed = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.sort_by_key(|(index, _)| *index);

@@ -8,13 +8,15 @@ use ort::session::{IoBinding, RunOptions, Session};
 use ort::value::{DynTensor, DynTensorValueType, DynValue, Tensor, TensorElementType, TensorRef};
 
 use super::gpu_lock::{self, GraphRecording};
-use super::{CudaOptions, Device, GRAPH_KEY, Runner, TransferTimes, run_session, timed};
+use super::{GRAPH_KEY, Runner, run_session};
+use crate::config::Device;
+use crate::stage::{Stage, StageTimes};
 
 /// The buffers of one session.
 #[derive(Debug)]
 pub(super) struct Buffers {
     device: Device,
-    cuda: CudaOptions,
+    graph: bool,
     keep: bool,
     /// For pictures of the shape that last came twice in a row.
     bound: Option<BoundBuffers>,
@@ -26,10 +28,10 @@ pub(super) struct Buffers {
 
 impl Buffers {
     /// None yet; on devices without memory of their own, for ever.
-    pub(super) fn new(device: Device, cuda: CudaOptions) -> Self {
+    pub(super) fn new(device: Device, graph: bool) -> Self {
         Self {
             device,
-            cuda,
+            graph,
             keep: device.is_gpu(),
             bound: None,
             last: None,
@@ -54,9 +56,9 @@ impl Runner {
         read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> ort::Result<T> {
         if let Some(bound) = self.buffers.bound.as_mut().filter(|bound| bound.fits(shape, names)) {
-            let records = self.buffers.cuda.graph && bound.recording.next_may_record();
+            let records = self.buffers.graph && bound.recording.next_may_record();
             return gpu_lock::with_gpu(self.device, records, || {
-                bound.run(&mut self.session, &mut self.spent, images, read)
+                bound.run(&mut self.session, &mut self.times, images, read)
             });
         }
         let builds = self.buffers.builds(shape);
@@ -133,12 +135,12 @@ impl BoundBuffers {
         shape: [usize; 3],
         outputs: &[OutputSpec],
     ) -> ort::Result<Self> {
-        let Buffers { device, cuda, made, .. } = *buffers;
+        let Buffers { device, graph, made, .. } = *buffers;
         let allocator = |place: Place| Allocator::new(session, place.memory(device)?);
         let [count, height, width] = shape;
         let pictures = [count, height, width, 3];
         let host = Tensor::<u8>::new(&allocator(Place::Upload)?, pictures)?;
-        let resident = if cuda.graph {
+        let resident = if graph {
             Some(Tensor::<u8>::new(&allocator(Place::Device)?, pictures)?)
         } else {
             None
@@ -149,7 +151,7 @@ impl BoundBuffers {
         if let Some(resident) = &resident {
             binding.bind_input(input.as_str(), resident)?;
         }
-        let back = allocator(if cuda.graph { Place::Device } else { Place::Download })?;
+        let back = allocator(if graph { Place::Device } else { Place::Download })?;
         for OutputSpec { name, element, shape } in outputs {
             binding
                 .bind_output(name.as_str(), DynTensor::new(&back, *element, shape.as_slice())?)?;
@@ -176,11 +178,11 @@ impl BoundBuffers {
     fn run<T>(
         &mut self,
         session: &mut Session,
-        spent: &mut TransferTimes,
+        times: &mut StageTimes,
         images: &[u8],
         read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
     ) -> ort::Result<T> {
-        timed(&mut spent.upload, || {
+        times.timed(Stage::Upload, || {
             self.host.try_extract_tensor_mut::<u8>()?.1.copy_from_slice(images);
             match &mut self.resident {
                 Some(resident) => self.host.copy_into(resident),
@@ -191,7 +193,7 @@ impl BoundBuffers {
         let mut options = RunOptions::new()?;
         options.set(GRAPH_KEY, &self.number)?;
         let mut outputs = session.run_binding_with_options(&self.binding, &options)?;
-        timed(&mut spent.download, || self.binding.synchronize_outputs())?;
+        times.timed(Stage::Download, || self.binding.synchronize_outputs())?;
         if self.resident.is_none() {
             return read(
                 &self.names.iter().map(|name| &outputs[name.as_str()]).collect::<Vec<_>>(),
@@ -203,7 +205,7 @@ impl BoundBuffers {
                 .ok_or_else(|| ort::Error::new(format!("no output {name}")))?;
             Ok(output.downcast::<DynTensorValueType>()?.to(AllocationDevice::CPU, 0)?.into_dyn())
         };
-        let values = timed(&mut spent.download, || {
+        let values = times.timed(Stage::Download, || {
             self.names.iter().map(&mut fetch).collect::<ort::Result<Vec<_>>>()
         })?;
         read(&values.iter().collect::<Vec<_>>())
@@ -242,18 +244,17 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::super::RunnerOptions;
     use super::*;
+    use crate::config::EngineConfig;
 
     /// On the CPU, whose memory stands for the GPU's: with buffers that stay, and with those of a recording.
     #[test]
     fn buffers_that_stay_change_no_answer() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/colors/model.onnx");
-        let mut plain = Runner::open(&path, &RunnerOptions::default()).unwrap();
+        let mut plain = Runner::open(&path, &EngineConfig::default()).unwrap();
         for graph in [false, true] {
-            let mut options = RunnerOptions::default();
-            options.cuda.graph = graph;
-            let mut runner = Runner::open(&path, &options).unwrap();
+            let config = EngineConfig { cuda_graph: graph, ..EngineConfig::default() };
+            let mut runner = Runner::open(&path, &config).unwrap();
             runner.buffers.keep = true;
             let [mut uploaded, mut downloaded] = [Duration::ZERO; 2];
             // The second of a shape gets buffers, which another shape in between leaves alone.
@@ -282,7 +283,9 @@ mod tests {
                     [None, Some(2), Some(2), Some(2), Some(2), Some(2), Some(1)][round]
                 );
                 // What there are buffers for is uploaded: the third picture is the first, the fifth the next.
-                let TransferTimes { prepare, upload, download } = runner.transfer_times();
+                let times = runner.times();
+                let [prepare, upload, download] =
+                    [Stage::Preprocess, Stage::Upload, Stage::Download].map(|stage| times[stage]);
                 let uploads = upload > std::mem::replace(&mut uploaded, upload);
                 assert_eq!(
                     (uploads, prepare),

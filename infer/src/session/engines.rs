@@ -11,7 +11,8 @@ use ort::session::builder::SessionBuilder;
 use protoseg_models::bundle::external_data;
 use protoseg_models::digest;
 
-use super::{Device, RunnerOptions, SessionError};
+use super::SessionError;
+use crate::config::{Device, EngineConfig};
 
 /// What a session is opened from.
 #[derive(Debug, Clone, Copy)]
@@ -57,14 +58,10 @@ impl EngineCache {
     pub(super) fn open(
         source: ModelSource<'_>,
         path: &Path,
-        options: &RunnerOptions,
+        config: &EngineConfig,
     ) -> Result<Option<Self>, SessionError> {
-        let Some(cache) = options
-            .tensorrt
-            .cache
-            .as_ref()
-            .filter(|_| matches!(options.device, Device::TensorRt(_)))
-        else {
+        let tensorrt = matches!(config.first_device(), Device::TensorRt(_));
+        let Some(cache) = config.trt_cache.as_ref().filter(|_| tensorrt) else {
             return Ok(None);
         };
         let digest = source
@@ -91,12 +88,12 @@ mod tests {
     fn other_weights_have_another_folder() {
         let root = tempfile::tempdir().unwrap();
         let (path, cache) = (root.path().join("model.onnx"), root.path().join("cache"));
-        let mut options = RunnerOptions { device: Device::TensorRt(0), ..RunnerOptions::default() };
-        assert_eq!(EngineCache::open(ModelSource::File, &path, &options).unwrap(), None);
-        options.tensorrt.cache = Some(cache.clone());
+        let mut config = EngineConfig::on(Device::TensorRt(0));
+        assert_eq!(EngineCache::open(ModelSource::File, &path, &config).unwrap(), None);
+        config.trt_cache = Some(cache.clone());
         let mut seen = Vec::new();
         let mut other = |source: ModelSource<'_>| {
-            let found = EngineCache::open(source, &path, &options).unwrap().unwrap();
+            let found = EngineCache::open(source, &path, &config).unwrap().unwrap();
             assert!(Path::new(&found.engines).is_dir() && Path::new(&found.timings) == cache);
             let new = !seen.contains(&found.engines);
             seen.push(found.engines);
@@ -113,11 +110,10 @@ mod tests {
         std::fs::write(root.path().join("model.onnx.data"), "better").unwrap();
         assert!(other(ModelSource::File) && other(ModelSource::Bytes(b"other")));
 
-        options.tensorrt.cache = Some(path.clone());
-        let message =
-            EngineCache::open(ModelSource::File, &path, &options).unwrap_err().to_string();
+        config.trt_cache = Some(path.clone());
+        let message = EngineCache::open(ModelSource::File, &path, &config).unwrap_err().to_string();
         assert!(message.contains("model.onnx") && message.contains("--trt-cache"), "{message}");
-        options.device = Device::Cuda(0);
-        assert_eq!(EngineCache::open(ModelSource::File, &path, &options).unwrap(), None);
+        config.device = Some(Device::Cuda(0).into());
+        assert_eq!(EngineCache::open(ModelSource::File, &path, &config).unwrap(), None);
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use protoseg_models::versioned::JsonError;
 
-use super::{Device, LIBRARY_VARIABLE};
+use super::LIBRARY_VARIABLE;
+use crate::config::Device;
 
 /// Why ONNX Runtime could not be used, or a file not be run.
 #[derive(Debug, thiserror::Error)]

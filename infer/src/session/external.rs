@@ -1,7 +1,6 @@
 //! Files that somebody else made: what goes in and comes out of them, and runs through a [`Preprocess`].
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
@@ -10,15 +9,17 @@ use protoseg_models::bundle::{Dimension, ModelFile, TensorInfo};
 use protoseg_models::weights::Tensor;
 
 use super::engines::ModelSource;
-use super::{Runner, RunnerOptions, SessionError, failure, gpu_lock, run_session, tensors, timed};
+use super::{Runner, SessionError, failure, gpu_lock, run_session, tensors};
+use crate::config::EngineConfig;
 use crate::preprocess::{InputTensor, Preprocess};
+use crate::stage::{Stage, StageTimes};
 
 /// An open ONNX file of which nothing is known but what it says of its inputs and outputs.
 #[derive(Debug)]
 pub struct ExternalModel {
     session: Session,
     path: PathBuf,
-    options: RunnerOptions,
+    config: EngineConfig,
 }
 
 /// Labels as a file gave them.
@@ -39,13 +40,13 @@ impl LabelTensor {
 
 impl ExternalModel {
     /// Opens any ONNX file.
-    pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Ok(Self::from_session(path, options, super::commit(path, options, ModelSource::File)?))
+    pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, SessionError> {
+        Ok(Self::from_session(path, config, super::commit(path, config, ModelSource::File)?))
     }
 
     /// Of a session of that file.
-    pub(super) fn from_session(path: &Path, options: &RunnerOptions, session: Session) -> Self {
-        Self { session, path: path.into(), options: options.clone() }
+    pub(super) fn from_session(path: &Path, config: &EngineConfig, session: Session) -> Self {
+        Self { session, path: path.into(), config: config.clone() }
     }
 
     /// What goes in.
@@ -60,8 +61,8 @@ impl ExternalModel {
 
     /// Ready to run pictures.
     pub fn with_adapter(self, adapter: Adapter) -> Runner {
-        let Self { session, path, options } = self;
-        Runner::new(session, path, &options, adapter.output.clone(), Some(Preprocess::new(adapter)))
+        let Self { session, path, config } = self;
+        Runner::new(session, path, &config, adapter.output.clone(), Some(Preprocess::new(adapter)))
     }
 }
 
@@ -70,11 +71,11 @@ impl Runner {
     pub fn open_bundle_file(
         path: &Path,
         file: &ModelFile,
-        options: &RunnerOptions,
+        config: &EngineConfig,
     ) -> Result<Self, SessionError> {
         match &file.adapter {
-            None => Self::open(path, options),
-            Some(adapter) => Ok(ExternalModel::open(path, options)?.with_adapter(adapter.clone())),
+            None => Self::open(path, config),
+            Some(adapter) => Ok(ExternalModel::open(path, config)?.with_adapter(adapter.clone())),
         }
     }
 
@@ -89,12 +90,12 @@ impl Runner {
         self.check(images, shape, &[&self.default_output])?;
         let (path, device, name) = (self.path.clone(), self.device, self.default_output.clone());
         let mut labels = LabelTensor { shape: Vec::new(), data: Vec::new() };
-        let mut download = Duration::ZERO;
+        let mut times = StageTimes::default();
         self.run_parts(images, shape, |session, input, count| {
             let names = [name.as_str()];
             let failed = |source| failure::run_error(&path, device, &source);
             let read = run_session(session, input, &names, |outputs| {
-                timed(&mut download, || integers(outputs[0]))
+                times.timed(Stage::Download, || integers(outputs[0]))
             });
             let (found, data) = read.map_err(failed)?;
             let known = |label: i64| {
@@ -109,7 +110,7 @@ impl Runner {
             join(&mut labels.shape, &mut labels.data, found, data, count);
             Ok(())
         })?;
-        self.spent.download += download;
+        self.times += times;
         Ok(labels)
     }
 
@@ -122,10 +123,10 @@ impl Runner {
     ) -> Result<Vec<Tensor>, SessionError> {
         let (path, device) = (self.path.clone(), self.device);
         let mut joined = vec![Tensor { shape: Vec::new(), data: Vec::new() }; names.len()];
-        let mut download = Duration::ZERO;
+        let mut times = StageTimes::default();
         self.run_parts(images, shape, |session, input, count| {
             let parts = run_session(session, input, names, |outputs| {
-                timed(&mut download, || tensors(outputs))
+                times.timed(Stage::Download, || tensors(outputs))
             });
             let parts = parts.map_err(|source| failure::run_error(&path, device, &source))?;
             for (joined, part) in joined.iter_mut().zip(parts) {
@@ -133,7 +134,7 @@ impl Runner {
             }
             Ok(())
         })?;
-        self.spent.download += download;
+        self.times += times;
         Ok(joined)
     }
 
@@ -144,12 +145,12 @@ impl Runner {
         [count, height, width]: [usize; 3],
         mut run: impl FnMut(&mut Session, SessionInputValue<'_>, usize) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
-        let Self { session, path, feed, buffers, device, spent, .. } = self;
+        let Self { session, path, feed, buffers, device, times, .. } = self;
         let Some(feed) = feed else { return Err(SessionError::NoLabels(path.clone())) };
         let picture = height * width * 3;
         let at_once = feed.adapter().batch.unwrap_or(count).max(1);
         for images in images.chunks((at_once * picture).max(1)) {
-            let filled = timed(&mut spent.prepare, || feed.fill(images, [height, width]));
+            let filled = times.timed(Stage::Preprocess, || feed.fill(images, [height, width]));
             let (pixels, shape) = filled.ok_or(SessionError::Memory { count, height, width })?;
             let input = match pixels {
                 InputTensor::Floats(values) => {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Device, SessionError, on_one_line};
+use super::{SessionError, on_one_line};
+use crate::config::Device;
 
 /// Words by which ONNX Runtime, CUDA, cuDNN and C++ say that there is no more memory.
 const NO_MEMORY: [&str; 4] =

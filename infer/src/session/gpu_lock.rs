@@ -6,7 +6,7 @@
 use std::sync::{PoisonError, RwLock};
 use std::thread::ThreadId;
 
-use super::Device;
+use crate::config::Device;
 
 /// Runs of a thread by the last of which ONNX Runtime has recorded the launches: two that set up memory, then the recording.
 const RUNS_TO_RECORD: usize = 3;

@@ -10,7 +10,8 @@ use protoseg_models::variant::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::engines::ModelSource;
-use super::{Runner, RunnerOptions, SessionError, commit, failure, run_session};
+use super::{Runner, SessionError, commit, failure, run_session};
+use crate::config::EngineConfig;
 
 /// What a device reached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -40,29 +41,29 @@ const COPIED: usize = 2048;
 
 impl DevicePeak {
     /// Measures them in 32- or 16-bit floats, as options say; 8 bits are not measured, and count as 32.
-    pub fn measure(options: &RunnerOptions, precision: Precision) -> Result<Self, SessionError> {
-        let side = if options.device.is_gpu() { 4096 } else { 768 };
+    pub fn measure(config: &EngineConfig, precision: Precision) -> Result<Self, SessionError> {
+        let side = if config.first_device().is_gpu() { 4096 } else { 768 };
         let half = precision == Precision::Fp16;
-        let [short, long] = CHAINS.map(|products| products_take(options, half, side, products));
+        let [short, long] = CHAINS.map(|products| products_take(config, half, side, products));
         let products = (CHAINS[1] - CHAINS[0]) as f64;
         let operations = products * 2.0 * (side as f64).powi(3);
         Ok(Self {
             operations_a_second: operations / (long? - short?).max(f64::EPSILON),
             side,
-            copied_bytes_a_second: copies(options)?,
+            copied_bytes_a_second: copies(config)?,
         })
     }
 }
 
 /// Seconds of the quickest run of a chain of products.
 fn products_take(
-    options: &RunnerOptions,
+    config: &EngineConfig,
     half: bool,
     side: usize,
     products: usize,
 ) -> Result<f64, SessionError> {
     let name = Path::new("a chain of products of matrices");
-    let mut session = commit(name, options, ModelSource::Bytes(&chain(half, side, products)))?;
+    let mut session = commit(name, config, ModelSource::Bytes(&chain(half, side, products)))?;
     // Powers of a matrix whose rows sum to one are matrices of the same size of numbers.
     let values = vec![1.0 / side as f32; side * side];
     let mut run = || {
@@ -70,13 +71,13 @@ fn products_take(
             SessionInputValue::from(TensorRef::from_array_view(([side, side], &values[..]))?);
         run_session(&mut session, input, &["y"], |_| Ok(()))
     };
-    quickest(|| run().map_err(|source| failure::run_error(name, options.device, &source)))
+    quickest(|| run().map_err(|source| failure::run_error(name, config.first_device(), &source)))
 }
 
 /// Bytes in a second of a network that gives back the picture it gets.
-fn copies(options: &RunnerOptions) -> Result<f64, SessionError> {
-    let options = RunnerOptions { size: Some([COPIED; 2]), ..options.clone() };
-    let mut runner = Runner::from_bytes("a network that only copies", &copy(), &options)?;
+fn copies(config: &EngineConfig) -> Result<f64, SessionError> {
+    let config = EngineConfig { input_size: Some([COPIED; 2]), ..config.clone() };
+    let mut runner = Runner::from_bytes("a network that only copies", &copy(), &config)?;
     let picture = vec![7; COPIED * COPIED * 3];
     let seconds = quickest(|| runner.run_bytes(&picture, [1, COPIED, COPIED], &["y"]).map(drop))?;
     Ok(2.0 * picture.len() as f64 / seconds)
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn the_processor_has_ceilings_in_both_formats() {
         for precision in [Precision::Fp32, Precision::Fp16] {
-            let found = DevicePeak::measure(&RunnerOptions::default(), precision).unwrap();
+            let found = DevicePeak::measure(&EngineConfig::default(), precision).unwrap();
             // No processor is slower than a million, and none faster than what a rack of GPUs does.
             assert!((1e6..1e16).contains(&found.operations_a_second), "{found:?}");
             assert!((1e6..1e13).contains(&found.copied_bytes_a_second), "{found:?}");
@@ -181,7 +182,7 @@ mod tests {
         for half in [false, true] {
             let mut session = commit(
                 Path::new("chain"),
-                &RunnerOptions::default(),
+                &EngineConfig::default(),
                 ModelSource::Bytes(&chain(half, 2, 3)),
             )
             .unwrap();

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::engines::ModelSource;
 use super::{
-    ExternalModel, FRAME_OUTPUTS, Runner, RunnerOptions, SessionError, commit_with, failure,
-    run_session,
+    ExternalModel, FRAME_OUTPUTS, Runner, SessionError, commit_with, failure, run_session,
 };
+use crate::config::EngineConfig;
 use crate::preprocess::Preprocess;
 
 /// Operators that [`Profile::operators`] names.
@@ -69,7 +69,7 @@ impl Runner {
     /// second session meanwhile, and on TensorRT without a cache the time to build its engines again. Of files that were opened
     /// from bytes nothing is told.
     pub fn profile(&self, shape: [usize; 3]) -> Result<Profile, SessionError> {
-        profile(&self.path, self.feed.as_ref().map(Preprocess::adapter), &self.options, shape)
+        profile(&self.path, self.feed.as_ref().map(Preprocess::adapter), &self.config, shape)
     }
 }
 
@@ -77,17 +77,17 @@ impl Runner {
 pub fn profile(
     path: &Path,
     adapter: Option<&Adapter>,
-    options: &RunnerOptions,
+    config: &EngineConfig,
     shape: [usize; 3],
 ) -> Result<Profile, SessionError> {
-    profile_in(&std::env::temp_dir(), path, adapter, options, shape)
+    profile_in(&std::env::temp_dir(), path, adapter, config, shape)
 }
 
 fn profile_in(
     temporary: &Path,
     path: &Path,
     adapter: Option<&Adapter>,
-    options: &RunnerOptions,
+    config: &EngineConfig,
     shape: [usize; 3],
 ) -> Result<Profile, SessionError> {
     let failed = |source| SessionError::Profile { path: path.to_owned(), source };
@@ -96,11 +96,11 @@ fn profile_in(
         .prefix("protoseg-profile-")
         .tempdir_in(temporary)
         .map_err(failed)?;
-    let session = commit_with(path, options, ModelSource::File, Some(&folder.path().join("run")))?;
+    let session = commit_with(path, config, ModelSource::File, Some(&folder.path().join("run")))?;
     let mut runner = match adapter {
-        None => Runner::with_image_input(path, options, session)?,
+        None => Runner::with_image_input(path, config, session)?,
         Some(adapter) => {
-            ExternalModel::from_session(path, options, session).with_adapter(adapter.clone())
+            ExternalModel::from_session(path, config, session).with_adapter(adapter.clone())
         }
     };
     // In the first run memory is set up; the second counts.
@@ -112,10 +112,11 @@ fn profile_in(
     runner.run_unread(&pixels, shape)?;
     runner.run_unread(&pixels, shape)?;
     let record = runner.session.end_profiling();
-    let record = record.map_err(|source| failure::run_error(path, options.device, &source))?;
+    let record =
+        record.map_err(|source| failure::run_error(path, config.first_device(), &source))?;
     let record = std::fs::read_to_string(record).map_err(failed)?;
     let mut profile = parse_record(&record).map_err(|source| failed(source.into()))?;
-    if options.device.is_gpu() {
+    if config.first_device().is_gpu() {
         profile.operators.clear();
     }
     Ok(profile)
@@ -227,8 +228,8 @@ mod tests {
     fn every_node_is_the_cpus_and_no_file_stays() {
         let (temporary, here) = (tempfile::tempdir().unwrap(), names(Path::new(".")));
         let profiled = |name: &str, adapter: Option<&Adapter>, unoptimized: bool, shape| {
-            let options = RunnerOptions { unoptimized, ..RunnerOptions::default() };
-            let profile = profile_in(temporary.path(), &fixture(name), adapter, &options, shape);
+            let config = EngineConfig { unoptimized, ..EngineConfig::default() };
+            let profile = profile_in(temporary.path(), &fixture(name), adapter, &config, shape);
             assert!(names(temporary.path()).is_empty() && names(Path::new(".")) == here, "{name}");
             profile
         };
@@ -263,7 +264,7 @@ mod tests {
         assert!(count(&profiled("gate/frame.onnx", None, false, [1, 64, 96]).unwrap()) > 1);
         let (layout, order) = (Layout::Nchw, ChannelOrder::Rgb);
         let output =
-            ExternalModel::open(&fixture("adopt/float-nchw.onnx"), &RunnerOptions::default())
+            ExternalModel::open(&fixture("adopt/float-nchw.onnx"), &EngineConfig::default())
                 .unwrap()
                 .outputs();
         let adapter = Adapter {
@@ -293,18 +294,13 @@ mod tests {
             &temporary.path().join("gone"),
             &fixture("colors/model.onnx"),
             None,
-            &RunnerOptions::default(),
+            &EngineConfig::default(),
             [1; 3],
         );
         assert!(gone.unwrap_err().to_string().contains("TMPDIR"));
-        let options = RunnerOptions { device: Device::Cuda(0), ..RunnerOptions::default() };
-        let elsewhere = profile_in(
-            temporary.path(),
-            &fixture("colors/model.onnx"),
-            None,
-            &options,
-            [1, 32, 32],
-        );
+        let config = EngineConfig::on(Device::Cuda(0));
+        let elsewhere =
+            profile_in(temporary.path(), &fixture("colors/model.onnx"), None, &config, [1, 32, 32]);
         assert!(elsewhere.is_err() || elsewhere.is_ok_and(|profile| profile.operators.is_empty()));
     }
 }

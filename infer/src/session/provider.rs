@@ -7,7 +7,8 @@ use ort::ep::{CPU, CUDA, ExecutionProvider, OpenVINO, TensorRT};
 use ort::session::builder::SessionBuilder;
 
 use super::engines::EngineCache;
-use super::{Device, RunnerOptions, SessionError, TensorRtOptions, on_one_line};
+use super::{SessionError, on_one_line};
+use crate::config::{Device, EngineConfig};
 use crate::machine::cores;
 
 /// What one kind of device needs of ONNX Runtime.
@@ -59,10 +60,11 @@ fn plain(message: &str) -> &str {
 /// Makes a session run on the device of its options, or says why it cannot.
 pub(super) fn place(
     mut builder: SessionBuilder,
-    options: &RunnerOptions,
+    config: &EngineConfig,
     engines: Option<EngineCache>,
 ) -> Result<SessionBuilder, SessionError> {
-    let RunnerOptions { device, size, cuda, .. } = *options;
+    let device = config.first_device();
+    let EngineConfig { input_size, tf32, cuda_graph, .. } = *config;
     let ProviderRequirements { package, system } = device.needs();
     if !is_built_in(device) {
         return Err(SessionError::Device {
@@ -75,7 +77,7 @@ pub(super) fn place(
         });
     }
     // Search by trying pays where sizes repeat; each new size costs a search.
-    let search = if size.is_some() {
+    let search = if input_size.is_some() {
         ConvAlgorithmSearch::Exhaustive
     } else {
         ConvAlgorithmSearch::Heuristic
@@ -83,20 +85,20 @@ pub(super) fn place(
     let on_cuda = |number: u16| {
         let mut provider =
             CUDA::default().with_device_id(number.into()).with_conv_algorithm_search(search);
-        if let Some(bytes) = cuda.memory {
-            provider = provider.with_memory_limit(bytes);
+        if let Some(bytes) = config.gpu_memory {
+            provider = provider.with_memory_limit(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
-        provider.with_tf32(cuda.tf32).with_cuda_graph(cuda.graph).build().error_on_failure()
+        provider.with_tf32(tf32).with_cuda_graph(cuda_graph).build().error_on_failure()
     };
     let providers = match device {
         Device::Cpu => Vec::new(),
         Device::Cuda(number) => vec![on_cuda(number)],
         // What TensorRT does not take, CUDA does, on the same GPU.
         Device::TensorRt(number) => {
-            vec![tensorrt(number, options, engines).build().error_on_failure(), on_cuda(number)]
+            vec![tensorrt(number, config, engines).build().error_on_failure(), on_cuda(number)]
         }
         Device::OpenVino => {
-            let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
+            let threads = config.threads.map_or_else(cores, NonZeroUsize::get);
             let provider = OpenVINO::default()
                 .with_device_type("CPU")
                 .with_precision("FP32")
@@ -110,10 +112,10 @@ pub(super) fn place(
         help: format!("it needs {system}; `protoseg doctor` shows what loads"),
     };
     builder = builder.with_execution_providers(providers).map_err(|error| failed(error.into()))?;
-    if device != Device::Cpu && !options.cpu_fallback {
+    if device != Device::Cpu && !config.cpu_fallback {
         builder = builder.with_disable_cpu_fallback().map_err(|error| failed(error.into()))?;
     }
-    if let Some([height, width]) = size {
+    if let Some([height, width]) = input_size {
         // The names that `protoseg export` gives to the sizes it leaves open; a file without them is not changed by this.
         for (name, size) in [("H", height), ("W", width)] {
             builder = builder
@@ -124,13 +126,14 @@ pub(super) fn place(
     Ok(builder)
 }
 
-fn tensorrt(number: u16, options: &RunnerOptions, engines: Option<EngineCache>) -> TensorRT {
-    let TensorRtOptions { fp16, int8, workspace, .. } = options.tensorrt;
-    let mut provider =
-        TensorRT::default().with_device_id(number.into()).with_cuda_graph(options.cuda.graph);
-    provider = provider.with_fp16(fp16).with_int8(int8);
-    if let Some(bytes) = workspace {
-        provider = provider.with_max_workspace_size(bytes);
+fn tensorrt(number: u16, config: &EngineConfig, engines: Option<EngineCache>) -> TensorRT {
+    let mut provider = TensorRT::default()
+        .with_device_id(number.into())
+        .with_cuda_graph(config.cuda_graph)
+        .with_fp16(config.trt_fp16)
+        .with_int8(config.trt_int8);
+    if let Some(bytes) = config.trt_workspace {
+        provider = provider.with_max_workspace_size(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
     let Some(EngineCache { engines, timings }) = engines else { return provider };
     provider = provider.with_engine_cache(true).with_engine_cache_path(engines);

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::engines::ModelSource;
 use super::library::environment;
-use super::{Device, RunnerOptions, SessionError, commit, failure, provider, run_session};
+use super::{SessionError, commit, failure, provider, run_session};
+use crate::config::{Device, EngineConfig};
 
 /// An ONNX file by itself: y = Relu(x), of two 32-bit floats.
 const RELU: &[u8] =
@@ -48,8 +49,7 @@ impl Device {
     /// Runs a network of one operation on this device: whether its libraries load and it answers.
     pub fn check(self) -> Result<(), SessionError> {
         let name = Path::new("a trial of one operation");
-        let options = RunnerOptions { device: self, ..RunnerOptions::default() };
-        let mut session = commit(name, &options, ModelSource::Bytes(RELU))?;
+        let mut session = commit(name, &EngineConfig::on(self), ModelSource::Bytes(RELU))?;
         let values = [-1.0_f32, 2.0];
         let mut run = || {
             let input =

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::place::Interpolation;
@@ -9,7 +10,6 @@ use super::{LogitGeometry, Outputs, Prediction};
 use crate::kernels::{
     self, BlendedRow, Corners, InstructionSet, LANES, LogitPlanes, PixelGroup, PixelRow, put,
 };
-use crate::stitch::LogitMap;
 
 /// Most rows of pixels that are filled as one piece of work.
 const MOST_ROWS: usize = 16;
@@ -65,24 +65,29 @@ impl Upsampler {
     /// Decides some rows of pixels, from rows of logits of which the first is the frame's row `top`.
     pub(crate) fn predict(
         &self,
-        logits: &LogitMap,
+        planes: LogitPlanes<'_>,
         top: usize,
         pixels: Range<usize>,
         wanted: Outputs,
         decided: &mut Prediction,
     ) {
-        let planes = LogitPlanes { data: &logits.data, rows: logits.height, width: logits.width };
+        let classes = planes.data.len() / (planes.rows * planes.width);
         self.bands(pixels, decided).into_par_iter().for_each_init(
-            || Workspace::new(logits.classes, self.columns, self.groups.len(), wanted),
+            || Workspace::new(classes, self.columns, self.groups.len(), wanted),
             |workspace, band| self.fill(planes, top, band, workspace),
         );
     }
 
     fn bands<'a>(&'a self, pixels: Range<usize>, decided: &'a mut Prediction) -> Vec<Band<'a>> {
         let bytes = pixels.start * self.width..pixels.end * self.width;
-        let mut labels = &mut decided.labels[bytes.clone()];
-        let mut confidence = decided.confidence.as_mut().map(|plane| &mut plane[bytes.clone()]);
-        let mut margin = decided.margin.as_mut().map(|plane| &mut plane[bytes]);
+        // Planes are in standard layout, as `Prediction::blank` makes them.
+        let slice = |plane: &'a mut Array2<u8>| {
+            let plane = plane.as_slice_mut().unwrap_or_default();
+            &mut plane[bytes.clone()]
+        };
+        let mut labels = slice(&mut decided.labels);
+        let mut confidence = decided.confidence.as_mut().map(slice);
+        let mut margin = decided.margin.as_mut().map(slice);
         let mut bands = Vec::new();
         for between in self.rows[pixels].chunk_by(|row, next| row.first == next.first) {
             for rows in between.chunks(MOST_ROWS) {
@@ -207,6 +212,7 @@ mod tests {
     use super::super::predict_with;
     use super::super::tests::random;
     use super::*;
+    use crate::stitch::LogitMap;
 
     /// Scores as networks give them: smooth, so that most corners agree and many are sure.
     fn smooth(classes: usize, height: usize, width: usize) -> LogitMap {
@@ -249,20 +255,21 @@ mod tests {
                     for (confidence, margin) in
                         [(false, false), (true, false), (false, true), (true, true)]
                     {
-                        let wanted = Outputs { confidence, margin };
+                        let wanted = Outputs { confidence, margin, logits: false };
                         let [scalar, others @ ..] = &InstructionSet::all()[..] else {
                             panic!("no form")
                         };
-                        let expected = predict_with(*scalar, &logits, &frame, wanted);
+                        let expected = predict_with(*scalar, logits.planes(), &frame, wanted);
                         assert_eq!(expected.confidence.is_some(), confidence);
                         for form in others {
                             assert!(
-                                predict_with(*form, &logits, &frame, wanted) == expected,
+                                predict_with(*form, logits.planes(), &frame, wanted) == expected,
                                 "{form:?} {frame:?}"
                             );
                         }
                         let labels =
-                            predict_with(*scalar, &logits, &frame, Outputs::default()).labels;
+                            predict_with(*scalar, logits.planes(), &frame, Outputs::default())
+                                .labels;
                         assert!(
                             labels == expected.labels,
                             "labels depend on {wanted:?}: {frame:?}"
@@ -278,7 +285,7 @@ mod tests {
         for (grid, padded, [height, width]) in FRAMES {
             let logits = smooth(5, grid[0], grid[1]);
             let frame = LogitGeometry { height, width, padded, align_corners: false };
-            let wanted = Outputs { confidence: true, margin: true };
+            let wanted = Outputs { confidence: true, margin: true, logits: false };
             let upsampler = Upsampler::new(grid, &frame);
             let expected = super::super::predict(&logits, &frame, wanted);
             let mut decided = Prediction::blank(&frame, wanted);
@@ -293,7 +300,7 @@ mod tests {
                 };
                 let data = (0..5).flat_map(|class| part(class).iter().copied()).collect();
                 let held = LogitMap { classes: 5, height: rows - top, width: grid[1], data };
-                upsampler.predict(&held, top, done..ready, wanted, &mut decided);
+                upsampler.predict(held.planes(), top, done..ready, wanted, &mut decided);
                 done = ready;
             }
             assert_eq!(done, height);

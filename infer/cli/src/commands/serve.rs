@@ -11,14 +11,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use axum::http::HeaderValue;
 use clap::ValueEnum;
+use protoseg_infer::config::parse_bytes;
 use protoseg_infer::session;
 use protoseg_serve::http::ApiKey;
 use protoseg_serve::listener::{self, ConnectionLimits, Protocol};
 use protoseg_serve::registry::{ENCODED_SUFFIX, ModelOptions, name_of};
 use protoseg_serve::{BatchLimit, ServiceLimits};
 
-use super::engine_args::bytes;
-use super::engine_options::EngineFlags;
+use super::engine_args::EngineArgs;
 use super::tuned::TuningArgs;
 use super::{CommandError, CommandOutcome};
 
@@ -40,7 +40,7 @@ pub(crate) struct ServeArgs {
     #[arg(required = true, value_name = "[NAME=]BUNDLE")]
     bundles: Vec<String>,
     #[command(flatten)]
-    engine: EngineFlags,
+    engine: EngineArgs,
     #[command(flatten)]
     tuning: TuningArgs,
     /// Address for HTTP; port 0 takes a free one
@@ -72,7 +72,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 40_000_000)]
     max_pixels: u64,
     /// Refuse larger requests; four such are read at a time
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "64M")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "64M")]
     max_body: u64,
     /// Seconds from a request's head to its answer
     #[arg(long, value_name = "S", default_value_t = 30.0)]
@@ -183,19 +183,19 @@ struct ServeConfig {
 
 impl ServeArgs {
     fn plan(&self) -> anyhow::Result<ServeConfig> {
-        let engine = &self.engine.arguments;
+        let engine = self.engine.config();
+        engine.check()?;
         let limits = self.limits()?;
-        let limit = BatchLimit::default_for(engine.batch(), engine.is_gpu());
+        let limit = BatchLimit::default_for(engine.batch, engine.is_gpu());
         let pixels = positive("--batch-megapixels", self.batch_megapixels)? * 1e6;
         let plain = ModelOptions {
-            pipeline: engine.options(0)?,
+            engine: engine.clone(),
             limit: BatchLimit { pixels: pixels as u64, ..limit },
             delay: time("--max-delay", self.max_delay / 1e3)?,
             logits: self.serve_logits,
         };
         self.tuning.check()?;
-        let models =
-            TunedModelOptions { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
+        let models = TunedModelOptions { tuning: self.tuning.clone(), engine, plain };
         ensure!(self.connections > 0, "--connections 0 would answer nobody");
         let connections = ConnectionLimits {
             max_connections: self.connections,

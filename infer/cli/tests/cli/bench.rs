@@ -34,14 +34,14 @@ fn unusable_arguments_are_refused_with_the_way_out() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("--url http://{unused}");
     let cases: [(&str, &[&str]); 18] = [
-        ("BUNDLE --sweep thread=1,2", &["there is no option `thread`", "threads"]),
+        ("BUNDLE --sweep thread=1,2", &["unknown engine option `thread`", "threads"]),
         ("BUNDLE --sweep threads=1,0", &["from 1 to 1024"]),
         (
             "BUNDLE --against BUNDLE --against-set threads=1,2",
             &["--against-set gives an option one value"],
         ),
-        ("BUNDLE --against BUNDLE --scenario server", &["takes no server scenario"]),
-        ("BUNDLE --against BUNDLE --scenario server --rate 5", &["takes no server scenario"]),
+        ("BUNDLE --against BUNDLE --scenario server", &["does not support the server scenario"]),
+        ("BUNDLE --against BUNDLE --scenario server --rate 5", &["does not support the server scenario"]),
         ("BUNDLE --time 0", &["--time: 0 s", "--queries"]),
         ("BUNDLE --picture-count 0", &["--picture-count", "from 1 to 4096"]),
         ("BUNDLE --pictures nowhere", &["nowhere"]),
@@ -52,14 +52,14 @@ fn unusable_arguments_are_refused_with_the_way_out() {
             &["https://127.0.0.1:1 is not the address", "http://HOST:PORT", "TLS"],
         ),
         ("--url 127.0.0.1:8000", &["is not the address of a server"]),
-        ("--url http://127.0.0.1:1 --patience 0", &["--patience"]),
+        ("--url http://127.0.0.1:1 --timeout 0", &["--timeout"]),
         ("--url http://127.0.0.1:1 --threads 2", &["a server has its own options"]),
         (
             "BUNDLE --sweep threads=1 --sweep threads=2",
-            &["threads stands there twice", "threads=VALUE,VALUE"],
+            &["threads is given twice", "threads=VALUE,VALUE"],
         ),
         ("BUNDLE --model m", &["--model is for a server", "--url"]),
-        ("BUNDLE --patience 3", &["--patience is for a server", "--url"]),
+        ("BUNDLE --timeout 3", &["--timeout is for a server", "--url"]),
         ("BUNDLE --no-accuracy --limit 2", &["--limit", "--data"]),
     ];
     for (words, parts) in cases {
@@ -69,8 +69,8 @@ fn unusable_arguments_are_refused_with_the_way_out() {
     // Refused by clap, with its usage.
     let cases = [
         ("", "<BUNDLE>"),
-        ("BUNDLE --rate 0 --scenario server", "a share of what the model can do"),
-        ("BUNDLE --rate many%", "a share of what the model can do"),
+        ("BUNDLE --rate 0 --scenario server", "a share of the capacity"),
+        ("BUNDLE --rate many%", "a share of the capacity"),
         ("BUNDLE --sweep threads", "OPTION=VALUE"),
         ("BUNDLE --against BUNDLE --sweep threads=1,2", "cannot be used with"),
         ("BUNDLE --against-set threads=1", "--against"),

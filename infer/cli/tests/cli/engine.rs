@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use image::RgbImage;
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::upsample::{Outputs, into_vec};
 use protoseg_serve::BatchLimit;
 use protoseg_serve::metrics::Metrics;
 use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerError, SchedulerOptions};
@@ -32,8 +32,8 @@ fn engine(segmenters: usize, pieces: usize, delay: Duration) -> (Scheduler, Metr
 }
 
 fn ask(picture: RgbImage) -> PredictRequest {
-    let wanted = Outputs { confidence: true, margin: true };
-    PredictRequest { image: Arc::new(picture), outputs: wanted, logits: false }
+    let outputs = Outputs { confidence: true, margin: true, logits: false };
+    PredictRequest { image: Arc::new(picture), outputs }
 }
 
 fn count(metrics: &Metrics, start: &str) -> f64 {
@@ -54,9 +54,14 @@ fn windows_of_several_pictures_fill_one_run_and_each_gets_its_own_labels() {
         pictures.iter().map(|picture| engine.submit(ask(picture.clone())).unwrap()).collect();
     for (ticket, picture) in tickets.into_iter().zip(&pictures) {
         let made = ticket.blocking_recv().unwrap().unwrap();
-        assert_eq!(made.prediction.labels, stripe_labels(picture.width(), picture.height()));
+        assert_eq!(
+            into_vec(made.prediction.labels.clone()),
+            stripe_labels(picture.width(), picture.height())
+        );
         let mut alone = Segmenter::open(fixture("colors")).unwrap();
-        let expected = alone.predict(picture, Outputs { confidence: true, margin: true }).unwrap();
+        let expected = alone
+            .predict(picture, Outputs { confidence: true, margin: true, logits: false })
+            .unwrap();
         assert_eq!(made.prediction, expected);
     }
     assert_eq!(count(&metrics, "protoseg_batch_windows_count"), 1.0);
@@ -72,7 +77,7 @@ fn pictures_that_nobody_waits_for_are_not_run() {
     let more = engine.submit(ask(stripes(48, 20))).unwrap();
     for (ticket, width, height) in [(kept, 112, 32), (more, 48, 20)] {
         assert_eq!(
-            ticket.blocking_recv().unwrap().unwrap().prediction.labels,
+            into_vec(ticket.blocking_recv().unwrap().unwrap().prediction.labels),
             stripe_labels(width, height)
         );
     }
@@ -92,7 +97,7 @@ fn what_cannot_be_cut_is_refused_and_what_waits_at_the_end_is_answered() {
     drop(engine);
     for (ticket, index) in tickets.into_iter().zip(1..) {
         assert_eq!(
-            ticket.blocking_recv().unwrap().unwrap().prediction.labels,
+            into_vec(ticket.blocking_recv().unwrap().unwrap().prediction.labels),
             stripe_labels(16 * index, 16)
         );
     }

@@ -1,5 +1,6 @@
 //! The call that labels: tensors out of its message, and an answer of bytes.
 
+use protoseg_infer::Stage;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
@@ -13,7 +14,6 @@ use super::pb::model_infer_response::InferOutputTensor;
 use super::pb::{InferTensorContents, ModelInferRequest, ModelInferResponse};
 use crate::budget;
 use crate::http::add_timing_headers;
-use crate::metrics::Stage;
 use crate::oip::{Datatype, InferRequest, InferResponse, InputTensor, ModelRef, TensorData, run};
 use crate::{Service, ServiceError};
 

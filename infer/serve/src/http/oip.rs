@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use protoseg_infer::{Stage, StageTimes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -18,11 +19,9 @@ use super::elements::{self, JsonElements, JsonInteger};
 use super::guard::{ModelName, milliseconds};
 use super::path::PathParams;
 use crate::ServiceError;
-use crate::metrics::Stage;
 use crate::oip::{
     Datatype, InferRequest, InferResponse, InputTensor, ModelRef, ServerMetadata, TensorData, run,
 };
-use crate::scheduler::JobTimes;
 
 /// Header with the length of the JSON before the bytes of tensors; 0 where the whole body is one tensor.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -364,8 +363,8 @@ fn with_outputs(
 }
 
 /// Where the time of a picture went, in milliseconds.
-pub(crate) fn add_timing_headers(headers: &mut HeaderMap, times: JobTimes) {
-    headers.insert("x-queue-time", milliseconds(times.queue));
-    headers.insert("x-inference-time", milliseconds(times.run));
-    headers.insert("x-stitch-time", milliseconds(times.stitch));
+pub(crate) fn add_timing_headers(headers: &mut HeaderMap, times: StageTimes) {
+    headers.insert("x-queue-time", milliseconds(times[Stage::Queue]));
+    headers.insert("x-inference-time", milliseconds(times.run()));
+    headers.insert("x-stitch-time", milliseconds(times[Stage::Stitch]));
 }

@@ -17,12 +17,12 @@ use super::body::{PermitBody, receive};
 use super::guard::ModelName;
 use super::oip::add_timing_headers;
 use super::path::PathParams;
-use crate::metrics::Stage;
 use crate::registry::LoadedModel;
 use crate::{LabeledImage, ServiceError};
 use protoseg_images::formats::{ImageLabels, coco};
 use protoseg_images::label_map::LabelMap;
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::upsample::into_vec;
+use protoseg_infer::{Outputs, Stage};
 
 /// What a picture is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -156,8 +156,9 @@ async fn segment_with(
         }
         let admitted = service.decode(served, received.bytes).await?;
         drop(received.share);
-        let wanted = Outputs { confidence: matches!(view, View::Json | View::Coco), margin: false };
-        let labelled = service.label(served, admitted, wanted, false).await?;
+        let wanted =
+            Outputs { confidence: matches!(view, View::Json | View::Coco), ..Outputs::default() };
+        let labelled = service.label(served, admitted, wanted).await?;
         let start = std::time::Instant::now();
         let owned = Arc::clone(served);
         let response = service.work(move || drawn(&owned, view, labelled)).await?;
@@ -192,8 +193,8 @@ fn drawn(
     let (picture, made, share) = labelled.into_parts();
     let decided = made.prediction;
     let (pixels, confidence) =
-        (decided.pixels_by_class(classes.count()), decided.confidence.clone());
-    let map = LabelMap { height: decided.height, width: decided.width, labels: decided.labels };
+        (decided.pixels_by_class(classes.count()), decided.confidence.clone().map(into_vec));
+    let map = LabelMap::from(decided);
     let png = |bytes: Result<Vec<u8>, protoseg_images::label_map::LabelMapError>| {
         bytes.map_err(|error| failed(&error))
     };

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::{Datatype, InputTensor, ModelRef};
 use crate::budget::Permit;
 use crate::registry::LoadedModel;
-use crate::scheduler::JobTimes;
 use crate::{AdmittedImage, LabeledImage, Service, ServiceError};
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::upsample::into_vec;
+use protoseg_infer::{Outputs, Prediction, Stage, StageTimes};
 
 /// Most pictures of one request.
 const MOST_PICTURES: usize = 256;
@@ -234,7 +234,7 @@ pub struct InferResponse {
     /// The tensors, in the order in which they were asked for.
     pub outputs: Vec<OutputTensor>,
     /// Where time went, of the picture that took longest.
-    pub times: JobTimes,
+    pub times: StageTimes,
     /// What must be kept until the answer has been sent.
     pub shares: Vec<Permit>,
 }
@@ -245,12 +245,13 @@ pub async fn run(
     served: &Arc<LoadedModel>,
     call: InferRequest,
 ) -> Result<InferResponse, ServiceError> {
-    let wanted =
-        Outputs { confidence: call.outputs.contains(&OutputKind::Confidence), margin: false };
-    let scores = call.outputs.contains(&OutputKind::Logits);
+    let wanted = Outputs {
+        confidence: call.outputs.contains(&OutputKind::Confidence),
+        logits: call.outputs.contains(&OutputKind::Logits),
+        ..Outputs::default()
+    };
     let admitted = admit(service, served, call.pictures).await?;
-    let labels =
-        admitted.into_iter().map(|admitted| service.label(served, admitted, wanted, scores));
+    let labels = admitted.into_iter().map(|admitted| service.label(served, admitted, wanted));
     let labelled = futures_util::future::try_join_all(labels).await?;
     let outputs = call.outputs;
     service.work(move || Ok(answer(&outputs, labelled))).await
@@ -306,24 +307,26 @@ fn answer(outputs: &[OutputKind], labelled: Vec<LabeledImage>) -> InferResponse 
         .iter()
         .map(|&output| OutputTensor { output, shape: Vec::new(), bytes: Vec::new() })
         .collect();
-    let (mut shares, mut times) = (Vec::new(), JobTimes::default());
+    let (mut shares, mut times) = (Vec::new(), StageTimes::default());
     for labelled in labelled {
         let (_, made, share) = labelled.into_parts();
         shares.push(share);
-        if made.times.queue + made.times.run > times.queue + times.run {
+        let until_stitched = |times: &StageTimes| times[Stage::Queue] + times.run();
+        if until_stitched(&made.times) > until_stitched(&times) {
             times = made.times;
         }
-        let size = [made.prediction.height, made.prediction.width];
-        let (mut labels, mut confidence) =
-            (Some(made.prediction.labels), made.prediction.confidence);
+        let Prediction { labels, confidence, logits, .. } = made.prediction;
+        let (height, width) = labels.dim();
+        let size = [height, width];
+        let (mut labels, mut confidence) = (Some(into_vec(labels)), confidence.map(into_vec));
         for OutputTensor { output, shape, bytes } in &mut given {
             let (sides, found) = match output {
                 OutputKind::Labels => (size.to_vec(), labels.take().unwrap_or_default()),
                 OutputKind::Confidence => (size.to_vec(), confidence.take().unwrap_or_default()),
-                OutputKind::Logits => match &made.logits {
-                    Some(map) => {
-                        let bytes = map.data.iter().flat_map(|score| score.to_le_bytes()).collect();
-                        (vec![map.classes, map.height, map.width], bytes)
+                OutputKind::Logits => match &logits {
+                    Some(logits) => {
+                        let bytes = logits.iter().flat_map(|value| value.to_le_bytes()).collect();
+                        (logits.shape().to_vec(), bytes)
                     }
                     None => (Vec::new(), Vec::new()),
                 },

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{JobResult, JobTimes, PredictRequest};
+use super::{JobResult, PredictRequest};
 use protoseg_infer::segmenter::{TileGrid, TileMerger};
+use protoseg_infer::{Stage, StageTimes};
 
 /// A picture on its way.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) struct Job {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     pub(super) mosaic: Option<TileMerger>,
-    pub(super) times: JobTimes,
+    pub(super) times: StageTimes,
     pub(super) begun: bool,
 }
 
@@ -41,7 +42,7 @@ impl Job {
         let mut progress = self.progress();
         if !progress.begun {
             progress.begun = true;
-            progress.times.queue = now.saturating_duration_since(self.submitted);
+            progress.times[Stage::Queue] = now.saturating_duration_since(self.submitted);
         }
     }
 

@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use protoseg_models::weights::Tensor;
+use ndarray::{Axis, CowArray, Ix3};
 
 use super::job::Job;
 use super::{PredictResponse, SchedulerError, Shared};
 use protoseg_infer::pipeline::{install, thread_pool};
-use protoseg_infer::segmenter::{ImageLogits, RawPrediction, SegmentError, Segmenter, TileMerger};
-use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::Prediction;
+use protoseg_infer::segmenter::{SegmentError, Segmenter, TileMerger};
+use protoseg_infer::{Prediction, Stage};
 
 /// Serves pictures until the engine is closed and all is done.
 pub(super) fn run(shared: &Shared, mut segmenter: Segmenter, threads: usize) {
@@ -39,14 +38,13 @@ impl Shared {
         if let [(job, _)] = batch
             && job.cut.is_none()
         {
-            let ran = guarded(|| segmenter.predict(&job.request.image, job.request.outputs));
+            let ran = guarded(|| segmenter.predict(&*job.request.image, job.request.outputs));
             let elapsed = start.elapsed();
             if ran.is_ok() {
                 self.meter.add(job.pixels(), elapsed);
                 self.metrics.record_batch(1);
             }
-            job.progress().times.run += elapsed;
-            let ran = ran.map(|decided| (decided, None));
+            job.progress().times[Stage::Compute] += elapsed;
             return self.finish(job, ran);
         }
         pixels.clear();
@@ -54,17 +52,23 @@ impl Shared {
         for (job, index) in batch {
             if let Some(cut) = &job.cut {
                 [shape[1], shape[2]] = cut.tile_size();
-                cut.append(&job.request.image, *index, pixels);
+                cut.append(&*job.request.image, *index, pixels);
             }
         }
         let ran = guarded(|| segmenter.run_tiles(pixels, shape));
         let elapsed = start.elapsed();
         match ran {
-            Ok(scores) => {
+            Ok(logits) => {
                 self.metrics.record_batch(batch.len());
-                for ((job, index), scores) in batch.iter().zip(scores) {
-                    job.progress().times.run += elapsed / batch.len() as u32;
-                    self.put(job, *index, scores);
+                for (job, _) in batch {
+                    job.progress().times[Stage::Compute] += elapsed / batch.len() as u32;
+                }
+                if let [(job, index)] = batch {
+                    self.put(job, *index, logits.index_axis_move(Axis(0), 0).into());
+                } else {
+                    for ((job, index), logits) in batch.iter().zip(logits.outer_iter()) {
+                        self.put(job, *index, logits.into());
+                    }
                 }
                 self.meter.add((shape[0] * shape[1] * shape[2]) as u64, start.elapsed());
             }
@@ -76,38 +80,27 @@ impl Shared {
         }
     }
 
-    /// Puts scores into their picture, which may then be done.
-    fn put(&self, job: &Job, index: usize, scores: Tensor) {
+    /// Puts logits into their image, which may then be done.
+    fn put(&self, job: &Job, index: usize, logits: CowArray<'_, f32, Ix3>) {
         let start = Instant::now();
         let mut progress = job.progress();
         let put = guarded(|| {
             let mosaic = match (progress.mosaic.take(), &job.cut) {
                 (Some(mosaic), _) => mosaic,
-                (None, Some(cut)) => TileMerger::new(cut, job.request.outputs, job.request.logits)?,
+                (None, Some(cut)) => TileMerger::new(cut, job.request.outputs)?,
                 (None, None) => return Ok(None),
             };
-            progress.mosaic.insert(mosaic).put(index, scores)
+            progress.mosaic.insert(mosaic).put(index, logits)
         });
-        let made = match put {
-            Ok(None) => {
-                progress.times.stitch += start.elapsed();
-                return;
-            }
-            Ok(Some(RawPrediction::Final(decided))) => Ok((decided, None)),
-            Ok(Some(RawPrediction::Logits(logits))) => {
-                let decided = guarded(|| Ok(logits.predict(job.request.outputs)));
-                let ImageLogits { map, .. } = logits;
-                decided.map(|decided| (decided, Some(map)))
-            }
-            Err(error) => Err(error),
-        };
-        progress.times.stitch += start.elapsed();
+        progress.times[Stage::Stitch] += start.elapsed();
         drop(progress);
-        self.finish(job, made);
+        if let Some(made) = put.transpose() {
+            self.finish(job, made);
+        }
     }
 
     /// Answers, unless that has happened.
-    fn finish(&self, job: &Job, made: Result<(Prediction, Option<LogitMap>), SchedulerError>) {
+    fn finish(&self, job: &Job, made: Result<Prediction, SchedulerError>) {
         if let Err(SchedulerError::Segment(error)) = &made
             && error.is_lasting()
         {
@@ -117,11 +110,7 @@ impl Shared {
         let reply = job.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reply) = reply {
             // Nobody may be waiting any more.
-            drop(reply.send(made.map(|(decided, scores)| PredictResponse {
-                prediction: decided,
-                logits: scores,
-                times,
-            })));
+            drop(reply.send(made.map(|prediction| PredictResponse { prediction, times })));
         }
     }
 }

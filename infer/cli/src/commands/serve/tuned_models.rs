@@ -7,15 +7,14 @@ use protoseg_models::errors::error_chain;
 use protoseg_serve::BatchLimit;
 use protoseg_serve::registry::{ModelOptions, ModelOptionsSource};
 
-use crate::commands::engine_args::EngineArgs;
-use crate::commands::engine_options::EngineFlags;
 use crate::commands::tuned::{TunedEngine, TuningArgs};
+use protoseg_infer::EngineConfig;
 
 /// Bundles as tuned, and as they come where they are not.
 #[derive(Debug, Clone)]
 pub(super) struct TunedModelOptions {
     pub(super) tuning: TuningArgs,
-    pub(super) engine: EngineFlags,
+    pub(super) engine: EngineConfig,
     /// As they come, by the options that were given.
     pub(super) plain: ModelOptions,
 }
@@ -37,12 +36,13 @@ impl TunedModelOptions {
 }
 
 /// The same with other options of the engine.
-pub(super) fn with(options: &ModelOptions, engine: &EngineArgs) -> anyhow::Result<ModelOptions> {
+pub(super) fn with(options: &ModelOptions, engine: &EngineConfig) -> anyhow::Result<ModelOptions> {
     let limit = BatchLimit {
         pixels: options.limit.pixels,
-        ..BatchLimit::default_for(engine.batch(), engine.is_gpu())
+        ..BatchLimit::default_for(engine.batch, engine.is_gpu())
     };
-    Ok(ModelOptions { pipeline: engine.options(0)?, limit, ..options.clone() })
+    engine.check()?;
+    Ok(ModelOptions { engine: engine.clone(), limit, ..options.clone() })
 }
 
 impl ModelOptionsSource for TunedModelOptions {

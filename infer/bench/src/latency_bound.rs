@@ -1,27 +1,27 @@
-//! Looks for the largest rate whose latency keeps to a bound, as MLPerf's server scenario asks for it.
+//! Binary search for the largest rate whose latency keeps to a bound, as in MLPerf's server scenario.
 
-use protoseg_bench::report::{RateWithinBound, ScenarioResult};
-use protoseg_bench::stability;
+use super::report::{RateWithinBound, ScenarioResult};
+use super::stability;
 
-/// Rates that are tried: between the last that held and the first that did not lies then a hundredth of what the model can do.
+/// Measured rates: the largest is found to a hundredth of the capacity.
 const TRIES: usize = 7;
 
-/// The percentile that is to keep to the bound.
+/// Percentile that the bound is for.
 const PERCENT: f64 = 99.0;
 
-/// Halves the range from nothing to the most that a model can do, where `at` measures a rate. Returns what was found, and every
-/// point in the order in which it was measured.
+/// Halves the range from 0 to `most`, where `measure` measures a rate. Returns the result and every point in the order of
+/// measurement.
 pub(super) fn search(
     bound_ms: f64,
     most: f64,
-    at: &mut impl FnMut(f64) -> anyhow::Result<ScenarioResult>,
+    measure: &mut impl FnMut(f64) -> anyhow::Result<ScenarioResult>,
 ) -> anyhow::Result<(RateWithinBound, Vec<ScenarioResult>)> {
     let mut found = RateWithinBound { bound_ms, rate: None, beyond: None, sure: true };
     let mut points = Vec::new();
     for _ in 0..TRIES {
         let rate = (found.rate.unwrap_or(0.0) + found.beyond.unwrap_or(most)) / 2.0;
-        let point = at(rate)?;
-        let (ms, sure) = judged(&point);
+        let point = measure(rate)?;
+        let (ms, sure) = judged_latency(&point);
         if ms <= bound_ms {
             found.rate = Some(rate);
             found.sure = sure;
@@ -33,31 +33,27 @@ pub(super) fn search(
     Ok((found, points))
 }
 
-/// What is held against the bound, and whether that is sure. Where a query was not answered, or latency grows with the queue,
-/// nothing keeps to any bound.
-fn judged(point: &ScenarioResult) -> (f64, bool) {
-    let Some(percentile) = point.percentile(PERCENT).filter(|_| keeps_up(point)) else {
+/// The latency that is compared with the bound, and whether it holds with 99 % confidence. It is infinite where a query was
+/// not answered or the queue grows.
+fn judged_latency(point: &ScenarioResult) -> (f64, bool) {
+    if point.failed > 0 || stability::queue_grows(&point.samples) {
         return (f64::INFINITY, false);
-    };
-    match percentile.bound_ms {
-        Some(bound) => (bound, true),
-        None => (percentile.ms, false),
     }
-}
-
-/// Whether every query was answered, and the queue did not grow.
-fn keeps_up(point: &ScenarioResult) -> bool {
-    point.failed == 0 && !stability::queue_grows(&point.samples)
+    match point.percentile(PERCENT) {
+        None => (f64::INFINITY, false),
+        Some(percentile) => {
+            (percentile.bound_ms.unwrap_or(percentile.ms), percentile.bound_ms.is_some())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use protoseg_bench::load::Scenario;
-    use protoseg_bench::report::{Latency, Percentile, SampleColumns, WarmUp};
-
     use super::*;
+    use crate::load::Scenario;
+    use crate::report::{Latency, Percentile, SampleColumns, WarmUp};
 
-    /// A point of a queue with one server that takes 10 ms, as formulas have its latency: it grows without end at 100/s.
+    /// A point of a queue with one server that takes 10 ms, by formula: latency grows without bound at 100/s.
     fn queue(rate: f64, sure: bool) -> ScenarioResult {
         let ms = if rate < 100.0 { 10.0 / (1.0 - rate / 100.0) } else { f64::INFINITY };
         let percentile = Percentile {
@@ -110,7 +106,7 @@ mod tests {
             search(20.0, 40.0, &mut |rate| Ok(ScenarioResult { failed: 1, ..queue(rate, true) }))
                 .unwrap();
         assert_eq!(found.rate, None);
-        // A queue that grows, though it was looked at for so short that all were answered in time.
+        // A growing queue, measured so briefly that all latencies keep to the bound.
         let (due_ms, latency_ms) =
             (0..90).map(|at| (f64::from(at), 1.0 + f64::from(at) / 9.0)).unzip();
         let samples = SampleColumns { due_ms, latency_ms, ..SampleColumns::default() };
