@@ -41,7 +41,10 @@ fn unusable_arguments_are_refused_with_the_way_out() {
             &["--against-set gives an option one value"],
         ),
         ("BUNDLE --against BUNDLE --scenario server", &["does not support the server scenario"]),
-        ("BUNDLE --against BUNDLE --scenario server --rate 5", &["does not support the server scenario"]),
+        (
+            "BUNDLE --against BUNDLE --scenario server --rate 5",
+            &["does not support the server scenario"],
+        ),
         ("BUNDLE --time 0", &["--time: 0 s", "--queries"]),
         ("BUNDLE --picture-count 0", &["--picture-count", "from 1 to 4096"]),
         ("BUNDLE --pictures nowhere", &["nowhere"]),
