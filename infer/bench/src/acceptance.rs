@@ -79,6 +79,31 @@ impl std::fmt::Display for CheckResult {
     }
 }
 
+/// Result of a check before it has a name.
+pub enum Outcome {
+    Checked {
+        holds: bool,
+        detail: String,
+        figures: BTreeMap<&'static str, f64>,
+    },
+    /// This machine does not support it.
+    Skipped(String),
+}
+
+impl Outcome {
+    pub fn new<const N: usize>(
+        holds: bool,
+        detail: String,
+        figures: [(&'static str, f64); N],
+    ) -> Self {
+        Self::Checked { holds, detail, figures: figures.into() }
+    }
+
+    fn skipped(why: impl Into<String>) -> anyhow::Result<Self> {
+        Ok(Self::Skipped(why.into()))
+    }
+}
+
 /// Results in order; each is passed to `observe` as it is added.
 pub struct CheckResults<'a> {
     all: Vec<CheckResult>,
@@ -90,29 +115,19 @@ impl<'a> CheckResults<'a> {
         Self { all: Vec::new(), observe }
     }
 
-    pub fn add<const N: usize>(
-        &mut self,
-        what: String,
-        holds: bool,
-        detail: String,
-        figures: [(&'static str, f64); N],
-    ) {
-        let status = if holds { CheckStatus::Passed } else { CheckStatus::Failed };
-        self.push(CheckResult { what, status, detail, figures: figures.into() });
-    }
-
-    /// A check that could not be made.
-    pub fn failed(&mut self, what: String, error: &anyhow::Error) {
-        self.add(what, false, error_chain(error.as_ref()), []);
-    }
-
-    /// A check that this machine does not support.
-    pub fn skipped(&mut self, what: String, why: impl Into<String>) {
-        let (status, detail) = (CheckStatus::Skipped, why.into());
-        self.push(CheckResult { what, status, detail, figures: BTreeMap::new() });
-    }
-
-    fn push(&mut self, result: CheckResult) {
+    /// Adds a result; an error is a failure.
+    pub fn add(&mut self, what: String, outcome: anyhow::Result<Outcome>) {
+        let (status, detail, figures) = match outcome {
+            Ok(Outcome::Checked { holds: true, detail, figures }) => {
+                (CheckStatus::Passed, detail, figures)
+            }
+            Ok(Outcome::Checked { holds: false, detail, figures }) => {
+                (CheckStatus::Failed, detail, figures)
+            }
+            Ok(Outcome::Skipped(why)) => (CheckStatus::Skipped, why, BTreeMap::new()),
+            Err(error) => (CheckStatus::Failed, error_chain(error.as_ref()), BTreeMap::new()),
+        };
+        let result = CheckResult { what, status, detail, figures };
         (self.observe)(&result);
         self.all.push(result);
     }
@@ -192,7 +207,7 @@ impl Acceptance {
             Ok(Ceiling { precision: precision.name(), tf32, peak })
         });
         measured.collect::<anyhow::Result<_>>().unwrap_or_else(|error| {
-            results.failed("the device's ceilings are measured".to_owned(), &error);
+            results.add("the device's ceilings are measured".to_owned(), Err(error));
             Vec::new()
         })
     }
@@ -201,136 +216,80 @@ impl Acceptance {
     /// its nodes run.
     pub fn check_files(&self, bundle: &TestBundle, results: &mut CheckResults) {
         for file in &bundle.manifest.files {
-            self.check_labels(bundle, file, false, results);
+            let reference = match file.variant.kind {
+                ModelKind::Frame => "windows stitched outside of it, on the CPU",
+                ModelKind::Logits | ModelKind::Labels => "libtorch",
+            };
+            let name = &file.file;
+            let least = file.limits().label_agreement.unwrap_or(LEAST_TF32_AGREEMENT);
+            results.add(
+                bundle.check_name(format_args!("{name} labels as {reference}")),
+                check_labels(bundle, file, &self.config(), least),
+            );
             if matches!(self.device, Device::Cuda(_)) && file.variant.precision == Precision::Fp32 {
-                self.check_labels(bundle, file, true, results);
+                let config = EngineConfig { tf32: true, ..self.config() };
+                results.add(
+                    bundle.check_name(format_args!("{name}, with TF32 labels as {reference}")),
+                    check_labels(bundle, file, &config, LEAST_TF32_AGREEMENT),
+                );
             }
-            self.check_nodes(bundle, file, results);
+            results.add(
+                bundle.check_name(format_args!("{name} runs where it should")),
+                self.check_nodes(bundle, file),
+            );
         }
-        self.check_tensorrt(bundle, results);
-    }
-
-    fn check_labels(
-        &self,
-        bundle: &TestBundle,
-        file: &ModelFile,
-        tf32: bool,
-        results: &mut CheckResults,
-    ) {
-        let reference = match file.variant.kind {
-            ModelKind::Frame => "windows stitched outside of it, on the CPU",
-            ModelKind::Logits | ModelKind::Labels => "libtorch",
-        };
-        let variant = if tf32 { ", with TF32" } else { "" };
-        let what = bundle.check_name(format_args!("{}{variant} labels as {reference}", file.file));
-        let least = match tf32 {
-            true => LEAST_TF32_AGREEMENT,
-            false => file.limits().label_agreement.unwrap_or(LEAST_TF32_AGREEMENT),
-        };
-        let config = EngineConfig { tf32, ..self.config() };
-        match check::agreement(&bundle.folder, &bundle.manifest, file, &config) {
-            Ok(share) => {
-                let [found, wanted] = [share, least].map(|share| 100.0 * share);
-                let detail = format!("{found:.4} % of labels, at least {wanted:.2} % required");
-                let figures = [("agreement", share), ("least", least)];
-                results.add(what, share >= least, detail, figures);
-            }
-            Err(error) => results.failed(what, &error),
-        }
+        results.add(bundle.check_name("TensorRT labels as libtorch"), self.check_tensorrt(bundle));
     }
 
     /// With a GPU no node may run on the CPU.
-    fn check_nodes(&self, bundle: &TestBundle, file: &ModelFile, results: &mut CheckResults) {
-        let what = bundle.check_name(format_args!("{} runs where it should", file.file));
+    fn check_nodes(&self, bundle: &TestBundle, file: &ModelFile) -> anyhow::Result<Outcome> {
         let frame = file.variant.frame.map(|form| [form.height, form.width]);
         let window = bundle.manifest.model.window.map(|window| [window.size; 2]);
         let size = frame.or(window).unwrap_or(self.image_size());
-        let profile = || {
-            let config =
-                EngineConfig { input_size: Some(size), cpu_fallback: true, ..self.config() };
-            let path = bundle.manifest.verified(&bundle.folder, file)?;
-            let shape = [1, size[0], size[1]];
-            anyhow::Ok(session::profile(&path, file.adapter.as_ref(), &config, shape)?)
-        };
-        match profile() {
-            Ok(profile) => {
-                let nodes = profile.nodes;
-                let on_cpu = nodes.get(CPU_PROVIDER).copied().unwrap_or(0);
-                let holds = !nodes.is_empty() && (!self.device.is_gpu() || on_cpu == 0);
-                let counts: Vec<String> = nodes
-                    .iter()
-                    .map(|(provider, count)| format!("{count} by {provider}"))
-                    .collect();
-                results.add(
-                    what,
-                    holds,
-                    counts.join(", "),
-                    [("nodes_on_processor", on_cpu as f64)],
-                );
-            }
-            Err(error) => results.failed(what, &error),
-        }
+        let config = EngineConfig { input_size: Some(size), cpu_fallback: true, ..self.config() };
+        let path = bundle.manifest.verified(&bundle.folder, file)?;
+        let shape = [1, size[0], size[1]];
+        let nodes = session::profile(&path, file.adapter.as_ref(), &config, shape)?.nodes;
+        let on_cpu = nodes.get(CPU_PROVIDER).copied().unwrap_or(0);
+        let holds = !nodes.is_empty() && (!self.device.is_gpu() || on_cpu == 0);
+        let counts: Vec<String> =
+            nodes.iter().map(|(provider, count)| format!("{count} by {provider}")).collect();
+        let figures = [("nodes_on_processor", on_cpu as f64)];
+        Ok(Outcome::new(holds, counts.join(", "), figures))
     }
 
     /// TensorRT beside CUDA, where its library is installed.
-    fn check_tensorrt(&self, bundle: &TestBundle, results: &mut CheckResults) {
-        let what = bundle.check_name("TensorRT labels as libtorch");
+    fn check_tensorrt(&self, bundle: &TestBundle) -> anyhow::Result<Outcome> {
         let Device::Cuda(number) = self.device else {
-            return results.skipped(what, "TensorRT needs an NVIDIA GPU");
+            return Outcome::skipped("TensorRT needs an NVIDIA GPU");
         };
         let device = Device::TensorRt(number);
         if let Err(error) = device.check() {
-            return results.skipped(what, error_chain(&error));
+            return Outcome::skipped(error_chain(&error));
         }
-        let Some(file) = bundle.file(ModelKind::Logits, Precision::Fp32) else {
-            return results.skipped(what, "the bundle has no fp32 logits file");
-        };
-        let config = EngineConfig::on(device);
-        match check::agreement(&bundle.folder, &bundle.manifest, file, &config) {
-            Ok(share) => {
-                let detail = format!("{:.4} % of labels", 100.0 * share);
-                let holds = share >= LEAST_TF32_AGREEMENT;
-                results.add(what, holds, detail, [("agreement", share)]);
+        match bundle.file(ModelKind::Logits, Precision::Fp32) {
+            Some(file) => {
+                check_labels(bundle, file, &EngineConfig::on(device), LEAST_TF32_AGREEMENT)
             }
-            Err(error) => results.failed(what, &error),
+            None => Outcome::skipped("the bundle has no fp32 logits file"),
         }
     }
 
     /// Runs the bundle's fp32 frame file with bound buffers, with a CUDA graph, and out of memory.
     pub fn check_gpu_modes(&self, bundle: &TestBundle, results: &mut CheckResults) {
-        let modes = [("bound buffers", false), ("a CUDA graph", true)];
-        let no_memory = bundle.check_name("too little memory");
-        if !self.device.is_gpu() {
-            for (name, _) in modes {
-                results.skipped(bundle.check_name(name), "only GPUs support it");
+        let check = |mode: &dyn Fn(&FrameTest) -> anyhow::Result<Outcome>| {
+            if !self.device.is_gpu() {
+                return Outcome::skipped("only GPUs support it");
             }
-            return results.skipped(no_memory, "only GPUs support it");
-        }
-        let frame = match FrameTest::open(bundle, self.config()) {
-            Ok(frame) => frame,
-            Err(error) => {
-                return results.failed(bundle.check_name("modes of a frame file"), &error);
-            }
+            mode(&FrameTest::open(bundle, self.config())?)
         };
-        for (name, cuda_graph) in modes {
-            match frame.replay(cuda_graph) {
-                Ok([plain, later]) => {
-                    let detail = format!(
-                        "the same labels in all of {REPLAYS} runs; {plain:.2} ms plain, {later:.2} ms later"
-                    );
-                    let figures = [("plain_ms", plain), ("later_ms", later)];
-                    results.add(bundle.check_name(name), true, detail, figures);
-                }
-                Err(error) => results.failed(bundle.check_name(name), &error),
-            }
-        }
-        if !matches!(self.device, Device::Cuda(_)) {
-            return results.skipped(no_memory, "only CUDA supports a memory limit");
-        }
-        match frame.run_out_of_memory() {
-            Ok(detail) => results.add(no_memory, true, detail, []),
-            Err(error) => results.failed(no_memory, &error),
-        }
+        let no_memory = |frame: &FrameTest| match self.device {
+            Device::Cuda(_) => frame.run_out_of_memory(),
+            _ => Outcome::skipped("only CUDA supports a memory limit"),
+        };
+        results.add(bundle.check_name("bound buffers"), check(&|frame| frame.replay(false)));
+        results.add(bundle.check_name("a CUDA graph"), check(&|frame| frame.replay(true)));
+        results.add(bundle.check_name("too little memory"), check(&no_memory));
     }
 
     /// Measures every scenario with the fp32 and fp16 files.
@@ -342,20 +301,26 @@ impl Acceptance {
     ) -> Vec<BenchRun> {
         let mut runs = Vec::new();
         for precision in [Precision::Fp32, Precision::Fp16] {
-            let what = bundle.check_name(format_args!("speed in {}", precision.name()));
+            let name = precision.name();
+            let what = bundle.check_name(format_args!("speed in {name}"));
             if precision == Precision::Fp16 && !self.device.is_gpu() {
-                results.skipped(what, "CPUs compute 16-bit floats as 32-bit floats, more slowly");
+                let why = "CPUs compute 16-bit floats as 32-bit floats, more slowly";
+                results.add(what, Outcome::skipped(why));
                 continue;
             }
             match self.measure_precision(bundle, precision) {
                 Ok(run) => {
                     for point in &run.points {
-                        add_speed(bundle, precision, point, results);
+                        let what = bundle.check_name(format_args!("{} in {name}", point.scenario));
+                        results.add(what, Ok(speed(point)));
                     }
-                    self.add_roofline(bundle, precision, &run, ceilings, results);
+                    let ceiling =
+                        ceilings.iter().find(|ceiling| ceiling.precision == name && !ceiling.tf32);
+                    let what = bundle.check_name(format_args!("roofline in {name}"));
+                    results.add(what, self.roofline(bundle, &run, ceiling));
                     runs.push(run);
                 }
-                Err(error) => results.failed(what, &error),
+                Err(error) => results.add(what, Err(error)),
             }
         }
         runs
@@ -406,20 +371,15 @@ impl Acceptance {
 
     /// Share of the peak that the offline scenario reaches: of arithmetic by the network's multiply-adds; on GPUs also of
     /// copies, by an image's bytes to the device and those of labels and confidences back.
-    fn add_roofline(
+    fn roofline(
         &self,
         bundle: &TestBundle,
-        precision: Precision,
         run: &BenchRun,
-        ceilings: &[Ceiling],
-        results: &mut CheckResults,
-    ) {
-        let what = bundle.check_name(format_args!("roofline in {}", precision.name()));
+        ceiling: Option<&Ceiling>,
+    ) -> anyhow::Result<Outcome> {
         let offline = run.points.iter().find(|point| point.scenario == Scenario::Offline);
-        let ceiling =
-            ceilings.iter().find(|ceiling| ceiling.precision == precision.name() && !ceiling.tf32);
         let (Some(offline), Some(Ceiling { peak, .. })) = (offline, ceiling) else {
-            return results.skipped(what, "the offline scenario or the ceilings are missing");
+            return Outcome::skipped("the offline scenario or the ceilings are missing");
         };
         let model = &bundle.manifest.model;
         let images = &run.subject.images;
@@ -428,7 +388,7 @@ impl Acceptance {
         let graph = model.arch.map(|arch| arch.graph());
         let Some(multiply_adds) = graph.and_then(|graph| graph.multiply_adds(height, width).ok())
         else {
-            return results.skipped(what, "the manifest does not say which network it is");
+            return Outcome::skipped("the manifest does not say which network it is");
         };
         let windows = run.subject.windows.unwrap_or(1) as f64;
         let operations = 2.0 * multiply_adds as f64 * windows * offline.images_per_second;
@@ -440,13 +400,12 @@ impl Acceptance {
             peak.side
         );
         if of_products > 1.0 {
-            let why = format!(
+            return Outcome::skipped(format!(
                 "{products}, as other load held the ceiling down when it was measured; try again"
-            );
-            return results.skipped(what, why);
+            ));
         }
         if !self.device.is_gpu() {
-            return results.add(what, true, products, [("of_products", of_products)]);
+            return Ok(Outcome::new(true, products, [("of_products", of_products)]));
         }
         let of_copies = 5e6 * offline.megapixels_per_second / peak.copied_bytes_a_second;
         let copies = format!(
@@ -455,17 +414,23 @@ impl Acceptance {
             peak.copied_bytes_a_second / 1e9
         );
         let figures = [("of_products", of_products), ("of_copies", of_copies)];
-        results.add(what, true, format!("{products}, {copies}"), figures);
+        Ok(Outcome::new(true, format!("{products}, {copies}"), figures))
     }
 }
 
-fn add_speed(
+fn check_labels(
     bundle: &TestBundle,
-    precision: Precision,
-    point: &ScenarioResult,
-    results: &mut CheckResults,
-) {
-    let what = bundle.check_name(format_args!("{} in {}", point.scenario, precision.name()));
+    file: &ModelFile,
+    config: &EngineConfig,
+    least: f64,
+) -> anyhow::Result<Outcome> {
+    let share = check::agreement(&bundle.folder, &bundle.manifest, file, config)?;
+    let [found, required] = [share, least].map(|share| 100.0 * share);
+    let detail = format!("{found:.4} % of labels, at least {required:.2} % required");
+    Ok(Outcome::new(share >= least, detail, [("agreement", share), ("least", least)]))
+}
+
+fn speed(point: &ScenarioResult) -> Outcome {
     let rate = point.images_per_second;
     let latency = point.latency.as_ref().map_or_else(String::new, |latency| {
         let median = point.percentile(50.0).map_or(f64::NAN, |percentile| percentile.ms);
@@ -474,7 +439,7 @@ fn add_speed(
     let doubt = if point.unstable.is_some() { ", UNSTABLE" } else { "" };
     let megapixels = point.megapixels_per_second;
     let detail = format!("{rate:.2} images/s, {megapixels:.1} megapixels/s{latency}{doubt}");
-    results.add(what, point.failed == 0, detail, [("images_per_second", rate)]);
+    Outcome::new(point.failed == 0, detail, [("images_per_second", rate)])
 }
 
 /// A frame file with an image.
@@ -504,8 +469,8 @@ impl FrameTest {
         runner.run_frames(&self.pixels, [1, self.size[0], self.size[1]])
     }
 
-    /// Milliseconds of the second run, which is plain and warm, and of the fastest later one; all must give the same labels.
-    fn replay(&self, cuda_graph: bool) -> anyhow::Result<[f64; 2]> {
+    /// Compares the second run, which is plain and warm, with the fastest later one; all must give the same labels.
+    fn replay(&self, cuda_graph: bool) -> anyhow::Result<Outcome> {
         let config = EngineConfig { cuda_graph, ..self.config.clone() };
         let mut runner = Runner::open(&self.path, &config)?;
         let mut expected = None;
@@ -517,11 +482,16 @@ impl FrameTest {
             let expected = expected.get_or_insert_with(|| found.clone());
             ensure!(found == *expected, "run {run} of one image gives other labels than the first");
         }
-        Ok([times[1], times[2..].iter().copied().fold(f64::INFINITY, f64::min)])
+        let plain = times[1];
+        let later = times[2..].iter().copied().fold(f64::INFINITY, f64::min);
+        let detail = format!(
+            "the same labels in all of {REPLAYS} runs; {plain:.2} ms plain, {later:.2} ms later"
+        );
+        Ok(Outcome::new(true, detail, [("plain_ms", plain), ("later_ms", later)]))
     }
 
     /// Runs out of memory, then runs with enough.
-    fn run_out_of_memory(&self) -> anyhow::Result<String> {
+    fn run_out_of_memory(&self) -> anyhow::Result<Outcome> {
         let limit = TOO_LITTLE_MEMORY >> 20;
         let config = EngineConfig { gpu_memory: Some(TOO_LITTLE_MEMORY), ..self.config.clone() };
         let starved =
@@ -537,7 +507,8 @@ impl FrameTest {
         }
         let mut runner = Runner::open(&self.path, &self.config)?;
         self.run(&mut runner).context("after it ran out of memory once")?;
-        Ok(format!("reported as such with a limit of {limit} MiB, and the next session runs"))
+        let detail = format!("reported with a limit of {limit} MiB, and the next session runs");
+        Ok(Outcome::new(true, detail, []))
     }
 }
 
@@ -548,11 +519,12 @@ mod tests {
     #[test]
     fn one_failure_fails_all_and_skipped_checks_are_no_success() {
         let mut results = CheckResults::new(&|_| ());
-        results.skipped("a".to_owned(), "no device");
+        results.add("a".to_owned(), Outcome::skipped("no device"));
         assert!(!results.passed());
-        results.add("b".to_owned(), true, "1 of 1".to_owned(), [("share", 1.0)]);
+        let passed = Outcome::new(true, "1 of 1".to_owned(), [("share", 1.0)]);
+        results.add("b".to_owned(), Ok(passed));
         assert!(results.passed());
-        results.failed("c".to_owned(), &anyhow::anyhow!("broken").context("file"));
+        results.add("c".to_owned(), Err(anyhow::anyhow!("broken").context("file")));
         assert!(!results.passed());
         let lines: Vec<String> = results.into_vec().iter().map(ToString::to_string).collect();
         assert_eq!(

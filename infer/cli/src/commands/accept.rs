@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use protoseg_bench::acceptance::{Acceptance, Ceiling, CheckResult, CheckResults, TestBundle};
+use protoseg_bench::acceptance::{
+    Acceptance, Ceiling, CheckResult, CheckResults, Outcome, TestBundle,
+};
 use protoseg_bench::machine::MachineInfo;
 use protoseg_bench::report::BenchRun;
 use protoseg_infer::config::{Device, Devices};
@@ -110,7 +112,7 @@ pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError
                 acceptance.check_gpu_modes(&bundle, &mut results);
                 runs.extend(acceptance.measure(&bundle, &ceilings, &mut results));
             }
-            Err(error) => results.failed(format!("{network}: a bundle is made"), &error),
+            Err(error) => results.add(format!("{network}: a bundle is made"), Err(error)),
         }
     }
     let mut training = None;
@@ -226,13 +228,9 @@ impl AcceptArgs {
             }
             finish(&mut command)
         });
-        let what = "training".to_owned();
-        match trained {
-            Ok(()) => {
-                results.add(what, true, format!("protoseg-train accept on {device} passed"), []);
-            }
-            Err(error) => results.failed(what, &error),
-        }
+        let outcome = trained
+            .map(|()| Outcome::new(true, format!("protoseg-train accept on {device} passed"), []));
+        results.add("training".to_owned(), outcome);
         let bytes = std::fs::read(&report).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
