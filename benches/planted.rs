@@ -1,6 +1,7 @@
-//! Power and false alarms of `protoseg bench --against`: one bundle twice, where each query of one side spins for 10 % of its own
-//! time, or not. `cargo bench --bench planted -- BUNDLE [SESSIONS [PAIRS]]` fails where a slowdown is missed or more than 5 %
-//! of the sessions without one report a difference.
+//! Power and false alarms of `protoseg bench --against`: one bundle twice, where each query of one
+//! side spins for 10 % of its own time, or not. `cargo bench --bench planted -- BUNDLE [SESSIONS
+//! [PAIRS]]` fails where a slowdown is missed or more than 5 % of the sessions without one report a
+//! difference.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 

@@ -31,8 +31,8 @@ pub fn ensure_same_classes(model: &Model, data: &ClassTable) -> anyhow::Result<(
     Ok(())
 }
 
-/// Labels every image of a set and returns the confusion matrix of its pixels. `look` sees each image with its truth and its
-/// labels, `observe` each event of the pipeline.
+/// Labels every image of a set and returns the confusion matrix of its pixels. `look` sees each
+/// image with its truth and its labels, `observe` each event of the pipeline.
 pub fn score(
     pipeline: &mut Pipeline,
     set: &LabeledDataset,

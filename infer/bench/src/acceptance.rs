@@ -1,5 +1,5 @@
-//! Acceptance test of a machine: correctness of bundles of random networks on a device, ways to run them, and speed as a
-//! share of the device's measured peak.
+//! Acceptance test of a machine: correctness of bundles of random networks on a device, ways to run
+//! them, and speed as a share of the device's measured peak.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ const LEAST_TF32_AGREEMENT: f64 = 0.999;
 
 const CPU_PROVIDER: &str = "CPUExecutionProvider";
 
-/// Runs of one image: the first two are plain, buffers are bound after them, and launches are captured up to the fifth.
+/// Runs of one image: the first two are plain, buffers are bound after them, and launches are
+/// captured up to the fifth.
 const REPLAYS: usize = 10;
 
 /// GPU memory in which no network runs: less than the weights of the smallest.
@@ -51,10 +52,9 @@ const IMAGES: usize = 4;
 /// Result of one check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckResult {
-    /// What should hold.
     what: String,
     status: CheckStatus,
-    /// What was found, or why nothing was.
+    /// The finding, or why there is none.
     detail: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     figures: BTreeMap<&'static str, f64>,
@@ -212,8 +212,8 @@ impl Acceptance {
         })
     }
 
-    /// Compares the labels of every file with the reference, with CUDA also those of fp32 files with TF32, and checks where
-    /// its nodes run.
+    /// Compares the labels of every file with the reference, with CUDA also those of fp32 files
+    /// with TF32, and checks where its nodes run.
     pub fn check_files(&self, bundle: &TestBundle, results: &mut CheckResults) {
         for file in &bundle.manifest.files {
             let reference = match file.variant.kind {
@@ -369,8 +369,9 @@ impl Acceptance {
         Ok(BenchRun { subject, points, within_bound: None })
     }
 
-    /// Share of the peak that the offline scenario reaches: of arithmetic by the network's multiply-adds; on GPUs also of
-    /// copies, by an image's bytes to the device and those of labels and confidences back.
+    /// Share of the peak that the offline scenario reaches: of arithmetic by the network's
+    /// multiply-adds; on GPUs also of copies, by an image's bytes to the device and those of labels
+    /// and confidences back.
     fn roofline(
         &self,
         bundle: &TestBundle,
@@ -469,7 +470,8 @@ impl FrameTest {
         runner.run_frames(&self.pixels, [1, self.size[0], self.size[1]])
     }
 
-    /// Compares the second run, which is plain and warm, with the fastest later one; all must give the same labels.
+    /// Compares the second run, which is plain and warm, with the fastest later one; all must give
+    /// the same labels.
     fn replay(&self, cuda_graph: bool) -> anyhow::Result<Outcome> {
         let config = EngineConfig { cuda_graph, ..self.config.clone() };
         let mut runner = Runner::open(&self.path, &config)?;

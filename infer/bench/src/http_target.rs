@@ -1,5 +1,6 @@
-//! A server as a target over HTTP: by the Open Inference Protocol with pixels as bytes (the binary tensor extension), as
-//! Triton, KServe and `protoseg serve` speak it, or with image files by the plain API of `protoseg serve`.
+//! A server as a target over HTTP: by the Open Inference Protocol with pixels as bytes (the binary
+//! tensor extension), as Triton, KServe and `protoseg serve` speak it, or with image files by the
+//! plain API of `protoseg serve`.
 
 use std::time::{Duration, Instant};
 
@@ -77,8 +78,8 @@ struct Response {
 }
 
 impl HttpTarget {
-    /// Reads the metadata of a server's model, the first one where none is named, and builds the requests for all images:
-    /// their pixels, or with `files` their files.
+    /// Reads the metadata of a server's model, the first one where none is named, and builds the
+    /// requests for all images: their pixels, or with `files` their files.
     pub async fn open(
         url: &str,
         model: Option<&str>,

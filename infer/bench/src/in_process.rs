@@ -1,5 +1,5 @@
-//! A model in this process as a target: a segmenter for single images, the server's scheduler with its queue, or the
-//! pipeline that labels folders.
+//! A model in this process as a target: a segmenter for single images, the server's scheduler with
+//! its queue, or the pipeline that labels folders.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -70,8 +70,8 @@ enum TargetEngine {
 }
 
 impl InProcessTarget {
-    /// Opens a bundle for a scenario. Unless the options say otherwise, single images use all cores, and concurrent ones a
-    /// session per core.
+    /// Opens a bundle for a scenario. Unless the options say otherwise, single images use all
+    /// cores, and concurrent ones a session per core.
     pub fn open(
         bundle: &Path,
         scenario: Scenario,
@@ -280,7 +280,8 @@ fn request_stages(mut times: StageTimes) -> RequestStages {
     times.iter().map(|(stage, took)| (stage.name(), took)).collect()
 }
 
-/// Mean stage times per image of a pipeline's run. Without files, readers and writers only copy pixels, which is no stage.
+/// Mean stage times per image of a pipeline's run. Without files, readers and writers only copy
+/// pixels, which is no stage.
 fn mean_stages(stages: &StageReport, images: usize, end_to_end: bool) -> RequestStages {
     let StageReport { decode, run, stitch, decide, encode, .. } = stages;
     let mut all = vec![

@@ -1,4 +1,5 @@
-//! Binary search for the largest rate whose latency keeps to a bound, as in MLPerf's server scenario.
+//! Binary search for the largest rate whose latency keeps to a bound, as in MLPerf's server
+//! scenario.
 
 use super::report::{RateWithinBound, ScenarioResult};
 use super::stability;
@@ -9,8 +10,8 @@ const TRIES: usize = 7;
 /// Percentile that the bound is for.
 const PERCENT: f64 = 99.0;
 
-/// Halves the range from 0 to `most`, where `measure` measures a rate. Returns the result and every point in the order of
-/// measurement.
+/// Halves the range from 0 to `most`, where `measure` measures a rate. Returns the result and every
+/// point in the order of measurement.
 pub(super) fn search(
     bound_ms: f64,
     most: f64,
@@ -33,8 +34,8 @@ pub(super) fn search(
     Ok((found, points))
 }
 
-/// The latency that is compared with the bound, and whether it holds with 99 % confidence. It is infinite where a query was
-/// not answered or the queue grows.
+/// The latency that is compared with the bound, and whether it holds with 99 % confidence. It is
+/// infinite where a query was not answered or the queue grows.
 fn judged_latency(point: &ScenarioResult) -> (f64, bool) {
     if point.failed > 0 || stability::queue_grows(&point.samples) {
         return (f64::INFINITY, false);
@@ -53,7 +54,8 @@ mod tests {
     use crate::load::Scenario;
     use crate::report::{Latency, Percentile, SampleColumns, WarmUp};
 
-    /// A point of a queue with one server that takes 10 ms, by formula: latency grows without bound at 100/s.
+    /// A point of a queue with one server that takes 10 ms, by formula: latency grows without bound
+    /// at 100/s.
     fn queue(rate: f64, sure: bool) -> ScenarioResult {
         let ms = if rate < 100.0 { 10.0 / (1.0 - rate / 100.0) } else { f64::INFINITY };
         let percentile = Percentile {

@@ -1,8 +1,9 @@
 //! Latency and throughput of segmentation models, with confidence intervals.
 //!
-//! A [`measure::Measurement`] warms a [`load::Target`] up, puts a [`load::Scenario`] on it, and returns the samples and
-//! statistics of a [`report::BenchReport`], which is shown as a [`page`], in a [`terminal`] and as CSV ([`perf_analyzer`]).
-//! [`compare`] finds regressions between two reports, and [`tuning`] searches for the fastest engine options.
+//! A [`measure::Measurement`] warms a [`load::Target`] up, puts a [`load::Scenario`] on it, and
+//! returns the samples and statistics of a [`report::BenchReport`], which is shown as a [`page`],
+//! in a [`terminal`] and as CSV ([`perf_analyzer`]). [`compare`] finds regressions between two
+//! reports, and [`tuning`] searches for the fastest engine options.
 
 pub mod ab;
 pub mod acceptance;

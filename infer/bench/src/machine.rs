@@ -1,4 +1,5 @@
-//! Facts of this machine for reports: processor, GPUs, clocks, virtual machine, container and control-group limits.
+//! Facts of this machine for reports: processor, GPUs, clocks, virtual machine, container and
+//! control-group limits.
 
 pub mod gpu;
 mod processor;
@@ -84,8 +85,8 @@ fn load_averages(text: &str) -> Option<[f64; 3]> {
     Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 
-/// Detects a hypervisor by the processor's flag on x86, Xen's file, or the board's maker. The maker alone is no proof, as
-/// clouds rent whole machines too.
+/// Detects a hypervisor by the processor's flag on x86, Xen's file, or the board's maker. The maker
+/// alone is no proof, as clouds rent whole machines too.
 fn virtual_machine(root: &Path) -> Option<String> {
     let read =
         |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_default().trim().to_owned();

@@ -1,8 +1,10 @@
-//! A report as CSV in the columns that Triton's perf_analyzer writes with `-f`, for programs that read those files.
+//! A report as CSV in the columns that Triton's perf_analyzer writes with `-f`, for programs that
+//! read those files.
 //!
-//! A file of perf_analyzer begins with the load, of which it has one kind, and its columns are read by name or by position.
-//! So each kind of load has a table of its own; perf_analyzer's columns come first, and none of their cells is empty. Our
-//! own columns, beginning with the name of the run, follow.
+//! A file of perf_analyzer begins with the load, of which it has one kind, and its columns are read
+//! by name or by position. So each kind of load has a table of its own; perf_analyzer's columns
+//! come first, and none of their cells is empty. Our own columns, beginning with the name of the
+//! run, follow.
 
 use super::load::Scenario;
 use super::report::{BenchReport, BenchRun, Percentile, ScenarioResult};
@@ -93,12 +95,13 @@ const OWN_AFTER_INTERVALS: [&str; 16] = [
     "Windows",
 ];
 
-/// A CSV table (RFC 4180, but with line feeds as perf_analyzer writes them) for each kind of load in a report. Within a run,
-/// points are sorted by throughput, as there.
+/// A CSV table (RFC 4180, but with line feeds as perf_analyzer writes them) for each kind of load
+/// in a report. Within a run, points are sorted by throughput, as there.
 ///
-/// Times are whole microseconds. An inference is an image; stages of a query of several images are means per image, and
-/// percentiles those of the query. `decode`, `prepare` and `upload` are compute input, `download`, `stitch` and `encode`
-/// compute output; what no stage accounts for, and a client's `wait`, is the network's.
+/// Times are whole microseconds. An inference is an image; stages of a query of several images are
+/// means per image, and percentiles those of the query. `decode`, `prepare` and `upload` are
+/// compute input, `download`, `stitch` and `encode` compute output; what no stage accounts for, and
+/// a client's `wait`, is the network's.
 pub fn csv(report: &BenchReport) -> Result<Vec<(LoadKind, String)>, csv::Error> {
     let mut tables = Vec::new();
     for load in LoadKind::ALL {

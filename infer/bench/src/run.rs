@@ -74,8 +74,8 @@ impl BenchError {
 }
 
 impl BenchRequest {
-    /// Measures everything; `observe` is called before each measurement with its description. A failure after the first
-    /// results is returned beside the report of those.
+    /// Measures everything; `observe` is called before each measurement with its description. A
+    /// failure after the first results is returned beside the report of those.
     pub fn run(
         &self,
         session: &BenchSession,

@@ -192,7 +192,8 @@ impl BenchSession {
         }
     }
 
-    /// Measures a model under one scenario. After a signal the result is that of the queries until then, if there are any.
+    /// Measures a model under one scenario. After a signal the result is that of the queries until
+    /// then, if there are any.
     pub fn measure(
         &self,
         target: &OpenTarget,
@@ -234,7 +235,8 @@ impl BenchSession {
         Ok(([with_setup(a.1, result_a), with_setup(b.1, result_b)], comparison))
     }
 
-    /// Describes a measured model; with `check` its labels are compared with the probe and the labeled images.
+    /// Describes a measured model; with `check` its labels are compared with the probe and the
+    /// labeled images.
     pub fn subject(&self, spec: &TargetSpec, target: &OpenTarget, check: bool) -> Subject {
         let mut subject = Subject {
             name: spec.name.clone(),
@@ -304,7 +306,8 @@ impl BenchSession {
         Ok(segmenter.profile([height as usize, width as usize])?.nodes)
     }
 
-    /// Compares the labels of a file with the probe's, and scores it on the labeled images. Failures are reported as missing.
+    /// Compares the labels of a file with the probe's, and scores it on the labeled images.
+    /// Failures are reported as missing.
     fn accuracy(&self, bundle: &Path, file: &str, config: &EngineConfig) -> Accuracy {
         let mut accuracy = Accuracy::default();
         match check::probe_agreement(bundle, file, config) {

@@ -41,8 +41,8 @@ pub fn duplicate(sweeps: &[Sweep]) -> Option<&str> {
     sweeps.iter().enumerate().find(is_known).map(|(_, sweep)| sweep.name.as_str())
 }
 
-/// All combinations on top of `given`, each with the text that tells it from the others; the values of the last sweep change
-/// fastest.
+/// All combinations on top of `given`, each with the text that tells it from the others; the values
+/// of the last sweep change fastest.
 pub fn combinations(
     given: &EngineConfig,
     sweeps: &[Sweep],

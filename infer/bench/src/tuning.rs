@@ -1,4 +1,5 @@
-//! The fastest engine options for a model on a machine that keep its labels: `tuning.json` beside the model.
+//! The fastest engine options for a model on a machine that keep its labels: `tuning.json` beside
+//! the model.
 //!
 //! [`space`] lists what is tried, [`search`] chooses, [`runner`] measures.
 
@@ -58,7 +59,7 @@ pub struct TuningEntry {
     pub candidates: Vec<Candidate>,
 }
 
-/// What a choice must keep to.
+/// Bounds on labels and latency.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TuningLimits {
     /// Least share of pixels with the reference's label, on the probe and on the images.
@@ -188,8 +189,8 @@ pub fn model_id(path: &Path) -> Result<String, ModelIdError> {
 pub enum TuningPurpose {
     /// Throughput counts; results for single images are of no use.
     Label,
-    /// Requests arrive by themselves: nearest are results with clients under a latency bound, then those for single images;
-    /// offline results say nothing about latency.
+    /// Requests arrive by themselves: nearest are results with clients under a latency bound, then
+    /// those for single images; offline results say nothing about latency.
     Serve,
 }
 
@@ -250,7 +251,8 @@ impl Tuning {
         versioned::write(path, self)
     }
 
-    /// Adds an entry, which replaces an earlier one of the same machine, model and kind of scenario.
+    /// Adds an entry, which replaces an earlier one of the same machine, model and kind of
+    /// scenario.
     pub fn put(&mut self, entry: TuningEntry) {
         self.entries.retain(|known| {
             !known.is_for(&entry.machine, &entry.model) || known.shape() != entry.shape()
@@ -297,7 +299,8 @@ impl TuningEntry {
         LoadShape::new(self.scenario)
     }
 
-    /// The choice for a purpose, without `mode` where it was measured under another kind of scenario.
+    /// The choice for a purpose, without `mode` where it was measured under another kind of
+    /// scenario.
     pub fn choice_for(&self, purpose: TuningPurpose) -> EngineConfig {
         let mut choice = self.choice.clone();
         if purpose.shapes().first() != Some(&self.shape()) {
@@ -410,7 +413,8 @@ mod tests {
     fn each_purpose_gets_its_entry() {
         let mode = [("mode", "throughput"), ("precision", "int8")];
         let all = [Scenario::SingleStream, Scenario::Clients { clients: 4 }, Scenario::Offline];
-        // Existing entries; the one for labeling and the one for serving, each with whether it keeps its mode.
+        // Existing entries; the one for labeling and the one for serving, each with whether it
+        // keeps its mode.
         let table = [
             (&all[..], Some((2, true)), Some((1, true))),
             (&all[..2], Some((1, false)), Some((1, true))),
@@ -423,10 +427,10 @@ mod tests {
             there.iter().for_each(|&scenario| tuning.put(entry(2, "a", scenario, &mode)));
             for (user, expected) in [(TuningPurpose::Label, label), (TuningPurpose::Serve, serve)] {
                 let found = tuning.best_for(&machine(2), "a", user);
-                let told =
+                let choice =
                     found.map(|entry| (entry.scenario, entry.choice_for(user).mode.is_some()));
                 assert_eq!(
-                    told,
+                    choice,
                     expected.map(|(index, mode)| (all[index], mode)),
                     "{user:?} of {there:?}"
                 );

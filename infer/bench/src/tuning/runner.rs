@@ -30,8 +30,8 @@ const PAIRS: usize = 8;
 /// Time of the final comparison relative to that of a candidate.
 const FINAL: u32 = 5;
 
-/// Images of an offline block per session: sessions wait for the last image, which with four or more costs a fifth of the
-/// time at most.
+/// Images of an offline block per session: sessions wait for the last image, which with four or
+/// more costs a fifth of the time at most.
 const IMAGES_PER_SESSION: usize = 4;
 
 /// What is tuned, and how long it is measured.
@@ -171,7 +171,8 @@ impl<'a> TuningRunner<'a> {
         }
     }
 
-    /// `label` uses a session per core for many images; `serve`, and `label` for one image, use all cores for each image.
+    /// `label` uses a session per core for many images; `serve`, and `label` for one image, use all
+    /// cores for each image.
     fn default_mode(&self) -> ExecutionMode {
         if self.request.scenario == Scenario::Offline {
             ExecutionMode::Throughput
@@ -217,7 +218,8 @@ impl<'a> TuningRunner<'a> {
             Scenario::Clients { clients } => clients,
             _ => 1,
         };
-        // Three windows, stable or not: all candidates get the same, and interleaved blocks cancel drift.
+        // Three windows, stable or not: all candidates get the same, and interleaved blocks cancel
+        // drift.
         let window = (time.as_secs_f64() / 10.0).clamp(0.01, 0.5);
         let rule = StabilityRule { seconds: window, queries: 1, trials: 3 };
         let measurement = Measurement {
@@ -315,8 +317,8 @@ fn median_ms(result: &ScenarioResult) -> f64 {
     result.percentile(50.0).map_or(1e3 / result.images_per_second, |percentile| percentile.ms)
 }
 
-/// The bound of 99 % confidence of the 99th percentile, which takes 459 samples or more; of fewer the percentile itself, and
-/// of fewer than 100 the largest sample.
+/// The bound of 99 % confidence of the 99th percentile, which takes 459 samples or more; of fewer
+/// the percentile itself, and of fewer than 100 the largest sample.
 fn p99_ms(result: &ScenarioResult) -> Option<f64> {
     let percentile = result.percentile(99.0)?;
     Some(percentile.bound_ms.unwrap_or(percentile.ms))

@@ -1,9 +1,10 @@
 //! Staged search: each candidate is compared with the incumbent in interleaved blocks.
 //!
-//! Times taken one after the other would let the machine's drift choose, so a candidate is compared with the incumbent alone
-//! and replaces it where it is faster by more than the effect of memory layout. That measures the incumbent again for every
-//! candidate, and keeps only two models open at once. Each step rests on few blocks and may be wrong; the final comparison of
-//! the best with the default has enough for an interval, and where it shows no difference, the default stays.
+//! Times taken one after the other would let the machine's drift choose, so a candidate is compared
+//! with the incumbent alone and replaces it where it is faster by more than the effect of memory
+//! layout. That measures the incumbent again for every candidate, and keeps only two models open at
+//! once. Each step rests on few blocks and may be wrong; the final comparison of the best with the
+//! default has enough for an interval, and where it shows no difference, the default stays.
 
 use protoseg_infer::EngineConfig;
 use protoseg_models::window::Window;
@@ -13,8 +14,8 @@ use super::space::SearchPlan;
 use super::{LabelAgreement, TuningLimits};
 use crate::ab::{AbComparison, AbVerdict, LAYOUT_EFFECT};
 
-/// Pairs of blocks that a candidate must win, of how many; one may meet other load. A candidate that is no faster wins with
-/// probability 9/256.
+/// Pairs of blocks that a candidate must win, of how many; one may meet other load. A candidate
+/// that is no faster wins with probability 9/256.
 const WON: [usize; 2] = [7, 8];
 
 /// Comparison of a candidate with the incumbent.
@@ -70,7 +71,8 @@ pub enum CandidateOutcome {
     /// It replaced the incumbent.
     #[serde(alias = "leads")]
     Incumbent,
-    /// Not faster than the incumbent by more than the effect of memory layout, or not in enough pairs.
+    /// Not faster than the incumbent by more than the effect of memory layout, or not in enough
+    /// pairs.
     NotFaster,
     /// It does not run or keep to the limits.
     Dropped { why: String },
@@ -141,8 +143,9 @@ struct Search<'a, R> {
     candidates: Vec<Candidate>,
 }
 
-/// Searches the stages of one device after the other; `observe` sees each candidate with its results. The first plan's start
-/// is the default, which must run; `window` are the bundle's own windows.
+/// Searches the stages of one device after the other; `observe` sees each candidate with its
+/// results. The first plan's start is the default, which must run; `window` are the bundle's own
+/// windows.
 pub fn search<R: CandidateRunner>(
     plans: &[SearchPlan],
     window: Option<Window>,
@@ -259,14 +262,16 @@ impl SearchResult {
         self.candidates.first().map(|first| first.choice.clone()).unwrap_or_default()
     }
 
-    /// The decision where the default is the best, so that there is nothing to compare; `None` elsewhere.
+    /// The decision where the default is the best, so that there is nothing to compare; `None`
+    /// elsewhere.
     pub fn decide_early(&self) -> Option<TuningDecision> {
         let decision =
             if self.keeps { TuningDecision::NothingFaster } else { TuningDecision::NothingFits };
         (self.best == self.default_choice()).then_some(decision)
     }
 
-    /// The decision by the final comparison, of the default as A with the best as B, and the 99th percentiles of both.
+    /// The decision by the final comparison, of the default as A with the best as B, and the 99th
+    /// percentiles of both.
     pub fn decide(
         &self,
         limits: TuningLimits,

@@ -1,9 +1,10 @@
 //! Search space of `protoseg tune`: options in stages.
 //!
-//! All combinations would be thousands, and one candidate takes seconds to minutes. So options are chosen in stages, each on
-//! top of the results before, in the order of their gain and of what depends on what: precision and windows decide how much
-//! work a run is, that decides the use of the cores or the number of sessions, and these decide how many windows fill a run.
-//! Switches come last, as they win a few percent. Options that pay only together may be missed.
+//! All combinations would be thousands, and one candidate takes seconds to minutes. So options are
+//! chosen in stages, each on top of the results before, in the order of their gain and of what
+//! depends on what: precision and windows decide how much work a run is, that decides the use of
+//! the cores or the number of sessions, and these decide how many windows fill a run. Switches come
+//! last, as they win a few percent. Options that pay only together may be missed.
 
 use std::num::NonZeroUsize;
 
@@ -118,8 +119,8 @@ impl SearchSpace {
         tilings.into_iter().map(config).collect()
     }
 
-    /// One session with some of the cores and, where images are concurrent, a session for each of them: powers of two, and
-    /// all.
+    /// One session with some of the cores and, where images are concurrent, a session for each of
+    /// them: powers of two, and all.
     fn core_counts(&self, device: Device) -> Vec<EngineConfig> {
         let mut counts: Vec<usize> = std::iter::successors(Some(1), |count| Some(count * 2))
             .take_while(|&count| count < self.cores)

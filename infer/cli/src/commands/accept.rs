@@ -1,4 +1,5 @@
-//! `protoseg accept`: acceptance test of a machine with the three programs and the runtime libraries alone.
+//! `protoseg accept`: acceptance test of a machine with the three programs and the runtime
+//! libraries alone.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,11 +33,12 @@ const SEED: &str = "3";
 
 /// Check whether this machine runs everything correctly, and how fast
 ///
-/// Makes bundles of random networks with protoseg-train and protoseg-export, without a compiler, a network connection or
-/// files beside the programs and the runtime libraries. Compares the labels of every file with libtorch's, checks where its
-/// nodes run, compares ways to run it, measures every scenario at 1024x2048 as a share of the device's measured peak, and
-/// trains some steps. Checks that this machine does not support are listed as skipped, with the reason. The exit status is 1
-/// where something failed.
+/// Makes bundles of random networks with protoseg-train and protoseg-export, without a compiler, a
+/// network connection or files beside the programs and the runtime libraries. Compares the labels
+/// of every file with libtorch's, checks where its nodes run, compares ways to run it, measures
+/// every scenario at 1024x2048 as a share of the device's measured peak, and trains some steps.
+/// Checks that this machine does not support are listed as skipped, with the reason. The exit
+/// status is 1 where something failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AcceptArgs {
     /// Device to test: cpu, openvino, cuda:N or tensorrt:N
@@ -45,10 +47,12 @@ pub(crate) struct AcceptArgs {
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// All networks, not only the largest and the smallest, or on a CPU the smallest alone; there it takes hours
+    /// All networks, not only the largest and the smallest, or on a CPU the smallest alone; there
+    /// it takes hours
     #[arg(long, conflicts_with = "brief")]
     all: bool,
-    /// The smallest network on small images, for a moment each: checks whether it works, not how fast
+    /// The smallest network on small images, for a moment each: checks whether it works, not how
+    /// fast
     #[arg(long)]
     brief: bool,
     /// Skip training
@@ -94,7 +98,8 @@ pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError
     let acceptance = Acceptance { device, brief: arguments.brief, stop: Arc::clone(&signals.stop) };
     let observe = |result: &CheckResult| {
         if !arguments.json {
-            // Where the standard output is closed, the last line fails too, and then the command says so.
+            // Where the standard output is closed, the last line fails too, and then the command
+            // says so.
             let _ = print(result);
         }
     };

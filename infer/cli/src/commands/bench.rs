@@ -52,12 +52,14 @@ const LARGEST_RATE: f64 = 1e6;
 
 /// Measure latency and throughput of a model
 ///
-/// Scenarios: single-stream (one image at a time), multi-stream (queries of several images), clients (concurrent clients),
-/// offline (all images are there), server (random arrivals; latency counts from when each was due). Latency goes from pixels
-/// to labels in memory, or with --end-to-end from image files to label files. Results that did not reach a steady state, or
-/// that drifted, are marked UNSTABLE. The labels are checked in the same run, as a fast wrong model is worth nothing. The
-/// model runs with the given options; results of `protoseg tune` are not used. Exit status 1 means that something failed on
-/// the way, 2 that nothing could be begun, 3 that some queries were not answered.
+/// Scenarios: single-stream (one image at a time), multi-stream (queries of several images),
+/// clients (concurrent clients), offline (all images are there), server (random arrivals; latency
+/// counts from when each was due). Latency goes from pixels to labels in memory, or with
+/// --end-to-end from image files to label files. Results that did not reach a steady state, or that
+/// drifted, are marked UNSTABLE. The labels are checked in the same run, as a fast wrong model is
+/// worth nothing. The model runs with the given options; results of `protoseg tune` are not used.
+/// Exit status 1 means that something failed on the way, 2 that nothing could be begun, 3 that some
+/// queries were not answered.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct BenchArgs {
@@ -66,8 +68,9 @@ pub(crate) struct BenchArgs {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
     #[arg(required_unless_present = "url", help_heading = "Target")]
     bundle: Option<PathBuf>,
-    /// Measure a running server, such as http://127.0.0.1:8000: with pixels by the Open Inference Protocol, or with
-    /// --end-to-end with image files as `protoseg serve` takes them; PROTOSEG_API_KEY may hold its key
+    /// Measure a running server, such as http://127.0.0.1:8000: with pixels by the Open Inference
+    /// Protocol, or with --end-to-end with image files as `protoseg serve` takes them;
+    /// PROTOSEG_API_KEY may hold its key
     #[arg(long, value_name = "URL", conflicts_with = "bundle", help_heading = "Target")]
     url: Option<String>,
     /// The server's model [default: its first]
@@ -93,7 +96,8 @@ pub(crate) struct BenchArgs {
         requires = "against", help_heading = "Target"
     )]
     pairs: NonZeroUsize,
-    /// Measure each value of an engine option, such as precision=fp32,int8 or threads=1,2; several make every combination
+    /// Measure each value of an engine option, such as precision=fp32,int8 or threads=1,2; several
+    /// make every combination
     #[arg(long, value_name = "OPTION=VALUE,…", help_heading = "Target")]
     sweep: Vec<Sweep>,
     /// Scenarios to measure
@@ -114,11 +118,12 @@ pub(crate) struct BenchArgs {
         help_heading = "Load"
     )]
     clients: Vec<NonZeroUsize>,
-    /// Images per second in the server scenario: numbers, or shares such as 70% of the capacity, which is measured first;
-    /// `bench compare` matches only numbers [default: 70%]
+    /// Images per second in the server scenario: numbers, or shares such as 70% of the capacity,
+    /// which is measured first; `bench compare` matches only numbers [default: 70%]
     #[arg(long, value_name = "N|P%,…", value_delimiter = ',', help_heading = "Load")]
     rate: Vec<ArrivalRate>,
-    /// Search for the largest rate of random arrivals whose 99th percentile of latency is at most this many milliseconds
+    /// Search for the largest rate of random arrivals whose 99th percentile of latency is at most
+    /// this many milliseconds
     #[arg(long, value_name = "MS", conflicts_with = "against", help_heading = "Load")]
     latency_bound: Option<f64>,
     /// Seconds for each scenario
@@ -133,7 +138,8 @@ pub(crate) struct BenchArgs {
     /// Queries of each scenario, instead of a time
     #[arg(long, value_name = "N", value_parser = super::image_count(), help_heading = "Load")]
     queries: Option<usize>,
-    /// Queries of the warm-up, instead of as many as it takes until three windows in a row are alike
+    /// Queries of the warm-up, instead of as many as it takes until three windows in a row are
+    /// alike
     #[arg(long, value_name = "N", help_heading = "Load")]
     warm_up: Option<usize>,
     /// Seed of the random arrivals
@@ -157,8 +163,8 @@ pub(crate) struct BenchArgs {
     /// Write a page for a browser, with latency distributions and stage times
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     html: Option<PathBuf>,
-    /// Write a table in perf_analyzer's columns and more; one per kind of load, with its name before the extension, where
-    /// there are several
+    /// Write a table in perf_analyzer's columns and more; one per kind of load, with its name
+    /// before the extension, where there are several
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     csv: Option<PathBuf>,
     /// Print the report with every sample as JSON
@@ -305,7 +311,8 @@ impl BenchArgs {
         Ok(())
     }
 
-    /// Refuses output files that cannot be written or lie in what is measured, before the measurement.
+    /// Refuses output files that cannot be written or lie in what is measured, before the
+    /// measurement.
     fn check_files(&self) -> anyhow::Result<()> {
         let files: Vec<&PathBuf> =
             [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
@@ -313,7 +320,8 @@ impl BenchArgs {
         for bundle in [&self.bundle, &self.against].into_iter().flatten() {
             let Ok(bundle) = bundle.canonicalize() else { continue };
             for path in &files {
-                // A file that does not exist yet counts too: the next run would measure another bundle.
+                // A file that does not exist yet counts too: the next run would measure another
+                // bundle.
                 let folder = path.parent().map(|folder| Path::new(".").join(folder));
                 let place = path.canonicalize().ok().or_else(|| folder?.canonicalize().ok());
                 ensure!(

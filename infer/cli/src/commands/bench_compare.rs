@@ -10,10 +10,11 @@ use super::{CommandError, CommandOutcome, print, print_json};
 
 /// Compare a report with an earlier one
 ///
-/// Points that were measured in the same way are compared: median latency, offline the time per image, with an interval of
-/// 99 % confidence. Exit status 1 means that something is slower than the tolerance beyond doubt, or broken. Fewer than 30
-/// queries in one of the two decide nothing and fail nothing: measure with more --queries or a longer --time. Drift of the
-/// machine between the reports is not excluded; `protoseg bench A --against B` interleaves both.
+/// Points that were measured in the same way are compared: median latency, offline the time per
+/// image, with an interval of 99 % confidence. Exit status 1 means that something is slower than
+/// the tolerance beyond doubt, or broken. Fewer than 30 queries in one of the two decide nothing
+/// and fail nothing: measure with more --queries or a longer --time. Drift of the machine between
+/// the reports is not excluded; `protoseg bench A --against B` interleaves both.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArgs {
     /// The earlier report, as JSON

@@ -1,6 +1,7 @@
-//! `protoseg doctor`: what this machine can run models with, and why it cannot with the rest. Its output belongs into every
-//! request for support: versions, processor, memory, each device with the reason why it does not work, and what a bundle does
-//! on those that work. It holds no images, and no user names but those in paths.
+//! `protoseg doctor`: what this machine can run models with, and why it cannot with the rest. Its
+//! output belongs into every request for support: versions, processor, memory, each device with the
+//! reason why it does not work, and what a bundle does on those that work. It holds no images, and
+//! no user names but those in paths.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -25,9 +26,9 @@ const SIZE: [usize; 2] = [512, 1024];
 
 /// Show what this machine can run models with, and why it cannot with the rest
 ///
-/// Shows versions, the processor and memory as far as this process may use them, and tries every device. With a bundle, runs
-/// a synthetic image on each device that works and compares the labels with the CPU's. The exit status is 0 where the CPU
-/// works, with the bundle if there is one.
+/// Shows versions, the processor and memory as far as this process may use them, and tries every
+/// device. With a bundle, runs a synthetic image on each device that works and compares the labels
+/// with the CPU's. The exit status is 0 where the CPU works, with the bundle if there is one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote

@@ -33,13 +33,15 @@ const GPU_CLIENTS: usize = 8;
 
 /// Find the fastest way to run a model on this machine
 ///
-/// Tries the bundle's precisions, windows, sessions and threads, windows per run and the device's switches, one stage after
-/// the other, each interleaved with the best so far. Candidates that do not run, or whose labels do not agree with those of
-/// the fp32 file, are dropped. The best is then interleaved with the default, and kept where it is faster beyond doubt. The
-/// result is written to tuning.json beside the model, with all figures; `protoseg label` and `protoseg serve` use it on the
-/// same machine with the same ONNX Runtime and model. Results of --goal throughput, of the same with --p99 and of --goal
-/// latency are kept side by side: `label` uses the first, else the second; `serve` the second, else the third, else the first
-/// without its --mode, which was not measured under requests. Exit status 1 means that nothing keeps to the limits.
+/// Tries the bundle's precisions, windows, sessions and threads, windows per run and the device's
+/// switches, one stage after the other, each interleaved with the best so far. Candidates that do
+/// not run, or whose labels do not agree with those of the fp32 file, are dropped. The best is then
+/// interleaved with the default, and kept where it is faster beyond doubt. The result is written to
+/// tuning.json beside the model, with all figures; `protoseg label` and `protoseg serve` use it on
+/// the same machine with the same ONNX Runtime and model. Results of --goal throughput, of the same
+/// with --p99 and of --goal latency are kept side by side: `label` uses the first, else the second;
+/// `serve` the second, else the third, else the first without its --mode, which was not measured
+/// under requests. Exit status 1 means that nothing keeps to the limits.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TuneArgs {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
@@ -53,11 +55,12 @@ pub(crate) struct TuneArgs {
     /// Precisions to try beside that of the bundle's first file [default: all of the bundle]
     #[arg(long, value_parser = precisions(), value_delimiter = ',', value_name = "PRECISION,…")]
     precision_candidates: Vec<Precision>,
-    /// Least share of pixels with the right label: on the probe, and on the images with the label of the fp32 file in the
-    /// bundle's own windows
+    /// Least share of pixels with the right label: on the probe, and on the images with the label
+    /// of the fp32 file in the bundle's own windows
     #[arg(long, value_name = "SHARE", default_value_t = 0.99)]
     least_agreement: f64,
-    /// Largest 99th percentile of latency in milliseconds; throughput is then measured with concurrent clients
+    /// Largest 99th percentile of latency in milliseconds; throughput is then measured with
+    /// concurrent clients
     #[arg(long, value_name = "MS")]
     p99: Option<f64>,
     /// Those clients [default: two per core, or 8 for GPUs]
@@ -77,7 +80,8 @@ pub(crate) struct TuneArgs {
     /// Write the result here instead of beside the model; `--tuning FILE` uses it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Print every candidate with its figures, and the reason of the choice; from the file, where it was measured before
+    /// Print every candidate with its figures, and the reason of the choice; from the file, where
+    /// it was measured before
     #[arg(long)]
     explain: bool,
     /// Print the result as JSON

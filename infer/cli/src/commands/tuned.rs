@@ -8,15 +8,16 @@ use protoseg_bench::tuning::{
 };
 use protoseg_infer::EngineConfig;
 
-/// Options that may be given beside a tuned choice, as they only limit memory or name places. Any other makes a combination
-/// that was not measured.
+/// Options that may be given beside a tuned choice, as they only limit memory or name places. Any
+/// other makes a combination that was not measured.
 const COMPATIBLE: [&str; 5] =
     ["memory", "gpu-memory", "trt-cache", "trt-workspace", "cpu-fallback"];
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TuningArgs {
-    /// Run the model as `protoseg tune` found it fastest on this machine, by this file, or `off` [default: tuning.json beside
-    /// the model, where it matches and no other engine option is given]
+    /// Run the model as `protoseg tune` found it fastest on this machine, by this file, or `off`
+    /// [default: tuning.json beside the model, where it matches and no other engine option is
+    /// given]
     #[arg(long, value_name = "FILE|off")]
     tuning: Option<PathBuf>,
 }
@@ -54,8 +55,8 @@ impl TuningArgs {
         self.tuning.as_deref().filter(|_| !self.is_off())
     }
 
-    /// The options of the tuning for this machine and model, or the given ones. Faults of a file that was not given are
-    /// warnings.
+    /// The options of the tuning for this machine and model, or the given ones. Faults of a file
+    /// that was not given are warnings.
     pub(crate) fn resolve(
         &self,
         model: &Path,

@@ -1,4 +1,5 @@
-//! `protoseg bench`: refusals, reports, number of requests in this process and of a server, and servers that misbehave.
+//! `protoseg bench`: refusals, reports, number of requests in this process and of a server, and
+//! servers that misbehave.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -226,7 +227,8 @@ fn servers_are_measured_by_protocol_and_with_files() {
                 point.samples.stages.iter().map(|stage| stage.name.as_str()).collect();
             assert_eq!(names, ["wait", "receive"]);
         }
-        // Two windows per image. The warm-up takes two queries, or three of the clients that begin together.
+        // Two windows per image. The warm-up takes two queries, or three of the clients that begin
+        // together.
         let requested = (server.metric("protoseg_windows_total") - before) / 2.0;
         assert!((16.0..=17.0).contains(&requested), "{requested}");
     }

@@ -9,8 +9,8 @@ use protoseg_bench::report::BenchReport;
 use crate::common::{fixture, signal};
 use crate::serve::server::Server;
 
-/// Sends a signal after a scenario has begun. Returns the exit status, the rest of the standard error, and the time until
-/// the end.
+/// Sends a signal after a scenario has begun. Returns the exit status, the rest of the standard
+/// error, and the time until the end.
 fn end(arguments: &[&str], begun: &str, name: &str) -> (Option<i32>, String, Duration) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
     let size = [

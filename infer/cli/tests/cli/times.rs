@@ -1,4 +1,5 @@
-//! Stage times of a segmenter, which are zero for stages that do not happen, and the execution providers of its nodes.
+//! Stage times of a segmenter, which are zero for stages that do not happen, and the execution
+//! providers of its nodes.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,8 @@ fn stages_are_timed_where_they_happen() {
         let options = EngineConfig { window: Some(tiling), ..EngineConfig::default() };
         Segmenter::open_with(&fixture("colors"), &options).unwrap()
     };
-    // A CPU uploads nothing. Logits of whole images are copied out, and images are preprocessed only where they are padded.
+    // A CPU uploads nothing. Logits of whole images are copied out, and images are preprocessed
+    // only where they are padded.
     let mut whole = open(Tiling::Whole);
     assert_eq!(stages(&mut whole, [96, 64]), [false, false, true, true]);
     assert_eq!(stages(&mut whole, [96, 8]), [true, false, true, true]);

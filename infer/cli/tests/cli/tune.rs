@@ -1,4 +1,5 @@
-//! `protoseg tune`, and `protoseg label` with its results. Which options are fastest is not asserted, as the machine is shared.
+//! `protoseg tune`, and `protoseg label` with its results. Which options are fastest is not
+//! asserted, as the machine is shared.
 
 use protoseg_bench::tuning::Tuning;
 use protoseg_bench::tuning::search::{CandidateOutcome, TuningDecision};
