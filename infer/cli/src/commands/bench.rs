@@ -418,34 +418,37 @@ impl BenchArgs {
         fn or_default<T: Copy>(given: &[T], default: T) -> Vec<T> {
             if given.is_empty() { vec![default] } else { given.to_vec() }
         }
-        let mut planned: Vec<PlannedScenario> = Vec::new();
+        let mut planned = Vec::new();
+        let mut add = |scenario: PlannedScenario| {
+            if !planned.contains(&scenario) {
+                planned.push(scenario);
+            }
+        };
         for kind in &self.scenario {
-            let of_kind: Vec<PlannedScenario> = match kind {
-                ScenarioKind::SingleStream => vec![PlannedScenario::Known(Scenario::SingleStream)],
-                ScenarioKind::Offline => vec![PlannedScenario::Known(Scenario::Offline)],
-                ScenarioKind::MultiStream => or_default(&self.samples, SAMPLES)
-                    .into_iter()
-                    .map(|samples| Scenario::MultiStream { samples: samples.get() })
-                    .map(PlannedScenario::Known)
-                    .collect(),
-                ScenarioKind::Clients => or_default(&self.clients, CLIENTS)
-                    .into_iter()
-                    .map(|clients| Scenario::Clients { clients: clients.get() })
-                    .map(PlannedScenario::Known)
-                    .collect(),
-                ScenarioKind::Server => or_default(&self.rate, RATE)
-                    .into_iter()
-                    .map(|rate| match rate {
-                        ArrivalRate::Absolute(rate) => {
-                            PlannedScenario::Known(Scenario::Server { rate })
-                        }
-                        ArrivalRate::Share(share) => PlannedScenario::Share(share),
-                    })
-                    .collect(),
-            };
-            for scenario in of_kind {
-                if !planned.contains(&scenario) {
-                    planned.push(scenario);
+            match kind {
+                ScenarioKind::SingleStream => add(PlannedScenario::Known(Scenario::SingleStream)),
+                ScenarioKind::Offline => add(PlannedScenario::Known(Scenario::Offline)),
+                ScenarioKind::MultiStream => {
+                    for samples in or_default(&self.samples, SAMPLES) {
+                        let samples = samples.get();
+                        add(PlannedScenario::Known(Scenario::MultiStream { samples }));
+                    }
+                }
+                ScenarioKind::Clients => {
+                    for clients in or_default(&self.clients, CLIENTS) {
+                        let clients = clients.get();
+                        add(PlannedScenario::Known(Scenario::Clients { clients }));
+                    }
+                }
+                ScenarioKind::Server => {
+                    for rate in or_default(&self.rate, RATE) {
+                        add(match rate {
+                            ArrivalRate::Absolute(rate) => {
+                                PlannedScenario::Known(Scenario::Server { rate })
+                            }
+                            ArrivalRate::Share(share) => PlannedScenario::Share(share),
+                        });
+                    }
                 }
             }
         }
