@@ -32,11 +32,15 @@ use super::{
     CommandError, CommandOutcome, bench_compare, output_file, print, print_json, print_stderr,
 };
 
-/// Least pairs of blocks with an interval of 99 %.
+/// Default of `--pairs`, and the least with an interval of 99 %.
+const PAIRS: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 const LEAST_PAIRS: usize = 8;
 
 /// Default timeout of a server's responses, in seconds.
 const TIMEOUT: f64 = 60.0;
+
+/// Bounds of times in seconds.
+const A_DAY: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 
 /// Least queries of a scenario that is measured for a time.
 const LEAST_QUERIES: usize = 3;
@@ -65,89 +69,10 @@ const LARGEST_RATE: f64 = 1e6;
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Bundle folder, or an ONNX file that `protoseg export` wrote
-    #[arg(required_unless_present = "url", help_heading = "Target")]
-    bundle: Option<PathBuf>,
-    /// Measure a running server, such as http://127.0.0.1:8000: with pixels by the Open Inference
-    /// Protocol, or with --end-to-end with image files as `protoseg serve` takes them;
-    /// PROTOSEG_API_KEY may hold its key
-    #[arg(long, value_name = "URL", conflicts_with = "bundle", help_heading = "Target")]
-    url: Option<String>,
-    /// The server's model [default: its first]
-    #[arg(long, value_name = "NAME", requires = "url", help_heading = "Target")]
-    model: Option<String>,
-    /// Seconds to wait for a server's response
-    #[arg(
-        long, alias = "patience", value_name = "S", default_value_t = TIMEOUT, requires = "url",
-        help_heading = "Target"
-    )]
-    timeout: f64,
-    /// Interleave blocks of queries with this bundle, and say which is faster
-    #[arg(
-        long, value_name = "BUNDLE", conflicts_with_all = ["url", "sweep"], help_heading = "Target"
-    )]
-    against: Option<PathBuf>,
-    /// An engine option of the other bundle alone, such as threads=1
-    #[arg(long, value_name = "OPTION=VALUE", requires = "against", help_heading = "Target")]
-    against_set: Vec<Sweep>,
-    /// Pairs of blocks
-    #[arg(
-        long, value_name = "N", default_value = "20", value_parser = super::parse_count,
-        requires = "against", help_heading = "Target"
-    )]
-    pairs: NonZeroUsize,
-    /// Measure each value of an engine option, such as precision=fp32,int8 or threads=1,2; several
-    /// make every combination
-    #[arg(long, value_name = "OPTION=VALUE,…", help_heading = "Target")]
-    sweep: Vec<Sweep>,
-    /// Scenarios to measure
-    #[arg(
-        long, value_enum, value_delimiter = ',', default_values = ["single-stream", "offline"],
-        help_heading = "Load"
-    )]
-    scenario: Vec<ScenarioKind>,
-    /// Images of a query in the multi-stream scenario [default: 8]
-    #[arg(
-        long, value_name = "N,…", value_delimiter = ',', value_parser = super::parse_count,
-        help_heading = "Load"
-    )]
-    samples: Vec<NonZeroUsize>,
-    /// Clients in the clients scenario [default: 4]
-    #[arg(
-        long, value_name = "N,…", value_delimiter = ',', value_parser = super::parse_count,
-        help_heading = "Load"
-    )]
-    clients: Vec<NonZeroUsize>,
-    /// Images per second in the server scenario: numbers, or shares such as 70% of the capacity,
-    /// which is measured first; `bench compare` matches only numbers [default: 70%]
-    #[arg(long, value_name = "N|P%,…", value_delimiter = ',', help_heading = "Load")]
-    rate: Vec<ArrivalRate>,
-    /// Search for the largest rate of random arrivals whose 99th percentile of latency is at most
-    /// this many milliseconds
-    #[arg(long, value_name = "MS", conflicts_with = "against", help_heading = "Load")]
-    latency_bound: Option<f64>,
-    /// Seconds for each scenario
-    #[arg(
-        long,
-        value_name = "S",
-        default_value_t = 10.0,
-        conflicts_with = "queries",
-        help_heading = "Load"
-    )]
-    time: f64,
-    /// Queries of each scenario, instead of a time
-    #[arg(long, value_name = "N", value_parser = super::image_count(), help_heading = "Load")]
-    queries: Option<usize>,
-    /// Queries of the warm-up, instead of as many as it takes until three windows in a row are
-    /// alike
-    #[arg(long, value_name = "N", help_heading = "Load")]
-    warm_up: Option<usize>,
-    /// Seed of the random arrivals
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Load")]
-    arrival_seed: u64,
-    /// Include decoding image files and encoding label files in every query
-    #[arg(long, help_heading = "Load")]
-    end_to_end: bool,
+    #[command(flatten, next_help_heading = "Target")]
+    target: TargetArgs,
+    #[command(flatten, next_help_heading = "Load")]
+    load: LoadArgs,
     #[command(flatten, next_help_heading = "Engine")]
     engine: EngineArgs,
     #[command(flatten, next_help_heading = "Images")]
@@ -157,18 +82,92 @@ pub(crate) struct BenchArgs {
     /// Do not check the labels
     #[arg(long, conflicts_with = "data", help_heading = "Accuracy")]
     no_accuracy: bool,
+    #[command(flatten, next_help_heading = "Output")]
+    output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct TargetArgs {
+    /// Bundle folder, or an ONNX file that `protoseg export` wrote
+    #[arg(required_unless_present = "url")]
+    bundle: Option<PathBuf>,
+    /// Measure a running server, such as http://127.0.0.1:8000: with pixels by the Open Inference
+    /// Protocol, or with --end-to-end with image files as `protoseg serve` takes them;
+    /// PROTOSEG_API_KEY may hold its key
+    #[arg(long, value_name = "URL", conflicts_with = "bundle")]
+    url: Option<String>,
+    /// The server's model [default: its first]
+    #[arg(long, value_name = "NAME", requires = "url")]
+    model: Option<String>,
+    /// Seconds to wait for a server's response
+    #[arg(long, alias = "patience", value_name = "S", default_value_t = TIMEOUT, requires = "url")]
+    timeout: f64,
+    /// Interleave blocks of queries with this bundle, and say which is faster
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["url", "sweep"])]
+    against: Option<PathBuf>,
+    /// An engine option of the other bundle alone, such as threads=1
+    #[arg(long, value_name = "OPTION=VALUE", requires = "against")]
+    against_set: Vec<Sweep>,
+    /// Pairs of blocks [default: 20]
+    #[arg(long, value_name = "N", value_parser = super::parse_count, requires = "against")]
+    pairs: Option<NonZeroUsize>,
+    /// Measure each value of an engine option, such as precision=fp32,int8 or threads=1,2; several
+    /// make every combination
+    #[arg(long, value_name = "OPTION=VALUE,…")]
+    sweep: Vec<Sweep>,
+}
+
+#[derive(Debug, clap::Args)]
+struct LoadArgs {
+    /// Scenarios to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["single-stream", "offline"])]
+    scenario: Vec<ScenarioKind>,
+    /// Images of a query in the multi-stream scenario [default: 8]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::parse_count)]
+    samples: Vec<NonZeroUsize>,
+    /// Clients in the clients scenario [default: 4]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = super::parse_count)]
+    clients: Vec<NonZeroUsize>,
+    /// Images per second in the server scenario: numbers, or shares such as 70% of the capacity,
+    /// which is measured first; `bench compare` matches only numbers [default: 70%]
+    #[arg(long, value_name = "N|P%,…", value_delimiter = ',')]
+    rate: Vec<ArrivalRate>,
+    /// Search for the largest rate of random arrivals whose 99th percentile of latency is at most
+    /// this many milliseconds
+    #[arg(long, value_name = "MS", conflicts_with = "against")]
+    latency_bound: Option<f64>,
+    /// Seconds for each scenario
+    #[arg(long, value_name = "S", default_value_t = 10.0, conflicts_with = "queries")]
+    time: f64,
+    /// Queries of each scenario, instead of a time
+    #[arg(long, value_name = "N", value_parser = super::image_count())]
+    queries: Option<usize>,
+    /// Queries of the warm-up, instead of as many as it takes until three windows in a row are
+    /// alike
+    #[arg(long, value_name = "N")]
+    warm_up: Option<usize>,
+    /// Seed of the random arrivals
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    arrival_seed: u64,
+    /// Include decoding image files and encoding label files in every query
+    #[arg(long)]
+    end_to_end: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct OutputArgs {
     /// Write the report with every sample as JSON, for `protoseg bench compare`
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Write a page for a browser, with latency distributions and stage times
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write a table in perf_analyzer's columns and more; one per kind of load, with its name
     /// before the extension, where there are several
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Print the report with every sample as JSON
-    #[arg(long, help_heading = "Output")]
+    #[arg(long)]
     json: bool,
 }
 
@@ -239,12 +238,12 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<CommandOutcome, CommandError>
         Err(BenchError::Failed(error)) => return Err(CommandError::Runtime(error)),
     };
     // First to the terminal, so that results are not lost where a file cannot be written.
-    if arguments.json {
+    if arguments.output.json {
         print_json(&report)?;
     } else {
         print(terminal::text(&report).trim_end())?;
     }
-    arguments.write_files(&report)?;
+    arguments.output.write(&report)?;
     if is_stopped() {
         print_stderr("stopped by a signal: the report holds what was measured until then");
         return Ok(CommandOutcome::ExitCode(signals.status()));
@@ -258,18 +257,69 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<CommandOutcome, CommandError>
 
 impl BenchArgs {
     fn check(&self) -> anyhow::Result<()> {
-        self.check_files()?;
-        let of_one_scenario = [
-            ("--samples", !self.samples.is_empty(), ScenarioKind::MultiStream, "multi-stream"),
-            ("--clients", !self.clients.is_empty(), ScenarioKind::Clients, "clients"),
-            ("--rate", !self.rate.is_empty(), ScenarioKind::Server, "server"),
-        ];
-        for (option, is_given, kind, name) in of_one_scenario {
-            ensure!(
-                !is_given || self.scenario.contains(&kind),
-                "{option} is for the {name} scenario; add it to --scenario"
-            );
+        let target = &self.target;
+        self.output.check([&target.bundle, &target.against].into_iter().flatten())?;
+        self.load.check()?;
+        target.check()?;
+        ensure!(
+            self.data.data.is_some() || !self.data.is_narrowed(),
+            "--root, --split, --list, --limit, --seed and --size select labeled images; name their kind with --data"
+        );
+        ensure!(
+            target.url.is_none() || self.data.data.is_none(),
+            "--data scores a bundle; a server's model is not checked"
+        );
+        Ok(())
+    }
+
+    fn session(&self, signals: &StopSignals) -> anyhow::Result<BenchSession> {
+        let mut session = BenchSession::new(self.images.open()?)?;
+        if self.data.data.is_some() {
+            let labeled = LabeledImages { set: self.data.open()?, name: self.data.describe() };
+            if let Some(bundle) = self.target.bundle.as_ref().filter(|bundle| bundle.is_dir()) {
+                let model = Manifest::read(bundle)?.value.model;
+                evaluate::ensure_same_classes(&model, &labeled.set.classes())?;
+            }
+            session.labeled = Some(labeled);
         }
+        session.stop = Arc::clone(&signals.stop);
+        session.end_to_end = self.load.end_to_end;
+        session.server = ServerOptions {
+            model: self.target.model.clone(),
+            key: std::env::var(KEY_VARIABLE).ok(),
+            timeout: Duration::from_secs_f64(self.target.timeout),
+        };
+        Ok(session)
+    }
+
+    fn request(&self) -> anyhow::Result<BenchRequest> {
+        let config = self.engine.config();
+        let load = &self.load;
+        Ok(BenchRequest {
+            targets: self.target.specs(&config)?,
+            against: self.target.against(&config)?,
+            scenarios: load.scenarios(),
+            until: match load.queries {
+                Some(queries) => StopAfter::Queries(queries),
+                None => StopAfter::Time(Duration::from_secs_f64(load.time), LEAST_QUERIES),
+            },
+            warm_up: match load.warm_up {
+                Some(queries) => WarmUpPolicy::Queries(queries),
+                None => WarmUpPolicy::Stable(StabilityRule {
+                    seconds: (load.time / 5.0).clamp(0.1, 2.0),
+                    queries: 3,
+                    ..StabilityRule::default()
+                }),
+            },
+            seed: load.arrival_seed,
+            latency_bound: load.latency_bound,
+            check_accuracy: !self.no_accuracy,
+        })
+    }
+}
+
+impl TargetArgs {
+    fn check(&self) -> anyhow::Result<()> {
         for sweeps in [&self.sweep, &self.against_set] {
             if let Some(name) = sweep::duplicate(sweeps) {
                 bail!("{name} is given twice; list all values in one option: {name}=VALUE,VALUE");
@@ -281,128 +331,37 @@ impl BenchArgs {
         ensure!(is_server || self.model.is_none(), "--model {for_servers}");
         ensure!(is_server || self.timeout == TIMEOUT, "--timeout {for_servers}");
         ensure!(
-            self.data.data.is_some() || !self.data.is_narrowed(),
-            "--root, --split, --list, --limit, --seed and --size select labeled images; name their kind with --data"
-        );
-        ensure!(
-            !is_server || self.data.data.is_none(),
-            "--data scores a bundle; a server's model is not checked"
-        );
-        ensure!(
-            self.against.is_none() || self.pairs.get() >= LEAST_PAIRS,
-            "--pairs {}: an interval needs at least {LEAST_PAIRS} pairs",
-            self.pairs
-        );
-        ensure!(
-            self.latency_bound.is_none_or(|bound| (1e-3..=1e9).contains(&bound)),
-            "--latency-bound is a number of milliseconds from 0.001 to 1e9"
-        );
-        let a_day = 0.1..=86_400.0;
-        ensure!(
-            a_day.contains(&self.time),
-            "--time: {} s is not between 0.1 s and a day; use --queries for a single one",
-            self.time
-        );
-        ensure!(
-            a_day.contains(&self.timeout),
+            A_DAY.contains(&self.timeout),
             "--timeout: {} s is not between 0.1 s and a day",
             self.timeout
         );
-        Ok(())
-    }
-
-    /// Refuses output files that cannot be written or lie in what is measured, before the
-    /// measurement.
-    fn check_files(&self) -> anyhow::Result<()> {
-        let files: Vec<&PathBuf> =
-            [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
-        files.iter().try_for_each(|path| output_file::check(path))?;
-        for bundle in [&self.bundle, &self.against].into_iter().flatten() {
-            let Ok(bundle) = bundle.canonicalize() else { continue };
-            for path in &files {
-                // A file that does not exist yet counts too: the next run would measure another
-                // bundle.
-                let folder = path.parent().map(|folder| Path::new(".").join(folder));
-                let place = path.canonicalize().ok().or_else(|| folder?.canonicalize().ok());
-                ensure!(
-                    place.is_none_or(|place| !place.starts_with(&bundle)),
-                    "{} lies in what is measured, which must not change; name another file",
-                    path.display()
-                );
-            }
-        }
-        let is_duplicate = |(index, path): (usize, &&PathBuf)| files[..index].contains(path);
+        let pairs = self.pairs.unwrap_or(PAIRS);
         ensure!(
-            !files.iter().enumerate().any(is_duplicate),
-            "two of --report, --html and --csv name the same file"
+            pairs.get() >= LEAST_PAIRS,
+            "--pairs {pairs}: an interval needs at least {LEAST_PAIRS} pairs"
         );
         Ok(())
     }
 
-    fn session(&self, signals: &StopSignals) -> anyhow::Result<BenchSession> {
-        let mut session = BenchSession::new(self.images.open()?)?;
-        if self.data.data.is_some() {
-            let labeled = LabeledImages { set: self.data.open()?, name: self.data.describe() };
-            if let Some(bundle) = self.bundle.as_ref().filter(|bundle| bundle.is_dir()) {
-                let model = Manifest::read(bundle)?.value.model;
-                evaluate::ensure_same_classes(&model, &labeled.set.classes())?;
-            }
-            session.labeled = Some(labeled);
-        }
-        session.stop = Arc::clone(&signals.stop);
-        session.end_to_end = self.end_to_end;
-        session.server = ServerOptions {
-            model: self.model.clone(),
-            key: std::env::var(KEY_VARIABLE).ok(),
-            timeout: Duration::from_secs_f64(self.timeout),
-        };
-        Ok(session)
-    }
-
-    fn request(&self) -> anyhow::Result<BenchRequest> {
-        let warm_up = match self.warm_up {
-            Some(queries) => WarmUpPolicy::Queries(queries),
-            None => WarmUpPolicy::Stable(StabilityRule {
-                seconds: (self.time / 5.0).clamp(0.1, 2.0),
-                queries: 3,
-                ..StabilityRule::default()
-            }),
-        };
-        let until = match self.queries {
-            Some(queries) => StopAfter::Queries(queries),
-            None => StopAfter::Time(Duration::from_secs_f64(self.time), LEAST_QUERIES),
-        };
-        Ok(BenchRequest {
-            targets: self.targets()?,
-            against: self.against()?,
-            scenarios: self.scenarios(),
-            until,
-            warm_up,
-            seed: self.arrival_seed,
-            latency_bound: self.latency_bound,
-            check_accuracy: !self.no_accuracy,
-        })
-    }
-
     /// The server, or the bundle with every combination of options.
-    fn targets(&self) -> anyhow::Result<Vec<TargetSpec>> {
-        let config = self.engine.config();
+    fn specs(&self, config: &EngineConfig) -> anyhow::Result<Vec<TargetSpec>> {
         if let Some(url) = &self.url {
             ensure!(
-                config == EngineConfig::default() && self.sweep.is_empty(),
+                *config == EngineConfig::default() && self.sweep.is_empty(),
                 "a server has its own options; leave out those of the engine and --sweep, or name a bundle"
             );
             let location = TargetLocation::Http(url.clone());
             return Ok(vec![TargetSpec { name: url.clone(), location }]);
         }
         let Some(bundle) = &self.bundle else { bail!("name a bundle, or a server with --url") };
-        let combinations = sweep::combinations(&config, &self.sweep)?.into_iter();
+        let combinations = sweep::combinations(config, &self.sweep)?.into_iter();
         Ok(combinations.map(|(config, name)| TargetSpec::bundle(bundle, config, &name)).collect())
     }
 
-    fn against(&self) -> anyhow::Result<Option<(TargetSpec, usize)>> {
+    /// The bundle of `--against`, and the number of pairs.
+    fn against(&self, config: &EngineConfig) -> anyhow::Result<Option<(TargetSpec, usize)>> {
         let Some(bundle) = &self.against else { return Ok(None) };
-        let mut combinations = sweep::combinations(&self.engine.config(), &self.against_set)?;
+        let mut combinations = sweep::combinations(config, &self.against_set)?;
         let (Some((config, name)), true) = (combinations.pop(), combinations.is_empty()) else {
             bail!("--against-set gives an option one value; repeat it for other options");
         };
@@ -410,7 +369,33 @@ impl BenchArgs {
         if self.bundle.as_ref() == Some(bundle) && name.is_empty() {
             target.name.push_str(" again");
         }
-        Ok(Some((target, self.pairs.get())))
+        Ok(Some((target, self.pairs.unwrap_or(PAIRS).get())))
+    }
+}
+
+impl LoadArgs {
+    fn check(&self) -> anyhow::Result<()> {
+        let of_one_scenario = [
+            ("--samples", !self.samples.is_empty(), ScenarioKind::MultiStream, "multi-stream"),
+            ("--clients", !self.clients.is_empty(), ScenarioKind::Clients, "clients"),
+            ("--rate", !self.rate.is_empty(), ScenarioKind::Server, "server"),
+        ];
+        for (option, is_given, kind, name) in of_one_scenario {
+            ensure!(
+                !is_given || self.scenario.contains(&kind),
+                "{option} is for the {name} scenario; add it to --scenario"
+            );
+        }
+        ensure!(
+            self.latency_bound.is_none_or(|bound| (1e-3..=1e9).contains(&bound)),
+            "--latency-bound is a number of milliseconds from 0.001 to 1e9"
+        );
+        ensure!(
+            A_DAY.contains(&self.time),
+            "--time: {} s is not between 0.1 s and a day; use --queries for a single one",
+            self.time
+        );
+        Ok(())
     }
 
     /// The scenarios in the given order, without duplicates.
@@ -454,9 +439,37 @@ impl BenchArgs {
         }
         planned
     }
+}
+
+impl OutputArgs {
+    /// Refuses files that cannot be written or lie in what is measured, before the measurement.
+    fn check<'a>(&self, bundles: impl Iterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
+        let files: Vec<&PathBuf> =
+            [&self.report, &self.html, &self.csv].into_iter().flatten().collect();
+        files.iter().try_for_each(|path| output_file::check(path))?;
+        for bundle in bundles.filter_map(|bundle| bundle.canonicalize().ok()) {
+            for path in &files {
+                // A file that does not exist yet counts too: the next run would measure another
+                // bundle.
+                let folder = path.parent().map(|folder| Path::new(".").join(folder));
+                let place = path.canonicalize().ok().or_else(|| folder?.canonicalize().ok());
+                ensure!(
+                    place.is_none_or(|place| !place.starts_with(&bundle)),
+                    "{} lies in what is measured, which must not change; name another file",
+                    path.display()
+                );
+            }
+        }
+        let is_duplicate = |(index, path): (usize, &&PathBuf)| files[..index].contains(path);
+        ensure!(
+            !files.iter().enumerate().any(is_duplicate),
+            "two of --report, --html and --csv name the same file"
+        );
+        Ok(())
+    }
 
     /// Writes all files that can be written, and returns the first failure.
-    fn write_files(&self, report: &BenchReport) -> anyhow::Result<()> {
+    fn write(&self, report: &BenchReport) -> anyhow::Result<()> {
         let mut written = Vec::new();
         if let Some(path) = &self.report {
             written.push(output_file::place(path).and_then(|place| Ok(report.write(&place)?)));
