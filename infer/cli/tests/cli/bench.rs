@@ -10,7 +10,7 @@ use super::common::{ProgramOutput, TestDir, answer, expect, fixture, protoseg, s
 use super::serve::server::Server;
 
 /// Images of two windows, and few queries.
-const QUICK: &str = "--picture-size 48x64 --picture-count 2 --queries 3 --warm-up 1";
+const QUICK: &str = "--image-size 48x64 --image-count 2 --queries 3 --warm-up 1";
 
 /// Runs the command with the fixture `colors` for `BUNDLE`.
 fn bench(words: &str) -> ProgramOutput {
@@ -47,8 +47,8 @@ fn unusable_arguments_are_refused_with_the_way_out() {
             &["does not support the server scenario"],
         ),
         ("BUNDLE --time 0", &["--time: 0 s", "--queries"]),
-        ("BUNDLE --picture-count 0", &["--picture-count", "from 1 to 4096"]),
-        ("BUNDLE --pictures nowhere", &["nowhere"]),
+        ("BUNDLE --image-count 0", &["--image-count", "from 1 to 4096"]),
+        ("BUNDLE --images nowhere", &["nowhere"]),
         ("no-bundle", &["no-bundle"]),
         (&nobody, &["does not answer", &unused.to_string()]),
         (
@@ -67,7 +67,7 @@ fn unusable_arguments_are_refused_with_the_way_out() {
         ("BUNDLE --no-accuracy --limit 2", &["--limit", "--data"]),
     ];
     for (words, parts) in cases {
-        let size = if words.contains("--pictures") { "" } else { "--picture-size 32x32" };
+        let size = if words.contains("--images") { "" } else { "--image-size 32x32" };
         expect(words, &bench(&format!("{words} {size}")), 2, parts);
     }
     // Refused by clap, with its usage.
@@ -211,7 +211,7 @@ fn servers_are_measured_by_protocol_and_with_files() {
     let server = Server::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     stripes(64, 48).save(folder.path().join("a.png")).unwrap();
-    let images = format!("--pictures {}", folder.path().display());
+    let images = format!("--images {}", folder.path().display());
     for end_to_end in ["", "--end-to-end"] {
         let url = format!("--url http://{}/ --model colors {end_to_end}", server.address);
         let words = format!(
@@ -381,7 +381,7 @@ fn some_failures_are_counted_and_reported() {
         Some(if number % 10 == 7 { CannedResponse::new(503, "busy") } else { labels.clone() })
     });
     let words =
-        format!("--url http://{address} --picture-size 48x64 --picture-count 1 --warm-up 1 --json");
+        format!("--url http://{address} --image-size 48x64 --image-count 1 --warm-up 1 --json");
     let found = bench(&format!("{words} --scenario server --rate 50 --queries 20"));
     assert_eq!(found.status, 3, "{found:?}");
     let report: BenchReport = serde_json::from_str(&found.stdout).unwrap();

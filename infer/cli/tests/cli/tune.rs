@@ -11,7 +11,7 @@ use crate::common::{LABEL, ProgramOutput, TestDir, answer, expect, stripes};
 use crate::gate::{self, INT8};
 
 /// Short measurements and few pairs.
-const SHORT: &str = "tune bundle --picture-size 48x64 --picture-count 1 --time 0.01 --pairs 8";
+const SHORT: &str = "tune bundle --image-size 48x64 --image-count 1 --time 0.01 --pairs 8";
 
 fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(&mut place.command(arguments))
