@@ -7,15 +7,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use protoseg_bench::ab;
 use protoseg_bench::ab::{AbComparison, AbVerdict};
-use protoseg_bench::blocks;
 use protoseg_bench::images::BenchImages;
 use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
+use protoseg_bench::load::Scenario;
 use protoseg_bench::load::StopAfter;
+use protoseg_bench::load::{RequestError, RequestStages, Target};
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
-use protoseg_bench::scenario::Scenario;
 use protoseg_bench::stability::StabilityRule;
-use protoseg_bench::target::{RequestError, RequestStages, Target};
 use protoseg_infer::EngineConfig;
 use protoseg_models::window::Tiling;
 
@@ -104,5 +104,5 @@ async fn session_of(
         seed: 0,
         pixels: images.mean_pixels(),
     };
-    Ok(blocks::measure(&measure, [("once", &one), ("again", &other)], pairs).await?.1)
+    Ok(ab::measure(&measure, [("once", &one), ("again", &other)], pairs).await?.1)
 }

@@ -196,8 +196,10 @@ fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
             .fold_batch_norm()
             .unwrap();
         let mut manifest = Manifest::read(&bundle).unwrap().value;
-        let file =
-            emit(&network, &manifest.files[1].form, Some(&manifest.model)).unwrap().file.to_bytes();
+        let file = emit(&network, &manifest.files[1].variant, Some(&manifest.model))
+            .unwrap()
+            .file
+            .to_bytes();
         std::fs::write(bundle.join("model.fp16.onnx"), &file).unwrap();
         manifest.files[1].sha256 = digest::sha256_bytes(&file);
         manifest.write(&bundle).unwrap();

@@ -1,6 +1,6 @@
-//! Which package may reach which, and which program may load which library.
+//! Allowed dependencies of each package, and libraries that each program may load.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
@@ -9,7 +9,8 @@ use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 
-/// Packages of this workspace that a package may build on, directly or not, and what it must never reach.
+/// Packages of this workspace that a package may depend on, directly or not, and crates that it must
+/// never reach.
 const RULES: [(&str, &[&str], &[&str]); 10] = [
     ("protoseg-models", &[], &["tch", "ort", "prost", "image", "png", "tokio", "clap"]),
     ("protoseg-pages", &[], &["tch", "ort", "serde", "tokio", "clap"]),
@@ -58,17 +59,17 @@ const RULES: [(&str, &[&str], &[&str]); 10] = [
     ),
 ];
 
-/// Packages that may build on every other but these.
+/// The command line may depend on everything else but these.
 const TOP: (&str, &[&str]) = ("protoseg-cli", &["tch", "protoseg-train", "protoseg-export"]);
 
-/// What no program may load, not even through another library.
+/// Libraries that a program must not load, even through others.
 const NEVER_LOADED: [(&str, &[&str]); 3] = [
     ("protoseg", &["torch", "libc10"]),
     ("protoseg-export", &["torch", "libc10", "onnxruntime"]),
     ("protoseg-train", &["onnxruntime"]),
 ];
 
-/// What cargo knows of this machine's builds: other platforms' packages may never have been fetched.
+/// Returns the metadata for this platform: crates of others may never have been fetched.
 fn metadata() -> Metadata {
     let manifest = format!("{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
     let compiler = Command::new("rustc").arg("-vV").output().unwrap();
@@ -78,7 +79,7 @@ fn metadata() -> Metadata {
     MetadataCommand::new().manifest_path(manifest).other_options(options).exec().unwrap()
 }
 
-/// Names of everything that a package's own build reaches.
+/// Returns the names of all crates that a package's own build reaches.
 fn reached(metadata: &Metadata, package: &Package) -> BTreeSet<String> {
     let nodes = &metadata.resolve.as_ref().expect("a resolved graph").nodes;
     let links: BTreeMap<&PackageId, _> = nodes.iter().map(|node| (&node.id, &node.deps)).collect();
@@ -96,7 +97,7 @@ fn reached(metadata: &Metadata, package: &Package) -> BTreeSet<String> {
 }
 
 #[test]
-fn no_package_reaches_what_it_must_not() {
+fn packages_depend_only_on_allowed_ones() {
     let metadata = metadata();
     let packages: BTreeMap<String, &Package> = metadata
         .workspace_packages()
@@ -111,7 +112,7 @@ fn no_package_reaches_what_it_must_not() {
         let own: BTreeSet<_> =
             reached.iter().filter(|reached| packages.contains_key(*reached)).cloned().collect();
         let allowed: BTreeSet<_> = allowed.iter().map(|&name| name.to_owned()).collect();
-        assert!(own.is_subset(&allowed), "{name} builds on {:?}", own.difference(&allowed));
+        assert!(own.is_subset(&allowed), "{name} depends on {:?}", own.difference(&allowed));
     }
     let (top, never) = TOP;
     let reached = reached(&metadata, packages[top]);
@@ -122,9 +123,9 @@ fn no_package_reaches_what_it_must_not() {
     assert!(without.is_empty(), "packages without a rule: {without:?}");
 }
 
-/// The library is what others build on: it stays small.
+/// Users embed the library, so it stays small.
 #[test]
-fn the_library_builds_few_crates() {
+fn the_library_depends_on_few_crates() {
     let metadata = metadata();
     let library = metadata
         .workspace_packages()
@@ -132,7 +133,7 @@ fn the_library_builds_few_crates() {
         .find(|package| package.name == "protoseg-infer")
         .unwrap();
     let count = reached(&metadata, library).len();
-    assert!(count <= 100, "protoseg-infer builds on {count} crates");
+    assert!(count <= 100, "protoseg-infer depends on {count} crates");
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn programs_load_only_their_own_runtime() {
             .unwrap();
         let loaded = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && loaded.contains("libc.so"), "ldd: {loaded}");
-        assert!(!loaded.contains("not found"), "{name} lacks a library:\n{loaded}");
+        assert!(!loaded.contains("not found"), "{name} misses a library:\n{loaded}");
         let wrong: Vec<_> =
             forbidden.iter().filter(|forbidden| loaded.contains(**forbidden)).collect();
         assert!(wrong.is_empty(), "{name} loads {wrong:?}:\n{loaded}");

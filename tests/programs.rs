@@ -1,15 +1,16 @@
-//! The programs one after the other: a checkpoint of each network becomes a bundle that agrees with libtorch.
+//! Train, export and check in sequence: a bundle of each network agrees with libtorch.
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use protoseg_models::arch::Preset;
 use support::{program, succeed};
 
-/// A random checkpoint of a preset as a bundle.
-fn bundle(preset: Preset, folder: &Path) -> std::path::PathBuf {
-    let (checkpoint, bundle) = (folder.join("checkpoint"), folder.join("bundle"));
+/// Exports a random checkpoint of a preset.
+fn bundle(preset: Preset, folder: &Path) -> PathBuf {
+    let checkpoint = folder.join("checkpoint");
+    let bundle = folder.join("bundle");
     succeed(
         program("protoseg")
             .args(["train", "init", preset.name(), "--seed", "7", "--out"])
@@ -31,7 +32,7 @@ fn every_network_agrees_with_libtorch_at_two_sizes() {
 }
 
 #[test]
-fn the_same_checkpoint_gives_the_same_file() {
+fn exports_are_reproducible() {
     let folder = tempfile::tempdir().unwrap();
     let preset = Preset::DeepLabV3PlusEfficientNetLite1;
     let first = bundle(preset, folder.path());

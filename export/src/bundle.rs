@@ -75,7 +75,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &ExportOptions) -> R
         }
         if let Some((name, placement)) = &triton {
             // Labels where there is a file that gives them: scores are for clients with code of their own.
-            let frame = manifest.files.iter().find(|file| file.form.kind == ModelKind::Frame);
+            let frame = manifest.files.iter().find(|file| file.variant.kind == ModelKind::Frame);
             if let Some(file) = frame.or(manifest.files.first()) {
                 triton::write(folder, name, &manifest.model, file, *placement)?;
             }

@@ -10,7 +10,7 @@ use protoseg_export::bundle;
 use protoseg_export::onnx::pixel_outputs::PixelOutput;
 use protoseg_export::options::{ExportOptions, FrameOption, LinkMode};
 use protoseg_export::precision::{ExportPrecision, QuantizeOverrides};
-use protoseg_models::bundle::{Manifest, ModelFile, external_data, list};
+use protoseg_models::bundle::{Manifest, ModelFile, external_data, signature};
 use protoseg_models::errors::error_chain;
 use protoseg_models::window::Tiling;
 
@@ -150,9 +150,9 @@ fn report(manifest: &Manifest, out: &Path) -> Result<()> {
         if file.data_sha256.is_some() {
             bytes += size(&out.join(external_data(&file.file)))?;
         }
-        let ModelFile { file, form, inputs, outputs, .. } = file;
+        let ModelFile { file, variant: form, inputs, outputs, .. } = file;
         let (kind, precision) = (form.kind.name(), form.precision.name());
-        let (inputs, outputs) = (list(inputs), list(outputs));
+        let (inputs, outputs) = (signature(inputs), signature(outputs));
         writeln!(
             stdout,
             "{file}  {kind}  {precision}  {:.1} MB  {inputs} -> {outputs}",

@@ -157,6 +157,6 @@ impl FrameOption {
             Some(window) => WindowPlan::new(height, width, window, model.grid)?.count(),
         };
         let windows_at_once = at_once.map_or(windows, |at_once| at_once.get().min(windows));
-        Ok(FrameSpec { height, width, pieces: model.window.into(), windows_at_once })
+        Ok(FrameSpec { height, width, tiling: model.window.into(), windows_at_once })
     }
 }

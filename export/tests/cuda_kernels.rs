@@ -69,7 +69,7 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
         weights_sha256: None,
     };
     let frame =
-        FrameSpec { height: 150, width: 200, pieces: Tiling::Windows(window), windows_at_once: 4 };
+        FrameSpec { height: 150, width: 200, tiling: Tiling::Windows(window), windows_at_once: 4 };
     let form =
         Variant { kind: ModelKind::Frame, precision, frame: Some(frame), quantization: None };
     let emission =

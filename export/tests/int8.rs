@@ -35,7 +35,7 @@ fn calibration(graph: &Graph) -> Calibration {
     let nodes = graph.nodes().iter().skip(1).map(node).collect();
     Calibration {
         version: Calibration::VERSION.to_owned(),
-        pictures: "none".to_owned(),
+        source: "none".to_owned(),
         count: 1,
         nodes,
     }

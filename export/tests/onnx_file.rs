@@ -10,8 +10,8 @@ use protoseg_export::onnx::emit::emit;
 use protoseg_export::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 };
+use protoseg_models::arch::efficientnet_lite::{LITE0, classifier};
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::efficientnet_lite::{LITE0, classifier};
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, Tag};
 use protoseg_models::variant::Variant;

@@ -150,7 +150,7 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     assert_eq!(serde_json::from_str::<Model>(metadata[0].value()).unwrap(), manifest.model);
     assert_eq!(
         serde_json::from_str::<Variant>(metadata[1].value()).unwrap(),
-        manifest.files[0].form
+        manifest.files[0].variant
     );
 
     // Over the old bundle, and elsewhere.
@@ -231,7 +231,7 @@ fn a_broken_checkpoint_is_refused_in_one_sentence() {
     std::fs::remove_file(place.checkpoint().join("weights.safetensors")).unwrap();
     place.refused(&[], &["weights.safetensors: No such file"]);
     std::fs::remove_file(place.checkpoint().join("arch.json")).unwrap();
-    place.refused(&[], &["is no checkpoint: it holds no arch.json"]);
+    place.refused(&[], &["is not a checkpoint: it has no arch.json"]);
 
     let place = Place::new();
     let weights = place.checkpoint().join("weights.safetensors");
@@ -336,7 +336,7 @@ fn calibrated(checkpoint: &mut Checkpoint) {
     let nodes = graph.nodes().iter().map(|node| (node.name.clone(), range.clone())).collect();
     let version = Calibration::VERSION.to_owned();
     checkpoint.calibration =
-        Some(Calibration { version, pictures: "none".to_owned(), count: 1, nodes });
+        Some(Calibration { version, source: "none".to_owned(), count: 1, nodes });
 }
 
 #[test]
@@ -355,8 +355,8 @@ fn each_precision_is_a_file_in_the_order_asked_for() {
         let bytes = std::fs::read(manifest.verified(&bundle, file).unwrap()).unwrap();
         let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
         let form = metadata.iter().find(|entry| entry.key() == VARIANT_KEY).unwrap();
-        assert_eq!(serde_json::from_str::<Variant>(form.value()).unwrap(), file.form);
-        assert_eq!(file.form.quantization.is_some(), file.file.contains("int8"));
+        assert_eq!(serde_json::from_str::<Variant>(form.value()).unwrap(), file.variant);
+        assert_eq!(file.variant.quantization.is_some(), file.file.contains("int8"));
         assert_eq!(file.outputs.len(), 2);
     }
     let sizes = manifest.files.iter().map(|file| bundle.join(&file.file).metadata().unwrap().len());
@@ -372,7 +372,7 @@ fn each_precision_is_a_file_in_the_order_asked_for() {
     );
     assert_eq!(files(&bundle), ["manifest.json", "model.int8.onnx", "probe.safetensors"]);
     let quantization =
-        Manifest::read(&bundle).unwrap().value.files[0].form.quantization.clone().unwrap();
+        Manifest::read(&bundle).unwrap().value.files[0].variant.quantization.clone().unwrap();
     assert_eq!((quantization.weight_bits, quantization.symmetric), (8, false));
     assert_eq!(quantization.float_nodes, ["decoder.classifier"]);
 }

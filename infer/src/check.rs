@@ -72,13 +72,13 @@ pub fn has_fp32_reference(manifest: &Manifest) -> bool {
 /// bytes in 16 bits where the processor has nothing better, which TensorRT does not.
 fn options(file: &ModelFile) -> EngineConfig {
     let symmetric =
-        file.form.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
+        file.variant.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
     EngineConfig { unoptimized: symmetric, ..EngineConfig::default() }
 }
 
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
     let mut report = FileReport::new(file);
-    let found = match file.form.kind {
+    let found = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
             probe::check(folder, manifest, file, cases, &options(file))
         }
@@ -102,7 +102,7 @@ pub fn agreement(
     file: &ModelFile,
     options: &EngineConfig,
 ) -> anyhow::Result<f64> {
-    let cases = match file.form.kind {
+    let cases = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
             probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, options)?.0
         }

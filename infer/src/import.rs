@@ -12,6 +12,7 @@ use protoseg_models::bundle::{
     BundleError, Manifest, Model, ModelFile, PROBE, ProbeReference, Provenance,
 };
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
+use protoseg_models::errors::FileError;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
 use protoseg_models::window::{LogitGrid, Tiling, Window};
@@ -91,7 +92,8 @@ pub fn write_bundle(
     atomic::write_folder(&place, &known, |folder| {
         let (file, probe_file) = (folder.join(FILE), folder.join(PROBE));
         let failed = |source: BundleError| ImportError::Write { out: out.into(), source };
-        let io_failed = |path: &Path, source| failed(BundleError::Io { path: path.into(), source });
+        let io_failed =
+            |path: &Path, source| failed(FileError { path: path.into(), source }.into());
         atomic::write(&file, &bytes).map_err(|source| io_failed(&file, source))?;
         // Weights beside the file would stay behind.
         ExternalModel::open(&file, &EngineConfig::default())
@@ -153,7 +155,7 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
     let form = Variant { kind, precision: request.precision, frame: None, quantization: None };
     let file = ModelFile {
         file: FILE.to_owned(),
-        form,
+        variant: form,
         sha256: String::new(),
         data_sha256: None,
         inputs,

@@ -14,6 +14,7 @@ use ndarray::{Array2, Array4};
 use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile, external_data};
 use protoseg_models::digest;
+use protoseg_models::errors::FileError;
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision};
 use protoseg_models::versioned::Versioned;
 use protoseg_models::window::{LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
@@ -93,10 +94,10 @@ impl Segmenter {
         }
         let sizes = InputSizes::from_file(file, manifest.model.grid);
         let model = manifest.model.clone();
-        let mut segmenter = Self::new(folder, model, file.form.kind, sizes, runner, config)?;
+        let mut segmenter = Self::new(folder, model, file.variant.kind, sizes, runner, config)?;
         segmenter.fingerprint = fingerprint(manifest, file);
         segmenter.file.clone_from(&file.file);
-        segmenter.precision = Some(file.form.precision);
+        segmenter.precision = Some(file.variant.precision);
         Ok(segmenter)
     }
 
@@ -113,7 +114,7 @@ impl Segmenter {
         let Versioned { value: model, unknown_fields } =
             runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
         let fingerprint = fingerprint_of_file(&model, path)
-            .map_err(|source| BundleError::Io { path: path.into(), source })?;
+            .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
         let (kind, sizes) = (ModelKind::Logits, InputSizes::Any);
         let segmenter = Self::new(path, model, kind, sizes, runner, config)?;
         Ok(Self { unknown_fields, fingerprint, ..segmenter })
@@ -620,8 +621,8 @@ impl FrameFile {
         let mut files = Vec::new();
         for file in &manifest.files {
             let fits =
-                file.form.kind == ModelKind::Frame && file.form.precision == main.form.precision;
-            if let Some(spec) = file.form.frame.filter(|spec| fits && spec.pieces == tiling) {
+                file.variant.kind == ModelKind::Frame && file.variant.precision == main.variant.precision;
+            if let Some(spec) = file.variant.frame.filter(|spec| fits && spec.tiling == tiling) {
                 let mut config = file_config(manifest, file, config)?;
                 config.input_size = Some([spec.height, spec.width]);
                 let path = manifest.verified(folder, file)?;
@@ -675,18 +676,18 @@ fn choose_file<'a>(
     manifest: &'a Manifest,
     config: &EngineConfig,
 ) -> Result<&'a ModelFile, SegmentError> {
-    let files = || manifest.files.iter().filter(|file| file.form.kind != ModelKind::Frame);
+    let files = || manifest.files.iter().filter(|file| file.variant.kind != ModelKind::Frame);
     let Some(precision) = config.precision else {
         return files().next().ok_or_else(|| SegmentError::NoModelFile(path.into()));
     };
     let signed = matches!(config.first_device(), Device::TensorRt(_));
-    let fits = |file: &&ModelFile| file.form.precision == precision;
+    let fits = |file: &&ModelFile| file.variant.precision == precision;
     let suits = |file: &&ModelFile| {
-        file.form.quantization.as_ref().is_none_or(|quantization| quantization.symmetric == signed)
+        file.variant.quantization.as_ref().is_none_or(|quantization| quantization.symmetric == signed)
     };
     let file = files().filter(fits).find(suits).or_else(|| files().find(fits));
     file.ok_or_else(|| {
-        let known: Vec<&str> = files().map(|file| file.form.precision.name()).collect();
+        let known: Vec<&str> = files().map(|file| file.variant.precision.name()).collect();
         SegmentError::NoPrecision { path: path.into(), precision, known: known.join(", ") }
     })
 }
@@ -703,7 +704,7 @@ fn file_config(
         let window = config.window.map_or(manifest.model.window, Tiling::window);
         config.input_size = window.map(|window| [window.size; 2]);
     }
-    let int8 = file.form.precision == Precision::Int8;
+    let int8 = file.variant.precision == Precision::Int8;
     if config.trt_int8 && !int8 {
         return Err(SegmentError::NotQuantized(file.file.clone()));
     }

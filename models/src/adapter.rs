@@ -1,21 +1,24 @@
-//! How a file that somebody else made takes pictures: what the program must do to them first, as the file does not say.
+//! Input conversion of external ONNX models: layout, channel order and normalization.
 
 use serde::{Deserialize, Serialize};
 
-/// How an adopted ONNX file takes pictures, and which of its outputs counts. Its form says what that output is.
+/// How an imported ONNX file takes images, and which of its outputs is the segmentation.
+///
+/// [`Variant::kind`](crate::variant::Variant::kind) tells whether that output holds logits or
+/// labels. The `Debug` text is part of a model's fingerprint and must not change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adapter {
-    /// Order of the input's four dimensions.
+    /// Order of the input's dimensions.
     pub layout: Layout,
-    /// Order of the colours.
+    /// Order of the color channels.
     pub order: ChannelOrder,
-    /// What becomes of a byte before it goes in as a 32-bit float; none where bytes go in.
+    /// Conversion of bytes to 32-bit floats; none where the input takes bytes.
     pub normalization: Option<Normalization>,
-    /// How many pictures it takes at once, where that is fixed.
+    /// Number of images in a batch, if fixed.
     pub batch: Option<usize>,
-    /// Height and width that it takes in pixels, where these are fixed.
+    /// Input height and width in pixels, if fixed.
     pub size: Option<[usize; 2]>,
-    /// The output that counts: logits `[N, classes, h, w]`, or labels `[N, H, W]` or `[N, 1, H, W]`.
+    /// Output name: logits `[N, classes, h, w]`, or labels `[N, H, W]` or `[N, 1, H, W]`.
     pub output: String,
 }
 
@@ -29,63 +32,55 @@ pub enum Layout {
     Nhwc,
 }
 
-/// Order of a picture's colours.
+/// Order of the color channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
     /// Red, green, blue.
     Rgb,
-    /// Blue, green, red, as OpenCV reads pictures.
+    /// Blue, green, red, as in OpenCV.
     Bgr,
 }
 
-/// What becomes of a byte: `(byte / scale - mean) / std`. Mean and deviation are those of red, green and blue, whatever the
-/// order in which colours go in, and of bytes that were divided by `scale`.
+/// Normalization of bytes: `(byte / scale - mean) / std`.
+///
+/// Mean and standard deviation are those of red, green and blue in this order, whatever the
+/// [`ChannelOrder`], and of bytes that were divided by `scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Fields", into = "Fields")]
+#[serde(try_from = "NormalizationFields")]
 pub struct Normalization {
     scale: f32,
     mean: [f32; 3],
     std: [f32; 3],
 }
 
-/// What stands in a file, before it is checked.
-#[derive(Serialize, Deserialize)]
-struct Fields {
+/// Unchecked fields of a file.
+#[derive(Deserialize)]
+struct NormalizationFields {
     scale: f32,
     mean: [f32; 3],
     std: [f32; 3],
 }
 
-/// Numbers that normalise no picture.
+/// Invalid normalization constants.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum NormalizationError {
-    /// A divisor that is not above zero.
-    #[error("bytes cannot be divided by {0}: scale and standard deviations are numbers above 0")]
+    /// A divisor that is not a positive number.
+    #[error("cannot divide bytes by {0}: scale and standard deviations must be above 0")]
     Divisor(f32),
-    /// A mean beyond all bytes, in the units of another scale.
+    /// A mean above every scaled byte, with the scale: most often the mean of another scale.
     #[error(
-        "no picture has the mean {mean} once its bytes are divided by {scale}; give means of such bytes, or another scale (1 for bytes as they are)"
+        "mean {0} is out of range for bytes divided by {1}; give the means of such bytes, or \
+         another scale (1 for unscaled bytes)"
     )]
-    Mean {
-        /// The mean.
-        mean: f32,
-        /// The scale.
-        scale: f32,
-    },
+    Mean(f32, f32),
 }
 
-impl TryFrom<Fields> for Normalization {
+impl TryFrom<NormalizationFields> for Normalization {
     type Error = NormalizationError;
 
-    fn try_from(Fields { scale, mean, std }: Fields) -> Result<Self, NormalizationError> {
-        Self::new(scale, mean, std)
-    }
-}
-
-impl From<Normalization> for Fields {
-    fn from(Normalization { scale, mean, std }: Normalization) -> Self {
-        Self { scale, mean, std }
+    fn try_from(fields: NormalizationFields) -> Result<Self, NormalizationError> {
+        Self::new(fields.scale, fields.mean, fields.std)
     }
 }
 
@@ -94,28 +89,28 @@ impl Normalization {
     pub const NONE: Self = Self { scale: 1.0, mean: [0.0; 3], std: [1.0; 3] };
     /// 0 to 1.
     pub const UNIT: Self = Self { scale: 255.0, mean: [0.0; 3], std: [1.0; 3] };
-    /// Mean and deviation of ImageNet, as torchvision has them.
+    /// Mean and standard deviation of ImageNet, as in torchvision.
     pub const IMAGENET: Self =
         Self { scale: 255.0, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
-    /// Of these numbers; mean and deviation of red, green and blue.
+    /// Checks and returns a normalization; mean and standard deviation of red, green and blue.
     pub fn new(scale: f32, mean: [f32; 3], std: [f32; 3]) -> Result<Self, NormalizationError> {
-        if let Some(divisor) =
-            [scale].into_iter().chain(std).find(|&divisor| !divisor.is_finite() || divisor <= 0.0)
-        {
+        let mut divisors = [scale].into_iter().chain(std);
+        if let Some(divisor) = divisors.find(|divisor| !divisor.is_finite() || *divisor <= 0.0) {
             return Err(NormalizationError::Divisor(divisor));
         }
-        // Means of 123 among pixels of 0 to 1 are the usual mistake, and labels look almost right with it.
+        // Means near 123 for pixels of 0 to 1 are a common mistake, and labels look almost right.
         if let Some(mean) = mean.into_iter().find(|mean| !(0.0..=255.0 / scale).contains(mean)) {
-            return Err(NormalizationError::Mean { mean, scale });
+            return Err(NormalizationError::Mean(mean, scale));
         }
         Ok(Self { scale, mean, std })
     }
 
-    /// What becomes of every byte of red, green and blue.
+    /// Returns the normalized value of every byte, for red, green and blue.
     pub fn tables(self) -> [[f32; 256]; 3] {
         let value = |channel: usize, byte: usize| {
-            let (mean, std) = (f64::from(self.mean[channel]), f64::from(self.std[channel]));
+            let mean = f64::from(self.mean[channel]);
+            let std = f64::from(self.std[channel]);
             ((byte as f64 / f64::from(self.scale) - mean) / std) as f32
         };
         std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte)))
@@ -127,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_scaled_first_and_numbers_of_another_scale_are_refused() {
+    fn bytes_are_scaled_first_and_constants_of_another_scale_are_refused() {
         let tables = Normalization::IMAGENET.tables();
         assert!((tables[0][0] + 2.117_904).abs() < 1e-6 && (tables[2][255] - 2.64).abs() < 1e-6);
         let bytes =
@@ -137,7 +132,7 @@ mod tests {
         assert_eq!(Normalization::NONE.tables()[1][77], 77.0);
         let message =
             Normalization::new(255.0, [123.675, 116.28, 103.53], [1.0; 3]).unwrap_err().to_string();
-        assert!(message.starts_with("no picture has the mean 123.675"), "{message}");
+        assert!(message.starts_with("mean 123.675 is out of range"), "{message}");
         for (scale, std) in [(0.0, 1.0), (255.0, 0.0), (f32::NAN, 1.0), (255.0, -1.0)] {
             assert!(Normalization::new(scale, [0.0; 3], [1.0, std, 1.0]).is_err(), "{scale} {std}");
         }

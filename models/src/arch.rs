@@ -1,36 +1,41 @@
-//! The networks that protoseg offers, by name.
+//! Network presets by name, and the graphs that they stand for.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::efficientnet_lite::{LITE0, LITE1, LITE2};
+use crate::analysis::WeightMismatch;
 use crate::graph::{Graph, Tag};
-use crate::{deeplab, parameters::WeightMismatch};
+
+mod deeplab;
+pub mod efficientnet_lite;
+pub mod resnet;
+
+use efficientnet_lite::{LITE0, LITE1, LITE2};
 
 /// A network family and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Preset {
-    /// The paper's network on a ResNet-101.
+    /// DeepLabV3+ on a ResNet-101, the paper's network.
     #[serde(rename = "deeplabv3plus-resnet101")]
     DeepLabV3PlusResNet101,
-    /// The paper's network on a ResNet-50.
+    /// DeepLabV3+ on a ResNet-50, the paper's smaller network.
     #[serde(rename = "deeplabv3plus-resnet50")]
     DeepLabV3PlusResNet50,
-    /// For CPUs and edge devices: 4 million parameters.
+    /// Separable DeepLabV3+ for CPUs and edge devices: 4 million parameters.
     #[serde(rename = "deeplabv3plus-efficientnet-lite0")]
     DeepLabV3PlusEfficientNetLite0,
-    /// A little larger.
+    /// The same on a deeper encoder.
     #[serde(rename = "deeplabv3plus-efficientnet-lite1")]
     DeepLabV3PlusEfficientNetLite1,
-    /// Larger still.
+    /// The same on a deeper and wider encoder.
     #[serde(rename = "deeplabv3plus-efficientnet-lite2")]
     DeepLabV3PlusEfficientNetLite2,
 }
 
 impl Preset {
-    /// All of them.
+    /// Every preset.
     pub const ALL: [Self; 5] = [
         Self::DeepLabV3PlusResNet101,
         Self::DeepLabV3PlusResNet50,
@@ -39,7 +44,7 @@ impl Preset {
         Self::DeepLabV3PlusEfficientNetLite2,
     ];
 
-    /// The name on the command line and in files.
+    /// Returns the name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::DeepLabV3PlusResNet101 => "deeplabv3plus-resnet101",
@@ -50,12 +55,13 @@ impl Preset {
         }
     }
 
-    /// Whether it resizes with aligned corners, the logits' upsampling included. Decides which windows fit.
+    /// Returns true if all resizing, the upsampling of logits included, aligns corner pixels.
+    /// This decides which windows fit, see [`LogitGrid`](crate::window::LogitGrid).
     pub fn align_corners(self) -> bool {
         matches!(self, Self::DeepLabV3PlusResNet101 | Self::DeepLabV3PlusResNet50)
     }
 
-    /// Pixels per step of the encoder's last map.
+    /// Returns the output stride of the encoder in pixels.
     pub fn encoder_stride(self) -> usize {
         if self.align_corners() { 8 } else { 16 }
     }
@@ -71,36 +77,31 @@ impl FromStr for Preset {
     type Err = ArchError;
 
     fn from_str(name: &str) -> Result<Self, ArchError> {
-        Self::ALL
-            .into_iter()
+        let mut presets = Self::ALL.into_iter();
+        presets
             .find(|preset| preset.name() == name)
             .ok_or_else(|| ArchError::Preset(name.to_owned()))
     }
 }
 
-/// A network that cannot be.
+/// An invalid network description.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchError {
-    /// No preset is called so.
-    #[error("there is no network `{0}`; there are {known}", known = Preset::ALL.map(Preset::name).join(", "))]
+    /// An unknown preset name.
+    #[error("unknown network `{0}`; known are {known}", known = Preset::ALL.map(Preset::name).join(", "))]
     Preset(String),
-    /// Labels are bytes, and 255 is kept for ignored pixels.
-    #[error("a network of {0} classes cannot be: between 2 and 255 are possible")]
+    /// A class count out of range: labels are bytes, and 255 marks ignored pixels.
+    #[error("unsupported number of classes: {0}; a network has 2 to 255")]
     Classes(usize),
-    /// The Lites have no auxiliary head.
+    /// An auxiliary head on a preset without one.
     #[error("{0} has no auxiliary head; set `auxiliary = false`")]
     Auxiliary(Preset),
     /// Weights of another network.
-    #[error("the weights do not fit {arch}: {source}")]
-    Weights {
-        /// The network.
-        arch: Preset,
-        /// How they differ.
-        source: WeightMismatch,
-    },
+    #[error("the weights do not fit {0}: {1}")]
+    Weights(Preset, #[source] WeightMismatch),
 }
 
-/// A network: a preset and its numbers.
+/// A network: a preset with its number of classes and heads.
 ///
 /// ```
 /// use protoseg_models::arch::{Arch, Preset};
@@ -119,7 +120,7 @@ pub struct Arch {
     auxiliary: bool,
 }
 
-/// What stands in a file, before it is checked.
+/// Unchecked fields of a file.
 #[derive(Deserialize)]
 struct ArchFields {
     preset: Preset,
@@ -136,7 +137,7 @@ impl TryFrom<ArchFields> for Arch {
 }
 
 impl Arch {
-    /// A network without auxiliary head.
+    /// Returns a network without auxiliary head.
     pub fn new(preset: Preset, classes: usize) -> Result<Self, ArchError> {
         if !(2..=255).contains(&classes) {
             return Err(ArchError::Classes(classes));
@@ -144,7 +145,7 @@ impl Arch {
         Ok(Self { preset, classes, auxiliary: false })
     }
 
-    /// The same with or without the auxiliary head, which only training uses.
+    /// Adds or removes the auxiliary head, which is used in training only.
     pub fn with_auxiliary(self, auxiliary: bool) -> Result<Self, ArchError> {
         if auxiliary && !self.preset.align_corners() {
             return Err(ArchError::Auxiliary(self.preset));
@@ -152,43 +153,34 @@ impl Arch {
         Ok(Self { auxiliary, ..self })
     }
 
-    /// Family and size.
+    /// Returns the family and size.
     pub fn preset(self) -> Preset {
         self.preset
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(self) -> usize {
         self.classes
     }
 
-    /// Pixels per step of the logits.
+    /// Returns the stride of the logits in pixels.
     pub fn logit_stride(self) -> usize {
         4
     }
 
-    /// The network.
+    /// Builds the network as it is trained.
     pub fn graph(self) -> Graph {
-        match self.preset {
-            Preset::DeepLabV3PlusResNet101 => {
-                deeplab::on_resnet([3, 4, 23, 3], self.classes, self.auxiliary)
-            }
-            Preset::DeepLabV3PlusResNet50 => {
-                deeplab::on_resnet([3, 4, 6, 3], self.classes, self.auxiliary)
-            }
-            Preset::DeepLabV3PlusEfficientNetLite0 => {
-                deeplab::on_efficientnet_lite(LITE0, self.classes)
-            }
-            Preset::DeepLabV3PlusEfficientNetLite1 => {
-                deeplab::on_efficientnet_lite(LITE1, self.classes)
-            }
-            Preset::DeepLabV3PlusEfficientNetLite2 => {
-                deeplab::on_efficientnet_lite(LITE2, self.classes)
-            }
+        let Self { preset, classes, auxiliary } = self;
+        match preset {
+            Preset::DeepLabV3PlusResNet101 => deeplab::on_resnet([3, 4, 23, 3], classes, auxiliary),
+            Preset::DeepLabV3PlusResNet50 => deeplab::on_resnet([3, 4, 6, 3], classes, auxiliary),
+            Preset::DeepLabV3PlusEfficientNetLite0 => deeplab::on_efficientnet_lite(LITE0, classes),
+            Preset::DeepLabV3PlusEfficientNetLite1 => deeplab::on_efficientnet_lite(LITE1, classes),
+            Preset::DeepLabV3PlusEfficientNetLite2 => deeplab::on_efficientnet_lite(LITE2, classes),
         }
     }
 
-    /// The network as it is deployed: what the logits need, and nothing else.
+    /// Builds the part of the network that the logits depend on.
     pub fn inference_graph(self) -> Graph {
         let graph = self.graph();
         let logits: Vec<_> = graph.tagged(Tag::Logits).into_iter().collect();

@@ -1,7 +1,7 @@
-//! Files and folders that appear whole or not at all, whenever the program that writes them is killed.
+//! Atomic writes: files and folders that appear whole or not at all, even if the writer is killed.
 //!
-//! The new one is made under a hidden name beside its place, synced, and renamed into place. Hidden names carry no process
-//! number: what a killed program left is cleared away by the next that writes there.
+//! The new one is written under a hidden name beside its target, synced, and renamed. Hidden names
+//! carry no process number: the next writer to the same target removes what a killed one left.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -12,29 +12,30 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-/// Writes a file; at every moment the old one or the new one is there, whole. Of several writers each waits for its turn.
+/// Writes a file atomically: at every moment the whole old or the whole new one is there.
+/// Concurrent writers wait for each other.
 ///
-/// On failure the old file, if any, is left as it was; only if the last step fails, the sync of its folder, the new one is
-/// there, which a power cut may take back.
+/// On failure the old file is unchanged. Only if the last step fails, the sync of the folder, is
+/// the new one there already, and a power failure may revert it.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(contents))
 }
 
-/// The same for a file that is written piece by piece.
+/// Writes a file atomically through a closure.
 pub fn write_with<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<(), E>,
 ) -> Result<(), E> {
-    write_through(&hidden(path, "partial")?, path, fill)
+    write_and_rename(&hidden(path, "partial")?, path, fill)
 }
 
-/// The same by way of another name on the same file system, for folders in which even a killed program shall leave nothing
-/// but whole files.
-pub fn write_via(way: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
-    write_through(way, path, |file| file.write_all(contents))
+/// Writes a file atomically through a given temporary path on the same file system, for folders in
+/// which even a killed program must leave nothing but whole files.
+pub fn write_via(temporary: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_and_rename(temporary, path, |file| file.write_all(contents))
 }
 
-fn write_through<E: From<io::Error>>(
+fn write_and_rename<E: From<io::Error>>(
     temporary: &Path,
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<(), E>,
@@ -50,32 +51,32 @@ fn write_through<E: From<io::Error>>(
     Ok(sync_folder(parent(path))?)
 }
 
-/// Puts a second name of a file into place, where another file may lie: a hard link, or where the file system refuses one, as
-/// between two disks, a symbolic link to the file's full path.
+/// Links `place` to a file, replacing a file that is there: a hard link, or a symbolic link to the
+/// full path where the file system refuses one, as between two disks.
 pub fn link(file: &Path, place: &Path) -> io::Result<()> {
     let file = file.canonicalize()?;
     let wanted = file.metadata()?;
     match place.metadata() {
-        // Between two names of one file a rename does nothing.
-        Ok(there) if (there.dev(), there.ino()) == (wanted.dev(), wanted.ino()) => return Ok(()),
+        // A rename between two names of one file does nothing.
+        Ok(found) if identity(&found) == identity(&wanted) => return Ok(()),
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let temporary = hidden(place, "link")?;
-    fs::remove_file(&temporary)
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    fs::remove_file(&temporary).or_else(unless_absent)?;
     fs::hard_link(&file, &temporary).or_else(|_| std::os::unix::fs::symlink(&file, &temporary))?;
     fs::rename(&temporary, place)?;
     sync_folder(parent(place))
 }
 
-/// Fills a folder beside its place and swaps it into place; at every moment the old one or the new one is there, whole.
-/// What was there is replaced if it holds nothing but files and folders of the `known` names. Of several writers each waits
-/// for its turn.
+/// Writes a folder atomically: `fill` writes a hidden folder, which is then exchanged with the one
+/// in place. An old folder is replaced if it holds only files and folders of the `known` names.
+/// Concurrent writers wait for each other.
 ///
-/// On failure the old folder is left, and no folder around it that was not there; only if the last step fails, the sync of
-/// the folder around it, the new one is there, which a power cut may take back. File systems that cannot exchange two names in one step (some of the network) have
-/// neither for an instant; for a program killed in it there is [`recover`].
+/// On failure the old folder is unchanged, and parent folders that were created are removed. Only
+/// if the last step fails, the sync of the parent folder, is the new one there already, and a power
+/// failure may revert it. File systems that cannot exchange two names in one step (some network
+/// file systems) have neither folder for an instant; [`recover`] is for programs killed then.
 pub fn write_folder<E: From<io::Error>>(
     path: &Path,
     known: &[&str],
@@ -83,14 +84,15 @@ pub fn write_folder<E: From<io::Error>>(
 ) -> Result<(), E> {
     let place = resolved(path)?;
     let partial = hidden(&place, "partial")?;
-    let _way = CreatedDirs::make(parent(&place))?;
-    let _turn = WriteLock::take(&place)?;
+    let _parents = CreatedDirs::new(parent(&place))?;
+    let _lock = WriteLock::acquire(&place)?;
     put_back(&place)?;
     check_replaceable(&place, known)?;
     clear(&partial)?;
-    if hidden(&place, "old")?.try_exists()? {
-        // Never removed under its own name, so that what `recover` finds is whole.
-        fs::rename(hidden(&place, "old")?, &partial)?;
+    let old = hidden(&place, "old")?;
+    if old.try_exists()? {
+        // Never removed under its own name, so that whatever `recover` finds is whole.
+        fs::rename(old, &partial)?;
         clear(&partial)?;
     }
     fs::create_dir(&partial)?;
@@ -102,26 +104,26 @@ pub fn write_folder<E: From<io::Error>>(
         return Err(error);
     }
     sync_folder(parent(&place))?;
-    // The old folder. The new one is in place, so this is no failure; the next write tries again.
+    // The old folder. If this fails, the next write tries again.
     let _ = clear(&partial);
     Ok(())
 }
 
-/// Clears away what a [`write_folder`] that was killed left beside a place; one at work is let finish.
+/// Removes what a killed [`write_folder`] left beside `path`; waits for a running one.
 pub fn remove_partial(path: &Path) -> io::Result<()> {
     let place = resolved(path)?;
-    let _turn = WriteLock::take(&place)?;
+    let _lock = WriteLock::acquire(&place)?;
     clear(&hidden(&place, "partial")?)
 }
 
-/// Whether a folder may be written over: it is not there, or holds nothing but the `known` names.
+/// Checks that a folder may be replaced: it does not exist, or holds only `known` names.
 pub fn check_replaceable(path: &Path, known: &[&str]) -> io::Result<()> {
-    let refused = |why: String| Err(io::Error::new(ErrorKind::AlreadyExists, why));
+    let refused = |reason: String| Err(io::Error::new(ErrorKind::AlreadyExists, reason));
     match path.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(metadata) if !metadata.is_dir() => {
-            return refused("is a file, and a folder is to be written there".into());
+            return refused("is a file; name a folder".into());
         }
         Ok(_) => {}
     }
@@ -137,15 +139,14 @@ pub fn check_replaceable(path: &Path, known: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts the old folder back where a killed [`write_folder`] left none, to be called before one is looked for. It fails if
-/// the file system refuses.
+/// Restores the old folder where a killed [`write_folder`] left none. Call it before reading one.
 pub fn recover(path: &Path) -> io::Result<()> {
     let place = resolved(path)?;
     if place.try_exists()? || !hidden(&place, "old")?.try_exists()? {
         return Ok(());
     }
-    // A writer at work is let finish: the folder is missing only until its next step.
-    let _turn = WriteLock::take(&place)?;
+    // Wait for a running writer: the folder is missing only until its next step.
+    let _lock = WriteLock::acquire(&place)?;
     put_back(&place)
 }
 
@@ -158,7 +159,7 @@ fn put_back(place: &Path) -> io::Result<()> {
     sync_folder(parent(place))
 }
 
-/// Puts `new` into place, and what was there, if anything, under the name of `new`.
+/// Moves `new` into place, and the old folder, if any, to the name of `new`.
 fn swap(
     new: &Path,
     place: &Path,
@@ -177,7 +178,7 @@ fn swap(
         let _ = fs::rename(&old, place);
         return Err(error);
     }
-    // The new folder is in place: if the old one keeps its name, the next write clears it away.
+    // The new folder is in place: if the old one keeps its name, the next write removes it.
     let _ = fs::rename(&old, new);
     Ok(())
 }
@@ -186,62 +187,61 @@ fn exchange(new: &Path, place: &Path) -> Result<(), Errno> {
     renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE)
 }
 
-/// Folders that were made for another to lie in. At the end of its life those go again that have stayed empty.
-struct CreatedDirs {
-    made: Vec<PathBuf>,
-}
+/// Parent folders that were created. Those that are still empty are removed on drop.
+struct CreatedDirs(Vec<PathBuf>);
 
 impl CreatedDirs {
-    fn make(folder: &Path) -> io::Result<Self> {
-        let mut way = Self { made: Vec::new() };
+    fn new(folder: &Path) -> io::Result<Self> {
+        let mut created = Self(Vec::new());
         let missing: Vec<&Path> = folder
             .ancestors()
             .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
             .collect();
         for folder in missing.into_iter().rev() {
             match fs::create_dir(folder) {
-                Ok(()) => way.made.push(folder.to_owned()),
-                // Another writer was there first.
+                Ok(()) => created.0.push(folder.to_owned()),
+                // Another writer was first.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(way)
+        Ok(created)
     }
 }
 
 impl Drop for CreatedDirs {
     fn drop(&mut self) {
-        let mut deepest_first = self.made.iter().rev();
-        // One that holds something stays, and so do those around it.
+        let mut deepest_first = self.0.iter().rev();
+        // A folder that is not empty stays, and so do its parents.
         while deepest_first.next().is_some_and(|folder| fs::remove_dir(folder).is_ok()) {}
     }
 }
 
-/// The right to write at a place, for as long as it lives.
+/// An exclusive lock on writing at a place.
 struct WriteLock {
     path: PathBuf,
-    _held: File,
+    _file: File,
 }
 
 impl WriteLock {
-    fn take(place: &Path) -> io::Result<Self> {
+    fn acquire(place: &Path) -> io::Result<Self> {
         let path = hidden(place, "lock")?;
-        Ok(Self { _held: claim(&path)?, path })
+        Ok(Self { _file: claim(&path)?, path })
     }
 }
 
 impl Drop for WriteLock {
     fn drop(&mut self) {
-        // While it is still held: one moment later it may be another's.
+        // While the lock is still held: later it may be another writer's.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Opens a hidden file, emptied, that no other writer has until it is closed, renamed or removed.
+/// Opens and empties a hidden file that is this writer's alone until closed, renamed or removed.
 ///
-/// A fixed name alone would let two writers mix their bytes, and a name for each would pile up: so a fixed name under a
-/// lock, which ends with its process. Where the file system has no locks, two writers at once are not kept apart.
+/// A fixed name without lock would let two writers mix their bytes, and one name for each would
+/// pile up after kills; a lock ends with its process. File systems without locks do not keep
+/// concurrent writers apart.
 fn claim(path: &Path) -> io::Result<File> {
     loop {
         let file = File::options().write(true).create(true).truncate(false).open(path)?;
@@ -250,29 +250,31 @@ fn claim(path: &Path) -> io::Result<File> {
         {
             return Err(error);
         }
-        // The writer before may have renamed or removed the file while this one waited.
-        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        if path
-            .metadata()
-            .is_ok_and(|named| file.metadata().is_ok_and(|held| identity(named) == identity(held)))
-        {
+        // The previous writer may have renamed or removed the file while this one waited.
+        let locked = file.metadata()?;
+        if path.metadata().is_ok_and(|named| identity(&named) == identity(&locked)) {
             file.set_len(0)?;
             return Ok(file);
         }
     }
 }
 
-/// Where a folder lies or is to lie, links followed: beside it is where hidden names belong.
+/// Device and inode.
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Follows links to the folder itself, which need not exist: hidden names belong beside it.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     if path.try_exists()? {
         return path.canonicalize();
     }
-    // A link whose folder is missing.
+    // A link to a missing folder.
     path.read_link()
         .map_or_else(|_| std::path::absolute(path), |target| resolved(&parent(path).join(target)))
 }
 
-/// A hidden name in the same folder, so that the rename stays on one file system.
+/// Returns a hidden name in the same folder, so that renames stay on one file system.
 fn hidden(path: &Path, extension: &str) -> io::Result<PathBuf> {
     let name = path
         .file_name()
@@ -287,11 +289,14 @@ fn parent(path: &Path) -> &Path {
 }
 
 fn clear(folder: &Path) -> io::Result<()> {
-    fs::remove_dir_all(folder)
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    fs::remove_dir_all(folder).or_else(unless_absent)
 }
 
-/// Syncs a folder with all that it holds: a rename may reach the disk before the bytes of what it renames.
+fn unless_absent(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Syncs a folder and its contents: a rename may reach the disk before the bytes of its files.
 fn sync_tree(folder: &Path) -> io::Result<()> {
     for entry in folder.read_dir()? {
         let entry = entry?;
@@ -307,7 +312,7 @@ fn sync_tree(folder: &Path) -> io::Result<()> {
 
 /// Syncs the names in a folder.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Some network file systems sync no folders, and a folder may be writable yet not readable.
+    // Some network file systems cannot sync folders, and a writable folder may not be readable.
     let excused = [ErrorKind::InvalidInput, ErrorKind::Unsupported, ErrorKind::PermissionDenied];
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.or_else(|error| if excused.contains(&error.kind()) { Ok(()) } else { Err(error) })

@@ -1,7 +1,7 @@
-//! Where in a label map the borders of segments run: labels are hard to give there, and rounding shows there first.
+//! Segment boundaries of a label map: labels are ambiguous there, and rounding shows there first.
 
-/// Which pixels of a label map `[height, width]` lie within `reach` pixels, along rows, columns and diagonals, of a pixel
-/// with another label.
+/// Marks the pixels of a label map `[height, width]` that lie within `reach` pixels, along rows,
+/// columns and diagonals, of a pixel with another label.
 ///
 /// ```
 /// use protoseg_models::boundary::near_boundary;
@@ -12,10 +12,10 @@ pub fn near_boundary(labels: &[u8], width: usize, reach: usize) -> Vec<bool> {
     if width == 0 {
         return Vec::new();
     }
-    // A square holds one label where its least and its largest are the same; either is found along rows, then columns.
-    let least = filter(labels, width, reach, u8::min);
+    // A square holds one label if its minimum equals its maximum; both filters are separable.
+    let smallest = filter(labels, width, reach, u8::min);
     let largest = filter(labels, width, reach, u8::max);
-    least.iter().zip(&largest).map(|(least, largest)| least != largest).collect()
+    smallest.iter().zip(&largest).map(|(smallest, largest)| smallest != largest).collect()
 }
 
 fn filter(labels: &[u8], width: usize, reach: usize, choose: fn(u8, u8) -> u8) -> Vec<u8> {
@@ -44,10 +44,11 @@ mod tests {
     use crate::random::Stream;
 
     #[test]
-    fn borders_are_those_that_a_search_around_every_pixel_finds() {
-        let (height, width) = (23, 17_usize);
+    fn boundaries_are_those_that_a_search_around_every_pixel_finds() {
+        let height = 23;
+        let width = 17_usize;
         let stream = Stream::keyed(&[19]);
-        // Blocks of five pixels, so that some places are far from every border.
+        // Blocks of five pixels, so that some pixels are far from every boundary.
         let label = |index: usize| {
             stream.below((index / width / 5 * 4 + index % width / 5) as u64, 3) as u8
         };
@@ -56,12 +57,12 @@ mod tests {
             let found = near_boundary(&labels, width, reach);
             for (index, &found) in found.iter().enumerate() {
                 let (row, column) = (index / width, index % width);
-                let other = (0..labels.len()).any(|other| {
-                    let close = (other / width).abs_diff(row).max((other % width).abs_diff(column))
-                        <= reach;
-                    close && labels[other] != labels[index]
+                let expected = (0..labels.len()).any(|other| {
+                    let rows = (other / width).abs_diff(row);
+                    let columns = (other % width).abs_diff(column);
+                    rows.max(columns) <= reach && labels[other] != labels[index]
                 });
-                assert_eq!(found, other, "reach {reach}, row {row}, column {column}");
+                assert_eq!(found, expected, "reach {reach}, row {row}, column {column}");
             }
         }
         assert_eq!(near_boundary(&[], 0, 3), [false; 0]);

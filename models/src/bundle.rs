@@ -1,4 +1,5 @@
-//! The bundle folder: ONNX files with what is needed to run and to trust them, described by `manifest.json`.
+//! The bundle folder: ONNX files with everything needed to run and verify them, described by
+//! `manifest.json`.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -9,62 +10,70 @@ use crate::adapter::Adapter;
 use crate::arch::Arch;
 use crate::classes::ClassTable;
 use crate::digest;
+use crate::errors::{BoxError, FileError};
 use crate::gate::{GateLimits, GateResult};
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
 use crate::variant::Variant;
 use crate::versioned::{self, JsonError, Versioned};
 use crate::weights::WeightsError;
-use crate::window::{LogitGrid, Window, WindowError};
+use crate::window::{LogitGrid, Window};
 
-/// Name of the manifest in its folder.
+/// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the probe in a bundle.
 pub const PROBE: &str = "probe.safetensors";
-/// Name of the folder with a model repository for Triton in a bundle.
+/// Name of the folder with a Triton model repository in a bundle.
 pub const TRITON: &str = "triton";
-/// Name of the file that says how a bundle runs fastest, which `protoseg tune` writes beside the manifest.
+/// Name of the file with the fastest options, which `protoseg tune` writes into a bundle.
 pub const TUNING: &str = "tuning.json";
 /// Key of the ONNX metadata entry that holds [`Model`] as JSON.
 pub const METADATA_KEY: &str = "protoseg";
 
-/// Name of the file in which every node's value comes out, for finding where a precision goes wrong. No manifest lists it,
-/// so that nothing serves it.
+/// Returns the name of the file that outputs the value of every node, to find the node where a
+/// precision goes wrong. Manifests do not list it, so nothing serves it.
 pub fn taps_file_name(file: &str) -> String {
     format!("taps{}", file.strip_prefix("model").unwrap_or(file))
 }
 
-/// What a model is, whichever file carries it. The same facts stand in the manifest and in every ONNX file's metadata, so
-/// that a lone `.onnx` is enough to work with.
+/// Returns the name of the file with the weights of an ONNX file above the size limit of protobuf.
+pub fn external_data(file: &str) -> String {
+    format!("{file}.data")
+}
+
+/// Description of a model, whichever file carries it.
+///
+/// It stands in the manifest and in every ONNX file's metadata, so that a single `.onnx` is enough
+/// to run the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     /// Version of the format.
     pub version: String,
-    /// What a person calls it.
+    /// Display name.
     pub name: String,
-    /// Its classes, by train id.
+    /// Classes by train id.
     pub classes: ClassTable,
-    /// The label that counts nowhere.
+    /// The label of ignored pixels.
     pub ignore: u8,
-    /// How its logits lie over its pixels.
+    /// Position of the logits over the pixels.
     pub grid: LogitGrid,
-    /// Windows in which pictures are run; none for whole pictures.
+    /// Sliding windows; none for whole images.
     pub window: Option<Window>,
-    /// The network, where it is one of protoseg's.
+    /// The network, if it is one of protoseg's.
     pub arch: Option<Arch>,
-    /// SHA-256 of the weights that it was made from.
+    /// SHA-256 of the weights that the model was exported from.
     pub weights_sha256: Option<String>,
 }
 
-/// An input or output of an ONNX file.
+/// Signature of an ONNX file's input or output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorInfo {
-    /// Its name.
+    /// Name of the tensor.
     pub name: String,
-    /// `uint8` or `float32`; outputs of adopted files may be `int32` or `int64`.
+    /// `uint8` or `float32`; outputs of imported files may be `int32` or `int64`.
     #[serde(rename = "type")]
     pub element: String,
-    /// Each dimension: a number, or the name of one that may vary.
+    /// Size of each dimension.
     pub shape: Vec<Dimension>,
 }
 
@@ -72,36 +81,37 @@ pub struct TensorInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Dimension {
-    /// Of one size.
+    /// A fixed size.
     Fixed(usize),
-    /// Of any size, by name.
+    /// Any size, by name.
     Named(String),
 }
 
 /// One ONNX file of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFile {
-    /// Its name in the bundle's folder.
+    /// File name in the bundle's folder.
     pub file: String,
-    /// What it computes, and how.
-    pub form: Variant,
+    /// Kind, precision and further choices of the export.
+    #[serde(rename = "form")]
+    pub variant: Variant,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// SHA-256 of the file beside it that holds its weights, [`external_data`], where they are too large for one.
+    /// SHA-256 of [`external_data`], if the weights are too large for one file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_sha256: Option<String>,
-    /// What goes in.
+    /// Signatures of the inputs.
     pub inputs: Vec<TensorInfo>,
-    /// What comes out.
+    /// Signatures of the outputs.
     pub outputs: Vec<TensorInfo>,
-    /// What `protoseg check` holds it to; [`GateLimits::for_precision`] its precision where absent.
+    /// Limits in `protoseg check`; by default [`GateLimits::for_precision`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<GateLimits>,
-    /// How it takes pictures, where somebody else made it; files of protoseg take bytes `[N, H, W, 3]`, RGB.
+    /// Input conversion of an imported file; exported files take bytes `[N, H, W, 3]`, RGB.
     pub adapter: Option<Adapter>,
 }
 
-/// Where a bundle comes from.
+/// Origin of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The command that wrote it.
@@ -110,91 +120,81 @@ pub struct Provenance {
     pub protoseg: String,
 }
 
-/// Whose answers a probe holds.
+/// Origin of a probe's expected outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeReference {
-    /// Those of libtorch, from training.
+    /// libtorch, at the end of training.
     Libtorch,
-    /// Those that the file itself gave when it was adopted: they tell whether another machine computes the same, and nothing
-    /// of whether that is right.
+    /// The file itself when it was imported: the probe shows whether another machine computes the
+    /// same, not whether that is right.
     #[serde(rename = "self")]
     OwnOutputs,
 }
 
-/// `manifest.json`.
+/// `manifest.json`: what a bundle holds.
+///
+/// ```
+/// use protoseg_models::bundle::Manifest;
+///
+/// # let folder = std::path::Path::new("../infer/tests/fixtures/colors");
+/// let manifest = Manifest::read(folder)?.value;
+/// let file = &manifest.files[0];
+/// assert_eq!(file.outputs[0].to_string(), "logits float32 [N, 3, h, w]");
+/// let path = manifest.verified(folder, file)?; // checks the SHA-256
+/// assert!(path.ends_with("model.onnx"));
+/// # Ok::<(), protoseg_models::bundle::BundleError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the format.
     pub version: String,
-    /// What the model is.
+    /// The model of all files.
     pub model: Model,
-    /// Its files; the first is the one that runs where nobody says otherwise.
+    /// ONNX files; the first is the default.
     pub files: Vec<ModelFile>,
-    /// SHA-256 of the probe, where there is one.
+    /// SHA-256 of the probe, if there is one.
     pub probe_sha256: Option<String>,
-    /// Whose answers the probe holds.
+    /// Origin of the probe's expected outputs.
     pub reference: ProbeReference,
-    /// Where it comes from.
+    /// Origin of the bundle.
     pub provenance: Provenance,
-    /// The score of the weights, where one was measured.
+    /// Validation score of the weights, if measured.
     pub metrics: Option<Metrics>,
-    /// What the last check found, file by file.
+    /// Results of the last `protoseg check`, file by file.
     pub gate: Vec<GateResult>,
 }
 
-/// Why a bundle could not be read.
+/// A bundle that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// No folder, or one without manifest.
-    #[error("{} is no bundle: it holds no {MANIFEST}; name the folder that `protoseg export` wrote", .0.display())]
+    /// A missing folder, or one without manifest.
+    #[error("{} is not a bundle: it has no {MANIFEST}; name the folder that `protoseg export` wrote", .0.display())]
     Absent(PathBuf),
-    /// A file that the manifest names is not there.
-    #[error("{} is missing, though the manifest names it; export the bundle again or copy it whole", .0.display())]
-    Missing(PathBuf),
-    /// A file that is not the one that was written.
-    #[error("{} is not the file that the manifest describes: its sha256 is {found}, not {expected}; copy or export the bundle again", path.display())]
-    Digest {
+    /// A bundle whose files do not fit its manifest, or each other.
+    #[error("{}: {reason}", path.display())]
+    Invalid {
         /// The file.
         path: PathBuf,
-        /// Its digest.
-        found: String,
-        /// What the manifest says.
-        expected: String,
+        /// Its fault.
+        #[source]
+        reason: BoxError,
     },
-    /// A name that leads out of the folder.
-    #[error("{}: the manifest names the file `{name}`, which is no plain file name", path.display())]
-    Name {
-        /// The manifest.
-        path: PathBuf,
-        /// The name.
-        name: String,
-    },
-    /// A manifest without files.
-    #[error("{} lists no model file; export the bundle again", .0.display())]
-    Empty(PathBuf),
-    /// Windows that do not fit.
-    #[error("{}: {source}", path.display())]
-    Window {
-        /// The manifest.
-        path: PathBuf,
-        /// Why.
-        source: WindowError,
-    },
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The manifest is wrong.
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A faulty manifest.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// The probe is wrong.
+    /// A faulty probe.
     #[error(transparent)]
     Probe(#[from] WeightsError),
+}
+
+impl BundleError {
+    fn invalid(path: PathBuf, reason: impl Into<BoxError>) -> Self {
+        Self::Invalid { path, reason: reason.into() }
+    }
 }
 
 impl fmt::Display for TensorInfo {
@@ -212,9 +212,9 @@ impl fmt::Display for TensorInfo {
     }
 }
 
-/// Inputs or outputs as a person reads them.
-pub fn list(ports: &[TensorInfo]) -> String {
-    ports.iter().map(TensorInfo::to_string).collect::<Vec<_>>().join(", ")
+/// Returns inputs or outputs as text, separated by commas.
+pub fn signature(tensors: &[TensorInfo]) -> String {
+    tensors.iter().map(TensorInfo::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Model {
@@ -223,9 +223,9 @@ impl Model {
 }
 
 impl ModelFile {
-    /// What `protoseg check` holds it to.
+    /// Returns the limits in `protoseg check`.
     pub fn limits(&self) -> GateLimits {
-        self.limits.unwrap_or_else(|| GateLimits::for_precision(self.form.precision))
+        self.limits.unwrap_or_else(|| GateLimits::for_precision(self.variant.precision))
     }
 }
 
@@ -233,35 +233,36 @@ impl Manifest {
     /// Version written, and the newest read.
     pub const VERSION: &str = "1.0";
 
-    /// Reads the manifest of a bundle folder; no other file is opened.
+    /// Reads the manifest of a bundle folder; opens no other file.
     pub fn read(folder: &Path) -> Result<Versioned<Self>, BundleError> {
         let path = folder.join(MANIFEST);
         if !path.is_file() {
             return Err(BundleError::Absent(folder.into()));
         }
         let manifest: Versioned<Self> = versioned::read(&path, Self::VERSION)?;
-        if manifest.value.files.is_empty() {
-            return Err(BundleError::Empty(path));
+        let Self { files, model, .. } = &manifest.value;
+        if files.is_empty() {
+            return Err(BundleError::invalid(path, "lists no model file; export the bundle again"));
         }
-        if let Some(window) = manifest.value.model.window {
-            let fits = manifest.value.model.grid.check(window);
-            fits.map_err(|source| BundleError::Window { path: path.clone(), source })?;
+        if let Some(window) = model.window {
+            model.grid.check(window).map_err(|error| BundleError::invalid(path.clone(), error))?;
         }
-        for file in &manifest.value.files {
-            let mut parts = Path::new(&file.file).components();
+        for ModelFile { file, .. } in files {
+            let mut parts = Path::new(file).components();
             if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-                return Err(BundleError::Name { path, name: file.file.clone() });
+                let reason = format!("lists `{file}`, which is not a plain file name");
+                return Err(BundleError::invalid(path, reason));
             }
         }
         Ok(manifest)
     }
 
-    /// Writes the manifest of a bundle folder, whole or not at all.
+    /// Writes the manifest of a bundle folder atomically.
     pub fn write(&self, folder: &Path) -> Result<(), BundleError> {
         Ok(versioned::write(&folder.join(MANIFEST), self)?)
     }
 
-    /// Names of all that the bundle's folder may hold: what the manifest names, and what only lies beside it.
+    /// Returns the names of everything that the bundle's folder may hold, listed or not.
     pub fn names(&self) -> Vec<String> {
         let files =
             self.files.iter().flat_map(|file| [file.file.clone(), taps_file_name(&file.file)]);
@@ -269,7 +270,7 @@ impl Manifest {
         files.chain([MANIFEST, PROBE, TRITON, TUNING].map(str::to_owned)).collect()
     }
 
-    /// Path of a file that the manifest lists, once its digest has been checked.
+    /// Returns the path of a listed file after checking its SHA-256.
     pub fn verified(&self, folder: &Path, file: &ModelFile) -> Result<PathBuf, BundleError> {
         if let Some(digest) = &file.data_sha256 {
             verify(folder.join(external_data(&file.file)), digest)?;
@@ -277,7 +278,7 @@ impl Manifest {
         verify(folder.join(&file.file), &file.sha256)
     }
 
-    /// The probe, once its digest has been checked; no cases where the bundle has none.
+    /// Reads the probe after checking its SHA-256; returns no cases if the bundle has none.
     pub fn probe(&self, folder: &Path) -> Result<Vec<ProbeCase>, BundleError> {
         match &self.probe_sha256 {
             None => Ok(Vec::new()),
@@ -286,18 +287,19 @@ impl Manifest {
     }
 }
 
-/// Name of the file with the weights of an ONNX file that is too small to hold them itself.
-pub fn external_data(file: &str) -> String {
-    format!("{file}.data")
-}
-
 fn verify(path: PathBuf, expected: &str) -> Result<PathBuf, BundleError> {
     if !path.is_file() {
-        return Err(BundleError::Missing(path));
+        let reason = "missing, although the manifest lists it; export the bundle again, or copy it \
+                      with all its files";
+        return Err(BundleError::invalid(path, reason));
     }
-    match digest::sha256_file(&path) {
-        Ok(found) if found == expected => Ok(path),
-        Ok(found) => Err(BundleError::Digest { path, found, expected: expected.to_owned() }),
-        Err(source) => Err(BundleError::Io { path, source }),
+    let found = digest::sha256_file(&path).map_err(FileError::at(&path))?;
+    if found != expected {
+        let reason = format!(
+            "does not match the manifest: its sha256 is {found}, not {expected}; copy or export \
+             the bundle again"
+        );
+        return Err(BundleError::invalid(path, reason));
     }
+    Ok(path)
 }

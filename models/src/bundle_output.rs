@@ -1,96 +1,88 @@
-//! Where a bundle may be written: never over something that is no bundle, and never over what it is made from.
+//! Checks before a bundle is written: it never replaces anything but a bundle, and never its source.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{BundleError, MANIFEST, Manifest};
 use crate::checkpoint;
+use crate::errors::FileError;
 
-/// Why a bundle may not be written at a place.
+/// A folder that a bundle must not be written to.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleOutputError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The place, or what the bundle is made from.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// What the bundle is made from would be lost.
-    #[error("{} cannot hold the bundle, as {} lies there; name a folder of its own", out.display(), made_from.display())]
-    Source {
-        /// The place.
-        out: PathBuf,
-        /// What the bundle is made from.
-        made_from: PathBuf,
-    },
-    /// Perhaps a bundle, but it cannot be told which files are its own.
-    #[error("{} holds a {MANIFEST} that cannot be read as a bundle's, and is left alone ({source}); remove it or name another folder", out.display())]
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A folder whose manifest cannot be read, so that its files cannot be told from others.
+    #[error("{} has a {MANIFEST} that cannot be read ({source}); remove it or name another folder", out.display())]
     Unreadable {
-        /// The place.
+        /// The folder.
         out: PathBuf,
-        /// Why the manifest cannot be read.
+        /// The fault of the manifest.
         source: BundleError,
     },
-    /// What training wrote.
-    #[error("{} is a checkpoint, and cannot hold the bundle; name a folder of its own", .0.display())]
-    Checkpoint(PathBuf),
-    /// A folder of other things.
-    #[error("{} holds files but no {MANIFEST} of a bundle, and is left alone; name another folder or remove it", .0.display())]
-    Occupied(PathBuf),
-    /// A file.
-    #[error("{} is a file; name a folder for the bundle", .0.display())]
-    File(PathBuf),
+    /// A place with other contents.
+    #[error("{} {reason}", out.display())]
+    Occupied {
+        /// The place.
+        out: PathBuf,
+        /// Its contents, and the way out.
+        reason: String,
+    },
 }
 
-/// The folder to write, without links in its path: a new one, an empty one, or an older bundle. It neither holds nor lies
-/// in `made_from`.
-pub fn resolve(out: &Path, made_from: &Path) -> Result<PathBuf, BundleOutputError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| BundleOutputError::Io { path, source }
-    };
-    let place = real_path(out).map_err(failed(out))?;
-    let source = made_from.canonicalize().map_err(failed(made_from))?;
-    if place.starts_with(&source) || source.starts_with(&place) {
-        return Err(BundleOutputError::Source { out: out.into(), made_from: made_from.into() });
+fn occupied(out: &Path, reason: impl Into<String>) -> BundleOutputError {
+    BundleOutputError::Occupied { out: out.into(), reason: reason.into() }
+}
+
+/// Returns the folder to write without links in its path: a new one, an empty one or an older
+/// bundle. It neither contains `source` nor lies in it.
+pub fn resolve(out: &Path, source: &Path) -> Result<PathBuf, BundleOutputError> {
+    let place = real_path(out).map_err(FileError::at(out))?;
+    let real_source = source.canonicalize().map_err(FileError::at(source))?;
+    if place.starts_with(&real_source) || real_source.starts_with(&place) {
+        let reason = format!(
+            "cannot hold the bundle, as {} lies there; name a folder of its own",
+            source.display()
+        );
+        return Err(occupied(out, reason));
     }
     if place.is_dir() {
-        let empty = place.read_dir().map_err(failed(out))?.next().is_none();
+        let empty = place.read_dir().map_err(FileError::at(out))?.next().is_none();
         match Manifest::read(&place) {
             Ok(_) => {}
             Err(BundleError::Absent(_)) if empty => {}
             Err(BundleError::Absent(_)) => {
-                return Err(refuse_checkpoint(out)
-                    .err()
-                    .unwrap_or(BundleOutputError::Occupied(out.into())));
+                refuse_checkpoint(out)?;
+                let reason = format!(
+                    "holds files but no {MANIFEST} of a bundle; name another folder or remove it"
+                );
+                return Err(occupied(out, reason));
             }
             Err(source) => return Err(BundleOutputError::Unreadable { out: out.into(), source }),
         }
     } else if place.exists() {
-        return Err(BundleOutputError::File(out.into()));
+        return Err(occupied(out, "is a file; name a folder for the bundle"));
     }
     Ok(place)
 }
 
-/// Refuses the folder of a checkpoint, whichever one a bundle is made from.
+/// Refuses a checkpoint folder, even one that the bundle is not exported from.
 pub fn refuse_checkpoint(out: &Path) -> Result<(), BundleOutputError> {
     if out.join(checkpoint::ARCH).is_file() {
-        Err(BundleOutputError::Checkpoint(out.into()))
-    } else {
-        Ok(())
+        let reason = "is a checkpoint and cannot hold the bundle; name a folder of its own";
+        return Err(occupied(out, reason));
     }
+    Ok(())
 }
 
-/// Names of all files that an older bundle at a place holds, if there is one, and of those of a new one: what may be
-/// replaced.
+/// Returns the names that may be replaced: those of an older bundle, if any, and of the new one.
 pub fn replaceable_names(place: &Path, new: &Manifest) -> Vec<String> {
     let older = Manifest::read(place).map(|read| read.value.names()).unwrap_or_default();
     older.into_iter().chain(new.names()).collect()
 }
 
-/// The path without links, of which the last parts need not exist yet.
+/// Follows links in a path whose last parts need not exist.
 fn real_path(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     if path.exists() {

@@ -1,13 +1,14 @@
-//! What a network's values look like over real pictures: what an 8-bit file is made from, without pictures or runtime.
+//! Value ranges of a network over real images, from which an 8-bit file is exported without images
+//! or runtime.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Bins of every histogram.
+/// Number of bins in each histogram.
 pub const HISTOGRAM_BINS: usize = 256;
 
-/// The values of one node's output over the calibration pictures.
+/// Value range of one node's output over the calibration images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeRange {
     /// Smallest value.
@@ -16,8 +17,8 @@ pub struct NodeRange {
     pub max: f32,
     /// Counts in [`HISTOGRAM_BINS`] equal steps from `min` to `max`.
     pub histogram: Vec<u64>,
-    /// Error of the logits where only this node's output is rounded to 8 bits: root of the mean square error over root
-    /// of the mean square logit.
+    /// Error of the logits if only this node's output is rounded to 8 bits: root mean square of
+    /// the error over that of the logits.
     pub sensitivity: f32,
 }
 
@@ -26,11 +27,12 @@ pub struct NodeRange {
 pub struct Calibration {
     /// Version of the format.
     pub version: String,
-    /// What the pictures were.
-    pub pictures: String,
-    /// How many.
+    /// Origin of the images, such as a data set and list.
+    #[serde(rename = "pictures")]
+    pub source: String,
+    /// Number of images.
     pub count: usize,
-    /// By node name.
+    /// Ranges by node name.
     pub nodes: BTreeMap<String, NodeRange>,
 }
 

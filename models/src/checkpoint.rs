@@ -1,8 +1,14 @@
-//! The checkpoint folder: what the trainer leaves for export.
+//! The checkpoint folder: everything that training hands to export.
 //!
-//! `arch.json` says which network and classes, `weights.safetensors` holds the weights, `probe.safetensors` what libtorch
-//! made of a few pictures, `calibration.json` the values inside, `prototypes.json` the prototypes of one that was trained with
-//! them, `metrics.json` the score, `config.toml` how it was trained.
+//! | file | content |
+//! |---|---|
+//! | `arch.json` | network and classes |
+//! | `weights.safetensors` | parameters and buffers |
+//! | `probe.safetensors` | libtorch's outputs for a few images |
+//! | `calibration.json` | value ranges of the nodes |
+//! | `prototypes.json` | class prototypes, if trained with them |
+//! | `metrics.json` | validation score |
+//! | `config.toml` | training configuration |
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use crate::arch::{Arch, ArchError};
 use crate::calibration::Calibration;
 use crate::classes::ClassTable;
+use crate::errors::{BoxError, FileError};
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
-use crate::prototypes::{Prototypes, PrototypesError};
+use crate::prototypes::Prototypes;
 use crate::versioned::{self, JsonError};
 use crate::weights::{self, StateDict, WeightsError};
-use crate::window::{LogitGrid, Window, WindowError};
+use crate::window::{LogitGrid, Window};
 use crate::{atomic, digest};
 
 pub(crate) const ARCH: &str = "arch.json";
@@ -28,21 +35,21 @@ const PROTOTYPES: &str = "prototypes.json";
 const METRICS: &str = "metrics.json";
 const CONFIG: &str = "config.toml";
 
-/// All that a checkpoint folder holds.
+/// Names of all files of a checkpoint.
 pub const FILES: [&str; 7] = [ARCH, WEIGHTS, PROBE, CALIBRATION, PROTOTYPES, METRICS, CONFIG];
 
-/// `arch.json`: which network, for which classes.
+/// `arch.json`: the network and its classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointHeader {
     /// Version of the format.
     pub version: String,
-    /// What a person calls the model.
+    /// Display name of the model.
     pub name: String,
     /// The network.
     pub arch: Arch,
-    /// Its classes, by train id.
+    /// Classes by train id.
     pub classes: ClassTable,
-    /// Windows in which pictures are run; none for whole pictures.
+    /// Sliding windows; none for whole images.
     pub window: Option<Window>,
 }
 
@@ -50,7 +57,7 @@ impl CheckpointHeader {
     /// Version written, and the newest read.
     pub const VERSION: &str = "1.0";
 
-    /// A header of the present version.
+    /// Returns a header of the current version.
     pub fn new(
         name: impl Into<String>,
         arch: Arch,
@@ -61,144 +68,117 @@ impl CheckpointHeader {
     }
 }
 
-/// A trained network with all that export needs.
+/// A trained network with everything that export needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Which network, for which classes.
+    /// The network and its classes.
     pub header: CheckpointHeader,
-    /// Every parameter and buffer of the network, the auxiliary head's too.
+    /// All parameters and buffers, the auxiliary head's included.
     pub weights: StateDict,
-    /// What libtorch made of a few pictures.
+    /// libtorch's outputs for a few images.
     pub probe: Vec<ProbeCase>,
-    /// The values inside, where they were recorded.
+    /// Value ranges of the nodes, if recorded.
     pub calibration: Option<Calibration>,
-    /// The prototypes, where it was trained with them.
+    /// Class prototypes, if trained with them.
     pub prototypes: Option<Prototypes>,
-    /// The score, where one was measured.
+    /// Validation score, if measured.
     pub metrics: Option<Metrics>,
-    /// How it was trained, as TOML; empty for weights that never were.
+    /// Training configuration as TOML; empty for untrained weights.
     pub config: String,
 }
 
-/// Why a checkpoint could not be read or written.
+/// A checkpoint that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// No folder, or one without `arch.json`.
-    #[error("{} is no checkpoint: it holds no {ARCH}; name the folder that training wrote, such as runs/x/checkpoint", .0.display())]
+    /// A missing folder, or one without `arch.json`.
+    #[error("{} is not a checkpoint: it has no {ARCH}; name the folder that training wrote, such as runs/x/checkpoint", .0.display())]
     Absent(PathBuf),
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
+    /// A file that does not fit the network.
+    #[error("{}: {reason}", path.display())]
+    Mismatch {
+        /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// The difference.
+        #[source]
+        reason: BoxError,
     },
-    /// A JSON file is wrong.
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A faulty JSON file.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// A tensor file is wrong.
+    /// A faulty tensor file.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// Weights of another network.
-    #[error("{}: {source}", path.display())]
-    WeightMismatch {
-        /// The weights file.
-        path: PathBuf,
-        /// How they differ.
-        source: ArchError,
-    },
-    /// As many classes as the network has outputs is the rule.
-    #[error("{}: {names} class names for a network of {outputs} classes", path.display())]
-    Classes {
-        /// The header file.
-        path: PathBuf,
-        /// Names.
-        names: usize,
-        /// Outputs.
-        outputs: usize,
-    },
-    /// A probe of another network.
-    #[error("{}: the case {case} is not of a network of {outputs} classes; train or init the checkpoint again", path.display())]
-    Probe {
-        /// The probe file.
-        path: PathBuf,
-        /// The case.
-        case: String,
-        /// Outputs of the network.
-        outputs: usize,
-    },
-    /// Prototypes of another network.
-    #[error("{}: {source}; train the checkpoint again", path.display())]
-    Prototypes {
-        /// The prototypes' file.
-        path: PathBuf,
-        /// How they differ.
-        source: PrototypesError,
-    },
-    /// Windows that do not fit the network.
-    #[error("{}: {source}", path.display())]
-    Window {
-        /// The header file.
-        path: PathBuf,
-        /// Why.
-        source: WindowError,
-    },
 }
 
 impl From<std::io::Error> for CheckpointError {
     fn from(source: std::io::Error) -> Self {
-        Self::Io { path: PathBuf::new(), source }
+        FileError { path: PathBuf::new(), source }.into()
     }
 }
 
+/// Returns a function that makes a [`CheckpointError::Mismatch`] from a reason, for `map_err`.
+fn mismatch<E: Into<BoxError>>(path: &Path) -> impl Fn(E) -> CheckpointError {
+    move |reason| CheckpointError::Mismatch { path: path.into(), reason: reason.into() }
+}
+
 impl Checkpoint {
-    /// Reads a checkpoint folder and checks that its parts fit each other.
+    /// Reads a checkpoint folder and checks that its files fit the network.
     pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
-        let header_path = folder.join(ARCH);
-        if !header_path.is_file() {
+        let path = folder.join(ARCH);
+        if !path.is_file() {
             return Err(CheckpointError::Absent(folder.into()));
         }
-        let header: CheckpointHeader =
-            versioned::read(&header_path, CheckpointHeader::VERSION)?.value;
-        let (names, outputs) = (header.classes.count(), header.arch.classes());
-        if names != outputs {
-            return Err(CheckpointError::Classes { path: header_path, names, outputs });
+        let header: CheckpointHeader = versioned::read(&path, CheckpointHeader::VERSION)?.value;
+        let names = header.classes.count();
+        let classes = header.arch.classes();
+        if names != classes {
+            let reason = format!("{names} class names for a network of {classes} classes");
+            return Err(mismatch(&path)(reason));
         }
         if let Some(window) = header.window {
-            let fits = LogitGrid::from_arch(header.arch).check(window);
-            fits.map_err(|source| CheckpointError::Window { path: header_path, source })?;
+            LogitGrid::from_arch(header.arch).check(window).map_err(mismatch(&path))?;
         }
-        let weights_path = folder.join(WEIGHTS);
-        let weights = weights::read(&weights_path)?;
-        header.arch.graph().check_weights(&weights).map_err(|source| {
-            CheckpointError::WeightMismatch {
-                path: weights_path,
-                source: ArchError::Weights { arch: header.arch.preset(), source },
-            }
-        })?;
+        let path = folder.join(WEIGHTS);
+        let weights = weights::read(&path)?;
+        let graph = header.arch.graph();
+        graph
+            .check_weights(&weights)
+            .map_err(|error| ArchError::Weights(header.arch.preset(), error))
+            .map_err(mismatch(&path))?;
         let optional = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
         let probe = optional(PROBE).map(|path| probe::read(&path)).transpose()?.unwrap_or_default();
-        if let Some(case) = probe.iter().find(|case| case.logits.shape[1] != outputs) {
-            return Err(CheckpointError::Probe {
-                path: folder.join(PROBE),
-                case: case.name.clone(),
-                outputs,
-            });
+        if let Some(case) = probe.iter().find(|case| case.logits.shape[1] != classes) {
+            let reason = format!(
+                "the case {} is not from a network of {classes} classes; train or init the \
+                 checkpoint again",
+                case.name
+            );
+            return Err(mismatch(&folder.join(PROBE))(reason));
         }
         let calibration = optional(CALIBRATION)
             .map(|path| versioned::read(&path, Calibration::VERSION))
+            .transpose()?
+            .map(|read| read.value);
+        let prototypes = optional(PROTOTYPES)
+            .map(|path| {
+                let prototypes: Prototypes = versioned::read(&path, Prototypes::VERSION)?.value;
+                prototypes.check(&graph, classes).map_err(mismatch(&path))?;
+                Ok::<_, CheckpointError>(prototypes)
+            })
             .transpose()?;
-        let prototypes =
-            optional(PROTOTYPES).map(|path| read_prototypes(path, &header)).transpose()?;
         let metrics =
             optional(METRICS).map(|path| versioned::read_unversioned(&path)).transpose()?;
-        let config = optional(CONFIG).map(std::fs::read_to_string).transpose()?.unwrap_or_default();
-        let calibration = calibration.map(|read| read.value);
+        let config = optional(CONFIG)
+            .map(|path| std::fs::read_to_string(&path).map_err(FileError::at(&path)))
+            .transpose()?
+            .unwrap_or_default();
         Ok(Self { header, weights, probe, calibration, prototypes, metrics, config })
     }
 
-    /// Writes a checkpoint folder whole or not at all, replacing an older one.
+    /// Writes a checkpoint folder atomically, replacing an older one.
     pub fn write(&self, folder: &Path) -> Result<(), CheckpointError> {
         let written = atomic::write_folder(folder, &FILES, |folder| {
             versioned::write(&folder.join(ARCH), &self.header)?;
@@ -216,26 +196,14 @@ impl Checkpoint {
             Ok(atomic::write(&folder.join(CONFIG), self.config.as_bytes())?)
         });
         written.map_err(|error| match error {
-            CheckpointError::Io { source, .. } => {
-                CheckpointError::Io { path: folder.into(), source }
-            }
+            CheckpointError::File(FileError { source, .. }) => FileError::at(folder)(source).into(),
             other => other,
         })
     }
 
-    /// SHA-256 of a checkpoint folder's weights file.
+    /// Returns the SHA-256 of a checkpoint folder's weights file.
     pub fn weights_digest(folder: &Path) -> Result<String, CheckpointError> {
         let path = folder.join(WEIGHTS);
-        digest::sha256_file(&path).map_err(|source| CheckpointError::Io { path, source })
-    }
-}
-fn read_prototypes(
-    path: PathBuf,
-    header: &CheckpointHeader,
-) -> Result<Prototypes, CheckpointError> {
-    let prototypes: Prototypes = versioned::read(&path, Prototypes::VERSION)?.value;
-    match prototypes.check(&header.arch.graph(), header.arch.classes()) {
-        Ok(()) => Ok(prototypes),
-        Err(source) => Err(CheckpointError::Prototypes { path, source }),
+        Ok(digest::sha256_file(&path).map_err(FileError::at(&path))?)
     }
 }

@@ -1,23 +1,27 @@
-//! Class tables: names, colours, and how the ids in a data set's label files map to train ids.
+//! Class tables: names, colors, and the train ids of the ids in a data set's label files.
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The label of pixels that count nowhere.
+use crate::errors::FileError;
+
+/// The label of ignored pixels.
 pub const IGNORE_INDEX: u8 = 255;
 
-/// One class. Its train id is its place in the table.
+/// One class. Its train id is its position in the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
-    /// What a person calls it.
+    /// Display name, unique in its table.
     pub name: String,
     /// RGB.
     pub color: [u8; 3],
-    /// Its id in the label files of its data set.
+    /// Id in the label files of its data set, unique in its table.
     pub source_id: u8,
 }
 
 impl Class {
-    /// The line of a class file that gives it an id.
+    /// Returns the line of a class file, with the given id.
     pub fn line(&self, id: u8) -> String {
         let [red, green, blue] = self.color;
         format!("{id} {} {red} {green} {blue}\n", self.name)
@@ -25,44 +29,69 @@ impl Class {
 }
 
 /// The classes of a data set.
+///
+/// The `Debug` text is part of a model's fingerprint and must not change.
+///
+/// ```
+/// use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
+///
+/// let table = ClassTable::parse("3 open water 0 0 255\n9 field\n")?;
+/// assert_eq!(table.classes()[0].name, "open water");
+/// // The second class is 9 in label files and 1 in training.
+/// assert_eq!(table.train_ids()[9], 1);
+/// assert_eq!(table.train_ids()[0], IGNORE_INDEX);
+/// # Ok::<(), protoseg_models::classes::ClassError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Class>", into = "Vec<Class>")]
 pub struct ClassTable {
     classes: Vec<Class>,
 }
 
-/// A class table that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// An invalid class table or class file.
+#[derive(Debug, thiserror::Error)]
 pub enum ClassError {
-    /// Labels are bytes, and 255 is kept for ignored pixels.
-    #[error("{0} classes: between 2 and 255 are possible")]
+    /// A number of classes out of range.
+    #[error("a table of {0} classes is not supported: 2 to 255 are")]
     Count(usize),
-    /// The id of ignored pixels.
-    #[error(
-        "the class `{0}` has the id 255, which marks pixels that count nowhere; leave it out, or give it another id"
-    )]
+    /// A class with the id of ignored pixels.
+    #[error("class `{0}` has the id 255 of ignored pixels; leave it out, or give it another id")]
     Ignored(String),
-    /// An id or a name stands twice.
-    #[error(
-        "the classes `{first}` and `{second}` share the id {source_id} or the name; each needs its own"
-    )]
+    /// Two classes of one id or name.
+    #[error("classes `{first}` and `{second}` share an id or a name; each needs its own")]
     Duplicate {
-        /// The earlier class.
+        /// Name of the first class.
         first: String,
-        /// The later class.
+        /// Name of the second class.
         second: String,
-        /// Id of the later class.
-        source_id: u8,
     },
-    /// A line of a class file that is not understood.
+    /// A malformed line, with its number from 1.
     #[error(
-        "line {line}: `{text}` is no class; write `id name` or `id name red green blue`, such as `7 road 128 64 128`"
+        "line {0}: `{1}` is not a class; write `id name` or `id name red green blue`, such as \
+         `7 road 128 64 128`"
     )]
-    Line {
-        /// Counted from 1.
-        line: usize,
-        /// What stands there.
-        text: String,
+    Line(usize, String),
+    /// Neither a built-in table nor a file.
+    #[error("{} is neither a file nor a built-in class table: cityscapes, camvid or voc", .0.display())]
+    Absent(PathBuf),
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Malformed JSON.
+    #[error("{} is not a list of classes ({source}); write [{{\"name\": \"road\", \"color\": [128, 64, 128]}}, …]", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: serde_json::Error,
+    },
+    /// A file with an invalid table.
+    #[error("{}: {source}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: Box<Self>,
     },
 }
 
@@ -80,8 +109,8 @@ impl TryFrom<Vec<Class>> for ClassTable {
             let same =
                 |other: &&Class| other.source_id == class.source_id || other.name == class.name;
             if let Some(first) = classes[..index].iter().find(same) {
-                let (first, second) = (first.name.clone(), class.name.clone());
-                return Err(ClassError::Duplicate { first, second, source_id: class.source_id });
+                let first = first.name.clone();
+                return Err(ClassError::Duplicate { first, second: class.name.clone() });
             }
         }
         Ok(Self { classes })
@@ -94,8 +123,17 @@ impl From<ClassTable> for Vec<Class> {
     }
 }
 
+/// A class in a JSON file.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum JsonClass {
+    Name(String),
+    Class { name: String, color: Option<[u8; 3]>, source_id: Option<u8> },
+}
+
 impl ClassTable {
-    /// The 19 classes of Cityscapes; source ids are those of `labelIds` files (`cityscapesscripts/helpers/labels.py`).
+    /// The 19 classes of Cityscapes; source ids are those of `labelIds` files
+    /// (`cityscapesscripts/helpers/labels.py`).
     pub fn cityscapes() -> Self {
         Self::fixed(&[
             ("road", [128, 64, 128], 7),
@@ -120,7 +158,7 @@ impl ClassTable {
         ])
     }
 
-    /// The 21 classes of Pascal VOC 2012, background first; colours are those of its label files' palette.
+    /// The 21 classes of Pascal VOC 2012, background first, with the colors of its label files.
     pub fn voc() -> Self {
         Self::fixed(&[
             ("background", [0, 0, 0], 0),
@@ -147,7 +185,7 @@ impl ClassTable {
         ])
     }
 
-    /// The eleven classes of CamVid's usual form; 11 in its label files is void.
+    /// The 11 classes of CamVid in its usual form; 11 in its label files is void.
     pub fn camvid() -> Self {
         Self::fixed(&[
             ("Sky", [128, 128, 128], 0),
@@ -173,8 +211,47 @@ impl ClassTable {
         Self { classes: rows.iter().map(class).collect() }
     }
 
-    /// Reads a class file: one class a line, `id name` or `id name red green blue`; names may hold spaces; `#` starts a
-    /// comment. Classes without a colour get one of their own.
+    /// Returns the built-in table `cityscapes`, `camvid` or `voc`, or loads a file.
+    ///
+    /// A `.json` file holds a list of names or of objects `{name, color, source_id}`, the last two
+    /// optional; for other files see [`parse`](Self::parse).
+    pub fn load(name: &Path) -> Result<Self, ClassError> {
+        match name.to_str() {
+            Some("cityscapes") => return Ok(Self::cityscapes()),
+            Some("camvid") => return Ok(Self::camvid()),
+            Some("voc") => return Ok(Self::voc()),
+            _ if !name.is_file() => return Err(ClassError::Absent(name.into())),
+            _ => {}
+        }
+        let text = std::fs::read_to_string(name).map_err(FileError::at(name))?;
+        let table = if name.extension().is_some_and(|extension| extension == "json") {
+            let classes: Vec<JsonClass> = serde_json::from_str(&text)
+                .map_err(|source| ClassError::Json { path: name.into(), source })?;
+            Self::from_json(classes)
+        } else {
+            Self::parse(&text)
+        };
+        table.map_err(|error| ClassError::Table { path: name.into(), source: error.into() })
+    }
+
+    fn from_json(classes: Vec<JsonClass>) -> Result<Self, ClassError> {
+        // Before indices are converted to ids.
+        if !(2..=255).contains(&classes.len()) {
+            return Err(ClassError::Count(classes.len()));
+        }
+        let class = |(index, class): (u8, JsonClass)| {
+            let (name, color, source_id) = match class {
+                JsonClass::Name(name) => (name, None, None),
+                JsonClass::Class { name, color, source_id } => (name, color, source_id),
+            };
+            let color = color.unwrap_or_else(|| voc_color(index.into()));
+            Class { name, color, source_id: source_id.unwrap_or(index) }
+        };
+        Self::try_from((0..).zip(classes).map(class).collect::<Vec<_>>())
+    }
+
+    /// Parses a class file: `id name` or `id name red green blue` on each line, in order of train
+    /// ids. Names may contain spaces, `#` starts a comment, and missing colors are chosen.
     pub fn parse(text: &str) -> Result<Self, ClassError> {
         let mut classes = Vec::new();
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -183,29 +260,27 @@ impl ClassTable {
                 continue;
             }
             let class = parse_line(line, classes.len());
-            classes.push(
-                class.ok_or_else(|| ClassError::Line { line: index + 1, text: line.to_owned() })?,
-            );
+            classes.push(class.ok_or_else(|| ClassError::Line(index + 1, line.to_owned()))?);
         }
         Self::try_from(classes)
     }
 
-    /// As a class file, `id name red green blue` a line.
+    /// Returns the text of a class file, with colors.
     pub fn text(&self) -> String {
         self.classes.iter().map(|class| class.line(class.source_id)).collect()
     }
 
-    /// How many there are.
+    /// Returns the number of classes.
     pub fn count(&self) -> usize {
         self.classes.len()
     }
 
-    /// All, by train id.
+    /// Returns the classes by train id.
     pub fn classes(&self) -> &[Class] {
         &self.classes
     }
 
-    /// Train id of each id in a label file; [`IGNORE_INDEX`] for every id that is no class.
+    /// Returns the train id of each id in a label file; [`IGNORE_INDEX`] for ids of no class.
     pub fn train_ids(&self) -> [u8; 256] {
         let mut map = [IGNORE_INDEX; 256];
         for (train_id, class) in (0..).zip(&self.classes) {
@@ -214,7 +289,7 @@ impl ClassTable {
         map
     }
 
-    /// Colour of each label; black for ids that are no class.
+    /// Returns the color of each train id; black for labels of no class.
     pub fn palette(&self) -> [[u8; 3]; 256] {
         let mut palette = [[0; 3]; 256];
         for (color, class) in palette.iter_mut().zip(&self.classes) {
@@ -226,22 +301,24 @@ impl ClassTable {
 
 fn parse_line(line: &str, index: usize) -> Option<Class> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let source_id = words.first()?.parse().ok()?;
-    let numbers =
-        |words: &[&str]| words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u8>>>();
-    let tail = words
-        .len()
-        .checked_sub(3)
-        .filter(|&start| start >= 2)
-        .and_then(|start| numbers(&words[start..]));
-    let (name, color) = match tail {
-        Some(color) => (&words[1..words.len() - 3], [color[0], color[1], color[2]]),
-        None => (&words[1..], voc_color(index)),
+    let (id, rest) = words.split_first()?;
+    let color = |words: &[&str; 3]| {
+        let [red, green, blue] = words.map(|word| word.parse().ok());
+        Some([red?, green?, blue?])
     };
+    let (name, color) = match rest.split_last_chunk() {
+        Some((name, tail)) if !name.is_empty() => match color(tail) {
+            Some(color) => (name, color),
+            None => (rest, voc_color(index)),
+        },
+        _ => (rest, voc_color(index)),
+    };
+    let source_id = id.parse().ok()?;
     (!name.is_empty()).then(|| Class { name: name.join(" "), color, source_id })
 }
 
-/// The palette of Pascal VOC continued: bits of the index, from the lowest, go to the high bits of red, green and blue.
+/// Returns color `index` of Pascal VOC's palette after its black: bits of the index, from the
+/// lowest, go to the high bits of red, green and blue.
 pub fn voc_color(index: usize) -> [u8; 3] {
     let mut color = [0_u8; 3];
     for bit in 0..8 {
@@ -257,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn built_in_tables_hold_every_id_once() {
+    fn built_in_tables_are_valid() {
         for table in [ClassTable::cityscapes(), ClassTable::voc(), ClassTable::camvid()] {
             ClassTable::try_from(table.classes.clone()).unwrap();
         }
@@ -272,22 +349,44 @@ mod tests {
     }
 
     #[test]
-    fn a_class_file_is_read_and_its_mistakes_are_named() {
+    fn a_class_file_is_parsed_and_its_faults_are_named() {
         let table = ClassTable::parse("# land\n3 open water 0 0 255\n\n9 field # crops\n").unwrap();
         assert_eq!(
             table.classes()[0],
             Class { name: "open water".into(), color: [0, 0, 255], source_id: 3 }
         );
         assert_eq!((table.classes()[1].name.as_str(), table.train_ids()[9]), ("field", 1));
-        let error = ClassTable::parse("1 a\n2 b\nthree c").unwrap_err();
-        assert_eq!(error, ClassError::Line { line: 3, text: "three c".into() });
-        assert!(matches!(ClassTable::parse("1 a\n1 b"), Err(ClassError::Duplicate { .. })));
-        assert_eq!(ClassTable::parse("1 a").unwrap_err(), ClassError::Count(1));
-        assert_eq!(
-            ClassTable::parse("1 a\n255 void").unwrap_err(),
-            ClassError::Ignored("void".into())
-        );
+        let error = |text: &str| ClassTable::parse(text).unwrap_err();
+        let line = error("1 a\n2 b\nthree c");
+        assert!(matches!(&line, ClassError::Line(3, text) if text == "three c"), "{line}");
+        assert!(matches!(error("1 a\n1 b"), ClassError::Duplicate { .. }));
+        assert!(matches!(error("1 a"), ClassError::Count(1)));
+        let ignored = error("1 a\n255 void");
+        assert!(matches!(&ignored, ClassError::Ignored(name) if name == "void"), "{ignored}");
         assert_eq!(ClassTable::parse(&table.text()).unwrap(), table);
         assert_eq!(ClassTable::parse("\u{feff}1 a\r\n2 b\r\n").unwrap().count(), 2);
+    }
+
+    #[test]
+    fn tables_are_loaded_by_name_and_from_both_kinds_of_files() {
+        assert_eq!(ClassTable::load(Path::new("voc")).unwrap(), ClassTable::voc());
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            ClassTable::load(&path)
+        };
+        let text = write("classes.txt", "7 road 128 64 128\n1 sky 0 0 255\n").unwrap();
+        let json = r#"[{"name": "road", "color": [128, 64, 128], "source_id": 7}, {"name": "sky", "color": [0, 0, 255]}]"#;
+        assert_eq!(write("classes.json", json).unwrap(), text);
+        let names = write("names.json", r#"["a", "b", {"name": "c"}]"#).unwrap();
+        assert_eq!((names.count(), names.classes()[2].source_id), (3, 2));
+        let one = write("one.json", r#"["a"]"#).unwrap_err().to_string();
+        assert!(one.contains("one.json") && one.contains("2 to 255"), "{one}");
+        let strange = write("strange.json", r#"{"a": 1}"#).unwrap_err().to_string();
+        assert!(strange.contains("strange.json is not a list of classes"), "{strange}");
+        assert!(write("bad.txt", "road").unwrap_err().to_string().contains("line 1"));
+        let absent = ClassTable::load(Path::new("imagenet"));
+        assert!(matches!(absent, Err(ClassError::Absent(_))));
     }
 }

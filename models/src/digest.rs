@@ -1,4 +1,4 @@
-//! SHA-256 of files, and a hash for what only has to be spread.
+//! SHA-256 of files, and FNV-1a, a non-cryptographic hash for sharding and random streams.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of a file as 64 hexadecimal digits.
+/// Returns the SHA-256 of a file as 64 hexadecimal digits.
 pub fn sha256_file(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
@@ -20,12 +20,12 @@ pub fn sha256_file(path: &Path) -> io::Result<String> {
     }
 }
 
-/// SHA-256 of bytes as 64 hexadecimal digits.
+/// Returns the SHA-256 of bytes as 64 hexadecimal digits.
 pub fn sha256_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// The 64-bit FNV-1a hash of bytes.
+/// Returns the 64-bit FNV-1a hash of bytes.
 pub fn fnv1a64(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -39,15 +39,15 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_digest_is_that_of_the_standard() {
+    fn sha256_matches_the_standard() {
         // FIPS 180-2, appendix B.1.
         let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(super::sha256_bytes(b"abc"), digest);
     }
 
     #[test]
-    fn the_hash_is_that_of_its_authors() {
-        // Fowler, Noll and Vo's own test vectors.
+    fn fnv1a_matches_its_authors_test_vectors() {
+        // Fowler, Noll and Vo.
         assert_eq!(super::fnv1a64(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(super::fnv1a64(b"foobar"), 0x8594_4171_f739_67e8);
     }

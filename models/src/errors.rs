@@ -1,31 +1,52 @@
-//! Errors as a person reads them.
+//! Errors of files, and errors as messages.
 
 use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
 
-/// An error and its causes as one sentence; a cause that the text before it already quotes is not said again. Control
-/// characters, as names of files may hold them, are escaped, so that they neither break the line nor command a terminal.
-pub fn error_chain(error: &(dyn Error + 'static)) -> String {
-    let mut sentence = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !sentence.contains(&cause) {
-            let colon = if sentence.is_empty() { "" } else { ": " };
-            sentence.extend([colon, &cause]);
-        }
-        next = error.source();
-    }
-    if sentence.contains(char::is_control) {
-        sentence.chars().flat_map(escaped).collect()
-    } else {
-        sentence
+/// Any error, as the cause of another.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A failed file operation.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct FileError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The error of the operating system.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// Returns a function that adds a path to an I/O error, for `map_err`.
+    pub fn at(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self { path: path.into(), source }
     }
 }
 
-fn escaped(character: char) -> impl Iterator<Item = char> {
-    let escape = character.is_control().then(|| character.escape_default());
-    let itself = if escape.is_none() { Some(character) } else { None };
-    escape.into_iter().flatten().chain(itself)
+/// Returns an error and its causes as one line, separated by colons.
+///
+/// A cause that the text before it already quotes is left out. Control characters, which file
+/// names may hold, are escaped, so that they neither break the line nor control a terminal.
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut chain = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !chain.contains(&cause) {
+            let colon = if chain.is_empty() { "" } else { ": " };
+            chain.extend([colon, &cause]);
+        }
+        next = error.source();
+    }
+    if chain.contains(char::is_control) { chain.chars().flat_map(escape).collect() } else { chain }
+}
+
+fn escape(character: char) -> impl Iterator<Item = char> {
+    let control = character.is_control();
+    let escaped = control.then(|| character.escape_default());
+    let plain = (!control).then_some(character);
+    escaped.into_iter().flatten().chain(plain)
 }
 
 #[cfg(test)]
@@ -33,20 +54,14 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("a.png: {0}")]
-    struct Quoting(#[source] std::io::Error);
-
-    #[derive(Debug, thiserror::Error)]
     #[error("step 3 failed")]
-    struct Naming(#[source] Quoting);
+    struct StepError(#[source] FileError);
 
     #[test]
-    fn causes_are_said_once() {
-        let error = Naming(Quoting(std::io::Error::other("disk full")));
+    fn a_cause_is_quoted_once() {
+        let error = StepError(FileError::at(Path::new("a.png"))(io::Error::other("disk full")));
         assert_eq!(error_chain(&error), "step 3 failed: a.png: disk full");
-        assert_eq!(
-            error_chain(&std::io::Error::other("a\nb\u{1b}[31mé.png")),
-            "a\\nb\\u{1b}[31mé.png"
-        );
+        let escaped = error_chain(&io::Error::other("a\nb\u{1b}[31mé.png"));
+        assert_eq!(escaped, "a\\nb\\u{1b}[31mé.png");
     }
 }

@@ -1,16 +1,16 @@
-//! Weights and pictures that are a formula of their name, so that nobody has to ship them: those of the committed
-//! reference outputs, and random networks for tests.
+//! Deterministic weights and images computed from their names: those of the committed reference
+//! outputs, and random networks for tests.
 
+use crate::analysis::{Parameter, Role};
 use crate::graph::Graph;
-use crate::parameters::{Parameter, Role};
 use crate::random::Stream;
 use crate::weights::{StateDict, Tensor};
 
-/// Weights for every parameter of a graph, batch normalisation statistics included. With a seed, other ones.
+/// Returns weights for every parameter of a graph, running statistics included.
 ///
-/// Without a seed these are the weights under which the reference outputs were made: with `u` the [`Stream::signed_unit`]
-/// of the parameter's name, convolutions are `u sqrt(6 / fan_in)`, scales `0.5 + 0.5 |u|`, biases and running means
-/// `0.1 u`, running variances `0.5 + |u|`.
+/// With `u` the [`Stream::signed_unit`] of the parameter's name, convolutions are
+/// `u sqrt(6 / fan_in)`, scales `0.5 + 0.5 |u|`, biases and running means `0.1 u`, running variances
+/// `0.5 + |u|`. Without a seed these are the weights of the reference outputs.
 pub fn weights(graph: &Graph, seed: Option<u64>) -> StateDict {
     graph
         .parameters()
@@ -36,7 +36,7 @@ fn tensor(parameter: &Parameter, seed: Option<u64>) -> Tensor {
     })
 }
 
-/// The reference outputs' picture of a size: RGB noise, `[height, width, 3]`.
+/// Returns the reference outputs' image of a size: RGB noise, `[height, width, 3]`.
 pub fn image(height: usize, width: usize) -> Vec<u8> {
     let stream = Stream::named(&format!("image{height}x{width}"));
     let byte = |index: usize| ((stream.signed_unit(index as u64) + 1.0) * 128.0).floor() as u8;

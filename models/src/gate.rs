@@ -1,16 +1,17 @@
-//! What `protoseg check` holds a bundle's files to, and what it found.
+//! Limits of `protoseg check` on the files of a bundle, and its results.
 
 use serde::{Deserialize, Serialize};
 
 use crate::variant::Precision;
 
-/// How far apart two scores must be, as a share of the largest logit, for a number format's rounding not to decide which is
-/// the larger: labels that differ where scores are nearer do not count against a file.
+/// Returns the gap between two logits, as a share of the largest logit, within which the rounding
+/// of a number format decides their order: different labels there do not count against a file.
 ///
-/// In 32 bits that is what the order of sums moves. A 16-bit float has 11 bits: rounding errs by 2.8e-4 in the root mean
-/// square, and the 110 to 220 roundings on a path through these networks add as their squares do, to about 1e-3 of the largest
-/// logit and 1.4e-3 of a gap of two; twice that is allowed. A hundredth would let layers pass whose weights are 1 % off. 8
-/// bits move logits by tens of hundredths: no gap is beyond that.
+/// In fp32 that is the effect of another order of summation. fp16 has 11 bits: rounding has a root
+/// mean square error of 2.8e-4, and the 110 to 220 roundings on a path through these networks add up
+/// in quadrature to about 1e-3 of the largest logit, 1.4e-3 of a gap between two; twice that is
+/// allowed. A gap of 1e-2 would accept layers whose weights are wrong by 1 %. int8 moves logits by
+/// tens of percent, more than any gap.
 pub fn tie_tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 | Precision::Int8 => 1e-5,
@@ -18,42 +19,43 @@ pub fn tie_tolerance(precision: Precision) -> f64 {
     }
 }
 
-/// What a limit on scores or labels says of a file, which held or not. Of 8 bits it is a bound beyond which a file is broken:
-/// to keep within it is no praise.
+/// Returns how the outcome of a limit on logits or labels counts: for int8 the limit is a bound
+/// beyond which a file is broken, so staying within it proves nothing.
 pub fn judged(precision: Precision, held: Option<bool>) -> Option<bool> {
     held.filter(|held| !held || precision != Precision::Int8)
 }
 
-/// What a file may differ by from libtorch on the probe, and from the 32-bit file on real pictures. Where a limit is none,
-/// the figure is measured and not judged.
+/// Allowed differences of a file from libtorch on the probe, and from the fp32 file on real images.
+/// A measurement without limit is reported and not judged.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GateLimits {
-    /// Largest difference of a logit, over the largest logit.
+    /// Largest difference of a logit, relative to the largest logit.
     pub logit_error: Option<f64>,
-    /// Largest error of the logits over the probe, over their spread, both in the root mean square: what they differ by, and
-    /// what libtorch's deviate by from each class's mean over a picture.
+    /// Root mean square error of the probe's logits, relative to the root mean square deviation of
+    /// libtorch's logits from the mean of their class over an image.
     pub noise_to_signal: Option<f64>,
-    /// Least share of pixels with the same label, in [0, 1], on the probe and on real pictures.
+    /// Smallest share of pixels with the same label in [0, 1], on the probe and on real images.
     pub label_agreement: Option<f64>,
-    /// Largest loss of mean intersection over union on real pictures, in points of a hundred.
+    /// Largest loss of mean IoU on real images, in percentage points.
     pub mean_iou_drop: Option<f64>,
 }
 
 impl GateLimits {
-    /// The limits of a number format, where nobody set others.
+    /// Returns the default limits of a precision.
     ///
-    /// Two runtimes in 32-bit floats differ by 3e-6 to 1e-5 of the largest logit, and batch normalisation folded into
-    /// convolutions rounds every weight once more; a wrong graph is wrong by orders of magnitude. 16-bit floats move logits
-    /// by about a hundredth, and by 0.001 to 0.005 of their spread in trained and random networks, 0.025 in networks that have
-    /// hardly learnt, whose logits are nearly the same everywhere: twice that is allowed.
+    /// Two fp32 runtimes differ by 3e-6 to 1e-5 of the largest logit, and folded batch normalization
+    /// rounds every weight once more; a wrong graph is wrong by orders of magnitude. fp16 moves
+    /// logits by about 1e-2, and by 0.001 to 0.005 of their spread in trained and random networks,
+    /// 0.025 in barely trained ones, whose logits are nearly constant: twice that is allowed.
     ///
-    /// Of 8 bits, labels say little: a network of small margins turns over many between classes that are as good as equal,
-    /// and where one class fills the probe no error shows. So the score on real pictures judges, above two bounds. Scores
-    /// that are the same wherever one looks err by as much as their spread, a ratio of 1. Ranges that fit make it 0.08 to 0.2
-    /// in trained and random networks, up to 0.75 in those that have hardly learnt, and beyond 1 in some after four steps,
-    /// whose 8 bits say nothing indeed; ranges a quarter as wide, or those of other layers, make it 1.04 to 2.3 in trained
-    /// networks: 0.9 lies between. Labels fall to two thirds at the worst where
-    /// ranges fit, and mostly below a half where they do not: less than three fifths is broken too.
+    /// For int8, labels say little: a network with small margins changes many between classes that
+    /// are nearly equal, and if one class fills the probe no error shows. So the score on real
+    /// images judges, above two bounds. Logits that are constant over the image have a
+    /// noise-to-signal ratio of 1. With fitting ranges it is 0.08 to 0.2 in trained and random
+    /// networks, up to 0.75 in barely trained ones, and above 1 in some after four steps, whose int8
+    /// is indeed useless; with ranges a quarter as wide, or those of other layers, it is 1.04 to 2.3
+    /// in trained networks: 0.9 lies between. Label agreement with fitting ranges is at least two
+    /// thirds, and with wrong ranges mostly below one half: less than three fifths is broken too.
     pub fn for_precision(precision: Precision) -> Self {
         match precision {
             Precision::Fp32 => Self {
@@ -78,20 +80,20 @@ impl GateLimits {
     }
 }
 
-/// Whether a file does what it should.
+/// The result of checking a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Every limit that could be judged held, and at least one could be.
+    /// At least one limit was judged, and all judged ones held.
     Passed,
     /// A limit did not hold, or the file could not be run.
     Failed,
-    /// Nothing that was measured has a limit.
+    /// No limit could be judged.
     NotJudged,
 }
 
 impl Verdict {
-    /// The word in reports.
+    /// Returns the word in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -100,12 +102,12 @@ impl Verdict {
         }
     }
 
-    /// The verdict on limits that each held, did not, or could not be judged.
+    /// Returns the verdict on limits that held, did not hold, or were not judged (`None`).
     pub fn from_checks(held: impl IntoIterator<Item = Option<bool>>) -> Self {
         held.into_iter().fold(Self::NotJudged, |verdict, held| verdict.and(Self::from(held)))
     }
 
-    /// The verdict on two parts: one failure fails both, and what is not judged changes nothing.
+    /// Combines two verdicts: a failure fails both, and a part that is not judged has no effect.
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
@@ -125,46 +127,47 @@ impl From<Option<bool>> for Verdict {
     }
 }
 
-/// What the last check found for one file.
+/// Result of the last check of one file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateResult {
-    /// The file.
+    /// Name of the file.
     pub file: String,
-    /// Whether it passed.
+    /// The verdict on all limits.
     pub verdict: Verdict,
-    /// What it was held to.
+    /// Limits of this check.
     pub limits: GateLimits,
-    /// Largest difference of a logit on the probe, over the largest logit; none where no logits could be compared.
+    /// As in [`GateLimits`]; none if no logits were compared.
     pub logit_error: Option<f64>,
-    /// Error of the logits over their spread, as [`GateLimits`] has it; none where no logits could be compared.
+    /// As in [`GateLimits`]; none if no logits were compared.
     pub noise_to_signal: Option<f64>,
-    /// Share of pixels labelled as the reference has them, or otherwise where rounding decides: libtorch's labels of the
-    /// probe, or of frame files, of which it is the least of a picture, those of the windows stitched outside the file.
+    /// Share of pixels with the reference's label, or with another where rounding decides. The
+    /// reference is libtorch on the probe; for frame files it is the windows stitched outside the
+    /// file, and the share is the smallest of an image.
     pub label_agreement: Option<f64>,
-    /// The same share without those where rounding decides.
+    /// Share of pixels with the reference's label.
     pub labels_equal: Option<f64>,
-    /// The score on real pictures, where there were any.
+    /// Score on real images, if any were given.
     pub score: Option<GateScore>,
-    /// Why it could not be run, or what the check cannot show.
+    /// Reasons of a failure, and limitations of the check.
     pub notes: Vec<String>,
 }
 
-/// The score of a file on labelled pictures.
+/// Score of a file on labeled images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateScore {
     /// Data set and list, such as `camvid val`.
     pub data: String,
-    /// How many pictures.
+    /// Number of images.
     pub images: usize,
-    /// Mean intersection over union in percent.
+    /// Mean IoU in percent.
     pub mean_iou: f64,
-    /// By how much that is less than the 32-bit file's on the same pictures, in points; below zero where it is more. None
-    /// for that file itself.
+    /// Loss against the fp32 file on the same images in percentage points, negative for a gain. None
+    /// for the fp32 file itself.
     pub mean_iou_drop: Option<f64>,
-    /// Share of pixels labelled as the reference has them, or otherwise where rounding decides: of logits files the 32-bit
-    /// file's labels, of frame files those of the windows stitched outside the file. None for the reference itself.
+    /// As in [`GateResult`], but logits files are compared with the fp32 file. None for the
+    /// reference itself.
     pub label_agreement: Option<f64>,
-    /// The same share without those where rounding decides.
+    /// Share of pixels with the reference's label.
     pub labels_equal: Option<f64>,
 }
 
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_failure_fails_and_nothing_judged_is_no_pass() {
+    fn a_failure_fails_and_an_unjudged_file_does_not_pass() {
         assert_eq!(Verdict::from_checks([]), Verdict::NotJudged);
         assert_eq!(Verdict::from_checks([None, None]), Verdict::NotJudged);
         assert_eq!(Verdict::from_checks([None, Some(true)]), Verdict::Passed);

@@ -1,8 +1,8 @@
-//! A network as data: a list of named nodes, each an operation and the nodes it reads.
+//! A network as data: a list of named nodes, each an operation with its inputs.
 //!
-//! Three consumers walk the list, each with one exhaustive `match` over [`Op`]: the trainer runs it on libtorch, export
-//! writes it as ONNX, and this crate derives shapes, parameters and costs from it. A new operation breaks the build of
-//! all three until they handle it.
+//! Three consumers walk the list, each with one exhaustive `match` over [`Op`]: train runs it on
+//! libtorch, export writes it as ONNX, and [`analysis`](crate::analysis) derives shapes, parameters
+//! and costs. A new operation breaks the build of all three until they handle it.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Conv {
     /// Output channels.
     pub out: usize,
-    /// Height and width of the kernel.
+    /// Kernel size in both directions.
     pub kernel: usize,
-    /// Step in both directions.
+    /// Stride in both directions.
     pub stride: usize,
     /// Zeros added at the top, left, bottom and right.
     pub pads: [usize; 4],
@@ -23,97 +23,98 @@ pub struct Conv {
     pub dilation: usize,
     /// Channel groups; as many as input channels for a depthwise convolution.
     pub groups: usize,
-    /// Whether a bias `[out]` is added.
+    /// Adds a bias `[out]`.
     pub bias: bool,
 }
 
 impl Conv {
-    /// A convolution of stride 1 without bias, padded so that an odd kernel keeps the size.
+    /// Returns a convolution of stride 1 without bias, padded so that an odd kernel keeps the size.
     pub fn new(out: usize, kernel: usize) -> Self {
         Self { out, kernel, stride: 1, pads: [kernel / 2; 4], dilation: 1, groups: 1, bias: false }
     }
 
-    /// The same with a stride; the padding stays.
+    /// Sets the stride; the padding stays.
     pub fn stride(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
 
-    /// The same with a dilation, the padding widened to keep the size.
+    /// Sets the dilation and the padding that keeps the size.
     pub fn dilation(self, dilation: usize) -> Self {
         Self { dilation, pads: [self.kernel / 2 * dilation; 4], ..self }
     }
 
-    /// The same with pads [top, left, bottom, right].
+    /// Sets the pads at the top, left, bottom and right.
     pub fn pads(self, pads: [usize; 4]) -> Self {
         Self { pads, ..self }
     }
 
-    /// The same in channel groups.
+    /// Sets the number of channel groups.
     pub fn groups(self, groups: usize) -> Self {
         Self { groups, ..self }
     }
 
-    /// The same with a bias.
+    /// Adds a bias.
     pub fn bias(self) -> Self {
         Self { bias: true, ..self }
     }
 }
 
-/// What a node computes. Tensors are `[N, C, H, W]` floats but for the input's bytes.
+/// An operation. Tensors are floats `[N, C, H, W]` unless noted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// The picture: bytes `[N, H, W, 3]`, RGB.
+    /// The images: bytes `[N, H, W, 3]`, RGB.
     Input,
-    /// Bytes `[N, H, W, 3]` to floats `[N, 3, H, W]`: `(x - mean) / std` per channel, in units of 0 to 255.
+    /// Bytes `[N, H, W, 3]` to floats `[N, 3, H, W]`: `(x - mean) / std` for each channel, in units
+    /// of 0 to 255.
     Normalize {
-        /// Subtracted, per channel.
+        /// Mean of each channel.
         mean: [f64; 3],
-        /// Divided by, per channel.
+        /// Standard deviation of each channel.
         std: [f64; 3],
     },
     /// Convolution.
     Conv(Conv),
-    /// Batch normalisation over N, H and W.
+    /// Batch normalization over N, H and W.
     BatchNorm {
         /// Added to the variance.
         eps: f64,
-        /// Share of the batch's statistics in the running ones.
+        /// Weight of a batch in the running statistics, as in PyTorch.
         momentum: f64,
     },
     /// max(x, 0).
     Relu,
     /// min(max(x, 0), 6).
     Relu6,
-    /// The largest of each square, padded with minus infinity on all sides.
+    /// Maximum over square windows, padded with minus infinity on all sides.
     MaxPool {
-        /// Height and width.
+        /// Size in both directions.
         kernel: usize,
-        /// Step in both directions.
+        /// Stride in both directions.
         stride: usize,
         /// Padding on each side.
         pad: usize,
-        /// Whether a last partial square counts.
+        /// Counts a partial last window, as in PyTorch.
         ceil_mode: bool,
     },
     /// Mean over H and W: `[N, C, 1, 1]`.
     GlobalAvgPool,
     /// Bilinear resize of the first input to the height and width of the second.
     Resize {
-        /// Whether corner pixels' centres coincide; otherwise pixel edges do (half-pixel centres).
+        /// Aligns the centers of corner pixels, otherwise the image edges (half-pixel centers).
         align_corners: bool,
     },
     /// Sum of two tensors of one shape.
     Add,
-    /// Inputs one after the other along C.
+    /// Concatenation along C.
     Concat,
     /// `[N, C, 1, 1]` to `[N, out]`, with bias.
     Linear {
         /// Output features.
         out: usize,
     },
-    /// Drops whole channels while training; nothing otherwise.
+    /// Dropout of whole channels in training; the identity in inference.
     Dropout2d {
-        /// Share that is dropped.
+        /// Dropout probability.
         p: f64,
     },
 }
@@ -122,32 +123,47 @@ pub enum Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub usize);
 
-/// One operation with its name and inputs.
+/// A named operation with its inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Unique in the graph; parameters are called `{name}.weight` and so on, as in the published state dicts.
+    /// Unique name. Parameters are called `{name}.weight` and so on, as in published state dicts.
     pub name: String,
-    /// What is computed.
+    /// The operation.
     pub op: Op,
-    /// Nodes read, each earlier in the list.
+    /// Input nodes, each earlier in the list.
     pub inputs: Vec<NodeId>,
-    /// Channels of the output.
+    /// Output channels.
     pub channels: usize,
 }
 
-/// What a node's output is for.
+/// The use of a node's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tag {
-    /// The map that prototypes see, `[N, D, h, w]`.
+    /// Features that prototypes are compared with, `[N, D, h, w]`.
     Features,
-    /// Class scores before upsampling, `[N, classes, h, w]` (`[N, classes]` for a classifier).
+    /// Logits before upsampling, `[N, classes, h, w]` (`[N, classes]` for a classifier).
     Logits,
-    /// Class scores of the auxiliary head, used in training only.
+    /// Logits of the auxiliary head, used in training only.
     Aux,
 }
 
-/// A network.
+/// A network: nodes in topological order, some of them tagged.
+///
+/// ```
+/// use protoseg_models::graph::{Conv, Graph, Op, Tag};
+///
+/// let mut graph = Graph::new();
+/// let op = Op::Normalize { mean: [127.0; 3], std: [128.0; 3] };
+/// let pixels = graph.push("normalize", op, &[graph.input()]);
+/// let logits = graph.push("head", Op::Conv(Conv::new(19, 3).stride(2).bias()), &[pixels]);
+/// graph.tag(Tag::Logits, logits);
+///
+/// assert_eq!(graph.shapes(1, 64, 128)?[logits.0], [1, 19, 32, 64]);
+/// let names: Vec<String> = graph.parameters().into_iter().map(|p| p.name).collect();
+/// assert_eq!(names, ["head.weight", "head.bias"]);
+/// # Ok::<(), protoseg_models::analysis::InputTooSmall>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
@@ -155,7 +171,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// A graph that holds its input node and nothing else.
+    /// Returns a graph with an input node only.
     pub fn new() -> Self {
         let mut graph = Self::default();
         graph.push("input", Op::Input, &[]);
@@ -165,98 +181,95 @@ impl Graph {
     /// Adds a node at the end.
     ///
     /// # Panics
-    /// Where the network's builder is wrong: a name twice, an input that does not exist, channels that do not fit. Which
-    /// graphs are built depends on no file but for the class count, and every preset is built in a test.
+    /// On a mistake in the builder: a duplicate name, an unknown input, channels that do not fit.
+    /// No input file but the class count decides which graph is built, and a test builds every preset.
     pub fn push(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
         let name = name.into();
-        assert!(self.find(&name).is_none(), "two nodes are called {name}");
+        assert!(self.find(&name).is_none(), "two nodes are named {name}");
         let channels = self.output_channels(&name, &op, inputs);
         self.nodes.push(Node { name, op, inputs: inputs.to_vec(), channels });
         NodeId(self.nodes.len() - 1)
     }
 
     fn output_channels(&self, name: &str, op: &Op, inputs: &[NodeId]) -> usize {
-        let of = |index: usize| self.nodes[inputs[index].0].channels;
+        let input = |index: usize| self.nodes[inputs[index].0].channels;
         match *op {
             Op::Input | Op::Normalize { .. } => 3,
             Op::Conv(conv) => {
-                assert!(
-                    of(0) % conv.groups == 0 && conv.out % conv.groups == 0,
-                    "{name}: {} channels in {} groups",
-                    of(0),
-                    conv.groups
-                );
+                let channels = input(0);
+                let fits = channels % conv.groups == 0 && conv.out % conv.groups == 0;
+                assert!(fits, "{name}: {channels} channels in {} groups", conv.groups);
                 conv.out
             }
             Op::Linear { out } => out,
             Op::Add => {
-                assert!(of(0) == of(1), "{name} adds {} to {} channels", of(1), of(0));
-                of(0)
+                assert!(input(0) == input(1), "{name} adds {} to {} channels", input(1), input(0));
+                input(0)
             }
-            Op::Concat => (0..inputs.len()).map(of).sum(),
+            Op::Concat => (0..inputs.len()).map(input).sum(),
             Op::BatchNorm { .. }
             | Op::Relu
             | Op::Relu6
             | Op::MaxPool { .. }
             | Op::GlobalAvgPool
             | Op::Resize { .. }
-            | Op::Dropout2d { .. } => of(0),
+            | Op::Dropout2d { .. } => input(0),
         }
     }
 
-    /// Says what a node's output is for.
+    /// Tags a node; each tag has one node.
     pub fn tag(&mut self, tag: Tag, node: NodeId) {
         self.tags.insert(tag, node);
     }
 
-    /// The node with a tag.
+    /// Returns the node with a tag.
     pub fn tagged(&self, tag: Tag) -> Option<NodeId> {
         self.tags.get(&tag).copied()
     }
 
-    /// All tags.
+    /// Returns all tags.
     pub fn tags(&self) -> &BTreeMap<Tag, NodeId> {
         &self.tags
     }
 
-    /// The input node.
+    /// Returns the input node.
     pub fn input(&self) -> NodeId {
         NodeId(0)
     }
 
-    /// All nodes, each after its inputs.
+    /// Returns all nodes, each after its inputs.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// All nodes with their positions.
+    /// Iterates over all nodes with their ids.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         self.nodes.iter().enumerate().map(|(index, node)| (NodeId(index), node))
     }
 
-    /// A node.
+    /// Returns a node.
     ///
     /// # Panics
-    /// Where `id` is of another graph.
+    /// If `id` is out of range: it belongs to another graph.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }
 
-    /// The node of a name.
+    /// Returns the node with a name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.nodes.iter().position(|node| node.name == name).map(NodeId)
     }
 
-    /// The part of the graph that some nodes need, in the same order, with the tags that survive.
+    /// Returns the subgraph that some nodes depend on, in the same order, with its tags.
     pub fn keep(&self, wanted: &[NodeId]) -> Self {
         let mut needed = vec![false; self.nodes.len()];
         needed[0] = true;
         for id in wanted {
             needed[id.0] = true;
         }
-        for index in (0..self.nodes.len()).rev().filter(|&index| index > 0) {
+        for (index, node) in self.nodes.iter().enumerate().rev() {
             if needed[index] {
-                for input in &self.nodes[index].inputs {
+                for input in &node.inputs {
                     needed[input.0] = true;
                 }
             }
@@ -266,12 +279,12 @@ impl Graph {
         )
     }
 
-    /// A new graph from a decision for each node. Readers of a bypassed node read the named node instead.
+    /// Rewrites the graph node by node.
     pub fn filter_map(&self, mut rewrite: impl FnMut(NodeId, &Node) -> Rewrite) -> Self {
         let mut nodes: Vec<Node> = Vec::new();
         let mut moved: Vec<Option<NodeId>> = Vec::with_capacity(self.nodes.len());
         for (id, node) in self.iter() {
-            let place = match rewrite(id, node) {
+            let target = match rewrite(id, node) {
                 Rewrite::Keep(mut kept) => {
                     kept.inputs = kept.inputs.iter().filter_map(|input| moved[input.0]).collect();
                     nodes.push(kept);
@@ -280,24 +293,21 @@ impl Graph {
                 Rewrite::Bypass(source) => moved[source.0],
                 Rewrite::Drop => None,
             };
-            moved.push(place);
+            moved.push(target);
         }
-        let tags = self
-            .tags
-            .iter()
-            .filter_map(|(&tag, id)| moved[id.0].map(|place| (tag, place)))
-            .collect();
+        let tags =
+            self.tags.iter().filter_map(|(&tag, id)| moved[id.0].map(|id| (tag, id))).collect();
         Self { nodes, tags }
     }
 }
 
-/// What becomes of a node in [`Graph::filter_map`].
+/// The decision for a node in [`Graph::filter_map`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rewrite {
-    /// Stays, perhaps changed; its inputs are still those of the old graph.
+    /// Keeps the node, possibly changed; its inputs are ids of the old graph.
     Keep(Node),
-    /// Goes; who read it reads this earlier node of the old graph.
+    /// Removes the node; its readers read this earlier node of the old graph instead.
     Bypass(NodeId),
-    /// Goes, and nothing that stays reads it.
+    /// Removes the node, which no kept node may read.
     Drop,
 }

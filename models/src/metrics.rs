@@ -1,10 +1,10 @@
-//! The confusion matrix and the scores made of it.
+//! The confusion matrix and its scores: intersection over union and pixel accuracy.
 
 use serde::{Deserialize, Serialize};
 
 use crate::classes::{ClassTable, IGNORE_INDEX};
 
-/// How often each class was taken for each; rows are the truth, columns the prediction.
+/// Pixel counts `[truth, predicted]` of every pair of classes.
 ///
 /// ```
 /// use protoseg_models::metrics::ConfusionMatrix;
@@ -12,7 +12,7 @@ use crate::classes::{ClassTable, IGNORE_INDEX};
 /// let mut confusion = ConfusionMatrix::new(3);
 /// confusion.add(&[0, 0, 1, 255], &[0, 1, 1, 2])?;
 /// assert_eq!(confusion.iou(0), Some(0.5));
-/// assert_eq!(confusion.iou(2), None); // neither in the truth nor predicted where the truth counts
+/// assert_eq!(confusion.iou(2), None); // neither in the truth nor in the counted predictions
 /// assert_eq!(confusion.mean_iou(), Some(0.5));
 /// # Ok::<(), protoseg_models::metrics::LabelError>(())
 /// ```
@@ -26,39 +26,33 @@ pub struct ConfusionMatrix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// A label that is neither a class nor ignored.
-    #[error(
-        "label {label} at pixel {pixel}, where there are {classes} classes and 255 for ignored pixels"
-    )]
+    #[error("label {label} at pixel {pixel} is neither one of {classes} classes nor 255 (ignored)")]
     Range {
-        /// What stands there.
+        /// The label.
         label: u8,
-        /// Position in the map, row by row.
+        /// Flat index in the map.
         pixel: usize,
-        /// How many classes there are.
+        /// Number of classes.
         classes: usize,
     },
-    /// Truth and prediction of unequal size.
-    #[error("{truth} pixels of truth against {predicted} predicted")]
-    Length {
-        /// Pixels of truth.
-        truth: usize,
-        /// Pixels predicted.
-        predicted: usize,
-    },
+    /// Different numbers of true and predicted pixels.
+    #[error("{0} pixels of truth, but {1} predicted")]
+    Length(usize, usize),
 }
 
 impl ConfusionMatrix {
-    /// An empty matrix.
+    /// Returns an empty matrix.
     pub fn new(classes: usize) -> Self {
         Self { classes, counts: vec![0; classes * classes] }
     }
 
-    /// Counts one map of train ids. Pixels whose truth is [`IGNORE_INDEX`] count nowhere. On an error nothing is counted.
+    /// Counts the pixels of one label map of train ids, but those whose truth is [`IGNORE_INDEX`].
+    /// Nothing is counted on an error.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<(), LabelError> {
         if truth.len() != predicted.len() {
-            return Err(LabelError::Length { truth: truth.len(), predicted: predicted.len() });
+            return Err(LabelError::Length(truth.len(), predicted.len()));
         }
-        // Counted over all byte pairs and sorted out afterwards: no branch a pixel.
+        // Counts all byte pairs first, without a branch for each pixel.
         let mut pairs = vec![0_u32; 1 << 16];
         for (&truth, &predicted) in truth.iter().zip(predicted) {
             pairs[usize::from(truth) << 8 | usize::from(predicted)] += 1;
@@ -84,15 +78,15 @@ impl ConfusionMatrix {
         Ok(())
     }
 
-    /// Adds the counts of another matrix of as many classes.
+    /// Adds the counts of another matrix of the same size.
     pub fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
     }
 
-    /// Intersection over union of a class over all that was counted, in [0, 1]; `None` where it is absent from both
-    /// truth and prediction.
+    /// Returns the intersection over union of a class in [0, 1]; `None` if it is absent from truth
+    /// and prediction.
     pub fn iou(&self, class: usize) -> Option<f64> {
         let hit = self.counts[class * self.classes + class];
         let truth: u64 = self.counts[class * self.classes..][..self.classes].iter().sum();
@@ -101,30 +95,30 @@ impl ConfusionMatrix {
         (union > 0).then(|| hit as f64 / union as f64)
     }
 
-    /// Mean of [`iou`](Self::iou) over the classes that are present; `None` where nothing was counted.
+    /// Returns the mean [`iou`](Self::iou) of the present classes; `None` if nothing was counted.
     pub fn mean_iou(&self) -> Option<f64> {
         let present: Vec<f64> = (0..self.classes).filter_map(|class| self.iou(class)).collect();
         (!present.is_empty()).then(|| present.iter().sum::<f64>() / present.len() as f64)
     }
 
-    /// Share of counted pixels that are right.
+    /// Returns the share of correct pixels in [0, 1]; `None` if nothing was counted.
     pub fn pixel_accuracy(&self) -> Option<f64> {
         let all: u64 = self.counts.iter().sum();
         let hits: u64 = self.counts.iter().step_by(self.classes + 1).sum();
         (all > 0).then(|| hits as f64 / all as f64)
     }
 
-    /// The scores in percent, with names.
+    /// Returns the scores in percent, with class names.
     pub fn scores(&self, classes: &ClassTable) -> Scores {
         let percent = |share: f64| 100.0 * share;
-        let of = |(index, class): (usize, &crate::classes::Class)| ClassScore {
+        let score = |(index, class): (usize, &crate::classes::Class)| ClassScore {
             name: class.name.clone(),
             iou: self.iou(index).map(percent),
         };
         Scores {
             mean_iou: self.mean_iou().map(percent),
             pixel_accuracy: self.pixel_accuracy().map(percent),
-            classes: classes.classes().iter().take(self.classes).enumerate().map(of).collect(),
+            classes: classes.classes().iter().take(self.classes).enumerate().map(score).collect(),
         }
     }
 }
@@ -132,36 +126,31 @@ impl ConfusionMatrix {
 /// Scores in percent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// Mean over the classes that are present; `None` where nothing was scored.
+    /// Mean IoU of the present classes; `None` if nothing was scored.
     pub mean_iou: Option<f64>,
-    /// Share of right pixels.
+    /// Share of correct pixels.
     pub pixel_accuracy: Option<f64>,
-    /// Class by class.
+    /// Scores by train id.
     pub classes: Vec<ClassScore>,
 }
 
 /// Score of one class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassScore {
-    /// The class.
+    /// Name of the class.
     pub name: String,
-    /// Intersection over union in percent; `None` where the class is absent.
+    /// Intersection over union in percent; `None` if the class is absent.
     pub iou: Option<f64>,
 }
 
 impl std::fmt::Display for Scores {
-    /// A table: a line a class, then the mean.
+    /// A table with a line for each class, the pixel accuracy and the mean.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let number = |value: Option<f64>| {
             value.map_or_else(|| "absent".to_owned(), |value| format!("{value:.2}"))
         };
-        let width = self
-            .classes
-            .iter()
-            .map(|class| class.name.len())
-            .max()
-            .unwrap_or(0)
-            .max("pixel accuracy".len());
+        let names = self.classes.iter().map(|class| class.name.len());
+        let width = names.max().unwrap_or(0).max("pixel accuracy".len());
         for class in &self.classes {
             writeln!(formatter, "{:width$}  {:>6}", class.name, number(class.iou))?;
         }
@@ -170,16 +159,16 @@ impl std::fmt::Display for Scores {
     }
 }
 
-/// A score with what it was measured on: `metrics.json` of a checkpoint, and the manifest's copy.
+/// Scores with their protocol: `metrics.json` of a checkpoint, and its copy in the manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Data set and list, such as `camvid val`.
     pub data: String,
-    /// How pictures were run: `whole`, or `SIZE:STRIDE` of windows.
+    /// `whole`, or `SIZE:STRIDE` of sliding windows.
     pub protocol: String,
-    /// How many pictures.
+    /// Number of images.
     pub images: usize,
-    /// Optimiser steps behind the weights.
+    /// Optimizer steps of the weights.
     pub step: u64,
     /// The scores.
     pub scores: Scores,
@@ -223,16 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn labels_out_of_range_are_named_and_count_nothing() {
+    fn labels_out_of_range_are_named_and_nothing_is_counted() {
         let mut confusion = ConfusionMatrix::new(2);
         let error = confusion.add(&[0, 1, 2], &[0, 1, 1]).unwrap_err();
         assert_eq!(error, LabelError::Range { label: 2, pixel: 2, classes: 2 });
         let error = confusion.add(&[0, 1], &[0, 255]).unwrap_err();
         assert_eq!(error, LabelError::Range { label: 255, pixel: 1, classes: 2 });
-        assert_eq!(
-            confusion.add(&[0], &[]).unwrap_err(),
-            LabelError::Length { truth: 1, predicted: 0 }
-        );
+        assert_eq!(confusion.add(&[0], &[]).unwrap_err(), LabelError::Length(1, 0));
         assert_eq!(confusion, ConfusionMatrix::new(2));
     }
 }

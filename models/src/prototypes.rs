@@ -1,20 +1,21 @@
-//! Prototypes on their way out of training: what the prototype predictor needs beside the network.
+//! Class prototypes: the centers by which the prototype predictor judges the network's labels.
 
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Graph;
 
-/// What the prototypes' probability of each label is called, as an output of a file and in a probe.
+/// Name of the prototypes' probability of each label, as an output of a file and in a probe.
 pub const PROTOTYPE_CONFIDENCE: &str = "prototype_confidence";
 
-/// The score of a class without prototypes on a map that is to be upsampled, as infinity times a weight of zero would be no
-/// number.
+/// Logit of a class without prototypes on a map that is upsampled: infinity times a weight of zero
+/// would be NaN.
 pub const NO_PROTOTYPE_LOGIT: f32 = -1e30;
 
-/// `prototypes.json`: centres of each class among the features, and how features are compared with them.
+/// `prototypes.json`: centers of each class in feature space.
 ///
-/// With f the value of `node` at a place less `mean`, the score of a class is the largest cosine of f with one of the
-/// class's prototypes, over the temperature. Scores are upsampled as logits are, and a softmax makes probabilities of them.
+/// With f the value of `node` at a position minus `mean`, the logit of a class is the largest cosine
+/// of f with one of its prototypes, divided by the temperature. These logits are upsampled like the
+/// network's, and a softmax turns them into probabilities.
 ///
 /// ```
 /// use protoseg_models::prototypes::Prototypes;
@@ -33,89 +34,61 @@ pub const NO_PROTOTYPE_LOGIT: f32 = -1e30;
 pub struct Prototypes {
     /// Version of the format.
     pub version: String,
-    /// Node of the network whose values are compared.
+    /// Node whose output holds the features.
     pub node: String,
-    /// What cosines are divided by.
+    /// Divisor of the cosines.
     pub temperature: f64,
-    /// Taken off values before they are compared, one for each channel.
+    /// Subtracted from the features, one value for each channel.
     pub mean: Vec<f32>,
-    /// For each class its prototypes, each of as many numbers as there are channels; none for a class that training has
-    /// not met.
+    /// Prototypes of each class, each with one value for each channel; none for a class that
+    /// training has not seen.
     pub classes: Vec<Option<Vec<Vec<f32>>>>,
 }
 
-/// Why prototypes do not belong to a network.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum PrototypesError {
-    /// Of another number of classes.
-    #[error("prototypes of {found} classes for a network of {expected}")]
-    Classes {
-        /// Classes of the prototypes.
-        found: usize,
-        /// Classes of the network.
-        expected: usize,
-    },
-    /// Their node is not there.
-    #[error("the network has no node `{0}`, with whose values the prototypes are compared")]
-    Node(String),
-    /// A prototype of another number of channels than its node, or a class without a prototype.
-    #[error(
-        "the prototypes of class {class} are not each of {channels} numbers, as many as `{node}` has channels"
-    )]
-    Channels {
-        /// Train id.
-        class: usize,
-        /// Channels of the node.
-        channels: usize,
-        /// The node.
-        node: String,
-    },
-    /// A mean of another number of channels.
-    #[error("the mean has {found} numbers, and `{node}` {channels} channels")]
-    Mean {
-        /// Numbers of the mean.
-        found: usize,
-        /// Channels of the node.
-        channels: usize,
-        /// The node.
-        node: String,
-    },
-    /// Cosines cannot be divided by it.
-    #[error("the temperature {0} is not above zero")]
-    Temperature(f64),
-}
+/// Prototypes that do not fit a network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; train the checkpoint again")]
+pub struct PrototypesError(String);
 
 impl Prototypes {
     /// Version written, and the newest read.
     pub const VERSION: &str = "1.0";
 
-    /// Whether they belong to a network of so many classes.
+    /// Checks that the prototypes fit a network with a number of classes.
     pub fn check(&self, graph: &Graph, classes: usize) -> Result<(), PrototypesError> {
-        let node = || self.node.clone();
-        let id = graph.find(&self.node).ok_or_else(|| PrototypesError::Node(node()))?;
+        let Self { node, temperature, mean, .. } = self;
+        let refuse = |reason: String| Err(PrototypesError(reason));
+        let Some(id) = graph.find(node) else {
+            return refuse(format!("the network has no node `{node}` for the prototypes"));
+        };
         let channels = graph.node(id).channels;
         if self.classes.len() != classes {
-            return Err(PrototypesError::Classes { found: self.classes.len(), expected: classes });
+            let found = self.classes.len();
+            return refuse(format!("prototypes of {found} classes for a network of {classes}"));
         }
-        if self.mean.len() != channels {
-            return Err(PrototypesError::Mean { found: self.mean.len(), channels, node: node() });
+        if mean.len() != channels {
+            let found = mean.len();
+            return refuse(format!(
+                "a mean of {found} values for the {channels} channels of `{node}`"
+            ));
         }
-        let fits = |own: &Vec<Vec<f32>>| {
-            !own.is_empty() && own.iter().all(|values| values.len() == channels)
-        };
-        if let Some(class) =
-            self.classes.iter().position(|own| own.as_ref().is_some_and(|own| !fits(own)))
-        {
-            return Err(PrototypesError::Channels { class, channels, node: node() });
+        for (class, prototypes) in self.classes.iter().enumerate() {
+            let Some(prototypes) = prototypes else { continue };
+            if prototypes.is_empty() || prototypes.iter().any(|values| values.len() != channels) {
+                return refuse(format!(
+                    "the prototypes of class {class} must have {channels} values each, one for \
+                     each channel of `{node}`"
+                ));
+            }
         }
-        if self.temperature.is_nan() || self.temperature <= 0.0 {
-            return Err(PrototypesError::Temperature(self.temperature));
+        if temperature.is_nan() || *temperature <= 0.0 {
+            return refuse(format!("the temperature {temperature} is not above zero"));
         }
         Ok(())
     }
 
-    /// The score of every class for the values of one place, by the definition; minus infinity for classes without
-    /// prototypes.
+    /// Returns the logit of every class for the features of one position, by the definition; minus
+    /// infinity for classes without prototypes.
     pub fn scores(&self, values: &[f32]) -> Vec<f64> {
         let values: Vec<f64> = values
             .iter()
@@ -135,12 +108,13 @@ impl Prototypes {
     }
 }
 
-/// The length of a vector, but never zero: one of zeros is at right angles to all others.
+/// Returns the Euclidean norm of a vector, at least [`MIN_NORM`], so that the cosine with a vector
+/// of zeros is 0.
 pub fn norm(values: &[f64]) -> f64 {
     values.iter().map(|value| value * value).sum::<f64>().sqrt().max(MIN_NORM)
 }
 
-/// Vectors shorter than this are divided by it instead of their length.
+/// Smallest divisor in a normalization of vectors.
 pub const MIN_NORM: f64 = 1e-12;
 
 #[cfg(test)]
@@ -160,21 +134,25 @@ mod tests {
             classes: vec![Some(vec![vec![1.0; 3]]), None],
         };
         assert_eq!(fits.check(&graph, 2), Ok(()));
-        let refused = |change: &dyn Fn(&mut Prototypes), classes: usize| {
+        let refused = |change: &dyn Fn(&mut Prototypes), classes: usize, expected: &str| {
             let mut prototypes = fits.clone();
             change(&mut prototypes);
-            prototypes.check(&graph, classes).unwrap_err()
+            let message = prototypes.check(&graph, classes).unwrap_err().to_string();
+            assert_eq!(message, format!("{expected}; train the checkpoint again"));
         };
-        assert_eq!(refused(&|_| {}, 3), PrototypesError::Classes { found: 2, expected: 3 });
-        assert_eq!(refused(&|own| own.node.clear(), 2), PrototypesError::Node(String::new()));
-        assert_eq!(refused(&|own| own.temperature = 0.0, 2), PrototypesError::Temperature(0.0));
-        let mean = refused(&|own| own.mean = vec![0.0], 2);
-        assert!(matches!(mean, PrototypesError::Mean { found: 1, channels: 3, .. }), "{mean}");
+        refused(&|_| {}, 3, "prototypes of 2 classes for a network of 3");
+        refused(&|own| own.node.clear(), 2, "the network has no node `` for the prototypes");
+        refused(&|own| own.temperature = 0.0, 2, "the temperature 0 is not above zero");
+        refused(
+            &|own| own.mean = vec![0.0],
+            2,
+            "a mean of 1 values for the 3 channels of `pixels`",
+        );
         for own in [vec![], vec![vec![1.0; 3], vec![1.0; 2]]] {
-            let error = refused(&|prototypes| prototypes.classes[0] = Some(own.clone()), 2);
-            assert!(
-                matches!(error, PrototypesError::Channels { class: 0, channels: 3, .. }),
-                "{error}"
+            refused(
+                &|prototypes| prototypes.classes[0] = Some(own.clone()),
+                2,
+                "the prototypes of class 0 must have 3 values each, one for each channel of `pixels`",
             );
         }
     }

@@ -1,13 +1,13 @@
-//! Randomness without state: every draw is a function of a key and an index.
+//! Counter-based random numbers: every number is a function of a key and an index.
 //!
-//! SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) read at a chosen position instead of advanced, so that a draw never
-//! depends on which draws came before it: resuming a run or drawing in another order changes nothing.
+//! SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), read at a position instead of advanced, so that no
+//! number depends on those drawn before: resuming a run or drawing in another order changes nothing.
 
 use crate::digest;
 
 const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A stream of draws, picked out by a key.
+/// A stream of random numbers, selected by a key.
 ///
 /// ```
 /// use protoseg_models::random::Stream;
@@ -21,12 +21,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of a name: its key is the 64-bit FNV-1a hash of the name.
+    /// Returns the stream of a name; its key is the 64-bit FNV-1a hash.
     pub fn named(name: &str) -> Self {
         Self { key: digest::fnv1a64(name.as_bytes()) }
     }
 
-    /// The stream of a list of numbers, such as (seed, purpose, step, index). Order matters.
+    /// Returns the stream of a list of numbers, such as (seed, purpose, step, index), in order.
     pub fn keyed(numbers: &[u64]) -> Self {
         let key = numbers
             .iter()
@@ -34,43 +34,43 @@ impl Stream {
         Self { key }
     }
 
-    /// A stream of its own below this one.
+    /// Returns an independent stream below this one.
     pub fn child(self, number: u64) -> Self {
         Self::keyed(&[self.key, number])
     }
 
-    /// 64 random bits at a position.
+    /// Returns 64 random bits.
     pub fn bits(self, index: u64) -> u64 {
         mix(self.key.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN_GAMMA)))
     }
 
-    /// A number in [0, 1), uniform, of 53 bits.
+    /// Returns a uniform number in [0, 1) with 53 random bits.
     pub fn unit(self, index: u64) -> f64 {
         (self.bits(index) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A number in [-1, 1), uniform.
+    /// Returns a uniform number in [-1, 1).
     pub fn signed_unit(self, index: u64) -> f64 {
         (self.bits(index) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
     }
 
-    /// A number in [low, high), uniform.
+    /// Returns a uniform number in [low, high).
     pub fn range(self, index: u64, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit(index)
     }
 
-    /// A whole number in [0, count), uniform up to a bias below count / 2^64. Zero where `count` is zero.
+    /// Returns a uniform integer in [0, count), with a bias below count / 2^64; 0 if `count` is 0.
     pub fn below(self, index: u64, count: usize) -> usize {
         ((u128::from(self.bits(index)) * count as u128) >> 64) as usize
     }
 
-    /// A draw of the standard normal distribution (Box-Muller).
+    /// Returns a standard normal number (Box-Muller).
     pub fn normal(self, index: u64) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit(2 * index)).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit(2 * index + 1)).cos()
     }
 
-    /// The numbers 0..count in random order (Fisher-Yates).
+    /// Returns a permutation of 0..count (Fisher-Yates).
     pub fn permutation(self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         for last in (1..count).rev() {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_named_stream_is_the_one_of_the_reference_outputs() {
+    fn a_named_stream_equals_that_of_the_reference_outputs() {
         let stream = Stream::named("encoder.conv1.0.weight");
         let first: Vec<f64> = (0..3).map(|index| stream.signed_unit(index)).collect();
         assert_eq!(
@@ -101,15 +101,15 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_spread_evenly_and_normal_draws_have_unit_variance() {
+    fn numbers_are_uniform_and_normal_ones_have_unit_variance() {
         let stream = Stream::keyed(&[7, 1]);
         let mut counts = [0_usize; 10];
         let (mut sum, mut squares) = (0.0, 0.0);
         for index in 0..20_000 {
             counts[stream.below(index, 10)] += 1;
-            let draw = stream.normal(index);
-            sum += draw;
-            squares += draw * draw;
+            let normal = stream.normal(index);
+            sum += normal;
+            squares += normal * normal;
         }
         assert!(counts.iter().all(|&count| (1850..2150).contains(&count)), "{counts:?}");
         assert!((sum / 20_000.0).abs() < 0.03 && (squares / 20_000.0 - 1.0).abs() < 0.05);

@@ -1,4 +1,5 @@
-//! What an ONNX file makes of its model: every choice that changes its graph, in the manifest and in the file's metadata.
+//! Variants of an exported model: all choices that change an ONNX file's graph, as they stand in the
+//! manifest and in the file's metadata.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,28 +8,28 @@ use crate::window::Tiling;
 /// Key of the ONNX metadata entry that holds [`Variant`] as JSON.
 pub const VARIANT_KEY: &str = "protoseg.form";
 
-/// What an ONNX file computes, in which numbers, by which choices.
+/// Kind, precision and further choices of an ONNX file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variant {
-    /// What it computes.
+    /// Inputs and outputs.
     pub kind: ModelKind,
-    /// Its number format.
+    /// Number format.
     pub precision: Precision,
-    /// The frames that it takes, of the `frame` kind.
+    /// Frame size and windows, for [`ModelKind::Frame`].
     pub frame: Option<FrameSpec>,
-    /// How it counts in 8 bits, of int8 precision.
+    /// Quantization, for [`Precision::Int8`].
     pub quantization: Option<Quantization>,
 }
 
-/// What an ONNX file computes.
+/// Inputs and outputs of an ONNX file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
-    /// Pictures `[N, H, W, 3]` to logits before upsampling.
+    /// Images `[N, H, W, 3]` to logits before upsampling.
     Logits,
-    /// Frames of one size to labels and confidence, windows and upsampling inside.
+    /// Frames of one size to labels and confidence, with windows and upsampling in the graph.
     Frame,
-    /// Whole pictures to a label for every pixel: what some other programs write.
+    /// Whole images to a label for every pixel, as some other programs export.
     Labels,
 }
 
@@ -44,32 +45,33 @@ pub enum Precision {
     Int8,
 }
 
-/// Frames of one size, with the windows that the graph cuts them into.
+/// Frame size, and the windows that the graph splits frames into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameSpec {
     /// Height in pixels.
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// The windows, as `SIZE:STRIDE`, or `whole`.
-    pub pieces: Tiling,
-    /// Windows of a frame that the network takes at once; as many as there are where it takes all.
+    /// Windows, as `SIZE:STRIDE`, or `whole`.
+    #[serde(rename = "pieces")]
+    pub tiling: Tiling,
+    /// Batch size of the network inside; the number of windows if it takes all at once.
     pub windows_at_once: usize,
 }
 
-/// How a file counts in 8 bits.
+/// Choices of an 8-bit file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantization {
-    /// Bits that weights use: 7 where products of two bytes may overflow what sums pairs of them, else 8.
+    /// Bits of a weight: 7 where a sum of two products of bytes may overflow 16 bits, else 8.
     pub weight_bits: u8,
-    /// Whether activations are signed with their zero at 0, as TensorRT wants them; else they are unsigned.
+    /// Signed activations with zero point 0, as TensorRT requires; otherwise unsigned.
     pub symmetric: bool,
-    /// Nodes that count in floats, as rounding them costs too much.
+    /// Nodes that stay in floats, because rounding them costs too much.
     pub float_nodes: Vec<String>,
 }
 
 impl Variant {
-    /// The plain form: pictures to logits in 32-bit floats.
+    /// The default variant: images to logits in 32-bit floats.
     pub const LOGITS: Self = Self {
         kind: ModelKind::Logits,
         precision: Precision::Fp32,
@@ -79,7 +81,7 @@ impl Variant {
 }
 
 impl ModelKind {
-    /// The name in files and messages.
+    /// Returns the name in files and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Logits => "logits",
@@ -90,12 +92,29 @@ impl ModelKind {
 }
 
 impl Precision {
-    /// The name in files and messages.
+    /// Every precision, the most exact first.
+    pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
+
+    /// Returns the name in files and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
             Self::Fp16 => "fp16",
             Self::Int8 => "int8",
         }
+    }
+}
+
+/// An unknown precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write fp32, fp16 or int8")]
+pub struct ParsePrecisionError;
+
+impl std::str::FromStr for Precision {
+    type Err = ParsePrecisionError;
+
+    fn from_str(name: &str) -> Result<Self, ParsePrecisionError> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|precision| precision.name() == name).ok_or(ParsePrecisionError)
     }
 }

@@ -1,7 +1,8 @@
-//! JSON files with a version: what each version promises its readers.
+//! Versioned JSON files, and the promises of a version to its readers.
 //!
-//! The same minor version (or an older one): an unknown field is an error. A newer minor version: unknown fields are
-//! passed over, and the caller gets their names for a warning. A newer major version: refused.
+//! In a file of the same minor version, or an older one, an unknown field is an error. In one of a
+//! newer minor version, unknown fields are ignored and reported to the caller, for a warning. A
+//! newer major version is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -9,52 +10,48 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::atomic;
+use crate::errors::FileError;
 
-/// Why a JSON file could not be read or written.
+/// A JSON file that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Not the JSON that was expected.
-    #[error("{} is not what it should be: {source}", path.display())]
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Malformed JSON, or JSON of another structure.
+    #[error("{} is not valid: {source}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What the reader said.
+        /// The fault.
         source: serde_json::Error,
     },
-    /// A field that this version does not have.
-    #[error("{} holds the unknown field `{field}`; remove it, or correct its name", path.display())]
+    /// An unknown field.
+    #[error("{} has the unknown field `{field}`; remove it, or correct its name", path.display())]
     UnknownField {
         /// The file.
         path: PathBuf,
         /// Dotted path of the field.
         field: String,
     },
-    /// No version, or none that is understood.
-    #[error("{} is of version {found}, and this program reads versions up to {supported}; update protoseg", path.display())]
+    /// A missing or unsupported version.
+    #[error("{} has version {found}, and this program reads versions up to {supported}; update protoseg", path.display())]
     Version {
         /// The file.
         path: PathBuf,
-        /// What stands in it.
+        /// Version of the file.
         found: String,
-        /// What is read.
+        /// Newest version read.
         supported: &'static str,
     },
 }
 
-/// A value read, with the fields that were passed over because the file is of a newer minor version.
+/// A value with the unknown fields of its file, which are those of a newer minor version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Versioned<T> {
     /// The value.
     pub value: T,
-    /// Dotted paths of fields that this program does not know.
+    /// Dotted paths of the ignored fields.
     pub unknown_fields: Vec<String>,
 }
 
@@ -63,19 +60,16 @@ pub fn read<T: DeserializeOwned>(
     path: &Path,
     supported: &'static str,
 ) -> Result<Versioned<T>, JsonError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| JsonError::Io { path: path.into(), source })?;
-    parse(path, &text, supported)
+    parse(path, &read_text(path)?, supported)
 }
 
-/// The same from a text; `path` is for messages.
+/// Parses a versioned JSON text; `path` is for messages.
 pub fn parse<T: DeserializeOwned>(
     path: &Path,
     text: &str,
     supported: &'static str,
 ) -> Result<Versioned<T>, JsonError> {
-    let content = |source| JsonError::Content { path: path.into(), source };
-    let json: serde_json::Value = serde_json::from_str(text).map_err(content)?;
+    let json: serde_json::Value = serde_json::from_str(text).map_err(content(path))?;
     let found =
         json.get("version").and_then(serde_json::Value::as_str).unwrap_or("unknown").to_owned();
     let newer = match (numbers(&found), numbers(supported)) {
@@ -86,7 +80,7 @@ pub fn parse<T: DeserializeOwned>(
     };
     let mut unknown_fields = Vec::new();
     let value = serde_ignored::deserialize(json, |field| unknown_fields.push(field.to_string()))
-        .map_err(content)?;
+        .map_err(content(path))?;
     match unknown_fields.first() {
         Some(field) if !newer => {
             Err(JsonError::UnknownField { path: path.into(), field: field.clone() })
@@ -95,25 +89,29 @@ pub fn parse<T: DeserializeOwned>(
     }
 }
 
-/// Reads a JSON file without a version of its own: one that only lies beside a versioned one.
+/// Reads a JSON file without version, which belongs to a versioned one.
 pub fn read_unversioned<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| JsonError::Io { path: path.into(), source })?;
-    serde_json::from_str(&text).map_err(|source| JsonError::Content { path: path.into(), source })
+    serde_json::from_str(&read_text(path)?).map_err(content(path))
+}
+
+/// Writes a value as indented JSON, atomically.
+pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), JsonError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(content(path))?;
+    text.push('\n');
+    Ok(atomic::write(path, text.as_bytes()).map_err(FileError::at(path))?)
+}
+
+fn read_text(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path).map_err(FileError::at(path))
+}
+
+fn content(path: &Path) -> impl Fn(serde_json::Error) -> JsonError {
+    move |source| JsonError::Content { path: path.into(), source }
 }
 
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let (major, minor) = version.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
-/// Writes a value as indented JSON, whole or not at all.
-pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), JsonError> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|source| JsonError::Content { path: path.into(), source })?;
-    text.push('\n');
-    atomic::write(path, text.as_bytes())
-        .map_err(|source| JsonError::Io { path: path.into(), source })
 }
 
 #[cfg(test)]
@@ -136,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn versions_decide_what_unknown_fields_mean() {
+    fn unknown_fields_are_errors_unless_the_version_is_newer() {
         let same = parse_outer(r#"{"version": "1.2", "inner": {"size": 3}}"#).unwrap().value;
         assert_eq!((same.version.as_str(), same.inner.size), ("1.2", 3));
         let error =
             parse_outer(r#"{"version": "1.1", "inner": {"size": 3, "sise": 4}}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "manifest.json holds the unknown field `inner.sise`; remove it, or correct its name"
+            "manifest.json has the unknown field `inner.sise`; remove it, or correct its name"
         );
         let newer = parse_outer(r#"{"version": "1.3", "inner": {"size": 3, "depth": 4}}"#).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Weights by name, and their `.safetensors` file.
+//! Weights by name, and their `.safetensors` files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::atomic;
+use crate::errors::FileError;
 
-/// A dense tensor of 32-bit floats, last dimension fastest.
+/// A dense tensor of 32-bit floats in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     /// Size of each dimension; empty for a scalar.
     pub shape: Vec<usize>,
-    /// The values; as many as the product of `shape`.
+    /// Values; their number is the product of `shape`.
     pub data: Vec<f32>,
 }
 
 impl Tensor {
-    /// A tensor of a shape whose values come from their flat index.
+    /// Returns a tensor whose values are a function of their flat index.
     pub fn from_fn(shape: &[usize], value: impl FnMut(usize) -> f32) -> Self {
         Self { shape: shape.to_vec(), data: (0..shape.iter().product()).map(value).collect() }
     }
@@ -26,93 +27,79 @@ impl Tensor {
 /// Tensors by their published names, such as `encoder.layer1.0.conv1.weight`.
 pub type StateDict = BTreeMap<String, Tensor>;
 
-/// Why a weights file could not be read or written.
+/// A tensor file that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is no valid safetensors file; most often its download or copy was cut short.
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A malformed safetensors file; most often a download or copy was cut short.
     #[error("{} is not a complete .safetensors file ({source}); fetch or copy it again", path.display())]
     Broken {
         /// The file.
         path: PathBuf,
-        /// What the reader said.
+        /// The fault.
         source: safetensors::SafeTensorError,
     },
-    /// A case of a probe whose parts do not belong together.
-    #[error("{}: picture, scores and labels of the case {name} do not fit each other, or are not finite; make it again", path.display())]
-    Case {
+    /// A tensor of another type or shape.
+    #[error("{}: {reason}", path.display())]
+    Tensor {
         /// The file.
         path: PathBuf,
-        /// The case.
-        name: String,
-    },
-    /// A tensor is of a type that is not read.
-    #[error("{}: tensor `{name}` is of type {dtype:?}; only F32 is read: convert the file to float32", path.display())]
-    Type {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Its type.
-        dtype: Dtype,
+        /// The fault, and the way out.
+        reason: String,
     },
 }
 
-/// Reads the tensors of a `.safetensors` file. PyTorch's counters `num_batches_tracked`, which nothing reads, are passed over.
+/// Reads the tensors of a `.safetensors` file but PyTorch's unused `num_batches_tracked` counters.
 pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|source| WeightsError::Broken { path: path.into(), source })?;
+    let bytes = std::fs::read(path).map_err(FileError::at(path))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(broken(path))?;
     let mut weights = StateDict::new();
     for (name, view) in file.iter() {
         match view.dtype() {
             Dtype::F32 => {
-                weights.insert(
-                    name.to_owned(),
-                    Tensor { shape: view.shape().to_vec(), data: floats(view.data()) },
-                );
+                let tensor = Tensor { shape: view.shape().to_vec(), data: floats(view.data()) };
+                weights.insert(name.to_owned(), tensor);
             }
             Dtype::I64 if name.ends_with(".num_batches_tracked") => {}
             dtype => {
-                return Err(WeightsError::Type { path: path.into(), name: name.to_owned(), dtype });
+                let reason = format!(
+                    "tensor `{name}` has type {dtype:?}; only F32 is supported: convert the file \
+                     to float32"
+                );
+                return Err(WeightsError::Tensor { path: path.into(), reason });
             }
         }
     }
     Ok(weights)
 }
 
-/// Writes a `.safetensors` file whole or not at all; the same weights give the same bytes.
+/// Writes a `.safetensors` file atomically; equal weights give equal bytes.
 pub fn write(
     path: &Path,
     weights: &StateDict,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), WeightsError> {
-    let buffers: Vec<(&str, &[usize], Vec<u8>)> = weights
+    let buffers: Vec<Vec<u8>> = weights.values().map(|tensor| bytes(&tensor.data)).collect();
+    let views: Result<Vec<_>, _> = weights
         .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice(), bytes(&tensor.data)))
-        .collect();
-    let views: Result<Vec<_>, _> = buffers
-        .iter()
-        .map(|(name, shape, data)| {
-            TensorView::new(Dtype::F32, shape.to_vec(), data).map(|view| (*name, view))
+        .zip(&buffers)
+        .map(|((name, tensor), data)| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), data)?;
+            Ok((name.as_str(), view))
         })
         .collect();
-    let file = views
-        .and_then(|views| serialize(views, metadata))
-        .map_err(|source| WeightsError::Broken { path: path.into(), source })?;
-    atomic::write(path, &file).map_err(|source| WeightsError::Io { path: path.into(), source })
+    let file = views.and_then(|views| serialize(views, metadata)).map_err(broken(path))?;
+    Ok(atomic::write(path, &file).map_err(FileError::at(path))?)
 }
 
-/// A safetensors file in memory. Metadata of one entry at the most keeps its bytes the same from run to run, as the
-/// format's crate orders them by hash; several facts go into one entry as JSON.
+pub(crate) fn broken(path: &Path) -> impl Fn(safetensors::SafeTensorError) -> WeightsError {
+    move |source| WeightsError::Broken { path: path.into(), source }
+}
+
+/// Serializes tensors. All metadata is one JSON entry, because the order in which the crate writes
+/// several entries changes from run to run.
 pub(crate) fn serialize(
     views: Vec<(&str, TensorView<'_>)>,
     metadata: &BTreeMap<String, String>,
@@ -124,12 +111,12 @@ pub(crate) fn serialize(
     safetensors::serialize(views, metadata)
 }
 
-/// Little-endian floats of a byte buffer.
+/// Decodes little-endian floats.
 pub(crate) fn floats(data: &[u8]) -> Vec<f32> {
     data.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
-/// Little-endian bytes of floats.
+/// Encodes floats as little-endian bytes.
 pub(crate) fn bytes(data: &[f32]) -> Vec<u8> {
     data.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

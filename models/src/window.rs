@@ -1,39 +1,44 @@
-//! Where sliding windows lie. Evaluation in training, the frame graph of export and inference all ask here.
+//! Sliding-window geometry, shared by evaluation in training, the frame graphs of export, and
+//! inference.
 //!
-//! Window starts are multiples of the logit stride, so the logit grids of all windows of a frame coincide: overlaps are
-//! averaged at logit resolution and upsampled once. A frame is padded at the bottom and right by edge replication until
-//! the last window, shifted inside, starts on the grid too.
+//! Window starts are multiples of the logit stride, so the logit grids of all windows of a frame
+//! coincide: overlaps are averaged at logit resolution and upsampled once. A frame is padded at the
+//! bottom and right by edge replication until the last window, shifted inside, starts on the grid
+//! too.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::grid::{LogitGrid, WindowError};
+use crate::arch::Arch;
 
-/// Least height and width, in pixels, of a picture that is run whole; smaller ones are padded to it.
+/// Smallest height and width in pixels of an image that is run whole; smaller ones are padded.
 pub const MIN_SIDE: usize = 32;
 
-/// Side and step of square windows, in pixels.
+/// Largest window size in pixels.
+const MAX_WINDOW: usize = 8192;
+
+/// Size and stride of square windows in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Height and width of a window.
+    /// Height and width.
     pub size: usize,
-    /// Distance of neighbouring windows; the last of a row or column may be nearer.
+    /// Distance between neighbors; the last of a row or column may be nearer.
     pub stride: usize,
 }
 
-/// In which pieces pictures are run: `whole`, or `SIZE:STRIDE` in pixels.
+/// Division of images into windows: `whole`, or `SIZE:STRIDE` in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Tiling {
-    /// Whole, whatever the size.
+    /// Whole images of any size.
     Whole,
-    /// In sliding windows.
+    /// Sliding windows.
     Windows(Window),
 }
 
-/// Neither `whole` nor `SIZE:STRIDE`.
+/// A text that is neither `whole` nor `SIZE:STRIDE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write `whole`, or SIZE:STRIDE in pixels such as 768:512")]
 pub struct ParseTilingError;
@@ -69,8 +74,8 @@ impl TryFrom<String> for Tiling {
 }
 
 impl From<Tiling> for String {
-    fn from(pieces: Tiling) -> Self {
-        pieces.to_string()
+    fn from(tiling: Tiling) -> Self {
+        tiling.to_string()
     }
 }
 
@@ -81,7 +86,7 @@ impl From<Option<Window>> for Tiling {
 }
 
 impl Tiling {
-    /// The windows; none where pictures are run whole.
+    /// Returns the windows; none for whole images.
     pub fn window(self) -> Option<Window> {
         match self {
             Self::Whole => None,
@@ -90,17 +95,168 @@ impl Tiling {
     }
 }
 
-/// Windows along one direction.
+/// Position of a network's logits over its pixels.
+///
+/// The `Debug` text is part of a model's fingerprint and must not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "GridFields")]
+pub struct LogitGrid {
+    /// Stride of the logits in pixels.
+    pub stride: usize,
+    /// Coarsest stride inside the network; windows of half-pixel networks are multiples of it.
+    pub encoder_stride: usize,
+    /// Aligns the centers of corner logits and corner pixels, otherwise their outer edges.
+    pub align_corners: bool,
+}
+
+/// Unchecked fields of a file.
+#[derive(Deserialize)]
+struct GridFields {
+    stride: usize,
+    encoder_stride: usize,
+    align_corners: bool,
+}
+
+impl TryFrom<GridFields> for LogitGrid {
+    type Error = String;
+
+    fn try_from(fields: GridFields) -> Result<Self, String> {
+        let GridFields { stride, encoder_stride, align_corners } = fields;
+        let valid = (1..=64).contains(&stride)
+            && (1..=1024).contains(&encoder_stride)
+            && encoder_stride.is_multiple_of(stride);
+        if !valid {
+            return Err(format!(
+                "invalid grid: logits of stride {stride} on an encoder of stride {encoder_stride}"
+            ));
+        }
+        Ok(Self { stride, encoder_stride, align_corners })
+    }
+}
+
+/// A window that does not fit a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WindowError {
+    /// A size off the grid.
+    #[error("windows of {size} pixels do not fit this network: {smaller} or {larger} do")]
+    Size {
+        /// The size.
+        size: usize,
+        /// The largest size below that fits.
+        smaller: usize,
+        /// The smallest size above that fits.
+        larger: usize,
+    },
+    /// A size above the maximum.
+    #[error("windows of {0} pixels are too large: the maximum is {MAX_WINDOW}")]
+    TooLarge(usize),
+    /// A stride off the grid, of 0, or one that leaves gaps.
+    #[error(
+        "a stride of {stride} pixels does not fit windows of {size}: it must be a multiple of \
+         {step}, at least {step} and at most the size"
+    )]
+    Stride {
+        /// The stride.
+        stride: usize,
+        /// Size of the window.
+        size: usize,
+        /// Stride of the logits.
+        step: usize,
+    },
+}
+
+impl LogitGrid {
+    /// Returns the grid of a network.
+    pub fn from_arch(arch: Arch) -> Self {
+        Self {
+            stride: arch.logit_stride(),
+            encoder_stride: arch.preset().encoder_stride(),
+            align_corners: arch.preset().align_corners(),
+        }
+    }
+
+    /// Returns the grid that explains measured pairs (pixels, logits) along a side.
+    ///
+    /// Lengths are rounded to multiples of `multiple` pixels (with aligned corners, one more). None
+    /// if no stride fits all pairs.
+    pub fn from_measurements(
+        counts: &[(usize, usize)],
+        align_corners: bool,
+        multiple: usize,
+    ) -> Option<Self> {
+        let strides = (1..=64).map(|stride| (stride, least_common_multiple(stride, multiple)));
+        let grids =
+            strides.map(|(stride, encoder_stride)| Self { stride, encoder_stride, align_corners });
+        let mut grids = grids.filter(|grid| grid.encoder_stride <= 1024);
+        grids.find(|grid| {
+            let on_grid =
+                |pixels: usize| pixels > 0 && (pixels - grid.offset()).is_multiple_of(grid.stride);
+            counts.iter().all(|&(pixels, logits)| on_grid(pixels) && grid.logits(pixels) == logits)
+        })
+    }
+
+    /// Returns the smallest length of at least `pixels` on the grid of the whole network: a multiple
+    /// of the encoder stride, with aligned corners one more.
+    pub fn round_up(self, pixels: usize) -> usize {
+        pixels.saturating_sub(self.offset()).next_multiple_of(self.encoder_stride) + self.offset()
+    }
+
+    /// Step between window sizes that fit; they are `offset` modulo `step`.
+    fn step(self) -> usize {
+        if self.align_corners { self.stride } else { self.encoder_stride }
+    }
+
+    fn offset(self) -> usize {
+        usize::from(self.align_corners)
+    }
+
+    /// Returns the largest window size of at most `size` that fits, or the smallest that fits.
+    pub fn round_down(self, size: usize) -> usize {
+        (size.saturating_sub(self.offset()) / self.step()).max(1) * self.step() + self.offset()
+    }
+
+    /// Returns the number of logits along a length of pixels that fits.
+    pub fn logits(self, pixels: usize) -> usize {
+        if self.align_corners { (pixels - 1) / self.stride + 1 } else { pixels / self.stride }
+    }
+
+    /// Returns the default windows: about 768 pixels, two thirds apart.
+    pub fn default_window(self) -> Window {
+        Window { size: self.round_down(769), stride: 512 }
+    }
+
+    /// Checks that windows fit the network.
+    pub fn check(self, window: Window) -> Result<(), WindowError> {
+        let Window { size, stride } = window;
+        if size > MAX_WINDOW {
+            return Err(WindowError::TooLarge(size));
+        }
+        let smaller = self.round_down(size);
+        if size == 0 || smaller != size {
+            return Err(WindowError::Size { size, smaller, larger: smaller + self.step() });
+        }
+        if stride == 0 || stride % self.stride != 0 || stride > size {
+            return Err(WindowError::Stride { stride, size, step: self.stride });
+        }
+        Ok(())
+    }
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    (1..=b).map(|factor| a * factor).find(|multiple| multiple % b == 0).unwrap_or(a * b)
+}
+
+/// Windows along one side of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowAxis {
-    /// Pixels after padding.
+    /// Length after padding, in pixels.
     pub padded: usize,
     /// First pixel of each window, ascending.
     pub starts: Vec<usize>,
 }
 
 impl WindowAxis {
-    /// The windows over a length of pixels, for windows that [`LogitGrid::check`] accepted.
+    /// Places windows that [`LogitGrid::check`] accepted over a length of pixels.
     pub fn new(length: usize, window: Window, grid: LogitGrid) -> Self {
         let beyond = length.saturating_sub(window.size).next_multiple_of(grid.stride);
         let count = beyond.div_ceil(window.stride) + 1;
@@ -110,20 +266,32 @@ impl WindowAxis {
 }
 
 /// All windows over a frame, row by row.
+///
+/// ```
+/// use protoseg_models::arch::{Arch, Preset};
+/// use protoseg_models::window::{LogitGrid, WindowPlan};
+///
+/// let grid = LogitGrid::from_arch(Arch::new(Preset::DeepLabV3PlusResNet101, 19)?);
+/// let plan = WindowPlan::new(1024, 2048, grid.default_window(), grid)?;
+/// assert_eq!(plan.count(), 8);
+/// assert_eq!(plan.starts().last(), Some([256, 1280])); // shifted inside the frame
+/// assert_eq!(plan.logit_size(), [257, 513]); // of 1025 x 2049 pixels after padding
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowPlan {
-    /// Down the frame.
+    /// Windows along the height.
     pub rows: WindowAxis,
-    /// Across the frame.
+    /// Windows along the width.
     pub columns: WindowAxis,
-    /// Side and step.
+    /// Size and stride of the windows.
     pub window: Window,
-    /// The network's grid.
+    /// Grid of the network.
     pub grid: LogitGrid,
 }
 
 impl WindowPlan {
-    /// The windows over a frame.
+    /// Places windows over a frame.
     pub fn new(
         height: usize,
         width: usize,
@@ -131,40 +299,39 @@ impl WindowPlan {
         grid: LogitGrid,
     ) -> Result<Self, WindowError> {
         grid.check(window)?;
-        let (rows, columns) =
-            (WindowAxis::new(height, window, grid), WindowAxis::new(width, window, grid));
+        let rows = WindowAxis::new(height, window, grid);
+        let columns = WindowAxis::new(width, window, grid);
         Ok(Self { rows, columns, window, grid })
     }
 
-    /// How many windows.
+    /// Returns the number of windows.
     pub fn count(&self) -> usize {
         self.rows.starts.len() * self.columns.starts.len()
     }
 
-    /// First row and first column of each window in pixels, row by row.
+    /// Iterates over the first row and column of each window in pixels, row by row.
     pub fn starts(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
-        self.rows
-            .starts
-            .iter()
-            .flat_map(|&top| self.columns.starts.iter().map(move |&left| [top, left]))
+        let rows = self.rows.starts.iter();
+        rows.flat_map(|&top| self.columns.starts.iter().map(move |&left| [top, left]))
     }
 
-    /// Height and width of the frame's logit map, `[H, W]` in logit steps.
+    /// Returns the height and width of the frame's logit map.
     pub fn logit_size(&self) -> [usize; 2] {
         [self.grid.logits(self.rows.padded), self.grid.logits(self.columns.padded)]
     }
 
-    /// Side of a window's logit map.
+    /// Returns the side of a window's logit map.
     pub fn window_logits(&self) -> usize {
         self.grid.logits(self.window.size)
     }
 
-    /// First row and first column of each window in the frame's logit map, row by row.
+    /// Iterates over the first row and column of each window in the frame's logit map.
     pub fn logit_starts(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
         self.starts().map(|start| start.map(|pixel| pixel / self.grid.stride))
     }
 
-    /// Windows that cover each logit row and column; a position is covered by the product of its two.
+    /// Returns the number of windows over each logit row and column; the product of the two is the
+    /// number over a position.
     pub fn coverage(&self) -> [Vec<usize>; 2] {
         let [height, width] = self.logit_size();
         let count = |axis: &WindowAxis, length: usize| {
@@ -202,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_is_covered_on_the_grid_as_a_brute_force_stitch_sees_it() {
+    fn coverage_of_every_length_equals_a_brute_force_count() {
         for (grid, window) in [
             (ALIGNED, Window { size: 33, stride: 20 }),
             (ALIGNED, Window { size: 65, stride: 64 }),
@@ -217,7 +384,7 @@ mod tests {
                     *padded >= length && *padded < length.max(window.size) + grid.stride,
                     "{length}: {padded}"
                 );
-                // A window sees logit step g of itself at pixel start + 4 g: mark them all one by one.
+                // Logit g of a window lies at pixel start + 4 g of the frame.
                 let mut seen = vec![0; plan.logit_size()[0]];
                 for start in starts {
                     assert_eq!(start % grid.stride, 0);
@@ -238,12 +405,60 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_read_as_they_are_typed() {
+    fn tilings_are_parsed_and_printed() {
         assert_eq!("whole".parse(), Ok(Tiling::Whole));
         assert_eq!("768:512".parse(), Ok(Tiling::Windows(Window { size: 768, stride: 512 })));
         assert_eq!(Tiling::from(Some(Window { size: 9, stride: 4 })).to_string(), "9:4");
         for text in ["", "768", "768:", "a:b", "-1:2", "Whole"] {
             assert_eq!(text.parse::<Tiling>(), Err(ParseTilingError), "{text}");
         }
+    }
+
+    #[test]
+    fn windows_off_the_grid_are_refused_and_fitting_ones_named() {
+        let error = ALIGNED.check(Window { size: 768, stride: 512 }).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "windows of 768 pixels do not fit this network: 765 or 769 do"
+        );
+        assert!(HALF_PIXEL.check(Window { size: 769, stride: 512 }).is_err());
+        for stride in [0, 513, 772] {
+            assert!(matches!(
+                ALIGNED.check(Window { size: 769, stride }),
+                Err(WindowError::Stride { .. })
+            ));
+        }
+        let huge = Window { size: 1 << 40, stride: 4 };
+        assert_eq!(HALF_PIXEL.check(huge).unwrap_err(), WindowError::TooLarge(1 << 40));
+        for grid in [
+            r#"{"stride":0,"encoder_stride":8,"align_corners":true}"#,
+            r#"{"stride":4,"encoder_stride":0,"align_corners":false}"#,
+        ] {
+            assert!(serde_json::from_str::<LogitGrid>(grid).is_err(), "{grid}");
+        }
+    }
+
+    #[test]
+    fn a_grid_follows_from_measurements() {
+        let derived = |counts: &[(usize, usize)], align_corners, multiple| {
+            let grid = LogitGrid::from_measurements(counts, align_corners, multiple)?;
+            Some((grid.stride, grid.encoder_stride))
+        };
+        assert_eq!(derived(&[(128, 32), (192, 48)], false, 32), Some((4, 32)));
+        assert_eq!(derived(&[(128, 128), (192, 192)], false, 24), Some((1, 24)));
+        assert_eq!(derived(&[(128, 16), (192, 24)], false, 12), Some((8, 24)));
+        assert_eq!(derived(&[(129, 17), (193, 25)], true, 32), Some((8, 32)));
+        assert_eq!(derived(&[(129, 129)], true, 1), Some((1, 1)));
+        for counts in [
+            [(128, 32), (192, 49)],
+            [(128, 256), (192, 384)],
+            [(128, 0), (192, 0)],
+            [(0, 0), (0, 0)],
+        ] {
+            assert_eq!(derived(&counts, false, 32), None, "{counts:?}");
+        }
+        assert_eq!(derived(&[(100, 33)], false, 1), None);
+        assert_eq!([1, 128, 129].map(|pixels| HALF_PIXEL.round_up(pixels)), [16, 128, 144]);
+        assert_eq!([1, 128, 129, 130].map(|pixels| ALIGNED.round_up(pixels)), [1, 129, 129, 137]);
     }
 }

@@ -1,6 +1,6 @@
-//! A folder stays whole through a killed writer and a full disk.
+//! Atomic folders survive killed writers and a full disk.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -13,7 +13,7 @@ use protoseg_models::atomic;
 const FILES: [&str; 2] = ["first", "second"];
 const NUMBERS: usize = 1 << 17;
 const KILLS: u64 = 30;
-/// Which folder a child of this program writes.
+/// Environment variable with the folder that a child of this program writes.
 const PLACE: &str = "PROTOSEG_TEST_PLACE";
 
 fn write(place: &Path, generation: u64) -> io::Result<()> {
@@ -23,7 +23,7 @@ fn write(place: &Path, generation: u64) -> io::Result<()> {
     })
 }
 
-/// The generation in place, which must be whole.
+/// Returns the generation of the folder, which must be whole.
 fn generation(place: &Path) -> u64 {
     let [first, second] = FILES.map(|name| fs::read(place.join(name)).unwrap());
     assert!(first == second, "files of two generations");
@@ -40,7 +40,7 @@ fn names(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Runs one test of this program, as a child that finds its folder in the environment.
+/// Runs one test of this program as a child process.
 fn child(mut program: Command, test: &str, place: &Path) -> Child {
     let arguments = ["--exact", test, "--nocapture"];
     program
@@ -61,7 +61,7 @@ fn child_writes_until_killed() {
     let Some(place) = place_of_child() else { return };
     for number in generation(&place) + 1.. {
         write(&place, number).unwrap();
-        // In one call, so that no number is cut.
+        // In one call, so that no number is truncated.
         io::stderr().write_all(format!("{number}\n").as_bytes()).unwrap();
     }
 }
@@ -75,16 +75,16 @@ fn a_kill_at_any_moment_leaves_a_whole_folder() {
     for kill in 0..KILLS {
         let program = Command::new(std::env::current_exe().unwrap());
         let mut child = child(program, "child_writes_until_killed", &place);
-        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut numbers = String::new();
-        said.read_line(&mut numbers).unwrap();
+        stderr.read_line(&mut numbers).unwrap();
         let started = Instant::now();
         while started.elapsed() < Duration::from_micros(1_300 * kill) {
-            assert!(place.is_dir(), "no folder while the next is put into place");
+            assert!(place.is_dir(), "no folder during the exchange");
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        said.read_to_string(&mut numbers).unwrap();
+        stderr.read_to_string(&mut numbers).unwrap();
 
         let last: u64 = numbers
             .lines()
@@ -92,13 +92,13 @@ fn a_kill_at_any_moment_leaves_a_whole_folder() {
             .and_then(|line| line.parse().ok())
             .unwrap_or_else(|| panic!("{numbers}"));
         let found = generation(&place);
-        assert!([last, last + 1].contains(&found), "{found} in place, {last} said to be");
+        assert!([last, last + 1].contains(&found), "{found} in place, {last} reported");
         interrupted += usize::from(names(root.path()).len() > 1);
         write(&place, found + 1).unwrap();
         assert_eq!(generation(&place), found + 1);
         assert_eq!(names(root.path()), ["state"]);
     }
-    assert!(interrupted > 0, "no kill came while a folder was being written");
+    assert!(interrupted > 0, "no kill interrupted a write");
 }
 
 #[test]
@@ -111,11 +111,11 @@ fn child_runs_out_of_space() {
 }
 
 #[test]
-fn a_full_disk_is_reported_and_leaves_the_old_folder_and_nothing_else() {
+fn a_full_disk_is_an_error_and_keeps_only_the_old_folder() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().join("state");
     write(&place, 1).unwrap();
-    // A limit on the size of files: with its signal ignored, writes beyond it fail as on a full disk.
+    // With its signal ignored, a limit on file sizes makes writes fail as on a full disk.
     let mut shell = Command::new("sh");
     shell
         .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])

@@ -1,21 +1,18 @@
-//! Parameter names and shapes are those of the published state dicts, so that published weights load by name.
+//! Parameter names and shapes equal those of published state dicts, so that weights load by name.
 
 use std::collections::BTreeMap;
 
+use protoseg_models::arch::efficientnet_lite::{self, LITE0};
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::efficientnet_lite::{self, LITE0};
 use protoseg_models::graph::{Graph, Tag};
 
-/// Lines `name AxBxC`; the counter of batches, which nothing reads, is left out.
+/// Parses lines `name AxBxC`, without the unused batch counters.
 fn published(list: &str) -> BTreeMap<String, Vec<usize>> {
     list.lines()
         .filter_map(|line| line.split_once(' '))
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
         .map(|(name, shape)| {
-            (
-                name.to_owned(),
-                shape.split('x').map(|size| size.parse().expect("a number")).collect(),
-            )
+            (name.to_owned(), shape.split('x').map(|size| size.parse().unwrap()).collect())
         })
         .collect()
 }
@@ -55,14 +52,14 @@ fn efficientnet_lite0_has_the_names_and_shapes_of_its_package() {
 }
 
 #[test]
-fn sizes_are_those_of_the_papers_crops() {
+fn feature_sizes_of_the_papers_crops() {
     for preset in [Preset::DeepLabV3PlusResNet101, Preset::DeepLabV3PlusResNet50] {
         let graph = Arch::new(preset, 21).unwrap().graph();
-        for (picture, quarter, eighth) in [(513, 129, 65), (769, 193, 97)] {
-            let shapes = graph.shapes(2, picture, picture).unwrap();
-            let of = |tag| shapes[graph.tagged(tag).unwrap().0].clone();
-            assert_eq!(of(Tag::Logits), [2, 21, quarter, quarter]);
-            assert_eq!(of(Tag::Features), [2, 512, quarter, quarter]);
+        for (size, quarter, eighth) in [(513, 129, 65), (769, 193, 97)] {
+            let shapes = graph.shapes(2, size, size).unwrap();
+            let shape = |tag| shapes[graph.tagged(tag).unwrap().0].clone();
+            assert_eq!(shape(Tag::Logits), [2, 21, quarter, quarter]);
+            assert_eq!(shape(Tag::Features), [2, 512, quarter, quarter]);
             let layer4 = graph.find("encoder.layer4.2.relu3").unwrap();
             assert_eq!(shapes[layer4.0], [2, 2048, eighth, eighth]);
         }
@@ -74,8 +71,9 @@ fn sizes_are_those_of_the_papers_crops() {
 }
 
 #[test]
-fn every_preset_stands_and_its_costs_are_plausible() {
-    // EfficientNet-Lite0 has 4.7 million parameters and 407 million multiply-adds by its publication's count.
+fn every_preset_builds_with_plausible_costs() {
+    // By its publication, EfficientNet-Lite0 has 4.7 million parameters and 407 million
+    // multiply-adds.
     for preset in Preset::ALL {
         let arch = Arch::new(preset, 19).unwrap();
         let graph = arch.inference_graph();
@@ -84,7 +82,7 @@ fn every_preset_stands_and_its_costs_are_plausible() {
         assert_eq!(graph.stride_of(graph.tagged(Tag::Logits).unwrap()), arch.logit_stride());
         assert!(
             graph.receptive_field(graph.tagged(Tag::Logits).unwrap()).is_none(),
-            "pooling over the image sees all"
+            "a global pool sees the whole image"
         );
         graph.shapes(1, 32, 33).unwrap_or_else(|error| panic!("{preset}: {error}"));
     }

@@ -1,4 +1,4 @@
-//! What the trainer records of a network's values, but for sensitivities, without libtorch.
+//! Calibration ranges as the trainer records them, without libtorch and without sensitivities.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::variant::Variant;
 use protoseg_models::weights::StateDict;
 
-/// Height and width of the scenes that the calibration sees.
+/// Height and width of the calibration scenes.
 const SIZE: [usize; 2] = [96, 128];
 
-/// The values of every deployed node over some scenes.
+/// Records the value ranges of every inference node over three scenes.
 pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
     let logits = graph.tagged(Tag::Logits).expect("logits");
     let nodes = graph.keep(&[logits]);
@@ -24,9 +24,9 @@ pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
     let outputs: Vec<(NodeId, String)> = nodes.filter_map(|node| tap(&node.name)).collect();
     let outputs: Vec<(NodeId, &str)> =
         outputs.iter().map(|(id, name)| (*id, name.as_str())).collect();
-    let network = Network::new(graph, weights, &outputs).expect("every node comes out");
+    let network = Network::new(graph, weights, &outputs).expect("every node as an output");
     let file =
-        emit(&network, &Variant::LOGITS, None).expect("every node comes out").file.to_bytes();
+        emit(&network, &Variant::LOGITS, None).expect("every node as an output").file.to_bytes();
     let mut runner =
         Runner::from_bytes("every node", &file, &EngineConfig::default()).expect("the network");
     let names: Vec<&str> = network.outputs().iter().map(|output| output.name.as_str()).collect();
@@ -34,8 +34,9 @@ pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
     let [height, width] = SIZE;
     for index in 0..3 {
         let scene = protoseg_synthetic::render_scene(1, index, height, width);
-        let found =
-            runner.run_outputs(&scene.image, [1, height, width], &names).expect("every value");
+        let found = runner
+            .run_outputs(&scene.image, [1, height, width], &names)
+            .expect("values of every node");
         for (output, tensor) in network.outputs().iter().zip(found) {
             values.entry(&output.value).or_default().extend(tensor.data);
         }
@@ -44,7 +45,7 @@ pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
         values.into_iter().map(|(name, values)| (name.to_owned(), range(&values))).collect();
     Calibration {
         version: Calibration::VERSION.to_owned(),
-        pictures: "scenes".to_owned(),
+        source: "scenes".to_owned(),
         count: 3,
         nodes,
     }
@@ -55,8 +56,8 @@ fn range(values: &[f32]) -> NodeRange {
     let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut histogram = vec![0; HISTOGRAM_BINS];
     for value in values {
-        let place = (value - min) / (max - min).max(f32::MIN_POSITIVE) * HISTOGRAM_BINS as f32;
-        histogram[(place as usize).min(HISTOGRAM_BINS - 1)] += 1;
+        let bin = (value - min) / (max - min).max(f32::MIN_POSITIVE) * HISTOGRAM_BINS as f32;
+        histogram[(bin as usize).min(HISTOGRAM_BINS - 1)] += 1;
     }
     NodeRange { min, max, histogram, sensitivity: 0.0 }
 }

@@ -1,6 +1,6 @@
-//! Small ONNX files, written message by message.
+//! Small ONNX files, built from their protobuf messages.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each program uses its own part")]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part")]
 
 use prost::Message;
 use protoseg_export::onnx::proto::{
@@ -9,7 +9,7 @@ use protoseg_export::onnx::proto::{
     TypeProto, ValueInfoProto,
 };
 
-/// A node with one output, after which it is named.
+/// Returns a node with one output, which is also its name.
 pub(crate) fn node(
     operator: &str,
     inputs: &[&str],
@@ -25,7 +25,7 @@ pub(crate) fn node(
     }
 }
 
-/// An input or output; a size of 0 stands for any.
+/// Returns an input or output; a size of 0 stands for any.
 pub(crate) fn value(name: &str, element: DataType, sizes: &[usize]) -> ValueInfoProto {
     let dimension = |(index, &size): (usize, &usize)| match size {
         0 => DimensionProto { dim_value: None, dim_param: Some(format!("{name}.{index}")) },
@@ -39,7 +39,7 @@ pub(crate) fn value(name: &str, element: DataType, sizes: &[usize]) -> ValueInfo
     }
 }
 
-/// A constant of little-endian elements.
+/// Returns a constant of little-endian elements.
 pub(crate) fn constant(
     name: &str,
     element: DataType,
@@ -55,7 +55,7 @@ pub(crate) fn constant(
     }
 }
 
-/// The bytes of a file, with an entry of its metadata.
+/// Returns the bytes of a file with a metadata entry.
 pub(crate) fn file(graph: GraphProto, metadata: Option<(&str, String)>) -> Vec<u8> {
     let opset = OperatorSetIdProto { version: Some(OPSET), ..OperatorSetIdProto::default() };
     let entry = |(key, value): (&str, String)| StringStringEntryProto {

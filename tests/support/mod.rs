@@ -1,7 +1,6 @@
-//! What tests of several packages share: real data that may be absent, and comparison with reference outputs.
+//! Helpers of tests across packages: optional real data, programs, and reference outputs.
 
-// Each test program uses its own part.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses its own part")]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part")]
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,14 +14,14 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::formula;
 use safetensors::SafeTensors;
 
-/// The repository.
+/// Returns the root of the repository.
 pub(crate) fn repository() -> &'static Path {
     let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     folders.find(|folder| folder.join("xtask").is_dir()).expect("packages lie in the repository")
 }
 
-/// A file or folder of real data, below `PROTOSEG_DATA` or else `../shared/data`. Where it is absent the check is noted as
-/// skipped, or fails where `PROTOSEG_REQUIRE_DATA` is set.
+/// Returns a file or folder of real data below `PROTOSEG_DATA`, by default `../shared/data`. If it is
+/// absent, the check is recorded as skipped, or fails if `PROTOSEG_REQUIRE_DATA` is set.
 pub(crate) fn real_data(check: &str, path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("PROTOSEG_DATA")
         .map_or_else(|| repository().join("../shared/data"), PathBuf::from);
@@ -39,19 +38,19 @@ pub(crate) fn real_data(check: &str, path: &str) -> Option<PathBuf> {
     None
 }
 
-/// Notes that a check was skipped.
-pub(crate) fn skip(check: &str, why: &str) {
+/// Records a skipped check in the file `PROTOSEG_SKIPPED`.
+pub(crate) fn skip(check: &str, reason: &str) {
     if let Some(list) = std::env::var_os("PROTOSEG_SKIPPED") {
         let mut list = std::fs::OpenOptions::new()
             .append(true)
             .open(list)
             .expect("the list of skipped checks");
-        writeln!(list, "{check}: {why}").expect("the list of skipped checks");
+        writeln!(list, "{check}: {reason}").expect("the list of skipped checks");
     }
-    eprintln!("skipped {check}: {why}");
+    eprintln!("skipped {check}: {reason}");
 }
 
-/// The tensors of reference outputs: shape and bytes by name.
+/// Reads the tensors of reference outputs: shape and bytes by name.
 pub(crate) fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = SafeTensors::deserialize(&bytes)
@@ -61,26 +60,24 @@ pub(crate) fn tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
         .collect()
 }
 
-/// Little-endian floats.
+/// Decodes little-endian floats.
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
 }
 
-/// Largest difference over the largest expected value.
+/// Returns the largest difference over the largest expected value.
 pub(crate) fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let difference = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
-    // A NaN is an error too large for every tolerance.
-    let error =
-        difference.fold(
-            0.0_f32,
-            |largest, value| if value.is_nan() { f32::INFINITY } else { largest.max(value) },
-        );
+    // A NaN exceeds every tolerance.
+    let error = difference
+        .map(|value| if value.is_nan() { f32::INFINITY } else { value })
+        .fold(0.0, f32::max);
     f64::from(error) / f64::from(largest)
 }
 
-/// A program of the workspace, built beside the tests. It must be there: `cargo xtask test` builds all first.
+/// Returns a program of the workspace from beside the tests; `cargo xtask test` builds all first.
 pub(crate) fn program(name: &str) -> Command {
     let test = std::env::current_exe().expect("the path of the test");
     let program = test.ancestors().nth(2).expect("tests lie in target/release/deps").join(name);
@@ -90,7 +87,7 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
-/// Runs a program that must succeed, and returns its standard output.
+/// Runs a program, which must succeed, and returns its standard output.
 pub(crate) fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let message = String::from_utf8_lossy(&output.stderr);
@@ -98,13 +95,13 @@ pub(crate) fn succeed(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Rounding of 32-bit floats summed in another order, over a hundred layers.
+/// Tolerance for another order of summation in 32-bit floats, over a hundred layers.
 pub(crate) const UNFOLDED: f64 = 1e-4;
-/// The same where batch normalisation was folded into the convolutions.
+/// The same with batch normalization folded into convolutions.
 pub(crate) const FOLDED: f64 = 1e-3;
 
-/// A checkpoint of a preset for Cityscapes' classes whose weights are a formula, with ranges as a trained network has them,
-/// the same for all nodes.
+/// Writes a checkpoint with formula weights for the classes of Cityscapes, and with calibration
+/// ranges like those of a trained network, the same for all nodes.
 pub(crate) fn write_checkpoint(folder: &Path, preset: Preset) {
     let arch = Arch::new(preset, 19).expect("19 classes");
     let graph = arch.graph();
@@ -114,7 +111,7 @@ pub(crate) fn write_checkpoint(folder: &Path, preset: Preset) {
         graph.nodes().iter().skip(1).map(|node| (node.name.clone(), range.clone())).collect();
     let calibration = Calibration {
         version: Calibration::VERSION.to_owned(),
-        pictures: "none".to_owned(),
+        source: "none".to_owned(),
         count: 1,
         nodes,
     };

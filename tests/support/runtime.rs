@@ -1,7 +1,8 @@
-//! ONNX Runtime by itself, as a judge of what follows the network: its Resize, ArgMax and Cast of class scores, and the
-//! scores of a model file. Not for programs that open files with `protoseg-infer`: a process has one environment.
+//! Direct use of ONNX Runtime, as a reference for upsampling: its Resize, ArgMax and Cast of logits,
+//! and the logits of a model file. Not for programs that open files with `protoseg-infer`: a process
+//! has one environment.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each program uses its own part")]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part")]
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -26,19 +27,21 @@ fn builder() -> ort::session::builder::SessionBuilder {
             .build()
             .expect("the first environment")
     });
-    let builder = Session::builder(environment).expect("a builder");
-    let builder = builder.with_optimization_level(GraphOptimizationLevel::All).expect("a level");
-    builder.with_intra_threads(1).expect("a thread").with_inter_threads(1).expect("a thread")
+    let builder = Session::builder(environment).expect("a session builder");
+    let builder = builder
+        .with_optimization_level(GraphOptimizationLevel::All)
+        .expect("an optimization level");
+    builder.with_intra_threads(1).expect("one thread").with_inter_threads(1).expect("one thread")
 }
 
-/// ONNX Runtime's way from scores to labels: Resize to the padded frame, ArgMax, Cast to bytes; on one thread.
+/// Logits to labels in ONNX Runtime: Resize to the padded frame, ArgMax, Cast to bytes; one thread.
 pub(crate) struct Tail {
     session: Session,
     frame: LogitGeometry,
 }
 
 impl Tail {
-    /// For scores of a number of classes, height and width under a frame.
+    /// Builds the session for logits `[classes, height, width]` of a frame.
     pub(crate) fn new([classes, height, width]: [usize; 3], frame: LogitGeometry) -> Self {
         let mode = if frame.align_corners { "align_corners" } else { "half_pixel" };
         let [rows, columns] = frame.padded;
@@ -67,12 +70,12 @@ impl Tail {
         Self { session, frame }
     }
 
-    /// Labels of the frame, with what padding adds cut off.
+    /// Returns the labels of the frame without padding.
     pub(crate) fn labels(&mut self, logits: &LogitMap) -> Vec<u8> {
         let LogitGeometry { height, width, padded, .. } = self.frame;
         let shape = [1, logits.classes, logits.height, logits.width];
         let input =
-            TensorRef::from_array_view((shape, &logits.data[..])).expect("scores of the shape");
+            TensorRef::from_array_view((shape, &logits.data[..])).expect("logits of the shape");
         let outputs = self.session.run(ort::inputs![input]).expect("labels");
         let (_, labels) = outputs["labels"].try_extract_tensor::<u8>().expect("bytes");
         let rows = labels.chunks_exact(padded[1]).take(height);
@@ -80,12 +83,12 @@ impl Tail {
     }
 }
 
-/// The scores that a file of the `logits` kind gives for a picture as a whole, RGB `[height, width, 3]`.
-pub(crate) fn logits(model: &Path, picture: &[u8], [height, width]: [usize; 2]) -> LogitMap {
+/// Returns the logits of a whole image, RGB `[height, width, 3]`, from a file of the `logits` kind.
+pub(crate) fn logits(model: &Path, image: &[u8], [height, width]: [usize; 2]) -> LogitMap {
     let mut session = builder().commit_from_file(model).expect("the model");
     let input =
-        TensorRef::from_array_view(([1, height, width, 3], picture)).expect("pixels of the shape");
-    let outputs = session.run(ort::inputs![input]).expect("scores");
+        TensorRef::from_array_view(([1, height, width, 3], image)).expect("pixels of the shape");
+    let outputs = session.run(ort::inputs![input]).expect("logits");
     let (shape, data) = outputs["logits"].try_extract_tensor::<f32>().expect("floats");
     let [classes, height, width] = [1, 2, 3].map(|dimension| shape[dimension] as usize);
     LogitMap { classes, height, width, data: data.to_vec() }

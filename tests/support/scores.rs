@@ -1,14 +1,14 @@
-//! Class scores at logit resolution, drawn: by chance, and of a street scene.
+//! Synthetic logits: random ones, and those of a street scene.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each program uses its own part")]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part")]
 
 use protoseg_infer::stitch::LogitMap;
 use protoseg_models::random::Stream;
 
-/// Classes of a street scene.
+/// Number of classes of a street scene.
 pub(crate) const CLASSES: usize = 19;
 
-/// Scores in [-1, 1), each by itself: at nearly every pixel the corners disagree.
+/// Returns independent logits in [-1, 1): neighbors disagree at nearly every pixel.
 pub(crate) fn random(height: usize, width: usize) -> LogitMap {
     let stream = Stream::keyed(&[1]);
     let data = (0..(CLASSES * height * width) as u64)
@@ -17,24 +17,25 @@ pub(crate) fn random(height: usize, width: usize) -> LogitMap {
     LogitMap { classes: CLASSES, height, width, data }
 }
 
-/// Scores as a network gives them for a scene: high for what is seen, passing over into the next class within a few steps,
-/// with some noise.
+/// Returns logits as a network gives them for a scene: high for the true class, with soft boundaries
+/// and some noise.
 pub(crate) fn scene(height: usize, width: usize) -> LogitMap {
-    let (labels, stream) =
-        (protoseg_synthetic::render_scene(5, 0, height, width).labels, Stream::keyed(&[2]));
-    let score = |index: usize| {
-        let (class, row, column) =
-            (index / (height * width), index / width % height, index % width);
-        let near = |place: usize, count: usize| place.saturating_sub(2)..(place + 3).min(count);
+    let labels = protoseg_synthetic::render_scene(5, 0, height, width).labels;
+    let stream = Stream::keyed(&[2]);
+    let logit = |index: usize| {
+        let class = index / (height * width);
+        let row = index / width % height;
+        let column = index % width;
+        let near = |center: usize, count: usize| center.saturating_sub(2)..(center + 3).min(count);
         let around = near(row, height)
             .flat_map(|row| near(column, width).map(move |column| row * width + column));
-        let same = around.filter(|&place| usize::from(labels[place]) == class).count();
+        let same = around.filter(|&pixel| usize::from(labels[pixel]) == class).count();
         same as f32 * 0.4 + stream.signed_unit(index as u64) as f32
     };
     LogitMap {
         classes: CLASSES,
         height,
         width,
-        data: (0..CLASSES * height * width).map(score).collect(),
+        data: (0..CLASSES * height * width).map(logit).collect(),
     }
 }

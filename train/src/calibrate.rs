@@ -66,7 +66,7 @@ pub fn record(
     let nodes = needed.iter().map(node).collect();
     Ok(Calibration {
         version: Calibration::VERSION.to_owned(),
-        pictures: pictures.to_owned(),
+        source: pictures.to_owned(),
         count,
         nodes,
     })

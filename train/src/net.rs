@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use protoseg_models::analysis::Role;
 use protoseg_models::graph::{Conv, Graph, Node, NodeId, Op, Tag};
-use protoseg_models::parameters::Role;
 use protoseg_models::weights::{self, StateDict};
 use tch::{Device, Kind, Tensor};
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use protoseg_models::analysis::Role;
 use protoseg_models::checkpoint::Checkpoint;
 use protoseg_models::graph::{Graph, Tag};
-use protoseg_models::parameters::Role;
 use protoseg_models::random::Stream;
 use protoseg_models::weights::{self, StateDict, Tensor};
 
@@ -142,8 +142,8 @@ fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protoseg_models::arch::efficientnet_lite::{self, LITE0};
     use protoseg_models::arch::{Arch, Preset};
-    use protoseg_models::efficientnet_lite::{self, LITE0};
     use protoseg_models::formula;
 
     fn lite0() -> StateDict {

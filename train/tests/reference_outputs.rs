@@ -5,8 +5,8 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use protoseg_models::arch::efficientnet_lite::{self, LITE0};
 use protoseg_models::arch::{Arch, Preset};
-use protoseg_models::efficientnet_lite::{self, LITE0};
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_train::net::{self, ForwardMode, Net, from_torch};

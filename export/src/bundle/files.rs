@@ -61,7 +61,7 @@ impl BundleFile {
         }
         Ok(Some(ModelFile {
             file: name.clone(),
-            form: form.clone(),
+            variant: form.clone(),
             sha256: digest::sha256_file(&folder.join(name))?,
             data_sha256,
             inputs: inputs.clone(),

@@ -36,7 +36,7 @@ fn checkpoint(preset: Preset) -> Checkpoint {
         probe: Vec::new(),
         calibration: Some(Calibration {
             version: Calibration::VERSION.to_owned(),
-            pictures: String::new(),
+            source: String::new(),
             count: 1,
             nodes,
         }),

@@ -114,7 +114,7 @@ fn config(name: &str, model: &Model, file: &ModelFile) -> String {
             dims(port, size)
         );
     }
-    if file.form.kind == ModelKind::Logits {
+    if file.variant.kind == ModelKind::Logits {
         // Pictures of many sizes: the exhaustive search for algorithms would run anew for each of them.
         text.push_str("parameters {\n  key: \"cudnn_conv_algo_search\"\n  value: { string_value: \"1\" }\n}\n");
     }

@@ -28,7 +28,7 @@ const NODES_A_WINDOW: usize = 3;
 /// Refuses a graph that nothing could load, before it is made: small windows on a large frame, the network written out for
 /// each.
 pub(crate) fn check_size(network: &Network, frame: &FrameSpec, model: &Model) -> Result<()> {
-    let FrameSpec { height, width, pieces, windows_at_once } = *frame;
+    let FrameSpec { height, width, tiling: pieces, windows_at_once } = *frame;
     let Tiling::Windows(window) = pieces else { return Ok(()) };
     let windows = WindowPlan::new(height, width, window, model.grid)?.count();
     let networks = windows.div_ceil(windows_at_once.max(1));
@@ -98,7 +98,7 @@ struct FrameWriter<'a> {
 impl FrameWriter<'_> {
     /// The frame's class scores at its own size, `[N, C, H, W]` in 32-bit floats; the name of the value.
     fn logits(&mut self) -> Result<String> {
-        let FrameSpec { height, width, pieces, .. } = *self.frame;
+        let FrameSpec { height, width, tiling: pieces, .. } = *self.frame;
         let normalize =
             self.network.graph.iter().find(|(_, node)| matches!(node.op, Op::Normalize { .. }));
         let (normalize, _) = normalize.context("the network does not normalise its pictures")?;

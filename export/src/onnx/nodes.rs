@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use protoseg_models::analysis::{Parameter, Role};
 use protoseg_models::graph::{Conv, Node, NodeId, Op};
-use protoseg_models::parameters::{Parameter, Role};
 use protoseg_models::weights::Tensor;
 
 use crate::network::Network;

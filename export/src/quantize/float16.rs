@@ -62,7 +62,7 @@ mod tests {
         };
         let mut calibration = Calibration {
             version: Calibration::VERSION.to_owned(),
-            pictures: "none".to_owned(),
+            source: "none".to_owned(),
             count: 1,
             nodes: BTreeMap::from([("encoder._bn0".to_owned(), range(65504.0))]),
         };

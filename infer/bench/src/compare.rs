@@ -1,78 +1,77 @@
-//! Two reports of different times held against each other.
+//! Comparison of two reports of different times: `protoseg bench compare`.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde::{Deserialize, Serialize};
+
+use super::ab::{CONFIDENCE, Ratio};
+use super::bootstrap::{self, Statistic};
+use super::load::Scenario;
+use super::report::{BenchReport, SampleColumns, ScenarioResult, Subject};
+use crate::machine::MachineInfo;
 
 #[cfg(test)]
 pub(super) mod tests;
-mod worse;
 
-use serde::{Deserialize, Serialize};
+/// Printed with every comparison of two files.
+const CAUTION: &str = "the two were measured at different times, so drift of the machine or other load in between is not \
+                       excluded; `protoseg bench A --against B` interleaves both, which excludes it";
 
-use self::worse::{broken, machines, notes};
-use super::bootstrap::{self, Statistic};
-use super::ratio::{CONFIDENCE, Ratio};
-use super::report::{BenchReport, SampleColumns, ScenarioResult, Subject};
-use super::scenario::Scenario;
-
-/// What is said beside every comparison of two files.
-const CAUTION: &str = "the two were measured at different times, and that the machine drifted or carried other load in between \
-                       is not excluded; `protoseg bench A --against B` measures both in turns, which excludes it";
-
-/// What is compared beside the median.
+/// Compared beside the median.
 const TAIL: Statistic = Statistic::Percentile(99.0);
 
-/// Two reports held against each other.
+/// Largest drop of the label agreement that the order of sums on another machine may cause, as in the check of fp32 files.
+const LABEL_TOLERANCE: f64 = 1e-4;
+
+/// Largest drop of the mean IoU in percentage points, as in that check.
+const MEAN_IOU_TOLERANCE: f64 = 0.1;
+
+/// Comparison of two reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// How much slower is still within: 0.05 is 5 %.
+    /// Accepted slowdown: 0.05 is 5 %.
     pub tolerance: f64,
-    /// What was measured in both.
+    /// What was measured in both reports.
     pub points: Vec<PointComparison>,
-    /// What was measured before alone.
     pub only_before: Vec<String>,
-    /// What was measured after alone.
     pub only_after: Vec<String>,
-    /// What became worse and is no matter of time, a sentence each: points that are not there any more, queries that are not
-    /// answered, labels that are not right.
+    /// Regressions other than of time, a sentence each: missing points, unanswered queries, wrong labels.
     pub broken: Vec<String>,
-    /// In what the reports differ besides their figures, a sentence each.
+    /// Differences of program and machine, a sentence each.
     pub differences: Vec<String>,
-    /// What no comparison of two files can exclude.
+    /// What a comparison of two files cannot exclude.
     pub caution: String,
 }
 
-/// One scenario of one way to run a model, before and after.
+/// One scenario of one subject, before and after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PointComparison {
-    /// Its name after.
+    /// Name of the subject in the later report.
     pub name: String,
-    /// How requests came.
     pub scenario: Scenario,
-    /// Milliseconds before: median latency, offline the mean time for a picture.
+    /// Median latency; offline the mean time per image.
     pub before_ms: f64,
-    /// The same after.
     pub after_ms: f64,
     /// Time after over time before.
     pub ratio: Ratio,
-    /// What follows.
     pub verdict: RegressionVerdict,
-    /// The same of the 99th percentile of latency; none where there are too few samples to say.
+    /// Ratio of the 99th percentiles; `None` of too few samples.
     pub tail: Option<Ratio>,
-    /// What follows of that.
     pub tail_verdict: Option<RegressionVerdict>,
-    /// What else is to be known of it, a sentence each.
+    /// Sentences.
     pub notes: Vec<String>,
 }
 
-/// Whether it became slower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RegressionVerdict {
-    /// The whole interval lies beyond the tolerance.
+    /// The whole interval is slower than the tolerance.
     Regression,
-    /// It may or may not be slower by more than the tolerance.
+    /// The interval contains the tolerance.
     Undecided,
-    /// It is not slower by more than the tolerance.
+    /// Not slower than the tolerance.
     Within,
-    /// The whole interval lies as far on the other side.
+    /// The whole interval is faster by more than the tolerance.
     Faster,
 }
 
@@ -98,25 +97,17 @@ impl RegressionVerdict {
     }
 }
 
-/// Why two reports cannot be compared.
+/// Two reports that cannot be compared.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum CompareError {
-    /// Nothing was measured in both in the same way.
     #[error(
-        "nothing was measured in both: before there is {}, and after there is {}; scenario, precision, device, windows, \
-         options and size of pictures must be the same, and so must the rate: name a number with --rate, as a share of what the \
-         model can do differs each time",
+        "the reports have no measurement in common: before {}; after {}; scenario, precision, device, windows, options, \
+         image size and rate must be the same: give --rate as a number, as a share of the capacity differs each time",
         list(before),
         list(after)
     )]
-    NothingMatches {
-        /// What was measured before.
-        before: Vec<String>,
-        /// What was measured after.
-        after: Vec<String>,
-    },
-    /// No share.
-    #[error("a tolerance of {0} is no share; write 0.05 for 5 %")]
+    NothingMatches { before: Vec<String>, after: Vec<String> },
+    #[error("tolerance {0} is not a share; write 0.05 for 5 %")]
     Tolerance(f64),
 }
 
@@ -124,10 +115,9 @@ fn list(points: &[String]) -> String {
     if points.is_empty() { "nothing".to_owned() } else { points.join("; ") }
 }
 
-/// A point and what it belongs to.
 type Measured<'a> = (&'a Subject, &'a ScenarioResult);
 
-/// Holds a report against an earlier one.
+/// Compares a report with an earlier one.
 pub fn compare(
     before: &BenchReport,
     after: &BenchReport,
@@ -136,121 +126,111 @@ pub fn compare(
     if !tolerance.is_finite() || tolerance < 0.0 {
         return Err(CompareError::Tolerance(tolerance));
     }
-    let (mut only_before, mut only_after) = (measured(before), measured(after));
-    let matched = matches(&mut only_before, &mut only_after);
-    let texts = |points: &[Measured]| {
-        points.iter().map(|(subject, point)| describe(subject, point)).collect()
-    };
+    let mut unmatched_before = measured(before);
+    let mut unmatched_after = measured(after);
+    let matched = take_matches(&mut unmatched_before, &mut unmatched_after);
+    let texts = |points: Vec<Measured>| points.into_iter().map(describe).collect::<Vec<_>>();
+    let only_before = texts(unmatched_before);
+    let only_after = texts(unmatched_after);
     if matched.is_empty() {
-        return Err(CompareError::NothingMatches {
-            before: texts(&only_before),
-            after: texts(&only_after),
-        });
+        return Err(CompareError::NothingMatches { before: only_before, after: only_after });
     }
-    let mut comparison = Comparison {
-        tolerance,
-        points: Vec::new(),
-        only_before: texts(&only_before),
-        only_after: texts(&only_after),
-        broken: Vec::new(),
-        differences: Vec::new(),
-        caution: CAUTION.to_owned(),
-    };
-    comparison.broken.extend(
-        comparison.only_before.iter().map(|point| format!("{point} is not there any more")),
-    );
-    comparison.broken.extend(matched.iter().flat_map(|&(before, after)| broken(before, after)));
-    let (one, other) = (&before.program, &after.program);
-    if one != other {
-        comparison.differences.push(format!("the programs differ: {one}, then {other}"));
+    let mut broken: Vec<String> =
+        only_before.iter().map(|point| format!("{point} is missing")).collect();
+    let mut differences = Vec::new();
+    if before.program != after.program {
+        differences
+            .push(format!("the programs differ: {}, then {}", before.program, after.program));
     }
-    comparison.differences.extend(machines(&before.machine, &after.machine));
+    differences.extend(machine_differences(&before.machine, &after.machine));
+    let mut points = Vec::new();
     for (before, after) in matched {
-        match compared(before, after, tolerance) {
-            Some(point) => comparison.points.push(point),
-            None => {
-                let what = describe(after.0, after.1);
-                comparison.differences.push(format!(
-                    "{what}: no query was answered in one of the two, so no time is known"
-                ));
-            }
+        broken.extend(find_broken(before, after));
+        match compare_point(before, after, tolerance) {
+            Some(point) => points.push(point),
+            None => differences.push(format!(
+                "{}: no query was answered in one of the two, so no time is known",
+                describe(after)
+            )),
         }
     }
-    Ok(comparison)
+    let caution = CAUTION.to_owned();
+    Ok(Comparison { tolerance, points, only_before, only_after, broken, differences, caution })
 }
 
 fn measured(report: &BenchReport) -> Vec<Measured<'_>> {
-    report
-        .runs
-        .iter()
-        .flat_map(|run| run.points.iter().map(|point| (&run.subject, point)))
-        .collect()
+    let mut all = Vec::new();
+    for run in &report.runs {
+        all.extend(run.points.iter().map(|point| (&run.subject, point)));
+    }
+    all
 }
 
-/// Takes those out of both lists that were measured in the same way. Where several were, as of two models in one report,
-/// those of the same name belong together, and the others in their order.
-fn matches<'a>(
+/// Removes the points that were measured in the same way from both lists. Where there are several, as of two models in one
+/// report, those of the same name match first, and the others in their order.
+fn take_matches<'a>(
     before: &mut Vec<Measured<'a>>,
     after: &mut Vec<Measured<'a>>,
 ) -> Vec<(Measured<'a>, Measured<'a>)> {
     let mut matched = Vec::new();
     for by_name in [true, false] {
-        after.retain(|&(subject, point)| {
-            let fits = |(of, other): &Measured| {
-                alike((of, other), (subject, point)) && (!by_name || of.name == subject.name)
+        after.retain(|&later| {
+            let fits = |&earlier: &Measured| {
+                is_same_setup(earlier, later) && (!by_name || earlier.0.name == later.0.name)
             };
             let Some(index) = before.iter().position(fits) else { return true };
-            matched.push((before.remove(index), (subject, point)));
+            matched.push((before.remove(index), later));
             false
         });
     }
     matched
 }
 
-/// Whether nothing tells two points apart but the model, the time and the machine.
-fn alike((one, of_one): Measured, (other, of_other): Measured) -> bool {
-    of_one.scenario == of_other.scenario
+/// Returns true where only model, time and machine differ.
+fn is_same_setup((one, one_point): Measured, (other, other_point): Measured) -> bool {
+    one_point.scenario == other_point.scenario
         && one.precision == other.precision
         && one.device == other.device
         && one.windows == other.windows
         && one.options == other.options
-        && (one.pictures.height, one.pictures.width)
-            == (other.pictures.height, other.pictures.width)
+        && (one.images.height, one.images.width) == (other.images.height, other.images.width)
         && one.end_to_end == other.end_to_end
         && one.url.is_some() == other.url.is_some()
 }
 
-/// What tells a point from others, in words.
-fn describe(subject: &Subject, point: &ScenarioResult) -> String {
-    let options = subject.options.iter().map(|(name, value)| format!("{name}={value}"));
-    let (height, width) = (subject.pictures.height, subject.pictures.width);
-    let parts =
-        [subject.precision.clone(), subject.device.clone(), Some(format!("{height}x{width}"))];
-    let end_to_end = subject.end_to_end.then(|| "end to end".to_owned());
-    let all: Vec<String> = parts.into_iter().flatten().chain(options).chain(end_to_end).collect();
-    format!("{} {} ({})", subject.name, point.scenario, all.join(", "))
+/// `NAME SCENARIO (fp32, cpu, 1024x2048, threads=1)`.
+fn describe((subject, point): Measured) -> String {
+    let size = format!("{}x{}", subject.images.height, subject.images.width);
+    let mut parts: Vec<String> =
+        subject.precision.iter().chain(&subject.device).cloned().chain([size]).collect();
+    parts.extend(subject.options.iter().map(|(name, value)| format!("{name}={value}")));
+    if subject.end_to_end {
+        parts.push("end to end".to_owned());
+    }
+    format!("{} {} ({})", subject.name, point.scenario, parts.join(", "))
 }
 
-fn compared(
+fn compare_point(
     (one, before): Measured,
     (other, after): Measured,
     tolerance: f64,
 ) -> Option<PointComparison> {
-    let (figure, times): (Statistic, fn(&SampleColumns) -> Vec<f64>) = match after.scenario {
-        Scenario::Offline => (Statistic::Mean, between_answers),
-        _ => (Statistic::Percentile(50.0), |samples| samples.latency_ms.clone()),
+    let is_offline = after.scenario == Scenario::Offline;
+    let (statistic, before_times, after_times) = if is_offline {
+        let [before, after] = [before, after].map(|point| times_between_answers(&point.samples));
+        (Statistic::Mean, before, after)
+    } else {
+        let [before, after] = [before, after].map(|point| point.samples.latency_ms.clone());
+        (Statistic::Percentile(50.0), before, after)
     };
-    let (before_times, after_times) = (times(&before.samples), times(&after.samples));
-    let ratio = bootstrap::ratio(&before_times, &after_times, figure)?;
-    let tails = (after.scenario != Scenario::Offline).then_some([&before_times, &after_times]);
-    let tail = tails
-        .and_then(|[before, after]| bootstrap::ratio(before, after, TAIL))
+    let ratio = bootstrap::ratio(&before_times, &after_times, statistic)?;
+    let tail = if is_offline { None } else { bootstrap::ratio(&before_times, &after_times, TAIL) }
         .filter(|tail| tail.interval.is_some());
     Some(PointComparison {
         name: other.name.clone(),
         scenario: after.scenario,
-        before_ms: figure.compute(&before_times)?,
-        after_ms: figure.compute(&after_times)?,
+        before_ms: statistic.compute(&before_times)?,
+        after_ms: statistic.compute(&after_times)?,
         ratio,
         verdict: RegressionVerdict::from_ratio(&ratio, tolerance),
         tail,
@@ -259,69 +239,161 @@ fn compared(
     })
 }
 
-/// Milliseconds from each answer to the next, the first from when the first query was due.
-fn between_answers(samples: &SampleColumns) -> Vec<f64> {
-    let mut answers: Vec<f64> = samples
+/// Milliseconds from each answer to the next; the first from when the first query was due.
+fn times_between_answers(samples: &SampleColumns) -> Vec<f64> {
+    let mut times: Vec<f64> = samples
         .due_ms
         .iter()
         .zip(&samples.latency_ms)
         .map(|(due, latency)| due + latency)
         .collect();
-    answers.sort_by(f64::total_cmp);
-    let mut before = samples.due_ms.iter().copied().fold(f64::INFINITY, f64::min);
-    for answer in &mut answers {
-        (before, *answer) = (*answer, *answer - before);
+    times.sort_by(f64::total_cmp);
+    let mut previous = samples.due_ms.iter().copied().fold(f64::INFINITY, f64::min);
+    for time in &mut times {
+        let answered = *time;
+        *time -= previous;
+        previous = answered;
     }
-    answers
+    times
+}
+
+fn unanswered(point: &ScenarioResult) -> String {
+    let answered = point.samples.latency_ms.len();
+    format!("{} queries were not answered, and {answered} were", point.failed)
+}
+
+/// Regressions other than of time: unanswered queries, wrong labels.
+fn find_broken((one, before): Measured, (other, after): Measured) -> Vec<String> {
+    let failed_share = |point: &ScenarioResult| {
+        let all = point.failed + point.samples.latency_ms.len();
+        if all == 0 { 1.0 } else { point.failed as f64 / all as f64 }
+    };
+    let mut broken = Vec::new();
+    if failed_share(after) > failed_share(before) {
+        broken.push(format!("{}: {}", describe((other, after)), unanswered(after)));
+    }
+    let [one, other] = [&one.accuracy, &other.accuracy];
+    if let (Some(before), Some(after)) = (one.probe_agreement, other.probe_agreement)
+        && before - after > LABEL_TOLERANCE
+    {
+        broken.push(format!(
+            "label agreement fell from {:.2} to {:.2} %",
+            100.0 * before,
+            100.0 * after
+        ));
+    }
+    if let (Some(before), Some(after)) = (one.mean_iou, other.mean_iou)
+        && one.data == other.data
+        && before - after > MEAN_IOU_TOLERANCE
+    {
+        broken.push(format!("mean IoU fell from {before:.2} to {after:.2} %"));
+    }
+    broken
+}
+
+/// Differences of the machines that do not change from hour to hour.
+fn machine_differences(before: &MachineInfo, after: &MachineInfo) -> Vec<String> {
+    let facts = |machine: &MachineInfo| {
+        let text = |text: Option<&str>| text.unwrap_or("none").to_owned();
+        let processor = &machine.processor;
+        let name = text(processor.name.as_deref());
+        let system = text(machine.system.as_deref());
+        let gpus: Vec<_> = machine.gpus.gpus.iter().map(|gpu| &gpu.name).collect();
+        [
+            ("processors", format!("{name}, {} usable cores", processor.cores)),
+            (
+                "builds of ONNX Runtime",
+                text(machine.runtime.as_ref().map(|runtime| runtime.build.as_str())),
+            ),
+            ("systems", format!("{system}, kernel {}", text(machine.kernel.as_deref()))),
+            ("GPUs", format!("{gpus:?}")),
+            ("virtual machines", text(machine.virtual_machine.as_deref())),
+            ("containers", text(machine.container.as_deref())),
+        ]
+    };
+    differing(facts(before).into_iter().zip(facts(after)))
+}
+
+fn differing(
+    pairs: impl Iterator<Item = ((&'static str, String), (&'static str, String))>,
+) -> Vec<String> {
+    pairs
+        .filter(|(one, other)| one != other)
+        .map(|((what, one), (_, other))| format!("the {what} differ: {one}, then {other}"))
+        .collect()
+}
+
+fn notes((one, before): Measured, (other, after): Measured) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (when, point) in [("before", before), ("after", after)] {
+        notes.extend(point.unstable.iter().map(|why| format!("unstable {when}: {why}")));
+        if point.failed > 0 {
+            notes.push(format!("{when}, {}", unanswered(point)));
+        }
+    }
+    let facts = |subject: &Subject| {
+        [
+            ("names", subject.name.clone()),
+            ("models", subject.model.clone()),
+            ("images", format!("{} from {}", subject.images.count, subject.images.source)),
+        ]
+    };
+    notes.extend(differing(facts(one).into_iter().zip(facts(other))));
+    notes
 }
 
 impl Comparison {
-    /// Whether anything became slower by more than the tolerance, or worse otherwise.
+    /// Returns true where something is slower than the tolerance, or broken.
     pub fn has_regression(&self) -> bool {
-        let slower = |point: &PointComparison| {
+        let is_slower = |point: &PointComparison| {
             point.verdict == RegressionVerdict::Regression
                 || point.tail_verdict == Some(RegressionVerdict::Regression)
         };
-        !self.broken.is_empty() || self.points.iter().any(slower)
+        !self.broken.is_empty() || self.points.iter().any(is_slower)
     }
 }
 
-/// A table, then what is to be known of its rows, and what has no row.
+/// A table with notes below its rows, then what has no row.
 impl std::fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let columns = |point: &PointComparison| {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        for point in &self.points {
             let unit =
-                if point.scenario == Scenario::Offline { "ms a picture" } else { "ms, median" };
-            [
+                if point.scenario == Scenario::Offline { "ms an image" } else { "ms, median" };
+            table.add_row([
                 format!("{} {}", point.name, point.scenario),
                 format!("{:.3} -> {:.3} {unit}", point.before_ms, point.after_ms),
                 point.ratio.to_string(),
                 point.verdict.name().to_owned(),
-            ]
-        };
-        let rows: Vec<[String; 4]> = self.points.iter().map(columns).collect();
-        let width =
-            |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let [what, times, ratio] = [0, 1, 2].map(width);
-        for (row, point) in rows.iter().zip(&self.points) {
-            writeln!(
-                formatter,
-                "{:what$}  {:times$}  {:ratio$}  {}",
-                row[0], row[1], row[2], row[3]
-            )?;
+            ]);
+        }
+        table.column_iter_mut().for_each(|column| {
+            column.set_padding((0, 2));
+        });
+        for (row, point) in table.lines().zip(&self.points) {
+            writeln!(formatter, "{}", row.trim_end())?;
             if let (Some(tail), Some(verdict)) = (point.tail, point.tail_verdict) {
                 writeln!(formatter, "  99th percentile: {tail}  {}", verdict.name())?;
             }
-            point.notes.iter().try_for_each(|note| writeln!(formatter, "  {note}"))?;
+            for note in &point.notes {
+                writeln!(formatter, "  {note}")?;
+            }
         }
-        self.only_after.iter().try_for_each(|point| writeln!(formatter, "only after: {point}"))?;
-        self.broken.iter().try_for_each(|broken| writeln!(formatter, "REGRESSION: {broken}"))?;
-        self.differences.iter().try_for_each(|difference| writeln!(formatter, "{difference}"))?;
+        for point in &self.only_after {
+            writeln!(formatter, "only after: {point}")?;
+        }
+        for broken in &self.broken {
+            writeln!(formatter, "REGRESSION: {broken}")?;
+        }
+        for difference in &self.differences {
+            writeln!(formatter, "{difference}")?;
+        }
         let [tolerance, confidence] = [self.tolerance, CONFIDENCE].map(|share| 100.0 * share);
         let caution = &self.caution;
         write!(
             formatter,
-            "Tolerance {tolerance:.1} %; an interval holds the true change with {confidence:.0} % confidence. Note: {caution}"
+            "tolerance {tolerance:.1} %; an interval holds the true change with {confidence:.0} % confidence; {caution}"
         )
     }
 }

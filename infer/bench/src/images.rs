@@ -1,137 +1,105 @@
-//! The pictures that a benchmark asks about, in memory, so that no disk is measured.
+//! Images of a benchmark, in memory so that no disk is measured.
 
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use image::{ImageFormat, RgbImage};
+use protoseg_images::image_file::{self, DecodeError};
+use protoseg_models::errors::FileError;
 
 use super::report::ImageSummary;
-use protoseg_images::image_file::{self, DecodeError, ImageFileError};
 
-/// ImageSummary, each as pixels and as a file.
+/// Images as pixels and as files.
 #[derive(Debug, Clone)]
 pub struct BenchImages {
-    pictures: Vec<BenchImage>,
+    images: Vec<BenchImage>,
     source: String,
 }
 
-/// A picture.
 #[derive(Debug, Clone)]
 pub struct BenchImage {
-    /// Its pixels.
     pub image: Arc<RgbImage>,
-    /// The file that it is decoded from.
+    /// The encoded file.
     pub file: Bytes,
 }
 
-/// Why there are no pictures.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchImagesError {
-    /// A file cannot be read or decoded.
     #[error(transparent)]
-    File(#[from] ImageFileError),
-    /// A file cannot be read.
+    File(#[from] FileError),
     #[error("{}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A file's bytes are no picture.
-    #[error("{}", path.display())]
-    Decode {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with them.
-        source: DecodeError,
-    },
-    /// A drawn scene cannot be encoded.
-    #[error("a drawn scene of {width}x{height} pixels cannot be encoded")]
-    Encode {
-        /// Its height.
-        height: usize,
-        /// Its width.
-        width: usize,
-        /// Why.
-        source: image::ImageError,
-    },
-    /// Nothing was named.
-    #[error("there are no pictures to ask about")]
+    Decode { path: PathBuf, source: DecodeError },
+    #[error("a synthetic image of {width}x{height} pixels cannot be encoded")]
+    Encode { height: usize, width: usize, source: image::ImageError },
+    #[error("there are no images to measure with")]
     None,
 }
 
 impl BenchImages {
-    /// Street scenes drawn by rule, as PNG files.
+    /// Synthetic street scenes as PNG files.
     pub fn synthetic(
         count: usize,
         [height, width]: [usize; 2],
         seed: u64,
     ) -> Result<Self, BenchImagesError> {
-        let sheet = |index: u64| {
+        let render = |index: u64| {
             let scene = protoseg_synthetic::render_scene(seed, index, height, width);
             let image = RgbImage::from_raw(width as u32, height as u32, scene.image)
                 .ok_or(BenchImagesError::None)?;
             let mut file = Cursor::new(Vec::new());
-            let encoded = image.write_to(&mut file, ImageFormat::Png);
-            encoded.map_err(|source| BenchImagesError::Encode { height, width, source })?;
+            image
+                .write_to(&mut file, ImageFormat::Png)
+                .map_err(|source| BenchImagesError::Encode { height, width, source })?;
             Ok(BenchImage { image: Arc::new(image), file: file.into_inner().into() })
         };
-        let pictures =
-            (0..count as u64).map(sheet).collect::<Result<Vec<_>, BenchImagesError>>()?;
-        Self::new(pictures, format!("drawn scenes, seed {seed}"))
+        Self::new((0..count as u64).map(render), format!("synthetic images, seed {seed}"))
     }
 
-    /// Files of pictures.
     pub fn from_files(
         paths: &[PathBuf],
         max_pixels: u64,
         source: String,
     ) -> Result<Self, BenchImagesError> {
-        let sheet = |path: &PathBuf| {
-            let read = |path: &Path| std::fs::read(path);
-            let file = read(path)
-                .map_err(|source| BenchImagesError::Read { path: path.clone(), source })?;
-            let image = image_file::decode(&file, max_pixels);
-            let image =
-                image.map_err(|source| BenchImagesError::Decode { path: path.clone(), source })?;
+        let read = |path: &PathBuf| {
+            let file = std::fs::read(path).map_err(FileError::at(path))?;
+            let image = image_file::decode(&file, max_pixels)
+                .map_err(|source| BenchImagesError::Decode { path: path.clone(), source })?;
             Ok(BenchImage { image: Arc::new(image), file: file.into() })
         };
-        Self::new(paths.iter().map(sheet).collect::<Result<Vec<_>, BenchImagesError>>()?, source)
+        Self::new(paths.iter().map(read), source)
     }
 
-    fn new(pictures: Vec<BenchImage>, source: String) -> Result<Self, BenchImagesError> {
-        if pictures.is_empty() {
-            Err(BenchImagesError::None)
-        } else {
-            Ok(Self { pictures, source })
-        }
+    fn new(
+        images: impl Iterator<Item = Result<BenchImage, BenchImagesError>>,
+        source: String,
+    ) -> Result<Self, BenchImagesError> {
+        let images = images.collect::<Result<Vec<_>, _>>()?;
+        if images.is_empty() { Err(BenchImagesError::None) } else { Ok(Self { images, source }) }
     }
 
-    /// The picture of a number; after the last comes the first again.
+    /// The image of a number, modulo their count.
     pub fn get(&self, number: usize) -> &BenchImage {
-        &self.pictures[number % self.pictures.len()]
+        &self.images[number % self.images.len()]
     }
 
-    /// All of them, once.
     pub fn all(&self) -> &[BenchImage] {
-        &self.pictures
+        &self.images
     }
 
-    /// Pixels of a picture, on average.
+    /// Mean pixels of an image.
     pub fn mean_pixels(&self) -> f64 {
         let pixels =
-            |sheet: &BenchImage| f64::from(sheet.image.width()) * f64::from(sheet.image.height());
-        self.pictures.iter().map(pixels).sum::<f64>() / self.pictures.len() as f64
+            |image: &BenchImage| f64::from(image.image.width()) * f64::from(image.image.height());
+        self.images.iter().map(pixels).sum::<f64>() / self.images.len() as f64
     }
 
-    /// What a report says of them.
-    pub fn describe(&self) -> ImageSummary {
-        let (width, height) = self.pictures[0].image.dimensions();
-        let alike = self.pictures.iter().all(|sheet| sheet.image.dimensions() == (width, height));
-        let source = if alike {
+    pub fn summary(&self) -> ImageSummary {
+        let (width, height) = self.images[0].image.dimensions();
+        let is_uniform =
+            self.images.iter().all(|image| image.image.dimensions() == (width, height));
+        let source = if is_uniform {
             self.source.clone()
         } else {
             format!("{}, of other sizes too", self.source)
@@ -139,7 +107,7 @@ impl BenchImages {
         ImageSummary {
             height: height as usize,
             width: width as usize,
-            count: self.pictures.len(),
+            count: self.images.len(),
             source,
         }
     }

@@ -13,9 +13,9 @@ use protoseg_models::variant::Precision;
 use rayon::ThreadPool;
 
 use super::images::{BenchImage, BenchImages};
+use super::load::Scenario;
 use super::load::{LoadResult, QuerySample};
-use super::scenario::Scenario;
-use super::target::{RequestError, RequestStages, Target};
+use super::load::{RequestError, RequestStages, Target};
 use protoseg_images::image_file;
 use protoseg_infer::config::ExecutionMode;
 use protoseg_infer::pipeline::{
@@ -137,7 +137,7 @@ impl InProcessTarget {
                 due: Duration::ZERO,
                 late: Duration::ZERO,
                 latency: start.elapsed(),
-                parts: Vec::new(),
+                stages: Vec::new(),
             };
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
             Ok(())
@@ -148,7 +148,7 @@ impl InProcessTarget {
         let mut samples: Vec<QuerySample> =
             samples.into_inner().unwrap_or_else(PoisonError::into_inner);
         let parts = shares(&report.stages, samples.len().max(1), self.end_to_end);
-        samples.iter_mut().for_each(|sample| sample.parts.clone_from(&parts));
+        samples.iter_mut().for_each(|sample| sample.stages.clone_from(&parts));
         let errors = report.failed.into_iter().map(|(_, error)| error).chain(report.stopped);
         LoadResult {
             failed: count - samples.len(),
@@ -276,7 +276,7 @@ impl Target for InProcessTarget {
         match &self.way {
             Way::Pipeline(pipeline) => self.all_at_once(pipeline, first, count),
             Way::Direct(..) | Way::Scheduler(_) => {
-                super::target::request_concurrently(self, first, count).await
+                super::load::request_concurrently(self, first, count).await
             }
         }
     }

@@ -1,30 +1,26 @@
-//! How long a model takes, and how sure that is: a [`scenario`] puts [`load`] on a [`target`], [`measure`] warms up and takes
-//! the samples, and the [`report`] says what follows from them: as a [`page`], in a [`terminal`] and as a [`table`].
+//! Latency and throughput of segmentation models, with confidence intervals.
+//!
+//! A [`measure::Measurement`] warms a [`load::Target`] up, puts a [`load::Scenario`] on it, and returns the samples and
+//! statistics of a [`report::BenchReport`], which is shown as a [`page`], in a [`terminal`] and as CSV ([`perf_analyzer`]).
+//! [`compare`] finds regressions between two reports, and [`tuning`] searches for the fastest engine options.
 
 pub mod ab;
 pub mod arrivals;
-pub mod blocks;
 pub mod bootstrap;
 pub mod compare;
-pub mod file;
+pub mod http_target;
 pub mod images;
 pub mod in_process;
 pub mod load;
 pub mod machine;
 pub mod measure;
 pub mod page;
-pub mod paired;
-pub mod ratio;
-pub mod remote;
+pub mod perf_analyzer;
 pub mod report;
 #[cfg(test)]
 mod sample;
-pub mod scenario;
 pub mod stability;
-mod stages;
 pub mod statistics;
-pub mod table;
-pub mod target;
 pub mod terminal;
 pub mod tuning;
 mod words;

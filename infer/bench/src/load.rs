@@ -1,51 +1,191 @@
-//! Puts load on a target as a scenario says, and takes the time of every query.
+//! Load on a target: open loop (a Poisson process) for the server scenario, closed loop for all others.
 //!
-//! Where clients wait for their answers, the next query is sent when the last is answered. Where queries come by themselves,
-//! they are sent when they are due, whatever became of those before: a target that stalls is asked all the same, and what waits
-//! meanwhile counts from when it was due. A generator that is late itself so makes latency longer, never shorter, and says how
-//! late it was.
+//! In the open loop a query is sent when it is due, whether or not earlier ones were answered, and its latency counts from
+//! when it was due. So a target that stalls, or a generator that is late, makes latency longer, never shorter (no coordinated
+//! omission).
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
+use serde::{Deserialize, Serialize};
 
 use super::arrivals;
-use super::scenario::Scenario;
-use super::target::{RequestError, RequestStages, Target};
 
-/// LoadGenerator on a target.
+/// Clients of the offline scenario: more than any target runs at once.
+const OFFLINE_CLIENTS: usize = 32;
+
+/// MLPerf's scenarios, and the concurrency of perf_analyzer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Scenario {
+    /// One image at a time; the next is sent when the previous is answered.
+    SingleStream,
+    /// Queries of several images; a query ends with its last image, and the next is then sent.
+    MultiStream {
+        /// Images of a query.
+        samples: usize,
+    },
+    /// Several clients, each of which sends its next image when its previous is answered.
+    Clients { clients: usize },
+    /// All images are there from the start, and only the time for all of them counts.
+    Offline,
+    /// Images arrive by a Poisson process. Latency counts from the scheduled arrival.
+    Server {
+        /// Images per second.
+        rate: f64,
+    },
+}
+
+impl Scenario {
+    /// The name in files and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SingleStream => "single-stream",
+            Self::MultiStream { .. } => "multi-stream",
+            Self::Clients { .. } => "clients",
+            Self::Offline => "offline",
+            Self::Server { .. } => "server",
+        }
+    }
+
+    pub fn images_per_query(self) -> usize {
+        match self {
+            Self::MultiStream { samples } => samples,
+            _ => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())?;
+        match self {
+            Self::MultiStream { samples } => write!(formatter, " of {samples}"),
+            Self::Clients { clients } => write!(formatter, " {clients}"),
+            Self::Server { rate } => write!(formatter, " at {rate:.2}/s"),
+            Self::SingleStream | Self::Offline => Ok(()),
+        }
+    }
+}
+
+/// Times of a request's stages by name, in the order of execution.
+pub type RequestStages = Vec<(&'static str, Duration)>;
+
+/// A request that was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RequestError(pub String);
+
+impl RequestError {
+    /// An error with its causes, as one sentence.
+    pub fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self(protoseg_models::errors::error_chain(error))
+    }
+}
+
+/// A model under load.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use protoseg_bench::load::{LoadGenerator, RequestError, RequestStages, Scenario, StopAfter, Target};
+///
+/// /// Takes a millisecond for each image.
+/// struct Sleeper;
+///
+/// impl Target for Sleeper {
+///     async fn request(&self, _image: usize) -> Result<RequestStages, RequestError> {
+///         tokio::time::sleep(Duration::from_millis(1)).await;
+///         Ok(Vec::new())
+///     }
+/// }
+///
+/// let scenario = Scenario::Clients { clients: 4 };
+/// let load = LoadGenerator { scenario, until: StopAfter::Queries(20), first: 0, seed: 0 };
+/// let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+/// let result = runtime.block_on(load.run(&Sleeper));
+/// assert_eq!(result.samples.len(), 20);
+/// assert!(result.samples.iter().all(|sample| sample.latency >= Duration::from_millis(1)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Target: Sync {
+    /// Segments one image. Images are numbered, and the number grows with every request.
+    fn request(
+        &self,
+        image: usize,
+    ) -> impl Future<Output = Result<RequestStages, RequestError>> + Send;
+
+    /// Segments many images that are all there from the start.
+    fn request_all(&self, first: usize, count: usize) -> impl Future<Output = LoadResult> {
+        request_concurrently(self, first, count)
+    }
+
+    /// Returns true once nothing more need be sent.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    /// The target's clock; a simulated target has its own.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Waits on the caller's tokio runtime.
+    fn sleep_until(&self, moment: Instant) -> impl Future<Output = ()> + Send {
+        sleep_until(moment)
+    }
+}
+
+/// Sleeps on a blocking thread, which wakes within about 50 µs; tokio's timers are off by up to a millisecond.
+async fn sleep_until(moment: Instant) {
+    let remaining = moment.saturating_duration_since(Instant::now());
+    if !remaining.is_zero() {
+        // Fails only when the runtime shuts down, and then nobody waits.
+        drop(tokio::task::spawn_blocking(move || std::thread::sleep(remaining)).await);
+    }
+}
+
+/// Segments many images by concurrent clients.
+pub async fn request_concurrently<T: Target + ?Sized>(
+    target: &T,
+    first: usize,
+    count: usize,
+) -> LoadResult {
+    let scenario = Scenario::Clients { clients: OFFLINE_CLIENTS };
+    LoadGenerator { scenario, until: StopAfter::Queries(count), first, seed: 0 }
+        .run_closed_loop(target, OFFLINE_CLIENTS)
+        .await
+}
+
+/// Load of one scenario.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadGenerator {
-    /// How queries come.
     pub scenario: Scenario,
-    /// When it ends; of [`Scenario::Offline`] it says how many pictures there are from the start, by its least number.
+    /// For [`Scenario::Offline`] its number of queries is the number of images.
     pub until: StopAfter,
-    /// The number of the first picture.
+    /// Number of the first image.
     pub first: usize,
-    /// Where queries come by chance, their moments follow from it.
+    /// Seed of the arrivals of [`Scenario::Server`].
     pub seed: u64,
 }
 
-/// When load ends.
+/// End of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopAfter {
-    /// After so many queries.
     Queries(usize),
-    /// When so much time has passed and so many queries were sent.
+    /// A time, but not before this many queries were sent.
     Time(Duration, usize),
 }
 
 impl StopAfter {
-    /// The number of queries that there are in any case.
-    fn queries(self) -> usize {
+    fn least_queries(self) -> usize {
         match self {
             Self::Queries(queries) | Self::Time(_, queries) => queries,
         }
     }
 
-    /// Whether another query is sent, after so many and so long.
     fn continues(self, sent: usize, passed: Duration) -> bool {
         match self {
             Self::Queries(queries) => sent < queries,
@@ -54,36 +194,35 @@ impl StopAfter {
     }
 }
 
-/// What a query took.
+/// Times of one answered query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuerySample {
-    /// When it was due, since the load began.
+    /// Since the load began.
     pub due: Duration,
-    /// How much later it was sent.
+    /// From due to sent.
     pub late: Duration,
-    /// From when it was due to its answer.
+    /// From due to answered.
     pub latency: Duration,
-    /// Parts of that; of several pictures, sums.
-    pub parts: RequestStages,
+    /// Summed over the images of the query.
+    pub stages: RequestStages,
 }
 
 impl QuerySample {
-    /// When it was answered, since the load began.
+    /// Since the load began.
     pub fn answered(&self) -> Duration {
         self.due + self.latency
     }
 }
 
-/// What came of load.
+/// Samples and failures of a load.
 #[derive(Debug, Clone, Default)]
 pub struct LoadResult {
-    /// Queries that were answered, by when they were due.
+    /// Answered queries, by when they were due.
     pub samples: Vec<QuerySample>,
-    /// Queries that were not answered.
+    /// Number of queries that were not answered.
     pub failed: usize,
-    /// What the first of them met.
     pub first_error: Option<RequestError>,
-    /// Until the last answer; where queries come by themselves for a time, at least that time.
+    /// Until the last answer; in the open loop at least the time of [`StopAfter::Time`].
     pub elapsed: Duration,
 }
 
@@ -98,7 +237,7 @@ impl LoadResult {
         }
     }
 
-    fn end(mut self, elapsed: Duration) -> Self {
+    fn finish(mut self, elapsed: Duration) -> Self {
         self.elapsed = elapsed;
         self.samples.sort_by_key(|sample| sample.due);
         self
@@ -106,7 +245,7 @@ impl LoadResult {
 }
 
 impl LoadGenerator {
-    /// Puts it on a target, on the tokio runtime of the caller.
+    /// Runs the load on the caller's tokio runtime.
     pub async fn run(&self, target: &(impl Target + ?Sized)) -> LoadResult {
         match self.scenario {
             Scenario::Server { rate } => self.run_open_loop(target, rate).await,
@@ -114,78 +253,75 @@ impl LoadGenerator {
             Scenario::SingleStream | Scenario::MultiStream { .. } => {
                 self.run_closed_loop(target, 1).await
             }
-            Scenario::Offline => target.request_all(self.first, self.until.queries()).await,
+            Scenario::Offline => target.request_all(self.first, self.until.least_queries()).await,
         }
     }
 
-    /// Clients that wait for their answers.
-    pub(super) async fn run_closed_loop(
-        &self,
-        target: &(impl Target + ?Sized),
-        clients: usize,
-    ) -> LoadResult {
+    async fn run_closed_loop(&self, target: &(impl Target + ?Sized), clients: usize) -> LoadResult {
         self.run_while(target, clients, |sent, passed, _| self.until.continues(sent, passed)).await
     }
 
-    /// The same for as long as somebody wants, who is asked before every query, and shown every answer with the time that had
-    /// passed then. After a query that failed, all stop: more would meet the same.
+    /// Runs the closed loop while `continues` returns true. It is called before every query with the number sent and the time
+    /// passed, and after every answer with its sample. The first failure stops all clients.
     pub(super) async fn run_while(
         &self,
         target: &(impl Target + ?Sized),
         clients: usize,
-        mut wanted: impl FnMut(usize, Duration, Option<&QuerySample>) -> bool,
+        mut continues: impl FnMut(usize, Duration, Option<&QuerySample>) -> bool,
     ) -> LoadResult {
         let start = target.now();
         let passed = || target.now() - start;
-        let (mut sent, mut taken) = (0, LoadResult::default());
+        let mut sent = 0;
+        let mut result = LoadResult::default();
         let mut running = FuturesUnordered::new();
-        let mut goes_on = wanted(sent, Duration::ZERO, None);
+        let mut goes_on = continues(sent, Duration::ZERO, None);
         loop {
-            while running.len() < clients && goes_on && taken.failed == 0 {
+            while running.len() < clients && goes_on && result.failed == 0 {
                 running.push(self.query(target, sent, start, passed()));
                 sent += 1;
-                goes_on = wanted(sent, passed(), None);
+                goes_on = continues(sent, passed(), None);
             }
             match running.next().await {
                 Some(outcome) => {
-                    goes_on &= wanted(sent, passed(), outcome.as_ref().ok());
-                    taken.add(outcome);
+                    goes_on &= continues(sent, passed(), outcome.as_ref().ok());
+                    result.add(outcome);
                 }
-                None => return taken.end(passed()),
+                None => return result.finish(passed()),
             }
         }
     }
 
-    /// Queries that come by themselves.
     async fn run_open_loop(&self, target: &(impl Target + ?Sized), rate: f64) -> LoadResult {
         let start = target.now();
-        let moments =
+        let schedule =
             arrivals::schedule(rate, self.seed).enumerate().map_while(|(sent, moment)| {
                 let goes_on = self.until.continues(sent, moment) && !target.is_stopped();
                 let at = start.checked_add(moment).filter(|_| goes_on)?;
                 Some((sent, moment, at))
             });
-        let due = stream::iter(moments).then(|(sent, moment, at)| async move {
+        let due = stream::iter(schedule).then(|(sent, moment, at)| async move {
             target.sleep_until(at).await;
             (sent, moment)
         });
         let mut due = pin!(due.fuse());
-        let mut taken = LoadResult::default();
+        let mut result = LoadResult::default();
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
-                // What has become due is sent before anything else becomes due.
+                // Queries that are due are sent before the next becomes due.
                 biased;
-                Some(outcome) = running.next(), if !running.is_empty() => taken.add(outcome),
-                Some((sent, moment)) = due.next() => running.push(self.query(target, sent, start, moment)),
+                Some(outcome) = running.next(), if !running.is_empty() => result.add(outcome),
+                Some((sent, moment)) = due.next() => {
+                    running.push(self.query(target, sent, start, moment));
+                }
                 else => {
                     let passed = target.now() - start;
-                    // Where nothing came for a while before the time was up, that while counts too.
-                    let wanted = match self.until {
+                    // A pause in arrivals at the end of the time counts too.
+                    let least = match self.until {
                         StopAfter::Time(time, _) if !target.is_stopped() => time,
                         _ => Duration::ZERO,
                     };
-                    return taken.end(passed.max(wanted));
+                    return result.finish(passed.max(least));
                 }
             }
         }
@@ -202,30 +338,30 @@ impl LoadGenerator {
         let late = passed();
         let count = self.scenario.images_per_query();
         let first = self.first + sent * count;
-        let parts = if count == 1 {
+        let stages = if count == 1 {
             target.request(first).await?
         } else {
-            together(target, first, count).await?
+            request_batch(target, first, count).await?
         };
-        Ok(QuerySample { due, late, latency: passed(), parts })
+        Ok(QuerySample { due, late, latency: passed(), stages })
     }
 }
 
-/// Asks for several pictures at once; parts of one name are added up.
-async fn together(
+/// Requests several images at once, and sums the stages by name.
+async fn request_batch(
     target: &(impl Target + ?Sized),
     first: usize,
     count: usize,
 ) -> Result<RequestStages, RequestError> {
     let mut running: FuturesUnordered<_> =
-        (first..first + count).map(|picture| target.request(picture)).collect();
+        (first..first + count).map(|image| target.request(image)).collect();
     let mut sums: RequestStages = Vec::new();
     let mut error = None;
-    // All are waited for, so that none is still at work when the next query begins.
+    // Waits for all, so that none still runs when the next query begins.
     while let Some(outcome) = running.next().await {
         match outcome {
-            Ok(parts) => {
-                for (name, took) in parts {
+            Ok(stages) => {
+                for (name, took) in stages {
                     match sums.iter_mut().find(|(known, _)| *known == name) {
                         Some((_, sum)) => *sum += took,
                         None => sums.push((name, took)),

@@ -1,19 +1,18 @@
-//! A report as a benchmark may give one, for tests of what shows it: three ways to run, with stalls, a warm-up that was too
-//! short, failures, and names that want to be markup.
+//! A sample report for tests of its renderings: three subjects, with stalls, failures, and names that are markup.
 
 use std::collections::BTreeMap;
 
+use super::load::Scenario;
 use super::report::{
     Accuracy, BenchReport, BenchRun, Energy, ImageSummary, Latency, MeasurementWindow, Percentile,
     SampleColumns, ScenarioResult, StageColumn, Subject, WarmUp,
 };
-use super::scenario::Scenario;
 use crate::machine::{MachineInfo, Processor};
 
-/// A name that is a script wherever it is not escaped.
+/// A name that is a script where it is not escaped.
 pub(super) const MARKUP: &str = "served <script>alert(1)</script>";
 
-/// The report: its last run has the one unstable point.
+/// Its last run has the only unstable point.
 pub(super) fn report() -> BenchReport {
     let clients = |clients| Scenario::Clients { clients };
     let server = |rate| Scenario::Server { rate };
@@ -50,7 +49,7 @@ pub(super) fn report() -> BenchReport {
     };
     let unstable = &mut served.points[2];
     let ms = unstable.samples.latency_ms.iter().enumerate();
-    // It grows all the time, and stands still now and then.
+    // Grows all the time, with stalls.
     let grown: Vec<f64> = ms
         .map(|(index, ms)| {
             ms * (1.0 + index as f64 / 600.0) + if index % 290 == 250 { 700.0 } else { 0.0 }
@@ -94,11 +93,11 @@ fn run(name: &str, ms: f64, scenarios: &[(Scenario, usize)]) -> BenchRun {
             precision: Some("fp32".to_owned()),
             device: Some("cpu".to_owned()),
             options: BTreeMap::new(),
-            pictures: ImageSummary {
+            images: ImageSummary {
                 height: 1024,
                 width: 2048,
                 count: 64,
-                source: "drawn scenes, seed 1".to_owned(),
+                source: "synthetic images, seed 1".to_owned(),
             },
             windows: Some(8),
             pixel_ratio: Some(2.25),
@@ -129,15 +128,15 @@ fn point(scenario: Scenario, count: usize, ms: f64) -> ScenarioResult {
     };
     let slowed = ms * (at_once / 2.2).max(1.0);
     let mut noise = noise();
-    let mut draw = || {
-        // Skewed to the right, as latencies are, with a long one now and then.
+    let mut sample = || {
+        // Skewed to the right, as latencies are, with rare outliers.
         let [first, second, rare] = [noise(), noise(), noise()];
         slowed
             * (0.94 + 0.1 * first * second - 0.03 * (1.0 - first).ln())
             * if rare > 0.996 { 2.6 } else { 1.0 }
     };
-    let latency_ms: Vec<f64> = (0..count).map(|_| draw()).collect();
-    let pictures = scenario.images_per_query() as f64;
+    let latency_ms: Vec<f64> = (0..count).map(|_| sample()).collect();
+    let images = scenario.images_per_query() as f64;
     let shares = [
         ("decode", 0.11),
         ("queue", 0.02),
@@ -147,11 +146,11 @@ fn point(scenario: Scenario, count: usize, ms: f64) -> ScenarioResult {
         ("encode", 0.06),
     ];
     let stage = |(name, share): (&str, f64)| {
-        let summed = if pictures > 1.0 { share * 1.6 } else { share };
+        let summed = if images > 1.0 { share * 1.6 } else { share };
         StageColumn { name: name.to_owned(), ms: latency_ms.iter().map(|ms| summed * ms).collect() }
     };
     let seconds = count as f64 * apart / 1000.0;
-    let rate = count as f64 * pictures / seconds;
+    let rate = count as f64 * images / seconds;
     ScenarioResult {
         scenario,
         sessions: Some(2),
@@ -185,7 +184,7 @@ fn point(scenario: Scenario, count: usize, ms: f64) -> ScenarioResult {
     }
 }
 
-/// Numbers from 0 to 1 that look random.
+/// Pseudo-random numbers from 0 to 1 (linear congruential).
 fn noise() -> impl FnMut() -> f64 {
     let mut state = 1_u32;
     move || {
@@ -194,7 +193,7 @@ fn noise() -> impl FnMut() -> f64 {
     }
 }
 
-/// Percentiles by nearest rank, with ends that are about right.
+/// Nearest-rank percentiles with approximate intervals.
 fn latency(ms: &[f64]) -> Latency {
     let mut sorted = ms.to_vec();
     sorted.sort_by(f64::total_cmp);

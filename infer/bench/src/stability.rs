@@ -1,65 +1,60 @@
-//! Whether a system has come to rest: perf_analyzer's rule. Three windows in a row are alike where the largest and the
-//! least of both their latency and their rate are within 10 % of each other.
+//! Steady-state detection by perf_analyzer's rule: three windows in a row whose latencies and rates are each within 10 %.
 //!
-//! The latency of a stretch is its median. Where each client asks when the answer before is there, the rate is the mean
-//! latency's reciprocal, so the rule already judges the mean, and what a median adds is what the bulk of queries meets,
-//! unmoved by one outlier of heavy tails. In the server scenario the rate is that of the arrivals, which scatter by
-//! themselves and say nothing of the system: there only latency counts, and it also tells a queue that grows. Offline only
-//! the rate counts, for what is asked for at once is answered later and later.
+//! A window's latency is its median: in a closed loop the rate is the reciprocal of the mean latency and already judges the
+//! mean, while the median follows the bulk of the queries and ignores outliers. In the server scenario the rate is that of
+//! the arrivals, so only latency counts. Offline only the rate counts, as latency there grows with the position.
 
+use super::load::Scenario;
 use super::report::{MeasurementWindow, SampleColumns, WarmUp};
-use super::scenario::Scenario;
 use super::statistics::median;
 use super::words::figure;
 
-/// How many times the least the largest may be.
+/// Largest ratio of two windows that count as alike.
 pub const WITHIN: f64 = 1.1;
 
-/// Stretches that are compared.
+/// Windows that are compared.
 const COMPARED: usize = 3;
 
-/// When a warm-up is through.
+/// When a warm-up ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StabilityRule {
-    /// The least seconds of a stretch.
+    /// Least seconds of a window.
     pub seconds: f64,
-    /// The least queries of a stretch.
+    /// Least queries of a window.
     pub queries: usize,
-    /// Stretches after which it ends, come to rest or not.
+    /// Windows after which it ends even if unstable.
     pub trials: usize,
 }
 
-/// A stretch of half a second shows clocks that rise and caches that fill, and ten queries have a median.
+/// Half a second shows rising clocks and filling caches, and ten queries have a median.
 impl Default for StabilityRule {
     fn default() -> Self {
         Self { seconds: 0.5, queries: 10, trials: 10 }
     }
 }
 
-/// A warm-up as its answers come in.
+/// Groups the answers of a warm-up into windows and compares them.
 #[derive(Debug, Clone)]
 pub struct StabilityDetector {
     scenario: Scenario,
     rule: StabilityRule,
-    done: WarmUp,
-    /// Latencies in milliseconds of the stretch that is not yet through.
+    warm_up: WarmUp,
+    /// Latencies of the current window, in milliseconds.
     latencies: Vec<f64>,
-    /// When it began, in seconds since the start.
+    /// Start of the current window, in seconds since the start of the warm-up.
     began: f64,
 }
 
 impl StabilityDetector {
-    /// At the start of a warm-up.
     pub fn new(scenario: Scenario, rule: StabilityRule) -> Self {
-        Self { scenario, rule, done: WarmUp::default(), latencies: Vec::new(), began: 0.0 }
+        Self { scenario, rule, warm_up: WarmUp::default(), latencies: Vec::new(), began: 0.0 }
     }
 
-    /// Takes an answer in: when it came, in seconds since the start, and its latency in milliseconds. Answers come in the
-    /// order of time.
+    /// Adds an answer, in order of time: `at` in seconds since the start, latency in milliseconds.
     pub fn push(&mut self, at: f64, latency_ms: f64) {
-        self.done.queries += 1;
-        self.done.seconds = at;
-        // What is still under way at the end meets fewer others.
+        self.warm_up.queries += 1;
+        self.warm_up.seconds = at;
+        // Queries that are still running at the end meet less load.
         if self.is_done() {
             return;
         }
@@ -68,32 +63,30 @@ impl StabilityDetector {
         if self.latencies.len() < self.rule.queries || took < self.rule.seconds {
             return;
         }
-        self.done.windows.extend(MeasurementWindow::new(&self.latencies, took));
+        self.warm_up.windows.extend(MeasurementWindow::new(&self.latencies, took));
         self.latencies.clear();
         self.began = at;
     }
 
-    /// Whether the last three windows are alike.
+    /// Returns true where the last three windows are alike.
     pub fn is_stable(&self) -> bool {
-        let windows = &self.done.windows;
+        let windows = &self.warm_up.windows;
         windows.last_chunk().is_some_and(|last: &[MeasurementWindow; COMPARED]| {
-            unlike(self.scenario, last).is_none()
+            find_difference(self.scenario, last).is_none()
         })
     }
 
-    /// Whether it is to end: come to rest, or the most trials are made.
+    /// Returns true where it is stable or the number of trials is reached.
     pub fn is_done(&self) -> bool {
-        self.done.windows.len() >= self.rule.trials || self.is_stable()
+        self.warm_up.windows.len() >= self.rule.trials || self.is_stable()
     }
 
-    /// What the report says of it.
     pub fn warm_up(&self) -> &WarmUp {
-        &self.done
+        &self.warm_up
     }
 }
 
 impl MeasurementWindow {
-    /// Of latencies in milliseconds over so many seconds; none of no latencies.
     fn new(latencies: &[f64], seconds: f64) -> Option<Self> {
         Some(Self {
             latency_ms: median(latencies)?,
@@ -102,11 +95,10 @@ impl MeasurementWindow {
     }
 }
 
-/// Why the figures of measured samples are not to be trusted, as a sentence; none where thirds of them, in the order of time,
-/// are alike.
+/// Reason why measured samples are unstable; `None` where their thirds, in order of time, are alike.
 ///
-/// They may differ because the machine or a queue has not come to rest, or because samples scatter so widely that a third of
-/// them does not tell the median within 10 %. Either way the figures are not known that well.
+/// They may differ because the machine or a queue is not in a steady state, or because a third of the samples does not
+/// determine the median within 10 %.
 pub fn drift(samples: &SampleColumns, scenario: Scenario) -> Option<String> {
     let Some(thirds) = thirds(samples) else {
         let count = samples.latency_ms.len();
@@ -114,31 +106,32 @@ pub fn drift(samples: &SampleColumns, scenario: Scenario) -> Option<String> {
             "{count} of at least {COMPARED} queries were answered, too few to compare; measure longer"
         ));
     };
-    let (what, [first, second, third]) = unlike(scenario, &thirds)?;
-    let [one, other, last] = [first, second, third].map(figure);
-    let figures = format!("{one}, {other} and {last} {what} in thirds of the time");
+    let (unit, values) = find_difference(scenario, &thirds)?;
+    let [first, second, third] = values.map(figure);
+    let figures = format!("{first}, {second} and {third} {unit} in thirds of the time");
     Some(match scenario {
-        Scenario::Server { .. } if growing([first, second, third]) => format!(
-            "latency grows, {figures}: pictures come faster than they are answered, or nearly; lower the rate or measure longer"
+        Scenario::Server { .. } if is_growing(values) => format!(
+            "latency grows, {figures}: images arrive about as fast as they are answered, or faster; lower the rate or \
+             measure longer"
         ),
         _ => format!(
-            "{figures} differ by more than {:.0} %: the machine has not come to rest, or samples scatter too widely; stop what \
-             else runs, or measure longer",
+            "{figures} differ by more than {:.0} %: the machine is not in a steady state, or samples scatter too widely; \
+             stop other programs, or measure longer",
             100.0 * (WITHIN - 1.0)
         ),
     })
 }
 
-/// Whether pictures that come by themselves wait longer and longer: their queue grows, and no figure of them is one.
+/// Returns true where latency grows from third to third, as it does when the queue of the server scenario grows.
 pub fn queue_grows(samples: &SampleColumns) -> bool {
-    thirds(samples).is_some_and(|thirds| growing(thirds.map(|third| third.latency_ms)))
+    thirds(samples).is_some_and(|thirds| is_growing(thirds.map(|third| third.latency_ms)))
 }
 
-fn growing([first, second, third]: [f64; COMPARED]) -> bool {
+fn is_growing([first, second, third]: [f64; COMPARED]) -> bool {
     WITHIN * first < third && first < second && second < third
 }
 
-/// Thirds of the samples in the order in which they were due; none of too few.
+/// Thirds of the samples by when they were due; `None` of fewer than three.
 fn thirds(samples: &SampleColumns) -> Option<[MeasurementWindow; COMPARED]> {
     let count = samples.latency_ms.len().min(samples.due_ms.len());
     if count < COMPARED {
@@ -151,9 +144,9 @@ fn thirds(samples: &SampleColumns) -> Option<[MeasurementWindow; COMPARED]> {
     answered.sort_by(f64::total_cmp);
     let mut began = sent[0].0;
     Some([0, 1, 2].map(|third| {
-        let of = third * count / COMPARED..(third + 1) * count / COMPARED;
-        let latencies: Vec<f64> = sent[of.clone()].iter().map(|(_, latency)| *latency).collect();
-        let ended = answered[of.end - 1];
+        let range = third * count / COMPARED..(third + 1) * count / COMPARED;
+        let ended = answered[range.end - 1];
+        let latencies: Vec<f64> = sent[range].iter().map(|(_, latency)| *latency).collect();
         let seconds = (ended - began) / 1000.0;
         began = ended;
         // No third of three samples or more is empty.
@@ -162,20 +155,20 @@ fn thirds(samples: &SampleColumns) -> Option<[MeasurementWindow; COMPARED]> {
     }))
 }
 
-/// The figures that are not alike, and their unit.
-fn unlike(
+/// The first figure by which windows differ, with its unit.
+fn find_difference(
     scenario: Scenario,
     windows: &[MeasurementWindow; COMPARED],
 ) -> Option<(&'static str, [f64; COMPARED])> {
     let latency = (!matches!(scenario, Scenario::Offline))
-        .then(|| ("ms", windows.map(|stretch| stretch.latency_ms)));
+        .then(|| ("ms", windows.map(|window| window.latency_ms)));
     let rate = (!matches!(scenario, Scenario::Server { .. }))
-        .then(|| ("queries/s", windows.map(|stretch| stretch.queries_per_second)));
-    latency.into_iter().chain(rate).find(|(_, figures)| !alike(figures))
+        .then(|| ("queries/s", windows.map(|window| window.queries_per_second)));
+    latency.into_iter().chain(rate).find(|(_, figures)| !are_alike(figures))
 }
 
-/// What is no number is like nothing.
-fn alike(figures: &[f64; COMPARED]) -> bool {
+/// Returns false where one is NaN.
+fn are_alike(figures: &[f64; COMPARED]) -> bool {
     figures.iter().all(|one| figures.iter().all(|other| *one <= WITHIN * other))
 }
 
@@ -186,8 +179,8 @@ mod tests {
     use super::*;
     use crate::arrivals;
 
-    /// Samples of one client, one after the other.
-    fn in_turn(latencies: impl IntoIterator<Item = f64>) -> SampleColumns {
+    /// Samples of one client.
+    fn sequential(latencies: impl IntoIterator<Item = f64>) -> SampleColumns {
         let mut samples = SampleColumns::default();
         let mut at = 0.0;
         for latency in latencies {
@@ -202,7 +195,7 @@ mod tests {
         (0..count).map(move |at| 20.0 * (spread * Stream::keyed(&[8]).normal(at)).exp())
     }
 
-    /// Samples of a system that answers one picture after the other, each in 10 ms.
+    /// Samples of a queue with one server that takes 10 ms an image.
     fn served(rate: f64, count: usize) -> SampleColumns {
         let mut free = 0.0_f64;
         let mut samples = SampleColumns::default();
@@ -218,19 +211,19 @@ mod tests {
     const ALONE: Scenario = Scenario::SingleStream;
 
     #[test]
-    fn a_warm_up_ends_when_three_stretches_are_alike() {
-        let mut watch =
+    fn a_warm_up_ends_when_three_windows_are_alike() {
+        let mut detector =
             StabilityDetector::new(ALONE, StabilityRule { seconds: 0.2, queries: 5, trials: 10 });
         let (mut at, mut latency) = (0.0, 100.0);
-        while !watch.is_done() {
+        while !detector.is_done() {
             // Faster with every query, down to 20 ms.
             latency = (0.9_f64 * latency).max(20.0);
             at += latency / 1000.0;
-            watch.push(at, latency);
+            detector.push(at, latency);
         }
-        assert!(watch.is_stable());
-        let WarmUp { queries, seconds, ref windows } = *watch.warm_up();
-        // It takes 16 queries to come down to 20 ms, and then the rest of that stretch and two or three of ten.
+        assert!(detector.is_stable());
+        let WarmUp { queries, seconds, ref windows } = *detector.warm_up();
+        // It takes 16 queries to reach 20 ms, then the rest of that window and two or three of ten.
         assert!((40..70).contains(&queries) && (seconds - at).abs() < 1e-12, "{queries}");
         let last = windows[windows.len() - 1];
         assert!(
@@ -240,61 +233,69 @@ mod tests {
     }
 
     #[test]
-    fn a_warm_up_that_never_rests_ends_all_the_same() {
+    fn an_unstable_warm_up_ends() {
         let rule = StabilityRule { seconds: 0.0, queries: 2, trials: 7 };
-        let mut watch = StabilityDetector::new(ALONE, rule);
+        let mut detector = StabilityDetector::new(ALONE, rule);
         let mut at = 0.0;
-        while !watch.is_done() {
-            at += 1.2_f64.powi(watch.warm_up().queries as i32);
-            watch.push(at, at);
+        while !detector.is_done() {
+            at += 1.2_f64.powi(detector.warm_up().queries as i32);
+            detector.push(at, at);
         }
         assert_eq!(
-            (watch.is_stable(), watch.warm_up().windows.len(), watch.warm_up().queries),
+            (detector.is_stable(), detector.warm_up().windows.len(), detector.warm_up().queries),
             (false, 7, 14)
         );
     }
 
     #[test]
-    fn what_comes_after_the_end_of_a_warm_up_says_nothing_of_it() {
-        let mut watch =
+    fn answers_after_the_end_of_a_warm_up_do_not_count() {
+        let mut detector =
             StabilityDetector::new(ALONE, StabilityRule { seconds: 0.0, queries: 2, trials: 10 });
         for at in 0..8 {
-            watch.push(f64::from(at + 1), if at < 6 { 20.0 } else { 5.0 });
+            detector.push(f64::from(at + 1), if at < 6 { 20.0 } else { 5.0 });
         }
-        assert!(watch.is_stable());
+        assert!(detector.is_stable());
         assert_eq!(
-            (watch.warm_up().windows.len(), watch.warm_up().queries, watch.warm_up().seconds),
+            (
+                detector.warm_up().windows.len(),
+                detector.warm_up().queries,
+                detector.warm_up().seconds
+            ),
             (3, 8, 8.0)
         );
     }
 
     #[test]
-    fn steady_samples_are_trusted_and_drifting_ones_are_not() {
-        assert_eq!(drift(&in_turn(noisy(300, 0.1)), ALONE), None);
+    fn drifting_samples_are_unstable() {
+        assert_eq!(drift(&sequential(noisy(300, 0.1)), ALONE), None);
         let slower =
             noisy(300, 0.1).enumerate().map(|(at, latency)| latency * (1.0 + 0.001 * at as f64));
-        let said = drift(&in_turn(slower), ALONE).unwrap();
-        assert!(said.contains("ms in thirds of the time differ by more than 10 %"), "{said}");
-        // In the last third every third query takes twice the time: the median does not move, the rate does.
+        let reason = drift(&sequential(slower), ALONE).unwrap();
+        assert!(reason.contains("ms in thirds of the time differ by more than 10 %"), "{reason}");
+        // In the last third every third query takes twice the time, which moves the rate but not the median.
         let tail = (0..300).map(|at| if at > 200 && at % 3 == 0 { 40.0 } else { 20.0 });
-        let said = drift(&in_turn(tail), ALONE).unwrap();
-        assert!(said.contains("queries/s in thirds"), "{said}");
+        let reason = drift(&sequential(tail), ALONE).unwrap();
+        assert!(reason.contains("queries/s in thirds"), "{reason}");
     }
 
     #[test]
     fn an_outlier_of_a_long_run_is_no_drift() {
         let outlier = (0..3000).map(|at| if at == 1700 { 400.0 } else { 20.0 });
-        assert_eq!(drift(&in_turn(outlier), ALONE), None);
+        assert_eq!(drift(&sequential(outlier), ALONE), None);
     }
 
     #[test]
-    fn a_queue_that_grows_is_told_from_one_that_does_not() {
+    fn growing_queues_are_detected() {
         for (rate, grows) in [(20.0, false), (50.0, false), (120.0, true), (300.0, true)] {
-            let said = drift(&served(rate, 3000), Scenario::Server { rate });
+            let reason = drift(&served(rate, 3000), Scenario::Server { rate });
             assert_eq!(queue_grows(&served(rate, 3000)), grows, "{rate}");
-            assert_eq!(said.is_some_and(|said| said.starts_with("latency grows")), grows, "{rate}");
+            assert_eq!(
+                reason.is_some_and(|reason| reason.starts_with("latency grows")),
+                grows,
+                "{rate}"
+            );
         }
-        // Few arrivals scatter by more than 10 %, which is not the system's doing.
+        // Few arrivals scatter by more than 10 %, which is no instability of the target.
         assert_eq!(drift(&served(20.0, 60), Scenario::Server { rate: 20.0 }), None);
     }
 
@@ -310,14 +311,14 @@ mod tests {
     }
 
     #[test]
-    fn too_few_samples_are_said_and_none_panic() {
+    fn too_few_samples_are_unstable() {
         for count in 0..3 {
             assert!(
-                drift(&in_turn(noisy(count, 0.0)), ALONE).unwrap().contains("too few"),
+                drift(&sequential(noisy(count, 0.0)), ALONE).unwrap().contains("too few"),
                 "{count}"
             );
         }
-        assert_eq!(drift(&in_turn(noisy(3, 0.0)), ALONE), None);
-        assert!(drift(&in_turn([f64::NAN; 5]), ALONE).is_some());
+        assert_eq!(drift(&sequential(noisy(3, 0.0)), ALONE), None);
+        assert!(drift(&sequential([f64::NAN; 5]), ALONE).is_some());
     }
 }

@@ -1,19 +1,21 @@
-//! How latency is distributed, and how sure each percentile is. Ranks of samples bound a percentile whatever the distribution
-//! is: the number of samples below the true one is binomial, so no shape is assumed and nothing is approximated. It does
-//! assume samples that do not depend on each other; where neighbours are alike, the true interval is wider.
+//! Latency percentiles with order-statistic intervals, and mean stage times.
+//!
+//! The number of samples below a percentile is binomial, so two ranks bound it for any distribution and without
+//! approximation (Conover, Practical Nonparametric Statistics). Samples are taken as independent; where neighbors are
+//! alike, the true interval is wider.
 
-use super::report::{Latency, Percentile};
+use super::report::{Latency, Percentile, SampleColumns, ScenarioResult};
 
-/// The percentiles that are told.
+/// Reported percentiles.
 const PERCENTS: [f64; 4] = [50.0, 90.0, 95.0, 99.0];
 
-/// What each end of the two-sided interval of 95 % may miss the true percentile with.
+/// Error probability at each end of the two-sided 95 % interval.
 const EACH_SIDE: f64 = 0.025;
 
-/// What the one-sided bound may miss it with: that of MLPerf's early stopping.
+/// Error probability of the one-sided bound, as in MLPerf's early stopping.
 const ONE_SIDE: f64 = 0.01;
 
-/// How latencies in milliseconds are distributed; none of no samples.
+/// Distribution of latencies in milliseconds; `None` without samples.
 pub fn latency(ms: &[f64]) -> Option<Latency> {
     let mut sorted = ms.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -27,7 +29,7 @@ pub fn latency(ms: &[f64]) -> Option<Latency> {
     })
 }
 
-/// Of samples in order, at least one.
+/// `sorted` holds at least one sample.
 fn percentile(sorted: &[f64], percent: f64) -> Percentile {
     let below = Binomial::new(sorted.len(), percent / 100.0);
     let sample = |rank: usize| sorted[rank - 1];
@@ -40,63 +42,73 @@ fn percentile(sorted: &[f64], percent: f64) -> Percentile {
     }
 }
 
-/// The nearest rank of a percentile, from 1: the least that so many of a hundred samples do not exceed.
+/// Nearest rank of a percentile, from 1.
 pub(super) fn rank(count: usize, percent: f64) -> usize {
     ((percent * count as f64 / 100.0).ceil() as usize).clamp(1, count.max(1))
 }
 
-/// The percentile of samples in any order, by nearest rank; none of no samples. Changes their order.
+/// Nearest-rank percentile of unsorted samples, which are reordered; `None` without samples.
 pub(super) fn select(samples: &mut [f64], percent: f64) -> Option<f64> {
     let index = rank(samples.len(), percent) - 1;
     (!samples.is_empty()).then(|| *samples.select_nth_unstable_by(index, f64::total_cmp).1)
 }
 
-/// The sample in the middle, by nearest rank; none of no samples.
+/// Nearest-rank median; `None` without samples.
 pub(super) fn median(samples: &[f64]) -> Option<f64> {
     select(&mut samples.to_vec(), 50.0)
 }
 
-/// How likely it is that so many of `count` samples lie below what a share of all lies below.
+/// Arithmetic mean; `None` without samples.
+pub(super) fn mean(samples: &[f64]) -> Option<f64> {
+    (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
+}
+
+/// Binomial distribution of the number of `count` samples that lie below a quantile.
 pub(super) struct Binomial {
     count: usize,
-    /// The least number that is not all but impossible.
+    /// Smallest number with a probability that is not negligible.
     first: usize,
-    /// The probability of that number and of those that follow.
+    /// Probabilities of `first` and the numbers that follow.
     probabilities: Vec<f64>,
 }
 
 impl Binomial {
-    /// Probabilities this far below the largest are taken as none: all of them together change no digit of the rest.
-    const NOTHING: f64 = 1e-30;
+    /// Weights below this share of the largest are dropped: their sum changes no digit of the rest.
+    const NEGLIGIBLE: f64 = 1e-30;
 
-    /// Each probability is had from its neighbour's, outwards from the largest, and their sum is 1: no factorial is needed,
-    /// and no digits are lost with many samples.
+    /// Walks outwards from the mode by the ratio of neighboring probabilities and scales the sum to 1, which needs no
+    /// factorials and stays exact for millions of samples.
     pub(super) fn new(count: usize, share: f64) -> Self {
         let odds = share / (1.0 - share);
-        let most_likely = (((count + 1) as f64 * share) as usize).min(count);
-        let up = |number: usize| (count - number) as f64 / (number + 1) as f64 * odds;
-        let walk = |from: usize, step: &dyn Fn(usize) -> Option<(usize, f64)>| {
-            std::iter::successors(Some((from, 1.0)), |&(number, weight)| {
-                let (next, factor) = step(number)?;
-                Some((next, weight * factor)).filter(|(_, weight)| *weight > Self::NOTHING)
-            })
-            .skip(1)
-            .collect::<Vec<_>>()
-        };
-        let above = walk(most_likely, &|number| (number < count).then(|| (number + 1, up(number))));
-        let below =
-            walk(most_likely, &|number| number.checked_sub(1).map(|less| (less, 1.0 / up(less))));
-        let first = below.last().map_or(most_likely, |(number, _)| *number);
-        let weights = below.into_iter().rev().map(|(_, weight)| weight);
-        let mut probabilities: Vec<f64> =
-            weights.chain([1.0]).chain(above.into_iter().map(|(_, weight)| weight)).collect();
+        let mode = (((count + 1) as f64 * share) as usize).min(count);
+        let ratio = |number: usize| (count - number) as f64 / (number + 1) as f64 * odds;
+        let mut above = vec![1.0];
+        for number in mode..count {
+            let weight = above[above.len() - 1] * ratio(number);
+            if weight <= Self::NEGLIGIBLE {
+                break;
+            }
+            above.push(weight);
+        }
+        let mut probabilities = Vec::new();
+        let mut weight = 1.0;
+        for number in (0..mode).rev() {
+            weight /= ratio(number);
+            if weight <= Self::NEGLIGIBLE {
+                break;
+            }
+            probabilities.push(weight);
+        }
+        let first = mode - probabilities.len();
+        probabilities.reverse();
+        probabilities.append(&mut above);
         let sum: f64 = probabilities.iter().sum();
         probabilities.iter_mut().for_each(|probability| *probability /= sum);
         Self { count, first, probabilities }
     }
 
-    /// The least rank whose sample lies below the true percentile with no more than this probability; none where even the
-    /// largest does with more. It does where no fewer samples than the rank lie below.
+    /// Smallest rank whose sample lies below the quantile with at most probability `miss`; `None` where the largest
+    /// sample does with more.
     pub(super) fn upper_rank(&self, miss: f64) -> Option<usize> {
         let mut tail = 0.0;
         let fits = self.probabilities.iter().rev().take_while(|probability| {
@@ -107,7 +119,7 @@ impl Binomial {
         (rank <= self.count).then_some(rank.max(1))
     }
 
-    /// The largest rank whose sample lies above it with no more than this probability: fewer than the rank lie below.
+    /// Largest rank whose sample lies above the quantile with at most probability `miss`.
     pub(super) fn lower_rank(&self, miss: f64) -> Option<usize> {
         let mut tail = 0.0;
         let fits = self.probabilities.iter().take_while(|probability| {
@@ -119,13 +131,52 @@ impl Binomial {
     }
 }
 
+/// Mean time of one stage.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Share {
+    /// `other` for the part of the latency that no stage accounts for.
+    pub(super) name: String,
+    pub(super) ms: f64,
+    /// Of all stages and `other`.
+    pub(super) share: f64,
+}
+
+/// Mean stage times in order, then `other`; empty where no stage was timed.
+pub(super) fn shares(point: &ScenarioResult) -> Vec<Share> {
+    let finite_mean = |ms: &[f64]| mean(ms).filter(|mean| mean.is_finite());
+    let stages = point.samples.stages.iter();
+    let means: Vec<(&str, f64)> =
+        stages.filter_map(|stage| Some((stage.name.as_str(), finite_mean(&stage.ms)?))).collect();
+    let timed: f64 = means.iter().map(|(_, ms)| ms).sum();
+    let other = point.latency.as_ref().map_or(0.0, |latency| (latency.mean_ms - timed).max(0.0));
+    let all = timed + other;
+    if all <= 0.0 || means.is_empty() {
+        return Vec::new();
+    }
+    // Below a thousandth it is rounding and the timers themselves.
+    let other = (other > 0.001 * all).then_some(("other", other));
+    means
+        .into_iter()
+        .chain(other)
+        .map(|(name, ms)| Share { name: name.to_owned(), ms, share: ms / all })
+        .collect()
+}
+
+/// Mean of a stage in milliseconds; 0 where it was not timed.
+pub(super) fn mean_of(samples: &SampleColumns, name: &str) -> f64 {
+    let stage = samples.stages.iter().find(|stage| stage.name == name);
+    stage.and_then(|stage| mean(&stage.ms)).filter(|mean| mean.is_finite()).unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use protoseg_models::random::Stream;
 
     use super::*;
+    use crate::report::StageColumn;
+    use crate::sample;
 
-    /// The same distribution by adding one sample after the other.
+    /// The distribution by adding one sample after the other.
     fn brute_force(count: usize, share: f64) -> Vec<f64> {
         let mut probabilities = vec![1.0];
         for _ in 0..count {
@@ -175,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_of_the_median_are_those_of_the_tables() {
+    fn ranks_of_the_median_match_the_published_table() {
         // Conover, Practical Nonparametric Statistics, table of confidence limits for the median.
         let table = [
             (5, None),
@@ -196,8 +247,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_needs_as_many_samples_as_the_rules_of_mlperf_say() {
-        // The least query counts of early stopping: that of a percentile is the first for which the second largest is a bound.
+    fn a_bound_needs_as_many_samples_as_mlperf_requires() {
+        // Least query counts of early stopping; a percentile needs the first for which the second largest is a bound.
         for (share, ranks_below, least) in [(0.9, 0, 44), (0.9, 1, 64), (0.99, 1, 662)] {
             let bound = |count| {
                 Binomial::new(count, share).upper_rank(ONE_SIDE).map(|rank: usize| count - rank)
@@ -209,19 +260,19 @@ mod tests {
 
     #[test]
     fn many_samples_leave_the_bound_near_the_percentile() {
-        // MLPerf's full count for the 90th: within half a percent of samples at 99 % confidence.
+        // MLPerf's full count for the 90th percentile: within half a percent of the samples at 99 % confidence.
         let rank = Binomial::new(24_576, 0.9).upper_rank(ONE_SIDE).unwrap();
         assert!((0.9..0.905).contains(&(rank as f64 / 24_576.0)), "{rank}");
         let many = Binomial::new(3_000_000, 0.99);
         let sum: f64 = many.probabilities.iter().sum();
         assert!((sum - 1.0).abs() < 1e-9);
-        // 2.326 standard deviations of 172.3 above, where the normal distribution's 99 % lie.
+        // The normal distribution's 99 %: 2.326 standard deviations of 172.3.
         let above = many.upper_rank(ONE_SIDE).unwrap() - 2_970_000;
         assert!((400..=403).contains(&above), "{above}");
     }
 
     #[test]
-    fn figures_are_nearest_ranks() {
+    fn percentiles_are_nearest_ranks() {
         let shuffled: Vec<f64> = Stream::keyed(&[1])
             .permutation(100)
             .into_iter()
@@ -229,9 +280,12 @@ mod tests {
             .collect();
         let latency = latency(&shuffled).unwrap();
         assert_eq!((latency.mean_ms, latency.min_ms, latency.max_ms), (50.5, 1.0, 100.0));
-        let told: Vec<(f64, f64)> =
-            latency.percentiles.iter().map(|told| (told.percent, told.ms)).collect();
-        assert_eq!(told, [(50.0, 50.0), (90.0, 90.0), (95.0, 95.0), (99.0, 99.0)]);
+        let reported: Vec<(f64, f64)> = latency
+            .percentiles
+            .iter()
+            .map(|percentile| (percentile.percent, percentile.ms))
+            .collect();
+        assert_eq!(reported, [(50.0, 50.0), (90.0, 90.0), (95.0, 95.0), (99.0, 99.0)]);
         let ninety = latency.percentiles[1];
         assert_eq!(
             (ninety.low_ms, ninety.high_ms, ninety.bound_ms),
@@ -248,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_hold_the_true_percentile_as_often_as_they_say() {
+    fn intervals_cover_the_true_percentile_at_their_confidence() {
         const RUNS: u64 = 2000;
         for (index, percent) in PERCENTS.into_iter().enumerate() {
             // Of the exponential distribution.
@@ -264,13 +318,50 @@ mod tests {
                     usize::from(found.low_ms.unwrap() <= truth && truth <= found.high_ms.unwrap());
                 bounded += usize::from(truth <= found.bound_ms.unwrap());
             }
-            // Ranks are whole, so the true confidence lies between what is claimed and the next rank's; three standard
+            // Ranks are whole, so the true confidence lies between the nominal and that of the next rank; three standard
             // deviations of a count of 2000 runs are 1.5 % and 0.7 %.
             let (held, bounded) = (held as f64 / RUNS as f64, bounded as f64 / RUNS as f64);
             assert!(
                 (0.935..0.99).contains(&held) && (0.983..0.9999).contains(&bounded),
                 "{percent}: {held} {bounded}"
             );
+        }
+    }
+
+    /// A result of these stages with this mean latency.
+    fn point(stages: &[(&str, &[f64])], mean_ms: f64) -> ScenarioResult {
+        let stage =
+            |(name, ms): &(&str, &[f64])| StageColumn { name: (*name).to_owned(), ms: ms.to_vec() };
+        let mut point = sample::report().runs[0].points[0].clone();
+        point.samples.stages = stages.iter().map(stage).collect();
+        point.latency =
+            Some(Latency { mean_ms, min_ms: mean_ms, max_ms: mean_ms, percentiles: Vec::new() });
+        point
+    }
+
+    fn stage_shares(point: &ScenarioResult) -> Vec<(String, f64, f64)> {
+        shares(point).into_iter().map(|share| (share.name, share.ms, share.share)).collect()
+    }
+
+    #[test]
+    fn time_outside_of_stages_is_other() {
+        let halves = point(&[("decode", &[1.0, 3.0]), ("compute", &[4.0, 8.0])], 16.0);
+        let named = |name: &str, ms, share| (name.to_owned(), ms, share);
+        assert_eq!(
+            stage_shares(&halves),
+            [named("decode", 2.0, 0.125), named("compute", 6.0, 0.375), named("other", 8.0, 0.5)]
+        );
+        let overlapping = point(&[("decode", &[2.0]), ("compute", &[6.0])], 5.0);
+        assert_eq!(
+            stage_shares(&overlapping),
+            [named("decode", 2.0, 0.25), named("compute", 6.0, 0.75)]
+        );
+    }
+
+    #[test]
+    fn untimed_queries_have_no_shares() {
+        for stages in [&[][..], &[("compute", &[][..])], &[("compute", &[f64::NAN])]] {
+            assert_eq!(stage_shares(&point(stages, 5.0)), []);
         }
     }
 }

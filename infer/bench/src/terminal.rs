@@ -1,45 +1,43 @@
-//! A report as text for a terminal of 100 to 120 columns: for each way to run what it is, then a line a scenario.
+//! A report as text for a terminal of 100 to 120 columns: each subject, then a line per scenario.
 
-use super::report::{BenchReport, BenchRun, Latency, Percentile, ScenarioResult};
-use super::stages::shares;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use super::report::{BenchReport, BenchRun, Percentile, ScenarioResult};
+use super::statistics::{Share, shares};
 use super::words::{
-    count, device, facts, figure, largest, machine, milliseconds, moment, percent, rounded,
+    device, facts, failure, figure, largest, machine, milliseconds, moment, percent, rounded,
     seconds, sessions, verdict, within_bound,
 };
 
-/// Columns that lines of words are broken at.
+/// Columns after which sentences are wrapped.
 const WIDTH: usize = 110;
-/// An interval of which one side is longer than the other by more than this factor has two numbers.
+/// Ratio of the two sides of an interval above which both are printed.
 const LOPSIDED: f64 = 1.5;
-/// Before all that belongs to a run.
 const INDENT: &str = "  ";
-/// What the table's columns hold; the first is words, the others numbers.
 const COLUMNS: [&str; 10] =
     ["latency in ms", "queries", "p50", "p90", "p95", "p99", "max", "images/s", "MP/s", "verdict"];
 
-/// The report in plain words and aligned columns; no colours. Latencies are milliseconds. After a percentile stands
-/// how far its interval of 95 % confidence reaches: `±` the farther end, or `-` and `+` where the ends are not about as far;
-/// nothing where an end is not known.
+/// The report as uncolored text. Latencies are milliseconds. A percentile is followed by its interval of 95 % confidence:
+/// `±` the farther end, or `-` and `+` where the ends are not about as far; nothing where an end is unknown.
 pub fn text(report: &BenchReport) -> String {
-    let verdict = verdict(report);
     let mut lines =
-        vec![format!("{}, {}: {}", report.program, moment(report.began), verdict.words)];
-    lines.extend(rows(&machine(&report.machine)));
+        vec![format!("{}, {}: {}", report.program, moment(report.began), verdict(report).words)];
+    lines.extend(labeled(&machine(&report.machine)));
     for run in &report.runs {
         lines.push(String::new());
-        lines.extend(self::run(run));
+        lines.extend(run_lines(run));
     }
     if !report.against.is_empty() {
         lines.push(String::new());
-        let told = report.against.iter().map(ToString::to_string);
-        lines.extend(told.flat_map(|told| wrapped("", &[told], "")));
+        for comparison in &report.against {
+            lines.extend(wrapped("", &[comparison.to_string()], ""));
+        }
     }
-    let intervals =
-        report.runs.iter().flat_map(|run| &run.points).filter_map(|point| point.latency.as_ref());
-    if intervals
-        .flat_map(|latency| &latency.percentiles)
-        .any(|percentile| reach(percentile).is_some())
-    {
+    let points = report.runs.iter().flat_map(|run| &run.points);
+    let mut percentiles =
+        points.filter_map(|point| point.latency.as_ref()).flat_map(|latency| &latency.percentiles);
+    if percentiles.any(|percentile| distances(percentile).is_some()) {
         lines.push(String::new());
         lines.push(
             "±, or - and +: with 95 % confidence the true percentile is no farther away."
@@ -50,128 +48,111 @@ pub fn text(report: &BenchReport) -> String {
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn run(run: &BenchRun) -> Vec<String> {
+fn run_lines(run: &BenchRun) -> Vec<String> {
     let mut lines = vec![run.subject.name.clone()];
-    lines.extend(rows(&facts(&run.subject)));
+    lines.extend(labeled(&facts(&run.subject)));
     if run.points.is_empty() {
         return lines;
     }
-    let head = COLUMNS.map(str::to_owned).to_vec();
-    let table: Vec<Vec<String>> = [head].into_iter().chain(run.points.iter().map(cells)).collect();
-    let mut rows = aligned(&table).into_iter();
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.add_row(COLUMNS);
+    run.points.iter().for_each(|point| {
+        table.add_row(cells(point));
+    });
+    let last = COLUMNS.len() - 1;
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((2, 0));
+        if index != 0 && index != last {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut rows = table.lines();
     lines.extend(rows.next());
     for (row, point) in rows.zip(&run.points) {
         lines.push(row);
-        lines.extend(below(point));
+        lines.extend(details(point));
     }
-    lines.extend(
-        run.within_bound.iter().flat_map(|found| wrapped(INDENT, &[within_bound(found)], "")),
-    );
+    if let Some(found) = &run.within_bound {
+        lines.extend(wrapped(INDENT, &[within_bound(found)], ""));
+    }
     lines
 }
 
-/// Labels with their texts, as many in a line as there is room for.
-fn rows(rows: &[(&str, String)]) -> Vec<String> {
-    let told: Vec<String> = rows.iter().map(|(label, text)| format!("{label} {text}")).collect();
-    wrapped(INDENT, &told, " · ")
+/// Labels with their texts, wrapped.
+fn labeled(facts: &[(&str, String)]) -> Vec<String> {
+    let parts: Vec<String> = facts.iter().map(|(label, text)| format!("{label} {text}")).collect();
+    wrapped(INDENT, &parts, " · ")
 }
 
-/// A point's cells in the table.
-fn cells(point: &ScenarioResult) -> Vec<String> {
-    let percentile = |percent| point.percentile(percent).map_or_else(|| "-".to_owned(), with_reach);
-    let most = point
-        .latency
-        .as_ref()
-        .map_or_else(|| "-".to_owned(), |latency: &Latency| figure(latency.max_ms));
-    vec![
+fn cells(point: &ScenarioResult) -> [String; COLUMNS.len()] {
+    let percentile =
+        |percent| point.percentile(percent).map_or_else(|| "-".to_owned(), with_interval);
+    let max = point.latency.as_ref().map(|latency| figure(latency.max_ms));
+    [
         point.scenario.to_string(),
         point.samples.latency_ms.len().to_string(),
         percentile(50.0),
         percentile(90.0),
         percentile(95.0),
         percentile(99.0),
-        most,
+        max.unwrap_or_else(|| "-".to_owned()),
         figure(point.images_per_second),
         figure(point.megapixels_per_second),
         if point.unstable.is_some() { "UNSTABLE" } else { "STABLE" }.to_owned(),
     ]
 }
 
-/// A percentile and how far the ends of its interval are from it: one number where they are about as far.
-fn with_reach(percentile: &Percentile) -> String {
-    let reach = reach(percentile).map(|[down, up]| match down.max(up) <= LOPSIDED * down.min(up) {
-        true => format!(" ±{}", rounded(down.max(up), 2)),
-        false => format!(" -{}+{}", rounded(down, 1), rounded(up, 1)),
-    });
-    figure(percentile.ms) + &reach.unwrap_or_default()
+/// A percentile with the distances to the ends of its interval; one number where they are about equal.
+fn with_interval(percentile: &Percentile) -> String {
+    let ms = figure(percentile.ms);
+    match distances(percentile) {
+        None => ms,
+        Some([down, up]) if down.max(up) <= LOPSIDED * down.min(up) => {
+            format!("{ms} ±{}", rounded(down.max(up), 2))
+        }
+        Some([down, up]) => format!("{ms} -{}+{}", rounded(down, 1), rounded(up, 1)),
+    }
 }
 
-/// How far the lower and the upper end of a percentile's interval are from it, in milliseconds.
-fn reach(percentile: &Percentile) -> Option<[f64; 2]> {
+/// Distances of a percentile to the lower and the upper end of its interval, in milliseconds.
+fn distances(percentile: &Percentile) -> Option<[f64; 2]> {
     Some([percentile.ms - percentile.low_ms?, percentile.high_ms? - percentile.ms])
 }
 
-/// What is said of a point below its line: why it is unstable, what failed, and where its time goes.
-fn below(point: &ScenarioResult) -> Vec<String> {
+/// Lines below the row of a point: why it is unstable, failures, stage times.
+fn details(point: &ScenarioResult) -> Vec<String> {
     let indent = INDENT.repeat(2);
     let mut lines = Vec::new();
     if let Some(why) = &point.unstable {
         lines.extend(wrapped(&indent, &[format!("UNSTABLE: {why}")], ""));
     }
-    if point.failed > 0 {
-        let error =
-            point.first_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        let failed =
-            format!("{} not answered{error}", count(point.failed, "query was", "queries were"));
-        lines.extend(wrapped(&indent, &[failed], ""));
+    if let Some(failure) = failure(point) {
+        lines.extend(wrapped(&indent, &[failure], ""));
     }
-    let stage = |share: super::stages::Share| {
-        format!("{} {} ({})", share.name, milliseconds(share.ms), percent(share.share))
-    };
-    let mut parts: Vec<String> =
-        sessions(point).into_iter().chain(shares(point).into_iter().map(stage)).collect();
-    let pictures = point.scenario.images_per_query();
-    if pictures > 1 {
-        parts.push(format!("summed over {pictures} pictures"));
-    }
+    let mut parts = Vec::new();
     if point.latency.is_none() {
-        parts.insert(0, format!("all in {}", seconds(point.seconds)));
+        parts.push(format!("all in {}", seconds(point.seconds)));
+    }
+    parts.extend(sessions(point));
+    let stage = |Share { name, ms, share }: Share| {
+        format!("{name} {} ({})", milliseconds(ms), percent(share))
+    };
+    parts.extend(shares(point).into_iter().map(stage));
+    let images = point.scenario.images_per_query();
+    if images > 1 {
+        parts.push(format!("summed over {images} images"));
     }
     parts.extend(device(point));
     lines.extend(wrapped(&indent, &parts, ", "));
     lines
 }
 
-/// Rows with columns as wide as their widest cells: the first and the last to the left, the others to the right.
-fn aligned(table: &[Vec<String>]) -> Vec<String> {
-    let columns = table.first().map_or(0, Vec::len);
-    let wide = |text: &String| text.chars().count();
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| table.iter().map(|row| wide(&row[column])).max().unwrap_or(0))
-        .collect();
-    let padded = |(column, text): (usize, &String)| {
-        let room = " ".repeat(widths[column] - wide(text));
-        if column == 0 || column + 1 == columns {
-            format!("{text}{room}")
-        } else {
-            format!("{room}{text}")
-        }
-    };
-    let line = |row: &Vec<String>| {
-        format!(
-            "{INDENT}{}",
-            row.iter().enumerate().map(padded).collect::<Vec<_>>().join("  ").trim_end()
-        )
-    };
-    table.iter().map(line).collect()
-}
-
-/// Parts with a separator between them, broken after separators; what is longer than a line is broken between its words.
+/// Joins parts, breaking lines after separators; a part longer than a line is broken between its words.
 fn wrapped(indent: &str, parts: &[String], separator: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for (index, part) in parts.iter().enumerate() {
         let end = if index + 1 < parts.len() { separator.trim_end() } else { "" };
-        // A line break within a text is a place to break as any other.
         let whole = part.split_whitespace().collect::<Vec<_>>().join(" ") + end;
         let fits = indent.len() + whole.chars().count() <= WIDTH;
         let pieces = if fits { vec![whole.as_str()] } else { whole.split(' ').collect() };
@@ -187,11 +168,8 @@ fn wrapped(indent: &str, parts: &[String], separator: &str) -> Vec<String> {
             }
         }
     }
-    lines
-        .into_iter()
-        .filter(|line| !line.is_empty())
-        .map(|line| format!("{indent}{line}"))
-        .collect()
+    lines.retain(|line| !line.is_empty());
+    lines.into_iter().map(|line| format!("{indent}{line}")).collect()
 }
 
 #[cfg(test)]
@@ -200,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_figure_stands_in_its_scenario_s_line() {
+    fn rows_hold_all_figures_of_their_scenario() {
         let report = sample::report();
         let text = text(&report);
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
@@ -233,8 +211,8 @@ mod tests {
                         .iter()
                         .map(|percentile| percentile.ms)
                         .chain([latency.max_ms]);
-                    let told: Vec<&str> = words.by_ref().take(5).collect();
-                    assert_eq!(told, ms.map(figure).collect::<Vec<_>>(), "{line}");
+                    let printed: Vec<&str> = words.by_ref().take(5).collect();
+                    assert_eq!(printed, ms.map(figure).collect::<Vec<_>>(), "{line}");
                 } else {
                     assert!(words.by_ref().take(5).all(|word| word == "-"), "{line}");
                 }
@@ -251,11 +229,11 @@ mod tests {
             .find_map(|point| point.unstable.as_ref())
             .unwrap();
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(words(&text).matches(&words(why)).count(), 1, "below its line");
+        assert_eq!(words(&text).matches(&words(why)).count(), 1, "below its row");
     }
 
     #[test]
-    fn a_reach_holds_the_whole_interval() {
+    fn intervals_are_printed_by_their_distances() {
         let percentile = |low_ms, high_ms| Percentile {
             percent: 99.0,
             ms: 41.0,
@@ -263,23 +241,23 @@ mod tests {
             high_ms,
             bound_ms: None,
         };
-        assert_eq!(with_reach(&percentile(Some(40.5), Some(43.0))), "41.0 -0.5+2");
-        assert_eq!(with_reach(&percentile(Some(40.5), Some(41.6))), "41.0 ±0.60");
-        assert_eq!(with_reach(&percentile(Some(40.5), None)), "41.0");
+        assert_eq!(with_interval(&percentile(Some(40.5), Some(43.0))), "41.0 -0.5+2");
+        assert_eq!(with_interval(&percentile(Some(40.5), Some(41.6))), "41.0 ±0.60");
+        assert_eq!(with_interval(&percentile(Some(40.5), None)), "41.0");
     }
 
     #[test]
-    fn a_report_of_nothing_is_a_line() {
+    fn an_empty_report_is_a_line() {
         let report = BenchReport { runs: Vec::new(), ..sample::report() };
-        let told = text(&report);
-        let lines: Vec<&str> = told.lines().collect();
+        let text = text(&report);
+        let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
             "protoseg 0.1.0, 2026-07-30 12:00 UTC: UNSTABLE: nothing was measured"
         );
         assert_eq!(
             lines[1..],
-            ["  processor A processor · cores to use 2 · load before 0.25 over a minute"]
+            ["  processor A processor · usable cores 2 · load before 0.25 over a minute"]
         );
     }
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use protoseg_infer::EngineConfig;
 use protoseg_infer::config::ON;
 use protoseg_models::bundle::TUNING;
+use protoseg_models::errors::FileError;
 use protoseg_models::versioned::{self, JsonError, Versioned};
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +21,8 @@ use self::limits::TuningLimits;
 use self::machine::MachineId;
 use self::search::{Candidate, TuningDecision};
 use crate::ab::AbComparison;
+use crate::load::Scenario;
 use crate::report::ImageSummary;
-use crate::scenario::Scenario;
 
 /// `tuning.json`: what was found, for several machines, models and goals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,7 +96,9 @@ impl Tuning {
     pub fn read(path: &Path) -> Result<Option<Self>, JsonError> {
         match versioned::read(path, Self::VERSION) {
             Ok(Versioned { value, .. }) => Ok(Some(value)),
-            Err(JsonError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(JsonError::File(FileError { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
                 Ok(None)
             }
             Err(error) => Err(error),

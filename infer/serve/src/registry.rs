@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use protoseg_models::bundle::Model;
+use protoseg_models::errors::FileError;
 use serde::Serialize;
 
 use super::ServiceError;
@@ -268,7 +269,7 @@ impl ModelRegistry {
         let options = SchedulerOptions { limit, delay, threads: setup.threads };
         let scheduler =
             Scheduler::start(segmenters, options, metrics.clone()).map_err(|source| {
-                protoseg_models::bundle::BundleError::Io { path: path.into(), source }
+                protoseg_models::bundle::BundleError::File(FileError { path: path.into(), source })
             })?;
         // So that from the first request on it is known what can be done in time.
         scheduler.seed_throughput(pixels, took);

@@ -53,7 +53,7 @@ impl ReferencePrediction {
 pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Option<&ModelFile> {
     let of = |precision: Precision| {
         let fits = |file: &&ModelFile| {
-            file.form.kind == ModelKind::Logits && file.form.precision == precision
+            file.variant.kind == ModelKind::Logits && file.variant.precision == precision
         };
         manifest.files.iter().find(fits)
     };
@@ -63,13 +63,13 @@ pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Optio
 /// What rounding may decide between the labels of a file and those of its reference. Where both count alike, only the order
 /// of sums differs.
 pub(super) fn rounding_between(file: &ModelFile, reference: &ModelFile) -> f64 {
-    let alike = file.form.precision == reference.form.precision;
-    tie_tolerance(if alike { Precision::Fp32 } else { file.form.precision })
+    let alike = file.variant.precision == reference.variant.precision;
+    tie_tolerance(if alike { Precision::Fp32 } else { file.variant.precision })
 }
 
 /// The frames that a file takes.
 pub(super) fn form(file: &ModelFile) -> anyhow::Result<FrameSpec> {
-    file.form.frame.with_context(|| {
+    file.variant.frame.with_context(|| {
         format!("the manifest does not say which frames {} takes; export again", file.file)
     })
 }
@@ -111,14 +111,14 @@ pub(super) fn check(
 ) -> anyhow::Result<Vec<CaseReport>> {
     let path = manifest.verified(folder, file)?;
     let form = form(file)?;
-    let reference = reference_file(manifest, file.form.precision).ok_or_else(|| {
+    let reference = reference_file(manifest, file.variant.precision).ok_or_else(|| {
         anyhow!(
             "{} has no file of the kind `logits` to hold {} against",
             folder.display(),
             file.file
         )
     })?;
-    let mut segmenter = open(folder, manifest, reference, Some(form.pieces))?;
+    let mut segmenter = open(folder, manifest, reference, Some(form.tiling))?;
     let mut runner = Runner::open(&path, options)?;
     let scene = |index: u64| {
         let name = format!("scene {index} of {}x{}", form.height, form.width);
@@ -147,7 +147,7 @@ fn case(
     let (labels, confidence) = (found.0.report(), found.1);
     let GateLimits { label_agreement: limit, .. } = file.limits();
     // Narrower numbers move confidence by several steps wherever scores are near; only of 32 bits is one step the measure.
-    let precisions = [file.form.precision, reference.form.precision];
+    let precisions = [file.variant.precision, reference.variant.precision];
     let exact = precisions == [Precision::Fp32; 2];
     let held = [
         limit.map(|limit| labels.agreement >= limit),

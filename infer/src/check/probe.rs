@@ -33,7 +33,7 @@ pub(super) fn check(
     let run = |case: &ProbeCase| {
         let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
         let shape = [1, case.height, case.width];
-        if file.form.kind == ModelKind::Labels {
+        if file.variant.kind == ModelKind::Labels {
             let found = runner
                 .run_labels(&case.image, shape, manifest.model.classes.count())
                 .with_context(about)?;
@@ -51,7 +51,7 @@ pub(super) fn check(
         let sure =
             sure.map(|_| runner.run_bytes(&case.image, shape, &[PROTOTYPE_CONFIDENCE])).transpose();
         let sure = sure.with_context(about)?.and_then(|mut outputs| outputs.pop());
-        compare(case, found, sure.as_deref(), manifest.model.grid, file.form.precision)
+        compare(case, found, sure.as_deref(), manifest.model.grid, file.variant.precision)
             .with_context(about)
     };
     let found: Vec<ProbeResult> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
@@ -101,18 +101,18 @@ impl ProbeResult {
         let limits = file.limits();
         let logit_error = self.scores.map(|scores| scores.error);
         // As of frames: narrower numbers move confidence by several steps.
-        let exact = file.form.precision == Precision::Fp32;
+        let exact = file.variant.precision == Precision::Fp32;
         let held = [
             logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
             judged(
-                file.form.precision,
+                file.variant.precision,
                 whole
                     .noise_to_signal
                     .zip(limits.noise_to_signal)
                     .map(|(ratio, limit)| ratio <= limit),
             ),
             judged(
-                file.form.precision,
+                file.variant.precision,
                 limits.label_agreement.map(|limit| whole.agreement >= limit),
             ),
             self.prototype_confidence

@@ -92,8 +92,8 @@ impl FileReport {
     pub(super) fn new(file: &ModelFile) -> Self {
         Self {
             file: file.file.clone(),
-            kind: file.form.kind,
-            precision: file.form.precision,
+            kind: file.variant.kind,
+            precision: file.variant.precision,
             verdict: Verdict::NotJudged,
             limits: file.limits(),
             cases: Vec::new(),
@@ -101,7 +101,7 @@ impl FileReport {
             score: None,
             errors: Vec::new(),
             not_judged: None,
-            notes: notes(&file.form),
+            notes: notes(&file.variant),
         }
     }
 

@@ -82,7 +82,7 @@ pub(super) fn score(
     let mut references = Vec::new();
     let mut contestants = Vec::new();
     for (file, report) in manifest.files.iter().zip(&mut *reports) {
-        let scored = file.form.kind != ModelKind::Labels;
+        let scored = file.variant.kind != ModelKind::Labels;
         if !scored {
             report.notes.push("gives labels alone, which `protoseg eval` scores".to_owned());
         }
@@ -129,9 +129,9 @@ fn contestant(
     file: &ModelFile,
     references: &mut Vec<ReferenceModel>,
 ) -> anyhow::Result<ScoredFile> {
-    let pieces = match file.form.kind {
+    let pieces = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => Tiling::from(manifest.model.window),
-        ModelKind::Frame => frame::form(file)?.pieces,
+        ModelKind::Frame => frame::form(file)?.tiling,
     };
     let mut stitcher = |file: &ModelFile| -> anyhow::Result<usize> {
         let known =
@@ -144,14 +144,14 @@ fn contestant(
         Ok(references.len() - 1)
     };
     let base = frame::reference_file(manifest, Precision::Fp32).map(&mut stitcher).transpose()?;
-    let (engine, peer) = match file.form.kind {
+    let (engine, peer) = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
             (FileRunner::ReferenceModel(stitcher(file)?), Precision::Fp32)
         }
         ModelKind::Frame => {
             let path = manifest.verified(folder, file)?;
             let runner = Runner::open(&path, &EngineConfig::default())?;
-            (FileRunner::Frame(Box::new(runner), frame::form(file)?), file.form.precision)
+            (FileRunner::Frame(Box::new(runner), frame::form(file)?), file.variant.precision)
         }
     };
     let peer = frame::reference_file(manifest, peer);

@@ -1,7 +1,7 @@
 //! What can be read from the inputs and outputs that a file declares: how it takes pictures, and which output counts.
 
 use protoseg_models::adapter::Layout;
-use protoseg_models::bundle::{Dimension, TensorInfo, list};
+use protoseg_models::bundle::{Dimension, TensorInfo, signature};
 use protoseg_models::variant::ModelKind;
 
 use super::ImportError;
@@ -21,7 +21,7 @@ const COLORS: Dimension = Dimension::Fixed(3);
 /// How the only input takes pictures.
 pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportError> {
     let [input] = inputs else {
-        return Err(ImportError::Inputs { found: list(inputs), count: inputs.len() });
+        return Err(ImportError::Inputs { found: signature(inputs), count: inputs.len() });
     };
     let refused = |reason| Err(ImportError::Input { found: input.to_string(), reason });
     let bytes = match input.element.as_str() {
@@ -67,17 +67,16 @@ pub(super) fn choose<'a>(
     classes: usize,
 ) -> Result<(&'a TensorInfo, ModelKind), ImportError> {
     let output = match (name, outputs) {
-        (Some(name), _) => outputs
-            .iter()
-            .find(|output| output.name == name)
-            .ok_or_else(|| ImportError::NoOutput { name: name.to_owned(), known: list(outputs) })?,
+        (Some(name), _) => outputs.iter().find(|output| output.name == name).ok_or_else(|| {
+            ImportError::NoOutput { name: name.to_owned(), known: signature(outputs) }
+        })?,
         (None, [output]) => output,
         (None, _) => {
             let mut likely =
                 outputs.iter().filter(|output| classify_output(output, classes).is_ok());
             match (likely.next(), likely.next()) {
                 (Some(output), None) => output,
-                _ => return Err(ImportError::Ambiguous { known: list(outputs), classes }),
+                _ => return Err(ImportError::Ambiguous { known: signature(outputs), classes }),
             }
         }
     };

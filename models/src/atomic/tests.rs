@@ -1,4 +1,4 @@
-//! What is left when writing fails, is cut off, or is done by two at once.
+//! Failed, interrupted and concurrent writes.
 
 use std::thread;
 
@@ -40,7 +40,7 @@ fn a_failed_fill_leaves_the_old_folder_and_nothing_else() {
 }
 
 #[test]
-fn what_others_wrote_is_left_alone() {
+fn files_of_other_programs_are_kept() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().join("mine");
     fs::create_dir(&place).unwrap();
@@ -86,7 +86,7 @@ fn without_exchange_every_cut_leaves_a_whole_folder() {
 }
 
 #[test]
-fn a_folder_is_found_again_through_its_link() {
+fn a_folder_is_restored_through_its_link() {
     let root = tempfile::tempdir().unwrap();
     let link = root.path().join("latest");
     std::os::unix::fs::symlink("state", &link).unwrap();
@@ -113,7 +113,7 @@ fn a_longer_file_of_a_killed_writer_leaves_no_bytes() {
 }
 
 #[test]
-fn writers_at_once_take_turns() {
+fn concurrent_writers_wait_for_each_other() {
     let root = tempfile::tempdir().unwrap();
     let (file, place) = (root.path().join("file"), root.path().join("state"));
     let whole = |read: &[u8]| {
@@ -141,7 +141,7 @@ fn writers_at_once_take_turns() {
 fn a_link_names_the_file_and_replaces_what_was_there() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().join("place");
-    // Memory, where there is some, is another disk.
+    // A file system in memory, if there is one, is another disk.
     let memory = tempfile::tempdir_in("/dev/shm").ok();
     for folder in
         [Some(root.path()), memory.as_ref().map(tempfile::TempDir::path)].into_iter().flatten()
@@ -163,7 +163,7 @@ fn a_link_names_the_file_and_replaces_what_was_there() {
 }
 
 #[test]
-fn a_file_whose_writer_fails_is_left_as_it_was() {
+fn a_failed_write_keeps_the_old_file() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().join("file");
     write(&place, b"old").unwrap();
@@ -177,7 +177,7 @@ fn a_file_whose_writer_fails_is_left_as_it_was() {
 }
 
 #[test]
-fn folders_made_on_the_way_go_where_nothing_comes_of_it() {
+fn created_parents_are_removed_after_a_failure() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().join("new/deep/out");
     let failing = |meanwhile: &dyn Fn()| {
@@ -189,10 +189,10 @@ fn folders_made_on_the_way_go_where_nothing_comes_of_it() {
     };
     failing(&|| {});
     assert!(names(root.path()).is_empty());
-    // What somebody else put there stays, with all that it lies in.
+    // Folders with files of others stay.
     failing(&|| fs::write(root.path().join("new/note"), "mine").unwrap());
     assert_eq!(names(&root.path().join("new")), ["note"]);
-    // So does a folder that was there.
+    // So does a folder that existed before.
     fs::create_dir(root.path().join("new/deep")).unwrap();
     failing(&|| {});
     assert!(root.path().join("new/deep").is_dir());
@@ -201,7 +201,7 @@ fn folders_made_on_the_way_go_where_nothing_comes_of_it() {
 }
 
 #[test]
-fn what_a_killed_writer_left_is_cleared_away() {
+fn leftovers_of_a_killed_writer_are_removed() {
     let root = tempfile::tempdir().unwrap();
     for name in [".out.partial", "out"] {
         fs::create_dir(root.path().join(name)).unwrap();

@@ -7,9 +7,9 @@ pub(crate) mod files;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use protoseg_models::analysis::Role;
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::graph::Graph;
-use protoseg_models::parameters::Role;
 use protoseg_models::random::Stream;
 use protoseg_models::weights::{StateDict, Tensor};
 use protoseg_train::config::Config;

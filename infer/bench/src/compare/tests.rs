@@ -1,4 +1,4 @@
-//! Reports that are known to differ by so much, held against each other.
+//! Comparisons of reports that differ by a known amount.
 
 use protoseg_models::random::Stream;
 use serde_json::json;
@@ -6,10 +6,10 @@ use serde_json::json;
 use super::*;
 use crate::machine::MachineInfo;
 
-/// A report of one run under two scenarios, whose pictures take about so many milliseconds each.
+/// A report of one run under two scenarios with about `ms` an image.
 pub(crate) fn report(model: &str, ms: f64, seed: u64) -> BenchReport {
     let draws = Stream::keyed(&[9, seed]);
-    // In steps of so few digits that a file gives back the same.
+    // Exact in few decimal digits, so that it survives a file.
     let step = |ms: f64| (ms * 1024.0).round() / 1024.0;
     let latencies: Vec<f64> =
         (0..300).map(|at| step(ms * (0.05 * draws.normal(at)).exp())).collect();
@@ -53,7 +53,7 @@ fn verdicts(after_ms: f64, seed: u64) -> Vec<RegressionVerdict> {
 }
 
 #[test]
-fn slower_and_faster_are_told_beyond_the_tolerance_alone() {
+fn changes_count_beyond_the_tolerance() {
     assert_eq!(verdicts(20.0, 1), [RegressionVerdict::Within; 2]);
     assert_eq!(verdicts(22.0, 2), [RegressionVerdict::Regression; 2]);
     assert_eq!(verdicts(18.0, 3), [RegressionVerdict::Faster; 2]);
@@ -74,7 +74,7 @@ fn slower_and_faster_are_told_beyond_the_tolerance_alone() {
 #[test]
 fn verdicts_follow_from_the_interval() {
     let verdict = |low: f64, high: f64| {
-        let interval = Some(super::super::ratio::Interval { low, high });
+        let interval = Some(super::super::ab::Interval { low, high });
         RegressionVerdict::from_ratio(&Ratio { ratio: f64::midpoint(low, high), interval }, 0.25)
     };
     assert_eq!(verdict(1.26, 1.5), RegressionVerdict::Regression);
@@ -90,13 +90,13 @@ fn verdicts_follow_from_the_interval() {
 }
 
 #[test]
-fn what_was_measured_otherwise_is_not_compared() {
+fn points_of_different_setups_are_not_compared() {
     let before = report("m", 20.0, 0);
     let change: [fn(&mut Subject); 5] = [
         |subject| subject.precision = Some("int8".to_owned()),
         |subject| subject.device = Some("cuda:0".to_owned()),
         |subject| drop(subject.options.insert("batch".to_owned(), "4".to_owned())),
-        |subject| subject.pictures.width = 1024,
+        |subject| subject.images.width = 1024,
         |subject| subject.end_to_end = true,
     ];
     for change in change {
@@ -104,7 +104,7 @@ fn what_was_measured_otherwise_is_not_compared() {
         change(&mut after.runs[0].subject);
         let error = compare(&before, &after, 0.05).unwrap_err();
         assert!(error.to_string().starts_with(
-            "nothing was measured in both: before there is colors single-stream (fp32"
+            "the reports have no measurement in common: before colors single-stream (fp32"
         ));
     }
     let mut after = report("m", 20.0, 1);
@@ -120,15 +120,12 @@ fn what_was_measured_otherwise_is_not_compared() {
     }
     let nothing = BenchReport { runs: Vec::new(), ..before.clone() };
     assert!(
-        compare(&nothing, &before, 0.05)
-            .unwrap_err()
-            .to_string()
-            .contains("before there is nothing, and after")
+        compare(&nothing, &before, 0.05).unwrap_err().to_string().contains("before nothing; after")
     );
 }
 
 #[test]
-fn of_two_that_were_measured_alike_the_names_decide() {
+fn points_of_one_setup_match_by_name() {
     let two = |names: [&str; 2], ms: [f64; 2]| {
         let mut both = report("m", ms[0], 1);
         both.runs.extend(report("m", ms[1], 2).runs);
@@ -146,24 +143,24 @@ fn of_two_that_were_measured_alike_the_names_decide() {
 }
 
 #[test]
-fn what_else_differs_is_said() {
+fn other_differences_are_reported() {
     let (before, mut after) = (report("m", 20.0, 0), report("n", 20.0, 1));
     after.program = "protoseg 0.2.0".to_owned();
-    after.runs[0].subject.pictures.source = "street".to_owned();
+    after.runs[0].subject.images.source = "street".to_owned();
     after.runs[0].points[0].unstable = Some("it drifts".to_owned());
     after.runs[0].points[1].failed = 7;
     let text = compare(&before, &after, 0.05).unwrap().to_string();
-    for said in [
+    for words in [
         "the programs differ: protoseg 0.1.0, then protoseg 0.2.0",
         "the models differ: m, then n",
-        "the pictures differ: 8 from drawn, then 8 from street",
+        "the images differ: 8 from drawn, then 8 from street",
         "unstable after: it drifts",
         "after, 7 queries were not answered, and 300 were",
-        "drifted or carried other load",
+        "drift of the machine or other load",
         "`protoseg bench A --against B`",
-        "Tolerance 5.0 %",
+        "tolerance 5.0 %",
     ] {
-        assert!(text.contains(said), "{said}: {text}");
+        assert!(text.contains(words), "{words}: {text}");
     }
     after.runs[0].points[0].samples = SampleColumns::default();
     let compared = compare(&before, &after, 0.05).unwrap();
@@ -175,7 +172,7 @@ fn what_else_differs_is_said() {
 }
 
 #[test]
-fn what_is_worse_and_no_matter_of_time_is_a_regression() {
+fn unanswered_queries_missing_points_and_wrong_labels_are_regressions() {
     let before = report("m", 20.0, 0);
     let worse = |change: &dyn Fn(&mut BenchReport)| {
         let mut after = report("m", 20.0, 1);
@@ -195,14 +192,14 @@ fn what_is_worse_and_no_matter_of_time_is_a_regression() {
     });
     assert!(gone.contains("300 queries were not answered, and 0 were"), "{gone}");
     let missing = worse(&|after| drop(after.runs[0].points.pop()));
-    assert!(missing.contains("offline") && missing.contains("is not there any more"), "{missing}");
+    assert!(missing.contains("offline") && missing.contains("is missing"), "{missing}");
     let labels = worse(&|after| after.runs[0].subject.accuracy.probe_agreement = Some(0.9));
     assert!(labels.starts_with("label agreement fell from 100.00 to 90.00 %"), "{labels}");
     assert_eq!(worse(&|after| after.runs[0].subject.accuracy.probe_agreement = Some(0.99995)), "");
 }
 
 #[test]
-fn a_tail_that_grows_alone_is_found_where_there_are_samples_enough() {
+fn a_slower_tail_is_a_regression() {
     let long = |seed: u64, slow: f64| {
         let mut report = report("m", 20.0, seed);
         let point = &mut report.runs[0].points[0];

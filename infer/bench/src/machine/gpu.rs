@@ -1,110 +1,95 @@
-//! GPUs of NVIDIA, as their driver tells of them through NVML: what they are, and what they do while something is measured.
+//! NVIDIA GPUs as their driver reports them through NVML, and their state during a measurement.
 
 mod cuda;
+mod monitor;
 mod nvml;
-mod watch;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use self::cuda::CudaOrdinals;
-pub use self::watch::{EnergySource, GpuMonitor, GpuSummary, MemoryScope};
+pub use self::monitor::{EnergySource, GpuMonitor, GpuSummary, MemoryScope};
 
-/// The GPUs of a machine. Without a driver there are none, and a reason.
+/// GPUs of a machine; without a driver none, and a reason.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gpus {
     /// Version of the driver.
     pub driver: Option<String>,
-    /// The newest version of CUDA that the driver knows.
+    /// Newest version of CUDA that the driver supports.
     pub cuda: Option<String>,
     /// In the driver's order, which is that of the PCI bus.
     pub gpus: Vec<Gpu>,
-    /// How CUDA's numbers were told, or why they were not; none without GPUs.
+    /// How CUDA's numbers are known, or why they are not; `None` without GPUs.
     pub numbers: Option<String>,
     /// Why nothing is known.
     pub missing: Option<String>,
 }
 
-/// A GPU, as it was when this was asked. What the driver does not tell is none.
+/// A GPU. Facts that the driver does not report are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gpu {
-    /// Its number in `cuda:N`; none where this process does not see it, or its number cannot be told.
+    /// N of `cuda:N`; `None` where this process does not see it, or its number is unknown.
     pub number: Option<usize>,
-    /// What it is called.
     pub name: Option<String>,
-    /// What tells it from all others.
     pub uuid: Option<String>,
-    /// Where it is on the PCI bus.
+    /// Address on the PCI bus.
     pub bus: Option<String>,
-    /// Bytes of its memory.
+    /// In bytes.
     pub memory: Option<u64>,
-    /// Bytes of it that are occupied, by whomever.
+    /// In bytes, of all processes.
     pub memory_used: Option<u64>,
-    /// Watts that it may take.
+    /// In watts.
     pub power_limit: Option<f64>,
-    /// Clock of the multiprocessors, in MHz.
+    /// Clock of the multiprocessors.
     pub sm_mhz: Option<u32>,
-    /// The most that it may be, in MHz.
     pub sm_max_mhz: Option<u32>,
-    /// Clock of the memory, in MHz.
     pub memory_mhz: Option<u32>,
-    /// The most that it may be, in MHz.
     pub memory_max_mhz: Option<u32>,
-    /// Temperature in degrees Celsius.
+    /// In degrees Celsius.
     pub temperature: Option<u32>,
-    /// What holds its clocks down, by NVML's names.
+    /// Reasons for lowered clocks, by NVML's names.
     pub throttled: BTreeSet<String>,
-    /// Whether its memory corrects errors.
     pub ecc: Option<bool>,
-    /// Whether it is divided into instances.
     pub mig: Option<bool>,
-    /// Whether the driver keeps it ready while nobody uses it.
+    /// Persistence mode.
     pub persistence: Option<bool>,
 }
 
-/// Why a GPU cannot be watched.
+/// A GPU that cannot be monitored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GpuError {
-    /// There is no driver to ask.
-    #[error("the driver of GPUs does not answer: {0}")]
+    #[error("the GPU driver does not answer: {0}")]
     NoDriver(String),
-    /// The driver does not know CUDA's numbers.
-    #[error("which GPU cuda:{number} is cannot be told: {reason}")]
-    Number {
-        /// CUDA's number.
-        number: usize,
-        /// Why not.
-        reason: String,
-    },
+    #[error("cuda:{number} is not known to the driver: {reason}")]
+    Number { number: usize, reason: String },
 }
 
-/// What a GPU does at one moment. What the driver does not tell is none.
+/// State of a GPU. Values that the driver does not report are `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct GpuSample {
-    /// Watts.
+    /// In watts.
     power: Option<f64>,
-    /// Joules since the driver was loaded.
+    /// In joules since the driver was loaded.
     energy: Option<f64>,
     sm_mhz: Option<u32>,
     temperature: Option<u32>,
     throttled: BTreeSet<String>,
     memory_used: Option<u64>,
-    /// Bytes that this process occupies.
+    /// In bytes, of this process.
     memory_own: Option<u64>,
 }
 
-/// A driver that can be asked. GPUs are named by their place in its order.
+/// A GPU driver. GPUs are indexed in its order.
 trait Driver: Sync {
-    /// All that is there, without CUDA's numbers.
+    /// All GPUs, without CUDA's numbers.
     fn gpus(&self) -> Gpus;
 
-    /// What one does now.
-    fn read(&self, index: usize) -> GpuSample;
+    fn sample(&self, index: usize) -> GpuSample;
 }
 
 impl Gpus {
-    /// What the driver of this machine tells now.
+    /// Current state of this machine's GPUs.
     pub fn now() -> Self {
         match nvml::driver() {
             Ok(driver) => Self::from_driver(driver, &CudaOrdinals::from_environment()),
@@ -112,31 +97,34 @@ impl Gpus {
         }
     }
 
-    fn from_driver(driver: &dyn Driver, numbers: &CudaOrdinals) -> Self {
-        let mut found = driver.gpus();
-        if found.gpus.is_empty() {
-            found.missing = found.missing.or_else(|| Some("the driver knows no GPU".to_owned()));
-            return found;
+    fn from_driver(driver: &dyn Driver, ordinals: &CudaOrdinals) -> Self {
+        let mut gpus = driver.gpus();
+        if gpus.gpus.is_empty() {
+            gpus.missing.get_or_insert_with(|| "the driver knows no GPU".to_owned());
+            return gpus;
         }
-        let how = numbers.give(&found.gpus).map(|(places, how)| {
-            for (number, place) in places.into_iter().enumerate() {
-                found.gpus[place].number = Some(number);
+        gpus.numbers = Some(match ordinals.indices(&gpus.gpus) {
+            Ok((indices, how)) => {
+                for (number, index) in indices.into_iter().enumerate() {
+                    gpus.gpus[index].number = Some(number);
+                }
+                how
             }
-            how
+            Err(reason) => format!("unknown: {reason}"),
         });
-        found.numbers = Some(how.unwrap_or_else(|reason| format!("not told: {reason}")));
-        found
+        gpus
     }
 
-    /// The place of `cuda:N`.
-    fn place(&self, number: usize) -> Result<usize, GpuError> {
+    /// The driver's index of `cuda:N`.
+    fn index(&self, number: usize) -> Result<usize, GpuError> {
         if let Some(reason) = &self.missing {
             return Err(GpuError::NoDriver(reason.clone()));
         }
         self.gpus.iter().position(|gpu| gpu.number == Some(number)).ok_or_else(|| {
+            let reason = self.numbers.clone();
             GpuError::Number {
                 number,
-                reason: self.numbers.clone().unwrap_or_else(|| "no GPU has that number".to_owned()),
+                reason: reason.unwrap_or_else(|| "no GPU has that number".to_owned()),
             }
         })
     }
@@ -146,7 +134,7 @@ impl Gpus {
 mod tests {
     use super::*;
 
-    /// A driver of as many GPUs as there are names.
+    /// A driver with a GPU for each name.
     pub(super) struct Fake(pub(super) &'static [&'static str]);
 
     impl Driver for Fake {
@@ -161,7 +149,7 @@ mod tests {
             Gpus { driver: Some("600.1".to_owned()), gpus, ..Gpus::default() }
         }
 
-        fn read(&self, index: usize) -> GpuSample {
+        fn sample(&self, index: usize) -> GpuSample {
             GpuSample {
                 power: Some(100.0 * (index + 1) as f64),
                 temperature: Some(40),
@@ -171,23 +159,23 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_cuda_or_it_is_said_why_not() {
-        let numbers = |visible: Option<&str>| CudaOrdinals {
+    fn numbers_are_those_of_cuda_or_unknown() {
+        let ordinals = |visible: Option<&str>| CudaOrdinals {
             visible: visible.map(str::to_owned),
             order: None,
         };
-        let gpus = Gpus::from_driver(&Fake(&["L4", "L4"]), &numbers(Some("1,0")));
+        let gpus = Gpus::from_driver(&Fake(&["L4", "L4"]), &ordinals(Some("1,0")));
         assert_eq!(gpus.gpus.iter().map(|gpu| gpu.number).collect::<Vec<_>>(), [Some(1), Some(0)]);
-        assert_eq!((gpus.place(0), gpus.place(1)), (Ok(1), Ok(0)));
-        let message = gpus.place(2).unwrap_err().to_string();
-        assert!(message.starts_with("which GPU cuda:2 is cannot be told: "), "{message}");
-        let unlike = Gpus::from_driver(&Fake(&["L4", "T4"]), &numbers(None));
+        assert_eq!((gpus.index(0), gpus.index(1)), (Ok(1), Ok(0)));
+        let message = gpus.index(2).unwrap_err().to_string();
+        assert!(message.starts_with("cuda:2 is not known to the driver: "), "{message}");
+        let unlike = Gpus::from_driver(&Fake(&["L4", "T4"]), &ordinals(None));
         assert!(unlike.gpus.iter().all(|gpu| gpu.number.is_none()), "{unlike:?}");
-        assert!(unlike.numbers.as_ref().unwrap().starts_with("not told: "), "{unlike:?}");
-        assert!(unlike.place(0).unwrap_err().to_string().contains("CUDA_DEVICE_ORDER"));
-        let none = Gpus::from_driver(&Fake(&[]), &numbers(None));
+        assert!(unlike.numbers.as_ref().unwrap().starts_with("unknown: "), "{unlike:?}");
+        assert!(unlike.index(0).unwrap_err().to_string().contains("CUDA_DEVICE_ORDER"));
+        let none = Gpus::from_driver(&Fake(&[]), &ordinals(None));
         assert!(
-            none.missing.is_some() && matches!(none.place(0), Err(GpuError::NoDriver(_))),
+            none.missing.is_some() && matches!(none.index(0), Err(GpuError::NoDriver(_))),
             "{none:?}"
         );
         let written = serde_json::to_string(&gpus).unwrap();
@@ -196,7 +184,7 @@ mod tests {
 
     /// With a driver or without one.
     #[test]
-    fn this_machine_tells_of_gpus_or_why_there_are_none() {
+    fn this_machine_has_gpus_or_a_reason_for_none() {
         let gpus = Gpus::now();
         assert_eq!(gpus.gpus.is_empty(), gpus.missing.is_some(), "{gpus:?}");
         assert_eq!(gpus.gpus.is_empty(), gpus.numbers.is_none(), "{gpus:?}");

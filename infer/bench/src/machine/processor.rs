@@ -1,112 +1,103 @@
-//! The processor: what it is, as the system tells it, and what of it this process may use.
+//! Facts of the processor from `/proc/cpuinfo` and sysfs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// The processor, as far as the system tells.
+/// The processor. Facts that the system does not report are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Processor {
-    /// Its name; of cores of several kinds, all names.
+    /// All names where cores are of several kinds.
     pub name: Option<String>,
-    /// Cores that this process may use, of those that the system calls threads.
+    /// Logical cores that this process may use.
     pub cores: usize,
-    /// Vector extensions that matter for convolutions, by their usual names.
+    /// Extensions that matter for convolutions, by their usual names.
     pub vector_extensions: Vec<String>,
-    /// Packages on the board.
     pub sockets: Option<usize>,
-    /// Cores of all packages.
+    /// Of all sockets.
     pub physical_cores: Option<usize>,
-    /// Threads of all cores.
+    /// Of all cores.
     pub threads: Option<usize>,
-    /// Cores' worth of time that a quota of control groups leaves this process; none without a quota.
+    /// Time in cores that the quota of the control group allows.
     pub quota: Option<f64>,
-    /// What sets the frequency of the first core.
+    /// Frequency governor of the first core.
     pub governor: Option<String>,
-    /// Frequency of the first core now, in MHz.
+    /// Current frequency of the first core in MHz.
     pub mhz: Option<f64>,
-    /// The most that it may have, in MHz.
+    /// Maximum frequency of the first core in MHz.
     pub max_mhz: Option<f64>,
 }
 
-/// Words of `/proc/cpuinfo` on ARM, and what they are usually called.
+/// Features in `/proc/cpuinfo` on ARM, and their usual names.
 const ARM: [(&str, &str); 5] =
     [("asimd", "neon"), ("asimddp", "dotprod"), ("i8mm", "i8mm"), ("sve", "sve"), ("sve2", "sve2")];
 
 impl Processor {
-    /// What the files below a root tell, but for what this process may use.
+    /// Facts from the files below a root, without those of this process.
     pub(super) fn from_root(root: &Path) -> Self {
         let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
-        let frequency = |file: &str| {
-            let kilohertz: f64 = read(&format!("sys/devices/system/cpu/cpu0/cpufreq/{file}"))?
-                .trim()
-                .parse()
-                .ok()?;
+        let scaling = |file: &str| read(&format!("sys/devices/system/cpu/cpu0/cpufreq/{file}"));
+        let mhz = |file: &str| {
+            let kilohertz: f64 = scaling(file)?.trim().parse().ok()?;
             Some(kilohertz / 1000.0)
         };
-        let information = Self::told(&read("proc/cpuinfo").unwrap_or_default());
-        let governor = read("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-            .map(|name| name.trim().to_owned());
+        let info = Self::from_cpuinfo(&read("proc/cpuinfo").unwrap_or_default());
+        let governor = scaling("scaling_governor").map(|name| name.trim().to_owned());
         Self {
             governor: governor.filter(|name| !name.is_empty()),
-            mhz: frequency("scaling_cur_freq").or(information.mhz),
-            max_mhz: frequency("cpuinfo_max_freq"),
-            ..information
+            mhz: mhz("scaling_cur_freq").or(info.mhz),
+            max_mhz: mhz("cpuinfo_max_freq"),
+            ..info
         }
     }
 
-    /// What `/proc/cpuinfo` tells.
-    fn told(information: &str) -> Self {
-        let fields = |name: &'static str| {
-            information.lines().filter_map(move |line| {
+    fn from_cpuinfo(cpuinfo: &str) -> Self {
+        fn fields<'a>(text: &'a str, name: &'static str) -> impl Iterator<Item = &'a str> {
+            text.lines().filter_map(move |line| {
                 let (key, value) = line.split_once(':')?;
                 (key.trim() == name).then_some(value.trim())
             })
-        };
-        let named: BTreeSet<&str> = fields("model name").filter(|name| !name.is_empty()).collect();
-        let mut names: Vec<String> = named.into_iter().map(str::to_owned).collect();
+        }
+        let all = |name| fields(cpuinfo, name);
+        let distinct: BTreeSet<&str> = all("model name").filter(|name| !name.is_empty()).collect();
+        let mut names: Vec<String> = distinct.into_iter().map(str::to_owned).collect();
         if names.is_empty() {
-            // 64-bit ARM tells numbers, which stand in the manuals of its designers.
-            let kinds = fields("CPU implementer").zip(fields("CPU part"));
-            let kinds: BTreeSet<(&str, &str)> = kinds.collect();
+            // 64-bit ARM reports numbers that stand in the manuals of the designers.
+            let parts: BTreeSet<(&str, &str)> =
+                all("CPU implementer").zip(all("CPU part")).collect();
             names.extend(
-                kinds
+                parts
                     .into_iter()
                     .map(|(designer, part)| format!("ARM core {part} of designer {designer}")),
             );
         }
-        // A block for each thread: its package, and its core in that.
-        let packages: BTreeSet<&str> = fields("physical id").collect();
-        let blocks = information.split("\n\n").filter_map(|block| {
-            let field = |name: &str| {
-                let fields = block.lines().filter_map(|line| line.split_once(':'));
-                fields
-                    .into_iter()
-                    .find(|(key, _)| key.trim() == name)
-                    .map(|(_, value)| value.trim())
-            };
-            Some((field("physical id")?, field("core id")?))
-        });
-        let cores: BTreeSet<(&str, &str)> = blocks.collect();
-        let some = |count: usize| Some(count).filter(|&count| count > 0);
-        let words: BTreeSet<&str> = fields("Features").flat_map(str::split_whitespace).collect();
-        let known = ARM.into_iter().filter(|(word, _)| words.contains(word));
+        let sockets: BTreeSet<&str> = all("physical id").collect();
+        // A paragraph for each thread names its socket and its core in that.
+        let cores: BTreeSet<(&str, &str)> = cpuinfo
+            .split("\n\n")
+            .filter_map(|thread| {
+                let socket = fields(thread, "physical id").next()?;
+                Some((socket, fields(thread, "core id").next()?))
+            })
+            .collect();
+        let threads = all("processor").filter(|number| number.parse::<usize>().is_ok()).count();
+        let features: BTreeSet<&str> = all("Features").flat_map(str::split_whitespace).collect();
+        let extensions = ARM.into_iter().filter(|(feature, _)| features.contains(feature));
+        let nonzero = |count: usize| Some(count).filter(|&count| count > 0);
         Self {
             name: Some(names.join(" + ")).filter(|names| !names.is_empty()),
-            vector_extensions: known.map(|(_, name)| name.to_owned()).collect(),
-            sockets: some(packages.len()),
-            physical_cores: some(cores.len()),
-            threads: some(
-                fields("processor").filter(|number| number.parse::<usize>().is_ok()).count(),
-            ),
-            mhz: fields("cpu MHz").next().and_then(|mhz| mhz.parse().ok()),
+            vector_extensions: extensions.map(|(_, name)| name.to_owned()).collect(),
+            sockets: nonzero(sockets.len()),
+            physical_cores: nonzero(cores.len()),
+            threads: nonzero(threads),
+            mhz: all("cpu MHz").next().and_then(|mhz| mhz.parse().ok()),
             ..Self::default()
         }
     }
 }
 
-/// Vector extensions of the processor that the standard library tells of, by their usual names.
+/// Extensions that the standard library detects, by their usual names.
 pub(super) fn vector_extensions() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     let known = [
@@ -125,7 +116,7 @@ mod tests {
     use super::super::tests::tree;
     use super::*;
 
-    /// Blocks of `/proc/cpuinfo` on x86: name, package and core of each thread.
+    /// `/proc/cpuinfo` on x86 of these threads: name, socket and core.
     fn threads(all: &[(&str, usize, usize)]) -> String {
         let block = |(number, (name, package, core)): (usize, &(&str, usize, usize))| {
             format!(
@@ -136,19 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn packages_cores_and_threads_are_counted() {
+    fn sockets_cores_and_threads_are_counted() {
         let counts = |processor: &Processor| {
             [processor.sockets, processor.physical_cores, processor.threads]
         };
-        // Core numbers repeat in the second package.
+        // Core numbers repeat in the second socket.
         let two: Vec<_> = (0..8).map(|thread| ("Xeon", thread / 4, thread / 2 % 2)).collect();
-        let two = Processor::told(&threads(&two));
+        let two = Processor::from_cpuinfo(&threads(&two));
         assert_eq!(
             (counts(&two), two.name.as_deref(), two.mhz),
             ([2, 4, 8].map(Some), Some("Xeon"), Some(1200.5))
         );
         // Two threads on each large core, one on each small one.
-        let hybrid = Processor::told(&threads(&[
+        let hybrid = Processor::from_cpuinfo(&threads(&[
             ("i5", 0, 0),
             ("i5", 0, 0),
             ("i5", 0, 4),
@@ -159,29 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn arm_tells_numbers() {
+    fn arm_cores_are_named_by_number() {
         let block = |number: usize, part: &str| {
             format!(
                 "processor\t: {number}\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp crc32 sve\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
             )
         };
-        let arm =
-            Processor::told(&[block(0, "0xd05"), block(1, "0xd05"), block(2, "0xd0b")].concat());
+        let arm = Processor::from_cpuinfo(
+            &[block(0, "0xd05"), block(1, "0xd05"), block(2, "0xd0b")].concat(),
+        );
         let name = "ARM core 0xd05 of designer 0x41 + ARM core 0xd0b of designer 0x41";
         assert_eq!(
             (arm.name.as_deref(), arm.threads, arm.physical_cores),
             (Some(name), Some(3), None)
         );
         assert_eq!(arm.vector_extensions, ["neon", "dotprod", "sve"]);
-        // 32-bit ARM names its threads and, with a capital, what they are.
-        let old = Processor::told(
+        // 32-bit ARM has a line `Processor` with the name beside the numbered ones.
+        let old = Processor::from_cpuinfo(
             "Processor\t: ARMv7 rev 4\nprocessor\t: 0\nprocessor\t: 1\n\nmodel name\t: ARMv7 rev 4 (v7l)\n",
         );
         assert_eq!((old.name.as_deref(), old.threads), (Some("ARMv7 rev 4 (v7l)"), Some(2)));
     }
 
     #[test]
-    fn frequencies_are_those_of_the_first_core_and_what_is_missing_is_none() {
+    fn frequencies_are_those_of_the_first_core() {
         let root = tree(&[
             ("proc/cpuinfo", &threads(&[("Xeon", 0, 0)])),
             ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),

@@ -3,7 +3,7 @@
 use protoseg_pages::html::{escape, note};
 
 use super::super::report::{BenchReport, ScenarioResult};
-use super::super::stages::{Share, shares};
+use super::super::statistics::{Share, shares};
 use super::super::words::{milliseconds, percent};
 
 /// A part of a bar as wide as this share has room for the stage's name.

@@ -4,8 +4,8 @@ use protoseg_pages::html::{escape, note};
 use protoseg_pages::plot::{Axis, Plot, dots, path};
 use protoseg_pages::scale::{Scale, is_plottable};
 
+use super::super::load::Scenario;
 use super::super::report::{BenchReport, BenchRun, ScenarioResult};
-use super::super::scenario::Scenario;
 use super::{COLORS, charts, figure};
 
 /// Loads are written beside their points where there are at most so many lines.

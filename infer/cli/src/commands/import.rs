@@ -8,8 +8,8 @@ use clap::builder::RangedU64ValueParser;
 use protoseg_infer::import::{ImportError, ImportOptions, write_bundle};
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
-use protoseg_models::bundle::{Manifest, ModelFile, list};
-use protoseg_models::class_file;
+use protoseg_models::bundle::{Manifest, ModelFile, signature};
+use protoseg_models::classes::ClassTable;
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::window::Tiling;
 
@@ -138,7 +138,7 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
     };
     Ok(ImportOptions {
         name,
-        classes: class_file::read(classes)?,
+        classes: ClassTable::load(classes)?,
         output: output.clone(),
         order: match order {
             ChannelOrderArg::Rgb => ChannelOrder::Rgb,
@@ -159,9 +159,9 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
 
 /// What goes in and comes out, and how pictures will be run: what a person should look over.
 fn describe(manifest: &Manifest, file: &ModelFile) -> String {
-    let ModelFile { file, form, inputs, outputs, adapter, .. } = file;
+    let ModelFile { file, variant: form, inputs, outputs, adapter, .. } = file;
     let (kind, precision) = (form.kind.name(), form.precision.name());
-    let (inputs, outputs) = (list(inputs), list(outputs));
+    let (inputs, outputs) = (signature(inputs), signature(outputs));
     let (grid, window) = (manifest.model.grid, manifest.model.window);
     let output = adapter.as_ref().map_or("", |adapter| &adapter.output);
     let given = match form.kind {

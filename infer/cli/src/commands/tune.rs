@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, ensure};
 use clap::ValueEnum;
-use protoseg_bench::scenario::Scenario;
+use protoseg_bench::load::Scenario;
 use protoseg_bench::tuning::limits::TuningLimits;
 use protoseg_bench::tuning::machine::{MachineId, model_id};
 use protoseg_bench::tuning::search::{Candidate, TuningDecision, search};

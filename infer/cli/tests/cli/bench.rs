@@ -1,5 +1,4 @@
-//! `protoseg bench` as a command: what it refuses, what it writes, how much it asks, of a model here and behind an address, and
-//! what it says of servers that do not answer as they should.
+//! `protoseg bench`: refusals, reports, number of requests in this process and of a server, and servers that misbehave.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +8,7 @@ use protoseg_bench::report::{BenchReport, ScenarioResult};
 use super::common::{ProgramOutput, TestDir, answer, expect, fixture, protoseg, stripes};
 use super::serve::server::Server;
 
-/// Pictures of two windows, and as few queries as there can be.
+/// Images of two windows, and few queries.
 const QUICK: &str = "--picture-size 48x64 --picture-count 2 --queries 3 --warm-up 1";
 
 /// Runs the command with the fixture `colors` for `BUNDLE`.
@@ -31,9 +30,9 @@ fn points(words: &str) -> Vec<ScenarioResult> {
 }
 
 #[test]
-fn what_cannot_be_begun_is_refused_with_a_way_out() {
-    let unheard = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = format!("--url http://{unheard}");
+fn unusable_arguments_are_refused_with_the_way_out() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("--url http://{unused}");
     let cases: [(&str, &[&str]); 18] = [
         ("BUNDLE --sweep thread=1,2", &["there is no option `thread`", "threads"]),
         ("BUNDLE --sweep threads=1,0", &["from 1 to 1024"]),
@@ -47,12 +46,12 @@ fn what_cannot_be_begun_is_refused_with_a_way_out() {
         ("BUNDLE --picture-count 0", &["--picture-count", "from 1 to 4096"]),
         ("BUNDLE --pictures nowhere", &["nowhere"]),
         ("no-bundle", &["no-bundle"]),
-        (&nobody, &["does not answer", &unheard.to_string()]),
+        (&nobody, &["does not answer", &unused.to_string()]),
         (
             "--url https://127.0.0.1:1",
-            &["https://127.0.0.1:1 is no address", "http://HOST:PORT", "TLS"],
+            &["https://127.0.0.1:1 is not the address", "http://HOST:PORT", "TLS"],
         ),
-        ("--url 127.0.0.1:8000", &["is no address of a server"]),
+        ("--url 127.0.0.1:8000", &["is not the address of a server"]),
         ("--url http://127.0.0.1:1 --patience 0", &["--patience"]),
         ("--url http://127.0.0.1:1 --threads 2", &["a server has its own options"]),
         (
@@ -67,7 +66,7 @@ fn what_cannot_be_begun_is_refused_with_a_way_out() {
         let size = if words.contains("--pictures") { "" } else { "--picture-size 32x32" };
         expect(words, &bench(&format!("{words} {size}")), 2, parts);
     }
-    // What the parser of arguments refuses comes with advice on usage.
+    // Refused by clap, with its usage.
     let cases = [
         ("", "<BUNDLE>"),
         ("BUNDLE --rate 0 --scenario server", "a share of what the model can do"),
@@ -87,7 +86,7 @@ fn what_cannot_be_begun_is_refused_with_a_way_out() {
 }
 
 #[test]
-fn reports_hold_every_sample_and_what_was_measured() {
+fn reports_hold_every_sample_and_the_subject() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
     let report =
@@ -99,10 +98,7 @@ fn reports_hold_every_sample_and_what_was_measured() {
         (subject.name.as_str(), subject.file.as_deref(), subject.windows),
         ("colors", Some("model.onnx"), Some(2))
     );
-    assert_eq!(
-        (subject.pictures.height, subject.pictures.width, subject.pictures.count),
-        (48, 64, 2)
-    );
+    assert_eq!((subject.images.height, subject.images.width, subject.images.count), (48, 64, 2));
     assert_eq!(subject.accuracy.probe_agreement, Some(1.0));
     let [point] = &run.points[..] else { panic!("{run:?}") };
     assert_eq!((point.samples.latency_ms.len(), point.warm_up.queries, point.failed), (3, 1, 0));
@@ -113,7 +109,7 @@ fn reports_hold_every_sample_and_what_was_measured() {
 }
 
 #[test]
-fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() {
+fn reports_never_overwrite_the_model_and_one_failed_file_costs_no_other() {
     let place = TestDir::new();
     let run = |options: &str| {
         answer(&mut place.command(&format!("bench bundle {QUICK} --no-accuracy {options}")))
@@ -132,7 +128,7 @@ fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() 
     }
     assert!(!place.at("bundle/new.json").exists());
     assert_eq!(std::fs::read(place.at("bundle/manifest.json")).unwrap(), manifest);
-    // No file can be made there, as one sees only then.
+    // Creating a file there fails only when it is written.
     let given =
         run("--scenario single-stream --report /proc/report.json --csv a.csv --html a.html");
     assert_eq!(given.status, 1, "{given:?}");
@@ -141,7 +137,7 @@ fn a_report_takes_no_place_of_what_is_measured_and_a_full_disk_costs_no_other() 
 }
 
 #[test]
-fn combinations_are_measured_in_the_order_in_which_they_are_named() {
+fn combinations_are_measured_in_order() {
     let scenarios = "--scenario offline,single-stream,multi-stream,clients --samples 2,3 --clients 2 --no-accuracy";
     let report =
         report(&format!("BUNDLE {QUICK} {scenarios} --sweep batch=1,2 --sweep threads=2,1"));
@@ -162,7 +158,7 @@ fn combinations_are_measured_in_the_order_in_which_they_are_named() {
 }
 
 #[test]
-fn as_many_queries_are_asked_as_are_named() {
+fn the_number_of_queries_is_exact() {
     let scenarios =
         "--scenario single-stream,multi-stream,clients,offline,server --rate 200,50% --no-accuracy";
     for (queries, end_to_end) in [(1, ""), (7, "--end-to-end")] {
@@ -176,9 +172,9 @@ fn as_many_queries_are_asked_as_are_named() {
                 "{}",
                 point.scenario
             );
-            let pictures = (queries * point.scenario.images_per_query()) as f64;
+            let images = (queries * point.scenario.images_per_query()) as f64;
             assert!(
-                (point.images_per_second * point.seconds / pictures - 1.0).abs() < 1e-9,
+                (point.images_per_second * point.seconds / images - 1.0).abs() < 1e-9,
                 "{}",
                 point.scenario
             );
@@ -189,7 +185,7 @@ fn as_many_queries_are_asked_as_are_named() {
 }
 
 #[test]
-fn two_in_turns_are_both_reported() {
+fn interleaved_subjects_are_both_reported() {
     let report = report(&format!(
         "BUNDLE --against BUNDLE --against-set threads=1 --pairs 8 --no-accuracy {QUICK}"
     ));
@@ -207,15 +203,15 @@ fn two_in_turns_are_both_reported() {
 }
 
 #[test]
-fn a_server_is_asked_by_its_protocol_and_with_files() {
+fn servers_are_measured_by_protocol_and_with_files() {
     let server = Server::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     stripes(64, 48).save(folder.path().join("a.png")).unwrap();
-    let pictures = format!("--pictures {}", folder.path().display());
+    let images = format!("--pictures {}", folder.path().display());
     for end_to_end in ["", "--end-to-end"] {
         let url = format!("--url http://{}/ --model colors {end_to_end}", server.address);
         let words = format!(
-            "{url} {pictures} --scenario single-stream,clients --clients 3 --queries 6 --warm-up 2"
+            "{url} {images} --scenario single-stream,clients --clients 3 --queries 6 --warm-up 2"
         );
         let before = server.metric("protoseg_windows_total");
         let report = report(&words);
@@ -227,9 +223,9 @@ fn a_server_is_asked_by_its_protocol_and_with_files() {
                 point.samples.stages.iter().map(|stage| stage.name.as_str()).collect();
             assert_eq!(names, ["wait", "receive"]);
         }
-        // Two windows of each picture, and the warm-up is asked too: two, and three of the clients that begin together.
-        let asked = (server.metric("protoseg_windows_total") - before) / 2.0;
-        assert!((16.0..=17.0).contains(&asked), "{asked}");
+        // Two windows per image. The warm-up takes two queries, or three of the clients that begin together.
+        let requested = (server.metric("protoseg_windows_total") - before) / 2.0;
+        assert!((16.0..=17.0).contains(&requested), "{requested}");
     }
     expect(
         "a model",
@@ -241,29 +237,29 @@ fn a_server_is_asked_by_its_protocol_and_with_files() {
     expect("a path", &answer, 2, &["/elsewhere/v2/repository/index", "404"]);
 }
 
-/// What a server says.
+/// A canned response.
 #[derive(Clone)]
-struct Said {
+struct CannedResponse {
     status: u16,
-    /// How many bytes of the body are JSON, where tensors follow.
+    /// Number of bytes of JSON, where tensors follow.
     json: Option<usize>,
     body: String,
 }
 
-impl Said {
-    fn of(status: u16, body: &str) -> Self {
+impl CannedResponse {
+    fn new(status: u16, body: &str) -> Self {
         Self { status, json: None, body: body.to_owned() }
     }
 }
 
-/// Answers each request by its path and number; with none by closing the connection.
-fn fake(answer: impl Fn(&str, usize) -> Option<Said> + Send + 'static) -> SocketAddr {
+/// A server that answers by path and number of the connection; `None` closes it.
+fn fake(answer: impl Fn(&str, usize) -> Option<CannedResponse> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
-            let Some(path) = hear(&stream) else { continue };
-            if let Some(Said { status, json, body }) = answer(&path, number) {
+            let Some(path) = read_request(&stream) else { continue };
+            if let Some(CannedResponse { status, json, body }) = answer(&path, number) {
                 let json =
                     json.map(|length| format!("inference-header-content-length: {length}\r\n"));
                 let (json, length) = (json.unwrap_or_default(), body.len());
@@ -277,8 +273,8 @@ fn fake(answer: impl Fn(&str, usize) -> Option<Said> + Send + 'static) -> Socket
     address
 }
 
-/// Reads a request, and returns its path.
-fn hear(stream: &TcpStream) -> Option<String> {
+/// Reads a request and returns its path.
+fn read_request(stream: &TcpStream) -> Option<String> {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
@@ -299,20 +295,23 @@ const METADATA: &str = r#"{"name": "m", "versions": ["1"],
     "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
     "outputs": [{"name": "labels", "datatype": "UINT8", "shape": [-1, -1, -1]}]}"#;
 
-/// A server that describes a model as it should, and answers what is asked of it in some way.
-fn described(answer: impl Fn(usize) -> Option<Said> + Send + 'static) -> SocketAddr {
+/// A server with valid metadata of a model.
+fn described(answer: impl Fn(usize) -> Option<CannedResponse> + Send + 'static) -> SocketAddr {
     fake(move |path, number| match path {
-        "/v2/repository/index" => Some(Said::of(200, INDEX)),
-        "/v2/models/m" => Some(Said::of(200, METADATA)),
+        "/v2/repository/index" => Some(CannedResponse::new(200, INDEX)),
+        "/v2/models/m" => Some(CannedResponse::new(200, METADATA)),
         _ => answer(number),
     })
 }
 
 #[test]
-fn a_server_that_is_none_is_refused() {
-    let says = |index: &'static str, metadata: &'static str| {
+fn servers_without_a_usable_model_are_refused() {
+    let run = |index: &'static str, metadata: &'static str| {
         let address = fake(move |path, _| {
-            Some(Said::of(200, if path == "/v2/repository/index" { index } else { metadata }))
+            Some(CannedResponse::new(
+                200,
+                if path == "/v2/repository/index" { index } else { metadata },
+            ))
         });
         bench(&format!("--url http://{address} {QUICK}"))
     };
@@ -321,14 +320,14 @@ fn a_server_that_is_none_is_refused() {
         "outputs": [{"name": "scores", "datatype": "FP32"}]}"#;
     expect(
         "a page",
-        &says("<html>", ""),
+        &run("<html>", ""),
         2,
         &["does not answer as the Open Inference Protocol does"],
     );
-    expect("no model", &says("[]", ""), 2, &["no model that is ready"]);
-    expect("floats", &says(INDEX, floats), 2, &["the model m", "takes no pictures", "FP32"]);
-    expect("scores", &says(INDEX, scores), 2, &["gives no labels", "scores"]);
-    let error = fake(|_, _| Some(Said::of(503, "tomorrow")));
+    expect("no model", &run("[]", ""), 2, &["no model that is ready"]);
+    expect("floats", &run(INDEX, floats), 2, &["the model m", "does not take images", "FP32"]);
+    expect("scores", &run(INDEX, scores), 2, &["gives no labels", "scores"]);
+    let error = fake(|_, _| Some(CannedResponse::new(503, "tomorrow")));
     expect(
         "an error",
         &bench(&format!("--url http://{error} {QUICK}")),
@@ -341,7 +340,7 @@ fn a_server_that_is_none_is_refused() {
 }
 
 #[test]
-fn answers_that_are_none_are_failures_and_none_at_all_is_an_error() {
+fn invalid_responses_are_failures_and_no_valid_response_is_an_error() {
     let answers: [(Option<(u16, &str)>, &str); 4] = [
         (Some((500, "broken")), "status 500: broken"),
         (Some((200, "<html>a page</html>")), "no tensors of bytes"),
@@ -350,7 +349,8 @@ fn answers_that_are_none_are_failures_and_none_at_all_is_an_error() {
     ];
     for (answer, why) in answers {
         for scenario in ["single-stream", "clients", "offline", "multi-stream"] {
-            let address = described(move |_| answer.map(|(status, body)| Said::of(status, body)));
+            let address =
+                described(move |_| answer.map(|(status, body)| CannedResponse::new(status, body)));
             let found = bench(&format!("--url http://{address} {QUICK} --scenario {scenario}"));
             assert_eq!((found.status, found.stdout.as_str()), (1, ""), "{scenario} {found:?}");
             let error = found.stderr.lines().last().unwrap();
@@ -364,16 +364,16 @@ fn answers_that_are_none_are_failures_and_none_at_all_is_an_error() {
 }
 
 #[test]
-fn some_failures_are_counted_and_said() {
+fn some_failures_are_counted_and_reported() {
     let head = r#"{"outputs": [{"name": "labels", "parameters": {"binary_data_size": 3072}}]}"#;
-    let labels = Said {
+    let labels = CannedResponse {
         status: 200,
         json: Some(head.len()),
         body: format!("{head}{}", "\0".repeat(48 * 64)),
     };
-    // The first two requests are what the model is, the third warms up.
+    // The first two requests are for metadata, the third warms up.
     let address = described(move |number| {
-        Some(if number % 10 == 7 { Said::of(503, "busy") } else { labels.clone() })
+        Some(if number % 10 == 7 { CannedResponse::new(503, "busy") } else { labels.clone() })
     });
     let words =
         format!("--url http://{address} --picture-size 48x64 --picture-count 1 --warm-up 1 --json");

@@ -1,4 +1,4 @@
-//! `protoseg bench compare`: what became slower fails, and files that are no reports are refused with their names.
+//! `protoseg bench compare`: exit status by verdict, and files that are not reports.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ impl Reports {
         self.root.path().join(name)
     }
 
-    /// Writes the report of one client whose pictures took about so many milliseconds each.
+    /// Writes the report of one client with about `ms` an image.
     fn write(&self, name: &str, ms: f64) -> Value {
         let draws = Stream::named(name);
         let latencies: Vec<f64> = (0..200).map(|at| ms * (0.05 * draws.normal(at)).exp()).collect();
@@ -54,7 +54,7 @@ impl Reports {
 }
 
 #[test]
-fn the_exit_status_says_what_became_slower_and_beyond_which_tolerance() {
+fn the_exit_status_depends_on_verdict_and_tolerance() {
     let reports = Reports::new();
     reports.write("before.json", 20.0);
     reports.write("same.json", 20.0);
@@ -80,7 +80,7 @@ fn the_exit_status_says_what_became_slower_and_beyond_which_tolerance() {
 }
 
 #[test]
-fn json_holds_the_same() {
+fn json_holds_the_comparison() {
     let reports = Reports::new();
     reports.write("before.json", 20.0);
     reports.write("slower.json", 22.0);
@@ -94,7 +94,7 @@ fn json_holds_the_same() {
 }
 
 #[test]
-fn what_is_no_report_or_does_not_match_is_refused() {
+fn other_files_and_reports_without_a_match_are_refused() {
     let reports = Reports::new();
     let mut other = reports.write("before.json", 20.0);
     other["runs"][0]["subject"]["precision"] = "int8".into();
@@ -105,15 +105,18 @@ fn what_is_no_report_or_does_not_match_is_refused() {
     std::fs::write(reports.at("text.json"), "no JSON").unwrap();
     for (name, parts) in [
         ("missing.json", &["missing.json: No such file"][..]),
-        ("text.json", &["text.json is not what it should be"]),
-        ("manifest.json", &["manifest.json holds no report of `protoseg bench`"]),
-        ("newer.json", &["newer.json holds a report of format 2, and this program reads format 1"]),
+        ("text.json", &["text.json is not valid"]),
+        ("manifest.json", &["manifest.json is not a report of `protoseg bench`"]),
+        (
+            "newer.json",
+            &["newer.json: report format 2 is not supported, this program reads format 1"],
+        ),
         (
             "int8.json",
             &[
                 "int8.json",
                 "cannot be compared",
-                "nothing was measured in both",
+                "the reports have no measurement in common",
                 "single-stream (int8",
             ],
         ),

@@ -18,13 +18,13 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             "no bundle",
             |_| (),
             "label nowhere in --out out",
-            &["nowhere is no bundle", "manifest.json"],
+            &["nowhere is not a bundle", "manifest.json"],
         ),
         (
             "a bundle without manifest",
             |place| std::fs::remove_file(place.at("bundle/manifest.json")).unwrap(),
             LABEL,
-            &["bundle is no bundle"],
+            &["bundle is not a bundle"],
         ),
         (
             "an unknown field",
@@ -38,7 +38,7 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
                 place.edit("bundle/manifest.json", "\"version\": \"1.0\"", "\"version\": \"2.0\"")
             },
             LABEL,
-            &["bundle/manifest.json is of version 2.0"],
+            &["bundle/manifest.json has version 2.0"],
         ),
         (
             "another model file",
@@ -50,7 +50,7 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             "no model file",
             |place| std::fs::remove_file(place.at("bundle/model.onnx")).unwrap(),
             LABEL,
-            &["bundle/model.onnx is missing"],
+            &["bundle/model.onnx: missing"],
         ),
         (
             "a text as ONNX",

@@ -25,7 +25,7 @@ pub(crate) fn int8() -> Variant {
 
 fn frame() -> Variant {
     let pieces = Tiling::Windows(Window { size: 48, stride: 32 });
-    let frame = FrameSpec { height: 64, width: 96, pieces, windows_at_once: 6 };
+    let frame = FrameSpec { height: 64, width: 96, tiling: pieces, windows_at_once: 6 };
     Variant { kind: ModelKind::Frame, frame: Some(frame), ..Variant::LOGITS }
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn place(name: &str, form: Variant, patch: Option<(&[u8], &[u8])>) ->
     change(&place, |manifest| {
         let sha256 = digest::sha256_file(&place.at("bundle").join(name)).unwrap();
         let first = manifest.files[0].clone();
-        manifest.files.push(ModelFile { file: name.to_owned(), form, sha256, ..first });
+        manifest.files.push(ModelFile { file: name.to_owned(), variant: form, sha256, ..first });
     });
     place
 }

@@ -3,20 +3,15 @@
 //! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
 //! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
 //! left alone; [`tune`], and who goes by what it found; the [`pipeline`] as a library, its [`times`], and [`devices`] that are
-//! there or not; the service: its [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks: the command ([`bench`]), the
-//! load it puts on [`simulated`] models ([`bench_load`]), two in turns ([`bench_blocks`]), reports held against each other
-//! ([`bench_compare`]), and an early end ([`bench_signals`]).
+//! there or not; the service: its [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks:
+//! [`bench`], [`bench_compare`], [`bench_signals`].
 
 #[cfg(test)]
 mod adopt;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
-mod bench_blocks;
-#[cfg(test)]
 mod bench_compare;
-#[cfg(test)]
-mod bench_load;
 #[cfg(test)]
 mod bench_signals;
 #[cfg(test)]
@@ -51,8 +46,6 @@ mod resume;
 mod serve;
 #[cfg(test)]
 mod shards;
-#[cfg(test)]
-mod simulated;
 #[cfg(test)]
 mod surroundings;
 #[cfg(test)]

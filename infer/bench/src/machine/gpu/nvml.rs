@@ -1,4 +1,4 @@
-//! NVML, the library by which NVIDIA's driver is asked; it comes with the driver and is loaded when it is first needed.
+//! NVML, the library of NVIDIA's driver, which is loaded on first use.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -7,12 +7,14 @@ use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::{Device, Nvml};
+use nvml_wrapper::{
+    Device, Nvml, cuda_driver_version_major as major, cuda_driver_version_minor as minor,
+};
 use protoseg_models::errors::error_chain;
 
 use super::{Driver, Gpu, GpuSample, Gpus};
 
-/// The driver of this machine, or why it cannot be asked.
+/// The driver of this machine, or why it is unavailable.
 pub(super) fn driver() -> Result<&'static dyn Driver, &'static String> {
     static NVML: OnceLock<Result<Nvml, String>> = OnceLock::new();
     let nvml = NVML.get_or_init(|| {
@@ -28,43 +30,38 @@ pub(super) fn driver() -> Result<&'static dyn Driver, &'static String> {
 
 impl Driver for Nvml {
     fn gpus(&self) -> Gpus {
-        let cuda = self.sys_cuda_driver_version().ok().map(|version| {
-            use nvml_wrapper::{
-                cuda_driver_version_major as major, cuda_driver_version_minor as minor,
-            };
-            format!("{}.{}", major(version), minor(version))
-        });
+        let cuda = self.sys_cuda_driver_version().ok();
         let count = self.device_count();
         let missing = count.as_ref().err().map(|error| error_chain(error));
-        // One that fell off the bus keeps its place.
+        // A GPU that fell off the bus keeps its index.
         let gpu =
             |index| self.device_by_index(index).map(|device| gpu(&device)).unwrap_or_default();
-        let gpus = (0..count.unwrap_or(0)).map(gpu).collect();
-        Gpus { driver: self.sys_driver_version().ok(), cuda, gpus, numbers: None, missing }
+        Gpus {
+            driver: self.sys_driver_version().ok(),
+            cuda: cuda.map(|version| format!("{}.{}", major(version), minor(version))),
+            gpus: (0..count.unwrap_or(0)).map(gpu).collect(),
+            numbers: None,
+            missing,
+        }
     }
 
-    fn read(&self, index: usize) -> GpuSample {
+    fn sample(&self, index: usize) -> GpuSample {
         let device = u32::try_from(index).ok().and_then(|index| self.device_by_index(index).ok());
         let Some(device) = device else { return GpuSample::default() };
-        let own = device.running_compute_processes().unwrap_or_default().into_iter();
-        let own =
-            own.filter(|process| process.pid == std::process::id()).find_map(
-                |process| match process.used_gpu_memory {
-                    UsedGpuMemory::Used(bytes) => Some(bytes),
-                    UsedGpuMemory::Unavailable => None,
-                },
-            );
+        let processes = device.running_compute_processes().unwrap_or_default();
+        let own = processes.into_iter().find(|process| process.pid == std::process::id());
+        let memory_own = own.and_then(|process| match process.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(bytes),
+            UsedGpuMemory::Unavailable => None,
+        });
         GpuSample {
-            power: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1000.0),
-            energy: device
-                .total_energy_consumption()
-                .ok()
-                .map(|millijoules| millijoules as f64 / 1000.0),
+            power: device.power_usage().ok().map(from_milli),
+            energy: device.total_energy_consumption().ok().map(|mj| mj as f64 / 1000.0),
             sm_mhz: device.clock_info(Clock::SM).ok(),
             temperature: device.temperature(TemperatureSensor::Gpu).ok(),
             throttled: throttled(&device),
             memory_used: device.memory_info().ok().map(|memory| memory.used),
-            memory_own: own,
+            memory_own,
         }
     }
 }
@@ -75,13 +72,10 @@ fn gpu(device: &Device<'_>) -> Gpu {
         number: None,
         name: device.name().ok(),
         uuid: device.uuid().ok(),
-        bus: device.pci_info().ok().map(|place| place.bus_id),
+        bus: device.pci_info().ok().map(|pci| pci.bus_id),
         memory: memory.as_ref().map(|memory| memory.total),
         memory_used: memory.map(|memory| memory.used),
-        power_limit: device
-            .enforced_power_limit()
-            .ok()
-            .map(|milliwatts| f64::from(milliwatts) / 1000.0),
+        power_limit: device.enforced_power_limit().ok().map(from_milli),
         sm_mhz: device.clock_info(Clock::SM).ok(),
         sm_max_mhz: device.max_clock_info(Clock::SM).ok(),
         memory_mhz: device.clock_info(Clock::Memory).ok(),
@@ -94,14 +88,18 @@ fn gpu(device: &Device<'_>) -> Gpu {
     }
 }
 
+fn from_milli(value: u32) -> f64 {
+    f64::from(value) / 1000.0
+}
+
 fn throttled(device: &Device<'_>) -> BTreeSet<String> {
     device.current_throttle_reasons().map(names).unwrap_or_default()
 }
 
-/// What holds clocks down; a GPU that has nothing to do is not held.
+/// Names of throttle reasons; an idle GPU is not throttled.
 fn names(reasons: ThrottleReasons) -> BTreeSet<String> {
-    let held = reasons.difference(ThrottleReasons::GPU_IDLE | ThrottleReasons::NONE);
-    held.iter_names().map(|(name, _)| name.to_lowercase().replace('_', "-")).collect()
+    let throttling = reasons.difference(ThrottleReasons::GPU_IDLE | ThrottleReasons::NONE);
+    throttling.iter_names().map(|(name, _)| name.to_lowercase().replace('_', "-")).collect()
 }
 
 #[cfg(test)]
@@ -109,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_gpu_is_not_held_down() {
+    fn an_idle_gpu_is_not_throttled() {
         assert_eq!(names(ThrottleReasons::GPU_IDLE), BTreeSet::new());
         let held = names(
             ThrottleReasons::GPU_IDLE

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::ab::{Block, Side, abba_side};
-use crate::scenario::Scenario;
+use crate::ab::{Block, Side, thue_morse_side};
+use crate::load::Scenario;
 use crate::tuning::space::SearchStage;
 
 const LIMITS: TuningLimits = TuningLimits { least_agreement: 0.99, p99_ms: None };
@@ -257,7 +257,7 @@ fn the_last_comparison_decides() {
     let against = |factor: f64| {
         let ms = |turn| if turn == Side::B { 20.0 * factor } else { 20.0 };
         let blocks = (0..16)
-            .map(|block| Block { side: abba_side(block), ms: ms(abba_side(block)) })
+            .map(|block| Block { side: thue_morse_side(block), ms: ms(thue_morse_side(block)) })
             .collect();
         AbComparison::from_blocks("default", "best", Scenario::Offline, blocks).unwrap()
     };

@@ -124,7 +124,7 @@ impl Frame {
         let file =
             made.file(ModelKind::Frame, Precision::Fp32).context("the bundle has no frame file")?;
         let form =
-            file.form.frame.context("the manifest does not say which frames the file takes")?;
+            file.variant.frame.context("the manifest does not say which frames the file takes")?;
         let pixels = protoseg_synthetic::render_scene(0, 0, form.height, form.width).image;
         Ok(Self {
             path: made.manifest.verified(&made.folder, file)?,

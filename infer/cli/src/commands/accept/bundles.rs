@@ -64,6 +64,6 @@ impl TestBundle {
         self.manifest
             .files
             .iter()
-            .find(|file| file.form.kind == kind && file.form.precision == precision)
+            .find(|file| file.variant.kind == kind && file.variant.precision == precision)
     }
 }

@@ -28,7 +28,7 @@ impl Acceptance<'_> {
     pub(super) fn hold_files(&self, made: &TestBundle, findings: &mut CheckResults) {
         for file in &made.manifest.files {
             let tf32 =
-                matches!(self.device, Device::Cuda(_)) && file.form.precision == Precision::Fp32;
+                matches!(self.device, Device::Cuda(_)) && file.variant.precision == Precision::Fp32;
             for tf32 in [false, true].into_iter().take(1 + usize::from(tf32)) {
                 self.hold(made, file, tf32, findings);
             }
@@ -38,7 +38,7 @@ impl Acceptance<'_> {
     }
 
     fn hold(&self, made: &TestBundle, file: &ModelFile, tf32: bool, findings: &mut CheckResults) {
-        let of = match file.form.kind {
+        let of = match file.variant.kind {
             ModelKind::Frame => "windows stitched outside of it, on the CPU",
             ModelKind::Logits | ModelKind::Labels => "libtorch",
         };
@@ -70,7 +70,7 @@ impl Acceptance<'_> {
     /// Where the nodes of a file run: of a GPU, none on the processor.
     fn look_at_nodes(&self, made: &TestBundle, file: &ModelFile, findings: &mut CheckResults) {
         let what = format!("{}/{} runs where it should", made.network, file.file);
-        let frame = file.form.frame.map(|form| [form.height, form.width]);
+        let frame = file.variant.frame.map(|form| [form.height, form.width]);
         let [height, width] = frame
             .or(made.manifest.model.window.map(|window| [window.size; 2]))
             .unwrap_or(self.size());

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use protoseg_bench::images::BenchImages;
+use protoseg_bench::load::Scenario;
 use protoseg_bench::load::StopAfter;
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{BenchRun, ScenarioResult};
-use protoseg_bench::scenario::Scenario;
 use protoseg_bench::stability::StabilityRule;
 use protoseg_infer::EngineConfig;
 use protoseg_models::variant::Precision;
@@ -116,7 +116,7 @@ impl Acceptance<'_> {
         let (Some(offline), Some(ceiling)) = (offline, ceiling) else {
             return findings.skipped(what, "the offline scenario or the ceilings are missing");
         };
-        let pictures = &run.subject.pictures;
+        let pictures = &run.subject.images;
         let window = made
             .manifest
             .model

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use protoseg_bench::http_target::HttpTarget;
 use protoseg_bench::in_process::InProcessTarget;
 use protoseg_bench::load::LoadResult;
-use protoseg_bench::remote::HttpTarget;
-use protoseg_bench::target::{RequestError, RequestStages, Target, request_concurrently};
+use protoseg_bench::load::{RequestError, RequestStages, Target, request_concurrently};
 use protoseg_infer::EngineConfig;
 use protoseg_infer::config::Device;
 use protoseg_serve::registry::name_of;

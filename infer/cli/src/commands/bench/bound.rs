@@ -52,8 +52,8 @@ fn keeps_up(point: &ScenarioResult) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use protoseg_bench::load::Scenario;
     use protoseg_bench::report::{Latency, Percentile, SampleColumns, WarmUp};
-    use protoseg_bench::scenario::Scenario;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use protoseg_bench::report::BenchReport;
-use protoseg_bench::{page, table};
+use protoseg_bench::{page, perf_analyzer};
 
 use crate::commands::output_file;
 
@@ -63,7 +63,7 @@ impl ReportFiles {
         if let Some(path) = &self.html {
             written.push(write(path, &page::html(report)));
         }
-        let tables = if self.csv.is_some() { table::csv(report) } else { Vec::new() };
+        let tables = if self.csv.is_some() { perf_analyzer::csv(report)? } else { Vec::new() };
         for (load, text) in &tables {
             let path = self.csv.as_deref().unwrap_or(Path::new(""));
             written.push(if tables.len() == 1 {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use protoseg_bench::scenario::Scenario;
+use protoseg_bench::load::Scenario;
 
 use super::BenchArgs;
 

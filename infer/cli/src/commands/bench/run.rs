@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use protoseg_bench::ab::AbComparison;
+use protoseg_bench::load::Scenario;
 use protoseg_bench::load::StopAfter;
 use protoseg_bench::machine::MachineInfo;
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{BenchReport, BenchRun, ScenarioResult, Subject};
-use protoseg_bench::scenario::Scenario;
 use protoseg_infer::EngineConfig;
 use protoseg_infer::machine;
 use protoseg_models::bundle::Manifest;

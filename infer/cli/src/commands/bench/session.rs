@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use protoseg_bench::ab;
 use protoseg_bench::ab::AbComparison;
-use protoseg_bench::blocks;
+use protoseg_bench::http_target::HttpTarget;
 use protoseg_bench::images::BenchImages;
 use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
+use protoseg_bench::load::Scenario;
 use protoseg_bench::machine::gpu::GpuMonitor;
 use protoseg_bench::measure::Measurement;
-use protoseg_bench::remote::HttpTarget;
 use protoseg_bench::report::{Energy, ScenarioResult};
-use protoseg_bench::scenario::Scenario;
 
 use super::accuracy::LabeledData;
 use super::asked::{OpenTarget, STOPPED, StoppableTarget, TargetLocation, TargetSpec};
@@ -138,7 +138,7 @@ impl BenchSession {
     ) -> anyhow::Result<([ScenarioResult; 2], AbComparison)> {
         let stoppable = sides.map(|(_, asked)| StoppableTarget { asked, stop: &self.stop });
         let named = [(sides[0].0, &stoppable[0]), (sides[1].0, &stoppable[1])];
-        let measured = self.runtime.block_on(blocks::measure(measure, named, pairs));
+        let measured = self.runtime.block_on(ab::measure(measure, named, pairs));
         self.go_on()?;
         let ([a, b], against) = measured?;
         Ok(([with_setup(sides[0].1, a), with_setup(sides[1].1, b)], against))

@@ -24,7 +24,7 @@ impl BenchSession {
             precision: None,
             device: None,
             options: BTreeMap::new(),
-            pictures: self.images.describe(),
+            images: self.images.summary(),
             windows: None,
             pixel_ratio: None,
             end_to_end: self.end_to_end,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use image::RgbImage;
+use protoseg_bench::ab;
 use protoseg_bench::ab::{AbComparison, Side};
-use protoseg_bench::blocks;
 use protoseg_bench::images::BenchImages;
 use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
+use protoseg_bench::load::Scenario;
 use protoseg_bench::load::StopAfter;
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::report::{ImageSummary, ScenarioResult};
-use protoseg_bench::scenario::Scenario;
 use protoseg_bench::stability::StabilityRule;
 use protoseg_bench::tuning::describe;
 use protoseg_bench::tuning::limits::LabelAgreement;
@@ -61,8 +61,8 @@ impl<'a> TuningRunner<'a> {
         let images = arguments.pictures.open()?;
         let bundle = &arguments.bundle;
         let files = if bundle.is_dir() { Manifest::read(bundle)?.value.files } else { Vec::new() };
-        let files = files.into_iter().filter(|file| file.form.kind != ModelKind::Frame);
-        let precisions: Vec<Precision> = files.map(|file| file.form.precision).collect();
+        let files = files.into_iter().filter(|file| file.variant.kind != ModelKind::Frame);
+        let precisions: Vec<Precision> = files.map(|file| file.variant.precision).collect();
         let plain = Segmenter::open(bundle)?;
         let precision = Some(Precision::Fp32).filter(|wanted| precisions.contains(wanted));
         let mut reference =
@@ -113,7 +113,7 @@ impl<'a> TuningRunner<'a> {
 
     /// What was asked about.
     pub(super) fn pictures(&self) -> ImageSummary {
-        self.images.describe()
+        self.images.summary()
     }
 
     /// Holds what leads against the default, and gives the 99th percentiles of both.
@@ -172,7 +172,7 @@ impl<'a> TuningRunner<'a> {
             of_b,
         ];
         let sides = [(names[0].as_str(), &a), (names[1].as_str(), &b)];
-        let (points, against) = self.runtime.block_on(blocks::measure(&measure, sides, pairs))?;
+        let (points, against) = self.runtime.block_on(ab::measure(&measure, sides, pairs))?;
         for (point, name) in points.iter().zip(&names) {
             let why = point.first_error.as_deref().unwrap_or_default();
             ensure!(point.failed == 0, "{name} did not answer: {why}");

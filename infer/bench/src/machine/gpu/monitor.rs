@@ -1,4 +1,4 @@
-//! Looks at a GPU again and again while something runs on it, and says what it took.
+//! Samples a GPU during a measurement: energy, clocks, temperature, memory.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -10,57 +10,51 @@ use serde::{Deserialize, Serialize};
 use super::cuda::CudaOrdinals;
 use super::{Driver, GpuError, GpuSample, Gpus, nvml};
 
-/// Between two looks: the driver renews what it tells of power about ten times a second.
-const EVERY: Duration = Duration::from_millis(50);
+/// Sampling interval: the driver updates its power reading about ten times a second.
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a GPU did while it was watched. What the driver does not tell is none.
+/// Summary of a GPU's samples. Values that the driver does not report are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GpuSummary {
-    /// How long that was.
     pub seconds: f64,
-    /// How often it was looked at.
+    /// Number of samples.
     pub looks: usize,
-    /// Energy that it took, of all that ran on it.
+    /// Energy of the whole GPU, including other processes.
     pub joules: Option<f64>,
-    /// How that is known.
     pub energy_source: Option<EnergySource>,
-    /// Power on average.
+    /// Mean power.
     pub watts: Option<f64>,
-    /// The slowest clock of the multiprocessors, in MHz.
+    /// Slowest clock of the multiprocessors.
     pub min_sm_mhz: Option<u32>,
-    /// The fastest.
     pub max_sm_mhz: Option<u32>,
-    /// The highest temperature, in degrees Celsius.
+    /// In degrees Celsius.
     pub max_temperature: Option<u32>,
-    /// All that held its clocks down at a time, by NVML's names.
+    /// All reasons for lowered clocks, by NVML's names.
     pub throttled: BTreeSet<String>,
-    /// The most bytes of its memory that were occupied.
+    /// In bytes.
     pub peak_memory: Option<u64>,
-    /// By whom.
     pub memory_of: Option<MemoryScope>,
 }
 
-/// How energy is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EnergySource {
-    /// The GPU counts it.
+    /// The GPU's energy counter.
     Counter,
-    /// Power, taken to change evenly between two looks.
+    /// Integral of sampled power (trapezoidal rule).
     Power,
 }
 
-/// Whose memory was counted.
+/// Processes whose memory was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryScope {
-    /// This process's.
     Process,
-    /// Everybody's, as the driver does not tell them apart here.
+    /// All processes, where the driver does not distinguish them.
     Device,
 }
 
-/// A thread that watches a GPU; dropped, it ends.
+/// A sampling thread, which ends when this is dropped.
 #[derive(Debug)]
 pub struct GpuMonitor {
     thread: JoinHandle<GpuSummary>,
@@ -68,107 +62,110 @@ pub struct GpuMonitor {
 }
 
 impl GpuMonitor {
-    /// Begins to watch `cuda:N`.
+    /// Starts to sample `cuda:N`.
     pub fn start(number: u16) -> Result<Self, GpuError> {
         let driver = nvml::driver().map_err(|reason| GpuError::NoDriver(reason.clone()))?;
-        let place =
-            Gpus::from_driver(driver, &CudaOrdinals::from_environment()).place(number.into())?;
-        Self::spawn(driver, place, EVERY)
+        let gpus = Gpus::from_driver(driver, &CudaOrdinals::from_environment());
+        Self::spawn(driver, gpus.index(number.into())?, INTERVAL)
     }
 
-    fn spawn(driver: &'static dyn Driver, place: usize, every: Duration) -> Result<Self, GpuError> {
+    fn spawn(
+        driver: &'static dyn Driver,
+        index: usize,
+        interval: Duration,
+    ) -> Result<Self, GpuError> {
         let (stop, stopped) = channel();
-        // The first look is here, so that nothing of what follows is missed.
+        // The first sample is taken before this returns.
         let start = Instant::now();
-        let mut tally = GpuTotals::new(driver.read(place));
-        let watch = move || {
+        let mut totals = GpuTotals::new(driver.sample(index));
+        let run = move || {
             loop {
-                let next = stopped.recv_timeout(every);
-                tally.add(start.elapsed(), driver.read(place));
+                let next = stopped.recv_timeout(interval);
+                totals.add(start.elapsed(), driver.sample(index));
                 if next != Err(RecvTimeoutError::Timeout) {
-                    return tally.finish();
+                    return totals.finish();
                 }
             }
         };
-        let thread = std::thread::Builder::new().name(format!("watch of GPU {place}")).spawn(watch);
+        let thread = std::thread::Builder::new().name(format!("monitor of GPU {index}")).spawn(run);
         let thread = thread
-            .map_err(|error| GpuError::NoDriver(format!("no thread can be started: {error}")))?;
+            .map_err(|error| GpuError::NoDriver(format!("cannot start a thread: {error}")))?;
         Ok(Self { thread, stop })
     }
 
-    /// Ends it, after a last look.
+    /// Ends after a last sample.
     pub fn stop(self) -> GpuSummary {
         drop(self.stop);
         self.thread.join().unwrap_or_default()
     }
 }
 
-/// Looks, taken together.
+/// Running totals of samples.
 #[derive(Debug)]
 struct GpuTotals {
-    first: Option<f64>,
+    /// Energy counter at the first sample.
+    first_energy: Option<f64>,
     last: GpuSample,
-    at: Duration,
-    /// Joules by power; none once it was not told.
-    integral: Option<f64>,
-    most_own: Option<u64>,
-    most_used: Option<u64>,
+    last_at: Duration,
+    /// Integral of power; `None` from the first sample without power on.
+    joules: Option<f64>,
+    peak_own: Option<u64>,
+    peak_used: Option<u64>,
     summary: GpuSummary,
 }
 
 impl GpuTotals {
-    fn new(reading: GpuSample) -> Self {
-        let integral = reading.power.map(|_| 0.0);
-        let mut tally = Self {
-            first: reading.energy,
+    fn new(sample: GpuSample) -> Self {
+        let mut totals = Self {
+            first_energy: sample.energy,
             last: GpuSample::default(),
-            at: Duration::ZERO,
-            integral,
-            most_own: None,
-            most_used: None,
+            last_at: Duration::ZERO,
+            joules: sample.power.map(|_| 0.0),
+            peak_own: None,
+            peak_used: None,
             summary: GpuSummary::default(),
         };
-        tally.see(reading);
-        tally
+        totals.include(sample);
+        totals
     }
 
-    fn add(&mut self, at: Duration, reading: GpuSample) {
-        let passed = at.saturating_sub(self.at).as_secs_f64();
-        self.integral = match (self.integral, self.last.power, reading.power) {
+    fn add(&mut self, at: Duration, sample: GpuSample) {
+        let passed = at.saturating_sub(self.last_at).as_secs_f64();
+        self.joules = match (self.joules, self.last.power, sample.power) {
             (Some(joules), Some(before), Some(now)) => Some(joules + passed * (before + now) / 2.0),
             _ => None,
         };
-        self.at = at;
-        self.see(reading);
+        self.last_at = at;
+        self.include(sample);
     }
 
-    fn see(&mut self, reading: GpuSample) {
+    fn include(&mut self, sample: GpuSample) {
         let summary = &mut self.summary;
         summary.looks += 1;
-        summary.min_sm_mhz = summary.min_sm_mhz.into_iter().chain(reading.sm_mhz).min();
-        // None is less than any.
-        summary.max_sm_mhz = summary.max_sm_mhz.max(reading.sm_mhz);
-        summary.max_temperature = summary.max_temperature.max(reading.temperature);
-        self.most_own = self.most_own.max(reading.memory_own);
-        self.most_used = self.most_used.max(reading.memory_used);
-        summary.throttled.extend(reading.throttled.iter().cloned());
-        self.last = reading;
+        summary.min_sm_mhz = summary.min_sm_mhz.into_iter().chain(sample.sm_mhz).min();
+        // `None` is less than any value.
+        summary.max_sm_mhz = summary.max_sm_mhz.max(sample.sm_mhz);
+        summary.max_temperature = summary.max_temperature.max(sample.temperature);
+        self.peak_own = self.peak_own.max(sample.memory_own);
+        self.peak_used = self.peak_used.max(sample.memory_used);
+        summary.throttled.extend(sample.throttled.iter().cloned());
+        self.last = sample;
     }
 
     fn finish(self) -> GpuSummary {
-        let seconds = self.at.as_secs_f64();
-        // A counter that runs backwards began anew, with its driver.
+        let seconds = self.last_at.as_secs_f64();
+        // A counter that runs backwards was reset with its driver.
         let counted = self
-            .first
+            .first_energy
             .zip(self.last.energy)
             .map(|(first, last)| last - first)
             .filter(|&joules| joules >= 0.0);
-        let (joules, energy_source) = match (counted, self.integral) {
+        let (joules, energy_source) = match (counted, self.joules) {
             (Some(joules), _) => (Some(joules), Some(EnergySource::Counter)),
             (None, Some(joules)) => (Some(joules), Some(EnergySource::Power)),
             (None, None) => (None, None),
         };
-        let (peak_memory, memory_of) = match (self.most_own, self.most_used) {
+        let (peak_memory, memory_of) = match (self.peak_own, self.peak_used) {
             (Some(bytes), _) => (Some(bytes), Some(MemoryScope::Process)),
             (None, Some(bytes)) => (Some(bytes), Some(MemoryScope::Device)),
             (None, None) => (None, None),
@@ -183,8 +180,8 @@ mod tests {
     use super::super::tests::Fake;
     use super::*;
 
-    /// A look at a GPU whose power grows by 10 W in a second from 100 W on.
-    fn look(second: u64) -> GpuSample {
+    /// A sample of a GPU whose power grows by 10 W a second from 100 W on.
+    fn sample(second: u64) -> GpuSample {
         let seconds = second as f64;
         GpuSample {
             power: Some(100.0 + 10.0 * seconds),
@@ -197,16 +194,16 @@ mod tests {
         }
     }
 
-    fn summary(look: impl Fn(u64) -> GpuSample) -> GpuSummary {
-        let mut tally = GpuTotals::new(look(0));
-        (1..=4).for_each(|second| tally.add(Duration::from_secs(second), look(second)));
-        tally.finish()
+    fn summary(sample: impl Fn(u64) -> GpuSample) -> GpuSummary {
+        let mut totals = GpuTotals::new(sample(0));
+        (1..=4).for_each(|second| totals.add(Duration::from_secs(second), sample(second)));
+        totals.finish()
     }
 
     #[test]
-    fn power_that_grows_evenly_gives_the_energy_that_is_counted() {
+    fn integrated_power_equals_the_energy_counter() {
         // 100 t + 5 t t after 4 seconds.
-        let counted = summary(look);
+        let counted = summary(sample);
         assert_eq!(
             (counted.joules, counted.watts, counted.seconds, counted.looks),
             (Some(480.0), Some(120.0), 4.0, 5)
@@ -222,7 +219,7 @@ mod tests {
             (Some(300), Some(MemoryScope::Process))
         );
         let measured =
-            summary(|second| GpuSample { energy: None, memory_own: None, ..look(second) });
+            summary(|second| GpuSample { energy: None, memory_own: None, ..sample(second) });
         assert_eq!(
             (measured.joules, measured.energy_source),
             (Some(480.0), Some(EnergySource::Power))
@@ -231,46 +228,46 @@ mod tests {
             (measured.peak_memory, measured.memory_of),
             (Some(904), Some(MemoryScope::Device))
         );
-        // A counter that began anew is not believed.
+        // A counter that was reset does not count.
         let reset =
-            summary(|second| GpuSample { energy: Some(9.0 - second as f64), ..look(second) });
+            summary(|second| GpuSample { energy: Some(9.0 - second as f64), ..sample(second) });
         assert_eq!((reset.joules, reset.energy_source), (Some(480.0), Some(EnergySource::Power)));
     }
 
     #[test]
-    fn what_is_not_told_throughout_is_none() {
+    fn partly_missing_values_are_none() {
         let partly = summary(|second| GpuSample {
             power: Some(9.0).filter(|_| second != 2),
             energy: None,
-            ..look(second)
+            ..sample(second)
         });
         assert_eq!((partly.joules, partly.watts, partly.energy_source), (None, None, None));
         let nothing = summary(|_| GpuSample::default());
         assert_eq!(nothing, GpuSummary { seconds: 4.0, looks: 5, ..GpuSummary::default() });
-        let written = serde_json::to_string(&summary(look)).unwrap();
-        assert_eq!(serde_json::from_str::<GpuSummary>(&written).unwrap(), summary(look));
+        let written = serde_json::to_string(&summary(sample)).unwrap();
+        assert_eq!(serde_json::from_str::<GpuSummary>(&written).unwrap(), summary(sample));
     }
 
     #[test]
-    fn a_watch_looks_until_it_is_stopped() {
+    fn a_monitor_samples_until_it_is_stopped() {
         static DRIVER: Fake = Fake(&["L4", "L4"]);
-        let watch = GpuMonitor::spawn(&DRIVER, 1, Duration::from_millis(1)).unwrap();
+        let monitor = GpuMonitor::spawn(&DRIVER, 1, Duration::from_millis(1)).unwrap();
         std::thread::sleep(Duration::from_millis(20));
-        let found = watch.stop();
+        let found = monitor.stop();
         assert!(found.looks >= 3 && found.seconds >= 0.02, "{found:?}");
         // Power is the same at all times.
         let joules = found.joules.unwrap();
         assert!((joules - 200.0 * found.seconds).abs() < 1e-9 * joules, "{found:?}");
         assert_eq!(found.max_temperature, Some(40));
-        // One that nobody stops ends too.
+        // A dropped one ends too.
         drop(GpuMonitor::spawn(&DRIVER, 0, Duration::from_secs(3600)).unwrap());
     }
 
     #[test]
-    fn a_number_that_no_gpu_has_is_refused() {
+    fn unknown_numbers_are_refused() {
         let message = GpuMonitor::start(u16::MAX).unwrap_err().to_string();
         assert!(
-            message.starts_with("the driver of GPUs") || message.contains("cuda:65535"),
+            message.starts_with("the GPU driver") || message.contains("cuda:65535"),
             "{message}"
         );
     }

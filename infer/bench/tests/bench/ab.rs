@@ -1,55 +1,52 @@
-//! Two simulated models in turns on a simulated machine that drifts and that others load: one that is a tenth slower is
-//! found, and one that is the same is not.
+//! Interleaved A/B of two simulated models on a simulated machine with drift and other load: a model that is 10 % slower is
+//! detected, and an equal one is not.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use protoseg_bench::ab::{AbComparison, AbVerdict};
-use protoseg_bench::blocks::{self, AbMeasurementError};
-use protoseg_bench::load::StopAfter;
+use protoseg_bench::ab::{self, AbComparison, AbMeasurementError, AbVerdict};
+use protoseg_bench::load::{RequestError, Scenario, StopAfter};
 use protoseg_bench::measure::{Measurement, MeasurementError, WarmUpPolicy};
 use protoseg_bench::report::ScenarioResult;
-use protoseg_bench::scenario::Scenario;
 use protoseg_bench::stability::StabilityRule;
-use protoseg_bench::target::RequestError;
 use protoseg_models::random::Stream;
 
 use super::simulated::{Clock, MILLISECOND, Server};
 
-/// Sessions each way.
+/// Sessions for each of slower and equal.
 const SESSIONS: u64 = 20;
 
-/// Milliseconds that a picture takes on a machine of its own.
+/// Milliseconds of an image on an idle machine.
 const ALONE: f64 = 20.0;
 
-fn measure(scenario: Scenario) -> Measurement {
+fn measurement(scenario: Scenario) -> Measurement {
     let rule = StabilityRule { seconds: 0.5, queries: 3, ..StabilityRule::default() };
     let until = StopAfter::Time(Duration::from_secs(4), 3);
     Measurement { scenario, warm_up: WarmUpPolicy::Stable(rule), until, seed: 1, pixels: 1.0 }
 }
 
-/// How many times as long as alone a picture takes at this time: steadily more, in one session of four by 5 % a second up to
-/// a half; a quarter of a second in twenty with 10 to 80 % of other load; and jitter of each picture, skewed upwards.
+/// Slowdown of an image at a time: linear drift, in one session of four by 5 % a second up to 50 %; one quarter of a second
+/// in twenty with 10 to 80 % of other load; and jitter of each image, skewed upwards.
 fn machine(session: u64, side: u64) -> impl Fn(usize, Duration) -> f64 {
     let (shared, own) = (Stream::keyed(&[1, session]), Stream::keyed(&[2, session, side]));
     let steady = if session.is_multiple_of(4) { 0.05 } else { 0.005 };
-    move |picture, now| {
+    move |image, now| {
         let quarter = (4.0 * now.as_secs_f64()) as u64;
         let loaded = shared.unit(2 * quarter) < 0.05;
         let load = if loaded { shared.range(2 * quarter + 1, 1.1, 1.8) } else { 1.0 };
         let jitter =
-            0.03 * own.normal(2 * picture as u64) + 0.02 * own.normal(2 * picture as u64 + 1).exp();
+            0.03 * own.normal(2 * image as u64) + 0.02 * own.normal(2 * image as u64 + 1).exp();
         (1.0 + (steady * now.as_secs_f64()).min(0.5)) * load * jitter.exp()
     }
 }
 
-/// One session of two models, of which the second takes so many times as long as the first.
+/// One session of two models, the second slower by a factor.
 fn session(scenario: Scenario, seed: u64, slower: f64) -> ([ScenarioResult; 2], AbComparison) {
     let clock = Clock::new();
     let model = |side: u64, slower: f64| {
         let machine = machine(seed, side);
-        let took = move |picture, now| {
-            Ok(Duration::from_secs_f64(ALONE / 1e3 * slower * machine(picture, now)))
+        let took = move |image, now| {
+            Ok(Duration::from_secs_f64(ALONE / 1e3 * slower * machine(image, now)))
         };
         Server::new(
             &clock,
@@ -57,11 +54,11 @@ fn session(scenario: Scenario, seed: u64, slower: f64) -> ([ScenarioResult; 2], 
         )
     };
     let (one, other) = (model(0, 1.0), model(1, slower));
-    clock.run(blocks::measure(&measure(scenario), [("one", &one), ("other", &other)], 20)).unwrap()
+    clock.run(ab::measure(&measurement(scenario), [("one", &one), ("other", &other)], 20)).unwrap()
 }
 
 #[test]
-fn a_tenth_slower_is_found_every_time_and_the_same_is_not() {
+fn ten_percent_are_detected_and_equal_models_are_not() {
     for scenario in [Scenario::SingleStream, Scenario::Offline] {
         let found = |slower: f64, first: u64| {
             let verdicts =
@@ -78,26 +75,26 @@ fn a_tenth_slower_is_found_every_time_and_the_same_is_not() {
     assert!((1.03..1.17).contains(&(other / one)), "{one} {other}");
 }
 
-/// A model whose pictures all take the same time, or fail from one on.
+/// A model of constant service time, which fails from an image on.
 fn steady(
     clock: &Arc<Clock>,
     fails_from: usize,
 ) -> Server<impl Fn(usize, Duration) -> Result<Duration, Duration> + Sync> {
     Server::new(
         clock,
-        move |picture, _| {
-            if picture < fails_from { Ok(20 * MILLISECOND) } else { Err(MILLISECOND) }
+        move |image, _| {
+            if image < fails_from { Ok(20 * MILLISECOND) } else { Err(MILLISECOND) }
         },
     )
 }
 
 #[test]
-fn turns_of_the_other_are_no_drift() {
+fn blocks_of_the_other_side_are_no_drift() {
     for pairs in [1, 8, 12, 20] {
         let clock = Clock::new();
         let (one, other) = (steady(&clock, usize::MAX), steady(&clock, usize::MAX));
-        let timed = measure(Scenario::SingleStream);
-        let measured = blocks::measure(&timed, [("one", &one), ("other", &other)], pairs);
+        let timed = measurement(Scenario::SingleStream);
+        let measured = ab::measure(&timed, [("one", &one), ("other", &other)], pairs);
         let (points, against) = clock.run(measured).unwrap();
         for point in points {
             assert_eq!(point.unstable, None, "{pairs} pairs");
@@ -107,9 +104,9 @@ fn turns_of_the_other_are_no_drift() {
             );
         }
         assert_eq!((against.verdict, against.blocks.len()), (AbVerdict::NoDifference, 2 * pairs));
-        // A number of queries is shared by the blocks of a side.
+        // A number of queries is divided among the blocks of a side.
         let counted = Measurement { until: StopAfter::Queries(40), ..timed };
-        let measured = blocks::measure(&counted, [("one", &one), ("other", &other)], pairs);
+        let measured = ab::measure(&counted, [("one", &one), ("other", &other)], pairs);
         let (points, _) = clock.run(measured).unwrap();
         let each = 40_usize.div_ceil(pairs) * pairs;
         assert!(points.iter().all(|point| point.samples.due_ms.len() == each), "{pairs} pairs");
@@ -117,13 +114,15 @@ fn turns_of_the_other_are_no_drift() {
 }
 
 #[test]
-fn a_model_that_fails_ends_the_turns_with_its_reason() {
+fn a_failure_ends_the_measurement_with_its_reason() {
     let fails = |from: [usize; 2]| {
         let clock = Clock::new();
         let (one, other) = (steady(&clock, from[0]), steady(&clock, from[1]));
-        let counted =
-            Measurement { warm_up: WarmUpPolicy::Queries(5), ..measure(Scenario::SingleStream) };
-        clock.run(blocks::measure(&counted, [("one", &one), ("other", &other)], 8))
+        let counted = Measurement {
+            warm_up: WarmUpPolicy::Queries(5),
+            ..measurement(Scenario::SingleStream)
+        };
+        clock.run(ab::measure(&counted, [("one", &one), ("other", &other)], 8))
     };
     for from in [[0, 100], [5, 100], [8, 100], [100, 0], [100, 5]] {
         let Err(AbMeasurementError::Measurement(MeasurementError::NoAnswer(RequestError(why)))) =
@@ -131,12 +130,12 @@ fn a_model_that_fails_ends_the_turns_with_its_reason() {
         else {
             panic!("{from:?}")
         };
-        assert!(why.starts_with("picture"), "{from:?}: {why}");
+        assert!(why.starts_with("image"), "{from:?}: {why}");
     }
     let ([one, other], against) = fails([usize::MAX, 40]).unwrap();
     assert_eq!(
         (one.failed, other.failed, other.first_error.as_deref()),
-        (0, 1, Some("picture 40 failed"))
+        (0, 1, Some("image 40 failed"))
     );
     assert!(against.blocks.len() < 16);
 }

@@ -1,17 +1,18 @@
 //! EfficientNet-Lite encoders, with the names of the PyPI package `efficientnet_lite_pytorch`.
 //!
-//! No squeeze-excite, ReLU6, static TensorFlow-SAME padding. The stem and the last stage keep their widths in every
-//! variant; the other widths scale to multiples of 8, and the depths of the inner stages round up.
+//! No squeeze-and-excitation, ReLU6, static TensorFlow SAME padding. The stem and the last stage
+//! have one width in all variants; the other widths scale to multiples of 8, and the depths of the
+//! inner stages round up.
 
 use crate::graph::{Conv, Graph, NodeId, Op, Tag};
 
-/// Pixels as the published weights expect them.
+/// Normalization that the published weights expect.
 pub const NORMALIZE: Op = Op::Normalize { mean: [127.0; 3], std: [128.0; 3] };
 
 /// Some published running variances are zero, so this epsilon must stay.
 const NORM: Op = Op::BatchNorm { eps: 1e-3, momentum: 0.1 };
 
-/// Size of the encoder.
+/// Width and depth multipliers of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LiteScaling {
     width: f64,
@@ -25,7 +26,7 @@ pub const LITE1: LiteScaling = LiteScaling { width: 1.0, depth: 1.1 };
 /// EfficientNet-Lite2.
 pub const LITE2: LiteScaling = LiteScaling { width: 1.1, depth: 1.2 };
 
-/// A stage of inverted bottlenecks.
+/// A stage of inverted bottlenecks (MBConv).
 struct MBConvStage {
     repeats: usize,
     kernel: usize,
@@ -34,7 +35,7 @@ struct MBConvStage {
     out: usize,
 }
 
-/// The seven stages of EfficientNet-B0, from which the variants scale.
+/// The seven stages of EfficientNet-B0, which the variants scale.
 const STAGES: [MBConvStage; 7] = [
     MBConvStage { repeats: 1, kernel: 3, stride: 1, expand: 1, out: 16 },
     MBConvStage { repeats: 2, kernel: 3, stride: 2, expand: 6, out: 24 },
@@ -47,7 +48,7 @@ const STAGES: [MBConvStage; 7] = [
 
 impl LiteScaling {
     fn channels(self, base: usize) -> usize {
-        // To the nearest multiple of 8, and never below nine tenths.
+        // To the nearest multiple of 8, but not below nine tenths.
         let scaled = base as f64 * self.width;
         let rounded = ((scaled + 4.0) as usize / 8 * 8).max(8);
         if (rounded as f64) < 0.9 * scaled { rounded + 8 } else { rounded }
@@ -63,7 +64,7 @@ impl LiteScaling {
     }
 }
 
-/// Outputs that a decoder reads.
+/// Encoder outputs for a decoder.
 pub(crate) struct LiteOutputs {
     /// At stride 4, before the third stage.
     pub(crate) low: NodeId,
@@ -71,7 +72,7 @@ pub(crate) struct LiteOutputs {
     pub(crate) high: NodeId,
 }
 
-/// Adds the encoder, names below `prefix`. At `output_stride` the strides of later stages become dilation.
+/// Adds the encoder, its names below `prefix`. Beyond `output_stride`, strides become dilation.
 pub(crate) fn encoder(
     graph: &mut Graph,
     prefix: &str,
@@ -79,29 +80,27 @@ pub(crate) fn encoder(
     output_stride: usize,
 ) -> LiteOutputs {
     let pixels = graph.push("normalize", NORMALIZE, &[graph.input()]);
-    let stem = graph.push(
-        format!("{prefix}_conv_stem"),
-        Op::Conv(same(Conv::new(32, 3), 2, 1)),
-        &[pixels],
-    );
+    let stem = Op::Conv(same(Conv::new(32, 3), 2, 1));
+    let stem = graph.push(format!("{prefix}_conv_stem"), stem, &[pixels]);
     let mut last = norm_relu6(graph, &format!("{prefix}_bn0"), stem);
-    let (mut block, mut stride, mut dilation) = (0, 2, 1);
     let mut low = last;
+    let mut block = 0;
+    let mut stride = 2;
+    let mut dilation = 1;
     for (index, stage) in STAGES.iter().enumerate() {
         for repeat in 0..variant.repeats(index) {
             let mut step = if repeat == 0 { stage.stride } else { 1 };
-            // The first block of a stage whose stride became dilation still sees the dilation before it.
+            // The first block of a stage whose stride became dilation has the dilation before it.
             let own_dilation = dilation;
             if stride * step > output_stride {
                 dilation *= step;
                 step = 1;
             }
             stride *= step;
-            let depthwise = same(Conv::new(0, stage.kernel), step, own_dilation);
             let name = format!("{prefix}_blocks.{block}.");
-            let shape =
-                MBConvBlock { depthwise, expand: stage.expand, out: variant.channels(stage.out) };
-            last = inverted_bottleneck(graph, &name, shape, last);
+            let depthwise = same(Conv::new(0, stage.kernel), step, own_dilation);
+            let out = variant.channels(stage.out);
+            last = inverted_bottleneck(graph, &name, depthwise, [stage.expand, out], last);
             block += 1;
         }
         if index == 1 {
@@ -111,7 +110,7 @@ pub(crate) fn encoder(
     LiteOutputs { low, high: last }
 }
 
-/// The ImageNet classifier: parameters just as published, logits `[N, 1000]`.
+/// Builds the ImageNet classifier with its published parameters and logits `[N, 1000]`.
 pub fn classifier(variant: LiteScaling) -> Graph {
     let mut graph = Graph::new();
     let high = encoder(&mut graph, "", variant, 32).high;
@@ -124,7 +123,7 @@ pub fn classifier(variant: LiteScaling) -> Graph {
     graph
 }
 
-/// Static SAME padding: at stride 2 one pixel less at the top and left than at the bottom and right.
+/// Static SAME padding: at stride 2 one pixel less at the top and left than at bottom and right.
 fn same(conv: Conv, stride: usize, dilation: usize) -> Conv {
     let total = dilation * (conv.kernel - 1) + 1 - stride;
     let before = total / 2;
@@ -132,28 +131,27 @@ fn same(conv: Conv, stride: usize, dilation: usize) -> Conv {
     Conv { stride, dilation, pads: [before, before, after, after], ..conv }
 }
 
-#[derive(Clone, Copy)]
-struct MBConvBlock {
-    /// Its channels are filled in from the input.
+/// Adds an inverted bottleneck. Channels and groups of `depthwise` follow from the input.
+fn inverted_bottleneck(
+    graph: &mut Graph,
+    name: &str,
     depthwise: Conv,
-    expand: usize,
-    out: usize,
-}
-
-fn inverted_bottleneck(graph: &mut Graph, name: &str, block: MBConvBlock, input: NodeId) -> NodeId {
+    [expand, out]: [usize; 2],
+    input: NodeId,
+) -> NodeId {
     let channels = graph.node(input).channels;
-    let wide = channels * block.expand;
+    let wide = channels * expand;
     let mut last = input;
-    if block.expand != 1 {
+    if expand != 1 {
         last = graph.push(format!("{name}_expand_conv"), Op::Conv(Conv::new(wide, 1)), &[last]);
         last = norm_relu6(graph, &format!("{name}_bn0"), last);
     }
-    let depthwise = Conv { out: wide, groups: wide, ..block.depthwise };
+    let depthwise = Conv { out: wide, groups: wide, ..depthwise };
     last = graph.push(format!("{name}_depthwise_conv"), Op::Conv(depthwise), &[last]);
     last = norm_relu6(graph, &format!("{name}_bn1"), last);
-    last = graph.push(format!("{name}_project_conv"), Op::Conv(Conv::new(block.out, 1)), &[last]);
+    last = graph.push(format!("{name}_project_conv"), Op::Conv(Conv::new(out, 1)), &[last]);
     last = graph.push(format!("{name}_bn2"), NORM, &[last]);
-    if block.depthwise.stride == 1 && channels == block.out {
+    if depthwise.stride == 1 && channels == out {
         last = graph.push(format!("{name}add"), Op::Add, &[last, input]);
     }
     last

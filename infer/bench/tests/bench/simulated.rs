@@ -1,4 +1,4 @@
-//! A target that keeps time of its own: what a benchmark finds of it is exact, the same every time, and takes no time.
+//! A target with a simulated clock: its measurements are exact, deterministic and take no time.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use protoseg_bench::target::{RequestError, RequestStages, Target};
+use protoseg_bench::load::{RequestError, RequestStages, Target};
 
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Time that passes when everybody waits.
+/// Simulated time, which passes when all futures wait.
 pub(crate) struct Clock {
     base: Instant,
     state: Mutex<State>,
@@ -19,7 +19,7 @@ pub(crate) struct Clock {
 #[derive(Default)]
 struct State {
     now: Duration,
-    /// Who waits until when, and as which one.
+    /// By the time that they wait for, and their number.
     waiting: BTreeMap<(Duration, usize), Waker>,
     count: usize,
 }
@@ -29,32 +29,32 @@ impl Clock {
         Arc::new(Self { base: Instant::now(), state: Mutex::default() })
     }
 
-    /// Since the beginning.
+    /// Since the start.
     pub(crate) fn now(&self) -> Duration {
         self.state.lock().unwrap().now
     }
 
-    /// Lets time pass in which nobody gets a turn, as work that blocks its thread does.
+    /// Passes time without waking any future, as work that blocks its thread does.
     pub(crate) fn block(&self, time: Duration) {
         self.state.lock().unwrap().now += time;
     }
 
     async fn until(&self, moment: Duration) {
-        let mut place = None;
+        let mut key = None;
         std::future::poll_fn(|context: &mut Context<'_>| {
             let mut state = self.state.lock().unwrap();
             if state.now >= moment {
                 return Poll::Ready(());
             }
-            let place = *place.get_or_insert((moment, state.count));
+            let key = *key.get_or_insert((moment, state.count));
             state.count += 1;
-            state.waiting.insert(place, context.waker().clone());
+            state.waiting.insert(key, context.waker().clone());
             Poll::Pending
         })
         .await;
     }
 
-    /// Runs to its end what waits for this clock and nothing else.
+    /// Runs a future that waits for nothing but this clock.
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
@@ -65,7 +65,7 @@ impl Clock {
             }
             let mut state = self.state.lock().unwrap();
             let ((moment, _), waker) =
-                state.waiting.pop_first().expect("somebody waits for the clock");
+                state.waiting.pop_first().expect("no future waits for the clock");
             state.now = state.now.max(moment);
             drop(state);
             waker.wake();
@@ -73,43 +73,48 @@ impl Clock {
     }
 }
 
-/// Something that answers pictures one after the other, in the order in which they are asked.
+/// A queue with one server, first come, first served.
 pub(crate) struct Server<S> {
     clock: Arc<Clock>,
-    /// How long a picture of this number takes when its turn comes at this time, or that it fails then.
+    /// Service time of an image that begins at a time: `Ok` where it is answered, `Err` where it fails.
     service: S,
     free: Mutex<Duration>,
-    asked: Mutex<Vec<usize>>,
+    requested: Mutex<Vec<usize>>,
 }
 
 impl<S: Fn(usize, Duration) -> Result<Duration, Duration> + Sync> Server<S> {
     pub(crate) fn new(clock: &Arc<Clock>, service: S) -> Self {
-        Self { clock: Arc::clone(clock), service, free: Mutex::default(), asked: Mutex::default() }
+        Self {
+            clock: Arc::clone(clock),
+            service,
+            free: Mutex::default(),
+            requested: Mutex::default(),
+        }
     }
 
-    /// The numbers of all pictures that were asked, in order.
-    pub(crate) fn asked(&self) -> Vec<usize> {
-        let mut asked = self.asked.lock().unwrap().clone();
-        asked.sort_unstable();
-        asked
+    /// Sorted numbers of all requested images.
+    pub(crate) fn requested(&self) -> Vec<usize> {
+        let mut requested = self.requested.lock().unwrap().clone();
+        requested.sort_unstable();
+        requested
     }
 }
 
 impl<S: Fn(usize, Duration) -> Result<Duration, Duration> + Sync> Target for Server<S> {
-    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
-        self.asked.lock().unwrap().push(picture);
+    async fn request(&self, image: usize) -> Result<RequestStages, RequestError> {
+        self.requested.lock().unwrap().push(image);
         let (outcome, done) = {
             let mut free = self.free.lock().unwrap();
             let begins = free.max(self.clock.now());
-            let outcome = (self.service)(picture, begins);
-            // Work that blocks the thread may have let time pass.
+            let outcome = (self.service)(image, begins);
+            // Work that blocks the thread passes time.
             *free = begins.max(self.clock.now()) + outcome.unwrap_or_else(|failed| failed);
             (outcome, *free)
         };
         self.clock.until(done).await;
         outcome
             .map(|took| vec![("compute", took)])
-            .map_err(|_| RequestError(format!("picture {picture} failed")))
+            .map_err(|_| RequestError(format!("image {image} failed")))
     }
 
     fn now(&self) -> Instant {

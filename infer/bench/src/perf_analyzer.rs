@@ -1,29 +1,29 @@
-//! A report as CSV, in the columns that Triton's perf_analyzer writes with `-f`, so that what reads its files reads these.
+//! A report as CSV in the columns that Triton's perf_analyzer writes with `-f`, for programs that read those files.
 //!
-//! A file of perf_analyzer begins with the load, of which it has one kind, and its columns are read by their names or by their
-//! places. So there is a table for each kind of load; its first columns are perf_analyzer's, nothing stands before them, and
-//! none of their cells is empty. What it does not know, the name of the run first of all, follows after them.
+//! A file of perf_analyzer begins with the load, of which it has one kind, and its columns are read by name or by position.
+//! So each kind of load has a table of its own; perf_analyzer's columns come first, and none of their cells is empty. Our
+//! own columns, beginning with the name of the run, follow.
 
+use super::load::Scenario;
 use super::report::{BenchReport, BenchRun, Percentile, ScenarioResult};
-use super::scenario::Scenario;
-use super::stages::mean_of;
+use super::statistics::mean_of;
 
-/// What the first column holds.
+/// Meaning of the first column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadKind {
-    /// Pictures that are asked for at the same time: of one client, of several, or of a query of several.
+    /// Images requested at the same time, by one client, by several, or in one query.
     Concurrency,
-    /// Pictures that come in a second.
+    /// Images per second.
     RequestRate,
-    /// Pictures that are there from the start. perf_analyzer has no such load; latencies are empty.
+    /// Number of images. perf_analyzer has no such load; latencies are empty.
     Offline,
 }
 
 impl LoadKind {
-    /// All of them, in the order of [`csv`].
+    /// In the order of [`csv`].
     const ALL: [Self; 3] = [Self::Concurrency, Self::RequestRate, Self::Offline];
 
-    /// For the names of files.
+    /// For file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Concurrency => "concurrency",
@@ -32,7 +32,6 @@ impl LoadKind {
         }
     }
 
-    /// The first column's name.
     fn column(self) -> &'static str {
         match self {
             Self::Concurrency => "Concurrency",
@@ -41,7 +40,7 @@ impl LoadKind {
         }
     }
 
-    /// How large a point's load of this kind is; none where it has another kind.
+    /// The load of a point; `None` where it is of another kind.
     fn value(self, point: &ScenarioResult) -> Option<f64> {
         match (self, point.scenario) {
             (Self::Concurrency, Scenario::SingleStream) => Some(1.0),
@@ -58,56 +57,97 @@ impl LoadKind {
     }
 }
 
-/// perf_analyzer's columns after the load and before the percentiles.
-const PERF_ANALYZER: &str = "Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,\
-                             Server Compute Infer,Server Compute Output,Client Recv";
-/// The percentiles that follow, in percent.
-const PERCENTILES: [f64; 4] = [50.0, 90.0, 95.0, 99.0];
-/// Columns of our own after those.
-const OWN: &str = "Run,Scenario,Queries,Failed,Avg latency,Max latency,p50 low,p50 high,p90 low,p90 high,p95 low,p95 high,\
-                   p99 low,p99 high,p99 bound,Megapixels/Second,Joules/Inference,Label Agreement,Mean IoU,Stable,Reason,\
-                   Model,File,Precision,Device,Sessions,Threads,Height,Width,Windows";
+/// perf_analyzer's columns between the load and the percentiles.
+const PERF_ANALYZER: [&str; 8] = [
+    "Inferences/Second",
+    "Client Send",
+    "Network+Server Send/Recv",
+    "Server Queue",
+    "Server Compute Input",
+    "Server Compute Infer",
+    "Server Compute Output",
+    "Client Recv",
+];
 
-/// The tables of a report, one for each kind of load that it has; RFC 4180, with lines that end in a line feed, as
-/// perf_analyzer's do. Within a run, points stand in the order of growing throughput, as there.
+/// In percent.
+const PERCENTILES: [f64; 4] = [50.0, 90.0, 95.0, 99.0];
+
+/// Our columns between the percentiles and their intervals, and after those.
+const OWN: [&str; 6] = ["Run", "Scenario", "Queries", "Failed", "Avg latency", "Max latency"];
+const OWN_AFTER_INTERVALS: [&str; 16] = [
+    "p99 bound",
+    "Megapixels/Second",
+    "Joules/Inference",
+    "Label Agreement",
+    "Mean IoU",
+    "Stable",
+    "Reason",
+    "Model",
+    "File",
+    "Precision",
+    "Device",
+    "Sessions",
+    "Threads",
+    "Height",
+    "Width",
+    "Windows",
+];
+
+/// A CSV table (RFC 4180, but with line feeds as perf_analyzer writes them) for each kind of load in a report. Within a run,
+/// points are sorted by throughput, as there.
 ///
-/// Times are whole microseconds. An inference is a picture. Of a query of several pictures, stages are those of one picture
-/// on average, and percentiles those of the query. `decode`, `prepare` and `upload` are the input's part of computing,
-/// `download`, `stitch` and `encode` the output's; what no stage accounts for, and a client's `wait`, is the network's, as
-/// perf_analyzer reckons it.
-pub fn csv(report: &BenchReport) -> Vec<(LoadKind, String)> {
-    let table = |load: LoadKind| {
-        let rows: String = report.runs.iter().flat_map(|run| rows(run, load)).collect();
-        let percentiles = PERCENTILES.map(|percent| format!(",p{percent} latency")).concat();
-        let head = format!("{},{PERF_ANALYZER}{percentiles},{OWN}\n", load.column());
-        (!rows.is_empty()).then(|| (load, head + &rows))
-    };
-    LoadKind::ALL.into_iter().filter_map(table).collect()
+/// Times are whole microseconds. An inference is an image; stages of a query of several images are means per image, and
+/// percentiles those of the query. `decode`, `prepare` and `upload` are compute input, `download`, `stitch` and `encode`
+/// compute output; what no stage accounts for, and a client's `wait`, is the network's.
+pub fn csv(report: &BenchReport) -> Result<Vec<(LoadKind, String)>, csv::Error> {
+    let mut tables = Vec::new();
+    for load in LoadKind::ALL {
+        let rows: Vec<Vec<String>> = report.runs.iter().flat_map(|run| rows(run, load)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(header(load))?;
+        rows.iter().try_for_each(|row| writer.write_record(row))?;
+        let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
+        tables.push((load, String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    Ok(tables)
 }
 
-fn rows(run: &BenchRun, load: LoadKind) -> Vec<String> {
+fn header(load: LoadKind) -> Vec<String> {
+    let mut columns = vec![load.column().to_owned()];
+    columns.extend(PERF_ANALYZER.map(str::to_owned));
+    columns.extend(PERCENTILES.map(|percent| format!("p{percent} latency")));
+    columns.extend(OWN.map(str::to_owned));
+    for percent in PERCENTILES {
+        columns.extend([format!("p{percent} low"), format!("p{percent} high")]);
+    }
+    columns.extend(OWN_AFTER_INTERVALS.map(str::to_owned));
+    columns
+}
+
+fn rows(run: &BenchRun, load: LoadKind) -> Vec<Vec<String>> {
     let mut points: Vec<(f64, &ScenarioResult)> =
         run.points.iter().filter_map(|point| Some((load.value(point)?, point))).collect();
     points.sort_by(|(_, left), (_, right)| {
         left.images_per_second.total_cmp(&right.images_per_second)
     });
     let row = |(load, point): (f64, &ScenarioResult)| {
-        let cells: Vec<String> = [vec![short(load)], theirs(point), ours(run, point)]
-            .concat()
-            .iter()
-            .map(|text| quoted(text))
-            .collect();
-        cells.join(",") + "\n"
+        let mut row = vec![short(load)];
+        row.extend(perf_analyzer_cells(point));
+        row.extend(own_cells(run, point));
+        row
     };
     points.into_iter().map(row).collect()
 }
 
-/// The cells of perf_analyzer's columns, but for the load.
-fn theirs(point: &ScenarioResult) -> Vec<String> {
-    // Stages are sums over the pictures of a query.
-    let pictures = point.scenario.images_per_query().max(1) as f64;
+/// Cells of perf_analyzer's columns after the load.
+fn perf_analyzer_cells(point: &ScenarioResult) -> Vec<String> {
+    // Stages are sums over the images of a query.
+    let images = point.scenario.images_per_query().max(1) as f64;
     let stage = |names: &[&str]| {
-        names.iter().map(|name| mean_of(&point.samples, name) / pictures).sum::<f64>()
+        names.iter().map(|name| mean_of(&point.samples, name) / images).sum::<f64>()
     };
     let send = stage(&["send"]);
     let queue = stage(&["queue"]);
@@ -119,23 +159,17 @@ fn theirs(point: &ScenarioResult) -> Vec<String> {
     let network = (mean - send - queue - input - infer - output - receive).max(0.0);
     let means = [send, network, queue, input, infer, output, receive].map(microseconds);
     let percentiles = PERCENTILES.map(|percent| percentile(point, percent, |found| Some(found.ms)));
-    [vec![short(point.images_per_second)], means.to_vec(), percentiles.to_vec()].concat()
+    [short(point.images_per_second)].into_iter().chain(means).chain(percentiles).collect()
 }
 
-/// The cells of our own columns; empty where nothing is known.
-fn ours(run: &BenchRun, point: &ScenarioResult) -> Vec<String> {
+/// Cells of our own columns; empty where unknown.
+fn own_cells(run: &BenchRun, point: &ScenarioResult) -> Vec<String> {
     let subject = &run.subject;
     let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let whole = |number: Option<usize>| number.map(|number| number.to_string()).unwrap_or_default();
     let latency = point.latency.as_ref();
-    let intervals = PERCENTILES.map(|percent| {
-        [
-            percentile(point, percent, |found| found.low_ms),
-            percentile(point, percent, |found| found.high_ms),
-        ]
-    });
-    let before = [
+    let mut cells = vec![
         subject.name.clone(),
         point.scenario.to_string(),
         point.samples.latency_ms.len().to_string(),
@@ -143,7 +177,11 @@ fn ours(run: &BenchRun, point: &ScenarioResult) -> Vec<String> {
         latency.map(|latency| microseconds(latency.mean_ms)).unwrap_or_default(),
         latency.map(|latency| microseconds(latency.max_ms)).unwrap_or_default(),
     ];
-    let after = [
+    for percent in PERCENTILES {
+        cells.push(percentile(point, percent, |found| found.low_ms));
+        cells.push(percentile(point, percent, |found| found.high_ms));
+    }
+    cells.extend([
         percentile(point, 99.0, |found| found.bound_ms),
         short(point.megapixels_per_second),
         number(point.energy.map(|energy| energy.joules_per_image)),
@@ -157,35 +195,30 @@ fn ours(run: &BenchRun, point: &ScenarioResult) -> Vec<String> {
         text(&subject.device),
         whole(point.sessions),
         whole(point.threads),
-        subject.pictures.height.to_string(),
-        subject.pictures.width.to_string(),
+        subject.images.height.to_string(),
+        subject.images.width.to_string(),
         whole(subject.windows),
-    ];
-    [before.to_vec(), intervals.concat(), after.to_vec()].concat()
+    ]);
+    cells
 }
 
-/// Something of a percentile in microseconds; empty where it is not known.
-fn percentile(point: &ScenarioResult, percent: f64, of: fn(&Percentile) -> Option<f64>) -> String {
-    point.percentile(percent).and_then(of).map(microseconds).unwrap_or_default()
+/// A time of a percentile in microseconds; empty where unknown.
+fn percentile(
+    point: &ScenarioResult,
+    percent: f64,
+    time: fn(&Percentile) -> Option<f64>,
+) -> String {
+    point.percentile(percent).and_then(time).map(microseconds).unwrap_or_default()
 }
 
 fn microseconds(ms: f64) -> String {
     format!("{:.0}", ms * 1000.0)
 }
 
-/// A number of six digits, as perf_analyzer writes it.
+/// Six significant digits, as perf_analyzer writes numbers.
 fn short(value: f64) -> String {
     let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
     rounded.to_string()
-}
-
-/// A cell as RFC 4180 wants it.
-fn quoted(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -198,29 +231,14 @@ mod tests {
                               Input,Server Compute Infer,Server Compute Output,Client Recv,p50 latency,p90 latency,p95 \
                               latency,p99 latency";
 
-    /// A reader by the grammar of RFC 4180, character by character.
     fn read(csv: &str) -> Vec<Vec<String>> {
-        let (mut rows, mut row, mut cell, mut quoted) =
-            (Vec::new(), Vec::new(), String::new(), false);
-        let mut characters = csv.chars().peekable();
-        while let Some(character) = characters.next() {
-            match character {
-                '"' if quoted && characters.peek() == Some(&'"') => cell.extend(characters.next()),
-                '"' => quoted = !quoted,
-                ',' if !quoted => row.push(std::mem::take(&mut cell)),
-                '\n' if !quoted => {
-                    row.push(std::mem::take(&mut cell));
-                    rows.push(std::mem::take(&mut row));
-                }
-                _ => cell.push(character),
-            }
-        }
-        assert!(!quoted && cell.is_empty() && row.is_empty(), "torn: {cell} {row:?}");
-        rows
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(csv.as_bytes());
+        let rows = reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect());
+        rows.collect()
     }
 
     fn table(report: &BenchReport, load: LoadKind) -> Vec<Vec<String>> {
-        let csv = csv(report).into_iter().find(|(kind, _)| *kind == load);
+        let csv = csv(report).unwrap().into_iter().find(|(kind, _)| *kind == load);
         read(&csv.expect("no such load").1)
     }
 
@@ -234,7 +252,7 @@ mod tests {
     #[test]
     fn the_first_columns_are_those_of_perf_analyzer() {
         let report = sample::report();
-        for (load, csv) in csv(&report) {
+        for (load, csv) in csv(&report).unwrap() {
             let rows = read(&csv);
             assert_eq!(rows[0][1..13].join(","), DOCUMENTED.split_once(',').unwrap().1, "{load:?}");
             assert!(
@@ -245,12 +263,12 @@ mod tests {
             let number = |cell: &String| cell.parse::<f64>().is_ok_and(|number| number >= 0.0);
             assert!(rows[1..].iter().all(|row| row[..numbers].iter().all(number)), "{csv}");
         }
-        assert_eq!(csv(&report)[0].1.split(",Run").next().unwrap(), DOCUMENTED);
+        assert_eq!(csv(&report).unwrap()[0].1.split(",Run").next().unwrap(), DOCUMENTED);
         assert_eq!(table(&report, LoadKind::RequestRate)[0][0], "Request Rate");
     }
 
     #[test]
-    fn figures_are_those_of_the_report() {
+    fn cells_hold_the_figures_of_the_report() {
         let report = sample::report();
         let rows = table(&report, LoadKind::Concurrency);
         let stream = report.runs[0]
@@ -267,8 +285,8 @@ mod tests {
             .unwrap();
         let read = |column: &str| cell(&rows, row, column).parse::<f64>().unwrap();
         for percentile in &latency.percentiles {
-            let told = read(&format!("p{} latency", percentile.percent));
-            assert!((told - percentile.ms * 1000.0).abs() <= 0.5, "{told} {percentile:?}");
+            let cell = read(&format!("p{} latency", percentile.percent));
+            assert!((cell - percentile.ms * 1000.0).abs() <= 0.5, "{cell} {percentile:?}");
         }
         let parts: f64 =
             ["Client Send", "Network+Server Send/Recv", "Server Queue", "Server Compute Input"]
@@ -276,7 +294,7 @@ mod tests {
                 .chain(["Server Compute Infer", "Server Compute Output", "Client Recv"])
                 .map(read)
                 .sum();
-        // Each of the seven is rounded by itself.
+        // Each of the seven is rounded.
         assert!(
             (parts - latency.mean_ms * 1000.0).abs() <= 7.0 * 0.5,
             "{parts} {}",
@@ -290,28 +308,28 @@ mod tests {
     }
 
     #[test]
-    fn what_names_hold_stays_in_its_cell() {
+    fn special_characters_are_quoted() {
         let mut report = sample::report();
         report.runs[0].subject.name = "a \"quick\", small\nmodel".to_owned();
         let rows = table(&report, LoadKind::Concurrency);
         assert_eq!(cell(&rows, 1, "Run"), "a \"quick\", small\nmodel");
         assert_eq!(cell(&rows, 1, "Model"), report.runs[0].subject.model);
         report.runs.clear();
-        assert_eq!(csv(&report), []);
+        assert_eq!(csv(&report).unwrap(), []);
     }
 
     #[test]
-    fn stages_of_several_pictures_are_those_of_one() {
+    fn stages_of_several_images_are_means_per_image() {
         let mut report = sample::report();
         report.runs.truncate(1);
         report.runs[0]
             .points
             .retain(|point| matches!(point.scenario, Scenario::MultiStream { .. }));
         let point = &report.runs[0].points[0];
-        let pictures = point.scenario.images_per_query() as f64;
+        let images = point.scenario.images_per_query() as f64;
         let rows = table(&report, LoadKind::Concurrency);
-        let told: f64 = cell(&rows, 1, "Server Compute Infer").parse().unwrap();
-        assert!((told - mean_of(&point.samples, "compute") * 1000.0 / pictures).abs() <= 0.5);
-        assert_eq!(cell(&rows, 1, "Concurrency"), pictures.to_string());
+        let infer: f64 = cell(&rows, 1, "Server Compute Infer").parse().unwrap();
+        assert!((infer - mean_of(&point.samples, "compute") * 1000.0 / images).abs() <= 0.5);
+        assert_eq!(cell(&rows, 1, "Concurrency"), images.to_string());
     }
 }
