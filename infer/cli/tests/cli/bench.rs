@@ -34,7 +34,7 @@ fn unusable_arguments_are_refused_with_the_way_out() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("--url http://{unused}");
     let cases: [(&str, &[&str]); 18] = [
-        ("BUNDLE --sweep thread=1,2", &["there is no option `thread`", "threads"]),
+        ("BUNDLE --sweep thread=1,2", &["unknown engine option `thread`", "threads"]),
         ("BUNDLE --sweep threads=1,0", &["from 1 to 1024"]),
         (
             "BUNDLE --against BUNDLE --against-set threads=1,2",
