@@ -1,4 +1,4 @@
-//! Where a precision goes wrong: every node's value, beside what the 32-bit file has there.
+//! Errors of intermediate outputs: every node's value in a lower precision, compared with the fp32 file.
 
 use std::path::Path;
 
@@ -10,36 +10,37 @@ use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::Tensor;
 use serde::Serialize;
 
-/// Nodes that are listed.
+/// Nodes in a report.
 const LISTED: usize = 10;
 
-/// The nodes of one precision on one picture.
+/// Node errors of one file on one image.
 #[derive(Debug, Serialize)]
 pub struct TapsReport {
     file: String,
-    picture: String,
-    /// How many nodes both files have.
+    #[serde(rename = "picture")]
+    image: String,
+    /// Nodes that both files have.
     compared: usize,
     /// The node with the largest error.
     worst: String,
-    /// The nodes with the largest errors, in the order in which they are computed.
+    /// The nodes with the largest errors, in order of computation.
     nodes: Vec<NodeError>,
 }
 
-/// How one node's value differs.
+/// Error of one node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct NodeError {
     node: String,
-    /// Root of the mean square difference over root of the mean square value; the largest number where one is not finite.
+    /// Root mean square difference over root mean square value; `f64::MAX` where it is not finite.
     error: f64,
 }
 
 impl TapsReport {
-    /// A line for each node.
+    /// Formats a line per node.
     pub fn lines(&self) -> Vec<String> {
-        let Self { file, picture, compared, worst, nodes } = self;
+        let Self { file, image, compared, worst, nodes } = self;
         let first = format!(
-            "taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst, in the order of computing:",
+            "taps  {file} on {image}: worst of {compared} nodes is {worst}; the {} worst, in order of computation:",
             nodes.len()
         );
         let line = |tap: &NodeError| format!("taps  {file}  {:.2e}  {}", tap.error, tap.node);
@@ -47,7 +48,7 @@ impl TapsReport {
     }
 }
 
-/// Compares the taps of every number format that lie in the folder with those in 32-bit floats.
+/// Compares the taps files of every precision in the folder with that of fp32.
 pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport>> {
     let shown = folder.display();
     let reference = taps_file_name("model.onnx");
@@ -75,18 +76,18 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport
         };
         let all: Vec<NodeError> = truth.iter().filter_map(tap).collect();
         let nodes = worst(&all);
-        // Of equal ones the first, from which later ones may have theirs.
+        // Of equal ones the first, which may cause the later ones.
         let worst = nodes.iter().rev().max_by(|one, other| one.error.total_cmp(&other.error));
         let worst = worst.with_context(|| {
             format!("{shown}: the taps of two precisions have no node in common")
         })?;
         let (worst, compared) = (worst.node.clone(), all.len());
-        Ok(TapsReport { file, picture: case.name.clone(), compared, worst, nodes })
+        Ok(TapsReport { file, image: case.name.clone(), compared, worst, nodes })
     };
     others.into_iter().map(taps).collect()
 }
 
-/// Every output, in the file's order, which is that of computing.
+/// Returns every output in the file's order, which is that of computation.
 fn values(path: &Path, case: &ProbeCase) -> anyhow::Result<Vec<(String, Tensor)>> {
     let mut runner = Runner::open(path, &EngineConfig::default())?;
     let names: Vec<String> = runner.outputs().map(str::to_owned).collect();
@@ -105,7 +106,7 @@ fn error(truth: &[f32], found: &[f32]) -> f64 {
     if error.is_finite() { error } else { f64::MAX }
 }
 
-/// Those with the largest errors, in their own order.
+/// Returns the nodes with the largest errors, in their own order.
 fn worst(taps: &[NodeError]) -> Vec<NodeError> {
     let mut order: Vec<usize> = (0..taps.len()).collect();
     order.sort_by(|&one, &other| taps[other].error.total_cmp(&taps[one].error));
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_are_listed_in_order_of_computing() {
+    fn the_worst_are_listed_in_order_of_computation() {
         let tap = |index: usize| NodeError {
             node: format!("n{index}"),
             error: ((index * 7) % 12) as f64,
