@@ -1,4 +1,4 @@
-//! Files of a drawn scene of 1024x2048 pixels: decoding it, and encoding its labels in every form that they leave in.
+//! Files of a synthetic scene of 1024x2048 pixels: decoding it, and encoding its labels in every format.
 
 use std::hint::black_box;
 use std::io::Cursor;
@@ -27,7 +27,7 @@ fn decode(criterion: &mut Criterion) {
     group.sample_size(20).throughput(Throughput::Elements((SIZE[0] * SIZE[1]) as u64));
     for format in [ImageFormat::Png, ImageFormat::Jpeg] {
         let mut file = Cursor::new(Vec::new());
-        image.write_to(&mut file, format).expect("memory takes a picture");
+        image.write_to(&mut file, format).expect("an image fits in memory");
         let file = file.into_inner();
         group.bench_function(format!("{format:?}"), |bencher| {
             bencher.iter(|| image_file::decode(black_box(&file), MAX_PIXELS));
@@ -37,9 +37,10 @@ fn decode(criterion: &mut Criterion) {
 }
 
 fn encode(criterion: &mut Criterion) {
-    let ((image, map), classes) = (scene(), ClassTable::cityscapes());
+    let (image, map) = scene();
+    let classes = ClassTable::cityscapes();
     let confidence: Vec<u8> = image.pixels().map(|pixel| pixel.0[1]).collect();
-    let labelled = ImageLabels {
+    let labeled = ImageLabels {
         name: "street.jpg".into(),
         map: map.clone(),
         confidence: Some(confidence.clone()),
@@ -47,37 +48,37 @@ fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode 1024x2048");
     group.sample_size(20).throughput(Throughput::Elements((SIZE[0] * SIZE[1]) as u64));
     group.bench_function("ids", |bencher| bencher.iter(|| black_box(&map).ids_png()));
-    group.bench_function("colours", |bencher| bencher.iter(|| black_box(&map).color_png(&classes)));
+    group.bench_function("colors", |bencher| bencher.iter(|| black_box(&map).color_png(&classes)));
     group.bench_function("overlay", |bencher| {
         bencher.iter(|| black_box(&map).overlay_png(&image, &classes))
     });
     group.bench_function("confidence", |bencher| {
         bencher.iter(|| map.gray_png(black_box(&confidence)))
     });
-    group.bench_function("ids of the data set", |bencher| {
+    group.bench_function("ids of the dataset", |bencher| {
         bencher.iter(|| label_ids::png(black_box(&map), &classes))
     });
     group.bench_function("pseudo labels", |bencher| {
-        bencher.iter(|| pseudo_labels::labels_png(black_box(&labelled), 0.5, &classes));
+        bencher.iter(|| pseudo_labels::labels_png(black_box(&labeled), 0.5, &classes));
     });
-    let pictures = || [Ok(labelled.clone())];
+    let images = || [Ok(labeled.clone())];
     group.bench_function("COCO", |bencher| {
         bencher.iter(|| {
             let mut file = Vec::new();
-            coco::write(&mut file, pictures(), &classes).map(|()| file)
+            coco::write(&mut file, images(), &classes).map(|()| file)
         });
     });
     group.bench_function("CVAT", |bencher| {
         bencher.iter(|| {
             let mut file = Cursor::new(Vec::new());
-            cvat::write(&mut file, pictures(), &classes).map(|()| file)
+            cvat::write(&mut file, images(), &classes).map(|()| file)
         });
     });
     let options = label_studio::LabelStudioOptions::default();
     group.bench_function("Label Studio", |bencher| {
         bencher.iter(|| {
             let mut file = Vec::new();
-            label_studio::write(&mut file, pictures(), &classes, &options).map(|()| file)
+            label_studio::write(&mut file, images(), &classes, &options).map(|()| file)
         });
     });
     group.finish();

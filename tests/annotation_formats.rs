@@ -1,120 +1,11 @@
-//! Others read the files that hold the labels of all pictures: pycocotools, datumaro as CVAT uses it, Label Studio's SDK.
-//!
-//! Their Python is named by `PROTOSEG_PYTHON`. The last two are large: `cargo xtask prove formats` has them.
+//! Annotation files are a function of the label maps. `tests/external/test_annotation_formats.py` reads them back.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
+#[path = "support/annotations.rs"]
+mod annotations;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use protoseg_images::formats::{AnnotationFormat, FormatError, StoredLabels, label_studio};
-use protoseg_images::label_map::LabelMap;
-use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
-use protoseg_models::random::Stream;
-use support::{repository, succeed};
-
-/// Classes with what is hard about names and colours: spaces, letters of markup, black, and one colour twice.
-fn classes() -> ClassTable {
-    let mut classes = ClassTable::cityscapes().classes().to_vec();
-    classes[3].name = "wall, \"dry\" <stone> & brick".to_owned();
-    classes[4].color = [0; 3];
-    classes[5].color = classes[6].color;
-    let more = (0..6).map(|index| Class {
-        name: format!("more {index}"),
-        color: [index, 0, 7],
-        source_id: 100 + index,
-    });
-    classes.extend(more);
-    ClassTable::try_from(classes).unwrap()
-}
-
-/// Maps of many kinds: drawn scenes with ignored pixels, noise of every class, runs longer than any counter's step, single
-/// rows, columns and pixels, and one without any class.
-fn maps(classes: usize) -> Vec<(PathBuf, LabelMap)> {
-    let scene = |index, height, width| LabelMap {
-        height,
-        width,
-        labels: protoseg_synthetic::render_scene(5, index, height, width).labels,
-    };
-    let noise = |seed, height: usize, width: usize, kinds: usize| {
-        let stream = Stream::keyed(&[seed]);
-        let draw = |index| match stream.below(index, kinds + 1) as u8 {
-            label if usize::from(label) == kinds => IGNORE_INDEX,
-            label => label,
-        };
-        LabelMap { height, width, labels: (0..(height * width) as u64).map(draw).collect() }
-    };
-    let plain =
-        |height, width, label| LabelMap { height, width, labels: vec![label; height * width] };
-    let maps = [
-        ("b/street 1.jpg", scene(1, 512, 1024)),
-        ("b/street 2.jpg", scene(2, 331, 517)),
-        ("a/deep/noise.webp", noise(1, 61, 83, classes)),
-        ("a/two.tif", noise(2, 97, 64, 2)),
-        ("plain.png", plain(300, 400, 24)),
-        ("row.png", noise(3, 1, 70, 3)),
-        ("column.png", noise(4, 70, 1, 3)),
-        ("pixel.png", plain(1, 1, 0)),
-        ("nothing.png", plain(9, 7, IGNORE_INDEX)),
-    ];
-    maps.into_iter().map(|(name, map)| (name.into(), map)).collect()
-}
-
-/// Writes the maps a file each, and from these all files in one.
-fn write(folder: &Path) -> Result<(), FormatError> {
-    let classes = classes();
-    let mut names = Vec::new();
-    for (index, (name, map)) in (0..).zip(maps(classes.count())) {
-        let stream = Stream::keyed(&[9, index]);
-        let confidence: Vec<u8> =
-            (0..map.labels.len() as u64).map(|pixel| stream.below(pixel, 256) as u8).collect();
-        for (kind, png) in [("ids", map.ids_png()?), ("confidence", map.gray_png(&confidence)?)] {
-            let path = folder.join(kind).join(name.with_extension("png"));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, png).unwrap();
-        }
-        names.push(name);
-    }
-    let pictures = StoredLabels::new(
-        names.clone(),
-        folder.join("ids"),
-        Some(folder.join("confidence")),
-        1 << 20,
-    );
-    for format in [AnnotationFormat::Coco, AnnotationFormat::Cvat, AnnotationFormat::LabelStudio] {
-        format.check(names.iter().map(PathBuf::as_path), &classes)?;
-        format.write(&folder.join(format.file_name()), pictures.clone(), &classes)?;
-    }
-    names.sort();
-    let lines: String = names.iter().map(|name| format!("{}\n", name.display())).collect();
-    std::fs::write(folder.join("names.txt"), lines).unwrap();
-    let class = |Class { name, color: [red, green, blue], .. }: &Class| {
-        format!("{name} {red} {green} {blue}\n")
-    };
-    std::fs::write(
-        folder.join("classes.txt"),
-        classes.classes().iter().map(class).collect::<String>(),
-    )
-    .unwrap();
-    std::fs::write(folder.join("labelstudio.xml"), label_studio::labeling_config(&classes))
-        .unwrap();
-    Ok(())
-}
-
-fn verify_with(reader: &str) {
-    let Some(python) = std::env::var_os("PROTOSEG_PYTHON") else {
-        eprintln!("skipped: PROTOSEG_PYTHON names no Python with {reader}");
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path()).unwrap();
-    let mut command = Command::new(python);
-    command.env_remove("LD_LIBRARY_PATH").env("PYTHONDONTWRITEBYTECODE", "1");
-    let script = repository().join("tests/external/test_annotation_formats.py");
-    eprint!("{}", succeed(command.arg(script).arg(reader).arg(folder.path())));
-}
+use annotations::write;
 
 #[test]
 fn the_same_maps_give_the_same_bytes() {
@@ -125,21 +16,4 @@ fn the_same_maps_give_the_same_bytes() {
             .map(|name| std::fs::read(folder.path().join(name)).unwrap())
     });
     assert_eq!(bytes[0], bytes[1]);
-}
-
-#[test]
-fn pycocotools_reads_coco() {
-    verify_with("pycocotools");
-}
-
-#[test]
-#[ignore = "datumaro is large: `cargo xtask prove formats` runs this"]
-fn datumaro_reads_what_is_for_cvat() {
-    verify_with("datumaro");
-}
-
-#[test]
-#[ignore = "Label Studio's SDK is large: `cargo xtask prove formats` runs this"]
-fn label_studio_reads_its_own() {
-    verify_with("label-studio");
 }

@@ -1,4 +1,4 @@
-"""What the page of `protoseg serve` does, each a function that fails where it does not."""
+"""Claims on the page of `protoseg serve`, each a function that fails where it does not hold."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def legend(page):
     )
 
 
-def a_picture_gets_overlay_and_legend(visit, path):
+def an_image_gets_overlay_and_legend(visit, path):
     page = visit.page
     visit.choose(path)
     visit.expect_result()
@@ -48,7 +48,7 @@ def a_picture_gets_overlay_and_legend(visit, path):
 
 
 def opacity_is_what_the_slider_says(visit, path):
-    # A picture of other shades than its classes.
+    # An image of other shades than its classes.
     visit.choose(path)
     visit.expect_result()
     slider = visit.page.locator("#opacity")
@@ -59,7 +59,7 @@ def opacity_is_what_the_slider_says(visit, path):
     slider.fill("60")
 
 
-def what_is_under_the_pointer_is_named(visit):
+def the_class_under_the_pointer_is_named(visit):
     page = visit.page
     for x, name in [(20, "red"), (120, "green"), (185, "blue")]:
         page.hover("#stage", position=visit.at(x, 30))
@@ -98,7 +98,7 @@ def downloads_are_what_the_server_gives(visit, path):
         expect(visit.page.get_by_role("button", name=name)).to_be_enabled()
 
 
-def another_model_labels_it_anew(visit):
+def another_model_labels_it_again(visit):
     with visit.page.expect_request(lambda request: "/v1/models/other/segment" in request.url):
         visit.page.select_option("#model", "other")
     visit.expect_result()
@@ -106,7 +106,7 @@ def another_model_labels_it_anew(visit):
     visit.expect_result()
 
 
-def pictures_can_be_pasted_and_dropped(visit, path):
+def images_can_be_pasted_and_dropped(visit, path):
     for kind, field in [("paste", "clipboardData"), ("drop", "dataTransfer")]:
         script = """([kind, field, bytes]) => {
           const data = new DataTransfer();
@@ -142,9 +142,9 @@ def a_busy_server_says_when_to_come_back(visit, path):
     expect(page.locator("#problem")).to_be_hidden()
 
 
-def turned_pictures_stand_upright(visit, folder):
+def rotated_images_stand_upright(visit, folder):
     exif = Image.Exif()
-    # To be turned by a quarter, clockwise.
+    # Orientation 6: to be rotated by 90 degrees, clockwise.
     exif[0x0112] = 6
     path = write(folder, "turned.jpg", stripes(), exif=exif, quality=95)
     visit.choose(path)
@@ -155,7 +155,7 @@ def turned_pictures_stand_upright(visit, folder):
     assert visit.drawn("overlay", 60, 185)[:3] == COLORS["blue"]
 
 
-def large_pictures_leave_the_page_alive(visit, folder):
+def large_images_leave_the_page_responsive(visit, folder):
     size = (5184, 3888)
     path = write(folder, "large.jpg", stripes(size))
     visit.page.evaluate("""() => {
@@ -170,7 +170,7 @@ def large_pictures_leave_the_page_alive(visit, folder):
     expect(visit.page.locator("#facts")).to_contain_text("5184 × 3888", timeout=60_000)
     visit.page.hover("#stage", position=visit.at(5000, 3000, size))
     expect(visit.page.locator("#under")).to_contain_text("blue, 16.")
-    print(f"  a picture of 20 megapixels kept the page busy for {visit.page.evaluate('window.longest'):.0f} ms at a time")
+    print(f"  an image of 20 megapixels kept the page busy for {visit.page.evaluate('window.longest'):.0f} ms at a time")
 
 
 def the_keyboard_is_enough(visit, path):
@@ -238,15 +238,15 @@ def all_can_be_read(visit):
 def a_phone_is_wide_enough(visit, path):
     page = visit.page
     fits = lambda: page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert fits(), "the empty page scrolls sideways"
+    assert fits(), "the empty page scrolls horizontally"
     visit.choose(path)
     visit.expect_result()
-    assert fits(), "the page with a picture scrolls sideways"
+    assert fits(), "the page with an image scrolls horizontally"
     page.tap("#stage", position=visit.at(120, 60))
     expect(page.locator("#under")).to_contain_text("green, ")
 
 
-def the_dark_is_dark(visit, path):
+def the_dark_scheme_is_dark(visit, path):
     ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert luminance(ground) < 0.05, ground
     visit.choose(path)
@@ -254,7 +254,7 @@ def the_dark_is_dark(visit, path):
     all_can_be_read(visit)
 
 
-def a_picture_is_drawn_on_demand(visit):
+def an_image_is_drawn_on_demand(visit):
     visit.page.get_by_role("button", name="Draw one for me").click()
     visit.expect_result()
     assert "1024 × 640" in visit.page.inner_text("#facts")

@@ -1,4 +1,4 @@
-"""A visit to the page of `protoseg serve`, and the pictures that are shown to it."""
+"""A visit to the page of `protoseg serve`, and the images that are shown to it."""
 
 import io
 from pathlib import Path
@@ -13,17 +13,17 @@ SIZE = (192, 128)
 
 
 def stripes(size=SIZE):
-    """Red, green and blue side by side: a half, a third and a sixth of the picture."""
-    picture = Image.new("RGB", size, COLORS["red"])
+    """Red, green and blue side by side: a half, a third and a sixth of the image."""
+    image = Image.new("RGB", size, COLORS["red"])
     width, height = size
-    picture.paste(COLORS["green"], (width // 2, 0, width, height))
-    picture.paste(COLORS["blue"], (width * 5 // 6, 0, width, height))
-    return picture
+    image.paste(COLORS["green"], (width // 2, 0, width, height))
+    image.paste(COLORS["blue"], (width * 5 // 6, 0, width, height))
+    return image
 
 
-def write(folder, name, picture, **options):
+def write(folder, name, image, **options):
     path = Path(folder) / name
-    picture.save(path, **options)
+    image.save(path, **options)
     return path
 
 
@@ -60,12 +60,12 @@ class Visit:
         expect(self.page.locator("#busy")).to_be_hidden()
 
     def at(self, x, y, size=SIZE):
-        """Where a pixel of the picture lies on the stage."""
+        """Where a pixel of the image lies on the stage."""
         box = self.page.locator("#stage").bounding_box()
         return {"x": (x + 0.5) / size[0] * box["width"], "y": (y + 0.5) / size[1] * box["height"]}
 
     def seen(self, x, y):
-        """The colour of a pixel of the picture on the screen."""
+        """The color of a pixel of the image on the screen."""
         shot = Image.open(io.BytesIO(self.page.locator("#stage").screenshot())).convert("RGB")
         return shot.getpixel((int((x + 0.5) / SIZE[0] * shot.width), int((y + 0.5) / SIZE[1] * shot.height)))
 

@@ -1,23 +1,24 @@
-"""Holds files for all pictures against the label maps that they were made from, by the reader that others use.
+"""Files for all images hold the label maps that they were made from, as the readers of each format see them.
 
-    annotation_formats.py pycocotools|datumaro|label-studio FOLDER
-
-FOLDER holds ids/ and confidence/, one PNG a picture, names.txt, the pictures in order of their paths, classes.txt, one
-`name red green blue` a line, and the file to read.
+The example `external_fixtures` writes ids/ and confidence/, one PNG an image, names.txt, the images in order of their paths,
+classes.txt, one `name red green blue` a line, and the files to read.
 """
 
 import json
 import math
-import sys
-import tempfile
 import zipfile
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 IGNORE = 255
+
+
+@pytest.fixture(scope="module")
+def folder(external_fixtures):
+    return external_fixtures("annotations")
 
 
 def read_classes(folder):
@@ -29,7 +30,7 @@ def read_names(folder):
     return (folder / "names.txt").read_text().splitlines()
 
 
-def grey(folder, kind, name):
+def gray(folder, kind, name):
     with Image.open((folder / kind / name).with_suffix(".png")) as image:
         assert image.mode == "L", image.mode
         return np.array(image)
@@ -45,7 +46,8 @@ def check_present(found, ids):
     assert sorted(found) == sorted(set(np.unique(ids)) - {IGNORE}), found
 
 
-def pycocotools(folder):
+@pytest.mark.common
+def test_pycocotools(folder):
     from pycocotools import mask
     from pycocotools.coco import COCO
 
@@ -57,8 +59,8 @@ def pycocotools(folder):
     assert [coco.imgs[id]["file_name"] for id in sorted(coco.imgs)] == names
     masks = 0
     for image in coco.imgs.values():
-        ids = grey(folder, "ids", image["file_name"])
-        confidence = grey(folder, "confidence", image["file_name"])
+        ids = gray(folder, "ids", image["file_name"])
+        confidence = gray(folder, "confidence", image["file_name"])
         assert (image["height"], image["width"]) == ids.shape
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
         check_present([annotation["category_id"] - 1 for annotation in annotations], ids)
@@ -73,44 +75,44 @@ def pycocotools(folder):
             masks += 1
     results = coco.loadRes([dict(annotation) for annotation in coco.anns.values()])
     assert len(results.anns) == masks == len(coco.anns)
-    return f"{masks} masks of {len(names)} pictures"
+    assert masks > 0
 
 
-def datumaro(folder):
+def test_datumaro(folder, tmp_path):
     # What CVAT's importer of "Segmentation mask 1.1" does: unpacks, asks whether the folder is `voc`, and imports that. CVAT
     # keeps datumaro as it was at 0.3; later ones call a folder that holds masks only `voc_segmentation`.
     from datumaro.components.dataset import Dataset
     from datumaro.components.environment import Environment
     from datumaro.components.annotation import AnnotationType
 
-    with tempfile.TemporaryDirectory() as unpacked:
-        with zipfile.ZipFile(folder / "cvat.zip") as archive:
-            assert archive.testzip() is None
-            archive.extractall(unpacked)
-        form = "voc" if version("datumaro").startswith("0.3") else "voc_segmentation"
-        assert form in Environment().detect_dataset(unpacked)
-        dataset = Dataset.import_from(unpacked, form)
-        labels = [label.name for label in dataset.categories()[AnnotationType.label].items]
-        classes = read_classes(folder)
-        assert labels == ["background", *(name for name, _ in classes)], labels
-        names = read_names(folder)
-        items = {item.id: item for item in dataset}
-        assert sorted(items) == sorted(name.rsplit(".", 1)[0] for name in names)
-        masks = 0
-        for name in names:
-            ids = grey(folder, "ids", name)
-            # The background is class 0 there, of pixels that have none.
-            expected = np.where(ids == IGNORE, 0, ids.astype(int) + 1)
-            annotations = items[name.rsplit(".", 1)[0]].annotations
-            assert sorted(annotation.label for annotation in annotations) == np.unique(expected).tolist()
-            for annotation in annotations:
-                assert annotation.type == AnnotationType.mask
-                assert np.array_equal(annotation.image, expected == annotation.label)
-                masks += 1
-    return f"{masks} masks of {len(names)} pictures"
+    unpacked = str(tmp_path)
+    with zipfile.ZipFile(folder / "cvat.zip") as archive:
+        assert archive.testzip() is None
+        archive.extractall(unpacked)
+    form = "voc" if version("datumaro").startswith("0.3") else "voc_segmentation"
+    assert form in Environment().detect_dataset(unpacked)
+    dataset = Dataset.import_from(unpacked, form)
+    labels = [label.name for label in dataset.categories()[AnnotationType.label].items]
+    classes = read_classes(folder)
+    assert labels == ["background", *(name for name, _ in classes)], labels
+    names = read_names(folder)
+    items = {item.id: item for item in dataset}
+    assert sorted(items) == sorted(name.rsplit(".", 1)[0] for name in names)
+    masks = 0
+    for name in names:
+        ids = gray(folder, "ids", name)
+        # The background is class 0 there, of pixels that have none.
+        expected = np.where(ids == IGNORE, 0, ids.astype(int) + 1)
+        annotations = items[name.rsplit(".", 1)[0]].annotations
+        assert sorted(annotation.label for annotation in annotations) == np.unique(expected).tolist()
+        for annotation in annotations:
+            assert annotation.type == AnnotationType.mask
+            assert np.array_equal(annotation.image, expected == annotation.label)
+            masks += 1
+    assert masks > 0
 
 
-def label_studio(folder):
+def test_label_studio(folder):
     from label_studio_sdk.converter.brush import decode_rle, mask2rle
     from label_studio_sdk.label_interface import LabelInterface
 
@@ -127,8 +129,8 @@ def label_studio(folder):
         [prediction] = task["predictions"]
         errors = interface.validate_prediction(prediction, return_errors=True)
         assert not errors, errors
-        ids = grey(folder, "ids", name)
-        confidence = grey(folder, "confidence", name)
+        ids = gray(folder, "ids", name)
+        confidence = gray(folder, "confidence", name)
         regions = prediction["result"]
         assert len({region["id"] for region in regions}) == len(regions)
         found = [classes.index(region["value"]["brushlabels"][0]) for region in regions]
@@ -143,15 +145,4 @@ def label_studio(folder):
             masks += 1
         if found:
             same_score(prediction["score"], confidence[ids != IGNORE])
-    return f"{masks} regions of {len(names)} pictures"
-
-
-READERS = {
-    "pycocotools": ("pycocotools", pycocotools),
-    "datumaro": ("datumaro", datumaro),
-    "label-studio": ("label-studio-sdk", label_studio),
-}
-
-if __name__ == "__main__":
-    package, read = READERS[sys.argv[1]]
-    print(f"{package} {version(package)}: {read(Path(sys.argv[2]))} are those of the label maps")
+    assert masks > 0

@@ -1,21 +1,19 @@
-"""Holds a score of `protoseg eval --json` against the official evaluation of Cityscapes.
+"""A score of `protoseg eval --json` equals the official evaluation of Cityscapes, class by class.
 
-    cityscapes.py PACKAGES GROUND_TRUTH RESULTS SCORE.json
-
-PACKAGES is the folder that cityscapesscripts is installed in. GROUND_TRUTH is a folder with `*_gtFine_labelIds.png` in folders
-of cities, of which the first so many count as the score is of; below RESULTS the evaluation itself looks for predictions.
+Scores of `cityscapes-mini` in the data folder: all images, and one, so that classes are absent.
 """
 
 import json
 import math
-import sys
+import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
-# Behind Python's own: what it needs brings a `typing` from the time before there was one.
-sys.path.append(sys.argv[1])
-
+import pytest
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+
+from conftest import DATA
+
+SET = DATA / "cityscapes-mini"
 
 # Both divide the same whole numbers of pixels; ours are in percent.
 ROUNDING = 1e-9
@@ -28,12 +26,24 @@ def equal(theirs, ours):
     return math.isclose(theirs, ours / 100, rel_tol=0, abs_tol=ROUNDING)
 
 
-def main(truth, results, path):
-    score = json.loads(Path(path).read_text())
-    files = sorted(str(file) for file in Path(truth).glob("*/*_gtFine_labelIds.png"))[: score["images"]]
+@pytest.fixture(scope="module")
+def label_ids(protoseg, bundle, tmp_path_factory):
+    assert SET.is_dir(), f"there is no {SET}; name the folder that holds cityscapes-mini/ by PROTOSEG_DATA"
+    out = tmp_path_factory.mktemp("labels")
+    images = SET / "leftImg8bit/train"
+    subprocess.run([protoseg, "label", bundle, images, "--out", out, "--format", "labelids"], check=True)
+    return out / "labelids"
+
+
+@pytest.mark.parametrize("limit", [500, 1])
+def test_scores_equal_the_official_evaluation(protoseg, bundle, label_ids, limit):
+    data = ["--data", "cityscapes", "--root", SET, "--split", "train", "--limit", str(limit), "--json"]
+    evaluated = subprocess.run([protoseg, "eval", bundle, *data], check=True, stdout=subprocess.PIPE)
+    score = json.loads(evaluated.stdout)
+    files = sorted(str(file) for file in (SET / "gtFine/train").glob("*/*_gtFine_labelIds.png"))[: score["images"]]
     assert len(files) == score["images"], f"{len(files)} files of {score['images']}"
     args = official.args
-    args.predictionPath = results
+    args.predictionPath = str(label_ids)
     # Scores of instances need files that the sample of the data set lacks.
     args.evalInstLevelScore = False
     args.JSONOutput = False
@@ -52,7 +62,5 @@ def main(truth, results, path):
         assert equal(iou, own), f"{name}: {iou} is not {own} percent"
     assert set(theirs) == set(ours), set(theirs) ^ set(ours)
     absent = len(ours) - len(scored)
-    print(f"cityscapesscripts {version('cityscapesscripts')}: equal for {len(files)} pictures, {absent} classes absent")
+    print(f"cityscapesscripts {version('cityscapesscripts')}: equal for {len(files)} images, {absent} classes absent")
 
-
-main(*sys.argv[2:])

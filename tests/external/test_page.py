@@ -1,67 +1,91 @@
-"""Uses the page of `protoseg serve` in a browser, as people do.
+"""The page of `protoseg serve` does in a browser what people do with it.
 
-    page.py PROTOSEG BUNDLE CHROMIUM
-
-BUNDLE tells red, green and blue apart. Truth is what the server answers to others, read by Pillow.
+The truth is what the server answers to others, read by Pillow. `PROTOSEG_CHROMIUM` names a browser that is not called `chromium`.
 """
 
-import shutil
-import sys
-import tempfile
+import os
 from contextlib import contextmanager
 
+import page_claims as claims
+import pytest
+from page_visit import SIZE, Visit, stripes, write
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-import page_claims as claims
-from page_visit import SIZE, Visit, stripes, write
-from serving import serving
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 
 
-def main(program, bundle, chromium):
-    models = [f"colors={bundle}", f"other={bundle}"]
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        path = write(folder, "stripes.png", stripes())
-        pale = write(folder, "pale.png", Image.new("RGB", SIZE, (255, 90, 90)))
+@pytest.fixture(scope="module")
+def browser(tool):
+    path = tool(os.environ.get("PROTOSEG_CHROMIUM", "chromium"), "chromium")
+    with sync_playwright() as playwright:
         # Its sandbox cannot be set up by root, as whom containers run.
-        browser = playwright.chromium.launch(executable_path=shutil.which(chromium), args=["--no-sandbox"])
-
-        @contextmanager
-        def visiting(address, **options):
-            visit = Visit(browser, address, **options)
-            yield visit
-            visit.end()
-
-        def prove(claim, visit, *arguments):
-            claim(visit, *arguments)
-            print(claim.__name__.replace("_", " "))
-
-        with serving(program, *models) as address:
-            with visiting(address) as visit:
-                prove(claims.opacity_is_what_the_slider_says, visit, pale)
-                prove(claims.a_picture_gets_overlay_and_legend, visit, path)
-                prove(claims.what_is_under_the_pointer_is_named, visit)
-                prove(claims.the_legend_points_out_a_class, visit)
-                prove(claims.downloads_are_what_the_server_gives, visit, path)
-                prove(claims.another_model_labels_it_anew, visit)
-                prove(claims.all_can_be_read, visit)
-                prove(claims.pictures_can_be_pasted_and_dropped, visit, path)
-                prove(claims.turned_pictures_stand_upright, visit, folder)
-                prove(claims.broken_files_are_named_as_such, visit, folder)
-                prove(claims.a_busy_server_says_when_to_come_back, visit, path)
-                prove(claims.large_pictures_leave_the_page_alive, visit, folder)
-            with visiting(address) as visit:
-                prove(claims.the_keyboard_is_enough, visit, path)
-            with visiting(address, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as visit:
-                prove(claims.a_phone_is_wide_enough, visit, path)
-            with visiting(address, color_scheme="dark") as visit:
-                prove(claims.the_dark_is_dark, visit, path)
-            with visiting(address) as visit:
-                prove(claims.a_picture_is_drawn_on_demand, visit)
-        with serving(program, *models, key=claims.KEY) as address, visiting(address) as visit:
-            prove(claims.the_key_is_asked_for_and_kept_in_the_tab, visit, path)
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
         browser.close()
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+@pytest.fixture(scope="module")
+def address(serve, colors):
+    with serve(f"colors={colors}", f"other={colors}") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="module")
+def path(folder):
+    return write(folder, "stripes.png", stripes())
+
+
+@contextmanager
+def visiting(browser, address, **options):
+    visit = Visit(browser, address, **options)
+    yield visit
+    visit.end()
+
+
+def test_a_visit_by_mouse(browser, address, folder, path):
+    pale = write(folder, "pale.png", Image.new("RGB", SIZE, (255, 90, 90)))
+    with visiting(browser, address) as visit:
+        claims.opacity_is_what_the_slider_says(visit, pale)
+        claims.an_image_gets_overlay_and_legend(visit, path)
+        claims.the_class_under_the_pointer_is_named(visit)
+        claims.the_legend_points_out_a_class(visit)
+        claims.downloads_are_what_the_server_gives(visit, path)
+        claims.another_model_labels_it_again(visit)
+        claims.all_can_be_read(visit)
+        claims.images_can_be_pasted_and_dropped(visit, path)
+        claims.rotated_images_stand_upright(visit, folder)
+        claims.broken_files_are_named_as_such(visit, folder)
+        claims.a_busy_server_says_when_to_come_back(visit, path)
+        claims.large_images_leave_the_page_responsive(visit, folder)
+
+
+def test_the_keyboard_is_enough(browser, address, path):
+    with visiting(browser, address) as visit:
+        claims.the_keyboard_is_enough(visit, path)
+
+
+def test_a_phone_is_wide_enough(browser, address, path):
+    with visiting(browser, address, **PHONE) as visit:
+        claims.a_phone_is_wide_enough(visit, path)
+
+
+def test_the_dark_scheme_is_dark(browser, address, path):
+    with visiting(browser, address, color_scheme="dark") as visit:
+        claims.the_dark_scheme_is_dark(visit, path)
+
+
+def test_an_image_is_drawn_on_demand(browser, address):
+    with visiting(browser, address) as visit:
+        claims.an_image_is_drawn_on_demand(visit)
+
+
+def test_the_key_is_asked_for_and_kept_in_the_tab(serve, browser, colors, path):
+    with serve(f"colors={colors}", f"other={colors}", key=claims.KEY) as address:
+        with visiting(browser, address) as visit:
+            claims.the_key_is_asked_for_and_kept_in_the_tab(visit, path)

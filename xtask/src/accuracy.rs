@@ -1,6 +1,6 @@
 //! `cargo xtask prove accuracy`: three ways of training on equal terms, three seeds each, and what the difference is.
 //!
-//! Every finished run is a line of `benches/results/accuracy.jsonl`, from which the table in the README is made; a run that
+//! Every finished run is a line of `benches/results/accuracy.jsonl`, from which the table in docs/src/results.md is made; a run that
 //! has its line is not repeated.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const SEEDS: [u64; 3] = [0, 1, 2];
 /// Data sets, each trained on as `benches/accuracy/NAME.toml` says.
 const SETS: [&str; 2] = ["camvid", "synthetic"];
 const RESULTS: &str = "benches/results/accuracy.jsonl";
-/// What the table stands between in the README.
+/// Marks between which the table stands in docs/src/results.md.
 const MARKS: [&str; 2] = ["<!-- accuracy: begin -->\n", "<!-- accuracy: end -->"];
 /// Least mean difference in points, of prototypes over supervised training.
 const LEAST_GAIN: f64 = 1.0;
@@ -63,7 +63,7 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     let rows = rows(root)?;
     let text = report(&rows);
     eprintln!("{text}");
-    into_readme(&root.join("README.md"), &text)?;
+    into_page(&root.join("docs/src/results.md"), &text)?;
     let holds = SETS.iter().any(|name| {
         differences(&rows, name)
             .is_some_and(|[gain, over]| gain.holds(LEAST_GAIN) && over.mean >= 0.0)
@@ -243,7 +243,7 @@ fn report(rows: &Rows) -> String {
 }
 
 /// Puts the table between its marks.
-fn into_readme(path: &Path, table: &str) -> Result<()> {
+fn into_page(path: &Path, table: &str) -> Result<()> {
     let text = fs::read_to_string(path)?;
     let replaced = text.split_once(MARKS[0]).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(MARKS[1])?;
@@ -295,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn the_table_takes_its_place_in_the_readme() {
+    fn the_table_takes_its_place_in_the_page() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("README.md");
+        let path = folder.path().join("results.md");
         let text = |table: &str| format!("one\n{}{table}\n{}\ntwo\n", MARKS[0], MARKS[1]);
         fs::write(&path, text("old")).unwrap();
-        into_readme(&path, "new").unwrap();
+        into_page(&path, "new").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text("new"));
         fs::write(&path, "no marks").unwrap();
-        assert!(into_readme(&path, "new").is_err());
+        assert!(into_page(&path, "new").is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Result, ensure};
 
 use crate::steps::Steps;
-use crate::{Usage, proofs, run, setup, test};
+use crate::{Usage, run, setup, test};
 
 /// `cargo xtask ci`. What fails fast comes first.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -39,7 +39,6 @@ fn check(root: &Path, steps: &mut Steps) -> Result<()> {
     })?;
     torch_sys.look()?;
     test::run(root, &[], steps)?;
-    steps.run("onnx-checker", || proofs::onnx_checker(root, &[]))?;
     torch_sys.look()?;
     steps.run("bench", || run::execute(&mut benches_once(root)))?;
     torch_sys.look()?;

@@ -1,26 +1,19 @@
 //! `cargo xtask …`: fetches the native runtimes, then builds, tests, demonstrates and proves the workspace.
 
 mod accuracy;
-mod bench_proof;
 mod ci;
-mod client_proof;
 mod compiler;
 mod component;
 mod demo;
-mod deploy_proof;
-mod format_proofs;
+mod external;
 mod fresh;
 mod host;
-mod labeling_proof;
-mod latency_proof;
-mod proofs;
+mod peers;
 mod prove;
 mod python;
 mod run;
-mod service_proofs;
 mod setup;
 mod stamp;
-mod step_proof;
 mod steps;
 mod test;
 mod wheel;

@@ -231,17 +231,8 @@ fn download(python: &Python, partial: &Path, component: &Component) -> Result<Ve
     Ok(wheels)
 }
 
-/// Python packages for the proofs, in a folder to be named in `PYTHONPATH`.
+/// Installs Python packages into a folder below `.runtime/`, to be named in `PYTHONPATH`.
 pub(crate) fn ensure_python_packages(
-    root: &Path,
-    python: &Python,
-    requirements: &[&str],
-) -> Result<PathBuf> {
-    ensure_python_packages_in(root, "python", python, requirements)
-}
-
-/// The same in a folder of another name, for packages that few need.
-pub(crate) fn ensure_python_packages_in(
     root: &Path,
     name: &str,
     python: &Python,

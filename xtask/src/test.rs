@@ -12,21 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::python::Python;
 use crate::steps::Steps;
-use crate::{run, setup};
-
-/// Others' readers of the formats that are written here; one list, as they share a folder.
-pub(crate) const PYTHON_PACKAGES: [&str; 10] = [
-    "grpcio",
-    "numpy",
-    "onnx==1.23.2",
-    "onnxruntime==1.31.1",
-    "openvino==2026.4.1",
-    "pillow",
-    "pycocotools==2.0.11",
-    "setuptools==80.9.0",
-    "tensorboard==2.21.0",
-    "tritonclient==2.73.0",
-];
+use crate::{external, run, setup};
 
 /// `cargo xtask test [ARGS…]`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -41,9 +27,9 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
     steps.run("build the programs", || run::build_programs(root))?;
     let list = run::programs()?.join(format!("skipped-{}.txt", std::process::id()));
     fs::write(&list, "").with_context(|| format!("writing {}", list.display()))?;
-    let outcome = steps.run("test", || {
+    let own = steps.run("test", || {
         let python = Python::find()?;
-        let packages = setup::ensure_python_packages(root, &python, &PYTHON_PACKAGES)?;
+        let packages = external::packages(root, &python, "common")?;
         let mut tests = run::cargo(root, "test");
         // One failure must not hide what the later test programs say.
         if !arguments.contains(&"--no-fail-fast") {
@@ -57,11 +43,20 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
             .env("PYTHONDONTWRITEBYTECODE", "1");
         run::execute(&mut tests)
     });
+    // Arguments choose among our own tests; other people's software is asked by `cargo xtask prove`.
+    let external = if arguments.is_empty() {
+        let common = ["test_onnx_files.py", "test_annotation_formats.py", "-m", "common"];
+        steps.run("test by other people's software", || {
+            external::pytest(root, "common", &common, &[])
+        })
+    } else {
+        Ok(())
+    };
     let skipped =
         fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
     fs::remove_file(&list).with_context(|| format!("removing {}", list.display()))?;
     print!("\n{}", describe(&skipped));
-    outcome
+    own.and(external)
 }
 
 /// The skipped checks, from the lines that they wrote.

@@ -1,5 +1,5 @@
-//! Copies a data set with every picture and label map at half its size: `halve DATA OUT`. Other files are copied as they
-//! are; what is there already is left.
+//! Copies a dataset with every image and label map at half its size: `halve DATA OUT`. Other files
+//! are copied as they are; existing ones are skipped.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ fn main() -> Result<()> {
 }
 
 fn halve(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for entry in from.read_dir().with_context(|| from.display().to_string())? {
         let path = entry?.path();
-        let place = to.join(path.file_name().unwrap_or_default());
+        let target = to.join(path.file_name().unwrap_or_default());
         if path.is_dir() {
-            halve(&path, &place)?;
-        } else if !place.exists() {
+            halve(&path, &target)?;
+        } else if !target.exists() {
             let bytes = halved(&path).with_context(|| path.display().to_string())?;
-            atomic::write(&place, &bytes)?;
+            atomic::write(&target, &bytes)?;
         }
     }
     Ok(())
@@ -41,12 +41,12 @@ fn halved(path: &Path) -> Result<Vec<u8>> {
         let pixel = |index: usize| {
             map.labels[(2 * (index / width) + 1) * map.width + 2 * (index % width) + 1]
         };
-        return Ok(LabelMap { height, width, labels: (0..height * width).map(pixel).collect() }
-            .ids_png()?);
+        let labels = (0..height * width).map(pixel).collect();
+        return Ok(LabelMap { height, width, labels }.ids_png()?);
     }
-    let picture = image_file::read(path, MAX_PIXELS)?;
+    let image = image_file::read(path, MAX_PIXELS)?;
     let half =
-        imageops::resize(&picture, picture.width() / 2, picture.height() / 2, FilterType::Triangle);
+        imageops::resize(&image, image.width() / 2, image.height() / 2, FilterType::Triangle);
     let mut bytes = std::io::Cursor::new(Vec::new());
     half.write_to(&mut bytes, image::ImageFormat::Png)?;
     Ok(bytes.into_inner())

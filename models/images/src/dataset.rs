@@ -1,117 +1,93 @@
-//! Data sets on disk: which pictures belong to a split, where their labels lie, and what the ids in them mean.
-//!
-//! Only paths and bytes: decoding is for those who hold an image library.
+//! Datasets on disk: the images of a split, the paths of their labels, and the meaning of the ids
+//! in them. Nothing is decoded here.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use protoseg_models::classes::{ClassError, ClassTable, IGNORE_INDEX};
+use protoseg_models::errors::FileError;
 
-/// How a data set lies in its root folder, and what the ids of its label files mean.
+/// A layout of files below a root folder, and the ids of its label files.
+///
+/// ```
+/// use protoseg_images::dataset::Dataset;
+///
+/// let root = tempfile::tempdir()?;
+/// for name in ["images/a.png", "labels/a.png", "classes.txt"] {
+///     std::fs::create_dir_all(root.path().join(name).parent().unwrap())?;
+///     std::fs::write(root.path().join(name), "0 road\n1 sky\n")?;
+/// }
+/// let samples = Dataset::Folder.split(root.path(), "all")?;
+/// assert_eq!(samples[0].label, Some(root.path().join("labels/a.png")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataset {
-    /// `train.txt` and `val.txt`: picture and label; 11 is void.
+    /// `train.txt` and `val.txt` list images and labels; 11 is void.
     Camvid,
-    /// The official tree: `leftImg8bit/SPLIT/CITY/…_leftImg8bit.png`, `gtFine/SPLIT/CITY/…_gtFine_labelIds.png`; every id
-    /// that is no class is void.
+    /// The official tree: `leftImg8bit/SPLIT/CITY/…_leftImg8bit.png` and
+    /// `gtFine/SPLIT/CITY/…_gtFine_labelIds.png`; every other id is void.
     Cityscapes,
-    /// `JPEGImages/ID.jpg` with `SegmentationClass/ID.png` or else `SegmentationClassAug/ID.png`; 255 is void.
+    /// `JPEGImages/ID.jpg` with `SegmentationClass/ID.png` or else `SegmentationClassAug/ID.png`;
+    /// 255 is void.
     Voc,
-    /// Anybody's: `images/NAME.{png,jpg,…}`, `labels/NAME.png` and `classes.txt`; 255 is void.
+    /// One's own: `images/NAME.{png,jpg,…}`, `labels/NAME.png` and `classes.txt`; 255 is void.
     Folder,
 }
 
-/// A picture, and where its label is if there is one.
+/// Paths of an image and its label, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// The picture.
+    /// The image.
     pub image: PathBuf,
-    /// The label file: ids of the data set, not train ids.
+    /// The label file, with the ids of the dataset, not train ids.
     pub label: Option<PathBuf>,
 }
 
-/// Why a data set could not be read.
+/// The reason why a dataset cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum DatasetError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// No picture at all.
-    #[error("{} names no picture", .0.display())]
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A list or folder without images.
+    #[error("{} names no image", .0.display())]
     Empty(PathBuf),
-    /// A line of a list that is not understood.
+    /// A line of a list, counted from 1, that cannot be parsed.
     #[error("{}, line {line}: `{text}` {reason}", list.display())]
-    Line {
-        /// The list.
-        list: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What stands there.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A picture or label that is not there.
-    #[error("{} is missing, though {} calls for it", path.display(), list.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// The list or folder that it follows from.
-        list: PathBuf,
-    },
-    /// A class file that is not understood.
+    Line { list: PathBuf, line: usize, text: String, reason: &'static str },
+    /// A missing image or label, and the list or folder that it follows from.
+    #[error("{} is missing, though {} refers to it", path.display(), list.display())]
+    Missing { path: PathBuf, list: PathBuf },
+    /// A class file that cannot be parsed.
     #[error("{}: {source}", path.display())]
-    Classes {
-        /// The class file.
-        path: PathBuf,
-        /// Why.
-        source: ClassError,
-    },
-    /// An id in a label file that means nothing.
-    #[error("{}: the id {id} at row {row}, column {column} is neither a class of this data set nor its void id", path.display())]
-    Id {
-        /// The label file.
-        path: PathBuf,
-        /// What stands there.
-        id: u8,
-        /// Counted from 0.
-        row: usize,
-        /// Counted from 0.
-        column: usize,
-    },
-    /// A label that does not cover its picture. Sizes are `[height, width]`.
+    Classes { path: PathBuf, source: ClassError },
+    /// An unknown id in a label file; row and column are counted from 0.
+    #[error(
+        "{}: the id {id} at row {row}, column {column} is neither a class of the dataset nor void",
+        path.display()
+    )]
+    Id { path: PathBuf, id: u8, row: usize, column: usize },
+    /// A label of another size than its image; sizes are `[height, width]`.
     #[error(
         "{} has {}x{} pixels, but its label {} has {}x{}",
         image.display(), image_size[1], image_size[0], label.display(), label_size[1], label_size[0]
     )]
-    Size {
-        /// The picture.
-        image: PathBuf,
-        /// Its height and width.
-        image_size: [usize; 2],
-        /// The label file.
-        label: PathBuf,
-        /// Its height and width.
-        label_size: [usize; 2],
-    },
+    Size { image: PathBuf, image_size: [usize; 2], label: PathBuf, label_size: [usize; 2] },
 }
 
-/// The train id of every id that a data set's label files may hold.
+/// The train id of every id in the label files of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMapping {
     train_ids: Box<[Option<u8>; 256]>,
 }
 
 impl LabelMapping {
-    /// Turns a label file's ids, row by row in rows of `width`, into train ids; void becomes [`IGNORE_INDEX`]. `path` is for the
-    /// message about an id that means nothing; the ids are left half mapped then.
+    /// Maps the ids of a label file, `[height, width]`, to train ids; void becomes
+    /// [`IGNORE_INDEX`]. On an error, which names `path`, the ids are left half mapped.
     pub fn map(&self, ids: &mut [u8], width: usize, path: &Path) -> Result<(), DatasetError> {
         for (index, id) in ids.iter_mut().enumerate() {
             *id = self.train_ids[usize::from(*id)].ok_or_else(|| DatasetError::Id {
@@ -126,7 +102,7 @@ impl LabelMapping {
 }
 
 impl Dataset {
-    /// Its classes; those of a [`Folder`](Self::Folder) stand in its `classes.txt`.
+    /// Returns the classes; those of a [`Folder`](Self::Folder) are in its `classes.txt`.
     pub fn classes(self, root: &Path) -> Result<ClassTable, DatasetError> {
         match self {
             Self::Camvid => Ok(ClassTable::camvid()),
@@ -140,7 +116,7 @@ impl Dataset {
         }
     }
 
-    /// What the ids in its label files mean, given the source ids of its classes.
+    /// Returns the mapping from the source ids of the classes to train ids.
     pub fn label_mapping(self, classes: &ClassTable) -> LabelMapping {
         let known = classes.train_ids();
         let void = |id: u8| match self {
@@ -155,70 +131,71 @@ impl Dataset {
         LabelMapping { train_ids: Box::new(std::array::from_fn(|id| train_id(id as u8))) }
     }
 
-    /// The labelled pictures of a split by its usual name, such as `val`: a list in the root, ids in
-    /// `ImageSets/Segmentation` (VOC), or a folder of cities in order of their names (Cityscapes). `all` names every
-    /// picture of a [`Folder`](Self::Folder).
+    /// Lists the labeled images of a split by its usual name, such as `val`: a list in the root,
+    /// ids in `ImageSets/Segmentation` (VOC), or a folder of cities in order of their names
+    /// (Cityscapes). `all` is every image of a [`Folder`](Self::Folder).
     pub fn split(self, root: &Path, split: &str) -> Result<Vec<Sample>, DatasetError> {
         match self {
-            Self::Voc => self
-                .labeled(root, &root.join("ImageSets/Segmentation").join(format!("{split}.txt"))),
+            Self::Voc => {
+                self.labeled(root, &root.join(format!("ImageSets/Segmentation/{split}.txt")))
+            }
             Self::Cityscapes => {
                 let folder = root.join("leftImg8bit").join(split);
-                let cities = entries(&folder)?.into_iter().filter(|path| path.is_dir());
-                let files: Vec<PathBuf> = cities
-                    .map(|city| entries(&city))
-                    .collect::<Result<Vec<_>, _>>()?
-                    .into_iter()
-                    .flatten()
-                    .collect();
-                let pictures = files
-                    .into_iter()
-                    .filter(|path| path.to_string_lossy().ends_with("_leftImg8bit.png"));
-                self.every(root, &folder, pictures)
+                let mut images = Vec::new();
+                for city in entries(&folder)?.into_iter().filter(|path| path.is_dir()) {
+                    images.extend(entries(&city)?);
+                }
+                images.retain(|path| path.to_string_lossy().ends_with("_leftImg8bit.png"));
+                self.with_labels(root, &folder, images)
             }
             Self::Folder if split == "all" => {
                 let folder = root.join("images");
-                let pictures = entries(&folder)?.into_iter().filter(|path| is_image_path(path));
-                self.every(root, &folder, pictures)
+                let mut images = entries(&folder)?;
+                images.retain(|path| is_image_path(path));
+                self.with_labels(root, &folder, images)
             }
             Self::Camvid | Self::Folder => self.labeled(root, &root.join(format!("{split}.txt"))),
         }
     }
 
-    fn every(
+    fn with_labels(
         self,
         root: &Path,
         folder: &Path,
-        pictures: impl Iterator<Item = PathBuf>,
+        images: Vec<PathBuf>,
     ) -> Result<Vec<Sample>, DatasetError> {
-        let labelled = |image: PathBuf| {
-            let label =
-                image.strip_prefix(root).ok().and_then(|relative| self.label(root, relative));
-            let label = label.map(|label| present(label, folder)).transpose()?;
+        if images.is_empty() {
+            return Err(DatasetError::Empty(folder.into()));
+        }
+        let with_label = |image: PathBuf| {
+            let relative = image.strip_prefix(root).ok();
+            let label = relative.and_then(|relative| self.label(root, relative));
+            let label = label.map(|label| existing(label, folder)).transpose()?;
             Ok(Sample { image, label })
         };
-        let samples: Vec<Sample> = pictures.map(labelled).collect::<Result<_, _>>()?;
-        if samples.is_empty() { Err(DatasetError::Empty(folder.into())) } else { Ok(samples) }
+        images.into_iter().map(with_label).collect()
     }
 
-    /// The pictures of a list file with their labels, each of which must be there.
+    /// Lists the images of a list file with their labels, all of which must exist.
     ///
-    /// A line is `picture label`, or only `picture` where the label's place follows from it (a bare id for VOC), relative
-    /// to the root; where names hold spaces, with a tab between the two. Blank lines count nothing. `…_labelTrainIds.png` of Cityscapes stands for `…_labelIds.png` beside it.
+    /// A line is `image label`, or only `image` where the path of the label follows from it (a bare
+    /// id for VOC), relative to the root; with a tab between the two if names hold spaces. Blank
+    /// lines are skipped. `…_labelTrainIds.png` of Cityscapes stands for `…_labelIds.png` beside
+    /// it.
     pub fn labeled(self, root: &Path, list: &Path) -> Result<Vec<Sample>, DatasetError> {
         self.listed(root, list, true)
     }
 
-    /// The pictures of a list file without labels; a second column counts nothing.
+    /// Lists the images of a list file without labels; a second column is ignored.
     pub fn unlabeled(self, root: &Path, list: &Path) -> Result<Vec<Sample>, DatasetError> {
         self.listed(root, list, false)
     }
 
-    fn listed(self, root: &Path, list: &Path, labelled: bool) -> Result<Vec<Sample>, DatasetError> {
+    fn listed(self, root: &Path, list: &Path, labeled: bool) -> Result<Vec<Sample>, DatasetError> {
         let text = read(list)?;
         let mut samples = Vec::new();
         for (index, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let refused = |reason| DatasetError::Line {
+            let malformed = |reason| DatasetError::Line {
                 list: list.into(),
                 line: index + 1,
                 text: text.into(),
@@ -229,94 +206,93 @@ impl Dataset {
                 [first] => (first, None),
                 [first, second] => (first, Some(second)),
                 _ => {
-                    return Err(refused(
-                        "has more than two columns; put a tab between them where names hold spaces",
+                    return Err(malformed(
+                        "has more than two columns; put a tab between them if names hold spaces",
                     ));
                 }
             };
-            let picture = self.picture(first);
+            let image = self.image(first);
             let label = match second {
-                _ if !labelled => None,
+                _ if !labeled => None,
                 Some(label) => {
                     Some(root.join(label.replace("_gtFine_labelTrainIds.", "_gtFine_labelIds.")))
                 }
-                None => Some(self.label(root, &picture).ok_or_else(|| refused("names no label"))?),
+                None => {
+                    Some(self.label(root, &image).ok_or_else(|| malformed("has no label column"))?)
+                }
             };
-            let label = label.map(|label| present(label, list)).transpose()?;
-            samples.push(Sample { image: present(root.join(picture), list)?, label });
+            let label = label.map(|label| existing(label, list)).transpose()?;
+            samples.push(Sample { image: existing(root.join(image), list)?, label });
         }
         if samples.is_empty() { Err(DatasetError::Empty(list.into())) } else { Ok(samples) }
     }
 
-    /// The columns of a line: tabs divide it, or else spaces, unless it is the name of a picture as it stands.
+    /// Splits a line at tabs, or else at spaces, unless the whole line is the name of an existing
+    /// image.
     fn columns<'a>(self, root: &Path, line: &'a str) -> Vec<&'a str> {
         let line = line.trim();
         if line.contains('\t') {
             line.split('\t').map(str::trim).filter(|column| !column.is_empty()).collect()
-        } else if line.contains(' ') && root.join(self.picture(line)).is_file() {
+        } else if line.contains(' ') && root.join(self.image(line)).is_file() {
             vec![line]
         } else {
             line.split_whitespace().collect()
         }
     }
 
-    /// Place of a picture below the root, by what a list calls it.
-    fn picture(self, name: &str) -> PathBuf {
+    /// Path of an image below the root, from its name in a list.
+    fn image(self, name: &str) -> PathBuf {
         match self {
             Self::Voc if !name.contains('/') => Path::new("JPEGImages").join(format!("{name}.jpg")),
             _ => name.into(),
         }
     }
 
-    /// Where the label of a picture (relative to the root) lies, if that follows from the picture's place.
-    fn label(self, root: &Path, picture: &Path) -> Option<PathBuf> {
+    /// Path of the label of an image (relative to the root), if it follows from the image's.
+    fn label(self, root: &Path, image: &Path) -> Option<PathBuf> {
         match self {
             Self::Camvid => None,
             Self::Cityscapes => {
-                let below = picture.strip_prefix("leftImg8bit").ok()?;
+                let below = image.strip_prefix("leftImg8bit").ok()?;
                 let stem = below.file_name()?.to_str()?.strip_suffix("_leftImg8bit.png")?;
-                Some(
-                    root.join("gtFine")
-                        .join(below)
-                        .with_file_name(format!("{stem}_gtFine_labelIds.png")),
-                )
+                let name = format!("{stem}_gtFine_labelIds.png");
+                Some(root.join("gtFine").join(below).with_file_name(name))
             }
             Self::Voc => {
-                let name = Path::new(picture.file_name()?).with_extension("png");
+                let name = Path::new(image.file_name()?).with_extension("png");
                 let official = root.join("SegmentationClass").join(&name);
                 let augmented = root.join("SegmentationClassAug").join(&name);
                 Some(if !official.is_file() && augmented.is_file() { augmented } else { official })
             }
-            Self::Folder => Some(
-                root.join("labels")
-                    .join(picture.strip_prefix("images").ok()?)
-                    .with_extension("png"),
-            ),
+            Self::Folder => {
+                let below = image.strip_prefix("images").ok()?;
+                Some(root.join("labels").join(below).with_extension("png"))
+            }
         }
     }
 }
 
-/// Whether a file's name says that it is a picture of a format that protoseg reads.
+/// Returns true for the extensions of the image formats that protoseg reads.
 pub fn is_image_path(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
     ["png", "jpg", "jpeg", "webp", "tif", "tiff"].iter().any(|known| extension == *known)
 }
 
-fn present(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> {
+fn existing(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> {
     if path.is_file() { Ok(path) } else { Err(DatasetError::Missing { path, list: list.into() }) }
 }
 
 fn read(path: &Path) -> Result<String, DatasetError> {
-    std::fs::read_to_string(path).map_err(|source| DatasetError::Io { path: path.into(), source })
+    Ok(std::fs::read_to_string(path).map_err(FileError::at(path))?)
 }
 
-/// What a folder holds, by name.
+/// Paths of the entries of a folder, sorted.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    let failed = |source| DatasetError::Io { path: folder.into(), source };
-    let entry =
-        |entry: std::io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path()).map_err(failed);
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).map_err(failed)?.map(entry).collect::<Result<_, _>>()?;
+    let at_folder = FileError::at(folder);
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(&at_folder)? {
+        paths.push(entry.map_err(&at_folder)?.path());
+    }
     paths.sort();
     Ok(paths)
 }

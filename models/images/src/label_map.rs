@@ -1,4 +1,5 @@
-//! Label maps: one id a pixel, read from 8-bit grey or palette PNG, written as ids, as colours, or over the picture.
+//! Label maps: one id per pixel, read from 8-bit gray or palette PNG, written as ids, as colors, or
+//! blended over the image.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -7,90 +8,61 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use png::{BitDepth, ColorType, Transformations};
 use protoseg_models::classes::ClassTable;
+use protoseg_models::errors::FileError;
 
-/// One id for every pixel of a picture.
+/// One id for every pixel of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMap {
     /// Height in pixels.
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// `[height, width]`: train ids, or the ids of a data set's label file.
+    /// `[height, width]`: train ids, or the ids of a dataset's label file.
     pub labels: Vec<u8>,
 }
 
-/// Why a label file could not be read, or a label map not be drawn.
+/// The reason why a label file cannot be read, or a label map not be encoded.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum LabelMapError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// No PNG, or a broken one.
+    /// An I/O error.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Not a PNG, or a broken one.
     #[error("{} cannot be read as a PNG of labels: {source}", path.display())]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// What the decoder said.
-        source: png::DecodingError,
-    },
+    Broken { path: PathBuf, source: png::DecodingError },
     /// A PNG that holds no ids.
-    #[error("{} holds {found} samples, not one 8-bit id a pixel (grey or palette PNG)", path.display())]
-    Kind {
-        /// The file.
-        path: PathBuf,
-        /// What it holds.
-        found: String,
-    },
+    #[error(
+        "{} holds {found} samples, not one 8-bit id per pixel (gray or palette PNG)",
+        path.display()
+    )]
+    Kind { path: PathBuf, found: String },
     /// More pixels than allowed.
     #[error("{} has {width}x{height} pixels, more than the limit of {limit}", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-        /// Pixels allowed.
-        limit: u64,
-    },
-    /// A map of another size than its picture.
-    #[error("{width}x{height} labels do not cover a picture of {}x{} pixels", picture.0, picture.1)]
-    Size {
-        /// Width of the map.
-        width: usize,
-        /// Height of the map.
-        height: usize,
-        /// Width and height of the picture.
-        picture: (u32, u32),
-    },
-    /// The encoder refused.
+    TooLarge { path: PathBuf, width: u32, height: u32, limit: u64 },
+    /// A map and an image of different sizes, `[width, height]`.
+    #[error(
+        "{}x{} labels do not cover an image of {}x{} pixels", map[0], map[1], image[0], image[1]
+    )]
+    Size { map: [usize; 2], image: [usize; 2] },
+    /// An error of the encoder.
     #[error("the labels cannot be encoded as PNG: {0}")]
     Encode(#[from] png::EncodingError),
 }
 
-/// Reads a label file of at most `max_pixels` pixels: the bytes of a grey PNG, or the palette *indices* of a palette PNG, of
-/// 1, 2, 4 or 8 bits.
+/// Reads a label file of at most `max_pixels` pixels: the bytes of a gray PNG, or the palette
+/// *indices* of a palette PNG, of 1, 2, 4 or 8 bits.
 pub fn read(path: &Path, max_pixels: u64) -> Result<LabelMap, LabelMapError> {
     let broken = |source| LabelMapError::Broken { path: path.into(), source };
-    let file =
-        File::open(path).map_err(|source| LabelMapError::Io { path: path.into(), source })?;
+    let file = File::open(path).map_err(FileError::at(path))?;
     let mut decoder = png::Decoder::new(BufReader::new(file));
     decoder.set_transformations(Transformations::IDENTITY);
     let header = decoder.read_header_info().map_err(broken)?;
     let (width, height) = header.size();
     let (color, depth) = (header.color_type, header.bit_depth);
     if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(LabelMapError::TooLarge {
-            path: path.into(),
-            width,
-            height,
-            limit: max_pixels,
-        });
+        let path = path.into();
+        return Err(LabelMapError::TooLarge { path, width, height, limit: max_pixels });
     }
     if !matches!(color, ColorType::Grayscale | ColorType::Indexed) || depth == BitDepth::Sixteen {
         let found = format!("{}-bit {color:?}", depth as u8);
@@ -101,13 +73,13 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<LabelMap, LabelMapError> {
     let stride = (width * bits).div_ceil(8);
     let mut packed = vec![0; stride * height];
     reader.next_frame(&mut packed).map_err(broken)?;
-    // Reads to the end mark, so that a file cut short behind the pixels is noticed too.
+    // Reads to the end mark, so that a file truncated behind the pixels is noticed too.
     reader.finish().map_err(broken)?;
     let labels = if bits == 8 { packed } else { unpack(&packed, stride, width, bits) };
     Ok(LabelMap { height, width, labels })
 }
 
-/// Samples of 1, 2 or 4 bits, the first in the highest bits of a byte; rows start on whole bytes.
+/// Unpacks samples of 1, 2 or 4 bits, the first in the highest bits; rows start on whole bytes.
 fn unpack(packed: &[u8], stride: usize, width: usize, bits: usize) -> Vec<u8> {
     let mask = (1_u8 << bits) - 1;
     let sample = |row: &[u8], column: usize| {
@@ -119,29 +91,37 @@ fn unpack(packed: &[u8], stride: usize, width: usize, bits: usize) -> Vec<u8> {
 }
 
 impl LabelMap {
-    /// An 8-bit grey PNG whose bytes are the labels.
+    /// Encodes an 8-bit gray PNG whose bytes are the labels.
+    ///
+    /// ```
+    /// use protoseg_images::label_map::{self, LabelMap};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("street.png");
+    /// let map = LabelMap { height: 1, width: 3, labels: vec![0, 18, 255] };
+    /// std::fs::write(&path, map.ids_png()?)?;
+    /// assert_eq!(label_map::read(&path, 100)?, map);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ids_png(&self) -> Result<Vec<u8>, LabelMapError> {
         self.gray_png(&self.labels)
     }
 
-    /// An 8-bit palette PNG in the colours of the classes, whose indices are the labels.
+    /// Encodes an 8-bit palette PNG in the colors of the classes, whose indices are the labels.
     pub fn color_png(&self, classes: &ClassTable) -> Result<Vec<u8>, LabelMapError> {
         self.encode(&self.labels, ColorType::Indexed, Some(classes.palette().as_flattened()))
     }
 
-    /// An RGB PNG of the picture, half covered by the colours of the classes.
+    /// Encodes an RGB PNG of the image, blended half and half with the colors of the classes.
     pub fn overlay_png(
         &self,
-        picture: &RgbImage,
+        image: &RgbImage,
         classes: &ClassTable,
     ) -> Result<Vec<u8>, LabelMapError> {
-        let size = picture.dimensions();
-        if (size.0 as usize, size.1 as usize) != (self.width, self.height) {
-            return Err(LabelMapError::Size {
-                width: self.width,
-                height: self.height,
-                picture: size,
-            });
+        let map_size = [self.width, self.height];
+        let image_size = [image.width() as usize, image.height() as usize];
+        if map_size != image_size {
+            return Err(LabelMapError::Size { map: map_size, image: image_size });
         }
         let palette = classes.palette();
         let blend = |(&label, pixel): (&u8, &[u8])| {
@@ -149,18 +129,18 @@ impl LabelMap {
             std::array::from_fn::<u8, 3, _>(|channel| pixel[channel].midpoint(color[channel]))
         };
         let pixels: Vec<u8> =
-            self.labels.iter().zip(picture.chunks_exact(3)).flat_map(blend).collect();
+            self.labels.iter().zip(image.chunks_exact(3)).flat_map(blend).collect();
         self.encode(&pixels, ColorType::Rgb, None)
     }
 
-    /// An RGB PNG in a colour for each label.
+    /// Encodes an RGB PNG in a color for each label.
     pub fn rgb_png(&self, colors: &[[u8; 3]; 256]) -> Result<Vec<u8>, LabelMapError> {
         let pixels: Vec<u8> =
             self.labels.iter().flat_map(|&label| colors[usize::from(label)]).collect();
         self.encode(&pixels, ColorType::Rgb, None)
     }
 
-    /// An 8-bit grey PNG of other bytes than the labels, one a pixel: their confidence, say, or other ids.
+    /// Encodes an 8-bit gray PNG of other bytes of the same size, such as the confidence.
     pub fn gray_png(&self, samples: &[u8]) -> Result<Vec<u8>, LabelMapError> {
         self.encode(samples, ColorType::Grayscale, None)
     }
@@ -209,8 +189,8 @@ mod tests {
         assert_eq!(read_bytes(&color).unwrap(), map());
         let seen = image::load_from_memory(&color).unwrap().into_rgb8();
         assert_eq!(seen.get_pixel(3, 0).0, [128, 64, 128]);
-        let picture = RgbImage::from_pixel(5, 3, image::Rgb([10, 20, 255]));
-        let overlay = image::load_from_memory(&map().overlay_png(&picture, &classes).unwrap())
+        let image = RgbImage::from_pixel(5, 3, image::Rgb([10, 20, 255]));
+        let overlay = image::load_from_memory(&map().overlay_png(&image, &classes).unwrap())
             .unwrap()
             .into_rgb8();
         assert_eq!(overlay.get_pixel(3, 0).0, [69, 42, 191]);
@@ -219,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_ids_are_unpacked_and_what_holds_no_ids_is_refused() {
+    fn packed_ids_are_unpacked_and_other_kinds_of_png_are_refused() {
         for (depth, row) in
             [(BitDepth::One, 0b1010_0000), (BitDepth::Two, 0b1001_1100), (BitDepth::Four, 0x7F)]
         {
@@ -237,10 +217,9 @@ mod tests {
             };
             assert_eq!(read_bytes(&bytes).unwrap().labels, expected);
         }
-        for picture in [image::DynamicImage::new_rgb8(2, 2), image::DynamicImage::new_luma16(2, 2)]
-        {
+        for image in [image::DynamicImage::new_rgb8(2, 2), image::DynamicImage::new_luma16(2, 2)] {
             let mut bytes = std::io::Cursor::new(Vec::new());
-            picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+            image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
             assert!(matches!(read_bytes(&bytes.into_inner()), Err(LabelMapError::Kind { .. })));
         }
         let bytes = map().ids_png().unwrap();

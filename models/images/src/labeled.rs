@@ -1,41 +1,42 @@
-//! Labelled pictures to learn from or to score on: those of a data set on disk, or drawn scenes.
+//! Labeled images to train or to score on: those of a dataset on disk, or synthetic scenes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Dataset, DatasetError, LabelMapping, Sample};
 use image::RgbImage;
 use protoseg_models::classes::ClassTable;
+use protoseg_synthetic::render_scene;
 
+use crate::dataset::{Dataset, DatasetError, LabelMapping, Sample};
 use crate::image_file::{ImageFile, ImageFileError};
 use crate::label_map::{self, LabelMapError};
 
-/// A picture with its truth.
+/// An image with its ground truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabeledImage {
-    /// The picture.
+    /// The image.
     pub image: RgbImage,
-    /// Train ids `[height, width]`, 255 where a pixel counts nowhere.
+    /// Train ids `[height, width]`, 255 for ignored pixels.
     pub truth: Vec<u8>,
 }
 
 impl LabeledImage {
-    /// Height and width in pixels.
+    /// Returns height and width in pixels.
     pub fn size(&self) -> [usize; 2] {
         [self.image.height() as usize, self.image.width() as usize]
     }
 }
 
-/// Why a labelled picture could not be read.
+/// The reason why a labeled image cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LabeledImageError {
-    /// The picture.
+    /// The image.
     #[error(transparent)]
-    Picture(#[from] ImageFileError),
+    Image(#[from] ImageFileError),
     /// The label file.
     #[error(transparent)]
     Label(#[from] LabelMapError),
-    /// What the label file holds.
+    /// The content of the label file.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }
@@ -43,33 +44,28 @@ pub enum LabeledImageError {
 /// The second step of [`LabeledDataset::open`].
 pub type PendingDecode<'a> = Box<dyn FnOnce() -> Result<LabeledImage, LabeledImageError> + 'a>;
 
-/// Labelled pictures, read one by one.
+/// A sequence of labeled images, read one by one.
+///
+/// ```
+/// use protoseg_images::labeled::LabeledDataset;
+///
+/// let set = LabeledDataset::Synthetic { seed: 1, first: 0, count: 8, size: [48, 96] };
+/// let scene = set.read(3, u64::MAX)?;
+/// assert_eq!((scene.size(), scene.truth.len()), ([48, 96], 48 * 96));
+/// # Ok::<(), protoseg_images::labeled::LabeledImageError>(())
+/// ```
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum LabeledDataset {
-    /// Files of a data set.
-    Files {
-        /// The pictures; one without label counts nowhere.
-        samples: Vec<Sample>,
-        /// What the ids in the label files mean.
-        ids: LabelMapping,
-        /// Its classes.
-        classes: ClassTable,
-    },
-    /// Street scenes drawn by rule, in the classes of Cityscapes.
-    Synthetic {
-        /// Seed of the series.
-        seed: u64,
-        /// Number of the first.
-        first: u64,
-        /// How many.
-        count: usize,
-        /// Height and width of each.
-        size: [usize; 2],
-    },
+    /// Files of a dataset; every pixel of a sample without label is ignored.
+    Files { samples: Vec<Sample>, ids: LabelMapping, classes: ClassTable },
+    /// Synthetic street scenes `first..first + count` of a seed, in the classes of Cityscapes;
+    /// `size` is height and width.
+    Synthetic { seed: u64, first: u64, count: usize, size: [usize; 2] },
 }
 
 impl LabeledDataset {
-    /// Pictures of a data set: those of a list file, or else of a split by name.
+    /// Opens the images of a list file, or else of a split by name.
     pub fn from_files(
         dataset: Dataset,
         root: &Path,
@@ -84,7 +80,8 @@ impl LabeledDataset {
         Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
     }
 
-    /// Pictures of a list file without labels. For those that the list `truth` names too, the label there is known.
+    /// Opens the images of a list file without labels; those that the list `truth` names too have
+    /// the label there.
     pub fn unlabeled(
         dataset: Dataset,
         root: &Path,
@@ -103,7 +100,7 @@ impl LabeledDataset {
         Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
     }
 
-    /// The pictures whose truth is known.
+    /// Returns the images whose ground truth is known.
     pub fn labeled_only(&self) -> Self {
         let mut known = self.clone();
         if let Self::Files { samples, .. } = &mut known {
@@ -120,7 +117,7 @@ impl LabeledDataset {
         }
     }
 
-    /// How many pictures.
+    /// Returns the number of images.
     pub fn count(&self) -> usize {
         match self {
             Self::Files { samples, .. } => samples.len(),
@@ -128,7 +125,7 @@ impl LabeledDataset {
         }
     }
 
-    /// Its classes.
+    /// Returns the classes of the labels.
     pub fn classes(&self) -> ClassTable {
         match self {
             Self::Files { classes, .. } => classes.clone(),
@@ -136,7 +133,7 @@ impl LabeledDataset {
         }
     }
 
-    /// What a picture is called.
+    /// Returns the name of an image.
     pub fn name(&self, index: usize) -> String {
         match self {
             Self::Files { samples, .. } => samples[index].image.display().to_string(),
@@ -146,13 +143,14 @@ impl LabeledDataset {
         }
     }
 
-    /// Reads a picture and its truth, and checks that they fit.
+    /// Reads an image and its ground truth, and checks that they fit.
     pub fn read(&self, index: usize, max_pixels: u64) -> Result<LabeledImage, LabeledImageError> {
         let (_, decode) = self.open(index, max_pixels)?;
         decode()
     }
 
-    /// The same in two steps: how many pixels a picture has, and what decodes or draws it.
+    /// Reads in two steps, for callers with a memory budget: returns the number of pixels, and a
+    /// closure that decodes or renders the image.
     pub fn open(
         &self,
         index: usize,
@@ -162,27 +160,21 @@ impl LabeledDataset {
             Self::Files { samples, ids, .. } => {
                 let sample = &samples[index];
                 let file = ImageFile::read(&sample.image, max_pixels)?;
-                Ok((file.pixels(), Box::new(move || labelled(file, sample, ids, max_pixels))))
+                Ok((file.pixels(), Box::new(move || decode(file, sample, ids, max_pixels))))
             }
             Self::Synthetic { seed, first, size: [height, width], .. } => {
-                let draw = move || {
-                    let scene = protoseg_synthetic::render_scene(
-                        *seed,
-                        first + index as u64,
-                        *height,
-                        *width,
-                    );
-                    let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image)
-                        .unwrap_or_default();
-                    Ok(LabeledImage { image, truth: scene.labels })
+                let render = move || {
+                    let scene = render_scene(*seed, first + index as u64, *height, *width);
+                    let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image);
+                    Ok(LabeledImage { image: image.unwrap_or_default(), truth: scene.labels })
                 };
-                Ok(((height * width) as u64, Box::new(draw)))
+                Ok(((height * width) as u64, Box::new(render)))
             }
         }
     }
 }
 
-fn labelled(
+fn decode(
     file: ImageFile,
     sample: &Sample,
     ids: &LabelMapping,
@@ -208,21 +200,21 @@ mod tests {
     use super::*;
     use crate::label_map::LabelMap;
 
-    fn folder(picture: (u32, u32), labels: &LabelMap) -> (tempfile::TempDir, LabeledDataset) {
+    fn folder(image: (u32, u32), labels: &LabelMap) -> (tempfile::TempDir, LabeledDataset) {
         let root = tempfile::tempdir().unwrap();
         let place = |name: &str| -> PathBuf { root.path().join(name) };
         for name in ["images", "labels"] {
             std::fs::create_dir(place(name)).unwrap();
         }
         std::fs::write(place("classes.txt"), "3 land\n8 sea").unwrap();
-        RgbImage::new(picture.0, picture.1).save(place("images/a.png")).unwrap();
+        RgbImage::new(image.0, image.1).save(place("images/a.png")).unwrap();
         std::fs::write(place("labels/a.png"), labels.ids_png().unwrap()).unwrap();
         let set = LabeledDataset::from_files(Dataset::Folder, root.path(), None, "all").unwrap();
         (root, set)
     }
 
     #[test]
-    fn labels_come_as_train_ids_and_misfits_are_named() {
+    fn labels_come_as_train_ids_and_mismatches_are_reported() {
         let map = |labels: &[u8]| LabelMap { height: 2, width: 2, labels: labels.to_vec() };
         let (_root, set) = folder((2, 2), &map(&[3, 8, 255, 3]));
         assert_eq!(set.read(0, 100).unwrap().truth, [0, 1, 255, 0]);
@@ -238,28 +230,28 @@ mod tests {
     }
 
     #[test]
-    fn unlabelled_pictures_may_have_a_known_truth() {
+    fn unlabeled_images_may_have_a_known_truth() {
         let (root, _) = folder((2, 2), &LabelMap { height: 2, width: 2, labels: vec![3; 4] });
         RgbImage::new(3, 1).save(root.path().join("images/b.png")).unwrap();
         let list = |name: &str, lines: &str| -> PathBuf {
             std::fs::write(root.path().join(name), lines).unwrap();
             root.path().join(name)
         };
-        let (pictures, truth) =
-            (list("pictures.txt", "images/a.png\nimages/b.png"), list("truth.txt", "images/a.png"));
-        let set = LabeledDataset::unlabeled(Dataset::Folder, root.path(), &pictures, Some(&truth))
-            .unwrap();
+        let images = list("images.txt", "images/a.png\nimages/b.png");
+        let truth = list("truth.txt", "images/a.png");
+        let set =
+            LabeledDataset::unlabeled(Dataset::Folder, root.path(), &images, Some(&truth)).unwrap();
         assert_eq!((set.count(), set.labeled_only().count()), (2, 1));
         assert_eq!(
             [set.read(0, 100).unwrap().truth, set.read(1, 100).unwrap().truth],
             [vec![0; 4], vec![255; 3]]
         );
-        let set = LabeledDataset::unlabeled(Dataset::Folder, root.path(), &pictures, None).unwrap();
+        let set = LabeledDataset::unlabeled(Dataset::Folder, root.path(), &images, None).unwrap();
         assert_eq!(set.labeled_only().count(), 0);
     }
 
     #[test]
-    fn scenes_are_sets_too() {
+    fn synthetic_scenes_are_datasets_too() {
         let mut set = LabeledDataset::Synthetic { seed: 1, first: 3, count: 5, size: [48, 64] };
         set.truncate(2);
         let scene = set.read(1, 100).unwrap();

@@ -1,7 +1,7 @@
-//! Pictures and label maps as files: what training and inference must read and write alike.
+//! Image files, label maps, datasets on disk and annotation formats.
 //!
-//! [`image_file`] decodes to RGB, [`label_map`] reads and writes ids, [`labeled`] goes through the labelled pictures of a data
-//! set.
+//! [`image_file`] decodes to RGB, [`label_map`] reads and writes ids, [`dataset`] lists the samples
+//! of a dataset, [`labeled`] reads them, and `formats` writes annotations.
 //!
 //! **Invariant:** nothing here knows a network or a runtime.
 

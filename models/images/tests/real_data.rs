@@ -1,4 +1,4 @@
-//! Real data sets are read as their documentation says.
+//! Real datasets are read as documented.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -57,7 +57,8 @@ fn cityscapes_label_ids_become_train_ids() {
     let set = LabeledDataset::from_files(Dataset::Cityscapes, &root, None, "train").unwrap();
     assert_eq!((set.count(), set.read(0, MAX_PIXELS).unwrap().size()), (8, [1024, 2048]));
     let (shares, ignored) = shares(&set);
-    // Street scenes are mostly road, buildings and trees; the ego vehicle and the frame's border are void.
+    // Street scenes are mostly road, buildings and trees; the ego vehicle and the frame's border
+    // are void.
     assert!(shares[0] > 20.0 && shares[2] > 10.0 && shares[8] > 3.0, "{shares:?}");
     assert!((3.0..25.0).contains(&ignored), "{ignored}");
 }
@@ -66,7 +67,7 @@ fn cityscapes_label_ids_become_train_ids() {
 fn partition_lists_of_both_forms_are_understood() {
     let check = "partition_lists_of_both_forms_are_understood";
     let Some(lists) = real_data(check, "partitions/cityscapes") else { return };
-    // The pictures are not there, so the first one is missing: with the path that the official tree would have.
+    // The images are absent, so the first one is missing: with the path of the official tree.
     let root = tempfile::tempdir().unwrap();
     for list in ["pcr/186/labeled.txt", "unimatch/1_16/labeled.txt"] {
         let message =

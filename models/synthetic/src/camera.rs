@@ -1,8 +1,8 @@
 //! Pinhole camera and the pixel grid.
 //!
-//! The street runs along `z`; `x` is right of its middle, `y` above the ground, in meters. The *plan*
-//! is the street seen from the camera: `[x, z]` with the camera at its origin. On the image `u` runs
-//! from 0 to 2 and `v` from 0 to 1, whatever its size in pixels.
+//! The street runs along `z`; `x` is right of its middle, `y` above the ground, in meters. The
+//! *plan* is the street seen from the camera: `[x, z]` with the camera at its origin. On the image
+//! `u` runs from 0 to 2 and `v` from 0 to 1, whatever its size in pixels.
 
 use std::ops::Range;
 

@@ -127,7 +127,8 @@ impl Outline {
         }
     }
 
-    /// True on the ink: lines of text on a board, else a mark of a few strokes on a mirrored 5 x 5 grid.
+    /// True on the ink: lines of text on a board, else a mark of a few strokes on a mirrored 5 x 5
+    /// grid.
     fn written(self, x: f32, y: f32, out: f32, key: u32) -> bool {
         if self == Self::Board {
             let line = lattice_hash(((y + 1.0) * 2.5) as i32, 0, key);

@@ -1,8 +1,8 @@
 //! Synthetic street scenes with exact labels: a dataset that needs no download.
 //!
-//! A scene is laid out in meters, so its content does not depend on its size in pixels, and rendered
-//! through a pinhole camera. Colors overlap between classes on purpose: shape, place and texture tell
-//! them apart.
+//! A scene is laid out in meters, so its content does not depend on its size in pixels, and
+//! rendered through a pinhole camera. Colors overlap between classes on purpose: shape, place and
+//! texture tell them apart.
 
 #![warn(missing_docs)]
 
@@ -68,7 +68,8 @@ pub struct Scene {
     pub labels: Vec<u8>,
 }
 
-/// Renders scene `index` of the endless dataset `seed`; same arguments, same bytes, on every machine.
+/// Renders scene `index` of the endless dataset `seed`; same arguments, same bytes, on every
+/// machine.
 ///
 /// The scene is composed for images twice as wide as high and is stretched to any other shape.
 ///

@@ -25,53 +25,34 @@ pub(crate) struct Light {
     pub(crate) blur: f32,
 }
 
-struct Weather {
-    /// Cumulative probability.
-    share: f32,
-    sun: Rgb,
-    sky: Rgb,
-    zenith: Rgb,
-    haze: Rgb,
-    density: [f32; 2],
-    clouds: [f32; 2],
-    rise: [f32; 2],
-    evening: f32,
-}
-
-/// Rows: colors of sun, sky, zenith and haze; then ranges of haze density, clouds and sun height.
-const fn weather(share: f32, colors: [Rgb; 4], ranges: [[f32; 2]; 3], evening: f32) -> Weather {
-    let [sun, sky, zenith, haze] = colors;
-    let [density, clouds, rise] = ranges;
-    Weather { share, sun, sky, zenith, haze, density, clouds, rise, evening }
-}
-
-/// Clear, overcast, low sun, dusk, fog.
-const WEATHERS: [Weather; 5] = [
-    weather(
+/// Clear, overcast, low sun, dusk, fog: cumulative probability; colors of sun, sky, zenith and
+/// haze; ranges of haze density, clouds and height of the sun; share of lit windows.
+const WEATHERS: [(f32, [Rgb; 4], [[f32; 2]; 3], f32); 5] = [
+    (
         0.34,
         [[0.85, 0.80, 0.70], [0.50, 0.54, 0.60], [0.30, 0.48, 0.78], [0.72, 0.80, 0.88]],
         [[0.0008, 0.004], [0.0, 0.75], [0.5, 1.4]],
         0.0,
     ),
-    weather(
+    (
         0.66,
         [[0.14, 0.14, 0.14], [0.80, 0.82, 0.84], [0.62, 0.65, 0.70], [0.78, 0.79, 0.80]],
         [[0.001, 0.007], [0.3, 1.0], [0.8, 2.0]],
         0.15,
     ),
-    weather(
+    (
         0.80,
         [[1.05, 0.74, 0.42], [0.40, 0.42, 0.52], [0.40, 0.50, 0.72], [0.92, 0.76, 0.58]],
         [[0.001, 0.006], [0.1, 0.7], [0.18, 0.4]],
         0.15,
     ),
-    weather(
+    (
         0.91,
         [[0.10, 0.08, 0.09], [0.50, 0.50, 0.60], [0.26, 0.29, 0.40], [0.50, 0.46, 0.48]],
         [[0.001, 0.006], [0.2, 0.9], [0.2, 0.5]],
         0.7,
     ),
-    weather(
+    (
         1.0,
         [[0.08, 0.08, 0.08], [0.74, 0.75, 0.76], [0.74, 0.75, 0.77], [0.74, 0.75, 0.76]],
         [[0.010, 0.024], [0.8, 1.0], [0.8, 2.0]],
@@ -82,8 +63,9 @@ const WEATHERS: [Weather; 5] = [
 impl Light {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let draw = rng.unit();
-        let weather = WEATHERS.iter().find(|weather| draw < weather.share).unwrap_or(&WEATHERS[4]);
-        let rise = rng.range(weather.rise[0], weather.rise[1]);
+        let weather = WEATHERS.iter().find(|weather| draw < weather.0).unwrap_or(&WEATHERS[4]);
+        let (_, [sun, sky, zenith, haze], [density, clouds, height], evening) = *weather;
+        let rise = rng.range(height[0], height[1]);
         let side = rng.sign() * rng.range(0.3, 1.0);
         let ahead = rng.range(-1.0, 0.8);
         let length = (side * side + ahead * ahead + rise * rise).sqrt();
@@ -92,16 +74,16 @@ impl Light {
         let tint = rng.range(-0.03, 0.03);
         Self {
             sun: [side / length, rise / length, ahead / length],
-            sunlight: weather.sun,
-            skylight: rng.jitter_color(weather.sky, 0.08),
-            haze: rng.jitter_color(weather.haze, 0.08),
-            density: rng.range(weather.density[0], weather.density[1]),
-            zenith: rng.jitter_color(weather.zenith, 0.15),
-            clouds: rng.range(weather.clouds[0], weather.clouds[1]),
-            cloud: mix(weather.haze, [0.95, 0.95, 0.95], rng.range(0.0, 0.8)),
-            glow: if weather.evening < 0.1 || weather.rise[1] < 0.45 { 0.5 } else { 0.06 },
+            sunlight: sun,
+            skylight: rng.jitter_color(sky, 0.08),
+            haze: rng.jitter_color(haze, 0.08),
+            density: rng.range(density[0], density[1]),
+            zenith: rng.jitter_color(zenith, 0.15),
+            clouds: rng.range(clouds[0], clouds[1]),
+            cloud: mix(haze, [0.95, 0.95, 0.95], rng.range(0.0, 0.8)),
+            glow: if evening < 0.1 || height[1] < 0.45 { 0.5 } else { 0.06 },
             key: rng.key(),
-            evening: weather.evening,
+            evening,
             gain: [exposure * (1.0 + warmth), exposure * (1.0 + tint), exposure * (1.0 - warmth)],
             noise: rng.range(0.006, 0.03),
             blur: rng.range(0.0, 0.2),

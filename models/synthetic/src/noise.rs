@@ -181,7 +181,8 @@ pub(crate) fn fade(texels_per_period: f32) -> f32 {
     (1.6 - 2.0 * texels_per_period).clamp(0.0, 1.0)
 }
 
-/// 1 in the joints of a grid of tiles, 0 on the tiles; `shift` moves every other row by half a tile.
+/// 1 in the joints of a grid of tiles, 0 on the tiles; `shift` moves every other row by half a
+/// tile.
 pub(crate) fn joints(x: f32, y: f32, tile: [f32; 2], joint: f32, shift: bool) -> f32 {
     let row = y / tile[1];
     let column = x / tile[0] + if shift && floor(row) & 1 == 1 { 0.5 } else { 0.0 };

@@ -150,8 +150,8 @@ impl TwoWheeler {
         }
     }
 
-    /// The wheel that holds a point. The gaps between the spokes are see-through, yet labeled as the
-    /// two-wheeler.
+    /// The wheel that holds a point. The gaps between the spokes are see-through, yet labeled as
+    /// the two-wheeler.
     fn wheels(self, [x, y]: [f32; 2]) -> Option<Fragment> {
         let (radius, base, tire, clear) = match self {
             Self::Bicycle => (0.345, 0.545, 0.84, 0.25),

@@ -2,7 +2,7 @@
 
 use crate::noise::{Rgb, Rng, fractal_noise, lattice_hash, lerp, mix, scale};
 use crate::train_id;
-use crate::world::{Fragment, Hit, Pose, World, opaque};
+use crate::world::{Hit, Pose, World, opaque};
 
 /// Colors of the season's leaves, shared by the plants of a scene.
 #[derive(Debug, Clone, Copy)]
@@ -37,65 +37,6 @@ fn foliage(tint: [Rgb; 2], x: f32, y: f32, texel: f32, key: u32) -> Rgb {
     scale(mix(tint[0], tint[1], level), 0.6 + 0.6 * level)
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Tree {
-    height: f32,
-    radius: f32,
-    /// Height at which the crown begins.
-    fork: f32,
-    trunk: f32,
-    pointed: bool,
-    /// Disks of the crown: `[along, height, radius]`.
-    puffs: [[f32; 3]; 9],
-    tint: [Rgb; 2],
-    bark: Rgb,
-    sun_side: f32,
-    key: u32,
-}
-
-impl Tree {
-    /// Depth of a point in the crown (1 in the heart of a puff, below 0 outside), and its light.
-    fn crown(&self, along: f32, y: f32) -> [f32; 2] {
-        if self.pointed {
-            let up = (y - self.fork) / (self.height - self.fork);
-            let ragged = 0.8 + 0.2 * lattice_hash((y * 1.6) as i32, 0, self.key);
-            let wide = self.radius * (1.0 - up) * ragged;
-            let deep = if up < 0.0 { -1.0 } else { 1.0 - along.abs() / wide.max(0.01) };
-            return [deep, 0.2 + 0.6 * up + 0.25 * self.sun_side * along / self.radius];
-        }
-        let mut best = [-9.0, 0.0];
-        for [px, py, radius] in self.puffs {
-            let (dx, dy) = ((along - px) / radius, (y - py) / radius);
-            let deep = 1.0 - dx * dx - dy * dy;
-            if deep > best[0] {
-                let high = py / self.height - 0.6;
-                best = [deep, 0.45 + 0.4 * dy + 0.3 * self.sun_side * dx + 0.25 * high];
-            }
-        }
-        best
-    }
-
-    fn shade(&self, hit: &Hit) -> Option<Fragment> {
-        let [along, y, _] = hit.at;
-        let texel = hit.texel;
-        let [deep, lit] = self.crown(along, y);
-        let ragged = || 0.75 * fractal_noise(1.9 * along, 1.9 * y, self.key, 1.9 * texel);
-        if deep > -0.9 && deep + ragged() > 0.08 {
-            let leaves = foliage(self.tint, along, y, texel, self.key);
-            return opaque(scale(leaves, lerp(0.6, 1.25, lit.clamp(0.0, 1.0))));
-        }
-        let flare = self.trunk * (1.25 - 0.5 * (y / self.height)) + 0.12 * (0.4 - y).max(0.0);
-        let lean = 0.12 * fractal_noise(0.4 * y, 0.0, self.key ^ 2, 0.05);
-        let trunk_top = self.fork + 0.6 * (self.height - self.fork);
-        if (along - lean).abs() >= flare || y >= trunk_top {
-            return None;
-        }
-        let round = 0.75 + 0.35 * self.sun_side * (along - lean) / flare;
-        let bark = round + 0.4 * fractal_noise(14.0 * along, 2.5 * y, self.key ^ 3, 8.0 * texel);
-        opaque(scale(self.bark, bark))
-    }
-}
-
 pub(crate) fn tree(world: &mut World, rng: &mut Rng, pose: Pose, leaves: FoliageColors) {
     let height = rng.range(4.0, 13.0);
     let pointed = rng.chance(0.16);
@@ -103,29 +44,58 @@ pub(crate) fn tree(world: &mut World, rng: &mut Rng, pose: Pose, leaves: Foliage
     let radius = if pointed { 0.24 * height } else { rng.range(0.26, 0.42) * height };
     let middle = 0.5 * (fork + height);
     let tall = 0.5 * (height - fork);
-    let puffs = std::array::from_fn(|index| {
+    // Disks of the crown: `[along, height, radius]`.
+    let puffs: [[f32; 3]; 9] = std::array::from_fn(|index| {
         if index == 0 {
             return [0.0, middle, radius.min(tall)];
         }
         let (x, y) = (rng.range(-0.62, 0.62), rng.range(-0.55, 0.6));
         [x * radius, middle + y * tall, rng.range(0.38, 0.6) * radius.min(tall)]
     });
-    let tree = Tree {
-        height,
-        radius,
-        fork,
-        trunk: rng.range(0.09, 0.26),
-        pointed,
-        puffs,
-        tint: leaves.tint(rng),
-        bark: rng.choose(&[[0.30, 0.25, 0.20], [0.42, 0.40, 0.36], [0.22, 0.19, 0.17]]),
-        sun_side: if world.light.sun[0] > 0.0 { 1.0 } else { -1.0 },
-        key: rng.key(),
+    let trunk = rng.range(0.09, 0.26);
+    let tint = leaves.tint(rng);
+    let bark = rng.choose(&[[0.30, 0.25, 0.20], [0.42, 0.40, 0.36], [0.22, 0.19, 0.17]]);
+    let sun_side = if world.light.sun[0] > 0.0 { 1.0 } else { -1.0 };
+    let key = rng.key();
+
+    // Depth of a point in the crown (1 in the heart of a puff, below 0 outside), and its light.
+    let crown = move |along: f32, y: f32| {
+        if pointed {
+            let up = (y - fork) / (height - fork);
+            let ragged = 0.8 + 0.2 * lattice_hash((y * 1.6) as i32, 0, key);
+            let wide = radius * (1.0 - up) * ragged;
+            let deep = if up < 0.0 { -1.0 } else { 1.0 - along.abs() / wide.max(0.01) };
+            return [deep, 0.2 + 0.6 * up + 0.25 * sun_side * along / radius];
+        }
+        let mut best = [-9.0, 0.0];
+        for [px, py, radius] in puffs {
+            let (dx, dy) = ((along - px) / radius, (y - py) / radius);
+            let deep = 1.0 - dx * dx - dy * dy;
+            if deep > best[0] {
+                let high = py / height - 0.6;
+                best = [deep, 0.45 + 0.4 * dy + 0.3 * sun_side * dx + 0.25 * high];
+            }
+        }
+        best
     };
     world.shadow(pose, [0.7 * radius, 0.7 * radius], height * 0.6);
     let (half_width, heights) = (1.25 * radius, [0.0, height * 1.06]);
     world.billboard(train_id::VEGETATION, pose.place, half_width, heights, move |hit| {
-        tree.shade(hit)
+        let [along, y, _] = hit.at;
+        let [deep, lit] = crown(along, y);
+        let ragged = || 0.75 * fractal_noise(1.9 * along, 1.9 * y, key, 1.9 * hit.texel);
+        if deep > -0.9 && deep + ragged() > 0.08 {
+            let leaves = foliage(tint, along, y, hit.texel, key);
+            return opaque(scale(leaves, lerp(0.6, 1.25, lit.clamp(0.0, 1.0))));
+        }
+        let flare = trunk * (1.25 - 0.5 * (y / height)) + 0.12 * (0.4 - y).max(0.0);
+        let lean = 0.12 * fractal_noise(0.4 * y, 0.0, key ^ 2, 0.05);
+        if (along - lean).abs() >= flare || y >= fork + 0.6 * (height - fork) {
+            return None;
+        }
+        let round = 0.75 + 0.35 * sun_side * (along - lean) / flare;
+        let grain = 0.4 * fractal_noise(14.0 * along, 2.5 * y, key ^ 3, 8.0 * hit.texel);
+        opaque(scale(bark, round + grain))
     });
 }
 

@@ -19,7 +19,8 @@ pub(crate) enum Ground {
 /// One side of the street, from the curb outwards.
 #[derive(Debug, Clone)]
 pub(crate) struct Side {
-    /// Strips of `(outer edge, ground)` in meters from the middle of the street, inner first; the last has no end.
+    /// Strips of `(outer edge, ground)` in meters from the middle of the street, inner first; the
+    /// last has no end.
     pub(crate) strips: Vec<(f32, Ground)>,
     /// Line of buildings, walls and hedges, in meters from the middle of the street.
     pub(crate) front: f32,
@@ -68,7 +69,8 @@ impl Street {
             let level = rng.range(0.2, 0.52);
             asphalt = mix([level, level, level * 1.04], scale(asphalt, 0.7), 0.22);
         }
-        // A row of houses between the street and a sun from that side shades the ground up to a jagged edge.
+        // A row of houses between the street and a sun from that side shades the ground up to a
+        // jagged edge.
         let shaded = (light.sunlight[1] > 0.3 && rng.chance(0.7))
             .then(|| [light.sun[0].signum(), road_half * rng.range(-0.9, 1.3)]);
         Self {

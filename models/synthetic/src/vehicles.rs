@@ -25,29 +25,13 @@ pub(crate) fn glass(up: f32, along: f32, key: u32) -> Rgb {
     mix([0.05, 0.06, 0.07], [0.42, 0.48, 0.54], sky)
 }
 
-/// Proportions of a kind of car, in meters.
-struct CarKind {
-    half_length: f32,
-    top: f32,
-    belt: f32,
-    /// From the rear end to the cabin, and from the cabin to the front.
-    overhang: [f32; 2],
-    /// Inset of the cabin's roof, rear and front.
-    rake: [f32; 2],
-    extra_width: f32,
-}
-
-const fn car_kind(size: [f32; 3], overhang: [f32; 2], rake: [f32; 2], extra_width: f32) -> CarKind {
-    let [half_length, top, belt] = size;
-    CarKind { half_length, top, belt, overhang, rake, extra_width }
-}
-
-/// Sedan, hatchback, station wagon, van.
-const CAR_KINDS: [CarKind; 4] = [
-    car_kind([2.25, 1.44, 0.92], [0.75, 1.25], [0.62, 0.85], 0.0),
-    car_kind([1.95, 1.50, 0.94], [0.08, 1.0], [0.34, 0.75], 0.0),
-    car_kind([2.25, 1.72, 1.06], [0.10, 1.15], [0.22, 0.65], 0.0),
-    car_kind([2.45, 2.05, 1.12], [0.04, 0.75], [0.06, 0.55], 0.05),
+/// Sedan, hatchback, station wagon, van. In meters: half length, top and belt; from the rear end to
+/// the cabin, and from the cabin to the front; inset of the roof, rear and front; extra width.
+const CAR_KINDS: [([f32; 3], [f32; 2], [f32; 2], f32); 4] = [
+    ([2.25, 1.44, 0.92], [0.75, 1.25], [0.62, 0.85], 0.0),
+    ([1.95, 1.50, 0.94], [0.08, 1.0], [0.34, 0.75], 0.0),
+    ([2.25, 1.72, 1.06], [0.10, 1.15], [0.22, 0.65], 0.0),
+    ([2.45, 2.05, 1.12], [0.04, 0.75], [0.06, 0.55], 0.05),
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -69,16 +53,17 @@ struct Car {
 
 impl Car {
     fn new(rng: &mut Rng, evening: f32) -> Self {
-        let kind = &CAR_KINDS[rng.choose(&[0, 0, 1, 1, 2, 2, 3])];
-        let half_length = kind.half_length * rng.range(0.93, 1.06);
-        let top = kind.top * rng.range(0.96, 1.04);
+        let kind = CAR_KINDS[rng.choose(&[0, 0, 1, 1, 2, 2, 3])];
+        let ([half_length, top, belt], [rear, front], rake, extra_width) = kind;
+        let half_length = half_length * rng.range(0.93, 1.06);
+        let top = top * rng.range(0.96, 1.04);
         Self {
-            half_width: rng.range(0.84, 0.94) + kind.extra_width,
+            half_width: rng.range(0.84, 0.94) + extra_width,
             half_length,
-            belt: kind.belt,
+            belt,
             top,
-            cabin: [-half_length + kind.overhang[0], half_length - kind.overhang[1]],
-            rake: kind.rake,
+            cabin: [-half_length + rear, half_length - front],
+            rake,
             paint: rng.paint_color(),
             rim: scale([0.62, 0.62, 0.64], rng.range(0.4, 1.1)),
             braking: rng.chance(0.4),

@@ -56,8 +56,8 @@ impl Plane {
         Self { normal, offset }
     }
 
-    /// The face that looks along an axis through two points `[distance along it, height]`, the lower
-    /// one first.
+    /// The face that looks along an axis through two points `[distance along it, height]`, the
+    /// lower one first.
     pub(crate) fn slanted(axis: usize, side: f32, low: [f32; 2], high: [f32; 2]) -> Self {
         let (out, up) = (high[1] - low[1], low[0] - high[0]);
         let length = (out * out + up * up).sqrt();
@@ -103,7 +103,8 @@ pub(crate) enum Shape {
 
 /// The point where a ray meets a body.
 pub(crate) struct Hit {
-    /// On a panel `[along from its middle, height, 0]`; on a solid `[right, up, forward]` of its pose.
+    /// On a panel `[along from its middle, height, 0]`; on a solid `[right, up, forward]` of its
+    /// pose.
     pub(crate) at: [f32; 3],
     /// Index of the solid's plane.
     pub(crate) face: usize,
@@ -181,8 +182,8 @@ impl World {
         Pose { place: self.camera.plan(x, z), heading }
     }
 
-    /// Claims a rectangle of the street, `half` wide and long to either side; `None` where some of it
-    /// is taken.
+    /// Claims a rectangle of the street, `half` wide and long to either side; `None` where some of
+    /// it is taken.
     pub(crate) fn place(&mut self, x: f32, z: f32, half: [f32; 2], turn: [f32; 2]) -> Option<Pose> {
         let free = self.taken.iter().all(|other| {
             (x - other[0]).abs() >= half[0] + other[2] || (z - other[1]).abs() >= half[1] + other[3]

@@ -11,6 +11,7 @@ use protoseg_images::formats::{
 use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
 use protoseg_models::classes::ClassTable;
+use protoseg_models::errors::FileError;
 
 /// The folder of pseudo-labels, a data set by itself.
 const PSEUDO: &str = "pseudo";
@@ -273,7 +274,7 @@ impl OutputFormats {
             let (made, place) =
                 (out.join(STATE_DIR).join(format.file_name()), out.join(format.file_name()));
             format.write(&made, pictures, classes)?;
-            std::fs::rename(&made, &place).map_err(|source| FormatError::Io { path: place, source })
+            Ok(std::fs::rename(&made, &place).map_err(FileError::at(&place))?)
         })
     }
 

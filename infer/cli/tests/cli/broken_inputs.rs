@@ -200,7 +200,7 @@ fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
         (
             "no picture",
             |place| std::fs::write(place.at("in/images/a.png"), "hello").unwrap(),
-            &["in/images/a.png: no picture of a known format"],
+            &["in/images/a.png: not an image of a known format"],
         ),
         (
             "inks",

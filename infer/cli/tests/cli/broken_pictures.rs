@@ -83,16 +83,16 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         ("cut-tif.tif", "broken or cut short"),
         ("cut-webp.webp", "broken or cut short"),
         ("dangling.png", "No such file"),
-        ("empty.png", "no picture of a known format"),
-        ("endless.png", "is no file"),
+        ("empty.png", "not an image of a known format"),
+        ("endless.png", "is not a file"),
         ("garbage-webp.webp", "broken or cut short"),
         ("garbage.tif", "broken or cut short"),
         ("giant.png", "2147483648x2147483648 pixels are more than the limit of 200000000"),
-        ("gif.png", "no picture of a known format"),
+        ("gif.png", "not an image of a known format"),
         ("header-only.png", "broken or cut short"),
         ("no-pixels.png", "broken or cut short"),
-        ("pipe.png", "is no file"),
-        ("text.jpg", "no picture of a known format"),
+        ("pipe.png", "is not a file"),
+        ("text.jpg", "not an image of a known format"),
     ];
     let failed = fs::read_to_string(place.at("out/.protoseg/failed.jsonl")).unwrap();
     let mut failed: Vec<serde_json::Value> =

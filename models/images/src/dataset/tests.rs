@@ -1,4 +1,4 @@
-//! Small trees of every data set, and their mistakes.
+//! Small trees of every dataset, and malformed ones.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn put(root: &tempfile::TempDir, file: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Picture and label, relative to the root.
+/// Image and label, relative to the root.
 fn names(root: &tempfile::TempDir, samples: &[Sample]) -> Vec<(String, String)> {
     let name = |path: &Path| path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned();
     let label = |sample: &Sample| sample.label.as_deref().map(name).unwrap_or_default();
@@ -64,7 +64,7 @@ fn names_in_lists_may_hold_spaces() {
 }
 
 #[test]
-fn labels_are_found_in_the_trees_of_each_data_set() {
+fn labels_are_found_in_the_trees_of_each_dataset() {
     let root = tree(&[
         "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png",
         "leftImg8bit/val/bonn/bonn_0_leftImg8bit.png",
@@ -113,7 +113,7 @@ fn labels_are_found_in_the_trees_of_each_data_set() {
 }
 
 #[test]
-fn what_is_missing_or_not_understood_is_named() {
+fn missing_files_and_malformed_lines_are_reported() {
     let root = tree(&["a/1.png", "leftImg8bit/val/ulm/ulm_0_leftImg8bit.png", "images/x.png"]);
     let list = root.path().join("list.txt");
     let message = |dataset: Dataset, text: &str| {
@@ -121,12 +121,12 @@ fn what_is_missing_or_not_understood_is_named() {
         dataset.labeled(root.path(), &list).unwrap_err().to_string()
     };
     for (dataset, text, parts) in [
-        (Dataset::Camvid, "\na/1.png b/1.png", ["b/1.png is missing", "list.txt calls"]),
+        (Dataset::Camvid, "\na/1.png b/1.png", ["b/1.png is missing", "list.txt refers to it"]),
         (Dataset::Camvid, "a/2.png a/1.png", ["a/2.png is missing", "list.txt"]),
-        (Dataset::Camvid, "\n\na/1.png", ["list.txt, line 3: `a/1.png`", "names no label"]),
+        (Dataset::Camvid, "\n\na/1.png", ["list.txt, line 3: `a/1.png`", "has no label column"]),
         (Dataset::Camvid, "a b c", ["line 1: `a b c`", "two columns"]),
         (Dataset::Voc, "2007_1", ["SegmentationClass/2007_1.png is missing", "list.txt"]),
-        (Dataset::Camvid, " \n\n", ["list.txt names no picture", ""]),
+        (Dataset::Camvid, " \n\n", ["list.txt names no image", ""]),
     ] {
         let message = message(dataset, text);
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
@@ -148,7 +148,7 @@ fn what_is_missing_or_not_understood_is_named() {
 }
 
 #[test]
-fn ids_become_train_ids_and_unknown_ones_are_errors_where_the_data_set_is_strict() {
+fn ids_become_train_ids_and_unknown_ones_are_errors_in_strict_datasets() {
     let map = |dataset: Dataset, mut ids: Vec<u8>| {
         let classes = dataset.classes(Path::new("nowhere")).unwrap();
         dataset

@@ -1,20 +1,20 @@
-//! COCO's annotation file with classes as *stuff*: for each picture and each class in it one mask, as pycocotools reads it.
+//! COCO annotations with classes as *stuff*: one run-length mask per image and class, as
+//! pycocotools reads them.
 
 use std::io::Write;
 
 use protoseg_models::classes::{Class, ClassTable};
 use serde::Serialize;
 
-use super::coco_rle::CocoRle;
-use super::runs::{columns, runs};
-use super::{FormatError, ImageLabels, names};
+use super::{FormatError, ImageLabels, Run, columns, runs, separate, text_name, write_json};
+use crate::label_map::LabelMap;
 
 #[derive(Serialize)]
 struct Category<'a> {
     id: usize,
     name: &'a str,
     supercategory: &'static str,
-    /// As in COCO's panoptic files: 0, a class without instances.
+    /// 0, as in COCO's panoptic files: a class without instances.
     isthing: u8,
     color: [u8; 3],
 }
@@ -46,10 +46,11 @@ struct Segmentation {
     counts: String,
 }
 
-/// Writes the file. Pictures and masks are numbered from 1 in the order in which they come, classes by train id from 1;
-/// pixels without a class are in no mask. `score` is the mean confidence of a mask's pixels where it is known.
+/// Writes the file. Images and masks are numbered from 1 in the given order, classes from 1 by
+/// train id; pixels without a class are in no mask. `score` is the mean confidence of a mask, if
+/// known.
 ///
-/// The pictures' names and sizes are kept until the end; of labels there is one picture at a time.
+/// Keeps the names and sizes of all images in memory, but the labels of one image at a time.
 ///
 /// ```
 /// use protoseg_images::formats::{ImageLabels, coco};
@@ -57,46 +58,40 @@ struct Segmentation {
 /// use protoseg_models::classes::ClassTable;
 ///
 /// let map = LabelMap { height: 2, width: 3, labels: vec![0, 0, 2, 0, 2, 255] };
-/// let picture = ImageLabels { name: "a.jpg".into(), map, confidence: None };
+/// let image = ImageLabels { name: "a.jpg".into(), map, confidence: None };
 /// let mut file = Vec::new();
-/// coco::write(&mut file, [Ok(picture)], &ClassTable::cityscapes())?;
+/// coco::write(&mut file, [Ok(image)], &ClassTable::cityscapes())?;
 /// let text = String::from_utf8(file)?;
-/// assert!(text.contains(r#""category_id":1,"segmentation":{"size":[2,3],"counts":"033"},"area":3,"bbox":[0,0,2,2]"#));
+/// assert!(text.contains(r#""category_id":1,"segmentation":{"size":[2,3],"counts":"033"}"#));
+/// assert!(text.contains(r#""area":3,"bbox":[0,0,2,2]"#));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn write(
     mut out: impl Write,
-    pictures: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
+    images: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
     classes: &ClassTable,
 ) -> Result<(), FormatError> {
     let categories: Vec<_> = classes.classes().iter().zip(1..).map(category).collect();
     write!(out, r#"{{"info":{{"description":"labels by protoseg"}},"licenses":[],"categories":"#)?;
-    json(&mut out, &categories)?;
+    write_json(&mut out, &categories)?;
     write!(out, ",\n\"annotations\":[")?;
-    let mut images = Vec::new();
-    let mut id = 0;
-    for (picture, image_id) in pictures.into_iter().zip(1..) {
-        let picture = picture?;
-        let file_name = names::text(&picture.name)?;
-        for mut annotation in annotations(&picture, image_id, classes)? {
-            separate(&mut out, id)?;
-            id += 1;
-            annotation.id = id;
-            json(&mut out, &annotation)?;
+    let mut entries = Vec::new();
+    let mut count = 0;
+    for (image, image_id) in images.into_iter().zip(1..) {
+        let image = image?;
+        let file_name = text_name(&image.name)?;
+        for mut annotation in annotations(&image, image_id, classes)? {
+            separate(&mut out, count)?;
+            count += 1;
+            annotation.id = count;
+            write_json(&mut out, &annotation)?;
         }
-        separate(&mut images, image_id - 1)?;
-        json(
-            &mut images,
-            &Image {
-                id: image_id,
-                file_name,
-                width: picture.map.width,
-                height: picture.map.height,
-            },
-        )?;
+        separate(&mut entries, image_id - 1)?;
+        let LabelMap { height, width, .. } = image.map;
+        write_json(&mut entries, &Image { id: image_id, file_name, width, height })?;
     }
     write!(out, "],\n\"images\":[")?;
-    out.write_all(&images)?;
+    out.write_all(&entries)?;
     writeln!(out, "]}}")?;
     Ok(out.flush()?)
 }
@@ -105,21 +100,21 @@ fn category((class, id): (&Class, usize)) -> Category<'_> {
     Category { id, name: &class.name, supercategory: "stuff", isthing: 0, color: class.color }
 }
 
-/// The masks of a picture, not numbered yet.
+/// The masks of an image, with id 0.
 fn annotations(
-    picture: &ImageLabels,
+    image: &ImageLabels,
     image_id: usize,
     classes: &ClassTable,
 ) -> Result<impl Iterator<Item = Annotation>, FormatError> {
-    picture.check(classes)?;
-    let (height, width) = (picture.map.height, picture.map.width);
+    image.check(classes)?;
+    let (height, width) = (image.map.height, image.map.width);
     let mut masks: Vec<CocoRle> = (0..classes.count()).map(|_| CocoRle::new(height)).collect();
-    for run in runs(&columns(&picture.map)) {
+    for run in runs(&columns(&image.map)) {
         if let Some(mask) = masks.get_mut(usize::from(run.label)) {
             mask.push(run);
         }
     }
-    let scores = picture.mean_confidence();
+    let scores = image.mean_confidence();
     let present = masks.into_iter().enumerate().filter(|(_, mask)| mask.area > 0);
     Ok(present.map(move |(class, mask)| Annotation {
         id: 0,
@@ -133,46 +128,113 @@ fn annotations(
     }))
 }
 
-/// What stands before an entry of a list that has so many.
-pub(super) fn separate(out: &mut impl Write, count: usize) -> std::io::Result<()> {
-    out.write_all(if count == 0 { b"\n" } else { b",\n" })
+/// COCO's compressed run-length encoding of a mask, with its area and bounding box.
+///
+/// Counts alternate between background and mask, down the columns. Letters hold five bits each.
+#[derive(Debug)]
+struct CocoRle {
+    height: usize,
+    text: String,
+    /// The last two counts.
+    last: [i64; 2],
+    /// Number of counts.
+    count: usize,
+    /// Pixels that are encoded.
+    end: usize,
+    /// Pixels of the mask.
+    area: usize,
+    /// First and last row and column of the mask.
+    rows: [usize; 2],
+    columns: [usize; 2],
 }
 
-/// Writes a value on one line.
-pub(super) fn json(out: &mut impl Write, value: &impl Serialize) -> std::io::Result<()> {
-    serde_json::to_writer(out, value).map_err(std::io::Error::from)
+impl CocoRle {
+    fn new(height: usize) -> Self {
+        let (rows, columns) = ([usize::MAX, 0], [usize::MAX, 0]);
+        Self { height, text: String::new(), last: [0; 2], count: 0, end: 0, area: 0, rows, columns }
+    }
+
+    /// Adds a run of the mask, in order.
+    fn push(&mut self, run: Run) {
+        self.add(run.start - self.end);
+        self.add(run.length);
+        self.end = run.start + run.length;
+        self.area += run.length;
+        let last = self.end - 1;
+        let columns = [run.start / self.height, last / self.height];
+        let rows = if columns[0] == columns[1] {
+            [run.start, last].map(|at| at % self.height)
+        } else {
+            [0, self.height - 1]
+        };
+        let widen =
+            |[first, last]: [usize; 2], more: [usize; 2]| [first.min(more[0]), last.max(more[1])];
+        self.rows = widen(self.rows, rows);
+        self.columns = widen(self.columns, columns);
+    }
+
+    /// Returns the letters of a mask over `pixels` pixels.
+    fn finish(mut self, pixels: usize) -> String {
+        if self.end < pixels {
+            self.add(pixels - self.end);
+        }
+        self.text
+    }
+
+    /// Bounding box: left, top, width and height.
+    fn bounds(&self) -> [usize; 4] {
+        let extent = |[first, last]: [usize; 2]| last + 1 - first;
+        [self.columns[0], self.rows[0], extent(self.columns), extent(self.rows)]
+    }
+
+    /// Adds a count, from the fourth on as its difference from the last but one. Five bits per
+    /// letter, the lowest first; a sixth says that more follow.
+    fn add(&mut self, count: usize) {
+        let count = count as i64;
+        let mut rest = if self.count > 2 { count - self.last[0] } else { count };
+        self.last = [self.last[1], count];
+        self.count += 1;
+        loop {
+            let bits = (rest & 0x1f) as u8;
+            rest >>= 5;
+            let ends = rest == if bits & 0x10 == 0 { 0 } else { -1 };
+            self.text.push(char::from(48 + if ends { bits } else { bits | 0x20 }));
+            if ends {
+                break;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::label_map::LabelMap;
 
     #[test]
     fn masks_boxes_and_scores_are_those_of_the_labels() {
         let map = LabelMap { height: 2, width: 3, labels: vec![1, 1, 0, 255, 1, 0] };
-        let picture = ImageLabels {
+        let image = ImageLabels {
             name: "a/b.png".into(),
             map,
             confidence: Some(vec![255, 51, 102, 0, 153, 102]),
         };
         let mut file = Vec::new();
-        write(&mut file, [Ok(picture)], &ClassTable::camvid()).unwrap();
+        write(&mut file, [Ok(image)], &ClassTable::camvid()).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&file).unwrap();
         let expected = serde_json::json!([
-            {"id": 1, "image_id": 1, "category_id": 1, "segmentation": {"size": [2, 3], "counts": "42"}, "area": 2,
-             "bbox": [2, 0, 1, 2], "iscrowd": 0, "score": 0.4},
-            {"id": 2, "image_id": 1, "category_id": 2, "segmentation": {"size": [2, 3], "counts": "01111"}, "area": 3,
-             "bbox": [0, 0, 2, 2], "iscrowd": 0, "score": 0.6},
+            {"id": 1, "image_id": 1, "category_id": 1,
+             "segmentation": {"size": [2, 3], "counts": "42"}, "area": 2, "bbox": [2, 0, 1, 2], "iscrowd": 0, "score": 0.4},
+            {"id": 2, "image_id": 1, "category_id": 2,
+             "segmentation": {"size": [2, 3], "counts": "01111"}, "area": 3, "bbox": [0, 0, 2, 2], "iscrowd": 0, "score": 0.6},
         ]);
-        // 0 of none, 1 of the class, 1 of none, then 2 of the class and 2 of none: each 1 more than the last but one.
+        // Counts 0, 1, 1, 2, 2: from the fourth on each is written as 1 more than the last but one.
         assert_eq!(value["annotations"], expected);
         assert_eq!(value["images"][0]["file_name"], "a/b.png");
         assert_eq!(value["categories"][10]["id"], 11);
     }
 
     #[test]
-    fn no_picture_is_a_file_too_and_misfits_are_named() {
+    fn a_file_may_hold_no_image_and_mismatches_are_reported() {
         let classes = ClassTable::camvid();
         let mut file = Vec::new();
         write(&mut file, [], &classes).unwrap();
@@ -182,14 +244,56 @@ mod tests {
         );
         let message = |labels: &[u8], confidence| {
             let map = LabelMap { height: 1, width: 2, labels: labels.to_vec() };
-            let picture = ImageLabels { name: "a.png".into(), map, confidence };
-            write(Vec::new(), [Ok(picture)], &classes).unwrap_err().to_string()
+            let image = ImageLabels { name: "a.png".into(), map, confidence };
+            write(Vec::new(), [Ok(image)], &classes).unwrap_err().to_string()
         };
         assert_eq!(
             message(&[0, 11], None),
-            "a.png: the label 11 at row 0, column 1, where there are 11 classes"
+            "a.png: the label 11 at row 0, column 1 is not one of the 11 classes"
         );
         assert_eq!(message(&[0], None), "a.png: 1 bytes for 2x1 pixels");
         assert_eq!(message(&[0, 0], Some(vec![1, 2, 3])), "a.png: 3 bytes for 2x1 pixels");
+    }
+
+    /// Decoder after pycocotools' description of its letters.
+    fn decode(text: &str) -> Vec<i64> {
+        let mut counts: Vec<i64> = Vec::new();
+        let mut letters = text.bytes();
+        while let Some(first) = letters.next() {
+            let (mut value, mut shift, mut letter) = (0_i64, 0, first - 48);
+            loop {
+                value |= i64::from(letter & 0x1f) << shift;
+                shift += 5;
+                if letter & 0x20 == 0 {
+                    break;
+                }
+                letter = letters.next().unwrap() - 48;
+            }
+            if letter & 0x10 != 0 {
+                value -= 1 << shift;
+            }
+            counts.push(if counts.len() > 2 { value + counts[counts.len() - 2] } else { value });
+        }
+        counts
+    }
+
+    #[test]
+    fn counts_alternate_and_survive_their_letters() {
+        let mut counts = CocoRle::new(10);
+        for (start, length) in [(0, 3), (12, 2), (25, 100_000), (100_040, 1)] {
+            counts.push(Run { label: 0, start, length });
+        }
+        assert_eq!((counts.area, counts.bounds()), (100_006, [0, 0, 10_005, 10]));
+        let text = counts.finish(200_000);
+        assert_eq!(decode(&text), [0, 3, 9, 2, 11, 100_000, 15, 1, 99_959]);
+    }
+
+    #[test]
+    fn the_box_of_short_runs_is_tight() {
+        let mut counts = CocoRle::new(10);
+        counts.push(Run { label: 0, start: 34, length: 2 });
+        counts.push(Run { label: 0, start: 53, length: 1 });
+        assert_eq!(counts.bounds(), [3, 3, 3, 3]);
+        assert_eq!(decode(&counts.finish(54)), [34, 2, 17, 1]);
     }
 }

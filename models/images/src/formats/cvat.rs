@@ -1,4 +1,4 @@
-//! CVAT's archive "Segmentation mask 1.1": a coloured PNG a picture, and what the colours mean.
+//! CVAT's archive "Segmentation mask 1.1": one colored PNG per image, and a legend.
 
 use std::collections::HashSet;
 use std::io::{Seek, Write};
@@ -8,16 +8,16 @@ use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};
 
-use super::{FormatError, ImageLabels, names};
+use super::{FormatError, ImageLabels, text_name};
 
-/// The class that CVAT's readers expect, black, for pixels that have none.
+/// The class of pixels without one, black, which CVAT's readers expect.
 const BACKGROUND: &str = "background";
 
-/// Writes the archive. In it a picture is known by its name without the ending, folders included, as CVAT looks for it among
-/// those of a task. Pixels without a class become `background`.
+/// Writes the archive. An image is named without its extension, with folders, as CVAT looks for it
+/// in a task. Pixels without a class become `background`.
 ///
-/// Colours tell the classes apart, so that a class whose colour is black or another's gets the next that is free, as
-/// [`colors`] says. The pictures' names are kept until the end; of labels there is one picture at a time.
+/// Colors tell the classes apart, so they must differ: see [`colors`]. Keeps the names of all
+/// images in memory, but the labels of one image at a time.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -27,17 +27,17 @@ const BACKGROUND: &str = "background";
 /// use protoseg_models::classes::ClassTable;
 ///
 /// let map = LabelMap { height: 1, width: 2, labels: vec![0, 255] };
-/// let picture = ImageLabels { name: "a.jpg".into(), map, confidence: None };
+/// let image = ImageLabels { name: "a.jpg".into(), map, confidence: None };
 /// let mut archive = Cursor::new(Vec::new());
-/// cvat::write(&mut archive, [Ok(picture)], &ClassTable::cityscapes())?;
+/// cvat::write(&mut archive, [Ok(image)], &ClassTable::cityscapes())?;
 /// # Ok::<(), protoseg_images::formats::FormatError>(())
 /// ```
 pub fn write(
     out: impl Write + Seek,
-    pictures: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
+    images: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
     classes: &ClassTable,
 ) -> Result<(), FormatError> {
-    // Neither the time nor the system may show: the same pictures give the same bytes.
+    // Neither the time nor the system may show: the same images give the same bytes.
     let options = SimpleFileOptions::default()
         .last_modified_time(DateTime::default())
         .unix_permissions(0o644);
@@ -47,15 +47,13 @@ pub fn write(
     archive.write_all(label_map(classes)?.as_bytes())?;
     let colors = colors(classes);
     let mut list = String::new();
-    for picture in pictures {
-        let picture = picture?;
-        picture.check(classes)?;
-        let item = item(&picture.name)?;
-        let png = picture.map.rgb_png(&colors)?;
-        archive.start_file(
-            format!("SegmentationClass/{item}.png"),
-            options.compression_method(CompressionMethod::Stored),
-        )?;
+    let stored = options.compression_method(CompressionMethod::Stored);
+    for image in images {
+        let image = image?;
+        image.check(classes)?;
+        let item = item(&image.name)?;
+        let png = image.map.rgb_png(&colors)?;
+        archive.start_file(format!("SegmentationClass/{item}.png"), stored)?;
         archive.write_all(&png)?;
         list.push_str(&item);
         list.push('\n');
@@ -66,8 +64,9 @@ pub fn write(
     Ok(())
 }
 
-/// The colour of each label in the archive: black where it has no class or is the class `background`, else the class's own;
-/// for black ones and those that an earlier class has, the next free of Pascal VOC's palette.
+/// Returns the color of each label in the archive: black without a class and for the class
+/// `background`, else the class's own; instead of black, or the color of an earlier class, the next
+/// free one of Pascal VOC's palette.
 pub fn colors(classes: &ClassTable) -> [[u8; 3]; 256] {
     let mut colors = [[0; 3]; 256];
     let named = || {
@@ -84,20 +83,20 @@ pub fn colors(classes: &ClassTable) -> [[u8; 3]; 256] {
     colors
 }
 
-/// The text of `labelmap.txt`: `name:red,green,blue::` a line, for the background first.
+/// The text of `labelmap.txt`: a line `name:red,green,blue::` per class, the background first.
 pub(super) fn label_map(classes: &ClassTable) -> Result<String, FormatError> {
     let mut text = format!("# label:color_rgb:parts:actions\n{BACKGROUND}:0,0,0::\n");
     for (class, [red, green, blue]) in classes.classes().iter().zip(colors(classes)) {
         let refused = |reason| FormatError::Class { class: class.name.clone(), reason };
         if class.name.contains(|letter: char| letter == ':' || letter.is_control()) {
-            return Err(refused(
-                "holds a colon or control character, which CVAT's labelmap.txt cannot",
-            ));
+            let reason = "has a colon or control character, which CVAT's labelmap.txt cannot hold";
+            return Err(refused(reason));
         }
         if class.name.starts_with(|letter: char| letter == '#' || letter.is_whitespace())
             || class.name.is_empty()
         {
-            return Err(refused("starts with no letter, and CVAT's labelmap.txt would lose it"));
+            let reason = "is empty or starts with `#` or a space, which CVAT's labelmap.txt loses";
+            return Err(refused(reason));
         }
         if class.name != BACKGROUND {
             text.push_str(&format!("{}:{red},{green},{blue}::\n", class.name));
@@ -106,12 +105,13 @@ pub(super) fn label_map(classes: &ClassTable) -> Result<String, FormatError> {
     Ok(text)
 }
 
-/// What a picture is called in the archive.
+/// The name of an image in the archive.
 pub(super) fn item(name: &Path) -> Result<String, FormatError> {
     let item = name.with_extension("");
-    let text = names::text(&item)?;
+    let text = text_name(&item)?;
     if text.starts_with('#') || text.trim() != text {
-        let reason = "has a name that starts with `#` or spaces, or ends so, which CVAT's list of pictures cannot hold";
+        let reason = "has a name that starts with `#` or a space, or ends with a space, which \
+                      CVAT's list of images cannot hold";
         return Err(FormatError::Name { name: name.into(), reason });
     }
     Ok(text.to_owned())

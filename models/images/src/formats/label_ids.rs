@@ -1,4 +1,5 @@
-//! Label maps in the ids of the data set that the classes come from: for Cityscapes, what its official evaluation takes.
+//! Label maps in the ids of the dataset that the classes come from: for Cityscapes, the input of
+//! its official evaluation.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +7,8 @@ use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 
 use crate::label_map::{LabelMap, LabelMapError};
 
-/// An 8-bit grey PNG of the classes' source ids. Pixels without a class get 0, which is `unlabeled` in Cityscapes, or 255
-/// where 0 is a class.
+/// Encodes an 8-bit gray PNG of the source ids of the classes. Pixels without a class get 0, which
+/// is `unlabeled` in Cityscapes, or 255 if 0 is a class.
 ///
 /// ```
 /// use protoseg_images::formats::label_ids;
@@ -26,7 +27,7 @@ pub fn png(map: &LabelMap, classes: &ClassTable) -> Result<Vec<u8>, LabelMapErro
     map.gray_png(&samples)
 }
 
-/// The source id of each label, and `none` for labels that are no class.
+/// The source id of each label, and `none` for labels without a class.
 pub(super) fn source_ids(classes: &ClassTable, none: u8) -> [u8; 256] {
     let mut ids = [none; 256];
     for (id, class) in ids.iter_mut().zip(classes.classes()) {
@@ -35,15 +36,15 @@ pub(super) fn source_ids(classes: &ClassTable, none: u8) -> [u8; 256] {
     ids
 }
 
-/// The name for a picture's file: `aachen_000000_000019_leftImg8bit.png` becomes
+/// Returns the file name for an image: `aachen_000000_000019_leftImg8bit.png` becomes
 /// `aachen_000000_000019_leftImg8bit_labelIds.png`.
 ///
-/// The evaluation takes every `aachen_000000_000019*.png` below its results folder, and refuses two. The whole name is kept
-/// so that pictures of different names never share a file.
-pub fn file_name(picture: &Path) -> PathBuf {
-    let mut name = picture.file_stem().unwrap_or_default().to_owned();
+/// The evaluation takes every `aachen_000000_000019*.png` below its results folder, and refuses
+/// two. The whole name is kept so that images of different names never share a file.
+pub fn file_name(image: &Path) -> PathBuf {
+    let mut name = image.file_stem().unwrap_or_default().to_owned();
     name.push("_labelIds.png");
-    picture.with_file_name(name)
+    image.with_file_name(name)
 }
 
 #[cfg(test)]

@@ -1,101 +1,107 @@
-//! Pseudo-labels: what a model is sure of, as a data set of the `folder` kind that `protoseg train` and `eval` read.
+//! Pseudo-labels: the confident predictions of a model as a dataset of the `folder` kind, for
+//! `protoseg train` and `eval`.
 //!
-//! Below its root, a picture `a/street.jpg` is `images/a/street.jpg`, its labels `labels/a/street.png`, how sure they are
-//! `confidence/a/street.png`; `classes.txt` names the classes, and `train.txt` lists the pictures.
+//! Below its root, the image `a/street.jpg` is `images/a/street.jpg`, its labels are
+//! `labels/a/street.png`, their confidence is `confidence/a/street.png`; `classes.txt` holds the
+//! classes, and `train.txt` lists the images.
 //!
-//! The pictures are *linked*, not copied, and not merely listed where they lie: a list of paths breaks as soon as either
-//! folder is moved or mounted elsewhere. A hard link costs no room, is a file like any other for whoever packs or mounts the
-//! folder, and outlives its first name; where the file system refuses one, as between two disks, a symbolic link to the
-//! picture's full path stands in.
+//! The images are *linked*, not copied, and not merely listed by path, which would break as soon as
+//! either folder is moved or mounted elsewhere. A hard link takes no space, is a file like any
+//! other for archivers and mounts, and outlives its first name; if the file system refuses one, as
+//! between two disks, a symbolic link to the full path of the image takes its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use protoseg_models::atomic;
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
+use protoseg_models::errors::FileError;
 
 use super::label_ids::source_ids;
-use super::{FormatError, ImageLabels, names};
+use super::{FormatError, ImageLabels, percent_encode, png_name};
 
-/// How sure a label must be to count, where nothing else is asked for.
+/// Default of the smallest confidence of a pseudo-label.
 pub const DEFAULT_MIN_CONFIDENCE: f64 = 0.9;
 
-/// An 8-bit grey PNG of the classes' source ids, and 255 where the confidence, in steps of 1/255, is below `least`, in [0, 1].
-/// A picture without confidence has no pseudo-labels: 255 everywhere.
+/// Encodes an 8-bit gray PNG of the source ids of the classes, with 255 where the confidence is
+/// below `min_confidence`, in [0, 1]. Without confidence every pixel is 255.
 pub fn labels_png(
-    picture: &ImageLabels,
-    least: f64,
+    image: &ImageLabels,
+    min_confidence: f64,
     classes: &ClassTable,
 ) -> Result<Vec<u8>, FormatError> {
-    picture.check(classes)?;
+    image.check(classes)?;
     let ids = source_ids(classes, IGNORE_INDEX);
-    let counts: [bool; 256] = std::array::from_fn(|confidence| confidence as f64 / 255.0 >= least);
+    let kept: [bool; 256] = std::array::from_fn(|step| step as f64 / 255.0 >= min_confidence);
     let id = |(&label, &confidence): (&u8, &u8)| {
-        if counts[usize::from(confidence)] { ids[usize::from(label)] } else { IGNORE_INDEX }
+        if kept[usize::from(confidence)] { ids[usize::from(label)] } else { IGNORE_INDEX }
     };
-    let samples: Vec<u8> = match &picture.confidence {
-        Some(confidence) => picture.map.labels.iter().zip(confidence).map(id).collect(),
-        None => vec![IGNORE_INDEX; picture.map.labels.len()],
+    let samples: Vec<u8> = match &image.confidence {
+        Some(confidence) => image.map.labels.iter().zip(confidence).map(id).collect(),
+        None => vec![IGNORE_INDEX; image.map.labels.len()],
     };
-    Ok(picture.map.gray_png(&samples)?)
+    Ok(image.map.gray_png(&samples)?)
 }
 
-/// Where a picture's link lies below the root, `images/NAME`. Spaces, `%`, control characters and bytes that are no text are
-/// written as `%` and two digits, so that every list of pictures can hold them, whoever reads it.
+/// Returns the path of the link to an image below the root, `images/NAME`. Spaces, `%`, control
+/// characters and bytes that are not UTF-8 become `%` and two digits, so that any list can hold
+/// them.
 pub fn image_path(name: &Path) -> PathBuf {
     let keep = |letter: char| !letter.is_whitespace() && !letter.is_control();
-    Path::new("images").join(names::percent_encoded(name, keep))
+    Path::new("images").join(percent_encode(name, keep))
 }
 
-/// Where its labels lie: `labels/NAME.png`.
+/// Returns the path of the labels of an image: `labels/NAME.png`.
 pub fn label_path(name: &Path) -> PathBuf {
-    beside(name, "labels")
+    sibling(name, "labels")
 }
 
-/// Where its confidence lies: `confidence/NAME.png`.
+/// Returns the path of the confidence of an image: `confidence/NAME.png`.
 pub fn confidence_path(name: &Path) -> PathBuf {
-    beside(name, "confidence")
+    sibling(name, "confidence")
 }
 
-fn beside(name: &Path, folder: &str) -> PathBuf {
+fn sibling(name: &Path, folder: &str) -> PathBuf {
     let image = image_path(name);
-    names::png_name(&Path::new(folder).join(image.strip_prefix("images").unwrap_or(&image)))
+    png_name(&Path::new(folder).join(image.strip_prefix("images").unwrap_or(&image)))
 }
 
-/// Links a picture to its place below the root. What stood there under that name is replaced; the picture itself is kept.
-pub fn link(picture: &Path, root: &Path, name: &Path) -> Result<(), FormatError> {
-    let place = root.join(image_path(name));
-    let made = place.parent().map_or(Ok(()), fs::create_dir_all);
-    made.and_then(|()| atomic::link(picture, &place))
-        .map_err(|source| FormatError::Io { path: place, source })
+/// Links an image to its path below the root, and replaces an older link there.
+pub fn link(image: &Path, root: &Path, name: &Path) -> Result<(), FormatError> {
+    let path = root.join(image_path(name));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(FileError::at(&path))?;
+    }
+    Ok(atomic::link(image, &path).map_err(FileError::at(&path))?)
 }
 
-/// Writes `classes.txt` and `train.txt`, the pictures in order of their paths.
+/// Writes `classes.txt` and `train.txt`, the images in order of their paths.
 ///
 /// ```
 /// use std::path::Path;
 ///
+/// use protoseg_images::dataset::Dataset;
 /// use protoseg_images::formats::{ImageLabels, pseudo_labels};
 /// use protoseg_images::label_map::LabelMap;
 /// use protoseg_images::labeled::LabeledDataset;
 /// use protoseg_models::classes::ClassTable;
-/// use protoseg_images::dataset::Dataset;
 ///
-/// # let street = Path::new("../../infer/tests/fixtures/pictures/cmyk_adobe.jpg");
-/// # let size = protoseg_images::image_file::read(street, 1 << 20)?.dimensions();
-/// # let (width, height) = (size.0 as usize, size.1 as usize);
-/// let (classes, name, root) = (ClassTable::cityscapes(), Path::new("street.jpg"), tempfile::tempdir()?);
-/// let map = LabelMap { height, width, labels: vec![13; height * width] };
-/// let picture = ImageLabels { name: name.into(), map, confidence: Some(vec![250; height * width]) };
+/// let (images, root) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// let street = images.path().join("street.png");
+/// image::RgbImage::new(4, 3).save(&street)?;
+/// let (classes, name) = (ClassTable::cityscapes(), Path::new("street.png"));
+/// let map = LabelMap { height: 3, width: 4, labels: vec![13; 12] };
+/// let image = ImageLabels { name: name.into(), map, confidence: Some(vec![250; 12]) };
 ///
 /// std::fs::create_dir(root.path().join("labels"))?;
-/// let labels = pseudo_labels::labels_png(&picture, pseudo_labels::DEFAULT_MIN_CONFIDENCE, &classes)?;
+/// let labels =
+///     pseudo_labels::labels_png(&image, pseudo_labels::DEFAULT_MIN_CONFIDENCE, &classes)?;
 /// std::fs::write(root.path().join(pseudo_labels::label_path(name)), labels)?;
-/// pseudo_labels::link(street, root.path(), name)?;
+/// pseudo_labels::link(&street, root.path(), name)?;
 /// pseudo_labels::write_lists(root.path(), vec![name.into()], &classes)?;
 ///
 /// let set = LabeledDataset::from_files(Dataset::Folder, root.path(), None, "train")?;
-/// assert_eq!(set.read(0, 1 << 20)?.truth, picture.map.labels);
+/// assert_eq!(set.read(0, 1 << 20)?.truth, image.map.labels);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn write_lists(
@@ -108,13 +114,13 @@ pub fn write_lists(
     let list: String = names.iter().map(line).collect();
     for (name, text) in [("classes.txt", class_file(classes)?), ("train.txt", list)] {
         let path = root.join(name);
-        atomic::write(&path, text.as_bytes()).map_err(|source| FormatError::Io { path, source })?;
+        atomic::write(&path, text.as_bytes()).map_err(FileError::at(&path))?;
     }
     Ok(())
 }
 
-/// The text of `classes.txt`, which is read back as the same table; fails where a name does not allow that, to be known before
-/// anything is labelled.
+/// Returns the text of `classes.txt`; fails if a class name would not be read back the same. To be
+/// called before anything is labeled.
 pub fn class_file(classes: &ClassTable) -> Result<String, FormatError> {
     let text = classes.text();
     let back = ClassTable::parse(&text).ok();
@@ -125,7 +131,7 @@ pub fn class_file(classes: &ClassTable) -> Result<String, FormatError> {
         None => Ok(text),
         Some(index) => Err(FormatError::Class {
             class: classes.classes()[index].name.clone(),
-            reason: "has a name that classes.txt cannot hold, for its spaces, its line breaks or a `#`",
+            reason: "has spaces, a line break or a `#` in its name that classes.txt cannot hold",
         }),
     }
 }
@@ -140,19 +146,19 @@ mod tests {
     use crate::labeled::LabeledDataset;
 
     #[test]
-    fn only_what_is_sure_counts() {
+    fn only_confident_labels_are_kept() {
         let map = LabelMap { height: 1, width: 5, labels: vec![0, 1, 2, 255, 18] };
-        let mut picture =
+        let mut image =
             ImageLabels { name: "a".into(), map, confidence: Some(vec![229, 230, 255, 255, 153]) };
-        let read = |picture: &ImageLabels, least| {
-            let png = labels_png(picture, least, &ClassTable::cityscapes()).unwrap();
+        let read = |image: &ImageLabels, min_confidence| {
+            let png = labels_png(image, min_confidence, &ClassTable::cityscapes()).unwrap();
             image::load_from_memory(&png).unwrap().into_luma8().into_raw()
         };
-        assert_eq!(read(&picture, DEFAULT_MIN_CONFIDENCE), [255, 8, 11, 255, 255]);
-        // 153 of 255 are 0.6, not less.
-        assert_eq!(read(&picture, 0.6), [7, 8, 11, 255, 33]);
-        picture.confidence = None;
-        assert_eq!(read(&picture, 0.0), [255; 5]);
+        assert_eq!(read(&image, DEFAULT_MIN_CONFIDENCE), [255, 8, 11, 255, 255]);
+        // 153 of 255 is exactly 0.6.
+        assert_eq!(read(&image, 0.6), [7, 8, 11, 255, 33]);
+        image.confidence = None;
+        assert_eq!(read(&image, 0.0), [255; 5]);
     }
 
     #[test]
@@ -162,8 +168,8 @@ mod tests {
         fs::write(at("one.png"), "one").unwrap();
         fs::write(at("two.png"), "two").unwrap();
         let name = Path::new("a/my street.png");
-        for (picture, text) in [("one.png", "one"), ("one.png", "one"), ("two.png", "two")] {
-            link(&at(picture), root.path(), name).unwrap();
+        for (image, text) in [("one.png", "one"), ("one.png", "one"), ("two.png", "two")] {
+            link(&at(image), root.path(), name).unwrap();
             assert_eq!(fs::read_to_string(at("images/a/my%20street.png")).unwrap(), text);
         }
         assert_eq!(fs::read_to_string(at("one.png")).unwrap(), "one");
@@ -172,8 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn the_data_set_is_read_back_as_it_was_written() {
-        let (root, pictures) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fn the_dataset_is_read_back_as_it_was_written() {
+        let (root, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let classes = ClassTable::cityscapes();
         let mut expected = Vec::new();
         let names = ["b.jpg", "a/my street.png", "a/100%.png"].map(PathBuf::from);
@@ -188,14 +194,14 @@ mod tests {
                 if confidence < 230 { IGNORE_INDEX } else { label }
             };
             expected.push(labels.iter().zip(&confidence).map(sure).collect::<Vec<u8>>());
-            let (path, map) = (pictures.path().join(name), LabelMap { height, width, labels });
+            let (path, map) = (images.path().join(name), LabelMap { height, width, labels });
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             image::RgbImage::new(width as u32, height as u32).save(&path).unwrap();
             link(&path, root.path(), name).unwrap();
-            let grey = map.gray_png(&confidence).unwrap();
-            let picture = ImageLabels { name: name.clone(), map, confidence: Some(confidence) };
-            let labels = labels_png(&picture, DEFAULT_MIN_CONFIDENCE, &classes).unwrap();
-            for (place, png) in [(label_path(name), labels), (confidence_path(name), grey)] {
+            let gray = map.gray_png(&confidence).unwrap();
+            let image = ImageLabels { name: name.clone(), map, confidence: Some(confidence) };
+            let labels = labels_png(&image, DEFAULT_MIN_CONFIDENCE, &classes).unwrap();
+            for (place, png) in [(label_path(name), labels), (confidence_path(name), gray)] {
                 let path = root.path().join(place);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, png).unwrap();

@@ -282,7 +282,7 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         (BASE64_STANDARD.encode(png(&picture)), BASE64_STANDARD.encode(png(&stripes(32, 16))));
     for (body, said) in [
         (bytes(&["%%%"]), "is not Base64"),
-        (bytes(&["aGk="]), "no picture of a known format"),
+        (bytes(&["aGk="]), "not an image of a known format"),
         (bytes(&[&small, &large]), "16x16 and 16x32"),
         (input(json!([1]), "BYTES", json!([1])), "as Base64, not numbers"),
         (input(json!([3]), "BYTES", json!([small])), "of shape [3] has 1 elements"),

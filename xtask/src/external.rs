@@ -1,0 +1,78 @@
+//! Other people's software: Python packages of `tests/external/requirements/`, and pytest over `tests/external/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::python::Python;
+use crate::{run, setup};
+
+/// Names a Python that has the packages of `requirements/torch.txt` already; they are 3 GB.
+const TORCH_PYTHON: &str = "PROTOSEG_TORCH_PYTHON";
+
+/// Installs the packages of `requirements/NAME.txt` below `.runtime/` and returns their folder.
+pub(crate) fn packages(root: &Path, python: &Python, name: &str) -> Result<PathBuf> {
+    let list = root.join(format!("tests/external/requirements/{name}.txt"));
+    let text = std::fs::read_to_string(&list).with_context(|| list.display().to_string())?;
+    let requirements: Vec<&str> = text.lines().collect();
+    setup::ensure_python_packages(root, &format!("python-{name}"), python, &requirements)
+}
+
+/// A call of Python with the packages of a requirements file.
+pub(crate) fn python(root: &Path, name: &str) -> Result<Command> {
+    let python = Python::find()?;
+    let mut command = python.command();
+    command.env("PYTHONPATH", packages(root, &python, name)?);
+    Ok(prepared(root, command))
+}
+
+/// A call of the Python that has PyTorch.
+pub(crate) fn torch_python(root: &Path) -> Result<Command> {
+    match std::env::var_os(TORCH_PYTHON) {
+        Some(program) => {
+            let mut command = Command::new(program);
+            command.env_remove("LD_LIBRARY_PATH");
+            Ok(prepared(root, command))
+        }
+        None => python(root, "torch"),
+    }
+}
+
+fn prepared(root: &Path, mut command: Command) -> Command {
+    command.current_dir(root);
+    // Bytecode written into the folder of packages would not agree with its stamp.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    if std::env::var_os("ORT_DYLIB_PATH").is_none() {
+        command.env("ORT_DYLIB_PATH", root.join(".runtime/onnxruntime/libonnxruntime.so"));
+    }
+    command
+}
+
+/// pytest over files of `tests/external/` with the packages of a requirements file. A single argument that is a folder
+/// names the bundle; others are pytest's.
+pub(crate) fn pytest(
+    root: &Path,
+    requirements: &str,
+    selection: &[&str],
+    arguments: &[String],
+) -> Result<()> {
+    let mut command = python(root, requirements)?;
+    command.args([
+        "-m",
+        "pytest",
+        "-c",
+        "tests/external/pytest.ini",
+        "--rootdir",
+        "tests/external",
+    ]);
+    command.arg("--programs").arg(run::programs()?);
+    let (files, options): (Vec<&str>, Vec<&str>) =
+        selection.iter().partition(|word| word.ends_with(".py"));
+    command.args(files.iter().map(|file| format!("tests/external/{file}"))).args(options);
+    match arguments {
+        [bundle] if Path::new(bundle).is_dir() => command.arg("--bundle").arg(bundle),
+        others => command.args(others),
+    };
+    run::execute(&mut command)
+}
