@@ -50,14 +50,11 @@ pub fn check_bundle(
         false => check(folder, manifest, file, cases),
     };
     let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
-    let scored = images.map_or(Ok(()), |images| {
-        score::score(folder, manifest, images, &mut files, stop, advance)
-    });
+    let scored = images
+        .map_or(Ok(()), |images| score::score(folder, manifest, images, &mut files, stop, advance));
     let errors: Vec<String> =
         scored.err().iter().map(|error| error_chain(error.as_ref())).collect();
-    files
-        .iter_mut()
-        .for_each(|file| file.conclude(images.is_some(), has_fp32_reference(manifest)));
+    files.iter_mut().for_each(|file| file.conclude(images.is_some(), has_fp32_reference(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
     CheckReport { passed, files, errors }
 }

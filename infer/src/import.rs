@@ -202,11 +202,7 @@ fn try_multiples(
 }
 
 /// Checks the options against the inputs and outputs of the file.
-fn check(
-    request: &ImportOptions,
-    input: &InputFormat,
-    kind: ModelKind,
-) -> Result<(), ImportError> {
+fn check(request: &ImportOptions, input: &InputFormat, kind: ModelKind) -> Result<(), ImportError> {
     let message = match (request.normalization, input.bytes) {
         (None, false) => {
             "the file takes floats and does not say which: give --normalization imagenet, unit or none, or --mean and --std".to_owned()

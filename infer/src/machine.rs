@@ -159,7 +159,10 @@ mod tests {
         assert_eq!(cgroup_quota("0::/\n", second.path()), Some(4.0));
         let first =
             tree(&[("cpu/cpu.cfs_quota_us", "50000\n"), ("cpu/cpu.cfs_period_us", "100000\n")]);
-        assert_eq!(cgroup_quota("5:cpuset:/\n4:cpu,cpuacct:/docker/77\n0::/\n", first.path()), Some(0.5));
+        assert_eq!(
+            cgroup_quota("5:cpuset:/\n4:cpu,cpuacct:/docker/77\n0::/\n", first.path()),
+            Some(0.5)
+        );
         let free = tree(&[
             ("cpu/cpu.cfs_quota_us", "-1\n"),
             ("cpu/cpu.cfs_period_us", "100000\n"),

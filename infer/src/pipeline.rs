@@ -279,8 +279,7 @@ impl Pipeline {
         let state = RunState::new(count, control);
         let budget = PixelBudget::new(self.setup.pixels);
         let (decoded, to_run) = sync_channel::<(InFlight<'_>, DecodedImage<T>)>(0);
-        let (ran, to_encode) =
-            sync_channel::<(InFlight<'_>, DecodedImage<T>, RawPrediction)>(0);
+        let (ran, to_encode) = sync_channel::<(InFlight<'_>, DecodedImage<T>, RawPrediction)>(0);
         let (to_run, to_encode) = (Mutex::new(to_run), Mutex::new(to_encode));
         // One session has all threads, and so have the kernels after it. Several keep to a share each, or there would be many
         // more busy threads than cores.
@@ -343,7 +342,8 @@ impl Pipeline {
                     (&state, &to_encode, &encode, shared.as_ref());
                 scope.spawn(move || {
                     let own = if shared.is_none() { thread_pool(1) } else { None };
-                    while let Some((InFlight { index, permit }, item, prediction)) = take(to_encode) {
+                    while let Some((InFlight { index, permit }, item, prediction)) = take(to_encode)
+                    {
                         if state.is_unwritable() {
                             continue;
                         }

@@ -620,8 +620,8 @@ impl FrameFile {
         let tiling = config.window.unwrap_or(Tiling::from(manifest.model.window));
         let mut files = Vec::new();
         for file in &manifest.files {
-            let fits =
-                file.variant.kind == ModelKind::Frame && file.variant.precision == main.variant.precision;
+            let fits = file.variant.kind == ModelKind::Frame
+                && file.variant.precision == main.variant.precision;
             if let Some(spec) = file.variant.frame.filter(|spec| fits && spec.tiling == tiling) {
                 let mut config = file_config(manifest, file, config)?;
                 config.input_size = Some([spec.height, spec.width]);
@@ -683,7 +683,10 @@ fn choose_file<'a>(
     let signed = matches!(config.first_device(), Device::TensorRt(_));
     let fits = |file: &&ModelFile| file.variant.precision == precision;
     let suits = |file: &&ModelFile| {
-        file.variant.quantization.as_ref().is_none_or(|quantization| quantization.symmetric == signed)
+        file.variant
+            .quantization
+            .as_ref()
+            .is_none_or(|quantization| quantization.symmetric == signed)
     };
     let file = files().filter(fits).find(suits).or_else(|| files().find(fits));
     file.ok_or_else(|| {

@@ -396,7 +396,12 @@ impl Workspace {
     }
 
     /// Predicts two rows of logits, unless they are those of last time: bands mostly come in order.
-    fn predict_corners(&mut self, set: InstructionSet, planes: LogitPlanes<'_>, [upper, lower]: [usize; 2]) {
+    fn predict_corners(
+        &mut self,
+        set: InstructionSet,
+        planes: LogitPlanes<'_>,
+        [upper, lower]: [usize; 2],
+    ) {
         if self.lower.0 == Some(upper) {
             std::mem::swap(&mut self.upper, &mut self.lower);
         }

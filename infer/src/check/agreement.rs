@@ -142,7 +142,11 @@ pub(super) struct ConfidenceAgreement {
 impl ConfidenceAgreement {
     /// Compares the confidence in the labels of one image.
     pub(super) fn compare(reference: &ReferenceLabels, found: &[u8]) -> Self {
-        Self::between(reference, reference.decisions.iter().map(|decision| decision.confidence), found)
+        Self::between(
+            reference,
+            reference.decisions.iter().map(|decision| decision.confidence),
+            found,
+        )
     }
 
     /// The same with another expected confidence than the reference's own.

@@ -95,9 +95,7 @@ pub(super) fn score(
         references.iter_mut().for_each(|reference| reference.prediction = None);
         for (slot, report) in scored_files.iter_mut().zip(&mut *reports) {
             let Some(file) = slot else { continue };
-            let added = file
-                .add(&labeled, &mut references)
-                .with_context(|| images.set.name(index));
+            let added = file.add(&labeled, &mut references).with_context(|| images.set.name(index));
             if kept(report, added.with_context(|| report.file.clone())).is_none() {
                 *slot = None;
             }
@@ -134,8 +132,7 @@ fn open_file(
         ModelKind::Frame => frame::spec(file)?.tiling,
     };
     let mut reference = |file: &ModelFile| -> anyhow::Result<usize> {
-        let known =
-            |known: &ReferenceModel| known.file == file.file && known.tiling == tiling;
+        let known = |known: &ReferenceModel| known.file == file.file && known.tiling == tiling;
         if let Some(index) = references.iter().position(known) {
             return Ok(index);
         }
@@ -160,8 +157,9 @@ fn open_file(
         }
     };
     let peer = frame::reference_file(manifest, peer);
-    let peer = peer
-        .map(|peer| Ok::<_, anyhow::Error>((reference(peer)?, frame::rounding_between(file, peer))));
+    let peer = peer.map(|peer| {
+        Ok::<_, anyhow::Error>((reference(peer)?, frame::rounding_between(file, peer)))
+    });
     let peer = peer.transpose()?;
     let confusion = ConfusionMatrix::new(manifest.model.classes.count());
     let base_confusion = confusion.clone();
@@ -208,8 +206,7 @@ impl ScoredFile {
             return Ok(());
         }
         if let Some(base) = self.base {
-            self.base_confusion
-                .add(&labeled.truth, &references[base].predict(labeled)?.labels)?;
+            self.base_confusion.add(&labeled.truth, &references[base].predict(labeled)?.labels)?;
         }
         if let Some((peer, rounding)) = self.peer {
             self.agreement.add(&Agreement::compare(

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::arithmetic::{confidence, greater, lesser, margin, exponential};
+use super::arithmetic::{confidence, exponential, greater, lesser, margin};
 use super::{BlendedRow, LANES, LogitPlanes, PixelGroup, PixelRow, RowBlend, put};
 
 /// See [`InstructionSet::blend_rows`](super::InstructionSet::blend_rows).

@@ -15,7 +15,7 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::arithmetic::{self, MIN_EXPONENT, LN_2, LOG2_E, MARGIN_STEPS, SERIES, WHOLE};
+use super::arithmetic::{self, LN_2, LOG2_E, MARGIN_STEPS, MIN_EXPONENT, SERIES, WHOLE};
 use super::{BlendedRow, Corners, LANES, LogitPlanes, PixelGroup, PixelRow, RowBlend, put, scalar};
 
 /// See [`InstructionSet::corners`](super::InstructionSet::corners).

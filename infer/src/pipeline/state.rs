@@ -322,9 +322,9 @@ impl StageReport {
         let groups = [vec![decode], vec![run, stitch], vec![upsample, encode]];
         let busy = |group: &[(f64, &str, &str)]| group.iter().map(|(busy, ..)| busy).sum::<f64>();
         let busiest = groups.iter().max_by(|one, other| busy(one).total_cmp(&busy(other)));
-        let most = busiest.filter(|group| busy(group) >= BUSY).and_then(|group| {
-            group.iter().max_by(|(one, ..), (other, ..)| one.total_cmp(other))
-        });
+        let most = busiest
+            .filter(|group| busy(group) >= BUSY)
+            .and_then(|group| group.iter().max_by(|(one, ..), (other, ..)| one.total_cmp(other)));
         match most {
             Some((busy, stage, help)) => {
                 format!("{stage} is busy {:.0} % of the time: {help}", 100.0 * busy)
@@ -391,7 +391,10 @@ mod tests {
 
     #[test]
     fn the_budget_depends_on_memory() {
-        assert_eq!((default_pixels(Some(32 << 30)), default_pixels(Some(0)), default_pixels(None)), (1 << 30, 0, MAX_PIXELS));
+        assert_eq!(
+            (default_pixels(Some(32 << 30)), default_pixels(Some(0)), default_pixels(None)),
+            (1 << 30, 0, MAX_PIXELS)
+        );
     }
 
     fn times(stages: &[(Stage, u64)]) -> StageTimes {

@@ -68,8 +68,7 @@ impl Device {
 /// Runs a test network on its input `x`, and returns its output `y`.
 fn run_floats(session: &mut Session, shape: &[usize], values: &[f32]) -> ort::Result<Vec<f32>> {
     let input = SessionInputValue::from(TensorRef::from_array_view((shape, values))?);
-    let read =
-        |outputs: &[&DynValue]| Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec());
+    let read = |outputs: &[&DynValue]| Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec());
     run_session(session, input, &["y"], read)
 }
 

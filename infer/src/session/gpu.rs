@@ -160,11 +160,8 @@ impl BoundBuffers {
         let [count, height, width] = shape;
         let images = [count, height, width, 3];
         let host = Tensor::<u8>::new(&allocator(Place::Upload)?, images)?;
-        let resident = if graph {
-            Some(Tensor::<u8>::new(&allocator(Place::Device)?, images)?)
-        } else {
-            None
-        };
+        let resident =
+            if graph { Some(Tensor::<u8>::new(&allocator(Place::Device)?, images)?) } else { None };
         let input =
             session.inputs().first().map(|input| input.name().to_owned()).unwrap_or_default();
         let mut binding = session.create_binding()?;
@@ -308,10 +305,7 @@ mod tests {
                 let image: Vec<u8> =
                     (0..size).map(|index| (index * (round + 3) % 251) as u8).collect();
                 let found = runner.run(&image, shape).unwrap();
-                assert!(
-                    found == plain.run(&image, shape).unwrap(),
-                    "round {round}, graph {graph}"
-                );
+                assert!(found == plain.run(&image, shape).unwrap(), "round {round}, graph {graph}");
                 assert_eq!(
                     runner.buffers.bound.as_ref().map(|bound| bound.shape[0]),
                     [None, Some(2), Some(2), Some(2), Some(2), Some(2), Some(1)][round]

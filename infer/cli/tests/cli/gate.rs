@@ -107,9 +107,8 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
 
     let found = lines(&unjudged, &format!("{DATA} --record"), 0, "passed  model.int8.onnx");
     assert!(
-        found[0].contains(
-            "mIoU 25.00 on 1 images, folder all, 0.000 above the fp32 file (limit 1.00)"
-        ),
+        found[0]
+            .contains("mIoU 25.00 on 1 images, folder all, 0.000 above the fp32 file (limit 1.00)"),
         "{found:?}"
     );
     let gates = gates(&unjudged.at("bundle"));
