@@ -2,6 +2,7 @@
 //! images with the score of the 32-bit file.
 
 mod agreement;
+mod error;
 mod frame;
 mod probe;
 mod report;
@@ -11,26 +12,27 @@ mod taps;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{anyhow, ensure};
 use protoseg_models::bundle::{Manifest, ModelFile, ProbeReference};
 use protoseg_models::errors::error_chain;
 use protoseg_models::gate::Verdict;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::{ModelKind, Precision};
 
+pub use self::error::CheckError;
+use self::error::WithContext;
 pub use self::report::{CheckReport, FileReport};
 pub use self::score::LabeledImages;
 pub use self::taps::{TapsReport, compare as compare_taps};
 use crate::config::EngineConfig;
 
 /// Reads the probe of a bundle; an error where it is empty.
-pub fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<ProbeCase>> {
+pub fn probe_cases(folder: &Path, manifest: &Manifest) -> Result<Vec<ProbeCase>, CheckError> {
     let cases = manifest.probe(folder)?;
     if cases.is_empty() {
         let shown = folder.display();
-        return Err(anyhow!(
+        return Err(CheckError::Invalid(format!(
             "{shown} has no probe, so nothing can be checked; export it from a checkpoint with one"
-        ));
+        )));
     }
     Ok(cases)
 }
@@ -52,8 +54,7 @@ pub fn check_bundle(
     let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
     let scored = images
         .map_or(Ok(()), |images| score::score(folder, manifest, images, &mut files, stop, advance));
-    let errors: Vec<String> =
-        scored.err().iter().map(|error| error_chain(error.as_ref())).collect();
+    let errors: Vec<String> = scored.err().into_iter().map(|error| error_chain(&error)).collect();
     files.iter_mut().for_each(|file| file.conclude(images.is_some(), has_fp32_reference(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
     CheckReport { passed, files, errors }
@@ -85,7 +86,7 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
         Ok((cases, noise_to_signal)) => {
             (report.cases, report.noise_to_signal) = (cases, noise_to_signal)
         }
-        Err(error) => report.errors.push(error_chain(error.as_ref())),
+        Err(error) => report.errors.push(error_chain(&error)),
     }
     report
 }
@@ -97,7 +98,7 @@ pub fn agreement(
     manifest: &Manifest,
     file: &ModelFile,
     config: &EngineConfig,
-) -> anyhow::Result<f64> {
+) -> Result<f64, CheckError> {
     let cases = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
             probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, config)?.0
@@ -115,11 +116,15 @@ pub fn probe_agreement(
     bundle: &Path,
     file: &str,
     config: &EngineConfig,
-) -> anyhow::Result<(f64, String)> {
-    ensure!(bundle.is_dir(), "a single file has no probe to compare with; name a bundle folder");
+) -> Result<(f64, String), CheckError> {
+    if !bundle.is_dir() {
+        let message = "a single file has no probe to compare with; name a bundle folder";
+        return Err(CheckError::Invalid(message.to_owned()));
+    }
     let manifest = Manifest::read(bundle)?.value;
     let listed = manifest.files.iter().find(|listed| listed.file == file);
-    let listed = listed.ok_or_else(|| anyhow!("{} does not list {file}", bundle.display()))?;
+    let listed = listed
+        .ok_or_else(|| CheckError::Invalid(format!("{} does not list {file}", bundle.display())))?;
     let config = EngineConfig { input_size: None, ..config.clone() };
     let agreement = agreement(bundle, &manifest, listed, &config)?;
     let reference = match manifest.reference {

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use crate::config::EngineConfig;
-use crate::segmenter::{ImageLogits, Segmenter};
+use crate::segmenter::{ImageLogits, SegmentError, Segmenter};
 use crate::session::Runner;
 use crate::upsample::{self, PixelDecision};
-use anyhow::{Context, anyhow, ensure};
 use image::RgbImage;
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::gate::{GateLimits, Verdict, tie_tolerance};
@@ -16,6 +15,7 @@ use protoseg_models::window::Tiling;
 use super::agreement::{Agreement, ConfidenceAgreement, ReferenceLabels};
 use super::probe::largest;
 use super::report::CaseReport;
+use super::{CheckError, WithContext};
 
 /// Synthetic images that every frame file is run on.
 const SCENES: u64 = 2;
@@ -32,7 +32,7 @@ pub(super) struct ReferencePrediction {
 
 impl ReferencePrediction {
     /// Runs an image in the segmenter's windows.
-    pub(super) fn new(segmenter: &mut Segmenter, image: &RgbImage) -> anyhow::Result<Self> {
+    pub(super) fn new(segmenter: &mut Segmenter, image: &RgbImage) -> Result<Self, CheckError> {
         let ImageLogits { map, frame } = segmenter.logits(&image.into())?;
         Ok(Self {
             width: frame.width,
@@ -67,10 +67,10 @@ pub(super) fn rounding_between(file: &ModelFile, reference: &ModelFile) -> f64 {
 }
 
 /// The frames that a file takes.
-pub(super) fn spec(file: &ModelFile) -> anyhow::Result<FrameSpec> {
-    file.variant.frame.with_context(|| {
-        format!("the manifest does not say which frames {} takes; export again", file.file)
-    })
+pub(super) fn spec(file: &ModelFile) -> Result<FrameSpec, CheckError> {
+    let missing =
+        || format!("the manifest does not say which frames {} takes; export again", file.file);
+    file.variant.frame.ok_or_else(|| CheckError::Invalid(missing()))
 }
 
 /// Opens a logits file of a bundle with a tiling.
@@ -79,7 +79,7 @@ pub(super) fn open(
     manifest: &Manifest,
     file: &ModelFile,
     tiling: Option<Tiling>,
-) -> anyhow::Result<Segmenter> {
+) -> Result<Segmenter, CheckError> {
     let config = EngineConfig { window: tiling, ..super::config_for(file) };
     Ok(Segmenter::open_file(folder, manifest, file, &config)?)
 }
@@ -89,15 +89,14 @@ pub(super) fn run(
     runner: &mut Runner,
     spec: FrameSpec,
     pixels: &[u8],
-) -> anyhow::Result<[Vec<u8>; 2]> {
+) -> Result<[Vec<u8>; 2], CheckError> {
     let outputs = runner.run_frames(pixels, [1, spec.height, spec.width])?;
     let found = [outputs[0].len(), outputs[1].len()];
-    ensure!(
-        found == [spec.height * spec.width; 2],
-        "{found:?} labels and confidences for {}x{}",
-        spec.height,
-        spec.width
-    );
+    if found != [spec.height * spec.width; 2] {
+        let FrameSpec { height, width, .. } = spec;
+        let message = format!("{found:?} labels and confidences for {height}x{width}");
+        return Err(CheckError::Invalid(message));
+    }
     Ok(outputs)
 }
 
@@ -107,15 +106,15 @@ pub(super) fn check(
     manifest: &Manifest,
     file: &ModelFile,
     config: &EngineConfig,
-) -> anyhow::Result<Vec<CaseReport>> {
+) -> Result<Vec<CaseReport>, CheckError> {
     let path = manifest.verified(folder, file)?;
     let spec = spec(file)?;
     let reference = reference_file(manifest, file.variant.precision).ok_or_else(|| {
-        anyhow!(
+        CheckError::Invalid(format!(
             "{} has no file of the kind `logits` to compare {} with",
             folder.display(),
             file.file
-        )
+        ))
     })?;
     let mut segmenter = open(folder, manifest, reference, Some(spec.tiling))?;
     let mut runner = Runner::open(&path, config)?;
@@ -123,10 +122,11 @@ pub(super) fn check(
         let name = format!("scene {index} of {}x{}", spec.height, spec.width);
         let about = || format!("{} on {name}", path.display());
         let scene = protoseg_synthetic::render_scene(0, index, spec.height, spec.width);
-        let [labels, confidence] = run(&mut runner, spec, &scene.image).with_context(about)?;
+        let [labels, confidence] = run(&mut runner, spec, &scene.image).context(about)?;
         let image = RgbImage::from_raw(spec.width as u32, spec.height as u32, scene.image)
-            .with_context(about)?;
-        let stitched = ReferencePrediction::new(&mut segmenter, &image).with_context(about)?;
+            .ok_or(SegmentError::Empty)
+            .context(about)?;
+        let stitched = ReferencePrediction::new(&mut segmenter, &image).context(about)?;
         let truth = stitched.reference(rounding_between(file, reference));
         let found = (
             Agreement::compare(&truth, &labels),

@@ -6,7 +6,6 @@ use crate::config::EngineConfig;
 use crate::session::Runner;
 use crate::stitch::LogitMap;
 use crate::upsample::{self, LogitGeometry, PixelDecision};
-use anyhow::{Context, anyhow, ensure};
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::gate::{Verdict, judged, tie_tolerance};
 use protoseg_models::probe::ProbeCase;
@@ -17,6 +16,7 @@ use protoseg_models::window::LogitGrid;
 
 use super::agreement::{Agreement, ConfidenceAgreement, Noise, ReferenceLabels};
 use super::report::CaseReport;
+use super::{CheckError, WithContext};
 
 /// Runs every image of the probe. Returns the cases, and the noise-to-signal ratio over all of them; None where logits are not
 /// known.
@@ -26,7 +26,7 @@ pub(super) fn check(
     file: &ModelFile,
     cases: &[ProbeCase],
     config: &EngineConfig,
-) -> anyhow::Result<(Vec<CaseReport>, Option<f64>)> {
+) -> Result<(Vec<CaseReport>, Option<f64>), CheckError> {
     let path = manifest.verified(folder, file)?;
     let mut runner = Runner::open_bundle_file(&path, file, config)?;
     let run = |case: &ProbeCase| {
@@ -35,25 +35,23 @@ pub(super) fn check(
         if file.variant.kind == ModelKind::Labels {
             let found = runner
                 .run_labels(&case.image, shape, manifest.model.classes.count())
-                .with_context(about)?;
-            ensure!(
-                found.covers([case.height, case.width]),
-                "{}: labels of shape {:?}",
-                about(),
-                found.shape
-            );
+                .context(about)?;
+            if !found.covers([case.height, case.width]) {
+                let message = format!("{}: labels of shape {:?}", about(), found.shape);
+                return Err(CheckError::Invalid(message));
+            }
             return Ok(compare_labels(case, &found.data));
         }
-        let found = runner.run(&case.image, shape).with_context(about)?;
+        let found = runner.run(&case.image, shape).context(about)?;
         let has_confidence = file.outputs.iter().any(|output| output.name == PROTOTYPE_CONFIDENCE);
         let sure = case.prototype_confidence.as_ref().filter(|_| has_confidence);
         let sure =
             sure.map(|_| runner.run_bytes(&case.image, shape, &[PROTOTYPE_CONFIDENCE])).transpose();
-        let sure = sure.with_context(about)?.and_then(|mut outputs| outputs.pop());
+        let sure = sure.context(about)?.and_then(|mut outputs| outputs.pop());
         compare(case, found, sure.as_deref(), manifest.model.grid, file.variant.precision)
-            .with_context(about)
+            .context(about)
     };
-    let found: Vec<ProbeResult> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
+    let found: Vec<ProbeResult> = cases.iter().map(run).collect::<Result<_, CheckError>>()?;
     let mut labels = Agreement::default();
     found.iter().for_each(|found| labels.add(&found.labels));
     let noise = found.iter().filter_map(|found| found.logits).map(|scores| scores.noise);
@@ -138,7 +136,7 @@ fn compare(
     sure: Option<&[u8]>,
     grid: LogitGrid,
     precision: Precision,
-) -> anyhow::Result<ProbeResult> {
+) -> Result<ProbeResult, CheckError> {
     let shape = |tensor: &Tensor| match tensor.shape[..] {
         [1, classes, height, width] if classes * height * width > 0 => {
             Some([classes, height, width])
@@ -160,11 +158,10 @@ fn compare(
     let Some([classes, height, width]) =
         shape(&case.logits).filter(|_| found.shape == case.logits.shape)
     else {
-        return Err(anyhow!(
+        return Err(CheckError::Invalid(format!(
             "logits of shape {:?}, where libtorch has {:?}",
-            found.shape,
-            case.logits.shape
-        ));
+            found.shape, case.logits.shape
+        )));
     };
     let error = logit_error(&case.logits.data, &found.data);
     let errors =

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::config::EngineConfig;
 use crate::segmenter::Segmenter;
 use crate::session::Runner;
-use anyhow::Context;
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage};
 use protoseg_models::bundle::{Manifest, ModelFile};
@@ -19,6 +18,7 @@ use protoseg_models::window::Tiling;
 use super::agreement::Agreement;
 use super::frame::{self, ReferencePrediction};
 use super::report::{FileReport, ScoreReport};
+use super::{CheckError, WithContext};
 
 /// Labeled images, and their name.
 #[derive(Debug)]
@@ -38,11 +38,11 @@ struct ReferenceModel {
 }
 
 impl ReferenceModel {
-    fn predict(&mut self, labeled: &LabeledImage) -> anyhow::Result<&ReferencePrediction> {
+    fn predict(&mut self, labeled: &LabeledImage) -> Result<&ReferencePrediction, CheckError> {
         let prediction = match self.prediction.take() {
             Some(prediction) => prediction,
             None => ReferencePrediction::new(&mut self.segmenter, &labeled.image)
-                .with_context(|| self.file.clone())?,
+                .context(|| self.file.clone())?,
         };
         Ok(self.prediction.insert(prediction))
     }
@@ -78,7 +78,7 @@ pub(super) fn score(
     reports: &mut [FileReport],
     stop: &AtomicBool,
     advance: &dyn Fn(),
-) -> anyhow::Result<()> {
+) -> Result<(), CheckError> {
     let mut references = Vec::new();
     let mut scored_files = Vec::new();
     for (file, report) in manifest.files.iter().zip(&mut *reports) {
@@ -95,8 +95,8 @@ pub(super) fn score(
         references.iter_mut().for_each(|reference| reference.prediction = None);
         for (slot, report) in scored_files.iter_mut().zip(&mut *reports) {
             let Some(file) = slot else { continue };
-            let added = file.add(&labeled, &mut references).with_context(|| images.set.name(index));
-            if kept(report, added.with_context(|| report.file.clone())).is_none() {
+            let added = file.add(&labeled, &mut references).context(|| images.set.name(index));
+            if kept(report, added.context(|| report.file.clone())).is_none() {
                 *slot = None;
             }
         }
@@ -116,8 +116,8 @@ pub(super) fn score(
 }
 
 /// Returns the value, or puts its error into the report.
-fn kept<T>(report: &mut FileReport, result: anyhow::Result<T>) -> Option<T> {
-    result.map_err(|error| report.errors.push(error_chain(error.as_ref()))).ok()
+fn kept<T>(report: &mut FileReport, result: Result<T, CheckError>) -> Option<T> {
+    result.map_err(|error| report.errors.push(error_chain(&error))).ok()
 }
 
 /// Opens a file and its references.
@@ -126,12 +126,12 @@ fn open_file(
     manifest: &Manifest,
     file: &ModelFile,
     references: &mut Vec<ReferenceModel>,
-) -> anyhow::Result<ScoredFile> {
+) -> Result<ScoredFile, CheckError> {
     let tiling = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => Tiling::from(manifest.model.window),
         ModelKind::Frame => frame::spec(file)?.tiling,
     };
-    let mut reference = |file: &ModelFile| -> anyhow::Result<usize> {
+    let mut reference = |file: &ModelFile| -> Result<usize, CheckError> {
         let known = |known: &ReferenceModel| known.file == file.file && known.tiling == tiling;
         if let Some(index) = references.iter().position(known) {
             return Ok(index);
@@ -157,9 +157,8 @@ fn open_file(
         }
     };
     let peer = frame::reference_file(manifest, peer);
-    let peer = peer.map(|peer| {
-        Ok::<_, anyhow::Error>((reference(peer)?, frame::rounding_between(file, peer)))
-    });
+    let peer = peer
+        .map(|peer| Ok::<_, CheckError>((reference(peer)?, frame::rounding_between(file, peer))));
     let peer = peer.transpose()?;
     let confusion = ConfusionMatrix::new(manifest.model.classes.count());
     let base_confusion = confusion.clone();
@@ -186,7 +185,7 @@ impl ScoredFile {
         &mut self,
         labeled: &LabeledImage,
         references: &mut [ReferenceModel],
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), CheckError> {
         let labels = match &mut self.runner {
             FileRunner::ReferenceModel(own) => references[*own].predict(labeled)?.labels.clone(),
             FileRunner::Frame(runner, spec) => {

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use crate::config::EngineConfig;
 use crate::session::Runner;
-use anyhow::{Context, ensure};
 use protoseg_models::bundle::taps_file_name;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::Tensor;
 use serde::Serialize;
+
+use super::{CheckError, WithContext};
 
 /// Nodes in a report.
 const LISTED: usize = 10;
@@ -49,23 +50,23 @@ impl TapsReport {
 }
 
 /// Compares the taps files of every precision in the folder with that of fp32.
-pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport>> {
+pub fn compare(folder: &Path, case: &ProbeCase) -> Result<Vec<TapsReport>, CheckError> {
     let shown = folder.display();
     let reference = taps_file_name("model.onnx");
     let mut others = Vec::new();
-    for entry in folder.read_dir().with_context(|| shown.to_string())? {
-        let name =
-            entry.with_context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
+    for entry in folder.read_dir().context(|| shown.to_string())? {
+        let name = entry.context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
         if name.starts_with("taps.") && name.ends_with(".onnx") && name != reference {
             others.push(name);
         }
     }
     others.sort();
-    ensure!(
-        folder.join(&reference).is_file() && !others.is_empty(),
-        "{shown} needs {reference} and that of another precision, such as {}, to compare nodes; export again with --taps",
-        taps_file_name("model.fp16.onnx")
-    );
+    if !folder.join(&reference).is_file() || others.is_empty() {
+        return Err(CheckError::Invalid(format!(
+            "{shown} needs {reference} and that of another precision, such as {}, to compare nodes; export again with --taps",
+            taps_file_name("model.fp16.onnx")
+        )));
+    }
     let truth = values(&folder.join(reference), case)?;
     let taps = |file: String| {
         let found = values(&folder.join(&file), case)?;
@@ -78,8 +79,9 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport
         let nodes = worst(&all);
         // Of equal ones the first, which may cause the later ones.
         let worst = nodes.iter().rev().max_by(|one, other| one.error.total_cmp(&other.error));
-        let worst = worst.with_context(|| {
-            format!("{shown}: the taps of two precisions have no node in common")
+        let worst = worst.ok_or_else(|| {
+            let message = format!("{shown}: the taps of two precisions have no node in common");
+            CheckError::Invalid(message)
         })?;
         let (worst, compared) = (worst.node.clone(), all.len());
         Ok(TapsReport { file, image: case.name.clone(), compared, worst, nodes })
@@ -88,7 +90,7 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport
 }
 
 /// Returns every output in the file's order, which is that of computation.
-fn values(path: &Path, case: &ProbeCase) -> anyhow::Result<Vec<(String, Tensor)>> {
+fn values(path: &Path, case: &ProbeCase) -> Result<Vec<(String, Tensor)>, CheckError> {
     let mut runner = Runner::open(path, &EngineConfig::default())?;
     let names: Vec<String> = runner.outputs().map(str::to_owned).collect();
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();

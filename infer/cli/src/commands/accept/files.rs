@@ -63,7 +63,7 @@ impl Acceptance<'_> {
                     [("agreement", share), ("least", least)],
                 );
             }
-            Err(error) => findings.failed(what, &error),
+            Err(error) => findings.failed(what, &error.into()),
         }
     }
 
@@ -124,7 +124,7 @@ impl Acceptance<'_> {
                 let detail = format!("{:.4} % of labels", 100.0 * share);
                 findings.add(what, share >= LEAST_TF32, detail, [("agreement", share)]);
             }
-            Err(error) => findings.failed(what, &error),
+            Err(error) => findings.failed(what, &error.into()),
         }
     }
 }

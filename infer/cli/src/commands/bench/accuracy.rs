@@ -33,7 +33,7 @@ pub(super) fn measure(
             accuracy.probe_agreement = Some(agreement);
             accuracy.reference = Some(reference);
         }
-        Err(error) => accuracy.missing = Some(error_chain(error.as_ref())),
+        Err(error) => accuracy.missing = Some(error_chain(&error)),
     }
     if let Some(LabeledData { set, name }) = labeled {
         accuracy.data = Some(name.clone());
