@@ -1,7 +1,9 @@
-//! Kernels after the network for a Cityscapes frame, each on one thread: stitching of windows, and upsampling with prediction, with
-//! vector instructions and without, beside ONNX Runtime's Resize, ArgMax and Cast of the same logits.
+//! Kernels after the network for a Cityscapes frame, each on one thread: stitching of windows, and
+//! upsampling with prediction, with vector instructions and without, beside ONNX Runtime's Resize,
+//! ArgMax and Cast of the same logits.
 //!
-//! `PROTOSEG_MODEL` names a `model.onnx` of a bundle, whose logits for a synthetic image are then timed too.
+//! `PROTOSEG_MODEL` names a `model.onnx` of a bundle, whose logits for a synthetic image are then
+//! timed too.
 
 #[path = "../tests/support/messages.rs"]
 mod messages;

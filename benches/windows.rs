@@ -1,4 +1,5 @@
-//! Window geometry: plans of windows over a Cityscapes frame and over an image of a gigapixel, and iteration over them.
+//! Window geometry: plans of windows over a Cityscapes frame and over an image of a gigapixel, and
+//! iteration over them.
 
 use std::hint::black_box;
 

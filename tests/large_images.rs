@@ -1,4 +1,5 @@
-//! Images in windows, predicted row by row of windows: the same bits as all at once, in little memory.
+//! Images in windows, predicted row by row of windows: the same bits as all at once, in little
+//! memory.
 
 #[path = "support/messages.rs"]
 mod messages;
@@ -19,8 +20,9 @@ const HALF_PIXEL: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_c
 const ALIGNED: LogitGrid = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
 const ALL: Outputs = Outputs { confidence: true, margin: true, logits: false };
 
-/// Writes a network of one convolution with random weights, from which a window's mean is subtracted: so the logits of a pixel
-/// differ from window to window, as those of networks with image-level pooling do.
+/// Writes a network of one convolution with random weights, from which a window's mean is
+/// subtracted: so the logits of a pixel differ from window to window, as those of networks with
+/// image-level pooling do.
 fn write_network(folder: &Path, grid: LogitGrid) -> PathBuf {
     let (classes, stream) = (ClassTable::cityscapes(), Stream::named("convolution"));
     let kernel = if grid.align_corners { 1 } else { grid.stride };
@@ -127,7 +129,8 @@ fn row_by_row_gives_the_same_bits_as_all_at_once() {
     }
 }
 
-/// Environment variable that makes the test below label an image of so many pixels a side, and print its peak memory.
+/// Environment variable that makes the test below label an image of so many pixels a side, and
+/// print its peak memory.
 #[cfg(target_os = "linux")]
 const SIDE: &str = "PROTOSEG_TEST_SIDE";
 

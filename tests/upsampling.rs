@@ -1,4 +1,5 @@
-//! Upsampled labels are those of ONNX Runtime's Resize and ArgMax; confidence and margin those of logits in f64.
+//! Upsampled labels are those of ONNX Runtime's Resize and ArgMax; confidence and margin those of
+//! logits in f64.
 
 #[path = "support/messages.rs"]
 mod messages;
@@ -13,11 +14,12 @@ use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, LogitGeometry, Outputs, PixelDecision, into_vec};
 use runtime::Tail;
 
-/// Labels may differ where the two best classes are nearer than this share of the largest logit: 32-bit floats round by about a
-/// hundredth of it, and the order of operations is free.
+/// Labels may differ where the two best classes are nearer than this share of the largest logit:
+/// 32-bit floats round by about a hundredth of it, and the order of operations is free.
 const NEAR: f32 = 1e-5;
 
-/// Distance from the middle between two bytes within which 32-bit floats may round to the other one, in steps.
+/// Distance from the middle between two bytes within which 32-bit floats may round to the other
+/// one, in steps.
 const MIDDLE: f64 = 2e-3;
 
 /// Compares a frame's labels with ONNX Runtime's, and confidence and margin with f64.

@@ -1,5 +1,5 @@
-//! Check of a bundle: every file is compared with libtorch, whose outputs for a few images travel in the bundle, and on labeled
-//! images with the score of the 32-bit file.
+//! Check of a bundle: every file is compared with libtorch, whose outputs for a few images travel
+//! in the bundle, and on labeled images with the score of the 32-bit file.
 
 mod agreement;
 mod error;
@@ -37,8 +37,8 @@ pub fn probe_cases(folder: &Path, manifest: &Manifest) -> Result<Vec<ProbeCase>,
     Ok(cases)
 }
 
-/// Runs every file of a bundle and judges each. Once `stop` is true it ends early with an incomplete report. `advance` is called
-/// after each labeled image.
+/// Runs every file of a bundle and judges each. Once `stop` is true it ends early with an
+/// incomplete report. `advance` is called after each labeled image.
 pub fn check_bundle(
     folder: &Path,
     manifest: &Manifest,
@@ -65,8 +65,9 @@ pub fn has_fp32_reference(manifest: &Manifest) -> bool {
     frame::reference_file(manifest, Precision::Fp32).is_some()
 }
 
-/// Configuration of a file. Files for TensorRT are run without optimization: ONNX Runtime's integer kernels for CPUs sum signed
-/// bytes in 16 bits where the CPU has nothing better, which TensorRT does not.
+/// Configuration of a file. Files for TensorRT are run without optimization: ONNX Runtime's integer
+/// kernels for CPUs sum signed bytes in 16 bits where the CPU has nothing better, which TensorRT
+/// does not.
 fn config_for(file: &ModelFile) -> EngineConfig {
     let symmetric =
         file.variant.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
@@ -91,8 +92,8 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
     report
 }
 
-/// Share of pixels that a file labels as its reference does, but for ties: over the probe, or for a frame file over synthetic
-/// images.
+/// Share of pixels that a file labels as its reference does, but for ties: over the probe, or for a
+/// frame file over synthetic images.
 pub fn agreement(
     folder: &Path,
     manifest: &Manifest,

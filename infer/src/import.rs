@@ -1,5 +1,5 @@
-//! Import of ONNX files of other programs: their inputs and outputs are checked, they are tried on synthetic images, and what they
-//! do not say of themselves goes into the manifest of a bundle.
+//! Import of ONNX files of other programs: their inputs and outputs are checked, they are tried on
+//! synthetic images, and what they do not say of themselves goes into the manifest of a bundle.
 
 mod error;
 mod signature;
@@ -45,10 +45,11 @@ pub struct ImportOptions {
     pub normalization: Option<Normalization>,
     /// True where corner logits lie on corner pixels; otherwise edges coincide.
     pub align_corners: bool,
-    /// Images are padded to multiples of this many pixels; by default the least power of two at which the network runs. Only
-    /// where sizes are free.
+    /// Images are padded to multiples of this many pixels; by default the least power of two at
+    /// which the network runs. Only where sizes are free.
     pub multiple: Option<usize>,
-    /// Windows or whole images; by default windows where the file takes one square size, else whole.
+    /// Windows or whole images; by default windows where the file takes one square size, else
+    /// whole.
     pub tiling: Option<Tiling>,
     /// Precision of the weights, which decides the limits of a check.
     pub precision: Precision,
@@ -63,7 +64,8 @@ struct InspectedModel {
     cases: Vec<ProbeCase>,
 }
 
-/// Writes the bundle of an ONNX file. An older bundle at its place is replaced; anything else there is an error.
+/// Writes the bundle of an ONNX file. An older bundle at its place is replaced; anything else there
+/// is an error.
 pub fn write_bundle(
     path: &Path,
     out: &Path,

@@ -1,7 +1,8 @@
 //! Inner loops of upsampling: scalar code, and AVX2 code that gives the same bits.
 //!
-//! A row of pixels is made in two steps. The logits of all classes are blended between two rows, where they are few; then groups
-//! of eight pixels are blended between two columns each, and only labels, confidence and margin are kept.
+//! A row of pixels is made in two steps. The logits of all classes are blended between two rows,
+//! where they are few; then groups of eight pixels are blended between two columns each, and only
+//! labels, confidence and margin are kept.
 
 mod arithmetic;
 mod scalar;
@@ -51,7 +52,8 @@ impl<'a> LogitPlanes<'a> {
 /// The logits of every class, blended between two rows.
 #[derive(Debug)]
 pub(crate) struct BlendedRow {
-    /// `[classes, stride]`: the row, then its last logit repeated, so that there is always a next column.
+    /// `[classes, stride]`: the row, then its last logit repeated, so that there is always a next
+    /// column.
     data: Vec<f32>,
     stride: usize,
     width: usize,
@@ -130,7 +132,8 @@ impl InstructionSet {
         }
     }
 
-    /// Predicts the pixels of some groups of a row, whose columns have been blended. `logits` is scratch space.
+    /// Predicts the pixels of some groups of a row, whose columns have been blended. `logits` is
+    /// scratch space.
     pub(crate) fn fill_pixels(
         self,
         blended: &BlendedRow,

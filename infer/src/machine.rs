@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Cores that this process may use: those that its affinity leaves, or the CPU quota of a control group (version 1 or 2) where
-/// that is lower, rounded down; at least 1.
+/// Cores that this process may use: those that its affinity leaves, or the CPU quota of a control
+/// group (version 1 or 2) where that is lower, rounded down; at least 1.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -13,7 +13,8 @@ pub fn cores() -> usize {
 pub struct Memory {
     /// Memory of the machine.
     pub machine: Option<u64>,
-    /// Most memory that this process may use: the machine's, or the least limit of its control groups.
+    /// Most memory that this process may use: the machine's, or the least limit of its control
+    /// groups.
     pub limit: Option<u64>,
     /// What is left of the limit.
     pub available: Option<u64>,
@@ -44,7 +45,8 @@ impl Memory {
         memory
     }
 
-    /// Applies the limit of a control group. File cache can be reclaimed, so it does not count as used.
+    /// Applies the limit of a control group. File cache can be reclaimed, so it does not count as
+    /// used.
     fn narrow(&mut self, group: &Path, [limit, used, cache]: [&str; 3]) {
         let number =
             |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
@@ -71,7 +73,8 @@ pub fn peak_resident() -> Option<u64> {
     bytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Resets [`peak_resident`] to the current value. Returns false where the system does not allow that.
+/// Resets [`peak_resident`] to the current value. Returns false where the system does not allow
+/// that.
 pub fn reset_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
@@ -88,8 +91,8 @@ enum CgroupVersion {
     V2,
 }
 
-/// Control groups that limit what a controller (`memory`, `cpu`) gives a process, from its own upward: `own` is the process's
-/// `/proc/self/cgroup`, `mounted` the folder of all groups.
+/// Control groups that limit what a controller (`memory`, `cpu`) gives a process, from its own
+/// upward: `own` is the process's `/proc/self/cgroup`, `mounted` the folder of all groups.
 fn cgroups(own: &str, mounted: &Path, controller: &str) -> Vec<(CgroupVersion, PathBuf)> {
     let mut groups = Vec::new();
     for line in own.lines() {
@@ -186,7 +189,8 @@ mod tests {
             (limit.unwrap() / 1024, available.unwrap() / 1024)
         };
         assert_eq!(parse("0::/a/b\n", &none), (16000, 8000));
-        // A gigabyte of limits above, less in the group in the middle; half of what that uses is cache.
+        // A gigabyte of limits above, less in the group in the middle; half of what that uses is
+        // cache.
         let second = tree(&[
             ("memory.max", "max\n"),
             ("a/memory.max", "4096000\n"),

@@ -1,5 +1,5 @@
-//! Pipeline for many images: readers decode, one thread per session runs its model, writers upsample and encode, all side by
-//! side.
+//! Pipeline for many images: readers decode, one thread per session runs its model, writers
+//! upsample and encode, all side by side.
 //!
 //! ```
 //! use protoseg_images::image_file::{MAX_PIXELS, ImageFile, ImageFileError};
@@ -9,8 +9,12 @@
 //!
 //! # let (bundle, folder) = ("tests/fixtures/colors", "tests/fixtures/pictures");
 //! # #[derive(Debug, thiserror::Error)]
-//! # enum Error { #[error(transparent)] Segment(#[from] SegmentError), #[error(transparent)] Read(#[from] ImageFileError) }
-//! let images: Vec<_> = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+//! # #[error(transparent)]
+//! # enum Error { Segment(#[from] SegmentError), Read(#[from] ImageFileError) }
+//! let mut images = Vec::new();
+//! for entry in std::fs::read_dir(folder)? {
+//!     images.push(entry?.path());
+//! }
 //! let mut pipeline = Pipeline::new(Segmenter::open(bundle)?, Vec::new());
 //! let report = pipeline.run(
 //!     images.len(),
@@ -18,7 +22,8 @@
 //!     |index| {
 //!         let file = ImageFile::read(&images[index], MAX_PIXELS)?;
 //!         let pixels = file.pixels();
-//!         Ok::<_, Error>(PendingImage { pixels, decode: move || Ok(DecodedImage { image: file.decode()?, extra: () }) })
+//!         let decode = move || Ok(DecodedImage { image: file.decode()?, extra: () });
+//!         Ok::<_, Error>(PendingImage { pixels, decode })
 //!     },
 //!     |index, _, prediction: Prediction| {
 //!         println!("{}: {} pixels", images[index].display(), prediction.labels.len());
@@ -52,14 +57,15 @@ use crate::segmenter::{RawPrediction, SegmentError, Segmenter};
 use crate::stage::Stage;
 use crate::upsample::{Outputs, Prediction};
 
-/// Most reader threads, and writer threads, where the CPU runs the network, and on GPUs. Their number bounds the images in
-/// memory, as does [`PipelineSetup::pixels`] where these are large.
+/// Most reader threads, and writer threads, where the CPU runs the network, and on GPUs. Their
+/// number bounds the images in memory, as does [`PipelineSetup::pixels`] where these are large.
 const MAX_HELPERS: [usize; 2] = [4, 16];
 
-/// Images per core from which on throughput mode is the default. Of n images on c single-threaded sessions the last round may
-/// leave all cores but one idle: up to `(n + c - 1) / n` of the work's time passes, from four images per core on 1.25 at
-/// worst and nearer to 1 on average. Threads inside a session lose nothing to a third of their time, and more the more they
-/// are. Fewer images are soon done either way, and one is done sooner with all cores.
+/// Images per core from which on throughput mode is the default. Of n images on c single-threaded
+/// sessions the last round may leave all cores but one idle: up to `(n + c - 1) / n` of the work's
+/// time passes, from four images per core on 1.25 at worst and nearer to 1 on average. Threads
+/// inside a session lose nothing to a third of their time, and more the more they are. Fewer images
+/// are soon done either way, and one is done sooner with all cores.
 const IMAGES_PER_CORE: usize = 4;
 
 /// Default sessions per GPU: while it computes for one, images and outputs of the other are copied.
@@ -120,7 +126,8 @@ pub struct PipelineSetup {
     pub sessions: usize,
     /// Threads of each.
     pub threads: usize,
-    /// Bytes that one occupies, measured on the first; None where it was not needed or the system does not say.
+    /// Bytes that one occupies, measured on the first; None where it was not needed or the system
+    /// does not say.
     pub session_bytes: Option<u64>,
     /// Bytes that they may occupy together, if that was needed.
     pub memory: Option<u64>,
@@ -157,8 +164,8 @@ impl Pipeline {
         Self { first, others, threads, setup }
     }
 
-    /// Opens a bundle folder, or a single ONNX file that `protoseg export` wrote, in as many sessions as pay for this number
-    /// of images, where it is known.
+    /// Opens a bundle folder, or a single ONNX file that `protoseg export` wrote, in as many
+    /// sessions as pay for this number of images, where it is known.
     pub fn open(
         path: impl AsRef<Path>,
         config: &EngineConfig,
@@ -247,13 +254,15 @@ impl Pipeline {
         &self.first
     }
 
-    /// Takes `count` images through the stages, in no fixed order. `open` gets an image's index and returns its size and how it is
-    /// decoded, which happens once the pixel budget admits it; `encode` gets the index, the decoded image and the prediction.
-    /// An image that cannot be read or run is counted and the others go on; one that fails in `encode` ends the run, as the
-    /// next would fail there too, and so does a lost device.
+    /// Takes `count` images through the stages, in no fixed order. `open` gets an image's index and
+    /// returns its size and how it is decoded, which happens once the pixel budget admits it;
+    /// `encode` gets the index, the decoded image and the prediction. An image that cannot be read
+    /// or run is counted and the others go on; one that fails in `encode` ends the run, as the next
+    /// would fail there too, and so does a lost device.
     ///
-    /// Memory does not grow with `count`, but for the errors of images that fail: each thread holds one image, and together
-    /// they hold no more than [`PipelineSetup::pixels`], or one image that is larger.
+    /// Memory does not grow with `count`, but for the errors of images that fail: each thread holds
+    /// one image, and together they hold no more than [`PipelineSetup::pixels`], or one image that
+    /// is larger.
     ///
     /// # Panics
     ///
@@ -271,8 +280,8 @@ impl Pipeline {
         let before: Vec<_> = segmenters.iter().map(|segmenter| segmenter.times()).collect();
         let workers = segmenters.len();
         let gpu = segmenters.iter().any(|segmenter| segmenter.device().is_gpu());
-        // Beside one session that has all cores, one reader and one writer keep up, and upsampling on another thread would only
-        // take cores from it, and memory for all logits of an image.
+        // Beside one session that has all cores, one reader and one writer keep up, and upsampling
+        // on another thread would only take cores from it, and memory for all logits of an image.
         let alone = workers == 1 && !gpu;
         let helpers = if alone { 1 } else { self.threads.min(MAX_HELPERS[usize::from(gpu)]) };
         let threads = Threads { readers: helpers, workers, writers: helpers };
@@ -281,8 +290,8 @@ impl Pipeline {
         let (decoded, to_run) = sync_channel::<(InFlight<'_>, DecodedImage<T>)>(0);
         let (ran, to_encode) = sync_channel::<(InFlight<'_>, DecodedImage<T>, RawPrediction)>(0);
         let (to_run, to_encode) = (Mutex::new(to_run), Mutex::new(to_encode));
-        // One session has all threads, and so have the kernels after it. Several keep to a share each, or there would be many
-        // more busy threads than cores.
+        // One session has all threads, and so have the kernels after it. Several keep to a share
+        // each, or there would be many more busy threads than cores.
         let each = (self.threads / workers).max(1);
         let shared = if workers > 1 || gpu { None } else { thread_pool(self.threads) };
         std::thread::scope(|scope| {
@@ -375,7 +384,8 @@ struct InFlight<'a> {
     permit: PixelPermit<'a>,
 }
 
-/// The device of each session. GPUs alternate, as often as there are sessions for each and images for all.
+/// The device of each session. GPUs alternate, as often as there are sessions for each and images
+/// for all.
 fn session_devices(
     devices: &[Device],
     gpu_sessions: Option<NonZeroUsize>,
@@ -406,7 +416,8 @@ fn open_parallel(
     })
 }
 
-/// A pool for parallel work inside a stage; None where the system has no more threads, and then the process's own are used.
+/// A pool for parallel work inside a stage; None where the system has no more threads, and then the
+/// process's own are used.
 pub fn thread_pool(threads: usize) -> Option<ThreadPool> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok()
 }

@@ -30,8 +30,8 @@ impl Preprocess {
         &self.adapter
     }
 
-    /// Returns the input tensor of images RGB `[n, height, width, 3]`, and its shape. If the file takes more images at once, the
-    /// last ones are blank. None where it does not fit into memory.
+    /// Returns the input tensor of images RGB `[n, height, width, 3]`, and its shape. If the file
+    /// takes more images at once, the last ones are blank. None where it does not fit into memory.
     pub(crate) fn fill(
         &mut self,
         images: &[u8],

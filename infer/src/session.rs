@@ -1,4 +1,5 @@
-//! ONNX Runtime: finds its library, opens ONNX files and runs them. The only module that names `ort`.
+//! ONNX Runtime: finds its library, opens ONNX files and runs them. The only module that names
+//! `ort`.
 
 mod device;
 mod error;
@@ -46,8 +47,8 @@ const FRAME_OUTPUTS: [&str; 2] = ["labels", "confidence"];
 /// Run option that numbers CUDA graphs; runs of number -1 are not captured.
 const GRAPH_KEY: &str = "gpu_graph_id";
 
-/// An open ONNX file, owned by one thread: images in, logits out; of the `frame` kind and of imported files of the `labels`
-/// kind, labels.
+/// An open ONNX file, owned by one thread: images in, logits out; of the `frame` kind and of
+/// imported files of the `labels` kind, labels.
 #[derive(Debug)]
 pub struct Runner {
     session: Session,
@@ -150,7 +151,8 @@ impl Runner {
         self.times
     }
 
-    /// Reads the description of the model from the file's metadata; None where another program wrote the file.
+    /// Reads the description of the model from the file's metadata; None where another program
+    /// wrote the file.
     pub fn model(&self) -> Result<Option<Versioned<Model>>, SessionError> {
         let failed = |source| SessionError::Model { path: self.path.clone(), source };
         let Some(text) = self.session.metadata().map_err(failed)?.custom(METADATA_KEY) else {
@@ -159,7 +161,8 @@ impl Runner {
         Ok(Some(versioned::parse(&self.path, &text, Model::VERSION)?))
     }
 
-    /// Returns the number of classes that the file declares for its logits; None where it leaves that open.
+    /// Returns the number of classes that the file declares for its logits; None where it leaves
+    /// that open.
     pub fn classes(&self) -> Option<usize> {
         let output =
             self.session.outputs().iter().find(|output| output.name() == self.default_output)?;
@@ -171,14 +174,16 @@ impl Runner {
         self.session.outputs().iter().map(Outlet::name)
     }
 
-    /// Runs images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their logits `[n, classes, h', w']`.
+    /// Runs images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their logits `[n,
+    /// classes, h', w']`.
     pub fn run(&mut self, images: &[u8], shape: [usize; 3]) -> Result<Tensor, SessionError> {
         let name = self.default_output.clone();
         let logits = self.run_outputs(images, shape, &[&name])?.pop();
         logits.ok_or_else(|| self.no_output(&name))
     }
 
-    /// Runs images as [`run`](Self::run) does, and lends their logits with the size of each dimension.
+    /// Runs images as [`run`](Self::run) does, and lends their logits with the size of each
+    /// dimension.
     pub fn run_with_logits<R>(
         &mut self,
         images: &[u8],
@@ -198,7 +203,8 @@ impl Runner {
         })
     }
 
-    /// Runs images as [`run`](Self::run) does, and returns the named outputs in order. All must be of 32-bit floats.
+    /// Runs images as [`run`](Self::run) does, and returns the named outputs in order. All must be
+    /// of 32-bit floats.
     pub fn run_outputs(
         &mut self,
         images: &[u8],
@@ -219,8 +225,8 @@ impl Runner {
         Ok(all)
     }
 
-    /// Runs images with a file of the `frame` kind, and returns their labels and confidence, each `[n, h, w]`, the latter in
-    /// steps of 1/255.
+    /// Runs images with a file of the `frame` kind, and returns their labels and confidence, each
+    /// `[n, h, w]`, the latter in steps of 1/255.
     pub fn run_frames(
         &mut self,
         images: &[u8],
@@ -230,7 +236,8 @@ impl Runner {
         Ok([(); 2].map(|()| outputs.next().unwrap_or_default()))
     }
 
-    /// Runs images as [`run`](Self::run) does, and returns the named outputs in order. All must be of bytes.
+    /// Runs images as [`run`](Self::run) does, and returns the named outputs in order. All must be
+    /// of bytes.
     pub fn run_bytes(
         &mut self,
         images: &[u8],
@@ -243,7 +250,8 @@ impl Runner {
         })
     }
 
-    /// Runs images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, through an imported file that gives labels below `classes`.
+    /// Runs images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, through an imported file that
+    /// gives labels below `classes`.
     pub fn run_labels(
         &mut self,
         images: &[u8],
@@ -314,8 +322,8 @@ impl Runner {
         copied
     }
 
-    /// Runs images through an imported file, as many at once as it takes, and hands over the outputs of each part with the
-    /// number of images in it.
+    /// Runs images through an imported file, as many at once as it takes, and hands over the
+    /// outputs of each part with the number of images in it.
     fn run_adapted<T>(
         &mut self,
         images: &[u8],
@@ -433,8 +441,8 @@ fn environment() -> Result<&'static Environment, SessionError> {
     Ok(ENVIRONMENT.get_or_init(|| environment))
 }
 
-/// Finds the library of ONNX Runtime: the one that the environment variable names, else beside the program or in `../lib`,
-/// else a bare name, which the system's loader looks up.
+/// Finds the library of ONNX Runtime: the one that the environment variable names, else beside the
+/// program or in `../lib`, else a bare name, which the system's loader looks up.
 fn find_library() -> Result<PathBuf, SessionError> {
     let name =
         format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
@@ -493,8 +501,9 @@ fn load_library(path: &Path) -> Result<Environment, SessionError> {
     Ok(environment)
 }
 
-/// True where a 64-bit ELF file ends before its section header table, its last part, does: the loader maps it all the same, and
-/// the process is killed by SIGBUS once it touches the missing pages.
+/// True where a 64-bit ELF file ends before its section header table, its last part, does: the
+/// loader maps it all the same, and the process is killed by SIGBUS once it touches the missing
+/// pages.
 fn is_truncated_elf(path: &Path) -> bool {
     let mut header = [0; 64];
     let read = File::open(path).and_then(|mut file| {
@@ -510,8 +519,8 @@ fn is_truncated_elf(path: &Path) -> bool {
     header.starts_with(b"\x7FELF\x02\x01") && start.saturating_add(size * count) > length
 }
 
-/// Opens a session; `path` is for messages where it is not what is opened. With `record` the session writes a profile into a
-/// file whose name begins with that path.
+/// Opens a session; `path` is for messages where it is not what is opened. With `record` the
+/// session writes a profile into a file whose name begins with that path.
 fn open_session(
     path: &Path,
     config: &EngineConfig,
@@ -530,7 +539,8 @@ fn open_session(
         } else {
             GraphOptimizationLevel::All
         };
-        // Spinning threads take the cores from decoding and stitching; memory patterns pay only where sizes repeat.
+        // Spinning threads take the cores from decoding and stitching; memory patterns pay only
+        // where sizes repeat.
         let builder = || {
             Ok(Session::builder(environment)?
                 .with_optimization_level(level)?

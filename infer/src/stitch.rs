@@ -39,7 +39,8 @@ impl LogitMap {
     }
 }
 
-/// True where no logit is NaN or infinite. In chunks: a loop that may end at any value is not vectorized.
+/// True where no logit is NaN or infinite. In chunks: a loop that may end at any value is not
+/// vectorized.
 pub(crate) fn are_finite(logits: &[f32]) -> bool {
     logits.chunks(256).all(|logits| logits.iter().fold(true, |all, logit| all & logit.is_finite()))
 }
@@ -91,7 +92,8 @@ impl Stitcher {
         })
     }
 
-    /// Adds the next windows of the plan, `[n, classes, l, l]` with l = [`WindowPlan::window_logits`].
+    /// Adds the next windows of the plan, `[n, classes, l, l]` with l =
+    /// [`WindowPlan::window_logits`].
     pub fn add(&mut self, windows: &[f32]) {
         let side = self.side;
         let LogitMap { classes, height, width, .. } = self.sum;
@@ -122,7 +124,8 @@ impl Stitcher {
         self.sum
     }
 
-    /// Averages the rows that no window to come covers, and returns the number of rows that are done.
+    /// Averages the rows that no window to come covers, and returns the number of rows that are
+    /// done.
     pub(crate) fn finish_rows(&mut self) -> usize {
         let LogitMap { height, width, .. } = self.sum;
         let [rows, columns] = &self.cover;

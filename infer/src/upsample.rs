@@ -1,5 +1,5 @@
-//! Upsampling: logits to a label for every pixel, by bilinear interpolation and argmax in one pass, without a tensor of logits at
-//! full resolution.
+//! Upsampling: logits to a label for every pixel, by bilinear interpolation and argmax in one pass,
+//! without a tensor of logits at full resolution.
 
 mod reference;
 
@@ -24,8 +24,8 @@ pub struct LogitGeometry {
     pub width: usize,
     /// `[height, width]` of the padded image that the logits span; the image is its top left part.
     pub padded: [usize; 2],
-    /// True where corner logits lie on corner pixels (`align_corners` of ONNX Resize); otherwise edges coincide
-    /// (`half_pixel`).
+    /// True where corner logits lie on corner pixels (`align_corners` of ONNX Resize); otherwise
+    /// edges coincide (`half_pixel`).
     pub align_corners: bool,
 }
 
@@ -83,17 +83,19 @@ pub struct Outputs {
 pub struct Prediction {
     /// Train ids `[height, width]`: the class with the highest logit; of equal ones, the first.
     pub labels: Array2<u8>,
-    /// `[height, width]`, if asked for: the largest softmax probability c as `floor(255 c + 0.5)`. Files that give labels
-    /// give none.
+    /// `[height, width]`, if asked for: the largest softmax probability c as `floor(255 c + 0.5)`.
+    /// Files that give labels give none.
     pub confidence: Option<Array2<u8>>,
-    /// `[height, width]`, if asked for: the highest logit less the second highest, m, as `min(255, floor(16 m + 0.5))`. Files
-    /// that give labels give none.
+    /// `[height, width]`, if asked for: the highest logit less the second highest, m, as `min(255,
+    /// floor(16 m + 0.5))`. Files that give labels give none.
     ///
-    /// A difference of logits is the logarithm of how many times likelier one class is than the other. In steps of 1/16
-    /// neighboring bytes differ by 6 % of that ratio, and the last byte stands for eight million to one and more.
-    /// Confidence cannot tell such pixels apart: it is at its last byte from five hundred to one on.
+    /// A difference of logits is the logarithm of how many times likelier one class is than the
+    /// other. In steps of 1/16 neighboring bytes differ by 6 % of that ratio, and the last byte
+    /// stands for eight million to one and more. Confidence cannot tell such pixels apart: it is at
+    /// its last byte from five hundred to one on.
     pub margin: Option<Array2<u8>>,
-    /// `[classes, h, w]`, if asked for: logits before upsampling, over the padded image. Files that give labels give none.
+    /// `[classes, h, w]`, if asked for: logits before upsampling, over the padded image. Files that
+    /// give labels give none.
     pub logits: Option<Array3<f32>>,
 }
 
@@ -264,7 +266,8 @@ impl Upsampler {
         self.rows.partition_point(|row| row.second < logits)
     }
 
-    /// Predicts some rows of pixels, from rows of logits of which the first is the frame's row `top`.
+    /// Predicts some rows of pixels, from rows of logits of which the first is the frame's row
+    /// `top`.
     pub(crate) fn predict(
         &self,
         planes: LogitPlanes<'_>,
@@ -437,7 +440,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// A logit at full resolution, as a sum over all logits weighted by triangles: no index arithmetic in common.
+    /// A logit at full resolution, as a sum over all logits weighted by triangles: no index
+    /// arithmetic in common.
     fn naive(
         logits: &LogitMap,
         frame: &LogitGeometry,
@@ -587,7 +591,8 @@ pub(crate) mod tests {
             let mut done = 0;
             for rows in 1..=grid[0] {
                 let (top, ready) = (rows.saturating_sub(3), upsampler.ready(rows));
-                // Two rows and more are in the buffer; with less than two pixels per row of logits, more.
+                // Two rows and more are in the buffer; with less than two pixels per row of logits,
+                // more.
                 let top = top.min(upsampler.rows.get(done).map_or(top, |row| row.first));
                 let plane = grid[0] * grid[1];
                 let part = |class: usize| {

@@ -1,11 +1,12 @@
-//! Agreement of labels, confidence and logits with a reference: labels near the boundaries of segments and elsewhere, and where
-//! the reference is clear.
+//! Agreement of labels, confidence and logits with a reference: labels near the boundaries of
+//! segments and elsewhere, and where the reference is clear.
 
 use crate::upsample::PixelDecision;
 use protoseg_models::boundary;
 use serde::Serialize;
 
-/// Share of the largest logit above which rounding should not reverse the gap of the two best logits.
+/// Share of the largest logit above which rounding should not reverse the gap of the two best
+/// logits.
 const CLEAR: f64 = 0.01;
 
 /// Distance from another label in pixels within which a pixel is near a boundary.
@@ -42,7 +43,8 @@ pub(super) struct Agreement {
     pub(super) wrong: usize,
     /// Those of `wrong` near a boundary.
     pub(super) wrong_near: usize,
-    /// Pixels with another label where the two best logits of the reference are a tie; they count as agreeing.
+    /// Pixels with another label where the two best logits of the reference are a tie; they count
+    /// as agreeing.
     pub(super) ties: usize,
     /// Those of `wrong` where the reference is clear.
     pub(super) clear: usize,
@@ -111,7 +113,8 @@ pub(super) struct LabelAgreement {
     pub(super) elsewhere: Option<f64>,
     /// Pixels with another label that count as agreeing.
     pub(super) ties: usize,
-    /// Pixels with another label where the two best logits are more than a hundredth of the largest logit apart.
+    /// Pixels with another label where the two best logits are more than a hundredth of the largest
+    /// logit apart.
     pub(super) clear: usize,
 }
 
@@ -197,7 +200,8 @@ impl Noise {
         self.signal += other.signal;
     }
 
-    /// Root mean square of noise over signal: 1 for logits that are constant over the image. `f64::MAX` where it is not finite.
+    /// Root mean square of noise over signal: 1 for logits that are constant over the image.
+    /// `f64::MAX` where it is not finite.
     pub(super) fn ratio(self) -> f64 {
         let ratio = if self.error == 0.0 { 0.0 } else { (self.error / self.signal).sqrt() };
         if ratio.is_finite() { ratio } else { f64::MAX }
@@ -210,7 +214,8 @@ mod tests {
 
     #[test]
     fn pixels_are_counted_by_place_and_by_gap() {
-        // Two rows of twelve: a boundary in the middle, so that three columns on each side are near it.
+        // Two rows of twelve: a boundary in the middle, so that three columns on each side are near
+        // it.
         let labels: Vec<u8> = (0..24).map(|pixel| u8::from(pixel % 12 >= 6)).collect();
         let mut decisions = [PixelDecision { gap: 0.005, confidence: 100 }; 24];
         decisions[0].gap = 0.5;

@@ -49,7 +49,8 @@ impl ReferencePrediction {
     }
 }
 
-/// The logits file to compare a file with: that of the same precision, where there is one, else that of fp32.
+/// The logits file to compare a file with: that of the same precision, where there is one, else
+/// that of fp32.
 pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Option<&ModelFile> {
     let find = |precision: Precision| {
         let fits = |file: &&ModelFile| {
@@ -60,7 +61,8 @@ pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Optio
     find(precision).or_else(|| find(Precision::Fp32))
 }
 
-/// Tie tolerance between the labels of a file and those of its reference. In the same precision, only the order of sums differs.
+/// Tie tolerance between the labels of a file and those of its reference. In the same precision,
+/// only the order of sums differs.
 pub(super) fn rounding_between(file: &ModelFile, reference: &ModelFile) -> f64 {
     let alike = file.variant.precision == reference.variant.precision;
     tie_tolerance(if alike { Precision::Fp32 } else { file.variant.precision })
@@ -145,7 +147,8 @@ fn case(
 ) -> CaseReport {
     let (labels, confidence) = (found.0.report(), found.1);
     let GateLimits { label_agreement: limit, .. } = file.limits();
-    // Lower precision moves confidence by several steps wherever logits are near; one step is the limit in fp32 alone.
+    // Lower precision moves confidence by several steps wherever logits are near; one step is the
+    // limit in fp32 alone.
     let precisions = [file.variant.precision, reference.variant.precision];
     let exact = precisions == [Precision::Fp32; 2];
     let held = [

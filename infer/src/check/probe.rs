@@ -1,4 +1,5 @@
-//! Check of files of the `logits` and `labels` kinds: compared with libtorch on the images of the probe.
+//! Check of files of the `logits` and `labels` kinds: compared with libtorch on the images of the
+//! probe.
 
 use std::path::Path;
 
@@ -18,8 +19,8 @@ use super::agreement::{Agreement, ConfidenceAgreement, Noise, ReferenceLabels};
 use super::report::CaseReport;
 use super::{CheckError, WithContext};
 
-/// Runs every image of the probe. Returns the cases, and the noise-to-signal ratio over all of them; None where logits are not
-/// known.
+/// Runs every image of the probe. Returns the cases, and the noise-to-signal ratio over all of
+/// them; None where logits are not known.
 pub(super) fn check(
     folder: &Path,
     manifest: &Manifest,
@@ -68,8 +69,8 @@ pub(super) fn check(
     Ok((cases, whole.noise_to_signal))
 }
 
-/// Results over all images, which are judged together: an image of the probe is small, so that a few pixels along one boundary
-/// would decide.
+/// Results over all images, which are judged together: an image of the probe is small, so that a
+/// few pixels along one boundary would decide.
 #[derive(Clone, Copy)]
 struct ProbeTotals {
     agreement: f64,
@@ -208,7 +209,8 @@ pub(super) fn largest(logits: &[f32]) -> f64 {
     logits.iter().map(|logit| f64::from(logit.abs())).fold(0.0, f64::max)
 }
 
-/// The largest difference over the largest logit. JSON has no infinity: a ratio that is not finite becomes `f64::MAX`.
+/// The largest difference over the largest logit. JSON has no infinity: a ratio that is not finite
+/// becomes `f64::MAX`.
 fn logit_error(truth: &[f32], found: &[f32]) -> f64 {
     let differences =
         truth.iter().zip(found).map(|(truth, found)| f64::from((truth - found).abs()));

@@ -105,7 +105,8 @@ impl FileReport {
         }
     }
 
-    /// Computes the verdict. `data`: there are labeled images; `measure`: the bundle holds a file that scores are compared with.
+    /// Computes the verdict. `data`: there are labeled images; `measure`: the bundle holds a file
+    /// that scores are compared with.
     pub(super) fn conclude(&mut self, data: bool, measure: bool) {
         let cases = self.cases.iter().map(|case| case.verdict);
         let found = cases

@@ -29,7 +29,8 @@ pub struct LabeledImages {
     pub name: String,
 }
 
-/// A logits file with a tiling, which files are scored as or compared with; it runs each image once at most.
+/// A logits file with a tiling, which files are scored as or compared with; it runs each image once
+/// at most.
 struct ReferenceModel {
     file: String,
     tiling: Tiling,
@@ -69,8 +70,8 @@ struct ScoredFile {
     skipped: usize,
 }
 
-/// Scores every file that has not failed yet. An image that cannot be read is an error: scores over other images could not be
-/// compared. Ends early once `stop` is true.
+/// Scores every file that has not failed yet. An image that cannot be read is an error: scores over
+/// other images could not be compared. Ends early once `stop` is true.
 pub(super) fn score(
     folder: &Path,
     manifest: &Manifest,

@@ -1,4 +1,5 @@
-//! Errors of intermediate outputs: every node's value in a lower precision, compared with the fp32 file.
+//! Errors of intermediate outputs: every node's value in a lower precision, compared with the fp32
+//! file.
 
 use std::path::Path;
 

@@ -68,7 +68,8 @@ pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportE
     Ok(InputFormat { layout, bytes, batch, size })
 }
 
-/// Chooses an output and tells its kind: the named one, else the only one that may be logits or labels.
+/// Chooses an output and tells its kind: the named one, else the only one that may be logits or
+/// labels.
 pub(super) fn choose<'a>(
     outputs: &'a [TensorInfo],
     name: Option<&str>,

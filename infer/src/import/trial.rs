@@ -28,12 +28,14 @@ enum TrialOutput {
     Labels(Vec<u8>),
 }
 
-/// First size to try where sizes are free: one that most networks take, and from which their stride shows.
+/// First size to try where sizes are free: one that most networks take, and from which their stride
+/// shows.
 pub(super) fn first_size(align_corners: bool, multiple: usize) -> [usize; 2] {
     [128, 192].map(|side: usize| side.next_multiple_of(multiple) + usize::from(align_corners))
 }
 
-/// Second size to try: odd multiples of what the network should take, and so multiples of nothing more.
+/// Second size to try: odd multiples of what the network should take, and so multiples of nothing
+/// more.
 pub(super) fn odd_size(grid: LogitGrid) -> [usize; 2] {
     let steps = 96_usize.div_ceil(grid.encoder_stride) | 1;
     [steps, steps + 2].map(|steps| grid.round_up(steps * grid.encoder_stride))

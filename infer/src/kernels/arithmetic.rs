@@ -1,20 +1,21 @@
 //! Arithmetic that all instruction sets do alike, and predictions at the corners of cells.
 //!
-//! Within a cell, every logit is a mean of the four corner logits with the same weights. So where one class is the highest at
-//! all four corners, it is the highest in between; its lead is nowhere less than at the worst corner; and the softmax
-//! denominator, being convex along both directions, is nowhere more than at the worst corner.
+//! Within a cell, every logit is a mean of the four corner logits with the same weights. So where
+//! one class is the highest at all four corners, it is the highest in between; its lead is nowhere
+//! less than at the worst corner; and the softmax denominator, being convex along both directions,
+//! is nowhere more than at the worst corner.
 
 use super::LogitPlanes;
 
 /// Steps of a margin byte per unit of logits.
 pub(crate) const MARGIN_STEPS: f32 = 16.0;
 
-/// Softmax denominator at the corners up to which every confidence in between is the byte 255. The bound is
-/// 255 / 254.5 = 1.00196; the rest is for rounding.
+/// Softmax denominator at the corners up to which every confidence in between is the byte 255. The
+/// bound is 255 / 254.5 = 1.00196; the rest is for rounding.
 const SURE_SUM: f32 = 1.0019;
 
-/// Lead at the corners from which every margin in between is the byte 255. The bound is 254.5 / 16; the rest is for
-/// rounding.
+/// Lead at the corners from which every margin in between is the byte 255. The bound is 254.5 / 16;
+/// the rest is for rounding.
 const SURE_MARGIN: f32 = 16.0;
 
 /// Below it, exponentials are negligible, and would be subnormal.
@@ -24,7 +25,8 @@ pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
 pub(super) const WHOLE: f32 = 12_582_912.0;
 /// ln 2 in two parts (Cody and Waite); products of the first with small integers are exact.
 pub(super) const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-/// Taylor series of exp, highest power first: its error on [-ln 2 / 2, ln 2 / 2] is below that of rounding.
+/// Taylor series of exp, highest power first: its error on [-ln 2 / 2, ln 2 / 2] is below that of
+/// rounding.
 pub(super) const SERIES: [f32; 7] =
     [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
 
@@ -71,7 +73,8 @@ pub(super) fn lesser(first: f32, second: f32) -> f32 {
 pub(crate) struct Corners {
     /// Class with the highest logit; of equal ones, the first.
     pub(crate) labels: Vec<u8>,
-    /// True where confidence and margin, if asked for, are at their highest byte as far as this corner goes.
+    /// True where confidence and margin, if asked for, are at their highest byte as far as this
+    /// corner goes.
     pub(crate) sure: Vec<bool>,
     outputs: [bool; 2],
     best: Vec<f32>,

@@ -1,5 +1,5 @@
-//! Kernels for AVX2: the scalar operations, eight at a time and in the same order, so that the bits are the same.
-//! Products and sums are not fused, which would round once less.
+//! Kernels for AVX2: the scalar operations, eight at a time and in the same order, so that the bits
+//! are the same. Products and sums are not fused, which would round once less.
 
 #![expect(
     unsafe_code,
@@ -48,7 +48,8 @@ pub(super) fn blend_rows(
     unsafe { inner(planes, blend, columns, blended) }
 }
 
-/// See [`InstructionSet::fill_pixels`](super::InstructionSet::fill_pixels). No group spans more than eight columns.
+/// See [`InstructionSet::fill_pixels`](super::InstructionSet::fill_pixels). No group spans more
+/// than eight columns.
 pub(super) fn fill_pixels(
     blended: &BlendedRow,
     groups: &[PixelGroup],
@@ -157,7 +158,8 @@ impl Columns {
     }
 }
 
-/// Updates the winning class where the logit is above the best so far: classes come in order, so the winner is the largest.
+/// Updates the winning class where the logit is above the best so far: classes come in order, so
+/// the winner is the largest.
 #[target_feature(enable = "avx2")]
 fn later(winner: __m256i, class: i32, logit: __m256, best: __m256) -> __m256i {
     let above = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(logit, best));

@@ -1,4 +1,5 @@
-//! State that the threads of a run share: the pixel budget, the next image, failures and times; and the report of the run.
+//! State that the threads of a run share: the pixel budget, the next image, failures and times; and
+//! the report of the run.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,13 +15,16 @@ use super::{PipelineEvent, RunControl};
 use crate::segmenter::SegmentError;
 use crate::stage::{Stage, StageTimes};
 
-/// Bytes per pixel in flight: three of the image and up to three of the prediction; in the end also the files made of these.
+/// Bytes per pixel in flight: three of the image and up to three of the prediction; in the end also
+/// the files made of these.
 const BYTES_PER_PIXEL: u64 = 8;
 
-/// Images get a quarter of the available memory: up to a half is for sessions, and the rest for what runs need.
+/// Images get a quarter of the available memory: up to a half is for sessions, and the rest for
+/// what runs need.
 const MEMORY_DIVISOR: u64 = 4;
 
-/// Default pixel budget for the available memory; where that is not known, the largest image that is read.
+/// Default pixel budget for the available memory; where that is not known, the largest image that
+/// is read.
 pub(super) fn default_pixels(available: Option<u64>) -> u64 {
     available.map_or(MAX_PIXELS, |bytes| bytes / MEMORY_DIVISOR / BYTES_PER_PIXEL)
 }
@@ -124,7 +128,8 @@ impl<'a, E: From<SegmentError>> RunState<'a, E> {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// True where results can no longer be kept. After other errors, finished predictions still are.
+    /// True where results can no longer be kept. After other errors, finished predictions still
+    /// are.
     pub(super) fn is_unwritable(&self) -> bool {
         self.unwritable.load(Ordering::Relaxed)
     }
@@ -138,7 +143,8 @@ impl<'a, E: From<SegmentError>> RunState<'a, E> {
         result
     }
 
-    /// Does a thread's work on one image. A panic ends the run, while the thread lives on: others may wait for it to receive.
+    /// Does a thread's work on one image. A panic ends the run, while the thread lives on: others
+    /// may wait for it to receive.
     pub(super) fn catch_panic<R>(&self, work: impl FnOnce() -> Option<R>) -> Option<R> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             self.stopped.store(true, Ordering::Relaxed);

@@ -42,12 +42,14 @@ pub fn runtime() -> Result<Runtime, SessionError> {
 }
 
 impl Device {
-    /// True where ONNX Runtime can be loaded and was built with the provider of this device, which may still fail here.
+    /// True where ONNX Runtime can be loaded and was built with the provider of this device, which
+    /// may still fail here.
     pub fn is_built_in(self) -> bool {
         environment().is_ok() && is_built_in(self)
     }
 
-    /// Runs a network of one operator on this device: an error where its libraries do not load or it computes wrongly.
+    /// Runs a network of one operator on this device: an error where its libraries do not load or
+    /// it computes wrongly.
     pub fn check(self) -> Result<(), SessionError> {
         let name = Path::new("a test network of one operator");
         let config = EngineConfig::on(self);
@@ -72,20 +74,21 @@ fn run_floats(session: &mut Session, shape: &[usize], values: &[f32]) -> ort::Re
     run_session(session, input, &["y"], read)
 }
 
-/// Peak throughput of a device: products of large matrices, and copies to the device and back. Beside it one sees how much of
-/// the device a network uses.
+/// Peak throughput of a device: products of large matrices, and copies to the device and back.
+/// Beside it one sees how much of the device a network uses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DevicePeak {
     /// Multiplications and additions per second, in products of square matrices.
     pub operations_a_second: f64,
     /// Side of these matrices.
     pub side: usize,
-    /// Bytes per second to the network and back, both counted, in the buffers that images go through.
+    /// Bytes per second to the network and back, both counted, in the buffers that images go
+    /// through.
     pub copied_bytes_a_second: f64,
 }
 
-/// Products in the shorter and the longer of two chains. They differ in products alone: starting a run and copying take the
-/// same time in both.
+/// Products in the shorter and the longer of two chains. They differ in products alone: starting a
+/// run and copying take the same time in both.
 const CHAINS: [usize; 2] = [4, 20];
 
 /// Runs of each; the quickest counts.

@@ -43,7 +43,8 @@ pub enum SessionError {
     /// Metadata that cannot be read.
     #[error(transparent)]
     Metadata(#[from] JsonError),
-    /// Images that the file does not take, outputs that it does not have, or labels beyond its classes.
+    /// Images that the file does not take, outputs that it does not have, or labels beyond its
+    /// classes.
     #[error("{0}")]
     Invalid(String),
     /// ONNX Runtime fails to run the file.
@@ -98,8 +99,8 @@ pub enum SessionError {
 const NO_MEMORY: [&str; 4] =
     ["out of memory", "failed to allocate memory", "bad_alloc", "alloc_failed"];
 
-/// Error codes of CUDA after which, by its documentation, everything else fails too: memory with errors (214), and crashed
-/// kernels from 700 (illegal address) to 720.
+/// Error codes of CUDA after which, by its documentation, everything else fails too: memory with
+/// errors (214), and crashed kernels from 700 (illegal address) to 720.
 const LOST: [std::ops::RangeInclusive<u32>; 2] = [214..=214, 700..=720];
 
 /// Text after which ONNX Runtime gives such a code.

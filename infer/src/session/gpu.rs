@@ -1,7 +1,9 @@
-//! Runs on GPUs: buffers that stay bound between runs, CUDA graphs, and a lock for work that must run alone.
+//! Runs on GPUs: buffers that stay bound between runs, CUDA graphs, and a lock for work that must
+//! run alone.
 //!
-//! Images go through pinned host memory, which the GPU reads by itself, and outputs come back the same way; for CUDA graphs,
-//! which replay launches, input and outputs stay at one address of the GPU.
+//! Images go through pinned host memory, which the GPU reads by itself, and outputs come back the
+//! same way; for CUDA graphs, which replay launches, input and outputs stay at one address of the
+//! GPU.
 
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};
@@ -15,11 +17,13 @@ use super::{GRAPH_KEY, Runner, SessionError, run_error, run_session};
 use crate::config::Device;
 use crate::stage::{Stage, StageTimes};
 
-/// Runs of a thread by the last of which ONNX Runtime has captured a graph: two that set up memory, then the capture.
+/// Runs of a thread by the last of which ONNX Runtime has captured a graph: two that set up memory,
+/// then the capture.
 const RUNS_TO_CAPTURE: usize = 3;
 
-/// While CUDA captures launches, no other thread of the process may set up or free GPU memory. And TensorRT chooses kernels by
-/// timing them, which other work would disturb; engines that it built lie in its cache when the next session looks.
+/// While CUDA captures launches, no other thread of the process may set up or free GPU memory. And
+/// TensorRT chooses kernels by timing them, which other work would disturb; engines that it built
+/// lie in its cache when the next session looks.
 static GPUS: RwLock<()> = RwLock::new(());
 
 /// Runs work on a GPU beside other such work, or alone.
@@ -65,7 +69,8 @@ impl Buffers {
 }
 
 impl Runner {
-    /// Runs images and reads the named outputs in order: with bound buffers if there are some for this shape.
+    /// Runs images and reads the named outputs in order: with bound buffers if there are some for
+    /// this shape.
     pub(super) fn run_bound<T>(
         &mut self,
         images: &[u8],
@@ -278,7 +283,8 @@ mod tests {
     use super::*;
     use crate::config::EngineConfig;
 
-    /// On the CPU, whose memory stands for the GPU's: with bound buffers, and with those of a CUDA graph.
+    /// On the CPU, whose memory stands for the GPU's: with bound buffers, and with those of a CUDA
+    /// graph.
     #[test]
     fn bound_buffers_change_no_output() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/colors/model.onnx");

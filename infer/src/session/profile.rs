@@ -1,4 +1,5 @@
-//! Which execution provider runs which operators of a file, once ONNX Runtime has optimized it: from its own profile of a run
+//! Which execution provider runs which operators of a file, once ONNX Runtime has optimized it:
+//! from its own profile of a run
 //! (<https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html>).
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,11 +19,12 @@ const MAX_OPERATORS: usize = 10;
 /// Profile of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// Nodes of each execution provider, by its name. Fused nodes count as one, as does a subgraph that a provider takes over,
-    /// as TensorRT does; nodes that ONNX Runtime inserts, such as copies between devices, count too.
+    /// Nodes of each execution provider, by its name. Fused nodes count as one, as does a subgraph
+    /// that a provider takes over, as TensorRT does; nodes that ONNX Runtime inserts, such as
+    /// copies between devices, count too.
     pub nodes: BTreeMap<String, usize>,
-    /// The ten operators that took most of the run, the most expensive first; empty on GPUs, where nodes return before their
-    /// work is done.
+    /// The ten operators that took most of the run, the most expensive first; empty on GPUs, where
+    /// nodes return before their work is done.
     pub operators: Vec<Operator>,
 }
 
@@ -62,9 +64,9 @@ struct ProfileArguments {
 }
 
 impl Runner {
-    /// Opens the file once more and profiles a run of black images `[n, h, w]`. Meanwhile this takes the memory of a second
-    /// session, and on TensorRT without a cache the time to build its engines again. Does not work for files that were opened
-    /// from bytes.
+    /// Opens the file once more and profiles a run of black images `[n, h, w]`. Meanwhile this
+    /// takes the memory of a second session, and on TensorRT without a cache the time to build its
+    /// engines again. Does not work for files that were opened from bytes.
     pub fn profile(&self, shape: [usize; 3]) -> Result<Profile, SessionError> {
         profile(&self.path, self.preprocess.as_ref().map(Preprocess::adapter), &self.config, shape)
     }
@@ -92,7 +94,8 @@ fn profile_in(
         source,
         help: "; make room in the folder for temporary files (TMPDIR)",
     };
-    // Removed with everything in it whatever happens, also with the record that a failed session leaves when it is closed.
+    // Removed with everything in it whatever happens, also with the record that a failed session
+    // leaves when it is closed.
     let folder = tempfile::Builder::new()
         .prefix("protoseg-profile-")
         .tempdir_in(temporary)

@@ -1,9 +1,9 @@
-//! Execution providers of ONNX Runtime: the device that a session runs on, never replaced by another; and the engine cache of
-//! TensorRT.
+//! Execution providers of ONNX Runtime: the device that a session runs on, never replaced by
+//! another; and the engine cache of TensorRT.
 //!
-//! Building engines takes minutes, loading them seconds. ONNX Runtime names an engine by the names in a graph, by precision,
-//! GPU and versions, but not by the weights. So each file has a folder of its own, named by its content; timings of kernels
-//! are shared.
+//! Building engines takes minutes, loading them seconds. ONNX Runtime names an engine by the names
+//! in a graph, by precision, GPU and versions, but not by the weights. So each file has a folder of
+//! its own, named by its content; timings of kernels are shared.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -31,7 +31,8 @@ pub(super) fn is_built_in(device: Device) -> bool {
     available.unwrap_or(false)
 }
 
-/// Returns the package whose library has the provider of a device, and what the provider loads from the system.
+/// Returns the package whose library has the provider of a device, and what the provider loads from
+/// the system.
 fn requirements(device: Device) -> (&'static str, &'static str) {
     match device {
         Device::Cpu => ("onnxruntime", "nothing more"),
@@ -121,7 +122,8 @@ fn with_providers(
         builder = builder.with_disable_cpu_fallback()?;
     }
     if let Some([height, width]) = config.input_size {
-        // The names that `protoseg export` gives to the sizes it leaves open; a file without them is not changed by this.
+        // The names that `protoseg export` gives to the sizes it leaves open; a file without them
+        // is not changed by this.
         builder = builder.with_dimension_override("H", height as i64)?;
         builder = builder.with_dimension_override("W", width as i64)?;
     }
