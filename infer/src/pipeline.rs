@@ -9,8 +9,12 @@
 //!
 //! # let (bundle, folder) = ("tests/fixtures/colors", "tests/fixtures/pictures");
 //! # #[derive(Debug, thiserror::Error)]
-//! # #[error(transparent)]
-//! # enum Error { Segment(#[from] SegmentError), Read(#[from] ImageFileError) }
+//! # enum Error {
+//! #     #[error(transparent)]
+//! #     Segment(#[from] SegmentError),
+//! #     #[error(transparent)]
+//! #     Read(#[from] ImageFileError),
+//! # }
 //! let mut images = Vec::new();
 //! for entry in std::fs::read_dir(folder)? {
 //!     images.push(entry?.path());
