@@ -1,6 +1,6 @@
-//! ONNX Runtime through our export gives what others' implementations give, made with PyTorch from the same weights.
+//! Exported networks in ONNX Runtime agree with the published PyTorch implementations.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod support;
 
@@ -18,13 +18,14 @@ use support::{
     FOLDED, UNFOLDED, floats, program, real_data, relative_error, repository, succeed, tensors,
 };
 
-/// Outputs of one picture: node and expected values.
+/// Outputs of one image: node and expected values.
 type Expected = Vec<(NodeId, Vec<f32>)>;
 
-/// A picture `[height, width, 3]` with its size and expected outputs.
+/// An image `[height, width, 3]` with its size and expected outputs.
 type Case = (Vec<u8>, [usize; 2], Expected);
 
-/// Exports nodes of a graph, with and without folding, and holds ONNX Runtime's outputs against the expected ones.
+/// Exports nodes of a graph, with and without folding, and compares ONNX Runtime's outputs with the
+/// expected ones.
 fn compare(graph: &Graph, weights: &StateDict, cases: &[Case]) {
     let names: Vec<(NodeId, String)> =
         cases[0].2.iter().map(|(id, _)| (*id, format!("output{}", id.0))).collect();
@@ -32,18 +33,18 @@ fn compare(graph: &Graph, weights: &StateDict, cases: &[Case]) {
         names.iter().map(|(id, name)| (*id, name.as_str())).collect();
     let network = Network::new(graph, weights, &outputs).unwrap();
     let folded = network.clone().fold_batch_norm().unwrap();
-    for (form, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)]
+    for (name, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)]
     {
         let file = emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes();
-        let mut runner = Runner::from_bytes(form, &file, &EngineConfig::default()).unwrap();
+        let mut runner = Runner::from_bytes(name, &file, &EngineConfig::default()).unwrap();
         for (image, [height, width], expected) in cases {
             let asked: Vec<&str> = outputs.iter().map(|(_, name)| *name).collect();
             let found = runner.run_outputs(image, [1, *height, *width], &asked).unwrap();
             for (found, (id, expected)) in found.iter().zip(expected) {
                 let error = relative_error(&found.data, expected);
                 let node = &graph.node(*id).name;
-                eprintln!("{form} {height}x{width} {node}: relative error {error:.1e}");
-                assert!(error < tolerance, "{form} {height}x{width} {node}: {error:.1e}");
+                eprintln!("{name} {height}x{width} {node}: relative error {error:.1e}");
+                assert!(error < tolerance, "{name} {height}x{width} {node}: {error:.1e}");
             }
         }
     }
@@ -57,7 +58,7 @@ fn resnet101() -> (Graph, StateDict) {
 }
 
 #[test]
-fn resnet101_gives_the_reference_lines_logits() {
+fn resnet101_agrees_with_its_committed_reference() {
     let (graph, weights) = resnet101();
     let expected = tensors(&repository().join("tests/fixtures/resnet101_97x97.safetensors"));
     let logits = (graph.tagged(Tag::Logits).unwrap(), floats(&expected["97x97.logits"].1));
@@ -65,8 +66,8 @@ fn resnet101_gives_the_reference_lines_logits() {
 }
 
 #[test]
-fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
-    let check = "ONNX Runtime: resnet101_gives_the_reference_lines_outputs_at_two_sizes";
+fn resnet101_agrees_with_its_reference_at_two_sizes() {
+    let check = "ONNX Runtime: resnet101_agrees_with_its_reference_at_two_sizes";
     let Some(path) = real_data(check, "../fixtures/pcr_resnet101/outputs.safetensors") else {
         return;
     };
@@ -85,8 +86,8 @@ fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
 }
 
 #[test]
-fn efficientnet_lite0_gives_its_packages_features_and_imagenet_logits() {
-    let check = "ONNX Runtime: efficientnet_lite0_gives_its_packages_features_and_imagenet_logits";
+fn efficientnet_lite0_agrees_with_its_package() {
+    let check = "ONNX Runtime: efficientnet_lite0_agrees_with_its_package";
     let Some(path) = real_data(check, "../fixtures/efficientnet_lite0/outputs.safetensors") else {
         return;
     };

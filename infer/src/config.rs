@@ -18,7 +18,8 @@ const MAX_COUNT: usize = 1024;
 
 /// Options of the engine, each with the name that it has on the command line.
 ///
-/// Serializes as a map of names to texts, the form of `tuning.json` and of reports: `{"precision": "int8", "spin": "on"}`.
+/// Serializes as a map of names to texts, the form of `tuning.json` and of reports: `{"precision":
+/// "int8", "spin": "on"}`.
 ///
 /// ```
 /// use protoseg_infer::EngineConfig;
@@ -47,36 +48,42 @@ pub struct EngineConfig {
     pub gpu_sessions: Option<NonZeroUsize>,
     /// Use of the cores; by default chosen by the number of images.
     pub mode: Option<ExecutionMode>,
-    /// Bytes that sessions on the CPU may occupy together; by default half of the available memory. One session is always
-    /// opened.
+    /// Bytes that sessions on the CPU may occupy together; by default half of the available memory.
+    /// One session is always opened.
     pub memory: Option<u64>,
     /// Lets idle threads spin: runs start some microseconds sooner, and other work loses the cores.
     pub spin: bool,
     /// Lets CUDA multiply 32-bit floats with 10 bits of mantissa (TensorFloat-32).
     pub tf32: bool,
-    /// Captures the launches of a run as a CUDA graph and replays it from the third run of one shape on.
+    /// Captures the launches of a run as a CUDA graph and replays it from the third run of one
+    /// shape on.
     pub cuda_graph: bool,
     /// Bytes of GPU memory that a CUDA session may take for tensors; by default all.
     pub gpu_memory: Option<u64>,
     /// Lets TensorRT compute in 16-bit floats where that is faster.
     pub trt_fp16: bool,
-    /// Lets TensorRT compute in 8 bits as the ONNX file says; for files of a bundle the manifest decides.
+    /// Lets TensorRT compute in 8 bits as the ONNX file says; for files of a bundle the manifest
+    /// decides.
     pub trt_int8: bool,
-    /// Folder of TensorRT's engine and timing caches; without it engines are built for each session.
+    /// Folder of TensorRT's engine and timing caches; without it engines are built for each
+    /// session.
     pub trt_cache: Option<PathBuf>,
     /// Bytes of workspace per layer in TensorRT; by default as ONNX Runtime chooses.
     pub trt_workspace: Option<u64>,
-    /// Lets the CPU run operators that the device does not support; otherwise such a file is refused.
+    /// Lets the CPU run operators that the device does not support; otherwise such a file is
+    /// refused.
     pub cpu_fallback: bool,
-    /// Runs images of the size of a frame file through that file; by default on GPUs. Not an option of the command line.
+    /// Runs images of the size of a frame file through that file; by default on GPUs. Not an option
+    /// of the command line.
     pub frame_files: Option<bool>,
-    /// Pixels of images in flight in a pipeline, beside which one image of any size is admitted; by default chosen by the
-    /// available memory. Not an option of the command line.
+    /// Pixels of images in flight in a pipeline, beside which one image of any size is admitted; by
+    /// default chosen by the available memory. Not an option of the command line.
     pub pixel_budget: Option<u64>,
-    /// `[height, width]` of every image or window to come, where they are alike. Not an option of the command line.
+    /// `[height, width]` of every image or window to come, where they are alike. Not an option of
+    /// the command line.
     pub input_size: Option<[usize; 2]>,
-    /// Turns graph optimization off: slow, for checking files that are meant for another runtime. Not an option of the
-    /// command line.
+    /// Turns graph optimization off: slow, for checking files that are meant for another runtime.
+    /// Not an option of the command line.
     pub unoptimized: bool,
 }
 
@@ -243,7 +250,8 @@ impl EngineConfig {
         self.devices().iter().all(|device| device.is_gpu())
     }
 
-    /// Names the kind of a device and the precision that it may give up: `cuda tf32`. Devices of one kind compute alike.
+    /// Names the kind of a device and the precision that it may give up: `cuda tf32`. Devices of
+    /// one kind compute alike.
     pub fn arithmetic(&self, device: Device) -> String {
         let device = device.to_string();
         let mut text = device.split(':').next().unwrap_or(&device).to_owned();
@@ -340,7 +348,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     bytes.filter(|&bytes| bytes > 0).ok_or_else(|| "write a size such as 800M or 6G".to_owned())
 }
 
-/// Formats bytes so that [`parse_bytes`] reads the same number, in the largest unit that divides it.
+/// Formats bytes so that [`parse_bytes`] reads the same number, in the largest unit that divides
+/// it.
 fn bytes_text(bytes: u64) -> String {
     let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
     match units.into_iter().find(|(shift, _)| bytes.is_multiple_of(1 << shift)) {

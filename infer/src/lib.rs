@@ -1,4 +1,5 @@
-//! Semantic segmentation with ONNX Runtime: a bundle of `protoseg export` and an image in, a label for every pixel out.
+//! Semantic segmentation with ONNX Runtime: a bundle of `protoseg export` and an image in, a label
+//! for every pixel out.
 //!
 //! ```
 //! use protoseg_infer::{Outputs, Segmenter, image_file};
@@ -13,17 +14,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`session`] opens ONNX files and runs them; [`segmenter`] adds windows, [`stitch`] and [`upsample`]; [`pipeline`] runs
-//! many images, as [`machine`] allows; [`config`] holds the options of all of these; [`check`] compares a bundle with libtorch;
-//! [`import`] makes bundles of other ONNX files. ONNX Runtime is loaded when the first file is opened: the library that
+//! [`session`] opens ONNX files and runs them; [`segmenter`] adds windows, [`stitch`] and
+//! [`upsample`]; [`pipeline`] runs many images, as [`machine`] allows; [`config`] holds the options
+//! of all of these; [`check`] compares a bundle with libtorch; [`import`] makes bundles of other
+//! ONNX files. ONNX Runtime is loaded when the first file is opened: the library that
 //! `ORT_DYLIB_PATH` names, else one beside the program or in `../lib`, else the system's.
 //!
-//! Microsoft's builds of ONNX Runtime send telemetry. This library turns that off, but from 1.30 on only the environment
-//! variable `ORT_DISABLE_TELEMETRY=1`, read as ONNX Runtime starts, also keeps it from leaving files in the user's cache
-//! (`~/.cache/Microsoft`) and in the folder for temporary files. The program `protoseg` sets it; start your own program with
-//! it, or set it before the program has threads.
+//! Microsoft's builds of ONNX Runtime send telemetry. This library turns that off, but from 1.30 on
+//! only the environment variable `ORT_DISABLE_TELEMETRY=1`, read as ONNX Runtime starts, also keeps
+//! it from leaving files in the user's cache (`~/.cache/Microsoft`) and in the folder for temporary
+//! files. The program `protoseg` sets it; start your own program with it, or set it before the
+//! program has threads.
 //!
-//! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only [`session`] names `ort`.
+//! **Invariant:** nothing here knows libtorch, training or how ONNX files are written, and only
+//! [`session`] names `ort`.
 
 #![warn(missing_docs)]
 #![warn(clippy::print_stderr)]

@@ -1,4 +1,5 @@
-//! The segmenter: a model with its windows, stitching and upsampling, from an image to a label for every pixel.
+//! The segmenter: a model with its windows, stitching and upsampling, from an image to a label for
+//! every pixel.
 
 mod error;
 mod image_view;
@@ -29,7 +30,8 @@ use crate::stage::{Stage, StageTimes};
 use crate::stitch::{LogitMap, Stitcher};
 use crate::upsample::{self, LogitGeometry, Outputs, Prediction};
 
-/// Most logits of an image that are kept until another thread upsamples them: 32 MiB, those of 19 classes over 7 megapixels.
+/// Most logits of an image that are kept until another thread upsamples them: 32 MiB, those of 19
+/// classes over 7 megapixels.
 const MAX_DEFERRED_LOGITS: usize = 8 << 20;
 
 /// A model that is ready to label images.
@@ -57,8 +59,8 @@ impl Segmenter {
         Self::open_with(path, &EngineConfig::default())
     }
 
-    /// Opens with a configuration, on its first device. Of a bundle, the first file of the `logits` or `labels` kind in the
-    /// chosen precision is taken, once its digest has been checked.
+    /// Opens with a configuration, on its first device. Of a bundle, the first file of the `logits`
+    /// or `labels` kind in the chosen precision is taken, once its digest has been checked.
     pub fn open_with(path: impl AsRef<Path>, config: &EngineConfig) -> Result<Self, SegmentError> {
         let path = path.as_ref();
         if path.is_file() {
@@ -74,7 +76,8 @@ impl Segmenter {
         Ok(segmenter)
     }
 
-    /// Opens one file of the `logits` or `labels` kind of a bundle folder, whose manifest was read from there.
+    /// Opens one file of the `logits` or `labels` kind of a bundle folder, whose manifest was read
+    /// from there.
     pub fn open_file(
         folder: &Path,
         manifest: &Manifest,
@@ -163,12 +166,14 @@ impl Segmenter {
         &self.model
     }
 
-    /// Fields of the model's description that a newer version wrote and this one does not know; worth a warning.
+    /// Fields of the model's description that a newer version wrote and this one does not know;
+    /// worth a warning.
     pub fn unknown_fields(&self) -> &[String] {
         &self.unknown_fields
     }
 
-    /// SHA-256 over everything that decides labels: the model's file, and the bundle's description of it.
+    /// SHA-256 over everything that decides labels: the model's file, and the bundle's description
+    /// of it.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -217,8 +222,8 @@ impl Segmenter {
         self.frames.iter().map(FrameFile::size).collect()
     }
 
-    /// Returns the number of tiles of an image `[height, width]`, and their pixels over the image's: more than 1 where windows
-    /// overlap or reach beyond it.
+    /// Returns the number of tiles of an image `[height, width]`, and their pixels over the
+    /// image's: more than 1 where windows overlap or reach beyond it.
     pub fn tiling(&self, [height, width]: [usize; 2]) -> Result<(usize, f64), SegmentError> {
         let pixels = height as f64 * width as f64;
         let (count, tile) = match self.window {
@@ -230,8 +235,8 @@ impl Segmenter {
         Ok((count, count as f64 * tile[0] as f64 * tile[1] as f64 / pixels))
     }
 
-    /// Runs a black image of the size of a tile, or of 1024x1024 pixels where any size is run, so that the session allocates
-    /// what its first run needs. Returns the number of pixels.
+    /// Runs a black image of the size of a tile, or of 1024x1024 pixels where any size is run, so
+    /// that the session allocates what its first run needs. Returns the number of pixels.
     pub fn warm_up(&mut self) -> Result<u64, SegmentError> {
         let window = self.window.map(|window| [window.size; 2]);
         let [height, width] = window.or(self.only_size()).unwrap_or([1024; 2]);
@@ -241,10 +246,11 @@ impl Segmenter {
 
     /// Predicts the train id of every pixel, and the other outputs that are asked for.
     ///
-    /// Windows are run row by row, and pixels are predicted as soon as no window to come covers them. So beside the image
-    /// and the prediction this takes memory for the logits of one row of windows, however high the image is; with
-    /// [`Outputs::logits`] for all logits. Where the bundle has a frame file of the image's size and the configuration
-    /// allows it, that is run, unless margin or logits are asked for, which it does not give; then bits may differ.
+    /// Windows are run row by row, and pixels are predicted as soon as no window to come covers
+    /// them. So beside the image and the prediction this takes memory for the logits of one row of
+    /// windows, however high the image is; with [`Outputs::logits`] for all logits. Where the
+    /// bundle has a frame file of the image's size and the configuration allows it, that is run,
+    /// unless margin or logits are asked for, which it does not give; then bits may differ.
     pub fn predict<'a>(
         &mut self,
         image: impl Into<ImageView<'a>>,
@@ -265,7 +271,8 @@ impl Segmenter {
         }
     }
 
-    /// Runs the model on an image. What is left, [`RawPrediction::predict`], may happen on another thread.
+    /// Runs the model on an image. What is left, [`RawPrediction::predict`], may happen on another
+    /// thread.
     fn predict_raw(&mut self, image: &ImageView<'_>) -> Result<RawPrediction, SegmentError> {
         match self.kind {
             ModelKind::Labels => Ok(RawPrediction::Final(self.predict_labels(image)?)),
@@ -273,8 +280,8 @@ impl Segmenter {
         }
     }
 
-    /// Leaves upsampling to another thread where an image's logits are few enough to be kept until then; otherwise the same
-    /// as [`predict`](Self::predict), with the same bits.
+    /// Leaves upsampling to another thread where an image's logits are few enough to be kept until
+    /// then; otherwise the same as [`predict`](Self::predict), with the same bits.
     pub(crate) fn predict_deferred(
         &mut self,
         image: &RgbImage,
@@ -384,7 +391,8 @@ impl Segmenter {
         Ok(merger.prediction)
     }
 
-    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, l]`, in the plan's order.
+    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, l]`,
+    /// in the plan's order.
     fn run_windows(
         &mut self,
         image: &ImageView<'_>,
@@ -418,8 +426,8 @@ impl Segmenter {
         Ok(())
     }
 
-    /// Runs tiles of any images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their logits
-    /// `[n, classes, h', w']`.
+    /// Runs tiles of any images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their
+    /// logits `[n, classes, h', w']`.
     pub fn run_tiles(
         &mut self,
         pixels: &[u8],
@@ -449,8 +457,8 @@ impl Segmenter {
         }
     }
 
-    /// Profiles the operators of the file that images `[height, width]` go through where no margin is asked for;
-    /// [`Runner::profile`] says at which cost.
+    /// Profiles the operators of the file that images `[height, width]` go through where no margin
+    /// is asked for; [`Runner::profile`] says at which cost.
     pub fn profile(&self, size: [usize; 2]) -> Result<Profile, SegmentError> {
         if let Some(frame) = self.frames.iter().find(|frame| frame.size() == size) {
             return frame.profile();
@@ -521,7 +529,8 @@ fn array(height: usize, width: usize, values: Vec<u8>) -> Result<Array2<u8>, Seg
     array.map_err(|_| SegmentError::Shape { found, expected: [1, 1, height, width] })
 }
 
-/// Runs the network and adds the time of its stages: what the runner does not account for is compute.
+/// Runs the network and adds the time of its stages: what the runner does not account for is
+/// compute.
 fn timed_run<R>(
     times: &mut StageTimes,
     runner: &mut Runner,
@@ -552,7 +561,8 @@ impl ImageLogits {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RawPrediction {
     Logits(ImageLogits),
-    /// Predicted already: by a file that gives labels, by a frame file, or because the image is large.
+    /// Predicted already: by a file that gives labels, by a frame file, or because the image is
+    /// large.
     Final(Prediction),
 }
 
@@ -599,8 +609,8 @@ impl InputSizes {
     }
 }
 
-/// A frame file of a bundle: one run gives the labels of an image of its size, with windows and upsampling inside. Opened
-/// when the first such image comes.
+/// A frame file of a bundle: one run gives the labels of an image of its size, with windows and
+/// upsampling inside. Opened when the first such image comes.
 #[derive(Debug)]
 struct FrameFile {
     spec: FrameSpec,
@@ -669,8 +679,9 @@ impl FrameFile {
     }
 }
 
-/// Chooses the file that runs windows or whole images. Where several have the chosen precision, TensorRT gets the one whose
-/// 8-bit activations are signed, as it needs them, and other devices the other.
+/// Chooses the file that runs windows or whole images. Where several have the chosen precision,
+/// TensorRT gets the one whose 8-bit activations are signed, as it needs them, and other devices
+/// the other.
 fn choose_file<'a>(
     path: &Path,
     manifest: &'a Manifest,
@@ -695,7 +706,8 @@ fn choose_file<'a>(
     })
 }
 
-/// Completes a configuration by what the manifest says of a file: the size of its windows, and whether it computes in 8 bits.
+/// Completes a configuration by what the manifest says of a file: the size of its windows, and
+/// whether it computes in 8 bits.
 fn file_config(
     manifest: &Manifest,
     file: &ModelFile,

@@ -16,12 +16,14 @@ pub enum Stage {
     Queue,
     /// Cutting tiles, padding, and normalizing as an imported file wants it.
     Preprocess,
-    /// Copying pixels to where the network reads them; zero on a CPU, which reads them where they are.
+    /// Copying pixels to where the network reads them; zero on a CPU, which reads them where they
+    /// are.
     Upload,
-    /// The network. On GPUs it includes what ONNX Runtime copies within a run: images of a shape that does not repeat, and
-    /// outputs on their way into bound host memory.
+    /// The network. On GPUs it includes what ONNX Runtime copies within a run: images of a shape
+    /// that does not repeat, and outputs on their way into bound host memory.
     Compute,
-    /// Waiting for outputs on their way back, and copying them out of ONNX Runtime's memory; zero where they are borrowed.
+    /// Waiting for outputs on their way back, and copying them out of ONNX Runtime's memory; zero
+    /// where they are borrowed.
     Download,
     /// Merging the logits of windows.
     Stitch,

@@ -6,7 +6,7 @@ mod processor;
 
 use std::path::Path;
 
-use protoseg_infer::machine::{Memory, cores, groups};
+use protoseg_infer::machine::{Memory, cgroup_quota, cores};
 use protoseg_infer::session::{self, Runtime};
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ impl MachineInfo {
         let own_groups = read("proc/self/cgroup").unwrap_or_default();
         let mounted = root.join("sys/fs/cgroup");
         let meminfo = read("proc/meminfo").unwrap_or_default();
-        let quota = groups::quota(&own_groups, &mounted);
+        let quota = cgroup_quota(&own_groups, &mounted);
         let os_release = read("etc/os-release").or_else(|| read("usr/lib/os-release"));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),

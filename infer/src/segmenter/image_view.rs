@@ -7,8 +7,8 @@ use ndarray::ArrayView3;
 
 use super::SegmentError;
 
-/// An RGB image `u8 [height, width, 3]`, borrowed from an [`RgbImage`] or an [`ArrayView3`]. Arrays that are not contiguous are
-/// copied once.
+/// An RGB image `u8 [height, width, 3]`, borrowed from an [`RgbImage`] or an [`ArrayView3`]. Arrays
+/// that are not contiguous are copied once.
 #[derive(Debug, Clone)]
 pub struct ImageView<'a> {
     height: usize,
@@ -55,8 +55,8 @@ impl ImageView<'_> {
         &self.pixels
     }
 
-    /// Appends the pixels `[height, width, 3]` of a tile to a buffer. Beyond the bottom and right edges the edge is repeated.
-    /// `top` and `left` lie inside the image, which is not empty.
+    /// Appends the pixels `[height, width, 3]` of a tile to a buffer. Beyond the bottom and right
+    /// edges the edge is repeated. `top` and `left` lie inside the image, which is not empty.
     pub(crate) fn append_tile(
         &self,
         [top, left]: [usize; 2],

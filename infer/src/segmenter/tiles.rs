@@ -1,5 +1,5 @@
-//! Tiles of images: where they lie, what they cost, and how their logits become predictions. Tiles may run in any order, on
-//! several segmenters of one model and beside tiles of other images.
+//! Tiles of images: where they lie, what they cost, and how their logits become predictions. Tiles
+//! may run in any order, on several segmenters of one model and beside tiles of other images.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub struct Tiler {
 
 impl Tiler {
     /// True where images `[height, width]` are not split but go through
-    /// [`Segmenter::predict`](super::Segmenter::predict): to a file that gives labels, or to a frame file.
+    /// [`Segmenter::predict`](super::Segmenter::predict): to a file that gives labels, or to a
+    /// frame file.
     pub fn runs_whole(&self, size: [usize; 2], outputs: Outputs) -> bool {
         let frame = !outputs.logits && !outputs.margin && self.frames.contains(&size);
         self.kind == ModelKind::Labels || frame
@@ -57,7 +58,8 @@ impl Tiler {
         Ok(TileCost { pixels: product(&[plan.count(), window.size, window.size]), bytes })
     }
 
-    /// Splits an image `[height, width]` into windows, or into one tile padded to what the network takes.
+    /// Splits an image `[height, width]` into windows, or into one tile padded to what the network
+    /// takes.
     pub fn tiles(&self, size: [usize; 2]) -> Result<TileGrid, SegmentError> {
         if size.contains(&0) {
             return Err(SegmentError::Empty);
@@ -111,14 +113,15 @@ impl TileGrid {
         self.tile_size
     }
 
-    /// Appends the pixels of a tile, RGB `[height, width, 3]`, to a buffer. The image must have the size that was split.
+    /// Appends the pixels of a tile, RGB `[height, width, 3]`, to a buffer. The image must have the
+    /// size that was split.
     pub fn append<'a>(&self, image: impl Into<ImageView<'a>>, index: usize, pixels: &mut Vec<u8>) {
         image.into().append_tile(self.starts[index], self.tile_size, pixels);
     }
 }
 
-/// Merges the logits of an image's tiles into its prediction. Tiles may come in any order; those that come early wait, so
-/// that sums, and with them labels, do not depend on the order.
+/// Merges the logits of an image's tiles into its prediction. Tiles may come in any order; those
+/// that come early wait, so that sums, and with them labels, do not depend on the order.
 #[derive(Debug)]
 pub struct TileMerger {
     /// Height and width of a tile's logits, where they are known beforehand.
@@ -169,7 +172,8 @@ impl TileMerger {
         })
     }
 
-    /// Takes the logits `[classes, h, w]` of a tile, and returns the prediction once all tiles have come.
+    /// Takes the logits `[classes, h, w]` of a tile, and returns the prediction once all tiles have
+    /// come.
     pub fn put<'a>(
         &mut self,
         index: usize,
@@ -238,7 +242,8 @@ impl TileMerger {
     }
 }
 
-/// Windows that are stitched in the plan's order, and predicted from the top as soon as they are complete.
+/// Windows that are stitched in the plan's order, and predicted from the top as soon as they are
+/// complete.
 #[derive(Debug)]
 pub(super) struct RollingMerger {
     stitcher: Stitcher,

@@ -24,17 +24,20 @@ pub(crate) struct EngineArgs {
     /// Threads of the network, of all sessions together [default: as many as this process may use]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     threads: Option<NonZeroUsize>,
-    /// Device to run on: cpu, openvino, cuda:N or tensorrt:N, or several GPUs such as cuda:0,1; never replaced by another
-    /// [default: cpu]
+    /// Device to run on: cpu, openvino, cuda:N or tensorrt:N, or several GPUs such as cuda:0,1;
+    /// never replaced by another [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Devices>,
-    /// Sessions per GPU, so that it computes while images are copied; each takes memory of its own [default: 2]
+    /// Sessions per GPU, so that it computes while images are copied; each takes memory of its own
+    /// [default: 2]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     gpu_sessions: Option<NonZeroUsize>,
-    /// On CPUs, all cores for each image or a session per core [default: throughput from four images per core on]
+    /// On CPUs, all cores for each image or a session per core [default: throughput from four
+    /// images per core on]
     #[arg(long, value_parser = modes())]
     mode: Option<ExecutionMode>,
-    /// Memory that sessions on CPUs may occupy together, such as 800M or 6G [default: half of what is available]
+    /// Memory that sessions on CPUs may occupy together, such as 800M or 6G [default: half of what
+    /// is available]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
     /// Let idle threads spin: a few microseconds less for a run alone on its cores
@@ -43,7 +46,8 @@ pub(crate) struct EngineArgs {
     /// With CUDA, multiply 32-bit floats with 10 bits of mantissa (TF32)
     #[arg(long)]
     tf32: bool,
-    /// On GPUs, capture the launches of a run once and replay them, where all images are run in one size
+    /// On GPUs, capture the launches of a run once and replay them, where all images are run in one
+    /// size
     #[arg(long)]
     cuda_graph: bool,
     /// With CUDA, GPU memory that a session may take for tensors, such as 4G [default: all]
@@ -55,7 +59,8 @@ pub(crate) struct EngineArgs {
     /// With TensorRT, compute in 8 bits as a single ONNX file says; of a bundle's files it is known
     #[arg(long)]
     trt_int8: bool,
-    /// With TensorRT, keep engines and timings here: building them takes minutes, loading them seconds
+    /// With TensorRT, keep engines and timings here: building them takes minutes, loading them
+    /// seconds
     #[arg(long, value_name = "DIR")]
     trt_cache: Option<PathBuf>,
     /// With TensorRT, workspace memory per layer, such as 1G

@@ -107,9 +107,8 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
 
     let found = lines(&unjudged, &format!("{DATA} --record"), 0, "passed  model.int8.onnx");
     assert!(
-        found[0].contains(
-            "mIoU 25.00 on 1 pictures, folder all, 0.000 above the fp32 file (limit 1.00)"
-        ),
+        found[0]
+            .contains("mIoU 25.00 on 1 images, folder all, 0.000 above the fp32 file (limit 1.00)"),
         "{found:?}"
     );
     let gates = gates(&unjudged.at("bundle"));
@@ -202,7 +201,7 @@ fn frames_are_held_against_windows_stitched_outside() {
     good.labels("in/labels/b.png", 96, 64, 10);
     let found = lines(&good, DATA, 0, FRAME);
     assert!(
-        found[2].contains("on 1 pictures, folder all (1 of another size passed over), 0.000 above"),
+        found[2].contains("on 1 images, folder all (1 of another size skipped), 0.000 above"),
         "{found:?}"
     );
 
@@ -238,7 +237,7 @@ fn taps_name_the_node_that_goes_wrong() {
     let found = lines(&place, "check bundle --taps", 0, "taps");
     assert_eq!(
         found[0],
-        "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in the order of computing:"
+        "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in order of computation:"
     );
     let nodes: Vec<&str> = found[1..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(nodes, ["unit", "mean", "logits"]);

@@ -1,12 +1,11 @@
-//! Scores and choices counted in f64: slow, for judging others.
+//! Reference predictions in f64: slow, to compare others with.
 
 use rayon::prelude::*;
 
-use super::LogitGeometry;
-use super::place::Interpolation;
+use super::{Interpolation, LogitGeometry};
 use crate::stitch::LogitMap;
 
-/// Scores of all classes at one pixel, in f64: what [`labels`](super::labels) chooses from.
+/// Logits of all classes at one pixel, in f64.
 pub fn logits_at(logits: &LogitMap, frame: &LogitGeometry, row: usize, column: usize) -> Vec<f64> {
     let (row, column) = (frame.rows(logits.height)[row], frame.columns(logits.width)[column]);
     logits
@@ -25,20 +24,20 @@ fn score(plane: &[f32], width: usize, row: Interpolation, column: Interpolation)
     across(row.first) + (across(row.second) - across(row.first)) * row.weight
 }
 
-/// How clear the choice of a pixel's label is.
+/// How clear the label of a pixel is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PixelDecision {
-    /// Largest score minus the second largest.
+    /// Largest logit minus the second largest.
     pub gap: f32,
     /// Largest softmax, in steps of 1/255, rounded.
     pub confidence: u8,
 }
 
-/// The choice at every pixel `[height, width]`, counted in f64: slow, for judging others.
+/// Computes the decision at every pixel `[height, width]` in f64.
 pub fn reference_decisions(logits: &LogitMap, frame: &LogitGeometry) -> Vec<PixelDecision> {
     let (rows, columns) = (frame.rows(logits.height), frame.columns(logits.width));
     let planes: Vec<&[f32]> = logits.data.chunks_exact(logits.height * logits.width).collect();
-    let choice = |scores: &[f64]| {
+    let decision = |scores: &[f64]| {
         let (mut best, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
         for &score in scores {
             if score > best {
@@ -50,18 +49,18 @@ pub fn reference_decisions(logits: &LogitMap, frame: &LogitGeometry) -> Vec<Pixe
         let sum: f64 = scores.iter().map(|score| (score - best).exp()).sum();
         PixelDecision { gap: (best - second) as f32, confidence: (255.0 / sum).round() as u8 }
     };
-    let of_row = |row: &Interpolation| {
+    let row_decisions = |row: &Interpolation| {
         let row = *row;
         let mut scores = vec![0.0; planes.len()];
-        let of_pixel = |column: &Interpolation| {
+        let pixel_decision = |column: &Interpolation| {
             for (found, plane) in scores.iter_mut().zip(&planes) {
                 *found = score(plane, logits.width, row, *column);
             }
-            choice(&scores)
+            decision(&scores)
         };
-        columns.iter().map(of_pixel).collect::<Vec<_>>()
+        columns.iter().map(pixel_decision).collect::<Vec<_>>()
     };
-    rows.par_iter().flat_map_iter(of_row).collect()
+    rows.par_iter().flat_map_iter(row_decisions).collect()
 }
 
 #[cfg(test)]
@@ -70,20 +69,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn choices_tell_how_near_the_next_class_is() {
+    fn decisions_tell_how_near_the_next_class_is() {
         let logits = random(5, 6, 4);
         let frame = LogitGeometry { height: 23, width: 16, padded: [24, 16], align_corners: false };
-        for (index, choice) in reference_decisions(&logits, &frame).iter().enumerate() {
+        for (index, decision) in reference_decisions(&logits, &frame).iter().enumerate() {
             let mut scores = logits_at(&logits, &frame, index / 16, index % 16);
             let softmax =
                 |score: &f64| score.exp() / scores.iter().map(|score| score.exp()).sum::<f64>();
             let confidence = scores.iter().map(softmax).fold(0.0, f64::max);
             assert!(
-                (f64::from(choice.confidence) - 255.0 * confidence).abs() < 0.5 + 1e-9,
+                (f64::from(decision.confidence) - 255.0 * confidence).abs() < 0.5 + 1e-9,
                 "{index}"
             );
             scores.sort_by(f64::total_cmp);
-            assert!((f64::from(choice.gap) - (scores[4] - scores[3])).abs() < 1e-5, "{index}");
+            assert!((f64::from(decision.gap) - (scores[4] - scores[3])).abs() < 1e-5, "{index}");
         }
     }
 }
