@@ -2,7 +2,7 @@
 //! in the bundle, and on labeled images with the score of the 32-bit file.
 
 mod agreement;
-mod error;
+pub(crate) mod error;
 mod frame;
 mod probe;
 mod report;

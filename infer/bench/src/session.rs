@@ -315,7 +315,7 @@ impl BenchSession {
                 accuracy.probe_agreement = Some(agreement);
                 accuracy.reference = Some(reference);
             }
-            Err(error) => accuracy.missing = Some(error_chain(error.as_ref())),
+            Err(error) => accuracy.missing = Some(error_chain(&error)),
         }
         if let Some(LabeledImages { set, name }) = &self.labeled {
             accuracy.data = Some(name.clone());

@@ -42,7 +42,7 @@ pub enum CheckError {
 }
 
 /// Adds where an error happened.
-pub(super) trait WithContext<T> {
+pub(crate) trait WithContext<T> {
     fn context(self, context: impl FnOnce() -> String) -> Result<T, CheckError>;
 }
 

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use image::RgbImage;
+use protoseg_infer::check::CheckError;
 use protoseg_infer::evaluate;
 use protoseg_infer::pipeline::{PipelineEvent, PipelineSetup, StageReport};
+use protoseg_models::errors::error_chain;
 use protoseg_models::metrics::Scores;
 use protoseg_models::window::Tiling;
 use serde::Serialize;
 
 use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, RunArgs, print, print_json, progress};
+use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
 
 /// Score a model on labelled pictures
 #[derive(Debug, clap::Args)]
@@ -80,11 +82,16 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             }
         };
         let bar = progress::bar(set.count());
-        let observe = |event: PipelineEvent<'_, anyhow::Error>| progress::show(&bar, &event);
+        let observe = |event: PipelineEvent<'_, CheckError>| {
+            if let PipelineEvent::Failed(_, error) = event {
+                bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error))));
+            }
+            bar.inc(1);
+        };
         let max_pixels = arguments.run.max_pixels;
         let scored = evaluate::score(&mut pipeline, &set, max_pixels, &look, &observe);
         bar.finish_and_clear();
-        let (confusion, report) = scored?;
+        let (confusion, report) = scored.map_err(anyhow::Error::from)?;
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
