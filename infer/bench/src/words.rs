@@ -1,7 +1,7 @@
 //! Numbers, units and sentences of a report, the same on its page and in a terminal.
 
 use jiff::Timestamp;
-use protoseg_pages::scale::fixed;
+use protoseg_pages::fixed;
 
 use super::report::{Accuracy, BenchReport, RateWithinBound, ScenarioResult, Subject};
 use super::statistics;

@@ -1,24 +1,31 @@
-//! Reports as HTML pages that need nothing else to be read: no network, no other file, light and dark, on a screen and on a
-//! phone.
+//! Self-contained HTML report pages: no network, no other file, light and dark, desktop and phone.
+//!
+//! A report is a [`Document`]: texts, tables and the data of charts. It is written as JSON into one template, whose script
+//! draws it.
 //!
 //! ```
-//! use protoseg_pages::html::{Page, Section};
-//! use protoseg_pages::plot::{Axis, Plot, path};
-//! use protoseg_pages::scale::Scale;
+//! use protoseg_pages::{Axis, Block, Chart, ChartSize, Document, Line, Mark};
 //!
-//! let (time, loss) = (Scale::steps(40, 5), Scale::around(0.0, 1.0, 5));
-//! let plot = Plot { title: "Loss", unit: "nats", label: "loss against steps",
-//!     across: Axis { name: "step", scale: &time }, upwards: &loss };
-//! let line = format!("<path class=\"line c0\" d=\"{}\"/>\n", path(&[(10.0, 0.9), (40.0, 0.25)]));
-//! let sections = [Section { anchor: "loss", title: "Loss", body: plot.draw(&line, "") }];
-//! let page = Page { title: "A run", head: "", sections: &sections, style: "" }.draw();
-//! assert!(page.contains("M10 0.9L40 0.25"));
+//! let (x, y) = [(10.0, 0.9), (40.0, 0.25)].into_iter().unzip();
+//! let loss = Chart {
+//!     title: "Loss".to_owned(),
+//!     unit: "nats".to_owned(),
+//!     x: Axis::counts("step", 40.0),
+//!     y: Axis::default(),
+//!     marks: vec![Mark::Line(Line { name: "loss".to_owned(), x, y, ..Line::default() })],
+//! };
+//! let mut document = Document::new("A run");
+//! document.section("loss", "Loss", vec![Block::Charts(ChartSize::Large, vec![loss])]);
+//! assert!(document.to_html().contains(r#""x":[10,40],"y":[0.9,0.25]"#));
 //! ```
 //!
-//! [`html`] is the page around its sections, [`plot`] the frame of a chart, [`scale`] its axes and how numbers are written.
-//!
-//! **Invariant:** nothing here knows what a report is about, and a page asks nobody for anything.
+//! **Invariant:** nothing here knows what a report is about, and a page makes no request.
 
-pub mod html;
-pub mod plot;
-pub mod scale;
+mod document;
+mod numbers;
+
+pub use document::{
+    Axis, Block, Cell, Chart, ChartSize, Document, HeatMap, Image, Line, Mark, PointLabel, Scale,
+    Section, Stack, StackPart, Swatch, Table, Tile,
+};
+pub use numbers::{Values, duration, fixed, is_plottable, whole};

@@ -1,4 +1,4 @@
-//! Reads a run's log. Lines that are torn or of an unknown kind are passed over.
+//! Reads a run's log; torn lines and unknown events are skipped.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use protoseg_models::metrics::Metrics;
 use serde::Deserialize;
 
-/// Those that are scored, in the order in which they are shown; any others follow.
-const KNOWN: [&str; 3] = ["teacher", "student", "prototype head"];
+/// Scored models in the order of the report; others follow.
+const MODEL_ORDER: [&str; 3] = ["teacher", "student", "prototype head"];
 
-/// What a run's log says, each kind of line by itself and in the order of steps.
+/// The lines of a log by event, in the order of steps.
 #[derive(Debug, Default)]
 pub(super) struct ParsedLog {
     pub(super) steps: Vec<StepLine>,
@@ -30,71 +30,75 @@ enum ParsedLine {
     Other,
 }
 
-/// Means over the steps since the last such line. Loss terms are those before weighting.
+/// Means over the steps since the previous such line. Loss terms are unweighted, shares and the confidence in [0, 1].
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct StepLine {
     pub(super) step: u64,
-    /// The weighted sum that is minimised.
     pub(super) loss: Option<f64>,
     pub(super) labeled: Option<f64>,
     pub(super) auxiliary: Option<f64>,
     pub(super) unlabeled: Option<f64>,
     pub(super) prototype_labeled: Option<f64>,
     pub(super) prototype_unlabeled: Option<f64>,
-    /// Of the valid unlabelled pixels those that enter the unlabelled loss, in [0, 1].
+    /// Of the valid unlabeled pixels, those that enter the unlabeled loss.
     pub(super) kept_share: Option<f64>,
-    /// The teacher's mean confidence, in [0, 1].
+    /// Mean of the teacher.
     pub(super) confidence: Option<f64>,
     pub(super) learning_rate: Option<f64>,
     #[serde(alias = "seconds_a_step")]
     pub(super) seconds_per_step: Option<f64>,
-    /// Share of the time in which the trainer waited for its batch.
+    /// Of the time, waiting for batches.
     pub(super) waited_share: Option<f64>,
 }
 
-/// What happened to each class since the last such line.
+/// Statistics since the previous such line.
 #[derive(Debug, Deserialize)]
 pub(super) struct ClassesLine {
     pub(super) step: u64,
     pub(super) classes: Vec<ClassLine>,
 }
 
-/// One class of a [`ClassesLine`]. Shares and accuracies are in [0, 1].
+/// Shares and accuracies are in [0, 1].
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ClassLine {
     pub(super) name: String,
-    /// Share of the pseudo labels that are this class.
+    /// Of all pseudo-labels, those of this class.
     pub(super) pseudo_share: Option<f64>,
-    /// Share of these that are right.
+    /// Of these, the correct ones.
     pub(super) pseudo_accuracy: Option<f64>,
-    /// Share of its points that are above the confidence gate.
+    /// Of its sampled points, those above the confidence gate.
     pub(super) gate_share: Option<f64>,
     pub(super) own_cosine: Option<f64>,
-    /// Of the nearest other class's prototype.
+    /// To the nearest prototype of another class.
     pub(super) other_cosine: Option<f64>,
     /// Points assigned to each of its prototypes.
     pub(super) hits: Option<Vec<Option<f64>>>,
 }
 
-/// A score.
 #[derive(Debug, Deserialize)]
 pub(super) struct ScoreLine {
     pub(super) step: u64,
-    /// Whose it is.
+    /// The model that was scored.
     pub(super) which: String,
     pub(super) metrics: Metrics,
 }
 
+impl ScoreLine {
+    /// IoU of a class in percent.
+    pub(super) fn iou(&self, class: &str) -> Option<f64> {
+        self.metrics.scores.classes.iter().find(|found| found.name == class)?.iou
+    }
+}
+
 impl ParsedLog {
-    /// Reads `log.jsonl`.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let unread = || format!("cannot read {}", path.display());
         let mut reader = BufReader::new(File::open(path).with_context(unread)?);
         let mut log = Self::default();
         let mut line = Vec::new();
-        // By bytes: a killed run may have torn a character.
+        // Bytes, as a killed run may have torn a character.
         while reader.read_until(b'\n', &mut line).with_context(unread)? > 0 {
             match serde_json::from_slice(&line) {
                 Ok(ParsedLine::Step(step)) => log.steps.push(step),
@@ -110,72 +114,68 @@ impl ParsedLog {
         Ok(log)
     }
 
-    /// The last step that anything was logged at.
     pub(super) fn last_step(&self) -> u64 {
-        let last = [
-            self.steps.last().map(|line| line.step),
-            self.classes.last().map(|line| line.step),
-            self.scores.last().map(|line| line.step),
-        ];
-        last.into_iter().flatten().max().unwrap_or(0)
+        let steps = self.steps.last().map_or(0, |line| line.step);
+        let classes = self.classes.last().map_or(0, |line| line.step);
+        let scores = self.scores.last().map_or(0, |line| line.step);
+        steps.max(classes).max(scores)
     }
 
-    /// Seconds that the steps took.
+    /// Time of all steps.
     pub(super) fn seconds(&self) -> f64 {
-        let mut before = 0;
+        let mut previous = 0;
         let mut seconds = 0.0;
         for line in &self.steps {
-            seconds += line.seconds_per_step.unwrap_or(0.0) * (line.step - before) as f64;
-            before = line.step;
+            seconds += line.seconds_per_step.unwrap_or(0.0) * (line.step - previous) as f64;
+            previous = line.step;
         }
         seconds
     }
 
-    /// What was scored on, in the order of the log.
+    /// Names of the scored data sets, in the order of the log.
     pub(super) fn data(&self) -> Vec<&str> {
         distinct(self.scores.iter().map(|line| line.metrics.data.as_str()))
     }
 
-    /// Whose scores there are.
-    pub(super) fn scored(&self) -> Vec<&str> {
-        let mut scored = distinct(self.scores.iter().map(|line| line.which.as_str()));
-        scored.sort_by_key(|which| {
-            KNOWN.iter().position(|known| known == which).unwrap_or(KNOWN.len())
+    /// Names of the scored models.
+    pub(super) fn models(&self) -> Vec<&str> {
+        let mut models = distinct(self.scores.iter().map(|line| line.which.as_str()));
+        models.sort_by_key(|which| {
+            MODEL_ORDER.iter().position(|known| known == which).unwrap_or(MODEL_ORDER.len())
         });
-        scored
+        models
     }
 
-    /// The scores of one on one kind of data.
+    /// Scores of one model on one data set.
     pub(super) fn scores_of(&self, which: &str, data: &str) -> Vec<&ScoreLine> {
         self.scores.iter().filter(|line| line.which == which && line.metrics.data == data).collect()
     }
 
-    /// The classes of [`ClassesLine`]s.
     pub(super) fn class_names(&self) -> Vec<&str> {
         distinct(
             self.classes.iter().flat_map(|line| &line.classes).map(|class| class.name.as_str()),
         )
     }
 
-    /// A value of one class at every [`ClassesLine`].
+    /// Steps and values of one class, at every [`ClassesLine`].
     pub(super) fn of_class<'a, T>(
         &'a self,
         name: &str,
         value: impl Fn(&'a ClassLine) -> Option<T>,
     ) -> Vec<(u64, Option<T>)> {
-        // Nearly always in the same place as in the line before.
-        let mut place = 0;
-        let mut of = |line: &'a ClassesLine| {
-            if line.classes.get(place).is_none_or(|class| class.name != name) {
-                place = line.classes.iter().position(|class| class.name == name)?;
+        // Nearly always where it was in the previous line.
+        let mut index = 0;
+        let mut value_in = |line: &'a ClassesLine| {
+            if line.classes.get(index).is_none_or(|class| class.name != name) {
+                index = line.classes.iter().position(|class| class.name == name)?;
             }
-            value(line.classes.get(place)?)
+            value(line.classes.get(index)?)
         };
-        self.classes.iter().map(|line| (line.step, of(line))).collect()
+        self.classes.iter().map(|line| (line.step, value_in(line))).collect()
     }
 }
 
-/// Each once, in the order of first appearance.
+/// Names without repetitions, in the order of their first appearance.
 pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     names.filter(|name| seen.insert(*name)).collect()
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn torn_and_unknown_lines_are_passed_over() {
+    fn torn_and_unknown_lines_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.jsonl");
         let mut text = br#"{"event":"step","step":40,"loss":null,"seconds_a_step":0.5,"later":[1]}
@@ -208,7 +208,7 @@ nonsense
         );
         assert_eq!((log.last_step(), log.seconds()), (60, 30.0));
         assert_eq!(
-            (log.data(), log.scored(), log.class_names()),
+            (log.data(), log.models(), log.class_names()),
             (vec!["d"], vec!["teacher", "other"], vec!["a", "b"])
         );
         assert_eq!(

@@ -205,7 +205,7 @@ fn labels_of_another_precision_are_not_mixed_with_earlier_ones() {
         "again",
         &without_remark(run(&place, line)),
         2,
-        &["holds the results of 2 pictures", "--resume"],
+        &["holds the results of 2 images", "--resume"],
     );
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
