@@ -150,8 +150,7 @@ fn score_tables(log: &ParsedLog, colors: &ClassColors) -> Vec<Block> {
             let values = last.iter().map(|line| text(value(line)));
             [Cell::Text(name.to_owned())].into_iter().chain(values).collect()
         };
-        let head =
-            |line: &&ScoreLine| Cell::Number(format!("{}\nstep {}", line.which, whole(line.step)));
+        let head = |line: &&ScoreLine| format!("{}\nstep {}", line.which, whole(line.step));
         Table {
             caption: Some(data.to_owned()),
             wide: false,
