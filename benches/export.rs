@@ -1,5 +1,5 @@
-//! Export of EfficientNet-Lite0, whose weights are a formula: the bytes of its ONNX files, the whole way from checkpoint
-//! folder to bundle folder, and what opening a bundle checks.
+//! Export of EfficientNet-Lite0 with formula weights: bytes of its ONNX files, checkpoint folder to
+//! bundle folder, and the checks on opening a bundle.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -8,8 +8,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use protoseg_export::onnx::emit::{emit, emit_quantized};
-use protoseg_export::options::ExportOptions;
-use protoseg_export::precision::{ExportPrecision, QuantizeOverrides};
+use protoseg_export::options::{ExportOptions, ExportPrecision};
 use protoseg_export::{Network, QuantizationPlan, QuantizeConfig, bundle};
 use protoseg_models::arch::Preset;
 use protoseg_models::bundle::Manifest;
@@ -18,7 +17,7 @@ use protoseg_models::graph::Tag;
 use protoseg_models::variant::{Precision, Variant};
 use tempfile::TempDir;
 
-/// A folder with the checkpoint in `checkpoint/`.
+/// Returns a folder with the checkpoint in `checkpoint/`.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     support::write_checkpoint(
@@ -28,24 +27,15 @@ fn folder() -> TempDir {
     folder
 }
 
-fn request(precisions: &[ExportPrecision]) -> ExportOptions {
+fn options(precisions: &[ExportPrecision]) -> ExportOptions {
     ExportOptions {
-        name: None,
-        window: None,
-        outputs: Vec::new(),
-        prototype_confidence: false,
         precisions: precisions.to_vec(),
-        choices: QuantizeOverrides::default(),
-        frames: Vec::new(),
-        pixel_outputs: Vec::new(),
-        external_from: None,
-        triton: None,
-        taps: false,
         command: "bench".to_owned(),
+        ..ExportOptions::default()
     }
 }
 
-/// Without a disk: weights to network to bytes.
+/// Weights to network to bytes, in memory.
 fn bytes(criterion: &mut Criterion) {
     let folder = folder();
     let checkpoint =
@@ -62,38 +52,38 @@ fn bytes(criterion: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("fold", |bencher| bencher.iter(fold));
     for precision in [Precision::Fp32, Precision::Fp16] {
-        let form = Variant { precision, ..Variant::LOGITS };
+        let variant = Variant { precision, ..Variant::LOGITS };
         group.bench_function(format!("{precision:?}"), |bencher| {
-            bencher.iter(|| emit(&network, &form, None).map(|emission| emission.file.to_bytes()));
+            bencher.iter(|| emit(&network, &variant, None).map(|emitted| emitted.file.to_bytes()));
         });
     }
     group.bench_function("Int8", |bencher| {
         bencher.iter(|| {
-            let scheme = QuantizationPlan::new(&network, calibration, QuantizeConfig::CPU)?;
-            emit_quantized(&network, &scheme, None).map(|emission| emission.file.to_bytes())
+            let plan = QuantizationPlan::new(&network, calibration, QuantizeConfig::CPU)?;
+            emit_quantized(&network, &plan, None).map(|emitted| emitted.file.to_bytes())
         });
     });
     group.finish();
 }
 
-/// From folder to folder, everything on disk that shall be.
+/// Folder to folder, synced to disk.
 fn folders(criterion: &mut Criterion) {
     let folder = folder();
     let [checkpoint, out] = ["checkpoint", "bundle"].map(|name| folder.path().join(name));
     let mut group = criterion.benchmark_group("checkpoint to bundle, EfficientNet-Lite0");
     group.sample_size(10);
     for precisions in [ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8] {
-        let request = request(&[precisions]);
+        let options = options(&[precisions]);
         group.bench_function(precisions.to_string(), |bencher| {
             bencher.iter(|| {
-                bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported")
+                bundle::write(&checkpoint, &out, &options).expect("the checkpoint can be exported")
             });
         });
     }
-    let request = request(&[ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8]);
+    let options = options(&[ExportPrecision::Fp32, ExportPrecision::Fp16, ExportPrecision::Int8]);
     group.bench_function("all three", |bencher| {
         bencher.iter(|| {
-            bundle::write(&checkpoint, &out, &request).expect("the checkpoint can be exported")
+            bundle::write(&checkpoint, &out, &options).expect("the checkpoint can be exported")
         });
     });
     group.finish();
@@ -102,7 +92,7 @@ fn folders(criterion: &mut Criterion) {
 fn open(criterion: &mut Criterion) {
     let folder = folder();
     let [checkpoint, out] = ["checkpoint", "bundle"].map(|name| folder.path().join(name));
-    let manifest = bundle::write(&checkpoint, &out, &request(&[ExportPrecision::Fp32]))
+    let manifest = bundle::write(&checkpoint, &out, &options(&[ExportPrecision::Fp32]))
         .expect("it can be exported");
     let file = manifest.files.first().expect("a bundle has a file");
     let size = out.join(&file.file).metadata().expect("the file is there").len();

@@ -1,10 +1,11 @@
-//! What the service costs over the library in the same process, and whether it keeps the cores as busy as the pipeline for
-//! folders: `cargo bench --bench service -- BUNDLE [ROUNDS]`. Prints ratios of what was measured side by side.
+//! Overhead of the service over the library in the same process, and its throughput relative to the
+//! pipeline for folders:
+//! `cargo bench --bench service -- BUNDLE [ROUNDS]`. Prints ratios of paired measurements.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a benchmark that cannot run ends, and prints what it found"
+    reason = "a benchmark panics where it cannot run, and prints its results"
 )]
 
 use std::hint::black_box;
@@ -20,17 +21,17 @@ use protoseg_infer::pipeline::{
     DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, RunControl,
 };
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
-use protoseg_serve::http::{AppState, router};
+use protoseg_serve::http::router;
 use protoseg_serve::listener::{ConnectionLimits, Listener, Protocol};
 use protoseg_serve::metrics::Metrics;
 use protoseg_serve::registry::{ModelOptions, ModelRegistry};
-use protoseg_serve::{BatchLimit, Service, ServiceLimits};
+use protoseg_serve::{AppState, BatchLimit, Service, ServiceLimits};
 
-/// Height and width of the pictures for latency, and of those for throughput.
+/// Height and width of the images for latency, and of those for throughput.
 const SMALL: [u32; 2] = [512, 512];
 const FRAME: [u32; 2] = [1024, 2048];
 
-/// Pictures of a block of throughput.
+/// Images of a throughput block.
 const FRAMES: usize = 24;
 
 fn main() {
@@ -38,7 +39,7 @@ fn main() {
         std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let Some(bundle) = words.first() else {
         println!(
-            "service: skipped, as no bundle is named; cargo bench --bench service -- runs/demo/bundle"
+            "service: skipped, no bundle given; run cargo bench --bench service -- runs/demo/bundle"
         );
         return;
     };
@@ -50,8 +51,8 @@ fn main() {
     crowds(Path::new(bundle), rounds);
 }
 
-/// A picture that is not all of one colour.
-fn picture([height, width]: [u32; 2]) -> RgbImage {
+/// A synthetic image.
+fn synthetic([height, width]: [u32; 2]) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         image::Rgb([(x * 7 + y) as u8, (x ^ y) as u8, (y * 3) as u8])
     })
@@ -92,7 +93,7 @@ impl Served {
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let front = AppState {
+        let state = AppState {
             service: Arc::clone(&service),
             key: None,
             repository: false,
@@ -110,15 +111,15 @@ impl Served {
                     idle_timeout: 600 * second,
                     write_timeout: 600 * second,
                 },
-                connections: front.service.metrics.connections.clone(),
+                connections: state.service.metrics.connections.clone(),
             };
-            listener.serve(router(front), stopped).await;
+            listener.serve(router(state), stopped).await;
         });
         Self { address, service, _runtime: runtime, _stop: stop }
     }
 }
 
-/// A connection that asks again and again for the labels of one picture, as bytes.
+/// A connection that repeats one request for labels as bytes.
 struct Client {
     stream: TcpStream,
     request: Vec<u8>,
@@ -126,25 +127,25 @@ struct Client {
 }
 
 impl Client {
-    fn new(address: SocketAddr, picture: &RgbImage) -> Self {
-        let (width, height) = picture.dimensions();
+    fn new(address: SocketAddr, image: &RgbImage) -> Self {
+        let (width, height) = image.dimensions();
         let head = format!(
             r#"{{"parameters":{{"binary_data_output":true}},"outputs":[{{"name":"labels"}}],"inputs":[{{"name":"image","shape":[1,{height},{width},3],"datatype":"UINT8","parameters":{{"binary_data_size":{}}}}}]}}"#,
-            picture.len()
+            image.len()
         );
         let mut request = format!(
             "POST /v2/models/model/infer HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\ninference-header-content-length: {}\r\n\r\n{head}",
-            head.len() + picture.len(),
+            head.len() + image.len(),
             head.len()
         )
         .into_bytes();
-        request.extend_from_slice(picture);
+        request.extend_from_slice(image);
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, request, answer: vec![0; 1 << 16] }
     }
 
-    fn ask(&mut self) {
+    fn send(&mut self) {
         self.stream.write_all(&self.request).unwrap();
         let mut read = 0;
         let whole = loop {
@@ -171,18 +172,18 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// One client against the segmenter in process, in turns.
+/// Interleaves one client with the segmenter in process.
 fn latency(bundle: &Path, rounds: usize) {
-    let picture = picture(SMALL);
+    let image = synthetic(SMALL);
     let served = Served::start(bundle, ExecutionMode::Latency);
-    let mut client = Client::new(served.address, &picture);
+    let mut client = Client::new(served.address, &image);
     let mut segmenter = Segmenter::open(bundle).unwrap();
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for round in 0..30 * rounds {
         let start = Instant::now();
-        black_box(segmenter.segment(&picture).unwrap());
+        black_box(segmenter.segment(&image).unwrap());
         let middle = Instant::now();
-        client.ask();
+        client.send();
         if round >= 3 {
             inside.push((middle - start).as_secs_f64() * 1e3);
             outside.push(middle.elapsed().as_secs_f64() * 1e3);
@@ -199,16 +200,16 @@ fn latency(bundle: &Path, rounds: usize) {
     );
 }
 
-/// Asks for a picture so often with so many clients; seconds.
-fn crowd(address: SocketAddr, picture: &RgbImage, clients: usize, requests: usize) -> f64 {
+/// Returns the seconds of a number of requests from concurrent clients.
+fn crowd(address: SocketAddr, image: &RgbImage, clients: usize, requests: usize) -> f64 {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
-                let mut client = Client::new(address, picture);
+                let mut client = Client::new(address, image);
                 while next.fetch_add(1, Ordering::Relaxed) < requests {
-                    client.ask();
+                    client.send();
                 }
             });
         }
@@ -216,9 +217,9 @@ fn crowd(address: SocketAddr, picture: &RgbImage, clients: usize, requests: usiz
     start.elapsed().as_secs_f64()
 }
 
-/// Eight clients with frames against the pipeline on the same frames, in turns.
+/// Interleaves eight clients with the pipeline on the same frames.
 fn throughput(bundle: &Path, mode: ExecutionMode, rounds: usize) {
-    let frame = picture(FRAME);
+    let frame = synthetic(FRAME);
     let served = Served::start(bundle, mode);
     let options =
         PipelineOptions { mode: Some(mode), pictures: FRAMES, ..PipelineOptions::default() };
@@ -235,8 +236,8 @@ fn throughput(bundle: &Path, mode: ExecutionMode, rounds: usize) {
                     decode: || Ok(DecodedImage { image: frame.clone(), extra: () }),
                 })
             },
-            |_, _, decided| {
-                black_box(decided);
+            |_, _, prediction| {
+                black_box(prediction);
                 Ok(())
             },
         );
@@ -257,13 +258,13 @@ fn throughput(bundle: &Path, mode: ExecutionMode, rounds: usize) {
     );
 }
 
-/// Few clients against many.
+/// Compares few clients with many.
 fn crowds(bundle: &Path, rounds: usize) {
-    let picture = picture(SMALL);
+    let image = synthetic(SMALL);
     let served = Served::start(bundle, ExecutionMode::Throughput);
     let mut ratios = Vec::new();
     for _ in 0..rounds {
-        let [few, many] = [4, 32].map(|clients| crowd(served.address, &picture, clients, 96));
+        let [few, many] = [4, 32].map(|clients| crowd(served.address, &image, clients, 96));
         ratios.push(few / many);
     }
     println!("512x512: 32 clients reach {:.3} of what 4 do", median(ratios));

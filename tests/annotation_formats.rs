@@ -1,4 +1,5 @@
-//! Annotation files are a function of the label maps. `tests/external/test_annotation_formats.py` reads them back.
+//! Annotation files are a function of the label maps. `tests/external/test_annotation_formats.py`
+//! reads them back.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

@@ -1,5 +1,5 @@
-//! Another device gives the labels that the CPU gives. OpenVINO's runs on any x86 processor, with the ONNX Runtime of the
-//! package onnxruntime-openvino: its libonnxruntime.so is what PROTOSEG_OPENVINO names.
+//! OpenVINO gives the labels of the CPU provider. It runs on any x86 processor with the PyPI
+//! package onnxruntime-openvino, whose libonnxruntime.so PROTOSEG_OPENVINO names.
 
 mod support;
 
@@ -8,19 +8,20 @@ use std::path::PathBuf;
 use protoseg_models::arch::Preset;
 use support::{program, skip, succeed, write_checkpoint};
 
-/// Least share of equal labels in 32-bit floats: both sum the same products in another order.
+/// Smallest share of equal labels in 32-bit floats: sums are in another order.
 const AGREEMENT: f64 = 0.9999;
 
 #[test]
-fn openvino_gives_the_labels_of_the_cpu() {
+fn openvino_agrees_with_the_cpu() {
     let Some(library) = std::env::var_os("PROTOSEG_OPENVINO").map(PathBuf::from) else {
         return skip(
             "OpenVINO against the CPU",
-            "PROTOSEG_OPENVINO names no libonnxruntime.so of onnxruntime-openvino",
+            "set PROTOSEG_OPENVINO to the libonnxruntime.so of onnxruntime-openvino",
         );
     };
     let folder = tempfile::tempdir().unwrap();
-    let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
+    let checkpoint = folder.path().join("checkpoint");
+    let bundle = folder.path().join("bundle");
     for (preset, window) in [
         (Preset::DeepLabV3PlusEfficientNetLite0, "256:128"),
         (Preset::DeepLabV3PlusResNet50, "257:128"),

@@ -1,4 +1,4 @@
-//! A frame file gives the labels that windows put together outside give, whichever way the windows fall.
+//! A frame file gives the labels of windows that are stitched outside the graph.
 
 mod support;
 
@@ -8,11 +8,11 @@ use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::Preset;
 use support::{program, succeed, write_checkpoint};
 
-/// Least share of equal labels: both ways sum the same scores, and round their upsampling differently.
+/// Smallest share of equal labels: both sum the same logits, and round differently in upsampling.
 const AGREEMENT: f64 = 0.9999;
 
 #[test]
-fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
+fn stitching_inside_the_graph_equals_stitching_outside() {
     let folder = tempfile::tempdir().unwrap();
     for (preset, window) in [
         (Preset::DeepLabV3PlusEfficientNetLite0, "96:64"),
@@ -21,7 +21,7 @@ fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
     ] {
         let (checkpoint, bundle) = (folder.path().join("checkpoint"), folder.path().join("bundle"));
         write_checkpoint(&checkpoint, preset);
-        // One window and less, the last one shifted, and not all at once.
+        // One window, less than one, and several with the last one shifted.
         let sizes = [[150, 200], [97, 96], [60, 131]];
         let mut export = program("protoseg-export");
         export.arg(&checkpoint).arg("--out").arg(&bundle).args(["--window", window]);
@@ -30,7 +30,7 @@ fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
         for [height, width] in sizes {
             let file = bundle.join(format!("frame-{height}x{width}.onnx"));
             let mut inside = Runner::open(&file, &RunnerOptions::default()).unwrap();
-            // Two frames at once are each what they are alone.
+            // Two frames in a batch give what each gives alone.
             let scenes =
                 [0, 1].map(|index| protoseg_synthetic::render_scene(3, index, height, width).image);
             let [labels, confidence] =
@@ -38,8 +38,8 @@ fn windows_inside_the_graph_give_the_labels_of_windows_outside() {
             assert_eq!((labels.len(), confidence.len()), (2 * height * width, 2 * height * width));
             let mut expected = Vec::new();
             for scene in scenes {
-                let picture = RgbImage::from_raw(width as u32, height as u32, scene).unwrap();
-                expected.extend(outside.segment(&picture).unwrap().labels);
+                let image = RgbImage::from_raw(width as u32, height as u32, scene).unwrap();
+                expected.extend(outside.segment(&image).unwrap().labels);
             }
             let equal =
                 labels.iter().zip(&expected).filter(|(found, expected)| found == expected).count();

@@ -1,8 +1,8 @@
-//! The gate at the end of `protoseg export`, with the real `protoseg-export`: a checkpoint whose probe agrees with ONNX
-//! Runtime becomes a bundle, one that does not leaves nothing, and no kill leaves half of one. Files in fewer bits are told
-//! from such as are broken.
+//! The gate at the end of `protoseg export`: a checkpoint whose probe agrees with ONNX Runtime
+//! becomes a bundle, another leaves nothing, and a kill never leaves half of one. Broken fp16 and
+//! int8 files are told from sound ones.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 #[path = "support/calibration.rs"]
 mod calibration;
@@ -31,16 +31,16 @@ use support::{program, succeed};
 
 const PRESET: Preset = Preset::DeepLabV3PlusEfficientNetLite0;
 const SIZE: [usize; 2] = [64, 96];
-/// Of a picture with pixels enough for shares of labels.
+/// An image with enough pixels for label agreement.
 const LARGE: [usize; 2] = [163, 227];
 
-/// A checkpoint folder with weights by formula, whose probe holds what ONNX Runtime makes of one scene.
+/// Writes a checkpoint with formula weights and a probe from ONNX Runtime.
 fn checkpoint(root: &Path) -> PathBuf {
     let arch = Arch::new(PRESET, 19).unwrap();
     probed(root, SIZE, formula::weights(&arch.graph(), None), None)
 }
 
-/// The same of a size, with given weights and calibration.
+/// Writes a checkpoint with a probe of one size, with given weights and calibration.
 fn probed(
     root: &Path,
     [height, width]: [usize; 2],
@@ -67,7 +67,8 @@ fn probed(
         metrics: None,
         config: String::new(),
     };
-    let (folder, bundle) = (root.join("checkpoint"), root.join("unchecked"));
+    let folder = root.join("checkpoint");
+    let bundle = root.join("unchecked");
     checkpoint.write(&folder).unwrap();
     succeed(export(&folder, &bundle).arg("--no-check"));
     let mut runner = Runner::open(&bundle.join("model.onnx"), &RunnerOptions::default()).unwrap();
@@ -91,7 +92,7 @@ fn export(checkpoint: &Path, out: &Path) -> Command {
     command
 }
 
-/// Names in a folder, hidden ones too.
+/// Returns the names in a folder, hidden ones included.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = folder
         .read_dir()
@@ -103,7 +104,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn only_what_agrees_becomes_a_bundle() {
+fn only_a_network_that_agrees_becomes_a_bundle() {
     let root = tempfile::tempdir().unwrap();
     let (checkpoint, bundle) = (checkpoint(root.path()), root.path().join("bundle"));
     let data = ["--check-data", "synthetic", "--check-limit", "2", "--taps"];
@@ -141,7 +142,7 @@ fn only_what_agrees_becomes_a_bundle() {
 }
 
 #[test]
-fn whenever_it_is_killed_the_old_bundle_or_the_new_one_is_there_whole() {
+fn after_a_kill_the_old_or_the_new_bundle_is_complete() {
     let root = tempfile::tempdir().unwrap();
     let (checkpoint, bundle) = (checkpoint(root.path()), root.path().join("bundle"));
     succeed(&mut export(&checkpoint, &bundle));
@@ -159,7 +160,7 @@ fn whenever_it_is_killed_the_old_bundle_or_the_new_one_is_there_whole() {
     assert_eq!(names(&bundle), ["manifest.json", "model.onnx", "probe.safetensors"]);
 }
 
-/// The gate that `protoseg check` finds for the second file of a bundle, and what it prints of that file.
+/// Returns the result of `protoseg check` for the second file of a bundle, and its report.
 fn second_gate(bundle: &Path) -> (GateResult, String) {
     let output = program("protoseg").arg("check").arg(bundle).arg("--record").output().unwrap();
     let gate = Manifest::read(bundle).unwrap().value.gate.swap_remove(1);
@@ -168,7 +169,7 @@ fn second_gate(bundle: &Path) -> (GateResult, String) {
 }
 
 #[test]
-fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
+fn a_two_percent_error_in_a_layer_of_an_fp16_file_is_found() {
     let root = tempfile::tempdir().unwrap();
     let graph = Arch::new(PRESET, 19).unwrap().graph();
     let weights = formula::weights(&graph, Some(1));
@@ -177,7 +178,7 @@ fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
     succeed(export(&checkpoint, &bundle).args(["--precision", "fp32,fp16"]));
     let (sound, report) = second_gate(&bundle);
     assert_eq!(sound.verdict, Verdict::Passed, "{report}");
-    // Labels that rounding decides differ, and are told beside those that count.
+    // Labels that rounding decides are not counted.
     assert!(
         sound.labels_equal < sound.label_agreement && sound.label_agreement > Some(0.9999),
         "{report}"
@@ -204,13 +205,13 @@ fn a_layer_of_a_16_bit_file_that_is_two_percent_off_is_found() {
         manifest.write(&bundle).unwrap();
         let (gate, report) = second_gate(&bundle);
         assert!(gate.verdict == Verdict::Failed && gate.notes.len() == 1, "{layer}: {report}");
-        // By the whole of what is measured, not by a single score.
+        // By all logits together, not by a single one.
         assert!(gate.logit_error < gate.limits.logit_error, "{layer}: {report}");
     }
 }
 
 #[test]
-fn ranges_that_do_not_fit_are_found_where_one_class_fills_the_probe() {
+fn wrong_ranges_are_found_even_if_one_class_fills_the_probe() {
     let root = tempfile::tempdir().unwrap();
     let graph = Arch::new(PRESET, 19).unwrap().graph();
     let mut weights = formula::weights(&graph, Some(1));
@@ -230,7 +231,7 @@ fn ranges_that_do_not_fit_are_found_where_one_class_fills_the_probe() {
         let (gate, report) = second_gate(&bundle);
         assert_eq!((gate.verdict, gate.labels_equal), (verdict, Some(1.0)), "{report}");
     }
-    // Alone it cannot be judged: what is missing is said at once.
+    // int8 alone cannot be judged, and the message says what is missing.
     let (checkpoint, bundle) = (root.path().join("sound/checkpoint"), root.path().join("alone"));
     let output = export(&checkpoint, &bundle).args(["--precision", "int8"]).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);

@@ -1,6 +1,6 @@
-//! ONNX Runtime gives from files in fewer bits what it gives from those of 32-bit floats, but for rounding.
+//! fp16 and int8 files in ONNX Runtime differ from fp32 files by rounding only.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 #[path = "support/calibration.rs"]
 mod calibration;
@@ -13,17 +13,18 @@ use protoseg_models::formula;
 use protoseg_models::graph::Tag;
 use protoseg_models::variant::{Precision, Variant};
 
-/// Height and width of a scene that the calibration does not see.
+/// Height and width of a scene that is not in the calibration.
 const NEW: [usize; 2] = [97, 161];
 
-/// Root of the mean square error of the logits, over that of the logits.
+/// Largest root mean square error of the logits, relative to that of the logits.
 ///
-/// A weight of 7 bits errs by a 126th of the largest in its kernel at the most, 0.8 % of a usual one in the root mean
-/// square; a value of 8 bits by about 0.5 %. Errors of independent roundings add as their squares do, and a path through
-/// this network has some 55 convolutions: 7 %. Twice that passes; steps or zeros that are wrong anywhere make it about 1.
+/// A 7-bit weight errs by at most 1/126 of the largest in its kernel, in the root mean square 0.8 %
+/// of a typical one; an 8-bit value by about 0.5 %. Independent errors add up in quadrature, and a
+/// path through this network has some 55 convolutions: 7 %. Twice that is allowed; any wrong scale
+/// or zero point gives about 1.
 const LIMIT: f64 = 0.15;
 
-/// The logits of a scene that the calibration has not seen.
+/// Returns the logits of a scene that is not in the calibration.
 fn run(name: &str, file: &[u8]) -> Vec<f32> {
     let scene = protoseg_synthetic::render_scene(2, 0, NEW[0], NEW[1]);
     let mut runner = Runner::from_bytes(name, file, &RunnerOptions::default()).unwrap();
@@ -40,16 +41,16 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 #[test]
-fn fewer_bits_move_the_logits_by_rounding_alone() {
+fn lower_precision_changes_logits_by_rounding_only() {
     let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 7).unwrap().graph();
     let weights = formula::weights(&graph, Some(5));
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network =
         Network::new(&graph, &weights, &[(logits, "logits")]).unwrap().fold_batch_norm().unwrap();
     let expected = run("fp32", &emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes());
-    let form = Variant { precision: Precision::Fp16, ..Variant::LOGITS };
+    let variant = Variant { precision: Precision::Fp16, ..Variant::LOGITS };
     let found =
-        distance(&run("fp16", &emit(&network, &form, None).unwrap().file.to_bytes()), &expected);
+        distance(&run("fp16", &emit(&network, &variant, None).unwrap().file.to_bytes()), &expected);
     eprintln!("fp16: {found:.4}");
     assert!(found < 0.01, "fp16: {found}");
 
@@ -58,15 +59,15 @@ fn fewer_bits_move_the_logits_by_rounding_alone() {
         for value in sensitive {
             calibration.nodes.get_mut(*value).unwrap().sensitivity = 1.0;
         }
-        let scheme = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
-        let file = emit_quantized(&network, &scheme, None).unwrap().file.to_bytes();
+        let plan = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
+        let file = emit_quantized(&network, &plan, None).unwrap().file.to_bytes();
         let found = distance(&run(name, &file), &expected);
         eprintln!("{name}: {found:.4}");
-        // No better than rounding can be: something was rounded.
+        // At least the error of rounding: something was rounded.
         assert!((0.002..LIMIT).contains(&found), "{name}: {found}");
     };
     check("int8", &[]);
-    // Values that nodes in floats and in integers read, of every kind of node.
+    // Values of every kind of node with readers in floats and in integers.
     check(
         "int8 with floats",
         &[

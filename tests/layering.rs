@@ -9,8 +9,8 @@ use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 
-/// Packages of this workspace that a package may depend on, directly or not, and crates that it must
-/// never reach.
+/// Packages of this workspace that a package may depend on, directly or not, and crates that it
+/// must never reach.
 const RULES: [(&str, &[&str], &[&str]); 10] = [
     ("protoseg-models", &[], &["tch", "ort", "prost", "image", "png", "tokio", "clap"]),
     ("protoseg-pages", &[], &["tch", "ort", "image", "tokio", "clap"]),

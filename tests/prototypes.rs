@@ -1,13 +1,12 @@
-//! The confidence of prototypes in a file is what their definition says, and what libtorch gives.
+//! The prototype confidence of a file equals its definition and agrees with libtorch.
 
 mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
-use protoseg_export::onnx::pixel_outputs::PixelOutput;
+use protoseg_export::{Network, PixelOutput};
 use protoseg_infer::session::{Runner, RunnerOptions};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{Manifest, Model};
@@ -24,7 +23,7 @@ use support::{program, repository, succeed};
 const CLASSES: usize = 11;
 const SIZE: [usize; 2] = [57, 83];
 
-/// Prototypes near values that a network makes, so that cosines are not all alike; the last class has none.
+/// Returns prototypes near values of a network, so that cosines differ; the last class has none.
 fn prototypes(node: &str, values: &Tensor) -> Prototypes {
     let (channels, places) = (values.shape[1], values.shape[2] * values.shape[3]);
     let at = |place: usize| {
@@ -52,7 +51,8 @@ fn prototypes(node: &str, values: &Tensor) -> Prototypes {
     }
 }
 
-/// Where a pixel lies on a map of another length: the places before and behind it, and the share of the latter.
+/// Returns the positions on a map of another length on both sides of a pixel, and the weight of the
+/// second.
 fn between(pixel: usize, pixels: usize, places: usize, align_corners: bool) -> (usize, usize, f64) {
     let place = if align_corners {
         pixel as f64 * (places - 1) as f64 / (pixels - 1) as f64
@@ -63,7 +63,7 @@ fn between(pixel: usize, pixels: usize, places: usize, align_corners: bool) -> (
     (before, (before + 1).min(places - 1), place - place.floor())
 }
 
-/// The definition, in 64-bit floats, of every pixel's label.
+/// Computes the probability of every pixel's label by definition, in 64-bit floats.
 fn expected(
     prototypes: &Prototypes,
     values: &Tensor,
@@ -97,13 +97,14 @@ fn expected(
 }
 
 #[test]
-fn a_file_gives_what_the_definition_says() {
+fn a_file_follows_the_definition() {
     for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
         let arch = Arch::new(preset, CLASSES).unwrap();
         let graph = arch.graph();
         let weights = formula::weights(&graph, Some(3));
         let [logits, features] = [Tag::Logits, Tag::Features].map(|tag| graph.tagged(tag).unwrap());
-        // Before its ReLU too, where there is one: a value that folding and quantising would otherwise take away.
+        // Also before its ReLU, if any: a value that folding and quantization would otherwise
+        // remove.
         let before = |id: NodeId| (graph.node(id).op == Op::Relu).then(|| graph.node(id).inputs[0]);
         for node in std::iter::once(features).chain(before(features)) {
             let name = graph.node(node).name.clone();
@@ -135,8 +136,8 @@ fn a_file_gives_what_the_definition_says() {
             let judged =
                 judged.with_prototype_head(prototypes.clone()).unwrap().fold_batch_norm().unwrap();
             for (precision, steps) in [(Precision::Fp32, 1), (Precision::Fp16, 12)] {
-                let form = Variant { precision, ..Variant::LOGITS };
-                let file = emit(&judged, &form, Some(&model)).unwrap().file.to_bytes();
+                let variant = Variant { precision, ..Variant::LOGITS };
+                let file = emit(&judged, &variant, Some(&model)).unwrap().file.to_bytes();
                 let mut runner =
                     Runner::from_bytes("judged", &file, &RunnerOptions::default()).unwrap();
                 let found =
@@ -151,15 +152,16 @@ fn a_file_gives_what_the_definition_says() {
                 eprintln!(
                     "{preset} {name} {precision:?}: {largest:.2} steps, {spread} pixels in doubt"
                 );
-                // Half a step is rounding; 16 bits move cosines by a thousandth, which the temperature makes a hundredth.
+                // Rounding errs by half a step; fp16 changes cosines by 1e-3, and the temperature
+                // makes that 1e-2.
                 assert!(largest <= f64::from(steps), "{preset} {name} {precision:?}: {largest}");
-                assert!(spread > 100, "{preset} {name}: {spread} of the pixels say anything");
+                assert!(spread > 100, "{preset} {name}: only {spread} pixels are in doubt");
             }
         }
     }
 }
 
-/// A run of a few steps with prototypes, as a checkpoint folder.
+/// Trains a few steps with prototypes and returns the checkpoint folder.
 fn trained(folder: &Path, settings: &[&str]) -> std::path::PathBuf {
     let run = folder.join("run");
     let mut train = program("protoseg");
@@ -180,9 +182,9 @@ fn trained(folder: &Path, settings: &[&str]) -> std::path::PathBuf {
 }
 
 #[test]
-fn trained_prototypes_leave_only_where_they_are_asked_for_and_agree_with_libtorch() {
+fn trained_prototypes_are_exported_on_request_and_agree_with_libtorch() {
     let root = tempfile::tempdir().unwrap();
-    // Warm and slow enough that so short a training leaves doubts, of which 16 bits would decide some otherwise.
+    // A temperature and learning rate that leave doubt after so short a training.
     let checkpoint =
         trained(root.path(), &["features=centred", "temperature=0.2", "learning_rate=0.001"]);
     let cases = probe::read(&checkpoint.join("probe.safetensors")).unwrap();
@@ -190,7 +192,7 @@ fn trained_prototypes_leave_only_where_they_are_asked_for_and_agree_with_libtorc
         .iter()
         .flat_map(|case| case.prototype_confidence.clone().unwrap())
         .collect::<BTreeSet<u8>>();
-    assert!(sure.len() > 10, "libtorch's confidence says next to nothing: {sure:?}");
+    assert!(sure.len() > 10, "libtorch's confidence has few values: {sure:?}");
     let export = |out: &str, more: &[&str]| {
         let mut command = program("protoseg");
         command.arg("export").arg(&checkpoint).arg("--out").arg(root.path().join(out)).args(more);
@@ -210,7 +212,7 @@ fn trained_prototypes_leave_only_where_they_are_asked_for_and_agree_with_libtorc
             && line.contains("prototype confidence within one step 100.0000 %")
     };
     assert_eq!(report.lines().filter(exact).count(), cases.len(), "{report}");
-    // 8 bits of a network that has hardly learnt are more noise than signal, which the check would refuse.
+    // The check would refuse int8 of a barely trained network, as mostly noise.
     export("unjudged", &[&more[..], &["--precision", "fp32,int8", "--no-check"]].concat());
     let manifest = Manifest::read(&root.path().join("unjudged")).unwrap().value;
     assert_eq!(manifest.files.len(), 2);
@@ -218,7 +220,7 @@ fn trained_prototypes_leave_only_where_they_are_asked_for_and_agree_with_libtorc
         let names: Vec<&str> = file.outputs.iter().map(|output| output.name.as_str()).collect();
         assert_eq!(names, ["logits", "confidence", PROTOTYPE_CONFIDENCE], "{}", file.file);
     }
-    // Without prototypes there is nothing to say, and nothing is left behind.
+    // Without prototypes nothing is written.
     std::fs::remove_file(checkpoint.join("prototypes.json")).unwrap();
     let mut command = program("protoseg");
     command.arg("export").arg(&checkpoint).arg("--out").arg(root.path().join("none")).args(more);

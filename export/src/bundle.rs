@@ -1,55 +1,65 @@
-//! A checkpoint as a bundle: ONNX files, probe and manifest in one folder, written whole or not at all.
+//! Export of a checkpoint folder to a bundle folder, written atomically.
 
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::atomic;
-use protoseg_models::bundle::{self, Manifest, Model, ProbeReference, Provenance};
+use protoseg_models::bundle::{
+    self, Manifest, Model, ModelFile, ProbeReference, Provenance, external_data, taps_file_name,
+};
 use protoseg_models::bundle_output;
+use protoseg_models::calibration::Calibration;
 use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
 use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::digest;
+use protoseg_models::gate::GateLimits;
 use protoseg_models::graph::{Graph, NodeId, Tag};
-use protoseg_models::variant::ModelKind;
+use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
 use protoseg_models::window::{LogitGrid, Tiling};
 
+use crate::network::{Network, PixelOutput};
+use crate::onnx::LOGITS;
+use crate::onnx::emit::{EmittedModel, emit, emit_quantized};
 use crate::onnx::file::EXTERNAL_FROM;
-use crate::onnx::pixel_outputs::PixelOutput;
-mod files;
-mod triton;
-use crate::network::Network;
-use crate::options::ExportOptions;
-use files::{BundleFile, LOGITS};
+use crate::onnx::frame;
+use crate::options::{ExportOptions, ExportPrecision};
+use crate::quantize::float16;
+use crate::quantize::plan::{QuantizationPlan, QuantizeConfig};
 
-/// What the map that prototypes see is called, whatever the node that makes it.
+mod triton;
+
+/// Name of the features output, whichever node computes them.
 const FEATURES: &str = "features";
 
-/// Writes the bundle of a checkpoint folder. An older bundle at its place is replaced, anything else is left alone and
-/// refused.
-pub fn write(checkpoint_folder: &Path, out: &Path, request: &ExportOptions) -> Result<Manifest> {
-    request.check()?;
+/// Outputs of every frame file, which all programs rely on.
+const FRAME_OUTPUTS: [PixelOutput; 2] = [PixelOutput::Labels, PixelOutput::Confidence];
+
+/// Writes the bundle of a checkpoint folder. Replaces an older bundle, and refuses other folders.
+pub fn write(checkpoint_folder: &Path, out: &Path, options: &ExportOptions) -> Result<Manifest> {
+    options.check()?;
     let mut checkpoint = Checkpoint::read(checkpoint_folder)?;
     let place = bundle_output::resolve(out, checkpoint_folder)?;
-    let mut model = model(&checkpoint.header, request)?;
+    let mut model = model(&checkpoint.header, options)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
-    let triton = request.triton.map(|placement| {
-        Ok::<_, anyhow::Error>((triton::TritonName::new(&model.name)?, placement))
-    });
-    let triton = triton.transpose()?;
-    let network = network(&mut checkpoint, request)
+    let triton = match options.triton {
+        Some(mode) => Some((triton::TritonName::new(&model.name)?, mode)),
+        None => None,
+    };
+    let files = network(&mut checkpoint, options)
         .and_then(Network::fold_batch_norm)
-        .and_then(Network::merge_affine);
-    let network = network.with_context(|| checkpoint_folder.display().to_string())?;
-
-    let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request)
+        .and_then(Network::merge_affine)
+        .and_then(|network| emit_all(&network, checkpoint.calibration.as_ref(), &model, options))
         .with_context(|| checkpoint_folder.display().to_string())?;
-    let probe = (!checkpoint.probe.is_empty())
-        .then(|| {
-            let path = checkpoint_folder.join(bundle::PROBE);
-            std::fs::read(&path).with_context(|| path.display().to_string())
-        })
-        .transpose()?;
+    let probe = if checkpoint.probe.is_empty() {
+        None
+    } else {
+        let path = checkpoint_folder.join(bundle::PROBE);
+        Some(std::fs::read(&path).with_context(|| path.display().to_string())?)
+    };
     let mut manifest = Manifest {
         version: Manifest::VERSION.to_owned(),
         model,
@@ -57,27 +67,26 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &ExportOptions) -> R
         probe_sha256: probe.as_deref().map(digest::sha256_bytes),
         reference: ProbeReference::Libtorch,
         provenance: Provenance {
-            command: request.command.clone(),
+            command: options.command.clone(),
             protoseg: env!("CARGO_PKG_VERSION").to_owned(),
         },
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let known = bundle_output::replaceable_names(&place, &manifest)
-        .into_iter()
-        .chain(files.iter().flat_map(BundleFile::names));
-    let known: Vec<String> = known.collect();
+    let mut known = bundle_output::replaceable_names(&place, &manifest);
+    known.extend(files.iter().flat_map(|file| [file.name.clone(), external_data(&file.name)]));
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let external_from = options.external_from.unwrap_or(EXTERNAL_FROM);
     atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
         for file in &files {
-            let written = file.write(folder, request.external_from.unwrap_or(EXTERNAL_FROM));
+            let written = file.write(folder, external_from);
             manifest.files.extend(written.with_context(|| format!("the file {}", file.name))?);
         }
-        if let Some((name, placement)) = &triton {
-            // Labels where there is a file that gives them: scores are for clients with code of their own.
+        if let Some((name, mode)) = &triton {
+            // Logits need postprocessing in the client, so a frame file comes first.
             let frame = manifest.files.iter().find(|file| file.variant.kind == ModelKind::Frame);
             if let Some(file) = frame.or(manifest.files.first()) {
-                triton::write(folder, name, &manifest.model, file, *placement)?;
+                triton::write(folder, name, &manifest.model, file, *mode)?;
             }
         }
         if let Some(probe) = &probe {
@@ -89,10 +98,10 @@ pub fn write(checkpoint_folder: &Path, out: &Path, request: &ExportOptions) -> R
     Ok(manifest)
 }
 
-/// The facts of the model, but for its weights' digest.
-fn model(header: &CheckpointHeader, request: &ExportOptions) -> Result<Model> {
+/// Describes the model, except for the digest of its weights.
+fn model(header: &CheckpointHeader, options: &ExportOptions) -> Result<Model> {
     let grid = LogitGrid::from_arch(header.arch);
-    let window = request.window.map_or(header.window, Tiling::window);
+    let window = options.window.map_or(header.window, Tiling::window);
     if let Some(window) = window {
         grid.check(window)?;
         let graph = header.arch.inference_graph();
@@ -108,7 +117,7 @@ fn model(header: &CheckpointHeader, request: &ExportOptions) -> Result<Model> {
     }
     Ok(Model {
         version: Model::VERSION.to_owned(),
-        name: request.name.clone().unwrap_or_else(|| header.name.clone()),
+        name: options.name.clone().unwrap_or_else(|| header.name.clone()),
         classes: header.classes.clone(),
         ignore: IGNORE_INDEX,
         grid,
@@ -118,33 +127,32 @@ fn model(header: &CheckpointHeader, request: &ExportOptions) -> Result<Model> {
     })
 }
 
-/// The deployed network: the logits, and the nodes and pixel_outputs asked for beside them.
-fn network(checkpoint: &mut Checkpoint, request: &ExportOptions) -> Result<Network> {
+/// Returns the inference network with logits and the further outputs of model files.
+fn network(checkpoint: &mut Checkpoint, options: &ExportOptions) -> Result<Network> {
     let graph = checkpoint.header.arch.graph();
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let mut outputs = vec![(logits, LOGITS)];
     let mut pixel_outputs: Vec<PixelOutput> = Vec::new();
-    for tap in &request.outputs {
-        match tap.parse() {
-            Ok(decision) => {
-                ensure!(!pixel_outputs.contains(&decision), "the output {tap} is asked for twice");
-                pixel_outputs.push(decision);
-            }
-            Err(_) if tap == FEATURES => {
-                outputs.push((graph.tagged(Tag::Features).context("no features")?, tap))
-            }
-            Err(_) => outputs.push((find(&graph, tap)?, tap)),
+    for name in &options.outputs {
+        if let Some(output) = PixelOutput::from_name(name) {
+            ensure!(!pixel_outputs.contains(&output), "the output {name} is given twice");
+            pixel_outputs.push(output);
+        } else if name == FEATURES {
+            outputs.push((graph.tagged(Tag::Features).context("no features")?, name));
+        } else {
+            outputs.push((find(&graph, name)?, name));
         }
     }
     let weights = std::mem::take(&mut checkpoint.weights);
     let weights = weights.into_iter().map(|(name, tensor)| (name, Arc::new(tensor))).collect();
-    let network = Network::with(&graph, weights, &outputs)?.with_pixel_outputs(&pixel_outputs);
-    if !request.prototype_confidence {
+    let network =
+        Network::from_shared(&graph, weights, &outputs)?.with_pixel_outputs(&pixel_outputs);
+    if !options.prototype_confidence {
         return Ok(network);
     }
     let prototypes = checkpoint.prototypes.take().context(
-        "it holds no prototypes.json, so how sure prototypes are cannot be told; train with mode = \"prototype\", past the \
-         warm-up",
+        "no prototypes.json, which --prototype-confidence needs; train with mode = \"prototype\", \
+         past the warm-up",
     )?;
     network.with_prototype_head(prototypes)
 }
@@ -154,8 +162,143 @@ fn find(graph: &Graph, name: &str) -> Result<NodeId> {
         let last = name.rsplit('.').next().unwrap_or(name);
         let near = graph.nodes().iter().find(|node| node.name.rsplit('.').next() == Some(last));
         let example = near.or(graph.nodes().last()).map_or("", |node| &node.name);
-        format!("the network has no node `{name}`; node names are those of the weights, such as `{example}`")
+        format!(
+            "the network has no node `{name}`; node names are those of the weights, such as \
+             `{example}`"
+        )
     })
+}
+
+/// An ONNX file of a bundle.
+struct BundleFile {
+    name: String,
+    variant: Variant,
+    model: EmittedModel,
+    /// Listed in the manifest, so that programs run it.
+    listed: bool,
+}
+
+impl BundleFile {
+    /// Writes the file into a folder, with weights of at least `external_from` bytes in a file of
+    /// their own. Returns its entry in the manifest, if it is listed.
+    fn write(&self, folder: &Path, external_from: u64) -> Result<Option<ModelFile>> {
+        let Self { name, variant, model: EmittedModel { file, inputs, outputs }, listed } = self;
+        let path = folder.join(name);
+        let mut out = BufWriter::new(File::create(&path)?);
+        let mut data_sha256 = None;
+        if file.weight_bytes() < external_from {
+            file.write(&mut out)?;
+        } else {
+            let data_name = external_data(name);
+            let data_path = folder.join(&data_name);
+            let mut data = BufWriter::new(File::create(&data_path)?);
+            file.write_external(&mut out, &data_name, &mut data)?;
+            data.into_inner()?.sync_all()?;
+            data_sha256 = Some(digest::sha256_file(&data_path)?);
+        }
+        out.into_inner()?.sync_all()?;
+        if !listed {
+            return Ok(None);
+        }
+        Ok(Some(ModelFile {
+            file: name.clone(),
+            variant: variant.clone(),
+            sha256: digest::sha256_file(&path)?,
+            data_sha256,
+            inputs: inputs.clone(),
+            outputs: outputs.clone(),
+            limits: Some(GateLimits::for_precision(variant.precision)),
+            adapter: None,
+        }))
+    }
+}
+
+/// Makes all ONNX files: one for each precision, and one for each frame size and float precision.
+fn emit_all(
+    network: &Network,
+    calibration: Option<&Calibration>,
+    model: &Model,
+    options: &ExportOptions,
+) -> Result<Vec<BundleFile>> {
+    let frames =
+        options.frames.iter().map(|frame| frame.spec(model)).collect::<Result<Vec<FrameSpec>>>()?;
+    frames.iter().try_for_each(|frame| frame::check_size(network, frame, model))?;
+    let mut files = Vec::new();
+    for &precision in &options.precisions {
+        let mut push = |name: String, network: &Network, model: Option<&Model>, listed: bool| {
+            let (variant, model) = emit_logits(network, precision, calibration, options, model)?;
+            files.push(BundleFile { name, variant, model, listed });
+            anyhow::Ok(())
+        };
+        let name = precision.file_name();
+        push(name.to_owned(), network, Some(model), true)?;
+        if options.taps {
+            // Without the model's description, so that no program takes it for the model.
+            push(taps_file_name(name), &network.clone().with_taps(), None, false)?;
+        }
+    }
+    if frames.is_empty() {
+        return Ok(files);
+    }
+    let logits = network.keep_output(LOGITS)?;
+    let pixel_outputs: BTreeSet<PixelOutput> =
+        FRAME_OUTPUTS.iter().chain(&options.pixel_outputs).copied().collect();
+    let pixel_outputs: Vec<PixelOutput> = pixel_outputs.into_iter().collect();
+    let fp16 = options.precisions.contains(&ExportPrecision::Fp16);
+    let fp32 = options.precisions.contains(&ExportPrecision::Fp32) || !fp16;
+    let precisions = [(Precision::Fp32, "", fp32), (Precision::Fp16, ".fp16", fp16)];
+    for frame in frames {
+        let FrameSpec { height, width, .. } = frame;
+        for (precision, suffix, _) in precisions.iter().filter(|(_, _, wanted)| *wanted) {
+            let variant = Variant {
+                kind: ModelKind::Frame,
+                precision: *precision,
+                frame: Some(frame),
+                quantization: None,
+            };
+            let model = frame::emit(&logits, &variant, &frame, &pixel_outputs, model)
+                .with_context(|| format!("frames of {height}x{width} pixels cannot be written"))?;
+            let name = format!("frame-{height}x{width}{suffix}.onnx");
+            files.push(BundleFile { name, variant, model, listed: true });
+        }
+    }
+    Ok(files)
+}
+
+/// Makes the file from images to logits in one precision.
+fn emit_logits(
+    network: &Network,
+    precision: ExportPrecision,
+    calibration: Option<&Calibration>,
+    options: &ExportOptions,
+    model: Option<&Model>,
+) -> Result<(Variant, EmittedModel)> {
+    let mut config = match precision {
+        ExportPrecision::Fp32 | ExportPrecision::Fp16 => {
+            let mut variant = Variant::LOGITS;
+            if precision == ExportPrecision::Fp16 {
+                float16::check(network, calibration)?;
+                variant.precision = Precision::Fp16;
+            }
+            let emitted = emit(network, &variant, model)?;
+            return Ok((variant, emitted));
+        }
+        ExportPrecision::Int8 => QuantizeConfig {
+            weight_bits: options.weight_bits.unwrap_or(QuantizeConfig::CPU.weight_bits),
+            ..QuantizeConfig::CPU
+        },
+        ExportPrecision::Int8Trt => QuantizeConfig::TENSORRT,
+    };
+    config.max_sensitivity = options.max_sensitivity.unwrap_or(config.max_sensitivity);
+    let calibration = calibration.with_context(|| {
+        format!(
+            "{precision} needs value ranges, and the checkpoint has no calibration.json; train with \
+             calibration_images above 0"
+        )
+    })?;
+    let plan = QuantizationPlan::new(network, calibration, config)?;
+    let emitted = emit_quantized(network, &plan, model)?;
+    Ok((plan.variant().clone(), emitted))
 }
 
 #[cfg(test)]

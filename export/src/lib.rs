@@ -1,8 +1,9 @@
-//! Checkpoint folder to ONNX bundle, without libtorch and without a runtime.
+//! Exports a checkpoint folder as an ONNX bundle, without libtorch and without a runtime.
 //!
-//! A [`Network`] is what an ONNX file will hold: the part of a graph that its outputs need, with its weights. Passes take
-//! one to another ([`Network::fold_batch_norm`]), [`onnx::emit::emit`] writes it, [`bundle::write`] does all of it for a checkpoint. For a
-//! file in 8 bits, a [`QuantizationPlan`] says first what is rounded, from the ranges in the checkpoint's calibration.
+//! A [`Network`] is the content of an ONNX file: the part of a graph that its outputs need, with
+//! its weights. Passes rewrite it ([`Network::fold_batch_norm`]), [`onnx::emit::emit`] writes it,
+//! and [`bundle::write`] does everything for a checkpoint. An 8-bit file follows a
+//! [`QuantizationPlan`], made from the ranges in the checkpoint's calibration.
 //!
 //! ```
 //! use protoseg_export::{Network, onnx::emit::emit};
@@ -17,15 +18,15 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 //!
-//! **Invariant:** nothing here knows libtorch or ONNX Runtime; the same checkpoint gives the same `.onnx` bytes everywhere.
+//! **Invariant:** nothing here depends on libtorch or ONNX Runtime, and a checkpoint gives the same
+//! `.onnx` bytes on every machine.
 
 pub mod bundle;
 mod network;
 pub mod onnx;
 pub mod options;
 mod passes;
-pub mod precision;
 mod quantize;
 
-pub use network::{Network, Output, Weights};
+pub use network::{Network, Output, PixelOutput, Weights};
 pub use quantize::plan::{DEFAULT_MAX_SENSITIVITY, QuantizationPlan, QuantizeConfig};

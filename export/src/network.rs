@@ -1,4 +1,4 @@
-//! A network on its way into a file: the part of a graph that some outputs need, with its weights.
+//! A network in export: the part of a graph that some outputs need, with its weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,59 +8,87 @@ use protoseg_models::graph::{Graph, NodeId, Op, Rewrite};
 use protoseg_models::prototypes::Prototypes;
 use protoseg_models::weights::{StateDict, Tensor};
 
-use crate::onnx::pixel_outputs::PixelOutput;
-
-/// Tensors by name, shared between a network and the files that are made of it.
+/// Tensors by name, shared between a network and the files that are made from it.
 pub type Weights = BTreeMap<String, Arc<Tensor>>;
 
-/// What a file will hold. Passes such as [`Network::fold_batch_norm`] make another one of it that computes the same.
-#[derive(Debug, Clone, PartialEq)]
+/// The content of a file. Passes such as [`Network::fold_batch_norm`] rewrite it to an equivalent
+/// network.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Network {
     pub(crate) graph: Graph,
-    /// Just the parameters that `graph` has.
+    /// Exactly the parameters of `graph`.
     pub(crate) weights: Weights,
-    /// What the value that each node makes is called. That is the node's name until the node takes in a later one, whose
-    /// value it then makes: a folded convolution keeps its name, and its value has the batch normalisation's.
+    /// Name of the value of each node. It is the node's name until the node absorbs a later one and
+    /// takes over its value: a folded convolution keeps its name, and its value has the name of the
+    /// batch normalization.
     pub(crate) values: Vec<String>,
     pub(crate) outputs: Vec<Output>,
-    /// What comes out beside them, read off the first of them at the picture's own size.
+    /// Further outputs, computed from the first of `outputs` at the size of the image.
     pub(crate) pixel_outputs: Vec<PixelOutput>,
-    /// How sure the prototypes are of the labels, as one more output.
+    /// Prototypes for an output with their probability of the labels.
     pub(crate) prototype_head: Option<PrototypeHead>,
 }
 
 /// Prototypes, with the value that they are compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PrototypeHead {
-    /// The value; no pass changes what it is called.
+    /// Name of the value, which no pass changes.
     pub(crate) value: String,
-    /// The prototypes.
     pub(crate) prototypes: Prototypes,
 }
 
-/// A value that the file gives out.
+/// An output of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// The value; no pass changes what it is called.
+    /// Name of the value, which no pass changes.
     pub value: String,
-    /// What the file calls it.
+    /// Name in the file.
     pub name: String,
 }
 
-impl Network {
-    /// The part of a graph that some nodes need, without dropout; each of those nodes comes out under the name beside it.
-    ///
-    /// `weights` may hold tensors that this part does not need: the heads that only training uses stay behind here.
-    pub fn new(graph: &Graph, weights: &StateDict, outputs: &[(NodeId, &str)]) -> Result<Self> {
-        Self::with(
-            graph,
-            weights.iter().map(|(name, tensor)| (name.clone(), Arc::new(tensor.clone()))).collect(),
-            outputs,
-        )
+/// An output `[N, H, W]` at the size of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub enum PixelOutput {
+    /// Train ids as bytes: the class with the largest logit, of equal ones the first
+    Labels,
+    /// Largest softmax probability c as bytes, `floor(255 c + 0.5)`
+    Confidence,
+    /// Largest logit minus the second largest, 32-bit floats
+    Margin,
+}
+
+impl PixelOutput {
+    /// Every output.
+    pub const ALL: [Self; 3] = [Self::Labels, Self::Confidence, Self::Margin];
+
+    /// Returns the name of the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Labels => "labels",
+            Self::Confidence => "confidence",
+            Self::Margin => "margin",
+        }
     }
 
-    /// The same of weights that it shares.
-    pub(crate) fn with(
+    /// Returns the output with a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|output| output.name() == name)
+    }
+}
+
+impl Network {
+    /// Returns the part of a graph that some nodes need, without dropout. These nodes become
+    /// outputs of the given names.
+    ///
+    /// `weights` may have tensors that this part does not need, such as those of the auxiliary
+    /// head.
+    pub fn new(graph: &Graph, weights: &StateDict, outputs: &[(NodeId, &str)]) -> Result<Self> {
+        let shared = weights.iter().map(|(name, tensor)| (name.clone(), Arc::new(tensor.clone())));
+        Self::from_shared(graph, shared.collect(), outputs)
+    }
+
+    /// Like [`new`](Self::new), without copying weights.
+    pub(crate) fn from_shared(
         graph: &Graph,
         mut weights: Weights,
         outputs: &[(NodeId, &str)],
@@ -70,25 +98,16 @@ impl Network {
         let distinct: BTreeSet<&NodeId> = wanted.iter().collect();
         ensure!(
             distinct.len() == wanted.len(),
-            "one node is asked for as two outputs; name each node once"
+            "one node is given as two outputs; name each node once"
         );
+        let mut named = Vec::with_capacity(outputs.len());
         for (&id, &(_, name)) in wanted.iter().zip(outputs) {
-            ensure!(
-                id != graph.input(),
-                "`{}` is the picture that goes in, and no output",
-                graph.node(id).name
-            );
+            let value = &graph.node(id).name;
+            ensure!(id != graph.input(), "`{value}` is the input image and cannot be an output");
             let free = graph.find(name).is_none_or(|other| before_dropout(graph, other) == id);
-            ensure!(free, "an output cannot be called `{name}`, as another node is called so");
+            ensure!(free, "an output cannot be named `{name}`, the name of another node");
+            named.push(Output { value: value.clone(), name: name.to_owned() });
         }
-        let outputs = wanted.iter().zip(outputs);
-        let outputs = outputs
-            .map(|(&id, &(_, name))| Output {
-                value: graph.node(id).name.clone(),
-                name: name.to_owned(),
-            })
-            .collect();
-
         let graph = graph.keep(&wanted).filter_map(|_, node| match node.op {
             Op::Dropout2d { .. } => Rewrite::Bypass(node.inputs[0]),
             _ => Rewrite::Keep(node.clone()),
@@ -98,117 +117,99 @@ impl Network {
         weights.retain(|name, _| needed.contains(name));
         graph.check_weights(&weights)?;
         let values = graph.nodes().iter().map(|node| node.name.clone()).collect();
-        Ok(Self {
-            graph,
-            weights,
-            values,
-            outputs,
-            pixel_outputs: Vec::new(),
-            prototype_head: None,
-        })
+        Ok(Self { graph, weights, values, outputs: named, ..Self::default() })
     }
 
-    /// The same with pixel_outputs, read off the first output, which is one of class scores.
+    /// Adds outputs at the size of the image, computed from the first output, which must be logits.
     pub fn with_pixel_outputs(self, pixel_outputs: &[PixelOutput]) -> Self {
         Self { pixel_outputs: pixel_outputs.to_vec(), ..self }
     }
 
-    /// The same with one more output: how probable prototypes find the labels that the first output gives.
+    /// Adds an output with the prototypes' probability of the labels of the first output.
     pub fn with_prototype_head(self, prototypes: Prototypes) -> Result<Self> {
         let value = prototypes.node.clone();
         ensure!(
-            self.find(&value).is_some(),
-            "the outputs do not need `{value}`, which the prototypes are compared with"
+            self.producer(&value).is_some(),
+            "no output depends on `{value}`, which the prototypes are compared with"
         );
         Ok(Self { prototype_head: Some(PrototypeHead { value, prototypes }), ..self })
     }
 
-    /// The values that are read outside the network.
-    pub(crate) fn output_values(&self) -> impl Iterator<Item = &str> {
-        let outputs = self.outputs.iter().map(|output| output.value.as_str());
-        outputs.chain(self.prototype_head.iter().map(|opinion| opinion.value.as_str()))
+    /// Replaces the outputs by the values of all nodes, under their own names and in node order.
+    pub fn with_taps(self) -> Self {
+        let output = |value: &String| Output { value: value.clone(), name: value.clone() };
+        // All but the input, which is the first node.
+        let outputs = self.values.iter().skip(1).map(output).collect();
+        Self { outputs, pixel_outputs: Vec::new(), prototype_head: None, ..self }
     }
 
-    /// How often each node's value is read, by nodes and outside the network.
+    /// Returns the part of the network that one of its outputs needs.
+    pub(crate) fn keep_output(&self, name: &str) -> Result<Self> {
+        let output = self.outputs.iter().find(|output| output.name == name);
+        let output = output.with_context(|| format!("the network has no output `{name}`"))?;
+        let id = self.required_producer(&output.value)?;
+        let graph = self.graph.keep(&[id]);
+        let kept: BTreeSet<&str> = graph.nodes().iter().map(|node| node.name.as_str()).collect();
+        let nodes = self.graph.nodes().iter().zip(&self.values);
+        let values = nodes
+            .filter(|(node, _)| kept.contains(node.name.as_str()))
+            .map(|(_, value)| value.clone())
+            .collect();
+        let needed = graph.parameters().into_iter().map(|parameter| parameter.name);
+        let weights = needed
+            .filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone())))
+            .collect();
+        Ok(Self { graph, weights, values, outputs: vec![output.clone()], ..Self::default() })
+    }
+
+    /// Iterates over the values that are read outside the network.
+    pub(crate) fn output_values(&self) -> impl Iterator<Item = &str> {
+        let outputs = self.outputs.iter().map(|output| output.value.as_str());
+        outputs.chain(self.prototype_head.iter().map(|head| head.value.as_str()))
+    }
+
+    /// Returns the number of readers of each node's value, inside and outside the network.
     pub(crate) fn reader_counts(&self) -> Vec<usize> {
         let mut readers = vec![0; self.values.len()];
-        let read = self.graph.nodes().iter().flat_map(|node| node.inputs.iter().copied());
-        for id in read.chain(self.output_values().filter_map(|value| self.find(value))) {
+        let inside = self.graph.nodes().iter().flat_map(|node| node.inputs.iter().copied());
+        let outside = self.output_values().filter_map(|value| self.producer(value));
+        for id in inside.chain(outside) {
             readers[id.0] += 1;
         }
         readers
     }
 
-    /// The same with every node's value as an output, under its own name, in the order of computing.
-    pub fn with_taps(self) -> Self {
-        let values = self
-            .graph
-            .iter()
-            .filter(|(id, _)| *id != self.graph.input())
-            .map(|(id, _)| &self.values[id.0]);
-        let outputs =
-            values.map(|value| Output { value: value.clone(), name: value.clone() }).collect();
-        Self { outputs, pixel_outputs: Vec::new(), prototype_head: None, ..self }
-    }
-
-    /// The graph.
+    /// Returns the graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// Just the parameters that the graph has.
+    /// Returns the parameters, exactly those of the graph.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
-    /// What comes out, in order.
+    /// Returns the outputs in order.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
     }
 
-    /// The part of the network that one of its outputs needs.
-    pub(crate) fn keep_output(&self, output: &str) -> Result<Self> {
-        let wanted = self.outputs.iter().find(|known| known.name == output);
-        let wanted =
-            wanted.with_context(|| format!("the network has no output `{output}`"))?.clone();
-        let id = self
-            .find(&wanted.value)
-            .with_context(|| format!("no node makes `{}`", wanted.value))?;
-        let mut values = Vec::new();
-        let kept = self.graph.keep(&[id]);
-        for node in kept.nodes() {
-            let old = self
-                .graph
-                .find(&node.name)
-                .with_context(|| format!("no node is called `{}`", node.name))?;
-            values.push(self.values[old.0].clone());
-        }
-        let needed = kept.parameters().into_iter().map(|parameter| parameter.name);
-        let weights = needed
-            .filter_map(|name| self.weights.get(&name).map(|tensor| (name, tensor.clone())))
-            .collect();
-        Ok(Self {
-            graph: kept,
-            weights,
-            values,
-            outputs: vec![wanted],
-            pixel_outputs: Vec::new(),
-            prototype_head: None,
-        })
-    }
-
-    /// What the value that a node makes is called: the name under which the trainer's network has it.
-    pub fn value(&self, id: NodeId) -> &str {
+    /// Returns the name of a node's value: that of the node in the trainer's network.
+    pub fn value_name(&self, id: NodeId) -> &str {
         &self.values[id.0]
     }
 
-    /// The node that makes a value.
-    pub fn find(&self, value: &str) -> Option<NodeId> {
+    /// Returns the node that computes a value.
+    pub fn producer(&self, value: &str) -> Option<NodeId> {
         self.values.iter().position(|name| name == value).map(NodeId)
+    }
+
+    pub(crate) fn required_producer(&self, value: &str) -> Result<NodeId> {
+        self.producer(value).with_context(|| format!("no node computes `{value}`"))
     }
 }
 
-/// The node whose value a dropout hands on; any other node itself.
+/// Skips dropouts, which are the identity.
 fn before_dropout(graph: &Graph, id: NodeId) -> NodeId {
     match graph.node(id).op {
         Op::Dropout2d { .. } => before_dropout(graph, graph.node(id).inputs[0]),
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_output_needs_stays_behind() {
+    fn nodes_that_no_output_needs_are_dropped() {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let weights = formula::weights(&graph, None);
         let logits = graph.tagged(Tag::Logits).unwrap();
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_that_cannot_be_are_refused() {
+    fn invalid_outputs_are_refused() {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let mut weights = formula::weights(&graph, None);
         let logits = graph.tagged(Tag::Logits).unwrap();
@@ -253,11 +254,11 @@ mod tests {
             let error = Network::new(&graph, &weights, outputs).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         };
-        // The dropout hands on the very value that the other output asks for.
+        // The dropout passes on the value of the other output.
         let twice = [(node("decoder.dropout"), "a"), (node("decoder.refine2.pointwise.relu"), "b")];
         refuse(&twice, "as two outputs");
-        refuse(&[(graph.input(), "picture")], "`input` is the picture");
-        refuse(&[(logits, "decoder.concat")], "called `decoder.concat`");
+        refuse(&[(graph.input(), "image")], "`input` is the input image");
+        refuse(&[(logits, "decoder.concat")], "named `decoder.concat`");
         assert!(
             Network::new(&graph, &weights, &[(node("decoder.dropout"), "decoder.dropout")]).is_ok()
         );

@@ -1,14 +1,14 @@
-//! Every node of a frame file has a kernel in ONNX Runtime's CUDA provider, by a table of its documentation: a node without
-//! one would run on the CPU, and its values would cross the bus twice.
+//! Every node of a frame file has a kernel in ONNX Runtime's CUDA provider, by a table from its
+//! documentation. A node without one would run on the CPU, with two transfers of its values.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::collections::BTreeMap;
 
 use prost::Message;
-use protoseg_export::onnx::pixel_outputs::PixelOutput;
+use protoseg_export::onnx::frame;
 use protoseg_export::onnx::proto::{DataType, GraphProto, ModelProto, NodeProto};
-use protoseg_export::{Network, onnx::frame};
+use protoseg_export::{Network, PixelOutput};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::Model;
 use protoseg_models::classes::ClassTable;
@@ -20,10 +20,10 @@ use protoseg_models::window::{LogitGrid, Tiling, Window};
 const TABLE: &str = include_str!("tables/cuda_kernels.txt");
 
 struct Kernel {
-    /// Version of the operator at the opset that is written.
+    /// Version of the operator at our opset.
     version: u32,
     first: u32,
-    /// None for a registration that names one version and no end.
+    /// None for a registration of one version.
     last: Option<u32>,
     types: Vec<&'static str>,
 }
@@ -48,7 +48,7 @@ fn table() -> BTreeMap<&'static str, Kernel> {
     TABLE.lines().filter(|line| !line.starts_with('#')).map(line).collect()
 }
 
-/// The frame file of a preset, in windows of which the last reach beyond the frame.
+/// Returns the frame file of a preset, with windows that reach beyond the frame.
 fn file(preset: Preset, precision: Precision) -> GraphProto {
     let arch = Arch::new(preset, 19).unwrap();
     let graph = arch.inference_graph();
@@ -70,12 +70,17 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
     };
     let frame =
         FrameSpec { height: 150, width: 200, tiling: Tiling::Windows(window), windows_at_once: 4 };
-    let form =
+    let variant =
         Variant { kind: ModelKind::Frame, precision, frame: Some(frame), quantization: None };
-    let emission =
-        frame::emit(&network.fold_batch_norm().unwrap(), &form, &frame, &PixelOutput::ALL, &model)
-            .unwrap();
-    let model = ModelProto::decode(emission.file.to_bytes().as_slice()).unwrap();
+    let emitted = frame::emit(
+        &network.fold_batch_norm().unwrap(),
+        &variant,
+        &frame,
+        &PixelOutput::ALL,
+        &model,
+    )
+    .unwrap();
+    let model = ModelProto::decode(emitted.file.to_bytes().as_slice()).unwrap();
     assert_eq!(model.opset_import[0].version, Some(17));
     model.graph.unwrap()
 }
@@ -86,11 +91,11 @@ fn type_name(element: i32) -> &'static str {
         DataType::Float16 => "float16",
         DataType::Uint8 => "uint8",
         DataType::Int64 => "int64",
-        other => panic!("{other:?} is in no frame file"),
+        other => panic!("{other:?} is not expected in a frame file"),
     }
 }
 
-/// The type of what a node makes.
+/// Returns the type of a node's outputs.
 fn output_type(node: &NodeProto, inputs: &[&'static str]) -> &'static str {
     match node.op_type() {
         "Cast" => type_name(node.attribute[0].i.unwrap() as i32),
@@ -148,7 +153,7 @@ fn every_node_of_a_frame_file_has_a_cuda_kernel() {
 }
 
 #[test]
-fn weights_stand_once_however_many_windows_there_are() {
+fn weights_are_shared_by_all_windows() {
     let graph = file(Preset::DeepLabV3PlusEfficientNetLite0, Precision::Fp32);
     let stems = graph
         .node

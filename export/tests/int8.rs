@@ -1,6 +1,7 @@
-//! What a file in 8 bits must be, read back from its bytes: the forms that runtimes take for operations on integers.
+//! Structure of 8-bit files, decoded from their bytes: the QDQ patterns that runtimes fuse to
+//! integer operations.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ const UINT8: i32 = 2;
 const INT8: i32 = 3;
 const INT32: i32 = 6;
 
-/// A calibration that knows every node, by what it is.
+/// Returns a calibration of every node by its operation.
 fn calibration(graph: &Graph) -> Calibration {
     let range = |op: &Op| match op {
         Op::Relu | Op::Relu6 => [0.0, 6.0],
@@ -55,15 +56,15 @@ fn graph(preset: Preset) -> Graph {
     Arch::new(preset, 5).unwrap().graph()
 }
 
-/// A file, with its constants and the nodes that make its values, by name.
+/// A decoded file with its constants by name.
 struct File {
     graph: GraphProto,
     constants: BTreeMap<String, TensorProto>,
 }
 
 impl File {
-    fn new(network: &Network, scheme: &QuantizationPlan) -> Self {
-        let bytes = emit_quantized(network, scheme, None).unwrap().file.to_bytes();
+    fn new(network: &Network, plan: &QuantizationPlan) -> Self {
+        let bytes = emit_quantized(network, plan, None).unwrap().file.to_bytes();
         let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
         let constants = graph
             .initializer
@@ -73,7 +74,7 @@ impl File {
         Self { graph, constants }
     }
 
-    fn maker(&self, value: &str) -> Option<&NodeProto> {
+    fn producer(&self, value: &str) -> Option<&NodeProto> {
         self.graph.node.iter().find(|node| node.output[0] == value)
     }
 
@@ -85,7 +86,7 @@ impl File {
             .collect()
     }
 
-    fn of(&self, operator: &str) -> impl Iterator<Item = &NodeProto> {
+    fn operators(&self, operator: &str) -> impl Iterator<Item = &NodeProto> {
         self.graph.node.iter().filter(move |node| node.op_type() == operator)
     }
 
@@ -94,27 +95,24 @@ impl File {
         bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
     }
 
-    /// The steps and the zero of a value that is dequantised; none of a float.
+    /// Returns the scales and the zero point of a dequantized value; none for a float.
     fn rounding(&self, value: &str) -> Option<(Vec<f32>, &TensorProto)> {
-        let maker = self.maker(value).filter(|maker| maker.op_type() == "DequantizeLinear")?;
-        Some((self.floats(&maker.input[1]), &self.constants[&maker.input[2]]))
+        let producer =
+            self.producer(value).filter(|producer| producer.op_type() == "DequantizeLinear")?;
+        Some((self.floats(&producer.input[1]), &self.constants[&producer.input[2]]))
     }
 }
 
-/// What holds in every file: a value is rounded once, and read back in the very steps that it was rounded in.
+/// Checks that each value is rounded once and dequantized with the same parameters.
 fn check_pairs(file: &File, element: i32) {
-    for quantize in file.of("QuantizeLinear") {
+    for quantize in file.operators("QuantizeLinear") {
         let [value, size, zero] = quantize.input.as_slice() else { panic!("{quantize:?}") };
         assert_ne!(
-            file.maker(value).unwrap().op_type(),
+            file.producer(value).unwrap().op_type(),
             "DequantizeLinear",
             "{value} is rounded twice"
         );
-        assert_eq!(
-            file.readers(value).len(),
-            1,
-            "{value} is read as it was before it was rounded, too"
-        );
+        assert_eq!(file.readers(value).len(), 1, "{value} is also read unrounded");
         let zero = &file.constants[zero];
         assert_eq!((zero.data_type, zero.dims.len()), (Some(element), 0));
         assert!(file.floats(size)[0] > 0.0);
@@ -130,21 +128,21 @@ fn check_pairs(file: &File, element: i32) {
 }
 
 #[test]
-fn on_cpus_all_but_the_classifier_counts_in_integers() {
+fn for_cpus_all_but_the_classifier_is_in_integers() {
     for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
         let graph = graph(preset);
         let network = network(&graph, &[]);
-        let scheme =
+        let plan =
             QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::CPU).unwrap();
         let classifier = &network.graph().nodes().last().unwrap().name;
-        let quantization = scheme.form().quantization.clone().unwrap();
+        let quantization = plan.variant().quantization.clone().unwrap();
         assert_eq!((quantization.weight_bits, quantization.symmetric), (7, false));
         assert_eq!(&quantization.float_nodes, std::slice::from_ref(classifier));
-        assert_eq!(scheme.form().precision, Precision::Int8);
+        assert_eq!(plan.variant().precision, Precision::Int8);
 
-        let file = File::new(&network, &scheme);
+        let file = File::new(&network, &plan);
         check_pairs(&file, UINT8);
-        for conv in file.of("Conv") {
+        for conv in file.operators("Conv") {
             let [input, weight, bias] = conv.input.as_slice() else { panic!("{conv:?}") };
             let (input, zero) = file.rounding(input).unwrap();
             assert_eq!((input.len(), zero.data_type), (1, Some(UINT8)));
@@ -155,7 +153,7 @@ fn on_cpus_all_but_the_classifier_counts_in_integers() {
                 );
                 continue;
             }
-            let [integers, ..] = file.maker(weight).unwrap().input.as_slice() else {
+            let [integers, ..] = file.producer(weight).unwrap().input.as_slice() else {
                 panic!("{weight}")
             };
             let integers = &file.constants[integers];
@@ -163,16 +161,16 @@ fn on_cpus_all_but_the_classifier_counts_in_integers() {
             let bytes = integers.raw_data.as_ref().unwrap();
             assert!(
                 bytes.iter().all(|&byte| (-63..=63).contains(&(byte as i8))),
-                "{weight} takes more than 7 bits"
+                "{weight} has more than 7 bits"
             );
             let (weight, zero) = file.rounding(weight).unwrap();
             assert!(zero.raw_data.as_ref().unwrap().iter().all(|&byte| byte == 0));
             assert_eq!(weight.len() as i64, integers.dims[0]);
-            let maker = file.maker(bias).unwrap();
-            assert_eq!(file.constants[&maker.input[0]].data_type, Some(INT32));
+            let producer = file.producer(bias).unwrap();
+            assert_eq!(file.constants[&producer.input[0]].data_type, Some(INT32));
             let products: Vec<f32> = weight.iter().map(|weight| weight * input[0]).collect();
             assert_eq!(file.rounding(bias).unwrap().0, products, "{bias}");
-            // Rounded after its activation, if it has one, and nowhere before.
+            // Rounded after its activation, if it has one, and not before.
             let mut after = file.readers(&conv.output[0]);
             assert_eq!(after.len(), 1);
             if matches!(after[0].op_type(), "Relu" | "Clip") {
@@ -180,8 +178,9 @@ fn on_cpus_all_but_the_classifier_counts_in_integers() {
             }
             assert_eq!(after[0].op_type(), "QuantizeLinear", "{}", conv.name());
         }
-        for node in ["Resize", "MaxPool"].into_iter().flat_map(|operator| file.of(operator)) {
-            let before = file.maker(&node.input[0]).unwrap();
+        for node in ["Resize", "MaxPool"].into_iter().flat_map(|operator| file.operators(operator))
+        {
+            let before = file.producer(&node.input[0]).unwrap();
             let after = file.readers(&node.output[0])[0];
             for constant in [1, 2] {
                 let bytes =
@@ -189,9 +188,9 @@ fn on_cpus_all_but_the_classifier_counts_in_integers() {
                 assert_eq!(bytes(before), bytes(after), "{}", node.name());
             }
         }
-        for shape in file.of("Shape") {
+        for shape in file.operators("Shape") {
             assert_ne!(
-                file.maker(&shape.input[0]).unwrap().op_type(),
+                file.producer(&shape.input[0]).unwrap().op_type(),
                 "DequantizeLinear",
                 "{}",
                 shape.name()
@@ -200,9 +199,10 @@ fn on_cpus_all_but_the_classifier_counts_in_integers() {
     }
 }
 
-/// Channels of one mean and deviation are their own integers; others must be normalised first.
+/// Pixels with one mean and deviation for all channels are their own integers; others must be
+/// normalized first.
 #[test]
-fn pixels_are_rounded_only_where_they_must() {
+fn pixels_are_rounded_only_if_necessary() {
     for (preset, rounded) in
         [(Preset::DeepLabV3PlusEfficientNetLite0, false), (Preset::DeepLabV3PlusResNet50, true)]
     {
@@ -212,8 +212,8 @@ fn pixels_are_rounded_only_where_they_must() {
             &network,
             &QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::CPU).unwrap(),
         );
-        let maker = file.maker("normalize.integers").unwrap();
-        assert_eq!(maker.op_type(), if rounded { "QuantizeLinear" } else { "Transpose" });
+        let producer = file.producer("normalize.integers").unwrap();
+        assert_eq!(producer.op_type(), if rounded { "QuantizeLinear" } else { "Transpose" });
         if !rounded {
             let (size, zero) = file.rounding("normalize").unwrap();
             assert_eq!(
@@ -225,17 +225,18 @@ fn pixels_are_rounded_only_where_they_must() {
 }
 
 #[test]
-fn for_tensorrt_zero_is_0_and_biases_are_floats() {
+fn for_tensorrt_zero_points_are_0_and_biases_floats() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let network = network(&graph, &[]);
-    let scheme =
+    let plan =
         QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::TENSORRT).unwrap();
-    let quantization = scheme.form().quantization.clone().unwrap();
+    let quantization = plan.variant().quantization.clone().unwrap();
     assert_eq!((quantization.weight_bits, quantization.symmetric), (8, true));
-    let file = File::new(&network, &scheme);
+    let file = File::new(&network, &plan);
     check_pairs(&file, INT8);
-    for node in
-        ["QuantizeLinear", "DequantizeLinear"].into_iter().flat_map(|operator| file.of(operator))
+    for node in ["QuantizeLinear", "DequantizeLinear"]
+        .into_iter()
+        .flat_map(|operator| file.operators(operator))
     {
         let zero = &file.constants[&node.input[2]];
         assert!(
@@ -243,7 +244,7 @@ fn for_tensorrt_zero_is_0_and_biases_are_floats() {
                 && zero.raw_data.as_ref().unwrap().iter().all(|&byte| byte == 0)
         );
     }
-    for conv in file.of("Conv") {
+    for conv in file.operators("Conv") {
         assert_eq!(file.constants[&conv.input[2]].data_type, Some(FLOAT), "{}", conv.name());
     }
     let integers = &file.constants["encoder._conv_stem.weight.integers"];
@@ -253,38 +254,38 @@ fn for_tensorrt_zero_is_0_and_biases_are_floats() {
 }
 
 #[test]
-fn sensitive_values_stay_floats_with_what_makes_and_reads_them() {
+fn sensitive_values_stay_in_floats_with_their_producers_and_readers() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let network = network(&graph, &[]);
     let mut calibration = calibration(&graph);
     // Read by the next block's convolution and by its sum.
     calibration.nodes.get_mut("encoder._blocks.1._bn2").unwrap().sensitivity = 0.2;
-    let scheme = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
+    let plan = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
     let block = |part: &str| format!("encoder._blocks.{part}");
     let mut expected =
         ["1._project_conv", "2._expand_conv", "2._bn0.relu", "2.add"].map(block).to_vec();
-    // The convolution's activation is rounded, so what reads it counts in integers again; a convolution from floats to
-    // integers counts in floats, with its activation.
+    // The convolution's activation is rounded, so its readers are in integers again; a convolution
+    // from floats to integers is in floats, with its activation.
     expected.push("decoder.classifier".to_owned());
-    assert_eq!(scheme.form().quantization.as_ref().unwrap().float_nodes, expected);
-    let file = File::new(&network, &scheme);
+    assert_eq!(plan.variant().quantization.as_ref().unwrap().float_nodes, expected);
+    let file = File::new(&network, &plan);
     check_pairs(&file, UINT8);
-    assert!(file.maker("encoder._blocks.1._bn2").unwrap().op_type() == "Conv");
+    assert!(file.producer("encoder._blocks.1._bn2").unwrap().op_type() == "Conv");
     assert!(
         file.rounding("encoder._blocks.2._bn0.relu").is_some()
             && file.rounding("encoder._blocks.2.add").is_some()
     );
 
     let all = QuantizeConfig { max_sensitivity: 0.3, ..QuantizeConfig::CPU };
-    let scheme = QuantizationPlan::new(&network, &calibration, all).unwrap();
-    assert_eq!(scheme.form().quantization.as_ref().unwrap().float_nodes, ["decoder.classifier"]);
+    let plan = QuantizationPlan::new(&network, &calibration, all).unwrap();
+    assert_eq!(plan.variant().quantization.as_ref().unwrap().float_nodes, ["decoder.classifier"]);
     let none = QuantizeConfig { max_sensitivity: 0.0, ..QuantizeConfig::CPU };
     let error = QuantizationPlan::new(&network, &calibration, none).unwrap_err().to_string();
-    assert!(error.starts_with("nothing would count in 8 bits"), "{error}");
+    assert!(error.starts_with("no node would be in 8 bits"), "{error}");
 }
 
 #[test]
-fn taps_come_out_as_floats() {
+fn outputs_of_nodes_are_floats() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let taps = [
         "encoder._blocks.2.add",
@@ -293,30 +294,29 @@ fn taps_come_out_as_floats() {
         "encoder._blocks.3._bn1.relu",
     ];
     let network = network(&graph, &taps);
-    let scheme =
-        QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::CPU).unwrap();
-    let file = File::new(&network, &scheme);
+    let plan = QuantizationPlan::new(&network, &calibration(&graph), QuantizeConfig::CPU).unwrap();
+    let file = File::new(&network, &plan);
     check_pairs(&file, UINT8);
     for tap in taps {
-        assert_eq!(file.maker(tap).unwrap().op_type(), "DequantizeLinear", "{tap}");
+        assert_eq!(file.producer(tap).unwrap().op_type(), "DequantizeLinear", "{tap}");
     }
 }
 
 #[test]
-fn the_same_bytes_each_time() {
+fn files_are_reproducible() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let network = network(&graph, &[]);
-    for rounding in [QuantizeConfig::CPU, QuantizeConfig::TENSORRT] {
+    for config in [QuantizeConfig::CPU, QuantizeConfig::TENSORRT] {
         let write = || {
-            let scheme = QuantizationPlan::new(&network, &calibration(&graph), rounding).unwrap();
-            emit_quantized(&network, &scheme, None).unwrap().file.to_bytes()
+            let plan = QuantizationPlan::new(&network, &calibration(&graph), config).unwrap();
+            emit_quantized(&network, &plan, None).unwrap().file.to_bytes()
         };
         assert_eq!(write(), write());
     }
 }
 
 #[test]
-fn what_cannot_be_quantised_is_refused_by_name() {
+fn invalid_ranges_are_refused_by_name() {
     let graph = graph(Preset::DeepLabV3PlusEfficientNetLite0);
     let network = network(&graph, &[]);
     let refused = |change: &dyn Fn(&mut NodeRange)| {
@@ -343,13 +343,13 @@ fn what_cannot_be_quantised_is_refused_by_name() {
     let error =
         QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap_err().to_string();
     assert!(error.starts_with("the calibration lacks `decoder.low.relu`"), "{error}");
-    // Computed along with its activation, so that nothing needs to be known of it.
+    // Fused with its activation, so no range is needed.
     let mut calibration = self::calibration(&graph);
     calibration.nodes.remove("decoder.low.norm");
     QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
     let bits = QuantizeConfig { weight_bits: 9, ..QuantizeConfig::CPU };
     let error = QuantizationPlan::new(&network, &calibration, bits).unwrap_err().to_string();
     assert_eq!(error, "weights have 7 or 8 bits, not 9");
-    let form = Variant { precision: Precision::Int8, ..Variant::LOGITS };
-    assert!(emit(&network, &form, None).is_err());
+    let variant = Variant { precision: Precision::Int8, ..Variant::LOGITS };
+    assert!(emit(&network, &variant, None).is_err());
 }

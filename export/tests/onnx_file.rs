@@ -1,6 +1,6 @@
-//! What every file that is written must be, read back from its bytes: what readers rely on and what they refuse.
+//! Structure of every file, decoded from its bytes: rules of the format that readers rely on.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use protoseg_models::formula;
 use protoseg_models::graph::{Graph, Tag};
 use protoseg_models::variant::Variant;
 
-/// The folded file of a graph's logits.
+/// Returns the folded file of a graph's logits.
 fn file(graph: &Graph) -> ModelProto {
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network =
@@ -24,13 +24,13 @@ fn file(graph: &Graph) -> ModelProto {
     read(&network.fold_batch_norm().unwrap())
 }
 
-/// The plain file of a network, read back.
+/// Returns the decoded file of a network.
 fn read(network: &Network) -> ModelProto {
     let bytes = emit(network, &Variant::LOGITS, None).unwrap().file.to_bytes();
     ModelProto::decode(bytes.as_slice()).unwrap()
 }
 
-/// The graph of a file, once it keeps the format's rules.
+/// Checks the rules of the format and returns the graph.
 fn checked(model: ModelProto) -> GraphProto {
     assert_eq!(
         (model.ir_version, model.opset_import[0].version, model.opset_import.len()),
@@ -43,7 +43,7 @@ fn checked(model: ModelProto) -> GraphProto {
         let name = constant.name.as_deref().unwrap();
         assert_eq!(constant.raw_data.as_ref().unwrap().len() as i64, 4 * count, "{name}");
         assert_eq!(constant.data_type, Some(1), "{name}");
-        assert!(defined.insert(name.to_owned()), "two values are called {name}");
+        assert!(defined.insert(name.to_owned()), "two values are named {name}");
     }
     for input in &graph.input {
         assert!(defined.insert(input.name.clone().unwrap()));
@@ -52,16 +52,13 @@ fn checked(model: ModelProto) -> GraphProto {
     let mut names = BTreeSet::new();
     for node in &graph.node {
         let name = node.name.as_deref().unwrap();
-        assert!(names.insert(name), "two nodes are called {name}");
+        assert!(names.insert(name), "two nodes are named {name}");
         for input in &node.input {
-            assert!(defined.contains(input), "{name} reads {input} before it is made");
+            assert!(defined.contains(input), "{name} reads {input} before it is computed");
             read.insert(input.clone());
         }
         for output in &node.output {
-            assert!(
-                defined.insert(output.clone()),
-                "{name} makes {output}, which is there already"
-            );
+            assert!(defined.insert(output.clone()), "{name} computes {output} again");
         }
         assert!(
             node.attribute.iter().all(|attribute| attribute.r#type.is_some_and(|kind| kind > 0)),
@@ -83,7 +80,7 @@ fn operators(graph: &GraphProto) -> BTreeSet<&str> {
 }
 
 #[test]
-fn every_preset_keeps_the_rules_and_leaves_training_behind() {
+fn every_preset_keeps_the_rules_and_has_no_training_nodes() {
     for preset in Preset::ALL {
         let arch = Arch::new(preset, 5).unwrap().with_auxiliary(preset.align_corners()).unwrap();
         let graph = checked(file(&arch.graph()));
@@ -136,14 +133,14 @@ fn names_are_the_published_ones() {
 }
 
 #[test]
-fn a_classifier_ends_in_a_matrix_product() {
+fn a_classifier_ends_with_a_matrix_product() {
     let graph = checked(file(&classifier(LITE0)));
     assert_eq!(graph.node.last().unwrap().op_type(), "Gemm");
     assert!(operators(&graph).contains("Clip"));
 }
 
 #[test]
-fn an_unfolded_network_keeps_its_batch_normalisation() {
+fn an_unfolded_network_keeps_its_batch_normalization() {
     let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 5).unwrap().graph();
     let logits = graph.tagged(Tag::Logits).unwrap();
     let network =

@@ -1,6 +1,6 @@
-//! The program as a person meets it: what it writes, and what it says where it cannot.
+//! The program: its files, output and error messages.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,17 +18,17 @@ use protoseg_models::variant::{VARIANT_KEY, Variant};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::Window;
 
-/// A folder with a checkpoint of the smallest preset in it.
-struct Place {
+/// A folder with a checkpoint of the smallest preset.
+struct TestDir {
     root: tempfile::TempDir,
 }
 
-impl Place {
+impl TestDir {
     fn new() -> Self {
         Self::with(|_| {})
     }
 
-    /// With a checkpoint that is changed before it is written.
+    /// Changes the checkpoint before it is written.
     fn with(change: impl FnOnce(&mut Checkpoint)) -> Self {
         let arch = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 11).unwrap();
         let probe = ProbeCase {
@@ -50,9 +50,9 @@ impl Place {
             config: String::new(),
         };
         change(&mut checkpoint);
-        let place = Self { root: tempfile::tempdir().unwrap() };
-        checkpoint.write(&place.checkpoint()).unwrap();
-        place
+        let folder = Self { root: tempfile::tempdir().unwrap() };
+        checkpoint.write(&folder.checkpoint()).unwrap();
+        folder
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -68,7 +68,7 @@ impl Place {
         command.arg(self.checkpoint()).arg("--out").arg(self.path(out)).args(more).output().unwrap()
     }
 
-    /// Exports, expects a failure that says some words in one line, and that nothing was written.
+    /// Expects an export to fail with some words in one line, and to write nothing.
     fn refused(&self, more: &[&str], words: &[&str]) {
         let output = self.export("bundle", more);
         assert_eq!(output.status.code(), Some(1));
@@ -96,12 +96,12 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn options_that_would_do_nothing_or_write_over_each_other_are_refused() {
-    let place = Place::new();
+fn options_without_effect_or_with_conflicts_are_refused() {
+    let folder = TestDir::new();
     for (arguments, part) in [
-        ("--frame 64x96:1 --frame 64x96", "asked for twice"),
+        ("--frame 64x96:1 --frame 64x96", "given twice"),
         ("--decide margin", "--frame"),
-        ("--precision int8 --frame 64x96", "count in floats"),
+        ("--precision int8 --frame 64x96", "are in floats"),
         ("--window whole --frame 64x96:2", "leave out :COUNT"),
         ("--window whole --frame 31x96", "too small to be run whole"),
         ("--name=", "the name is blank"),
@@ -110,24 +110,24 @@ fn options_that_would_do_nothing_or_write_over_each_other_are_refused() {
         ("--name=é --triton", "`é`"),
         (
             "--window 48:4 --frame 4096x4096:1",
-            "ask for larger :COUNT behind --frame, or for larger windows",
+            "choose a larger :COUNT of --frame, or larger windows",
         ),
-        ("--window 48:4 --frame 4096x4096", "ask for larger windows or steps with --window"),
+        ("--window 48:4 --frame 4096x4096", "choose larger windows or strides with --window"),
     ] {
-        place.refused(&arguments.split(' ').collect::<Vec<_>>(), &[part]);
+        folder.refused(&arguments.split(' ').collect::<Vec<_>>(), &[part]);
     }
 }
 
 #[test]
-fn a_bundle_is_whole_and_the_same_each_time() {
-    let place = Place::new();
-    let output = place.export("bundle", &["--window", "768:512", "--name", "my street"]);
+fn a_bundle_is_complete_and_reproducible() {
+    let folder = TestDir::new();
+    let output = folder.export("bundle", &["--window", "768:512", "--name", "my street"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let line = "model.onnx  logits  fp32  13.1 MB  image uint8 [N, H, W, 3] -> logits float32 [N, 11, h, w]\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), line);
     assert!(output.stderr.is_empty());
 
-    let bundle = place.path("bundle");
+    let bundle = folder.path("bundle");
     assert_eq!(files(&bundle), ["manifest.json", "model.onnx", "probe.safetensors"]);
     let manifest = Manifest::read(&bundle).unwrap().value;
     assert_eq!((manifest.model.name.as_str(), manifest.files.len()), ("my street", 1));
@@ -139,7 +139,7 @@ fn a_bundle_is_whole_and_the_same_each_time() {
     );
     assert_eq!(
         manifest.model.weights_sha256,
-        Some(Checkpoint::weights_digest(&place.checkpoint()).unwrap())
+        Some(Checkpoint::weights_digest(&folder.checkpoint()).unwrap())
     );
     assert_eq!(manifest.probe(&bundle).unwrap().len(), 1);
     let path = manifest.verified(&bundle, &manifest.files[0]).unwrap();
@@ -153,19 +153,19 @@ fn a_bundle_is_whole_and_the_same_each_time() {
         manifest.files[0].variant
     );
 
-    // Over the old bundle, and elsewhere.
+    // Over the old bundle, and to another folder.
     for out in ["bundle", "other"] {
         assert!(
-            place.export(out, &["--window", "768:512", "--name", "my street"]).status.success()
+            folder.export(out, &["--window", "768:512", "--name", "my street"]).status.success()
         );
-        assert_eq!(std::fs::read(place.path(out).join("model.onnx")).unwrap(), bytes);
+        assert_eq!(std::fs::read(folder.path(out).join("model.onnx")).unwrap(), bytes);
     }
-    assert_eq!(files(place.root.path()), ["bundle", "checkpoint", "other"]);
+    assert_eq!(files(folder.root.path()), ["bundle", "checkpoint", "other"]);
 }
 
 #[test]
-fn nodes_come_out_under_their_names() {
-    let place = Place::new();
+fn nodes_can_be_outputs() {
+    let folder = TestDir::new();
     let taps = [
         "--output",
         "encoder._blocks.2.add",
@@ -174,43 +174,44 @@ fn nodes_come_out_under_their_names() {
         "--output",
         "decoder.dropout",
     ];
-    let output = place.export("bundle", &taps);
+    let output = folder.export("bundle", &taps);
     let line = String::from_utf8_lossy(&output.stdout);
-    let ports = "logits float32 [N, 11, h, w], encoder._blocks.2.add float32 [N, 24, h, w], decoder.aspp.pool float32 \
+    let signature = "logits float32 [N, 11, h, w], encoder._blocks.2.add float32 [N, 24, h, w], decoder.aspp.pool float32 \
                  [N, 320, 1, 1], decoder.dropout float32 [N, 128, h, w]\n";
-    assert!(line.ends_with(ports), "{line}");
-    let place = Place::new();
-    place.refused(&["--output", "encoder.add"], &["no node `encoder.add`"]);
-    place.refused(&["--output", "decoder.classifier"], &["as two outputs"]);
+    assert!(line.ends_with(signature), "{line}");
+    let folder = TestDir::new();
+    folder.refused(&["--output", "encoder.add"], &["no node `encoder.add`"]);
+    folder.refused(&["--output", "decoder.classifier"], &["as two outputs"]);
 }
 
 #[test]
-fn frame_files_give_labels_and_confidence_whatever_else_is_asked_for() {
-    let place = Place::new();
-    let output = place.export("bundle", &["--frame", "64x96", "--decide", "margin,labels,margin"]);
+fn frame_files_always_have_labels_and_confidence() {
+    let folder = TestDir::new();
+    let output = folder.export("bundle", &["--frame", "64x96", "--decide", "margin,labels,margin"]);
     let line = String::from_utf8_lossy(&output.stdout);
-    let ports =
+    let signature =
         "labels uint8 [N, 64, 96], confidence uint8 [N, 64, 96], margin float32 [N, 64, 96]\n";
-    assert!(line.ends_with(ports), "{line}");
-    let place = Place::new();
-    place.refused(&["--frame", "64x9000"], &["64x9000", "too large"]);
+    assert!(line.ends_with(signature), "{line}");
+    let folder = TestDir::new();
+    folder.refused(&["--frame", "64x9000"], &["64x9000", "too large"]);
     for wrong in ["64", "0x64", "64x64:0", "64x64x3"] {
-        assert_eq!(place.export("bundle", &["--frame", wrong]).status.code(), Some(2), "{wrong}");
+        assert_eq!(folder.export("bundle", &["--frame", wrong]).status.code(), Some(2), "{wrong}");
     }
 }
 
 #[test]
-fn taps_lie_beside_the_files_that_the_manifest_lists() {
-    let place = Place::new();
-    assert!(place.export("bundle", &["--taps"]).status.success());
-    let bundle = place.path("bundle");
+fn taps_are_not_listed_in_the_manifest() {
+    let folder = TestDir::new();
+    assert!(folder.export("bundle", &["--taps"]).status.success());
+    let bundle = folder.path("bundle");
     assert_eq!(files(&bundle), ["manifest.json", "model.onnx", "probe.safetensors", "taps.onnx"]);
     assert_eq!(Manifest::read(&bundle).unwrap().value.files.len(), 1);
     let read = |name: &str| {
         ModelProto::decode(std::fs::read(bundle.join(name)).unwrap().as_slice()).unwrap()
     };
-    let (model, taps) = (read("model.onnx"), read("taps.onnx"));
-    // Which form's values they are, and not the model, whose logits they do not give.
+    let model = read("model.onnx");
+    let taps = read("taps.onnx");
+    // The variant, but not the model, whose logits they do not have.
     assert_eq!((taps.metadata_props.len(), &taps.metadata_props[0]), (1, &model.metadata_props[1]));
     assert_eq!(taps.metadata_props[0].key(), VARIANT_KEY);
     let names = |model: ModelProto| -> Vec<String> {
@@ -220,36 +221,36 @@ fn taps_lie_beside_the_files_that_the_manifest_lists() {
     let names = names(taps);
     assert_eq!((names[0].as_str(), names[1].as_str()), ("normalize", "encoder._bn0"));
     assert_eq!(names.last().unwrap(), "decoder.classifier");
-    // The taps go with the bundle that they were written for.
-    assert!(place.export("bundle", &[]).status.success());
+    // Taps of an older bundle are removed.
+    assert!(folder.export("bundle", &[]).status.success());
     assert_eq!(files(&bundle), ["manifest.json", "model.onnx", "probe.safetensors"]);
 }
 
 #[test]
-fn a_broken_checkpoint_is_refused_in_one_sentence() {
-    let place = Place::new();
-    std::fs::remove_file(place.checkpoint().join("weights.safetensors")).unwrap();
-    place.refused(&[], &["weights.safetensors: No such file"]);
-    std::fs::remove_file(place.checkpoint().join("arch.json")).unwrap();
-    place.refused(&[], &["is not a checkpoint: it has no arch.json"]);
+fn a_broken_checkpoint_is_refused_in_one_line() {
+    let folder = TestDir::new();
+    std::fs::remove_file(folder.checkpoint().join("weights.safetensors")).unwrap();
+    folder.refused(&[], &["weights.safetensors: No such file"]);
+    std::fs::remove_file(folder.checkpoint().join("arch.json")).unwrap();
+    folder.refused(&[], &["is not a checkpoint: it has no arch.json"]);
 
-    let place = Place::new();
-    let weights = place.checkpoint().join("weights.safetensors");
+    let folder = TestDir::new();
+    let weights = folder.checkpoint().join("weights.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
-    place.refused(
+    folder.refused(
         &[],
         &["weights.safetensors is not a complete .safetensors file", "copy it again"],
     );
 
-    let missing = Place::with(|checkpoint| {
+    let missing = TestDir::with(|checkpoint| {
         assert!(checkpoint.weights.remove("decoder.classifier.bias").is_some())
     });
     missing.refused(
         &[],
         &["weights.safetensors: ", "1 tensor is missing, first `decoder.classifier.bias`"],
     );
-    let extra = Place::with(|checkpoint| {
+    let extra = TestDir::with(|checkpoint| {
         checkpoint
             .weights
             .insert("prototypes.0".to_owned(), Tensor { shape: vec![1], data: vec![0.0] });
@@ -258,7 +259,7 @@ fn a_broken_checkpoint_is_refused_in_one_sentence() {
         &[],
         &["weights.safetensors: ", "1 tensor is unknown to the network, first `prototypes.0`"],
     );
-    let not_a_number = Place::with(|checkpoint| {
+    let not_a_number = TestDir::with(|checkpoint| {
         checkpoint.weights.get_mut("decoder.refine1.pointwise.conv.weight").unwrap().data[5] =
             f32::NAN;
     });
@@ -266,7 +267,7 @@ fn a_broken_checkpoint_is_refused_in_one_sentence() {
         &[],
         &["weights.safetensors: ", "`decoder.refine1.pointwise.conv.weight` holds values"],
     );
-    let below_zero = Place::with(|checkpoint| {
+    let below_zero = TestDir::with(|checkpoint| {
         checkpoint.weights.get_mut("encoder._bn0.running_var").unwrap().data[3] = -2.0;
     });
     below_zero.refused(&[], &["`encoder._bn0`", "running variance of channel 3 is -2"]);
@@ -274,61 +275,61 @@ fn a_broken_checkpoint_is_refused_in_one_sentence() {
 
 #[test]
 fn windows_must_fit_the_network() {
-    let place = Place::with(|checkpoint| {
+    let folder = TestDir::with(|checkpoint| {
         checkpoint.header.window = Some(Window { size: 512, stride: 256 })
     });
-    place.refused(
+    folder.refused(
         &["--window", "769:512"],
         &["windows of 769 pixels do not fit this network: 768 or 784 do"],
     );
-    place
+    folder
         .refused(&["--window", "768:510"], &["a stride of 510 pixels does not fit windows of 768"]);
-    place.refused(&["--window", "0:0"], &["windows of 0 pixels"]);
+    folder.refused(&["--window", "0:0"], &["windows of 0 pixels"]);
     for wrong in ["768", "768:", "all", "-1:2"] {
-        let output = place.export("bundle", &[&format!("--window={wrong}")]);
+        let output = folder.export("bundle", &[&format!("--window={wrong}")]);
         assert_eq!(output.status.code(), Some(2), "{wrong}");
     }
     for (more, window) in
         [(&[][..], Some(Window { size: 512, stride: 256 })), (&["--window", "whole"], None)]
     {
-        assert!(place.export("bundle", more).status.success());
-        assert_eq!(Manifest::read(&place.path("bundle")).unwrap().value.model.window, window);
+        assert!(folder.export("bundle", more).status.success());
+        assert_eq!(Manifest::read(&folder.path("bundle")).unwrap().value.model.window, window);
     }
 }
 
 #[test]
-fn only_a_bundle_is_written_over() {
-    let place = Place::new();
-    let occupied = place.path("work");
+fn only_a_bundle_is_replaced() {
+    let folder = TestDir::new();
+    let occupied = folder.path("work");
     std::fs::create_dir(&occupied).unwrap();
-    assert!(place.export("work", &[]).status.success(), "an empty folder is free");
+    assert!(folder.export("work", &[]).status.success(), "an empty folder is free");
     std::fs::remove_file(occupied.join("manifest.json")).unwrap();
     let before = files(&occupied);
-    let output = place.export("work", &[]);
+    let output = folder.export("work", &[]);
     assert_eq!(output.status.code(), Some(1));
     expect_words(&output, &["work holds files", "name another folder"]);
-    // A web page's manifest makes no bundle.
+    // A web page's manifest.json.
     std::fs::write(occupied.join("manifest.json"), r#"{"name": "page", "icons": []}"#).unwrap();
-    assert_eq!(place.export("work", &[]).status.code(), Some(1));
+    assert_eq!(folder.export("work", &[]).status.code(), Some(1));
     assert_eq!(files(&occupied)[1..], before);
 
-    std::fs::write(place.path("file"), "text").unwrap();
-    let output = place.export("file", &[]);
+    std::fs::write(folder.path("file"), "text").unwrap();
+    let output = folder.export("file", &[]);
     expect_words(&output, &["file is a file"]);
     for out in ["checkpoint", "checkpoint/bundle", "checkpoint/../checkpoint/a/b", "."] {
-        let output = place.export(out, &[]);
+        let output = folder.export(out, &[]);
         assert_eq!(output.status.code(), Some(1), "{out}");
         expect_words(&output, &["cannot hold the bundle"]);
     }
-    assert_eq!(files(place.root.path()), ["checkpoint", "file", "work"]);
-    let checkpoint = files(&place.checkpoint());
+    assert_eq!(files(folder.root.path()), ["checkpoint", "file", "work"]);
+    let checkpoint = files(&folder.checkpoint());
     assert_eq!(
         checkpoint,
         ["arch.json", "config.toml", "probe.safetensors", "weights.safetensors"]
     );
 }
 
-/// A calibration that knows every node of the smallest preset.
+/// Adds ranges of every node.
 fn calibrated(checkpoint: &mut Checkpoint) {
     let range =
         NodeRange { min: 0.0, max: 6.0, histogram: vec![1; HISTOGRAM_BINS], sensitivity: 0.0 };
@@ -340,22 +341,22 @@ fn calibrated(checkpoint: &mut Checkpoint) {
 }
 
 #[test]
-fn each_precision_is_a_file_in_the_order_asked_for() {
-    let place = Place::with(calibrated);
-    let output = place.export(
+fn each_precision_has_a_file_in_the_given_order() {
+    let folder = TestDir::with(calibrated);
+    let output = folder.export(
         "bundle",
         &["--precision", "fp32,int8,fp16,int8-trt", "--output", "encoder._bn0.relu"],
     );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let bundle = place.path("bundle");
+    let bundle = folder.path("bundle");
     let manifest = Manifest::read(&bundle).unwrap().value;
     let found: Vec<&str> = manifest.files.iter().map(|file| file.file.as_str()).collect();
     assert_eq!(found, ["model.onnx", "model.int8.onnx", "model.fp16.onnx", "model.int8-trt.onnx"]);
     for file in &manifest.files {
         let bytes = std::fs::read(manifest.verified(&bundle, file).unwrap()).unwrap();
         let metadata = ModelProto::decode(bytes.as_slice()).unwrap().metadata_props;
-        let form = metadata.iter().find(|entry| entry.key() == VARIANT_KEY).unwrap();
-        assert_eq!(serde_json::from_str::<Variant>(form.value()).unwrap(), file.variant);
+        let variant = metadata.iter().find(|entry| entry.key() == VARIANT_KEY).unwrap();
+        assert_eq!(serde_json::from_str::<Variant>(variant.value()).unwrap(), file.variant);
         assert_eq!(file.variant.quantization.is_some(), file.file.contains("int8"));
         assert_eq!(file.outputs.len(), 2);
     }
@@ -363,9 +364,9 @@ fn each_precision_is_a_file_in_the_order_asked_for() {
     let [fp32, int8, fp16, _] = sizes.collect::<Vec<_>>()[..] else { panic!("{found:?}") };
     assert!(fp32 > 19 * fp16 / 10 && fp16 > 17 * int8 / 10, "{fp32} {fp16} {int8}");
 
-    // Fewer files: the others of the older bundle go.
+    // Other files of the older bundle are removed.
     assert!(
-        place
+        folder
             .export("bundle", &["--precision", "int8", "--weight-bits", "8", "--float-above", "0"])
             .status
             .success()
@@ -378,31 +379,36 @@ fn each_precision_is_a_file_in_the_order_asked_for() {
 }
 
 #[test]
-fn a_precision_that_cannot_be_is_refused() {
-    let place = Place::new();
-    place.refused(
+fn an_impossible_precision_is_refused() {
+    let folder = TestDir::new();
+    folder.refused(
         &["--precision", "fp32,int8"],
-        &["no calibration.json", "calibration_pictures above 0"],
+        &["no calibration.json", "calibration_images above 0"],
     );
-    place.refused(&["--precision", "int8-trt"], &["int8-trt needs to know", "no calibration.json"]);
-    place.refused(&["--precision", "fp16,fp32,fp16"], &["fp16 is asked for twice"]);
-    place.refused(&["--weight-bits", "8"], &["are for int8, which is not asked for"]);
-    place
-        .refused(&["--float-above", "0.1"], &["is for int8 and int8-trt, which are not asked for"]);
+    folder.refused(
+        &["--precision", "int8-trt"],
+        &["int8-trt needs value ranges", "no calibration.json"],
+    );
+    folder.refused(&["--precision", "fp16,fp32,fp16"], &["fp16 is given twice"]);
+    folder.refused(&["--weight-bits", "8"], &["--weight-bits has no effect without int8"]);
+    folder.refused(
+        &["--float-above", "0.1"],
+        &["--float-above has no effect without int8 or int8-trt"],
+    );
     for wrong in [
         ["--precision", "int4"],
         ["--weight-bits", "6"],
         ["--float-above", "much"],
         ["--float-above=-1", "--name=a"],
     ] {
-        assert_eq!(place.export("bundle", &wrong).status.code(), Some(2), "{wrong:?}");
+        assert_eq!(folder.export("bundle", &wrong).status.code(), Some(2), "{wrong:?}");
     }
-    let lacking = Place::with(|checkpoint| {
+    let lacking = TestDir::with(|checkpoint| {
         calibrated(checkpoint);
         checkpoint.calibration.as_mut().unwrap().nodes.remove("decoder.aspp.pool");
     });
     lacking.refused(&["--precision", "fp32,int8"], &["the calibration lacks `decoder.aspp.pool`"]);
-    let large = Place::with(|checkpoint| {
+    let large = TestDir::with(|checkpoint| {
         checkpoint.weights.get_mut("decoder.classifier.bias").unwrap().data[0] = 1e5
     });
     large.refused(
@@ -412,15 +418,14 @@ fn a_precision_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_checkpoint_without_probe_gives_a_bundle_and_a_warning() {
-    let place = Place::with(|checkpoint| checkpoint.probe.clear());
-    let output = place.export("deep/er/bundle", &[]);
+fn a_checkpoint_without_probe_is_exported_with_a_warning() {
+    let folder = TestDir::with(|checkpoint| checkpoint.probe.clear());
+    let output = folder.export("deep/er/bundle", &[]);
     assert!(output.status.success());
     assert!(
-        String::from_utf8_lossy(&output.stderr)
-            .starts_with("warning: the checkpoint holds no probe")
+        String::from_utf8_lossy(&output.stderr).starts_with("warning: the checkpoint has no probe")
     );
-    assert_eq!(files(&place.path("deep/er/bundle")), ["manifest.json", "model.onnx"]);
+    assert_eq!(files(&folder.path("deep/er/bundle")), ["manifest.json", "model.onnx"]);
 }
 
 #[test]

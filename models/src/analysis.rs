@@ -320,11 +320,13 @@ mod tests {
     fn receptive_fields_and_costs_equal_those_counted_by_hand() {
         let graph = Arch::new(Preset::DeepLabV3PlusResNet50, 21).unwrap().graph();
         let field = |name: &str| graph.receptive_field(graph.find(name).unwrap());
-        // 3x3 at stride 1, two 3x3 at stride 2, pooling of 3 at stride 2; then three 3x3 at stride 4.
+        // 3x3 at stride 1, two 3x3 at stride 2, pooling of 3 at stride 2; then three 3x3 at stride
+        // 4.
         assert_eq!((field("encoder.conv1.0"), field("encoder.maxpool")), (Some(3), Some(15)));
         assert_eq!(field("encoder.layer1.2.relu3"), Some(15 + 3 * 8));
         assert_eq!(graph.receptive_field(graph.tagged(Tag::Logits).unwrap()), None);
-        // The stem on 64x64 pixels: 27 x 64 + 9 x 64 x 64 + 9 x 64 x 128 weights at 32x32 positions.
+        // The stem on 64x64 pixels: 27 x 64 + 9 x 64 x 64 + 9 x 64 x 128 weights at 32x32
+        // positions.
         let stem = graph.keep(&[graph.find("encoder.conv1.6").unwrap()]);
         assert_eq!(
             stem.multiply_adds(64, 64).unwrap(),

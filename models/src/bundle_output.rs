@@ -1,4 +1,5 @@
-//! Checks before a bundle is written: it never replaces anything but a bundle, and never its source.
+//! Checks before a bundle is written: it never replaces anything but a bundle, and never its
+//! source.
 
 use std::io;
 use std::path::{Path, PathBuf};

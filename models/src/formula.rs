@@ -8,9 +8,9 @@ use crate::weights::{StateDict, Tensor};
 
 /// Returns weights for every parameter of a graph, running statistics included.
 ///
-/// With `u` the [`Stream::signed_unit`] of the parameter's name, convolutions are
-/// `u sqrt(6 / fan_in)`, scales `0.5 + 0.5 |u|`, biases and running means `0.1 u`, running variances
-/// `0.5 + |u|`. Without a seed these are the weights of the reference outputs.
+/// With `u` the [`Stream::signed_unit`] of the parameter's name, convolutions are `u sqrt(6 /
+/// fan_in)`, scales `0.5 + 0.5 |u|`, biases and running means `0.1 u`, running variances `0.5 +
+/// |u|`. Without a seed these are the weights of the reference outputs.
 pub fn weights(graph: &Graph, seed: Option<u64>) -> StateDict {
     graph
         .parameters()

@@ -8,8 +8,8 @@ use crate::variant::Precision;
 /// of a number format decides their order: different labels there do not count against a file.
 ///
 /// In fp32 that is the effect of another order of summation. fp16 has 11 bits: rounding has a root
-/// mean square error of 2.8e-4, and the 110 to 220 roundings on a path through these networks add up
-/// in quadrature to about 1e-3 of the largest logit, 1.4e-3 of a gap between two; twice that is
+/// mean square error of 2.8e-4, and the 110 to 220 roundings on a path through these networks add
+/// up in quadrature to about 1e-3 of the largest logit, 1.4e-3 of a gap between two; twice that is
 /// allowed. A gap of 1e-2 would accept layers whose weights are wrong by 1 %. int8 moves logits by
 /// tens of percent, more than any gap.
 pub fn tie_tolerance(precision: Precision) -> f64 {
@@ -43,19 +43,21 @@ pub struct GateLimits {
 impl GateLimits {
     /// Returns the default limits of a precision.
     ///
-    /// Two fp32 runtimes differ by 3e-6 to 1e-5 of the largest logit, and folded batch normalization
-    /// rounds every weight once more; a wrong graph is wrong by orders of magnitude. fp16 moves
-    /// logits by about 1e-2, and by 0.001 to 0.005 of their spread in trained and random networks,
-    /// 0.025 in barely trained ones, whose logits are nearly constant: twice that is allowed.
+    /// Two fp32 runtimes differ by 3e-6 to 1e-5 of the largest logit, and folded batch
+    /// normalization rounds every weight once more; a wrong graph is wrong by orders of magnitude.
+    /// fp16 moves logits by about 1e-2, and by 0.001 to 0.005 of their spread in trained and random
+    /// networks, 0.025 in barely trained ones, whose logits are nearly constant: twice that is
+    /// allowed.
     ///
     /// For int8, labels say little: a network with small margins changes many between classes that
     /// are nearly equal, and if one class fills the probe no error shows. So the score on real
     /// images judges, above two bounds. Logits that are constant over the image have a
     /// noise-to-signal ratio of 1. With fitting ranges it is 0.08 to 0.2 in trained and random
-    /// networks, up to 0.75 in barely trained ones, and above 1 in some after four steps, whose int8
-    /// is indeed useless; with ranges a quarter as wide, or those of other layers, it is 1.04 to 2.3
-    /// in trained networks: 0.9 lies between. Label agreement with fitting ranges is at least two
-    /// thirds, and with wrong ranges mostly below one half: less than three fifths is broken too.
+    /// networks, up to 0.75 in barely trained ones, and above 1 in some after four steps, whose
+    /// int8 is indeed useless; with ranges a quarter as wide, or those of other layers, it is 1.04
+    /// to 2.3 in trained networks: 0.9 lies between. Label agreement with fitting ranges is at
+    /// least two thirds, and with wrong ranges mostly below one half: less than three fifths is
+    /// broken too.
     pub fn for_precision(precision: Precision) -> Self {
         match precision {
             Precision::Fp32 => Self {
@@ -161,8 +163,8 @@ pub struct GateScore {
     pub images: usize,
     /// Mean IoU in percent.
     pub mean_iou: f64,
-    /// Loss against the fp32 file on the same images in percentage points, negative for a gain. None
-    /// for the fp32 file itself.
+    /// Loss against the fp32 file on the same images in percentage points, negative for a gain.
+    /// None for the fp32 file itself.
     pub mean_iou_drop: Option<f64>,
     /// As in [`GateResult`], but logits files are compared with the fp32 file. None for the
     /// reference itself.

@@ -182,7 +182,7 @@ impl Graph {
     ///
     /// # Panics
     /// On a mistake in the builder: a duplicate name, an unknown input, channels that do not fit.
-    /// No input file but the class count decides which graph is built, and a test builds every preset.
+    /// Graphs depend on no input but the class count, and a test builds every preset.
     pub fn push(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
         let name = name.into();
         assert!(self.find(&name).is_none(), "two nodes are named {name}");

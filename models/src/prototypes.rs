@@ -13,9 +13,9 @@ pub const NO_PROTOTYPE_LOGIT: f32 = -1e30;
 
 /// `prototypes.json`: centers of each class in feature space.
 ///
-/// With f the value of `node` at a position minus `mean`, the logit of a class is the largest cosine
-/// of f with one of its prototypes, divided by the temperature. These logits are upsampled like the
-/// network's, and a softmax turns them into probabilities.
+/// With f the value of `node` at a position minus `mean`, the logit of a class is the largest
+/// cosine of f with one of its prototypes, divided by the temperature. These logits are upsampled
+/// like the network's, and a softmax turns them into probabilities.
 ///
 /// ```
 /// use protoseg_models::prototypes::Prototypes;

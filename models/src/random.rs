@@ -1,7 +1,8 @@
 //! Counter-based random numbers: every number is a function of a key and an index.
 //!
 //! SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), read at a position instead of advanced, so that no
-//! number depends on those drawn before: resuming a run or drawing in another order changes nothing.
+//! number depends on those drawn before: resuming a run or drawing in another order changes
+//! nothing.
 
 use crate::digest;
 

@@ -1,5 +1,5 @@
-//! Variants of an exported model: all choices that change an ONNX file's graph, as they stand in the
-//! manifest and in the file's metadata.
+//! Variants of an exported model: all choices that change an ONNX file's graph, as they stand in
+//! the manifest and in the file's metadata.
 
 use serde::{Deserialize, Serialize};
 

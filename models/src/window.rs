@@ -195,8 +195,8 @@ impl LogitGrid {
         })
     }
 
-    /// Returns the smallest length of at least `pixels` on the grid of the whole network: a multiple
-    /// of the encoder stride, with aligned corners one more.
+    /// Returns the smallest length of at least `pixels` on the grid of the whole network: a
+    /// multiple of the encoder stride, with aligned corners one more.
     pub fn round_up(self, pixels: usize) -> usize {
         pixels.saturating_sub(self.offset()).next_multiple_of(self.encoder_stride) + self.offset()
     }

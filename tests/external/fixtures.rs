@@ -1,5 +1,6 @@
 //! Writes what the tests in `tests/external` read: `external_fixtures FOLDER annotations`, or
-//! `external_fixtures FOLDER bundle PRESET` for a bundle with every kind of file of a preset whose weights are a formula.
+//! `external_fixtures FOLDER bundle PRESET` for a bundle with every kind of file of a preset whose
+//! weights are a formula.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

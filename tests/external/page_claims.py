@@ -42,7 +42,7 @@ def an_image_gets_overlay_and_legend(visit, path):
         for x in range(0, SIZE[0], 7):
             name = names[labels.getpixel((x, y))]
             assert visit.drawn("overlay", x, y) == (*COLORS[name], 255), f"the overlay at {x}, {y} is not {name}"
-    assert visit.drawn("picture", 150, 40) == (*COLORS["green"], 255)
+    assert visit.drawn("image", 150, 40) == (*COLORS["green"], 255)
     facts = page.inner_text("#facts")
     assert "192 × 128" in facts and facts.count("ms") >= 4, facts
 
@@ -122,16 +122,16 @@ def images_can_be_pasted_and_dropped(visit, path):
 
 def broken_files_are_named_as_such(visit, folder):
     broken = Path(folder) / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    broken.write_bytes(b"\xff\xd8\xff\xe0 not an image")
     visit.choose(broken)
-    expect(visit.page.locator("#problem-text")).to_contain_text("The picture cannot be read")
+    expect(visit.page.locator("#problem-text")).to_contain_text("Cannot decode the image")
     expect(visit.page.locator("#again")).to_be_hidden()
     expect(visit.page.locator("#drop")).to_be_visible()
 
 
 def a_busy_server_says_when_to_come_back(visit, path):
     page = visit.page
-    busy = {"status": 429, "headers": {"retry-after": "2"}, "json": {"error": "too much work waits already"}}
+    busy = {"status": 429, "headers": {"retry-after": "2"}, "json": {"error": "server overloaded"}}
     page.route("**/segment?*", lambda route: route.fulfill(**busy), times=1)
     visit.choose(path)
     expect(page.locator("#problem-text")).to_contain_text("try again in 2 s")
@@ -150,7 +150,7 @@ def rotated_images_stand_upright(visit, folder):
     visit.choose(path)
     visit.expect_result()
     assert "128 × 192" in visit.page.inner_text("#facts"), visit.page.inner_text("#facts")
-    assert close(visit.drawn("picture", 60, 20)[:3], COLORS["red"], 12)
+    assert close(visit.drawn("image", 60, 20)[:3], COLORS["red"], 12)
     assert visit.drawn("overlay", 60, 20)[:3] == COLORS["red"]
     assert visit.drawn("overlay", 60, 185)[:3] == COLORS["blue"]
 
@@ -255,7 +255,7 @@ def the_dark_scheme_is_dark(visit, path):
 
 
 def an_image_is_drawn_on_demand(visit):
-    visit.page.get_by_role("button", name="Draw one for me").click()
+    visit.page.get_by_role("button", name="Draw a synthetic one").click()
     visit.expect_result()
     assert "1024 × 640" in visit.page.inner_text("#facts")
 
@@ -263,12 +263,12 @@ def an_image_is_drawn_on_demand(visit):
 def the_key_is_asked_for_and_kept_in_the_tab(visit, path):
     page = visit.page
     enter = lambda key: (page.fill("#key", key), page.keyboard.press("Enter"))
-    expect(page.get_by_label("This server asks for a key")).to_be_focused()
+    expect(page.get_by_label("This server needs a key")).to_be_focused()
     expect(page.locator("#problem")).to_be_hidden()
     enter("another")
-    expect(page.locator("#problem-text")).to_have_text("The server does not take this key.")
+    expect(page.locator("#problem-text")).to_have_text("The server rejects this key.")
     enter("schlüssel")
-    expect(page.locator("#problem-text")).to_contain_text("letters that no key can have")
+    expect(page.locator("#problem-text")).to_contain_text("characters other than ASCII")
     enter(KEY)
     expect(page.locator("#key-form")).to_be_hidden()
     expect(page.locator("#problem")).to_be_hidden()

@@ -15,12 +15,12 @@ from conftest import DATA
 
 SET = DATA / "cityscapes-mini"
 
-# Both divide the same whole numbers of pixels; ours are in percent.
+# Both divide the same integers; ours are in percent.
 ROUNDING = 1e-9
 
 
 def equal(theirs, ours):
-    """A class that is neither in the truth nor predicted where it counts has no score: NaN there, null here."""
+    """A class that is neither in the ground truth nor predicted has no score: NaN there, null here."""
     if ours is None:
         return math.isnan(theirs)
     return math.isclose(theirs, ours / 100, rel_tol=0, abs_tol=ROUNDING)
@@ -44,7 +44,7 @@ def test_scores_equal_the_official_evaluation(protoseg, bundle, label_ids, limit
     assert len(files) == score["images"], f"{len(files)} files of {score['images']}"
     args = official.args
     args.predictionPath = str(label_ids)
-    # Scores of instances need files that the sample of the data set lacks.
+    # Instance scores need files that the sample of the dataset lacks.
     args.evalInstLevelScore = False
     args.JSONOutput = False
     args.quiet = True
@@ -52,7 +52,7 @@ def test_scores_equal_the_official_evaluation(protoseg, bundle, label_ids, limit
     found = official.evaluateImgLists(predictions, files, args)
     ours = {one["name"]: one["iou"] for one in score["scores"]["classes"]}
     theirs = {name: iou for name, iou in found["classScores"].items() if name in ours}
-    # The official average is over all names that it scores.
+    # The official mean is over all classes that it scores.
     scored = {name for name, iou in found["classScores"].items() if not math.isnan(iou)}
     assert scored <= set(ours), scored - set(ours)
     print(f"{'class':16} {'official':>8} {'protoseg':>8}")

@@ -180,7 +180,7 @@ def compare(metrics):
         for inner in re.findall(r"(?:by|on) \(([\w, ]+)\)", query):
             for wanted in inner.split(", "):
                 assert wanted in set().union(*labels.values()) | OUTER, f"nothing has a label {wanted}"
-    outcomes = set(re.findall(r'=> "(\w+)"', (REPOSITORY / "infer/serve/src/error.rs").read_text())) | {"ok"}
+    outcomes = set(re.findall(r'^ +.*\("(\w+)", Http::', (REPOSITORY / "infer/serve/src/error.rs").read_text(), re.M)) | {"ok"}
     for inner in re.findall(r'outcome=~?"([^"]+)"', "\n".join(queries)):
         assert set(inner.split("|")) <= outcomes, f"no request ends as one of {inner}"
     # Of a histogram one of its three parts is enough.

@@ -1,4 +1,4 @@
-"""Every ONNX file of every network is valid, and others compute the same from it.
+"""Every ONNX file of every network is valid, and other runtimes compute the same labels.
 
 onnx's checker accepts each file with strict shape inference; OpenVINO gives ONNX Runtime's labels from 32-bit files;
 Triton's own schema takes config.pbtxt.
@@ -15,14 +15,14 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-# Labels whose two best scores are nearer than this share of the largest score are a matter of rounding.
+# Two best logits closer than this share of the largest logit are a tie: rounding decides.
 TIE = 1e-5
-# Least share of equal labels in 32-bit floats.
+# Smallest share of equal labels in fp32.
 AGREEMENT = 0.9999
 
 
 def scene(height, width):
-    """Two images of waves in color, [2, height, width, 3]."""
+    """Two images of colored waves, [2, height, width, 3]."""
     down, across = numpy.mgrid[0:height, 0:width]
     planes = [numpy.sin(down / a + across / b) for a, b in [(5, 9), (31, 4), (7, -13)]]
     image = (127.5 + 127.5 * numpy.stack(planes, axis=2)).astype(numpy.uint8)
@@ -30,7 +30,7 @@ def scene(height, width):
 
 
 def by_openvino(path, images):
-    """All outputs by name."""
+    """Runs OpenVINO; returns all outputs by name."""
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled({"image": images})
@@ -38,7 +38,7 @@ def by_openvino(path, images):
 
 
 def labels_differ(path, images, theirs):
-    """Shares of labels that differ but for ties."""
+    """Share of labels that differ except at ties, and the number of ties."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     ours = dict(zip(names, session.run(names, {"image": images})))
@@ -82,7 +82,7 @@ def check_file(folder, described):
 
 
 def check_taps(folder):
-    """Files that the manifest does not list, in which every node's value comes out."""
+    """Checks the files, not in the manifest, that output the value of every node."""
     for path in map(str, sorted(folder.glob("taps*.onnx"))):
         onnx.checker.check_model(path, full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -91,7 +91,7 @@ def check_taps(folder):
 
 
 def check_external(folder, described):
-    """Weights beside the file are those that the manifest has the digest of."""
+    """Checks external weights against their digest in the manifest."""
     data = folder / (described["file"] + ".data")
     digest = described.get("data_sha256")
     assert data.exists() == (digest is not None), data

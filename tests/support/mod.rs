@@ -20,8 +20,8 @@ pub(crate) fn repository() -> &'static Path {
     folders.find(|folder| folder.join("xtask").is_dir()).expect("packages lie in the repository")
 }
 
-/// Returns a file or folder of real data below `PROTOSEG_DATA`, by default `../shared/data`. If it is
-/// absent, the check is recorded as skipped, or fails if `PROTOSEG_REQUIRE_DATA` is set.
+/// Returns a file or folder of real data below `PROTOSEG_DATA`, by default `../shared/data`. If it
+/// is absent, the check is recorded as skipped, or fails if `PROTOSEG_REQUIRE_DATA` is set.
 pub(crate) fn real_data(check: &str, path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("PROTOSEG_DATA")
         .map_or_else(|| repository().join("../shared/data"), PathBuf::from);

@@ -1,6 +1,6 @@
-//! Direct use of ONNX Runtime, as a reference for upsampling: its Resize, ArgMax and Cast of logits,
-//! and the logits of a model file. Not for programs that open files with `protoseg-infer`: a process
-//! has one environment.
+//! Direct use of ONNX Runtime, as a reference for upsampling: its Resize, ArgMax and Cast of
+//! logits, and the logits of a model file. Not for programs that open files with `protoseg-infer`:
+//! a process has one environment.
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part")]
 

@@ -17,8 +17,8 @@ pub(crate) fn random(height: usize, width: usize) -> LogitMap {
     LogitMap { classes: CLASSES, height, width, data }
 }
 
-/// Returns logits as a network gives them for a scene: high for the true class, with soft boundaries
-/// and some noise.
+/// Returns logits as a network gives them for a scene: high for the true class, with soft
+/// boundaries and some noise.
 pub(crate) fn scene(height: usize, width: usize) -> LogitMap {
     let labels = protoseg_synthetic::render_scene(5, 0, height, width).labels;
     let stream = Stream::keyed(&[2]);

@@ -14,14 +14,14 @@ use protoseg_train::method::objective::LossWeights;
 use protoseg_train::method::prototypes::Prototypes;
 use protoseg_train::method::step::{HeadOutputs, Learner};
 use protoseg_train::method::targets::Targets;
-use protoseg_train::run::openmp;
+use protoseg_train::run::environment;
 use sample_step::{STEP, SampleStep};
 
 /// Two labeled and two unlabeled crops, all of them mixed.
 const SETTINGS: [&str; 4] = ["crop=96", "batch=2", "accumulate=1", "cutmix=1"];
 
 fn main() -> Result<()> {
-    openmp::set_passive_waiting();
+    environment::set_passive_waiting();
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     let sample = SampleStep::new(&SETTINGS.map(str::to_owned))?;
     // The scenes are cached: rendering them is not measured.

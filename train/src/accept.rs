@@ -1,57 +1,56 @@
-//! Whether training works on a device, and how near it comes to what the device can do.
+//! Acceptance test of training on a device: steps against the same steps on the CPU, speed against
+//! the device's roofline.
 //!
-//! Each network takes a few semi-supervised steps on drawn scenes, in 32-bit floats and with convolutions in bfloat16. They
-//! are held against the same steps on the CPU, and how fast they are against how fast the device multiplies and copies.
-//! Nothing is read but the program.
+//! Each network takes a few semi-supervised steps on synthetic scenes, in float32 and with bfloat16
+//! convolutions. No files are read.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use protoseg_models::arch::Preset;
 use protoseg_models::weights::StateDict;
-use tch::Device;
+use tch::{Device, Tensor};
 
 mod checks;
 mod report;
 mod roofline;
-mod setting;
-mod trial;
+mod setup;
 
 pub use checks::{Check, CheckOutcome};
 pub use report::{AcceptReport, Losses, Memory, NetworkReport, Speed};
 pub use roofline::{Ceilings, Roofline, Work};
 
-use self::setting::{AcceptSetup, InitialState, StepSize};
-use self::trial::{Trial, median};
+use self::setup::{AcceptSetup, InitialState, StepSize};
 use crate::config::options::Precision;
 use crate::data::loader::MicroBatch;
+use crate::method::step::Learner;
 use crate::run::{memory, provenance};
 
-/// Keeps NVIDIA's libraries from rounding 32-bit floats to 19 bits where it is 0. It must be there before they are loaded:
+/// Environment variable that, set to 0, forbids NVIDIA's libraries to round float32 products to 19
+/// bits. They read it when they are loaded:
 /// [`environment::reexec_with_env`](crate::run::environment::reexec_with_env).
 pub const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 
 const PRECISIONS: [Precision; 2] = [Precision::Float32, Precision::Bfloat16];
-/// One network for the edge, and the paper's.
+/// A network for edge devices, and the paper's.
 const PRESETS: [Preset; 2] =
     [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet101];
 
-/// What is to be tried.
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptOptions {
-    /// Where.
     pub device: Device,
-    /// Every network, not only two.
+    /// Tests every network, not only [`PRESETS`].
     pub all: bool,
-    /// Small crops and few steps, as on the CPU.
+    /// Takes small crops and few steps, as always on the CPU.
     pub brief: bool,
 }
 
-/// How large everything is.
 struct Sizes {
     compared: StepSize,
     timed: StepSize,
+    /// Side of the matrices that measure the product.
     matrix: usize,
+    /// Floats that measure the copy.
     copied: usize,
 }
 
@@ -68,62 +67,51 @@ const FULL: Sizes = Sizes {
     copied: 1 << 28,
 };
 
-/// The steps on the CPU.
+/// Results of the compared steps on the CPU.
 struct Reference {
     losses: Vec<f64>,
-    learned: StateDict,
+    trained: StateDict,
 }
 
-/// Tries the networks, and says which is being tried.
-pub fn run(options: AcceptOptions, say: impl Fn(&str)) -> Result<AcceptReport> {
+/// Tests the networks; `progress` is called with a line before each part.
+pub fn run(options: AcceptOptions, progress: impl Fn(&str)) -> Result<AcceptReport> {
     let AcceptOptions { device, all, brief } = options;
-    let begun = Instant::now();
+    let start = Instant::now();
     let brief = brief || device == Device::Cpu;
     let sizes = if brief { BRIEF } else { FULL };
     let threads = tch::get_num_threads();
-    // On the CPU itself, sums of one thread are in another order than those of many.
+    // On the CPU itself, one thread sums in another order than many.
     let reference_threads = if device == Device::Cpu { 1 } else { threads };
-    say("what the device can do");
+    progress("ceilings of the device");
     let ceilings =
         memory::explain_out_of_memory(Ceilings::measure(device, sizes.matrix, sizes.copied))?;
     let mut trials = Vec::new();
     for &network in if all { &Preset::ALL[..] } else { &PRESETS } {
-        say(&format!("{network} on the CPU"));
+        progress(&format!("{network} on the CPU"));
         let compared = AcceptSetup::new(network, sizes.compared)?.without_dropout();
-        let start = InitialState::new(&compared)?;
+        let initial = compared.initial_state()?;
         let batches = compared.batches(sizes.compared.steps)?;
         tch::set_num_threads(reference_threads);
-        let reference = reference(&compared, &start, &batches);
+        let reference = take_reference_steps(&compared, &initial, &batches);
         tch::set_num_threads(threads);
         let reference = reference.with_context(|| format!("{network} on the CPU"))?;
         let timed = AcceptSetup::new(network, sizes.timed)?;
         for precision in PRECISIONS {
-            say(&format!("{network} on {device:?}, {}", precision.name()));
-            let mut report = NetworkReport {
-                network,
-                precision,
-                losses: Vec::new(),
-                speed: None,
-                peak_memory: peak_memory(device),
-                checks: Vec::new(),
-            };
-            let tried = compare(&mut report, &compared, &start, &batches, &reference, device);
-            if let Err(error) = memory::explain_out_of_memory(tried) {
-                report.checks.push(Check::failed("steps as on the CPU", &error));
+            progress(&format!("{network} on {device:?}, {}", precision.name()));
+            let mut trial = NetworkReport::new(network, precision, device);
+            let result = compare(&mut trial, &compared, &initial, &batches, &reference, device);
+            if let Err(error) = memory::explain_out_of_memory(result) {
+                trial.checks.push(Check::failed("compared steps", &error));
             }
-            match memory::explain_out_of_memory(time(
-                &timed,
-                &start,
-                sizes.timed,
-                device,
-                precision,
-                &ceilings,
-            )) {
-                Ok(speed) => report.speed = Some(speed),
-                Err(error) => report.checks.push(Check::failed("steps in time", &error)),
+            let timed = timed.learner(&initial, device, precision).and_then(|learner| {
+                measure_speed(learner, &timed, sizes.timed, precision, &ceilings)
+            });
+            match memory::explain_out_of_memory(timed) {
+                Ok(speed) => trial.speed = Some(speed),
+                Err(error) => trial.checks.push(Check::failed("timed steps", &error)),
             }
-            report.peak_memory = peak_memory(device);
-            trials.push(report);
+            trial.peak_memory = Memory::peak(device);
+            trials.push(trial);
         }
     }
     Ok(AcceptReport {
@@ -135,100 +123,120 @@ pub fn run(options: AcceptOptions, say: impl Fn(&str)) -> Result<AcceptReport> {
         threads,
         brief,
         tf32: device.is_cuda() && std::env::var_os(TF32).is_none_or(|value| value != "0"),
-        reference: format!(
-            "the same steps on the CPU in 32-bit floats, threads: {reference_threads}"
-        ),
+        reference: format!("the same steps on the CPU in float32, threads: {reference_threads}"),
         ceilings,
         passed: trials.iter().all(NetworkReport::passed),
         trials,
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: start.elapsed().as_secs_f64(),
     })
 }
 
-fn reference(
-    setting: &AcceptSetup,
-    start: &InitialState,
+fn take_reference_steps(
+    setup: &AcceptSetup,
+    initial: &InitialState,
     batches: &[Vec<MicroBatch>],
 ) -> Result<Reference> {
-    let mut trial = Trial::new(setting, start, Device::Cpu, Precision::Float32)?;
-    let losses = trial.steps(batches)?.into_iter().map(|taken| taken.loss).collect();
-    Ok(Reference { losses, learned: trial.trainable()? })
+    let mut learner = setup.learner(initial, Device::Cpu, Precision::Float32)?;
+    let losses = take_steps(&mut learner, batches)?.into_iter().map(|step| step.loss).collect();
+    Ok(Reference { losses, trained: trained_weights(&learner)? })
 }
 
-/// Takes the steps on the device and holds them against those on the CPU.
+/// Takes the steps on the device and compares them with those on the CPU.
 fn compare(
-    report: &mut NetworkReport,
-    setting: &AcceptSetup,
-    start: &InitialState,
+    trial: &mut NetworkReport,
+    setup: &AcceptSetup,
+    initial: &InitialState,
     batches: &[Vec<MicroBatch>],
     reference: &Reference,
     device: Device,
 ) -> Result<()> {
-    let precision = report.precision;
-    let mut trial = Trial::new(setting, start, device, precision)?;
-    let taken = trial.steps(batches)?;
-    let losses = taken.iter().zip(&reference.losses);
-    report.losses =
-        losses.map(|(taken, &reference)| Losses { device: taken.loss, reference }).collect();
-    let apart = report.losses.iter().map(|losses| (losses.device / losses.reference - 1.0).abs());
-    report.checks.push(Check::within(
-        "losses are those on the CPU",
-        apart.fold(0.0, f64::max),
-        checks::loss_limit(precision),
-    ));
-    report.checks.extend(checks::same_direction(
-        setting,
-        precision,
-        &trial.trainable()?,
-        &reference.learned,
-        &start.weights,
+    let mut learner = setup.learner(initial, device, trial.precision)?;
+    let steps = take_steps(&mut learner, batches)?;
+    trial.losses = steps
+        .iter()
+        .zip(&reference.losses)
+        .map(|(step, &reference)| Losses { device: step.loss, reference })
+        .collect();
+    trial.checks.push(checks::losses(&trial.losses, trial.precision));
+    trial.checks.extend(checks::updates(
+        setup,
+        trial.precision,
+        &trained_weights(&learner)?,
+        &reference.trained,
+        &initial.weights,
     )?);
-    report.checks.extend(checks::state(&trial, device)?);
-    let folder = tempfile::tempdir().context("a folder for a checkpoint")?;
-    report.checks.push(checks::checkpoint(&trial, setting, &folder.path().join("checkpoint"))?);
+    trial.checks.extend(checks::tensors(&learner, device)?);
+    let folder = tempfile::tempdir().context("cannot create a folder for a checkpoint")?;
+    trial.checks.push(checks::checkpoint(&learner, setup, &folder.path().join("checkpoint"))?);
     Ok(())
 }
 
-/// Takes steps that are timed.
-fn time(
-    setting: &AcceptSetup,
-    start: &InitialState,
+fn measure_speed(
+    mut learner: Learner,
+    setup: &AcceptSetup,
     size: StepSize,
-    device: Device,
     precision: Precision,
     ceilings: &Ceilings,
 ) -> Result<Speed> {
-    let mut trial = Trial::new(setting, start, device, precision)?;
-    let taken = trial.steps(&setting.batches(size.warmup + size.steps)?)?;
+    let steps = take_steps(&mut learner, &setup.batches(size.warmup + size.steps)?)?;
     let seconds: Vec<f64> =
-        taken.iter().skip(size.warmup as usize).map(|taken| taken.seconds).collect();
+        steps.iter().skip(size.warmup as usize).map(|step| step.seconds).collect();
     let step = median(seconds.iter().copied()).context("no step was timed")?;
-    let crops = 2 * setting.config.batch * setting.config.accumulate;
+    let labeled_crops = setup.config.batch * setup.config.accumulate;
+    let crops = 2 * labeled_crops;
+    let work = Work::of_step(&setup.graph, labeled_crops, setup.config.crop)?;
     Ok(Speed {
-        crop: setting.config.crop,
+        crop: setup.config.crop,
         crops,
         seconds,
         steps_per_second: 1.0 / step,
         images_per_second: crops as f64 / step,
-        roofline: Work::from_setup(setting)?.against(ceilings, precision, step),
+        roofline: work.roofline(ceilings, precision, step),
     })
 }
 
-fn peak_memory(device: Device) -> Memory {
-    if device == Device::Cpu {
-        return Memory {
-            bytes: memory::peak(),
-            what: "main memory of the process, from its start",
-        };
-    }
-    Memory { bytes: None, what: "tch reads no statistics of libtorch's allocator on a GPU" }
+struct TimedStep {
+    loss: f64,
+    /// Time until the device has finished the step.
+    seconds: f64,
 }
 
-/// What the driver calls the machine's GPUs, in the order of their places on the bus.
+fn take_steps(learner: &mut Learner, batches: &[Vec<MicroBatch>]) -> Result<Vec<TimedStep>> {
+    let mut steps = Vec::with_capacity(batches.len());
+    for (batches, step) in batches.iter().zip(0..) {
+        let start = Instant::now();
+        let report = learner.step(batches, step).with_context(|| format!("step {}", step + 1))?;
+        let (_, last) = learner.teacher.trainable().last().context("a network without weights")?;
+        first_number(last)?;
+        steps.push(TimedStep { loss: report.loss, seconds: start.elapsed().as_secs_f64() });
+    }
+    Ok(steps)
+}
+
+/// Copies of the student's trainable weights.
+fn trained_weights(learner: &Learner) -> Result<StateDict> {
+    let mut weights = learner.student.state_dict()?;
+    weights.retain(|name, _| learner.student.is_trainable(name));
+    Ok(weights)
+}
+
+/// Reads the first number of a tensor, which waits until the device has computed it.
+fn first_number(tensor: &Tensor) -> Result<f64> {
+    Ok(tensor.f_detach()?.f_flatten(0, -1)?.f_double_value(&[0])?)
+}
+
+/// The upper median; none of no values.
+fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Model names of the machine's NVIDIA GPUs, in the order of their PCI addresses.
 fn gpus() -> Vec<String> {
     let Ok(folders) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
     let mut files: Vec<_> =
-        folders.filter_map(|folder| Some(folder.ok()?.path().join("information"))).collect();
+        folders.flatten().map(|folder| folder.path().join("information")).collect();
     files.sort();
     let model = |text: String| {
         Some(text.lines().find_map(|line| line.strip_prefix("Model:"))?.trim().to_owned())
@@ -241,31 +249,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_that_are_others_are_not_accepted() {
-        let setting = AcceptSetup::new(PRESETS[0], BRIEF.compared).unwrap().without_dropout();
-        let start = InitialState::new(&setting).unwrap();
-        let batches = setting.batches(3).unwrap();
-        let right = reference(&setting, &start, &batches[..1]).unwrap();
+    fn other_steps_are_not_accepted() {
+        let setup = AcceptSetup::new(PRESETS[0], BRIEF.compared).unwrap().without_dropout();
+        let initial = setup.initial_state().unwrap();
+        let batches = setup.batches(3).unwrap();
+        let right = take_reference_steps(&setup, &initial, &batches[..1]).unwrap();
         let failed = |batches: &[Vec<MicroBatch>], reference: &Reference| -> Vec<&str> {
-            let mut report = NetworkReport {
-                network: PRESETS[0],
-                precision: Precision::Float32,
-                losses: Vec::new(),
-                speed: None,
-                peak_memory: peak_memory(Device::Cpu),
-                checks: Vec::new(),
-            };
-            compare(&mut report, &setting, &start, batches, reference, Device::Cpu).unwrap();
+            let mut trial = NetworkReport::new(PRESETS[0], Precision::Float32, Device::Cpu);
+            compare(&mut trial, &setup, &initial, batches, reference, Device::Cpu).unwrap();
             assert_eq!(
-                report.passed(),
-                report.checks.iter().all(|check| check.outcome == CheckOutcome::Passed)
+                trial.passed(),
+                trial.checks.iter().all(|check| check.outcome == CheckOutcome::Passed)
             );
-            report
-                .checks
-                .iter()
-                .filter(|check| check.outcome == CheckOutcome::Failed)
-                .map(|check| check.what)
-                .collect()
+            let failed = |check: &&Check| check.outcome == CheckOutcome::Failed;
+            trial.checks.iter().filter(failed).map(|check| check.what).collect()
         };
         assert_eq!(failed(&batches[..1], &right), [""; 0]);
         // Crops of other scenes.
@@ -274,20 +271,14 @@ mod tests {
             others.len() == 3 && others[0].contains("losses") && others[2].contains("weights"),
             "{others:?}"
         );
-        // The right losses, and gradients of the wrong sign.
-        let mirrored =
-            Reference { losses: right.losses.clone(), learned: mirrored(&start, &right) };
-        assert_eq!(failed(&batches[..1], &mirrored).len(), 2);
-    }
-
-    /// Weights as far from the start as those of a reference, in the opposite direction.
-    fn mirrored(start: &InitialState, reference: &Reference) -> StateDict {
-        let mut learned = reference.learned.clone();
-        for (name, tensor) in &mut learned {
-            for (value, start) in tensor.data.iter_mut().zip(&start.weights[name].data) {
-                *value = 2.0 * start - *value;
+        // The right losses, but updates in the opposite direction.
+        let mut mirrored =
+            Reference { losses: right.losses.clone(), trained: right.trained.clone() };
+        for (name, tensor) in &mut mirrored.trained {
+            for (value, initial) in tensor.data.iter_mut().zip(&initial.weights[name].data) {
+                *value = 2.0 * initial - *value;
             }
         }
-        learned
+        assert_eq!(failed(&batches[..1], &mirrored).len(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! What a network's values look like over real pictures, recorded for 8-bit export.
+//! Calibration for 8-bit export: ranges, histograms and sensitivities of a network's values over real images.
 
 use std::collections::BTreeMap;
 
@@ -11,92 +11,75 @@ use tch::{Kind, Tensor};
 
 use crate::net::{self, ForwardMode, Net};
 
-/// Pixels a side, at the most, of the picture that sensitivities are measured on: each node costs a forward pass.
-const SENSITIVITY_SIDE: usize = 192;
+/// Largest side of the image of the sensitivities: each node costs a forward pass.
+const SENSITIVITY_SIDE: i64 = 192;
 
-/// Records the range and histogram of every node that the logits need, over `count` pictures spread over the list, and
-/// the sensitivity of the logits to rounding each to 8 bits.
+/// Records range and histogram of every node that the logits depend on, over `count` images spread over the list `source`,
+/// and the sensitivity of the logits to rounding each node to 8 bits.
 pub fn record(
     net: &Net,
-    samples: &LabeledDataset,
+    images: &LabeledDataset,
     count: usize,
-    pictures: &str,
+    source: &str,
 ) -> Result<Calibration> {
     let _guard = tch::no_grad_guard();
-    let count = count.min(samples.count());
+    let count = count.min(images.count());
     let needed = needed(net.graph())?;
+    let chosen: Vec<usize> = (0..count).map(|index| index * images.count() / count).collect();
     let mut ranges: BTreeMap<NodeId, (f64, f64)> = BTreeMap::new();
-    let mut histograms: BTreeMap<NodeId, Vec<u64>> =
-        needed.iter().map(|&id| (id, vec![0; HISTOGRAM_BINS])).collect();
-    let chosen: Vec<usize> = (0..count).map(|index| index * samples.count() / count).collect();
     for &index in &chosen {
-        for (id, value) in
-            values(net, samples, index)?.into_iter().filter(|(id, _)| needed.contains(id))
-        {
-            let (min, max) =
-                (value.f_min()?.f_double_value(&[])?, value.f_max()?.f_double_value(&[])?);
+        let values = all_values(net, &read_image(net, images, index)?)?;
+        for &id in &needed {
+            let min = values[id.0].f_min()?.f_double_value(&[])?;
+            let max = values[id.0].f_max()?.f_double_value(&[])?;
             let range = ranges.entry(id).or_insert((min, max));
             *range = (range.0.min(min), range.1.max(max));
         }
     }
+    let mut histograms: BTreeMap<NodeId, Vec<u64>> =
+        needed.iter().map(|&id| (id, vec![0; HISTOGRAM_BINS])).collect();
     for &index in &chosen {
-        for (id, value) in
-            values(net, samples, index)?.into_iter().filter(|(id, _)| needed.contains(id))
-        {
-            let (min, max) = ranges[&id];
-            for (total, more) in
-                histograms.entry(id).or_default().iter_mut().zip(histogram(&value, min, max)?)
-            {
-                *total += more;
-            }
+        let values = all_values(net, &read_image(net, images, index)?)?;
+        for (id, totals) in &mut histograms {
+            let counts = histogram(&values[id.0], ranges[id])?;
+            totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
         }
     }
-    let sensitivities = sensitivities(net, samples, &needed, &ranges)?;
-    let node = |id: &NodeId| {
-        let (min, max) = ranges[id];
-        let histogram = histograms.remove(id).unwrap_or_default();
-        let range = NodeRange {
-            min: min as f32,
-            max: max as f32,
-            histogram,
-            sensitivity: sensitivities[id],
-        };
-        (net.graph().node(*id).name.clone(), range)
-    };
-    let nodes = needed.iter().map(node).collect();
+    let sensitivities = sensitivities(net, &read_image(net, images, 0)?, &needed, &ranges)?;
+    let nodes = histograms.into_iter().map(|(id, histogram)| {
+        let (min, max) = ranges[&id];
+        let sensitivity = sensitivities[&id];
+        let range = NodeRange { min: min as f32, max: max as f32, histogram, sensitivity };
+        (net.graph().node(id).name.clone(), range)
+    });
     Ok(Calibration {
         version: Calibration::VERSION.to_owned(),
-        source: pictures.to_owned(),
+        source: source.to_owned(),
         count,
-        nodes,
+        nodes: nodes.collect(),
     })
 }
 
-/// The nodes that the logits need, but for the input.
+/// Returns the nodes that the logits depend on, without the input.
 fn needed(graph: &Graph) -> Result<Vec<NodeId>> {
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let kept = graph.keep(&[logits]);
-    Ok(graph
-        .iter()
-        .skip(1)
-        .filter(|(_, node)| kept.find(&node.name).is_some())
-        .map(|(id, _)| id)
-        .collect())
+    let nodes = graph.iter().skip(1).filter(|(_, node)| kept.find(&node.name).is_some());
+    Ok(nodes.map(|(id, _)| id).collect())
 }
 
-/// Every node's output for one picture.
-fn values(net: &Net, samples: &LabeledDataset, index: usize) -> Result<Vec<(NodeId, Tensor)>> {
-    let sample = samples.read(index, MAX_PIXELS)?;
-    let picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
-    all(net, &picture)
+fn read_image(net: &Net, images: &LabeledDataset, index: usize) -> Result<Tensor> {
+    let sample = images.read(index, MAX_PIXELS)?;
+    net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())
 }
 
-fn all(net: &Net, picture: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
+/// Computes every node for one image.
+fn all_values(net: &Net, image: &Tensor) -> Result<Vec<Tensor>> {
     let ids: Vec<NodeId> = net.graph().iter().map(|(id, _)| id).collect();
-    Ok(ids.iter().copied().zip(net.forward(picture, ForwardMode::Eval, &ids)?).collect())
+    net.forward(image, ForwardMode::Eval, &ids)
 }
 
-fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
+fn histogram(value: &Tensor, (min, max): (f64, f64)) -> Result<Vec<u64>> {
     let step = ((max - min) / HISTOGRAM_BINS as f64).max(f64::MIN_POSITIVE);
     let bins =
         value.f_sub_scalar(min)?.f_div_scalar(step)?.f_clamp(0.0, (HISTOGRAM_BINS - 1) as f64)?;
@@ -109,22 +92,21 @@ fn histogram(value: &Tensor, min: f64, max: f64) -> Result<Vec<u64>> {
     Ok(histogram.into_iter().map(|count| count as u64).collect())
 }
 
-/// Error of the logits where only one node's output is rounded to 256 steps of its range, node by node: root mean square
-/// error over root mean square logit, on the first picture's middle.
+/// Measures, node by node, the error of the logits where this node alone is rounded to 256 steps of its range: root mean
+/// square error over root mean square logit, on the center of the first image.
 fn sensitivities(
     net: &Net,
-    samples: &LabeledDataset,
+    image: &Tensor,
     needed: &[NodeId],
     ranges: &BTreeMap<NodeId, (f64, f64)>,
 ) -> Result<BTreeMap<NodeId, f32>> {
-    let sample = samples.read(0, MAX_PIXELS)?;
-    let mut picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
-    for (dimension, length) in (1..).zip(sample.size()) {
+    let mut center = image.shallow_clone();
+    for dimension in [1, 2] {
+        let length = image.size()[dimension];
         let kept = length.min(SENSITIVITY_SIDE);
-        picture = picture.f_narrow(dimension, ((length - kept) / 2) as i64, kept as i64)?;
+        center = center.f_narrow(dimension as i64, (length - kept) / 2, kept)?;
     }
-    let clean: Vec<Option<Tensor>> =
-        all(net, &picture)?.into_iter().map(|(_, value)| Some(value)).collect();
+    let clean: Vec<Option<Tensor>> = all_values(net, &center)?.into_iter().map(Some).collect();
     let logits = net.graph().tagged(Tag::Logits).context("the network has no logits")?;
     let reference = clean[logits.0].as_ref().context("no logits")?;
     let square_mean = |tensor: &Tensor| -> Result<f64> {
@@ -145,7 +127,7 @@ fn sensitivities(
     Ok(errors)
 }
 
-/// The logits where one node's output is another: only what depends on it is computed again.
+/// Computes the logits with a changed value of one node; only the nodes that depend on it are recomputed.
 fn rerun(
     net: &Net,
     clean: &[Option<Tensor>],

@@ -1,16 +1,18 @@
-//! How a run is made: one flat TOML file, every key of which can be set on the command line too.
+//! Configuration of a run: one flat TOML file; `--set key=value` overrides any key.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use protoseg_models::arch::Preset;
 use protoseg_models::window::Window;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod check;
-mod defaults;
 pub mod fidelity;
 pub mod options;
+pub mod reference;
 mod warmup;
 
 use options::{
@@ -18,236 +20,324 @@ use options::{
     PrototypeAverage, SupervisedLoss, TeacherStatistics, TrainingMode, UnlabeledScale,
 };
 
-/// The configuration of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+// The doc comments are user documentation: with the defaults and the ranges they make up the page
+// of `reference`, where `group` starts a section. `check` enforces the ranges.
+/// Configuration of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What the model is called.
-    pub name: String,
-
-    /// Which pictures and labels.
+    /// Data set and its folder layout.
+    #[schemars(extend("group" = "Data"))]
     pub data: DataSource,
-    /// Folder of the data set.
-    #[serde(default)]
+    /// Folder of the data set. Needed by every data set but `synthetic`.
     pub root: Option<PathBuf>,
-    /// List of labelled pictures, relative to the root.
-    #[serde(default)]
+    /// List file of the labeled images, relative to `root`. Needed by every data set but
+    /// `synthetic`.
     pub labeled: Option<PathBuf>,
-    /// List of pictures without labels, relative to the root; a second column counts nothing.
-    #[serde(default)]
+    /// List file of the unlabeled images, relative to `root`; a second column with labels is not
+    /// read. Needed by the modes `mean-teacher` and `prototype`.
     pub unlabeled: Option<PathBuf>,
-    /// List of pictures with labels, relative to the root, by which the teacher's labels of unlabelled pictures are judged
-    /// in the log and in a score of their own; nothing is learnt from it.
-    #[serde(default)]
+    /// List file with the labels of the unlabeled images, relative to `root`. They are used only to
+    /// log the accuracy of pseudo-labels and to score the teacher on these images; nothing is
+    /// learned from them.
     pub unlabeled_truth: Option<PathBuf>,
-    /// List of pictures to score on, relative to the root; nothing is scored where none is named.
-    #[serde(default)]
+    /// List file of the validation images, relative to `root`. Without it, the run is not scored.
     pub validation: Option<PathBuf>,
-    /// For drawn scenes: how many are labelled.
-    #[serde(default = "defaults::synthetic_labeled")]
+    /// Number of labeled synthetic scenes, for `data = "synthetic"`.
+    #[schemars(range(max = 1_000_000))]
     pub synthetic_labeled: usize,
-    /// For drawn scenes: how many are not.
-    #[serde(default = "defaults::synthetic_unlabeled")]
+    /// Number of unlabeled synthetic scenes, for `data = "synthetic"`.
+    #[schemars(range(max = 1_000_000))]
     pub synthetic_unlabeled: usize,
-    /// For drawn scenes: how many are scored on.
-    #[serde(default = "defaults::synthetic_validation")]
+    /// Number of synthetic validation scenes, for `data = "synthetic"`.
+    #[schemars(range(max = 1_000_000))]
     pub synthetic_validation: usize,
-    /// For drawn scenes: height and width.
-    #[serde(default = "defaults::synthetic_size")]
+    /// Height and width of synthetic scenes in pixels, 32 to 8192 each.
     pub synthetic_size: [usize; 2],
 
-    /// The network.
+    /// Network preset.
+    #[schemars(with = "String", extend("group" = "Network", "enum" = Preset::ALL))]
     pub network: Preset,
-    /// Whether the ResNets' auxiliary head is trained along, at weight 0.4.
-    #[serde(default)]
+    /// Trains the auxiliary head of the ResNet presets too; its loss has weight 0.4.
     pub auxiliary: bool,
-    /// Weights to start from, `.safetensors` or `.pth`: a whole network's, or an encoder's.
-    #[serde(default)]
+    /// Initial weights, a `.safetensors` or `.pth` file of the whole network or of its encoder.
+    /// Random without it.
     pub pretrained: Option<PathBuf>,
-    /// Size and stride of windows in which pictures are scored and labelled; whole pictures where none is given.
-    #[serde(default)]
+    /// Sliding window for scoring and labeling, such as `{ size = 769, stride = 512 }` in pixels.
+    /// Without it, images are processed whole.
+    #[schemars(with = "Option<BTreeMap<String, usize>>")]
     pub window: Option<Window>,
 
-    /// What is trained on after the warm-up.
+    /// Training method after the supervised warm-up.
+    #[schemars(extend("group" = "Training"))]
     pub mode: TrainingMode,
-    /// Habits of a published line of code to follow to the letter.
-    #[serde(default)]
-    pub fidelity: Option<Fidelity>,
-    /// Optimiser steps; `epochs` says them otherwise.
-    #[serde(default)]
+    /// Length of the run in optimizer steps. Give either `steps` or `epochs`.
     pub steps: u64,
-    /// Steps of supervised training before the teacher is made.
-    #[serde(default)]
+    /// Length of the supervised warm-up in optimizer steps; part of `steps`.
     pub warmup_steps: u64,
-    /// Passes over the unlabelled pictures, or over the labelled ones where there are no others.
-    #[serde(default)]
+    /// Length of the run in passes over the unlabeled images, or over the labeled ones where there
+    /// are no others. Give either `steps` or `epochs`.
     pub epochs: u64,
-    /// Passes before the teacher is made.
-    #[serde(default)]
+    /// Length of the supervised warm-up in passes; part of `epochs`.
     pub warmup_epochs: u64,
-    /// Labelled crops of a micro-batch, and as many unlabelled ones after the warm-up.
+    /// Labeled crops of a micro-batch. After the warm-up as many unlabeled crops are added.
+    #[schemars(range(min = 1, max = 1024))]
     pub batch: usize,
-    /// Micro-batches of an optimiser step; each has batch statistics, CutMix and thresholds of its own.
-    #[serde(default = "defaults::one")]
+    /// Micro-batches whose gradients are summed up for one optimizer step. Batch statistics, CutMix
+    /// and thresholds are per micro-batch.
+    #[schemars(range(min = 1, max = 1024))]
     pub accumulate: usize,
-    /// Height and width of the crops.
+    /// Height and width of training crops in pixels.
+    #[schemars(range(min = 32, max = 4096))]
     pub crop: usize,
-    /// Numbers of convolutions.
-    #[serde(default = "defaults::precision")]
+    /// Arithmetic of the convolutions.
     pub precision: Precision,
-    /// Learning rate of the encoder at the start.
+    /// Initial learning rate of the encoder. It decays as (1 - step / steps)^0.9.
+    #[schemars(range(min = 0, max = 10))]
     pub learning_rate: f64,
-    /// Labelled crops a step that the learning rate is meant for: with others it is scaled in proportion.
-    #[serde(default)]
+    /// Labeled crops per step (`batch` times `accumulate`) that `learning_rate` is meant for: with
+    /// other numbers the rate is scaled in proportion. Without it, the rate is used as it is.
+    #[schemars(range(min = 1))]
     pub learning_rate_for: Option<usize>,
-    /// Learning rate of everything else over the encoder's.
+    /// Learning rate of everything but the encoder, as a multiple of the encoder's.
+    #[schemars(range(min = 0, max = 1000))]
     pub head_multiplier: f64,
-    /// Whether the learning rate starts anew after the warm-up and falls over the steps that are left.
-    #[serde(default)]
+    /// Restarts the decay of the learning rate after the warm-up, over the remaining steps.
     #[serde(alias = "restart")]
     pub restart_learning_rate: bool,
-    /// Of the optimiser.
-    #[serde(default = "defaults::momentum")]
+    /// Momentum of SGD.
+    #[schemars(range(min = 0, max = 0.9999))]
     pub momentum: f64,
     /// L2 penalty on every parameter.
+    #[schemars(range(min = 0, max = 1))]
     pub weight_decay: f64,
-    /// Loss on labelled pixels.
-    #[serde(default = "defaults::criterion")]
+    /// Loss of the linear head on labeled pixels.
     pub criterion: SupervisedLoss,
-    /// OHEM: pixels whose class has at most this probability are hard.
-    #[serde(default = "defaults::ohem_threshold")]
+    /// OHEM keeps the pixels whose true class has at most this probability.
+    #[schemars(range(min = 0, max = 1))]
     pub ohem_threshold: f64,
-    /// OHEM: share of the pixels that are kept at least.
-    #[serde(default = "defaults::ohem_kept")]
+    /// OHEM keeps at least this share of the labeled pixels.
+    #[schemars(range(min = 0, max = 1))]
     pub ohem_kept: f64,
-    /// How much a class counts.
-    #[serde(default = "defaults::class_weights")]
+    /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
-    /// Label of what lies outside a picture.
-    #[serde(default = "defaults::pad_label")]
+    /// Label of the padding where a crop is larger than the image.
     pub pad_label: PadLabel,
 
-    /// Largest share of the old average that a step leaves in the moving average.
-    #[serde(default = "defaults::teacher_decay")]
+    /// Preset that reproduces the behavior of published code in eight keys; see the end of this
+    /// page.
+    #[schemars(extend("group" = "Semi-supervised learning"))]
+    pub fidelity: Option<Fidelity>,
+    /// Largest decay of the teacher, an exponential moving average (EMA) of the student. After the
+    /// warm-up it rises as 1 - 1 / (step + 1), up to this value.
+    #[schemars(range(min = 0, max = 0.99999))]
     pub teacher_decay: f64,
-    /// Where the teacher's batch normalisation statistics come from.
-    #[serde(default = "defaults::teacher_statistics")]
+    /// Source of the teacher's batch normalization statistics.
     pub teacher_statistics: TeacherStatistics,
-    /// Whether the teacher is the student itself during the first pass over the unlabelled pictures.
-    #[serde(default)]
+    /// Makes the teacher a copy of the student in each step of the first pass over the unlabeled
+    /// images.
     pub copy_teacher_each_step: bool,
-    /// Batches over which running statistics are measured anew before the teacher is made; 0 leaves them as trained.
-    #[serde(default = "defaults::precise_bn_batches")]
+    /// Batches over which batch normalization statistics are recomputed before the teacher is made
+    /// (precise BatchNorm); 0 keeps the running statistics.
     #[serde(alias = "settle_batches")]
     pub precise_bn_batches: u64,
-
-    /// Chance that a micro-batch of unlabelled pictures is mixed.
-    #[serde(default = "defaults::cutmix")]
+    /// Probability that the unlabeled images of a micro-batch are mixed by CutMix (Yun et al.,
+    /// 2019).
+    #[schemars(range(min = 0, max = 1))]
     pub cutmix: f64,
-    /// Whether the student sees unlabelled pictures in changed colours, too.
-    #[serde(default)]
+    /// Applies random color jitter, grayscale and Gaussian blur to the unlabeled images that the
+    /// student sees.
     pub photometric: bool,
-    /// Weight of the unlabelled loss.
-    #[serde(default = "defaults::weight")]
+    /// Weight of the loss on pseudo-labels.
+    #[schemars(range(min = 0, max = 1000))]
     pub unlabeled_weight: f64,
-    /// Share of the steps after the warm-up over which that weight rises from 0.
-    #[serde(default)]
+    /// Share of the steps after the warm-up over which `unlabeled_weight` rises from 0.
+    #[schemars(range(min = 0, max = 1))]
     pub unlabeled_ramp: f64,
-    /// Percent of the valid unlabelled pixels of a micro-batch, those of highest entropy, that are dropped at first; falls
-    /// to 0 at the end.
-    #[serde(default = "defaults::entropy_drop")]
+    /// Percentage of the unlabeled pixels of a micro-batch that are dropped for their high entropy.
+    /// Falls linearly to 0 over the steps after the warm-up.
+    #[schemars(range(min = 0, max = 100))]
     pub entropy_drop: f64,
-    /// Whether that share is taken of each predicted class.
-    #[serde(default)]
+    /// Applies `entropy_drop` to each predicted class on its own.
     pub entropy_drop_per_class: bool,
-    /// Unlabelled pixels of at most this confidence are dropped.
-    #[serde(default)]
+    /// Drops unlabeled pixels whose confidence (largest softmax of the teacher) is not above this
+    /// value; 0 keeps all.
+    #[schemars(range(min = 0, max = 1))]
     pub unlabeled_gate: f64,
-    /// Whether classes count in the unlabelled loss as they do in the labelled one.
-    #[serde(default)]
+    /// Applies `class_weights` to the loss on pseudo-labels too.
     pub unlabeled_class_weights: bool,
-    /// Which pixels the unlabelled loss is scaled by.
-    #[serde(default = "defaults::unlabeled_scale")]
+    /// Pixels that the loss on pseudo-labels is scaled by: it is their number times the mean over
+    /// the kept pixels, over the number of kept pixels.
     pub unlabeled_scale: UnlabeledScale,
 
-    /// Prototypes of a class.
-    #[serde(default = "defaults::prototypes")]
+    /// Prototypes per class.
+    #[schemars(range(min = 1, max = 64), extend("group" = "Prototypes"))]
     pub prototypes: usize,
-    /// Cosines are divided by it.
-    #[serde(default = "defaults::temperature")]
+    /// Divisor of the cosine similarities before the softmax over classes.
+    #[schemars(range(min = 0.001, max = 100))]
     pub temperature: f64,
-    /// Share of a prototype that an update leaves.
-    #[serde(default = "defaults::prototype_momentum")]
+    /// Share of the old value that a prototype keeps in an update.
+    #[schemars(range(min = 0, max = 1))]
     pub prototype_momentum: f64,
-    /// Unlabelled points of at most this confidence do not move prototypes.
-    #[serde(default = "defaults::gate")]
+    /// Unlabeled points whose confidence is not above this value do not update prototypes.
+    #[schemars(range(min = 0, max = 1))]
     #[serde(alias = "gate")]
     pub prototype_gate: f64,
-    /// Whether they are left out of the prototype loss too.
-    #[serde(default)]
+    /// Leaves these points out of the prototype loss too.
     pub gate_loss: bool,
     /// Weight of the prototype losses.
-    #[serde(default = "defaults::weight")]
+    #[schemars(range(min = 0, max = 1000))]
     pub prototype_weight: f64,
-    /// Weight of the unlabelled one of them over the labelled one.
-    #[serde(default = "defaults::weight")]
+    /// Weight of the prototype loss on unlabeled points, as a multiple of `prototype_weight`.
+    #[schemars(range(min = 0, max = 1000))]
     pub prototype_unlabeled_weight: f64,
-    /// Share of the steps after the warm-up over which that rises from 0.
-    #[serde(default)]
+    /// Share of the steps after the warm-up over which `prototype_unlabeled_weight` rises from 0.
+    #[schemars(range(min = 0, max = 1))]
     pub prototype_ramp: f64,
-    /// How points are drawn.
-    #[serde(default = "defaults::points")]
+    /// Selection of the pixels that the prototype predictor sees.
     pub points: PointSampling,
-    /// Cells across and down of which each gives a point.
-    #[serde(default = "defaults::point_cells")]
+    /// Cells per side of a crop, at most `crop`; each cell gives one point.
+    #[schemars(range(min = 1))]
     pub point_cells: usize,
-    /// Points of each class and picture, where they are balanced.
-    #[serde(default = "defaults::points_per_class")]
+    /// Points per class and image, for `points = "balanced"`.
+    #[schemars(range(min = 1, max = 65536))]
     #[serde(alias = "points_a_class")]
     pub points_per_class: usize,
-    /// Which features are compared.
-    #[serde(default = "defaults::features")]
+    /// Features that are compared with prototypes.
     pub features: FeatureSource,
-    /// What a prototype is the average of.
-    #[serde(default = "defaults::average")]
+    /// Features that a prototype is the moving average of.
     pub average: PrototypeAverage,
-    /// Steps without a hit after which a prototype is set anew; 0 for never.
-    #[serde(default = "defaults::reseed_after")]
+    /// Re-initializes a prototype after this many steps without an assigned point; 0 never does.
     pub reseed_after: u64,
 
-    /// Every random draw follows from it.
-    #[serde(default)]
+    /// Name of the model.
+    #[schemars(extend("group" = "Run"))]
+    pub name: String,
+    /// Seed of every random draw.
     pub seed: u64,
-
-    /// Steps between scores on the validation list; only the last step is scored where it is 0.
-    #[serde(default)]
+    /// Steps between scores on the validation list; 0 scores only the last step.
     pub eval_every: u64,
-    /// Steps between lines in the log.
-    #[serde(default = "defaults::log_every")]
+    /// Steps between lines of `log.jsonl`.
+    #[schemars(range(min = 1))]
     pub log_every: u64,
-    /// Steps between saves of what resuming needs.
-    #[serde(default = "defaults::save_every")]
+    /// Steps between saves of the state that `--resume` needs.
+    #[schemars(range(min = 1))]
     pub save_every: u64,
-    /// Pictures whose values are recorded for 8-bit export; 0 for none.
-    #[serde(default = "defaults::calibration_images")]
+    /// Images whose activations are recorded for int8 export; 0 records none.
     #[serde(alias = "calibration_pictures")]
     pub calibration_images: usize,
-    /// Unlabelled pictures whose labels by the teacher are written with every score; 0 for none.
-    #[serde(default)]
+    /// Unlabeled images whose pseudo-labels are written with every score; 0 writes none.
     #[serde(alias = "dumped_pictures")]
     pub dumped_images: usize,
 }
 
+/// Keys without a default: every configuration gives them.
+pub const REQUIRED: [&str; 9] = [
+    "name",
+    "data",
+    "network",
+    "mode",
+    "batch",
+    "crop",
+    "learning_rate",
+    "head_multiplier",
+    "weight_decay",
+];
+
+impl Default for Config {
+    /// The defaults; the values of [`REQUIRED`] keys are placeholders that [`Config::parse`] never
+    /// leaves in place.
+    fn default() -> Self {
+        Self {
+            data: DataSource::Synthetic,
+            root: None,
+            labeled: None,
+            unlabeled: None,
+            unlabeled_truth: None,
+            validation: None,
+            synthetic_labeled: 200,
+            synthetic_unlabeled: 400,
+            synthetic_validation: 24,
+            synthetic_size: [256, 512],
+
+            network: Preset::DeepLabV3PlusEfficientNetLite0,
+            auxiliary: false,
+            pretrained: None,
+            window: None,
+
+            mode: TrainingMode::Supervised,
+            steps: 0,
+            warmup_steps: 0,
+            epochs: 0,
+            warmup_epochs: 0,
+            batch: 1,
+            accumulate: 1,
+            crop: 32,
+            precision: Precision::Float32,
+            learning_rate: 0.0,
+            learning_rate_for: None,
+            head_multiplier: 1.0,
+            restart_learning_rate: false,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            criterion: SupervisedLoss::CrossEntropy,
+            ohem_threshold: 0.7,
+            ohem_kept: 0.19,
+            class_weights: ClassWeights::None,
+            pad_label: PadLabel::Ignore,
+
+            fidelity: None,
+            teacher_decay: 0.99,
+            teacher_statistics: TeacherStatistics::Average,
+            copy_teacher_each_step: false,
+            precise_bn_batches: 25,
+            cutmix: 0.5,
+            photometric: false,
+            unlabeled_weight: 1.0,
+            unlabeled_ramp: 0.0,
+            entropy_drop: 20.0,
+            entropy_drop_per_class: false,
+            unlabeled_gate: 0.0,
+            unlabeled_class_weights: false,
+            unlabeled_scale: UnlabeledScale::Valid,
+
+            prototypes: 4,
+            temperature: 0.1,
+            prototype_momentum: 0.99,
+            prototype_gate: 0.8,
+            gate_loss: false,
+            prototype_weight: 1.0,
+            prototype_unlabeled_weight: 1.0,
+            prototype_ramp: 0.0,
+            points: PointSampling::PerImage,
+            point_cells: 32,
+            points_per_class: 64,
+            features: FeatureSource::Plain,
+            average: PrototypeAverage::Normalized,
+            reseed_after: 200,
+
+            name: String::new(),
+            seed: 0,
+            eval_every: 0,
+            log_every: 20,
+            save_every: 50,
+            calibration_images: 8,
+            dumped_images: 0,
+        }
+    }
+}
+
 impl Config {
-    /// Reads a TOML file, then `key=value` settings over it. Values are TOML; what is none counts as a string.
+    /// Reads a TOML file and applies `key=value` settings to it. Values are TOML; what is not TOML
+    /// is a string.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, settings)
-            .with_context(|| format!("{} with its settings is no configuration", path.display()))
+            .with_context(|| format!("invalid configuration {}", path.display()))
     }
 
-    /// The same from a text.
+    /// Like [`Config::read`], from TOML text.
     pub fn parse(text: &str, settings: &[String]) -> Result<Self> {
         let mut table: toml::Table =
             toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
@@ -255,7 +345,7 @@ impl Config {
             if let Some(value) = table.remove(old)
                 && table.insert(current.to_owned(), value).is_some()
             {
-                bail!("`{old}` is the old name of `{current}`; leave one of the two out");
+                bail!("`{old}` is the old name of `{current}`; remove one of the two");
             }
         }
         for setting in settings {
@@ -271,7 +361,12 @@ impl Config {
             table.insert(current_name(key.trim()).to_owned(), value);
         }
         fidelity::apply(&mut table)?;
-        // The first line says what is wrong; the rest draws it.
+        for key in REQUIRED {
+            ensure!(
+                table.contains_key(key),
+                "`{key}` is missing: add it to the file, or give `--set {key}=VALUE`"
+            );
+        }
         let config: Self =
             table.try_into().map_err(|error: toml::de::Error| anyhow!("{}", one_line(&error)))?;
         config.check()?;
@@ -279,22 +374,22 @@ impl Config {
     }
 }
 
-/// Keys under their old names, which files and `--set` may still use.
+/// Old names of keys, still accepted in files and in `--set`; the serde aliases of [`Config`]
+/// accept them in saved states.
 const RENAMED: [(&str, &str); 6] = [
     ("restart", "restart_learning_rate"),
     ("settle_batches", "precise_bn_batches"),
     ("gate", "prototype_gate"),
     ("points_a_class", "points_per_class"),
-    ("calibration_pictures", "calibration_images"),
-    ("dumped_pictures", "dumped_images"),
+    ("calibration_pictures", "calibration_images"), // old name
+    ("dumped_pictures", "dumped_images"),           // old name
 ];
 
-/// The name that a key has now.
 fn current_name(key: &str) -> &str {
     RENAMED.iter().find(|(old, _)| *old == key).map_or(key, |(_, current)| current)
 }
 
-/// What a TOML error says, without its drawing of the place.
+/// The message of a TOML error with the key it is about, without the excerpt of the file.
 fn one_line(error: &toml::de::Error) -> String {
     let text = error.to_string();
     let key = text

@@ -1,5 +1,5 @@
-//! The device of a run. libtorch's CUDA half is opened at run time, so that one program serves machines with and without.
-#![expect(unsafe_code, reason = "opening a shared library runs its initialisers")]
+//! The device of a run. `libtorch_cuda.so` is opened at run time, so that one program runs with and without CUDA.
+#![expect(unsafe_code, reason = "opening a shared library runs its initializers")]
 
 use std::str::FromStr;
 
@@ -7,10 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::Device;
 
-/// libtorch's CUDA half, of the same version as the rest.
 const LIBRARY: &str = "libtorch_cuda.so";
 
-/// Where to run: `cpu`, `cuda` for the first GPU, or `cuda:N`.
+/// `cpu`, `cuda` for the first GPU, or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceName(Device);
 
@@ -30,24 +29,23 @@ impl FromStr for DeviceName {
 }
 
 impl DeviceName {
-    /// Whether it is a GPU.
     pub fn is_cuda(self) -> bool {
         self.0.is_cuda()
     }
 
-    /// Makes the device usable; to be called before anything else of libtorch.
+    /// Makes the device usable; must precede every other call of libtorch.
     pub fn open(self) -> Result<Device> {
         let Device::Cuda(number) = self.0 else { return Ok(self.0) };
-        // SAFETY: libtorch's own library, whose initialisers register its kernels and nothing else. It is never closed.
+        // SAFETY: the initializers of libtorch's library only register its kernels, and it is never closed.
         let library = unsafe { Library::open(Some(LIBRARY), RTLD_NOW | RTLD_GLOBAL) };
         let library = library.with_context(|| {
-            format!("cannot open {LIBRARY} of libtorch 2.11.0, which --device cuda needs; `cargo xtask setup --cuda` fetches it")
+            format!("cannot open {LIBRARY} of libtorch 2.11.0, which --device cuda needs: run `cargo xtask setup --cuda` to fetch it")
         })?;
         std::mem::forget(library);
         let count = tch::Cuda::device_count();
-        ensure!(count > 0, "libtorch finds no NVIDIA GPU or no driver for it");
+        ensure!(count > 0, "libtorch finds no NVIDIA GPU, or no driver for it");
         if number as i64 >= count {
-            bail!("--device cuda:{number}: this machine has {count}, numbered from 0");
+            bail!("--device cuda:{number}: this machine has {count} GPUs, numbered from 0");
         }
         Ok(self.0)
     }
@@ -58,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read() {
+    fn device_names_are_parsed() {
         let read = |name: &str| name.parse::<DeviceName>().ok().map(|name| name.0);
         assert_eq!(read("cpu"), Some(Device::Cpu));
         assert_eq!(read("cuda"), Some(Device::Cuda(0)));

@@ -1,167 +1,145 @@
-//! Labels and scores by libtorch: whole pictures, or windows averaged at logit resolution.
+//! Predictions and scores on libtorch: whole images, or sliding windows whose logits are averaged before upsampling.
 
 use anyhow::{Context, Result, ensure};
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::{NodeId, Tag};
-use protoseg_models::metrics::{ConfusionMatrix, Metrics, Scores};
+use protoseg_models::metrics::{ConfusionMatrix, Metrics};
 use protoseg_models::window::{LogitGrid, Tiling, Window, WindowPlan};
 use tch::{Kind, Tensor};
 
 use crate::method::prototypes::Prototypes;
 use crate::net::{self, ForwardMode, Net};
 
-/// How pictures are run.
+/// Geometry of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
-    /// How the logits lie over the pixels.
     pub grid: LogitGrid,
-    /// Windows, or whole pictures.
+    /// None for whole images.
     pub window: Option<Window>,
 }
 
-impl Protocol {
-    /// What a person calls it.
-    pub fn name(self) -> String {
-        Tiling::from(self.window).to_string()
-    }
-}
-
-/// What is scored.
+/// A network's head with the geometry of its evaluation.
 #[derive(Clone, Copy)]
-pub enum Predictor<'a> {
-    /// A network's linear head.
-    Linear(&'a Net),
-    /// Prototypes on a network's features, the output of a node.
-    Prototypes(&'a Net, NodeId, &'a Prototypes),
+pub struct Predictor<'a> {
+    net: &'a Net,
+    /// Node of the features and prototypes on them; None for the linear head.
+    prototypes: Option<(NodeId, &'a Prototypes)>,
+    protocol: Protocol,
 }
 
-impl Predictor<'_> {
-    fn net(&self) -> &Net {
-        match self {
-            Self::Linear(net) | Self::Prototypes(net, ..) => net,
-        }
+impl<'a> Predictor<'a> {
+    pub fn linear(net: &'a Net, protocol: Protocol) -> Self {
+        Self { net, prototypes: None, protocol }
     }
 
-    /// Logits at low resolution `[1, classes, h, w]` of a picture u8 `[1, H, W, 3]`.
-    fn logits(&self, picture: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Linear(net) => net.forward_tagged(picture, ForwardMode::Eval, Tag::Logits),
-            Self::Prototypes(net, node, prototypes) => {
-                prototypes.dense(&net.forward(picture, ForwardMode::Eval, &[*node])?.remove(0))
+    /// Prototypes on the output of a node.
+    pub fn prototypes(
+        net: &'a Net,
+        node: NodeId,
+        prototypes: &'a Prototypes,
+        protocol: Protocol,
+    ) -> Self {
+        Self { net, prototypes: Some((node, prototypes)), protocol }
+    }
+
+    /// Returns the train ids of an image, row by row.
+    pub fn labels(&self, pixels: &[u8], size: [usize; 2]) -> Result<Vec<u8>> {
+        let _guard = tch::no_grad_guard();
+        to_bytes(&self.upsampled_logits(pixels, size)?.f_argmax(1, false)?, size)
+    }
+
+    /// Returns the train ids of an image, row by row, and the confidence in each in steps of 1/255.
+    pub fn labels_and_confidence(&self, pixels: &[u8], size: [usize; 2]) -> Result<[Vec<u8>; 2]> {
+        let _guard = tch::no_grad_guard();
+        let probabilities = self.upsampled_logits(pixels, size)?.f_softmax(1, Kind::Float)?;
+        let (confidence, labels) = probabilities.f_max_dim(1, false)?;
+        Ok([to_bytes(&labels, size)?, to_bytes(&in_255ths(&confidence)?, size)?])
+    }
+
+    /// Returns the probability of given train ids of an image, row by row, in steps of 1/255.
+    pub fn confidence_in(&self, labels: &[u8], pixels: &[u8], size: [usize; 2]) -> Result<Vec<u8>> {
+        let _guard = tch::no_grad_guard();
+        let probabilities = self.upsampled_logits(pixels, size)?.f_softmax(1, Kind::Float)?;
+        let [height, width] = size.map(|length| length as i64);
+        let probabilities = probabilities.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
+        let labels = Tensor::f_from_slice(labels)?
+            .f_to_device(self.net.device())?
+            .f_to_kind(Kind::Int64)?
+            .f_reshape([1, 1, height, width])?;
+        let own = probabilities.f_gather(1, &labels, false)?.f_squeeze_dim(1)?;
+        to_bytes(&in_255ths(&own)?, size)
+    }
+
+    /// Returns the logits of every pixel `[1, classes, H, W]` of the image or padded frame.
+    fn upsampled_logits(&self, pixels: &[u8], size: [usize; 2]) -> Result<Tensor> {
+        let image = net::images_to_tensor(pixels, size, self.net.device())?;
+        let (logits, frame) = match self.protocol.window {
+            None => (self.logits(&image)?, size.map(|length| length as i64)),
+            Some(window) => self.window_logits(&image, size, window)?,
+        };
+        net::upsample(&logits, frame, self.protocol.grid.align_corners)
+    }
+
+    /// Returns the logits `[1, classes, h, w]` of an image u8 `[1, H, W, 3]`.
+    fn logits(&self, image: &Tensor) -> Result<Tensor> {
+        match self.prototypes {
+            None => self.net.forward_tagged(image, ForwardMode::Eval, Tag::Logits),
+            Some((node, prototypes)) => {
+                let features = self.net.forward(image, ForwardMode::Eval, &[node])?.remove(0);
+                prototypes.dense(&features)
             }
         }
     }
-}
 
-/// Logits before upsampling `[1, classes, h, w]`, of the picture or of the frame padded for its windows.
-fn logits(
-    predictor: Predictor,
-    picture: &Tensor,
-    protocol: Protocol,
-) -> Result<(Tensor, [i64; 2])> {
-    let (height, width) = (picture.size()[1], picture.size()[2]);
-    let Some(window) = protocol.window else {
-        return Ok((predictor.logits(picture)?, [height, width]));
-    };
-    let device = predictor.net().device();
-    let plan = WindowPlan::new(height as usize, width as usize, window, protocol.grid)?;
-    let padded = [plan.rows.padded as i64, plan.columns.padded as i64];
-    let frame = picture.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
-    let frame = frame.f_replication_pad2d([0, padded[1] - width, 0, padded[0] - height])?;
-    let frame = frame.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?;
-    let [rows, columns] = plan.logit_size().map(|length| length as i64);
-    let side = plan.window_logits() as i64;
-    let mut sum: Option<Tensor> = None;
-    let size = window.size as i64;
-    for (start, logit_start) in plan.starts().zip(plan.logit_starts()) {
-        let part = frame.f_narrow(1, start[0] as i64, size)?.f_narrow(2, start[1] as i64, size)?;
-        let part = predictor.logits(&part)?;
-        let sum = match &mut sum {
-            Some(sum) => sum,
-            None => sum.insert(Tensor::f_zeros(
-                [1, part.size()[1], rows, columns],
-                (Kind::Float, device),
-            )?),
-        };
-        let place = sum.f_narrow(2, logit_start[0] as i64, side)?.f_narrow(
-            3,
-            logit_start[1] as i64,
-            side,
-        )?;
-        let _ = place.shallow_clone().f_add_(&part)?;
+    /// Returns the mean logits of all windows `[1, classes, h, w]` over the padded frame, with the size of the frame.
+    fn window_logits(
+        &self,
+        image: &Tensor,
+        [height, width]: [usize; 2],
+        window: Window,
+    ) -> Result<(Tensor, [i64; 2])> {
+        let plan = WindowPlan::new(height, width, window, self.protocol.grid)?;
+        let padded = [plan.rows.padded as i64, plan.columns.padded as i64];
+        let margins = [0, padded[1] - width as i64, 0, padded[0] - height as i64];
+        let frame = image.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+        let frame = frame.f_replication_pad2d(margins)?;
+        let frame = frame.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?;
+        let [rows, columns] = plan.logit_size().map(|length| length as i64);
+        let size = window.size as i64;
+        let side = plan.window_logits() as i64;
+        let mut sum: Option<Tensor> = None;
+        for ([top, left], [logit_top, logit_left]) in plan.starts().zip(plan.logit_starts()) {
+            let tile = frame.f_narrow(1, top as i64, size)?.f_narrow(2, left as i64, size)?;
+            let logits = self.logits(&tile)?;
+            let sum = match &mut sum {
+                Some(sum) => sum,
+                None => sum.insert(Tensor::f_zeros(
+                    [1, logits.size()[1], rows, columns],
+                    (Kind::Float, self.net.device()),
+                )?),
+            };
+            let mut place =
+                sum.f_narrow(2, logit_top as i64, side)?.f_narrow(3, logit_left as i64, side)?;
+            let _ = place.f_add_(&logits)?;
+        }
+        let [down, across] = plan.coverage().map(|counts| -> Result<Tensor> {
+            let counts: Vec<f32> = counts.into_iter().map(|count| count as f32).collect();
+            Ok(Tensor::f_from_slice(&counts)?.f_to_device(self.net.device())?)
+        });
+        let visits =
+            down?.f_reshape([1, 1, rows, 1])?.f_mul(&across?.f_reshape([1, 1, 1, columns])?)?;
+        Ok((sum.context("the frame has no windows")?.f_div(&visits)?, padded))
     }
-    let [down, across] = plan
-        .coverage()
-        .map(|cover| cover.into_iter().map(|count| count as f32).collect::<Vec<_>>());
-    let down = Tensor::f_from_slice(&down)?.f_to_device(device)?.f_reshape([1, 1, rows, 1])?;
-    let across =
-        Tensor::f_from_slice(&across)?.f_to_device(device)?.f_reshape([1, 1, 1, columns])?;
-    let mean = sum.context("a frame without windows")?.f_div(&down.f_mul(&across)?)?;
-    Ok((mean, padded))
 }
 
-/// Train ids of a picture, row by row, and the confidence in each in steps of 1/255.
-pub fn predict_with_confidence(
-    predictor: Predictor,
-    pixels: &[u8],
-    size: [usize; 2],
-    protocol: Protocol,
-) -> Result<[Vec<u8>; 2]> {
-    let _guard = tch::no_grad_guard();
-    let (confidence, labels) = upsampled(predictor, pixels, size, protocol)?
-        .f_softmax(1, Kind::Float)?
-        .f_max_dim(1, false)?;
-    Ok([bytes(&labels, size)?, bytes(&confidence.f_mul_scalar(255.0)?.f_round()?, size)?])
+fn in_255ths(shares: &Tensor) -> Result<Tensor> {
+    Ok(shares.f_mul_scalar(255.0)?.f_round()?)
 }
 
-/// A predictor's probability of given train ids of a picture, row by row, in steps of 1/255.
-pub fn label_confidence(
-    predictor: Predictor,
-    pixels: &[u8],
-    size: [usize; 2],
-    protocol: Protocol,
-    labels: &[u8],
-) -> Result<Vec<u8>> {
-    let _guard = tch::no_grad_guard();
-    let probabilities = upsampled(predictor, pixels, size, protocol)?.f_softmax(1, Kind::Float)?;
-    let [height, width] = size.map(|length| length as i64);
-    let probabilities = probabilities.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
-    let labels = Tensor::f_from_slice(labels)?
-        .f_to_device(probabilities.device())?
-        .f_to_kind(Kind::Int64)?;
-    let own = probabilities
-        .f_gather(1, &labels.f_reshape([1, 1, height, width])?, false)?
-        .f_squeeze_dim(1)?;
-    bytes(&own.f_mul_scalar(255.0)?.f_round()?, size)
-}
-
-/// Train ids of a picture, row by row.
-pub fn predict_labels(
-    predictor: Predictor,
-    pixels: &[u8],
-    size: [usize; 2],
-    protocol: Protocol,
-) -> Result<Vec<u8>> {
-    let _guard = tch::no_grad_guard();
-    bytes(&upsampled(predictor, pixels, size, protocol)?.f_argmax(1, false)?, size)
-}
-
-/// Logits of every pixel `[1, classes, H, W]`, of the padded frame where there are windows.
-fn upsampled(
-    predictor: Predictor,
-    pixels: &[u8],
-    size: [usize; 2],
-    protocol: Protocol,
-) -> Result<Tensor> {
-    let picture = net::images_to_tensor(pixels, size, predictor.net().device())?;
-    let (logits, padded) = logits(predictor, &picture, protocol)?;
-    net::upsample(&logits, padded, protocol.grid.align_corners)
-}
-
-/// The bytes of a map `[1, H, W]` of numbers up to 255, cropped to a size.
-fn bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
+/// Crops a map `[1, H, W]` of numbers up to 255 to bytes.
+fn to_bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
     let map = map.f_narrow(1, 0, size[0] as i64)?.f_narrow(2, 0, size[1] as i64)?;
     let map = map.f_to_kind(Kind::Uint8)?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
     let mut bytes = vec![0; size[0] * size[1]];
@@ -170,54 +148,36 @@ fn bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Scoring was told to stop.
+/// Scoring was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("scoring was broken off")]
+#[error("scoring was interrupted")]
 pub struct Interrupted;
 
-/// The score of a predictor on a list. `seen` is given every picture's position and its own confusion matrix, and says
-/// whether to go on; where not, the error is [`Interrupted`].
+/// Scores a predictor on the list `images`, named `data`, after `step` steps. `seen` gets the index and confusion matrix of
+/// every image; where it returns false, scoring fails with [`Interrupted`].
 pub fn score(
     predictor: Predictor,
-    samples: &LabeledDataset,
+    images: &LabeledDataset,
     classes: &ClassTable,
-    protocol: Protocol,
+    data: &str,
+    step: u64,
     mut seen: impl FnMut(usize, &ConfusionMatrix) -> bool,
-) -> Result<Evaluation> {
+) -> Result<Metrics> {
     let mut confusion = ConfusionMatrix::new(classes.count());
-    for index in 0..samples.count() {
-        let sample = samples.read(index, MAX_PIXELS)?;
-        let name = || format!("cannot score {}", samples.name(index));
-        let labels = predict_labels(predictor, sample.image.as_raw(), sample.size(), protocol)
-            .with_context(name)?;
+    for index in 0..images.count() {
+        let sample = images.read(index, MAX_PIXELS)?;
+        let name = || format!("cannot score {}", images.name(index));
+        let labels = predictor.labels(sample.image.as_raw(), sample.size()).with_context(name)?;
         let mut own = ConfusionMatrix::new(classes.count());
         own.add(&sample.truth, &labels).with_context(name)?;
         ensure!(seen(index, &own), Interrupted);
         confusion.merge(&own);
     }
-    Ok(Evaluation {
-        protocol: protocol.name(),
-        images: samples.count(),
+    Ok(Metrics {
+        data: data.to_owned(),
+        protocol: Tiling::from(predictor.protocol.window).to_string(),
+        images: images.count(),
+        step,
         scores: confusion.scores(classes),
     })
-}
-
-/// A score without its name.
-pub struct Evaluation {
-    protocol: String,
-    images: usize,
-    scores: Scores,
-}
-
-impl Evaluation {
-    /// The score of the weights after `step` steps on `data`.
-    pub fn into_metrics(self, data: &str, step: u64) -> Metrics {
-        Metrics {
-            data: data.to_owned(),
-            protocol: self.protocol,
-            images: self.images,
-            step,
-            scores: self.scores,
-        }
-    }
 }

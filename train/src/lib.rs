@@ -1,9 +1,10 @@
 //! Training of semantic segmentors on libtorch.
 //!
-//! [`fit::fit`] is a run from its [`config::Config`] to its checkpoint; [`net::Net`] runs the networks that
-//! `protoseg_models` describes.
+//! [`run::fit::fit`] trains from a [`config::Config`] to a checkpoint. Below it: [`run`] (loop, files, resuming) calls
+//! [`method`] (the paper: losses, teacher, prototypes), which reads batches of [`data`]; [`net::Net`] interprets the network
+//! graphs of `protoseg_models` on libtorch.
 //!
-//! **Invariant:** nothing here knows ONNX; what leaves is the checkpoint folder.
+//! **Architecture invariant:** nothing here knows ONNX; the only output for other programs is the checkpoint folder.
 
 pub mod accept;
 pub mod calibrate;

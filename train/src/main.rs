@@ -1,4 +1,4 @@
-//! `protoseg-train`: trains a segmentor and leaves a checkpoint folder.
+//! `protoseg-train`: trains a segmentor and writes a checkpoint folder.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,17 +10,17 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
 use protoseg_models::{atomic, errors::error_chain, weights};
-use protoseg_train::config::Config;
+use protoseg_train::config::{Config, reference};
 use protoseg_train::cuda_backend::DeviceName;
 use protoseg_train::run::ablate::{self, AblationAxis};
 use protoseg_train::run::fit::fit;
 use protoseg_train::run::init::init;
 use protoseg_train::run::stop::StopMonitor;
-use protoseg_train::run::{RunOptions, RunOutcome, Score, environment, openmp};
+use protoseg_train::run::{RunOptions, RunOutcome, Score, environment};
 use protoseg_train::{accept, pretrained};
 use tch::Device;
 
-/// Trains a segmentor as a configuration file says.
+/// Trains a segmentor as configured by a file.
 #[derive(Debug, Parser)]
 #[command(
     name = "protoseg-train",
@@ -37,37 +37,37 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct TrainArgs {
-    /// The configuration, such as train/configs/camvid.toml
+    /// Configuration file, such as train/configs/camvid.toml
     #[arg(required = true)]
     config: Option<PathBuf>,
-    /// Folder for checkpoint, log and what resuming needs
+    /// Folder of checkpoint, log and state
     #[arg(long, required = true)]
     out: Option<PathBuf>,
-    /// Sets a key of the configuration, such as steps=200; may be given often
+    /// Overrides a key of the configuration, such as steps=200; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Goes on from where the run in --out was saved
+    /// Continues the run in --out from its saved state
     #[arg(long)]
     resume: bool,
-    /// Stops after a step of the schedule, with everything saved that --resume needs
+    /// Saves the state and stops after a step of the schedule
     #[arg(long, value_name = "STEP")]
     stop_after: Option<u64>,
-    /// Stops after so many minutes, with everything saved that --resume needs; exit status 3
+    /// Saves the state and stops after so many minutes, with exit status 3
     #[arg(long, value_name = "MINUTES")]
     max_minutes: Option<f64>,
-    /// Checkpoint folder whose weights to start from, and nothing else of it
+    /// Checkpoint folder of the initial weights
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
-    /// Reads every listed file, says the plan, and ends before the first step
+    /// Reads every listed file and prints the plan, without training
     #[arg(long)]
     dry_run: bool,
-    /// Trains once for each value of a key, such as mode=supervised,mean-teacher; given often, for every combination
+    /// Trains once for each value of a key, such as mode=supervised,mean-teacher; repeated, for every combination
     #[arg(long, value_name = "KEY=VALUE,…", conflicts_with_all = ["stop_after", "init_from", "dry_run"])]
     ablate: Vec<String>,
-    /// Where to train: cpu, cuda or cuda:N
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
-    /// Threads for libtorch; all cores where none are named. One more makes batches
+    /// Threads of libtorch, all cores by default; one more thread makes batches
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -76,55 +76,67 @@ struct TrainArgs {
 enum Command {
     /// Writes a checkpoint of a network with random weights
     Init {
-        /// The network, such as deeplabv3plus-efficientnet-lite0
+        /// Network, such as deeplabv3plus-efficientnet-lite0
         #[arg(value_parser = |name: &str| name.parse::<Preset>())]
         preset: Preset,
-        /// The weights follow from it
+        /// Seed of the weights
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// Folder for the checkpoint
+        /// Folder of the checkpoint
         #[arg(long)]
         out: PathBuf,
     },
-    /// Writes the weights of a PyTorch file as .safetensors; nothing in the file is executed
+    /// Converts the weights of a PyTorch file to .safetensors without executing anything in the file
     Convert {
-        /// The file, .pth or .pt
+        /// PyTorch file, .pth or .pt
         weights: PathBuf,
-        /// The file to write
+        /// File to write
         #[arg(long)]
         out: PathBuf,
     },
-    /// Takes a few steps on drawn scenes and says whether training works on a device, and how fast; exit status 1 where it
-    /// does not work
+    /// Describes the keys of a configuration
+    Config(ConfigArgs),
+    /// Tests and times a few steps on synthetic scenes on a device; exit status 1 if a check fails
     Accept(AcceptArgs),
 }
 
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct ConfigArgs {
+    /// Prints every key as a Markdown page: type, default, meaning
+    #[arg(long)]
+    reference: bool,
+    /// Prints a JSON schema, for editors
+    #[arg(long)]
+    schema: bool,
+}
+
+#[derive(Debug, Args)]
 struct AcceptArgs {
-    /// Where to train: cpu, cuda or cuda:N
+    /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
-    /// A JSON file to write what was measured to
+    /// Writes the measurements to a JSON file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Small crops and few steps, as on the CPU
+    /// Uses small crops and few steps, as on the CPU
     #[arg(long)]
     brief: bool,
-    /// Tries every network; without it, EfficientNet-Lite0 and ResNet-101
+    /// Tests every network, not only EfficientNet-Lite0 and ResNet-101
     #[arg(long)]
     all: bool,
-    /// Threads for libtorch; all cores where none are named
+    /// Threads of libtorch; all cores by default
     #[arg(long)]
     threads: Option<usize>,
 }
 
-/// What the caller got wrong; exit status 2.
+/// An error in the arguments; exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", error_chain(.0.as_ref()))]
 struct Usage(anyhow::Error);
 
 fn main() -> ExitCode {
-    openmp::set_passive_waiting();
+    environment::set_passive_waiting();
     match run(Cli::parse()) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -134,9 +146,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Results go to the standard output.
+/// Prints a result to the standard output.
 fn print(text: &str) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}").context("the standard output")
+    writeln!(std::io::stdout().lock(), "{text}").context("cannot write to the standard output")
 }
 
 fn run(cli: Cli) -> Result<u8> {
@@ -145,6 +157,10 @@ fn run(cli: Cli) -> Result<u8> {
         Some(Command::Convert { weights, out }) => {
             weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?;
         }
+        Some(Command::Config(ConfigArgs { schema: true, .. })) => {
+            print(&serde_json::to_string_pretty(&reference::schema())?)?;
+        }
+        Some(Command::Config(_)) => print(reference::markdown().trim_end())?,
         Some(Command::Accept(arguments)) => return accept(&arguments),
         None => return train(&cli.train),
     }
@@ -158,21 +174,21 @@ fn accept(arguments: &AcceptArgs) -> Result<u8> {
     }
     let device = open(*device, *threads)?;
     let options = accept::AcceptOptions { device, all: *all, brief: *brief };
-    let found = accept::run(options, |line| eprintln!("{line}"))?;
+    let result = accept::run(options, |line| eprintln!("{line}"))?;
     if let Some(path) = report {
-        let text = serde_json::to_vec_pretty(&found)?;
+        let text = serde_json::to_vec_pretty(&result)?;
         atomic::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    print(&found.to_string())?;
-    Ok(u8::from(!found.passed))
+    print(&result.to_string())?;
+    Ok(u8::from(!result.passed))
 }
 
-/// Makes a device usable, and libtorch use so many threads, or as many as there are cores.
+/// Opens the device and sets libtorch's threads, by default one per core.
 fn open(device: DeviceName, threads: Option<usize>) -> Result<Device> {
     let threads = match threads {
         Some(threads) if !(1..=1024).contains(&threads) => {
             return Err(Usage(anyhow::anyhow!(
-                "--threads is {threads}; between 1 and 1024 are possible"
+                "--threads is {threads}; it must be between 1 and 1024"
             ))
             .into());
         }
@@ -180,25 +196,29 @@ fn open(device: DeviceName, threads: Option<usize>) -> Result<Device> {
         None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
     };
     let device = device.open().map_err(Usage)?;
-    // Before libtorch's first operation, or it has no effect.
+    // Has no effect after libtorch's first operation.
     tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
     Ok(device)
 }
 
 fn train(arguments: &TrainArgs) -> Result<u8> {
     let (Some(path), Some(out)) = (&arguments.config, &arguments.out) else {
-        bail!("name a configuration and --out")
+        bail!("a configuration file and --out are required")
     };
-    let axes = arguments.ablate.iter().map(|axis| axis.parse::<AblationAxis>());
-    let axes = axes.collect::<Result<Vec<AblationAxis>>>().map_err(Usage)?;
+    let axes = arguments
+        .ablate
+        .iter()
+        .map(|axis| axis.parse())
+        .collect::<Result<Vec<AblationAxis>>>()
+        .map_err(Usage)?;
     let config = Config::read(path, &arguments.settings).map_err(Usage)?;
     let limit = arguments
         .max_minutes
         .map(|minutes| Duration::try_from_secs_f64(60.0 * minutes))
-        .transpose();
-    let limit = limit.map_err(|error| Usage(anyhow::anyhow!("--max-minutes: {error}")))?;
+        .transpose()
+        .map_err(|error| Usage(anyhow::anyhow!("--max-minutes: {error}")))?;
     let device = open(arguments.device, arguments.threads)?;
-    let run = RunOptions {
+    let options = RunOptions {
         out: out.clone(),
         resume: arguments.resume,
         stop_after: arguments.stop_after,
@@ -209,12 +229,12 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
         monitor: StopMonitor::start(limit)?,
     };
     if !axes.is_empty() {
-        return match ablate::run(path, &arguments.settings, &axes, &run)? {
+        return match ablate::run(path, &arguments.settings, &axes, &options)? {
             Ok(table) => print(&table).map(|()| 0),
             Err(stop) => Ok(stop.exit_status()),
         };
     }
-    match fit(&config, &run)? {
+    match fit(&config, &options)? {
         RunOutcome::Finished(scores) => {
             for Score { metrics, .. } in scores.into_iter().filter(|score| score.which == "teacher")
             {

@@ -1,4 +1,4 @@
-//! A network that runs on libtorch: the graph's nodes, one after the other, over tensors of parameters.
+//! Interpreter of network graphs on libtorch.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +10,24 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::options::Precision;
 
-/// Whether batch normalisation and dropout behave as in training.
+/// Behavior of BatchNorm and dropout in a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardMode {
-    /// Statistics of the batch, which move the running ones; dropout on.
+    /// Batch statistics, which update the running ones; dropout on.
     Train,
     /// As in training, but running statistics become the mean over this batch and the `seen` ones before it.
-    PreciseBn {
-        /// Batches before.
-        seen: u64,
-    },
+    PreciseBn { seen: u64 },
     /// Running statistics; dropout off.
     Eval,
 }
 
 impl ForwardMode {
-    /// Whether statistics are those of the batch.
     fn trains(self) -> bool {
         self != Self::Eval
     }
 }
 
-/// A graph with its parameters on a device.
+/// A network graph with its parameters on a device.
 pub struct Net {
     graph: Graph,
     /// Parameters and buffers by name.
@@ -42,7 +38,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// A network with given weights, which must fit; parameters record gradients.
+    /// Places weights, which must fit the graph, on a device; parameters record gradients.
     pub fn new(graph: Graph, weights: &StateDict, device: Device) -> Result<Self> {
         graph.check_weights(weights)?;
         let parameters = graph.parameters();
@@ -58,7 +54,7 @@ impl Net {
         Ok(Self { graph, tensors, roles, device, precision: Precision::Float32 })
     }
 
-    /// The same network on the same tensors, its convolutions in other numbers.
+    /// Returns a network that shares the tensors and computes convolutions in `precision`.
     pub fn with_precision(&self, precision: Precision) -> Self {
         let tensors = self
             .tensors
@@ -74,17 +70,15 @@ impl Net {
         }
     }
 
-    /// The network as data.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// Where the parameters are.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Parameters that gradients move, by name.
+    /// Iterates over the parameters that record gradients.
     pub fn trainable(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors
             .iter()
@@ -92,25 +86,24 @@ impl Net {
             .map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Whether gradients move the tensor of a name.
     pub fn is_trainable(&self, name: &str) -> bool {
         self.roles.get(name).is_some_and(|role| role.learns())
     }
 
-    /// Parameters and buffers, by name.
+    /// Returns parameters and buffers by name.
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
     }
 
-    /// Copies of all parameters and buffers.
+    /// Copies all parameters and buffers to main memory.
     pub fn state_dict(&self) -> Result<StateDict> {
         self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), from_torch(tensor)?))).collect()
     }
 
-    /// Outputs of the wanted nodes for pictures u8 `[N, H, W, 3]`; other values are dropped once nobody reads them.
+    /// Returns the outputs of the `wanted` nodes for images u8 `[N, H, W, 3]`; other values are freed after their last reader.
     pub fn forward(
         &self,
-        pictures: &Tensor,
+        images: &Tensor,
         mode: ForwardMode,
         wanted: &[NodeId],
     ) -> Result<Vec<Tensor>> {
@@ -122,7 +115,7 @@ impl Net {
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(last + 1);
         for (id, node) in self.graph.iter().take(last + 1) {
             let value = if id == self.graph.input() {
-                pictures.shallow_clone()
+                images.shallow_clone()
             } else if let Some(value) = self.overwrite(node, &mut values, &readers)? {
                 value
             } else {
@@ -142,14 +135,13 @@ impl Net {
         wanted.iter().map(value).collect()
     }
 
-    /// The output of the node with a tag.
-    pub fn forward_tagged(&self, pictures: &Tensor, mode: ForwardMode, tag: Tag) -> Result<Tensor> {
+    pub fn forward_tagged(&self, images: &Tensor, mode: ForwardMode, tag: Tag) -> Result<Tensor> {
         let id = self.graph.tagged(tag).with_context(|| format!("the network has no {tag:?}"))?;
-        Ok(self.forward(pictures, mode, &[id])?.remove(0))
+        Ok(self.forward(images, mode, &[id])?.remove(0))
     }
 
-    /// A node's output in the place of its first input, where nobody else reads that and no gradient needs it: fresh memory
-    /// costs more than these operations.
+    /// Computes a node in place of its first input where no other node and no gradient needs that: allocating memory costs
+    /// more than these operations.
     fn overwrite(
         &self,
         node: &Node,
@@ -166,12 +158,12 @@ impl Net {
         let _ = match node.op {
             Op::Relu => value.f_relu_()?,
             Op::Relu6 => value.f_relu6_()?,
-            _ => value.f_add_(values[node.inputs[1].0].as_ref().context("an addend is gone")?)?,
+            _ => value.f_add_(values[node.inputs[1].0].as_ref().context("an addend was freed")?)?,
         };
         Ok(Some(value))
     }
 
-    /// One node's output from the values of those before it.
+    /// Computes one node from the values of those before it.
     pub fn node(
         &self,
         node: &Node,
@@ -182,7 +174,7 @@ impl Net {
             let id = node.inputs[index];
             values[id.0]
                 .as_ref()
-                .with_context(|| format!("`{}` reads a value that is gone", node.name))
+                .with_context(|| format!("`{}` reads a value that was freed", node.name))
         };
         let parameter = |part: &str| &self.tensors[&format!("{}.{part}", node.name)];
         let output = match &node.op {
@@ -193,7 +185,8 @@ impl Net {
                 self.convolve(input(0)?, parameter("weight"), bias, conv)?
             }
             Op::BatchNorm { eps, momentum } => {
-                let (train, values) = (mode.trains(), input(0)?);
+                let train = mode.trains();
+                let values = input(0)?;
                 let momentum = match mode {
                     ForwardMode::PreciseBn { seen } => 1.0 / (seen as f64 + 1.0),
                     ForwardMode::Train | ForwardMode::Eval => *momentum,
@@ -201,7 +194,7 @@ impl Net {
                 let per_channel = values.numel() / values.size()[1].max(1) as usize;
                 ensure!(
                     !train || per_channel > 1,
-                    "`{}` would normalise one value a channel: train with a batch of at least 2",
+                    "`{}` would normalize a single value per channel: train with a batch of at least 2",
                     node.name
                 );
                 let [weight, bias, mean, var] =
@@ -248,7 +241,7 @@ impl Net {
         Ok(output)
     }
 
-    /// A convolution in the network's precision; values are 32 bits wide before and after.
+    /// Convolves in the network's precision; input and output are 32-bit floats.
     fn convolve(
         &self,
         input: &Tensor,
@@ -260,7 +253,8 @@ impl Net {
         let square = |size: usize| [size as i64; 2];
         let narrow = self.precision == Precision::Bfloat16;
         let kind = if narrow { Kind::BFloat16 } else { Kind::Float };
-        let (input, weight) = (input.f_to_kind(kind)?, weight.f_to_kind(kind)?);
+        let input = input.f_to_kind(kind)?;
+        let weight = weight.f_to_kind(kind)?;
         let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
         let even = (top, left) == (bottom, right);
         let input =
@@ -279,18 +273,18 @@ impl Net {
     }
 }
 
-/// Bytes `[N, H, W, 3]` to floats `[N, 3, H, W]`, which lie channels-last in memory as the bytes do.
-fn normalize(pictures: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tensor> {
+/// Converts bytes `[N, H, W, 3]` to floats `[N, 3, H, W]`, channels-last in memory like the bytes.
+fn normalize(images: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tensor> {
     let per_channel = |values: &[f64; 3]| {
         let values = Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?;
-        values.f_to_device(pictures.device())?.f_reshape([1, 3, 1, 1])
+        values.f_to_device(images.device())?.f_reshape([1, 3, 1, 1])
     };
-    let mut values = pictures.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+    let mut values = images.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
     let _ = values.f_sub_(&per_channel(mean)?)?.f_div_(&per_channel(std)?)?;
     Ok(values)
 }
 
-/// Bilinear resize to `[height, width]`; a single value a channel, which is the same everywhere, is not rounded.
+/// Resizes bilinearly to `[height, width]`; a map of one pixel is broadcast, without rounding.
 fn resize(map: &Tensor, [height, width]: [i64; 2], align_corners: bool) -> Result<Tensor> {
     if map.size()[2..] == [1, 1] {
         return channels_last(&map.f_expand([-1, -1, height, width], false)?);
@@ -298,12 +292,12 @@ fn resize(map: &Tensor, [height, width]: [i64; 2], align_corners: bool) -> Resul
     upsample(map, [height, width], align_corners)
 }
 
-/// Bilinear resize to `[height, width]`.
+/// Resizes bilinearly to `[height, width]`.
 pub fn upsample(map: &Tensor, size: [i64; 2], align_corners: bool) -> Result<Tensor> {
     Ok(map.f_upsample_bilinear2d(size, align_corners, None, None)?)
 }
 
-/// The same values, channels last in memory: what libtorch's CPU convolutions like best.
+/// Lays a map out channels-last in memory, the fastest layout for libtorch's CPU convolutions.
 fn channels_last(map: &Tensor) -> Result<Tensor> {
     Ok(map.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
@@ -317,13 +311,13 @@ pub fn mean_color(graph: &Graph) -> [u8; 3] {
     means.unwrap_or_default().map(|mean| mean.round() as u8)
 }
 
-/// A tensor on a device.
+/// Copies a tensor to a device.
 pub fn to_torch(tensor: &weights::Tensor, device: Device) -> Result<Tensor> {
     let shape: Vec<i64> = tensor.shape.iter().map(|&size| size as i64).collect();
     Ok(Tensor::f_from_slice(&tensor.data)?.f_reshape(shape)?.f_to_device(device)?)
 }
 
-/// A copy of a float tensor in main memory.
+/// Copies a tensor to main memory as 32-bit floats.
 pub fn from_torch(tensor: &Tensor) -> Result<weights::Tensor> {
     let dense =
         tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
@@ -336,7 +330,7 @@ pub fn from_torch(tensor: &Tensor) -> Result<weights::Tensor> {
     })
 }
 
-/// Pictures of one size as a tensor u8 `[N, height, width, 3]`.
+/// Returns images of one size as a tensor u8 `[N, height, width, 3]`.
 pub fn images_to_tensor(
     bytes: &[u8],
     [height, width]: [usize; 2],

@@ -1,4 +1,4 @@
-//! Weights to start from: a whole network's, or an encoder's.
+//! Initial weights: random, of an encoder, or of a whole network.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use protoseg_models::weights::{self, StateDict, Tensor};
 
 use crate::torch_file;
 
-/// Purpose of the random draws.
+/// Id of the random stream.
 const INITIAL: u64 = 3;
-/// Deviation of the last layer's weights, as small as that class scores start out even.
+/// Standard deviation of the last layers' weights, so small that classes start out equally probable.
 const CLASSIFIER_DEVIATION: f64 = 0.01;
-/// Encoders come with an ImageNet head, which a segmentor has no use for.
+/// Parameters of ImageNet heads, which files of encoders hold.
 const IMAGENET_HEADS: [&str; 5] = ["_conv_head.", "_bn1.", "_fc.", "fc.", "last_linear."];
-/// Networks trained with an auxiliary head do for one without.
+/// Parameters of the auxiliary head, which a network may lack.
 const AUXILIARY_HEAD: &str = "auxor.";
 
-/// Weights as PyTorch starts them for such networks: convolutions normal of variance 2 / fan-out (Kaiming), the
-/// classifiers' last layers normal of deviation 0.01, scales 1, shifts 0.
+/// Returns random weights: convolutions normal with variance 2 / fan-out (He et al., 2015), last layers normal with
+/// deviation 0.01, scales 1, shifts 0.
 pub fn initial(graph: &Graph, seed: u64) -> StateDict {
     let lasts: Vec<String> =
         graph.tags().values().map(|&id| format!("{}.weight", graph.node(id).name)).collect();
@@ -45,7 +45,8 @@ pub fn initial(graph: &Graph, seed: u64) -> StateDict {
     parameters.collect()
 }
 
-/// Puts the class scores of untrained weights further apart, so that some pixels are surer than others by more than rounding.
+/// Scales the weights of the last layer, so that the confidence of an untrained network differs from pixel to pixel by
+/// more than rounding.
 pub fn sharpen(weights: &mut StateDict, graph: &Graph, by: f32) -> Result<()> {
     let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
     let last = weights.get_mut(&format!("{}.weight", graph.node(logits).name));
@@ -55,7 +56,7 @@ pub fn sharpen(weights: &mut StateDict, graph: &Graph, by: f32) -> Result<()> {
     Ok(())
 }
 
-/// Reads `.safetensors` by its ending, and PyTorch's files by every other.
+/// Reads a `.safetensors` file, or a PyTorch file with any other extension.
 pub fn read(path: &Path) -> Result<StateDict> {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         Ok(weights::read(path)?)
@@ -64,15 +65,14 @@ pub fn read(path: &Path) -> Result<StateDict> {
     }
 }
 
-/// Puts a file's weights into a network's: all of them where the file is of a whole network, else the encoder. A file that
-/// does neither whole is refused, and nothing is left out but a head that the network
-/// has no use for: ImageNet's, or the auxiliary one.
+/// Loads a file into the weights of a network: the whole network, or its whole encoder. Only an ImageNet or auxiliary head
+/// of the file may be left out.
 ///
-/// Returns what was loaded, for the log.
+/// Returns a description for the log.
 pub fn load(weights: &mut StateDict, path: &Path) -> Result<String> {
     ensure!(
         path.exists(),
-        "{} is missing; `cargo xtask setup` fetches the encoders' weights, or set `pretrained` to another file",
+        "{} does not exist: run `cargo xtask setup` to fetch the encoders' weights, or set `pretrained` to another file",
         path.display()
     );
     let found = read(path)?;
@@ -81,27 +81,31 @@ pub fn load(weights: &mut StateDict, path: &Path) -> Result<String> {
     Ok(format!("{} from {}", report, path.display()))
 }
 
-/// Puts the weights of a checkpoint folder into a network's. The last layers start anew where they are for another number
-/// of classes.
+/// Loads a checkpoint folder into the weights of a network; last layers for another number of classes keep their initial
+/// weights.
 ///
-/// Returns what was loaded, for the log.
+/// Returns a description for the log.
 pub fn load_checkpoint(weights: &mut StateDict, graph: &Graph, folder: &Path) -> Result<String> {
     let mut found = Checkpoint::read(folder)?.weights;
     let lasts = graph.tags().values().map(|&id| &graph.node(id).name);
     let lasts = lasts.flat_map(|name| ["weight", "bias"].map(|part| format!("{name}.{part}")));
-    let mut anew = 0;
+    let mut skipped = 0;
     for name in lasts {
         if let (Some(theirs), Some(ours)) = (found.get(&name), weights.get(&name))
             && theirs.shape != ours.shape
         {
             found.insert(name, ours.clone());
-            anew += 1;
+            skipped += 1;
         }
     }
     let report = place(weights, found)
         .with_context(|| format!("{} does not fit the network", folder.display()))?;
-    let anew = if anew > 0 { ", its last layer anew for other classes" } else { "" };
-    Ok(format!("{report} from {}{anew}", folder.display()))
+    let note = if skipped > 0 {
+        "; the last layer starts from random weights, as the classes differ"
+    } else {
+        ""
+    };
+    Ok(format!("{report} from {}{note}", folder.display()))
 }
 
 fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
@@ -119,7 +123,7 @@ fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
         .map(|(name, tensor)| (if prefixed { name } else { format!("encoder.{name}") }, tensor))
         .collect();
     if let Some(unknown) = renamed.keys().find(|name| !weights.contains_key(*name)) {
-        bail!("it holds `{unknown}`, which the network has not");
+        bail!("the network has no `{unknown}`");
     }
     let whole = renamed.keys().any(|name| !name.starts_with("encoder."));
     let wanted: Vec<String> = if whole { weights.keys().cloned().collect() } else { encoder };
@@ -131,7 +135,7 @@ fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
         let expected = weights[&name].shape.clone();
         ensure!(
             tensor.shape == expected,
-            "`{name}` is {:?} in it, where the network needs {expected:?}",
+            "`{name}` has shape {:?}, the network needs {expected:?}",
             tensor.shape
         );
         weights.insert(name, tensor);
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_have_the_spread_they_should() {
+    fn initial_weights_have_the_expected_deviation() {
         let weights = lite0();
         let deviation = |name: &str| {
             let data = &weights[name].data;

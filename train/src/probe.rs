@@ -1,44 +1,41 @@
-//! The probe that travels with a checkpoint: drawn scenes with what libtorch makes of them.
+//! The probe of a checkpoint: synthetic scenes with libtorch's logits, against which other runtimes are checked.
 
 use anyhow::Result;
 use protoseg_models::graph::{NodeId, Tag};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::window::LogitGrid;
 
-use crate::evaluate::{self, Predictor, Protocol};
+use crate::evaluate::{Predictor, Protocol};
 use crate::method::prototypes::Prototypes;
 use crate::net::{self, ForwardMode, Net, from_torch};
 
-/// Heights and widths of the probe's scenes: one that every network likes, and an odd one that is on no network's grid.
+/// `[height, width]` of the scenes: a multiple of every stride, and a size that no stride divides.
 pub const SIZES: [[usize; 2]; 2] = [[128, 192], [163, 227]];
 
-/// Probes come from a set of scenes of their own.
+/// Seed of the probe's scenes.
 const SCENES: u64 = 2;
 
-/// Runs whole scenes through a network and keeps logits and labels, and how sure the prototypes are of those: prototypes
-/// on the values of a node.
+/// Predicts whole scenes; with prototypes on the output of a node, also records their confidence in the labels.
 pub fn record(
     net: &Net,
     grid: LogitGrid,
     prototypes: Option<(NodeId, &Prototypes)>,
 ) -> Result<Vec<ProbeCase>> {
     let _guard = tch::no_grad_guard();
-    let case = |(index, [height, width]): (u64, [usize; 2])| {
+    let protocol = Protocol { grid, window: None };
+    let case = |(index, size): (u64, [usize; 2])| {
+        let [height, width] = size;
         let image = protoseg_synthetic::render_scene(SCENES, index, height, width).image;
-        let picture = net::images_to_tensor(&image, [height, width], net.device())?;
-        let logits = from_torch(&net.forward_tagged(&picture, ForwardMode::Eval, Tag::Logits)?)?;
-        let (size, protocol) = ([height, width], Protocol { grid, window: None });
-        let labels = evaluate::predict_labels(Predictor::Linear(net), &image, size, protocol)?;
-        let sure = |(node, prototypes): (NodeId, &Prototypes)| {
-            evaluate::label_confidence(
-                Predictor::Prototypes(net, node, prototypes),
-                &image,
-                size,
-                protocol,
-                &labels,
-            )
+        let input = net::images_to_tensor(&image, size, net.device())?;
+        let logits = from_torch(&net.forward_tagged(&input, ForwardMode::Eval, Tag::Logits)?)?;
+        let labels = Predictor::linear(net, protocol).labels(&image, size)?;
+        let prototype_confidence = match prototypes {
+            Some((node, prototypes)) => {
+                let head = Predictor::prototypes(net, node, prototypes, protocol);
+                Some(head.confidence_in(&labels, &image, size)?)
+            }
+            None => None,
         };
-        let prototype_confidence = prototypes.map(sure).transpose()?;
         let name = format!("{height}x{width}");
         Ok(ProbeCase { name, height, width, image, logits, labels, prototype_confidence })
     };

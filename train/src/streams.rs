@@ -1,24 +1,24 @@
-//! Purposes of random draws: the second number of every stream's key after the seed, so that no two share a stream.
+//! Ids of random streams: the second number of a stream's key after the seed, so that no two purposes share a stream.
 
-/// Order of the labelled pictures in a pass.
+/// Order of the labeled images in a pass.
 pub const ORDER: u64 = 1;
-/// Size, flip and place of labelled crops.
+/// Scale, flip and position of labeled crops.
 pub const AUGMENT: u64 = 2;
 /// Seeds of dropout.
 pub const DROPOUT: u64 = 4;
-/// Order of the unlabelled pictures in a pass.
+/// Order of the unlabeled images in a pass.
 pub const UNLABELED_ORDER: u64 = 5;
-/// Size, flip and place of unlabelled crops.
+/// Scale, flip and position of unlabeled crops.
 pub const UNLABELED_AUGMENT: u64 = 6;
-/// Colours of the strong view.
+/// Colors of the strong view.
 pub const PHOTOMETRIC: u64 = 7;
-/// Boxes of CutMix.
+/// CutMix boxes.
 pub const CUTMIX: u64 = 8;
-/// Points of the prototype predictor.
+/// Points of the prototype losses.
 pub const POINTS: u64 = 9;
-/// Pixels that prototypes start from, and their first centres.
+/// Points and seeds of the k-means that initializes prototypes.
 pub const PROTOTYPE_INIT: u64 = 10;
-/// Crops over which running statistics are measured.
+/// Crops of precise BatchNorm.
 pub const PRECISE_BN: u64 = 11;
-/// What tells prototypes apart that start from the same point.
+/// Noise that separates prototypes initialized at the same point.
 pub const PROTOTYPE_NOISE: u64 = 12;

@@ -1,4 +1,5 @@
-//! libtorch through our graphs gives what others' implementations give, made with PyTorch from the same weights.
+//! Outputs of libtorch over our graphs equal those of the original PyTorch implementations with the
+//! same weights.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -21,13 +22,13 @@ fn resnet101() -> Net {
     Net::new(graph, &weights, Device::Cpu).unwrap()
 }
 
-/// Runs a picture and holds outputs against the expected ones.
+/// Runs an image and compares outputs with the expected ones.
 fn compare(net: &Net, image: &[u8], size: [usize; 2], expected: &[(NodeId, &[f32])]) {
     let _guard = tch::no_grad_guard();
-    let picture = net::images_to_tensor(image, size, Device::Cpu).unwrap();
+    let input = net::images_to_tensor(image, size, Device::Cpu).unwrap();
     let ids: Vec<NodeId> = expected.iter().map(|(id, _)| *id).collect();
     for (output, (id, expected)) in
-        net.forward(&picture, ForwardMode::Eval, &ids).unwrap().iter().zip(expected)
+        net.forward(&input, ForwardMode::Eval, &ids).unwrap().iter().zip(expected)
     {
         let error = relative_error(&from_torch(output).unwrap().data, expected);
         let name = &net.graph().node(*id).name;
@@ -37,7 +38,7 @@ fn compare(net: &Net, image: &[u8], size: [usize; 2], expected: &[(NodeId, &[f32
 }
 
 #[test]
-fn resnet101_gives_the_reference_lines_logits() {
+fn resnet101_equals_the_reference_logits() {
     let expected = tensors(&repository().join("tests/fixtures/resnet101_97x97.safetensors"));
     let net = resnet101();
     let logits = net.graph().tagged(Tag::Logits).unwrap();
@@ -46,8 +47,8 @@ fn resnet101_gives_the_reference_lines_logits() {
 }
 
 #[test]
-fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
-    let check = "resnet101_gives_the_reference_lines_outputs_at_two_sizes";
+fn resnet101_equals_the_reference_outputs_at_two_sizes() {
+    let check = "resnet101_equals_the_reference_outputs_at_two_sizes";
     let Some(path) = support::real_data(check, "../fixtures/pcr_resnet101/outputs.safetensors")
     else {
         return;
@@ -60,7 +61,7 @@ fn resnet101_gives_the_reference_lines_outputs_at_two_sizes() {
         assert_eq!(part("image"), &formula::image(size[0], size[1]));
         let logits = (graph.tagged(Tag::Logits).unwrap(), floats(part("logits")));
         let aux = (graph.tagged(Tag::Aux).unwrap(), floats(part("aux")));
-        // The mean over the encoder's last map is what the pyramid's first branch pools.
+        // The first branch of the pyramid pools the mean of the encoder's last map.
         let mean = (graph.find("decoder.aspp.conv1.0").unwrap(), floats(part("layer4_mean")));
         let pairs = [&logits, &aux, &mean].map(|(id, values)| (*id, values.as_slice()));
         compare(&net, part("image"), size, &pairs);
@@ -73,8 +74,8 @@ fn block(graph: &Graph, index: usize) -> NodeId {
 }
 
 #[test]
-fn efficientnet_lite0_gives_its_packages_features_and_imagenet_logits() {
-    let check = "efficientnet_lite0_gives_its_packages_features_and_imagenet_logits";
+fn efficientnet_lite0_equals_its_package_in_features_and_imagenet_logits() {
+    let check = "efficientnet_lite0_equals_its_package_in_features_and_imagenet_logits";
     let Some(path) =
         support::real_data(check, "../fixtures/efficientnet_lite0/outputs.safetensors")
     else {

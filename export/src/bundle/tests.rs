@@ -1,4 +1,4 @@
-//! What holds for every file that any request makes.
+//! Properties of every file that any options give.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,6 @@ use protoseg_models::prototypes::Prototypes;
 use super::*;
 use crate::onnx::file::OnnxFile;
 use crate::onnx::proto::ValueInfoProto;
-use crate::precision::{ExportPrecision, QuantizeOverrides};
 
 fn checkpoint(preset: Preset) -> Checkpoint {
     let arch = Arch::new(preset, 11).unwrap();
@@ -25,7 +24,7 @@ fn checkpoint(preset: Preset) -> Checkpoint {
         node: features.name.clone(),
         temperature: 0.1,
         mean: vec![0.1; features.channels],
-        // One class was never met.
+        // One class has no prototypes.
         classes: (0..11)
             .map(|class| (class > 0).then(|| vec![vec![0.5; features.channels]; 2]))
             .collect(),
@@ -46,10 +45,10 @@ fn checkpoint(preset: Preset) -> Checkpoint {
     }
 }
 
-/// Every precision with taps and all outputs, and frames in which windows are all at once, some at once, one alone, and shifted.
-fn request(window: &str) -> ExportOptions {
+/// Every precision with taps and all outputs, and frames of several, shifted and single windows,
+/// all or some at once.
+fn options(window: &str) -> ExportOptions {
     ExportOptions {
-        name: None,
         window: Some(window.parse().unwrap()),
         outputs: ["features", "labels", "confidence", "margin"].map(str::to_owned).to_vec(),
         prototype_confidence: true,
@@ -59,19 +58,16 @@ fn request(window: &str) -> ExportOptions {
             ExportPrecision::Int8,
             ExportPrecision::Int8Trt,
         ],
-        choices: QuantizeOverrides::default(),
         frames: ["150x200", "97x96:1", "60x131", "192x192:3"]
             .map(|frame| frame.parse().unwrap())
             .to_vec(),
         pixel_outputs: vec![PixelOutput::Margin],
-        external_from: None,
-        triton: None,
         taps: true,
-        command: String::new(),
+        ..ExportOptions::default()
     }
 }
 
-/// What is in a file and reaches none of its outputs.
+/// Returns the constants and values that nothing reads.
 fn unused(file: &OnnxFile) -> Vec<&str> {
     let graph = file.skeleton.graph.as_ref().unwrap();
     let outputs = graph.output.iter().map(ValueInfoProto::name);
@@ -83,31 +79,31 @@ fn unused(file: &OnnxFile) -> Vec<&str> {
     constants.chain(made).filter(|name| !read.contains(name)).collect()
 }
 
-fn check(preset: Preset, request: &ExportOptions) {
+fn check(preset: Preset, options: &ExportOptions) {
     let mut checkpoint = checkpoint(preset);
-    let model = model(&checkpoint.header, request).unwrap();
-    let network = network(&mut checkpoint, request)
+    let model = model(&checkpoint.header, options).unwrap();
+    let network = network(&mut checkpoint, options)
         .and_then(Network::fold_batch_norm)
         .and_then(Network::merge_affine)
         .unwrap();
-    let files = files::emit(&network, checkpoint.calibration.as_ref(), &model, request).unwrap();
+    let files = emit_all(&network, checkpoint.calibration.as_ref(), &model, options).unwrap();
     // Taps beside each precision, and two precisions of each frame.
-    assert_eq!(files.len(), 2 * (request.precisions.len() + request.frames.len()), "{preset}");
+    assert_eq!(files.len(), 2 * (options.precisions.len() + options.frames.len()), "{preset}");
     for file in files {
-        let unused = unused(&file.emission.file);
+        let unused = unused(&file.model.file);
         assert!(unused.is_empty(), "{preset}: {} holds {unused:?}, which nothing reads", file.name);
     }
 }
 
 #[test]
-fn all_that_a_file_holds_is_used() {
+fn files_hold_nothing_unused() {
     for preset in Preset::ALL {
-        check(preset, &request(if preset.align_corners() { "97:64" } else { "96:64" }));
+        check(preset, &options(if preset.align_corners() { "97:64" } else { "96:64" }));
     }
 }
 
 #[test]
-fn all_that_a_file_of_whole_frames_holds_is_used() {
+fn files_of_whole_frames_hold_nothing_unused() {
     for preset in [Preset::DeepLabV3PlusEfficientNetLite0, Preset::DeepLabV3PlusResNet50] {
         let frames = vec!["97x130".parse().unwrap()];
         check(
@@ -115,7 +111,7 @@ fn all_that_a_file_of_whole_frames_holds_is_used() {
             &ExportOptions {
                 frames,
                 precisions: vec![ExportPrecision::Fp32, ExportPrecision::Fp16],
-                ..request("whole")
+                ..options("whole")
             },
         );
     }

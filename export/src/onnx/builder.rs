@@ -1,29 +1,48 @@
-//! Nodes and constants of an ONNX graph, collected in the order in which they are computed.
+//! Nodes and constants of an ONNX graph, in the order of computation.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protoseg_models::weights::Tensor;
 
-use crate::onnx::file::{Initializer, InitializerData};
 use crate::onnx::proto::{AttributeProto, DataType, NodeProto};
 
-/// A graph while it is written.
+/// A constant of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Initializer {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) element: DataType,
+    pub(crate) data: InitializerData,
+}
+
+/// The elements of a constant. Weights become bytes when they are written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum InitializerData {
+    /// Little-endian.
+    Bytes(Vec<u8>),
+    /// Written as 32-bit floats.
+    Floats(Arc<Tensor>),
+    /// Written as 16-bit floats.
+    Halves(Arc<Tensor>),
+}
+
+/// A graph under construction.
 #[derive(Default)]
 pub(crate) struct GraphBuilder {
     nodes: Vec<NodeProto>,
     constants: Vec<Initializer>,
-    /// Names of the constants: parts of a graph that are written twice share them.
+    /// Names of the constants, which repeated parts of a graph share.
     known: BTreeSet<String>,
 }
 
 impl GraphBuilder {
-    /// The nodes and constants.
+    /// Returns the nodes and constants.
     pub(crate) fn finish(self) -> (Vec<NodeProto>, Vec<Initializer>) {
         (self.nodes, self.constants)
     }
 
-    /// Adds a node that makes one value.
+    /// Adds a node with one output.
     pub(crate) fn node(
         &mut self,
         name: &str,
@@ -35,7 +54,7 @@ impl GraphBuilder {
         self.multi_output_node(name, operator, inputs, vec![output.to_owned()], attribute);
     }
 
-    /// Adds a node whose value is called as itself, and returns that name.
+    /// Adds a node whose output has its own name, and returns the name.
     pub(crate) fn op(
         &mut self,
         name: &str,
@@ -48,7 +67,7 @@ impl GraphBuilder {
         name.to_owned()
     }
 
-    /// Adds a node that makes several values.
+    /// Adds a node with several outputs.
     pub(crate) fn multi_output_node(
         &mut self,
         name: &str,
@@ -57,23 +76,29 @@ impl GraphBuilder {
         output: Vec<String>,
         attribute: Vec<AttributeProto>,
     ) {
-        let (name, op_type) = (Some(name.to_owned()), Some(operator.to_owned()));
-        self.nodes.push(NodeProto { input, output, name, op_type, attribute });
+        self.nodes.push(NodeProto {
+            input,
+            output,
+            name: Some(name.to_owned()),
+            op_type: Some(operator.to_owned()),
+            attribute,
+        });
     }
 
-    /// Changes the number format of a value.
+    /// Adds a cast of a value and returns its name.
     pub(crate) fn cast(&mut self, name: &str, input: &str, to: DataType) -> String {
         self.op(name, "Cast", &[input], vec![AttributeProto::int("to", i64::from(i32::from(to)))])
     }
 
-    /// A constant of 32-bit floats, and its name; one of the same name is not written again.
+    /// Adds a constant of 32-bit floats and returns its name, like all functions below. A constant
+    /// of the same name is shared.
     pub(crate) fn float_constant(&mut self, name: &str, shape: &[usize], data: &[f32]) -> String {
         self.constant(name, shape, DataType::Float, || {
             data.iter().flat_map(|value| value.to_le_bytes()).collect()
         })
     }
 
-    /// A constant of a weight's values in a number format, 32- or 16-bit floats.
+    /// Adds a weight as 32- or 16-bit floats.
     pub(crate) fn weight(&mut self, name: &str, tensor: &Arc<Tensor>, element: DataType) -> String {
         let data = || match element {
             DataType::Float16 => InitializerData::Halves(Arc::clone(tensor)),
@@ -82,13 +107,13 @@ impl GraphBuilder {
         self.add(name, &tensor.shape, element, data)
     }
 
-    /// A constant of 64-bit integers: sizes, places, axes.
+    /// Adds a constant of 64-bit integers: sizes, positions, axes.
     pub(crate) fn int64_constant(&mut self, name: &str, data: &[i64]) -> String {
         let bytes = || data.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(name, &[data.len()], DataType::Int64, bytes)
     }
 
-    /// A constant of any type, little-endian; `data` is asked only where the name is new.
+    /// Adds a constant of any type, little-endian; `data` is called if the name is new.
     pub(crate) fn constant(
         &mut self,
         name: &str,

@@ -1,56 +1,37 @@
-//! An ONNX file as it goes to disk: the graph first, then one constant after the other, so that no second copy of the
-//! weights is ever in memory. Where they exceed what one protobuf message may hold, they go into a file beside it.
+//! Streaming writer of an ONNX file: the graph first, then one constant after the other, so that
+//! the weights are in memory only once. Weights above the limit of a protobuf message go into a
+//! file beside it.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use half::f16;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
-use protoseg_models::weights::Tensor;
 
-use crate::onnx::proto::{DataLocation, DataType, ModelProto, StringStringEntryProto, TensorProto};
+use crate::onnx::builder::{Initializer, InitializerData};
+use crate::onnx::proto::{DataLocation, ModelProto, StringStringEntryProto, TensorProto};
 
-/// Bytes of weights from which on they lie in a file of their own: protobuf ends at 2 GiB, and the graph needs some of it.
+/// Default limit in bytes above which weights go into a file of their own: a protobuf message has
+/// at most 2 GiB, the graph included.
 pub const EXTERNAL_FROM: u64 = 2_000_000_000;
 
-/// Smaller constants stay in the graph's file, where whoever reads only that needs them: sizes, bounds, scales.
-const EXTERNAL_LEAST: usize = 1024;
+/// Constants of fewer bytes (sizes, bounds, scales) stay in the graph's file for shape inference.
+const MIN_EXTERNAL: usize = 1024;
 
-/// External tensors begin at multiples of it, so that they can be mapped into memory.
+/// Alignment of external tensors in bytes, for memory mapping.
 const ALIGNMENT: u64 = 4096;
 
-/// Values written together.
+/// Number of values that are converted at once.
 const CHUNK: usize = 1 << 14;
 
-/// Numbers of the fields that are written by hand.
+/// Numbers of the fields that are encoded by hand.
 const GRAPH: u32 = 7;
 const INITIALIZER: u32 = 5;
 const RAW_DATA: u32 = 9;
 
-/// A constant of a graph, its bytes not made yet where they are those of a weight.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Initializer {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) element: DataType,
-    pub(crate) data: InitializerData,
-}
-
-/// What a constant is made of.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum InitializerData {
-    /// Its bytes, little-endian.
-    Bytes(Vec<u8>),
-    /// Weights, written as 32-bit floats.
-    Floats(Arc<Tensor>),
-    /// Weights, rounded to 16-bit floats as they are written.
-    Halves(Arc<Tensor>),
-}
-
 impl InitializerData {
-    /// Bytes that it takes.
+    /// Number of bytes.
     fn len(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
@@ -83,7 +64,7 @@ impl InitializerData {
 }
 
 impl Initializer {
-    /// The message without its data.
+    /// Returns the message without data.
     fn header(&self) -> TensorProto {
         TensorProto {
             dims: self.shape.iter().map(|&size| size as i64).collect(),
@@ -94,33 +75,34 @@ impl Initializer {
     }
 }
 
-/// A file that is ready to be written.
+/// A file in memory, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OnnxFile {
-    /// All of it but for the constants.
+    /// The file without constants.
     pub(crate) skeleton: ModelProto,
     pub(crate) constants: Vec<Initializer>,
 }
 
 impl OnnxFile {
-    /// Bytes that all constants take.
+    /// Returns the number of bytes of all constants.
     pub fn weight_bytes(&self) -> u64 {
         self.constants.iter().map(|constant| constant.data.len() as u64).sum()
     }
 
-    /// Writes the file with its constants inside.
+    /// Writes the file with its constants.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut initializers = Vec::with_capacity(self.constants.len());
         for constant in &self.constants {
-            let (mut head, length) = (constant.header().encode_to_vec(), constant.data.len());
+            let mut head = constant.header().encode_to_vec();
             encode_key(RAW_DATA, WireType::LengthDelimited, &mut head);
-            encode_varint(length as u64, &mut head);
+            encode_varint(constant.data.len() as u64, &mut head);
             initializers.push((head, Some(constant)));
         }
         self.write_with(initializers, out)
     }
 
-    /// Writes the file without its larger constants, and these into `data`, which will lie beside it as `data_name`.
+    /// Writes the file without its larger constants, and these into `data`, the file `data_name`
+    /// beside it.
     pub fn write_external(
         &self,
         out: &mut dyn Write,
@@ -132,7 +114,7 @@ impl OnnxFile {
         for constant in &self.constants {
             let length = constant.data.len();
             let mut header = constant.header();
-            if length < EXTERNAL_LEAST {
+            if length < MIN_EXTERNAL {
                 let mut bytes = Vec::with_capacity(length);
                 constant.data.write(&mut bytes)?;
                 header.raw_data = Some(Bytes::from(bytes));
@@ -157,7 +139,7 @@ impl OnnxFile {
         self.write_with(initializers, out)
     }
 
-    /// The file's bytes, constants inside.
+    /// Returns the file with its constants.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // Writing into memory does not fail.
@@ -165,7 +147,7 @@ impl OnnxFile {
         bytes
     }
 
-    /// Writes the skeleton with initializers: the bytes of each, and the constant whose data follows them.
+    /// Writes the skeleton with encoded initializers, each followed by the data of a constant.
     fn write_with(
         &self,
         initializers: Vec<(Vec<u8>, Option<&Initializer>)>,
@@ -190,7 +172,9 @@ impl OnnxFile {
         out.write_all(&graph)?;
         for (frame, constant, _) in framed {
             out.write_all(&frame)?;
-            constant.map_or(Ok(()), |constant| constant.data.write(out))?;
+            if let Some(constant) = constant {
+                constant.data.write(out)?;
+            }
         }
         Ok(())
     }
@@ -198,8 +182,12 @@ impl OnnxFile {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use protoseg_models::weights::Tensor;
+
     use super::*;
-    use crate::onnx::proto::GraphProto;
+    use crate::onnx::proto::{DataType, GraphProto};
 
     fn file() -> OnnxFile {
         let tensor = Arc::new(Tensor::from_fn(&[40, 20], |index| index as f32 / 7.0));
@@ -228,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_piece_by_piece_reads_as_one_message() {
+    fn a_streamed_file_decodes_as_one_message() {
         let model = ModelProto::decode(file().to_bytes().as_slice()).unwrap();
         assert_eq!(model.ir_version, Some(8));
         let graph = model.graph.unwrap();
@@ -243,8 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn large_constants_go_into_a_file_beside_it() {
-        let (mut out, mut data) = (Vec::new(), Vec::new());
+    fn large_constants_go_into_a_second_file() {
+        let mut out = Vec::new();
+        let mut data = Vec::new();
         file().write_external(&mut out, "model.onnx.data", &mut data).unwrap();
         let graph = ModelProto::decode(out.as_slice()).unwrap().graph.unwrap();
         let [floats_at, bytes, halves] = graph.initializer.as_slice() else {

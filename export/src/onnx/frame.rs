@@ -1,90 +1,70 @@
-//! Frames of one size to labels in one graph: windows are cut, run through the network, put together, upsampled and
-//! decided inside, so that any ONNX Runtime client segments frames without code of its own.
+//! Frames of one size to labels in one graph: windows are cut, run through the network, stitched
+//! and upsampled inside, so that any ONNX Runtime client segments frames without further code.
 //!
-//! Only operators with a CUDA kernel at opset 17, no control flow, no shapes computed while running. The number of frames
-//! stays open. The windows are those of [`WindowPlan`], overlaps their mean at logit resolution, as where the windows are
-//! put together outside.
+//! Only operators with a CUDA kernel at opset 17, no control flow, no shapes computed at run time.
+//! The batch size stays open. Windows are those of [`WindowPlan`], and overlaps are averaged at
+//! logit resolution, as outside the graph.
 
-use anyhow::{Context, Result, ensure};
-use protoseg_models::bundle::{Dimension, Model, TensorInfo};
+use anyhow::{Context, Result, bail, ensure};
+use protoseg_models::bundle::{Dimension, Model};
 use protoseg_models::graph::{NodeId, Op};
 use protoseg_models::variant::{FrameSpec, Precision, Variant};
 use protoseg_models::window::{Tiling, WindowPlan};
 
-use crate::network::Network;
+use crate::network::{Network, PixelOutput};
 use crate::onnx::builder::GraphBuilder;
-use crate::onnx::emit::{EmittedModel, file};
+use crate::onnx::emit::{EmittedModel, to_file};
 use crate::onnx::nodes::{NodeWriter, resize_attributes, resize_scale};
-use crate::onnx::pixel_outputs::{self, PixelOutput};
 use crate::onnx::proto::{AttributeProto, DataType};
-use crate::onnx::signature;
+use crate::onnx::{pixel_outputs, signature};
 
-/// Nodes that one graph may have: ONNX Runtime opens as many in half a minute.
-const MOST_NODES: usize = 50_000;
+/// Largest number of nodes in a graph, which ONNX Runtime opens in half a minute.
+const MAX_NODES: usize = 50_000;
 
-/// Nodes for each window beside the network's: cut out, padded to its place, added to the sum.
-const NODES_A_WINDOW: usize = 3;
+/// Nodes for each window beside the network's: cut, pad, add.
+const NODES_PER_WINDOW: usize = 3;
 
-/// Refuses a graph that nothing could load, before it is made: small windows on a large frame, the network written out for
-/// each.
+/// Refuses a graph that no runtime could open: the network is repeated for small windows on a large
+/// frame.
 pub(crate) fn check_size(network: &Network, frame: &FrameSpec, model: &Model) -> Result<()> {
-    let FrameSpec { height, width, tiling: pieces, windows_at_once } = *frame;
-    let Tiling::Windows(window) = pieces else { return Ok(()) };
+    let FrameSpec { height, width, tiling, windows_at_once } = *frame;
+    let Tiling::Windows(window) = tiling else { return Ok(()) };
     let windows = WindowPlan::new(height, width, window, model.grid)?.count();
     let networks = windows.div_ceil(windows_at_once.max(1));
-    let nodes = networks * network.graph.nodes().len() + NODES_A_WINDOW * windows;
-    let more_at_once = if networks > 1 { ":COUNT behind --frame, or for larger " } else { "" };
+    let nodes = networks * network.graph.nodes().len() + NODES_PER_WINDOW * windows;
+    let larger_batch = if networks > 1 { "a larger :COUNT of --frame, or " } else { "" };
     ensure!(
-        nodes <= MOST_NODES,
-        "a frame of {height}x{width} pixels has {windows} windows of {pieces}, and a graph that takes {windows_at_once} at once \
-         would have some {nodes} nodes, more than the {MOST_NODES} that runtimes open in good time; ask for larger {more_at_once}\
-         windows or steps with --window"
+        nodes <= MAX_NODES,
+        "a frame of {height}x{width} pixels has {windows} windows of {tiling}, and a graph with \
+         {windows_at_once} at once would have {nodes} nodes, more than {MAX_NODES}; choose \
+         {larger_batch}larger windows or strides with --window"
     );
     Ok(())
 }
 
-/// The network of `model` over whole frames, as a file of bytes `image` `[N, H, W, 3]` to bytes `labels` and `confidence`
-/// `[N, H, W]` and what else is asked for.
+/// Makes a file from bytes `image` `[N, H, W, 3]` of one size to `pixel_outputs` `[N, H, W]`.
 pub fn emit(
     network: &Network,
-    form: &Variant,
+    variant: &Variant,
     frame: &FrameSpec,
     pixel_outputs: &[PixelOutput],
     model: &Model,
 ) -> Result<EmittedModel> {
     ensure!(!pixel_outputs.is_empty(), "a frame file without outputs cannot be written");
-    let mut writer = FrameWriter {
-        network,
-        frame,
-        model,
-        builder: GraphBuilder::default(),
-        float: float(form)?,
+    let float = match variant.precision {
+        Precision::Fp32 => DataType::Float,
+        Precision::Fp16 => DataType::Float16,
+        Precision::Int8 => bail!("a frame file is in fp32 or fp16, not in int8"),
     };
+    let builder = GraphBuilder::default();
+    let mut writer = FrameWriter { network, frame, model, builder, float };
     let logits = writer.logits()?;
-    let FrameWriter { mut builder, .. } = writer;
+    let mut builder = writer.builder;
     pixel_outputs::write(&mut builder, &logits, model.classes.count(), pixel_outputs);
-    let outputs: Vec<TensorInfo> = pixel_outputs
-        .iter()
-        .map(|decision| decision.port([frame.height, frame.width].map(Dimension::Fixed)))
-        .collect();
-    file(builder, vec![input(frame)], outputs, form, Some(model))
-}
-
-fn float(form: &Variant) -> Result<DataType> {
-    match form.precision {
-        Precision::Fp32 => Ok(DataType::Float),
-        Precision::Fp16 => Ok(DataType::Float16),
-        Precision::Int8 => {
-            anyhow::bail!("a frame file counts in fp32 or fp16; 8-bit files are of the logits kind")
-        }
-    }
-}
-
-fn input(frame: &FrameSpec) -> TensorInfo {
-    let batch = Dimension::Named("N".to_owned());
-    let sizes = [frame.height, frame.width, 3].map(Dimension::Fixed);
-    let shape = std::iter::once(batch).chain(sizes).collect();
-    TensorInfo { name: signature::IMAGE.to_owned(), element: signature::UINT8.to_owned(), shape }
+    let size = || [frame.height, frame.width].map(Dimension::Fixed);
+    let outputs =
+        pixel_outputs.iter().map(|&output| signature::pixel_output(output, size())).collect();
+    to_file(builder, vec![signature::input(size())], outputs, variant, Some(model))
 }
 
 struct FrameWriter<'a> {
@@ -96,36 +76,38 @@ struct FrameWriter<'a> {
 }
 
 impl FrameWriter<'_> {
-    /// The frame's class scores at its own size, `[N, C, H, W]` in 32-bit floats; the name of the value.
+    /// Writes the logits of the frame at its own size, `[N, C, H, W]` in 32-bit floats. Returns the
+    /// name of the value, like all functions below.
     fn logits(&mut self) -> Result<String> {
-        let FrameSpec { height, width, tiling: pieces, .. } = *self.frame;
-        let normalize =
-            self.network.graph.iter().find(|(_, node)| matches!(node.op, Op::Normalize { .. }));
-        let (normalize, _) = normalize.context("the network does not normalise its pictures")?;
-        let mut body = NodeWriter::new(self.network, &mut self.builder, self.float);
-        body.set_value_name(self.network.graph.input(), signature::IMAGE);
-        body.write(normalize);
-        let picture = body.value(normalize).to_owned();
-        let (map, map_size, padded) = match pieces {
+        let FrameSpec { height, width, tiling, .. } = *self.frame;
+        let mut nodes = self.network.graph.iter();
+        let normalize = nodes.find(|(_, node)| matches!(node.op, Op::Normalize { .. }));
+        let (normalize, _) = normalize.context("the network does not normalize its images")?;
+        let mut writer = NodeWriter::new(self.network, &mut self.builder, self.float);
+        writer.set_value_name(self.network.graph.input(), signature::IMAGE);
+        writer.write(normalize);
+        let image = writer.value(normalize).to_owned();
+        let (map, map_size, padded) = match tiling {
             Tiling::Whole => {
-                let (map, map_size) = self.network(normalize, &picture, [height, width], "")?;
+                let (map, map_size) = self.network(normalize, &image, [height, width], "")?;
                 (map, map_size, [height, width])
             }
             Tiling::Windows(window) => {
                 let plan = WindowPlan::new(height, width, window, self.model.grid)?;
                 let padded = [plan.rows.padded, plan.columns.padded];
-                let picture = self.pad(&picture, padded);
-                (self.windows(normalize, &picture, &plan)?, plan.logit_size(), padded)
+                let image = self.pad(&image, padded);
+                (self.windows(normalize, &image, &plan)?, plan.logit_size(), padded)
             }
         };
         Ok(self.upsample(&map, map_size, padded))
     }
 
-    /// The network's class scores for pictures of one size, `[N, C, h, w]` in 32-bit floats, with h and w.
+    /// Writes the network for normalized images of one size; returns its logits `[N, C, h, w]` in
+    /// 32-bit floats, with h and w.
     fn network(
         &mut self,
         normalize: NodeId,
-        pictures: &str,
+        images: &str,
         size: [usize; 2],
         prefix: &str,
     ) -> Result<(String, [usize; 2])> {
@@ -134,17 +116,17 @@ impl FrameWriter<'_> {
         let sizes: Vec<[usize; 2]> =
             shapes.iter().map(|shape| [side(shape, 2), side(shape, 3)]).collect();
         let [output] = self.network.outputs() else {
-            anyhow::bail!("a frame file is made of the logits alone")
+            bail!("a frame file is made from the logits alone")
         };
-        let logits = self.network.find(&output.value).context("the network has no logits")?;
+        let logits = self.network.required_producer(&output.value)?;
         let logit_size = sizes[logits.0];
-        let mut body = NodeWriter::new(self.network, &mut self.builder, self.float)
+        let mut writer = NodeWriter::new(self.network, &mut self.builder, self.float)
             .with_prefix(prefix)
             .with_sizes(sizes);
-        body.set_value_name(normalize, pictures);
+        writer.set_value_name(normalize, images);
         let nodes = self.network.graph.iter().map(|(id, _)| id);
-        nodes.filter(|&id| id > normalize).for_each(|id| body.write(id));
-        let value = body.value(logits).to_owned();
+        nodes.filter(|&id| id > normalize).for_each(|id| writer.write(id));
+        let value = writer.value(logits).to_owned();
         let value = match self.float {
             DataType::Float => value,
             _ => self.builder.cast(&format!("{value}.floats"), &value, DataType::Float),
@@ -152,64 +134,56 @@ impl FrameWriter<'_> {
         Ok((value, logit_size))
     }
 
-    /// The picture with its last row and column repeated up to a size.
-    fn pad(&mut self, picture: &str, padded: [usize; 2]) -> String {
+    /// Pads the image at the bottom and right by edge replication.
+    fn pad(&mut self, image: &str, padded: [usize; 2]) -> String {
         let [down, across] = [padded[0] - self.frame.height, padded[1] - self.frame.width];
         if [down, across] == [0, 0] {
-            return picture.to_owned();
+            return image.to_owned();
         }
-        let pads = self
-            .builder
-            .int64_constant("frame.pads", &[0, 0, 0, 0, 0, 0, down as i64, across as i64]);
-        self.builder.op(
-            "frame.padded",
-            "Pad",
-            &[picture, &pads],
-            vec![AttributeProto::string("mode", "edge")],
-        )
+        let pads = [0, 0, 0, 0, 0, 0, down as i64, across as i64];
+        let pads = self.builder.int64_constant("frame.pads", &pads);
+        let mode = vec![AttributeProto::string("mode", "edge")];
+        self.builder.op("frame.padded", "Pad", &[image, &pads], mode)
     }
 
-    /// Runs every window and puts their scores together: the map of the padded frame, `[N, C, h, w]`.
-    fn windows(&mut self, normalize: NodeId, picture: &str, plan: &WindowPlan) -> Result<String> {
+    /// Runs all windows and stitches their logits to the map of the padded frame, `[N, C, h, w]`.
+    fn windows(&mut self, normalize: NodeId, image: &str, plan: &WindowPlan) -> Result<String> {
         let at_once = self.frame.windows_at_once;
         ensure!(at_once > 0, "the network takes at least one window at once");
         let size = plan.window.size;
-        let places: Vec<[usize; 2]> = plan.starts().collect();
-        let mut scores = Vec::new();
-        for (chunk, places) in places.chunks(at_once).enumerate() {
+        let starts: Vec<[usize; 2]> = plan.starts().collect();
+        let mut maps = Vec::new();
+        for (chunk, starts) in starts.chunks(at_once).enumerate() {
             let prefix = if chunk == 0 { String::new() } else { format!("part{}.", chunk + 1) };
-            let windows: Vec<String> = places
-                .iter()
-                .zip(chunk * at_once..)
-                .map(|(&[top, left], index)| {
-                    self.slice(&format!("window{index}"), picture, [top, left], [size; 2])
-                })
-                .collect();
-            let together = self.concat(&format!("{prefix}windows"), windows, 0);
-            let (logits, logit_size) = self.network(normalize, &together, [size; 2], &prefix)?;
+            let windows = starts.iter().zip(chunk * at_once..).map(|(&start, index)| {
+                self.slice(&format!("window{index}"), image, start, [size; 2])
+            });
+            let windows = windows.collect();
+            let batch = self.concat(&format!("{prefix}windows"), windows, 0);
+            let (logits, logit_size) = self.network(normalize, &batch, [size; 2], &prefix)?;
             ensure!(
                 logit_size == [plan.window_logits(); 2],
                 "windows of {size} pixels give logits off the network's grid"
             );
-            scores.extend(self.split(&format!("{prefix}scores"), &logits, places.len()));
+            maps.extend(self.split(&format!("{prefix}scores"), &logits, starts.len()));
         }
-        Ok(self.blend(&scores, plan))
+        Ok(self.blend(&maps, plan))
     }
 
-    /// The mean of all windows that cover a place: each is set into a frame of zeros, and their sum divided by the cover.
-    fn blend(&mut self, scores: &[String], plan: &WindowPlan) -> String {
+    /// Averages windows: each map is padded with zeros to the frame, and their sum is divided by
+    /// the number of windows over each position.
+    fn blend(&mut self, maps: &[String], plan: &WindowPlan) -> String {
         let [height, width] = plan.logit_size();
         let side = plan.window_logits();
-        let places: Vec<[usize; 2]> = plan.logit_starts().collect();
         let mut sum: Option<String> = None;
-        for (index, (scores, &[top, left])) in scores.iter().zip(&places).enumerate() {
+        for (index, (map, [top, left])) in maps.iter().zip(plan.logit_starts()).enumerate() {
             let placed = if [height, width] == [side; 2] {
-                scores.clone()
+                map.clone()
             } else {
                 let pads = [0, 0, top, left, 0, 0, height - top - side, width - left - side]
                     .map(|pad| pad as i64);
                 let pads = self.builder.int64_constant(&format!("place{index}.pads"), &pads);
-                self.builder.op(&format!("place{index}"), "Pad", &[scores, &pads], vec![])
+                self.builder.op(&format!("place{index}"), "Pad", &[map, &pads], vec![])
             };
             sum = Some(match sum {
                 None => placed,
@@ -231,7 +205,7 @@ impl FrameWriter<'_> {
         self.builder.op("mean", "Div", &[&sum, &cover], vec![])
     }
 
-    /// The scores of the padded frame at its own size, without the padding.
+    /// Upsamples the logits of the padded frame and removes the padding.
     fn upsample(&mut self, map: &str, map_size: [usize; 2], padded: [usize; 2]) -> String {
         let [down, across] = [0, 1].map(|axis| resize_scale(map_size[axis], padded[axis]));
         let scales =
@@ -242,10 +216,10 @@ impl FrameWriter<'_> {
         if size == padded { full } else { self.slice("cropped", &full, [0, 0], size) }
     }
 
-    /// A rectangle of the last two dimensions.
+    /// Cuts a rectangle of the last two dimensions.
     fn slice(&mut self, name: &str, value: &str, start: [usize; 2], size: [usize; 2]) -> String {
         let end = [start[0] + size[0], start[1] + size[1]];
-        let [start, end] = [start, end].map(|place| place.map(|place| place as i64));
+        let [start, end] = [start, end].map(|corner| corner.map(|pixel| pixel as i64));
         let start = self.builder.int64_constant(&format!("{name}.start"), &start);
         let end = self.builder.int64_constant(&format!("{name}.end"), &end);
         let axes = self.builder.int64_constant("rows.columns", &[2, 3]);
@@ -256,31 +230,21 @@ impl FrameWriter<'_> {
         match <[String; 1]>::try_from(values) {
             Ok([value]) => value,
             Err(values) => {
-                self.builder.node(
-                    name,
-                    "Concat",
-                    values,
-                    name,
-                    vec![AttributeProto::int("axis", axis)],
-                );
+                let axis = vec![AttributeProto::int("axis", axis)];
+                self.builder.node(name, "Concat", values, name, axis);
                 name.to_owned()
             }
         }
     }
 
-    /// Equal parts of the first dimension.
+    /// Splits the first dimension into equal parts.
     fn split(&mut self, name: &str, value: &str, parts: usize) -> Vec<String> {
         if parts == 1 {
             return vec![value.to_owned()];
         }
         let names: Vec<String> = (0..parts).map(|part| format!("{name}.{part}")).collect();
-        self.builder.multi_output_node(
-            name,
-            "Split",
-            vec![value.to_owned()],
-            names.clone(),
-            vec![AttributeProto::int("axis", 0)],
-        );
+        let axis = vec![AttributeProto::int("axis", 0)];
+        self.builder.multi_output_node(name, "Split", vec![value.to_owned()], names.clone(), axis);
         names
     }
 }

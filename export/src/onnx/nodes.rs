@@ -1,7 +1,7 @@
-//! The nodes of a network as ONNX: one `match` over what a node computes.
+//! The nodes of a network in ONNX: one `match` over [`Op`].
 //!
-//! Node names are those of the graph, constants have their published parameter names, values the name of the node that
-//! makes them in the trainer's network.
+//! Nodes have the names of the graph, constants those of the published parameters, and values that
+//! of the node that computes them in the trainer's network.
 
 use std::sync::Arc;
 
@@ -15,28 +15,26 @@ use crate::onnx::proto::{AttributeProto, DataType};
 use crate::onnx::qdq;
 use crate::quantize::plan::QuantizationPlan;
 
-/// The bounds of every ReLU6.
+/// Names and values of the bounds of every ReLU6.
 const RELU6_BOUNDS: [(&str, f32); 2] = [("relu6.min", 0.0), ("relu6.max", 6.0)];
 
-/// A network on its way into a graph.
+/// Writes the nodes of a network into a graph.
 pub(crate) struct NodeWriter<'a> {
     network: &'a Network,
     builder: &'a mut GraphBuilder,
-    /// What each node's value is called in the file.
+    /// Name of each node's value in the file.
     values: Vec<String>,
-    /// Stands before the names of nodes and values, where the network is written more than once.
+    /// Prefix of all names, for networks that are written more than once.
     prefix: String,
-    /// Number format of weights and values.
+    /// Type of weights and values, [`DataType::Float`] or [`DataType::Float16`].
     float: DataType,
-    /// Height and width of each node's value, where they are known: resizes then go by scales, so that the number of
-    /// pictures stays open.
+    /// Height and width of each node's value, if fixed: resizes then have scales, which leaves the
+    /// batch size open.
     sizes: Option<Vec<[usize; 2]>>,
-    /// What is rounded to 8 bits, where anything is.
-    scheme: Option<&'a QuantizationPlan>,
+    plan: Option<&'a QuantizationPlan>,
 }
 
 impl<'a> NodeWriter<'a> {
-    /// A network that counts in `float`, [`DataType::Float`] or [`DataType::Float16`].
     pub(crate) fn new(
         network: &'a Network,
         builder: &'a mut GraphBuilder,
@@ -49,62 +47,63 @@ impl<'a> NodeWriter<'a> {
             prefix: String::new(),
             float,
             sizes: None,
-            scheme: None,
+            plan: None,
         }
     }
 
-    /// The same under names of its own.
+    /// Sets the prefix of all names.
     pub(crate) fn with_prefix(mut self, prefix: &str) -> Self {
         self.prefix = prefix.to_owned();
         self.values.iter_mut().for_each(|value| *value = format!("{prefix}{value}"));
         self
     }
 
-    /// The same for pictures of one size; `sizes` has the height and width of each node's value.
+    /// Sets the height and width of each node's value, for images of one size.
     pub(crate) fn with_sizes(mut self, sizes: Vec<[usize; 2]>) -> Self {
         self.sizes = Some(sizes);
         self
     }
 
-    /// The same in 8 bits.
-    pub(crate) fn with_plan(mut self, scheme: Option<&'a QuantizationPlan>) -> Self {
-        self.scheme = scheme;
+    /// Sets the plan of an 8-bit file.
+    pub(crate) fn with_plan(mut self, plan: Option<&'a QuantizationPlan>) -> Self {
+        self.plan = plan;
         self
     }
 
-    /// Says what a node's value is called.
+    /// Sets the name of a node's value.
     pub(crate) fn set_value_name(&mut self, id: NodeId, value: &str) {
         value.clone_into(&mut self.values[id.0]);
     }
 
-    /// What a node's value is called.
+    /// Returns the name of a node's value.
     pub(crate) fn value(&self, id: NodeId) -> &str {
         &self.values[id.0]
     }
 
-    /// The name of a node in the file.
+    /// Returns the name of a node in the file.
     fn name(&self, node: &Node) -> String {
         format!("{}{}", self.prefix, node.name)
     }
 
-    /// Writes one node; what it reads has been written or given a name.
+    /// Writes one node after its inputs.
     pub(crate) fn write(&mut self, id: NodeId) {
         let output = self.values[id.0].clone();
-        let rounding = self.scheme.and_then(|scheme| Some((scheme, scheme.step(id)?)));
-        let Some((scheme, step)) = rounding else { return self.compute(id, &output) };
-        if scheme.is_pixels(id) {
-            let (node, order) =
-                (self.network.graph.node(id), vec![AttributeProto::ints("perm", &[0, 3, 1, 2])]);
-            let (name, pixels) = (self.name(node), self.values[node.inputs[0].0].clone());
+        let params = self.plan.and_then(|plan| Some((plan, plan.params(id)?)));
+        let Some((plan, params)) = params else { return self.compute(id, &output) };
+        if plan.is_pixels(id) {
+            let node = self.network.graph.node(id);
+            let name = self.name(node);
+            let pixels = self.values[node.inputs[0].0].clone();
+            let order = vec![AttributeProto::ints("perm", &[0, 3, 1, 2])];
             self.builder.node(&name, "Transpose", vec![pixels], &qdq::integers(&output), order);
         } else {
-            self.compute(id, &qdq::made(&output));
-            qdq::quantize(self.builder, &output, step, scheme.symmetric());
+            self.compute(id, &qdq::unrounded(&output));
+            qdq::quantize(self.builder, &output, params, plan.symmetric());
         }
-        qdq::dequantize(self.builder, &output, step, scheme.symmetric());
+        qdq::dequantize(self.builder, &output, params, plan.symmetric());
     }
 
-    /// Writes one node, its value under a name of its own.
+    /// Writes one node, its value under a given name.
     fn compute(&mut self, id: NodeId, output: &str) {
         let node = self.network.graph.node(id);
         let name = self.name(node);
@@ -119,7 +118,7 @@ impl<'a> NodeWriter<'a> {
             }
             Op::GlobalAvgPool => return self.mean(&name, &inputs[0], output),
             Op::Resize { align_corners } => {
-                // Neither a region of interest nor, where there are sizes, scales.
+                // No region of interest, and either scales or sizes.
                 let sizes = self.resize_to(&name, node);
                 inputs = std::iter::once(inputs.swap_remove(0))
                     .chain(std::iter::once(String::new()))
@@ -153,33 +152,30 @@ impl<'a> NodeWriter<'a> {
             }
             Op::Add => ("Add", vec![]),
             Op::Concat => ("Concat", vec![AttributeProto::int("axis", 1)]),
-            // Outside training it hands its input on.
+            // Dropout in inference.
             Op::Dropout2d { .. } => ("Identity", vec![]),
         };
         self.builder.node(&name, operator, inputs, output, attributes);
     }
 
-    /// A weight or bias of a node.
+    /// Adds a weight or bias of a node.
     fn parameter(&mut self, id: NodeId, Parameter { name, shape, role }: &Parameter) -> String {
-        let kernels =
-            self.scheme.and_then(|scheme| Some((scheme.kernels(id)?, scheme.symmetric())));
-        match (kernels, role) {
-            (Some((kernels, _)), Role::ConvWeight) => {
-                qdq::weights(self.builder, name, shape, kernels)
-            }
-            (Some((kernels, false)), Role::Bias) => qdq::bias(self.builder, name, kernels),
+        let conv = self.plan.and_then(|plan| Some((plan.conv(id)?, plan.symmetric())));
+        match (conv, role) {
+            (Some((conv, _)), Role::ConvWeight) => qdq::weights(self.builder, name, shape, conv),
+            (Some((conv, false)), Role::Bias) => qdq::bias(self.builder, name, conv),
             _ => self.builder.weight(name, &self.network.weights[name], self.float),
         }
     }
 
-    /// A scalar in the network's number format.
+    /// Adds a scalar.
     fn bound(&mut self, name: &str, bound: f32) -> String {
         let tensor = Arc::new(Tensor { shape: Vec::new(), data: vec![bound] });
         self.builder.weight(name, &tensor, self.float)
     }
 
-    /// Bytes `[N, H, W, 3]` to `(x - mean) / std`, `[N, 3, H, W]`: while they are bytes, transposing is cheapest. Counts in
-    /// 32-bit floats whatever the network does.
+    /// Writes bytes `[N, H, W, 3]` to `(x - mean) / std`, `[N, 3, H, W]`, in 32-bit floats. Bytes
+    /// are transposed first, which is cheapest.
     fn normalize(&mut self, name: &str, image: &str, output: &str, mean: [f64; 3], std: [f64; 3]) {
         let scale = std.map(|std| (1.0 / std) as f32);
         let shift = [0, 1, 2].map(|channel| (-mean[channel] / std[channel]) as f32);
@@ -195,7 +191,7 @@ impl<'a> NodeWriter<'a> {
         });
     }
 
-    /// The mean over all places, in 32-bit floats: a sum of many halves would run past their largest number.
+    /// Writes the mean over all positions in 32-bit floats, as a sum of 16-bit floats may overflow.
     fn mean(&mut self, name: &str, input: &str, output: &str) {
         let input = match self.float {
             DataType::Float16 => {
@@ -208,28 +204,25 @@ impl<'a> NodeWriter<'a> {
         });
     }
 
-    /// A value made in 32-bit floats, changed to the network's format.
-    fn in_floats(&mut self, name: &str, output: &str, make: impl FnOnce(&mut GraphBuilder, &str)) {
+    /// Writes a value in 32-bit floats and casts it to the type of the network.
+    fn in_floats(&mut self, name: &str, output: &str, write: impl FnOnce(&mut GraphBuilder, &str)) {
         if self.float == DataType::Float {
-            return make(self.builder, output);
+            return write(self.builder, output);
         }
         let made = format!("{name}.made");
-        make(self.builder, &made);
+        write(self.builder, &made);
         let to = vec![AttributeProto::int("to", i64::from(i32::from(self.float)))];
         self.builder.node(&format!("{name}.rounded"), "Cast", vec![made], output, to);
     }
 
-    /// The last inputs of a resize: scales where the sizes are known, else nothing and the sizes as a tensor, the first two
-    /// of the picture and the last two of what it shall be like.
+    /// Adds the last inputs of a resize: scales if the sizes are fixed, otherwise the target shape,
+    /// of which N and C come from the first input, H and W from the second.
     fn resize_to(&mut self, name: &str, node: &Node) -> Vec<String> {
         if let Some(sizes) = &self.sizes {
             let [from, to] = [0, 1].map(|input| sizes[node.inputs[input].0]);
             let [down, across] = [0, 1].map(|axis| resize_scale(from[axis], to[axis]));
-            return vec![self.builder.float_constant(
-                &format!("{name}.scales"),
-                &[4],
-                &[1.0, 1.0, down, across],
-            )];
+            let scales = [1.0, 1.0, down, across];
+            return vec![self.builder.float_constant(&format!("{name}.scales"), &[4], &scales)];
         }
         let [from, to] = [0, 1].map(|input| self.measurable(node.inputs[input]));
         let batch = vec![AttributeProto::int("start", 0), AttributeProto::int("end", 2)];
@@ -243,16 +236,17 @@ impl<'a> NodeWriter<'a> {
         ]
     }
 
-    /// A tensor of the size of a node's value: of a rounded one the integers, as asking for its floats would make them.
+    /// Returns a tensor with the shape of a node's value: the integers of a rounded one, so that
+    /// its floats need not be computed.
     fn measurable(&self, id: NodeId) -> String {
         let value = &self.values[id.0];
-        let rounded = self.scheme.is_some_and(|scheme| scheme.step(id).is_some());
+        let rounded = self.plan.is_some_and(|plan| plan.params(id).is_some());
         if rounded { qdq::integers(value) } else { value.clone() }
     }
 }
 
-/// The smallest scale by which `from` steps become `to`: the standard takes the whole part of their product, and some readers
-/// multiply in 32 bits, others in 64.
+/// Returns the smallest scale that maps length `from` to `to`: the standard takes the integer part
+/// of the product, which some runtimes compute in 32 bits, others in 64.
 pub(crate) fn resize_scale(from: usize, to: usize) -> f32 {
     let mut scale = to as f32 / from as f32;
     while from as f64 * f64::from(scale) < to as f64 {
@@ -284,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scales_give_the_size_that_is_meant() {
+    fn scales_give_the_intended_size() {
         for from in 1..300 {
             for to in [from, from * 2 - 1, from * 4, from * 4 + 1, from * 7 + 3, 1025, 2049] {
                 let scale = resize_scale(from, to);

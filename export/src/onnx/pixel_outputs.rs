@@ -1,94 +1,34 @@
-//! What is read off class scores at a picture's own size: labels, how sure they are, and by how much the best class won.
+//! Labels, confidence and margin as ONNX nodes, at the size of the image.
 
-use std::str::FromStr;
-
-use protoseg_models::bundle::{Dimension, TensorInfo};
-
+use crate::network::PixelOutput;
 use crate::onnx::builder::GraphBuilder;
 use crate::onnx::proto::{AttributeProto, DataType};
-use crate::onnx::signature;
 
-/// Below every score, so that a class that is set aside never wins.
-const SET_ASIDE: f32 = f32::MIN;
+/// Below every logit, so that an excluded class never wins.
+const EXCLUDED: f32 = f32::MIN;
 
-/// An output at the picture's own size, `[N, H, W]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PixelOutput {
-    /// Train ids, bytes: the class with the highest score; of equal ones, the first.
-    Labels,
-    /// The largest softmax probability c as bytes: `floor(255 c + 0.5)`.
-    Confidence,
-    /// The highest score less the second highest, 32-bit floats.
-    Margin,
-}
-
-/// A word that names no decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParsePixelOutputError;
-
-impl std::error::Error for ParsePixelOutputError {}
-
-impl std::fmt::Display for ParsePixelOutputError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = PixelOutput::ALL.map(PixelOutput::name).join(", ");
-        write!(formatter, "there are {names}")
-    }
-}
-
-impl FromStr for PixelOutput {
-    type Err = ParsePixelOutputError;
-
-    fn from_str(text: &str) -> Result<Self, ParsePixelOutputError> {
-        Self::ALL.into_iter().find(|decision| decision.name() == text).ok_or(ParsePixelOutputError)
-    }
-}
-
-impl PixelOutput {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Labels, Self::Confidence, Self::Margin];
-
-    /// What the output is called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Labels => "labels",
-            Self::Confidence => "confidence",
-            Self::Margin => "margin",
-        }
-    }
-
-    /// The output for pictures of a size.
-    pub(crate) fn port(self, [height, width]: [Dimension; 2]) -> TensorInfo {
-        let element = match self {
-            Self::Labels | Self::Confidence => signature::UINT8,
-            Self::Margin => signature::FLOAT32,
-        };
-        let shape = vec![Dimension::Named("N".to_owned()), height, width];
-        TensorInfo { name: self.name().to_owned(), element: element.to_owned(), shape }
-    }
-}
-
-/// Writes pixel_outputs on class scores `[N, C, H, W]` in 32-bit floats.
+/// Writes outputs for logits `[N, C, H, W]` in 32-bit floats.
 pub(crate) fn write(
     builder: &mut GraphBuilder,
-    scores: &str,
+    logits: &str,
     classes: usize,
     pixel_outputs: &[PixelOutput],
 ) {
     let largest = |keep: bool| {
         vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", i64::from(keep))]
     };
-    for decision in pixel_outputs {
-        let name = decision.name();
+    for output in pixel_outputs {
+        let name = output.name();
         let part = |part: &str| format!("{name}.{part}");
-        match decision {
+        match output {
             PixelOutput::Labels => {
-                let wide = builder.op(&part("wide"), "ArgMax", &[scores], along_classes(false));
+                let wide = builder.op(&part("wide"), "ArgMax", &[logits], along_classes(false));
                 builder.cast(name, &wide, DataType::Uint8);
             }
             PixelOutput::Confidence => {
-                // The largest probability is 1 / sum(exp(score - largest)): no tensor of probabilities is needed.
-                let best = builder.op(&part("best"), "ReduceMax", &[scores], largest(true));
-                let below = builder.op(&part("below"), "Sub", &[scores, &best], vec![]);
+                // The largest probability is 1 / sum(exp(logit - largest)), without a softmax.
+                let best = builder.op(&part("best"), "ReduceMax", &[logits], largest(true));
+                let below = builder.op(&part("below"), "Sub", &[logits, &best], vec![]);
                 let powers = builder.op(&part("powers"), "Exp", &[&below], vec![]);
                 let axis = builder.int64_constant(&part("axis"), &[1]);
                 let keep = vec![AttributeProto::int("keepdims", 0)];
@@ -98,10 +38,10 @@ pub(crate) fn write(
                 round_to_u8(builder, name, &scaled);
             }
             PixelOutput::Margin => {
-                let best = builder.op(&part("best"), "ReduceMax", &[scores], largest(false));
-                let won = winner_mask(builder, name, scores, classes);
-                let aside = builder.float_constant(&part("aside"), &[], &[SET_ASIDE]);
-                let others = builder.op(&part("others"), "Where", &[&won, &aside, scores], vec![]);
+                let best = builder.op(&part("best"), "ReduceMax", &[logits], largest(false));
+                let won = winner_mask(builder, name, logits, classes);
+                let aside = builder.float_constant(&part("aside"), &[], &[EXCLUDED]);
+                let others = builder.op(&part("others"), "Where", &[&won, &aside, logits], vec![]);
                 let second = builder.op(&part("second"), "ReduceMax", &[&others], largest(false));
                 builder.op(name, "Sub", &[&best, &second], vec![]);
             }
@@ -109,25 +49,25 @@ pub(crate) fn write(
     }
 }
 
-/// Where each class has the highest score, of equal ones the first: truth values `[N, C, H, W]`.
+/// Writes the mask `[N, C, H, W]` of the class with the largest logit, of equal ones the first.
 pub(crate) fn winner_mask(
     builder: &mut GraphBuilder,
     name: &str,
-    scores: &str,
+    logits: &str,
     classes: usize,
 ) -> String {
-    let winner = builder.op(&format!("{name}.winner"), "ArgMax", &[scores], along_classes(true));
+    let winner = builder.op(&format!("{name}.winner"), "ArgMax", &[logits], along_classes(true));
     let ids: Vec<u8> = (0..classes as i64).flat_map(i64::to_le_bytes).collect();
     let ids =
         builder.constant(&format!("{name}.ids"), &[1, classes, 1, 1], DataType::Int64, || ids);
     builder.op(&format!("{name}.won"), "Equal", &[&winner, &ids], vec![])
 }
 
-/// Rounds values from 0 to 255 to the nearest bytes.
+/// Writes the rounding of values from 0 to 255 to bytes.
 pub(crate) fn round_to_u8(builder: &mut GraphBuilder, name: &str, values: &str) {
     let half = builder.float_constant(&format!("{name}.half"), &[], &[0.5]);
     let shifted = builder.op(&format!("{name}.shifted"), "Add", &[values, &half], vec![]);
-    // A cast to bytes cuts off, on every provider alike only where it cuts nothing.
+    // Providers truncate fractions differently in a cast to bytes.
     let whole = builder.op(&format!("{name}.whole"), "Floor", &[&shifted], vec![]);
     builder.cast(name, &whole, DataType::Uint8);
 }

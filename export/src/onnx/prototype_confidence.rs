@@ -1,10 +1,9 @@
-//! The prototype predictor as a second opinion: how probable it finds each label of the linear predictor.
+//! The prototypes' probability of each label of the linear classifier.
 //!
-//! Cosines with all prototypes are one 1x1 convolution, whose kernels are the prototypes at length 1. The kernels are laid
-//! out so that the first prototypes of all classes come first, then the second ones, and so on: the nearest of each class
-//! is then the maximum of equal slices.
+//! Cosines with all prototypes are a 1x1 convolution, whose kernels are the prototypes at length 1.
+//! Kernels are ordered by number, then class, so that the nearest prototype of each class is the
+//! maximum of equal slices.
 
-use protoseg_models::bundle::{Dimension, TensorInfo};
 use protoseg_models::prototypes::{
     MIN_NORM, NO_PROTOTYPE_LOGIT, PROTOTYPE_CONFIDENCE as NAME, Prototypes, norm,
 };
@@ -12,28 +11,26 @@ use protoseg_models::prototypes::{
 use crate::onnx::builder::GraphBuilder;
 use crate::onnx::pixel_outputs::{round_to_u8, winner_mask};
 use crate::onnx::proto::AttributeProto;
-use crate::onnx::signature;
 
-/// The output: for each pixel of `[N, H, W]` the probability c of its label as bytes, `floor(255 c + 0.5)`.
-pub(crate) fn port([height, width]: [Dimension; 2]) -> TensorInfo {
-    let shape = vec![Dimension::Named("N".to_owned()), height, width];
-    TensorInfo { name: NAME.to_owned(), element: signature::UINT8.to_owned(), shape }
-}
-
-/// Writes the scores of all classes `[N, C, h, w]` for values `[N, channels, h, w]` in 32-bit floats, and returns their
-/// name.
-pub(crate) fn scores(builder: &mut GraphBuilder, values: &str, prototypes: &Prototypes) -> String {
+/// Writes the prototypes' logits `[N, C, h, w]` for features `[N, channels, h, w]` in 32-bit
+/// floats, and returns their name.
+pub(crate) fn logits(
+    builder: &mut GraphBuilder,
+    features: &str,
+    prototypes: &Prototypes,
+) -> String {
     let part = |part: &str| format!("prototypes.{part}");
-    let (classes, channels) = (prototypes.classes.len(), prototypes.mean.len());
+    let classes = prototypes.classes.len();
+    let channels = prototypes.mean.len();
     let mean = builder.float_constant(&part("mean"), &[1, channels, 1, 1], &prototypes.mean);
-    let centred = builder.op(&part("centred"), "Sub", &[values, &mean], vec![]);
+    let centered = builder.op(&part("centred"), "Sub", &[features, &mean], vec![]);
     let axes = vec![AttributeProto::ints("axes", &[1]), AttributeProto::int("keepdims", 1)];
-    let measured = builder.op(&part("measured"), "ReduceL2", &[&centred], axes);
+    let measured = builder.op(&part("measured"), "ReduceL2", &[&centered], axes);
     let shortest = builder.float_constant(&part("shortest"), &[], &[MIN_NORM as f32]);
     let lengths = builder.op(&part("lengths"), "Max", &[&measured, &shortest], vec![]);
-    let directions = builder.op(&part("directions"), "Div", &[&centred, &lengths], vec![]);
+    let directions = builder.op(&part("directions"), "Div", &[&centered, &lengths], vec![]);
 
-    // A class with fewer prototypes than others, or none, repeats its last or a zero.
+    // A class with fewer prototypes than others repeats its last one, or zeros if it has none.
     let each = prototypes.classes.iter().flatten().map(Vec::len).max().unwrap_or(1).max(1);
     let kernel = |number: usize, class: usize| {
         let own = prototypes.classes[class].as_ref();
@@ -78,32 +75,24 @@ pub(crate) fn scores(builder: &mut GraphBuilder, values: &str, prototypes: &Prot
     builder.op(&part("met"), "Add", &[&scores, &unmet], vec![])
 }
 
-/// Writes the output for scores of the linear predictor and of the prototypes, both `[N, C, H, W]` at the picture's own
-/// size.
+/// Writes the output for logits of the linear classifier and of the prototypes, both `[N, C, H,
+/// W]`.
 pub(crate) fn write(builder: &mut GraphBuilder, linear: &str, prototypes: &str, classes: usize) {
     let part = |part: &str| format!("{NAME}.{part}");
     let own = winner_mask(builder, NAME, linear, classes);
-    let probabilities = builder.op(
-        &part("probabilities"),
-        "Softmax",
-        &[prototypes],
-        vec![AttributeProto::int("axis", 1)],
-    );
+    let along = vec![AttributeProto::int("axis", 1)];
+    let probabilities = builder.op(&part("probabilities"), "Softmax", &[prototypes], along);
     let none = builder.float_constant(&part("none"), &[], &[0.0]);
     let chosen = builder.op(&part("chosen"), "Where", &[&own, &probabilities, &none], vec![]);
     let axis = builder.int64_constant(&part("axis"), &[1]);
-    let sum = builder.op(
-        &part("sum"),
-        "ReduceSum",
-        &[&chosen, &axis],
-        vec![AttributeProto::int("keepdims", 0)],
-    );
+    let keep = vec![AttributeProto::int("keepdims", 0)];
+    let sum = builder.op(&part("sum"), "ReduceSum", &[&chosen, &axis], keep);
     let most = builder.float_constant(&part("most"), &[], &[255.0]);
     let scaled = builder.op(&part("scaled"), "Mul", &[&sum, &most], vec![]);
     round_to_u8(builder, NAME, &scaled);
 }
 
-/// A vector at length 1.
+/// Scales a vector to length 1.
 fn unit(values: &[f32]) -> Vec<f32> {
     let values: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
     let length = norm(&values);

@@ -1,93 +1,91 @@
-//! Rounded values and weights as ONNX writes them: integers, and a `DequantizeLinear` that says what they mean. Runtimes
-//! take these together with the operation between them as one on integers.
+//! Quantized values and weights in ONNX: integers with a `DequantizeLinear` (QDQ format). Runtimes
+//! fuse these with the operation between them to one on integers.
 //!
-//! A value `x` is `x.float` before it is rounded and `x.integers` after; by its own name it is a float again.
+//! A value `x` is `x.float` before it is rounded, `x.integers` after, and `x` when dequantized.
 
 use crate::onnx::builder::GraphBuilder;
 use crate::onnx::proto::{AttributeProto, DataType};
 use crate::quantize::conv::QuantizedConv;
 use crate::quantize::range::QuantParams;
 
-/// What a value is called before it is rounded.
-pub(crate) fn made(value: &str) -> String {
+/// Name of a value before it is rounded.
+pub(crate) fn unrounded(value: &str) -> String {
     format!("{value}.float")
 }
 
-/// What the integers of a value are called.
+/// Name of the integers of a value.
 pub(crate) fn integers(value: &str) -> String {
     format!("{value}.integers")
 }
 
-/// Rounds the value that was [`made`].
+/// Writes the rounding of an [`unrounded`] value.
 pub(crate) fn quantize(
     builder: &mut GraphBuilder,
     value: &str,
-    step: QuantParams,
+    params: QuantParams,
     symmetric: bool,
 ) {
-    let [size, zero] = constants(builder, value, step, symmetric);
-    builder.op(&integers(value), "QuantizeLinear", &[&made(value), &size, &zero], vec![]);
+    let [scale, zero] = constants(builder, value, params, symmetric);
+    builder.op(&integers(value), "QuantizeLinear", &[&unrounded(value), &scale, &zero], vec![]);
 }
 
-/// The value of [`integers`], under its own name.
+/// Writes the value of its [`integers`].
 pub(crate) fn dequantize(
     builder: &mut GraphBuilder,
     value: &str,
-    step: QuantParams,
+    params: QuantParams,
     symmetric: bool,
 ) {
-    let inputs =
-        [[integers(value)].as_slice(), &constants(builder, value, step, symmetric)].concat();
+    let [scale, zero] = constants(builder, value, params, symmetric);
+    let inputs = vec![integers(value), scale, zero];
     builder.node(&format!("{value}.dequantized"), "DequantizeLinear", inputs, value, vec![]);
 }
 
 fn constants(
     builder: &mut GraphBuilder,
     value: &str,
-    step: QuantParams,
+    params: QuantParams,
     symmetric: bool,
 ) -> [String; 2] {
     let element = if symmetric { DataType::Int8 } else { DataType::Uint8 };
-    let size = builder.float_constant(&format!("{value}.step"), &[], &[step.size]);
-    [size, builder.constant(&format!("{value}.zero"), &[], element, || vec![step.zero])]
+    let scale = builder.float_constant(&format!("{value}.step"), &[], &[params.scale]);
+    let zero_point = || vec![params.zero_point];
+    [scale, builder.constant(&format!("{value}.zero"), &[], element, zero_point)]
 }
 
-/// The weights of a convolution from its kernels in 8 bits.
+/// Writes the 8-bit weights of a convolution.
 pub(crate) fn weights(
     builder: &mut GraphBuilder,
     name: &str,
     shape: &[usize],
-    kernels: &QuantizedConv,
+    conv: &QuantizedConv,
 ) -> String {
-    let bytes = || kernels.weights.iter().map(|&weight| weight as u8).collect();
+    let bytes = || conv.weights.iter().map(|&weight| weight as u8).collect();
     let integers = builder.constant(&integers(name), shape, DataType::Int8, bytes);
-    let zeros = || vec![0; kernels.sizes.len()];
-    let zero =
-        builder.constant(&format!("{name}.zero"), &[kernels.sizes.len()], DataType::Int8, zeros);
-    by_channel(builder, name, [&integers, &zero], &kernels.sizes)
+    let channels = conv.scales.len();
+    let zero = format!("{name}.zero");
+    let zero = builder.constant(&zero, &[channels], DataType::Int8, || vec![0; channels]);
+    by_channel(builder, name, [&integers, &zero], &conv.scales)
 }
 
-/// The bias of a convolution from integers of 32 bits.
-pub(crate) fn bias(builder: &mut GraphBuilder, name: &str, kernels: &QuantizedConv) -> String {
-    let bytes =
-        |integers: &[i32]| integers.iter().flat_map(|integer| integer.to_le_bytes()).collect();
-    let count = [kernels.biases.len()];
-    let integers =
-        builder.constant(&integers(name), &count, DataType::Int32, || bytes(&kernels.biases));
-    let zero = builder.constant(&format!("{name}.zero"), &count, DataType::Int32, || {
-        bytes(&vec![0; kernels.biases.len()])
-    });
-    by_channel(builder, name, [&integers, &zero], &kernels.bias_sizes)
+/// Writes the 32-bit bias of a convolution.
+pub(crate) fn bias(builder: &mut GraphBuilder, name: &str, conv: &QuantizedConv) -> String {
+    let channels = conv.biases.len();
+    let bytes = || conv.biases.iter().flat_map(|integer| integer.to_le_bytes()).collect();
+    let integers = builder.constant(&integers(name), &[channels], DataType::Int32, bytes);
+    let zero = format!("{name}.zero");
+    let zero = builder.constant(&zero, &[channels], DataType::Int32, || vec![0; 4 * channels]);
+    by_channel(builder, name, [&integers, &zero], &conv.bias_scales)
 }
 
-/// Floats of integers whose first dimension has a step for each place.
+/// Writes the floats of integers with one scale for each index of the first dimension.
 fn by_channel(
     builder: &mut GraphBuilder,
     name: &str,
     [integers, zero]: [&str; 2],
-    sizes: &[f32],
+    scales: &[f32],
 ) -> String {
-    let sizes = builder.float_constant(&format!("{name}.step"), &[sizes.len()], sizes);
+    let scales = builder.float_constant(&format!("{name}.step"), &[scales.len()], scales);
     let axis = vec![AttributeProto::int("axis", 0)];
-    builder.op(name, "DequantizeLinear", &[integers, &sizes, zero], axis)
+    builder.op(name, "DequantizeLinear", &[integers, &scales, zero], axis)
 }

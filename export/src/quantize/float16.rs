@@ -1,36 +1,33 @@
-//! What a file of 16-bit floats can hold.
+//! Range check for 16-bit floats.
 
 use anyhow::{Result, ensure};
-use protoseg_models::calibration::Calibration;
+use protoseg_models::calibration::{Calibration, NodeRange};
 
 use crate::network::Network;
 
-/// The largest 16-bit float.
-const LARGEST: f32 = 65504.0;
+/// Largest 16-bit float.
+const MAX: f32 = 65504.0;
 
-/// Refuses a network that has larger weights than a 16-bit float can be, or makes larger values as far as a calibration
-/// knows. They would become infinite, and the logits no numbers.
+/// Refuses a network whose weights, or values as far as a calibration knows them, exceed the
+/// largest 16-bit float: they would become infinite, and the logits NaN.
 pub(crate) fn check(network: &Network, calibration: Option<&Calibration>) -> Result<()> {
     for (name, tensor) in network.weights() {
         let largest =
             tensor.data.iter().fold(0.0, |largest: f32, weight| largest.max(weight.abs()));
         ensure!(
-            largest <= LARGEST,
-            "fp16 cannot hold the tensor `{name}`: its largest weight is {largest}, and the largest 16-bit float {LARGEST}; leave \
-             fp16 out"
+            largest <= MAX,
+            "fp16 cannot hold the tensor `{name}`: its largest weight is {largest}, and the largest \
+             16-bit float {MAX}; leave out fp16"
         );
     }
     let Some(calibration) = calibration else { return Ok(()) };
     for (id, _) in network.graph().iter() {
-        let Some((value, range)) = calibration.nodes.get_key_value(network.value(id)) else {
-            continue;
-        };
+        let value = network.value_name(id);
+        let Some(NodeRange { min, max, .. }) = calibration.nodes.get(value) else { continue };
         ensure!(
-            range.min >= -LARGEST && range.max <= LARGEST,
-            "fp16 cannot hold the values of `{value}`: over the calibration pictures they run from {} to {}, and the largest 16-bit \
-             float is {LARGEST}; leave fp16 out",
-            range.min,
-            range.max
+            *min >= -MAX && *max <= MAX,
+            "fp16 cannot hold the values of `{value}`: over the calibration images they run from \
+             {min} to {max}, and the largest 16-bit float is {MAX}; leave out fp16"
         );
     }
     Ok(())
@@ -41,14 +38,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use protoseg_models::arch::{Arch, Preset};
-    use protoseg_models::calibration::{HISTOGRAM_BINS, NodeRange};
+    use protoseg_models::calibration::HISTOGRAM_BINS;
     use protoseg_models::formula;
     use protoseg_models::graph::Tag;
 
     use super::*;
 
     #[test]
-    fn what_16_bits_cannot_hold_is_named() {
+    fn values_beyond_16_bits_are_named() {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let logits = graph.tagged(Tag::Logits).unwrap();
         let network =

@@ -1,4 +1,5 @@
-//! Which values of a network are rounded to 8 bits, in which steps, and which nodes count in floats.
+//! Quantization plan: which values of a network are rounded to 8 bits, and which nodes stay in
+//! floats.
 
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
@@ -9,28 +10,28 @@ use crate::network::Network;
 use crate::quantize::conv::QuantizedConv;
 use crate::quantize::range::QuantParams;
 
-/// Sensitivity above which a value stays in floats.
+/// Default sensitivity above which a value stays in floats.
 ///
-/// A sensitivity is the error of the logits, over the logits, where one value alone is rounded. Errors of many roundings
-/// add up as their squares do. The values of trained networks have sensitivities well below 0.01, most below 0.005, so a
-/// hundred of them make an error of about 0.05: a value above that does more harm than all others together, and its
-/// neighbours in floats cost less than it does.
+/// A sensitivity is the relative error of the logits if one value alone is rounded, and errors of
+/// many roundings add up in quadrature. The values of trained networks have sensitivities well
+/// below 0.01, most below 0.005, so a hundred of them give an error of about 0.05: a value above
+/// that does more harm than all others together, and costs less in floats.
 pub const DEFAULT_MAX_SENSITIVITY: f32 = 0.05;
 
-/// How a network is quantised, as its maker decides.
+/// Options of a quantization.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantizeConfig {
-    /// Signed values with their zero at 0, weights of 8 bits and biases in floats, as TensorRT wants them.
+    /// Signed values with zero point 0 and biases in floats, as TensorRT requires.
     pub symmetric: bool,
-    /// Bits that weights use.
+    /// Bits of a weight.
     pub weight_bits: u8,
-    /// Values of a higher sensitivity stay in floats.
+    /// Values of higher sensitivity stay in floats.
     pub max_sensitivity: f32,
 }
 
 impl QuantizeConfig {
-    /// For ONNX Runtime on a CPU. Weights of 7 bits, because processors without dot products of bytes (AVX2) add
-    /// products of an unsigned and a signed byte in pairs of 16 bits, where two of 8 bits may overflow.
+    /// For ONNX Runtime on CPUs. Weights have 7 bits, because processors without VNNI add pairs of
+    /// products of an unsigned and a signed byte in 16 bits, which 8-bit weights may overflow.
     pub const CPU: Self =
         Self { symmetric: false, weight_bits: 7, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
     /// For TensorRT.
@@ -38,116 +39,123 @@ impl QuantizeConfig {
         Self { symmetric: true, weight_bits: 8, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
 }
 
-/// What of a network is quantised, and how.
+/// The rounded values and quantized convolutions of a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizationPlan {
-    form: Variant,
+    variant: Variant,
     symmetric: bool,
-    /// In which steps each node's value is rounded; none where it stays as it is.
-    steps: Vec<Option<QuantParams>>,
-    /// Convolutions that count in integers.
-    kernels: Vec<Option<QuantizedConv>>,
-    /// The normalisation, where pixels are its value in 8 bits just as they come.
+    /// Rounding of each node's value; none if it stays in floats.
+    params: Vec<Option<QuantParams>>,
+    /// Convolutions in integers.
+    convs: Vec<Option<QuantizedConv>>,
+    /// The normalization, if its quantized value equals the pixels.
     pixels: Option<NodeId>,
 }
 
 impl QuantizationPlan {
-    /// The scheme of a network after all passes. The calibration has what its values were like, by their names.
+    /// Plans a network after all passes, from a calibration of its values by name.
     ///
-    /// A value is rounded unless its sensitivity is too high, nothing reads it (the logits, so the classifier counts in
-    /// floats), or an activation alone does, which is computed along with it. Whatever makes or reads a value that is not
-    /// rounded counts in floats.
+    /// A value is rounded unless its sensitivity is too high, no node reads it (the logits, so the
+    /// classifier stays in floats), or only an activation reads it, which is fused with its node. A
+    /// node that reads or computes a value that is not rounded stays in floats.
     pub fn new(
         network: &Network,
         calibration: &Calibration,
-        rounding: QuantizeConfig,
+        config: QuantizeConfig,
     ) -> Result<Self> {
-        let QuantizeConfig { symmetric, weight_bits, max_sensitivity } = rounding;
+        let QuantizeConfig { symmetric, weight_bits, max_sensitivity } = config;
         ensure!(matches!(weight_bits, 7 | 8), "weights have 7 or 8 bits, not {weight_bits}");
         ensure!(
             max_sensitivity >= 0.0,
-            "a limit of sensitivities is no less than 0, not {max_sensitivity}"
+            "the limit of sensitivities must be 0 or more, not {max_sensitivity}"
         );
         let activations = activations(network);
-        let (mut steps, mut pixels) = (Vec::with_capacity(activations.len()), None);
+        let mut params: Vec<Option<QuantParams>> = Vec::with_capacity(activations.len());
+        let mut pixels = None;
         for (id, node) in network.graph.iter() {
             let read = network.graph.nodes().iter().any(|reader| reader.inputs.contains(&id));
             let rounds = read
                 && activations[id.0].is_none()
                 && !matches!(node.op, Op::Input | Op::Linear { .. });
-            let range = rounds.then(|| measured(calibration, network.value(id))).transpose()?;
-            let step =
-                range.filter(|range| range.sensitivity <= max_sensitivity).map(
-                    |range| match node.op {
-                        // These make no new values; with the same steps going in and out, they count in bytes.
-                        Op::MaxPool { .. } | Op::Resize { .. } => {
-                            inherited(&steps, node).unwrap_or(new_step(node, range, symmetric))
-                        }
-                        _ => new_step(node, range, symmetric),
-                    },
-                );
-            if step.is_some() && !symmetric && pixel_step(node).is_some() {
+            let range = if rounds {
+                let range = measured(calibration, network.value_name(id))?;
+                Some(range).filter(|range| range.sensitivity <= max_sensitivity)
+            } else {
+                None
+            };
+            // Pooling and resizing give no new values: with equal parameters before and after, they
+            // run on bytes.
+            let inherited = match node.op {
+                Op::MaxPool { .. } | Op::Resize { .. } => params[node.inputs[0].0],
+                _ => None,
+            };
+            let own =
+                range.map(|range| inherited.unwrap_or_else(|| choose(node, range, symmetric)));
+            if own.is_some() && !symmetric && pixel_params(node).is_some() {
                 pixels = Some(id);
             }
-            steps.push(step);
+            params.push(own);
         }
-        let integers = integers(network, &activations, &steps);
+        let integers = integers(network, &activations, &params);
         ensure!(
             integers.contains(&true),
-            "nothing would count in 8 bits, as rounding any value moves the logits by more than {max_sensitivity} of them"
+            "no node would be in 8 bits: rounding any value changes the logits by more than \
+             {max_sensitivity}"
         );
-        let kernels = |(id, node): (NodeId, &Node)| match node.op {
-            Op::Conv(_) if integers[id.0] => {
-                steps[node.inputs[0].0].map(|input| kernels(network, node, input, weight_bits))
+        let mut convs = Vec::with_capacity(params.len());
+        let mut float_nodes = Vec::new();
+        for (id, node) in network.graph.iter() {
+            let input = node.inputs.first().and_then(|input| params[input.0]);
+            convs.push(match (&node.op, input) {
+                (Op::Conv(_), Some(input)) if integers[id.0] => {
+                    Some(quantize_conv(network, node, input, weight_bits))
+                }
+                _ => None,
+            });
+            if !integers[id.0] && !matches!(node.op, Op::Input | Op::Normalize { .. }) {
+                float_nodes.push(node.name.clone());
             }
-            _ => None,
-        };
-        let kernels = network.graph.iter().map(kernels).collect();
-        let floats = network.graph.iter().filter(|&(id, node)| {
-            !integers[id.0] && !matches!(node.op, Op::Input | Op::Normalize { .. })
-        });
-        let float_nodes = floats.map(|(_, node)| node.name.clone()).collect();
-        let quantization = Some(Quantization { weight_bits, symmetric, float_nodes });
-        let form = Variant {
+        }
+        let variant = Variant {
             kind: ModelKind::Logits,
             precision: Precision::Int8,
             frame: None,
-            quantization,
+            quantization: Some(Quantization { weight_bits, symmetric, float_nodes }),
         };
-        Ok(Self { form, symmetric, steps, kernels, pixels })
+        Ok(Self { variant, symmetric, params, convs, pixels })
     }
 
-    /// What a file that is written by it says of itself.
-    pub fn form(&self) -> &Variant {
-        &self.form
+    /// Returns the variant of the file.
+    pub fn variant(&self) -> &Variant {
+        &self.variant
     }
 
-    /// Whether bytes are signed, and biases floats.
+    /// Returns true for signed values and biases in floats.
     pub(crate) fn symmetric(&self) -> bool {
         self.symmetric
     }
 
-    /// In which steps a node's value is rounded.
-    pub(crate) fn step(&self, id: NodeId) -> Option<QuantParams> {
-        self.steps[id.0]
+    /// Returns the rounding of a node's value.
+    pub(crate) fn params(&self, id: NodeId) -> Option<QuantParams> {
+        self.params[id.0]
     }
 
-    /// The kernels of a convolution that counts in integers.
-    pub(crate) fn kernels(&self, id: NodeId) -> Option<&QuantizedConv> {
-        self.kernels[id.0].as_ref()
+    /// Returns a convolution in integers.
+    pub(crate) fn conv(&self, id: NodeId) -> Option<&QuantizedConv> {
+        self.convs[id.0].as_ref()
     }
 
-    /// Whether the pixels are a node's value in 8 bits just as they come.
+    /// Returns true for the normalization whose quantized value equals the pixels.
     pub(crate) fn is_pixels(&self, id: NodeId) -> bool {
         self.pixels == Some(id)
     }
 }
 
-/// For each node the activation that alone reads its value, and so is computed along with it.
+/// Returns for each node the activation that is the only reader of its value, and is fused with it.
 fn activations(network: &Network) -> Vec<Option<NodeId>> {
     let activation = |(id, node): (NodeId, &Node)| {
         if !matches!(node.op, Op::Conv(_) | Op::Add)
-            || network.output_values().any(|value| value == network.value(id))
+            || network.output_values().any(|value| value == network.value_name(id))
         {
             return None;
         }
@@ -160,21 +168,21 @@ fn activations(network: &Network) -> Vec<Option<NodeId>> {
     network.graph.iter().map(activation).collect()
 }
 
-/// Which nodes count in integers: all that they read and make is rounded.
+/// Marks the nodes in integers: those with rounded inputs and outputs.
 fn integers(
     network: &Network,
     activations: &[Option<NodeId>],
-    steps: &[Option<QuantParams>],
+    params: &[Option<QuantParams>],
 ) -> Vec<bool> {
-    let mut integers = vec![false; steps.len()];
+    let mut integers = vec![false; params.len()];
     for (id, node) in network.graph.iter() {
-        let read = |inputs: &[NodeId]| inputs.iter().all(|input| steps[input.0].is_some());
+        let rounded = |inputs: &[NodeId]| inputs.iter().all(|input| params[input.0].is_some());
         let reads = match node.op {
             Op::Conv(_) | Op::Add | Op::Concat | Op::MaxPool { .. } | Op::GlobalAvgPool => {
-                read(&node.inputs)
+                rounded(&node.inputs)
             }
-            // Of the second it reads the size.
-            Op::Resize { .. } => read(&node.inputs[..1]),
+            // Only the size of the second input counts.
+            Op::Resize { .. } => rounded(&node.inputs[..1]),
             Op::Relu | Op::Relu6 => {
                 activations[node.inputs[0].0] == Some(id) && integers[node.inputs[0].0]
             }
@@ -184,16 +192,16 @@ fn integers(
             | Op::Linear { .. }
             | Op::Dropout2d { .. } => false,
         };
-        integers[id.0] = reads && steps[activations[id.0].unwrap_or(id).0].is_some();
+        integers[id.0] = reads && params[activations[id.0].unwrap_or(id).0].is_some();
     }
     integers
 }
 
-/// The range of a value, once it is known to be one.
+/// Returns the range of a value after checking it.
 fn measured<'a>(calibration: &'a Calibration, value: &str) -> Result<&'a NodeRange> {
     let found = calibration.nodes.get(value);
     let range = found.with_context(|| {
-        format!("the calibration lacks `{value}`; train again, as it is of another network")
+        format!("the calibration lacks `{value}`: it is of another network; train again")
     })?;
     let NodeRange { min, max, ref histogram, sensitivity } = *range;
     let wrong = if !(min.is_finite() && max.is_finite()) {
@@ -209,45 +217,37 @@ fn measured<'a>(calibration: &'a Calibration, value: &str) -> Result<&'a NodeRan
     } else {
         return Ok(range);
     };
-    bail!("in the calibration, `{value}` {wrong}; train again to record another")
+    bail!("in the calibration, `{value}` {wrong}; train again")
 }
 
-fn new_step(node: &Node, range: &NodeRange, symmetric: bool) -> QuantParams {
+fn choose(node: &Node, range: &NodeRange, symmetric: bool) -> QuantParams {
     let bounds = match node.op {
         Op::Relu => [0.0, f64::INFINITY],
         Op::Relu6 => [0.0, 6.0],
         _ => [f64::NEG_INFINITY, f64::INFINITY],
     };
-    match pixel_step(node) {
-        Some(step) if !symmetric => step,
+    match pixel_params(node) {
+        Some(params) if !symmetric => params,
         _ if symmetric => QuantParams::symmetric(range, bounds),
         _ => QuantParams::unsigned(range, bounds),
     }
 }
 
-/// The step of the value that a node's first input has, where it is rounded.
-fn inherited(steps: &[Option<QuantParams>], node: &Node) -> Option<QuantParams> {
-    node.inputs.first().and_then(|input| steps[input.0])
-}
-
-/// The step in which pixels are their own normalised value: channels share one mean, a whole number, and one deviation.
-fn pixel_step(node: &Node) -> Option<QuantParams> {
+/// Returns the parameters with which the pixels themselves are the quantized normalized value:
+/// channels share one integer mean and one standard deviation.
+fn pixel_params(node: &Node) -> Option<QuantParams> {
     let Op::Normalize { mean: [mean, ..], std: [std, ..] } = node.op else { return None };
     let alike = node.op == Op::Normalize { mean: [mean; 3], std: [std; 3] };
-    let zero = mean as u8;
-    (alike && f64::from(zero) == mean && std > 0.0)
-        .then(|| QuantParams { size: (1.0 / std) as f32, zero })
+    let zero_point = mean as u8;
+    (alike && f64::from(zero_point) == mean && std > 0.0)
+        .then(|| QuantParams { scale: (1.0 / std) as f32, zero_point })
 }
 
-fn kernels(network: &Network, node: &Node, input: QuantParams, bits: u8) -> QuantizedConv {
+fn quantize_conv(network: &Network, node: &Node, input: QuantParams, bits: u8) -> QuantizedConv {
     let part = |part: &str| {
         network.weights.get(&format!("{}.{part}", node.name)).map(|tensor| tensor.data.as_slice())
     };
+    let weights = part("weight").unwrap_or_default();
     let zeros = vec![0.0; node.channels];
-    QuantizedConv::new(
-        part("weight").unwrap_or_default(),
-        part("bias").unwrap_or(&zeros),
-        input.size,
-        bits,
-    )
+    QuantizedConv::new(weights, part("bias").unwrap_or(&zeros), input.scale, bits)
 }

@@ -1,4 +1,4 @@
-//! What tells one state of a picture's file from another.
+//! File fingerprint: size and modification time, or SHA-256.
 
 use std::io;
 use std::path::Path;
@@ -7,20 +7,19 @@ use std::time::UNIX_EPOCH;
 use protoseg_models::digest;
 use serde::{Deserialize, Serialize};
 
-/// A file's size, and when it was last changed or what is in it.
+/// Fingerprint of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFingerprint {
-    /// Size in bytes.
     pub bytes: u64,
     /// Nanoseconds since 1970, negative before.
     pub modified: i64,
-    /// SHA-256 of the content, where it was asked for.
+    /// Where the content was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
 
 impl FileFingerprint {
-    /// Of a file as it is now.
+    /// Reads size and time of a file, and with `content` its digest.
     pub fn from_file(path: &Path, content: bool) -> io::Result<Self> {
         let metadata = path.metadata()?;
         let modified = match metadata.modified()?.duration_since(UNIX_EPOCH) {
@@ -35,7 +34,7 @@ impl FileFingerprint {
         Ok(Self { bytes: metadata.len(), modified, sha256 })
     }
 
-    /// Whether both are of one content: by digest where both have one, else by time.
+    /// Compares digests where both have one, else times; sizes always.
     pub fn matches(&self, other: &Self) -> bool {
         let same = match (&self.sha256, &other.sha256) {
             (Some(one), Some(two)) => one == two,

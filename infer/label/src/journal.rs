@@ -1,7 +1,7 @@
-//! The journal of a shard: a line for each run that was begun and each picture that was labelled, only ever appended to.
+//! The append-only journal of a shard: a line for each run and each labeled image.
 //!
-//! A picture's line is written after its last file is in place, so that what the journal says is there is there. A line at the
-//! end that cannot be read, as a killed program or a full disk may leave one, is cut off; one before others is passed over.
+//! An image's line is written after its last file is in place. A damaged last line, as a killed process or a full disk may
+//! leave, is cut off; one before others is ignored with a warning.
 
 mod others;
 #[cfg(test)]
@@ -21,28 +21,27 @@ use super::fingerprint::FileFingerprint;
 use super::shard::Shard;
 use protoseg_images::formats::escape_name;
 
-/// Version of the journal's lines.
 const VERSION: &str = "1.0";
 
-/// What decides, beside the picture, what its files hold.
+/// Everything beside the image that its results depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
     /// SHA-256 of the model file.
     pub model: String,
-    /// In which pieces pictures are run.
+    /// Windows in which images are run.
     #[serde(rename = "pieces")]
     pub windows: String,
-    /// What computes, as numbers of different devices differ in their last digits.
+    /// Device and its arithmetic: results of different devices differ in their last digits.
     pub device: String,
-    /// The ONNX Runtime that runs the model, as it names itself: another one adds up in another order.
+    /// Build of ONNX Runtime: another one sums in another order.
     #[serde(default)]
     pub runtime: String,
-    /// Names of the formats that each picture has files of, with what shapes them.
+    /// Formats with a file for each image, with their options.
     pub formats: BTreeSet<String>,
 }
 
 impl Recipe {
-    /// Tells it from every other.
+    /// First 16 hexadecimal digits of the SHA-256 of all fields.
     pub fn key(&self) -> String {
         let Self { model, windows, device, runtime, formats } = self;
         let formats = formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
@@ -52,7 +51,7 @@ impl Recipe {
             .to_owned()
     }
 
-    /// In what it differs from an earlier one, for people; empty where it does not.
+    /// Describes the differences from an earlier recipe; empty where there are none.
     pub fn differences(&self, earlier: &Self) -> String {
         let formats =
             |recipe: &Self| recipe.formats.iter().map(String::as_str).collect::<Vec<_>>().join(",");
@@ -75,18 +74,17 @@ impl Recipe {
     }
 }
 
-/// The pictures of all shards together, as one machine saw them.
+/// Digest of the names of all images of all shards.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InputSetDigest {
-    /// How many.
     #[serde(rename = "pictures")]
     pub images: u64,
-    /// SHA-256 of their names in order.
+    /// Of the escaped names in order.
     pub sha256: String,
 }
 
 impl InputSetDigest {
-    /// Of pictures by name, in any order.
+    /// From names in any order.
     pub fn from_names<'a>(names: impl Iterator<Item = &'a Path>) -> Self {
         Self::from_escaped_names(names.map(escape_name).collect())
     }
@@ -100,25 +98,22 @@ impl InputSetDigest {
     }
 }
 
-/// A run that was begun.
+/// Header of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunHeader {
     /// Version of the lines that follow.
     version: String,
-    /// What it makes of pictures.
     pub recipe: Recipe,
-    /// Its part of them.
     pub shard: Shard,
-    /// All of them.
     #[serde(rename = "census")]
     pub input_set: InputSetDigest,
-    /// Names of the formats that hold all pictures in one file, which are made of the files of each at the end.
+    /// Formats with one file for all images, written at the end from the files of each.
     #[serde(rename = "joint")]
     pub combined_formats: BTreeSet<String>,
 }
 
 impl RunHeader {
-    /// A run of this version.
+    /// A header of this program's version.
     pub fn new(
         recipe: Recipe,
         shard: Shard,
@@ -129,19 +124,18 @@ impl RunHeader {
     }
 }
 
-/// A picture that was labelled.
+/// A labeled image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// Its name, spelled as text.
+    /// Escaped name.
     #[serde(rename = "picture")]
     pub image: String,
-    /// [`Recipe::key`] of what was made of it.
+    /// [`Recipe::key`] of its results.
     pub recipe: String,
-    /// Its file.
     pub input: FileFingerprint,
-    /// Its results: places relative to the output folder, spelled as text, and bytes.
+    /// Escaped paths of its results relative to the output folder, and their sizes in bytes.
     pub outputs: BTreeMap<String, u64>,
-    /// How many pixels each class has.
+    /// Pixels of each class.
     pub pixels: Vec<u64>,
 }
 
@@ -152,68 +146,51 @@ enum JournalLine {
     Run(RunHeader),
     #[serde(rename = "labelled")]
     Labeled(JournalEntry),
-    /// What was noted of a picture holds no longer.
+    /// An earlier entry is no longer valid.
     #[serde(rename = "struck")]
     Removed(String),
 }
 
-/// Why a journal cannot be used.
+/// Errors of opening, reading and writing a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The file system refused.
     #[error("{}: {source}", path.display())]
-    Io {
-        /// The journal.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another process labels into the same folder.
-    #[error("another process is labelling the same shard into this folder: it holds {}", .0.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("another process is labeling the same shard into this folder: it holds {}", .0.display())]
     Locked(PathBuf),
-    /// Results of other pictures, or made otherwise, in the same folder.
-    #[error("{} holds the results of {count} pictures: add --resume to go on with them, or choose another --out", out.display())]
-    NotEmpty {
-        /// The output folder.
-        out: PathBuf,
-        /// How many pictures' results it holds.
-        count: usize,
-    },
-    /// Of another version.
-    #[error("{} was written by another version of protoseg ({found}; this one knows {VERSION}); use that, or label into another folder", path.display())]
-    Version {
-        /// The journal.
-        path: PathBuf,
-        /// Its version.
-        found: String,
-    },
+    #[error("{} holds the results of {count} images: add --resume to continue, or choose another --out", out.display())]
+    NotEmpty { out: PathBuf, count: usize },
+    #[error("{} has version {found}, and this program reads {VERSION}; use the program that wrote it, or another --out", path.display())]
+    Version { path: PathBuf, found: String },
 }
 
-/// What a journal holds.
+/// Contents of a journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JournalContents {
-    /// The run that was begun last.
+    /// The last run.
     pub run: Option<RunHeader>,
-    /// The recipes of all runs, by their keys.
+    /// Recipes of all runs by their keys.
     pub recipes: BTreeMap<String, Recipe>,
-    /// Numbers, from 1, of lines that cannot be read and stand before others that can.
+    /// Line numbers, from 1, of damaged lines before intact ones.
     pub damaged_lines: Vec<usize>,
-    /// The last line of each picture that was not struck out since.
+    /// Valid entries by escaped name.
     pub entries: BTreeMap<String, JournalEntry>,
 }
 
 impl JournalContents {
-    /// Reads a journal as it is, of a run that is over or under way.
+    /// Reads a journal without locking it.
     pub fn read(path: &Path) -> Result<Self, JournalError> {
         let text =
             fs::read(path).map_err(|source| JournalError::Io { path: path.into(), source })?;
         Ok(Self::parse(path, &text)?.0)
     }
 
-    /// The contents, and how many bytes of the text they are.
+    /// Returns the contents and the length of the intact part of the text.
     fn parse(path: &Path, text: &[u8]) -> Result<(Self, usize), JournalError> {
-        let (mut contents, mut length) = (Self::default(), 0);
-        let (mut unread, mut read) = (Vec::new(), 0);
+        let mut contents = Self::default();
+        let mut length = 0;
+        let mut read = 0;
+        let mut damaged = Vec::new();
         for (number, line) in (1..).zip(text.split_inclusive(|&byte| byte == b'\n')) {
             let Some(whole) = line.strip_suffix(b"\n") else { break };
             read += line.len();
@@ -228,33 +205,33 @@ impl JournalContents {
                 Ok(JournalLine::Labeled(entry)) => {
                     drop(contents.entries.insert(entry.image.clone(), entry))
                 }
-                Ok(JournalLine::Removed(picture)) => drop(contents.entries.remove(&picture)),
+                Ok(JournalLine::Removed(image)) => drop(contents.entries.remove(&image)),
                 Err(_) => {
-                    unread.push(number);
+                    damaged.push(number);
                     continue;
                 }
             }
-            contents.damaged_lines.append(&mut unread);
+            contents.damaged_lines.append(&mut damaged);
             length = read;
         }
         Ok((contents, length))
     }
 
-    /// What is wrong with lines of the journal, as a sentence; none where nothing is.
+    /// A sentence about damaged lines, if there are any.
     pub fn damage_warning(&self, path: &Path) -> Option<String> {
         let (&first, others) = self.damaged_lines.split_first()?;
         let more =
             if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
-        Some(format!("line {first} of {} is damaged{more} and passed over", path.display()))
+        Some(format!("line {first} of {} is damaged{more} and ignored", path.display()))
     }
 
-    /// The picture's line.
+    /// The entry of an image.
     pub fn entry(&self, name: &Path) -> Option<&JournalEntry> {
         self.entries.get(&escape_name(name))
     }
 
-    /// The picture's line, if its results are there and would come out the same: the same recipe, the same file, and every
-    /// result of the size that was written.
+    /// The entry of an image whose results are valid: same recipe, same input file, and every result present in the size that
+    /// was written.
     pub fn completed(
         &self,
         out: &Path,
@@ -269,7 +246,7 @@ impl JournalContents {
 }
 
 impl JournalEntry {
-    /// The first of its results that is not there in the size that was written.
+    /// The first result that is missing or has another size.
     pub fn missing_output(&self, out: &Path) -> Option<&str> {
         let there = |(place, &bytes): (&String, &u64)| {
             let metadata = out.join(unescape_name(place)).metadata();
@@ -279,7 +256,7 @@ impl JournalEntry {
     }
 }
 
-/// The path that [`escape_name`] spelled.
+/// Inverse of [`escape_name`].
 pub fn unescape_name(spelled: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(spelled.len());
     let mut rest = spelled.as_bytes();
@@ -302,7 +279,7 @@ pub fn unescape_name(spelled: &str) -> PathBuf {
     PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes))
 }
 
-/// A shard's journal, held by one process at a time until it ends, however it ends.
+/// A shard's journal, locked by one process until that ends.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -310,12 +287,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Where the journal of a shard lies.
+    /// Path of a shard's journal.
     pub fn path(out: &Path, shard: Shard) -> PathBuf {
         out.join(STATE_DIR).join(format!("journal{}.jsonl", shard.suffix()))
     }
 
-    /// Opens the journal of an output folder's shard, or begins one, and says what it holds.
+    /// Opens or creates the journal of a shard, cuts off a damaged end and returns the contents.
     pub fn open(out: &Path, shard: Shard) -> Result<(Self, JournalContents), JournalError> {
         let path = Self::path(out, shard);
         let failed = |source| JournalError::Io { path: path.clone(), source };
@@ -330,7 +307,7 @@ impl Journal {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(path)),
-            // Where the file system has no locks, two runs at once are not kept apart.
+            // File systems without locks cannot keep two runs apart.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
@@ -343,26 +320,26 @@ impl Journal {
         Ok((Self { file: Mutex::new(file), path }, contents))
     }
 
-    /// Notes a run.
+    /// Appends the header of a run.
     pub fn begin(&self, run: &RunHeader) -> Result<(), JournalError> {
         self.append(&JournalLine::Run(run.clone()))
     }
 
-    /// Notes a picture whose results are in place.
+    /// Appends an image whose results are in place.
     pub fn add(&self, entry: JournalEntry) -> Result<(), JournalError> {
         self.append(&JournalLine::Labeled(entry))
     }
 
-    /// Notes that a picture's results are about to change, so that they count for nothing if that is broken off.
-    pub fn invalidate(&self, picture: &str) -> Result<(), JournalError> {
-        self.append(&JournalLine::Removed(picture.to_owned()))
+    /// Invalidates an entry before its results change, so that an interruption does not leave it valid.
+    pub fn invalidate(&self, image: &str) -> Result<(), JournalError> {
+        self.append(&JournalLine::Removed(image.to_owned()))
     }
 
     fn append(&self, line: &JournalLine) -> Result<(), JournalError> {
         let failed = |source| JournalError::Io { path: self.path.clone(), source };
         let mut text = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
-        // In one call, so that another thread's line does not come between.
+        // One call, so that lines of other threads do not interleave.
         self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&text).map_err(failed)
     }
 }

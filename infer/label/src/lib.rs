@@ -1,9 +1,11 @@
-//! Results of labelling that no end of the program loses: a [`journal`] beside them says what each was made of, so that a
-//! run goes on where another was stopped or killed; a [`shard`] is one machine's part of the pictures.
+//! Labeling of image folders that survives any end of the program: the [`journal`] records which inputs and options each
+//! result was made from, so that `--resume` repeats nothing; a [`shard`] is one machine's part of the images; [`merge`]
+//! proves that shards are complete.
 //!
-//! In the output folder, `.protoseg/` holds for each shard `journal*.jsonl`, `failed*.jsonl` with the pictures of the last
-//! run that could not be labelled, and `partial*/` with files that are not whole yet. All else are results, each of which
-//! appears by a rename once it is whole.
+//! `.protoseg/` in the output folder holds for each shard `journal*.jsonl`, `failed*.jsonl` with the images that the last run
+//! could not label, and `partial*/` with files that are being written. A result appears by a rename once it is complete.
+//!
+//! **Invariant:** nothing here knows clap, tokio or the service.
 
 pub mod fingerprint;
 pub mod journal;
@@ -20,10 +22,10 @@ use protoseg_models::atomic;
 pub use self::journal::unescape_name;
 pub use protoseg_images::formats::escape_name;
 
-/// The folder below the output folder that is not results.
+/// Name of the folder for state, below the output folder.
 pub const STATE_DIR: &str = ".protoseg";
 
-/// Writes results into an output folder.
+/// Writes results into an output folder, each by a rename.
 #[derive(Debug)]
 pub struct OutputWriter {
     root: PathBuf,
@@ -32,7 +34,7 @@ pub struct OutputWriter {
 }
 
 impl OutputWriter {
-    /// For whoever holds the journal of the same shard: what a killed program left half written is cleared away.
+    /// Removes files that a killed process left half written. The caller holds the journal of the same shard.
     pub fn open(root: &Path, shard: shard::Shard) -> io::Result<Self> {
         let partial = root.join(STATE_DIR).join(format!("partial{}", shard.suffix()));
         if partial.exists() {
@@ -42,13 +44,13 @@ impl OutputWriter {
         Ok(Self { root: root.into(), partial, next: AtomicUsize::new(0) })
     }
 
-    /// Writes a file whose place is relative to the output folder; folders on the way are made.
-    pub fn write(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
-        let path = self.root.join(place);
+    /// Writes a file by its path relative to the output folder and creates folders as needed.
+    pub fn write(&self, relative: &Path, bytes: &[u8]) -> io::Result<()> {
+        let path = self.root.join(relative);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let way = self.partial.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        atomic::write_via(&way, &path, bytes)
+        let partial = self.partial.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        atomic::write_via(&partial, &path, bytes)
     }
 }

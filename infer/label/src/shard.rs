@@ -1,5 +1,5 @@
-//! One machine's part of the pictures: which pictures depends on their names alone, so that every machine finds its own
-//! without asking the others, and finds the same ones when it tries again.
+//! One machine's part of the images. It follows from the images' names alone, so that machines need not talk to each other
+//! and a retry gets the same images.
 
 use std::fmt;
 use std::path::Path;
@@ -17,45 +17,29 @@ pub struct Shard {
     count: u64,
 }
 
-/// Why something names no shard.
+/// Errors of naming a shard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
-    /// Neither `i/n` with i from 1 to n.
-    #[error("write a shard as i/n with i from 1 to n, such as 1/8 … 8/8; {0:?} is none")]
+    #[error("{0:?} is not a shard; write i/n with i from 1 to n, such as 1/8")]
     Syntax(String),
-    /// No scheduler says which.
     #[error(
-        "no scheduler says which shard this is. Looked for {KUBERNETES} (with --shards n), {AWS} with {AWS_SIZE}, {SLURM} with {SLURM_COUNT}, and {RANK} with {WORLD}; name it as --shard i/n"
+        "no scheduler names a shard: looked for {KUBERNETES} (with --shards n), {AWS} with {AWS_SIZE}, {SLURM} with {SLURM_COUNT}, and {RANK} with {WORLD}; name it as --shard i/n"
     )]
     NoScheduler,
-    /// More than one scheduler does.
-    #[error("both {} and {} say which shard this is; name it as --shard i/n", .0[0], .0[1])]
+    #[error("both {} and {} name a shard; choose one by --shard i/n", .0[0], .0[1])]
     Ambiguous([&'static str; 2]),
-    /// A variable that goes with another is missing, or not a number.
     #[error("{variable} is {}, so that {index_variable} does not name a shard", found.as_deref().map_or("not set".to_owned(), |found| format!("{found:?}")))]
-    Variable {
-        /// The variable.
-        variable: &'static str,
-        /// What it holds.
-        found: Option<String>,
-        /// The variable that it goes with.
-        index_variable: &'static str,
-    },
-    /// Kubernetes does not say how many there are.
+    Variable { variable: &'static str, found: Option<String>, index_variable: &'static str },
     #[error(
-        "{KUBERNETES} says which shard this is, but not of how many: add --shards n, the `completions` of the job"
+        "{KUBERNETES} does not say how many shards there are: add --shards n, the `completions` of the job"
     )]
     MissingCount,
-    /// A number beyond the count.
     #[error("{variable} is {number}, and there are {count} shards, counted from {first}")]
     OutOfRange {
-        /// The variable.
         variable: &'static str,
-        /// What it says.
         number: u64,
-        /// How many shards there are.
         count: u64,
-        /// The number of the first.
+        /// Index of the first shard.
         first: u64,
     },
 }
@@ -71,21 +55,21 @@ const RANK: &str = "RANK";
 const WORLD: &str = "WORLD_SIZE";
 
 impl Shard {
-    /// All pictures.
+    /// All images.
     pub const ALL: Self = Self { number: 1, count: 1 };
 
-    /// Which one, from 1 to [`count`](Self::count).
+    /// Number of this shard, from 1 to [`count`](Self::count).
     pub fn number(self) -> u64 {
         self.number
     }
 
-    /// Of how many.
+    /// Number of shards.
     pub fn count(self) -> u64 {
         self.count
     }
 
-    /// Whether a picture belongs to it: by the 64-bit FNV-1a hash of its name, the path below the folder that was named. The
-    /// hash is mixed once more, as that of names that differ in a digit spreads unevenly over few shards.
+    /// True if an image belongs to this shard, by the 64-bit FNV-1a hash of its name (its path below the input folder). The
+    /// hash is mixed once more: names that differ in one digit would spread unevenly over few shards.
     ///
     /// ```
     /// use protoseg_label::shard::Shard;
@@ -99,13 +83,13 @@ impl Shard {
         Stream::keyed(&[hash]).bits(0) % self.count == self.number - 1
     }
 
-    /// What the names of its files end in: nothing where there is one shard.
+    /// Suffix of the shard's files in the state folder; empty where there is one shard.
     pub fn suffix(self) -> String {
         if self.count == 1 { String::new() } else { format!("-{}-of-{}", self.number, self.count) }
     }
 
-    /// The shard that a scheduler's variables name, and the variable: of Kubernetes' indexed jobs, which do not say how many
-    /// there are (`count`), of AWS Batch's and Slurm's arrays, or of torchrun and its like.
+    /// Returns the shard that a scheduler's environment names, and the variable: indexed jobs of Kubernetes (which do not say
+    /// how many there are: `count`), arrays of AWS Batch and Slurm, or torchrun.
     pub fn from_scheduler(
         variable: impl Fn(&str) -> Option<String>,
         count: Option<u64>,
@@ -129,7 +113,7 @@ impl Shard {
             KUBERNETES => (0, count.ok_or(ShardError::MissingCount)?),
             AWS => (0, read(AWS_SIZE)?),
             RANK => (0, read(WORLD)?),
-            // An array may count from any number, but in steps of one: else its count says too little.
+            // An array may start at any number but must count in steps of one.
             _ => {
                 let (first, last, count) =
                     (read(SLURM_FIRST)?, read(SLURM_LAST)?, read(SLURM_COUNT)?);
@@ -211,15 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn every_picture_belongs_to_one_shard_and_shards_are_alike() {
+    fn every_image_belongs_to_one_shard_and_shards_are_balanced() {
         let shards: Vec<Shard> = (1..=7).map(|number| Shard { number, count: 7 }).collect();
         let mut sizes = [0; 7];
         for index in 0..7000 {
             let name = format!("drive/{index:06}.png");
-            let of: Vec<usize> =
+            let owners: Vec<usize> =
                 (0..7).filter(|&shard| shards[shard].contains(name.as_ref())).collect();
-            assert_eq!(of.len(), 1, "{name}");
-            sizes[of[0]] += 1;
+            assert_eq!(owners.len(), 1, "{name}");
+            sizes[owners[0]] += 1;
         }
         assert!(sizes.iter().all(|size| (900..1100).contains(size)), "{sizes:?}");
         assert!(Shard::ALL.contains("anything".as_ref()));
@@ -236,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_shard_is_said() {
+    fn errors_say_which_variable_is_wrong() {
         let message = |variables: &[(&str, &str)], count| {
             scheduler(variables, count).unwrap_err().to_string()
         };

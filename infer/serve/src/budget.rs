@@ -1,104 +1,94 @@
-//! What a service takes on: pixels of pictures and bytes of requests that it holds at a time, so that its memory has a bound
-//! under any load.
+//! Budgets of pixels and bytes: semaphores whose permits are taken before memory is, so that memory
+//! has a bound under any load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes for each pixel of a picture that is held: three of its own, two of what is decided, the rest for what is made of
-/// them.
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes that a pixel of an admitted image stands for: 3 of input, 2 of output, 5 of scratch.
 pub const PIXEL_BYTES: u64 = 10;
 
-/// What pictures held once all that is left of them is an answer of so many bytes.
-pub fn shrink_permits(mut shares: Vec<Permit>, bytes: usize) -> Vec<Permit> {
-    let mut left = bytes as u64 / PIXEL_BYTES;
-    for share in &mut shares {
-        share.shrink(left);
-        left -= share.amount;
-    }
-    shares
-}
+/// Largest amount of one [`Permit`]: tokio counts in `u32`.
+pub(crate) const MAX_PERMIT: u64 = u32::MAX as u64;
 
-/// Amounts held, of at most so many.
 #[derive(Debug)]
-pub struct Budget {
-    limit: u64,
-    held: AtomicU64,
+pub(crate) struct Budget {
+    limit: usize,
+    semaphore: Arc<Semaphore>,
 }
 
-/// A share of a [`Budget`], given back when it is dropped.
+/// An amount of a budget, given back on drop.
 #[derive(Debug)]
-pub struct Permit {
-    budget: Arc<Budget>,
-    amount: u64,
-}
+pub struct Permit(OwnedSemaphorePermit);
 
-/// There is no room for what was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{held} of {limit} are taken, and {asked} were asked for")]
-pub struct BudgetExceeded {
-    /// What was asked for.
-    pub asked: u64,
-    /// What is held.
-    pub held: u64,
-    /// What can be held.
-    pub limit: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BudgetExceeded {
+    /// Amount that was asked for beyond what is available.
+    pub(crate) missing: u64,
 }
 
 impl Budget {
-    /// Nothing is held yet.
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, held: AtomicU64::new(0) })
+    pub(crate) fn new(limit: u64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { limit, semaphore: Arc::new(Semaphore::new(limit)) }
     }
 
-    /// What can be held.
-    pub fn limit(&self) -> u64 {
-        self.limit
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit as u64
     }
 
-    /// What is held.
-    pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+    pub(crate) fn held(&self) -> u64 {
+        (self.limit - self.semaphore.available_permits()) as u64
     }
 
-    /// Takes a share, at once or not at all.
-    pub fn try_acquire(self: &Arc<Self>, amount: u64) -> Result<Permit, BudgetExceeded> {
-        let mut share = Permit { budget: Arc::clone(self), amount: 0 };
-        share.grow(amount)?;
-        Ok(share)
+    /// Takes an amount at once, or fails.
+    pub(crate) fn try_acquire(&self, amount: u64) -> Result<Permit, BudgetExceeded> {
+        acquire(&self.semaphore, amount).map(Permit)
     }
+}
+
+fn acquire(
+    semaphore: &Arc<Semaphore>,
+    amount: u64,
+) -> Result<OwnedSemaphorePermit, BudgetExceeded> {
+    let permit = u32::try_from(amount)
+        .ok()
+        .and_then(|amount| Arc::clone(semaphore).try_acquire_many_owned(amount).ok());
+    permit.ok_or_else(|| {
+        let missing = amount.saturating_sub(semaphore.available_permits() as u64);
+        BudgetExceeded { missing }
+    })
 }
 
 impl Permit {
-    /// Takes more, at once or not at all.
-    pub fn grow(&mut self, amount: u64) -> Result<(), BudgetExceeded> {
-        let Budget { limit, held } = &*self.budget;
-        let more = |held: u64| held.checked_add(amount).filter(|sum| sum <= limit);
-        match held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => {
-                self.amount += amount;
-                Ok(())
-            }
-            Err(held) => Err(BudgetExceeded { asked: amount, held, limit: *limit }),
-        }
-    }
-
-    /// Gives back all but so much.
-    pub fn shrink(&mut self, amount: u64) {
-        let back = self.amount.saturating_sub(amount);
-        self.budget.held.fetch_sub(back, Ordering::Relaxed);
-        self.amount -= back;
-    }
-
-    /// What it is.
     pub fn amount(&self) -> u64 {
-        self.amount
+        self.0.num_permits() as u64
+    }
+
+    /// Takes more at once, or fails and keeps what it has. The sum is at most [`MAX_PERMIT`].
+    pub(crate) fn grow(&mut self, amount: u64) -> Result<(), BudgetExceeded> {
+        if self.amount() + amount > MAX_PERMIT {
+            return Err(BudgetExceeded { missing: amount });
+        }
+        self.0.merge(acquire(self.0.semaphore(), amount)?);
+        Ok(())
+    }
+
+    /// Gives back all above an amount.
+    pub(crate) fn shrink(&mut self, amount: u64) {
+        let surplus = self.amount().saturating_sub(amount);
+        drop(self.0.split(surplus as usize));
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.amount, Ordering::Relaxed);
+/// Shrinks the permits of decoded images to those of their response of so many bytes.
+pub(crate) fn shrink_permits(mut permits: Vec<Permit>, bytes: usize) -> Vec<Permit> {
+    let mut left = bytes as u64 / PIXEL_BYTES;
+    for permit in &mut permits {
+        permit.shrink(left);
+        left -= permit.amount();
     }
+    permits
 }
 
 #[cfg(test)]
@@ -106,13 +96,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_never_exceed_the_budget_and_come_back() {
+    fn permits_never_exceed_the_budget_and_come_back() {
         let budget = Budget::new(100);
         let mut first = budget.try_acquire(60).unwrap();
-        assert_eq!(
-            budget.try_acquire(41).unwrap_err(),
-            BudgetExceeded { asked: 41, held: 60, limit: 100 }
-        );
+        assert_eq!(budget.try_acquire(41).unwrap_err(), BudgetExceeded { missing: 1 });
+        assert_eq!((budget.held(), budget.limit()), (60, 100));
         let second = budget.try_acquire(40).unwrap();
         assert!(first.grow(1).is_err());
         drop(second);
@@ -125,5 +113,14 @@ mod tests {
         drop(kept);
         assert_eq!(budget.held(), 0);
         assert!(budget.try_acquire(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn amounts_beyond_those_of_a_semaphore_are_refused() {
+        let budget = Budget::new(u64::MAX);
+        let mut permit = budget.try_acquire(MAX_PERMIT).unwrap();
+        assert!(permit.grow(1).is_err() && budget.try_acquire(MAX_PERMIT + 1).is_err());
+        drop(permit);
+        assert_eq!(budget.held(), 0);
     }
 }

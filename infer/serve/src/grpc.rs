@@ -1,62 +1,45 @@
-//! The gRPC front end: the Open Inference Protocol of `proto/inference.proto`, the health of the server and of each model, and
-//! the description of all three for those who ask.
+//! gRPC front end: the Open Inference Protocol of `proto/inference.proto`, health and reflection.
 
-mod calls;
-mod codec;
-mod guard;
+pub(super) mod codec;
 mod health;
-mod infer;
+mod inference;
 mod limited_body;
-mod reply;
 
 use axum::Router;
 use axum::response::IntoResponse;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
-use self::calls::InferenceService;
-use self::pb::grpc_inference_service_server::GrpcInferenceServiceServer;
-use super::ServiceError;
-use super::http::AppState;
+use self::inference::InferenceService;
+pub(super) use self::limited_body::LimitedBody;
+use super::oip::pb::grpc_inference_service_server::GrpcInferenceServiceServer;
+use super::{AppState, ServiceError, middleware};
 
-/// What `build.rs` makes of `proto/inference.proto`.
-mod pb {
-    #![expect(
-        unreachable_pub,
-        clippy::allow_attributes,
-        clippy::too_many_lines,
-        reason = "generated"
-    )]
+/// `FileDescriptorSet` of `proto/inference.proto`.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.binpb"));
 
-    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
-}
-
-/// The description of `proto/inference.proto`, a `FileDescriptorSet`.
-const DESCRIPTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.binpb"));
-
-/// The services cannot be described.
 #[derive(Debug, thiserror::Error)]
-#[error("the description of the gRPC services is broken: {0}")]
-pub struct DescriptionError(#[from] tonic_reflection::server::Error);
+#[error("internal error: the descriptors of the gRPC services cannot be read: {0}")]
+pub struct DescriptorError(#[from] tonic_reflection::server::Error);
 
-/// All services. Those who watch the health of something hear the last of it once `stopped` becomes true.
-pub fn router(front: AppState, stopped: watch::Receiver<bool>) -> Result<Router, DescriptionError> {
-    let description = || {
+/// All services. Streams of health end once `stopped` becomes true.
+pub fn router(state: AppState, stopped: watch::Receiver<bool>) -> Result<Router, DescriptorError> {
+    let reflection = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTION)
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // How long a message may be is decided before it is read.
-    let calls = GrpcInferenceServiceServer::new(InferenceService::new(front.clone()))
+    // `LimitedBody` limits messages before they are read.
+    let inference = GrpcInferenceServiceServer::new(InferenceService(state.clone()))
         .max_decoding_message_size(usize::MAX);
-    let routes = Routes::new(calls)
-        .add_service(health::server(front.service.clone(), stopped))
-        .add_service(description().build_v1()?)
-        .add_service(description().build_v1alpha()?);
+    let routes = Routes::new(inference)
+        .add_service(health::server(state.service.clone(), stopped))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
     let unknown = |uri: axum::http::Uri| async move {
-        let error = ServiceError::MethodNotAllowed { method: uri.path().to_owned() };
+        let error = ServiceError::MethodNotAllowed(uri.path().to_owned());
         tonic::Status::from(error).into_http::<axum::body::Body>().into_response()
     };
-    let guard = axum::middleware::from_fn_with_state(front, guard::guard);
-    Ok(routes.into_axum_router().fallback(unknown).layer(guard))
+    let middleware = axum::middleware::from_fn_with_state(state, middleware::grpc);
+    Ok(routes.into_axum_router().fallback(unknown).layer(middleware))
 }

@@ -1,8 +1,11 @@
-//! Segmentation as a service: loaded models, admission of requests by their pixels, batches of windows across requests, and
-//! two front ends, HTTP and gRPC, on the Open Inference Protocol.
+//! Segmentation service: admission by pixels, batching across requests, and two front ends, HTTP
+//! and gRPC, for the Open Inference Protocol.
 //!
-//! [`Service::label`] is what both front ends come to: it admits a picture, gives it to the model's [`scheduler::Scheduler`] and
-//! waits. What is beyond the limits is refused before it costs anything.
+//! Both front ends end in [`Service::label`], which hands an admitted image to the
+//! [`scheduler::Scheduler`] of its model and awaits the prediction. Requests beyond the limits are
+//! refused before they cost memory or time.
+//!
+//! **Invariant:** nothing here knows the command line.
 
 pub mod budget;
 mod error;
@@ -10,42 +13,56 @@ pub mod grpc;
 pub mod http;
 pub mod listener;
 pub mod metrics;
+mod middleware;
 pub mod oip;
 mod queue;
 pub mod registry;
 pub mod scheduler;
-mod throughput;
-mod tracing_context;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
+use protoseg_images::image_file::EncodedImage;
+use protoseg_infer::machine;
+use protoseg_infer::upsample::Outputs;
+use tokio::sync::Semaphore;
 
-use self::budget::{Budget, BudgetExceeded, PIXEL_BYTES, Permit};
+use self::budget::{Budget, BudgetExceeded, MAX_PERMIT, PIXEL_BYTES, Permit};
 pub use self::error::ServiceError;
+use self::error::{bad_request, too_large};
 use self::metrics::{Metrics, Stage};
+pub use self::middleware::ApiKey;
 pub use self::queue::BatchLimit;
 use self::registry::{LoadedModel, ModelRegistry};
 use self::scheduler::{PredictRequest, PredictResponse};
-use protoseg_images::image_file;
-use protoseg_infer::upsample::Outputs;
 
-/// What a service allows.
+/// Shared state of both front ends.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    pub service: Arc<Service>,
+    /// Key that requests must carry.
+    pub key: Option<ApiKey>,
+    /// Allows requests to load and unload models.
+    pub repository: bool,
+    /// Origins that browsers may call the HTTP front end from, beside its own page; `*` for all.
+    pub origins: Vec<axum::http::HeaderValue>,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct ServiceLimits {
-    /// Pixels of one picture.
+    /// Pixels of one image.
     pub image_pixels: u64,
-    /// Pixels of all pictures that are held: read, waiting, running, being answered.
+    /// Pixels of all admitted images: decoded, queued, running, being answered.
     pub queue_pixels: u64,
     /// Bytes of one request.
     pub body_bytes: u64,
-    /// Bytes of all requests whose pictures are not decoded yet.
+    /// Bytes of all requests whose images are not decoded yet.
     pub bodies_bytes: u64,
-    /// Time from the head of a request to its answer.
+    /// From the head of a request to its response.
     pub deadline: Duration,
-    /// Time for a request's body to arrive.
+    /// For the body of a request to arrive.
     pub body_timeout: Duration,
 }
 
@@ -65,295 +82,277 @@ impl Default for ServiceLimits {
 /// Models behind limits.
 #[derive(Debug)]
 pub struct Service {
-    /// The models.
     pub models: ModelRegistry,
-    /// What is allowed.
     pub limits: ServiceLimits,
-    /// What is counted.
     pub metrics: Arc<Metrics>,
-    pixels: Arc<Budget>,
-    bodies: Arc<Budget>,
-    /// Threads for decoding and encoding; more would hold more pictures at once, and be no faster.
-    workers: Arc<tokio::sync::Semaphore>,
+    pixels: Budget,
+    bodies: Budget,
+    /// Limits concurrent decoding and encoding to the cores: more would hold more images and be no
+    /// faster.
+    cpu_permits: Arc<Semaphore>,
     draining: AtomicBool,
 }
 
-/// A picture that was labelled, with the share of the pixels that it holds until it is dropped.
-#[derive(Debug)]
-pub struct LabeledImage {
-    /// The picture.
-    pub image: Arc<RgbImage>,
-    /// What the model made of it.
-    pub response: PredictResponse,
-    permit: Permit,
-}
-
-impl LabeledImage {
-    /// The parts: the picture, what was made of it, and what must be kept for as long as either is.
-    pub fn into_parts(self) -> (Arc<RgbImage>, PredictResponse, Permit) {
-        (self.image, self.response, self.permit)
-    }
-}
-
-/// A picture with its share of the pixels.
+/// A decoded image with its permit.
 #[derive(Debug)]
 pub struct AdmittedImage {
-    picture: RgbImage,
+    image: RgbImage,
     permit: Permit,
 }
 
 impl AdmittedImage {
+    /// Takes the pixels of an image, RGB `[height, width, 3]`.
+    pub fn from_pixels(
+        pixels: Vec<u8>,
+        [height, width]: [usize; 2],
+        permit: Permit,
+    ) -> Result<Self, ServiceError> {
+        let image = RgbImage::from_raw(width as u32, height as u32, pixels)
+            .ok_or_else(|| bad_request("pixels do not match their shape"))?;
+        Ok(Self { image, permit })
+    }
+
     /// Height and width.
     pub fn size(&self) -> [usize; 2] {
-        [self.picture.height() as usize, self.picture.width() as usize]
+        [self.image.height() as usize, self.image.width() as usize]
     }
 }
 
+/// An image and its prediction, with the permit to be kept until the response is sent.
+#[derive(Debug)]
+pub struct LabeledImage {
+    pub image: Arc<RgbImage>,
+    pub response: PredictResponse,
+    pub permit: Permit,
+}
+
 impl Service {
-    /// Models behind limits.
-    pub fn new(models: ModelRegistry, limits: ServiceLimits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(models: ModelRegistry, mut limits: ServiceLimits, metrics: Arc<Metrics>) -> Self {
+        limits.body_bytes = limits.body_bytes.min(MAX_PERMIT);
         Self {
             models,
             limits,
             metrics,
             pixels: Budget::new(limits.queue_pixels),
             bodies: Budget::new(limits.bodies_bytes),
-            workers: Arc::new(tokio::sync::Semaphore::new(protoseg_infer::machine::cores())),
+            cpu_permits: Arc::new(Semaphore::new(machine::cores())),
             draining: AtomicBool::new(false),
         }
     }
 
-    /// Whether it is ready for requests: all models are, and it is not being stopped.
+    /// True while all models are ready and the server is not draining.
     pub fn is_ready(&self) -> bool {
         !self.is_draining() && self.models.all_ready()
     }
 
-    /// From now on it is not ready; requests are still answered.
+    /// Reports not ready from now on; requests are still answered.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is being stopped.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Loads a model on request, anew if it is loaded.
+    /// Loads or reloads a model.
     pub async fn load(self: &Arc<Self>, model: String) -> Result<(), ServiceError> {
         let service = Arc::clone(self);
-        // Not among the threads that decode pictures: it takes seconds.
-        let loaded = tokio::task::spawn_blocking(move || service.models.load(&model)).await;
-        let served = loaded.map_err(|_| {
-            ServiceError::Internal("the program failed at loading the model".to_owned())
-        })??;
-        tracing::info!(model = served.name, version = served.version, "loaded");
+        // Takes seconds, so without a permit of `cpu_permits`.
+        let loaded =
+            tokio::task::spawn_blocking(move || service.models.load(&model)).await.map_err(
+                |_| ServiceError::Internal("internal error: loading the model panicked".into()),
+            )?;
+        let LoadedModel { name, version, .. } = &*loaded?;
+        tracing::info!(model = name, version, "loaded");
         Ok(())
     }
 
-    /// Takes a model away on request.
     pub fn unload(&self, model: &str) -> Result<(), ServiceError> {
         self.models.unload(model)?;
         tracing::info!(model, "unloaded");
         Ok(())
     }
 
-    /// The metrics as text.
+    /// Renders the metrics in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
-        for listed in self.models.list() {
-            self.metrics.ready(&listed.name, listed.is_ready());
+        for status in self.models.list() {
+            self.metrics.record_ready(&status.name, status.is_ready());
         }
         self.metrics.text(self.pixels.held(), self.pixels.limit())
     }
 
-    /// Whether a request may be so long at all.
-    pub fn check_length(&self, bytes: u64) -> Result<(), ServiceError> {
+    /// Refuses a request of so many bytes where it exceeds the limit.
+    pub(crate) fn check_length(&self, bytes: u64) -> Result<(), ServiceError> {
         let limit = self.limits.body_bytes;
         if bytes > limit {
-            return Err(ServiceError::PayloadTooLarge(format!(
-                "the request has {bytes} bytes, more than the limit of {limit}"
-            )));
+            let why = format!("the request has {bytes} bytes, more than the limit of {limit}");
+            return Err(too_large(why));
         }
         Ok(())
     }
 
-    /// Room for a request's bytes.
-    pub fn acquire_body_bytes(&self, bytes: u64) -> Result<Permit, ServiceError> {
+    pub(crate) fn acquire_body_bytes(&self, bytes: u64) -> Result<Permit, ServiceError> {
         self.check_length(bytes)?;
-        self.bodies.try_acquire(bytes).map_err(|full| self.busy(full, None))
+        self.bodies.try_acquire(bytes).map_err(|exceeded| self.overloaded(exceeded, None))
     }
 
-    /// Room for more bytes of a request, of which there are now `sum`.
-    pub fn grow_body_bytes(
+    /// Grows the permit of a request that has `sum` bytes by now.
+    pub(crate) fn grow_body_bytes(
         &self,
-        share: &mut Permit,
+        permit: &mut Permit,
         sum: u64,
-        more: u64,
     ) -> Result<(), ServiceError> {
         let limit = self.limits.body_bytes;
         if sum > limit {
-            return Err(ServiceError::PayloadTooLarge(format!(
-                "the request has more bytes than the limit of {limit}"
-            )));
+            return Err(too_large(format!("the request has more bytes than the limit of {limit}")));
         }
-        share.grow(more).map_err(|full| self.busy(full, None))
+        let more = sum.saturating_sub(permit.amount());
+        permit.grow(more).map_err(|exceeded| self.overloaded(exceeded, None))
     }
 
-    /// Room for a picture of `[height, width]` pixels, where the model is likely to answer in time.
+    /// Admits an image of `[height, width]` pixels if it fits the limits and the model is likely to
+    /// answer in time.
     pub fn admit(
         &self,
-        served: &LoadedModel,
+        model: &LoadedModel,
         [height, width]: [usize; 2],
     ) -> Result<Permit, ServiceError> {
         let pixels = (height as u64).saturating_mul(width as u64);
         let limit = self.limits.image_pixels;
         if pixels > limit {
-            let why =
-                format!("the picture has {width}x{height} pixels, more than the limit of {limit}");
-            return Err(ServiceError::PayloadTooLarge(why));
+            return Err(too_large(format!(
+                "the image has {width}x{height} pixels, more than the limit of {limit}"
+            )));
         }
-        let cost =
-            served.scheduler.cost([height, width], Outputs::default(), served.gives_logits)?;
-        let room = pixels.saturating_add(cost.bytes / PIXEL_BYTES);
-        let limit = self.limits.queue_pixels;
-        if room > limit {
-            let why = format!(
-                "a picture of {width}x{height} takes the room of {room} pixels, and the server has {limit}"
-            );
-            return Err(ServiceError::PayloadTooLarge(why));
+        let cost = model.scheduler.cost([height, width], Outputs::default(), model.gives_logits)?;
+        let budget = pixels.saturating_add(cost.bytes / PIXEL_BYTES);
+        let limit = self.limits.queue_pixels.min(MAX_PERMIT);
+        if budget > limit {
+            return Err(too_large(format!(
+                "an image of {width}x{height} takes the memory of {budget} pixels, and the server has that of {limit}"
+            )));
         }
         let deadline = self.limits.deadline;
-        match served.scheduler.estimate(cost.pixels) {
-            Some([own, _]) if own > deadline => {
-                let (own, deadline) = (own.as_secs_f64(), deadline.as_secs_f64());
-                let why = format!(
-                    "a picture of {width}x{height} takes this server about {own:.0} s, and a request may take {deadline} s; send \
-                     it in parts"
-                );
-                return Err(ServiceError::PayloadTooLarge(why));
+        if let Some(estimate) = model.scheduler.estimate(cost.pixels) {
+            if estimate.run > deadline {
+                let (run, deadline) = (estimate.run.as_secs_f64(), deadline.as_secs_f64());
+                return Err(too_large(format!(
+                    "an image of {width}x{height} takes this server about {run:.0} s, and a request may take {deadline} s; \
+                     send it in parts"
+                )));
             }
-            Some([_, all]) if all > deadline => {
-                return Err(ServiceError::Overloaded {
-                    retry: seconds((all - deadline).min(deadline)),
-                });
+            if estimate.done > deadline {
+                let wait = (estimate.done - deadline).min(deadline);
+                return Err(ServiceError::Overloaded { retry: retry_seconds(wait) });
             }
-            _ => {}
         }
-        self.pixels.try_acquire(room).map_err(|full| self.busy(full, Some(served)))
+        self.pixels.try_acquire(budget).map_err(|exceeded| self.overloaded(exceeded, Some(model)))
     }
 
-    fn busy(&self, full: BudgetExceeded, served: Option<&LoadedModel>) -> ServiceError {
-        let rate = served.and_then(|served| served.scheduler.pixels_per_second());
-        let missing = (full.held + full.asked).saturating_sub(full.limit);
+    /// Estimates the wait for the missing pixels from the model's throughput.
+    fn overloaded(&self, exceeded: BudgetExceeded, model: Option<&LoadedModel>) -> ServiceError {
+        let rate = model.and_then(|model| model.scheduler.pixels_per_second());
         let wait = rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64((missing as f64 / rate).min(3600.0))
+            Duration::from_secs_f64((exceeded.missing as f64 / rate).min(3600.0))
         });
-        ServiceError::Overloaded { retry: seconds(wait.min(self.limits.deadline)) }
+        ServiceError::Overloaded { retry: retry_seconds(wait.min(self.limits.deadline)) }
     }
 
-    /// A picture of pixels, RGB `[height, width, 3]`; its size was checked.
-    pub fn admitted_image(
-        &self,
-        pixels: Vec<u8>,
-        [height, width]: [usize; 2],
-        share: Permit,
-    ) -> Result<AdmittedImage, ServiceError> {
-        let picture = RgbImage::from_raw(width as u32, height as u32, pixels);
-        let picture =
-            picture.ok_or_else(|| ServiceError::bad_request("pixels do not match their shape"))?;
-        Ok(AdmittedImage { picture, permit: share })
-    }
-
-    /// Decodes a picture file, once its size has been admitted.
+    /// Decodes an image file once its size is admitted.
     pub async fn decode(
         self: &Arc<Self>,
-        served: &Arc<LoadedModel>,
+        model: &Arc<LoadedModel>,
         bytes: bytes::Bytes,
     ) -> Result<AdmittedImage, ServiceError> {
-        let (service, owned) = (Arc::clone(self), Arc::clone(served));
+        let (service, admitting) = (Arc::clone(self), Arc::clone(model));
         let start = Instant::now();
-        let decoded = self.work(move || {
-            let encoded = image_file::EncodedImage::new(bytes, service.limits.image_pixels)?;
-            let share = service.admit(&owned, encoded.size())?;
-            Ok(AdmittedImage { picture: encoded.decode()?, permit: share })
-        });
-        let admitted = decoded.await?;
-        served.metrics.record_stage(Stage::Decode, start.elapsed());
+        let decode = move || {
+            let encoded = EncodedImage::new(bytes, service.limits.image_pixels)?;
+            let permit = service.admit(&admitting, encoded.size())?;
+            Ok(AdmittedImage { image: encoded.decode()?, permit })
+        };
+        let admitted = self.run_blocking(decode).await?;
+        model.metrics.record_stage(Stage::Decode, start.elapsed());
         Ok(admitted)
     }
 
-    /// Labels a picture. Whoever drops the future, as the front ends do at the deadline, takes the picture out of the queue.
+    /// Labels an image. Dropping the future, as the front ends do at the deadline, removes the
+    /// image from the queue.
     pub async fn label(
         &self,
-        served: &LoadedModel,
-        admitted: AdmittedImage,
-        wanted: Outputs,
-        scores: bool,
+        model: &LoadedModel,
+        AdmittedImage { image, permit }: AdmittedImage,
+        outputs: Outputs,
+        logits: bool,
     ) -> Result<LabeledImage, ServiceError> {
-        let AdmittedImage { picture, permit: share } = admitted;
-        let picture = Arc::new(picture);
-        let wanted = Outputs { confidence: wanted.confidence && served.gives_confidence, ..wanted };
-        let ticket = served.scheduler.submit(PredictRequest {
-            image: Arc::clone(&picture),
-            outputs: wanted,
-            logits: scores,
-        })?;
-        let made = ticket
+        let image = Arc::new(image);
+        let outputs =
+            Outputs { confidence: outputs.confidence && model.gives_confidence, ..outputs };
+        let request = PredictRequest { image: Arc::clone(&image), outputs, logits };
+        let response = model
+            .scheduler
+            .submit(request)?
             .await
             .map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
-        let times = made.times;
-        for (stage, took) in
-            [(Stage::Queue, times.queue), (Stage::Run, times.run), (Stage::Stitch, times.stitch)]
-        {
-            served.metrics.record_stage(stage, took);
-        }
-        served.metrics.record_prediction(&made.prediction);
-        Ok(LabeledImage { image: picture, response: made, permit: share })
+        let times = response.times;
+        model.metrics.record_stage(Stage::Queue, times.queue);
+        model.metrics.record_stage(Stage::Run, times.run);
+        model.metrics.record_stage(Stage::Stitch, times.stitch);
+        model.metrics.record_prediction(&response.prediction);
+        Ok(LabeledImage { image, response, permit })
     }
 
-    /// Does work that keeps a core busy, away from the threads that wait for the network; as many at once as there are
-    /// cores.
-    pub async fn work<R: Send + 'static>(
+    /// Runs CPU-bound work away from the async threads, as much at once as there are cores.
+    pub async fn run_blocking<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<R, ServiceError> + Send + 'static,
     ) -> Result<R, ServiceError> {
-        let stopped = || ServiceError::Unavailable("the server stops".to_owned());
-        let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| stopped())?;
-        // Who leaves does not end work that has begun: until it is done, no other takes its place.
+        let permit = Arc::clone(&self.cpu_permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| ServiceError::Unavailable("the server stops".to_owned()))?;
+        // Work that has begun keeps its permit even where nobody awaits it any more.
         let work = move || {
             let _permit = permit;
             work()
         };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| ServiceError::Internal("the program failed at this request".to_owned()))?
+        tokio::task::spawn_blocking(work).await.map_err(|_| {
+            ServiceError::Internal("internal error: this request made the server panic".to_owned())
+        })?
     }
 }
 
 /// Whole seconds, at least one, for `Retry-After`.
-fn seconds(wait: Duration) -> u64 {
+fn retry_seconds(wait: Duration) -> u64 {
     (wait.as_secs_f64().ceil() as u64).max(1)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::registry::ModelOptions;
     use super::*;
 
+    impl Service {
+        /// A service without models.
+        pub(crate) fn empty() -> Self {
+            let metrics = Arc::new(Metrics::default());
+            let options = registry::ModelOptions {
+                pipeline: Default::default(),
+                limit: BatchLimit { windows: 1, pixels: 1 },
+                delay: Duration::ZERO,
+                logits: false,
+            };
+            let models = ModelRegistry::new(Vec::new(), options, Arc::clone(&metrics));
+            Self::new(models, ServiceLimits::default(), metrics)
+        }
+    }
+
     #[tokio::test]
-    async fn work_that_has_begun_keeps_its_place_when_nobody_waits_for_it() {
-        let limit = BatchLimit { windows: 1, pixels: 1 };
-        let options = ModelOptions {
-            pipeline: Default::default(),
-            limit,
-            delay: Duration::ZERO,
-            logits: false,
-        };
-        let metrics = Arc::new(Metrics::default());
-        let models = ModelRegistry::new(Vec::new(), options, Arc::clone(&metrics));
-        let service = Service::new(models, ServiceLimits::default(), metrics);
+    async fn work_that_has_begun_keeps_its_permit_when_nobody_awaits_it() {
+        let service = Service::empty();
         let go = Arc::new(AtomicBool::new(false));
-        for _ in 0..protoseg_infer::machine::cores() {
+        for _ in 0..machine::cores() {
             let go = Arc::clone(&go);
-            let work = service.work(move || {
+            let work = service.run_blocking(move || {
                 while !go.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -361,8 +360,8 @@ mod tests {
             });
             assert!(tokio::time::timeout(Duration::from_millis(20), work).await.is_err());
         }
-        assert_eq!(service.workers.available_permits(), 0);
+        assert_eq!(service.cpu_permits.available_permits(), 0);
         go.store(true, Ordering::Relaxed);
-        assert_eq!(service.work(|| Ok(7)).await.unwrap(), 7);
+        assert_eq!(service.run_blocking(|| Ok(7)).await.unwrap(), 7);
     }
 }

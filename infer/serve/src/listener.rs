@@ -1,14 +1,19 @@
-//! Connections: so many at a time, each with limits of time, over TLS where there is a certificate; when the server stops,
-//! those that are busy finish.
+//! Listening sockets: a limited number of connections, each with time limits, TLS where configured,
+//! and a drain at the end.
+//!
+//! `axum::serve` and `axum-server` limit neither connections before they are accepted, nor idle
+//! ones, nor slow readers.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
 use rustls_pki_types::pem::PemObject;
@@ -19,86 +24,74 @@ use tokio::sync::{Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
 pub use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
 
-/// Requests that one HTTP/2 connection may have open.
-const STREAMS: u32 = 64;
+/// Concurrent requests of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 64;
 
-/// Bytes of the heads of an HTTP/2 request.
-const HEAD: u32 = 16 << 10;
+/// Bytes of the headers of an HTTP/2 request.
+const MAX_HEADERS: u32 = 16 << 10;
 
-/// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2, from the first byte on: gRPC.
+    /// HTTP/2 with prior knowledge: gRPC.
     Http2,
 }
 
-/// What connections may do.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// How many there may be; others wait to be accepted.
+    /// Open connections; others wait to be accepted.
     pub max_connections: usize,
-    /// Time for the head of a request, and for the handshake of TLS.
+    /// For the head of a request, and for the TLS handshake.
     pub header_timeout: Duration,
-    /// Time in which a connection must bring a byte; longer than any answer takes.
+    /// For the next byte to arrive; longer than any answer takes.
     pub idle_timeout: Duration,
-    /// Time in which it must take a byte.
+    /// For the next byte to be taken.
     pub write_timeout: Duration,
 }
 
-/// Why there can be no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that is no certificate, or no key.
     #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        source: rustls_pki_types::pem::Error,
-    },
-    /// A certificate and a key that do not fit.
+    File { path: String, source: rustls_pki_types::pem::Error },
     #[error("the certificate and the key cannot be used: {0}")]
     Pair(#[from] tokio_rustls::rustls::Error),
 }
 
-/// TLS with a chain of certificates and a key, both PEM files.
+/// Builds TLS from PEM files with a certificate chain and its key.
 pub fn tls_acceptor(
     certificates: &Path,
     key: &Path,
     protocol: Protocol,
 ) -> Result<TlsAcceptor, TlsError> {
-    let at = |path: &Path| {
+    let in_file = |path: &Path| {
         let path = path.display().to_string();
         move |source| TlsError::File { path, source }
     };
-    let chain = CertificateDer::pem_file_iter(certificates).and_then(Iterator::collect);
-    let chain: Vec<CertificateDer<'static>> = chain.map_err(at(certificates))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(at(key))?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config =
-        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = config.with_no_client_auth().with_single_cert(chain, key)?;
-    config.alpn_protocols = match protocol {
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec()],
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificates)
+        .and_then(Iterator::collect)
+        .map_err(in_file(certificates))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(in_file(key))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    let alpn: &[u8] = match protocol {
+        Protocol::Http1 => b"http/1.1",
+        Protocol::Http2 => b"h2",
     };
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// A place where connections come in.
 pub struct Listener {
-    /// The socket.
     pub socket: TcpListener,
-    /// What is spoken there.
     pub protocol: Protocol,
-    /// TLS, if it is spoken.
     pub tls: Option<TlsAcceptor>,
-    /// What connections may do.
     pub limits: ConnectionLimits,
-    /// Counts them.
+    /// Counts open connections.
     pub connections: Gauge,
 }
 
@@ -113,15 +106,14 @@ impl std::fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Answers until `stop` becomes true; then no connection is accepted any more, and it returns once those that are busy
-    /// are done.
+    /// Serves until `stop` becomes true, then waits for busy connections.
     pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(self.limits.max_connections));
+        let permits = Arc::new(Semaphore::new(self.limits.max_connections));
         loop {
             let accepted = async {
                 // The semaphore is never closed.
-                let permit = Arc::clone(&room).acquire_owned().await.ok();
+                let permit = Arc::clone(&permits).acquire_owned().await.ok();
                 (self.socket.accept().await, permit)
             };
             let (accepted, permit) = tokio::select! {
@@ -131,34 +123,34 @@ impl Listener {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    // Of too many open files, say: others may be closed meanwhile.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    // With too many open files, say, others may be closed meanwhile.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
             drop(stream.set_nodelay(true));
-            let (tls, router, limits, protocol) =
-                (self.tls.clone(), router.clone(), self.limits, self.protocol);
-            let (watcher, counted) =
-                (graceful.watcher(), ConnectionGuard::new(self.connections.clone()));
+            let tls = self.tls.clone();
+            let counted = ConnectionGuard::new(self.connections.clone());
+            let connection = Connection {
+                router: router.clone(),
+                protocol: self.protocol,
+                limits: self.limits,
+                watcher: graceful.watcher(),
+            };
             tokio::spawn(async move {
                 let _held = (permit, counted);
-                let ended = match tls {
-                    None => connection(stream, router, protocol, limits, watcher).await,
-                    Some(tls) => {
-                        match tokio::time::timeout(limits.header_timeout, tls.accept(stream)).await
-                        {
-                            Ok(Ok(stream)) => {
-                                connection(stream, router, protocol, limits, watcher).await
-                            }
-                            Ok(Err(error)) => Err(error.to_string()),
-                            Err(_) => Err("no handshake in time".to_owned()),
-                        }
-                    }
+                let timeout = connection.limits.header_timeout;
+                let result = match tls {
+                    None => connection.serve(stream).await,
+                    Some(tls) => match tokio::time::timeout(timeout, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => connection.serve(stream).await,
+                        Ok(Err(error)) => Err(error.to_string()),
+                        Err(_) => Err("TLS handshake timed out".to_owned()),
+                    },
                 };
-                if let Err(error) = ended {
-                    tracing::debug!(error, "a connection broke off");
+                if let Err(error) = result {
+                    tracing::debug!(error, "a connection failed");
                 }
             });
         }
@@ -167,40 +159,46 @@ impl Listener {
     }
 }
 
-/// Answers the requests of one connection.
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+struct Connection {
     router: Router,
     protocol: Protocol,
     limits: ConnectionLimits,
-    watcher: hyper_util::server::graceful::Watcher,
-) -> Result<(), String> {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_read_timeout(Some(limits.idle_timeout));
-    stream.set_write_timeout(Some(limits.write_timeout));
-    let io = TokioIo::new(Box::pin(stream));
-    let service = TowerToHyperService::new(tower::ServiceBuilder::new().service(router));
-    let ended = match protocol {
-        Protocol::Http1 => {
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
-            watcher.watch(builder.serve_connection(io, service)).await
-        }
-        Protocol::Http2 => {
-            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            builder
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(STREAMS)
-                .max_header_list_size(HEAD)
-                .keep_alive_interval(limits.header_timeout)
-                .keep_alive_timeout(limits.header_timeout);
-            watcher.watch(builder.serve_connection(io, service)).await
-        }
-    };
-    ended.map_err(|error| error.to_string())
+    watcher: Watcher,
 }
 
-/// Counts a connection for as long as it lives.
+impl Connection {
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    ) -> Result<(), String> {
+        let Self { router, protocol, limits, watcher } = self;
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_read_timeout(Some(limits.idle_timeout));
+        stream.set_write_timeout(Some(limits.write_timeout));
+        let io = TokioIo::new(Box::pin(stream));
+        let service = TowerToHyperService::new(tower::ServiceBuilder::new().service(router));
+        let result = match protocol {
+            Protocol::Http1 => {
+                let mut builder = http1::Builder::new();
+                builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+                watcher.watch(builder.serve_connection(io, service)).await
+            }
+            Protocol::Http2 => {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(MAX_STREAMS)
+                    .max_header_list_size(MAX_HEADERS)
+                    .keep_alive_interval(limits.header_timeout)
+                    .keep_alive_timeout(limits.header_timeout);
+                watcher.watch(builder.serve_connection(io, service)).await
+            }
+        };
+        result.map_err(|error| error.to_string())
+    }
+}
+
+/// Counts a connection while it lives.
 struct ConnectionGuard(Gauge);
 
 impl ConnectionGuard {
@@ -216,14 +214,12 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Opens a socket, with a message that says what to do where it is taken.
-pub async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+/// Binds an address; the error says which flags change it.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!(
-                "cannot listen on {address}: {error}; name another with --http, --grpc or --probes"
-            ),
-        )
+        let why = format!(
+            "cannot listen on {address}: {error}; choose another with --http, --grpc or --probes"
+        );
+        io::Error::new(error.kind(), why)
     })
 }

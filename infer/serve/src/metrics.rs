@@ -1,68 +1,45 @@
-//! What a service counts and measures, in the text that Prometheus reads.
+//! Prometheus metrics of the server and of each model.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
-use protoseg_models::classes::ClassTable;
-
+use prometheus_client::registry::{Metric, Registry, Unit};
 use protoseg_infer::machine;
 use protoseg_infer::upsample::Prediction;
+use protoseg_models::classes::ClassTable;
 
-/// What the newest picture counts for in gauges that watch for drift: the last hundred or so decide.
-const NEWEST: f64 = 0.01;
+/// Weight of the newest image in the gauges that watch for drift: about the last hundred decide.
+const DRIFT_WEIGHT: f64 = 0.01;
 
+type Labels<const N: usize> = [(&'static str, String); N];
+type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 type FloatGauge = Gauge<f64, AtomicU64>;
+type UnsignedGauge = Gauge<u64, AtomicU64>;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    model: String,
-    protocol: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabels {
-    model: String,
-    stage: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabels {
-    model: String,
-    class: String,
-}
-
-/// All that a service counts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    seconds: Family<ModelLabels, Histogram, fn() -> Histogram>,
-    stages: Family<StageLabels, Histogram, fn() -> Histogram>,
-    runs: Family<ModelLabels, Histogram, fn() -> Histogram>,
-    windows: Family<ModelLabels, Counter>,
-    pictures: Family<ModelLabels, Counter>,
-    pixels: Family<ModelLabels, Counter>,
-    waiting: Family<ModelLabels, Gauge>,
-    ready: Family<ModelLabels, Gauge>,
-    shares: Family<ClassLabels, FloatGauge>,
-    confidence: Family<ModelLabels, FloatGauge>,
-    held: Gauge<u64, AtomicU64>,
-    limit: Gauge<u64, AtomicU64>,
+    requests: Family<Labels<3>, Counter>,
+    request_seconds: Histograms<1>,
+    stage_seconds: Histograms<2>,
+    batch_windows: Histograms<1>,
+    windows: Family<Labels<1>, Counter>,
+    images: Family<Labels<1>, Counter>,
+    pixels: Family<Labels<1>, Counter>,
+    queue_windows: Family<Labels<1>, Gauge>,
+    model_ready: Family<Labels<1>, Gauge>,
+    class_share: Family<Labels<2>, FloatGauge>,
+    mean_confidence: Family<Labels<1>, FloatGauge>,
+    queue_pixels: UnsignedGauge,
+    queue_limit_pixels: UnsignedGauge,
     /// Open connections.
     pub connections: Gauge,
-    memory: Gauge<u64, AtomicU64>,
+    resident_memory: UnsignedGauge,
 }
 
 /// Half a millisecond to two minutes.
@@ -70,192 +47,208 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.0005, 1.5, 31))
 }
 
-/// One to 256 windows.
+/// 1 to 256 windows.
 fn batches() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 9))
 }
 
+fn histograms<const N: usize>(constructor: fn() -> Histogram) -> Histograms<N> {
+    Family::new_with_constructor(constructor)
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("protoseg"),
-            requests: Family::default(),
-            seconds: Family::new_with_constructor(durations),
-            stages: Family::new_with_constructor(durations),
-            runs: Family::new_with_constructor(batches),
-            windows: Family::default(),
-            pictures: Family::default(),
-            pixels: Family::default(),
-            waiting: Family::default(),
-            ready: Family::default(),
-            shares: Family::default(),
-            confidence: Family::default(),
-            held: Gauge::default(),
-            limit: Gauge::default(),
-            connections: Gauge::default(),
-            memory: Gauge::default(),
-        };
-        metrics.register();
-        metrics
+        let mut registry = Registry::with_prefix("protoseg");
+        let r = &mut registry;
+        Self {
+            requests: add(r, "requests", "Inference requests by outcome", Family::default()),
+            request_seconds: add_with_unit(
+                r,
+                "request",
+                Unit::Seconds,
+                "From the head of a request to its response",
+                histograms(durations),
+            ),
+            stage_seconds: add_with_unit(
+                r,
+                "stage",
+                Unit::Seconds,
+                "Time of an image in a stage: read, decode, queue, run, stitch, encode",
+                histograms(durations),
+            ),
+            batch_windows: add(r, "batch_windows", "Windows in a batch", histograms(batches)),
+            windows: add(r, "windows", "Windows that were run", Family::default()),
+            images: add(r, "pictures", "Images that were labeled", Family::default()),
+            pixels: add(r, "pixels", "Pixels that were labeled", Family::default()),
+            queue_windows: add(r, "queue_windows", "Windows in the queue", Family::default()),
+            model_ready: add(r, "model_ready", "1 if a model is ready", Family::default()),
+            class_share: add(
+                r,
+                "class_share",
+                "Share of a class in the pixels of about the last hundred images",
+                Family::default(),
+            ),
+            mean_confidence: add(
+                r,
+                "mean_confidence",
+                "Mean confidence over about the last hundred images whose requests asked for it",
+                Family::default(),
+            ),
+            queue_pixels: add(r, "queue_pixels", "Pixels of admitted images", Gauge::default()),
+            queue_limit_pixels: add(
+                r,
+                "queue_limit_pixels",
+                "Pixels that can be admitted at a time",
+                Gauge::default(),
+            ),
+            connections: add(r, "connections", "Open connections", Gauge::default()),
+            resident_memory: add_with_unit(
+                r,
+                "resident_memory",
+                Unit::Bytes,
+                "Resident memory of the process",
+                Gauge::default(),
+            ),
+            registry,
+        }
     }
 }
 
-impl Metrics {
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "requests",
-            "Requests for answers of a model, by how they ended",
-            self.requests.clone(),
-        );
-        let help = "From the head of a request to its answer";
-        registry.register_with_unit("request", help, Unit::Seconds, self.seconds.clone());
-        let help = "Time of a picture in a stage: read, decode, queue, run, stitch, encode";
-        registry.register_with_unit("stage", help, Unit::Seconds, self.stages.clone());
-        registry.register("batch_windows", "Windows in a run of the network", self.runs.clone());
-        registry.register("windows", "Windows that were run", self.windows.clone());
-        registry.register("pictures", "Pictures that were labelled", self.pictures.clone());
-        registry.register("pixels", "Pixels that were labelled", self.pixels.clone());
-        registry.register("queue_windows", "Windows that wait for a run", self.waiting.clone());
-        registry.register("model_ready", "Whether a model answers", self.ready.clone());
-        let help = "Share of a class in the pixels of about the last hundred pictures";
-        registry.register("class_share", help, self.shares.clone());
-        let help = "Mean confidence of the pixels of about the last hundred pictures, of those that asked for it";
-        registry.register("mean_confidence", help, self.confidence.clone());
-        registry.register(
-            "queue_pixels",
-            "Pixels of the pictures that are held",
-            self.held.clone(),
-        );
-        registry.register("queue_limit_pixels", "Pixels that can be held", self.limit.clone());
-        registry.register("connections", "Open connections", self.connections.clone());
-        let help = "Memory that the process occupies";
-        registry.register_with_unit("resident_memory", help, Unit::Bytes, self.memory.clone());
-    }
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
 
-    /// A request that ended. Requests for models that do not exist are counted under no name, as names come from outside.
-    pub fn record_request(
+fn add_with_unit<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    unit: Unit,
+    help: &str,
+    metric: M,
+) -> M {
+    registry.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
+fn model_label(model: &str) -> Labels<1> {
+    [("model", model.to_owned())]
+}
+
+impl Metrics {
+    /// Counts an inference request. The model of requests for unknown models is "", as such names
+    /// come from outside.
+    pub(crate) fn record_request(
         &self,
         model: &str,
-        protocol: &'static str,
-        outcome: &'static str,
-        took: Duration,
+        protocol: &str,
+        outcome: &str,
+        elapsed: Duration,
     ) {
-        self.requests
-            .get_or_create(&RequestLabels { model: model.to_owned(), protocol, outcome })
-            .inc();
-        self.seconds
-            .get_or_create(&ModelLabels { model: model.to_owned() })
-            .observe(took.as_secs_f64());
+        let labels = [("model", model), ("protocol", protocol), ("outcome", outcome)];
+        let labels = labels.map(|(key, value)| (key, value.to_owned()));
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds.get_or_create(&model_label(model)).observe(elapsed.as_secs_f64());
     }
 
-    /// Whether a model answers.
-    pub fn ready(&self, model: &str, ready: bool) {
-        self.ready.get_or_create(&ModelLabels { model: model.to_owned() }).set(i64::from(ready));
+    pub(crate) fn record_ready(&self, model: &str, ready: bool) {
+        self.model_ready.get_or_create(&model_label(model)).set(i64::from(ready));
     }
 
-    /// What is counted for one model.
+    /// Returns the metrics of one model.
     pub fn for_model(&self, model: &str, classes: &ClassTable) -> ModelMetrics {
-        let label = ModelLabels { model: model.to_owned() };
-        let stage = |stage| {
-            self.stages.get_or_create(&StageLabels { model: model.to_owned(), stage }).clone()
+        let label = model_label(model);
+        let stage = |stage: &str| {
+            let labels = [("model", model.to_owned()), ("stage", stage.to_owned())];
+            self.stage_seconds.get_or_create(&labels).clone()
         };
-        let share = |name: &String| {
-            self.shares
-                .get_or_create(&ClassLabels { model: model.to_owned(), class: name.clone() })
-                .clone()
+        let share = |class: &str| {
+            let labels = [("model", model.to_owned()), ("class", class.to_owned())];
+            self.class_share.get_or_create(&labels).clone()
         };
         ModelMetrics {
             stages: STAGES.map(stage),
-            runs: self.runs.get_or_create(&label).clone(),
+            batches: self.batch_windows.get_or_create(&label).clone(),
             windows: self.windows.get_or_create(&label).clone(),
-            pictures: self.pictures.get_or_create(&label).clone(),
+            images: self.images.get_or_create(&label).clone(),
             pixels: self.pixels.get_or_create(&label).clone(),
-            waiting: self.waiting.get_or_create(&label).clone(),
-            confidence: self.confidence.get_or_create(&label).clone(),
-            sure: Counter::default(),
+            queued: self.queue_windows.get_or_create(&label).clone(),
+            confidence: self.mean_confidence.get_or_create(&label).clone(),
+            with_confidence: Counter::default(),
             shares: classes.classes().iter().map(|class| share(&class.name)).collect(),
         }
     }
 
-    /// All of it as text, with the pixels that are held and can be.
+    /// Renders all metrics in the OpenMetrics text format, with the pixels that are and can be
+    /// admitted.
     pub fn text(&self, held: u64, limit: u64) -> String {
-        self.held.set(held);
-        self.limit.set(limit);
-        self.memory.set(machine::resident().unwrap_or(0));
+        self.queue_pixels.set(held);
+        self.queue_limit_pixels.set(limit);
+        self.resident_memory.set(machine::resident().unwrap_or(0));
         let mut out = String::new();
         // Writing to a string does not fail.
         text::encode(&mut out, &self.registry).map_or_else(|_| String::new(), |()| out)
     }
 }
 
-/// A stage of a picture's way.
+/// Stages of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The request's body arrives.
     Read,
-    /// The picture is decoded.
     Decode,
-    /// It waits for its turn.
     Queue,
-    /// The network runs.
     Run,
-    /// Windows are put together and upsampled.
     Stitch,
-    /// The answer is encoded.
     Encode,
 }
 
-/// Their names, in order.
+/// Label values of [`Stage`], in its order.
 const STAGES: [&str; 6] = ["read", "decode", "queue", "run", "stitch", "encode"];
 
-/// What is counted for one model.
+/// Metrics of one model.
 #[derive(Debug, Clone)]
 pub struct ModelMetrics {
     stages: [Histogram; 6],
-    runs: Histogram,
+    batches: Histogram,
     windows: Counter,
-    pictures: Counter,
+    images: Counter,
     pixels: Counter,
-    waiting: Gauge,
+    queued: Gauge,
     confidence: FloatGauge,
-    /// Pictures whose confidence was asked for.
-    sure: Counter,
+    /// Images whose confidence was asked for.
+    with_confidence: Counter,
     shares: Vec<FloatGauge>,
 }
 
 impl ModelMetrics {
-    /// Time of a picture in a stage.
-    pub fn record_stage(&self, stage: Stage, took: Duration) {
-        self.stages[stage as usize].observe(took.as_secs_f64());
+    pub(crate) fn record_stage(&self, stage: Stage, elapsed: Duration) {
+        self.stages[stage as usize].observe(elapsed.as_secs_f64());
     }
 
-    /// A run of the network.
-    pub(super) fn record_batch(&self, windows: usize) {
-        self.runs.observe(windows as f64);
+    pub(crate) fn record_batch(&self, windows: usize) {
+        self.batches.observe(windows as f64);
         self.windows.inc_by(windows as u64);
     }
 
-    /// How many windows wait.
-    pub(super) fn waiting(&self, windows: usize) {
-        self.waiting.set(i64::try_from(windows).unwrap_or(i64::MAX));
+    pub(crate) fn record_queue(&self, windows: usize) {
+        self.queued.set(i64::try_from(windows).unwrap_or(i64::MAX));
     }
 
-    /// A picture that was labelled; its gauges watch for pictures that are no longer like those before.
-    pub fn record_prediction(&self, decided: &Prediction) {
-        self.pixels.inc_by(decided.labels.len() as u64);
-        let blend = |gauge: &FloatGauge, before: u64, value: f64| {
-            let newest = NEWEST.max(1.0 / (before + 1) as f64);
-            gauge.set(gauge.get() + newest * (value - gauge.get()));
+    /// Counts a labeled image, and blends it into the drift gauges.
+    pub(crate) fn record_prediction(&self, prediction: &Prediction) {
+        self.pixels.inc_by(prediction.labels.len() as u64);
+        let blend = |gauge: &FloatGauge, images_before: u64, value: f64| {
+            let weight = DRIFT_WEIGHT.max(1.0 / (images_before + 1) as f64);
+            gauge.set(gauge.get() + weight * (value - gauge.get()));
         };
-        let before = self.pictures.inc();
-        let pixels = decided.labels.len().max(1) as f64;
-        for (gauge, count) in self.shares.iter().zip(decided.pixels_by_class(self.shares.len())) {
+        let before = self.images.inc();
+        let pixels = prediction.labels.len().max(1) as f64;
+        let counts = prediction.pixels_by_class(self.shares.len());
+        for (gauge, count) in self.shares.iter().zip(counts) {
             blend(gauge, before, count as f64 / pixels);
         }
-        if let Some(confidence) = &decided.confidence {
+        if let Some(confidence) = &prediction.confidence {
             let sum: u64 = confidence.iter().map(|&byte| u64::from(byte)).sum();
-            blend(&self.confidence, self.sure.inc(), sum as f64 / 255.0 / pixels);
+            blend(&self.confidence, self.with_confidence.inc(), sum as f64 / 255.0 / pixels);
         }
     }
 }
@@ -265,13 +258,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_in_the_text() {
+    fn recorded_values_are_in_the_text() {
         let metrics = Metrics::default();
         let classes = ClassTable::parse("0 road\n1 sky\n").unwrap();
         let model = metrics.for_model("street", &classes);
         model.record_batch(4);
         model.record_stage(Stage::Queue, Duration::from_millis(3));
-        let decided = Prediction {
+        let prediction = Prediction {
             height: 1,
             width: 4,
             labels: vec![1, 1, 1, 0],
@@ -281,9 +274,9 @@ mod tests {
         model.record_prediction(&Prediction {
             labels: vec![1, 1, 1, 0],
             confidence: None,
-            ..decided.clone()
+            ..prediction.clone()
         });
-        model.record_prediction(&decided);
+        model.record_prediction(&prediction);
         metrics.record_request("street", "http", "ok", Duration::from_secs(1));
         let text = metrics.text(7, 9);
         for line in [

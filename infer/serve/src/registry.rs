@@ -1,10 +1,12 @@
-//! The models of a service: which are loaded, by name, and how one takes the place of another without a request noticing.
+//! Registry of the models by name: loading, reloading without a failed request, unloading.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use protoseg_models::bundle::Model;
+use protoseg_infer::pipeline::{Pipeline, PipelineOptions, PipelineSetup};
+use protoseg_infer::segmenter::{SegmentError, Segmenter};
+use protoseg_models::bundle::{BundleError, Model};
 use protoseg_models::errors::FileError;
 use serde::Serialize;
 
@@ -12,76 +14,54 @@ use super::ServiceError;
 use super::metrics::{Metrics, ModelMetrics};
 use super::queue::BatchLimit;
 use super::scheduler::{Scheduler, SchedulerOptions};
-use protoseg_infer::pipeline::{Pipeline, PipelineOptions, PipelineSetup};
-use protoseg_infer::segmenter::SegmentError;
 
-/// Ends the name under which a model takes encoded pictures instead of pixels.
+/// Suffix of the name under which a model takes image files instead of pixels.
 pub const ENCODED_SUFFIX: &str = ".encoded";
 
-/// How models are opened.
 #[derive(Debug, Clone)]
 pub struct ModelOptions {
-    /// How segmenters are opened.
     pub pipeline: PipelineOptions,
-    /// What one run of the network takes at most.
     pub limit: BatchLimit,
-    /// How long a run that is not full waits for more.
+    /// Time that a batch that is not full waits for more windows.
     pub delay: Duration,
-    /// Whether scores can be asked for.
+    /// Offers logits as an output.
     pub logits: bool,
 }
 
-/// Says how a bundle is opened; asked whenever one is loaded, as another may lie there by then.
+/// Source of the options of a bundle; asked at every load, as the bundle may have changed.
 pub trait ModelOptionsSource: std::fmt::Debug + Send + Sync {
-    /// How the bundle at a place is opened.
     fn options(&self, bundle: &Path) -> ModelOptions;
 }
 
-/// All bundles alike.
+/// The same options for all bundles.
 impl ModelOptionsSource for ModelOptions {
     fn options(&self, _bundle: &Path) -> ModelOptions {
         self.clone()
     }
 }
 
-/// A loaded model.
 #[derive(Debug)]
 pub struct LoadedModel {
-    /// Its name.
     pub name: String,
-    /// Tells its weights from others: the start of its fingerprint.
+    /// First 12 characters of the fingerprint.
     pub version: String,
-    /// What it is.
     pub model: Model,
-    /// What runs it.
     pub scheduler: Scheduler,
-    /// What it runs on.
     pub setup: PipelineSetup,
-    /// What is counted of it.
     pub metrics: ModelMetrics,
-    /// Whether it tells how sure it is.
     pub gives_confidence: bool,
-    /// Whether its scores can be asked for.
     pub gives_logits: bool,
-    /// The only size of pictures, height and width, that it takes.
-    only_size: Option<[usize; 2]>,
-    /// Sizes of pictures that a request of pixels alone may have.
+    /// Height and width of all images, where they are fixed.
+    pub only_size: Option<[usize; 2]>,
+    /// Sizes that a body of pixels without a shape may have.
     pub raw_sizes: Vec<[usize; 2]>,
 }
 
-impl LoadedModel {
-    /// Height and width of the only pictures that it takes; none where it takes others too.
-    pub fn only_size(&self) -> Option<[usize; 2]> {
-        self.only_size
-    }
-}
-
-/// What became of a model, for the index of the repository.
+/// Entry of the repository index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelStatus {
-    /// Its name.
     pub name: String,
-    /// Its version, while it is loaded.
+    /// While it is loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// `READY` or `UNAVAILABLE`.
@@ -91,7 +71,6 @@ pub struct ModelStatus {
 }
 
 impl ModelStatus {
-    /// Whether it answers.
     pub fn is_ready(&self) -> bool {
         self.state == READY
     }
@@ -103,22 +82,28 @@ const READY: &str = "READY";
 struct ModelSlot {
     name: String,
     path: PathBuf,
-    served: Option<Arc<LoadedModel>>,
+    model: Option<Arc<LoadedModel>>,
     reason: String,
 }
 
-/// Loaded models by name, in the order in which they were named.
+impl ModelSlot {
+    fn healthy(&self) -> Option<&Arc<LoadedModel>> {
+        self.model.as_ref().filter(|model| model.scheduler.is_healthy())
+    }
+}
+
 #[derive(Debug)]
 pub struct ModelRegistry {
+    /// In the order of the command line.
     slots: RwLock<Vec<ModelSlot>>,
     options: Box<dyn ModelOptionsSource>,
     metrics: Arc<Metrics>,
-    /// One is opened at a time.
+    /// One model is opened at a time.
     opening: Mutex<()>,
 }
 
 impl ModelRegistry {
-    /// Names for bundles, none of them loaded yet.
+    /// Registers bundles without loading them.
     pub fn new(
         bundles: Vec<(String, PathBuf)>,
         options: impl ModelOptionsSource + 'static,
@@ -127,14 +112,13 @@ impl ModelRegistry {
         let slot = |(name, path)| ModelSlot {
             name,
             path,
-            served: None,
+            model: None,
             reason: "not loaded yet".to_owned(),
         };
         let slots = RwLock::new(bundles.into_iter().map(slot).collect());
         Self { slots, options: Box::new(options), metrics, opening: Mutex::new(()) }
     }
 
-    /// The names.
     pub fn names(&self) -> Vec<String> {
         self.read(|slots| slots.iter().map(|slot| slot.name.clone()).collect())
     }
@@ -143,157 +127,147 @@ impl ModelRegistry {
         look(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A loaded model, of a version where one is asked for.
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<ModelSlot>> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a loaded model, of any version unless one is given.
     pub fn get(&self, name: &str, version: Option<&str>) -> Result<Arc<LoadedModel>, ServiceError> {
         self.read(|slots| {
-            let slot = slots.iter().find(|slot| slot.name == name);
-            let slot = slot.ok_or_else(|| {
-                let known =
-                    slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>().join(", ");
-                ServiceError::NotFound(format!(
-                    "there is no model of that name; there are: {known}"
-                ))
+            let slot = slots.iter().find(|slot| slot.name == name).ok_or_else(|| {
+                let known = slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>();
+                let known = known.join(", ");
+                ServiceError::NotFound(format!("no model of that name; there are: {known}"))
             })?;
-            let Some(served) = &slot.served else {
-                return Err(ServiceError::Unavailable(format!(
-                    "the model {name} is not ready: {}",
-                    slot.reason
-                )));
-            };
-            match version {
-                Some(version) if version != served.version => Err(ServiceError::NotFound(format!(
+            let model = slot.model.as_ref().ok_or_else(|| {
+                let reason = &slot.reason;
+                ServiceError::Unavailable(format!("the model {name} is not ready: {reason}"))
+            })?;
+            if version.is_some_and(|version| version != model.version) {
+                return Err(ServiceError::NotFound(format!(
                     "the model {name} has the version {} and no other",
-                    served.version
-                ))),
-                _ => Ok(Arc::clone(served)),
+                    model.version
+                )));
             }
+            Ok(Arc::clone(model))
         })
     }
 
-    /// The model for requests that name none: the first.
+    /// Returns the model of requests that name none.
     pub fn first(&self) -> Result<Arc<LoadedModel>, ServiceError> {
-        let name = self.read(|slots| slots.first().map(|slot| slot.name.clone()));
-        self.get(
-            &name.ok_or_else(|| ServiceError::Unavailable("there is no model".to_owned()))?,
-            None,
-        )
+        let name = self
+            .read(|slots| slots.first().map(|slot| slot.name.clone()))
+            .ok_or_else(|| ServiceError::Unavailable("the server has no model".to_owned()))?;
+        self.get(&name, None)
     }
 
-    /// Whether every model is loaded and its device there.
+    /// Returns true if every model is loaded and none has lost its device.
     pub fn all_ready(&self) -> bool {
-        self.read(|slots| {
-            slots.iter().all(|slot| {
-                slot.served.as_ref().is_some_and(|served| served.scheduler.is_healthy())
-            })
-        })
+        self.read(|slots| slots.iter().all(|slot| slot.healthy().is_some()))
     }
 
-    /// What became of each.
+    /// Returns the repository index.
     pub fn list(&self) -> Vec<ModelStatus> {
-        let listed = |slot: &ModelSlot| {
-            let well = slot.served.as_ref().filter(|served| served.scheduler.is_healthy());
-            let lost = slot.served.is_some() && well.is_none();
-            let reason = if lost { "its device is lost".to_owned() } else { slot.reason.clone() };
+        let status = |slot: &ModelSlot| {
+            let is_healthy = slot.healthy().is_some();
+            let is_lost = slot.model.is_some() && !is_healthy;
             ModelStatus {
                 name: slot.name.clone(),
-                version: slot.served.as_ref().map(|served| served.version.clone()),
-                state: if well.is_some() { READY } else { "UNAVAILABLE" },
-                reason,
+                version: slot.model.as_ref().map(|model| model.version.clone()),
+                state: if is_healthy { READY } else { "UNAVAILABLE" },
+                reason: if is_lost { "its device is lost".into() } else { slot.reason.clone() },
             }
         };
-        self.read(|slots| slots.iter().map(listed).collect())
+        self.read(|slots| slots.iter().map(status).collect())
     }
 
-    /// Loads a model from its bundle, or what lies there now in place of what was loaded before; that one answers until the
-    /// other is ready, and finishes what it has begun. If the new one cannot be loaded, the old one stays. Takes seconds.
+    /// Loads or reloads a model, which takes seconds.
+    ///
+    /// The model loaded before answers until the new one is ready, finishes what it has begun, and
+    /// stays if the new one cannot be loaded.
     pub fn load(&self, name: &str) -> Result<Arc<LoadedModel>, ServiceError> {
-        let path = self.read(|slots| {
-            slots.iter().find(|slot| slot.name == name).map(|slot| slot.path.clone())
-        });
-        let path = path
-            .ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
+        let find = |slots: &[ModelSlot]| slots.iter().position(|slot| slot.name == name);
+        let (index, path) = self
+            .read(|slots| find(slots).map(|index| (index, slots[index].path.clone())))
+            .ok_or_else(unknown_model)?;
         let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = self.open(name, &path).map_err(|error| format!("{}: {error}", path.display()));
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.iter_mut().find(|slot| slot.name == name);
-        let slot = slot
-            .ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
+        let opened = self.open(name, &path);
+        // Slots are never added or removed.
+        let slot = &mut self.write()[index];
         match opened {
-            Ok(served) => {
-                let served = Arc::new(served);
-                slot.served = Some(Arc::clone(&served));
-                slot.reason = String::new();
-                Ok(served)
+            Ok(model) => {
+                let model = Arc::new(model);
+                slot.model = Some(Arc::clone(&model));
+                slot.reason.clear();
+                Ok(model)
             }
-            Err(why) => {
-                slot.reason = why.clone();
-                Err(ServiceError::Unavailable(why))
+            Err(error) => {
+                slot.reason = format!("{}: {error}", path.display());
+                Err(ServiceError::Unavailable(slot.reason.clone()))
             }
         }
     }
 
-    /// Loads every model anew; the errors of those that could not be.
+    /// Loads or reloads every model, and returns the errors.
     pub fn load_all(&self) -> Vec<ServiceError> {
         self.names().iter().filter_map(|name| self.load(name).err()).collect()
     }
 
-    /// Takes a model away; what it has begun it finishes.
+    /// Unloads a model, which finishes what it has begun.
     pub fn unload(&self, name: &str) -> Result<(), ServiceError> {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.iter_mut().find(|slot| slot.name == name);
-        let slot = slot
-            .ok_or_else(|| ServiceError::NotFound("there is no model of that name".to_owned()))?;
-        slot.served = None;
+        let mut slots = self.write();
+        let slot = slots.iter_mut().find(|slot| slot.name == name).ok_or_else(unknown_model)?;
+        slot.model = None;
         "unloaded on request".clone_into(&mut slot.reason);
         Ok(())
     }
 
     fn open(&self, name: &str, path: &Path) -> Result<LoadedModel, SegmentError> {
-        let ModelOptions { pipeline, limit, delay, logits: scores } = self.options.options(path);
+        let ModelOptions { pipeline, limit, delay, logits } = self.options.options(path);
         let (mut segmenters, setup) = Pipeline::open(path, &pipeline)?.into_segmenters();
         segmenters.iter_mut().try_for_each(|segmenter| segmenter.warm_up().map(drop))?;
-        let begun = Instant::now();
-        let pixels =
-            segmenters.first_mut().map_or(Ok(0), protoseg_infer::segmenter::Segmenter::warm_up)?;
-        let took = begun.elapsed();
+        let start = Instant::now();
+        let pixels = segmenters.first_mut().map_or(Ok(0), Segmenter::warm_up)?;
+        let elapsed = start.elapsed();
         let Some(first) = segmenters.first() else {
             return Err(SegmentError::NoLogits(path.into()));
         };
-        let (model, version) =
-            (first.model().clone(), first.fingerprint().chars().take(12).collect());
+        let model = first.model().clone();
+        let version = first.fingerprint().chars().take(12).collect();
         let gives_confidence = first.has_logits();
         let only_size = first.only_size();
         let raw_sizes = only_size.into_iter().chain(first.frame_sizes()).collect();
         let metrics = self.metrics.for_model(name, &model.classes);
         let options = SchedulerOptions { limit, delay, threads: setup.threads };
-        let scheduler =
-            Scheduler::start(segmenters, options, metrics.clone()).map_err(|source| {
-                protoseg_models::bundle::BundleError::File(FileError { path: path.into(), source })
-            })?;
-        // So that from the first request on it is known what can be done in time.
-        scheduler.seed_throughput(pixels, took);
-        let name = name.to_owned();
-        let gives_logits = scores && gives_confidence;
+        let scheduler = Scheduler::start(segmenters, options, metrics.clone())
+            .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
+        // Deadlines are judged from the first request on.
+        scheduler.seed_throughput(pixels, elapsed);
         Ok(LoadedModel {
-            name,
+            name: name.to_owned(),
             version,
             model,
             scheduler,
             setup,
             metrics,
             gives_confidence,
-            gives_logits,
+            gives_logits: logits && gives_confidence,
             only_size,
             raw_sizes,
         })
     }
 }
 
-/// The name of a model by the folder of its bundle: of `runs/street/bundle` it is `street`.
+fn unknown_model() -> ServiceError {
+    ServiceError::NotFound("no model of that name".to_owned())
+}
+
+/// Returns the default name of a model: its folder, or for a folder called `bundle` the one above
+/// it.
 pub fn name_of(bundle: &Path) -> Option<String> {
-    let named = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned());
-    let own = named(bundle)?;
-    if own == "bundle" { bundle.parent().and_then(named).or(Some(own)) } else { Some(own) }
+    let stem = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let own = stem(bundle)?;
+    if own == "bundle" { bundle.parent().and_then(stem).or(Some(own)) } else { Some(own) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
-//! Runs pictures of many requests on the segmenters of one model: windows of pictures that wait fill runs together, formed
-//! when a segmenter is free.
+//! Cross-request batching: a free segmenter takes the next tiles of the queue, of one image or
+//! several, as one batch.
 
-mod job;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,60 +8,48 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use tokio::sync::oneshot;
-
-use self::job::Job;
-use super::metrics::ModelMetrics;
-use super::queue::{BatchLimit, FairQueue, JobShape};
-use super::throughput::ThroughputMeter;
-use protoseg_infer::segmenter::{SegmentError, Segmenter, TileCost, Tiler};
+use protoseg_infer::segmenter::{SegmentError, Segmenter, TileCost, TileGrid, TileMerger, Tiler};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{Outputs, Prediction};
+use tokio::sync::oneshot;
 
-/// What is asked of a model about one picture.
+use self::worker::ThroughputMeter;
+use super::metrics::ModelMetrics;
+use super::queue::{BatchLimit, FairQueue, JobShape};
+
 #[derive(Debug, Clone)]
 pub struct PredictRequest {
-    /// The picture.
     pub image: Arc<RgbImage>,
-    /// What is wanted beside labels.
     pub outputs: Outputs,
-    /// Whether scores before upsampling are wanted too.
+    /// Asks for the logits before upsampling too.
     pub logits: bool,
 }
 
-/// What a model made of a picture.
 #[derive(Debug)]
 pub struct PredictResponse {
-    /// A decision for every pixel.
     pub prediction: Prediction,
-    /// Scores before upsampling, where they were asked for.
+    /// Before upsampling, if asked for.
     pub logits: Option<LogitMap>,
-    /// How long it took.
     pub times: JobTimes,
 }
 
-/// Where the time of one picture went.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JobTimes {
-    /// Until its first piece ran.
+    /// Until the first tile ran.
     pub queue: Duration,
-    /// Its share of the runs of the network.
+    /// Its part of the batches.
     pub run: Duration,
-    /// Putting pieces together and upsampling.
+    /// Merging of tiles, and upsampling.
     pub stitch: Duration,
 }
 
-/// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SchedulerError {
-    /// The picture, or the model.
     #[error(transparent)]
     Segment(#[from] Arc<SegmentError>),
-    /// The model was closed before its turn came.
-    #[error("the model was closed while the picture waited")]
+    #[error("the model was closed while the image was in its queue")]
     Closed,
-    /// A defect of the program.
-    #[error("the program failed at this picture")]
+    #[error("internal error: this image made the program panic")]
     Panicked,
 }
 
@@ -74,12 +61,12 @@ impl From<SegmentError> for SchedulerError {
 
 type JobResult = Result<PredictResponse, SchedulerError>;
 
-/// The way to an answer. Who drops it is not waited for: a picture whose turn has not come is then never run.
+/// Receiver of a result. Dropping it cancels a job that has not run.
 pub type JobHandle = oneshot::Receiver<JobResult>;
 
-/// Segmenters of one model, each owned by a thread, and the pictures that wait for them.
+/// Segmenters of one model, each on its own thread, and the queue in front of them.
 ///
-/// When it is dropped, pictures that wait are still run, and then the threads end.
+/// On drop, images in the queue are still run, then the threads end.
 #[derive(Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
@@ -93,7 +80,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     meter: ThroughputMeter,
-    lost: AtomicBool,
+    device_lost: AtomicBool,
     metrics: ModelMetrics,
 }
 
@@ -103,26 +90,34 @@ struct State {
     closed: bool,
 }
 
-/// How an [`Scheduler`] forms runs.
 #[derive(Debug, Clone, Copy)]
 pub struct SchedulerOptions {
-    /// What one run takes at most.
     pub limit: BatchLimit,
-    /// How long a run that is not full waits for more, from when its first picture came.
+    /// Time that a batch that is not full waits for more tiles, from the arrival of its first
+    /// image.
     pub delay: Duration,
-    /// Threads of what happens beside the network, for each segmenter.
+    /// Threads of each segmenter for work beside the network.
     pub threads: usize,
 }
 
+/// Estimated times of an image, from the throughput so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Estimate {
+    /// On its own.
+    pub run: Duration,
+    /// Until it is done if it arrived now.
+    pub done: Duration,
+}
+
 impl Scheduler {
-    /// Starts a thread for each segmenter; there is at least one, and all are of one model.
+    /// Starts a thread for each segmenter; at least one, all of one model.
     pub fn start(
         segmenters: Vec<Segmenter>,
         options: SchedulerOptions,
         metrics: ModelMetrics,
     ) -> std::io::Result<Self> {
         let Some(first) = segmenters.first() else {
-            return Err(std::io::Error::other("an engine needs a segmenter"));
+            return Err(std::io::Error::other("a scheduler needs a segmenter"));
         };
         let shared = Arc::new(Shared {
             tiler: first.tiler(),
@@ -131,86 +126,86 @@ impl Scheduler {
             state: Mutex::new(State { queue: FairQueue::new(), closed: false }),
             wake: Condvar::new(),
             meter: ThroughputMeter::new(segmenters.len()),
-            lost: AtomicBool::new(false),
+            device_lost: AtomicBool::new(false),
             metrics,
         });
-        let engine = Self { shared };
+        let scheduler = Self { shared };
         for (index, segmenter) in segmenters.into_iter().enumerate() {
-            let shared = Arc::clone(&engine.shared);
-            let owner = move || worker::run(&shared, segmenter, options.threads);
-            std::thread::Builder::new().name(format!("segmenter {index}")).spawn(owner)?;
+            let shared = Arc::clone(&scheduler.shared);
+            let work = move || worker::run(&shared, segmenter, options.threads);
+            std::thread::Builder::new().name(format!("segmenter {index}")).spawn(work)?;
         }
-        Ok(engine)
+        Ok(scheduler)
     }
 
-    /// Puts a picture into the queue. Fails at once where the model cannot take such pictures.
+    /// Queues an image, or fails at once where the model cannot take it.
     pub fn submit(&self, request: PredictRequest) -> Result<JobHandle, SchedulerError> {
-        let (reply, ticket) = oneshot::channel();
+        let (sender, handle) = oneshot::channel();
         let size = [request.image.height() as usize, request.image.width() as usize];
-        let cut = if self.shared.tiler.runs_whole(size, request.outputs, request.logits) {
+        let tiles = if self.shared.tiler.runs_whole(size, request.outputs, request.logits) {
             None
         } else {
             Some(self.shared.tiler.tiles(size)?)
         };
-        let shape = match &cut {
-            None => JobShape { count: 1, piece: size, alone: true },
-            Some(cut) => JobShape { count: cut.count(), piece: cut.tile_size(), alone: false },
+        let shape = match &tiles {
+            None => JobShape { count: 1, tile: size, alone: true },
+            Some(tiles) => JobShape { count: tiles.count(), tile: tiles.tile_size(), alone: false },
         };
         let job = Job {
             request,
-            cut,
+            tiles,
             submitted: Instant::now(),
-            reply: Mutex::new(Some(reply)),
+            sender: Mutex::new(Some(sender)),
             progress: Mutex::default(),
         };
         let mut state = self.shared.state();
         if state.closed {
             return Err(SchedulerError::Closed);
         }
-        // Nobody's pictures would lie there until their turn came.
-        state.queue.remove_if(|job| job.is_gone());
+        // Else the images of canceled jobs would stay until their turn.
+        state.queue.remove_if(|job| job.is_canceled());
         state.queue.push(Arc::new(job), shape);
-        self.shared.note(&state);
+        self.shared.metrics.record_queue(state.queue.waiting().0);
         drop(state);
-        // Several may be free, and a picture have pieces for all of them.
+        // Several segmenters may be free, and the image have tiles for all of them.
         self.shared.wake.notify_all();
-        Ok(ticket)
+        Ok(handle)
     }
 
-    /// Whether its device is there.
+    /// Returns true unless the device is lost.
     pub fn is_healthy(&self) -> bool {
-        !self.shared.lost.load(Ordering::Relaxed)
+        !self.shared.device_lost.load(Ordering::Relaxed)
     }
 
-    /// What pictures `[height, width]` cost.
+    /// Returns the cost of an image `[height, width]`.
     pub fn cost(
         &self,
         size: [usize; 2],
-        wanted: Outputs,
-        scores: bool,
+        outputs: Outputs,
+        logits: bool,
     ) -> Result<TileCost, SchedulerError> {
         let tiler = &self.shared.tiler;
-        Ok(tiler.cost(size, tiler.runs_whole(size, wanted, scores), scores)?)
+        Ok(tiler.cost(size, tiler.runs_whole(size, outputs, logits), logits)?)
     }
 
-    /// How long the network needs for so many pixels, and how long until a picture of so many that came now would be done,
-    /// both as measured so far; none before anything was run.
-    pub fn estimate(&self, pixels: u64) -> Option<[Duration; 2]> {
-        let rate = self.shared.meter.pixels_per_second()?;
+    /// Estimates the times of an image whose tiles have so many pixels; none before the first
+    /// batch.
+    pub fn estimate(&self, pixels: u64) -> Option<Estimate> {
+        let rate = self.pixels_per_second()?;
         let mut state = self.shared.state();
-        state.queue.remove_if(|job| job.is_gone());
+        state.queue.remove_if(|job| job.is_canceled());
         let time = |pixels: u64| {
             Duration::try_from_secs_f64(pixels as f64 / rate).unwrap_or(Duration::MAX)
         };
-        Some([time(pixels), time(state.queue.pixels_until(pixels))])
+        Some(Estimate { run: time(pixels), done: time(state.queue.pixels_until(pixels)) })
     }
 
-    /// Takes note of a run of so many pixels that was made before anybody asked.
-    pub fn seed_throughput(&self, pixels: u64, took: Duration) {
-        self.shared.meter.add(pixels, took);
+    /// Seeds the throughput with a run before the first request.
+    pub fn seed_throughput(&self, pixels: u64, elapsed: Duration) {
+        self.shared.meter.record(pixels, elapsed);
     }
 
-    /// Pixels of pieces that it runs in a second, as measured so far.
+    /// Returns the throughput in pixels of tiles; none before the first batch.
     pub fn pixels_per_second(&self) -> Option<f64> {
         self.shared.meter.pixels_per_second()
     }
@@ -228,34 +223,86 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, state: &State) {
-        self.metrics.waiting(state.queue.waiting().0);
-    }
-
-    /// The pieces to run next; none once the engine is closed and all is done.
-    fn next(&self) -> Option<Vec<(Arc<Job>, usize)>> {
+    /// Waits for the next batch of tiles; none once the scheduler is closed and its queue is empty.
+    fn next_batch(&self) -> Option<Vec<(Arc<Job>, usize)>> {
         let mut state = self.state();
         loop {
-            state.queue.remove_if(|job| job.is_gone());
-            let (pieces, pixels) = state.queue.waiting();
-            let full = pieces >= self.limit.windows || pixels >= self.limit.pixels;
-            let patience =
+            state.queue.remove_if(|job| job.is_canceled());
+            let (tiles, pixels) = state.queue.waiting();
+            let is_full = tiles >= self.limit.windows || pixels >= self.limit.pixels;
+            let delay_left =
                 state.queue.first().map(|job| self.delay.saturating_sub(job.submitted.elapsed()));
-            match patience {
+            match delay_left {
                 None if state.closed => return None,
                 None => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(patience) if !full && !patience.is_zero() && !state.closed => {
-                    let waited = self.wake.wait_timeout(state, patience);
+                Some(delay) if !is_full && !delay.is_zero() && !state.closed => {
+                    let waited = self.wake.wait_timeout(state, delay);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 Some(_) => {
                     let batch = state.queue.take_batch(self.limit);
-                    self.note(&state);
+                    self.metrics.record_queue(state.queue.waiting().0);
                     if !batch.is_empty() {
                         return Some(batch);
                     }
                 }
             }
+        }
+    }
+}
+
+/// An image on its way through the scheduler.
+#[derive(Debug)]
+struct Job {
+    request: PredictRequest,
+    /// None where the model takes the image whole.
+    tiles: Option<TileGrid>,
+    submitted: Instant,
+    sender: Mutex<Option<oneshot::Sender<JobResult>>>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    merger: Option<TileMerger>,
+    times: JobTimes,
+    has_begun: bool,
+}
+
+impl Job {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<oneshot::Sender<JobResult>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns true if nobody waits for the result, or it was sent.
+    fn is_canceled(&self) -> bool {
+        self.sender().as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn begin(&self, now: Instant) {
+        let mut progress = self.progress();
+        if !progress.has_begun {
+            progress.has_begun = true;
+            progress.times.queue = now.saturating_duration_since(self.submitted);
+        }
+    }
+
+    fn pixels(&self) -> u64 {
+        u64::from(self.request.image.width()) * u64::from(self.request.image.height())
+    }
+
+    /// Sends the result, once.
+    fn finish(&self, result: Result<(Prediction, Option<LogitMap>), SchedulerError>) {
+        let times = self.progress().times;
+        let result =
+            result.map(|(prediction, logits)| PredictResponse { prediction, logits, times });
+        if let Some(sender) = self.sender().take() {
+            // Fails where nobody waits any more.
+            drop(sender.send(result));
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use parts::Parts;
 use peer::Peer;
-use protoseg_train::run::openmp;
+use protoseg_train::run::environment;
 use sample_step::{STEP, SampleStep};
 
 /// A step that is measured.
@@ -94,7 +94,7 @@ impl Arguments {
 }
 
 fn main() -> Result<()> {
-    openmp::set_passive_waiting();
+    environment::set_passive_waiting();
     let arguments = Arguments::read()?;
     tch::set_num_threads(i32::try_from(arguments.threads)?);
     let malloc: Vec<String> = std::env::vars()

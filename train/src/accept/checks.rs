@@ -1,215 +1,219 @@
-//! What must hold after steps on a device, each with its limit.
+//! Checks of the steps on a device, each with its limit.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use protoseg_models::checkpoint::{Checkpoint, CheckpointHeader};
+use protoseg_models::checkpoint::Checkpoint;
 use protoseg_models::graph::Tag;
 use protoseg_models::weights::StateDict;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::setting::AcceptSetup;
-use super::trial::Trial;
+use super::report::Losses;
+use super::setup::AcceptSetup;
 use crate::config::options::Precision;
+use crate::method::step::Learner;
 use crate::net::{self, ForwardMode, Net, from_torch};
+use crate::run::checkpoint;
 
-/// Largest difference of a length from 1: 512 squares are summed in 32-bit floats, each with an error of 6e-8 of it.
-const LENGTH: f64 = 1e-5;
+/// Largest deviation of a length from 1: a float32 sum of 512 squares, each with a relative error
+/// of 6e-8.
+const LENGTH_LIMIT: f64 = 1e-5;
 
-/// Largest difference of logits over the largest of them, which is rounding of 32-bit floats summed in another order over a
-/// hundred layers.
-const LOGITS: f64 = 1e-4;
+/// Largest difference of logits over the largest logit: float32 rounding in another order of sums,
+/// over a hundred layers.
+const LOGIT_LIMIT: f64 = 1e-4;
 
-/// Largest distance of learnt weights from those on the CPU, over the way that these have come. A gradient that is missing
-/// makes the distance as long as the way, one of any other direction, or of the wrong sign, longer, and one of half the size
-/// half as long.
-const WAY: f64 = 0.3;
+/// Largest distance between the updated weights of device and CPU, over the length of the CPU's
+/// update. A missing gradient gives 1, one of half the size 0.5, one in another direction more than
+/// 1.
+const UPDATE_LIMIT: f64 = 0.3;
 
-/// Scenes and size of the picture that the logits are of.
-const SCENE: u64 = 6;
-const SIZE: [usize; 2] = [96, 160];
+/// Series and size of the synthetic scene whose logits are compared.
+const SCENE_SERIES: u64 = 6;
+const SCENE_SIZE: [usize; 2] = [96, 160];
 
-/// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckOutcome {
-    /// What was measured is within its limit.
     Passed,
-    /// It is not, or could not be measured.
+    /// Above the limit, or not measurable.
     Failed,
-    /// It is not held against a limit, for a reason that is given.
+    /// Measured at most, for a reason that is given.
     NotRun,
 }
 
-/// One thing that must hold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// What must hold.
+    /// The condition that is checked.
     pub what: &'static str,
-    /// Whether it does.
     pub outcome: CheckOutcome,
-    /// What was measured; none where nothing could be.
     pub measured: Option<f64>,
-    /// The most that passes.
+    /// Largest value that passes.
     pub limit: Option<f64>,
-    /// Why it failed, where a number does not say it.
+    /// Explanation where the numbers do not suffice.
     pub reason: Option<String>,
 }
 
 impl Check {
-    /// Passes up to a limit; what is no number fails.
+    /// Passes up to and including the limit; NaN fails.
     pub(super) fn within(what: &'static str, measured: f64, limit: f64) -> Self {
-        let outcome = if measured <= limit { CheckOutcome::Passed } else { CheckOutcome::Failed };
-        let reason = measured.is_nan().then(|| "it is not a number".to_owned());
         Self {
             what,
-            outcome,
+            outcome: if measured <= limit { CheckOutcome::Passed } else { CheckOutcome::Failed },
             measured: Some(measured).filter(|value| value.is_finite()),
             limit: Some(limit),
-            reason,
+            reason: measured.is_nan().then(|| "not a number".to_owned()),
         }
     }
 
-    /// Counts what is wrong, of which nothing passes; the first is named.
-    fn none(what: &'static str, wrong: &[String]) -> Self {
-        Self { reason: wrong.first().cloned(), ..Self::within(what, wrong.len() as f64, 0.0) }
+    /// Passes if there are no violations; names the first.
+    fn no_violations(what: &'static str, violations: &[String]) -> Self {
+        let reason = violations.first().cloned();
+        Self { reason, ..Self::within(what, violations.len() as f64, 0.0) }
     }
 
-    /// What could not be done.
     pub(super) fn failed(what: &'static str, error: &anyhow::Error) -> Self {
         let reason = Some(protoseg_models::errors::error_chain(error.as_ref()));
         Self { what, outcome: CheckOutcome::Failed, measured: None, limit: None, reason }
     }
 }
 
-/// Largest relative difference of losses from those on the CPU in 32-bit floats.
+/// Compares losses with those on the CPU in float32.
 ///
-/// 32 bits: logits differ by rounding, as [`LOGITS`] has it; pixels of which the teacher is in two minds, and the few steps in
-/// which differences grow, get ten times that. bfloat16: a factor of a product errs by 2^-9 = 0.2 %, and a path through a
-/// hundred convolutions adds up the squares of two such errors each: 3 %. Thrice that passes.
-pub(super) fn loss_limit(precision: Precision) -> f64 {
-    match precision {
+/// In float32, logits differ by rounding ([`LOGIT_LIMIT`]); the limit is ten times that for pixels
+/// with a close call in the pseudo-labels and for the growth of differences over the steps. In
+/// bfloat16, a factor of a product has an error of 2^-9 = 0.2 %, and a path through a hundred
+/// convolutions adds up the squares of two such errors each: 3 %; the limit is three times that.
+pub(super) fn losses(losses: &[Losses], precision: Precision) -> Check {
+    let limit = match precision {
         Precision::Float32 => 1e-3,
         Precision::Bfloat16 => 0.1,
-    }
+    };
+    let deviations = losses.iter().map(|losses| (losses.device / losses.reference - 1.0).abs());
+    // The total order puts NaN above every number.
+    let largest = deviations.max_by(f64::total_cmp).unwrap_or(f64::NAN);
+    Check::within("losses equal those on the CPU", largest, limit)
 }
 
-/// Whether weights go where they go on the CPU.
+/// Compares the updates of the weights with those on the CPU.
 ///
-/// The last layer's gradients err as much as its inputs do. Those of all layers err more: batch normalisation over the few
-/// values of small crops makes much of little differences, so that in a network that has learnt nothing those of 8 bits say
-/// little.
-pub(super) fn same_direction(
-    setting: &AcceptSetup,
+/// Gradients of the last layer have the relative error of its inputs. Those of all layers have a
+/// larger one: batch normalization over the few values of small crops amplifies differences, so
+/// that in an untrained network the gradients of bfloat16 are not comparable.
+pub(super) fn updates(
+    setup: &AcceptSetup,
     precision: Precision,
-    found: &StateDict,
-    expected: &StateDict,
-    start: &StateDict,
+    device: &StateDict,
+    reference: &StateDict,
+    initial: &StateDict,
 ) -> Result<[Check; 2]> {
-    let logits = setting.graph.tagged(Tag::Logits).context("the network has no logits")?;
-    let last = format!("{}.", setting.graph.node(logits).name);
-    let last_of = |weights: &StateDict| -> StateDict {
-        let last = weights.iter().filter(|(name, _)| name.starts_with(&last));
-        last.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
-    };
-    let last = distance(&last_of(found), &last_of(expected), &last_of(start))?;
-    let all = distance(found, expected, start)?;
-    let what = "all weights go where they go on the CPU";
+    let logits = setup.graph.tagged(Tag::Logits).context("the network has no logits")?;
+    let last_layer = format!("{}.", setup.graph.node(logits).name);
+    let last = update_distance(device, reference, initial, &last_layer)?;
+    let all = update_distance(device, reference, initial, "")?;
+    let mut all_check =
+        Check::within("updates of all weights equal those on the CPU", all, UPDATE_LIMIT);
+    if precision == Precision::Bfloat16 {
+        all_check.outcome = CheckOutcome::NotRun;
+        all_check.limit = None;
+        all_check.reason =
+            Some("bfloat16 gradients of an untrained network are not comparable".to_owned());
+    }
     Ok([
-        Check::within("the last layer goes where on the CPU", last, WAY),
-        match precision {
-            Precision::Float32 => Check::within(what, all, WAY),
-            Precision::Bfloat16 => Check {
-                outcome: CheckOutcome::NotRun,
-                measured: Some(all).filter(|value| value.is_finite()),
-                limit: None,
-                reason: Some(
-                    "gradients of 8 bits say little in a network that has learnt nothing"
-                        .to_owned(),
-                ),
-                what,
-            },
-        },
+        Check::within("updates of the last layer equal those on the CPU", last, UPDATE_LIMIT),
+        all_check,
     ])
 }
 
-/// The distance of some weights from others, over how far these have come from where both began.
-fn distance(found: &StateDict, expected: &StateDict, start: &StateDict) -> Result<f64> {
-    let apart = |left: &StateDict, right: &StateDict| -> Result<f64> {
-        let mut sum = 0.0;
-        for (name, left) in left {
-            let right =
-                right.get(name).with_context(|| format!("`{name}` is in one of two networks"))?;
-            let pairs = left.data.iter().zip(&right.data);
-            sum += pairs
-                .map(|(left, right)| (f64::from(*left) - f64::from(*right)).powi(2))
-                .sum::<f64>();
-        }
-        Ok(sum.sqrt())
-    };
-    Ok(apart(found, expected)? / apart(expected, start)?)
+/// L2 distance of the weights under a prefix from the reference, over the distance of the reference
+/// from the initial ones.
+fn update_distance(
+    device: &StateDict,
+    reference: &StateDict,
+    initial: &StateDict,
+    prefix: &str,
+) -> Result<f64> {
+    let mut from_reference = 0.0;
+    let mut update = 0.0;
+    for (name, reference) in reference.iter().filter(|(name, _)| name.starts_with(prefix)) {
+        let missing = || format!("`{name}` is missing in one of the networks");
+        let device = &device.get(name).with_context(missing)?.data;
+        let initial = &initial.get(name).with_context(missing)?.data;
+        let squared_distance = |other: &[f32]| -> f64 {
+            let pairs = reference.data.iter().zip(other);
+            pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+        };
+        from_reference += squared_distance(device);
+        update += squared_distance(initial);
+    }
+    Ok(from_reference.sqrt() / update.sqrt())
 }
 
-/// Numbers, places and lengths of what a trial has changed.
-pub(super) fn state(trial: &Trial, device: Device) -> Result<Vec<Check>> {
-    let (mut infinite, mut elsewhere) = (Vec::new(), Vec::new());
-    for (name, tensor) in trial.tensors() {
+/// Checks values, devices and prototype lengths after the steps.
+pub(super) fn tensors(learner: &Learner, device: Device) -> Result<[Check; 3]> {
+    let prototypes = learner.prototypes.as_ref().context("the learner has no prototypes")?;
+    let student = learner.student.tensors().iter().map(|(name, tensor)| ("student", name, tensor));
+    let teacher = learner.teacher.tensors().iter().map(|(name, tensor)| ("teacher", name, tensor));
+    let mut not_finite = Vec::new();
+    let mut elsewhere = Vec::new();
+    let mut inspect = |name: String, tensor: &Tensor| -> Result<()> {
         if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-            infinite.push(format!("the {name} is not finite"));
+            not_finite.push(format!("{name} is not finite"));
         }
         if tensor.device() != device {
-            elsewhere.push(format!("the {name} is on {:?}", tensor.device()));
+            elsewhere.push(format!("{name} is on {:?}", tensor.device()));
         }
+        Ok(())
+    };
+    for (network, name, tensor) in student.chain(teacher) {
+        inspect(format!("{name} of the {network}"), tensor)?;
     }
-    let prototypes = trial.learner.prototypes.as_ref().context("a trial has prototypes")?;
+    inspect("the tensor of prototypes".to_owned(), prototypes.values())?;
     let lengths = prototypes.values().f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), false)?;
-    // Of a class that no labelled pixel has, there is no prototype yet.
-    let met: Vec<bool> = prototypes.counters().active;
-    let each = lengths.size()[0] / met.len().max(1) as i64;
-    let met = Tensor::f_from_slice(&met)?
-        .f_repeat_interleave_self_int(each, 0, None)?
+    // Classes without a labeled pixel have no prototypes yet.
+    let active = &prototypes.counters().active;
+    let per_class = lengths.size()[0] / active.len().max(1) as i64;
+    let active = Tensor::f_from_slice(active)?
+        .f_repeat_interleave_self_int(per_class, 0, None)?
         .f_to_device(device)?;
-    let apart =
-        lengths.f_masked_select(&met)?.f_sub_scalar(1.0)?.f_abs()?.f_max()?.f_double_value(&[])?;
-    Ok(vec![
-        Check::none("every number is finite", &infinite),
-        Check::none("everything is on the device", &elsewhere),
-        Check::within("prototypes are of length 1", apart, LENGTH),
+    let deviation = lengths
+        .f_masked_select(&active)?
+        .f_sub_scalar(1.0)?
+        .f_abs()?
+        .f_max()?
+        .f_double_value(&[])?;
+    Ok([
+        Check::no_violations("all tensors are finite", &not_finite),
+        Check::no_violations("all tensors are on the device", &elsewhere),
+        Check::within("prototypes have unit length", deviation, LENGTH_LIMIT),
     ])
 }
 
-/// Writes a trial's teacher as a checkpoint, reads it, and compares its logits on the CPU with those on the device.
-pub(super) fn checkpoint(trial: &Trial, setting: &AcceptSetup, folder: &Path) -> Result<Check> {
-    let checkpoint = Checkpoint {
-        header: CheckpointHeader::new("accept", setting.arch, setting.lists.classes.clone(), None),
-        weights: trial.learner.teacher.state_dict()?,
-        probe: Vec::new(),
-        calibration: None,
-        prototypes: None,
-        metrics: None,
-        config: String::new(),
-    };
+/// Writes the teacher as a checkpoint, reads it, and compares its logits on the CPU with those on
+/// the device.
+pub(super) fn checkpoint(learner: &Learner, setup: &AcceptSetup, folder: &Path) -> Result<Check> {
+    let checkpoint = checkpoint::from_learner(learner, setup.arch, &setup.lists.classes, None)?;
     checkpoint.write(folder)?;
     let read = Checkpoint::read(folder)?;
-    let here = Net::new(setting.graph.clone(), &read.weights, Device::Cpu)?;
-    let (found, expected) =
-        (logits(&here)?, logits(&trial.learner.teacher.with_precision(Precision::Float32))?);
+    let found = scene_logits(&Net::new(setup.graph.clone(), &read.weights, Device::Cpu)?)?;
+    let expected = scene_logits(&learner.teacher.with_precision(Precision::Float32))?;
     let largest = expected.f_abs()?.f_max()?.f_double_value(&[])?;
-    let apart = found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
-    Ok(Check::within("a checkpoint gives the same on the CPU", apart / largest, LOGITS))
+    let difference = found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
+    Ok(Check::within(
+        "a checkpoint gives the same logits on the CPU",
+        difference / largest,
+        LOGIT_LIMIT,
+    ))
 }
 
-/// The logits of a scene, in main memory.
-fn logits(net: &Net) -> Result<Tensor> {
+/// Logits of a scene, copied to the CPU.
+fn scene_logits(net: &Net) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
-    let [height, width] = SIZE;
-    let picture = net::images_to_tensor(
-        &protoseg_synthetic::render_scene(SCENE, 0, height, width).image,
-        SIZE,
-        net.device(),
-    )?;
-    let logits = from_torch(&net.forward_tagged(&picture, ForwardMode::Eval, Tag::Logits)?)?;
+    let [height, width] = SCENE_SIZE;
+    let scene = protoseg_synthetic::render_scene(SCENE_SERIES, 0, height, width);
+    let image = net::images_to_tensor(&scene.image, SCENE_SIZE, net.device())?;
+    let logits = from_torch(&net.forward_tagged(&image, ForwardMode::Eval, Tag::Logits)?)?;
     Ok(net::to_torch(&logits, Device::Cpu)?.f_to_kind(Kind::Double)?)
 }
 
@@ -219,35 +223,45 @@ mod tests {
     use protoseg_models::weights;
 
     #[test]
-    fn what_is_no_number_fails() {
+    fn values_above_the_limit_and_nan_fail() {
         let outcome = |measured| Check::within("x", measured, 1.0).outcome;
-        assert_eq!([1.0, 1.1, f64::INFINITY, f64::NAN].map(outcome)[0], CheckOutcome::Passed);
-        assert!(
-            [1.1, f64::INFINITY, f64::NAN]
-                .iter()
-                .all(|&measured| outcome(measured) == CheckOutcome::Failed)
-        );
-        assert_eq!(Check::none("x", &[]).outcome, CheckOutcome::Passed);
-        let wrong = Check::none("x", &["the third is odd".to_owned()]);
+        assert_eq!(outcome(1.0), CheckOutcome::Passed);
+        for measured in [1.1, f64::INFINITY, f64::NAN] {
+            assert_eq!(outcome(measured), CheckOutcome::Failed);
+        }
+        assert_eq!(Check::no_violations("x", &[]).outcome, CheckOutcome::Passed);
+        let violated = Check::no_violations("x", &["the third is odd".to_owned()]);
         assert_eq!(
-            (wrong.outcome, wrong.reason.as_deref()),
+            (violated.outcome, violated.reason.as_deref()),
             (CheckOutcome::Failed, Some("the third is odd"))
         );
     }
 
     #[test]
-    fn a_distance_is_over_the_way() {
-        let of = |values: [f32; 2]| {
-            StateDict::from([(
-                "a".to_owned(),
-                weights::Tensor { shape: vec![2], data: values.to_vec() },
-            )])
+    fn a_loss_that_is_not_a_number_fails() {
+        let outcome = |device: [f64; 2]| {
+            let losses = device.map(|device| Losses { device, reference: 2.0 });
+            super::losses(&losses, Precision::Float32).outcome
         };
-        let (start, expected) = (of([1.0, 1.0]), of([4.0, 5.0]));
-        assert_eq!(distance(&expected, &expected, &start).unwrap(), 0.0);
-        assert_eq!(distance(&start, &expected, &start).unwrap(), 1.0);
-        assert_eq!(distance(&of([7.0, 9.0]), &expected, &start).unwrap(), 1.0);
-        // Nothing has been learnt at all.
-        assert!(distance(&start, &start, &start).unwrap().is_nan());
+        assert_eq!(outcome([2.0, 2.001]), CheckOutcome::Passed);
+        assert_eq!(outcome([f64::NAN, 2.0]), CheckOutcome::Failed);
+        assert_eq!(super::losses(&[], Precision::Float32).outcome, CheckOutcome::Failed);
+    }
+
+    #[test]
+    fn update_distances_are_relative_to_the_reference_update() {
+        let weights = |values: [f32; 2]| {
+            let tensor = weights::Tensor { shape: vec![2], data: values.to_vec() };
+            StateDict::from([("a".to_owned(), tensor)])
+        };
+        let distance = |device: &StateDict, reference: &StateDict, initial: &StateDict| {
+            update_distance(device, reference, initial, "").unwrap()
+        };
+        let (initial, reference) = (weights([1.0, 1.0]), weights([4.0, 5.0]));
+        assert_eq!(distance(&reference, &reference, &initial), 0.0);
+        assert_eq!(distance(&initial, &reference, &initial), 1.0);
+        assert_eq!(distance(&weights([7.0, 9.0]), &reference, &initial), 1.0);
+        // Without any update, the ratio is not a number.
+        assert!(distance(&initial, &initial, &initial).is_nan());
     }
 }

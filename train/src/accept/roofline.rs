@@ -1,4 +1,5 @@
-//! How much work a step is, and how fast the device could do it at best (Williams, Waterman, Patterson, Roofline, 2009).
+//! Roofline model of a training step (Williams, Waterman, Patterson, 2009): its work against the
+//! measured ceilings of the device.
 
 use std::time::Instant;
 
@@ -7,130 +8,111 @@ use protoseg_models::graph::Graph;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::setting::AcceptSetup;
-use super::trial::{first_number, median};
+use super::{first_number, median};
 use crate::config::options::Precision;
 
-/// How often a ceiling is measured, after once that does not count.
-const MEASURED: usize = 5;
+/// Timed repetitions of a measurement, after one that is not timed.
+const REPETITIONS: usize = 5;
 
-/// What the device reaches where nothing but the one thing is done.
+/// Rates that the device reaches in a matrix product and in a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ceilings {
-    /// Side of the square matrices that are multiplied.
+    /// Side of the square matrices.
     pub matrix: usize,
-    /// Multiply-adds a second of their product in 32-bit floats.
+    /// Multiply-adds per second of their product in float32.
     pub float32: f64,
     /// The same in bfloat16.
     pub bfloat16: f64,
-    /// Bytes a second that a copy within the device's memory reads and writes.
+    /// Bytes per second that a copy within the device's memory reads and writes.
     pub copied_bytes: f64,
 }
 
-/// What a step has to do at least.
+/// Minimal work of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Work {
-    /// Of convolutions and linear layers: three times a forward pass for the student on all crops (forward, gradients of the
-    /// values, gradients of the weights), and one for the teacher on the unlabelled ones.
+    /// Of convolutions and linear layers: three forward passes for the student on all crops
+    /// (forward, gradients of activations, gradients of weights), and one for the teacher on the
+    /// unlabeled ones.
     pub multiply_adds: f64,
-    /// Every node's output, 4 bytes a number: written and read in a forward pass; read again, and its gradient written and
-    /// read, in the backward pass. Caches may spare some of it; weights are left out.
+    /// Every node's output at 4 bytes a value: written and read in a forward pass; read again, and
+    /// its gradient written and read, in the backward pass. Ignores caches and weights.
     pub bytes: f64,
 }
 
-/// A step held against the ceilings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Roofline {
-    /// The step's work.
     pub work: Work,
-    /// Multiply-adds a second over those of the matrix product in the same precision.
+    /// Multiply-adds per second over those of the matrix product in the same precision.
     pub share_of_product: f64,
-    /// Bytes a second over those of the copy.
+    /// Bytes per second over those of the copy.
     pub share_of_copy: f64,
-    /// The time of whichever of the two takes longer at its ceiling, over the time that the step took.
+    /// The larger of the two shares, that of the binding ceiling.
     pub share: f64,
 }
 
 impl Ceilings {
-    /// Measures a device; `matrix` is the side of the matrices, and `numbers` how many 32-bit numbers are copied.
-    pub(super) fn measure(device: Device, matrix: usize, numbers: usize) -> Result<Self> {
+    /// Measures a device with a product of `matrix` x `matrix` matrices and a copy of `floats`
+    /// 32-bit floats.
+    pub(super) fn measure(device: Device, matrix: usize, floats: usize) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let product = |kind: Kind| -> Result<f64> {
             let shape = [matrix as i64; 2];
-            let [left, right] = [0, 1].map(|_| Tensor::f_rand(shape, (Kind::Float, device)));
-            let (left, right) = (left?.f_to_kind(kind)?, right?.f_to_kind(kind)?);
-            let seconds = time(|| Ok(left.f_matmul(&right)?))?;
+            let left = Tensor::f_rand(shape, (Kind::Float, device))?.f_to_kind(kind)?;
+            let right = Tensor::f_rand(shape, (Kind::Float, device))?.f_to_kind(kind)?;
+            let seconds = median_seconds(|| Ok(left.f_matmul(&right)?))?;
             Ok((matrix as f64).powi(3) / seconds)
         };
-        let source = Tensor::f_ones([numbers as i64], (Kind::Float, device))?;
+        let source = Tensor::f_ones([floats as i64], (Kind::Float, device))?;
         let mut target = source.f_zeros_like()?;
-        let seconds = time(|| {
+        let copy_seconds = median_seconds(|| {
             target.f_copy_(&source)?;
             Ok(target.shallow_clone())
         })?;
         Ok(Self {
             matrix,
-            float32: product(Kind::Float).context("a product of matrices in 32-bit floats")?,
-            bfloat16: product(Kind::BFloat16).context("a product of matrices in bfloat16")?,
-            copied_bytes: 2.0 * 4.0 * numbers as f64 / seconds,
+            float32: product(Kind::Float).context("matrix product in float32")?,
+            bfloat16: product(Kind::BFloat16).context("matrix product in bfloat16")?,
+            copied_bytes: 2.0 * 4.0 * floats as f64 / copy_seconds,
         })
-    }
-
-    /// Multiply-adds a second in a precision.
-    pub fn product(&self, precision: Precision) -> f64 {
-        match precision {
-            Precision::Float32 => self.float32,
-            Precision::Bfloat16 => self.bfloat16,
-        }
     }
 }
 
-/// Median seconds of some work, until the device has done it.
-fn time(mut work: impl FnMut() -> Result<Tensor>) -> Result<f64> {
-    let mut times = Vec::with_capacity(MEASURED);
-    for _ in 0..=MEASURED {
+/// Median time of some work until the device has finished it.
+fn median_seconds(mut work: impl FnMut() -> Result<Tensor>) -> Result<f64> {
+    let mut seconds = Vec::with_capacity(1 + REPETITIONS);
+    for _ in 0..=REPETITIONS {
         let start = Instant::now();
         first_number(&work()?)?;
-        times.push(start.elapsed().as_secs_f64());
+        seconds.push(start.elapsed().as_secs_f64());
     }
-    median(times.into_iter().skip(1)).context("nothing was measured")
+    median(seconds.into_iter().skip(1)).context("nothing was measured")
 }
 
 impl Work {
-    /// The work of a step.
-    pub(super) fn from_setup(setting: &AcceptSetup) -> Result<Self> {
-        let config = &setting.config;
-        Self::from_crops(&setting.graph, config.batch * config.accumulate, config.crop)
-    }
-
-    /// The work of a step on so many labelled crops and as many unlabelled ones.
-    fn from_crops(graph: &Graph, crops: usize, side: usize) -> Result<Self> {
-        let pass = graph.multiply_adds(side, side)? as f64;
+    /// Work of a step on `crops` labeled and as many unlabeled crops.
+    pub(super) fn of_step(graph: &Graph, crops: usize, side: usize) -> Result<Self> {
+        let forward_pass = graph.multiply_adds(side, side)? as f64;
         let outputs = graph.shapes(1, side, side)?;
         let values: usize =
             outputs.iter().skip(1).map(|shape| shape.iter().product::<usize>()).sum();
-        let (student, teacher) = (2.0 * crops as f64, crops as f64);
+        let student_crops = 2.0 * crops as f64;
+        let teacher_crops = crops as f64;
         Ok(Self {
-            multiply_adds: pass * (3.0 * student + teacher),
-            bytes: 4.0 * values as f64 * (5.0 * student + 2.0 * teacher),
+            multiply_adds: forward_pass * (3.0 * student_crops + teacher_crops),
+            bytes: 4.0 * values as f64 * (5.0 * student_crops + 2.0 * teacher_crops),
         })
     }
 
-    /// Held against ceilings, where the step takes so many seconds.
-    pub(super) fn against(
-        self,
-        ceilings: &Ceilings,
-        precision: Precision,
-        seconds: f64,
-    ) -> Roofline {
-        let share_of_product = self.multiply_adds / seconds / ceilings.product(precision);
-        let share_of_copy = self.bytes / seconds / ceilings.copied_bytes;
-        Roofline {
-            work: self,
-            share_of_product,
-            share_of_copy,
-            share: share_of_product.max(share_of_copy),
-        }
+    /// Shares of the ceilings for a step of so many seconds.
+    pub(super) fn roofline(self, ceilings: &Ceilings, precision: Precision, step: f64) -> Roofline {
+        let product = match precision {
+            Precision::Float32 => ceilings.float32,
+            Precision::Bfloat16 => ceilings.bfloat16,
+        };
+        let share_of_product = self.multiply_adds / step / product;
+        let share_of_copy = self.bytes / step / ceilings.copied_bytes;
+        let share = share_of_product.max(share_of_copy);
+        Roofline { work: self, share_of_product, share_of_copy, share }
     }
 }
 
@@ -140,7 +122,7 @@ mod tests {
     use protoseg_models::graph::{Conv, Op};
 
     #[test]
-    fn the_work_of_one_convolution_is_that_counted_by_hand() {
+    fn the_work_of_one_convolution_equals_that_counted_by_hand() {
         let mut graph = Graph::new();
         let pixels = graph.push(
             "normalize",
@@ -148,21 +130,22 @@ mod tests {
             &[graph.input()],
         );
         graph.push("point", Op::Conv(Conv::new(7, 1)), &[pixels]);
-        // Three student passes over four crops and one of the teacher over two; 16 positions of 3 x 7 weights.
-        let work = Work::from_crops(&graph, 2, 4).unwrap();
+        // Three student passes over four crops and one of the teacher over two; 16 positions of 3 x
+        // 7 weights.
+        let work = Work::of_step(&graph, 2, 4).unwrap();
         assert_eq!(work.multiply_adds, f64::from((3 * 4 + 2) * 16 * 3 * 7));
-        // 3 + 7 numbers a position, five times for the student and twice for the teacher.
+        // 3 + 7 values a position, five times for the student and twice for the teacher.
         assert_eq!(work.bytes, f64::from(4 * 16 * (3 + 7) * (5 * 4 + 2 * 2)));
     }
 
     #[test]
-    fn shares_are_of_the_ceiling_that_binds() {
+    fn the_share_is_that_of_the_binding_ceiling() {
         let ceilings = Ceilings { matrix: 1, float32: 100.0, bfloat16: 400.0, copied_bytes: 10.0 };
         let work = Work { multiply_adds: 100.0, bytes: 5.0 };
         let Roofline { share_of_product, share_of_copy, share, .. } =
-            work.against(&ceilings, Precision::Float32, 2.0);
+            work.roofline(&ceilings, Precision::Float32, 2.0);
         assert_eq!([share_of_product, share_of_copy, share], [0.5, 0.25, 0.5]);
-        assert_eq!(work.against(&ceilings, Precision::Bfloat16, 2.0).share, 0.25);
+        assert_eq!(work.roofline(&ceilings, Precision::Bfloat16, 2.0).share, 0.25);
     }
 
     #[test]

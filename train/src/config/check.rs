@@ -1,17 +1,17 @@
-//! What a configuration may say.
+//! Validation: ranges from the schema of [`Config`], and combinations of keys.
 
 use anyhow::{Result, bail, ensure};
 use protoseg_models::arch::Arch;
 use protoseg_models::window::LogitGrid;
 
-use super::Config;
 use super::options::{DataSource, TrainingMode};
+use super::{Config, reference};
 
 impl Config {
-    /// Refuses numbers that cannot be, naming the key.
+    /// Refuses values out of range and keys that contradict each other, by name.
     pub(super) fn check(&self) -> Result<()> {
-        self.check_schedule()?;
         self.check_ranges()?;
+        self.check_schedule()?;
         self.check_data()?;
         if let Some(window) = self.window {
             let grid = LogitGrid::from_arch(Arch::new(self.network, 2)?);
@@ -22,32 +22,43 @@ impl Config {
         Ok(())
     }
 
-    fn check_schedule(&self) -> Result<()> {
+    fn check_ranges(&self) -> Result<()> {
+        let values = serde_json::to_value(self)?;
+        for (key, property) in reference::properties() {
+            let value = &values[&key];
+            let is_number = matches!(property["type"].as_str(), Some("number" | "integer"));
+            if !is_number && !value.is_number() {
+                continue;
+            }
+            // NaN and infinity are null in JSON.
+            let number = value.as_f64().unwrap_or(f64::NAN);
+            let low = property["minimum"].as_f64().unwrap_or(f64::MIN);
+            let high = property["maximum"].as_f64().unwrap_or(f64::MAX);
+            ensure!(
+                (low..=high).contains(&number),
+                "`{key}` is {number}; it must be {}",
+                reference::range_text(&property).unwrap_or_else(|| "a finite number".to_owned())
+            );
+        }
         ensure!(
-            (32..=4096).contains(&self.crop),
-            "`crop` is {}: crops have 32 to 4096 pixels a side",
+            self.point_cells <= self.crop,
+            "`point_cells` is {}; it must be at most `crop`, which is {}",
+            self.point_cells,
             self.crop
         );
+        Ok(())
+    }
+
+    fn check_schedule(&self) -> Result<()> {
+        let single_crop_works = self.mode != TrainingMode::Supervised
+            && self.cutmix == 0.0
+            && self.warmup_steps + self.warmup_epochs == 0
+            && self.precise_bn_batches == 0;
         ensure!(
-            (1..=1024).contains(&self.batch),
-            "`batch` is {}: 1 to 1024 crops are possible",
-            self.batch
-        );
-        let alone = self.batch == 1;
-        ensure!(
-            !alone
-                || self.mode != TrainingMode::Supervised
-                    && self.cutmix == 0.0
-                    && self.warmup_steps + self.warmup_epochs == 0
-                    && self.precise_bn_batches == 0,
-            "`batch` is 1: batch normalisation needs at least 2 pictures in the warm-up, in supervised training and where \
-             statistics are measured anew (`precise_bn_batches = 0` turns that off), and CutMix at least 2 unlabelled ones \
-             (`cutmix = 0` turns it off)"
-        );
-        ensure!(
-            (1..=1024).contains(&self.accumulate),
-            "`accumulate` is {}: 1 to 1024 are possible",
-            self.accumulate
+            self.batch > 1 || single_crop_works,
+            "`batch` is 1: batch normalization needs at least 2 crops in supervised steps and in \
+             precise BatchNorm (`precise_bn_batches = 0` turns it off), and CutMix at least 2 \
+             unlabeled crops (`cutmix = 0` turns it off)"
         );
         ensure!(
             (self.steps > 0) != (self.epochs > 0),
@@ -57,81 +68,40 @@ impl Config {
         );
         ensure!(
             self.warmup_steps <= self.steps && self.warmup_epochs <= self.epochs,
-            "the warm-up (`warmup_steps` {}, `warmup_epochs` {}) is longer than the run (`steps` {}, `epochs` {})",
+            "the warm-up (`warmup_steps` {}, `warmup_epochs` {}) is longer than the run \
+             (`steps` {}, `epochs` {})",
             self.warmup_steps,
             self.warmup_epochs,
             self.steps,
             self.epochs
-        );
-        ensure!(
-            self.log_every >= 1 && self.save_every >= 1,
-            "`log_every` and `save_every` are at least 1"
-        );
-        Ok(())
-    }
-
-    fn check_ranges(&self) -> Result<()> {
-        for (key, value, low, high) in [
-            ("learning_rate", self.learning_rate, 0.0, 10.0),
-            ("head_multiplier", self.head_multiplier, 0.0, 1000.0),
-            ("momentum", self.momentum, 0.0, 0.9999),
-            ("weight_decay", self.weight_decay, 0.0, 1.0),
-            ("ohem_threshold", self.ohem_threshold, 0.0, 1.0),
-            ("ohem_kept", self.ohem_kept, 0.0, 1.0),
-            ("teacher_decay", self.teacher_decay, 0.0, 0.99999),
-            ("cutmix", self.cutmix, 0.0, 1.0),
-            ("unlabeled_weight", self.unlabeled_weight, 0.0, 1000.0),
-            ("unlabeled_ramp", self.unlabeled_ramp, 0.0, 1.0),
-            ("entropy_drop", self.entropy_drop, 0.0, 100.0),
-            ("unlabeled_gate", self.unlabeled_gate, 0.0, 1.0),
-            ("prototypes", self.prototypes as f64, 1.0, 64.0),
-            ("temperature", self.temperature, 0.001, 100.0),
-            ("prototype_momentum", self.prototype_momentum, 0.0, 1.0),
-            ("gate", self.prototype_gate, 0.0, 1.0),
-            ("prototype_weight", self.prototype_weight, 0.0, 1000.0),
-            ("prototype_unlabeled_weight", self.prototype_unlabeled_weight, 0.0, 1000.0),
-            ("prototype_ramp", self.prototype_ramp, 0.0, 1.0),
-            ("point_cells", self.point_cells as f64, 1.0, self.crop as f64),
-            ("points_per_class", self.points_per_class as f64, 1.0, 65536.0),
-        ] {
-            ensure!(
-                (low..=high).contains(&value),
-                "`{key}` is {value}: between {low} and {high} is possible"
-            );
-        }
-        ensure!(
-            self.learning_rate_for != Some(0),
-            "`learning_rate_for` is 0: name the labelled crops of a step"
         );
         Ok(())
     }
 
     fn check_data(&self) -> Result<()> {
         ensure!(
-            self.synthetic_size.iter().all(|&side| (32..=8192).contains(&side)),
-            "`synthetic_size`: sides of 32 to 8192 pixels"
+            self.synthetic_size.iter().all(|side| (32..=8192).contains(side)),
+            "`synthetic_size` is {:?}; each side must be between 32 and 8192 pixels",
+            self.synthetic_size
         );
         let needs_unlabeled = self.mode != TrainingMode::Supervised;
         if self.data == DataSource::Synthetic {
-            let counts =
-                [self.synthetic_labeled, self.synthetic_unlabeled, self.synthetic_validation];
-            let fits = counts[0] >= 1 && counts.iter().all(|&count| count <= 1_000_000);
+            ensure!(self.synthetic_labeled > 0, "`synthetic_labeled` is 0; give at least 1");
             ensure!(
-                fits && (counts[1] >= 1 || !needs_unlabeled),
-                "`synthetic_labeled`, `synthetic_unlabeled` and `synthetic_validation` are {counts:?}: 1 to a million are \
-                 possible"
+                self.synthetic_unlabeled > 0 || !needs_unlabeled,
+                "`synthetic_unlabeled` is 0; give at least 1, or `mode = \"supervised\"`"
             );
-        } else {
-            ensure!(self.labeled.is_some(), "`labeled` names no list of labelled pictures");
-            ensure!(
-                self.unlabeled.is_some() || !needs_unlabeled,
-                "`unlabeled` names no list of pictures; `mode = \"supervised\"` needs none"
-            );
-            ensure!(
-                self.root.is_some(),
-                "`root` names no folder for the data set; write it into the file or give `--set root=DIR`"
-            );
+            return Ok(());
         }
+        ensure!(self.labeled.is_some(), "`labeled` is missing: give the list of labeled images");
+        ensure!(
+            self.unlabeled.is_some() || !needs_unlabeled,
+            "`unlabeled` is missing: give the list of unlabeled images, or `mode = \"supervised\"`"
+        );
+        ensure!(
+            self.root.is_some(),
+            "`root` is missing: add the data set's folder to the file, or give `--set root=DIR`"
+        );
         Ok(())
     }
 }

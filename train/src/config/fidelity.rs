@@ -1,10 +1,9 @@
-//! `fidelity = "pcr"`: the habits of the paper's line of code that a careful implementation drops, each an option of its
-//! own.
+//! `fidelity = "pcr"`: behavior of the code that the paper builds on, as values of eight keys.
 
 use anyhow::{Result, bail};
 use toml::{Table, Value};
 
-/// The options that fidelity sets, and to what.
+/// Keys and values that `fidelity = "pcr"` stands for.
 pub const PCR: [(&str, &str); 8] = [
     ("pad_label", "zero"),
     ("teacher_statistics", "batch"),
@@ -16,7 +15,7 @@ pub const PCR: [(&str, &str); 8] = [
     ("photometric", "false"),
 ];
 
-/// Fills in what fidelity says; a key that says otherwise is refused.
+/// Sets the keys of the preset; refuses a key with another value.
 pub fn apply(table: &mut Table) -> Result<()> {
     if table.get("fidelity").and_then(Value::as_str) != Some("pcr") {
         return Ok(());
@@ -24,11 +23,10 @@ pub fn apply(table: &mut Table) -> Result<()> {
     for (key, value) in PCR {
         let wanted = value.parse::<Value>().unwrap_or_else(|_| Value::String(value.to_owned()));
         match table.get(key) {
-            Some(given) if *given != wanted => {
-                bail!(
-                    "`fidelity = \"pcr\"` means `{key} = {wanted}`, but `{key}` is {given}; leave one of the two out"
-                )
-            }
+            Some(given) if *given != wanted => bail!(
+                "`fidelity = \"pcr\"` means `{key} = {wanted}`, but `{key}` is {given}; remove one \
+                 of the two"
+            ),
             _ => table.insert(key.to_owned(), wanted),
         };
     }
@@ -43,13 +41,13 @@ mod tests {
     };
     use super::*;
 
-    /// The opposite of what fidelity means.
+    /// Contradicts the preset in each key.
     const OTHERWISE: [&str; 8] = [
         "pad_label=ignore",
         "teacher_statistics=average",
         "copy_teacher_each_step=false",
-        "points=per-picture",
-        "average=normalised",
+        "points=per-image",
+        "average=normalized",
         "reseed_after=200",
         "unlabeled_scale=valid",
         "photometric=true",
@@ -79,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_says_otherwise_is_refused_by_name_and_one_that_agrees_is_not() {
+    fn contradicting_keys_are_refused_by_name_and_agreeing_ones_accepted() {
         for ((key, value), otherwise) in PCR.into_iter().zip(OTHERWISE) {
             let error = format!("{:#}", parse(&["fidelity=pcr", otherwise]).unwrap_err());
             let (_, given) = otherwise.split_once('=').unwrap();

@@ -1,137 +1,143 @@
-//! The choices that a configuration has, by their names in the file.
+//! Named values of configuration keys. The doc comments are user documentation, see
+//! [`super::reference`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which pictures and labels are read, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Data sets, see `data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSource {
-    /// CamVid, eleven classes.
+    /// CamVid, 11 classes.
     Camvid,
-    /// The official tree of Cityscapes, 19 classes; `labelIds` files are mapped on load.
+    /// The official folder tree of Cityscapes, 19 classes; `labelIds` files are mapped on load.
     Cityscapes,
     /// Pascal VOC 2012, 21 classes.
     Voc,
-    /// A folder of one's own, with `images/`, `labels/` and `classes.txt`.
+    /// A folder of your own with `images/`, `labels/` and `classes.txt`.
     Folder,
-    /// Street scenes that the program draws; nothing is read.
+    /// Synthetic street scenes, rendered by the program; no files are read.
     Synthetic,
 }
 
-/// What is trained on after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Training methods, see `mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainingMode {
-    /// Labelled pictures only.
+    /// Labeled images only.
     Supervised,
-    /// Unlabelled pictures too, by the labels that a moving average of the student gives them.
+    /// Adds unlabeled images with pseudo-labels of a mean teacher.
     MeanTeacher,
-    /// The same, with a prototype predictor that is made to agree.
+    /// Adds a prototype predictor that is trained to agree with the teacher (Xu et al., NeurIPS
+    /// 2022).
     Prototype,
 }
 
-/// How much a class counts in the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Class weights, see `class_weights`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClassWeights {
-    /// Every pixel the same.
+    /// 1 for every class.
     None,
-    /// 1 / ln(1.02 + share of the labelled pixels) (Paszke et al., ENet, 2016).
+    /// 1 / ln(1.02 + share of the labeled pixels) (Paszke et al., ENet, 2016).
     Enet,
-    /// 1 / square root of the share of the labelled pixels, with a mean of 1 over labelled pixels.
+    /// 1 / square root of the share of the labeled pixels, scaled to a mean of 1 over labeled
+    /// pixels.
     SquareRoot,
 }
 
-/// The loss of the linear head on labelled pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Supervised losses, see `criterion`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SupervisedLoss {
     /// Mean cross-entropy.
     CrossEntropy,
-    /// Cross-entropy of the hardest pixels (Shrivastava et al., 2016, as U2PL has it).
+    /// Cross-entropy of the hardest pixels (Shrivastava et al., 2016, as in U2PL).
     Ohem,
 }
 
-/// How points are drawn that the prototype predictor sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Point sampling, see `points`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PointSampling {
-    /// One pixel in each of `point_cells` x `point_cells` cells, for each picture anew.
+    /// One pixel in each of `point_cells` x `point_cells` cells, drawn for each image.
     #[serde(alias = "per-picture")]
     PerImage,
-    /// The same pixels for every picture of a micro-batch, cells of floor(side / `point_cells`) pixels.
+    /// The same pixels for all images of a micro-batch; cells have floor(`crop` / `point_cells`)
+    /// pixels a side.
     Shared,
-    /// As many for each class of a picture, at most `points_per_class`.
+    /// At most `points_per_class` pixels of each class of an image.
     Balanced,
 }
 
-/// What a prototype is the moving average of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Prototype averages, see `average`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PrototypeAverage {
-    /// Features of length 1; the prototype has length 1 too.
+    /// Features scaled to unit length; prototypes have unit length too.
     #[serde(alias = "normalised")]
     Normalized,
     /// Features as they are.
     Raw,
 }
 
-/// Which features the prototype predictor compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Feature maps, see `features`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FeatureSource {
-    /// The map that the linear head reads; not negative, so cosines lie in [0, 1].
+    /// The input of the linear head. It is not negative, so cosines lie between 0 and 1.
     Plain,
-    /// The same before its last ReLU; networks whose map ends otherwise have none.
+    /// The same map before its last ReLU, for networks whose map ends in one.
     BeforeRelu,
-    /// The map minus its running mean.
+    /// The input of the linear head minus its running mean.
     #[serde(alias = "centred")]
     Centered,
 }
 
-/// Where the teacher's batch normalisation statistics come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Batch normalization of the teacher, see `teacher_statistics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TeacherStatistics {
-    /// They follow the student's, as the weights do.
+    /// Moving average of the student's statistics, as for the weights.
     Average,
-    /// A forward pass of the teacher in training mode over labelled and mixed pictures; the entropy of the mixed pictures
-    /// comes from that pass.
+    /// Statistics of a teacher forward pass in training mode over labeled and mixed images, which
+    /// also gives the entropy of the mixed images.
     Batch,
 }
 
-/// The label of pixels that lie outside a labelled picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Labels of padding, see `pad_label`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PadLabel {
-    /// None: they count nowhere.
+    /// Padding is ignored.
     Ignore,
-    /// The first class; padding of unlabelled pictures is learnt from too.
+    /// Padding is of the first class; padding of unlabeled images is learned from too.
     Zero,
 }
 
-/// Which pixels the unlabelled loss is scaled by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Scales of the unlabeled loss, see `unlabeled_scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnlabeledScale {
-    /// Those that are not padding.
+    /// All pixels but padding.
     Valid,
-    /// All.
+    /// All pixels.
     All,
 }
 
-/// Numbers of convolutions in training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Arithmetic of convolutions, see `precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 32 bits.
+    /// 32-bit floats.
     Float32,
-    /// Inputs and weights of convolutions in bfloat16; everything else, and the weights that are learnt, in 32 bits.
+    /// bfloat16 inputs and weights of convolutions; everything else, and the trained weights, in
+    /// 32-bit floats.
     Bfloat16,
 }
 
 impl Precision {
-    /// Its name in a configuration.
+    /// The value of `precision` in a configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
@@ -140,10 +146,10 @@ impl Precision {
     }
 }
 
-/// A published line of code whose habits are followed to the letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Presets that reproduce published code, see `fidelity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Fidelity {
-    /// The paper's repository on top of U2PL.
+    /// The repository of Xu et al. (NeurIPS 2022), which builds on U2PL.
     Pcr,
 }

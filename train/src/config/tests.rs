@@ -1,32 +1,77 @@
-//! What a configuration's text may say.
-
+use super::options::{FeatureSource, PointSampling, PrototypeAverage};
 use super::*;
 
 const TEXT: &str = include_str!("../../configs/synthetic.toml");
 
+fn parse(settings: &[&str]) -> Result<Config> {
+    Config::parse(TEXT, &settings.iter().map(|setting| (*setting).to_owned()).collect::<Vec<_>>())
+}
+
 #[test]
-fn settings_replace_what_the_file_says() {
-    let settings =
-        ["steps=7", "warmup_steps=3", "name=other", "synthetic_size=[64, 96]"].map(str::to_owned);
-    let config = Config::parse(TEXT, &settings).unwrap();
+fn settings_override_the_file() {
+    let config =
+        parse(&["steps=7", "warmup_steps=3", "name=other", "synthetic_size=[64, 96]"]).unwrap();
     assert_eq!((config.steps, config.name.as_str(), config.synthetic_size), (7, "other", [64, 96]));
 }
 
 #[test]
 fn mistakes_are_named() {
-    for (setting, says) in [
+    for (setting, message) in [
         ("stepz=3", "stepz"),
         ("batch=1", "`batch` is 1"),
-        ("crop=8", "`crop` is 8"),
+        ("crop=8", "`crop` is 8; it must be between 32 and 4096"),
         ("learning_rate=-1", "`learning_rate` is -1"),
+        ("learning_rate=nan", "`learning_rate` is NaN"),
+        ("learning_rate_for=0", "`learning_rate_for` is 0; it must be at least 1"),
+        ("prototype_gate=2", "`prototype_gate` is 2"),
+        ("log_every=0", "`log_every` is 0"),
+        ("synthetic_unlabeled=1000001", "`synthetic_unlabeled` is 1000001"),
+        ("point_cells=500", "`point_cells` is 500; it must be at most `crop`"),
         ("data=camvid", "`labeled`"),
         ("network=alexnet", "alexnet"),
         ("window={size=769, stride=512}", "768"),
         ("steps", "key=value"),
     ] {
-        let error = Config::parse(TEXT, &[setting.to_owned()]).unwrap_err();
-        assert!(format!("{error:#}").contains(says), "{setting}: {error:#}");
+        let error = parse(&[setting]).unwrap_err();
+        assert!(format!("{error:#}").contains(message), "{setting}: {error:#}");
     }
+}
+
+#[test]
+fn keys_without_a_default_are_required() {
+    for required in REQUIRED {
+        let mut table: toml::Table = TEXT.parse().unwrap();
+        table.remove(required).unwrap();
+        let error = Config::parse(&table.to_string(), &[]).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("`{required}` is missing")), "{error}");
+    }
+}
+
+#[test]
+fn old_names_are_accepted_in_files_settings_and_saved_states() {
+    let values = ["true", "3", "0.25", "7", "2", "5"];
+    for ((old, current), value) in RENAMED.into_iter().zip(values) {
+        let expected = parse(&[&format!("{current}={value}")]).unwrap();
+        assert_ne!(expected, parse(&[]).unwrap(), "{current}");
+        assert_eq!(parse(&[&format!("{old}={value}")]).unwrap(), expected, "{old}");
+        let mut file: toml::Table = TEXT.parse().unwrap();
+        file.remove(current);
+        file.insert(old.to_owned(), value.parse().unwrap());
+        assert_eq!(Config::parse(&file.to_string(), &[]).unwrap(), expected, "{old}");
+        file.insert(current.to_owned(), value.parse().unwrap());
+        let error = Config::parse(&file.to_string(), &[]).unwrap_err().to_string();
+        assert!(error.contains(old) && error.contains(current), "{error}");
+        let mut state = serde_json::to_value(&expected).unwrap();
+        let saved = state.as_object_mut().unwrap().remove(current).unwrap();
+        state[old] = saved;
+        assert_eq!(serde_json::from_value::<Config>(state).unwrap(), expected, "{old}");
+    }
+    let values = ["points=per-picture", "average=normalised", "features=centred"]; // old names
+    let config = parse(&values).unwrap();
+    assert_eq!(
+        (config.points, config.average, config.features),
+        (PointSampling::PerImage, PrototypeAverage::Normalized, FeatureSource::Centered)
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the steps of the warm-up depend on: runs that agree in it can go on from one warm-up.
+//! Keys that determine the supervised warm-up: runs that agree in them can share it.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::Config;
 use super::options::TrainingMode;
 
-/// Keys that matter only once the teacher is made.
-const IRRELEVANT_TO_WARMUP: [&str; 38] = [
+/// Keys without effect until the teacher is made.
+pub(super) const IRRELEVANT_TO_WARMUP: [&str; 38] = [
     "name",
     "unlabeled",
     "unlabeled_truth",
@@ -49,8 +49,8 @@ const IRRELEVANT_TO_WARMUP: [&str; 38] = [
 ];
 
 impl Config {
-    /// The keys that the warm-up depends on, with their values. Where `epochs` counts the steps, they depend on the length
-    /// of the unlabelled list too, so it stays in.
+    /// Keys and values that determine the warm-up. Where `epochs` sets the number of steps, it
+    /// depends on the number of unlabeled images too.
     pub fn warmup_keys(&self) -> Result<Value> {
         let mut keys = serde_json::to_value(self)?;
         if let Value::Object(keys) = &mut keys {
@@ -63,7 +63,7 @@ impl Config {
         Ok(keys)
     }
 
-    /// The configuration of the warm-up alone: the same for all runs that share it.
+    /// Configuration of the warm-up alone, the same for all runs that share it.
     pub fn for_warmup(&self) -> Result<Self> {
         let mut keys = self.warmup_keys()?;
         keys["name"] = Value::String(format!("{} warm-up", self.name));

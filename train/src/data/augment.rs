@@ -1,16 +1,16 @@
-//! Geometric augmentation (U2PL `augmentation.py`): random size, flip and crop of a picture and its label together.
+//! Geometric augmentation (U2PL's `augmentation.py`): random scale, flip and crop of an image with its labels.
 //!
-//! Only the pixels of the crop are computed; the values are those of resizing the whole picture first.
+//! Only the pixels of the crop are computed, with the values of resizing the whole image first.
 
 use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::random::Stream;
 
 use protoseg_images::labeled::LabeledImage;
 
-/// Which crop of which resized picture.
+/// A crop of a resized image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Crop {
-    /// Height and width of the whole picture after resizing.
+    /// Height and width of the resized image.
     resized: [usize; 2],
     /// First row and column of the crop in it; negative where the crop is larger.
     start: [isize; 2],
@@ -19,8 +19,8 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// Draws a crop of `side` pixels: scale in [0.5, 1) or [1, 2) with even chances, flipped with even chances, anywhere;
-    /// a direction in which the picture is smaller than the crop is padded evenly at both ends.
+    /// Draws a crop of `side` pixels: scale in [0.5, 1) or [1, 2) and flip with even chances, uniform position; an image
+    /// smaller than the crop is padded evenly at both ends.
     pub fn sample(stream: Stream, [height, width]: [usize; 2], side: usize) -> Self {
         let scale = if stream.unit(0) < 0.5 {
             stream.range(1, 0.5, 1.0)
@@ -37,12 +37,12 @@ impl Crop {
         Self { resized, start, flip: stream.unit(4) < 0.5, side }
     }
 
-    /// Cuts the crop out; padding has the colour `padding` and the label [`IGNORE_INDEX`].
+    /// Computes the crop; padding has the color `padding` and the label [`IGNORE_INDEX`].
     ///
-    /// Colours are bilinear with half-pixel centres; labels are those of the nearest pixel, both as PyTorch's
-    /// `interpolate` defines them.
+    /// Colors are interpolated bilinearly with half-pixel centers and labels by nearest neighbor, as PyTorch's `interpolate`
+    /// does.
     pub fn apply(&self, sample: &LabeledImage, padding: [u8; 3]) -> CroppedImage {
-        let (width, height) = (sample.image.width() as usize, sample.image.height() as usize);
+        let [height, width] = sample.size();
         let rows = self.taps(0, height);
         let mut columns = self.taps(1, width);
         if self.flip {
@@ -66,8 +66,8 @@ impl Crop {
                 };
                 for channel in 0..3 {
                     let across = |y: usize| {
-                        let (left, right) =
-                            (pixel(y, column.low, channel), pixel(y, column.high, channel));
+                        let left = pixel(y, column.low, channel);
+                        let right = pixel(y, column.high, channel);
                         left + (right - left) * column.share
                     };
                     let (top, bottom) = (across(row.low), across(row.high));
@@ -78,7 +78,7 @@ impl Crop {
         CroppedImage { pixels, labels, inside }
     }
 
-    /// For each row (direction 0) or column (1) of the crop, where it reads the picture; none in the padding.
+    /// Returns, for each row (direction 0) or column (1) of the crop, where it reads the image; None in the padding.
     fn taps(&self, direction: usize, source: usize) -> Vec<Option<Tap>> {
         let length = self.resized[direction];
         let ratio = source as f64 / length as f64;
@@ -86,13 +86,13 @@ impl Crop {
             let place = usize::try_from(self.start[direction] + offset as isize)
                 .ok()
                 .filter(|place| *place < length)?;
-            let centre = ((place as f64 + 0.5) * ratio - 0.5).clamp(0.0, (source - 1) as f64);
-            let low = centre as usize;
+            let center = ((place as f64 + 0.5) * ratio - 0.5).clamp(0.0, (source - 1) as f64);
+            let low = center as usize;
             let nearest = ((place as f64 * ratio) as usize).min(source - 1);
             Some(Tap {
                 low,
                 high: (low + 1).min(source - 1),
-                share: (centre - low as f64) as f32,
+                share: (center - low as f64) as f32,
                 nearest,
             })
         };
@@ -100,18 +100,18 @@ impl Crop {
     }
 }
 
-/// What a crop holds.
+/// Pixels of a crop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CroppedImage {
     /// RGB `[side, side, 3]`.
     pub pixels: Vec<u8>,
     /// Train ids `[side, side]`.
     pub labels: Vec<u8>,
-    /// 1 where the picture is, 0 in the padding, `[side, side]`.
+    /// 0 in the padding, else 1, `[side, side]`.
     pub inside: Vec<u8>,
 }
 
-/// Where one row or column of a crop reads its picture.
+/// Source pixels of one row or column of a crop.
 struct Tap {
     low: usize,
     high: usize,
@@ -148,7 +148,7 @@ mod tests {
         {
             let side = 24;
             let crop = Crop { resized, start, flip, side };
-            let CroppedImage { pixels, labels: cut_labels, inside: cut_inside } =
+            let CroppedImage { pixels, labels: crop_labels, inside: crop_inside } =
                 crop.apply(&sample, [1, 2, 3]);
             let size = resized.map(|length| length as i64);
             let expected = upsample(&whole, size, false).unwrap().round().to_kind(Kind::Uint8);
@@ -165,10 +165,10 @@ mod tests {
                         && row < resized[0] as isize
                         && column < resized[1] as isize;
                     let found = &pixels[(y * side + x) * 3..][..3];
-                    assert_eq!(inside, cut_inside[y * side + x] == 1, "{y} {x}");
+                    assert_eq!(inside, crop_inside[y * side + x] == 1, "{y} {x}");
                     if !inside {
                         assert_eq!(
-                            (found, cut_labels[y * side + x]),
+                            (found, crop_labels[y * side + x]),
                             ([1, 2, 3].as_slice(), IGNORE_INDEX)
                         );
                         continue;
@@ -177,7 +177,7 @@ mod tests {
                         map.int64_value(&[0, channel, row as i64, column as i64])
                     };
                     for (channel, &found) in (0..).zip(found) {
-                        // A half may round either way, as sums are taken in another order.
+                        // A half may round either way, as sums are in another order.
                         assert!(
                             (at(&expected, channel) - i64::from(found)).abs() <= 1,
                             "{y} {x} {channel}"
@@ -185,7 +185,7 @@ mod tests {
                     }
                     assert_eq!(
                         at(&expected_labels, 0),
-                        i64::from(cut_labels[y * side + x]),
+                        i64::from(crop_labels[y * side + x]),
                         "{y} {x}"
                     );
                 }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn drawn_crops_stay_inside_and_reach_the_whole_range_of_scales() {
+    fn sampled_crops_stay_inside_and_cover_the_range_of_scales() {
         let mut scales = Vec::new();
         for index in 0..500 {
             let crop = Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64);

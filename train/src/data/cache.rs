@@ -1,4 +1,4 @@
-//! Pictures that are kept decoded once they have been read, as far as memory allows.
+//! Cache of decoded images.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use anyhow::Result;
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage};
 
-/// Bytes of decoded pictures and labels that a shelf keeps; what does not fit is read again.
+/// Capacity in bytes; images beyond it are read again each time.
 const KEPT_BYTES: usize = 1 << 29;
 
-/// A list of pictures, some of which are kept.
+/// A list of images of which the first ones read stay decoded in memory.
 pub struct ImageCache {
     samples: Arc<LabeledDataset>,
     kept: Mutex<Kept>,
@@ -23,17 +23,15 @@ struct Kept {
 }
 
 impl ImageCache {
-    /// An empty shelf for a list.
     pub fn new(samples: Arc<LabeledDataset>) -> Self {
         Self { samples, kept: Mutex::default() }
     }
 
-    /// How many pictures the list has.
     pub fn count(&self) -> usize {
         self.samples.count()
     }
 
-    /// A picture with its truth, from memory or from its file.
+    /// Returns an image with its truth, from memory or from its file.
     pub fn read(&self, index: usize) -> Result<Arc<LabeledImage>> {
         if let Some(sample) = self.kept().samples.get(&index) {
             return Ok(Arc::clone(sample));
@@ -50,7 +48,7 @@ impl ImageCache {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        // A thread that failed left nothing half done: entries are whole.
+        // A thread that panicked left no entry half-written.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

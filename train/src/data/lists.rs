@@ -1,40 +1,37 @@
-//! The lists of pictures that a run learns from and is scored on.
+//! Image lists of a run: labeled, unlabeled, validation.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_images::dataset::Dataset;
+use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::digest;
+use rayon::prelude::*;
 
 use crate::config::Config;
 use crate::config::options::DataSource;
 
-/// Drawn scenes come from this series, at numbers that do not meet.
+/// Seed of the synthetic scenes; the lists take disjoint ranges of numbers.
 const SCENES: u64 = 1;
-/// Number of the first scene without labels.
 const FIRST_UNLABELED_SCENE: u64 = 1 << 31;
-/// Number of the first scene to score on.
 const FIRST_VALIDATION_SCENE: u64 = 1 << 32;
 
 /// The lists of a run.
 pub struct Lists {
-    /// Class names, colours and ids.
     pub classes: ClassTable,
-    /// To learn from; the loader's threads read it too.
     pub labeled: Arc<LabeledDataset>,
-    /// To learn from without labels; supervised training passes them by.
+    /// Unused by supervised training.
     pub unlabeled: Option<Arc<LabeledDataset>>,
-    /// Unlabelled pictures whose truth is known, to score on.
+    /// The unlabeled images whose truth is known, to score on.
     pub unlabeled_truth: Option<LabeledDataset>,
-    /// To score on.
     pub validation: Option<LabeledDataset>,
 }
 
 impl Lists {
-    /// Reads the lists that a configuration names; every file of them is there, though none has been decoded yet.
+    /// Reads the lists of a configuration and checks that every file exists, without decoding any.
     pub fn open(config: &Config) -> Result<Self> {
         let Some(dataset) = dataset(config.data) else {
             let scenes = |first, count: usize| {
@@ -71,7 +68,7 @@ impl Lists {
             unlabeled.as_ref().map(LabeledDataset::labeled_only).filter(|set| set.count() > 0);
         ensure!(
             unlabeled_truth.is_some() || config.unlabeled_truth.is_none(),
-            "`unlabeled_truth` names none of the pictures of `unlabeled`"
+            "`unlabeled_truth` names no image of `unlabeled`"
         );
         Ok(Self {
             classes: labeled.classes(),
@@ -81,25 +78,51 @@ impl Lists {
             validation,
         })
     }
-}
 
-impl Lists {
-    /// A digest of the classes and of what the pictures that are learnt from are called: what a run that goes on must find
-    /// again. None for drawn scenes, which the configuration says.
-    pub fn digest(&self) -> Option<String> {
-        let LabeledDataset::Synthetic { .. } = self.labeled.as_ref() else {
-            let sets = [Some(&self.labeled), self.unlabeled.as_ref()];
-            let names = sets.into_iter().map(|set| {
-                let names = set.map(|set| {
-                    (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n")
-                });
-                names.unwrap_or_default()
-            });
-            let parts: Vec<String> =
-                std::iter::once(format!("{:?}", self.classes)).chain(names).collect();
-            return Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()));
+    /// Reads every labeled image and counts the pixels of each class.
+    pub fn count_labeled_pixels(&self) -> Result<Vec<u64>> {
+        let classes = self.classes.count();
+        let count = |index| -> Result<Vec<u64>> {
+            let mut counts = vec![0; 256];
+            for label in self.labeled.read(index, MAX_PIXELS)?.truth {
+                counts[usize::from(label)] += 1;
+            }
+            counts.truncate(classes);
+            Ok(counts)
         };
-        None
+        let sum = |left: Vec<u64>, right: Vec<u64>| {
+            Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect())
+        };
+        (0..self.labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
+    }
+
+    /// Reads every unlabeled and validation image, so that a broken one does not end a run halfway.
+    pub fn check_readable(&self) -> Result<()> {
+        for set in [self.unlabeled.as_deref(), self.validation.as_ref()].into_iter().flatten() {
+            // Synthetic scenes cannot be broken.
+            if let LabeledDataset::Files { .. } = set {
+                let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
+                (0..set.count()).into_par_iter().try_for_each(read)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.
+    /// None for synthetic scenes, which follow from the configuration.
+    pub fn digest(&self) -> Option<String> {
+        if let LabeledDataset::Synthetic { .. } = self.labeled.as_ref() {
+            return None;
+        }
+        let names = |set: &LabeledDataset| -> String {
+            (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n")
+        };
+        let parts = [
+            format!("{:?}", self.classes),
+            names(&self.labeled),
+            self.unlabeled.as_deref().map(names).unwrap_or_default(),
+        ];
+        Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()))
     }
 }
 

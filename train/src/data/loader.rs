@@ -1,6 +1,6 @@
-//! Batches made ahead of the trainer by threads of their own.
+//! Batches, prefetched by threads of their own.
 //!
-//! What a batch holds depends on its step alone, never on which thread made it or how far ahead.
+//! The contents of a batch depend on its step alone, never on the thread that made it or on the prefetch order.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -17,79 +17,72 @@ use crate::data::cache::ImageCache;
 use crate::data::photometric::PhotometricView;
 use crate::streams::{AUGMENT, ORDER, PHOTOMETRIC, PRECISE_BN, UNLABELED_AUGMENT, UNLABELED_ORDER};
 
-/// Steps whose batches wait for the trainer.
+/// Steps prefetched at most.
 const AHEAD: usize = 3;
 
-/// Labelled crops.
+/// Crops of labeled images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabeledBatch {
-    /// RGB, `[batch, side, side, 3]`.
+    /// RGB `[batch, side, side, 3]`.
     pub pixels: Vec<u8>,
-    /// Train ids, `[batch, side, side]`.
+    /// Train ids `[batch, side, side]`.
     pub labels: Vec<u8>,
-    /// Positions in the list.
+    /// Indices in the list.
     pub indices: Vec<usize>,
 }
 
-/// Crops without labels.
+/// Crops of unlabeled images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnlabeledBatch {
-    /// RGB as the teacher sees it, `[batch, side, side, 3]`.
+    /// Weak view of the teacher, RGB `[batch, side, side, 3]`.
     pub weak: Vec<u8>,
-    /// RGB as the student sees it, where that is not the same.
+    /// Strong view of the student, if it differs from the weak one.
     pub strong: Option<Vec<u8>>,
-    /// 1 where a picture is, 0 in the padding, `[batch, side, side]`.
+    /// 0 in the padding, else 1, `[batch, side, side]`.
     pub valid: Vec<u8>,
-    /// Train ids where the truth is known, 255 elsewhere: for the log alone.
+    /// Train ids where the truth is known, 255 elsewhere; used by the log only.
     pub truth: Vec<u8>,
-    /// Positions in the list.
+    /// Indices in the list.
     pub indices: Vec<usize>,
 }
 
-/// What goes through the networks at a time.
+/// Crops of one forward pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MicroBatch {
-    /// Crops with labels.
     pub labeled: LabeledBatch,
-    /// Crops without, after the warm-up of a semi-supervised run.
+    /// None in the warm-up and in supervised runs.
     pub unlabeled: Option<UnlabeledBatch>,
 }
 
-/// How batches are made.
+/// Maker of batches.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchBuilder {
-    /// Every draw follows from it.
     pub seed: u64,
-    /// Crops of each kind in a micro-batch.
+    /// Labeled crops of a micro-batch, and as many unlabeled ones.
     pub batch: usize,
-    /// Micro-batches a step.
+    /// Micro-batches per step.
     pub accumulate: usize,
-    /// Height and width of a crop.
     pub side: usize,
-    /// Colour of padding: the network's mean.
+    /// Color of padding.
     pub padding: [u8; 3],
-    /// Label of padding.
     pub pad_label: PadLabel,
-    /// Whether the student sees other colours than the teacher.
+    /// Makes a strong view with other colors for the student.
     pub photometric: bool,
-    /// First step with unlabelled crops, if there is one.
+    /// First step with unlabeled crops.
     pub unlabeled_from: Option<u64>,
 }
 
-/// Where crops come from.
+/// Image caches of a run.
 #[derive(Clone)]
 pub struct ImageCaches {
-    /// Pictures with labels.
     pub labeled: Arc<ImageCache>,
-    /// Pictures without.
     pub unlabeled: Option<Arc<ImageCache>>,
 }
 
 impl ImageCaches {
-    /// Shelves for two lists.
     pub fn new(labeled: Arc<LabeledDataset>, unlabeled: Option<Arc<LabeledDataset>>) -> Self {
-        let shelf = |samples| Arc::new(ImageCache::new(samples));
-        Self { labeled: shelf(labeled), unlabeled: unlabeled.map(shelf) }
+        let cache = |samples| Arc::new(ImageCache::new(samples));
+        Self { labeled: cache(labeled), unlabeled: unlabeled.map(cache) }
     }
 }
 
@@ -108,61 +101,61 @@ impl BatchBuilder {
         }
     }
 
-    /// The list positions of a micro-batch's crops, micro-batches being counted through from the first of step 0: each
-    /// pass over the list is in an order of its own, and passes follow each other without a gap.
+    /// Returns the list indices of the crops of a micro-batch, counted from the first of step 0. Each pass over the list has
+    /// its own permutation, and passes follow each other without a gap.
     pub fn indices(&self, purpose: u64, micro_batch: u64, count: usize) -> Vec<usize> {
         let position = |offset: usize| {
             let draw = micro_batch * self.batch as u64 + offset as u64;
-            let (pass, place) = (draw / count as u64, (draw % count as u64) as usize);
-            Stream::keyed(&[self.seed, purpose, pass]).permutation(count)[place]
+            let order = Stream::keyed(&[self.seed, purpose, draw / count as u64]);
+            order.permutation(count)[(draw % count as u64) as usize]
         };
         (0..self.batch).map(position).collect()
     }
 
     /// Makes the micro-batches of a step.
-    pub fn make(&self, shelves: &ImageCaches, step: u64) -> Result<Vec<MicroBatch>> {
-        let unlabeled = shelves
+    pub fn make(&self, caches: &ImageCaches, step: u64) -> Result<Vec<MicroBatch>> {
+        let unlabeled = caches
             .unlabeled
             .as_ref()
             .filter(|_| self.unlabeled_from.is_some_and(|from| step >= from));
         let first = step * self.accumulate as u64;
         let make = |micro_batch: u64| -> Result<MicroBatch> {
             Ok(MicroBatch {
-                labeled: self.labeled(&shelves.labeled, ORDER, AUGMENT, micro_batch)?,
-                unlabeled: unlabeled.map(|shelf| self.unlabeled(shelf, micro_batch)).transpose()?,
+                labeled: self.labeled(&caches.labeled, ORDER, AUGMENT, micro_batch)?,
+                unlabeled: unlabeled.map(|cache| self.unlabeled(cache, micro_batch)).transpose()?,
             })
         };
         (first..first + self.accumulate as u64).map(make).collect()
     }
 
-    /// Makes labelled crops that no step learns from.
-    pub fn statistics_batch(&self, shelf: &ImageCache, number: u64) -> Result<LabeledBatch> {
-        self.labeled(shelf, PRECISE_BN, PRECISE_BN, number)
+    /// Makes labeled crops for precise BatchNorm.
+    pub fn statistics_batch(&self, cache: &ImageCache, number: u64) -> Result<LabeledBatch> {
+        self.labeled(cache, PRECISE_BN, PRECISE_BN, number)
     }
 
     fn labeled(
         &self,
-        shelf: &ImageCache,
+        cache: &ImageCache,
         order: u64,
         augment: u64,
         micro_batch: u64,
     ) -> Result<LabeledBatch> {
-        let indices = self.indices(order, micro_batch, shelf.count());
-        let pieces = self.cut(shelf, augment, micro_batch, &indices)?;
-        let mut labels = joined(&pieces, |piece| &piece.labels);
+        let indices = self.indices(order, micro_batch, cache.count());
+        let crops = self.cut(cache, augment, micro_batch, &indices)?;
+        let mut labels = joined(&crops, |crop| &crop.labels);
         if self.pad_label == PadLabel::Zero {
-            let inside = pieces.iter().flat_map(|piece| &piece.inside);
+            let inside = crops.iter().flat_map(|crop| &crop.inside);
             for (label, _) in labels.iter_mut().zip(inside).filter(|(_, inside)| **inside == 0) {
                 *label = 0;
             }
         }
-        Ok(LabeledBatch { labels, pixels: joined(&pieces, |piece| &piece.pixels), indices })
+        Ok(LabeledBatch { labels, pixels: joined(&crops, |crop| &crop.pixels), indices })
     }
 
-    fn unlabeled(&self, shelf: &ImageCache, micro_batch: u64) -> Result<UnlabeledBatch> {
-        let indices = self.indices(UNLABELED_ORDER, micro_batch, shelf.count());
-        let pieces = self.cut(shelf, UNLABELED_AUGMENT, micro_batch, &indices)?;
-        let weak = joined(&pieces, |piece| &piece.pixels);
+    fn unlabeled(&self, cache: &ImageCache, micro_batch: u64) -> Result<UnlabeledBatch> {
+        let indices = self.indices(UNLABELED_ORDER, micro_batch, cache.count());
+        let crops = self.cut(cache, UNLABELED_AUGMENT, micro_batch, &indices)?;
+        let weak = joined(&crops, |crop| &crop.pixels);
         let recolored = |(pixels, offset): (&[u8], u64)| {
             let mut pixels = pixels.to_vec();
             let stream = Stream::keyed(&[self.seed, PHOTOMETRIC, micro_batch, offset]);
@@ -174,15 +167,15 @@ impl BatchBuilder {
                 weak.chunks(self.side * self.side * 3).zip(0..).collect();
             crops.into_par_iter().map(recolored).collect::<Vec<_>>().concat()
         });
-        // The reference keeps no account of the padding of unlabelled pictures.
+        // U2PL trains on the padding of unlabeled images.
         let valid = match self.pad_label {
-            PadLabel::Ignore => joined(&pieces, |piece| &piece.inside),
+            PadLabel::Ignore => joined(&crops, |crop| &crop.inside),
             PadLabel::Zero => vec![1; self.batch * self.side * self.side],
         };
         Ok(UnlabeledBatch {
             strong,
             valid,
-            truth: joined(&pieces, |piece| &piece.labels),
+            truth: joined(&crops, |crop| &crop.labels),
             weak,
             indices,
         })
@@ -190,13 +183,13 @@ impl BatchBuilder {
 
     fn cut(
         &self,
-        shelf: &ImageCache,
+        cache: &ImageCache,
         augment: u64,
         micro_batch: u64,
         indices: &[usize],
     ) -> Result<Vec<CroppedImage>> {
         let cut = |(offset, &index): (usize, &usize)| {
-            let sample = shelf.read(index)?;
+            let sample = cache.read(index)?;
             let stream = Stream::keyed(&[self.seed, augment, micro_batch, offset as u64]);
             Ok(Crop::sample(stream, sample.size(), self.side).apply(&sample, self.padding))
         };
@@ -204,14 +197,14 @@ impl BatchBuilder {
     }
 }
 
-fn joined(pieces: &[CroppedImage], part: impl Fn(&CroppedImage) -> &[u8]) -> Vec<u8> {
-    pieces.iter().map(part).collect::<Vec<_>>().concat()
+fn joined(crops: &[CroppedImage], part: impl Fn(&CroppedImage) -> &[u8]) -> Vec<u8> {
+    crops.iter().map(part).collect::<Vec<_>>().concat()
 }
 
-/// Starts to make the batches of steps from `first` on, on `threads` threads; the receiver yields them in order.
+/// Starts prefetching the batches of the steps from `first` on; the receiver yields them in order.
 pub fn start(
-    shelves: ImageCaches,
-    recipe: BatchBuilder,
+    caches: ImageCaches,
+    builder: BatchBuilder,
     first: u64,
     threads: usize,
 ) -> Result<Receiver<Result<Vec<MicroBatch>>>> {
@@ -225,9 +218,9 @@ pub fn start(
         .name("loader".to_owned())
         .spawn(move || {
             for step in first.. {
-                let batches = pool.install(|| recipe.make(&shelves, step));
+                let batches = pool.install(|| builder.make(&caches, step));
                 let failed = batches.is_err();
-                // The trainer has left, or will leave for the error.
+                // The run has ended, or will end with the error.
                 if sender.send(batches).is_err() || failed {
                     return;
                 }
@@ -242,7 +235,7 @@ mod tests {
     use super::*;
     use protoseg_models::classes::IGNORE_INDEX;
 
-    const RECIPE: BatchBuilder = BatchBuilder {
+    const BUILDER: BatchBuilder = BatchBuilder {
         seed: 3,
         batch: 4,
         accumulate: 2,
@@ -253,7 +246,7 @@ mod tests {
         unlabeled_from: Some(1),
     };
 
-    fn shelves() -> ImageCaches {
+    fn caches() -> ImageCaches {
         let scenes = |first, count| {
             Arc::new(LabeledDataset::Synthetic { seed: 0, first, count, size: [24, 64] })
         };
@@ -261,9 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn every_pass_shows_every_picture_once() {
+    fn every_pass_contains_every_image_once() {
         let shown: Vec<usize> =
-            (0..5).flat_map(|micro_batch| RECIPE.indices(ORDER, micro_batch, 10)).collect();
+            (0..5).flat_map(|micro_batch| BUILDER.indices(ORDER, micro_batch, 10)).collect();
         for pass in shown.chunks(10) {
             let mut pass = pass.to_vec();
             pass.sort_unstable();
@@ -273,21 +266,21 @@ mod tests {
     }
 
     #[test]
-    fn batches_do_not_depend_on_how_they_are_made() {
-        let direct = RECIPE.make(&shelves(), 2).unwrap();
+    fn prefetched_batches_equal_direct_ones() {
+        let direct = BUILDER.make(&caches(), 2).unwrap();
         assert_eq!(direct.len(), 2);
-        let receiver = start(shelves(), RECIPE, 1, 2).unwrap();
+        let receiver = start(caches(), BUILDER, 1, 2).unwrap();
         receiver.recv().unwrap().unwrap();
         assert_eq!(receiver.recv().unwrap().unwrap(), direct);
-        let warmup = RECIPE.make(&shelves(), 0).unwrap();
+        let warmup = BUILDER.make(&caches(), 0).unwrap();
         assert!(warmup.iter().all(|batch| batch.unlabeled.is_none()));
     }
 
     #[test]
-    fn padding_is_marked_or_passed_off_as_the_first_class() {
-        let ours = RECIPE.make(&shelves(), 1).unwrap();
-        let zero = BatchBuilder { pad_label: PadLabel::Zero, ..RECIPE };
-        let theirs = zero.make(&shelves(), 1).unwrap();
+    fn padding_is_ignored_or_labeled_as_the_first_class() {
+        let ours = BUILDER.make(&caches(), 1).unwrap();
+        let zero = BatchBuilder { pad_label: PadLabel::Zero, ..BUILDER };
+        let theirs = zero.make(&caches(), 1).unwrap();
         let mut padding = 0;
         for (ours, theirs) in ours.iter().zip(&theirs) {
             let (unlabeled, filled) =
@@ -298,14 +291,14 @@ mod tests {
                 assert!(ours == theirs || (*ours, *theirs) == (IGNORE_INDEX, 0));
             }
         }
-        assert!(padding > 0, "no crop was larger than its picture");
+        assert!(padding > 0, "no crop has padding");
     }
 
     #[test]
-    fn the_strong_view_has_other_colours_and_the_same_shape() {
-        let strong = BatchBuilder { photometric: true, ..RECIPE };
+    fn the_strong_view_has_other_colors_and_the_same_shape() {
+        let strong = BatchBuilder { photometric: true, ..BUILDER };
         let (plain, colored) =
-            (RECIPE.make(&shelves(), 1).unwrap(), strong.make(&shelves(), 1).unwrap());
+            (BUILDER.make(&caches(), 1).unwrap(), strong.make(&caches(), 1).unwrap());
         for (plain, colored) in plain.iter().zip(&colored) {
             let (plain, colored) =
                 (plain.unlabeled.as_ref().unwrap(), colored.unlabeled.as_ref().unwrap());

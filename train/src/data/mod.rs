@@ -2,7 +2,6 @@
 
 pub mod augment;
 pub mod cache;
-pub mod dataset_check;
 pub mod lists;
 pub mod loader;
 pub mod photometric;

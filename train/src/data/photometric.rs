@@ -1,38 +1,36 @@
-//! The photometric strong view of a crop (UniMatch `dataset/semi.py`): jittered colours, greyscale, blur.
+//! Photometric strong view of a crop (UniMatch's `dataset/semi.py`): color jitter, grayscale, blur.
 //!
-//! Colours change as Pillow changes them under torchvision's `ColorJitter` and `RandomGrayscale`, to the last bit.
+//! Colors equal those of torchvision's `ColorJitter` and `RandomGrayscale` on Pillow images to the last bit.
 
 use protoseg_models::random::Stream;
 
-/// What a strong view does to a crop's colours.
+/// Parameters of a strong view.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhotometricView {
-    /// Colour jitter, in the order of application; empty where colours are not jittered.
+    /// Operations of the color jitter in their order; empty without jitter.
     jitter: Vec<ColorOperation>,
-    grey: bool,
-    /// Standard deviation in pixels; none where the crop is not blurred.
+    gray: bool,
+    /// Standard deviation in pixels; None without blur.
     blur: Option<f64>,
 }
 
-/// One of the four operations of colour jitter.
+/// An operation of the color jitter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum ColorOperation {
-    /// Away from black by a factor.
+    /// Blends with black.
     Brightness(f32),
-    /// Away from the picture's mean grey by a factor.
+    /// Blends with the mean gray of the image.
     Contrast(f32),
-    /// Away from the pixel's grey by a factor.
+    /// Blends with the gray of the pixel.
     Saturation(f32),
-    /// Around the colour circle by so many 255ths of a turn.
+    /// Rotates the hue by 255ths of a turn.
     Hue(i8),
 }
 
 impl PhotometricView {
-    /// Draws what to do; every draw is a function of the stream's key.
-    ///
-    /// With chance 0.8 a colour jitter: brightness, contrast and saturation by factors of [0.5, 1.5) and hue by
-    /// [-0.25, 0.25) of a turn, in random order. Then greyscale with chance 0.2; then, with chance 0.5, a Gaussian blur
-    /// whose standard deviation is in [0.1, 2) pixels.
+    /// Draws a view: with probability 0.8 a color jitter in random order (brightness, contrast and saturation factors in
+    /// [0.5, 1.5), hue in [-0.25, 0.25) of a turn), then with 0.2 grayscale, then with 0.5 a Gaussian blur with a standard
+    /// deviation in [0.1, 2) pixels.
     pub fn sample(stream: Stream) -> Self {
         let factor = |index| stream.range(index, 0.5, 1.5) as f32;
         let operations = [
@@ -48,24 +46,24 @@ impl PhotometricView {
         };
         let jitter = order.into_iter().map(|place| operations[place]).collect();
         let blur = (stream.unit(6) < 0.5).then(|| stream.range(7, 0.1, 2.0));
-        Self { jitter, grey: stream.unit(5) < 0.2, blur }
+        Self { jitter, gray: stream.unit(5) < 0.2, blur }
     }
 
-    /// Changes the pixels RGB `[height, width, 3]` in place. A slice of any other length is left as it is.
+    /// Changes pixels RGB `[height, width, 3]` in place; a slice of any other length is left unchanged.
     ///
-    /// Two things differ from Pillow: a hue turned by less than one of 255 steps stays exact instead of being rounded,
-    /// and the blur is the Gaussian itself, which Pillow approximates by three box blurs.
+    /// Differs from Pillow in two ways: a hue rotated by less than 1/255 of a turn is not rounded, and the blur is a true
+    /// Gaussian, which Pillow approximates by three box blurs.
     pub fn apply(&self, pixels: &mut [u8], [height, width]: [usize; 2]) {
         let values = height.checked_mul(width).and_then(|count| count.checked_mul(3));
         if pixels.is_empty() || values != Some(pixels.len()) {
             return;
         }
-        let (colours, _) = pixels.as_chunks_mut();
+        let (colors, _) = pixels.as_chunks_mut();
         for operation in &self.jitter {
-            operation.apply(colours);
+            operation.apply(colors);
         }
-        if self.grey {
-            change(colours, |colour| [grey(colour); 3]);
+        if self.gray {
+            change(colors, |color| [gray(color); 3]);
         }
         if let Some(sigma) = self.blur {
             blur(pixels, width, sigma);
@@ -74,58 +72,58 @@ impl PhotometricView {
 }
 
 impl ColorOperation {
-    /// Changes the colours of a picture that is not empty.
-    fn apply(self, colours: &mut [[u8; 3]]) {
+    /// Changes the colors of a non-empty image.
+    fn apply(self, colors: &mut [[u8; 3]]) {
         match self {
             Self::Brightness(factor) => {
-                change(colours, |colour| colour.map(|value| blend(0, value, factor)))
+                change(colors, |color| color.map(|value| blend(0, value, factor)))
             }
             Self::Contrast(factor) => {
-                let sum: u64 = colours.iter().map(|colour| u64::from(grey(*colour))).sum();
-                let mean = (sum as f64 / colours.len() as f64 + 0.5) as u8;
-                change(colours, |colour| colour.map(|value| blend(mean, value, factor)));
+                let sum: u64 = colors.iter().map(|color| u64::from(gray(*color))).sum();
+                let mean = (sum as f64 / colors.len() as f64 + 0.5) as u8;
+                change(colors, |color| color.map(|value| blend(mean, value, factor)));
             }
             Self::Saturation(factor) => {
-                change(colours, |colour| colour.map(|value| blend(grey(colour), value, factor)));
+                change(colors, |color| color.map(|value| blend(gray(color), value, factor)));
             }
-            // Pillow would round every colour to a hue and saturation of 8 bits and back.
+            // Pillow would round every color through 8-bit HSV.
             Self::Hue(0) => {}
-            Self::Hue(steps) => change(colours, |colour| turn_hue(colour, steps)),
+            Self::Hue(steps) => change(colors, |color| rotate_hue(color, steps)),
         }
     }
 }
 
-/// Replaces every colour by a function of it.
-fn change(colours: &mut [[u8; 3]], to: impl Fn([u8; 3]) -> [u8; 3]) {
-    for colour in colours {
-        *colour = to(*colour);
+fn change(colors: &mut [[u8; 3]], to: impl Fn([u8; 3]) -> [u8; 3]) {
+    for color in colors {
+        *color = to(*color);
     }
 }
 
-/// Luma of ITU-R 601 in Pillow's fixed point.
-fn grey([red, green, blue]: [u8; 3]) -> u8 {
+/// ITU-R 601 luma in Pillow's fixed point.
+fn gray([red, green, blue]: [u8; 3]) -> u8 {
     ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16)
         as u8
 }
 
-/// From one value towards another by a factor and, above 1, past it; cut off to a whole number in [0, 255].
+/// Interpolates from one value to another, or extrapolates for a factor above 1; truncated to [0, 255].
 fn blend(from: u8, to: u8, factor: f32) -> u8 {
     let (from, to) = (f32::from(from), f32::from(to));
     (from + factor * (to - from)) as u8
 }
 
-/// Turns a hue by `steps` of 255. The mixture of f32 and f64 is Pillow's: any other rounds some colours differently.
-fn turn_hue(colour: [u8; 3], steps: i8) -> [u8; 3] {
-    let [red, green, blue] = colour;
-    let (highest, lowest) = (red.max(green).max(blue), red.min(green).min(blue));
+/// Rotates the hue by `steps` of 255. The mixture of f32 and f64 is Pillow's: any other rounds some colors differently.
+fn rotate_hue(color: [u8; 3], steps: i8) -> [u8; 3] {
+    let [red, green, blue] = color;
+    let highest = red.max(green).max(blue);
+    let lowest = red.min(green).min(blue);
     let range = f32::from(highest - lowest);
     let saturation = (f64::from(range / f32::from(highest)) * 255.0) as u8;
-    // Also where the division is 0 / 0.
+    // Covers black, where the division is 0 / 0.
     if saturation == 0 {
         return [highest; 3];
     }
-    // Hue in sixths of a turn, from how far each channel lies below the highest.
-    let gaps = colour.map(|value| f64::from(f32::from(highest - value) / range));
+    // Hue in sixths of a turn, from the gaps of the channels below the highest.
+    let gaps = color.map(|value| f64::from(f32::from(highest - value) / range));
     let channel = if red == highest { 0 } else { 1 + usize::from(green < highest) };
     let sixths = (2.0 * channel as f64 + gaps[(channel + 2) % 3] - gaps[(channel + 1) % 3]) as f32;
     let turn = f64::from(sixths) / 6.0 + 1.0;
@@ -136,8 +134,9 @@ fn turn_hue(colour: [u8; 3], steps: i8) -> [u8; 3] {
     let share = f64::from((place - place.floor()) as f32);
     let saturation = f64::from((f64::from(saturation) / 255.0) as f32);
     let at = |fall: f64| (f64::from(highest) * (1.0 - fall) + 0.5) as u8;
-    let (low, falling, rising) =
-        (at(saturation), at(saturation * share), at(saturation * (1.0 - share)));
+    let low = at(saturation);
+    let falling = at(saturation * share);
+    let rising = at(saturation * (1.0 - share));
     match place as u8 {
         1 => [falling, highest, low],
         2 => [low, highest, rising],
@@ -148,14 +147,15 @@ fn turn_hue(colour: [u8; 3], steps: i8) -> [u8; 3] {
     }
 }
 
-/// Convolves rows of `width` pixels with a Gaussian cut off past three standard deviations, down and then across; beyond
-/// the border, border pixels repeat.
+/// Convolves rows of `width` pixels with a Gaussian truncated at three standard deviations, vertically and then
+/// horizontally; border pixels are replicated.
 fn blur(pixels: &mut [u8], width: usize, sigma: f64) {
     let radius = (3.0 * sigma).ceil() as usize;
     let bell = |tap: usize| (-0.5 * ((tap as f64 - radius as f64) / sigma).powi(2)).exp();
     let sum: f64 = (0..=2 * radius).map(bell).sum();
     let weights: Vec<f32> = (0..=2 * radius).map(|tap| (bell(tap) / sum) as f32).collect();
-    let (length, margin) = (3 * width, 3 * radius);
+    let length = 3 * width;
+    let margin = 3 * radius;
     let source = pixels.to_vec();
     let last = source.len() / length - 1;
     let mut padded = vec![0.0; length + 2 * margin];
@@ -190,16 +190,16 @@ mod tests {
     use super::ColorOperation::{Brightness, Contrast, Hue, Saturation};
     use super::*;
 
-    const PICTURE: [u8; 15] = [200, 30, 40, 17, 180, 90, 12, 60, 250, 128, 128, 128, 255, 240, 7];
+    const IMAGE: [u8; 15] = [200, 30, 40, 17, 180, 90, 12, 60, 250, 128, 128, 128, 255, 240, 7];
 
-    fn changed(jitter: &[ColorOperation], grey: bool) -> [u8; 15] {
-        let mut pixels = PICTURE;
-        PhotometricView { jitter: jitter.to_vec(), grey, blur: None }.apply(&mut pixels, [1, 5]);
+    fn changed(jitter: &[ColorOperation], gray: bool) -> [u8; 15] {
+        let mut pixels = IMAGE;
+        PhotometricView { jitter: jitter.to_vec(), gray, blur: None }.apply(&mut pixels, [1, 5]);
         pixels
     }
 
     #[test]
-    fn colours_change_as_pillow_13_changes_them() {
+    fn colors_change_as_pillow_13_changes_them() {
         for (operation, expected) in [
             (
                 Brightness(1.37),
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(changed(&all, true), expected);
         assert_eq!(
             changed(&[Brightness(1.0), Contrast(1.0), Saturation(1.0), Hue(0)], false),
-            PICTURE
+            IMAGE
         );
     }
 
@@ -230,7 +230,7 @@ mod tests {
             (0..height * width * 3).map(|index| stream.below(index as u64, 256) as u8).collect();
         for sigma in [0.1, 0.5, 1.3, 2.0] {
             let mut blurred = pixels.clone();
-            PhotometricView { jitter: Vec::new(), grey: false, blur: Some(sigma) }
+            PhotometricView { jitter: Vec::new(), gray: false, blur: Some(sigma) }
                 .apply(&mut blurred, [height, width]);
             let radius = (3.0 * sigma).ceil() as isize;
             let side = 2 * radius + 1;
@@ -253,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn draws_have_the_chances_and_ranges_of_their_source() {
+    fn samples_have_the_probabilities_and_ranges_of_unimatch() {
         let draws: Vec<_> =
             (0..4000).map(|index| PhotometricView::sample(Stream::keyed(&[2, index]))).collect();
         assert_eq!(draws[7], PhotometricView::sample(Stream::keyed(&[2, 7])));
         let orders = draws
             .iter()
             .map(|draw| draw.jitter.iter().map(std::mem::discriminant).collect::<Vec<_>>());
-        // All those of four operations, and none.
+        // All orders of four operations, and none.
         assert_eq!(orders.collect::<std::collections::HashSet<_>>().len(), 24 + 1);
         let jitter = |parameter: fn(&ColorOperation) -> Option<f32>| -> Vec<f64> {
             draws
@@ -295,7 +295,7 @@ mod tests {
                 63.0,
             ),
             (draws.iter().filter_map(|draw| draw.blur).collect(), 0.5, 0.1, 2.0),
-            (draws.iter().filter_map(|draw| draw.grey.then_some(0.0)).collect(), 0.2, 0.0, 0.0),
+            (draws.iter().filter_map(|draw| draw.gray.then_some(0.0)).collect(), 0.2, 0.0, 0.0),
         ] {
             let count = drawn.len();
             assert!((count as f64 / 4000.0 - chance).abs() < 0.03, "{count}");
@@ -313,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_of_no_pixels_or_of_another_size_is_left_alone() {
-        let all = PhotometricView { jitter: vec![Contrast(1.5)], grey: true, blur: Some(2.0) };
+    fn an_empty_crop_or_one_of_another_size_is_unchanged() {
+        let all = PhotometricView { jitter: vec![Contrast(1.5)], gray: true, blur: Some(2.0) };
         for (length, shape) in
             [(0, [0, 0]), (0, [0, 5]), (0, [3, 2]), (14, [1, 5]), (6, [usize::MAX, 2])]
         {
-            let mut pixels = PICTURE[..length].to_vec();
+            let mut pixels = IMAGE[..length].to_vec();
             all.apply(&mut pixels, shape);
-            assert_eq!(pixels, PICTURE[..length], "{shape:?}");
+            assert_eq!(pixels, IMAGE[..length], "{shape:?}");
         }
     }
 }

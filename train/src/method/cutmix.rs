@@ -1,56 +1,50 @@
-//! CutMix over the pictures of a micro-batch (Yun et al., 2019, as U2PL `augmentation.py` draws its boxes).
+//! CutMix over the images of a micro-batch (Yun et al., 2019), with the boxes of U2PL's `augmentation.py`.
 
 use anyhow::{Result, ensure};
 use protoseg_models::random::Stream;
 use tch::Tensor;
 
-/// A box of a picture, in pixels.
+/// A rectangle of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CutBox {
-    /// First row.
     pub top: usize,
-    /// First column.
     pub left: usize,
-    /// Rows.
     pub height: usize,
-    /// Columns.
     pub width: usize,
 }
 
-/// For each picture of a micro-batch the box that it takes from the next one, the last one's next being the first; none
-/// where nothing is mixed.
+/// For each image of a micro-batch, the box that it takes from the next one, cyclically; empty where nothing is mixed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CutMixBoxes(Vec<CutBox>);
 
 impl CutMixBoxes {
-    /// Draws whether the micro-batch is mixed, by its `chance`, and a box of half the area for each of `count` square
-    /// pictures.
+    /// Decides with probability `chance` to mix the micro-batch, and draws a box of half the area for each of `count` square
+    /// images.
     pub fn sample(stream: Stream, chance: f64, count: usize, side: usize) -> Result<Self> {
         if stream.unit(0) >= chance {
             return Ok(Self(Vec::new()));
         }
         ensure!(
             count >= 2,
-            "one picture cannot be mixed with itself: raise `batch`, or turn mixing off by `cutmix = 0`"
+            "CutMix needs at least 2 images per micro-batch: raise `batch`, or set `cutmix = 0`"
         );
         let draw = |index: usize| {
             let stream = stream.child(index as u64 + 1);
             let least = side / 2 + 1;
             let width = least + stream.below(0, side - least);
             let height = ((side * side) as f64 / 2.0 / width as f64).round() as usize;
-            let (left, top) =
-                (stream.below(1, side - width + 1), stream.below(2, side - height + 1));
+            let left = stream.below(1, side - width + 1);
+            let top = stream.below(2, side - height + 1);
             CutBox { top, left, height, width }
         };
         Ok(Self((0..count).map(draw).collect()))
     }
 
-    /// The boxes; none where nothing is mixed.
     pub fn boxes(&self) -> &[CutBox] {
         &self.0
     }
 
-    /// Maps `[pictures, height, width, …]` mixed: each takes its box from the next.
+    /// Mixes maps `[images, height, width, …]`.
     pub fn mix(&self, maps: &Tensor) -> Result<Tensor> {
         if self.0.is_empty() {
             return Ok(maps.shallow_clone());
@@ -74,7 +68,7 @@ mod tests {
     use tch::Kind;
 
     #[test]
-    fn every_pixel_comes_from_where_its_box_says() {
+    fn mixed_pixels_come_from_the_box_of_the_next_image() {
         let (count, side) = (3, 10);
         let maps =
             Tensor::arange((count * side * side * 2) as i64, (Kind::Int64, tch::Device::Cpu));
@@ -98,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_have_half_the_area_and_reach_everywhere() {
+    fn boxes_have_half_the_area_and_any_position() {
         let side = 64;
         let mut lefts = Vec::new();
         for seed in 0..300 {
@@ -114,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coin_has_its_chance_and_one_picture_is_refused() {
+    fn micro_batches_are_mixed_with_the_given_probability_and_one_image_is_refused() {
         let mixed = |chance, seed| {
             !CutMixBoxes::sample(Stream::keyed(&[seed]), chance, 2, 32).unwrap().boxes().is_empty()
         };

@@ -6,12 +6,11 @@ use crate::config::options::PrototypeAverage;
 
 /// Rounds of assignment and averaging.
 const ROUNDS: usize = 20;
-/// Size of the noise that tells copies apart where there are fewer points than centres.
+/// Relative size of the noise that separates copies where there are fewer points than centers.
 const NOISE: f32 = 0.01;
 
-/// `count` centres of points `[points, dimensions]`, each point belonging to the centre with which it has the largest
-/// cosine. Where there are fewer points than centres, some are copies with noise of 0.01, of length 1 for
-/// [`PrototypeAverage::Normalized`].
+/// Clusters points `[points, dimensions]` into `count` centers by cosine. With fewer points than centers, the rest are
+/// copies with noise of 0.01. Centers have length 1 for [`PrototypeAverage::Normalized`].
 pub fn cluster(
     points: &[f32],
     dimensions: usize,
@@ -27,36 +26,36 @@ pub fn cluster(
     let chosen = seeds(&directions, dimensions, count, stream);
     let row = |values: &[f32], index: usize| values[index * dimensions..][..dimensions].to_vec();
     let source = if average == PrototypeAverage::Raw { points } else { &directions };
-    let mut centres: Vec<Vec<f32>> = chosen.into_iter().map(|index| row(source, index)).collect();
+    let mut centers: Vec<Vec<f32>> = chosen.into_iter().map(|index| row(source, index)).collect();
     let mut assigned = vec![usize::MAX; number];
     for _ in 0..ROUNDS {
-        let found = assign(&directions, dimensions, &centres);
-        if found.iter().map(|(centre, _)| *centre).eq(assigned.iter().copied()) {
+        let found = assign(&directions, dimensions, &centers);
+        if found.iter().map(|(center, _)| *center).eq(assigned.iter().copied()) {
             break;
         }
-        assigned = found.iter().map(|(centre, _)| *centre).collect();
-        give_to_empty(&mut assigned, &found, count);
-        centres = averages(source, dimensions, &assigned, count);
+        assigned = found.iter().map(|(center, _)| *center).collect();
+        fill_empty(&mut assigned, &found, count);
+        centers = averages(source, dimensions, &assigned, count);
         if average == PrototypeAverage::Normalized {
-            centres = centres.iter().map(|centre| normalized(centre).collect()).collect();
+            centers = centers.iter().map(|center| normalized(center).collect()).collect();
         }
     }
-    centres.concat()
+    centers.concat()
 }
 
-/// The closest centre of every point, and the cosine with it; the first of equally close ones.
-pub fn assign(directions: &[f32], dimensions: usize, centres: &[Vec<f32>]) -> Vec<(usize, f32)> {
-    let centres: Vec<Vec<f32>> =
-        centres.iter().map(|centre| normalized(centre).collect()).collect();
+/// Returns the nearest center of every point and their cosine; the first of equally near ones.
+pub fn assign(directions: &[f32], dimensions: usize, centers: &[Vec<f32>]) -> Vec<(usize, f32)> {
+    let centers: Vec<Vec<f32>> =
+        centers.iter().map(|center| normalized(center).collect()).collect();
     let closest = |point: &[f32]| {
-        let cosines = centres.iter().map(|centre| dot(point, centre)).enumerate();
+        let cosines = centers.iter().map(|center| dot(point, center)).enumerate();
         cosines.fold((0, f32::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best })
     };
     directions.chunks_exact(dimensions).map(closest).collect()
 }
 
-/// Seeds: the first at random, each further one with a chance in proportion to 1 - cosine with the closest before it,
-/// which on the sphere is half the square of the distance.
+/// k-means++ seeding: the first seed is uniform, each further one has a probability in proportion to 1 - cosine to the
+/// nearest seed before it, which on the sphere is half the squared distance.
 fn seeds(directions: &[f32], dimensions: usize, count: usize, stream: Stream) -> Vec<usize> {
     let number = directions.len() / dimensions;
     let mut chosen = vec![stream.below(0, number)];
@@ -73,7 +72,7 @@ fn seeds(directions: &[f32], dimensions: usize, count: usize, stream: Stream) ->
             left -= distance;
             left < 0.0
         });
-        // All points lie on the seeds, or rounding has used up the sum: any point is as good.
+        // All points coincide with seeds, or rounding has used up the sum: any point will do.
         chosen.push(
             drawn.unwrap_or_else(|| stream.below(count as u64 + chosen.len() as u64, number)),
         );
@@ -81,10 +80,10 @@ fn seeds(directions: &[f32], dimensions: usize, count: usize, stream: Stream) ->
     chosen
 }
 
-/// A centre without points takes the point that is farthest from its own.
-fn give_to_empty(assigned: &mut [usize], found: &[(usize, f32)], count: usize) {
-    for centre in 0..count {
-        if assigned.contains(&centre) {
+/// Gives each empty center the point that is farthest from its own center.
+fn fill_empty(assigned: &mut [usize], found: &[(usize, f32)], count: usize) {
+    for center in 0..count {
+        if assigned.contains(&center) {
             continue;
         }
         let mut sizes = vec![0_usize; count];
@@ -95,7 +94,7 @@ fn give_to_empty(assigned: &mut [usize], found: &[(usize, f32)], count: usize) {
         if let Some(farthest) =
             movable.min_by(|&left, &right| found[left].1.total_cmp(&found[right].1))
         {
-            assigned[farthest] = centre;
+            assigned[farthest] = center;
         }
     }
 }
@@ -103,9 +102,9 @@ fn give_to_empty(assigned: &mut [usize], found: &[(usize, f32)], count: usize) {
 fn averages(points: &[f32], dimensions: usize, assigned: &[usize], count: usize) -> Vec<Vec<f32>> {
     let mut sums = vec![vec![0.0_f64; dimensions]; count];
     let mut sizes = vec![0.0_f64; count];
-    for (point, &centre) in points.chunks_exact(dimensions).zip(assigned) {
-        sizes[centre] += 1.0;
-        for (sum, &value) in sums[centre].iter_mut().zip(point) {
+    for (point, &center) in points.chunks_exact(dimensions).zip(assigned) {
+        sizes[center] += 1.0;
+        for (sum, &value) in sums[center].iter_mut().zip(point) {
             *sum += f64::from(value);
         }
     }
@@ -163,17 +162,17 @@ fn normalized(values: &[f32]) -> impl Iterator<Item = f32> + '_ {
 mod tests {
     use super::*;
 
-    fn cost(points: &[f32], dimensions: usize, centres: &[Vec<f32>]) -> f64 {
+    fn cost(points: &[f32], dimensions: usize, centers: &[Vec<f32>]) -> f64 {
         let directions: Vec<f32> = points.chunks_exact(dimensions).flat_map(normalized).collect();
-        assign(&directions, dimensions, centres)
+        assign(&directions, dimensions, centers)
             .iter()
             .map(|(_, cosine)| f64::from(1.0 - cosine))
             .sum()
     }
 
-    /// The best of all assignments of eight points to two or three centres, against the best of a few seeds.
+    /// The best of several seeds against all assignments of eight points to two or three centers.
     #[test]
-    fn small_cases_reach_the_best_of_all_assignments() {
+    fn small_cases_reach_the_optimum() {
         let dimensions = 3;
         for case in 0..6 {
             let stream = Stream::keyed(&[case]);
@@ -205,14 +204,14 @@ mod tests {
                 let found = found.fold(f64::INFINITY, f64::min);
                 assert!(
                     found <= best + 1e-5,
-                    "case {case}, {count} centres: {found} against {best}"
+                    "case {case}, {count} centers: {found} against {best}"
                 );
             }
         }
     }
 
     #[test]
-    fn raw_centres_are_means_of_points_as_they_are() {
+    fn raw_centers_are_means_of_unnormalized_points() {
         let points = [4.0_f32, 0.0, 2.0, 0.2, 0.0, 1.0, 0.1, 3.0];
         let mut found = cluster(&points, 2, 2, PrototypeAverage::Raw, Stream::keyed(&[1]));
         if found[0] < found[2] {
@@ -222,7 +221,7 @@ mod tests {
             assert!((found - expected).abs() < 1e-6, "{found}");
         }
         let unit = cluster(&points, 2, 2, PrototypeAverage::Normalized, Stream::keyed(&[1]));
-        assert!(unit.chunks(2).all(|centre| (length(centre) - 1.0).abs() < 1e-5));
+        assert!(unit.chunks(2).all(|center| (length(center) - 1.0).abs() < 1e-5));
     }
 
     #[test]
@@ -236,10 +235,10 @@ mod tests {
         let nothing = cluster(&[], 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
         assert!(
             nothing.len() == 6
-                && nothing.chunks(2).all(|centre| (length(centre) - 1.0).abs() < 1e-5)
+                && nothing.chunks(2).all(|center| (length(center) - 1.0).abs() < 1e-5)
         );
         let same =
             cluster(&[1.0, 0.0].repeat(5), 2, 3, PrototypeAverage::Normalized, Stream::keyed(&[2]));
-        assert!(same.chunks(2).all(|centre| centre == [1.0, 0.0]));
+        assert!(same.chunks(2).all(|center| center == [1.0, 0.0]));
     }
 }

@@ -1,4 +1,4 @@
-//! Losses over logits and labels.
+//! Cross-entropy losses of logits and labels.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;
@@ -6,9 +6,10 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::config::options::ClassWeights;
 
-/// Mean cross-entropy over pixels that are not ignored, weighted by class.
+/// Returns the mean cross-entropy over pixels that are not ignored, weighted by class; 0 with a gradient of 0 where all are
+/// ignored.
 ///
-/// `logits` `[N, classes, H, W]`, `labels` i64 `[N, H, W]`, or `[N, classes]` and `[N]`. Where every pixel is ignored it is 0, with a gradient of 0.
+/// `logits` are `[N, classes, H, W]` and `labels` i64 `[N, H, W]`, or `[N, classes]` and `[N]`.
 pub fn cross_entropy(
     logits: &Tensor,
     labels: &Tensor,
@@ -16,7 +17,7 @@ pub fn cross_entropy(
 ) -> Result<Tensor> {
     let counted = labels.f_ne(i64::from(IGNORE_INDEX))?.f_any()?;
     if counted.f_int64_value(&[])? == 0 {
-        // Nothing of the logits, which may be infinite: 0, attached to the graph.
+        // The sum of no elements: 0, attached to the graph even where logits are infinite.
         return Ok(logits.f_narrow(0, 0, 0)?.f_sum(Kind::Float)?);
     }
     Ok(logits.f_cross_entropy_loss(
@@ -28,8 +29,9 @@ pub fn cross_entropy(
     )?)
 }
 
-/// Cross-entropy of the hard pixels (U2PL `OhemCrossEntropy2dTensor`): those whose class has at most the probability
-/// `threshold`, and at least the `least` hardest. Where fewer than `least` pixels count at all, none is left out.
+/// Online hard example mining (Shrivastava et al., 2016; U2PL's `OhemCrossEntropy2dTensor`): cross-entropy of the pixels
+/// whose class has at most the probability `threshold`, and of at least the `least` hardest ones; of all where fewer than
+/// `least` are not ignored.
 pub fn ohem(
     logits: &Tensor,
     labels: &Tensor,
@@ -59,8 +61,8 @@ pub fn ohem(
     )
 }
 
-/// Cross-entropy on pseudo labels, scaled by the share that is kept (U2PL `compute_unsupervised_loss`): mean over the
-/// pixels whose label is not [`IGNORE_INDEX`], times `scale` over their number. A tensor of 0 where nothing is kept.
+/// Returns the cross-entropy on pseudo-labels (U2PL's `compute_unsupervised_loss`): the mean over pixels whose label is not
+/// [`IGNORE_INDEX`], times `scale` over their number; 0 without any.
 pub fn pseudo_label_loss(
     logits: &Tensor,
     labels: &Tensor,
@@ -72,10 +74,10 @@ pub fn pseudo_label_loss(
     Ok(if kept == 0 { mean } else { mean.f_mul_scalar(scale / kept as f64)? })
 }
 
-/// The weight of each class, from how many labelled pixels it has.
+/// Returns class weights `[classes]` from the labeled pixels of each class.
 pub fn class_weights(kind: ClassWeights, pixels: &[u64], device: Device) -> Result<Option<Tensor>> {
     let all = pixels.iter().sum::<u64>().max(1) as f64;
-    // A class without a pixel weighs as one with a single pixel would.
+    // A class without pixels weighs as if it had one.
     let share = |&count: &u64| count.max(1) as f64 / all;
     let weights: Vec<f64> = match kind {
         ClassWeights::None => return Ok(None),
@@ -96,7 +98,7 @@ mod tests {
     use crate::method::pseudo_labels::{RawPseudoLabels, entropy};
     use protoseg_models::random::Stream;
 
-    /// Inputs of the reference line's losses: logits `[2, 19, 33, 33]` and labels with one in ten ignored.
+    /// Inputs of U2PL's losses, whose results the tests expect: logits `[2, 19, 33, 33]`, labels with one in ten ignored.
     fn reference() -> (Tensor, Tensor) {
         let (logits, labels) = (Stream::named("logits"), Stream::named("labels"));
         let logits: Vec<f32> =
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn cross_entropy_and_its_gradient_equal_the_reference() {
+    fn cross_entropy_and_its_gradient_equal_u2pl() {
         let (logits, labels) = reference();
         meets(
             &logits,
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn ohem_equals_the_reference() {
+    fn ohem_equals_u2pl() {
         let (logits, labels) = reference();
         for (threshold, least, expected) in [
             (0.7, 1, [4.837_129_6, 1.900_565_6, 1959.0]),
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unlabelled_loss_equals_the_reference() {
+    fn the_unlabeled_loss_equals_u2pl() {
         let (logits, labels) = reference();
         let teacher = Stream::named("teacher");
         let teacher: Vec<f32> =
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unlabelled_loss_of_nothing_is_zero_with_a_gradient() {
+    fn an_unlabeled_loss_without_kept_pixels_is_zero_with_a_gradient() {
         let (logits, labels) = reference();
         let logits = logits.set_requires_grad(true);
         let loss = pseudo_label_loss(&logits, &labels.full_like(255), None, 10.0).unwrap();
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_ignored_pixels_is_a_loss_of_zero_with_a_gradient() {
+    fn a_loss_of_ignored_pixels_only_is_zero_with_a_gradient() {
         let (logits, labels) = reference();
         let logits = logits.set_requires_grad(true);
         let loss = cross_entropy(&logits, &labels.full_like(255), None).unwrap();

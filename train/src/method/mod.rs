@@ -1,4 +1,5 @@
-//! The training method (paper, sections 3.1 to 3.4): losses, teacher, pseudo-labels, prototypes.
+//! The training method, prototype-based consistency regularization (PCR; Xu et al., NeurIPS 2022, arXiv 2210.04388):
+//! losses, teacher, pseudo-labels, prototypes.
 
 pub mod class_counters;
 pub mod cutmix;

@@ -1,41 +1,41 @@
-//! The objective, as one sum.
+//! The objective of PCR: `L = L_lin^l + 0.4 L_aux^l + w_u L_lin^u + w_p (L_proto^l + r L_proto^u)`.
 
 use anyhow::{Result, bail};
 use tch::Tensor;
 
 use crate::config::Config;
 
-/// Weight of the auxiliary loss (the reference's `aux_loss.loss_weight`).
+/// Weight of the auxiliary loss (`aux_loss.loss_weight` of the paper's code).
 const AUXILIARY_WEIGHT: f64 = 0.4;
 
-/// The terms of the objective; those that a step does not have are none.
-#[derive(Debug, Clone, PartialEq)]
+/// Terms of the objective; None for those that a step does not have.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct LossTerms<T> {
-    /// Linear head on labelled pixels.
+    /// `L_lin^l`: linear head, labeled pixels.
     pub labeled: T,
-    /// Auxiliary head on labelled pixels.
+    /// `L_aux^l`: auxiliary head, labeled pixels.
     pub auxiliary: Option<T>,
-    /// Linear head on unlabelled pixels.
+    /// `L_lin^u`: linear head, pseudo-labeled pixels.
     pub unlabeled: Option<T>,
-    /// Prototype predictor on labelled points.
+    /// `L_proto^l`: prototype predictor, labeled points.
     pub prototype_labeled: Option<T>,
-    /// Prototype predictor on unlabelled points.
+    /// `L_proto^u`: prototype predictor, pseudo-labeled points.
     pub prototype_unlabeled: Option<T>,
 }
 
-/// What each term counts at a step.
+/// Weights of the terms at a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossWeights {
-    /// Of the unlabelled loss.
+    /// `w_u`
     pub unlabeled: f64,
-    /// Of both prototype losses.
+    /// `w_p`
     pub prototype: f64,
-    /// Of the unlabelled prototype loss over the labelled one.
+    /// `r`, relative to the labeled prototype loss.
     pub prototype_unlabeled: f64,
 }
 
 impl LossWeights {
-    /// The weights when a share `progress` of the steps after the warm-up is done.
+    /// Returns the weights at `progress` in [0, 1] of the steps after the warm-up.
     pub fn at_progress(config: &Config, progress: f64) -> Self {
         let ramp = |share: f64| if progress < share { progress / share } else { 1.0 };
         Self {
@@ -47,7 +47,7 @@ impl LossWeights {
 }
 
 impl<T> LossTerms<T> {
-    /// The supervised term alone.
+    /// Returns the supervised term alone.
     pub fn supervised(labeled: T) -> Self {
         Self {
             labeled,
@@ -58,7 +58,7 @@ impl<T> LossTerms<T> {
         }
     }
 
-    /// Every term that there is, with its name in the log.
+    /// Iterates over the terms with their names in the log.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &T)> {
         let terms = [
             ("labeled", Some(&self.labeled)),
@@ -72,7 +72,7 @@ impl<T> LossTerms<T> {
 }
 
 impl LossTerms<Tensor> {
-    /// `L = L_lin^l + 0.4 L_aux^l + w_u L_lin^u + w_p (L_proto^l + r L_proto^u)`
+    /// Returns the weighted sum.
     pub fn total(&self, weights: LossWeights) -> Result<Tensor> {
         let mut total = self.labeled.shallow_clone();
         for (term, weight) in [
@@ -88,14 +88,13 @@ impl LossTerms<Tensor> {
         Ok(total)
     }
 
-    /// The numbers, each of which must be finite.
+    /// Reads the values, each of which must be finite.
     pub fn values(&self) -> Result<LossTerms<f64>> {
         let value = |name: &str, term: &Tensor| -> Result<f64> {
             let value = term.f_double_value(&[])?;
             if !value.is_finite() {
                 bail!(
-                    "the term `{name}` of the loss is {value}: the learning rate is too high for this data, lower \
-                     `learning_rate` or `head_multiplier`"
+                    "the term `{name}` of the loss is {value}: lower `learning_rate` or `head_multiplier`"
                 );
             }
             Ok(value)
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_is_weighted_as_written() {
+    fn the_total_is_the_weighted_sum() {
         let scalar = |value: f64| Tensor::from(value);
         let terms = LossTerms {
             labeled: scalar(1.0),
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_rise_over_their_share_of_the_steps() {
+    fn weights_ramp_up_linearly() {
         let plain = LossWeights::at_progress(&config(&[]), 0.0);
         assert_eq!((plain.unlabeled, plain.prototype, plain.prototype_unlabeled), (1.0, 1.0, 1.0));
         let settings = [

@@ -1,4 +1,4 @@
-//! Stochastic gradient descent with momentum, whose state can be saved: tch shows none of its own optimisers' state.
+//! Stochastic gradient descent with momentum. tch exposes no state of its own optimizers, which resuming needs.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,16 @@ use crate::net::{Net, from_torch, to_torch};
 pub struct Sgd {
     momentum: f64,
     weight_decay: f64,
-    /// Velocity of each parameter that has been moved, by name.
+    /// Momentum buffers by parameter name; none before the first step.
     velocity: BTreeMap<String, Tensor>,
 }
 
 impl Sgd {
-    /// An optimiser at rest.
     pub fn new(momentum: f64, weight_decay: f64) -> Self {
         Self { momentum, weight_decay, velocity: BTreeMap::new() }
     }
 
-    /// Moves every parameter against its gradient, at a rate by name, and clears the gradients.
+    /// Moves every parameter against its gradient, at the learning rate of its name, and clears the gradients.
     pub fn step(&mut self, net: &Net, rate: impl Fn(&str) -> f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for (name, parameter) in net.trainable() {
@@ -48,13 +47,12 @@ impl Sgd {
         Ok(())
     }
 
-    /// Copies of the velocities, by parameter name.
+    /// Copies the momentum buffers by parameter name.
     pub fn state_dict(&self) -> Result<StateDict> {
         self.velocity.iter().map(|(name, tensor)| Ok((name.clone(), from_torch(tensor)?))).collect()
     }
 
-    /// Takes velocities saved by [`state_dict`](Self::state_dict) of a network that has learnt: one for each tensor that
-    /// learns, of its shape.
+    /// Restores momentum buffers saved by [`state_dict`](Self::state_dict), one of its shape for each trainable tensor.
     pub fn load(&mut self, state: &StateDict, net: &Net) -> Result<()> {
         for (name, tensor) in net.trainable() {
             let shape = state
@@ -62,11 +60,15 @@ impl Sgd {
                 .map(|velocity| velocity.shape.iter().map(|&side| side as i64).collect::<Vec<_>>());
             ensure!(
                 shape == Some(tensor.size()),
-                "the velocity of `{name}` is missing, or of another shape"
+                "the momentum of `{name}` is missing or has another shape"
             );
         }
         let count = net.trainable().count();
-        ensure!(state.len() == count, "there are {} velocities of {count} tensors", state.len());
+        ensure!(
+            state.len() == count,
+            "there are {} momentum buffers for {count} tensors",
+            state.len()
+        );
         let velocity =
             state.iter().map(|(name, tensor)| Ok((name.clone(), to_torch(tensor, net.device())?)));
         self.velocity = velocity.collect::<Result<_>>()?;
@@ -97,12 +99,12 @@ mod tests {
             weights::Tensor { shape: vec![1, 3, 1, 1], data: start.to_vec() },
         )]);
         let net = Net::new(graph, &weights, Device::Cpu).unwrap();
-        let picture = Tensor::f_from_data_size(&[1, 2, 3], &[1, 1, 1, 3], Kind::Uint8).unwrap();
+        let image = Tensor::f_from_data_size(&[1, 2, 3], &[1, 1, 1, 3], Kind::Uint8).unwrap();
         let mut sgd = Sgd::new(0.9, 0.1);
         let (mut expected, mut velocity) = (start.map(f64::from), [0.0_f64; 3]);
         for _ in 0..2 {
             let output =
-                net.forward_tagged(&picture, crate::net::ForwardMode::Train, Tag::Logits).unwrap();
+                net.forward_tagged(&image, crate::net::ForwardMode::Train, Tag::Logits).unwrap();
             output.f_sum(Kind::Float).unwrap().f_backward().unwrap();
             sgd.step(&net, |_| 0.05).unwrap();
             for (index, (value, velocity)) in expected.iter_mut().zip(&mut velocity).enumerate() {

@@ -1,31 +1,31 @@
-//! Points that the prototype predictor sees: a few pixels of each picture, and the features there.
+//! Sampled pixels of the prototype losses, and the features at them.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
 
-/// Pixels of the pictures of a micro-batch.
+/// Sampled pixels of the images of a micro-batch.
 pub struct SampledPoints {
-    /// Row and column, i64 `[pictures, points, 2]`.
+    /// Row and column, i64 `[images, points, 2]`.
     places: Tensor,
-    /// Whether a point is one, and not there to fill up, `[pictures, points]`; all are where this is none.
+    /// `[images, points]`, false for fillers of images with fewer points; None without fillers.
     counted: Option<Tensor>,
     side: i64,
 }
 
 impl SampledPoints {
-    /// Given places, i64 `[pictures, points, 2]`, of square pictures.
+    /// Points at places i64 `[images, points, 2]` of square images.
     pub fn new(places: Tensor, side: usize) -> Self {
         Self { places, counted: None, side: side as i64 }
     }
 
-    /// A uniform pixel of each of `cells` x `cells` cells, for each picture anew. The edges of cells lie at
-    /// floor(i side / cells), so that every pixel may be drawn.
-    pub fn per_image(stream: Stream, pictures: usize, side: usize, cells: usize) -> Result<Self> {
+    /// Samples one uniform pixel in each of `cells` x `cells` cells of every image. Cell i begins at floor(i side / cells),
+    /// so that every pixel can be drawn.
+    pub fn per_image(stream: Stream, images: usize, side: usize, cells: usize) -> Result<Self> {
         let edge = |cell: usize| cell * side / cells;
-        let places = (0..pictures).flat_map(|picture| {
-            let stream = stream.child(picture as u64);
+        let places = (0..images).flat_map(|image| {
+            let stream = stream.child(image as u64);
             (0..cells * cells).flat_map(move |cell| {
                 let place = |cell: usize, draw: usize| {
                     (edge(cell) + stream.below(draw as u64, edge(cell + 1) - edge(cell))) as i64
@@ -33,23 +33,24 @@ impl SampledPoints {
                 [place(cell / cells, 2 * cell), place(cell % cells, 2 * cell + 1)]
             })
         });
-        Self::from_places(&places.collect::<Vec<_>>(), pictures, side)
+        Self::from_places(&places.collect::<Vec<_>>(), images, side)
     }
 
-    /// A uniform pixel of each of `cells` x `cells` cells of floor(side / cells) pixels, the same for every picture (the
-    /// reference's `mask_generation`): the last side mod cells rows and columns are never drawn.
-    pub fn shared(stream: Stream, pictures: usize, side: usize, cells: usize) -> Result<Self> {
+    /// Samples one uniform pixel in each of `cells` x `cells` cells of floor(side / cells) pixels, the same for every image
+    /// (`mask_generation` of the paper's code): the last side mod cells rows and columns are never drawn.
+    pub fn shared(stream: Stream, images: usize, side: usize, cells: usize) -> Result<Self> {
         let length = side / cells;
         let place =
             |cell: usize, draw: usize| (cell * length + stream.below(draw as u64, length)) as i64;
         let cell = |cell: usize| [place(cell / cells, 2 * cell), place(cell % cells, 2 * cell + 1)];
         let places: Vec<i64> = (0..cells * cells).flat_map(cell).collect();
-        Self::from_places(&places.repeat(pictures), pictures, side)
+        Self::from_places(&places.repeat(images), images, side)
     }
 
-    /// Uniform pixels of each class of each picture's labels i64 `[pictures, side, side]`: `most`, or as many as it has.
+    /// Samples up to `most` uniform pixels of each class in each image's labels i64 `[images, side, side]`.
     pub fn balanced(stream: Stream, labels: &Tensor, classes: usize, most: usize) -> Result<Self> {
-        let (pictures, side) = (labels.size()[0] as usize, labels.size()[1] as usize);
+        let images = labels.size()[0] as usize;
+        let side = labels.size()[1] as usize;
         let mut ids = vec![0_u8; labels.numel()];
         let count = ids.len();
         labels
@@ -58,9 +59,9 @@ impl SampledPoints {
             .f_contiguous()?
             .f_copy_data(&mut ids, count)?;
         let points = classes * most;
-        let mut places = vec![0_i64; pictures * points * 2];
-        let mut counted = vec![false; pictures * points];
-        for (picture, labels) in ids.chunks(side * side).enumerate() {
+        let mut places = vec![0_i64; images * points * 2];
+        let mut counted = vec![false; images * points];
+        for (image, labels) in ids.chunks(side * side).enumerate() {
             let mut pixels: Vec<Vec<usize>> = vec![Vec::new(); classes];
             for (pixel, &label) in labels.iter().enumerate() {
                 if let Some(pixels) = pixels.get_mut(usize::from(label)) {
@@ -68,25 +69,25 @@ impl SampledPoints {
                 }
             }
             for (class, pixels) in pixels.iter_mut().enumerate() {
-                let stream = stream.child(picture as u64).child(class as u64);
+                let stream = stream.child(image as u64).child(class as u64);
                 for point in 0..most.min(pixels.len()) {
                     let drawn = point + stream.below(point as u64, pixels.len() - point);
                     pixels.swap(point, drawn);
-                    let place = picture * points + class * most + point;
+                    let place = image * points + class * most + point;
                     (places[2 * place], places[2 * place + 1]) =
                         ((pixels[point] / side) as i64, (pixels[point] % side) as i64);
                     counted[place] = true;
                 }
             }
         }
-        let pixels = Self::from_places(&places, pictures, side)?;
+        let pixels = Self::from_places(&places, images, side)?;
         Ok(Self {
-            counted: Some(Tensor::f_from_slice(&counted)?.f_view([pictures as i64, -1])?),
+            counted: Some(Tensor::f_from_slice(&counted)?.f_view([images as i64, -1])?),
             ..pixels
         })
     }
 
-    /// The points of some pictures, then those of others with as many points a picture.
+    /// Appends the points of other images, with as many points per image.
     pub fn concat(&self, others: &Self) -> Result<Self> {
         let places = Tensor::f_cat(&[&self.places, &others.places], 0)?;
         let counted = match (&self.counted, &others.counted) {
@@ -96,16 +97,16 @@ impl SampledPoints {
         Ok(Self { places, counted, side: self.side })
     }
 
-    fn from_places(places: &[i64], pictures: usize, side: usize) -> Result<Self> {
-        Ok(Self::new(Tensor::f_from_slice(places)?.f_view([pictures as i64, -1, 2])?, side))
+    fn from_places(places: &[i64], images: usize, side: usize) -> Result<Self> {
+        Ok(Self::new(Tensor::f_from_slice(places)?.f_view([images as i64, -1, 2])?, side))
     }
 
-    /// Row and column of every point, i64 `[pictures, points, 2]`.
+    /// Returns row and column of every point, i64 `[images, points, 2]`.
     pub fn places(&self) -> &Tensor {
         &self.places
     }
 
-    /// What a map `[pictures, side, side]` holds at the points, `[pictures * points]`.
+    /// Reads a map `[images, side, side]` at the points, `[images * points]`.
     pub fn read(&self, map: &Tensor) -> Result<Tensor> {
         let places = self.places.f_to_device(map.device())?;
         let flat =
@@ -113,7 +114,7 @@ impl SampledPoints {
         Ok(map.f_flatten(1, -1)?.f_gather(1, &flat, false)?.f_flatten(0, -1)?)
     }
 
-    /// Labels at the points, [`IGNORE_INDEX`] at those that are there to fill up, `[pictures * points]`.
+    /// Reads labels at the points, `[images * points]`; [`IGNORE_INDEX`] at fillers.
     pub fn labels(&self, labels: &Tensor) -> Result<Tensor> {
         let read = self.read(labels)?;
         match &self.counted {
@@ -126,8 +127,8 @@ impl SampledPoints {
         }
     }
 
-    /// Features at the points, `[pictures * points, channels]`, from a map `[pictures, channels, h, w]` of lower
-    /// resolution: what upsampling the map and picking the pixels would give, without the upsampled map.
+    /// Samples features `[images * points, channels]` from a map `[images, channels, h, w]` of lower resolution: the values
+    /// of the upsampled map at the points, without computing that map.
     pub fn features(&self, map: &Tensor, align_corners: bool) -> Result<Tensor> {
         let places = self.places.f_to_kind(Kind::Float)?;
         let shares = if align_corners {
@@ -135,14 +136,15 @@ impl SampledPoints {
         } else {
             places.f_add_scalar(0.5)?.f_div_scalar(self.side)?
         };
-        // The sampler wants columns first.
+        // The sampler takes (x, y).
         let grid = shares
             .f_mul_scalar(2.0)?
             .f_sub_scalar(1.0)?
             .f_flip([2])?
             .f_unsqueeze(1)?
             .f_to_device(map.device())?;
-        let (bilinear, border) = (0, 1);
+        let bilinear = 0;
+        let border = 1;
         let sampled = map.f_grid_sampler_2d(&grid, bilinear, border, align_corners)?;
         Ok(sampled.f_squeeze_dim(2)?.f_permute([0, 2, 1])?.f_flatten(0, 1)?)
     }
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_gives_a_pixel_and_every_pixel_has_a_chance() {
+    fn every_cell_gives_one_pixel_and_every_pixel_can_be_drawn() {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..400 {
             let drawn =
@@ -173,13 +175,13 @@ mod tests {
                 );
                 seen.insert((place[0], place[1]));
             }
-            assert_ne!(drawn[..32], drawn[32..], "both pictures have the same points");
+            assert_ne!(drawn[..32], drawn[32..], "both images have the same points");
         }
         assert_eq!(seen.len(), 121);
     }
 
     #[test]
-    fn shared_points_are_the_same_for_all_and_leave_out_the_rest_of_the_division() {
+    fn shared_points_are_the_same_for_all_images_and_omit_the_remainder() {
         let mut last = 0;
         for seed in 0..200 {
             let drawn = places(&SampledPoints::shared(Stream::keyed(&[seed]), 3, 11, 4).unwrap());
@@ -196,8 +198,8 @@ mod tests {
         let labels = Tensor::from_slice(&labels).view([2, 8, 8]);
         let pixels = SampledPoints::balanced(Stream::keyed(&[1]), &labels, 4, 10).unwrap();
         let found: Vec<i64> = Vec::try_from(pixels.labels(&labels).unwrap()).unwrap();
-        for picture in found.chunks(40) {
-            let count = |class| picture.iter().filter(|&&label| label == class).count();
+        for image in found.chunks(40) {
+            let count = |class| image.iter().filter(|&&label| label == class).count();
             assert_eq!([0, 1, 2, 3, 255].map(count), [10, 8, 0, 8, 14]);
         }
         let drawn = places(&pixels);

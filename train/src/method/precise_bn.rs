@@ -1,4 +1,5 @@
-//! Running statistics measured anew: those of training lag behind weights that still move fast.
+//! Precise BatchNorm (Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021): recomputes running statistics, which lag
+//! behind weights that still move fast.
 
 use anyhow::{Context, Result};
 use protoseg_models::random::Stream;
@@ -8,21 +9,21 @@ use crate::data::loader::BatchBuilder;
 use crate::net::{self, ForwardMode, Net};
 use crate::streams::PRECISE_BN;
 
-/// Replaces the running statistics by their means over `batches` batches of labelled crops; with none, nothing changes.
+/// Replaces the running statistics by their means over `batches` batches of labeled crops; keeps them if that is 0.
 pub fn update_statistics(
     net: &Net,
-    recipe: &BatchBuilder,
-    shelf: &ImageCache,
+    builder: &BatchBuilder,
+    cache: &ImageCache,
     batches: u64,
 ) -> Result<()> {
     let _guard = tch::no_grad_guard();
-    // A pass to the last node goes through all of them.
-    let (last, _) = net.graph().iter().last().context("an empty network")?;
+    // The last node makes the pass compute all of them.
+    let (last, _) = net.graph().iter().last().context("the network is empty")?;
     for seen in 0..batches {
-        let batch = recipe.statistics_batch(shelf, seen)?;
-        tch::manual_seed(Stream::keyed(&[recipe.seed, PRECISE_BN, seen, 1]).bits(0) as i64);
-        let pictures = net::images_to_tensor(&batch.pixels, [recipe.side; 2], net.device())?;
-        net.forward(&pictures, ForwardMode::PreciseBn { seen }, &[last])?;
+        let batch = builder.statistics_batch(cache, seen)?;
+        tch::manual_seed(Stream::keyed(&[builder.seed, PRECISE_BN, seen, 1]).bits(0) as i64);
+        let images = net::images_to_tensor(&batch.pixels, [builder.side; 2], net.device())?;
+        net.forward(&images, ForwardMode::PreciseBn { seen }, &[last])?;
     }
     Ok(())
 }
@@ -43,7 +44,7 @@ mod tests {
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let net = Net::new(graph.clone(), &formula::weights(&graph, Some(1)), Device::Cpu).unwrap();
         let (side, batch) = (64, 2);
-        let recipe = BatchBuilder {
+        let builder = BatchBuilder {
             seed: 1,
             batch,
             accumulate: 1,
@@ -53,27 +54,27 @@ mod tests {
             photometric: false,
             unlabeled_from: None,
         };
-        let shelf = ImageCache::new(Arc::new(LabeledDataset::Synthetic {
+        let cache = ImageCache::new(Arc::new(LabeledDataset::Synthetic {
             seed: 1,
             first: 0,
             count: 5,
             size: [64, 96],
         }));
-        // The first convolution reads the pictures themselves, so its batch means are known.
+        // The first convolution reads the images themselves, so its batch means are known.
         let first = graph.iter().find(|(_, node)| node.name.ends_with("_conv_stem")).unwrap().0;
         let mut expected = 0.0;
         for seen in 0..3 {
-            let pixels = recipe.statistics_batch(&shelf, seen).unwrap().pixels;
-            let pictures = net::images_to_tensor(&pixels, [side; 2], Device::Cpu).unwrap();
-            let output = net.forward(&pictures, ForwardMode::Eval, &[first]).unwrap().remove(0);
+            let pixels = builder.statistics_batch(&cache, seen).unwrap().pixels;
+            let images = net::images_to_tensor(&pixels, [side; 2], Device::Cpu).unwrap();
+            let output = net.forward(&images, ForwardMode::Eval, &[first]).unwrap().remove(0);
             expected +=
                 output.mean_dim([0_i64, 2, 3].as_slice(), false, Kind::Double).double_value(&[4])
                     / 3.0;
         }
-        update_statistics(&net, &recipe, &shelf, 0).unwrap();
+        update_statistics(&net, &builder, &cache, 0).unwrap();
         let name = "encoder._bn0.running_mean";
         assert_eq!(net.state_dict().unwrap()[name], formula::weights(&graph, Some(1))[name]);
-        update_statistics(&net, &recipe, &shelf, 3).unwrap();
+        update_statistics(&net, &builder, &cache, 3).unwrap();
         let found = f64::from(net.state_dict().unwrap()[name].data[4]);
         assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} {expected}");
     }

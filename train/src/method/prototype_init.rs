@@ -1,4 +1,4 @@
-//! The first prototypes: centres of the teacher's features of each class over the labelled pictures.
+//! Initialization of the prototypes: k-means per class over the teacher's features of all labeled images.
 
 use anyhow::{Context, Result};
 use protoseg_images::image_file::MAX_PIXELS;
@@ -15,10 +15,10 @@ use crate::method::prototypes::{PrototypeSettings, Prototypes};
 use crate::net::{self, ForwardMode, Net};
 use crate::streams::PROTOTYPE_INIT;
 
-/// Points of a class, at most.
+/// Largest number of points per class.
 const POINTS: usize = 5000;
 
-/// The node whose output is compared with prototypes.
+/// Returns the node whose output is compared with prototypes.
 pub fn feature_node(graph: &Graph, features: FeatureSource) -> Result<NodeId> {
     let id = graph
         .tagged(Tag::Features)
@@ -35,9 +35,8 @@ pub fn feature_node(graph: &Graph, features: FeatureSource) -> Result<NodeId> {
     }
 }
 
-/// Centres of the features of each class, over all labelled pictures, whole: of at most 5000 points a class, spread evenly
-/// over the pictures, on the grid of the feature map with the label of the nearest pixel. Classes without a point are not
-/// active.
+/// Clusters the features of whole labeled images: at most 5000 points per class, spread evenly over the images, on the grid
+/// of the feature map with the label of the nearest pixel. Classes without a point are not active.
 pub fn initialize(
     net: &Net,
     node: NodeId,
@@ -63,8 +62,8 @@ pub fn initialize(
     let mut points: Vec<Vec<f32>> = vec![Vec::new(); settings.classes];
     for index in 0..samples.count() {
         let sample = samples.read(index, MAX_PIXELS)?;
-        let picture = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
-        let map = net.forward(&picture, ForwardMode::Eval, &[node])?.remove(0);
+        let image = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
+        let map = net.forward(&image, ForwardMode::Eval, &[node])?.remove(0);
         let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, channels as i64])?;
         for (class, mut places) in places(grid, &sample, settings.classes).into_iter().enumerate() {
             let stream = stream.child(index as u64).child(class as u64);
@@ -118,7 +117,7 @@ fn center_and_cluster(
     Ok(Prototypes::new(settings, tensor(&values)?.f_view(shape)?, tensor(&mean)?, active))
 }
 
-/// For each class the places of the feature map, row by row, whose nearest pixel has its label.
+/// Returns, for each class, the positions in the feature map, row by row, whose nearest pixel has its label.
 fn places(grid: LogitGrid, sample: &LabeledImage, classes: usize) -> Vec<Vec<usize>> {
     let [height, width] = sample.size();
     let nearest = |length: usize| -> Vec<usize> {
@@ -144,8 +143,8 @@ fn places(grid: LogitGrid, sample: &LabeledImage, classes: usize) -> Vec<Vec<usi
     found
 }
 
-/// The largest number of points a picture such that all pictures together give at most `most`, rounded up; pictures that
-/// have fewer give all.
+/// Returns the number of points per image, rounded up, such that all images together give at most `most`; images with
+/// fewer points give all of theirs.
 fn even_share(counts: &[usize], most: usize) -> usize {
     let mut sorted: Vec<usize> = counts.iter().copied().filter(|count| *count > 0).collect();
     sorted.sort_unstable();
@@ -166,7 +165,7 @@ mod tests {
     use image::RgbImage;
 
     #[test]
-    fn shares_are_even_and_use_what_there_is() {
+    fn shares_are_even_and_use_all_points_of_small_images() {
         assert_eq!(even_share(&[10, 10, 10], 15), 5);
         assert_eq!(even_share(&[1, 100, 0, 100], 21), 10);
         assert_eq!(even_share(&[1, 2, 3], 100), 100);

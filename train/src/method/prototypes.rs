@@ -1,6 +1,6 @@
-//! The prototype predictor: a class is as probable as the pixel is close to the nearest of the class's prototypes.
+//! Prototype predictor of PCR: several prototypes per class, compared with features by cosine.
 //!
-//! Prototypes follow the features of pixels that are known or thought to be of their class; no gradient moves them.
+//! Prototypes are exponential moving averages of the features assigned to them; no gradient moves them.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;
@@ -14,32 +14,26 @@ use crate::method::similarity::{Similarity, normalize_rows};
 use crate::net;
 use crate::streams::PROTOTYPE_NOISE;
 
-/// Size of the noise that tells prototypes apart that start from the same point.
+/// Size, relative to the prototype, of the noise that separates prototypes initialized at the same point.
 const NOISE_SIZE: f64 = 0.01;
 
-/// What the predictor is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PrototypeSettings {
-    /// How many classes.
     pub classes: usize,
-    /// Prototypes of a class.
     pub per_class: usize,
-    /// Cosines are divided by it.
+    /// Divisor of the cosines.
     pub temperature: f64,
-    /// Share of a prototype that an update leaves.
+    /// Decay of the moving average.
     pub momentum: f64,
-    /// What a prototype is the average of.
     pub average: PrototypeAverage,
-    /// Steps without a hit after which a prototype is set anew; 0 for never.
+    /// Steps without an assignment after which a prototype is re-initialized; 0 for never.
     pub reseed_after: u64,
-    /// Whether features count from their running mean.
+    /// Subtracts the running mean from features.
     pub centered: bool,
-    /// Every draw follows from it.
     pub seed: u64,
 }
 
 impl PrototypeSettings {
-    /// The settings of a run.
     pub fn from_config(config: &Config, classes: usize) -> Self {
         Self {
             classes,
@@ -54,49 +48,44 @@ impl PrototypeSettings {
     }
 }
 
-/// Prototypes with what their upkeep needs.
+/// Prototypes with their counters.
 pub struct Prototypes {
     settings: PrototypeSettings,
-    /// `[classes * each, channels]`, row = class * each + number.
+    /// `[classes * per_class, channels]`, row = class * per_class + m.
     values: Tensor,
-    /// Running mean of the features `[channels]`, where they count from it.
+    /// Running mean of the features `[channels]`; 0 unless `centered`.
     mean: Tensor,
-    /// Whether a class has been seen; others are out of the softmax.
-    active: Vec<bool>,
-    /// For each prototype the steps since its last hit in which its class had enough points to hit them all.
-    steps_unassigned: Vec<u64>,
-    /// For each prototype its hits so far.
-    hits: Vec<u64>,
+    counters: PrototypeCounters,
 }
 
-/// Counters of prototypes, as a run saves them.
+/// Counters of classes and prototypes, also on disk.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PrototypeCounters {
-    /// Whether each class has been seen.
+    /// Classes seen so far; the others are left out of the softmax.
     pub active: Vec<bool>,
-    /// For each prototype the steps without a hit.
+    /// For each prototype, steps since its last assignment in which its class had at least `per_class` points.
     #[serde(alias = "unhit")]
     pub steps_unassigned: Vec<u64>,
-    /// For each prototype its hits so far.
+    /// For each prototype, points assigned so far.
     #[serde(alias = "hits")]
     pub assignments: Vec<u64>,
 }
 
-/// What the points of a step add up to.
+/// Sums of the points assigned in a step.
 pub struct AssignmentSums {
-    /// Sum of the points of each prototype `[classes * each, channels]`.
+    /// `[classes * per_class, channels]`
     sums: Tensor,
-    /// Points of each prototype, i64.
+    /// Points of each prototype, i64 `[classes * per_class]`.
     counts: Tensor,
-    /// Sum and number of all features, where a running mean is kept.
+    /// Sum and number of all features, with `centered` only.
     total: Option<(Tensor, i64)>,
-    /// Features and classes, where a prototype is about to be set anew.
+    /// Features and labels, in steps that may re-initialize a prototype only.
     points: Option<Vec<(Tensor, Tensor)>>,
 }
 
 impl Prototypes {
-    /// Prototypes with given values `[classes * each, channels]` and mean `[channels]`; classes that are not `active` wait
-    /// for their first point.
+    /// Prototypes with values `[classes * per_class, channels]` and mean `[channels]`; classes that are not `active` are
+    /// initialized by their first point.
     pub fn new(
         settings: PrototypeSettings,
         values: Tensor,
@@ -104,43 +93,40 @@ impl Prototypes {
         active: Vec<bool>,
     ) -> Self {
         let count = settings.classes * settings.per_class;
-        Self {
-            settings,
-            values,
-            mean,
+        let counters = PrototypeCounters {
             active,
             steps_unassigned: vec![0; count],
-            hits: vec![0; count],
-        }
+            assignments: vec![0; count],
+        };
+        Self { settings, values, mean, counters }
     }
 
-    /// Prototypes with saved counters.
     pub fn from_saved(
         settings: PrototypeSettings,
         values: Tensor,
         mean: Tensor,
         counters: PrototypeCounters,
     ) -> Self {
-        let PrototypeCounters { active, steps_unassigned, assignments: hits } = counters;
-        Self { settings, values, mean, active, steps_unassigned, hits }
+        Self { settings, values, mean, counters }
     }
 
-    /// The values `[classes * each, channels]`.
+    /// Returns the values `[classes * per_class, channels]`.
     pub fn values(&self) -> &Tensor {
         &self.values
     }
 
-    /// The running mean of the features `[channels]`; 0 where none is kept.
+    /// Returns the running mean of the features `[channels]`; 0 unless centered.
     pub fn mean(&self) -> &Tensor {
         &self.mean
     }
 
-    /// What the predictor is for others than the trainer, on the values of a node.
+    /// Returns the prototypes as a checkpoint publishes them, on the output of a node.
     pub fn published(&self, node: &str) -> Result<published::Prototypes> {
-        let (values, mean) = (net::from_torch(&self.values)?, net::from_torch(&self.mean)?);
+        let values = net::from_torch(&self.values)?;
+        let mean = net::from_torch(&self.mean)?;
         let channels = mean.data.len();
         let rows = values.data.chunks_exact(channels).map(<[f32]>::to_vec).collect::<Vec<_>>();
-        let classes = rows.chunks_exact(self.settings.per_class).zip(&self.active);
+        let classes = rows.chunks_exact(self.settings.per_class).zip(&self.counters.active);
         Ok(published::Prototypes {
             version: published::Prototypes::VERSION.to_owned(),
             node: node.to_owned(),
@@ -150,13 +136,8 @@ impl Prototypes {
         })
     }
 
-    /// What a run saves beside values and mean.
-    pub fn counters(&self) -> PrototypeCounters {
-        PrototypeCounters {
-            active: self.active.clone(),
-            steps_unassigned: self.steps_unassigned.clone(),
-            assignments: self.hits.clone(),
-        }
+    pub fn counters(&self) -> &PrototypeCounters {
+        &self.counters
     }
 
     /// Compares features `[points, channels]` with every prototype.
@@ -166,10 +147,10 @@ impl Prototypes {
         } else {
             features.shallow_clone()
         };
-        Similarity::new(features, &self.values, &self.active, self.settings.temperature)
+        Similarity::new(features, &self.values, &self.counters.active, self.settings.temperature)
     }
 
-    /// Logits of every place of a feature map `[1, channels, h, w]`: `[1, classes, h, w]`, finite for upsampling.
+    /// Returns the logits `[1, classes, h, w]` of a feature map `[1, channels, h, w]`, finite for upsampling.
     pub fn dense(&self, map: &Tensor) -> Result<Tensor> {
         let size = map.size();
         let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, size[1]])?;
@@ -178,45 +159,45 @@ impl Prototypes {
         Ok(logits.f_reshape([1, size[2], size[3], -1])?.f_permute([0, 3, 1, 2])?)
     }
 
-    /// Starts to add up a step's points.
+    /// Returns empty sums for a step.
     pub fn begin_step(&self) -> Result<AssignmentSums> {
         let device = self.values.device();
-        let due = self.settings.reseed_after > 0
+        let reseeds = self.settings.reseed_after > 0
             && self
+                .counters
                 .steps_unassigned
                 .iter()
-                .any(|&steps_unassigned| steps_unassigned + 1 >= self.settings.reseed_after);
+                .any(|steps| steps + 1 >= self.settings.reseed_after);
         Ok(AssignmentSums {
             sums: self.values.f_zeros_like()?,
             counts: Tensor::f_zeros([self.values.size()[0]], (Kind::Int64, device))?,
             total: self.settings.centered.then(|| (self.mean.zeros_like(), 0)),
-            points: due.then(Vec::new),
+            points: reseeds.then(Vec::new),
         })
     }
 
-    /// Adds points to a step's: those whose label i64 `[points]` is not [`IGNORE_INDEX`], each to the nearest prototype of its
-    /// class.
+    /// Assigns each point with a label i64 `[points]` other than [`IGNORE_INDEX`] to the nearest prototype of its class.
     pub fn accumulate(
         &self,
-        gathered: &mut AssignmentSums,
-        compared: &Similarity,
+        sums: &mut AssignmentSums,
+        similarity: &Similarity,
         labels: &Tensor,
     ) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let features = compared.features().f_detach()?;
+        let features = similarity.features().f_detach()?;
         let chosen = labels.f_ne(i64::from(IGNORE_INDEX))?.f_nonzero()?.f_squeeze_dim(1)?;
         if chosen.numel() == 0 {
             return Ok(());
         }
         let labels = labels.f_index_select(0, &chosen)?;
         let features = features.f_index_select(0, &chosen)?;
-        if let Some((sum, count)) = &mut gathered.total {
-            // Counted from the present mean.
+        if let Some((sum, count)) = &mut sums.total {
+            // Relative to the present mean.
             *sum =
                 sum.f_add(&features.f_sum_dim_intlist([0_i64].as_slice(), false, Kind::Float)?)?;
             *count += features.size()[0];
         }
-        let nearest = compared.nearest(&labels, Some(&chosen))?;
+        let nearest = similarity.nearest(&labels, &chosen)?;
         let prototype = labels.f_mul_scalar(self.settings.per_class as i64)?.f_add(&nearest)?;
         let directions = normalize_rows(&features)?;
         let added = if self.settings.average == PrototypeAverage::Normalized {
@@ -224,19 +205,19 @@ impl Prototypes {
         } else {
             &features
         };
-        let _ = gathered.sums.f_index_add_(0, &prototype, added)?;
-        let _ = gathered.counts.f_index_add_(0, &prototype, &prototype.f_ones_like()?)?;
-        if let Some(points) = &mut gathered.points {
+        let _ = sums.sums.f_index_add_(0, &prototype, added)?;
+        let _ = sums.counts.f_index_add_(0, &prototype, &prototype.f_ones_like()?)?;
+        if let Some(points) = &mut sums.points {
             points.push((features, labels));
         }
         Ok(())
     }
 
-    /// Moves the prototypes that were hit towards the mean of their points, sets those of a class that is seen for the
-    /// first time, and sets anew those that starve.
-    pub fn update(&mut self, gathered: AssignmentSums, step: u64) -> Result<()> {
+    /// Moves prototypes towards the mean of their points, initializes those of newly seen classes, and re-initializes dead
+    /// ones.
+    pub fn update(&mut self, sums: AssignmentSums, step: u64) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let AssignmentSums { sums, counts, total, points } = gathered;
+        let AssignmentSums { sums, counts, total, points } = sums;
         let mut hits = vec![0_i64; counts.numel()];
         let count = hits.len();
         counts.f_to_device(Device::Cpu)?.f_copy_data(&mut hits, count)?;
@@ -252,13 +233,12 @@ impl Prototypes {
         if let Some((sum, count)) = total.filter(|(_, count)| *count > 0) {
             self.mean = self.mean.f_add(&sum.f_mul_scalar((1.0 - momentum) / count as f64)?)?;
         }
-        for (total, hits) in self.hits.iter_mut().zip(hits) {
+        for (total, hits) in self.counters.assignments.iter_mut().zip(hits) {
             *total += hits as u64;
         }
         Ok(())
     }
 
-    /// A prototype as it is kept: of length 1, or as it is.
     fn normalize_if_configured(&self, values: &Tensor) -> Result<Tensor> {
         match self.settings.average {
             PrototypeAverage::Normalized => normalize_rows(values),
@@ -266,13 +246,13 @@ impl Prototypes {
         }
     }
 
-    /// The prototypes of a class that is seen for the first time start from the mean of its points.
+    /// Initializes the prototypes of newly seen classes at the mean of the points, with noise.
     fn activate_classes(&mut self, sums: &Tensor, hits: &[i64], step: u64) -> Result<()> {
         let each = self.settings.per_class as i64;
         for class in 0..self.settings.classes {
             let count: i64 =
                 hits[class * self.settings.per_class..][..self.settings.per_class].iter().sum();
-            if self.active[class] || count == 0 {
+            if self.counters.active[class] || count == 0 {
                 continue;
             }
             let sum = sums.f_narrow(0, class as i64 * each, each)?;
@@ -289,12 +269,12 @@ impl Prototypes {
                 Tensor::f_from_slice(&noise)?.f_view_as(&mean)?.f_to_device(mean.device())?;
             let values = self.normalize_if_configured(&mean.f_add(&noise)?)?;
             self.values.f_narrow(0, class as i64 * each, each)?.f_copy_(&values)?;
-            self.active[class] = true;
+            self.counters.active[class] = true;
         }
         Ok(())
     }
 
-    /// A prototype that has starved takes the point of its class that is farthest from the class's other prototypes.
+    /// Moves each dead prototype to the point of its class that is farthest from the class's other prototypes.
     fn reinitialize_dead(&mut self, hits: &[i64], points: &[(Tensor, Tensor)]) -> Result<()> {
         if self.settings.reseed_after == 0 {
             return Ok(());
@@ -304,22 +284,23 @@ impl Prototypes {
             let place = class * each;
             let hits = &hits[place..][..each];
             let enough = hits.iter().sum::<i64>() >= each as i64;
-            for (steps_unassigned, &hits) in self.steps_unassigned[place..].iter_mut().zip(hits) {
-                *steps_unassigned =
-                    if hits > 0 { 0 } else { *steps_unassigned + u64::from(enough) };
+            for (steps, &hits) in self.counters.steps_unassigned[place..].iter_mut().zip(hits) {
+                *steps = if hits > 0 { 0 } else { *steps + u64::from(enough) };
             }
         }
-        let starved =
-            |prototype: &usize| self.steps_unassigned[*prototype] >= self.settings.reseed_after;
-        let starved: Vec<usize> = (0..hits.len()).filter(starved).collect();
-        if starved.is_empty() || points.is_empty() {
+        let dead: Vec<usize> = (0..hits.len())
+            .filter(|&prototype| {
+                self.counters.steps_unassigned[prototype] >= self.settings.reseed_after
+            })
+            .collect();
+        if dead.is_empty() || points.is_empty() {
             return Ok(());
         }
         let features =
             Tensor::f_cat(&points.iter().map(|(features, _)| features).collect::<Vec<_>>(), 0)?;
         let labels =
             Tensor::f_cat(&points.iter().map(|(_, labels)| labels).collect::<Vec<_>>(), 0)?;
-        for prototype in starved {
+        for prototype in dead {
             let class = prototype / each;
             let own = labels.f_eq(class as i64)?.f_nonzero()?.f_squeeze_dim(1)?;
             if own.numel() == 0 {
@@ -342,7 +323,7 @@ impl Prototypes {
             };
             let taken = self.normalize_if_configured(&own.f_narrow(0, farthest, 1)?)?;
             self.values.f_narrow(0, prototype as i64, 1)?.f_copy_(&taken)?;
-            self.steps_unassigned[prototype] = 0;
+            self.counters.steps_unassigned[prototype] = 0;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the teacher says of unlabelled pictures: labels, how sure it is, and which pixels count.
+//! Teacher pseudo-labels of unlabeled images, and the selection of pixels by entropy (U2PL) and confidence.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;
@@ -6,20 +6,20 @@ use tch::{Kind, Tensor};
 
 use crate::method::cutmix::CutMixBoxes;
 
-/// Pseudo labels of a micro-batch; every map `[pictures, side, side]`.
+/// Teacher predictions of a micro-batch before any selection; every map is `[images, side, side]`.
 pub struct RawPseudoLabels {
-    /// The most probable class, i64.
+    /// i64, the most probable class.
     pub labels: Tensor,
-    /// Its probability.
+    /// Probability of the label.
     pub confidence: Tensor,
     /// Entropy of the class probabilities, in nats.
     pub entropy: Tensor,
-    /// Whether the pixel belongs to a picture and not to padding.
+    /// False in the padding.
     pub valid: Tensor,
 }
 
 impl RawPseudoLabels {
-    /// From the teacher's logits `[pictures, classes, side, side]`.
+    /// Predicts from the teacher's logits `[images, classes, side, side]`.
     pub fn from_logits(logits: &Tensor, valid: &Tensor) -> Result<Self> {
         let logarithms = logits.f_log_softmax(1, Kind::Float)?;
         let probabilities = logarithms.f_exp()?;
@@ -27,12 +27,12 @@ impl RawPseudoLabels {
         Ok(Self {
             labels,
             confidence,
-            entropy: expected(&probabilities, logarithms)?,
+            entropy: entropy_of(&probabilities, logarithms)?,
             valid: valid.shallow_clone(),
         })
     }
 
-    /// The same after CutMix.
+    /// Applies CutMix to every map.
     pub fn mix(&self, boxes: &CutMixBoxes) -> Result<Self> {
         Ok(Self {
             labels: boxes.mix(&self.labels)?,
@@ -42,9 +42,8 @@ impl RawPseudoLabels {
         })
     }
 
-    /// Which pixels count: valid ones whose entropy is below the percentile 100 - `drop` over valid pixels (of each
-    /// predicted class, where `per_class`), if any are to be dropped, and whose confidence is above `gate`. A pixel at the
-    /// threshold is dropped, as in the reference.
+    /// Returns the mask of kept pixels: valid, confidence above `gate`, and entropy below the percentile 100 - `drop` over
+    /// valid pixels, or over those of the same label with `per_class`. A pixel at the percentile is dropped, as in U2PL.
     pub fn select(
         &self,
         drop: Option<f64>,
@@ -68,7 +67,7 @@ impl RawPseudoLabels {
         Ok(kept)
     }
 
-    /// Those of `kept` that lie below the percentile over `among`.
+    /// Restricts `kept` to pixels below the percentile over `among`.
     fn below(&self, kept: &Tensor, among: &Tensor, drop: f64) -> Result<Tensor> {
         match percentile(&self.entropy.f_masked_select(among)?, 100.0 - drop)? {
             Some(threshold) => Ok(kept.f_logical_and(&self.entropy.f_lt(threshold)?)?),
@@ -76,25 +75,25 @@ impl RawPseudoLabels {
         }
     }
 
-    /// The labels, [`IGNORE_INDEX`] where `kept` says no.
+    /// Returns the labels, [`IGNORE_INDEX`] outside `kept`.
     pub fn masked_labels(&self, kept: &Tensor) -> Result<Tensor> {
         Ok(self.labels.f_masked_fill(&kept.f_logical_not()?, i64::from(IGNORE_INDEX))?)
     }
 }
 
-/// Entropy of the class probabilities, in nats: logits `[N, classes, H, W]` to `[N, H, W]`.
+/// Returns the entropy of the softmax in nats, from logits `[N, classes, H, W]` to `[N, H, W]`.
 pub fn entropy(logits: &Tensor) -> Result<Tensor> {
     let logarithms = logits.f_log_softmax(1, Kind::Float)?;
-    expected(&logarithms.f_exp()?, logarithms)
+    entropy_of(&logarithms.f_exp()?, logarithms)
 }
 
-/// Minus the mean of the logarithms under the probabilities.
-fn expected(probabilities: &Tensor, mut logarithms: Tensor) -> Result<Tensor> {
+/// Returns `-sum p log p` over classes.
+fn entropy_of(probabilities: &Tensor, mut logarithms: Tensor) -> Result<Tensor> {
     let _ = logarithms.f_mul_(probabilities)?;
     Ok(logarithms.f_sum_dim_intlist([1_i64].as_slice(), false, Kind::Float)?.f_neg()?)
 }
 
-/// NumPy's percentile (linear interpolation) of a one-dimensional tensor; none of nothing.
+/// Returns NumPy's percentile (linear interpolation) of a one-dimensional tensor; None for an empty one.
 pub fn percentile(values: &Tensor, percent: f64) -> Result<Option<f64>> {
     let count = values.numel();
     if count == 0 {
@@ -138,9 +137,9 @@ mod tests {
         assert_eq!(percentile(&numbers.narrow(0, 0, 1), 37.0).unwrap(), Some(3.0));
     }
 
-    /// By loops in f64, over random maps with padding, ties and a class that nobody predicts.
+    /// Loops in f64 over random maps with padding, ties and a class that is never predicted.
     #[test]
-    fn kept_pixels_are_those_of_a_loop() {
+    fn selection_equals_loops() {
         let (count, classes) = (2 * 9 * 9, 4);
         let stream = Stream::keyed(&[2]);
         let labels: Vec<i64> =
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_confidence_and_entropy_are_those_of_a_softmax() {
+    fn labels_confidence_and_entropy_come_from_the_softmax() {
         let logits: Vec<f32> =
             (0..3 * 4).map(|index| 3.0 * Stream::keyed(&[3]).signed_unit(index) as f32).collect();
         let tensor = Tensor::from_slice(&logits).reshape([1, 3, 2, 2]);

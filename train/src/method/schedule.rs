@@ -1,33 +1,31 @@
-//! What depends on how far a run is: learning rate, share of the pixels that are dropped, weights that rise.
+//! Schedule of a run: steps, warm-up, learning rate.
 
 use anyhow::{Context, Result, ensure};
 
 use crate::config::Config;
 use crate::config::options::TrainingMode;
 
-/// The steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// All optimiser steps.
+    /// Optimizer steps of the run, warm-up included.
     pub steps: u64,
-    /// Those before the teacher is made.
+    /// Steps before the teacher is first copied from the student.
     pub warmup: u64,
-    /// Steps of a pass over the pictures that epochs count.
+    /// Steps of one pass over the unlabeled images, or the labeled ones where there are no others; at least 1.
     pub steps_per_epoch: u64,
-    /// Learning rate at the start, scaled to the batch.
+    /// Initial learning rate, scaled to the batch.
     pub base_learning_rate: f64,
     restart: bool,
 }
 
 impl Schedule {
-    /// The schedule of a run on lists of given lengths: an epoch is a pass over the unlabelled pictures, or the labelled
-    /// ones where there are no others, incomplete steps left out.
+    /// Schedule of a run on lists of these lengths; an incomplete last step of an epoch does not count.
     pub fn new(config: &Config, labeled: usize, unlabeled: Option<usize>) -> Result<Self> {
         let crops = config.batch * config.accumulate;
         let steps_per_epoch = (unlabeled.unwrap_or(labeled) / crops) as u64;
         ensure!(
             config.epochs == 0 || steps_per_epoch > 0,
-            "`epochs` counts passes over {} pictures, fewer than the {crops} of a step: give `steps` instead",
+            "`epochs` counts passes over {} images, fewer than the {crops} of a step: set `steps` instead",
             unlabeled.unwrap_or(labeled)
         );
         let scale = config.learning_rate_for.map_or(1.0, |meant| crops as f64 / meant as f64);
@@ -44,8 +42,7 @@ impl Schedule {
         })
     }
 
-    /// Learning rate of a step, counted from 0: `rate (1 - step / steps)^0.9`, starting anew after the warm-up where that
-    /// is wanted.
+    /// Returns the learning rate of a step, `base (1 - step / steps)^0.9`, restarted after the warm-up if so configured.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let (step, steps) = if self.restart && step >= self.warmup {
             (step - self.warmup, self.steps - self.warmup)
@@ -55,12 +52,12 @@ impl Schedule {
         self.base_learning_rate * (1.0 - step as f64 / steps as f64).max(0.0).powf(0.9)
     }
 
-    /// Share of the steps after the warm-up that lie before a step.
+    /// Returns the share of the steps after the warm-up that precede a step.
     pub fn progress(&self, step: u64) -> f64 {
         step.saturating_sub(self.warmup) as f64 / (self.steps - self.warmup).max(1) as f64
     }
 
-    /// First step with unlabelled pictures.
+    /// Returns the first step with unlabeled images.
     pub fn unlabeled_from(&self, mode: TrainingMode) -> Option<u64> {
         (mode != TrainingMode::Supervised).then_some(self.warmup)
     }
@@ -80,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_falls_from_its_start_to_nothing() {
+    fn the_learning_rate_falls_to_zero() {
         let plain =
             schedule(&["steps=100", "warmup_steps=40", "learning_rate=0.02"], None).unwrap();
         assert_eq!([0, 100].map(|step| plain.learning_rate(step)), [0.02, 0.0]);
@@ -97,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_are_passes_over_the_unlabelled_pictures() {
+    fn epochs_are_passes_over_the_unlabeled_images() {
         let epochs = [
             "steps=0",
             "warmup_steps=0",
@@ -113,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_learning_rate_follows_the_batch() {
+    fn the_learning_rate_scales_with_the_batch() {
         let rate = |settings: &[&str]| schedule(settings, None).unwrap().base_learning_rate;
         let base = ["learning_rate=0.01", "learning_rate_for=16", "batch=4"];
         assert_eq!(rate(&[&base[..], &["accumulate=4"]].concat()), 0.01);

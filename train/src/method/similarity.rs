@@ -1,4 +1,4 @@
-//! Points compared with prototypes: cosines, the logits made of them, and the loss.
+//! Similarity of points to prototypes: cosines, logits, loss.
 
 use anyhow::Result;
 use protoseg_models::classes::IGNORE_INDEX;
@@ -9,20 +9,19 @@ use crate::method::loss::cross_entropy;
 
 /// Points with their cosines to all prototypes.
 pub struct Similarity {
-    /// `[points, channels]`.
+    /// `[points, channels]`
     features: Tensor,
-    /// `[points, classes, each]`.
+    /// `[points, classes, per_class]`
     cosines: Tensor,
-    /// Largest cosine of each class over the temperature, minus infinity for a class that is not active,
-    /// `[points, classes]`.
+    /// `[points, classes]`: largest cosine of the class over the temperature, minus infinity for an inactive class.
     logits: Tensor,
-    /// Classes that are not active, `[classes]`; none where all are.
+    /// Mask of inactive classes `[classes]`; None where all are active.
     inactive: Option<Tensor>,
 }
 
 impl Similarity {
-    /// Compares features `[points, channels]` with prototypes `[classes * each, channels]`; gradients flow to the features
-    /// alone, through the nearest prototype of each class.
+    /// Compares features `[points, channels]` with prototypes `[classes * per_class, channels]`; gradients flow to the
+    /// features only, through the nearest prototype of each class.
     pub fn new(
         features: Tensor,
         prototypes: &Tensor,
@@ -46,7 +45,7 @@ impl Similarity {
         Ok(Self { features, cosines, logits, inactive })
     }
 
-    /// The first `count` points, and the others.
+    /// Splits off the first `count` points.
     pub fn split(&self, count: i64) -> Result<[Self; 2]> {
         let part = |start: i64, count: i64| -> Result<Self> {
             Ok(Self {
@@ -59,17 +58,15 @@ impl Similarity {
         Ok([part(0, count)?, part(count, self.features.size()[0] - count)?])
     }
 
-    /// The features that were compared `[points, channels]`.
     pub fn features(&self) -> &Tensor {
         &self.features
     }
 
-    /// The predictor's logits `[points, classes]`.
     pub fn logits(&self) -> &Tensor {
         &self.logits
     }
 
-    /// Mean cross-entropy over points whose label i64 `[points]` is a class that is active; 0 where there is none.
+    /// Returns the mean cross-entropy over points whose label i64 `[points]` is an active class; 0 without any.
     pub fn loss(&self, labels: &Tensor) -> Result<Tensor> {
         let Some(inactive) = &self.inactive else {
             return cross_entropy(&self.logits, labels, None);
@@ -82,19 +79,16 @@ impl Similarity {
         cross_entropy(&self.logits, &labels.f_masked_fill(&unseen, i64::from(IGNORE_INDEX))?, None)
     }
 
-    /// Number of the nearest prototype of each point's own class, for the points `chosen` by position, or all.
-    pub fn nearest(&self, labels: &Tensor, chosen: Option<&Tensor>) -> Result<Tensor> {
-        let cosines = match chosen {
-            Some(chosen) => self.cosines.f_index_select(0, chosen)?,
-            None => self.cosines.shallow_clone(),
-        };
+    /// Returns m of the nearest prototype of their own class for the points at positions `chosen`, with their labels.
+    pub fn nearest(&self, labels: &Tensor, chosen: &Tensor) -> Result<Tensor> {
+        let cosines = self.cosines.f_index_select(0, chosen)?;
         let each = cosines.size()[2];
         let class = labels.f_view([-1, 1, 1])?.f_expand([-1, 1, each], false)?;
         Ok(cosines.f_gather(1, &class, false)?.f_squeeze_dim(1)?.f_argmax(1, false)?)
     }
 
-    /// For the points `chosen` by position, with their labels: the cosines with the nearest prototype of the own class and
-    /// of any other active one; -1 where there is none.
+    /// Returns the cosines of the points at positions `chosen`, with their labels, to the nearest prototype of their own class
+    /// and of any other active class; -1 where there is none.
     pub fn own_and_other(&self, labels: &Tensor, chosen: &Tensor) -> Result<[Tensor; 2]> {
         let mut nearest =
             self.cosines.f_index_select(0, chosen)?.f_amax([2_i64].as_slice(), false)?;
@@ -108,7 +102,7 @@ impl Similarity {
     }
 }
 
-/// Rows `[rows, channels]` of length 1; a row of zeros stays one.
+/// Normalizes rows `[rows, channels]` to length 1; a row of zeros stays zero.
 pub fn normalize_rows(rows: &Tensor) -> Result<Tensor> {
     let length = rows.f_norm_scalaropt_dim(2.0, [1_i64].as_slice(), true)?;
     Ok(rows.f_div(&length.f_clamp_min(MIN_NORM)?)?)

@@ -1,5 +1,4 @@
-//! One optimizer step of the training method (paper, section 3): gradients of the micro-batches, then the weights, the
-//! prototypes and the teacher move.
+//! One optimizer step: gradients of the micro-batches, then the weights, the prototypes and the teacher move.
 
 use anyhow::{Context, Result};
 use protoseg_models::classes::IGNORE_INDEX;
@@ -282,8 +281,9 @@ impl<'a> Learner<'a> {
 }
 
 /// Losses and pseudo-label statistics of one micro-batch or one step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct StepReport {
+    #[serde(flatten)]
     pub terms: LossTerms<f64>,
     /// Weighted sum of the terms.
     pub loss: f64,

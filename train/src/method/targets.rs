@@ -1,5 +1,5 @@
 //! Student inputs and targets of one micro-batch: ground truth for labeled images, teacher pseudo-labels for CutMix-ed
-//! unlabeled images (paper, section 3.3).
+//! unlabeled images.
 
 use anyhow::Result;
 use protoseg_models::graph::Tag;

@@ -1,4 +1,5 @@
-//! The teacher: a moving average of the student's weights and running statistics.
+//! The mean teacher (Tarvainen and Valpola, 2017): an exponential moving average of the student's weights and running
+//! statistics.
 
 use anyhow::Result;
 use tch::Tensor;
@@ -8,14 +9,13 @@ use crate::config::options::TeacherStatistics;
 use crate::method::schedule::Schedule;
 use crate::net::Net;
 
-/// Share of the old average that stays at the `t`-th update, counted from 0: `min(1 - 1 / (t + 1), decay)`, so that the
-/// first update copies the student.
+/// Returns the decay of update t, counted from 0: `min(1 - 1 / (t + 1), decay)`, so that the first update copies the
+/// student.
 pub fn decay_at(update: u64, decay: f64) -> f64 {
     (1.0 - 1.0 / (update as f64 + 1.0)).min(decay)
 }
 
-/// Moves every parameter of the teacher, and every buffer where `buffers` says so:
-/// `teacher <- decay teacher + (1 - decay) student`.
+/// Updates every parameter, and with `buffers` every buffer: `teacher <- decay teacher + (1 - decay) student`.
 pub fn update_ema(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Result<()> {
     let _guard = tch::no_grad_guard();
     for (name, student) in
@@ -31,7 +31,7 @@ pub fn update_ema(teacher: &Net, student: &Net, decay: f64, buffers: bool) -> Re
     Ok(())
 }
 
-/// Lets the teacher follow the student after a step, once it has been made.
+/// Updates the teacher after a step; does nothing in the warm-up.
 pub fn update_after_step(
     teacher: &Net,
     student: &Net,
@@ -53,7 +53,7 @@ mod tests {
     use tch::Device;
 
     #[test]
-    fn the_average_moves_as_the_formula_says() {
+    fn the_update_follows_the_formula() {
         assert_eq!([0, 1, 3, 1000].map(|update| decay_at(update, 0.99)), [0.0, 0.5, 0.75, 0.99]);
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let net = |seed| {
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    /// Whether all parameters, and whether all statistics, are the student's after a step.
+    /// Returns whether all parameters and whether all statistics equal the student's after a step.
     fn same_after(step: u64, settings: &[&str]) -> [bool; 2] {
         let settings: Vec<String> = ["steps=10", "warmup_steps=4", "batch=2"]
             .iter()
@@ -88,7 +88,7 @@ mod tests {
             .collect();
         let config =
             Config::parse(include_str!("../../configs/synthetic.toml"), &settings).unwrap();
-        // Two steps are a pass over four pictures.
+        // Two steps are a pass over four images.
         let schedule = Schedule::new(&config, 9, Some(4)).unwrap();
         let graph = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 3).unwrap().graph();
         let [teacher, student] = [1, 2].map(|seed| {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_teacher_is_the_student_itself_in_the_first_pass_alone_where_it_is_copied_each_step() {
+    fn copy_teacher_each_step_copies_the_student_in_the_first_epoch_only() {
         let copied = ["copy_teacher_each_step=true"];
         assert_eq!(
             [3, 4, 5, 6].map(|step| same_after(step, &copied)[0]),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_alone_follow_where_statistics_come_from_batches() {
+    fn with_batch_statistics_only_parameters_are_averaged() {
         assert_eq!(same_after(5, &["teacher_decay=0"]), [true, true]);
         for setting in ["teacher_decay=0", "copy_teacher_each_step=true"] {
             assert_eq!(

@@ -1,6 +1,6 @@
-//! A grid of runs: one for each combination of values of some keys, and one table of their scores.
+//! Ablation grid: a run for each combination of values of some keys, and a table of their scores.
 //!
-//! Runs that agree in all that their warm-up depends on share it. A grid that was stopped goes on where it was.
+//! Runs whose warm-ups do not differ share one. A grid that was stopped resumes where it was.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::config::Config;
 use crate::data::lists::Lists;
 use crate::method::schedule::Schedule;
 use crate::run::fit::fit;
-use crate::run::state::{RunState, changes};
+use crate::run::state::{self, changes};
 use crate::run::stop::StopReason;
 use crate::run::{RunOptions, RunOutcome, Score};
 
-/// A key and its values.
+/// A key and its values, parsed from `key=one,two`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AblationAxis {
     key: String,
@@ -36,7 +36,7 @@ impl FromStr for AblationAxis {
         let values: Vec<String> = values.split(',').map(|value| value.trim().to_owned()).collect();
         ensure!(
             values.iter().all(|value| !value.is_empty()),
-            "`--ablate {text}`: a value is empty"
+            "`--ablate {text}`: a value is empty; write `key=one,two`"
         );
         Ok(Self { key: key.trim().to_owned(), values })
     }
@@ -44,30 +44,30 @@ impl FromStr for AblationAxis {
 
 /// A run of the grid.
 struct GridRun {
-    /// Its settings, such as `mode=prototype`.
+    /// Values of the axes, such as `mode=prototype`.
     settings: Vec<String>,
     config: Config,
 }
 
-/// Trains every combination in a folder of its own below `run.out` and writes `ablation.md` there.
+/// Trains every combination in its own folder below `options.out` and writes `ablation.md` there.
 ///
-/// Returns the table, or why the grid ended early.
+/// Returns the table, or the reason why the grid stopped early.
 pub fn run(
     path: &Path,
     settings: &[String],
     axes: &[AblationAxis],
-    run: &RunOptions,
+    options: &RunOptions,
 ) -> Result<Result<String, StopReason>> {
-    let cells = cells(path, settings, axes)?;
+    let runs = grid(path, settings, axes)?;
     let mut rows = Vec::new();
-    for cell in &cells {
-        let out = run.out.join(folder(cell));
+    for run in &runs {
+        let out = options.out.join(folder(run));
         let scores = out.join(SCORES);
         if scores.is_file() {
-            check_config(&cell.config, &out)?;
+            check_config(&run.config, &out)?;
         } else {
-            eprintln!("== {}", cell.settings.join(" "));
-            match train(cell, &out, run)? {
+            eprintln!("== {}", run.settings.join(" "));
+            match train(run, &out, options)? {
                 RunOutcome::Finished(found) => {
                     atomic::write(&scores, &serde_json::to_vec_pretty(&found)?)?;
                 }
@@ -79,14 +79,14 @@ pub fn run(
             std::fs::read(&scores).with_context(|| format!("cannot read {}", scores.display()))?;
         let mut found: Vec<Score> = serde_json::from_slice(&text)?;
         found.retain(|score| score.which == "teacher");
-        rows.push((cell.settings.clone(), found.into_iter().map(|score| score.metrics).collect()));
+        rows.push((run.settings.clone(), found.into_iter().map(|score| score.metrics).collect()));
     }
     let table = table(axes, &rows);
-    atomic::write(&run.out.join("ablation.md"), table.as_bytes())?;
+    atomic::write(&options.out.join("ablation.md"), table.as_bytes())?;
     Ok(Ok(table))
 }
 
-/// Refuses to take a finished run for one that would be trained otherwise.
+/// Refuses a finished run that was trained with another configuration.
 fn check_config(config: &Config, out: &Path) -> Result<()> {
     let path = out.join("config.toml");
     let text = std::fs::read_to_string(&path)
@@ -95,7 +95,7 @@ fn check_config(config: &Config, out: &Path) -> Result<()> {
     let changed = changes(&serde_json::to_value(&trained)?, &serde_json::to_value(config)?);
     ensure!(
         trained == *config,
-        "{} was trained under another configuration ({changed}): choose another --out",
+        "{} was trained with another configuration ({changed}); choose another --out",
         out.display()
     );
     Ok(())
@@ -104,7 +104,7 @@ fn check_config(config: &Config, out: &Path) -> Result<()> {
 /// Scores of a finished run of the grid.
 const SCORES: &str = "scores.json";
 
-fn cells(path: &Path, settings: &[String], axes: &[AblationAxis]) -> Result<Vec<GridRun>> {
+fn grid(path: &Path, settings: &[String], axes: &[AblationAxis]) -> Result<Vec<GridRun>> {
     let mut combinations: Vec<Vec<String>> = vec![Vec::new()];
     for axis in axes {
         let extended = combinations.iter().flat_map(|before| {
@@ -114,54 +114,62 @@ fn cells(path: &Path, settings: &[String], axes: &[AblationAxis]) -> Result<Vec<
         });
         combinations = extended.collect();
     }
-    let cell = |own: Vec<String>| -> Result<GridRun> {
+    let runs = combinations.into_iter().map(|own| {
         let config = Config::read(path, &[settings, &own].concat())?;
         Ok(GridRun { settings: own, config })
-    };
-    let cells: Vec<GridRun> = combinations.into_iter().map(cell).collect::<Result<_>>()?;
-    for (index, cell) in cells.iter().enumerate() {
-        let same = cells[..index].iter().find(|other| folder(other) == folder(cell));
-        ensure!(same.is_none(), "two runs of the grid would share the folder `{}`", folder(cell));
+    });
+    let runs: Vec<GridRun> = runs.collect::<Result<_>>()?;
+    for (index, run) in runs.iter().enumerate() {
+        let name = folder(run);
+        ensure!(
+            runs[..index].iter().all(|other| folder(other) != name),
+            "two runs of the grid would share the folder `{name}`; give values that differ in \
+             more than slashes"
+        );
     }
-    Ok(cells)
+    Ok(runs)
 }
 
-/// The name of a run's folder.
-fn folder(cell: &GridRun) -> String {
-    cell.settings.join(" ").replace(['/', '\\'], "_")
+/// Name of a run's folder.
+fn folder(run: &GridRun) -> String {
+    run.settings.join(" ").replace(['/', '\\'], "_")
 }
 
-/// Trains a run, from where it was left, or from the warm-up that it shares.
-fn train(cell: &GridRun, out: &Path, run: &RunOptions) -> Result<RunOutcome> {
+/// Trains a run, from its saved state or from the warm-up that it shares.
+fn train(run: &GridRun, out: &Path, options: &RunOptions) -> Result<RunOutcome> {
     let state = out.join("state");
     atomic::recover(&state)?;
     if !state.exists() {
-        let lists = Lists::open(&cell.config)?;
+        let lists = Lists::open(&run.config)?;
         let unlabeled = lists.unlabeled.as_ref().map(|set| set.count());
-        let schedule = Schedule::new(&cell.config, lists.labeled.count(), unlabeled)?;
+        let schedule = Schedule::new(&run.config, lists.labeled.count(), unlabeled)?;
         let warmup = schedule.warmup;
         if warmup > 0 && warmup < schedule.steps {
-            match warm_up(cell, warmup, run)? {
-                Ok(shared) => RunState::fork(&shared, &state, &cell.config)?,
+            match warm_up(run, warmup, options)? {
+                Ok(shared) => state::fork(&shared, &state, &run.config)?,
                 Err(stop) => return Ok(RunOutcome::Stopped(stop)),
             }
         }
     }
-    fit(&cell.config, &RunOptions { out: out.to_owned(), resume: state.exists(), ..run.clone() })
+    fit(&run.config, &RunOptions { out: out.to_owned(), resume: state.exists(), ..options.clone() })
 }
 
-/// Trains the warm-up of a run up to its end, unless that has been done.
+/// Trains the shared warm-up of a run to its end, unless that has been done.
 ///
-/// Returns the folder of its state, or why it ended early.
-fn warm_up(cell: &GridRun, warmup: u64, run: &RunOptions) -> Result<Result<PathBuf, StopReason>> {
-    let key = serde_json::to_vec(&cell.config.warmup_keys()?)?;
-    let out = run.out.join(format!("warmup-{}", &digest::sha256_bytes(&key)[..8]));
+/// Returns the folder of its state, or the reason why it stopped early.
+fn warm_up(
+    run: &GridRun,
+    warmup: u64,
+    options: &RunOptions,
+) -> Result<Result<PathBuf, StopReason>> {
+    let key = serde_json::to_vec(&run.config.warmup_keys()?)?;
+    let out = options.out.join(format!("warmup-{}", &digest::sha256_bytes(&key)[..8]));
     let state = out.join("state");
-    let done = RunState::step(&state)?;
+    let done = state::steps_done(&state)?;
     if done.is_none_or(|done| done < warmup) {
         let shared =
-            RunOptions { out, resume: done.is_some(), stop_after: Some(warmup), ..run.clone() };
-        match fit(&cell.config.for_warmup()?, &shared)? {
+            RunOptions { out, resume: done.is_some(), stop_after: Some(warmup), ..options.clone() };
+        match fit(&run.config.for_warmup()?, &shared)? {
             RunOutcome::Stopped(StopReason::Step)
             | RunOutcome::Finished(_)
             | RunOutcome::Planned => {}
@@ -171,7 +179,7 @@ fn warm_up(cell: &GridRun, warmup: u64, run: &RunOptions) -> Result<Result<PathB
     Ok(Ok(state))
 }
 
-/// A line for each run: its settings, its scores on each list, and their mean.
+/// Markdown table with a line for each run: its values, the mIoU on each list, and their mean.
 fn table(axes: &[AblationAxis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String {
     let mut text = String::from("|");
     for axis in axes {
@@ -179,7 +187,7 @@ fn table(axes: &[AblationAxis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String 
     }
     let lists: Vec<&str> = rows
         .first()
-        .map(|(_, metrics)| metrics.iter().map(|of| of.data.as_str()).collect())
+        .map(|(_, metrics)| metrics.iter().map(|metrics| metrics.data.as_str()).collect())
         .unwrap_or_default();
     for list in &lists {
         let _ = write!(text, " {list} |");
@@ -190,7 +198,8 @@ fn table(axes: &[AblationAxis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String 
         for setting in settings {
             let _ = write!(text, " {} |", setting.split_once('=').map_or("", |(_, value)| value));
         }
-        let scores: Vec<f64> = metrics.iter().filter_map(|of| of.scores.mean_iou).collect();
+        let scores: Vec<f64> =
+            metrics.iter().filter_map(|metrics| metrics.scores.mean_iou).collect();
         for score in &scores {
             let _ = write!(text, " {score:.2} |");
         }
@@ -210,14 +219,14 @@ mod tests {
             .iter()
             .map(|axis| axis.parse().unwrap())
             .collect();
-        let cells = cells(&path, &["crop=96".to_owned()], &axes).unwrap();
-        let named: Vec<String> = cells.iter().map(|cell| cell.settings.join(" ")).collect();
+        let runs = grid(&path, &["crop=96".to_owned()], &axes).unwrap();
+        let named: Vec<String> = runs.iter().map(|run| run.settings.join(" ")).collect();
         assert_eq!(
             (named.len(), named[1].as_str(), named[4].as_str()),
             (6, "seed=1 mode=prototype", "seed=3 mode=supervised")
         );
-        assert!(cells.iter().all(|cell| cell.config.crop == 96));
-        assert_eq!(cells[2].config.for_warmup().unwrap(), cells[3].config.for_warmup().unwrap());
+        assert!(runs.iter().all(|run| run.config.crop == 96));
+        assert_eq!(runs[2].config.for_warmup().unwrap(), runs[3].config.for_warmup().unwrap());
         for wrong in ["mode", "mode=", "mode=a,,b"] {
             assert!(wrong.parse::<AblationAxis>().is_err(), "{wrong}");
         }

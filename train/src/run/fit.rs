@@ -1,5 +1,6 @@
 //! A run from its configuration to its checkpoint.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,6 @@ use protoseg_models::window::LogitGrid;
 
 use crate::config::Config;
 use crate::config::options::{Precision, TrainingMode};
-use crate::data::dataset_check;
 use crate::data::lists::Lists;
 use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
 use crate::evaluate::{Interrupted, Predictor, Protocol};
@@ -55,21 +55,16 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     graph.shapes(config.batch, config.crop, config.crop)?;
     let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
     let schedule = Schedule::new(config, lists.labeled.count(), unlabeled)?;
-    let resumed = if options.resume { Some(read_state(config, options)?) } else { None };
+    let state_folder = options.out.join(state::FOLDER);
+    let resumed = options.resume.then(|| RunState::read(&state_folder, config)).transpose()?;
     check_output_dir(options)?;
-    if let Some(state) = &resumed {
-        check_resumable(state, schedule, &lists, options)?;
-    }
     let first = resumed.as_ref().map_or(0, |state| state.step);
-    let log = RunLog::new(first, schedule.steps)?;
     let best = resumed.as_ref().and_then(|state| state.best);
+    let log = RunLog::new(first, schedule.steps)?;
     let learner = match resumed {
         Some(state) => {
-            let mut learner =
-                Learner::new(config, schedule, &graph, &state.student, options.device)?;
-            let folder = options.out.join(state::FOLDER);
-            state.restore(&mut learner).with_context(|| folder.display().to_string())?;
-            learner
+            check_resumable(&state, &state_folder, schedule, &lists)?;
+            state.restore(&state_folder, config, schedule, &graph, options.device)?
         }
         None => {
             let weights = initial_weights(config, options, &graph, &log)?;
@@ -92,17 +87,12 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     outcome
 }
 
-fn read_state(config: &Config, options: &RunOptions) -> Result<RunState> {
-    RunState::read(&options.out.join(state::FOLDER), config)
-}
-
 fn check_resumable(
     state: &RunState,
+    folder: &Path,
     schedule: Schedule,
     lists: &Lists,
-    options: &RunOptions,
 ) -> Result<()> {
-    let folder = options.out.join(state::FOLDER);
     ensure!(
         state.step <= schedule.steps,
         "{} was saved after step {} of a run of {} steps: the folder is damaged",
@@ -141,15 +131,40 @@ fn assignments(learner: &Learner) -> Vec<u64> {
     learner
         .prototypes
         .as_ref()
-        .map(|prototypes| prototypes.counters().assignments)
+        .map(|prototypes| prototypes.counters().assignments.clone())
         .unwrap_or_default()
+}
+
+/// Recomputes the student's BatchNorm statistics, copies the teacher from it and initializes the prototypes.
+pub fn end_warmup(
+    learner: &mut Learner,
+    builder: &BatchBuilder,
+    caches: &ImageCaches,
+    lists: &Lists,
+    grid: LogitGrid,
+) -> Result<()> {
+    let config = learner.config;
+    let batches = config.precise_bn_batches;
+    precise_bn::update_statistics(&learner.student, builder, &caches.labeled, batches)?;
+    teacher::update_ema(&learner.teacher, &learner.student, 0.0, true)?;
+    learner.teacher_ready = true;
+    if config.mode == TrainingMode::Prototype {
+        learner.prototypes = Some(prototype_init::initialize(
+            &learner.teacher,
+            prototype_init::feature_node(learner.student.graph(), config.features)?,
+            &lists.labeled,
+            PrototypeSettings::from_config(config, learner.classes()),
+            grid,
+        )?);
+    }
+    Ok(())
 }
 
 impl Trainer<'_> {
     fn train(&mut self, first: u64) -> Result<RunOutcome> {
         let config = self.config;
         let schedule = self.learner.schedule;
-        let pixels = dataset_check::count_labeled_pixels(self.lists)?;
+        let pixels = self.lists.count_labeled_pixels()?;
         ensure!(
             pixels.iter().any(|&count| count > 0),
             "no pixel of the labeled images has a class: all are ignored"
@@ -164,7 +179,7 @@ impl Trainer<'_> {
         let caches =
             ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
         if first == 0 {
-            dataset_check::check_readable(self.lists)?;
+            self.lists.check_readable()?;
             let cost = plan::measure_step_cost(&self.learner, &builder, &caches)?;
             self.log.say(&plan::describe(&self.learner, self.lists, &pixels, cost));
         }
@@ -225,28 +240,9 @@ impl Trainer<'_> {
         provenance::write(out, self.options.device)
     }
 
-    /// Recomputes the student's BatchNorm statistics, copies the teacher from it and initializes the prototypes.
     fn end_warmup(&mut self, builder: &BatchBuilder, caches: &ImageCaches) -> Result<()> {
-        let config = self.config;
-        let learner = &mut self.learner;
-        precise_bn::update_statistics(
-            &learner.student,
-            builder,
-            &caches.labeled,
-            config.precise_bn_batches,
-        )?;
-        teacher::update_ema(&learner.teacher, &learner.student, 0.0, true)?;
-        learner.teacher_ready = true;
-        if config.mode == TrainingMode::Prototype {
-            learner.prototypes = Some(prototype_init::initialize(
-                &learner.teacher,
-                prototype_init::feature_node(learner.student.graph(), config.features)?,
-                &self.lists.labeled,
-                PrototypeSettings::from_config(config, learner.classes()),
-                self.protocol.grid,
-            )?);
-        }
-        self.logged_assignments = assignments(learner);
+        end_warmup(&mut self.learner, builder, caches, self.lists, self.protocol.grid)?;
+        self.logged_assignments = assignments(&self.learner);
         self.log.pause();
         Ok(())
     }
@@ -285,8 +281,8 @@ impl Trainer<'_> {
     }
 
     fn save(&mut self, step: u64) -> Result<()> {
-        let state = RunState::from_learner(&self.learner, step, self.best, self.lists.digest())?;
-        state.write(&self.options.out.join(state::FOLDER), self.config)?;
+        let folder = self.options.out.join(state::FOLDER);
+        state::save(&folder, &self.learner, step, self.best, self.lists.digest())?;
         self.log.saved(step, state::FOLDER)
     }
 
@@ -340,10 +336,9 @@ impl Trainer<'_> {
         }
         let (_, net) = self.learner.evaluated_net();
         let shown = sample_images::render(
-            Predictor::Linear(net),
+            Predictor::linear(net, self.protocol),
             validation,
             &self.lists.classes,
-            self.protocol,
             &sample_images::choose(image_scores),
         )?;
         report::write(&self.options.out, &self.config.name, &shown)?;
@@ -360,10 +355,9 @@ impl Trainer<'_> {
         };
         let (_, net) = self.learner.evaluated_net();
         sample_images::write_pseudo_labels(
-            Predictor::Linear(net),
+            Predictor::linear(net, self.protocol),
             unlabeled,
             &self.lists.classes,
-            self.protocol,
             count,
             &self.options.out.join("pseudo-labels").join(step.to_string()),
         )

@@ -1,4 +1,4 @@
-//! Checkpoints of random networks, for tests of everything behind training.
+//! Checkpoints of random networks, for tests of everything after training.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use tch::Device;
 use crate::net::Net;
 use crate::probe;
 
-/// Writes a checkpoint of a preset for the Cityscapes classes, with random weights and batch normalisation statistics that
-/// differ from 0 and 1, and the probe that libtorch makes of it.
+/// Writes a checkpoint of a preset for the Cityscapes classes, with random weights, running statistics other than 0 and 1,
+/// and a probe.
 pub fn init(preset: Preset, seed: u64, out: &Path) -> Result<()> {
     let classes = ClassTable::cityscapes();
     let arch = Arch::new(preset, classes.count())?;

@@ -1,4 +1,5 @@
-//! What a run says while it goes: a progress bar for people, a JSON line per report for programs.
+//! Log of a run: a progress bar on the terminal, JSON lines in `log.jsonl`, scalars for
+//! TensorBoard.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -14,7 +15,7 @@ use crate::method::class_counters::ClassStatistics;
 use crate::method::step::StepReport;
 use crate::run::tensorboard::EventFile;
 
-/// A line of `log.jsonl`.
+/// One line of `log.jsonl`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum LogLine<'a> {
@@ -24,65 +25,55 @@ enum LogLine<'a> {
     Saved { step: u64, what: &'a str },
 }
 
-/// The bar and the file of a run.
+/// Progress bar and log files of a run.
 pub struct RunLog {
     bar: ProgressBar,
     files: Option<LogFiles>,
-    since: Accumulated,
+    since_line: Accumulated,
     last_step: Instant,
 }
 
-/// What a run is noted in.
 struct LogFiles {
     lines: File,
     events: EventFile,
 }
 
-/// The step that a line of the log is about.
+/// The step of a line of the log.
 fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
 }
 
-/// Means over the steps since the last line; a term that a run does not have is none.
+/// Means over the steps since the last line.
 #[derive(Debug, Serialize)]
 struct StepMeans {
     step: u64,
-    loss: f64,
-    labeled: f64,
-    auxiliary: Option<f64>,
-    unlabeled: Option<f64>,
-    prototype_labeled: Option<f64>,
-    prototype_unlabeled: Option<f64>,
-    kept_share: Option<f64>,
-    confidence: Option<f64>,
-    /// Micro-batches of which no unlabelled pixel was kept: a count.
-    dropped: u64,
-    learning_rate: f64,
-    #[serde(alias = "seconds_a_step")]
+    #[serde(flatten)]
+    means: StepReport,
     seconds_per_step: f64,
     waited_share: f64,
 }
 
 impl StepMeans {
-    /// What TensorBoard shows.
+    /// TensorBoard tags and values.
     fn scalars(&self) -> [(&'static str, Option<f64>); 11] {
+        let StepReport { terms, loss, learning_rate, kept_share, confidence, .. } = &self.means;
         [
-            ("loss/total", Some(self.loss)),
-            ("loss/labeled", Some(self.labeled)),
-            ("loss/auxiliary", self.auxiliary),
-            ("loss/unlabeled", self.unlabeled),
-            ("loss/prototype labeled", self.prototype_labeled),
-            ("loss/prototype unlabeled", self.prototype_unlabeled),
-            ("unlabeled/kept share", self.kept_share),
-            ("unlabeled/confidence", self.confidence),
-            ("run/learning rate", Some(self.learning_rate)),
+            ("loss/total", Some(*loss)),
+            ("loss/labeled", Some(terms.labeled)),
+            ("loss/auxiliary", terms.auxiliary),
+            ("loss/unlabeled", terms.unlabeled),
+            ("loss/prototype labeled", terms.prototype_labeled),
+            ("loss/prototype unlabeled", terms.prototype_unlabeled),
+            ("unlabeled/kept share", *kept_share),
+            ("unlabeled/confidence", *confidence),
+            ("run/learning rate", Some(*learning_rate)),
             ("run/seconds a step", Some(self.seconds_per_step)),
             ("run/waited share", Some(self.waited_share)),
         ]
     }
 }
 
-/// What has happened since the last line.
+/// Sums over the steps since the last line.
 struct Accumulated {
     start: Instant,
     waited: Duration,
@@ -97,39 +88,36 @@ impl Accumulated {
 }
 
 impl RunLog {
-    /// A bar for a run that has done `first` of its steps; nothing is written yet.
+    /// Shows a bar for a run that has done `first` of its steps; no file is written yet.
     pub fn new(first: u64, steps: u64) -> Result<Self> {
         let style = ProgressStyle::with_template("{wide_bar} step {pos}/{len}, {eta} left, {msg}");
         let bar = ProgressBar::new(steps).with_position(first);
         bar.set_style(style.context("the progress bar's template")?);
         bar.reset_eta();
-        Ok(Self { bar, files: None, since: Accumulated::new(), last_step: Instant::now() })
+        Ok(Self { bar, files: None, since_line: Accumulated::new(), last_step: Instant::now() })
     }
 
-    /// Opens `log.jsonl` and `tensorboard/` in a run's folder. Of the lines of an earlier part of the run, those up to step
-    /// `first` stay.
+    /// Opens `log.jsonl` and `tensorboard/` in a run's folder. Lines of an earlier part of the run
+    /// stay up to step `first`.
     pub fn open(&mut self, folder: &Path, first: u64) -> Result<()> {
         let path = folder.join("log.jsonl");
         let earlier = std::fs::read_to_string(&path).unwrap_or_default();
-        let kept = earlier
-            .lines()
-            .filter(|line| step_of(line).is_some_and(|step| step <= first && first > 0));
-        let kept: String = kept.flat_map(|line| [line, "\n"]).collect();
-        let lines = atomic::write(&path, kept.as_bytes());
-        let lines = lines.and_then(|()| OpenOptions::new().append(true).open(&path));
-        let lines = lines.with_context(|| format!("cannot write {}", path.display()))?;
+        let is_kept = |line: &&str| step_of(line).is_some_and(|step| step <= first && first > 0);
+        let kept: String = earlier.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
+        let lines = atomic::write(&path, kept.as_bytes())
+            .and_then(|()| OpenOptions::new().append(true).open(&path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         let folder = folder.join("tensorboard");
-        let events =
-            std::fs::create_dir_all(&folder).and_then(|()| EventFile::create(&folder, first + 1));
-        let events = events.with_context(|| format!("cannot write {}", folder.display()))?;
+        let events = EventFile::create(&folder, first + 1)
+            .with_context(|| format!("cannot write {}", folder.display()))?;
         self.files = Some(LogFiles { lines, events });
-        self.since = Accumulated::new();
+        self.since_line = Accumulated::new();
         self.last_step = Instant::now();
         Ok(())
     }
 
-    /// Counts a step; where one is due, a line is written, which is answered by true. `waited` is the time that the trainer
-    /// waited for its batches.
+    /// Counts a step, and writes a line where one is `due`; returns true if it did. `waited` is the
+    /// time that the trainer waited for its batches.
     pub fn step(
         &mut self,
         done: u64,
@@ -139,33 +127,25 @@ impl RunLog {
     ) -> Result<bool> {
         self.bar.set_position(done);
         self.last_step = Instant::now();
-        self.since.steps += 1;
-        self.since.waited += waited;
-        match &mut self.since.sum {
+        self.since_line.steps += 1;
+        self.since_line.waited += waited;
+        match &mut self.since_line.sum {
             Some(sum) => sum.add(report),
-            None => self.since.sum = Some(report.clone()),
+            None => self.since_line.sum = Some(report.clone()),
         }
         if !due {
             return Ok(false);
         }
         let Accumulated { start, waited, steps, sum } =
-            std::mem::replace(&mut self.since, Accumulated::new());
+            std::mem::replace(&mut self.since_line, Accumulated::new());
         let Some(mut means) = sum else { return Ok(false) };
         means.scale(1.0 / steps as f64);
+        means.learning_rate = report.learning_rate;
         let seconds = start.elapsed().as_secs_f64();
         self.bar.set_message(format!("loss {:.3}", means.loss));
         let means = StepMeans {
             step: done,
-            loss: means.loss,
-            labeled: means.terms.labeled,
-            auxiliary: means.terms.auxiliary,
-            unlabeled: means.terms.unlabeled,
-            prototype_labeled: means.terms.prototype_labeled,
-            prototype_unlabeled: means.terms.prototype_unlabeled,
-            kept_share: means.kept_share,
-            confidence: means.confidence,
-            dropped: means.dropped,
-            learning_rate: report.learning_rate,
+            means,
             seconds_per_step: seconds / steps as f64,
             waited_share: waited.as_secs_f64() / seconds,
         };
@@ -176,17 +156,17 @@ impl RunLog {
         Ok(true)
     }
 
-    /// Notes what was counted class by class since the last such line.
+    /// Logs the counts of each class since the last such line.
     pub fn classes(&mut self, step: u64, classes: Vec<ClassStatistics>) -> Result<()> {
         for class in &classes {
-            for (what, value) in [
+            for (statistic, value) in [
                 ("pseudo label share", class.pseudo_share),
                 ("pseudo label accuracy", class.pseudo_accuracy),
                 ("gate share", class.gate_share),
                 ("own cosine", class.own_cosine),
                 ("other cosine", class.other_cosine),
             ] {
-                self.scalar(&format!("{what}/{}", class.name), step, value)?;
+                self.scalar(&format!("{statistic}/{}", class.name), step, value)?;
             }
         }
         self.write(&LogLine::Classes { step, classes })
@@ -200,7 +180,7 @@ impl RunLog {
             .context("cannot write to tensorboard/; is the disk full?")
     }
 
-    /// Notes a score.
+    /// Logs a score.
     pub fn score(&mut self, which: &str, metrics: &Metrics) -> Result<()> {
         let mean_iou = metrics.scores.mean_iou;
         self.say(&format!(
@@ -210,7 +190,7 @@ impl RunLog {
             mean_iou.unwrap_or(f64::NAN)
         ));
         self.pause();
-        // The last word of the data's name says which list it is.
+        // The last word of the data's name is the name of the list.
         let list = metrics.data.rsplit(' ').next().unwrap_or_default();
         self.scalar(&format!("mIoU {list}/{which}"), metrics.step, mean_iou)?;
         for class in metrics.scores.classes.iter().filter(|_| which == "teacher") {
@@ -219,25 +199,25 @@ impl RunLog {
         self.write(&LogLine::Score { step: metrics.step, which, mean_iou, metrics })
     }
 
-    /// Notes that something was saved.
+    /// Logs that something was saved.
     pub fn saved(&mut self, step: u64, what: &str) -> Result<()> {
         self.pause();
         self.write(&LogLine::Saved { step, what })
     }
 
-    /// Leaves the time since the last step, which was spent on something else, out of the next line's.
+    /// Excludes the time since the last step from the next line, as it was not spent on training.
     pub fn pause(&mut self) {
         let now = Instant::now();
-        self.since.start += now - self.last_step;
+        self.since_line.start += now - self.last_step;
         self.last_step = now;
     }
 
-    /// Says a line to the person at the terminal, above the bar.
+    /// Prints a line to stderr, above the bar.
     pub fn say(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

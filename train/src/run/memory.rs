@@ -1,35 +1,31 @@
-//! Memory of the process, and what to say when there is none left.
+//! Memory of the process, and advice when it runs out.
 
 use anyhow::{Error, Result};
 
-/// What libtorch says of memory that it does not get, on the CPU and on a GPU.
+/// Parts of libtorch's messages for failed allocations, on the CPU and on a GPU.
 const OUT_OF_MEMORY: [&str; 3] = ["can't allocate memory", "out of memory", "not enough memory"];
 
-/// Bytes of main memory that the process has held at most so far; none where the system does not tell.
+/// Returns the peak resident memory of the process in bytes; None where `/proc` does not tell.
 pub fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Names the ways out where memory has run out.
+/// Replaces out-of-memory errors by advice.
 pub fn explain_out_of_memory<T>(result: Result<T>) -> Result<T> {
     result.map_err(|error| {
         let text = format!("{error:#}").to_lowercase();
         if OUT_OF_MEMORY.iter().any(|words| text.contains(words)) {
-            return out_of_memory(&error);
+            let cause = error.root_cause().to_string();
+            return Error::msg(format!(
+                "not enough memory: lower `batch` and raise `accumulate` by the same factor, which keeps the crops per \
+                 step, or lower `crop` (libtorch: {})",
+                cause.lines().next().unwrap_or_default()
+            ));
         }
         error
     })
-}
-
-fn out_of_memory(error: &Error) -> Error {
-    let said = error.root_cause().to_string();
-    let said = said.lines().next().unwrap_or_default();
-    Error::msg(format!(
-        "there is not enough memory: lower `batch` and raise `accumulate` by as much, which leaves the crops of a step as \
-         they are, or lower `crop` (libtorch says: {said})"
-    ))
 }
 
 #[cfg(test)]
@@ -37,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_that_runs_out_names_the_ways_out() {
+    fn an_out_of_memory_error_gives_advice() {
         let error = anyhow::anyhow!(
             "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
         )
@@ -53,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_has_a_peak() {
+    fn peak_memory_is_known() {
         assert!(peak().unwrap() > 1 << 20);
     }
 }

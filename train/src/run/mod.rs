@@ -16,7 +16,6 @@ mod folder;
 pub mod init;
 pub mod log;
 pub mod memory;
-pub mod openmp;
 pub mod plan;
 pub mod provenance;
 pub mod sample_images;

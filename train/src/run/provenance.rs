@@ -1,4 +1,4 @@
-//! `run.json`: by what a run was made.
+//! `run.json`: versions, command line, device and threads of a run.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use protoseg_models::atomic;
 use serde::Serialize;
 use tch::Device;
 
-/// libtorch's version, which torch-sys holds its own against when it is built.
+/// Version of libtorch, which torch-sys checks at build time.
 pub(crate) const LIBTORCH: &str = "2.11.0";
 
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct Provenance {
     threads: i32,
 }
 
-/// Notes versions, command line, device and threads in a run's folder.
+/// Writes `run.json` into a run's folder.
 pub fn write(folder: &Path, device: Device) -> Result<()> {
     let provenance = Provenance {
         protoseg: env!("CARGO_PKG_VERSION"),

@@ -1,5 +1,5 @@
-//! Pictures to look at: the best and the worst of the validation list for the report, and what the teacher makes of
-//! unlabelled ones.
+//! Sample images: the best and worst of the validation list for the report, and pseudo-labels of
+//! unlabeled images.
 
 use std::path::Path;
 
@@ -11,15 +11,14 @@ use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
 
-use crate::evaluate::{self, Predictor, Protocol};
+use crate::evaluate::Predictor;
 use crate::report::ReportImage;
 
-/// Best and worst pictures, as many of each.
+/// Number of best images, and of worst ones.
 const SHOWN: usize = 3;
-/// Quality of the photographs in the report.
 const JPEG_QUALITY: u8 = 80;
 
-/// Of pictures with their scores those that the report shows: the best, then the worst.
+/// Selects the images of the report by their scores: the best, then the worst.
 pub fn choose(mut scores: Vec<(usize, f64)>) -> Vec<(usize, f64)> {
     scores.sort_by(|left, right| right.1.total_cmp(&left.1));
     let worst = scores.split_off(SHOWN.min(scores.len()));
@@ -28,50 +27,45 @@ pub fn choose(mut scores: Vec<(usize, f64)>) -> Vec<(usize, f64)> {
     scores
 }
 
-/// Pictures with truth and prediction, encoded for the report.
+/// Images with truth and prediction, encoded for the report.
 pub fn render(
     predictor: Predictor,
     samples: &LabeledDataset,
     classes: &ClassTable,
-    protocol: Protocol,
     scores: &[(usize, f64)],
 ) -> Result<Vec<ReportImage>> {
-    let picture = |&(index, iou): &(usize, f64)| -> Result<ReportImage> {
+    let render = |&(index, iou): &(usize, f64)| -> Result<ReportImage> {
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
-        let predicted =
-            evaluate::predict_labels(predictor, sample.image.as_raw(), [height, width], protocol)?;
+        let predicted = predictor.labels(sample.image.as_raw(), [height, width])?;
         let mut image = Vec::new();
         sample.image.write_with_encoder(JpegEncoder::new_with_quality(&mut image, JPEG_QUALITY))?;
         let colored = |labels: Vec<u8>| LabelMap { height, width, labels }.color_png(classes);
         let (truth, prediction) = (colored(sample.truth)?, colored(predicted)?);
         Ok(ReportImage { name: samples.name(index), iou: 100.0 * iou, image, truth, prediction })
     };
-    scores.iter().map(picture).collect()
+    scores.iter().map(render).collect()
 }
 
-/// Writes the labels of `count` pictures spread over a list (`NUMBER.png`, in the colours of the classes, ids as palette
-/// indices) with the confidence in each pixel (`NUMBER.confidence.png`, 255 for certainty).
+/// Writes the pseudo-labels of `count` images spread over a list (`NUMBER.png`, ids as palette
+/// indices in the colors of the classes) and their confidence (`NUMBER.confidence.png`, 255 is
+/// certain).
 pub fn write_pseudo_labels(
     predictor: Predictor,
     samples: &LabeledDataset,
     classes: &ClassTable,
-    protocol: Protocol,
     count: usize,
     folder: &Path,
 ) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
     let count = count.min(samples.count());
-    for place in 0..count {
-        let index = place * samples.count() / count;
+    for position in 0..count {
+        let index = position * samples.count() / count;
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
-        let [labels, confidence] = evaluate::predict_with_confidence(
-            predictor,
-            sample.image.as_raw(),
-            [height, width],
-            protocol,
-        )?;
+        let [labels, confidence] =
+            predictor.labels_and_confidence(sample.image.as_raw(), [height, width])?;
         let write = |name: String, bytes: &[u8]| {
             let path = folder.join(name);
             atomic::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))

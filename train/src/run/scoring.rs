@@ -3,7 +3,6 @@
 use anyhow::Result;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::ClassTable;
-use protoseg_models::metrics::ConfusionMatrix;
 
 use crate::config::options::Precision;
 use crate::evaluate::{self, Predictor, Protocol};
@@ -35,42 +34,32 @@ impl Scorer<'_> {
     ) -> Result<(Vec<Score>, ImageScores)> {
         let teacher = learner.teacher.with_precision(Precision::Float32);
         let student = learner.student.with_precision(Precision::Float32);
-        let mut image_scores = ImageScores::new();
-        let first = if learner.teacher_ready {
-            ("teacher", Predictor::Linear(&teacher))
-        } else {
-            ("student", Predictor::Linear(&student))
-        };
-        let mut scores = vec![self.score_one(first, images, data, step, |index, confusion| {
-            image_scores.extend(confusion.mean_iou().map(|mean_iou| (index, mean_iou)));
-        })?];
-        let mut others = Vec::new();
+        let mut predictors = vec![("student", Predictor::linear(&student, self.protocol))];
         if learner.teacher_ready {
-            others.push(("student", Predictor::Linear(&student)));
+            predictors.insert(0, ("teacher", Predictor::linear(&teacher, self.protocol)));
         }
         if let Some(prototypes) = &learner.prototypes {
             let node = feature_node(teacher.graph(), learner.config.features)?;
-            others.push(("prototype head", Predictor::Prototypes(&teacher, node, prototypes)));
+            let predictor = Predictor::prototypes(&teacher, node, prototypes, self.protocol);
+            predictors.push(("prototype head", predictor));
         }
-        for other in others {
-            scores.push(self.score_one(other, images, data, step, |_, _| ())?);
+        let mut image_scores = ImageScores::new();
+        let mut scores = Vec::new();
+        for (rank, (which, predictor)) in predictors.into_iter().enumerate() {
+            let metrics = evaluate::score(
+                predictor,
+                images,
+                self.classes,
+                data,
+                step,
+                |index, confusion| {
+                    let mean_iou = confusion.mean_iou().filter(|_| rank == 0);
+                    image_scores.extend(mean_iou.map(|mean_iou| (index, mean_iou)));
+                    self.monitor.due().is_none()
+                },
+            )?;
+            scores.push(Score { which: which.to_owned(), metrics });
         }
         Ok((scores, image_scores))
-    }
-
-    fn score_one(
-        &self,
-        (which, predictor): (&str, Predictor),
-        images: &LabeledDataset,
-        data: &str,
-        step: u64,
-        mut seen: impl FnMut(usize, &ConfusionMatrix),
-    ) -> Result<Score> {
-        let go_on = |index: usize, confusion: &ConfusionMatrix| {
-            seen(index, confusion);
-            self.monitor.due().is_none()
-        };
-        let evaluation = evaluate::score(predictor, images, self.classes, self.protocol, go_on)?;
-        Ok(Score { which: which.to_owned(), metrics: evaluation.into_metrics(data, step) })
     }
 }

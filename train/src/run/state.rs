@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use protoseg_models::graph::Graph;
+use protoseg_models::weights::{StateDict, Tensor};
 use protoseg_models::{atomic, versioned, weights};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weights::{StateDict, Tensor};
+use tch::Device;
 
 use crate::config::Config;
 use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
+use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
 use crate::net::{self, Net};
 
@@ -26,192 +29,168 @@ const PROTOTYPES: &str = "prototypes.safetensors";
 /// Every file that the folder may hold.
 pub const FILES: [&str; 5] = [POSITION, STUDENT, TEACHER, VELOCITY, PROTOTYPES];
 
-/// Tensors of `prototypes.safetensors`.
+/// Tensors of `prototypes.safetensors`: values `[classes * per_class, channels]`, running mean of the features `[channels]`.
 const VALUES: &str = "values";
 const MEAN: &str = "mean";
 
-/// `position.json`
+/// `position.json`: everything of a state but its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RunPosition {
+pub struct RunState {
     version: String,
-    step: u64,
-    best: Option<f64>,
+    /// Steps done.
+    pub step: u64,
+    /// Best mean IoU so far, in percent.
+    pub best: Option<f64>,
     prototypes: Option<PrototypeCounters>,
     config: Config,
     /// Absent in version 1.0.
     #[serde(default)]
     #[serde(alias = "taught")]
     teacher_ready: bool,
-    #[serde(default)]
-    data: Option<String>,
-}
-
-/// Everything that a run resumes from.
-pub struct RunState {
-    /// Steps done.
-    pub step: u64,
-    /// Best mean IoU so far, in percent.
-    pub best: Option<f64>,
-    pub student: StateDict,
-    /// None until the end of the warm-up.
-    pub teacher: Option<StateDict>,
-    /// Momentum buffers of the optimizer.
-    pub velocity: StateDict,
-    pub prototypes: Option<SavedPrototypes>,
     /// [`Lists::digest`](crate::data::lists::Lists::digest) of the training data.
+    #[serde(default)]
     pub data: Option<String>,
 }
 
-/// Prototypes on disk.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SavedPrototypes {
-    /// `[classes * per_class, channels]`
-    pub values: Tensor,
-    /// Running mean of the features `[channels]`.
-    pub mean: Tensor,
-    pub counters: PrototypeCounters,
+/// Writes the state of a learner after `step` steps atomically: a failure keeps the previous state.
+pub fn save(
+    folder: &Path,
+    learner: &Learner,
+    step: u64,
+    best: Option<f64>,
+    data: Option<String>,
+) -> Result<()> {
+    let student = learner.student.state_dict()?;
+    ensure_finite(&student)?;
+    let mut files = vec![(STUDENT, student), (VELOCITY, learner.sgd.state_dict()?)];
+    if learner.teacher_ready {
+        files.push((TEACHER, learner.teacher.state_dict()?));
+    }
+    if let Some(prototypes) = &learner.prototypes {
+        let values = net::from_torch(prototypes.values())?;
+        let mean = net::from_torch(prototypes.mean())?;
+        let tensors = [(VALUES.to_owned(), values), (MEAN.to_owned(), mean)];
+        files.push((PROTOTYPES, tensors.into()));
+    }
+    let state = RunState {
+        version: VERSION.to_owned(),
+        step,
+        best,
+        prototypes: learner.prototypes.as_ref().map(|prototypes| prototypes.counters().clone()),
+        config: learner.config.clone(),
+        teacher_ready: learner.teacher_ready,
+        data,
+    };
+    let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
+        versioned::write(&folder.join(POSITION), &state)?;
+        for (name, tensors) in &files {
+            weights::write(&folder.join(name), tensors, &BTreeMap::new())?;
+        }
+        Ok(())
+    });
+    written
+        .with_context(|| format!("cannot save {}; the state before it is kept", folder.display()))
 }
 
 impl RunState {
-    /// Copies a learner after `step` steps; its weights must be finite.
-    pub fn from_learner(
-        learner: &Learner,
-        step: u64,
-        best: Option<f64>,
-        data: Option<String>,
-    ) -> Result<Self> {
-        let student = learner.student.state_dict()?;
-        ensure_finite(&student)?;
-        let teacher = learner.teacher_ready.then(|| learner.teacher.state_dict()).transpose()?;
-        let prototypes = match &learner.prototypes {
-            Some(prototypes) => Some(SavedPrototypes {
-                values: net::from_torch(prototypes.values())?,
-                mean: net::from_torch(prototypes.mean())?,
-                counters: prototypes.counters(),
-            }),
-            None => None,
-        };
-        let velocity = learner.sgd.state_dict()?;
-        Ok(Self { step, best, student, teacher, velocity, prototypes, data })
-    }
-
-    /// Restores teacher, optimizer and prototypes of a learner that was made of the state's student.
-    pub fn restore(self, learner: &mut Learner) -> Result<()> {
-        let device = learner.device();
-        if let Some(teacher) = &self.teacher {
-            let graph = learner.student.graph().clone();
-            let teacher = Net::new(graph, teacher, device)?;
-            learner.teacher = teacher.with_precision(learner.config.precision);
-            learner.teacher_ready = true;
-        }
-        if self.step > 0 {
-            learner.sgd.load(&self.velocity, &learner.student)?;
-        }
-        if let Some(SavedPrototypes { values, mean, counters }) = self.prototypes {
-            let settings = PrototypeSettings::from_config(learner.config, learner.classes());
-            let values = net::to_torch(&values, device)?;
-            let mean = net::to_torch(&mean, device)?;
-            learner.prototypes = Some(Prototypes::from_saved(settings, values, mean, counters));
-        }
-        Ok(())
-    }
-
-    /// Writes the folder atomically: a failure keeps the previous state.
-    pub fn write(&self, folder: &Path, config: &Config) -> Result<()> {
-        let position = RunPosition {
-            version: VERSION.to_owned(),
-            step: self.step,
-            best: self.best,
-            prototypes: self.prototypes.as_ref().map(|prototypes| prototypes.counters.clone()),
-            config: config.clone(),
-            teacher_ready: self.teacher.is_some(),
-            data: self.data.clone(),
-        };
-        let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
-            let save = |name: &str, weights: &StateDict| {
-                weights::write(&folder.join(name), weights, &BTreeMap::new())
-            };
-            versioned::write(&folder.join(POSITION), &position)?;
-            save(STUDENT, &self.student)?;
-            save(VELOCITY, &self.velocity)?;
-            if let Some(teacher) = &self.teacher {
-                save(TEACHER, teacher)?;
-            }
-            if let Some(SavedPrototypes { values, mean, .. }) = &self.prototypes {
-                let tensors = [(VALUES, values), (MEAN, mean)]
-                    .map(|(name, tensor)| (name.to_owned(), tensor.clone()));
-                save(PROTOTYPES, &tensors.into())?;
-            }
-            Ok(())
-        });
-        written.with_context(|| {
-            format!("cannot save {}; the state before it is kept", folder.display())
-        })
-    }
-
-    /// Returns the steps done by the state in a folder; None without a state.
-    pub fn step(folder: &Path) -> Result<Option<u64>> {
-        atomic::recover(folder).with_context(|| folder.display().to_string())?;
-        let path = folder.join(POSITION);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        Ok(Some(versioned::read::<RunPosition>(&path, VERSION)?.value.step))
-    }
-
-    /// Copies a warm-up state for a run whose configuration differs only in what the warm-up does not depend on.
-    pub fn fork(from: &Path, to: &Path, config: &Config) -> Result<()> {
-        let path = from.join(POSITION);
-        let position: RunPosition = versioned::read(&path, VERSION)?.value;
-        let changed = changes(&position.config.warmup_keys()?, &config.warmup_keys()?);
-        ensure!(
-            changed.is_empty() && position.prototypes.is_none(),
-            "{} cannot be forked: {changed}",
-            path.display()
-        );
-        Self::read(from, &position.config)?.write(to, config)
-    }
-
     /// Reads the state of a run with this very configuration.
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
-        atomic::recover(folder).with_context(|| folder.display().to_string())?;
         let path = folder.join(POSITION);
-        if !path.is_file() {
+        let Some(state) = read_any(folder)? else {
             bail!("{} holds no saved state; start the run without --resume", folder.display());
-        }
-        let position: RunPosition = versioned::read(&path, VERSION)?.value;
-        if position.config != *config {
+        };
+        if state.config != *config {
             bail!(
                 "the configuration has changed since {}: {}",
                 path.display(),
-                changes(&serde_json::to_value(&position.config)?, &serde_json::to_value(config)?)
+                changes(&serde_json::to_value(&state.config)?, &serde_json::to_value(config)?)
             );
         }
         let teacher = folder.join(TEACHER);
-        let teacher_ready = position.teacher_ready || position.prototypes.is_some();
         ensure!(
-            !teacher_ready || teacher.is_file(),
+            teacher.is_file() || !(state.teacher_ready || state.prototypes.is_some()),
             "{} is missing: the run cannot be resumed",
             teacher.display()
         );
-        let prototypes = position.prototypes.map(|counters| -> Result<SavedPrototypes> {
-            let path = folder.join(PROTOTYPES);
-            let mut tensors = weights::read(&path)?;
-            let mut take = |name: &str| {
-                tensors.remove(name).with_context(|| format!("{} has no {name}", path.display()))
-            };
-            Ok(SavedPrototypes { values: take(VALUES)?, mean: take(MEAN)?, counters })
-        });
-        Ok(Self {
-            prototypes: prototypes.transpose()?,
-            step: position.step,
-            best: position.best,
-            student: weights::read(&folder.join(STUDENT))?,
-            teacher: teacher.is_file().then(|| weights::read(&teacher)).transpose()?,
-            velocity: weights::read(&folder.join(VELOCITY))?,
-            data: position.data,
-        })
+        Ok(state)
     }
+
+    /// Restores the learner from the folder that the state was read from.
+    pub fn restore<'a>(
+        self,
+        folder: &Path,
+        config: &'a Config,
+        schedule: Schedule,
+        graph: &Graph,
+        device: Device,
+    ) -> Result<Learner<'a>> {
+        let student = weights::read(&folder.join(STUDENT))?;
+        let mut learner = Learner::new(config, schedule, graph, &student, device)?;
+        let teacher = folder.join(TEACHER);
+        if teacher.is_file() {
+            let teacher = Net::new(graph.clone(), &weights::read(&teacher)?, device)?;
+            learner.teacher = teacher.with_precision(config.precision);
+            learner.teacher_ready = true;
+        }
+        if self.step > 0 {
+            let path = folder.join(VELOCITY);
+            let velocity = weights::read(&path)?;
+            learner
+                .sgd
+                .load(&velocity, &learner.student)
+                .with_context(|| path.display().to_string())?;
+        }
+        if let Some(counters) = self.prototypes {
+            let path = folder.join(PROTOTYPES);
+            let tensors = weights::read(&path)?;
+            let tensor = |name: &str| -> Result<tch::Tensor> {
+                let tensor = tensors.get(name);
+                let tensor = tensor.with_context(|| format!("{} has no {name}", path.display()))?;
+                net::to_torch(tensor, device)
+            };
+            let settings = PrototypeSettings::from_config(config, learner.classes());
+            learner.prototypes =
+                Some(Prototypes::from_saved(settings, tensor(VALUES)?, tensor(MEAN)?, counters));
+        }
+        Ok(learner)
+    }
+}
+
+/// Returns the steps done by the state in a folder; None without a state.
+pub fn steps_done(folder: &Path) -> Result<Option<u64>> {
+    Ok(read_any(folder)?.map(|state| state.step))
+}
+
+/// Copies a warm-up state for a run whose configuration differs only in what the warm-up does not depend on.
+pub fn fork(from: &Path, to: &Path, config: &Config) -> Result<()> {
+    let state = read_any(from)?.with_context(|| format!("{} holds no state", from.display()))?;
+    let changed = changes(&state.config.warmup_keys()?, &config.warmup_keys()?);
+    ensure!(
+        changed.is_empty() && state.prototypes.is_none(),
+        "{} cannot be forked: {changed}",
+        from.display()
+    );
+    let state = RunState { version: VERSION.to_owned(), config: config.clone(), ..state };
+    let written = atomic::write_folder(to, &FILES, |to| -> Result<(), WriteError> {
+        versioned::write(&to.join(POSITION), &state)?;
+        for name in
+            [STUDENT, VELOCITY, TEACHER].into_iter().filter(|name| from.join(name).is_file())
+        {
+            std::fs::copy(from.join(name), to.join(name))?;
+        }
+        Ok(())
+    });
+    written.with_context(|| format!("cannot save {}", to.display()))
+}
+
+/// Reads the state of any configuration; None without a state.
+fn read_any(folder: &Path) -> Result<Option<RunState>> {
+    atomic::recover(folder).with_context(|| folder.display().to_string())?;
+    let path = folder.join(POSITION);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    Ok(Some(versioned::read(&path, VERSION)?.value))
 }
 
 /// Refuses weights that have diverged.

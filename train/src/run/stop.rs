@@ -1,4 +1,4 @@
-//! Reasons to end a run before its last step: a step or a time that was named, Ctrl-C, SIGTERM.
+//! Early end of a run: `--stop-after`, `--max-minutes`, SIGINT, SIGTERM.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,20 +8,19 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Why a run ended before its last step; everything that going on needs has been saved.
+/// Reason for an early end; the state has been saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// The step was named.
+    /// `--stop-after`
     Step,
-    /// The time was named.
+    /// `--max-minutes`
     Time,
-    /// A signal of this number came.
+    /// Number of the signal.
     Signal(u8),
 }
 
 impl StopReason {
-    /// The program's exit status: 0 where the stop was asked for by step, 3 after a limit of time, 128 and the signal's
-    /// number after a signal.
+    /// Returns the exit status: 0 after a step limit, 3 after a time limit, 128 + number after a signal.
     pub fn exit_status(self) -> u8 {
         match self {
             Self::Step => 0,
@@ -31,7 +30,7 @@ impl StopReason {
     }
 }
 
-/// Watches for signals and the time.
+/// Watches for signals and the time limit.
 #[derive(Debug, Clone)]
 pub struct StopMonitor {
     signal: Arc<AtomicUsize>,
@@ -39,12 +38,12 @@ pub struct StopMonitor {
 }
 
 impl StopMonitor {
-    /// Catches SIGTERM and SIGINT from now on; a second one ends the program at once. `limit` counts from now.
+    /// Catches SIGTERM and SIGINT from now on, of which a second one ends the program at once; `limit` counts from now.
     pub fn start(limit: Option<Duration>) -> Result<Self> {
         let signal = Arc::new(AtomicUsize::new(0));
         let again = Arc::new(AtomicBool::new(false));
         for number in [SIGTERM, SIGINT] {
-            // In this order: the first signal only sets the flags, the second finds them set.
+            // In this order, the first signal only sets the flags and the second finds them set.
             flag::register_conditional_default(number, Arc::clone(&again))
                 .and_then(|_| flag::register(number, Arc::clone(&again)))
                 .and_then(|_| flag::register_usize(number, Arc::clone(&signal), number as usize))
@@ -53,12 +52,12 @@ impl StopMonitor {
         Ok(Self { signal, deadline: limit.and_then(|limit| Instant::now().checked_add(limit)) })
     }
 
-    /// Catches nothing and waits for nothing: for runs inside another program.
+    /// Never stops; for runs inside another program.
     pub fn idle() -> Self {
         Self { signal: Arc::default(), deadline: None }
     }
 
-    /// Whether to stop, and why.
+    /// Returns the reason to stop now.
     pub fn due(&self) -> Option<StopReason> {
         match self.signal.load(Ordering::Relaxed) {
             0 => self

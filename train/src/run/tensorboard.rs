@@ -1,4 +1,4 @@
-//! TensorBoard's event files: the scalars of a run, as TensorFlow writes them.
+//! Writer of TensorBoard event files with scalars, in TensorFlow's format.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -9,13 +9,15 @@ use crc::{CRC_32_ISCSI, Crc};
 use prost::Message;
 
 static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
-/// What TensorFlow adds to a checksum, so that the checksum of a text that holds checksums is no special case.
+/// Offset that TensorFlow adds to checksums, so that checksums of data that contains checksums are
+/// no special case.
 const MASK: u32 = 0xa282_ead8;
 const PREFIX: &str = "events.out.tfevents.";
 /// `SessionLog.START`.
 const START: i32 = 1;
 
-/// The part of `tensorflow.Event` that is used here; the last three stand in a `oneof` there, so one of them is set.
+/// The used part of `tensorflow.Event`; its last three fields are a `oneof` there, so at most one
+/// is set.
 #[derive(Clone, PartialEq, Message)]
 struct Event {
     /// Seconds since 1970.
@@ -43,7 +45,7 @@ struct Summary {
 struct SummaryValue {
     #[prost(string, tag = "1")]
     tag: String,
-    /// Of a `oneof`: written even where it is 0.
+    /// Part of a `oneof`, so it is written even when 0.
     #[prost(float, optional, tag = "2")]
     simple_value: Option<f32>,
 }
@@ -55,23 +57,21 @@ struct SessionLog {
     status: i32,
 }
 
-/// An event file that is open for writing. What was written stays when the process is killed.
+/// An open event file. Written events survive the end of the process.
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
 }
 
 impl EventFile {
-    /// Makes `folder/events.out.tfevents.SECONDS.HOST.STEP`, and the folder. `step` is the first that scalars will be
-    /// written for: TensorBoard forgets what earlier files of the folder say about this step and later ones. A run that
-    /// goes on after step 50 passes 51.
-    ///
-    /// # Errors
-    /// Whatever the file system refuses.
+    /// Creates `folder/events.out.tfevents.SECONDS.HOST.STEP`, and the folder. `step` is the first
+    /// step of the file: TensorBoard drops scalars of this and later steps from earlier files of
+    /// the folder. A run that resumes after step 50 passes 51.
     pub fn create(folder: &Path, step: u64) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let mut seconds = since_1970().as_secs();
-        // TensorBoard reads files by name: a new one comes last even in the same second, or after the clock was set back.
+        // TensorBoard reads files in the order of their names: a new one must be last even within
+        // the same second, or after the clock was set back.
         for entry in folder.read_dir()? {
             if let Some(earlier) = seconds_of(&entry?.file_name().to_string_lossy()) {
                 seconds = seconds.max(earlier.saturating_add(1));
@@ -87,10 +87,8 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Appends a value of the series `tag`; slashes in a tag group series. TensorBoard keeps 32 bits of the value.
-    ///
-    /// # Errors
-    /// A full disk and the like; the file may end in half a record then, behind which TensorBoard reads nothing.
+    /// Appends a value to the series `tag`, as a 32-bit float; slashes in a tag group series. After
+    /// an error the file may end in a torn record, behind which TensorBoard reads nothing.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> io::Result<()> {
         let value = SummaryValue { tag: tag.to_owned(), simple_value: Some(value as f32) };
         self.append(Event {
@@ -100,22 +98,19 @@ impl EventFile {
         })
     }
 
-    /// Waits until all that was written has reached the disk. A killed process loses nothing without it; a power cut may.
-    ///
-    /// # Errors
-    /// What the system says about writes that failed late.
+    /// Waits until all events are on disk, so that they survive a power failure too.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// Writes an event of the present time, in one call and past any buffer.
+    /// Writes an event with the current time, in one unbuffered call.
     fn append(&mut self, event: Event) -> io::Result<()> {
         let payload = Event { wall_time: since_1970().as_secs_f64(), ..event }.encode_to_vec();
         self.file.write_all(&record(&payload))
     }
 }
 
-/// A TFRecord: length and payload, each with its checksum.
+/// A TFRecord: length and payload, each followed by its checksum.
 fn record(payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u64).to_le_bytes();
     let parts: [&[u8]; 4] =
@@ -123,7 +118,7 @@ fn record(payload: &[u8]) -> Vec<u8> {
     parts.concat()
 }
 
-/// CRC-32C, masked.
+/// Masked CRC-32C.
 fn checksum(bytes: &[u8]) -> u32 {
     CRC32C.checksum(bytes).rotate_right(15).wrapping_add(MASK)
 }
@@ -132,7 +127,7 @@ fn signed(step: u64) -> io::Result<i64> {
     i64::try_from(step).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
-/// A clock before 1970 counts as 1970.
+/// Time since 1970; 0 if the clock is set to an earlier year.
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -142,7 +137,7 @@ fn seconds_of(name: &str) -> Option<u64> {
     name.strip_prefix(PREFIX)?.split('.').next()?.parse().ok()
 }
 
-/// This machine's name, as far as it suits a file name.
+/// Host name, reduced to characters that suit a file name.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let fits = |character: &char| character.is_ascii_alphanumeric() || "-_".contains(*character);
@@ -154,7 +149,7 @@ fn host() -> String {
 mod tests {
     use super::*;
 
-    /// The events of a file; every checksum must be right.
+    /// Events of a file; asserts every checksum.
     fn read(mut bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         while !bytes.is_empty() {
@@ -170,23 +165,23 @@ mod tests {
     }
 
     #[test]
-    fn checksums_equal_those_of_the_iscsi_standard() {
+    fn checksums_equal_those_of_rfc_3720() {
         // RFC 3720, appendix B.4.
         assert_eq!(CRC32C.checksum(&[0; 32]), 0x8a91_36aa);
         assert_eq!(CRC32C.checksum(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(CRC32C.checksum(&(0..32).collect::<Vec<u8>>()), 0x46dd_794e);
         assert_eq!(CRC32C.checksum(b"123456789"), 0xe306_9283);
-        // The first bytes of every file that TensorFlow wrote with a 24-byte version record.
+        // First bytes of the files that TensorFlow writes with a 24-byte version record.
         assert_eq!(record(&[0; 24])[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_events_are_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let runs = folder.path().join("runs");
         let mut file = EventFile::create(&runs, 7).unwrap();
         for (step, value) in [(7, 0.0), (8, -1.5), (9, f64::NAN)] {
-            file.scalar("loss/labelled", step, value).unwrap();
+            file.scalar("loss/labeled", step, value).unwrap();
         }
         file.flush().unwrap();
         let path = runs.read_dir().unwrap().next().unwrap().unwrap().path();
@@ -204,11 +199,11 @@ mod tests {
         assert_eq!(events[2..].iter().map(|event| event.step).collect::<Vec<_>>(), [7, 8, 9]);
         assert_eq!((value(&events[2]), value(&events[3])), (0.0, -1.5));
         assert!(value(&events[4]).is_nan() && events[4].wall_time > 1.7e9);
-        assert_eq!(events[4].summary.as_ref().unwrap().value[0].tag, "loss/labelled");
+        assert_eq!(events[4].summary.as_ref().unwrap().value[0].tag, "loss/labeled");
     }
 
     #[test]
-    fn a_later_file_comes_last_by_name() {
+    fn a_later_file_has_the_last_name() {
         let folder = tempfile::tempdir().unwrap();
         let names = || {
             let mut names: Vec<_> =
@@ -216,7 +211,7 @@ mod tests {
             names.sort();
             names
         };
-        // 9 comes behind 10 and 100 by name.
+        // By name alone, 9 would follow 10 and 100.
         for (count, step) in [9, 10, 100].into_iter().enumerate() {
             EventFile::create(folder.path(), step).unwrap();
             assert_eq!(names().len(), count + 1);

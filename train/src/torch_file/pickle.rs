@@ -1,27 +1,203 @@
-//! The pickle machine: follows the opcodes of protocols 2 to 5 (and the binary ones of 1) and builds [`PickleValue`]s. It
-//! imports nothing and calls nothing; its memory is bounded by a constant number of steps.
+//! Pickle machine: executes the opcodes of protocols 2 to 5 (and the binary ones of 1) and builds
+//! [`PickleValue`]s, a closed set of plain values. It imports nothing and calls nothing; a limit of
+//! steps bounds its memory.
+//!
+//! Names of classes and functions stay names. The few that PyTorch builds a state dict with are
+//! known; a call of any other becomes an opaque [`PickleValue::Object`].
 
 use std::collections::HashMap;
 
-use super::error::TorchFileFault;
-use super::value::{GlobalName, Heap, PickleValue};
+use super::TorchFileFault;
 
 /// The first byte of every pickle of protocol 2 or later.
 pub(super) const PROTO: u8 = 0x80;
 
-/// More opcodes than the pickle of any checkpoint has.
+/// Limit of opcodes, above those of any checkpoint.
 const MOST_STEPS: usize = 1 << 21;
 
-/// The object of a pickle.
+/// Qualified name of a class or function.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct GlobalName<'a> {
+    pub(super) module: &'a str,
+    pub(super) name: &'a str,
+}
+
+/// Index of a sequence or a dict in the [`Heap`].
+pub(super) type Id = usize;
+
+/// A value of a pickle; text is borrowed from the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum PickleValue<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer of more than 64 bits, as its little-endian bytes.
+    Long(&'a [u8]),
+    Text(&'a str),
+    /// A float, bytes or a set, none of which weights need.
+    Plain,
+    Global(GlobalName<'a>),
+    Tuple(Id),
+    List(Id),
+    Dict(Id),
+    /// A storage, by the tuple that describes it.
+    Storage(Id),
+    /// A tensor, by the arguments of its `_rebuild_tensor_v2`.
+    Tensor(Id),
+    /// An instance of any other class, or the result of any other function.
+    Object(GlobalName<'a>),
+}
+
+/// Arena of the sequences and dicts that values refer to by index, so that cycles and depth do no
+/// harm.
+#[derive(Debug, Default)]
+pub(super) struct Heap<'a> {
+    sequences: Vec<Vec<PickleValue<'a>>>,
+    dicts: Vec<Vec<(PickleValue<'a>, PickleValue<'a>)>>,
+    /// Tuples that describe storages, in the order of the file.
+    pub(super) storages: Vec<Id>,
+    /// Pairs copied so far by [`Heap::call`].
+    copied: usize,
+}
+
+impl<'a> Heap<'a> {
+    /// Items of a tuple or a list.
+    pub(super) fn items(&self, id: Id) -> &[PickleValue<'a>] {
+        self.sequences.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Pairs of a dict in insertion order.
+    pub(super) fn pairs(&self, id: Id) -> &[(PickleValue<'a>, PickleValue<'a>)] {
+        self.dicts.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn sequence(&mut self, items: Vec<PickleValue<'a>>) -> Id {
+        self.sequences.push(items);
+        self.sequences.len() - 1
+    }
+
+    pub(super) fn dict(&mut self) -> Id {
+        self.dicts.push(Vec::new());
+        self.dicts.len() - 1
+    }
+
+    /// Appends to a list; items for an object are dropped. Returns false if the target takes no
+    /// items.
+    pub(super) fn append(&mut self, target: PickleValue<'a>, items: &[PickleValue<'a>]) -> bool {
+        if let PickleValue::List(id) = target
+            && let Some(list) = self.sequences.get_mut(id)
+        {
+            list.extend_from_slice(items);
+        }
+        matches!(target, PickleValue::List(_) | PickleValue::Object(_) | PickleValue::Plain)
+    }
+
+    /// Sets alternating keys and values in a dict; items for an object are dropped. Returns false
+    /// if the target takes none.
+    pub(super) fn set(&mut self, target: PickleValue<'a>, items: &[PickleValue<'a>]) -> bool {
+        let (pairs, rest) = items.as_chunks::<2>();
+        if let PickleValue::Dict(id) = target
+            && let Some(dict) = self.dicts.get_mut(id)
+        {
+            dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
+        }
+        rest.is_empty()
+            && matches!(target, PickleValue::Dict(_) | PickleValue::Object(_) | PickleValue::Plain)
+    }
+
+    /// Resolves a persistent id.
+    pub(super) fn persistent(&mut self, id: PickleValue<'a>) -> PickleValue<'a> {
+        match id {
+            PickleValue::Tuple(id)
+                if self.items(id).first() == Some(&PickleValue::Text("storage")) =>
+            {
+                self.storages.push(id);
+                PickleValue::Storage(id)
+            }
+            // The legacy format writes the class of a pickled module with its source.
+            PickleValue::Tuple(id)
+                if self.items(id).first() == Some(&PickleValue::Text("module")) =>
+            {
+                self.items(id).get(1).copied().unwrap_or(PickleValue::Plain)
+            }
+            _ => PickleValue::Plain,
+        }
+    }
+
+    /// The result of a call. Nothing is called: for the functions known here, it follows from the
+    /// arguments.
+    pub(super) fn call(
+        &mut self,
+        callable: PickleValue<'a>,
+        arguments: Id,
+    ) -> Result<PickleValue<'a>, TorchFileFault> {
+        let PickleValue::Global(name) = callable else { return Ok(PickleValue::Plain) };
+        let known = match (name.module, name.name, self.items(arguments)) {
+            ("collections", "OrderedDict" | "defaultdict", &[PickleValue::List(pairs)]) => {
+                PickleValue::Dict(self.dict_of(pairs)?)
+            }
+            ("collections", "OrderedDict" | "defaultdict", _) => PickleValue::Dict(self.dict()),
+            ("torch", "Size", &[size @ (PickleValue::Tuple(_) | PickleValue::List(_))]) => size,
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", _) => {
+                PickleValue::Tensor(arguments)
+            }
+            (
+                "torch._utils",
+                "_rebuild_parameter" | "_rebuild_parameter_with_state",
+                &[tensor @ PickleValue::Tensor(_), ..],
+            ) => tensor,
+            // A tensor with attributes: the function and the arguments that make the tensor, and
+            // the attributes.
+            (
+                "torch._tensor",
+                "_rebuild_from_type_v2",
+                &[
+                    PickleValue::Global(GlobalName {
+                        module: "torch._utils",
+                        name: "_rebuild_tensor_v2",
+                    }),
+                    _,
+                    PickleValue::Tuple(inner),
+                    ..,
+                ],
+            ) => PickleValue::Tensor(inner),
+            _ => PickleValue::Object(name),
+        };
+        Ok(known)
+    }
+
+    /// A dict from a list of pairs. The total of copied pairs is bounded, as one list may be used
+    /// many times.
+    fn dict_of(&mut self, list: Id) -> Result<Id, TorchFileFault> {
+        const MOST: usize = 1 << 20;
+        self.copied = self.copied.saturating_add(self.items(list).len());
+        if self.copied > MOST {
+            return Err(TorchFileFault::TooLarge);
+        }
+        let mut pairs = Vec::new();
+        for item in self.items(list) {
+            if let &(PickleValue::Tuple(pair) | PickleValue::List(pair)) = item
+                && let &[key, value] = self.items(pair)
+            {
+                pairs.push((key, value));
+            }
+        }
+        let id = self.dict();
+        self.dicts[id] = pairs;
+        Ok(id)
+    }
+}
+
+/// A parsed pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     pub(super) object: PickleValue<'a>,
     pub(super) heap: Heap<'a>,
-    /// Bytes that it took, where others may follow.
+    /// Length of the pickle in bytes; others may follow.
     pub(super) length: usize,
 }
 
-/// Reads the pickle at the start of a buffer.
+/// Parses the pickle at the start of a buffer.
 pub(super) fn load(bytes: &[u8]) -> Result<Pickle<'_>, TorchFileFault> {
     let mut machine = Unpickler {
         bytes,
@@ -46,7 +222,7 @@ struct Unpickler<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<PickleValue<'a>>,
-    /// Heights of the stack where the open marks are.
+    /// Heights of the stack at the open marks.
     marks: Vec<usize>,
     memo: HashMap<u64, PickleValue<'a>>,
     heap: Heap<'a>,
@@ -64,7 +240,7 @@ impl<'a> Unpickler<'a> {
                     return Err(self.fault("a later pickle protocol"));
                 }
             }
-            // FRAME: where a frame ends does not matter with the whole pickle at hand.
+            // FRAME: its size does not matter, as the whole pickle is in memory.
             0x95 => drop(self.array::<8>()?),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
@@ -78,7 +254,7 @@ impl<'a> Unpickler<'a> {
         Ok(())
     }
 
-    /// A value that an opcode holds by itself.
+    /// Opcodes that carry a value themselves.
     fn literal(&mut self, opcode: u8) -> Result<Option<PickleValue<'a>>, TorchFileFault> {
         let value = match opcode {
             b'N' => PickleValue::None,
@@ -108,7 +284,7 @@ impl<'a> Unpickler<'a> {
         Ok(Some(value))
     }
 
-    /// Opcodes that fill tuples, lists, dicts and sets.
+    /// Opcodes that build and fill tuples, lists, dicts and sets.
     fn container(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let done = match opcode {
             0x85..=0x87 => {
@@ -156,10 +332,10 @@ impl<'a> Unpickler<'a> {
             }
             _ => return Err(self.fault("an unknown opcode")),
         };
-        if done { Ok(()) } else { Err(self.fault("items for what takes none")) }
+        if done { Ok(()) } else { Err(self.fault("items for a value that takes none")) }
     }
 
-    /// Opcodes that name classes, make objects and give them their state.
+    /// Opcodes that name classes, create objects and set their state.
     fn object(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let value = match opcode {
             b'c' => PickleValue::Global(GlobalName { module: self.line()?, name: self.line()? }),
@@ -167,7 +343,7 @@ impl<'a> Unpickler<'a> {
                 (PickleValue::Text(name), PickleValue::Text(module)) => {
                     PickleValue::Global(GlobalName { module, name })
                 }
-                _ => return Err(self.fault("a name that is no text")),
+                _ => return Err(self.fault("a name that is not text")),
             },
             b'i' => {
                 let name = GlobalName { module: self.line()?, name: self.line()? };
@@ -187,11 +363,11 @@ impl<'a> Unpickler<'a> {
                 let callable = self.pop()?;
                 match arguments {
                     PickleValue::Tuple(arguments) => self.heap.call(callable, arguments)?,
-                    // An opaque value, such as of `tuple(...)`.
+                    // An opaque value, such as `tuple(...)`.
                     _ => PickleValue::Plain,
                 }
             }
-            // BUILD: the state of an object, such as the `_metadata` of a state dict, is not looked at.
+            // BUILD: the state of an object, such as the `_metadata` of a state dict, is dropped.
             b'b' => {
                 self.pop()?;
                 self.pop()?
@@ -217,11 +393,8 @@ impl<'a> Unpickler<'a> {
 
     fn get(&mut self, opcode: u8) -> Result<(), TorchFileFault> {
         let key = self.memo_key(opcode == b'h', opcode == b'g')?;
-        let value = self
-            .memo
-            .get(&key)
-            .copied()
-            .ok_or_else(|| self.fault("a value that was never kept"))?;
+        let value =
+            self.memo.get(&key).copied().ok_or_else(|| self.fault("an unknown memo key"))?;
         self.stack.push(value);
         Ok(())
     }
@@ -230,7 +403,7 @@ impl<'a> Unpickler<'a> {
         if short {
             Ok(u64::from(self.byte()?))
         } else if decimal {
-            self.line()?.parse().map_err(|_| self.fault("a number that is none"))
+            self.line()?.parse().map_err(|_| self.fault("an invalid memo key"))
         } else {
             Ok(u64::from(u32::from_le_bytes(self.array()?)))
         }
@@ -266,7 +439,7 @@ impl<'a> Unpickler<'a> {
         Ok(taken)
     }
 
-    /// Bytes whose count is before them, itself of `width` bytes.
+    /// Bytes behind their length, which takes `width` bytes.
     fn sized(&mut self, width: u64) -> Result<&'a [u8], TorchFileFault> {
         let mut length = [0; 8];
         for (byte, given) in length.iter_mut().zip(self.take(width)?) {
@@ -283,17 +456,17 @@ impl<'a> Unpickler<'a> {
         self.array().map(|[byte]| byte)
     }
 
-    /// Text up to the end of the line, which is passed over.
+    /// Text up to the end of the line.
     fn line(&mut self) -> Result<&'a str, TorchFileFault> {
         let rest = self.bytes.get(self.at..).ok_or(TorchFileFault::Truncated)?;
         let length =
             rest.iter().position(|byte| *byte == b'\n').ok_or(TorchFileFault::Truncated)?;
         self.at += length + 1;
-        std::str::from_utf8(&rest[..length]).map_err(|_| self.fault("a name that is no text"))
+        std::str::from_utf8(&rest[..length]).map_err(|_| self.fault("a name that is not text"))
     }
 }
 
-/// An integer in two's complement.
+/// A little-endian integer in two's complement.
 fn long(bytes: &[u8]) -> PickleValue<'_> {
     let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
     let mut filled = [if negative { 0xff } else { 0 }; 8];
@@ -302,7 +475,7 @@ fn long(bytes: &[u8]) -> PickleValue<'_> {
     PickleValue::Int(i64::from_le_bytes(filled))
 }
 
-/// A value whose bytes do not matter.
+/// A value whose bytes are dropped.
 fn plain(_: &[u8]) -> PickleValue<'_> {
     PickleValue::Plain
 }

@@ -1,4 +1,4 @@
-//! Checkpoints that PyTorch wrote (`train/tests/fixtures/torch_file`), others made byte by byte, and hostile ones.
+//! Checkpoints written by PyTorch (`train/tests/fixtures/torch_file`), handmade and hostile ones.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -12,7 +12,8 @@ use super::{TorchFileError, TorchFileFault, parse, read};
 const ZIP: &[u8] = include_bytes!("../../tests/fixtures/torch_file/zip.pth");
 const LEGACY: &[u8] = include_bytes!("../../tests/fixtures/torch_file/legacy.pth");
 
-/// A pickle of `{"w": tensor}` up to the tensor's arguments after its storage, which is `data/0` with 6 floats.
+/// A pickle of `{"w": tensor}` up to the tensor's arguments behind its storage, `data/0` with 6
+/// floats.
 const UP_TO_STORAGE: &[u8] =
     b"\x80\x02}U\x01wctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06tQ";
 
@@ -20,7 +21,7 @@ fn tensor(shape: &[usize], data: &[f32]) -> Tensor {
     Tensor { shape: shape.to_vec(), data: data.to_vec() }
 }
 
-/// A zip checkpoint of entries in its folder.
+/// A zip checkpoint with these entries.
 fn archive(entries: &[(&str, &[u8])], compression: CompressionMethod) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in entries {
@@ -75,7 +76,7 @@ fn a_file_cut_at_any_length_is_refused() {
             );
         }
     }
-    assert_eq!(message(&ZIP[..2000]), "a.pth is cut short; fetch or copy it again");
+    assert_eq!(message(&ZIP[..2000]), "a.pth: the file is cut short; download or copy it again");
 }
 
 #[test]
@@ -194,7 +195,8 @@ fn the_first_known_key_holds_the_weights() {
         [b"\x80\x02}U\x03ema}U\x05model", &weights(3)[..], b"ssU\x05model", &weights(1), b"s."]
             .concat();
     assert_eq!(parse_pickle(&nested).unwrap()["w"], tensor(&[], &[3.0]));
-    // An averaged model that is not readable does not silently give way to the plain one; a flag or a rate does.
+    // An averaged model that is not readable does not silently give way to the plain one; a flag or
+    // a rate does.
     let object =
         [b"\x80\x02}U\x05model", &weights(1)[..], b"sU\x03emacnet\nNet\n)\x81}bs."].concat();
     assert!(matches!(parse_pickle(&object), Err(TorchFileFault::NoWeights { .. })));

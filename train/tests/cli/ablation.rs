@@ -1,4 +1,4 @@
-//! Grids of runs.
+//! Ablation grids.
 
 use crate::support::{command, folder, said, train};
 use protoseg_models::checkpoint::Checkpoint;
@@ -19,7 +19,7 @@ fn a_grid_equals_its_runs_one_by_one_and_shares_their_warm_up() {
     let shared = std::fs::read_dir(path("grid")).unwrap().filter(|entry| {
         entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("warmup-")
     });
-    assert_eq!(shared.count(), 2, "one warm-up a seed");
+    assert_eq!(shared.count(), 2, "one warm-up per seed");
     for mode in ["supervised", "prototype"] {
         let alone = path(mode);
         train(&alone, &[&settings[..], &[&format!("mode={mode}"), "seed=2"]].concat(), &[]);
@@ -39,12 +39,12 @@ fn a_grid_equals_its_runs_one_by_one_and_shares_their_warm_up() {
         .modified()
         .unwrap();
     assert_eq!(before, after);
-    // What was trained otherwise is not taken for it.
+    // A run with another configuration is refused.
     let other =
         command(&path("grid"), &["steps=8", "warmup_steps=4", "crop=96"], &axes).output().unwrap();
     assert_eq!(other.status.code(), Some(1));
     assert!(
-        said(&other).contains("was trained under another configuration (`crop` was 64, is 96)"),
+        said(&other).contains("was trained with another configuration (`crop` was 64, is 96)"),
         "{}",
         said(&other)
     );

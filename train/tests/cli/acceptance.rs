@@ -1,4 +1,4 @@
-//! `protoseg-train accept` on the CPU, and where the device is not there.
+//! `protoseg-train accept` on the CPU and without a device.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ fn accept(report: &Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn both_networks_are_accepted_in_both_precisions() {
+fn both_networks_pass_in_both_precisions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train-accept.json");
     let output = accept(&path, &["--brief"]);
@@ -42,7 +42,7 @@ fn both_networks_are_accepted_in_both_precisions() {
             |outcome: &str| checks.iter().filter(|check| check["outcome"] != outcome).count();
         assert!(other_than("passed") <= 1 && other_than("failed") == checks.len(), "{trial}");
         let losses = trial["losses"].as_array().unwrap();
-        // Steps that differ from each other, as they would not if they learnt from nothing.
+        // Losses of the two steps differ, so training changes the weights.
         assert!(losses.len() == 2 && losses[0]["device"] != losses[1]["device"], "{trial}");
         let roofline = &trial["speed"]["roofline"];
         assert!(
@@ -51,16 +51,16 @@ fn both_networks_are_accepted_in_both_precisions() {
         );
         assert_eq!(trial["speed"]["seconds"].as_array().unwrap().len(), 3);
     }
-    // In 32-bit floats other than in bfloat16.
+    // bfloat16 gives another loss than float32.
     assert_ne!(trials[0]["losses"][0]["device"], trials[1]["losses"][0]["device"]);
     assert!(table.contains("steps/s") && table.contains("of the roofline"), "{table}");
 }
 
 #[test]
-fn a_device_that_is_not_there_is_said_before_anything_is_done() {
+fn a_missing_device_is_named_before_anything_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
-    // No machine has so many.
+    // No machine has that many.
     let output = accept(&path, &["--device", "cuda:127"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(

@@ -1,4 +1,5 @@
-//! Wrong or broken input ends a run with one sentence that names the file, status 1 or 2, and nothing half-written.
+//! Broken input ends a run with one sentence that names the file, exit status 1 or 2, and no
+//! partial output.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,7 +10,7 @@ use protoseg_models::formula;
 use protoseg_models::weights::{self, StateDict, Tensor};
 use tempfile::TempDir;
 
-/// A folder data set of three labelled pictures, and a run that trains on it for a step.
+/// A folder data set of three labeled images, and a run of one step on it.
 pub(crate) struct Fixture {
     folder: TempDir,
 }
@@ -88,7 +89,8 @@ impl Fixture {
         path.display().to_string()
     }
 
-    /// Trains, and expects one sentence with some words in it, at the most behind the plan, and no checkpoint.
+    /// Trains, and expects one error that contains `says`, at most the plan before it, and no
+    /// checkpoint.
     fn refuses(&self, settings: &[String], says: &[&str]) {
         let output = self.train(settings);
         let message = String::from_utf8_lossy(&output.stderr);
@@ -96,13 +98,13 @@ impl Fixture {
             message.lines().skip_while(|line| !line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "{message}");
         for clause in errors[0].split(": ").filter(|clause| clause.len() > 12) {
-            assert_eq!(errors[0].matches(clause).count(), 1, "`{clause}` is said twice: {message}");
+            assert_eq!(errors[0].matches(clause).count(), 1, "`{clause}` is repeated: {message}");
         }
         assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {message}", output.status);
         for words in says {
-            assert!(errors[0].contains(words), "`{words}` is not said: {message}");
+            assert!(errors[0].contains(words), "`{words}` is missing: {message}");
         }
-        // Only what shows after the first step leaves a folder, with the log and without a checkpoint.
+        // Only errors after the first step leave a folder, with the log and without a checkpoint.
         let planned = message.contains("expected: ");
         assert!(
             planned || !self.path("run").exists(),
@@ -122,7 +124,7 @@ fn the_untouched_fixture_trains() {
 }
 
 #[test]
-fn pictures_and_labels_that_do_not_fit_are_named() {
+fn images_and_labels_that_do_not_match_are_named() {
     let missing = Fixture::new();
     std::fs::remove_file(missing.path("data/images/b.png")).unwrap();
     missing.refuses(&[], &["images/b.png", "missing", "list.txt"]);
@@ -135,7 +137,7 @@ fn pictures_and_labels_that_do_not_fit_are_named() {
     range.label("c", 64, 48, 77);
     range.refuses(&[], &["labels/c.png", "77", "row 2, column 5"]);
 
-    // Only scored at the end, but found before the first step.
+    // Validation images are checked before the first step too.
     let scored = Fixture::new();
     std::fs::write(scored.path("data/val.txt"), "images/a.png\nimages/c.png").unwrap();
     scored.label("c", 64, 40, 3);
@@ -160,7 +162,7 @@ fn pictures_and_labels_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn weights_that_do_not_fit_are_named() {
+fn weights_that_do_not_match_are_named() {
     let fixture = Fixture::new();
     let small = || Tensor { shape: vec![2], data: vec![0.5; 2] };
     let setting =
@@ -186,14 +188,14 @@ fn weights_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn a_run_that_diverges_says_so_and_leaves_no_checkpoint() {
+fn a_run_that_diverges_reports_it_and_leaves_no_checkpoint() {
     let settings = ["learning_rate=10", "head_multiplier=1000", "weight_decay=1", "steps=15"]
         .map(str::to_owned);
     Fixture::new().refuses(&settings, &["learning_rate"]);
 }
 
 #[test]
-fn what_others_wrote_is_left_alone() {
+fn foreign_files_are_left_alone() {
     let fixture = Fixture::new();
     std::fs::create_dir_all(fixture.path("run/checkpoint")).unwrap();
     std::fs::write(fixture.path("run/checkpoint/notes"), "important").unwrap();
@@ -204,7 +206,7 @@ fn what_others_wrote_is_left_alone() {
 }
 
 #[test]
-fn configurations_that_make_no_sense_have_status_2() {
+fn invalid_configurations_have_status_2() {
     let fixture = Fixture::new();
     for (setting, says) in [
         ("batch=1", "`batch`"),

@@ -1,11 +1,11 @@
-//! What goes wrong inside a step: which words a run finds for it, or how it goes on.
+//! Errors inside a step: their messages, and runs that continue.
 
 use std::process::Command;
 
 use crate::support::{arguments, command, folder, root, said, train};
 
 #[test]
-fn a_loss_that_is_no_number_is_named_with_its_step_and_pictures() {
+fn a_loss_that_is_not_finite_is_named_with_its_step_and_images() {
     let (_folder, path) = folder();
     let wild = [
         "steps=30",
@@ -25,7 +25,7 @@ fn a_loss_that_is_no_number_is_named_with_its_step_and_pictures() {
 }
 
 #[test]
-fn pictures_of_which_nothing_is_kept_do_no_harm() {
+fn images_without_a_kept_pixel_do_no_harm() {
     let (_folder, path) = folder();
     let strict = ["steps=6", "warmup_steps=2", "mode=prototype", "unlabeled_gate=1", "gate=1"];
     train(&path("run"), &strict, &[]);
@@ -55,7 +55,7 @@ fn pictures_of_which_nothing_is_kept_do_no_harm() {
 fn memory_that_runs_out_names_the_keys_that_need_less() {
     let (_folder, path) = folder();
     let large = ["steps=3", "warmup_steps=1", "crop=512", "batch=32", "precise_bn_batches=0"];
-    // Main memory is not what is tested: the process may have 2.5 GB of addresses.
+    // Limits the address space to 2.5 GB.
     let output = Command::new("sh")
         .args(["-c", "ulimit -v 2500000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_protoseg-train")])
         .args(arguments(&path("run"), &large, &[]))
@@ -71,7 +71,7 @@ fn memory_that_runs_out_names_the_keys_that_need_less() {
 }
 
 #[test]
-fn options_that_cannot_be_are_refused_before_anything_is_written() {
+fn invalid_options_are_refused_before_anything_is_written() {
     let (_folder, path) = folder();
     for (settings, arguments, words) in [
         (&["batch=1"][..], &[][..], "`batch` is 1"),

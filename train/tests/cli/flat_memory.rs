@@ -1,11 +1,11 @@
-//! Memory over a long run.
+//! Resident memory over a long run.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::{command, folder};
 
-/// Growth that is noise: allocators return memory late.
+/// Tolerated growth, as allocators return memory late.
 const NOISE: u64 = 16 << 20;
 
 fn resident(process: u32) -> Option<u64> {
@@ -23,7 +23,7 @@ fn resident_memory_is_flat_over_300_steps_after_the_50th() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    // (step, resident bytes), as the run goes.
+    // (step, resident bytes) during the run.
     let mut seen: Vec<(u64, u64)> = Vec::new();
     while child.try_wait().unwrap().is_none() {
         let log = std::fs::read_to_string(path("run/log.jsonl")).unwrap_or_default();
@@ -40,5 +40,5 @@ fn resident_memory_is_flat_over_300_steps_after_the_50th() {
             .unwrap()
     };
     let (early, late) = (highest(50, 150), highest(250, 351));
-    assert!(late <= early + NOISE, "{} MB at first, {} MB at the end", early >> 20, late >> 20);
+    assert!(late <= early + NOISE, "{} MB early, {} MB late", early >> 20, late >> 20);
 }

@@ -1,4 +1,4 @@
-//! `protoseg-train init` makes a checkpoint of a random network of every kind.
+//! `protoseg-train init`: checkpoints of random networks.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use protoseg_models::arch::Preset;
 use protoseg_models::checkpoint::Checkpoint;
 
 #[test]
-fn random_checkpoints_are_whole_and_follow_from_their_seed() {
+fn random_checkpoints_are_complete_and_determined_by_their_seed() {
     let folder = tempfile::tempdir().unwrap();
     let preset = Preset::DeepLabV3PlusEfficientNetLite0;
     let init = |name: &str, seed: &str| {
@@ -31,8 +31,8 @@ fn random_checkpoints_are_whole_and_follow_from_their_seed() {
     );
     for case in &first.probe {
         assert_eq!(case.labels.len(), case.height * case.width);
-        assert!(case.logits.data.iter().all(|score| score.is_finite()));
+        assert!(case.logits.data.iter().all(|logit| logit.is_finite()));
         let classes: std::collections::BTreeSet<u8> = case.labels.iter().copied().collect();
-        assert!(classes.len() > 1, "a probe of one class proves little");
+        assert!(classes.len() > 1, "the probe has one class only");
     }
 }

@@ -1,6 +1,8 @@
-//! The program `protoseg-train`, end to end: [`runs`] and what they leave, [`stops`] that lose nothing, what is refused to go on from ([`resumes`]), [`failures`] inside
-//! a step, [`broken_inputs`] before it, grids of runs ([`ablation`]), memory ([`flat_memory`]), random checkpoints ([`init`])
-//! and whether training works on a device ([`acceptance`]).
+//! The program `protoseg-train`, end to end: whole [`runs`], runs that stop early ([`stops`]) and
+//! states that cannot be resumed ([`resumes`]), errors in a step ([`failures`]) and in the inputs
+//! ([`broken_inputs`]), grids ([`ablation`]), memory ([`flat_memory`]), random checkpoints
+//! ([`init`]), the page of configuration keys ([`config_reference`]) and training on a device
+//! ([`acceptance`]).
 
 #[cfg(test)]
 mod ablation;
@@ -8,6 +10,8 @@ mod ablation;
 mod acceptance;
 #[cfg(test)]
 mod broken_inputs;
+#[cfg(test)]
+mod config_reference;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]

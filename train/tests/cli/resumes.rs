@@ -1,4 +1,4 @@
-//! What a run that goes on refuses to go on from, and what it says.
+//! States that a run refuses to resume from, and its messages.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use crate::broken_inputs::Fixture;
 use crate::support::{command, folder, said, train};
 
 #[test]
-fn a_state_that_lost_a_part_is_refused_by_name() {
+fn a_missing_or_changed_part_of_the_state_is_refused_by_name() {
     let (_folder, path) = folder();
     let settings = ["steps=8", "warmup_steps=2", "mode=mean-teacher"];
     train(&path("run"), &settings, &["--stop-after", "4"]);
@@ -26,9 +26,9 @@ fn a_state_that_lost_a_part_is_refused_by_name() {
     let teacher = "teacher.safetensors";
     refused(teacher, &|| fs::remove_file(state(teacher)).unwrap(), &[teacher, "is missing"]);
     let velocity = "velocity.safetensors";
-    // The student has the same names, and more.
+    // The student's file has the same names and more.
     let swap = || assert!(fs::copy(state("student.safetensors"), state(velocity)).unwrap() > 0);
-    refused(velocity, &swap, &["velocities of", "state"]);
+    refused(velocity, &swap, &["momentum buffers for", velocity]);
     let position = "position.json";
     let later = || {
         let text = fs::read_to_string(state(position)).unwrap();
@@ -79,9 +79,9 @@ fn a_folder_holds_one_run_at_a_time() {
 }
 
 #[test]
-fn a_signal_does_not_wait_for_a_long_score() {
+fn a_signal_interrupts_scoring() {
     let (_folder, path) = folder();
-    // Scenes of this size take a good part of a second each.
+    // Scoring a scene of this size takes a good part of a second.
     let settings =
         ["steps=2", "warmup_steps=2", "synthetic_validation=400", "synthetic_size=[256, 512]"];
     let mut child = command(&path("run"), &settings, &[])
@@ -105,7 +105,7 @@ fn a_signal_does_not_wait_for_a_long_score() {
 }
 
 #[test]
-fn labels_of_which_nothing_counts_are_refused() {
+fn labels_that_are_ignored_everywhere_are_refused() {
     let fixture = Fixture::new();
     let ignored = image::GrayImage::from_pixel(64, 48, image::Luma([255]));
     for name in ["a", "b", "c"] {

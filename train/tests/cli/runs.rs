@@ -1,4 +1,4 @@
-//! Whole runs of the program: what they leave, and that going on after a stop changes nothing.
+//! Whole runs: the files that they leave, and that resuming changes nothing.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use protoseg_models::checkpoint::Checkpoint;
 use protoseg_models::weights::{self, StateDict};
 
 #[test]
-fn a_supervised_run_leaves_a_whole_checkpoint() {
+fn a_supervised_run_leaves_a_complete_checkpoint() {
     let (_folder, path) = folder();
     let out = path("run");
     train(
@@ -39,7 +39,7 @@ fn a_supervised_run_leaves_a_whole_checkpoint() {
         .iter()
         .filter(|line| line["event"] == "step")
         .map(|line| line["step"].as_u64().unwrap());
-    assert_eq!(steps.collect::<Vec<_>>(), [4, 6], "the last ones too");
+    assert_eq!(steps.collect::<Vec<_>>(), [4, 6], "the last step is logged too");
     assert!(log.contains("mean_iou") && !log.contains(r#""event":"classes""#));
     let report = std::fs::read_to_string(out.join("report.html")).unwrap();
     for list in ["validation", "unlabeled"] {
@@ -47,15 +47,15 @@ fn a_supervised_run_leaves_a_whole_checkpoint() {
     }
 }
 
-/// The student's and the teacher's weights and the prototypes of a run's last state.
+/// Weights of student and teacher, momentum buffers and prototypes of a run's saved state.
 fn state(out: &Path) -> Vec<StateDict> {
     ["student", "teacher", "velocity", "prototypes"]
         .map(|name| weights::read(&out.join(format!("state/{name}.safetensors"))).unwrap())
         .into()
 }
 
-/// Twenty steps in one go, and in two parts, each in a process of its own: cut inside the warm-up, at its end, and in the
-/// middle of an epoch (of three steps, or one and a half) behind it.
+/// Compares twenty steps of one process with two parts in two processes: cut inside the warm-up, at
+/// its end, and in the middle of an epoch (three steps, or one and a half) after it.
 fn parts_equal_the_whole(settings: &[&str]) {
     let (_folder, path) = folder();
     let prototype = [
@@ -70,7 +70,7 @@ fn parts_equal_the_whole(settings: &[&str]) {
     train(&path("whole"), &settings, &[]);
     let whole = Checkpoint::read(&path("whole/checkpoint")).unwrap();
     let log = |out: &Path| std::fs::read_to_string(out.join("log.jsonl")).unwrap();
-    // What was measured differs from run to run; what was computed does not.
+    // Times differ from run to run; computed values do not.
     let computed = |out: &Path| -> Vec<serde_json::Value> {
         let mut lines: Vec<serde_json::Value> =
             log(out).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -97,15 +97,15 @@ fn parts_equal_the_whole(settings: &[&str]) {
 }
 
 #[test]
-fn going_on_changes_nothing() {
+fn resuming_changes_nothing() {
     parts_equal_the_whole(&[]);
 }
 
 #[test]
-fn going_on_changes_nothing_with_accumulation_and_every_option() {
+fn resuming_changes_nothing_with_accumulation_and_every_option() {
     parts_equal_the_whole(&[
         "accumulate=2",
-        "features=centred",
+        "features=centered",
         "points=balanced",
         "points_per_class=8",
         "criterion=ohem",
@@ -116,7 +116,7 @@ fn going_on_changes_nothing_with_accumulation_and_every_option() {
 }
 
 #[test]
-fn going_on_changes_nothing_in_the_habits_of_the_reference() {
+fn resuming_changes_nothing_with_fidelity_pcr() {
     let (_folder, path) = folder();
     let settings = ["steps=8", "warmup_steps=2", "mode=prototype", "fidelity=pcr"];
     train(&path("whole"), &settings, &[]);
@@ -153,8 +153,8 @@ fn weights_of_a_checkpoint_start_another_run() {
     assert!(said(&output).contains("whole network"), "{}", said(&output));
     let [first, second] =
         ["first", "second"].map(|run| Checkpoint::read(&path(run).join("checkpoint")).unwrap());
-    let learnt = |name: &str| !name.contains("running");
-    for (name, tensor) in first.weights.iter().filter(|(name, _)| learnt(name)) {
+    let learned = |name: &str| !name.contains("running");
+    for (name, tensor) in first.weights.iter().filter(|(name, _)| learned(name)) {
         assert_eq!(tensor, &second.weights[name], "{name}");
     }
 }
@@ -169,9 +169,9 @@ fn a_run_without_a_validation_list_has_a_checkpoint_and_no_score() {
 }
 
 #[test]
-fn two_classes_train_with_pictures_that_have_no_masks() {
+fn two_classes_train_with_images_without_masks() {
     let fixture = Fixture::new();
-    // The second column is of a list with labels, which are not there.
+    // The second column of the list names a label file that does not exist.
     std::fs::write(
         fixture.path("data/rest.txt"),
         "images/a.png labels/none.png\nimages/b.png\nimages/c.png",
@@ -188,7 +188,7 @@ fn two_classes_train_with_pictures_that_have_no_masks() {
 }
 
 #[test]
-fn a_dry_run_says_the_plan_and_takes_no_step() {
+fn a_dry_run_prints_the_plan_and_takes_no_step() {
     let (_folder, path) = folder();
     let output =
         train(&path("run"), &["steps=5", "warmup_steps=2", "mode=prototype"], &["--dry-run"]);
@@ -206,7 +206,7 @@ fn a_dry_run_says_the_plan_and_takes_no_step() {
 }
 
 #[test]
-fn labels_of_the_teacher_are_written_where_they_are_wanted() {
+fn pseudo_labels_are_written_on_request() {
     let (_folder, path) = folder();
     train(
         &path("run"),

@@ -1,4 +1,4 @@
-//! Runs that end early, by signal, time, kill or a full disk: nothing that was saved is lost.
+//! Runs that end early, by signal, time limit, kill or a full disk: saved states survive.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ fn start(out: &Path, settings: &[&str], more: &[&str]) -> Child {
     command(out, settings, more).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
 }
 
-/// Waits until the log of a run holds a step.
+/// Waits until a step is logged.
 fn wait_for_step(out: &Path, step: u64) {
     let needle = format!("\"event\":\"step\",\"step\":{step},");
     let patience = Instant::now() + Duration::from_secs(120);
@@ -28,7 +28,7 @@ fn saved_step(out: &Path) -> u64 {
     serde_json::from_slice::<serde_json::Value>(&position).unwrap()["step"].as_u64().unwrap()
 }
 
-fn signalled(signal: &str, status: i32) {
+fn interrupt(signal: &str, status: i32) {
     let (_folder, path) = folder();
     let mut child = start(&path("run"), &LONG, &[]);
     wait_for_step(&path("run"), 3);
@@ -44,16 +44,16 @@ fn signalled(signal: &str, status: i32) {
 
 #[test]
 fn sigterm_saves_and_exits_with_143() {
-    signalled("-TERM", 143);
+    interrupt("-TERM", 143);
 }
 
 #[test]
 fn ctrl_c_saves_and_exits_with_130() {
-    signalled("-INT", 130);
+    interrupt("-INT", 130);
 }
 
 #[test]
-fn a_limit_of_time_saves_and_exits_with_3() {
+fn a_time_limit_saves_and_exits_with_3() {
     let (_folder, path) = folder();
     let output = command(&path("run"), &LONG, &["--max-minutes", "0.05"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
@@ -63,7 +63,7 @@ fn a_limit_of_time_saves_and_exits_with_3() {
 }
 
 #[test]
-fn a_run_that_is_killed_over_and_over_ends_as_if_it_had_not_been() {
+fn a_run_killed_repeatedly_ends_like_an_undisturbed_one() {
     let (_folder, path) = folder();
     let settings = ["steps=16", "warmup_steps=4", "mode=prototype", "save_every=1"];
     train(&path("whole"), &settings, &[]);
@@ -72,7 +72,7 @@ fn a_run_that_is_killed_over_and_over_ends_as_if_it_had_not_been() {
         let resume = run.join("state").exists();
         let mut child = start(&run, &settings, if resume { &["--resume"] } else { &[] });
         wait_for_step(&run, step);
-        // Saving follows each step, so some of these moments lie in the middle of it.
+        // Saving follows each step, so some kills interrupt it.
         std::thread::sleep(Duration::from_millis(15 * kill as u64));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -90,7 +90,7 @@ fn a_full_disk_is_named_and_the_state_before_it_is_kept() {
     let settings = ["steps=6", "warmup_steps=2", "save_every=1"];
     let run = path("run");
     train(&run, &settings, &["--stop-after", "2"]);
-    // Files of more than 2 MB cannot be written, which a full disk looks like from inside.
+    // Writes beyond 2 MB fail, as on a full disk.
     let output = Command::new("sh")
         .args([
             "-c",

@@ -1,11 +1,11 @@
-//! Small runs of the program on drawn scenes, for tests.
+//! Small runs of the program on synthetic scenes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// Settings that make a step take a fraction of a second.
+/// Settings with steps of a fraction of a second.
 const SMALL: [&str; 12] = [
     "synthetic_labeled=5",
     "synthetic_unlabeled=7",
@@ -21,26 +21,25 @@ const SMALL: [&str; 12] = [
     "calibration_images=0",
 ];
 
-/// The root of the repository, where configurations name files from.
+/// Root of the repository; paths in configurations are relative to it.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A folder that goes when the test is over, and paths in it.
+/// A temporary folder, and a function for paths in it.
 pub(crate) fn folder() -> (TempDir, impl Fn(&str) -> PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
     (folder, move |name| path.join(name))
 }
 
-/// The program with a small run's arguments.
+/// The program with the arguments of a small run.
 pub(crate) fn command(out: &Path, settings: &[&str], more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-train"));
     command.args(arguments(out, settings, more)).current_dir(root()).env_remove("LD_LIBRARY_PATH");
     command
 }
 
-/// The arguments alone.
 pub(crate) fn arguments(out: &Path, settings: &[&str], more: &[&str]) -> Vec<String> {
     let config = root().join("train/configs/synthetic.toml");
     let fixed = [&config.to_string_lossy(), "--out", &out.to_string_lossy(), "--threads", "1"]
@@ -53,14 +52,14 @@ pub(crate) fn arguments(out: &Path, settings: &[&str], more: &[&str]) -> Vec<Str
     fixed.into_iter().chain(set.map(str::to_owned)).collect()
 }
 
-/// Runs to its end and succeeds.
+/// Runs the program and asserts success.
 pub(crate) fn train(out: &Path, settings: &[&str], more: &[&str]) -> Output {
     let output = command(out, settings, more).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-/// What a program said on its standard error.
+/// Standard error of a program.
 pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -4,18 +4,18 @@ mod logs;
 mod run;
 mod tuned_models;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use axum::http::HeaderValue;
 use clap::ValueEnum;
 use protoseg_infer::session;
-use protoseg_serve::http::ApiKey;
 use protoseg_serve::listener::{self, ConnectionLimits, Protocol};
 use protoseg_serve::registry::{ENCODED_SUFFIX, ModelOptions, name_of};
-use protoseg_serve::{BatchLimit, ServiceLimits};
+use protoseg_serve::{ApiKey, BatchLimit, ServiceLimits};
 
 use super::engine_args::bytes;
 use super::engine_options::EngineFlags;
@@ -24,16 +24,22 @@ use super::{CommandError, CommandOutcome};
 
 use self::tuned_models::TunedModelOptions;
 
-/// Environment variable that holds the key itself; a command line would show it to everybody on the machine.
+/// Environment variable with the key; a command line would show it to all users of the machine.
 pub(crate) const KEY_VARIABLE: &str = "PROTOSEG_API_KEY";
+
+/// Variables of options that were renamed: the new one, and the old one that is still read.
+const RENAMED_VARIABLES: [(&str, &str); 1] =
+    [("PROTOSEG_MAX_BATCH_DELAY_MS", "PROTOSEG_MAX_DELAY")];
 
 /// Answer requests over HTTP and gRPC
 ///
-/// Speaks the Open Inference Protocol, version 2 (as Triton and KServe do), and a plain form: `curl --data-binary @photo.jpg
-/// http://127.0.0.1:8000/v1/segment`. The address `/` holds a page for a browser, `/openapi.json` the description, `/metrics`
-/// what Prometheus reads. Every option may also stand in the environment, as PROTOSEG_ and its name: PROTOSEG_HTTP for
-/// --http; a key that requests must carry in PROTOSEG_API_KEY. SIGHUP loads every model anew while it answers; after SIGTERM
-/// the server is no longer ready, finishes what it has begun, and ends with status 0.
+/// Speaks the Open Inference Protocol, version 2 (as Triton and KServe do), and a plain form: `curl
+/// --data-binary @photo.jpg http://127.0.0.1:8000/v1/segment`. The path `/` has a page for
+/// browsers, `/openapi.json` the description, `/metrics` the Prometheus metrics. Every option can
+/// be set in the environment as PROTOSEG_ and its name: PROTOSEG_HTTP for --http; the key that
+/// requests must carry is PROTOSEG_API_KEY. SIGHUP reloads every model without a failed request;
+/// after SIGTERM the server reports that it is not ready, finishes what it has begun, and ends with
+/// status 0.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// Bundle folders, or NAME=FOLDER; the first answers where a request names no model
@@ -43,57 +49,38 @@ pub(crate) struct ServeArgs {
     engine: EngineFlags,
     #[command(flatten)]
     tuning: TuningArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+struct ServerArgs {
     /// Address for HTTP; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     http: SocketAddr,
     /// Address for gRPC, or `off`
     #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "127.0.0.1:8001")]
     grpc: BindAddress,
-    /// Another address for health and metrics alone, or `off`: without TLS or a key, with connections of its own, so that
-    /// crowds on the others hide the server from nobody who watches over it, and answered until its very end
+    /// Separate address for health and metrics, or `off`: without TLS or key, with its own
+    /// connections, and up while draining
     #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "off")]
     probes: BindAddress,
-    /// Let requests ask for scores before upsampling; advertised, they come where a request names no outputs
-    #[arg(long)]
-    serve_logits: bool,
     /// Let requests load and unload models
     #[arg(long)]
     repository: bool,
-    /// Most megapixels that one run of the network takes; a single window may have more
-    #[arg(long, value_name = "N", default_value_t = 8.0)]
-    batch_megapixels: f64,
-    /// Milliseconds that a run that is not full waits for more windows
-    #[arg(long, value_name = "MS", default_value_t = 0.0)]
-    max_delay: f64,
-    /// Megapixels of the pictures that are held: read, waiting, running, being answered
-    #[arg(long, value_name = "N", default_value_t = 64.0)]
-    queue_megapixels: f64,
-    /// Refuse pictures of more pixels
-    #[arg(long, value_name = "N", default_value_t = 40_000_000)]
-    max_pixels: u64,
-    /// Refuse larger requests; four such are read at a time
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "64M")]
-    max_body: u64,
-    /// Seconds from a request's head to its answer
-    #[arg(long, value_name = "S", default_value_t = 30.0)]
-    deadline: f64,
-    /// Seconds for a request's body to arrive, and for a part of an answer to be taken
-    #[arg(long, value_name = "S", default_value_t = 20.0)]
-    body_timeout: f64,
-    /// Seconds for a request's head to arrive, and for an idle connection
-    #[arg(long, value_name = "S", default_value_t = 20.0)]
-    head_timeout: f64,
-    /// Connections at a time, of each kind; others wait to be accepted
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    connections: usize,
-    /// Seconds after SIGTERM for what has begun to finish
-    #[arg(long, value_name = "S", default_value_t = 30.0)]
-    drain: f64,
-    /// Seconds after SIGTERM in which connections are still accepted, while the server says that it is not ready: time for
-    /// load balancers to notice
-    #[arg(long, value_name = "S", default_value_t = 0.0)]
-    drain_delay: f64,
-    /// File with a key that requests must carry
+    /// Seconds after SIGTERM for requests in progress to finish
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "30")]
+    drain: Duration,
+    /// Seconds after SIGTERM in which connections are still accepted and the server reports that it
+    /// is not ready: time for load balancers to notice
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "0")]
+    drain_delay: Duration,
+    /// File with the key that requests must carry
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Certificate chain for TLS, as PEM
@@ -102,16 +89,59 @@ pub(crate) struct ServeArgs {
     /// The certificate's key, as PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Origin of pages that may use the service in a browser, or *; repeat for several
+    /// Origin that browsers may call the server from, or *; repeat for several
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     cors_origins: Vec<HeaderValue>,
-    /// How logs are written
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Batches and limits")]
+struct LimitArgs {
+    /// Let requests ask for logits before upsampling; advertised, they are sent where a request
+    /// names no outputs
+    #[arg(long)]
+    serve_logits: bool,
+    /// Maximum megapixels of a batch; a single window may have more
+    #[arg(long, value_name = "N", value_parser = positive, default_value = "8")]
+    batch_megapixels: f64,
+    /// Maximum batching delay in ms: how long a batch that is not full waits for more windows
+    #[arg(long, alias = "max-delay", value_name = "MS", value_parser = milliseconds, default_value = "0")]
+    max_batch_delay_ms: Duration,
+    /// Megapixels of all admitted images: decoded, queued, running, being answered
+    #[arg(long, value_name = "N", value_parser = positive, default_value = "64")]
+    queue_megapixels: f64,
+    /// Refuse images of more pixels
+    #[arg(long, value_name = "N", default_value_t = 40_000_000)]
+    max_pixels: u64,
+    /// Refuse larger requests; four such are read at a time
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "64M")]
+    max_body: u64,
+    /// Seconds from a request's head to its answer
+    #[arg(long, value_name = "S", value_parser = positive_seconds, default_value = "30")]
+    deadline: Duration,
+    /// Seconds for a request's body to arrive, and for a part of an answer to be taken
+    #[arg(long, value_name = "S", value_parser = positive_seconds, default_value = "20")]
+    body_timeout: Duration,
+    /// Seconds for a request's head to arrive, and for an idle connection
+    #[arg(long, value_name = "S", value_parser = positive_seconds, default_value = "20")]
+    head_timeout: Duration,
+    /// Open connections of each front end; others wait to be accepted
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    connections: usize,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Logs and traces")]
+struct LogArgs {
+    /// Format of the log on the standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Least level of logs: error, warn, info, debug, or a filter such as `info,protoseg_serve=debug`
+    /// Least level of the log: error, warn, info, debug, or a filter such as
+    /// `info,protoseg_serve=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
-    /// Collector of OpenTelemetry that requests' traces are sent to over gRPC, such as http://127.0.0.1:4317
+    /// OpenTelemetry collector that traces of requests are sent to over gRPC, such as
+    /// http://127.0.0.1:4317
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
 }
@@ -122,7 +152,7 @@ enum LogFormat {
     Json,
 }
 
-/// Where to listen, if at all.
+/// An address to listen on; none for `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct BindAddress(Option<SocketAddr>);
 
@@ -135,36 +165,66 @@ impl std::str::FromStr for BindAddress {
         }
         let address = text
             .parse()
-            .map_err(|_| "write an address and a port such as 0.0.0.0:8001, or off".to_owned());
-        address.map(|address| Self(Some(address)))
+            .map_err(|_| "write an address and a port such as 0.0.0.0:8001, or off".to_owned())?;
+        Ok(Self(Some(address)))
     }
 }
 
-/// Lets every option of a command stand in the environment.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "write a number above 0".to_owned())
+}
+
+/// Seconds of at most a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| (0.0..=86_400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "write seconds from 0 to 86400, a day".to_owned())
+}
+
+fn positive_seconds(text: &str) -> Result<Duration, String> {
+    positive(text)?;
+    seconds(text)
+}
+
+/// Milliseconds of at most a day.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok().filter(|number: &f64| (0.0..=86_400_000.0).contains(number));
+    number
+        .map(|number| Duration::from_secs_f64(number / 1e3))
+        .ok_or_else(|| "write milliseconds from 0 to 86400000, a day".to_owned())
+}
+
+/// Lets every option of a command be set in the environment.
 pub(crate) fn with_env_vars(command: clap::Command) -> clap::Command {
     command.mut_args(|argument| {
         let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long))
         else {
             return argument;
         };
-        let variable = format!("PROTOSEG_{}", long.replace('-', "_").to_uppercase());
-        // Lives as long as the program, as does the command line.
+        let mut variable = format!("PROTOSEG_{}", long.replace('-', "_").to_uppercase());
+        for (new, old) in RENAMED_VARIABLES {
+            let is_set = |name: &str| std::env::var_os(name).is_some();
+            if variable == new && !is_set(new) && is_set(old) {
+                old.clone_into(&mut variable);
+            }
+        }
+        // Lives as long as the command line: until the program ends.
         argument.env(&*variable.leak()).hide_env_values(true)
     })
 }
 
 pub(crate) fn run(arguments: &ServeArgs) -> Result<CommandOutcome, CommandError> {
-    let threads = run::threads().map_err(CommandError::Usage)?;
-    let (json, collector) =
-        (arguments.log_format == LogFormat::Json, arguments.otlp_endpoint.as_deref());
-    let traces = threads.block_on(async { logs::init(&arguments.log_level, json, collector) });
-    let traces = traces.map_err(CommandError::Usage)?;
+    let runtime = run::start_runtime().map_err(CommandError::Usage)?;
+    let traces =
+        runtime.block_on(async { logs::init(&arguments.logs) }).map_err(CommandError::Usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
-    let plan = arguments.plan().map_err(CommandError::Usage)?;
-    run::serve(threads, plan, traces)
+    let config = arguments.config().map_err(CommandError::Usage)?;
+    run::serve(runtime, config, traces)
 }
 
-/// What is to be served, and how.
+/// Validated options.
 struct ServeConfig {
     bundles: Vec<(String, PathBuf)>,
     models: TunedModelOptions,
@@ -173,6 +233,7 @@ struct ServeConfig {
     http: SocketAddr,
     grpc: Option<SocketAddr>,
     probes: Option<SocketAddr>,
+    /// For HTTP and gRPC.
     tls: Option<[listener::TlsAcceptor; 2]>,
     key: Option<ApiKey>,
     repository: bool,
@@ -182,28 +243,30 @@ struct ServeConfig {
 }
 
 impl ServeArgs {
-    fn plan(&self) -> anyhow::Result<ServeConfig> {
+    fn config(&self) -> anyhow::Result<ServeConfig> {
         let engine = &self.engine.arguments;
-        let limits = self.limits()?;
-        let limit = BatchLimit::default_for(engine.batch(), engine.is_gpu());
-        let pixels = positive("--batch-megapixels", self.batch_megapixels)? * 1e6;
+        let limits = self.limits.service()?;
         let plain = ModelOptions {
             pipeline: engine.options(0)?,
-            limit: BatchLimit { pixels: pixels as u64, ..limit },
-            delay: time("--max-delay", self.max_delay / 1e3)?,
-            logits: self.serve_logits,
+            limit: BatchLimit {
+                pixels: (self.limits.batch_megapixels * 1e6) as u64,
+                ..BatchLimit::default_for(engine.batch(), engine.is_gpu())
+            },
+            delay: self.limits.max_batch_delay_ms,
+            logits: self.limits.serve_logits,
         };
         self.tuning.check()?;
         let models =
             TunedModelOptions { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
-        ensure!(self.connections > 0, "--connections 0 would answer nobody");
+        ensure!(self.limits.connections > 0, "--connections 0 would answer nobody");
         let connections = ConnectionLimits {
-            max_connections: self.connections,
-            header_timeout: time("--head-timeout", positive("--head-timeout", self.head_timeout)?)?,
+            max_connections: self.limits.connections,
+            header_timeout: self.limits.head_timeout,
             idle_timeout: limits.deadline + limits.body_timeout + Duration::from_secs(30),
             write_timeout: limits.body_timeout,
         };
-        let tls = match (&self.tls_cert, &self.tls_key) {
+        let server = &self.server;
+        let tls = match (&server.tls_cert, &server.tls_key) {
             (Some(certificate), Some(key)) => Some([
                 listener::tls_acceptor(certificate, key, Protocol::Http1)?,
                 listener::tls_acceptor(certificate, key, Protocol::Http2)?,
@@ -211,60 +274,43 @@ impl ServeArgs {
             _ => None,
         };
         Ok(ServeConfig {
-            bundles: self.named()?,
+            bundles: self.named_bundles()?,
             models,
             limits,
             connections,
-            http: self.http,
-            grpc: self.grpc.0,
-            probes: self.probes.0,
+            http: server.http,
+            grpc: server.grpc.0,
+            probes: server.probes.0,
             tls,
-            key: self.key()?,
-            repository: self.repository,
-            origins: self.cors_origins.clone(),
-            drain: time("--drain", self.drain)?,
-            drain_delay: time("--drain-delay", self.drain_delay)?,
+            key: server.key()?,
+            repository: server.repository,
+            origins: server.cors_origins.clone(),
+            drain: server.drain,
+            drain_delay: server.drain_delay,
         })
     }
 
-    fn limits(&self) -> anyhow::Result<ServiceLimits> {
-        let queue_pixels = (positive("--queue-megapixels", self.queue_megapixels)? * 1e6) as u64;
-        ensure!(self.max_pixels > 0, "--max-pixels 0 would refuse every picture");
-        ensure!(
-            self.max_pixels <= queue_pixels,
-            "--max-pixels {} allows pictures that --queue-megapixels {} never has room for; raise that or lower this",
-            self.max_pixels,
-            self.queue_megapixels
-        );
-        Ok(ServiceLimits {
-            image_pixels: self.max_pixels,
-            queue_pixels,
-            body_bytes: self.max_body,
-            bodies_bytes: self.max_body.saturating_mul(4),
-            deadline: time("--deadline", positive("--deadline", self.deadline)?)?,
-            body_timeout: time("--body-timeout", positive("--body-timeout", self.body_timeout)?)?,
-        })
-    }
-
-    /// The bundles and their names, no name twice.
-    fn named(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    /// Returns the bundles under unique names.
+    fn named_bundles(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
         let mut named: Vec<(String, PathBuf)> = Vec::new();
         for text in &self.bundles {
             let (name, path) = match text.split_once('=') {
                 Some((name, path)) => (Some(name.to_owned()), PathBuf::from(path)),
                 None => (None, PathBuf::from(text)),
             };
-            ensure!(path.exists(), "{}: there is no such bundle", path.display());
-            let name = name.or_else(|| name_of(&path));
-            let name = name.with_context(|| format!("{text} gives no name; write NAME={text}"))?;
-            let fit = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+            ensure!(path.exists(), "{}: no such bundle", path.display());
+            let name = name
+                .or_else(|| name_of(&path))
+                .with_context(|| format!("{text} gives no name; write NAME={text}"))?;
+            let is_allowed =
+                |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
             ensure!(
                 !name.is_empty()
                     && !name.starts_with('.')
                     && !name.ends_with(ENCODED_SUFFIX)
-                    && name.chars().all(fit),
-                "`{name}` cannot be a model's name: it stands in addresses; write NAME={} with letters, digits and . _ -, \
-                 none of the dots first, and without {ENCODED_SUFFIX} at the end, which means picture files",
+                    && name.chars().all(is_allowed),
+                "`{name}` cannot be the name of a model, as it is part of paths; write NAME={} with letters, digits and \
+                 . _ -, without a dot at the start, and without {ENCODED_SUFFIX} at the end, which means image files",
                 path.display()
             );
             if let Some((_, other)) = named.iter().find(|(known, _)| *known == name) {
@@ -275,36 +321,43 @@ impl ServeArgs {
         }
         Ok(named)
     }
+}
 
-    fn key(&self) -> anyhow::Result<Option<ApiKey>> {
-        let word = match &self.api_key_file {
-            Some(path) => {
-                Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?)
-            }
-            None => match std::env::var(KEY_VARIABLE) {
-                Ok(word) => Some(word),
-                Err(std::env::VarError::NotPresent) => None,
-                Err(std::env::VarError::NotUnicode(_)) => bail!("{KEY_VARIABLE} is no text"),
-            },
-        };
-        let empty = || {
-            anyhow!("the key is empty, which would let everybody in; leave it out to ask for none")
-        };
-        word.map(|word| ApiKey::new(&word).ok_or_else(empty)).transpose()
+impl LimitArgs {
+    fn service(&self) -> anyhow::Result<ServiceLimits> {
+        let queue_pixels = (self.queue_megapixels * 1e6) as u64;
+        ensure!(self.max_pixels > 0, "--max-pixels 0 would refuse every image");
+        ensure!(
+            self.max_pixels <= queue_pixels,
+            "--max-pixels {} allows images that --queue-megapixels {} never admits; raise that or lower this",
+            self.max_pixels,
+            self.queue_megapixels
+        );
+        Ok(ServiceLimits {
+            image_pixels: self.max_pixels,
+            queue_pixels,
+            body_bytes: self.max_body,
+            bodies_bytes: self.max_body.saturating_mul(4),
+            deadline: self.deadline,
+            body_timeout: self.body_timeout,
+        })
     }
 }
 
-/// A number above zero.
-fn positive(option: &str, number: f64) -> anyhow::Result<f64> {
-    ensure!(number > 0.0 && number.is_finite(), "{option} {number} is no number above zero");
-    Ok(number)
-}
-
-/// Seconds, of which there are at most as many as a day has.
-fn time(option: &str, seconds: f64) -> anyhow::Result<Duration> {
-    ensure!(
-        (0.0..=86_400.0).contains(&seconds),
-        "{option}: {seconds} s is no time from 0 to a day"
-    );
-    Ok(Duration::from_secs_f64(seconds))
+impl ServerArgs {
+    fn key(&self) -> anyhow::Result<Option<ApiKey>> {
+        let key = match &self.api_key_file {
+            Some(path) => {
+                std::fs::read_to_string(path).with_context(|| path.display().to_string())?
+            }
+            None => match std::env::var_os(KEY_VARIABLE).map(OsString::into_string) {
+                None => return Ok(None),
+                Some(Ok(key)) => key,
+                Some(Err(_)) => bail!("{KEY_VARIABLE} is not UTF-8"),
+            },
+        };
+        let key = ApiKey::new(&key)
+            .context("the key is empty, which would let everybody in; leave it out to need none")?;
+        Ok(Some(key))
+    }
 }

@@ -1,4 +1,4 @@
-//! The engine as a library: windows of several pictures in one run, pictures that nobody waits for, the end.
+//! The scheduler as a library: batches across images, canceled jobs, and the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,26 @@ use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerError, Sched
 
 use crate::common::{fixture, stripe_labels, stripes};
 
-/// Longer than a test takes: a run that is not full never begins.
+/// Longer than a test takes: a batch that is not full is never run.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// An engine of the fixture `colors`, whose windows are 48 pixels wide, and what it counts.
-fn engine(segmenters: usize, pieces: usize, delay: Duration) -> (Scheduler, Metrics) {
+/// A scheduler of the fixture `colors`, whose windows are 48 pixels wide, and its metrics.
+fn scheduler(segmenters: usize, windows: usize, delay: Duration) -> (Scheduler, Metrics) {
     let open = || Segmenter::open(fixture("colors")).unwrap();
     let metrics = Metrics::default();
-    let of_model = metrics.for_model("colors", &open().model().classes);
-    let options = SchedulerOptions {
-        limit: BatchLimit { windows: pieces, pixels: 1 << 30 },
-        delay,
-        threads: 1,
-    };
+    let model_metrics = metrics.for_model("colors", &open().model().classes);
+    let options =
+        SchedulerOptions { limit: BatchLimit { windows, pixels: 1 << 30 }, delay, threads: 1 };
     (
-        Scheduler::start((0..segmenters).map(|_| open()).collect(), options, of_model).unwrap(),
+        Scheduler::start((0..segmenters).map(|_| open()).collect(), options, model_metrics)
+            .unwrap(),
         metrics,
     )
 }
 
-fn ask(picture: RgbImage) -> PredictRequest {
-    let wanted = Outputs { confidence: true, margin: true };
-    PredictRequest { image: Arc::new(picture), outputs: wanted, logits: false }
+fn request(image: RgbImage) -> PredictRequest {
+    let outputs = Outputs { confidence: true, margin: true };
+    PredictRequest { image: Arc::new(image), outputs, logits: false }
 }
 
 fn count(metrics: &Metrics, start: &str) -> f64 {
@@ -46,33 +44,33 @@ fn count(metrics: &Metrics, start: &str) -> f64 {
 }
 
 #[test]
-fn windows_of_several_pictures_fill_one_run_and_each_gets_its_own_labels() {
-    let (engine, metrics) = engine(1, 5, NEVER);
+fn windows_of_several_images_share_a_batch_and_each_gets_its_labels() {
+    let (scheduler, metrics) = scheduler(1, 5, NEVER);
     // Of two windows, one, and two.
-    let pictures = [stripes(70, 40), stripes(48, 48), stripes(60, 17)];
-    let tickets: Vec<_> =
-        pictures.iter().map(|picture| engine.submit(ask(picture.clone())).unwrap()).collect();
-    for (ticket, picture) in tickets.into_iter().zip(&pictures) {
-        let made = ticket.blocking_recv().unwrap().unwrap();
-        assert_eq!(made.prediction.labels, stripe_labels(picture.width(), picture.height()));
+    let images = [stripes(70, 40), stripes(48, 48), stripes(60, 17)];
+    let handles: Vec<_> =
+        images.iter().map(|image| scheduler.submit(request(image.clone())).unwrap()).collect();
+    for (handle, image) in handles.into_iter().zip(&images) {
+        let response = handle.blocking_recv().unwrap().unwrap();
+        assert_eq!(response.prediction.labels, stripe_labels(image.width(), image.height()));
         let mut alone = Segmenter::open(fixture("colors")).unwrap();
-        let expected = alone.predict(picture, Outputs { confidence: true, margin: true }).unwrap();
-        assert_eq!(made.prediction, expected);
+        let expected = alone.predict(image, Outputs { confidence: true, margin: true }).unwrap();
+        assert_eq!(response.prediction, expected);
     }
     assert_eq!(count(&metrics, "protoseg_batch_windows_count"), 1.0);
     assert_eq!(count(&metrics, "protoseg_batch_windows_sum"), 5.0);
 }
 
 #[test]
-fn pictures_that_nobody_waits_for_are_not_run() {
-    let (engine, metrics) = engine(2, 4, NEVER);
-    // Three windows wait for a fourth, and then nobody for them.
-    drop(engine.submit(ask(stripes(100, 20))).unwrap());
-    let kept = engine.submit(ask(stripes(112, 32))).unwrap();
-    let more = engine.submit(ask(stripes(48, 20))).unwrap();
-    for (ticket, width, height) in [(kept, 112, 32), (more, 48, 20)] {
+fn canceled_jobs_are_not_run() {
+    let (scheduler, metrics) = scheduler(2, 4, NEVER);
+    // Three windows wait for a fourth, and are canceled.
+    drop(scheduler.submit(request(stripes(100, 20))).unwrap());
+    let kept = scheduler.submit(request(stripes(112, 32))).unwrap();
+    let more = scheduler.submit(request(stripes(48, 20))).unwrap();
+    for (handle, width, height) in [(kept, 112, 32), (more, 48, 20)] {
         assert_eq!(
-            ticket.blocking_recv().unwrap().unwrap().prediction.labels,
+            handle.blocking_recv().unwrap().unwrap().prediction.labels,
             stripe_labels(width, height)
         );
     }
@@ -81,18 +79,18 @@ fn pictures_that_nobody_waits_for_are_not_run() {
 }
 
 #[test]
-fn what_cannot_be_cut_is_refused_and_what_waits_at_the_end_is_answered() {
-    let (engine, _) = engine(2, 8, NEVER);
-    let Err(SchedulerError::Segment(error)) = engine.submit(ask(RgbImage::new(0, 5))) else {
+fn invalid_images_are_refused_and_queued_jobs_answered_at_the_end() {
+    let (scheduler, _) = scheduler(2, 8, NEVER);
+    let Err(SchedulerError::Segment(error)) = scheduler.submit(request(RgbImage::new(0, 5))) else {
         panic!("taken")
     };
     assert!(matches!(*error, SegmentError::Empty));
-    let tickets: Vec<_> =
-        (1..6).map(|index| engine.submit(ask(stripes(16 * index, 16))).unwrap()).collect();
-    drop(engine);
-    for (ticket, index) in tickets.into_iter().zip(1..) {
+    let handles: Vec<_> =
+        (1..6).map(|index| scheduler.submit(request(stripes(16 * index, 16))).unwrap()).collect();
+    drop(scheduler);
+    for (handle, index) in handles.into_iter().zip(1..) {
         assert_eq!(
-            ticket.blocking_recv().unwrap().unwrap().prediction.labels,
+            handle.blocking_recv().unwrap().unwrap().prediction.labels,
             stripe_labels(16 * index, 16)
         );
     }

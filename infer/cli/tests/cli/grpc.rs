@@ -1,5 +1,5 @@
-//! `protoseg serve` over gRPC: what it answers ([`calls`]), what it refuses ([`refusals`]), and what it says of itself
-//! ([`state`]), by a client made of the same .proto file.
+//! `protoseg serve` over gRPC, by a client of the same .proto file: [`calls`], [`refusals`], health
+//! and reflection ([`state`]).
 
 mod calls;
 mod client;

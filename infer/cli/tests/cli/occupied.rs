@@ -115,7 +115,7 @@ fn shards_of_another_division_are_passed_over() {
     let given = merge();
     assert!(given.status == 0 && given.stdout.starts_with("8 pictures"), "{given:?}");
     assert!(
-        given.stderr.starts_with("warning: out/.protoseg/journal-1-of-3.jsonl is passed over"),
+        given.stderr.starts_with("warning: out/.protoseg/journal-1-of-3.jsonl is ignored"),
         "{given:?}"
     );
     // Two that are whole, of the same options, and of others.

@@ -98,7 +98,7 @@ fn only_what_would_come_out_otherwise_is_done_again() {
     let place = place(6);
     let first = "label bundle in/images --out out";
     assert_eq!(run(&place, first).status, 0);
-    expect("again", &run(&place, first), 2, &["holds the results of 7 pictures", "--resume"]);
+    expect("again", &run(&place, first), 2, &["holds the results of 7 images", "--resume"]);
     let resumed = |more: &str| summary(&run(&place, &format!("{first} --resume --json{more}")));
     assert_eq!(resumed(""), [0, 7, 0]);
     // A new picture, a changed one, one that looks changed, a missing result, one of another size.
@@ -241,7 +241,7 @@ fn another_run_into_the_same_folder_is_refused() {
         "busy",
         &run(&place, "label bundle in/images --out out"),
         2,
-        &["another process is labelling"],
+        &["another process is labeling"],
     );
     drop(held);
     assert_eq!(run(&place, "label bundle in/images --out out").status, 0);

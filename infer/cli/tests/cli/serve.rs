@@ -1,5 +1,5 @@
-//! `protoseg serve` over HTTP: the [`oip`] protocol and the [`plain`] form, the [`limits`] that hold, what lies [`around`]
-//! requests, the server's [`life`] from start to end, and what [`mutations`] of requests do to it.
+//! `protoseg serve` over HTTP: the [`oip`] protocol, the [`plain`] form, [`limits`], TLS and traces
+//! ([`around`]), the server's [`life`] from start to end, and [`mutations`] of requests.
 
 mod around;
 mod life;

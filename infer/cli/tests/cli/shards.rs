@@ -47,7 +47,7 @@ fn merged_shards_are_the_files_of_one_run() {
         let line = "merge together --bundle bundle";
         if shard < 3 {
             let missing = if shard == 1 { "2, 3" } else { "3" };
-            expect("early", &run(&place, line), 2, &["these are missing", missing]);
+            expect("early", &run(&place, line), 2, &["shards missing of", missing]);
         }
     }
     let parts: Vec<usize> =
@@ -85,16 +85,16 @@ fn shards_that_do_not_belong_together_are_told_apart() {
         2,
         &["model, windows, device, ONNX Runtime or formats differ"],
     );
-    expect("twice", &merge("one one"), 2, &["shard 1/2 is there twice"]);
+    expect("twice", &merge("one one"), 2, &["shard 1/2 exists twice"]);
     expect("none", &merge("one in"), 2, &["in holds no results"]);
     stripes(32, 32).save(place.at("in/images/late.png")).unwrap();
     assert_eq!(label("late", "--shard 2/2").status, 0);
-    expect("pictures", &merge("one late"), 2, &["their pictures differ"]);
+    expect("pictures", &merge("one late"), 2, &["their images differ"]);
     assert_eq!(label("one", "--shard 1/2 --resume").status, 0);
     assert_eq!(merge("one late").status, 0);
     let gone = results(&place.at("late/ids"))[0].clone();
     std::fs::remove_file(place.at("late/ids").join(&gone)).unwrap();
-    expect("gone", &merge("one late"), 2, &[&format!("ids/{gone}"), "gone or of another size"]);
+    expect("gone", &merge("one late"), 2, &[&format!("ids/{gone}"), "missing or has another size"]);
     assert_eq!(label("late", "--shard 2/2 --resume").status, 0);
     // A picture that cannot be read is no gap, and is named.
     std::fs::write(place.at("in/images/0bad.png"), "hello").unwrap();

@@ -197,12 +197,7 @@ fn labels_of_another_format_are_not_mixed_with_those_before() {
     assert_eq!(run(&place, line).status, 0);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
     tune(&place, "", &[("precision", "int8")]);
-    expect(
-        "again",
-        &untold(run(&place, line)),
-        2,
-        &["holds the results of 2 pictures", "--resume"],
-    );
+    expect("again", &untold(run(&place, line)), 2, &["holds the results of 2 images", "--resume"]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
     // What only says how many threads there are makes no other labels.

@@ -1,4 +1,4 @@
-//! Journals beside a run's own in one output folder: of other shards, of other divisions into shards, of other labellings.
+//! Other journals in the same output folder: of other shards, other divisions into shards, other labelings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::STATE_DIR;
 use crate::shard::Shard;
 
 impl Journal {
-    /// The journals of an output folder, in order of their names; none where it is not one.
+    /// Journals of an output folder in order of their names; none where it is not one.
     pub fn list(out: &Path) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(out.join(STATE_DIR)) else { return Vec::new() };
         let is_journal = |path: &PathBuf| {
@@ -21,8 +21,8 @@ impl Journal {
         paths
     }
 
-    /// Refuses an output folder in which another labelling has results. Other shards of the same one may lie there: with the
-    /// same recipe, pictures and number of shards.
+    /// Refuses an output folder that holds another labeling. Other shards of the same one may lie there: with the same recipe,
+    /// images and number of shards.
     pub fn refuse_other_runs(out: &Path, run: &RunHeader) -> Result<(), JournalError> {
         let own = Self::path(out, run.shard);
         let mut count = 0;
@@ -39,15 +39,15 @@ impl Journal {
         if count == 0 { Ok(()) } else { Err(JournalError::NotEmpty { out: out.into(), count }) }
     }
 
-    /// Pictures of a shard that runs of another number of shards have labelled by the same recipe into the same folder, as far as
-    /// their results are there.
+    /// Images of a shard that runs with another number of shards have labeled by the same recipe into the same folder, as far
+    /// as their results are valid.
     pub fn entries_of_other_shardings(
         out: &Path,
         shard: Shard,
         recipe: &str,
     ) -> Result<Vec<JournalEntry>, JournalError> {
         let own = Self::path(out, shard);
-        // Those of the same number have other pictures, and may be many.
+        // Shards of the same division hold other images.
         let siblings = format!("-of-{}.jsonl", shard.count());
         let is_sibling = |path: &PathBuf| path.to_string_lossy().ends_with(&siblings);
         let mut found = Vec::new();

@@ -60,7 +60,7 @@ fn a_torn_line_and_what_follows_count_for_nothing() {
 }
 
 #[test]
-fn only_the_same_picture_under_the_same_recipe_is_finished() {
+fn only_the_same_image_under_the_same_recipe_is_complete() {
     let out = tempfile::tempdir().unwrap();
     let model = recipe("m");
     let (journal, _) = Journal::open(out.path(), Shard::ALL).unwrap();

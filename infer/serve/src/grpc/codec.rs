@@ -1,5 +1,5 @@
-//! Messages and their bytes. What a message takes in memory once it is read has a bound: an empty tensor is two bytes on the
-//! wire, and a hundred times as many here.
+//! Protobuf codec that bounds the memory of a message before decoding it, which prost does not: an
+//! empty tensor is 2 bytes on the wire and 200 here.
 
 use std::marker::PhantomData;
 
@@ -9,15 +9,15 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// Most fields of a message, those of the messages in it counted; a request with as many pictures as are allowed has fewer.
-const MOST_FIELDS: usize = 4096;
+/// Fields of a message and its nested messages; a request with all images that it may have has fewer.
+const MAX_FIELDS: usize = 4096;
 
-/// Most numbers of a message, each of one byte or more on the wire and of four or eight here.
-const MOST_NUMBERS: usize = 16 << 20;
+/// Numbers of a message, each one byte or more on the wire and four or eight here.
+const MAX_NUMBERS: usize = 16 << 20;
 
-/// Reads and writes messages; the service made of the .proto file uses it for all of them.
+/// Codec of all messages of the generated service.
 #[derive(Debug)]
-pub(super) struct BoundedCodec<T, U>(PhantomData<fn(T) -> U>);
+pub(crate) struct BoundedCodec<T, U>(PhantomData<fn(T) -> U>);
 
 impl<T, U> Default for BoundedCodec<T, U> {
     fn default() -> Self {
@@ -40,9 +40,8 @@ impl<T: Message + Default + 'static, U: Message + Default + 'static> Codec for B
     }
 }
 
-/// Reads or writes messages of one kind.
 #[derive(Debug)]
-pub(super) struct BoundedCoder<T>(PhantomData<fn() -> T>);
+pub(crate) struct BoundedCoder<T>(PhantomData<fn() -> T>);
 
 impl<T: Message> Encoder for BoundedCoder<T> {
     type Item = T;
@@ -60,15 +59,15 @@ impl<T: Message + Default> Decoder for BoundedCoder<T> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
         let refused =
-            |why: String| Status::invalid_argument(format!("the message cannot be read: {why}"));
-        let mut counts = MessageLimits { fields: MOST_FIELDS, numbers: MOST_NUMBERS };
-        // It lies in one piece.
-        counts.walk(buffer.chunk(), MessageKind::Request).map_err(refused)?;
+            |why: String| Status::invalid_argument(format!("cannot decode the message: {why}"));
+        let mut limits = MessageLimits { fields: MAX_FIELDS, numbers: MAX_NUMBERS };
+        // tonic hands a message over in one chunk.
+        limits.walk(buffer.chunk(), MessageKind::Request).map_err(refused)?;
         T::decode(buffer).map(Some).map_err(|error| refused(error.to_string()))
     }
 }
 
-/// Messages that hold others or many numbers. Requests of other kinds than this have none of either.
+/// Messages that hold others or many numbers; those of other calls hold neither.
 #[derive(Clone, Copy)]
 enum MessageKind {
     Request,
@@ -77,7 +76,7 @@ enum MessageKind {
     Other,
 }
 
-/// What a message may still have.
+/// Budget left for the rest of a message.
 struct MessageLimits {
     fields: usize,
     numbers: usize,
@@ -90,17 +89,19 @@ impl MessageLimits {
             self.fields = self
                 .fields
                 .checked_sub(1)
-                .ok_or_else(|| format!("more than {MOST_FIELDS} fields"))?;
+                .ok_or_else(|| format!("more than {MAX_FIELDS} fields"))?;
             let length = match wire {
                 WireType::Varint => decode_varint(&mut message).map(|_| 0),
                 WireType::ThirtyTwoBit => Ok(4),
                 WireType::SixtyFourBit => Ok(8),
                 WireType::LengthDelimited => decode_varint(&mut message),
-                WireType::StartGroup | WireType::EndGroup => return Err("it has groups".to_owned()),
+                WireType::StartGroup | WireType::EndGroup => {
+                    return Err("groups are unsupported".to_owned());
+                }
             };
             let length = length.map_err(|error| error.to_string())?;
             let length = usize::try_from(length).ok().filter(|&length| length <= message.len());
-            let (field, rest) = message.split_at(length.ok_or("it breaks off")?);
+            let (field, rest) = message.split_at(length.ok_or("unexpected end")?);
             message = rest;
             match (kind, tag) {
                 _ if wire != WireType::LengthDelimited => {}
@@ -110,7 +111,7 @@ impl MessageLimits {
                 (MessageKind::Input, 3) | (MessageKind::Contents, 4) => {
                     self.numbers = self.numbers.checked_sub(field.len()).ok_or_else(|| {
                         format!(
-                            "more than {MOST_NUMBERS} numbers; send pixels as raw_input_contents"
+                            "more than {MAX_NUMBERS} numbers; send pixels as raw_input_contents"
                         )
                     })?;
                 }
@@ -123,17 +124,17 @@ impl MessageLimits {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pb::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-    use super::super::pb::{InferTensorContents, ModelInferRequest};
     use super::*;
+    use crate::oip::pb::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+    use crate::oip::pb::{InferTensorContents, ModelInferRequest};
 
     fn walk(message: &[u8]) -> Result<(), String> {
-        MessageLimits { fields: MOST_FIELDS, numbers: MOST_NUMBERS }
+        MessageLimits { fields: MAX_FIELDS, numbers: MAX_NUMBERS }
             .walk(message, MessageKind::Request)
     }
 
     #[test]
-    fn what_would_take_much_memory_is_refused_before() {
+    fn messages_that_would_take_much_memory_are_refused() {
         let input = |uint_contents, bytes_contents| InferInputTensor {
             contents: Some(InferTensorContents { uint_contents, bytes_contents }),
             shape: vec![1, 2, 3],
@@ -141,9 +142,9 @@ mod tests {
         };
         let request =
             |inputs, outputs| ModelInferRequest { inputs, outputs, ..ModelInferRequest::default() };
-        // 255 has two bytes there, the numbers of the shape one each.
+        // 255 takes two bytes on the wire, the sides of the shape one each.
         let fits = [
-            request(vec![input(vec![255; MOST_NUMBERS / 2 - 2], Vec::new())], Vec::new()),
+            request(vec![input(vec![255; MAX_NUMBERS / 2 - 2], Vec::new())], Vec::new()),
             request(vec![input(Vec::new(), vec![vec![1; 100].into(); 256])], Vec::new()),
         ];
         for request in fits {
@@ -151,26 +152,26 @@ mod tests {
         }
         let too_much = [
             (
-                request(vec![input(vec![255; MOST_NUMBERS / 2 - 1], Vec::new())], Vec::new()),
+                request(vec![input(vec![255; MAX_NUMBERS / 2 - 1], Vec::new())], Vec::new()),
                 "numbers",
             ),
             (
                 request(
                     vec![InferInputTensor {
-                        shape: vec![1; MOST_NUMBERS + 1],
+                        shape: vec![1; MAX_NUMBERS + 1],
                         ..Default::default()
                     }],
                     vec![],
                 ),
                 "numbers",
             ),
-            (request(vec![InferInputTensor::default(); MOST_FIELDS + 1], Vec::new()), "fields"),
+            (request(vec![InferInputTensor::default(); MAX_FIELDS + 1], Vec::new()), "fields"),
             (
-                request(vec![input(Vec::new(), vec![Vec::new().into(); MOST_FIELDS])], Vec::new()),
+                request(vec![input(Vec::new(), vec![Vec::new().into(); MAX_FIELDS])], Vec::new()),
                 "fields",
             ),
             (
-                request(Vec::new(), vec![InferRequestedOutputTensor::default(); MOST_FIELDS + 1]),
+                request(Vec::new(), vec![InferRequestedOutputTensor::default(); MAX_FIELDS + 1]),
                 "fields",
             ),
         ];

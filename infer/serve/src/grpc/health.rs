@@ -1,4 +1,7 @@
-//! gRPC's health protocol: the server as a whole, named "" or as the service is, and each model by its name.
+//! gRPC health checking: the server under "" or the service's name, and each model under its own.
+//!
+//! The reporter of `tonic_health` is told of changes; here the status is derived from the models,
+//! whose devices may be lost at any time, and streams end when the server stops.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,14 +15,14 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::pb::grpc_inference_service_server::SERVICE_NAME;
 use crate::oip::ModelRef;
+use crate::oip::pb::grpc_inference_service_server::SERVICE_NAME;
 use crate::{Service, ServiceError};
 
-/// How often those who watch look.
+/// Period at which watchers poll the status.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// The service of health. Those who watch hear the last of it once `stopped` becomes true.
+/// The health service. Watchers get a last status and end once `stopped` becomes true.
 pub(super) fn server(
     service: Arc<Service>,
     stopped: watch::Receiver<bool>,
@@ -27,7 +30,6 @@ pub(super) fn server(
     HealthServer::new(HealthService { service, stopped })
 }
 
-/// Looks at the server's state.
 #[derive(Debug, Clone)]
 pub(super) struct HealthService {
     service: Arc<Service>,
@@ -35,10 +37,10 @@ pub(super) struct HealthService {
 }
 
 impl HealthService {
-    /// None for what does not exist.
+    /// None for unknown names.
     fn status(&self, name: &str) -> Option<ServingStatus> {
         let service = &self.service;
-        let serves = if name.is_empty() || name == SERVICE_NAME {
+        let is_serving = if name.is_empty() || name == SERVICE_NAME {
             service.is_ready()
         } else {
             match ModelRef::is_ready(&service.models, name, None) {
@@ -47,35 +49,31 @@ impl HealthService {
                 Err(_) => false,
             }
         };
-        Some(if serves { ServingStatus::Serving } else { ServingStatus::NotServing })
+        Some(if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing })
     }
 }
 
-/// One who watches.
 struct HealthWatcher {
-    checks: HealthService,
+    service: HealthService,
     name: String,
-    told: Option<ServingStatus>,
+    sent: Option<ServingStatus>,
 }
 
 impl HealthWatcher {
-    /// The next news, once there are any; none at the end.
+    /// Returns the next change of status; none at the end.
     async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Self)> {
         loop {
-            let stopped = *self.checks.stopped.borrow();
-            let status = self.checks.status(&self.name).unwrap_or(ServingStatus::ServiceUnknown);
-            if self.told != Some(status) {
-                self.told = Some(status);
+            let stopped = *self.service.stopped.borrow();
+            let status = self.service.status(&self.name).unwrap_or(ServingStatus::ServiceUnknown);
+            if self.sent != Some(status) {
+                self.sent = Some(status);
                 return Some((Ok(HealthCheckResponse { status: status.into() }), self));
             }
             if stopped {
                 return None;
             }
-            // Either way it looks again.
-            drop(
-                tokio::time::timeout(PERIOD, self.checks.stopped.wait_for(|stopped| *stopped))
-                    .await,
-            );
+            let stop = self.service.stopped.wait_for(|stopped| *stopped);
+            drop(tokio::time::timeout(PERIOD, stop).await);
         }
     }
 }
@@ -88,7 +86,7 @@ impl Health for HealthService {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let name = &request.get_ref().service;
         let unknown =
-            || Status::not_found(format!("there is no `{name}`; name a model, or nothing for all"));
+            || Status::not_found(format!("no model `{name}`; name a model, or nothing for all"));
         let status = self.status(name).ok_or_else(unknown)?;
         Ok(Response::new(HealthCheckResponse { status: status.into() }))
     }
@@ -100,7 +98,7 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let watcher =
-            HealthWatcher { checks: self.clone(), name: request.into_inner().service, told: None };
+            HealthWatcher { service: self.clone(), name: request.into_inner().service, sent: None };
         Ok(Response::new(Box::pin(unfold(watcher, HealthWatcher::next))))
     }
 }

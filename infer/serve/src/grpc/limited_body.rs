@@ -1,5 +1,7 @@
-//! A request's body on its way in: room is taken for a message as soon as its head says how long it is, before any of it is
-//! read, and time is limited.
+//! Body of a gRPC request within the limits of size, memory and time.
+//!
+//! The permit of a message is taken as soon as its prefix says the length, before any of it is
+//! read; a body-limit layer sees neither the prefix nor the budget that all requests share.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,62 +13,61 @@ use http_body::Frame;
 use tokio::time::Sleep;
 use tonic::Status;
 
-use super::guard::CallContext;
+use crate::error::too_large;
+use crate::middleware::RequestRecord;
 use crate::{Service, ServiceError};
 
-/// A message's head: whether it is compressed, then its length in four bytes.
-const HEAD: usize = 5;
+/// Length prefix of a message: a byte for compression, then the length in four.
+const PREFIX: usize = 5;
 
-/// A body that is read within the limits of size, memory and time.
-pub(super) struct LimitedBody {
+pub(crate) struct LimitedBody {
     body: Body,
     service: Arc<Service>,
-    ledger: CallContext,
-    /// Bytes that it may have.
-    most: u64,
-    head: Vec<u8>,
-    /// Bytes that have come, and those that have room.
-    came: u64,
-    taken: u64,
-    time: Pin<Box<Sleep>>,
+    record: RequestRecord,
+    limit: u64,
+    prefix: Vec<u8>,
+    arrived: u64,
+    permitted: u64,
+    timeout: Pin<Box<Sleep>>,
 }
 
 impl LimitedBody {
-    /// A body of at most `most` bytes; the room that it takes is noted in `ledger`.
-    pub(super) fn body(body: Body, service: Arc<Service>, ledger: CallContext, most: u64) -> Body {
-        let time = Box::pin(tokio::time::sleep(service.limits.body_timeout));
-        Body::new(Self {
-            body,
-            service,
-            ledger,
-            most,
-            head: Vec::with_capacity(HEAD),
-            came: 0,
-            taken: 0,
-            time,
-        })
+    /// A body of at most `limit` bytes, whose permit is kept in `record`.
+    pub(crate) fn body(
+        body: Body,
+        service: Arc<Service>,
+        record: RequestRecord,
+        limit: u64,
+    ) -> Body {
+        let timeout = Box::pin(tokio::time::sleep(service.limits.body_timeout));
+        let prefix = Vec::with_capacity(PREFIX);
+        Body::new(Self { body, service, record, limit, prefix, arrived: 0, permitted: 0, timeout })
     }
 
     fn admit(&mut self, data: &[u8]) -> Result<(), ServiceError> {
-        self.came += data.len() as u64;
-        let missing = HEAD - self.head.len();
-        self.head.extend_from_slice(&data[..missing.min(data.len())]);
-        let said = match self.head[..] {
-            [_, a, b, c, d] => HEAD as u64 + u64::from(u32::from_be_bytes([a, b, c, d])),
+        self.arrived += data.len() as u64;
+        let missing = PREFIX - self.prefix.len();
+        self.prefix.extend_from_slice(&data[..missing.min(data.len())]);
+        let announced = match self.prefix[..] {
+            [_, a, b, c, d] => PREFIX as u64 + u64::from(u32::from_be_bytes([a, b, c, d])),
             _ => 0,
         };
-        let sum = self.came.max(said);
-        if sum > self.most {
-            let most = self.most;
-            return Err(ServiceError::PayloadTooLarge(format!(
-                "the request has {sum} bytes, more than the limit of {most}"
-            )));
+        let sum = self.arrived.max(announced);
+        let limit = self.limit;
+        if sum > limit {
+            let why = format!("the request has {sum} bytes, more than the limit of {limit}");
+            return Err(too_large(why));
         }
-        if sum > self.taken {
-            self.ledger.take(&self.service, sum, sum - self.taken)?;
-            self.taken = sum;
+        if sum > self.permitted {
+            self.record.grow_request(&self.service, sum)?;
+            self.permitted = sum;
         }
         Ok(())
+    }
+
+    fn refuse(&self, error: ServiceError) -> tonic::codegen::StdError {
+        self.record.set_error(&error);
+        Status::from(error).into()
     }
 }
 
@@ -78,28 +79,18 @@ impl http_body::Body for LimitedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let refused = |ledger: &CallContext, error: ServiceError| {
-            ledger.failed(&error);
-            Poll::Ready(Some(Err(Status::from(error).into())))
-        };
-        if self.time.as_mut().poll(context).is_ready() {
-            return refused(
-                &self.ledger,
-                ServiceError::BodyTimeout(self.service.limits.body_timeout),
-            );
+        if self.timeout.as_mut().poll(context).is_ready() {
+            let error = ServiceError::BodyTimeout(self.service.limits.body_timeout);
+            return Poll::Ready(Some(Err(self.refuse(error))));
         }
-        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref()
-                    && let Err(error) = self.admit(data)
-                {
-                    return refused(&self.ledger, error);
-                }
-                Poll::Ready(Some(Ok(frame)))
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame?;
+            if let Some(data) = frame.data_ref() {
+                self.admit(data).map_err(|error| self.refuse(error))?;
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
-            None => Poll::Ready(None),
-        }
+            Ok(frame)
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

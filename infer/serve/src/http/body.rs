@@ -1,4 +1,8 @@
-//! Bodies: requests' are read within their limits, and answers' keep what they hold until they are sent.
+//! Bodies of requests within their limits, and bodies of responses that hold permits until they are
+//! sent.
+//!
+//! `tower_http::limit` knows the length of one request. Here all bodies share a budget of bytes,
+//! and each has a time limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,102 +15,95 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::budget::{self, Permit};
+use crate::budget::{Permit, shrink_permits};
+use crate::error::bad_request;
 use crate::{Service, ServiceError};
 
-/// Bytes of an answer that are handed to the network at once.
-const CHUNK: usize = 64 << 10;
-
-/// A request's body, and the room that it takes.
 #[derive(Debug)]
 pub(super) struct ReceivedBody {
     pub(super) bytes: Bytes,
-    /// Until pictures are decoded.
-    pub(super) share: Permit,
-    /// How long it took to arrive.
-    pub(super) took: std::time::Duration,
+    /// To be kept until the images are decoded.
+    pub(super) permit: Permit,
+    pub(super) elapsed: Duration,
 }
 
 /// Reads a body within the limits of size, memory and time.
 pub(super) async fn receive(
     service: &Service,
     headers: &HeaderMap,
-    body: Body,
+    mut body: Body,
 ) -> Result<ReceivedBody, ServiceError> {
     let start = Instant::now();
-    let length =
-        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         let coding = String::from_utf8_lossy(coding.as_bytes());
-        return Err(ServiceError::bad_request(format!(
-            "a body in the content coding `{coding}` is not taken; send it plain"
+        return Err(bad_request(format!(
+            "unsupported content coding `{coding}`; send the body as it is"
         )));
     }
-    // What is said is held against the limit now; room is taken by what comes, as saying costs nothing.
-    service.check_length(length.unwrap_or(0))?;
-    let mut share = service.acquire_body_bytes(0)?;
+    let length =
+        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = length.unwrap_or(0);
+    // The announced length counts for the limit of one request; the budget is taken by bytes that
+    // arrive, as announcing costs nothing.
+    service.check_length(length)?;
+    let mut permit = service.acquire_body_bytes(0)?;
     let read = async {
-        let mut body = body;
-        let mut bytes = BytesMut::with_capacity(
-            length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
-        );
+        let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                ServiceError::bad_request(format!("the body broke off: {error}"))
-            })?;
+            let frame =
+                frame.map_err(|error| bad_request(format!("the body broke off: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
-            service.grow_body_bytes(
-                &mut share,
-                (bytes.len() + data.len()) as u64,
-                data.len() as u64,
-            )?;
+            service.grow_body_bytes(&mut permit, (bytes.len() + data.len()) as u64)?;
             bytes.extend_from_slice(&data);
         }
         Ok::<_, ServiceError>(bytes.freeze())
     };
-    let read = tokio::time::timeout(service.limits.body_timeout, read).await;
-    let bytes = read.map_err(|_| ServiceError::BodyTimeout(service.limits.body_timeout))??;
-    Ok(ReceivedBody { bytes, share, took: start.elapsed() })
+    let limit = service.limits.body_timeout;
+    let bytes =
+        tokio::time::timeout(limit, read).await.map_err(|_| ServiceError::BodyTimeout(limit))??;
+    Ok(ReceivedBody { bytes, permit, elapsed: start.elapsed() })
 }
 
-/// An answer's body with the shares of the budget that it holds.
+/// Bytes of a response that are handed to the connection at once.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes a second at which a client must take a response after [`GRACE`], or it is cut off: others
+/// wait for its permits.
+const MIN_RATE: f64 = 65536.0;
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A response's body with the permits that it holds.
 #[derive(Debug)]
 pub(crate) struct PermitBody {
     body: Body,
-    /// What is left of the piece that came last.
-    bytes: Bytes,
-    _shares: Vec<Permit>,
-    /// When the first of it was asked for, and how much has been since.
+    /// Rest of the last frame.
+    rest: Bytes,
+    _permits: Vec<Permit>,
+    /// First poll.
     start: Option<Instant>,
     sent: u64,
 }
 
-/// Who takes an answer slower than this many bytes a second, but for a while at its start, does not get the rest: it holds
-/// room that others wait for.
-const LEAST_RATE: f64 = 65536.0;
-const PATIENCE: Duration = Duration::from_secs(20);
-
 impl PermitBody {
-    pub(crate) fn body(body: impl Into<Body>, shares: Vec<Permit>) -> Body {
+    pub(crate) fn body(body: impl Into<Body>, permits: Vec<Permit>) -> Body {
         Body::new(Self {
             body: body.into(),
-            bytes: Bytes::new(),
-            _shares: shares,
+            rest: Bytes::new(),
+            _permits: permits,
             start: None,
             sent: 0,
         })
     }
 
-    /// An answer of bytes, which takes no more room than they do.
-    pub(super) fn answer(bytes: Vec<u8>, shares: Vec<Permit>) -> Body {
-        let shares = budget::shrink_permits(shares, bytes.len());
-        Self::body(bytes, shares)
+    /// A body of bytes, with the permits shrunk to them.
+    pub(super) fn from_bytes(bytes: Vec<u8>, permits: Vec<Permit>) -> Body {
+        let permits = shrink_permits(permits, bytes.len());
+        Self::body(bytes, permits)
     }
 
-    /// Whether it is taken too slowly.
     fn is_slow(&mut self) -> bool {
-        let waited = self.start.get_or_insert_with(Instant::now).elapsed().saturating_sub(PATIENCE);
-        (self.sent as f64) < waited.as_secs_f64() * LEAST_RATE
+        let elapsed = self.start.get_or_insert_with(Instant::now).elapsed();
+        (self.sent as f64) < elapsed.saturating_sub(GRACE).as_secs_f64() * MIN_RATE
     }
 }
 
@@ -119,30 +116,31 @@ impl http_body::Body for PermitBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.is_slow() {
-            return Poll::Ready(Some(Err(axum::Error::new("the answer is taken too slowly"))));
+            let error = axum::Error::new("the client takes the response too slowly");
+            return Poll::Ready(Some(Err(error)));
         }
-        while self.bytes.is_empty() {
-            match ready!(Pin::new(&mut self.body).poll_frame(context))
-                .map(|frame| frame.map(Frame::into_data))
-            {
-                Some(Ok(Ok(data))) => self.bytes = data,
+        while self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
                 Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }
         }
-        let length = self.bytes.len().min(CHUNK);
+        // In chunks: bytes that the connection has taken over are no longer counted.
+        let length = self.rest.len().min(CHUNK);
         self.sent += length as u64;
-        // In pieces, as what the connection has taken over is no longer counted.
-        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(length)))))
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, mut hint) = (self.bytes.len() as u64, self.body.size_hint());
+        let rest = self.rest.len() as u64;
+        let mut hint = self.body.size_hint();
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + rest);
         }

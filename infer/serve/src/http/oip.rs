@@ -1,40 +1,41 @@
-//! The calls of the Open Inference Protocol, with tensors in JSON or behind it as bytes.
+//! Open Inference Protocol over HTTP, with tensors in the JSON or as bytes behind it.
 
-use axum::Json;
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::AppState;
+use super::PathParams;
 use super::body::{PermitBody, receive};
-use super::bounded_vec::BoundedVec;
-use super::elements::{self, JsonElements, JsonInteger};
-use super::guard::{ModelName, milliseconds};
-use super::path::PathParams;
-use crate::ServiceError;
+use super::json::{BoundedVec, JsonElements, JsonInteger, append_elements};
+use crate::error::bad_request;
 use crate::metrics::Stage;
+use crate::middleware::{RequestRecord, add_timing_headers};
 use crate::oip::{
-    Datatype, InferRequest, InferResponse, InputTensor, ModelRef, ServerMetadata, TensorData, run,
+    BYTES, FP32, InferRequest, InferResponse, InputTensor, ModelRef, TensorData, append, run,
+    server_metadata,
 };
-use crate::scheduler::JobTimes;
+use crate::{AppState, ServiceError};
 
-/// Header with the length of the JSON before the bytes of tensors; 0 where the whole body is one tensor.
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// Length of the JSON in front of the tensors' bytes; 0 where the whole body is one tensor.
+pub(super) const JSON_LENGTH: HeaderName =
+    HeaderName::from_static("inference-header-content-length");
 
-/// Most tensors of a request, and most dimensions of one; a sensible request has fewer of both.
-const MOST_TENSORS: usize = 16;
-const MOST_SIDES: usize = 8;
+const MAX_TENSORS: usize = 16;
+const MAX_DIMENSIONS: usize = 8;
 
-/// Bytes of the longest number of a request.
-const LONGEST_ID: usize = 1024;
+/// Bytes of a request's `id`.
+const MAX_ID: usize = 1024;
 
-/// A model's name and, where the address has one, its version.
 #[derive(Debug, Deserialize)]
 pub(super) struct ModelPath {
     model: String,
@@ -42,243 +43,196 @@ pub(super) struct ModelPath {
 }
 
 impl ModelPath {
-    fn find(&self, front: &AppState) -> Result<ModelRef, ServiceError> {
-        ModelRef::find(&front.service.models, &self.model, self.version.as_deref())
+    fn find(&self, state: &AppState) -> Result<ModelRef, ServiceError> {
+        ModelRef::find(&state.service.models, &self.model, self.version.as_deref())
     }
+}
+
+fn ready_status(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 pub(super) async fn live() -> Response {
     Json(json!({ "live": true })).into_response()
 }
 
-pub(super) async fn server_ready(State(front): State<AppState>) -> Response {
-    let ready = front.service.is_ready();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready }))).into_response()
+pub(super) async fn server_ready(State(state): State<AppState>) -> Response {
+    let ready = state.service.is_ready();
+    (ready_status(ready), Json(json!({ "ready": ready }))).into_response()
 }
 
 pub(super) async fn server() -> Response {
-    Json(ServerMetadata::default()).into_response()
+    Json(server_metadata()).into_response()
 }
 
 pub(super) async fn metadata(
-    State(front): State<AppState>,
-    PathParams(address): PathParams<ModelPath>,
+    State(state): State<AppState>,
+    PathParams(path): PathParams<ModelPath>,
 ) -> Result<Response, ServiceError> {
-    Ok(Json(address.find(&front)?.metadata()).into_response())
+    Ok(Json(path.find(&state)?.metadata()).into_response())
 }
 
 pub(super) async fn ready(
-    State(front): State<AppState>,
-    PathParams(address): PathParams<ModelPath>,
+    State(state): State<AppState>,
+    PathParams(ModelPath { model, version }): PathParams<ModelPath>,
 ) -> Result<Response, ServiceError> {
-    let ready =
-        ModelRef::is_ready(&front.service.models, &address.model, address.version.as_deref())?;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok((status, Json(json!({ "name": address.model, "ready": ready }))).into_response())
+    let ready = ModelRef::is_ready(&state.service.models, &model, version.as_deref())?;
+    Ok((ready_status(ready), Json(json!({ "name": model, "ready": ready }))).into_response())
 }
 
 pub(super) async fn infer(
-    State(front): State<AppState>,
-    PathParams(address): PathParams<ModelPath>,
+    State(state): State<AppState>,
+    PathParams(path): PathParams<ModelPath>,
+    Extension(record): Extension<RequestRecord>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ServiceError> {
-    let named = address.find(&front)?;
-    let mut response = match answered(&front, &named, &headers, body).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    };
-    response.extensions_mut().insert(ModelName(named.served.name.clone()));
-    Ok(response)
-}
-
-async fn answered(
-    front: &AppState,
-    named: &ModelRef,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, ServiceError> {
-    let service = &front.service;
-    let received = receive(service, headers, body).await?;
-    named.served.metrics.record_stage(Stage::Read, received.took);
-    let json_length = json_length(headers, received.bytes.len())?;
-    let (call, how) = if json_length == Some(0) {
-        (
-            InferRequest::raw(named, received.bytes)?,
-            ResponseFormat { binary: Binary::All, id: None },
-        )
+    let service = &state.service;
+    let target = Arc::new(path.find(&state)?);
+    let model = &target.model;
+    record.set_model(&model.name);
+    let body = receive(service, &headers, body).await?;
+    model.metrics.record_stage(Stage::Read, body.elapsed);
+    let json_length = json_length(&headers, body.bytes.len())?;
+    let (request, format) = if json_length == Some(0) {
+        (InferRequest::raw(&target, body.bytes)?, ResponseFormat::default())
     } else {
-        let served = ModelRef::clone(named);
-        let bytes = received.bytes;
-        // JSON with pixels in it takes a while to read.
-        service.work(move || parsed(&served, bytes, json_length)).await?
+        let parsing = Arc::clone(&target);
+        service.run_blocking(move || parse(&parsing, body.bytes, json_length)).await?
     };
-    let answer = run(service, &named.served, call).await?;
-    drop(received.share);
-    let start = std::time::Instant::now();
-    let served = ModelRef::clone(named);
-    let response = service.work(move || Ok(written(&served, answer, &how))).await?;
-    named.served.metrics.record_stage(Stage::Encode, start.elapsed());
+    let response = run(service, model, request).await?;
+    drop(body.permit);
+    let start = Instant::now();
+    let encoding = Arc::clone(&target);
+    let response = service.run_blocking(move || Ok(encode(&encoding, response, format))).await?;
+    model.metrics.record_stage(Stage::Encode, start.elapsed());
     Ok(response)
 }
 
-/// The length of the JSON, where the header is there.
+/// Returns the length of the JSON, if the request says one.
 fn json_length(headers: &HeaderMap, body: usize) -> Result<Option<usize>, ServiceError> {
     let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
-    let length = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse::<usize>().ok())
-        .filter(|&length| length <= body);
-    let refused = || {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        ServiceError::bad_request(format!(
-            "{JSON_LENGTH} is `{value}`, and the body has {body} bytes"
-        ))
-    };
-    Ok(Some(length.ok_or_else(refused)?))
+    let length = value.to_str().ok().and_then(|text| text.parse::<usize>().ok());
+    match length.filter(|&length| length <= body) {
+        Some(length) => Ok(Some(length)),
+        None => {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            Err(bad_request(format!("{JSON_LENGTH} is `{value}`, and the body has {body} bytes")))
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
-struct JsonInferRequest {
-    #[serde(default)]
+struct JsonRequest {
     id: Option<String>,
     #[serde(default)]
     parameters: Parameters,
-    inputs: BoundedVec<Input, MOST_TENSORS>,
-    #[serde(default)]
-    outputs: Option<BoundedVec<RequestedOutput, MOST_TENSORS>>,
+    inputs: BoundedVec<JsonInput, MAX_TENSORS>,
+    outputs: Option<BoundedVec<JsonOutput, MAX_TENSORS>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Parameters {
-    #[serde(default)]
     binary_data_output: bool,
-    #[serde(default)]
     binary_data_size: Option<JsonInteger>,
-    #[serde(default)]
     binary_data: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Input {
+struct JsonInput {
     name: String,
-    shape: BoundedVec<JsonInteger, MOST_SIDES>,
+    shape: BoundedVec<JsonInteger, MAX_DIMENSIONS>,
     datatype: String,
     #[serde(default)]
     parameters: Parameters,
-    #[serde(default)]
     data: Option<JsonElements>,
 }
 
 #[derive(Debug, Deserialize)]
-struct RequestedOutput {
+struct JsonOutput {
     name: String,
     #[serde(default)]
     parameters: Parameters,
 }
 
-/// Which outputs are to come as bytes.
-#[derive(Debug)]
-enum Binary {
-    All,
-    Named(Vec<String>),
-}
-
-/// ResponseFormat an answer is to be written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ResponseFormat {
-    binary: Binary,
+    /// Outputs sent as bytes behind the JSON; all if none.
+    binary: Option<Vec<String>>,
     id: Option<String>,
 }
 
-fn parsed(
-    named: &ModelRef,
-    body: Bytes,
+fn parse(
+    target: &ModelRef,
+    mut body: Bytes,
     json_length: Option<usize>,
 ) -> Result<(InferRequest, ResponseFormat), ServiceError> {
+    let json = body.split_to(json_length.unwrap_or(body.len()));
     let mut tail = body;
-    let json = tail.split_to(json_length.unwrap_or(tail.len()));
-    let request: JsonInferRequest = serde_json::from_slice(&json).map_err(|error| {
-        ServiceError::bad_request(format!("the body is not the JSON of a request: {error}"))
-    })?;
-    let asked = request.outputs.map(|BoundedVec(asked)| asked);
-    if request.id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
-        return Err(ServiceError::bad_request(format!("the id has more than {LONGEST_ID} bytes")));
+    let request: JsonRequest = serde_json::from_slice(&json)
+        .map_err(|error| bad_request(format!("the body is not the JSON of a request: {error}")))?;
+    if request.id.as_ref().is_some_and(|id| id.len() > MAX_ID) {
+        return Err(bad_request(format!("the id has more than {MAX_ID} bytes")));
     }
-    let outputs =
-        asked.as_ref().map(|asked| asked.iter().map(|output| output.name.clone()).collect());
-    let all = request.parameters.binary_data_output;
-    let binary = match &asked {
-        Some(asked) if !asked.is_empty() => {
-            let binary = asked.iter().filter(|output| output.parameters.binary_data.unwrap_or(all));
-            Binary::Named(binary.map(|output| output.name.clone()).collect())
-        }
-        _ if all => Binary::All,
-        _ => Binary::Named(Vec::new()),
+    let outputs = request.outputs.map(|BoundedVec(outputs)| outputs).unwrap_or_default();
+    let all_binary = request.parameters.binary_data_output;
+    let binary = if outputs.is_empty() && all_binary {
+        None
+    } else {
+        let is_binary = |output: &&JsonOutput| output.parameters.binary_data.unwrap_or(all_binary);
+        Some(outputs.iter().filter(is_binary).map(|output| output.name.clone()).collect())
     };
+    let names = outputs.into_iter().map(|output| output.name).collect();
     let mut inputs = Vec::new();
-    for Input { name, shape, datatype, parameters, data } in request.inputs.0 {
+    for JsonInput { name, shape, datatype, parameters, data } in request.inputs.0 {
         let content = match (parameters.binary_data_size, data) {
             (Some(JsonInteger(size)), None) => {
                 let left = tail.len();
-                let within = usize::try_from(size).ok().filter(|&size| size <= left);
-                let why = || {
-                    format!(
+                let size_in_tail = usize::try_from(size).ok().filter(|&size| size <= left);
+                let size_in_tail = size_in_tail.ok_or_else(|| {
+                    bad_request(format!(
                         "the input `{name}` has {size} bytes behind the JSON, where {left} are left"
-                    )
-                };
-                TensorData::Raw(
-                    tail.split_to(within.ok_or_else(|| ServiceError::bad_request(why()))?),
-                )
+                    ))
+                })?;
+                TensorData::Raw(tail.split_to(size_in_tail))
             }
-            (Some(_), Some(_)) => {
-                return Err(ServiceError::bad_request(format!(
-                    "the input `{name}` has `data` and `binary_data_size`"
-                )));
+            (None, Some(elements)) if datatype == BYTES => {
+                TensorData::Elements(decode_base64(&name, elements)?)
             }
-            (None, Some(elements))
-                if elements.texts.is_empty() && datatype != Datatype::Bytes.name() =>
-            {
+            (None, Some(elements)) if elements.strings.is_empty() => {
                 TensorData::Raw(elements.numbers.into())
             }
-            (None, Some(elements)) if datatype == Datatype::Bytes.name() => {
-                TensorData::Elements(encoded(&name, elements)?)
-            }
-            // Texts where there should be numbers: what is wrong with them depends on what was expected.
+            // Strings in place of numbers: refused later, with the datatype that was expected.
             (None, Some(_)) => TensorData::Elements(Vec::new()),
-            (None, None) => {
-                return Err(ServiceError::bad_request(format!("the input `{name}` has no data")));
+            (Some(_), Some(_)) => {
+                let why = format!("the input `{name}` has `data` and `binary_data_size`");
+                return Err(bad_request(why));
             }
+            (None, None) => return Err(bad_request(format!("the input `{name}` has no data"))),
         };
         let shape = shape.0.into_iter().map(|JsonInteger(side)| side).collect();
         inputs.push(InputTensor { name, datatype, shape, content });
     }
     if !tail.is_empty() {
         let left = tail.len();
-        return Err(ServiceError::bad_request(format!(
-            "{left} bytes are left over behind the tensors"
-        )));
+        return Err(bad_request(format!("{left} bytes are left over behind the tensors")));
     }
-    let how = ResponseFormat { binary, id: request.id };
-    Ok((InferRequest::new(named, inputs, outputs)?, how))
+    let format = ResponseFormat { binary, id: request.id };
+    Ok((InferRequest::new(target, inputs, names)?, format))
 }
 
-/// Picture files in JSON, which holds no bytes: as Base64.
-fn encoded(name: &str, elements: JsonElements) -> Result<Vec<Bytes>, ServiceError> {
+/// Decodes image files.
+fn decode_base64(name: &str, elements: JsonElements) -> Result<Vec<Bytes>, ServiceError> {
     if !elements.numbers.is_empty() {
-        return Err(ServiceError::bad_request(format!(
-            "elements of `{name}` are picture files as Base64, not numbers"
-        )));
+        let why = format!("elements of `{name}` are image files as Base64, not numbers");
+        return Err(bad_request(why));
     }
-    let decode = |text: String| {
-        let bytes = BASE64_STANDARD.decode(text).map(Bytes::from);
-        bytes.map_err(|error| {
-            ServiceError::bad_request(format!("an element of `{name}` is not Base64: {error}"))
-        })
+    let decode = |text: String| match BASE64_STANDARD.decode(text) {
+        Ok(bytes) => Ok(Bytes::from(bytes)),
+        Err(error) => Err(bad_request(format!("an element of `{name}` is not Base64: {error}"))),
     };
-    elements.texts.into_iter().map(decode).collect()
+    elements.strings.into_iter().map(decode).collect()
 }
 
 #[derive(Serialize)]
@@ -286,86 +240,61 @@ struct ResponseHead<'a> {
     model_name: String,
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    outputs: Vec<Value>,
+    id: Option<String>,
 }
 
-fn written(named: &ModelRef, answer: InferResponse, how: &ResponseFormat) -> Response {
-    let is_binary = |name: &str| match &how.binary {
-        Binary::All => true,
-        Binary::Named(names) => names.iter().any(|known| known == name),
+/// Encodes a response. Elements are written straight into the JSON: a `Value` each would take many
+/// times their memory.
+fn encode(target: &ModelRef, response: InferResponse, format: ResponseFormat) -> Response {
+    let is_binary = |name: &str| match &format.binary {
+        None => true,
+        Some(names) => names.iter().any(|known| known == name),
     };
+    let mut json = open_object(&ResponseHead {
+        model_name: target.name(),
+        model_version: &target.model.version,
+        id: format.id,
+    });
+    json.extend_from_slice(b",\"outputs\":[");
     let mut tail = Vec::new();
-    let mut outputs = Vec::new();
-    let mut arrays = Vec::new();
-    for given in answer.outputs {
-        let (name, datatype) = (given.output.name(), given.output.datatype());
-        let mut entry = json!({ "name": name, "shape": given.shape, "datatype": datatype });
-        if is_binary(name) {
-            entry["parameters"] = json!({ "binary_data_size": given.bytes.len() });
-            if tail.is_empty() {
-                tail = given.bytes;
-            } else {
-                tail.extend_from_slice(&given.bytes);
-            }
-            arrays.push(None);
-        } else {
-            arrays.push(Some((given.bytes, datatype == Datatype::Fp32)));
-        }
-        outputs.push(entry);
-    }
-    let head = ResponseHead {
-        model_name: named.name(),
-        model_version: &named.served.version,
-        id: how.id.as_deref(),
-        outputs: Vec::new(),
-    };
-    let mut json = with_outputs(&head, &outputs, &arrays);
-    let mut response = if arrays.iter().any(Option::is_none) {
-        let length = HeaderValue::from(json.len() as u64);
-        json.append(&mut tail);
-        let kind = HeaderValue::from_static("application/octet-stream");
-        let headers = [(header::CONTENT_TYPE, kind), (JSON_LENGTH, length)];
-        (headers, PermitBody::answer(json, answer.shares)).into_response()
-    } else {
-        (
-            [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-            PermitBody::answer(json, answer.shares),
-        )
-            .into_response()
-    };
-    add_timing_headers(response.headers_mut(), answer.times);
-    response
-}
-
-/// The JSON of an answer. Arrays of elements are written by hand, as a value for each would take many times their memory.
-fn with_outputs(
-    head: &ResponseHead<'_>,
-    outputs: &[Value],
-    arrays: &[Option<(Vec<u8>, bool)>],
-) -> Vec<u8> {
-    let mut json = serde_json::to_vec(head).unwrap_or_default();
-    // What was written ends in an empty list and a brace.
-    json.truncate(json.len().saturating_sub(2));
-    for (index, (output, array)) in outputs.iter().zip(arrays).enumerate() {
+    let mut has_tail = false;
+    for (index, tensor) in response.outputs.into_iter().enumerate() {
+        let name = tensor.output.name();
+        let datatype = tensor.output.datatype();
+        let mut entry = json!({ "name": name, "shape": tensor.shape, "datatype": datatype });
         if index > 0 {
             json.push(b',');
         }
-        json.extend_from_slice(output.to_string().as_bytes());
-        if let Some((bytes, floats)) = array {
-            json.pop();
+        if is_binary(name) {
+            has_tail = true;
+            entry["parameters"] = json!({ "binary_data_size": tensor.bytes.len() });
+            json.append(&mut open_object(&entry));
+            append(&mut tail, tensor.bytes);
+        } else {
+            json.append(&mut open_object(&entry));
             json.extend_from_slice(b",\"data\":");
-            elements::append(bytes, *floats, &mut json);
-            json.push(b'}');
+            append_elements(&tensor.bytes, datatype == FP32, &mut json);
         }
+        json.push(b'}');
     }
     json.extend_from_slice(b"]}");
-    json
+    let mut headers = HeaderMap::new();
+    let media_type = if has_tail {
+        headers.insert(JSON_LENGTH, HeaderValue::from(json.len() as u64));
+        json.append(&mut tail);
+        "application/octet-stream"
+    } else {
+        "application/json"
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    add_timing_headers(&mut headers, response.times);
+    (headers, PermitBody::from_bytes(json, response.permits)).into_response()
 }
 
-/// Where the time of a picture went, in milliseconds.
-pub(crate) fn add_timing_headers(headers: &mut HeaderMap, times: JobTimes) {
-    headers.insert("x-queue-time", milliseconds(times.queue));
-    headers.insert("x-inference-time", milliseconds(times.run));
-    headers.insert("x-stitch-time", milliseconds(times.stitch));
+/// Returns the JSON of an object without its closing brace.
+fn open_object(object: &impl Serialize) -> Vec<u8> {
+    // Strings and numbers always serialize.
+    let mut json = serde_json::to_vec(object).unwrap_or_default();
+    json.pop();
+    json
 }

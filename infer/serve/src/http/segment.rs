@@ -1,48 +1,48 @@
-//! The plain form: a picture file in, and out comes what `Accept` or `?as=` names.
+//! Plain form: an image file in, and out comes the view that `?as=` or `Accept` names.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use protoseg_models::classes::Class;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use super::AppState;
-use super::body::{PermitBody, receive};
-use super::guard::ModelName;
-use super::oip::add_timing_headers;
-use super::path::PathParams;
-use crate::metrics::Stage;
-use crate::registry::LoadedModel;
-use crate::{LabeledImage, ServiceError};
+use axum::{Extension, Json};
 use protoseg_images::formats::{ImageLabels, coco};
 use protoseg_images::label_map::LabelMap;
 use protoseg_infer::upsample::Outputs;
+use protoseg_models::classes::ClassTable;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-/// What a picture is answered with.
+use super::PathParams;
+use super::body::{PermitBody, receive};
+use crate::error::bad_request;
+use crate::metrics::Stage;
+use crate::middleware::{RequestRecord, add_timing_headers};
+use crate::registry::LoadedModel;
+use crate::{AppState, LabeledImage, ServiceError};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum View {
-    /// Classes and their shares, as JSON.
+    /// Classes and their shares.
     Json,
-    /// Train ids, as grey PNG.
+    /// Train ids as gray PNG.
     Labels,
-    /// Train ids in the colours of the classes, as palette PNG.
+    /// Train ids as palette PNG in the colors of the classes.
     Color,
-    /// The colours over the picture, as PNG.
+    /// Class colors over the image as PNG.
     Overlay,
-    /// Masks of the classes as COCO has them, as JSON.
+    /// COCO masks of the classes.
     Coco,
 }
 
 impl View {
-    /// The media type of the answer, by which `Accept` can ask for it.
-    fn media(self) -> &'static str {
+    const ALL: [Self; 5] = [Self::Json, Self::Labels, Self::Color, Self::Overlay, Self::Coco];
+
+    fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::Labels => "image/png",
@@ -52,8 +52,8 @@ impl View {
         }
     }
 
-    /// The one that `Accept` likes best; JSON where it takes anything.
-    fn accepted(accept: &str) -> Option<Self> {
+    /// Returns the first of the views that `Accept` prefers; JSON where it takes anything.
+    fn from_accept(accept: &str) -> Option<Self> {
         let range = |range: &str| {
             let range = range.to_ascii_lowercase();
             let (quality, words): (Vec<&str>, Vec<&str>) =
@@ -62,17 +62,14 @@ impl View {
             let view = match words.join(";").as_str() {
                 "" | "*/*" | "application/*" => Some(Self::Json),
                 "image/*" => Some(Self::Labels),
-                media => Self::ALL.into_iter().find(|view| view.media() == media),
+                media_type => Self::ALL.into_iter().find(|view| view.media_type() == media_type),
             };
             view.filter(|_| quality > 0.0).map(|view| (view, quality))
         };
-        let mut known: Vec<(Self, f64)> = accept.split(',').filter_map(range).collect();
-        // Of those that are liked alike, the first.
-        known.sort_by(|one, other| other.1.total_cmp(&one.1));
-        known.first().map(|(view, _)| *view)
+        let mut views: Vec<(Self, f64)> = accept.split(',').filter_map(range).collect();
+        views.sort_by(|one, other| other.1.total_cmp(&one.1));
+        views.first().map(|(view, _)| *view)
     }
-
-    const ALL: [Self; 5] = [Self::Json, Self::Labels, Self::Color, Self::Overlay, Self::Coco];
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,92 +78,147 @@ pub(super) struct SegmentQuery {
     view: Option<View>,
 }
 
-/// The models, their classes and colours.
-pub(super) async fn models(State(front): State<AppState>) -> Response {
-    let models: Vec<_> = front
-        .service
-        .models
-        .list()
-        .into_iter()
-        .map(|listed| {
-            let classes = front.service.models.get(&listed.name, None).ok();
-            let classes = classes.map(|served| served.model.classes.classes().to_vec()).unwrap_or_default();
-            let class = |(id, class): (usize, Class)| json!({ "id": id, "name": class.name, "color": class.color });
-            let classes: Vec<_> = classes.into_iter().enumerate().map(class).collect();
-            json!({ "name": listed.name, "version": listed.version, "state": listed.state, "classes": classes })
-        })
-        .collect();
-    let limit = front.service.limits;
-    Json(json!({ "models": models, "max_pixels": limit.image_pixels, "max_bytes": limit.body_bytes })).into_response()
+type QueryResult = Result<Query<SegmentQuery>, QueryRejection>;
+
+/// The models with their classes and colors, and the limits of a request.
+pub(super) async fn models(State(state): State<AppState>) -> Response {
+    let registry = &state.service.models;
+    let mut models = Vec::new();
+    for status in registry.list() {
+        let mut classes = Vec::new();
+        if let Ok(model) = registry.get(&status.name, None) {
+            for (id, class) in model.model.classes.classes().iter().enumerate() {
+                classes.push(json!({ "id": id, "name": class.name, "color": class.color }));
+            }
+        }
+        models.push(json!({
+            "name": status.name,
+            "version": status.version,
+            "state": status.state,
+            "classes": classes,
+        }));
+    }
+    let limits = state.service.limits;
+    Json(json!({
+        "models": models,
+        "max_pixels": limits.image_pixels,
+        "max_bytes": limits.body_bytes,
+    }))
+    .into_response()
 }
 
-type Question = Result<Query<SegmentQuery>, QueryRejection>;
-
-/// A picture for the first model.
 pub(super) async fn segment(
-    State(front): State<AppState>,
-    asked: Question,
+    State(state): State<AppState>,
+    Extension(record): Extension<RequestRecord>,
+    query: QueryResult,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ServiceError> {
-    let served = front.service.models.first()?;
-    Ok(segment_with(&front, &served, asked, &headers, body).await)
+    let model = state.service.models.first()?;
+    respond(&state, &model, &record, query, &headers, body).await
 }
 
-/// A picture for the model that the address names.
-pub(super) async fn segment_named(
-    State(front): State<AppState>,
-    PathParams(model): PathParams<String>,
-    asked: Question,
+pub(super) async fn segment_with_model(
+    State(state): State<AppState>,
+    PathParams(name): PathParams<String>,
+    Extension(record): Extension<RequestRecord>,
+    query: QueryResult,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ServiceError> {
-    let served = front.service.models.get(&model, None)?;
-    Ok(segment_with(&front, &served, asked, &headers, body).await)
+    let model = state.service.models.get(&name, None)?;
+    respond(&state, &model, &record, query, &headers, body).await
 }
 
-async fn segment_with(
-    front: &AppState,
-    served: &Arc<LoadedModel>,
-    asked: Question,
+async fn respond(
+    state: &AppState,
+    model: &Arc<LoadedModel>,
+    record: &RequestRecord,
+    query: QueryResult,
     headers: &HeaderMap,
     body: Body,
-) -> Response {
-    let answered = async {
-        let Query(asked) = asked.map_err(|_| {
-            ServiceError::bad_request(
-                "`as` is one of json, labels, color, overlay, coco, and nothing else is asked here",
-            )
-        })?;
-        let accept = headers.get(header::ACCEPT).map_or(Ok("*/*"), HeaderValue::to_str);
-        let view =
-            asked.view.or_else(|| View::accepted(accept.unwrap_or_default())).ok_or_else(|| {
-                let known = View::ALL.map(View::media).join(" or ");
-                ServiceError::bad_request(format!(
-                    "nothing that `Accept` names can be given; ask for {known}"
-                ))
-            })?;
-        let service = &front.service;
-        let received = receive(service, headers, body).await?;
-        served.metrics.record_stage(Stage::Read, received.took);
-        if received.bytes.is_empty() {
-            return Err(ServiceError::bad_request(
-                "the body is empty; send a picture, as `curl --data-binary @photo.jpg` does",
-            ));
-        }
-        let admitted = service.decode(served, received.bytes).await?;
-        drop(received.share);
-        let wanted = Outputs { confidence: matches!(view, View::Json | View::Coco), margin: false };
-        let labelled = service.label(served, admitted, wanted, false).await?;
-        let start = std::time::Instant::now();
-        let owned = Arc::clone(served);
-        let response = service.work(move || drawn(&owned, view, labelled)).await?;
-        served.metrics.record_stage(Stage::Encode, start.elapsed());
-        Ok(response)
+) -> Result<Response, ServiceError> {
+    record.set_model(&model.name);
+    let view = view(query, headers)?;
+    let service = &state.service;
+    let body = receive(service, headers, body).await?;
+    model.metrics.record_stage(Stage::Read, body.elapsed);
+    if body.bytes.is_empty() {
+        return Err(bad_request(
+            "the body is empty; send an image, as `curl --data-binary @photo.jpg` does",
+        ));
+    }
+    let admitted = service.decode(model, body.bytes).await?;
+    drop(body.permit);
+    let confidence = matches!(view, View::Json | View::Coco);
+    let outputs = Outputs { confidence, margin: false };
+    let labeled = service.label(model, admitted, outputs, false).await?;
+    let start = Instant::now();
+    let encoding = Arc::clone(model);
+    let response = service.run_blocking(move || encode(&encoding, view, labeled)).await?;
+    model.metrics.record_stage(Stage::Encode, start.elapsed());
+    Ok(response)
+}
+
+fn view(query: QueryResult, headers: &HeaderMap) -> Result<View, ServiceError> {
+    let Query(query) = query.map_err(|_| {
+        bad_request(
+            "`as` is one of json, labels, color, overlay, coco, and there is no other parameter",
+        )
+    })?;
+    if let Some(view) = query.view {
+        return Ok(view);
+    }
+    let accept = headers.get(header::ACCEPT).map_or(Ok("*/*"), HeaderValue::to_str);
+    View::from_accept(accept.unwrap_or_default()).ok_or_else(|| {
+        let known = View::ALL.map(View::media_type).join(" or ");
+        bad_request(format!("no media type of `Accept` can be given; ask for {known}"))
+    })
+}
+
+fn encode(
+    model: &LoadedModel,
+    view: View,
+    labeled: LabeledImage,
+) -> Result<Response, ServiceError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        ServiceError::Internal(format!("cannot encode the response: {error}"))
     };
-    let mut response = answered.await.unwrap_or_else(ServiceError::into_response);
-    response.extensions_mut().insert(ModelName(served.name.clone()));
-    response
+    let classes = &model.model.classes;
+    let LabeledImage { image, response, permit } = labeled;
+    let times = response.times;
+    let prediction = response.prediction;
+    let pixels = prediction.pixels_by_class(classes.count());
+    let confidence = prediction.confidence;
+    let map =
+        LabelMap { height: prediction.height, width: prediction.width, labels: prediction.labels };
+    let bytes = match view {
+        View::Labels => map.ids_png().map_err(|error| failed(&error))?,
+        View::Color => map.color_png(classes).map_err(|error| failed(&error))?,
+        View::Overlay => map.overlay_png(&image, classes).map_err(|error| failed(&error))?,
+        View::Coco => {
+            let labels = ImageLabels { name: "picture".into(), map, confidence };
+            let mut bytes = Vec::new();
+            coco::write(&mut bytes, [Ok(labels)], classes).map_err(|error| failed(&error))?;
+            bytes
+        }
+        View::Json => json!({
+            "model": model.name,
+            "version": model.version,
+            "width": map.width,
+            "height": map.height,
+            "classes": summarize(&map, confidence.as_deref(), classes, &pixels),
+        })
+        .to_string()
+        .into_bytes(),
+    };
+    let media_type = HeaderValue::from_static(view.media_type());
+    let body = PermitBody::from_bytes(bytes, vec![permit]);
+    let mut response = ([(header::CONTENT_TYPE, media_type)], body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    add_timing_headers(headers, times);
+    Ok(response)
 }
 
 #[derive(Serialize)]
@@ -180,75 +232,34 @@ struct ClassSummary<'a> {
     confidence: Option<f64>,
 }
 
-fn drawn(
-    served: &LoadedModel,
-    view: View,
-    labelled: LabeledImage,
-) -> Result<Response, ServiceError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        ServiceError::Internal(format!("the answer cannot be written: {error}"))
-    };
-    let classes = &served.model.classes;
-    let (picture, made, share) = labelled.into_parts();
-    let decided = made.prediction;
-    let (pixels, confidence) =
-        (decided.pixels_by_class(classes.count()), decided.confidence.clone());
-    let map = LabelMap { height: decided.height, width: decided.width, labels: decided.labels };
-    let png = |bytes: Result<Vec<u8>, protoseg_images::label_map::LabelMapError>| {
-        bytes.map_err(|error| failed(&error))
-    };
-    let bytes = match view {
-        View::Labels => png(map.ids_png())?,
-        View::Color => png(map.color_png(classes))?,
-        View::Overlay => png(map.overlay_png(&picture, classes))?,
-        View::Coco => {
-            let labels = ImageLabels { name: "picture".into(), map, confidence };
-            let mut bytes = Vec::new();
-            coco::write(&mut bytes, [Ok(labels)], classes).map_err(|error| failed(&error))?;
-            bytes
+/// Returns the classes of an image, those with the most pixels first.
+fn summarize<'a>(
+    map: &LabelMap,
+    confidence: Option<&[u8]>,
+    classes: &'a ClassTable,
+    pixels: &[u64],
+) -> Vec<ClassSummary<'a>> {
+    let mut confidence_sums = vec![0_u64; classes.count()];
+    for (&label, &byte) in map.labels.iter().zip(confidence.unwrap_or_default()) {
+        if let Some(sum) = confidence_sums.get_mut(usize::from(label)) {
+            *sum += u64::from(byte);
         }
-        View::Json => {
-            let all = map.labels.len().max(1) as f64;
-            let mut sums = vec![0_u64; classes.count()];
-            for (&label, &byte) in map.labels.iter().zip(confidence.iter().flatten()) {
-                if let Some(sum) = sums.get_mut(usize::from(label)) {
-                    *sum += u64::from(byte);
-                }
-            }
-            let sure = confidence.is_some();
-            let found = |(id, (class, (&pixels, sum)))| {
-                let Class { name, color, .. }: &Class = class;
-                let confidence = sure.then(|| sum as f64 / 255.0 / pixels as f64);
-                ClassSummary {
-                    id,
-                    name,
-                    color: *color,
-                    pixels,
-                    share: pixels as f64 / all,
-                    confidence,
-                }
-            };
-            let each = classes.classes().iter().zip(pixels.iter().zip(sums)).enumerate();
-            let mut found: Vec<ClassSummary<'_>> =
-                each.filter(|(_, (_, (pixels, _)))| **pixels > 0).map(found).collect();
-            found.sort_by_key(|found| std::cmp::Reverse(found.pixels));
-            let answer = json!({
-                "model": served.name,
-                "version": served.version,
-                "width": map.width,
-                "height": map.height,
-                "classes": found,
-            });
-            answer.to_string().into_bytes()
-        }
-    };
-    let kind = HeaderValue::from_static(view.media());
-    let mut response =
-        ([(header::CONTENT_TYPE, kind)], PermitBody::answer(bytes, vec![share])).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    add_timing_headers(headers, made.times);
-    Ok(response)
+    }
+    let all = map.labels.len().max(1) as f64;
+    let mut summary = Vec::new();
+    for (id, class) in classes.classes().iter().enumerate().filter(|(id, _)| pixels[*id] > 0) {
+        let mean = confidence_sums[id] as f64 / 255.0 / pixels[id] as f64;
+        summary.push(ClassSummary {
+            id,
+            name: &class.name,
+            color: class.color,
+            pixels: pixels[id],
+            share: pixels[id] as f64 / all,
+            confidence: confidence.map(|_| mean),
+        });
+    }
+    summary.sort_by_key(|class| std::cmp::Reverse(class.pixels));
+    summary
 }
 
 #[cfg(test)]
@@ -256,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_that_is_liked_best_is_given() {
+    fn the_preferred_view_is_chosen() {
         for (accept, view) in [
             ("*/*", Some(View::Json)),
             ("", Some(View::Json)),
@@ -269,7 +280,7 @@ mod tests {
             ("*/*;q=0", None),
             ("text/html", None),
         ] {
-            assert_eq!(View::accepted(accept), view, "{accept}");
+            assert_eq!(View::from_accept(accept), view, "{accept}");
         }
     }
 }

@@ -1,39 +1,41 @@
-//! What a request asks of a model, and what it gets.
+//! Inference requests and responses of the protocol.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use protoseg_infer::upsample::Outputs;
 
-use super::{Datatype, InputTensor, ModelRef};
+use super::{BYTES, FP32, InputTensor, ModelRef, TensorData, UINT8};
 use crate::budget::Permit;
+use crate::error::{bad_request, too_large};
 use crate::registry::LoadedModel;
 use crate::scheduler::JobTimes;
 use crate::{AdmittedImage, LabeledImage, Service, ServiceError};
-use protoseg_infer::upsample::Outputs;
 
-/// Most pictures of one request.
-const MOST_PICTURES: usize = 256;
+/// Images of one request.
+const MAX_IMAGES: usize = 256;
 
-/// A tensor that comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
     /// Train ids `[n, height, width]`.
     Labels,
     /// Largest softmax in steps of 1/255, `[n, height, width]`.
     Confidence,
-    /// Scores before upsampling, `[n, classes, h, w]`.
+    /// Logits before upsampling, `[n, classes, h, w]`.
     Logits,
 }
 
 impl OutputKind {
-    /// Those of a model, in order.
-    pub fn available(served: &LoadedModel) -> Vec<Self> {
-        let there = [true, served.gives_confidence, served.gives_logits];
-        let all = [Self::Labels, Self::Confidence, Self::Logits];
-        all.into_iter().zip(there).filter_map(|(output, there)| there.then_some(output)).collect()
+    /// Returns the outputs of a model, in order.
+    pub fn available(model: &LoadedModel) -> Vec<Self> {
+        let all = [
+            (Self::Labels, true),
+            (Self::Confidence, model.gives_confidence),
+            (Self::Logits, model.gives_logits),
+        ];
+        all.into_iter().filter_map(|(output, given)| given.then_some(output)).collect()
     }
 
-    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Labels => "labels",
@@ -42,254 +44,215 @@ impl OutputKind {
         }
     }
 
-    /// Its type.
-    pub fn datatype(self) -> Datatype {
+    pub fn datatype(self) -> &'static str {
         match self {
-            Self::Labels | Self::Confidence => Datatype::Uint8,
-            Self::Logits => Datatype::Fp32,
+            Self::Labels | Self::Confidence => UINT8,
+            Self::Logits => FP32,
         }
     }
 }
 
-/// The pictures of a request.
 #[derive(Debug)]
 pub enum InputImages {
-    /// Pixels RGB `[count, height, width, 3]`.
-    Pixels {
-        /// How many pictures.
-        count: usize,
-        /// Height and width.
-        size: [usize; 2],
-        /// Their bytes.
-        bytes: Bytes,
-    },
-    /// Picture files.
+    /// RGB `[count, height, width, 3]`.
+    Pixels { count: usize, size: [usize; 2], bytes: Bytes },
+    /// Image files.
     Encoded(Vec<Bytes>),
 }
 
-/// What a request asks.
 #[derive(Debug)]
 pub struct InferRequest {
-    /// Its pictures.
-    pub pictures: InputImages,
-    /// What is to come out, in order.
+    pub images: InputImages,
     pub outputs: Vec<OutputKind>,
 }
 
 impl InferRequest {
-    /// Makes sense of a request's tensors.
+    /// Validates the tensors of a request, and the names of the outputs that it asks for; none
+    /// means all.
     pub fn new(
-        named: &ModelRef,
+        target: &ModelRef,
         inputs: Vec<InputTensor>,
-        outputs: Option<Vec<String>>,
+        outputs: Vec<String>,
     ) -> Result<Self, ServiceError> {
-        let outputs = Self::outputs(&named.served, outputs)?;
+        let outputs = select_outputs(&target.model, outputs)?;
         let [input] = <[InputTensor; 1]>::try_from(inputs).map_err(|inputs| {
-            ServiceError::bad_request(format!(
-                "one input, `image`, is expected, and {} came",
-                inputs.len()
-            ))
+            bad_request(format!("expected one input, `image`, and got {}", inputs.len()))
         })?;
         let InputTensor { name, datatype, shape, .. } = &input;
-        let expected = if named.encoded { Datatype::Bytes } else { Datatype::Uint8 };
+        let expected = if target.encoded { BYTES } else { UINT8 };
         if name != "image" {
-            return Err(ServiceError::bad_request(format!(
-                "there is no input `{name}`; the input is called `image`"
-            )));
+            return Err(bad_request(format!("no input `{name}`; the input is called `image`")));
         }
-        if datatype != expected.name() {
-            let expected = expected.name();
-            return Err(ServiceError::bad_request(format!(
-                "the input `image` is of type {expected}, and {datatype} came"
+        if datatype != expected {
+            return Err(bad_request(format!(
+                "the input `image` is of type {expected}, and the request has {datatype}"
             )));
         }
         let (sides, _) = input.dimensions()?;
-        let pictures = match (named.encoded, &sides[..]) {
+        let images = match (target.encoded, &sides[..]) {
             (true, &[count]) => {
                 check_count(count)?;
                 InputImages::Encoded(input.elements()?)
             }
             (false, &[count, height, width, 3]) => {
                 check_count(count)?;
-                Self::pixels(&named.served, count, [height, width], input)?
+                pixel_images(&target.model, count, [height, width], input)?
             }
-            (true, _) => {
-                return Err(ServiceError::bad_request(format!(
-                    "`image` is [n], and {shape:?} came"
-                )));
-            }
-            (false, _) => {
-                return Err(ServiceError::bad_request(format!(
-                    "`image` is [n, height, width, 3], and {shape:?} came"
+            (encoded, _) => {
+                let expected = if encoded { "[n]" } else { "[n, height, width, 3]" };
+                return Err(bad_request(format!(
+                    "the shape of `image` is {expected}, and the request has {shape:?}"
                 )));
             }
         };
-        Ok(Self { pictures, outputs })
+        Ok(Self { images, outputs })
     }
 
-    /// The request whose whole body is one picture: a file, or pixels of a model whose pictures are all of one size.
-    pub fn raw(named: &ModelRef, body: Bytes) -> Result<Self, ServiceError> {
-        let outputs = Self::outputs(&named.served, None)?;
-        if named.encoded {
-            return Ok(Self { pictures: InputImages::Encoded(vec![body]), outputs });
+    /// Takes a body that is one image: a file, or pixels for a model whose image size is fixed.
+    pub fn raw(target: &ModelRef, body: Bytes) -> Result<Self, ServiceError> {
+        let outputs = OutputKind::available(&target.model);
+        if target.encoded {
+            return Ok(Self { images: InputImages::Encoded(vec![body]), outputs });
         }
-        let sizes = &named.served.raw_sizes;
+        let sizes = &target.model.raw_sizes;
         let size = sizes.iter().find(|[height, width]| height * width * 3 == body.len());
-        let Some(&size) = size else {
-            let (name, found) = (named.name(), body.len());
-            let known =
-                sizes.iter().map(|[height, width]| format!("{height}x{width}")).collect::<Vec<_>>();
-            let known =
-                if known.is_empty() { "of no fixed size".to_owned() } else { known.join(" or ") };
-            return Err(ServiceError::bad_request(format!(
-                "a body of pixels alone does not say its shape: pictures of {name} are {known}, and {found} bytes came; \
-                 name the shape, or send a picture file to {}.encoded",
-                named.served.name
-            )));
-        };
-        Ok(Self { pictures: InputImages::Pixels { count: 1, size, bytes: body }, outputs })
+        if let Some(&size) = size {
+            let images = InputImages::Pixels { count: 1, size, bytes: body };
+            return Ok(Self { images, outputs });
+        }
+        let known = sizes.iter().map(|[height, width]| format!("{height}x{width}"));
+        let known = known.collect::<Vec<_>>().join(" or ");
+        let known = if known.is_empty() { "of no fixed size" } else { &known };
+        Err(bad_request(format!(
+            "a body of pixels alone does not say its shape: images of {} are {known}, and the body has {} bytes; \
+             name the shape, or send an image file to {}.encoded",
+            target.name(),
+            body.len(),
+            target.model.name
+        )))
     }
+}
 
-    fn pixels(
-        served: &LoadedModel,
-        count: usize,
-        size: [usize; 2],
-        input: InputTensor,
-    ) -> Result<InputImages, ServiceError> {
-        let super::TensorData::Raw(bytes) = input.content else {
-            return Err(ServiceError::bad_request(
-                "the elements of `image` are numbers from 0 to 255",
-            ));
-        };
-        let expected = size[0] * size[1] * 3 * count;
-        if bytes.len() != expected {
-            let found = bytes.len();
-            let why = format!(
-                "`image` of shape {:?} has {expected} bytes, and {found} came",
-                input.shape
-            );
-            return Err(ServiceError::bad_request(why));
-        }
-        if let Some([height, width]) = served.only_size().filter(|only| *only != size) {
-            let why = format!(
-                "the model takes pictures of {height}x{width} pixels (height x width) and no others"
-            );
-            return Err(ServiceError::bad_request(why));
-        }
-        Ok(InputImages::Pixels { count, size, bytes })
+fn pixel_images(
+    model: &LoadedModel,
+    count: usize,
+    size: [usize; 2],
+    input: InputTensor,
+) -> Result<InputImages, ServiceError> {
+    let TensorData::Raw(bytes) = input.content else {
+        return Err(bad_request("the elements of `image` are numbers from 0 to 255"));
+    };
+    let expected = size[0] * size[1] * 3 * count;
+    if bytes.len() != expected {
+        return Err(bad_request(format!(
+            "`image` of shape {:?} has {expected} bytes, and the request has {}",
+            input.shape,
+            bytes.len()
+        )));
     }
+    if let Some([height, width]) = model.only_size.filter(|only| *only != size) {
+        return Err(bad_request(format!(
+            "the model takes images of {height}x{width} pixels (height x width) and no others"
+        )));
+    }
+    Ok(InputImages::Pixels { count, size, bytes })
+}
 
-    fn outputs(
-        served: &LoadedModel,
-        asked: Option<Vec<String>>,
-    ) -> Result<Vec<OutputKind>, ServiceError> {
-        let all = OutputKind::available(served);
-        let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return Ok(all) };
-        let find = |name: &String| {
-            all.iter().copied().find(|output| output.name() == name).ok_or_else(|| {
-                let known = all.iter().map(|output| output.name()).collect::<Vec<_>>().join(", ");
-                ServiceError::bad_request(format!(
-                    "there is no output `{name}`; there are: {known}"
-                ))
-            })
-        };
-        let mut outputs = Vec::new();
-        for output in asked.iter().map(find) {
-            let output = output?;
-            if outputs.contains(&output) {
-                return Err(ServiceError::bad_request(format!(
-                    "the output `{}` is asked for twice",
-                    output.name()
-                )));
-            }
-            outputs.push(output);
-        }
-        Ok(outputs)
+fn select_outputs(
+    model: &LoadedModel,
+    names: Vec<String>,
+) -> Result<Vec<OutputKind>, ServiceError> {
+    let all = OutputKind::available(model);
+    if names.is_empty() {
+        return Ok(all);
     }
+    let mut outputs = Vec::new();
+    for name in names {
+        let Some(&output) = all.iter().find(|output| output.name() == name) else {
+            let known = all.iter().map(|output| output.name()).collect::<Vec<_>>().join(", ");
+            return Err(bad_request(format!("no output `{name}`; there are: {known}")));
+        };
+        if outputs.contains(&output) {
+            return Err(bad_request(format!("the output `{name}` is asked for twice")));
+        }
+        outputs.push(output);
+    }
+    Ok(outputs)
 }
 
 fn check_count(count: usize) -> Result<(), ServiceError> {
-    if (1..=MOST_PICTURES).contains(&count) {
-        return Ok(());
+    if !(1..=MAX_IMAGES).contains(&count) {
+        let why = format!("the request has {count} images; it may have from 1 to {MAX_IMAGES}");
+        return Err(bad_request(why));
     }
-    Err(ServiceError::bad_request(format!(
-        "{count} pictures came; a request has from 1 to {MOST_PICTURES}"
-    )))
+    Ok(())
 }
 
-/// A tensor of an answer.
 #[derive(Debug)]
 pub struct OutputTensor {
-    /// Which.
     pub output: OutputKind,
-    /// Its dimensions.
     pub shape: Vec<i64>,
-    /// Its bytes, row by row, smallest first.
+    /// Row-major, little-endian.
     pub bytes: Vec<u8>,
 }
 
-/// What a request gets.
 #[derive(Debug)]
 pub struct InferResponse {
-    /// The tensors, in the order in which they were asked for.
+    /// In the order in which they were asked for.
     pub outputs: Vec<OutputTensor>,
-    /// Where time went, of the picture that took longest.
+    /// Of the image that took longest.
     pub times: JobTimes,
-    /// What must be kept until the answer has been sent.
-    pub shares: Vec<Permit>,
+    /// To be kept until the response is sent.
+    pub permits: Vec<Permit>,
 }
 
-/// Does what a request asks.
+/// Runs a request: all of its images, or none.
 pub async fn run(
     service: &Arc<Service>,
-    served: &Arc<LoadedModel>,
-    call: InferRequest,
+    model: &Arc<LoadedModel>,
+    request: InferRequest,
 ) -> Result<InferResponse, ServiceError> {
-    let wanted =
-        Outputs { confidence: call.outputs.contains(&OutputKind::Confidence), margin: false };
-    let scores = call.outputs.contains(&OutputKind::Logits);
-    let admitted = admit(service, served, call.pictures).await?;
-    let labels =
-        admitted.into_iter().map(|admitted| service.label(served, admitted, wanted, scores));
-    let labelled = futures_util::future::try_join_all(labels).await?;
-    let outputs = call.outputs;
-    service.work(move || Ok(answer(&outputs, labelled))).await
+    let InferRequest { images, outputs } = request;
+    let wanted = Outputs { confidence: outputs.contains(&OutputKind::Confidence), margin: false };
+    let logits = outputs.contains(&OutputKind::Logits);
+    let admitted = admit(service, model, images).await?;
+    let labels = admitted.into_iter().map(|image| service.label(model, image, wanted, logits));
+    let labeled = futures_util::future::try_join_all(labels).await?;
+    service.run_blocking(move || Ok(collect(&outputs, labeled))).await
 }
 
-/// The pictures of a request, all or none.
 async fn admit(
     service: &Arc<Service>,
-    served: &Arc<LoadedModel>,
-    pictures: InputImages,
+    model: &Arc<LoadedModel>,
+    images: InputImages,
 ) -> Result<Vec<AdmittedImage>, ServiceError> {
-    match pictures {
+    match images {
         InputImages::Pixels { count, size, bytes } => {
-            let (sum, limit) =
-                ((size[0] * size[1]).saturating_mul(count) as u64, service.limits.queue_pixels);
-            if sum > limit {
-                let why = format!(
-                    "the request has {sum} pixels, more than the {limit} that the server holds; send fewer"
-                );
-                return Err(ServiceError::PayloadTooLarge(why));
+            let pixels = (size[0] * size[1]).saturating_mul(count) as u64;
+            let limit = service.limits.queue_pixels;
+            if pixels > limit {
+                return Err(too_large(format!(
+                    "the request has {pixels} pixels, more than the {limit} that the server admits; send fewer images"
+                )));
             }
-            let shares =
-                (0..count).map(|_| service.admit(served, size)).collect::<Result<Vec<_>, _>>()?;
-            let one = size[0] * size[1] * 3;
-            let picture = |(index, share): (usize, Permit)| {
-                let pixels = bytes.slice(index * one..(index + 1) * one);
-                service.admitted_image(pixels.into(), size, share)
+            let permits: Vec<Permit> =
+                (0..count).map(|_| service.admit(model, size)).collect::<Result<_, _>>()?;
+            let image_bytes = size[0] * size[1] * 3;
+            let image = |(index, permit): (usize, Permit)| {
+                let pixels = bytes.slice(index * image_bytes..(index + 1) * image_bytes);
+                AdmittedImage::from_pixels(pixels.into(), size, permit)
             };
-            shares.into_iter().enumerate().map(picture).collect()
+            permits.into_iter().enumerate().map(image).collect()
         }
         InputImages::Encoded(files) => {
             let mut admitted: Vec<AdmittedImage> = Vec::new();
             for file in files {
-                let next = service.decode(served, file).await?;
+                let next = service.decode(model, file).await?;
                 if let Some(first) = admitted.first().filter(|first| first.size() != next.size()) {
                     let [one, other] = [first.size(), next.size()]
                         .map(|[height, width]| format!("{height}x{width}"));
-                    return Err(ServiceError::bad_request(format!(
-                        "the pictures of a request are of one size, and these are {one} and {other}; send them one by one"
+                    return Err(bad_request(format!(
+                        "the images of a request have one size, and these are {one} and {other}; send them one by one"
                     )));
                 }
                 admitted.push(next);
@@ -299,42 +262,47 @@ async fn admit(
     }
 }
 
-fn answer(outputs: &[OutputKind], labelled: Vec<LabeledImage>) -> InferResponse {
-    let side = |side: usize| i64::try_from(side).unwrap_or(i64::MAX);
-    let count = labelled.len();
-    let mut given: Vec<OutputTensor> = outputs
+/// Concatenates the predictions along the batch dimension.
+fn collect(outputs: &[OutputKind], labeled: Vec<LabeledImage>) -> InferResponse {
+    let count = labeled.len();
+    let mut tensors: Vec<OutputTensor> = outputs
         .iter()
         .map(|&output| OutputTensor { output, shape: Vec::new(), bytes: Vec::new() })
         .collect();
-    let (mut shares, mut times) = (Vec::new(), JobTimes::default());
-    for labelled in labelled {
-        let (_, made, share) = labelled.into_parts();
-        shares.push(share);
-        if made.times.queue + made.times.run > times.queue + times.run {
-            times = made.times;
+    let mut permits = Vec::new();
+    let mut times = JobTimes::default();
+    for LabeledImage { response, permit, .. } in labeled {
+        permits.push(permit);
+        if response.times.queue + response.times.run > times.queue + times.run {
+            times = response.times;
         }
-        let size = [made.prediction.height, made.prediction.width];
-        let (mut labels, mut confidence) =
-            (Some(made.prediction.labels), made.prediction.confidence);
-        for OutputTensor { output, shape, bytes } in &mut given {
-            let (sides, found) = match output {
-                OutputKind::Labels => (size.to_vec(), labels.take().unwrap_or_default()),
-                OutputKind::Confidence => (size.to_vec(), confidence.take().unwrap_or_default()),
-                OutputKind::Logits => match &made.logits {
-                    Some(map) => {
-                        let bytes = map.data.iter().flat_map(|score| score.to_le_bytes()).collect();
-                        (vec![map.classes, map.height, map.width], bytes)
-                    }
-                    None => (Vec::new(), Vec::new()),
-                },
+        let prediction = response.prediction;
+        let size = vec![prediction.height, prediction.width];
+        let mut labels = prediction.labels;
+        let mut confidence = prediction.confidence.unwrap_or_default();
+        for OutputTensor { output, shape, bytes } in &mut tensors {
+            let (sides, data) = match (*output, &response.logits) {
+                (OutputKind::Labels, _) => (size.clone(), std::mem::take(&mut labels)),
+                (OutputKind::Confidence, _) => (size.clone(), std::mem::take(&mut confidence)),
+                (OutputKind::Logits, Some(map)) => {
+                    let data = map.data.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+                    (vec![map.classes, map.height, map.width], data)
+                }
+                (OutputKind::Logits, None) => (Vec::new(), Vec::new()),
             };
+            let side = |side: usize| i64::try_from(side).unwrap_or(i64::MAX);
             *shape = std::iter::once(count).chain(sides).map(side).collect();
-            if bytes.is_empty() {
-                *bytes = found;
-            } else {
-                bytes.extend_from_slice(&found);
-            }
+            append(bytes, data);
         }
     }
-    InferResponse { outputs: given, times, shares }
+    InferResponse { outputs: tensors, times, permits }
+}
+
+/// Appends without a copy where nothing was there.
+pub(crate) fn append(bytes: &mut Vec<u8>, more: Vec<u8>) {
+    if bytes.is_empty() {
+        *bytes = more;
+    } else {
+        bytes.extend_from_slice(&more);
+    }
 }

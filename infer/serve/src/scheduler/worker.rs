@@ -1,30 +1,31 @@
-//! What the thread of one segmenter does: it takes pieces from the queue, runs them, and puts scores into their pictures.
+//! Worker thread of one segmenter: runs batches of tiles, and merges their logits into the images.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use protoseg_models::weights::Tensor;
-
-use super::job::Job;
-use super::{PredictResponse, SchedulerError, Shared};
 use protoseg_infer::pipeline::{install, thread_pool};
 use protoseg_infer::segmenter::{ImageLogits, RawPrediction, SegmentError, Segmenter, TileMerger};
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::Prediction;
+use protoseg_models::weights::Tensor;
 
-/// Serves pictures until the engine is closed and all is done.
+use super::{Job, SchedulerError, Shared};
+
+type Outcome<T> = Result<T, SchedulerError>;
+
+/// Runs batches until the scheduler is closed and its queue is empty.
 pub(super) fn run(shared: &Shared, mut segmenter: Segmenter, threads: usize) {
-    let team = thread_pool(threads);
+    let pool = thread_pool(threads);
     let mut pixels = Vec::new();
-    while let Some(batch) = shared.next() {
-        install(team.as_ref(), || shared.run(&mut segmenter, &batch, &mut pixels));
+    while let Some(batch) = shared.next_batch() {
+        install(pool.as_ref(), || shared.run_batch(&mut segmenter, &batch, &mut pixels));
     }
 }
 
-/// The result, where a defect of the program is an error too: the other pictures go on.
-fn guarded<R>(work: impl FnOnce() -> Result<R, SegmentError>) -> Result<R, SchedulerError> {
+/// Turns a panic into an error, so that other images go on.
+fn catch_panic<R>(work: impl FnOnce() -> Result<R, SegmentError>) -> Outcome<R> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(SchedulerError::from),
         Err(_) => Err(SchedulerError::Panicked),
@@ -32,96 +33,143 @@ fn guarded<R>(work: impl FnOnce() -> Result<R, SegmentError>) -> Result<R, Sched
 }
 
 impl Shared {
-    /// Runs pieces, and hands their scores on.
-    fn run(&self, segmenter: &mut Segmenter, batch: &[(Arc<Job>, usize)], pixels: &mut Vec<u8>) {
+    fn run_batch(
+        &self,
+        segmenter: &mut Segmenter,
+        batch: &[(Arc<Job>, usize)],
+        pixels: &mut Vec<u8>,
+    ) {
         let start = Instant::now();
         batch.iter().for_each(|(job, _)| job.begin(start));
         if let [(job, _)] = batch
-            && job.cut.is_none()
+            && job.tiles.is_none()
         {
-            let ran = guarded(|| segmenter.predict(&job.request.image, job.request.outputs));
-            let elapsed = start.elapsed();
-            if ran.is_ok() {
-                self.meter.add(job.pixels(), elapsed);
-                self.metrics.record_batch(1);
-            }
-            job.progress().times.run += elapsed;
-            let ran = ran.map(|decided| (decided, None));
-            return self.finish(job, ran);
+            return self.run_whole(segmenter, job, start);
         }
         pixels.clear();
         let mut shape = [batch.len(), 0, 0];
         for (job, index) in batch {
-            if let Some(cut) = &job.cut {
-                [shape[1], shape[2]] = cut.tile_size();
-                cut.append(&job.request.image, *index, pixels);
+            if let Some(tiles) = &job.tiles {
+                [shape[1], shape[2]] = tiles.tile_size();
+                tiles.append(&job.request.image, *index, pixels);
             }
         }
-        let ran = guarded(|| segmenter.run_tiles(pixels, shape));
+        let result = catch_panic(|| segmenter.run_tiles(pixels, shape));
         let elapsed = start.elapsed();
-        match ran {
-            Ok(scores) => {
+        match result {
+            Ok(logits) => {
                 self.metrics.record_batch(batch.len());
-                for ((job, index), scores) in batch.iter().zip(scores) {
+                for ((job, index), logits) in batch.iter().zip(logits) {
                     job.progress().times.run += elapsed / batch.len() as u32;
-                    self.put(job, *index, scores);
+                    self.merge(job, *index, logits);
                 }
-                self.meter.add((shape[0] * shape[1] * shape[2]) as u64, start.elapsed());
+                self.meter.record((shape[0] * shape[1] * shape[2]) as u64, start.elapsed());
             }
-            // Whose fault it is shows when each runs by itself.
+            // Only the image at fault fails when each tile runs by itself.
             Err(SchedulerError::Segment(error)) if batch.len() > 1 && !error.is_lasting() => {
-                batch.chunks(1).for_each(|one| self.run(segmenter, one, pixels));
+                batch.chunks(1).for_each(|tile| self.run_batch(segmenter, tile, pixels));
             }
             Err(error) => batch.iter().for_each(|(job, _)| self.finish(job, Err(error.clone()))),
         }
     }
 
-    /// Puts scores into their picture, which may then be done.
-    fn put(&self, job: &Job, index: usize, scores: Tensor) {
+    fn run_whole(&self, segmenter: &mut Segmenter, job: &Job, start: Instant) {
+        let request = &job.request;
+        let result = catch_panic(|| segmenter.predict(&request.image, request.outputs));
+        let elapsed = start.elapsed();
+        if result.is_ok() {
+            self.meter.record(job.pixels(), elapsed);
+            self.metrics.record_batch(1);
+        }
+        job.progress().times.run += elapsed;
+        self.finish(job, result.map(|prediction| (prediction, None)));
+    }
+
+    /// Merges the logits of a tile into its image, and finishes the job after the last.
+    fn merge(&self, job: &Job, index: usize, logits: Tensor) {
         let start = Instant::now();
         let mut progress = job.progress();
-        let put = guarded(|| {
-            let mosaic = match (progress.mosaic.take(), &job.cut) {
-                (Some(mosaic), _) => mosaic,
-                (None, Some(cut)) => TileMerger::new(cut, job.request.outputs, job.request.logits)?,
+        let merged = catch_panic(|| {
+            let merger = match (progress.merger.take(), &job.tiles) {
+                (Some(merger), _) => merger,
+                (None, Some(tiles)) => {
+                    TileMerger::new(tiles, job.request.outputs, job.request.logits)?
+                }
                 (None, None) => return Ok(None),
             };
-            progress.mosaic.insert(mosaic).put(index, scores)
+            progress.merger.insert(merger).put(index, logits)
         });
-        let made = match put {
-            Ok(None) => {
-                progress.times.stitch += start.elapsed();
-                return;
-            }
-            Ok(Some(RawPrediction::Final(decided))) => Ok((decided, None)),
+        let result = match merged {
+            Ok(None) => None,
+            Ok(Some(RawPrediction::Final(prediction))) => Some(Ok((prediction, None))),
             Ok(Some(RawPrediction::Logits(logits))) => {
-                let decided = guarded(|| Ok(logits.predict(job.request.outputs)));
+                let prediction = catch_panic(|| Ok(logits.predict(job.request.outputs)));
                 let ImageLogits { map, .. } = logits;
-                decided.map(|decided| (decided, Some(map)))
+                Some(prediction.map(|prediction| (prediction, Some(map))))
             }
-            Err(error) => Err(error),
+            Err(error) => Some(Err(error)),
         };
         progress.times.stitch += start.elapsed();
         drop(progress);
-        self.finish(job, made);
+        if let Some(result) = result {
+            self.finish(job, result);
+        }
     }
 
-    /// Answers, unless that has happened.
-    fn finish(&self, job: &Job, made: Result<(Prediction, Option<LogitMap>), SchedulerError>) {
-        if let Err(SchedulerError::Segment(error)) = &made
+    fn finish(&self, job: &Job, result: Outcome<(Prediction, Option<LogitMap>)>) {
+        if let Err(SchedulerError::Segment(error)) = &result
             && error.is_lasting()
         {
-            self.lost.store(true, Ordering::Relaxed);
+            self.device_lost.store(true, Ordering::Relaxed);
         }
-        let times = job.progress().times;
-        let reply = job.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(reply) = reply {
-            // Nobody may be waiting any more.
-            drop(reply.send(made.map(|(decided, scores)| PredictResponse {
-                prediction: decided,
-                logits: scores,
-                times,
-            })));
+        job.finish(result);
+    }
+}
+
+/// Weight of the newest batch: about the last twenty decide.
+const NEWEST_WEIGHT: f64 = 0.05;
+
+/// Throughput of a model's segmenters while they have work.
+#[derive(Debug)]
+pub(super) struct ThroughputMeter {
+    segmenters: usize,
+    /// Exponential means of the pixels and seconds of a batch.
+    mean: Mutex<Option<(f64, f64)>>,
+}
+
+impl ThroughputMeter {
+    pub(super) fn new(segmenters: usize) -> Self {
+        Self { segmenters, mean: Mutex::new(None) }
+    }
+
+    pub(super) fn record(&self, pixels: u64, elapsed: Duration) {
+        let mut mean = self.mean.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = (pixels as f64, elapsed.as_secs_f64());
+        let blend = |old: f64, new: f64| old + NEWEST_WEIGHT * (new - old);
+        *mean = Some(mean.map_or(new, |old| (blend(old.0, new.0), blend(old.1, new.1))));
+    }
+
+    /// Returns the throughput of all segmenters together; none before the first batch.
+    pub(super) fn pixels_per_second(&self) -> Option<f64> {
+        let (pixels, seconds) = (*self.mean.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(pixels / seconds.max(1e-9) * self.segmenters as f64).filter(|rate| *rate > 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throughput_follows_the_last_batches() {
+        let meter = ThroughputMeter::new(2);
+        assert_eq!(meter.pixels_per_second(), None);
+        meter.record(1000, Duration::from_secs(1));
+        assert_eq!(meter.pixels_per_second(), Some(2000.0));
+        for _ in 0..200 {
+            meter.record(1000, Duration::from_secs(4));
         }
+        let rate = meter.pixels_per_second().unwrap();
+        assert!((rate - 500.0).abs() < 1.0, "{rate}");
     }
 }

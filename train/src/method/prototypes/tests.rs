@@ -1,11 +1,11 @@
-//! Against loops in f64 that do what the specification says, step by step, and small cases by hand.
+//! Prototypes against an implementation by loops in f64, and small cases by hand.
 
 mod loops;
 
 use super::*;
 use loops::{Loops, Points, cosine, dot, rows, tensor, unit};
 
-const NOTHING: i64 = IGNORE_INDEX as i64;
+const IGNORED: i64 = IGNORE_INDEX as i64;
 const CHANNELS: usize = 6;
 const SETTINGS: PrototypeSettings = PrototypeSettings {
     classes: 4,
@@ -18,14 +18,14 @@ const SETTINGS: PrototypeSettings = PrototypeSettings {
     seed: 5,
 };
 
-/// A step of prototypes: compare, gather and update, a micro-batch at a time.
+/// Takes a step: compares and accumulates each micro-batch, then updates.
 fn step(prototypes: &mut Prototypes, batches: &[Points], number: u64) {
-    let mut gathered = prototypes.begin_step().unwrap();
+    let mut sums = prototypes.begin_step().unwrap();
     for (features, labels) in batches {
-        let compared = prototypes.compare(&tensor(features).set_requires_grad(true)).unwrap();
-        prototypes.accumulate(&mut gathered, &compared, &Tensor::from_slice(labels)).unwrap();
+        let similarity = prototypes.compare(&tensor(features).set_requires_grad(true)).unwrap();
+        prototypes.accumulate(&mut sums, &similarity, &Tensor::from_slice(labels)).unwrap();
     }
-    prototypes.update(gathered, number).unwrap();
+    prototypes.update(sums, number).unwrap();
     assert!(!prototypes.values().requires_grad() && !prototypes.mean().requires_grad());
 }
 
@@ -39,17 +39,17 @@ fn middle(class: u64) -> Vec<f64> {
     random(Stream::keyed(&[77, class]), &[0.3; CHANNELS], 1.0)
 }
 
-/// Two micro-batches. Class 3 comes late, class 0 is away once, class 2 sometimes has fewer points than prototypes, and in
-/// one step nothing counts.
+/// Two micro-batches. Class 3 appears late, class 0 is absent once, class 2 sometimes has fewer points than prototypes, and
+/// in one step every point is ignored.
 fn batches(number: u64) -> [Points; 2] {
     [0, 1].map(|part| {
         let stream = Stream::keyed(&[number, part]);
         let label = |point: u64| match stream.below(point, 5) as i64 {
-            3 if number < 6 => NOTHING,
-            0 if number == 9 => NOTHING,
-            2 if number.is_multiple_of(3) && (part, point) != (1, 2) => NOTHING,
-            _ if number == 12 => NOTHING,
-            4 => NOTHING,
+            3 if number < 6 => IGNORED,
+            0 if number == 9 => IGNORED,
+            2 if number.is_multiple_of(3) && (part, point) != (1, 2) => IGNORED,
+            _ if number == 12 => IGNORED,
+            4 => IGNORED,
             label => label,
         };
         let labels: Vec<i64> = (0..25).map(label).collect();
@@ -116,14 +116,14 @@ fn thirty_steps_equal_loops() {
             settings,
             values: rows(prototypes.values()),
             mean: numbers(prototypes.mean()),
-            counters: prototypes.counters(),
+            counters: prototypes.counters().clone(),
         };
-        let mut set_anew = 0;
+        let mut reseeded = 0;
         for number in 0..30 {
             let before = rows(prototypes.values());
             step(&mut prototypes, &batches(number), number);
             let after = rows(prototypes.values());
-            let [moved, anew] = loops.step(&batches(number), &after);
+            let [moved, reinitialized] = loops.step(&batches(number), &after);
             for prototype in (0..12).filter(|prototype| !moved.contains(prototype)) {
                 assert_eq!(after[prototype], before[prototype], "moved without a hit");
             }
@@ -135,16 +135,16 @@ fn thirty_steps_equal_loops() {
                     "{settings:?}, step {number}: {found} {expected}"
                 );
             }
-            assert_eq!(prototypes.counters(), loops.counters, "step {number}");
+            assert_eq!(*prototypes.counters(), loops.counters, "step {number}");
             assert_eq!(prototypes.counters().active[3], number >= 6);
-            set_anew += anew.len();
+            reseeded += reinitialized.len();
         }
-        assert_eq!(set_anew > 2, settings.reseed_after > 0, "{set_anew} were set anew");
+        assert_eq!(reseeded > 2, settings.reseed_after > 0, "{reseeded} were re-initialized");
     }
 }
 
 #[test]
-fn going_on_from_what_was_saved_changes_nothing() {
+fn saving_and_restoring_changes_nothing() {
     for settings in all_settings() {
         let (mut whole, mut stopped) = (start(settings), start(settings));
         for number in 0..20 {
@@ -185,7 +185,7 @@ fn points<const N: usize>(points: [([f64; 3], i64); N]) -> [Points; 1] {
 const AXES: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
 
 #[test]
-fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_prototypes() {
+fn a_class_enters_the_softmax_with_all_its_prototypes_at_its_first_point() {
     for average in [PrototypeAverage::Normalized, PrototypeAverage::Raw] {
         let mut prototypes = small(PrototypeSettings { average, ..SETTINGS }, AXES, [true, false]);
         let feature = tensor(&[vec![0.1, 2.0, 0.3]]);
@@ -199,7 +199,7 @@ fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_
         };
         assert_eq!(rows(prototypes.compare(&feature).unwrap().logits())[0][1], f64::NEG_INFINITY);
         assert_eq!([loss(&prototypes, 0), loss(&prototypes, 1)], [0.0; 2]);
-        step(&mut prototypes, &points([([1.0, 2.0, 0.0], 0), ([0.0, 1.0, 0.0], NOTHING)]), 3);
+        step(&mut prototypes, &points([([1.0, 2.0, 0.0], 0), ([0.0, 1.0, 0.0], IGNORED)]), 3);
         assert_eq!(prototypes.counters().active, [true, false]);
         step(
             &mut prototypes,
@@ -221,11 +221,11 @@ fn a_class_is_out_of_the_softmax_until_its_first_point_and_then_in_with_all_its_
 }
 
 #[test]
-fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_others() {
+fn a_dead_prototype_moves_to_the_point_of_its_class_farthest_from_the_others() {
     let three = [
         ([1.0, 0.0, 0.2], 0),
         ([3.0, 3.0, 0.0], 0),
-        ([-9.0, 0.0, 5.0], NOTHING),
+        ([-9.0, 0.0, 5.0], IGNORED),
         ([0.0, 1.0, 0.0], 1),
     ];
     for (average, taken) in [
@@ -234,7 +234,7 @@ fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_ot
     ] {
         let mut prototypes =
             small(PrototypeSettings { average, reseed_after: 3, ..SETTINGS }, AXES, [true; 2]);
-        // With fewer points than prototypes it is not their fault; class 1 never has two points.
+        // Steps in which the class has fewer points than prototypes do not count; class 1 never has two.
         for (number, one_only) in [false, true, false, true, true].into_iter().enumerate() {
             let points = if one_only {
                 points([three[0], three[2]]).to_vec()
@@ -260,7 +260,7 @@ fn a_starved_prototype_takes_the_point_of_its_class_that_is_farthest_from_the_ot
 }
 
 #[test]
-fn a_map_is_compared_place_by_place_with_centred_features_where_wanted() {
+fn a_map_is_compared_pixel_by_pixel_with_features_centered_if_configured() {
     for settings in all_settings() {
         let (prototypes, features) = (start(settings), batches(1)[0].0[..15].to_vec());
         let map = tensor(&features).view([3, 5, CHANNELS as i64]).permute([2, 0, 1]).unsqueeze(0);
@@ -278,7 +278,7 @@ fn a_map_is_compared_place_by_place_with_centred_features_where_wanted() {
                     .fold(-1.0, f64::max);
                 assert!((logits[class] - closest / 0.1).abs() < 1e-5);
             }
-            // Of a class without prototypes: as good as minus infinity, and a number for upsampling.
+            // The finite stand-in for minus infinity of a class without prototypes.
             assert_eq!(logits[3], f64::from(published::NO_PROTOTYPE_LOGIT));
         }
     }

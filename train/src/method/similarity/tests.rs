@@ -1,4 +1,4 @@
-//! Cosines, logits and losses against loops in f64, and gradients against differences.
+//! Cosines, logits and losses against loops in f64, and gradients against finite differences.
 
 use super::*;
 use protoseg_models::random::Stream;
@@ -8,7 +8,7 @@ const EACH: usize = 3;
 const CHANNELS: usize = 5;
 const POINTS: usize = 40;
 const TEMPERATURE: f64 = 0.1;
-const NOTHING: i64 = IGNORE_INDEX as i64;
+const IGNORED: i64 = IGNORE_INDEX as i64;
 
 /// Random points with labels, and random prototypes.
 struct Case {
@@ -18,7 +18,7 @@ struct Case {
     labels: Vec<i64>,
 }
 
-/// Every way in which classes may be active, a seed for each.
+/// Every combination of active classes, each with its own seed.
 fn cases() -> impl Iterator<Item = Case> {
     (0..1 << CLASSES)
         .map(|bits| Case::draw(bits, std::array::from_fn(|class| bits >> class & 1 == 0)))
@@ -27,7 +27,7 @@ fn cases() -> impl Iterator<Item = Case> {
 impl Case {
     fn draw(seed: u64, active: [bool; CLASSES]) -> Self {
         let stream = Stream::keyed(&[seed]);
-        // Rows of very different lengths, which no cosine may show; numbers that 32 bits hold.
+        // Rows of very different lengths, which cosines must not depend on, in numbers that f32 represents.
         let row = |stream: Stream| -> Vec<f64> {
             let length = stream.range(100, 0.2, 5.0);
             (0..CHANNELS as u64)
@@ -40,7 +40,7 @@ impl Case {
         let labels =
             (0..POINTS as u64).map(|point| match stream.below(point, CLASSES + 1) as i64 {
                 label if label < CLASSES as i64 => label,
-                _ => NOTHING,
+                _ => IGNORED,
             });
         Self {
             points: rows(1, POINTS),
@@ -50,7 +50,7 @@ impl Case {
         }
     }
 
-    fn compared(&self) -> Similarity {
+    fn similarity(&self) -> Similarity {
         Similarity::new(tensor(&self.points), &tensor(&self.prototypes), &self.active, TEMPERATURE)
             .unwrap()
     }
@@ -78,7 +78,7 @@ impl Case {
     fn loss(&self) -> f64 {
         let (mut sum, mut count) = (0.0, 0.0);
         for (point, &label) in self.labels.iter().enumerate() {
-            if label == NOTHING || !self.active[label as usize] {
+            if label == IGNORED || !self.active[label as usize] {
                 continue;
             }
             let all: f64 = (0..CLASSES).map(|class| self.logit(point, class).exp()).sum();
@@ -100,7 +100,7 @@ fn rows(tensor: &Tensor) -> Vec<Vec<f64>> {
 #[test]
 fn logits_are_the_largest_cosines_of_active_classes_over_the_temperature() {
     for case in cases() {
-        for (point, logits) in rows(case.compared().logits()).iter().enumerate() {
+        for (point, logits) in rows(case.similarity().logits()).iter().enumerate() {
             for (class, &logit) in logits.iter().enumerate() {
                 let expected = case.logit(point, class);
                 assert!(logit == expected || (logit - expected).abs() < 1e-5, "{logit} {expected}");
@@ -110,29 +110,29 @@ fn logits_are_the_largest_cosines_of_active_classes_over_the_temperature() {
 }
 
 #[test]
-fn the_loss_is_the_mean_over_points_that_are_labelled_and_of_an_active_class() {
+fn the_loss_is_the_mean_over_labeled_points_of_active_classes() {
     for case in cases() {
         let found =
-            case.compared().loss(&Tensor::from_slice(&case.labels)).unwrap().double_value(&[]);
+            case.similarity().loss(&Tensor::from_slice(&case.labels)).unwrap().double_value(&[]);
         assert!((found - case.loss()).abs() < 1e-5, "{:?}: {found} {}", case.active, case.loss());
     }
     let ignored =
-        Case { labels: vec![NOTHING; POINTS], ..Case::draw(1, [true, false, true, true]) };
+        Case { labels: vec![IGNORED; POINTS], ..Case::draw(1, [true, false, true, true]) };
     assert_eq!(
-        ignored.compared().loss(&Tensor::from_slice(&ignored.labels)).unwrap().double_value(&[]),
+        ignored.similarity().loss(&Tensor::from_slice(&ignored.labels)).unwrap().double_value(&[]),
         0.0
     );
 }
 
 #[test]
-fn the_gradient_is_the_quotient_of_differences_and_prototypes_have_none() {
+fn gradients_equal_finite_differences_and_prototypes_have_none() {
     for mut case in cases() {
         let points = tensor(&case.points).set_requires_grad(true);
         let prototypes = tensor(&case.prototypes).set_requires_grad(true);
-        let compared =
+        let similarity =
             Similarity::new(points.shallow_clone(), &prototypes, &case.active, TEMPERATURE)
                 .unwrap();
-        compared.loss(&Tensor::from_slice(&case.labels)).unwrap().backward();
+        similarity.loss(&Tensor::from_slice(&case.labels)).unwrap().backward();
         assert!(!prototypes.grad().defined(), "a gradient has reached the prototypes");
         let found = rows(&points.grad());
         for (point, channel) in
@@ -158,24 +158,24 @@ fn the_gradient_is_the_quotient_of_differences_and_prototypes_have_none() {
 }
 
 #[test]
-fn nothing_to_learn_from_is_a_loss_of_zero_with_a_gradient_of_zero() {
+fn a_loss_without_points_is_zero_with_a_gradient_of_zero() {
     let label = |class| vec![class; POINTS];
     for (active, labels) in [
-        ([true; CLASSES], label(NOTHING)),
-        ([true, true, false, true], label(NOTHING)),
+        ([true; CLASSES], label(IGNORED)),
+        ([true, true, false, true], label(IGNORED)),
         ([true, true, false, true], label(2)),
         ([false; CLASSES], label(1)),
     ] {
         let case = Case::draw(3, active);
         let points = tensor(&case.points).set_requires_grad(true);
-        let compared = Similarity::new(
+        let similarity = Similarity::new(
             points.shallow_clone(),
             &tensor(&case.prototypes),
             &active,
             TEMPERATURE,
         )
         .unwrap();
-        let loss = compared.loss(&Tensor::from_slice(&labels)).unwrap();
+        let loss = similarity.loss(&Tensor::from_slice(&labels)).unwrap();
         loss.backward();
         assert_eq!(
             (loss.double_value(&[]), points.grad().abs().max().double_value(&[])),
@@ -185,45 +185,53 @@ fn nothing_to_learn_from_is_a_loss_of_zero_with_a_gradient_of_zero() {
     }
 }
 
+fn positions(count: usize) -> Tensor {
+    Tensor::arange(count as i64, (Kind::Int64, tch::Device::Cpu))
+}
+
 #[test]
 fn a_point_belongs_to_the_nearest_prototype_of_its_own_class() {
     let case = Case::draw(5, [true, true, false, true]);
-    // Of all prototypes the nearest one is mostly another class's.
+    // The nearest of all prototypes mostly belongs to another class.
     let labels: Vec<i64> = (0..POINTS).map(|point| (point % CLASSES) as i64).collect();
     let nearest = |point: usize| {
         let cosine = |number: &usize| case.cosine(point, point % CLASSES, *number);
         (0..EACH).max_by(|left, right| cosine(left).total_cmp(&cosine(right))).unwrap() as i64
     };
-    let found: Vec<i64> =
-        case.compared().nearest(&Tensor::from_slice(&labels), None).unwrap().try_into().unwrap();
+    let found: Vec<i64> = case
+        .similarity()
+        .nearest(&Tensor::from_slice(&labels), &positions(POINTS))
+        .unwrap()
+        .try_into()
+        .unwrap();
     assert_eq!(found, (0..POINTS).map(nearest).collect::<Vec<_>>());
 
     let chosen = [7_i64, 3, 30, 31];
     let labels = chosen.map(|point| point % CLASSES as i64);
     let found = case
-        .compared()
-        .nearest(&Tensor::from_slice(&labels), Some(&Tensor::from_slice(&chosen)))
+        .similarity()
+        .nearest(&Tensor::from_slice(&labels), &Tensor::from_slice(&chosen))
         .unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), chosen.map(|point| nearest(point as usize)));
 }
 
 #[test]
-fn the_first_of_equally_near_prototypes_gets_the_point() {
+fn a_point_belongs_to_the_first_of_equally_near_prototypes() {
     let prototypes = tensor(
         &[[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]].map(Vec::from),
     );
     let points = tensor(&[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 1.0]].map(Vec::from));
-    let compared = Similarity::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
-    let found = compared.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), None).unwrap();
+    let similarity = Similarity::new(points, &prototypes, &[true; 2], TEMPERATURE).unwrap();
+    let found = similarity.nearest(&Tensor::from_slice(&[0_i64, 1, 0, 1]), &positions(4)).unwrap();
     assert_eq!(Vec::<i64>::try_from(found).unwrap(), [1, 1, 0, 0]);
 }
 
 #[test]
-fn own_and_other_cosines_are_those_of_loops_and_leave_out_classes_that_are_not_active() {
+fn own_and_other_cosines_equal_loops_over_active_classes() {
     for case in cases() {
         let chosen: Vec<usize> = (0..POINTS)
             .filter(|&point| {
-                case.labels[point] != NOTHING && case.active[case.labels[point] as usize]
+                case.labels[point] != IGNORED && case.active[case.labels[point] as usize]
             })
             .collect();
         if chosen.is_empty() {
@@ -232,7 +240,7 @@ fn own_and_other_cosines_are_those_of_loops_and_leave_out_classes_that_are_not_a
         let positions: Vec<i64> = chosen.iter().map(|&point| point as i64).collect();
         let labels: Vec<i64> = chosen.iter().map(|&point| case.labels[point]).collect();
         let found = case
-            .compared()
+            .similarity()
             .own_and_other(&Tensor::from_slice(&labels), &Tensor::from_slice(&positions));
         let [own, other] = found.unwrap().map(|cosines| Vec::<f32>::try_from(cosines).unwrap());
         for (place, (point, label)) in chosen.into_iter().zip(labels).enumerate() {

@@ -205,8 +205,8 @@ fn micro_batches_share_a_step_by_the_mean_of_their_gradients() {
             assert!((value - expected).abs() < 1e-3 * size, "{name}: {value} {expected}");
         }
     }
-    let [hits, first, second] =
-        [&both, &alone[0], &alone[1]].map(|learner| prototypes(learner).counters().assignments);
+    let [hits, first, second] = [&both, &alone[0], &alone[1]]
+        .map(|learner| prototypes(learner).counters().assignments.clone());
     assert!(
         hits.iter()
             .zip(first.iter().zip(second))
@@ -318,7 +318,11 @@ fn prototypes_move_by_labeled_points_and_by_confident_ones() {
         let terms = learner.step(std::slice::from_ref(&batch), 0).unwrap().terms;
         let losses = [terms.prototype_labeled.unwrap(), terms.prototype_unlabeled.unwrap()];
         let prototypes = prototypes(&learner);
-        (losses, prototypes.counters().assignments, from_torch(prototypes.values()).unwrap())
+        (
+            losses,
+            prototypes.counters().assignments.clone(),
+            from_torch(prototypes.values()).unwrap(),
+        )
     };
     let (losses, hits, values) = run(gate, &[]);
     for (loss, expected) in losses.iter().zip(expected_losses) {

@@ -1,4 +1,4 @@
-//! The server's life: sockets, models, signals, and an end in good order.
+//! Life of the server: sockets, models, signals, and the drain at the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use protoseg_infer::machine::cores;
-use protoseg_serve::Service;
-use protoseg_serve::grpc;
-use protoseg_serve::http::{self, AppState};
 use protoseg_serve::listener::{ConnectionLimits, Listener, Protocol, bind};
 use protoseg_serve::metrics::Metrics;
 use protoseg_serve::registry::{LoadedModel, ModelRegistry};
+use protoseg_serve::{AppState, Service, grpc, http};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -22,34 +20,33 @@ use super::logs::TraceGuard;
 use crate::commands::run_args::describe;
 use crate::commands::{CommandError, CommandOutcome};
 
-/// Time for the head of a request from who watches over the server: shorter than the patience of most, so that connections
-/// without requests do not keep them out.
-const PROBE_HEAD: Duration = Duration::from_secs(1);
+/// For the head of a probe: short, so that idle connections do not keep probes out.
+const PROBE_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Threads that wait for the network; what keeps a core busy runs elsewhere.
-const THREADS: usize = 4;
+/// Async threads; CPU-bound work runs elsewhere.
+const MAX_THREADS: usize = 4;
 
-/// The threads of the server.
-pub(super) fn threads() -> anyhow::Result<Runtime> {
-    let threads =
-        Builder::new_multi_thread().worker_threads(cores().clamp(2, THREADS)).enable_all().build();
-    threads.context("the server's threads cannot be started")
+pub(super) fn start_runtime() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(cores().clamp(2, MAX_THREADS))
+        .enable_all()
+        .build()
+        .context("cannot start the server's threads")
 }
 
 pub(super) fn serve(
-    threads: Runtime,
-    plan: ServeConfig,
+    runtime: Runtime,
+    config: ServeConfig,
     traces: TraceGuard,
 ) -> Result<CommandOutcome, CommandError> {
-    let outcome = threads.block_on(run(plan));
-    // While there are threads that can send them.
+    let outcome = runtime.block_on(run(config));
+    // Sends the last traces, for which it needs the runtime.
     drop(traces);
     // What still runs belongs to requests that were given up.
-    threads.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-/// The signals that a server takes.
 struct ServerSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -65,8 +62,7 @@ impl ServerSignals {
         })
     }
 
-    /// Waits for one that ends the server, and returns the status of a program that it kills; none where models are to be
-    /// loaded anew.
+    /// Waits for a signal: none for SIGHUP, else the exit status of a program that it kills.
     async fn next(&mut self) -> Option<u8> {
         tokio::select! {
             _ = self.terminate.recv() => Some(143),
@@ -75,7 +71,7 @@ impl ServerSignals {
         }
     }
 
-    /// Waits for one that ends the server.
+    /// Waits for a signal that ends the server.
     async fn end(&mut self) -> u8 {
         loop {
             if let Some(status) = self.next().await {
@@ -85,86 +81,83 @@ impl ServerSignals {
     }
 }
 
-async fn run(plan: ServeConfig) -> Result<CommandOutcome, CommandError> {
+async fn run(config: ServeConfig) -> Result<CommandOutcome, CommandError> {
     let mut signals =
-        ServerSignals::catch().context("signals cannot be caught").map_err(CommandError::Usage)?;
+        ServerSignals::catch().context("cannot catch signals").map_err(CommandError::Usage)?;
     let metrics = Arc::new(Metrics::default());
     let models =
-        ModelRegistry::new(plan.bundles.clone(), plan.models.clone(), Arc::clone(&metrics));
-    let service = Arc::new(Service::new(models, plan.limits, metrics));
+        ModelRegistry::new(config.bundles.clone(), config.models.clone(), Arc::clone(&metrics));
+    let service = Arc::new(Service::new(models, config.limits, metrics));
     let (stop, stopped) = watch::channel(false);
-    let servers = listen(&plan, &service, &stopped).await.map_err(CommandError::Usage)?;
+    let servers = listen(&config, &service, &stopped).await.map_err(CommandError::Usage)?;
     let loading = Arc::clone(&service);
     let loaded = tokio::task::spawn_blocking(move || load_all(&loading));
     tokio::select! {
-        loaded = loaded => loaded.context("the models cannot be loaded").and_then(|loaded| loaded).map_err(CommandError::Usage)?,
+        loaded = loaded => {
+            loaded.context("cannot load the models").flatten().map_err(CommandError::Usage)?;
+        }
         status = signals.end() => return Ok(CommandOutcome::ExitCode(status)),
     }
     tracing::info!("ready");
-    loop {
-        match signals.next().await {
-            None => reload(&service),
-            Some(_) => return Ok(drain(&plan, &service, &stop, servers, &mut signals).await),
-        }
+    while signals.next().await.is_none() {
+        reload(&service);
     }
+    Ok(drain(&config, &service, &stop, servers, &mut signals).await)
 }
 
-/// Opens the sockets and begins to answer: that it lives, and that it is not ready.
+/// Opens the sockets; until the models are loaded, the server is live and not ready.
 async fn listen(
-    plan: &ServeConfig,
+    config: &ServeConfig,
     service: &Arc<Service>,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let front = AppState {
+    let state = AppState {
         service: Arc::clone(service),
-        key: plan.key.clone(),
-        repository: plan.repository,
-        origins: plan.origins.clone(),
+        key: config.key.clone(),
+        repository: config.repository,
+        origins: config.origins.clone(),
     };
-    let [http_tls, grpc_tls] = plan.tls.clone().map_or([None, None], |tls| tls.map(Some));
-    if let Some(address) = plan.probes {
-        serve_probes(address, plan, front.clone()).await?;
+    let [http_tls, grpc_tls] = config.tls.clone().map_or([None, None], |tls| tls.map(Some));
+    if let Some(address) = config.probes {
+        serve_probes(address, config, state.clone()).await?;
     }
-    let mut places =
-        vec![(plan.http, "http", Protocol::Http1, http_tls, http::router(front.clone()))];
-    if let Some(address) = plan.grpc {
-        places.push((
-            address,
-            "grpc",
-            Protocol::Http2,
-            grpc_tls,
-            grpc::router(front, stopped.clone())?,
-        ));
+    let router = http::router(state.clone());
+    let mut front_ends = vec![(config.http, "http", Protocol::Http1, http_tls, router)];
+    if let Some(address) = config.grpc {
+        let router = grpc::router(state, stopped.clone())?;
+        front_ends.push((address, "grpc", Protocol::Http2, grpc_tls, router));
     }
     let mut servers = Vec::new();
-    for (address, scheme, protocol, tls, router) in places {
+    for (address, scheme, protocol, tls, router) in front_ends {
         let socket = bind(address).await?;
         let secure = if tls.is_some() { "s" } else { "" };
         tracing::info!("listening on {scheme}{secure}://{}", socket.local_addr()?);
         let connections = service.metrics.connections.clone();
-        let listener = Listener { socket, protocol, tls, limits: plan.connections, connections };
+        let listener = Listener { socket, protocol, tls, limits: config.connections, connections };
         servers.push(tokio::spawn(listener.serve(router, stopped.clone())));
     }
     Ok(servers)
 }
 
-/// Answers how the server is, for as long as it lives: while it drains, too.
+/// Serves health and metrics until the process ends.
 async fn serve_probes(
     address: SocketAddr,
-    plan: &ServeConfig,
-    front: AppState,
+    config: &ServeConfig,
+    state: AppState,
 ) -> anyhow::Result<()> {
     let socket = bind(address).await?;
     tracing::info!("health and metrics on http://{}", socket.local_addr()?);
-    let head = plan.connections.header_timeout.min(PROBE_HEAD);
-    let (limits, connections) = (
-        ConnectionLimits { header_timeout: head, ..plan.connections },
-        front.service.metrics.connections.clone(),
-    );
-    let listener = Listener { socket, protocol: Protocol::Http1, tls: None, limits, connections };
+    let header_timeout = config.connections.header_timeout.min(PROBE_HEAD_TIMEOUT);
+    let listener = Listener {
+        socket,
+        protocol: Protocol::Http1,
+        tls: None,
+        limits: ConnectionLimits { header_timeout, ..config.connections },
+        connections: state.service.metrics.connections.clone(),
+    };
     let (never, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        listener.serve(http::probes(front), stopped).await;
+        listener.serve(http::probes(state), stopped).await;
         drop(never);
     });
     Ok(())
@@ -172,33 +165,31 @@ async fn serve_probes(
 
 fn load_all(service: &Service) -> anyhow::Result<()> {
     for name in service.models.names() {
-        let served = service.models.load(&name)?;
-        say(&served);
+        log_loaded(&*service.models.load(&name)?);
     }
     Ok(())
 }
 
-fn say(served: &LoadedModel) {
-    let LoadedModel { name, version, setup, .. } = served;
+fn log_loaded(LoadedModel { name, version, setup, .. }: &LoadedModel) {
     tracing::info!(model = name, version, "loaded: {}", describe(setup));
 }
 
-/// Loads every model anew, beside answering.
+/// Reloads every model in the background.
 fn reload(service: &Arc<Service>) {
     let service = Arc::clone(service);
     tokio::task::spawn_blocking(move || {
         for name in service.models.names() {
             match service.models.load(&name) {
-                Ok(served) => say(&served),
-                Err(error) => tracing::error!("{error}; what was loaded before stays"),
+                Ok(model) => log_loaded(&model),
+                Err(error) => tracing::error!("{error}; the model loaded before stays"),
             }
         }
     });
 }
 
-/// Stops in good order: no longer ready, then no more connections, then the end once all is answered or time is up.
+/// Reports not ready, then closes the sockets, then waits until all is answered or time is up.
 async fn drain(
-    plan: &ServeConfig,
+    config: &ServeConfig,
     service: &Service,
     stop: &watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
@@ -207,7 +198,7 @@ async fn drain(
     service.drain();
     tracing::info!("stopping: no longer ready");
     let finish = async {
-        tokio::time::sleep(plan.drain_delay).await;
+        tokio::time::sleep(config.drain_delay).await;
         stop.send_replace(true);
         for server in servers {
             drop(server.await);
@@ -218,8 +209,8 @@ async fn drain(
             tracing::info!("stopped: all requests were answered");
             CommandOutcome::Success
         }
-        () = tokio::time::sleep(plan.drain_delay + plan.drain) => {
-            tracing::warn!("stopped: time is up, and what was still open was closed");
+        () = tokio::time::sleep(config.drain_delay + config.drain) => {
+            tracing::warn!("stopped: time is up, open requests were closed");
             CommandOutcome::Success
         }
         status = signals.end() => CommandOutcome::ExitCode(status),

@@ -1,4 +1,4 @@
-//! How the server opens its models: as tuned for this machine where that fits, and nobody asked for something else.
+//! Options of each model: as tuned for this machine, or as given.
 
 use std::path::Path;
 
@@ -7,16 +7,14 @@ use protoseg_models::errors::error_chain;
 use protoseg_serve::BatchLimit;
 use protoseg_serve::registry::{ModelOptions, ModelOptionsSource};
 
-use crate::commands::engine_args::EngineArgs;
 use crate::commands::engine_options::EngineFlags;
 use crate::commands::tuned::{TunedEngine, TuningArgs};
 
-/// Bundles as tuned, and as they come where they are not.
 #[derive(Debug, Clone)]
 pub(super) struct TunedModelOptions {
     pub(super) tuning: TuningArgs,
     pub(super) engine: EngineFlags,
-    /// As they come, by the options that were given.
+    /// For bundles that are not tuned.
     pub(super) plain: ModelOptions,
 }
 
@@ -24,35 +22,27 @@ impl TunedModelOptions {
     fn resolve(&self, bundle: &Path) -> anyhow::Result<ModelOptions> {
         let TunedEngine { engine, used, remark, warning } =
             self.tuning.resolve(bundle, &self.engine, TuningPurpose::Serve)?;
-        let shown = bundle.display();
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
-        let options = if used { with(&self.plain, &engine)? } else { self.plain.clone() };
+        let mut options = self.plain.clone();
+        if used {
+            options.pipeline = engine.options(0)?;
+            let default = BatchLimit::default_for(engine.batch(), engine.is_gpu());
+            options.limit.windows = default.windows;
+        }
         if let Some(remark) = remark {
-            tracing::info!("{shown}: {remark}");
+            tracing::info!("{}: {remark}", bundle.display());
         }
         Ok(options)
     }
 }
 
-/// The same with other options of the engine.
-pub(super) fn with(options: &ModelOptions, engine: &EngineArgs) -> anyhow::Result<ModelOptions> {
-    let limit = BatchLimit {
-        pixels: options.limit.pixels,
-        ..BatchLimit::default_for(engine.batch(), engine.is_gpu())
-    };
-    Ok(ModelOptions { pipeline: engine.options(0)?, limit, ..options.clone() })
-}
-
 impl ModelOptionsSource for TunedModelOptions {
     fn options(&self, bundle: &Path) -> ModelOptions {
         self.resolve(bundle).unwrap_or_else(|error| {
-            tracing::warn!(
-                "{} runs as it comes: {}",
-                bundle.display(),
-                error_chain(error.as_ref())
-            );
+            let error = error_chain(error.as_ref());
+            tracing::warn!("{}: cannot use the tuning: {error}", bundle.display());
             self.plain.clone()
         })
     }

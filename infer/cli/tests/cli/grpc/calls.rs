@@ -15,7 +15,7 @@ use super::client::{Server, WINDOW, framed, raw};
 use crate::common::{stripe_labels, stripes};
 
 #[tokio::test]
-async fn server_and_models_say_what_they_are() {
+async fn server_and_models_have_metadata() {
     let server = Server::start(&[]);
     let mut client = server.client().await;
     assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
@@ -53,13 +53,13 @@ async fn server_and_models_say_what_they_are() {
 }
 
 #[tokio::test]
-async fn pictures_come_raw_typed_and_encoded() {
+async fn images_are_taken_raw_typed_and_encoded() {
     let server = Server::start(&[]);
     let mut client = server.client().await;
-    let (picture, labels) = (stripes(48, 32), stripe_labels(48, 32));
-    let pixels = picture.clone().into_raw();
+    let (image, labels) = (stripes(48, 32), stripe_labels(48, 32));
+    let pixels = image.clone().into_raw();
     let mut file = Cursor::new(Vec::new());
-    picture.write_to(&mut file, ImageFormat::Png).unwrap();
+    image.write_to(&mut file, ImageFormat::Png).unwrap();
     let file = file.into_inner();
     let typed = |request: ModelInferRequest, contents: InferTensorContents| {
         let mut request = ModelInferRequest { raw_input_contents: Vec::new(), ..request };
@@ -117,7 +117,7 @@ async fn pictures_come_raw_typed_and_encoded() {
 }
 
 #[tokio::test]
-async fn an_answer_is_held_until_it_was_sent() {
+async fn a_response_is_held_until_it_is_sent() {
     let server = Server::start(&[]);
     let side = 512;
     let pixels = stripes(side, side).into_raw();
@@ -126,14 +126,14 @@ async fn an_answer_is_held_until_it_was_sent() {
     let call = framed(u32::try_from(message.len()).unwrap(), &message);
     let response = server.send("/inference.GRPCInferenceService/ModelInfer", call.into()).await;
     let held = || server.metric("protoseg_queue_pixels");
-    // Far more than the connection takes unread.
+    // Far more than the connection buffers.
     assert!(side * side > 2 * WINDOW);
-    // What is left of the picture is its labels and their confidence, at ten bytes a pixel of the budget.
+    // The permit was shrunk to labels and confidence, at ten bytes a pixel of the budget.
     assert_eq!(held(), f64::from(2 * side * side / 10));
     let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
     assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
     assert!(body.to_bytes().len() as u32 > 2 * side * side);
-    server.until("the room is given back", |_| held() == 0.0);
+    server.until("the permit is released", |_| held() == 0.0);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Calls that are refused: each with its code, a sentence, and whether trying again helps.
+//! Calls that are refused, each with its code, a message and a pushback.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn expect(row: &str, error: &Status, code: Code, part: &str) {
 }
 
 #[tokio::test]
-async fn every_error_has_its_code_and_a_sentence() {
+async fn every_error_has_its_code_and_a_message() {
     let server = Server::start(&["--max-pixels", "10000"]);
     let mut client = server.client().await;
     let right = || raw("colors", "UINT8", &[1, 1, 1, 3], "abc");
@@ -42,7 +42,7 @@ async fn every_error_has_its_code_and_a_sentence() {
         (
             raw("colors", "UINT8", &[1, 1, 2, 3], "abc"),
             Code::InvalidArgument,
-            "6 bytes, and 3 came",
+            "6 bytes, and the request has 3",
         ),
         (raw("colors", "UINT8", &[1, -1, 1, 3], "abc"), Code::InvalidArgument, "[1, -1, 1, 3]"),
         (
@@ -53,7 +53,7 @@ async fn every_error_has_its_code_and_a_sentence() {
         (
             raw("colors.encoded", "BYTES", &[1], &b"\x01\0\0\0a"[..]),
             Code::InvalidArgument,
-            "cannot be read",
+            "cannot decode the image",
         ),
         (
             raw("colors", "UINT8", &[1, 101, 100, 3], vec![0; 30300]),
@@ -87,7 +87,7 @@ async fn every_error_has_its_code_and_a_sentence() {
     let load =
         client.repository_model_load(RepositoryModelLoadRequest::default()).await.unwrap_err();
     expect("load", &load, Code::Unimplemented, "--repository");
-    // The connection has suffered none of it.
+    // The connection is still good.
     client.model_infer(right()).await.unwrap();
     let count = |outcome: &str, model: &str| {
         server.metric(&format!(
@@ -112,7 +112,7 @@ async fn every_error_has_its_code_and_a_sentence() {
 }
 
 #[tokio::test]
-async fn a_key_is_asked_for() {
+async fn a_key_is_required() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("key");
     std::fs::write(&file, "s3cret\n").unwrap();
@@ -150,14 +150,14 @@ async fn a_key_is_asked_for() {
     health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
 }
 
-/// A body that says how long it is, and of which no more comes.
+/// A body that announces its length, and never arrives.
 fn endless(length: u32) -> Body {
     let head = iter([Ok::<_, std::io::Error>(Bytes::from(framed(length, &[])))]);
     Body::from_stream(head.chain(pending()))
 }
 
 #[tokio::test]
-async fn room_is_taken_before_a_message_is_read() {
+async fn permits_are_taken_before_a_message_is_read() {
     let most = 1 << 20;
     let server = Server::start(&["--max-body", "1M", "--body-timeout", "2"]);
     let refused = server.send(INFER, endless(most - 4)).await;
@@ -168,7 +168,7 @@ async fn room_is_taken_before_a_message_is_read() {
     let small = server.send("/inference.GRPCInferenceService/ModelReady", endless(1 << 16)).await;
     assert_eq!(small.headers()["grpc-status"], "8");
 
-    // As many as there is room for; one more is told to come again.
+    // As many as fit the budget; one more is told to retry.
     let open = || server.send(INFER, endless(most - 5));
     let all = futures_util::future::join_all((0..5).map(|_| open())).await;
     let codes = |code: &str| {
@@ -186,7 +186,7 @@ async fn room_is_taken_before_a_message_is_read() {
 }
 
 #[tokio::test]
-async fn a_client_need_not_wait_longer_than_it_wants() {
+async fn the_clients_timeout_is_kept() {
     let server = Server::start(&[]);
     let side = 2000;
     let mut request =
@@ -194,5 +194,5 @@ async fn a_client_need_not_wait_longer_than_it_wants() {
     request.set_timeout(Duration::from_millis(1));
     let error = server.client().await.model_infer(request).await.unwrap_err();
     expect("timeout", &error, Code::DeadlineExceeded, "no answer within 0.001 s");
-    server.until("its picture is gone", |server| server.metric("protoseg_queue_pixels") == 0.0);
+    server.until("its image is dropped", |server| server.metric("protoseg_queue_pixels") == 0.0);
 }

@@ -1,4 +1,4 @@
-//! Health, and the description of the services.
+//! Health and reflection.
 
 use futures_util::stream::{StreamExt, iter};
 use tonic::Code;
@@ -38,9 +38,9 @@ async fn health_follows_the_models() {
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
 }
 
-// While one thread waits for the server to end, the client's connection must answer it.
+// While one thread waits for the server, the other drives the connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_watch_hear_of_the_end_and_do_not_hold_it_up() {
+async fn watchers_are_told_of_the_end_and_do_not_delay_it() {
     let mut server = Server::start(&[]);
     let mut health = HealthClient::with_origin(server.connect().await, server.origin());
     let mut watch = health.watch(named("")).await.unwrap().into_inner();
@@ -53,7 +53,7 @@ async fn those_who_watch_hear_of_the_end_and_do_not_hold_it_up() {
 }
 
 #[tokio::test]
-async fn services_are_described() {
+async fn services_can_be_reflected() {
     let server = Server::start(&[]);
     let services = ["grpc.health.v1.Health", "inference.GRPCInferenceService"];
 

@@ -1,4 +1,4 @@
-//! What lies around requests: TLS, and traces for a collector of OpenTelemetry.
+//! TLS, and traces for an OpenTelemetry collector.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use super::server::{Response, Server, request};
 use crate::common::stripes;
 
 #[test]
-fn over_tls_the_same_is_answered_to_who_trusts_the_certificate() {
+fn requests_over_tls_are_answered_if_the_client_trusts_the_certificate() {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
@@ -34,7 +34,7 @@ fn over_tls_the_same_is_answered_to_who_trusts_the_certificate() {
         let mut stream = Stream::new(&mut connection, &mut socket);
         stream.write_all(&request("POST", "/v1/segment", &[], &png(&stripes(16, 16))))?;
         let mut answer = Vec::new();
-        // The server closes behind its answer without a word of TLS.
+        // The server closes without close_notify.
         drop(stream.read_to_end(&mut answer));
         Ok::<_, std::io::Error>(Response::parse(&answer).unwrap())
     };
@@ -42,12 +42,12 @@ fn over_tls_the_same_is_answered_to_who_trusts_the_certificate() {
     assert!(ask(roots.clone()).unwrap_err().to_string().contains("UnknownIssuer"));
     roots.add(own.cert.der().clone()).unwrap();
     assert_eq!(ask(roots).unwrap().status, 200);
-    // Without TLS nobody is answered, and nobody else is disturbed.
+    // Without TLS there is no answer, and no harm to others.
     assert!(server.send(&request("GET", "/v2/health/live", &[], b"")).is_none());
 }
 
 #[test]
-fn a_collector_gets_a_span_for_each_request_within_the_callers_trace() {
+fn a_collector_gets_a_span_for_each_request_in_the_callers_trace() {
     let threads =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let socket = threads.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -56,7 +56,7 @@ fn a_collector_gets_a_span_for_each_request_within_the_callers_trace() {
     let collected = Arc::clone(&seen);
     let collect = move |body: Bytes| async move {
         collected.lock().unwrap().extend_from_slice(&body);
-        // An empty message of gRPC; its status is missed by the server, which tries again or lets it be.
+        // An empty gRPC message without a status: the server may retry.
         ([(CONTENT_TYPE, "application/grpc")], vec![0_u8; 5]).into_response()
     };
     let (_stop, stopped) = tokio::sync::watch::channel(false);

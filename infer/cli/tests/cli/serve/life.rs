@@ -1,4 +1,4 @@
-//! From start to end: what a server refuses to start with, keys and TLS, models exchanged under load, SIGTERM and kill -9
+//! Start to end: options that are refused, keys, models reloaded under load, SIGTERM and kill -9
 //! under load.
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::common::{TestDir, answer, fixture, protoseg, stripe_labels, stripes};
 const LENGTH: &str = "inference-header-content-length";
 
 #[test]
-fn what_cannot_be_served_is_said_before_anything_starts() {
+fn invalid_options_are_refused_before_anything_starts() {
     let place = TestDir::new();
     let bundle = named(&place.at("bundle"));
     let broken = TestDir::new();
@@ -24,16 +24,17 @@ fn what_cannot_be_served_is_said_before_anything_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (arguments, said) in [
-        (vec!["nowhere"], "nowhere: there is no such bundle"),
+        (vec!["nowhere"], "nowhere: no such bundle"),
         (vec![&bundle[..], &bundle], "would both be called"),
-        (vec!["a/b=/"], "cannot be a model's name"),
-        (vec![".hidden=/"], "cannot be a model's name"),
-        (vec!["x.encoded=/"], "which means picture files"),
+        (vec!["a/b=/"], "cannot be the name of a model"),
+        (vec![".hidden=/"], "cannot be the name of a model"),
+        (vec!["x.encoded=/"], "which means image files"),
         (vec![&broken], "model.onnx"),
         (vec![&bundle, "--http", &taken], "cannot listen on"),
-        (vec![&bundle, "--max-pixels", "65000000"], "never has room for"),
-        (vec![&bundle, "--deadline", "0"], "--deadline 0 is no number above zero"),
+        (vec![&bundle, "--max-pixels", "65000000"], "never admits"),
+        (vec![&bundle, "--deadline", "0"], "'0' for '--deadline <S>': write a number above 0"),
         (vec![&bundle, "--drain", "nan"], "--drain"),
+        (vec![&bundle, "--max-delay", "nan"], "--max-batch-delay-ms"),
         (vec![&bundle, "--connections", "0"], "--connections 0"),
         (vec![&bundle, "--tls-cert", "x.pem"], "--tls-key"),
         (vec![&bundle, "--tls-cert", "x.pem", "--tls-key", "y.pem"], "x.pem"),
@@ -50,6 +51,9 @@ fn what_cannot_be_served_is_said_before_anything_starts() {
         assert_eq!(answer.status, 2, "{arguments:?}: {}", answer.stderr);
         assert!(answer.stderr.contains(said), "{arguments:?}: {}", answer.stderr);
     }
+    let mut renamed = Command::new(env!("CARGO_BIN_EXE_protoseg"));
+    let renamed = answer(renamed.args(["serve", &bundle]).env("PROTOSEG_MAX_DELAY", "nan"));
+    assert!(renamed.stderr.contains("--max-batch-delay-ms"), "{}", renamed.stderr);
     let help = protoseg(["serve", "--help"]).stdout;
     assert!(
         help.contains("[env: PROTOSEG_MAX_BODY]") && help.contains("[env: PROTOSEG_THREADS]"),
@@ -58,7 +62,7 @@ fn what_cannot_be_served_is_said_before_anything_starts() {
 }
 
 #[test]
-fn a_key_is_needed_where_there_is_one_and_is_in_no_log() {
+fn a_key_is_required_if_configured_and_never_logged() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
     command.arg("serve").arg(fixture("colors")).args([
         "--log-format",
@@ -83,30 +87,30 @@ fn a_key_is_needed_where_there_is_one_and_is_in_no_log() {
     let right = with("Bearer s3cret-word");
     assert_eq!((right.status, right.header("x-request-id")), (200, "mine"));
     assert_eq!(server.get("/v1/models?key=s3cret-word").status, 401);
-    let noted = |line: &Value| line["span"]["id"] == "mine" && line["status"] == 200;
+    let logged = |line: &Value| line["span"]["id"] == "mine" && line["status"] == 200;
     let parsed = |log: &str| {
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
     };
-    server.until("the request is noted", |server| parsed(&server.log()).iter().any(noted));
+    server.until("the request is logged", |server| parsed(&server.log()).iter().any(logged));
     let log = server.log();
     assert!(!log.replace("key=s3cret-word", "").contains("s3cret"), "{log}");
     let lines = parsed(&log);
-    let line = lines.iter().find(|line| noted(line)).unwrap();
+    let line = lines.iter().find(|line| logged(line)).unwrap();
     assert_eq!((&line["span"]["path"], &line["outcome"]), (&json!("/v1/segment"), &json!("ok")));
 }
 
-/// What clients saw who asked the same all the time.
+/// Responses that a client got.
 #[derive(Debug, Default)]
 struct Seen {
     right: usize,
-    /// Refused, or cut off before the first byte of an answer.
+    /// Refused, or cut off before the first byte of a response.
     unanswered: usize,
-    /// Told that the model is not ready.
+    /// 503: the model is not ready.
     unready: usize,
     versions: Vec<String>,
 }
 
-/// Asks until told to stop; every answer must be right.
+/// Sends requests until told to stop; every response must be right.
 fn ask(address: SocketAddr, stop: &AtomicBool, width: u32) -> Seen {
     let (body, length) = binary(&stripes(width, 40), &json!({ "outputs": [{ "name": "labels" }] }));
     let sent = request("POST", "/v2/models/bundle/infer", &[(LENGTH, &length.to_string())], &body);
@@ -140,7 +144,7 @@ fn ask(address: SocketAddr, stop: &AtomicBool, width: u32) -> Seen {
     seen
 }
 
-/// Lets clients ask while something happens.
+/// Runs clients while something happens.
 fn under_load(address: SocketAddr, happens: impl FnOnce(&AtomicBool)) -> Vec<Seen> {
     let stop = AtomicBool::new(false);
     let stop = &stop;
@@ -154,21 +158,21 @@ fn under_load(address: SocketAddr, happens: impl FnOnce(&AtomicBool)) -> Vec<See
     })
 }
 
-/// Another file that computes the same: with a comment at its end.
-fn other_file(place: &TestDir) {
+/// Makes the model another file that computes the same: with a description at its end.
+fn change_file(place: &TestDir) {
     let model = place.at("bundle/model.onnx");
-    // Field 6 of the model, its description, of one letter.
+    // Field 6 is the description of the model.
     let other = [&std::fs::read(&model).unwrap()[..], &[0x32, 1, b'x']].concat();
     std::fs::write(model, other).unwrap();
     place.sign();
 }
 
 #[test]
-fn a_bundle_is_served_as_tuned_until_another_lies_there() {
+fn a_bundle_is_served_as_tuned_until_it_is_replaced() {
     let place = TestDir::new();
     crate::tune::tune(&place, "", &[("window", "whole"), ("mode", "throughput")]);
     let server = Server::of(&place.at("bundle"), &[]);
-    // Measured over pictures that were all there, it says nothing of what cores are for under requests.
+    // A mode tuned for labeling says nothing of serving.
     assert!(server.log().contains("tuned: window whole ("), "{}", server.log());
     assert!(server.log().contains("cpu, latency"), "{}", server.log());
     let off = Server::of(&place.at("bundle"), &["--tuning", "off"]);
@@ -198,13 +202,13 @@ fn a_bundle_is_served_as_tuned_until_another_lies_there() {
 }
 
 #[test]
-fn models_are_exchanged_under_load_without_a_failed_request() {
+fn models_are_reloaded_under_load_without_a_failed_request() {
     let place = TestDir::new();
     let server = Server::of(&place.at("bundle"), &["--repository"]);
     let version =
         || server.get("/v2/models/bundle").json()["versions"][0].as_str().unwrap().to_owned();
     let first = version();
-    // The classes' names are part of what a model is.
+    // Class names are part of the identity of a model.
     let rename = |from: &str, to: &str| {
         let path = place.at("bundle/manifest.json");
         let text = std::fs::read_to_string(&path).unwrap().replace(from, to);
@@ -213,17 +217,17 @@ fn models_are_exchanged_under_load_without_a_failed_request() {
     let seen = under_load(server.address, |_| {
         rename("\"red\"", "\"crimson\"");
         let broken = server.post("/v2/repository/models/bundle/load", &[], b"");
-        // The file itself still says red: one of the two was exchanged.
+        // The file itself still says red.
         assert_eq!(broken.status, 503, "{}", broken.text());
         assert!(broken.error().contains("describe different models"), "{}", broken.error());
         assert_eq!(version(), first);
         rename("\"crimson\"", "\"red\"");
-        other_file(&place);
+        change_file(&place);
         for _ in 0..5 {
             assert_eq!(server.post("/v2/repository/models/bundle/load", &[], b"").status, 200);
         }
         server.signal("HUP");
-        server.until("loaded anew", |server| server.log().matches("loaded:").count() >= 2);
+        server.until("the second load", |server| server.log().matches("loaded:").count() >= 2);
         std::thread::sleep(Duration::from_millis(100));
     });
     let second = version();
@@ -239,19 +243,19 @@ fn models_are_exchanged_under_load_without_a_failed_request() {
     assert_eq!(server.post("/v1/segment", &[], &png(&stripes(16, 16))).status, 503);
     assert_eq!(server.post("/v2/repository/models/bundle/load", &[], b"").status, 200);
     assert_eq!(server.get("/v2/health/ready").status, 200);
-    // Where nobody allowed it there is no such address.
+    // Without --repository the path does not exist.
     let closed = Server::of(&place.at("bundle"), &[]);
     assert_eq!(closed.post("/v2/repository/models/bundle/unload", &[], b"").status, 404);
 }
 
 #[test]
-fn after_sigterm_everything_that_was_begun_is_answered() {
+fn after_sigterm_requests_in_progress_are_answered() {
     let place = TestDir::new();
     let mut server = Server::of(&place.at("bundle"), &["--drain-delay", "0.5"]);
     let address = server.address;
     let seen = under_load(address, |stop| {
         server.signal("TERM");
-        // As a load balancer does: no more requests once the server says that it is not ready.
+        // Like a load balancer: no more requests once the server is not ready.
         let start = Instant::now();
         while send(address, &request("GET", "/v2/health/ready", &[], b"")).unwrap().unwrap().status
             == 200
@@ -268,7 +272,7 @@ fn after_sigterm_everything_that_was_begun_is_answered() {
 }
 
 #[test]
-fn a_killed_server_gives_no_wrong_answers_and_another_takes_its_place() {
+fn a_killed_server_gives_no_wrong_answers_and_can_be_replaced() {
     let place = TestDir::new();
     let mut server = Server::of(&place.at("bundle"), &[]);
     let address = server.address;

@@ -1,4 +1,4 @@
-//! What a server does not take on: too large, too slow, too much at once. Nothing of it costs others their answers.
+//! Requests that are too large, too slow or too many are refused, at no cost to others.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::common::{stripe_labels, stripes};
 const LENGTH: &str = "inference-header-content-length";
 
 #[test]
-fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
+fn large_requests_are_refused_before_they_are_read_or_decoded() {
     let server = Server::start(&[
         "--max-pixels",
         "10000",
@@ -29,7 +29,7 @@ fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
         large.error()
     );
     assert_eq!(server.post("/v1/segment", &[], &png(&stripes(100, 100))).status, 200);
-    // A file of a few bytes that claims 60000x60000 pixels.
+    // A decompression bomb: a few bytes that claim 60000x60000 pixels.
     let mut bomb = png(&stripes(16, 16));
     bomb[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
     let crc = crc(&bomb[12..29]);
@@ -37,11 +37,11 @@ fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
     let refused = server.post("/v1/segment", &[], &bomb);
     assert_eq!(refused.status, 413, "{}", refused.text());
     assert!(refused.error().contains("60000x60000"), "{}", refused.error());
-    // The head alone is enough.
+    // By the head alone.
     let head = b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 200000\r\n\r\n";
     let refused = server.send(head).unwrap();
     assert_eq!((refused.status, refused.header("connection")), (413, "close"));
-    // And so is what has come, where no length is said.
+    // By the bytes that arrived, where the head says no length.
     let mut chunked =
         b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..40 {
@@ -53,7 +53,7 @@ fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
     let (body, length) = binary(&stripes(120, 90), &json!({}));
     let refused = server.post("/v2/models/colors/infer", &[(LENGTH, &length.to_string())], &body);
     assert_eq!(refused.status, 413, "{}", refused.text());
-    // More pictures than are ever held.
+    // More images than are ever admitted.
     let three = json!({ "inputs": [{ "name": "image", "shape": [3, 100, 100, 3], "datatype": "UINT8",
                                      "parameters": { "binary_data_size": 90_000 } }] });
     let mut body = three.to_string().into_bytes();
@@ -63,25 +63,25 @@ fn what_is_too_large_is_refused_before_it_is_read_or_decoded() {
     assert_eq!(refused.status, 413, "{}", refused.text());
 }
 
-/// The check sum of a chunk of PNG.
+/// CRC-32 of a PNG chunk.
 fn crc(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _: u32| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
 }
 
 #[test]
-fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_come() {
+fn a_response_holds_its_pixels_until_it_is_sent_and_others_get_a_retry_time() {
     let server = Server::start(&["--max-pixels", "1000000", "--queue-megapixels", "1.1"]);
-    let picture = stripes(1000, 1000);
-    let (body, length) = binary(&picture, &json!({}));
+    let image = stripes(1000, 1000);
+    let (body, length) = binary(&image, &json!({}));
     let first = request("POST", "/v2/models/colors/infer", &[(LENGTH, &length.to_string())], &body);
     let mut stream = server.connect();
     stream.write_all(&first).unwrap();
-    server.until("the answer is written", |server| {
+    server.until("the response is encoded", |server| {
         let stage = "protoseg_stage_seconds_count{model=\"colors\",stage=\"encode\"}";
         server.metric("protoseg_queue_pixels ") > 5e5 && server.metric(stage) == 1.0
     });
-    // What is left of it is its answer, which is less than its pixels.
+    // The permit was shrunk to the response, which is smaller than the image.
     assert!(server.metric("protoseg_queue_pixels ") < 9e5);
     let small = png(&stripes(800, 800));
     for path in ["/v1/segment", "/v2/models/colors.encoded/infer"] {
@@ -94,7 +94,7 @@ fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_
             refused.error()
         );
     }
-    // What fits is still served.
+    // Small images are still admitted.
     assert_eq!(server.post("/v1/segment", &[], &png(&stripes(100, 100))).status, 200);
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -107,16 +107,14 @@ fn while_an_answer_is_not_taken_its_pixels_are_held_and_others_are_told_when_to_
             .zip(&expected)
             .all(|(found, expected)| found.as_u64() == Some(u64::from(*expected)))
     );
-    server.until("the pixels are given back", |server| {
-        server.metric("protoseg_queue_pixels ") == 0.0
-    });
+    server.until("the permit is released", |server| server.metric("protoseg_queue_pixels ") == 0.0);
     assert_eq!(server.post("/v1/segment", &[], &small).status, 200);
 }
 
 #[test]
-fn what_would_take_too_long_is_refused_at_once_and_holds_nobody_up() {
+fn images_that_would_miss_the_deadline_are_refused_at_once() {
     let server = Server::start(&["--deadline", "1"]);
-    // A file of a few kilobytes; windows make seventy times its pixels of it.
+    // A file of a few kilobytes, whose windows have seventy times its pixels.
     let thin = png(&image::RgbImage::new(1, 6_000_000));
     let small = png(&stripes(64, 48));
     for _ in 0..2 {
@@ -129,7 +127,7 @@ fn what_would_take_too_long_is_refused_at_once_and_holds_nobody_up() {
 }
 
 #[test]
-fn announcing_much_costs_others_nothing() {
+fn announced_lengths_take_no_memory() {
     let server = Server::start(&[]);
     let head = b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 60000000\r\n\r\n";
     let silent: Vec<_> = (0..8)
@@ -139,13 +137,13 @@ fn announcing_much_costs_others_nothing() {
             stream
         })
         .collect();
-    server.until("they are there", |server| server.metric("protoseg_connections ") == 9.0);
+    server.until("all are connected", |server| server.metric("protoseg_connections ") == 9.0);
     assert_eq!(server.post("/v1/segment", &[], &png(&stripes(64, 48))).status, 200);
     drop(silent);
 }
 
 #[test]
-fn json_that_would_become_many_times_its_size_is_refused_with_a_short_sentence() {
+fn json_that_would_expand_is_refused_with_a_short_message() {
     let server = Server::start(&[]);
     let many = |entry: &str, count: usize| vec![entry; count].join(",");
     let input = |shape: &str, data: &str| {
@@ -154,7 +152,7 @@ fn json_that_would_become_many_times_its_size_is_refused_with_a_short_sentence()
         )
     };
     for (body, said) in [
-        (input("1", &many("\"\"", 300_000)), "more than 256 texts"),
+        (input("1", &many("\"\"", 300_000)), "more than 256 strings"),
         (input(&many("1", 300_000), "1"), "a list of more than 8"),
         (
             format!(
@@ -182,17 +180,17 @@ fn json_that_would_become_many_times_its_size_is_refused_with_a_short_sentence()
     }
     let coded = server.post("/v1/segment", &[("content-encoding", "gzip")], b"x");
     assert!(
-        coded.status == 400 && coded.error().contains("`gzip` is not taken"),
+        coded.status == 400 && coded.error().contains("unsupported content coding `gzip`"),
         "{}",
         coded.text()
     );
 }
 
 #[test]
-fn who_is_too_slow_is_let_go() {
+fn slow_clients_are_disconnected() {
     let server =
         Server::start(&["--head-timeout", "0.3", "--body-timeout", "0.3", "--connections", "3"]);
-    // More than there may be connections: if they were kept, nobody else would be answered.
+    // All connections that there may be: were they kept, nobody else would be answered.
     let mut slow: Vec<_> = (0..3).map(|_| server.connect()).collect();
     slow[0].write_all(b"POST /v1/segment HT").unwrap();
     slow[1]
@@ -213,7 +211,7 @@ fn who_is_too_slow_is_let_go() {
 }
 
 #[test]
-fn who_watches_over_a_server_is_answered_whatever_others_do() {
+fn probes_are_answered_when_all_connections_are_taken_and_while_draining() {
     let mut server = Server::start(&["--connections", "1", "--probes", "127.0.0.1:0"]);
     let log = server.log();
     let probes = log
@@ -222,12 +220,12 @@ fn who_watches_over_a_server_is_answered_whatever_others_do() {
         .and_then(|rest| rest.split_whitespace().next());
     let probes: SocketAddr = probes.unwrap().parse().unwrap();
     let get = |path: &str| send(probes, &request("GET", path, &[], b"")).unwrap().unwrap();
-    // The one connection that there may be.
+    // The only connection that there may be.
     let mut only = server.connect();
     only.write_all(b"POST /v1/segment HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc")
         .unwrap();
     let metric = |name: &str| get("/metrics").text().lines().any(|line| line == name);
-    server.until("it is there", |_| metric("protoseg_connections 2"));
+    server.until("it is connected", |_| metric("protoseg_connections 2"));
     assert_eq!((get("/v2/health/live").status, get("/v2/health/ready").status), (200, 200));
     let elsewhere = get("/v1/models");
     assert_eq!(elsewhere.status, 404);
@@ -235,9 +233,9 @@ fn who_watches_over_a_server_is_answered_whatever_others_do() {
         elsewhere.error().ends_with("see /metrics, /v2/health/live and /v2/health/ready"),
         "{elsewhere:?}"
     );
-    // While it ends, too, when nobody else is let in.
+    // While draining, too, when no other connection is accepted.
     server.signal("TERM");
-    server.until("it stops", |server| connect(server.address).is_err());
+    server.until("the socket is closed", |server| connect(server.address).is_err());
     assert_eq!((get("/v2/health/live").status, get("/v2/health/ready").status), (200, 503));
     drop(only);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());

@@ -1,5 +1,5 @@
-//! Ten thousand requests with something wrong in them: each gets an answer that fits it, or none; never a failure of the
-//! server, and never what another client asked for.
+//! Fuzzing: ten thousand mutated requests get their own answer, an error or none; never a 5xx, nor
+//! another client's answer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -12,37 +12,37 @@ use crate::common::{stripe_labels, stripes};
 
 const LENGTH: &str = "inference-header-content-length";
 
-/// How many, of all threads together.
+/// Of all threads together.
 const REQUESTS: usize = 10_000;
 
-/// A valid request: its bytes, and what its answer must say of itself.
+/// A valid request, and the id that its response must repeat.
 struct Valid {
     bytes: Vec<u8>,
     id: Option<String>,
 }
 
-/// One of the kinds of requests, told from others by its size and its id.
+/// A request of one of four kinds, with its own size and id.
 fn valid(number: u64) -> Valid {
     let stream = Stream::keyed(&[1, number]);
-    let picture = stripes(16 + stream.below(0, 40) as u32, 8 + stream.below(1, 24) as u32);
+    let image = stripes(16 + stream.below(0, 40) as u32, 8 + stream.below(1, 24) as u32);
     let id = format!("request {number}");
     let more = json!({ "id": id, "parameters": { "binary_data_output": stream.below(2, 2) == 0 } });
     let (path, headers, body) = match number % 4 {
         0 | 1 => {
-            let (body, length) = binary(&picture, &more);
+            let (body, length) = binary(&image, &more);
             ("/v2/models/colors/infer", vec![(LENGTH, length.to_string())], body)
         }
         2 => {
-            let (width, height) = picture.dimensions();
+            let (width, height) = image.dimensions();
             let input = json!({ "name": "image", "shape": [1, height, width, 3], "datatype": "UINT8",
-                                "data": picture.as_raw() });
+                                "data": image.as_raw() });
             (
                 "/v2/models/colors/infer",
                 vec![],
                 json!({ "id": id, "inputs": [input] }).to_string().into_bytes(),
             )
         }
-        _ => ("/v1/segment?as=json", vec![], png(&picture)),
+        _ => ("/v1/segment?as=json", vec![], png(&image)),
     };
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -56,7 +56,7 @@ fn mutated(number: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     for time in 0..times {
         let draw =
             |place: u64, below: usize| stream.below(16 * time as u64 + place + 1, below.max(1));
-        // Half of them in the head, which is short.
+        // Half of the mutations hit the head, which is short.
         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
         let place = draw(0, if draw(1, 2) == 0 { head } else { bytes.len() });
         match draw(2, 7) {
@@ -91,13 +91,13 @@ fn mutated(number: u64, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
+fn mutated_requests_neither_fail_the_server_nor_mix_up_answers() {
     let server = Server::start(&["--body-timeout", "5", "--head-timeout", "5"]);
     let address = server.address;
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let counts: [AtomicUsize; 3] = Default::default();
     std::thread::scope(|scope| {
-        // Beside them somebody whose requests are all right.
+        // A client with valid requests at the same time.
         let witness = scope.spawn(|| {
             let mut asked = 0_u32;
             while !stop.load(Ordering::Relaxed) {
@@ -141,7 +141,7 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
                         counts[kind].fetch_add(1, Ordering::Relaxed);
                         let answer = response.filter(|response| response.status == 200);
                         let Some((answer, id)) = answer.zip(id) else { continue };
-                        // Its own number may have been what was changed; then it is none of ours.
+                        // Unless the mutation changed the id itself.
                         let sent_text = String::from_utf8_lossy(&sent).into_owned();
                         if sent_text.contains(&format!("\"id\":\"{id}\"")) {
                             let text = String::from_utf8_lossy(&answer.body);
@@ -159,7 +159,7 @@ fn no_mutation_of_a_request_makes_the_server_fail_or_mix_answers_up() {
     });
     let [none, right, refused] = counts.map(AtomicUsize::into_inner);
     assert!(right > REQUESTS / 20 && refused > REQUESTS / 4, "{none} {right} {refused}");
-    // As before.
+    // The server is as before.
     let model: Value = server.get("/v2/models/colors").json();
     assert_eq!(model["name"], "colors");
     server.until("nothing is held", |server| {

@@ -1,5 +1,5 @@
-//! The Open Inference Protocol over HTTP: each way to send a picture gives its labels, and what makes no sense is a 4xx and a
-//! sentence.
+//! Open Inference Protocol over HTTP: each way to send an image gives its labels, and invalid
+//! requests a 4xx with a message.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -13,19 +13,19 @@ const LENGTH: &str = "inference-header-content-length";
 const INFER: &str = "/v2/models/colors/infer";
 const ENCODED: &str = "/v2/models/colors.encoded/infer";
 
-pub(super) fn png(picture: &RgbImage) -> Vec<u8> {
+pub(super) fn png(image: &RgbImage) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 
-/// A request of pixels behind its JSON.
-pub(super) fn binary(picture: &RgbImage, more: &Value) -> (Vec<u8>, usize) {
-    let (width, height) = picture.dimensions();
+/// A request with pixels behind its JSON, and the length of the JSON.
+pub(super) fn binary(image: &RgbImage, more: &Value) -> (Vec<u8>, usize) {
+    let (width, height) = image.dimensions();
     let mut head = json!({
         "inputs": [{
             "name": "image", "shape": [1, height, width, 3], "datatype": "UINT8",
-            "parameters": { "binary_data_size": picture.len() },
+            "parameters": { "binary_data_size": image.len() },
         }],
     });
     for (key, value) in more.as_object().unwrap() {
@@ -33,11 +33,11 @@ pub(super) fn binary(picture: &RgbImage, more: &Value) -> (Vec<u8>, usize) {
     }
     let mut bytes = head.to_string().into_bytes();
     let length = bytes.len();
-    bytes.extend_from_slice(picture);
+    bytes.extend_from_slice(image);
     (bytes, length)
 }
 
-/// The JSON of an answer, and the bytes of its tensors by name.
+/// The JSON of a response, and the bytes of its tensors by name.
 fn parts(response: &Response) -> (Value, Vec<(String, Vec<u8>)>) {
     assert_eq!(response.status, 200, "{}", response.text());
     let binary = response
@@ -74,7 +74,7 @@ fn labels(response: &Response) -> Vec<u8> {
 }
 
 #[test]
-fn the_server_and_its_models_say_what_they_are() {
+fn server_and_models_have_metadata() {
     let server = Server::start(&[]);
     assert_eq!(server.get("/v2/health/live").json(), json!({ "live": true }));
     assert_eq!(server.get("/v2/health/ready").json(), json!({ "ready": true }));
@@ -114,12 +114,12 @@ fn the_server_and_its_models_say_what_they_are() {
 }
 
 #[test]
-fn every_way_to_send_a_picture_gives_its_labels() {
+fn every_way_to_send_an_image_gives_its_labels() {
     let server = Server::start(&["--serve-logits"]);
-    let (picture, expected) = (stripes(70, 50), stripe_labels(70, 50));
+    let (image, expected) = (stripes(70, 50), stripe_labels(70, 50));
     let nested: Vec<Vec<[u8; 3]>> =
-        picture.rows().map(|row| row.map(|pixel| pixel.0).collect()).collect();
-    let flat = picture.as_raw();
+        image.rows().map(|row| row.map(|pixel| pixel.0).collect()).collect();
+    let flat = image.as_raw();
     for data in [json!([nested]), json!(flat)] {
         let body = json!({
             "id": "seven",
@@ -147,7 +147,7 @@ fn every_way_to_send_a_picture_gives_its_labels() {
         ),
         (json!({ "outputs": [{ "name": "labels" }] }), 0),
     ] {
-        let (body, length) = binary(&picture, &more);
+        let (body, length) = binary(&image, &more);
         let response = server.post(INFER, &[(LENGTH, &length.to_string())], &body);
         if binary_count == 1 {
             let length: usize = response.header(LENGTH).parse().unwrap();
@@ -159,7 +159,7 @@ fn every_way_to_send_a_picture_gives_its_labels() {
             assert_eq!(labels(&response), expected, "{more}");
         }
     }
-    let file = png(&picture);
+    let file = png(&image);
     let raw = server.post(ENCODED, &[(LENGTH, "0")], &file);
     let (head, tensors) = parts(&raw);
     assert_eq!((&head["model_name"], &tensors[0].1), (&json!("colors.encoded"), &expected));
@@ -172,7 +172,7 @@ fn every_way_to_send_a_picture_gives_its_labels() {
 }
 
 #[test]
-fn pixels_alone_are_taken_where_their_size_is_known() {
+fn pixels_without_a_shape_need_a_fixed_size() {
     let server = Server::start(&[]);
     let response = server.post(INFER, &[(LENGTH, "0")], &[0; 300]);
     assert_eq!(response.status, 400);
@@ -201,10 +201,10 @@ fn pixels_alone_are_taken_where_their_size_is_known() {
     let shape = server.get("/v2/models/wide").json()["inputs"][0]["shape"].clone();
     let side = |index: usize| shape[index].as_u64().unwrap() as usize;
     let (height, width) = (side(1), side(2));
-    let picture = stripes(width as u32, height as u32);
-    let response = server.post("/v2/models/wide/infer", &[(LENGTH, "0")], &picture);
+    let image = stripes(width as u32, height as u32);
+    let response = server.post("/v2/models/wide/infer", &[(LENGTH, "0")], &image);
     assert_eq!(labels(&response).len(), height * width);
-    let wrong = server.post("/v2/models/wide/infer", &[(LENGTH, "0")], &picture.as_raw()[3..]);
+    let wrong = server.post("/v2/models/wide/infer", &[(LENGTH, "0")], &image.as_raw()[3..]);
     assert_eq!(wrong.status, 400);
     let (body, length) = binary(&stripes(32, 32), &json!({}));
     let wrong = server.post("/v2/models/wide/infer", &[(LENGTH, &length.to_string())], &body);
@@ -213,31 +213,37 @@ fn pixels_alone_are_taken_where_their_size_is_known() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_a_sentence() {
+fn invalid_requests_are_refused_with_a_message() {
     let server = Server::start(&[]);
     let input = |shape: Value, datatype: &str, data: Value| json!({ "inputs": [{ "name": "image", "shape": shape, "datatype": datatype, "data": data }] });
     let black = json!(vec![0; 12]);
     for (body, said) in [
         (json!({}), "missing field `inputs`"),
         (json!([]), "not the JSON of a request"),
-        (json!({ "inputs": [] }), "one input, `image`, is expected, and 0 came"),
+        (json!({ "inputs": [] }), "expected one input, `image`, and got 0"),
         (
             json!({ "inputs": [{ "name": "x", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": black }] }),
             "no input `x`",
         ),
-        (input(json!([1, 2, 2, 3]), "FP32", black.clone()), "of type UINT8, and FP32 came"),
-        (input(json!([1, 2, 2, 3]), "BYTES", json!(["aGk="])), "of type UINT8, and BYTES came"),
+        (
+            input(json!([1, 2, 2, 3]), "FP32", black.clone()),
+            "of type UINT8, and the request has FP32",
+        ),
+        (
+            input(json!([1, 2, 2, 3]), "BYTES", json!(["aGk="])),
+            "of type UINT8, and the request has BYTES",
+        ),
         (input(json!([2, 2, 3]), "UINT8", black.clone()), "is [n, height, width, 3]"),
         (input(json!([1, 2, 2, 4]), "UINT8", black.clone()), "is [n, height, width, 3]"),
-        (input(json!([1, 2, 3, 3]), "UINT8", black.clone()), "has 18 bytes, and 12 came"),
-        (input(json!([0, 2, 2, 3]), "UINT8", json!([])), "0 pictures came"),
-        (input(json!([1, 0, 2, 3]), "UINT8", json!([])), "no pixels"),
-        (input(json!([-1, 2, 2, 3]), "UINT8", black.clone()), "of which no tensor can be"),
         (
-            input(json!([1, i64::MAX, i64::MAX, 3]), "UINT8", black.clone()),
-            "of which no tensor can be",
+            input(json!([1, 2, 3, 3]), "UINT8", black.clone()),
+            "has 18 bytes, and the request has 12",
         ),
-        (input(json!([1, 1_u64 << 40, 1, 3]), "UINT8", black.clone()), "and 12 came"),
+        (input(json!([0, 2, 2, 3]), "UINT8", json!([])), "the request has 0 images"),
+        (input(json!([1, 0, 2, 3]), "UINT8", json!([])), "no pixels"),
+        (input(json!([-1, 2, 2, 3]), "UINT8", black.clone()), "has the invalid shape"),
+        (input(json!([1, i64::MAX, i64::MAX, 3]), "UINT8", black.clone()), "has the invalid shape"),
+        (input(json!([1, 1_u64 << 40, 1, 3]), "UINT8", black.clone()), "and the request has 12"),
         (input(json!([1, 2, 2, 3]), "UINT8", json!([256])), "a number from 0 to 255"),
         (input(json!([1, 2, 2, 3]), "UINT8", json!(["a"])), "numbers from 0 to 255"),
         (
@@ -257,8 +263,8 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         assert_eq!(response.status, 400, "{body}: {}", response.text());
         assert!(response.error().contains(said), "{body}: {}", response.error());
     }
-    let picture = stripes(16, 16);
-    let (body, length) = binary(&picture, &json!({}));
+    let image = stripes(16, 16);
+    let (body, length) = binary(&image, &json!({}));
     for (said_length, body, said) in [
         ("x".to_owned(), body.clone(), "is `x`"),
         ("-1".to_owned(), body.clone(), "is `-1`"),
@@ -279,7 +285,7 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
     }
     let bytes = |texts: &[&str]| input(json!([texts.len()]), "BYTES", json!(texts));
     let (small, large) =
-        (BASE64_STANDARD.encode(png(&picture)), BASE64_STANDARD.encode(png(&stripes(32, 16))));
+        (BASE64_STANDARD.encode(png(&image)), BASE64_STANDARD.encode(png(&stripes(32, 16))));
     for (body, said) in [
         (bytes(&["%%%"]), "is not Base64"),
         (bytes(&["aGk="]), "not an image of a known format"),
@@ -291,6 +297,6 @@ fn what_makes_no_sense_is_refused_with_a_sentence() {
         assert_eq!(response.status, 400, "{body}: {}", response.text());
         assert!(response.error().contains(said), "{body}: {}", response.error());
     }
-    let raw = server.post(ENCODED, &[(LENGTH, "0")], b"no picture");
+    let raw = server.post(ENCODED, &[(LENGTH, "0")], b"not an image");
     assert_eq!(raw.status, 400);
 }

@@ -1,4 +1,4 @@
-//! The plain form: a picture file in, and what `Accept` or `?as=` names comes out.
+//! Plain form: an image file in, and the view that `Accept` or `?as=` names out.
 
 use image::{ImageFormat, RgbImage};
 use protoseg_images::label_map;
@@ -10,10 +10,10 @@ use super::server::Server;
 use crate::common::{fixture, stripe_labels, stripes};
 
 #[test]
-fn the_answer_is_what_is_asked_for() {
+fn responses_have_the_requested_view() {
     let server = Server::start(&[]);
-    let (picture, expected) = (stripes(48, 32), stripe_labels(48, 32));
-    let file = png(&picture);
+    let (image, expected) = (stripes(48, 32), stripe_labels(48, 32));
+    let file = png(&image);
     let json = server.post("/v1/segment", &[], &file);
     assert_eq!((json.status, json.header("content-type")), (200, "application/json"));
     let found = json.json();
@@ -67,7 +67,7 @@ fn the_answer_is_what_is_asked_for() {
 }
 
 #[test]
-fn several_models_answer_by_name_and_the_first_where_none_is_named() {
+fn models_answer_by_name_and_the_first_by_default() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_protoseg"));
     let one = format!("one={}", fixture("colors").display());
     command.arg("serve").args([one.into(), fixture("colors").into_os_string()]);

@@ -1,4 +1,4 @@
-//! A server that a test starts, and a client that says exactly what it is told to.
+//! A server started by a test, and a client that sends exactly the bytes it is given.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,10 +11,9 @@ use serde_json::Value;
 
 use crate::common::fixture;
 
-/// Longer than anything takes here, so that a test fails instead of hanging.
+/// Timeout of everything: a test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running server.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     child: Child,
@@ -34,7 +33,7 @@ impl Server {
         Self::with(command)
     }
 
-    /// Runs a command that serves.
+    /// Runs a `serve` command.
     pub(crate) fn with(mut command: Command) -> Self {
         command.env("PROTOSEG_HTTP", "127.0.0.1:0").env("PROTOSEG_GRPC", "off");
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -74,7 +73,7 @@ impl Server {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits for the end.
+    /// Waits for the process to end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -113,7 +112,7 @@ impl Server {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     pub(crate) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !holds(self) {
@@ -127,21 +126,20 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        // Whatever else a test looked at.
+        // No test may pass with a panic in the server.
         assert!(std::thread::panicking() || !self.log().contains("panicked"), "{}", self.log());
     }
 }
 
-/// A bundle as the command line takes it, under the name of its folder.
+/// `NAME=FOLDER` of a bundle, with the name of its folder.
 pub(crate) fn named(bundle: &Path) -> String {
     format!("{}={}", bundle.file_name().unwrap().display(), bundle.display())
 }
 
-/// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Names in small letters.
+    /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
@@ -161,7 +159,7 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The sentence of an error.
+    /// The message of an error.
     pub(crate) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
@@ -187,13 +185,13 @@ impl Response {
             .map(|(_, value)| value.parse().unwrap());
         let length: usize = length.unwrap_or(body.len());
         assert!(length <= body.len(), "cut short at {} of {length}", body.len());
-        // Behind it may stand the answer to what follows a request.
+        // The response to what follows the request may come behind it.
         body.truncate(length);
         Some(Self { status, headers, body })
     }
 }
 
-/// A request as it goes over the wire; the connection is closed behind its answer.
+/// A request as it goes over the wire, with `connection: close`.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes =
         format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into_bytes();
@@ -218,12 +216,13 @@ pub(crate) fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 /// Sends bytes, and reads until the server closes; none where it closes without an answer.
 pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
     let mut stream = connect(address)?;
-    // A server that has heard enough may close before all is sent.
+    // The server may close before all is sent.
     drop(stream.write_all(bytes));
     read(&mut stream, Vec::new())
 }
 
-/// The same of what may not be a whole request: if nothing comes for a while, says that there is no more to wait for.
+/// [`send`] for what may not be a whole request: if nothing arrives for a while, shuts down the
+/// sending side.
 pub(crate) fn send_broken(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Option<Response>> {
     let mut stream = connect(address)?;
     drop(stream.write_all(bytes));

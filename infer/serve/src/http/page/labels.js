@@ -1,14 +1,14 @@
-// Label maps: read from the PNG of train ids, and painted in colours.
+// Label maps: decoded from the PNG of train ids, and painted in colors.
 //
-// Read by hand: a canvas may change values (colour management, protection against tracking) and has a largest size, which
-// pictures of 20 megapixels exceed on phones. Every few milliseconds the page gets a turn.
+// Decoded here, as a canvas may change values (color management, tracking protection), and images of 20 megapixels exceed
+// its largest size on phones. Yields to the page every few milliseconds.
 
-/** Milliseconds of reading between the page's turns. */
+/** Milliseconds of decoding between yields. */
 const TURN = 10;
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
-/** Reads an 8-bit grey PNG: `width`, `height`, `ids` row by row, and `counts` of pixels by id. */
+/** Decodes an 8-bit gray PNG: `width`, `height`, `ids` row by row, and `counts` of pixels by id. */
 export async function readLabels(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const { width, height, parts } = chunks(bytes);
@@ -38,15 +38,15 @@ export async function readLabels(blob) {
       }
     }
   }
-  if (y < height) throw new Error("The label map ends too early.");
+  if (y < height) throw new Error("The label map is truncated.");
   return { width, height, ids, counts };
 }
 
-/** Size and compressed bytes of a PNG. */
+/** Returns the size and the compressed chunks of a PNG. */
 function chunks(bytes) {
   const view = new DataView(bytes.buffer);
-  const grey = bytes.length > 33 && bytes[24] === 8 && bytes[25] === 0 && bytes[28] === 0;
-  if (!grey || SIGNATURE.some((byte, index) => bytes[index] !== byte)) throw new Error("The label map is no grey PNG.");
+  const isGray = bytes.length > 33 && bytes[24] === 8 && bytes[25] === 0 && bytes[28] === 0;
+  if (!isGray || SIGNATURE.some((byte, index) => bytes[index] !== byte)) throw new Error("The label map is not a gray PNG.");
   const parts = [];
   for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
     const isData = view.getUint32(at + 4) === 0x49444154;
@@ -55,21 +55,21 @@ function chunks(bytes) {
   return { width: view.getUint32(16), height: view.getUint32(20), parts };
 }
 
-/** Undoes the filter that a row names in its first byte, modulo 256, as bytes are; counts what comes out. */
+/** Reverses the filter named by the first byte of a row (PNG specification, section 9), and counts the ids. */
 function unfilter(row, above, out, counts) {
-  const guess = GUESSES[row[0]];
+  const predict = PREDICTORS[row[0]];
   let [left, corner] = [0, 0];
   for (let x = 0; x < out.length; x += 1) {
     const up = above[x];
-    left = (row[x + 1] + guess(left, up, corner)) & 255;
+    left = (row[x + 1] + predict(left, up, corner)) & 255;
     corner = up;
     out[x] = left;
     counts[left] += 1;
   }
 }
 
-/** What each filter takes for a byte, by those to the left, above, and in the corner between. */
-const GUESSES = [() => 0, (left) => left, (_, up) => up, (left, up) => (left + up) >> 1, paeth];
+/** Predictors of the filters None, Sub, Up, Average and Paeth, from the bytes to the left, above and above left. */
+const PREDICTORS = [() => 0, (left) => left, (_, up) => up, (left, up) => (left + up) >> 1, paeth];
 
 function paeth(left, up, corner) {
   const [byLeft, byUp] = [up - corner, left - corner];
@@ -92,7 +92,7 @@ export function paint(canvas, labels, colors) {
   context.putImageData(image, 0, 0);
 }
 
-/** Colours for `paint`: of all classes, or of one, with the others darkened. */
+/** Colors for `paint`: of all classes, or of one with the others darkened. */
 export function palette(classes, only) {
   const [solid, dark] = [0xff000000, 0xd8000000];
   const colors = new Uint32Array(256).fill(only === undefined ? 0 : dark);

@@ -1,9 +1,9 @@
-// The page: a picture goes to the server, and its labels are shown over it.
+// The page: sends an image to the server, and shows its labels over it.
 
 import { readLabels } from "./labels.js";
 import { drawScene } from "./scene.js";
 import { Problem, ask, segmentAddress, setKey } from "./service.js";
-import { highlight, onPoint, setOpacity, showLabels, showPicture } from "./stage.js";
+import { highlight, onPoint, setOpacity, showLabels, showImage } from "./stage.js";
 
 const element = (id) => document.getElementById(id);
 const make = (name, properties, ...children) => {
@@ -14,9 +14,9 @@ const make = (name, properties, ...children) => {
 
 let models = [];
 let limits = {};
-let current; // { file, blob, counts, pixels } of the picture that is shown
+let current; // { file, blob, counts, pixels } of the image on the stage
 let asking = new AbortController();
-let repeat = () => {}; // What "Try again" and a new key do
+let repeat = () => {}; // Action of "Try again" and of a new key
 
 const model = () => models.find(({ name }) => name === element("model").value);
 const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
@@ -24,7 +24,7 @@ const say = (text) => {
   if (element("status").textContent !== text) element("status").textContent = text;
 };
 
-/** Does what asks the server, and says what went wrong; `repeat` does it again. */
+/** Runs an action that calls the server, and shows its error; `repeat` runs it again. */
 async function attempt(action) {
   repeat = () => attempt(action);
   element("problem").hidden = true;
@@ -66,7 +66,7 @@ async function loadModels() {
   element("key-form").hidden = true;
   element("model-choice").hidden = models.length === 0;
   if (!chosen) {
-    element("limits").textContent = "The model is being loaded";
+    element("limits").textContent = "The model is loading";
     setTimeout(() => attempt(loadModels), 2000);
     return;
   }
@@ -81,13 +81,13 @@ function nameModel() {
   element("curl").textContent = `curl --data-binary @photo.jpg '${address}'`;
 }
 
-/** Labels a picture in place of the one before, also where that is not done. */
+/** Labels an image, and cancels the request before. */
 async function label(file) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
   element("busy").hidden = false;
-  say("Labelling");
+  say("Labeling");
   try {
     await show(file, signal);
   } catch (error) {
@@ -98,19 +98,19 @@ async function label(file) {
   }
 }
 
-/** Sends a picture, shows it, and covers it with its labels. */
+/** Sends an image, shows it, and covers it with its labels. */
 async function show(file, signal) {
-  // A model may have been replaced since, by one with other classes.
+  // The model may have been replaced by one with other classes.
   await loadModels();
   signal.throwIfAborted();
   const asked = model();
-  if (!asked) throw new Problem("There is no model yet that could label the picture.", { again: true });
+  if (!asked) throw new Problem("No model is ready.", { again: true });
   if (file.size > limits.max_bytes) {
-    throw new Problem(`The file has ${megabytes(file.size)}, more than the ${megabytes(limits.max_bytes)} that the server takes.`);
+    throw new Problem(`The file has ${megabytes(file.size)}, more than the server's limit of ${megabytes(limits.max_bytes)}.`);
   }
   const start = performance.now();
   const answer = ask(segmentAddress(asked.name, "labels"), { method: "POST", body: file, signal });
-  // Its failure counts once the picture is there to be shown with it.
+  // Handled below, when the image is on the stage.
   answer.catch(() => {});
   const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => undefined);
   try {
@@ -123,7 +123,7 @@ async function show(file, signal) {
     const took = performance.now() - start;
     const labels = await readLabels(blob);
     signal.throwIfAborted();
-    // The server reads kinds of pictures that a browser does not.
+    // The server decodes formats that a browser does not.
     if (bitmap?.width !== labels.width || bitmap.height !== labels.height) present(bitmap, labels);
     current = { file, blob, counts: labels.counts, pixels: labels.width * labels.height };
     showLabels(labels, asked.classes);
@@ -133,12 +133,12 @@ async function show(file, signal) {
   }
 }
 
-/** Shows a picture of some size; without a size, the place where one is chosen. */
+/** Shows an image of some size; without a size, the drop zone. */
 function present(bitmap, size) {
   element("drop").hidden = Boolean(size);
   element("result").hidden = !size;
   if (!size) return;
-  showPicture(bitmap, size);
+  showImage(bitmap, size);
   pointed();
 }
 
@@ -151,7 +151,7 @@ function swatch(color) {
   return made;
 }
 
-/** The legend and the facts beside a picture. */
+/** Fills the legend and the times. */
 function describe({ classes }, { width, height, counts }, headers, took) {
   const pixels = width * height;
   const found = classes.filter(({ id }) => counts[id] > 0).sort((one, other) => counts[other.id] - counts[one.id]);
@@ -175,26 +175,26 @@ function describe({ classes }, { width, height, counts }, headers, took) {
   element("absent").textContent = absent.length > 0 ? `Not found: ${absent.join(", ")}` : "";
   const time = (name) => milliseconds(Number(headers.get(name)));
   const facts = {
-    Picture: `${width} × ${height}`,
+    Image: `${width} × ${height}`,
     Megapixels: (pixels / 1e6).toFixed(pixels < 1e6 ? 2 : 1),
     Queue: time("x-queue-time"),
     Network: time("x-inference-time"),
-    "Server, in all": time("x-total-time"),
+    "Server, total": time("x-total-time"),
     "With transfer": milliseconds(took),
   };
   const line = ([term, fact]) => [make("dt", { textContent: term }), make("dd", { textContent: fact })];
   element("facts").replaceChildren(...Object.entries(facts).flatMap(line));
   element("side").hidden = false;
   const largest = found.slice(0, 3).map(({ id, name }) => `${name} ${percent(counts[id] / pixels)}`);
-  say(`Labelled in ${milliseconds(took)}: ${largest.join(", ")}`);
+  say(`Labeled in ${milliseconds(took)}: ${largest.join(", ")}`);
 }
 
-/** Says what is under the pointer, or how to find out. */
+/** Shows the class under the pointer. */
 function pointed(place) {
   const text = place
-    ? `${place.found.name}, ${percent((current?.counts[place.found.id] ?? 0) / (current?.pixels ?? 1))} of the picture`
-    : "Point at the picture to see what is there";
-  // Only changes are read out.
+    ? `${place.found.name}, ${percent((current?.counts[place.found.id] ?? 0) / (current?.pixels ?? 1))} of the image`
+    : "Point at the image to see its classes";
+  // Screen readers announce every assignment.
   if (element("under").textContent !== text) element("under").textContent = text;
   element("place").textContent = place ? `x ${place.x}, y ${place.y}` : "";
   element("swatch").hidden = !place;
@@ -205,10 +205,10 @@ async function download({ dataset: { view, ending } }) {
   const { file, blob } = current;
   const asked = segmentAddress(element("model").value, view);
   const given = view === "labels" ? blob : await (await ask(asked, { method: "POST", body: file })).blob();
-  const stem = (file.name || "picture").replace(/\.[^.]*$/, "");
+  const stem = (file.name || "image").replace(/\.[^.]*$/, "");
   const link = make("a", { href: URL.createObjectURL(given), download: `${stem}.${ending}` });
   link.click();
-  // The browser has taken it over by then.
+  // The download has begun by then.
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
@@ -217,7 +217,7 @@ function take(files) {
   if (file) attempt(() => label(file));
 }
 
-/** Legend entries point out their class while they are pointed at or have the focus, and once pressed. */
+/** Legend entries highlight their class on hover and focus, and keep it while pressed. */
 function connectLegend() {
   const legend = element("legend");
   const entry = (event) => event.target.closest?.("button");
@@ -240,7 +240,7 @@ function connectFiles() {
   for (const id of ["choose", "another"]) element(id).addEventListener("click", () => file.click());
   file.addEventListener("change", () => {
     take(file.files);
-    // So that the same file can be chosen again.
+    // Lets the same file be chosen again.
     file.value = "";
   });
   element("scene").addEventListener("click", () => attempt(async () => label(await drawScene())));
@@ -283,7 +283,7 @@ function connect() {
     element("opacity-value").textContent = `${opacity.value} %`;
   };
   opacity.addEventListener("input", cover);
-  // A reload may keep where the slider stood.
+  // A reload may keep the slider's value.
   cover();
   for (const button of element("downloads").children) {
     button.addEventListener("click", () => {

@@ -1,6 +1,6 @@
-// A picture for those who have none at hand: a street, drawn anew each time.
+// A random synthetic street scene, for a first try.
 
-/** Draws a street scene and gives it as a PNG file. */
+/** Draws a scene, and returns it as a PNG file. */
 export async function drawScene() {
   const [width, height] = [1024, 640];
   const canvas = Object.assign(document.createElement("canvas"), { width, height });

@@ -1,4 +1,4 @@
-// The server as the page knows it: requests with the key, and what went wrong in sentences.
+// Requests to the server with the key, and errors as sentences.
 
 const KEY = "protoseg-key";
 let key = remembered();
@@ -7,12 +7,12 @@ function remembered() {
   try {
     return sessionStorage.getItem(KEY);
   } catch {
-    // A browser may forbid storage; the key then lasts until the page is left.
+    // Where storage is forbidden, the key lasts until the page is left.
     return null;
   }
 }
 
-/** Takes a key for what is asked from now on. */
+/** Sets the key of all further requests. */
 export function setKey(word) {
   key = word;
   try {
@@ -22,19 +22,19 @@ export function setKey(word) {
   }
 }
 
-/** Why there is no answer. */
+/** A failed request. */
 export class Problem extends Error {
-  /** `seconds`: after how long to try again; `again`: whether that may help. */
+  /** `again`: a retry may help; `seconds`: after how long. */
   constructor(message, { status = 0, again = false, seconds = 0 } = {}) {
     super(message);
     Object.assign(this, { status, again, seconds });
   }
 }
 
-/** The answer to a request for an address of the server, or a Problem. */
+/** Sends a request to a path of the server; throws a Problem where it fails. */
 export async function ask(address, options = {}) {
-  // What no header can hold would fail as if there were no server.
-  if (/[^\x20-\x7e]/.test(key ?? "")) throw new Problem("The key has letters that no key can have.", { status: 401 });
+  // Headers are ASCII; fetch would fail as if the server were gone.
+  if (/[^\x20-\x7e]/.test(key ?? "")) throw new Problem("The key has characters other than ASCII.", { status: 401 });
   const headers = key ? { authorization: `Bearer ${key}` } : {};
   let response;
   try {
@@ -48,18 +48,18 @@ export async function ask(address, options = {}) {
   const answer = await response.json().catch(() => ({}));
   const seconds = Number(response.headers.get("retry-after")) || 0;
   const again = status === 408 || status === 429 || status >= 500;
-  if (status === 401) throw new Problem(key ? "The server does not take this key." : "", { status });
+  if (status === 401) throw new Problem(key ? "The server rejects this key." : "", { status });
   if (status === 429) {
-    throw new Problem(`The server has too much to do; try again in ${seconds || 1} s.`, { status, again, seconds });
+    throw new Problem(`The server is overloaded; try again in ${seconds || 1} s.`, { status, again, seconds });
   }
-  throw new Problem(sentence(answer.error ?? `The server answers with status ${status}`), { status, again, seconds });
+  throw new Problem(sentence(answer.error ?? `the server answered with status ${status}`), { status, again, seconds });
 }
 
 function sentence(text) {
   return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
-/** The address under which a model answers with a view of what it found. */
+/** The path where a model answers with a view of its labels. */
 export function segmentAddress(model, view) {
   return `v1/models/${encodeURIComponent(model)}/segment?as=${view}`;
 }

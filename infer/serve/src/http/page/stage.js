@@ -1,64 +1,64 @@
-// The picture on the page: drawn, covered with its labels, and pointed at.
+// The stage: an image, its labels over it, and a pointer or cursor.
 
 import { paint, palette } from "./labels.js";
 
-/** Most pixels of the canvases; larger pictures are shown smaller, and pointed at in their own pixels all the same. */
-const MOST_PIXELS = 4e6;
+/** Pixels of a canvas; larger images are scaled down, and pointed at in their own pixels all the same. */
+const MAX_PIXELS = 4e6;
 
 const element = (id) => document.getElementById(id);
 const stage = element("stage");
-const [picture, overlay, cursor] = [element("picture"), element("overlay"), element("cursor")];
+const [image, overlay, cursor] = [element("image"), element("overlay"), element("cursor")];
 
 let shown; // { labels, classes } while there are labels
-let at; // The cursor, in pixels of the picture
-let only; // The one class that is shown
+let at; // Cursor, in pixels of the image
+let only; // The highlighted class
 let [opacity, tell] = [0.6, () => {}];
 
-/** Calls `listener` with the class and place under the pointer or cursor, and with nothing where it has left. */
+/** Calls `listener` with the class and position under the pointer or cursor, and with nothing once it has left. */
 export function onPoint(listener) {
   tell = listener;
 }
 
-/** Shows a picture without labels; where the browser cannot draw it, an empty field. */
-export function showPicture(bitmap, { width, height }) {
+/** Shows an image without labels; without a bitmap, an empty stage. */
+export function showImage(bitmap, { width, height }) {
   shown = undefined;
   at = undefined;
   cursor.hidden = true;
-  const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (width * height)));
-  for (const canvas of [picture, overlay]) {
+  const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (width * height)));
+  for (const canvas of [image, overlay]) {
     canvas.width = Math.max(1, Math.round(width * scale));
     canvas.height = Math.max(1, Math.round(height * scale));
   }
   stage.style.setProperty("--ratio", width / height);
-  overlay.style.imageRendering = picture.width < stage.clientWidth / 2 ? "pixelated" : "auto";
-  picture.style.imageRendering = overlay.style.imageRendering;
+  overlay.style.imageRendering = image.width < stage.clientWidth / 2 ? "pixelated" : "auto";
+  image.style.imageRendering = overlay.style.imageRendering;
   if (!bitmap) return;
-  // With better smoothing, 20 megapixels would hold up the page; the browser smooths what it shows once more.
-  picture.getContext("2d").drawImage(bitmap, 0, 0, picture.width, picture.height);
+  // Better smoothing of 20 megapixels would block the page, and the browser smooths what it shows anyway.
+  image.getContext("2d").drawImage(bitmap, 0, 0, image.width, image.height);
 }
 
-/** Covers the picture with labels in the colours of their classes. */
+/** Covers the image with labels in the colors of their classes. */
 export function showLabels(labels, classes) {
   shown = { labels, classes };
   only = undefined;
   repaint();
 }
 
-/** Shows one class alone, or all. */
+/** Highlights one class, or none. */
 export function highlight(id) {
   if (only === id || !shown) return;
   only = id;
   repaint();
 }
 
-/** How much the labels cover, from 0 to 1. */
+/** Sets the opacity of the labels, from 0 to 1. */
 export function setOpacity(value) {
   opacity = value;
   cover();
 }
 
 function cover() {
-  // A class that is pointed out is seen even where labels are not.
+  // A highlighted class is seen even at opacity 0.
   overlay.style.opacity = only === undefined ? opacity : Math.max(opacity, 0.6);
 }
 
@@ -88,7 +88,7 @@ function follow(event) {
 stage.addEventListener("pointermove", follow);
 stage.addEventListener("pointerdown", follow);
 stage.addEventListener("pointerleave", (event) => {
-  // A finger that is lifted has not left.
+  // A lifted finger keeps its position.
   if (event.pointerType === "mouse") tell();
 });
 

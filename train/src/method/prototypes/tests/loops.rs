@@ -1,7 +1,7 @@
-//! A step of the prototypes as loops in f64.
+//! The prototypes as loops in f64.
 
 use super::super::{PrototypeAverage, PrototypeCounters, PrototypeSettings};
-use super::{CHANNELS, NOTHING};
+use super::{CHANNELS, IGNORED};
 use tch::{Kind, Tensor};
 
 /// Features and labels of a micro-batch.
@@ -32,7 +32,7 @@ fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
     (0..CHANNELS).map(|channel| rows.iter().map(|row| row[channel]).sum::<f64>() / count).collect()
 }
 
-/// What prototypes should be.
+/// Expected prototypes.
 pub(super) struct Loops {
     pub(super) settings: PrototypeSettings,
     pub(super) values: Vec<Vec<f64>>,
@@ -45,8 +45,8 @@ impl Loops {
         if self.settings.average == PrototypeAverage::Normalized { unit(row) } else { row.to_vec() }
     }
 
-    /// Does a step, and says which prototypes it has moved, and which of these were set anew. Classes that begin take their
-    /// values from `found`, which must lie near the mean of their points and apart from each other.
+    /// Takes a step and returns the prototypes that it has moved, and those of them that were re-initialized. New classes take
+    /// their values from `found`, which must lie near the mean of their points and differ from each other.
     pub(super) fn step(&mut self, batches: &[Points], found: &[Vec<f64>]) -> [Vec<usize>; 2] {
         let PrototypeSettings { classes, per_class: each, momentum, reseed_after, .. } =
             self.settings;
@@ -59,7 +59,7 @@ impl Loops {
         let labels: Vec<i64> = batches.iter().flat_map(|(_, labels)| labels).copied().collect();
         let mut own: Vec<Vec<Vec<f64>>> = vec![Vec::new(); classes * each];
         let mut of_class: Vec<Vec<Vec<f64>>> = vec![Vec::new(); classes];
-        for (row, &label) in centered.iter().zip(&labels).filter(|(_, label)| **label != NOTHING) {
+        for (row, &label) in centered.iter().zip(&labels).filter(|(_, label)| **label != IGNORED) {
             let place = label as usize * each;
             let closest = |row: &Vec<f64>, number: usize| cosine(row, &self.values[place + number]);
             let nearest = (0..each)
@@ -92,7 +92,7 @@ impl Loops {
                 let apart = (dot(&apart, &apart) / dot(&start, &start)).sqrt();
                 assert!(
                     (1e-4..0.1).contains(&apart),
-                    "begins {apart} away from the mean of its points"
+                    "starts {apart} away from the mean of its points"
                 );
             }
             assert!(begun[0] != begun[1] && begun[1] != begun[2] && begun[0] != begun[2]);
@@ -100,7 +100,7 @@ impl Loops {
             self.counters.active[class] = true;
             moved.extend(class * each..(class + 1) * each);
         }
-        let mut anew = Vec::new();
+        let mut reinitialized = Vec::new();
         for (prototype, points) in own.iter().enumerate() {
             let (class, steps_unassigned) =
                 (prototype / each, &mut self.counters.steps_unassigned[prototype]);
@@ -110,10 +110,10 @@ impl Loops {
                 *steps_unassigned += 1;
             }
             if reseed_after > 0 && *steps_unassigned >= reseed_after {
-                anew.push(prototype);
+                reinitialized.push(prototype);
             }
         }
-        for &prototype in &anew {
+        for &prototype in &reinitialized {
             let class = prototype / each;
             let others: Vec<usize> =
                 (class * each..(class + 1) * each).filter(|other| *other != prototype).collect();
@@ -130,13 +130,13 @@ impl Loops {
             self.counters.steps_unassigned[prototype] = 0;
             moved.push(prototype);
         }
-        if self.settings.centered && labels.iter().any(|label| *label != NOTHING) {
-            let counted = all.into_iter().zip(&labels).filter(|(_, label)| **label != NOTHING);
+        if self.settings.centered && labels.iter().any(|label| *label != IGNORED) {
+            let counted = all.into_iter().zip(&labels).filter(|(_, label)| **label != IGNORED);
             let target = mean(&counted.map(|(row, _)| row).collect::<Vec<_>>());
             self.mean = (0..CHANNELS)
                 .map(|c| momentum * self.mean[c] + (1.0 - momentum) * target[c])
                 .collect();
         }
-        [moved, anew]
+        [moved, reinitialized]
     }
 }
