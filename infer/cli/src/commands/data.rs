@@ -6,8 +6,7 @@ use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use protoseg_images::dataset::Dataset;
 use protoseg_images::labeled::LabeledDataset;
-use protoseg_models::bundle::Model;
-use protoseg_models::classes::{Class, ClassTable};
+pub(crate) use protoseg_infer::evaluate::ensure_same_classes;
 
 /// Labelled pictures.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -120,20 +119,4 @@ impl DataArgs {
             },
         }
     }
-}
-
-/// A score needs train ids that mean the same on both sides.
-pub(crate) fn ensure_same_classes(model: &Model, data: &ClassTable) -> anyhow::Result<()> {
-    let names = |table: &ClassTable| {
-        table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>()
-    };
-    let (known, found) = (names(&model.classes), names(data));
-    ensure!(
-        known == found,
-        "the model `{}` knows the classes {}; the data set has {}: a score would mean nothing",
-        model.name,
-        known.join(", "),
-        found.join(", ")
-    );
-    Ok(())
 }

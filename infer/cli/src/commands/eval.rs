@@ -1,23 +1,20 @@
 //! `protoseg eval`: scores a model on labelled pictures.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use image::RgbImage;
-use protoseg_images::labeled::LabeledDataset;
-use protoseg_infer::pipeline::{
-    DecodedImage, PendingImage, Pipeline, PipelineEvent, PipelineReport, PipelineSetup, RunControl,
-    StageReport,
-};
-use protoseg_infer::upsample::Prediction;
-use protoseg_models::metrics::{ConfusionMatrix, Scores};
+use protoseg_infer::check::CheckError;
+use protoseg_infer::evaluate;
+use protoseg_infer::pipeline::{PipelineEvent, PipelineSetup, StageReport};
+use protoseg_models::errors::error_chain;
+use protoseg_models::metrics::Scores;
 use protoseg_models::window::Tiling;
 use serde::Serialize;
 
 use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, RunArgs, print, print_json, progress};
+use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
 
 /// Score a model on labelled pictures
 #[derive(Debug, clap::Args)]
@@ -84,7 +81,17 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
                 sheet.add(column, index, image, truth, labels);
             }
         };
-        let (confusion, report) = score(&mut pipeline, &set, arguments.run.max_pixels, look)?;
+        let bar = progress::bar(set.count());
+        let observe = |event: PipelineEvent<'_, CheckError>| {
+            if let PipelineEvent::Failed(_, error) = event {
+                bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error))));
+            }
+            bar.inc(1);
+        };
+        let max_pixels = arguments.run.max_pixels;
+        let scored = evaluate::score(&mut pipeline, &set, max_pixels, &look, &observe);
+        bar.finish_and_clear();
+        let (confusion, report) = scored.map_err(anyhow::Error::from)?;
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
@@ -117,44 +124,4 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         sheet.write(path)?;
     }
     Ok(CommandOutcome::Success)
-}
-
-/// Labels every picture of a set and counts what became of its pixels; `look` sees each with its truth and its labels.
-pub(crate) fn score(
-    pipeline: &mut Pipeline,
-    set: &LabeledDataset,
-    max_pixels: u64,
-    look: impl Fn(usize, &RgbImage, &[u8], &[u8]) + Sync,
-) -> anyhow::Result<(ConfusionMatrix, PipelineReport<anyhow::Error>)> {
-    let confusion = Mutex::new(ConfusionMatrix::new(pipeline.segmenter().model().classes.count()));
-    let open = |index: usize| {
-        let (pixels, decode) = set.open(index, max_pixels)?;
-        let decode = move || {
-            let labelled = decode()?;
-            Ok(DecodedImage { image: labelled.image, extra: labelled.truth })
-        };
-        Ok(PendingImage { pixels, decode })
-    };
-    let encode = |index: usize, item: DecodedImage<Vec<u8>>, decided: Prediction| {
-        look(index, &item.image, &item.extra, &decided.labels);
-        let mut confusion =
-            confusion.lock().map_err(|_| anyhow!("another picture stopped the count"))?;
-        confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
-    };
-    let bar = progress::bar(set.count());
-    let observe = |event: PipelineEvent<'_, anyhow::Error>| progress::show(&bar, &event);
-    let control = RunControl { observe: &observe, ..RunControl::default() };
-    let mut report = pipeline.run(set.count(), &control, open, encode);
-    bar.finish_and_clear();
-    if let Some(error) = report.stopped.take() {
-        return Err(error);
-    }
-    if !report.failed.is_empty() {
-        let failed = report.failed.len();
-        let all = set.count();
-        return Err(anyhow!(
-            "{failed} of {all} pictures could not be scored, so there is no score"
-        ));
-    }
-    Ok((confusion.into_inner().map_err(|_| anyhow!("a picture stopped the count"))?, report))
 }

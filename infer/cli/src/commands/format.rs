@@ -8,8 +8,7 @@ use image::RgbImage;
 use protoseg_images::formats::{
     AnnotationFormat, FormatError, ImageLabels, StoredLabels, label_ids, png_name, pseudo_labels,
 };
-use protoseg_images::label_map::LabelMap;
-use protoseg_infer::upsample::{Outputs, Prediction};
+use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::FileError;
@@ -97,6 +96,7 @@ impl OutputFormat {
         Outputs {
             confidence: matches!(self, Self::Confidence | Self::Pseudo | Self::LabelStudio),
             margin: self == Self::Margin,
+            logits: false,
         }
     }
 }
@@ -168,6 +168,7 @@ impl OutputFormats {
             Outputs {
                 confidence: wanted.confidence || more.confidence,
                 margin: wanted.margin || more.margin,
+                ..wanted
             }
         })
     }
@@ -285,13 +286,11 @@ impl OutputFormats {
 /// Labels under a picture's name, and the margin beside them.
 pub(crate) fn into_image_labels(
     name: &Path,
-    decided: Prediction,
+    mut decided: Prediction,
 ) -> (ImageLabels, Option<Vec<u8>>) {
-    let Prediction { height, width, labels, confidence, margin } = decided;
-    (
-        ImageLabels { name: name.to_owned(), map: LabelMap { height, width, labels }, confidence },
-        margin,
-    )
+    let confidence = decided.confidence.take().map(into_vec);
+    let margin = decided.margin.take().map(into_vec);
+    (ImageLabels { name: name.to_owned(), map: decided.into(), confidence }, margin)
 }
 
 #[cfg(test)]

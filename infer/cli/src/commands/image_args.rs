@@ -1,4 +1,4 @@
-//! The pictures that `protoseg bench` and `protoseg tune` ask about: files, or scenes that are drawn.
+//! Images that `protoseg bench` and `protoseg tune` measure with.
 
 use std::path::PathBuf;
 
@@ -8,47 +8,45 @@ use protoseg_images::image_file::MAX_PIXELS;
 
 use super::inputs;
 
-/// Pictures drawn where nobody names files: the size of Cityscapes' frames.
+/// Size of synthetic images: that of Cityscapes.
 const SIZE: [usize; 2] = [1024, 2048];
 
-/// Most pictures that are held in memory.
-const MOST: usize = 4096;
+/// Most images that are held in memory.
+const MAX_COUNT: usize = 4096;
 
-/// Which pictures are asked about.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageArgs {
-    /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg', held in memory [default: drawn street scenes]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
-    pictures: Vec<PathBuf>,
-    /// Height and width of drawn scenes [default: 1024x2048]
-    #[arg(long, value_name = "HxW", value_parser = super::parse_size, conflicts_with = "pictures")]
-    picture_size: Option<[usize; 2]>,
-    /// How many different pictures
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    picture_count: usize,
+    /// Images, folders of images, or patterns such as 'in/**/*.jpg', held in memory [default:
+    /// synthetic street scenes]
+    #[arg(long, alias = "pictures", value_name = "PATH", num_args = 1..)]
+    images: Vec<PathBuf>,
+    /// Height and width of synthetic images [default: 1024x2048]
+    #[arg(
+        long, alias = "picture-size", value_name = "HxW", value_parser = super::parse_size,
+        conflicts_with = "images"
+    )]
+    image_size: Option<[usize; 2]>,
+    /// Number of different images
+    #[arg(long, alias = "picture-count", value_name = "N", default_value_t = 8)]
+    image_count: usize,
 }
 
 impl ImageArgs {
-    /// Reads or draws them.
+    /// Reads or renders the images.
     pub(crate) fn open(&self) -> anyhow::Result<BenchImages> {
         ensure!(
-            (1..=MOST).contains(&self.picture_count),
-            "--picture-count is a number from 1 to {MOST}"
+            (1..=MAX_COUNT).contains(&self.image_count),
+            "--image-count is a number from 1 to {MAX_COUNT}"
         );
-        if self.pictures.is_empty() {
-            return Ok(BenchImages::synthetic(
-                self.picture_count,
-                self.picture_size.unwrap_or(SIZE),
-                0,
-            )?);
+        if self.images.is_empty() {
+            let size = self.image_size.unwrap_or(SIZE);
+            return Ok(BenchImages::synthetic(self.image_count, size, 0)?);
         }
-        let mut paths: Vec<PathBuf> = inputs::collect(&self.pictures, &[], None)?
-            .into_iter()
-            .map(|input| input.path)
-            .collect();
-        paths.truncate(self.picture_count);
+        let inputs = inputs::collect(&self.images, &[], None)?;
+        let paths: Vec<PathBuf> =
+            inputs.into_iter().take(self.image_count).map(|input| input.path).collect();
         let names: Vec<String> =
-            self.pictures.iter().map(|path| path.display().to_string()).collect();
+            self.images.iter().map(|path| path.display().to_string()).collect();
         Ok(BenchImages::from_files(&paths, MAX_PIXELS, names.join(", "))?)
     }
 }

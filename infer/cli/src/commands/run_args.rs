@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use protoseg_images::image_file::MAX_PIXELS;
-use protoseg_infer::pipeline::{ExecutionMode, Pipeline, PipelineSetup};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::pipeline::{Pipeline, PipelineSetup};
 
 use super::engine_args::EngineArgs;
-use super::engine_options::EngineFlags;
 use super::{print_stderr, warn_newer_version};
 
 /// How the pictures of a command are run.
@@ -16,7 +16,7 @@ pub(crate) struct RunArgs {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
     pub(crate) bundle: PathBuf,
     #[command(flatten)]
-    pub(crate) engine: EngineFlags,
+    pub(crate) engine: EngineArgs,
     /// Refuse pictures of more pixels
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_pixels: u64,
@@ -28,18 +28,19 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// Opens the bundle to run so many pictures.
     pub(crate) fn open(&self, pictures: usize) -> anyhow::Result<Pipeline> {
-        self.open_with(&self.engine.arguments, pictures)
+        self.open_with(&self.engine.config(), pictures)
     }
 
     /// The same with other options of the engine.
     pub(crate) fn open_with(
         &self,
-        engine: &EngineArgs,
+        engine: &EngineConfig,
         pictures: usize,
     ) -> anyhow::Result<Pipeline> {
-        let pipeline = Pipeline::open(&self.bundle, &engine.options(pictures)?)?;
+        engine.check()?;
+        let pipeline = Pipeline::open(&self.bundle, engine, Some(pictures))?;
         warn_newer_version(&self.bundle, pipeline.segmenter().unknown_fields());
-        if engine.batch().is_some() && pipeline.segmenter().window().is_none() {
+        if engine.batch.is_some() && pipeline.segmenter().window().is_none() {
             bail!(
                 "--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE"
             );
@@ -55,10 +56,7 @@ impl RunArgs {
 pub(crate) fn describe(setup: &PipelineSetup) -> String {
     let PipelineSetup { mode, devices, sessions, threads, session_bytes, memory, seconds, .. } =
         setup;
-    let mode = match mode {
-        ExecutionMode::Latency => "latency",
-        ExecutionMode::Throughput => "throughput",
-    };
+    let mode = mode.name();
     let devices = devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mebibytes = |bytes: &u64| bytes.div_ceil(1 << 20);
     let each = session_bytes

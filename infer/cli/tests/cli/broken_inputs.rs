@@ -62,7 +62,7 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             "a file beside the model",
             |_| (),
             "label bundle/manifest.json in --out out",
-            &["bundle/manifest.json is no ONNX file", "a bundle folder"],
+            &["bundle/manifest.json is not an ONNX file", "a bundle folder"],
         ),
         (
             "windows that do not fit",
@@ -178,7 +178,7 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
         let given = answer(&mut place.command(EVAL));
         assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{row}: {given:?}");
         assert_eq!(given.stderr.lines().count(), 2, "{row}: {given:?}");
-        assert!(given.stderr.contains("1 of 1 pictures could not be scored"), "{row}: {given:?}");
+        assert!(given.stderr.contains("1 of 1 images could not be scored"), "{row}: {given:?}");
         for part in parts {
             assert!(given.stderr.contains(part), "{row}: `{part}` is not in {}", given.stderr);
         }
