@@ -1,7 +1,9 @@
-//! What follows the network for a Cityscapes frame, each on one thread: stitching window scores, and upsampling with its
-//! decisions, with vector instructions and without, beside ONNX Runtime's Resize, ArgMax and Cast of the same scores.
+//! Kernels after the network for a Cityscapes frame, each on one thread: stitching of windows, and
+//! upsampling with prediction, with vector instructions and without, beside ONNX Runtime's Resize,
+//! ArgMax and Cast of the same logits.
 //!
-//! `PROTOSEG_MODEL` names a `model.onnx` of a bundle, whose scores for a scene are then timed too.
+//! `PROTOSEG_MODEL` names a `model.onnx` of a bundle, whose logits for a synthetic image are then
+//! timed too.
 
 #[path = "../tests/support/messages.rs"]
 mod messages;
@@ -40,13 +42,13 @@ fn stitch(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stitch, decide);
+criterion_group!(benches, stitch, upsample);
 
-fn decide(criterion: &mut Criterion) {
+fn upsample(criterion: &mut Criterion) {
     let mut all = vec![("random", scores::random(256, 512)), ("scene", scores::scene(256, 512))];
     if let Some(model) = std::env::var_os("PROTOSEG_MODEL") {
-        let picture = protoseg_synthetic::render_scene(5, 0, FRAME.height, FRAME.width).image;
-        all.push(("network", runtime::logits(Path::new(&model), &picture, FRAME.padded)));
+        let image = protoseg_synthetic::render_scene(5, 0, FRAME.height, FRAME.width).image;
+        all.push(("network", runtime::logits(Path::new(&model), &image, FRAME.padded)));
     }
     for (name, logits) in &all {
         let mut group = criterion.benchmark_group(format!("19x256x512 to 1024x2048, {name}"));
@@ -57,18 +59,18 @@ fn decide(criterion: &mut Criterion) {
             ("labels, margin", false, true),
             ("labels, confidence, margin", true, true),
         ] {
-            let wanted = Outputs { confidence, margin };
+            let outputs = Outputs { confidence, margin, logits: false };
             group.bench_function(what, |bencher| {
-                bencher.iter(|| upsample::predict(black_box(logits), &FRAME, wanted));
+                bencher.iter(|| upsample::predict(black_box(logits), &FRAME, outputs));
             });
-            group.bench_function(format!("{what}; plain"), |bencher| {
-                bencher.iter(|| upsample::predict_scalar(black_box(logits), &FRAME, wanted));
+            group.bench_function(format!("{what}; scalar"), |bencher| {
+                bencher.iter(|| upsample::predict_scalar(black_box(logits), &FRAME, outputs));
             });
         }
         let LogitMap { classes, height, width, .. } = *logits;
-        let mut peer = Tail::new([classes, height, width], FRAME);
+        let mut tail = Tail::new([classes, height, width], FRAME);
         group.bench_function("ONNX Runtime's labels", |bencher| {
-            bencher.iter(|| peer.labels(black_box(logits)))
+            bencher.iter(|| tail.labels(black_box(logits)))
         });
         group.finish();
     }

@@ -1,33 +1,30 @@
-//! Whether `protoseg bench --against` finds a slow-down that was planted, and none where there is none: one bundle twice, where
-//! every query of one side spins for a tenth of its own time longer, or not. `cargo bench --bench planted -- BUNDLE [SESSIONS
-//! [PAIRS]]` prints the tally of so many sessions each way, and fails where one is missed or more than one in twenty is made up.
+//! Power and false alarms of `protoseg bench --against`: one bundle twice, where each query of one
+//! side spins for 10 % of its own time, or not. `cargo bench --bench planted -- BUNDLE [SESSIONS
+//! [PAIRS]]` fails where a slowdown is missed or more than 5 % of the sessions without one report a
+//! difference.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints what it found")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use protoseg_bench::ab;
-use protoseg_bench::ab::{AbComparison, AbVerdict};
+use protoseg_bench::ab::{self, AbComparison, AbVerdict};
 use protoseg_bench::images::BenchImages;
 use protoseg_bench::in_process::{InProcessTarget, OpenOptions};
-use protoseg_bench::load::Scenario;
-use protoseg_bench::load::StopAfter;
-use protoseg_bench::load::{RequestError, RequestStages, Target};
+use protoseg_bench::load::{RequestError, RequestStages, Scenario, StopAfter, Target};
 use protoseg_bench::measure::{Measurement, WarmUpPolicy};
 use protoseg_bench::stability::StabilityRule;
-use protoseg_infer::pipeline::PipelineOptions;
-use protoseg_infer::segmenter::SegmenterOptions;
+use protoseg_infer::EngineConfig;
 use protoseg_models::window::Tiling;
 
-/// How much longer the slower side takes.
-const PLANTED: f64 = 0.1;
+/// Slowdown of the slower side.
+const SLOWDOWN: f64 = 0.1;
 
-/// Pictures that are run whole, a few in every block: height and width.
+/// Height and width of the images, which are run whole.
 const SIZE: [usize; 2] = [128, 256];
 
-/// Seconds for which each side of a session is measured.
-const SECONDS: u64 = 8;
+/// Time of each side of a session.
+const TIME: Duration = Duration::from_secs(8);
 
 const SCENARIO: Scenario = Scenario::SingleStream;
 
@@ -36,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let Some(bundle) = words.first() else {
         println!(
-            "planted: skipped, as no bundle is named; cargo bench --bench planted -- runs/demo/bundle"
+            "planted: skipped without a bundle; cargo bench --bench planted -- runs/demo/bundle"
         );
         return Ok(());
     };
@@ -44,33 +41,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pairs: usize = words.get(2).map_or(Ok(20), |word| word.parse())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let mut tally = [0, 0];
+    let mut detected = 0;
+    let mut false_alarms = 0;
     for session in 0..sessions {
-        for (found, by) in tally.iter_mut().zip([PLANTED, 0.0]) {
-            let against = runtime.block_on(session_of(Path::new(bundle), by, pairs))?;
-            println!("{session}: {:.0} % planted, {against}", 100.0 * by);
-            *found += usize::from(against.verdict != AbVerdict::NoDifference);
+        for (count, slowdown) in [(&mut detected, SLOWDOWN), (&mut false_alarms, 0.0)] {
+            let comparison = runtime.block_on(compare(Path::new(bundle), slowdown, pairs))?;
+            println!("{session}: slowdown {:.0} %, {comparison}", 100.0 * slowdown);
+            *count += usize::from(comparison.verdict != AbVerdict::NoDifference);
         }
     }
-    let [found, made_up] = tally;
-    println!("found {found} of {sessions}, made up {made_up} of {sessions}");
-    if found < sessions || made_up * 20 > sessions {
-        return Err("the planted slow-down was missed, or one was found that is not there".into());
+    println!("detected {detected} of {sessions}, false alarms {false_alarms} of {sessions}");
+    if detected < sessions || false_alarms * 20 > sessions {
+        return Err("a slowdown was missed, or there are too many false alarms".into());
     }
     Ok(())
 }
 
-/// A model whose queries take longer.
+/// A model that spins after each query.
 struct Slowed {
     model: InProcessTarget,
-    by: f64,
+    slowdown: f64,
 }
 
 impl Target for Slowed {
-    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
+    async fn request(&self, image: usize) -> Result<RequestStages, RequestError> {
         let start = Instant::now();
-        let answer = self.model.request(picture).await;
-        let end = start + start.elapsed().mul_f64(1.0 + self.by);
+        let answer = self.model.request(image).await;
+        let end = start + start.elapsed().mul_f64(1.0 + self.slowdown);
         while Instant::now() < end {
             std::hint::spin_loop();
         }
@@ -78,33 +75,25 @@ impl Target for Slowed {
     }
 }
 
-/// Opens a bundle twice, and measures the two in turns.
-async fn session_of(
+/// Opens a bundle twice, and compares the two in interleaved blocks.
+async fn compare(
     bundle: &Path,
-    by: f64,
+    slowdown: f64,
     pairs: usize,
 ) -> Result<AbComparison, Box<dyn std::error::Error>> {
     let images = BenchImages::synthetic(8, SIZE, 0)?;
-    let segmenter = SegmenterOptions { pieces: Some(Tiling::Whole), ..SegmenterOptions::default() };
-    let pipeline = PipelineOptions { segmenter, ..PipelineOptions::default() };
-    let how = OpenOptions { pipeline, ..OpenOptions::default() };
-    let open = |by| {
-        Ok::<_, Box<dyn std::error::Error>>(Slowed {
-            model: InProcessTarget::open(bundle, SCENARIO, &images, &how)?,
-            by,
-        })
-    };
-    let (one, other) = (open(0.0)?, open(by)?);
-    let measure = Measurement {
+    let config = EngineConfig { window: Some(Tiling::Whole), ..EngineConfig::default() };
+    let options = OpenOptions { config, ..OpenOptions::default() };
+    let open = || InProcessTarget::open(bundle, SCENARIO, &images, &options);
+    let one = Slowed { model: open()?, slowdown: 0.0 };
+    let other = Slowed { model: open()?, slowdown };
+    let rule = StabilityRule { seconds: 0.5, queries: 3, ..StabilityRule::default() };
+    let measurement = Measurement {
         scenario: SCENARIO,
-        warm_up: WarmUpPolicy::Stable(StabilityRule {
-            seconds: 0.5,
-            queries: 3,
-            ..StabilityRule::default()
-        }),
-        until: StopAfter::Time(Duration::from_secs(SECONDS), 3),
+        warm_up: WarmUpPolicy::Stable(rule),
+        until: StopAfter::Time(TIME, 3),
         seed: 0,
         pixels: images.mean_pixels(),
     };
-    Ok(ab::measure(&measure, [("once", &one), ("again", &other)], pairs).await?.1)
+    Ok(ab::measure(&measurement, [("once", &one), ("again", &other)], pairs).await?.1)
 }

@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_infer::pipeline::{
-    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, RunControl,
-};
-use protoseg_infer::segmenter::{SegmentError, Segmenter};
+use protoseg_infer::config::ExecutionMode;
+use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, RunControl};
+use protoseg_infer::segmenter::SegmentError;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_serve::http::router;
 use protoseg_serve::listener::{ConnectionLimits, Listener, Protocol};
 use protoseg_serve::metrics::Metrics;
@@ -69,7 +69,7 @@ struct Served {
 impl Served {
     fn start(bundle: &Path, mode: ExecutionMode) -> Self {
         let options = ModelOptions {
-            pipeline: PipelineOptions { mode: Some(mode), ..PipelineOptions::default() },
+            engine: EngineConfig { mode: Some(mode), ..EngineConfig::default() },
             limit: BatchLimit { windows: 1, pixels: 8_000_000 },
             delay: Duration::ZERO,
             logits: false,
@@ -181,7 +181,7 @@ fn latency(bundle: &Path, rounds: usize) {
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for round in 0..30 * rounds {
         let start = Instant::now();
-        black_box(segmenter.segment(&image).unwrap());
+        black_box(segmenter.predict(&image, Outputs::default()).unwrap());
         let middle = Instant::now();
         client.send();
         if round >= 3 {
@@ -221,9 +221,8 @@ fn crowd(address: SocketAddr, image: &RgbImage, clients: usize, requests: usize)
 fn throughput(bundle: &Path, mode: ExecutionMode, rounds: usize) {
     let frame = synthetic(FRAME);
     let served = Served::start(bundle, mode);
-    let options =
-        PipelineOptions { mode: Some(mode), pictures: FRAMES, ..PipelineOptions::default() };
-    let mut pipeline = Pipeline::open(bundle, &options).unwrap();
+    let config = EngineConfig { mode: Some(mode), ..EngineConfig::default() };
+    let mut pipeline = Pipeline::open(bundle, &config, Some(FRAMES)).unwrap();
     let mut ratios = Vec::new();
     for _ in 0..rounds {
         let start = Instant::now();

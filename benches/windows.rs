@@ -1,4 +1,5 @@
-//! Window geometry: laying windows over a Cityscapes frame and over a picture of a gigapixel, and walking them.
+//! Window geometry: plans of windows over a Cityscapes frame and over an image of a gigapixel, and
+//! iteration over them.
 
 use std::hint::black_box;
 
@@ -18,16 +19,18 @@ fn windows(criterion: &mut Criterion) {
             let plan = || {
                 WindowPlan::new(black_box(height), black_box(width), grid.default_window(), grid)
             };
-            let made = plan().expect("a network's usual windows fit it");
+            let planned = plan().expect("default windows fit the network");
             let mut group = criterion.benchmark_group(format!("windows of {frame}, {preset}"));
             group.bench_function("plan", |bencher| bencher.iter(plan));
             group.bench_function("starts", |bencher| {
-                bencher.iter(|| black_box(&made).starts().map(black_box).count());
+                bencher.iter(|| black_box(&planned).starts().map(black_box).count());
             });
-            group.bench_function("starts in logit steps", |bencher| {
-                bencher.iter(|| black_box(&made).logit_starts().map(black_box).count());
+            group.bench_function("starts in logits", |bencher| {
+                bencher.iter(|| black_box(&planned).logit_starts().map(black_box).count());
             });
-            group.bench_function("cover", |bencher| bencher.iter(|| black_box(&made).coverage()));
+            group.bench_function("coverage", |bencher| {
+                bencher.iter(|| black_box(&planned).coverage())
+            });
             group.finish();
         }
     }

@@ -1,5 +1,4 @@
-//! `protoseg accept`: the three programs alone show whether a machine does what is promised. On a processor it is brief, so
-//! that what a GPU is accepted with is run by every test.
+//! `protoseg accept` with the three programs, briefly on a CPU.
 
 mod support;
 
@@ -9,7 +8,7 @@ use serde_json::Value;
 use support::{program, succeed};
 
 #[test]
-fn a_processor_is_accepted() {
+fn a_cpu_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("accept.json");
     let printed = succeed(program("protoseg").args(["accept", "--brief", "--report"]).arg(&report));
@@ -41,7 +40,7 @@ fn a_processor_is_accepted() {
         assert_eq!(status[format!("{network}/{what}").as_str()], "skipped", "{what}");
     }
     assert_eq!(status["training"], "passed");
-    // Beside other load the ceiling may have been measured too low, and then no share of it is told.
+    // Other load may lower the measured ceiling, and then no share is reported.
     let roofline = format!("{network}/roofline in fp32");
     let share = findings.iter().find(|finding| finding["what"] == roofline.as_str()).unwrap();
     let detail = share["detail"].as_str().unwrap();
@@ -65,18 +64,18 @@ fn a_processor_is_accepted() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_told_before_anything_is_made() {
+fn a_missing_device_is_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let output = program("protoseg")
         .args(["accept", "--device", "cuda:63", "--work"])
         .arg(folder.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(
-        said.starts_with("error: ") && said.contains("cuda:63") && said.lines().count() == 1,
-        "{said}"
+        stderr.starts_with("error: ") && stderr.contains("cuda:63") && stderr.lines().count() == 1,
+        "{stderr}"
     );
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
 }

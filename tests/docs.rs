@@ -73,7 +73,8 @@ fn the_readme_is_for_a_newcomer() {
 
 #[test]
 fn paths_in_backticks_exist() {
-    let folders = ["models/", "train/", "export/", "infer/", "tests/", "benches/", "xtask/", "deploy/"];
+    let folders =
+        ["models/", "train/", "export/", "infer/", "tests/", "benches/", "xtask/", "deploy/"];
     let mut missing = Vec::new();
     for document in documents() {
         let text = read(&document);
@@ -91,7 +92,8 @@ fn paths_in_backticks_exist() {
 fn commands(text: &str) -> Vec<String> {
     let blocks = text.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
     let joined = blocks.map(|block| block.replace("\\\n", " "));
-    let lines: Vec<String> = joined.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let lines: Vec<String> =
+        joined.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     lines.into_iter().map(|line| line.split(" #").next().unwrap().trim().to_owned()).collect()
 }
 
@@ -122,7 +124,8 @@ fn documented_commands_have_their_flags() {
                 let name = flag.split('=').next().unwrap();
                 checked += 1;
                 // `bench compare` has a help of its own.
-                let known = help.contains(&format!("{name} ")) || help.contains(&format!("{name}\n"));
+                let known =
+                    help.contains(&format!("{name} ")) || help.contains(&format!("{name}\n"));
                 if !known && !command.contains("bench compare") {
                     wrong.push(format!("{}: {key} has no {name}", document.display()));
                 }

@@ -4,7 +4,8 @@ mod support;
 
 use image::RgbImage;
 use protoseg_infer::segmenter::Segmenter;
-use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::session::Runner;
+use protoseg_infer::{EngineConfig, Outputs};
 use protoseg_models::arch::Preset;
 use support::{program, succeed, write_checkpoint};
 
@@ -29,7 +30,7 @@ fn stitching_inside_the_graph_equals_stitching_outside() {
         let mut outside = Segmenter::open(&bundle).unwrap();
         for [height, width] in sizes {
             let file = bundle.join(format!("frame-{height}x{width}.onnx"));
-            let mut inside = Runner::open(&file, &RunnerOptions::default()).unwrap();
+            let mut inside = Runner::open(&file, &EngineConfig::default()).unwrap();
             // Two frames in a batch give what each gives alone.
             let scenes =
                 [0, 1].map(|index| protoseg_synthetic::render_scene(3, index, height, width).image);
@@ -39,7 +40,7 @@ fn stitching_inside_the_graph_equals_stitching_outside() {
             let mut expected = Vec::new();
             for scene in scenes {
                 let image = RgbImage::from_raw(width as u32, height as u32, scene).unwrap();
-                expected.extend(outside.segment(&image).unwrap().labels);
+                expected.extend(outside.predict(&image, Outputs::default()).unwrap().labels);
             }
             let equal =
                 labels.iter().zip(&expected).filter(|(found, expected)| found == expected).count();

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
-use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::session::Runner;
 use protoseg_infer::stitch::LogitMap;
 use protoseg_infer::upsample::{self, LogitGeometry};
 use protoseg_models::arch::{Arch, Preset};
@@ -71,7 +72,7 @@ fn probed(
     let bundle = root.join("unchecked");
     checkpoint.write(&folder).unwrap();
     succeed(export(&folder, &bundle).arg("--no-check"));
-    let mut runner = Runner::open(&bundle.join("model.onnx"), &RunnerOptions::default()).unwrap();
+    let mut runner = Runner::open(&bundle.join("model.onnx"), &EngineConfig::default()).unwrap();
     let logits = runner.run(&image, [1, height, width]).unwrap();
     let map = LogitMap {
         classes: 19,

@@ -7,7 +7,8 @@ mod calibration;
 
 use protoseg_export::onnx::emit::{emit, emit_quantized};
 use protoseg_export::{Network, QuantizationPlan, QuantizeConfig};
-use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::session::Runner;
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::formula;
 use protoseg_models::graph::Tag;
@@ -27,7 +28,7 @@ const LIMIT: f64 = 0.15;
 /// Returns the logits of a scene that is not in the calibration.
 fn run(name: &str, file: &[u8]) -> Vec<f32> {
     let scene = protoseg_synthetic::render_scene(2, 0, NEW[0], NEW[1]);
-    let mut runner = Runner::from_bytes(name, file, &RunnerOptions::default()).unwrap();
+    let mut runner = Runner::from_bytes(name, file, &EngineConfig::default()).unwrap();
     runner.run(&scene.image, [1, NEW[0], NEW[1]]).unwrap().data
 }
 

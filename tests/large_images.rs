@@ -1,4 +1,5 @@
-//! Pictures in windows, decided row after row of windows: the same bits as all at once, in little memory.
+//! Images in windows, predicted row by row of windows: the same bits as all at once, in little
+//! memory.
 
 #[path = "support/messages.rs"]
 mod messages;
@@ -9,8 +10,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use messages::{constant, file, node, value};
 use protoseg_export::onnx::proto::{AttributeProto, DataType, GraphProto};
-use protoseg_infer::segmenter::{RawPrediction, Segmenter, SegmenterOptions};
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::random::Stream;
@@ -18,10 +18,11 @@ use protoseg_models::window::{LogitGrid, Tiling, Window};
 
 const HALF_PIXEL: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
 const ALIGNED: LogitGrid = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
-const ALL: Outputs = Outputs { confidence: true, margin: true };
+const ALL: Outputs = Outputs { confidence: true, margin: true, logits: false };
 
-/// Writes a network of one convolution with chance weights, to which a window's mean is added: so the scores of a pixel
-/// differ from window to window, as those of networks with image-level pooling do.
+/// Writes a network of one convolution with random weights, from which a window's mean is
+/// subtracted: so the logits of a pixel differ from window to window, as those of networks with
+/// image-level pooling do.
 fn write_network(folder: &Path, grid: LogitGrid) -> PathBuf {
     let (classes, stream) = (ClassTable::cityscapes(), Stream::named("convolution"));
     let kernel = if grid.align_corners { 1 } else { grid.stride };
@@ -75,16 +76,16 @@ fn write_network(folder: &Path, grid: LogitGrid) -> PathBuf {
 }
 
 fn open(network: &Path, window: Window, batch: usize) -> Segmenter {
-    let options = SegmenterOptions {
-        pieces: Some(Tiling::Windows(window)),
+    let config = EngineConfig {
+        window: Some(Tiling::Windows(window)),
         batch: NonZeroUsize::new(batch),
-        ..SegmenterOptions::default()
+        ..EngineConfig::default()
     };
-    Segmenter::open_with(network, &options).expect("a network")
+    Segmenter::open_with(network, &config).expect("a network")
 }
 
-/// Blotches of colour with some noise, so that there are cells of every kind.
-fn picture(height: usize, width: usize) -> RgbImage {
+/// Blotches of color with some noise, so that there are cells of every kind.
+fn blotches(height: usize, width: usize) -> RgbImage {
     let stream = Stream::named("blotches");
     let byte = |index: usize| {
         let (row, column, channel) = (index / (width * 3), index / 3 % width, index % 3);
@@ -96,7 +97,7 @@ fn picture(height: usize, width: usize) -> RgbImage {
 }
 
 #[test]
-fn row_after_row_gives_the_same_bits_as_all_at_once() {
+fn row_by_row_gives_the_same_bits_as_all_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     for (grid, window) in [
         (HALF_PIXEL, Window { size: 48, stride: 32 }),
@@ -111,19 +112,16 @@ fn row_after_row_gives_the_same_bits_as_all_at_once() {
             for (height, width) in
                 [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)]
             {
-                let picture = picture(height, width);
-                let answer = segmenter.predict_raw(&picture).expect("scores");
-                assert!(matches!(answer, RawPrediction::Logits(_)));
-                for wanted in [ALL, Outputs::default()] {
-                    let expected = answer.clone().predict(wanted);
-                    let decided = segmenter.predict(&picture, wanted).expect("decisions");
-                    assert_eq!(
-                        (decided.height, decided.width, decided.labels.len()),
-                        (height, width, height * width)
-                    );
+                let image = blotches(height, width);
+                for outputs in [ALL, Outputs::default()] {
+                    let kept = Outputs { logits: true, ..outputs };
+                    let mut expected = segmenter.predict(&image, kept).expect("logits");
+                    assert!(expected.logits.take().is_some());
+                    let prediction = segmenter.predict(&image, outputs).expect("a prediction");
+                    assert_eq!(prediction.labels.dim(), (height, width));
                     assert!(
-                        decided == expected,
-                        "{grid:?} {window:?} {batch} {height}x{width} {wanted:?}"
+                        prediction == expected,
+                        "{grid:?} {window:?} {batch} {height}x{width} {outputs:?}"
                     );
                 }
             }
@@ -131,7 +129,8 @@ fn row_after_row_gives_the_same_bits_as_all_at_once() {
     }
 }
 
-/// Environment variable that makes the test below label a picture of so many pixels a side, and print its memory.
+/// Environment variable that makes the test below label an image of so many pixels a side, and
+/// print its peak memory.
 #[cfg(target_os = "linux")]
 const SIDE: &str = "PROTOSEG_TEST_SIDE";
 
@@ -144,12 +143,16 @@ fn a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut segmenter =
             open(&write_network(folder.path(), HALF_PIXEL), Window { size: 512, stride: 448 }, 1);
-        let decided = segmenter.predict(&picture(side, side), ALL).expect("decisions");
-        assert_eq!(decided.labels.len(), side * side);
+        let prediction = segmenter.predict(&blotches(side, side), ALL).expect("decisions");
+        assert_eq!(prediction.labels.len(), side * side);
         let status = std::fs::read_to_string("/proc/self/status").expect("the process");
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak memory");
-        return eprintln!("peak {} of {} kinds", line.trim(), kinds(&decided.labels));
+        return eprintln!(
+            "peak {} of {} kinds",
+            line.trim(),
+            kinds(prediction.labels.as_slice().expect("rows"))
+        );
     }
     let peak = |side: usize| {
         let own = std::env::current_exe().expect("the test program");
@@ -171,7 +174,7 @@ fn a_hundred_megapixels_take_less_than_a_gigabyte_above_the_session() {
     let (session, large) = (peak(512), peak(10_000));
     eprintln!("session {} MB, 100 megapixels {} MB", session / 1_000_000, large / 1_000_000);
     assert!(large - session < MOST, "{} bytes above the session", large - session);
-    // What must be held at least: three bytes of picture, and three of decisions.
+    // At least three bytes of image and three of prediction per pixel.
     assert!(large - session > 590_000_000, "{} bytes cannot be", large - session);
 }
 

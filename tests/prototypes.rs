@@ -7,7 +7,8 @@ use std::path::Path;
 
 use protoseg_export::onnx::emit::emit;
 use protoseg_export::{Network, PixelOutput};
-use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::session::Runner;
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::bundle::{Manifest, Model};
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
@@ -114,8 +115,7 @@ fn a_file_follows_the_definition() {
             let [height, width] = SIZE;
             let scene = protoseg_synthetic::render_scene(4, 0, height, width).image;
             let shape = [1, height, width];
-            let mut runner =
-                Runner::from_bytes("plain", &plain, &RunnerOptions::default()).unwrap();
+            let mut runner = Runner::from_bytes("plain", &plain, &EngineConfig::default()).unwrap();
             let values = runner.run_outputs(&scene, shape, &["values"]).unwrap().remove(0);
             let prototypes = prototypes(&name, &values);
 
@@ -139,7 +139,7 @@ fn a_file_follows_the_definition() {
                 let variant = Variant { precision, ..Variant::LOGITS };
                 let file = emit(&judged, &variant, Some(&model)).unwrap().file.to_bytes();
                 let mut runner =
-                    Runner::from_bytes("judged", &file, &RunnerOptions::default()).unwrap();
+                    Runner::from_bytes("judged", &file, &EngineConfig::default()).unwrap();
                 let found =
                     runner.run_bytes(&scene, shape, &["labels", PROTOTYPE_CONFIDENCE]).unwrap();
                 let expected = expected(&prototypes, &values, &found[0], grid.align_corners);

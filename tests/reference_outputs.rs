@@ -6,7 +6,8 @@ mod support;
 
 use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
-use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::session::Runner;
 use protoseg_models::arch::efficientnet_lite::{self, LITE0};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::formula;
@@ -35,7 +36,7 @@ fn compare(graph: &Graph, weights: &StateDict, cases: &[Case]) {
     for (name, network, tolerance) in [("unfolded", network, UNFOLDED), ("folded", folded, FOLDED)]
     {
         let file = emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes();
-        let mut runner = Runner::from_bytes(name, &file, &RunnerOptions::default()).unwrap();
+        let mut runner = Runner::from_bytes(name, &file, &EngineConfig::default()).unwrap();
         for (image, [height, width], expected) in cases {
             let asked: Vec<&str> = outputs.iter().map(|(_, name)| *name).collect();
             let found = runner.run_outputs(image, [1, *height, *width], &asked).unwrap();

@@ -1,4 +1,5 @@
-//! Labels are those of ONNX Runtime's Resize and ArgMax; confidence and margin those of scores counted in f64.
+//! Upsampled labels are those of ONNX Runtime's Resize and ArgMax; confidence and margin those of
+//! logits in f64.
 
 #[path = "support/messages.rs"]
 mod messages;
@@ -10,43 +11,46 @@ mod support;
 
 use protoseg_images::image_file;
 use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::{self, LogitGeometry, Outputs, PixelDecision};
+use protoseg_infer::upsample::{self, LogitGeometry, Outputs, PixelDecision, into_vec};
 use runtime::Tail;
 
-/// Labels may differ where the two best classes are nearer than this share of the largest score: 32-bit floats round their
-/// way up and down by about a hundredth of it, and the order of operations is free.
+/// Labels may differ where the two best classes are nearer than this share of the largest logit:
+/// 32-bit floats round by about a hundredth of it, and the order of operations is free.
 const NEAR: f32 = 1e-5;
 
-/// How near to the middle between two bytes 32-bit floats may round to the other one, in steps.
+/// Distance from the middle between two bytes within which 32-bit floats may round to the other
+/// one, in steps.
 const MIDDLE: f64 = 2e-3;
 
-/// Holds a frame's labels against ONNX Runtime's, and confidence and margin against f64.
-fn judge(name: &str, logits: &LogitMap, frame: LogitGeometry) {
-    let wanted = Outputs { confidence: true, margin: true };
-    let decided = upsample::predict(logits, &frame, wanted);
+/// Compares a frame's labels with ONNX Runtime's, and confidence and margin with f64.
+fn compare(name: &str, logits: &LogitMap, frame: LogitGeometry) {
+    let outputs = Outputs { confidence: true, margin: true, logits: false };
+    let prediction = upsample::predict(logits, &frame, outputs);
     let expected = Tail::new([logits.classes, logits.height, logits.width], frame).labels(logits);
-    let choices = upsample::reference_decisions(logits, &frame);
-    let largest = logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
-    assert_eq!(decided.labels.len(), expected.len());
-    let differs = |pixel: &usize| decided.labels[*pixel] != expected[*pixel];
+    let decisions = upsample::reference_decisions(logits, &frame);
+    let largest = logits.data.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
+    let labels = into_vec(prediction.labels);
+    assert_eq!(labels.len(), expected.len());
+    let differs = |pixel: &usize| labels[*pixel] != expected[*pixel];
     let different: Vec<usize> = (0..expected.len()).filter(differs).collect();
-    let clear = different.iter().filter(|&&pixel| choices[pixel].gap >= NEAR * largest).count();
+    let clear = different.iter().filter(|&&pixel| decisions[pixel].gap >= NEAR * largest).count();
     eprintln!(
         "{name}, {frame:?}: {} of {} labels differ, {clear} of them clear",
         different.len(),
         expected.len()
     );
     assert_eq!(clear, 0, "{name}, {frame:?}");
-    let (Some(confidence), Some(margin)) = (decided.confidence, decided.margin) else {
-        panic!("not all that was wanted")
+    let (Some(confidence), Some(margin)) = (prediction.confidence, prediction.margin) else {
+        panic!("outputs are missing")
     };
-    for (pixel, PixelDecision { gap, confidence: sure }) in choices.into_iter().enumerate() {
-        let scores =
+    let (confidence, margin) = (into_vec(confidence), into_vec(margin));
+    for (pixel, PixelDecision { gap, confidence: sure }) in decisions.into_iter().enumerate() {
+        let logits_here =
             || upsample::logits_at(logits, &frame, pixel / frame.width, pixel % frame.width);
         if confidence[pixel] != sure {
-            let scores = scores();
-            let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let exact = 255.0 / scores.iter().map(|score| (score - best).exp()).sum::<f64>();
+            let found = logits_here();
+            let best = found.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let exact = 255.0 / found.iter().map(|logit| (logit - best).exp()).sum::<f64>();
             assert!(
                 (exact.fract() - 0.5).abs() < MIDDLE,
                 "{name}, {frame:?}: {} for {exact}",
@@ -73,12 +77,12 @@ fn labels_are_those_of_onnx_runtime() {
         let whole = regular.into_iter().chain(odd).map(|(grid, padded)| (grid, padded, padded));
         for (grid, padded, [height, width]) in whole.chain(cut) {
             let frame = LogitGeometry { height, width, padded, align_corners };
-            judge("random", &scores::random(grid[0], grid[1]), frame);
+            compare("random", &scores::random(grid[0], grid[1]), frame);
             let mut scene = scores::scene(grid[0], grid[1]);
-            judge("scene", &scene, frame);
-            // So clear that whole cells have the highest byte of both confidence and margin.
-            scene.data.iter_mut().for_each(|score| *score *= 3.0);
-            judge("sharp scene", &scene, frame);
+            compare("scene", &scene, frame);
+            // Whole cells have the highest byte of both confidence and margin.
+            scene.data.iter_mut().for_each(|logit| *logit *= 3.0);
+            compare("sharp scene", &scene, frame);
         }
     }
 }
@@ -89,7 +93,7 @@ fn labels_of_a_network_are_those_of_onnx_runtime() {
         return eprintln!("skipped: PROTOSEG_MODEL names no `model.onnx` of a bundle");
     };
     let Some(folder) =
-        support::real_data("upsampling a network's scores", "cityscapes-mini/leftImg8bit")
+        support::real_data("upsampling a network's logits", "cityscapes-mini/leftImg8bit")
     else {
         return;
     };
@@ -103,12 +107,12 @@ fn labels_of_a_network_are_those_of_onnx_runtime() {
             open.extend(entries);
             continue;
         }
-        let image = image_file::read(&path, image_file::MAX_PIXELS).expect("a picture");
+        let image = image_file::read(&path, image_file::MAX_PIXELS).expect("an image");
         let [height, width] = [image.height(), image.width()].map(|side| side as usize);
         let logits = runtime::logits(model.as_ref(), image.as_raw(), [height, width]);
         let frame = LogitGeometry { height, width, padded: [height, width], align_corners: false };
-        judge(&path.display().to_string(), &logits, frame);
+        compare(&path.display().to_string(), &logits, frame);
         seen += 1;
     }
-    assert!(seen > 0, "no picture");
+    assert!(seen > 0, "no image");
 }

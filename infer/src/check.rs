@@ -1,9 +1,9 @@
-//! Holds every file of a bundle against libtorch, whose answers for a few pictures travel in the bundle, and with labelled
-//! pictures against the score of the 32-bit file.
+//! Check of a bundle: every file is compared with libtorch, whose outputs for a few images travel
+//! in the bundle, and on labeled images with the score of the 32-bit file.
 
 mod agreement;
+pub(crate) mod error;
 mod frame;
-mod noise;
 mod probe;
 mod report;
 mod score;
@@ -12,38 +12,38 @@ mod taps;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{anyhow, ensure};
 use protoseg_models::bundle::{Manifest, ModelFile, ProbeReference};
 use protoseg_models::errors::error_chain;
 use protoseg_models::gate::Verdict;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::{ModelKind, Precision};
 
+pub use self::error::CheckError;
+use self::error::WithContext;
 pub use self::report::{CheckReport, FileReport};
 pub use self::score::LabeledImages;
 pub use self::taps::{TapsReport, compare as compare_taps};
-use crate::pipeline::PipelineOptions;
-use crate::session::RunnerOptions;
+use crate::config::EngineConfig;
 
-/// The pictures of the bundle's probe, of which there is at least one.
-pub fn probe_cases(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<ProbeCase>> {
+/// Reads the probe of a bundle; an error where it is empty.
+pub fn probe_cases(folder: &Path, manifest: &Manifest) -> Result<Vec<ProbeCase>, CheckError> {
     let cases = manifest.probe(folder)?;
     if cases.is_empty() {
         let shown = folder.display();
-        return Err(anyhow!(
+        return Err(CheckError::Invalid(format!(
             "{shown} has no probe, so nothing can be checked; export it from a checkpoint with one"
-        ));
+        )));
     }
     Ok(cases)
 }
 
-/// Runs every file of a bundle and comes to a verdict on each. Once `stop` is true it runs no further, and the report is of
-/// no use. `advance` is called after each labelled picture.
+/// Runs every file of a bundle and judges each. Once `stop` is true it ends early with an
+/// incomplete report. `advance` is called after each labeled image.
 pub fn check_bundle(
     folder: &Path,
     manifest: &Manifest,
     cases: &[ProbeCase],
-    pictures: Option<&LabeledImages>,
+    images: Option<&LabeledImages>,
     stop: &AtomicBool,
     advance: &dyn Fn(),
 ) -> CheckReport {
@@ -52,62 +52,59 @@ pub fn check_bundle(
         false => check(folder, manifest, file, cases),
     };
     let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
-    let scored = pictures.map_or(Ok(()), |pictures| {
-        score::score(folder, manifest, pictures, &mut files, stop, advance)
-    });
-    let errors: Vec<String> =
-        scored.err().iter().map(|error| error_chain(error.as_ref())).collect();
-    files
-        .iter_mut()
-        .for_each(|file| file.conclude(pictures.is_some(), has_fp32_reference(manifest)));
+    let scored = images
+        .map_or(Ok(()), |images| score::score(folder, manifest, images, &mut files, stop, advance));
+    let errors: Vec<String> = scored.err().into_iter().map(|error| error_chain(&error)).collect();
+    files.iter_mut().for_each(|file| file.conclude(images.is_some(), has_fp32_reference(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);
     CheckReport { passed, files, errors }
 }
 
-/// Whether a bundle holds the logits file of 32-bit floats that scores are held against.
+/// True where a bundle holds the fp32 logits file that scores are compared with.
 pub fn has_fp32_reference(manifest: &Manifest) -> bool {
     frame::reference_file(manifest, Precision::Fp32).is_some()
 }
 
-/// How a file is run here. One made for TensorRT is run as it stands: ONNX Runtime's integer kernels for CPUs sum its signed
-/// bytes in 16 bits where the processor has nothing better, which TensorRT does not.
-fn options(file: &ModelFile) -> RunnerOptions {
+/// Configuration of a file. Files for TensorRT are run without optimization: ONNX Runtime's integer
+/// kernels for CPUs sum signed bytes in 16 bits where the CPU has nothing better, which TensorRT
+/// does not.
+fn config_for(file: &ModelFile) -> EngineConfig {
     let symmetric =
         file.variant.quantization.as_ref().is_some_and(|quantization| quantization.symmetric);
-    RunnerOptions { unoptimized: symmetric, ..RunnerOptions::default() }
+    EngineConfig { unoptimized: symmetric, ..EngineConfig::default() }
 }
 
 fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCase]) -> FileReport {
     let mut report = FileReport::new(file);
     let found = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
-            probe::check(folder, manifest, file, cases, &options(file))
+            probe::check(folder, manifest, file, cases, &config_for(file))
         }
-        ModelKind::Frame => frame::check(folder, manifest, file, &RunnerOptions::default())
+        ModelKind::Frame => frame::check(folder, manifest, file, &EngineConfig::default())
             .map(|cases| (cases, None)),
     };
     match found {
         Ok((cases, noise_to_signal)) => {
             (report.cases, report.noise_to_signal) = (cases, noise_to_signal)
         }
-        Err(error) => report.errors.push(error_chain(error.as_ref())),
+        Err(error) => report.errors.push(error_chain(&error)),
     }
     report
 }
 
-/// Share of pixels that a file labels as its reference does, but for ties, where it is run in a certain way: over the probe, or
-/// for a frame file over drawn scenes.
+/// Share of pixels that a file labels as its reference does, but for ties: over the probe, or for a
+/// frame file over synthetic images.
 pub fn agreement(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
-    options: &RunnerOptions,
-) -> anyhow::Result<f64> {
+    config: &EngineConfig,
+) -> Result<f64, CheckError> {
     let cases = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
-            probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, options)?.0
+            probe::check(folder, manifest, file, &probe_cases(folder, manifest)?, config)?.0
         }
-        ModelKind::Frame => frame::check(folder, manifest, file, options)?,
+        ModelKind::Frame => frame::check(folder, manifest, file, config)?,
     };
     let pixels: usize = cases.iter().map(|case| case.labels.pixels).sum();
     let agreeing: f64 =
@@ -115,19 +112,22 @@ pub fn agreement(
     Ok(agreeing / pixels.max(1) as f64)
 }
 
-/// The same by the name of the file, run as a pipeline runs it, and whose labels the probe holds.
+/// The same for a file by its name, with the origin of the reference.
 pub fn probe_agreement(
     bundle: &Path,
     file: &str,
-    options: &PipelineOptions,
-) -> anyhow::Result<(f64, String)> {
-    ensure!(bundle.is_dir(), "a single file has no probe to be held against");
+    config: &EngineConfig,
+) -> Result<(f64, String), CheckError> {
+    if !bundle.is_dir() {
+        let message = "a single file has no probe to compare with; name a bundle folder";
+        return Err(CheckError::Invalid(message.to_owned()));
+    }
     let manifest = Manifest::read(bundle)?.value;
     let listed = manifest.files.iter().find(|listed| listed.file == file);
-    let listed = listed.ok_or_else(|| anyhow!("{} does not list {file}", bundle.display()))?;
-    let device = options.devices.all().first().copied().unwrap_or_default();
-    let runner = RunnerOptions { device, size: None, ..options.segmenter.runner.clone() };
-    let agreement = agreement(bundle, &manifest, listed, &runner)?;
+    let listed = listed
+        .ok_or_else(|| CheckError::Invalid(format!("{} does not list {file}", bundle.display())))?;
+    let config = EngineConfig { input_size: None, ..config.clone() };
+    let agreement = agreement(bundle, &manifest, listed, &config)?;
     let reference = match manifest.reference {
         ProbeReference::Libtorch => "libtorch",
         ProbeReference::OwnOutputs => "itself, as it was adopted",

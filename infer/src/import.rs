@@ -1,5 +1,5 @@
-//! An ONNX file that somebody else made as a bundle: its inputs and outputs are judged, it is tried on drawn scenes, and what
-//! it does not say of itself goes into the manifest.
+//! Import of ONNX files of other programs: their inputs and outputs are checked, they are tried on
+//! synthetic images, and what they do not say of themselves goes into the manifest of a bundle.
 
 mod error;
 mod signature;
@@ -21,48 +21,51 @@ use protoseg_models::{atomic, bundle_output, digest, probe};
 pub use self::error::ImportError;
 use self::signature::InputFormat;
 use self::trial::Trial;
-use crate::session::{ExternalModel, RunnerOptions};
+use crate::config::EngineConfig;
+use crate::session::ExternalModel;
 
 /// Name of the file in its bundle.
 const FILE: &str = "model.onnx";
 
-/// To multiples of how many pixels pictures are padded: the first at which the network runs, where nobody says otherwise.
+/// Multiples to which images are padded; by default the first at which the network runs.
 const MULTIPLES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// What a file does not say of itself.
+/// Facts that a file does not tell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportOptions {
-    /// What the model is called.
+    /// Name of the model.
     pub name: String,
-    /// Its classes, in order of its channels or labels.
+    /// Classes in order of its channels or labels.
     pub classes: ClassTable,
-    /// The output that counts; none for the only one that can be logits or labels.
+    /// Output to use; by default the only one that can be logits or labels.
     pub output: Option<String>,
-    /// Order in which colours go in.
+    /// Channel order of the input.
     pub order: ChannelOrder,
-    /// What becomes of a byte; none for files that take bytes.
+    /// Normalization; None for files that take bytes.
     pub normalization: Option<Normalization>,
-    /// Whether corner logits lie on corner pixels; otherwise edges coincide.
+    /// True where corner logits lie on corner pixels; otherwise edges coincide.
     pub align_corners: bool,
-    /// Pictures are padded to multiples of this many pixels; none for the least power of two at which the network runs. Only
-    /// where sizes are free.
+    /// Images are padded to multiples of this many pixels; by default the least power of two at
+    /// which the network runs. Only where sizes are free.
     pub multiple: Option<usize>,
-    /// In which pieces pictures are run; none for windows where the file takes one square size, else whole.
-    pub pieces: Option<Tiling>,
-    /// Number format of the weights, which decides what a check lets pass.
+    /// Windows or whole images; by default windows where the file takes one square size, else
+    /// whole.
+    pub tiling: Option<Tiling>,
+    /// Precision of the weights, which decides the limits of a check.
     pub precision: Precision,
-    /// The command, for the manifest.
+    /// Command line, for the manifest.
     pub command: String,
 }
 
-/// A file that was judged and tried.
+/// A file that was checked and tried.
 struct InspectedModel {
     model: Model,
     file: ModelFile,
     cases: Vec<ProbeCase>,
 }
 
-/// Writes the bundle of an ONNX file. An older bundle at its place is replaced, anything else is left alone and refused.
+/// Writes the bundle of an ONNX file. An older bundle at its place is replaced; anything else there
+/// is an error.
 pub fn write_bundle(
     path: &Path,
     out: &Path,
@@ -94,9 +97,9 @@ pub fn write_bundle(
         let io_failed =
             |path: &Path, source| failed(FileError { path: path.into(), source }.into());
         atomic::write(&file, &bytes).map_err(|source| io_failed(&file, source))?;
-        // Weights beside the file would stay behind.
-        ExternalModel::open(&file, &RunnerOptions::default())
-            .map_err(|_| ImportError::Parts(path.into()))?;
+        // Weights in other files would stay behind.
+        ExternalModel::open(&file, &EngineConfig::default())
+            .map_err(|_| ImportError::ExternalWeights(path.into()))?;
         probe::write(&probe_file, &cases).map_err(|source| failed(source.into()))?;
         manifest.probe_sha256 = Some(
             digest::sha256_file(&probe_file).map_err(|source| io_failed(&probe_file, source))?,
@@ -106,26 +109,26 @@ pub fn write_bundle(
     Ok(manifest)
 }
 
-/// What the file is, from what it declares and from a trial. Its digest is left open.
+/// Describes a file by what it declares and by trials. Its digest is left open.
 fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, ImportError> {
-    let foreign = ExternalModel::open(path, &RunnerOptions::default())?;
-    let (inputs, outputs) = (foreign.inputs(), foreign.outputs());
-    let intake = signature::input_format(&inputs)?;
+    let external = ExternalModel::open(path, &EngineConfig::default())?;
+    let (inputs, outputs) = (external.inputs(), external.outputs());
+    let input = signature::input_format(&inputs)?;
     let (output, kind) =
         signature::choose(&outputs, request.output.as_deref(), request.classes.count())?;
-    check(request, &intake, kind)?;
+    check(request, &input, kind)?;
     let adapter = Adapter {
-        layout: intake.layout,
+        layout: input.layout,
         order: request.order,
         normalization: request.normalization,
-        batch: intake.batch,
-        size: intake.size,
+        batch: input.batch,
+        size: input.size,
         output: output.name.clone(),
     };
 
-    let mut runner = foreign.with_adapter(adapter.clone());
+    let mut runner = external.with_adapter(adapter.clone());
     let mut try_size = |size| trial::run(&mut runner, kind, request.classes.count(), size);
-    let (trials, found) = match (intake.size, request.multiple) {
+    let (trials, found) = match (input.size, request.multiple) {
         (Some(size), _) => {
             let trials = vec![try_size(size)?];
             let grid = trial::grid(&trials, request.align_corners, 1)?;
@@ -134,8 +137,8 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
         (None, Some(multiple)) => try_multiple(&mut try_size, request.align_corners, multiple)?,
         (None, None) => try_multiples(&mut try_size, request.align_corners)?,
     };
-    let window = window(request, kind, intake.size, found)?;
-    if let Some(Window { size, .. }) = window.filter(|_| intake.size.is_none())
+    let window = window(request, kind, input.size, found)?;
+    if let Some(Window { size, .. }) = window.filter(|_| input.size.is_none())
         && !trial::grid(&[try_size([size; 2])?], request.align_corners, 1)
             .is_ok_and(|grid| grid.stride == found.stride)
     {
@@ -169,7 +172,7 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
     })
 }
 
-/// Trials of a file that is said to take all multiples of a number of pixels, and the grid that they show.
+/// Tries a file at multiples of a number of pixels, and finds the grid.
 fn try_multiple(
     try_size: &mut impl FnMut([usize; 2]) -> Result<Trial, ImportError>,
     align_corners: bool,
@@ -182,7 +185,7 @@ fn try_multiple(
     Ok((trials, grid))
 }
 
-/// The same for the least multiple of which that is true.
+/// The same for the least multiple at which the file runs.
 fn try_multiples(
     try_size: &mut impl FnMut([usize; 2]) -> Result<Trial, ImportError>,
     align_corners: bool,
@@ -194,50 +197,57 @@ fn try_multiples(
             Err(
                 ImportError::Trial { .. } | ImportError::Stride { .. } | ImportError::Grid { .. },
             ) => {}
-            settled => return settled,
+            result => return result,
         }
     }
     try_multiple(try_size, align_corners, last)
 }
 
-/// Whether what was asked for fits what the file takes and gives.
-fn check(
-    request: &ImportOptions,
-    intake: &InputFormat,
-    kind: ModelKind,
-) -> Result<(), ImportError> {
-    match (request.normalization, intake.bytes) {
-        (None, false) => return Err(ImportError::NormalizationMissing),
-        (Some(_), true) => return Err(ImportError::NormalizationNeedless),
-        _ => {}
-    }
-    if request.align_corners && kind == ModelKind::Labels {
-        return Err(ImportError::LabelsAligned);
-    }
-    match (intake.size, request.multiple) {
-        (Some([height, width]), Some(_)) => Err(ImportError::FixedMultiple { height, width }),
-        _ => Ok(()),
-    }
+/// Checks the options against the inputs and outputs of the file.
+fn check(request: &ImportOptions, input: &InputFormat, kind: ModelKind) -> Result<(), ImportError> {
+    let message = match (request.normalization, input.bytes) {
+        (None, false) => {
+            "the file takes floats and does not say which: give --normalization imagenet, unit or none, or --mean and --std".to_owned()
+        }
+        (Some(_), true) => {
+            "the file takes bytes, so it normalizes by itself: leave out --normalization, --mean, --std and --scale".to_owned()
+        }
+        _ if request.align_corners && kind == ModelKind::Labels => {
+            "--align-corners says how logits lie over pixels, and this file gives labels: leave it out".to_owned()
+        }
+        _ => match (input.size, request.multiple) {
+            (Some([height, width]), Some(_)) => format!(
+                "the file takes images of {height}x{width} (height x width) and nothing else: leave out --multiple"
+            ),
+            _ => return Ok(()),
+        },
+    };
+    Err(ImportError::Options(message))
 }
 
-/// The windows in which pictures are run; none for whole pictures.
+/// Chooses the windows; None for whole images.
 fn window(
     request: &ImportOptions,
     kind: ModelKind,
     size: Option<[usize; 2]>,
     grid: LogitGrid,
 ) -> Result<Option<Window>, ImportError> {
-    let asked = request.pieces.map(Tiling::window);
+    let asked = request.tiling.map(Tiling::window);
     let window = match (asked, size) {
         (Some(Some(_)), _) if kind == ModelKind::Labels => {
-            return Err(ImportError::LabelsInWindows);
+            return Err(ImportError::Options(
+                "the file gives labels, and overlapping windows of labels have no mean: it can run images whole only".to_owned(),
+            ));
         }
         (Some(Some(window)), Some([height, width])) if [window.size; 2] != [height, width] => {
-            return Err(ImportError::FixedWindow { size: window.size, height, width });
+            return Err(ImportError::Options(format!(
+                "windows of {0}x{0} do not fit: the file takes {height}x{width} (height x width) and nothing else",
+                window.size
+            )));
         }
         (Some(asked), _) => asked,
         (None, Some([height, width])) if height == width && kind == ModelKind::Logits => {
-            // Two thirds apart, as the windows of protoseg's own networks are.
+            // Two thirds apart, as in protoseg's own bundles.
             let steps = height * 2 / 3 / grid.stride;
             Some(Window { size: height, stride: steps.max(1) * grid.stride })
         }

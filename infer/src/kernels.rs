@@ -1,37 +1,38 @@
-//! The inner loops of upsampling: plain Rust everywhere, and a form for AVX2 that gives the same bits.
+//! Inner loops of upsampling: scalar code, and AVX2 code that gives the same bits.
 //!
-//! A row of pixels is made in two steps. All classes' scores are mixed between two rows of logits, where they are few; then
-//! pixels are looked at in groups of eight, each mixed between two columns, and only what is decided of them is kept.
+//! A row of pixels is made in two steps. The logits of all classes are blended between two rows,
+//! where they are few; then groups of eight pixels are blended between two columns each, and only
+//! labels, confidence and margin are kept.
 
-mod decision;
+mod arithmetic;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use std::ops::Range;
 
-pub(crate) use self::decision::Corners;
+pub(crate) use self::arithmetic::Corners;
 
-/// Pixels of a group.
+/// Pixels per group.
 pub(crate) const LANES: usize = 8;
 
-/// Scores that a group may reach over in the AVX2 form.
+/// Columns of logits that a group may span in AVX2 code.
 const REACH: u32 = 8;
 
-/// Neighbouring pixels of a row, and the columns of scores between which they lie.
+/// Neighboring pixels of a row, and the columns of logits between which they lie.
 #[derive(Debug, Clone)]
 pub(crate) struct PixelGroup {
-    /// First column that any of the pixels needs.
+    /// First column that a pixel needs.
     pub(crate) base: usize,
-    /// Last column that any of them needs.
+    /// Last column that a pixel needs.
     pub(crate) last: usize,
-    /// The column before each pixel, from `base` on; the one behind it is the next.
+    /// Column before each pixel, relative to `base`; the next one is behind it.
     pub(crate) left: [u32; LANES],
-    /// How near each is to the column behind it, from 0 to 1.
+    /// Weight of the column behind each pixel, from 0 to 1.
     pub(crate) weights: [f32; LANES],
 }
 
-/// Class scores `[classes, rows, width]`.
+/// Borrowed logits `[classes, rows, width]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogitPlanes<'a> {
     pub(crate) data: &'a [f32],
@@ -40,7 +41,7 @@ pub(crate) struct LogitPlanes<'a> {
 }
 
 impl<'a> LogitPlanes<'a> {
-    /// One row of every class.
+    /// Returns one row of every class.
     fn row(self, row: usize) -> impl Iterator<Item = &'a [f32]> {
         self.data
             .chunks_exact(self.rows * self.width)
@@ -48,10 +49,11 @@ impl<'a> LogitPlanes<'a> {
     }
 }
 
-/// A row of scores of every class, between two rows of logits.
+/// The logits of every class, blended between two rows.
 #[derive(Debug)]
 pub(crate) struct BlendedRow {
-    /// `[classes, stride]`: the row, then its last score over and over, so that there is always a next column.
+    /// `[classes, stride]`: the row, then its last logit repeated, so that there is always a next
+    /// column.
     data: Vec<f32>,
     stride: usize,
     width: usize,
@@ -59,20 +61,20 @@ pub(crate) struct BlendedRow {
 
 impl BlendedRow {
     pub(crate) fn new(classes: usize, width: usize) -> Self {
-        // An odd number of cache lines, so that the classes' scores of one column do not fall on each other in the cache.
+        // An odd number of cache lines, so that the classes of one column do not share a cache set.
         let lines = (width + LANES + 1).div_ceil(16) | 1;
         Self { data: vec![0.0; classes * lines * 16], stride: lines * 16, width }
     }
 }
 
-/// What lies between two rows of logits.
+/// Two rows of logits, and the weight of the second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowBlend {
     pub(crate) rows: [usize; 2],
     pub(crate) weight: f32,
 }
 
-/// A row of pixels to be filled.
+/// Output planes of a row of pixels.
 #[derive(Debug)]
 pub(crate) struct PixelRow<'a> {
     pub(crate) labels: &'a mut [u8],
@@ -80,63 +82,64 @@ pub(crate) struct PixelRow<'a> {
     pub(crate) margin: Option<&'a mut [u8]>,
 }
 
-/// Which instructions are used.
+/// Instructions of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InstructionSet {
-    /// What the compiler makes for any processor.
+    /// Code for any processor.
     Scalar,
-    /// AVX2. Made by [`InstructionSet::all`] alone, and only where the processor has it.
+    /// AVX2; constructed by [`InstructionSet::all`] alone, and only where the processor has it.
     #[cfg(target_arch = "x86_64")]
     Avx2,
 }
 
 impl InstructionSet {
-    /// The forms that this processor can run, the best one last.
+    /// Sets that this processor supports, the fastest last.
     pub(crate) fn all() -> Vec<Self> {
-        let mut forms = vec![Self::Scalar];
+        let mut sets = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
-            forms.push(Self::Avx2);
+            sets.push(Self::Avx2);
         }
-        forms
+        sets
     }
 
-    /// The best form.
+    /// The fastest supported set.
     pub(crate) fn best() -> Self {
         Self::all().last().copied().unwrap_or(Self::Scalar)
     }
 
-    /// Decides every score of a row of logits.
+    /// Predicts every position of a row of logits.
     pub(crate) fn corners(self, planes: LogitPlanes<'_>, row: usize, corners: &mut Corners) {
         match self {
-            Self::Scalar => decision::corners(planes, row, corners),
+            Self::Scalar => arithmetic::corners(planes, row, corners),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => x86::corners(planes, row, corners),
         }
     }
 
-    /// Mixes two rows of logits, in a range of columns that is not empty.
+    /// Blends two rows of logits in a range of columns that is not empty.
     pub(crate) fn blend_rows(
         self,
         planes: LogitPlanes<'_>,
-        between: RowBlend,
+        blend: RowBlend,
         columns: Range<usize>,
-        mixed: &mut BlendedRow,
+        blended: &mut BlendedRow,
     ) {
         match self {
-            Self::Scalar => scalar::blend_rows(planes, between, columns, mixed),
+            Self::Scalar => scalar::blend_rows(planes, blend, columns, blended),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => x86::blend_rows(planes, between, columns, mixed),
+            Self::Avx2 => x86::blend_rows(planes, blend, columns, blended),
         }
     }
 
-    /// Decides the pixels of some of a row's groups, in whose columns the scores have been mixed. `scores` is working space.
+    /// Predicts the pixels of some groups of a row, whose columns have been blended. `logits` is
+    /// scratch space.
     pub(crate) fn fill_pixels(
         self,
-        mixed: &BlendedRow,
+        blended: &BlendedRow,
         groups: &[PixelGroup],
         range: Range<usize>,
-        scores: &mut Vec<[f32; LANES]>,
+        logits: &mut Vec<[f32; LANES]>,
         pixels: &mut PixelRow<'_>,
     ) {
         match self {
@@ -146,21 +149,21 @@ impl InstructionSet {
                     .iter()
                     .all(|group| group.left.iter().all(|&left| left < REACH)) =>
             {
-                x86::fill_pixels(mixed, groups, range, scores, pixels);
+                x86::fill_pixels(blended, groups, range, logits, pixels);
             }
-            _ => scalar::fill_pixels(mixed, groups, range, scores, pixels),
+            _ => scalar::fill_pixels(blended, groups, range, logits, pixels),
         }
     }
 }
 
 impl PixelRow<'_> {
-    /// Whether more than labels is wanted.
+    /// True where more than labels is asked for.
     fn more(&self) -> bool {
         self.confidence.is_some() || self.margin.is_some()
     }
 }
 
-/// Writes what was found of a group; the last group of a row may be cut short.
+/// Writes the bytes of a group; the last group of a row may be shorter.
 #[inline(always)]
 pub(crate) fn put(row: &mut [u8], group: usize, found: [u8; LANES]) {
     let row = &mut row[group * LANES..];

@@ -1,24 +1,22 @@
-//! Pictures as a file of somebody else takes them: order of dimensions and colours, scale, mean and deviation.
+//! Preprocessing of imported files: layout, channel order, scale, mean and deviation.
 
 use protoseg_models::adapter::{Adapter, ChannelOrder, Layout, Normalization};
 use rayon::prelude::*;
 
-/// Turns pictures into what a file takes, in a buffer that is used again and again.
+/// Turns images into the input tensor of a file, in a reused buffer.
 #[derive(Debug)]
 pub(crate) struct Preprocess {
     adapter: Adapter,
-    /// What becomes of every byte of red, green and blue; none where bytes go in.
+    /// The value of every byte of red, green and blue; None where the file takes bytes.
     tables: Option<[[f32; 256]; 3]>,
     floats: Vec<f32>,
     bytes: Vec<u8>,
 }
 
-/// What goes in.
+/// Values of the input tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum InputTensor<'a> {
-    /// 32-bit floats.
     Floats(&'a [f32]),
-    /// Bytes.
     Bytes(&'a [u8]),
 }
 
@@ -32,8 +30,8 @@ impl Preprocess {
         &self.adapter
     }
 
-    /// What goes in for pictures RGB `[n, height, width, 3]`, and its shape. Where more pictures go in at once than there
-    /// are, the last ones are blank. None where it does not fit into memory.
+    /// Returns the input tensor of images RGB `[n, height, width, 3]`, and its shape. If the file
+    /// takes more images at once, the last ones are blank. None where it does not fit into memory.
     pub(crate) fn fill(
         &mut self,
         images: &[u8],
@@ -60,7 +58,7 @@ impl Preprocess {
     }
 }
 
-/// Fills a buffer with `total` values of pictures of `plane` pixels each.
+/// Fills a buffer with `total` values of images of `plane` pixels each.
 fn arrange<'a, T: Copy + Default + Send + Sync>(
     images: &[u8],
     buffer: &'a mut Vec<T>,
@@ -72,7 +70,7 @@ fn arrange<'a, T: Copy + Default + Send + Sync>(
     buffer.clear();
     buffer.try_reserve_exact(total).ok()?;
     buffer.resize(total, T::default());
-    // The channel of a picture that stands at a place of the input.
+    // The channel of the image at each position of the input.
     let source = match adapter.order {
         ChannelOrder::Rgb => [0, 1, 2],
         ChannelOrder::Bgr => [2, 1, 0],
@@ -81,8 +79,8 @@ fn arrange<'a, T: Copy + Default + Send + Sync>(
         Layout::Nchw => {
             buffer.par_chunks_exact_mut(plane.max(1)).enumerate().for_each(|(index, values)| {
                 let channel = source[index % 3];
-                let picture = images.get(index / 3 * plane * 3..).unwrap_or_default();
-                for (slot, pixel) in values.iter_mut().zip(picture.chunks_exact(3)) {
+                let image = images.get(index / 3 * plane * 3..).unwrap_or_default();
+                for (slot, pixel) in values.iter_mut().zip(image.chunks_exact(3)) {
                     *slot = value(channel, pixel[channel]);
                 }
             });
@@ -103,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_lands_where_the_file_looks_for_it() {
+    fn every_value_lies_where_the_file_reads_it() {
         let images: Vec<u8> = (0..2 * 2 * 3 * 3).collect();
         let normalization = Normalization::new(2.0, [1.0, 2.0, 3.0], [1.0, 2.0, 4.0]).unwrap();
         for (layout, order, normalization) in [
@@ -120,9 +118,9 @@ mod tests {
                 size: None,
                 output: "x".to_owned(),
             };
-            let mut feed = Preprocess::new(adapter);
+            let mut preprocess = Preprocess::new(adapter);
             for _ in 0..2 {
-                let (pixels, shape) = feed.fill(&images, [2, 3]).unwrap();
+                let (pixels, shape) = preprocess.fill(&images, [2, 3]).unwrap();
                 let found: Vec<f32> = match pixels {
                     InputTensor::Floats(values) => values.to_vec(),
                     InputTensor::Bytes(values) => {
@@ -131,16 +129,16 @@ mod tests {
                 };
                 assert_eq!((found.len(), shape[0]), (3 * 2 * 3 * 3, 3));
                 for (index, &found) in found.iter().enumerate() {
-                    let (picture, rest) = (index / 18, index % 18);
+                    let (image, rest) = (index / 18, index % 18);
                     let (pixel, place) = if layout == Layout::Nchw {
                         (rest % 6, rest / 6)
                     } else {
                         (rest / 3, rest % 3)
                     };
                     let channel = if order == ChannelOrder::Bgr { 2 - place } else { place };
-                    let byte = (picture * 18 + pixel * 3 + channel) as f32;
+                    let byte = (image * 18 + pixel * 3 + channel) as f32;
                     let expected = match normalization {
-                        _ if picture == 2 => 0.0,
+                        _ if image == 2 => 0.0,
                         None => byte,
                         Some(_) => (byte / 2.0 - (channel + 1) as f32) / [1.0, 2.0, 4.0][channel],
                     };

@@ -1,59 +1,40 @@
-//! From a picture to its labels: bundle, runner, windows, stitching and upsampling together.
+//! The segmenter: a model with its windows, stitching and upsampling, from an image to a label for
+//! every pixel.
 
-mod answer;
-mod cut;
 mod error;
-mod frames;
-mod how;
-mod identity;
-mod mosaic;
-mod open;
-mod profile;
-mod times;
-mod whole;
-mod windows;
+mod image_view;
+mod tiles;
 
+use std::io;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_models::bundle::Model;
-use protoseg_models::variant::{ModelKind, Precision};
-use protoseg_models::window::{Tiling, Window, WindowPlan};
+use ndarray::{Array2, Array4};
+use protoseg_models::adapter::Adapter;
+use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile, external_data};
+use protoseg_models::digest;
+use protoseg_models::errors::FileError;
+use protoseg_models::variant::{FrameSpec, ModelKind, Precision};
+use protoseg_models::versioned::Versioned;
+use protoseg_models::window::{LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
 
-use crate::crop;
-use crate::session::{Device, Runner, RunnerOptions, timed};
-use crate::upsample::{self, LogitGeometry, Outputs, Prediction};
-use protoseg_images::label_map::LabelMap;
-
-pub use self::answer::{ImageLogits, RawPrediction};
-pub use self::cut::{TileCost, TileGrid, Tiler};
 pub use self::error::SegmentError;
-use self::frames::FrameFile;
-pub use self::identity::fingerprint;
-pub use self::mosaic::TileMerger;
-pub use self::times::StageTimes;
-use self::whole::InputSizes;
+pub use self::image_view::ImageView;
+use self::tiles::RollingMerger;
+pub use self::tiles::{TileCost, TileGrid, TileMerger, Tiler};
+use crate::config::{Device, EngineConfig};
+use crate::session::{self, Profile, Runner, SessionError};
+use crate::stage::{Stage, StageTimes};
+use crate::stitch::{LogitMap, Stitcher};
+use crate::upsample::{self, LogitGeometry, Outputs, Prediction};
 
-/// Most scores of a picture that are kept until it is upsampled: 32 MiB, as 19 classes have them of 7 megapixels.
-const MOST_KEPT: usize = 8 << 20;
+/// Most logits of an image that are kept until another thread upsamples them: 32 MiB, those of 19
+/// classes over 7 megapixels.
+const MAX_DEFERRED_LOGITS: usize = 8 << 20;
 
-/// How a [`Segmenter`] works.
-#[derive(Debug, Clone, Default)]
-pub struct SegmenterOptions {
-    /// In which pieces pictures are run; as the model's description says where nobody says otherwise.
-    pub pieces: Option<Tiling>,
-    /// Windows that are run at once; 1 where nobody says otherwise, as more bring nothing on a CPU.
-    pub batch: Option<NonZeroUsize>,
-    /// Number format of the bundle's file that is run; that of its first where nobody says otherwise.
-    pub precision: Option<Precision>,
-    /// Whether pictures of a size for which the bundle has a frame file go through that file; on GPUs where nobody says
-    /// otherwise.
-    pub frame_files: Option<bool>,
-    /// How the ONNX file is run.
-    pub runner: RunnerOptions,
-}
-
-/// A model that is ready to label pictures.
+/// A model that is ready to label images.
 #[derive(Debug)]
 pub struct Segmenter {
     model: Model,
@@ -65,6 +46,7 @@ pub struct Segmenter {
     window: Option<Window>,
     batch: usize,
     times: StageTimes,
+    /// Pixels of tiles or of a padded image.
     pixels: Vec<u8>,
     fingerprint: String,
     file: String,
@@ -72,53 +54,162 @@ pub struct Segmenter {
 }
 
 impl Segmenter {
-    /// What the model is.
+    /// Opens a bundle folder, or a single ONNX file that `protoseg export` wrote.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, SegmentError> {
+        Self::open_with(path, &EngineConfig::default())
+    }
+
+    /// Opens with a configuration, on its first device. Of a bundle, the first file of the `logits`
+    /// or `labels` kind in the chosen precision is taken, once its digest has been checked.
+    pub fn open_with(path: impl AsRef<Path>, config: &EngineConfig) -> Result<Self, SegmentError> {
+        let path = path.as_ref();
+        if path.is_file() {
+            return Self::open_single(path, config);
+        }
+        let Versioned { value: manifest, unknown_fields } = Manifest::read(path)?;
+        let file = choose_file(path, &manifest, config)?;
+        let mut segmenter = Self::open_file(path, &manifest, file, config)?;
+        segmenter.unknown_fields = unknown_fields;
+        if config.frame_files.unwrap_or(config.first_device().is_gpu()) {
+            segmenter.frames = FrameFile::all(path, &manifest, file, config)?;
+        }
+        Ok(segmenter)
+    }
+
+    /// Opens one file of the `logits` or `labels` kind of a bundle folder, whose manifest was read
+    /// from there.
+    pub fn open_file(
+        folder: &Path,
+        manifest: &Manifest,
+        file: &ModelFile,
+        config: &EngineConfig,
+    ) -> Result<Self, SegmentError> {
+        let runner_config = file_config(manifest, file, config)?;
+        let path = manifest.verified(folder, file)?;
+        let runner = Runner::open_bundle_file(&path, file, &runner_config)?;
+        // Imported files may say nothing of themselves.
+        if file.adapter.is_none()
+            && let Some(own) = runner.model()?
+            && let Some(field) = first_difference(&manifest.model, &own.value)
+        {
+            let (bundle, file) = (folder.into(), file.file.clone());
+            return Err(SegmentError::Different { bundle, file, field });
+        }
+        let sizes = InputSizes::from_file(file, manifest.model.grid);
+        let model = manifest.model.clone();
+        let mut segmenter = Self::new(folder, model, file.variant.kind, sizes, runner, config)?;
+        segmenter.fingerprint = fingerprint(manifest, file);
+        segmenter.file.clone_from(&file.file);
+        segmenter.precision = Some(file.variant.precision);
+        Ok(segmenter)
+    }
+
+    fn open_single(path: &Path, config: &EngineConfig) -> Result<Self, SegmentError> {
+        if config.precision.is_some() {
+            return Err(SegmentError::SinglePrecision(path.into()));
+        }
+        let is_named_onnx =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+        let runner = Runner::open(path, config).map_err(|error| match error {
+            SessionError::Model { .. } if !is_named_onnx => SegmentError::NotOnnx(path.into()),
+            error => error.into(),
+        })?;
+        let Versioned { value: model, unknown_fields } =
+            runner.model()?.ok_or_else(|| SegmentError::NoMetadata(path.into()))?;
+        let fingerprint = fingerprint_of_file(&model, path)
+            .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
+        let (kind, sizes) = (ModelKind::Logits, InputSizes::Any);
+        let segmenter = Self::new(path, model, kind, sizes, runner, config)?;
+        Ok(Self { unknown_fields, fingerprint, ..segmenter })
+    }
+
+    fn new(
+        path: &Path,
+        model: Model,
+        kind: ModelKind,
+        sizes: InputSizes,
+        runner: Runner,
+        config: &EngineConfig,
+    ) -> Result<Self, SegmentError> {
+        let expected = model.classes.count();
+        let counted = runner.classes().filter(|_| kind == ModelKind::Logits);
+        if let Some(found) = counted.filter(|&found| found != expected) {
+            return Err(SegmentError::Classes { path: path.into(), found, expected });
+        }
+        let window = config.window.map_or(model.window, Tiling::window);
+        if let Some(window) = window {
+            if kind == ModelKind::Labels {
+                return Err(SegmentError::LabelsInWindows);
+            }
+            sizes.padded([window.size; 2])?;
+            model.grid.check(window)?;
+        }
+        Ok(Self {
+            model,
+            kind,
+            sizes,
+            runner,
+            frames: Vec::new(),
+            unknown_fields: Vec::new(),
+            window,
+            batch: config.batch.map_or(1, NonZeroUsize::get),
+            times: StageTimes::default(),
+            pixels: Vec::new(),
+            fingerprint: String::new(),
+            file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            precision: None,
+        })
+    }
+
+    /// Returns the model's description.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// Fields of the model's description that this version does not know, because a newer one wrote it; worth a warning.
+    /// Fields of the model's description that a newer version wrote and this one does not know;
+    /// worth a warning.
     pub fn unknown_fields(&self) -> &[String] {
         &self.unknown_fields
     }
 
-    /// SHA-256 of what the model computes: of its file, and of what the bundle says about it.
+    /// SHA-256 over everything that decides labels: the model's file, and the bundle's description
+    /// of it.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The name of the file that runs a picture, where labels are all that is wanted.
-    pub fn file_name_for(&self, picture: &RgbImage) -> &str {
-        let frame = self.frames.iter().find(|frame| frame.takes(picture, Outputs::default()));
+    /// Returns the name of the file that runs an image `[height, width]` for these outputs.
+    pub fn file_name_for(&self, size: [usize; 2], outputs: Outputs) -> &str {
+        let frame = self.frames.iter().find(|frame| frame.takes(size, outputs));
         frame.map_or(&self.file, FrameFile::name)
     }
 
-    /// The number format of its file; none of a file by itself, which may not tell.
+    /// Precision of the file; None for a single file, which does not tell.
     pub fn precision(&self) -> Option<Precision> {
         self.precision
     }
 
-    /// Whether the model gives scores, and so tells how sure it is.
+    /// True where the model gives logits, and so confidence and margin.
     pub fn has_logits(&self) -> bool {
         self.kind != ModelKind::Labels
     }
 
-    /// Windows in which pictures are run; none for whole pictures.
+    /// Windows in which images are run; None for whole images.
     pub fn window(&self) -> Option<Window> {
         self.window
     }
 
-    /// Time spent in the stages of all pictures so far.
+    /// Time by stage since the segmenter was opened.
     pub fn times(&self) -> StageTimes {
         self.times
     }
 
-    /// What runs the network.
+    /// Returns the device that runs the network.
     pub fn device(&self) -> Device {
         self.runner.device()
     }
 
-    /// Height and width of the only pictures that the model takes; none where it takes others too.
+    /// `[height, width]` of the only images that the model takes; None where it takes others too.
     pub fn only_size(&self) -> Option<[usize; 2]> {
         match self.sizes {
             InputSizes::One(size) if self.window.is_none() => Some(size),
@@ -126,144 +217,545 @@ impl Segmenter {
         }
     }
 
-    /// Height and width of the pictures that frame files take.
+    /// `[height, width]` of the images that frame files take.
     pub fn frame_sizes(&self) -> Vec<[usize; 2]> {
         self.frames.iter().map(FrameFile::size).collect()
     }
 
-    /// In how many pieces a picture of `[height, width]` pixels is run, and how many pixels these have together for each pixel
-    /// of the picture: more than one where windows overlap or reach beyond it.
+    /// Returns the number of tiles of an image `[height, width]`, and their pixels over the
+    /// image's: more than 1 where windows overlap or reach beyond it.
     pub fn tiling(&self, [height, width]: [usize; 2]) -> Result<(usize, f64), SegmentError> {
         let pixels = height as f64 * width as f64;
-        let (count, piece) = match self.window {
+        let (count, tile) = match self.window {
             Some(window) => {
                 (WindowPlan::new(height, width, window, self.model.grid)?.count(), [window.size; 2])
             }
             None => (1, self.sizes.padded([height, width])?),
         };
-        Ok((count, count as f64 * piece[0] as f64 * piece[1] as f64 / pixels))
+        Ok((count, count as f64 * tile[0] as f64 * tile[1] as f64 / pixels))
     }
 
-    /// Runs a black picture of the size in which pictures are run, or of 1024x1024 pixels where any size is: what a session
-    /// allocates at its first run is then there. Returns how many pixels it has.
+    /// Runs a black image of the size of a tile, or of 1024x1024 pixels where any size is run, so
+    /// that the session allocates what its first run needs. Returns the number of pixels.
     pub fn warm_up(&mut self) -> Result<u64, SegmentError> {
         let window = self.window.map(|window| [window.size; 2]);
         let [height, width] = window.or(self.only_size()).unwrap_or([1024; 2]);
-        self.predict_raw(&RgbImage::new(width as u32, height as u32))?;
+        self.predict_raw(&(&RgbImage::new(width as u32, height as u32)).into())?;
         Ok(height as u64 * width as u64)
     }
 
-    /// Labels a picture: the train id of every pixel.
-    pub fn segment(&mut self, picture: &RgbImage) -> Result<LabelMap, SegmentError> {
-        Ok(self.predict(picture, Outputs::default())?.into())
-    }
-
-    /// Labels a picture, with what else is wanted of every pixel; the same, bit for bit, as [`answer`](Self::predict_raw) and
-    /// [`RawPrediction::predict`] give.
+    /// Predicts the train id of every pixel, and the other outputs that are asked for.
     ///
-    /// Windows are run row after row, and pixels are decided as soon as no window to come covers them. So beside the
-    /// picture and what is returned, this takes memory for the scores of one row of windows, however high the picture is.
-    /// Models that give labels tell neither confidence nor margin. Where the bundle has a frame file of the picture's size and
-    /// the options allow it, that is run, unless a margin is wanted, which it does not tell; then bits may differ.
-    pub fn predict(
+    /// Windows are run row by row, and pixels are predicted as soon as no window to come covers
+    /// them. So beside the image and the prediction this takes memory for the logits of one row of
+    /// windows, however high the image is; with [`Outputs::logits`] for all logits. Where the
+    /// bundle has a frame file of the image's size and the configuration allows it, that is run,
+    /// unless margin or logits are asked for, which it does not give; then bits may differ.
+    pub fn predict<'a>(
         &mut self,
-        picture: &RgbImage,
-        wanted: Outputs,
+        image: impl Into<ImageView<'a>>,
+        outputs: Outputs,
     ) -> Result<Prediction, SegmentError> {
-        if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(picture, wanted)) {
-            return frame.predict(picture, wanted, &mut self.times);
+        let image = image.into();
+        let size = image.checked_size()?;
+        if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(size, outputs)) {
+            return frame.predict(image.pixels(), outputs, &mut self.times);
         }
         match (self.kind, self.window) {
-            (ModelKind::Labels, _) => Ok(self.whole_labels(picture)?.into()),
-            (_, None) => {
-                let logits = self.logits(picture)?;
-                Ok(timed(&mut self.times.stitch, || {
-                    upsample::predict(&logits.map, &logits.frame, wanted)
-                }))
+            (ModelKind::Labels, _) => self.predict_labels(&image),
+            (_, Some(window)) if !outputs.logits => self.predict_rolling(&image, window, outputs),
+            _ => {
+                let logits = self.logits(&image)?;
+                Ok(self.times.timed(Stage::Stitch, || logits.predict(outputs)))
             }
-            (_, Some(window)) => self.predict_windows(picture, window, wanted),
         }
     }
 
-    /// What the model makes of a picture. What is left, [`RawPrediction::predict`], needs no model and may happen on another
+    /// Runs the model on an image. What is left, [`RawPrediction::predict`], may happen on another
     /// thread.
-    pub fn predict_raw(&mut self, picture: &RgbImage) -> Result<RawPrediction, SegmentError> {
+    fn predict_raw(&mut self, image: &ImageView<'_>) -> Result<RawPrediction, SegmentError> {
         match self.kind {
-            ModelKind::Labels => Ok(RawPrediction::Final(self.whole_labels(picture)?.into())),
-            ModelKind::Logits | ModelKind::Frame => {
-                Ok(RawPrediction::Logits(self.logits(picture)?))
-            }
+            ModelKind::Labels => Ok(RawPrediction::Final(self.predict_labels(image)?)),
+            ModelKind::Logits | ModelKind::Frame => Ok(RawPrediction::Logits(self.logits(image)?)),
         }
     }
 
-    /// As [`answer`](Self::predict_raw) where the scores of a picture are few enough to be kept until another thread takes them,
-    /// and as [`predict`](Self::predict) where they are not.
-    pub fn predict_deferred(
+    /// Leaves upsampling to another thread where an image's logits are few enough to be kept until
+    /// then; otherwise the same as [`predict`](Self::predict), with the same bits.
+    pub(crate) fn predict_deferred(
         &mut self,
-        picture: &RgbImage,
-        wanted: Outputs,
+        image: &RgbImage,
+        outputs: Outputs,
     ) -> Result<RawPrediction, SegmentError> {
-        if self.frames.iter().any(|frame| frame.takes(picture, wanted)) {
-            return Ok(RawPrediction::Final(self.predict(picture, wanted)?));
+        let image = ImageView::from(image);
+        let [height, width] = image.checked_size()?;
+        if self.frames.iter().any(|frame| frame.takes([height, width], outputs)) {
+            return Ok(RawPrediction::Final(self.predict(image, outputs)?));
         }
-        let Some(window) = self.window else { return self.predict_raw(picture) };
-        let [height, width] = size(picture)?;
+        let Some(window) = self.window else { return self.predict_raw(&image) };
         let [rows, columns] = WindowPlan::new(height, width, window, self.model.grid)?.logit_size();
-        let scores = rows.saturating_mul(columns).saturating_mul(self.model.classes.count());
-        if scores <= MOST_KEPT {
-            self.predict_raw(picture)
+        let count = rows.saturating_mul(columns).saturating_mul(self.model.classes.count());
+        if count <= MAX_DEFERRED_LOGITS {
+            self.predict_raw(&image)
         } else {
-            Ok(RawPrediction::Final(self.predict(picture, wanted)?))
+            Ok(RawPrediction::Final(self.predict(image, outputs)?))
         }
     }
 
-    /// Class scores of a picture before upsampling, of models that give them.
-    pub fn logits(&mut self, picture: &RgbImage) -> Result<ImageLogits, SegmentError> {
+    /// Returns the logits of an image before upsampling.
+    pub(crate) fn logits(&mut self, image: &ImageView<'_>) -> Result<ImageLogits, SegmentError> {
         if self.kind == ModelKind::Labels {
-            return Err(SegmentError::NoScores);
+            return Err(SegmentError::NoLogits);
         }
-        let size = size(picture)?;
+        let size = image.checked_size()?;
         let (map, padded) = match self.window {
-            None => self.whole(picture, size)?,
-            Some(window) => {
-                self.windows(picture, &WindowPlan::new(size[0], size[1], window, self.model.grid)?)?
-            }
+            None => self.whole_logits(image)?,
+            Some(window) => self.stitched_logits(
+                image,
+                &WindowPlan::new(size[0], size[1], window, self.model.grid)?,
+            )?,
         };
-        if !timed(&mut self.times.stitch, || map.is_finite()) {
+        if !self.times.timed(Stage::Stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
         }
-        Ok(ImageLogits { map, frame: self.frame(size, padded) })
+        Ok(ImageLogits { map, frame: self.geometry(size, padded) })
     }
 
-    /// How scores of a padded picture lie over it.
-    fn frame(&self, [height, width]: [usize; 2], padded: [usize; 2]) -> LogitGeometry {
+    /// Logits of an image in one piece, and the padded size that they span.
+    fn whole_logits(
+        &mut self,
+        image: &ImageView<'_>,
+    ) -> Result<(LogitMap, [usize; 2]), SegmentError> {
+        let padded = self.pad(image)?;
+        let shape = [1, padded[0], padded[1]];
+        let logits = self.run(image, padded, |runner, pixels| runner.run(pixels, shape))?;
+        let classes = self.model.classes.count();
+        match logits.shape[..] {
+            [1, found, height, width] if found == classes && height * width > 0 => {
+                Ok((LogitMap { classes, height, width, data: logits.data }, padded))
+            }
+            _ => Err(SegmentError::Shape { found: logits.shape, expected: [1, classes, 0, 0] }),
+        }
+    }
+
+    /// Labels of an image in one piece, by a file that gives labels.
+    fn predict_labels(&mut self, image: &ImageView<'_>) -> Result<Prediction, SegmentError> {
+        let [height, width] = image.checked_size()?;
+        let padded = self.pad(image)?;
+        let (shape, classes) = ([1, padded[0], padded[1]], self.model.classes.count());
+        let found =
+            self.run(image, padded, |runner, pixels| runner.run_labels(pixels, shape, classes))?;
+        if !found.covers(padded) {
+            let expected = [1, 1, padded[0], padded[1]];
+            return Err(SegmentError::Shape { found: found.shape, expected });
+        }
+        let labels = self.times.timed(Stage::Stitch, || {
+            let rows = found.data.chunks_exact(padded[1]).take(height);
+            rows.flat_map(|row| &row[..width]).copied().collect()
+        });
+        Ok(Prediction::from_labels(array(height, width, labels)?))
+    }
+
+    /// Logits of an image in windows, and the padded size that they span.
+    fn stitched_logits(
+        &mut self,
+        image: &ImageView<'_>,
+        plan: &WindowPlan,
+    ) -> Result<(LogitMap, [usize; 2]), SegmentError> {
+        let classes = self.model.classes.count();
+        let stitcher = self.times.timed(Stage::Stitch, || Stitcher::new(plan, classes));
+        let mut stitcher = stitcher.ok_or_else(|| too_large(image))?;
+        self.run_windows(image, plan, |logits| {
+            stitcher.add(logits);
+            Ok(())
+        })?;
+        let map = self.times.timed(Stage::Stitch, || stitcher.finish());
+        Ok((map, [plan.rows.padded, plan.columns.padded]))
+    }
+
+    /// Predicts pixels as soon as their logits are complete.
+    fn predict_rolling(
+        &mut self,
+        image: &ImageView<'_>,
+        window: Window,
+        outputs: Outputs,
+    ) -> Result<Prediction, SegmentError> {
+        let size = image.size();
+        let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
+        let frame = self.geometry(size, [plan.rows.padded, plan.columns.padded]);
+        let classes = self.model.classes.count();
+        let merger =
+            self.times.timed(Stage::Stitch, || RollingMerger::new(&plan, classes, &frame, outputs));
+        let mut merger = merger.ok_or_else(|| too_large(image))?;
+        self.run_windows(image, &plan, |logits| merger.add(logits))?;
+        Ok(merger.prediction)
+    }
+
+    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, l]`,
+    /// in the plan's order.
+    fn run_windows(
+        &mut self,
+        image: &ImageView<'_>,
+        plan: &WindowPlan,
+        mut take: impl FnMut(&[f32]) -> Result<(), SegmentError>,
+    ) -> Result<(), SegmentError> {
+        let (size, side) = (plan.window.size, plan.window_logits());
+        let classes = self.model.classes.count();
+        let starts: Vec<[usize; 2]> = plan.starts().collect();
+        for starts in starts.chunks(self.batch) {
+            self.copy_tiles(image, starts, [size; 2])?;
+            let expected = [starts.len(), classes, side, side];
+            let mut stitching = Duration::ZERO;
+            let Self { runner, times, pixels, .. } = self;
+            let taken = timed_run(times, runner, |runner| {
+                runner.run_with_logits(pixels, [starts.len(), size, size], |shape, logits| {
+                    if shape != expected {
+                        return Err(SegmentError::Shape { found: shape.to_vec(), expected });
+                    }
+                    let start = Instant::now();
+                    let taken = take(logits);
+                    stitching = start.elapsed();
+                    taken
+                })
+            });
+            // Logits are taken in the midst of a run.
+            self.times[Stage::Compute] = self.times[Stage::Compute].saturating_sub(stitching);
+            self.times[Stage::Stitch] += stitching;
+            taken??;
+        }
+        Ok(())
+    }
+
+    /// Runs tiles of any images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their
+    /// logits `[n, classes, h', w']`.
+    pub fn run_tiles(
+        &mut self,
+        pixels: &[u8],
+        shape: [usize; 3],
+    ) -> Result<Array4<f32>, SegmentError> {
+        let logits =
+            timed_run(&mut self.times, &mut self.runner, |runner| runner.run(pixels, shape))?;
+        let expected = [shape[0], self.model.classes.count(), 0, 0];
+        match logits.shape[..] {
+            [count, classes, height, width] if count == shape[0] => {
+                let array = Array4::from_shape_vec((count, classes, height, width), logits.data);
+                array.map_err(|_| SegmentError::Shape { found: logits.shape, expected })
+            }
+            _ => Err(SegmentError::Shape { found: logits.shape, expected }),
+        }
+    }
+
+    /// Returns how images are split into tiles for [`run_tiles`](Self::run_tiles).
+    pub fn tiler(&self) -> Tiler {
+        Tiler {
+            kind: self.kind,
+            sizes: self.sizes,
+            window: self.window,
+            grid: self.model.grid,
+            classes: self.model.classes.count(),
+            frames: self.frame_sizes(),
+        }
+    }
+
+    /// Profiles the operators of the file that images `[height, width]` go through where no margin
+    /// is asked for; [`Runner::profile`] says at which cost.
+    pub fn profile(&self, size: [usize; 2]) -> Result<Profile, SegmentError> {
+        if let Some(frame) = self.frames.iter().find(|frame| frame.size() == size) {
+            return frame.profile();
+        }
+        let (count, [height, width]) = match self.window {
+            Some(window) => {
+                let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
+                (plan.count().min(self.batch), [window.size; 2])
+            }
+            None => (1, self.sizes.padded(size)?),
+        };
+        Ok(self.runner.profile([count, height, width])?)
+    }
+
+    /// Returns how the logits of a padded image lie over it.
+    fn geometry(&self, [height, width]: [usize; 2], padded: [usize; 2]) -> LogitGeometry {
         LogitGeometry { height, width, padded, align_corners: self.model.grid.align_corners }
     }
 
-    /// Fills the buffer with rectangles of a picture, `[n, height, width, 3]`, which must fit into memory.
+    /// Runs an image that [`pad`](Self::pad) has prepared.
+    fn run<R>(
+        &mut self,
+        image: &ImageView<'_>,
+        padded: [usize; 2],
+        work: impl FnOnce(&mut Runner, &[u8]) -> Result<R, SessionError>,
+    ) -> Result<R, SessionError> {
+        let Self { runner, times, pixels, .. } = self;
+        let pixels = if padded == image.size() { image.pixels() } else { pixels };
+        timed_run(times, runner, |runner| work(runner, pixels))
+    }
+
+    /// Puts the padded image into the buffer, if it needs padding, and returns its size.
+    fn pad(&mut self, image: &ImageView<'_>) -> Result<[usize; 2], SegmentError> {
+        let padded = self.sizes.padded(image.checked_size()?)?;
+        if padded != image.size() {
+            self.copy_tiles(image, &[[0, 0]], padded)?;
+        }
+        Ok(padded)
+    }
+
+    /// Fills the buffer with tiles of an image, `[n, height, width, 3]`.
     fn copy_tiles(
         &mut self,
-        picture: &RgbImage,
+        image: &ImageView<'_>,
         starts: &[[usize; 2]],
         size: [usize; 2],
     ) -> Result<(), SegmentError> {
         let Self { pixels, times, .. } = self;
-        timed(&mut times.prepare, || {
+        times.timed(Stage::Preprocess, || {
             pixels.clear();
             let bytes =
                 starts.len().saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
-            pixels.try_reserve_exact(bytes).map_err(|_| too_large(picture))?;
-            starts.iter().for_each(|&start| crop::append_tile(picture, start, size, pixels));
+            pixels.try_reserve_exact(bytes).map_err(|_| too_large(image))?;
+            starts.iter().for_each(|&start| image.append_tile(start, size, pixels));
             Ok(())
         })
     }
 }
 
-fn size(picture: &RgbImage) -> Result<[usize; 2], SegmentError> {
-    let size = [picture.height() as usize, picture.width() as usize];
-    if size.contains(&0) { Err(SegmentError::Empty) } else { Ok(size) }
+fn too_large(image: &ImageView<'_>) -> SegmentError {
+    let [height, width] = image.size();
+    SegmentError::TooLarge { height, width }
 }
 
-fn too_large(picture: &RgbImage) -> SegmentError {
-    SegmentError::TooLarge { height: picture.height() as usize, width: picture.width() as usize }
+fn array(height: usize, width: usize, values: Vec<u8>) -> Result<Array2<u8>, SegmentError> {
+    let found = vec![values.len()];
+    let array = Array2::from_shape_vec((height, width), values);
+    array.map_err(|_| SegmentError::Shape { found, expected: [1, 1, height, width] })
+}
+
+/// Runs the network and adds the time of its stages: what the runner does not account for is
+/// compute.
+fn timed_run<R>(
+    times: &mut StageTimes,
+    runner: &mut Runner,
+    work: impl FnOnce(&mut Runner) -> R,
+) -> R {
+    let (start, before) = (Instant::now(), runner.times());
+    let result = work(runner);
+    let mut spent = runner.times() - before;
+    spent[Stage::Compute] = start.elapsed().saturating_sub(spent.total());
+    *times += spent;
+    result
+}
+
+/// Logits of an image before upsampling, and how they lie over it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImageLogits {
+    pub(crate) map: LogitMap,
+    pub(crate) frame: LogitGeometry,
+}
+
+impl ImageLogits {
+    pub(crate) fn predict(self, outputs: Outputs) -> Prediction {
+        upsample::predict_owned(self.map, &self.frame, outputs)
+    }
+}
+
+/// Output of the model, from which the prediction follows without it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum RawPrediction {
+    Logits(ImageLogits),
+    /// Predicted already: by a file that gives labels, by a frame file, or because the image is
+    /// large.
+    Final(Prediction),
+}
+
+impl RawPrediction {
+    pub(crate) fn predict(self, outputs: Outputs) -> Prediction {
+        match self {
+            Self::Logits(logits) => logits.predict(outputs),
+            Self::Final(prediction) => prediction,
+        }
+    }
+}
+
+/// Sizes of images that a network takes whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InputSizes {
+    /// All from [`MIN_SIDE`] on: networks of protoseg.
+    Any,
+    /// Multiples of the grid's stride.
+    Grid(LogitGrid),
+    /// `[height, width]`.
+    One([usize; 2]),
+}
+
+impl InputSizes {
+    fn from_file(file: &ModelFile, grid: LogitGrid) -> Self {
+        match &file.adapter {
+            None => Self::Any,
+            Some(adapter) => adapter.size.map_or(Self::Grid(grid), Self::One),
+        }
+    }
+
+    /// Returns the size to which an image is padded.
+    fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
+        match self {
+            Self::Any => Ok(size.map(|side| side.max(MIN_SIDE))),
+            Self::Grid(grid) => Ok(size.map(|side| grid.round_up(side.max(MIN_SIDE)))),
+            Self::One(one) if one == size => Ok(size),
+            Self::One(one) => {
+                let [found, expected] =
+                    [size, one].map(|[height, width]| format!("{height}x{width}"));
+                Err(SegmentError::OneSize { found, expected })
+            }
+        }
+    }
+}
+
+/// A frame file of a bundle: one run gives the labels of an image of its size, with windows and
+/// upsampling inside. Opened when the first such image comes.
+#[derive(Debug)]
+struct FrameFile {
+    spec: FrameSpec,
+    path: PathBuf,
+    config: EngineConfig,
+    runner: Option<Runner>,
+}
+
+impl FrameFile {
+    /// The frame files in the precision and windows in which the file `main` is run.
+    fn all(
+        folder: &Path,
+        manifest: &Manifest,
+        main: &ModelFile,
+        config: &EngineConfig,
+    ) -> Result<Vec<Self>, SegmentError> {
+        let tiling = config.window.unwrap_or(Tiling::from(manifest.model.window));
+        let mut files = Vec::new();
+        for file in &manifest.files {
+            let fits = file.variant.kind == ModelKind::Frame
+                && file.variant.precision == main.variant.precision;
+            if let Some(spec) = file.variant.frame.filter(|spec| fits && spec.tiling == tiling) {
+                let mut config = file_config(manifest, file, config)?;
+                config.input_size = Some([spec.height, spec.width]);
+                let path = manifest.verified(folder, file)?;
+                files.push(Self { spec, path, config, runner: None });
+            }
+        }
+        Ok(files)
+    }
+
+    fn takes(&self, size: [usize; 2], outputs: Outputs) -> bool {
+        !outputs.margin && !outputs.logits && size == self.size()
+    }
+
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
+    }
+
+    fn size(&self) -> [usize; 2] {
+        [self.spec.height, self.spec.width]
+    }
+
+    fn profile(&self) -> Result<Profile, SegmentError> {
+        let shape = [1, self.spec.height, self.spec.width];
+        Ok(session::profile(&self.path, None, &self.config, shape)?)
+    }
+
+    fn predict(
+        &mut self,
+        pixels: &[u8],
+        outputs: Outputs,
+        times: &mut StageTimes,
+    ) -> Result<Prediction, SegmentError> {
+        let runner = match self.runner.take() {
+            Some(runner) => runner,
+            None => Runner::open(&self.path, &self.config)?,
+        };
+        let runner = self.runner.insert(runner);
+        let FrameSpec { height, width, .. } = self.spec;
+        let [labels, confidence] =
+            timed_run(times, runner, |runner| runner.run_frames(pixels, [1, height, width]))?;
+        let confidence = array(height, width, confidence)?;
+        let prediction = Prediction::from_labels(array(height, width, labels)?);
+        Ok(Prediction { confidence: outputs.confidence.then_some(confidence), ..prediction })
+    }
+}
+
+/// Chooses the file that runs windows or whole images. Where several have the chosen precision,
+/// TensorRT gets the one whose 8-bit activations are signed, as it needs them, and other devices
+/// the other.
+fn choose_file<'a>(
+    path: &Path,
+    manifest: &'a Manifest,
+    config: &EngineConfig,
+) -> Result<&'a ModelFile, SegmentError> {
+    let files = || manifest.files.iter().filter(|file| file.variant.kind != ModelKind::Frame);
+    let Some(precision) = config.precision else {
+        return files().next().ok_or_else(|| SegmentError::NoModelFile(path.into()));
+    };
+    let signed = matches!(config.first_device(), Device::TensorRt(_));
+    let fits = |file: &&ModelFile| file.variant.precision == precision;
+    let suits = |file: &&ModelFile| {
+        file.variant
+            .quantization
+            .as_ref()
+            .is_none_or(|quantization| quantization.symmetric == signed)
+    };
+    let file = files().filter(fits).find(suits).or_else(|| files().find(fits));
+    file.ok_or_else(|| {
+        let known: Vec<&str> = files().map(|file| file.variant.precision.name()).collect();
+        SegmentError::NoPrecision { path: path.into(), precision, known: known.join(", ") }
+    })
+}
+
+/// Completes a configuration by what the manifest says of a file: the size of its windows, and
+/// whether it computes in 8 bits.
+fn file_config(
+    manifest: &Manifest,
+    file: &ModelFile,
+    config: &EngineConfig,
+) -> Result<EngineConfig, SegmentError> {
+    let mut config = config.clone();
+    // On a CPU sizes that are known beforehand bring nothing.
+    if config.first_device() != Device::Cpu && config.input_size.is_none() {
+        let window = config.window.map_or(manifest.model.window, Tiling::window);
+        config.input_size = window.map(|window| [window.size; 2]);
+    }
+    let int8 = file.variant.precision == Precision::Int8;
+    if config.trt_int8 && !int8 {
+        return Err(SegmentError::NotQuantized(file.file.clone()));
+    }
+    config.trt_int8 = int8;
+    Ok(config)
+}
+
+/// Digest over everything in a bundle that decides the labels of one of its files.
+pub fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
+    digest_of(&manifest.model, &file.sha256, file.data_sha256.as_deref(), file.adapter.as_ref())
+}
+
+/// The same for a single file: the fingerprint of the bundle that it is part of, if it is.
+fn fingerprint_of_file(model: &Model, path: &Path) -> io::Result<String> {
+    let data =
+        path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
+    let data = if data.is_file() { Some(digest::sha256_file(&data)?) } else { None };
+    Ok(digest_of(model, &digest::sha256_file(path)?, data.as_deref(), None))
+}
+
+fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Adapter>) -> String {
+    let Model { classes, ignore, grid, .. } = model;
+    let data = data.unwrap_or_default();
+    digest::sha256_bytes(
+        format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}").as_bytes(),
+    )
+}
+
+/// Names the first field in which two descriptions of one model differ; name and windows may.
+fn first_difference(manifest: &Model, own: &Model) -> Option<&'static str> {
+    let facts = [
+        ("version", manifest.version == own.version),
+        ("classes", manifest.classes == own.classes),
+        ("grid", manifest.grid == own.grid),
+        ("arch", manifest.arch == own.arch),
+        ("weights_sha256", manifest.weights_sha256 == own.weights_sha256),
+    ];
+    facts.into_iter().find(|(_, equal)| !equal).map(|(field, _)| field)
 }

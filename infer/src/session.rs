@@ -1,150 +1,158 @@
-//! The runtime: the only module that names `ort`. It finds ONNX Runtime, opens ONNX files and runs them.
+//! ONNX Runtime: finds its library, opens ONNX files and runs them. The only module that names
+//! `ort`.
 
-mod binding;
-mod engines;
+mod device;
 mod error;
-mod external;
-mod failure;
-mod gpu_lock;
-mod library;
-mod open;
-mod options;
-mod peak;
+mod gpu;
 mod profile;
 mod provider;
-mod runtime_info;
-mod spent;
 
+use std::fs::File;
+use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
-use ort::value::{DynValue, Outlet, TensorElementType};
-use protoseg_models::bundle::{METADATA_KEY, Model};
+use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use protoseg_models::adapter::Adapter;
+use protoseg_models::bundle::{Dimension, METADATA_KEY, Model, ModelFile, TensorInfo};
+use protoseg_models::errors::error_chain;
 use protoseg_models::versioned::{self, Versioned};
 use protoseg_models::weights::Tensor;
 
-use self::binding::Buffers;
-use self::engines::ModelSource;
+pub use self::device::{DevicePeak, Runtime, runtime};
 pub use self::error::SessionError;
-pub use self::external::{ExternalModel, LabelTensor};
-use self::library::environment;
-use self::open::{commit, commit_with};
-pub use self::options::{
-    CudaOptions, Device, Devices, DevicesError, RunnerOptions, TensorRtOptions,
-};
-pub use self::peak::DevicePeak;
+use self::error::{open_error, run_error};
+use self::gpu::{Buffers, with_gpu};
 pub use self::profile::{Operator, Profile, profile};
-pub use self::runtime_info::{Runtime, runtime};
-pub use self::spent::TransferTimes;
-pub(crate) use self::spent::timed;
-use crate::preprocess::Preprocess;
+use self::provider::{EngineCache, ModelSource};
+use crate::config::{Device, EngineConfig};
+use crate::machine::cores;
+use crate::preprocess::{InputTensor, Preprocess};
+use crate::stage::{Stage, StageTimes};
 
 /// Environment variable that names the library of ONNX Runtime.
 pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// Name of the output that holds class scores.
+/// Name of the output that holds logits.
 const LOGITS: &str = "logits";
 
 /// Names of the outputs of files of the `frame` kind.
 const FRAME_OUTPUTS: [&str; 2] = ["labels", "confidence"];
 
-/// Entry of a run's options that numbers recordings of GPU launches; a run of number -1 is not recorded.
+/// Run option that numbers CUDA graphs; runs of number -1 are not captured.
 const GRAPH_KEY: &str = "gpu_graph_id";
 
-/// An open ONNX file, owned by one thread: pictures in, class scores out; of the `frame` kind and of adopted files of the
-/// `labels` kind, labels.
+/// An open ONNX file, owned by one thread: images in, logits out; of the `frame` kind and of
+/// imported files of the `labels` kind, labels.
 #[derive(Debug)]
 pub struct Runner {
     session: Session,
     path: PathBuf,
-    options: RunnerOptions,
+    config: EngineConfig,
     device: Device,
     default_output: String,
-    /// What turns pictures into what an adopted file takes.
-    feed: Option<Preprocess>,
+    /// Preprocessing of an imported file.
+    preprocess: Option<Preprocess>,
     buffers: Buffers,
-    spent: TransferTimes,
+    times: StageTimes,
 }
 
 impl Runner {
-    /// Opens an ONNX file.
-    pub fn open(path: &Path, options: &RunnerOptions) -> Result<Self, SessionError> {
-        Self::with_image_input(path, options, commit(path, options, ModelSource::File)?)
+    /// Opens an ONNX file on the first device of a configuration.
+    pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, SessionError> {
+        Self::with_image_input(path, config, open_session(path, config, ModelSource::File, None)?)
     }
 
-    /// The same from the bytes of a file; `name` is for messages.
+    /// Opens a file of a bundle, imported or not.
+    pub fn open_bundle_file(
+        path: &Path,
+        file: &ModelFile,
+        config: &EngineConfig,
+    ) -> Result<Self, SessionError> {
+        match &file.adapter {
+            None => Self::open(path, config),
+            Some(adapter) => Ok(ExternalModel::open(path, config)?.with_adapter(adapter.clone())),
+        }
+    }
+
+    /// Opens an ONNX file from its bytes; `name` is for messages.
     pub fn from_bytes(
         name: &str,
         bytes: &[u8],
-        options: &RunnerOptions,
+        config: &EngineConfig,
     ) -> Result<Self, SessionError> {
         let path = Path::new(name);
-        Self::with_image_input(path, options, commit(path, options, ModelSource::Bytes(bytes))?)
+        let session = open_session(path, config, ModelSource::Bytes(bytes), None)?;
+        Self::with_image_input(path, config, session)
     }
 
     fn with_image_input(
         path: &Path,
-        options: &RunnerOptions,
+        config: &EngineConfig,
         session: Session,
     ) -> Result<Self, SessionError> {
-        let takes_pictures = match session.inputs() {
+        let takes_images = match session.inputs() {
             [input] => {
-                let shape = input
-                    .dtype()
-                    .tensor_shape()
-                    .is_some_and(|shape| shape.len() == 4 && shape[3] == 3);
-                shape && input.dtype().tensor_type() == Some(TensorElementType::Uint8)
+                let shape = input.dtype().tensor_shape();
+                shape.is_some_and(|shape| shape.len() == 4 && shape[3] == 3)
+                    && input.dtype().tensor_type() == Some(TensorElementType::Uint8)
             }
             _ => false,
         };
-        if !takes_pictures {
-            let inputs: Vec<String> = session
-                .inputs()
-                .iter()
-                .map(|input| format!("`{}` {}", input.name(), input.dtype()))
-                .collect();
-            return Err(SessionError::Input { path: path.into(), found: inputs.join(", ") });
+        if !takes_images {
+            let inputs = session.inputs().iter();
+            let inputs = inputs.map(|input| format!("`{}` {}", input.name(), input.dtype()));
+            return Err(SessionError::Invalid(format!(
+                "{} takes {}, not 8-bit images [N, H, W, 3]; a file that `protoseg export` did not write must become a bundle \
+                 first: see `protoseg import --help`",
+                path.display(),
+                inputs.collect::<Vec<_>>().join(", ")
+            )));
         }
-        let default_output =
-            session.outputs().first().map(|output| output.name().to_owned()).unwrap_or_default();
-        let named = session.outputs().iter().any(|output| output.name() == LOGITS);
-        let default_output = if named { LOGITS.to_owned() } else { default_output };
-        Ok(Self::new(session, path.into(), options, default_output, None))
+        let outputs = session.outputs();
+        let named = outputs.iter().find(|output| output.name() == LOGITS);
+        let output = named.or(outputs.first());
+        let output = output.map(|output| output.name().to_owned()).unwrap_or_default();
+        Ok(Self::new(session, path.into(), config, output, None))
     }
 
     fn new(
         session: Session,
         path: PathBuf,
-        options: &RunnerOptions,
+        config: &EngineConfig,
         default_output: String,
-        feed: Option<Preprocess>,
+        preprocess: Option<Preprocess>,
     ) -> Self {
-        let buffers = Buffers::new(options.device, options.cuda);
-        let (device, spent) = (options.device, TransferTimes::default());
+        let device = config.first_device();
         Self {
             session,
             path,
-            options: options.clone(),
+            config: config.clone(),
             device,
             default_output,
-            feed,
-            buffers,
-            spent,
+            preprocess,
+            buffers: Buffers::new(device, config.cuda_graph),
+            times: StageTimes::default(),
         }
     }
 
-    /// What runs it.
+    /// Returns the device.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Where its time went so far, beside computing.
-    pub fn transfer_times(&self) -> TransferTimes {
-        self.spent
+    /// Time by stage since the file was opened, beside compute.
+    pub fn times(&self) -> StageTimes {
+        self.times
     }
 
-    /// What the file's metadata says about its model; none where the file is not one of protoseg's.
+    /// Reads the description of the model from the file's metadata; None where another program
+    /// wrote the file.
     pub fn model(&self) -> Result<Option<Versioned<Model>>, SessionError> {
         let failed = |source| SessionError::Model { path: self.path.clone(), source };
         let Some(text) = self.session.metadata().map_err(failed)?.custom(METADATA_KEY) else {
@@ -153,7 +161,8 @@ impl Runner {
         Ok(Some(versioned::parse(&self.path, &text, Model::VERSION)?))
     }
 
-    /// How many classes the file says that its scores have; none where it leaves that open.
+    /// Returns the number of classes that the file declares for its logits; None where it leaves
+    /// that open.
     pub fn classes(&self) -> Option<usize> {
         let output =
             self.session.outputs().iter().find(|output| output.name() == self.default_output)?;
@@ -165,38 +174,37 @@ impl Runner {
         self.session.outputs().iter().map(Outlet::name)
     }
 
-    /// Runs pictures, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their class scores `[n, classes, h', w']`.
+    /// Runs images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their logits `[n,
+    /// classes, h', w']`.
     pub fn run(&mut self, images: &[u8], shape: [usize; 3]) -> Result<Tensor, SessionError> {
         let name = self.default_output.clone();
-        let scores = self.run_outputs(images, shape, &[&name])?.pop();
-        scores.ok_or_else(|| SessionError::Output {
-            path: self.path.clone(),
-            name,
-            known: "none".to_owned(),
-        })
+        let logits = self.run_outputs(images, shape, &[&name])?.pop();
+        logits.ok_or_else(|| self.no_output(&name))
     }
 
-    /// Runs pictures as [`run`](Self::run) does, and lends their class scores with the size of each dimension.
+    /// Runs images as [`run`](Self::run) does, and lends their logits with the size of each
+    /// dimension.
     pub fn run_with_logits<R>(
         &mut self,
         images: &[u8],
         shape: [usize; 3],
         take: impl FnOnce(&[usize], &[f32]) -> R,
     ) -> Result<R, SessionError> {
-        // What comes of a GPU is copied, so that a session's turn on it is over when it is looked at.
-        if self.feed.is_some() || self.device.is_gpu() {
+        // Outputs of a GPU are copied, so that the GPU lock is free while they are read.
+        if self.preprocess.is_some() || self.device.is_gpu() {
             let Tensor { shape, data } = self.run(images, shape)?;
             return Ok(take(&shape, &data));
         }
         let name = self.default_output.clone();
         self.check(images, shape, &[&name])?;
-        self.run_as(images, shape, &[&name], |outputs| {
+        self.run_bound(images, shape, &[&name], |outputs| {
             let (shape, data) = floats(outputs[0])?;
             Ok(take(&shape, data))
         })
     }
 
-    /// Runs pictures as [`run`](Self::run) does and returns the named outputs, in order. All must be of 32-bit floats.
+    /// Runs images as [`run`](Self::run) does, and returns the named outputs in order. All must be
+    /// of 32-bit floats.
     pub fn run_outputs(
         &mut self,
         images: &[u8],
@@ -204,13 +212,20 @@ impl Runner {
         names: &[&str],
     ) -> Result<Vec<Tensor>, SessionError> {
         self.check(images, shape, names)?;
-        if self.feed.is_some() {
-            return self.run_adapted(images, shape, names);
+        if self.preprocess.is_none() {
+            return self.run_and_copy(images, shape, names, tensors);
         }
-        self.run_and_copy(images, shape, names, tensors)
+        let mut all = vec![Tensor { shape: Vec::new(), data: Vec::new() }; names.len()];
+        self.run_adapted(images, shape, names, tensors, |parts, count| {
+            for (all, part) in all.iter_mut().zip(parts) {
+                append(&mut all.shape, &mut all.data, part.shape, part.data, count);
+            }
+            Ok(())
+        })?;
+        Ok(all)
     }
 
-    /// Runs frames with a file of the `frame` kind, as [`run`](Self::run) runs pictures: labels and confidence, each
+    /// Runs images with a file of the `frame` kind, and returns their labels and confidence, each
     /// `[n, h, w]`, the latter in steps of 1/255.
     pub fn run_frames(
         &mut self,
@@ -221,7 +236,8 @@ impl Runner {
         Ok([(); 2].map(|()| outputs.next().unwrap_or_default()))
     }
 
-    /// Runs pictures as [`run`](Self::run) does and returns the named outputs, in order. All must be of bytes.
+    /// Runs images as [`run`](Self::run) does, and returns the named outputs in order. All must be
+    /// of bytes.
     pub fn run_bytes(
         &mut self,
         images: &[u8],
@@ -234,33 +250,38 @@ impl Runner {
         })
     }
 
-    /// As [`run_as`](Self::run_as), for reading that is nothing but copying.
-    fn run_and_copy<T>(
+    /// Runs images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, through an imported file that
+    /// gives labels below `classes`.
+    pub fn run_labels(
         &mut self,
         images: &[u8],
         shape: [usize; 3],
-        names: &[&str],
-        copy: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
-    ) -> Result<T, SessionError> {
-        let mut took = Duration::ZERO;
-        let copied =
-            self.run_as(images, shape, names, |outputs| timed(&mut took, || copy(outputs)));
-        self.spent.download += took;
-        copied
+        classes: usize,
+    ) -> Result<LabelTensor, SessionError> {
+        let (path, name) = (self.path.clone(), self.default_output.clone());
+        self.check(images, shape, &[&name])?;
+        let mut all = LabelTensor { shape: Vec::new(), data: Vec::new() };
+        let copy = |outputs: &[&DynValue]| integers(outputs[0]);
+        self.run_adapted(images, shape, &[&name], copy, |(shape, data), count| {
+            let mut labels = Vec::new();
+            for label in data.into_iter().take(image_values(&shape, count)) {
+                let known = u8::try_from(label).ok().filter(|&label| usize::from(label) < classes);
+                labels.push(known.ok_or_else(|| {
+                    SessionError::Invalid(format!(
+                        "{} gives the label {label}, and {classes} classes have the labels 0 to {}: its classes are not those of \
+                         its description",
+                        path.display(),
+                        classes - 1
+                    ))
+                })?);
+            }
+            append(&mut all.shape, &mut all.data, shape, labels, count);
+            Ok(())
+        })?;
+        Ok(all)
     }
 
-    fn run_as<T>(
-        &mut self,
-        images: &[u8],
-        shape: [usize; 3],
-        names: &[&str],
-        read: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
-    ) -> Result<T, SessionError> {
-        let ran = self.run_or_bind(images, shape, names, read);
-        ran.map_err(|source| failure::run_error(&self.path, self.device, &source))
-    }
-
-    /// Whether the pixels are as many as said, and the outputs those that there are.
+    /// Checks the number of pixels and the names of outputs.
     fn check(
         &self,
         images: &[u8],
@@ -269,21 +290,280 @@ impl Runner {
     ) -> Result<(), SessionError> {
         let expected = count.saturating_mul(height).saturating_mul(width).saturating_mul(3);
         if images.len() != expected {
-            return Err(SessionError::Length { found: images.len(), expected });
+            let found = images.len();
+            let message = format!("{found} bytes of pixels where {expected} are expected");
+            return Err(SessionError::Invalid(message));
         }
-        if let Some(name) = names.iter().find(|name| !self.outputs().any(|known| known == **name)) {
-            let known = self.outputs().collect::<Vec<_>>().join(", ");
-            return Err(SessionError::Output {
-                path: self.path.clone(),
-                name: (*name).to_owned(),
-                known,
+        match names.iter().find(|name| !self.outputs().any(|known| known == **name)) {
+            Some(name) => Err(self.no_output(name)),
+            None => Ok(()),
+        }
+    }
+
+    fn no_output(&self, name: &str) -> SessionError {
+        let known = self.outputs().collect::<Vec<_>>().join(", ");
+        let path = self.path.display();
+        SessionError::Invalid(format!("{path} has no output `{name}`; it has {known}"))
+    }
+
+    /// Runs images and copies the named outputs.
+    fn run_and_copy<T>(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+        copy: impl FnOnce(&[&DynValue]) -> ort::Result<T>,
+    ) -> Result<T, SessionError> {
+        let mut times = StageTimes::default();
+        let copied = self.run_bound(images, shape, names, |outputs| {
+            times.timed(Stage::Download, || copy(outputs))
+        });
+        self.times += times;
+        copied
+    }
+
+    /// Runs images through an imported file, as many at once as it takes, and hands over the
+    /// outputs of each part with the number of images in it.
+    fn run_adapted<T>(
+        &mut self,
+        images: &[u8],
+        [count, height, width]: [usize; 3],
+        names: &[&str],
+        copy: impl Fn(&[&DynValue]) -> ort::Result<T>,
+        mut take: impl FnMut(T, usize) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        let Self { session, path, preprocess, buffers, device, times, .. } = self;
+        let Some(preprocess) = preprocess else {
+            let message = format!("{} gives no labels of its own, only logits", path.display());
+            return Err(SessionError::Invalid(message));
+        };
+        let image_bytes = (height * width * 3).max(1);
+        let batch = preprocess.adapter().batch.unwrap_or(count).max(1);
+        for images in images.chunks(batch * image_bytes) {
+            let filled =
+                times.timed(Stage::Preprocess, || preprocess.fill(images, [height, width]));
+            let (pixels, shape) = filled.ok_or_else(|| too_large([count, height, width]))?;
+            let input = match pixels {
+                InputTensor::Floats(values) => {
+                    TensorRef::from_array_view((shape, values)).map(SessionInputValue::from)
+                }
+                InputTensor::Bytes(values) => {
+                    TensorRef::from_array_view((shape, values)).map(SessionInputValue::from)
+                }
+            };
+            let builds = buffers.builds([batch, height, width]);
+            let outputs = with_gpu(*device, builds, || {
+                run_session(session, input?, names, |outputs| {
+                    times.timed(Stage::Download, || copy(outputs))
+                })
             });
+            let outputs = outputs.map_err(|source| run_error(path, *device, &source))?;
+            take(outputs, images.len() / image_bytes)?;
         }
         Ok(())
     }
+
+    /// Runs black images for the outputs that are used of such a file, without reading them.
+    fn run_unread(&mut self, images: &[u8], shape: [usize; 3]) -> Result<(), SessionError> {
+        let frame = FRAME_OUTPUTS.iter().all(|name| self.outputs().any(|known| known == *name));
+        let default = self.default_output.clone();
+        let names = if frame { FRAME_OUTPUTS.to_vec() } else { vec![default.as_str()] };
+        if self.preprocess.is_none() {
+            return self.run_bound(images, shape, &names, |_| Ok(()));
+        }
+        self.run_adapted(images, shape, &names, |_| Ok(()), |(), _| Ok(()))
+    }
 }
 
-/// Runs a session on its one input, and reads the named outputs, in order.
+/// An open ONNX file of any origin, known by its inputs and outputs alone.
+#[derive(Debug)]
+pub struct ExternalModel {
+    session: Session,
+    path: PathBuf,
+    config: EngineConfig,
+}
+
+impl ExternalModel {
+    /// Opens any ONNX file.
+    pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, SessionError> {
+        let session = open_session(path, config, ModelSource::File, None)?;
+        Ok(Self { session, path: path.into(), config: config.clone() })
+    }
+
+    /// Returns the inputs.
+    pub fn inputs(&self) -> Vec<TensorInfo> {
+        self.session.inputs().iter().map(tensor_info).collect()
+    }
+
+    /// Returns the outputs.
+    pub fn outputs(&self) -> Vec<TensorInfo> {
+        self.session.outputs().iter().map(tensor_info).collect()
+    }
+
+    /// Makes it ready to run images.
+    pub fn with_adapter(self, adapter: Adapter) -> Runner {
+        let Self { session, path, config } = self;
+        let output = adapter.output.clone();
+        Runner::new(session, path, &config, output, Some(Preprocess::new(adapter)))
+    }
+}
+
+/// Labels as a file gave them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelTensor {
+    /// Size of each dimension.
+    pub shape: Vec<usize>,
+    /// Train ids; as many as the product of `shape`.
+    pub data: Vec<u8>,
+}
+
+impl LabelTensor {
+    /// True for the labels `[1, height, width]` or `[1, 1, height, width]` of one image.
+    pub fn covers(&self, [height, width]: [usize; 2]) -> bool {
+        self.shape == [1, height, width] || self.shape == [1, 1, height, width]
+    }
+}
+
+/// Loads ONNX Runtime, if that has not happened yet.
+pub fn load_runtime() -> Result<(), SessionError> {
+    environment().map(|_| ())
+}
+
+/// The environment of this process. ONNX Runtime allows one, and it must outlive every session.
+fn environment() -> Result<&'static Environment, SessionError> {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = ENVIRONMENT.get() {
+        return Ok(environment);
+    }
+    let environment = load_library(&find_library()?)?;
+    Ok(ENVIRONMENT.get_or_init(|| environment))
+}
+
+/// Finds the library of ONNX Runtime: the one that the environment variable names, else beside the
+/// program or in `../lib`, else a bare name, which the system's loader looks up.
+fn find_library() -> Result<PathBuf, SessionError> {
+    let name =
+        format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    if let Some(named) = std::env::var_os(LIBRARY_VARIABLE).filter(|named| !named.is_empty()) {
+        let path = std::path::absolute(&named).unwrap_or_else(|_| named.into());
+        if path.exists() {
+            return Ok(path);
+        }
+        let reason = format!("ONNX Runtime is missing: there is no file {}", path.display());
+        return Err(SessionError::Library { reason });
+    }
+    // `ort` asks for the program's path too, and panics where the system does not tell it.
+    let Ok(program) = std::env::current_exe() else {
+        return Err(nowhere(&name, "the program does not know where it lies"));
+    };
+    let folder = program.parent().unwrap_or(Path::new("/"));
+    let near = [folder.join(&name), folder.join("../lib").join(&name)];
+    Ok(near.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into()))
+}
+
+fn nowhere(name: &str, reason: &str) -> SessionError {
+    let reason = format!(
+        "ONNX Runtime is missing: {LIBRARY_VARIABLE} is not set, and {name} is neither beside the program, nor in ../lib, nor \
+         known to the system ({reason})"
+    );
+    SessionError::Library { reason }
+}
+
+fn load_library(path: &Path) -> Result<Environment, SessionError> {
+    use ort::LoadDynamicError as Load;
+
+    let shown = path.display();
+    let unusable = |reason: String| {
+        let reason = format!("{shown} cannot be loaded as ONNX Runtime ({reason})");
+        SessionError::Library { reason }
+    };
+    if is_truncated_elf(path) {
+        return Err(unusable("the file is cut short".to_owned()));
+    }
+    let builder = ort::init_from(path).map_err(|error| match error {
+        Load::Dlopen { error, .. } if path.is_relative() => {
+            nowhere(&shown.to_string(), &error_chain(&error))
+        }
+        Load::Dlopen { error, .. } => unusable(error_chain(&error)),
+        Load::BadVersion { version_str: version, .. } => SessionError::Library {
+            reason: format!("{shown} is ONNX Runtime {version}, which is too old"),
+        },
+        error @ (Load::MissingApi { .. } | Load::InvalidVersionString) => {
+            unusable(error.to_string())
+        }
+    })?;
+    let environment = builder.with_name("protoseg").with_telemetry(false).build();
+    let environment = environment.map_err(SessionError::Start)?;
+    // Failures come back as errors too; ONNX Runtime's own lines would stand beside ours.
+    environment.set_log_level(LogLevel::Fatal);
+    Ok(environment)
+}
+
+/// True where a 64-bit ELF file ends before its section header table, its last part, does: the
+/// loader maps it all the same, and the process is killed by SIGBUS once it touches the missing
+/// pages.
+fn is_truncated_elf(path: &Path) -> bool {
+    let mut header = [0; 64];
+    let read = File::open(path).and_then(|mut file| {
+        file.read_exact(&mut header)?;
+        Ok(file.metadata()?.len())
+    });
+    let Ok(length) = read else { return false };
+    let number = |offset: usize, bytes: usize| {
+        let bytes = header[offset..][..bytes].iter().rev();
+        bytes.fold(0_u64, |number, &byte| number << 8 | u64::from(byte))
+    };
+    let (start, size, count) = (number(0x28, 8), number(0x3A, 2), number(0x3C, 2));
+    header.starts_with(b"\x7FELF\x02\x01") && start.saturating_add(size * count) > length
+}
+
+/// Opens a session; `path` is for messages where it is not what is opened. With `record` the
+/// session writes a profile into a file whose name begins with that path.
+fn open_session(
+    path: &Path,
+    config: &EngineConfig,
+    source: ModelSource<'_>,
+    record: Option<&Path>,
+) -> Result<Session, SessionError> {
+    let environment = environment()?;
+    let device = config.first_device();
+    let failed = |source: ort::Error| open_error(path, device, &source);
+    // TensorRT builds engines here where the file leaves no size open.
+    with_gpu(device, matches!(device, Device::TensorRt(_)), || {
+        let engines = EngineCache::open(source, path, config)?;
+        let threads = config.threads.map_or_else(cores, NonZeroUsize::get);
+        let level = if config.unoptimized {
+            GraphOptimizationLevel::Disable
+        } else {
+            GraphOptimizationLevel::All
+        };
+        // Spinning threads take the cores from decoding and stitching; memory patterns pay only
+        // where sizes repeat.
+        let builder = || {
+            Ok(Session::builder(environment)?
+                .with_optimization_level(level)?
+                .with_intra_threads(threads)?
+                .with_inter_threads(1)?
+                .with_intra_op_spinning(config.spin)?
+                .with_inter_op_spinning(false)?
+                .with_memory_pattern(false)?)
+        };
+        let mut builder = builder().map_err(failed)?;
+        if let Some(record) = record {
+            builder = builder.with_profiling(record).map_err(|error| failed(error.into()))?;
+        }
+        let mut builder = provider::place(builder, config, engines)?;
+        let session = match source {
+            ModelSource::File => builder.commit_from_file(path),
+            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+        };
+        session.map_err(failed)
+    })
+}
+
+/// Runs a session on its one input, and reads the named outputs in order.
 fn run_session<T>(
     session: &mut Session,
     input: SessionInputValue<'_>,
@@ -293,13 +573,19 @@ fn run_session<T>(
     let selector =
         names.iter().fold(OutputSelector::no_default(), |selector, name| selector.with(*name));
     let mut options = RunOptions::new()?.with_outputs(selector);
-    // Where these outputs lie changes from run to run, so that nothing can be replayed.
+    // These outputs lie elsewhere in each run, so that no graph can be replayed.
     options.set(GRAPH_KEY, "-1")?;
     let outputs = session.run_with_options([input], &options)?;
     read(&names.iter().map(|name| &outputs[*name]).collect::<Vec<_>>())
 }
 
-/// Outputs as they came; all of 32-bit floats.
+fn too_large([count, height, width]: [usize; 3]) -> SessionError {
+    SessionError::Invalid(format!(
+        "{count} images of {width}x{height} pixels do not fit into memory as floats"
+    ))
+}
+
+/// Copies outputs of 32-bit floats.
 fn tensors(outputs: &[&DynValue]) -> ort::Result<Vec<Tensor>> {
     let tensor = |output: &&DynValue| {
         let (shape, data) = floats(output)?;
@@ -308,19 +594,70 @@ fn tensors(outputs: &[&DynValue]) -> ort::Result<Vec<Tensor>> {
     outputs.iter().map(tensor).collect()
 }
 
-/// The sizes and values of a tensor of 32-bit floats.
+/// Borrows the values of a tensor of 32-bit floats.
 fn floats(output: &DynValue) -> ort::Result<(Vec<usize>, &[f32])> {
     let (shape, data) = output.try_extract_tensor::<f32>()?;
-    Ok((shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect(), data))
+    Ok((sizes(shape), data))
 }
 
-/// Loads ONNX Runtime, if that has not happened yet: an early answer to whether there is one.
-pub fn load_runtime() -> Result<(), SessionError> {
-    environment().map(|_| ())
+/// Copies labels of any integer type.
+fn integers(value: &DynValue) -> ort::Result<(Vec<usize>, Vec<i64>)> {
+    let (shape, data) = match value.dtype().tensor_type() {
+        Some(TensorElementType::Uint8) => {
+            let (shape, data) = value.try_extract_tensor::<u8>()?;
+            (shape, data.iter().map(|&label| i64::from(label)).collect())
+        }
+        Some(TensorElementType::Int32) => {
+            let (shape, data) = value.try_extract_tensor::<i32>()?;
+            (shape, data.iter().map(|&label| i64::from(label)).collect())
+        }
+        _ => {
+            let (shape, data) = value.try_extract_tensor::<i64>()?;
+            (shape, data.to_vec())
+        }
+    };
+    Ok((sizes(shape), data))
 }
 
-/// Some messages of ONNX Runtime end in empty lines.
-fn on_one_line(error: &ort::Error) -> ort::Error {
-    let words: Vec<&str> = error.message().split_whitespace().collect();
-    ort::Error::new_with_code(error.code(), words.join(" "))
+fn sizes(shape: &[i64]) -> Vec<usize> {
+    shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect()
+}
+
+/// Number of values of an output that belong to the first `count` images.
+fn image_values(shape: &[usize], count: usize) -> usize {
+    shape.split_first().map_or(0, |(&all, rest)| all.min(count) * rest.iter().product::<usize>())
+}
+
+/// Appends the output of `count` more images.
+fn append<T>(
+    shape: &mut Vec<usize>,
+    data: &mut Vec<T>,
+    mut part: Vec<usize>,
+    mut more: Vec<T>,
+    count: usize,
+) {
+    more.truncate(image_values(&part, count));
+    if let Some(first) = part.first_mut() {
+        *first = (*first).min(count) + shape.first().copied().unwrap_or(0);
+    }
+    *shape = part;
+    if data.is_empty() { *data = more } else { data.append(&mut more) }
+}
+
+/// An input or output as the file declares it; one that is not a tensor has no dimensions.
+fn tensor_info(outlet: &Outlet) -> TensorInfo {
+    let name = outlet.name().to_owned();
+    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
+        return TensorInfo { name, element: outlet.dtype().to_string(), shape: Vec::new() };
+    };
+    let dimension = |(index, size): (usize, &i64)| match usize::try_from(*size) {
+        Ok(size) => Dimension::Fixed(size),
+        Err(_) => {
+            let symbol = dimension_symbols.get(index).filter(|symbol| !symbol.is_empty());
+            Dimension::Named(symbol.cloned().unwrap_or_else(|| "?".to_owned()))
+        }
+    };
+    // The names of the ONNX standard.
+    let element = format!("{ty:?}").to_lowercase();
+    TensorInfo { name, element, shape: shape.iter().enumerate().map(dimension).collect() }
 }

@@ -1,14 +1,16 @@
-//! Puts the class scores of windows together: on the common grid, overlaps become their mean.
+//! Stitching: logits of windows on the common grid, averaged where windows overlap.
 
 use std::ops::Range;
 
 use protoseg_models::window::WindowPlan;
 use rayon::prelude::*;
 
-/// Class scores over a frame before upsampling.
+use crate::kernels::LogitPlanes;
+
+/// Logits of an image before upsampling.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogitMap {
-    /// How many classes.
+    /// Number of classes.
     pub classes: usize,
     /// Height in logit steps.
     pub height: usize,
@@ -19,12 +21,17 @@ pub struct LogitMap {
 }
 
 impl LogitMap {
-    /// Whether every score is a number.
+    /// Borrows the logits for the kernels.
+    pub(crate) fn planes(&self) -> LogitPlanes<'_> {
+        LogitPlanes { data: &self.data, rows: self.height, width: self.width }
+    }
+
+    /// True where no logit is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         are_finite(&self.data)
     }
 
-    /// Whether every score of some rows is a number.
+    /// True where no logit of some rows is NaN or infinite.
     pub(crate) fn rows_are_finite(&self, rows: Range<usize>) -> bool {
         let row = rows.start * self.width..rows.end * self.width;
         let plane = (self.height * self.width).max(1);
@@ -32,36 +39,35 @@ impl LogitMap {
     }
 }
 
-/// Whether every score is a number. Asked piece by piece: a loop that may end at any score is not vectorised.
-fn are_finite(scores: &[f32]) -> bool {
-    scores.chunks(256).all(|scores| scores.iter().fold(true, |all, score| all & score.is_finite()))
+/// True where no logit is NaN or infinite. In chunks: a loop that may end at any value is not
+/// vectorized.
+pub(crate) fn are_finite(logits: &[f32]) -> bool {
+    logits.chunks(256).all(|logits| logits.iter().fold(true, |all, logit| all & logit.is_finite()))
 }
 
-/// Sums window after window, in the plan's order.
-///
-/// It holds all rows of the frame.
+/// Adds windows in the plan's order, and divides by their number.
 #[derive(Debug)]
 pub struct Stitcher {
-    /// Side of a window's scores.
+    /// Side of a window's logits.
     side: usize,
     starts: Vec<[usize; 2]>,
-    /// How many windows cover each row and column.
+    /// Number of windows that cover each row and column.
     cover: [Vec<f32>; 2],
     added: usize,
-    /// The frame's row that is the first of those held.
+    /// Row of the frame that is the first in the buffer.
     top: usize,
-    /// Rows of the frame whose sums have become means.
-    settled: usize,
+    /// Rows of the frame that are averaged.
+    averaged: usize,
     sum: LogitMap,
 }
 
 impl Stitcher {
-    /// An empty frame; none where its scores do not fit into memory.
+    /// Holds all rows of the frame. None where its logits do not fit into memory.
     pub fn new(plan: &WindowPlan, classes: usize) -> Option<Self> {
         Self::holding(plan, classes, plan.logit_size()[0])
     }
 
-    /// A frame that is given up from the top: no more than the rows of a window and one more are held.
+    /// Holds no more than the rows of a window and one more; rows above are dropped.
     pub(crate) fn rolling(plan: &WindowPlan, classes: usize) -> Option<Self> {
         Self::holding(plan, classes, plan.logit_size()[0].min(plan.window_logits() + 1))
     }
@@ -81,12 +87,13 @@ impl Stitcher {
             cover,
             added: 0,
             top: 0,
-            settled: 0,
+            averaged: 0,
             sum,
         })
     }
 
-    /// Adds the next windows of the plan, `[n, classes, l, l]` with l = [`WindowPlan::window_logits`].
+    /// Adds the next windows of the plan, `[n, classes, l, l]` with l =
+    /// [`WindowPlan::window_logits`].
     pub fn add(&mut self, windows: &[f32]) {
         let side = self.side;
         let LogitMap { classes, height, width, .. } = self.sum;
@@ -96,13 +103,13 @@ impl Stitcher {
                 for (window, &[top, left]) in
                     windows.chunks_exact(classes * side * side).zip(starts)
                 {
-                    let scores = &window[class * side * side..][..side * side];
-                    for (row, scores) in scores.chunks_exact(side).enumerate() {
-                        for (sum, score) in plane[(top - held + row) * width + left..][..side]
+                    let logits = &window[class * side * side..][..side * side];
+                    for (row, logits) in logits.chunks_exact(side).enumerate() {
+                        for (sum, logit) in plane[(top - held + row) * width + left..][..side]
                             .iter_mut()
-                            .zip(scores)
+                            .zip(logits)
                         {
-                            *sum += score;
+                            *sum += logit;
                         }
                     }
                 }
@@ -111,43 +118,44 @@ impl Stitcher {
         self.added += windows.len() / (classes * side * side);
     }
 
-    /// The frame's scores: the sum over the windows that cover a position, divided by their number.
+    /// Returns the logits of the frame: at each position, the mean over the windows that cover it.
     pub fn finish(mut self) -> LogitMap {
         self.finish_rows();
         self.sum
     }
 
-    /// Divides the rows that no window to come covers, and returns how many rows of the frame are now done.
+    /// Averages the rows that no window to come covers, and returns the number of rows that are
+    /// done.
     pub(crate) fn finish_rows(&mut self) -> usize {
         let LogitMap { height, width, .. } = self.sum;
         let [rows, columns] = &self.cover;
         let done = self.starts.get(self.added).map_or(rows.len(), |&[top, _]| top);
-        let (held, new) = (self.top, self.settled..done);
+        let (held, new) = (self.top, self.averaged..done);
         if !new.is_empty() {
             self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {
                 let fresh =
                     plane.chunks_exact_mut(width).zip(held..).filter(|(_, row)| new.contains(row));
-                for (scores, row) in fresh {
+                for (logits, row) in fresh {
                     let down = rows[row];
-                    for (score, across) in scores.iter_mut().zip(columns) {
-                        *score /= down * across;
+                    for (logit, across) in logits.iter_mut().zip(columns) {
+                        *logit /= down * across;
                     }
                 }
             });
-            self.settled = done;
+            self.averaged = done;
         }
         done
     }
 
-    /// The rows held, and which row of the frame is the first of them.
+    /// Returns the rows in the buffer, and the row of the frame that is the first of them.
     pub(crate) fn buffered_rows(&self) -> (&LogitMap, usize) {
         (&self.sum, self.top)
     }
 
-    /// Gives up the rows above the last one that is done.
+    /// Drops the rows above the last one that is done.
     pub(crate) fn drop_finished_rows(&mut self) {
         let LogitMap { height, width, .. } = self.sum;
-        let gone = self.settled.saturating_sub(1).saturating_sub(self.top);
+        let gone = self.averaged.saturating_sub(1).saturating_sub(self.top);
         self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {
             plane.copy_within(gone * width.., 0);
             plane[(height - gone) * width..].fill(0.0);
@@ -163,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Every window's scores, drawn at random.
+    /// Random logits of every window.
     fn windows(plan: &WindowPlan, classes: usize) -> Vec<f32> {
         let side = plan.window_logits();
         let stream = Stream::keyed(&[11]);
@@ -173,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn overlaps_are_means_as_a_brute_force_stitch_has_them() {
+    fn overlaps_are_means() {
         let half_pixel = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
         let aligned = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
         for (height, width, window, grid) in [
@@ -183,13 +191,13 @@ mod tests {
         ] {
             let plan = WindowPlan::new(height, width, window, grid).unwrap();
             let (classes, side) = (3, plan.window_logits());
-            let scores = windows(&plan, classes);
+            let logits = windows(&plan, classes);
             for batch in [1, 2, plan.count()] {
                 let mut stitcher = Stitcher::new(&plan, classes).unwrap();
-                scores.chunks(batch * classes * side * side).for_each(|batch| stitcher.add(batch));
+                logits.chunks(batch * classes * side * side).for_each(|batch| stitcher.add(batch));
                 let map = stitcher.finish();
                 assert_eq!([map.height, map.width], plan.logit_size());
-                for (index, &score) in map.data.iter().enumerate() {
+                for (index, &logit) in map.data.iter().enumerate() {
                     let (class, row, column) = (
                         index / (map.height * map.width),
                         index / map.width % map.height,
@@ -203,29 +211,29 @@ mod tests {
                             let column = (column * 4).checked_sub(left)? / 4;
                             let inside = row < side && column < side;
                             inside.then(|| {
-                                scores[((window * classes + class) * side + row) * side + column]
+                                logits[((window * classes + class) * side + row) * side + column]
                             })
                         })
                         .collect();
-                    assert_eq!(score, here.iter().sum::<f32>() / here.len() as f32);
+                    assert_eq!(logit, here.iter().sum::<f32>() / here.len() as f32);
                 }
             }
         }
     }
 
     #[test]
-    fn a_score_that_is_no_number_is_found_wherever_it_is() {
+    fn a_logit_that_is_not_finite_is_found_anywhere() {
         for place in [0, 255, 256, 599] {
-            for score in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut map =
                     LogitMap { classes: 1, height: 6, width: 100, data: vec![f32::MAX; 600] };
                 assert!(map.is_finite() && map.rows_are_finite(0..6));
-                map.data[place] = score;
-                assert!(!map.is_finite() && !map.rows_are_finite(0..6), "{score} at {place}");
+                map.data[place] = logit;
+                assert!(!map.is_finite() && !map.rows_are_finite(0..6), "{logit} at {place}");
                 let row = place / 100;
                 assert!(
                     !map.rows_are_finite(row..row + 1) && map.rows_are_finite(0..row),
-                    "{score} at {place}"
+                    "{logit} at {place}"
                 );
             }
         }

@@ -1,81 +1,129 @@
-//! From class scores at logit resolution to a decision for every pixel: bilinear upsampling and argmax in one pass, without a
-//! tensor of scores at full resolution.
+//! Upsampling: logits to a label for every pixel, by bilinear interpolation and argmax in one pass,
+//! without a tensor of logits at full resolution.
 
-mod exact;
-mod place;
-mod rows;
+mod reference;
 
+use std::ops::Range;
+
+use ndarray::{Array2, Array3};
 use protoseg_images::label_map::LabelMap;
+use rayon::prelude::*;
 
-pub use self::exact::{PixelDecision, logits_at, reference_decisions};
-pub(crate) use self::rows::Upsampler;
-use crate::kernels::InstructionSet;
+pub use self::reference::{PixelDecision, logits_at, reference_decisions};
+use crate::kernels::{
+    self, BlendedRow, Corners, InstructionSet, LANES, LogitPlanes, PixelGroup, PixelRow, put,
+};
 use crate::stitch::LogitMap;
 
-/// Which pixels a logit map lies over.
+/// Position of a logit map over an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogitGeometry {
-    /// Height of the picture.
+    /// Height of the image.
     pub height: usize,
-    /// Width of the picture.
+    /// Width of the image.
     pub width: usize,
-    /// Height and width of the padded picture that the logits span; the picture is its top left part.
+    /// `[height, width]` of the padded image that the logits span; the image is its top left part.
     pub padded: [usize; 2],
-    /// Whether corner scores lie on corner pixels (`align_corners` of ONNX Resize); otherwise edges coincide
-    /// (`half_pixel`).
+    /// True where corner logits lie on corner pixels (`align_corners` of ONNX Resize); otherwise
+    /// edges coincide (`half_pixel`).
     pub align_corners: bool,
 }
 
-/// What is wanted of every pixel beside its label.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outputs {
-    /// How sure the label is: [`Prediction::confidence`].
-    pub confidence: bool,
-    /// By how much the label won: [`Prediction::margin`].
-    pub margin: bool,
+/// A pixel between two logits of a row or column: `(1 - weight) * [first] + weight * [second]`.
+#[derive(Debug, Clone, Copy)]
+struct Interpolation {
+    first: usize,
+    /// The next logit; at the end, the same.
+    second: usize,
+    weight: f64,
 }
 
-/// What was decided of every pixel of a frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl LogitGeometry {
+    /// The first `count` pixels along a direction of `padded` pixels that `logits` logits span.
+    fn positions(&self, count: usize, padded: usize, logits: usize) -> Vec<Interpolation> {
+        let last = (logits - 1) as f64;
+        let position = |pixel: usize| {
+            let position = if self.align_corners {
+                pixel as f64 * last / padded.saturating_sub(1).max(1) as f64
+            } else {
+                (pixel as f64 + 0.5) * logits as f64 / padded as f64 - 0.5
+            };
+            let position = position.clamp(0.0, last);
+            let first = position as usize;
+            let weight = position - first as f64;
+            Interpolation { first, second: (first + 1).min(logits - 1), weight }
+        };
+        (0..count).map(position).collect()
+    }
+
+    /// Every row of pixels among `logits` rows of logits, of which there is at least one.
+    fn rows(&self, logits: usize) -> Vec<Interpolation> {
+        self.positions(self.height, self.padded[0], logits)
+    }
+
+    /// Every column of pixels among `logits` columns of logits, of which there is at least one.
+    fn columns(&self, logits: usize) -> Vec<Interpolation> {
+        self.positions(self.width, self.padded[1], logits)
+    }
+}
+
+/// Outputs that are asked for beside labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outputs {
+    /// Confidence in the label: [`Prediction::confidence`].
+    pub confidence: bool,
+    /// Margin of the label over the next: [`Prediction::margin`].
+    pub margin: bool,
+    /// Logits before upsampling: [`Prediction::logits`].
+    pub logits: bool,
+}
+
+/// Prediction of an image of `[height, width]` pixels.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// Height in pixels.
-    pub height: usize,
-    /// Width in pixels.
-    pub width: usize,
-    /// Train ids `[height, width]`: the class with the highest score; of equal ones, the first.
-    pub labels: Vec<u8>,
-    /// `[height, width]`, if wanted: the largest softmax probability c as `floor(255 c + 0.5)`.
-    pub confidence: Option<Vec<u8>>,
-    /// `[height, width]`, if wanted: the highest score less the second highest, m, as `min(255, floor(16 m + 0.5))`.
+    /// Train ids `[height, width]`: the class with the highest logit; of equal ones, the first.
+    pub labels: Array2<u8>,
+    /// `[height, width]`, if asked for: the largest softmax probability c as `floor(255 c + 0.5)`.
+    /// Files that give labels give none.
+    pub confidence: Option<Array2<u8>>,
+    /// `[height, width]`, if asked for: the highest logit less the second highest, m, as `min(255,
+    /// floor(16 m + 0.5))`. Files that give labels give none.
     ///
-    /// A difference of scores is the logarithm of how many times likelier one class is than the other. In steps of 1/16
-    /// neighbouring bytes differ by 6 % of that ratio, and the last byte stands for eight million to one and more.
-    /// Confidence cannot tell such pixels apart: it is at its last byte from five hundred to one on.
-    pub margin: Option<Vec<u8>>,
+    /// A difference of logits is the logarithm of how many times likelier one class is than the
+    /// other. In steps of 1/16 neighboring bytes differ by 6 % of that ratio, and the last byte
+    /// stands for eight million to one and more. Confidence cannot tell such pixels apart: it is at
+    /// its last byte from five hundred to one on.
+    pub margin: Option<Array2<u8>>,
+    /// `[classes, h, w]`, if asked for: logits before upsampling, over the padded image. Files that
+    /// give labels give none.
+    pub logits: Option<Array3<f32>>,
 }
 
 impl Prediction {
-    /// A frame of which nothing is decided yet.
-    pub(crate) fn blank(frame: &LogitGeometry, wanted: Outputs) -> Self {
-        let LogitGeometry { height, width, .. } = *frame;
-        let plane = || vec![0; height * width];
+    /// A prediction of labels alone.
+    pub fn from_labels(labels: Array2<u8>) -> Self {
+        Self { labels, confidence: None, margin: None, logits: None }
+    }
+
+    /// Allocates the planes of a frame.
+    pub(crate) fn blank(frame: &LogitGeometry, outputs: Outputs) -> Self {
+        let plane = || Array2::zeros((frame.height, frame.width));
         Self {
-            height,
-            width,
             labels: plane(),
-            confidence: wanted.confidence.then(plane),
-            margin: wanted.margin.then(plane),
+            confidence: outputs.confidence.then(plane),
+            margin: outputs.margin.then(plane),
+            logits: None,
         }
     }
 
-    /// How many pixels have each of the first `classes` labels.
+    /// Counts the pixels of each of the first `classes` labels.
     pub fn pixels_by_class(&self, classes: usize) -> Vec<u64> {
-        pixels_by_class(&self.labels, classes)
+        pixels_by_class(self.labels.iter(), classes)
     }
 }
 
-/// How many of some labels are each of the first `classes` ones.
-pub fn pixels_by_class(labels: &[u8], classes: usize) -> Vec<u64> {
+/// Counts the labels of each of the first `classes` classes.
+pub fn pixels_by_class<'a>(labels: impl IntoIterator<Item = &'a u8>, classes: usize) -> Vec<u64> {
     let mut pixels = vec![0; classes];
     for &label in labels {
         if let Some(count) = pixels.get_mut(usize::from(label)) {
@@ -86,20 +134,23 @@ pub fn pixels_by_class(labels: &[u8], classes: usize) -> Vec<u64> {
 }
 
 impl From<Prediction> for LabelMap {
-    fn from(decided: Prediction) -> Self {
-        let Prediction { height, width, labels, .. } = decided;
-        Self { height, width, labels }
+    fn from(prediction: Prediction) -> Self {
+        let (height, width) = prediction.labels.dim();
+        Self { height, width, labels: into_vec(prediction.labels) }
     }
 }
 
-impl From<LabelMap> for Prediction {
-    fn from(map: LabelMap) -> Self {
-        let LabelMap { height, width, labels } = map;
-        Self { height, width, labels, confidence: None, margin: None }
+/// Returns the values of a plane in row-major order, without copying where it is stored so.
+pub fn into_vec(plane: Array2<u8>) -> Vec<u8> {
+    let plane =
+        if plane.is_standard_layout() { plane } else { plane.as_standard_layout().into_owned() };
+    match plane.into_raw_vec_and_offset() {
+        (values, None | Some(0)) => values,
+        (values, Some(offset)) => values[offset..].to_vec(),
     }
 }
 
-/// Decides every pixel of a frame. Labels do not depend on what else is wanted.
+/// Predicts every pixel of an image. Labels do not depend on the other outputs.
 ///
 /// ```
 /// use protoseg_infer::stitch::LogitMap;
@@ -107,43 +158,263 @@ impl From<LabelMap> for Prediction {
 ///
 /// let logits = LogitMap { classes: 2, height: 1, width: 2, data: vec![0.0, 2.0, 1.0, 1.0] };
 /// let frame = LogitGeometry { height: 1, width: 8, padded: [1, 8], align_corners: false };
-/// let decided = predict(&logits, &frame, Outputs { margin: true, ..Outputs::default() });
-/// assert_eq!(decided.labels, [1, 1, 1, 1, 0, 0, 0, 0]);
-/// assert_eq!(decided.margin.as_deref(), Some(&[16, 16, 12, 4, 4, 12, 16, 16][..]));
+/// let prediction = predict(&logits, &frame, Outputs { margin: true, ..Outputs::default() });
+/// assert_eq!(prediction.labels, ndarray::arr2(&[[1, 1, 1, 1, 0, 0, 0, 0]]));
+/// assert_eq!(prediction.margin, Some(ndarray::arr2(&[[16, 16, 12, 4, 4, 12, 16, 16]])));
 /// ```
-pub fn predict(logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
-    predict_with(InstructionSet::best(), logits, frame, wanted)
+pub fn predict(logits: &LogitMap, frame: &LogitGeometry, outputs: Outputs) -> Prediction {
+    predict_planes(logits.planes(), frame, outputs)
 }
 
-/// The same without vector instructions, as on processors whose own have no form here: the same bytes, later.
-pub fn predict_scalar(logits: &LogitMap, frame: &LogitGeometry, wanted: Outputs) -> Prediction {
-    predict_with(InstructionSet::Scalar, logits, frame, wanted)
+/// The same without vector instructions: the same bytes, slower.
+pub fn predict_scalar(logits: &LogitMap, frame: &LogitGeometry, outputs: Outputs) -> Prediction {
+    predict_with(InstructionSet::Scalar, logits.planes(), frame, outputs)
+}
+
+/// The same of logits that are moved into the prediction if they are asked for.
+pub(crate) fn predict_owned(
+    logits: LogitMap,
+    frame: &LogitGeometry,
+    outputs: Outputs,
+) -> Prediction {
+    let mut prediction = predict(&logits, frame, outputs);
+    if outputs.logits {
+        let shape = (logits.classes, logits.height, logits.width);
+        prediction.logits = Array3::from_shape_vec(shape, logits.data).ok();
+    }
+    prediction
+}
+
+/// The same of borrowed logits.
+pub(crate) fn predict_planes(
+    logits: LogitPlanes<'_>,
+    frame: &LogitGeometry,
+    outputs: Outputs,
+) -> Prediction {
+    predict_with(InstructionSet::best(), logits, frame, outputs)
 }
 
 fn predict_with(
-    form: InstructionSet,
-    logits: &LogitMap,
+    set: InstructionSet,
+    logits: LogitPlanes<'_>,
     frame: &LogitGeometry,
-    wanted: Outputs,
+    outputs: Outputs,
 ) -> Prediction {
-    let mut decided = Prediction::blank(frame, wanted);
-    let grid = [logits.height, logits.width];
-    let whole = logits.classes.checked_mul(grid[0]).and_then(|rows| rows.checked_mul(grid[1]));
-    if !decided.labels.is_empty() && !logits.data.is_empty() && whole == Some(logits.data.len()) {
-        Upsampler::with(form, grid, frame).predict(
-            logits,
-            0,
-            0..frame.height,
-            wanted,
-            &mut decided,
-        );
+    let mut prediction = Prediction::blank(frame, outputs);
+    let grid = [logits.rows, logits.width];
+    let plane = grid[0].checked_mul(grid[1]).filter(|&plane| plane > 0);
+    let fits = plane.is_some_and(|plane| logits.data.len().is_multiple_of(plane));
+    if !prediction.labels.is_empty() && !logits.data.is_empty() && fits {
+        let upsampler = Upsampler::with(set, grid, frame);
+        upsampler.predict(logits, 0, 0..frame.height, outputs, &mut prediction);
     }
-    decided
+    prediction
 }
 
-/// Train ids `[height, width]` of a frame: the class with the highest upsampled score; of equal ones, the first.
+/// Predicts the train ids `[height, width]` alone.
 pub fn labels(logits: &LogitMap, frame: &LogitGeometry) -> Vec<u8> {
-    predict(logits, frame, Outputs::default()).labels
+    into_vec(predict(logits, frame, Outputs::default()).labels)
+}
+
+/// Most rows of pixels per task.
+const MAX_ROWS: usize = 16;
+
+/// Predicts the pixels of frames of one size.
+#[derive(Debug)]
+pub(crate) struct Upsampler {
+    rows: Vec<Interpolation>,
+    groups: Vec<PixelGroup>,
+    width: usize,
+    columns: usize,
+    set: InstructionSet,
+}
+
+/// Rows of pixels between the same two rows of logits, and their output planes.
+struct Band<'a> {
+    rows: &'a [Interpolation],
+    labels: &'a mut [u8],
+    confidence: Option<&'a mut [u8]>,
+    margin: Option<&'a mut [u8]>,
+}
+
+/// Scratch space of a thread.
+struct Workspace {
+    upper: (Option<usize>, Corners),
+    lower: (Option<usize>, Corners),
+    /// The class of each group that all its corners agree on.
+    agreed: Vec<Option<u8>>,
+    /// Runs of neighboring groups whose pixels must be computed.
+    runs: Vec<Range<usize>>,
+    blended: BlendedRow,
+    logits: Vec<[f32; LANES]>,
+}
+
+impl Upsampler {
+    /// For logits `[height, width]`, neither zero, over a frame.
+    pub(crate) fn new(grid: [usize; 2], frame: &LogitGeometry) -> Self {
+        Self::with(InstructionSet::best(), grid, frame)
+    }
+
+    fn with(set: InstructionSet, grid: [usize; 2], frame: &LogitGeometry) -> Self {
+        let columns = frame.columns(grid[1]);
+        let groups = columns.chunks(LANES).map(group).collect();
+        Self { rows: frame.rows(grid[0]), groups, width: frame.width, columns: grid[1], set }
+    }
+
+    /// Number of rows of pixels that depend on the first `logits` rows of logits alone.
+    pub(crate) fn ready(&self, logits: usize) -> usize {
+        self.rows.partition_point(|row| row.second < logits)
+    }
+
+    /// Predicts some rows of pixels, from rows of logits of which the first is the frame's row
+    /// `top`.
+    pub(crate) fn predict(
+        &self,
+        planes: LogitPlanes<'_>,
+        top: usize,
+        pixels: Range<usize>,
+        outputs: Outputs,
+        prediction: &mut Prediction,
+    ) {
+        let classes = planes.data.len() / (planes.rows * planes.width);
+        self.bands(pixels, prediction).into_par_iter().for_each_init(
+            || Workspace::new(classes, self.columns, self.groups.len(), outputs),
+            |workspace, band| self.fill(planes, top, band, workspace),
+        );
+    }
+
+    fn bands<'a>(&'a self, pixels: Range<usize>, prediction: &'a mut Prediction) -> Vec<Band<'a>> {
+        let bytes = pixels.start * self.width..pixels.end * self.width;
+        // Planes are in standard layout, as `Prediction::blank` makes them.
+        let slice = |plane: &'a mut Array2<u8>| {
+            let plane = plane.as_slice_mut().unwrap_or_default();
+            &mut plane[bytes.clone()]
+        };
+        let mut labels = slice(&mut prediction.labels);
+        let mut confidence = prediction.confidence.as_mut().map(slice);
+        let mut margin = prediction.margin.as_mut().map(slice);
+        let mut bands = Vec::new();
+        for between in self.rows[pixels].chunk_by(|row, next| row.first == next.first) {
+            for rows in between.chunks(MAX_ROWS) {
+                let mut take =
+                    |plane: &mut &'a mut [u8]| plane.split_off_mut(..rows.len() * self.width);
+                let Some(labels) = take(&mut labels) else { continue };
+                let (confidence, margin) =
+                    (confidence.as_mut().and_then(&mut take), margin.as_mut().and_then(&mut take));
+                bands.push(Band { rows, labels, confidence, margin });
+            }
+        }
+        bands
+    }
+
+    fn fill(&self, planes: LogitPlanes<'_>, top: usize, band: Band<'_>, workspace: &mut Workspace) {
+        let Band { rows, labels, mut confidence, mut margin } = band;
+        let Some(Interpolation { first, second, .. }) = rows.first() else { return };
+        let between = [first - top, second - top];
+        workspace.predict_corners(self.set, planes, between);
+        self.sort_groups(confidence.is_some() || margin.is_some(), workspace);
+        for (index, row) in rows.iter().enumerate() {
+            let bytes = index * self.width..(index + 1) * self.width;
+            let mut pixels = PixelRow {
+                labels: &mut labels[bytes.clone()],
+                confidence: confidence.as_mut().map(|plane| &mut plane[bytes.clone()]),
+                margin: margin.as_mut().map(|plane| &mut plane[bytes]),
+            };
+            // Pixels that the corners settle have the highest byte.
+            for plane in [&mut pixels.confidence, &mut pixels.margin].into_iter().flatten() {
+                plane.fill(u8::MAX);
+            }
+            let between = kernels::RowBlend { rows: between, weight: row.weight as f32 };
+            for run in &workspace.runs {
+                let groups = &self.groups[run.clone()];
+                let [Some(first), Some(last)] = [groups.first(), groups.last()] else { continue };
+                self.set.blend_rows(
+                    planes,
+                    between,
+                    first.base..last.last + 1,
+                    &mut workspace.blended,
+                );
+                self.set.fill_pixels(
+                    &workspace.blended,
+                    &self.groups,
+                    run.clone(),
+                    &mut workspace.logits,
+                    &mut pixels,
+                );
+            }
+            for (index, label) in workspace.agreed.iter().enumerate() {
+                if let Some(label) = label {
+                    put(pixels.labels, index, [*label; LANES]);
+                }
+            }
+        }
+    }
+
+    /// Sorts the groups into those that the corners settle and runs that must be computed.
+    fn sort_groups(&self, more: bool, workspace: &mut Workspace) {
+        let Workspace { upper: (_, upper), lower: (_, lower), agreed, runs, .. } = workspace;
+        runs.clear();
+        for (index, (group, agreed)) in self.groups.iter().zip(agreed).enumerate() {
+            let columns = group.base..group.last + 1;
+            let label = upper.labels[group.base];
+            let same = |corners: &Corners| {
+                corners.labels[columns.clone()].iter().all(|other| *other == label)
+            };
+            let sure = |corners: &Corners| corners.sure[columns.clone()].iter().all(|sure| *sure);
+            *agreed = (same(upper) && same(lower)).then_some(label);
+            if agreed.is_some() && !(more && !(sure(upper) && sure(lower))) {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if run.end == index => run.end += 1,
+                _ => runs.push(index..index + 1),
+            }
+        }
+    }
+}
+
+/// A group of pixels as the kernels take it; where there are fewer, the last one is repeated.
+fn group(columns: &[Interpolation]) -> PixelGroup {
+    let (base, last) = (columns[0].first, columns[columns.len() - 1].second);
+    let column = |lane: usize| columns[lane.min(columns.len() - 1)];
+    PixelGroup {
+        base,
+        last,
+        left: std::array::from_fn(|lane| (column(lane).first - base) as u32),
+        weights: std::array::from_fn(|lane| column(lane).weight as f32),
+    }
+}
+
+impl Workspace {
+    fn new(classes: usize, columns: usize, groups: usize, outputs: Outputs) -> Self {
+        let corners = || (None, Corners::new(columns, outputs.confidence, outputs.margin));
+        Self {
+            upper: corners(),
+            lower: corners(),
+            agreed: vec![None; groups],
+            runs: Vec::new(),
+            blended: BlendedRow::new(classes, columns),
+            logits: Vec::new(),
+        }
+    }
+
+    /// Predicts two rows of logits, unless they are those of last time: bands mostly come in order.
+    fn predict_corners(
+        &mut self,
+        set: InstructionSet,
+        planes: LogitPlanes<'_>,
+        [upper, lower]: [usize; 2],
+    ) {
+        if self.lower.0 == Some(upper) {
+            std::mem::swap(&mut self.upper, &mut self.lower);
+        }
+        for ((known, corners), row) in [(&mut self.upper, upper), (&mut self.lower, lower)] {
+            if *known != Some(row) {
+                set.corners(planes, row, corners);
+                *known = Some(row);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +440,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// All scores at full resolution, as a sum over every score weighted by its triangle: no index arithmetic in common.
+    /// A logit at full resolution, as a sum over all logits weighted by triangles: no index
+    /// arithmetic in common.
     fn naive(
         logits: &LogitMap,
         frame: &LogitGeometry,
@@ -194,7 +466,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn labels_are_those_of_upsampling_in_full_but_for_ties() {
+    fn labels_are_those_of_full_upsampling_but_for_ties() {
         let mut ties = 0;
         for align_corners in [false, true] {
             for (grid, padded, size) in [
@@ -234,10 +506,105 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn equal_scores_give_the_first_class_and_nothing_gives_nothing() {
+    fn equal_logits_give_the_first_class_and_none_give_none() {
         let logits = LogitMap { classes: 3, height: 1, width: 1, data: vec![1.0, 2.0, 2.0] };
         let frame = LogitGeometry { height: 2, width: 3, padded: [4, 4], align_corners: false };
         assert_eq!(labels(&logits, &frame), [1; 6]);
         assert!(labels(&logits, &LogitGeometry { height: 0, ..frame }).is_empty());
+    }
+
+    /// Logits as networks give them: smooth, so that most corners agree and many are sure.
+    fn smooth(classes: usize, height: usize, width: usize) -> LogitMap {
+        let logit = |index: usize| {
+            let (class, row, column) =
+                (index / (height * width), index / width % height, index % width);
+            let wave = (row as f32 * 0.11 + class as f32).sin()
+                + (column as f32 * 0.07 * (class + 1) as f32).cos();
+            wave * wave * wave * 3.0
+        };
+        LogitMap {
+            classes,
+            height,
+            width,
+            data: (0..classes * height * width).map(logit).collect(),
+        }
+    }
+
+    const FRAMES: [([usize; 2], [usize; 2], [usize; 2]); 8] = [
+        ([16, 33], [64, 132], [64, 132]),
+        ([17, 33], [65, 129], [63, 121]),
+        ([9, 40], [33, 77], [33, 77]),
+        ([1, 4], [1, 16], [1, 13]),
+        ([40, 3], [40, 3], [40, 3]),
+        ([64, 90], [16, 22], [16, 21]),
+        ([2, 2], [100, 90], [99, 90]),
+        ([1, 1], [4, 4], [2, 3]),
+    ];
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for (grid, padded, [height, width]) in FRAMES {
+            for logits in [
+                random(19, grid[0], grid[1]),
+                smooth(19, grid[0], grid[1]),
+                random(1, grid[0], grid[1]),
+            ] {
+                for align_corners in [false, true] {
+                    let frame = LogitGeometry { height, width, padded, align_corners };
+                    for (confidence, margin) in
+                        [(false, false), (true, false), (false, true), (true, true)]
+                    {
+                        let outputs = Outputs { confidence, margin, logits: false };
+                        let [scalar, others @ ..] = &InstructionSet::all()[..] else {
+                            panic!("no instruction set")
+                        };
+                        let expected = predict_with(*scalar, logits.planes(), &frame, outputs);
+                        assert_eq!(expected.confidence.is_some(), confidence);
+                        for set in others {
+                            assert!(
+                                predict_with(*set, logits.planes(), &frame, outputs) == expected,
+                                "{set:?} {frame:?}"
+                            );
+                        }
+                        let labels =
+                            predict_with(*scalar, logits.planes(), &frame, Outputs::default())
+                                .labels;
+                        assert!(
+                            labels == expected.labels,
+                            "labels depend on {outputs:?}: {frame:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_part_of_the_logits_are_those_of_all() {
+        for (grid, padded, [height, width]) in FRAMES {
+            let logits = smooth(5, grid[0], grid[1]);
+            let frame = LogitGeometry { height, width, padded, align_corners: false };
+            let outputs = Outputs { confidence: true, margin: true, logits: false };
+            let upsampler = Upsampler::new(grid, &frame);
+            let expected = predict(&logits, &frame, outputs);
+            let mut prediction = Prediction::blank(&frame, outputs);
+            let mut done = 0;
+            for rows in 1..=grid[0] {
+                let (top, ready) = (rows.saturating_sub(3), upsampler.ready(rows));
+                // Two rows and more are in the buffer; with less than two pixels per row of logits,
+                // more.
+                let top = top.min(upsampler.rows.get(done).map_or(top, |row| row.first));
+                let plane = grid[0] * grid[1];
+                let part = |class: usize| {
+                    &logits.data[class * plane + top * grid[1]..class * plane + rows * grid[1]]
+                };
+                let data = (0..5).flat_map(|class| part(class).iter().copied()).collect();
+                let held = LogitMap { classes: 5, height: rows - top, width: grid[1], data };
+                upsampler.predict(held.planes(), top, done..ready, outputs, &mut prediction);
+                done = ready;
+            }
+            assert_eq!(done, height);
+            assert!(prediction == expected, "{frame:?}");
+        }
     }
 }

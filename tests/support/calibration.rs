@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use protoseg_export::Network;
 use protoseg_export::onnx::emit::emit;
-use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::session::Runner;
 use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::variant::Variant;
@@ -27,7 +28,7 @@ pub(crate) fn record(graph: &Graph, weights: &StateDict) -> Calibration {
     let file =
         emit(&network, &Variant::LOGITS, None).expect("every node as an output").file.to_bytes();
     let mut runner =
-        Runner::from_bytes("every node", &file, &RunnerOptions::default()).expect("the network");
+        Runner::from_bytes("every node", &file, &EngineConfig::default()).expect("the network");
     let names: Vec<&str> = network.outputs().iter().map(|output| output.name.as_str()).collect();
     let mut values: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
     let [height, width] = SIZE;

@@ -1,14 +1,16 @@
-//! Interleaved A/B: two subjects in paired blocks, compared by a sign-test interval (`protoseg bench A --against B`).
+//! Interleaved A/B: two subjects in paired blocks, compared by a sign-test interval (`protoseg
+//! bench A --against B`).
 //!
-//! A machine drifts, and other programs load it. Two blocks in a row meet nearly the same machine, so each pair gives a ratio
-//! of its own. If B takes r times as long as A, each pair's ratio lies above or below r with equal probability, whatever the
-//! distribution of a block. The sign test (Dixon and Mood, The Statistical Sign Test, 1946) needs no more, so the ratios at
-//! two ranks are an exact interval of r for any number of pairs; a bootstrap of twenty pairs or Student's distribution are
-//! approximations.
+//! A machine drifts, and other programs load it. Two blocks in a row meet nearly the same machine,
+//! so each pair gives a ratio of its own. If B takes r times as long as A, each pair's ratio lies
+//! above or below r with equal probability, whatever the distribution of a block. The sign test
+//! (Dixon and Mood, The Statistical Sign Test, 1946) needs no more, so the ratios at two ranks are
+//! an exact interval of r for any number of pairs; a bootstrap of twenty pairs or Student's
+//! distribution are approximations.
 //!
-//! Load that begins or ends within a pair makes its ratio an outlier. The interval bears 3 of those on one side among 20
-//! pairs, and 5 among 24. Wilcoxon's signed ranks bear 1 of 20 and means bear none: on an idle machine their intervals are
-//! narrower by a quarter, on a shared one far wider.
+//! Load that begins or ends within a pair makes its ratio an outlier. The interval bears 3 of those
+//! on one side among 20 pairs, and 5 among 24. Wilcoxon's signed ranks bear 1 of 20 and means bear
+//! none: on an idle machine their intervals are narrower by a quarter, on a shared one far wider.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +21,14 @@ use super::statistics::{self, Binomial};
 
 /// Confidence of every interval of a ratio.
 ///
-/// A report compares several points, and a false alarm costs a day: at 95 % one comparison in twenty would be one.
+/// A report compares several points, and a false alarm costs a day: at 95 % one comparison in
+/// twenty would be one.
 pub const CONFIDENCE: f64 = 0.99;
 
-/// Difference that memory layout alone can make between two identical programs (Mytkowicz et al., Producing Wrong Data
-/// Without Doing Anything Obviously Wrong, ASPLOS 2009). It is the same in all blocks of a session, so more blocks do not
-/// average it out, and smaller differences are not reported as such.
+/// Difference that memory layout alone can make between two identical programs (Mytkowicz et al.,
+/// Producing Wrong Data Without Doing Anything Obviously Wrong, ASPLOS 2009). It is the same in all
+/// blocks of a session, so more blocks do not average it out, and smaller differences are not
+/// reported as such.
 pub const LAYOUT_EFFECT: f64 = 0.01;
 
 /// Ratio of two times; above 1 the numerator is slower.
@@ -62,7 +66,8 @@ impl std::fmt::Display for Ratio {
 }
 
 impl Ratio {
-    /// Ratio of b to a over pairs (a, b) that are finite and above 0: the median of the pairs' ratios; `None` without pairs.
+    /// Ratio of b to a over pairs (a, b) that are finite and above 0: the median of the pairs'
+    /// ratios; `None` without pairs.
     ///
     /// The interval needs at least 8 pairs.
     pub fn from_pairs(pairs: &[[f64; 2]]) -> Option<Self> {
@@ -154,8 +159,8 @@ pub enum AbError {
 }
 
 impl AbComparison {
-    /// Compares blocks in the order of measurement, each two in a row a pair. A last block without a partner is kept but not
-    /// compared.
+    /// Compares blocks in the order of measurement, each two in a row a pair. A last block without
+    /// a partner is kept but not compared.
     pub fn from_blocks(
         a: &str,
         b: &str,
@@ -188,10 +193,12 @@ impl AbComparison {
     }
 }
 
-/// Side of block i, from 0, by the Thue-Morse sequence: A B B A, B A A B, then all of it exchanged, and so on.
+/// Side of block i, from 0, by the Thue-Morse sequence: A B B A, B A A B, then all of it exchanged,
+/// and so on.
 ///
-/// Each two in a row are one of either. In the order A B A B, B would always be later, and a machine that slows down would
-/// make B the slower one. Here each four blocks cancel a linear drift, each eight a quadratic one, each sixteen a cubic one.
+/// Each two in a row are one of either. In the order A B A B, B would always be later, and a
+/// machine that slows down would make B the slower one. Here each four blocks cancel a linear
+/// drift, each eight a quadratic one, each sixteen a cubic one.
 pub fn thue_morse_side(block: usize) -> Side {
     if block.count_ones().is_multiple_of(2) { Side::A } else { Side::B }
 }
@@ -231,8 +238,8 @@ struct SideState<'a, T> {
     images: usize,
 }
 
-/// Measures two targets under one scenario in interleaved pairs of blocks. The time or number of queries of `measurement` is
-/// divided among the blocks of a side.
+/// Measures two targets under one scenario in interleaved pairs of blocks. The time or number of
+/// queries of `measurement` is divided among the blocks of a side.
 pub async fn measure<T: Target>(
     measurement: &Measurement,
     [a, b]: [(&str, &T); 2],
@@ -287,8 +294,8 @@ impl<T: Target> SideState<'_, T> {
         result
     }
 
-    /// Appends the samples of a block as if this side's blocks had followed each other directly: counting the other side's
-    /// blocks in between would lower the rate.
+    /// Appends the samples of a block as if this side's blocks had followed each other directly:
+    /// counting the other side's blocks in between would lower the rate.
     fn append(&mut self, block: LoadResult) {
         let begun = self.load.elapsed;
         self.load.elapsed += block.elapsed;
@@ -451,9 +458,10 @@ mod tests {
         assert!(near(there.low, back.high) && near(there.high, back.low));
     }
 
-    /// Forty interleaved blocks of a shared machine: a random walk, in one run of four also a linear drift of 30 %; jitter of
-    /// each block, skewed upwards; and with probability `load_begins` a block begins a burst of other load, which costs 10 to
-    /// 80 % until it ends, one or several blocks later.
+    /// Forty interleaved blocks of a shared machine: a random walk, in one run of four also a
+    /// linear drift of 30 %; jitter of each block, skewed upwards; and with probability
+    /// `load_begins` a block begins a burst of other load, which costs 10 to 80 % until it ends,
+    /// one or several blocks later.
     fn measured(load_begins: f64, slower: f64, seed: u64) -> Vec<[f64; 2]> {
         let blocks = 40;
         let draws = Stream::keyed(&[5, seed]);
@@ -490,7 +498,8 @@ mod tests {
         };
         assert_eq!(found(0.02, 20), 20);
         assert!(found(0.02, RUNS) * 100 >= 97 * RUNS as usize);
-        // The last machine is loaded for a quarter of the time, which finds less, but adds no false alarms.
+        // The last machine is loaded for a quarter of the time, which finds less, but adds no false
+        // alarms.
         for load in [0.0, 0.02, 0.15] {
             let missed = |slower: f64, first: u64| {
                 (0..RUNS)

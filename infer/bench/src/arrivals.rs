@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use protoseg_models::random::Stream;
 
-/// Endless arrival times since the start, `rate` per second on average, with independent exponential gaps. A rate that is
-/// not above 0 gives [`Duration::MAX`].
+/// Endless arrival times since the start, `rate` per second on average, with independent
+/// exponential gaps. A rate that is not above 0 gives [`Duration::MAX`].
 ///
 /// ```
 /// use protoseg_bench::arrivals;
@@ -73,7 +73,8 @@ mod tests {
         let mean = counts.iter().sum::<f64>() / whole as f64;
         let variance = counts.iter().map(|count| (count - mean) * (count - mean)).sum::<f64>()
             / (whole - 1) as f64;
-        // Dependent gaps, such as even ones, vary less or more. The standard deviation of the ratio is 9 %.
+        // Dependent gaps, such as even ones, vary less or more. The standard deviation of the ratio
+        // is 9 %.
         assert!((variance / mean - 1.0).abs() < 0.27, "{variance} of {mean}");
     }
 

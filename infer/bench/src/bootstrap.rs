@@ -1,9 +1,10 @@
-//! Circular block bootstrap (Politis and Romano, 1992) for the ratio of a percentile or mean of two sets of samples that
-//! were measured at different times.
+//! Circular block bootstrap (Politis and Romano, 1992) for the ratio of a percentile or mean of two
+//! sets of samples that were measured at different times.
 //!
-//! Samples are correlated: a burst of other load or a full queue lasts for many queries. So blocks of neighbors are
-//! resampled, wrapped around the end so that each sample is equally likely. Resampling single samples would count a burst of
-//! a hundred slow queries as a hundred bursts, and report a difference where there is none.
+//! Samples are correlated: a burst of other load or a full queue lasts for many queries. So blocks
+//! of neighbors are resampled, wrapped around the end so that each sample is equally likely.
+//! Resampling single samples would count a burst of a hundred slow queries as a hundred bursts, and
+//! report a difference where there is none.
 
 use protoseg_models::random::Stream;
 
@@ -16,8 +17,9 @@ const RESAMPLES: usize = 2000;
 /// Least samples on either side of a percentile; with fewer the interval is too narrow.
 const LEAST_BEYOND: f64 = 15.0;
 
-/// First term of the expansion of Student's quantile relative to the normal one, times the degrees of freedom:
-/// (z² + 1) / 4 with z = 2.576. It allows for the variance between few blocks being estimated from few.
+/// First term of the expansion of Student's quantile relative to the normal one, times the degrees
+/// of freedom: (z² + 1) / 4 with z = 2.576. It allows for the variance between few blocks being
+/// estimated from few.
 const FEW_BLOCKS: f64 = 1.909;
 
 /// Statistic that is compared.
@@ -50,7 +52,8 @@ impl Statistic {
         (LEAST_BEYOND / beyond).ceil() as usize
     }
 
-    /// Influence of each sample: for the mean its value, for a percentile 1 where it lies above and 0 elsewhere.
+    /// Influence of each sample: for the mean its value, for a percentile 1 where it lies above and
+    /// 0 elsewhere.
     fn influence(self, samples: &[f64]) -> Option<Vec<f64>> {
         match self {
             Self::Mean => Some(samples.to_vec()),
@@ -62,10 +65,11 @@ impl Statistic {
     }
 }
 
-/// Ratio of the statistic of `after` to that of `before`, each in the order of time, finite and not below 0; `None` where one
-/// has no samples or its statistic is 0.
+/// Ratio of the statistic of `after` to that of `before`, each in the order of time, finite and not
+/// below 0; `None` where one has no samples or its statistic is 0.
 ///
-/// The interval needs 30 samples for medians and means, 1500 for the 99th percentile. It is deterministic.
+/// The interval needs 30 samples for medians and means, 1500 for the 99th percentile. It is
+/// deterministic.
 pub fn ratio(before: &[f64], after: &[f64], statistic: Statistic) -> Option<Ratio> {
     let ratio = statistic.compute(after)? / statistic.compute(before)?;
     if !ratio.is_finite() || ratio <= 0.0 {
@@ -121,11 +125,13 @@ fn resample(samples: &[f64], statistic: Statistic, length: usize, side: u64) -> 
         .collect()
 }
 
-/// Block length by the automatic rule of Politis and White (Econometric Reviews 23, 2004; corrected 2009), doubled.
+/// Block length by the automatic rule of Politis and White (Econometric Reviews 23, 2004; corrected
+/// 2009), doubled.
 ///
-/// The rule balances bias and variance. Half the bias is that short blocks make the interval too narrow, which twice the
-/// length halves; that there are then fewer blocks is allowed for by [`FEW_BLOCKS`]. Where no autocorrelation is found, twice
-/// the cube root of the number of samples still covers what is too faint to be found. The maximum is a third of the samples.
+/// The rule balances bias and variance. Half the bias is that short blocks make the interval too
+/// narrow, which twice the length halves; that there are then fewer blocks is allowed for by
+/// [`FEW_BLOCKS`]. Where no autocorrelation is found, twice the cube root of the number of samples
+/// still covers what is too faint to be found. The maximum is a third of the samples.
 fn block_length(values: &[f64]) -> usize {
     let count = values.len();
     let root = (count as f64).cbrt();
@@ -244,8 +250,8 @@ mod tests {
     fn block_lengths_follow_the_autocorrelation() {
         let lengths = [0.0, 0.5, 0.9, 0.98].map(|rho| block_length(&latencies(2000, rho, 1.0, 1)));
         assert!(lengths.is_sorted() && lengths[0] == 26 && lengths[3] > 100, "{lengths:?}");
-        // The optimum of Politis and White for an autoregressive process of the first order, doubled, within the error of an
-        // estimate from 20000 samples.
+        // The optimum of Politis and White for an autoregressive process of the first order,
+        // doubled, within the error of an estimate from 20000 samples.
         for rho in [0.5_f64, 0.8] {
             let best = (6.0 * (rho / (1.0 - rho * rho)).powi(2)).cbrt() * 20_000_f64.cbrt();
             let logarithms: Vec<f64> =

@@ -20,7 +20,8 @@ const CAUTION: &str = "the two were measured at different times, so drift of the
 /// Compared beside the median.
 const TAIL: Statistic = Statistic::Percentile(99.0);
 
-/// Largest drop of the label agreement that the order of sums on another machine may cause, as in the check of fp32 files.
+/// Largest drop of the label agreement that the order of sums on another machine may cause, as in
+/// the check of fp32 files.
 const LABEL_TOLERANCE: f64 = 1e-4;
 
 /// Largest drop of the mean IoU in percentage points, as in that check.
@@ -31,15 +32,16 @@ const MEAN_IOU_TOLERANCE: f64 = 0.1;
 pub struct Comparison {
     /// Accepted slowdown: 0.05 is 5 %.
     pub tolerance: f64,
-    /// What was measured in both reports.
+    /// Points that were measured in both reports.
     pub points: Vec<PointComparison>,
     pub only_before: Vec<String>,
     pub only_after: Vec<String>,
-    /// Regressions other than of time, a sentence each: missing points, unanswered queries, wrong labels.
+    /// Regressions other than of time, a sentence each: missing points, unanswered queries, wrong
+    /// labels.
     pub broken: Vec<String>,
     /// Differences of program and machine, a sentence each.
     pub differences: Vec<String>,
-    /// What a comparison of two files cannot exclude.
+    /// Limits of comparing two files.
     pub caution: String,
 }
 
@@ -166,8 +168,9 @@ fn measured(report: &BenchReport) -> Vec<Measured<'_>> {
     all
 }
 
-/// Removes the points that were measured in the same way from both lists. Where there are several, as of two models in one
-/// report, those of the same name match first, and the others in their order.
+/// Removes the points that were measured in the same way from both lists. Where there are several,
+/// as of two models in one report, those of the same name match first, and the others in their
+/// order.
 fn take_matches<'a>(
     before: &mut Vec<Measured<'a>>,
     after: &mut Vec<Measured<'a>>,

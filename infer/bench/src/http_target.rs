@@ -1,5 +1,6 @@
-//! A server as a target over HTTP: by the Open Inference Protocol with pixels as bytes (the binary tensor extension), as
-//! Triton, KServe and `protoseg serve` speak it, or with image files by the plain API of `protoseg serve`.
+//! A server as a target over HTTP: by the Open Inference Protocol with pixels as bytes (the binary
+//! tensor extension), as Triton, KServe and `protoseg serve` speak it, or with image files by the
+//! plain API of `protoseg serve`.
 
 use std::time::{Duration, Instant};
 
@@ -77,8 +78,8 @@ struct Response {
 }
 
 impl HttpTarget {
-    /// Reads the metadata of a server's model, the first one where none is named, and builds the requests for all images:
-    /// their pixels, or with `files` their files.
+    /// Reads the metadata of a server's model, the first one where none is named, and builds the
+    /// requests for all images: their pixels, or with `files` their files.
     pub async fn open(
         url: &str,
         model: Option<&str>,
@@ -150,21 +151,8 @@ impl HttpTarget {
             .map_err(|source| HttpTargetError::NotJson { at, source })
     }
 
+    /// Sends a request and receives the whole response, within the timeout.
     async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        json_length: Option<usize>,
-    ) -> Result<Response, RequestError> {
-        let exchange =
-            tokio::time::timeout(self.timeout, self.exchange(method, path, body, json_length));
-        exchange.await.map_err(|_| {
-            RequestError(format!("no response within {} s", self.timeout.as_secs_f64()))
-        })?
-    }
-
-    async fn exchange(
         &self,
         method: Method,
         path: &str,
@@ -181,15 +169,25 @@ impl HttpTarget {
         let request =
             request.body(Full::new(body)).map_err(|error| RequestError::from_error(&error))?;
         let start = Instant::now();
-        let response =
-            self.client.request(request).await.map_err(|error| RequestError::from_error(&error))?;
-        let waited = start.elapsed();
-        let (head, body) = response.into_parts();
-        let json_length =
-            head.headers.get(HEADER_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = body.collect().await.map_err(|error| RequestError::from_error(&error))?;
-        let received = start.elapsed() - waited;
-        Ok(Response { status: head.status, json_length, body: body.to_bytes(), waited, received })
+        let exchange = async {
+            let response = self.client.request(request).await;
+            let response = response.map_err(|error| RequestError::from_error(&error))?;
+            let waited = start.elapsed();
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.map_err(|error| RequestError::from_error(&error))?;
+            let length = head.headers.get(HEADER_LENGTH);
+            Ok(Response {
+                status: head.status,
+                json_length: length.and_then(|value| value.to_str().ok()?.parse().ok()),
+                body: body.to_bytes(),
+                waited,
+                received: start.elapsed() - waited,
+            })
+        };
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| {
+            let seconds = self.timeout.as_secs_f64();
+            Err(RequestError(format!("no response within {seconds} s")))
+        })
     }
 }
 

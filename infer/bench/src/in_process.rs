@@ -1,5 +1,5 @@
-//! A model in this process as a target: one segmenter that is asked directly, the service's engine with its queue, or the
-//! pipeline that labels folders.
+//! A model in this process as a target: a segmenter for single images, the server's scheduler with
+//! its queue, or the pipeline that labels folders.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -8,271 +8,259 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_images::label_map::LabelMap;
-use protoseg_models::variant::Precision;
-use rayon::ThreadPool;
-
-use super::images::{BenchImage, BenchImages};
-use super::load::Scenario;
-use super::load::{LoadResult, QuerySample};
-use super::load::{RequestError, RequestStages, Target};
 use protoseg_images::image_file;
+use protoseg_images::label_map::LabelMap;
+use protoseg_infer::config::ExecutionMode;
 use protoseg_infer::pipeline::{
-    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineOptions, PipelineSetup,
-    RunControl, StageReport, install, thread_pool,
+    DecodedImage, PendingImage, Pipeline, PipelineSetup, RunControl, StageReport, install,
+    thread_pool,
 };
-use protoseg_infer::segmenter::{SegmentError, Segmenter, StageTimes};
-use protoseg_infer::upsample::{Outputs, Prediction};
+use protoseg_infer::segmenter::{SegmentError, Segmenter};
+use protoseg_infer::{EngineConfig, Outputs, Prediction, Stage, StageTimes};
+use protoseg_models::variant::Precision;
 use protoseg_serve::BatchLimit;
 use protoseg_serve::metrics::Metrics;
 use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerOptions};
+use rayon::ThreadPool;
+
+use super::images::{BenchImage, BenchImages};
+use super::load::{
+    LoadResult, QuerySample, RequestError, RequestStages, Scenario, Target, request_concurrently,
+};
 
 /// How a model is opened and asked.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// How it is opened.
-    pub pipeline: PipelineOptions,
-    /// Whether picture files are decoded and label files encoded.
+    pub config: EngineConfig,
+    /// Requests include decoding image files and encoding label files.
     pub end_to_end: bool,
-    /// Once true, pictures that are all there from the start are not begun any more.
+    /// Once true, no more offline images are begun.
     pub stop: Arc<AtomicBool>,
 }
 
 /// A model that is open.
 #[derive(Debug)]
 pub struct InProcessTarget {
-    way: Way,
+    engine: TargetEngine,
     images: BenchImages,
     end_to_end: bool,
     stop: Arc<AtomicBool>,
     facts: ModelFacts,
 }
 
-/// What is known of it once it is open.
+/// Facts of an open model.
 #[derive(Debug, Clone)]
 pub struct ModelFacts {
-    /// What it runs on.
     pub setup: PipelineSetup,
-    /// Seconds of the first run.
     pub first_run_seconds: f64,
     /// SHA-256 of what it computes.
     pub fingerprint: String,
-    /// The ONNX file that runs the first picture.
+    /// The ONNX file that runs the first image.
     pub file: String,
-    /// Its number format, where the bundle tells.
     pub precision: Option<Precision>,
-    /// In how many pieces the first picture is run, and how many pixels these have for each of its own.
-    pub pieces: (usize, f64),
+    /// Windows of the first image, and pixels that the network runs per pixel of it.
+    pub tiling: (usize, f64),
 }
 
 #[derive(Debug)]
-enum Way {
-    Direct(Mutex<Segmenter>, Option<ThreadPool>),
+enum TargetEngine {
+    Segmenter(Mutex<Segmenter>, Option<ThreadPool>),
     Scheduler(Scheduler),
     Pipeline(Mutex<Pipeline>),
 }
 
 impl InProcessTarget {
-    /// Opens a bundle as a scenario asks for it. Where the options do not say what cores are used for, one picture at a time
-    /// has all of them, and many at a time have a session for each core.
+    /// Opens a bundle for a scenario. Unless the options say otherwise, single images use all
+    /// cores, and concurrent ones a session per core.
     pub fn open(
         bundle: &Path,
         scenario: Scenario,
         images: &BenchImages,
-        how: &OpenOptions,
+        options: &OpenOptions,
     ) -> Result<Self, SegmentError> {
-        let mut options = how.pipeline.clone();
-        let one = scenario == Scenario::SingleStream;
-        options.mode = options.mode.or(Some(if one {
-            ExecutionMode::Latency
+        let mut config = options.config.clone();
+        if scenario == Scenario::SingleStream {
+            config.mode = config.mode.or(Some(ExecutionMode::Latency));
+            config.gpu_sessions = NonZeroUsize::new(1);
         } else {
-            ExecutionMode::Throughput
-        }));
-        if one {
-            options.gpu_sessions = NonZeroUsize::new(1);
+            config.mode = config.mode.or(Some(ExecutionMode::Throughput));
         }
-        let pipeline = Pipeline::open(bundle, &options)?;
-        let setup = pipeline.setup().clone();
+        let pipeline = Pipeline::open(bundle, &config, None)?;
+        let image = &images.get(0).image;
+        let size = [image.height() as usize, image.width() as usize];
         let segmenter = pipeline.segmenter();
-        let picture = &images.get(0).image;
-        let (fingerprint, file) =
-            (segmenter.fingerprint().to_owned(), segmenter.file_name_for(picture).to_owned());
-        let precision = segmenter.precision();
-        let pieces = segmenter.tiling([picture.height() as usize, picture.width() as usize])?;
-        let (way, first_run_seconds) = Way::new(scenario, pipeline, &options, picture)?;
-        let facts = ModelFacts { setup, first_run_seconds, fingerprint, file, precision, pieces };
-        let stop = Arc::clone(&how.stop);
-        Ok(Self { way, images: images.clone(), end_to_end: how.end_to_end, stop, facts })
+        let mut facts = ModelFacts {
+            setup: pipeline.setup().clone(),
+            first_run_seconds: 0.0,
+            fingerprint: segmenter.fingerprint().to_owned(),
+            file: segmenter.file_name_for(size, Outputs::default()).to_owned(),
+            precision: segmenter.precision(),
+            tiling: segmenter.tiling(size)?,
+        };
+        let (engine, first_run_seconds) = TargetEngine::new(scenario, pipeline, &config, image)?;
+        facts.first_run_seconds = first_run_seconds;
+        let stop = Arc::clone(&options.stop);
+        Ok(Self { engine, images: images.clone(), end_to_end: options.end_to_end, stop, facts })
     }
 
-    /// What is known of it.
     pub fn facts(&self) -> &ModelFacts {
         &self.facts
     }
 
-    /// What a pipeline makes of pictures that are all there from the start.
-    fn all_at_once(&self, pipeline: &Mutex<Pipeline>, first: usize, count: usize) -> LoadResult {
+    /// Runs images through the pipeline.
+    fn run_pipeline(&self, pipeline: &Mutex<Pipeline>, first: usize, count: usize) -> LoadResult {
         let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
         let start = Instant::now();
         let samples = Mutex::new(Vec::new());
         let open = |index: usize| {
-            let sheet = self.images.get(first + index);
-            let pixels = u64::from(sheet.image.width()) * u64::from(sheet.image.height());
+            let image = self.images.get(first + index);
+            let pixels = u64::from(image.image.width()) * u64::from(image.image.height());
             let decode = move || {
                 let image =
-                    if self.end_to_end { decode(sheet)? } else { sheet.image.as_ref().clone() };
+                    if self.end_to_end { decode(image)? } else { image.image.as_ref().clone() };
                 Ok(DecodedImage { image, extra: () })
             };
             Ok(PendingImage { pixels, decode })
         };
-        let encode = |_, _: DecodedImage<()>, decided: Prediction| {
+        let encode = |_, _: DecodedImage<()>, prediction: Prediction| {
             if self.end_to_end {
-                encode(decided)?;
+                encode(prediction)?;
             }
-            let sample = QuerySample {
-                due: Duration::ZERO,
-                late: Duration::ZERO,
-                latency: start.elapsed(),
-                stages: Vec::new(),
-            };
+            let latency = start.elapsed();
+            let (due, late, stages) = (Duration::ZERO, Duration::ZERO, Vec::new());
+            let sample = QuerySample { due, late, latency, stages };
             samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
             Ok(())
         };
         let control = RunControl::<RequestError> { stop: &self.stop, ..RunControl::default() };
         let report = pipeline.run(count, &control, open, encode);
         let elapsed = start.elapsed();
-        let mut samples: Vec<QuerySample> =
-            samples.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let parts = shares(&report.stages, samples.len().max(1), self.end_to_end);
-        samples.iter_mut().for_each(|sample| sample.stages.clone_from(&parts));
-        let errors = report.failed.into_iter().map(|(_, error)| error).chain(report.stopped);
-        LoadResult {
-            failed: count - samples.len(),
-            first_error: errors.into_iter().next(),
-            samples,
-            elapsed,
+        let mut samples = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let stages = mean_stages(&report.stages, samples.len().max(1), self.end_to_end);
+        for sample in &mut samples {
+            sample.stages.clone_from(&stages);
         }
+        let mut errors = report.failed.into_iter().map(|(_, error)| error).chain(report.stopped);
+        LoadResult { failed: count - samples.len(), first_error: errors.next(), samples, elapsed }
     }
 
-    fn ask_directly(
+    fn run_segmenter(
         &self,
         segmenter: &Mutex<Segmenter>,
-        team: Option<&ThreadPool>,
+        pool: Option<&ThreadPool>,
         number: usize,
     ) -> Result<RequestStages, RequestError> {
         let mut segmenter = segmenter.lock().unwrap_or_else(PoisonError::into_inner);
         let segmenter = &mut *segmenter;
-        let sheet = self.images.get(number);
-        let mut parts = RequestStages::new();
-        install(team, || {
+        let image = self.images.get(number);
+        install(pool, || {
+            let mut times = StageTimes::default();
             let decoded = if self.end_to_end {
-                Some(timed(&mut parts, "decode", || decode(sheet))?)
+                Some(times.timed(Stage::Decode, || decode(image))?)
             } else {
                 None
             };
             let before = segmenter.times();
-            let image = decoded.as_ref().unwrap_or(&sheet.image);
-            let decided = segmenter
-                .predict(image, Outputs::default())
-                .map_err(|error| RequestError::from_error(&error))?;
-            parts.extend(named(segmenter.times().since(before)));
+            let pixels = decoded.as_ref().unwrap_or(&*image.image);
+            let prediction = segmenter.predict(pixels, Outputs::default())?;
+            times += segmenter.times() - before;
             if self.end_to_end {
-                timed(&mut parts, "encode", || encode(decided))?;
+                times.timed(Stage::Encode, || encode(prediction))?;
             }
-            Ok(parts)
+            Ok(request_stages(times))
         })
     }
 
-    async fn ask_engine(
+    async fn run_scheduler(
         &self,
-        engine: &Scheduler,
+        scheduler: &Scheduler,
         number: usize,
     ) -> Result<RequestStages, RequestError> {
-        let sheet = self.images.get(number).clone();
-        let mut parts = RequestStages::new();
-        let picture = if self.end_to_end {
+        let image = self.images.get(number).clone();
+        let mut decoding = Duration::ZERO;
+        let pixels = if self.end_to_end {
             let start = Instant::now();
-            let image = aside(move || decode(&sheet)).await?;
-            parts.push(("decode", start.elapsed()));
-            Arc::new(image)
+            let decoded = on_blocking_thread(move || decode(&image)).await?;
+            decoding = start.elapsed();
+            Arc::new(decoded)
         } else {
-            sheet.image
+            image.image
         };
-        let ask = PredictRequest { image: picture, outputs: Outputs::default(), logits: false };
-        let ticket = engine.submit(ask).map_err(|error| RequestError::from_error(&error))?;
-        let made = ticket.await.map_err(|_| RequestError("the engine was closed".to_owned()))?;
-        let made = made.map_err(|error| RequestError::from_error(&error))?;
-        parts.extend([
-            ("queue", made.times.queue),
-            ("compute", made.times.run),
-            ("stitch", made.times.stitch),
-        ]);
+        let request = PredictRequest { image: pixels, outputs: Outputs::default() };
+        let submitted =
+            scheduler.submit(request).map_err(|error| RequestError::from_error(&error))?;
+        let response =
+            submitted.await.map_err(|_| RequestError("the scheduler was closed".to_owned()))?;
+        let response = response.map_err(|error| RequestError::from_error(&error))?;
+        let mut times = response.times;
+        // Transfers belong to runs of several images.
+        let run = times.run();
+        times[Stage::Upload] = Duration::ZERO;
+        times[Stage::Download] = Duration::ZERO;
+        times[Stage::Compute] = run;
+        times[Stage::Decode] = decoding;
         if self.end_to_end {
             let start = Instant::now();
-            aside(move || encode(made.prediction)).await?;
-            parts.push(("encode", start.elapsed()));
+            on_blocking_thread(move || encode(response.prediction)).await?;
+            times[Stage::Encode] = start.elapsed();
         }
-        Ok(parts)
+        Ok(request_stages(times))
     }
 }
 
-impl Way {
-    /// Makes it ready for pictures such as one, and says how many seconds the first run took.
+impl TargetEngine {
+    /// Warms all sessions up with an image, and returns the seconds of the first run.
     fn new(
         scenario: Scenario,
         mut pipeline: Pipeline,
-        options: &PipelineOptions,
-        picture: &RgbImage,
+        config: &EngineConfig,
+        image: &RgbImage,
     ) -> Result<(Self, f64), SegmentError> {
         let start = Instant::now();
         let mut first = None;
+        pipeline.for_each_segmenter(|segmenter| {
+            segmenter.predict(image, Outputs::default())?;
+            first.get_or_insert_with(|| start.elapsed().as_secs_f64());
+            Ok::<(), SegmentError>(())
+        })?;
+        let first = first.unwrap_or_default();
         if scenario == Scenario::Offline {
-            pipeline.for_each_segmenter(|segmenter| {
-                segmenter.segment(picture)?;
-                first.get_or_insert_with(|| start.elapsed().as_secs_f64());
-                Ok::<(), SegmentError>(())
-            })?;
-            return Ok((Self::Pipeline(Mutex::new(pipeline)), first.unwrap_or_default()));
+            return Ok((Self::Pipeline(Mutex::new(pipeline)), first));
         }
         let (mut segmenters, setup) = pipeline.into_segmenters();
-        for segmenter in &mut segmenters {
-            segmenter.segment(picture)?;
-            first.get_or_insert_with(|| start.elapsed().as_secs_f64());
-        }
-        let first = first.unwrap_or_default();
         if scenario == Scenario::SingleStream {
-            return Ok((
-                Self::Direct(Mutex::new(segmenters.swap_remove(0)), thread_pool(setup.threads)),
-                first,
-            ));
+            let segmenter = Mutex::new(segmenters.swap_remove(0));
+            return Ok((Self::Segmenter(segmenter, thread_pool(setup.threads)), first));
         }
-        let gpu = setup.devices.iter().all(|device| device.is_gpu());
-        let limit = BatchLimit::default_for(options.segmenter.batch, gpu);
+        let is_gpu = setup.devices.iter().all(|device| device.is_gpu());
+        let limit = BatchLimit::default_for(config.batch, is_gpu);
         let options = SchedulerOptions { limit, delay: Duration::ZERO, threads: setup.threads };
         let metrics = Metrics::default().for_model("bench", &segmenters[0].model().classes);
-        let engine =
+        let scheduler =
             Scheduler::start(segmenters, options, metrics).map_err(SegmentError::Threads)?;
-        Ok((Self::Scheduler(engine), first))
+        Ok((Self::Scheduler(scheduler), first))
     }
 }
 
 impl Target for InProcessTarget {
-    async fn request(&self, picture: usize) -> Result<RequestStages, RequestError> {
-        match &self.way {
-            Way::Direct(segmenter, team) => self.ask_directly(segmenter, team.as_ref(), picture),
-            Way::Scheduler(engine) => self.ask_engine(engine, picture).await,
-            Way::Pipeline(pipeline) => {
-                let LoadResult { first_error, .. } = self.all_at_once(pipeline, picture, 1);
-                first_error.map_or(Ok(RequestStages::new()), Err)
+    async fn request(&self, image: usize) -> Result<RequestStages, RequestError> {
+        match &self.engine {
+            TargetEngine::Segmenter(segmenter, pool) => {
+                self.run_segmenter(segmenter, pool.as_ref(), image)
+            }
+            TargetEngine::Scheduler(scheduler) => self.run_scheduler(scheduler, image).await,
+            TargetEngine::Pipeline(pipeline) => {
+                let result = self.run_pipeline(pipeline, image, 1);
+                result.first_error.map_or(Ok(RequestStages::new()), Err)
             }
         }
     }
 
     async fn request_all(&self, first: usize, count: usize) -> LoadResult {
-        match &self.way {
-            Way::Pipeline(pipeline) => self.all_at_once(pipeline, first, count),
-            Way::Direct(..) | Way::Scheduler(_) => {
-                super::load::request_concurrently(self, first, count).await
+        match &self.engine {
+            TargetEngine::Pipeline(pipeline) => self.run_pipeline(pipeline, first, count),
+            TargetEngine::Segmenter(..) | TargetEngine::Scheduler(_) => {
+                request_concurrently(self, first, count).await
             }
         }
     }
@@ -284,62 +272,43 @@ impl From<SegmentError> for RequestError {
     }
 }
 
-/// Parts of a segmenter's work; those that took no time do not happen on its device.
-fn named(times: StageTimes) -> RequestStages {
-    let StageTimes { prepare, upload, download, stitch, .. } = times;
-    let all = [
-        ("prepare", prepare),
-        ("upload", upload),
-        ("compute", times.compute()),
-        ("download", download),
-        ("stitch", stitch),
-    ];
-    all.into_iter().filter(|(_, took)| !took.is_zero()).collect()
+/// Stages that took any time, with upsampling as part of stitching.
+fn request_stages(mut times: StageTimes) -> RequestStages {
+    let upsampling = times[Stage::Upsample];
+    times[Stage::Stitch] += upsampling;
+    times[Stage::Upsample] = Duration::ZERO;
+    times.iter().map(|(stage, took)| (stage.name(), took)).collect()
 }
 
-/// Each picture's share of the stages of a run. From pixels to labels nothing is decoded or encoded, and what readers and
-/// writers do then, copying pixels, is no stage.
-fn shares(stages: &StageReport, pictures: usize, end_to_end: bool) -> RequestStages {
+/// Mean stage times per image of a pipeline's run. Without files, readers and writers only copy
+/// pixels, which is no stage.
+fn mean_stages(stages: &StageReport, images: usize, end_to_end: bool) -> RequestStages {
     let StageReport { decode, run, stitch, decide, encode, .. } = stages;
-    let stitch = stitch.seconds + decide.seconds;
-    let all = [
-        ("decode", decode.seconds),
-        ("compute", run.seconds),
-        ("stitch", stitch),
-        ("encode", encode.seconds),
+    let mut all = vec![
+        (Stage::Compute.name(), run.seconds),
+        (Stage::Stitch.name(), stitch.seconds + decide.seconds),
     ];
-    let share = |(name, seconds): (&'static str, f64)| {
-        (name, Duration::from_secs_f64(seconds / pictures as f64))
-    };
-    let counts =
-        |(name, _): &(&'static str, f64)| end_to_end || !["decode", "encode"].contains(name);
-    all.into_iter().filter(counts).map(share).collect()
+    if end_to_end {
+        all.insert(0, (Stage::Decode.name(), decode.seconds));
+        all.push((Stage::Encode.name(), encode.seconds));
+    }
+    let mean = |seconds: f64| Duration::from_secs_f64(seconds / images as f64);
+    all.into_iter().map(|(name, seconds)| (name, mean(seconds))).collect()
 }
 
-fn timed<R>(
-    parts: &mut RequestStages,
-    name: &'static str,
-    work: impl FnOnce() -> Result<R, RequestError>,
-) -> Result<R, RequestError> {
-    let start = Instant::now();
-    let result = work()?;
-    parts.push((name, start.elapsed()));
-    Ok(result)
-}
-
-fn decode(sheet: &BenchImage) -> Result<RgbImage, RequestError> {
-    image_file::decode(&sheet.file, image_file::MAX_PIXELS)
+fn decode(image: &BenchImage) -> Result<RgbImage, RequestError> {
+    image_file::decode(&image.file, image_file::MAX_PIXELS)
         .map_err(|error| RequestError::from_error(&error))
 }
 
-fn encode(decided: Prediction) -> Result<Vec<u8>, RequestError> {
-    LabelMap::from(decided).ids_png().map_err(|error| RequestError::from_error(&error))
+fn encode(prediction: Prediction) -> Result<Vec<u8>, RequestError> {
+    LabelMap::from(prediction).ids_png().map_err(|error| RequestError::from_error(&error))
 }
 
-/// Does work that keeps a core busy away from the threads that wait.
-async fn aside<R: Send + 'static>(
+/// Keeps work that occupies a core off the threads that wait.
+async fn on_blocking_thread<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, RequestError> + Send + 'static,
 ) -> Result<R, RequestError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| RequestError("the program failed at this picture".to_owned()))?
+    done.map_err(|_| RequestError("the program failed at this image".to_owned()))?
 }

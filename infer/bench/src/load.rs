@@ -1,8 +1,9 @@
-//! Load on a target: open loop (a Poisson process) for the server scenario, closed loop for all others.
+//! Load on a target: open loop (a Poisson process) for the server scenario, closed loop for all
+//! others.
 //!
-//! In the open loop a query is sent when it is due, whether or not earlier ones were answered, and its latency counts from
-//! when it was due. So a target that stalls, or a generator that is late, makes latency longer, never shorter (no coordinated
-//! omission).
+//! In the open loop a query is sent when it is due, whether or not earlier ones were answered, and
+//! its latency counts from when it was due. So a target that stalls, or a generator that is late,
+//! makes latency longer, never shorter (no coordinated omission).
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -138,7 +139,8 @@ pub trait Target: Sync {
     }
 }
 
-/// Sleeps on a blocking thread, which wakes within about 50 µs; tokio's timers are off by up to a millisecond.
+/// Sleeps on a blocking thread, which wakes within about 50 µs; tokio's timers are off by up to a
+/// millisecond.
 async fn sleep_until(moment: Instant) {
     let remaining = moment.saturating_duration_since(Instant::now());
     if !remaining.is_zero() {
@@ -261,8 +263,9 @@ impl LoadGenerator {
         self.run_while(target, clients, |sent, passed, _| self.until.continues(sent, passed)).await
     }
 
-    /// Runs the closed loop while `continues` returns true. It is called before every query with the number sent and the time
-    /// passed, and after every answer with its sample. The first failure stops all clients.
+    /// Runs the closed loop while `continues` returns true. It is called before every query with
+    /// the number sent and the time passed, and after every answer with its sample. The first
+    /// failure stops all clients.
     pub(super) async fn run_while(
         &self,
         target: &(impl Target + ?Sized),

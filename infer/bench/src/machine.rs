@@ -1,11 +1,12 @@
-//! Facts of this machine for reports: processor, GPUs, clocks, virtual machine, container and control-group limits.
+//! Facts of this machine for reports: processor, GPUs, clocks, virtual machine, container and
+//! control-group limits.
 
 pub mod gpu;
 mod processor;
 
 use std::path::Path;
 
-use protoseg_infer::machine::{Memory, cores, groups};
+use protoseg_infer::machine::{Memory, cgroup_quota, cores};
 use protoseg_infer::session::{self, Runtime};
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +54,7 @@ impl MachineInfo {
         let own_groups = read("proc/self/cgroup").unwrap_or_default();
         let mounted = root.join("sys/fs/cgroup");
         let meminfo = read("proc/meminfo").unwrap_or_default();
-        let quota = groups::quota(&own_groups, &mounted);
+        let quota = cgroup_quota(&own_groups, &mounted);
         let os_release = read("etc/os-release").or_else(|| read("usr/lib/os-release"));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -84,8 +85,8 @@ fn load_averages(text: &str) -> Option<[f64; 3]> {
     Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 
-/// Detects a hypervisor by the processor's flag on x86, Xen's file, or the board's maker. The maker alone is no proof, as
-/// clouds rent whole machines too.
+/// Detects a hypervisor by the processor's flag on x86, Xen's file, or the board's maker. The maker
+/// alone is no proof, as clouds rent whole machines too.
 fn virtual_machine(root: &Path) -> Option<String> {
     let read =
         |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_default().trim().to_owned();

@@ -73,7 +73,8 @@ impl Measurement {
     }
 
     pub async fn warm_up(&self, target: &impl Target) -> Result<WarmedUp, MeasurementError> {
-        // Windows of random arrivals need not be alike, so the server scenario warms up in a closed loop.
+        // Windows of random arrivals need not be alike, so the server scenario warms up in a closed
+        // loop.
         let scenario = match self.scenario {
             Scenario::Server { .. } => Scenario::Clients { clients: 2 },
             other => other,

@@ -1,8 +1,10 @@
-//! A report as CSV in the columns that Triton's perf_analyzer writes with `-f`, for programs that read those files.
+//! A report as CSV in the columns that Triton's perf_analyzer writes with `-f`, for programs that
+//! read those files.
 //!
-//! A file of perf_analyzer begins with the load, of which it has one kind, and its columns are read by name or by position.
-//! So each kind of load has a table of its own; perf_analyzer's columns come first, and none of their cells is empty. Our
-//! own columns, beginning with the name of the run, follow.
+//! A file of perf_analyzer begins with the load, of which it has one kind, and its columns are read
+//! by name or by position. So each kind of load has a table of its own; perf_analyzer's columns
+//! come first, and none of their cells is empty. Our own columns, beginning with the name of the
+//! run, follow.
 
 use super::load::Scenario;
 use super::report::{BenchReport, BenchRun, Percentile, ScenarioResult};
@@ -58,47 +60,27 @@ impl LoadKind {
 }
 
 /// perf_analyzer's columns between the load and the percentiles.
-const PERF_ANALYZER: [&str; 8] = [
-    "Inferences/Second",
-    "Client Send",
-    "Network+Server Send/Recv",
-    "Server Queue",
-    "Server Compute Input",
-    "Server Compute Infer",
-    "Server Compute Output",
-    "Client Recv",
-];
+const PERF_ANALYZER: &str = "Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,\
+                             Server Compute Input,Server Compute Infer,Server Compute Output,\
+                             Client Recv";
 
 /// In percent.
 const PERCENTILES: [f64; 4] = [50.0, 90.0, 95.0, 99.0];
 
 /// Our columns between the percentiles and their intervals, and after those.
-const OWN: [&str; 6] = ["Run", "Scenario", "Queries", "Failed", "Avg latency", "Max latency"];
-const OWN_AFTER_INTERVALS: [&str; 16] = [
-    "p99 bound",
-    "Megapixels/Second",
-    "Joules/Inference",
-    "Label Agreement",
-    "Mean IoU",
-    "Stable",
-    "Reason",
-    "Model",
-    "File",
-    "Precision",
-    "Device",
-    "Sessions",
-    "Threads",
-    "Height",
-    "Width",
-    "Windows",
+const OWN: [&str; 2] = [
+    "Run,Scenario,Queries,Failed,Avg latency,Max latency",
+    "p99 bound,Megapixels/Second,Joules/Inference,Label Agreement,Mean IoU,Stable,Reason,Model,\
+     File,Precision,Device,Sessions,Threads,Height,Width,Windows",
 ];
 
-/// A CSV table (RFC 4180, but with line feeds as perf_analyzer writes them) for each kind of load in a report. Within a run,
-/// points are sorted by throughput, as there.
+/// A CSV table (RFC 4180, but with line feeds as perf_analyzer writes them) for each kind of load
+/// in a report. Within a run, points are sorted by throughput, as there.
 ///
-/// Times are whole microseconds. An inference is an image; stages of a query of several images are means per image, and
-/// percentiles those of the query. `decode`, `prepare` and `upload` are compute input, `download`, `stitch` and `encode`
-/// compute output; what no stage accounts for, and a client's `wait`, is the network's.
+/// Times are whole microseconds. An inference is an image; stages of a query of several images are
+/// means per image, and percentiles those of the query. `decode`, `prepare` and `upload` are
+/// compute input, `download`, `stitch` and `encode` compute output; what no stage accounts for, and
+/// a client's `wait`, is the network's.
 pub fn csv(report: &BenchReport) -> Result<Vec<(LoadKind, String)>, csv::Error> {
     let mut tables = Vec::new();
     for load in LoadKind::ALL {
@@ -116,15 +98,10 @@ pub fn csv(report: &BenchReport) -> Result<Vec<(LoadKind, String)>, csv::Error> 
 }
 
 fn header(load: LoadKind) -> Vec<String> {
-    let mut columns = vec![load.column().to_owned()];
-    columns.extend(PERF_ANALYZER.map(str::to_owned));
-    columns.extend(PERCENTILES.map(|percent| format!("p{percent} latency")));
-    columns.extend(OWN.map(str::to_owned));
-    for percent in PERCENTILES {
-        columns.extend([format!("p{percent} low"), format!("p{percent} high")]);
-    }
-    columns.extend(OWN_AFTER_INTERVALS.map(str::to_owned));
-    columns
+    let percentiles = PERCENTILES.map(|percent| format!("p{percent} latency")).join(",");
+    let intervals = PERCENTILES.map(|percent| format!("p{percent} low,p{percent} high")).join(",");
+    let groups = [load.column(), PERF_ANALYZER, &percentiles, OWN[0], &intervals, OWN[1]];
+    groups.join(",").split(',').map(str::to_owned).collect()
 }
 
 fn rows(run: &BenchRun, load: LoadKind) -> Vec<Vec<String>> {

@@ -1,5 +1,5 @@
-//! The report of `protoseg bench`: machine, subjects with all their options, and for each scenario every sample and the
-//! statistics; and its JSON file.
+//! The report of `protoseg bench`: machine, subjects with all their options, and for each scenario
+//! every sample and the statistics; and its JSON file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,8 @@ pub struct RateWithinBound {
     pub rate: Option<f64>,
     /// Least measured rate that does not; `None` where all do.
     pub beyond: Option<f64>,
-    /// True where MLPerf's bound of 99 % confidence was compared; of too few samples the percentile itself was.
+    /// True where MLPerf's bound of 99 % confidence was compared; of too few samples the percentile
+    /// itself was.
     pub sure: bool,
 }
 
@@ -73,7 +74,8 @@ pub struct Subject {
     pub windows: Option<usize>,
     /// Pixels that the network runs per pixel of an image.
     pub pixel_ratio: Option<f64>,
-    /// Latency includes decoding image files and encoding label files; else it goes from pixels to labels in memory.
+    /// Latency includes decoding image files and encoding label files; else it goes from pixels to
+    /// labels in memory.
     pub end_to_end: bool,
     pub open_seconds: Option<f64>,
     #[serde(alias = "first_seconds")]
@@ -181,8 +183,8 @@ pub struct SampleColumns {
 /// One stage of every query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageColumn {
-    /// `decode`, `queue`, `prepare`, `upload`, `compute`, `download`, `stitch` or `encode`; for a server `wait`, from the
-    /// first byte sent to the head of the response, and `receive`.
+    /// `decode`, `queue`, `prepare`, `upload`, `compute`, `download`, `stitch` or `encode`; for a
+    /// server `wait`, from the first byte sent to the head of the response, and `receive`.
     pub name: String,
     pub ms: Vec<f64>,
 }
@@ -197,7 +199,8 @@ pub struct Latency {
     pub percentiles: Vec<Percentile>,
 }
 
-/// A percentile with its order-statistic interval; an end is `None` where there are too few samples for it.
+/// A percentile with its order-statistic interval; an end is `None` where there are too few samples
+/// for it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
     pub percent: f64,

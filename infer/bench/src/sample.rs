@@ -1,4 +1,5 @@
-//! A sample report for tests of its renderings: three subjects, with stalls, failures, and names that are markup.
+//! A sample report for tests of its renderings: three subjects, with stalls, failures, and names
+//! that are markup.
 
 use std::collections::BTreeMap;
 

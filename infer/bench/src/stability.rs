@@ -1,8 +1,10 @@
-//! Steady-state detection by perf_analyzer's rule: three windows in a row whose latencies and rates are each within 10 %.
+//! Steady-state detection by perf_analyzer's rule: three windows in a row whose latencies and rates
+//! are each within 10 %.
 //!
-//! A window's latency is its median: in a closed loop the rate is the reciprocal of the mean latency and already judges the
-//! mean, while the median follows the bulk of the queries and ignores outliers. In the server scenario the rate is that of
-//! the arrivals, so only latency counts. Offline only the rate counts, as latency there grows with the position.
+//! A window's latency is its median: in a closed loop the rate is the reciprocal of the mean
+//! latency and already judges the mean, while the median follows the bulk of the queries and
+//! ignores outliers. In the server scenario the rate is that of the arrivals, so only latency
+//! counts. Offline only the rate counts, as latency there grows with the position.
 
 use super::load::Scenario;
 use super::report::{MeasurementWindow, SampleColumns, WarmUp};
@@ -95,10 +97,11 @@ impl MeasurementWindow {
     }
 }
 
-/// Reason why measured samples are unstable; `None` where their thirds, in order of time, are alike.
+/// Reason why measured samples are unstable; `None` where their thirds, in order of time, are
+/// alike.
 ///
-/// They may differ because the machine or a queue is not in a steady state, or because a third of the samples does not
-/// determine the median within 10 %.
+/// They may differ because the machine or a queue is not in a steady state, or because a third of
+/// the samples does not determine the median within 10 %.
 pub fn drift(samples: &SampleColumns, scenario: Scenario) -> Option<String> {
     let Some(thirds) = thirds(samples) else {
         let count = samples.latency_ms.len();
@@ -122,7 +125,8 @@ pub fn drift(samples: &SampleColumns, scenario: Scenario) -> Option<String> {
     })
 }
 
-/// Returns true where latency grows from third to third, as it does when the queue of the server scenario grows.
+/// Returns true where latency grows from third to third, as it does when the queue of the server
+/// scenario grows.
 pub fn queue_grows(samples: &SampleColumns) -> bool {
     thirds(samples).is_some_and(|thirds| is_growing(thirds.map(|third| third.latency_ms)))
 }
@@ -272,7 +276,8 @@ mod tests {
             noisy(300, 0.1).enumerate().map(|(at, latency)| latency * (1.0 + 0.001 * at as f64));
         let reason = drift(&sequential(slower), ALONE).unwrap();
         assert!(reason.contains("ms in thirds of the time differ by more than 10 %"), "{reason}");
-        // In the last third every third query takes twice the time, which moves the rate but not the median.
+        // In the last third every third query takes twice the time, which moves the rate but not
+        // the median.
         let tail = (0..300).map(|at| if at > 200 && at % 3 == 0 { 40.0 } else { 20.0 });
         let reason = drift(&sequential(tail), ALONE).unwrap();
         assert!(reason.contains("queries/s in thirds"), "{reason}");

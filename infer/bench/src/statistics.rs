@@ -1,8 +1,8 @@
 //! Latency percentiles with order-statistic intervals, and mean stage times.
 //!
-//! The number of samples below a percentile is binomial, so two ranks bound it for any distribution and without
-//! approximation (Conover, Practical Nonparametric Statistics). Samples are taken as independent; where neighbors are
-//! alike, the true interval is wider.
+//! The number of samples below a percentile is binomial, so two ranks bound it for any distribution
+//! and without approximation (Conover, Practical Nonparametric Statistics). Samples are taken as
+//! independent; where neighbors are alike, the true interval is wider.
 
 use super::report::{Latency, Percentile, SampleColumns, ScenarioResult};
 
@@ -76,8 +76,8 @@ impl Binomial {
     /// Weights below this share of the largest are dropped: their sum changes no digit of the rest.
     const NEGLIGIBLE: f64 = 1e-30;
 
-    /// Walks outwards from the mode by the ratio of neighboring probabilities and scales the sum to 1, which needs no
-    /// factorials and stays exact for millions of samples.
+    /// Walks outwards from the mode by the ratio of neighboring probabilities and scales the sum to
+    /// 1, which needs no factorials and stays exact for millions of samples.
     pub(super) fn new(count: usize, share: f64) -> Self {
         let odds = share / (1.0 - share);
         let mode = (((count + 1) as f64 * share) as usize).min(count);
@@ -107,8 +107,8 @@ impl Binomial {
         Self { count, first, probabilities }
     }
 
-    /// Smallest rank whose sample lies below the quantile with at most probability `miss`; `None` where the largest
-    /// sample does with more.
+    /// Smallest rank whose sample lies below the quantile with at most probability `miss`; `None`
+    /// where the largest sample does with more.
     pub(super) fn upper_rank(&self, miss: f64) -> Option<usize> {
         let mut tail = 0.0;
         let fits = self.probabilities.iter().rev().take_while(|probability| {
@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_bound_needs_as_many_samples_as_mlperf_requires() {
-        // Least query counts of early stopping; a percentile needs the first for which the second largest is a bound.
+        // Least query counts of early stopping; a percentile needs the first for which the second
+        // largest is a bound.
         for (share, ranks_below, least) in [(0.9, 0, 44), (0.9, 1, 64), (0.99, 1, 662)] {
             let bound = |count| {
                 Binomial::new(count, share).upper_rank(ONE_SIDE).map(|rank: usize| count - rank)
@@ -260,7 +261,8 @@ mod tests {
 
     #[test]
     fn many_samples_leave_the_bound_near_the_percentile() {
-        // MLPerf's full count for the 90th percentile: within half a percent of the samples at 99 % confidence.
+        // MLPerf's full count for the 90th percentile: within half a percent of the samples at 99 %
+        // confidence.
         let rank = Binomial::new(24_576, 0.9).upper_rank(ONE_SIDE).unwrap();
         assert!((0.9..0.905).contains(&(rank as f64 / 24_576.0)), "{rank}");
         let many = Binomial::new(3_000_000, 0.99);
@@ -318,8 +320,8 @@ mod tests {
                     usize::from(found.low_ms.unwrap() <= truth && truth <= found.high_ms.unwrap());
                 bounded += usize::from(truth <= found.bound_ms.unwrap());
             }
-            // Ranks are whole, so the true confidence lies between the nominal and that of the next rank; three standard
-            // deviations of a count of 2000 runs are 1.5 % and 0.7 %.
+            // Ranks are whole, so the true confidence lies between the nominal and that of the next
+            // rank; three standard deviations of a count of 2000 runs are 1.5 % and 0.7 %.
             let (held, bounded) = (held as f64 / RUNS as f64, bounded as f64 / RUNS as f64);
             assert!(
                 (0.935..0.99).contains(&held) && (0.983..0.9999).contains(&bounded),

@@ -18,8 +18,9 @@ const INDENT: &str = "  ";
 const COLUMNS: [&str; 10] =
     ["latency in ms", "queries", "p50", "p90", "p95", "p99", "max", "images/s", "MP/s", "verdict"];
 
-/// The report as uncolored text. Latencies are milliseconds. A percentile is followed by its interval of 95 % confidence:
-/// `±` the farther end, or `-` and `+` where the ends are not about as far; nothing where an end is unknown.
+/// The report as uncolored text. Latencies are milliseconds. A percentile is followed by its
+/// interval of 95 % confidence: `±` the farther end, or `-` and `+` where the ends are not about as
+/// far; nothing where an end is unknown.
 pub fn text(report: &BenchReport) -> String {
     let mut lines =
         vec![format!("{}, {}: {}", report.program, moment(report.began), verdict(report).words)];
@@ -103,7 +104,8 @@ fn cells(point: &ScenarioResult) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// A percentile with the distances to the ends of its interval; one number where they are about equal.
+/// A percentile with the distances to the ends of its interval; one number where they are about
+/// equal.
 fn with_interval(percentile: &Percentile) -> String {
     let ms = figure(percentile.ms);
     match distances(percentile) {
@@ -148,7 +150,8 @@ fn details(point: &ScenarioResult) -> Vec<String> {
     lines
 }
 
-/// Joins parts, breaking lines after separators; a part longer than a line is broken between its words.
+/// Joins parts, breaking lines after separators; a part longer than a line is broken between its
+/// words.
 fn wrapped(indent: &str, parts: &[String], separator: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for (index, part) in parts.iter().enumerate() {

@@ -1,79 +1,200 @@
-//! The fastest way to run a model on a machine that still gives right labels: what `protoseg tune` found, with all that speaks
-//! for it, in a file beside the model. [`space`] says what is tried, [`search`] chooses within [`limits`], [`machine`] tells for whom it holds.
+//! The fastest engine options for a model on a machine that keep its labels: `tuning.json` beside
+//! the model.
+//!
+//! [`space`] lists what is tried, [`search`] chooses, [`runner`] measures.
 
-mod day;
-pub mod limits;
-pub mod machine;
+pub mod runner;
 pub mod search;
 pub mod space;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use protoseg_models::bundle::TUNING;
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::ON;
+use protoseg_infer::segmenter::fingerprint;
+use protoseg_models::bundle::{BundleError, Manifest, TUNING, external_data};
+use protoseg_models::digest;
 use protoseg_models::errors::FileError;
 use protoseg_models::versioned::{self, JsonError, Versioned};
+use protoseg_models::window::Tiling;
 use serde::{Deserialize, Serialize};
 
-use self::day::day;
-use self::limits::TuningLimits;
-use self::machine::MachineId;
 use self::search::{Candidate, TuningDecision};
 use crate::ab::AbComparison;
 use crate::load::Scenario;
+use crate::machine::MachineInfo;
+use crate::machine::gpu::Gpu;
 use crate::report::ImageSummary;
+use crate::words::utc_time;
 
-/// Options of the engine by their names on the command line without dashes, and what they are set to; `on` where they take no
-/// value.
-pub type EngineSettings = BTreeMap<String, String>;
-
-/// `tuning.json`: what was found, for several machines, models and goals.
+/// `tuning.json`: results for several machines, models and goals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tuning {
     /// Version of the format.
     pub version: String,
-    /// One for each machine, model and way of asking.
+    /// One per machine, model and kind of scenario.
     pub entries: Vec<TuningEntry>,
 }
 
-/// What was found for one machine, model and way of asking.
+/// Result for one machine, model and kind of scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TuningEntry {
-    /// The machine that it holds for.
     pub machine: MachineId,
-    /// The model that it holds for, by [`machine::model_id`].
+    /// [`model_id`].
     pub model: String,
-    /// How the model was asked, which is what it was tuned for.
     pub scenario: Scenario,
-    /// What a choice had to keep to.
     pub limits: TuningLimits,
-    /// The pictures that were asked about.
-    pub pictures: ImageSummary,
+    #[serde(rename = "pictures")]
+    pub images: ImageSummary,
     /// The program that measured, and its version.
     pub program: String,
-    /// When it began, in seconds since 1970 (UTC).
+    /// Unix time in seconds.
     pub measured: u64,
-    /// How the model is to be run; empty where it runs best as it comes.
-    pub choice: EngineSettings,
-    /// Why.
+    /// Empty where the default is fastest.
+    pub choice: EngineConfig,
     pub decision: TuningDecision,
-    /// The choice of the search against the default, in blocks in turns; none where the search found nothing faster.
+    /// The best of the search against the default; `None` where the search found nothing faster.
     pub comparison: Option<AbComparison>,
-    /// All that was tried, in order.
+    /// In the order of the search.
     pub candidates: Vec<Candidate>,
 }
 
-/// Who runs a model, and so which of several entries suits.
+/// Bounds on labels and latency.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TuningLimits {
+    /// Least share of pixels with the reference's label, on the probe and on the images.
+    pub least_agreement: f64,
+    /// Largest 99th percentile of latency in milliseconds.
+    pub p99_ms: Option<f64>,
+}
+
+/// Share of pixels with the same label.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LabelAgreement {
+    /// With the probe's reference, ties excepted; `None` without a probe.
+    pub probe: Option<f64>,
+    /// On the images, with the bundle's fp32 file in its own windows.
+    #[serde(rename = "pictures")]
+    pub images: f64,
+}
+
+impl TuningLimits {
+    /// Why labels do not agree well enough; `None` where they do. NaN never does.
+    fn disagreement(&self, agreement: LabelAgreement) -> Option<String> {
+        let least = self.least_agreement;
+        let shares = [("the probe's", agreement.probe), ("the images'", Some(agreement.images))];
+        shares.into_iter().find_map(|(whose, share)| {
+            let share = share.filter(|&share| !is_at_least(share, least))?;
+            let [share, least] = [share, least].map(|share| 100.0 * share);
+            Some(format!("{share:.3} % of {whose} labels agree, and {least} % must"))
+        })
+    }
+
+    /// Why a 99th percentile is too long; `None` where it is not.
+    fn lateness(&self, p99_ms: Option<f64>) -> Option<String> {
+        let limit = self.p99_ms?;
+        let p99 = p99_ms.filter(|&p99| !is_at_least(limit, p99))?;
+        Some(format!("its 99th percentile is {p99:.1} ms, and may be {limit} ms"))
+    }
+}
+
+/// Returns false where either is NaN.
+fn is_at_least(found: f64, least: f64) -> bool {
+    found >= least
+}
+
+/// Facts that decide how fast a model runs. An entry holds for a machine where all are equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineId {
+    pub processor: Option<String>,
+    /// Cores that this process may use.
+    pub cores: usize,
+    pub vector_extensions: Vec<String>,
+    /// Names of the NVIDIA GPUs that this process sees, by CUDA's numbers.
+    pub gpus: Vec<String>,
+    /// Build of ONNX Runtime; empty where it cannot be loaded.
+    pub runtime: String,
+}
+
+impl MachineId {
+    /// This machine; loads ONNX Runtime unless that has happened.
+    pub fn now() -> Self {
+        let MachineInfo { processor, runtime, gpus, .. } = MachineInfo::now();
+        Self {
+            processor: processor.name,
+            cores: processor.cores,
+            vector_extensions: processor.vector_extensions,
+            gpus: gpu_names(&gpus.gpus),
+            runtime: runtime.map(|runtime| runtime.build).unwrap_or_default(),
+        }
+    }
+}
+
+impl std::fmt::Display for MachineId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { processor, cores, vector_extensions, gpus, runtime } = self;
+        let processor = processor.as_deref().unwrap_or("unknown processor");
+        write!(formatter, "{processor}, {cores} usable cores, {}", vector_extensions.join(" "))?;
+        for gpu in gpus {
+            write!(formatter, ", {gpu}")?;
+        }
+        write!(formatter, ", ONNX Runtime {runtime}")
+    }
+}
+
+/// Names of the GPUs with a CUDA number, by that; of all in the driver's order where none has one.
+fn gpu_names(gpus: &[Gpu]) -> Vec<String> {
+    let mut seen: Vec<&Gpu> = gpus.iter().filter(|gpu| gpu.number.is_some()).collect();
+    seen.sort_by_key(|gpu| gpu.number);
+    let all = if seen.is_empty() { gpus.iter().collect() } else { seen };
+    all.into_iter()
+        .map(|gpu| gpu.name.clone().unwrap_or_else(|| "a GPU without a name".to_owned()))
+        .collect()
+}
+
+/// A model that cannot be identified.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelIdError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Digest of all that a bundle's files compute, or a single file, and of its windows.
+pub fn model_id(path: &Path) -> Result<String, ModelIdError> {
+    if path.is_dir() {
+        let manifest = Manifest::read(path)?.value;
+        let mut lines: Vec<String> = manifest
+            .files
+            .iter()
+            .map(|file| format!("{} {}", file.file, fingerprint(&manifest, file)))
+            .collect();
+        lines.push(Tiling::from(manifest.model.window).to_string());
+        lines.extend(manifest.probe_sha256.clone());
+        return Ok(digest::sha256_bytes(lines.join("\n").as_bytes()));
+    }
+    let sha256 = |path: &Path| digest::sha256_file(path).map_err(FileError::at(path));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let data = path.with_file_name(external_data(&name));
+    let mut text = sha256(path)?;
+    if data.is_file() {
+        text = format!("{text}\n{}", sha256(&data)?);
+    }
+    Ok(digest::sha256_bytes(text.as_bytes()))
+}
+
+/// Command that runs a model as tuned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TuningPurpose {
-    /// Many pictures that are all there: most in an hour counts. Nothing is known from tuning for one picture at a time.
+    /// Throughput counts; results for single images are of no use.
     Label,
-    /// Requests that come by themselves: what was measured with several clients under a bound of latency is nearest, then
-    /// what answers one request soonest; what was measured over many pictures says nothing of how long one waits.
+    /// Requests arrive by themselves: nearest are results with clients under a latency bound, then
+    /// those for single images; offline results say nothing about latency.
     Serve,
 }
 
-/// The shape of a scenario: entries of one machine and model differ in it.
+/// Kind of scenario, by which the entries of one machine and model differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoadShape {
     Offline,
@@ -81,9 +202,21 @@ enum LoadShape {
     Single,
 }
 
+impl LoadShape {
+    fn new(scenario: Scenario) -> Self {
+        match scenario {
+            Scenario::Offline => Self::Offline,
+            Scenario::SingleStream => Self::Single,
+            Scenario::Clients { .. } | Scenario::MultiStream { .. } | Scenario::Server { .. } => {
+                Self::Clients
+            }
+        }
+    }
+}
+
 impl TuningPurpose {
-    /// From what suits best to what still does.
-    fn kinds(self) -> &'static [LoadShape] {
+    /// Usable kinds, the best first.
+    fn shapes(self) -> &'static [LoadShape] {
         match self {
             Self::Label => &[LoadShape::Offline, LoadShape::Clients],
             Self::Serve => &[LoadShape::Clients, LoadShape::Single, LoadShape::Offline],
@@ -95,7 +228,7 @@ impl Tuning {
     /// Version written, and the newest read.
     pub const VERSION: &str = "1.0";
 
-    /// Reads a file; none where there is none.
+    /// Reads a file; `None` where it does not exist.
     pub fn read(path: &Path) -> Result<Option<Self>, JsonError> {
         match versioned::read(path, Self::VERSION) {
             Ok(Versioned { value, .. }) => Ok(Some(value)),
@@ -108,47 +241,52 @@ impl Tuning {
         }
     }
 
-    /// One without entries.
+    /// A tuning without entries.
     pub fn empty() -> Self {
         Self { version: Self::VERSION.to_owned(), entries: Vec::new() }
     }
 
-    /// Writes a file, whole or not at all.
+    /// Writes the file atomically.
     pub fn write(&self, path: &Path) -> Result<(), JsonError> {
         versioned::write(path, self)
     }
 
-    /// Puts an entry in, in place of what an earlier tuning found for the same machine, model and way of asking.
+    /// Adds an entry, which replaces an earlier one of the same machine, model and kind of
+    /// scenario.
     pub fn put(&mut self, entry: TuningEntry) {
         self.entries.retain(|known| {
-            !known.is_for(&entry.machine, &entry.model) || known.kind() != entry.kind()
+            !known.is_for(&entry.machine, &entry.model) || known.shape() != entry.shape()
         });
         self.entries.push(entry);
     }
 
-    /// What was found for a machine and a model under scenarios of one kind.
-    pub fn found(
+    /// The entry of a machine and model for this kind of scenario.
+    pub fn find(
         &self,
         machine: &MachineId,
         model: &str,
         scenario: Scenario,
     ) -> Option<&TuningEntry> {
-        self.entries
-            .iter()
-            .find(|entry| entry.is_for(machine, model) && entry.kind() == kind(scenario))
+        self.find_shape(machine, model, LoadShape::new(scenario))
     }
 
-    /// The entry that suits best.
+    /// The best entry of a machine and model for a purpose.
     pub fn best_for(
         &self,
         machine: &MachineId,
         model: &str,
-        user: TuningPurpose,
+        purpose: TuningPurpose,
     ) -> Option<&TuningEntry> {
-        let fits = |kind: &LoadShape| {
-            self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.kind() == *kind)
-        };
-        user.kinds().iter().find_map(fits)
+        purpose.shapes().iter().find_map(|&shape| self.find_shape(machine, model, shape))
+    }
+
+    fn find_shape(
+        &self,
+        machine: &MachineId,
+        model: &str,
+        shape: LoadShape,
+    ) -> Option<&TuningEntry> {
+        self.entries.iter().find(|entry| entry.is_for(machine, model) && entry.shape() == shape)
     }
 }
 
@@ -157,62 +295,52 @@ impl TuningEntry {
         self.machine == *machine && self.model == model
     }
 
-    fn kind(&self) -> LoadShape {
-        kind(self.scenario)
+    fn shape(&self) -> LoadShape {
+        LoadShape::new(self.scenario)
     }
 
-    /// The choice for somebody. What cores are used for is left to them where it was measured under another load than
-    /// theirs.
-    pub fn choice_for(&self, user: TuningPurpose) -> EngineSettings {
+    /// The choice for a purpose, without `mode` where it was measured under another kind of
+    /// scenario.
+    pub fn choice_for(&self, purpose: TuningPurpose) -> EngineConfig {
         let mut choice = self.choice.clone();
-        if user.kinds().first() != Some(&self.kind()) {
-            choice.remove(space::MODE);
+        if purpose.shapes().first() != Some(&self.shape()) {
+            choice.mode = None;
         }
         choice
     }
 
-    /// How many times as fast as the default the choice is, where it was found to be faster.
-    pub fn times(&self) -> Option<f64> {
+    /// Speed relative to the default, where the choice was found to be faster.
+    pub fn speedup(&self) -> Option<f64> {
         let comparison =
             self.comparison.as_ref().filter(|_| self.decision == TuningDecision::Faster)?;
         Some(1.0 / comparison.ratio.ratio)
     }
 
-    /// The day on which it was measured, such as 2026-11-27 (UTC).
-    pub fn day(&self) -> String {
-        day(self.measured)
+    /// Date of the measurement, such as 2026-11-27 (UTC).
+    pub fn date(&self) -> String {
+        utc_time(self.measured, "%Y-%m-%d")
     }
 }
 
-fn kind(scenario: Scenario) -> LoadShape {
-    match scenario {
-        Scenario::Offline => LoadShape::Offline,
-        Scenario::SingleStream => LoadShape::Single,
-        Scenario::Clients { .. } | Scenario::MultiStream { .. } | Scenario::Server { .. } => {
-            LoadShape::Clients
-        }
-    }
-}
-
-/// Where tunings of a model lie: in the bundle's folder, or in that of a single file.
+/// The file `tuning.json` of a model: in the bundle, or beside a single file.
 pub fn tuning_path(model: &Path) -> PathBuf {
     if model.is_dir() { model.join(TUNING) } else { model.with_file_name(TUNING) }
 }
 
-/// A choice as a person reads it: `precision int8, threads 4`.
-pub fn describe(choice: &EngineSettings) -> String {
-    if choice.is_empty() {
-        return "as it comes".to_owned();
-    }
-    let option = |(name, value): (&String, &String)| match value.as_str() {
-        space::ON => name.clone(),
-        value => format!("{name} {value}"),
-    };
-    choice.iter().map(option).collect::<Vec<_>>().join(", ")
+/// A choice as text: `precision int8, threads 4`.
+pub fn describe(choice: &EngineConfig) -> String {
+    let options: Vec<String> = choice
+        .options()
+        .into_iter()
+        .map(|(name, value)| if value == ON { name.to_owned() } else { format!("{name} {value}") })
+        .collect();
+    if options.is_empty() { "the defaults".to_owned() } else { options.join(", ") }
 }
 
 #[cfg(test)]
 mod tests {
+    use protoseg_models::variant::Precision;
+
     use super::*;
 
     fn machine(cores: usize) -> MachineId {
@@ -226,6 +354,12 @@ mod tests {
         }
     }
 
+    fn config(options: &[(&str, &str)]) -> EngineConfig {
+        let mut config = EngineConfig::default();
+        options.iter().for_each(|(name, value)| config.set(name, value).unwrap());
+        config
+    }
+
     fn entry(
         cores: usize,
         model: &str,
@@ -237,13 +371,10 @@ mod tests {
             model: model.to_owned(),
             scenario,
             limits: TuningLimits { least_agreement: 0.99, p99_ms: None },
-            pictures: ImageSummary { height: 32, width: 32, count: 1, source: "drawn".to_owned() },
+            images: ImageSummary { height: 32, width: 32, count: 1, source: "drawn".to_owned() },
             program: "protoseg".to_owned(),
             measured: 0,
-            choice: choice
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            choice: config(choice),
             decision: TuningDecision::Faster,
             comparison: None,
             candidates: Vec::new(),
@@ -251,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_replaces_only_its_own() {
+    fn entries_replace_those_of_the_same_kind() {
         let mut tuning = Tuning::empty();
         let clients = |clients| Scenario::Clients { clients };
         for (cores, model, scenario) in [
@@ -266,10 +397,11 @@ mod tests {
         assert_eq!(tuning.entries.len(), 5);
         tuning.put(entry(2, "a", clients(8), &[("spin", "on")]));
         assert_eq!(tuning.entries.len(), 5);
-        assert_eq!(tuning.found(&machine(2), "a", clients(4)).unwrap().choice["spin"], "on");
-        assert!(tuning.found(&machine(2), "a", Scenario::Offline).unwrap().choice.is_empty());
-        assert_eq!(tuning.found(&machine(3), "a", Scenario::Offline), None);
-        assert_eq!(tuning.found(&machine(2), "c", Scenario::Offline), None);
+        assert!(tuning.find(&machine(2), "a", clients(4)).unwrap().choice.spin);
+        let offline = tuning.find(&machine(2), "a", Scenario::Offline).unwrap();
+        assert_eq!(offline.choice, EngineConfig::default());
+        assert_eq!(tuning.find(&machine(3), "a", Scenario::Offline), None);
+        assert_eq!(tuning.find(&machine(2), "c", Scenario::Offline), None);
         let text = serde_json::to_string(&tuning).unwrap();
         assert_eq!(
             versioned::parse::<Tuning>(Path::new("x"), &text, Tuning::VERSION).unwrap().value,
@@ -278,10 +410,11 @@ mod tests {
     }
 
     #[test]
-    fn each_user_gets_what_was_measured_for_it() {
+    fn each_purpose_gets_its_entry() {
         let mode = [("mode", "throughput"), ("precision", "int8")];
         let all = [Scenario::SingleStream, Scenario::Clients { clients: 4 }, Scenario::Offline];
-        // Which of these there are, which one labels, which one serves, and whether each keeps its mode.
+        // Existing entries; the one for labeling and the one for serving, each with whether it
+        // keeps its mode.
         let table = [
             (&all[..], Some((2, true)), Some((1, true))),
             (&all[..2], Some((1, false)), Some((1, true))),
@@ -294,29 +427,77 @@ mod tests {
             there.iter().for_each(|&scenario| tuning.put(entry(2, "a", scenario, &mode)));
             for (user, expected) in [(TuningPurpose::Label, label), (TuningPurpose::Serve, serve)] {
                 let found = tuning.best_for(&machine(2), "a", user);
-                let told = found
-                    .map(|entry| (entry.scenario, entry.choice_for(user).contains_key("mode")));
+                let choice =
+                    found.map(|entry| (entry.scenario, entry.choice_for(user).mode.is_some()));
                 assert_eq!(
-                    told,
+                    choice,
                     expected.map(|(index, mode)| (all[index], mode)),
                     "{user:?} of {there:?}"
                 );
-                assert!(found.is_none_or(|entry| entry.choice_for(user)["precision"] == "int8"));
+                assert!(
+                    found.is_none_or(
+                        |entry| entry.choice_for(user).precision == Some(Precision::Int8)
+                    )
+                );
             }
             assert_eq!(tuning.best_for(&machine(3), "a", TuningPurpose::Label), None);
         }
     }
 
     #[test]
-    fn choices_read_as_sentences() {
-        let choice = entry(
-            1,
-            "a",
-            Scenario::Offline,
-            &[("threads", "4"), ("precision", "int8"), ("spin", "on")],
-        )
-        .choice;
+    fn choices_are_described() {
+        let choice = config(&[("threads", "4"), ("precision", "int8"), ("spin", "on")]);
         assert_eq!(describe(&choice), "precision int8, spin, threads 4");
-        assert_eq!(describe(&EngineSettings::new()), "as it comes");
+        assert_eq!(describe(&EngineConfig::default()), "the defaults");
+    }
+
+    #[test]
+    fn both_agreements_count_and_nan_never_agrees() {
+        let limits = TuningLimits { least_agreement: 0.99, p99_ms: Some(50.0) };
+        let disagreement = |probe, images| limits.disagreement(LabelAgreement { probe, images });
+        assert_eq!([disagreement(Some(0.99), 1.0), disagreement(None, 0.99)], [None, None]);
+        assert!(disagreement(Some(0.5), 1.0).unwrap().contains("50.000 % of the probe's labels"));
+        assert!(disagreement(Some(1.0), 0.5).unwrap().contains("50.000 % of the images' labels"));
+        assert!(
+            disagreement(Some(f64::NAN), 1.0).is_some() && disagreement(None, f64::NAN).is_some()
+        );
+        assert_eq!([limits.lateness(None), limits.lateness(Some(50.0))], [None, None]);
+        assert!(limits.lateness(Some(50.1)).unwrap().contains("50.1 ms, and may be 50 ms"));
+    }
+
+    #[test]
+    fn gpus_are_named_by_cuda_numbers() {
+        let gpu =
+            |name: &str, number| Gpu { name: Some(name.to_owned()), number, ..Gpu::default() };
+        assert_eq!(
+            gpu_names(&[gpu("hidden", None), gpu("second", Some(1)), gpu("first", Some(0))]),
+            ["first", "second"]
+        );
+        assert_eq!(gpu_names(&[gpu("one", None), gpu("other", None)]), ["one", "other"]);
+        assert!(gpu_names(&[]).is_empty());
+    }
+
+    #[test]
+    fn model_ids_depend_on_all_files_and_the_windows() {
+        let root = tempfile::tempdir().unwrap();
+        let id_with = |change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = Manifest::read(Path::new("../tests/fixtures/colors")).unwrap().value;
+            change(&mut manifest);
+            manifest.write(root.path()).unwrap();
+            model_id(root.path()).unwrap()
+        };
+        let own = id_with(&|_| ());
+        assert_eq!(own, model_id(Path::new("../tests/fixtures/colors")).unwrap());
+        // The name and the records of a check do not count.
+        assert_eq!(own, id_with(&|manifest| "other".clone_into(&mut manifest.model.name)));
+        assert_ne!(own, id_with(&|manifest| manifest.model.window = None));
+        assert_ne!(own, id_with(&|manifest| manifest.files.push(manifest.files[0].clone())));
+        assert_ne!(own, id_with(&|manifest| manifest.files[0].sha256 = "0".repeat(64)));
+        let file = root.path().join("model.onnx");
+        assert!(matches!(model_id(&file), Err(ModelIdError::File(_))));
+        std::fs::write(&file, "one").unwrap();
+        let one = model_id(&file).unwrap();
+        std::fs::write(root.path().join("model.onnx.data"), "weights").unwrap();
+        assert_ne!(one, model_id(&file).unwrap());
     }
 }

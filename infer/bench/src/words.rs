@@ -194,7 +194,8 @@ pub(super) fn accuracy(accuracy: &Accuracy) -> String {
     if parts.is_empty() { "unknown".to_owned() } else { parts.join("; ") }
 }
 
-/// Sentence on percentiles that equal the largest sample because there are too few; `None` where there are none.
+/// Sentence on percentiles that equal the largest sample because there are too few; `None` where
+/// there are none.
 pub(super) fn largest(report: &BenchReport) -> Option<String> {
     let mut percents: Vec<f64> = Vec::new();
     for point in report.runs.iter().flat_map(|run| &run.points) {
@@ -207,7 +208,8 @@ pub(super) fn largest(report: &BenchReport) -> Option<String> {
         }
     }
     percents.sort_by(f64::total_cmp);
-    // From this number of samples on, one is expected beyond the percentile, and the rank is not the last.
+    // From this number of samples on, one is expected beyond the percentile, and the rank is not
+    // the last.
     let needed = |percent: &f64| rounded(100.0 / (100.0 - percent), 1);
     let list: Vec<String> = percents
         .iter()

@@ -166,7 +166,7 @@ impl From<SchedulerError> for ServiceError {
             SegmentError::OneSize { .. }
             | SegmentError::Empty
             | SegmentError::Window(_)
-            | SegmentError::NoScores
+            | SegmentError::NoLogits
             | SegmentError::LabelsInWindows => Self::BadRequest(why),
             SegmentError::TooLarge { .. } => Self::PayloadTooLarge(why),
             error if error.is_lasting() => Self::Unavailable(why),

@@ -25,14 +25,13 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use protoseg_images::image_file::EncodedImage;
-use protoseg_infer::machine;
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::{Outputs, Stage, machine};
 use tokio::sync::Semaphore;
 
 use self::budget::{Budget, BudgetExceeded, MAX_PERMIT, PIXEL_BYTES, Permit};
 pub use self::error::ServiceError;
 use self::error::{bad_request, too_large};
-use self::metrics::{Metrics, Stage};
+use self::metrics::Metrics;
 pub use self::middleware::ApiKey;
 pub use self::queue::BatchLimit;
 use self::registry::{LoadedModel, ModelRegistry};
@@ -224,7 +223,8 @@ impl Service {
                 "the image has {width}x{height} pixels, more than the limit of {limit}"
             )));
         }
-        let cost = model.scheduler.cost([height, width], Outputs::default(), model.gives_logits)?;
+        let outputs = Outputs { logits: model.gives_logits, ..Outputs::default() };
+        let cost = model.scheduler.cost([height, width], outputs)?;
         let budget = pixels.saturating_add(cost.bytes / PIXEL_BYTES);
         let limit = self.limits.queue_pixels.min(MAX_PERMIT);
         if budget > limit {
@@ -283,21 +283,20 @@ impl Service {
         model: &LoadedModel,
         AdmittedImage { image, permit }: AdmittedImage,
         outputs: Outputs,
-        logits: bool,
     ) -> Result<LabeledImage, ServiceError> {
         let image = Arc::new(image);
         let outputs =
             Outputs { confidence: outputs.confidence && model.gives_confidence, ..outputs };
-        let request = PredictRequest { image: Arc::clone(&image), outputs, logits };
+        let request = PredictRequest { image: Arc::clone(&image), outputs };
         let response = model
             .scheduler
             .submit(request)?
             .await
             .map_err(|_| ServiceError::Internal("the model gave no answer".to_owned()))??;
         let times = response.times;
-        model.metrics.record_stage(Stage::Queue, times.queue);
-        model.metrics.record_stage(Stage::Run, times.run);
-        model.metrics.record_stage(Stage::Stitch, times.stitch);
+        for stage in [Stage::Queue, Stage::Compute, Stage::Stitch] {
+            model.metrics.record_stage(stage, times[stage]);
+        }
         model.metrics.record_prediction(&response.prediction);
         Ok(LabeledImage { image, response, permit })
     }
@@ -336,7 +335,7 @@ mod tests {
         pub(crate) fn empty() -> Self {
             let metrics = Arc::new(Metrics::default());
             let options = registry::ModelOptions {
-                pipeline: Default::default(),
+                engine: Default::default(),
                 limit: BatchLimit { windows: 1, pixels: 1 },
                 delay: Duration::ZERO,
                 logits: false,

@@ -9,8 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
-use protoseg_infer::machine;
-use protoseg_infer::upsample::Prediction;
+use protoseg_infer::{Prediction, Stage, machine};
 use protoseg_models::classes::ClassTable;
 
 /// Weight of the newest image in the gauges that watch for drift: about the last hundred decide.
@@ -157,7 +156,7 @@ impl Metrics {
     /// Returns the metrics of one model.
     pub fn for_model(&self, model: &str, classes: &ClassTable) -> ModelMetrics {
         let label = model_label(model);
-        let stage = |stage: &str| {
+        let stage = |(_, stage): (Stage, &str)| {
             let labels = [("model", model.to_owned()), ("stage", stage.to_owned())];
             self.stage_seconds.get_or_create(&labels).clone()
         };
@@ -190,19 +189,15 @@ impl Metrics {
     }
 }
 
-/// Stages of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    Read,
-    Decode,
-    Queue,
-    Run,
-    Stitch,
-    Encode,
-}
-
-/// Label values of [`Stage`], in its order.
-const STAGES: [&str; 6] = ["read", "decode", "queue", "run", "stitch", "encode"];
+/// Stages that are measured, and their values of the label `stage`.
+const STAGES: [(Stage, &str); 6] = [
+    (Stage::Read, "read"),
+    (Stage::Decode, "decode"),
+    (Stage::Queue, "queue"),
+    (Stage::Compute, "run"),
+    (Stage::Stitch, "stitch"),
+    (Stage::Encode, "encode"),
+];
 
 /// Metrics of one model.
 #[derive(Debug, Clone)]
@@ -221,7 +216,9 @@ pub struct ModelMetrics {
 
 impl ModelMetrics {
     pub(crate) fn record_stage(&self, stage: Stage, elapsed: Duration) {
-        self.stages[stage as usize].observe(elapsed.as_secs_f64());
+        if let Some(index) = STAGES.iter().position(|(known, _)| *known == stage) {
+            self.stages[index].observe(elapsed.as_secs_f64());
+        }
     }
 
     pub(crate) fn record_batch(&self, windows: usize) {
@@ -255,6 +252,8 @@ impl ModelMetrics {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::arr2;
+
     use super::*;
 
     #[test]
@@ -264,19 +263,10 @@ mod tests {
         let model = metrics.for_model("street", &classes);
         model.record_batch(4);
         model.record_stage(Stage::Queue, Duration::from_millis(3));
-        let prediction = Prediction {
-            height: 1,
-            width: 4,
-            labels: vec![1, 1, 1, 0],
-            confidence: Some(vec![255, 255, 0, 0]),
-            margin: None,
-        };
-        model.record_prediction(&Prediction {
-            labels: vec![1, 1, 1, 0],
-            confidence: None,
-            ..prediction.clone()
-        });
-        model.record_prediction(&prediction);
+        let labels = Prediction::from_labels(arr2(&[[1, 1, 1, 0]]));
+        let confidence = Some(arr2(&[[255, 255, 0, 0]]));
+        model.record_prediction(&labels);
+        model.record_prediction(&Prediction { confidence, ..labels });
         metrics.record_request("street", "http", "ok", Duration::from_secs(1));
         let text = metrics.text(7, 9);
         for line in [

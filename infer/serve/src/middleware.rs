@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use protoseg_infer::{Stage, StageTimes};
 use subtle::ConstantTimeEq;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span, field};
@@ -25,7 +26,6 @@ use super::budget::Permit;
 use super::error::RequestOutcome;
 use super::grpc::LimitedBody;
 use super::http::PermitBody;
-use super::scheduler::JobTimes;
 use super::{AppState, Service, ServiceError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -329,10 +329,10 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-pub(crate) fn add_timing_headers(headers: &mut HeaderMap, times: JobTimes) {
-    headers.insert("x-queue-time", milliseconds(times.queue));
-    headers.insert("x-inference-time", milliseconds(times.run));
-    headers.insert("x-stitch-time", milliseconds(times.stitch));
+pub(crate) fn add_timing_headers(headers: &mut HeaderMap, times: StageTimes) {
+    headers.insert("x-queue-time", milliseconds(times[Stage::Queue]));
+    headers.insert("x-inference-time", milliseconds(times.run()));
+    headers.insert("x-stitch-time", milliseconds(times[Stage::Stitch]));
 }
 
 fn milliseconds(time: Duration) -> HeaderValue {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use protoseg_infer::pipeline::{Pipeline, PipelineOptions, PipelineSetup};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::pipeline::{Pipeline, PipelineSetup};
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
 use protoseg_models::bundle::{BundleError, Model};
 use protoseg_models::errors::FileError;
@@ -20,7 +21,7 @@ pub const ENCODED_SUFFIX: &str = ".encoded";
 
 #[derive(Debug, Clone)]
 pub struct ModelOptions {
-    pub pipeline: PipelineOptions,
+    pub engine: EngineConfig,
     pub limit: BatchLimit,
     /// Time that a batch that is not full waits for more windows.
     pub delay: Duration,
@@ -223,14 +224,14 @@ impl ModelRegistry {
     }
 
     fn open(&self, name: &str, path: &Path) -> Result<LoadedModel, SegmentError> {
-        let ModelOptions { pipeline, limit, delay, logits } = self.options.options(path);
-        let (mut segmenters, setup) = Pipeline::open(path, &pipeline)?.into_segmenters();
+        let ModelOptions { engine, limit, delay, logits } = self.options.options(path);
+        let (mut segmenters, setup) = Pipeline::open(path, &engine, None)?.into_segmenters();
         segmenters.iter_mut().try_for_each(|segmenter| segmenter.warm_up().map(drop))?;
         let start = Instant::now();
         let pixels = segmenters.first_mut().map_or(Ok(0), Segmenter::warm_up)?;
         let elapsed = start.elapsed();
         let Some(first) = segmenters.first() else {
-            return Err(SegmentError::NoLogits(path.into()));
+            return Err(SegmentError::NoModelFile(path.into()));
         };
         let model = first.model().clone();
         let version = first.fingerprint().chars().take(12).collect();

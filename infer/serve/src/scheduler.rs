@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use protoseg_infer::segmenter::{SegmentError, Segmenter, TileCost, TileGrid, TileMerger, Tiler};
-use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::{Outputs, Prediction};
+use protoseg_infer::{Outputs, Prediction, Stage, StageTimes};
 use tokio::sync::oneshot;
 
 use self::worker::ThroughputMeter;
@@ -21,26 +20,13 @@ use super::queue::{BatchLimit, FairQueue, JobShape};
 pub struct PredictRequest {
     pub image: Arc<RgbImage>,
     pub outputs: Outputs,
-    /// Asks for the logits before upsampling too.
-    pub logits: bool,
 }
 
 #[derive(Debug)]
 pub struct PredictResponse {
     pub prediction: Prediction,
-    /// Before upsampling, if asked for.
-    pub logits: Option<LogitMap>,
-    pub times: JobTimes,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct JobTimes {
-    /// Until the first tile ran.
-    pub queue: Duration,
-    /// Its part of the batches.
-    pub run: Duration,
-    /// Merging of tiles, and upsampling.
-    pub stitch: Duration,
+    /// Compute is the image's part of its batches, and stitching includes upsampling.
+    pub times: StageTimes,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -142,7 +128,7 @@ impl Scheduler {
     pub fn submit(&self, request: PredictRequest) -> Result<JobHandle, SchedulerError> {
         let (sender, handle) = oneshot::channel();
         let size = [request.image.height() as usize, request.image.width() as usize];
-        let tiles = if self.shared.tiler.runs_whole(size, request.outputs, request.logits) {
+        let tiles = if self.shared.tiler.runs_whole(size, request.outputs) {
             None
         } else {
             Some(self.shared.tiler.tiles(size)?)
@@ -178,14 +164,8 @@ impl Scheduler {
     }
 
     /// Returns the cost of an image `[height, width]`.
-    pub fn cost(
-        &self,
-        size: [usize; 2],
-        outputs: Outputs,
-        logits: bool,
-    ) -> Result<TileCost, SchedulerError> {
-        let tiler = &self.shared.tiler;
-        Ok(tiler.cost(size, tiler.runs_whole(size, outputs, logits), logits)?)
+    pub fn cost(&self, size: [usize; 2], outputs: Outputs) -> Result<TileCost, SchedulerError> {
+        Ok(self.shared.tiler.cost(size, outputs)?)
     }
 
     /// Estimates the times of an image whose tiles have so many pixels; none before the first
@@ -265,7 +245,7 @@ struct Job {
 #[derive(Debug, Default)]
 struct Progress {
     merger: Option<TileMerger>,
-    times: JobTimes,
+    times: StageTimes,
     has_begun: bool,
 }
 
@@ -287,7 +267,7 @@ impl Job {
         let mut progress = self.progress();
         if !progress.has_begun {
             progress.has_begun = true;
-            progress.times.queue = now.saturating_duration_since(self.submitted);
+            progress.times[Stage::Queue] = now.saturating_duration_since(self.submitted);
         }
     }
 
@@ -296,10 +276,9 @@ impl Job {
     }
 
     /// Sends the result, once.
-    fn finish(&self, result: Result<(Prediction, Option<LogitMap>), SchedulerError>) {
+    fn finish(&self, result: Result<Prediction, SchedulerError>) {
         let times = self.progress().times;
-        let result =
-            result.map(|(prediction, logits)| PredictResponse { prediction, logits, times });
+        let result = result.map(|prediction| PredictResponse { prediction, times });
         if let Some(sender) = self.sender().take() {
             // Fails where nobody waits any more.
             drop(sender.send(result));

@@ -1,56 +1,57 @@
-//! How far labels, and the confidence in them, agree with a reference: near the borders of segments and away from them, and
-//! where the reference was sure of its choice.
+//! Agreement of labels, confidence and logits with a reference: labels near the boundaries of
+//! segments and elsewhere, and where the reference is clear.
 
 use crate::upsample::PixelDecision;
 use protoseg_models::boundary;
 use serde::Serialize;
 
-/// Above this share of the largest logit, the gap of the two best scores is one that rounding should not turn over.
+/// Share of the largest logit above which rounding should not reverse the gap of the two best
+/// logits.
 const CLEAR: f64 = 0.01;
 
-/// Pixels from another label within which a pixel counts as near a boundary.
+/// Distance from another label in pixels within which a pixel is near a boundary.
 const REACH: usize = 3;
 
-/// What labels are held against: those of one picture, with how clear each choice was.
+/// Reference labels of one image, and how clear each is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReferenceLabels<'a> {
     /// Train ids `[height, width]`.
     pub(super) labels: &'a [u8],
     /// Pixels in a row.
     pub(super) width: usize,
-    /// The choices behind the labels, pixel by pixel.
-    pub(super) choices: &'a [PixelDecision],
-    /// The largest logit behind them, whatever its sign.
+    /// Pixel by pixel.
+    pub(super) decisions: &'a [PixelDecision],
+    /// The largest absolute logit behind them.
     pub(super) largest: f64,
-    /// Labels whose two best scores are nearer than this share of the largest logit are a matter of rounding.
+    /// Labels whose two best logits are nearer than this share of the largest logit are ties.
     pub(super) rounding: f64,
 }
 
 impl ReferenceLabels<'_> {
     fn is_tie(&self, pixel: usize) -> bool {
-        f64::from(self.choices[pixel].gap) < self.rounding * self.largest
+        f64::from(self.decisions[pixel].gap) < self.rounding * self.largest
     }
 }
 
-/// Counts of pixels.
+/// Pixel counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Agreement {
-    /// All of them.
     pub(super) pixels: usize,
     /// Those near a boundary of the reference.
     pub(super) near: usize,
-    /// Those with another label, but for ties.
+    /// Pixels with another label, but for ties.
     pub(super) wrong: usize,
     /// Those of `wrong` near a boundary.
     pub(super) wrong_near: usize,
-    /// Those with another label where the two best scores of the reference are as good as equal; they count as agreeing.
+    /// Pixels with another label where the two best logits of the reference are a tie; they count
+    /// as agreeing.
     pub(super) ties: usize,
-    /// Those of `wrong` where the reference was sure.
+    /// Those of `wrong` where the reference is clear.
     pub(super) clear: usize,
 }
 
 impl Agreement {
-    /// Compares the labels of one picture.
+    /// Compares the labels of one image.
     pub(super) fn compare(reference: &ReferenceLabels, found: &[u8]) -> Self {
         let near = boundary::near_boundary(reference.labels, reference.width, REACH);
         let count = near.iter().filter(|near| **near).count();
@@ -68,12 +69,12 @@ impl Agreement {
             agreement.wrong += 1;
             agreement.wrong_near += usize::from(near[pixel]);
             agreement.clear +=
-                usize::from(f64::from(reference.choices[pixel].gap) > CLEAR * reference.largest);
+                usize::from(f64::from(reference.decisions[pixel].gap) > CLEAR * reference.largest);
         }
         agreement
     }
 
-    /// Adds the counts of another picture.
+    /// Adds the counts of another image.
     pub(super) fn add(&mut self, other: &Self) {
         self.pixels += other.pixels;
         self.near += other.near;
@@ -98,22 +99,22 @@ impl Agreement {
     }
 }
 
-/// How labels agree, in shares of pixels.
+/// Agreement of labels, in shares of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct LabelAgreement {
-    /// All of them.
     pub(super) pixels: usize,
-    /// With the reference's label, or another where rounding decides between the two best scores: what is judged.
+    /// With the reference's label, or a tie: the share that is judged.
     pub(super) agreement: f64,
-    /// With the very label of the reference.
+    /// With exactly the reference's label.
     pub(super) equal: f64,
-    /// The agreement within 3 pixels of another label; none where there are no such pixels.
+    /// The agreement within 3 pixels of another label; None where there are no such pixels.
     pub(super) near_boundaries: Option<f64>,
     /// The same of all other pixels.
     pub(super) elsewhere: Option<f64>,
-    /// Pixels with another label that count as agreeing, as rounding decides between the two best scores.
+    /// Pixels with another label that count as agreeing.
     pub(super) ties: usize,
-    /// Pixels with another label where the two best scores are more than a hundredth of the largest logit apart.
+    /// Pixels with another label where the two best logits are more than a hundredth of the largest
+    /// logit apart.
     pub(super) clear: usize,
 }
 
@@ -132,7 +133,7 @@ impl std::fmt::Display for LabelAgreement {
     }
 }
 
-/// How confidence agrees.
+/// Agreement of confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct ConfidenceAgreement {
     /// Share of pixels within one step of 1/255, or tied.
@@ -142,12 +143,16 @@ pub(super) struct ConfidenceAgreement {
 }
 
 impl ConfidenceAgreement {
-    /// Compares the confidence in the labels of one picture.
+    /// Compares the confidence in the labels of one image.
     pub(super) fn compare(reference: &ReferenceLabels, found: &[u8]) -> Self {
-        Self::between(reference, reference.choices.iter().map(|choice| choice.confidence), found)
+        Self::between(
+            reference,
+            reference.decisions.iter().map(|decision| decision.confidence),
+            found,
+        )
     }
 
-    /// The same with another confidence in the reference's labels than the reference's own.
+    /// The same with another expected confidence than the reference's own.
     pub(super) fn between(
         reference: &ReferenceLabels,
         expected: impl Iterator<Item = u8>,
@@ -165,21 +170,60 @@ impl ConfidenceAgreement {
     }
 }
 
+/// Noise-to-signal ratio of logits, as sums of squares over images.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Noise {
+    /// Squares of differences from the reference.
+    error: f64,
+    /// Squares of the reference's deviations from each class's mean over its image.
+    signal: f64,
+}
+
+impl Noise {
+    /// Compares one image's logits `[1, classes, h, w]`, both of the same shape.
+    pub(super) fn compare(truth: &[f32], found: &[f32], classes: usize) -> Self {
+        let plane = (truth.len() / classes.max(1)).max(1);
+        let mut noise = Self::default();
+        for (truth, found) in truth.chunks(plane).zip(found.chunks(plane)) {
+            let mean = truth.iter().map(|&logit| f64::from(logit)).sum::<f64>() / plane as f64;
+            for (&truth, &found) in truth.iter().zip(found) {
+                noise.error += (f64::from(found) - f64::from(truth)).powi(2);
+                noise.signal += (f64::from(truth) - mean).powi(2);
+            }
+        }
+        noise
+    }
+
+    /// Adds the squares of another image.
+    pub(super) fn add(&mut self, other: Self) {
+        self.error += other.error;
+        self.signal += other.signal;
+    }
+
+    /// Root mean square of noise over signal: 1 for logits that are constant over the image.
+    /// `f64::MAX` where it is not finite.
+    pub(super) fn ratio(self) -> f64 {
+        let ratio = if self.error == 0.0 { 0.0 } else { (self.error / self.signal).sqrt() };
+        if ratio.is_finite() { ratio } else { f64::MAX }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn pixels_are_counted_by_place_and_by_gap() {
-        // Two rows of twelve: a boundary in the middle, so that three columns on each side are near it.
+        // Two rows of twelve: a boundary in the middle, so that three columns on each side are near
+        // it.
         let labels: Vec<u8> = (0..24).map(|pixel| u8::from(pixel % 12 >= 6)).collect();
-        let mut choices = [PixelDecision { gap: 0.005, confidence: 100 }; 24];
-        choices[0].gap = 0.5;
-        choices[7].gap = 1e-6;
+        let mut decisions = [PixelDecision { gap: 0.005, confidence: 100 }; 24];
+        decisions[0].gap = 0.5;
+        decisions[7].gap = 1e-6;
         let reference = ReferenceLabels {
             labels: &labels,
             width: 12,
-            choices: &choices,
+            decisions: &decisions,
             largest: 1.0,
             rounding: 1e-5,
         };
@@ -211,11 +255,33 @@ mod tests {
         let reference = ReferenceLabels {
             labels: &[2; 6],
             width: 3,
-            choices: &[PixelDecision { gap: 1.0, confidence: 1 }; 6],
+            decisions: &[PixelDecision { gap: 1.0, confidence: 1 }; 6],
             largest: 1.0,
             rounding: 1e-5,
         };
         let report = Agreement::compare(&reference, &[2, 2, 2, 2, 2, 3]).report();
         assert_eq!((report.near_boundaries, report.elsewhere), (None, Some(5.0 / 6.0)));
+    }
+
+    #[test]
+    fn constant_logits_have_the_ratio_one() {
+        // Two classes at four positions, with means 2.5 and 10.
+        let truth = [1.0, 2.0, 3.0, 4.0, 9.0, 11.0, 9.0, 11.0];
+        let compare = |found: &[f32]| Noise::compare(&truth, found, 2);
+        assert_eq!(compare(&truth).ratio(), 0.0);
+        assert_eq!(compare(&[2.5, 2.5, 2.5, 2.5, 10.0, 10.0, 10.0, 10.0]).ratio(), 1.0);
+        // A square of 9 over the 5 + 4 of the deviations.
+        let off = compare(&[1.0, 2.0, 3.0, 7.0, 9.0, 11.0, 9.0, 11.0]);
+        assert_eq!(off.ratio(), 1.0);
+        let mut both = off;
+        both.add(compare(&truth));
+        assert_eq!(both.ratio(), 0.5_f64.sqrt());
+    }
+
+    #[test]
+    fn a_ratio_that_is_not_finite_is_the_largest() {
+        assert_eq!(Noise::compare(&[1.0, 2.0], &[1.0, f32::NAN], 1).ratio(), f64::MAX);
+        assert_eq!(Noise::compare(&[1.0, 1.0], &[1.0, 1.5], 1).ratio(), f64::MAX);
+        assert_eq!(Noise::compare(&[1.0, 1.0], &[1.0, 1.0], 1).ratio(), 0.0);
     }
 }

@@ -1,11 +1,11 @@
-//! A file of the `frame` kind, held against windows that are stitched outside the file.
+//! Check of files of the `frame` kind: compared with windows that are stitched outside the file.
 
 use std::path::Path;
 
-use crate::segmenter::{Segmenter, SegmenterOptions};
-use crate::session::{Runner, RunnerOptions};
+use crate::config::EngineConfig;
+use crate::segmenter::{ImageLogits, SegmentError, Segmenter};
+use crate::session::Runner;
 use crate::upsample::{self, PixelDecision};
-use anyhow::{Context, anyhow, ensure};
 use image::RgbImage;
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::gate::{GateLimits, Verdict, tie_tolerance};
@@ -15,119 +15,120 @@ use protoseg_models::window::Tiling;
 use super::agreement::{Agreement, ConfidenceAgreement, ReferenceLabels};
 use super::probe::largest;
 use super::report::CaseReport;
+use super::{CheckError, WithContext};
 
-/// Rendered scenes that every frame file is run on.
+/// Synthetic images that every frame file is run on.
 const SCENES: u64 = 2;
 
-/// What a logits file makes of one picture.
+/// Prediction of one image by a logits file.
 #[derive(Debug)]
 pub(super) struct ReferencePrediction {
     width: usize,
     /// Train ids `[height, width]`.
     pub(super) labels: Vec<u8>,
-    choices: Vec<PixelDecision>,
+    decisions: Vec<PixelDecision>,
     largest: f64,
 }
 
 impl ReferencePrediction {
-    /// Runs a picture in the segmenter's windows.
-    pub(super) fn new(segmenter: &mut Segmenter, picture: &RgbImage) -> anyhow::Result<Self> {
-        let logits = segmenter.logits(picture)?;
+    /// Runs an image in the segmenter's windows.
+    pub(super) fn new(segmenter: &mut Segmenter, image: &RgbImage) -> Result<Self, CheckError> {
+        let ImageLogits { map, frame } = segmenter.logits(&image.into())?;
         Ok(Self {
-            width: logits.frame.width,
-            labels: logits.labels().labels,
-            choices: upsample::reference_decisions(&logits.map, &logits.frame),
-            largest: largest(&logits.map.data),
+            width: frame.width,
+            labels: upsample::labels(&map, &frame),
+            decisions: upsample::reference_decisions(&map, &frame),
+            largest: largest(&map.data),
         })
     }
 
-    /// What another file is held against.
+    /// Returns the labels to compare another file with.
     pub(super) fn reference(&self, rounding: f64) -> ReferenceLabels<'_> {
-        let Self { labels, width, choices, largest } = self;
-        ReferenceLabels { labels, width: *width, choices, largest: *largest, rounding }
+        let Self { labels, width, decisions, largest } = self;
+        ReferenceLabels { labels, width: *width, decisions, largest: *largest, rounding }
     }
 }
 
-/// The logits file that a file is held against: that of the same precision, where there is one, else that of 32-bit floats.
+/// The logits file to compare a file with: that of the same precision, where there is one, else
+/// that of fp32.
 pub(super) fn reference_file(manifest: &Manifest, precision: Precision) -> Option<&ModelFile> {
-    let of = |precision: Precision| {
+    let find = |precision: Precision| {
         let fits = |file: &&ModelFile| {
             file.variant.kind == ModelKind::Logits && file.variant.precision == precision
         };
         manifest.files.iter().find(fits)
     };
-    of(precision).or_else(|| of(Precision::Fp32))
+    find(precision).or_else(|| find(Precision::Fp32))
 }
 
-/// What rounding may decide between the labels of a file and those of its reference. Where both count alike, only the order
-/// of sums differs.
+/// Tie tolerance between the labels of a file and those of its reference. In the same precision,
+/// only the order of sums differs.
 pub(super) fn rounding_between(file: &ModelFile, reference: &ModelFile) -> f64 {
     let alike = file.variant.precision == reference.variant.precision;
     tie_tolerance(if alike { Precision::Fp32 } else { file.variant.precision })
 }
 
 /// The frames that a file takes.
-pub(super) fn form(file: &ModelFile) -> anyhow::Result<FrameSpec> {
-    file.variant.frame.with_context(|| {
-        format!("the manifest does not say which frames {} takes; export again", file.file)
-    })
+pub(super) fn spec(file: &ModelFile) -> Result<FrameSpec, CheckError> {
+    let missing =
+        || format!("the manifest does not say which frames {} takes; export again", file.file);
+    file.variant.frame.ok_or_else(|| CheckError::Invalid(missing()))
 }
 
-/// Opens a logits file of a bundle to run pictures in given pieces.
+/// Opens a logits file of a bundle with a tiling.
 pub(super) fn open(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
-    pieces: Option<Tiling>,
-) -> anyhow::Result<Segmenter> {
-    let options =
-        SegmenterOptions { pieces, runner: super::options(file), ..SegmenterOptions::default() };
-    Ok(Segmenter::open_file(folder, manifest, file, &options)?)
+    tiling: Option<Tiling>,
+) -> Result<Segmenter, CheckError> {
+    let config = EngineConfig { window: tiling, ..super::config_for(file) };
+    Ok(Segmenter::open_file(folder, manifest, file, &config)?)
 }
 
 /// Labels and confidence of one frame.
 pub(super) fn run(
     runner: &mut Runner,
-    form: FrameSpec,
+    spec: FrameSpec,
     pixels: &[u8],
-) -> anyhow::Result<[Vec<u8>; 2]> {
-    let outputs = runner.run_frames(pixels, [1, form.height, form.width])?;
+) -> Result<[Vec<u8>; 2], CheckError> {
+    let outputs = runner.run_frames(pixels, [1, spec.height, spec.width])?;
     let found = [outputs[0].len(), outputs[1].len()];
-    ensure!(
-        found == [form.height * form.width; 2],
-        "{found:?} labels and confidences for {}x{}",
-        form.height,
-        form.width
-    );
+    if found != [spec.height * spec.width; 2] {
+        let FrameSpec { height, width, .. } = spec;
+        let message = format!("{found:?} labels and confidences for {height}x{width}");
+        return Err(CheckError::Invalid(message));
+    }
     Ok(outputs)
 }
 
-/// Runs rendered scenes.
+/// Runs synthetic images.
 pub(super) fn check(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
-    options: &RunnerOptions,
-) -> anyhow::Result<Vec<CaseReport>> {
+    config: &EngineConfig,
+) -> Result<Vec<CaseReport>, CheckError> {
     let path = manifest.verified(folder, file)?;
-    let form = form(file)?;
+    let spec = spec(file)?;
     let reference = reference_file(manifest, file.variant.precision).ok_or_else(|| {
-        anyhow!(
-            "{} has no file of the kind `logits` to hold {} against",
+        CheckError::Invalid(format!(
+            "{} has no file of the kind `logits` to compare {} with",
             folder.display(),
             file.file
-        )
+        ))
     })?;
-    let mut segmenter = open(folder, manifest, reference, Some(form.tiling))?;
-    let mut runner = Runner::open(&path, options)?;
+    let mut segmenter = open(folder, manifest, reference, Some(spec.tiling))?;
+    let mut runner = Runner::open(&path, config)?;
     let scene = |index: u64| {
-        let name = format!("scene {index} of {}x{}", form.height, form.width);
+        let name = format!("scene {index} of {}x{}", spec.height, spec.width);
         let about = || format!("{} on {name}", path.display());
-        let scene = protoseg_synthetic::render_scene(0, index, form.height, form.width);
-        let [labels, confidence] = run(&mut runner, form, &scene.image).with_context(about)?;
-        let picture = RgbImage::from_raw(form.width as u32, form.height as u32, scene.image)
-            .with_context(about)?;
-        let stitched = ReferencePrediction::new(&mut segmenter, &picture).with_context(about)?;
+        let scene = protoseg_synthetic::render_scene(0, index, spec.height, spec.width);
+        let [labels, confidence] = run(&mut runner, spec, &scene.image).context(about)?;
+        let image = RgbImage::from_raw(spec.width as u32, spec.height as u32, scene.image)
+            .ok_or(SegmentError::Empty)
+            .context(about)?;
+        let stitched = ReferencePrediction::new(&mut segmenter, &image).context(about)?;
         let truth = stitched.reference(rounding_between(file, reference));
         let found = (
             Agreement::compare(&truth, &labels),
@@ -139,14 +140,15 @@ pub(super) fn check(
 }
 
 fn case(
-    picture: String,
+    image: String,
     found: (Agreement, ConfidenceAgreement),
     file: &ModelFile,
     reference: &ModelFile,
 ) -> CaseReport {
     let (labels, confidence) = (found.0.report(), found.1);
     let GateLimits { label_agreement: limit, .. } = file.limits();
-    // Narrower numbers move confidence by several steps wherever scores are near; only of 32 bits is one step the measure.
+    // Lower precision moves confidence by several steps wherever logits are near; one step is the
+    // limit in fp32 alone.
     let precisions = [file.variant.precision, reference.variant.precision];
     let exact = precisions == [Precision::Fp32; 2];
     let held = [
@@ -154,7 +156,7 @@ fn case(
         limit.filter(|_| exact).map(|limit| confidence.agreement >= limit),
     ];
     CaseReport {
-        picture,
+        image,
         logit_error: None,
         noise_to_signal: None,
         labels,

@@ -1,11 +1,12 @@
-//! A file of the `logits` kind on the pictures of the probe, held against libtorch.
+//! Check of files of the `logits` and `labels` kinds: compared with libtorch on the images of the
+//! probe.
 
 use std::path::Path;
 
-use crate::session::{Runner, RunnerOptions};
+use crate::config::EngineConfig;
+use crate::session::Runner;
 use crate::stitch::LogitMap;
 use crate::upsample::{self, LogitGeometry, PixelDecision};
-use anyhow::{Context, anyhow, ensure};
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::gate::{Verdict, judged, tie_tolerance};
 use protoseg_models::probe::ProbeCase;
@@ -14,49 +15,47 @@ use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::LogitGrid;
 
-use super::agreement::{Agreement, ConfidenceAgreement, ReferenceLabels};
-use super::noise::Noise;
+use super::agreement::{Agreement, ConfidenceAgreement, Noise, ReferenceLabels};
 use super::report::CaseReport;
+use super::{CheckError, WithContext};
 
-/// Runs every picture of the probe. Beside the cases, the ratio of noise to signal over all of them; none where scores are
-/// not known.
+/// Runs every image of the probe. Returns the cases, and the noise-to-signal ratio over all of
+/// them; None where logits are not known.
 pub(super) fn check(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
     cases: &[ProbeCase],
-    options: &RunnerOptions,
-) -> anyhow::Result<(Vec<CaseReport>, Option<f64>)> {
+    config: &EngineConfig,
+) -> Result<(Vec<CaseReport>, Option<f64>), CheckError> {
     let path = manifest.verified(folder, file)?;
-    let mut runner = Runner::open_bundle_file(&path, file, options)?;
+    let mut runner = Runner::open_bundle_file(&path, file, config)?;
     let run = |case: &ProbeCase| {
-        let about = || format!("{} on the probe's picture `{}`", path.display(), case.name);
+        let about = || format!("{} on the probe's image `{}`", path.display(), case.name);
         let shape = [1, case.height, case.width];
         if file.variant.kind == ModelKind::Labels {
             let found = runner
                 .run_labels(&case.image, shape, manifest.model.classes.count())
-                .with_context(about)?;
-            ensure!(
-                found.covers([case.height, case.width]),
-                "{}: labels of shape {:?}",
-                about(),
-                found.shape
-            );
+                .context(about)?;
+            if !found.covers([case.height, case.width]) {
+                let message = format!("{}: labels of shape {:?}", about(), found.shape);
+                return Err(CheckError::Invalid(message));
+            }
             return Ok(compare_labels(case, &found.data));
         }
-        let found = runner.run(&case.image, shape).with_context(about)?;
-        let says = file.outputs.iter().any(|output| output.name == PROTOTYPE_CONFIDENCE);
-        let sure = case.prototype_confidence.as_ref().filter(|_| says);
+        let found = runner.run(&case.image, shape).context(about)?;
+        let has_confidence = file.outputs.iter().any(|output| output.name == PROTOTYPE_CONFIDENCE);
+        let sure = case.prototype_confidence.as_ref().filter(|_| has_confidence);
         let sure =
             sure.map(|_| runner.run_bytes(&case.image, shape, &[PROTOTYPE_CONFIDENCE])).transpose();
-        let sure = sure.with_context(about)?.and_then(|mut outputs| outputs.pop());
+        let sure = sure.context(about)?.and_then(|mut outputs| outputs.pop());
         compare(case, found, sure.as_deref(), manifest.model.grid, file.variant.precision)
-            .with_context(about)
+            .context(about)
     };
-    let found: Vec<ProbeResult> = cases.iter().map(run).collect::<anyhow::Result<_>>()?;
+    let found: Vec<ProbeResult> = cases.iter().map(run).collect::<Result<_, CheckError>>()?;
     let mut labels = Agreement::default();
     found.iter().for_each(|found| labels.add(&found.labels));
-    let noise = found.iter().filter_map(|found| found.scores).map(|scores| scores.noise);
+    let noise = found.iter().filter_map(|found| found.logits).map(|scores| scores.noise);
     let noise = noise.reduce(|mut all, noise| {
         all.add(noise);
         all
@@ -70,36 +69,36 @@ pub(super) fn check(
     Ok((cases, whole.noise_to_signal))
 }
 
-/// What was found on all pictures together. They are judged by that: a picture of the probe is small, so that a few pixels
-/// along one border would decide.
+/// Results over all images, which are judged together: an image of the probe is small, so that a
+/// few pixels along one boundary would decide.
 #[derive(Clone, Copy)]
 struct ProbeTotals {
     agreement: f64,
     noise_to_signal: Option<f64>,
 }
 
-/// How far scores are from libtorch's.
+/// Errors of logits against libtorch.
 #[derive(Clone, Copy)]
 struct LogitErrors {
-    /// The largest difference over the largest score.
+    /// The largest difference over the largest logit.
     error: f64,
     noise: Noise,
 }
 
-/// What was found on one picture.
+/// Results of one image.
 struct ProbeResult {
-    /// None where scores are not known.
-    scores: Option<LogitErrors>,
+    /// None where logits are not known.
+    logits: Option<LogitErrors>,
     labels: Agreement,
-    /// None where prototypes are not asked.
+    /// None where the file does not give it.
     prototype_confidence: Option<ConfidenceAgreement>,
 }
 
 impl ProbeResult {
     fn judge(&self, case: &ProbeCase, whole: ProbeTotals, file: &ModelFile) -> CaseReport {
         let limits = file.limits();
-        let logit_error = self.scores.map(|scores| scores.error);
-        // As of frames: narrower numbers move confidence by several steps.
+        let logit_error = self.logits.map(|scores| scores.error);
+        // As for frames: lower precision moves confidence by several steps.
         let exact = file.variant.precision == Precision::Fp32;
         let held = [
             logit_error.zip(limits.logit_error).map(|(error, limit)| error <= limit),
@@ -117,13 +116,13 @@ impl ProbeResult {
             self.prototype_confidence
                 .zip(limits.label_agreement.filter(|_| exact))
                 .map(|(sure, limit)| sure.agreement >= limit),
-            // Without a limit too: scores that are no numbers are no rounding.
+            // Without a limit too: logits that are not finite are no rounding.
             (logit_error == Some(f64::MAX)).then_some(false),
         ];
         CaseReport {
-            picture: case.name.clone(),
+            image: case.name.clone(),
             logit_error,
-            noise_to_signal: self.scores.map(|scores| scores.noise.ratio()),
+            noise_to_signal: self.logits.map(|scores| scores.noise.ratio()),
             labels: self.labels.report(),
             confidence: None,
             prototype_confidence: self.prototype_confidence,
@@ -138,7 +137,7 @@ fn compare(
     sure: Option<&[u8]>,
     grid: LogitGrid,
     precision: Precision,
-) -> anyhow::Result<ProbeResult> {
+) -> Result<ProbeResult, CheckError> {
     let shape = |tensor: &Tensor| match tensor.shape[..] {
         [1, classes, height, width] if classes * height * width > 0 => {
             Some([classes, height, width])
@@ -160,21 +159,20 @@ fn compare(
     let Some([classes, height, width]) =
         shape(&case.logits).filter(|_| found.shape == case.logits.shape)
     else {
-        return Err(anyhow!(
+        return Err(CheckError::Invalid(format!(
             "logits of shape {:?}, where libtorch has {:?}",
-            found.shape,
-            case.logits.shape
-        ));
+            found.shape, case.logits.shape
+        )));
     };
     let error = logit_error(&case.logits.data, &found.data);
-    let scores =
+    let errors =
         LogitErrors { error, noise: Noise::compare(&case.logits.data, &found.data, classes) };
     let labels = upsample::labels(&LogitMap { classes, height, width, data: found.data }, &frame);
     let truth = LogitMap { classes, height, width, data: case.logits.data.clone() };
     let reference = ReferenceLabels {
         labels: &case.labels,
         width: case.width,
-        choices: &upsample::reference_decisions(&truth, &frame),
+        decisions: &upsample::reference_decisions(&truth, &frame),
         largest: largest(&truth.data),
         rounding: tie_tolerance(precision),
     };
@@ -183,40 +181,40 @@ fn compare(
             ConfidenceAgreement::between(&reference, expected.iter().copied(), found)
         });
     Ok(ProbeResult {
-        scores: Some(scores),
+        logits: Some(errors),
         labels: Agreement::compare(&reference, &labels),
         prototype_confidence,
     })
 }
 
-/// Of labels without scores: no error of logits is known, and neither ties nor whether a choice was clear.
+/// Labels without logits: neither errors of logits nor ties are known.
 fn compare_labels(case: &ProbeCase, found: &[u8]) -> ProbeResult {
-    let choices = vec![PixelDecision { gap: 0.0, confidence: 0 }; case.labels.len()];
+    let decisions = vec![PixelDecision { gap: 0.0, confidence: 0 }; case.labels.len()];
     let reference = ReferenceLabels {
         labels: &case.labels,
         width: case.width,
-        choices: &choices,
+        decisions: &decisions,
         largest: 0.0,
         rounding: 0.0,
     };
     ProbeResult {
-        scores: None,
+        logits: None,
         labels: Agreement::compare(&reference, found),
         prototype_confidence: None,
     }
 }
 
-/// The largest logit, whatever its sign.
+/// The largest absolute logit.
 pub(super) fn largest(logits: &[f32]) -> f64 {
     logits.iter().map(|logit| f64::from(logit.abs())).fold(0.0, f64::max)
 }
 
-/// The largest difference over the largest logit. JSON, and so the manifest, has no number for infinity: one that is no
-/// number becomes the largest that there is.
+/// The largest difference over the largest logit. JSON has no infinity: a ratio that is not finite
+/// becomes `f64::MAX`.
 fn logit_error(truth: &[f32], found: &[f32]) -> f64 {
     let differences =
         truth.iter().zip(found).map(|(truth, found)| f64::from((truth - found).abs()));
-    // A difference that is no number must not pass for a small one.
+    // NaN must not pass for a small difference.
     let difference = differences.fold(0.0, |worst: f64, difference| {
         if difference.is_nan() { f64::INFINITY } else { worst.max(difference) }
     });

@@ -1,4 +1,4 @@
-//! What a check found: as lines for a person, as JSON, and as the gate in the manifest.
+//! Report of a check: as text, as JSON, and as the gate in the manifest.
 
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::gate::{GateLimits, GateResult, GateScore, Verdict};
@@ -7,18 +7,18 @@ use serde::Serialize;
 
 use super::agreement::{ConfidenceAgreement, LabelAgreement};
 
-/// What a check found for all files of a bundle.
+/// Report on all files of a bundle.
 #[derive(Debug, Serialize)]
 pub struct CheckReport {
-    /// Whether nothing failed. Files that were not judged do not fail.
+    /// True where nothing failed. Files that were not judged do not fail.
     pub passed: bool,
-    /// File by file, in the manifest's order.
+    /// Files in the manifest's order.
     pub files: Vec<FileReport>,
-    /// Why pictures could not be scored.
+    /// Errors of scoring labeled images.
     pub errors: Vec<String>,
 }
 
-/// What a check found for one file.
+/// Report on one file.
 #[derive(Debug, Serialize)]
 pub struct FileReport {
     /// Name of the file in the bundle.
@@ -29,66 +29,66 @@ pub struct FileReport {
     pub verdict: Verdict,
     pub(super) limits: GateLimits,
     pub(super) cases: Vec<CaseReport>,
-    /// Error of the logits over their spread, over the whole probe; none of files that give labels.
+    /// Noise-to-signal ratio of the logits over the whole probe; None for files that give labels.
     pub(super) noise_to_signal: Option<f64>,
     pub(super) score: Option<ScoreReport>,
-    /// Why it could not be run.
+    /// Errors of running it.
     pub(super) errors: Vec<String>,
-    /// What it was not judged by, and why not.
+    /// Reason why it was not judged.
     pub not_judged: Option<String>,
-    /// What no check on this machine shows.
+    /// Limitations of the check.
     pub(super) notes: Vec<String>,
 }
 
-/// How one file did on one picture.
+/// Results of one file on one image.
 #[derive(Debug, Serialize)]
 pub(super) struct CaseReport {
-    /// The picture.
-    pub(super) picture: String,
-    /// Largest difference of a logit over the largest logit; none of files that give labels.
+    #[serde(rename = "picture")]
+    pub(super) image: String,
+    /// Largest difference of a logit over the largest logit; None for files that give labels.
     pub(super) logit_error: Option<f64>,
-    /// Error of the logits over their spread; none of files that give labels.
+    /// Noise-to-signal ratio of the logits; None for files that give labels.
     pub(super) noise_to_signal: Option<f64>,
     pub(super) labels: LabelAgreement,
     pub(super) confidence: Option<ConfidenceAgreement>,
-    /// How sure prototypes are of the labels; none of files that do not say it.
+    /// Agreement of the prototypes' confidence; None for files that do not give it.
     pub(super) prototype_confidence: Option<ConfidenceAgreement>,
     pub(super) verdict: Verdict,
 }
 
-/// How one file did on labelled pictures.
+/// Score of one file on labeled images.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct ScoreReport {
-    /// What they were.
+    /// Name of the images.
     pub(super) data: String,
-    /// How many were scored.
+    /// Images that were scored.
     pub(super) images: usize,
-    /// How many were passed over, as they are not of the size that the file takes.
+    /// Images of another size than the file takes.
     pub(super) skipped: usize,
     /// In percent.
     pub(super) mean_iou: f64,
-    /// Points below the 32-bit logits file in the same windows; none of that file itself.
+    /// Points below the fp32 logits file in the same windows; None for that file itself.
     pub(super) mean_iou_drop: Option<f64>,
-    /// How labels agree with those of the reference; none of the reference itself.
+    /// Agreement with the labels of the reference; None for the reference itself.
     pub(super) labels: Option<LabelAgreement>,
     pub(super) verdict: Verdict,
 }
 
 impl CheckReport {
-    /// A line for each thing that was found.
+    /// Formats a line per result.
     pub fn lines(&self) -> Vec<String> {
         let files = self.files.iter().flat_map(FileReport::lines);
         files.chain(self.errors.iter().map(|error| format!("FAILED  {error}"))).collect()
     }
 
-    /// What the manifest keeps of it.
+    /// Returns the gates for the manifest.
     pub fn gates(&self) -> Vec<GateResult> {
         self.files.iter().map(FileReport::gate).collect()
     }
 }
 
 impl FileReport {
-    /// Nothing found yet.
+    /// An empty report.
     pub(super) fn new(file: &ModelFile) -> Self {
         Self {
             file: file.file.clone(),
@@ -105,8 +105,8 @@ impl FileReport {
         }
     }
 
-    /// Comes to a verdict by all that was found. `data` tells whether there were labelled pictures, `measure` whether the
-    /// bundle holds a file that scores are held against.
+    /// Computes the verdict. `data`: there are labeled images; `measure`: the bundle holds a file
+    /// that scores are compared with.
     pub(super) fn conclude(&mut self, data: bool, measure: bool) {
         let cases = self.cases.iter().map(|case| case.verdict);
         let found = cases
@@ -119,16 +119,16 @@ impl FileReport {
                 None if !data => {
                     "needs --data, and an fp32 file in the bundle, whose score is the measure; add fp32 to --precision"
                 }
-                None => "no picture of its size was among the data",
+                None => "no image of its size was among the data",
                 Some(_) => {
-                    "its score is held against that of an fp32 file, which the bundle lacks; add fp32 to --precision"
+                    "its score is compared with that of an fp32 file, which the bundle lacks; add fp32 to --precision"
                 }
             };
             self.not_judged = Some(why.to_owned());
         }
     }
 
-    /// A share of labels: of frames the least, else over the whole probe.
+    /// A share of labels: for frames the least, else over the whole probe.
     fn labels(&self, share: impl Fn(&LabelAgreement) -> f64) -> Option<f64> {
         let each = self.cases.iter().map(|case| &case.labels);
         if self.kind == ModelKind::Frame {
@@ -158,7 +158,7 @@ impl FileReport {
 
     fn case_line(&self, case: &CaseReport) -> String {
         let CaseReport {
-            picture,
+            image,
             logit_error,
             noise_to_signal,
             labels,
@@ -167,7 +167,7 @@ impl FileReport {
             verdict,
         } = case;
         let GateLimits { logit_error: logit_limit, noise_to_signal: noise_limit, .. } = self.limits;
-        // Of frames each is judged by itself.
+        // Each frame is judged by itself.
         let over = if self.kind == ModelKind::Frame { "" } else { " over the probe" };
         let logits = logit_error.map_or_else(String::new, |error| {
             if error == f64::MAX {
@@ -193,10 +193,10 @@ impl FileReport {
         let confidence =
             sure("confidence", *confidence) + &sure("prototype confidence", *prototype_confidence);
         let labels = self.labels_part(labels, over);
-        format!("{}  {} {picture}: {logits}{labels}{confidence}", verdict.name(), self.file)
+        format!("{}  {} {image}: {logits}{labels}{confidence}", verdict.name(), self.file)
     }
 
-    /// How labels agree, beside the limit; `over` says over what.
+    /// Formats the agreement of labels with its limit.
     fn labels_part(&self, labels: &LabelAgreement, over: &str) -> String {
         let limit =
             limit(self.limits.label_agreement.map(|limit| format!("{:.2} %{over}", 100.0 * limit)));
@@ -214,13 +214,13 @@ impl FileReport {
             .map_or_else(String::new, |labels| format!(", {}", self.labels_part(&labels, "")));
         let skipped = match skipped {
             0 => String::new(),
-            _ => format!(" ({skipped} of another size passed over)"),
+            _ => format!(" ({skipped} of another size skipped)"),
         };
-        // The file that others are compared with has no verdict by its own score.
+        // The reference has no verdict by its own score.
         let verdict =
             if mean_iou_drop.is_some() || labels.is_some() { verdict.name() } else { "score" };
         format!(
-            "{verdict}  {}: mIoU {mean_iou:.2} on {images} pictures, {data}{skipped}{drop}{compared}",
+            "{verdict}  {}: mIoU {mean_iou:.2} on {images} images, {data}{skipped}{drop}{compared}",
             self.file
         )
     }
@@ -255,12 +255,12 @@ impl FileReport {
     }
 }
 
-/// A limit in brackets' words.
+/// Formats a limit.
 fn limit(limit: Option<String>) -> String {
     limit.map_or_else(|| "no limit".to_owned(), |limit| format!("limit {limit}"))
 }
 
-/// What running a file on a CPU does not show.
+/// Limitations of running a file on a CPU.
 fn notes(form: &Variant) -> Vec<String> {
     let precision = match (form.precision, &form.quantization) {
         (Precision::Fp32, _) => None,
@@ -268,10 +268,10 @@ fn notes(form: &Variant) -> Vec<String> {
             "a CPU rounds values to 16 bits and mostly sums in 32; sums in 16 bits, as GPUs may make them, are not shown here",
         ),
         (Precision::Int8, Some(quantization)) if quantization.symmetric => Some(
-            "made for TensorRT, which fuses and rounds in its own way; here its operations were run one by one in floats",
+            "made for TensorRT, which fuses and rounds in its own way; here its operators were run one by one in floats",
         ),
         (Precision::Int8, Some(quantization)) if quantization.weight_bits > 7 => Some(
-            "with weights of 8 bits, x86 CPUs without VNNI may run over in sums of products; this holds for this machine only",
+            "with weights of 8 bits, x86 CPUs without VNNI may overflow in sums of products; the result holds for this machine only",
         ),
         (Precision::Int8, _) => None,
     };

@@ -1,11 +1,11 @@
-//! Every file of a bundle on labelled pictures: the score of each, beside that of the 32-bit logits file.
+//! Scores of every file of a bundle on labeled images, beside that of the fp32 logits file.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::config::EngineConfig;
 use crate::segmenter::Segmenter;
-use crate::session::{Runner, RunnerOptions};
-use anyhow::Context;
+use crate::session::Runner;
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage};
 use protoseg_models::bundle::{Manifest, ModelFile};
@@ -18,48 +18,50 @@ use protoseg_models::window::Tiling;
 use super::agreement::Agreement;
 use super::frame::{self, ReferencePrediction};
 use super::report::{FileReport, ScoreReport};
+use super::{CheckError, WithContext};
 
-/// Labelled pictures, and what they are called.
+/// Labeled images, and their name.
 #[derive(Debug)]
 pub struct LabeledImages {
-    /// The pictures.
+    /// The images.
     pub set: LabeledDataset,
-    /// Such as `camvid val`.
+    /// Name, such as `camvid val`.
     pub name: String,
 }
 
-/// A logits file in some windows, that files are scored as or held against; for each picture it runs once at most.
+/// A logits file with a tiling, which files are scored as or compared with; it runs each image once
+/// at most.
 struct ReferenceModel {
     file: String,
-    pieces: Tiling,
+    tiling: Tiling,
     segmenter: Segmenter,
-    made: Option<ReferencePrediction>,
+    prediction: Option<ReferencePrediction>,
 }
 
 impl ReferenceModel {
-    fn stitched(&mut self, labelled: &LabeledImage) -> anyhow::Result<&ReferencePrediction> {
-        let made = match self.made.take() {
-            Some(made) => made,
-            None => ReferencePrediction::new(&mut self.segmenter, &labelled.image)
-                .with_context(|| self.file.clone())?,
+    fn predict(&mut self, labeled: &LabeledImage) -> Result<&ReferencePrediction, CheckError> {
+        let prediction = match self.prediction.take() {
+            Some(prediction) => prediction,
+            None => ReferencePrediction::new(&mut self.segmenter, &labeled.image)
+                .context(|| self.file.clone())?,
         };
-        Ok(self.made.insert(made))
+        Ok(self.prediction.insert(prediction))
     }
 }
 
-/// What runs one file.
+/// Runner of one file.
 enum FileRunner {
-    /// By its place among the references.
+    /// Index into the references.
     ReferenceModel(usize),
     Frame(Box<Runner>, FrameSpec),
 }
 
-/// A file on its way through the pictures.
+/// A file, with its counts so far.
 struct ScoredFile {
-    engine: FileRunner,
-    /// Whose score it is compared with, by its place among the references: the 32-bit file in the same windows.
+    runner: FileRunner,
+    /// Index of the reference whose score it is compared with: the fp32 file in the same windows.
     base: Option<usize>,
-    /// Whose labels it is compared with, and what rounding may decide between them.
+    /// Index of the reference whose labels it is compared with, and the tie tolerance.
     peer: Option<(usize, f64)>,
     confusion: ConfusionMatrix,
     base_confusion: ConfusionMatrix,
@@ -68,99 +70,101 @@ struct ScoredFile {
     skipped: usize,
 }
 
-/// Scores every file that did not fail already. A picture that cannot be read ends it all: scores of other pictures than
-/// those asked for would be compared with nothing. So does `stop`, once it is true.
+/// Scores every file that has not failed yet. An image that cannot be read is an error: scores over
+/// other images could not be compared. Ends early once `stop` is true.
 pub(super) fn score(
     folder: &Path,
     manifest: &Manifest,
-    pictures: &LabeledImages,
+    images: &LabeledImages,
     reports: &mut [FileReport],
     stop: &AtomicBool,
     advance: &dyn Fn(),
-) -> anyhow::Result<()> {
+) -> Result<(), CheckError> {
     let mut references = Vec::new();
-    let mut contestants = Vec::new();
+    let mut scored_files = Vec::new();
     for (file, report) in manifest.files.iter().zip(&mut *reports) {
-        let scored = file.variant.kind != ModelKind::Labels;
-        if !scored {
+        let has_logits = file.variant.kind != ModelKind::Labels;
+        if !has_logits {
             report.notes.push("gives labels alone, which `protoseg eval` scores".to_owned());
         }
-        let opened = (scored && report.errors.is_empty())
-            .then(|| contestant(folder, manifest, file, &mut references));
-        contestants.push(opened.and_then(|opened| kept(report, opened)));
+        let opened = (has_logits && report.errors.is_empty())
+            .then(|| open_file(folder, manifest, file, &mut references));
+        scored_files.push(opened.and_then(|opened| kept(report, opened)));
     }
-    for index in (0..pictures.set.count()).take_while(|_| !stop.load(Ordering::Relaxed)) {
-        let labelled = pictures.set.read(index, MAX_PIXELS)?;
-        references.iter_mut().for_each(|stitcher| stitcher.made = None);
-        for (place, report) in contestants.iter_mut().zip(&mut *reports) {
-            let Some(contestant) = place else { continue };
-            let added = contestant
-                .add(&labelled, &mut references)
-                .with_context(|| pictures.set.name(index));
-            if kept(report, added.with_context(|| report.file.clone())).is_none() {
-                *place = None;
+    for index in (0..images.set.count()).take_while(|_| !stop.load(Ordering::Relaxed)) {
+        let labeled = images.set.read(index, MAX_PIXELS)?;
+        references.iter_mut().for_each(|reference| reference.prediction = None);
+        for (slot, report) in scored_files.iter_mut().zip(&mut *reports) {
+            let Some(file) = slot else { continue };
+            let added = file.add(&labeled, &mut references).context(|| images.set.name(index));
+            if kept(report, added.context(|| report.file.clone())).is_none() {
+                *slot = None;
             }
         }
         advance();
     }
-    for (contestant, report) in contestants.into_iter().zip(reports) {
-        let Some(contestant) = contestant else { continue };
-        if contestant.skipped > 0 && contestant.images == 0 {
-            let skipped = contestant.skipped;
+    for (file, report) in scored_files.into_iter().zip(reports) {
+        let Some(file) = file else { continue };
+        if file.skipped > 0 && file.images == 0 {
+            let skipped = file.skipped;
             report.notes.push(format!(
-                "none of the {skipped} pictures is of its size, so there is no score of it"
+                "none of the {skipped} images is of its size, so there is no score of it"
             ));
         }
-        report.score = contestant.score(&pictures.name, report);
+        report.score = file.score(&images.name, report);
     }
     Ok(())
 }
 
-/// The value, or its error in the report.
-fn kept<T>(report: &mut FileReport, result: anyhow::Result<T>) -> Option<T> {
-    result.map_err(|error| report.errors.push(error_chain(error.as_ref()))).ok()
+/// Returns the value, or puts its error into the report.
+fn kept<T>(report: &mut FileReport, result: Result<T, CheckError>) -> Option<T> {
+    result.map_err(|error| report.errors.push(error_chain(&error))).ok()
 }
 
-/// Opens a file and what it is compared with.
-fn contestant(
+/// Opens a file and its references.
+fn open_file(
     folder: &Path,
     manifest: &Manifest,
     file: &ModelFile,
     references: &mut Vec<ReferenceModel>,
-) -> anyhow::Result<ScoredFile> {
-    let pieces = match file.variant.kind {
+) -> Result<ScoredFile, CheckError> {
+    let tiling = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => Tiling::from(manifest.model.window),
-        ModelKind::Frame => frame::form(file)?.tiling,
+        ModelKind::Frame => frame::spec(file)?.tiling,
     };
-    let mut stitcher = |file: &ModelFile| -> anyhow::Result<usize> {
-        let known =
-            |stitcher: &ReferenceModel| stitcher.file == file.file && stitcher.pieces == pieces;
-        if let Some(place) = references.iter().position(known) {
-            return Ok(place);
+    let mut reference = |file: &ModelFile| -> Result<usize, CheckError> {
+        let known = |known: &ReferenceModel| known.file == file.file && known.tiling == tiling;
+        if let Some(index) = references.iter().position(known) {
+            return Ok(index);
         }
-        let segmenter = frame::open(folder, manifest, file, Some(pieces))?;
-        references.push(ReferenceModel { file: file.file.clone(), pieces, segmenter, made: None });
+        let segmenter = frame::open(folder, manifest, file, Some(tiling))?;
+        references.push(ReferenceModel {
+            file: file.file.clone(),
+            tiling,
+            segmenter,
+            prediction: None,
+        });
         Ok(references.len() - 1)
     };
-    let base = frame::reference_file(manifest, Precision::Fp32).map(&mut stitcher).transpose()?;
-    let (engine, peer) = match file.variant.kind {
+    let base = frame::reference_file(manifest, Precision::Fp32).map(&mut reference).transpose()?;
+    let (runner, peer) = match file.variant.kind {
         ModelKind::Logits | ModelKind::Labels => {
-            (FileRunner::ReferenceModel(stitcher(file)?), Precision::Fp32)
+            (FileRunner::ReferenceModel(reference(file)?), Precision::Fp32)
         }
         ModelKind::Frame => {
             let path = manifest.verified(folder, file)?;
-            let runner = Runner::open(&path, &RunnerOptions::default())?;
-            (FileRunner::Frame(Box::new(runner), frame::form(file)?), file.variant.precision)
+            let frame = Runner::open(&path, &EngineConfig::default())?;
+            (FileRunner::Frame(Box::new(frame), frame::spec(file)?), file.variant.precision)
         }
     };
     let peer = frame::reference_file(manifest, peer);
     let peer = peer
-        .map(|peer| Ok::<_, anyhow::Error>((stitcher(peer)?, frame::rounding_between(file, peer))));
+        .map(|peer| Ok::<_, CheckError>((reference(peer)?, frame::rounding_between(file, peer))));
     let peer = peer.transpose()?;
     let confusion = ConfusionMatrix::new(manifest.model.classes.count());
     let base_confusion = confusion.clone();
     Ok(ScoredFile {
-        engine,
+        runner,
         base,
         peer,
         confusion,
@@ -172,49 +176,48 @@ fn contestant(
 }
 
 impl ScoredFile {
-    /// Whether it is what others are compared with.
+    /// True where it is the reference of the others.
     fn is_base(&self) -> bool {
-        matches!((&self.engine, self.base), (FileRunner::ReferenceModel(own), Some(base)) if *own == base)
+        matches!((&self.runner, self.base), (FileRunner::ReferenceModel(own), Some(base)) if *own == base)
     }
 
-    /// Counts one picture.
+    /// Counts one image.
     fn add(
         &mut self,
-        labelled: &LabeledImage,
+        labeled: &LabeledImage,
         references: &mut [ReferenceModel],
-    ) -> anyhow::Result<()> {
-        let labels = match &mut self.engine {
-            FileRunner::ReferenceModel(own) => references[*own].stitched(labelled)?.labels.clone(),
-            FileRunner::Frame(runner, form) => {
-                if [labelled.image.height() as usize, labelled.image.width() as usize]
-                    != [form.height, form.width]
+    ) -> Result<(), CheckError> {
+        let labels = match &mut self.runner {
+            FileRunner::ReferenceModel(own) => references[*own].predict(labeled)?.labels.clone(),
+            FileRunner::Frame(runner, spec) => {
+                if [labeled.image.height() as usize, labeled.image.width() as usize]
+                    != [spec.height, spec.width]
                 {
                     self.skipped += 1;
                     return Ok(());
                 }
-                let [labels, _] = frame::run(runner, *form, labelled.image.as_raw())?;
+                let [labels, _] = frame::run(runner, *spec, labeled.image.as_raw())?;
                 labels
             }
         };
-        self.confusion.add(&labelled.truth, &labels)?;
+        self.confusion.add(&labeled.truth, &labels)?;
         self.images += 1;
         if self.is_base() {
             return Ok(());
         }
         if let Some(base) = self.base {
-            self.base_confusion
-                .add(&labelled.truth, &references[base].stitched(labelled)?.labels)?;
+            self.base_confusion.add(&labeled.truth, &references[base].predict(labeled)?.labels)?;
         }
         if let Some((peer, rounding)) = self.peer {
             self.agreement.add(&Agreement::compare(
-                &references[peer].stitched(labelled)?.reference(rounding),
+                &references[peer].predict(labeled)?.reference(rounding),
                 &labels,
             ));
         }
         Ok(())
     }
 
-    /// The score; none where no picture was scored, or none had labels that count.
+    /// Returns the score; None where no image was scored, or none had labels that count.
     fn score(&self, data: &str, report: &FileReport) -> Option<ScoreReport> {
         let mean_iou = 100.0 * self.confusion.mean_iou()?;
         let drop = self.base_confusion.mean_iou().map(|base| 100.0 * base - mean_iou);

@@ -1,44 +1,48 @@
-//! Where a precision goes wrong: every node's value, beside what the 32-bit file has there.
+//! Errors of intermediate outputs: every node's value in a lower precision, compared with the fp32
+//! file.
 
 use std::path::Path;
 
-use crate::session::{Runner, RunnerOptions};
-use anyhow::{Context, ensure};
+use crate::config::EngineConfig;
+use crate::session::Runner;
 use protoseg_models::bundle::taps_file_name;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::weights::Tensor;
 use serde::Serialize;
 
-/// Nodes that are listed.
+use super::{CheckError, WithContext};
+
+/// Nodes in a report.
 const LISTED: usize = 10;
 
-/// The nodes of one precision on one picture.
+/// Node errors of one file on one image.
 #[derive(Debug, Serialize)]
 pub struct TapsReport {
     file: String,
-    picture: String,
-    /// How many nodes both files have.
+    #[serde(rename = "picture")]
+    image: String,
+    /// Nodes that both files have.
     compared: usize,
     /// The node with the largest error.
     worst: String,
-    /// The nodes with the largest errors, in the order in which they are computed.
+    /// The nodes with the largest errors, in order of computation.
     nodes: Vec<NodeError>,
 }
 
-/// How one node's value differs.
+/// Error of one node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct NodeError {
     node: String,
-    /// Root of the mean square difference over root of the mean square value; the largest number where one is not finite.
+    /// Root mean square difference over root mean square value; `f64::MAX` where it is not finite.
     error: f64,
 }
 
 impl TapsReport {
-    /// A line for each node.
+    /// Formats a line per node.
     pub fn lines(&self) -> Vec<String> {
-        let Self { file, picture, compared, worst, nodes } = self;
+        let Self { file, image, compared, worst, nodes } = self;
         let first = format!(
-            "taps  {file} on {picture}: worst of {compared} nodes is {worst}; the {} worst, in the order of computing:",
+            "taps  {file} on {image}: worst of {compared} nodes is {worst}; the {} worst, in order of computation:",
             nodes.len()
         );
         let line = |tap: &NodeError| format!("taps  {file}  {:.2e}  {}", tap.error, tap.node);
@@ -46,24 +50,24 @@ impl TapsReport {
     }
 }
 
-/// Compares the taps of every number format that lie in the folder with those in 32-bit floats.
-pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport>> {
+/// Compares the taps files of every precision in the folder with that of fp32.
+pub fn compare(folder: &Path, case: &ProbeCase) -> Result<Vec<TapsReport>, CheckError> {
     let shown = folder.display();
     let reference = taps_file_name("model.onnx");
     let mut others = Vec::new();
-    for entry in folder.read_dir().with_context(|| shown.to_string())? {
-        let name =
-            entry.with_context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
+    for entry in folder.read_dir().context(|| shown.to_string())? {
+        let name = entry.context(|| shown.to_string())?.file_name().to_string_lossy().into_owned();
         if name.starts_with("taps.") && name.ends_with(".onnx") && name != reference {
             others.push(name);
         }
     }
     others.sort();
-    ensure!(
-        folder.join(&reference).is_file() && !others.is_empty(),
-        "{shown} needs {reference} and that of another precision, such as {}, to compare nodes; export again with --taps",
-        taps_file_name("model.fp16.onnx")
-    );
+    if !folder.join(&reference).is_file() || others.is_empty() {
+        return Err(CheckError::Invalid(format!(
+            "{shown} needs {reference} and that of another precision, such as {}, to compare nodes; export again with --taps",
+            taps_file_name("model.fp16.onnx")
+        )));
+    }
     let truth = values(&folder.join(reference), case)?;
     let taps = |file: String| {
         let found = values(&folder.join(&file), case)?;
@@ -74,20 +78,21 @@ pub fn compare(folder: &Path, case: &ProbeCase) -> anyhow::Result<Vec<TapsReport
         };
         let all: Vec<NodeError> = truth.iter().filter_map(tap).collect();
         let nodes = worst(&all);
-        // Of equal ones the first, from which later ones may have theirs.
+        // Of equal ones the first, which may cause the later ones.
         let worst = nodes.iter().rev().max_by(|one, other| one.error.total_cmp(&other.error));
-        let worst = worst.with_context(|| {
-            format!("{shown}: the taps of two precisions have no node in common")
+        let worst = worst.ok_or_else(|| {
+            let message = format!("{shown}: the taps of two precisions have no node in common");
+            CheckError::Invalid(message)
         })?;
         let (worst, compared) = (worst.node.clone(), all.len());
-        Ok(TapsReport { file, picture: case.name.clone(), compared, worst, nodes })
+        Ok(TapsReport { file, image: case.name.clone(), compared, worst, nodes })
     };
     others.into_iter().map(taps).collect()
 }
 
-/// Every output, in the file's order, which is that of computing.
-fn values(path: &Path, case: &ProbeCase) -> anyhow::Result<Vec<(String, Tensor)>> {
-    let mut runner = Runner::open(path, &RunnerOptions::default())?;
+/// Returns every output in the file's order, which is that of computation.
+fn values(path: &Path, case: &ProbeCase) -> Result<Vec<(String, Tensor)>, CheckError> {
+    let mut runner = Runner::open(path, &EngineConfig::default())?;
     let names: Vec<String> = runner.outputs().map(str::to_owned).collect();
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();
     let outputs = runner.run_outputs(&case.image, [1, case.height, case.width], &asked)?;
@@ -104,7 +109,7 @@ fn error(truth: &[f32], found: &[f32]) -> f64 {
     if error.is_finite() { error } else { f64::MAX }
 }
 
-/// Those with the largest errors, in their own order.
+/// Returns the nodes with the largest errors, in their own order.
 fn worst(taps: &[NodeError]) -> Vec<NodeError> {
     let mut order: Vec<usize> = (0..taps.len()).collect();
     order.sort_by(|&one, &other| taps[other].error.total_cmp(&taps[one].error));
@@ -118,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_are_listed_in_order_of_computing() {
+    fn the_worst_are_listed_in_order_of_computation() {
         let tap = |index: usize| NodeError {
             node: format!("n{index}"),
             error: ((index * 7) % 12) as f64,

@@ -1,4 +1,4 @@
-//! Why a file cannot be adopted.
+//! Errors of importing a file.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use protoseg_models::window::WindowError;
 
 use crate::session::SessionError;
 
-/// Why a file cannot be adopted.
+/// Reason why a file cannot be imported. Sizes are height x width in pixels.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The bundle may not be written there.
     #[error(transparent)]
     Place(#[from] BundleOutputError),
-    /// ONNX Runtime is missing, or cannot open the file.
+    /// ONNX Runtime is missing, or cannot open or run the file.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// The file cannot be read.
@@ -22,183 +22,87 @@ pub enum ImportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Not one input.
-    #[error(
-        "the file has {count} inputs ({found}), and only files with one, the picture, can be adopted"
-    )]
-    Inputs {
-        /// How many.
-        count: usize,
-        /// The inputs.
-        found: String,
-    },
-    /// An input that takes no pictures.
-    #[error("the input {found} takes no pictures [N, 3, H, W] or [N, H, W, 3]: {reason}")]
-    Input {
-        /// The input.
-        found: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// An output that the file does not have.
-    #[error("the file has no output `{name}`; it has {known}")]
-    NoOutput {
-        /// The name asked for.
-        name: String,
-        /// The outputs.
-        known: String,
-    },
-    /// None or several outputs that may be meant.
-    #[error(
-        "the file has the outputs {known}; name the one with the logits of {classes} classes or the labels with --output"
-    )]
-    Ambiguous {
-        /// The outputs.
-        known: String,
-        /// How many classes there are.
-        classes: usize,
-    },
-    /// An output that is neither logits nor labels.
-    #[error(
-        "the output {found} is neither logits (float32 [N, classes, h, w]) nor labels (int64, int32 or uint8, [N, H, W] or [N, 1, H, W]); \
-         name another with --output, or cut the file so that one comes out"
-    )]
-    Output {
-        /// The output.
-        found: String,
-    },
-    /// Logits with the classes last.
-    #[error(
-        "the output {found} has its classes last, and logits are taken as [N, classes, h, w]: end the file with a Transpose of [0, 3, 1, 2]"
-    )]
-    ClassesLast {
-        /// The output.
-        found: String,
-    },
-    /// Another number of classes than the table's.
-    #[error("the file gives scores of {found} classes, and --classes names {expected}")]
+    /// Inputs or outputs that protoseg does not take.
+    #[error("{0}")]
+    Signature(String),
+    /// Logits of another number of classes than the table's.
+    #[error("the file gives logits of {found} classes, and --classes names {expected}")]
     Classes {
-        /// Classes of the scores.
+        /// Classes of the logits.
         found: usize,
         /// Classes of the table.
         expected: usize,
     },
-    /// Floats, and nobody said which.
-    #[error(
-        "the file takes floats and does not say which: give --normalization imagenet, unit or none, or --mean and --std"
-    )]
-    NormalizationMissing,
-    /// Bytes, and somebody said which floats.
-    #[error(
-        "the file takes bytes, so it normalises by itself: leave out --normalization, --mean, --std and --scale"
-    )]
-    NormalizationNeedless,
-    /// Aligned corners of labels.
-    #[error(
-        "--align-corners says how logits lie over pixels, and this file gives labels: leave it out"
-    )]
-    LabelsAligned,
-    /// Windows of labels.
-    #[error(
-        "the file gives labels, and there is no mean of labels where windows overlap: it can run pictures whole only"
-    )]
-    LabelsInWindows,
-    /// Padding for a file of one size.
-    #[error(
-        "the file takes pictures of {height}x{width} (height x width) and nothing else, so --multiple has no meaning: leave it out"
-    )]
-    FixedMultiple {
-        /// Height in pixels.
-        height: usize,
-        /// Width in pixels.
-        width: usize,
-    },
-    /// Windows of another size than the file takes.
-    #[error(
-        "windows of {size}x{size} do not fit: the file takes {height}x{width} (height x width) and nothing else"
-    )]
-    FixedWindow {
-        /// Side of the windows asked for.
-        size: usize,
-        /// Height in pixels.
-        height: usize,
-        /// Width in pixels.
-        width: usize,
-    },
+    /// Options that do not fit the file.
+    #[error("{0}")]
+    Options(String),
     /// Windows that do not fit the grid.
     #[error(transparent)]
     WindowSize(#[from] WindowError),
-    /// Windows whose logits lie otherwise than those of other sizes.
+    /// Windows whose logits have another stride than those of other sizes.
     #[error(
         "windows of {size} pixels give logits that are not 1/{stride} of their size, as those of other sizes are: choose another size"
     )]
     Window {
         /// Side of the windows.
         size: usize,
-        /// Pixels per logit step.
+        /// Pixels per logit.
         stride: usize,
     },
-    /// The trial failed.
+    /// The trial run fails.
     #[error(
-        "the trial on a drawn scene of {height}x{width} (height x width) failed: {source}; if the network takes other sizes only, say so \
-         with --multiple"
+        "the trial on a synthetic image of {}x{} (height x width) failed: {source}; if the network takes other sizes only, say so with \
+         --multiple", size[0], size[1]
     )]
     Trial {
-        /// Height in pixels.
-        height: usize,
-        /// Width in pixels.
-        width: usize,
-        /// What went wrong.
+        /// Height and width.
+        size: [usize; 2],
+        /// The error.
         source: SessionError,
     },
-    /// Scores that are no numbers.
+    /// Logits that are NaN or infinite.
     #[error(
-        "the file gives scores that are not finite for a drawn scene of {height}x{width}: its weights or its normalisation are at fault"
+        "the file gives logits that are not finite for a synthetic image of {}x{}: its weights or its normalization are at fault",
+        .0[0], .0[1]
     )]
-    NotFinite {
-        /// Height in pixels.
-        height: usize,
-        /// Width in pixels.
-        width: usize,
-    },
-    /// An output of a shape that does not belong to one picture.
+    NotFinite([usize; 2]),
+    /// An output whose shape does not belong to one image.
     #[error(
-        "the file gives {what} of shape {found:?} for one picture of {height}x{width}; labels must be one for every pixel, logits [1, classes, h, w]"
+        "the file gives {what} of shape {found:?} for one image of {}x{}; labels must be one for every pixel, logits [1, classes, h, w]",
+        size[0], size[1]
     )]
     Grid {
-        /// Height in pixels.
-        height: usize,
-        /// Width in pixels.
-        width: usize,
+        /// Height and width.
+        size: [usize; 2],
         /// The shape.
         found: Vec<usize>,
         /// `labels` or `logits`.
         what: &'static str,
     },
-    /// Logits on no grid.
+    /// Logits without a common stride.
     #[error(
         "the file gives logits of {found} (height x width), which fits no whole stride of 1 to 64 pixels; where corner logits lie on corner \
          pixels, say --align-corners, else leave it out; a network that pads to its own multiple needs --multiple"
     )]
     Stride {
-        /// Sizes of logits and of the pictures that they came of.
+        /// Sizes of logits and of the images that they came from.
         found: String,
     },
     /// Weights in other files.
     #[error("{} does not open by itself: it keeps its weights in other files; save it as one (save_as_external_data=False)", .0.display())]
-    Parts(PathBuf),
-    /// A file of the bundle that could not be written.
+    ExternalWeights(PathBuf),
+    /// A file of the bundle that cannot be written.
     #[error("{} could not be written: {source}", out.display())]
     Write {
         /// The bundle.
         out: PathBuf,
-        /// Why.
+        /// The error.
         source: BundleError,
     },
-    /// The folder could not be put into place.
+    /// The folder cannot be put into place.
     #[error("the bundle could not be written: {0}")]
     Folder(#[from] std::io::Error),
 }

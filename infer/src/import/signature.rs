@@ -1,4 +1,4 @@
-//! What can be read from the inputs and outputs that a file declares: how it takes pictures, and which output counts.
+//! Inputs and outputs that a file declares: how it takes images, and which output to use.
 
 use protoseg_models::adapter::Layout;
 use protoseg_models::bundle::{Dimension, TensorInfo, signature};
@@ -6,11 +6,11 @@ use protoseg_models::variant::ModelKind;
 
 use super::ImportError;
 
-/// How an input takes pictures.
+/// Format in which an input takes images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InputFormat {
     pub(super) layout: Layout,
-    /// Whether bytes go in; else 32-bit floats.
+    /// Bytes; otherwise 32-bit floats.
     pub(super) bytes: bool,
     pub(super) batch: Option<usize>,
     pub(super) size: Option<[usize; 2]>,
@@ -18,12 +18,20 @@ pub(super) struct InputFormat {
 
 const COLORS: Dimension = Dimension::Fixed(3);
 
-/// How the only input takes pictures.
+/// Reads the format of the only input.
 pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportError> {
     let [input] = inputs else {
-        return Err(ImportError::Inputs { found: signature(inputs), count: inputs.len() });
+        return Err(ImportError::Signature(format!(
+            "the file has {} inputs ({}), and only files with one, the image, can be imported",
+            inputs.len(),
+            signature(inputs)
+        )));
     };
-    let refused = |reason| Err(ImportError::Input { found: input.to_string(), reason });
+    let refused = |reason| {
+        Err(ImportError::Signature(format!(
+            "the input {input} does not take images [N, 3, H, W] or [N, H, W, 3]: {reason}"
+        )))
+    };
     let bytes = match input.element.as_str() {
         "uint8" => true,
         "float32" => false,
@@ -32,7 +40,7 @@ pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportE
                 "convert the file so that its inputs and outputs stay float32 (keep_io_types=True)",
             );
         }
-        _ => return refused("float32 and uint8 are understood"),
+        _ => return refused("float32 and uint8 are supported"),
     };
     let [batch, rest @ ..] = input.shape.as_slice() else {
         return refused("4 dimensions are needed");
@@ -41,7 +49,7 @@ pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportE
         [colors, height, width] if *colors == COLORS => (Layout::Nchw, [height, width]),
         [height, width, colors] if *colors == COLORS => (Layout::Nhwc, [height, width]),
         [_, _, _] => {
-            return refused("the second or the last dimension must be fixed to the 3 colours");
+            return refused("the second or the last dimension must be fixed to the 3 colors");
         }
         _ => return refused("4 dimensions are needed"),
     };
@@ -60,7 +68,8 @@ pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportE
     Ok(InputFormat { layout, bytes, batch, size })
 }
 
-/// The output that counts and what it is: the one that was named, else the only one that may be logits or labels.
+/// Chooses an output and tells its kind: the named one, else the only one that may be logits or
+/// labels.
 pub(super) fn choose<'a>(
     outputs: &'a [TensorInfo],
     name: Option<&str>,
@@ -68,7 +77,8 @@ pub(super) fn choose<'a>(
 ) -> Result<(&'a TensorInfo, ModelKind), ImportError> {
     let output = match (name, outputs) {
         (Some(name), _) => outputs.iter().find(|output| output.name == name).ok_or_else(|| {
-            ImportError::NoOutput { name: name.to_owned(), known: signature(outputs) }
+            let known = signature(outputs);
+            ImportError::Signature(format!("the file has no output `{name}`; it has {known}"))
         })?,
         (None, [output]) => output,
         (None, _) => {
@@ -76,32 +86,41 @@ pub(super) fn choose<'a>(
                 outputs.iter().filter(|output| classify_output(output, classes).is_ok());
             match (likely.next(), likely.next()) {
                 (Some(output), None) => output,
-                _ => return Err(ImportError::Ambiguous { known: signature(outputs), classes }),
+                _ => {
+                    return Err(ImportError::Signature(format!(
+                        "the file has the outputs {}; name the one with the logits of {classes} classes or the labels with --output",
+                        signature(outputs)
+                    )));
+                }
             }
         }
     };
     Ok((output, classify_output(output, classes)?))
 }
 
-/// What an output is.
 fn classify_output(output: &TensorInfo, classes: usize) -> Result<ModelKind, ImportError> {
-    let found = || output.to_string();
-    let free = |dimension: &Dimension, size: usize| {
+    let fits = |dimension: &Dimension, size: usize| {
         matches!(dimension, Dimension::Named(_)) || *dimension == Dimension::Fixed(size)
     };
     match (output.element.as_str(), output.shape.as_slice()) {
         ("float32", [_, channels, _, last])
             if *channels != Dimension::Fixed(classes) && *last == Dimension::Fixed(classes) =>
         {
-            Err(ImportError::ClassesLast { found: found() })
+            Err(ImportError::Signature(format!(
+                "the output {output} has its classes last, and logits are taken as [N, classes, h, w]: end the file with a Transpose \
+                 of [0, 3, 1, 2]"
+            )))
         }
-        ("float32", [_, channels, _, _]) if free(channels, classes) => Ok(ModelKind::Logits),
+        ("float32", [_, channels, _, _]) if fits(channels, classes) => Ok(ModelKind::Logits),
         ("float32", [_, Dimension::Fixed(channels), _, _]) => {
             Err(ImportError::Classes { found: *channels, expected: classes })
         }
         ("int64" | "int32" | "uint8", [_, _, _]) => Ok(ModelKind::Labels),
-        ("int64" | "int32" | "uint8", [_, one, _, _]) if free(one, 1) => Ok(ModelKind::Labels),
-        _ => Err(ImportError::Output { found: found() }),
+        ("int64" | "int32" | "uint8", [_, one, _, _]) if fits(one, 1) => Ok(ModelKind::Labels),
+        _ => Err(ImportError::Signature(format!(
+            "the output {output} is neither logits (float32 [N, classes, h, w]) nor labels (int64, int32 or uint8, [N, H, W] or \
+             [N, 1, H, W]); name another with --output, or cut the file so that one comes out"
+        ))),
     }
 }
 
@@ -110,7 +129,7 @@ mod tests {
     use super::*;
 
     /// `x float32 N 3 512 W`: a name, a type, dimensions.
-    fn port(text: &str) -> TensorInfo {
+    fn tensor(text: &str) -> TensorInfo {
         let mut words = text.split(' ');
         let mut word = || words.next().unwrap().to_owned();
         let (name, element) = (word(), word());
@@ -122,7 +141,7 @@ mod tests {
 
     #[test]
     fn inputs_are_understood_or_refused() {
-        let read = |text: &str| input_format(&[port(text)]);
+        let read = |text: &str| input_format(&[tensor(text)]);
         let free = InputFormat { layout: Layout::Nchw, bytes: false, batch: None, size: None };
         assert_eq!(read("x float32 N 3 H W").unwrap(), free);
         assert_eq!(
@@ -139,8 +158,8 @@ mod tests {
             ("x double N 3 H W", "float32 and uint8"),
             ("x float32 3 H W", "4 dimensions"),
             ("x float32", "4 dimensions"),
-            ("x float32 N C H W", "3 colours"),
-            ("x float32 N 1 H W", "3 colours"),
+            ("x float32 N C H W", "3 colors"),
+            ("x float32 N 1 H W", "3 colors"),
             ("x float32 N 3 512 W", "both be"),
             ("x float32 0 3 H W", "is 0"),
         ] {
@@ -151,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn the_output_that_counts_is_found_or_asked_for() {
-        let outputs = |texts: &[&str]| texts.iter().map(|text| port(text)).collect::<Vec<_>>();
+    fn the_output_is_found_or_asked_for() {
+        let outputs = |texts: &[&str]| texts.iter().map(|text| tensor(text)).collect::<Vec<_>>();
         let chosen = |texts: &[&str], name: Option<&str>| {
             choose(&outputs(texts), name, 19)
                 .map(|(output, kind)| (output.name.clone(), kind))

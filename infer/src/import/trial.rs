@@ -1,4 +1,4 @@
-//! The trial of a file: drawn scenes of sizes that it should take, with what it makes of them.
+//! Trial runs of a file on synthetic images of sizes that it should take.
 
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::ModelKind;
@@ -10,17 +10,17 @@ use crate::session::{Runner, SessionError};
 use crate::stitch::LogitMap;
 use crate::upsample::{self, LogitGeometry};
 
-/// Seed of the scenes.
+/// Seed of the images.
 const SEED: u64 = 1;
 
-/// Scores of a scene beyond which the probe keeps its labels only: 16 MB of them.
-const MOST_SCORES: usize = 1 << 22;
+/// Logits of an image beyond which the probe keeps its labels only: 16 MiB of them.
+const MAX_LOGITS: usize = 1 << 22;
 
-/// A scene, and the scores or labels that came of it.
+/// A synthetic image, and its logits or labels.
 pub(super) struct Trial {
     size: [usize; 2],
     image: Vec<u8>,
-    given: TrialOutput,
+    output: TrialOutput,
 }
 
 enum TrialOutput {
@@ -28,18 +28,20 @@ enum TrialOutput {
     Labels(Vec<u8>),
 }
 
-/// The size to try first where sizes are free: one that most networks take, and from which their stride shows.
+/// First size to try where sizes are free: one that most networks take, and from which their stride
+/// shows.
 pub(super) fn first_size(align_corners: bool, multiple: usize) -> [usize; 2] {
     [128, 192].map(|side: usize| side.next_multiple_of(multiple) + usize::from(align_corners))
 }
 
-/// The size to try next: odd multiples of what the network is said to take, and so multiples of nothing more.
+/// Second size to try: odd multiples of what the network should take, and so multiples of nothing
+/// more.
 pub(super) fn odd_size(grid: LogitGrid) -> [usize; 2] {
     let steps = 96_usize.div_ceil(grid.encoder_stride) | 1;
     [steps, steps + 2].map(|steps| grid.round_up(steps * grid.encoder_stride))
 }
 
-/// Runs a scene of a size.
+/// Runs a synthetic image of a size.
 pub(super) fn run(
     runner: &mut Runner,
     kind: ModelKind,
@@ -48,13 +50,13 @@ pub(super) fn run(
 ) -> Result<Trial, ImportError> {
     let image = protoseg_synthetic::render_scene(SEED, 0, height, width).image;
     let failed = |error| match error {
-        source @ SessionError::Run { .. } => ImportError::Trial { height, width, source },
+        source @ SessionError::Run { .. } => ImportError::Trial { size, source },
         other => other.into(),
     };
-    let given = if kind == ModelKind::Labels {
+    let output = if kind == ModelKind::Labels {
         let found = runner.run_labels(&image, [1, height, width], classes).map_err(failed)?;
         if !found.covers(size) {
-            return Err(ImportError::Grid { height, width, found: found.shape, what: "labels" });
+            return Err(ImportError::Grid { size, found: found.shape, what: "labels" });
         }
         TrialOutput::Labels(found.data)
     } else {
@@ -65,31 +67,26 @@ pub(super) fn run(
             }
             [1, _, h, w] if h * w > 0 => {}
             _ => {
-                return Err(ImportError::Grid {
-                    height,
-                    width,
-                    found: found.shape,
-                    what: "logits",
-                });
+                return Err(ImportError::Grid { size, found: found.shape, what: "logits" });
             }
         }
-        if !found.data.iter().all(|score| score.is_finite()) {
-            return Err(ImportError::NotFinite { height, width });
+        if !found.data.iter().all(|logit| logit.is_finite()) {
+            return Err(ImportError::NotFinite(size));
         }
         TrialOutput::Logits(found)
     };
-    Ok(Trial { size, image, given })
+    Ok(Trial { size, image, output })
 }
 
-/// The grid on which all trials' logits lie; labels lie on that of the pixels.
+/// Finds the grid on which the logits of all trials lie; labels lie on that of the pixels.
 pub(super) fn grid(
     trials: &[Trial],
     align_corners: bool,
     multiple: usize,
 ) -> Result<LogitGrid, ImportError> {
     let mut counts = Vec::new();
-    for Trial { size, given, .. } in trials {
-        match given {
+    for Trial { size, output, .. } in trials {
+        match output {
             TrialOutput::Logits(logits) => {
                 counts.extend(size.iter().copied().zip(logits.shape[2..].iter().copied()))
             }
@@ -97,7 +94,7 @@ pub(super) fn grid(
         }
     }
     LogitGrid::from_measurements(&counts, align_corners, multiple).ok_or_else(|| {
-        let described = trials.iter().map(|Trial { size, given, .. }| match given {
+        let described = trials.iter().map(|Trial { size, output, .. }| match output {
             TrialOutput::Logits(logits) => {
                 format!("{}x{} for {}x{}", logits.shape[2], logits.shape[3], size[0], size[1])
             }
@@ -108,10 +105,10 @@ pub(super) fn grid(
 }
 
 impl Trial {
-    /// The trial as a case of the probe.
+    /// Makes the trial a case of the probe.
     pub(super) fn into_case(self, grid: LogitGrid) -> ProbeCase {
-        let Self { size: [height, width], image, given } = self;
-        let (logits, labels) = match given {
+        let Self { size: [height, width], image, output } = self;
+        let (logits, labels) = match output {
             TrialOutput::Labels(labels) => (ProbeCase::no_logits(), labels),
             TrialOutput::Logits(Tensor { shape, data }) => {
                 let map = LogitMap { classes: shape[1], height: shape[2], width: shape[3], data };
@@ -122,7 +119,7 @@ impl Trial {
                     align_corners: grid.align_corners,
                 };
                 let labels = upsample::labels(&map, &frame);
-                let few = map.data.len() <= MOST_SCORES;
+                let few = map.data.len() <= MAX_LOGITS;
                 (
                     if few { Tensor { shape, data: map.data } } else { ProbeCase::no_logits() },
                     labels,

@@ -1,25 +1,25 @@
-//! The form in plain Rust.
+//! Kernels for any processor.
 
 use std::ops::Range;
 
-use super::decision::{confidence, greater, lesser, margin, power};
+use super::arithmetic::{confidence, exponential, greater, lesser, margin};
 use super::{BlendedRow, LANES, LogitPlanes, PixelGroup, PixelRow, RowBlend, put};
 
 /// See [`InstructionSet::blend_rows`](super::InstructionSet::blend_rows).
 #[inline(always)]
 pub(super) fn blend_rows(
     planes: LogitPlanes<'_>,
-    between: RowBlend,
+    blend: RowBlend,
     columns: Range<usize>,
-    mixed: &mut BlendedRow,
+    blended: &mut BlendedRow,
 ) {
-    let RowBlend { rows: [upper, lower], weight } = between;
-    let (width, stride) = (mixed.width, mixed.stride);
+    let RowBlend { rows: [upper, lower], weight } = blend;
+    let (width, stride) = (blended.width, blended.stride);
     let rows = planes.row(upper).zip(planes.row(lower));
-    for (row, (upper, lower)) in mixed.data.chunks_exact_mut(stride).zip(rows) {
+    for (row, (upper, lower)) in blended.data.chunks_exact_mut(stride).zip(rows) {
         let corners = upper[columns.clone()].iter().zip(&lower[columns.clone()]);
-        for (score, (upper, lower)) in row[columns.clone()].iter_mut().zip(corners) {
-            *score = upper + (lower - upper) * weight;
+        for (logit, (upper, lower)) in row[columns.clone()].iter_mut().zip(corners) {
+            *logit = upper + (lower - upper) * weight;
         }
         if columns.end == width {
             let last = row[width - 1];
@@ -30,10 +30,10 @@ pub(super) fn blend_rows(
 
 /// See [`InstructionSet::fill_pixels`](super::InstructionSet::fill_pixels).
 pub(super) fn fill_pixels(
-    mixed: &BlendedRow,
+    blended: &BlendedRow,
     groups: &[PixelGroup],
     range: Range<usize>,
-    scores: &mut Vec<[f32; LANES]>,
+    logits: &mut Vec<[f32; LANES]>,
     pixels: &mut PixelRow<'_>,
 ) {
     let more = pixels.more();
@@ -42,8 +42,8 @@ pub(super) fn fill_pixels(
         let mut labels = [0; LANES];
         let mut best = [f32::NEG_INFINITY; LANES];
         let mut second = best;
-        scores.clear();
-        for (class, row) in mixed.data.chunks_exact(mixed.stride).enumerate() {
+        logits.clear();
+        for (class, row) in blended.data.chunks_exact(blended.stride).enumerate() {
             let row = &row[*base..];
             let mut found = [0.0; LANES];
             for lane in 0..LANES {
@@ -51,7 +51,7 @@ pub(super) fn fill_pixels(
                 found[lane] = row[column] + (row[column + 1] - row[column]) * weights[lane];
             }
             if more {
-                scores.push(found);
+                logits.push(found);
                 for lane in 0..LANES {
                     second[lane] = greater(lesser(best[lane], found[lane]), second[lane]);
                 }
@@ -64,9 +64,9 @@ pub(super) fn fill_pixels(
         put(pixels.labels, index, labels);
         if let Some(row) = &mut pixels.confidence {
             let mut sum = [0.0; LANES];
-            for found in scores.iter() {
+            for found in logits.iter() {
                 for lane in 0..LANES {
-                    sum[lane] += power(found[lane] - best[lane]);
+                    sum[lane] += exponential(found[lane] - best[lane]);
                 }
             }
             put(row, index, sum.map(confidence));

@@ -1,5 +1,5 @@
-//! The form for AVX2: the plain form's operations, eight at a time and in the same order, so that the bits are the same.
-//! Products and sums are not fused, which would round once less.
+//! Kernels for AVX2: the scalar operations, eight at a time and in the same order, so that the bits
+//! are the same. Products and sums are not fused, which would round once less.
 
 #![expect(
     unsafe_code,
@@ -15,14 +15,14 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::decision::{self, LEAST_POWER, LN_2, LOG2_E, MARGIN_STEPS, SERIES, WHOLE};
+use super::arithmetic::{self, LN_2, LOG2_E, MARGIN_STEPS, MIN_EXPONENT, SERIES, WHOLE};
 use super::{BlendedRow, Corners, LANES, LogitPlanes, PixelGroup, PixelRow, RowBlend, put, scalar};
 
 /// See [`InstructionSet::corners`](super::InstructionSet::corners).
 pub(super) fn corners(planes: LogitPlanes<'_>, row: usize, corners: &mut Corners) {
     #[target_feature(enable = "avx2")]
     fn inner(planes: LogitPlanes<'_>, row: usize, corners: &mut Corners) {
-        decision::corners(planes, row, corners);
+        arithmetic::corners(planes, row, corners);
     }
     // SAFETY: `InstructionSet::Avx2` is made only where the processor has AVX2.
     unsafe { inner(planes, row, corners) }
@@ -31,44 +31,45 @@ pub(super) fn corners(planes: LogitPlanes<'_>, row: usize, corners: &mut Corners
 /// See [`InstructionSet::blend_rows`](super::InstructionSet::blend_rows).
 pub(super) fn blend_rows(
     planes: LogitPlanes<'_>,
-    between: RowBlend,
+    blend: RowBlend,
     columns: Range<usize>,
-    mixed: &mut BlendedRow,
+    blended: &mut BlendedRow,
 ) {
     #[target_feature(enable = "avx2")]
     fn inner(
         planes: LogitPlanes<'_>,
-        between: RowBlend,
+        blend: RowBlend,
         columns: Range<usize>,
-        mixed: &mut BlendedRow,
+        blended: &mut BlendedRow,
     ) {
-        scalar::blend_rows(planes, between, columns, mixed);
+        scalar::blend_rows(planes, blend, columns, blended);
     }
     // SAFETY: `InstructionSet::Avx2` is made only where the processor has AVX2.
-    unsafe { inner(planes, between, columns, mixed) }
+    unsafe { inner(planes, blend, columns, blended) }
 }
 
-/// See [`InstructionSet::fill_pixels`](super::InstructionSet::fill_pixels). No group reaches over more than eight columns.
+/// See [`InstructionSet::fill_pixels`](super::InstructionSet::fill_pixels). No group spans more
+/// than eight columns.
 pub(super) fn fill_pixels(
-    mixed: &BlendedRow,
+    blended: &BlendedRow,
     groups: &[PixelGroup],
     range: Range<usize>,
-    scores: &mut Vec<[f32; LANES]>,
+    logits: &mut Vec<[f32; LANES]>,
     pixels: &mut PixelRow<'_>,
 ) {
     // SAFETY: `InstructionSet::Avx2` is made only where the processor has AVX2.
     unsafe {
         if pixels.more() {
-            decide_all(mixed, groups, range, scores, pixels);
+            predict_all(blended, groups, range, logits, pixels);
         } else {
-            decide_labels(mixed, groups, range, pixels.labels);
+            predict_labels(blended, groups, range, pixels.labels);
         }
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn decide_labels(
-    mixed: &BlendedRow,
+fn predict_labels(
+    blended: &BlendedRow,
     groups: &[PixelGroup],
     range: Range<usize>,
     labels: &mut [u8],
@@ -77,44 +78,44 @@ fn decide_labels(
         let between = Columns::new(&groups[index]);
         let mut best = _mm256_set1_ps(f32::NEG_INFINITY);
         let mut winner = _mm256_setzero_si256();
-        for (class, row) in (0..).zip(mixed.data.chunks_exact(mixed.stride)) {
-            let score = between.scores(row);
-            winner = later(winner, class, score, best);
-            best = _mm256_max_ps(score, best);
+        for (class, row) in (0..).zip(blended.data.chunks_exact(blended.stride)) {
+            let logit = between.logits(row);
+            winner = later(winner, class, logit, best);
+            best = _mm256_max_ps(logit, best);
         }
         put(labels, index, bytes(winner));
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn decide_all(
-    mixed: &BlendedRow,
+fn predict_all(
+    blended: &BlendedRow,
     groups: &[PixelGroup],
     range: Range<usize>,
-    scores: &mut Vec<[f32; LANES]>,
+    logits: &mut Vec<[f32; LANES]>,
     pixels: &mut PixelRow<'_>,
 ) {
-    scores.resize(mixed.data.len() / mixed.stride, [0.0; LANES]);
+    logits.resize(blended.data.len() / blended.stride, [0.0; LANES]);
     for index in range {
         let between = Columns::new(&groups[index]);
         let mut best = _mm256_set1_ps(f32::NEG_INFINITY);
         let mut second = best;
         let mut winner = _mm256_setzero_si256();
         for ((class, row), kept) in
-            (0..).zip(mixed.data.chunks_exact(mixed.stride)).zip(scores.iter_mut())
+            (0..).zip(blended.data.chunks_exact(blended.stride)).zip(logits.iter_mut())
         {
-            let score = between.scores(row);
+            let logit = between.logits(row);
             // SAFETY: eight floats are written to eight floats.
-            unsafe { _mm256_storeu_ps(kept.as_mut_ptr(), score) };
-            second = _mm256_max_ps(_mm256_min_ps(best, score), second);
-            winner = later(winner, class, score, best);
-            best = _mm256_max_ps(score, best);
+            unsafe { _mm256_storeu_ps(kept.as_mut_ptr(), logit) };
+            second = _mm256_max_ps(_mm256_min_ps(best, logit), second);
+            winner = later(winner, class, logit, best);
+            best = _mm256_max_ps(logit, best);
         }
         put(pixels.labels, index, bytes(winner));
         if let Some(row) = &mut pixels.confidence {
             let mut sum = _mm256_setzero_ps();
-            for kept in scores.iter() {
-                sum = _mm256_add_ps(sum, power(_mm256_sub_ps(load(kept), best)));
+            for kept in logits.iter() {
+                sum = _mm256_add_ps(sum, exponential(_mm256_sub_ps(load(kept), best)));
             }
             let share =
                 _mm256_add_ps(_mm256_div_ps(_mm256_set1_ps(255.0), sum), _mm256_set1_ps(0.5));
@@ -129,7 +130,7 @@ fn decide_all(
     }
 }
 
-/// The columns of scores between which a group's pixels lie.
+/// The columns of logits between which a group's pixels lie.
 struct Columns {
     base: usize,
     left: __m256i,
@@ -139,14 +140,14 @@ struct Columns {
 impl Columns {
     #[target_feature(enable = "avx2")]
     fn new(group: &PixelGroup) -> Self {
-        // SAFETY: eight numbers of 32 bits are read from as many.
+        // SAFETY: eight 32-bit integers are read from as many.
         let left = unsafe { _mm256_loadu_si256(group.left.as_ptr().cast()) };
         Self { base: group.base, left, weights: load(&group.weights) }
     }
 
-    /// The scores of a class, of which a row is given.
+    /// Blends a class's row.
     #[target_feature(enable = "avx2")]
-    fn scores(&self, row: &[f32]) -> __m256 {
+    fn logits(&self, row: &[f32]) -> __m256 {
         let near = &row[self.base..self.base + LANES + 1];
         // SAFETY: of nine floats, the first eight and the last eight are read.
         let (here, next) =
@@ -157,17 +158,18 @@ impl Columns {
     }
 }
 
-/// Where the score is above the best so far, its class: classes come in order, so it is the largest number too.
+/// Updates the winning class where the logit is above the best so far: classes come in order, so
+/// the winner is the largest.
 #[target_feature(enable = "avx2")]
-fn later(winner: __m256i, class: i32, score: __m256, best: __m256) -> __m256i {
-    let above = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(score, best));
+fn later(winner: __m256i, class: i32, logit: __m256, best: __m256) -> __m256i {
+    let above = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(logit, best));
     _mm256_max_epi32(winner, _mm256_and_si256(above, _mm256_set1_epi32(class)))
 }
 
-/// See [`decision::power`].
+/// See [`arithmetic::exponential`].
 #[target_feature(enable = "avx2")]
-fn power(x: __m256) -> __m256 {
-    let x = _mm256_max_ps(x, _mm256_set1_ps(LEAST_POWER));
+fn exponential(x: __m256) -> __m256 {
+    let x = _mm256_max_ps(x, _mm256_set1_ps(MIN_EXPONENT));
     let shifted = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(LOG2_E)), _mm256_set1_ps(WHOLE));
     let whole = _mm256_sub_ps(shifted, _mm256_set1_ps(WHOLE));
     let high = _mm256_mul_ps(whole, _mm256_set1_ps(LN_2[0]));
@@ -188,11 +190,11 @@ fn load(eight: &[f32; LANES]) -> __m256 {
     unsafe { _mm256_loadu_ps(eight.as_ptr()) }
 }
 
-/// The lowest bytes of eight numbers.
+/// The low bytes of eight integers.
 #[target_feature(enable = "avx2")]
 fn bytes(numbers: __m256i) -> [u8; LANES] {
     let mut all = [0_i32; LANES];
-    // SAFETY: eight numbers of 32 bits are written to as many.
+    // SAFETY: eight 32-bit integers are written to as many.
     unsafe { _mm256_storeu_si256(all.as_mut_ptr().cast(), numbers) };
     all.map(|number| number as u8)
 }

@@ -1,4 +1,4 @@
-//! Why a segmenter could not be opened, or a picture not be segmented.
+//! Errors of opening a segmenter and of segmenting an image.
 
 use std::path::PathBuf;
 
@@ -8,54 +8,57 @@ use protoseg_models::window::WindowError;
 
 use crate::session::SessionError;
 
-/// Why a segmenter could not be opened, or a picture not be segmented.
+/// Reason why a segmenter cannot be opened, or an image not be segmented.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
-    /// The bundle is wrong.
+    /// The bundle cannot be read.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The runtime or the ONNX file is wrong.
+    /// ONNX Runtime or the ONNX file fails.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// A bundle without a file of the `logits` or `labels` kind.
     #[error("{} holds no model file of the kind `logits` or `labels`; export the bundle again", .0.display())]
-    NoLogits(PathBuf),
-    /// A bundle without a file of the wanted number format.
+    NoModelFile(PathBuf),
+    /// A bundle without a file in the chosen precision.
     #[error(
         "{} holds no model file in {}; it has {known}: export the bundle again with --precision {}", path.display(), precision.name(), precision.name()
     )]
     NoPrecision {
         /// The bundle's folder.
         path: PathBuf,
-        /// What was asked for.
+        /// The chosen precision.
         precision: Precision,
-        /// What there is.
+        /// Precisions of the bundle.
         known: String,
     },
-    /// A number format asked of an ONNX file by itself.
+    /// A precision asked of a single ONNX file.
     #[error("{} is a single file, and its precision is its own: leave out --precision, or name a bundle folder", .0.display())]
-    OnePrecision(PathBuf),
-    /// An ONNX file by itself that does not say what it is.
+    SinglePrecision(PathBuf),
+    /// A single ONNX file without a description of its model.
     #[error("{} does not say which classes it knows; name a bundle folder, or an ONNX file that `protoseg export` wrote", .0.display())]
     NoMetadata(PathBuf),
     /// A file of another kind.
-    #[error("{} is no ONNX file; name one that `protoseg export` wrote, or a bundle folder", .0.display())]
-    NoOnnx(PathBuf),
-    /// 8 bits asked of a file that counts in floats.
+    #[error("{} is not an ONNX file; name one that `protoseg export` wrote, or a bundle folder", .0.display())]
+    NotOnnx(PathBuf),
+    /// 8 bits asked of a file that computes in floats.
     #[error(
-        "{0} counts in floats, and without calibration 8 bits would spoil it: leave out --trt-int8, or run a file of `protoseg export \
+        "{0} computes in floats, and 8 bits without calibration would spoil it: leave out --trt-int8, or run a file of `protoseg export \
          --precision int8-trt`"
     )]
-    Floats(String),
-    /// Windows that the network cannot take.
+    NotQuantized(String),
+    /// Windows that the network does not take.
     #[error(transparent)]
     Window(#[from] WindowError),
     /// The system gives no more threads.
     #[error("no thread could be started for the model")]
     Threads(#[source] std::io::Error),
-    /// A picture without pixels.
-    #[error("the picture has no pixels")]
+    /// An image without pixels.
+    #[error("the image has no pixels")]
     Empty,
+    /// An array whose last axis is not RGB.
+    #[error("the image has {0} channels; pass RGB, [height, width, 3]")]
+    Channels(usize),
     /// A manifest and a file of different models.
     #[error("the manifest of {} and the file {file} describe different models (their {field}), so one was exchanged; export the bundle again", bundle.display())]
     Different {
@@ -66,61 +69,61 @@ pub enum SegmentError {
         /// The first field in which they differ.
         field: &'static str,
     },
-    /// A file whose scores are of another number of classes than its description.
-    #[error("{} gives scores of {found} classes where its description names {expected}; export the bundle again", path.display())]
+    /// A file whose logits have another number of classes than its description.
+    #[error("{} gives logits of {found} classes where its description names {expected}; export the bundle again", path.display())]
     Classes {
         /// The bundle or file.
         path: PathBuf,
-        /// Classes of the scores.
+        /// Classes of the logits.
         found: usize,
         /// Classes of the description.
         expected: usize,
     },
-    /// A picture whose windows or scores do not fit into memory.
-    #[error("a picture of {width}x{height} pixels, run as asked for, does not fit into memory")]
+    /// An image whose windows or logits do not fit into memory.
+    #[error("an image of {width}x{height} pixels, run as asked for, does not fit into memory")]
     TooLarge {
-        /// Height of the picture.
+        /// Height of the image.
         height: usize,
-        /// Width of the picture.
+        /// Width of the image.
         width: usize,
     },
-    /// Scores of another shape than the model's description promises.
+    /// An output of another shape than the model's description promises.
     #[error(
-        "the model returned scores of shape {found:?} where {expected:?} was expected; export the bundle again"
+        "the model returned an output of shape {found:?}, expected {expected:?}; export the bundle again"
     )]
     Shape {
-        /// What came, `[n, classes, h, w]`.
+        /// Shape that came, `[n, classes, h, w]`.
         found: Vec<usize>,
-        /// What was expected; 0 where any size will do.
+        /// Expected shape; 0 where any size will do.
         expected: [usize; 4],
     },
-    /// A picture or windows of a size that an adopted file does not take.
+    /// An image or windows of a size that an imported file does not take.
     #[error(
         "{found} pixels do not fit: this model takes {expected} and nothing else (height x width)"
     )]
     OneSize {
-        /// The picture or windows.
+        /// Size of the image or windows.
         found: String,
-        /// What the file takes.
+        /// Size that the file takes.
         expected: String,
     },
     /// Windows for a file that gives labels.
     #[error(
-        "this model gives labels, and there is no mean of labels where windows overlap: run pictures `whole`"
+        "this model gives labels, and overlapping windows of labels have no mean: run images `whole`"
     )]
     LabelsInWindows,
-    /// Scores asked of a file that gives labels.
-    #[error("this model gives labels and no scores")]
-    NoScores,
-    /// Scores that are no numbers.
+    /// Logits asked of a file that gives labels.
+    #[error("this model gives labels and no logits")]
+    NoLogits,
+    /// Logits that are NaN or infinite.
     #[error(
-        "the model returned scores that are not finite: its weights or its number format are at fault"
+        "the model returned logits that are not finite: its weights or its precision are at fault"
     )]
     NotFinite,
 }
 
 impl SegmentError {
-    /// Whether the next picture would meet the same: the device is lost.
+    /// True where the next image would meet the same error: the device is lost.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Session(SessionError::DeviceLost { .. }))
     }

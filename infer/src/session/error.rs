@@ -1,157 +1,68 @@
-//! Why ONNX Runtime could not be used, or a file not be run.
+//! Errors of ONNX Runtime, told apart by its messages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use protoseg_models::versioned::JsonError;
 
-use super::{Device, LIBRARY_VARIABLE};
+use super::LIBRARY_VARIABLE;
+use crate::config::Device;
 
-/// Why ONNX Runtime could not be used, or a file not be run.
+/// Reason why ONNX Runtime cannot be used, or a file not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// No library in any of the usual places.
+    /// The library is missing, too old or another library.
     #[error(
-        "ONNX Runtime is missing: {LIBRARY_VARIABLE} is not set, and {name} is neither beside the program, nor in ../lib, nor known to the \
-         system ({reason}); run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a {name} of 1.{} or newer",
+        "{reason}; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} or newer",
         ort::MINOR_VERSION
     )]
-    Nowhere {
-        /// File name of the library.
-        name: String,
-        /// What the system's loader said.
+    Library {
+        /// The reason.
         reason: String,
     },
-    /// The library that somebody named is not there.
-    #[error(
-        "ONNX Runtime is missing: there is no file {}; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} or \
-         newer", .0.display(), ort::MINOR_VERSION
-    )]
-    Missing(PathBuf),
-    /// A file that is no ONNX Runtime.
-    #[error(
-        "{} cannot be loaded as ONNX Runtime ({reason}); run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so of 1.{} \
-         or newer", path.display(), ort::MINOR_VERSION
-    )]
-    NotOnnxRuntime {
-        /// The file.
-        path: PathBuf,
-        /// What the loader said.
-        reason: String,
-    },
-    /// An ONNX Runtime that is too old.
-    #[error(
-        "{} is ONNX Runtime {version}, and 1.{} or newer is needed; run `cargo xtask setup`, or set {LIBRARY_VARIABLE} to a newer one",
-        path.display(), ort::MINOR_VERSION
-    )]
-    Old {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: String,
-    },
-    /// A file of which no digest can be made.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A folder in which nothing can be kept.
-    #[error("engines of TensorRT cannot be kept in {}: {source}; name another folder with --trt-cache", path.display())]
-    Cache {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// What ONNX Runtime records of a run cannot be had.
-    #[error("what runs the operators of {} cannot be recorded: {source}; see that there is room in the folder for temporary files (TMPDIR)", path.display())]
-    Profile {
-        /// The file.
-        path: PathBuf,
-        /// What the system said, or what is wrong with the record.
-        source: std::io::Error,
-    },
-    /// ONNX Runtime refused to start.
+    /// ONNX Runtime does not start.
     #[error("ONNX Runtime could not be started: {0}")]
     Start(#[source] ort::Error),
+    /// The system refuses to read or write a file.
+    #[error("{context}: {source}{help}")]
+    Io {
+        /// The file, and what was to be done with it.
+        context: String,
+        /// The system's error.
+        source: std::io::Error,
+        /// The way out, after a semicolon.
+        help: &'static str,
+    },
     /// A file that ONNX Runtime cannot open.
     #[error("{} cannot be opened as an ONNX model: {source}", path.display())]
     Model {
         /// The file.
         path: PathBuf,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's error.
         source: ort::Error,
     },
-    /// A file that takes something else than pictures.
-    #[error("{} takes {found}, not 8-bit pictures [N, H, W, 3]; a file that `protoseg export` did not write must become a bundle first: see `protoseg adopt --help`", path.display())]
-    Input {
-        /// The file.
-        path: PathBuf,
-        /// Its inputs.
-        found: String,
-    },
-    /// Metadata that is not understood.
+    /// Metadata that cannot be read.
     #[error(transparent)]
     Metadata(#[from] JsonError),
-    /// An output that the file does not have.
-    #[error("{} has no output `{name}`; it has {known}", path.display())]
-    Output {
-        /// The file.
-        path: PathBuf,
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// Pixels that do not fill the shape they are said to have.
-    #[error("{found} bytes of pixels where {expected} are expected")]
-    Length {
-        /// Bytes given.
-        found: usize,
-        /// Bytes that the shape takes.
-        expected: usize,
-    },
-    /// A label that is no class.
-    #[error("{} gives the label {label}, and {classes} classes have the labels 0 to {}: its classes are not those of its description", path.display(), classes - 1)]
-    Label {
-        /// The file.
-        path: PathBuf,
-        /// The label.
-        label: i64,
-        /// How many classes there are.
-        classes: usize,
-    },
-    /// A file of which labels were asked that gives scores.
-    #[error("{} gives no labels of its own, only scores", .0.display())]
-    NoLabels(PathBuf),
-    /// Pictures that do not fit into memory as floats.
-    #[error("{count} pictures of {width}x{height} pixels do not fit into memory as floats")]
-    Memory {
-        /// How many pictures.
-        count: usize,
-        /// Their height.
-        height: usize,
-        /// Their width.
-        width: usize,
-    },
-    /// ONNX Runtime failed to run the file.
+    /// Images that the file does not take, outputs that it does not have, or labels beyond its
+    /// classes.
+    #[error("{0}")]
+    Invalid(String),
+    /// ONNX Runtime fails to run the file.
     #[error("{} failed to run: {source}", path.display())]
     Run {
         /// The file.
         path: PathBuf,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's error.
         source: ort::Error,
     },
-    /// A device that does not answer any more. What was finished before is not touched by it.
+    /// A device that no longer responds. Results from before are intact.
     #[error("{} failed to run, as the device {device} is lost: {source}; see what `protoseg doctor` says of it, then run again", path.display())]
     DeviceLost {
         /// The file.
         path: PathBuf,
         /// The device.
         device: Device,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's error.
         source: ort::Error,
     },
     /// More memory than the device has.
@@ -161,7 +72,7 @@ pub enum SessionError {
         path: PathBuf,
         /// The device.
         device: Device,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's error.
         source: ort::Error,
     },
     /// A device that ONNX Runtime cannot use here.
@@ -169,17 +80,106 @@ pub enum SessionError {
     Device {
         /// The device.
         device: Device,
-        /// Why not.
+        /// The reason.
         reason: String,
-        /// What to do.
+        /// The way out.
         help: String,
     },
-    /// A file with operations that a device does not know.
-    #[error("{} holds operations that {device} does not know; add --cpu-fallback to run those on the CPU, which costs copies", path.display())]
+    /// A file with operators that a device does not support.
+    #[error("{} holds operators that {device} does not support; add --cpu-fallback to run those on the CPU, which costs copies", path.display())]
     NotAllOnDevice {
         /// The file.
         path: PathBuf,
         /// The device.
         device: Device,
     },
+}
+
+/// Parts of messages by which ONNX Runtime, CUDA, cuDNN and C++ say that there is no more memory.
+const NO_MEMORY: [&str; 4] =
+    ["out of memory", "failed to allocate memory", "bad_alloc", "alloc_failed"];
+
+/// Error codes of CUDA after which, by its documentation, everything else fails too: memory with
+/// errors (214), and crashed kernels from 700 (illegal address) to 720.
+const LOST: [std::ops::RangeInclusive<u32>; 2] = [214..=214, 700..=720];
+
+/// Text after which ONNX Runtime gives such a code.
+const CUDA: &str = "cuda failure ";
+
+/// Classifies the error of a run.
+pub(super) fn run_error(path: &Path, device: Device, source: &ort::Error) -> SessionError {
+    let source = on_one_line(source);
+    let message = source.message().to_lowercase();
+    let path = path.to_owned();
+    if NO_MEMORY.iter().any(|words| message.contains(words)) {
+        return SessionError::OutOfMemory { path, device, source };
+    }
+    if device.is_gpu() && (source.code() == ort::ErrorCode::DeviceReset || is_lost(&message)) {
+        return SessionError::DeviceLost { path, device, source };
+    }
+    SessionError::Run { path, source }
+}
+
+/// Classifies the error of opening a file.
+pub(super) fn open_error(path: &Path, device: Device, source: &ort::Error) -> SessionError {
+    let source = on_one_line(source);
+    let message = source.message().to_lowercase();
+    let path = path.to_owned();
+    if NO_MEMORY.iter().any(|words| message.contains(words)) {
+        return SessionError::OutOfMemory { path, device, source };
+    }
+    if message.contains("fallback to cpu ep has been explicitly disabled") {
+        return SessionError::NotAllOnDevice { path, device };
+    }
+    SessionError::Model { path, source }
+}
+
+fn is_lost(message: &str) -> bool {
+    let number = message.split_once(CUDA).map_or("", |(_, rest)| rest);
+    let digits =
+        number.find(|letter: char| !letter.is_ascii_digit()).map_or(number, |end| &number[..end]);
+    digits.parse().is_ok_and(|number: u32| LOST.iter().any(|range| range.contains(&number)))
+}
+
+/// Joins the lines of a message; some of ONNX Runtime's end in empty ones.
+pub(super) fn on_one_line(error: &ort::Error) -> ort::Error {
+    let words: Vec<&str> = error.message().split_whitespace().collect();
+    ort::Error::new_with_code(error.code(), words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_apart() {
+        let error = |device, message: &str| {
+            run_error(Path::new("m.onnx"), device, &ort::Error::new(message))
+        };
+        let gpu = Device::Cuda(1);
+        let full = error(gpu, "CUDA failure 2: out of memory ; GPU=1 ; expr=cudaMalloc");
+        assert!(
+            matches!(full, SessionError::OutOfMemory { device: Device::Cuda(1), .. }),
+            "{full:?}"
+        );
+        assert!(
+            full.to_string().contains("m.onnx")
+                && full.to_string().contains("lower --batch, --window"),
+            "{full}"
+        );
+        let arena = "Failed to allocate memory for requested buffer of size 123";
+        assert!(matches!(error(Device::Cpu, arena), SessionError::OutOfMemory { .. }));
+        let lost = "CUDA failure 700: an illegal memory access was encountered ; GPU=1";
+        assert!(matches!(error(gpu, lost), SessionError::DeviceLost { .. }));
+        assert!(matches!(error(Device::Cpu, lost), SessionError::Run { .. }));
+        for other in
+            ["CUDA failure 1: invalid argument", "CUDA failure : x", "Got invalid dimensions"]
+        {
+            assert!(matches!(error(gpu, other), SessionError::Run { .. }), "{other}");
+        }
+        let placed = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has \
+                      been explicitly disabled by the user.";
+        let refused = open_error(Path::new("m.onnx"), gpu, &ort::Error::new(placed));
+        assert!(matches!(refused, SessionError::NotAllOnDevice { .. }), "{refused:?}");
+    }
 }

@@ -1,5 +1,6 @@
-//! Which execution provider runs which of a file's operators, once ONNX Runtime has optimised it: told by its own record of a
-//! run (<https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html>).
+//! Which execution provider runs which operators of a file, once ONNX Runtime has optimized it:
+//! from its own profile of a run
+//! (<https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html>).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -7,40 +8,38 @@ use std::path::Path;
 use protoseg_models::adapter::Adapter;
 use serde::{Deserialize, Serialize};
 
-use super::engines::ModelSource;
-use super::{
-    ExternalModel, FRAME_OUTPUTS, Runner, RunnerOptions, SessionError, commit_with, failure,
-    run_session,
-};
+use super::provider::ModelSource;
+use super::{ExternalModel, Runner, SessionError, open_session, run_error, too_large};
+use crate::config::EngineConfig;
 use crate::preprocess::Preprocess;
 
-/// Operators that [`Profile::operators`] names.
-const MOST: usize = 10;
+/// Most operators of [`Profile::operators`].
+const MAX_OPERATORS: usize = 10;
 
-/// What ONNX Runtime recorded of a run.
+/// Profile of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// How many nodes each execution provider ran, by the providers' names. What ONNX Runtime fuses is one node, and so is a
-    /// part of the file that a provider takes over as a whole, as TensorRT does; what ONNX Runtime puts in between, such as
-    /// copies between devices, counts too.
+    /// Nodes of each execution provider, by its name. Fused nodes count as one, as does a subgraph
+    /// that a provider takes over, as TensorRT does; nodes that ONNX Runtime inserts, such as
+    /// copies between devices, count too.
     pub nodes: BTreeMap<String, usize>,
-    /// The ten kinds of operators that took most of the run, the most expensive first; none on GPUs, where nodes are over
-    /// before their work is.
+    /// The ten operators that took most of the run, the most expensive first; empty on GPUs, where
+    /// nodes return before their work is done.
     pub operators: Vec<Operator>,
 }
 
-/// All nodes of one kind.
+/// All nodes of one operator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operator {
     /// Its name in ONNX, or in ONNX Runtime where that fused some.
     pub name: String,
-    /// How many nodes.
+    /// Number of nodes.
     pub nodes: usize,
-    /// Their part of the time of all nodes, from 0 to 1.
+    /// Their share of the time of all nodes, from 0 to 1.
     pub share: f64,
 }
 
-/// An entry of the record.
+/// An event of the record.
 #[derive(Debug, Deserialize)]
 struct ProfileEvent {
     cat: String,
@@ -59,88 +58,78 @@ struct ProfileArguments {
     provider: String,
     #[serde(default)]
     op_name: String,
-    /// Tells nodes without a name apart.
+    /// Distinguishes nodes without a name.
     #[serde(default)]
     node_index: String,
 }
 
 impl Runner {
-    /// Opens the file once more, runs black pictures `[n, h, w]` through it, and says what ran them. This takes the memory of a
-    /// second session meanwhile, and on TensorRT without a cache the time to build its engines again. Of files that were opened
-    /// from bytes nothing is told.
+    /// Opens the file once more and profiles a run of black images `[n, h, w]`. Meanwhile this
+    /// takes the memory of a second session, and on TensorRT without a cache the time to build its
+    /// engines again. Does not work for files that were opened from bytes.
     pub fn profile(&self, shape: [usize; 3]) -> Result<Profile, SessionError> {
-        profile(&self.path, self.feed.as_ref().map(Preprocess::adapter), &self.options, shape)
+        profile(&self.path, self.preprocess.as_ref().map(Preprocess::adapter), &self.config, shape)
     }
 }
 
-/// The same for a file that is not open; `adapter` is what a bundle says of one that was adopted.
+/// Profiles a file that is not open; `adapter` is that of an imported file.
 pub fn profile(
     path: &Path,
     adapter: Option<&Adapter>,
-    options: &RunnerOptions,
+    config: &EngineConfig,
     shape: [usize; 3],
 ) -> Result<Profile, SessionError> {
-    profile_in(&std::env::temp_dir(), path, adapter, options, shape)
+    profile_in(&std::env::temp_dir(), path, adapter, config, shape)
 }
 
 fn profile_in(
     temporary: &Path,
     path: &Path,
     adapter: Option<&Adapter>,
-    options: &RunnerOptions,
+    config: &EngineConfig,
     shape: [usize; 3],
 ) -> Result<Profile, SessionError> {
-    let failed = |source| SessionError::Profile { path: path.to_owned(), source };
-    // Goes with all that is in it whatever happens: also what a session that failed leaves when it is closed, which is before.
+    let failed = |source| SessionError::Io {
+        context: format!("a run of {} cannot be profiled", path.display()),
+        source,
+        help: "; make room in the folder for temporary files (TMPDIR)",
+    };
+    // Removed with everything in it whatever happens, also with the record that a failed session
+    // leaves when it is closed.
     let folder = tempfile::Builder::new()
         .prefix("protoseg-profile-")
         .tempdir_in(temporary)
         .map_err(failed)?;
-    let session = commit_with(path, options, ModelSource::File, Some(&folder.path().join("run")))?;
+    let record = folder.path().join("run");
+    let session = open_session(path, config, ModelSource::File, Some(&record))?;
     let mut runner = match adapter {
-        None => Runner::with_image_input(path, options, session)?,
+        None => Runner::with_image_input(path, config, session)?,
         Some(adapter) => {
-            ExternalModel::from_session(path, options, session).with_adapter(adapter.clone())
+            let (path, config) = (path.into(), config.clone());
+            ExternalModel { session, path, config }.with_adapter(adapter.clone())
         }
     };
-    // In the first run memory is set up; the second counts.
-    let [count, height, width] = shape;
+    // The first run sets up memory; the second counts.
     let bytes = shape.into_iter().fold(3, usize::saturating_mul);
     let mut pixels = Vec::new();
-    pixels.try_reserve_exact(bytes).map_err(|_| SessionError::Memory { count, height, width })?;
+    pixels.try_reserve_exact(bytes).map_err(|_| too_large(shape))?;
     pixels.resize(bytes, 0);
     runner.run_unread(&pixels, shape)?;
     runner.run_unread(&pixels, shape)?;
+    let device = config.first_device();
     let record = runner.session.end_profiling();
-    let record = record.map_err(|source| failure::run_error(path, options.device, &source))?;
+    let record = record.map_err(|source| run_error(path, device, &source))?;
     let record = std::fs::read_to_string(record).map_err(failed)?;
     let mut profile = parse_record(&record).map_err(|source| failed(source.into()))?;
-    if options.device.is_gpu() {
+    if device.is_gpu() {
         profile.operators.clear();
     }
     Ok(profile)
 }
 
-impl Runner {
-    /// Runs pictures for nothing but the outputs that are used of such a file.
-    fn run_unread(&mut self, images: &[u8], shape: [usize; 3]) -> Result<(), SessionError> {
-        let frame = FRAME_OUTPUTS.iter().all(|name| self.outputs().any(|known| known == *name));
-        let default = self.default_output.clone();
-        let names = if frame { FRAME_OUTPUTS.to_vec() } else { vec![default.as_str()] };
-        if self.feed.is_none() {
-            return self.run_as(images, shape, &names, |_| Ok(()));
-        }
-        let (path, device) = (self.path.clone(), self.device);
-        self.run_parts(images, shape, |session, input, _| {
-            run_session(session, input, &names, |_| Ok(()))
-                .map_err(|source| failure::run_error(&path, device, &source))
-        })
-    }
-}
-
 fn parse_record(record: &str) -> serde_json::Result<Profile> {
     let events: Vec<ProfileEvent> = serde_json::from_str(record)?;
-    // Of several runs of a node the last.
+    // The last run of each node counts.
     let mut last: HashMap<(&str, &str), &ProfileEvent> = HashMap::new();
     for event in
         events.iter().filter(|event| event.cat == "Node" && !event.args.provider.is_empty())
@@ -163,7 +152,7 @@ fn parse_record(record: &str) -> serde_json::Result<Profile> {
         nodes,
         share: took as f64 / all,
     };
-    profile.operators = kinds.into_iter().take(MOST).map(operator).collect();
+    profile.operators = kinds.into_iter().take(MAX_OPERATORS).map(operator).collect();
     Ok(profile)
 }
 
@@ -173,14 +162,14 @@ mod tests {
 
     use protoseg_models::adapter::{ChannelOrder, Layout};
 
-    use super::super::Device;
     use super::*;
+    use crate::config::Device;
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
     }
 
-    /// Names in a folder.
+    /// File names in a folder.
     fn names(folder: &Path) -> Vec<std::ffi::OsString> {
         let mut names: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -195,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_counted_once_and_the_last_run_weighs() {
+    fn nodes_count_once_and_by_their_last_run() {
         let (cpu, gpu) = ("CPUExecutionProvider", "CUDAExecutionProvider");
         let events = [
             r#"{"cat":"Session","dur":9000,"name":"model_run","args":{}}"#.to_owned(),
@@ -224,11 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn every_node_is_the_cpus_and_no_file_stays() {
+    fn every_node_runs_on_the_cpu_and_no_file_stays() {
         let (temporary, here) = (tempfile::tempdir().unwrap(), names(Path::new(".")));
         let profiled = |name: &str, adapter: Option<&Adapter>, unoptimized: bool, shape| {
-            let options = RunnerOptions { unoptimized, ..RunnerOptions::default() };
-            let profile = profile_in(temporary.path(), &fixture(name), adapter, &options, shape);
+            let config = EngineConfig { unoptimized, ..EngineConfig::default() };
+            let profile = profile_in(temporary.path(), &fixture(name), adapter, &config, shape);
             assert!(names(temporary.path()).is_empty() && names(Path::new(".")) == here, "{name}");
             profile
         };
@@ -253,17 +242,17 @@ mod tests {
             stands.operators.iter().any(|operator| operator.name == "AveragePool"),
             "{stands:?}"
         );
-        let optimised = profiled("colors/model.onnx", None, false, [1, 96, 64]).unwrap();
-        // What is put in between to lay values out for a faster kernel counts too.
+        let optimized = profiled("colors/model.onnx", None, false, [1, 96, 64]).unwrap();
+        // Nodes that change the layout for a faster kernel count too.
         let layout = |operator: &&Operator| operator.name.starts_with("Reorder");
         let added: usize =
-            optimised.operators.iter().filter(layout).map(|operator| operator.nodes).sum();
-        assert!((1..=5 + added).contains(&count(&optimised)), "{optimised:?}");
+            optimized.operators.iter().filter(layout).map(|operator| operator.nodes).sum();
+        assert!((1..=5 + added).contains(&count(&optimized)), "{optimized:?}");
         // A frame file, and a file that takes floats.
         assert!(count(&profiled("gate/frame.onnx", None, false, [1, 64, 96]).unwrap()) > 1);
         let (layout, order) = (Layout::Nchw, ChannelOrder::Rgb);
         let output =
-            ExternalModel::open(&fixture("adopt/float-nchw.onnx"), &RunnerOptions::default())
+            ExternalModel::open(&fixture("adopt/float-nchw.onnx"), &EngineConfig::default())
                 .unwrap()
                 .outputs();
         let adapter = Adapter {
@@ -280,7 +269,7 @@ mod tests {
             count(&profiled("adopt/float-nchw.onnx", Some(&adapter), false, [1, 32, 64]).unwrap())
                 >= 1
         );
-        // What fails while it is opened, and while it runs.
+        // A file that fails while it is opened, and one while it runs.
         assert!(matches!(
             profiled("colors/manifest.json", None, false, [1, 32, 32]),
             Err(SessionError::Model { .. })
@@ -293,18 +282,13 @@ mod tests {
             &temporary.path().join("gone"),
             &fixture("colors/model.onnx"),
             None,
-            &RunnerOptions::default(),
+            &EngineConfig::default(),
             [1; 3],
         );
         assert!(gone.unwrap_err().to_string().contains("TMPDIR"));
-        let options = RunnerOptions { device: Device::Cuda(0), ..RunnerOptions::default() };
-        let elsewhere = profile_in(
-            temporary.path(),
-            &fixture("colors/model.onnx"),
-            None,
-            &options,
-            [1, 32, 32],
-        );
+        let config = EngineConfig::on(Device::Cuda(0));
+        let elsewhere =
+            profile_in(temporary.path(), &fixture("colors/model.onnx"), None, &config, [1, 32, 32]);
         assert!(elsewhere.is_err() || elsewhere.is_ok_and(|profile| profile.operators.is_empty()));
     }
 }

@@ -1,255 +1,243 @@
-//! The choice among candidates: a staged search in which each is held against the best so far.
+//! Staged search: each candidate is compared with the incumbent in interleaved blocks.
 //!
-//! Two subjects measured in turns meet one machine, where figures that were taken one after the other would let its drift
-//! choose. So a candidate is compared with the leader alone, in blocks in turns, and takes the lead where it is faster by more
-//! than memory layout makes of one program. That takes the leader's time again for every candidate, and only two of them are
-//! open at once, however many there are. Each lead follows from few blocks and may be wrong; the last comparison, of the choice
-//! with the default, has blocks enough for an interval, and where it shows no difference, the default stays.
+//! Times taken one after the other would let the machine's drift choose, so a candidate is compared
+//! with the incumbent alone and replaces it where it is faster by more than the effect of memory
+//! layout. That measures the incumbent again for every candidate, and keeps only two models open at
+//! once. Each step rests on few blocks and may be wrong; the final comparison of the best with the
+//! default has enough for an interval, and where it shows no difference, the default stays.
 
+use protoseg_infer::EngineConfig;
 use protoseg_models::window::Window;
 use serde::{Deserialize, Serialize};
 
-use super::EngineSettings;
-use super::limits::{LabelAgreement, TuningLimits};
 use super::space::SearchPlan;
+use super::{LabelAgreement, TuningLimits};
 use crate::ab::{AbComparison, AbVerdict, LAYOUT_EFFECT};
 
-/// Pairs of blocks that a candidate must win to take the lead, of so many: of eight, one may meet other load. One that is no
-/// faster at all wins seven or more in 9 of 256 searches, so that the choice does not fill up with options that do nothing.
+/// Pairs of blocks that a candidate must win, of how many; one may meet other load. A candidate
+/// that is no faster wins with probability 9/256.
 const WON: [usize; 2] = [7, 8];
 
-/// A candidate held against the leader.
+/// Comparison of a candidate with the incumbent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DuelResult {
-    /// The candidate's time over the leader's: the median over pairs of blocks.
+    /// Median over pairs of blocks of the candidate's time over the incumbent's.
     pub ratio: f64,
-    /// In how many pairs the candidate was the faster one, and of how many.
+    /// Pairs that the candidate won, and all pairs.
     pub won: [usize; 2],
-    /// Median milliseconds of the leader and of the candidate: of a query, or offline of a picture.
+    /// Median milliseconds of a query, offline of an image: incumbent, candidate.
     pub ms: [f64; 2],
-    /// The 99th percentile of their latency in milliseconds; none where all pictures are there from the start.
+    /// 99th percentiles of latency; `None` offline.
     pub p99_ms: [Option<f64>; 2],
 }
 
-/// Finds out about candidates.
+/// Measures candidates.
 pub trait CandidateRunner {
-    /// How far a candidate's labels agree, or why it gives none.
-    fn agreement(&mut self, choice: &EngineSettings) -> Result<LabelAgreement, String>;
+    /// Agreement of a candidate's labels, or why it does not run.
+    fn agreement(&mut self, choice: &EngineConfig) -> Result<LabelAgreement, String>;
 
-    /// Holds a candidate against the leader, or says why it cannot be run.
+    /// Compares a candidate with the incumbent, or says why it does not run.
     fn duel(
         &mut self,
-        leader: &EngineSettings,
-        candidate: &EngineSettings,
+        incumbent: &EngineConfig,
+        candidate: &EngineConfig,
     ) -> Result<DuelResult, String>;
 }
 
-/// What was tried, and what came of it.
+/// A candidate with its results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// What was to be settled.
+    /// Name of the search stage.
     pub stage: String,
-    /// The options.
-    pub choice: EngineSettings,
-    /// How far its labels agree.
+    pub choice: EngineConfig,
     pub agreement: Option<LabelAgreement>,
-    /// Median milliseconds of a query, offline of a picture.
+    /// Median milliseconds of a query, offline of an image.
     pub ms: Option<f64>,
-    /// Those of the leader in the same minutes.
+    /// Those of the incumbent in the same blocks.
     #[serde(alias = "leader_ms")]
     pub incumbent_ms: Option<f64>,
-    /// Its time over the leader's: the median over pairs of blocks.
+    /// Median over pairs of blocks of its time over the incumbent's.
     pub ratio: Option<f64>,
-    /// The 99th percentile of its latency in milliseconds.
+    /// 99th percentile of latency in milliseconds.
     pub p99_ms: Option<f64>,
-    /// What became of it.
     pub outcome: CandidateOutcome,
 }
 
-/// What became of a candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 pub enum CandidateOutcome {
     /// The search began with it.
     First,
-    /// It took the lead.
+    /// It replaced the incumbent.
     #[serde(alias = "leads")]
     Incumbent,
-    /// It was not faster than the leader, by no more than memory layout may make, or not often enough.
+    /// Not faster than the incumbent by more than the effect of memory layout, or not in enough
+    /// pairs.
     NotFaster,
-    /// It may not be chosen.
-    Dropped {
-        /// Why.
-        why: String,
-    },
+    /// It does not run or keep to the limits.
+    Dropped { why: String },
 }
 
-/// What the search found.
+/// Result of the search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchResult {
-    /// All that was tried, in order; the first is the default.
+    /// In the order of the search; the first is the default.
     pub candidates: Vec<Candidate>,
-    /// What leads.
-    pub best: EngineSettings,
-    /// Whether that keeps to the limits, as far as the search measured.
+    pub best: EngineConfig,
+    /// True where `best` keeps to the limits, as far as the search measured.
     pub keeps: bool,
 }
 
-/// Why the choice is what it is.
+/// Reason of the choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TuningDecision {
-    /// It is faster than the default beyond doubt.
+    /// The best is faster than the default.
     Faster,
-    /// The default does not keep to the limits, and this does.
+    /// The best keeps to the limits, and the default does not.
     DefaultUnfit,
-    /// Nothing that was tried took the lead from the default, which stays.
+    /// No candidate was faster than the default, which stays.
     NothingFaster,
-    /// The last comparison did not show that what led is faster, so the default stays.
+    /// The final comparison did not show that the best is faster, so the default stays.
     NotShown,
-    /// What led did not keep to the limits in the last comparison, so the default stays.
+    /// The best exceeded the limits in the final comparison, so the default stays.
     #[serde(alias = "leader-unfit")]
     IncumbentUnfit,
-    /// Nothing keeps to the limits, the default neither.
+    /// Neither the default nor any candidate keeps to the limits.
     NothingFits,
 }
 
 impl TuningDecision {
-    /// Why, as a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Faster => "it is faster than the default beyond doubt",
-            Self::DefaultUnfit => "the default does not keep to the limits, and this does",
-            Self::NothingFaster => {
-                "nothing that was tried is faster than the default, so the default stays"
-            }
+            Self::DefaultUnfit => "the default exceeds the limits, and this does not",
+            Self::NothingFaster => "no candidate is faster than the default, so the default stays",
             Self::NotShown => {
-                "that it is faster was not shown by the last comparison, so the default stays"
+                "the final comparison did not show that the best candidate is faster, so the default stays"
             }
             Self::IncumbentUnfit => {
-                "what led did not keep to the limits in the last comparison, so the default stays"
+                "the best candidate exceeded the limits in the final comparison, so the default stays"
             }
-            Self::NothingFits => {
-                "nothing that was tried keeps to the limits, and the default does not either"
-            }
+            Self::NothingFits => "the default and all candidates exceed the limits",
         }
     }
 
-    /// Whether what led is the choice.
+    /// Returns true where the best of the search is the choice.
     pub fn is_change(self) -> bool {
         matches!(self, Self::Faster | Self::DefaultUnfit)
     }
 }
 
-/// The leader of a search, and whether it keeps to the limits.
 #[derive(Debug, Clone)]
 struct Incumbent {
-    choice: EngineSettings,
+    choice: EngineConfig,
     agrees: bool,
     in_time: bool,
 }
 
-struct Search<'a, E> {
+struct Search<'a, R> {
     limits: TuningLimits,
-    examiner: &'a mut E,
+    runner: &'a mut R,
     observe: &'a mut dyn FnMut(&Candidate),
     candidates: Vec<Candidate>,
 }
 
-/// Goes through the stages of one device after the other; `observe` sees each candidate when it has been examined. The first
-/// plan's start is the default, which must run; `window` are the bundle's own windows.
-pub fn search<E: CandidateRunner>(
+/// Searches the stages of one device after the other; `observe` sees each candidate with its
+/// results. The first plan's start is the default, which must run; `window` are the bundle's own
+/// windows.
+pub fn search<R: CandidateRunner>(
     plans: &[SearchPlan],
     window: Option<Window>,
     limits: TuningLimits,
-    examiner: &mut E,
+    runner: &mut R,
     observe: &mut dyn FnMut(&Candidate),
 ) -> Result<SearchResult, String> {
-    let mut search = Search { limits, examiner, observe, candidates: Vec::new() };
+    let mut search = Search { limits, runner, observe, candidates: Vec::new() };
     let mut best: Option<Incumbent> = None;
     for plan in plans {
-        let mut leader = match search.start(&plan.start) {
-            Ok(leader) => leader,
+        let mut incumbent = match search.start(&plan.start) {
+            Ok(incumbent) => incumbent,
             Err(why) if best.is_none() => return Err(why),
             Err(why) => {
-                search.note("device", &plan.start, None, None, CandidateOutcome::Dropped { why });
+                let outcome = CandidateOutcome::Dropped { why };
+                search.record("device", &plan.start, None, None, outcome);
                 continue;
             }
         };
         for stage in &plan.stages {
-            // Every candidate is what was found before the stage with one change.
-            for candidate in stage.candidates(&leader.choice.clone(), window) {
-                search.challenge(&stage.name, &mut leader, &candidate);
+            // All candidates of a stage build on the incumbent before the stage.
+            for candidate in stage.candidates(&incumbent.choice.clone(), window) {
+                search.challenge(&stage.name, &mut incumbent, &candidate);
             }
         }
         best = Some(match best {
-            None => leader,
+            None => incumbent,
             Some(mut best) => {
-                search.challenge("device", &mut best, &leader.choice);
+                search.challenge("device", &mut best, &incumbent.choice);
                 best
             }
         });
     }
-    let Some(leader) = best else { return Err("there is no device to try".to_owned()) };
-    let keeps = leader.agrees && leader.in_time;
-    Ok(SearchResult { candidates: search.candidates, best: leader.choice, keeps })
+    let best = best.ok_or("there is no device to try")?;
+    let keeps = best.agrees && best.in_time;
+    Ok(SearchResult { candidates: search.candidates, best: best.choice, keeps })
 }
 
-impl<E: CandidateRunner> Search<'_, E> {
-    fn start(&mut self, choice: &EngineSettings) -> Result<Incumbent, String> {
-        let agreement = self.examiner.agreement(choice)?;
-        self.note("start", choice, Some(agreement), None, CandidateOutcome::First);
+impl<R: CandidateRunner> Search<'_, R> {
+    fn start(&mut self, choice: &EngineConfig) -> Result<Incumbent, String> {
+        let agreement = self.runner.agreement(choice)?;
+        self.record("start", choice, Some(agreement), None, CandidateOutcome::First);
         let agrees = self.limits.disagreement(agreement).is_none();
         Ok(Incumbent { choice: choice.clone(), agrees, in_time: true })
     }
 
-    fn challenge(&mut self, stage: &str, leader: &mut Incumbent, choice: &EngineSettings) {
-        let agreement = match self.examiner.agreement(choice) {
-            Ok(agreement) => agreement,
-            Err(why) => {
-                return self.note(stage, choice, None, None, CandidateOutcome::Dropped { why });
+    fn challenge(&mut self, stage: &str, incumbent: &mut Incumbent, choice: &EngineConfig) {
+        let mut agreement = None;
+        match self.compare(incumbent, choice, &mut agreement) {
+            Ok((duel, outcome)) => {
+                if outcome == CandidateOutcome::Incumbent {
+                    *incumbent = Incumbent { choice: choice.clone(), agrees: true, in_time: true };
+                }
+                self.record(stage, choice, agreement, Some(duel), outcome);
             }
-        };
-        // What may not be chosen need not be measured.
-        if let Some(why) = self.limits.disagreement(agreement) {
-            return self.note(
-                stage,
-                choice,
-                Some(agreement),
-                None,
-                CandidateOutcome::Dropped { why },
-            );
-        }
-        let duel = match self.examiner.duel(&leader.choice, choice) {
-            Ok(duel) => duel,
             Err(why) => {
-                return self.note(
-                    stage,
-                    choice,
-                    Some(agreement),
-                    None,
-                    CandidateOutcome::Dropped { why },
-                );
+                let outcome = CandidateOutcome::Dropped { why };
+                self.record(stage, choice, agreement, None, outcome);
             }
-        };
-        leader.in_time = self.limits.lateness(duel.p99_ms[0]).is_none();
-        let [won, pairs] = duel.won;
-        let faster = duel.ratio < 1.0 / (1.0 + LAYOUT_EFFECT) && WON[1] * won >= WON[0] * pairs;
-        let outcome = match self.limits.lateness(duel.p99_ms[1]) {
-            Some(why) => CandidateOutcome::Dropped { why },
-            None if faster || !leader.agrees || !leader.in_time => CandidateOutcome::Incumbent,
-            None => CandidateOutcome::NotFaster,
-        };
-        if outcome == CandidateOutcome::Incumbent {
-            *leader = Incumbent { choice: choice.clone(), agrees: true, in_time: true };
         }
-        self.note(stage, choice, Some(agreement), Some(duel), outcome);
     }
 
-    fn note(
+    /// Checks the labels of a candidate, and measures it only where they agree.
+    fn compare(
+        &mut self,
+        incumbent: &mut Incumbent,
+        choice: &EngineConfig,
+        agreement: &mut Option<LabelAgreement>,
+    ) -> Result<(DuelResult, CandidateOutcome), String> {
+        let found = self.runner.agreement(choice)?;
+        *agreement = Some(found);
+        if let Some(why) = self.limits.disagreement(found) {
+            return Err(why);
+        }
+        let duel = self.runner.duel(&incumbent.choice, choice)?;
+        incumbent.in_time = self.limits.lateness(duel.p99_ms[0]).is_none();
+        let [won, pairs] = duel.won;
+        let is_faster = duel.ratio < 1.0 / (1.0 + LAYOUT_EFFECT) && WON[1] * won >= WON[0] * pairs;
+        let outcome = match self.limits.lateness(duel.p99_ms[1]) {
+            Some(why) => CandidateOutcome::Dropped { why },
+            None if is_faster || !incumbent.agrees || !incumbent.in_time => {
+                CandidateOutcome::Incumbent
+            }
+            None => CandidateOutcome::NotFaster,
+        };
+        Ok((duel, outcome))
+    }
+
+    fn record(
         &mut self,
         stage: &str,
-        choice: &EngineSettings,
+        choice: &EngineConfig,
         agreement: Option<LabelAgreement>,
         duel: Option<DuelResult>,
         outcome: CandidateOutcome,
@@ -270,34 +258,34 @@ impl<E: CandidateRunner> Search<'_, E> {
 }
 
 impl SearchResult {
-    /// The default.
-    pub fn default_choice(&self) -> EngineSettings {
+    pub fn default_choice(&self) -> EngineConfig {
         self.candidates.first().map(|first| first.choice.clone()).unwrap_or_default()
     }
 
-    /// What follows where nothing took the lead, so that there is nothing to compare with the default; none where something
-    /// did.
+    /// The decision where the default is the best, so that there is nothing to compare; `None`
+    /// elsewhere.
     pub fn decide_early(&self) -> Option<TuningDecision> {
         let decision =
             if self.keeps { TuningDecision::NothingFaster } else { TuningDecision::NothingFits };
         (self.best == self.default_choice()).then_some(decision)
     }
 
-    /// What follows from the last comparison, of the default as A with what leads as B, and the 99th percentiles of both.
+    /// The decision by the final comparison, of the default as A with the best as B, and the 99th
+    /// percentiles of both.
     pub fn decide(
         &self,
         limits: TuningLimits,
-        against: &AbComparison,
+        comparison: &AbComparison,
         p99_ms: [Option<f64>; 2],
     ) -> TuningDecision {
         let agreement = self.candidates.first().and_then(|first| first.agreement);
         let agrees = agreement.is_some_and(|agreement| limits.disagreement(agreement).is_none());
-        let [default_fits, leader_fits] = p99_ms.map(|p99| limits.lateness(p99).is_none());
-        match (default_fits && agrees, leader_fits && self.keeps) {
+        let [default_in_time, best_in_time] = p99_ms.map(|p99| limits.lateness(p99).is_none());
+        match (default_in_time && agrees, best_in_time && self.keeps) {
             (true, false) => TuningDecision::IncumbentUnfit,
             (false, false) => TuningDecision::NothingFits,
             (false, true) => TuningDecision::DefaultUnfit,
-            (true, true) if against.verdict == AbVerdict::Faster => TuningDecision::Faster,
+            (true, true) if comparison.verdict == AbVerdict::Faster => TuningDecision::Faster,
             (true, true) => TuningDecision::NotShown,
         }
     }

@@ -1,149 +1,150 @@
-//! What is tried, in which order.
+//! Search space of `protoseg tune`: options in stages.
 //!
-//! All combinations would be thousands, and one candidate takes seconds to minutes. So options are settled one stage after the
-//! other, each on top of what the stages before found, in the order of what they can win and of what depends on what:
-//! the number format changes the cost of every run by up to several times, and how many pixels are run at all follows from the
-//! windows. Only then is it known how much work one run is, which decides how many cores or sessions pay for it, and with
-//! these how many windows fill a run. Switches come last, as they win a few percent. What this misses are options that only
-//! pay together; the last comparison with the default cannot be fooled by that, it only wins less.
+//! All combinations would be thousands, and one candidate takes seconds to minutes. So options are
+//! chosen in stages, each on top of the results before, in the order of their gain and of what
+//! depends on what: precision and windows decide how much work a run is, that decides the use of
+//! the cores or the number of sessions, and these decide how many windows fill a run. Switches come
+//! last, as they win a few percent. Options that pay only together may be missed.
 
+use std::num::NonZeroUsize;
+
+use protoseg_infer::EngineConfig;
+use protoseg_infer::config::{Device, ExecutionMode};
 use protoseg_models::variant::Precision;
-use protoseg_models::window::{LogitGrid, Window};
+use protoseg_models::window::{LogitGrid, Tiling, Window};
 
-use super::EngineSettings;
-use protoseg_infer::pipeline::ExecutionMode;
-use protoseg_infer::session::Device;
+/// Windows per run: more only take memory on a CPU, and fill a GPU.
+const CPU_BATCHES: [usize; 2] = [2, 4];
+const GPU_BATCHES: [usize; 3] = [2, 4, 8];
 
-/// Name of the option that says what cores are used for.
-pub const MODE: &str = "mode";
-/// The value of an option that takes none.
-pub const ON: &str = "on";
+/// Sessions per GPU beside the default of 2.
+const GPU_SESSIONS: [usize; 2] = [1, 3];
 
-const PRECISION: &str = "precision";
-const WINDOW: &str = "window";
-const WHOLE: &str = "whole";
+/// Strides in quarters of the window size.
+const STRIDE_QUARTERS: [usize; 2] = [3, 4];
 
-/// Windows at once: on a processor more than a few only take memory, a GPU is filled by more.
-const BATCHES: [&[usize]; 2] = [&[2, 4], &[2, 4, 8]];
-
-/// Sessions of a GPU that are tried beside two, the usual number.
-const SESSIONS: [usize; 2] = [1, 3];
-
-/// Strides of windows that are tried, in quarters of the window: each beyond the bundle's own leaves out windows.
-const QUARTERS: [usize; 2] = [3, 4];
-
-/// What is known of the model and the machine before anything is tried.
+/// Facts of model and machine that the search space depends on.
 #[derive(Debug, Clone)]
 pub struct SearchSpace {
-    /// The number formats that are tried beside the one of the bundle's first file.
+    /// Beside that of the bundle's first file.
     pub precisions: Vec<Precision>,
-    /// Windows of the bundle; none for whole pictures.
+    /// Windows of the bundle; `None` for whole images.
     pub window: Option<Window>,
-    /// How its logits lie.
     pub grid: LogitGrid,
     /// Cores that this process may use.
     pub cores: usize,
-    /// What cores are used for under this load where nobody says otherwise.
-    pub usual: ExecutionMode,
-    /// Whether several pictures are run at once.
-    pub many: bool,
+    /// Default use of the cores under this scenario.
+    pub default_mode: ExecutionMode,
+    /// Several images are run at once.
+    pub concurrent: bool,
 }
 
-/// The stages for one device.
+/// Stages for one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPlan {
-    /// The device as it comes.
-    pub start: EngineSettings,
-    /// Options that are settled one after the other.
+    /// The device's default.
+    pub start: EngineConfig,
     pub stages: Vec<SearchStage>,
 }
 
-/// Values of some options, of which one is kept or none.
+/// Alternatives of which at most one is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchStage {
-    /// What is settled.
     pub name: String,
-    /// Each is set on top of what was found so far.
-    pub changes: Vec<EngineSettings>,
-    /// Whether it counts only where pictures are run in windows.
-    pub of_windows: bool,
+    /// Each is set on top of the incumbent.
+    pub changes: Vec<EngineConfig>,
+    /// Only where images are run in windows.
+    pub needs_windows: bool,
 }
 
 impl SearchSpace {
-    /// What is tried on a device.
     pub fn plan(&self, device: Device) -> SearchPlan {
-        let start = if device == Device::Cpu {
-            EngineSettings::new()
-        } else {
-            change(&[("device", &device.to_string())])
+        let set = |set: &dyn Fn(&mut EngineConfig)| {
+            let mut config = EngineConfig::default();
+            set(&mut config);
+            config
         };
-        let precisions = self
+        let precisions: Vec<EngineConfig> = self
             .precisions
             .iter()
-            .map(|precision| change(&[(PRECISION, precision.name())]))
+            .map(|&precision| set(&|config| config.precision = Some(precision)))
             .collect();
-        let mut stages = vec![stage(PRECISION, precisions), stage(WINDOW, self.windows())];
-        if device.is_gpu() {
-            if self.many {
-                stages.push(stage("gpu-sessions", numbers("gpu-sessions", &SESSIONS)));
-            }
-        } else {
-            stages.push(stage("cores", self.cores_of(device)));
+        let sessions =
+            GPU_SESSIONS.map(|count| set(&|config| config.gpu_sessions = NonZeroUsize::new(count)));
+        let batches: &[usize] = if device.is_gpu() { &GPU_BATCHES } else { &CPU_BATCHES };
+        let batches: Vec<EngineConfig> = batches
+            .iter()
+            .map(|&count| set(&|config| config.batch = NonZeroUsize::new(count)))
+            .collect();
+        let spin = || stage("spin", vec![set(&|config| config.spin = true)]);
+        let tf32 = || stage("tf32", vec![set(&|config| config.tf32 = true)]);
+        let trt_fp16 = || stage("trt-fp16", vec![set(&|config| config.trt_fp16 = true)]);
+        let cuda_graph = || stage("cuda-graph", vec![set(&|config| config.cuda_graph = true)]);
+
+        let mut stages = vec![stage("precision", precisions), stage("window", self.windows())];
+        if !device.is_gpu() {
+            stages.push(stage("cores", self.core_counts(device)));
+        } else if self.concurrent {
+            stages.push(stage("gpu-sessions", sessions.to_vec()));
         }
-        let batches = numbers("batch", BATCHES[usize::from(device.is_gpu())]);
-        stages.push(SearchStage { of_windows: true, ..stage("batch", batches) });
-        let switches: &[&str] = match device {
-            Device::Cpu => &["spin"],
-            Device::Cuda(_) => &["tf32", "cuda-graph"],
-            Device::TensorRt(_) => &["trt-fp16", "cuda-graph"],
-            Device::OpenVino => &[],
-        };
-        stages.extend(switches.iter().map(|switch| stage(switch, vec![change(&[(switch, ON)])])));
+        stages.push(SearchStage { needs_windows: true, ..stage("batch", batches) });
+        match device {
+            Device::Cpu => stages.push(spin()),
+            Device::Cuda(_) => stages.extend([tf32(), cuda_graph()]),
+            Device::TensorRt(_) => stages.extend([trt_fp16(), cuda_graph()]),
+            Device::OpenVino => {}
+        }
         stages.retain(|stage| !stage.changes.is_empty());
+        let start = match device {
+            Device::Cpu => EngineConfig::default(),
+            device => EngineConfig::on(device),
+        };
         SearchPlan { start, stages }
     }
 
-    /// Whole pictures, and fewer windows than the bundle's own.
-    fn windows(&self) -> Vec<EngineSettings> {
+    /// Larger strides than the bundle's own, and whole images.
+    fn windows(&self) -> Vec<EngineConfig> {
         let Some(Window { size, stride: own }) = self.window else { return Vec::new() };
-        let mut windows: Vec<Window> = Vec::new();
-        for quarters in QUARTERS {
+        let mut tilings = Vec::new();
+        for quarters in STRIDE_QUARTERS {
             let stride = size * quarters / 4 / self.grid.stride * self.grid.stride;
             let window = Window { size, stride };
-            if stride > own && self.grid.check(window).is_ok() && !windows.contains(&window) {
-                windows.push(window);
+            let tiling = Tiling::Windows(window);
+            if stride > own && self.grid.check(window).is_ok() && !tilings.contains(&tiling) {
+                tilings.push(tiling);
             }
         }
-        let windows = windows.into_iter().map(|Window { size, stride }| format!("{size}:{stride}"));
-        windows.chain([WHOLE.to_owned()]).map(|pieces| change(&[(WINDOW, &pieces)])).collect()
+        tilings.push(Tiling::Whole);
+        let config = |tiling| EngineConfig { window: Some(tiling), ..EngineConfig::default() };
+        tilings.into_iter().map(config).collect()
     }
 
-    /// One session with some cores, and where pictures come side by side also a session for each of some cores: powers of
-    /// two, and all.
-    fn cores_of(&self, device: Device) -> Vec<EngineSettings> {
+    /// One session with some of the cores and, where images are concurrent, a session for each of
+    /// them: powers of two, and all.
+    fn core_counts(&self, device: Device) -> Vec<EngineConfig> {
         let mut counts: Vec<usize> = std::iter::successors(Some(1), |count| Some(count * 2))
             .take_while(|&count| count < self.cores)
             .collect();
         counts.push(self.cores);
-        let modes =
-            [(ExecutionMode::Latency, "latency"), (ExecutionMode::Throughput, "throughput")];
-        let tried = |&(mode, _): &(ExecutionMode, &str)| {
-            mode == ExecutionMode::Latency || (self.many && device == Device::Cpu)
+        let modes: &[ExecutionMode] = if self.concurrent && device == Device::Cpu {
+            &[ExecutionMode::Latency, ExecutionMode::Throughput]
+        } else {
+            &[ExecutionMode::Latency]
         };
         let mut changes = Vec::new();
-        for (mode, name) in modes.into_iter().filter(tried) {
+        for &mode in modes {
             for &count in &counts {
-                let mut options = EngineSettings::new();
-                if mode != self.usual && device == Device::Cpu {
-                    options.insert(MODE.to_owned(), name.to_owned());
+                let mut config = EngineConfig::default();
+                if mode != self.default_mode && device == Device::Cpu {
+                    config.mode = Some(mode);
                 }
                 if count != self.cores {
-                    options.insert("threads".to_owned(), count.to_string());
+                    config.threads = NonZeroUsize::new(count);
                 }
-                // One core is the same in either mode, and neither option is what there is already.
-                let twice = mode == ExecutionMode::Throughput && count == 1;
-                if !options.is_empty() && !twice {
-                    changes.push(options);
+                // One core is the same in either mode.
+                let is_duplicate = mode == ExecutionMode::Throughput && count == 1;
+                if config != EngineConfig::default() && !is_duplicate {
+                    changes.push(config);
                 }
             }
         }
@@ -152,32 +153,23 @@ impl SearchSpace {
 }
 
 impl SearchStage {
-    /// The candidates on top of what was found so far; none where the stage does not count.
+    /// The changes on top of the incumbent; none where the stage needs windows and there are none.
     pub fn candidates(
         &self,
-        found: &EngineSettings,
+        incumbent: &EngineConfig,
         window: Option<Window>,
-    ) -> Vec<EngineSettings> {
-        let whole = found.get(WINDOW).map_or(window.is_none(), |pieces| pieces == WHOLE);
-        if self.of_windows && whole {
+    ) -> Vec<EngineConfig> {
+        let is_whole = incumbent.window.map_or(window.is_none(), |tiling| tiling == Tiling::Whole);
+        if self.needs_windows && is_whole {
             return Vec::new();
         }
-        let on_top =
-            |change: &EngineSettings| found.clone().into_iter().chain(change.clone()).collect();
-        self.changes.iter().map(on_top).filter(|candidate| candidate != found).collect()
+        let candidates = self.changes.iter().map(|change| incumbent.overlaid(change));
+        candidates.filter(|candidate| candidate != incumbent).collect()
     }
 }
 
-fn stage(name: &str, changes: Vec<EngineSettings>) -> SearchStage {
-    SearchStage { name: name.to_owned(), changes, of_windows: false }
-}
-
-fn change(options: &[(&str, &str)]) -> EngineSettings {
-    options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
-fn numbers(name: &str, values: &[usize]) -> Vec<EngineSettings> {
-    values.iter().map(|value| change(&[(name, &value.to_string())])).collect()
+fn stage(name: &str, changes: Vec<EngineConfig>) -> SearchStage {
+    SearchStage { name: name.to_owned(), changes, needs_windows: false }
 }
 
 #[cfg(test)]
@@ -185,18 +177,28 @@ mod tests {
     use super::*;
     use crate::tuning::describe;
 
-    fn space(cores: usize, many: bool) -> SearchSpace {
+    fn config(options: &[(&str, &str)]) -> EngineConfig {
+        let mut config = EngineConfig::default();
+        options.iter().for_each(|(name, value)| config.set(name, value).unwrap());
+        config
+    }
+
+    fn space(cores: usize, concurrent: bool) -> SearchSpace {
         SearchSpace {
             precisions: vec![Precision::Int8],
             window: Some(Window { size: 768, stride: 512 }),
             grid: LogitGrid { stride: 4, encoder_stride: 16, align_corners: false },
             cores,
-            usual: if many { ExecutionMode::Throughput } else { ExecutionMode::Latency },
-            many,
+            default_mode: if concurrent {
+                ExecutionMode::Throughput
+            } else {
+                ExecutionMode::Latency
+            },
+            concurrent,
         }
     }
 
-    fn told(plan: &SearchPlan) -> Vec<String> {
+    fn lines(plan: &SearchPlan) -> Vec<String> {
         let line = |stage: &SearchStage| {
             format!(
                 "{}: {}",
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_is_tried_in_stages() {
+    fn cpu_plans_have_these_stages() {
         let expected = [
             "precision: precision int8",
             "window: window 768:576; window 768:768; window whole",
@@ -216,17 +218,17 @@ mod tests {
             "batch: batch 2; batch 4",
             "spin: spin",
         ];
-        assert_eq!(told(&space(6, true).plan(Device::Cpu)), expected);
-        let one = told(&space(6, false).plan(Device::Cpu));
+        assert_eq!(lines(&space(6, true).plan(Device::Cpu)), expected);
+        let one = lines(&space(6, false).plan(Device::Cpu));
         assert_eq!(one[2], "cores: threads 1; threads 2; threads 4");
         assert!(
-            told(&space(1, true).plan(Device::Cpu)).iter().all(|line| !line.contains("threads"))
+            lines(&space(1, true).plan(Device::Cpu)).iter().all(|line| !line.contains("threads"))
         );
-        assert_eq!(space(6, true).plan(Device::Cpu).start, EngineSettings::new());
+        assert_eq!(space(6, true).plan(Device::Cpu).start, EngineConfig::default());
     }
 
     #[test]
-    fn devices_have_their_own_switches() {
+    fn device_plans_have_their_own_switches() {
         let cuda = space(6, true).plan(Device::Cuda(1));
         assert_eq!(describe(&cuda.start), "device cuda:1");
         let expected = [
@@ -235,35 +237,35 @@ mod tests {
             "tf32: tf32",
             "cuda-graph: cuda-graph",
         ];
-        assert_eq!(told(&cuda)[2..], expected);
-        let tensorrt = told(&space(6, false).plan(Device::TensorRt(0)));
+        assert_eq!(lines(&cuda)[2..], expected);
+        let tensorrt = lines(&space(6, false).plan(Device::TensorRt(0)));
         assert_eq!(
             tensorrt[2..],
             ["batch: batch 2; batch 4; batch 8", "trt-fp16: trt-fp16", "cuda-graph: cuda-graph"]
         );
-        let openvino = told(&space(2, true).plan(Device::OpenVino));
+        let openvino = lines(&space(2, true).plan(Device::OpenVino));
         assert_eq!(openvino[2..], ["cores: threads 1", "batch: batch 2; batch 4"]);
     }
 
     #[test]
-    fn candidates_lie_on_top_of_what_was_found() {
+    fn candidates_build_on_the_incumbent() {
         let plan = space(2, false).plan(Device::Cpu);
         let window = Some(Window { size: 768, stride: 512 });
-        let found = change(&[("precision", "int8")]);
-        let batch = plan.stages.iter().find(|stage| stage.of_windows).unwrap();
-        let told = |found: &EngineSettings, window| {
+        let found = config(&[("precision", "int8")]);
+        let batch = plan.stages.iter().find(|stage| stage.needs_windows).unwrap();
+        let told = |found: &EngineConfig, window| {
             batch.candidates(found, window).iter().map(describe).collect::<Vec<_>>()
         };
         assert_eq!(told(&found, window), ["batch 2, precision int8", "batch 4, precision int8"]);
-        // Whole pictures have no windows to fill a run with.
+        // Whole images have no windows per run.
         assert!(
-            told(&change(&[("window", "whole")]), window).is_empty()
+            told(&config(&[("window", "whole")]), window).is_empty()
                 && told(&found, None).is_empty()
         );
-        assert_eq!(told(&change(&[("window", "768:768")]), None).len(), 2);
-        // What was found already is no candidate.
+        assert_eq!(told(&config(&[("window", "768:768")]), None).len(), 2);
+        // The incumbent is not a candidate.
         assert!(plan.stages[0].candidates(&found, window).is_empty());
-        // The bundle's own stride is the largest.
+        // The bundle's own stride is already the largest.
         let close =
             SearchSpace { window: Some(Window { size: 768, stride: 768 }), ..space(2, false) };
         assert_eq!(close.windows().iter().map(describe).collect::<Vec<_>>(), ["window whole"]);

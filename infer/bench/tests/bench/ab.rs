@@ -1,5 +1,5 @@
-//! Interleaved A/B of two simulated models on a simulated machine with drift and other load: a model that is 10 % slower is
-//! detected, and an equal one is not.
+//! Interleaved A/B of two simulated models on a simulated machine with drift and other load: a
+//! model that is 10 % slower is detected, and an equal one is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,9 @@ fn measurement(scenario: Scenario) -> Measurement {
     Measurement { scenario, warm_up: WarmUpPolicy::Stable(rule), until, seed: 1, pixels: 1.0 }
 }
 
-/// Slowdown of an image at a time: linear drift, in one session of four by 5 % a second up to 50 %; one quarter of a second
-/// in twenty with 10 to 80 % of other load; and jitter of each image, skewed upwards.
+/// Slowdown of an image at a time: linear drift, in one session of four by 5 % a second up to 50 %;
+/// one quarter of a second in twenty with 10 to 80 % of other load; and jitter of each image,
+/// skewed upwards.
 fn machine(session: u64, side: u64) -> impl Fn(usize, Duration) -> f64 {
     let (shared, own) = (Stream::keyed(&[1, session]), Stream::keyed(&[2, session, side]));
     let steady = if session.is_multiple_of(4) { 0.05 } else { 0.005 };

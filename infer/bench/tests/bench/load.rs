@@ -1,5 +1,5 @@
-//! Load and its latencies: a simulated queue against its recurrence and mean, stalls against their frequency, and a real
-//! target against the clock.
+//! Load and its latencies: a simulated queue against its recurrence and mean, stalls against their
+//! frequency, and a real target against the clock.
 
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,8 @@ fn the_mean_wait_follows_pollaczek_and_khinchine() {
     let server = Server::new(&clock, |_, _| Ok(SERVICE));
     let result = clock.run(load(Scenario::Server { rate }, StopAfter::Queries(count)).run(&server));
     let mean = milliseconds(&result).iter().sum::<f64>() / count as f64;
-    // The server is busy 0.6 of the time; waits are correlated, and their mean is known to about 1 %.
+    // The server is busy 0.6 of the time; waits are correlated, and their mean is known to about 1
+    // %.
     let busy = 0.6;
     let expected = 2.0 + busy * 2.0 / (2.0 * (1.0 - busy));
     assert!((mean / expected - 1.0).abs() < 0.04, "{mean} {expected}");

@@ -76,7 +76,8 @@ impl Clock {
 /// A queue with one server, first come, first served.
 pub(crate) struct Server<S> {
     clock: Arc<Clock>,
-    /// Service time of an image that begins at a time: `Ok` where it is answered, `Err` where it fails.
+    /// Service time of an image that begins at a time: `Ok` where it is answered, `Err` where it
+    /// fails.
     service: S,
     free: Mutex<Duration>,
     requested: Mutex<Vec<usize>>,

@@ -1,26 +1,22 @@
-//! `protoseg accept`: whether a machine runs all that protoseg promises, and how fast, from the three programs and the runtime
+//! `protoseg accept`: acceptance test of a machine with the three programs and the runtime
 //! libraries alone.
 
-mod buffers;
-mod bundles;
-mod files;
-mod findings;
-mod speed;
-mod training;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use protoseg_bench::acceptance::{
+    Acceptance, Ceiling, CheckResult, CheckResults, Outcome, TestBundle,
+};
 use protoseg_bench::machine::MachineInfo;
 use protoseg_bench::report::BenchRun;
-use protoseg_infer::session::{self, Device, DevicePeak, Devices};
-use protoseg_models::variant::Precision;
+use protoseg_infer::config::{Device, Devices};
+use protoseg_infer::session;
 use serde::Serialize;
 
-use self::findings::{CheckResult, CheckResults};
 use super::signals::StopSignals;
 use super::{CommandError, CommandOutcome, output_file, print, print_json, print_stderr, sibling};
 
@@ -32,39 +28,44 @@ const OTHERS: [&str; 3] = [
     "deeplabv3plus-efficientnet-lite2",
 ];
 
-/// Find out whether this machine runs what protoseg promises, and how fast
+/// Seed of the random weights.
+const SEED: &str = "3";
+
+/// Check whether this machine runs everything correctly, and how fast
 ///
-/// Makes bundles of random networks on the spot with protoseg-train and protoseg-export, and needs no compiler, no network and
-/// no files beside the programs and the runtime libraries. Holds every file against libtorch's answers, looks where its nodes
-/// run, compares ways to run it, measures every scenario at 1024x2048 and says which share of the device's measured ceilings
-/// was reached; then trains some steps. What cannot be tried here is listed as not run, with the reason. The exit status is 1
-/// where something failed.
+/// Makes bundles of random networks with protoseg-train and protoseg-export, without a compiler, a
+/// network connection or files beside the programs and the runtime libraries. Compares the labels
+/// of every file with libtorch's, checks where its nodes run, compares ways to run it, measures
+/// every scenario at 1024x2048 as a share of the device's measured peak, and trains some steps.
+/// Checks that this machine does not support are listed as skipped, with the reason. The exit
+/// status is 1 where something failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AcceptArgs {
-    /// What computes: cpu, openvino, cuda:N or tensorrt:N
+    /// Device to test: cpu, openvino, cuda:N or tensorrt:N
     #[arg(long, default_value = "cpu")]
     device: Devices,
-    /// Write what was found as JSON
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// All networks, not only the largest and the smallest, or on a processor the smallest alone; there it takes hours
+    /// All networks, not only the largest and the smallest, or on a CPU the smallest alone; there
+    /// it takes hours
     #[arg(long, conflicts_with = "brief")]
     all: bool,
-    /// The smallest network on small pictures, for a moment each: whether it works, not how fast
+    /// The smallest network on small images, for a moment each: checks whether it works, not how
+    /// fast
     #[arg(long)]
     brief: bool,
-    /// Leave training out
+    /// Skip training
     #[arg(long)]
     no_training: bool,
     /// Folder for the bundles, which is kept [default: a temporary one, which is not]
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
-    /// Print what was found as JSON
+    /// Print the results as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What is written.
 #[derive(Debug, Serialize)]
 struct AcceptanceReport {
     version: u32,
@@ -77,67 +78,54 @@ struct AcceptanceReport {
     findings: Vec<CheckResult>,
     ceilings: Vec<Ceiling>,
     runs: Vec<BenchRun>,
-    /// What `protoseg-train accept` wrote.
+    /// Report of `protoseg-train accept`.
     training: Option<serde_json::Value>,
-}
-
-/// What the device reaches at best in one number format.
-#[derive(Debug, Serialize)]
-struct Ceiling {
-    precision: &'static str,
-    tf32: bool,
-    #[serde(flatten)]
-    reached: DevicePeak,
-}
-
-/// What all parts of it share.
-struct Acceptance<'a> {
-    arguments: &'a AcceptArgs,
-    device: Device,
-    work: PathBuf,
-    /// True once a signal has come.
-    stop: Arc<AtomicBool>,
 }
 
 pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError> {
     let start = Instant::now();
-    let device = arguments.device().map_err(CommandError::Usage)?;
+    let device = arguments.check().map_err(CommandError::Usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
     device.check().map_err(CommandError::usage)?;
-    // Without them nothing can be begun.
-    ["train", "export"]
-        .into_iter()
-        .try_for_each(|name| sibling::command(name).map(drop))
-        .map_err(CommandError::Usage)?;
+    for program in ["train", "export"] {
+        sibling::command(program).map_err(CommandError::Usage)?;
+    }
     let signals = StopSignals::catch().map_err(CommandError::Usage)?;
     let temporary =
         tempfile::tempdir().context("a folder for the bundles").map_err(CommandError::Usage)?;
     let work = arguments.work.clone().unwrap_or_else(|| temporary.path().to_owned());
-    let acceptance = Acceptance { arguments, device, work, stop: Arc::clone(&signals.stop) };
-    let (mut findings, mut runs) = (CheckResults::new(!arguments.json), Vec::new());
-    let ceilings = acceptance.ceilings(&mut findings);
-    for network in acceptance.networks() {
-        if acceptance.is_stopped() {
+    let is_stopped = || signals.stop.load(Ordering::Relaxed);
+    let acceptance = Acceptance { device, brief: arguments.brief, stop: Arc::clone(&signals.stop) };
+    let observe = |result: &CheckResult| {
+        if !arguments.json {
+            // Where the standard output is closed, the last line fails too, and then the command
+            // says so.
+            let _ = print(result);
+        }
+    };
+    let mut results = CheckResults::new(&observe);
+    let mut runs = Vec::new();
+    let ceilings = acceptance.ceilings(&mut results);
+    for network in arguments.networks(device) {
+        if is_stopped() {
             break;
         }
-        print_stderr(format_args!("{network}"));
-        let made = match acceptance.make(network) {
-            Ok(made) => made,
-            Err(error) => {
-                findings.failed(format!("{network}: a bundle is made"), &error);
-                continue;
+        print_stderr(network);
+        match make_bundle(network, &work, &acceptance) {
+            Ok(bundle) => {
+                acceptance.check_files(&bundle, &mut results);
+                acceptance.check_gpu_modes(&bundle, &mut results);
+                runs.extend(acceptance.measure(&bundle, &ceilings, &mut results));
             }
-        };
-        acceptance.hold_files(&made, &mut findings);
-        acceptance.compare_ways(&made, &mut findings);
-        runs.extend(acceptance.measure(&made, &ceilings, &mut findings));
+            Err(error) => results.add(format!("{network}: a bundle is made"), Err(error)),
+        }
     }
-    let training = match arguments.no_training || acceptance.is_stopped() {
-        true => None,
-        false => acceptance.train(&mut findings),
-    };
-    if acceptance.is_stopped() {
-        print_stderr("stopped by a signal before all was tried, so there is no verdict");
+    let mut training = None;
+    if !arguments.no_training && !is_stopped() {
+        training = arguments.train(device, &work, &mut results);
+    }
+    if is_stopped() {
+        print_stderr("stopped by a signal before all checks were made, so there is no verdict");
         return Ok(CommandOutcome::ExitCode(signals.status()));
     }
     let report = AcceptanceReport {
@@ -145,81 +133,110 @@ pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError
         program: format!("protoseg {}", env!("CARGO_PKG_VERSION")),
         device,
         brief: arguments.brief,
-        passed: findings.passed(),
+        passed: results.passed(),
         seconds: start.elapsed().as_secs_f64(),
         machine: MachineInfo::now(),
-        findings: findings.all(),
+        findings: results.into_vec(),
         ceilings,
         runs,
         training,
     };
-    report.tell(arguments)?;
+    if let Some(path) = &arguments.report {
+        let text = serde_json::to_vec_pretty(&report).context("the report")?;
+        output_file::write(path, &text)?;
+    }
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        let verdict = if report.passed { "passed" } else { "FAILED" };
+        print(format!("{verdict} on {device} in {:.0} s", report.seconds))?;
+    }
     Ok(if report.passed { CommandOutcome::Success } else { CommandOutcome::Failed })
 }
 
+/// Makes a bundle of logits and frame files in fp32 and fp16, in the network's default windows.
+fn make_bundle(
+    network: &'static str,
+    work: &Path,
+    acceptance: &Acceptance,
+) -> anyhow::Result<TestBundle> {
+    let folder = work.join(network);
+    let checkpoint = folder.join("checkpoint");
+    let bundle = folder.join("bundle");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let mut init = sibling::command("train")?;
+    finish(init.args(["init", network, "--seed", SEED, "--out"]).arg(&checkpoint))?;
+    let [height, width] = acceptance.image_size();
+    let mut export = sibling::command("export")?;
+    export.arg(&checkpoint).arg("--out").arg(&bundle);
+    export.args(["--precision", "fp32,fp16", "--frame", &format!("{height}x{width}")]);
+    if acceptance.brief {
+        // Default windows would pad a small image to the size of a large one.
+        export.args(["--window", "128:96"]);
+    }
+    finish(&mut export)?;
+    TestBundle::read(network, &bundle)
+}
+
+/// Runs a program without output, and fails with its error.
+fn finish(command: &mut Command) -> anyhow::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| name.clone())?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // Usage advice follows the first line.
+    let error = stderr.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    ensure!(output.status.success(), "{name} ended with {}: {error}", output.status);
+    Ok(())
+}
+
 impl AcceptArgs {
-    fn device(&self) -> anyhow::Result<Device> {
+    fn check(&self) -> anyhow::Result<Device> {
         let [device] = self.device.all() else {
-            anyhow::bail!("--device names one device at a time here")
+            anyhow::bail!("--device takes a single device here")
         };
         if let Some(report) = &self.report {
             output_file::check(report)?;
         }
         Ok(*device)
     }
-}
 
-impl Acceptance<'_> {
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    fn networks(&self) -> Vec<&'static str> {
-        if self.arguments.all {
+    fn networks(&self, device: Device) -> Vec<&'static str> {
+        if self.all {
             [LARGEST, SMALLEST].into_iter().chain(OTHERS).collect()
-        } else if self.device.is_gpu() && !self.arguments.brief {
+        } else if device.is_gpu() && !self.brief {
             vec![LARGEST, SMALLEST]
         } else {
-            // The largest would take a processor hours.
+            // The largest takes a CPU hours.
             vec![SMALLEST]
         }
     }
 
-    /// What the device reaches at best.
-    fn ceilings(&self, findings: &mut CheckResults) -> Vec<Ceiling> {
-        let mut ways = vec![(Precision::Fp32, false), (Precision::Fp16, false)];
-        if matches!(self.device, Device::Cuda(_)) {
-            ways.insert(1, (Precision::Fp32, true));
-        }
-        let measured = ways.into_iter().map(|(precision, tf32)| {
-            let mut options = self.options();
-            options.cuda.tf32 = tf32;
-            DevicePeak::measure(&options, precision).map(|reached| Ceiling {
-                precision: precision.name(),
-                tf32,
-                reached,
-            })
-        });
-        match measured.collect() {
-            Ok(ceilings) => ceilings,
-            Err(error) => {
-                findings.failed("the device's ceilings are measured".to_owned(), &error.into());
-                Vec::new()
+    /// Runs `protoseg-train accept` and returns its report.
+    fn train(
+        &self,
+        device: Device,
+        work: &Path,
+        results: &mut CheckResults,
+    ) -> Option<serde_json::Value> {
+        let device = match device {
+            Device::Cpu | Device::OpenVino => "cpu".to_owned(),
+            Device::Cuda(number) | Device::TensorRt(number) => format!("cuda:{number}"),
+        };
+        let report = work.join("train-accept.json");
+        let trained = sibling::command("train").and_then(|mut command| {
+            command.args(["accept", "--device", &device, "--report"]).arg(&report);
+            if self.brief {
+                command.arg("--brief");
             }
-        }
-    }
-}
-
-impl AcceptanceReport {
-    fn tell(&self, arguments: &AcceptArgs) -> anyhow::Result<()> {
-        if let Some(path) = &arguments.report {
-            let text = serde_json::to_vec_pretty(self).context("the report")?;
-            output_file::write(path, &text)?;
-        }
-        if arguments.json {
-            return print_json(self);
-        }
-        let verdict = if self.passed { "passed" } else { "FAILED" };
-        print(format!("{verdict} on {} in {:.0} s", self.device, self.seconds))
+            if self.all {
+                command.arg("--all");
+            }
+            finish(&mut command)
+        });
+        let outcome = trained
+            .map(|()| Outcome::new(true, format!("protoseg-train accept on {device} passed"), []));
+        results.add("training".to_owned(), outcome);
+        let bytes = std::fs::read(&report).ok()?;
+        serde_json::from_slice(&bytes).ok()
     }
 }

@@ -54,9 +54,9 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError>
         Manifest::read(folder).map_err(CommandError::usage)?;
     warn_newer_version(folder, &unknown_fields);
     let images = open_labeled_images(&arguments.data, &manifest).map_err(CommandError::usage)?;
-    let cases = check::probe_cases(folder, &manifest)?;
+    let cases = check::probe_cases(folder, &manifest).map_err(anyhow::Error::from)?;
     let taps = match cases.first().filter(|_| arguments.taps) {
-        Some(case) => check::compare_taps(folder, case)?,
+        Some(case) => check::compare_taps(folder, case).map_err(anyhow::Error::from)?,
         None => Vec::new(),
     };
     let bar = progress::bar(images.as_ref().map_or(0, |images| images.set.count()));

@@ -6,8 +6,7 @@ use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use protoseg_images::dataset::Dataset;
 use protoseg_images::labeled::LabeledDataset;
-use protoseg_models::bundle::Model;
-use protoseg_models::classes::{Class, ClassTable};
+pub(crate) use protoseg_infer::evaluate::ensure_same_classes;
 
 /// Labeled images.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -126,20 +125,4 @@ impl DataArgs {
             },
         }
     }
-}
-
-/// Fails if the model's train ids stand for other classes than the data set's.
-pub(crate) fn ensure_same_classes(model: &Model, data: &ClassTable) -> anyhow::Result<()> {
-    let names = |table: &ClassTable| {
-        table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>()
-    };
-    let (known, found) = (names(&model.classes), names(data));
-    ensure!(
-        known == found,
-        "the classes of model `{}` are {}; those of the data set are {}: no score is possible",
-        model.name,
-        known.join(", "),
-        found.join(", ")
-    );
-    Ok(())
 }

@@ -1,23 +1,20 @@
 //! `protoseg eval`: scores a model on labeled images.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use image::RgbImage;
-use protoseg_images::labeled::LabeledDataset;
-use protoseg_infer::pipeline::{
-    DecodedImage, PendingImage, Pipeline, PipelineEvent, PipelineReport, PipelineSetup, RunControl,
-    StageReport,
-};
-use protoseg_infer::upsample::Prediction;
-use protoseg_models::metrics::{ConfusionMatrix, Scores};
+use protoseg_infer::check::CheckError;
+use protoseg_infer::evaluate;
+use protoseg_infer::pipeline::{PipelineEvent, PipelineSetup, StageReport};
+use protoseg_models::errors::error_chain;
+use protoseg_models::metrics::Scores;
 use protoseg_models::window::Tiling;
 use serde::Serialize;
 
 use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, RunArgs, print, print_json, progress};
+use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
 
 /// Score a model on labeled images
 #[derive(Debug, clap::Args)]
@@ -84,7 +81,17 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
                 sheet.add(column, index, image, truth, labels);
             }
         };
-        let (confusion, report) = score(&mut pipeline, &set, arguments.run.max_pixels, on_image)?;
+        let bar = progress::bar(set.count());
+        let observe = |event: PipelineEvent<'_, CheckError>| {
+            if let PipelineEvent::Failed(_, error) = event {
+                bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error))));
+            }
+            bar.inc(1);
+        };
+        let max_pixels = arguments.run.max_pixels;
+        let scored = evaluate::score(&mut pipeline, &set, max_pixels, &on_image, &observe);
+        bar.finish_and_clear();
+        let (confusion, report) = scored.map_err(anyhow::Error::from)?;
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
@@ -117,43 +124,4 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         sheet.write(path)?;
     }
     Ok(CommandOutcome::Success)
-}
-
-/// Labels every image of a set and returns the confusion matrix; `on_image` is called with each
-/// index, image, ground truth and prediction.
-pub(crate) fn score(
-    pipeline: &mut Pipeline,
-    set: &LabeledDataset,
-    max_pixels: u64,
-    on_image: impl Fn(usize, &RgbImage, &[u8], &[u8]) + Sync,
-) -> anyhow::Result<(ConfusionMatrix, PipelineReport<anyhow::Error>)> {
-    let confusion = Mutex::new(ConfusionMatrix::new(pipeline.segmenter().model().classes.count()));
-    let open = |index: usize| {
-        let (pixels, decode) = set.open(index, max_pixels)?;
-        let decode = move || {
-            let labeled = decode()?;
-            Ok(DecodedImage { image: labeled.image, extra: labeled.truth })
-        };
-        Ok(PendingImage { pixels, decode })
-    };
-    let encode = |index: usize, item: DecodedImage<Vec<u8>>, decided: Prediction| {
-        on_image(index, &item.image, &item.extra, &decided.labels);
-        let mut confusion =
-            confusion.lock().map_err(|_| anyhow!("scoring panicked on another image"))?;
-        confusion.add(&item.extra, &decided.labels).with_context(|| set.name(index))
-    };
-    let bar = progress::bar(set.count());
-    let observe = |event: PipelineEvent<'_, anyhow::Error>| progress::show(&bar, &event);
-    let control = RunControl { observe: &observe, ..RunControl::default() };
-    let mut report = pipeline.run(set.count(), &control, open, encode);
-    bar.finish_and_clear();
-    if let Some(error) = report.stopped.take() {
-        return Err(error);
-    }
-    if !report.failed.is_empty() {
-        let failed = report.failed.len();
-        let all = set.count();
-        return Err(anyhow!("{failed} of {all} images could not be scored, so no score is given"));
-    }
-    Ok((confusion.into_inner().map_err(|_| anyhow!("scoring panicked on an image"))?, report))
 }

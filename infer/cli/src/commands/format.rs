@@ -8,8 +8,7 @@ use image::RgbImage;
 use protoseg_images::formats::{
     AnnotationFormat, FormatError, ImageLabels, StoredLabels, label_ids, png_name, pseudo_labels,
 };
-use protoseg_images::label_map::LabelMap;
-use protoseg_infer::upsample::{Outputs, Prediction};
+use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::FileError;
@@ -95,6 +94,7 @@ impl OutputFormat {
         Outputs {
             confidence: matches!(self, Self::Confidence | Self::Pseudo | Self::LabelStudio),
             margin: self == Self::Margin,
+            logits: false,
         }
     }
 }
@@ -170,6 +170,7 @@ impl OutputFormats {
             Outputs {
                 confidence: wanted.confidence || more.confidence,
                 margin: wanted.margin || more.margin,
+                ..wanted
             }
         })
     }
@@ -286,13 +287,11 @@ impl OutputFormats {
 /// Splits a prediction into named labels and the margin.
 pub(crate) fn into_image_labels(
     name: &Path,
-    decided: Prediction,
+    mut decided: Prediction,
 ) -> (ImageLabels, Option<Vec<u8>>) {
-    let Prediction { height, width, labels, confidence, margin } = decided;
-    (
-        ImageLabels { name: name.to_owned(), map: LabelMap { height, width, labels }, confidence },
-        margin,
-    )
+    let confidence = decided.confidence.take().map(into_vec);
+    let margin = decided.margin.take().map(into_vec);
+    (ImageLabels { name: name.to_owned(), map: decided.into(), confidence }, margin)
 }
 
 #[cfg(test)]

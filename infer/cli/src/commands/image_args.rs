@@ -8,26 +8,21 @@ use protoseg_images::image_file::MAX_PIXELS;
 
 use super::inputs;
 
-/// Size of synthetic scenes, that of Cityscapes' images: `[height, width]`.
+/// `[height, width]` of synthetic images: that of Cityscapes.
 const DEFAULT_SIZE: [usize; 2] = [1024, 2048];
 
 /// Largest number of images held in memory.
 const MAX_COUNT: usize = 4096;
 
-/// Image options.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageArgs {
     /// Images, folders or globs such as 'in/**/*.jpg' [default: synthetic scenes]
     #[arg(long, alias = "pictures", value_name = "PATH", num_args = 1.., help_heading = "Images")]
     images: Vec<PathBuf>,
-    /// Height and width of synthetic scenes [default: 1024x2048]
+    /// Height and width of synthetic images [default: 1024x2048]
     #[arg(
-        long,
-        alias = "picture-size",
-        value_name = "HxW",
-        value_parser = super::parse_size,
-        conflicts_with = "images",
-        help_heading = "Images"
+        long, alias = "picture-size", value_name = "HxW", value_parser = super::parse_size,
+        conflicts_with = "images", help_heading = "Images"
     )]
     image_size: Option<[usize; 2]>,
     /// Number of different images
@@ -42,23 +37,19 @@ pub(crate) struct ImageArgs {
 }
 
 impl ImageArgs {
-    /// Reads the files or renders the scenes.
+    /// Reads or renders the images.
     pub(crate) fn open(&self) -> anyhow::Result<BenchImages> {
         ensure!(
             (1..=MAX_COUNT).contains(&self.image_count),
-            "--image-count is {}; write a number from 1 to {MAX_COUNT}",
-            self.image_count
+            "--image-count is a number from 1 to {MAX_COUNT}"
         );
         if self.images.is_empty() {
-            return Ok(BenchImages::synthetic(
-                self.image_count,
-                self.image_size.unwrap_or(DEFAULT_SIZE),
-                0,
-            )?);
+            let size = self.image_size.unwrap_or(DEFAULT_SIZE);
+            return Ok(BenchImages::synthetic(self.image_count, size, 0)?);
         }
-        let mut paths: Vec<PathBuf> =
-            inputs::collect(&self.images, &[], None)?.into_iter().map(|input| input.path).collect();
-        paths.truncate(self.image_count);
+        let inputs = inputs::collect(&self.images, &[], None)?;
+        let paths: Vec<PathBuf> =
+            inputs.into_iter().take(self.image_count).map(|input| input.path).collect();
         let names: Vec<String> =
             self.images.iter().map(|path| path.display().to_string()).collect();
         Ok(BenchImages::from_files(&paths, MAX_PIXELS, names.join(", "))?)

@@ -158,7 +158,7 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
         normalization,
         align_corners: arguments.align_corners,
         multiple: arguments.multiple,
-        pieces: arguments.window,
+        tiling: arguments.window,
         precision: match arguments.precision {
             WeightPrecisionArg::Fp32 => Precision::Fp32,
             WeightPrecisionArg::Fp16 => Precision::Fp16,

@@ -14,7 +14,7 @@ use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
 use protoseg_images::image_file::ImageFile;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
-use protoseg_infer::upsample::Prediction;
+use protoseg_infer::{EngineConfig, Prediction};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{InputSetDigest, Recipe, RunHeader};
 use protoseg_label::shard::Shard;
@@ -23,7 +23,6 @@ use protoseg_models::window::Tiling;
 use self::output_dir::OutputDir;
 use self::record::ResultRecorder;
 use self::summary::{FailedInput, LabelSummary};
-use super::engine_args::EngineArgs;
 use super::format::{OutputFormat, OutputFormats};
 use super::inputs::{self, InputImage};
 use super::signals::StopSignals;
@@ -144,7 +143,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
             record.record_failure(&inputs[todo[index]], error);
         }
     };
-    let control = RunControl { wanted: formats.outputs(), stop: &signals.stop, observe: &observe };
+    let control = RunControl { outputs: formats.outputs(), stop: &signals.stop, observe: &observe };
     let report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
     if let Some(error) = report.stopped {
@@ -206,9 +205,12 @@ impl LabelArgs {
     }
 
     /// Opens the bundle with tuned or given options for a number of images.
-    fn open(&self, images: usize) -> anyhow::Result<(Pipeline, EngineArgs)> {
-        let TunedEngine { engine, used, remark, warning } =
-            self.tuning.resolve(&self.run.bundle, &self.run.engine, TuningPurpose::Label)?;
+    fn open(&self, images: usize) -> anyhow::Result<(Pipeline, EngineConfig)> {
+        let TunedEngine { engine, used, remark, warning } = self.tuning.resolve(
+            &self.run.bundle,
+            &self.run.engine.config(),
+            TuningPurpose::Label,
+        )?;
         if let Some(warning) = warning {
             print_stderr(format_args!("warning: {warning}"));
         }
@@ -239,7 +241,7 @@ impl LabelArgs {
     fn recipe(
         &self,
         pipeline: &Pipeline,
-        engine: &EngineArgs,
+        engine: &EngineConfig,
         formats: &OutputFormats,
     ) -> Result<Recipe, SessionError> {
         let segmenter = pipeline.segmenter();

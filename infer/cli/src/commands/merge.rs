@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_images::image_file::MAX_PIXELS;
-use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
+use protoseg_infer::Segmenter;
 use protoseg_label::journal::{Journal, JournalContents, JournalEntry, RunHeader};
 use protoseg_label::merge::MergedShards;
 use protoseg_label::shard::Shard;
@@ -64,8 +64,7 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         }
     };
     let joined = MergedShards::read(&arguments.folders).map_err(CommandError::usage)?;
-    let segmenter = Segmenter::open_with(&arguments.bundle, &SegmenterOptions::default())
-        .map_err(CommandError::usage)?;
+    let segmenter = Segmenter::open(&arguments.bundle).map_err(CommandError::usage)?;
     if segmenter.fingerprint() != joined.recipe.model {
         let error = anyhow::anyhow!(
             "{} is not the model that labeled these images",

@@ -2,12 +2,12 @@
 
 pub(crate) mod accept;
 pub(crate) mod bench;
+mod bench_compare;
 pub(crate) mod check;
 mod contact_sheet;
 mod data;
 pub(crate) mod doctor;
 mod engine_args;
-mod engine_options;
 pub(crate) mod eval;
 pub(crate) mod export;
 mod format;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use protoseg_images::image_file::MAX_PIXELS;
-use protoseg_infer::pipeline::{ExecutionMode, Pipeline, PipelineSetup};
+use protoseg_infer::EngineConfig;
+use protoseg_infer::pipeline::{Pipeline, PipelineSetup};
 
 use super::engine_args::EngineArgs;
-use super::engine_options::EngineFlags;
 use super::{print_stderr, warn_newer_version};
 
 /// Model and engine of a command.
@@ -16,7 +16,7 @@ pub(crate) struct RunArgs {
     /// Bundle folder, or an ONNX file of `protoseg export` (others: `protoseg import`)
     pub(crate) bundle: PathBuf,
     #[command(flatten)]
-    pub(crate) engine: EngineFlags,
+    pub(crate) engine: EngineArgs,
     /// Refuse images with more pixels
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_pixels: u64,
@@ -28,14 +28,19 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// Opens the bundle for a number of images.
     pub(crate) fn open(&self, images: usize) -> anyhow::Result<Pipeline> {
-        self.open_with(&self.engine.arguments, images)
+        self.open_with(&self.engine.config(), images)
     }
 
     /// Opens the bundle with other engine options.
-    pub(crate) fn open_with(&self, engine: &EngineArgs, images: usize) -> anyhow::Result<Pipeline> {
-        let pipeline = Pipeline::open(&self.bundle, &engine.options(images)?)?;
+    pub(crate) fn open_with(
+        &self,
+        engine: &EngineConfig,
+        images: usize,
+    ) -> anyhow::Result<Pipeline> {
+        engine.check()?;
+        let pipeline = Pipeline::open(&self.bundle, engine, Some(images))?;
         warn_newer_version(&self.bundle, pipeline.segmenter().unknown_fields());
-        if engine.batch().is_some() && pipeline.segmenter().window().is_none() {
+        if engine.batch.is_some() && pipeline.segmenter().window().is_none() {
             bail!(
                 "--batch is a number of windows, but images are run whole; leave it out, or add --window SIZE:STRIDE"
             );
@@ -51,10 +56,7 @@ impl RunArgs {
 pub(crate) fn describe(setup: &PipelineSetup) -> String {
     let PipelineSetup { mode, devices, sessions, threads, session_bytes, memory, seconds, .. } =
         setup;
-    let mode = match mode {
-        ExecutionMode::Latency => "latency",
-        ExecutionMode::Throughput => "throughput",
-    };
+    let mode = mode.name();
     let devices = devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mebibytes = |bytes: &u64| bytes.div_ceil(1 << 20);
     let each = session_bytes

@@ -12,13 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use axum::http::HeaderValue;
 use clap::ValueEnum;
+use protoseg_infer::config::parse_bytes;
 use protoseg_infer::session;
 use protoseg_serve::listener::{self, ConnectionLimits, Protocol};
 use protoseg_serve::registry::{ENCODED_SUFFIX, ModelOptions, name_of};
 use protoseg_serve::{ApiKey, BatchLimit, ServiceLimits};
 
-use super::engine_args::bytes;
-use super::engine_options::EngineFlags;
+use super::engine_args::EngineArgs;
 use super::tuned::TuningArgs;
 use super::{CommandError, CommandOutcome};
 
@@ -46,7 +46,7 @@ pub(crate) struct ServeArgs {
     #[arg(required = true, value_name = "[NAME=]BUNDLE")]
     bundles: Vec<String>,
     #[command(flatten)]
-    engine: EngineFlags,
+    engine: EngineArgs,
     #[command(flatten)]
     tuning: TuningArgs,
     #[command(flatten)]
@@ -114,7 +114,7 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 40_000_000)]
     max_pixels: u64,
     /// Refuse larger requests; four such are read at a time
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "64M")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "64M")]
     max_body: u64,
     /// Seconds from a request's head to its answer
     #[arg(long, value_name = "S", value_parser = positive_seconds, default_value = "30")]
@@ -244,20 +244,20 @@ struct ServeConfig {
 
 impl ServeArgs {
     fn config(&self) -> anyhow::Result<ServeConfig> {
-        let engine = &self.engine.arguments;
+        let engine = self.engine.config();
+        engine.check()?;
         let limits = self.limits.service()?;
         let plain = ModelOptions {
-            pipeline: engine.options(0)?,
+            engine: engine.clone(),
             limit: BatchLimit {
                 pixels: (self.limits.batch_megapixels * 1e6) as u64,
-                ..BatchLimit::default_for(engine.batch(), engine.is_gpu())
+                ..BatchLimit::default_for(engine.batch, engine.is_gpu())
             },
             delay: self.limits.max_batch_delay_ms,
             logits: self.limits.serve_logits,
         };
         self.tuning.check()?;
-        let models =
-            TunedModelOptions { tuning: self.tuning.clone(), engine: self.engine.clone(), plain };
+        let models = TunedModelOptions { tuning: self.tuning.clone(), engine, plain };
         ensure!(self.limits.connections > 0, "--connections 0 would answer nobody");
         let connections = ConnectionLimits {
             max_connections: self.limits.connections,

@@ -1,118 +1,129 @@
-//! `protoseg tune`: the fastest way to run a model on this machine that still gives right labels.
-
-mod examine;
-mod shown;
+//! `protoseg tune`: the fastest engine options for a model on this machine that keep its labels.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use protoseg_bench::load::Scenario;
-use protoseg_bench::tuning::limits::TuningLimits;
-use protoseg_bench::tuning::machine::{MachineId, model_id};
-use protoseg_bench::tuning::search::{Candidate, TuningDecision, search};
-use protoseg_bench::tuning::{Tuning, TuningEntry, tuning_path};
+use protoseg_bench::session::BenchSession;
+use protoseg_bench::tuning::runner::{TuningError, TuningEvent, TuningRequest};
+use protoseg_bench::tuning::search::{Candidate, CandidateOutcome, TuningDecision};
+use protoseg_bench::tuning::{
+    MachineId, Tuning, TuningEntry, TuningLimits, describe, model_id, tuning_path,
+};
+use protoseg_infer::config::{Device, Devices};
 use protoseg_infer::machine::cores;
-use protoseg_infer::session::{self, Device, Devices};
-use protoseg_models::variant;
+use protoseg_infer::session;
+use protoseg_models::variant::Precision;
 
-use super::engine_args::PrecisionArg;
+use super::engine_args::precisions;
 use super::image_args::ImageArgs;
 use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
 
-use self::examine::TuningRunner;
+/// Default clients per core, so that one waits while another is answered.
+const CLIENTS_PER_CORE: usize = 2;
+
+/// Default clients with GPUs.
+const GPU_CLIENTS: usize = 8;
 
 /// Find the fastest way to run a model on this machine
 ///
-/// Tries the bundle's number formats, windows, sessions and threads, windows at once and the device's switches, one after the
-/// other, each in turns with the best so far; what does not run, or whose labels do not agree with those of the 32-bit file, is
-/// never chosen. The best is then measured in turns with the default, and kept where it is faster beyond doubt. The answer is
-/// written to tuning.json beside the model, with all figures; `protoseg label` and `protoseg serve` go by it on the same
-/// machine with the same ONNX Runtime and model. Answers of --goal throughput, of the same with --p99 and of --goal latency lie
-/// side by side: `label` takes the first, else the second; `serve` the second, else the third, else the first but for its
-/// --mode, which nobody measured under requests. Exit status 1 says that nothing keeps to the limits.
+/// Tries the bundle's precisions, windows, sessions and threads, windows per run and the device's
+/// switches, one stage after the other, each interleaved with the best so far. Candidates that do
+/// not run, or whose labels do not agree with those of the fp32 file, are dropped. The best is then
+/// interleaved with the default, and kept where it is faster beyond doubt. The result is written to
+/// tuning.json beside the model, with all figures; `protoseg label` and `protoseg serve` use it on
+/// the same machine with the same ONNX Runtime and model. Results of --goal throughput, of the same
+/// with --p99 and of --goal latency are kept side by side: `label` uses the first, else the second;
+/// `serve` the second, else the third, else the first without its --mode, which was not measured
+/// under requests. Exit status 1 means that nothing keeps to the limits.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TuneArgs {
     /// Bundle folder, or an ONNX file that `protoseg export` wrote
     bundle: PathBuf,
-    /// What may compute, repeated for several: cpu, openvino, cuda:N, tensorrt:N [default: cpu]
+    /// Devices to try, repeated for several: cpu, openvino, cuda:N, tensorrt:N [default: cpu]
     #[arg(long = "device", value_name = "DEVICE")]
     devices: Vec<Devices>,
-    /// What is to be fast: many pictures, or one at a time
+    /// What is to be fast: many images, or one at a time
     #[arg(long, value_enum, default_value_t = Goal::Throughput)]
     goal: Goal,
-    /// Number formats to try beside that of the bundle's first file [default: all that it has]
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "FORMAT,…")]
-    precision_candidates: Vec<PrecisionArg>,
-    /// Least share of pixels with the right label: of the probe, and of the pictures with that of the 32-bit file in the
-    /// bundle's own windows
+    /// Precisions to try beside that of the bundle's first file [default: all of the bundle]
+    #[arg(long, value_parser = precisions(), value_delimiter = ',', value_name = "PRECISION,…")]
+    precision_candidates: Vec<Precision>,
+    /// Least share of pixels with the right label: on the probe, and on the images with the label
+    /// of the fp32 file in the bundle's own windows
     #[arg(long, value_name = "SHARE", default_value_t = 0.99)]
     least_agreement: f64,
-    /// Milliseconds that 99 of 100 answers may take; throughput is then measured with several clients who ask in turns
+    /// Largest 99th percentile of latency in milliseconds; throughput is then measured with
+    /// concurrent clients
     #[arg(long, value_name = "MS")]
     p99: Option<f64>,
-    /// Those clients [default: two for each core, or 8 for GPUs]
+    /// Those clients [default: two per core, or 8 for GPUs]
     #[arg(long, value_name = "N", value_parser = super::parse_count, requires = "p99")]
     clients: Option<NonZeroUsize>,
     #[command(flatten)]
-    pictures: ImageArgs,
-    /// Seconds for which each candidate is measured; the last comparison takes five times as many for either
+    images: ImageArgs,
+    /// Seconds for each candidate; the final comparison takes five times as many for either side
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     time: f64,
-    /// Pairs of blocks of the last comparison
+    /// Pairs of blocks of the final comparison
     #[arg(long, value_name = "N", default_value = "20", value_parser = super::parse_count)]
     pairs: NonZeroUsize,
-    /// With TensorRT, keep engines here, as the option of that name of `protoseg label`
+    /// With TensorRT, keep engines here, as with the same option of `protoseg label`
     #[arg(long, value_name = "DIR")]
     trt_cache: Option<PathBuf>,
-    /// Write the answer here instead of beside the model; `--tuning FILE` uses it
+    /// Write the result here instead of beside the model; `--tuning FILE` uses it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Print every candidate with its figures, and why the choice was made; from the file, where it was measured before
+    /// Print every candidate with its figures, and the reason of the choice; from the file, where
+    /// it was measured before
     #[arg(long)]
     explain: bool,
-    /// Print the answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What is to be fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Goal {
-    /// Most pictures in an hour
+    /// Most images per hour
     Throughput,
-    /// Soonest answer for a single picture
+    /// Lowest latency of single images
     Latency,
 }
-
-/// Clients for each core, so that one waits while one is answered.
-const CLIENTS_A_CORE: usize = 2;
-
-/// Clients where GPUs compute.
-const CLIENTS_OF_GPUS: usize = 8;
 
 pub(crate) fn run(arguments: &TuneArgs) -> Result<CommandOutcome, CommandError> {
     arguments.check().map_err(CommandError::Usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
     let bundle = &arguments.bundle;
-    ensure_there(bundle).map_err(CommandError::Usage)?;
-    let place = arguments.out.clone().unwrap_or_else(|| tuning_path(bundle));
-    let known = read(&place).map_err(CommandError::Usage)?;
-    let (machine, model) = (MachineId::now(), model_id(bundle).map_err(CommandError::usage)?);
-    let scenario = arguments.scenario();
-    let earlier = known.found(&machine, &model, scenario).filter(|_| arguments.explain);
+    let path = arguments.out.clone().unwrap_or_else(|| tuning_path(bundle));
+    let known = read(&path).map_err(CommandError::Usage)?;
+    let machine = MachineId::now();
+    let model = model_id(bundle).map_err(CommandError::usage)?;
+    let request = arguments.request();
+    let earlier =
+        known.find(&machine, &model, request.scenario).filter(|_| arguments.explain).cloned();
     let entry = match earlier {
-        Some(entry) => entry.clone(),
+        Some(entry) => entry,
         None => {
-            check_writable(&place).map_err(CommandError::Usage)?;
-            let entry = arguments.measure(machine, model)?;
-            // Read again, as another machine may have written to it meanwhile.
-            let mut tuning = read(&place)?;
+            check_writable(&path).map_err(CommandError::Usage)?;
+            let images = arguments.images.open().map_err(CommandError::Usage)?;
+            let session = BenchSession::new(images).map_err(CommandError::Usage)?;
+            let measured = request.run(session, machine, model, &show_progress);
+            let entry = measured.map_err(|error| match error {
+                TuningError::Failed(error) => CommandError::Runtime(error),
+                TuningError::Unusable(error) => CommandError::Usage(error),
+                TuningError::Default { .. } => CommandError::usage(error),
+            })?;
+            // Read again, as another machine may have written meanwhile.
+            let mut tuning = read(&path)?;
             tuning.put(entry.clone());
-            tuning.write(&place).map_err(anyhow::Error::from)?;
+            tuning.write(&path).map_err(anyhow::Error::from)?;
             entry
         }
     };
@@ -120,9 +131,9 @@ pub(crate) fn run(arguments: &TuneArgs) -> Result<CommandOutcome, CommandError> 
         print_json(&entry)?;
     } else {
         if arguments.explain {
-            shown::candidates(&entry).into_iter().try_for_each(print)?;
+            candidate_lines(&entry).into_iter().try_for_each(print)?;
         }
-        shown::answer(&entry, &place).into_iter().try_for_each(print)?;
+        result_lines(&entry, &path).into_iter().try_for_each(print)?;
     }
     Ok(if entry.decision == TuningDecision::NothingFits {
         CommandOutcome::Failed
@@ -131,39 +142,29 @@ pub(crate) fn run(arguments: &TuneArgs) -> Result<CommandOutcome, CommandError> 
     })
 }
 
-fn ensure_there(bundle: &Path) -> anyhow::Result<()> {
-    ensure!(
-        bundle.exists(),
-        "{} does not exist; name a bundle folder, or an ONNX file",
-        bundle.display()
-    );
-    Ok(())
-}
-
-/// What was found before, of other machines too.
-fn read(place: &Path) -> anyhow::Result<Tuning> {
-    ensure!(!place.is_dir(), "{} is a folder; name a file with --out FILE", place.display());
-    let read = Tuning::read(place).with_context(|| {
+/// Reads the entries of a file; none where it does not exist.
+fn read(path: &Path) -> anyhow::Result<Tuning> {
+    ensure!(!path.is_dir(), "{} is a folder; name a file with --out FILE", path.display());
+    let tuning = Tuning::read(path).with_context(|| {
         format!(
-            "{} holds something else, which would be lost; name another with --out FILE",
-            place.display()
+            "{} has other content, which would be lost; name another file with --out FILE",
+            path.display()
         )
     });
-    Ok(read?.unwrap_or_else(Tuning::empty))
+    Ok(tuning?.unwrap_or_else(Tuning::empty))
 }
 
-/// Fails before anything is measured where the answer could not be written.
-fn check_writable(place: &Path) -> anyhow::Result<()> {
+/// Fails before the measurement where the result could not be written.
+fn check_writable(path: &Path) -> anyhow::Result<()> {
     let folder =
-        place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let trial = folder.join(".tuning.trial");
-    let way_out = || {
-        let place = place.display();
+    File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(|| {
         format!(
-            "{place} cannot be written; name another file with --out FILE, and use it with --tuning FILE"
+            "{} cannot be written; name another file with --out FILE, and use it with --tuning FILE",
+            path.display()
         )
-    };
-    File::create(&trial).and_then(|_| std::fs::remove_file(&trial)).with_context(way_out)
+    })
 }
 
 impl TuneArgs {
@@ -175,86 +176,136 @@ impl TuneArgs {
         );
         ensure!(
             (0.01..=3600.0).contains(&time),
-            "--time: {time} s is no time from 0.01 s to an hour"
+            "--time: {time} s is not between 0.01 s and an hour"
         );
         if let Some(p99) = self.p99 {
-            ensure!(p99 > 0.0 && p99.is_finite(), "--p99 {p99} is no number above zero");
+            ensure!(p99 > 0.0 && p99.is_finite(), "--p99: {p99} is not a number above zero");
         }
+        ensure!(
+            self.bundle.exists(),
+            "{} does not exist; name a bundle folder, or an ONNX file",
+            self.bundle.display()
+        );
         Ok(())
     }
 
-    fn devices(&self) -> Vec<Device> {
-        let mut all: Vec<Device> = Vec::new();
+    fn request(&self) -> TuningRequest {
+        let mut devices: Vec<Device> = Vec::new();
         for device in self.devices.iter().flat_map(Devices::all) {
-            if !all.contains(device) {
-                all.push(*device);
+            if !devices.contains(device) {
+                devices.push(*device);
             }
         }
-        if all.is_empty() { vec![Device::Cpu] } else { all }
-    }
-
-    /// How the model is asked.
-    fn scenario(&self) -> Scenario {
-        let usual = if self.devices().iter().any(|device| device.is_gpu()) {
-            CLIENTS_OF_GPUS
-        } else {
-            CLIENTS_A_CORE * cores()
-        };
-        match (self.goal, self.p99) {
+        if devices.is_empty() {
+            devices.push(Device::Cpu);
+        }
+        let has_gpu = devices.iter().any(|device| device.is_gpu());
+        let clients = self.clients.map_or_else(
+            || if has_gpu { GPU_CLIENTS } else { CLIENTS_PER_CORE * cores() },
+            NonZeroUsize::get,
+        );
+        let scenario = match (self.goal, self.p99) {
             (Goal::Latency, _) => Scenario::SingleStream,
             (Goal::Throughput, None) => Scenario::Offline,
-            (Goal::Throughput, Some(_)) => {
-                Scenario::Clients { clients: self.clients.map_or(usual, NonZeroUsize::get) }
-            }
+            (Goal::Throughput, Some(_)) => Scenario::Clients { clients },
+        };
+        TuningRequest {
+            model: self.bundle.clone(),
+            devices,
+            scenario,
+            limits: TuningLimits { least_agreement: self.least_agreement, p99_ms: self.p99 },
+            precisions: self.precision_candidates.clone(),
+            time: Duration::from_secs_f64(self.time),
+            pairs: self.pairs.get(),
+            trt_cache: self.trt_cache.clone(),
         }
     }
+}
 
-    fn limits(&self) -> TuningLimits {
-        TuningLimits { least_agreement: self.least_agreement, p99_ms: self.p99 }
+fn show_progress(event: TuningEvent<'_>) {
+    match event {
+        TuningEvent::Candidate(candidate) => print_stderr(format_args!(
+            "{}: {}: {}",
+            candidate.stage,
+            describe(&candidate.choice),
+            outcome(candidate)
+        )),
+        TuningEvent::FinalComparison(best) => {
+            print_stderr(format_args!("interleaved with the default: {}", describe(best)));
+        }
     }
+}
 
-    /// Searches, and holds what was found against the default.
-    fn measure(&self, machine: MachineId, model: String) -> Result<TuningEntry, CommandError> {
-        let measured = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut bench = TuningRunner::new(self).map_err(CommandError::Usage)?;
-        let precisions =
-            self.precision_candidates.iter().map(|&precision| variant::Precision::from(precision));
-        let space = bench.space(&precisions.collect::<Vec<_>>());
-        let plans: Vec<_> = self.devices().into_iter().map(|device| space.plan(device)).collect();
-        let limits = self.limits();
-        let mut observe = |candidate: &Candidate| print_stderr(shown::progress(candidate));
-        let found =
-            search(&plans, space.window, limits, &mut bench, &mut observe).map_err(|why| {
-                CommandError::Usage(anyhow!(
-                    "{} does not run as it comes: {why}",
-                    self.bundle.display()
-                ))
-            })?;
-        let (decision, comparison) = match found.decide_early() {
-            Some(decision) => (decision, None),
-            None => {
-                let default = found.default_choice();
-                print_stderr(format_args!(
-                    "in turns with the default: {}",
-                    protoseg_bench::tuning::describe(&found.best)
-                ));
-                let (against, p99_ms) = bench.compare(&default, &found.best)?;
-                (found.decide(limits, &against, p99_ms), Some(against))
-            }
-        };
-        let choice = if decision.is_change() { found.best.clone() } else { found.default_choice() };
-        Ok(TuningEntry {
-            machine,
-            model,
-            scenario: self.scenario(),
-            limits,
-            pictures: bench.pictures(),
-            program: format!("protoseg {}", env!("CARGO_PKG_VERSION")),
-            measured,
-            choice,
-            decision,
-            comparison,
-            candidates: found.candidates,
-        })
+fn outcome(candidate: &Candidate) -> String {
+    let ratio = candidate
+        .ratio
+        .map_or_else(String::new, |ratio| format!(", {:+.1} % of time", 100.0 * (ratio - 1.0)));
+    match &candidate.outcome {
+        CandidateOutcome::First => "start of the search".to_owned(),
+        CandidateOutcome::Incumbent => format!("best so far{ratio}"),
+        CandidateOutcome::NotFaster => format!("not faster{ratio}"),
+        CandidateOutcome::Dropped { why } => format!("dropped: {why}"),
     }
+}
+
+/// The table of candidates.
+fn candidate_lines(entry: &TuningEntry) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let number = |number: Option<f64>| or_dash(number.map(|number| format!("{number:.3}")));
+    let percent =
+        |share: Option<f64>| or_dash(share.map(|share| format!("{:.3} %", 100.0 * share)));
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.add_row(["stage", "ms", "best ms", "p99 ms", "probe", "images", "options: outcome"]);
+    for candidate in &entry.candidates {
+        table.add_row([
+            candidate.stage.clone(),
+            number(candidate.ms),
+            number(candidate.incumbent_ms),
+            number(candidate.p99_ms),
+            percent(candidate.agreement.and_then(|agreement| agreement.probe)),
+            percent(candidate.agreement.map(|agreement| agreement.images)),
+            format!("{}: {}", describe(&candidate.choice), outcome(candidate)),
+        ]);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if index == 0 { 0 } else { 2 }, 0));
+        if (1..6).contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.push(
+        "ms: medians of blocks. % of time: median ratio of interleaved blocks, which is more reliable on a machine that drifts."
+            .to_owned(),
+    );
+    lines.push(String::new());
+    lines
+}
+
+/// The choice with its reason.
+fn result_lines(entry: &TuningEntry, path: &Path) -> Vec<String> {
+    let mut rows = vec![
+        ("choice", describe(&entry.choice)),
+        ("because", entry.decision.sentence().to_owned()),
+    ];
+    if let Some(speedup) = entry.speedup() {
+        rows.push(("speed", format!("{speedup:.2} times the default")));
+    }
+    if let Some(comparison) = &entry.comparison {
+        rows.push(("compared", comparison.to_string()));
+    }
+    let p99 = entry.limits.p99_ms;
+    let p99 = p99.map_or_else(String::new, |p99| format!(", 99th percentile at most {p99} ms"));
+    let agreement = 100.0 * entry.limits.least_agreement;
+    rows.push(("limits", format!("{agreement} % of labels agree{p99}")));
+    let images = &entry.images;
+    let size = format!("{}x{} ({})", images.height, images.width, images.source);
+    rows.push((
+        "measured",
+        format!("{}, {}, {} images of {size}", entry.date(), entry.scenario, images.count),
+    ));
+    rows.push(("machine", entry.machine.to_string()));
+    rows.push(("file", path.display().to_string()));
+    rows.into_iter().map(|(name, text)| format!("{name:<11}{text}")).collect()
 }

@@ -1,167 +1,171 @@
-//! What `protoseg tune` found for this machine and a model, where a command runs it so.
+//! `--tuning`: engine options that `protoseg tune` found for this machine and a model.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
-use protoseg_bench::tuning::machine::{MachineId, model_id};
+use anyhow::{Context, ensure};
 use protoseg_bench::tuning::{
-    EngineSettings, Tuning, TuningEntry, TuningPurpose, describe, tuning_path,
+    MachineId, Tuning, TuningEntry, TuningPurpose, describe, model_id, tuning_path,
 };
+use protoseg_infer::EngineConfig;
 
-use super::engine_args::EngineArgs;
-use super::engine_options::{EngineFlags, EngineOptionMap};
+/// Options that may be given beside a tuned choice, as they only limit memory or name places. Any
+/// other makes a combination that was not measured.
+const COMPATIBLE: [&str; 5] =
+    ["memory", "gpu-memory", "trt-cache", "trt-workspace", "cpu-fallback"];
 
-/// Options that may be given beside a tuned choice: they bound what it takes or say where it keeps what it needs. Any other
-/// makes a combination that nobody measured.
-const BESIDE: [&str; 5] = ["memory", "gpu-memory", "trt-cache", "trt-workspace", "cpu-fallback"];
-
-/// Whether a model is run as tuned.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TuningArgs {
-    /// Run the model as `protoseg tune` found it fastest on this machine, by this file, or `off` [default: tuning.json beside
-    /// the model, where it fits and no other option of the engine is given]
+    /// Run the model as `protoseg tune` found it fastest on this machine, by this file, or `off`
+    /// [default: tuning.json beside the model, where it matches and no other engine option is
+    /// given]
     #[arg(long, value_name = "FILE|off")]
     tuning: Option<PathBuf>,
 }
 
-/// How a model is run, and what is to be said of that.
+/// Engine options of a model, and where they come from.
 #[derive(Debug, Clone)]
 pub(crate) struct TunedEngine {
-    pub(crate) engine: EngineArgs,
-    /// Whether the options are those of a tuning.
+    pub(crate) engine: EngineConfig,
+    /// The options are those of a tuning.
     pub(crate) used: bool,
-    /// For who wants to know.
+    /// Shown with --verbose, or where a tuning is used.
     pub(crate) remark: Option<String>,
-    /// For everybody.
     pub(crate) warning: Option<String>,
 }
 
 impl TuningArgs {
-    /// Refuses a file that is not there.
+    /// Refuses a file that does not exist.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        match self.named() {
-            Some(path) if !path.is_file() => {
-                bail!(
-                    "{} is no file; name one that `protoseg tune --out FILE` wrote, or off",
-                    path.display()
-                )
-            }
-            _ => Ok(()),
+        if let Some(path) = self.file() {
+            ensure!(
+                path.is_file(),
+                "{} is not a file; name one that `protoseg tune --out FILE` wrote, or off",
+                path.display()
+            );
         }
+        Ok(())
     }
 
-    /// The file that was named, if one was.
-    fn named(&self) -> Option<&Path> {
-        self.tuning.as_deref().filter(|path| !is_off(path))
+    fn is_off(&self) -> bool {
+        self.tuning.as_deref() == Some(Path::new("off"))
     }
 
-    /// How a model is run: as tuned for this machine, or as given. What is wrong with a file that nobody named is a warning.
+    /// The given file.
+    fn file(&self) -> Option<&Path> {
+        self.tuning.as_deref().filter(|_| !self.is_off())
+    }
+
+    /// The options of the tuning for this machine and model, or the given ones. Faults of a file
+    /// that was not given are warnings.
     pub(crate) fn resolve(
         &self,
         model: &Path,
-        given: &EngineFlags,
-        user: TuningPurpose,
+        given: &EngineConfig,
+        purpose: TuningPurpose,
     ) -> anyhow::Result<TunedEngine> {
         self.check()?;
-        let plain = TunedEngine {
-            engine: given.arguments.clone(),
-            used: false,
-            remark: None,
-            warning: None,
-        };
-        if self.tuning.as_deref().is_some_and(is_off) {
-            return Ok(plain);
+        let untuned =
+            TunedEngine { engine: given.clone(), used: false, remark: None, warning: None };
+        if self.is_off() {
+            return Ok(untuned);
         }
-        let path = self.named().map_or_else(|| tuning_path(model), Path::to_owned);
+        let is_named = self.file().is_some();
+        let path = self.file().map_or_else(|| tuning_path(model), Path::to_owned);
         let shown = path.display();
-        let found = match Tuning::read(&path) {
-            Ok(None) => return Ok(plain),
-            Ok(Some(found)) => found,
-            Err(error) if self.named().is_some() => return Err(error.into()),
+        let tuning = match Tuning::read(&path) {
+            Ok(None) => return Ok(untuned),
+            Ok(Some(tuning)) => tuning,
+            Err(error) if is_named => return Err(error.into()),
             Err(error) => {
                 let warning = format!(
-                    "{error}; the model runs as it comes: delete the file, and run `protoseg tune` again"
+                    "{error}; the model runs with its defaults: delete the file, and run `protoseg tune` again"
                 );
-                return Ok(TunedEngine { warning: Some(warning), ..plain });
+                return Ok(TunedEngine { warning: Some(warning), ..untuned });
             }
         };
-        // What is wrong with a model is said where it is opened.
-        let Ok(fingerprint) = model_id(model) else { return Ok(plain) };
-        let Some(entry) = found.best_for(&MachineId::now(), &fingerprint, user) else {
-            let whom = match user {
-                TuningPurpose::Label => "labelling",
+        // A faulty model is reported where it is opened.
+        let Ok(model) = model_id(model) else { return Ok(untuned) };
+        let Some(entry) = tuning.best_for(&MachineId::now(), &model, purpose) else {
+            let purpose = match purpose {
+                TuningPurpose::Label => "labeling",
                 TuningPurpose::Serve => "serving",
             };
-            let why = format!(
-                "{shown} holds nothing for this machine, ONNX Runtime and model that {whom} goes by; `protoseg tune` finds it"
+            let reason = format!(
+                "{shown} holds nothing for this machine, ONNX Runtime and model that {purpose} can use; run `protoseg tune`"
             );
-            let (warning, remark) =
-                if self.named().is_some() { (Some(why), None) } else { (None, Some(why)) };
-            return Ok(TunedEngine { warning, remark, ..plain });
+            return Ok(if is_named {
+                TunedEngine { warning: Some(reason), ..untuned }
+            } else {
+                TunedEngine { remark: Some(reason), ..untuned }
+            });
         };
-        let choice = entry.choice_for(user);
-        if let Some(name) = conflict(&choice, &given.given) {
+        let choice = entry.choice_for(purpose);
+        let described = describe(&choice);
+        if let Some(name) = find_conflict(&choice, given) {
             ensure!(
-                self.named().is_none(),
-                "{shown} was found without --{name} (it says: {}); leave out one of --tuning and --{name}",
-                describe(&choice)
+                !is_named,
+                "{shown} was measured without --{name} (it says: {described}); leave out one of --tuning and --{name}"
             );
-            let remark = format!(
-                "tuned: not used, as --{name} was given ({shown} says: {})",
-                describe(&choice)
-            );
-            return Ok(TunedEngine { remark: Some(remark), ..plain });
+            let remark =
+                format!("tuned: not used, as --{name} was given ({shown} says: {described})");
+            return Ok(TunedEngine { remark: Some(remark), ..untuned });
         }
-        let all: EngineOptionMap = choice.clone().into_iter().chain(given.given.clone()).collect();
-        let engine = EngineArgs::from_settings(&all)
-            .with_context(|| format!("{shown} asks for what cannot be; tune again"));
-        match engine {
-            Ok(engine) => Ok(TunedEngine {
+        let engine = choice.overlaid(given);
+        let checked = engine
+            .check()
+            .with_context(|| format!("{shown} has options that are not supported; tune again"));
+        match checked {
+            Ok(()) => Ok(TunedEngine {
                 engine,
-                used: !choice.is_empty(),
+                used: choice != EngineConfig::default(),
                 remark: Some(remark(entry, &choice)),
                 warning: None,
             }),
-            Err(error) if self.named().is_some() => Err(error),
-            Err(error) => Ok(TunedEngine { warning: Some(format!("{error:#}")), ..plain }),
+            Err(error) if is_named => Err(error),
+            Err(error) => Ok(TunedEngine { warning: Some(format!("{error:#}")), ..untuned }),
         }
     }
 }
 
-fn is_off(path: &Path) -> bool {
-    path == Path::new("off")
-}
-
-/// The first option that was given, shapes a run and is not what the choice sets.
-fn conflict<'a>(choice: &EngineSettings, given: &'a EngineOptionMap) -> Option<&'a str> {
-    let as_chosen = |name: &str, value: &str| match choice.get(name) {
+/// The first given option that differs from the choice and is not compatible with every choice.
+fn find_conflict(choice: &EngineConfig, given: &EngineConfig) -> Option<&'static str> {
+    let choice = choice.options();
+    let is_chosen = |name: &str, value: &str| match choice.get(name) {
         Some(chosen) => chosen == value,
         None => name == "device" && value == "cpu",
     };
-    let shapes = given.iter().filter(|(name, _)| !BESIDE.contains(&name.as_str()));
-    shapes.into_iter().find(|(name, value)| !as_chosen(name, value)).map(|(name, _)| name.as_str())
+    given
+        .options()
+        .into_iter()
+        .find(|(name, value)| !COMPATIBLE.contains(name) && !is_chosen(name, value))
+        .map(|(name, _)| name)
 }
 
-fn remark(entry: &TuningEntry, choice: &EngineSettings) -> String {
-    let measured = match entry.times() {
-        Some(times) => format!("{times:.1} times the default, measured {}", entry.day()),
-        None => format!("measured {}", entry.day()),
+fn remark(entry: &TuningEntry, choice: &EngineConfig) -> String {
+    let speedup =
+        entry.speedup().map_or_else(String::new, |times| format!("{times:.1} times the default, "));
+    let way_out = if *choice == EngineConfig::default() {
+        ""
+    } else {
+        "; --tuning off runs it with its defaults"
     };
-    let way_out = if choice.is_empty() { "" } else { "; --tuning off runs it as it comes" };
-    format!("tuned: {} ({measured}){way_out}", describe(choice))
+    format!("tuned: {} ({speedup}measured {}){way_out}", describe(choice), entry.date())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options(text: &str) -> EngineOptionMap {
-        let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    fn options(text: &str) -> EngineConfig {
+        let mut config = EngineConfig::default();
+        for (name, value) in text.split_whitespace().filter_map(|pair| pair.split_once('=')) {
+            config.set(name, value).unwrap();
+        }
+        config
     }
 
     #[test]
-    fn what_is_given_wins_unless_it_says_the_same() {
+    fn given_options_conflict_unless_they_equal_the_choice() {
         let choice = options("precision=int8 threads=4");
         for (given, expected) in [
             ("", None),
@@ -172,10 +176,10 @@ mod tests {
             ("window=whole", Some("window")),
             ("device=cuda:0 memory=1G", Some("device")),
         ] {
-            assert_eq!(conflict(&choice, &options(given)), expected, "{given}");
+            assert_eq!(find_conflict(&choice, &options(given)), expected, "{given}");
         }
         let gpu = options("device=cuda:0");
-        assert_eq!(conflict(&gpu, &options("device=cuda:0")), None);
-        assert_eq!(conflict(&gpu, &options("device=cpu")), Some("device"));
+        assert_eq!(find_conflict(&gpu, &options("device=cuda:0")), None);
+        assert_eq!(find_conflict(&gpu, &options("device=cpu")), Some("device"));
     }
 }

@@ -1,4 +1,5 @@
-//! `protoseg bench`: refusals, reports, number of requests in this process and of a server, and servers that misbehave.
+//! `protoseg bench`: refusals, reports, number of requests in this process and of a server, and
+//! servers that misbehave.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use super::common::{ProgramOutput, TestDir, answer, expect, fixture, protoseg, s
 use super::serve::server::Server;
 
 /// Images of two windows, and few queries.
-const QUICK: &str = "--picture-size 48x64 --picture-count 2 --queries 3 --warm-up 1";
+const QUICK: &str = "--image-size 48x64 --image-count 2 --queries 3 --warm-up 1";
 
 /// Runs the command with the fixture `colors` for `BUNDLE`.
 fn bench(words: &str) -> ProgramOutput {
@@ -34,17 +35,20 @@ fn unusable_arguments_are_refused_with_the_way_out() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("--url http://{unused}");
     let cases: [(&str, &[&str]); 18] = [
-        ("BUNDLE --sweep thread=1,2", &["there is no option `thread`", "threads"]),
+        ("BUNDLE --sweep thread=1,2", &["unknown engine option `thread`", "threads"]),
         ("BUNDLE --sweep threads=1,0", &["from 1 to 1024"]),
         (
             "BUNDLE --against BUNDLE --against-set threads=1,2",
             &["--against-set gives an option one value"],
         ),
-        ("BUNDLE --against BUNDLE --scenario server", &["takes no server scenario"]),
-        ("BUNDLE --against BUNDLE --scenario server --rate 5", &["takes no server scenario"]),
+        ("BUNDLE --against BUNDLE --scenario server", &["does not support the server scenario"]),
+        (
+            "BUNDLE --against BUNDLE --scenario server --rate 5",
+            &["does not support the server scenario"],
+        ),
         ("BUNDLE --time 0", &["--time: 0 s", "--queries"]),
-        ("BUNDLE --picture-count 0", &["--picture-count", "from 1 to 4096"]),
-        ("BUNDLE --pictures nowhere", &["nowhere"]),
+        ("BUNDLE --image-count 0", &["--image-count", "from 1 to 4096"]),
+        ("BUNDLE --images nowhere", &["nowhere"]),
         ("no-bundle", &["no-bundle"]),
         (&nobody, &["does not answer", &unused.to_string()]),
         (
@@ -52,25 +56,25 @@ fn unusable_arguments_are_refused_with_the_way_out() {
             &["https://127.0.0.1:1 is not the address", "http://HOST:PORT", "TLS"],
         ),
         ("--url 127.0.0.1:8000", &["is not the address of a server"]),
-        ("--url http://127.0.0.1:1 --patience 0", &["--patience"]),
+        ("--url http://127.0.0.1:1 --timeout 0", &["--timeout"]),
         ("--url http://127.0.0.1:1 --threads 2", &["a server has its own options"]),
         (
             "BUNDLE --sweep threads=1 --sweep threads=2",
-            &["threads stands there twice", "threads=VALUE,VALUE"],
+            &["threads is given twice", "threads=VALUE,VALUE"],
         ),
         ("BUNDLE --model m", &["--model is for a server", "--url"]),
-        ("BUNDLE --patience 3", &["--patience is for a server", "--url"]),
+        ("BUNDLE --timeout 3", &["--timeout is for a server", "--url"]),
         ("BUNDLE --no-accuracy --limit 2", &["--limit", "--data"]),
     ];
     for (words, parts) in cases {
-        let size = if words.contains("--pictures") { "" } else { "--picture-size 32x32" };
+        let size = if words.contains("--images") { "" } else { "--image-size 32x32" };
         expect(words, &bench(&format!("{words} {size}")), 2, parts);
     }
     // Refused by clap, with its usage.
     let cases = [
         ("", "<BUNDLE>"),
-        ("BUNDLE --rate 0 --scenario server", "a share of what the model can do"),
-        ("BUNDLE --rate many%", "a share of what the model can do"),
+        ("BUNDLE --rate 0 --scenario server", "a share of the capacity"),
+        ("BUNDLE --rate many%", "a share of the capacity"),
         ("BUNDLE --sweep threads", "OPTION=VALUE"),
         ("BUNDLE --against BUNDLE --sweep threads=1,2", "cannot be used with"),
         ("BUNDLE --against-set threads=1", "--against"),
@@ -207,7 +211,7 @@ fn servers_are_measured_by_protocol_and_with_files() {
     let server = Server::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     stripes(64, 48).save(folder.path().join("a.png")).unwrap();
-    let images = format!("--pictures {}", folder.path().display());
+    let images = format!("--images {}", folder.path().display());
     for end_to_end in ["", "--end-to-end"] {
         let url = format!("--url http://{}/ --model colors {end_to_end}", server.address);
         let words = format!(
@@ -223,7 +227,8 @@ fn servers_are_measured_by_protocol_and_with_files() {
                 point.samples.stages.iter().map(|stage| stage.name.as_str()).collect();
             assert_eq!(names, ["wait", "receive"]);
         }
-        // Two windows per image. The warm-up takes two queries, or three of the clients that begin together.
+        // Two windows per image. The warm-up takes two queries, or three of the clients that begin
+        // together.
         let requested = (server.metric("protoseg_windows_total") - before) / 2.0;
         assert!((16.0..=17.0).contains(&requested), "{requested}");
     }
@@ -376,7 +381,7 @@ fn some_failures_are_counted_and_reported() {
         Some(if number % 10 == 7 { CannedResponse::new(503, "busy") } else { labels.clone() })
     });
     let words =
-        format!("--url http://{address} --picture-size 48x64 --picture-count 1 --warm-up 1 --json");
+        format!("--url http://{address} --image-size 48x64 --image-count 1 --warm-up 1 --json");
     let found = bench(&format!("{words} --scenario server --rate 50 --queries 20"));
     assert_eq!(found.status, 3, "{found:?}");
     let report: BenchReport = serde_json::from_str(&found.stdout).unwrap();

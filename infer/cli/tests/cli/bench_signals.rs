@@ -9,20 +9,12 @@ use protoseg_bench::report::BenchReport;
 use crate::common::{fixture, signal};
 use crate::serve::server::Server;
 
-/// Sends a signal after a scenario has begun. Returns the exit status, the rest of the standard error, and the time until
-/// the end.
+/// Sends a signal after a scenario has begun. Returns the exit status, the rest of the standard
+/// error, and the time until the end.
 fn end(arguments: &[&str], begun: &str, name: &str) -> (Option<i32>, String, Duration) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg"));
-    let size = [
-        "bench",
-        "--picture-size",
-        "48x64",
-        "--picture-count",
-        "2",
-        "--warm-up",
-        "1",
-        "--no-accuracy",
-    ];
+    let size =
+        ["bench", "--image-size", "48x64", "--image-count", "2", "--warm-up", "1", "--no-accuracy"];
     command.args(size).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());

@@ -62,7 +62,7 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             "a file beside the model",
             |_| (),
             "label bundle/manifest.json in --out out",
-            &["bundle/manifest.json is no ONNX file", "a bundle folder"],
+            &["bundle/manifest.json is not an ONNX file", "a bundle folder"],
         ),
         (
             "windows that do not fit",

@@ -9,17 +9,17 @@ use crate::common::{
 use image::RgbImage;
 use protoseg_images::image_file;
 use protoseg_images::label_map::{self, LabelMap};
-use protoseg_infer::segmenter::{Segmenter, SegmenterOptions};
-use protoseg_infer::session::{Runner, RunnerOptions};
+use protoseg_infer::session::Runner;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
 use protoseg_models::window::{Tiling, Window};
 
-fn segmenter(pieces: Tiling) -> Segmenter {
-    let options = SegmenterOptions {
-        pieces: Some(pieces),
+fn segmenter(tiling: Tiling) -> Segmenter {
+    let options = EngineConfig {
+        window: Some(tiling),
         batch: std::num::NonZeroUsize::new(3),
-        ..SegmenterOptions::default()
+        ..EngineConfig::default()
     };
     Segmenter::open_with(&fixture("colors"), &options).unwrap()
 }
@@ -35,8 +35,8 @@ fn a_segmenter_labels_whole_images_and_windows_alike() {
         let image = stripes(width, height);
         let expected = stripe_labels(width, height);
         for segmenter in [&mut whole, &mut alone, &mut small] {
-            let map = segmenter.segment(&image).unwrap();
-            assert_eq!((map.width, map.height), (width as usize, height as usize));
+            let map = segmenter.predict(&image, Outputs::default()).unwrap();
+            assert_eq!(map.labels.dim(), (height as usize, width as usize));
             let wrong = map
                 .labels
                 .iter()
@@ -50,42 +50,39 @@ fn a_segmenter_labels_whole_images_and_windows_alike() {
     let noise = RgbImage::from_fn(128, 96, |x, y| {
         image::Rgb([1, 2, 3].map(|factor| (((x / 8 * 37) ^ (y / 8 * 91)) * factor) as u8))
     });
-    let expected = whole.segment(&noise).unwrap();
+    let expected = whole.predict(&noise, Outputs::default()).unwrap();
     for segmenter in [&mut alone, &mut small] {
-        assert!(segmenter.segment(&noise).unwrap() == expected);
+        assert!(segmenter.predict(&noise, Outputs::default()).unwrap() == expected);
     }
     // Odd sizes: the last cells hold fewer pixels, so only the size is compared.
     for (width, height) in [(1, 1), (47, 33), (97, 3)] {
         for segmenter in [&mut whole, &mut alone, &mut small] {
-            let map = segmenter.segment(&stripes(width, height)).unwrap();
-            assert_eq!(
-                (map.width, map.height, map.labels.len()),
-                (width as usize, height as usize, (width * height) as usize)
-            );
+            let map = segmenter.predict(&stripes(width, height), Outputs::default()).unwrap();
+            assert_eq!(map.labels.dim(), (height as usize, width as usize));
         }
     }
-    assert!(whole.segment(&RgbImage::new(0, 0)).is_err());
-    assert!(small.times().run.as_nanos() > 0);
+    assert!(whole.predict(&RgbImage::new(0, 0), Outputs::default()).is_err());
+    assert!(small.times().run().as_nanos() > 0);
 }
 
 #[test]
 fn a_runner_gives_any_named_output() {
     let path = fixture("colors/model.onnx");
-    let mut runner = Runner::open(&path, &RunnerOptions::default()).unwrap();
+    let mut runner = Runner::open(&path, &EngineConfig::default()).unwrap();
     let image = stripes(64, 32);
     let outputs = runner.run_outputs(image.as_raw(), [1, 32, 64], &["pooled", "logits"]).unwrap();
     assert_eq!([&outputs[0].shape[..], &outputs[1].shape[..]], [[1, 3, 8, 16]; 2]);
     assert!((outputs[0].data[0] - 220.0 / 255.0).abs() < 1e-6);
     assert_eq!(runner.run(image.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
     let mut from_bytes =
-        Runner::from_bytes("bytes", &std::fs::read(&path).unwrap(), &RunnerOptions::default())
+        Runner::from_bytes("bytes", &std::fs::read(&path).unwrap(), &EngineConfig::default())
             .unwrap();
     assert_eq!(from_bytes.run(image.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
     let message =
         runner.run_outputs(image.as_raw(), [1, 32, 64], &["features"]).unwrap_err().to_string();
     assert!(message.ends_with("has no output `features`; it has logits, pooled"), "{message}");
     assert!(runner.run(image.as_raw(), [1, 32, 65]).is_err());
-    assert!(Runner::from_bytes("text", b"hello", &RunnerOptions::default()).is_err());
+    assert!(Runner::from_bytes("text", b"hello", &EngineConfig::default()).is_err());
 }
 
 #[test]

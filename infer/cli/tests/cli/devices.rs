@@ -42,7 +42,7 @@ fn a_device_is_never_replaced_by_another() {
     }
     let floats =
         answer(&mut place.command("label bundle in --out out --trt-int8 --device tensorrt:0"));
-    expect("8 bits of floats", &floats, 2, &["model.onnx counts in floats", "--trt-int8"]);
+    expect("8 bits of floats", &floats, 2, &["model.onnx computes in floats", "--trt-int8"]);
     for arguments in [
         "--device gpu",
         "--device cuda",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use image::RgbImage;
 use protoseg_infer::segmenter::{SegmentError, Segmenter};
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::upsample::{Outputs, into_vec};
 use protoseg_serve::BatchLimit;
 use protoseg_serve::metrics::Metrics;
 use protoseg_serve::scheduler::{PredictRequest, Scheduler, SchedulerError, SchedulerOptions};
@@ -30,8 +30,8 @@ fn scheduler(segmenters: usize, windows: usize, delay: Duration) -> (Scheduler, 
 }
 
 fn request(image: RgbImage) -> PredictRequest {
-    let outputs = Outputs { confidence: true, margin: true };
-    PredictRequest { image: Arc::new(image), outputs, logits: false }
+    let outputs = Outputs { confidence: true, margin: true, logits: false };
+    PredictRequest { image: Arc::new(image), outputs }
 }
 
 fn count(metrics: &Metrics, start: &str) -> f64 {
@@ -52,9 +52,14 @@ fn windows_of_several_images_share_a_batch_and_each_gets_its_labels() {
         images.iter().map(|image| scheduler.submit(request(image.clone())).unwrap()).collect();
     for (handle, image) in handles.into_iter().zip(&images) {
         let response = handle.blocking_recv().unwrap().unwrap();
-        assert_eq!(response.prediction.labels, stripe_labels(image.width(), image.height()));
+        assert_eq!(
+            into_vec(response.prediction.labels.clone()),
+            stripe_labels(image.width(), image.height())
+        );
         let mut alone = Segmenter::open(fixture("colors")).unwrap();
-        let expected = alone.predict(image, Outputs { confidence: true, margin: true }).unwrap();
+        let expected = alone
+            .predict(image, Outputs { confidence: true, margin: true, logits: false })
+            .unwrap();
         assert_eq!(response.prediction, expected);
     }
     assert_eq!(count(&metrics, "protoseg_batch_windows_count"), 1.0);
@@ -70,7 +75,7 @@ fn canceled_jobs_are_not_run() {
     let more = scheduler.submit(request(stripes(48, 20))).unwrap();
     for (handle, width, height) in [(kept, 112, 32), (more, 48, 20)] {
         assert_eq!(
-            handle.blocking_recv().unwrap().unwrap().prediction.labels,
+            into_vec(handle.blocking_recv().unwrap().unwrap().prediction.labels),
             stripe_labels(width, height)
         );
     }
@@ -90,7 +95,7 @@ fn invalid_images_are_refused_and_queued_jobs_answered_at_the_end() {
     drop(scheduler);
     for (handle, index) in handles.into_iter().zip(1..) {
         assert_eq!(
-            handle.blocking_recv().unwrap().unwrap().prediction.labels,
+            into_vec(handle.blocking_recv().unwrap().unwrap().prediction.labels),
             stripe_labels(16 * index, 16)
         );
     }

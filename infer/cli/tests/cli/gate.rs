@@ -5,8 +5,7 @@
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
-use protoseg_infer::segmenter::{RawPrediction, Segmenter, SegmenterOptions};
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_models::bundle::{Manifest, ModelFile};
 use protoseg_models::digest;
 use protoseg_models::gate::{GateLimits, GateResult, Verdict};
@@ -202,7 +201,7 @@ fn frames_are_compared_with_windows_stitched_outside() {
     good.labels("in/labels/b.png", 96, 64, 10);
     let found = lines(&good, DATA, 0, FRAME);
     assert!(
-        found[2].contains("on 1 images, folder all (1 of another size passed over), 0.000 above"),
+        found[2].contains("on 1 images, folder all (1 of another size skipped), 0.000 above"),
         "{found:?}"
     );
 
@@ -238,7 +237,7 @@ fn taps_name_the_worst_node() {
     let found = lines(&place, "check bundle --taps", 0, "taps");
     assert_eq!(
         found[0],
-        "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in the order of computing:"
+        "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in order of computation:"
     );
     let nodes: Vec<&str> = found[1..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(nodes, ["unit", "mean", "logits"]);
@@ -272,34 +271,42 @@ fn data_options_are_those_of_eval() {
 #[test]
 fn images_of_its_size_run_through_a_frame_file_if_requested() {
     let place = framed();
-    let options = SegmenterOptions { frame_files: Some(true), ..SegmenterOptions::default() };
-    let mut framed = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
+    let config = EngineConfig { frame_files: Some(true), ..EngineConfig::default() };
+    let mut framed = Segmenter::open_with(place.at("bundle"), &config).unwrap();
     let mut stitched = Segmenter::open(place.at("bundle")).unwrap();
+    let frame_file = |segmenter: &Segmenter, outputs| {
+        segmenter.file_name_for([64, 96], outputs) != stitched.file_name_for([64, 96], outputs)
+    };
+    let outputs = Outputs { confidence: true, ..Outputs::default() };
+    assert!(frame_file(&framed, outputs));
+    // It gives neither margin nor logits.
+    for others in [Outputs { margin: true, ..outputs }, Outputs { logits: true, ..outputs }] {
+        assert!(!frame_file(&framed, others));
+        assert_eq!(
+            framed.predict(&stripes(96, 64), others).unwrap(),
+            Segmenter::open(place.at("bundle")).unwrap().predict(&stripes(96, 64), others).unwrap()
+        );
+    }
+    // Other windows than those in the file are run outside of it.
+    let window = Some(Tiling::Windows(Window { size: 32, stride: 16 }));
+    let other =
+        Segmenter::open_with(place.at("bundle"), &EngineConfig { window, ..config }).unwrap();
+    assert!(!frame_file(&other, Outputs::default()));
     for (width, height, through) in [(96, 64, true), (64, 96, false), (96, 64, true)] {
-        let wanted = Outputs { confidence: true, margin: false };
-        let answer = framed.predict_deferred(&stripes(width, height), wanted).unwrap();
-        assert_eq!(matches!(answer, RawPrediction::Final(_)), through, "{width}x{height}");
-        let [found, expected] = [answer, stitched.predict_raw(&stripes(width, height)).unwrap()]
-            .map(|answer| answer.predict(wanted));
+        let size = [height as usize, width as usize];
+        let [name, windows] =
+            [&framed, &stitched].map(|segmenter| segmenter.file_name_for(size, outputs).to_owned());
+        assert_eq!(name != windows, through, "{width}x{height}");
+        let image = stripes(width, height);
+        let [found, expected] = [&mut framed, &mut stitched]
+            .map(|segmenter| segmenter.predict(&image, outputs).unwrap());
         assert!(found.labels == expected.labels, "{width}x{height}");
-        let pairs = found.confidence.unwrap().into_iter().zip(expected.confidence.unwrap());
-        assert!(pairs.clone().count() == (width * height) as usize, "{width}x{height}");
+        let (found, expected) = (found.confidence.unwrap(), expected.confidence.unwrap());
+        assert_eq!(found.dim(), (size[0], size[1]), "{width}x{height}");
         // Both round sums of different precision.
         assert!(
-            pairs.into_iter().all(|(found, expected)| found.abs_diff(expected) <= 1),
+            found.iter().zip(&expected).all(|(found, expected)| found.abs_diff(*expected) <= 1),
             "{width}x{height}"
         );
     }
-    // A margin is not told by it.
-    let wanted = Outputs { confidence: true, margin: true };
-    assert!(matches!(
-        framed.predict_deferred(&stripes(96, 64), wanted).unwrap(),
-        RawPrediction::Logits(_)
-    ));
-    // Other windows than those in the file are run outside of it.
-    let pieces = Some(Tiling::Windows(Window { size: 32, stride: 16 }));
-    let mut other =
-        Segmenter::open_with(&place.at("bundle"), &SegmenterOptions { pieces, ..options }).unwrap();
-    let answer = other.predict_deferred(&stripes(96, 64), Outputs::default()).unwrap();
-    assert!(matches!(answer, RawPrediction::Logits(_)));
 }

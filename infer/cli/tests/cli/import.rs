@@ -299,7 +299,7 @@ fn what_cannot_be_imported_is_refused_and_nothing_is_left() {
         ("classes-last", PLAIN, &["classes last", "Transpose"]),
         ("not-finite", PLAIN, &["not finite", "128x192"]),
         ("thirds", PLAIN, &["42x64 for 128x192", "no whole stride"]),
-        ("hidden-classes", PLAIN, &["scores of 6 classes", "names 3"]),
+        ("hidden-classes", PLAIN, &["logits of 6 classes", "names 3"]),
         ("high-labels", PLAIN, &["the label 4", "0 to 2"]),
         ("small-labels", PLAIN, &["[1, 32, 48]", "128x192", "every pixel"]),
         ("two-outputs", PLAIN, &["auxiliary float32", "y float32", "--output"]),

@@ -6,12 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::common::{TestDir, answer, fixture, stripe_labels, stripes};
-use protoseg_infer::pipeline::{
-    DecodedImage, ExecutionMode, PendingImage, Pipeline, PipelineEvent, PipelineOptions, RunControl,
-};
-use protoseg_infer::segmenter::{SegmentError, Segmenter, SegmenterOptions};
-use protoseg_infer::session::RunnerOptions;
-use protoseg_infer::upsample::{Outputs, Prediction};
+use protoseg_infer::config::ExecutionMode;
+use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
+use protoseg_infer::segmenter::SegmentError;
+use protoseg_infer::upsample::into_vec;
+use protoseg_infer::{EngineConfig, Outputs, Prediction, Segmenter};
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -48,8 +47,8 @@ fn every_item_goes_through_once() {
                 );
             }
         };
-        let wanted = Outputs { confidence: true, margin: true };
-        let control = RunControl { wanted, observe: &observe, ..RunControl::default() };
+        let wanted = Outputs { confidence: true, margin: true, logits: false };
+        let control = RunControl { outputs: wanted, observe: &observe, ..RunControl::default() };
         let mut pipeline = pipeline(segmenters);
         let report = pipeline.run(
             40,
@@ -65,9 +64,10 @@ fn every_item_goes_through_once() {
             },
             |index, item, decided: Prediction| {
                 let width = item.image.width();
-                assert_eq!((item.extra, &decided.labels), (10 * index, &stripe_labels(width, 32)));
+                assert_eq!(item.extra, 10 * index);
                 assert_eq!(decided.confidence.unwrap().len(), decided.labels.len());
                 assert_eq!(decided.margin.unwrap().len(), decided.labels.len());
+                assert_eq!(into_vec(decided.labels), stripe_labels(width, 32));
                 assert!(seen.lock().unwrap().insert(index));
                 Ok(())
             },
@@ -142,12 +142,12 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
 #[test]
 fn images_in_flight_have_no_more_pixels_than_there_is_room_for() {
     const ROOM: u64 = 4_000;
-    let options = PipelineOptions {
-        pixels: Some(ROOM),
+    let config = EngineConfig {
+        pixel_budget: Some(ROOM),
         mode: Some(ExecutionMode::Throughput),
-        ..PipelineOptions::default()
+        ..EngineConfig::default()
     };
-    let mut pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
+    let mut pipeline = Pipeline::open(fixture("colors"), &config, None).unwrap();
     let (held, peak) = (AtomicU64::new(0), AtomicU64::new(0));
     let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { image(index).pixels };
     let report = pipeline.run(
@@ -175,16 +175,9 @@ fn images_in_flight_have_no_more_pixels_than_there_is_room_for() {
 #[test]
 fn sessions_are_as_many_as_cores_and_memory_allow() {
     let open = |images: usize, mode: Option<ExecutionMode>, memory: Option<u64>| {
-        let runner = RunnerOptions { threads: NonZeroUsize::new(3), ..RunnerOptions::default() };
-        let segmenter = SegmenterOptions { runner, ..SegmenterOptions::default() };
-        let options = PipelineOptions {
-            segmenter,
-            mode,
-            memory,
-            pictures: images,
-            ..PipelineOptions::default()
-        };
-        let pipeline = Pipeline::open(fixture("colors"), &options).unwrap();
+        let threads = NonZeroUsize::new(3);
+        let config = EngineConfig { threads, mode, memory, ..EngineConfig::default() };
+        let pipeline = Pipeline::open(fixture("colors"), &config, Some(images)).unwrap();
         let setup = pipeline.setup();
         (setup.mode, setup.sessions, setup.threads)
     };

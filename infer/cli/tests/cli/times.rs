@@ -1,75 +1,71 @@
-//! Where a segmenter's time goes, and what runs its operators. What is not done is not counted at all, so that zeros tell where
-//! each part is.
+//! Stage times of a segmenter, which are zero for stages that do not happen, and the execution
+//! providers of its nodes.
 
 use std::time::{Duration, Instant};
 
-use protoseg_infer::segmenter::{Segmenter, SegmenterOptions, StageTimes};
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::{EngineConfig, Outputs, Segmenter, Stage};
 use protoseg_models::window::{Tiling, Window};
 
 use crate::common::{fixture, stripes};
 use crate::gate::framed;
 use crate::import::imported;
 
-/// Times of labelling a picture, held against the time that passed: which of prepare, upload, download and stitch took any.
-fn parts(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
-    let picture = stripes(width, height);
+/// Whether preprocessing, upload, download and stitching take any time in a prediction.
+fn stages(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
+    let image = stripes(width, height);
     let (before, start) = (segmenter.times(), Instant::now());
-    segmenter.predict(&picture, Outputs::default()).unwrap();
+    segmenter.predict(&image, Outputs::default()).unwrap();
     let passed = start.elapsed();
-    let times = segmenter.times().since(before);
-    let StageTimes { prepare, run, upload, download, stitch } = times;
-    assert!(
-        times.compute() > Duration::ZERO && upload + times.compute() + download == run,
-        "{times:?}"
-    );
-    assert!(prepare + run + stitch <= passed, "{times:?} in {passed:?}");
-    [prepare, upload, download, stitch].map(|part| part > Duration::ZERO)
+    let times = segmenter.times() - before;
+    assert!(times[Stage::Compute] > Duration::ZERO, "{times:?}");
+    assert!(times.total() <= passed, "{times:?} in {passed:?}");
+    [Stage::Preprocess, Stage::Upload, Stage::Download, Stage::Stitch]
+        .map(|stage| times[stage] > Duration::ZERO)
 }
 
 #[test]
-fn each_part_is_counted_where_it_happens() {
-    let open = |pieces: Tiling| {
-        let options = SegmenterOptions { pieces: Some(pieces), ..SegmenterOptions::default() };
+fn stages_are_timed_where_they_happen() {
+    let open = |tiling: Tiling| {
+        let options = EngineConfig { window: Some(tiling), ..EngineConfig::default() };
         Segmenter::open_with(&fixture("colors"), &options).unwrap()
     };
-    // On a CPU nothing is uploaded. Scores of whole pictures are copied out, and nothing is cut unless they are padded.
+    // A CPU uploads nothing. Logits of whole images are copied out, and images are preprocessed
+    // only where they are padded.
     let mut whole = open(Tiling::Whole);
-    assert_eq!(parts(&mut whole, [96, 64]), [false, false, true, true]);
-    assert_eq!(parts(&mut whole, [96, 8]), [true, false, true, true]);
-    // Scores of windows are lent.
+    assert_eq!(stages(&mut whole, [96, 64]), [false, false, true, true]);
+    assert_eq!(stages(&mut whole, [96, 8]), [true, false, true, true]);
+    // Logits of windows are borrowed.
     let mut windows = open(Tiling::Windows(Window { size: 32, stride: 16 }));
-    assert_eq!(parts(&mut windows, [96, 64]), [true, false, false, true]);
+    assert_eq!(stages(&mut windows, [96, 64]), [true, false, false, true]);
     let (before, pixels) = (windows.times(), vec![7; 2 * 32 * 32 * 3]);
     windows.run_tiles(&pixels, [2, 32, 32]).unwrap();
-    let pieces = windows.times().since(before);
-    assert_eq!([pieces.prepare, pieces.upload, pieces.stitch], [Duration::ZERO; 3]);
-    assert!(pieces.run > pieces.download && pieces.download > Duration::ZERO, "{pieces:?}");
+    let times = windows.times() - before;
+    let timed: Vec<Stage> = times.iter().map(|(stage, _)| stage).collect();
+    assert_eq!(timed, [Stage::Compute, Stage::Download], "{times:?}");
 
-    // A frame file does all inside, for pictures of its size.
+    // A frame file does everything itself, for images of its size.
     let place = framed();
-    let options = SegmenterOptions { frame_files: Some(true), ..SegmenterOptions::default() };
+    let options = EngineConfig { frame_files: Some(true), ..EngineConfig::default() };
     let mut frame = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
-    assert_eq!(parts(&mut frame, [96, 64]), [false, false, true, false]);
-    assert_eq!(parts(&mut frame, [64, 96]), [true, false, false, true]);
+    assert_eq!(stages(&mut frame, [96, 64]), [false, false, true, false]);
+    assert_eq!(stages(&mut frame, [64, 96]), [true, false, false, true]);
 }
 
 #[test]
-fn what_an_adopted_file_takes_is_prepared() {
+fn images_of_imported_files_are_preprocessed() {
     let scores = imported("float-nchw", "--normalization imagenet");
     let mut scores = Segmenter::open(scores.at("imported")).unwrap();
-    assert_eq!(parts(&mut scores, [64, 32]), [true, false, true, true]);
+    assert_eq!(stages(&mut scores, [64, 32]), [true, false, true, true]);
     let labels = imported("labels-int64", "--normalization none");
     let mut labels = Segmenter::open(labels.at("imported")).unwrap();
-    assert_eq!(parts(&mut labels, [64, 32]), [true, false, true, true]);
+    assert_eq!(stages(&mut labels, [64, 32]), [true, false, true, true]);
 }
 
 #[test]
-fn a_profile_is_of_the_file_that_a_picture_goes_through() {
+fn profiles_are_of_the_file_that_runs_the_image() {
     let place = framed();
     let nodes = |frame_files: bool, size: [usize; 2]| {
-        let options =
-            SegmenterOptions { frame_files: Some(frame_files), ..SegmenterOptions::default() };
+        let options = EngineConfig { frame_files: Some(frame_files), ..EngineConfig::default() };
         let segmenter = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
         let profile = segmenter.profile(size).unwrap();
         assert_eq!(
@@ -79,7 +75,7 @@ fn a_profile_is_of_the_file_that_a_picture_goes_through() {
         );
         profile.nodes["CPUExecutionProvider"]
     };
-    // The file for frames holds that for windows, and cuts, stitches and decides too.
+    // The frame file contains the window file, and tiles, stitches and upsamples too.
     let [windows, other, frame] =
         [nodes(false, [64, 96]), nodes(true, [96, 64]), nodes(true, [64, 96])];
     assert!(windows == other && windows < frame, "{windows} {other} {frame}");

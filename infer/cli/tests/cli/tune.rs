@@ -1,13 +1,17 @@
-//! `protoseg tune`, and how `protoseg label` goes by what it found. What is fastest here is not asserted: the machine is shared.
+//! `protoseg tune`, and `protoseg label` with its results. Which options are fastest is not
+//! asserted, as the machine is shared.
 
+use protoseg_bench::tuning::Tuning;
 use protoseg_bench::tuning::search::{CandidateOutcome, TuningDecision};
-use protoseg_bench::tuning::{EngineSettings, Tuning};
+use protoseg_infer::EngineConfig;
+use protoseg_models::variant::Precision;
+use protoseg_models::window::Tiling;
 
 use crate::common::{LABEL, ProgramOutput, TestDir, answer, expect, stripes};
 use crate::gate::{self, INT8};
 
-/// Milliseconds for each candidate, and few pairs.
-const SHORT: &str = "tune bundle --picture-size 48x64 --picture-count 1 --time 0.01 --pairs 8";
+/// Short measurements and few pairs.
+const SHORT: &str = "tune bundle --image-size 48x64 --image-count 1 --time 0.01 --pairs 8";
 
 fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
     answer(&mut place.command(arguments))
@@ -17,13 +21,14 @@ fn read(place: &TestDir, name: &str) -> Tuning {
     Tuning::read(&place.at(name)).unwrap().unwrap()
 }
 
-/// Tunes the bundle, and then says what its choice is to be: what is found here differs from run to run.
+/// Tunes the bundle, then replaces the choice, which differs from run to run.
 pub(crate) fn tune(place: &TestDir, more: &str, choice: &[(&str, &str)]) {
     let given = run(place, &format!("{SHORT}{more}"));
     assert_eq!(given.status, 0, "{given:?}");
     change(place, |tuning| {
-        tuning.entries[0].choice =
-            choice.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut config = EngineConfig::default();
+        choice.iter().for_each(|(name, value)| config.set(name, value).unwrap());
+        tuning.entries[0].choice = config;
     });
 }
 
@@ -34,7 +39,7 @@ fn change(place: &TestDir, change: impl FnOnce(&mut Tuning)) {
 }
 
 #[test]
-fn every_candidate_is_written_with_its_figures() {
+fn every_candidate_is_written_with_its_results() {
     let place = TestDir::new();
     let given = run(&place, SHORT);
     assert_eq!(given.status, 0, "{given:?}");
@@ -46,13 +51,12 @@ fn every_candidate_is_written_with_its_figures() {
     let candidates = &entry.candidates;
     assert_eq!(
         (&candidates[0].choice, &candidates[0].outcome),
-        (&EngineSettings::new(), &CandidateOutcome::First)
+        (&EngineConfig::default(), &CandidateOutcome::First)
     );
     assert!(
-        candidates.iter().any(|candidate| candidate
-            .choice
-            .get("window")
-            .is_some_and(|window| window == "whole"))
+        candidates
+            .iter()
+            .any(|candidate| candidate.choice.window.is_some_and(|window| window == Tiling::Whole))
     );
     assert!(candidates.iter().any(|candidate| candidate.stage == "spin"));
     for candidate in &candidates[1..] {
@@ -63,25 +67,25 @@ fn every_candidate_is_written_with_its_figures() {
         );
     }
     assert_eq!(entry.comparison.is_some(), entry.decision != TuningDecision::NothingFaster);
-    assert_eq!(entry.choice.is_empty(), entry.decision != TuningDecision::Faster);
-    // What was measured is told, and not measured again.
+    assert_eq!((entry.choice == EngineConfig::default()), entry.decision != TuningDecision::Faster);
+    // Earlier results are shown without measuring again.
     let before = std::fs::read(place.at("bundle/tuning.json")).unwrap();
-    let told = run(&place, &format!("{SHORT} --explain"));
-    assert_eq!((told.status, told.stderr.as_str()), (0, ""), "{told:?}");
+    let shown = run(&place, &format!("{SHORT} --explain"));
+    assert_eq!((shown.status, shown.stderr.as_str()), (0, ""), "{shown:?}");
     assert!(
-        told.stdout.contains("as it comes: where it begins") && told.stdout.contains("spin"),
-        "{told:?}"
+        shown.stdout.contains("the defaults: start of the search") && shown.stdout.contains("spin"),
+        "{shown:?}"
     );
     assert_eq!(std::fs::read(place.at("bundle/tuning.json")).unwrap(), before);
     let json = run(&place, &format!("{SHORT} --explain --json"));
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["candidates"].as_array().unwrap().len(), candidates.len());
-    // The folder is a bundle as before.
+    // The bundle is still valid.
     assert_eq!(run(&place, "check bundle").status, 0);
 }
 
 #[test]
-fn each_goal_has_its_entry_and_another_machine_keeps_its_own() {
+fn each_goal_and_machine_has_its_entry() {
     let place = TestDir::new();
     tune(&place, "", &[]);
     change(&place, |tuning| tuning.entries[0].machine.cores = 4096);
@@ -98,40 +102,40 @@ fn each_goal_has_its_entry_and_another_machine_keeps_its_own() {
 }
 
 #[test]
-fn a_bound_that_nothing_keeps_is_said_by_the_status() {
+fn limits_that_nothing_keeps_are_a_failure() {
     let place = TestDir::new();
     let given = run(&place, &format!("{SHORT} --p99 0.000001"));
     assert_eq!(given.status, 1, "{given:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     assert_eq!(
         (entry.decision, &entry.choice),
-        (TuningDecision::NothingFits, &EngineSettings::new())
+        (TuningDecision::NothingFits, &EngineConfig::default())
     );
     let late = |outcome: &CandidateOutcome| matches!(outcome, CandidateOutcome::Dropped { why } if why.contains("99th percentile"));
     assert!(entry.candidates[1..].iter().all(|candidate| late(&candidate.outcome)), "{entry:?}");
 }
 
 #[test]
-fn a_format_with_other_labels_is_never_chosen() {
+fn a_precision_with_other_labels_is_never_chosen() {
     let wrong = (&0.02_f32.to_le_bytes()[..], &0.5_f32.to_le_bytes()[..]);
     let place = gate::place(INT8, gate::int8(), Some(wrong));
     assert_eq!(run(&place, SHORT).status, 0);
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     let int8 = entry.candidates.iter().find(|candidate| candidate.stage == "precision").unwrap();
-    assert_eq!(int8.choice["precision"], "int8");
+    assert_eq!(int8.choice.precision, Some(Precision::Int8));
     assert!(
         matches!(&int8.outcome, CandidateOutcome::Dropped { why } if why.contains("labels agree, and 99 % must")),
         "{int8:?}"
     );
-    assert_eq!((int8.ms, entry.choice.get("precision")), (None, None));
-    // Nothing else is tried where nothing else is wanted.
+    assert_eq!((int8.ms, entry.choice.precision), (None, None));
+    // Only the given precisions are tried.
     assert_eq!(run(&place, &format!("{SHORT} --precision-candidates fp32")).status, 0);
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     assert!(entry.candidates.iter().all(|candidate| candidate.stage != "precision"));
 }
 
 #[test]
-fn labelling_goes_by_it_unless_something_is_given() {
+fn labeling_uses_a_tuning_unless_options_are_given() {
     let place = TestDir::new();
     tune(&place, "", &[("window", "whole"), ("spin", "on")]);
     for (more, said) in [
@@ -141,17 +145,17 @@ fn labelling_goes_by_it_unless_something_is_given() {
             " --threads 1",
             "tuned: not used, as --threads was given (bundle/tuning.json says: spin, window whole)",
         ),
-        (" --tuning bundle/tuning.json", "--tuning off runs it as it comes"),
+        (" --tuning bundle/tuning.json", "--tuning off runs it with its defaults"),
     ] {
         let given = run(&place, &format!("{LABEL} --resume --verbose{more}"));
         assert!(given.status == 0 && given.stderr.contains(said), "{more}: {given:?}");
     }
     let off = run(&place, &format!("{LABEL} --resume --verbose --tuning off"));
     assert!(off.status == 0 && !off.stderr.contains("tuned"), "{off:?}");
-    // Without --verbose too it is said that it goes by it; scoring stays as asked.
+    // A tuning that is used is reported without --verbose too. Scoring does not use it.
     expect(
         "others",
-        &untold(run(&place, &format!("{LABEL} --resume"))),
+        &without_remark(run(&place, &format!("{LABEL} --resume"))),
         0,
         &["labeled again: different windows"],
     );
@@ -181,12 +185,12 @@ fn labelling_goes_by_it_unless_something_is_given() {
         "gone",
         &run(&place, &format!("{LABEL} --resume --tuning gone")),
         2,
-        &["gone is no file"],
+        &["gone is not a file"],
     );
 }
 
 #[test]
-fn labels_of_another_format_are_not_mixed_with_those_before() {
+fn labels_of_another_precision_are_not_mixed_with_earlier_ones() {
     let place = gate::place(INT8, gate::int8(), None);
     stripes(64, 64).save(place.at("in/images/b.png")).unwrap();
     let line = "label bundle in/images --out out";
@@ -197,18 +201,21 @@ fn labels_of_another_format_are_not_mixed_with_those_before() {
     assert_eq!(run(&place, line).status, 0);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
     tune(&place, "", &[("precision", "int8")]);
-    expect("again", &untold(run(&place, line)), 2, &["holds the results of 2 images", "--resume"]);
+    expect(
+        "again",
+        &without_remark(run(&place, line)),
+        2,
+        &["holds the results of 2 images", "--resume"],
+    );
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
-    // What only says how many threads there are makes no other labels.
-    change(&place, |tuning| {
-        tuning.entries[0].choice = EngineSettings::from([("threads".to_owned(), "1".to_owned())])
-    });
+    // The number of threads does not change labels.
+    change(&place, |tuning| tuning.entries[0].choice.set("threads", "1").unwrap());
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
 }
 
 #[test]
-fn a_damaged_file_is_warned_of_and_not_written_over() {
+fn a_damaged_file_gives_a_warning_and_is_not_overwritten() {
     let place = TestDir::new();
     for text in ["{", r#"{"version": "2.0", "entries": []}"#] {
         std::fs::write(place.at("bundle/tuning.json"), text).unwrap();
@@ -216,45 +223,47 @@ fn a_damaged_file_is_warned_of_and_not_written_over() {
             "label",
             &run(&place, &format!("{LABEL} --resume")),
             0,
-            &["bundle/tuning.json", "runs as it comes"],
+            &["bundle/tuning.json", "runs with its defaults"],
         );
         let named = run(&place, &format!("{LABEL} --resume --tuning bundle/tuning.json"));
         expect("named", &named, 2, &["bundle/tuning.json"]);
         expect("tune", &run(&place, SHORT), 2, &["bundle/tuning.json", "--out FILE"]);
         assert_eq!(std::fs::read_to_string(place.at("bundle/tuning.json")).unwrap(), text);
     }
-    tune_anew(&place);
-    change(&place, |tuning| {
-        tuning.entries[0].choice = EngineSettings::from([("thread".to_owned(), "1".to_owned())])
-    });
+    tune_again(&place);
+    let path = place.at("bundle/tuning.json");
+    let mut json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    json["entries"][0]["choice"] = serde_json::json!({"thread": "1"});
+    std::fs::write(&path, json.to_string()).unwrap();
     expect(
         "unknown",
         &run(&place, &format!("{LABEL} --resume")),
         0,
-        &["there is no option `thread`", "tune again"],
+        &["unknown engine option `thread`", "run `protoseg tune` again"],
     );
 }
 
-/// What a command says beside that it goes by a tuning, which must be said first.
-fn untold(answer: ProgramOutput) -> ProgramOutput {
+/// The output without the remark on the tuning, which must come first.
+fn without_remark(answer: ProgramOutput) -> ProgramOutput {
     let (first, others) = answer.stderr.split_once('\n').unwrap();
     assert!(first.starts_with("tuned: "), "{answer:?}");
     ProgramOutput { stderr: others.to_owned(), ..answer }
 }
 
-fn tune_anew(place: &TestDir) {
+fn tune_again(place: &TestDir) {
     std::fs::remove_file(place.at("bundle/tuning.json")).unwrap();
     tune(place, "", &[]);
 }
 
 #[test]
-fn where_nothing_can_be_written_is_said_before_anything_is_measured() {
+fn unwritable_files_are_refused_before_the_measurement() {
     let place = TestDir::new();
-    // Nobody may write there, root neither.
+    // Not writable, even for root.
     let way_out = ["cannot be written", "--out FILE", "--tuning FILE"];
     expect("read-only", &run(&place, &format!("{SHORT} --out /proc/tuning.json")), 2, &way_out);
     expect("a folder", &run(&place, &format!("{SHORT} --out in")), 2, &["in is a folder"]);
-    // Elsewhere it is found by its name alone.
+    // In another place it is used only where it is named.
     assert_eq!(run(&place, &format!("{SHORT} --out here.json")).status, 0);
     assert!(!place.at("bundle/tuning.json").exists());
     let named = run(&place, &format!("{LABEL} --verbose --tuning here.json"));
@@ -262,7 +271,7 @@ fn where_nothing_can_be_written_is_said_before_anything_is_measured() {
 }
 
 #[test]
-fn a_single_file_is_tuned_beside_itself() {
+fn a_single_file_has_its_tuning_beside_it() {
     let place = TestDir::new();
     std::fs::create_dir(place.at("alone")).unwrap();
     std::fs::copy(place.at("bundle/model.onnx"), place.at("alone/model.onnx")).unwrap();
@@ -283,20 +292,19 @@ fn a_single_file_is_tuned_beside_itself() {
 }
 
 #[test]
-fn arguments_that_cannot_be_are_refused() {
+fn invalid_arguments_are_refused() {
     let place = TestDir::new();
     for (more, said) in [
         ("--least-agreement 1.5", "share from 0 to 1"),
-        ("--p99 0", "no number above zero"),
-        ("--device cuda:0", "does not run as it comes"),
+        ("--p99 0", "not a number above zero"),
+        ("--device cuda:0", "does not run with its defaults"),
     ] {
         expect(more, &run(&place, &format!("{SHORT} {more}")), 2, &[said]);
     }
     let both = run(&place, &format!("{SHORT} --device cpu --device cuda:0"));
     assert_eq!(both.status, 0, "{both:?}");
     let entry = &read(&place, "bundle/tuning.json").entries[0];
-    let cuda =
-        entry.candidates.iter().find(|candidate| candidate.choice.contains_key("device")).unwrap();
+    let cuda = entry.candidates.iter().find(|candidate| candidate.choice.device.is_some()).unwrap();
     assert!(
         matches!(&cuda.outcome, CandidateOutcome::Dropped { why } if !why.is_empty()),
         "{cuda:?}"

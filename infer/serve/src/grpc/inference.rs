@@ -9,7 +9,6 @@ use tonic::{Request, Response, Status};
 
 use crate::budget::shrink_permits;
 use crate::error::bad_request;
-use crate::metrics::Stage;
 use crate::middleware::{RequestRecord, add_timing_headers};
 use crate::oip::pb::grpc_inference_service_server::GrpcInferenceService;
 use crate::oip::pb::model_infer_request::InferInputTensor;
@@ -29,6 +28,7 @@ use crate::oip::{
 };
 use crate::registry::ModelStatus;
 use crate::{AppState, Service, ServiceError};
+use protoseg_infer::Stage;
 
 #[derive(Debug)]
 pub(super) struct InferenceService(pub(super) AppState);

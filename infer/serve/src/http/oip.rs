@@ -18,13 +18,13 @@ use super::PathParams;
 use super::body::{PermitBody, receive};
 use super::json::{BoundedVec, JsonElements, JsonInteger, append_elements};
 use crate::error::bad_request;
-use crate::metrics::Stage;
 use crate::middleware::{RequestRecord, add_timing_headers};
 use crate::oip::{
     BYTES, FP32, InferRequest, InferResponse, InputTensor, ModelRef, TensorData, append, run,
     server_metadata,
 };
 use crate::{AppState, ServiceError};
+use protoseg_infer::Stage;
 
 /// Length of the JSON in front of the tensors' bytes; 0 where the whole body is one tensor.
 pub(super) const JSON_LENGTH: HeaderName =

@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use protoseg_images::formats::{ImageLabels, coco};
 use protoseg_images::label_map::LabelMap;
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::upsample::into_vec;
+use protoseg_infer::{Outputs, Stage};
 use protoseg_models::classes::ClassTable;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,7 +20,6 @@ use serde_json::json;
 use super::PathParams;
 use super::body::{PermitBody, receive};
 use crate::error::bad_request;
-use crate::metrics::Stage;
 use crate::middleware::{RequestRecord, add_timing_headers};
 use crate::registry::LoadedModel;
 use crate::{AppState, LabeledImage, ServiceError};
@@ -151,8 +151,8 @@ async fn respond(
     let admitted = service.decode(model, body.bytes).await?;
     drop(body.permit);
     let confidence = matches!(view, View::Json | View::Coco);
-    let outputs = Outputs { confidence, margin: false };
-    let labeled = service.label(model, admitted, outputs, false).await?;
+    let outputs = Outputs { confidence, ..Outputs::default() };
+    let labeled = service.label(model, admitted, outputs).await?;
     let start = Instant::now();
     let encoding = Arc::clone(model);
     let response = service.run_blocking(move || encode(&encoding, view, labeled)).await?;
@@ -187,11 +187,10 @@ fn encode(
     let classes = &model.model.classes;
     let LabeledImage { image, response, permit } = labeled;
     let times = response.times;
-    let prediction = response.prediction;
+    let mut prediction = response.prediction;
     let pixels = prediction.pixels_by_class(classes.count());
-    let confidence = prediction.confidence;
-    let map =
-        LabelMap { height: prediction.height, width: prediction.width, labels: prediction.labels };
+    let confidence = prediction.confidence.take().map(into_vec);
+    let map = LabelMap::from(prediction);
     let bytes = match view {
         View::Labels => map.ids_png().map_err(|error| failed(&error))?,
         View::Color => map.color_png(classes).map_err(|error| failed(&error))?,

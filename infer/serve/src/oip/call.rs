@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protoseg_infer::upsample::Outputs;
+use protoseg_infer::upsample::into_vec;
+use protoseg_infer::{Outputs, Prediction, Stage, StageTimes};
 
 use super::{BYTES, FP32, InputTensor, ModelRef, TensorData, UINT8};
 use crate::budget::Permit;
 use crate::error::{bad_request, too_large};
 use crate::registry::LoadedModel;
-use crate::scheduler::JobTimes;
 use crate::{AdmittedImage, LabeledImage, Service, ServiceError};
 
 /// Images of one request.
@@ -201,7 +201,7 @@ pub struct InferResponse {
     /// In the order in which they were asked for.
     pub outputs: Vec<OutputTensor>,
     /// Of the image that took longest.
-    pub times: JobTimes,
+    pub times: StageTimes,
     /// To be kept until the response is sent.
     pub permits: Vec<Permit>,
 }
@@ -213,10 +213,13 @@ pub async fn run(
     request: InferRequest,
 ) -> Result<InferResponse, ServiceError> {
     let InferRequest { images, outputs } = request;
-    let wanted = Outputs { confidence: outputs.contains(&OutputKind::Confidence), margin: false };
-    let logits = outputs.contains(&OutputKind::Logits);
+    let wanted = Outputs {
+        confidence: outputs.contains(&OutputKind::Confidence),
+        logits: outputs.contains(&OutputKind::Logits),
+        ..Outputs::default()
+    };
     let admitted = admit(service, model, images).await?;
-    let labels = admitted.into_iter().map(|image| service.label(model, image, wanted, logits));
+    let labels = admitted.into_iter().map(|image| service.label(model, image, wanted));
     let labeled = futures_util::future::try_join_all(labels).await?;
     service.run_blocking(move || Ok(collect(&outputs, labeled))).await
 }
@@ -270,23 +273,25 @@ fn collect(outputs: &[OutputKind], labeled: Vec<LabeledImage>) -> InferResponse 
         .map(|&output| OutputTensor { output, shape: Vec::new(), bytes: Vec::new() })
         .collect();
     let mut permits = Vec::new();
-    let mut times = JobTimes::default();
+    let mut times = StageTimes::default();
+    let until_stitched = |times: &StageTimes| times[Stage::Queue] + times.run();
     for LabeledImage { response, permit, .. } in labeled {
         permits.push(permit);
-        if response.times.queue + response.times.run > times.queue + times.run {
+        if until_stitched(&response.times) > until_stitched(&times) {
             times = response.times;
         }
-        let prediction = response.prediction;
-        let size = vec![prediction.height, prediction.width];
-        let mut labels = prediction.labels;
-        let mut confidence = prediction.confidence.unwrap_or_default();
+        let Prediction { labels, confidence, logits, .. } = response.prediction;
+        let (height, width) = labels.dim();
+        let size = vec![height, width];
+        let mut labels = into_vec(labels);
+        let mut confidence = confidence.map(into_vec).unwrap_or_default();
         for OutputTensor { output, shape, bytes } in &mut tensors {
-            let (sides, data) = match (*output, &response.logits) {
+            let (sides, data) = match (*output, &logits) {
                 (OutputKind::Labels, _) => (size.clone(), std::mem::take(&mut labels)),
                 (OutputKind::Confidence, _) => (size.clone(), std::mem::take(&mut confidence)),
-                (OutputKind::Logits, Some(map)) => {
-                    let data = map.data.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-                    (vec![map.classes, map.height, map.width], data)
+                (OutputKind::Logits, Some(logits)) => {
+                    let data = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+                    (logits.shape().to_vec(), data)
                 }
                 (OutputKind::Logits, None) => (Vec::new(), Vec::new()),
             };

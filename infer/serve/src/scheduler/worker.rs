@@ -5,11 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ndarray::{Axis, CowArray, Ix3};
 use protoseg_infer::pipeline::{install, thread_pool};
-use protoseg_infer::segmenter::{ImageLogits, RawPrediction, SegmentError, Segmenter, TileMerger};
-use protoseg_infer::stitch::LogitMap;
-use protoseg_infer::upsample::Prediction;
-use protoseg_models::weights::Tensor;
+use protoseg_infer::segmenter::{SegmentError, Segmenter, TileMerger};
+use protoseg_infer::{Prediction, Stage};
 
 use super::{Job, SchedulerError, Shared};
 
@@ -51,7 +50,7 @@ impl Shared {
         for (job, index) in batch {
             if let Some(tiles) = &job.tiles {
                 [shape[1], shape[2]] = tiles.tile_size();
-                tiles.append(&job.request.image, *index, pixels);
+                tiles.append(&*job.request.image, *index, pixels);
             }
         }
         let result = catch_panic(|| segmenter.run_tiles(pixels, shape));
@@ -59,9 +58,15 @@ impl Shared {
         match result {
             Ok(logits) => {
                 self.metrics.record_batch(batch.len());
-                for ((job, index), logits) in batch.iter().zip(logits) {
-                    job.progress().times.run += elapsed / batch.len() as u32;
-                    self.merge(job, *index, logits);
+                for (job, _) in batch {
+                    job.progress().times[Stage::Compute] += elapsed / batch.len() as u32;
+                }
+                if let [(job, index)] = batch {
+                    self.merge(job, *index, logits.index_axis_move(Axis(0), 0).into());
+                } else {
+                    for ((job, index), logits) in batch.iter().zip(logits.outer_iter()) {
+                        self.merge(job, *index, logits.into());
+                    }
                 }
                 self.meter.record((shape[0] * shape[1] * shape[2]) as u64, start.elapsed());
             }
@@ -75,48 +80,36 @@ impl Shared {
 
     fn run_whole(&self, segmenter: &mut Segmenter, job: &Job, start: Instant) {
         let request = &job.request;
-        let result = catch_panic(|| segmenter.predict(&request.image, request.outputs));
+        let result = catch_panic(|| segmenter.predict(&*request.image, request.outputs));
         let elapsed = start.elapsed();
         if result.is_ok() {
             self.meter.record(job.pixels(), elapsed);
             self.metrics.record_batch(1);
         }
-        job.progress().times.run += elapsed;
-        self.finish(job, result.map(|prediction| (prediction, None)));
+        job.progress().times[Stage::Compute] += elapsed;
+        self.finish(job, result);
     }
 
     /// Merges the logits of a tile into its image, and finishes the job after the last.
-    fn merge(&self, job: &Job, index: usize, logits: Tensor) {
+    fn merge(&self, job: &Job, index: usize, logits: CowArray<'_, f32, Ix3>) {
         let start = Instant::now();
         let mut progress = job.progress();
         let merged = catch_panic(|| {
             let merger = match (progress.merger.take(), &job.tiles) {
                 (Some(merger), _) => merger,
-                (None, Some(tiles)) => {
-                    TileMerger::new(tiles, job.request.outputs, job.request.logits)?
-                }
+                (None, Some(tiles)) => TileMerger::new(tiles, job.request.outputs)?,
                 (None, None) => return Ok(None),
             };
             progress.merger.insert(merger).put(index, logits)
         });
-        let result = match merged {
-            Ok(None) => None,
-            Ok(Some(RawPrediction::Final(prediction))) => Some(Ok((prediction, None))),
-            Ok(Some(RawPrediction::Logits(logits))) => {
-                let prediction = catch_panic(|| Ok(logits.predict(job.request.outputs)));
-                let ImageLogits { map, .. } = logits;
-                Some(prediction.map(|prediction| (prediction, Some(map))))
-            }
-            Err(error) => Some(Err(error)),
-        };
-        progress.times.stitch += start.elapsed();
+        progress.times[Stage::Stitch] += start.elapsed();
         drop(progress);
-        if let Some(result) = result {
+        if let Some(result) = merged.transpose() {
             self.finish(job, result);
         }
     }
 
-    fn finish(&self, job: &Job, result: Outcome<(Prediction, Option<LogitMap>)>) {
+    fn finish(&self, job: &Job, result: Outcome<Prediction>) {
         if let Err(SchedulerError::Segment(error)) = &result
             && error.is_lasting()
         {

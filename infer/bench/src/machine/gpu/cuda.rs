@@ -1,5 +1,6 @@
-//! Which GPU is `cuda:N`. NVML numbers all GPUs of a machine by the PCI bus; CUDA those that a process may see, in an order
-//! of its own: <https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html>.
+//! Which GPU is `cuda:N`. NVML numbers all GPUs of a machine by the PCI bus; CUDA those that a
+//! process may see, in an order of its own:
+//! <https://docs.nvidia.com/cuda/cuda-programming-guide/05-appendices/environment-variables.html>.
 
 use super::Gpu;
 
@@ -19,7 +20,8 @@ impl CudaOrdinals {
         Self { visible: variable("CUDA_VISIBLE_DEVICES"), order: variable("CUDA_DEVICE_ORDER") }
     }
 
-    /// The driver's indices of `cuda:0`, `cuda:1` and so on, and how they are known; or why they are not.
+    /// The driver's indices of `cuda:0`, `cuda:1` and so on, and how they are known; or why they
+    /// are not.
     pub(super) fn indices(&self, gpus: &[Gpu]) -> Result<(Vec<usize>, String), String> {
         if gpus.iter().any(|gpu| gpu.mig == Some(true)) {
             return Err(

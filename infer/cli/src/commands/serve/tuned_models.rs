@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use protoseg_bench::tuning::TuningPurpose;
+use protoseg_infer::EngineConfig;
 use protoseg_models::errors::error_chain;
 use protoseg_serve::BatchLimit;
 use protoseg_serve::registry::{ModelOptions, ModelOptionsSource};
 
-use crate::commands::engine_options::EngineFlags;
 use crate::commands::tuned::{TunedEngine, TuningArgs};
 
 #[derive(Debug, Clone)]
 pub(super) struct TunedModelOptions {
     pub(super) tuning: TuningArgs,
-    pub(super) engine: EngineFlags,
+    pub(super) engine: EngineConfig,
     /// For bundles that are not tuned.
     pub(super) plain: ModelOptions,
 }
@@ -27,8 +27,9 @@ impl TunedModelOptions {
         }
         let mut options = self.plain.clone();
         if used {
-            options.pipeline = engine.options(0)?;
-            let default = BatchLimit::default_for(engine.batch(), engine.is_gpu());
+            engine.check()?;
+            options.engine = engine.clone();
+            let default = BatchLimit::default_for(engine.batch, engine.is_gpu());
             options.limit.windows = default.windows;
         }
         if let Some(remark) = remark {

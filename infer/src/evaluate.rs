@@ -1,0 +1,73 @@
+//! Scores a model on labeled images.
+
+use std::sync::{Mutex, PoisonError};
+
+use image::RgbImage;
+use protoseg_images::labeled::LabeledDataset;
+use protoseg_models::bundle::Model;
+use protoseg_models::classes::{Class, ClassTable};
+use protoseg_models::metrics::ConfusionMatrix;
+
+use crate::check::CheckError;
+use crate::check::error::WithContext;
+use crate::pipeline::{
+    DecodedImage, PendingImage, Pipeline, PipelineEvent, PipelineReport, RunControl,
+};
+use crate::upsample::{Prediction, into_vec};
+
+/// Refuses a data set whose classes differ from the model's: train ids would mean different things.
+pub fn ensure_same_classes(model: &Model, data: &ClassTable) -> Result<(), CheckError> {
+    let names = |table: &ClassTable| {
+        table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>()
+    };
+    let known = names(&model.classes);
+    let found = names(data);
+    if known == found {
+        return Ok(());
+    }
+    Err(CheckError::Invalid(format!(
+        "the model `{}` has the classes {}; the data set has {}: a score would mean nothing",
+        model.name,
+        known.join(", "),
+        found.join(", ")
+    )))
+}
+
+/// Labels every image of a set and returns the confusion matrix of its pixels. `look` sees each
+/// image with its truth and its labels, `observe` each event of the pipeline.
+pub fn score(
+    pipeline: &mut Pipeline,
+    set: &LabeledDataset,
+    max_pixels: u64,
+    look: &(dyn Fn(usize, &RgbImage, &[u8], &[u8]) + Sync),
+    observe: &(dyn Fn(PipelineEvent<'_, CheckError>) + Sync),
+) -> Result<(ConfusionMatrix, PipelineReport<CheckError>), CheckError> {
+    let confusion = Mutex::new(ConfusionMatrix::new(pipeline.segmenter().model().classes.count()));
+    let open = |index: usize| {
+        let (pixels, decode) = set.open(index, max_pixels)?;
+        let decode = move || {
+            let labeled = decode()?;
+            Ok(DecodedImage { image: labeled.image, extra: labeled.truth })
+        };
+        Ok(PendingImage { pixels, decode })
+    };
+    let encode = |index: usize, item: DecodedImage<Vec<u8>>, prediction: Prediction| {
+        let labels = into_vec(prediction.labels);
+        look(index, &item.image, &item.extra, &labels);
+        let mut confusion = confusion.lock().unwrap_or_else(PoisonError::into_inner);
+        confusion.add(&item.extra, &labels).context(|| set.name(index))
+    };
+    let control = RunControl { observe, ..RunControl::default() };
+    let mut report = pipeline.run(set.count(), &control, open, encode);
+    if let Some(error) = report.stopped.take() {
+        return Err(error);
+    }
+    if !report.failed.is_empty() {
+        return Err(CheckError::Invalid(format!(
+            "{} of {} images could not be scored, so there is no score",
+            report.failed.len(),
+            set.count()
+        )));
+    }
+    Ok((confusion.into_inner().unwrap_or_else(PoisonError::into_inner), report))
+}
