@@ -3,7 +3,6 @@
 pub(super) mod codec;
 mod health;
 mod inference;
-mod limited_body;
 
 use axum::Router;
 use axum::response::IntoResponse;
@@ -11,7 +10,6 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use self::inference::InferenceService;
-pub(super) use self::limited_body::LimitedBody;
 use super::oip::pb::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::{AppState, ServiceError, middleware};
 

@@ -1,6 +1,5 @@
 //! HTTP front end: the Open Inference Protocol, and a plain form for people and scripts.
 
-mod body;
 mod json;
 mod oip;
 mod page;
@@ -13,7 +12,6 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use tower_http::cors::{AllowOrigin, CorsLayer, ExposeHeaders};
 
-pub(super) use self::body::PermitBody;
 use super::{AppState, ServiceError, middleware};
 
 const OPENAPI_PATH: &str = "/openapi.json";

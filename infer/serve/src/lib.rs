@@ -7,10 +7,12 @@
 //!
 //! **Invariant:** nothing here knows the command line.
 
+mod body;
 pub mod budget;
 mod error;
 pub mod grpc;
 pub mod http;
+mod limited_body;
 pub mod listener;
 pub mod metrics;
 mod middleware;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::PathParams;
-use super::body::{PermitBody, receive};
+use crate::body::{PermitBody, receive};
 use super::json::{BoundedVec, JsonElements, JsonInteger, append_elements};
 use crate::error::bad_request;
 use crate::middleware::{RequestRecord, add_timing_headers};

@@ -20,15 +20,15 @@ use crate::error::bad_request;
 use crate::{Service, ServiceError};
 
 #[derive(Debug)]
-pub(super) struct ReceivedBody {
-    pub(super) bytes: Bytes,
+pub(crate) struct ReceivedBody {
+    pub(crate) bytes: Bytes,
     /// To be kept until the images are decoded.
-    pub(super) permit: Permit,
-    pub(super) elapsed: Duration,
+    pub(crate) permit: Permit,
+    pub(crate) elapsed: Duration,
 }
 
 /// Reads a body within the limits of size, memory and time.
-pub(super) async fn receive(
+pub(crate) async fn receive(
     service: &Service,
     headers: &HeaderMap,
     mut body: Body,
@@ -96,7 +96,7 @@ impl PermitBody {
     }
 
     /// A body of bytes, with the permits shrunk to them.
-    pub(super) fn from_bytes(bytes: Vec<u8>, permits: Vec<Permit>) -> Body {
+    pub(crate) fn from_bytes(bytes: Vec<u8>, permits: Vec<Permit>) -> Body {
         let permits = shrink_permits(permits, bytes.len());
         Self::body(bytes, permits)
     }
