@@ -1,5 +1,5 @@
-//! `protoseg check`: compares every file of a bundle with the libtorch outputs in its probe, and its
-//! score on labeled images with that of the fp32 file.
+//! `protoseg check`: compares every file of a bundle with the libtorch outputs in its probe, and
+//! its score on labeled images with that of the fp32 file.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -18,9 +18,9 @@ use super::{CommandError, CommandOutcome, print, print_json, progress, warn_newe
 ///
 /// Runs the probe's images through every file with logits and compares logits and labels with
 /// libtorch's. Frame files run two synthetic scenes and are compared with windows stitched outside
-/// the file. With --data, the mIoU of every file on labeled images is compared with that of the fp32
-/// file. The probe of an imported bundle holds the model's own outputs, so the check compares this
-/// machine with the one that imported it.
+/// the file. With --data, the mIoU of every file on labeled images is compared with that of the
+/// fp32 file. The probe of an imported bundle holds the model's own outputs, so the check compares
+/// this machine with the one that imported it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Bundle folder

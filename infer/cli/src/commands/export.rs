@@ -1,7 +1,7 @@
 //! `protoseg export`: runs `protoseg-export`, checks the bundle, and moves it to its place.
 //!
-//! The bundle is written to a hidden folder beside its place and renamed after its check, so a bundle
-//! that fails never appears, and an older one stays until then.
+//! The bundle is written to a hidden folder beside its place and renamed after its check, so a
+//! bundle that fails never appears, and an older one stays until then.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

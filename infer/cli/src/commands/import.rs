@@ -28,8 +28,8 @@ pub(crate) struct ImportArgs {
     model: PathBuf,
     /// Classes in order of channels or labels: cityscapes, camvid, voc, or a file
     ///
-    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …], or text with a class a line:
-    /// `id name red green blue`.
+    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …], or text with a class a
+    /// line: `id name red green blue`.
     #[arg(long, value_name = "NAME|FILE")]
     classes: PathBuf,
     /// Bundle folder to write; replaces an older bundle

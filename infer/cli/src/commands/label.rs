@@ -44,7 +44,7 @@ pub(crate) struct LabelArgs {
     run: RunArgs,
     #[command(flatten)]
     tuning: TuningArgs,
-    /// Images, folders of images, or globs such as 'in/**/*.jpg'; - reads a list from the standard input
+    /// Images, folders or globs such as 'in/**/*.jpg'; - reads a list from standard input
     #[arg(required_unless_present = "lists")]
     inputs: Vec<PathBuf>,
     /// List of images: each line a path, or {"image": PATH, "name": PATH BELOW OUT}

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use protoseg_models::atomic;
 
-/// Resolves links of an output path. Refuses folders, devices and pipes, which an atomic write would
-/// replace.
+/// Resolves links of an output path. Refuses folders, devices and pipes, which an atomic write
+/// would replace.
 pub(crate) fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let shown = path.display();
     ensure!(path.file_name().is_some(), "{shown} is not a file name");

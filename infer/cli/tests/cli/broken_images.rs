@@ -1,4 +1,4 @@
-//! A folder of everything that can be wrong with an image.
+//! A folder with every kind of broken image.
 
 use std::fs;
 
@@ -6,8 +6,8 @@ use image::{DynamicImage, ImageFormat};
 
 use crate::common::{TestDir, answer, fixture, results, stripes};
 
-/// A PNG whose header claims a size, with the check sum that goes with it, and whose pixels begin and do not go on.
-fn claiming(width: u32, height: u32) -> Vec<u8> {
+/// PNG with a valid header of the given size and truncated pixels.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut chunk = b"IHDR".to_vec();
     chunk
         .extend(width.to_be_bytes().into_iter().chain(height.to_be_bytes()).chain([8, 2, 0, 0, 0]));
@@ -28,7 +28,7 @@ fn claiming(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_folder_of_broken_images_is_labeled_but_for_them() {
+fn broken_images_of_a_folder_are_skipped() {
     let place = TestDir::new();
     fs::create_dir(place.at("odd")).unwrap();
     let at = |name: &str| place.at("odd").join(name);
@@ -53,15 +53,15 @@ fn a_folder_of_broken_images_is_labeled_but_for_them() {
     fs::write(at("empty.png"), "").unwrap();
     fs::write(at("text.jpg"), "hello, I am no image").unwrap();
     fs::write(at("gif.png"), b"GIF89a\x01\x00\x01\x00\x00\x00\x00").unwrap();
-    fs::write(at("bomb.png"), claiming(60_000, 60_000)).unwrap();
-    fs::write(at("giant.png"), claiming(1 << 31, 1 << 31)).unwrap();
-    // An image whose header claims more pixels than its data can be of.
+    fs::write(at("bomb.png"), png_header(60_000, 60_000)).unwrap();
+    fs::write(at("giant.png"), png_header(1 << 31, 1 << 31)).unwrap();
+    // A JPEG header that claims more pixels than its data can hold.
     let small = fs::read(at("whole-jpg.jpg")).unwrap();
     let frame = small.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
     let claim = [&small[..frame + 5], &[54, 176, 54, 176], &small[frame + 9..]].concat();
     fs::write(at("claim-jpg.jpg"), claim).unwrap();
-    fs::write(at("no-pixels.png"), claiming(0, 7)).unwrap();
-    fs::write(at("header-only.png"), claiming(10_000, 10_000)).unwrap();
+    fs::write(at("no-pixels.png"), png_header(0, 7)).unwrap();
+    fs::write(at("header-only.png"), png_header(10_000, 10_000)).unwrap();
     fs::write(at("garbage.tif"), b"II*\0\xff\xff\xff\xff").unwrap();
     fs::write(at("garbage-webp.webp"), b"RIFF\x10\0\0\0WEBPVP8L\xff\xff\xff\xff").unwrap();
     fs::create_dir(at("folder.png")).unwrap();

@@ -1,4 +1,4 @@
-//! Broken inputs, one row each: the exit status, one sentence that names the file, and nothing half-written.
+//! Broken inputs, one row each: exit status, one error that names the file, no partial output.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use protoseg_images::label_map;
 type Break = fn(&TestDir);
 
 #[test]
-fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
+fn usage_errors_have_status_2_and_write_nothing() {
     let rows: [(&str, Break, &str, &[&str]); 14] = [
         (
             "no bundle",
@@ -109,7 +109,7 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
 }
 
 #[test]
-fn a_missing_runtime_is_one_sentence_that_says_what_to_do() {
+fn a_missing_runtime_is_one_error_with_a_remedy() {
     let place = TestDir::new();
     std::fs::write(place.at("text.so"), "hello").unwrap();
     for (library, part) in [
@@ -148,7 +148,7 @@ fn fields_of_a_newer_minor_version_are_warned_of() {
 }
 
 #[test]
-fn what_cannot_be_scored_has_status_1_and_no_score() {
+fn broken_data_sets_have_status_1_and_no_score() {
     let rows: [(&str, Break, &[&str]); 5] = [
         (
             "a label of another size",
@@ -194,7 +194,7 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
 }
 
 #[test]
-fn an_image_that_cannot_be_read_has_status_3_and_no_output() {
+fn unreadable_images_have_status_3_and_no_output() {
     let rows: [(&str, Break, &[&str]); 4] = [
         ("png", |place| place.cut("in/images/a.png"), &["in/images/a.png: broken or cut short"]),
         (
@@ -203,7 +203,7 @@ fn an_image_that_cannot_be_read_has_status_3_and_no_output() {
             &["in/images/a.png: not an image of a known format"],
         ),
         (
-            "inks",
+            "CMYK",
             |place| put(place, &fixture("pictures/cmyk_plain.jpg")),
             &["in/images/a.png: a CMYK JPEG without Adobe's marker"],
         ),
@@ -235,7 +235,7 @@ fn put(place: &TestDir, image: &Path) {
 }
 
 #[test]
-fn unusual_images_are_labeled_as_the_usual_ones() {
+fn unusual_image_formats_are_labeled_like_usual_ones() {
     let place = TestDir::new();
     std::fs::create_dir(place.at("odd")).unwrap();
     let usual = DynamicImage::from(stripes(48, 32));
@@ -243,7 +243,7 @@ fn unusual_images_are_labeled_as_the_usual_ones() {
     usual.to_rgba8().save(place.at("odd/opaque.webp")).unwrap();
     usual.to_rgb8().save(place.at("odd/plain.tiff")).unwrap();
     GrayImage::new(48, 32).save(place.at("odd/gray.png")).unwrap();
-    // The red channel shows only where the image is opaque; over black nothing is left of it.
+    // Opaque pixels are green; transparent ones become black.
     RgbaImage::from_fn(48, 32, |x, _| [0, 40, 0, if x < 16 { 255 } else { 0 }].into())
         .save(place.at("odd/clear.png"))
         .unwrap();
@@ -261,7 +261,7 @@ fn unusual_images_are_labeled_as_the_usual_ones() {
 }
 
 #[test]
-fn adobe_inks_become_the_colors_that_they_print() {
+fn adobe_cmyk_converts_to_rgb() {
     for name in ["cmyk_adobe.jpg", "cmyk_ycck.jpg"] {
         let image = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
         let near = image.pixels().all(|pixel| {

@@ -1,7 +1,7 @@
-//! What the command line tests share: the program, the bundle fixture, images whose labels are known.
+//! Helpers of the command line tests: the program, the bundle fixture, images with known labels.
 //!
-//! The bundle `fixtures/colors` holds a model made by hand: the mean of 4x4 pixels, then a 1x1 convolution, so that a pixel's
-//! class is the largest of red, green and blue.
+//! The bundle `fixtures/colors` holds a model made by hand: the mean of 4x4 pixels, then a 1x1
+//! convolution, so that a pixel's class is the largest of red, green and blue.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,6 @@ use protoseg_images::label_map::LabelMap;
 use protoseg_models::bundle::Manifest;
 use protoseg_models::digest;
 
-/// What the program answered.
 #[derive(Debug)]
 pub(crate) struct ProgramOutput {
     pub(crate) status: i32,
@@ -20,7 +19,6 @@ pub(crate) struct ProgramOutput {
     pub(crate) stderr: String,
 }
 
-/// Runs the program.
 pub(crate) fn protoseg<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> ProgramOutput {
     answer(Command::new(env!("CARGO_BIN_EXE_protoseg")).args(arguments))
 }
@@ -38,8 +36,8 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
 }
 
-/// Puts a program into place. Another process writes it: a file that this one has open for writing while another test starts
-/// a program cannot be executed for a moment.
+/// Copies a program in another process: had this one the file open for writing while another test
+/// forks, executing it would fail with `ETXTBSY`.
 pub(crate) fn install(program: &Path, place: &Path) {
     assert!(
         Command::new("install")
@@ -51,7 +49,7 @@ pub(crate) fn install(program: &Path, place: &Path) {
     );
 }
 
-/// The same for a script of the shell.
+/// Installs a shell script like [`install`].
 pub(crate) fn install_script(script: &str, place: &Path) {
     let text = place.with_extension("text");
     std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -70,7 +68,7 @@ pub(crate) fn signal(process: u32, name: &str) {
     );
 }
 
-/// Every file below a folder, relative to it, hidden ones too, in order.
+/// Sorted relative paths of all files below a folder, including hidden ones.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -88,7 +86,7 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The results of labeling in an output folder: all files but those that the program keeps for itself.
+/// Files of an output folder without those in `.protoseg`.
 pub(crate) fn results(out: &Path) -> Vec<String> {
     files(out).into_iter().filter(|name| !name.starts_with(".protoseg/")).collect()
 }
@@ -102,12 +100,12 @@ pub(crate) fn stripes(width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// The labels of [`stripes`].
+/// Labels of [`stripes`].
 pub(crate) fn stripe_labels(width: u32, height: u32) -> Vec<u8> {
     (0..height).flat_map(|_| (0..width).map(|x| (x / 16 % 3) as u8)).collect()
 }
 
-/// A folder with a copy of the bundle in `bundle`, and room for the rest.
+/// Temporary folder with a copy of the bundle in `bundle` and a data set in `in`.
 pub(crate) struct TestDir {
     root: tempfile::TempDir,
 }
@@ -143,7 +141,7 @@ impl TestDir {
         std::fs::write(self.at(name), text.replace(from, to)).unwrap();
     }
 
-    /// Replaces bytes by as many others, wherever they stand.
+    /// Replaces every occurrence of some bytes by others of the same length.
     pub(crate) fn patch(&self, name: &str, from: &[u8], to: &[u8]) {
         assert_eq!(from.len(), to.len());
         let mut bytes = std::fs::read(self.at(name)).unwrap();
@@ -156,7 +154,7 @@ impl TestDir {
         std::fs::write(self.at(name), bytes).unwrap();
     }
 
-    /// Writes the digest of the bundle's model file into its manifest.
+    /// Updates the SHA-256 of the model file in the manifest.
     pub(crate) fn sign(&self) {
         let mut manifest = Manifest::read(&self.at("bundle")).unwrap().value;
         manifest.files[0].sha256 = digest::sha256_file(&self.at("bundle/model.onnx")).unwrap();

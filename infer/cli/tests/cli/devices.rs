@@ -1,4 +1,4 @@
-//! Devices that the ONNX Runtime of the tests, which knows CPUs only, does not have; and what `protoseg doctor` says of them.
+//! Devices that the CPU-only ONNX Runtime of the tests lacks, and the report of `protoseg doctor`.
 
 use crate::common::{TestDir, answer, expect};
 
@@ -57,7 +57,7 @@ fn a_device_is_never_replaced_by_another() {
 }
 
 #[test]
-fn the_doctor_says_what_works_and_why_the_rest_does_not() {
+fn the_doctor_reports_devices_and_why_others_fail() {
     let place = TestDir::new();
     let given = answer(&mut place.command("doctor"));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");

@@ -1,5 +1,5 @@
-//! `protoseg export`: bundles written, refused and kept. A script that copies a bundle stands in for
-//! `protoseg-export`; the tests of the root package run the real one.
+//! `protoseg export`: bundles written, refused and kept. A script that copies a bundle stands in
+//! for `protoseg-export`; the tests of the root package run the real one.
 
 #![cfg(unix)]
 

@@ -1,4 +1,4 @@
-//! `protoseg label --format`: files in the formats of others, beside those for each image.
+//! `protoseg label --format`: combined files in other tools' formats, and files for each image.
 
 use protoseg_images::label_map;
 
@@ -41,7 +41,7 @@ fn one_pass_writes_files_for_each_image_and_for_all() {
         coco["images"].as_array().unwrap().iter().map(|image| &image["file_name"]).collect();
     assert_eq!(names, ["a.png", "b/c.png"]);
 
-    // Named in another order, and without the broken image: the same bytes.
+    // Inputs in another order and without the broken image give the same bytes.
     std::fs::remove_file(place.at("in/images/broken.png")).unwrap();
     let equal = |one: &str, other: &str| {
         for name in ["coco.json", "cvat.zip", "labelstudio.json"] {
@@ -57,7 +57,7 @@ fn one_pass_writes_files_for_each_image_and_for_all() {
     equal("forth", "back");
 }
 
-/// Of red, green and blue in the bundle's manifest.
+/// Source ids of red, green and blue in the bundle's manifest.
 const SOURCE_IDS: [u8; 3] = [10, 20, 30];
 
 #[test]

@@ -1,6 +1,7 @@
 //! The gate: `protoseg check` on each kind of file.
 //!
-//! The files of `fixtures/gate` are variants of the model in `fixtures/colors`, written by `make.py` there.
+//! The files of `fixtures/gate` are variants of the model in `fixtures/colors`, written by
+//! `make.py` there.
 
 use std::path::Path;
 
@@ -256,7 +257,7 @@ fn data_options_are_those_of_eval() {
         ("check bundle --root in", "--data"),
         ("check bundle --data folder", "--root"),
         ("check bundle --data camvid --root in", "val.txt"),
-        ("check bundle --data synthetic", "no score is possible"),
+        ("check bundle --data synthetic", "a score would mean nothing"),
         ("eval bundle", "--data"),
     ] {
         let given = answer(&mut place.command(arguments));

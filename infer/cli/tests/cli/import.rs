@@ -1,5 +1,5 @@
-//! `protoseg import` on small models of other programs (`fixtures/adopt/make.py`). Nearly all score class c with what goes in
-//! as channel c, so that the label of a pixel follows from its color alone.
+//! `protoseg import` on small models of other programs (`fixtures/adopt/make.py`). In nearly all of
+//! them the logit of class c is input channel c, so that the color of a pixel gives its label.
 
 use image::RgbImage;
 use protoseg_images::label_map;
@@ -11,7 +11,7 @@ use crate::common::{
     ProgramOutput, TestDir, answer, expect, files, fixture, results, stripe_labels, stripes,
 };
 
-/// A place with the model `name` in `theirs`.
+/// Test folder with the model `name` in `theirs`.
 fn place(name: &str) -> TestDir {
     let place = TestDir::new();
     std::fs::create_dir(place.at("theirs")).unwrap();
@@ -31,7 +31,7 @@ fn import(place: &TestDir, name: &str, options: &str) -> ProgramOutput {
     answer(&mut place.command(line.trim_end()))
 }
 
-/// A place where the model is imported.
+/// Test folder with the model imported.
 pub(crate) fn imported(name: &str, options: &str) -> TestDir {
     let place = place(name);
     let given = import(&place, name, options);
@@ -49,7 +49,7 @@ fn label(place: &TestDir, image: &RgbImage, options: &str) -> ProgramOutput {
     answer(&mut place.command(format!("label imported images --out out {options}").trim_end()))
 }
 
-/// The labels that the program gives an image.
+/// Labels of an image by `protoseg label`.
 fn labels(place: &TestDir, image: &RgbImage, options: &str) -> Vec<u8> {
     let given = label(place, image, options);
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{options}: {given:?}");
@@ -65,7 +65,7 @@ fn noise(width: u32, height: u32) -> RgbImage {
     RgbImage::from_raw(width, height, bytes).unwrap()
 }
 
-/// What becomes of a byte of red, green and blue.
+/// Normalized value of a byte of channel 0 (red), 1 (green) or 2 (blue).
 type Value = fn(usize, f64) -> f64;
 
 fn plain(_: usize, byte: f64) -> f64 {
@@ -80,7 +80,7 @@ fn odd_numbers(channel: usize, byte: f64) -> f64 {
     (byte / 2.0 - [100.0, 20.0, 60.0][channel]) / [3.0, 9.0, 5.0][channel]
 }
 
-/// The first largest of what goes in, which is blue, green, red where `bgr`.
+/// Index of the first largest normalized channel, of blue, green, red if `bgr`.
 fn expected(image: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
     let label = |pixel: &image::Rgb<u8>| {
         let mut values: Vec<f64> =
@@ -94,7 +94,7 @@ fn expected(image: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
 }
 
 #[test]
-fn a_place_where_nothing_can_be_written_is_named() {
+fn an_unwritable_output_folder_is_named() {
     let place = place("float-nchw");
     let line = "import theirs/float-nchw.onnx --classes in/classes.txt --out /proc/z --order rgb --normalization unit";
     let given = answer(&mut place.command(line));
@@ -106,7 +106,7 @@ fn a_place_where_nothing_can_be_written_is_named() {
 }
 
 #[test]
-fn images_go_in_as_each_file_takes_them() {
+fn images_are_preprocessed_as_each_file_takes_them() {
     const ODD: &str = "--scale 2 --mean 100,20,60 --std 3,9,5";
     let rows: [(&str, &str, bool, Value); 11] = [
         ("float-nchw", "--normalization imagenet", false, imagenet),
@@ -134,7 +134,7 @@ fn images_go_in_as_each_file_takes_them() {
 }
 
 #[test]
-fn the_file_is_copied_and_the_manifest_says_the_rest() {
+fn the_file_is_copied_and_the_manifest_describes_it() {
     let place =
         imported("two-outputs", "--normalization imagenet --order bgr --output y --name street");
     let folder = place.at("imported");
@@ -156,13 +156,13 @@ fn the_file_is_copied_and_the_manifest_says_the_rest() {
     let image = noise(33, 20);
     assert_eq!(labels(&place, &image, ""), expected(&image, true, imagenet));
 
-    // Over the old bundle; the runtime is held against itself, and `check` says so.
+    // Replaces the old bundle; `check` says that it compares the runtime with itself.
     std::fs::copy(fixture("adopt/labels-int64.onnx"), place.at("theirs/two-outputs.onnx")).unwrap();
     assert_eq!(import(&place, "two-outputs", "--normalization none").status, 0);
     for bundle in ["imported", "bundle"] {
         let given = answer(&mut place.command(&format!("check {bundle}")));
         assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
-        assert_eq!(given.stdout.contains("its own answers"), bundle == "imported", "{given:?}");
+        assert_eq!(given.stdout.contains("its own outputs"), bundle == "imported", "{given:?}");
         assert_eq!(given.stdout.contains("logit error"), bundle == "bundle", "{given:?}");
     }
     let given = answer(&mut place.command("check imported --json --record"));
@@ -175,7 +175,7 @@ fn the_file_is_copied_and_the_manifest_says_the_rest() {
 }
 
 #[test]
-fn a_check_finds_another_file_under_the_same_manifest() {
+fn a_check_fails_with_another_channel_order() {
     let place = imported("float-nchw", "--normalization imagenet");
     let mut manifest = Manifest::read(&place.at("imported")).unwrap().value;
     manifest.files[0].adapter.as_mut().unwrap().order = protoseg_models::adapter::ChannelOrder::Bgr;
@@ -213,7 +213,7 @@ fn files_of_one_square_size_run_in_windows() {
 }
 
 #[test]
-fn files_of_one_oblong_size_run_images_of_that_size() {
+fn files_of_one_oblong_size_run_only_images_of_that_size() {
     for name in ["wide", "labels-byte"] {
         let place = imported(name, "--normalization imagenet");
         let image = noise(64, 32);
@@ -241,7 +241,7 @@ fn files_of_one_oblong_size_run_images_of_that_size() {
 }
 
 #[test]
-fn logits_at_a_fraction_lie_over_pixels_as_said() {
+fn logits_of_a_larger_stride_are_upsampled_as_described() {
     let place = imported("quarter", "--normalization unit --window 64:32");
     assert_eq!(Manifest::read(&place.at("imported")).unwrap().value.model.grid.stride, 4);
     for options in ["", "--window whole"] {
@@ -262,7 +262,7 @@ fn logits_at_a_fraction_lie_over_pixels_as_said() {
     );
     let place = imported("aligned", "--normalization none --align-corners");
     for (width, height) in [(97, 65), (70, 50)] {
-        // Bright squares, so that few pixels lie between two.
+        // Uniform squares, so that few pixels are near a boundary.
         let coarse = noise(width / 8 + 1, height / 8 + 1);
         let image = RgbImage::from_fn(width, height, |x, y| *coarse.get_pixel(x / 8, y / 8));
         let found = labels(&place, &image, "");
@@ -288,7 +288,7 @@ fn logits_at_a_fraction_lie_over_pixels_as_said() {
 }
 
 #[test]
-fn what_cannot_be_imported_is_refused_and_nothing_is_left() {
+fn unsupported_files_are_refused_and_leave_nothing() {
     const PLAIN: &str = "--normalization none";
     let rows: [(&str, &str, &[&str]); 24] = [
         ("two-inputs", PLAIN, &["2 inputs", "z float32"]),
@@ -349,11 +349,11 @@ fn what_cannot_be_imported_is_refused_and_nothing_is_left() {
         expect(options, &import(&place, "float-nchw", options), 2, &[part]);
     }
     let given = import(&place, "gone", PLAIN);
-    expect("gone", &given, 2, &["theirs/gone.onnx is no file"]);
+    expect("gone", &given, 2, &["theirs/gone.onnx is not a file"]);
 }
 
 #[test]
-fn nothing_of_others_is_written_over() {
+fn foreign_files_are_not_overwritten() {
     let place = place("float-nchw");
     let import = |out: &str| {
         let line = format!(

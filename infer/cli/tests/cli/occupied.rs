@@ -1,5 +1,5 @@
-//! Runs into folders with results: results of other runs are kept, and differences from the last run
-//! are reported.
+//! Runs into folders with results: results of other runs are kept, and differences from the last
+//! run are reported.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Work shared among machines: parts that together are the whole, and lists that name images.
+//! Shards that merge to the files of one run, and lists of images.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -35,7 +35,7 @@ fn merged_shards_are_the_files_of_one_run() {
     let place = place();
     assert_eq!(run(&place, &format!("label bundle in/images --out whole {FORMATS}")).status, 0);
     let whole = contents(&place.at("whole"));
-    // Into one folder, and into one each.
+    // All into one folder, and each into its own.
     for shard in 1..=3 {
         for out in ["together".to_owned(), format!("part{shard}")] {
             let given = run(
@@ -72,7 +72,7 @@ fn merged_shards_are_the_files_of_one_run() {
 }
 
 #[test]
-fn shards_that_do_not_belong_together_are_told_apart() {
+fn shards_of_different_runs_are_refused() {
     let place = place();
     let label =
         |out: &str, more: &str| run(&place, &format!("label bundle in/images --out {out} {more}"));
@@ -96,7 +96,7 @@ fn shards_that_do_not_belong_together_are_told_apart() {
     std::fs::remove_file(place.at("late/ids").join(&gone)).unwrap();
     expect("gone", &merge("one late"), 2, &[&format!("ids/{gone}"), "missing or has another size"]);
     assert_eq!(label("late", "--shard 2/2 --resume").status, 0);
-    // An image that cannot be read is no gap, and is named.
+    // An unreadable image is not missing; it is listed as failed.
     std::fs::write(place.at("in/images/0bad.png"), "hello").unwrap();
     for (out, shard) in [("one", "1/2"), ("late", "2/2")] {
         assert!([0, 3].contains(&label(out, &format!("--shard {shard} --resume")).status));
@@ -106,7 +106,7 @@ fn shards_that_do_not_belong_together_are_told_apart() {
 }
 
 #[test]
-fn schedulers_say_which_shard_only_where_they_are_asked() {
+fn scheduler_variables_count_only_with_shard_auto() {
     let place = place();
     let mut command =
         place.command("label bundle in/images --out out --shard auto --shards 4 --json");
@@ -148,7 +148,7 @@ fn lists_name_images() {
     child.stdin.take().unwrap().write_all(b"3.png\n").unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(results(&place.at("c/ids")), ["3.png"]);
-    // An image of a list that is not there is one that cannot be read.
+    // A missing image of a list is an unreadable image.
     std::fs::write(place.at("in/list.txt"), "images/1.png\nimages/gone.png\n").unwrap();
     expect("gone", &run(&place, "label bundle --list in/list.txt --out d"), 3, &["gone.png"]);
     std::fs::write(place.at("in/list.txt"), "street.mp4\n").unwrap();

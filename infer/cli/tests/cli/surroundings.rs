@@ -1,5 +1,5 @@
-//! What is around the program: a standard error that cannot be written, folders in which it has no business, a library that is
-//! not whole, signals, and names that are more than letters.
+//! Surroundings of the program: a closed standard error, user folders, a truncated ONNX Runtime,
+//! signals, and names with control characters.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,7 +20,6 @@ fn a_standard_error_that_cannot_be_written_stops_nothing() {
         [Stdio::from(File::options().write(true).open("/dev/full").unwrap()), Stdio::from(closed)]
     {
         let mut command = place.command(&format!("{LABEL} --resume --verbose"));
-        // A run that hung would hold up the tests for ever.
         let status = command.stdout(Stdio::null()).stderr(stderr).status().unwrap();
         assert_eq!(status.code(), Some(3));
         assert_eq!(results(&place.at("out")), ["ids/images/a.png", "ids/labels/a.png"]);
@@ -31,7 +30,7 @@ fn a_standard_error_that_cannot_be_written_stops_nothing() {
 }
 
 #[test]
-fn nothing_is_left_in_the_users_folders() {
+fn home_and_temporary_folders_stay_empty() {
     let place = TestDir::new();
     std::fs::create_dir(place.at("home")).unwrap();
     std::fs::create_dir(place.at("tmp")).unwrap();
@@ -48,12 +47,12 @@ fn nothing_is_left_in_the_users_folders() {
 }
 
 #[test]
-fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
+fn a_truncated_runtime_is_an_error() {
     let place = TestDir::new();
     let whole = std::env::var_os("ORT_DYLIB_PATH")
         .map(std::path::PathBuf::from)
         .filter(|path| path.is_file());
-    // The tests find one beside them where the variable is not set.
+    // Default library of the tests, if the variable is not set.
     let whole = whole.unwrap_or_else(|| fixture("../../../.runtime/onnxruntime/libonnxruntime.so"));
     let mut start = vec![0; 1 << 20];
     File::open(whole).and_then(|mut file| file.read_exact(&mut start)).unwrap();
@@ -69,12 +68,12 @@ fn a_library_that_is_not_whole_is_named_and_kills_nothing() {
     std::fs::write(place.at("libonnxruntime.so"), "no library").unwrap();
     let mut command = place.command(LABEL);
     let given = answer(command.env("ORT_DYLIB_PATH", place.at("libonnxruntime.so")));
-    // What the system's loader said.
+    // Message of the dynamic loader.
     expect("no library", &given, 2, &["libonnxruntime.so cannot be loaded", "too short"]);
 }
 
 #[test]
-fn a_bundle_that_is_not_there_is_no_devices_fault() {
+fn a_missing_bundle_is_not_blamed_on_devices() {
     let place = TestDir::new();
     expect(
         "gone",
@@ -86,15 +85,15 @@ fn a_bundle_that_is_not_there_is_no_devices_fault() {
     expect("cut", &answer(&mut place.command("doctor bundle --device cpu")), 2, &["manifest.json"]);
 }
 
-/// Images of a run that is to be ended in its middle, beside the one that is there.
+/// Images of a run that is stopped in its middle, besides the one of the fixture.
 const IMAGES: usize = 1000;
 
 #[test]
-fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
-    // Whoever runs the tests may have them ignore it, which programs inherit.
+fn sighup_stops_the_run_unless_it_is_ignored() {
+    // Ignored signals are inherited from the parent of the tests, so both cases set them.
     for (before, ends) in [("exec env --default-signal=HUP", true), ("trap '' HUP; exec", false)] {
         let place = TestDir::new();
-        // So many that they are not done before this test gets a turn, however busy the machine is.
+        // Enough images that the run is not done before the signal, even on a busy machine.
         stripes(256, 256).save(place.at("in/images/0.png")).unwrap();
         for index in 1..IMAGES {
             std::fs::hard_link(
@@ -125,7 +124,7 @@ fn a_hangup_ends_the_work_unless_it_is_to_be_ignored() {
 }
 
 #[test]
-fn names_of_images_neither_break_a_line_nor_command_a_terminal() {
+fn control_characters_in_image_names_are_escaped() {
     let place = TestDir::new();
     std::fs::write(place.at("in/images/a\nb\u{1b}[31m.png"), "hello").unwrap();
     expect("control", &answer(&mut place.command(LABEL)), 3, &["a\\nb\\u{1b}[31m.png"]);

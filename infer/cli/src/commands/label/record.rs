@@ -138,8 +138,8 @@ impl<'a> ResultRecorder<'a> {
     }
 }
 
-/// Returns true if only the image's name prevents writing: it is too long, or a file stands where it
-/// needs a folder or the reverse. Results of other images may still be written.
+/// Returns true if only the image's name prevents writing: it is too long, or a file stands where
+/// it needs a folder or the reverse. Results of other images may still be written.
 pub(super) fn is_name_error(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(is_name_error_kind)
 }
