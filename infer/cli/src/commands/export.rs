@@ -1,6 +1,6 @@
-//! `protoseg export`: runs `protoseg-export`, checks the bundle, and moves it to its place.
+//! `protoseg export`: runs `protoseg-export`, checks the bundle, and moves it to --out.
 //!
-//! The bundle is written to a hidden folder beside its place and renamed after its check, so a
+//! The bundle is written to a hidden folder beside --out and renamed after its check, so a
 //! bundle that fails never appears, and an older one stays until then.
 
 use std::ffi::{OsStr, OsString};
@@ -145,7 +145,7 @@ impl From<anyhow::Error> for Stop {
     }
 }
 
-/// Exports, checks, and moves a bundle that passes to its place.
+/// Exports, checks, and moves a bundle that passes to --out.
 pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
     let words = Words::new(arguments);
     if words.help {

@@ -121,10 +121,10 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let bar = progress::bar(todo.len());
     // Images that were run, but whose names cannot be written below the output folder.
     let unplaced: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
-    let encode = |index: usize, item: DecodedImage<FileFingerprint>, decided: Prediction| {
+    let encode = |index: usize, item: DecodedImage<FileFingerprint>, prediction: Prediction| {
         let input = &inputs[todo[index]];
         let path = input.path.display();
-        match record.write_results(input, item, decided) {
+        match record.write_results(input, item, prediction) {
             Err(error) if record::is_name_error(&error) => {
                 let error = error.context(format!("cannot write the labels of {path} under its name"));
                 progress::show_error(&bar, &error);

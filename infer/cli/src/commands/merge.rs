@@ -148,8 +148,8 @@ fn check_out(joined: &MergedShards, out: &Path) -> Result<()> {
 
 /// Returns true if two paths lead to the same folder.
 fn is_same_folder(one: &Path, other: &Path) -> bool {
-    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    place(one) == place(other)
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    canonical(one) == canonical(other)
 }
 
 /// Copies or links a shard's results, journal and list of failures into another output folder.
@@ -172,8 +172,8 @@ fn gather(
         joined.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image)))
     {
         journal.invalidate(&part.entry.image)?;
-        for place in part.entry.outputs.keys().map(|place| unescape_name(place)) {
-            let (from, to) = (folder.join(&place), out.join(&place));
+        for path in part.entry.outputs.keys().map(|path| unescape_name(path)) {
+            let (from, to) = (folder.join(&path), out.join(&path));
             copy_or_link(&from, &to, &out.join(STATE_DIR).join("gathered"), link)
                 .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         }

@@ -29,9 +29,9 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 
 #[test]
 fn broken_images_of_a_folder_are_skipped() {
-    let place = TestDir::new();
-    fs::create_dir(place.at("odd")).unwrap();
-    let at = |name: &str| place.at("odd").join(name);
+    let dir = TestDir::new();
+    fs::create_dir(dir.at("odd")).unwrap();
+    let at = |name: &str| dir.at("odd").join(name);
     let usual = DynamicImage::from(stripes(48, 32));
     let formats = [
         ("png", ImageFormat::Png),
@@ -43,7 +43,7 @@ fn broken_images_of_a_folder_are_skipped() {
         usual.save_with_format(at(&format!("whole-{ending}.{ending}")), format).unwrap();
         fs::copy(at(&format!("whole-{ending}.{ending}")), at(&format!("cut-{ending}.{ending}")))
             .unwrap();
-        place.cut(&format!("odd/cut-{ending}.{ending}"));
+        dir.cut(&format!("odd/cut-{ending}.{ending}"));
     }
     usual.save_with_format(at("whole-jpeg-called.png"), ImageFormat::Jpeg).unwrap();
     usual.to_rgb16().save(at("whole-deep.png")).unwrap();
@@ -68,7 +68,7 @@ fn broken_images_of_a_folder_are_skipped() {
     std::os::unix::fs::symlink(at("nowhere"), at("dangling.png")).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap().success());
     std::os::unix::fs::symlink("/dev/zero", at("endless.png")).unwrap();
-    let given = answer(&mut place.command("label bundle odd --out out"));
+    let given = answer(&mut dir.command("label bundle odd --out out"));
     assert!(given.status == 3 && given.stdout.starts_with("7 labeled, 18 failed"), "{given:?}");
     assert_eq!(given.stderr.lines().count(), 18, "{given:?}");
     let parts = [
@@ -94,7 +94,7 @@ fn broken_images_of_a_folder_are_skipped() {
         ("pipe.png", "is not a file"),
         ("text.jpg", "not an image of a known format"),
     ];
-    let failed = fs::read_to_string(place.at("out/.protoseg/failed.jsonl")).unwrap();
+    let failed = fs::read_to_string(dir.at("out/.protoseg/failed.jsonl")).unwrap();
     let mut failed: Vec<serde_json::Value> =
         failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     failed.sort_by_key(|failed| failed["picture"].as_str().map(str::to_owned));
@@ -105,7 +105,7 @@ fn broken_images_of_a_folder_are_skipped() {
         assert!(error.starts_with(&format!("odd/{name}")) && error.contains(part), "{error}");
         assert!(given.stderr.contains(&format!("error: {error}\n")), "{error}");
     }
-    let names = results(&place.at("out"));
+    let names = results(&dir.at("out"));
     assert_eq!(names.len(), 7, "{names:?}");
     assert!(
         names.iter().all(|name| name.contains("whole-") || name.contains("cmyk_adobe")),

@@ -38,11 +38,11 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
 
 /// Copies a program in another process: had this one the file open for writing while another test
 /// forks, executing it would fail with `ETXTBSY`.
-pub(crate) fn install(program: &Path, place: &Path) {
+pub(crate) fn install(program: &Path, target: &Path) {
     assert!(
         Command::new("install")
             .args(["-m", "755"])
-            .args([program, place])
+            .args([program, target])
             .status()
             .unwrap()
             .success()
@@ -50,10 +50,10 @@ pub(crate) fn install(program: &Path, place: &Path) {
 }
 
 /// Installs a shell script like [`install`].
-pub(crate) fn install_script(script: &str, place: &Path) {
-    let text = place.with_extension("text");
+pub(crate) fn install_script(script: &str, target: &Path) {
+    let text = target.with_extension("text");
     std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
-    install(&text, place);
+    install(&text, target);
     std::fs::remove_file(text).unwrap();
 }
 
@@ -112,17 +112,17 @@ pub(crate) struct TestDir {
 
 impl TestDir {
     pub(crate) fn new() -> Self {
-        let place = Self { root: tempfile::tempdir().unwrap() };
+        let dir = Self { root: tempfile::tempdir().unwrap() };
         for name in ["bundle", "in/images", "in/labels"] {
-            std::fs::create_dir_all(place.at(name)).unwrap();
+            std::fs::create_dir_all(dir.at(name)).unwrap();
         }
         for name in ["manifest.json", "model.onnx", "probe.safetensors"] {
-            std::fs::copy(fixture("colors").join(name), place.at("bundle").join(name)).unwrap();
+            std::fs::copy(fixture("colors").join(name), dir.at("bundle").join(name)).unwrap();
         }
-        std::fs::write(place.at("in/classes.txt"), "10 red\n20 green\n30 blue\n").unwrap();
-        stripes(32, 32).save(place.at("in/images/a.png")).unwrap();
-        place.labels("in/labels/a.png", 32, 32, 10);
-        place
+        std::fs::write(dir.at("in/classes.txt"), "10 red\n20 green\n30 blue\n").unwrap();
+        stripes(32, 32).save(dir.at("in/images/a.png")).unwrap();
+        dir.labels("in/labels/a.png", 32, 32, 10);
+        dir
     }
 
     pub(crate) fn at(&self, name: &str) -> PathBuf {
@@ -145,11 +145,11 @@ impl TestDir {
     pub(crate) fn patch(&self, name: &str, from: &[u8], to: &[u8]) {
         assert_eq!(from.len(), to.len());
         let mut bytes = std::fs::read(self.at(name)).unwrap();
-        let places: Vec<usize> =
-            (0..bytes.len()).filter(|&place| bytes[place..].starts_with(from)).collect();
-        assert!(!places.is_empty());
-        for place in places {
-            bytes[place..][..to.len()].copy_from_slice(to);
+        let offsets: Vec<usize> =
+            (0..bytes.len()).filter(|&offset| bytes[offset..].starts_with(from)).collect();
+        assert!(!offsets.is_empty());
+        for offset in offsets {
+            bytes[offset..][..to.len()].copy_from_slice(to);
         }
         std::fs::write(self.at(name), bytes).unwrap();
     }

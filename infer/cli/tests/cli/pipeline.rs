@@ -47,8 +47,8 @@ fn every_item_goes_through_once() {
                 );
             }
         };
-        let wanted = Outputs { confidence: true, margin: true, logits: false };
-        let control = RunControl { outputs: wanted, observe: &observe, ..RunControl::default() };
+        let outputs = Outputs { confidence: true, margin: true, logits: false };
+        let control = RunControl { outputs, observe: &observe, ..RunControl::default() };
         let mut pipeline = pipeline(segmenters);
         let report = pipeline.run(
             40,
@@ -62,12 +62,12 @@ fn every_item_goes_through_once() {
                     Ok(PendingImage { pixels, decode })
                 }
             },
-            |index, item, decided: Prediction| {
+            |index, item, prediction: Prediction| {
                 let width = item.image.width();
                 assert_eq!(item.extra, 10 * index);
-                assert_eq!(decided.confidence.unwrap().len(), decided.labels.len());
-                assert_eq!(decided.margin.unwrap().len(), decided.labels.len());
-                assert_eq!(into_vec(decided.labels), stripe_labels(width, 32));
+                assert_eq!(prediction.confidence.unwrap().len(), prediction.labels.len());
+                assert_eq!(prediction.margin.unwrap().len(), prediction.labels.len());
+                assert_eq!(into_vec(prediction.labels), stripe_labels(width, 32));
                 assert!(seen.lock().unwrap().insert(index));
                 Ok(())
             },
@@ -195,24 +195,24 @@ fn sessions_are_as_many_as_cores_and_memory_allow() {
 
 #[test]
 fn both_modes_write_the_same_files() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for index in 0..9 {
-        stripes(40 + 8 * index, 50).save(place.at(&format!("in/images/{index}.png"))).unwrap();
+        stripes(40 + 8 * index, 50).save(dir.at(&format!("in/images/{index}.png"))).unwrap();
     }
     for mode in ["latency", "throughput"] {
         let command = format!(
             "label bundle in/images --out {mode} --format ids,color --threads 3 --mode {mode} --json -v"
         );
-        let given = answer(&mut place.command(&command));
+        let given = answer(&mut dir.command(&command));
         assert_eq!(given.status, 0, "{given:?}");
         assert!(given.stderr.starts_with(&format!("cpu, {mode}: sessions ")), "{given:?}");
         let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
         assert_eq!((&summary["labelled"], &summary["setup"]["mode"]), (&10.into(), &mode.into()));
         assert!(summary["stages"]["bottleneck"].as_str().unwrap().contains("busy"), "{summary}");
     }
-    for name in crate::common::results(&place.at("latency")) {
-        let [one, other] = ["latency", "throughput"]
-            .map(|mode| std::fs::read(place.at(mode).join(&name)).unwrap());
+    for name in crate::common::results(&dir.at("latency")) {
+        let [one, other] =
+            ["latency", "throughput"].map(|mode| std::fs::read(dir.at(mode).join(&name)).unwrap());
         assert!(one == other, "{name}");
     }
 }
@@ -220,9 +220,9 @@ fn both_modes_write_the_same_files() {
 #[test]
 fn a_panic_anywhere_stops_the_run_and_propagates() {
     for segmenters in [1, 3] {
-        for place in ["open", "decode", "observe", "encode"] {
+        for site in ["open", "decode", "observe", "encode"] {
             let panics =
-                |here: &str, index: usize| assert!(here != place || index != 5, "on purpose");
+                |here: &str, index: usize| assert!(here != site || index != 5, "on purpose");
             let observe = |event: PipelineEvent<'_, Error>| {
                 if let PipelineEvent::Done(index) = event {
                     panics("observe", index);
@@ -250,7 +250,7 @@ fn a_panic_anywhere_stops_the_run_and_propagates() {
                 )
             });
             let panic = std::panic::catch_unwind(run).unwrap_err();
-            assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{place}");
+            assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{site}");
         }
     }
 }

@@ -91,16 +91,15 @@ impl OutputDir {
             ));
         }
         let asked: BTreeSet<&str> = formats.folders().collect();
-        let stale = |entry: &JournalEntry, place: &str| {
-            let folder = place.split('/').next().unwrap_or_default();
+        let stale = |entry: &JournalEntry, path: &str| {
+            let folder = path.split('/').next().unwrap_or_default();
             !names.contains(&entry.image)
                 || (entry.recipe != self.recipe && !asked.contains(folder))
         };
-        let places = entries
-            .values()
-            .flat_map(|entry| entry.outputs.keys().map(move |place| (entry, place)));
-        let left = places.filter(|(entry, place)| {
-            stale(entry, place) && self.out.join(unescape_name(place)).exists()
+        let paths =
+            entries.values().flat_map(|entry| entry.outputs.keys().map(move |path| (entry, path)));
+        let left = paths.filter(|(entry, path)| {
+            stale(entry, path) && self.out.join(unescape_name(path)).exists()
         });
         match left.count() {
             0 => {}
