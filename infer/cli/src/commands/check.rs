@@ -12,7 +12,9 @@ use protoseg_models::versioned::Versioned;
 use serde::Serialize;
 
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, print, print_json, progress, warn_newer_version};
+use super::{
+    CommandError, CommandOutcome, OrUsage, print, print_json, progress, warn_newer_version,
+};
 
 /// Check that a bundle's files compute the same as libtorch
 ///
@@ -49,11 +51,10 @@ struct CheckOutput {
 
 pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError> {
     let folder = &arguments.bundle;
-    session::load_runtime().map_err(CommandError::usage)?;
-    let Versioned { value: mut manifest, unknown_fields } =
-        Manifest::read(folder).map_err(CommandError::usage)?;
+    session::load_runtime().or_usage()?;
+    let Versioned { value: mut manifest, unknown_fields } = Manifest::read(folder).or_usage()?;
     warn_newer_version(folder, &unknown_fields);
-    let images = open_labeled_images(&arguments.data, &manifest).map_err(CommandError::usage)?;
+    let images = open_labeled_images(&arguments.data, &manifest).or_usage()?;
     let cases = check::probe_cases(folder, &manifest).map_err(anyhow::Error::from)?;
     let taps = match cases.first().filter(|_| arguments.taps) {
         Some(case) => check::compare_taps(folder, case).map_err(anyhow::Error::from)?,
