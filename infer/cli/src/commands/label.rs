@@ -127,14 +127,18 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         let path = input.path.display();
         match record.write_results(input, item, prediction) {
             Err(error) if record::is_name_error(&error) => {
-                let error = error.context(format!("cannot write the labels of {path} under its name"));
+                let error =
+                    error.context(format!("cannot write the labels of {path} under its name"));
                 progress::show_error(&bar, &error);
                 record.record_failure(input, &error);
                 unwritable.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 Ok(())
             }
             kept => kept.with_context(|| {
-                format!("stopped: the labels of {path} could not be written; make room or fix the cause, and continue with --resume")
+                format!(
+                    "stopped: the labels of {path} could not be written; make room or fix the cause, \
+                     and continue with --resume"
+                )
             }),
         }
     };
@@ -168,13 +172,12 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     } else if shard == Shard::ALL {
         let failed: HashSet<usize> = failures.iter().map(|(index, _)| todo[*index]).collect();
         let labeled = inputs.iter().enumerate().filter(|(index, _)| !failed.contains(index));
+        let classes = &pipeline.segmenter().model().classes;
         let names: Vec<PathBuf> = labeled.map(|(_, input)| input.name.clone()).collect();
-        formats
-            .finish(&arguments.out, &names, arguments.run.max_pixels, &pipeline.segmenter().model().classes)
-            .context(
-                "the images are labeled, but a combined file could not be written; if a result is named here as broken, delete it \
-                 and continue with --resume",
-            )?;
+        formats.finish(&arguments.out, &names, arguments.run.max_pixels, classes).context(
+            "the images are labeled, but a combined file could not be written; if a result is \
+                 named here as broken, delete it and continue with --resume",
+        )?;
     }
     if arguments.json {
         print_json(&summary)?;
