@@ -1,5 +1,5 @@
-//! Settings of glibc's allocator for images and logits: large, short-lived buffers that are freed by
-//! other threads than those that allocated them.
+//! Settings of glibc's allocator for images and logits: large, short-lived buffers that are freed
+//! by other threads than those that allocated them.
 
 #![expect(unsafe_code, reason = "calls mallopt of the C library")]
 

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    CommandError, CommandOutcome, accept, bench, check, doctor, eval, export, import, label, merge,
-    print_stderr, serve, sibling, synth, tune,
+    CommandError, CommandOutcome, OrUsage, accept, bench, check, doctor, eval, export, import,
+    label, merge, print_stderr, serve, sibling, synth, tune,
 };
 use protoseg_models::errors::error_chain;
 
@@ -102,9 +102,7 @@ fn run(command: &Command) -> Result<CommandOutcome, CommandError> {
         Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Accept(arguments) => accept::run(arguments),
-        Command::Train { arguments } => {
-            match sibling::exec("train", arguments).map_err(CommandError::usage)? {}
-        }
+        Command::Train { arguments } => match sibling::exec("train", arguments).or_usage()? {},
         Command::Export { arguments } => export::run(arguments),
     }
 }

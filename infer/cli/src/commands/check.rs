@@ -1,5 +1,5 @@
-//! `protoseg check`: compares every file of a bundle with the libtorch outputs in its probe, and its
-//! score on labeled images with that of the fp32 file.
+//! `protoseg check`: compares every file of a bundle with the libtorch outputs in its probe, and
+//! its score on labeled images with that of the fp32 file.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -12,15 +12,17 @@ use protoseg_models::versioned::Versioned;
 use serde::Serialize;
 
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, print, print_json, progress, warn_newer_version};
+use super::{
+    CommandError, CommandOutcome, OrUsage, print, print_json, progress, warn_newer_version,
+};
 
 /// Check that a bundle's files compute the same as libtorch
 ///
 /// Runs the probe's images through every file with logits and compares logits and labels with
 /// libtorch's. Frame files run two synthetic scenes and are compared with windows stitched outside
-/// the file. With --data, the mIoU of every file on labeled images is compared with that of the fp32
-/// file. The probe of an imported bundle holds the model's own outputs, so the check compares this
-/// machine with the one that imported it.
+/// the file. With --data, the mIoU of every file on labeled images is compared with that of the
+/// fp32 file. The probe of an imported bundle holds the model's own outputs, so the check compares
+/// this machine with the one that imported it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Bundle folder
@@ -49,11 +51,10 @@ struct CheckOutput {
 
 pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError> {
     let folder = &arguments.bundle;
-    session::load_runtime().map_err(CommandError::usage)?;
-    let Versioned { value: mut manifest, unknown_fields } =
-        Manifest::read(folder).map_err(CommandError::usage)?;
+    session::load_runtime().or_usage()?;
+    let Versioned { value: mut manifest, unknown_fields } = Manifest::read(folder).or_usage()?;
     warn_newer_version(folder, &unknown_fields);
-    let images = open_labeled_images(&arguments.data, &manifest).map_err(CommandError::usage)?;
+    let images = open_labeled_images(&arguments.data, &manifest).or_usage()?;
     let cases = check::probe_cases(folder, &manifest).map_err(anyhow::Error::from)?;
     let taps = match cases.first().filter(|_| arguments.taps) {
         Some(case) => check::compare_taps(folder, case).map_err(anyhow::Error::from)?,

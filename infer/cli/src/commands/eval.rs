@@ -14,7 +14,9 @@ use serde::Serialize;
 
 use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
+use super::{
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+};
 
 /// Score a model on labeled images
 #[derive(Debug, clap::Args)]
@@ -57,20 +59,15 @@ struct Beside {
 }
 
 pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
-    arguments
-        .sheet
-        .as_deref()
-        .map_or(Ok(()), contact_sheet::check_path)
-        .map_err(CommandError::usage)?;
-    let set = arguments.data.open().map_err(CommandError::usage)?;
+    arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).or_usage()?;
+    let set = arguments.data.open().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     let mut pipelines = Vec::with_capacity(bundles.len());
     for bundle in &bundles {
         let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
-        let pipeline = run.open(set.count()).map_err(CommandError::usage)?;
-        ensure_same_classes(pipeline.segmenter().model(), &set.classes())
-            .map_err(CommandError::usage)?;
+        let pipeline = run.open(set.count()).or_usage()?;
+        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).or_usage()?;
         pipelines.push(pipeline);
     }
     let sheet = ContactSheet::new(&set.classes(), bundles.len());

@@ -1,7 +1,7 @@
-//! `protoseg export`: runs `protoseg-export`, checks the bundle, and moves it to its place.
+//! `protoseg export`: runs `protoseg-export`, checks the bundle, and moves it to --out.
 //!
-//! The bundle is written to a hidden folder beside its place and renamed after its check, so a bundle
-//! that fails never appears, and an older one stays until then.
+//! The bundle is written to a hidden folder beside --out and renamed after its check, so a
+//! bundle that fails never appears, and an older one stays until then.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -23,7 +23,7 @@ use protoseg_models::{atomic, bundle_output};
 use super::check::open_labeled_images;
 use super::data::{DataArgs, DatasetKind};
 use super::signals::StopSignals;
-use super::{CommandError, CommandOutcome, print, print_stderr, progress, sibling};
+use super::{CommandError, CommandOutcome, OrUsage, print, print_stderr, progress, sibling};
 
 /// Interval of polling for the end of `protoseg-export` and for signals.
 const POLL: Duration = Duration::from_millis(20);
@@ -145,7 +145,7 @@ impl From<anyhow::Error> for Stop {
     }
 }
 
-/// Exports, checks, and moves a bundle that passes to its place.
+/// Exports, checks, and moves a bundle that passes to --out.
 pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
     let words = Words::new(arguments);
     if words.help {
@@ -153,11 +153,11 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
     }
     let options = Options::parse_from(&words.own);
     let Some((out, word)) = words.out.clone().filter(|_| !options.no_check) else {
-        match sibling::exec("export", &words.other).map_err(CommandError::usage)? {}
+        match sibling::exec("export", &words.other).or_usage()? {}
     };
     let no_runtime =
         "the bundle is checked before it is written; --no-check exports without a check";
-    session::load_runtime().context(no_runtime).map_err(CommandError::usage)?;
+    session::load_runtime().context(no_runtime).or_usage()?;
     atomic::recover(&out).with_context(|| out.display().to_string())?;
     bundle_output::refuse_checkpoint(&out).map_err(anyhow::Error::from)?;
     let older = Manifest::read(&out).map(|older| older.value.names()).unwrap_or_default();
@@ -199,7 +199,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
 
 /// Prints the help of `protoseg-export`, then the options added here.
 fn help(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
-    let mut command = sibling::command("export").map_err(CommandError::usage)?;
+    let mut command = sibling::command("export").or_usage()?;
     let status = command
         .args(arguments)
         .status()

@@ -165,12 +165,12 @@ impl OutputFormats {
 
     /// Outputs of the model that the formats need besides labels.
     pub(crate) fn outputs(&self) -> Outputs {
-        self.chosen.iter().fold(Outputs::default(), |wanted, format| {
-            let more = format.outputs();
+        self.chosen.iter().fold(Outputs::default(), |all, format| {
+            let own = format.outputs();
             Outputs {
-                confidence: wanted.confidence || more.confidence,
-                margin: wanted.margin || more.margin,
-                ..wanted
+                confidence: all.confidence || own.confidence,
+                margin: all.margin || own.margin,
+                ..all
             }
         })
     }
@@ -287,11 +287,11 @@ impl OutputFormats {
 /// Splits a prediction into named labels and the margin.
 pub(crate) fn into_image_labels(
     name: &Path,
-    mut decided: Prediction,
+    mut prediction: Prediction,
 ) -> (ImageLabels, Option<Vec<u8>>) {
-    let confidence = decided.confidence.take().map(into_vec);
-    let margin = decided.margin.take().map(into_vec);
-    (ImageLabels { name: name.to_owned(), map: decided.into(), confidence }, margin)
+    let confidence = prediction.confidence.take().map(into_vec);
+    let margin = prediction.margin.take().map(into_vec);
+    (ImageLabels { name: name.to_owned(), map: prediction.into(), confidence }, margin)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use protoseg_infer::import::{ImportError, ImportOptions, write_bundle};
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
@@ -13,7 +13,8 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::window::Tiling;
 
-use super::{CommandError, CommandOutcome, print};
+use super::engine_args::precisions;
+use super::{CommandError, CommandOutcome, OrUsage, print};
 
 /// Make a bundle of another program's segmentation ONNX file
 ///
@@ -28,8 +29,8 @@ pub(crate) struct ImportArgs {
     model: PathBuf,
     /// Classes in order of channels or labels: cityscapes, camvid, voc, or a file
     ///
-    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …], or text with a class a line:
-    /// `id name red green blue`.
+    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …], or text with a class a
+    /// line: `id name red green blue`.
     #[arg(long, value_name = "NAME|FILE")]
     classes: PathBuf,
     /// Bundle folder to write; replaces an older bundle
@@ -42,8 +43,8 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
     /// Channel order of the input
-    #[arg(long, value_enum, default_value = "rgb", help_heading = "Preprocessing")]
-    order: ChannelOrderArg,
+    #[arg(long, value_parser = channel_orders(), default_value = "rgb", help_heading = "Preprocessing")]
+    order: ChannelOrder,
     /// Normalization of float inputs
     #[arg(long, value_enum, conflicts_with_all = ["mean", "std", "scale"], help_heading = "Preprocessing")]
     normalization: Option<NormalizationPreset>,
@@ -74,14 +75,8 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "SIZE:STRIDE|whole", help_heading = "Geometry")]
     window: Option<Tiling>,
     /// Precision of the weights, which sets the limits of `protoseg check`
-    #[arg(long, value_enum, default_value = "fp32")]
-    precision: WeightPrecisionArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ChannelOrderArg {
-    Rgb,
-    Bgr,
+    #[arg(long, value_parser = precisions(), default_value = "fp32")]
+    precision: Precision,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,16 +89,9 @@ enum NormalizationPreset {
     None,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum WeightPrecisionArg {
-    Fp32,
-    Fp16,
-    Int8,
-}
-
 pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError> {
-    let request = request(arguments).map_err(CommandError::usage)?;
-    session::load_runtime().map_err(CommandError::usage)?;
+    let request = request(arguments).or_usage()?;
+    session::load_runtime().or_usage()?;
     let manifest = write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
         match error {
             error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
@@ -151,19 +139,12 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
         name,
         classes: ClassTable::load(classes)?,
         output: output.clone(),
-        order: match order {
-            ChannelOrderArg::Rgb => ChannelOrder::Rgb,
-            ChannelOrderArg::Bgr => ChannelOrder::Bgr,
-        },
+        order: *order,
         normalization,
         align_corners: arguments.align_corners,
         multiple: arguments.multiple,
         tiling: arguments.window,
-        precision: match arguments.precision {
-            WeightPrecisionArg::Fp32 => Precision::Fp32,
-            WeightPrecisionArg::Fp16 => Precision::Fp16,
-            WeightPrecisionArg::Int8 => Precision::Int8,
-        },
+        precision: arguments.precision,
         command: command(),
     })
 }
@@ -195,6 +176,13 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
         }
     };
     format!("{file}  {kind}  {precision}  {inputs} -> {outputs}\n{meaning}; {tiling}")
+}
+
+fn channel_orders() -> impl TypedValueParser<Value = ChannelOrder> {
+    PossibleValuesParser::new(["rgb", "bgr"]).map(|name| match name.as_str() {
+        "bgr" => ChannelOrder::Bgr,
+        _ => ChannelOrder::Rgb,
+    })
 }
 
 /// Parses three numbers such as `0.485,0.456,0.406`.

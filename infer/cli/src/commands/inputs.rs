@@ -50,7 +50,7 @@ pub(crate) fn collect(
                 .collect::<Result<_, _>>()
                 .with_context(|| format!("cannot read the matches of {text}"))?;
             paths.retain(|path| is_image_path(path) && path.is_file());
-            // Globs follow links to folders, even in cycles: the shortest path to each file is kept.
+            // Globs follow links to folders, even in cycles: keep the shortest path to each file.
             paths.sort_by_cached_key(|path| (path.components().count(), path.clone()));
             let mut seen = HashSet::new();
             paths.retain(|path| {

@@ -27,7 +27,9 @@ use super::format::{OutputFormat, OutputFormats};
 use super::inputs::{self, InputImage};
 use super::signals::StopSignals;
 use super::tuned::{TunedEngine, TuningArgs};
-use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
+use super::{
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+};
 
 /// Label images
 ///
@@ -44,7 +46,7 @@ pub(crate) struct LabelArgs {
     run: RunArgs,
     #[command(flatten)]
     tuning: TuningArgs,
-    /// Images, folders of images, or globs such as 'in/**/*.jpg'; - reads a list from the standard input
+    /// Images, folders or globs such as 'in/**/*.jpg'; - reads a list from standard input
     #[arg(required_unless_present = "lists")]
     inputs: Vec<PathBuf>,
     /// List of images: each line a path, or {"image": PATH, "name": PATH BELOW OUT}
@@ -84,22 +86,21 @@ pub(crate) struct LabelArgs {
 }
 
 pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError> {
-    let signals = StopSignals::catch().map_err(CommandError::usage)?;
-    let shard = arguments.shard().map_err(CommandError::usage)?;
+    let signals = StopSignals::catch().or_usage()?;
+    let shard = arguments.shard().or_usage()?;
     let all = inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref())
-        .map_err(CommandError::usage)?;
-    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).map_err(CommandError::usage)?;
+        .or_usage()?;
+    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).or_usage()?;
     let input_set = InputSetDigest::from_names(all.iter().map(|input| input.name.as_path()));
     let inputs: Vec<InputImage> =
         all.into_iter().filter(|input| shard.contains(&input.name)).collect();
-    let (mut pipeline, engine) = arguments.open(inputs.len()).map_err(CommandError::usage)?;
-    let formats = arguments.formats(&pipeline, &inputs).map_err(CommandError::usage)?;
-    let recipe = arguments.recipe(&pipeline, &engine, &formats).map_err(CommandError::usage)?;
+    let (mut pipeline, engine) = arguments.open(inputs.len()).or_usage()?;
+    let formats = arguments.formats(&pipeline, &inputs).or_usage()?;
+    let recipe = arguments.recipe(&pipeline, &engine, &formats).or_usage()?;
     let run = RunHeader::new(recipe, shard, input_set, formats.combined_names().collect());
-    let out_dir = OutputDir::open(&arguments.out, &formats, run, arguments.resume)
-        .map_err(CommandError::usage)?;
-    for remark in out_dir.warnings(&inputs, &formats) {
-        print_stderr(format_args!("warning: {remark}"));
+    let out_dir = OutputDir::open(&arguments.out, &formats, run, arguments.resume).or_usage()?;
+    for warning in out_dir.warnings(&inputs, &formats) {
+        print_stderr(format_args!("warning: {warning}"));
     }
     let todo: Vec<usize> = (0..inputs.len())
         .filter(|&index| !out_dir.is_done(&inputs[index], arguments.verify_inputs))
@@ -120,20 +121,24 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     };
     let bar = progress::bar(todo.len());
     // Images that were run, but whose names cannot be written below the output folder.
-    let unplaced: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
-    let encode = |index: usize, item: DecodedImage<FileFingerprint>, decided: Prediction| {
+    let unwritable: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
+    let encode = |index: usize, item: DecodedImage<FileFingerprint>, prediction: Prediction| {
         let input = &inputs[todo[index]];
         let path = input.path.display();
-        match record.write_results(input, item, decided) {
+        match record.write_results(input, item, prediction) {
             Err(error) if record::is_name_error(&error) => {
-                let error = error.context(format!("cannot write the labels of {path} under its name"));
+                let error =
+                    error.context(format!("cannot write the labels of {path} under its name"));
                 progress::show_error(&bar, &error);
                 record.record_failure(input, &error);
-                unplaced.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
+                unwritable.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 Ok(())
             }
             kept => kept.with_context(|| {
-                format!("stopped: the labels of {path} could not be written; make room or fix the cause, and continue with --resume")
+                format!(
+                    "stopped: the labels of {path} could not be written; make room or fix the cause, \
+                     and continue with --resume"
+                )
             }),
         }
     };
@@ -150,10 +155,10 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         return Err(error.into());
     }
     record.check()?;
-    let unplaced = unplaced.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let labeled = report.done - unplaced.len();
+    let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let labeled = report.done - unwritable.len();
     let mut failures: Vec<(usize, anyhow::Error)> =
-        report.failed.into_iter().chain(unplaced).collect();
+        report.failed.into_iter().chain(unwritable).collect();
     failures.sort_by_key(|(index, _)| *index);
     let failed: Vec<FailedInput> = failures
         .iter()
@@ -167,13 +172,12 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     } else if shard == Shard::ALL {
         let failed: HashSet<usize> = failures.iter().map(|(index, _)| todo[*index]).collect();
         let labeled = inputs.iter().enumerate().filter(|(index, _)| !failed.contains(index));
+        let classes = &pipeline.segmenter().model().classes;
         let names: Vec<PathBuf> = labeled.map(|(_, input)| input.name.clone()).collect();
-        formats
-            .finish(&arguments.out, &names, arguments.run.max_pixels, &pipeline.segmenter().model().classes)
-            .context(
-                "the images are labeled, but a combined file could not be written; if a result is named here as broken, delete it \
-                 and continue with --resume",
-            )?;
+        formats.finish(&arguments.out, &names, arguments.run.max_pixels, classes).context(
+            "the images are labeled, but a combined file could not be written; if a result is \
+                 named here as broken, delete it and continue with --resume",
+        )?;
     }
     if arguments.json {
         print_json(&summary)?;

@@ -14,7 +14,7 @@ use protoseg_models::classes::ClassTable;
 use serde::Serialize;
 
 use super::format::OutputFormats;
-use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
+use super::{CommandError, CommandOutcome, OrUsage, print, print_json, print_stderr};
 
 /// Merge the shards of `protoseg label`, verify that they are complete, and write combined files
 ///
@@ -63,9 +63,9 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
             return Err(CommandError::usage(error));
         }
     };
-    let joined = MergedShards::read(&arguments.folders).map_err(CommandError::usage)?;
-    let segmenter = Segmenter::open(&arguments.bundle).map_err(CommandError::usage)?;
-    if segmenter.fingerprint() != joined.recipe.model {
+    let merged = MergedShards::read(&arguments.folders).or_usage()?;
+    let segmenter = Segmenter::open(&arguments.bundle).or_usage()?;
+    if segmenter.fingerprint() != merged.recipe.model {
         let error = anyhow::anyhow!(
             "{} is not the model that labeled these images",
             arguments.bundle.display()
@@ -73,32 +73,32 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         return Err(CommandError::usage(error));
     }
     let classes = &segmenter.model().classes;
-    for warning in &joined.warnings {
+    for warning in &merged.warnings {
         print_stderr(format_args!("warning: {warning}"));
     }
-    check(&joined)?;
-    check_out(&joined, out).map_err(CommandError::usage)?;
-    let names = joined.recipe.formats.iter().chain(&joined.combined_formats).map(String::as_str);
-    let formats = OutputFormats::from_names(names).map_err(CommandError::usage)?;
-    let own = out.join(STATE_DIR);
-    std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
-    for (&shard, folder) in joined.shards.iter().filter(|(_, folder)| !is_same_folder(folder, out))
+    check(&merged)?;
+    check_out(&merged, out).or_usage()?;
+    let names = merged.recipe.formats.iter().chain(&merged.combined_formats).map(String::as_str);
+    let formats = OutputFormats::from_names(names).or_usage()?;
+    let state = out.join(STATE_DIR);
+    std::fs::create_dir_all(&state).with_context(|| state.display().to_string())?;
+    for (&shard, folder) in merged.shards.iter().filter(|(_, folder)| !is_same_folder(folder, out))
     {
-        gather(&joined, shard, folder, out, arguments.link)?;
+        gather(&merged, shard, folder, out, arguments.link)?;
     }
-    let names: Vec<PathBuf> = joined.parts.keys().cloned().collect();
+    let names: Vec<PathBuf> = merged.parts.keys().cloned().collect();
     formats.finish(out, &names, MAX_PIXELS, classes).context(
         "a combined file could not be written; if a result is named here as broken, delete it, label its shard again with \
          --resume, and merge again",
     )?;
-    let failed: Vec<String> = joined
+    let failed: Vec<String> = merged
         .failed
         .iter()
-        .filter(|name| !joined.parts.contains_key(&unescape_name(name)))
+        .filter(|name| !merged.parts.contains_key(&unescape_name(name)))
         .cloned()
         .collect();
     let summary =
-        MergeSummary { labeled: joined.parts.len(), failed, classes: shares(&joined, classes) };
+        MergeSummary { labeled: merged.parts.len(), failed, classes: shares(&merged, classes) };
     if arguments.json {
         print_json(&summary)?;
     } else {
@@ -112,29 +112,30 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
 }
 
 /// Fails if images are missing that did not fail.
-fn check(joined: &MergedShards) -> Result<()> {
-    if joined.is_complete() {
+fn check(merged: &MergedShards) -> Result<()> {
+    if merged.is_complete() {
         return Ok(());
     }
-    let (there, all) = (joined.parts.len() + joined.failed.len(), joined.input_set.images);
+    let done = merged.parts.len() + merged.failed.len();
+    let all = merged.input_set.images;
     bail!(
-        "{there} of {all} images were labeled or failed, or other images than those of the run: a shard is unfinished; run it \
+        "{done} of {all} images were labeled or failed, or other images than those of the run: a shard is unfinished; run it \
          again with --resume"
     )
 }
 
 /// Refuses a folder with results of another labeling run: another recipe or other images.
-fn check_out(joined: &MergedShards, out: &Path) -> Result<()> {
+fn check_out(merged: &MergedShards, out: &Path) -> Result<()> {
     // The folders of the command line were compared with each other already.
-    if joined.shards.values().any(|folder| is_same_folder(folder, out)) {
+    if merged.shards.values().any(|folder| is_same_folder(folder, out)) {
         return Ok(());
     }
-    let recipe = joined.recipe.key();
+    let recipe = merged.recipe.key();
     for path in Journal::list(out) {
         let contents = JournalContents::read(&path)?;
-        let divided = contents.run.is_none_or(|run| joined.shards.contains_key(&run.shard));
+        let divided = contents.run.is_none_or(|run| merged.shards.contains_key(&run.shard));
         let ours = |entry: &JournalEntry| {
-            entry.recipe == recipe && joined.parts.contains_key(&unescape_name(&entry.image))
+            entry.recipe == recipe && merged.parts.contains_key(&unescape_name(&entry.image))
         };
         ensure!(
             contents.entries.is_empty() || (divided && contents.entries.values().all(ours)),
@@ -148,32 +149,32 @@ fn check_out(joined: &MergedShards, out: &Path) -> Result<()> {
 
 /// Returns true if two paths lead to the same folder.
 fn is_same_folder(one: &Path, other: &Path) -> bool {
-    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    place(one) == place(other)
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    canonical(one) == canonical(other)
 }
 
 /// Copies or links a shard's results, journal and list of failures into another output folder.
 fn gather(
-    joined: &MergedShards,
+    merged: &MergedShards,
     shard: Shard,
     folder: &Path,
     out: &Path,
     link: bool,
 ) -> Result<()> {
     let run = RunHeader::new(
-        joined.recipe.clone(),
+        merged.recipe.clone(),
         shard,
-        joined.input_set.clone(),
-        joined.combined_formats.clone(),
+        merged.input_set.clone(),
+        merged.combined_formats.clone(),
     );
     let (journal, _) = Journal::open(out, shard)?;
     journal.begin(&run)?;
     for part in
-        joined.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image)))
+        merged.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image)))
     {
         journal.invalidate(&part.entry.image)?;
-        for place in part.entry.outputs.keys().map(|place| unescape_name(place)) {
-            let (from, to) = (folder.join(&place), out.join(&place));
+        for path in part.entry.outputs.keys().map(|path| unescape_name(path)) {
+            let (from, to) = (folder.join(&path), out.join(&path));
             copy_or_link(&from, &to, &out.join(STATE_DIR).join("gathered"), link)
                 .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         }
@@ -187,28 +188,28 @@ fn gather(
     Ok(())
 }
 
-/// Copies or links `from` to `to` via the temporary name `way` on the same file system. Writing to
+/// Copies or links `from` to `to` via `temporary` on the same file system. Writing to
 /// `to` directly would truncate `from` if both are links to one file.
-fn copy_or_link(from: &Path, to: &Path, way: &Path, link: bool) -> std::io::Result<()> {
-    let removed = |path: &Path| match std::fs::remove_file(path) {
+fn copy_or_link(from: &Path, to: &Path, temporary: &Path, link: bool) -> std::io::Result<()> {
+    let remove = |path: &Path| match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    removed(way)?;
-    let linked = if link { std::fs::hard_link(from, way).is_ok() } else { false };
+    remove(temporary)?;
+    let linked = if link { std::fs::hard_link(from, temporary).is_ok() } else { false };
     if !linked {
-        std::fs::copy(from, way)?;
+        std::fs::copy(from, temporary)?;
     }
-    std::fs::rename(way, to)?;
+    std::fs::rename(temporary, to)?;
     // rename(2) does nothing if both names are links to one file.
-    removed(way)
+    remove(temporary)
 }
 
-fn shares(joined: &MergedShards, classes: &ClassTable) -> BTreeMap<String, f64> {
-    let pixels = joined.pixels();
+fn shares(merged: &MergedShards, classes: &ClassTable) -> BTreeMap<String, f64> {
+    let pixels = merged.pixels();
     let all = pixels.iter().sum::<u64>().max(1) as f64;
     let names = classes.classes().iter().map(|class| class.name.clone());
     names.zip(pixels).map(|(name, pixels)| (name, pixels as f64 / all)).collect()

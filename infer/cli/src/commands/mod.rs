@@ -68,6 +68,17 @@ impl CommandError {
     }
 }
 
+/// Turns the error of a result into [`CommandError::Usage`].
+pub(crate) trait OrUsage<T> {
+    fn or_usage(self) -> Result<T, CommandError>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrUsage<T> for Result<T, E> {
+    fn or_usage(self) -> Result<T, CommandError> {
+        self.map_err(CommandError::usage)
+    }
+}
+
 /// Warns of manifest fields that this version does not know.
 fn warn_newer_version(bundle: &Path, unknown_fields: &[String]) {
     if !unknown_fields.is_empty() {

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use protoseg_models::atomic;
 
-/// Resolves links of an output path. Refuses folders, devices and pipes, which an atomic write would
-/// replace.
+/// Resolves links of an output path. Refuses folders, devices and pipes, which an atomic write
+/// would replace.
 pub(crate) fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let shown = path.display();
     ensure!(path.file_name().is_some(), "{shown} is not a file name");
-    let place = match path.canonicalize() {
-        Ok(place) => place,
+    let resolved = match path.canonicalize() {
+        Ok(resolved) => resolved,
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => path.to_owned(),
         Err(error) => return Err(error).with_context(|| shown.to_string()),
     };
-    match place.metadata() {
+    match resolved.metadata() {
         Ok(there) if there.is_dir() => bail!("{shown} is a folder; name a file in it"),
         Ok(there) if !there.is_file() => {
             bail!(
@@ -25,12 +25,12 @@ pub(crate) fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
         }
         _ => {}
     }
-    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = resolved.parent().filter(|folder| !folder.as_os_str().is_empty());
     ensure!(
         folder.is_none_or(Path::is_dir),
         "{shown} cannot be written, as its folder does not exist; create it first"
     );
-    Ok(place)
+    Ok(resolved)
 }
 
 /// Refuses a path that cannot be written, before long work begins.

@@ -9,7 +9,7 @@ use protoseg_images::label_map::LabelMap;
 use protoseg_models::atomic;
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 
-use super::{CommandError, CommandOutcome, print};
+use super::{CommandError, CommandOutcome, OrUsage, print};
 
 /// Name of the class file.
 const CLASSES: &str = "classes.txt";
@@ -37,7 +37,7 @@ pub(crate) struct SynthArgs {
 
 pub(crate) fn run(arguments: &SynthArgs) -> Result<CommandOutcome, CommandError> {
     let SynthArgs { out, count, seed, size: [height, width] } = arguments;
-    prepare(out).map_err(CommandError::usage)?;
+    prepare(out).or_usage()?;
     let mut list = String::new();
     for index in 0..*count {
         let scene = protoseg_synthetic::render_scene(*seed, index as u64, *height, *width);

@@ -160,7 +160,7 @@ fn eval_scores_a_folder() {
         "{}",
         perfect.stdout
     );
-    // A quarter of the red pixels is labeled green, another is void: IoU red 128/192, green 256/320.
+    // A quarter of the red pixels is labeled green, another is void: IoU 128/192 and 256/320.
     for (row, labels) in map.labels.chunks_mut(48).enumerate() {
         labels[..16].fill([20, 255, 10, 10][row / 4]);
     }

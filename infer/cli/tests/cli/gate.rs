@@ -1,6 +1,7 @@
 //! The gate: `protoseg check` on each kind of file.
 //!
-//! The files of `fixtures/gate` are variants of the model in `fixtures/colors`, written by `make.py` there.
+//! The files of `fixtures/gate` are variants of the model in `fixtures/colors`, written by
+//! `make.py` there.
 
 use std::path::Path;
 
@@ -24,35 +25,35 @@ pub(crate) fn int8() -> Variant {
 }
 
 fn frame() -> Variant {
-    let pieces = Tiling::Windows(Window { size: 48, stride: 32 });
-    let frame = FrameSpec { height: 64, width: 96, tiling: pieces, windows_at_once: 6 };
+    let tiling = Tiling::Windows(Window { size: 48, stride: 32 });
+    let frame = FrameSpec { height: 64, width: 96, tiling, windows_at_once: 6 };
     Variant { kind: ModelKind::Frame, frame: Some(frame), ..Variant::LOGITS }
 }
 
 /// Test folder whose bundle also has a frame file for 96x64 pixels.
 pub(crate) fn framed() -> TestDir {
-    place(FRAME, frame(), None)
+    test_dir(FRAME, frame(), None)
 }
 
 /// Test folder whose bundle has one more file, with some of its bytes replaced.
-pub(crate) fn place(name: &str, variant: Variant, patch: Option<(&[u8], &[u8])>) -> TestDir {
-    let place = TestDir::new();
-    std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
+pub(crate) fn test_dir(name: &str, variant: Variant, patch: Option<(&[u8], &[u8])>) -> TestDir {
+    let dir = TestDir::new();
+    std::fs::copy(fixture("gate").join(name), dir.at("bundle").join(name)).unwrap();
     if let Some((from, to)) = patch {
-        place.patch(&format!("bundle/{name}"), from, to);
+        dir.patch(&format!("bundle/{name}"), from, to);
     }
-    change(&place, |manifest| {
-        let sha256 = digest::sha256_file(&place.at("bundle").join(name)).unwrap();
+    change(&dir, |manifest| {
+        let sha256 = digest::sha256_file(&dir.at("bundle").join(name)).unwrap();
         let first = manifest.files[0].clone();
         manifest.files.push(ModelFile { file: name.to_owned(), variant, sha256, ..first });
     });
-    place
+    dir
 }
 
-fn change(place: &TestDir, change: impl FnOnce(&mut Manifest)) {
-    let mut manifest = Manifest::read(&place.at("bundle")).unwrap().value;
+fn change(dir: &TestDir, change: impl FnOnce(&mut Manifest)) {
+    let mut manifest = Manifest::read(&dir.at("bundle")).unwrap().value;
     change(&mut manifest);
-    manifest.write(&place.at("bundle")).unwrap();
+    manifest.write(&dir.at("bundle")).unwrap();
 }
 
 fn gates(bundle: &Path) -> Vec<GateResult> {
@@ -60,22 +61,22 @@ fn gates(bundle: &Path) -> Vec<GateResult> {
 }
 
 /// Runs a check, expects an exit status, and returns its lines about one file.
-fn lines(place: &TestDir, arguments: &str, status: i32, file: &str) -> Vec<String> {
-    let given = answer(&mut place.command(arguments));
+fn lines(dir: &TestDir, arguments: &str, status: i32, file: &str) -> Vec<String> {
+    let given = answer(&mut dir.command(arguments));
     assert_eq!((given.status, given.stderr.as_str()), (status, ""), "{given:?}");
     given.stdout.lines().filter(|line| line.contains(file)).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_limits_of_the_manifest_judge() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let strict =
         GateLimits { logit_error: Some(1e-12), ..GateLimits::for_precision(Precision::Fp32) };
-    change(&place, |manifest| manifest.files[0].limits = Some(strict));
-    let failed = lines(&place, "check bundle --record", 1, "FAILED  model.onnx");
+    change(&dir, |manifest| manifest.files[0].limits = Some(strict));
+    let failed = lines(&dir, "check bundle --record", 1, "FAILED  model.onnx");
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed[0].contains("33x47") && failed[0].contains("(limit 1e-12)"), "{failed:?}");
-    let gate = &gates(&place.at("bundle"))[0];
+    let gate = &gates(&dir.at("bundle"))[0];
     assert_eq!((gate.verdict, gate.limits), (Verdict::Failed, strict));
     let free = GateLimits {
         logit_error: None,
@@ -83,13 +84,13 @@ fn the_limits_of_the_manifest_judge() {
         label_agreement: None,
         mean_iou_drop: None,
     };
-    change(&place, |manifest| manifest.files[0].limits = Some(free));
-    assert_eq!(lines(&place, "check bundle", 0, "not judged  model.onnx").len(), 3);
+    change(&dir, |manifest| manifest.files[0].limits = Some(free));
+    assert_eq!(lines(&dir, "check bundle", 0, "not judged  model.onnx").len(), 3);
 }
 
 #[test]
 fn int8_is_judged_by_images_above_a_floor() {
-    let unjudged = place(INT8, int8(), None);
+    let unjudged = test_dir(INT8, int8(), None);
     let found = lines(&unjudged, "check bundle --record", 0, INT8);
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(
@@ -125,7 +126,7 @@ fn int8_is_judged_by_images_above_a_floor() {
 
     // Red is never predicted: half of the labels are wrong.
     let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
-    let worse = place(INT8, int8(), no_red);
+    let worse = test_dir(INT8, int8(), no_red);
     // Either limit fails the file, with images or without.
     let limit =
         |limits: GateLimits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
@@ -165,7 +166,7 @@ fn int8_is_judged_by_images_above_a_floor() {
     let found = lines(&worse, DATA, 1, "FAILED");
     assert!(found[0].contains("labels 0.0000 % (limit 20.00 %)"), "{found:?}");
     // NaN logits fail.
-    let lost = place(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
+    let lost = test_dir(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
     assert_eq!(lines(&lost, "check bundle", 1, "FAILED  model.int8.onnx 33x47").len(), 1);
     let found = lines(&lost, DATA, 1, "not finite");
     assert!(found[0].contains("model.int8.onnx 33x47: logits that are not finite"), "{found:?}");
@@ -174,7 +175,7 @@ fn int8_is_judged_by_images_above_a_floor() {
 
 #[test]
 fn frames_are_compared_with_windows_stitched_outside() {
-    let good = place(FRAME, frame(), None);
+    let good = test_dir(FRAME, frame(), None);
     let found = lines(&good, "check bundle --record", 0, FRAME);
     assert_eq!(found.len(), 2, "{found:?}");
     for (index, line) in found.iter().enumerate() {
@@ -206,14 +207,14 @@ fn frames_are_compared_with_windows_stitched_outside() {
     );
 
     // Resampling shifted by half a pixel: labels differ near boundaries only.
-    let shifted = place(FRAME, frame(), Some((b"half_pixel", b"asymmetric")));
+    let shifted = test_dir(FRAME, frame(), Some((b"half_pixel", b"asymmetric")));
     let found = lines(&shifted, "check bundle", 1, FRAME);
     assert!(found.iter().all(|line| line.starts_with("FAILED  frame.onnx scene ")), "{found:?}");
     // Wrong confidence alone fails too.
-    let sure = place(FRAME, frame(), Some((&255.0_f32.to_le_bytes(), &250.0_f32.to_le_bytes())));
+    let sure = test_dir(FRAME, frame(), Some((&255.0_f32.to_le_bytes(), &250.0_f32.to_le_bytes())));
     let found = lines(&sure, "check bundle", 1, "FAILED  frame.onnx");
     assert!(found[0].contains("labels 100.0000 %"), "{found:?}");
-    let alone = place(FRAME, frame(), None);
+    let alone = test_dir(FRAME, frame(), None);
     change(&alone, |manifest| drop(manifest.files.remove(0)));
     let found = lines(&alone, "check bundle", 1, FRAME);
     assert!(
@@ -224,24 +225,24 @@ fn frames_are_compared_with_windows_stitched_outside() {
 
 #[test]
 fn taps_name_the_worst_node() {
-    let place = TestDir::new();
-    let given = answer(&mut place.command("check bundle --taps"));
+    let dir = TestDir::new();
+    let given = answer(&mut dir.command("check bundle --taps"));
     assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{given:?}");
     assert!(
         given.stderr.contains("bundle needs taps.onnx") && given.stderr.contains("--taps"),
         "{given:?}"
     );
     for name in ["taps.onnx", "taps.fp16.onnx"] {
-        std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
+        std::fs::copy(fixture("gate").join(name), dir.at("bundle").join(name)).unwrap();
     }
-    let found = lines(&place, "check bundle --taps", 0, "taps");
+    let found = lines(&dir, "check bundle --taps", 0, "taps");
     assert_eq!(
         found[0],
         "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in order of computation:"
     );
     let nodes: Vec<&str> = found[1..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(nodes, ["unit", "mean", "logits"]);
-    let given = answer(&mut place.command("check bundle --taps --json"));
+    let given = answer(&mut dir.command("check bundle --taps --json"));
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!(
         (&summary["taps"][0]["worst"], &summary["passed"]),
@@ -251,29 +252,29 @@ fn taps_name_the_worst_node() {
 
 #[test]
 fn data_options_are_those_of_eval() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for (arguments, part) in [
         ("check bundle --root in", "--data"),
         ("check bundle --data folder", "--root"),
         ("check bundle --data camvid --root in", "val.txt"),
-        ("check bundle --data synthetic", "no score is possible"),
+        ("check bundle --data synthetic", "a score would mean nothing"),
         ("eval bundle", "--data"),
     ] {
-        let given = answer(&mut place.command(arguments));
+        let given = answer(&mut dir.command(arguments));
         assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
         assert!(given.stderr.contains(part), "{arguments}: {given:?}");
     }
-    place.labels("in/labels/a.png", 32, 31, 10);
-    let found = lines(&place, DATA, 1, "FAILED");
+    dir.labels("in/labels/a.png", 32, 31, 10);
+    let found = lines(&dir, DATA, 1, "FAILED");
     assert!(found[0].contains("labels/a.png has 32x31"), "{found:?}");
 }
 
 #[test]
 fn images_of_its_size_run_through_a_frame_file_if_requested() {
-    let place = framed();
+    let dir = framed();
     let config = EngineConfig { frame_files: Some(true), ..EngineConfig::default() };
-    let mut framed = Segmenter::open_with(place.at("bundle"), &config).unwrap();
-    let mut stitched = Segmenter::open(place.at("bundle")).unwrap();
+    let mut framed = Segmenter::open_with(dir.at("bundle"), &config).unwrap();
+    let mut stitched = Segmenter::open(dir.at("bundle")).unwrap();
     let frame_file = |segmenter: &Segmenter, outputs| {
         segmenter.file_name_for([64, 96], outputs) != stitched.file_name_for([64, 96], outputs)
     };
@@ -284,13 +285,12 @@ fn images_of_its_size_run_through_a_frame_file_if_requested() {
         assert!(!frame_file(&framed, others));
         assert_eq!(
             framed.predict(&stripes(96, 64), others).unwrap(),
-            Segmenter::open(place.at("bundle")).unwrap().predict(&stripes(96, 64), others).unwrap()
+            Segmenter::open(dir.at("bundle")).unwrap().predict(&stripes(96, 64), others).unwrap()
         );
     }
     // Other windows than those in the file are run outside of it.
     let window = Some(Tiling::Windows(Window { size: 32, stride: 16 }));
-    let other =
-        Segmenter::open_with(place.at("bundle"), &EngineConfig { window, ..config }).unwrap();
+    let other = Segmenter::open_with(dir.at("bundle"), &EngineConfig { window, ..config }).unwrap();
     assert!(!frame_file(&other, Outputs::default()));
     for (width, height, through) in [(96, 64, true), (64, 96, false), (96, 64, true)] {
         let size = [height as usize, width as usize];

@@ -1,4 +1,4 @@
-//! The pipeline as a library: every item once, however many segmenters; failures that are counted; runs that end early.
+//! The pipeline as a library: every item once, failures, memory limits, runs that end early.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -18,7 +18,7 @@ enum Error {
     Segment(#[from] SegmentError),
     #[error("no image {0}")]
     Missing(usize),
-    #[error("no room")]
+    #[error("disk full")]
     Full,
 }
 
@@ -47,8 +47,8 @@ fn every_item_goes_through_once() {
                 );
             }
         };
-        let wanted = Outputs { confidence: true, margin: true, logits: false };
-        let control = RunControl { outputs: wanted, observe: &observe, ..RunControl::default() };
+        let outputs = Outputs { confidence: true, margin: true, logits: false };
+        let control = RunControl { outputs, observe: &observe, ..RunControl::default() };
         let mut pipeline = pipeline(segmenters);
         let report = pipeline.run(
             40,
@@ -62,12 +62,12 @@ fn every_item_goes_through_once() {
                     Ok(PendingImage { pixels, decode })
                 }
             },
-            |index, item, decided: Prediction| {
+            |index, item, prediction: Prediction| {
                 let width = item.image.width();
                 assert_eq!(item.extra, 10 * index);
-                assert_eq!(decided.confidence.unwrap().len(), decided.labels.len());
-                assert_eq!(decided.margin.unwrap().len(), decided.labels.len());
-                assert_eq!(into_vec(decided.labels), stripe_labels(width, 32));
+                assert_eq!(prediction.confidence.unwrap().len(), prediction.labels.len());
+                assert_eq!(prediction.margin.unwrap().len(), prediction.labels.len());
+                assert_eq!(into_vec(prediction.labels), stripe_labels(width, 32));
                 assert!(seen.lock().unwrap().insert(index));
                 Ok(())
             },
@@ -92,7 +92,7 @@ fn every_item_goes_through_once() {
 }
 
 #[test]
-fn after_a_stop_signal_what_is_on_its_way_is_finished() {
+fn images_in_flight_are_finished_after_a_stop() {
     let (stop, begun, done) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let control = RunControl::<Error> { stop: &stop, ..RunControl::default() };
     let report = pipeline(2).run(
@@ -115,16 +115,16 @@ fn after_a_stop_signal_what_is_on_its_way_is_finished() {
         },
     );
     assert!(report.interrupted && report.stopped.is_none() && report.failed.is_empty());
-    // Nothing that was begun is lost, and few items were: two queues of two, and one in each thread's hands.
+    // No started item is lost, and few were started: two queues of two, and one in each thread.
     assert_eq!((report.done, report.done), (begun.into_inner(), done.into_inner()));
     assert!((5..100).contains(&report.done), "{}", report.done);
-    // Too late to stop anything.
+    // A stop after the last item interrupts nothing.
     let report = pipeline(1).run(0, &control, |index| Ok(image(index)), |_, _, _| Ok(()));
     assert!(!report.interrupted);
 }
 
 #[test]
-fn a_result_that_cannot_be_kept_ends_the_run() {
+fn a_result_that_cannot_be_written_stops_the_run() {
     let report = pipeline(2).run(
         10_000,
         &RunControl::default(),
@@ -140,10 +140,10 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
 }
 
 #[test]
-fn images_in_flight_have_no_more_pixels_than_there_is_room_for() {
-    const ROOM: u64 = 4_000;
+fn images_in_flight_stay_within_the_pixel_budget() {
+    const PIXEL_BUDGET: u64 = 4_000;
     let config = EngineConfig {
-        pixel_budget: Some(ROOM),
+        pixel_budget: Some(PIXEL_BUDGET),
         mode: Some(ExecutionMode::Throughput),
         ..EngineConfig::default()
     };
@@ -157,7 +157,7 @@ fn images_in_flight_have_no_more_pixels_than_there_is_room_for() {
             let (held, peak) = (&held, &peak);
             let decode = move || {
                 let now = held.fetch_add(pixels(index), Ordering::SeqCst) + pixels(index);
-                assert!(now <= ROOM || now == 6_400, "{now} pixels at image {index}");
+                assert!(now <= PIXEL_BUDGET || now == 6_400, "{now} pixels at image {index}");
                 peak.fetch_max(now, Ordering::SeqCst);
                 (image(index).decode)()
             };
@@ -168,7 +168,7 @@ fn images_in_flight_have_no_more_pixels_than_there_is_room_for() {
             Ok(())
         },
     );
-    assert_eq!((report.done, pipeline.setup().pixels), (60, ROOM), "{report:?}");
+    assert_eq!((report.done, pipeline.setup().pixels), (60, PIXEL_BUDGET), "{report:?}");
     assert_eq!((held.into_inner(), peak.into_inner()), (0, 6_400));
 }
 
@@ -187,7 +187,7 @@ fn sessions_are_as_many_as_cores_and_memory_allow() {
         open(1, Some(ExecutionMode::Throughput), Some(1 << 40)),
         (ExecutionMode::Throughput, 3, 1)
     );
-    // What is left of the cores goes to the session that fits.
+    // Remaining cores go to the session that fits.
     #[cfg(target_os = "linux")]
     assert_eq!(open(12, None, Some(1)), (ExecutionMode::Throughput, 1, 3));
     assert_eq!(open(1_000, Some(ExecutionMode::Latency), None), (ExecutionMode::Latency, 1, 3));
@@ -195,34 +195,34 @@ fn sessions_are_as_many_as_cores_and_memory_allow() {
 
 #[test]
 fn both_modes_write_the_same_files() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for index in 0..9 {
-        stripes(40 + 8 * index, 50).save(place.at(&format!("in/images/{index}.png"))).unwrap();
+        stripes(40 + 8 * index, 50).save(dir.at(&format!("in/images/{index}.png"))).unwrap();
     }
     for mode in ["latency", "throughput"] {
         let command = format!(
             "label bundle in/images --out {mode} --format ids,color --threads 3 --mode {mode} --json -v"
         );
-        let given = answer(&mut place.command(&command));
+        let given = answer(&mut dir.command(&command));
         assert_eq!(given.status, 0, "{given:?}");
         assert!(given.stderr.starts_with(&format!("cpu, {mode}: sessions ")), "{given:?}");
         let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
         assert_eq!((&summary["labelled"], &summary["setup"]["mode"]), (&10.into(), &mode.into()));
         assert!(summary["stages"]["bottleneck"].as_str().unwrap().contains("busy"), "{summary}");
     }
-    for name in crate::common::results(&place.at("latency")) {
-        let [one, other] = ["latency", "throughput"]
-            .map(|mode| std::fs::read(place.at(mode).join(&name)).unwrap());
+    for name in crate::common::results(&dir.at("latency")) {
+        let [one, other] =
+            ["latency", "throughput"].map(|mode| std::fs::read(dir.at(mode).join(&name)).unwrap());
         assert!(one == other, "{name}");
     }
 }
 
 #[test]
-fn a_panic_anywhere_ends_the_run_and_comes_out() {
+fn a_panic_anywhere_stops_the_run_and_propagates() {
     for segmenters in [1, 3] {
-        for place in ["open", "decode", "observe", "encode"] {
+        for site in ["open", "decode", "observe", "encode"] {
             let panics =
-                |here: &str, index: usize| assert!(here != place || index != 5, "on purpose");
+                |here: &str, index: usize| assert!(here != site || index != 5, "on purpose");
             let observe = |event: PipelineEvent<'_, Error>| {
                 if let PipelineEvent::Done(index) = event {
                     panics("observe", index);
@@ -250,7 +250,7 @@ fn a_panic_anywhere_ends_the_run_and_comes_out() {
                 )
             });
             let panic = std::panic::catch_unwind(run).unwrap_err();
-            assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{place}");
+            assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{site}");
         }
     }
 }

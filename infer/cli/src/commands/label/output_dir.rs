@@ -80,29 +80,28 @@ impl OutputDir {
             .collect();
         if let Some(first) = other.first() {
             let earlier = self.contents.recipes.get(&first.recipe);
-            let why = earlier.map_or_else(
+            let differences = earlier.map_or_else(
                 || "options".to_owned(),
                 |earlier| self.run.recipe.differences(earlier),
             );
             warnings.push(format!(
-                "{} of {} images are labeled again: different {why}",
+                "{} of {} images are labeled again: different {differences}",
                 other.len(),
                 inputs.len()
             ));
         }
-        let asked: BTreeSet<&str> = formats.folders().collect();
-        let stale = |entry: &JournalEntry, place: &str| {
-            let folder = place.split('/').next().unwrap_or_default();
+        let requested: BTreeSet<&str> = formats.folders().collect();
+        let stale = |entry: &JournalEntry, path: &str| {
+            let folder = path.split('/').next().unwrap_or_default();
             !names.contains(&entry.image)
-                || (entry.recipe != self.recipe && !asked.contains(folder))
+                || (entry.recipe != self.recipe && !requested.contains(folder))
         };
-        let places = entries
-            .values()
-            .flat_map(|entry| entry.outputs.keys().map(move |place| (entry, place)));
-        let left = places.filter(|(entry, place)| {
-            stale(entry, place) && self.out.join(unescape_name(place)).exists()
+        let paths =
+            entries.values().flat_map(|entry| entry.outputs.keys().map(move |path| (entry, path)));
+        let stale_paths = paths.filter(|(entry, path)| {
+            stale(entry, path) && self.out.join(unescape_name(path)).exists()
         });
-        match left.count() {
+        match stale_paths.count() {
             0 => {}
             count => warnings.push(format!(
                 "{} keeps {count} files of earlier runs for images or formats that are not requested now",

@@ -54,9 +54,9 @@ impl<'a> ResultRecorder<'a> {
         &self,
         input: &InputImage,
         item: DecodedImage<FileFingerprint>,
-        decided: Prediction,
+        prediction: Prediction,
     ) -> Result<()> {
-        let (labels, margin) = into_image_labels(&input.name, decided);
+        let (labels, margin) = into_image_labels(&input.name, prediction);
         let labeled =
             LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
         self.out_dir.invalidate(&input.name)?;
@@ -86,10 +86,10 @@ impl<'a> ResultRecorder<'a> {
         bytes_of_input: u64,
         outputs: &mut BTreeMap<String, u64>,
     ) -> Result<()> {
-        for (place, bytes) in self.formats.files(labeled, &self.classes)? {
-            let path = || self.out_dir.out.join(&place).display().to_string();
-            self.out_dir.outputs.write(&place, &bytes).with_context(path)?;
-            outputs.insert(escape_name(&place), bytes.len() as u64);
+        for (path, bytes) in self.formats.files(labeled, &self.classes)? {
+            let shown = || self.out_dir.out.join(&path).display().to_string();
+            self.out_dir.outputs.write(&path, &bytes).with_context(shown)?;
+            outputs.insert(escape_name(&path), bytes.len() as u64);
         }
         if let Some(link) = self.formats.link(&self.out_dir.out, &input.path, &input.name)? {
             outputs.insert(escape_name(&link), bytes_of_input);
@@ -117,9 +117,9 @@ impl<'a> ResultRecorder<'a> {
         entry.map_or(Ok(()), |entry| self.remove(entry.outputs.keys()))
     }
 
-    fn remove<'p>(&self, places: impl Iterator<Item = &'p String>) -> std::io::Result<()> {
-        for place in places.map(|place| self.out_dir.out.join(unescape_name(place))) {
-            match std::fs::remove_file(place) {
+    fn remove<'p>(&self, paths: impl Iterator<Item = &'p String>) -> std::io::Result<()> {
+        for path in paths.map(|path| self.out_dir.out.join(unescape_name(path))) {
+            match std::fs::remove_file(path) {
                 Err(error)
                     if error.kind() != ErrorKind::NotFound && !is_name_error_kind(&error) =>
                 {
@@ -138,8 +138,8 @@ impl<'a> ResultRecorder<'a> {
     }
 }
 
-/// Returns true if only the image's name prevents writing: it is too long, or a file stands where it
-/// needs a folder or the reverse. Results of other images may still be written.
+/// Returns true if only the image's name prevents writing: it is too long, or a file stands where
+/// it needs a folder or the reverse. Results of other images may still be written.
 pub(super) fn is_name_error(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(is_name_error_kind)
 }
