@@ -166,8 +166,8 @@ pub struct Config {
     pub unlabeled_gate: f64,
     /// Applies `class_weights` to the loss on pseudo-labels too.
     pub unlabeled_class_weights: bool,
-    /// Pixels that the loss on pseudo-labels is scaled by: it is their number times the mean over
-    /// the kept pixels, over the number of kept pixels.
+    /// Pixels that N counts in the loss on pseudo-labels: N / kept pixels times the mean over the
+    /// kept pixels.
     pub unlabeled_scale: UnlabeledScale,
 
     /// Prototypes per class.
@@ -183,7 +183,7 @@ pub struct Config {
     #[schemars(range(min = 0, max = 1))]
     #[serde(alias = "gate")]
     pub prototype_gate: f64,
-    /// Leaves these points out of the prototype loss too.
+    /// Leaves the points that `prototype_gate` holds back out of the prototype loss too.
     pub gate_loss: bool,
     /// Weight of the prototype losses.
     #[schemars(range(min = 0, max = 1000))]

@@ -30,7 +30,8 @@ Sets these keys, and refuses a configuration that gives them another value:
 const WARMUP: &str = "
 ## Keys without effect on the warm-up
 
-Runs of an `--ablate` grid that differ in these keys alone share one warm-up:
+Runs of an `--ablate` grid that differ in these keys alone share one warm-up (where `epochs` gives
+the length of the run, `unlabeled` and `synthetic_unlabeled` have an effect too):
 ";
 
 const OLD_NAMES: &str = "
