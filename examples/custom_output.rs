@@ -31,7 +31,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let marked = GrayImage::from_fn(image.width(), image.height(), mark);
     let count = marked.pixels().filter(|pixel| pixel.0[0] > 0).count();
     println!("{count} of {} pixels are unsure", marked.len());
-    println!("logits {:?}, largest {:.2}", logits.dim(), logits.iter().copied().fold(f32::MIN, f32::max));
+    println!(
+        "logits {:?}, largest {:.2}",
+        logits.dim(),
+        logits.iter().copied().fold(f32::MIN, f32::max)
+    );
     marked.save(out)?;
     Ok(())
 }

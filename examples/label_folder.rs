@@ -45,6 +45,11 @@ fn main() -> Result<(), AnyError> {
     for (index, error) in &report.failed {
         eprintln!("{}: {error}", images[*index].display());
     }
-    println!("{} labeled, {} failed; {}", report.done, report.failed.len(), report.stages.bottleneck);
+    println!(
+        "{} labeled, {} failed; {}",
+        report.done,
+        report.failed.len(),
+        report.stages.bottleneck
+    );
     report.stopped.map_or(Ok(()), Err)
 }

@@ -21,7 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let classes = &segmenter.model().classes;
     let pixels = prediction.pixels_by_class(classes.count());
     for (class, count) in classes.classes().iter().zip(pixels) {
-        println!("{:16} {:5.1} %", class.name, 100.0 * count as f64 / prediction.labels.len() as f64);
+        println!(
+            "{:16} {:5.1} %",
+            class.name,
+            100.0 * count as f64 / prediction.labels.len() as f64
+        );
     }
     std::fs::write(overlay, LabelMap::from(prediction).overlay_png(&image, classes)?)?;
     Ok(())

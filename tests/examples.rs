@@ -13,7 +13,8 @@ fn examples_run_on_a_small_bundle() {
     let at = |name: &str| folder.path().join(name);
     let bundle = repository().join("infer/tests/fixtures/colors");
     std::fs::create_dir(at("in")).unwrap();
-    let stripes = RgbImage::from_fn(96, 64, |x, _| if x < 48 { Rgb([200, 0, 0]) } else { Rgb([0, 200, 0]) });
+    let stripes =
+        RgbImage::from_fn(96, 64, |x, _| if x < 48 { Rgb([200, 0, 0]) } else { Rgb([0, 200, 0]) });
     stripes.save(at("in/stripes.png")).unwrap();
     std::fs::write(at("in/broken.png"), "no image").unwrap();
     let photo = at("in/stripes.png");
