@@ -64,12 +64,18 @@ struct TrainArgs {
     /// Trains once for each value of a key, such as mode=supervised,mean-teacher; repeated, for every combination
     #[arg(long, value_name = "KEY=VALUE,…", conflicts_with_all = ["stop_after", "init_from", "dry_run"])]
     ablate: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+struct DeviceArgs {
     /// Device: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
-    /// Threads of libtorch, all cores by default; one more thread makes batches
-    #[arg(long)]
-    threads: Option<usize>,
+    /// Threads of libtorch, all cores by default; training uses one more to make batches
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    threads: Option<i32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,9 +119,8 @@ struct ConfigArgs {
 
 #[derive(Debug, Args)]
 struct AcceptArgs {
-    /// Device: cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    device: DeviceName,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Writes the measurements to a JSON file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -125,9 +130,6 @@ struct AcceptArgs {
     /// Tests every network, not only EfficientNet-Lite0 and ResNet-101
     #[arg(long)]
     all: bool,
-    /// Threads of libtorch; all cores by default
-    #[arg(long)]
-    threads: Option<usize>,
 }
 
 /// An error in the arguments; exit status 2.
@@ -168,11 +170,11 @@ fn run(cli: Cli) -> Result<u8> {
 }
 
 fn accept(arguments: &AcceptArgs) -> Result<u8> {
-    let AcceptArgs { device, report, brief, all, threads } = arguments;
-    if device.is_cuda() {
+    let AcceptArgs { device, report, brief, all } = arguments;
+    if device.device.is_cuda() {
         environment::reexec_with_env(accept::TF32, "0");
     }
-    let device = open(*device, *threads)?;
+    let device = device.open()?;
     let options = accept::AcceptOptions { device, all: *all, brief: *brief };
     let result = accept::run(options, |line| eprintln!("{line}"))?;
     if let Some(path) = report {
@@ -183,22 +185,22 @@ fn accept(arguments: &AcceptArgs) -> Result<u8> {
     Ok(u8::from(!result.passed))
 }
 
-/// Opens the device and sets libtorch's threads, by default one per core.
-fn open(device: DeviceName, threads: Option<usize>) -> Result<Device> {
-    let threads = match threads {
-        Some(threads) if !(1..=1024).contains(&threads) => {
-            return Err(Usage(anyhow::anyhow!(
-                "--threads is {threads}; it must be between 1 and 1024"
-            ))
-            .into());
-        }
-        Some(threads) => threads,
-        None => std::thread::available_parallelism().context("cannot count the cores")?.get(),
-    };
-    let device = device.open().map_err(Usage)?;
-    // Has no effect after libtorch's first operation.
-    tch::set_num_threads(i32::try_from(threads).context("--threads is too large")?);
-    Ok(device)
+impl DeviceArgs {
+    /// Opens the device and sets libtorch's threads.
+    fn open(&self) -> Result<Device> {
+        let device = self.device.open().map_err(Usage)?;
+        let threads = match self.threads {
+            Some(threads) => threads,
+            None => {
+                let cores =
+                    std::thread::available_parallelism().context("cannot count the cores")?;
+                i32::try_from(cores.get())?
+            }
+        };
+        // Has no effect after libtorch's first operation.
+        tch::set_num_threads(threads);
+        Ok(device)
+    }
 }
 
 fn train(arguments: &TrainArgs) -> Result<u8> {
@@ -217,7 +219,7 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
         .map(|minutes| Duration::try_from_secs_f64(60.0 * minutes))
         .transpose()
         .map_err(|error| Usage(anyhow::anyhow!("--max-minutes: {error}")))?;
-    let device = open(arguments.device, arguments.threads)?;
+    let device = arguments.device.open()?;
     let options = RunOptions {
         out: out.clone(),
         resume: arguments.resume,

@@ -1,24 +1,24 @@
-//! How the C library's allocator treats pictures and scores, which are large, short-lived, and freed by other threads than the
-//! ones that made them.
+//! Settings of glibc's allocator for images and logits: large, short-lived buffers that are freed
+//! by other threads than those that allocated them.
 
-#![expect(unsafe_code, reason = "a call of the C library")]
+#![expect(unsafe_code, reason = "calls mallopt of the C library")]
 
-/// Blocks from this size on, those of large pictures, go back to the system as soon as they are freed.
+/// `M_MMAP_THRESHOLD` in bytes: larger blocks return to the system as soon as they are freed.
 #[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 32 << 20;
+const MMAP_THRESHOLD: libc::c_int = 32 << 20;
 
-/// Smaller ones are taken again by the next picture, which saves the system clearing its pages; of those that lie free at
-/// the end of the heap, so much is kept.
+/// `M_TRIM_THRESHOLD` in bytes: free memory kept at the end of the heap for the next image, which
+/// saves page faults.
 #[cfg(target_env = "gnu")]
-const KEPT: libc::c_int = 64 << 20;
+const TRIM_THRESHOLD: libc::c_int = 64 << 20;
 
-/// Has all threads share what is freed: without this, each keeps an arena of its own with what it once needed.
+/// Shares one arena among all threads; otherwise each keeps its own peak.
 pub(crate) fn use_one_arena() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets numbers of the allocator; no other thread runs yet.
+    // SAFETY: sets parameters of the allocator while no other thread runs.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD);
     }
 }

@@ -1,4 +1,5 @@
-//! `protoseg`: labels, scores and checks with a bundle, and the front door to `protoseg-train` and `protoseg-export`.
+//! `protoseg`: labels, scores, checks and serves a bundle; starts `protoseg-train` and
+//! `protoseg-export`.
 
 #![warn(clippy::print_stderr)]
 
@@ -12,15 +13,16 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    CommandError, CommandOutcome, accept, bench, check, doctor, eval, export, import, label, merge,
-    print_stderr, serve, sibling, synth, tune,
+    CommandError, CommandOutcome, OrUsage, accept, bench, check, doctor, eval, export, import,
+    label, merge, print_stderr, serve, sibling, synth, tune,
 };
 use protoseg_models::errors::error_chain;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
 ///
-/// Exit status: 0 done, 1 failed, 2 nothing could be begun (arguments, bundle, ONNX Runtime, inputs), 3 finished but for
-/// some inputs, 143, 129 and 130 ended by SIGTERM, SIGHUP and Ctrl-C with all that was done kept.
+/// Exit status: 0 success; 1 failure; 2 not started (arguments, bundle, ONNX Runtime or inputs are
+/// wrong); 3 finished, but some inputs failed; 143, 129, 130 stopped by SIGTERM, SIGHUP or Ctrl-C,
+/// with finished results kept.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -50,17 +52,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Turn a checkpoint into a bundle that passes its check (starts protoseg-export)
+    /// Export a checkpoint to a bundle and check it (starts protoseg-export)
     #[command(disable_help_flag = true)]
     Export {
-        /// Passed on to protoseg-export, but for those of the check
+        /// Passed on to protoseg-export, except --no-check and --check-*
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
 }
 
-/// What is said after a panic's own lines.
-const PANIC_MESSAGE: &str = "the program came upon a mistake of its own and stopped; what was finished before is kept. Please report it";
+/// Printed after a panic's own lines.
+const PANIC_MESSAGE: &str =
+    "internal error: this is a bug in protoseg, please report it; finished results are kept";
 
 fn main() -> ExitCode {
     allocator::use_one_arena();
@@ -80,7 +83,7 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-/// The command line; options of the server come from the environment too.
+/// Parses the command line; options of `serve` may also come from environment variables.
 fn cli() -> Cli {
     let command = Cli::command().mut_subcommand("serve", serve::with_env_vars);
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
@@ -99,9 +102,7 @@ fn run(command: &Command) -> Result<CommandOutcome, CommandError> {
         Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Accept(arguments) => accept::run(arguments),
-        Command::Train { arguments } => {
-            match sibling::exec("train", arguments).map_err(CommandError::usage)? {}
-        }
+        Command::Train { arguments } => match sibling::exec("train", arguments).or_usage()? {},
         Command::Export { arguments } => export::run(arguments),
     }
 }

@@ -1,12 +1,12 @@
-//! ONNX Runtime's telemetry, which this program declines.
+//! Opt-out of ONNX Runtime's telemetry.
 
-#![expect(unsafe_code, reason = "an environment variable is set")]
+#![expect(unsafe_code, reason = "sets an environment variable")]
 
-/// What ONNX Runtime reads as it starts. Its interface turns sending off too, but only after files were made in the user's
-/// cache and in the folder for temporary files.
+/// Read by ONNX Runtime as it starts. Its API can disable telemetry too, but only after it has
+/// created files in the user's cache and temporary folders.
 const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
-/// Declines it, unless the user has said something about it.
+/// Opts out, unless the user has set the variable.
 pub(crate) fn opt_out() {
     if std::env::var_os(VARIABLE).is_none() {
         // SAFETY: no other thread runs yet.

@@ -472,7 +472,7 @@ impl OutputArgs {
     fn write(&self, report: &BenchReport) -> anyhow::Result<()> {
         let mut written = Vec::new();
         if let Some(path) = &self.report {
-            written.push(output_file::place(path).and_then(|place| Ok(report.write(&place)?)));
+            written.push(output_file::resolve(path).and_then(|place| Ok(report.write(&place)?)));
         }
         if let Some(path) = &self.html {
             written.push(output_file::write(path, page::html(report).as_bytes()));

@@ -1,5 +1,5 @@
-//! `protoseg check`: holds every file of a bundle against libtorch, whose answers for a few pictures travel in the bundle,
-//! and with labelled pictures against the score of the 32-bit file.
+//! `protoseg check`: compares every file of a bundle with the libtorch outputs in its probe, and
+//! its score on labeled images with that of the fp32 file.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -12,21 +12,24 @@ use protoseg_models::versioned::Versioned;
 use serde::Serialize;
 
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, print, print_json, progress, warn_newer_version};
+use super::{
+    CommandError, CommandOutcome, OrUsage, print, print_json, progress, warn_newer_version,
+};
 
-/// Check that a bundle's files compute what libtorch computed
+/// Check that a bundle's files compute the same as libtorch
 ///
-/// Runs the pictures of the bundle's probe through every file that gives logits, and holds logits and labels against
-/// libtorch's. Files for whole frames run two drawn scenes, and are held against windows stitched outside the file. With
-/// --data, the score of every file on labelled pictures is held against that of the 32-bit file. A bundle of `protoseg
-/// adopt` holds the model's own answers instead: whether this machine computes the same as the one that adopted it.
+/// Runs the probe's images through every file with logits and compares logits and labels with
+/// libtorch's. Frame files run two synthetic scenes and are compared with windows stitched outside
+/// the file. With --data, the mIoU of every file on labeled images is compared with that of the
+/// fp32 file. The probe of an imported bundle holds the model's own outputs, so the check compares
+/// this machine with the one that imported it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Bundle folder
     bundle: PathBuf,
     #[command(flatten)]
     data: DataArgs,
-    /// Compare node by node where the folder holds files that `protoseg export --taps` wrote
+    /// Compare intermediate outputs of the files that `protoseg export --taps` wrote
     #[arg(long)]
     taps: bool,
     /// Write the result into the bundle's manifest
@@ -37,10 +40,9 @@ pub(crate) struct CheckArgs {
     json: bool,
 }
 
-/// What is printed.
+/// Printed report.
 #[derive(Debug, Serialize)]
 struct CheckOutput {
-    /// Whose answers the probe holds.
     reference: ProbeReference,
     #[serde(flatten)]
     report: CheckReport,
@@ -49,51 +51,50 @@ struct CheckOutput {
 
 pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError> {
     let folder = &arguments.bundle;
-    session::load_runtime().map_err(CommandError::usage)?;
-    let Versioned { value: mut manifest, unknown_fields } =
-        Manifest::read(folder).map_err(CommandError::usage)?;
+    session::load_runtime().or_usage()?;
+    let Versioned { value: mut manifest, unknown_fields } = Manifest::read(folder).or_usage()?;
     warn_newer_version(folder, &unknown_fields);
-    let pictures = open_labeled_images(&arguments.data, &manifest).map_err(CommandError::usage)?;
+    let images = open_labeled_images(&arguments.data, &manifest).or_usage()?;
     let cases = check::probe_cases(folder, &manifest).map_err(anyhow::Error::from)?;
     let taps = match cases.first().filter(|_| arguments.taps) {
         Some(case) => check::compare_taps(folder, case).map_err(anyhow::Error::from)?,
         None => Vec::new(),
     };
-    let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
+    let bar = progress::bar(images.as_ref().map_or(0, |images| images.set.count()));
     let report = check::check_bundle(
         folder,
         &manifest,
         &cases,
-        pictures.as_ref(),
+        images.as_ref(),
         &AtomicBool::new(false),
         &|| bar.inc(1),
     );
     bar.finish_and_clear();
-    // Before the results are printed, as nobody may be listening; and they are worth printing if this fails.
+    // Recorded before printing, which may fail on a closed pipe; printed even if recording failed.
     let recorded = if arguments.record {
         manifest.gate = report.gates();
         manifest.write(folder).map_err(anyhow::Error::from)
     } else {
         Ok(())
     };
-    let answer = CheckOutput { reference: manifest.reference, report, taps };
+    let output = CheckOutput { reference: manifest.reference, report, taps };
     if arguments.json {
-        print_json(&answer)?;
+        print_json(&output)?;
     } else {
         if manifest.reference == ProbeReference::OwnOutputs {
             print(
-                "this model was adopted: held against its own answers on the machine that adopted it, not libtorch's",
+                "imported model: compared with its own outputs on the machine that imported it, not with libtorch",
             )?;
         }
         let lines =
-            answer.report.lines().into_iter().chain(answer.taps.iter().flat_map(TapsReport::lines));
+            output.report.lines().into_iter().chain(output.taps.iter().flat_map(TapsReport::lines));
         lines.into_iter().try_for_each(print)?;
     }
     recorded?;
-    Ok(if answer.report.passed { CommandOutcome::Success } else { CommandOutcome::Failed })
+    Ok(if output.report.passed { CommandOutcome::Success } else { CommandOutcome::Failed })
 }
 
-/// Opens labelled pictures whose classes are the model's.
+/// Opens labeled images and checks that their classes are the model's; `None` without --data.
 pub(crate) fn open_labeled_images(
     arguments: &DataArgs,
     manifest: &Manifest,
@@ -104,7 +105,7 @@ pub(crate) fn open_labeled_images(
     let set = arguments.open()?;
     ensure_same_classes(&manifest.model, &set.classes())?;
     if set.count() == 0 {
-        return Err(anyhow!("there is no picture in {}", arguments.describe()));
+        return Err(anyhow!("no image in {}", arguments.describe()));
     }
     Ok(Some(LabeledImages { set, name: arguments.describe() }))
 }

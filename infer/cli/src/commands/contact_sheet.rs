@@ -1,4 +1,4 @@
-//! A contact sheet: pictures, their truth and what a model made of them, side by side.
+//! Contact sheet: images, ground truth and the predictions of models, side by side.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use image::{ImageFormat, Rgb, RgbImage};
 use protoseg_models::atomic;
 use protoseg_models::classes::ClassTable;
 
-/// Pictures on a sheet.
+/// Rows of a sheet, one image each.
 const ROWS: usize = 6;
-/// Width of each of a row's parts in pixels; twice that is the largest height.
-const PART: u32 = 480;
-/// Pixels between parts and between rows.
+/// Width of a column in pixels; the largest height of a row is twice that.
+const COLUMN: u32 = 480;
+/// Pixels between columns and between rows.
 const GAP: u32 = 4;
 
-/// Rows as they come, from any thread.
+/// Contact sheet in progress; rows may come in any order from any thread.
 pub(crate) struct ContactSheet {
     palette: [[u8; 3]; 256],
     models: usize,
@@ -25,13 +25,13 @@ pub(crate) struct ContactSheet {
 }
 
 impl ContactSheet {
-    /// An empty sheet in the colors of some classes, with a column for each model behind image and truth.
+    /// An empty sheet with columns for image, ground truth and each model.
     pub(crate) fn new(classes: &ClassTable, models: usize) -> Self {
         Self { palette: classes.palette(), models, rows: Mutex::default() }
     }
 
-    /// Draws the prediction of one model, and image and truth with the first that comes, if the row is among the first.
-    /// Truth and labels are train ids of all the image's pixels.
+    /// Adds a model's prediction for image `index`; ignores all but the first images. `truth` and
+    /// `labels` are train ids, `[height, width]`.
     pub(crate) fn add(
         &self,
         model: usize,
@@ -69,10 +69,10 @@ impl ContactSheet {
 
     fn width(&self) -> u32 {
         let columns = 2 + self.models as u32;
-        columns * PART + (columns - 1) * GAP
+        columns * COLUMN + (columns - 1) * GAP
     }
 
-    /// Writes the rows one below the other as a PNG file, whole or not at all.
+    /// Writes the sheet as a PNG file, atomically.
     pub(crate) fn write(self, path: &Path) -> Result<()> {
         let width = self.width();
         let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -92,17 +92,17 @@ impl ContactSheet {
     }
 }
 
-/// Where a column begins.
+/// Left edge of a column in pixels.
 fn left(column: usize) -> i64 {
-    column as i64 * i64::from(PART + GAP)
+    column as i64 * i64::from(COLUMN + GAP)
 }
 
-/// Refuses a file that could not be written, before there is something to write.
+/// Refuses a path that cannot be written, before the work begins.
 pub(crate) fn check_path(path: &Path) -> Result<()> {
     let png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
     ensure!(
         png && !path.is_dir(),
-        "{} is no name of a contact sheet; write a file that ends in .png",
+        "{} is not a PNG file name for the contact sheet; write a name that ends in .png",
         path.display()
     );
     let folder =
@@ -115,12 +115,12 @@ pub(crate) fn check_path(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Width and height of a picture in its part: as wide as the part, unless that were too high.
+/// Width and height of an image on the sheet: as wide as a column, unless that is too high.
 fn scaled(width: u32, height: u32) -> [u32; 2] {
-    let (most, width, height) = (u64::from(2 * PART), u64::from(width), u64::from(height));
-    let down = (height * u64::from(PART)).div_ceil(width);
-    let size = if down <= most { [u64::from(PART), down] } else { [width * most / height, most] };
-    size.map(|side| u32::try_from(side).unwrap_or(PART).max(1))
+    let (most, width, height) = (u64::from(2 * COLUMN), u64::from(width), u64::from(height));
+    let down = (height * u64::from(COLUMN)).div_ceil(width);
+    let size = if down <= most { [u64::from(COLUMN), down] } else { [width * most / height, most] };
+    size.map(|side| u32::try_from(side).unwrap_or(COLUMN).max(1))
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_picture_fits_its_part() {
+    fn every_image_fits_its_column() {
         assert_eq!(scaled(2048, 1024), [480, 240]);
         assert_eq!(scaled(100, 200), [480, 960]);
         assert_eq!(scaled(200, 1000), [192, 960]);
@@ -151,7 +151,7 @@ mod tests {
         check_path(&path).unwrap();
         sheet.write(&path).unwrap();
         let sheet = image::open(&path).unwrap().into_rgb8();
-        assert_eq!(sheet.dimensions(), (4 * PART + 3 * GAP, 2 * PART));
+        assert_eq!(sheet.dimensions(), (4 * COLUMN + 3 * GAP, 2 * COLUMN));
         let palette = ClassTable::cityscapes().palette();
         for column in 1..4 {
             assert_eq!(sheet.get_pixel(left(column) as u32, 5).0, palette[column - 1], "{column}");

@@ -1,4 +1,4 @@
-//! Which labelled pictures a command line names: the data options of `eval` and `check`.
+//! Data set options of `eval` and `check`.
 
 use std::path::PathBuf;
 
@@ -8,36 +8,42 @@ use protoseg_images::dataset::Dataset;
 use protoseg_images::labeled::LabeledDataset;
 pub(crate) use protoseg_infer::evaluate::ensure_same_classes;
 
-/// Labelled pictures.
+/// Labeled images.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct DataArgs {
-    /// How the data set lies in its folder
-    #[arg(long, value_enum)]
+    /// Kind of data set
+    #[arg(long, value_enum, help_heading = "Data")]
     pub(crate) data: Option<DatasetKind>,
-    /// The data set's folder; not for synthetic scenes
-    #[arg(long, requires = "data", value_name = "DIR")]
+    /// Folder of the data set; not for synthetic scenes
+    #[arg(long, requires = "data", value_name = "DIR", help_heading = "Data")]
     pub(crate) root: Option<PathBuf>,
-    /// Which part of it: a list, a folder, or `all` of a folder's pictures [default: val; of a folder: all]
-    #[arg(long, requires = "data", value_name = "NAME", conflicts_with = "list")]
+    /// Split: the name of a list or folder, or `all` [default: val; for `folder`: all]
+    #[arg(
+        long,
+        requires = "data",
+        value_name = "NAME",
+        conflicts_with = "list",
+        help_heading = "Data"
+    )]
     pub(crate) split: Option<String>,
-    /// File with the pictures' paths, and their labels' where these do not follow from them, relative to the root
-    #[arg(long, requires = "data", value_name = "FILE")]
+    /// List of images, a path a line relative to --root, with the label's path if needed
+    #[arg(long, requires = "data", value_name = "FILE", help_heading = "Data")]
     pub(crate) list: Option<PathBuf>,
-    /// Score only the first N pictures [default of synthetic: 100]
-    #[arg(long, requires = "data", value_name = "N", value_parser = super::image_count())]
+    /// Score only the first N images [default for synthetic: 100]
+    #[arg(long, requires = "data", value_name = "N", value_parser = super::image_count(), help_heading = "Data")]
     pub(crate) limit: Option<usize>,
     /// Seed of the synthetic scenes
-    #[arg(long, requires = "data", value_name = "N")]
+    #[arg(long, requires = "data", value_name = "N", help_heading = "Data")]
     pub(crate) seed: Option<u64>,
     /// Height and width of the synthetic scenes [default: 512x1024]
-    #[arg(long, requires = "data", value_name = "HxW", value_parser = super::parse_size)]
+    #[arg(long, requires = "data", value_name = "HxW", value_parser = super::parse_size, help_heading = "Data")]
     pub(crate) size: Option<[usize; 2]>,
-    /// What stands before the options' names where another command has them.
+    /// Prefix of the flags' names in messages: `check-` for `protoseg export`.
     #[arg(skip)]
     pub(crate) prefix: &'static str,
 }
 
-/// Kinds of data sets.
+/// Kind of data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DatasetKind {
     /// train.txt and val.txt with pairs of paths
@@ -48,12 +54,12 @@ pub(crate) enum DatasetKind {
     Voc,
     /// images, labels and classes.txt
     Folder,
-    /// Street scenes drawn by rule, in the classes of Cityscapes
+    /// Synthetic street scenes in the classes of Cityscapes
     Synthetic,
 }
 
 impl DataArgs {
-    /// Whether anything says which pictures of a data set are meant.
+    /// Returns true if any option selects images of the data set.
     pub(crate) fn is_narrowed(&self) -> bool {
         let Self { data: _, root, split, list, limit, seed, size, prefix: _ } = self;
         root.is_some()
@@ -76,7 +82,7 @@ impl DataArgs {
             DatasetKind::Synthetic => {
                 ensure!(
                     root.is_none() && split.is_none() && list.is_none(),
-                    "synthetic scenes take no --{prefix}root, --{prefix}split or --{prefix}list"
+                    "--{prefix}root, --{prefix}split and --{prefix}list are not for synthetic scenes"
                 );
                 let (count, size) = (limit.unwrap_or(100), size.unwrap_or([512, 1024]));
                 return Ok(LabeledDataset::Synthetic {
@@ -92,12 +98,12 @@ impl DataArgs {
             "--seed and --size are for --{prefix}data synthetic"
         );
         let Some(root) = root else { bail!("name the data set's folder with --{prefix}root") };
-        let usual = if dataset == Dataset::Folder { "all" } else { "val" };
+        let default_split = if dataset == Dataset::Folder { "all" } else { "val" };
         let mut set = LabeledDataset::from_files(
             dataset,
             root,
             list.as_deref(),
-            split.as_deref().unwrap_or(usual),
+            split.as_deref().unwrap_or(default_split),
         )?;
         if let Some(limit) = limit {
             set.truncate(*limit);
@@ -105,7 +111,7 @@ impl DataArgs {
         Ok(set)
     }
 
-    /// What the pictures are called in reports.
+    /// Name of the images in reports, such as `cityscapes val`.
     pub(crate) fn describe(&self) -> String {
         let data = self.data.and_then(|data| data.to_possible_value());
         let data = data.map_or_else(String::new, |value| value.get_name().to_owned());

@@ -1,4 +1,4 @@
-//! `protoseg eval`: scores a model on labelled pictures.
+//! `protoseg eval`: scores a model on labeled images.
 
 use std::path::PathBuf;
 
@@ -14,9 +14,11 @@ use serde::Serialize;
 
 use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
-use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
+use super::{
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+};
 
-/// Score a model on labelled pictures
+/// Score a model on labeled images
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("data", |data| data.required(true)))]
 pub(crate) struct EvalArgs {
@@ -24,10 +26,10 @@ pub(crate) struct EvalArgs {
     run: RunArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// Score another bundle on the same images too; may be given again
+    /// Score another bundle on the same images too (repeatable)
     #[arg(long, value_name = "BUNDLE")]
     beside: Vec<PathBuf>,
-    /// Draw the first images, their truth and the prediction of each model side by side into a PNG file
+    /// Write a contact sheet: first images, ground truth and each model's prediction, as PNG
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
     /// Print the scores as JSON
@@ -57,26 +59,21 @@ struct Beside {
 }
 
 pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
-    arguments
-        .sheet
-        .as_deref()
-        .map_or(Ok(()), contact_sheet::check_path)
-        .map_err(CommandError::usage)?;
-    let set = arguments.data.open().map_err(CommandError::usage)?;
+    arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).or_usage()?;
+    let set = arguments.data.open().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     let mut pipelines = Vec::with_capacity(bundles.len());
     for bundle in &bundles {
         let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
-        let pipeline = run.open(set.count()).map_err(CommandError::usage)?;
-        ensure_same_classes(pipeline.segmenter().model(), &set.classes())
-            .map_err(CommandError::usage)?;
+        let pipeline = run.open(set.count()).or_usage()?;
+        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).or_usage()?;
         pipelines.push(pipeline);
     }
     let sheet = ContactSheet::new(&set.classes(), bundles.len());
     let mut summaries = Vec::with_capacity(bundles.len());
     for (column, mut pipeline) in pipelines.into_iter().enumerate() {
-        let look = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
+        let on_image = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
             if arguments.sheet.is_some() {
                 sheet.add(column, index, image, truth, labels);
             }
@@ -89,7 +86,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             bar.inc(1);
         };
         let max_pixels = arguments.run.max_pixels;
-        let scored = evaluate::score(&mut pipeline, &set, max_pixels, &look, &observe);
+        let scored = evaluate::score(&mut pipeline, &set, max_pixels, &on_image, &observe);
         bar.finish_and_clear();
         let (confusion, report) = scored.map_err(anyhow::Error::from)?;
         summaries.push(EvalSummary {
@@ -105,7 +102,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     }
     if arguments.json {
         let mut summaries = summaries.into_iter();
-        let mut summary = summaries.next().context("a bundle")?;
+        let mut summary = summaries.next().context("no bundle was scored")?;
         let bundles = arguments.beside.iter().cloned();
         summary.beside =
             bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();

@@ -1,7 +1,7 @@
-//! `protoseg export`: starts `protoseg-export`, checks what it wrote, and only then puts the bundle into place.
+//! `protoseg export`: runs `protoseg-export`, checks the bundle, and moves it to --out.
 //!
-//! The bundle is made in a hidden folder beside its place and moved there in one step, so one that fails is never there,
-//! and an older one stays until its successor has passed.
+//! The bundle is written to a hidden folder beside --out and renamed after its check, so a
+//! bundle that fails never appears, and an older one stays until then.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -23,12 +23,12 @@ use protoseg_models::{atomic, bundle_output};
 use super::check::open_labeled_images;
 use super::data::{DataArgs, DatasetKind};
 use super::signals::StopSignals;
-use super::{CommandError, CommandOutcome, print, print_stderr, progress, sibling};
+use super::{CommandError, CommandOutcome, OrUsage, print, print_stderr, progress, sibling};
 
-/// How often to look whether `protoseg-export` has ended or a signal has come.
+/// Interval of polling for the end of `protoseg-export` and for signals.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What `protoseg export` takes beside the options of `protoseg-export`.
+/// Options of `protoseg export` besides those of `protoseg-export`.
 #[derive(Debug, Parser)]
 #[command(name = "protoseg export", no_binary_name = true, disable_help_flag = true)]
 #[command(
@@ -36,22 +36,22 @@ const POLL: Duration = Duration::from_millis(20);
     help_template = "{options}"
 )]
 struct Options {
-    /// Write the bundle without checking it; needs no ONNX Runtime
+    /// Write the bundle without a check; needs no ONNX Runtime
     #[arg(long)]
     no_check: bool,
-    /// Score every file on labelled pictures too: how the data set lies in its folder
+    /// Score every file on labeled images too: kind of data set
     #[arg(long, value_enum, value_name = "NAME", conflicts_with = "no_check")]
     check_data: Option<DatasetKind>,
-    /// The data set's folder
+    /// Folder of the data set
     #[arg(long, value_name = "DIR", requires = "check_data")]
     check_root: Option<PathBuf>,
-    /// Which part of it [default: val; of a folder: all]
+    /// Split [default: val; for `folder`: all]
     #[arg(long, value_name = "NAME", requires = "check_data", conflicts_with = "check_list")]
     check_split: Option<String>,
-    /// File with the pictures' paths
+    /// List of images
     #[arg(long, value_name = "FILE", requires = "check_data")]
     check_list: Option<PathBuf>,
-    /// Score only the first N pictures
+    /// Score only the first N images
     #[arg(long, value_name = "N", requires = "check_data", value_parser = super::image_count())]
     check_limit: Option<usize>,
 }
@@ -70,16 +70,15 @@ impl Options {
     }
 }
 
-/// The words of a command line, sorted out.
+/// Command line, split between this program and `protoseg-export`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Words {
-    /// Those for this program.
     own: Vec<OsString>,
-    /// Those for `protoseg-export`.
+    /// For `protoseg-export`.
     other: Vec<OsString>,
-    /// The last folder to write that they name, and the place of its word among `other`.
+    /// Last --out folder, with its index in `other`.
     out: Option<(PathBuf, usize)>,
-    /// Whether they ask for help or the version.
+    /// --help or --version is given.
     help: bool,
 }
 
@@ -108,7 +107,7 @@ impl Words {
                     }
                 }
                 out if out.starts_with(b"--out=") => {
-                    // As two words, like the other form.
+                    // Split into two words like the other form.
                     let folder = OsStr::from_bytes(&out[b"--out=".len()..]).to_owned();
                     words.out = Some(((&folder).into(), words.other.len() + 1));
                     words.other.extend(["--out".into(), folder]);
@@ -124,14 +123,13 @@ impl Words {
     }
 }
 
-/// Why there is no bundle.
+/// Reason that no bundle was written.
 enum Stop {
     CommandError(CommandError),
-    /// `protoseg-export` ended with this status, and has said why.
+    /// Exit status of `protoseg-export`, which has printed its error.
     Sibling(u8),
-    /// The check failed; its lines say where.
-    Unfit(Vec<String>),
-    /// A signal came.
+    /// Lines of the failed check.
+    CheckFailed(Vec<String>),
     Signal,
 }
 
@@ -147,7 +145,7 @@ impl From<anyhow::Error> for Stop {
     }
 }
 
-/// Exports, checks, and puts into place what passed.
+/// Exports, checks, and moves a bundle that passes to --out.
 pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
     let words = Words::new(arguments);
     if words.help {
@@ -155,11 +153,11 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
     }
     let options = Options::parse_from(&words.own);
     let Some((out, word)) = words.out.clone().filter(|_| !options.no_check) else {
-        match sibling::exec("export", &words.other).map_err(CommandError::usage)? {}
+        match sibling::exec("export", &words.other).or_usage()? {}
     };
     let no_runtime =
-        "the bundle is checked before it is put into place; --no-check exports without";
-    session::load_runtime().context(no_runtime).map_err(CommandError::usage)?;
+        "the bundle is checked before it is written; --no-check exports without a check";
+    session::load_runtime().context(no_runtime).or_usage()?;
     atomic::recover(&out).with_context(|| out.display().to_string())?;
     bundle_output::refuse_checkpoint(&out).map_err(anyhow::Error::from)?;
     let older = Manifest::read(&out).map(|older| older.value.names()).unwrap_or_default();
@@ -180,17 +178,17 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
             lines.iter().try_for_each(print)?;
             if tuned {
                 print_stderr(
-                    "warning: how the older bundle ran fastest went with it; run `protoseg tune` again",
+                    "warning: the tuning of the older bundle was removed with it; run `protoseg tune` again",
                 );
             }
             Ok(CommandOutcome::Success)
         }
         Err(Stop::Sibling(status)) => Ok(CommandOutcome::ExitCode(status)),
         Err(Stop::Signal) => Ok(CommandOutcome::ExitCode(signals.status())),
-        Err(Stop::Unfit(lines)) => {
+        Err(Stop::CheckFailed(lines)) => {
             lines.iter().try_for_each(print)?;
             let out = out.display();
-            Err(anyhow!("the bundle does not pass its check, so nothing was written to {out}; --no-check writes it for a closer look").into())
+            Err(anyhow!("the bundle does not pass its check, so nothing was written to {out}; --no-check writes it for inspection").into())
         }
         Err(Stop::CommandError(CommandError::Runtime(error))) => {
             Err(CommandError::Runtime(error.context(out.display().to_string())))
@@ -199,9 +197,9 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<CommandOutcome, CommandError
     }
 }
 
-/// The help of `protoseg-export`, then what is added here.
+/// Prints the help of `protoseg-export`, then the options added here.
 fn help(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
-    let mut command = sibling::command("export").map_err(CommandError::usage)?;
+    let mut command = sibling::command("export").or_usage()?;
     let status = command
         .args(arguments)
         .status()
@@ -209,35 +207,33 @@ fn help(arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
     if !status.success() {
         return Ok(CommandOutcome::ExitCode(status.code().map_or(1, |code| code as u8)));
     }
-    let asked = |word: &OsString| word == "--help" || word == "-h";
-    if arguments.iter().any(asked) {
+    if arguments.iter().any(|word| word == "--help" || word == "-h") {
         let options = Options::command().render_long_help();
         print(format!(
-            "\nThe bundle is then checked, as `protoseg check` does, and put into place if it passes:\n\n{options}"
+            "\nThe bundle is then checked like `protoseg check` and written if it passes:\n\n{options}"
         ))?;
     }
     Ok(CommandOutcome::Success)
 }
 
-/// Runs `protoseg-export`. What it says of the hidden folder is said of the place that was asked for; of what it leaves where
-/// a signal ends it, nothing stays.
+/// Runs `protoseg-export` and shows `out` in its messages in place of the hidden folder. After a
+/// signal its partial files are removed.
 fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> Result<(), Stop> {
     let mut command = sibling::command("export")
         .map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
-    let failed = || command.get_program().display().to_string();
-    let shown = failed();
+    let program = command.get_program().display().to_string();
     let mut child =
-        command.args(words).stderr(Stdio::piped()).spawn().with_context(|| shown.clone())?;
+        command.args(words).stderr(Stdio::piped()).spawn().with_context(|| program.clone())?;
     let errors = child.stderr.take();
-    // Read while it runs, as it waits where nobody reads.
+    // Read while it runs: a full pipe would block it.
     let errors =
         thread::spawn(move || errors.map_or_else(|| Ok(String::new()), std::io::read_to_string));
     let status = loop {
-        if let Some(status) = child.try_wait().with_context(|| shown.clone())? {
+        if let Some(status) = child.try_wait().with_context(|| program.clone())? {
             break status;
         }
         if stop.load(Ordering::Relaxed) {
-            child.kill().with_context(|| shown.clone())?;
+            child.kill().with_context(|| program.clone())?;
         }
         thread::sleep(POLL);
     };
@@ -245,18 +241,18 @@ fn export(words: &[OsString], hidden: &Path, out: &Path, stop: &AtomicBool) -> R
         atomic::remove_partial(hidden)?;
         return Err(Stop::Signal);
     }
-    let errors = errors.join().ok().transpose().context(shown)?.unwrap_or_default();
+    let errors = errors.join().ok().transpose().context(program)?.unwrap_or_default();
     if !errors.is_empty() {
         print_stderr(renamed(errors.trim_end_matches('\n'), hidden, out));
     }
     match status.code() {
         Some(0) => Ok(()),
         Some(code) => Err(Stop::Sibling(code as u8)),
-        None => Err(anyhow!("protoseg-export was stopped by a signal").into()),
+        None => Err(anyhow!("protoseg-export was killed by a signal").into()),
     }
 }
 
-/// Checks the hidden folder and records the result in its manifest; the lines of the report, where nothing failed.
+/// Checks the hidden folder and records the result in its manifest; returns the report's lines.
 fn checked(
     hidden: &Path,
     out: &Path,
@@ -264,33 +260,32 @@ fn checked(
     stop: &AtomicBool,
 ) -> Result<Vec<String>, Stop> {
     let mut manifest = Manifest::read(hidden).map_err(anyhow::Error::from)?.value;
-    let pictures = open_labeled_images(data, &manifest)
+    let images = open_labeled_images(data, &manifest)
         .map_err(|error| Stop::CommandError(CommandError::Usage(error)))?;
     let cases = manifest.probe(hidden).map_err(anyhow::Error::from)?;
     if cases.is_empty() {
-        let why = "the checkpoint has no probe, so its bundle cannot be checked; --no-check exports without";
+        let why = "the checkpoint has no probe, so its bundle cannot be checked; --no-check exports without a check";
         return Err(anyhow!(why).into());
     }
-    let bar = progress::bar(pictures.as_ref().map_or(0, |pictures| pictures.set.count()));
+    let bar = progress::bar(images.as_ref().map_or(0, |images| images.set.count()));
     let report =
-        check::check_bundle(hidden, &manifest, &cases, pictures.as_ref(), stop, &|| bar.inc(1));
+        check::check_bundle(hidden, &manifest, &cases, images.as_ref(), stop, &|| bar.inc(1));
     bar.finish_and_clear();
     if stop.load(Ordering::Relaxed) {
         return Err(Stop::Signal);
     }
     let lines = report.lines().iter().map(|line| renamed(line, hidden, out)).collect();
     if !report.passed {
-        return Err(Stop::Unfit(lines));
+        return Err(Stop::CheckFailed(lines));
     }
     for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
         let why = match (data.data, file.not_judged.as_deref()) {
             (Some(_), Some(why)) => why,
             _ if check::has_fp32_reference(&manifest) => {
-                "name labelled pictures with --check-data and --check-root"
+                "name labeled images with --check-data and --check-root"
             }
             _ => {
-                "name labelled pictures with --check-data and --check-root, and add fp32 to --precision, as its score on them \
-                 is the measure"
+                "name labeled images with --check-data and --check-root, and add fp32 to --precision as the reference of scores"
             }
         };
         print_stderr(format_args!("warning: the quality of {} was not judged: {why}", file.file));
@@ -314,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn words_go_to_the_program_that_knows_them() {
-        let sorted = words(
+    fn words_are_split_between_the_programs() {
+        let split = words(
             "ck --check-data camvid --out=a/b --window 768:512 --check-root=/data --no-check -- --out x",
         );
-        assert_eq!(sorted.own, ["--check-data", "camvid", "--check-root=/data", "--no-check"]);
-        assert_eq!(sorted.other, ["ck", "--out", "a/b", "--window", "768:512", "--", "--out", "x"]);
-        assert_eq!((sorted.out, sorted.help), (Some(("a/b".into(), 2)), false));
+        assert_eq!(split.own, ["--check-data", "camvid", "--check-root=/data", "--no-check"]);
+        assert_eq!(split.other, ["ck", "--out", "a/b", "--window", "768:512", "--", "--out", "x"]);
+        assert_eq!((split.out, split.help), (Some(("a/b".into(), 2)), false));
         assert_eq!(words("ck --out dir").out, Some(("dir".into(), 2)));
         assert_eq!((words("ck --out").out, words("-h").help), (None, true));
     }

@@ -1,4 +1,4 @@
-//! What `protoseg label` can write: kinds of files, where they lie, and how the bytes of each come about.
+//! Output formats of `protoseg label`: their names, paths and contents.
 
 use std::path::{Path, PathBuf};
 
@@ -13,56 +13,54 @@ use protoseg_label::STATE_DIR;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::FileError;
 
-/// The folder of pseudo-labels, a data set by itself.
+/// Folder of pseudo-labels, a data set in itself.
 const PSEUDO: &str = "pseudo";
 
-/// A kind of output file.
+/// Kind of output file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum OutputFormat {
-    /// Train ids as grey PNG
+    /// Train ids as gray PNG
     Ids,
-    /// The ids of the classes' data set as grey PNG, under names that the official evaluation of Cityscapes takes
+    /// Ids of the classes' data set as gray PNG, named for the official evaluation of Cityscapes
     #[value(name = "labelids")]
     LabelMapping,
-    /// Train ids as palette PNG in the classes' colours
+    /// Train ids as palette PNG in the colors of the classes
     Color,
-    /// The classes' colours over the picture, as PNG
+    /// Colors of the classes blended over the image, as PNG
     Overlay,
-    /// The largest softmax of each pixel in steps of 1/255, as grey PNG
+    /// Largest softmax of each pixel in steps of 1/255, as gray PNG
     Confidence,
-    /// The highest score less the second highest in steps of 1/16, as grey PNG
+    /// Highest minus second-highest logit in steps of 1/16, as gray PNG
     Margin,
-    /// A folder for `protoseg train`: labels of pixels that are sure enough, links to the pictures, classes and a list
+    /// Data set for `protoseg train`: confident labels, links to the images, classes and a list
     Pseudo,
-    /// One coco.json: a mask for each class of a picture. Like the next two it is made of the ids, which are written too
+    /// coco.json: a mask for each class of an image; writes ids too
     Coco,
-    /// One cvat.zip, which CVAT imports as "Segmentation mask 1.1"
+    /// cvat.zip, which CVAT imports as "Segmentation mask 1.1"; writes ids too
     Cvat,
-    /// One labelstudio.json: tasks with predictions of the brush, and how sure they are
+    /// labelstudio.json: tasks with brush predictions and confidence; writes ids too
     #[value(name = "labelstudio")]
     LabelStudio,
 }
 
-/// A picture with all that its files are made of.
+/// Image with its prediction.
 pub(crate) struct LabeledImage<'a> {
-    /// The picture.
     pub(crate) image: &'a RgbImage,
-    /// Its name and labels.
     pub(crate) labels: &'a ImageLabels,
-    /// How far the first class is before the second, `[height, width]`.
+    /// Highest minus second-highest logit, `[height, width]`.
     pub(crate) margin: Option<&'a [u8]>,
 }
 
-/// The formats of a run, and what shapes them.
+/// Formats of a run with their parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OutputFormats {
     chosen: Vec<OutputFormat>,
-    /// How sure pixels must be to be pseudo-labels.
-    least: f64,
+    /// Least confidence of a pseudo-label.
+    min_confidence: f64,
 }
 
 impl OutputFormat {
-    /// The folder for its files, where each picture has one.
+    /// Folder of a format with files for each image.
     fn folder(self) -> Option<&'static str> {
         match self {
             Self::Ids => Some("ids"),
@@ -76,7 +74,7 @@ impl OutputFormat {
         }
     }
 
-    /// The file for all pictures, where it is one.
+    /// Combined file of all images.
     fn combined_file(self) -> Option<AnnotationFormat> {
         match self {
             Self::Coco => Some(AnnotationFormat::Coco),
@@ -86,12 +84,12 @@ impl OutputFormat {
         }
     }
 
-    /// Its name on the command line.
+    /// Name on the command line.
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// What it is made of beside labels.
+    /// Outputs of the model that the format needs besides labels.
     fn outputs(self) -> Outputs {
         Outputs {
             confidence: matches!(self, Self::Confidence | Self::Pseudo | Self::LabelStudio),
@@ -102,39 +100,42 @@ impl OutputFormat {
 }
 
 impl OutputFormats {
-    /// Those that were asked for with those that others are made of, each once. `scored` says whether the model gives scores,
-    /// without which there is no confidence.
-    pub(crate) fn new(asked: &[OutputFormat], least: f64, scored: bool) -> anyhow::Result<Self> {
-        let mut chosen: Vec<OutputFormat> = asked.to_vec();
-        if asked.iter().any(|format| format.combined_file().is_some()) {
+    /// The requested formats and those that they need. A model without logits has no confidence.
+    pub(crate) fn new(
+        requested: &[OutputFormat],
+        min_confidence: f64,
+        has_logits: bool,
+    ) -> anyhow::Result<Self> {
+        let mut chosen: Vec<OutputFormat> = requested.to_vec();
+        if requested.iter().any(|format| format.combined_file().is_some()) {
             chosen.push(OutputFormat::Ids);
         }
-        if asked.contains(&OutputFormat::LabelStudio) && scored {
+        if requested.contains(&OutputFormat::LabelStudio) && has_logits {
             chosen.push(OutputFormat::Confidence);
         }
         chosen.sort();
         chosen.dedup();
-        let unknown = chosen.iter().find(|&&format| {
+        let needs_logits = chosen.iter().find(|&&format| {
             format != OutputFormat::LabelStudio && format.outputs() != Outputs::default()
         });
-        match unknown.filter(|_| !scored) {
+        match needs_logits.filter(|_| !has_logits) {
             Some(format) => anyhow::bail!(
-                "this model gives labels and no scores, so it does not say how sure it is: leave out --format {}",
+                "this model gives labels without logits, so it has no confidence; leave out --format {}",
                 format.name()
             ),
-            None => Ok(Self { chosen, least }),
+            None => Ok(Self { chosen, min_confidence }),
         }
     }
 
-    /// Names of the formats that each picture has files of, each with what shapes it.
+    /// Names of the formats with files for each image, with their parameters.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         self.chosen.iter().filter(|format| format.folder().is_some()).map(|format| match format {
-            OutputFormat::Pseudo => format!("{}>={}", format.name(), self.least),
+            OutputFormat::Pseudo => format!("{}>={}", format.name(), self.min_confidence),
             _ => format.name(),
         })
     }
 
-    /// Names of those that hold all pictures in one file.
+    /// Names of the formats with one combined file.
     pub(crate) fn combined_names(&self) -> impl Iterator<Item = String> {
         self.chosen
             .iter()
@@ -142,43 +143,44 @@ impl OutputFormats {
             .map(|format| format.name())
     }
 
-    /// The formats of a run of which both kinds of names were kept.
+    /// Restores the formats of a run from both kinds of names.
     pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
-        let mut formats = Self { chosen: Vec::new(), least: pseudo_labels::DEFAULT_MIN_CONFIDENCE };
+        let mut formats =
+            Self { chosen: Vec::new(), min_confidence: pseudo_labels::DEFAULT_MIN_CONFIDENCE };
         for text in names {
-            let (name, least) =
-                text.split_once(">=").map_or((text, None), |(name, least)| (name, Some(least)));
+            let (name, min_confidence) =
+                text.split_once(">=").map_or((text, None), |(name, share)| (name, Some(share)));
             let format = OutputFormat::from_str(name, false).ok();
-            formats
-                .chosen
-                .push(format.with_context(|| {
-                    format!("the format `{name}` is not known to this version")
-                })?);
-            if let Some(least) = least {
-                formats.least = least.parse().with_context(|| format!("`{text}` is no format"))?;
+            formats.chosen.push(
+                format
+                    .with_context(|| format!("this version does not know the format `{name}`"))?,
+            );
+            if let Some(share) = min_confidence {
+                formats.min_confidence =
+                    share.parse().with_context(|| format!("`{text}` is not a format"))?;
             }
         }
         Ok(formats)
     }
 
-    /// What is wanted of every pixel beside its label.
+    /// Outputs of the model that the formats need besides labels.
     pub(crate) fn outputs(&self) -> Outputs {
-        self.chosen.iter().fold(Outputs::default(), |wanted, format| {
-            let more = format.outputs();
+        self.chosen.iter().fold(Outputs::default(), |all, format| {
+            let own = format.outputs();
             Outputs {
-                confidence: wanted.confidence || more.confidence,
-                margin: wanted.margin || more.margin,
-                ..wanted
+                confidence: all.confidence || own.confidence,
+                margin: all.margin || own.margin,
+                ..all
             }
         })
     }
 
-    /// Folders for the files of each picture.
+    /// Folders of the formats with files for each image.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &'static str> {
         self.chosen.iter().filter_map(|format| format.folder())
     }
 
-    /// Fails where a format cannot name a picture or class.
+    /// Fails if a format cannot name an image or class.
     pub(crate) fn check<'a>(
         &self,
         names: &(impl Iterator<Item = &'a Path> + Clone),
@@ -195,43 +197,43 @@ impl OutputFormats {
         Ok(())
     }
 
-    /// The files of a picture: places below the output folder, and bytes.
+    /// Files of an image: path below the output folder and contents.
     pub(crate) fn files(
         &self,
-        picture: &LabeledImage<'_>,
+        labeled: &LabeledImage<'_>,
         classes: &ClassTable,
     ) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
-        let LabeledImage { image, labels, margin, .. } = picture;
+        let LabeledImage { image, labels, margin } = labeled;
         let ImageLabels { name, map, confidence } = labels;
-        let none = || "the model gave no scores";
+        let no_logits = || "the model gave no logits";
         let mut files = Vec::new();
         for format in &self.chosen {
             let Some(folder) = format.folder() else { continue };
-            let place = Path::new(folder).join(png_name(name));
+            let path = Path::new(folder).join(png_name(name));
             match format {
-                OutputFormat::Ids => files.push((place, map.ids_png()?)),
+                OutputFormat::Ids => files.push((path, map.ids_png()?)),
                 OutputFormat::LabelMapping => {
                     files.push((
                         Path::new(folder).join(label_ids::file_name(name)),
                         label_ids::png(map, classes)?,
                     ));
                 }
-                OutputFormat::Color => files.push((place, map.color_png(classes)?)),
-                OutputFormat::Overlay => files.push((place, map.overlay_png(image, classes)?)),
+                OutputFormat::Color => files.push((path, map.color_png(classes)?)),
+                OutputFormat::Overlay => files.push((path, map.overlay_png(image, classes)?)),
                 OutputFormat::Confidence => {
-                    files.push((place, map.gray_png(confidence.as_ref().with_context(none)?)?))
+                    files.push((path, map.gray_png(confidence.as_ref().with_context(no_logits)?)?))
                 }
                 OutputFormat::Margin => {
-                    files.push((place, map.gray_png(margin.with_context(none)?)?))
+                    files.push((path, map.gray_png(margin.with_context(no_logits)?)?))
                 }
                 OutputFormat::Pseudo => {
                     let root = Path::new(folder);
                     files.push((
                         root.join(pseudo_labels::label_path(name)),
-                        pseudo_labels::labels_png(labels, self.least, classes)?,
+                        pseudo_labels::labels_png(labels, self.min_confidence, classes)?,
                     ));
-                    let sure = map.gray_png(confidence.as_ref().with_context(none)?)?;
-                    files.push((root.join(pseudo_labels::confidence_path(name)), sure));
+                    let confidence = map.gray_png(confidence.as_ref().with_context(no_logits)?)?;
+                    files.push((root.join(pseudo_labels::confidence_path(name)), confidence));
                 }
                 OutputFormat::Coco | OutputFormat::Cvat | OutputFormat::LabelStudio => {}
             }
@@ -239,21 +241,21 @@ impl OutputFormats {
         Ok(files)
     }
 
-    /// Puts beside the files what is a link and no file of its own; its place below the output folder.
+    /// Links the image into the folder of pseudo-labels; returns the link's path below `out`.
     pub(crate) fn link(
         &self,
         out: &Path,
-        picture: &Path,
+        image: &Path,
         name: &Path,
     ) -> Result<Option<PathBuf>, FormatError> {
         if !self.chosen.contains(&OutputFormat::Pseudo) {
             return Ok(None);
         }
-        pseudo_labels::link(picture, &out.join(PSEUDO), name)?;
+        pseudo_labels::link(image, &out.join(PSEUDO), name)?;
         Ok(Some(Path::new(PSEUDO).join(pseudo_labels::image_path(name))))
     }
 
-    /// Writes the files for all pictures, from those of each.
+    /// Writes lists and combined files from the files of each image.
     pub(crate) fn finish(
         &self,
         out: &Path,
@@ -268,13 +270,12 @@ impl OutputFormats {
             self.chosen.contains(&OutputFormat::Confidence).then(|| out.join("confidence"));
         self.combined_files().try_for_each(|format| {
             let confidence = confidence.clone().filter(|_| format == AnnotationFormat::LabelStudio);
-            let pictures =
-                StoredLabels::new(names.to_vec(), out.join("ids"), confidence, max_pixels);
-            // Where what is not whole belongs; the rename is on one file system.
-            let (made, place) =
-                (out.join(STATE_DIR).join(format.file_name()), out.join(format.file_name()));
-            format.write(&made, pictures, classes)?;
-            Ok(std::fs::rename(&made, &place).map_err(FileError::at(&place))?)
+            let images = StoredLabels::new(names.to_vec(), out.join("ids"), confidence, max_pixels);
+            // Written in the state folder, which is on the same file system, then renamed.
+            let partial = out.join(STATE_DIR).join(format.file_name());
+            let path = out.join(format.file_name());
+            format.write(&partial, images, classes)?;
+            Ok(std::fs::rename(&partial, &path).map_err(FileError::at(&path))?)
         })
     }
 
@@ -283,14 +284,14 @@ impl OutputFormats {
     }
 }
 
-/// Labels under a picture's name, and the margin beside them.
+/// Splits a prediction into named labels and the margin.
 pub(crate) fn into_image_labels(
     name: &Path,
-    mut decided: Prediction,
+    mut prediction: Prediction,
 ) -> (ImageLabels, Option<Vec<u8>>) {
-    let confidence = decided.confidence.take().map(into_vec);
-    let margin = decided.margin.take().map(into_vec);
-    (ImageLabels { name: name.to_owned(), map: decided.into(), confidence }, margin)
+    let confidence = prediction.confidence.take().map(into_vec);
+    let margin = prediction.margin.take().map(into_vec);
+    (ImageLabels { name: name.to_owned(), map: prediction.into(), confidence }, margin)
 }
 
 #[cfg(test)]
@@ -298,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_bring_the_formats_back() {
+    fn names_restore_the_formats() {
         let formats = OutputFormats::new(
             &[OutputFormat::LabelStudio, OutputFormat::Pseudo, OutputFormat::Pseudo],
             0.75,
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_scores_is_not_asked_how_sure_it_is() {
+    fn a_model_without_logits_has_no_confidence() {
         let of =
             |format| OutputFormats::new(&[format], 0.9, false).map(|formats| formats.outputs());
         assert!(of(OutputFormat::Margin).unwrap_err().to_string().contains("--format margin"));

@@ -1,4 +1,4 @@
-//! Images that `protoseg bench` and `protoseg tune` measure with.
+//! Images of `protoseg bench` and `protoseg tune`: files or synthetic scenes.
 
 use std::path::PathBuf;
 
@@ -8,26 +8,31 @@ use protoseg_images::image_file::MAX_PIXELS;
 
 use super::inputs;
 
-/// Size of synthetic images: that of Cityscapes.
-const SIZE: [usize; 2] = [1024, 2048];
+/// `[height, width]` of synthetic images: that of Cityscapes.
+const DEFAULT_SIZE: [usize; 2] = [1024, 2048];
 
-/// Most images that are held in memory.
+/// Largest number of images held in memory.
 const MAX_COUNT: usize = 4096;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageArgs {
-    /// Images, folders of images, or patterns such as 'in/**/*.jpg', held in memory [default:
-    /// synthetic street scenes]
-    #[arg(long, alias = "pictures", value_name = "PATH", num_args = 1..)]
+    /// Images, folders or globs such as 'in/**/*.jpg' [default: synthetic scenes]
+    #[arg(long, alias = "pictures", value_name = "PATH", num_args = 1.., help_heading = "Images")]
     images: Vec<PathBuf>,
     /// Height and width of synthetic images [default: 1024x2048]
     #[arg(
         long, alias = "picture-size", value_name = "HxW", value_parser = super::parse_size,
-        conflicts_with = "images"
+        conflicts_with = "images", help_heading = "Images"
     )]
     image_size: Option<[usize; 2]>,
     /// Number of different images
-    #[arg(long, alias = "picture-count", value_name = "N", default_value_t = 8)]
+    #[arg(
+        long,
+        alias = "picture-count",
+        value_name = "N",
+        default_value_t = 8,
+        help_heading = "Images"
+    )]
     image_count: usize,
 }
 
@@ -39,7 +44,7 @@ impl ImageArgs {
             "--image-count is a number from 1 to {MAX_COUNT}"
         );
         if self.images.is_empty() {
-            let size = self.image_size.unwrap_or(SIZE);
+            let size = self.image_size.unwrap_or(DEFAULT_SIZE);
             return Ok(BenchImages::synthetic(self.image_count, size, 0)?);
         }
         let inputs = inputs::collect(&self.images, &[], None)?;

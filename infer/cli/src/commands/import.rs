@@ -1,10 +1,10 @@
-//! `protoseg import`: an ONNX file that somebody else made becomes a bundle.
+//! `protoseg import`: makes a bundle of another program's ONNX file.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use protoseg_infer::import::{ImportError, ImportOptions, write_bundle};
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
@@ -13,86 +13,85 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::window::Tiling;
 
-use super::{CommandError, CommandOutcome, print};
+use super::engine_args::precisions;
+use super::{CommandError, CommandOutcome, OrUsage, print};
 
-/// Make a bundle of a segmentation ONNX file that another program wrote
+/// Make a bundle of another program's segmentation ONNX file
 ///
-/// The file takes one picture: floats or bytes, [N, 3, H, W] or [N, H, W, 3], of one size or of any. It gives logits
-/// [N, classes, h, w], at the picture's size or a whole fraction of it, or labels [N, H, W] or [N, 1, H, W]. It is copied
-/// unchanged; what it does not say of itself goes into the manifest, with its own answers for two drawn scenes, so that
-/// `protoseg check` can tell whether another machine computes the same. `protoseg label` and `protoseg eval` then run it.
+/// Input: float32 or uint8 [N, 3, H, W] or [N, H, W, 3], of a fixed or any size. Output: logits
+/// [N, classes, h, w] at the image's size or a whole fraction of it, or labels [N, H, W] or
+/// [N, 1, H, W]. The file is copied unchanged. The manifest adds preprocessing and classes, and the
+/// probe holds the model's outputs for two synthetic scenes, by which `protoseg check` compares
+/// another machine with this one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// The ONNX file
+    /// ONNX file
     model: PathBuf,
-    /// Its classes, in order of its channels or labels: cityscapes, camvid, voc, or a file. JSON:
-    /// [{"name": "road", "color": [128, 64, 128]}, …]; else one class a line: `id name red green blue`
+    /// Classes in order of channels or labels: cityscapes, camvid, voc, or a file
+    ///
+    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …], or text with a class a
+    /// line: `id name red green blue`.
     #[arg(long, value_name = "NAME|FILE")]
     classes: PathBuf,
-    /// Folder to write; an older bundle there is replaced
+    /// Bundle folder to write; replaces an older bundle
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to call the model [default: the file's name]
+    /// Name of the model [default: the file's name]
     #[arg(long)]
     name: Option<String>,
-    /// The output that counts [default: the only one that can be logits or labels]
+    /// Output with logits or labels [default: the only possible one]
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
-    /// Order in which colours go in
-    #[arg(long, value_enum, default_value = "rgb")]
-    order: ChannelOrderArg,
-    /// What becomes of a byte before it goes in as a float: `imagenet` (0 to 1, less ImageNet's mean, by its deviation),
-    /// `unit` (0 to 1) or `none` (0 to 255)
-    #[arg(long, value_enum, conflicts_with_all = ["mean", "std", "scale"])]
+    /// Channel order of the input
+    #[arg(long, value_parser = channel_orders(), default_value = "rgb", help_heading = "Preprocessing")]
+    order: ChannelOrder,
+    /// Normalization of float inputs
+    #[arg(long, value_enum, conflicts_with_all = ["mean", "std", "scale"], help_heading = "Preprocessing")]
     normalization: Option<NormalizationPreset>,
-    /// Mean of red, green and blue, whatever the --order: a byte becomes (byte / SCALE - MEAN) / STD
-    #[arg(long, value_name = "R,G,B", value_parser = three, requires = "std")]
+    /// Mean of red, green and blue: a byte becomes (byte / SCALE - MEAN) / STD
+    #[arg(long, value_name = "R,G,B", value_parser = parse_rgb, requires = "std", help_heading = "Preprocessing")]
     mean: Option<[f32; 3]>,
-    /// Standard deviation of red, green and blue, in the units of the mean
-    #[arg(long, value_name = "R,G,B", value_parser = three, requires = "mean")]
+    /// Standard deviation of red, green and blue, in units of the mean
+    #[arg(long, value_name = "R,G,B", value_parser = parse_rgb, requires = "mean", help_heading = "Preprocessing")]
     std: Option<[f32; 3]>,
-    /// What bytes are divided by first: 255 for means of 0 to 1, 1 for means of 0 to 255
-    #[arg(long, value_name = "SCALE", default_value_t = 255.0, requires = "mean")]
+    /// Divisor of bytes: 255 for means from 0 to 1, 1 for means from 0 to 255
+    #[arg(
+        long,
+        value_name = "SCALE",
+        default_value_t = 255.0,
+        requires = "mean",
+        help_heading = "Preprocessing"
+    )]
     scale: f32,
-    /// Corner logits lie on corner pixels; without, the edges of both coincide (half-pixel centres)
-    #[arg(long)]
+    /// Upsample logits with align_corners [default: half-pixel centers]
+    #[arg(long, help_heading = "Geometry")]
     align_corners: bool,
-    /// Pad pictures to multiples of N pixels (with --align-corners, one more), for a file that takes any size [default: the
-    /// least power of two at which the network runs]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    /// Pad images to multiples of N pixels [default: least power of two that runs]
+    ///
+    /// With --align-corners to a multiple and one more. For files that take any size.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024), help_heading = "Geometry")]
     multiple: Option<usize>,
-    /// Run pictures in windows of SIZE pixels, STRIDE apart, or `whole` [default: windows where the file takes one square
-    /// size, else whole]
-    #[arg(long, value_name = "SIZE:STRIDE|whole")]
+    /// Sliding window, or `whole` images [default: windows for files of one square size]
+    #[arg(long, value_name = "SIZE:STRIDE|whole", help_heading = "Geometry")]
     window: Option<Tiling>,
-    /// Number format of the weights, which decides by how much answers may differ in `protoseg check`
-    #[arg(long, value_enum, default_value = "fp32")]
-    precision: WeightPrecisionArg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ChannelOrderArg {
-    Rgb,
-    Bgr,
+    /// Precision of the weights, which sets the limits of `protoseg check`
+    #[arg(long, value_parser = precisions(), default_value = "fp32")]
+    precision: Precision,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum NormalizationPreset {
+    /// 0 to 1, minus ImageNet's mean, divided by its standard deviation
     Imagenet,
+    /// 0 to 1
     Unit,
+    /// 0 to 255
     None,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum WeightPrecisionArg {
-    Fp32,
-    Fp16,
-    Int8,
-}
-
 pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError> {
-    let request = request(arguments).map_err(CommandError::usage)?;
-    session::load_runtime().map_err(CommandError::usage)?;
+    let request = request(arguments).or_usage()?;
+    session::load_runtime().or_usage()?;
     let manifest = write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
         match error {
             error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
@@ -101,13 +100,13 @@ pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError
             ),
             error => {
                 let model = arguments.model.display().to_string();
-                // What is wrong with the file's inputs and outputs does not say whose they are.
+                // Errors about inputs and outputs do not name the file.
                 let named = error.to_string().contains(&model);
                 let error = anyhow::Error::from(error);
                 CommandError::Usage(if named {
                     error
                 } else {
-                    error.context(format!("{model} cannot be adopted"))
+                    error.context(format!("{model} cannot be imported"))
                 })
             }
         }
@@ -125,9 +124,9 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
     let name = name
         .clone()
         .or_else(|| named(model))
-        .with_context(|| format!("{} names no file", model.display()))?;
+        .with_context(|| format!("{} is not a file name", model.display()))?;
     if !model.is_file() {
-        bail!("{} is no file: name an ONNX file", model.display());
+        bail!("{} is not a file; name an ONNX file", model.display());
     }
     let normalization = match (normalization, mean, std) {
         (Some(NormalizationPreset::Imagenet), ..) => Some(Normalization::IMAGENET),
@@ -140,61 +139,61 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
         name,
         classes: ClassTable::load(classes)?,
         output: output.clone(),
-        order: match order {
-            ChannelOrderArg::Rgb => ChannelOrder::Rgb,
-            ChannelOrderArg::Bgr => ChannelOrder::Bgr,
-        },
+        order: *order,
         normalization,
         align_corners: arguments.align_corners,
         multiple: arguments.multiple,
         tiling: arguments.window,
-        precision: match arguments.precision {
-            WeightPrecisionArg::Fp32 => Precision::Fp32,
-            WeightPrecisionArg::Fp16 => Precision::Fp16,
-            WeightPrecisionArg::Int8 => Precision::Int8,
-        },
+        precision: arguments.precision,
         command: command(),
     })
 }
 
-/// What goes in and comes out, and how pictures will be run: what a person should look over.
+/// Inputs, outputs and geometry of the imported file, for the user to review.
 fn describe(manifest: &Manifest, file: &ModelFile) -> String {
-    let ModelFile { file, variant: form, inputs, outputs, adapter, .. } = file;
-    let (kind, precision) = (form.kind.name(), form.precision.name());
+    let ModelFile { file, variant, inputs, outputs, adapter, .. } = file;
+    let (kind, precision) = (variant.kind.name(), variant.precision.name());
     let (inputs, outputs) = (signature(inputs), signature(outputs));
     let (grid, window) = (manifest.model.grid, manifest.model.window);
     let output = adapter.as_ref().map_or("", |adapter| &adapter.output);
-    let given = match form.kind {
+    let meaning = match variant.kind {
         ModelKind::Labels => format!("`{output}` gives labels"),
         ModelKind::Logits | ModelKind::Frame if grid.stride == 1 => {
             format!("`{output}` gives logits for every pixel")
         }
         ModelKind::Logits | ModelKind::Frame => {
-            format!("`{output}` gives logits for every {} pixels", grid.stride)
+            format!("`{output}` gives logits at stride {}", grid.stride)
         }
     };
     let size = adapter.as_ref().and_then(|adapter| adapter.size);
-    let pieces = match (window, size) {
+    let tiling = match (window, size) {
         (Some(_), _) => format!("windows of {}", Tiling::from(window)),
-        (None, Some([height, width])) => format!("pictures of {height}x{width} only"),
-        (None, None) if grid.encoder_stride == 1 => "whole pictures".to_owned(),
+        (None, Some([height, width])) => format!("images of {height}x{width} only"),
+        (None, None) if grid.encoder_stride == 1 => "whole images".to_owned(),
         (None, None) => {
             let more = if grid.align_corners { " and one more" } else { "" };
-            format!("whole pictures, padded to multiples of {} pixels{more}", grid.encoder_stride)
+            format!("whole images, padded to multiples of {} pixels{more}", grid.encoder_stride)
         }
     };
-    format!("{file}  {kind}  {precision}  {inputs} -> {outputs}\n{given}; {pieces}")
+    format!("{file}  {kind}  {precision}  {inputs} -> {outputs}\n{meaning}; {tiling}")
 }
 
-/// Three numbers, such as `0.485,0.456,0.406`.
-fn three(text: &str) -> Result<[f32; 3], String> {
+fn channel_orders() -> impl TypedValueParser<Value = ChannelOrder> {
+    PossibleValuesParser::new(["rgb", "bgr"]).map(|name| match name.as_str() {
+        "bgr" => ChannelOrder::Bgr,
+        _ => ChannelOrder::Rgb,
+    })
+}
+
+/// Parses three numbers such as `0.485,0.456,0.406`.
+fn parse_rgb(text: &str) -> Result<[f32; 3], String> {
     let numbers: Option<Vec<f32>> =
         text.split(',').map(|number| number.trim().parse().ok()).collect();
     let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
     numbers.ok_or_else(|| "write three numbers, such as 0.485,0.456,0.406".to_owned())
 }
 
-/// The command as a person would type it.
+/// The command line, for the bundle's provenance.
 fn command() -> String {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let words = words.map(|word| if word.contains(' ') { format!("'{word}'") } else { word });

@@ -1,4 +1,4 @@
-//! Which pictures a command line names, and what each is called below the output folder.
+//! Input images of a command line, with their names below the output folder.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -9,20 +9,19 @@ use protoseg_images::formats::png_name;
 
 use super::lists;
 
-/// A picture and its name.
+/// Input image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InputImage {
-    /// Where it is.
     pub(crate) path: PathBuf,
-    /// Its path below the folder or pattern that named it; of a single file, its file name.
+    /// Path below the folder or glob that named the image; for a single file, its file name.
     pub(crate) name: PathBuf,
 }
 
-/// Endings of files that hold moving pictures.
-const VIDEOS: [&str; 8] = ["avi", "m4v", "mkv", "mov", "mp4", "mpg", "webm", "wmv"];
+/// Extensions of video files.
+const VIDEO_EXTENSIONS: [&str; 8] = ["avi", "m4v", "mkv", "mov", "mp4", "mpg", "webm", "wmv"];
 
-/// All pictures that files, folders (recursively), patterns and lists name; each once under a name, so that a file of two
-/// names comes twice. Paths of lists are relative to `root`, or where there is none to the list's folder.
+/// Collects the images of files, folders (recursively), globs and lists, without duplicate pairs of
+/// file and name. Paths in lists are relative to `root`, by default to the list's folder.
 pub(crate) fn collect(
     arguments: &[PathBuf],
     lists: &[PathBuf],
@@ -46,11 +45,12 @@ pub(crate) fn collect(
                 .components()
                 .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
                 .collect();
-            let paths = glob::glob(&text).with_context(|| format!("{text} is no pattern"))?;
-            let mut paths: Vec<PathBuf> =
-                paths.collect::<Result<_, _>>().with_context(|| format!("the pattern {text}"))?;
+            let paths = glob::glob(&text).with_context(|| format!("{text} is not a valid glob"))?;
+            let mut paths: Vec<PathBuf> = paths
+                .collect::<Result<_, _>>()
+                .with_context(|| format!("cannot read the matches of {text}"))?;
             paths.retain(|path| is_image_path(path) && path.is_file());
-            // Patterns follow links to folders, in circles too: of the paths to one file in one folder the shortest is kept.
+            // Globs follow links to folders, even in cycles: keep the shortest path to each file.
             paths.sort_by_cached_key(|path| (path.components().count(), path.clone()));
             let mut seen = HashSet::new();
             paths.retain(|path| {
@@ -66,7 +66,7 @@ pub(crate) fn collect(
     }
     ensure!(
         !inputs.is_empty(),
-        "no picture (png, jpg, webp, tif) in {}",
+        "no image (png, jpg, webp, tif) in {}",
         arguments
             .iter()
             .chain(lists)
@@ -74,14 +74,13 @@ pub(crate) fn collect(
             .collect::<Vec<_>>()
             .join(", ")
     );
-    let ending =
-        |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    let video = |input: &&InputImage| {
-        ending(&input.path).is_some_and(|ending| VIDEOS.contains(&ending.as_str()))
+    let is_video = |input: &&InputImage| {
+        let extension = input.path.extension().map(|text| text.to_string_lossy().to_lowercase());
+        extension.is_some_and(|extension| VIDEO_EXTENSIONS.contains(&extension.as_str()))
     };
-    if let Some(InputImage { path, .. }) = inputs.iter().find(video) {
+    if let Some(InputImage { path, .. }) = inputs.iter().find(is_video) {
         bail!(
-            "{} is a video: take its pictures out first, such as with `ffmpeg -i FILE frames/%06d.png`",
+            "{} is a video; extract its frames first, for example with `ffmpeg -i FILE frames/%06d.png`",
             path.display()
         );
     }
@@ -93,7 +92,7 @@ pub(crate) fn collect(
     Ok(inputs)
 }
 
-/// Whether a path stands for the standard input.
+/// Returns true for `-`, the standard input.
 pub(crate) fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
@@ -103,7 +102,7 @@ fn below(path: PathBuf, base: &Path) -> InputImage {
     InputImage { path, name }
 }
 
-/// Links to folders are followed, each folder once.
+/// Adds the images below a folder; follows links, each folder once.
 fn walk(
     folder: &Path,
     seen: &mut HashSet<PathBuf>,
@@ -129,7 +128,7 @@ fn walk(
     Ok(())
 }
 
-/// Refuses outputs that would fall together, overwrite an input, or be taken for inputs by the next run.
+/// Refuses outputs that collide, overwrite an input, or would be inputs of the next run.
 pub(crate) fn check_outputs(
     inputs: &[InputImage],
     arguments: &[PathBuf],
@@ -140,7 +139,7 @@ pub(crate) fn check_outputs(
         let input = folder.canonicalize().with_context(|| folder.display().to_string())?;
         ensure!(
             !resolved.starts_with(&input),
-            "the output folder {} lies inside the input folder {}: the next run would label its results; choose another --out",
+            "the output folder {} is inside the input folder {}, so the next run would label its results; choose another --out",
             out.display(),
             folder.display()
         );
@@ -159,7 +158,7 @@ pub(crate) fn check_outputs(
         let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
         ensure!(
             !path.starts_with(&resolved),
-            "the input {} lies inside the output folder {}, and would be in danger there; choose another --out",
+            "the input {} is inside the output folder {}, where it could be overwritten; choose another --out",
             input.path.display(),
             out.display()
         );
@@ -170,7 +169,7 @@ pub(crate) fn check_outputs(
             folders.filter_map(|folder| names.get_key_value(folder)).next()
         {
             bail!(
-                "the results of {} would be a file {} and those of {} lie in a folder of that name; label them into different folders",
+                "the results of {} would be the file {}, which is also the folder of the results of {}; label them into different folders",
                 other.path.display(),
                 folder.display(),
                 input.path.display()
@@ -180,22 +179,22 @@ pub(crate) fn check_outputs(
     Ok(())
 }
 
-/// The place of a path of which only the beginning may exist, without links. Folders that are not there yet will be
-/// created, so `..` leads out of them as it does out of others.
+/// Absolute path without links, of which only the beginning need exist. Missing folders will be
+/// created, so `..` leaves them as it leaves existing ones.
 fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let path = std::path::absolute(path).with_context(|| path.display().to_string())?;
-    let mut place = PathBuf::new();
+    let mut resolved = PathBuf::new();
     for part in path.components() {
         if part == Component::ParentDir {
-            place.pop();
+            resolved.pop();
             continue;
         }
-        place.push(part);
-        if place.exists() {
-            place = place.canonicalize().with_context(|| place.display().to_string())?;
+        resolved.push(part);
+        if resolved.exists() {
+            resolved = resolved.canonicalize().with_context(|| resolved.display().to_string())?;
         }
     }
-    Ok(place)
+    Ok(resolved)
 }
 
 #[cfg(test)]
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn files_folders_and_patterns_name_pictures() {
+    fn files_folders_and_globs_name_images() {
         let root = tree(&["a/x.png", "a/deep/y.JPG", "a/notes.txt", "b/z.tif"]);
         let at = |name: &str| root.path().join(name);
         #[cfg(unix)]
@@ -240,13 +239,11 @@ mod tests {
         assert_eq!(names(&[at("b/*.tif")]), ["w.tif", "z.tif"]);
         let message = |argument| collect(&[at(argument)], &[], None).unwrap_err().to_string();
         assert!(message("c").ends_with("c does not exist"));
-        assert!(
-            message("b/*.png").contains("no picture") && message("b/*.png").ends_with("b/*.png")
-        );
+        assert!(message("b/*.png").contains("no image") && message("b/*.png").ends_with("b/*.png"));
     }
 
     #[test]
-    fn outputs_that_would_do_harm_are_refused() {
+    fn colliding_and_nested_outputs_are_refused() {
         let root =
             tree(&["a/x.png", "a/x.jpg", "b/y.png", "out/ids/z.png", "c/x.jpg", "c/x.png/y.jpg"]);
         let at = |name: &str| root.path().join(name);
@@ -257,25 +254,25 @@ mod tests {
             checked.map_err(|error| error.to_string())
         };
         assert!(message("a", "new").unwrap_err().contains("would both become x.png"));
-        assert!(message("c", "new").unwrap_err().contains("would be a file x.png"));
-        assert!(message("b", "b/labels").unwrap_err().contains("lies inside the input folder"));
-        assert!(message("b", "a/../b").unwrap_err().contains("lies inside the input folder"));
+        assert!(message("c", "new").unwrap_err().contains("would be the file x.png"));
+        assert!(message("b", "b/labels").unwrap_err().contains("is inside the input folder"));
+        assert!(message("b", "a/../b").unwrap_err().contains("is inside the input folder"));
         assert!(
-            message("b", "gone/../b/labels").unwrap_err().contains("lies inside the input folder")
+            message("b", "gone/../b/labels").unwrap_err().contains("is inside the input folder")
         );
         assert!(
             message("b", "gone/deep/../../a/../b/new")
                 .unwrap_err()
-                .contains("lies inside the input folder")
+                .contains("is inside the input folder")
         );
         #[cfg(unix)]
         std::os::unix::fs::symlink(at("b"), at("link")).unwrap();
         #[cfg(unix)]
         assert!(
-            message("b", "gone/../link/new").unwrap_err().contains("lies inside the input folder")
+            message("b", "gone/../link/new").unwrap_err().contains("is inside the input folder")
         );
         assert!(
-            message("out/ids/z.png", "out").unwrap_err().contains("lies inside the output folder")
+            message("out/ids/z.png", "out").unwrap_err().contains("is inside the output folder")
         );
         assert_eq!(message("b", "new/deep"), Ok(()));
     }

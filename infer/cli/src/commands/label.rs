@@ -1,4 +1,4 @@
-//! `protoseg label`: pictures to label maps.
+//! `protoseg label`: writes label maps of images.
 
 mod output_dir;
 mod record;
@@ -27,108 +27,118 @@ use super::format::{OutputFormat, OutputFormats};
 use super::inputs::{self, InputImage};
 use super::signals::StopSignals;
 use super::tuned::{TunedEngine, TuningArgs};
-use super::{CommandError, CommandOutcome, RunArgs, print, print_json, print_stderr, progress};
+use super::{
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+};
 
-/// Label pictures
+/// Label images
 ///
-/// A picture below an input folder keeps its place: IN/a/b.jpg becomes OUT/ids/a/b.png, OUT/color/a/b.png and
-/// OUT/overlay/a/b.png. EXIF orientation is applied; transparent pixels count as black. A picture that cannot be read is
-/// reported, in OUT/.protoseg/failed.jsonl too, the others are labelled, and the exit status is 3; a result that cannot be
-/// written, but for the picture's name, ends the run. SIGTERM, SIGHUP and Ctrl-C end it when the pictures on their way are done, with status 143, 129 and 130. Whatever
-/// ended it, the same command with --resume goes on.
+/// Images keep their path below the input folder: IN/a/b.jpg becomes OUT/ids/a/b.png,
+/// OUT/color/a/b.png and so on. EXIF orientation is applied; transparent pixels become black.
+///
+/// Images that cannot be read are reported, also in OUT/.protoseg/failed.jsonl; the others are
+/// labeled, and the exit status is 3. The run stops at the first result that cannot be written,
+/// unless the image's name is the cause. SIGTERM, SIGHUP and Ctrl-C stop it after the images in
+/// flight, with status 143, 129 and 130. The same command with --resume continues any stopped run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LabelArgs {
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
     tuning: TuningArgs,
-    /// Pictures, folders of pictures, or patterns such as 'in/**/*.jpg'; - reads a list from the standard input
+    /// Images, folders or globs such as 'in/**/*.jpg'; - reads a list from standard input
     #[arg(required_unless_present = "lists")]
     inputs: Vec<PathBuf>,
-    /// File with a picture's path a line, or an object {"image": PATH, "name": PLACE} a line
+    /// List of images: each line a path, or {"image": PATH, "name": PATH BELOW OUT}
     #[arg(long = "list", value_name = "FILE")]
     lists: Vec<PathBuf>,
-    /// What paths of lists are relative to [default: the list's folder]
+    /// Folder that paths in lists are relative to [default: the list's folder]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Folder for the results
-    #[arg(long, value_name = "DIR")]
+    /// Output folder
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: PathBuf,
-    /// What to write, any of these in one pass
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["ids"])]
+    /// Output formats, comma-separated
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["ids"], help_heading = "Output")]
     format: Vec<OutputFormat>,
-    /// How sure a pixel must be to be a pseudo-label
-    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_MIN_CONFIDENCE)]
+    /// Least confidence of a pseudo-label, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_MIN_CONFIDENCE, help_heading = "Output")]
     pseudo_confidence: f64,
-    /// Go on in a folder that holds results: label what is missing, what has changed, and what failed
-    #[arg(long)]
+    /// Continue in a folder with results: label missing, changed and failed images
+    #[arg(long, help_heading = "Resume and shards")]
     resume: bool,
-    /// Tell whether a picture has changed by its content instead of its size and time
-    #[arg(long)]
+    /// Detect changed images by SHA-256 instead of size and modification time
+    #[arg(long, help_heading = "Resume and shards")]
     verify_inputs: bool,
-    /// Label one part of the pictures, by their names: i/n with i from 1 to n, or `auto` as the scheduler's variables say
-    /// (Kubernetes indexed jobs, AWS Batch and Slurm arrays, torchrun); `protoseg merge` joins the parts
-    #[arg(long, value_name = "i/n|auto")]
+    /// Label one shard of the images: i/n with i from 1 to n, or `auto`
+    ///
+    /// Images are assigned by a hash of their names. `auto` reads the scheduler's variables
+    /// (Kubernetes indexed jobs, AWS Batch and Slurm arrays, torchrun). `protoseg merge` joins the
+    /// shards.
+    #[arg(long, value_name = "i/n|auto", help_heading = "Resume and shards")]
     shard: Option<String>,
-    /// How many shards there are, where the scheduler does not say
-    #[arg(long, value_name = "n")]
+    /// Number of shards with --shard auto, if the scheduler does not give it
+    #[arg(long, value_name = "n", help_heading = "Resume and shards")]
     shards: Option<u64>,
-    /// Print a summary as JSON
-    #[arg(long)]
+    /// Print the summary as JSON
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError> {
-    let signals = StopSignals::catch().map_err(CommandError::usage)?;
-    let shard = arguments.shard().map_err(CommandError::usage)?;
+    let signals = StopSignals::catch().or_usage()?;
+    let shard = arguments.shard().or_usage()?;
     let all = inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref())
-        .map_err(CommandError::usage)?;
-    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).map_err(CommandError::usage)?;
+        .or_usage()?;
+    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).or_usage()?;
     let input_set = InputSetDigest::from_names(all.iter().map(|input| input.name.as_path()));
     let inputs: Vec<InputImage> =
         all.into_iter().filter(|input| shard.contains(&input.name)).collect();
-    let (mut pipeline, engine) = arguments.open(inputs.len()).map_err(CommandError::usage)?;
-    let formats = arguments.formats(&pipeline, &inputs).map_err(CommandError::usage)?;
-    let recipe = arguments.recipe(&pipeline, &engine, &formats).map_err(CommandError::usage)?;
+    let (mut pipeline, engine) = arguments.open(inputs.len()).or_usage()?;
+    let formats = arguments.formats(&pipeline, &inputs).or_usage()?;
+    let recipe = arguments.recipe(&pipeline, &engine, &formats).or_usage()?;
     let run = RunHeader::new(recipe, shard, input_set, formats.combined_names().collect());
-    let place = OutputDir::open(&arguments.out, &formats, run, arguments.resume)
-        .map_err(CommandError::usage)?;
-    for remark in place.warnings(&inputs, &formats) {
-        print_stderr(format_args!("warning: {remark}"));
+    let out_dir = OutputDir::open(&arguments.out, &formats, run, arguments.resume).or_usage()?;
+    for warning in out_dir.warnings(&inputs, &formats) {
+        print_stderr(format_args!("warning: {warning}"));
     }
     let todo: Vec<usize> = (0..inputs.len())
-        .filter(|&index| !place.is_done(&inputs[index], arguments.verify_inputs))
+        .filter(|&index| !out_dir.is_done(&inputs[index], arguments.verify_inputs))
         .collect();
     let record =
-        ResultRecorder::new(&place, &formats, pipeline.segmenter().model().classes.clone())?;
+        ResultRecorder::new(&out_dir, &formats, pipeline.segmenter().model().classes.clone())?;
 
     let open = |index: usize| {
         let input = &inputs[todo[index]];
-        // Before it is read: what is written to it meanwhile makes it another one.
-        let stamp = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
+        // Taken before reading, so that a concurrent write counts as a change.
+        let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())?;
         let file = ImageFile::read(&input.path, arguments.run.max_pixels)?;
         Ok(PendingImage {
             pixels: file.pixels(),
-            decode: move || Ok(DecodedImage { image: file.decode()?, extra: stamp }),
+            decode: move || Ok(DecodedImage { image: file.decode()?, extra: fingerprint }),
         })
     };
     let bar = progress::bar(todo.len());
-    // Pictures that were run, and whose results have no place.
-    let unplaced: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
-    let encode = |index: usize, item: DecodedImage<FileFingerprint>, decided: Prediction| {
+    // Images that were run, but whose names cannot be written below the output folder.
+    let unwritable: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
+    let encode = |index: usize, item: DecodedImage<FileFingerprint>, prediction: Prediction| {
         let input = &inputs[todo[index]];
         let path = input.path.display();
-        match record.write_results(input, item, decided) {
+        match record.write_results(input, item, prediction) {
             Err(error) if record::is_name_error(&error) => {
-                let error = error.context(format!("the labels of {path} have no place by its name"));
+                let error =
+                    error.context(format!("cannot write the labels of {path} under its name"));
                 progress::show_error(&bar, &error);
                 record.record_failure(input, &error);
-                unplaced.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
+                unwritable.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 Ok(())
             }
             kept => kept.with_context(|| {
-                format!("stopped, as the labels of {path} could not be written; make room or mend it, and go on with --resume")
+                format!(
+                    "stopped: the labels of {path} could not be written; make room or fix the cause, \
+                     and continue with --resume"
+                )
             }),
         }
     };
@@ -145,29 +155,29 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         return Err(error.into());
     }
     record.check()?;
-    let unplaced = unplaced.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let labelled = report.done - unplaced.len();
-    let mut bad: Vec<(usize, anyhow::Error)> = report.failed.into_iter().chain(unplaced).collect();
-    bad.sort_by_key(|(index, _)| *index);
-    let failed: Vec<FailedInput> = bad
+    let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let labeled = report.done - unwritable.len();
+    let mut failures: Vec<(usize, anyhow::Error)> =
+        report.failed.into_iter().chain(unwritable).collect();
+    failures.sort_by_key(|(index, _)| *index);
+    let failed: Vec<FailedInput> = failures
         .iter()
         .map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error))
         .collect();
     let mut summary =
-        LabelSummary::new(&pipeline, labelled, inputs.len() - todo.len(), failed, shard);
-    summary.time(report.elapsed, report.stages);
+        LabelSummary::new(&pipeline, labeled, inputs.len() - todo.len(), failed, shard);
+    summary.set_times(report.elapsed, report.stages);
     if report.interrupted {
         summary.left = todo.len() - summary.labeled - summary.failed.len();
     } else if shard == Shard::ALL {
-        let bad: HashSet<usize> = bad.iter().map(|(index, _)| todo[*index]).collect();
-        let good = inputs.iter().enumerate().filter(|(index, _)| !bad.contains(index));
-        let names: Vec<PathBuf> = good.map(|(_, input)| input.name.clone()).collect();
-        formats
-            .finish(&arguments.out, &names, arguments.run.max_pixels, &pipeline.segmenter().model().classes)
-            .context(
-                "the pictures are labelled, but a file for all of them could not be written; if a file among the results is \
-                 named here as broken, delete it and go on with --resume",
-            )?;
+        let failed: HashSet<usize> = failures.iter().map(|(index, _)| todo[*index]).collect();
+        let labeled = inputs.iter().enumerate().filter(|(index, _)| !failed.contains(index));
+        let classes = &pipeline.segmenter().model().classes;
+        let names: Vec<PathBuf> = labeled.map(|(_, input)| input.name.clone()).collect();
+        formats.finish(&arguments.out, &names, arguments.run.max_pixels, classes).context(
+            "the images are labeled, but a combined file could not be written; if a result is \
+                 named here as broken, delete it and continue with --resume",
+        )?;
     }
     if arguments.json {
         print_json(&summary)?;
@@ -191,15 +201,15 @@ impl LabelArgs {
                 Ok(shard)
             }
             _ if self.shards.is_some() => {
-                Err(anyhow!("--shards goes with --shard auto; write --shard i/n otherwise"))
+                Err(anyhow!("--shards needs --shard auto; without a scheduler write --shard i/n"))
             }
             Some(named) => Ok(named.parse()?),
             None => Ok(Shard::ALL),
         }
     }
 
-    /// Opens the bundle as tuned or as given, to run so many pictures.
-    fn open(&self, pictures: usize) -> anyhow::Result<(Pipeline, EngineConfig)> {
+    /// Opens the bundle with tuned or given options for a number of images.
+    fn open(&self, images: usize) -> anyhow::Result<(Pipeline, EngineConfig)> {
         let TunedEngine { engine, used, remark, warning } = self.tuning.resolve(
             &self.run.bundle,
             &self.run.engine.config(),
@@ -211,9 +221,9 @@ impl LabelArgs {
         if let Some(remark) = remark.filter(|_| used || self.run.verbose) {
             print_stderr(remark);
         }
-        let opened = self.run.open_with(&engine, pictures);
+        let opened = self.run.open_with(&engine, images);
         let pipeline = if used {
-            opened.context("as it was tuned, which --tuning off leaves out")?
+            opened.context("with tuned options; --tuning off ignores them")?
         } else {
             opened?
         };
@@ -224,7 +234,7 @@ impl LabelArgs {
         let share = self.pseudo_confidence;
         ensure!(
             (0.0..=1.0).contains(&share),
-            "--pseudo-confidence is a share from 0 to 1, not {share}"
+            "--pseudo-confidence is {share}; write a share from 0 to 1"
         );
         let formats = OutputFormats::new(&self.format, share, pipeline.segmenter().has_logits())?;
         let names = inputs.iter().map(|input| input.name.as_path());

@@ -1,4 +1,4 @@
-//! Lists of pictures: a path a line, or a JSON object a line; from a file or the standard input.
+//! Lists of images, from a file or the standard input: each line a path or a JSON object.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -10,19 +10,18 @@ use serde::Deserialize;
 
 use super::inputs::{InputImage, is_stdin};
 
-/// A line of a manifest.
+/// JSON object of one line.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListLine {
-    /// Path of the picture.
     image: PathBuf,
-    /// What it is called below the output folder; its path where absent.
+    /// Path below the output folder; by default that of the image.
     name: Option<PathBuf>,
 }
 
-/// The pictures of a list; of JSON objects where its name ends in `.jsonl`, or its first line begins like one.
+/// Reads a list. Its lines are JSON objects if its name ends in `.jsonl` or it starts with `{`.
 pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> {
-    let called =
+    let name =
         if is_stdin(list) { "the standard input".to_owned() } else { list.display().to_string() };
     let bytes = if is_stdin(list) {
         let mut bytes = Vec::new();
@@ -30,29 +29,29 @@ pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> 
     } else {
         std::fs::read(list)
     };
-    let bytes = bytes.with_context(|| called.clone())?;
+    let bytes = bytes.with_context(|| name.clone())?;
     let folder =
         if is_stdin(list) { Path::new("") } else { list.parent().unwrap_or(Path::new("")) };
     parse(&bytes, root.unwrap_or(folder), list.extension() == Some(OsStr::new("jsonl")))
-        .context(called)
+        .context(name)
 }
 
 fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<InputImage>> {
-    // Which some editors put before text.
+    // Byte order mark of some editors.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let lines =
         bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let objects = objects || bytes.trim_ascii_start().starts_with(b"{");
     let mut inputs = Vec::new();
     for (number, line) in (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty()) {
-        let input = if objects { object(line, root) } else { alone(line, root) };
+        let input = if objects { parse_object(line, root) } else { parse_path(line, root) };
         inputs.push(input.with_context(|| format!("line {number}"))?);
     }
     Ok(inputs)
 }
 
-/// A line that is a path; one that is a picture and something more, as lists of pictures with labels have it, is refused.
-fn alone(line: &[u8], root: &Path) -> Result<InputImage> {
+/// Parses a line that is a path; refuses pairs of image and label.
+fn parse_path(line: &[u8], root: &Path) -> Result<InputImage> {
     let input = plain(Path::new(OsStr::from_bytes(line)), root);
     let first = line.split(u8::is_ascii_whitespace).next().filter(|first| first.len() < line.len());
     let first = first.map(|first| Path::new(OsStr::from_bytes(first)));
@@ -60,7 +59,7 @@ fn alone(line: &[u8], root: &Path) -> Result<InputImage> {
         !first.as_os_str().is_empty() && root.join(first).is_file() && !input.path.exists()
     }) {
         Some(first) => bail!(
-            "{} does not exist, but {} does: write one picture a line, without its label",
+            "{} does not exist, but {} does; write one image a line, without its label",
             input.path.display(),
             root.join(first).display()
         ),
@@ -72,20 +71,20 @@ fn plain(path: &Path, root: &Path) -> InputImage {
     InputImage { path: root.join(path), name: name_of(path, root) }
 }
 
-fn object(line: &[u8], root: &Path) -> Result<InputImage> {
+fn parse_object(line: &[u8], root: &Path) -> Result<InputImage> {
     let ListLine { image, name } = serde_json::from_slice(line)
-        .context("is no object such as {\"image\": \"a/street.jpg\"}")?;
+        .context("expected an object such as {\"image\": \"a/street.jpg\"}")?;
     let Some(name) = name else { return Ok(plain(&image, root)) };
     if name.as_os_str().is_empty() {
-        bail!("the name is empty; write where the picture's results belong, or leave \"name\" out");
+        bail!("the name is empty; write a path below the output folder, or leave \"name\" out");
     }
     if !name.components().all(|part| matches!(part, Component::Normal(_))) {
-        bail!("the name {} does not lie below the output folder", name.display());
+        bail!("the name {} is not below the output folder", name.display());
     }
     Ok(InputImage { path: root.join(image), name })
 }
 
-/// The path below the root; of a path that leads elsewhere the file name.
+/// Path below the root; the file name if it is elsewhere.
 fn name_of(path: &Path, root: &Path) -> PathBuf {
     let below = path.strip_prefix(root).unwrap_or(path);
     let inside = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_told_by_its_line() {
+    fn errors_name_the_line() {
         let message =
             |text: &str| format!("{:#}", parse(text.as_bytes(), Path::new(""), true).unwrap_err());
         assert!(message("\n{\"image\": 5}").starts_with("line 2: "));
@@ -139,7 +138,7 @@ mod tests {
         for name in ["../a", "/a"] {
             assert!(
                 message(&format!("{{\"image\": \"a\", \"name\": {name:?}}}"))
-                    .contains("does not lie below"),
+                    .contains("is not below"),
                 "{name}"
             );
         }

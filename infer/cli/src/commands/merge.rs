@@ -1,4 +1,4 @@
-//! `protoseg merge`: the shards of a labeling run, merged and proven complete.
+//! `protoseg merge`: merges the shards of a labeling run and verifies that they are complete.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,28 +14,30 @@ use protoseg_models::classes::ClassTable;
 use serde::Serialize;
 
 use super::format::OutputFormats;
-use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
+use super::{CommandError, CommandOutcome, OrUsage, print, print_json, print_stderr};
 
-/// Join the shards of `protoseg label`, prove that they are complete, and write the files for all pictures
+/// Merge the shards of `protoseg label`, verify that they are complete, and write combined files
 ///
-/// Every picture must have been labelled once, by the same model and options, and every result must be there in the size that
-/// was written. Exit status 3 says that it is so but for pictures that could not be read. A folder that results are gathered in
-/// is then as if all shards had been labelled into it.
+/// Every image must have been labeled once, by the same model and options, and every result must
+/// exist in its recorded size. Exit status 3: complete, except for images that could not be read.
+/// The folder --out is then the same as if all shards had been labeled into it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MergeArgs {
     /// Output folders of `protoseg label --shard`
     #[arg(required = true)]
     folders: Vec<PathBuf>,
-    /// The bundle or file that labelled: it knows the classes
+    /// Bundle or ONNX file that labeled the images
     #[arg(long, value_name = "BUNDLE")]
     bundle: PathBuf,
-    /// Gather the results of several folders here
+    /// Folder that the results of several folders are gathered in
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Gather by hard links where the file system allows it: that takes no room, but who edits one name edits the other
+    /// Gather by hard links where the file system allows it
+    ///
+    /// Links take no space, but editing a file edits the original too.
     #[arg(long, requires = "out")]
     link: bool,
-    /// Print a summary as JSON
+    /// Print the summary as JSON
     #[arg(long)]
     json: bool,
 }
@@ -44,9 +46,9 @@ pub(crate) struct MergeArgs {
 struct MergeSummary {
     #[serde(rename = "labelled")]
     labeled: usize,
-    /// Names of the pictures that could not be labelled.
+    /// Names of the images that could not be labeled.
     failed: Vec<String>,
-    /// Share of each class in all pixels.
+    /// Share of all pixels by class.
     classes: BTreeMap<String, f64>,
 }
 
@@ -56,50 +58,51 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         (None, [only]) => only,
         (None, _) => {
             let error = anyhow::anyhow!(
-                "the shards lie in several folders: name one that they are gathered in with --out"
+                "the shards are in several folders; name a folder to gather them in with --out"
             );
             return Err(CommandError::usage(error));
         }
     };
-    let joined = MergedShards::read(&arguments.folders).map_err(CommandError::usage)?;
-    let segmenter = Segmenter::open(&arguments.bundle).map_err(CommandError::usage)?;
-    if segmenter.fingerprint() != joined.recipe.model {
+    let merged = MergedShards::read(&arguments.folders).or_usage()?;
+    let segmenter = Segmenter::open(&arguments.bundle).or_usage()?;
+    if segmenter.fingerprint() != merged.recipe.model {
         let error = anyhow::anyhow!(
-            "{} is not the model that labelled these pictures",
+            "{} is not the model that labeled these images",
             arguments.bundle.display()
         );
         return Err(CommandError::usage(error));
     }
     let classes = &segmenter.model().classes;
-    for warning in &joined.warnings {
+    for warning in &merged.warnings {
         print_stderr(format_args!("warning: {warning}"));
     }
-    check(&joined)?;
-    check_out(&joined, out).map_err(CommandError::usage)?;
-    let names = joined.recipe.formats.iter().chain(&joined.combined_formats).map(String::as_str);
-    let formats = OutputFormats::from_names(names).map_err(CommandError::usage)?;
-    let own = out.join(STATE_DIR);
-    std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
-    for (&shard, folder) in joined.shards.iter().filter(|(_, folder)| !is_one(folder, out)) {
-        gather(&joined, shard, folder, out, arguments.link)?;
+    check(&merged)?;
+    check_out(&merged, out).or_usage()?;
+    let names = merged.recipe.formats.iter().chain(&merged.combined_formats).map(String::as_str);
+    let formats = OutputFormats::from_names(names).or_usage()?;
+    let state = out.join(STATE_DIR);
+    std::fs::create_dir_all(&state).with_context(|| state.display().to_string())?;
+    for (&shard, folder) in merged.shards.iter().filter(|(_, folder)| !is_same_folder(folder, out))
+    {
+        gather(&merged, shard, folder, out, arguments.link)?;
     }
-    let names: Vec<PathBuf> = joined.parts.keys().cloned().collect();
+    let names: Vec<PathBuf> = merged.parts.keys().cloned().collect();
     formats.finish(out, &names, MAX_PIXELS, classes).context(
-        "a file for all pictures could not be written; if a file among the results is named here as broken, delete it, label its \
-         shard again with --resume, and merge again",
+        "a combined file could not be written; if a result is named here as broken, delete it, label its shard again with \
+         --resume, and merge again",
     )?;
-    let failed: Vec<String> = joined
+    let failed: Vec<String> = merged
         .failed
         .iter()
-        .filter(|name| !joined.parts.contains_key(&unescape_name(name)))
+        .filter(|name| !merged.parts.contains_key(&unescape_name(name)))
         .cloned()
         .collect();
     let summary =
-        MergeSummary { labeled: joined.parts.len(), failed, classes: shares(&joined, classes) };
+        MergeSummary { labeled: merged.parts.len(), failed, classes: shares(&merged, classes) };
     if arguments.json {
         print_json(&summary)?;
     } else {
-        print(human(&summary, out))?;
+        print(text(&summary, out))?;
     }
     Ok(if summary.failed.is_empty() {
         CommandOutcome::Success
@@ -108,34 +111,35 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
     })
 }
 
-/// Fails where pictures are missing that did not fail.
-fn check(joined: &MergedShards) -> Result<()> {
-    if joined.is_complete() {
+/// Fails if images are missing that did not fail.
+fn check(merged: &MergedShards) -> Result<()> {
+    if merged.is_complete() {
         return Ok(());
     }
-    let (there, all) = (joined.parts.len() + joined.failed.len(), joined.input_set.images);
+    let done = merged.parts.len() + merged.failed.len();
+    let all = merged.input_set.images;
     bail!(
-        "of {all} pictures {there} were labelled or failed, or not the same ones: a shard is not through; run it again with \
-         --resume"
+        "{done} of {all} images were labeled or failed, or other images than those of the run: a shard is unfinished; run it \
+         again with --resume"
     )
 }
 
-/// Refuses a folder that holds the results of another labelling: made otherwise, or of pictures that these are not among.
-fn check_out(joined: &MergedShards, out: &Path) -> Result<()> {
-    // Those that lie in a folder that was named were held against each other.
-    if joined.shards.values().any(|folder| is_one(folder, out)) {
+/// Refuses a folder with results of another labeling run: another recipe or other images.
+fn check_out(merged: &MergedShards, out: &Path) -> Result<()> {
+    // The folders of the command line were compared with each other already.
+    if merged.shards.values().any(|folder| is_same_folder(folder, out)) {
         return Ok(());
     }
-    let recipe = joined.recipe.key();
+    let recipe = merged.recipe.key();
     for path in Journal::list(out) {
         let contents = JournalContents::read(&path)?;
-        let divided = contents.run.is_none_or(|run| joined.shards.contains_key(&run.shard));
+        let divided = contents.run.is_none_or(|run| merged.shards.contains_key(&run.shard));
         let ours = |entry: &JournalEntry| {
-            entry.recipe == recipe && joined.parts.contains_key(&unescape_name(&entry.image))
+            entry.recipe == recipe && merged.parts.contains_key(&unescape_name(&entry.image))
         };
         ensure!(
             contents.entries.is_empty() || (divided && contents.entries.values().all(ours)),
-            "{} holds the results of another labelling, as {} says: choose another --out",
+            "{} holds the results of another labeling run (see {}); choose another --out",
             out.display(),
             path.display()
         );
@@ -143,36 +147,36 @@ fn check_out(joined: &MergedShards, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether two paths lead to one folder.
-fn is_one(one: &Path, other: &Path) -> bool {
-    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    place(one) == place(other)
+/// Returns true if two paths lead to the same folder.
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    canonical(one) == canonical(other)
 }
 
-/// Puts a shard's results into another output folder, and then its journal and its list of failures.
+/// Copies or links a shard's results, journal and list of failures into another output folder.
 fn gather(
-    joined: &MergedShards,
+    merged: &MergedShards,
     shard: Shard,
     folder: &Path,
     out: &Path,
     link: bool,
 ) -> Result<()> {
     let run = RunHeader::new(
-        joined.recipe.clone(),
+        merged.recipe.clone(),
         shard,
-        joined.input_set.clone(),
-        joined.combined_formats.clone(),
+        merged.input_set.clone(),
+        merged.combined_formats.clone(),
     );
     let (journal, _) = Journal::open(out, shard)?;
     journal.begin(&run)?;
     for part in
-        joined.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image)))
+        merged.parts.values().filter(|part| shard.contains(&unescape_name(&part.entry.image)))
     {
         journal.invalidate(&part.entry.image)?;
-        for place in part.entry.outputs.keys().map(|place| unescape_name(place)) {
-            let (from, to) = (folder.join(&place), out.join(&place));
-            put(&from, &to, &out.join(STATE_DIR).join("gathered"), link)
-                .with_context(|| format!("{} cannot be put to {}", from.display(), to.display()))?;
+        for path in part.entry.outputs.keys().map(|path| unescape_name(path)) {
+            let (from, to) = (folder.join(&path), out.join(&path));
+            copy_or_link(&from, &to, &out.join(STATE_DIR).join("gathered"), link)
+                .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         }
         journal.add(part.entry.clone())?;
     }
@@ -184,34 +188,34 @@ fn gather(
     Ok(())
 }
 
-/// Puts a file to a place where another may lie, by way of a name on the same file system: what lies there may be a link to
-/// the same file, which writing would empty.
-fn put(from: &Path, to: &Path, way: &Path, link: bool) -> std::io::Result<()> {
-    let removed = |path: &Path| match std::fs::remove_file(path) {
+/// Copies or links `from` to `to` via `temporary` on the same file system. Writing to
+/// `to` directly would truncate `from` if both are links to one file.
+fn copy_or_link(from: &Path, to: &Path, temporary: &Path, link: bool) -> std::io::Result<()> {
+    let remove = |path: &Path| match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    removed(way)?;
-    let linked = if link { std::fs::hard_link(from, way).is_ok() } else { false };
+    remove(temporary)?;
+    let linked = if link { std::fs::hard_link(from, temporary).is_ok() } else { false };
     if !linked {
-        std::fs::copy(from, way)?;
+        std::fs::copy(from, temporary)?;
     }
-    std::fs::rename(way, to)?;
-    // Between two names of one file a rename does nothing.
-    removed(way)
+    std::fs::rename(temporary, to)?;
+    // rename(2) does nothing if both names are links to one file.
+    remove(temporary)
 }
 
-fn shares(joined: &MergedShards, classes: &ClassTable) -> BTreeMap<String, f64> {
-    let pixels = joined.pixels();
+fn shares(merged: &MergedShards, classes: &ClassTable) -> BTreeMap<String, f64> {
+    let pixels = merged.pixels();
     let all = pixels.iter().sum::<u64>().max(1) as f64;
     let names = classes.classes().iter().map(|class| class.name.clone());
     names.zip(pixels).map(|(name, pixels)| (name, pixels as f64 / all)).collect()
 }
 
-fn human(summary: &MergeSummary, out: &Path) -> String {
+fn text(summary: &MergeSummary, out: &Path) -> String {
     let mut classes: Vec<(&String, &f64)> = summary.classes.iter().collect();
     classes.sort_by(|one, other| other.1.total_cmp(one.1));
     let classes: String = classes
@@ -223,7 +227,7 @@ fn human(summary: &MergeSummary, out: &Path) -> String {
         count => format!(", {count} failed ({} …)", summary.failed[0]),
     };
     format!(
-        "{} pictures in {}, complete{failed}; shares of pixels:{classes}",
+        "{} images in {}, complete{failed}; shares of pixels:{classes}",
         summary.labeled,
         out.display()
     )

@@ -1,4 +1,4 @@
-//! The program's commands, and what they have in common.
+//! The commands of `protoseg` and their shared helpers.
 
 pub(crate) mod accept;
 pub(crate) mod bench;
@@ -36,25 +36,23 @@ use clap::builder::RangedU64ValueParser;
 
 use run_args::RunArgs;
 
-/// How a command that ran to its end came out.
+/// Result of a command that ran to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CommandOutcome {
-    /// All is well.
     Success,
-    /// What was judged did not pass.
+    /// A check did not pass.
     Failed,
-    /// Finished, but for some inputs.
     SomeInputsFailed,
-    /// With this exit status: of a program that was started, or after a signal; why has been said.
+    /// Exit status of a child program or after a signal; the reason is already printed.
     ExitCode(u8),
 }
 
-/// Why a command stopped.
+/// Error of a command, by exit status.
 #[derive(Debug)]
 pub(crate) enum CommandError {
-    /// What was asked for cannot be begun: arguments, bundle, runtime or inputs are wrong.
+    /// Nothing was started: arguments, bundle, runtime or inputs are wrong (status 2).
     Usage(anyhow::Error),
-    /// The work failed.
+    /// The work failed (status 1).
     Runtime(anyhow::Error),
 }
 
@@ -70,35 +68,46 @@ impl CommandError {
     }
 }
 
-/// A description written by a newer version may hold fields that this one does not know.
+/// Turns the error of a result into [`CommandError::Usage`].
+pub(crate) trait OrUsage<T> {
+    fn or_usage(self) -> Result<T, CommandError>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrUsage<T> for Result<T, E> {
+    fn or_usage(self) -> Result<T, CommandError> {
+        self.map_err(CommandError::usage)
+    }
+}
+
+/// Warns of manifest fields that this version does not know.
 fn warn_newer_version(bundle: &Path, unknown_fields: &[String]) {
     if !unknown_fields.is_empty() {
         let (bundle, fields) = (bundle.display(), unknown_fields.join(", "));
         print_stderr(format_args!(
-            "warning: {bundle} was written by a newer version; passed over: {fields}"
+            "warning: {bundle} was written by a newer version; ignored fields: {fields}"
         ));
     }
 }
 
-/// Writes a line for people to the standard error. Where that cannot be written, the work goes on: there is nobody to tell.
+/// Writes a line to the standard error; failures are ignored, as there is nowhere to report them.
 pub(crate) fn print_stderr(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Writes results to the standard output.
+/// Writes a line to the standard output.
 fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}").context("the standard output")
+    writeln!(std::io::stdout().lock(), "{text}").context("cannot write to the standard output")
 }
 
 /// Writes a value as JSON to the standard output.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    print(serde_json::to_string_pretty(value).context("the summary")?)
+    print(serde_json::to_string_pretty(value).context("cannot encode the summary as JSON")?)
 }
 
-/// Largest height and width that is drawn.
+/// Largest side of a synthetic scene in pixels.
 const MAX_SIDE: usize = 8192;
 
-/// Height and width from `HEIGHTxWIDTH`.
+/// Parses `HEIGHTxWIDTH` as `[height, width]`.
 fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let sides = text
         .split_once('x')
@@ -108,13 +117,13 @@ fn parse_size(text: &str) -> Result<[usize; 2], String> {
     })
 }
 
-/// How many threads or windows at once: at most as many as large machines use.
+/// Parses a number of threads or windows, at most 1024.
 fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
     let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 1024);
     number.ok_or_else(|| "write a number from 1 to 1024".to_owned())
 }
 
-/// How many pictures: at least one, at most a million.
+/// Parser of a number of images, 1 to 1 000 000.
 fn image_count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=1_000_000)
 }
@@ -124,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_bounds() {
+    fn numbers_are_bounded() {
         assert_eq!(parse_size("1x8192"), Ok([1, 8192]));
         for text in ["0x5", "5x0", "8193x5", "5x99999999999999999999", "5", "x", "-1x5"] {
             assert!(parse_size(text).unwrap_err().contains("from 1 to 8192"), "{text}");

@@ -1,4 +1,4 @@
-//! Files that a command writes its findings to, beside what it prints.
+//! Report files that a command writes besides its output.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,41 +6,41 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use protoseg_models::atomic;
 
-/// Where a file is to be written: behind a link, where it is one. Refuses what is no file, as a device or a pipe is: a file
-/// that appears whole would take its place.
-pub(crate) fn place(path: &Path) -> anyhow::Result<PathBuf> {
+/// Resolves links of an output path. Refuses folders, devices and pipes, which an atomic write
+/// would replace.
+pub(crate) fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let shown = path.display();
-    ensure!(path.file_name().is_some(), "{shown} is no name of a file");
-    let place = match path.canonicalize() {
-        Ok(place) => place,
+    ensure!(path.file_name().is_some(), "{shown} is not a file name");
+    let resolved = match path.canonicalize() {
+        Ok(resolved) => resolved,
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => path.to_owned(),
         Err(error) => return Err(error).with_context(|| shown.to_string()),
     };
-    match place.metadata() {
+    match resolved.metadata() {
         Ok(there) if there.is_dir() => bail!("{shown} is a folder; name a file in it"),
         Ok(there) if !there.is_file() => {
             bail!(
-                "{shown} is a device or a pipe, and only files are written; --json prints to the standard output"
+                "{shown} is a device or a pipe; name a file, or print to the standard output with --json"
             )
         }
         _ => {}
     }
-    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = resolved.parent().filter(|folder| !folder.as_os_str().is_empty());
     ensure!(
         folder.is_none_or(Path::is_dir),
         "{shown} cannot be written, as its folder does not exist; create it first"
     );
-    Ok(place)
+    Ok(resolved)
 }
 
-/// Refuses a name that cannot be written, before what is to be written has taken long to find.
+/// Refuses a path that cannot be written, before long work begins.
 pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
-    place(path).map(|_| ())
+    resolve(path).map(|_| ())
 }
 
-/// Writes a file whole; see [`place`].
+/// Writes a file atomically; see [`resolve`].
 pub(crate) fn write(path: &Path, contents: &[u8]) -> anyhow::Result<()> {
-    atomic::write(&place(path)?, contents).with_context(|| path.display().to_string())
+    atomic::write(&resolve(path)?, contents).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_stay_and_what_is_no_file_is_left_alone() {
+    fn links_stay_and_only_files_are_written() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
         std::fs::write(at("real"), "old").unwrap();

@@ -1,4 +1,4 @@
-//! How far a run of the pipeline is, on the standard error.
+//! Progress of a pipeline run on the standard error.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use protoseg_infer::pipeline::PipelineEvent;
@@ -6,16 +6,16 @@ use protoseg_models::errors::error_chain;
 
 use super::print_stderr;
 
-/// Progress where the standard error is a terminal.
+/// Progress bar; hidden unless the standard error is a terminal.
 pub(crate) fn bar(count: usize) -> ProgressBar {
     let bar = ProgressBar::new(count as u64);
-    match ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left") {
+    match ProgressStyle::with_template("{bar:40} {pos}/{len} images, {per_sec}, {eta} left") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
 }
 
-/// Counts an item, and says at once why it failed if it did.
+/// Advances the bar; prints the error of a failed image.
 pub(crate) fn show(bar: &ProgressBar, event: &PipelineEvent<'_, anyhow::Error>) {
     if let PipelineEvent::Failed(_, error) = event {
         show_error(bar, error);
@@ -23,7 +23,7 @@ pub(crate) fn show(bar: &ProgressBar, event: &PipelineEvent<'_, anyhow::Error>) 
     bar.inc(1);
 }
 
-/// Says why something failed, above the bar.
+/// Prints an error above the bar.
 pub(crate) fn show_error(bar: &ProgressBar, error: &anyhow::Error) {
     bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error.as_ref()))));
 }

@@ -1,4 +1,4 @@
-//! How pictures are run: the arguments that `protoseg label` and `protoseg eval` have in common.
+//! Common arguments of `protoseg label` and `protoseg eval`.
 
 use std::path::PathBuf;
 
@@ -10,39 +10,39 @@ use protoseg_infer::pipeline::{Pipeline, PipelineSetup};
 use super::engine_args::EngineArgs;
 use super::{print_stderr, warn_newer_version};
 
-/// How the pictures of a command are run.
+/// Model and engine of a command.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Bundle folder, or an ONNX file that `protoseg export` wrote (make a bundle of others with `protoseg adopt`)
+    /// Bundle folder, or an ONNX file of `protoseg export` (others: `protoseg import`)
     pub(crate) bundle: PathBuf,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
-    /// Refuse pictures of more pixels
+    /// Refuse images with more pixels
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_pixels: u64,
-    /// Say on the standard error how the model was opened
+    /// Print devices, mode and sessions to the standard error
     #[arg(long, short)]
     pub(crate) verbose: bool,
 }
 
 impl RunArgs {
-    /// Opens the bundle to run so many pictures.
-    pub(crate) fn open(&self, pictures: usize) -> anyhow::Result<Pipeline> {
-        self.open_with(&self.engine.config(), pictures)
+    /// Opens the bundle for a number of images.
+    pub(crate) fn open(&self, images: usize) -> anyhow::Result<Pipeline> {
+        self.open_with(&self.engine.config(), images)
     }
 
-    /// The same with other options of the engine.
+    /// Opens the bundle with other engine options.
     pub(crate) fn open_with(
         &self,
         engine: &EngineConfig,
-        pictures: usize,
+        images: usize,
     ) -> anyhow::Result<Pipeline> {
         engine.check()?;
-        let pipeline = Pipeline::open(&self.bundle, engine, Some(pictures))?;
+        let pipeline = Pipeline::open(&self.bundle, engine, Some(images))?;
         warn_newer_version(&self.bundle, pipeline.segmenter().unknown_fields());
         if engine.batch.is_some() && pipeline.segmenter().window().is_none() {
             bail!(
-                "--batch counts windows, and pictures are run whole here; leave it out, or add --window SIZE:STRIDE"
+                "--batch is a number of windows, but images are run whole; leave it out, or add --window SIZE:STRIDE"
             );
         }
         if self.verbose {
@@ -52,7 +52,7 @@ impl RunArgs {
     }
 }
 
-/// What a pipeline runs on, as a sentence.
+/// Devices, mode, sessions and memory of a pipeline, in one line.
 pub(crate) fn describe(setup: &PipelineSetup) -> String {
     let PipelineSetup { mode, devices, sessions, threads, session_bytes, memory, seconds, .. } =
         setup;

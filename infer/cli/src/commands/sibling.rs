@@ -1,4 +1,4 @@
-//! The front door to the programs that are not this one: `protoseg train` starts `protoseg-train`.
+//! Sibling programs: `protoseg train` starts `protoseg-train`.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, anyhow};
 
-/// Becomes `protoseg-NAME` with all arguments.
+/// Replaces this process with `protoseg-NAME` and its arguments.
 pub(crate) fn exec(name: &str, arguments: &[OsString]) -> anyhow::Result<Infallible> {
     let mut command = command(name)?;
     let path = PathBuf::from(command.get_program());
@@ -15,13 +15,13 @@ pub(crate) fn exec(name: &str, arguments: &[OsString]) -> anyhow::Result<Infalli
     become_program(command).with_context(|| path.display().to_string())
 }
 
-/// `protoseg-NAME`, found beside this program or else on the search path, still without arguments.
+/// `protoseg-NAME` without arguments, from the folder of this program or from PATH.
 pub(super) fn command(name: &str) -> anyhow::Result<Command> {
     let program = format!("protoseg-{name}{}", std::env::consts::EXE_SUFFIX);
     let path = find(&program).ok_or_else(|| {
         anyhow!(
-            "`protoseg {name}` starts the program {program}, which is neither beside this one nor on PATH; \
-             build it with `cargo build --release --package protoseg-{name}`, or use an image that holds it"
+            "{program} is neither beside this program nor on PATH; build it with `cargo build --release --package \
+             protoseg-{name}`, or use a container image that holds it"
         )
     })?;
     Ok(Command::new(path))

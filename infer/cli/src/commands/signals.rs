@@ -1,4 +1,4 @@
-//! SIGTERM, SIGHUP and Ctrl-C: the first ends the work in good order, the second at once.
+//! SIGTERM, SIGHUP and Ctrl-C: the first stops gracefully, the second at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,38 +7,38 @@ use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// What has come since it was made.
+/// Signals received so far.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
-    /// True from the first on.
+    /// True after the first signal.
     pub(crate) stop: Arc<AtomicBool>,
     number: Arc<AtomicUsize>,
 }
 
 impl StopSignals {
-    /// Catches from now on.
+    /// Installs the handlers.
     pub(crate) fn catch() -> anyhow::Result<Self> {
         let signals = Self { stop: Arc::default(), number: Arc::default() };
         let hangup = if is_ignored(SIGHUP) { None } else { Some(SIGHUP) };
         for number in [SIGTERM, SIGINT].into_iter().chain(hangup) {
-            // In this order: the first signal only sets what the second finds set.
+            // The default action comes first: only the second signal finds the flag set.
             flag::register_conditional_default(number, Arc::clone(&signals.stop))
                 .and_then(|_| {
                     flag::register_usize(number, Arc::clone(&signals.number), number as usize)
                 })
                 .and_then(|_| flag::register(number, Arc::clone(&signals.stop)))
-                .context("cannot catch signals")?;
+                .context("cannot install signal handlers")?;
         }
         Ok(signals)
     }
 
-    /// The exit status that says which came: 143, 130 or 129.
+    /// Exit status of the received signal: 143, 130 or 129.
     pub(crate) fn status(&self) -> u8 {
         128 + self.number.load(Ordering::Relaxed) as u8
     }
 }
 
-/// Whether whoever started this program had it ignore a signal, as `nohup` does. Where the system does not say: no.
+/// Returns true if the parent process ignores a signal, as `nohup` does; false without procfs.
 fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status

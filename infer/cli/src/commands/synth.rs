@@ -9,15 +9,16 @@ use protoseg_images::label_map::LabelMap;
 use protoseg_models::atomic;
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 
-use super::{CommandError, CommandOutcome, print};
+use super::{CommandError, CommandOutcome, OrUsage, print};
 
 /// Name of the class file.
 const CLASSES: &str = "classes.txt";
 
 /// Write synthetic street scenes with their labels as a data set
 ///
-/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 where a pixel is ignored), OUT/classes.txt and OUT/all.txt: a
-/// data set of the `folder` kind for `protoseg train` and `protoseg eval`. The same seed gives the same scenes.
+/// Writes OUT/images, OUT/labels (Cityscapes train ids, 255 is ignored), OUT/classes.txt and
+/// OUT/all.txt: a data set of the kind `folder` for `protoseg train` and `protoseg eval`. The same
+/// seed gives the same scenes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SynthArgs {
     /// Output folder
@@ -36,7 +37,7 @@ pub(crate) struct SynthArgs {
 
 pub(crate) fn run(arguments: &SynthArgs) -> Result<CommandOutcome, CommandError> {
     let SynthArgs { out, count, seed, size: [height, width] } = arguments;
-    prepare(out).map_err(CommandError::usage)?;
+    prepare(out).or_usage()?;
     let mut list = String::new();
     for index in 0..*count {
         let scene = protoseg_synthetic::render_scene(*seed, index as u64, *height, *width);

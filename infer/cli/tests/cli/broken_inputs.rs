@@ -1,4 +1,4 @@
-//! Broken inputs, one row each: the exit status, one sentence that names the file, and nothing half-written.
+//! Broken inputs, one row each: exit status, one error that names the file, no partial output.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use protoseg_images::label_map;
 type Break = fn(&TestDir);
 
 #[test]
-fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
+fn usage_errors_have_status_2_and_write_nothing() {
     let rows: [(&str, Break, &str, &[&str]); 14] = [
         (
             "no bundle",
@@ -22,39 +22,37 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
         ),
         (
             "a bundle without manifest",
-            |place| std::fs::remove_file(place.at("bundle/manifest.json")).unwrap(),
+            |dir| std::fs::remove_file(dir.at("bundle/manifest.json")).unwrap(),
             LABEL,
             &["bundle is not a bundle"],
         ),
         (
             "an unknown field",
-            |place| place.edit("bundle/manifest.json", "\"gate\"", "\"gait\": 1, \"gate\""),
+            |dir| dir.edit("bundle/manifest.json", "\"gate\"", "\"gait\": 1, \"gate\""),
             LABEL,
             &["bundle/manifest.json", "unknown field `gait`"],
         ),
         (
             "a newer version",
-            |place| {
-                place.edit("bundle/manifest.json", "\"version\": \"1.0\"", "\"version\": \"2.0\"")
-            },
+            |dir| dir.edit("bundle/manifest.json", "\"version\": \"1.0\"", "\"version\": \"2.0\""),
             LABEL,
             &["bundle/manifest.json has version 2.0"],
         ),
         (
             "another model file",
-            |place| std::fs::write(place.at("bundle/model.onnx"), "x").unwrap(),
+            |dir| std::fs::write(dir.at("bundle/model.onnx"), "x").unwrap(),
             LABEL,
             &["bundle/model.onnx", "sha256"],
         ),
         (
             "no model file",
-            |place| std::fs::remove_file(place.at("bundle/model.onnx")).unwrap(),
+            |dir| std::fs::remove_file(dir.at("bundle/model.onnx")).unwrap(),
             LABEL,
             &["bundle/model.onnx: missing"],
         ),
         (
             "a text as ONNX",
-            |place| std::fs::write(place.at("x.onnx"), "hello").unwrap(),
+            |dir| std::fs::write(dir.at("x.onnx"), "hello").unwrap(),
             "label x.onnx in --out out",
             &["x.onnx cannot be opened"],
         ),
@@ -71,20 +69,20 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
             &["50 pixels", "48 or 64"],
         ),
         (
-            "batches of whole pictures",
+            "batches of whole images",
             |_| (),
             "label bundle in --out out --window whole --batch 2",
             &["--batch"],
         ),
         (
-            "no picture",
-            |place| {
-                std::fs::remove_dir_all(place.at("in"))
-                    .and_then(|()| std::fs::create_dir(place.at("in")))
+            "no image",
+            |dir| {
+                std::fs::remove_dir_all(dir.at("in"))
+                    .and_then(|()| std::fs::create_dir(dir.at("in")))
                     .unwrap()
             },
             LABEL,
-            &["no picture", "in"],
+            &["no image", "in"],
         ),
         ("no such input", |_| (), "label bundle gone.png --out out", &["gone.png does not exist"]),
         (
@@ -95,52 +93,52 @@ fn what_cannot_be_begun_has_status_2_and_writes_nothing() {
         ),
         (
             "other classes",
-            |place| place.edit("in/classes.txt", "red", "crimson"),
+            |dir| dir.edit("in/classes.txt", "red", "crimson"),
             EVAL,
             &["red, green, blue", "crimson, green, blue"],
         ),
     ];
     for (row, spoil, arguments, parts) in rows {
-        let place = TestDir::new();
-        spoil(&place);
-        expect(row, &answer(&mut place.command(arguments)), 2, parts);
-        assert!(!place.at("out").exists() && !place.at("in/out").exists(), "{row}");
+        let dir = TestDir::new();
+        spoil(&dir);
+        expect(row, &answer(&mut dir.command(arguments)), 2, parts);
+        assert!(!dir.at("out").exists() && !dir.at("in/out").exists(), "{row}");
     }
 }
 
 #[test]
-fn a_missing_runtime_is_one_sentence_that_says_what_to_do() {
-    let place = TestDir::new();
-    std::fs::write(place.at("text.so"), "hello").unwrap();
+fn a_missing_runtime_is_one_error_with_a_remedy() {
+    let dir = TestDir::new();
+    std::fs::write(dir.at("text.so"), "hello").unwrap();
     for (library, part) in [
         ("gone.so", "there is no file"),
         ("text.so", "cannot be loaded as ONNX Runtime"),
         ("in", "cannot be loaded"),
     ] {
-        let given = answer(place.command(LABEL).env("ORT_DYLIB_PATH", place.at(library)));
+        let given = answer(dir.command(LABEL).env("ORT_DYLIB_PATH", dir.at(library)));
         expect(
             library,
             &given,
             2,
             &[library, part, "cargo xtask setup", "ORT_DYLIB_PATH", "1.24 or newer"],
         );
-        assert!(!place.at("out").exists());
-        let given = answer(place.command("check bundle").env("ORT_DYLIB_PATH", place.at(library)));
+        assert!(!dir.at("out").exists());
+        let given = answer(dir.command("check bundle").env("ORT_DYLIB_PATH", dir.at(library)));
         expect(library, &given, 2, &[library, part]);
     }
 }
 
 #[test]
 fn fields_of_a_newer_minor_version_are_warned_of() {
-    let place = TestDir::new();
-    let manifest = std::fs::read_to_string(place.at("bundle/manifest.json")).unwrap();
+    let dir = TestDir::new();
+    let manifest = std::fs::read_to_string(dir.at("bundle/manifest.json")).unwrap();
     let newer =
         manifest.replacen("\"1.0\"", "\"1.1\"", 1).replace("\"gate\"", "\"gait\": 1, \"gate\"");
-    std::fs::write(place.at("bundle/manifest.json"), newer).unwrap();
+    std::fs::write(dir.at("bundle/manifest.json"), newer).unwrap();
     for arguments in [LABEL, "check bundle"] {
         expect(
             arguments,
-            &answer(&mut place.command(arguments)),
+            &answer(&mut dir.command(arguments)),
             0,
             &["bundle", "newer version", "gait"],
         );
@@ -148,34 +146,34 @@ fn fields_of_a_newer_minor_version_are_warned_of() {
 }
 
 #[test]
-fn what_cannot_be_scored_has_status_1_and_no_score() {
+fn broken_data_sets_have_status_1_and_no_score() {
     let rows: [(&str, Break, &[&str]); 5] = [
         (
             "a label of another size",
-            |place| place.labels("in/labels/a.png", 32, 31, 10),
+            |dir| dir.labels("in/labels/a.png", 32, 31, 10),
             &["images/a.png has 32x32", "labels/a.png has 32x31"],
         ),
         (
             "an unknown id",
-            |place| place.labels("in/labels/a.png", 32, 32, 11),
+            |dir| dir.labels("in/labels/a.png", 32, 32, 11),
             &["labels/a.png: the id 11 at row 1, column 3"],
         ),
         (
-            "a coloured label",
-            |place| stripes(32, 32).save(place.at("in/labels/a.png")).unwrap(),
+            "a colored label",
+            |dir| stripes(32, 32).save(dir.at("in/labels/a.png")).unwrap(),
             &["labels/a.png holds 8-bit Rgb"],
         ),
-        ("a label cut short", |place| place.cut("in/labels/a.png"), &["labels/a.png"]),
+        ("a label cut short", |dir| dir.cut("in/labels/a.png"), &["labels/a.png"]),
         (
-            "a picture cut short",
-            |place| place.cut("in/images/a.png"),
+            "an image cut short",
+            |dir| dir.cut("in/images/a.png"),
             &["images/a.png: broken or cut short"],
         ),
     ];
     for (row, spoil, parts) in rows {
-        let place = TestDir::new();
-        spoil(&place);
-        let given = answer(&mut place.command(EVAL));
+        let dir = TestDir::new();
+        spoil(&dir);
+        let given = answer(&mut dir.command(EVAL));
         assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{row}: {given:?}");
         assert_eq!(given.stderr.lines().count(), 2, "{row}: {given:?}");
         assert!(given.stderr.contains("1 of 1 images could not be scored"), "{row}: {given:?}");
@@ -183,9 +181,9 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
             assert!(given.stderr.contains(part), "{row}: `{part}` is not in {}", given.stderr);
         }
     }
-    let place = TestDir::new();
-    std::fs::write(place.at("bundle/model.onnx"), "x").unwrap();
-    let given = answer(&mut place.command("check bundle"));
+    let dir = TestDir::new();
+    std::fs::write(dir.at("bundle/model.onnx"), "x").unwrap();
+    let given = answer(&mut dir.command("check bundle"));
     assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
     assert!(
         given.stdout.contains("FAILED") && given.stdout.contains("bundle/model.onnx"),
@@ -194,79 +192,79 @@ fn what_cannot_be_scored_has_status_1_and_no_score() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_read_has_status_3_and_no_output() {
+fn unreadable_images_have_status_3_and_no_output() {
     let rows: [(&str, Break, &[&str]); 4] = [
-        ("png", |place| place.cut("in/images/a.png"), &["in/images/a.png: broken or cut short"]),
+        ("png", |dir| dir.cut("in/images/a.png"), &["in/images/a.png: broken or cut short"]),
         (
-            "no picture",
-            |place| std::fs::write(place.at("in/images/a.png"), "hello").unwrap(),
+            "no image",
+            |dir| std::fs::write(dir.at("in/images/a.png"), "hello").unwrap(),
             &["in/images/a.png: not an image of a known format"],
         ),
         (
-            "inks",
-            |place| put(place, &fixture("pictures/cmyk_plain.jpg")),
+            "CMYK",
+            |dir| put(dir, &fixture("pictures/cmyk_plain.jpg")),
             &["in/images/a.png: a CMYK JPEG without Adobe's marker"],
         ),
         (
             "jpeg",
-            |place| {
-                stripes(32, 32).save(place.at("x.jpg")).unwrap();
-                put(place, &place.at("x.jpg"));
-                place.cut("in/images/a.png");
+            |dir| {
+                stripes(32, 32).save(dir.at("x.jpg")).unwrap();
+                put(dir, &dir.at("x.jpg"));
+                dir.cut("in/images/a.png");
             },
             &["in/images/a.png: cut short"],
         ),
     ];
     for (row, spoil, parts) in rows {
-        let place = TestDir::new();
-        spoil(&place);
-        let given = answer(&mut place.command("label bundle in/images/*.png --out out"));
+        let dir = TestDir::new();
+        spoil(&dir);
+        let given = answer(&mut dir.command("label bundle in/images/*.png --out out"));
         expect(row, &given, 3, parts);
-        assert!(given.stdout.contains("0 labelled, 1 failed"), "{row}: {given:?}");
-        assert_eq!(results(&place.at("out")), [""; 0], "{row}");
+        assert!(given.stdout.contains("0 labeled, 1 failed"), "{row}: {given:?}");
+        assert_eq!(results(&dir.at("out")), [""; 0], "{row}");
     }
-    let place = TestDir::new();
-    let given = answer(&mut place.command("label bundle in/images --out out --max-pixels 1023"));
+    let dir = TestDir::new();
+    let given = answer(&mut dir.command("label bundle in/images --out out --max-pixels 1023"));
     expect("large", &given, 3, &["in/images/a.png: 32x32 pixels are more than the limit of 1023"]);
 }
 
-fn put(place: &TestDir, picture: &Path) {
-    std::fs::copy(picture, place.at("in/images/a.png")).unwrap();
+fn put(dir: &TestDir, image: &Path) {
+    std::fs::copy(image, dir.at("in/images/a.png")).unwrap();
 }
 
 #[test]
-fn unusual_pictures_are_labelled_as_the_usual_ones() {
-    let place = TestDir::new();
-    std::fs::create_dir(place.at("odd")).unwrap();
+fn unusual_image_formats_are_labeled_like_usual_ones() {
+    let dir = TestDir::new();
+    std::fs::create_dir(dir.at("odd")).unwrap();
     let usual = DynamicImage::from(stripes(48, 32));
-    usual.to_rgb16().save(place.at("odd/deep.png")).unwrap();
-    usual.to_rgba8().save(place.at("odd/opaque.webp")).unwrap();
-    usual.to_rgb8().save(place.at("odd/plain.tiff")).unwrap();
-    GrayImage::new(48, 32).save(place.at("odd/grey.png")).unwrap();
-    // The red channel shows only where the picture is opaque; over black nothing is left of it.
+    usual.to_rgb16().save(dir.at("odd/deep.png")).unwrap();
+    usual.to_rgba8().save(dir.at("odd/opaque.webp")).unwrap();
+    usual.to_rgb8().save(dir.at("odd/plain.tiff")).unwrap();
+    GrayImage::new(48, 32).save(dir.at("odd/gray.png")).unwrap();
+    // Opaque pixels are green; transparent ones become black.
     RgbaImage::from_fn(48, 32, |x, _| [0, 40, 0, if x < 16 { 255 } else { 0 }].into())
-        .save(place.at("odd/clear.png"))
+        .save(dir.at("odd/clear.png"))
         .unwrap();
-    let given = answer(&mut place.command("label bundle odd --out out"));
+    let given = answer(&mut dir.command("label bundle odd --out out"));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
     let labels =
-        |name: &str| label_map::read(&place.at("out/ids").join(name), 10_000).unwrap().labels;
+        |name: &str| label_map::read(&dir.at("out/ids").join(name), 10_000).unwrap().labels;
     let expected = stripe_labels(48, 32);
     for name in ["deep.png", "opaque.png", "plain.png"] {
         assert!(labels(name) == expected, "{name}");
     }
-    assert!(labels("grey.png").iter().all(|&label| label == 0));
+    assert!(labels("gray.png").iter().all(|&label| label == 0));
     let clear = labels("clear.png");
     assert_eq!((clear[0], clear[40]), (1, 0));
 }
 
 #[test]
-fn adobe_inks_become_the_colors_that_they_print() {
+fn adobe_cmyk_converts_to_rgb() {
     for name in ["cmyk_adobe.jpg", "cmyk_ycck.jpg"] {
-        let picture = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
-        let near = picture.pixels().all(|pixel| {
+        let image = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
+        let near = image.pixels().all(|pixel| {
             pixel.0.iter().zip([200, 60, 30]).all(|(found, color)| found.abs_diff(color) <= 3)
         });
-        assert!(near, "{name}: {:?}", picture.get_pixel(5, 5));
+        assert!(near, "{name}: {:?}", image.get_pixel(5, 5));
     }
 }

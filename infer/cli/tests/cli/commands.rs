@@ -1,4 +1,4 @@
-//! The commands on a bundle whose answers are known.
+//! Commands on a bundle with known labels.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,17 +25,17 @@ fn segmenter(tiling: Tiling) -> Segmenter {
 }
 
 #[test]
-fn a_segmenter_labels_whole_pictures_and_windows_alike() {
+fn a_segmenter_labels_whole_images_and_windows_alike() {
     let mut whole = segmenter(Tiling::Whole);
     let mut alone = Segmenter::open(fixture("colors/model.onnx")).unwrap();
     assert_eq!((whole.window(), alone.window()), (None, Some(Window { size: 48, stride: 32 })));
     assert_eq!(alone.model(), whole.model());
     let mut small = segmenter(Tiling::Windows(Window { size: 32, stride: 16 }));
     for (width, height) in [(128, 96), (64, 64), (132, 52), (16, 16), (4, 8)] {
-        let picture = stripes(width, height);
+        let image = stripes(width, height);
         let expected = stripe_labels(width, height);
         for segmenter in [&mut whole, &mut alone, &mut small] {
-            let map = segmenter.predict(&picture, Outputs::default()).unwrap();
+            let map = segmenter.predict(&image, Outputs::default()).unwrap();
             assert_eq!(map.labels.dim(), (height as usize, width as usize));
             let wrong = map
                 .labels
@@ -46,7 +46,7 @@ fn a_segmenter_labels_whole_pictures_and_windows_alike() {
             assert_eq!(wrong, 0, "{width}x{height}, windows {:?}", segmenter.window());
         }
     }
-    // Where no window reaches beyond the picture, all that tells them apart is the order of sums.
+    // Where no window reaches beyond the image, they differ only in the order of sums.
     let noise = RgbImage::from_fn(128, 96, |x, y| {
         image::Rgb([1, 2, 3].map(|factor| (((x / 8 * 37) ^ (y / 8 * 91)) * factor) as u8))
     });
@@ -54,7 +54,7 @@ fn a_segmenter_labels_whole_pictures_and_windows_alike() {
     for segmenter in [&mut alone, &mut small] {
         assert!(segmenter.predict(&noise, Outputs::default()).unwrap() == expected);
     }
-    // Odd sizes: the last cells hold fewer pixels than others, so only the size is known.
+    // Odd sizes: the last cells hold fewer pixels, so only the size is compared.
     for (width, height) in [(1, 1), (47, 33), (97, 3)] {
         for segmenter in [&mut whole, &mut alone, &mut small] {
             let map = segmenter.predict(&stripes(width, height), Outputs::default()).unwrap();
@@ -69,24 +69,24 @@ fn a_segmenter_labels_whole_pictures_and_windows_alike() {
 fn a_runner_gives_any_named_output() {
     let path = fixture("colors/model.onnx");
     let mut runner = Runner::open(&path, &EngineConfig::default()).unwrap();
-    let picture = stripes(64, 32);
-    let outputs = runner.run_outputs(picture.as_raw(), [1, 32, 64], &["pooled", "logits"]).unwrap();
+    let image = stripes(64, 32);
+    let outputs = runner.run_outputs(image.as_raw(), [1, 32, 64], &["pooled", "logits"]).unwrap();
     assert_eq!([&outputs[0].shape[..], &outputs[1].shape[..]], [[1, 3, 8, 16]; 2]);
     assert!((outputs[0].data[0] - 220.0 / 255.0).abs() < 1e-6);
-    assert_eq!(runner.run(picture.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
+    assert_eq!(runner.run(image.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
     let mut from_bytes =
         Runner::from_bytes("bytes", &std::fs::read(&path).unwrap(), &EngineConfig::default())
             .unwrap();
-    assert_eq!(from_bytes.run(picture.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
+    assert_eq!(from_bytes.run(image.as_raw(), [1, 32, 64]).unwrap(), outputs[1]);
     let message =
-        runner.run_outputs(picture.as_raw(), [1, 32, 64], &["features"]).unwrap_err().to_string();
+        runner.run_outputs(image.as_raw(), [1, 32, 64], &["features"]).unwrap_err().to_string();
     assert!(message.ends_with("has no output `features`; it has logits, pooled"), "{message}");
-    assert!(runner.run(picture.as_raw(), [1, 32, 65]).is_err());
+    assert!(runner.run(image.as_raw(), [1, 32, 65]).is_err());
     assert!(Runner::from_bytes("text", b"hello", &EngineConfig::default()).is_err());
 }
 
 #[test]
-fn label_keeps_names_and_goes_on_past_a_broken_picture() {
+fn label_keeps_names_and_skips_a_broken_image() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     std::fs::create_dir_all(at("in/deep")).unwrap();
@@ -103,7 +103,7 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     };
     let done = run(&at("in"), &["--format", "ids,color,overlay"]);
     assert_eq!((done.status, done.stderr.as_str()), (0, ""), "{done:?}");
-    assert!(done.stdout.starts_with("2 labelled into "), "{}", done.stdout);
+    assert!(done.stdout.starts_with("2 labeled into "), "{}", done.stdout);
     let expected = ["color", "ids", "overlay"]
         .map(|kind| [format!("{kind}/a.png"), format!("{kind}/deep/b.png")]);
     assert_eq!(results(&at("out")), expected.as_flattened());
@@ -126,7 +126,7 @@ fn label_keeps_names_and_goes_on_past_a_broken_picture() {
     for stage in ["decode", "run", "stitch", "decide", "encode"] {
         assert!(summary["stages"][stage]["seconds"].as_f64().unwrap() > 0.0, "{stage}");
     }
-    // What is labelled anew, and what stays of other formats, is said too.
+    // Warnings name images labeled again and files of other formats.
     assert_eq!(some.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1);
     assert!(some.stderr.contains("cut.png: broken or cut short"), "{}", some.stderr);
     assert_eq!(results(&at("out")), expected.as_flattened());
@@ -160,7 +160,7 @@ fn eval_scores_a_folder() {
         "{}",
         perfect.stdout
     );
-    // A quarter of the red pixels is called green, another is void: red 128 of 192, green 256 of 320.
+    // A quarter of the red pixels is labeled green, another is void: IoU 128/192 and 256/320.
     for (row, labels) in map.labels.chunks_mut(48).enumerate() {
         labels[..16].fill([20, 255, 10, 10][row / 4]);
     }
@@ -182,7 +182,7 @@ fn eval_scores_a_folder() {
 }
 
 #[test]
-fn check_passes_what_libtorch_said_and_fails_what_differs() {
+fn check_passes_equal_outputs_and_fails_others() {
     let root = tempfile::tempdir().unwrap();
     for name in ["manifest.json", "model.onnx", "probe.safetensors"] {
         std::fs::copy(fixture("colors").join(name), root.path().join(name)).unwrap();
@@ -230,14 +230,14 @@ fn check_passes_what_libtorch_said_and_fails_what_differs() {
 
 #[cfg(unix)]
 #[test]
-fn the_front_door_starts_its_siblings() {
+fn sibling_programs_are_started() {
     let root = tempfile::tempdir().unwrap();
     let own = root.path().join("protoseg");
     install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &own);
     let missing = answer(Command::new(&own).args(["train", "x.toml"]).env("PATH", root.path()));
     assert_eq!(missing.status, 2);
     assert!(
-        missing.stderr.contains("protoseg-train, which is neither beside this one nor on PATH"),
+        missing.stderr.contains("protoseg-train is neither beside this program nor on PATH"),
         "{}",
         missing.stderr
     );

@@ -1,7 +1,7 @@
-//! What the command line tests share: the program, the bundle fixture, pictures whose labels are known.
+//! Helpers of the command line tests: the program, the bundle fixture, images with known labels.
 //!
-//! The bundle `fixtures/colors` holds a model made by hand: the mean of 4x4 pixels, then a 1x1 convolution, so that a pixel's
-//! class is the largest of red, green and blue.
+//! The bundle `fixtures/colors` holds a model made by hand: the mean of 4x4 pixels, then a 1x1
+//! convolution, so that a pixel's class is the largest of red, green and blue.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,6 @@ use protoseg_images::label_map::LabelMap;
 use protoseg_models::bundle::Manifest;
 use protoseg_models::digest;
 
-/// What the program answered.
 #[derive(Debug)]
 pub(crate) struct ProgramOutput {
     pub(crate) status: i32,
@@ -20,7 +19,6 @@ pub(crate) struct ProgramOutput {
     pub(crate) stderr: String,
 }
 
-/// Runs the program.
 pub(crate) fn protoseg<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> ProgramOutput {
     answer(Command::new(env!("CARGO_BIN_EXE_protoseg")).args(arguments))
 }
@@ -38,24 +36,24 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
 }
 
-/// Puts a program into place. Another process writes it: a file that this one has open for writing while another test starts
-/// a program cannot be executed for a moment.
-pub(crate) fn install(program: &Path, place: &Path) {
+/// Copies a program in another process: had this one the file open for writing while another test
+/// forks, executing it would fail with `ETXTBSY`.
+pub(crate) fn install(program: &Path, target: &Path) {
     assert!(
         Command::new("install")
             .args(["-m", "755"])
-            .args([program, place])
+            .args([program, target])
             .status()
             .unwrap()
             .success()
     );
 }
 
-/// The same for a script of the shell.
-pub(crate) fn install_script(script: &str, place: &Path) {
-    let text = place.with_extension("text");
+/// Installs a shell script like [`install`].
+pub(crate) fn install_script(script: &str, target: &Path) {
+    let text = target.with_extension("text");
     std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
-    install(&text, place);
+    install(&text, target);
     std::fs::remove_file(text).unwrap();
 }
 
@@ -70,7 +68,7 @@ pub(crate) fn signal(process: u32, name: &str) {
     );
 }
 
-/// Every file below a folder, relative to it, hidden ones too, in order.
+/// Sorted relative paths of all files below a folder, including hidden ones.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -88,7 +86,7 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The results of labelling in an output folder: all files but those that the program keeps for itself.
+/// Files of an output folder without those in `.protoseg`.
 pub(crate) fn results(out: &Path) -> Vec<String> {
     files(out).into_iter().filter(|name| !name.starts_with(".protoseg/")).collect()
 }
@@ -102,29 +100,29 @@ pub(crate) fn stripes(width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// The labels of [`stripes`].
+/// Labels of [`stripes`].
 pub(crate) fn stripe_labels(width: u32, height: u32) -> Vec<u8> {
     (0..height).flat_map(|_| (0..width).map(|x| (x / 16 % 3) as u8)).collect()
 }
 
-/// A folder with a copy of the bundle in `bundle`, and room for the rest.
+/// Temporary folder with a copy of the bundle in `bundle` and a data set in `in`.
 pub(crate) struct TestDir {
     root: tempfile::TempDir,
 }
 
 impl TestDir {
     pub(crate) fn new() -> Self {
-        let place = Self { root: tempfile::tempdir().unwrap() };
+        let dir = Self { root: tempfile::tempdir().unwrap() };
         for name in ["bundle", "in/images", "in/labels"] {
-            std::fs::create_dir_all(place.at(name)).unwrap();
+            std::fs::create_dir_all(dir.at(name)).unwrap();
         }
         for name in ["manifest.json", "model.onnx", "probe.safetensors"] {
-            std::fs::copy(fixture("colors").join(name), place.at("bundle").join(name)).unwrap();
+            std::fs::copy(fixture("colors").join(name), dir.at("bundle").join(name)).unwrap();
         }
-        std::fs::write(place.at("in/classes.txt"), "10 red\n20 green\n30 blue\n").unwrap();
-        stripes(32, 32).save(place.at("in/images/a.png")).unwrap();
-        place.labels("in/labels/a.png", 32, 32, 10);
-        place
+        std::fs::write(dir.at("in/classes.txt"), "10 red\n20 green\n30 blue\n").unwrap();
+        stripes(32, 32).save(dir.at("in/images/a.png")).unwrap();
+        dir.labels("in/labels/a.png", 32, 32, 10);
+        dir
     }
 
     pub(crate) fn at(&self, name: &str) -> PathBuf {
@@ -143,20 +141,20 @@ impl TestDir {
         std::fs::write(self.at(name), text.replace(from, to)).unwrap();
     }
 
-    /// Replaces bytes by as many others, wherever they stand.
+    /// Replaces every occurrence of some bytes by others of the same length.
     pub(crate) fn patch(&self, name: &str, from: &[u8], to: &[u8]) {
         assert_eq!(from.len(), to.len());
         let mut bytes = std::fs::read(self.at(name)).unwrap();
-        let places: Vec<usize> =
-            (0..bytes.len()).filter(|&place| bytes[place..].starts_with(from)).collect();
-        assert!(!places.is_empty());
-        for place in places {
-            bytes[place..][..to.len()].copy_from_slice(to);
+        let offsets: Vec<usize> =
+            (0..bytes.len()).filter(|&offset| bytes[offset..].starts_with(from)).collect();
+        assert!(!offsets.is_empty());
+        for offset in offsets {
+            bytes[offset..][..to.len()].copy_from_slice(to);
         }
         std::fs::write(self.at(name), bytes).unwrap();
     }
 
-    /// Writes the digest of the bundle's model file into its manifest.
+    /// Updates the SHA-256 of the model file in the manifest.
     pub(crate) fn sign(&self) {
         let mut manifest = Manifest::read(&self.at("bundle")).unwrap().value;
         manifest.files[0].sha256 = digest::sha256_file(&self.at("bundle/model.onnx")).unwrap();

@@ -1,4 +1,4 @@
-//! Devices that the ONNX Runtime of the tests, which knows CPUs only, does not have; and what `protoseg doctor` says of them.
+//! Devices that the CPU-only ONNX Runtime of the tests lacks, and the report of `protoseg doctor`.
 
 use crate::common::{TestDir, answer, expect};
 
@@ -10,18 +10,18 @@ fn a_device_is_never_replaced_by_another() {
         ("openvino", "onnxruntime-openvino"),
         ("cuda:0,1", "cuda"),
     ] {
-        let place = TestDir::new();
+        let dir = TestDir::new();
         let given =
-            answer(&mut place.command(&format!("label bundle in --out out --device {device}")));
+            answer(&mut dir.command(&format!("label bundle in --out out --device {device}")));
         expect(
             device,
             &given,
             2,
             &[device.split(',').next().unwrap(), "built without it", package, "ORT_DYLIB_PATH"],
         );
-        assert!(!place.at("out").exists());
+        assert!(!dir.at("out").exists());
     }
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for (option, arguments) in [
         ("--tf32", "--tf32"),
         ("--tf32", "--tf32 --device tensorrt:0"),
@@ -37,11 +37,11 @@ fn a_device_is_never_replaced_by_another() {
         ("--gpu-sessions", "--gpu-sessions 2"),
         ("--gpu-sessions", "--gpu-sessions 1 --device openvino"),
     ] {
-        let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
+        let given = answer(&mut dir.command(&format!("label bundle in --out out {arguments}")));
         expect(arguments, &given, 2, &[&format!("{option} ")]);
     }
     let floats =
-        answer(&mut place.command("label bundle in --out out --trt-int8 --device tensorrt:0"));
+        answer(&mut dir.command("label bundle in --out out --trt-int8 --device tensorrt:0"));
     expect("8 bits of floats", &floats, 2, &["model.onnx computes in floats", "--trt-int8"]);
     for arguments in [
         "--device gpu",
@@ -51,15 +51,15 @@ fn a_device_is_never_replaced_by_another() {
         "--memory x",
         "--mode fast",
     ] {
-        let given = answer(&mut place.command(&format!("label bundle in --out out {arguments}")));
+        let given = answer(&mut dir.command(&format!("label bundle in --out out {arguments}")));
         assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
     }
 }
 
 #[test]
-fn the_doctor_says_what_works_and_why_the_rest_does_not() {
-    let place = TestDir::new();
-    let given = answer(&mut place.command("doctor"));
+fn the_doctor_reports_devices_and_why_others_fail() {
+    let dir = TestDir::new();
+    let given = answer(&mut dir.command("doctor"));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
     let line =
         |name: &str| given.stdout.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
@@ -72,7 +72,7 @@ fn the_doctor_says_what_works_and_why_the_rest_does_not() {
         "{given:?}"
     );
 
-    let given = answer(&mut place.command("doctor bundle --json --device cpu"));
+    let given = answer(&mut dir.command("doctor bundle --json --device cpu"));
     assert_eq!(given.status, 0, "{given:?}");
     let report: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     let devices = report["devices"].as_array().unwrap();
@@ -92,15 +92,15 @@ fn the_doctor_says_what_works_and_why_the_rest_does_not() {
 
 #[test]
 fn the_doctor_fails_where_the_cpu_does() {
-    let place = TestDir::new();
-    let given = answer(place.command("doctor").env("ORT_DYLIB_PATH", place.at("gone.so")));
+    let dir = TestDir::new();
+    let given = answer(dir.command("doctor").env("ORT_DYLIB_PATH", dir.at("gone.so")));
     assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
     assert!(
         given.stdout.contains("ONNX Runtime none") && given.stdout.contains("gone.so"),
         "{given:?}"
     );
-    place.cut("bundle/model.onnx");
-    let given = answer(&mut place.command("doctor bundle"));
+    dir.cut("bundle/model.onnx");
+    let given = answer(&mut dir.command("doctor bundle"));
     assert_eq!(given.status, 1, "{given:?}");
     assert!(given.stdout.contains("bundle/model.onnx"), "{given:?}");
 }

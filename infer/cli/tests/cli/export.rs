@@ -1,5 +1,5 @@
-//! `protoseg export`: what it puts into place, and what it leaves alone. A script that copies a bundle stands in for
-//! `protoseg-export`; the tests of the whole repository run the real one.
+//! `protoseg export`: bundles written, refused and kept. A script that copies a bundle stands in
+//! for `protoseg-export`; the tests of the root package run the real one.
 
 #![cfg(unix)]
 
@@ -11,64 +11,64 @@ use protoseg_models::gate::Verdict;
 
 const ARGUMENTS: &str = "export checkpoint --out deep/out";
 
-/// A place with a front door of its own, beside a `protoseg-export` that copies `bundle`.
-fn place(script: &str) -> TestDir {
-    let place = TestDir::new();
-    install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &place.at("protoseg"));
+/// Test folder with `protoseg` and a `protoseg-export` that copies `bundle`.
+fn test_dir(script: &str) -> TestDir {
+    let dir = TestDir::new();
+    install(env!("CARGO_BIN_EXE_protoseg").as_ref(), &dir.at("protoseg"));
     let copy =
         "while [ \"$1\" != --out ]; do shift; done\ncp bundle/* \"$2\" || exit 1\necho copied";
-    install_script(&script.replace("COPY", copy), &place.at("protoseg-export"));
-    place
+    install_script(&script.replace("COPY", copy), &dir.at("protoseg-export"));
+    dir
 }
 
-fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
-    answer(Command::new(place.at("protoseg")).current_dir(place.at("")).args(arguments.split(' ')))
+fn run(dir: &TestDir, arguments: &str) -> ProgramOutput {
+    answer(Command::new(dir.at("protoseg")).current_dir(dir.at("")).args(arguments.split(' ')))
 }
 
-/// Makes the model answer something else than the probe says.
-fn spoil(place: &TestDir) {
-    place.patch("bundle/model.onnx", &0.02_f32.to_le_bytes(), &0.5_f32.to_le_bytes());
-    place.sign();
+/// Changes the model so that it differs from the probe.
+fn spoil(dir: &TestDir) {
+    dir.patch("bundle/model.onnx", &0.02_f32.to_le_bytes(), &0.5_f32.to_le_bytes());
+    dir.sign();
 }
 
 #[test]
-fn what_passes_is_put_into_place_with_its_gate() {
-    let place = place("COPY");
-    place.edit("bundle/manifest.json", "made by hand:", "protoseg export checkpoint --out");
+fn a_bundle_that_passes_is_written_with_its_gate() {
+    let dir = test_dir("COPY");
+    dir.edit("bundle/manifest.json", "made by hand:", "protoseg export checkpoint --out");
     for arguments in
         [ARGUMENTS, "export --out=deep/out checkpoint --check-data folder --check-root in"]
     {
-        let given = run(&place, arguments);
+        let given = run(&dir, arguments);
         assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
         assert!(given.stdout.starts_with("copied\npassed  model.onnx 33x47: "), "{given:?}");
         assert_eq!(
-            files(&place.at("deep")),
+            files(&dir.at("deep")),
             ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]
         );
-        let gate = &Manifest::read(&place.at("deep/out")).unwrap().value.gate[0];
+        let gate = &Manifest::read(&dir.at("deep/out")).unwrap().value.gate[0];
         assert_eq!((gate.verdict, gate.score.is_some()), (Verdict::Passed, arguments != ARGUMENTS));
     }
 }
 
 #[test]
-fn how_an_older_bundle_ran_fastest_goes_with_it() {
-    let place = place("COPY");
-    assert_eq!(run(&place, ARGUMENTS).status, 0);
-    std::fs::write(place.at("deep/out/tuning.json"), "{}").unwrap();
-    let given = run(&place, ARGUMENTS);
+fn the_tuning_of_an_older_bundle_is_removed() {
+    let dir = test_dir("COPY");
+    assert_eq!(run(&dir, ARGUMENTS).status, 0);
+    std::fs::write(dir.at("deep/out/tuning.json"), "{}").unwrap();
+    let given = run(&dir, ARGUMENTS);
     assert_eq!(given.status, 0, "{given:?}");
     assert!(given.stderr.contains("run `protoseg tune` again"), "{given:?}");
     assert_eq!(
-        files(&place.at("deep")),
+        files(&dir.at("deep")),
         ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]
     );
 }
 
 #[test]
-fn what_fails_is_never_there_and_an_older_bundle_stays() {
-    let place = place("COPY");
-    spoil(&place);
-    let given = run(&place, ARGUMENTS);
+fn a_bundle_that_fails_never_appears_and_an_older_one_stays() {
+    let dir = test_dir("COPY");
+    spoil(&dir);
+    let given = run(&dir, ARGUMENTS);
     assert_eq!(given.status, 1, "{given:?}");
     assert!(given.stdout.contains("FAILED  model.onnx 33x47"), "{given:?}");
     assert!(
@@ -76,77 +76,77 @@ fn what_fails_is_never_there_and_an_older_bundle_stays() {
             && given.stderr.contains("--no-check"),
         "{given:?}"
     );
-    assert!(!place.at("deep").exists(), "the folder around it was made for it");
+    assert!(!dir.at("deep").exists(), "its parent folder must be removed too");
 
-    let given = run(&place, "export checkpoint --out deep/out --no-check");
+    let given = run(&dir, "export checkpoint --out deep/out --no-check");
     assert_eq!(given.status, 1, "the stand-in finds no folder: {given:?}");
-    std::fs::create_dir_all(place.at("deep/out")).unwrap();
-    assert_eq!(run(&place, "export checkpoint --out deep/out --no-check").status, 0);
-    let before = std::fs::read(place.at("deep/out/manifest.json")).unwrap();
-    assert_eq!(run(&place, ARGUMENTS).status, 1);
-    assert_eq!(std::fs::read(place.at("deep/out/manifest.json")).unwrap(), before);
-    assert_eq!(files(&place.at("deep")).len(), 3);
+    std::fs::create_dir_all(dir.at("deep/out")).unwrap();
+    assert_eq!(run(&dir, "export checkpoint --out deep/out --no-check").status, 0);
+    let before = std::fs::read(dir.at("deep/out/manifest.json")).unwrap();
+    assert_eq!(run(&dir, ARGUMENTS).status, 1);
+    assert_eq!(std::fs::read(dir.at("deep/out/manifest.json")).unwrap(), before);
+    assert_eq!(files(&dir.at("deep")).len(), 3);
 }
 
 #[test]
-fn what_a_signal_ends_leaves_nothing() {
+fn a_signal_leaves_nothing() {
     for (name, status) in [("TERM", 143), ("INT", 130)] {
-        let place = place(
+        let dir = test_dir(
             "while [ \"$1\" != --out ]; do shift; done\nmkdir \"$(dirname \"$2\")/.$(basename \"$2\").partial\"\ntouch \
              started\nexec sleep 600",
         );
-        let mut command = Command::new(place.at("protoseg"));
-        let running = command
-            .current_dir(place.at(""))
-            .args("export checkpoint --out new/deep/out".split(' '));
+        let mut command = Command::new(dir.at("protoseg"));
+        let running =
+            command.current_dir(dir.at("")).args("export checkpoint --out new/deep/out".split(' '));
         let mut running = running.spawn().unwrap();
-        while !place.at("started").exists() {
+        while !dir.at("started").exists() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        // Of the program alone, as a supervisor sends it.
+        // To this process only, as a supervisor does.
         signal(running.id(), name);
         assert_eq!(running.wait().unwrap().code(), Some(status));
-        assert!(!place.at("new").exists(), "{:?}", files(&place.at("new")));
+        assert!(!dir.at("new").exists(), "{:?}", files(&dir.at("new")));
     }
 }
 
 #[test]
-fn what_a_killed_run_left_is_cleared_away() {
-    let place = place("COPY");
-    std::fs::create_dir_all(place.at("deep/.out.partial")).unwrap();
+fn leftovers_of_a_killed_run_are_removed() {
+    let dir = test_dir("COPY");
+    std::fs::create_dir_all(dir.at("deep/.out.partial")).unwrap();
     for name in ["manifest.json", "frame-9x9.onnx"] {
-        std::fs::write(place.at("deep/.out.partial").join(name), "half").unwrap();
+        std::fs::write(dir.at("deep/.out.partial").join(name), "half").unwrap();
     }
-    std::fs::write(place.at("deep/.out.lock"), "").unwrap();
-    let given = run(&place, ARGUMENTS);
+    std::fs::write(dir.at("deep/.out.lock"), "").unwrap();
+    let given = run(&dir, ARGUMENTS);
     assert_eq!(given.status, 0, "{given:?}");
     assert_eq!(
-        files(&place.at("deep")),
+        files(&dir.at("deep")),
         ["out/manifest.json", "out/model.onnx", "out/probe.safetensors"]
     );
 }
 
 #[test]
 fn other_folders_are_left_alone() {
-    let place = place("COPY");
-    std::fs::create_dir_all(place.at("deep/out")).unwrap();
-    std::fs::write(place.at("deep/out/notes.txt"), "mine").unwrap();
-    let given = run(&place, ARGUMENTS);
+    let dir = test_dir("COPY");
+    std::fs::create_dir_all(dir.at("deep/out")).unwrap();
+    std::fs::write(dir.at("deep/out/notes.txt"), "mine").unwrap();
+    let given = run(&dir, ARGUMENTS);
     assert_eq!(given.status, 1, "{given:?}");
     assert!(given.stderr.contains("deep/out") && given.stderr.contains("`notes.txt`"), "{given:?}");
-    assert_eq!(files(&place.at("deep")), ["out/notes.txt"]);
-    std::fs::create_dir(place.at("trained")).unwrap();
+    assert_eq!(files(&dir.at("deep")), ["out/notes.txt"]);
+    std::fs::create_dir(dir.at("trained")).unwrap();
     for name in ["arch.json", "metrics.json"] {
-        std::fs::write(place.at("trained").join(name), "{}").unwrap();
+        std::fs::write(dir.at("trained").join(name), "{}").unwrap();
     }
-    let given = run(&place, "export checkpoint --out trained");
+    let given = run(&dir, "export checkpoint --out trained");
     assert!(given.status == 1 && given.stderr.contains("trained is a checkpoint"), "{given:?}");
 }
 
 #[test]
-fn errors_speak_of_the_place_that_was_asked_for() {
-    let failing =
-        place("while [ \"$1\" != --out ]; do shift; done\necho \"error: $2 is full\" >&2\nexit 7");
+fn errors_name_the_requested_folder() {
+    let failing = test_dir(
+        "while [ \"$1\" != --out ]; do shift; done\necho \"error: $2 is full\" >&2\nexit 7",
+    );
     let given = run(&failing, ARGUMENTS);
     assert_eq!(
         (given.status, given.stderr.as_str()),
@@ -155,16 +155,16 @@ fn errors_speak_of_the_place_that_was_asked_for() {
     );
     assert!(files(&failing.at("deep")).is_empty());
 
-    let place = place("COPY");
-    std::fs::write(place.at("bundle/model.onnx"), "x").unwrap();
-    let given = run(&place, ARGUMENTS);
+    let dir = test_dir("COPY");
+    std::fs::write(dir.at("bundle/model.onnx"), "x").unwrap();
+    let given = run(&dir, ARGUMENTS);
     assert!(given.stdout.contains("FAILED  deep/out/model.onnx is not the file"), "{given:?}");
-    place.edit(
+    dir.edit(
         "bundle/manifest.json",
         "\"probe_sha256\": \"8d4cab71be247ce8e20ab4d39c85da375a55f534c22f74b0769aa7838c93a89e\"",
         "\"probe_sha256\": null",
     );
-    let given = run(&place, ARGUMENTS);
+    let given = run(&dir, ARGUMENTS);
     assert!(
         given.status == 1
             && given.stderr.contains("no probe")
@@ -172,20 +172,20 @@ fn errors_speak_of_the_place_that_was_asked_for() {
         "{given:?}"
     );
     for arguments in ["--check-root in", "--check-it x"] {
-        assert_eq!(run(&place, &format!("{ARGUMENTS} {arguments}")).status, 2, "{arguments}");
+        assert_eq!(run(&dir, &format!("{ARGUMENTS} {arguments}")).status, 2, "{arguments}");
     }
     for (arguments, part) in [
         ("--check-data folder", "with --check-root"),
         (
             "--check-data synthetic --check-root in",
-            "take no --check-root, --check-split or --check-list",
+            "--check-root, --check-split and --check-list are not for synthetic scenes",
         ),
     ] {
-        let given = run(&place, &format!("{ARGUMENTS} {arguments}"));
+        let given = run(&dir, &format!("{ARGUMENTS} {arguments}"));
         assert!(given.status == 2 && given.stderr.contains(part), "{given:?}");
     }
-    let mut command = Command::new(place.at("protoseg"));
-    command.current_dir(place.at("")).args(ARGUMENTS.split(' ')).env("ORT_DYLIB_PATH", "gone.so");
+    let mut command = Command::new(dir.at("protoseg"));
+    command.current_dir(dir.at("")).args(ARGUMENTS.split(' ')).env("ORT_DYLIB_PATH", "gone.so");
     let given = answer(&mut command);
     assert!(given.status == 2 && given.stderr.contains("--no-check"), "{given:?}");
 }

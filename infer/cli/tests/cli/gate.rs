@@ -1,6 +1,7 @@
-//! The gate: what `protoseg check` makes of each kind of file, and what `protoseg export` leaves behind.
+//! The gate: `protoseg check` on each kind of file.
 //!
-//! The files of `fixtures/gate` are the model of `fixtures/colors` in other forms; `make.py` there writes them.
+//! The files of `fixtures/gate` are variants of the model in `fixtures/colors`, written by
+//! `make.py` there.
 
 use std::path::Path;
 
@@ -24,35 +25,35 @@ pub(crate) fn int8() -> Variant {
 }
 
 fn frame() -> Variant {
-    let pieces = Tiling::Windows(Window { size: 48, stride: 32 });
-    let frame = FrameSpec { height: 64, width: 96, tiling: pieces, windows_at_once: 6 };
+    let tiling = Tiling::Windows(Window { size: 48, stride: 32 });
+    let frame = FrameSpec { height: 64, width: 96, tiling, windows_at_once: 6 };
     Variant { kind: ModelKind::Frame, frame: Some(frame), ..Variant::LOGITS }
 }
 
-/// A place whose bundle holds a file for pictures of 96x64 pixels too.
+/// Test folder whose bundle also has a frame file for 96x64 pixels.
 pub(crate) fn framed() -> TestDir {
-    place(FRAME, frame(), None)
+    test_dir(FRAME, frame(), None)
 }
 
-/// A place whose bundle holds one more file, with some bytes of it replaced.
-pub(crate) fn place(name: &str, form: Variant, patch: Option<(&[u8], &[u8])>) -> TestDir {
-    let place = TestDir::new();
-    std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
+/// Test folder whose bundle has one more file, with some of its bytes replaced.
+pub(crate) fn test_dir(name: &str, variant: Variant, patch: Option<(&[u8], &[u8])>) -> TestDir {
+    let dir = TestDir::new();
+    std::fs::copy(fixture("gate").join(name), dir.at("bundle").join(name)).unwrap();
     if let Some((from, to)) = patch {
-        place.patch(&format!("bundle/{name}"), from, to);
+        dir.patch(&format!("bundle/{name}"), from, to);
     }
-    change(&place, |manifest| {
-        let sha256 = digest::sha256_file(&place.at("bundle").join(name)).unwrap();
+    change(&dir, |manifest| {
+        let sha256 = digest::sha256_file(&dir.at("bundle").join(name)).unwrap();
         let first = manifest.files[0].clone();
-        manifest.files.push(ModelFile { file: name.to_owned(), variant: form, sha256, ..first });
+        manifest.files.push(ModelFile { file: name.to_owned(), variant, sha256, ..first });
     });
-    place
+    dir
 }
 
-fn change(place: &TestDir, change: impl FnOnce(&mut Manifest)) {
-    let mut manifest = Manifest::read(&place.at("bundle")).unwrap().value;
+fn change(dir: &TestDir, change: impl FnOnce(&mut Manifest)) {
+    let mut manifest = Manifest::read(&dir.at("bundle")).unwrap().value;
     change(&mut manifest);
-    manifest.write(&place.at("bundle")).unwrap();
+    manifest.write(&dir.at("bundle")).unwrap();
 }
 
 fn gates(bundle: &Path) -> Vec<GateResult> {
@@ -60,22 +61,22 @@ fn gates(bundle: &Path) -> Vec<GateResult> {
 }
 
 /// Runs a check, expects an exit status, and returns its lines about one file.
-fn lines(place: &TestDir, arguments: &str, status: i32, file: &str) -> Vec<String> {
-    let given = answer(&mut place.command(arguments));
+fn lines(dir: &TestDir, arguments: &str, status: i32, file: &str) -> Vec<String> {
+    let given = answer(&mut dir.command(arguments));
     assert_eq!((given.status, given.stderr.as_str()), (status, ""), "{given:?}");
     given.stdout.lines().filter(|line| line.contains(file)).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_limits_of_the_manifest_judge() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let strict =
         GateLimits { logit_error: Some(1e-12), ..GateLimits::for_precision(Precision::Fp32) };
-    change(&place, |manifest| manifest.files[0].limits = Some(strict));
-    let failed = lines(&place, "check bundle --record", 1, "FAILED  model.onnx");
+    change(&dir, |manifest| manifest.files[0].limits = Some(strict));
+    let failed = lines(&dir, "check bundle --record", 1, "FAILED  model.onnx");
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed[0].contains("33x47") && failed[0].contains("(limit 1e-12)"), "{failed:?}");
-    let gate = &gates(&place.at("bundle"))[0];
+    let gate = &gates(&dir.at("bundle"))[0];
     assert_eq!((gate.verdict, gate.limits), (Verdict::Failed, strict));
     let free = GateLimits {
         logit_error: None,
@@ -83,13 +84,13 @@ fn the_limits_of_the_manifest_judge() {
         label_agreement: None,
         mean_iou_drop: None,
     };
-    change(&place, |manifest| manifest.files[0].limits = Some(free));
-    assert_eq!(lines(&place, "check bundle", 0, "not judged  model.onnx").len(), 3);
+    change(&dir, |manifest| manifest.files[0].limits = Some(free));
+    assert_eq!(lines(&dir, "check bundle", 0, "not judged  model.onnx").len(), 3);
 }
 
 #[test]
-fn eight_bits_are_judged_by_pictures_above_a_floor() {
-    let unjudged = place(INT8, int8(), None);
+fn int8_is_judged_by_images_above_a_floor() {
+    let unjudged = test_dir(INT8, int8(), None);
     let found = lines(&unjudged, "check bundle --record", 0, INT8);
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(
@@ -123,10 +124,10 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
         (None, Some(1.0), Some(1.0))
     );
 
-    // Red is never the class: what was half of it is nothing.
+    // Red is never predicted: half of the labels are wrong.
     let no_red = Some((&0.02_f32.to_le_bytes()[..], &(-9.0_f32).to_le_bytes()[..]));
-    let worse = place(INT8, int8(), no_red);
-    // Beyond either bound it is broken, with pictures or without.
+    let worse = test_dir(INT8, int8(), no_red);
+    // Either limit fails the file, with images or without.
     let limit =
         |limits: GateLimits| change(&worse, |manifest| manifest.files[1].limits = Some(limits));
     let usual = GateLimits::for_precision(Precision::Int8);
@@ -153,7 +154,7 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
         found[0].contains("model.int8.onnx: mIoU 0.00") && found[0].contains("25.000 below"),
         "{found:?}"
     );
-    // Labels of pictures are judged as those of the probe are, whatever the score.
+    // Label agreement on images is judged like that of the probe, whatever the score.
     limit(GateLimits {
         noise_to_signal: None,
         label_agreement: Some(0.2),
@@ -164,8 +165,8 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
     RgbImage::from_pixel(32, 32, Rgb([220, 20, 20])).save(worse.at("in/images/a.png")).unwrap();
     let found = lines(&worse, DATA, 1, "FAILED");
     assert!(found[0].contains("labels 0.0000 % (limit 20.00 %)"), "{found:?}");
-    // Scores that are no numbers are no rounding.
-    let lost = place(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
+    // NaN logits fail.
+    let lost = test_dir(INT8, int8(), Some((&0.02_f32.to_le_bytes(), &f32::NAN.to_le_bytes())));
     assert_eq!(lines(&lost, "check bundle", 1, "FAILED  model.int8.onnx 33x47").len(), 1);
     let found = lines(&lost, DATA, 1, "not finite");
     assert!(found[0].contains("model.int8.onnx 33x47: logits that are not finite"), "{found:?}");
@@ -173,8 +174,8 @@ fn eight_bits_are_judged_by_pictures_above_a_floor() {
 }
 
 #[test]
-fn frames_are_held_against_windows_stitched_outside() {
-    let good = place(FRAME, frame(), None);
+fn frames_are_compared_with_windows_stitched_outside() {
+    let good = test_dir(FRAME, frame(), None);
     let found = lines(&good, "check bundle --record", 0, FRAME);
     assert_eq!(found.len(), 2, "{found:?}");
     for (index, line) in found.iter().enumerate() {
@@ -195,7 +196,7 @@ fn frames_are_held_against_windows_stitched_outside() {
     let found = lines(&good, DATA, 0, FRAME);
     assert_eq!(
         found[2],
-        "note  frame.onnx: none of the 1 pictures is of its size, so there is no score of it"
+        "note  frame.onnx: none of the 1 images is of its size, so there is no score of it"
     );
     stripes(96, 64).save(good.at("in/images/b.png")).unwrap();
     good.labels("in/labels/b.png", 96, 64, 10);
@@ -205,15 +206,15 @@ fn frames_are_held_against_windows_stitched_outside() {
         "{found:?}"
     );
 
-    // Pixels half a step off: labels differ, and only near boundaries.
-    let shifted = place(FRAME, frame(), Some((b"half_pixel", b"asymmetric")));
+    // Resampling shifted by half a pixel: labels differ near boundaries only.
+    let shifted = test_dir(FRAME, frame(), Some((b"half_pixel", b"asymmetric")));
     let found = lines(&shifted, "check bundle", 1, FRAME);
     assert!(found.iter().all(|line| line.starts_with("FAILED  frame.onnx scene ")), "{found:?}");
-    // Confidence by itself fails too.
-    let sure = place(FRAME, frame(), Some((&255.0_f32.to_le_bytes(), &250.0_f32.to_le_bytes())));
+    // Wrong confidence alone fails too.
+    let sure = test_dir(FRAME, frame(), Some((&255.0_f32.to_le_bytes(), &250.0_f32.to_le_bytes())));
     let found = lines(&sure, "check bundle", 1, "FAILED  frame.onnx");
     assert!(found[0].contains("labels 100.0000 %"), "{found:?}");
-    let alone = place(FRAME, frame(), None);
+    let alone = test_dir(FRAME, frame(), None);
     change(&alone, |manifest| drop(manifest.files.remove(0)));
     let found = lines(&alone, "check bundle", 1, FRAME);
     assert!(
@@ -223,25 +224,25 @@ fn frames_are_held_against_windows_stitched_outside() {
 }
 
 #[test]
-fn taps_name_the_node_that_goes_wrong() {
-    let place = TestDir::new();
-    let given = answer(&mut place.command("check bundle --taps"));
+fn taps_name_the_worst_node() {
+    let dir = TestDir::new();
+    let given = answer(&mut dir.command("check bundle --taps"));
     assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{given:?}");
     assert!(
         given.stderr.contains("bundle needs taps.onnx") && given.stderr.contains("--taps"),
         "{given:?}"
     );
     for name in ["taps.onnx", "taps.fp16.onnx"] {
-        std::fs::copy(fixture("gate").join(name), place.at("bundle").join(name)).unwrap();
+        std::fs::copy(fixture("gate").join(name), dir.at("bundle").join(name)).unwrap();
     }
-    let found = lines(&place, "check bundle --taps", 0, "taps");
+    let found = lines(&dir, "check bundle --taps", 0, "taps");
     assert_eq!(
         found[0],
         "taps  taps.fp16.onnx on 33x47: worst of 3 nodes is logits; the 3 worst, in order of computation:"
     );
     let nodes: Vec<&str> = found[1..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
     assert_eq!(nodes, ["unit", "mean", "logits"]);
-    let given = answer(&mut place.command("check bundle --taps --json"));
+    let given = answer(&mut dir.command("check bundle --taps --json"));
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!(
         (&summary["taps"][0]["worst"], &summary["passed"]),
@@ -250,8 +251,8 @@ fn taps_name_the_node_that_goes_wrong() {
 }
 
 #[test]
-fn usage_of_the_data_options_is_that_of_eval() {
-    let place = TestDir::new();
+fn data_options_are_those_of_eval() {
+    let dir = TestDir::new();
     for (arguments, part) in [
         ("check bundle --root in", "--data"),
         ("check bundle --data folder", "--root"),
@@ -259,21 +260,21 @@ fn usage_of_the_data_options_is_that_of_eval() {
         ("check bundle --data synthetic", "a score would mean nothing"),
         ("eval bundle", "--data"),
     ] {
-        let given = answer(&mut place.command(arguments));
+        let given = answer(&mut dir.command(arguments));
         assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
         assert!(given.stderr.contains(part), "{arguments}: {given:?}");
     }
-    place.labels("in/labels/a.png", 32, 31, 10);
-    let found = lines(&place, DATA, 1, "FAILED");
+    dir.labels("in/labels/a.png", 32, 31, 10);
+    let found = lines(&dir, DATA, 1, "FAILED");
     assert!(found[0].contains("labels/a.png has 32x31"), "{found:?}");
 }
 
 #[test]
-fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
-    let place = framed();
+fn images_of_its_size_run_through_a_frame_file_if_requested() {
+    let dir = framed();
     let config = EngineConfig { frame_files: Some(true), ..EngineConfig::default() };
-    let mut framed = Segmenter::open_with(place.at("bundle"), &config).unwrap();
-    let mut stitched = Segmenter::open(place.at("bundle")).unwrap();
+    let mut framed = Segmenter::open_with(dir.at("bundle"), &config).unwrap();
+    let mut stitched = Segmenter::open(dir.at("bundle")).unwrap();
     let frame_file = |segmenter: &Segmenter, outputs| {
         segmenter.file_name_for([64, 96], outputs) != stitched.file_name_for([64, 96], outputs)
     };
@@ -284,13 +285,12 @@ fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
         assert!(!frame_file(&framed, others));
         assert_eq!(
             framed.predict(&stripes(96, 64), others).unwrap(),
-            Segmenter::open(place.at("bundle")).unwrap().predict(&stripes(96, 64), others).unwrap()
+            Segmenter::open(dir.at("bundle")).unwrap().predict(&stripes(96, 64), others).unwrap()
         );
     }
     // Other windows than those in the file are run outside of it.
     let window = Some(Tiling::Windows(Window { size: 32, stride: 16 }));
-    let other =
-        Segmenter::open_with(place.at("bundle"), &EngineConfig { window, ..config }).unwrap();
+    let other = Segmenter::open_with(dir.at("bundle"), &EngineConfig { window, ..config }).unwrap();
     assert!(!frame_file(&other, Outputs::default()));
     for (width, height, through) in [(96, 64, true), (64, 96, false), (96, 64, true)] {
         let size = [height as usize, width as usize];
@@ -303,7 +303,7 @@ fn pictures_of_its_size_go_through_a_frame_file_where_that_is_wanted() {
         assert!(found.labels == expected.labels, "{width}x{height}");
         let (found, expected) = (found.confidence.unwrap(), expected.confidence.unwrap());
         assert_eq!(found.dim(), (size[0], size[1]), "{width}x{height}");
-        // Both round a share that they sum in another precision.
+        // Both round sums of different precision.
         assert!(
             found.iter().zip(&expected).all(|(found, expected)| found.abs_diff(*expected) <= 1),
             "{width}x{height}"

@@ -1,13 +1,12 @@
-//! The program `protoseg` and the library behind it, end to end: [`commands`] that succeed, [`adopt`] for the files of
-//! others, [`broken_inputs`] and [`broken_pictures`] that must not, [`refusals`] of work that would be lost or do harm, the
-//! [`formats`] that `label` writes, the [`gate`] on a bundle's files, and the [`export`] that ends by it; labelling that goes
-//! on ([`resume`]), into folders that are [`occupied`], and is shared ([`shards`]); [`surroundings`] that are hostile or are
-//! left alone; [`tune`], and who goes by what it found; the [`pipeline`] as a library, its [`times`], and [`devices`] that are
-//! there or not; the service: its [`engine`], over HTTP ([`serve`]) and [`grpc`]; and benchmarks:
-//! [`bench`], [`bench_compare`], [`bench_signals`].
+//! The program `protoseg` and its libraries, end to end:
+//! - [`commands`] that succeed; [`import`]; the [`gate`] of `check`; [`export`]
+//! - errors: [`broken_inputs`], [`broken_images`], [`refusals`]
+//! - labeling: [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
+//! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
+//! - the library: [`pipeline`], its [`times`], [`devices`]
+//! - the server: its [`engine`], HTTP ([`serve`]) and [`grpc`]
+//! - measurements: [`tune`], [`bench`], [`bench_compare`], [`bench_signals`]
 
-#[cfg(test)]
-mod adopt;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
@@ -15,9 +14,9 @@ mod bench_compare;
 #[cfg(test)]
 mod bench_signals;
 #[cfg(test)]
-mod broken_inputs;
+mod broken_images;
 #[cfg(test)]
-mod broken_pictures;
+mod broken_inputs;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
@@ -34,6 +33,8 @@ mod formats;
 mod gate;
 #[cfg(test)]
 mod grpc;
+#[cfg(test)]
+mod import;
 #[cfg(test)]
 mod occupied;
 #[cfg(test)]

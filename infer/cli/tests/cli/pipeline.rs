@@ -1,4 +1,4 @@
-//! The pipeline as a library: every item once, however many segmenters; failures that are counted; runs that end early.
+//! The pipeline as a library: every item once, failures, memory limits, runs that end early.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -16,9 +16,9 @@ use protoseg_infer::{EngineConfig, Outputs, Prediction, Segmenter};
 enum Error {
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    #[error("no picture {0}")]
+    #[error("no image {0}")]
     Missing(usize),
-    #[error("no room")]
+    #[error("disk full")]
     Full,
 }
 
@@ -27,7 +27,7 @@ fn pipeline(segmenters: usize) -> Pipeline {
     Pipeline::new(open(), (1..segmenters).map(|_| open()).collect())
 }
 
-fn picture(index: usize) -> PendingImage<impl FnOnce() -> Result<DecodedImage<usize>, Error>> {
+fn image(index: usize) -> PendingImage<impl FnOnce() -> Result<DecodedImage<usize>, Error>> {
     let width = 16 * (1 + index as u32 % 5);
     let decode = move || Ok(DecodedImage { image: stripes(width, 32), extra: 10 * index });
     PendingImage { pixels: u64::from(width) * 32, decode }
@@ -47,14 +47,14 @@ fn every_item_goes_through_once() {
                 );
             }
         };
-        let wanted = Outputs { confidence: true, margin: true, logits: false };
-        let control = RunControl { outputs: wanted, observe: &observe, ..RunControl::default() };
+        let outputs = Outputs { confidence: true, margin: true, logits: false };
+        let control = RunControl { outputs, observe: &observe, ..RunControl::default() };
         let mut pipeline = pipeline(segmenters);
         let report = pipeline.run(
             40,
             &control,
             |index| {
-                let PendingImage { pixels, decode } = picture(index);
+                let PendingImage { pixels, decode } = image(index);
                 let decode = move || if index == 9 { Err(Error::Missing(9)) } else { decode() };
                 if index == 7 {
                     Err(Error::Missing(7))
@@ -62,12 +62,12 @@ fn every_item_goes_through_once() {
                     Ok(PendingImage { pixels, decode })
                 }
             },
-            |index, item, decided: Prediction| {
+            |index, item, prediction: Prediction| {
                 let width = item.image.width();
                 assert_eq!(item.extra, 10 * index);
-                assert_eq!(decided.confidence.unwrap().len(), decided.labels.len());
-                assert_eq!(decided.margin.unwrap().len(), decided.labels.len());
-                assert_eq!(into_vec(decided.labels), stripe_labels(width, 32));
+                assert_eq!(prediction.confidence.unwrap().len(), prediction.labels.len());
+                assert_eq!(prediction.margin.unwrap().len(), prediction.labels.len());
+                assert_eq!(into_vec(prediction.labels), stripe_labels(width, 32));
                 assert!(seen.lock().unwrap().insert(index));
                 Ok(())
             },
@@ -92,14 +92,14 @@ fn every_item_goes_through_once() {
 }
 
 #[test]
-fn after_a_stop_signal_what_is_on_its_way_is_finished() {
+fn images_in_flight_are_finished_after_a_stop() {
     let (stop, begun, done) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let control = RunControl::<Error> { stop: &stop, ..RunControl::default() };
     let report = pipeline(2).run(
         10_000,
         &control,
         |index| {
-            let PendingImage { pixels, decode } = picture(index);
+            let PendingImage { pixels, decode } = image(index);
             let begun = &begun;
             let decode = move || {
                 begun.fetch_add(1, Ordering::Relaxed);
@@ -115,20 +115,20 @@ fn after_a_stop_signal_what_is_on_its_way_is_finished() {
         },
     );
     assert!(report.interrupted && report.stopped.is_none() && report.failed.is_empty());
-    // Nothing that was begun is lost, and few items were: two queues of two, and one in each thread's hands.
+    // No started item is lost, and few were started: two queues of two, and one in each thread.
     assert_eq!((report.done, report.done), (begun.into_inner(), done.into_inner()));
     assert!((5..100).contains(&report.done), "{}", report.done);
-    // Too late to stop anything.
-    let report = pipeline(1).run(0, &control, |index| Ok(picture(index)), |_, _, _| Ok(()));
+    // A stop after the last item interrupts nothing.
+    let report = pipeline(1).run(0, &control, |index| Ok(image(index)), |_, _, _| Ok(()));
     assert!(!report.interrupted);
 }
 
 #[test]
-fn a_result_that_cannot_be_kept_ends_the_run() {
+fn a_result_that_cannot_be_written_stops_the_run() {
     let report = pipeline(2).run(
         10_000,
         &RunControl::default(),
-        |index| Ok(picture(index)),
+        |index| Ok(image(index)),
         |index, _, _| if index == 3 { Err(Error::Full) } else { Ok(()) },
     );
     assert!(
@@ -140,16 +140,16 @@ fn a_result_that_cannot_be_kept_ends_the_run() {
 }
 
 #[test]
-fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
-    const ROOM: u64 = 4_000;
+fn images_in_flight_stay_within_the_pixel_budget() {
+    const PIXEL_BUDGET: u64 = 4_000;
     let config = EngineConfig {
-        pixel_budget: Some(ROOM),
+        pixel_budget: Some(PIXEL_BUDGET),
         mode: Some(ExecutionMode::Throughput),
         ..EngineConfig::default()
     };
     let mut pipeline = Pipeline::open(fixture("colors"), &config, None).unwrap();
     let (held, peak) = (AtomicU64::new(0), AtomicU64::new(0));
-    let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { picture(index).pixels };
+    let pixels = |index: usize| if index % 10 == 3 { 6_400 } else { image(index).pixels };
     let report = pipeline.run(
         60,
         &RunControl::<Error>::default(),
@@ -157,9 +157,9 @@ fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
             let (held, peak) = (&held, &peak);
             let decode = move || {
                 let now = held.fetch_add(pixels(index), Ordering::SeqCst) + pixels(index);
-                assert!(now <= ROOM || now == 6_400, "{now} pixels at picture {index}");
+                assert!(now <= PIXEL_BUDGET || now == 6_400, "{now} pixels at image {index}");
                 peak.fetch_max(now, Ordering::SeqCst);
-                (picture(index).decode)()
+                (image(index).decode)()
             };
             Ok(PendingImage { pixels: pixels(index), decode })
         },
@@ -168,16 +168,16 @@ fn pictures_in_flight_have_no_more_pixels_than_there_is_room_for() {
             Ok(())
         },
     );
-    assert_eq!((report.done, pipeline.setup().pixels), (60, ROOM), "{report:?}");
+    assert_eq!((report.done, pipeline.setup().pixels), (60, PIXEL_BUDGET), "{report:?}");
     assert_eq!((held.into_inner(), peak.into_inner()), (0, 6_400));
 }
 
 #[test]
 fn sessions_are_as_many_as_cores_and_memory_allow() {
-    let open = |pictures: usize, mode: Option<ExecutionMode>, memory: Option<u64>| {
+    let open = |images: usize, mode: Option<ExecutionMode>, memory: Option<u64>| {
         let threads = NonZeroUsize::new(3);
         let config = EngineConfig { threads, mode, memory, ..EngineConfig::default() };
-        let pipeline = Pipeline::open(fixture("colors"), &config, Some(pictures)).unwrap();
+        let pipeline = Pipeline::open(fixture("colors"), &config, Some(images)).unwrap();
         let setup = pipeline.setup();
         (setup.mode, setup.sessions, setup.threads)
     };
@@ -187,7 +187,7 @@ fn sessions_are_as_many_as_cores_and_memory_allow() {
         open(1, Some(ExecutionMode::Throughput), Some(1 << 40)),
         (ExecutionMode::Throughput, 3, 1)
     );
-    // What is left of the cores goes to the session that fits.
+    // Remaining cores go to the session that fits.
     #[cfg(target_os = "linux")]
     assert_eq!(open(12, None, Some(1)), (ExecutionMode::Throughput, 1, 3));
     assert_eq!(open(1_000, Some(ExecutionMode::Latency), None), (ExecutionMode::Latency, 1, 3));
@@ -195,34 +195,34 @@ fn sessions_are_as_many_as_cores_and_memory_allow() {
 
 #[test]
 fn both_modes_write_the_same_files() {
-    let place = TestDir::new();
+    let dir = TestDir::new();
     for index in 0..9 {
-        stripes(40 + 8 * index, 50).save(place.at(&format!("in/images/{index}.png"))).unwrap();
+        stripes(40 + 8 * index, 50).save(dir.at(&format!("in/images/{index}.png"))).unwrap();
     }
     for mode in ["latency", "throughput"] {
         let command = format!(
             "label bundle in/images --out {mode} --format ids,color --threads 3 --mode {mode} --json -v"
         );
-        let given = answer(&mut place.command(&command));
+        let given = answer(&mut dir.command(&command));
         assert_eq!(given.status, 0, "{given:?}");
         assert!(given.stderr.starts_with(&format!("cpu, {mode}: sessions ")), "{given:?}");
         let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
         assert_eq!((&summary["labelled"], &summary["setup"]["mode"]), (&10.into(), &mode.into()));
         assert!(summary["stages"]["bottleneck"].as_str().unwrap().contains("busy"), "{summary}");
     }
-    for name in crate::common::results(&place.at("latency")) {
-        let [one, other] = ["latency", "throughput"]
-            .map(|mode| std::fs::read(place.at(mode).join(&name)).unwrap());
+    for name in crate::common::results(&dir.at("latency")) {
+        let [one, other] =
+            ["latency", "throughput"].map(|mode| std::fs::read(dir.at(mode).join(&name)).unwrap());
         assert!(one == other, "{name}");
     }
 }
 
 #[test]
-fn a_panic_anywhere_ends_the_run_and_comes_out() {
+fn a_panic_anywhere_stops_the_run_and_propagates() {
     for segmenters in [1, 3] {
-        for place in ["open", "decode", "observe", "encode"] {
+        for site in ["open", "decode", "observe", "encode"] {
             let panics =
-                |here: &str, index: usize| assert!(here != place || index != 5, "on purpose");
+                |here: &str, index: usize| assert!(here != site || index != 5, "on purpose");
             let observe = |event: PipelineEvent<'_, Error>| {
                 if let PipelineEvent::Done(index) = event {
                     panics("observe", index);
@@ -236,7 +236,7 @@ fn a_panic_anywhere_ends_the_run_and_comes_out() {
                     &control,
                     |index| {
                         panics("open", index);
-                        let PendingImage { pixels, decode } = picture(index);
+                        let PendingImage { pixels, decode } = image(index);
                         let decode = move || {
                             panics("decode", index);
                             decode()
@@ -250,7 +250,7 @@ fn a_panic_anywhere_ends_the_run_and_comes_out() {
                 )
             });
             let panic = std::panic::catch_unwind(run).unwrap_err();
-            assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{place}");
+            assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{site}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Work that would be lost or do harm: it is refused before it begins, or stops at the first result that cannot be written.
+//! Refusals before work begins, and stops at the first result that cannot be written.
 
 use protoseg_models::bundle::Manifest;
 use protoseg_models::gate::Verdict;
@@ -6,68 +6,68 @@ use protoseg_models::gate::Verdict;
 use crate::common::{EVAL, LABEL, TestDir, answer, expect, files, stripes};
 
 #[test]
-fn an_occupied_place_for_results_is_found_before_the_work() {
+fn an_occupied_output_path_is_refused_before_the_work() {
     for occupied in ["out", "out/ids"] {
-        let place = TestDir::new();
-        std::fs::create_dir_all(place.at(occupied).parent().unwrap()).unwrap();
-        std::fs::write(place.at(occupied), "mine").unwrap();
-        expect(occupied, &answer(&mut place.command(LABEL)), 2, &["cannot be written", "out/ids"]);
-        assert_eq!(std::fs::read_to_string(place.at(occupied)).unwrap(), "mine");
+        let dir = TestDir::new();
+        std::fs::create_dir_all(dir.at(occupied).parent().unwrap()).unwrap();
+        std::fs::write(dir.at(occupied), "mine").unwrap();
+        expect(occupied, &answer(&mut dir.command(LABEL)), 2, &["cannot be written", "out/ids"]);
+        assert_eq!(std::fs::read_to_string(dir.at(occupied)).unwrap(), "mine");
     }
 }
 
 #[test]
 fn the_first_result_that_cannot_be_written_ends_the_run() {
-    let place = TestDir::new();
-    std::fs::create_dir_all(place.at("in/images/deep")).unwrap();
+    let dir = TestDir::new();
+    std::fs::create_dir_all(dir.at("in/images/deep")).unwrap();
     for index in 0..20 {
-        stripes(32, 32).save(place.at(&format!("in/images/deep/{index}.png"))).unwrap();
+        stripes(32, 32).save(dir.at(&format!("in/images/deep/{index}.png"))).unwrap();
     }
-    // Another file system, into which nothing can be renamed.
-    std::fs::create_dir_all(place.at("out/ids")).unwrap();
-    std::os::unix::fs::symlink("/proc/self", place.at("out/ids/deep")).unwrap();
-    let given = answer(&mut place.command("label bundle in/images --out out --json"));
+    // Another file system, to which rename(2) fails.
+    std::fs::create_dir_all(dir.at("out/ids")).unwrap();
+    std::os::unix::fs::symlink("/proc/self", dir.at("out/ids/deep")).unwrap();
+    let given = answer(&mut dir.command("label bundle in/images --out out --json"));
     expect("stopped", &given, 1, &["stopped", "in/images/deep/", "out/ids/deep/"]);
     assert_eq!(given.stdout, "");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn json_names_pictures_whose_names_are_no_text() {
+fn json_names_images_with_names_that_are_not_utf8() {
     use std::os::unix::ffi::OsStrExt;
 
-    let place = TestDir::new();
+    let dir = TestDir::new();
     let name = std::ffi::OsStr::from_bytes(b"in/images/x\xff.png");
-    std::fs::write(place.at("").join(name), "hello").unwrap();
-    let given = answer(&mut place.command("label bundle in/images --out out --json"));
+    std::fs::write(dir.at("").join(name), "hello").unwrap();
+    let given = answer(&mut dir.command("label bundle in/images --out out --json"));
     assert_eq!(given.status, 3, "{given:?}");
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!(summary["failed"][0]["path"], "in/images/x\u{fffd}.png");
 }
 
 #[test]
-fn a_sheet_without_a_place_is_found_before_the_work() {
+fn a_contact_sheet_that_cannot_be_written_is_refused_before_the_work() {
     for (sheet, part) in
         [("gone/s.png", "the folder gone"), ("s.jpg", "s.jpg"), ("s", ".png"), ("in", ".png")]
     {
-        let place = TestDir::new();
-        let given = answer(&mut place.command(&format!("{EVAL} --sheet {sheet}")));
+        let dir = TestDir::new();
+        let given = answer(&mut dir.command(&format!("{EVAL} --sheet {sheet}")));
         expect(sheet, &given, 2, &[part]);
         assert_eq!(given.stdout, "");
     }
-    let place = TestDir::new();
-    let given = answer(&mut place.command(&format!("{EVAL} --sheet s.png")));
+    let dir = TestDir::new();
+    let given = answer(&mut dir.command(&format!("{EVAL} --sheet s.png")));
     assert_eq!(given.status, 0, "{given:?}");
-    assert!(place.at("s.png").is_file());
+    assert!(dir.at("s.png").is_file());
 }
 
 #[test]
-fn numbers_without_measure_are_refused() {
-    let place = TestDir::new();
+fn numbers_out_of_range_are_refused() {
+    let dir = TestDir::new();
     for arguments in [
-        "scenes --out new --size 100000x100000",
-        "scenes --out new --count 0",
-        "scenes --out new --count 18446744073709551615",
+        "synth --out new --size 100000x100000",
+        "synth --out new --count 0",
+        "synth --out new --count 18446744073709551615",
         "eval bundle --data synthetic --size 8193x1",
         "eval bundle --data synthetic --limit 0",
         "label bundle in --out new --max-pixels 0",
@@ -77,46 +77,46 @@ fn numbers_without_measure_are_refused() {
         "label bundle in --out new --window 18446744073709551600:16",
         "label bundle in --out new --window 1099511627776:16",
     ] {
-        let given = answer(&mut place.command(arguments));
+        let given = answer(&mut dir.command(arguments));
         assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{arguments}: {given:?}");
-        assert!(!place.at("new").exists(), "{arguments}");
+        assert!(!dir.at("new").exists(), "{arguments}");
     }
 }
 
 #[test]
-fn scenes_are_drawn_over_scenes_but_never_into_other_folders() {
-    let place = TestDir::new();
+fn scenes_replace_scenes_but_nothing_else() {
+    let dir = TestDir::new();
     for row in 0..2 {
-        let given = answer(&mut place.command("scenes --out new --count 2 --size 24x32"));
+        let given = answer(&mut dir.command("synth --out new --count 2 --size 24x32"));
         assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{row}: {given:?}");
-        assert_eq!(files(&place.at("new")).len(), 6);
+        assert_eq!(files(&dir.at("new")).len(), 6);
     }
     let spoils: [fn(&TestDir); 4] = [
-        |place| std::fs::write(place.at("new/notes.txt"), "mine").unwrap(),
-        |place| std::fs::remove_file(place.at("new/classes.txt")).unwrap(),
-        |place| std::fs::write(place.at("new/classes.txt"), "10 red\n").unwrap(),
-        |place| {
-            std::fs::remove_dir_all(place.at("new"))
-                .and_then(|()| std::fs::write(place.at("new"), "x"))
+        |dir| std::fs::write(dir.at("new/notes.txt"), "mine").unwrap(),
+        |dir| std::fs::remove_file(dir.at("new/classes.txt")).unwrap(),
+        |dir| std::fs::write(dir.at("new/classes.txt"), "10 red\n").unwrap(),
+        |dir| {
+            std::fs::remove_dir_all(dir.at("new"))
+                .and_then(|()| std::fs::write(dir.at("new"), "x"))
                 .unwrap()
         },
     ];
     for spoil in spoils {
-        let place = TestDir::new();
-        answer(&mut place.command("scenes --out new --count 1 --size 24x32"));
-        spoil(&place);
-        let before = files(&place.at("new"));
+        let dir = TestDir::new();
+        answer(&mut dir.command("synth --out new --count 1 --size 24x32"));
+        spoil(&dir);
+        let before = files(&dir.at("new"));
         expect(
             "scenes",
-            &answer(&mut place.command("scenes --out new --count 2 --size 24x32")),
+            &answer(&mut dir.command("synth --out new --count 2 --size 24x32")),
             2,
             &["new"],
         );
-        assert_eq!(files(&place.at("new")), before);
+        assert_eq!(files(&dir.at("new")), before);
     }
-    let given = answer(&mut place.command("scenes --out in --count 1 --size 24x32"));
-    expect("a data set", &given, 2, &["in is not empty"]);
-    assert_eq!(files(&place.at("in")), ["classes.txt", "images/a.png", "labels/a.png"]);
+    let given = answer(&mut dir.command("scenes --out in --count 1 --size 24x32"));
+    expect("a data set", &given, 2, &["in holds files", "new folder"]);
+    assert_eq!(files(&dir.at("in")), ["classes.txt", "images/a.png", "labels/a.png"]);
 }
 
 #[test]
@@ -126,74 +126,74 @@ fn a_model_file_that_the_manifest_does_not_describe_is_refused() {
         ("\"encoder_stride\": 16", "\"encoder_stride\": 32", "grid"),
         ("{\"version\": \"1.0\"", "{\"version\": \"1.1\"", "version"),
     ] {
-        let place = TestDir::new();
-        place.patch("bundle/model.onnx", from.as_bytes(), to.as_bytes());
-        place.sign();
+        let dir = TestDir::new();
+        dir.patch("bundle/model.onnx", from.as_bytes(), to.as_bytes());
+        dir.sign();
         expect(
             field,
-            &answer(&mut place.command(LABEL)),
+            &answer(&mut dir.command(LABEL)),
             2,
             &["bundle", "model.onnx", "different models", field],
         );
-        assert!(!place.at("out").exists());
+        assert!(!dir.at("out").exists());
     }
-    let place = TestDir::new();
-    place.patch("bundle/model.onnx", b"\"name\": \"colors\"", b"\"name\": \"COLORS\"");
-    place.sign();
-    let given = answer(&mut place.command(LABEL));
+    let dir = TestDir::new();
+    dir.patch("bundle/model.onnx", b"\"name\": \"colors\"", b"\"name\": \"COLORS\"");
+    dir.sign();
+    let given = answer(&mut dir.command(LABEL));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
 }
 
 #[test]
-fn scores_of_other_classes_are_found_at_the_start() {
-    let place = TestDir::new();
-    place.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
-    place.sign();
-    let given = answer(&mut place.command(LABEL));
+fn another_number_of_classes_is_refused_at_the_start() {
+    let dir = TestDir::new();
+    dir.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
+    dir.sign();
+    let given = answer(&mut dir.command(LABEL));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "no metadata: {given:?}");
-    let place = TestDir::new();
-    place.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
-    place.sign();
+    let dir = TestDir::new();
+    dir.patch("bundle/model.onnx", b"protoseg\x12", b"another!\x12");
+    dir.sign();
     let mut manifest: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(place.at("bundle/manifest.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(dir.at("bundle/manifest.json")).unwrap()).unwrap();
     manifest["model"]["classes"].as_array_mut().unwrap().pop();
-    std::fs::write(place.at("bundle/manifest.json"), manifest.to_string()).unwrap();
-    expect("classes", &answer(&mut place.command(LABEL)), 2, &["bundle", "3 classes", "names 2"]);
-    assert!(!place.at("out").exists());
+    std::fs::write(dir.at("bundle/manifest.json"), manifest.to_string()).unwrap();
+    expect("classes", &answer(&mut dir.command(LABEL)), 2, &["bundle", "3 classes", "names 2"]);
+    assert!(!dir.at("out").exists());
 }
 
 #[test]
-fn a_check_of_scores_that_are_no_numbers_is_recorded_and_read_again() {
-    let place = TestDir::new();
-    place.patch("bundle/model.onnx", &(1.0_f32 / 255.0).to_le_bytes(), &f32::NAN.to_le_bytes());
-    place.sign();
+fn a_check_with_nan_logits_is_recorded_and_read_again() {
+    let dir = TestDir::new();
+    dir.patch("bundle/model.onnx", &(1.0_f32 / 255.0).to_le_bytes(), &f32::NAN.to_le_bytes());
+    dir.sign();
     for json in ["", " --json"] {
-        let given = answer(&mut place.command(&format!("check bundle --record{json}")));
+        let given = answer(&mut dir.command(&format!("check bundle --record{json}")));
         assert_eq!((given.status, given.stderr.as_str()), (1, ""), "{given:?}");
-        let gate = &Manifest::read(&place.at("bundle")).unwrap().value.gate[0];
+        let gate = &Manifest::read(&dir.at("bundle")).unwrap().value.gate[0];
         assert!(gate.logit_error == Some(f64::MAX) && gate.verdict == Verdict::Failed);
     }
-    let given = answer(&mut place.command(LABEL));
+    let given = answer(&mut dir.command(LABEL));
     assert_eq!(given.status, 3, "{given:?}");
     assert!(given.stderr.contains("not finite"), "{given:?}");
 }
 
 #[test]
-fn a_run_that_fails_is_one_sentence_with_the_file_and_the_picture() {
-    let place = TestDir::new();
-    // The mean of 100x100 pixels: more than the pictures have.
-    place.patch("bundle/model.onnx", b"kernel_shape@\x04@\x04", b"kernel_shape@\x64@\x64");
-    place.sign();
-    let given = answer(&mut place.command("check bundle"));
+fn a_failed_run_names_the_file_and_the_image() {
+    let dir = TestDir::new();
+    // A 100x100 mean: larger than the images.
+    dir.patch("bundle/model.onnx", b"kernel_shape@\x04@\x04", b"kernel_shape@\x64@\x64");
+    dir.sign();
+    let given = answer(&mut dir.command("check bundle"));
     assert_eq!(
         (given.status, given.stderr.as_str(), given.stdout.lines().count()),
         (1, "", 1),
         "{given:?}"
     );
     assert!(
-        given.stdout.starts_with("FAILED  bundle/model.onnx on the probe's picture `33x47`: "),
+        given.stdout.starts_with("FAILED  bundle/model.onnx on the probe's image `33x47`: "),
         "{given:?}"
     );
-    let given = answer(&mut place.command("label bundle in/images --out out --window whole"));
+    let given = answer(&mut dir.command("label bundle in/images --out out --window whole"));
     expect("label", &given, 3, &["bundle/model.onnx failed to run"]);
 }

@@ -1,4 +1,4 @@
-//! Work shared among machines: parts that together are the whole, and lists that name pictures.
+//! Shards that merge to the files of one run, and lists of images.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,18 +9,18 @@ use crate::common::{ProgramOutput, TestDir, answer, expect, results, stripes};
 
 const FORMATS: &str = "--format ids,confidence,pseudo,coco,cvat,labelstudio";
 
-fn place() -> TestDir {
-    let place = TestDir::new();
-    std::fs::create_dir(place.at("in/images/deep")).unwrap();
+fn test_dir() -> TestDir {
+    let dir = TestDir::new();
+    std::fs::create_dir(dir.at("in/images/deep")).unwrap();
     for index in 0..30 {
         let folder = if index % 2 == 0 { "deep/" } else { "" };
-        stripes(48 + index, 32).save(place.at(&format!("in/images/{folder}{index}.png"))).unwrap();
+        stripes(48 + index, 32).save(dir.at(&format!("in/images/{folder}{index}.png"))).unwrap();
     }
-    place
+    dir
 }
 
-fn run(place: &TestDir, arguments: &str) -> ProgramOutput {
-    answer(&mut place.command(arguments))
+fn run(dir: &TestDir, arguments: &str) -> ProgramOutput {
+    answer(&mut dir.command(arguments))
 }
 
 fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -32,14 +32,14 @@ fn contents(out: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn merged_shards_are_the_files_of_one_run() {
-    let place = place();
-    assert_eq!(run(&place, &format!("label bundle in/images --out whole {FORMATS}")).status, 0);
-    let whole = contents(&place.at("whole"));
-    // Into one folder, and into one each.
+    let dir = test_dir();
+    assert_eq!(run(&dir, &format!("label bundle in/images --out whole {FORMATS}")).status, 0);
+    let whole = contents(&dir.at("whole"));
+    // All into one folder, and each into its own.
     for shard in 1..=3 {
         for out in ["together".to_owned(), format!("part{shard}")] {
             let given = run(
-                &place,
+                &dir,
                 &format!("label bundle in/images --out {out} {FORMATS} --shard {shard}/3"),
             );
             assert_eq!(given.status, 0, "{given:?}");
@@ -47,17 +47,17 @@ fn merged_shards_are_the_files_of_one_run() {
         let line = "merge together --bundle bundle";
         if shard < 3 {
             let missing = if shard == 1 { "2, 3" } else { "3" };
-            expect("early", &run(&place, line), 2, &["shards missing of", missing]);
+            expect("early", &run(&dir, line), 2, &["shards missing of", missing]);
         }
     }
     let parts: Vec<usize> =
-        (1..=3).map(|shard| results(&place.at(&format!("part{shard}/ids"))).len()).collect();
+        (1..=3).map(|shard| results(&dir.at(&format!("part{shard}/ids"))).len()).collect();
     assert_eq!(parts.iter().sum::<usize>(), 31);
     assert!(parts.iter().all(|&count| count > 3), "{parts:?}");
 
-    let given = run(&place, "merge together --bundle bundle --json");
+    let given = run(&dir, "merge together --bundle bundle --json");
     assert_eq!(given.status, 0, "{given:?}");
-    assert!(contents(&place.at("together")) == whole, "{:?}", results(&place.at("together")));
+    assert!(contents(&dir.at("together")) == whole, "{:?}", results(&dir.at("together")));
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!(summary["labelled"], 31);
     let shares = ["red", "green", "blue"].map(|class| summary["classes"][class].as_f64().unwrap());
@@ -66,19 +66,19 @@ fn merged_shards_are_the_files_of_one_run() {
         "{shares:?}"
     );
 
-    expect("several", &run(&place, "merge part1 part2 part3 --bundle bundle"), 2, &["--out"]);
-    assert_eq!(run(&place, "merge part1 part2 part3 --out all --bundle bundle").status, 0);
-    assert!(contents(&place.at("all")) == whole, "{:?}", results(&place.at("all")));
+    expect("several", &run(&dir, "merge part1 part2 part3 --bundle bundle"), 2, &["--out"]);
+    assert_eq!(run(&dir, "merge part1 part2 part3 --out all --bundle bundle").status, 0);
+    assert!(contents(&dir.at("all")) == whole, "{:?}", results(&dir.at("all")));
 }
 
 #[test]
-fn shards_that_do_not_belong_together_are_told_apart() {
-    let place = place();
+fn shards_of_different_runs_are_refused() {
+    let dir = test_dir();
     let label =
-        |out: &str, more: &str| run(&place, &format!("label bundle in/images --out {out} {more}"));
+        |out: &str, more: &str| run(&dir, &format!("label bundle in/images --out {out} {more}"));
     assert_eq!(label("one", "--shard 1/2").status, 0);
     assert_eq!(label("two", "--shard 2/2 --window 32:16").status, 0);
-    let merge = |folders: &str| run(&place, &format!("merge {folders} --out all --bundle bundle"));
+    let merge = |folders: &str| run(&dir, &format!("merge {folders} --out all --bundle bundle"));
     expect(
         "options",
         &merge("one two"),
@@ -87,17 +87,17 @@ fn shards_that_do_not_belong_together_are_told_apart() {
     );
     expect("twice", &merge("one one"), 2, &["shard 1/2 exists twice"]);
     expect("none", &merge("one in"), 2, &["in holds no results"]);
-    stripes(32, 32).save(place.at("in/images/late.png")).unwrap();
+    stripes(32, 32).save(dir.at("in/images/late.png")).unwrap();
     assert_eq!(label("late", "--shard 2/2").status, 0);
-    expect("pictures", &merge("one late"), 2, &["their images differ"]);
+    expect("images", &merge("one late"), 2, &["their images differ"]);
     assert_eq!(label("one", "--shard 1/2 --resume").status, 0);
     assert_eq!(merge("one late").status, 0);
-    let gone = results(&place.at("late/ids"))[0].clone();
-    std::fs::remove_file(place.at("late/ids").join(&gone)).unwrap();
+    let gone = results(&dir.at("late/ids"))[0].clone();
+    std::fs::remove_file(dir.at("late/ids").join(&gone)).unwrap();
     expect("gone", &merge("one late"), 2, &[&format!("ids/{gone}"), "missing or has another size"]);
     assert_eq!(label("late", "--shard 2/2 --resume").status, 0);
-    // A picture that cannot be read is no gap, and is named.
-    std::fs::write(place.at("in/images/0bad.png"), "hello").unwrap();
+    // An unreadable image is not missing; it is listed as failed.
+    std::fs::write(dir.at("in/images/0bad.png"), "hello").unwrap();
     for (out, shard) in [("one", "1/2"), ("late", "2/2")] {
         assert!([0, 3].contains(&label(out, &format!("--shard {shard} --resume")).status));
     }
@@ -106,24 +106,24 @@ fn shards_that_do_not_belong_together_are_told_apart() {
 }
 
 #[test]
-fn schedulers_say_which_shard_only_where_they_are_asked() {
-    let place = place();
+fn scheduler_variables_count_only_with_shard_auto() {
+    let dir = test_dir();
     let mut command =
-        place.command("label bundle in/images --out out --shard auto --shards 4 --json");
+        dir.command("label bundle in/images --out out --shard auto --shards 4 --json");
     command.env("JOB_COMPLETION_INDEX", "2").env_remove("RANK");
     let given = answer(&mut command);
     assert_eq!((given.status, given.stderr.trim()), (0, "shard 3/4, as JOB_COMPLETION_INDEX says"));
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!(summary["shard"], "3/4");
-    let mut command = place.command("label bundle in/images --out whole --json");
+    let mut command = dir.command("label bundle in/images --out whole --json");
     let given = answer(command.env("JOB_COMPLETION_INDEX", "2"));
     assert!(given.stdout.contains("\"labelled\": 31"), "{given:?}");
-    let mut command = place.command("label bundle in/images --out none --shard auto");
+    let mut command = dir.command("label bundle in/images --out none --shard auto");
     expect("none", &answer(&mut command), 2, &["no scheduler", "--shard i/n"]);
     for (arguments, part) in [("--shard 0/4", "i/n"), ("--shards 4", "--shard auto")] {
         expect(
             arguments,
-            &run(&place, &format!("label bundle in/images --out none {arguments}")),
+            &run(&dir, &format!("label bundle in/images --out none {arguments}")),
             2,
             &[part],
         );
@@ -131,30 +131,30 @@ fn schedulers_say_which_shard_only_where_they_are_asked() {
 }
 
 #[test]
-fn lists_name_pictures() {
-    let place = place();
-    let labelled = |arguments: &str, out: &str| {
-        let given = run(&place, &format!("label bundle --out {out} {arguments}"));
+fn lists_name_images() {
+    let dir = test_dir();
+    let labeled = |arguments: &str, out: &str| {
+        let given = run(&dir, &format!("label bundle --out {out} {arguments}"));
         assert_eq!(given.status, 0, "{arguments}: {given:?}");
-        results(&place.at(out).join("ids"))
+        results(&dir.at(out).join("ids"))
     };
-    std::fs::write(place.at("in/list.txt"), "images/1.png\r\n\nimages/deep/2.png\n").unwrap();
-    assert_eq!(labelled("--list in/list.txt", "a"), ["images/1.png", "images/deep/2.png"]);
-    std::fs::write(place.at("list.jsonl"), "{\"image\": \"deep/4.png\", \"name\": \"x/y.png\"}\n")
+    std::fs::write(dir.at("in/list.txt"), "images/1.png\r\n\nimages/deep/2.png\n").unwrap();
+    assert_eq!(labeled("--list in/list.txt", "a"), ["images/1.png", "images/deep/2.png"]);
+    std::fs::write(dir.at("list.jsonl"), "{\"image\": \"deep/4.png\", \"name\": \"x/y.png\"}\n")
         .unwrap();
-    assert_eq!(labelled("--list list.jsonl --root in/images", "b"), ["x/y.png"]);
-    let mut command = place.command("label bundle - --root in/images --out c");
+    assert_eq!(labeled("--list list.jsonl --root in/images", "b"), ["x/y.png"]);
+    let mut command = dir.command("label bundle - --root in/images --out c");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"3.png\n").unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!(results(&place.at("c/ids")), ["3.png"]);
-    // A picture of a list that is not there is one that cannot be read.
-    std::fs::write(place.at("in/list.txt"), "images/1.png\nimages/gone.png\n").unwrap();
-    expect("gone", &run(&place, "label bundle --list in/list.txt --out d"), 3, &["gone.png"]);
-    std::fs::write(place.at("in/list.txt"), "street.mp4\n").unwrap();
+    assert_eq!(results(&dir.at("c/ids")), ["3.png"]);
+    // A missing image of a list is an unreadable image.
+    std::fs::write(dir.at("in/list.txt"), "images/1.png\nimages/gone.png\n").unwrap();
+    expect("gone", &run(&dir, "label bundle --list in/list.txt --out d"), 3, &["gone.png"]);
+    std::fs::write(dir.at("in/list.txt"), "street.mp4\n").unwrap();
     expect(
         "video",
-        &run(&place, "label bundle --list in/list.txt --out e"),
+        &run(&dir, "label bundle --list in/list.txt --out e"),
         2,
         &["is a video", "ffmpeg"],
     );

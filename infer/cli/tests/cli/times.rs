@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use protoseg_infer::{EngineConfig, Outputs, Segmenter, Stage};
 use protoseg_models::window::{Tiling, Window};
 
-use crate::adopt::adopted;
 use crate::common::{fixture, stripes};
 use crate::gate::framed;
+use crate::import::imported;
 
 /// Whether preprocessing, upload, download and stitching take any time in a prediction.
 fn stages(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
@@ -53,11 +53,11 @@ fn stages_are_timed_where_they_happen() {
 
 #[test]
 fn images_of_imported_files_are_preprocessed() {
-    let scores = adopted("float-nchw", "--normalization imagenet");
-    let mut scores = Segmenter::open(scores.at("adopted")).unwrap();
+    let scores = imported("float-nchw", "--normalization imagenet");
+    let mut scores = Segmenter::open(scores.at("imported")).unwrap();
     assert_eq!(stages(&mut scores, [64, 32]), [true, false, true, true]);
-    let labels = adopted("labels-int64", "--normalization none");
-    let mut labels = Segmenter::open(labels.at("adopted")).unwrap();
+    let labels = imported("labels-int64", "--normalization none");
+    let mut labels = Segmenter::open(labels.at("imported")).unwrap();
     assert_eq!(stages(&mut labels, [64, 32]), [true, false, true, true]);
 }
 
@@ -79,7 +79,7 @@ fn profiles_are_of_the_file_that_runs_the_image() {
     let [windows, other, frame] =
         [nodes(false, [64, 96]), nodes(true, [96, 64]), nodes(true, [64, 96])];
     assert!(windows == other && windows < frame, "{windows} {other} {frame}");
-    let labels = adopted("labels-int64", "--normalization none");
-    let labels = Segmenter::open(labels.at("adopted")).unwrap().profile([32, 64]).unwrap();
+    let labels = imported("labels-int64", "--normalization none");
+    let labels = Segmenter::open(labels.at("imported")).unwrap().profile([32, 64]).unwrap();
     assert!(labels.nodes["CPUExecutionProvider"] > 0, "{labels:?}");
 }

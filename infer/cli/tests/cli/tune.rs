@@ -118,7 +118,7 @@ fn limits_that_nothing_keeps_are_a_failure() {
 #[test]
 fn a_precision_with_other_labels_is_never_chosen() {
     let wrong = (&0.02_f32.to_le_bytes()[..], &0.5_f32.to_le_bytes()[..]);
-    let place = gate::place(INT8, gate::int8(), Some(wrong));
+    let place = gate::test_dir(INT8, gate::int8(), Some(wrong));
     assert_eq!(run(&place, SHORT).status, 0);
     let entry = &read(&place, "bundle/tuning.json").entries[0];
     let int8 = entry.candidates.iter().find(|candidate| candidate.stage == "precision").unwrap();
@@ -157,7 +157,7 @@ fn labeling_uses_a_tuning_unless_options_are_given() {
         "others",
         &without_remark(run(&place, &format!("{LABEL} --resume"))),
         0,
-        &["labelled anew, by other windows"],
+        &["labeled again: different windows"],
     );
     let again = run(&place, &format!("{LABEL} --resume")).stderr;
     assert!(
@@ -191,7 +191,7 @@ fn labeling_uses_a_tuning_unless_options_are_given() {
 
 #[test]
 fn labels_of_another_precision_are_not_mixed_with_earlier_ones() {
-    let place = gate::place(INT8, gate::int8(), None);
+    let place = gate::test_dir(INT8, gate::int8(), None);
     stripes(64, 64).save(place.at("in/images/b.png")).unwrap();
     let line = "label bundle in/images --out out";
     let counts = |given: &ProgramOutput| {

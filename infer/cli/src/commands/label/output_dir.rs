@@ -1,4 +1,4 @@
-//! The output folder of a run, held by this process, with what earlier runs left in it.
+//! Locked output folder of a run, with the state of earlier runs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rustix::fs::{Access, access};
 use super::super::format::OutputFormats;
 use super::super::inputs::InputImage;
 
-/// An output folder into which results can be written.
+/// Output folder, locked by this process.
 pub(super) struct OutputDir {
     pub(super) out: PathBuf,
     pub(super) outputs: OutputWriter,
@@ -23,7 +23,7 @@ pub(super) struct OutputDir {
 }
 
 impl OutputDir {
-    /// Makes the folders, asks whether they can be written into, and notes the run.
+    /// Creates the folders, checks that they are writable, and records the run in the journal.
     pub(super) fn open(
         out: &Path,
         formats: &OutputFormats,
@@ -36,7 +36,7 @@ impl OutputDir {
         let failed = || format!("results cannot be written into {}", out.display());
         for folder in formats.folders() {
             let folder = out.join(folder);
-            // Asked and not tried: a file that a trial leaves, if it is killed, would lie among the results.
+            // access(2) instead of a trial file, which would stay among the results after a kill.
             std::fs::create_dir_all(&folder)
                 .and_then(|()| Ok(access(&folder, Access::WRITE_OK | Access::EXEC_OK)?))
                 .with_context(|| format!("results cannot be written into {}", folder.display()))?;
@@ -64,14 +64,14 @@ impl OutputDir {
         Ok(Self { out: out.into(), outputs, journal, run, recipe, contents })
     }
 
-    /// What earlier runs left that this one does otherwise or not at all, as sentences: damaged lines of the journal, pictures
-    /// to be labelled anew for another recipe, and results that nobody asks for any more.
+    /// Differences from earlier runs, one sentence each: damaged lines of the journal, images that
+    /// another recipe labels again, and results of other images or formats.
     pub(super) fn warnings(&self, inputs: &[InputImage], formats: &OutputFormats) -> Vec<String> {
         let entries = &self.contents.entries;
         let damage = self.contents.damage_warning(&Journal::path(&self.out, self.run.shard));
-        let mut remarks: Vec<String> = damage
+        let mut warnings: Vec<String> = damage
             .into_iter()
-            .map(|damage| format!("{damage}: what it noted is done anew"))
+            .map(|damage| format!("{damage}: its image is labeled again"))
             .collect();
         let names: BTreeSet<String> = inputs.iter().map(|input| escape_name(&input.name)).collect();
         let other: Vec<&JournalEntry> = entries
@@ -80,36 +80,35 @@ impl OutputDir {
             .collect();
         if let Some(first) = other.first() {
             let earlier = self.contents.recipes.get(&first.recipe);
-            let why = earlier.map_or_else(
+            let differences = earlier.map_or_else(
                 || "options".to_owned(),
                 |earlier| self.run.recipe.differences(earlier),
             );
-            remarks.push(format!(
-                "{} of {} pictures are labelled anew, by other {why}",
+            warnings.push(format!(
+                "{} of {} images are labeled again: different {differences}",
                 other.len(),
                 inputs.len()
             ));
         }
-        let asked: BTreeSet<&str> = formats.folders().collect();
-        let stale = |entry: &JournalEntry, place: &str| {
-            let folder = place.split('/').next().unwrap_or_default();
+        let requested: BTreeSet<&str> = formats.folders().collect();
+        let stale = |entry: &JournalEntry, path: &str| {
+            let folder = path.split('/').next().unwrap_or_default();
             !names.contains(&entry.image)
-                || (entry.recipe != self.recipe && !asked.contains(folder))
+                || (entry.recipe != self.recipe && !requested.contains(folder))
         };
-        let places = entries
-            .values()
-            .flat_map(|entry| entry.outputs.keys().map(move |place| (entry, place)));
-        let left = places.filter(|(entry, place)| {
-            stale(entry, place) && self.out.join(unescape_name(place)).exists()
+        let paths =
+            entries.values().flat_map(|entry| entry.outputs.keys().map(move |path| (entry, path)));
+        let stale_paths = paths.filter(|(entry, path)| {
+            stale(entry, path) && self.out.join(unescape_name(path)).exists()
         });
-        match left.count() {
+        match stale_paths.count() {
             0 => {}
-            count => remarks.push(format!(
-                "{} keeps files of earlier runs, of pictures or formats that this one is not asked for: {count}",
+            count => warnings.push(format!(
+                "{} keeps {count} files of earlier runs for images or formats that are not requested now",
                 self.out.display()
             )),
         }
-        remarks
+        warnings
     }
 
     /// [`Recipe::key`](protoseg_label::journal::Recipe::key) of the run.
@@ -117,21 +116,21 @@ impl OutputDir {
         &self.recipe
     }
 
-    /// Has nothing count any longer that earlier runs left of a picture, before it changes.
+    /// Invalidates the journal entry of an image before its files change; returns the old entry.
     pub(super) fn invalidate(&self, name: &Path) -> Result<Option<&JournalEntry>, JournalError> {
         let entry = self.contents.entry(name);
         entry.map_or(Ok(()), |entry| self.journal.invalidate(&entry.image))?;
         Ok(entry)
     }
 
-    /// Whether an earlier run left a picture's results, and they would come out the same.
-    pub(super) fn is_done(&self, input: &InputImage, content: bool) -> bool {
+    /// Returns true if an earlier run left the results that this run would write.
+    pub(super) fn is_done(&self, input: &InputImage, by_content: bool) -> bool {
         if self.contents.entries.is_empty() {
             return false;
         }
-        let stamp = FileFingerprint::from_file(&input.path, content);
-        stamp.is_ok_and(|stamp| {
-            self.contents.completed(&self.out, &input.name, &self.recipe, &stamp).is_some()
+        let fingerprint = FileFingerprint::from_file(&input.path, by_content);
+        fingerprint.is_ok_and(|fingerprint| {
+            self.contents.completed(&self.out, &input.name, &self.recipe, &fingerprint).is_some()
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of pictures: results with their journal, and failures with their list.
+//! Records of a run: results with their journal entries, and the list of failures.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,48 +20,54 @@ use super::super::format::{LabeledImage, OutputFormats, into_image_labels};
 use super::super::inputs::InputImage;
 use super::output_dir::OutputDir;
 
-/// Keeps what becomes of pictures, from any thread.
+/// Writes results, journal entries and failures; shared by all threads.
 pub(super) struct ResultRecorder<'a> {
-    place: &'a OutputDir,
+    out_dir: &'a OutputDir,
     formats: &'a OutputFormats,
     classes: ClassTable,
     failed: Mutex<File>,
-    /// The first failure to note a failure.
-    lost: Mutex<Option<std::io::Error>>,
+    /// First I/O error of recording a failure.
+    record_error: Mutex<Option<std::io::Error>>,
 }
 
 impl<'a> ResultRecorder<'a> {
-    /// The list of failures begins anew: what failed before is tried again.
+    /// Empties the list of failures: failed images are tried again.
     pub(super) fn new(
-        place: &'a OutputDir,
+        out_dir: &'a OutputDir,
         formats: &'a OutputFormats,
         classes: ClassTable,
     ) -> Result<Self> {
-        let name = format!("failed{}.jsonl", place.run.shard.suffix());
-        let path = place.out.join(STATE_DIR).join(name);
+        let name = format!("failed{}.jsonl", out_dir.run.shard.suffix());
+        let path = out_dir.out.join(STATE_DIR).join(name);
         let failed = File::create(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { place, formats, classes, failed: Mutex::new(failed), lost: Mutex::new(None) })
+        Ok(Self {
+            out_dir,
+            formats,
+            classes,
+            failed: Mutex::new(failed),
+            record_error: Mutex::new(None),
+        })
     }
 
-    /// Writes a picture's results, and then its line in the journal.
+    /// Writes an image's results, then its journal entry.
     pub(super) fn write_results(
         &self,
         input: &InputImage,
         item: DecodedImage<FileFingerprint>,
-        decided: Prediction,
+        prediction: Prediction,
     ) -> Result<()> {
-        let (labels, margin) = into_image_labels(&input.name, decided);
-        let picture =
+        let (labels, margin) = into_image_labels(&input.name, prediction);
+        let labeled =
             LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
-        self.place.invalidate(&input.name)?;
+        self.out_dir.invalidate(&input.name)?;
         let mut outputs = BTreeMap::new();
-        if let Err(error) = self.write(input, &picture, item.extra.bytes, &mut outputs) {
-            // Some of its files alone are no result.
+        if let Err(error) = self.write(input, &labeled, item.extra.bytes, &mut outputs) {
+            // A result is all files or none.
             self.remove(outputs.keys())?;
             return Err(error);
         }
         let pixels = pixels_by_class(&labels.map.labels, self.classes.count());
-        let recipe = self.place.recipe().to_owned();
+        let recipe = self.out_dir.recipe().to_owned();
         let entry = JournalEntry {
             image: escape_name(&input.name),
             recipe,
@@ -69,29 +75,29 @@ impl<'a> ResultRecorder<'a> {
             outputs,
             pixels,
         };
-        Ok(self.place.journal.add(entry)?)
+        Ok(self.out_dir.journal.add(entry)?)
     }
 
-    /// Writes a picture's files, and notes each that is in place.
+    /// Writes an image's files and adds each to `outputs` with its size.
     fn write(
         &self,
         input: &InputImage,
-        picture: &LabeledImage<'_>,
+        labeled: &LabeledImage<'_>,
         bytes_of_input: u64,
         outputs: &mut BTreeMap<String, u64>,
     ) -> Result<()> {
-        for (place, bytes) in self.formats.files(picture, &self.classes)? {
-            let path = || self.place.out.join(&place).display().to_string();
-            self.place.outputs.write(&place, &bytes).with_context(path)?;
-            outputs.insert(escape_name(&place), bytes.len() as u64);
+        for (path, bytes) in self.formats.files(labeled, &self.classes)? {
+            let shown = || self.out_dir.out.join(&path).display().to_string();
+            self.out_dir.outputs.write(&path, &bytes).with_context(shown)?;
+            outputs.insert(escape_name(&path), bytes.len() as u64);
         }
-        if let Some(link) = self.formats.link(&self.place.out, &input.path, &input.name)? {
+        if let Some(link) = self.formats.link(&self.out_dir.out, &input.path, &input.name)? {
             outputs.insert(escape_name(&link), bytes_of_input);
         }
         Ok(())
     }
 
-    /// Notes that a picture could not be labelled; results that an earlier run left of it are of another picture.
+    /// Adds an image to the list of failures and removes its results of earlier runs.
     pub(super) fn record_failure(&self, input: &InputImage, error: &anyhow::Error) {
         let InputImage { path, name } = input;
         let line = json!({
@@ -102,19 +108,21 @@ impl<'a> ResultRecorder<'a> {
         let written =
             writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
         if let Err(error) = written.and_then(|()| self.clear(name)) {
-            self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.record_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }
 
     fn clear(&self, name: &Path) -> std::io::Result<()> {
-        let entry = self.place.invalidate(name).map_err(std::io::Error::other)?;
+        let entry = self.out_dir.invalidate(name).map_err(std::io::Error::other)?;
         entry.map_or(Ok(()), |entry| self.remove(entry.outputs.keys()))
     }
 
-    fn remove<'p>(&self, places: impl Iterator<Item = &'p String>) -> std::io::Result<()> {
-        for place in places.map(|place| self.place.out.join(unescape_name(place))) {
-            match std::fs::remove_file(place) {
-                Err(error) if error.kind() != ErrorKind::NotFound && !is_of_kind(&error) => {
+    fn remove<'p>(&self, paths: impl Iterator<Item = &'p String>) -> std::io::Result<()> {
+        for path in paths.map(|path| self.out_dir.out.join(unescape_name(path))) {
+            match std::fs::remove_file(path) {
+                Err(error)
+                    if error.kind() != ErrorKind::NotFound && !is_name_error_kind(&error) =>
+                {
                     return Err(error);
                 }
                 _ => {}
@@ -123,20 +131,20 @@ impl<'a> ResultRecorder<'a> {
         Ok(())
     }
 
-    /// Whether all failures could be noted.
+    /// Fails if a failure could not be recorded.
     pub(super) fn check(&self) -> Result<()> {
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
-        lost.map_or(Ok(()), |error| Err(error).context("a picture that failed could not be noted"))
+        let error = self.record_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        error.map_or(Ok(()), |error| Err(error).context("a failed image could not be recorded"))
     }
 }
 
-/// Whether results could not be written for the picture's name alone, so that the next picture's may be: it is too long, or a
-/// file and a folder of others are in each other's place.
+/// Returns true if only the image's name prevents writing: it is too long, or a file stands where
+/// it needs a folder or the reverse. Results of other images may still be written.
 pub(super) fn is_name_error(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(is_of_kind)
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(is_name_error_kind)
 }
 
-fn is_of_kind(error: &std::io::Error) -> bool {
+fn is_name_error_kind(error: &std::io::Error) -> bool {
     let kinds = [
         ErrorKind::InvalidFilename,
         ErrorKind::NotADirectory,
@@ -146,7 +154,7 @@ fn is_of_kind(error: &std::io::Error) -> bool {
     kinds.contains(&error.kind())
 }
 
-/// For people: names that are no text come with replacement characters, as JSON holds nothing else.
+/// A path as text, with replacement characters for bytes that are not UTF-8.
 pub(super) fn path_text(path: &Path) -> String {
     path.display().to_string()
 }

@@ -1,4 +1,4 @@
-//! What a run of `protoseg label` says of itself at its end.
+//! Summary of a run of `protoseg label`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,15 +10,14 @@ use serde::Serialize;
 
 use super::record::path_text;
 
-/// A run.
+/// Summary of one run; printed as text or JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct LabelSummary {
-    /// Pictures that this run labelled.
     #[serde(rename = "labelled")]
     pub(super) labeled: usize,
-    /// Pictures whose results an earlier run left.
+    /// Images whose results of an earlier run are kept.
     pub(super) kept: usize,
-    /// Pictures that were not begun, as the run was interrupted.
+    /// Images left for --resume after an interruption.
     pub(super) left: usize,
     pub(super) failed: Vec<FailedInput>,
     shard: Shard,
@@ -28,7 +27,7 @@ pub(super) struct LabelSummary {
     stages: Option<StageReport>,
 }
 
-/// A picture that could not be labelled.
+/// Image that could not be labeled.
 #[derive(Debug, Serialize)]
 pub(super) struct FailedInput {
     path: String,
@@ -63,27 +62,24 @@ impl LabelSummary {
         }
     }
 
-    /// How long it took.
-    pub(super) fn time(&mut self, elapsed: Duration, stages: StageReport) {
+    /// Sets the time of the run and its stages.
+    pub(super) fn set_times(&mut self, elapsed: Duration, stages: StageReport) {
         self.seconds = elapsed.as_secs_f64();
         self.images_per_second = self.labeled as f64 / self.seconds;
         self.stages = Some(stages);
     }
 
-    /// As people read it.
+    /// Text for the terminal.
     pub(super) fn human(&self, out: &Path) -> String {
-        let counts = [
-            (self.kept, "there before"),
-            (self.failed.len(), "failed"),
-            (self.left, "left for --resume"),
-        ];
+        let counts =
+            [(self.kept, "kept"), (self.failed.len(), "failed"), (self.left, "left for --resume")];
         let counts: String = counts
             .iter()
             .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!(", {count} {what}"))
+            .map(|(count, state)| format!(", {count} {state}"))
             .collect();
         let head = format!(
-            "{} labelled{counts} into {} in {:.1} s ({:.2} images/s)",
+            "{} labeled{counts} into {} in {:.1} s ({:.2} images/s)",
             self.labeled,
             out.display(),
             self.seconds,
@@ -108,6 +104,6 @@ impl LabelSummary {
                 format!("{name} {:.2} ({:.0} %)", stage.seconds, 100.0 * stage.busy)
             })
             .join(", ");
-        format!("{head}\nwork in seconds (of what its threads had): {work}\n{bottleneck}")
+        format!("{head}\nstages in seconds (share of their threads' time): {work}\n{bottleneck}")
     }
 }

@@ -1,5 +1,5 @@
-//! `protoseg adopt` on small models of other programs (`fixtures/adopt/make.py`). Nearly all score class c with what goes in
-//! as channel c, so that the label of a pixel follows from its colour alone.
+//! `protoseg import` on small models of other programs (`fixtures/adopt/make.py`). In nearly all of
+//! them the logit of class c is input channel c, so that the color of a pixel gives its label.
 
 use image::RgbImage;
 use protoseg_images::label_map;
@@ -11,49 +11,50 @@ use crate::common::{
     ProgramOutput, TestDir, answer, expect, files, fixture, results, stripe_labels, stripes,
 };
 
-/// A place with the model `name` in `theirs`.
-fn place(name: &str) -> TestDir {
-    let place = TestDir::new();
-    std::fs::create_dir(place.at("theirs")).unwrap();
+/// Test folder with the model `name` in `theirs`.
+fn test_dir(name: &str) -> TestDir {
+    let dir = TestDir::new();
+    std::fs::create_dir(dir.at("theirs")).unwrap();
     for extension in ["onnx", "data"] {
         let file = format!("{name}.{extension}");
         let from = fixture("adopt").join(&file);
         if from.exists() {
-            std::fs::copy(from, place.at("theirs").join(file)).unwrap();
+            std::fs::copy(from, dir.at("theirs").join(file)).unwrap();
         }
     }
-    place
+    dir
 }
 
-fn adopt(place: &TestDir, name: &str, options: &str) -> ProgramOutput {
-    let line = format!("adopt theirs/{name}.onnx --classes in/classes.txt --out adopted {options}");
-    answer(&mut place.command(line.trim_end()))
+fn import(dir: &TestDir, name: &str, options: &str) -> ProgramOutput {
+    let line =
+        format!("import theirs/{name}.onnx --classes in/classes.txt --out imported {options}");
+    answer(&mut dir.command(line.trim_end()))
 }
 
-/// A place where the model is adopted.
-pub(crate) fn adopted(name: &str, options: &str) -> TestDir {
-    let place = place(name);
-    let given = adopt(&place, name, options);
+/// Test folder with the model imported.
+pub(crate) fn imported(name: &str, options: &str) -> TestDir {
+    let dir = test_dir(name);
+    let given = import(&dir, name, options);
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{name} {options}: {given:?}");
-    assert_eq!(files(&place.at("adopted")), ["manifest.json", "model.onnx", "probe.safetensors"]);
-    place
+    assert_eq!(files(&dir.at("imported")), ["manifest.json", "model.onnx", "probe.safetensors"]);
+    dir
 }
 
-fn label(place: &TestDir, picture: &RgbImage, options: &str) -> ProgramOutput {
-    for folder in ["pictures", "out"] {
-        let _ = std::fs::remove_dir_all(place.at(folder));
+fn label(dir: &TestDir, image: &RgbImage, options: &str) -> ProgramOutput {
+    for folder in ["images", "out"] {
+        let _ = std::fs::remove_dir_all(dir.at(folder));
     }
-    std::fs::create_dir(place.at("pictures")).unwrap();
-    picture.save(place.at("pictures/p.png")).unwrap();
-    answer(&mut place.command(format!("label adopted pictures --out out {options}").trim_end()))
+    std::fs::create_dir(dir.at("images")).unwrap();
+    image.save(dir.at("images/p.png")).unwrap();
+    answer(&mut dir.command(format!("label imported images --out out {options}").trim_end()))
 }
 
-/// The labels that the program gives a picture.
-fn labels(place: &TestDir, picture: &RgbImage, options: &str) -> Vec<u8> {
-    let given = label(place, picture, options);
+/// Labels of an image by `protoseg label`.
+fn labels(dir: &TestDir, image: &RgbImage, options: &str) -> Vec<u8> {
+    let given = label(dir, image, options);
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{options}: {given:?}");
-    let map = label_map::read(&place.at("out/ids/p.png"), 1 << 20).unwrap();
-    assert_eq!((map.width, map.height), (picture.width() as usize, picture.height() as usize));
+    let map = label_map::read(&dir.at("out/ids/p.png"), 1 << 20).unwrap();
+    assert_eq!((map.width, map.height), (image.width() as usize, image.height() as usize));
     map.labels
 }
 
@@ -64,7 +65,7 @@ fn noise(width: u32, height: u32) -> RgbImage {
     RgbImage::from_raw(width, height, bytes).unwrap()
 }
 
-/// What becomes of a byte of red, green and blue.
+/// Normalized value of a byte of channel 0 (red), 1 (green) or 2 (blue).
 type Value = fn(usize, f64) -> f64;
 
 fn plain(_: usize, byte: f64) -> f64 {
@@ -79,8 +80,8 @@ fn odd_numbers(channel: usize, byte: f64) -> f64 {
     (byte / 2.0 - [100.0, 20.0, 60.0][channel]) / [3.0, 9.0, 5.0][channel]
 }
 
-/// The first largest of what goes in, which is blue, green, red where `bgr`.
-fn expected(picture: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
+/// Index of the first largest normalized channel, of blue, green, red if `bgr`.
+fn expected(image: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
     let label = |pixel: &image::Rgb<u8>| {
         let mut values: Vec<f64> =
             (0..3).map(|channel| value(channel, f64::from(pixel.0[channel]))).collect();
@@ -89,14 +90,14 @@ fn expected(picture: &RgbImage, bgr: bool, value: Value) -> Vec<u8> {
         }
         (1..3).fold(0, |best, class| if values[class] > values[best] { class } else { best }) as u8
     };
-    picture.pixels().map(label).collect()
+    image.pixels().map(label).collect()
 }
 
 #[test]
-fn a_place_where_nothing_can_be_written_is_named() {
-    let place = place("float-nchw");
-    let line = "adopt theirs/float-nchw.onnx --classes in/classes.txt --out /proc/z --order rgb --normalization unit";
-    let given = answer(&mut place.command(line));
+fn an_unwritable_output_folder_is_named() {
+    let dir = test_dir("float-nchw");
+    let line = "import theirs/float-nchw.onnx --classes in/classes.txt --out /proc/z --order rgb --normalization unit";
+    let given = answer(&mut dir.command(line));
     assert!(
         given.status == 1
             && given.stderr.starts_with("error: /proc/z: the bundle could not be written"),
@@ -105,7 +106,7 @@ fn a_place_where_nothing_can_be_written_is_named() {
 }
 
 #[test]
-fn pictures_go_in_as_each_file_takes_them() {
+fn images_are_preprocessed_as_each_file_takes_them() {
     const ODD: &str = "--scale 2 --mean 100,20,60 --std 3,9,5";
     let rows: [(&str, &str, bool, Value); 11] = [
         ("float-nchw", "--normalization imagenet", false, imagenet),
@@ -121,10 +122,10 @@ fn pictures_go_in_as_each_file_takes_them() {
         ("skip", "--normalization imagenet --multiple 32", false, imagenet),
     ];
     for (name, options, bgr, value) in rows {
-        let place = adopted(name, options);
+        let dir = imported(name, options);
         for (width, height) in [(64, 32), (50, 37), (1, 3)] {
-            let picture = noise(width, height);
-            let (found, expected) = (labels(&place, &picture, ""), expected(&picture, bgr, value));
+            let image = noise(width, height);
+            let (found, expected) = (labels(&dir, &image, ""), expected(&image, bgr, value));
             let wrong =
                 found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
             assert_eq!(wrong, 0, "{name} {options}: {width}x{height}");
@@ -133,12 +134,12 @@ fn pictures_go_in_as_each_file_takes_them() {
 }
 
 #[test]
-fn the_file_is_copied_and_the_manifest_says_the_rest() {
-    let place =
-        adopted("two-outputs", "--normalization imagenet --order bgr --output y --name street");
-    let folder = place.at("adopted");
+fn the_file_is_copied_and_the_manifest_describes_it() {
+    let dir =
+        imported("two-outputs", "--normalization imagenet --order bgr --output y --name street");
+    let folder = dir.at("imported");
     let read = |path| std::fs::read(path).unwrap();
-    assert_eq!(read(folder.join("model.onnx")), read(place.at("theirs/two-outputs.onnx")));
+    assert_eq!(read(folder.join("model.onnx")), read(dir.at("theirs/two-outputs.onnx")));
     let manifest = Manifest::read(&folder).unwrap().value;
     assert_eq!(
         (manifest.model.name.as_str(), manifest.reference),
@@ -150,36 +151,36 @@ fn the_file_is_copied_and_the_manifest_says_the_rest() {
         "normalization": manifest.files[0].adapter.as_ref().unwrap().normalization,
     });
     assert_eq!(adapter, said);
-    assert!(manifest.provenance.command.starts_with("protoseg adopt theirs/two-outputs.onnx"));
+    assert!(manifest.provenance.command.starts_with("protoseg import theirs/two-outputs.onnx"));
     assert_eq!(manifest.probe(&folder).unwrap().len(), 2);
-    let picture = noise(33, 20);
-    assert_eq!(labels(&place, &picture, ""), expected(&picture, true, imagenet));
+    let image = noise(33, 20);
+    assert_eq!(labels(&dir, &image, ""), expected(&image, true, imagenet));
 
-    // Over the old bundle; the runtime is held against itself, and `check` says so.
-    std::fs::copy(fixture("adopt/labels-int64.onnx"), place.at("theirs/two-outputs.onnx")).unwrap();
-    assert_eq!(adopt(&place, "two-outputs", "--normalization none").status, 0);
-    for bundle in ["adopted", "bundle"] {
-        let given = answer(&mut place.command(&format!("check {bundle}")));
+    // Replaces the old bundle; `check` says that it compares the runtime with itself.
+    std::fs::copy(fixture("adopt/labels-int64.onnx"), dir.at("theirs/two-outputs.onnx")).unwrap();
+    assert_eq!(import(&dir, "two-outputs", "--normalization none").status, 0);
+    for bundle in ["imported", "bundle"] {
+        let given = answer(&mut dir.command(&format!("check {bundle}")));
         assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
-        assert_eq!(given.stdout.contains("its own answers"), bundle == "adopted", "{given:?}");
+        assert_eq!(given.stdout.contains("its own outputs"), bundle == "imported", "{given:?}");
         assert_eq!(given.stdout.contains("logit error"), bundle == "bundle", "{given:?}");
     }
-    let given = answer(&mut place.command("check adopted --json --record"));
+    let given = answer(&mut dir.command("check imported --json --record"));
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!((&summary["passed"], &summary["reference"]), (&true.into(), &"self".into()));
-    let truth = answer(&mut place.command("eval bundle --data folder --root in"));
-    let given = answer(&mut place.command("eval adopted --data folder --root in"));
+    let truth = answer(&mut dir.command("eval bundle --data folder --root in"));
+    let given = answer(&mut dir.command("eval imported --data folder --root in"));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
     assert_eq!(given.stdout.lines().next(), truth.stdout.lines().next());
 }
 
 #[test]
-fn a_check_finds_another_file_under_the_same_manifest() {
-    let place = adopted("float-nchw", "--normalization imagenet");
-    let mut manifest = Manifest::read(&place.at("adopted")).unwrap().value;
+fn a_check_fails_with_another_channel_order() {
+    let dir = imported("float-nchw", "--normalization imagenet");
+    let mut manifest = Manifest::read(&dir.at("imported")).unwrap().value;
     manifest.files[0].adapter.as_mut().unwrap().order = protoseg_models::adapter::ChannelOrder::Bgr;
-    manifest.write(&place.at("adopted")).unwrap();
-    let given = answer(&mut place.command("check adopted"));
+    manifest.write(&dir.at("imported")).unwrap();
+    let given = answer(&mut dir.command("check imported"));
     assert_eq!(given.status, 1, "{given:?}");
     assert_eq!(given.stdout.matches("FAILED").count(), 2, "{given:?}");
 }
@@ -187,68 +188,68 @@ fn a_check_finds_another_file_under_the_same_manifest() {
 #[test]
 fn files_of_one_square_size_run_in_windows() {
     for name in ["square", "pairs"] {
-        let place = adopted(name, "--normalization imagenet");
-        let manifest = Manifest::read(&place.at("adopted")).unwrap().value;
+        let dir = imported(name, "--normalization imagenet");
+        let manifest = Manifest::read(&dir.at("imported")).unwrap().value;
         assert_eq!(manifest.model.window, Some(Window { size: 64, stride: 42 }));
         for (width, height) in [(64, 64), (150, 97), (10, 70)] {
-            let picture = noise(width, height);
+            let image = noise(width, height);
             for options in ["", "--batch 3", "--window 64:64"] {
                 assert!(
-                    labels(&place, &picture, options) == expected(&picture, false, imagenet),
+                    labels(&dir, &image, options) == expected(&image, false, imagenet),
                     "{name} {width}x{height} {options}"
                 );
             }
         }
-        let given = label(&place, &noise(64, 65), "--window whole");
+        let given = label(&dir, &noise(64, 65), "--window whole");
         expect("whole", &given, 3, &["65x64 pixels do not fit", "64x64"]);
-        let given = label(&place, &noise(64, 64), "--window 32:16");
+        let given = label(&dir, &noise(64, 64), "--window 32:16");
         expect("windows", &given, 2, &["32x32 pixels do not fit", "64x64"]);
-        let picture = noise(64, 64);
-        assert_eq!(labels(&place, &picture, "--window whole"), expected(&picture, false, imagenet));
+        let image = noise(64, 64);
+        assert_eq!(labels(&dir, &image, "--window whole"), expected(&image, false, imagenet));
     }
-    let place = adopted("square", "--normalization none --window 64:24");
-    let picture = noise(100, 101);
-    assert_eq!(labels(&place, &picture, ""), expected(&picture, false, plain));
+    let dir = imported("square", "--normalization none --window 64:24");
+    let image = noise(100, 101);
+    assert_eq!(labels(&dir, &image, ""), expected(&image, false, plain));
 }
 
 #[test]
-fn files_of_one_oblong_size_run_pictures_of_that_size() {
+fn files_of_one_oblong_size_run_only_images_of_that_size() {
     for name in ["wide", "labels-byte"] {
-        let place = adopted(name, "--normalization imagenet");
-        let picture = noise(64, 32);
-        assert_eq!(labels(&place, &picture, ""), expected(&picture, false, imagenet));
-        let given = label(&place, &noise(32, 64), "");
+        let dir = imported(name, "--normalization imagenet");
+        let image = noise(64, 32);
+        assert_eq!(labels(&dir, &image, ""), expected(&image, false, imagenet));
+        let given = label(&dir, &noise(32, 64), "");
         expect(name, &given, 3, &["64x32 pixels do not fit", "32x64 and nothing else"]);
-        assert_eq!(results(&place.at("out")), [""; 0]);
-        let given = answer(&mut place.command("check adopted"));
+        assert_eq!(results(&dir.at("out")), [""; 0]);
+        let given = answer(&mut dir.command("check imported"));
         assert_eq!(
             (given.status, given.stdout.matches("passed  model.onnx 32x64").count()),
             (0, 1),
             "{given:?}"
         );
-        let place = self::place(name);
+        let dir = test_dir(name);
         for (options, part) in [
             ("--window 32:16", if name == "wide" { "32x64" } else { "labels" }),
             ("--multiple 8", "--multiple"),
         ] {
-            let given = adopt(&place, name, &format!("--normalization none {options}"));
+            let given = import(&dir, name, &format!("--normalization none {options}"));
             expect(name, &given, 2, &["theirs/", part]);
         }
     }
-    let place = adopted("labels-int64", "--normalization none");
-    expect("labels", &label(&place, &noise(64, 64), "--window 64:32"), 2, &["labels", "whole"]);
+    let dir = imported("labels-int64", "--normalization none");
+    expect("labels", &label(&dir, &noise(64, 64), "--window 64:32"), 2, &["labels", "whole"]);
 }
 
 #[test]
-fn logits_at_a_fraction_lie_over_pixels_as_said() {
-    let place = adopted("quarter", "--normalization unit --window 64:32");
-    assert_eq!(Manifest::read(&place.at("adopted")).unwrap().value.model.grid.stride, 4);
+fn logits_of_a_larger_stride_are_upsampled_as_described() {
+    let dir = imported("quarter", "--normalization unit --window 64:32");
+    assert_eq!(Manifest::read(&dir.at("imported")).unwrap().value.model.grid.stride, 4);
     for options in ["", "--window whole"] {
-        assert_eq!(labels(&place, &stripes(160, 96), options), stripe_labels(160, 96), "{options}");
+        assert_eq!(labels(&dir, &stripes(160, 96), options), stripe_labels(160, 96), "{options}");
     }
     let stride = |name, options: &str| {
-        let place = adopted(name, &format!("--normalization none {options}"));
-        let grid = Manifest::read(&place.at("adopted")).unwrap().value.model.grid;
+        let dir = imported(name, &format!("--normalization none {options}"));
+        let grid = Manifest::read(&dir.at("imported")).unwrap().value.model.grid;
         (grid.stride, grid.encoder_stride)
     };
     assert_eq!(
@@ -259,17 +260,17 @@ fn logits_at_a_fraction_lie_over_pixels_as_said() {
         [stride("skip", "--multiple 48"), stride("quarter", "--multiple 6")],
         [(1, 48), (4, 12)]
     );
-    let place = adopted("aligned", "--normalization none --align-corners");
+    let dir = imported("aligned", "--normalization none --align-corners");
     for (width, height) in [(97, 65), (70, 50)] {
-        // Bright squares, so that few pixels lie between two.
+        // Uniform squares, so that few pixels are near a boundary.
         let coarse = noise(width / 8 + 1, height / 8 + 1);
-        let picture = RgbImage::from_fn(width, height, |x, y| *coarse.get_pixel(x / 8, y / 8));
-        let found = labels(&place, &picture, "");
+        let image = RgbImage::from_fn(width, height, |x, y| *coarse.get_pixel(x / 8, y / 8));
+        let found = labels(&dir, &image, "");
         let mut near = 0;
         for (index, &found) in found.iter().enumerate() {
             let (x, y) = (index as u32 % width, index as u32 / width);
             let at = |x: u32, y: u32| {
-                picture.get_pixel(x.min(width - 1), y.min(height - 1)).0.map(f64::from)
+                image.get_pixel(x.min(width - 1), y.min(height - 1)).0.map(f64::from)
             };
             let (left, top) = (x / 4 * 4, y / 4 * 4);
             let (right, down) = (f64::from(x % 4) / 4.0, f64::from(y % 4) / 4.0);
@@ -287,7 +288,7 @@ fn logits_at_a_fraction_lie_over_pixels_as_said() {
 }
 
 #[test]
-fn what_cannot_be_adopted_is_refused_and_nothing_is_left() {
+fn unsupported_files_are_refused_and_leave_nothing() {
     const PLAIN: &str = "--normalization none";
     let rows: [(&str, &str, &[&str]); 24] = [
         ("two-inputs", PLAIN, &["2 inputs", "z float32"]),
@@ -324,45 +325,45 @@ fn what_cannot_be_adopted_is_refused_and_nothing_is_left() {
         ("text", PLAIN, &["text.onnx cannot be opened as an ONNX model"]),
     ];
     for (name, options, parts) in rows {
-        let place = place(name);
-        std::fs::write(place.at("theirs/text.onnx"), "hello").unwrap();
+        let dir = test_dir(name);
+        std::fs::write(dir.at("theirs/text.onnx"), "hello").unwrap();
         let given = if options.contains("--classes") {
-            answer(&mut place.command(&format!("adopt theirs/{name}.onnx --out adopted {options}")))
+            answer(&mut dir.command(&format!("import theirs/{name}.onnx --out imported {options}")))
         } else {
-            adopt(&place, name, options)
+            import(&dir, name, options)
         };
         expect(&format!("{name} {options}"), &given, 2, parts);
         assert_eq!(given.stdout, "");
         let mut left: Vec<_> =
-            place.at("").read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            dir.at("").read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["bundle", "in", "theirs"], "{name} {options}");
     }
-    let place = place("float-nchw");
+    let dir = test_dir("float-nchw");
     for (options, part) in [
         ("--mean 123,116,103 --std 58,57,57", "another scale"),
         ("--mean 0,0,0 --std 0,1,1", "above 0"),
     ] {
-        expect(options, &adopt(&place, "float-nchw", options), 2, &[part]);
+        expect(options, &import(&dir, "float-nchw", options), 2, &[part]);
     }
-    let given = adopt(&place, "gone", PLAIN);
-    expect("gone", &given, 2, &["theirs/gone.onnx is no file"]);
+    let given = import(&dir, "gone", PLAIN);
+    expect("gone", &given, 2, &["theirs/gone.onnx is not a file"]);
 }
 
 #[test]
-fn nothing_of_others_is_written_over() {
-    let place = place("float-nchw");
-    let adopt = |out: &str| {
+fn foreign_files_are_not_overwritten() {
+    let dir = test_dir("float-nchw");
+    let import = |out: &str| {
         let line = format!(
             "adopt theirs/float-nchw.onnx --classes in/classes.txt --normalization none --out {out}"
         );
-        answer(&mut place.command(&line))
+        answer(&mut dir.command(&line))
     };
-    expect("its own folder", &adopt("theirs"), 2, &["theirs/float-nchw.onnx lies there"]);
-    expect("pictures", &adopt("in"), 2, &["in holds files", "another folder"]);
-    expect("a file", &adopt("in/classes.txt"), 2, &["in/classes.txt is a file"]);
-    expect("below a file", &adopt("in/classes.txt/x"), 1, &["Not a directory"]);
-    assert_eq!(files(&place.at("theirs")), ["float-nchw.onnx"]);
-    assert_eq!(files(&place.at("in")), ["classes.txt", "images/a.png", "labels/a.png"]);
-    assert_eq!(adopt("bundle").status, 0);
+    expect("its own folder", &import("theirs"), 2, &["theirs/float-nchw.onnx lies there"]);
+    expect("images", &import("in"), 2, &["in holds files", "another folder"]);
+    expect("a file", &import("in/classes.txt"), 2, &["in/classes.txt is a file"]);
+    expect("below a file", &import("in/classes.txt/x"), 1, &["Not a directory"]);
+    assert_eq!(files(&dir.at("theirs")), ["float-nchw.onnx"]);
+    assert_eq!(files(&dir.at("in")), ["classes.txt", "images/a.png", "labels/a.png"]);
+    assert_eq!(import("bundle").status, 0);
 }

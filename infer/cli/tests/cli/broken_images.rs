@@ -1,4 +1,4 @@
-//! A folder of everything that can be wrong with a picture.
+//! A folder with every kind of broken image.
 
 use std::fs;
 
@@ -6,8 +6,8 @@ use image::{DynamicImage, ImageFormat};
 
 use crate::common::{TestDir, answer, fixture, results, stripes};
 
-/// A PNG whose header claims a size, with the check sum that goes with it, and whose pixels begin and do not go on.
-fn claiming(width: u32, height: u32) -> Vec<u8> {
+/// PNG with a valid header of the given size and truncated pixels.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut chunk = b"IHDR".to_vec();
     chunk
         .extend(width.to_be_bytes().into_iter().chain(height.to_be_bytes()).chain([8, 2, 0, 0, 0]));
@@ -28,10 +28,10 @@ fn claiming(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
-    let place = TestDir::new();
-    fs::create_dir(place.at("odd")).unwrap();
-    let at = |name: &str| place.at("odd").join(name);
+fn broken_images_of_a_folder_are_skipped() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.at("odd")).unwrap();
+    let at = |name: &str| dir.at("odd").join(name);
     let usual = DynamicImage::from(stripes(48, 32));
     let formats = [
         ("png", ImageFormat::Png),
@@ -43,7 +43,7 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         usual.save_with_format(at(&format!("whole-{ending}.{ending}")), format).unwrap();
         fs::copy(at(&format!("whole-{ending}.{ending}")), at(&format!("cut-{ending}.{ending}")))
             .unwrap();
-        place.cut(&format!("odd/cut-{ending}.{ending}"));
+        dir.cut(&format!("odd/cut-{ending}.{ending}"));
     }
     usual.save_with_format(at("whole-jpeg-called.png"), ImageFormat::Jpeg).unwrap();
     usual.to_rgb16().save(at("whole-deep.png")).unwrap();
@@ -51,25 +51,25 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         fs::copy(fixture(&format!("pictures/{name}.jpg")), at(&format!("{name}.jpg"))).unwrap();
     }
     fs::write(at("empty.png"), "").unwrap();
-    fs::write(at("text.jpg"), "hello, I am no picture").unwrap();
+    fs::write(at("text.jpg"), "hello, I am no image").unwrap();
     fs::write(at("gif.png"), b"GIF89a\x01\x00\x01\x00\x00\x00\x00").unwrap();
-    fs::write(at("bomb.png"), claiming(60_000, 60_000)).unwrap();
-    fs::write(at("giant.png"), claiming(1 << 31, 1 << 31)).unwrap();
-    // A picture whose header claims more pixels than its data can be of.
+    fs::write(at("bomb.png"), png_header(60_000, 60_000)).unwrap();
+    fs::write(at("giant.png"), png_header(1 << 31, 1 << 31)).unwrap();
+    // A JPEG header that claims more pixels than its data can hold.
     let small = fs::read(at("whole-jpg.jpg")).unwrap();
     let frame = small.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
     let claim = [&small[..frame + 5], &[54, 176, 54, 176], &small[frame + 9..]].concat();
     fs::write(at("claim-jpg.jpg"), claim).unwrap();
-    fs::write(at("no-pixels.png"), claiming(0, 7)).unwrap();
-    fs::write(at("header-only.png"), claiming(10_000, 10_000)).unwrap();
+    fs::write(at("no-pixels.png"), png_header(0, 7)).unwrap();
+    fs::write(at("header-only.png"), png_header(10_000, 10_000)).unwrap();
     fs::write(at("garbage.tif"), b"II*\0\xff\xff\xff\xff").unwrap();
     fs::write(at("garbage-webp.webp"), b"RIFF\x10\0\0\0WEBPVP8L\xff\xff\xff\xff").unwrap();
     fs::create_dir(at("folder.png")).unwrap();
     std::os::unix::fs::symlink(at("nowhere"), at("dangling.png")).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(at("pipe.png")).status().unwrap().success());
     std::os::unix::fs::symlink("/dev/zero", at("endless.png")).unwrap();
-    let given = answer(&mut place.command("label bundle odd --out out"));
-    assert!(given.status == 3 && given.stdout.starts_with("7 labelled, 18 failed"), "{given:?}");
+    let given = answer(&mut dir.command("label bundle odd --out out"));
+    assert!(given.status == 3 && given.stdout.starts_with("7 labeled, 18 failed"), "{given:?}");
     assert_eq!(given.stderr.lines().count(), 18, "{given:?}");
     let parts = [
         (
@@ -94,7 +94,7 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         ("pipe.png", "is not a file"),
         ("text.jpg", "not an image of a known format"),
     ];
-    let failed = fs::read_to_string(place.at("out/.protoseg/failed.jsonl")).unwrap();
+    let failed = fs::read_to_string(dir.at("out/.protoseg/failed.jsonl")).unwrap();
     let mut failed: Vec<serde_json::Value> =
         failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     failed.sort_by_key(|failed| failed["picture"].as_str().map(str::to_owned));
@@ -105,7 +105,7 @@ fn a_folder_of_broken_pictures_is_labelled_but_for_them() {
         assert!(error.starts_with(&format!("odd/{name}")) && error.contains(part), "{error}");
         assert!(given.stderr.contains(&format!("error: {error}\n")), "{error}");
     }
-    let names = results(&place.at("out"));
+    let names = results(&dir.at("out"));
     assert_eq!(names.len(), 7, "{names:?}");
     assert!(
         names.iter().all(|name| name.contains("whole-") || name.contains("cmyk_adobe")),
