@@ -43,8 +43,8 @@ impl Row {
     }
 }
 
-/// Trains the runs that have no line yet, of the named datasets or all, rebuilds the table, and fails
-/// unless prototypes gain enough on one dataset.
+/// Trains the runs that have no line yet, of the named datasets or all, rebuilds the table, and
+/// fails unless prototypes gain enough on one dataset.
 pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     run::build_programs(root)?;
     let chosen = |name: &&&str| names.is_empty() || names.iter().any(|chosen| chosen == *name);

@@ -1,4 +1,5 @@
-//! Components that `setup` fetches: wheels pinned by version and SHA-256, and the files kept of them.
+//! Components that `setup` fetches: wheels pinned by version and SHA-256, and the files kept of
+//! them.
 
 use std::path::Path;
 
@@ -85,8 +86,8 @@ const LIBTORCH_CPU: Component = Component {
     megabytes: 1300,
 };
 
-/// The same wheel with all native dependencies; all libraries are in one folder, where they find each
-/// other.
+/// The same wheel with all native dependencies; all libraries are in one folder, where they find
+/// each other.
 const LIBTORCH_CUDA: Component = Component {
     name: "libtorch",
     title: "libtorch 2.11.0 with CUDA 13",

@@ -37,12 +37,12 @@ const STEPS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// Sessions with and without the planted slowdown, and pairs of blocks in each. A block takes a tenth
-/// of a second, less than bursts of other load on a shared machine.
+/// Sessions with and without the planted slowdown, and pairs of blocks in each. A block takes a
+/// tenth of a second, less than bursts of other load on a shared machine.
 const PLANTED: [&str; 2] = ["20", "100"];
 
-/// Compares whole optimizer steps with PyTorch. Takes names of steps, or runs all; the folder of a step
-/// is kept if it differs.
+/// Compares whole optimizer steps with PyTorch. Takes names of steps, or runs all; the folder of a
+/// step is kept if it differs.
 pub(crate) fn step(root: &Path, names: &[String]) -> Result<()> {
     let chosen = choose(&STEPS.map(|(name, _)| name), names)?;
     // For the test see `build_programs`.
@@ -50,7 +50,8 @@ pub(crate) fn step(root: &Path, names: &[String]) -> Result<()> {
     run::execute(run::cargo(root, "build").args(build))?;
     for (name, settings) in STEPS.iter().filter(|(name, _)| chosen.contains(name)) {
         let folder = root.join("runs/prove-step").join(name);
-        // Another order of summation, by threads or memory layout, differs by more than the tolerance.
+        // Another order of summation, by threads or memory layout, differs by more than the
+        // tolerance.
         let mut record = run::program(root, "examples/record_step")?;
         run::execute(record.arg(&folder).args(*settings).env("OMP_NUM_THREADS", "1"))?;
         let mut compare = torch_python(root)?;
@@ -78,8 +79,8 @@ pub(crate) fn labeling(root: &Path, arguments: &[String]) -> Result<()> {
     run::execute(&mut pairs)
 }
 
-/// Compares the latency of 1024x2048 frames with ONNX Runtime, OpenVINO and PyTorch. Takes short names
-/// of networks, or measures all; writes tables and reports to `benches/results/`.
+/// Compares the latency of 1024x2048 frames with ONNX Runtime, OpenVINO and PyTorch. Takes short
+/// names of networks, or measures all; writes tables and reports to `benches/results/`.
 pub(crate) fn latency(root: &Path, names: &[String]) -> Result<()> {
     let chosen = choose(&NETWORKS.map(|(name, ..)| name), names)?;
     run::build_programs(root)?;
@@ -105,8 +106,8 @@ pub(crate) fn latency(root: &Path, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Compares `protoseg bench` with a loop in Python and other load generators, and measures a planted
-/// slowdown. Takes a bundle.
+/// Compares `protoseg bench` with a loop in Python and other load generators, and measures a
+/// planted slowdown. Takes a bundle.
 pub(crate) fn bench(root: &Path, arguments: &[String]) -> Result<()> {
     ensure!(arguments.len() < 2, "`prove bench` takes one bundle or nothing, not {arguments:?}");
     let generator = Command::new("hey").arg("-h").output();
@@ -138,7 +139,8 @@ fn choose<'a>(known: &[&'a str], names: &[String]) -> Result<Vec<&'a str>> {
     Ok(known.iter().copied().filter(chosen).collect())
 }
 
-/// Returns checkpoint and bundle of a network with random weights, and writes them if they are missing.
+/// Returns checkpoint and bundle of a network with random weights, and writes them if they are
+/// missing.
 fn own_bundle(root: &Path, name: &str, preset: &str) -> Result<(PathBuf, PathBuf)> {
     // Relative: results contain no folder of this machine.
     let out = Path::new(BUNDLES).join(name);
@@ -163,7 +165,8 @@ fn synthetic(root: &Path, folder: &str, size: &str, count: &str) -> Result<PathB
     Ok(Path::new(folder).join("images"))
 }
 
-/// Prints a table, and copies it or a report to `benches/results/` without the path of the repository.
+/// Prints a table, and copies it or a report to `benches/results/` without the path of the
+/// repository.
 fn store(root: &Path, source: &Path, name: &str) -> Result<()> {
     let text = fs::read_to_string(source).with_context(|| source.display().to_string())?;
     let target = root.join("benches/results").join(name);

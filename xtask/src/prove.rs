@@ -16,7 +16,8 @@ struct Proof {
 enum Run {
     /// Takes the repository and the arguments.
     Function(fn(&Path, &[String]) -> Result<()>),
-    /// Runs pytest once per requirements file: its name, then files of `tests/external/` and options.
+    /// Runs pytest once per requirements file: its name, then files of `tests/external/` and
+    /// options.
     Pytest(&'static [(&'static str, &'static [&'static str])]),
 }
 
@@ -105,7 +106,8 @@ const PROOFS: &[Proof] = &[
     },
 ];
 
-/// `cargo xtask prove NAME… [ARGS…]`: each named proof, or `all`, gets the arguments after the names.
+/// `cargo xtask prove NAME… [ARGS…]`: each named proof, or `all`, gets the arguments after the
+/// names.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let Some(first) = arguments.first() else {
         print_list();
@@ -165,13 +167,15 @@ fn tests(root: &Path, arguments: &[String]) -> Result<()> {
     run::execute(run::cargo(root, "test").args(arguments).env("PROTOSEG_REQUIRE_DATA", "1"))
 }
 
-/// Least mean IoU in percent of `train/configs/camvid.toml` on the validation list: a PyTorch reference reached 48.0 by
-/// supervised training of half the length, and another seed moves it by one or two.
+/// Least mean IoU in percent of `train/configs/camvid.toml` on the validation list: a PyTorch
+/// reference reached 48.0 by supervised training of half the length, and another seed moves it by
+/// one or two.
 const CAMVID_LEAST: f64 = 46.0;
 /// Largest difference in percent between the scores of the trainer and the bundle.
 const SCORE_TOLERANCE: f64 = 0.1;
 
-/// Trains on CamVid as configured, and compares the score with a minimum and with that of the bundle.
+/// Trains on CamVid as configured, and compares the score with a minimum and with that of the
+/// bundle.
 fn camvid(root: &Path, settings: &[String]) -> Result<()> {
     run::build_programs(root)?;
     let shared = || root.join("../shared/data");

@@ -49,8 +49,8 @@ impl Python {
         command
     }
 
-    /// Downloads one wheel per requirement into `folder`: for CPython 3.11 on x86-64 Linux, whatever
-    /// this Python is, since only native libraries are used.
+    /// Downloads one wheel per requirement into `folder`: for CPython 3.11 on x86-64 Linux,
+    /// whatever this Python is, since only native libraries are used.
     pub(crate) fn download(&self, requirements: &str, folder: &Path) -> Result<()> {
         let mut command = self.pip();
         command.args(["download", "--no-deps", "--only-binary=:all:", "--python-version", "3.11"]);
@@ -78,7 +78,8 @@ impl Python {
     }
 }
 
-/// Runs pip with temporary files in `folder`, since /tmp may be small; shows progress on a terminal.
+/// Runs pip with temporary files in `folder`, since /tmp may be small; shows progress on a
+/// terminal.
 fn run_pip(mut command: Command, requirements: &str, folder: &Path) -> Result<()> {
     let list = folder.join("requirements.txt");
     let temporary = folder.join("temporary");

@@ -24,15 +24,16 @@ pub(crate) fn programs() -> Result<PathBuf> {
     Ok(this.parent().context("the program of xtask has no parent folder")?.to_owned())
 }
 
-/// `cargo SUBCOMMAND --release --workspace`: always both, so that one build of torch-sys serves every call.
+/// `cargo SUBCOMMAND --release --workspace`: always both, so that one build of torch-sys serves
+/// every call.
 pub(crate) fn cargo(root: &Path, subcommand: &str) -> Command {
     let mut command = bare_cargo(root);
     command.args([subcommand, "--release", "--workspace"]);
     command
 }
 
-/// cargo without the variables that the outer cargo has set, which could make build scripts run again,
-/// and without `LD_LIBRARY_PATH`: programs must find their libraries without it.
+/// cargo without the variables that the outer cargo has set, which could make build scripts run
+/// again, and without `LD_LIBRARY_PATH`: programs must find their libraries without it.
 pub(crate) fn bare_cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).env_remove("LD_LIBRARY_PATH");

@@ -33,7 +33,8 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     run(root, asked, names)
 }
 
-/// Fetches missing components in the build for this machine; complete ones of either build are kept.
+/// Fetches missing components in the build for this machine; complete ones of either build are
+/// kept.
 pub(crate) fn ensure_runtimes(root: &Path) -> Result<()> {
     run(root, None, &[])
 }
@@ -145,7 +146,8 @@ fn ensure_host(runtime: &Path, missing: &[&Component]) -> Result<()> {
     host::ensure_free_space(runtime, missing.iter().map(|component| component.megabytes).sum())
 }
 
-/// Fetches one component: downloads and unpacks into a temporary folder, which is renamed at the end.
+/// Fetches one component: downloads and unpacks into a temporary folder, which is renamed at the
+/// end.
 fn fetch(python: &Python, runtime: &Path, component: &Component) -> Result<()> {
     let partial = runtime.join(format!(".partial-{}", component.name));
     let tree = partial.join("tree");
@@ -198,7 +200,8 @@ fn unpack(python: &Python, partial: &Path, component: &Component) -> Result<Unpa
     Ok(sum)
 }
 
-/// Downloads the wheels of a component, or returns those of an interrupted run if they are complete.
+/// Downloads the wheels of a component, or returns those of an interrupted run if they are
+/// complete.
 fn download(python: &Python, partial: &Path, component: &Component) -> Result<Vec<PathBuf>> {
     let requirements = component.requirements();
     let folder = partial.join("wheels");
