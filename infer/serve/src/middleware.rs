@@ -24,9 +24,9 @@ use uuid::Uuid;
 
 use super::budget::Permit;
 use super::error::RequestOutcome;
+use super::{AppState, Service, ServiceError};
 use crate::body::PermitBody;
 use crate::limited_body::LimitedBody;
-use super::{AppState, Service, ServiceError};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

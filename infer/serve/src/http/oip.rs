@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::PathParams;
-use crate::body::{PermitBody, receive};
 use super::json::{BoundedVec, JsonElements, JsonInteger, append_elements};
+use crate::body::{PermitBody, receive};
 use crate::error::bad_request;
 use crate::middleware::{RequestRecord, add_timing_headers};
 use crate::oip::{
