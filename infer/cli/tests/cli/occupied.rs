@@ -106,7 +106,7 @@ fn shards_of_another_division_are_ignored() {
         "none",
         &merge(),
         2,
-        &["into 2 and into 3 shards", "0 of these are whole", "label the missing shards"],
+        &["into 2 and into 3 shards", "0 of these divisions are complete", "label the missing shards"],
     );
     label("2/2");
     // Results of another division with the same options are kept.
@@ -123,7 +123,7 @@ fn shards_of_another_division_are_ignored() {
     assert!(given.stdout.starts_with("0 labeled"), "{given:?}");
     assert_eq!(merge().status, 0);
     done(&dir, "label bundle in/images --out out --resume --window 32:16");
-    expect("two", &merge(), 2, &["2 of these are whole", "remove .protoseg/journal"]);
+    expect("two", &merge(), 2, &["2 of these divisions are complete", "remove .protoseg/journal"]);
 }
 
 #[test]
