@@ -1,4 +1,5 @@
-//! Files of a synthetic scene of 1024x2048 pixels: decoding it, and encoding its labels in every format.
+//! Files of a synthetic scene of 1024x2048 pixels: decoding it, and encoding its labels in every
+//! format.
 
 use std::hint::black_box;
 use std::io::Cursor;

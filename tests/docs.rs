@@ -1,4 +1,5 @@
-//! The documents hold: links and paths exist, the book is complete, commands and their flags are those of the programs.
+//! The documents hold: links and paths exist, the book is complete, commands and their flags are
+//! those of the programs.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

@@ -184,9 +184,9 @@ fn trained(folder: &Path, settings: &[&str]) -> std::path::PathBuf {
 #[test]
 fn trained_prototypes_are_exported_on_request_and_agree_with_libtorch() {
     let root = tempfile::tempdir().unwrap();
-    // A temperature and learning rate that leave doubt after so short a training.
+    // Temperature and learning rate with which a short training leaves confidences below 1.
     let checkpoint =
-        trained(root.path(), &["features=centred", "temperature=0.2", "learning_rate=0.001"]);
+        trained(root.path(), &["features=centered", "temperature=0.2", "learning_rate=0.001"]);
     let cases = probe::read(&checkpoint.join("probe.safetensors")).unwrap();
     let sure = cases
         .iter()

@@ -1,7 +1,7 @@
-"""Labels the same pictures with `protoseg label` and with its peers, in turns, and prints what each takes of the other.
+"""Interleaved comparison of `protoseg label` with scripts in Python on the same images.
 
-`label_pairs.py ROUNDS PROTOSEG BUNDLE PICTURES [CHECKPOINT]`: with a checkpoint, PyTorch takes part. Other load on the
-machine meets all of them; what counts are ratios within a round. Labels of the scripts and of the program must agree.
+`label_pairs.py ROUNDS PROTOSEG BUNDLE IMAGES [CHECKPOINT]` includes PyTorch if a checkpoint is given. Ratios are taken
+within a round, so that other load on the machine affects all sides. Labels of the script and the program must agree.
 """
 
 import json
@@ -16,21 +16,22 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-# Sums in another order decide ties otherwise.
+# Another order of summation decides ties differently.
 LEAST_AGREEMENT = 0.9999
 PEERS = Path(__file__).parent
 
 
 def run(command):
-    """Seconds a picture as the program itself counts them, and its peak memory in MB."""
+    """Runs a command; returns the seconds per image that it reports, and its peak memory in MB."""
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE)
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+        raise SystemExit(f"{' '.join(map(str, command))} failed with status {process.returncode}")
     report = json.loads(text)
-    return report["seconds"] / report.get("pictures", report.get("labelled")), usage.ru_maxrss / 1024
+    images = report["images"] if "images" in report else report["labelled"]  # old name
+    return report["seconds"] / images, usage.ru_maxrss / 1024
 
 
 def agreement(ours, theirs):
@@ -44,15 +45,15 @@ def agreement(ours, theirs):
 
 
 def main():
-    rounds, program, bundle, pictures = int(sys.argv[1]), *map(Path, sys.argv[2:5])
+    rounds, program, bundle, images = int(sys.argv[1]), *map(Path, sys.argv[2:5])
     checkpoint = Path(sys.argv[5]) if len(sys.argv) > 5 else None
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
 
         def label(mode):
-            return [program, "label", bundle, pictures, "--json", "--mode", mode, "--out", out / mode]
+            return [program, "label", bundle, images, "--json", "--mode", mode, "--out", out / mode]
 
-        script = [sys.executable, PEERS / "label_folder.py", bundle, pictures, out / "script"]
+        script = [sys.executable, PEERS / "label_folder.py", bundle, images, out / "script"]
         commands = {
             "throughput": label("throughput"),
             "latency": label("latency"),
@@ -60,25 +61,25 @@ def main():
             "sessions alone": [*script, "--sessions"],
         }
         if checkpoint:
-            commands["PyTorch"] = [sys.executable, PEERS / "slide_inference.py", bundle, checkpoint, pictures, out / "torch"]
+            commands["PyTorch"] = [sys.executable, PEERS / "slide_inference.py", bundle, checkpoint, images, out / "torch"]
         seconds = {name: [] for name in commands}
         memory = {name: 0.0 for name in commands}
         for _ in range(rounds):
             for name, command in commands.items():
-                # A run into a folder that holds results would refuse, or pass over what is there.
+                # A run into a folder with results would resume them.
                 shutil.rmtree(out / name, ignore_errors=True)
                 taken, peak = run(command)
                 seconds[name].append(taken)
                 memory[name] = max(memory[name], peak)
-        print(f"{'':16} images/s   peak MB   throughput mode's images/s over it, median (range)")
+        print(f"{'':16} images/s   peak MB   images/s of throughput mode relative to it, median (range)")
         for name, taken in seconds.items():
             ratios = [theirs / ours for ours, theirs in zip(seconds["throughput"], taken)]
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             print(f"{name:16} {1 / statistics.median(taken):8.3f} {memory[name]:9.0f}   {spread}")
         same = agreement(out / "throughput" / "ids", out / "script")
-        print(f"labels equal to the script's: {100 * same:.4f} %")
+        print(f"labels equal to those of the script: {100 * same:.4f} %")
         if same < LEAST_AGREEMENT:
-            raise SystemExit("the labels are others than the script's")
+            raise SystemExit("the labels differ from those of the script")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Labels frames with `protoseg bench`, ONNX Runtime and OpenVINO in Python, and PyTorch, in turns, as a table.
+"""Interleaved latency of frames with `protoseg bench`, ONNX Runtime and OpenVINO in Python, and PyTorch, as a table.
 
-`latency_frames.py PROTOSEG BUNDLE CHECKPOINT FRAMES COUNT [BLOCK]`: so many frames each, a block of them (5) at a time, from
-pixels to labels in memory. All use every core and the same windows, one at a time. ONNX Runtime and OpenVINO run the bundle's
-file, and NumPy puts windows together as `label_folder.py` does; PyTorch runs eagerly as `slide_inference.py` does. Other load
-on the machine meets all of them; a ratio is that of medians within a block.
+`latency_frames.py PROTOSEG BUNDLE CHECKPOINT FRAMES COUNT [BLOCK]` labels COUNT frames on each side in blocks of BLOCK
+(5), from pixels to labels in memory. All sides use every core and the same windows, one at a time. ONNX Runtime and
+OpenVINO run the file of the bundle, and NumPy merges windows as `label_folder.py` does; PyTorch runs eagerly as
+`slide_inference.py` does. A ratio is that of medians within a block, so that other load affects all sides.
 """
 
 import json
@@ -24,14 +24,14 @@ from safetensors.torch import load_file
 import label_folder
 import slide_inference
 from network import build
-from turns import bench, cores, library
+from interleaved import bench, cores, library
 
-# Sums in another order decide ties otherwise.
+# Another order of summation decides ties differently.
 LEAST_AGREEMENT = 0.999
 
 
 class OpenVino:
-    """A compiled file that is asked as a session of ONNX Runtime."""
+    """A compiled model with the interface of a session of ONNX Runtime."""
 
     def __init__(self, path, window):
         model = openvino.Core().read_model(path)
@@ -45,24 +45,24 @@ class OpenVino:
 
 
 def peers(bundle, checkpoint):
-    """How each labels a picture, by name."""
+    """Returns the functions that label an image, by name."""
     session_model, session = label_folder.open_session(bundle, cores())
     file = next(file["file"] for file in json.loads((bundle / "manifest.json").read_text())["files"])
     compiled = OpenVino(bundle / file, session_model["window"]["size"])
     torch.set_num_threads(cores())
     network = build(session_model["arch"]["preset"], len(session_model["classes"])).eval()
-    # Not strictly: counts of batches seen in training are more than this network knows.
+    # Not strict: the checkpoint also holds `num_batches_tracked`, which this network lacks.
     missing = network.load_state_dict(load_file(checkpoint / "weights.safetensors"), strict=False).missing_keys
     if missing:
         raise SystemExit(f"the checkpoint lacks {', '.join(missing)}")
 
-    def eager(picture):
+    def eager(image):
         with torch.inference_mode():
-            return slide_inference.label(torch.from_numpy(picture)[None], network, session_model).numpy()
+            return slide_inference.label(torch.from_numpy(image)[None], network, session_model).numpy()
 
     return {
-        "ONNX Runtime, Python": lambda picture: label_folder.label(picture, session_model, session),
-        "OpenVINO, Python": lambda picture: label_folder.label(picture, session_model, compiled),
+        "ONNX Runtime, Python": lambda image: label_folder.label(image, session_model, session),
+        "OpenVINO, Python": lambda image: label_folder.label(image, session_model, compiled),
         "PyTorch, eager": eager,
     }
 
@@ -77,20 +77,20 @@ def main():
     count, block = ([int(word) for word in sys.argv[5:7]] + [30, 5][len(sys.argv[5:7]) :])
     frames = [numpy.array(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
     others = peers(bundle, checkpoint)
-    answers = {name: label(frames[0]) for name, label in others.items()}
-    reference = answers["ONNX Runtime, Python"]
-    for name, labels in answers.items():
+    predictions = {name: label(frames[0]) for name, label in others.items()}
+    reference = predictions["ONNX Runtime, Python"]
+    for name, labels in predictions.items():
         same = float((labels == reference).mean())
-        print(f"{name}: labels equal to ONNX Runtime's in {100 * same:.4f} % of pixels", file=sys.stderr, flush=True)
-        # PyTorch's windows are upsampled before they are averaged, which moves borders of classes.
+        print(f"{name}: labels equal to those of ONNX Runtime in {100 * same:.4f} % of pixels", file=sys.stderr, flush=True)
+        # PyTorch upsamples windows before averaging them, which moves class boundaries.
         if same < LEAST_AGREEMENT and name != "PyTorch, eager":
-            raise SystemExit(f"{name} gives other labels")
-    # Opening a model has run the first frame, and that is the warm-up.
-    words = (bundle, "--scenario", "single-stream", "--pictures", folder, "--picture-count", len(frames))
+            raise SystemExit(f"the labels of {name} differ from those of ONNX Runtime")
+    # Opening a model runs the first frame, which is the warm-up.
+    words = (bundle, "--scenario", "single-stream", "--images", folder, "--image-count", len(frames))
     words += ("--warm-up", 1 if block > 1 else 0, "--queries", block, "--no-accuracy")
     taken = {name: [] for name in ("protoseg", *others)}
     for number in range(count // block):
-        # Who begins changes with the round.
+        # The first side changes with the round.
         order = list(taken)[number % len(taken) :] + list(taken)[: number % len(taken)]
         for name in order:
             if name == "protoseg":
@@ -107,9 +107,9 @@ def main():
     manifest = json.loads((bundle / "manifest.json").read_text())["model"]
     window = manifest["window"]
     print(f"### {manifest['arch']['preset']}, {height}x{width}, windows of {window['size']} every {window['stride']}\n")
-    print(f"{count} frames each in blocks of {block}, in turns; {datetime.now(timezone.utc):%Y-%m-%d}; {processor()}, {cores()} cores;")
+    print(f"{count} frames each in interleaved blocks of {block}; {datetime.now(timezone.utc):%Y-%m-%d}; {processor()}, {cores()} cores;")
     print(f"ONNX Runtime {onnxruntime.__version__} on both sides, OpenVINO {openvino.__version__.split('-')[0]}, PyTorch {torch.__version__}.\n")
-    print("| | median ms | images/s | MP/s | times as long as protoseg (range over blocks) |\n|---|---|---|---|---|")
+    print("| | median ms | images/s | MP/s | time relative to protoseg (range over blocks) |\n|---|---|---|---|---|")
     for name, blocks in taken.items():
         middle = statistics.median(ms for block in blocks for ms in block)
         ratios = [statistics.median(theirs) / statistics.median(ours) for ours, theirs in zip(taken["protoseg"], blocks)]

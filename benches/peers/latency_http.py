@@ -1,10 +1,10 @@
-"""Asks servers by others' load generators and by `protoseg bench --url`, in turns, and holds them against each other.
+"""Interleaved comparison of `protoseg bench --url` with other load generators.
 
-`latency_http.py PROTOSEG BUNDLE PICTURES [ROUNDS [QUERIES]]`: a folder with one PNG file. Clients that wait for their answers
-ask `protoseg serve`; the others are `hey` (Debian's package). Pictures that come by themselves go to a server that takes a
-fixed time for each, one after the other, so that the recurrence of its queue says what each has to wait, and a full machine
-moves it little; the other generator is of aiohttp and sends at the very moments that our report names, as two draws of random
-arrivals differ by more than what is to be seen. What counts is the median of the rounds' ratios.
+`latency_http.py PROTOSEG BUNDLE IMAGES [ROUNDS [QUERIES]]`, where IMAGES is a folder with one PNG file. Closed loop:
+`protoseg serve` under our clients and under those of `hey` (a package of Debian). Open loop: a simulated server with one
+queue and a constant service time, so that the Lindley recurrence gives the expected latency of every request; the other
+generator, on aiohttp, sends at the moments that our report lists, since two samples of a Poisson process differ by more
+than the tolerance. The result is the median of the ratios of the rounds.
 """
 
 import asyncio
@@ -26,29 +26,29 @@ import numpy
 from aiohttp import web
 from PIL import Image
 
-from turns import bench, compared, judge, library
+from interleaved import bench, compared, judge, library
 
 TOLERANCE = 0.05
 CLIENTS = 4
 ARRIVALS = 120
-# Seconds that the simulated server takes for a picture, and pictures that come in a second: it is busy for 0.6 of the time.
+# Service time of the simulated server in seconds, and arrivals per second: a utilization of 0.6.
 SERVICE, RATE = 0.05, 12
 
 
-def request_of(picture):
+def request_of(image):
     head = {
         "inputs": [
             {
                 "name": "image",
-                "shape": [1, *picture.shape],
+                "shape": [1, *image.shape],
                 "datatype": "UINT8",
-                "parameters": {"binary_data_size": picture.size},
+                "parameters": {"binary_data_size": image.size},
             }
         ],
         "outputs": [{"name": "labels", "parameters": {"binary_data": True}}],
     }
     text = json.dumps(head).encode()
-    return text + picture.tobytes(), len(text)
+    return text + image.tobytes(), len(text)
 
 
 def serve(program, bundle):
@@ -60,8 +60,8 @@ def serve(program, bundle):
     return subprocess.Popen(words, env={**os.environ, "ORT_DYLIB_PATH": library()}), address
 
 
-class Metronome:
-    """A server of the Open Inference Protocol that answers pictures one after the other, each after a fixed time."""
+class SimulatedServer:
+    """A server of the Open Inference Protocol with one queue and a constant service time."""
 
     def __init__(self, pixels):
         self.free = 0.0
@@ -87,7 +87,7 @@ class Metronome:
         return web.Response(body=self.head + self.labels, headers=headers)
 
     def start(self):
-        """Serves on a thread; returns the address."""
+        """Starts serving on a thread and returns the address."""
         application = web.Application(client_max_size=1 << 30)
         application.router.add_post("/v2/repository/index", self.index)
         application.router.add_get("/v2/models/model", self.describe)
@@ -99,7 +99,7 @@ class Metronome:
 
 
 def queued(due_ms):
-    """What the metronome makes of arrivals, by the recurrence of its queue."""
+    """Returns the latencies of the simulated server in milliseconds, by the Lindley recurrence."""
     free, taken = 0.0, []
     for due in due_ms:
         free = max(free, due) + 1e3 * SERVICE
@@ -111,45 +111,45 @@ async def wait_for(address):
     async with aiohttp.ClientSession() as session:
         for _ in range(600):
             try:
-                async with session.get(f"http://{address}/v2/health/ready") as answer:
-                    if answer.status == 200:
+                async with session.get(f"http://{address}/v2/health/ready") as response:
+                    if response.status == 200:
                         return
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.1)
-    raise SystemExit("the server does not become ready")
+    raise SystemExit("the server is not ready after 60 s")
 
 
 def hey(address, body, header, queries):
-    """Latencies in milliseconds and answers in a second of clients that wait."""
+    """Runs hey; returns latencies in milliseconds and responses per second of closed-loop clients."""
     command = ["hey", "-n", str(queries), "-c", str(CLIENTS), "-t", "0", "-o", "csv", "-m", "POST", "-D", str(body)]
     command += ["-H", f"Inference-Header-Content-Length: {header}", "-T", "application/octet-stream"]
     text = subprocess.run([*command, f"http://{address}/v2/models/model/infer"], stdout=subprocess.PIPE, check=True).stdout
     rows = list(csv.DictReader(io.StringIO(text.decode())))
     if len(rows) != queries or any(row["status-code"] != "200" for row in rows):
-        raise SystemExit(f"hey had {len(rows)} answers: {set(row['status-code'] for row in rows)}")
+        raise SystemExit(f"hey got {len(rows)} responses of {queries}; statuses {set(row['status-code'] for row in rows)}")
     taken = [float(row["response-time"]) for row in rows]
     ended = max(float(row["offset"]) + float(row["response-time"]) for row in rows)
     return [1e3 * each for each in taken], queries / ended
 
 
 async def arrivals(address, body, header, due_ms):
-    """Latencies in milliseconds of pictures that come at these moments, from when each was due."""
+    """Sends requests at the given moments; returns latencies in milliseconds, counted from when each was due."""
     taken = [0.0] * len(due_ms)
     headers = {"Inference-Header-Content-Length": str(header), "Content-Type": "application/octet-stream"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-        async def ask(number):
+        async def send(number):
             due = start + due_ms[number] / 1e3
             await asyncio.sleep(max(due - time.perf_counter(), 0))
-            async with session.post(f"http://{address}/v2/models/model/infer", data=body, headers=headers) as answer:
-                await answer.read()
-                if answer.status != 200:
-                    raise SystemExit(f"status {answer.status}")
+            async with session.post(f"http://{address}/v2/models/model/infer", data=body, headers=headers) as response:
+                await response.read()
+                if response.status != 200:
+                    raise SystemExit(f"a request failed with status {response.status}")
             taken[number] = 1e3 * (time.perf_counter() - due)
 
         start = time.perf_counter() + 0.05
-        await asyncio.gather(*map(ask, range(len(due_ms))))
+        await asyncio.gather(*map(send, range(len(due_ms))))
     return taken
 
 
@@ -160,8 +160,8 @@ def main():
     path = folder / "request.bin"
     path.write_bytes(body)
     server, address = serve(program, bundle)
-    words = ("--url", f"http://{address}", "--pictures", folder / "*.png", "--warm-up", CLIENTS, "--queries", queries)
-    names = ("mean ms of clients", "median ms of clients", "answers/s of clients", "mean ms of arrivals", "median ms of arrivals")
+    words = ("--url", f"http://{address}", "--images", folder / "*.png", "--warm-up", CLIENTS, "--queries", queries)
+    names = ("mean ms of clients", "median ms of clients", "responses/s of clients", "mean ms of arrivals", "median ms of arrivals")
     ours, theirs = ({name: [] for name in names} for _ in range(2))
     try:
         asyncio.run(wait_for(address))
@@ -175,7 +175,7 @@ def main():
                     (taken, rate), to = hey(address, path, header, queries), theirs
                 for name, figure in zip(names, (statistics.mean(taken), statistics.median(taken), rate)):
                     to[name].append(figure)
-        address = Metronome(len(body[header:]) // 3).start()
+        address = SimulatedServer(len(body[header:]) // 3).start()
         words = ("--url", f"http://{address}", *words[2:-1], ARRIVALS, "--scenario", "server", "--rate", RATE)
         due_ms = bench(program, *words)["samples"]["due_ms"]
         expected = [statistics.mean(queued(due_ms)), statistics.median(queued(due_ms))]

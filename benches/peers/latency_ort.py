@@ -1,10 +1,10 @@
-"""Times one network by a loop around ONNX Runtime in Python and by `protoseg bench`, in turns, and holds them against each other.
+"""Interleaved comparison of `protoseg bench` with a loop around ONNX Runtime in Python.
 
-`latency_ort.py PROTOSEG BUNDLE PICTURES [ROUNDS [QUERIES]]`: pictures are PNG files that are run whole, so that a picture
-is one run. Each side opens a session of the same library with the same options in every round, runs the same pictures in the same
-order, and throws its first runs away. What is compared is the time of the network (the stages upload, compute and download)
-and of the whole query, whose upsampling is a hundredth. Other load on the machine meets both: who begins changes
-with the round, a round's figure is its median, and what counts is the median of the rounds' ratios.
+`latency_ort.py PROTOSEG BUNDLE IMAGES [ROUNDS [QUERIES]]`, where IMAGES is a folder of PNG files that are run whole, so
+that an image is one run. In each round both sides open a session of the same library with the same options, run the same
+images in the same order, and discard their first runs. Compared are the time of the network (stages upload, compute and
+download) and that of the whole query, of which upsampling is a hundredth. The first side changes with the round; the
+figure of a round is its median, and the result is the median of the ratios of the rounds.
 """
 
 import json
@@ -18,12 +18,12 @@ import numpy
 import onnxruntime
 from PIL import Image
 
-from turns import bench, compared, cores, judge, stage
+from interleaved import bench, compared, cores, judge, stage
 
 TOLERANCE = 0.05
 WARM_UP = 5
-# The C library's allocator as `infer/cli/src/allocator.rs` sets it: pages that are returned and cleared again for every run
-# would be a difference of their own.
+# Settings of the C library's allocator as in `infer/cli/src/allocator.rs`; by default it returns pages to the system after
+# each run, which would be a difference between the sides.
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -32,7 +32,7 @@ ALLOCATOR = {
 
 
 def open_session(path):
-    """As `infer/src/session.rs` does it."""
+    """Opens a session with the options of `infer/src/session.rs`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     options.inter_op_num_threads = 1
@@ -42,13 +42,13 @@ def open_session(path):
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def loop(path, pictures, queries):
-    """Milliseconds of each run."""
+def loop(path, images, queries):
+    """Returns the milliseconds of each run after the warm-up."""
     session = open_session(path)
     taken = []
     for number in range(WARM_UP + queries):
         start = time.perf_counter()
-        session.run(["logits"], {"image": pictures[number % len(pictures)]})
+        session.run(["logits"], {"image": images[number % len(images)]})
         taken.append(1e3 * (time.perf_counter() - start))
     return taken[WARM_UP:]
 
@@ -60,8 +60,8 @@ def main():
     rounds, queries = ([int(word) for word in sys.argv[4:6]] + [20, 20][len(sys.argv[4:6]) :])
     manifest = json.loads((bundle / "manifest.json").read_text())
     file = next(file["file"] for file in manifest["files"] if file["form"]["kind"] == "logits")
-    pictures = [numpy.asarray(Image.open(path).convert("RGB"))[None] for path in sorted(folder.glob("*.png"))]
-    words = (bundle, "--scenario", "single-stream", "--pictures", folder, "--picture-count", len(pictures))
+    images = [numpy.asarray(Image.open(path).convert("RGB"))[None] for path in sorted(folder.glob("*.png"))]
+    words = (bundle, "--scenario", "single-stream", "--images", folder, "--image-count", len(images))
     words += ("--window", "whole", "--warm-up", WARM_UP, "--queries", queries, "--no-accuracy")
     figures = {name: [] for name in ("network", "whole", "theirs")}
     for number in range(rounds):
@@ -73,8 +73,8 @@ def main():
                 figures["network"].append(statistics.median(map(sum, zip(*parts))))
                 figures["whole"].append(statistics.median(point["samples"]["latency_ms"]))
             else:
-                figures["theirs"].append(statistics.median(loop(str(bundle / file), pictures, queries)))
-    print(f"{rounds} rounds of {queries} pictures of {pictures[0].shape[1]}x{pictures[0].shape[2]}, onnxruntime {onnxruntime.__version__}")
+                figures["theirs"].append(statistics.median(loop(str(bundle / file), images, queries)))
+    print(f"{rounds} rounds of {queries} images of {images[0].shape[1]}x{images[0].shape[2]}, onnxruntime {onnxruntime.__version__}")
     print(f"{'median ms':44} {'protoseg':>9} {'Python':>9}   ratio, median of rounds (range)")
     judge({name: compared(f"{name}, single-stream", figures[name], figures["theirs"]) for name in ("network", "whole")}, TOLERANCE)
 

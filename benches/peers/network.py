@@ -1,4 +1,4 @@
-"""The two networks of the referee as PyTorch modules; their state dicts bear the published names.
+"""The two networks of the reference in PyTorch; their state dicts have the published names.
 
 A network takes pixels as bytes `[N, H, W, 3]` and returns logits `[N, classes, h, w]` and features `[N, D, h, w]` at
 stride 4, and the logits of the auxiliary head at stride 8 where it has one, else None.
@@ -16,7 +16,7 @@ DROPOUT = 0.1
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch normalisation without the count of batches, which the state dicts here leave out."""
+    """Batch normalization without `num_batches_tracked`."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(channels, eps=eps)
@@ -24,7 +24,7 @@ class Norm(nn.BatchNorm2d):
 
 
 class Network(nn.Module):
-    """An encoder behind the normalisation of pixels. Channels-last where `memory_format` says so."""
+    """Base of both networks: normalization of pixels, in the memory format `memory_format`."""
 
     def __init__(self, mean: list[float], std: list[float]) -> None:
         super().__init__()
@@ -45,8 +45,8 @@ def resize(planes: Tensor, like: Tensor, align_corners: bool) -> Tensor:
     return functional.interpolate(planes, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
-def spread(mean: Tensor, like: Tensor) -> Tensor:
-    """The mean of a picture at every pixel; channels-last, since one map that is not makes a concatenation lose it."""
+def expand_mean(mean: Tensor, like: Tensor) -> Tensor:
+    """Expands the mean to every pixel, channels-last: a contiguous input would make the concatenation contiguous."""
     return mean.expand(-1, -1, *like.shape[2:]).contiguous(memory_format=torch.channels_last)
 
 
@@ -154,7 +154,7 @@ class LitePyramid(nn.Module):
         self.project = unit(5 * 128, 128)
 
     def forward(self, high: Tensor) -> Tensor:
-        mean = spread(self.image(high.mean((2, 3), keepdim=True)), high)
+        mean = expand_mean(self.image(high.mean((2, 3), keepdim=True)), high)
         branches = [mean] + [part(high) for part in (self.point, self.dilated6, self.dilated12, self.dilated18)]
         return functional.dropout2d(self.project(torch.cat(branches, 1)), DROPOUT, self.training)
 
@@ -238,7 +238,7 @@ class ResNetPyramid(nn.Module):
         self.conv3, self.conv4, self.conv5 = dilated
 
     def forward(self, high: Tensor) -> Tensor:
-        mean = spread(self.conv1(high), high)
+        mean = expand_mean(self.conv1(high), high)
         return torch.cat([mean] + [part(high) for part in (self.conv2, self.conv3, self.conv4, self.conv5)], 1)
 
 
@@ -275,9 +275,9 @@ class OnResNet101(Network):
 
 
 def build(preset: str, classes: int, auxiliary: bool = False) -> Network:
-    """The network of a preset's name; only the ResNet can have the auxiliary head."""
+    """Builds the network of a preset; only that with ResNet can have the auxiliary head."""
     if preset == "deeplabv3plus-resnet101":
         return OnResNet101(classes, auxiliary)
     if preset == "deeplabv3plus-efficientnet-lite0" and not auxiliary:
         return OnLite0(classes)
-    raise ValueError(f"no network {preset} (auxiliary head: {auxiliary})")
+    raise ValueError(f"unknown network {preset} (auxiliary head: {auxiliary})")

@@ -1,7 +1,7 @@
-"""Times model files against each other in ONNX Runtime: `precisions.py ROUNDS FILE FILE…`.
+"""Interleaved comparison of model files in ONNX Runtime: `precisions.py ROUNDS FILE FILE…`.
 
-One thread, pictures of 512x512, one run of each file in turn, so that other load on the machine meets all of them. Prints
-medians, and the first file's time over each other's.
+Runs each file once per round on one thread with an image of 512x512, so that other load affects all files. Prints median
+times, and the time of the first file relative to each.
 """
 
 import sys
@@ -23,12 +23,12 @@ def open_session(path):
 def main():
     rounds, paths = int(sys.argv[1]), sys.argv[2:]
     sessions = [open_session(path) for path in paths]
-    pictures = numpy.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=numpy.uint8)
+    images = numpy.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=numpy.uint8)
     seconds = numpy.zeros((rounds + 1, len(paths)))
     for row in seconds:
         for place, session in enumerate(sessions):
             start = time.process_time()
-            session.run(["logits"], {"image": pictures})
+            session.run(["logits"], {"image": images})
             row[place] = time.process_time() - start
     # The first run allocates.
     seconds = seconds[1:]

@@ -1,7 +1,7 @@
-"""Serves a bundle as a careful script would: FastAPI, Pillow, NumPy and ONNX Runtime with two threads.
+"""Serves a bundle with FastAPI, Pillow, NumPy and ONNX Runtime on two threads.
 
-`serve_fastapi.py BUNDLE PORT`: `POST /segment` takes a picture file and gives its labels as PNG. Two requests are worked on
-at a time, so that one is decoded while another runs; more would only take cores from each other.
+`serve_fastapi.py BUNDLE PORT`: `POST /segment` takes an image file and returns its labels as PNG. Two requests are
+processed at a time, so that one is decoded while the other runs; more would compete for two cores.
 """
 
 import io
@@ -18,20 +18,20 @@ from PIL import Image
 from label_folder import label, open_session
 
 model, session = open_session(Path(sys.argv[1]), 2)
-room = threading.Semaphore(2)
+permits = threading.Semaphore(2)
 app = FastAPI()
 
 
 def segment(body):
-    with room:
-        picture = numpy.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
+    with permits:
+        image = numpy.asarray(Image.open(io.BytesIO(body)).convert("RGB"))
         out = io.BytesIO()
-        Image.fromarray(label(picture, model, session)).save(out, "PNG", compress_level=1)
+        Image.fromarray(label(image, model, session)).save(out, "PNG", compress_level=1)
         return out.getvalue()
 
 
 @app.post("/segment")
-async def answer(request: Request):
+async def respond(request: Request):
     return Response(await run_in_threadpool(segment, await request.body()), media_type="image/png")
 
 

@@ -1,8 +1,9 @@
-"""Asks a server for twice what it can do, for a while: every answer must be right labels or 429 with a time to wait.
+"""Overload test: an open loop at twice the capacity of a server, for some minutes.
 
-`serve_overload.py MINUTES PROTOSEG BUNDLE PICTURES [SIDE]`: finds what eight clients get out of it in 15 seconds, then sends
-squares of SIDE (512) pixels of the pictures at twice that rate, at random times, whether or not earlier ones are answered.
-At the end its memory must lie under the bound that the README states, and SIGTERM must end it with status 0.
+`serve_overload.py MINUTES PROTOSEG BUNDLE IMAGES [SIDE]` measures the throughput of eight clients for 15 seconds, then
+sends squares of SIDE (512) pixels at twice that rate, at exponentially distributed intervals. Every response must be the
+right labels or 429 with Retry-After; the peak memory must be below the bound that the README states, and SIGTERM must end
+the server with status 0.
 """
 
 import collections
@@ -23,7 +24,7 @@ from PIL import Image
 
 QUEUE_MEGAPIXELS = 8
 BODY_MIB = 8
-# What the README says: bytes for each pixel that is held, and bodies that are read at a time.
+# As in the README: bytes per admitted pixel, and bodies that are read at a time.
 PIXEL_BYTES = 10
 BODIES = 4
 
@@ -34,7 +35,7 @@ def png(pixels):
     return out.getvalue()
 
 
-def ask(port, body):
+def segment(port, body):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.request("POST", "/v1/segment?as=labels", body)
@@ -68,27 +69,27 @@ def main():
 def rate_and_load(server, port, minutes, folder, side):
     squares = []
     for path in sorted(Path(folder).rglob("*.png"))[:8]:
-        picture = numpy.asarray(Image.open(path).convert("RGB"))
-        squares += [png(picture[:side, left : left + side]) for left in range(0, picture.shape[1] - side + 1, side)]
+        image = numpy.asarray(Image.open(path).convert("RGB"))
+        squares += [png(image[:side, left : left + side]) for left in range(0, image.shape[1] - side + 1, side)]
     for _ in range(600):
         try:
-            if ask(port, squares[0])[0] == 200:
+            if segment(port, squares[0])[0] == 200:
                 break
         except OSError:
             pass
         time.sleep(0.1)
-    expected = [hashlib.sha256(ask(port, square)[1]).digest() for square in squares]
+    expected = [hashlib.sha256(segment(port, square)[1]).digest() for square in squares]
     idle = memory(server.pid, "VmRSS")
 
     done, stop = collections.Counter(), time.perf_counter() + 15
     def client(index):
         while time.perf_counter() < stop:
-            done[ask(port, squares[index % len(squares)])[0]] += 1
+            done[segment(port, squares[index % len(squares)])[0]] += 1
     threads = [threading.Thread(target=client, args=(index,)) for index in range(8)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     capacity = done[200] / 15
-    print(f"8 clients get {capacity:.2f} pictures a second; {2 * capacity:.2f} a second for {minutes} minutes follow", flush=True)
+    print(f"8 clients get {capacity:.2f} images/s; now {2 * capacity:.2f} images/s for {minutes} minutes", flush=True)
 
     seen, waits, wrong, taken = collections.Counter(), [], 0, []
     lock = threading.Lock()
@@ -96,14 +97,14 @@ def rate_and_load(server, port, minutes, folder, side):
         nonlocal wrong
         start = time.perf_counter()
         try:
-            status, answer, retry = ask(port, squares[index])
+            status, labels, retry = segment(port, squares[index])
         except OSError as error:
-            status, answer, retry = type(error).__name__, b"", None
+            status, labels, retry = type(error).__name__, b"", None
         with lock:
             seen[status] += 1
             if status == 200:
                 taken.append(time.perf_counter() - start)
-                wrong += hashlib.sha256(answer).digest() != expected[index]
+                wrong += hashlib.sha256(labels).digest() != expected[index]
             if status == 429:
                 waits.append(int(retry))
     chance = random.Random(7)
@@ -120,12 +121,12 @@ def rate_and_load(server, port, minutes, folder, side):
     server.send_signal(signal.SIGTERM)
     ended = server.wait(60)
     taken.sort()
-    print(f"answers: {dict(seen)}, {wrong} wrong; retry after {min(waits, default=0)} to {max(waits, default=0)} s")
-    print(f"answered: {seen[200] / (60 * minutes) / capacity:.2f} of the capacity; p50 {taken[len(taken) // 2]:.2f} s, "
+    print(f"responses: {dict(seen)}, {wrong} wrong; retry after {min(waits, default=0)} to {max(waits, default=0)} s")
+    print(f"labels: {seen[200] / (60 * minutes) / capacity:.2f} of the capacity; p50 {taken[len(taken) // 2]:.2f} s, "
           f"p99 {taken[int(0.99 * len(taken))]:.2f} s")
-    print(f"memory: {idle:.0f} MB idle, {peak:.0f} MB at most, bound {bound:.0f} MB; SIGTERM ended it with {ended}")
+    print(f"memory: {idle:.0f} MB idle, {peak:.0f} MB at most, bound {bound:.0f} MB; status after SIGTERM {ended}")
     if set(seen) - {200, 429} or wrong or not seen[429] or peak > bound or ended != 0:
-        raise SystemExit("that is not what was promised")
+        raise SystemExit("the server fails under overload: see the lines above")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Asks `protoseg serve` and a FastAPI server for the labels of the same pictures, in turns, and prints their ratios.
+"""Interleaved comparison of `protoseg serve` with a FastAPI server on the same images.
 
-`serve_pairs.py ROUNDS PROTOSEG BUNDLE PICTURES [CLIENTS [REQUESTS]]`: so many clients (8), each asking again as soon as it
-has its answer, so many requests a round (32). Other load on the machine meets both; what counts are ratios within a round.
-Labels of the two must agree.
+`serve_pairs.py ROUNDS PROTOSEG BUNDLE IMAGES [CLIENTS [REQUESTS]]` runs CLIENTS (8) closed-loop clients for REQUESTS (32)
+requests a round. Ratios are taken within a round, so that other load affects both. Labels of the two must agree.
 """
 
 import http.client
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-# Sums in another order decide ties otherwise.
+# Another order of summation decides ties differently.
 LEAST_AGREEMENT = 0.9999
 PEERS = Path(__file__).parent
 
@@ -31,15 +30,15 @@ def free_port():
         return taken.getsockname()[1]
 
 
-def ask(port, path, body):
+def post(port, path, body):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request("POST", path, body, {"Content-Type": "application/octet-stream"})
     response = connection.getresponse()
-    answer = response.read()
+    content = response.read()
     connection.close()
     if response.status != 200:
-        raise SystemExit(f"{path}: {response.status} {answer[:200]}")
-    return answer
+        raise SystemExit(f"{path}: {response.status} {content[:200]}")
+    return content
 
 
 def wait_for(port):
@@ -49,11 +48,11 @@ def wait_for(port):
             return
         except OSError:
             time.sleep(0.1)
-    raise SystemExit("a server does not listen")
+    raise SystemExit(f"no server listens on port {port} after 60 s")
 
 
-def crowd(port, path, pictures, clients, requests):
-    """Requests a second, and the seconds of each request."""
+def run_clients(port, path, images, clients, requests):
+    """Runs closed-loop clients; returns requests per second and the sorted seconds of each request."""
     taken, numbers = [], iter(range(requests))
     lock = threading.Lock()
 
@@ -64,7 +63,7 @@ def crowd(port, path, pictures, clients, requests):
             if number is None:
                 return
             start = time.perf_counter()
-            ask(port, path, pictures[number % len(pictures)])
+            post(port, path, images[number % len(images)])
             with lock:
                 taken.append(time.perf_counter() - start)
 
@@ -80,7 +79,7 @@ def crowd(port, path, pictures, clients, requests):
 def main():
     rounds, program, bundle, folder = int(sys.argv[1]), *map(Path, sys.argv[2:5])
     clients, requests = ([int(word) for word in sys.argv[5:7]] + [8, 32][len(sys.argv[5:7]) :])
-    pictures = [path.read_bytes() for path in sorted(folder.rglob("*.png"))]
+    images = [path.read_bytes() for path in sorted(folder.rglob("*.png"))]
     ports = {"protoseg": free_port(), "FastAPI": free_port()}
     commands = {
         "protoseg": [program, "serve", f"model={bundle}", "--http", f"127.0.0.1:{ports['protoseg']}", "--grpc", "off",
@@ -94,12 +93,12 @@ def main():
             wait_for(port)
         while json.loads(http_get(ports["protoseg"], "/v2/health/ready"))["ready"] is not True:
             time.sleep(0.1)
-        answers = [numpy.asarray(Image.open(io.BytesIO(ask(ports[name], paths[name], pictures[0])))) for name in servers]
-        same = float((answers[0] == answers[1]).mean())
+        labels = [numpy.asarray(Image.open(io.BytesIO(post(ports[name], paths[name], images[0])))) for name in servers]
+        same = float((labels[0] == labels[1]).mean())
         rates, tails = ({name: [] for name in servers} for _ in range(2))
         for _ in range(rounds):
             for name in servers:
-                rate, taken = crowd(ports[name], paths[name], pictures, clients, requests)
+                rate, taken = run_clients(ports[name], paths[name], images, clients, requests)
                 rates[name].append(rate)
                 tails[name].append(taken[min(len(taken) - 1, int(0.99 * len(taken)))])
         print(f"{clients} clients, {requests} requests a round, {rounds} rounds")
@@ -109,11 +108,11 @@ def main():
                   f"   peak {memory:.0f} MB")
         ratio = [ours / theirs for ours, theirs in zip(rates["protoseg"], rates["FastAPI"])]
         tail = [ours / theirs for ours, theirs in zip(tails["protoseg"], tails["FastAPI"])]
-        print(f"requests/s over FastAPI's: {statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})")
-        print(f"p99 over FastAPI's: {statistics.median(tail):.2f} ({min(tail):.2f} to {max(tail):.2f})")
+        print(f"requests/s relative to FastAPI: {statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f})")
+        print(f"p99 relative to FastAPI: {statistics.median(tail):.2f} ({min(tail):.2f} to {max(tail):.2f})")
         print(f"labels equal: {100 * same:.4f} %")
         if same < LEAST_AGREEMENT:
-            raise SystemExit("the two do not agree")
+            raise SystemExit("the labels of the two servers differ")
     finally:
         for server in servers.values():
             server.send_signal(signal.SIGTERM)

@@ -1,11 +1,11 @@
-"""One optimiser step of semi-supervised training in PyTorch, to check and to time the Rust trainer against.
+"""One optimizer step of semi-supervised training in PyTorch, a reference for the results and the time of the Rust trainer.
 
 `compare DIR` computes the step of a directory and compares it with the outputs there; `time DIR` runs a `step`, or a
 `supervised` step, for each such line of standard input and prints its milliseconds; `make DIR` writes a small step with
-this file's own outputs.
+the outputs of this file.
 
-Compare with the threads and the layout of the other side: sums in another order differ by rounding, which a random
-network in training mode amplifies until rectifiers flip and gradients differ by far more than the tolerance.
+Compare with the threads and the memory layout of the other side: another order of summation differs by rounding, which a
+random network in training mode amplifies until ReLUs flip and gradients differ by far more than the tolerance.
 """
 
 import argparse
@@ -23,9 +23,9 @@ from method import Tensors, Trainer, below
 from network import build
 
 TOLERANCE = 1e-4
-# A gradient that is this small a share of the largest would be zero in exact arithmetic.
+# A gradient below this share of the largest would be zero in exact arithmetic.
 ROUNDING = 1e-7
-LOSSES = ["linear labelled", "linear unlabelled", "prototype labelled", "prototype unlabelled"]
+LOSSES = ["linear labeled", "linear unlabeled", "prototype labeled", "prototype unlabeled"]
 
 
 def read(directory: Path, channels_last: bool = False) -> Trainer:
@@ -34,7 +34,7 @@ def read(directory: Path, channels_last: bool = False) -> Trainer:
 
 
 def outputs(trainer: Trainer) -> Tensors:
-    """Runs the step and returns what `outputs.safetensors` holds."""
+    """Runs the step and returns the tensors of `outputs.safetensors`."""
     found = {"losses": torch.stack([trainer.backward(micro) for micro in trainer.micro_batches])}
     parameters = dict(trainer.student.named_parameters())
     found |= {f"gradient.{name}": parameter.grad for name, parameter in parameters.items()}
@@ -55,16 +55,16 @@ def difference(ours: Tensor, theirs: Tensor, scale: float) -> float:
 
 
 def report(group: str, ours: Tensors, theirs: Tensors, rounding: set[str]) -> bool:
-    """Prints the worst tensor of a group; says whether all agree. Rounding is measured on the scale of the group."""
+    """Prints the worst tensor of a group; returns true if all agree. Tensors in `rounding` are scaled by the whole group."""
     if ours.keys() != theirs.keys():
-        print(f"{group}: other names, {sorted(ours.keys() ^ theirs.keys())[:5]}")
+        print(f"{group}: the names differ: {sorted(ours.keys() ^ theirs.keys())[:5]}")
         return False
     sizes = {name: tensor.abs().max().item() for name, tensor in theirs.items()}
     overall = max(sizes.values())
     scales = {name: overall if name in rounding else size for name, size in sizes.items()}
     differences = {name: difference(ours[name], theirs[name], scale) for name, scale in scales.items()}
     worst = max(differences, key=differences.__getitem__)
-    note = f"; {len(rounding)} of {len(sizes)} only rounding, on the scale of all" if rounding else ""
+    note = f"; {len(rounding)} of {len(sizes)} are rounding only, scaled by the group" if rounding else ""
     print(f"{group}: {differences[worst]:.2e} at {worst}{note}")
     return differences[worst] <= TOLERANCE
 
@@ -76,7 +76,7 @@ def compare(directory: Path, channels_last: bool) -> int:
 
     losses = [dict(zip(LOSSES, tensors["losses"].T)) for tensors in (ours, theirs)]
     agree = [report("losses", *losses, set())]
-    # A velocity is a sum of gradients, so what is rounding in them is rounding in it.
+    # A velocity is a sum of gradients: where they are rounding only, so is it.
     for group, exempt in [("gradient", rounding), ("student", set()), ("teacher", set()), ("velocity", rounding)]:
         agree.append(report(group, below(ours, f"{group}."), below(theirs, f"{group}."), exempt))
     for name in ["prototypes", "hits"]:
@@ -95,22 +95,22 @@ def serve(directory: Path, channels_last: bool) -> int:
     return 0
 
 
-def smooth(*shape: int) -> Tensor:
-    """Maps `[b, channels, S, S]` between 0 and 1 that vary slowly, so that neighbouring pixels have much in common."""
+def smooth_maps(*shape: int) -> Tensor:
+    """Returns random maps `[b, channels, S, S]` in [0, 1], bilinear between every eighth pixel."""
     coarse = torch.rand(*shape[:2], shape[2] // 8, shape[3] // 8)
     return torch.nn.functional.interpolate(coarse, size=shape[2:], mode="bilinear")
 
 
 def example(settings: dict) -> Tensors:
-    """Random inputs that leave no part of the step idle."""
+    """Returns random inputs that exercise every part of the step."""
     batch, size, classes = settings["batch"], settings["crop"], settings["classes"]
     inputs = {}
     for index in range(settings["accumulate"]):
         for half in ["labeled", "unlabeled"]:
-            pixels = smooth(batch, 3, size, size).mul(255).byte().permute(0, 2, 3, 1)
+            pixels = smooth_maps(batch, 3, size, size).mul(255).byte().permute(0, 2, 3, 1)
             inputs[f"{index}.{half}.pixels"] = pixels.contiguous()
             inputs[f"{index}.{half}.points"] = torch.randint(size, (batch, 50, 2))
-        labels = smooth(batch, classes, size, size).argmax(1).byte()
+        labels = smooth_maps(batch, classes, size, size).argmax(1).byte()
         labels[:, : size // 8] = 255
         valid = torch.ones(batch, size, size, dtype=torch.uint8)
         valid[0, -size // 6 :] = 0
@@ -125,13 +125,13 @@ def example(settings: dict) -> Tensors:
             torch.nn.init.kaiming_uniform_(parameter, nonlinearity="relu")
         else:
             torch.nn.init.uniform_(parameter, *((0.5, 1.0) if name.endswith("weight") else (-0.1, 0.1)))
-    # The teacher is sure of some pixels, and sees by running statistics, which a few passes bring near the truth.
+    # Makes the teacher confident at some pixels; a few passes bring its running statistics near those of the data.
     *_, classifier, _ = student.parameters()
     classifier.data.mul_(10)
-    pictures = torch.cat([inputs[f"{index}.unlabeled.pixels"] for index in range(settings["accumulate"])])
+    images = torch.cat([inputs[f"{index}.unlabeled.pixels"] for index in range(settings["accumulate"])])
     with torch.no_grad():
         for _ in range(20):
-            _, features, _ = student(pictures)
+            _, features, _ = student(images)
     for name, tensor in student.state_dict().items():
         inputs[f"student.{name}"] = tensor
         inputs[f"teacher.{name}"] = tensor * (1 + 0.02 * torch.rand_like(tensor))
@@ -147,7 +147,7 @@ def make(directory: Path) -> int:
     settings = {
         "preset": "deeplabv3plus-efficientnet-lite0", "classes": 11, "crop": 64, "batch": 2, "accumulate": 2,
         "align_corners": False, "prototypes": 4, "temperature": 0.1, "prototype_momentum": 0.99, "gate": 0.8,
-        "average": "normalised", "entropy_drop": 20.0, "progress": 0.25, "unlabeled_weight": 1.0,
+        "average": "normalized", "entropy_drop": 20.0, "progress": 0.25, "unlabeled_weight": 1.0,
         "prototype_weight": 1.0, "learning_rate": 0.02, "head_multiplier": 5.0, "momentum": 0.9, "weight_decay": 1e-4,
         "teacher_decay": 0.75, "dropout_seeds": [123, 456],
     }  # fmt: skip
@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("command", choices=["compare", "time", "make"])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--channels-last", action="store_true", help="layout of weights and pictures")
+    parser.add_argument("--channels-last", action="store_true", help="layout of weights and images")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.command == "make":

@@ -1,7 +1,8 @@
-//! `cargo xtask prove accuracy`: three ways of training on equal terms, three seeds each, and what the difference is.
+//! `cargo xtask prove accuracy`: three modes of training with equal settings, three seeds each, and
+//! their paired differences.
 //!
-//! Every finished run is a line of `benches/results/accuracy.jsonl`, from which the table in docs/src/results.md is made; a run that
-//! has its line is not repeated.
+//! Each finished run is a line of `benches/results/accuracy.jsonl` and is not repeated; the table
+//! in docs/src/results.md is generated from these lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,23 +17,23 @@ use crate::run;
 
 const MODES: [&str; 3] = ["supervised", "mean-teacher", "prototype"];
 const SEEDS: [u64; 3] = [0, 1, 2];
-/// Data sets, each trained on as `benches/accuracy/NAME.toml` says.
+/// Datasets, each with the settings `benches/accuracy/NAME.toml`.
 const SETS: [&str; 2] = ["camvid", "synthetic"];
 const RESULTS: &str = "benches/results/accuracy.jsonl";
-/// Marks between which the table stands in docs/src/results.md.
+/// Marks around the table in docs/src/results.md.
 const MARKS: [&str; 2] = ["<!-- accuracy: begin -->\n", "<!-- accuracy: end -->"];
-/// Least mean difference in points, of prototypes over supervised training.
+/// Smallest mean gain of prototypes over supervised training, in points.
 const LEAST_GAIN: f64 = 1.0;
 
-/// Scores of the networks of a run: (data set, mode, seed) to the mean IoU by list, of the teacher and the prototypes.
+/// Scores by (dataset, mode, seed).
 type Rows = BTreeMap<(String, String, u64), Row>;
 
-/// Mean IoU in percent.
+/// Mean IoU of the teacher in percent, on two lists.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Row {
     validation: f64,
     unlabeled: f64,
-    /// Of the prototype head, on both.
+    /// Mean IoU of the prototype head on both lists.
     prototypes: Option<[f64; 2]>,
 }
 
@@ -42,7 +43,8 @@ impl Row {
     }
 }
 
-/// Trains what has no line yet (of the named data sets, or all), rebuilds the table, and says whether the claim holds.
+/// Trains the runs that have no line yet, of the named datasets or all, rebuilds the table, and
+/// fails unless prototypes gain enough on one dataset.
 pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     run::build_programs(root)?;
     let chosen = |name: &&&str| names.is_empty() || names.iter().any(|chosen| chosen == *name);
@@ -68,18 +70,21 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
         differences(&rows, name)
             .is_some_and(|[gain, over]| gain.holds(LEAST_GAIN) && over.mean >= 0.0)
     });
-    ensure!(holds, "the claim does not hold on any of the data sets");
+    ensure!(
+        holds,
+        "prototypes gain less than {LEAST_GAIN} points over supervised training on every dataset, or lose to the mean teacher"
+    );
     Ok(())
 }
 
-/// CamVid at half its size, made where it is missing.
+/// Writes CamVid at half size if it is missing, and returns its folder.
 fn half_camvid(root: &Path) -> Result<String> {
     let data = std::env::var_os("PROTOSEG_DATA")
         .map_or_else(|| root.join("../shared/data"), Into::into)
         .join("camvid");
     ensure!(
         data.is_dir(),
-        "there is no {}; name the folder that holds camvid/ by PROTOSEG_DATA",
+        "{} not found; set PROTOSEG_DATA to the folder that contains camvid/",
         data.display()
     );
     let half = root.join("runs/camvid-240x180");
@@ -88,7 +93,7 @@ fn half_camvid(root: &Path) -> Result<String> {
     half.into_os_string().into_string().ok().context("the repository's path is not UTF-8")
 }
 
-/// Trains one run, from its warm-up or from where it was left.
+/// Trains one run, resuming it if it was interrupted, and returns its scores.
 fn train(root: &Path, name: &str, mode: &str, seed: u64, data: Option<&str>) -> Result<Value> {
     let out = root.join("runs/accuracy").join(name);
     let mut command = run::program(root, "protoseg-train")?;
@@ -106,14 +111,14 @@ fn train(root: &Path, name: &str, mode: &str, seed: u64, data: Option<&str>) -> 
     }
     run::execute(&mut command)?;
     let scores = out.join(format!("mode={mode} seed={seed}/scores.json"));
-    let text = fs::read(&scores).with_context(|| format!("cannot read {}", scores.display()))?;
+    let text = fs::read(&scores).with_context(|| format!("reading {}", scores.display()))?;
     Ok(serde_json::from_slice(&text)?)
 }
 
 fn append(path: &Path, line: &Value) -> Result<()> {
     let file = fs::OpenOptions::new().create(true).append(true).open(path);
     file.and_then(|mut file| writeln!(file, "{line}"))
-        .with_context(|| format!("cannot write {}", path.display()))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 fn rows(root: &Path) -> Result<Rows> {
@@ -124,9 +129,9 @@ fn parse(text: &str) -> Result<Rows> {
     let row = |line: &str| -> Result<_> {
         let line: Value = serde_json::from_str(line)?;
         let word = |key: &str| {
-            line[key].as_str().map(str::to_owned).with_context(|| format!("a line without `{key}`"))
+            line[key].as_str().map(str::to_owned).with_context(|| format!("a line lacks `{key}`"))
         };
-        let seed = line["seed"].as_u64().context("a line without `seed`")?;
+        let seed = line["seed"].as_u64().context("a line lacks `seed`")?;
         let score = |which: &str, list: &str| {
             let scores = line["scores"].as_array().into_iter().flatten();
             let mut found = scores.filter(|score| score["which"] == which);
@@ -136,7 +141,7 @@ fn parse(text: &str) -> Result<Rows> {
             metrics.and_then(|score| score["metrics"]["scores"]["mean_iou"].as_f64())
         };
         let teacher = |list: &str| {
-            score("teacher", list).with_context(|| format!("a line without the score on {list}"))
+            score("teacher", list).with_context(|| format!("a line lacks the score on {list}"))
         };
         let row = Row {
             validation: teacher("validation")?,
@@ -150,10 +155,10 @@ fn parse(text: &str) -> Result<Rows> {
     text.lines()
         .map(row)
         .collect::<Result<_>>()
-        .with_context(|| format!("{RESULTS} is not what was written"))
+        .with_context(|| format!("{RESULTS} cannot be parsed"))
 }
 
-/// A difference, paired over seeds.
+/// Differences of mean IoU in points, paired by seed.
 #[derive(Debug, Clone, PartialEq)]
 struct Difference {
     each: Vec<f64>,
@@ -171,18 +176,18 @@ impl Difference {
         Self { mean, error: (variance / count).sqrt(), each }
     }
 
-    /// Whether it is above 0 for every seed and large enough on average.
+    /// True if every difference is positive and their mean is at least `least`.
     fn holds(&self, least: f64) -> bool {
         self.mean >= least && self.each.iter().all(|value| *value > 0.0)
     }
 
-    /// Whether one may say that the one beats the other.
+    /// True if every difference is positive and their mean exceeds two standard errors.
     fn beats(&self) -> bool {
         self.holds(0.0) && self.mean > 2.0 * self.error
     }
 }
 
-/// Prototype over supervised and over mean teacher, where all runs are there.
+/// Prototype minus supervised and minus mean teacher, if all runs are finished.
 fn differences(rows: &Rows, name: &str) -> Option<[Difference; 2]> {
     let mean =
         |mode: &str, seed: u64| rows.get(&(name.to_owned(), mode.to_owned(), seed)).map(Row::mean);
@@ -194,7 +199,7 @@ fn differences(rows: &Rows, name: &str) -> Option<[Difference; 2]> {
     Some([over(MODES[0])?, over(MODES[1])?])
 }
 
-/// The table in Markdown.
+/// Formats the table as Markdown.
 fn report(rows: &Rows) -> String {
     let mut text = String::new();
     for name in SETS {
@@ -203,7 +208,7 @@ fn report(rows: &Rows) -> String {
         }
         let _ = writeln!(
             text,
-            "\n| {name} | seed | val | unlabelled | mean | prototype head: val | unlabelled |"
+            "\n| {name} | seed | val | unlabeled | mean | prototype head: val | unlabeled |"
         );
         text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
         for (mode, seed) in MODES.iter().flat_map(|mode| SEEDS.iter().map(move |seed| (mode, seed)))
@@ -228,10 +233,10 @@ fn report(rows: &Rows) -> String {
             for (difference, other) in both.iter().zip(MODES) {
                 let each: Vec<String> =
                     difference.each.iter().map(|value| format!("{value:+.2}")).collect();
-                let says = if difference.beats() { "beats" } else { "cannot be said to beat" };
+                let verdict = if difference.beats() { "better" } else { "no difference shown" };
                 let _ = writeln!(
                     text,
-                    "prototype - {other}: {:+.2} points on average (standard error {:.2}; seeds {}): it {says} it.  ",
+                    "prototype - {other}: {:+.2} points on average (standard error {:.2}; seeds {}): {verdict}.  ",
                     difference.mean,
                     difference.error,
                     each.join(", ")
@@ -242,7 +247,7 @@ fn report(rows: &Rows) -> String {
     text
 }
 
-/// Puts the table between its marks.
+/// Replaces the table between its marks.
 fn into_page(path: &Path, table: &str) -> Result<()> {
     let text = fs::read_to_string(path)?;
     let replaced = text.split_once(MARKS[0]).and_then(|(before, rest)| {
@@ -251,7 +256,7 @@ fn into_page(path: &Path, table: &str) -> Result<()> {
     });
     fs::write(
         path,
-        replaced.with_context(|| format!("{} has no place for the table", path.display()))?,
+        replaced.with_context(|| format!("{} lacks the marks of the table", path.display()))?,
     )?;
     Ok(())
 }

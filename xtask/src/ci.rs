@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: all that must hold before a change is merged.
+//! `cargo xtask ci`: the checks before a merge.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use crate::steps::Steps;
 use crate::{Usage, run, setup, test};
 
-/// `cargo xtask ci`. What fails fast comes first.
+/// `cargo xtask ci`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     if !arguments.is_empty() {
         return Err(Usage(format!("ci takes no arguments, not {arguments:?}")).into());
@@ -22,6 +22,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     outcome
 }
 
+/// Runs the steps, the quickest first.
 fn check(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("fmt", || {
         run::execute(run::bare_cargo(root).args(["fmt", "--all", "--", "--check"]))
@@ -31,30 +32,30 @@ fn check(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("clippy", || {
         run::execute(run::cargo(root, "clippy").args(["--all-targets", "--", "--deny", "warnings"]))
     })?;
-    torch_sys.look()?;
+    torch_sys.update()?;
     steps.run("doc", || {
         run::execute(
             run::cargo(root, "doc").arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"),
         )
     })?;
-    torch_sys.look()?;
+    torch_sys.update()?;
     test::run(root, &[], steps)?;
-    torch_sys.look()?;
+    torch_sys.update()?;
     steps.run("bench", || run::execute(&mut benches_once(root)))?;
-    torch_sys.look()?;
+    torch_sys.update()?;
     torch_sys.ensure_one()
 }
 
-/// Every benchmark once, unmeasured: they compile and run. The profile of benchmarks is that of `--release`, which
-/// `cargo bench` does not take, so nothing is compiled anew but the benchmarks themselves.
+/// Runs every benchmark once without measuring. `cargo bench` takes no `--release`, but its profile
+/// is the same, so that only the benchmarks themselves are compiled.
 fn benches_once(root: &Path) -> Command {
     let mut benches = run::bare_cargo(root);
     benches.args(["bench", "--workspace", "--", "--test"]);
     benches
 }
 
-/// Counts how often torch-sys is compiled: its C++ takes minutes, and a stray feature or variable could compile it
-/// anew in every step without anyone noticing.
+/// Counts builds of torch-sys: its C++ takes minutes, and a stray feature or variable could cause a
+/// build in every step.
 struct TorchSysBuilds {
     build_folder: PathBuf,
     before: usize,
@@ -62,17 +63,17 @@ struct TorchSysBuilds {
 }
 
 impl TorchSysBuilds {
-    /// Those already in the target folder do not count.
+    /// Starts counting; builds already in the target folder do not count.
     fn watch(programs: &Path) -> Result<Self> {
         let mut builds =
             Self { build_folder: programs.join("build"), before: 0, seen: BTreeSet::new() };
-        builds.look()?;
+        builds.update()?;
         builds.before = builds.seen.len();
         Ok(builds)
     }
 
-    /// Notes new builds, and renewed ones by their time.
-    fn look(&mut self) -> Result<()> {
+    /// Records new builds, and rebuilt ones by modification time.
+    fn update(&mut self) -> Result<()> {
         let Ok(folders) = fs::read_dir(&self.build_folder) else { return Ok(()) };
         for folder in folders {
             let folder = folder?;
@@ -90,15 +91,15 @@ impl TorchSysBuilds {
         let built = self.seen.len() - self.before;
         ensure!(
             !self.seen.is_empty(),
-            "torch-sys was not built: {} holds no libtch.a",
+            "torch-sys was not built: {} has no libtch.a",
             self.build_folder.display()
         );
         ensure!(
             built <= 1,
-            "torch-sys was built {built} times, not once: two steps see it with other features or variables ({:?})",
+            "torch-sys was built {built} times instead of once: its features or variables differ between steps ({:?})",
             self.seen
         );
-        eprintln!("torch-sys was built {}", if built == 1 { "once" } else { "before" });
+        eprintln!("torch-sys: {built} builds");
         Ok(())
     }
 }
@@ -121,11 +122,11 @@ mod tests {
             builds.ensure_one().unwrap_err().to_string().starts_with("torch-sys was not built")
         );
         build(programs.path(), "a");
-        builds.look().unwrap();
-        builds.look().unwrap();
+        builds.update().unwrap();
+        builds.update().unwrap();
         builds.ensure_one().unwrap();
         build(programs.path(), "b");
-        builds.look().unwrap();
+        builds.update().unwrap();
         assert!(
             builds.ensure_one().unwrap_err().to_string().starts_with("torch-sys was built 2 times")
         );
@@ -137,10 +138,10 @@ mod tests {
         build(programs.path(), "a");
         build(programs.path(), "b");
         let mut builds = TorchSysBuilds::watch(programs.path()).unwrap();
-        builds.look().unwrap();
+        builds.update().unwrap();
         builds.ensure_one().unwrap();
         build(programs.path(), "c");
-        builds.look().unwrap();
+        builds.update().unwrap();
         builds.ensure_one().unwrap();
     }
 
@@ -149,7 +150,7 @@ mod tests {
         let programs = tempfile::tempdir().unwrap();
         let mut builds = TorchSysBuilds::watch(programs.path()).unwrap();
         build(programs.path(), "a");
-        builds.look().unwrap();
+        builds.update().unwrap();
         let library = programs.path().join("build/torch-sys-a/out/libtch.a");
         fs::File::options()
             .write(true)
@@ -157,7 +158,7 @@ mod tests {
             .unwrap()
             .set_modified(SystemTime::UNIX_EPOCH)
             .unwrap();
-        builds.look().unwrap();
+        builds.update().unwrap();
         assert!(builds.ensure_one().is_err());
     }
 }

@@ -1,53 +1,53 @@
-//! What `setup` fetches: the wheels of each component, pinned by version and sha256, and what is kept of them.
+//! Components that `setup` fetches: wheels pinned by version and SHA-256, and the files kept of
+//! them.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::compiler;
+use crate::host;
 
-/// Which build of a native runtime.
+/// Build of the native runtimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// Runs on any x86-64 Linux.
     Cpu,
-    /// Runs there too, and uses an NVIDIA GPU where there is one.
+    /// Also runs without a GPU.
     Cuda,
 }
 
-/// A folder of `.runtime/` and how it comes about.
+/// A folder of `.runtime/` and its sources.
 pub(crate) struct Component {
-    /// The folder's name.
+    /// Name of the folder.
     pub(crate) name: &'static str,
-    /// What to call it in messages.
+    /// Name and version for messages.
     pub(crate) title: &'static str,
     /// pip requirements, one wheel each.
     pub(crate) wheels: &'static [&'static str],
-    /// Where in the folder a member of a wheel goes; `None` leaves it out.
+    /// Maps a member of a wheel to its path in the folder, or to `None` if it is not kept.
     pub(crate) place: fn(&str) -> Option<String>,
-    /// Adds what is in no wheel.
+    /// Adds files that are not in the wheels.
     pub(crate) finish: fn(&Path) -> Result<()>,
-    /// Files that must be there in the end.
+    /// Files that a complete folder must have.
     pub(crate) keeps: &'static [&'static str],
-    /// The variable by which a user names a copy of their own, and the path in `.runtime/` it names otherwise.
+    /// Variable that names a copy of the user, and its default path in `.runtime/`.
     pub(crate) variable: Option<(&'static str, &'static str)>,
-    /// Disk space taken at the worst moment: the wheels (twice where pip copies them) and what is unpacked.
+    /// Peak disk space: the wheels (twice where pip copies them) and the unpacked files.
     pub(crate) megabytes: u64,
 }
 
 impl Component {
-    /// The wheels as pip's requirements file.
+    /// Returns the text of a requirements file of pip.
     pub(crate) fn requirements(&self) -> String {
         self.wheels.join("\n")
     }
 
-    /// What a complete folder was made from, as its stamp says: another wheel or another file to keep makes another.
+    /// Returns the recipe in the stamp, which changes with the wheels and the files to keep.
     pub(crate) fn recipe(&self) -> String {
         format!("{}\nfor {}", self.requirements(), self.keeps.join(" "))
     }
 }
 
-/// The three components in one build.
+/// Returns the components of a build.
 pub(crate) fn components(build: Build) -> [&'static Component; 3] {
     match build {
         Build::Cpu => [&LIBTORCH_CPU, &ONNXRUNTIME_CPU, &WEIGHTS],
@@ -55,7 +55,7 @@ pub(crate) fn components(build: Build) -> [&'static Component; 3] {
     }
 }
 
-/// libtorch_cpu.so of the PyPI wheel needs libcudart and libcupti, and nothing else of CUDA.
+/// libtorch_cpu.so of the PyPI wheel needs libcudart and libcupti, but no other library of CUDA.
 const LIBTORCH_CPU: Component = Component {
     name: "libtorch",
     title: "libtorch 2.11.0",
@@ -68,8 +68,8 @@ const LIBTORCH_CPU: Component = Component {
         _ => into_include(member),
     },
     finish: |folder| {
-        // The wheel's own libtorch.so needs libtorch_cuda.so.
-        compiler::link_stub(&folder.join("lib"), "libtorch.so", &["torch_cpu", "c10"])?;
+        // libtorch.so of the wheel needs libtorch_cuda.so.
+        host::link_stub(&folder.join("lib"), "libtorch.so", &["torch_cpu", "c10"])?;
         write_build_version(folder)
     },
     keeps: &[
@@ -86,8 +86,8 @@ const LIBTORCH_CPU: Component = Component {
     megabytes: 1300,
 };
 
-/// The same wheel with all its native dependencies, every library in the one folder where its neighbours find it.
-/// Fetched and looked over with `ldd` on a machine without a GPU; not yet run on one that has it.
+/// The same wheel with all native dependencies; all libraries are in one folder, where they find
+/// each other.
 const LIBTORCH_CUDA: Component = Component {
     name: "libtorch",
     title: "libtorch 2.11.0 with CUDA 13",
@@ -142,7 +142,7 @@ const ONNXRUNTIME_CPU: Component = Component {
     megabytes: 100,
 };
 
-/// Its CUDA provider bears no path to the CUDA libraries: who registers it loads them from `libtorch/lib` before.
+/// The CUDA provider has no run path: its user loads the CUDA libraries from `libtorch/lib` first.
 const ONNXRUNTIME_CUDA: Component = Component {
     title: "ONNX Runtime 1.30.0 with CUDA 13",
     wheels: &[
@@ -192,14 +192,14 @@ fn into_root(member: &str) -> Option<String> {
     member.strip_prefix("onnxruntime/capi/").map(str::to_owned)
 }
 
-/// The stable name by which `.cargo/config.toml` finds the library.
+/// Links the name that `.cargo/config.toml` uses.
 fn link_onnxruntime(folder: &Path) -> Result<()> {
     let link = folder.join("libonnxruntime.so");
     std::os::unix::fs::symlink("libonnxruntime.so.1.30.0", &link)
         .with_context(|| format!("linking {}", link.display()))
 }
 
-/// torch-sys compares this file with the version it was written for, and checks nothing where there is none.
+/// Writes the version for torch-sys, which compares it with its own if the file exists.
 fn write_build_version(folder: &Path) -> Result<()> {
     let path = folder.join("build-version");
     std::fs::write(&path, "2.11.0\n").with_context(|| format!("writing {}", path.display()))

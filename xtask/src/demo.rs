@@ -1,7 +1,7 @@
-//! `cargo xtask demo`: from a fresh clone to a trained, exported and running model, each step timed.
+//! `cargo xtask demo`: trains, exports and runs a small model, with the time of each step.
 //!
-//! Trains by prototypes on few labeled and many unlabeled images, and a supervised twin of equal steps from the same
-//! warm-up, so that both scores stand side by side.
+//! Trains with prototypes on few labeled and many unlabeled images, and a supervised baseline of as
+//! many steps from the same warm-up.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 use crate::steps::Steps;
 use crate::{Usage, run, setup};
 
-/// Everything that the demo leaves.
+/// Folder of all outputs.
 pub(crate) const OUT: &str = "runs/demo";
-/// Seed of synthetic images that neither training nor its scores draw from.
+/// Seed of synthetic images that training does not use.
 const UNSEEN_SEED: &str = "77";
-/// Height and width of the synthetic images, those of `train/configs/demo.toml`.
+/// Height and width of synthetic images, as in `train/configs/demo.toml`.
 const SIZE: &str = "128x256";
 
 /// `cargo xtask demo [--data DIR]`.
@@ -23,8 +23,8 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
         [] => None,
         [option, folder] if option == "--data" => Some(std::path::absolute(folder)?),
         _ => {
-            let found = format!("demo takes --data DIR or nothing, not {arguments:?}");
-            return Err(Usage(found).into());
+            let message = format!("demo takes --data DIR or nothing, not {arguments:?}");
+            return Err(Usage(message).into());
         }
     };
     let mut demo = Demo { root, steps: Steps::default() };
@@ -32,7 +32,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     eprint!("\n{}", demo.steps.table());
     if outcome.is_ok() {
         eprintln!(
-            "\nLook at {OUT}/sheet.png (image, truth, trained by prototypes, supervised twin), \
+            "\nLook at {OUT}/sheet.png (image, ground truth, prototypes, supervised), \
              {OUT}/labels/overlay/ and {OUT}/mode=prototype/report.html."
         );
     }
@@ -55,31 +55,31 @@ impl Demo<'_> {
         let data = camvid.map(utf8).transpose()?;
         match &data {
             None => self.train("train/configs/demo.toml", &[])?,
-            // As long as the synthetic run takes; the configuration itself is made for most of an hour.
+            // Fewer steps than configured, which would take most of an hour.
             Some(folder) => {
                 let root = format!("root={folder}");
                 self.train("train/configs/camvid.toml", &[&root, "steps=160", "warmup_steps=110"])?;
             }
         }
-        let [bundle, twin] = [below("bundle"), below("supervised-bundle")];
-        for (mode, bundle) in [("prototype", &bundle), ("supervised", &twin)] {
-            let checkpoint = below(&format!("mode={mode}/checkpoint"));
+        let [bundle, baseline] = [output("bundle"), output("supervised-bundle")];
+        for (mode, bundle) in [("prototype", &bundle), ("supervised", &baseline)] {
+            let checkpoint = output(&format!("mode={mode}/checkpoint"));
             self.step(&format!("export {mode}"), &["export", &checkpoint, "--out", bundle])?;
         }
         self.step("check against libtorch", &["check", &bundle])?;
-        let frames = below("frames");
+        let frames = output("frames");
         let (scored_on, images) = match &data {
             None => {
-                let draw = ["synth", "--out", &frames, "--seed", UNSEEN_SEED, "--size", SIZE];
-                self.step("render four images", &[draw.as_slice(), &["--count", "4"]].concat())?;
+                let synth = ["synth", "--out", &frames, "--seed", UNSEEN_SEED, "--size", SIZE];
+                self.step("render four images", &[synth.as_slice(), &["--count", "4"]].concat())?;
                 let set = ["--data", "synthetic", "--seed", UNSEEN_SEED, "--size", SIZE];
                 ([set.as_slice(), &["--limit", "100"]].concat(), format!("{frames}/images"))
             }
             Some(folder) => (vec!["--data", "camvid", "--root", folder], format!("{folder}/val")),
         };
-        let eval = ["eval", &bundle, "--beside", &twin, "--sheet", &below("sheet.png")];
+        let eval = ["eval", &bundle, "--beside", &baseline, "--sheet", &output("sheet.png")];
         self.step("score both on unseen images", &[eval.as_slice(), &scored_on].concat())?;
-        let label = ["label", &bundle, &images, "--out", &below("labels")];
+        let label = ["label", &bundle, &images, "--out", &output("labels")];
         self.step("label images", &[label.as_slice(), &["--format", "ids,color,overlay"]].concat())
     }
 
@@ -87,12 +87,12 @@ impl Demo<'_> {
         let grid = ["train", config, "--out", OUT, "--ablate", "mode=prototype,supervised"];
         let settings = settings.iter().flat_map(|setting| ["--set", setting]);
         self.step(
-            "train by prototypes, and supervised",
+            "train with prototypes, and supervised",
             &grid.into_iter().chain(settings).collect::<Vec<_>>(),
         )
     }
 
-    /// Runs `protoseg` as one step.
+    /// Runs `protoseg` as a step.
     fn step(&mut self, title: &str, arguments: &[&str]) -> Result<()> {
         let mut command = run::program(self.root, "protoseg")?;
         command.args(arguments);
@@ -100,11 +100,11 @@ impl Demo<'_> {
     }
 }
 
-fn below(name: &str) -> String {
+fn output(name: &str) -> String {
     format!("{OUT}/{name}")
 }
 
 fn utf8(path: &Path) -> Result<String> {
-    let text = path.to_str().context("the name of the data folder is not UTF-8")?;
+    let text = path.to_str().context("the path of the data folder is not UTF-8")?;
     Ok(text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! Other people's software: Python packages of `tests/external/requirements/`, and pytest over `tests/external/`.
+//! Python environments of `tests/external/requirements/`, and pytest on `tests/external/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::python::Python;
 use crate::{run, setup};
 
-/// Names a Python that has the packages of `requirements/torch.txt` already; they are 3 GB.
+/// Variable that names a Python with the packages of `requirements/torch.txt` (3 GB).
 const TORCH_PYTHON: &str = "PROTOSEG_TORCH_PYTHON";
 
 /// Installs the packages of `requirements/NAME.txt` below `.runtime/` and returns their folder.
@@ -19,29 +19,29 @@ pub(crate) fn packages(root: &Path, python: &Python, name: &str) -> Result<PathB
     setup::ensure_python_packages(root, &format!("python-{name}"), python, &requirements)
 }
 
-/// A call of Python with the packages of a requirements file.
+/// Python with the packages of a requirements file.
 pub(crate) fn python(root: &Path, name: &str) -> Result<Command> {
     let python = Python::find()?;
     let mut command = python.command();
     command.env("PYTHONPATH", packages(root, &python, name)?);
-    Ok(prepared(root, command))
+    Ok(prepare(root, command))
 }
 
-/// A call of the Python that has PyTorch.
+/// Python with PyTorch.
 pub(crate) fn torch_python(root: &Path) -> Result<Command> {
     match std::env::var_os(TORCH_PYTHON) {
         Some(program) => {
             let mut command = Command::new(program);
             command.env_remove("LD_LIBRARY_PATH");
-            Ok(prepared(root, command))
+            Ok(prepare(root, command))
         }
         None => python(root, "torch"),
     }
 }
 
-fn prepared(root: &Path, mut command: Command) -> Command {
+fn prepare(root: &Path, mut command: Command) -> Command {
     command.current_dir(root);
-    // Bytecode written into the folder of packages would not agree with its stamp.
+    // Bytecode in the folder of packages would contradict its stamp.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     if std::env::var_os("ORT_DYLIB_PATH").is_none() {
         command.env("ORT_DYLIB_PATH", root.join(".runtime/onnxruntime/libonnxruntime.so"));
@@ -49,8 +49,8 @@ fn prepared(root: &Path, mut command: Command) -> Command {
     command
 }
 
-/// pytest over files of `tests/external/` with the packages of a requirements file. A single argument that is a folder
-/// names the bundle; others are pytest's.
+/// Runs pytest on files of `tests/external/` with the packages of a requirements file. A single
+/// argument that is a folder is the bundle; other arguments go to pytest.
 pub(crate) fn pytest(
     root: &Path,
     requirements: &str,

@@ -1,8 +1,7 @@
-//! `cargo xtask …`: fetches the native runtimes, then builds, tests, demonstrates and proves the workspace.
+//! `cargo xtask`: setup of the native runtimes, demo, tests, CI and long proofs.
 
 mod accuracy;
 mod ci;
-mod compiler;
 mod component;
 mod demo;
 mod external;
@@ -27,27 +26,19 @@ Usage: cargo xtask COMMAND
 
 Commands:
   setup [--cpu | --cuda] [NAME…]
-                           fetch libtorch, ONNX Runtime and the backbone weights into .runtime/, or those of them
-                           that are named: libtorch, onnxruntime, weights
-                           (without an option: CUDA where there is an NVIDIA driver, else CPU)
-  demo [--data DIR]        build, then train, export and run a small model
+                           fetch libtorch, ONNX Runtime and backbone weights into .runtime/, or only those named:
+                           libtorch, onnxruntime, weights (default: CUDA if there is an NVIDIA driver, else CPU)
+  demo [--data DIR]        build; then train, export and run a small model
   test [ARGS…]             build the programs and run every test; ARGS go to `cargo test`
-  ci                       what the CI runs: fmt, clippy, doc, test, every bench once
-  prove NAME… [ARGS…]      run long proofs by name; without a name: list them
+  ci                       run the checks of the CI: fmt, clippy, doc, test, every bench once
+  prove NAME… [ARGS…]      run long proofs; without a name: list them
 
-Each command runs `setup` first; it is done in an instant where nothing is missing.";
+Each command runs `setup` first, which returns at once if nothing is missing.";
 
-/// A call that makes no sense: exit status 2, where a failure is 1.
-#[derive(Debug)]
+/// Wrong arguments: exit status 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
-
-impl std::fmt::Display for Usage {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -81,7 +72,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "help that was asked for is a result")]
+#[expect(clippy::print_stdout, reason = "requested help is a result")]
 fn print_usage() {
     println!("{USAGE}");
 }

@@ -1,4 +1,4 @@
-//! Proofs that hold our figures against other programs' in interleaved runs: the scripts in `benches/peers/`.
+//! Interleaved comparisons with other programs: runs of the scripts in `benches/peers/`.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::external::{python, torch_python};
 use crate::run;
 
-/// Networks of the latency proof: short name, preset, frames, frames of a block.
+/// Networks of `latency`: short name, preset, frames, frames per block.
 const NETWORKS: [(&str, &str, &str, &str); 2] = [
     ("lite0", "deeplabv3plus-efficientnet-lite0", "30", "5"),
-    // A frame takes it a minute of two cores.
+    // A frame takes a minute on two cores.
     ("resnet101", "deeplabv3plus-resnet101", "5", "1"),
 ];
-/// Folder of bundles whose random weights take as long as trained ones.
+/// Folder of bundles with random weights, which are as fast as trained ones.
 const BUNDLES: &str = "runs/prove-bundles";
 const FRAMES: &str = "runs/prove-frames";
 
-/// Training steps that PyTorch repeats, and how their settings differ from the example's own.
+/// Training steps that PyTorch repeats, and settings that differ from those of the example.
 const STEPS: [(&str, &[&str]); 3] = [
     ("lite0", &[]),
     ("lite0-raw", &["average=raw", "cutmix=1", "crop=128", "seed=3"]),
@@ -37,31 +37,34 @@ const STEPS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// Sessions of the planted slow-down, each way, and pairs of blocks of each: a tenth of a second a block, shorter than
-/// the bursts of other load on a shared machine.
+/// Sessions with and without the planted slowdown, and pairs of blocks in each. A block takes a
+/// tenth of a second, less than bursts of other load on a shared machine.
 const PLANTED: [&str; 2] = ["20", "100"];
 
-/// Whole optimizer steps equal PyTorch's. Takes names of steps, or all; a folder remains only where they differ.
+/// Compares whole optimizer steps with PyTorch. Takes names of steps, or runs all; the folder of a
+/// step is kept if it differs.
 pub(crate) fn step(root: &Path, names: &[String]) -> Result<()> {
     let chosen = choose(&STEPS.map(|(name, _)| name), names)?;
-    // The test is there for the reason given at `build_programs`.
+    // For the test see `build_programs`.
     let build = ["--bins", "--test", "layering", "--example", "record_step"];
     run::execute(run::cargo(root, "build").args(build))?;
     for (name, settings) in STEPS.iter().filter(|(name, _)| chosen.contains(name)) {
         let folder = root.join("runs/prove-step").join(name);
-        // Sums in another order, of threads or of the memory's layout, differ by more than the tolerance.
+        // Another order of summation, by threads or memory layout, differs by more than the
+        // tolerance.
         let mut record = run::program(root, "examples/record_step")?;
         run::execute(record.arg(&folder).args(*settings).env("OMP_NUM_THREADS", "1"))?;
         let mut compare = torch_python(root)?;
         compare.env("OMP_NUM_THREADS", "1").args(["benches/peers/step.py", "compare"]);
         run::execute(compare.arg(&folder).arg("--channels-last"))
-            .with_context(|| format!("the step {name} differs from PyTorch's"))?;
+            .with_context(|| format!("the step {name} differs from that of PyTorch"))?;
         fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
     }
     Ok(())
 }
 
-/// `protoseg label` beside a Python script and PyTorch. Takes a bundle, its checkpoint and a folder of PNG frames.
+/// Compares `protoseg label` with a Python script and PyTorch. Takes a bundle, its checkpoint and a
+/// folder of PNG frames.
 pub(crate) fn labeling(root: &Path, arguments: &[String]) -> Result<()> {
     run::build_programs(root)?;
     let (own_checkpoint, own_bundle) = own_bundle(root, NETWORKS[0].0, NETWORKS[0].1)?;
@@ -76,8 +79,8 @@ pub(crate) fn labeling(root: &Path, arguments: &[String]) -> Result<()> {
     run::execute(&mut pairs)
 }
 
-/// Frames of 1024x2048 beside ONNX Runtime, OpenVINO and PyTorch. Takes short names of networks, or measures all; tables
-/// and reports are kept in `benches/results/`.
+/// Compares the latency of 1024x2048 frames with ONNX Runtime, OpenVINO and PyTorch. Takes short
+/// names of networks, or measures all; writes tables and reports to `benches/results/`.
 pub(crate) fn latency(root: &Path, names: &[String]) -> Result<()> {
     let chosen = choose(&NETWORKS.map(|(name, ..)| name), names)?;
     run::build_programs(root)?;
@@ -93,21 +96,22 @@ pub(crate) fn latency(root: &Path, names: &[String]) -> Result<()> {
         peers.stdout(File::create(&table).with_context(|| table.display().to_string())?);
         peers.arg("benches/peers/latency_frames.py").arg(run::programs()?.join("protoseg"));
         run::execute(peers.arg(&bundle).arg(&checkpoint).arg(&frames).args([count, block]))?;
-        keep(root, &table, &format!("latency-cpu-{name}.md"))?;
+        store(root, &table, &format!("latency-cpu-{name}.md"))?;
         let mut bench = run::program(root, "protoseg")?;
         bench.arg("bench").arg(&bundle).args(["--scenario", "single-stream", "--warm-up", "0"]);
         bench.args(["--queries", count]).arg("--images").arg(&frames);
         run::execute(bench.arg("--report").arg(&report))?;
-        keep(root, &report, &format!("latency-cpu-{name}.json"))?;
+        store(root, &report, &format!("latency-cpu-{name}.json"))?;
     }
     Ok(())
 }
 
-/// `protoseg bench` beside a loop in Python and others' load generators, and a planted slow-down. Takes a bundle.
+/// Compares `protoseg bench` with a loop in Python and other load generators, and measures a
+/// planted slowdown. Takes a bundle.
 pub(crate) fn bench(root: &Path, arguments: &[String]) -> Result<()> {
-    ensure!(arguments.len() < 2, "the proof `bench` takes one bundle or nothing");
+    ensure!(arguments.len() < 2, "`prove bench` takes one bundle or nothing, not {arguments:?}");
     let generator = Command::new("hey").arg("-h").output();
-    ensure!(generator.is_ok(), "there is no hey: `apt-get install hey` provides it");
+    ensure!(generator.is_ok(), "hey not found; run `apt-get install hey`");
     run::build_programs(root)?;
     let bundle = match arguments.first() {
         Some(bundle) => std::path::absolute(bundle)?,
@@ -118,26 +122,27 @@ pub(crate) fn bench(root: &Path, arguments: &[String]) -> Result<()> {
         let mut peer = python(root, "load")?;
         peer.arg(format!("benches/peers/{script}")).arg(run::programs()?.join("protoseg"));
         run::execute(peer.arg(&bundle).arg(images))
-            .with_context(|| format!("{script} finds something else"))?;
+            .with_context(|| format!("{script} measures something else"))?;
     }
-    // `cargo bench` knows no --release; the workspace is named for the reason given at `run::cargo`.
+    // `cargo bench` takes no --release; for --workspace see `run::cargo`.
     let mut planted = run::bare_cargo(root);
     planted.args(["bench", "--workspace", "--bench", "planted", "--"]).arg(&bundle);
     run::execute(planted.args(PLANTED))
 }
 
-/// The known names that were given, or all; others are refused.
+/// Returns the given names, or all known ones if none is given.
 fn choose<'a>(known: &[&'a str], names: &[String]) -> Result<Vec<&'a str>> {
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("{unknown:?} is not known; there are {}", known.join(", "));
+        bail!("unknown name {unknown:?}; choose from {}", known.join(", "));
     }
     let chosen = |name: &&str| names.is_empty() || names.iter().any(|given| given == name);
     Ok(known.iter().copied().filter(chosen).collect())
 }
 
-/// Checkpoint and bundle of a network with random weights, made where they are missing.
+/// Returns checkpoint and bundle of a network with random weights, and writes them if they are
+/// missing.
 fn own_bundle(root: &Path, name: &str, preset: &str) -> Result<(PathBuf, PathBuf)> {
-    // Relative, as what is kept names no folder of this machine.
+    // Relative: results contain no folder of this machine.
     let out = Path::new(BUNDLES).join(name);
     let (checkpoint, bundle) = (out.join("checkpoint"), out.join("bundle"));
     if !root.join(&bundle).is_dir() {
@@ -151,7 +156,7 @@ fn own_bundle(root: &Path, name: &str, preset: &str) -> Result<(PathBuf, PathBuf
     Ok((checkpoint, bundle))
 }
 
-/// A folder of synthetic images, written where it is missing; relative to the root.
+/// Returns a folder of synthetic images relative to the root, and writes it if it is missing.
 fn synthetic(root: &Path, folder: &str, size: &str, count: &str) -> Result<PathBuf> {
     if !root.join(folder).is_dir() {
         let mut write = run::program(root, "protoseg")?;
@@ -160,13 +165,14 @@ fn synthetic(root: &Path, folder: &str, size: &str, count: &str) -> Result<PathB
     Ok(Path::new(folder).join("images"))
 }
 
-/// Shows a table and keeps it among the results, without the place of the repository on this machine.
-fn keep(root: &Path, found: &Path, name: &str) -> Result<()> {
-    let text = fs::read_to_string(found).with_context(|| found.display().to_string())?;
-    let place = root.join("benches/results").join(name);
+/// Prints a table, and copies it or a report to `benches/results/` without the path of the
+/// repository.
+fn store(root: &Path, source: &Path, name: &str) -> Result<()> {
+    let text = fs::read_to_string(source).with_context(|| source.display().to_string())?;
+    let target = root.join("benches/results").join(name);
     if name.ends_with(".md") {
         eprint!("{text}");
     }
     let text = text.replace(&format!("{}/", root.display()), "");
-    fs::write(&place, text).with_context(|| place.display().to_string())
+    fs::write(&target, text).with_context(|| target.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask prove`: proofs that take too long or need too much for the CI, each under a name.
+//! `cargo xtask prove`: named checks that are too long or need too much for the CI.
 
 use std::path::Path;
 
@@ -14,9 +14,10 @@ struct Proof {
 }
 
 enum Run {
-    /// Takes the repository and the arguments after the names.
+    /// Takes the repository and the arguments.
     Function(fn(&Path, &[String]) -> Result<()>),
-    /// pytest over files of `tests/external/`, once with each requirements file: its name, files and options.
+    /// Runs pytest once per requirements file: its name, then files of `tests/external/` and
+    /// options.
     Pytest(&'static [(&'static str, &'static [&'static str])]),
 }
 
@@ -25,52 +26,52 @@ const ANNOTATIONS: &str = "test_annotation_formats.py";
 const PROOFS: &[Proof] = &[
     Proof {
         name: "fresh",
-        about: "README's two commands in a clean clone, with nothing cached",
+        about: "the two commands of the README in a clean clone with empty caches",
         run: Run::Function(fresh::prove),
     },
     Proof {
         name: "tests",
-        about: "every test, with real data required: nothing is skipped [ARGS…]",
+        about: "every test; missing real data is a failure [ARGS…]",
         run: Run::Function(tests),
     },
     Proof {
         name: "camvid",
-        about: "training on CamVid as configured, most of an hour, and its bundle has the same score [KEY=VALUE…]",
+        about: "score of training on CamVid, and the same score of its bundle; most of an hour [KEY=VALUE…]",
         run: Run::Function(camvid),
     },
     Proof {
         name: "accuracy",
-        about: "three modes of training, three seeds each; hours [camvid, synthetic]",
+        about: "three training modes, three seeds each; hours [camvid, synthetic]",
         run: Run::Function(accuracy::prove),
     },
     Proof {
         name: "step",
-        about: "whole optimizer steps equal PyTorch's [NAMES…; 3 GB, or PROTOSEG_TORCH_PYTHON]",
+        about: "whole optimizer steps equal those of PyTorch [NAMES…; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: Run::Function(peers::step),
     },
     Proof {
         name: "labeling",
-        about: "protoseg label beside a Python script and PyTorch [BUNDLE CHECKPOINT FRAMES; 3 GB, or PROTOSEG_TORCH_PYTHON]",
+        about: "protoseg label compared with a Python script and PyTorch [BUNDLE CHECKPOINT FRAMES; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: Run::Function(peers::labeling),
     },
     Proof {
         name: "bench",
-        about: "protoseg bench beside ONNX Runtime in Python and load generators; a planted slow-down [BUNDLE]; needs hey",
+        about: "protoseg bench compared with ONNX Runtime in Python and load generators; a planted slowdown [BUNDLE]; needs hey",
         run: Run::Function(peers::bench),
     },
     Proof {
         name: "latency",
-        about: "frames beside ONNX Runtime, OpenVINO and PyTorch; an hour [lite0, resnet101; 3 GB, or PROTOSEG_TORCH_PYTHON]",
+        about: "latency compared with ONNX Runtime, OpenVINO and PyTorch; an hour [lite0, resnet101; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: Run::Function(peers::latency),
     },
     Proof {
         name: "onnx-checker",
-        about: "onnx's checker, OpenVINO and Triton's schema take every file of every network [--onnx FILES…]",
+        about: "the ONNX checker, OpenVINO and the schema of Triton accept every file of every network [--onnx FILES…]",
         run: Run::Pytest(&[("common", &["test_onnx_files.py"])]),
     },
     Proof {
         name: "formats",
-        about: "pycocotools, datumaro and Label Studio's SDK read the annotation files; 2 GB",
+        about: "pycocotools, datumaro and the Label Studio SDK read the annotation files; 2 GB",
         run: Run::Pytest(&[
             ("datumaro-0.3", &[ANNOTATIONS, "-k", "datumaro"]),
             ("datumaro", &[ANNOTATIONS, "-k", "datumaro"]),
@@ -80,32 +81,33 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "clients",
-        about: "Triton's and KServe's clients get from protoseg serve the labels of protoseg label [BUNDLE]; 1 GB",
+        about: "clients of Triton and KServe get from protoseg serve the labels of protoseg label [BUNDLE]; 1 GB",
         run: Run::Pytest(&[("clients", &["test_oip_clients.py"])]),
     },
     Proof {
         name: "cityscapes",
-        about: "the official evaluation equals protoseg eval, class by class [BUNDLE]",
+        about: "protoseg eval equals the official evaluation of Cityscapes, class by class [BUNDLE]",
         run: Run::Pytest(&[("cityscapes", &["test_cityscapes.py"])]),
     },
     Proof {
         name: "deploy",
-        about: "the readers of deploy/ accept it, and its image's layout works [BUNDLE]; needs root, promtool",
+        about: "validators accept the files of deploy/, and the container image works [BUNDLE]; needs root, promtool",
         run: Run::Pytest(&[("deploy", &["test_deploy_files.py", "test_deploy_image.py"])]),
     },
     Proof {
         name: "openapi",
-        about: "the service's description is valid, and schemathesis finds no response beside it",
+        about: "the OpenAPI description is valid, and schemathesis finds no response that contradicts it",
         run: Run::Pytest(&[("openapi", &["test_openapi.py"])]),
     },
     Proof {
         name: "page",
-        about: "the service's page in Chromium: images, legend, keyboard, phone, dark, key, errors; needs chromium",
+        about: "the web page in Chromium: images, legend, keyboard, phone, dark mode, key, errors; needs chromium",
         run: Run::Pytest(&[("page", &["test_page.py"])]),
     },
 ];
 
-/// `cargo xtask prove NAME… [ARGS…]`: the leading words that are names, or `all`, say which; each gets the rest.
+/// `cargo xtask prove NAME… [ARGS…]`: each named proof, or `all`, gets the arguments after the
+/// names.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let Some(first) = arguments.first() else {
         print_list();
@@ -114,7 +116,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     let (chosen, rest) =
         if first == "all" { (PROOFS.iter().collect(), &arguments[1..]) } else { select(arguments) };
     if chosen.is_empty() {
-        return Err(Usage(format!("there is no proof {first:?}\n\n{}", list())).into());
+        return Err(Usage(format!("unknown proof {first:?}\n\n{}", list())).into());
     }
     setup::ensure_runtimes(root)?;
     let mut steps = Steps::default();
@@ -139,7 +141,7 @@ impl Proof {
     }
 }
 
-/// The proofs named by the leading words, and the words after them.
+/// Splits the arguments into leading names of proofs and the rest.
 fn select(arguments: &[String]) -> (Vec<&'static Proof>, &[String]) {
     let find = |word: &String| PROOFS.iter().find(|proof| proof.name == word);
     let chosen: Vec<_> = arguments.iter().map_while(find).collect();
@@ -159,19 +161,21 @@ fn print_list() {
     println!("{}", list());
 }
 
-/// Every test, with real data required.
+/// Runs every test; missing real data is a failure.
 fn tests(root: &Path, arguments: &[String]) -> Result<()> {
     run::build_programs(root)?;
     run::execute(run::cargo(root, "test").args(arguments).env("PROTOSEG_REQUIRE_DATA", "1"))
 }
 
-/// Least mean IoU in percent of `train/configs/camvid.toml` on the validation list: a PyTorch reference reached 48.0 by
-/// supervised training of half the length, and another seed moves it by one or two.
+/// Least mean IoU in percent of `train/configs/camvid.toml` on the validation list: a PyTorch
+/// reference reached 48.0 by supervised training of half the length, and another seed moves it by
+/// one or two.
 const CAMVID_LEAST: f64 = 46.0;
-/// Largest difference in percent between the trainer's score and the bundle's.
+/// Largest difference in percent between the scores of the trainer and the bundle.
 const SCORE_TOLERANCE: f64 = 0.1;
 
-/// Trains on CamVid as configured; the score must be high enough, and the exported bundle must have the same.
+/// Trains on CamVid as configured, and compares the score with a minimum and with that of the
+/// bundle.
 fn camvid(root: &Path, settings: &[String]) -> Result<()> {
     run::build_programs(root)?;
     let shared = || root.join("../shared/data");
@@ -179,7 +183,7 @@ fn camvid(root: &Path, settings: &[String]) -> Result<()> {
     let shown = data.display();
     ensure!(
         data.is_dir(),
-        "there is no {shown}; name the folder that holds camvid/ by PROTOSEG_DATA"
+        "{shown} not found; set PROTOSEG_DATA to the folder that contains camvid/"
     );
     let out = root.join("runs/prove-camvid");
     if out.exists() {
@@ -202,17 +206,18 @@ fn camvid(root: &Path, settings: &[String]) -> Result<()> {
     );
     let trained = mean_iou(&std::fs::read_to_string(checkpoint.join("metrics.json"))?)?;
     let deployed = mean_iou(&String::from_utf8_lossy(&output.stdout))?;
-    eprintln!(
-        "mIoU by libtorch {trained:.3}, by ONNX Runtime {deployed:.3}, at least {CAMVID_LEAST} wanted"
+    eprintln!("mIoU: libtorch {trained:.3}, ONNX Runtime {deployed:.3}, minimum {CAMVID_LEAST}");
+    ensure!(
+        (trained - deployed).abs() <= SCORE_TOLERANCE,
+        "the scores differ by more than {SCORE_TOLERANCE}"
     );
-    ensure!((trained - deployed).abs() <= SCORE_TOLERANCE, "the two scores differ");
-    ensure!(trained >= CAMVID_LEAST, "the score is too low");
+    ensure!(trained >= CAMVID_LEAST, "the score is below {CAMVID_LEAST}");
     Ok(())
 }
 
-/// The first mean IoU of a JSON text.
+/// Returns the first `mean_iou` of a JSON text.
 fn mean_iou(json: &str) -> Result<f64> {
-    let (_, rest) = json.split_once("\"mean_iou\":").context("the scores have no mean_iou")?;
+    let (_, rest) = json.split_once("\"mean_iou\":").context("the scores lack mean_iou")?;
     let number = rest.trim_start().split([',', '}', '\n']).next().unwrap_or_default();
     number.trim().parse().with_context(|| format!("`{number}` is not a mean IoU"))
 }

@@ -1,4 +1,4 @@
-//! Python's pip, which fetches the wheels: found, called, and its failures explained.
+//! Calls of pip, and explanations of its failures.
 
 use std::fs;
 use std::io::{IsTerminal, stderr};
@@ -15,7 +15,7 @@ pub(crate) struct Python {
 }
 
 impl Python {
-    /// The one on the path.
+    /// Finds `python3` on the path.
     pub(crate) fn find() -> Result<Self> {
         Self::check(PathBuf::from("python3"))
     }
@@ -25,39 +25,36 @@ impl Python {
         match python.pip().arg("--version").output() {
             Ok(output) if output.status.success() => Ok(python),
             Ok(output) => {
-                let words = String::from_utf8_lossy(&output.stderr);
+                let errors = String::from_utf8_lossy(&output.stderr);
                 bail!(
-                    "python3 is here but its pip does not work ({}): `apt-get install python3-pip` provides it",
-                    words.lines().last().unwrap_or("it says nothing").trim()
+                    "pip of python3 does not work ({}); run `apt-get install python3-pip`",
+                    errors.lines().last().unwrap_or("no error output").trim()
                 )
             }
             Err(error) => {
-                bail!(
-                    "python3 was not found ({error}): `apt-get install python3 python3-pip` provides it"
-                )
+                bail!("python3 was not found ({error}); run `apt-get install python3 python3-pip`")
             }
         }
     }
 
-    /// Its version as "3.11.7".
+    /// Returns the version, such as "3.11.7".
     pub(crate) fn version(&self) -> Result<String> {
         let output = self.command().arg("--version").output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().trim_start_matches("Python ").to_owned())
     }
 
-    /// A call of it.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_remove("LD_LIBRARY_PATH");
         command
     }
 
-    /// Downloads one wheel per requirement into `folder`, whatever Python this is: wheels for CPython 3.11 on x86-64
-    /// Linux, of which only the native libraries are used.
+    /// Downloads one wheel per requirement into `folder`: for CPython 3.11 on x86-64 Linux,
+    /// whatever this Python is, since only native libraries are used.
     pub(crate) fn download(&self, requirements: &str, folder: &Path) -> Result<()> {
         let mut command = self.pip();
         command.args(["download", "--no-deps", "--only-binary=:all:", "--python-version", "3.11"]);
-        // pip takes a platform by its letter: glibc 2.28 does not stand for those before it.
+        // pip matches platforms exactly: manylinux_2_28 does not include older ones.
         for minor in (17..=28).rev() {
             command.args(["--platform", &format!("manylinux_2_{minor}_x86_64")]);
         }
@@ -65,7 +62,7 @@ impl Python {
         run_pip(command, requirements, folder)
     }
 
-    /// Installs the requirements and what they need into `folder`, for this Python, to be named in `PYTHONPATH`.
+    /// Installs requirements and their dependencies into `folder`, for `PYTHONPATH` of this Python.
     pub(crate) fn install(&self, requirements: &str, folder: &Path) -> Result<()> {
         let mut command = self.pip();
         command.args(["install", "--only-binary=:all:", "--target"]).arg(folder);
@@ -75,38 +72,40 @@ impl Python {
     fn pip(&self) -> Command {
         let mut command = self.command();
         command.args(["-m", "pip", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
-        // Settings of the user's that contradict the options above.
+        // Overrides user settings that contradict the options above.
         command.env("PIP_REQUIRE_VIRTUALENV", "0").env("PIP_USER", "0");
         command
     }
 }
 
-/// Runs pip with its temporary files in `folder`, as /tmp may be a small file system; shows its progress to a person.
+/// Runs pip with temporary files in `folder`, since /tmp may be small; shows progress on a
+/// terminal.
 fn run_pip(mut command: Command, requirements: &str, folder: &Path) -> Result<()> {
     let list = folder.join("requirements.txt");
     let temporary = folder.join("temporary");
-    fs::create_dir_all(&temporary).map_err(|error| host::explain(&error, &temporary))?;
-    fs::write(&list, requirements).map_err(|error| host::explain(&error, &list))?;
+    fs::create_dir_all(&temporary).map_err(host::explain(&temporary))?;
+    fs::write(&list, requirements).map_err(host::explain(&list))?;
     command.arg("--requirement").arg(&list).env("TMPDIR", &temporary);
     command.stdout(if stderr().is_terminal() { Stdio::from(stderr()) } else { Stdio::null() });
     let output = command.output()?;
     if !output.status.success() {
         return Err(diagnose(&String::from_utf8_lossy(&output.stderr)));
     }
-    fs::remove_dir_all(&temporary).map_err(|error| host::explain(&error, &temporary))
+    fs::remove_dir_all(&temporary).map_err(host::explain(&temporary))
 }
 
-/// What pip's error output means, and how to mend it.
-fn diagnose(words: &str) -> anyhow::Error {
-    let has_any = |signs: &[&str]| signs.iter().any(|sign| words.contains(sign));
-    let last = words.lines().rev().find(|line| line.starts_with("ERROR:")).or(words.lines().last());
-    let last = last.unwrap_or("it says nothing").trim_start_matches("ERROR:").trim();
+/// Explains the error output of pip and its remedy.
+fn diagnose(output: &str) -> anyhow::Error {
+    let has_any = |signs: &[&str]| signs.iter().any(|sign| output.contains(sign));
+    let last =
+        output.lines().rev().find(|line| line.starts_with("ERROR:")).or(output.lines().last());
+    let last = last.unwrap_or("no error output").trim_start_matches("ERROR:").trim();
     if has_any(&["No space left on device", "Disk quota exceeded"]) {
         anyhow!("the disk is full: setup needs 2 GB (8 GB with CUDA); free some and run again")
     } else if has_any(&["DO NOT MATCH THE HASHES"]) {
         anyhow!(
-            "the package index served a file that is not the pinned one (its sha256 differs): run again, and if that \
-             does not help, check the proxy or mirror that pip uses"
+            "the package index served a file whose sha256 differs from the pinned one; run again, and if it persists, \
+             check the proxy or mirror of pip"
         )
     } else if has_any(&[
         "Connection",
@@ -117,13 +116,13 @@ fn diagnose(words: &str) -> anyhow::Error {
         "SSLError",
     ]) {
         anyhow!(
-            "pip could not reach its package index, or the download broke off: check the network (or name a mirror in \
-             PIP_INDEX_URL) and run again; pip says: {last}"
+            "pip could not reach its package index, or the download was interrupted; check the network (or set \
+             PIP_INDEX_URL to a mirror) and run again; pip says: {last}"
         )
     } else if has_any(&["No matching distribution", "no such option"]) {
         anyhow!(
-            "pip did not find what it was asked for; a pip older than 20.3 cannot: `python3 -m pip install --upgrade \
-             pip` brings a newer one; pip says: {last}"
+            "pip found no matching package, as pip before 20.3 does; run `python3 -m pip install --upgrade pip` and \
+             try again; pip says: {last}"
         )
     } else {
         anyhow!("pip failed: {last}")
@@ -134,8 +133,8 @@ fn diagnose(words: &str) -> anyhow::Error {
 pub(crate) mod tests {
     use super::*;
 
-    /// A stand-in for Python: a shell script. Another process puts it in place: a file that this one has open for
-    /// writing while another test starts a program cannot be executed for a moment.
+    /// Writes a shell script in place of Python. `install` creates the file: if this process did, a
+    /// concurrent fork could keep it open for writing, and it could not be executed (ETXTBSY).
     pub(crate) fn fake_python(folder: &Path, script: &str) -> Python {
         let (text, program) = (folder.join("script"), folder.join("python3"));
         fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -171,7 +170,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn failures_of_pip_are_told_apart() {
+    fn failures_of_pip_are_distinguished() {
         let offline = failure(
             "echo 'WARNING: Retrying (Retry(total=4)) after connection broken by NewConnectionError' >&2
              echo 'ERROR: No matching distribution found for a==1' >&2; exit 1",
@@ -189,11 +188,11 @@ pub(crate) mod tests {
 
         let other =
             failure("echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM …' >&2; exit 1");
-        assert!(other.contains("its sha256 differs"), "{other}");
+        assert!(other.contains("whose sha256 differs"), "{other}");
 
         let unknown = failure("echo 'ERROR: No matching distribution found for a==1' >&2; exit 1");
         assert!(unknown.contains("pip install --upgrade pip"), "{unknown}");
 
-        assert_eq!(failure("exit 1"), "pip failed: it says nothing");
+        assert_eq!(failure("exit 1"), "pip failed: no error output");
     }
 }

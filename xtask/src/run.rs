@@ -1,4 +1,4 @@
-//! Runs cargo and the workspace's programs.
+//! Calls of cargo and of the programs of the workspace.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,33 +6,34 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The variables of `.cargo/config.toml` and the paths in `.runtime/` they name.
+/// Variables of `.cargo/config.toml` and their paths.
 const RUNTIME_VARIABLES: [(&str, &str); 2] = [
     ("LIBTORCH", ".runtime/libtorch"),
     ("ORT_DYLIB_PATH", ".runtime/onnxruntime/libonnxruntime.so"),
 ];
 
-/// The repository.
+/// Returns the root of the repository.
 pub(crate) fn root() -> Result<PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(package.parent().context("xtask lies in no repository")?.to_owned())
+    Ok(package.parent().context("xtask is outside the repository")?.to_owned())
 }
 
-/// The folder of the built programs, this one among them.
+/// Returns the folder of the built programs, including xtask.
 pub(crate) fn programs() -> Result<PathBuf> {
-    let this = std::env::current_exe().context("finding xtask's own program")?;
-    Ok(this.parent().context("xtask's own program lies in no folder")?.to_owned())
+    let this = std::env::current_exe().context("finding the program of xtask")?;
+    Ok(this.parent().context("the program of xtask has no parent folder")?.to_owned())
 }
 
-/// `cargo SUBCOMMAND --release --workspace`: always both, so that one build of torch-sys serves every call.
+/// `cargo SUBCOMMAND --release --workspace`: always both, so that one build of torch-sys serves
+/// every call.
 pub(crate) fn cargo(root: &Path, subcommand: &str) -> Command {
     let mut command = bare_cargo(root);
     command.args([subcommand, "--release", "--workspace"]);
     command
 }
 
-/// cargo as a user would call it: without what the cargo that runs xtask has put into the environment, as that could
-/// make build scripts run again. `LD_LIBRARY_PATH` goes too: programs must find their libraries without it.
+/// cargo without the variables that the outer cargo has set, which could make build scripts run
+/// again, and without `LD_LIBRARY_PATH`: programs must find their libraries without it.
 pub(crate) fn bare_cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).env_remove("LD_LIBRARY_PATH");
@@ -50,13 +51,13 @@ pub(crate) fn bare_cargo(root: &Path) -> Command {
     command
 }
 
-/// Builds every program. The one small test keeps the features of common dependencies as `cargo test` has them (cargo
-/// joins those of dev-dependencies only where a test is asked for), so that nothing is compiled twice.
+/// Builds every program, and one small test: with it, common dependencies get the features that
+/// `cargo test` gives them, so that nothing is compiled twice.
 pub(crate) fn build_programs(root: &Path) -> Result<()> {
     execute(cargo(root, "build").args(["--bins", "--test", "layering"]))
 }
 
-/// A program of the workspace, run in the repository.
+/// A program of the workspace with the root as its working directory.
 pub(crate) fn program(root: &Path, name: &str) -> Result<Command> {
     let mut command = Command::new(programs()?.join(name));
     command.current_dir(root).env_remove("LD_LIBRARY_PATH");
@@ -68,7 +69,7 @@ pub(crate) fn program(root: &Path, name: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Shows the command, runs it, and makes a failure of it an error.
+/// Prints and runs a command; a status other than 0 is an error.
 pub(crate) fn execute(command: &mut Command) -> Result<()> {
     let line = line(command);
     eprintln!("$ {line}");
@@ -79,7 +80,7 @@ pub(crate) fn execute(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The command as one would type it.
+/// Formats a command as one would type it.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words: Vec<_> =

@@ -1,5 +1,5 @@
-//! `cargo xtask setup`: fetches what is missing in `.runtime/`. Once all is there it needs no network and changes
-//! nothing; a run that was cut off at any moment leaves nothing that a later one would take for complete.
+//! `cargo xtask setup`: fetches missing components of `.runtime/`. If none is missing, it needs no
+//! network and changes nothing; an interrupted run never leaves a folder that looks complete.
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use crate::component::{Build, Component, components};
 use crate::python::Python;
 use crate::stamp::{self, InstallState};
 use crate::wheel::{self, BrokenWheel, Unpacked};
-use crate::{Usage, compiler, host};
+use crate::{Usage, host};
 
 /// `cargo xtask setup [--cpu | --cuda] [NAME…]`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -26,33 +26,34 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         let known = known.join(", ");
         return Err(Usage(format!(
-            "setup takes --cpu or --cuda and names of {known}, not {other:?}"
+            "setup takes --cpu or --cuda and names from {known}, not {other:?}"
         ))
         .into());
     }
     run(root, asked, names)
 }
 
-/// Fetches what is missing, in the build that fits this machine; a complete one of either build is left as it is.
+/// Fetches missing components in the build for this machine; complete ones of either build are
+/// kept.
 pub(crate) fn ensure_runtimes(root: &Path) -> Result<()> {
     run(root, None, &[])
 }
 
-/// Fetches the components of these names, or all where there are none.
+/// Fetches missing components: the named ones, or all if `names` is empty.
 fn run(root: &Path, asked: Option<Build>, names: &[String]) -> Result<()> {
     let runtime = root.join(".runtime");
     let fitting = if host::has_nvidia_driver() { Build::Cuda } else { Build::Cpu };
     if asked.is_none() && fitting == Build::Cuda && is_complete(&runtime, components(Build::Cpu)[0])
     {
         eprintln!(
-            "setup: there is an NVIDIA driver; `cargo xtask setup --cuda` replaces the CPU build of libtorch"
+            "setup: found an NVIDIA driver; `cargo xtask setup --cuda` replaces the CPU build of libtorch"
         );
     }
     if missing(&runtime, asked, fitting, names)?.is_empty() {
-        eprintln!("setup: nothing is missing in {}", runtime.display());
+        eprintln!("setup: {} is complete", runtime.display());
         return Ok(());
     }
-    fs::create_dir_all(&runtime).map_err(|error| host::explain(&error, &runtime))?;
+    fs::create_dir_all(&runtime).map_err(host::explain(&runtime))?;
     let _lock = lock(&runtime)?;
     let missing = missing(&runtime, asked, fitting, names)?;
     if missing.is_empty() {
@@ -65,10 +66,10 @@ fn run(root: &Path, asked: Option<Build>, names: &[String]) -> Result<()> {
         if let InstallState::Damaged(why) =
             stamp::check(&runtime.join(component.name), &component.recipe())
         {
-            eprintln!("setup: {} is replaced: {why}", component.name);
+            eprintln!("setup: replacing {}: {why}", component.name);
         }
         fetch(&python, &runtime, component)
-            .with_context(|| format!("{} is not set up", component.title))?;
+            .with_context(|| format!("setting up {}", component.title))?;
     }
     eprintln!("setup: done in {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
@@ -99,7 +100,7 @@ fn missing(
     Ok(missing)
 }
 
-/// Whether the user has named a copy of their own.
+/// Returns true if the variable of the component names a copy of the user.
 fn has_own(runtime: &Path, component: &Component) -> Result<bool> {
     let Some((variable, path)) = component.variable else { return Ok(false) };
     let Some(named) = std::env::var_os(variable).map(PathBuf::from) else { return Ok(false) };
@@ -108,44 +109,45 @@ fn has_own(runtime: &Path, component: &Component) -> Result<bool> {
     }
     ensure!(
         named.exists(),
-        "{variable} names {}, which does not exist: correct it or unset it",
+        "{variable} names {}, which does not exist; correct it or unset it",
         named.display()
     );
     Ok(true)
 }
 
-/// Waits until no other setup works in `.runtime/`.
+/// Takes the lock of `.runtime/`, waiting for another setup.
 fn lock(runtime: &Path) -> Result<File> {
     let path = runtime.join(".lock");
-    let file = File::create(&path).map_err(|error| host::explain(&error, &path))?;
+    let file = File::create(&path).map_err(host::explain(&path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            eprintln!("setup: another one is at work here; waiting for it");
-            file.lock().map_err(|error| host::explain(&error, &path))?;
+            eprintln!("setup: waiting for another setup in this repository");
+            file.lock().map_err(host::explain(&path))?;
         }
-        Err(TryLockError::Error(error)) => return Err(host::explain(&error, &path)),
+        Err(TryLockError::Error(error)) => return Err(host::explain(&path)(error)),
     }
     Ok(file)
 }
 
-/// What can be known to fail is known before the long download.
+/// Checks platform, compiler and disk space before the download.
 fn ensure_host(runtime: &Path, missing: &[&Component]) -> Result<()> {
     let variables: Vec<&str> =
         missing.iter().filter_map(|component| Some(component.variable?.0)).collect();
     ensure!(
         variables.is_empty() || host::is_supported(),
-        "libtorch and ONNX Runtime are fetched for x86-64 Linux with glibc only: install libtorch 2.11.0 and ONNX \
-         Runtime 1.24 or newer, set LIBTORCH to the folder of the one and ORT_DYLIB_PATH to the library of the other, \
-         and run again"
+        "libtorch and ONNX Runtime can be fetched for x86-64 Linux with glibc only; install libtorch 2.11.0 and ONNX \
+         Runtime 1.24 or newer, set LIBTORCH to the folder of libtorch and ORT_DYLIB_PATH to the library of ONNX \
+         Runtime, and run again"
     );
     if variables.contains(&"LIBTORCH") {
-        compiler::ensure_cxx()?;
+        host::ensure_cxx()?;
     }
     host::ensure_free_space(runtime, missing.iter().map(|component| component.megabytes).sum())
 }
 
-/// Fetches one component: downloads and unpacks beside its folder, then puts it there in one step.
+/// Fetches one component: downloads and unpacks into a temporary folder, which is renamed at the
+/// end.
 fn fetch(python: &Python, runtime: &Path, component: &Component) -> Result<()> {
     let partial = runtime.join(format!(".partial-{}", component.name));
     let tree = partial.join("tree");
@@ -161,7 +163,7 @@ fn fetch(python: &Python, runtime: &Path, component: &Component) -> Result<()> {
         && error.is::<BrokenWheel>()
     {
         remove(&partial)?;
-        bail!("{error:#}, twice: check the proxy or mirror that pip uses and run again");
+        bail!("{error:#}, twice; check the proxy or mirror of pip and run again");
     }
     let start = Instant::now();
     let Unpacked { files, bytes } = unpacked?;
@@ -169,7 +171,7 @@ fn fetch(python: &Python, runtime: &Path, component: &Component) -> Result<()> {
     for kept in component.keeps {
         ensure!(
             tree.join(kept).exists(),
-            "the wheels hold no {kept}: xtask/src/component.rs does not fit its pins"
+            "the wheels lack {kept}: xtask/src/component.rs does not fit its pins"
         );
     }
     publish(runtime, component.name, &component.recipe())?;
@@ -188,7 +190,7 @@ fn unpack(python: &Python, partial: &Path, component: &Component) -> Result<Unpa
     let start = Instant::now();
     let tree = partial.join("tree");
     remove(&tree)?;
-    fs::create_dir_all(&tree).map_err(|error| host::explain(&error, &tree))?;
+    fs::create_dir_all(&tree).map_err(host::explain(&tree))?;
     let mut sum = Unpacked::default();
     for path in wheels {
         let Unpacked { files, bytes } = wheel::unpack(&path, &tree, component.place)?;
@@ -198,7 +200,8 @@ fn unpack(python: &Python, partial: &Path, component: &Component) -> Result<Unpa
     Ok(sum)
 }
 
-/// The component's wheels, from pip or from a run that was cut off after pip had fetched them all.
+/// Downloads the wheels of a component, or returns those of an interrupted run if they are
+/// complete.
 fn download(python: &Python, partial: &Path, component: &Component) -> Result<Vec<PathBuf>> {
     let requirements = component.requirements();
     let folder = partial.join("wheels");
@@ -209,14 +212,14 @@ fn download(python: &Python, partial: &Path, component: &Component) -> Result<Ve
         }
     }
     remove(partial)?;
-    // A pip that outlived its xtask may still write, so each run has a folder of its own.
+    // Each run has its own folder, since a pip of an interrupted run may still be writing.
     let fresh = partial.join(format!("download-{}", std::process::id()));
-    fs::create_dir_all(&fresh).map_err(|error| host::explain(&error, &fresh))?;
+    fs::create_dir_all(&fresh).map_err(host::explain(&fresh))?;
     let wanted = count(component.wheels.len() as u64, "wheel");
     eprintln!("setup: {}: downloading {wanted} with pip", component.title);
     let start = Instant::now();
     python.download(&requirements, &fresh)?;
-    fs::rename(&fresh, &folder).map_err(|error| host::explain(&error, &folder))?;
+    fs::rename(&fresh, &folder).map_err(host::explain(&folder))?;
     let wheels = wheel::wheels_in(&folder)?;
     let bytes = wheels
         .iter()
@@ -231,7 +234,7 @@ fn download(python: &Python, partial: &Path, component: &Component) -> Result<Ve
     Ok(wheels)
 }
 
-/// Installs Python packages into a folder below `.runtime/`, to be named in `PYTHONPATH`.
+/// Installs Python packages into a folder of `.runtime/`, for `PYTHONPATH`.
 pub(crate) fn ensure_python_packages(
     root: &Path,
     name: &str,
@@ -244,7 +247,7 @@ pub(crate) fn ensure_python_packages(
     if stamp::check(&folder, &recipe) == InstallState::Complete {
         return Ok(folder);
     }
-    fs::create_dir_all(&runtime).map_err(|error| host::explain(&error, &runtime))?;
+    fs::create_dir_all(&runtime).map_err(host::explain(&runtime))?;
     let _lock = lock(&runtime)?;
     if stamp::check(&folder, &recipe) == InstallState::Complete {
         return Ok(folder);
@@ -252,7 +255,7 @@ pub(crate) fn ensure_python_packages(
     let partial = runtime.join(format!(".partial-{name}"));
     let tree = partial.join("tree");
     remove(&partial)?;
-    fs::create_dir_all(&tree).map_err(|error| host::explain(&error, &tree))?;
+    fs::create_dir_all(&tree).map_err(host::explain(&tree))?;
     eprintln!("setup: installing {} with pip", requirements.join(", "));
     let start = Instant::now();
     python.install(&requirements.join("\n"), &tree)?;
@@ -261,19 +264,19 @@ pub(crate) fn ensure_python_packages(
     Ok(folder)
 }
 
-/// Stamps the finished tree and puts it in the place of `name`; removes all that was only needed on the way.
+/// Stamps the finished tree, moves it to `name`, and removes temporary files.
 fn publish(runtime: &Path, name: &str, recipe: &str) -> Result<()> {
     let partial = runtime.join(format!(".partial-{name}"));
     let (tree, folder) = (partial.join("tree"), runtime.join(name));
-    stamp::write(&tree, recipe).map_err(|error| host::explain(&error, &tree))?;
+    stamp::write(&tree, recipe).map_err(host::explain(&tree))?;
     if folder.symlink_metadata().is_ok() {
-        fs::rename(&folder, partial.join("old")).map_err(|error| host::explain(&error, &folder))?;
+        fs::rename(&folder, partial.join("old")).map_err(host::explain(&folder))?;
     }
-    fs::rename(&tree, &folder).map_err(|error| host::explain(&error, &folder))?;
+    fs::rename(&tree, &folder).map_err(host::explain(&folder))?;
     remove(&partial)
 }
 
-/// Removes a folder, where a pip that outlived its xtask may still add to it.
+/// Removes a folder to which a pip of an interrupted run may still be writing.
 fn remove(folder: &Path) -> Result<()> {
     for _ in 0..10 {
         match fs::remove_dir_all(folder) {
@@ -281,13 +284,13 @@ fn remove(folder: &Path) -> Result<()> {
                 thread::sleep(Duration::from_millis(100))
             }
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(host::explain(&error, folder));
+                return Err(host::explain(folder)(error));
             }
             _ => return Ok(()),
         }
     }
     bail!(
-        "{} cannot be removed as something keeps writing into it: end the other pip and run again",
+        "{} cannot be removed because another process writes to it; stop the other pip and run again",
         folder.display()
     )
 }

@@ -1,4 +1,4 @@
-//! `setup` against a stand-in for Python that "downloads" a wheel lying beside it.
+//! `setup` with a script in place of Python that copies a local wheel.
 
 use std::fs;
 
@@ -19,13 +19,13 @@ const PACKAGE: Component = Component {
     megabytes: 1,
 };
 
-/// Copies `served.whl` to the folder after `--dest`, and notes the call in `calls`.
+/// Copies `served.whl` to the folder after `--dest`, and adds a line to `calls`.
 const COPY: &str = r#"here=$(dirname "$0")
 echo called >> "$here/calls"
 while [ "$1" != --dest ]; do shift; done
 cp "$here/served.whl" "$2/package-1-py3-none-any.whl""#;
 
-/// A folder with a `served.whl`, and a `.runtime` in it.
+/// Returns a folder with `served.whl` and `.runtime`, the path of the latter, and the script.
 fn prepare(script: &str) -> (TempDir, PathBuf, Python) {
     let folder = tempfile::tempdir().unwrap();
     write_wheel(&folder.path().join("served.whl"), &[("package/library.so", b"library")]);
@@ -51,7 +51,7 @@ fn fetches_stamps_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn replaces_what_is_damaged() {
+fn replaces_a_damaged_folder() {
     let (_folder, runtime, python) = prepare(COPY);
     fs::create_dir(runtime.join("package")).unwrap();
     fs::write(runtime.join("package/library.so"), "half").unwrap();
@@ -60,7 +60,7 @@ fn replaces_what_is_damaged() {
 }
 
 #[test]
-fn whole_wheels_of_a_run_that_was_cut_off_are_used() {
+fn complete_wheels_of_an_interrupted_run_are_used() {
     let (folder, runtime, python) = prepare(COPY);
     let partial = runtime.join(".partial-package");
     download(&python, &partial, &PACKAGE).unwrap();
@@ -87,7 +87,7 @@ fn a_wheel_that_stays_broken_is_an_error_and_is_not_kept() {
     let (folder, runtime, python) = prepare(COPY);
     fs::write(folder.path().join("served.whl"), "<html>please log in</html>").unwrap();
     let error = fetch(&python, &runtime, &PACKAGE).unwrap_err().to_string();
-    assert!(error.contains("is not a whole wheel"), "{error}");
+    assert!(error.contains("is not a complete wheel"), "{error}");
     assert_eq!(calls(&folder), 2);
     assert_eq!(fs::read_dir(&runtime).unwrap().count(), 0);
 }
@@ -97,7 +97,7 @@ fn a_wheel_without_the_library_is_an_error() {
     let (folder, runtime, python) = prepare(COPY);
     write_wheel(&folder.path().join("served.whl"), &[("package/other.so", b"other")]);
     let error = fetch(&python, &runtime, &PACKAGE).unwrap_err().to_string();
-    assert!(error.starts_with("the wheels hold no library.so"), "{error}");
+    assert!(error.starts_with("the wheels lack library.so"), "{error}");
     assert!(!runtime.join("package").exists());
 }
 

@@ -1,5 +1,5 @@
-//! The stamp of a fetched folder: what it was made from and what it held when it was complete.
-//! It is written last and says so little that checking it takes no time: names, counts and sizes.
+//! Stamp of a fetched folder: its recipe, and the number and size of the files of each entry. It is
+//! written last; checking reads no file contents.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,18 +8,16 @@ use std::path::Path;
 
 const NAME: &str = "stamp";
 
-/// How a folder compares with what it should be.
+/// State of a folder relative to its stamp and recipe.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum InstallState {
-    /// As it was when it was stamped, from the same recipe.
     Complete,
-    /// Not there.
     Absent,
-    /// There, but not as it should be; says why.
+    /// Holds the reason.
     Damaged(String),
 }
 
-/// Writes the stamp of `folder`, which is complete.
+/// Writes the stamp of a complete folder.
 pub(crate) fn write(folder: &Path, recipe: &str) -> io::Result<()> {
     fs::write(folder.join(NAME), expected(folder, recipe)?)
 }
@@ -33,7 +31,7 @@ pub(crate) fn check(folder: &Path, recipe: &str) -> InstallState {
         return InstallState::Damaged("it has no stamp".to_owned());
     };
     if !stamp.starts_with(&format!("{recipe}\n\n")) {
-        return InstallState::Damaged("it was made by another recipe".to_owned());
+        return InstallState::Damaged("it was made from another recipe".to_owned());
     }
     let found = match expected(folder, recipe) {
         Ok(found) => found,
@@ -42,12 +40,12 @@ pub(crate) fn check(folder: &Path, recipe: &str) -> InstallState {
     let difference = stamp.lines().find(|line| !found.lines().any(|other| other == *line));
     match difference {
         None if stamp == found => InstallState::Complete,
-        None => InstallState::Damaged("it holds more than was fetched".to_owned()),
-        Some(line) => InstallState::Damaged(format!("it no longer holds `{line}`")),
+        None => InstallState::Damaged("it has additional files".to_owned()),
+        Some(line) => InstallState::Damaged(format!("it no longer has `{line}`")),
     }
 }
 
-/// The recipe, an empty line, then for each entry of the folder how many files of how many bytes it holds.
+/// Returns the text of the stamp: the recipe, an empty line, and a line per entry of the folder.
 fn expected(folder: &Path, recipe: &str) -> io::Result<String> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -65,7 +63,7 @@ fn expected(folder: &Path, recipe: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// Number and total size of the files under `path`, links followed.
+/// Returns the number and total size of the files under `path`, following links.
 fn measure(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_dir() {
@@ -84,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_complete_from_absent_and_damaged() {
+    fn complete_absent_and_damaged_folders() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         assert_eq!(check(&folder.join("x"), "a==1"), InstallState::Absent);
@@ -101,25 +99,25 @@ mod tests {
         assert_eq!(check(&folder.join("x"), "a==1"), InstallState::Complete);
         assert_eq!(
             check(&folder.join("x"), "a==2"),
-            InstallState::Damaged("it was made by another recipe".to_owned())
+            InstallState::Damaged("it was made from another recipe".to_owned())
         );
 
         fs::write(folder.join("x/lib/deep/a.so"), "lib").unwrap();
         assert_eq!(
             check(&folder.join("x"), "a==1"),
-            InstallState::Damaged("it no longer holds `lib: files 1, bytes 7`".to_owned())
+            InstallState::Damaged("it no longer has `lib: files 1, bytes 7`".to_owned())
         );
 
         fs::write(folder.join("x/lib/deep/a.so"), "library").unwrap();
         fs::write(folder.join("x/more"), "").unwrap();
         assert_eq!(
             check(&folder.join("x"), "a==1"),
-            InstallState::Damaged("it holds more than was fetched".to_owned())
+            InstallState::Damaged("it has additional files".to_owned())
         );
     }
 
     #[test]
-    fn notices_a_dangling_link() {
+    fn a_dangling_link_is_damage() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         fs::write(folder.join("library.so.1"), "library").unwrap();

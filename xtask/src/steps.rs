@@ -1,18 +1,18 @@
-//! Steps with their titles and times.
+//! Titled steps and their times.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// The steps done so far.
+/// Titles and times of the steps so far.
 #[derive(Default)]
 pub(crate) struct Steps {
     done: Vec<(String, Duration)>,
 }
 
 impl Steps {
-    /// Runs one step; a failure bears its title.
+    /// Runs a step; errors get its title as context.
     pub(crate) fn run(&mut self, title: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
         eprintln!("\n== {title}");
         let start = Instant::now();
@@ -27,7 +27,7 @@ impl Steps {
         outcome
     }
 
-    /// A line for each step and one for their sum.
+    /// Formats a line per step and the total.
     pub(crate) fn table(&self) -> String {
         let total: Duration = self.done.iter().map(|(_, elapsed)| *elapsed).sum();
         let rows = self.done.iter().map(|(title, elapsed)| (title.as_str(), *elapsed));

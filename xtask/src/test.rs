@@ -1,7 +1,7 @@
-//! `cargo xtask test`: builds the programs, runs every test, and ends with the checks that were skipped.
+//! `cargo xtask test`: builds the programs, runs every test, and lists the skipped checks.
 //!
-//! A check that needs real data and finds none appends one line, `NAME: WHAT IS MISSING`, to the file that the variable
-//! `PROTOSEG_SKIPPED` names, and passes. Under `PROTOSEG_REQUIRE_DATA=1` it fails instead.
+//! A check without the real data it needs appends a line, `NAME: MISSING DATA`, to the file
+//! `PROTOSEG_SKIPPED` and passes; with `PROTOSEG_REQUIRE_DATA=1` it fails instead.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
     run(root, &arguments, &mut Steps::default())
 }
 
-/// Builds, tests with `arguments` and reports what was skipped, also where a test fails.
+/// Builds, passes `arguments` to `cargo test`, and lists the skipped checks even if a test fails.
 #[expect(clippy::print_stdout, reason = "the skipped checks are a result")]
 pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<()> {
     steps.run("build the programs", || run::build_programs(root))?;
@@ -31,24 +31,22 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
         let python = Python::find()?;
         let packages = external::packages(root, &python, "common")?;
         let mut tests = run::cargo(root, "test");
-        // One failure must not hide what the later test programs say.
+        // A failure must not hide those of later test programs.
         if !arguments.contains(&"--no-fail-fast") {
             tests.arg("--no-fail-fast");
         }
         tests.args(arguments).env("PROTOSEG_SKIPPED", &list);
-        // Bytecode written into the folder would not agree with its stamp.
+        // Bytecode in the folder of packages would contradict its stamp.
         tests
             .env("PROTOSEG_PYTHON", "python3")
             .env("PYTHONPATH", packages)
             .env("PYTHONDONTWRITEBYTECODE", "1");
         run::execute(&mut tests)
     });
-    // Arguments choose among our own tests; other people's software is asked by `cargo xtask prove`.
+    // Arguments select Rust tests; external ones are selected by `cargo xtask prove`.
     let external = if arguments.is_empty() {
         let common = ["test_onnx_files.py", "test_annotation_formats.py", "-m", "common"];
-        steps.run("test by other people's software", || {
-            external::pytest(root, "common", &common, &[])
-        })
+        steps.run("external tests", || external::pytest(root, "common", &common, &[]))
     } else {
         Ok(())
     };
@@ -59,7 +57,7 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
     own.and(external)
 }
 
-/// The skipped checks, from the lines that they wrote.
+/// Formats the list of skipped checks from the lines of `PROTOSEG_SKIPPED`.
 fn describe(lines: &str) -> String {
     let skipped: BTreeSet<&str> = lines.lines().filter(|line| !line.trim().is_empty()).collect();
     let head = match skipped.len() {

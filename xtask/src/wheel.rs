@@ -1,4 +1,4 @@
-//! Unpacks from a wheel (a zip file) just what is needed.
+//! Unpacks selected members of wheels (zip files).
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
@@ -9,34 +9,27 @@ use zip::ZipArchive;
 
 use crate::host;
 
-/// What is wrong with a wheel, where fetching it again may help; any other failure is one of this machine.
-#[derive(Debug)]
+/// A damaged wheel, which may be fetched again.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is not a complete wheel ({reason})", .wheel.display())]
 pub(crate) struct BrokenWheel {
     wheel: PathBuf,
     reason: String,
 }
 
-impl std::fmt::Display for BrokenWheel {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} is not a whole wheel ({})", self.wheel.display(), self.reason)
-    }
-}
-
-impl std::error::Error for BrokenWheel {}
-
-/// What was unpacked.
+/// Number and total size of unpacked files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unpacked {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
 }
 
-/// The wheels in `folder`, by name. An error if one cannot be opened as a zip file.
+/// Returns the wheels in `folder`, sorted; fails if one is not a zip file.
 pub(crate) fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let explain = |error| host::explain(&error, folder);
+    let explain = host::explain(folder);
     let mut wheels = Vec::new();
-    for entry in fs::read_dir(folder).map_err(explain)? {
-        let path = entry.map_err(explain)?.path();
+    for entry in fs::read_dir(folder).map_err(&explain)? {
+        let path = entry.map_err(&explain)?.path();
         if path.extension().is_some_and(|extension| extension == "whl") {
             open(&path)?;
             wheels.push(path);
@@ -46,7 +39,8 @@ pub(crate) fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(wheels)
 }
 
-/// Unpacks into `folder` the members of `wheel` for which `place` has a path. Their checksums are verified.
+/// Unpacks the members of `wheel` to which `place` gives a path in `folder`, and verifies their
+/// checksums.
 pub(crate) fn unpack(
     wheel: &Path,
     folder: &Path,
@@ -60,11 +54,11 @@ pub(crate) fn unpack(
         let name = member.name().map_err(|error| broken(wheel, error.to_string()))?;
         let Some(path) = place(&name).filter(|_| member.is_file()) else { continue };
         if !Path::new(&path).components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(broken(wheel, format!("{path} leads out of the folder")).into());
+            return Err(broken(wheel, format!("{path} is outside the folder")).into());
         }
         unpacked.bytes += copy(&mut member, &folder.join(&path)).map_err(|error| match error {
             CopyError::Read(error) => broken(wheel, format!("{path}: {error}")).into(),
-            CopyError::Write(error) => host::explain(&error, &folder.join(&path)),
+            CopyError::Write(error) => host::explain(&folder.join(&path))(error),
         })?;
         unpacked.files += 1;
     }
@@ -72,7 +66,7 @@ pub(crate) fn unpack(
 }
 
 fn open(wheel: &Path) -> Result<ZipArchive<BufReader<File>>> {
-    let file = File::open(wheel).map_err(|error| host::explain(&error, wheel))?;
+    let file = File::open(wheel).map_err(host::explain(wheel))?;
     Ok(ZipArchive::new(BufReader::new(file)).map_err(|error| broken(wheel, error.to_string()))?)
 }
 
@@ -122,7 +116,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn unpacks_what_is_placed() {
+    fn unpacks_members_with_a_place() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let wheel = folder.join("package-1-py3-none-any.whl");
@@ -146,7 +140,7 @@ pub(crate) mod tests {
         File::options().write(true).open(&wheel).unwrap().set_len(length / 2).unwrap();
         let error = wheels_in(folder).unwrap_err();
         assert!(error.is::<BrokenWheel>(), "{error:#}");
-        assert!(error.to_string().contains("is not a whole wheel"), "{error:#}");
+        assert!(error.to_string().contains("is not a complete wheel"), "{error:#}");
     }
 
     #[test]
@@ -170,12 +164,12 @@ pub(crate) mod tests {
         let wheel = folder.join("package-1-py3-none-any.whl");
         write_wheel(&wheel, &[("package/lib/../../outside", b"x")]);
         let error = unpack(&wheel, &folder.join("out"), keep_lib).unwrap_err();
-        assert!(error.to_string().contains("leads out of the folder"), "{error:#}");
+        assert!(error.to_string().contains("is outside the folder"), "{error:#}");
         assert!(!folder.join("outside").exists());
     }
 
     #[test]
-    fn a_write_failure_is_not_the_wheels_fault() {
+    fn a_write_failure_is_not_a_broken_wheel() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let wheel = folder.join("package-1-py3-none-any.whl");

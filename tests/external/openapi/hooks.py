@@ -1,4 +1,4 @@
-"""What a schema cannot say of requests to the server: that a picture is a picture, and that a tensor has its shape."""
+"""Constraints on requests that a schema cannot express: image files that decode, and tensors of their shape."""
 
 import base64
 import random
@@ -11,7 +11,7 @@ from schemathesis.generation import GenerationMode
 
 
 def png(width, height, color):
-    """A picture of one colour."""
+    """Returns a PNG file of one color."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -23,16 +23,16 @@ def png(width, height, color):
 
 side = strategies.integers(1, 70)
 color = strategies.tuples(*[strategies.integers(0, 255)] * 3)
-pictures = strategies.builds(png, side, side, color)
+images = strategies.builds(png, side, side, color)
 for media in ["image/*", "application/octet-stream"]:
-    schemathesis.openapi.media_type(media, pictures)
+    schemathesis.openapi.media_type(media, images)
 
 LENGTH = "Inference-Header-Content-Length"
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Makes the parts of a request that is meant to be right fit each other."""
+    """Makes the parts of a positive request consistent."""
     if case.meta.generation.mode is not GenerationMode.POSITIVE or not case.path.endswith("/infer"):
         return
     name = "colors"
@@ -52,7 +52,7 @@ def before_call(context, case, kwargs):
         else:
             tensor["shape"] = [count, height, width, 3]
             tensor["data"] = [rng.randint(0, 255) for _ in range(count * height * width * 3)]
-        # None twice.
+        # Without duplicates.
         names = {output["name"]: output for output in case.body.get("outputs") or []}
         if "outputs" in case.body:
             case.body["outputs"] = list(names.values())
