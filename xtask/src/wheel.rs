@@ -11,7 +11,7 @@ use crate::host;
 
 /// A damaged wheel, which may be fetched again.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is not a complete wheel ({reason})", wheel.display())]
+#[error("{} is not a complete wheel ({reason})", .wheel.display())]
 pub(crate) struct BrokenWheel {
     wheel: PathBuf,
     reason: String,

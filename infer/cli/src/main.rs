@@ -27,11 +27,11 @@ use protoseg_models::errors::error_chain;
 #[command(version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     Label(label::LabelArgs),
     Eval(eval::EvalArgs),
     Serve(serve::ServeArgs),
@@ -89,20 +89,20 @@ fn cli() -> Cli {
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
-fn run(command: &Command) -> Result<CommandOutcome, CommandError> {
+fn run(command: &CliCommand) -> Result<CommandOutcome, CommandError> {
     match command {
-        Command::Label(arguments) => label::run(arguments),
-        Command::Eval(arguments) => eval::run(arguments),
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Bench(arguments) => bench::run(arguments),
-        Command::Tune(arguments) => tune::run(arguments),
-        Command::Merge(arguments) => merge::run(arguments),
-        Command::Check(arguments) => check::run(arguments),
-        Command::Import(arguments) => import::run(arguments),
-        Command::Synth(arguments) => synth::run(arguments),
-        Command::Doctor(arguments) => doctor::run(arguments),
-        Command::Accept(arguments) => accept::run(arguments),
-        Command::Train { arguments } => match sibling::exec("train", arguments).or_usage()? {},
-        Command::Export { arguments } => export::run(arguments),
+        CliCommand::Label(arguments) => label::run(arguments),
+        CliCommand::Eval(arguments) => eval::run(arguments),
+        CliCommand::Serve(arguments) => serve::run(arguments),
+        CliCommand::Bench(arguments) => bench::run(arguments),
+        CliCommand::Tune(arguments) => tune::run(arguments),
+        CliCommand::Merge(arguments) => merge::run(arguments),
+        CliCommand::Check(arguments) => check::run(arguments),
+        CliCommand::Import(arguments) => import::run(arguments),
+        CliCommand::Synth(arguments) => synth::run(arguments),
+        CliCommand::Doctor(arguments) => doctor::run(arguments),
+        CliCommand::Accept(arguments) => accept::run(arguments),
+        CliCommand::Train { arguments } => match sibling::exec("train", arguments).or_usage()? {},
+        CliCommand::Export { arguments } => export::run(arguments),
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use image::{DynamicImage, ImageFormat};
 
-use crate::common::{TestDir, answer, fixture, results, stripes};
+use crate::common::{IMAGE, IMAGE_FIXTURES, TestDir, answer, fixture, results, stripes};
 
 /// PNG with a valid header of the given size and truncated pixels.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
@@ -48,7 +48,8 @@ fn broken_images_of_a_folder_are_skipped() {
     usual.save_with_format(at("whole-jpeg-called.png"), ImageFormat::Jpeg).unwrap();
     usual.to_rgb16().save(at("whole-deep.png")).unwrap();
     for name in ["cmyk_adobe", "cmyk_plain"] {
-        fs::copy(fixture(&format!("pictures/{name}.jpg")), at(&format!("{name}.jpg"))).unwrap();
+        fs::copy(fixture(IMAGE_FIXTURES).join(format!("{name}.jpg")), at(&format!("{name}.jpg")))
+            .unwrap();
     }
     fs::write(at("empty.png"), "").unwrap();
     fs::write(at("text.jpg"), "hello, I am no image").unwrap();
@@ -97,10 +98,10 @@ fn broken_images_of_a_folder_are_skipped() {
     let failed = fs::read_to_string(dir.at("out/.protoseg/failed.jsonl")).unwrap();
     let mut failed: Vec<serde_json::Value> =
         failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    failed.sort_by_key(|failed| failed["picture"].as_str().map(str::to_owned));
+    failed.sort_by_key(|failed| failed[IMAGE].as_str().map(str::to_owned));
     assert_eq!(failed.len(), parts.len());
     for (failed, (name, part)) in failed.iter().zip(parts) {
-        assert_eq!(failed["picture"], name);
+        assert_eq!(failed[IMAGE], name);
         let error = failed["error"].as_str().unwrap();
         assert!(error.starts_with(&format!("odd/{name}")) && error.contains(part), "{error}");
         assert!(given.stderr.contains(&format!("error: {error}\n")), "{error}");

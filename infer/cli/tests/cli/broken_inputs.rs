@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::common::{
-    EVAL, LABEL, TestDir, answer, expect, fixture, results, stripe_labels, stripes,
+    EVAL, IMAGE_FIXTURES, LABEL, TestDir, answer, expect, fixture, results, stripe_labels, stripes,
 };
 use image::{DynamicImage, GrayImage, RgbaImage};
 use protoseg_images::image_file;
@@ -202,7 +202,7 @@ fn unreadable_images_have_status_3_and_no_output() {
         ),
         (
             "CMYK",
-            |dir| put(dir, &fixture("pictures/cmyk_plain.jpg")),
+            |dir| put(dir, &fixture(IMAGE_FIXTURES).join("cmyk_plain.jpg")),
             &["in/images/a.png: a CMYK JPEG without Adobe's marker"],
         ),
         (
@@ -261,7 +261,7 @@ fn unusual_image_formats_are_labeled_like_usual_ones() {
 #[test]
 fn adobe_cmyk_converts_to_rgb() {
     for name in ["cmyk_adobe.jpg", "cmyk_ycck.jpg"] {
-        let image = image_file::read(&fixture("pictures").join(name), 10_000).unwrap();
+        let image = image_file::read(&fixture(IMAGE_FIXTURES).join(name), 10_000).unwrap();
         let near = image.pixels().all(|pixel| {
             pixel.0.iter().zip([200, 60, 30]).all(|(found, color)| found.abs_diff(color) <= 3)
         });

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::{
-    answer, fixture, install, install_script, protoseg, results, stripe_labels, stripes,
+    LABELED, answer, fixture, install, install_script, protoseg, results, stripe_labels, stripes,
 };
 use image::RgbImage;
 use protoseg_images::image_file;
@@ -121,7 +121,7 @@ fn label_keeps_names_and_skips_a_broken_image() {
     );
     assert_eq!(some.status, 3, "{some:?}");
     let summary: serde_json::Value = serde_json::from_str(&some.stdout).unwrap();
-    assert_eq!(summary["labelled"], 2);
+    assert_eq!(summary[LABELED], 2);
     assert!(summary["failed"][0]["path"].as_str().unwrap().ends_with("cut.png"));
     for stage in ["decode", "run", "stitch", "decide", "encode"] {
         assert!(summary["stages"][stage]["seconds"].as_f64().unwrap() > 0.0, "{stage}");

@@ -173,6 +173,11 @@ impl TestDir {
     }
 }
 
+/// Keys of JSON output and a folder of fixtures, each by its old name.
+pub(crate) const LABELED: &str = "labelled"; // old name
+pub(crate) const IMAGE: &str = "picture"; // old name
+pub(crate) const IMAGE_FIXTURES: &str = "pictures"; // old name
+
 pub(crate) const LABEL: &str = "label bundle in --out out";
 pub(crate) const EVAL: &str = "eval bundle --data folder --root in";
 

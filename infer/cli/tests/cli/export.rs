@@ -158,7 +158,10 @@ fn errors_name_the_requested_folder() {
     let dir = test_dir("COPY");
     std::fs::write(dir.at("bundle/model.onnx"), "x").unwrap();
     let given = run(&dir, ARGUMENTS);
-    assert!(given.stdout.contains("FAILED  deep/out/model.onnx is not the file"), "{given:?}");
+    assert!(
+        given.stdout.contains("FAILED  deep/out/model.onnx: does not match the manifest"),
+        "{given:?}"
+    );
     dir.edit(
         "bundle/manifest.json",
         "\"probe_sha256\": \"8d4cab71be247ce8e20ab4d39c85da375a55f534c22f74b0769aa7838c93a89e\"",

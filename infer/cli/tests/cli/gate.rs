@@ -218,7 +218,7 @@ fn frames_are_compared_with_windows_stitched_outside() {
     change(&alone, |manifest| drop(manifest.files.remove(0)));
     let found = lines(&alone, "check bundle", 1, FRAME);
     assert!(
-        found[0].contains("no file of the kind `logits` to hold frame.onnx against"),
+        found[0].contains("no file of the kind `logits` to compare frame.onnx with"),
         "{found:?}"
     );
 }

@@ -106,7 +106,11 @@ fn shards_of_another_division_are_ignored() {
         "none",
         &merge(),
         2,
-        &["into 2 and into 3 shards", "0 of these are whole", "label the missing shards"],
+        &[
+            "into 2 and into 3 shards",
+            "0 of these divisions are complete",
+            "label the missing shards",
+        ],
     );
     label("2/2");
     // Results of another division with the same options are kept.
@@ -123,7 +127,7 @@ fn shards_of_another_division_are_ignored() {
     assert!(given.stdout.starts_with("0 labeled"), "{given:?}");
     assert_eq!(merge().status, 0);
     done(&dir, "label bundle in/images --out out --resume --window 32:16");
-    expect("two", &merge(), 2, &["2 of these are whole", "remove .protoseg/journal"]);
+    expect("two", &merge(), 2, &["2 of these divisions are complete", "remove .protoseg/journal"]);
 }
 
 #[test]
@@ -168,7 +172,7 @@ fn a_damaged_line_costs_one_image() {
     let lines: Vec<&str> = text.lines().collect();
     fs::write(
         &journal,
-        [&lines[..3], &["{\"labelled\":{\"pict\u{fffd}"], &lines[4..], &[""]].concat().join("\n"),
+        [&lines[..3], &["{\"begun\":{\"vers\u{fffd}"], &lines[4..], &[""]].concat().join("\n"),
     )
     .unwrap();
     let merge = run(&dir, "merge out --bundle bundle");

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crate::common::{TestDir, answer, fixture, stripe_labels, stripes};
+use crate::common::{LABELED, TestDir, answer, fixture, stripe_labels, stripes};
 use protoseg_infer::config::ExecutionMode;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::segmenter::SegmentError;
@@ -207,7 +207,7 @@ fn both_modes_write_the_same_files() {
         assert_eq!(given.status, 0, "{given:?}");
         assert!(given.stderr.starts_with(&format!("cpu, {mode}: sessions ")), "{given:?}");
         let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
-        assert_eq!((&summary["labelled"], &summary["setup"]["mode"]), (&10.into(), &mode.into()));
+        assert_eq!((&summary[LABELED], &summary["setup"]["mode"]), (&10.into(), &mode.into()));
         assert!(summary["stages"]["bottleneck"].as_str().unwrap().contains("busy"), "{summary}");
     }
     for name in crate::common::results(&dir.at("latency")) {

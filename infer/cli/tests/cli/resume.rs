@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use protoseg_label::journal::Recipe;
 use protoseg_models::random::Stream;
 
-use crate::common::{ProgramOutput, TestDir, answer, expect, results, signal, stripes};
+use crate::common::{
+    IMAGE, LABELED, ProgramOutput, TestDir, answer, expect, results, signal, stripes,
+};
 
 /// Every format that works for images of any name.
 const ALL: &str = "label bundle in/images --format ids,labelids,color,overlay,confidence,margin,pseudo,coco,cvat,labelstudio";
@@ -48,7 +50,7 @@ fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Ve
 
 fn summary(given: &ProgramOutput) -> [u64; 3] {
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
-    ["labelled", "kept", "left"].map(|count| summary[count].as_u64().unwrap())
+    [LABELED, "kept", "left"].map(|count| summary[count].as_u64().unwrap())
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn failures_are_listed_and_tried_again() {
     let list = || std::fs::read_to_string(dir.at("out/.protoseg/failed.jsonl")).unwrap();
     let failed: serde_json::Value = serde_json::from_str(list().trim()).unwrap();
     assert_eq!(
-        (failed["picture"].as_str(), failed["path"].as_str()),
+        (failed[IMAGE].as_str(), failed["path"].as_str()),
         (Some("bad.png"), Some("in/images/bad.png"))
     );
     assert!(failed["error"].as_str().unwrap().contains("known format"), "{failed}");

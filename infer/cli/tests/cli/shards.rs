@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::common::{ProgramOutput, TestDir, answer, expect, results, stripes};
+use crate::common::{LABELED, ProgramOutput, TestDir, answer, expect, results, stripes};
 
 const FORMATS: &str = "--format ids,confidence,pseudo,coco,cvat,labelstudio";
 
@@ -59,7 +59,7 @@ fn merged_shards_are_the_files_of_one_run() {
     assert_eq!(given.status, 0, "{given:?}");
     assert!(contents(&dir.at("together")) == whole, "{:?}", results(&dir.at("together")));
     let summary: serde_json::Value = serde_json::from_str(&given.stdout).unwrap();
-    assert_eq!(summary["labelled"], 31);
+    assert_eq!(summary[LABELED], 31);
     let shares = ["red", "green", "blue"].map(|class| summary["classes"][class].as_f64().unwrap());
     assert!(
         (shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && shares.iter().all(|&share| share > 0.2),
@@ -117,7 +117,7 @@ fn scheduler_variables_count_only_with_shard_auto() {
     assert_eq!(summary["shard"], "3/4");
     let mut command = dir.command("label bundle in/images --out whole --json");
     let given = answer(command.env("JOB_COMPLETION_INDEX", "2"));
-    assert!(given.stdout.contains("\"labelled\": 31"), "{given:?}");
+    assert!(given.stdout.contains(&format!("\"{LABELED}\": 31")), "{given:?}");
     let mut command = dir.command("label bundle in/images --out none --shard auto");
     expect("none", &answer(&mut command), 2, &["no scheduler", "--shard i/n"]);
     for (arguments, part) in [("--shard 0/4", "i/n"), ("--shards 4", "--shard auto")] {

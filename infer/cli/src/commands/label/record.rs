@@ -14,11 +14,20 @@ use protoseg_label::journal::JournalEntry;
 use protoseg_label::{STATE_DIR, escape_name, unescape_name};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::error_chain;
-use serde_json::json;
+use serde::Serialize;
 
 use super::super::format::{LabeledImage, OutputFormats, into_image_labels};
 use super::super::inputs::InputImage;
 use super::output_dir::OutputDir;
+
+/// Line of the list of failures.
+#[derive(Serialize)]
+struct Failure {
+    error: String,
+    path: String,
+    #[serde(rename = "picture")]
+    image: String,
+}
 
 /// Writes results, journal entries and failures; shared by all threads.
 pub(super) struct ResultRecorder<'a> {
@@ -100,13 +109,15 @@ impl<'a> ResultRecorder<'a> {
     /// Adds an image to the list of failures and removes its results of earlier runs.
     pub(super) fn record_failure(&self, input: &InputImage, error: &anyhow::Error) {
         let InputImage { path, name } = input;
-        let line = json!({
-            "picture": escape_name(name),
-            "path": path_text(path),
-            "error": error_chain(error.as_ref()),
-        });
+        let failure = Failure {
+            error: error_chain(error.as_ref()),
+            path: path_text(path),
+            image: escape_name(name),
+        };
         let written =
-            writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
+            serde_json::to_string(&failure).map_err(std::io::Error::from).and_then(|line| {
+                writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}")
+            });
         if let Err(error) = written.and_then(|()| self.clear(name)) {
             self.record_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
