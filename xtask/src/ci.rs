@@ -27,6 +27,9 @@ fn check(root: &Path, steps: &mut Steps) -> Result<()> {
     steps.run("fmt", || {
         run::execute(run::bare_cargo(root).args(["fmt", "--all", "--", "--check"]))
     })?;
+    steps.run("house rules", || {
+        run::execute(Command::new("python3").arg("xtask/lint.py").current_dir(root))
+    })?;
     steps.run("setup", || setup::ensure_runtimes(root))?;
     let mut torch_sys = TorchSysBuilds::watch(&run::programs()?)?;
     steps.run("clippy", || {
