@@ -285,8 +285,8 @@ fn a_single_file_has_its_tuning_beside_it() {
         entries.len() == 2
             && entries.iter().all(|entry| entry.candidates[0].agreement.unwrap().probe.is_none())
     );
-    let labelled = run(&place, "label alone/model.onnx in --out out --verbose");
-    assert!(labelled.status == 0 && labelled.stderr.contains("tuned: "), "{labelled:?}");
+    let labeled = run(&place, "label alone/model.onnx in --out out --verbose");
+    assert!(labeled.status == 0 && labeled.stderr.contains("tuned: "), "{labeled:?}");
     let inside = run(&place, &SHORT.replace("bundle", "bundle/gone.onnx"));
     expect("gone", &inside, 2, &["does not exist"]);
 }
