@@ -108,7 +108,6 @@ fn documented_commands_have_their_flags() {
             let mut words = command.split_whitespace();
             let (program, subcommand) = match (words.next(), words.next()) {
                 (Some("protoseg"), Some("train")) => ("protoseg-train", None),
-                (Some("protoseg"), Some("export")) => ("protoseg-export", None),
                 (Some("protoseg"), Some(name)) => ("protoseg", Some(name)),
                 (Some("protoseg-train"), _) => ("protoseg-train", None),
                 (Some("protoseg-export"), _) => ("protoseg-export", None),

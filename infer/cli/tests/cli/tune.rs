@@ -210,7 +210,10 @@ fn labels_of_another_precision_are_not_mixed_with_earlier_ones() {
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [2, 0]);
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json --tuning off"))), [2, 0]);
     // The number of threads does not change labels.
-    change(&place, |tuning| tuning.entries[0].choice.set("threads", "1").unwrap());
+    change(&place, |tuning| {
+        tuning.entries[0].choice = EngineConfig::default();
+        tuning.entries[0].choice.set("threads", "1").unwrap();
+    });
     assert_eq!(counts(&run(&place, &format!("{line} --resume --json"))), [0, 2]);
 }
 

@@ -198,7 +198,10 @@ fn a_bundle_is_served_as_tuned_until_it_is_replaced() {
         .output();
     let absent = absent.unwrap();
     assert_eq!(absent.status.code(), Some(2), "{absent:?}");
-    assert!(String::from_utf8_lossy(&absent.stderr).contains("gone.json is no file"), "{absent:?}");
+    assert!(
+        String::from_utf8_lossy(&absent.stderr).contains("gone.json is not a file"),
+        "{absent:?}"
+    );
 }
 
 #[test]
