@@ -51,13 +51,13 @@ fn encode(criterion: &mut Criterion) {
     group.bench_function("ids", |bencher| bencher.iter(|| black_box(&map).ids_png()));
     group.bench_function("colors", |bencher| bencher.iter(|| black_box(&map).color_png(&classes)));
     group.bench_function("overlay", |bencher| {
-        bencher.iter(|| black_box(&map).overlay_png(&image, &classes))
+        bencher.iter(|| black_box(&map).overlay_png(&image, &classes));
     });
     group.bench_function("confidence", |bencher| {
-        bencher.iter(|| map.gray_png(black_box(&confidence)))
+        bencher.iter(|| map.gray_png(black_box(&confidence)));
     });
     group.bench_function("ids of the dataset", |bencher| {
-        bencher.iter(|| label_ids::png(black_box(&map), &classes))
+        bencher.iter(|| label_ids::png(black_box(&map), &classes));
     });
     group.bench_function("pseudo labels", |bencher| {
         bencher.iter(|| pseudo_labels::labels_png(black_box(&labeled), 0.5, &classes));

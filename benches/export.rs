@@ -100,7 +100,7 @@ fn open(criterion: &mut Criterion) {
     group.bench_function("manifest", |bencher| bencher.iter(|| Manifest::read(black_box(&out))));
     group.sample_size(20).throughput(Throughput::Bytes(size));
     group.bench_function("digest", |bencher| {
-        bencher.iter(|| manifest.verified(black_box(&out), file))
+        bencher.iter(|| manifest.verified(black_box(&out), file));
     });
     group.finish();
 }

@@ -70,7 +70,7 @@ fn upsample(criterion: &mut Criterion) {
         let LogitMap { classes, height, width, .. } = *logits;
         let mut tail = Tail::new([classes, height, width], FRAME);
         group.bench_function("ONNX Runtime's labels", |bencher| {
-            bencher.iter(|| tail.labels(black_box(logits)))
+            bencher.iter(|| tail.labels(black_box(logits)));
         });
         group.finish();
     }

@@ -29,7 +29,7 @@ fn windows(criterion: &mut Criterion) {
                 bencher.iter(|| black_box(&planned).logit_starts().map(black_box).count());
             });
             group.bench_function("coverage", |bencher| {
-                bencher.iter(|| black_box(&planned).coverage())
+                bencher.iter(|| black_box(&planned).coverage());
             });
             group.finish();
         }

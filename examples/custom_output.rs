@@ -4,6 +4,8 @@
 //! cargo run --release --example custom_output -- BUNDLE PHOTO UNSURE.png
 //! ```
 
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
+
 use std::error::Error;
 
 use image::{GrayImage, Luma};

@@ -6,6 +6,8 @@
 //!
 //! `protoseg label` does this with a journal, ten formats and shards; this is the part to build on.
 
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,8 @@
 //! cargo run --release --example segment_photo -- BUNDLE PHOTO OVERLAY.png
 //! ```
 
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
+
 use std::error::Error;
 
 use protoseg_images::label_map::LabelMap;

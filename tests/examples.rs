@@ -1,7 +1,5 @@
 //! The examples do what they say, on the model of the tests.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 mod support;
 
 use image::{Rgb, RgbImage};

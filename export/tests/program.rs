@@ -244,7 +244,7 @@ fn a_broken_checkpoint_is_refused_in_one_line() {
     );
 
     let missing = TestDir::with(|checkpoint| {
-        assert!(checkpoint.weights.remove("decoder.classifier.bias").is_some())
+        assert!(checkpoint.weights.remove("decoder.classifier.bias").is_some());
     });
     missing.refused(
         &[],
@@ -276,7 +276,7 @@ fn a_broken_checkpoint_is_refused_in_one_line() {
 #[test]
 fn windows_must_fit_the_network() {
     let folder = TestDir::with(|checkpoint| {
-        checkpoint.header.window = Some(Window { size: 512, stride: 256 })
+        checkpoint.header.window = Some(Window { size: 512, stride: 256 });
     });
     folder.refused(
         &["--window", "769:512"],
@@ -409,7 +409,7 @@ fn an_impossible_precision_is_refused() {
     });
     lacking.refused(&["--precision", "fp32,int8"], &["the calibration lacks `decoder.aspp.pool`"]);
     let large = TestDir::with(|checkpoint| {
-        checkpoint.weights.get_mut("decoder.classifier.bias").unwrap().data[0] = 1e5
+        checkpoint.weights.get_mut("decoder.classifier.bias").unwrap().data[0] = 1e5;
     });
     large.refused(
         &["--precision", "fp16"],

@@ -85,7 +85,7 @@ fn check(folder: &Path, manifest: &Manifest, file: &ModelFile, cases: &[ProbeCas
     };
     match found {
         Ok((cases, noise_to_signal)) => {
-            (report.cases, report.noise_to_signal) = (cases, noise_to_signal)
+            (report.cases, report.noise_to_signal) = (cases, noise_to_signal);
         }
         Err(error) => report.errors.push(error_chain(&error)),
     }

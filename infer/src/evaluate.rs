@@ -33,13 +33,16 @@ pub fn ensure_same_classes(model: &Model, data: &ClassTable) -> Result<(), Check
     )))
 }
 
+/// Sees each image with its truth and its labels, `[height, width]`.
+pub type Look<'a> = &'a (dyn Fn(usize, &RgbImage, &[u8], &[u8]) + Sync);
+
 /// Labels every image of a set and returns the confusion matrix of its pixels. `look` sees each
 /// image with its truth and its labels, `observe` each event of the pipeline.
 pub fn score(
     pipeline: &mut Pipeline,
     set: &LabeledDataset,
     max_pixels: u64,
-    look: &(dyn Fn(usize, &RgbImage, &[u8], &[u8]) + Sync),
+    look: Look<'_>,
     observe: &(dyn Fn(PipelineEvent<'_, CheckError>) + Sync),
 ) -> Result<(ConfusionMatrix, PipelineReport<CheckError>), CheckError> {
     let confusion = Mutex::new(ConfusionMatrix::new(pipeline.segmenter().model().classes.count()));

@@ -1,8 +1,6 @@
 //! Fingerprints of models are part of journals on disk: `label --resume` refuses a run of another
 //! fingerprint, so they must never change for the same files.
 
-#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
-
 use std::path::Path;
 
 use protoseg_infer::segmenter::fingerprint;

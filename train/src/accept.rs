@@ -39,7 +39,7 @@ const PRESETS: [Preset; 2] =
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptOptions {
     pub device: Device,
-    /// Tests every network, not only [`PRESETS`].
+    /// Tests every network, not only ResNet-101 and EfficientNet-Lite0.
     pub all: bool,
     /// Takes small crops and few steps, as always on the CPU.
     pub brief: bool,

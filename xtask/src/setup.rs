@@ -281,7 +281,7 @@ fn remove(folder: &Path) -> Result<()> {
     for _ in 0..10 {
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
-                thread::sleep(Duration::from_millis(100))
+                thread::sleep(Duration::from_millis(100));
             }
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(host::explain(folder)(error));

@@ -187,7 +187,7 @@ impl<'a> NodeWriter<'a> {
         let floats = self.builder.cast(&part("floats"), &planes, DataType::Float);
         let scaled = self.builder.op(&part("scaled"), "Mul", &[&floats, &scale], vec![]);
         self.in_floats(name, output, |builder, output| {
-            builder.node(name, "Add", vec![scaled, shift], output, vec![])
+            builder.node(name, "Add", vec![scaled, shift], output, vec![]);
         });
     }
 

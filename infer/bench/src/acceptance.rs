@@ -386,7 +386,7 @@ impl Acceptance {
         let images = &run.subject.images;
         let [height, width] =
             model.window.map_or([images.height, images.width], |window| [window.size; 2]);
-        let graph = model.arch.map(|arch| arch.graph());
+        let graph = model.arch.map(protoseg_models::arch::Arch::graph);
         let Some(multiply_adds) = graph.and_then(|graph| graph.multiply_adds(height, width).ok())
         else {
             return Outcome::skipped("the manifest does not say which network it is");

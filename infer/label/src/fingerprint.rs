@@ -60,7 +60,7 @@ mod tests {
             [false, true].map(|content| FileFingerprint::from_file(&path, content).unwrap());
         assert!(by_time.matches(&by_content));
         let touch = |seconds| {
-            File::options().write(true).open(&path).unwrap().set_modified(seconds).unwrap()
+            File::options().write(true).open(&path).unwrap().set_modified(seconds).unwrap();
         };
         touch(SystemTime::UNIX_EPOCH - Duration::from_secs(5));
         assert_eq!(FileFingerprint::from_file(&path, false).unwrap().modified, -5_000_000_000);

@@ -203,7 +203,7 @@ impl JournalContents {
                     contents.run = Some(run);
                 }
                 Ok(JournalLine::Labeled(entry)) => {
-                    drop(contents.entries.insert(entry.image.clone(), entry))
+                    drop(contents.entries.insert(entry.image.clone(), entry));
                 }
                 Ok(JournalLine::Removed(image)) => drop(contents.entries.remove(&image)),
                 Err(_) => {

@@ -88,7 +88,7 @@ pub(super) fn grid(
     for Trial { size, output, .. } in trials {
         match output {
             TrialOutput::Logits(logits) => {
-                counts.extend(size.iter().copied().zip(logits.shape[2..].iter().copied()))
+                counts.extend(size.iter().copied().zip(logits.shape[2..].iter().copied()));
             }
             TrialOutput::Labels(_) => counts.extend(size.map(|side| (side, side))),
         }

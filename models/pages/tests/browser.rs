@@ -1,7 +1,5 @@
 //! Runs a page's script in headless Chromium, if there is one.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::process::Command;
 
 use protoseg_pages::{

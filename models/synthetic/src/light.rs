@@ -25,9 +25,12 @@ pub(crate) struct Light {
     pub(crate) blur: f32,
 }
 
-/// Clear, overcast, low sun, dusk, fog: cumulative probability; colors of sun, sky, zenith and
-/// haze; ranges of haze density, clouds and height of the sun; share of lit windows.
-const WEATHERS: [(f32, [Rgb; 4], [[f32; 2]; 3], f32); 5] = [
+/// Cumulative probability; colors of sun, sky, zenith and haze; ranges of haze density, clouds and
+/// height of the sun; share of lit windows.
+type Weather = (f32, [Rgb; 4], [[f32; 2]; 3], f32);
+
+/// Clear, overcast, low sun, dusk, fog.
+const WEATHERS: [Weather; 5] = [
     (
         0.34,
         [[0.85, 0.80, 0.70], [0.50, 0.54, 0.60], [0.30, 0.48, 0.78], [0.72, 0.80, 0.88]],

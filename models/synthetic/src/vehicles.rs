@@ -25,9 +25,12 @@ pub(crate) fn glass(up: f32, along: f32, key: u32) -> Rgb {
     mix([0.05, 0.06, 0.07], [0.42, 0.48, 0.54], sky)
 }
 
-/// Sedan, hatchback, station wagon, van. In meters: half length, top and belt; from the rear end to
-/// the cabin, and from the cabin to the front; inset of the roof, rear and front; extra width.
-const CAR_KINDS: [([f32; 3], [f32; 2], [f32; 2], f32); 4] = [
+/// In meters: half length, top and belt; from the rear end to the cabin, and from the cabin to the
+/// front; inset of the roof, rear and front; extra width.
+type CarKind = ([f32; 3], [f32; 2], [f32; 2], f32);
+
+/// Sedan, hatchback, station wagon, van.
+const CAR_KINDS: [CarKind; 4] = [
     ([2.25, 1.44, 0.92], [0.75, 1.25], [0.62, 0.85], 0.0),
     ([1.95, 1.50, 0.94], [0.08, 1.0], [0.34, 0.75], 0.0),
     ([2.25, 1.72, 1.06], [0.10, 1.15], [0.22, 0.65], 0.0),

@@ -76,7 +76,7 @@ impl ColorOperation {
     fn apply(self, colors: &mut [[u8; 3]]) {
         match self {
             Self::Brightness(factor) => {
-                change(colors, |color| color.map(|value| blend(0, value, factor)))
+                change(colors, |color| color.map(|value| blend(0, value, factor)));
             }
             Self::Contrast(factor) => {
                 let sum: u64 = colors.iter().map(|color| u64::from(gray(*color))).sum();

@@ -103,7 +103,7 @@ pub fn describe(learner: &Learner, lists: &Lists, pixels: &[u64], cost: StepCost
             "images: {} labeled, {} unlabeled, {} validation",
             lists.labeled.count(),
             count(lists.unlabeled.as_ref().map(|set| set.count())),
-            count(lists.validation.as_ref().map(|set| set.count())),
+            count(lists.validation.as_ref().map(protoseg_images::labeled::LabeledDataset::count)),
         ),
         format!(
             "{} steps of {} micro-batches of {} crops of {side}x{side} ({} labeled crops per step), the first {} of \

@@ -212,7 +212,8 @@ impl<'a> TuningRunner<'a> {
         let (name_b, b) = open(choices[1])?;
         let least = match scenario {
             Scenario::Offline => {
-                let sessions = [&a, &b].into_iter().filter_map(|target| target.setup());
+                let sessions =
+                    [&a, &b].into_iter().filter_map(super::super::session::OpenTarget::setup);
                 IMAGES_PER_SESSION * sessions.map(|[sessions, _]| sessions).max().unwrap_or(1)
             }
             Scenario::Clients { clients } => clients,

@@ -221,10 +221,10 @@ impl OutputFormats {
                 OutputFormat::Color => files.push((path, map.color_png(classes)?)),
                 OutputFormat::Overlay => files.push((path, map.overlay_png(image, classes)?)),
                 OutputFormat::Confidence => {
-                    files.push((path, map.gray_png(confidence.as_ref().with_context(no_logits)?)?))
+                    files.push((path, map.gray_png(confidence.as_ref().with_context(no_logits)?)?));
                 }
                 OutputFormat::Margin => {
-                    files.push((path, map.gray_png(margin.with_context(no_logits)?)?))
+                    files.push((path, map.gray_png(margin.with_context(no_logits)?)?));
                 }
                 OutputFormat::Pseudo => {
                     let root = Path::new(folder);

@@ -222,6 +222,7 @@ impl TuneArgs {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an observer")]
 fn show_progress(event: TuningEvent<'_>) {
     match event {
         TuningEvent::Candidate(candidate) => print_stderr(format_args!(

@@ -79,7 +79,7 @@ fn usage_errors_have_status_2_and_write_nothing() {
             |dir| {
                 std::fs::remove_dir_all(dir.at("in"))
                     .and_then(|()| std::fs::create_dir(dir.at("in")))
-                    .unwrap()
+                    .unwrap();
             },
             LABEL,
             &["no image", "in"],

@@ -21,7 +21,7 @@ fn segmenter(tiling: Tiling) -> Segmenter {
         batch: std::num::NonZeroUsize::new(3),
         ..EngineConfig::default()
     };
-    Segmenter::open_with(&fixture("colors"), &options).unwrap()
+    Segmenter::open_with(fixture("colors"), &options).unwrap()
 }
 
 #[test]

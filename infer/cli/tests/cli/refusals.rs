@@ -98,7 +98,7 @@ fn scenes_replace_scenes_but_nothing_else() {
         |dir| {
             std::fs::remove_dir_all(dir.at("new"))
                 .and_then(|()| std::fs::write(dir.at("new"), "x"))
-                .unwrap()
+                .unwrap();
         },
     ];
     for spoil in spoils {

@@ -27,7 +27,7 @@ fn stages(segmenter: &mut Segmenter, [width, height]: [u32; 2]) -> [bool; 4] {
 fn stages_are_timed_where_they_happen() {
     let open = |tiling: Tiling| {
         let options = EngineConfig { window: Some(tiling), ..EngineConfig::default() };
-        Segmenter::open_with(&fixture("colors"), &options).unwrap()
+        Segmenter::open_with(fixture("colors"), &options).unwrap()
     };
     // A CPU uploads nothing. Logits of whole images are copied out, and images are preprocessed
     // only where they are padded.
@@ -46,7 +46,7 @@ fn stages_are_timed_where_they_happen() {
     // A frame file does everything itself, for images of its size.
     let place = framed();
     let options = EngineConfig { frame_files: Some(true), ..EngineConfig::default() };
-    let mut frame = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
+    let mut frame = Segmenter::open_with(place.at("bundle"), &options).unwrap();
     assert_eq!(stages(&mut frame, [96, 64]), [false, false, true, false]);
     assert_eq!(stages(&mut frame, [64, 96]), [true, false, false, true]);
 }
@@ -66,7 +66,7 @@ fn profiles_are_of_the_file_that_runs_the_image() {
     let place = framed();
     let nodes = |frame_files: bool, size: [usize; 2]| {
         let options = EngineConfig { frame_files: Some(frame_files), ..EngineConfig::default() };
-        let segmenter = Segmenter::open_with(&place.at("bundle"), &options).unwrap();
+        let segmenter = Segmenter::open_with(place.at("bundle"), &options).unwrap();
         let profile = segmenter.profile(size).unwrap();
         assert_eq!(
             profile.nodes.keys().collect::<Vec<_>>(),
