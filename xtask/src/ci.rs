@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Result, ensure};
 
 use crate::steps::Steps;
-use crate::{Usage, run, setup, test};
+use crate::{Usage, external, run, setup, test};
 
 /// `cargo xtask ci`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -42,6 +42,7 @@ fn check(root: &Path, steps: &mut Steps) -> Result<()> {
         )
     })?;
     torch_sys.update()?;
+    steps.run("book", || external::book(root))?;
     test::run(root, &[], steps)?;
     torch_sys.update()?;
     steps.run("bench", || run::execute(&mut benches_once(root)))?;

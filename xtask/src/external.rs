@@ -76,3 +76,9 @@ pub(crate) fn pytest(
     };
     run::execute(&mut command)
 }
+
+/// Builds the book in `docs/` into `target/book`.
+pub(crate) fn book(root: &Path) -> Result<()> {
+    let mdbook = packages(root, &Python::find()?, "docs")?.join("bin/mdbook");
+    run::execute(Command::new(mdbook).args(["build", "docs"]).current_dir(root))
+}

@@ -30,7 +30,7 @@ Commands:
                            libtorch, onnxruntime, weights (default: CUDA if there is an NVIDIA driver, else CPU)
   demo [--data DIR]        build; then train, export and run a small model
   test [ARGS…]             build the programs and run every test; ARGS go to `cargo test`
-  ci                       run the checks of the CI: fmt, house rules, clippy, doc, test, every bench once
+  ci                       run the checks of the CI: fmt, house rules, clippy, doc, book, test, every bench once
   prove NAME… [ARGS…]      run long proofs; without a name: list them
 
 Each command runs `setup` first, which returns at once if nothing is missing.";
