@@ -2,6 +2,8 @@
 
 pub mod augment;
 pub mod cache;
+pub mod census;
 pub mod lists;
 pub mod loader;
 pub mod photometric;
+pub mod read;
