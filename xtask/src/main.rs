@@ -7,6 +7,7 @@ mod demo;
 mod external;
 mod fresh;
 mod host;
+mod memory;
 mod peers;
 mod prove;
 mod python;
