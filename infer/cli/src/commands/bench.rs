@@ -21,15 +21,16 @@ use protoseg_bench::{page, perf_analyzer, terminal};
 use protoseg_infer::check::LabeledImages;
 use protoseg_infer::{EngineConfig, evaluate, session};
 use protoseg_models::bundle::Manifest;
+use protoseg_program::signals::StopSignals;
 
 use super::bench_compare::CompareArgs;
 use super::data::DataArgs;
 use super::engine_args::EngineArgs;
 use super::image_args::ImageArgs;
 use super::serve::KEY_VARIABLE;
-use super::signals::StopSignals;
 use super::{
-    CommandError, CommandOutcome, bench_compare, output_file, print, print_json, print_stderr,
+    CommandError, CommandOutcome, OrUsage, bench_compare, output_file, print, print_json,
+    print_stderr,
 };
 
 /// Default of `--pairs`, and the least with an interval of 99 %.
@@ -224,7 +225,7 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<CommandOutcome, CommandError>
     }
     arguments.check().map_err(CommandError::Usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
-    let signals = StopSignals::catch().map_err(CommandError::Usage)?;
+    let signals = StopSignals::catch().or_usage()?;
     let request = arguments.request().map_err(CommandError::Usage)?;
     let session = arguments.session(&signals).map_err(CommandError::Usage)?;
     let is_stopped = || signals.stop.load(Ordering::Relaxed);
