@@ -138,14 +138,13 @@ fn try_out(root: &Path, tarball: &Path, work: &Path) -> Result<()> {
             "without libraries, protoseg {arguments:?} does not say where to put them: {text}"
         );
     }
-    for folder in ["libtorch/lib", "onnxruntime"] {
-        for library in fs::read_dir(root.join(".runtime").join(folder))? {
-            let library = library?;
-            let link = tried.place.join("lib").join(library.file_name());
-            if library.file_name().to_string_lossy().contains(".so") {
-                std::os::unix::fs::symlink(library.path(), link)?;
-            }
-        }
+    let runtime = run::runtime(root, "ORT_DYLIB_PATH").canonicalize()?;
+    std::os::unix::fs::symlink(runtime, tried.place.join("lib/libonnxruntime.so"))?;
+    let libtorch = run::runtime(root, "LIBTORCH").join("lib");
+    for library in fs::read_dir(&libtorch).with_context(|| libtorch.display().to_string())? {
+        let library = library?;
+        let link = tried.place.join("lib").join(library.file_name());
+        std::os::unix::fs::symlink(library.path().canonicalize()?, link)?;
     }
     for name in PROGRAMS {
         tried.succeed(name, &["--version"])?;

@@ -26,7 +26,7 @@ use protoseg_program::sibling;
 /// wrong); 3 finished, but some inputs failed; 143, 129, 130 stopped by SIGTERM, SIGHUP or Ctrl-C,
 /// with finished results kept.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "protoseg", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: CliCommand,

@@ -7,6 +7,7 @@ use image::RgbImage;
 use protoseg_infer::check::CheckError;
 use protoseg_infer::evaluate;
 use protoseg_infer::pipeline::{PipelineEvent, PipelineSetup, StageReport};
+use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::error_chain;
 use protoseg_models::metrics::Scores;
 use protoseg_models::window::Tiling;
@@ -63,16 +64,17 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     let set = arguments.data.open().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
-    let mut pipelines = Vec::with_capacity(bundles.len());
-    for bundle in &bundles {
-        let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
-        let pipeline = run.open(set.count()).or_usage()?;
-        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).or_usage()?;
-        pipelines.push(pipeline);
+    // Before the first is scored; sessions are opened one bundle after the other.
+    for bundle in bundles.iter().filter(|bundle| bundle.is_dir()) {
+        let model = Manifest::read(bundle).or_usage()?.value.model;
+        ensure_same_classes(&model, &set.classes()).or_usage()?;
     }
-    let sheet = ContactSheet::new(&set.classes(), bundles.len());
+    let sheet = ContactSheet::new(&set.classes(), &bundles);
     let mut summaries = Vec::with_capacity(bundles.len());
-    for (column, mut pipeline) in pipelines.into_iter().enumerate() {
+    for (column, bundle) in bundles.iter().enumerate() {
+        let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
+        let mut pipeline = run.open(set.count()).or_usage()?;
+        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).or_usage()?;
         let on_image = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
             if arguments.sheet.is_some() {
                 sheet.add(column, index, image, truth, labels);
