@@ -128,7 +128,7 @@ fn try_out(root: &Path, tarball: &Path, work: &Path) -> Result<()> {
             .arg(&place)
             .arg("--strip-components=1"),
     )?;
-    let tried = Unpacked { root: root.to_owned(), place };
+    let tried = UnpackedTarball { root: root.to_owned(), place };
     for arguments in [["doctor"].as_slice(), &["train", "--version"]] {
         let output = tried.run("protoseg", arguments)?;
         let text = format!("{}{}", utf8(&output.stdout), utf8(&output.stderr));
@@ -163,7 +163,8 @@ fn try_out(root: &Path, tarball: &Path, work: &Path) -> Result<()> {
     for page in fs::read_dir(tried.place.join("share/man/man1"))? {
         let page = page?.path();
         // Where there is no groff, nothing is lost but this check.
-        let Ok(output) = Command::new("groff").args(["-man", "-ww", "-z"]).arg(&page).output()
+        let Ok(output) =
+            Command::new("groff").args(["-K", "utf8", "-man", "-ww", "-z"]).arg(&page).output()
         else {
             break;
         };
@@ -174,12 +175,12 @@ fn try_out(root: &Path, tarball: &Path, work: &Path) -> Result<()> {
 }
 
 /// An unpacked tarball.
-struct Unpacked {
+struct UnpackedTarball {
     root: PathBuf,
     place: PathBuf,
 }
 
-impl Unpacked {
+impl UnpackedTarball {
     fn run(&self, program: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(self.place.join("bin").join(program));
         for variable in ["ORT_DYLIB_PATH", "LIBTORCH", "LD_LIBRARY_PATH"] {
