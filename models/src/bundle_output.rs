@@ -49,8 +49,8 @@ pub fn resolve(out: &Path, source: &Path) -> Result<PathBuf, BundleOutputError> 
         return Err(occupied(out, reason));
     }
     if place.is_dir() {
-        let first = place.read_dir().and_then(|mut entries| entries.next().transpose());
-        let first = first.map_err(FileError::at(out))?.map(|entry| entry.file_name());
+        let entries = place.read_dir().map_err(FileError::at(out))?;
+        let first = entries.flatten().map(|entry| entry.file_name()).min();
         match Manifest::read(&place) {
             Ok(_) => {}
             Err(BundleError::Absent(_)) => {

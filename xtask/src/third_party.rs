@@ -25,31 +25,33 @@ pub(crate) fn target() -> Result<String> {
 /// Returns a Markdown page: a table of the crates that are linked into packages of the workspace,
 /// then the texts of their licenses.
 pub(crate) fn document(root: &Path, packages: &[&str]) -> Result<String> {
-    let mut command = run::bare_cargo(root);
-    command.args([
-        "metadata",
-        "--format-version",
-        "1",
-        "--locked",
-        "--filter-platform",
-        &target()?,
-    ]);
-    let output = command.output().context("cargo metadata")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let linked = linked(&metadata, packages)?;
+    let target = target()?;
+    // The tree has only what the features of these packages need; the metadata has the licenses.
+    let tree = ["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none"];
+    let mut tree: Vec<&str> = tree.into_iter().chain(["--target", &target]).collect();
+    packages.iter().for_each(|package| tree.extend(["--package", package]));
+    let linked = linked(&cargo(root, &tree)?);
+    let metadata = ["metadata", "--format-version", "1", "--locked", "--filter-platform", &target];
+    let metadata: Value = serde_json::from_str(&cargo(root, &metadata)?)?;
     let mut page = String::from(
         "# Third-party software\n\nCrates in the programs. Where a license is a choice, it is the first one.\n\n\
          | crate | version | license |\n|---|---|---|\n",
     );
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in &linked {
+    let described = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut found = 0;
+    for package in described {
         let [name, version, license] = ["name", "version", "license"].map(|key| text(package, key));
-        writeln!(page, "| {name} | {version} | {license} |")?;
-        for text in license_texts(package)? {
-            texts.entry(text).or_default().insert(format!("{name} {version}"));
+        let title = format!("{name} {version}");
+        if linked.contains(&title) {
+            found += 1;
+            writeln!(page, "| {name} | {version} | {license} |")?;
+            for text in license_texts(package)? {
+                texts.entry(text).or_default().insert(title.clone());
+            }
         }
     }
+    ensure!(found == linked.len(), "cargo metadata describes {found} of {} crates", linked.len());
     for (text, crates) in texts {
         let crates: Vec<String> = crates.into_iter().collect();
         writeln!(page, "\n## {}\n\n~~~text\n{text}\n~~~", crates.join(", "))?;
@@ -57,38 +59,25 @@ pub(crate) fn document(root: &Path, packages: &[&str]) -> Result<String> {
     Ok(page)
 }
 
+fn cargo(root: &Path, arguments: &[&str]) -> Result<String> {
+    let output = run::bare_cargo(root).args(arguments).output().context("cargo")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 fn text<'a>(package: &'a Value, key: &str) -> &'a str {
     package[key].as_str().unwrap_or("unknown")
 }
 
-/// Returns the crates of others that packages reach by normal dependencies, by name and version.
-fn linked<'a>(metadata: &'a Value, packages: &[&str]) -> Result<Vec<&'a Value>> {
-    let all: BTreeMap<&str, &Value> =
-        list(&metadata["packages"]).iter().map(|package| (text(package, "id"), package)).collect();
-    let nodes: BTreeMap<&str, &Value> =
-        list(&metadata["resolve"]["nodes"]).iter().map(|node| (text(node, "id"), node)).collect();
-    let is_root = |package: &&&Value| packages.contains(&text(package, "name"));
-    let mut open: Vec<&str> =
-        all.values().filter(is_root).map(|package| text(package, "id")).collect();
-    ensure!(open.len() == packages.len(), "cargo metadata lacks one of {packages:?}");
-    let mut seen = BTreeSet::new();
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        let node = nodes.get(id).with_context(|| format!("cargo metadata lacks {id}"))?;
-        let normal =
-            |link: &&Value| list(&link["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
-        open.extend(list(&node["deps"]).iter().filter(normal).map(|link| text(link, "pkg")));
-    }
-    let mut linked: Vec<&Value> = seen.into_iter().filter_map(|id| all.get(id).copied()).collect();
-    linked.retain(|package| !package["source"].is_null());
-    linked.sort_by_key(|package| (text(package, "name"), text(package, "version")));
-    Ok(linked)
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
+/// Returns the crates of others in the output of `cargo tree`, such as `anyhow 1.0.104`.
+fn linked(tree: &str) -> BTreeSet<String> {
+    // Packages of the workspace have their folder in the third column.
+    let others = tree.lines().filter(|line| !line.contains(" (/"));
+    let title = |line: &str| {
+        let (name, rest) = line.split_once(" v")?;
+        Some(format!("{name} {}", rest.split(' ').next()?))
+    };
+    others.filter_map(title).collect()
 }
 
 /// Returns the texts of the license files of a crate.
@@ -112,29 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normal_dependencies_of_others_are_linked() {
-        let link =
-            |to: &str, kind: Value| serde_json::json!({"pkg": to, "dep_kinds": [{"kind": kind}]});
-        let metadata = serde_json::json!({
-            "packages": [
-                {"id": "us", "name": "us", "source": null},
-                {"id": "b1", "name": "b", "version": "1", "source": "registry"},
-                {"id": "a2", "name": "a", "version": "2", "source": "registry"},
-                {"id": "t3", "name": "t", "version": "3", "source": "registry"},
-            ],
-            "resolve": {"nodes": [
-                {"id": "us", "deps": [link("b1", Value::Null), link("t3", "dev".into())]},
-                {"id": "b1", "deps": [link("a2", Value::Null), link("t3", "build".into())]},
-                {"id": "a2", "deps": []},
-                {"id": "t3", "deps": []},
-            ]},
-        });
-        let names: Vec<&str> = linked(&metadata, &["us"])
-            .unwrap()
-            .into_iter()
-            .map(|package| text(package, "id"))
-            .collect();
-        assert_eq!(names, ["a2", "b1"]);
-        assert!(linked(&metadata, &["them"]).is_err());
+    fn crates_of_others_are_listed_once() {
+        let tree =
+            "us v0.1.0 (/work/us)\nb v1.2.0\na v2.0.1+c-3\nb v1.2.0 (*)\n\nours v1.0.0 (/x) (*)\n";
+        let titles: Vec<String> = linked(tree).into_iter().collect();
+        assert_eq!(titles, ["a 2.0.1+c-3", "b 1.2.0"]);
     }
 }
