@@ -233,7 +233,9 @@ impl FrameOption {
              {LONGEST_SIDE}"
         );
         let windows = match model.window {
-            Some(window) => WindowPlan::new(height, width, window, model.grid)?.count(),
+            Some(window) => {
+                WindowPlan::new([height, width], window, model.grid, model.blend)?.count()
+            }
             None => {
                 ensure!(
                     height.min(width) >= MIN_SIDE,

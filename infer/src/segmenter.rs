@@ -18,7 +18,9 @@ use protoseg_models::digest;
 use protoseg_models::errors::FileError;
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision};
 use protoseg_models::versioned::Versioned;
-use protoseg_models::window::{LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
+use protoseg_models::window::{
+    Blend, LogitGrid, MIN_SIDE, Tiling, Window, WindowError, WindowPlan,
+};
 
 pub use self::error::SegmentError;
 pub use self::image_view::ImageView;
@@ -228,7 +230,8 @@ impl Segmenter {
         let pixels = height as f64 * width as f64;
         let (count, tile) = match self.window {
             Some(window) => {
-                (WindowPlan::new(height, width, window, self.model.grid)?.count(), [window.size; 2])
+                let plan = self.plan([height, width], window)?;
+                (plan.count(), plan.tile_size())
             }
             None => (1, self.sizes.padded([height, width])?),
         };
@@ -293,7 +296,7 @@ impl Segmenter {
             return Ok(RawPrediction::Final(self.predict(image, outputs)?));
         }
         let Some(window) = self.window else { return self.predict_raw(&image) };
-        let [rows, columns] = WindowPlan::new(height, width, window, self.model.grid)?.logit_size();
+        let [rows, columns] = self.plan([height, width], window)?.logit_size();
         let count = rows.saturating_mul(columns).saturating_mul(self.model.classes.count());
         if count <= MAX_DEFERRED_LOGITS {
             self.predict_raw(&image)
@@ -310,10 +313,7 @@ impl Segmenter {
         let size = image.checked_size()?;
         let (map, padded) = match self.window {
             None => self.whole_logits(image)?,
-            Some(window) => self.stitched_logits(
-                image,
-                &WindowPlan::new(size[0], size[1], window, self.model.grid)?,
-            )?,
+            Some(window) => self.stitched_logits(image, &self.plan(size, window)?)?,
         };
         if !self.times.timed(Stage::Stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
@@ -370,7 +370,7 @@ impl Segmenter {
             Ok(())
         })?;
         let map = self.times.timed(Stage::Stitch, || stitcher.finish());
-        Ok((map, [plan.rows.padded, plan.columns.padded]))
+        Ok((map, plan.padded()))
     }
 
     /// Predicts pixels as soon as their logits are complete.
@@ -381,8 +381,8 @@ impl Segmenter {
         outputs: Outputs,
     ) -> Result<Prediction, SegmentError> {
         let size = image.size();
-        let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
-        let frame = self.geometry(size, [plan.rows.padded, plan.columns.padded]);
+        let plan = self.plan(size, window)?;
+        let frame = self.geometry(size, plan.padded());
         let classes = self.model.classes.count();
         let merger =
             self.times.timed(Stage::Stitch, || RollingMerger::new(&plan, classes, &frame, outputs));
@@ -391,7 +391,7 @@ impl Segmenter {
         Ok(merger.prediction)
     }
 
-    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, l]`,
+    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, m]`,
     /// in the plan's order.
     fn run_windows(
         &mut self,
@@ -399,16 +399,16 @@ impl Segmenter {
         plan: &WindowPlan,
         mut take: impl FnMut(&[f32]) -> Result<(), SegmentError>,
     ) -> Result<(), SegmentError> {
-        let (size, side) = (plan.window.size, plan.window_logits());
+        let (size, [rows, columns]) = (plan.tile_size(), plan.tile_logits());
         let classes = self.model.classes.count();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
         for starts in starts.chunks(self.batch) {
-            self.copy_tiles(image, starts, [size; 2])?;
-            let expected = [starts.len(), classes, side, side];
+            self.copy_tiles(image, starts, size)?;
+            let expected = [starts.len(), classes, rows, columns];
             let mut stitching = Duration::ZERO;
             let Self { runner, times, pixels, .. } = self;
             let taken = timed_run(times, runner, |runner| {
-                runner.run_with_logits(pixels, [starts.len(), size, size], |shape, logits| {
+                runner.run_with_logits(pixels, [starts.len(), size[0], size[1]], |shape, logits| {
                     if shape != expected {
                         return Err(SegmentError::Shape { found: shape.to_vec(), expected });
                     }
@@ -452,6 +452,7 @@ impl Segmenter {
             sizes: self.sizes,
             window: self.window,
             grid: self.model.grid,
+            blend: self.model.blend,
             classes: self.model.classes.count(),
             frames: self.frame_sizes(),
         }
@@ -465,12 +466,16 @@ impl Segmenter {
         }
         let (count, [height, width]) = match self.window {
             Some(window) => {
-                let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
-                (plan.count().min(self.batch), [window.size; 2])
+                let plan = self.plan(size, window)?;
+                (plan.count().min(self.batch), plan.tile_size())
             }
             None => (1, self.sizes.padded(size)?),
         };
         Ok(self.runner.profile([count, height, width])?)
+    }
+
+    fn plan(&self, size: [usize; 2], window: Window) -> Result<WindowPlan, SegmentError> {
+        Ok(self.sizes.plan(size, window, self.model.grid, self.model.blend)?)
     }
 
     /// Returns how the logits of a padded image lie over it.
@@ -591,6 +596,20 @@ impl InputSizes {
         match &file.adapter {
             None => Self::Any,
             Some(adapter) => adapter.size.map_or(Self::Grid(grid), Self::One),
+        }
+    }
+
+    /// Places windows over an image.
+    fn plan(
+        self,
+        size: [usize; 2],
+        window: Window,
+        grid: LogitGrid,
+        blend: Blend,
+    ) -> Result<WindowPlan, WindowError> {
+        match self {
+            Self::Any | Self::Grid(_) => WindowPlan::new(size, window, grid, blend),
+            Self::One(_) => WindowPlan::of_fixed_size(size, window, grid, blend),
         }
     }
 
@@ -741,11 +760,13 @@ fn fingerprint_of_file(model: &Model, path: &Path) -> io::Result<String> {
 }
 
 fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Adapter>) -> String {
-    let Model { classes, ignore, grid, .. } = model;
+    let Model { classes, ignore, grid, blend, .. } = model;
     let data = data.unwrap_or_default();
-    digest::sha256_bytes(
-        format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}").as_bytes(),
-    )
+    let mut facts = format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}");
+    if !blend.is_mean() {
+        facts.push_str(&format!("\n{blend:?}"));
+    }
+    digest::sha256_bytes(facts.as_bytes())
 }
 
 /// Names the first field in which two descriptions of one model differ; name and windows may.
@@ -754,6 +775,7 @@ fn first_difference(manifest: &Model, own: &Model) -> Option<&'static str> {
         ("version", manifest.version == own.version),
         ("classes", manifest.classes == own.classes),
         ("grid", manifest.grid == own.grid),
+        ("blend", manifest.blend == own.blend),
         ("arch", manifest.arch == own.arch),
         ("weights_sha256", manifest.weights_sha256 == own.weights_sha256),
     ];
