@@ -35,6 +35,12 @@ impl Tiler {
         self.kind == ModelKind::Labels || frame
     }
 
+    /// Returns the windows of an image `[height, width]`; None where it is run whole.
+    pub fn window_plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
+        let plan = |window| self.sizes.plan(size, window, self.grid, self.blend);
+        Ok(self.window.map(plan).transpose()?)
+    }
+
     /// Returns the cost of an image `[height, width]`, before anything is allocated for it.
     pub fn cost(&self, size: [usize; 2], outputs: Outputs) -> Result<TileCost, SegmentError> {
         let product = |sides: &[usize]| {
@@ -43,13 +49,12 @@ impl Tiler {
         if self.runs_whole(size, outputs) || self.kind != ModelKind::Logits {
             return Ok(TileCost { pixels: product(&size), bytes: 0 });
         }
-        let Some(window) = self.window else {
+        let Some(plan) = self.window_plan(size)? else {
             let padded = self.sizes.padded(size)?;
             let [rows, columns] = padded.map(|side| self.grid.logits(side));
             let bytes = product(&[self.classes, rows, columns, size_of::<f32>()]);
             return Ok(TileCost { pixels: product(&padded), bytes });
         };
-        let plan = self.sizes.plan(size, window, self.grid, self.blend)?;
         let [rows, columns] = plan.logit_size();
         let rows = if outputs.logits { rows } else { rows.min(plan.tile_logits()[0] + 1) };
         // Where each window starts, in pixels and in logits.
@@ -69,10 +74,7 @@ impl Tiler {
         if self.kind != ModelKind::Logits {
             return Err(SegmentError::NoLogits);
         }
-        let plan = match self.window {
-            Some(window) => Some(Arc::new(self.sizes.plan(size, window, self.grid, self.blend)?)),
-            None => None,
-        };
+        let plan = self.window_plan(size)?.map(Arc::new);
         let (starts, tile_size) = match &plan {
             Some(plan) => (plan.starts().collect(), plan.tile_size()),
             None => (vec![[0, 0]], self.sizes.padded(size)?),
