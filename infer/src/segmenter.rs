@@ -18,9 +18,7 @@ use protoseg_models::digest;
 use protoseg_models::errors::FileError;
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision};
 use protoseg_models::versioned::Versioned;
-use protoseg_models::window::{
-    Blend, LogitGrid, MIN_SIDE, Tiling, Window, WindowError, WindowPlan,
-};
+use protoseg_models::window::{LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
 
 pub use self::error::SegmentError;
 pub use self::image_view::ImageView;
@@ -46,6 +44,7 @@ pub struct Segmenter {
     frames: Vec<FrameFile>,
     unknown_fields: Vec<String>,
     window: Option<Window>,
+    one_tile_size: bool,
     batch: usize,
     times: StageTimes,
     /// Pixels of tiles or of a padded image.
@@ -154,6 +153,7 @@ impl Segmenter {
             frames: Vec::new(),
             unknown_fields: Vec::new(),
             window,
+            one_tile_size: matches!(sizes, InputSizes::One(_)) || config.input_size.is_some(),
             batch: config.batch.map_or(1, NonZeroUsize::get),
             times: StageTimes::default(),
             pixels: Vec::new(),
@@ -228,11 +228,8 @@ impl Segmenter {
     /// image's: more than 1 where windows overlap or reach beyond it.
     pub fn tiling(&self, [height, width]: [usize; 2]) -> Result<(usize, f64), SegmentError> {
         let pixels = height as f64 * width as f64;
-        let (count, tile) = match self.window {
-            Some(window) => {
-                let plan = self.plan([height, width], window)?;
-                (plan.count(), plan.tile_size())
-            }
+        let (count, tile) = match self.plan([height, width])? {
+            Some(plan) => (plan.count(), plan.tile_size()),
             None => (1, self.sizes.padded([height, width])?),
         };
         Ok((count, count as f64 * tile[0] as f64 * tile[1] as f64 / pixels))
@@ -264,9 +261,11 @@ impl Segmenter {
         if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(size, outputs)) {
             return frame.predict(image.pixels(), outputs, &mut self.times);
         }
-        match (self.kind, self.window) {
-            (ModelKind::Labels, _) => self.predict_labels(&image),
-            (_, Some(window)) if !outputs.logits => self.predict_rolling(&image, window, outputs),
+        if self.kind == ModelKind::Labels {
+            return self.predict_labels(&image);
+        }
+        match self.plan(size)? {
+            Some(plan) if !outputs.logits => self.predict_rolling(&image, &plan, outputs),
             _ => {
                 let logits = self.logits(&image)?;
                 Ok(self.times.timed(Stage::Stitch, || logits.predict(outputs)))
@@ -295,8 +294,8 @@ impl Segmenter {
         if self.frames.iter().any(|frame| frame.takes([height, width], outputs)) {
             return Ok(RawPrediction::Final(self.predict(image, outputs)?));
         }
-        let Some(window) = self.window else { return self.predict_raw(&image) };
-        let [rows, columns] = self.plan([height, width], window)?.logit_size();
+        let Some(plan) = self.plan([height, width])? else { return self.predict_raw(&image) };
+        let [rows, columns] = plan.logit_size();
         let count = rows.saturating_mul(columns).saturating_mul(self.model.classes.count());
         if count <= MAX_DEFERRED_LOGITS {
             self.predict_raw(&image)
@@ -311,9 +310,9 @@ impl Segmenter {
             return Err(SegmentError::NoLogits);
         }
         let size = image.checked_size()?;
-        let (map, padded) = match self.window {
+        let (map, padded) = match self.plan(size)? {
             None => self.whole_logits(image)?,
-            Some(window) => self.stitched_logits(image, &self.plan(size, window)?)?,
+            Some(plan) => self.stitched_logits(image, &plan)?,
         };
         if !self.times.timed(Stage::Stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
@@ -377,17 +376,16 @@ impl Segmenter {
     fn predict_rolling(
         &mut self,
         image: &ImageView<'_>,
-        window: Window,
+        plan: &WindowPlan,
         outputs: Outputs,
     ) -> Result<Prediction, SegmentError> {
         let size = image.size();
-        let plan = self.plan(size, window)?;
         let frame = self.geometry(size, plan.padded());
         let classes = self.model.classes.count();
         let merger =
-            self.times.timed(Stage::Stitch, || RollingMerger::new(&plan, classes, &frame, outputs));
+            self.times.timed(Stage::Stitch, || RollingMerger::new(plan, classes, &frame, outputs));
         let mut merger = merger.ok_or_else(|| too_large(image))?;
-        self.run_windows(image, &plan, |logits| merger.add(logits))?;
+        self.run_windows(image, plan, |logits| merger.add(logits))?;
         Ok(merger.prediction)
     }
 
@@ -453,6 +451,7 @@ impl Segmenter {
             window: self.window,
             grid: self.model.grid,
             blend: self.model.blend,
+            one_tile_size: self.one_tile_size,
             classes: self.model.classes.count(),
             frames: self.frame_sizes(),
         }
@@ -464,18 +463,15 @@ impl Segmenter {
         if let Some(frame) = self.frames.iter().find(|frame| frame.size() == size) {
             return frame.profile();
         }
-        let (count, [height, width]) = match self.window {
-            Some(window) => {
-                let plan = self.plan(size, window)?;
-                (plan.count().min(self.batch), plan.tile_size())
-            }
+        let (count, [height, width]) = match self.plan(size)? {
+            Some(plan) => (plan.count().min(self.batch), plan.tile_size()),
             None => (1, self.sizes.padded(size)?),
         };
         Ok(self.runner.profile([count, height, width])?)
     }
 
-    fn plan(&self, size: [usize; 2], window: Window) -> Result<WindowPlan, SegmentError> {
-        Ok(self.sizes.plan(size, window, self.model.grid, self.model.blend)?)
+    fn plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
+        self.tiler().window_plan(size)
     }
 
     /// Returns how the logits of a padded image lie over it.
@@ -596,20 +592,6 @@ impl InputSizes {
         match &file.adapter {
             None => Self::Any,
             Some(adapter) => adapter.size.map_or(Self::Grid(grid), Self::One),
-        }
-    }
-
-    /// Places windows over an image.
-    fn plan(
-        self,
-        size: [usize; 2],
-        window: Window,
-        grid: LogitGrid,
-        blend: Blend,
-    ) -> Result<WindowPlan, WindowError> {
-        match self {
-            Self::Any | Self::Grid(_) => WindowPlan::new(size, window, grid, blend),
-            Self::One(_) => WindowPlan::of_fixed_size(size, window, grid, blend),
         }
     }
 

@@ -4,8 +4,9 @@
 //! Window starts are multiples of the logit stride, so the logit grids of all windows of a frame
 //! coincide: overlaps are blended at logit resolution and upsampled once. A frame is padded at the
 //! bottom and right by edge replication until the last window, shifted inside, starts on the grid
-//! too. A side that is shorter than a window gets windows of its own length, padded to the stride
-//! alone: replicated edges that fill the rest of a window cost accuracy and time.
+//! too. A frame that fits into one window is run whole, and a side that is shorter than a window
+//! gets windows of its own length, padded to the stride alone: replicated edges that fill the rest
+//! of a window cost accuracy and time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -314,6 +315,7 @@ impl WindowAxis {
 ///
 /// let grid = LogitGrid::from_arch(Arch::new(Preset::DeepLabV3PlusResNet101, 19)?);
 /// let plan = WindowPlan::new([1024, 2048], grid.default_window(), grid, Blend::Ramp)?;
+/// let plan = plan.ok_or("the frame fits into one window")?;
 /// assert_eq!(plan.count(), 8);
 /// assert_eq!(plan.starts().last(), Some([256, 1280])); // shifted inside the frame
 /// assert_eq!(plan.logit_size(), [257, 513]); // of 1025 x 2049 pixels after padding
@@ -333,17 +335,20 @@ pub struct WindowPlan {
 
 impl WindowPlan {
     /// Places windows over a frame `[height, width]`; a side that is shorter than a window gets
-    /// shorter windows.
+    /// shorter windows. None where the frame fits into one window: it is run whole.
     pub fn new(
         [height, width]: [usize; 2],
         window: Window,
         grid: LogitGrid,
         blend: Blend,
-    ) -> Result<Self, WindowError> {
+    ) -> Result<Option<Self>, WindowError> {
         grid.check(window)?;
+        if height.max(width) <= window.size {
+            return Ok(None);
+        }
         let rows = WindowAxis::shortened(height, window, grid);
         let columns = WindowAxis::shortened(width, window, grid);
-        Ok(Self { rows, columns, grid, blend })
+        Ok(Some(Self { rows, columns, grid, blend }))
     }
 
     /// The same for a network that takes windows of one size alone: shorter sides are padded.
@@ -430,8 +435,9 @@ mod tests {
 
     #[test]
     fn cityscapes_frames_get_eight_windows() {
-        let plan =
-            WindowPlan::new([1024, 2048], ALIGNED.default_window(), ALIGNED, Blend::Mean).unwrap();
+        let plan = WindowPlan::new([1024, 2048], ALIGNED.default_window(), ALIGNED, Blend::Mean)
+            .unwrap()
+            .unwrap();
         assert_eq!((plan.rows.padded, plan.rows.starts.as_slice()), (1025, [0, 256].as_slice()));
         assert_eq!(
             (plan.columns.padded, plan.columns.starts.as_slice()),
@@ -440,6 +446,7 @@ mod tests {
         assert_eq!(plan.logit_size(), [257, 513]);
         let plan =
             WindowPlan::new([1024, 2048], HALF_PIXEL.default_window(), HALF_PIXEL, Blend::Mean)
+                .unwrap()
                 .unwrap();
         assert_eq!((plan.rows.padded, plan.columns.padded, plan.count()), (1024, 2048, 8));
         assert_eq!(plan.logit_size(), [256, 512]);
@@ -458,8 +465,8 @@ mod tests {
                 for blend in [Blend::Mean, Blend::Ramp] {
                     let fixed = WindowPlan::of_fixed_size([length, 1], window, grid, blend);
                     check_weights(&fixed.unwrap(), length, window);
-                    let plan = WindowPlan::new([length, 1], window, grid, blend).unwrap();
-                    check_weights(&plan, length, window);
+                    let plan = WindowPlan::new([length, 100], window, grid, blend).unwrap();
+                    check_weights(&plan.unwrap(), length, window);
                 }
             }
         }
@@ -497,15 +504,16 @@ mod tests {
     fn a_side_shorter_than_a_window_is_padded_to_the_stride_alone() {
         let window = Window { size: 512, stride: 384 };
         let plan = |size| WindowPlan::new(size, window, HALF_PIXEL, Blend::Ramp).unwrap();
-        assert_eq!(plan([180, 240]).tile_size(), [192, 240]);
-        assert_eq!(plan([5, 1000]).tile_size(), [32, 512]);
-        assert_eq!(plan([200, 768]).padded(), [208, 768]);
-        assert_eq!(plan([200, 768]).count(), 2);
-        assert_eq!(plan([510, 512]).tile_size(), [512, 512]);
+        assert_eq!([[180, 240], [5, 512], [512, 512]].map(plan), [None, None, None]);
+        let tile_size = |size| plan(size).unwrap().tile_size();
+        assert_eq!(tile_size([5, 1000]), [32, 512]);
+        assert_eq!(tile_size([510, 513]), [512, 512]);
+        let wide = plan([200, 768]).unwrap();
+        assert_eq!((wide.padded(), wide.tile_size(), wide.count()), ([208, 768], [208, 512], 2));
         let fixed = WindowPlan::of_fixed_size([180, 240], window, HALF_PIXEL, Blend::Ramp).unwrap();
         assert_eq!((fixed.tile_size(), fixed.count()), ([512, 512], 1));
-        let aligned = WindowPlan::new([180, 8], ALIGNED.default_window(), ALIGNED, Blend::Mean);
-        assert_eq!(aligned.unwrap().tile_size(), [185, 33]);
+        let aligned = WindowPlan::new([180, 800], ALIGNED.default_window(), ALIGNED, Blend::Mean);
+        assert_eq!(aligned.unwrap().unwrap().tile_size(), [185, 769]);
     }
 
     #[test]

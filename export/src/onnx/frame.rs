@@ -29,7 +29,8 @@ const NODES_PER_WINDOW: usize = 3;
 pub(crate) fn check_size(network: &Network, frame: &FrameSpec, model: &Model) -> Result<()> {
     let FrameSpec { height, width, tiling, windows_at_once } = *frame;
     let Tiling::Windows(window) = tiling else { return Ok(()) };
-    let windows = WindowPlan::new([height, width], window, model.grid, model.blend)?.count();
+    let plan = WindowPlan::new([height, width], window, model.grid, model.blend)?;
+    let Some(windows) = plan.map(|plan| plan.count()) else { return Ok(()) };
     let networks = windows.div_ceil(windows_at_once.max(1));
     let nodes = networks * network.graph.nodes().len() + NODES_PER_WINDOW * windows;
     let larger_batch = if networks > 1 { "a larger :COUNT of --frame, or " } else { "" };
@@ -87,14 +88,18 @@ impl FrameWriter<'_> {
         writer.set_value_name(self.network.graph.input(), signature::IMAGE);
         writer.write(normalize);
         let image = writer.value(normalize).to_owned();
-        let (map, map_size, padded) = match tiling {
-            Tiling::Whole => {
-                let (map, map_size) = self.network(normalize, &image, [height, width], "")?;
-                (map, map_size, [height, width])
+        let size = [height, width];
+        let Model { grid, blend, .. } = *self.model;
+        let plan = match tiling {
+            Tiling::Whole => None,
+            Tiling::Windows(window) => WindowPlan::new(size, window, grid, blend)?,
+        };
+        let (map, map_size, padded) = match plan {
+            None => {
+                let (map, map_size) = self.network(normalize, &image, size, "")?;
+                (map, map_size, size)
             }
-            Tiling::Windows(window) => {
-                let Model { grid, blend, .. } = *self.model;
-                let plan = WindowPlan::new([height, width], window, grid, blend)?;
+            Some(plan) => {
                 let padded = plan.padded();
                 let image = self.pad(&image, padded);
                 (self.windows(normalize, &image, &plan)?, plan.logit_size(), padded)

@@ -21,6 +21,8 @@ pub struct Tiler {
     pub(super) window: Option<Window>,
     pub(super) grid: LogitGrid,
     pub(super) blend: Blend,
+    /// True where the file or its session takes windows of one size alone.
+    pub(super) one_tile_size: bool,
     pub(super) classes: usize,
     /// `[height, width]` of each frame file.
     pub(super) frames: Vec<[usize; 2]>,
@@ -37,8 +39,12 @@ impl Tiler {
 
     /// Returns the windows of an image `[height, width]`; None where it is run whole.
     pub fn window_plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
-        let plan = |window| self.sizes.plan(size, window, self.grid, self.blend);
-        Ok(self.window.map(plan).transpose()?)
+        let Some(window) = self.window else { return Ok(None) };
+        if self.one_tile_size {
+            let plan = WindowPlan::of_fixed_size(size, window, self.grid, self.blend)?;
+            return Ok(Some(plan));
+        }
+        Ok(WindowPlan::new(size, window, self.grid, self.blend)?)
     }
 
     /// Returns the cost of an image `[height, width]`, before anything is allocated for it.
@@ -323,6 +329,7 @@ mod tests {
             window,
             grid,
             blend: Blend::Ramp,
+            one_tile_size: false,
             classes: 3,
             frames: vec![[4, 5]],
         }
