@@ -19,7 +19,7 @@ use protoseg_models::digest;
 use protoseg_models::gate::GateLimits;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
-use protoseg_models::window::{LogitGrid, Tiling};
+use protoseg_models::window::{Blend, LogitGrid, Tiling};
 
 use crate::network::{Network, PixelOutput};
 use crate::onnx::LOGITS;
@@ -162,6 +162,7 @@ fn model(header: &CheckpointHeader, options: &ExportOptions) -> Result<Model> {
         grid,
         window,
         arch: Some(header.arch),
+        blend: Blend::Ramp,
         weights_sha256: None,
     })
 }
