@@ -97,7 +97,7 @@ impl Calibrator<'_> {
     /// Returns the pixels of an image of this size that a calibration looks at.
     pub fn pixels(&self, [height, width]: [usize; 2]) -> Result<usize> {
         Ok(match self.windows([height, width])? {
-            Some((plan, chosen)) => chosen.len() * plan.window.size * plan.window.size,
+            Some((plan, chosen)) => chosen.len() * plan.tile_size().iter().product::<usize>(),
             None => height * width,
         })
     }
@@ -129,11 +129,11 @@ impl Calibrator<'_> {
         let Some((plan, chosen)) = self.windows(size)? else {
             return Ok(vec![net::images_to_tensor(pixels, size, device)?]);
         };
-        let side = plan.window.size;
+        let tile_size = plan.tile_size();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
         let tile = |&index: &usize| {
-            let tile = tiles::cut(pixels, size, starts[index], side);
-            net::images_to_tensor(&tile, [side; 2], device)
+            let tile = tiles::cut(pixels, size, starts[index], tile_size);
+            net::images_to_tensor(&tile, tile_size, device)
         };
         chosen.iter().map(tile).collect()
     }

@@ -6,7 +6,7 @@ use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::{NodeId, Tag};
 use protoseg_models::metrics::{ConfusionMatrix, Metrics};
-use protoseg_models::window::{LogitGrid, Tiling, Window, WindowPlan};
+use protoseg_models::window::{Blend, LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
 use tch::{Kind, Tensor};
 
 use crate::interrupt::Interrupted;
@@ -111,16 +111,22 @@ impl<'a> Predictor<'a> {
 
     /// Returns the logits `[1, classes, h, w]` of the image or padded frame, with its size in pixels.
     fn frame_logits(&self, pixels: &[u8], size: [usize; 2]) -> Result<(Tensor, [i64; 2])> {
-        let (logits, frame) = match self.protocol.window {
+        let grid = self.protocol.grid;
+        let plan = match self.protocol.window {
+            None => None,
+            Some(window) => WindowPlan::new(size, window, grid, Blend::Ramp)?,
+        };
+        let padded = plan.as_ref().map_or(size.map(|side| side.max(MIN_SIDE)), WindowPlan::padded);
+        let logits = match &plan {
             None => {
-                let image = net::images_to_tensor(pixels, size, self.net.device())?;
-                (self.logits(&image)?, size.map(|length| length as i64))
+                let frame = tiles::cut(pixels, size, [0, 0], padded);
+                self.logits(&net::images_to_tensor(&frame, padded, self.net.device())?)?
             }
-            Some(window) => self.window_logits(pixels, size, window)?,
+            Some(plan) => self.window_logits(pixels, size, plan)?,
         };
         let sum = logits.f_sum(Kind::Double)?.f_double_value(&[])?;
         ensure!(sum.is_finite(), "the network's logits are not finite: lower `learning_rate`");
-        Ok((logits, frame))
+        Ok((logits, padded.map(|side| side as i64)))
     }
 
     fn upsample(&self, logits: &Tensor, frame: [i64; 2]) -> Result<Tensor> {
@@ -138,22 +144,16 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// Returns the mean logits of all windows `[1, classes, h, w]` over the padded frame, with the size of the frame.
-    fn window_logits(
-        &self,
-        pixels: &[u8],
-        size: [usize; 2],
-        window: Window,
-    ) -> Result<(Tensor, [i64; 2])> {
-        let plan = WindowPlan::new(size[0], size[1], window, self.protocol.grid)?;
-        let padded = [plan.rows.padded as i64, plan.columns.padded as i64];
+    /// Returns the blended logits of all windows `[1, classes, h, w]` of a frame that pads an image RGB `[height, width, 3]`.
+    fn window_logits(&self, pixels: &[u8], size: [usize; 2], plan: &WindowPlan) -> Result<Tensor> {
         let [rows, columns] = plan.logit_size().map(|length| length as i64);
-        let side = plan.window_logits() as i64;
+        let sides = plan.tile_logits().map(|side| side as i64);
+        let weights = self.outer(plan.weights())?;
         let mut sum: Option<Tensor> = None;
-        for ([top, left], [logit_top, logit_left]) in plan.starts().zip(plan.logit_starts()) {
-            let tile = tiles::cut(pixels, size, [top, left], window.size);
-            let tile = net::images_to_tensor(&tile, [window.size; 2], self.net.device())?;
-            let logits = self.logits(&tile)?;
+        for (start, [logit_top, logit_left]) in plan.starts().zip(plan.logit_starts()) {
+            let tile = tiles::cut(pixels, size, start, plan.tile_size());
+            let tile = net::images_to_tensor(&tile, plan.tile_size(), self.net.device())?;
+            let logits = self.logits(&tile)?.f_mul(&weights)?;
             let sum = match &mut sum {
                 Some(sum) => sum,
                 None => sum.insert(Tensor::f_zeros(
@@ -161,17 +161,23 @@ impl<'a> Predictor<'a> {
                     (Kind::Float, self.net.device()),
                 )?),
             };
-            let mut place =
-                sum.f_narrow(2, logit_top as i64, side)?.f_narrow(3, logit_left as i64, side)?;
+            let mut place = sum.f_narrow(2, logit_top as i64, sides[0])?.f_narrow(
+                3,
+                logit_left as i64,
+                sides[1],
+            )?;
             let _ = place.f_add_(&logits)?;
         }
-        let [down, across] = plan.coverage().map(|counts| -> Result<Tensor> {
-            let counts: Vec<f32> = counts.into_iter().map(|count| count as f32).collect();
-            Ok(Tensor::f_from_slice(&counts)?.f_to_device(self.net.device())?)
-        });
-        let visits =
-            down?.f_reshape([1, 1, rows, 1])?.f_mul(&across?.f_reshape([1, 1, 1, columns])?)?;
-        Ok((sum.context("the frame has no windows")?.f_div(&visits)?, padded))
+        let sums = self.outer(plan.weight_sums())?;
+        Ok(sum.context("the frame has no windows")?.f_div(&sums)?)
+    }
+
+    /// Returns the product of each row's value with each column's, `[1, 1, rows, columns]`.
+    fn outer(&self, [rows, columns]: [Vec<f32>; 2]) -> Result<Tensor> {
+        let on_device =
+            |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(self.net.device());
+        let down = on_device(&rows)?.f_reshape([1, 1, rows.len() as i64, 1])?;
+        Ok(down.f_mul(&on_device(&columns)?.f_reshape([1, 1, 1, columns.len() as i64])?)?)
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! The values of a network take hundreds of bytes a pixel, so an image of a camera would need gigabytes at once.
 
-use protoseg_models::window::{LogitGrid, Window, WindowError, WindowPlan};
+use protoseg_models::window::{Blend, LogitGrid, Window, WindowError, WindowPlan};
 
 /// Largest image in pixels that calibration and the first prototypes process whole.
 pub const WHOLE_PIXELS: usize = 1 << 20;
 
 /// Returns the tiles of an image of more than [`WHOLE_PIXELS`] pixels: the windows given, or the network's default ones.
-/// None for smaller images, which are processed whole.
+/// None for images that are processed whole.
 pub fn plan(
     [height, width]: [usize; 2],
     window: Option<Window>,
@@ -18,23 +18,24 @@ pub fn plan(
         return Ok(None);
     }
     let window = window.unwrap_or_else(|| grid.default_window());
-    WindowPlan::new(height, width, window, grid).map(Some)
+    // Nothing is averaged here, so the weights of overlaps do not matter.
+    WindowPlan::new([height, width], window, grid, Blend::Mean)
 }
 
-/// Copies the tile of `side` pixels at a row and column out of RGB `[height, width, 3]`; beyond the image, its last row and
+/// Copies the tile `[rows, columns]` at a row and column out of RGB `[height, width, 3]`; beyond the image, its last row and
 /// column are repeated.
 pub fn cut(
     pixels: &[u8],
     [height, width]: [usize; 2],
     [top, left]: [usize; 2],
-    side: usize,
+    [rows, columns]: [usize; 2],
 ) -> Vec<u8> {
-    let inside = width.saturating_sub(left).min(side);
-    let mut tile = Vec::with_capacity(side * side * 3);
-    for row in top..top + side {
+    let inside = width.saturating_sub(left).min(columns);
+    let mut tile = Vec::with_capacity(rows * columns * 3);
+    for row in top..top + rows {
         let row = row.min(height - 1) * width;
         tile.extend_from_slice(&pixels[(row + left) * 3..][..inside * 3]);
-        for _ in inside..side {
+        for _ in inside..columns {
             tile.extend_from_slice(&pixels[(row + width - 1) * 3..][..3]);
         }
     }
@@ -56,7 +57,7 @@ mod tests {
         let (height, width) = (5, 7);
         let pixels: Vec<u8> = (0..height * width * 3).map(|value| value as u8).collect();
         for (top, left) in [(0, 0), (3, 2), (4, 6)] {
-            let tile = cut(&pixels, [height, width], [top, left], 4);
+            let tile = cut(&pixels, [height, width], [top, left], [3, 4]);
             for (index, color) in tile.chunks(3).enumerate() {
                 let row = (top + index / 4).min(height - 1);
                 let column = (left + index % 4).min(width - 1);

@@ -123,8 +123,8 @@ pub(crate) fn features_at(
     let mut features: Vec<Vec<f32>> =
         places.iter().map(|places| vec![0.0; places.len() * channels]).collect();
     let owner = window_of_each_place(&plan);
-    let side = plan.window_logits();
-    for (number, ([top, left], start)) in plan.starts().zip(plan.logit_starts()).enumerate() {
+    let [_, across] = plan.tile_logits();
+    for (number, (corner, start)) in plan.starts().zip(plan.logit_starts()).enumerate() {
         let number = [number / plan.columns.starts.len(), number % plan.columns.starts.len()];
         // Class, position in its list, and place in the window.
         let mut inside: Vec<(usize, usize, i64)> = Vec::new();
@@ -132,7 +132,7 @@ pub(crate) fn features_at(
             for (position, &place) in places.iter().enumerate() {
                 let [row, column] = [place / columns, place % columns];
                 if [owner[0][row], owner[1][column]] == number {
-                    let local = (row - start[0]) * side + column - start[1];
+                    let local = (row - start[0]) * across + column - start[1];
                     inside.push((class, position, local as i64));
                 }
             }
@@ -140,8 +140,8 @@ pub(crate) fn features_at(
         if inside.is_empty() {
             continue;
         }
-        let tile = tiles::cut(pixels, size, [top, left], plan.window.size);
-        let rows = rows_of(&tile, [plan.window.size; 2])?;
+        let tile = tiles::cut(pixels, size, corner, plan.tile_size());
+        let rows = rows_of(&tile, plan.tile_size())?;
         let local: Vec<i64> = inside.iter().map(|&(_, _, local)| local).collect();
         let found = select(&rows, &local)?;
         for (&(class, position, _), values) in inside.iter().zip(found.chunks_exact(channels)) {
@@ -153,8 +153,7 @@ pub(crate) fn features_at(
 
 /// Returns, for each row and column of the frame's logits, the index of the window in which it is farthest from the border.
 fn window_of_each_place(plan: &WindowPlan) -> [Vec<usize>; 2] {
-    let side = plan.window_logits();
-    let axis = |axis: &WindowAxis, length: usize| -> Vec<usize> {
+    let axis = |axis: &WindowAxis, side: usize, length: usize| -> Vec<usize> {
         let starts: Vec<usize> = axis.starts.iter().map(|start| start / plan.grid.stride).collect();
         let margin = |start: usize, place: usize| {
             let offset = place.checked_sub(start).filter(|&offset| offset < side)?;
@@ -165,8 +164,8 @@ fn window_of_each_place(plan: &WindowPlan) -> [Vec<usize>; 2] {
         };
         (0..length).map(best).collect()
     };
-    let [height, width] = plan.logit_size();
-    [axis(&plan.rows, height), axis(&plan.columns, width)]
+    let ([height, width], [down, across]) = (plan.logit_size(), plan.tile_logits());
+    [axis(&plan.rows, down, height), axis(&plan.columns, across, width)]
 }
 
 fn center_and_cluster(
@@ -263,7 +262,7 @@ mod tests {
     fn every_place_belongs_to_a_window_that_covers_it() {
         let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
         for size in [[700, 2000], [1200, 1201]] {
-            let plan = WindowPlan::new(size[0], size[1], grid.default_window(), grid).unwrap();
+            let plan = tiles::plan(size, None, grid).unwrap().unwrap();
             let starts: Vec<[usize; 2]> = plan.logit_starts().collect();
             let across = plan.columns.starts.len();
             let [rows, columns] = window_of_each_place(&plan);
@@ -271,9 +270,9 @@ mod tests {
             for (row, &down) in rows.iter().enumerate() {
                 for (column, &right) in columns.iter().enumerate() {
                     let [top, left] = starts[down * across + right];
-                    let side = plan.window_logits();
-                    assert!((top..top + side).contains(&row), "{size:?} {row}");
-                    assert!((left..left + side).contains(&column), "{size:?} {column}");
+                    let side = plan.tile_logits();
+                    assert!((top..top + side[0]).contains(&row), "{size:?} {row}");
+                    assert!((left..left + side[1]).contains(&column), "{size:?} {column}");
                 }
             }
         }

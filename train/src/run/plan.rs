@@ -201,50 +201,23 @@ fn augmentation(config: &Config) -> String {
     format!("training crops: {}", changes.join(", "))
 }
 
-/// Names images that are padded, as they are smaller than a crop or a window.
+/// Names images that are padded, as they are smaller than a crop.
 fn small_images(config: &Config, lists: &Lists, census: &Census) -> Vec<String> {
-    let described = |list: &str,
-                     facts: Option<&ListFacts>,
-                     set: Option<&LabeledDataset>,
-                     what: &str,
-                     side: usize| {
+    let side = config.crop;
+    let described = |list: &str, facts: Option<&ListFacts>, set: Option<&LabeledDataset>| {
         let (facts, set) = (facts?, set?);
         let (count, smallest) = facts.below(side)?;
         let [height, width] = facts.sizes[smallest];
         Some(format!(
-            "{count} of {} {list} images are smaller than {what} of {side} pixels in height or width, and padded; the \
+            "{count} of {} {list} images are smaller than a crop of {side} pixels in height or width, and padded; the \
              smallest is {} ({width}x{height})",
             facts.sizes.len(),
             set.name(smallest)
         ))
     };
-    let mut lines = Vec::new();
-    lines.extend(described(
-        "labeled",
-        Some(&census.labeled),
-        Some(&lists.labeled),
-        "a crop",
-        config.crop,
-    ));
-    let unlabeled = census.unlabeled.as_ref();
-    lines.extend(described(
-        "unlabeled",
-        unlabeled,
-        lists.unlabeled.as_deref(),
-        "a crop",
-        config.crop,
-    ));
-    if let Some(window) = config.window {
-        let validation = census.validation.as_ref();
-        lines.extend(described(
-            "validation",
-            validation,
-            lists.validation.as_ref(),
-            "a window",
-            window.size,
-        ));
-    }
-    lines
+    let labeled = described("labeled", Some(&census.labeled), Some(&lists.labeled));
+    let unlabeled = described("unlabeled", census.unlabeled.as_ref(), lists.unlabeled.as_deref());
+    labeled.into_iter().chain(unlabeled).collect()
 }
 
 /// Expected time and memory.

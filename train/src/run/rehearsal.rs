@@ -113,7 +113,9 @@ impl Rehearsal<'_> {
         drop(points);
         let tile = |size: [usize; 2]| -> Result<[f64; 2]> {
             Ok(match tiles::plan(size, None, self.protocol.grid)? {
-                Some(plan) => [plan.count() as f64, (plan.window.size * plan.window.size) as f64],
+                Some(plan) => {
+                    [plan.count() as f64, plan.tile_size().iter().product::<usize>() as f64]
+                }
                 None => [1.0, (size[0] * size[1]) as f64],
             })
         };
