@@ -305,7 +305,7 @@ mod tests {
         let config = Config::parse(text, &settings).unwrap();
         let geometry = Geometry::new(&config, &classes).unwrap();
         let error = Geometry::new(&config, &ClassTable::camvid()).unwrap_err().to_string();
-        assert!(error.contains("`left`") && error.contains("building"), "{error}");
+        assert!(error.contains("`left`") && error.contains("Building"), "{error}");
         let mut sample = sample(64, 64);
         for (index, label) in sample.truth.iter_mut().enumerate() {
             *label = [0, 1, 2, IGNORE_INDEX][index % 64 / 16];
