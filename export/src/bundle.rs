@@ -124,6 +124,7 @@ fn model(header: &CheckpointHeader, options: &ExportOptions) -> Result<Model> {
         window,
         arch: Some(header.arch),
         weights_sha256: None,
+        reading: header.reading,
     })
 }
 

@@ -98,7 +98,7 @@ impl Segmenter {
         let sizes = InputSizes::from_file(file, manifest.model.grid);
         let model = manifest.model.clone();
         let mut segmenter = Self::new(folder, model, file.variant.kind, sizes, runner, config)?;
-        segmenter.fingerprint = fingerprint(manifest, file);
+        segmenter.fingerprint = fingerprint_as_read(fingerprint(manifest, file), &segmenter.model);
         segmenter.file.clone_from(&file.file);
         segmenter.precision = Some(file.variant.precision);
         Ok(segmenter)
@@ -120,17 +120,19 @@ impl Segmenter {
             .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
         let (kind, sizes) = (ModelKind::Logits, InputSizes::Any);
         let segmenter = Self::new(path, model, kind, sizes, runner, config)?;
+        let fingerprint = fingerprint_as_read(fingerprint, &segmenter.model);
         Ok(Self { unknown_fields, fingerprint, ..segmenter })
     }
 
     fn new(
         path: &Path,
-        model: Model,
+        mut model: Model,
         kind: ModelKind,
         sizes: InputSizes,
         runner: Runner,
         config: &EngineConfig,
     ) -> Result<Self, SegmentError> {
+        model.reading = model.reading.overlaid(config.reading);
         let expected = model.classes.count();
         let counted = runner.classes().filter(|_| kind == ModelKind::Logits);
         if let Some(found) = counted.filter(|&found| found != expected) {
@@ -161,7 +163,7 @@ impl Segmenter {
         })
     }
 
-    /// Returns the model's description.
+    /// Returns the model's description, with the reading of images that the configuration chose.
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -746,6 +748,14 @@ fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Ada
     digest::sha256_bytes(
         format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}").as_bytes(),
     )
+}
+
+/// Adds how image files are read where that is chosen.
+fn fingerprint_as_read(fingerprint: String, model: &Model) -> String {
+    match model.reading {
+        reading if reading.is_default() => fingerprint,
+        reading => digest::sha256_bytes(format!("{fingerprint}\n{reading}").as_bytes()),
+    }
 }
 
 /// Names the first field in which two descriptions of one model differ; name and windows may.

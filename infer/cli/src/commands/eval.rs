@@ -15,7 +15,8 @@ use serde::Serialize;
 use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
 use super::{
-    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr,
+    print_warnings, progress,
 };
 
 /// Score a model on labeled images
@@ -100,6 +101,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             beside: Vec::new(),
         });
     }
+    print_warnings(set.warnings(set.count()));
     if arguments.json {
         let mut summaries = summaries.into_iter();
         let mut summary = summaries.next().context("no bundle was scored")?;

@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, anyhow, ensure};
 use protoseg_bench::tuning::TuningPurpose;
 use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
-use protoseg_images::image_file::ImageFile;
+use protoseg_images::image_file::{ImageFile, NotedImage};
+use protoseg_images::notes::NoteCollector;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
 use protoseg_infer::{EngineConfig, Prediction};
@@ -28,7 +29,8 @@ use super::inputs::{self, InputImage};
 use super::signals::StopSignals;
 use super::tuned::{TunedEngine, TuningArgs};
 use super::{
-    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr,
+    print_warnings, progress,
 };
 
 /// Label images
@@ -108,16 +110,21 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let record =
         ResultRecorder::new(&out_dir, &formats, pipeline.segmenter().model().classes.clone())?;
 
+    let notes = NoteCollector::default();
+    let reading = pipeline.segmenter().model().reading;
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
         let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())?;
         let file = ImageFile::read(&input.path, arguments.run.max_pixels)?;
-        Ok(PendingImage {
-            pixels: file.pixels(),
-            decode: move || Ok(DecodedImage { image: file.decode()?, extra: fingerprint }),
-        })
+        let (notes, pixels) = (&notes, file.pixels());
+        let decode = move || {
+            let NotedImage { image, notes: seen } = file.decode_as(reading)?;
+            notes.add(&input.path.display().to_string(), &seen);
+            Ok(DecodedImage { image, extra: fingerprint })
+        };
+        Ok(PendingImage { pixels, decode })
     };
     let bar = progress::bar(todo.len());
     // Images that were run, but whose names cannot be written below the output folder.
@@ -151,6 +158,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let control = RunControl { outputs: formats.outputs(), stop: &signals.stop, observe: &observe };
     let report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
+    print_warnings(notes.warnings(todo.len()));
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
