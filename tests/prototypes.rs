@@ -18,7 +18,7 @@ use protoseg_models::random::Stream;
 use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{Precision, Variant};
 use protoseg_models::weights::Tensor;
-use protoseg_models::window::LogitGrid;
+use protoseg_models::window::{Blend, LogitGrid};
 use protoseg_models::{formula, probe};
 use support::{program, repository, succeed};
 
@@ -129,6 +129,7 @@ fn a_file_follows_the_definition() {
                 grid,
                 window: None,
                 arch: Some(arch),
+                blend: Blend::Ramp,
                 weights_sha256: None,
                 reading: ImageReading::default(),
             };

@@ -16,7 +16,7 @@ use protoseg_models::formula;
 use protoseg_models::graph::Tag;
 use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
-use protoseg_models::window::{LogitGrid, Tiling, Window};
+use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 
 const TABLE: &str = include_str!("tables/cuda_kernels.txt");
 
@@ -67,6 +67,7 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
         grid,
         window: Some(window),
         arch: Some(arch),
+        blend: Blend::Ramp,
         weights_sha256: None,
         reading: ImageReading::default(),
     };

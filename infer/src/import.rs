@@ -16,7 +16,7 @@ use protoseg_models::errors::FileError;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
-use protoseg_models::window::{LogitGrid, Tiling, Window};
+use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 use protoseg_models::{atomic, bundle_output, digest, probe};
 
 pub use self::error::ImportError;
@@ -155,6 +155,7 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
         grid: found,
         window,
         arch: None,
+        blend: Blend::Ramp,
         weights_sha256: None,
         reading: request.reading,
     };

@@ -20,13 +20,13 @@ use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{InputSetDigest, Recipe, RunHeader};
 use protoseg_label::shard::Shard;
 use protoseg_models::window::Tiling;
+use protoseg_program::signals::StopSignals;
 
 use self::output_dir::OutputDir;
 use self::record::ResultRecorder;
 use self::summary::{FailedInput, LabelSummary};
 use super::format::{OutputFormat, OutputFormats};
 use super::inputs::{self, InputImage};
-use super::signals::StopSignals;
 use super::tuned::{TunedEngine, TuningArgs};
 use super::{
     CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr,

@@ -9,7 +9,6 @@ mod data;
 pub(crate) mod doctor;
 mod engine_args;
 pub(crate) mod eval;
-pub(crate) mod export;
 mod format;
 mod image_args;
 pub(crate) mod import;
@@ -22,8 +21,6 @@ mod progress;
 mod reading_args;
 mod run_args;
 pub(crate) mod serve;
-pub(crate) mod sibling;
-mod signals;
 pub(crate) mod synth;
 pub(crate) mod tune;
 mod tuned;
@@ -103,7 +100,7 @@ fn print_warnings(warnings: impl IntoIterator<Item = String>) {
 }
 
 /// Writes a line to the standard output.
-fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+pub(crate) fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("cannot write to the standard output")
 }
 
