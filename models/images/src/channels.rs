@@ -4,7 +4,7 @@ use protoseg_models::reading::{Channels, ImageReading};
 
 use crate::image_file::DecodeError;
 use crate::notes::{ExtraChannel, ImageNotes};
-use crate::samples::{Sample, SampleKind, Samples, Scale, Survey};
+use crate::samples::{SampleKind, SampleValue, Samples, Scale, Survey};
 
 /// Meaning of the first channels of a pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl PixelReader {
     }
 
     /// Appends the pixels of a part of the image as red, green and blue.
-    pub(crate) fn read<T: Sample>(&mut self, samples: &Samples<'_, T>, rgb: &mut Vec<u8>) {
+    pub(crate) fn read<T: SampleValue>(&mut self, samples: &Samples<'_, T>, rgb: &mut Vec<u8>) {
         let colors = self.format.model.channels();
         if let ColorModel::Palette(palette) = &self.format.model {
             let color = |index: T| palette.get(index.value() as usize).copied().unwrap_or_default();
@@ -156,7 +156,7 @@ impl PixelReader {
         }
     }
 
-    fn scale_band<T: Sample>(&mut self, samples: &Samples<'_, T>, band: usize) -> Vec<u8> {
+    fn scale_band<T: SampleValue>(&mut self, samples: &Samples<'_, T>, band: usize) -> Vec<u8> {
         let index = self.needed.iter().position(|&needed| needed == band).unwrap_or(band);
         let samples = samples.band(index, band, self.format.bands);
         let (scale, survey) = (&self.scale, &mut self.survey);
@@ -178,7 +178,7 @@ impl PixelReader {
     }
 
     /// Counts the channel after the colors, and applies it where that is chosen.
-    fn add_opacity<T: Sample>(
+    fn add_opacity<T: SampleValue>(
         &mut self,
         samples: &Samples<'_, T>,
         band: usize,
@@ -189,7 +189,7 @@ impl PixelReader {
             return;
         }
         let opacity =
-            samples.band(self.needed.len() - 1, band, self.format.bands).map(Sample::opacity);
+            samples.band(self.needed.len() - 1, band, self.format.bands).map(SampleValue::opacity);
         let ground: Option<u8> = match self.reading.channels {
             Some(Channels::AlphaBlack) => Some(0),
             Some(Channels::AlphaWhite) => Some(255),

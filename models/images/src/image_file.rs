@@ -18,7 +18,7 @@ use crate::channels::{ColorModel, PixelFormat, PixelReader};
 use crate::geo::GeoReference;
 use crate::jpeg;
 use crate::notes::ImageNotes;
-use crate::samples::{Sample, SampleKind, Samples};
+use crate::samples::{SampleKind, SampleValue, Samples};
 use crate::tiff_file::{Layout, TiffPage};
 
 /// Default limit of pixels in an image.
@@ -365,7 +365,7 @@ fn convert(
 }
 
 /// Converts interleaved channels, of which one beside the colors is opacity.
-fn bands<T: Sample>(
+fn bands<T: SampleValue>(
     (width, height): (u32, u32),
     samples: &[T],
     model: ColorModel,

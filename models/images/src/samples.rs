@@ -26,7 +26,7 @@ pub(crate) enum SampleKind {
 }
 
 /// A number in an image file.
-pub(crate) trait Sample: Copy {
+pub(crate) trait SampleValue: Copy {
     /// Returns the value.
     fn value(self) -> f64;
     /// Returns the value of an opacity, of which 255 is opaque.
@@ -41,7 +41,7 @@ pub(crate) trait Sample: Copy {
     }
 }
 
-impl Sample for u8 {
+impl SampleValue for u8 {
     fn value(self) -> f64 {
         f64::from(self)
     }
@@ -57,7 +57,7 @@ impl Sample for u8 {
     fn count(self, _: &mut Survey) {}
 }
 
-impl Sample for u16 {
+impl SampleValue for u16 {
     fn value(self) -> f64 {
         f64::from(self)
     }
@@ -79,7 +79,7 @@ impl Sample for u16 {
 
 macro_rules! sample {
     ($($kind:ty, $full:expr);*) => {$(
-        impl Sample for $kind {
+        impl SampleValue for $kind {
             fn value(self) -> f64 {
                 self as f64
             }
@@ -214,7 +214,7 @@ pub(crate) enum Samples<'a, T> {
     Planar(Vec<&'a [T]>),
 }
 
-impl<T: Sample> Samples<'_, T> {
+impl<T: SampleValue> Samples<'_, T> {
     /// Returns the samples of a band; `index` counts the needed bands, `band` all, of which a pixel
     /// has `bands`.
     pub(crate) fn band(

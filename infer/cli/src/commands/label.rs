@@ -36,7 +36,8 @@ use super::{
 /// Label images
 ///
 /// Images keep their path below the input folder: IN/a/b.jpg becomes OUT/ids/a/b.png,
-/// OUT/color/a/b.png and so on. EXIF orientation is applied; transparent pixels become black.
+/// OUT/color/a/b.png and so on. EXIF orientation is applied; opacity and further
+/// channels are left out with a warning, unless --channels says otherwise.
 ///
 /// Images that cannot be read are reported, also in OUT/.protoseg/failed.jsonl; the others are
 /// labeled, and the exit status is 3. The run stops at the first result that cannot be written,

@@ -1,6 +1,6 @@
 //! The program `protoseg` and its libraries, end to end:
 //! - [`commands`] that succeed; [`import`]; the [`gate`] of `check`; [`export`]
-//! - errors: [`broken_inputs`], [`broken_images`], [`refusals`]
+//! - errors: [`broken_inputs`], [`broken_images`], [`refusals`]; the [`reading`] of images
 //! - labeling: [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
 //! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
 //! - the library: [`pipeline`], its [`times`], [`devices`]
@@ -39,6 +39,8 @@ mod import;
 mod occupied;
 #[cfg(test)]
 mod pipeline;
+#[cfg(test)]
+mod reading;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
