@@ -7,9 +7,9 @@ use image::RgbImage;
 use protoseg_models::classes::ClassTable;
 use protoseg_synthetic::render_scene;
 
-use crate::dataset::{Dataset, DatasetError, LabelMapping, Sample};
+use crate::dataset::{Dataset, DatasetError, Sample};
 use crate::image_file::{ImageFile, ImageFileError};
-use crate::label_map::{self, LabelMapError};
+use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
 
 /// An image with its ground truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +33,10 @@ pub enum LabeledImageError {
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageFileError),
-    /// The label file.
+    /// The label file, or its content.
     #[error(transparent)]
-    Label(#[from] LabelMapError),
-    /// The content of the label file.
+    Mask(#[from] MaskError),
+    /// A label file that does not fit its image.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }
@@ -72,12 +72,12 @@ impl LabeledDataset {
         list: Option<&Path>,
         split: &str,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let samples = match list {
             Some(list) => dataset.labeled(root, list)?,
             None => dataset.split(root, split)?,
         };
-        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+        Ok(Self::Files { samples, classes: ids.class_file().table.clone(), ids })
     }
 
     /// Opens the images of a list file without labels; those that the list `truth` names too have
@@ -88,7 +88,7 @@ impl LabeledDataset {
         list: &Path,
         truth: Option<&Path>,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let mut samples = dataset.unlabeled(root, list)?;
         let known =
             truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
@@ -97,7 +97,7 @@ impl LabeledDataset {
         for sample in &mut samples {
             sample.label = known.get(&sample.image).cloned().flatten();
         }
-        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+        Ok(Self::Files { samples, classes: ids.class_file().table.clone(), ids })
     }
 
     /// Returns the images whose ground truth is known.
@@ -130,6 +130,32 @@ impl LabeledDataset {
         match self {
             Self::Files { classes, .. } => classes.clone(),
             Self::Synthetic { .. } => ClassTable::cityscapes(),
+        }
+    }
+
+    /// Returns the meaning of the masks; `None` for synthetic scenes.
+    pub fn mapping(&self) -> Option<&LabelMapping> {
+        match self {
+            Self::Files { ids, .. } => Some(ids),
+            Self::Synthetic { .. } => None,
+        }
+    }
+
+    /// Reads the ground truth alone; `None` where it is unknown.
+    pub fn read_labels(
+        &self,
+        index: usize,
+        max_pixels: u64,
+    ) -> Result<Option<MappedLabels>, LabeledImageError> {
+        match self {
+            Self::Files { samples, ids, .. } => {
+                let Some(path) = &samples[index].label else { return Ok(None) };
+                Ok(Some(ids.read(path, max_pixels)?.1))
+            }
+            Self::Synthetic { .. } => {
+                let labels = self.read(index, max_pixels)?.truth;
+                Ok(Some(MappedLabels { labels, ids: Box::new([0; 256]) }))
+            }
         }
     }
 
@@ -184,15 +210,13 @@ fn decode(
     let Some(path) = &sample.label else {
         return Ok(LabeledImage { truth: vec![255; image.len() / 3], image });
     };
-    let mut map = label_map::read(path, max_pixels)?;
+    let (label_size, mapped) = ids.read(path, max_pixels)?;
     let image_size = [image.height() as usize, image.width() as usize];
-    let label_size = [map.height, map.width];
     if image_size != label_size {
         let (image, label) = (sample.image.clone(), path.clone());
         return Err(DatasetError::Size { image, image_size, label, label_size }.into());
     }
-    ids.map(&mut map.labels, map.width, path)?;
-    Ok(LabeledImage { image, truth: map.labels })
+    Ok(LabeledImage { image, truth: mapped.labels })
 }
 
 #[cfg(test)]
@@ -220,7 +244,10 @@ mod tests {
         assert_eq!(set.read(0, 100).unwrap().truth, [0, 1, 255, 0]);
         let (_root, set) = folder((2, 2), &map(&[3, 8, 8, 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
-        assert!(message.contains("labels/a.png: the id 4 at row 1, column 1"), "{message}");
+        assert!(
+            message.contains("labels/a.png: the ids 4 (1 pixel, first at row 1, column 1)"),
+            "{message}"
+        );
         let (_root, set) = folder((3, 2), &map(&[3; 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
         assert!(

@@ -1,7 +1,8 @@
 //! Image files, label maps, datasets on disk and annotation formats.
 //!
-//! [`image_file`] decodes to RGB, [`label_map`] reads and writes ids, [`dataset`] lists the samples
-//! of a dataset, [`labeled`] reads them, and `formats` writes annotations.
+//! [`image_file`] decodes to RGB, [`label_map`] reads and writes ids, [`mask`] reads the masks of
+//! annotation tools and [`label_mapping`] gives them their meaning, [`dataset`] lists the samples of
+//! a dataset, [`labeled`] reads them, and `formats` writes annotations.
 //!
 //! **Invariant:** nothing here knows a network or a runtime.
 
@@ -12,5 +13,9 @@ pub mod dataset;
 pub mod formats;
 pub mod image_file;
 mod jpeg;
+pub mod label_census;
 pub mod label_map;
+pub mod label_mapping;
 pub mod labeled;
+pub mod mask;
+pub mod overlap;
