@@ -43,6 +43,8 @@ pub struct Config {
     pub unlabeled_truth: Option<PathBuf>,
     /// List file of the validation images, relative to `root`. Without it, the run is not scored.
     pub validation: Option<PathBuf>,
+    /// Trains even if a class of `data = "folder"` has no labeled pixel.
+    pub allow_absent_classes: bool,
     /// Number of labeled synthetic scenes, for `data = "synthetic"`.
     #[schemars(range(max = 1_000_000))]
     pub synthetic_labeled: usize,
@@ -255,6 +257,7 @@ impl Default for Config {
             unlabeled: None,
             unlabeled_truth: None,
             validation: None,
+            allow_absent_classes: false,
             synthetic_labeled: 200,
             synthetic_unlabeled: 400,
             synthetic_validation: 24,

@@ -1,7 +1,7 @@
 //! The label values of all masks of a dataset, read before a training step or a score.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -114,11 +114,7 @@ impl LabelCensus {
         if absent.len() > 1 {
             text = text.replacen(" has no ", " have no ", 1);
         }
-        let void = self.ignored_ids.get(&IGNORE_INDEX).copied().unwrap_or_default();
-        if let Some(ClassOrigin::File(path)) = &self.origin
-            && void > 0
-            && !self.void_is_listed
-        {
+        if let Some((path, void)) = self.unsaid_void() {
             text.push_str(&format!(
                 "; {:.1} % of the pixels are 255, which counts for nothing: are these masks of 0 and \
                  255? then write `255 {}` in {}, or else `255 ignore`",
@@ -130,13 +126,29 @@ impl LabelCensus {
         Some(text)
     }
 
-    /// Notes on what the class file says: ids that are ignored by it, and classes whose name means
-    /// void.
-    pub fn notes(&self, set: &LabeledDataset) -> Vec<String> {
-        let Some(mapping) = set.mapping() else { return Vec::new() };
-        let origin = mapping.origin();
-        let ignored = mapping.class_file().ignored_text();
-        let ignored = ignored.map(|ids| format!("{origin} ignores {ids}"));
+    /// Returns true if a class has no pixel while pixels are 255, whose meaning nobody has said: the
+    /// masks may be of 0 and 255.
+    pub fn may_be_of_0_and_255(&self) -> bool {
+        !self.absent().is_empty() && self.unsaid_void().is_some()
+    }
+
+    /// The class file and the number of pixels that are 255, which it does not mention.
+    fn unsaid_void(&self) -> Option<(&Path, u64)> {
+        let Some(ClassOrigin::File(path)) = &self.origin else { return None };
+        let void = *self.ignored_ids.get(&IGNORE_INDEX)?;
+        (void > 0 && !self.void_is_listed).then_some((path, void))
+    }
+
+    /// Names the ids that the class file of a dataset ignores.
+    pub fn ignored_by_file(set: &LabeledDataset) -> Option<String> {
+        let mapping = set.mapping()?;
+        let ids = mapping.class_file().ignored_text()?;
+        Some(format!("{} ignores {ids}", mapping.origin()))
+    }
+
+    /// Points at classes whose name means void, although they are learned.
+    pub fn void_classes(&self) -> Vec<String> {
+        let Some(origin) = &self.origin else { return Vec::new() };
         let void = self.table.named_like_void().map(|class| {
             let (id, name) = (class.source_id, &class.name);
             format!(
@@ -144,7 +156,7 @@ impl LabelCensus {
                  `{id} ignore` in {origin}"
             )
         });
-        ignored.into_iter().chain(void).collect()
+        void.collect()
     }
 
     fn share(&self, pixels: u64) -> f64 {
@@ -217,7 +229,7 @@ struct Occurrence {
 }
 
 impl Occurrence {
-    fn add(&mut self, pixels: u64, path: &std::path::Path) {
+    fn add(&mut self, pixels: u64, path: &Path) {
         self.pixels += pixels;
         self.files += 1;
         path.clone_into(&mut self.example);
@@ -238,6 +250,16 @@ const NAMED: usize = 5;
 impl std::fmt::Display for LabelFaults {
     /// One line: equal faults are joined.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(only) = self.faults.values().next().filter(|_| self.faults.len() == 1) {
+            // Names the place in the file.
+            let hint = match only {
+                LabeledImageError::Mask(MaskError::Ids { ids, .. }) => {
+                    self.train_ids_hint(ids.iter().map(|unknown| unknown.id))
+                }
+                _ => None,
+            };
+            return write!(formatter, "{only}{}", hint.unwrap_or_default());
+        }
         let mut ids: BTreeMap<u16, Occurrence> = BTreeMap::new();
         let mut colors: HashMap<[u8; 3], Occurrence> = HashMap::new();
         let mut palettes: Vec<&LabeledImageError> = Vec::new();
@@ -294,19 +316,19 @@ impl LabelFaults {
         let verb = if listed.len() == 1 { "the id" } else { "the ids" };
         let are = if listed.len() == 1 { "is neither a class" } else { "are neither classes" };
         let way = origin.way_out(&format!("{} ignore", line.join(",")));
-        let mut text = format!(
-            "in the masks, {verb} {} {are} of {origin} nor ignored; {way}",
+        let hint = self.train_ids_hint(ids.keys().copied()).unwrap_or_default();
+        Some(format!(
+            "in the masks, {verb} {} {are} of {origin} nor ignored; {way}{hint}",
             listed.join(", ")
-        );
-        if let Some(classes) = self.train_ids
-            && ids.keys().all(|&id| usize::from(id) < classes)
-        {
-            text.push_str(&format!(
-                "; if these are train ids, 0 to {}, use the files of `label --format labelids`",
-                classes - 1
-            ));
-        }
-        Some(text)
+        ))
+    }
+
+    fn train_ids_hint(&self, mut ids: impl Iterator<Item = u16>) -> Option<String> {
+        let classes = self.train_ids.filter(|&classes| ids.all(|id| usize::from(id) < classes))?;
+        Some(format!(
+            "; if these are train ids, 0 to {}, use the files of `label --format labelids`",
+            classes - 1
+        ))
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! [`image_file`] decodes to RGB, [`label_map`] reads and writes ids, [`mask`] reads the masks of
 //! annotation tools and [`label_mapping`] gives them their meaning, [`dataset`] lists the samples of
-//! a dataset, [`labeled`] reads them, and `formats` writes annotations.
+//! a dataset, [`labeled`] reads them, `formats` writes annotations and `convert` reads them.
 //!
 //! **Invariant:** nothing here knows a network or a runtime.
 
 #![warn(missing_docs)]
 
+#[cfg(feature = "annotations")]
+pub mod convert;
 pub mod dataset;
 #[cfg(feature = "annotations")]
 pub mod formats;

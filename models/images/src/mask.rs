@@ -113,11 +113,7 @@ impl MaskFile<'_> {
     }
 
     /// Gives 8-bit samples of 1 to 4 channels their form: gray, gray and alpha, RGB, RGBA.
-    fn from_channels(
-        self,
-        samples: Vec<u8>,
-        channels: usize,
-    ) -> Result<MaskSamples, LabelMapError> {
+    fn samples(self, samples: Vec<u8>, channels: usize) -> Result<MaskSamples, LabelMapError> {
         if channels % 2 == 0 {
             self.check_alpha(
                 samples.chunks_exact(channels).map(|pixel| pixel[channels - 1] == 255),
@@ -134,7 +130,7 @@ impl MaskFile<'_> {
     }
 
     /// The same for 16-bit samples. Colors must be 8-bit ones, repeated in both bytes.
-    fn from_deep_channels(
+    fn deep_samples(
         self,
         samples: Vec<u16>,
         channels: usize,
@@ -151,7 +147,7 @@ impl MaskFile<'_> {
         };
         let bytes: Option<Vec<u8>> = samples.into_iter().map(byte).collect();
         let bytes = bytes.ok_or_else(|| self.kind("16-bit colors that no 8-bit color equals"))?;
-        self.from_channels(bytes, channels)
+        self.samples(bytes, channels)
     }
 
     fn check_alpha(self, opaque: impl Iterator<Item = bool>) -> Result<(), LabelMapError> {
@@ -189,7 +185,7 @@ fn read_webp(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapError> {
     let size = file.check_size(width, height)?;
     let channels = usize::from(decoder.color_type().channel_count());
     let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    let samples = file.from_channels(image.into_bytes(), channels)?;
+    let samples = file.samples(image.into_bytes(), channels)?;
     // WebP has no gray: ids come as equal channels.
     Ok(file.mask(size, samples))
 }

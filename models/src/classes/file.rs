@@ -209,8 +209,8 @@ enum JsonColor {
 /// Returns true for names of pixels that count for nothing.
 pub(super) fn means_void(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["void", "unlabeled", "unlabelled", "unlabeled area", "don't care", "dont care", "dontcare"]
-        .contains(&name.as_str())
+    let named = ["void", "don't care", "dont care", "dontcare"].contains(&name.as_str());
+    named || name.starts_with("unlabel")
 }
 
 /// A line of a class file.

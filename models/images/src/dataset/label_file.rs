@@ -26,6 +26,11 @@ pub(super) fn find(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> 
     if path.is_file() {
         return Ok(path);
     }
+    // Folders are listed for messages and for endings in capitals only.
+    let other = READ.iter().map(|ending| path.with_extension(ending)).find(|path| path.is_file());
+    if let Some(other) = other {
+        return Ok(other);
+    }
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut names: Vec<PathBuf> = std::fs::read_dir(folder)
         .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())

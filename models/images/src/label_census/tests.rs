@@ -75,7 +75,8 @@ fn unknown_ids_of_all_masks_are_named_at_once() {
     let set = open(root.path());
     let census = set.label_census(100).unwrap();
     assert_eq!((&census.classes[..], census.ignored), (&[6, 2, 2][..], 6));
-    assert!(census.notes(&set)[0].ends_with("classes.txt ignores 0, 77, 99"));
+    let ignored = LabelCensus::ignored_by_file(&set).unwrap();
+    assert!(ignored.ends_with("classes.txt ignores 0, 77, 99"), "{ignored}");
     let (_root, set) = folder("1 red\n2 green\n", &[[0, 1, 1, 0]]);
     let text = set.label_census(100).unwrap_err().to_string();
     assert!(text.contains("if these are train ids, 0 to 1, use"), "{text}");
@@ -85,7 +86,7 @@ fn unknown_ids_of_all_masks_are_named_at_once() {
 fn broken_masks_are_listed_and_void_classes_pointed_at() {
     let (root, set) = folder("0 void\n1 a\n", &[[0, 1, 1, 0]; 7]);
     let census = set.label_census(100).unwrap();
-    let notes = census.notes(&set);
+    let notes = census.void_classes();
     assert!(notes[0].starts_with("`void` is a class like any other") && notes.len() == 1);
     for index in 0..7 {
         fs::write(root.path().join(format!("labels/{index}.png")), "no").unwrap();

@@ -23,10 +23,10 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
     // Reads to the end mark, so that a file truncated behind the pixels is noticed too.
     reader.finish().map_err(broken)?;
     let samples = match depth {
-        BitDepth::Eight => file.from_channels(samples, channels)?,
+        BitDepth::Eight => file.samples(samples, channels)?,
         BitDepth::Sixteen => {
             let wide = samples.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-            file.from_deep_channels(wide.collect(), channels)?
+            file.deep_samples(wide.collect(), channels)?
         }
         _ => MaskSamples::Ids(unpack(&samples, width as usize, depth as usize)),
     };

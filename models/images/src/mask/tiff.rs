@@ -38,8 +38,8 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
         (DecodingResult::U8(packed), ColorType::Gray(bits @ (1 | 2 | 4))) => {
             MaskSamples::Ids(unpack(&packed, width as usize, bits.into()))
         }
-        (DecodingResult::U8(samples), _) => file.from_channels(samples, channels)?,
-        (DecodingResult::U16(samples), _) => file.from_deep_channels(samples, channels)?,
+        (DecodingResult::U8(samples), _) => file.samples(samples, channels)?,
+        (DecodingResult::U16(samples), _) => file.deep_samples(samples, channels)?,
         (DecodingResult::U32(samples), _) if channels == 1 => {
             ids(narrow(samples).ok_or_else(kind)?)
         }
