@@ -54,6 +54,8 @@ pub struct Config {
     /// Without it all of 16 bits, with a warning where much is unused. The bundle keeps it.
     #[schemars(with = "Option<String>")]
     pub range: Option<SampleRange>,
+    /// Trains even if a class of `data = "folder"` has no labeled pixel.
+    pub allow_absent_classes: bool,
     /// Number of labeled synthetic scenes, for `data = "synthetic"`.
     #[schemars(range(max = 1_000_000))]
     pub synthetic_labeled: usize,
@@ -268,6 +270,7 @@ impl Default for Config {
             validation: None,
             channels: None,
             range: None,
+            allow_absent_classes: false,
             synthetic_labeled: 200,
             synthetic_unlabeled: 400,
             synthetic_validation: 24,

@@ -10,9 +10,10 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::reading::ImageReading;
 use protoseg_synthetic::render_scene;
 
-use crate::dataset::{Dataset, DatasetError, LabelMapping, Sample};
+use crate::dataset::{Dataset, DatasetError, Sample};
 use crate::image_file::{ImageFile, ImageFileError, NotedImage, swaps_sides};
-use crate::label_map::{self, LabelMap, LabelMapError};
+use crate::label_map::LabelMap;
+use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
 use crate::notes::NoteCollector;
 
 /// An image with its ground truth.
@@ -37,10 +38,10 @@ pub enum LabeledImageError {
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageFileError),
-    /// The label file.
+    /// The label file, or its content.
     #[error(transparent)]
-    Label(#[from] LabelMapError),
-    /// The content of the label file.
+    Mask(#[from] MaskError),
+    /// A label file that does not fit its image.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }
@@ -83,12 +84,12 @@ impl LabeledDataset {
         list: Option<&Path>,
         split: &str,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let samples = match list {
             Some(list) => dataset.labeled(root, list)?,
             None => dataset.split(root, split)?,
         };
-        let (ids, reading) = (dataset.label_mapping(&classes), DatasetReading::default());
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
         Ok(Self::Files { samples, ids, classes, reading })
     }
 
@@ -100,7 +101,7 @@ impl LabeledDataset {
         list: &Path,
         truth: Option<&Path>,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let mut samples = dataset.unlabeled(root, list)?;
         let known =
             truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
@@ -109,7 +110,7 @@ impl LabeledDataset {
         for sample in &mut samples {
             sample.label = known.get(&sample.image).cloned().flatten();
         }
-        let (ids, reading) = (dataset.label_mapping(&classes), DatasetReading::default());
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
         Ok(Self::Files { samples, ids, classes, reading })
     }
 
@@ -174,6 +175,32 @@ impl LabeledDataset {
         }
     }
 
+    /// Returns the meaning of the masks; `None` for synthetic scenes.
+    pub fn mapping(&self) -> Option<&LabelMapping> {
+        match self {
+            Self::Files { ids, .. } => Some(ids),
+            Self::Synthetic { .. } => None,
+        }
+    }
+
+    /// Reads the ground truth alone; `None` where it is unknown.
+    pub fn read_labels(
+        &self,
+        index: usize,
+        max_pixels: u64,
+    ) -> Result<Option<MappedLabels>, LabeledImageError> {
+        match self {
+            Self::Files { samples, ids, .. } => {
+                let Some(path) = &samples[index].label else { return Ok(None) };
+                Ok(Some(ids.read(path, max_pixels)?.1))
+            }
+            Self::Synthetic { .. } => {
+                let labels = self.read(index, max_pixels)?.truth;
+                Ok(Some(MappedLabels { labels, ids: Box::new([0; 256]) }))
+            }
+        }
+    }
+
     /// Returns the name of an image.
     pub fn name(&self, index: usize) -> String {
         match self {
@@ -230,7 +257,8 @@ fn decode(
     let Some(path) = &sample.label else {
         return Ok(LabeledImage { truth: vec![255; image.len() / 3], image });
     };
-    let mut map = label_map::read(path, max_pixels)?;
+    let ([height, width], MappedLabels { labels, .. }) = ids.read(path, max_pixels)?;
+    let mut map = LabelMap { height, width, labels };
     let image_size = [image.height() as usize, image.width() as usize];
     if seen.is_turned {
         let [height, width] = image_size;
@@ -247,7 +275,6 @@ fn decode(
         let (image, label) = (sample.image.clone(), path.clone());
         return Err(DatasetError::Size { image, image_size, label, label_size }.into());
     }
-    ids.map(&mut map.labels, map.width, path)?;
     Ok(LabeledImage { image, truth: map.labels })
 }
 
@@ -265,7 +292,6 @@ fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::label_map::LabelMap;
 
     fn folder(image: (u32, u32), labels: &LabelMap) -> (tempfile::TempDir, LabeledDataset) {
         let root = tempfile::tempdir().unwrap();
@@ -287,7 +313,10 @@ mod tests {
         assert_eq!(set.read(0, 100).unwrap().truth, [0, 1, 255, 0]);
         let (_root, set) = folder((2, 2), &map(&[3, 8, 8, 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
-        assert!(message.contains("labels/a.png: the id 4 at row 1, column 1"), "{message}");
+        assert!(
+            message.contains("labels/a.png: the ids 4 (1 pixel, first at row 1, column 1)"),
+            "{message}"
+        );
         let (_root, set) = folder((3, 2), &map(&[3; 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
         assert!(

@@ -176,6 +176,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let mut summary =
         LabelSummary::new(&pipeline, labeled, inputs.len() - todo.len(), failed, shard);
     summary.set_times(report.elapsed, report.stages);
+    summary.ids = formats.ids_note(&pipeline.segmenter().model().classes);
     if report.interrupted {
         summary.left = todo.len() - summary.labeled - summary.failed.len();
     } else if shard == Shard::ALL {

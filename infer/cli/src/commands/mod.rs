@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod bench_compare;
 pub(crate) mod check;
 mod contact_sheet;
+pub(crate) mod convert;
 mod data;
 pub(crate) mod doctor;
 mod engine_args;
