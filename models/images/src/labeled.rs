@@ -10,6 +10,7 @@ use protoseg_synthetic::render_scene;
 use crate::dataset::{Dataset, DatasetError, LabelMapping, Sample};
 use crate::image_file::{ImageFile, ImageFileError};
 use crate::label_map::{self, LabelMapError};
+use crate::scan::Scanner;
 
 /// An image with its ground truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,19 @@ impl LabeledDataset {
             Some(list) => dataset.labeled(root, list)?,
             None => dataset.split(root, split)?,
         };
+        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+    }
+
+    /// Opens the images of a split by name; the scanner has the account of what was passed over in
+    /// folders.
+    pub fn from_split(
+        dataset: Dataset,
+        root: &Path,
+        split: &str,
+        scanner: &mut Scanner,
+    ) -> Result<Self, DatasetError> {
+        let classes = dataset.classes(root)?;
+        let samples = dataset.scan_split(root, split, scanner)?;
         Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
     }
 

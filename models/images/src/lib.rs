@@ -1,7 +1,8 @@
 //! Image files, label maps, datasets on disk and annotation formats.
 //!
 //! [`image_file`] decodes to RGB, [`label_map`] reads and writes ids, [`dataset`] lists the samples
-//! of a dataset, [`labeled`] reads them, and `formats` writes annotations.
+//! of a dataset, [`labeled`] reads them, and `formats` writes annotations. [`scan`] finds the images of
+//! a folder, [`list`] reads lists of images.
 //!
 //! **Invariant:** nothing here knows a network or a runtime.
 
@@ -14,3 +15,5 @@ pub mod image_file;
 mod jpeg;
 pub mod label_map;
 pub mod labeled;
+pub mod list;
+pub mod scan;
