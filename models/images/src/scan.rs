@@ -49,7 +49,9 @@ pub fn is_image_path(path: &Path) -> bool {
 /// Returns true for the name of a hidden entry or a known by-product.
 pub fn is_by_product(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
-    bytes.starts_with(b".")
+    // `..png` is an image whose stem is a dot.
+    let hidden = bytes.starts_with(b".") && !(bytes.starts_with(b"..") && is_image_path(name.as_ref()));
+    hidden
         || BY_PRODUCTS.iter().any(|known| bytes.eq_ignore_ascii_case(known.as_bytes()))
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod label;
 mod lists;
 pub(crate) mod merge;
 mod output_file;
+mod pattern;
 mod progress;
 mod run_args;
 pub(crate) mod serve;
