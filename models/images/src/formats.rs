@@ -266,7 +266,11 @@ impl AnnotationFormat {
             lines.push(format!(
                 "{file} names {} with percent signs, as the format cannot hold the names as they \
                  are: {}",
-                if escaped.len() == 1 { "1 image".into() } else { format!("{} images", escaped.len()) },
+                if escaped.len() == 1 {
+                    "1 image".into()
+                } else {
+                    format!("{} images", escaped.len())
+                },
                 listed(escaped.into_iter().map(|name| match self {
                     Self::Cvat => cvat::item(name),
                     _ => text_name(name).into_owned(),

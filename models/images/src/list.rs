@@ -266,7 +266,9 @@ impl<'a> ListResolver<'a> {
             for name in names {
                 let stem = Path::new(&name).file_stem().and_then(form_c);
                 let whole = form_c(&name);
-                for key in stem.iter().chain(whole.as_ref().filter(|whole| Some(*whole) != stem.as_ref())) {
+                for key in
+                    stem.iter().chain(whole.as_ref().filter(|whole| Some(*whole) != stem.as_ref()))
+                {
                     listing.entry(key.clone()).or_default().push(name.clone());
                 }
             }
@@ -287,7 +289,8 @@ fn spellings(text: &OsStr) -> Vec<OsString> {
             spellings.push(inner.to_owned());
         }
     }
-    let comment = bytes.windows(2).position(|pair| pair[0].is_ascii_whitespace() && pair[1] == b'#');
+    let comment =
+        bytes.windows(2).position(|pair| pair[0].is_ascii_whitespace() && pair[1] == b'#');
     spellings.extend(comment.map(|start| bytes[..start].trim_ascii_end().to_owned()));
     let slashed: Vec<Vec<u8>> = spellings
         .iter()
@@ -310,9 +313,9 @@ pub fn below(root: &Path, path: &Path) -> Option<PathBuf> {
     let plain = |path: &Path| -> Option<PathBuf> {
         let inside =
             |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-        path.components().all(|part| inside(&part)).then(|| {
-            path.components().filter(|part| *part != Component::CurDir).collect()
-        })
+        path.components()
+            .all(|part| inside(&part))
+            .then(|| path.components().filter(|part| *part != Component::CurDir).collect())
     };
     if let Some(relative) = plain(path) {
         return Some(relative);
@@ -355,9 +358,7 @@ mod tests {
             assert_eq!(texts(&units(mark, u16::to_le_bytes)), expected);
             assert_eq!(texts(&units(mark, u16::to_be_bytes)), expected);
         }
-        let error = |bytes: &[u8]| {
-            parse(bytes, false, Path::new("")).unwrap_err().to_string()
-        };
+        let error = |bytes: &[u8]| parse(bytes, false, Path::new("")).unwrap_err().to_string();
         assert!(error(b"\xFF\xFEa\0b").contains("save the list as UTF-8"));
         assert!(error(b"\xFF\xFE\0\0a\0\0\0").contains("UTF-32"));
         assert!(error(b"a\nb\0c").starts_with("line 2 holds a NUL"));
@@ -369,7 +370,15 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         // On the disk: one name in form D, one in form C.
         let (nfd, nfc) = ("gru\u{308}n", "h\u{f6}he");
-        for name in ["images/a.jpg", "images/a b.png", "images/deep/c.jpg", "images/c.png", "images/d.jpg", "images/d.png", "#e.png"] {
+        for name in [
+            "images/a.jpg",
+            "images/a b.png",
+            "images/deep/c.jpg",
+            "images/c.png",
+            "images/d.jpg",
+            "images/d.png",
+            "#e.png",
+        ] {
             std::fs::create_dir_all(root.path().join(name).parent().unwrap()).unwrap();
             std::fs::write(root.path().join(name), "").unwrap();
         }

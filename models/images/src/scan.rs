@@ -10,9 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Endings of image files, in lower case.
-pub const IMAGE_ENDINGS: [&str; 13] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "jfi", "webp", "tif", "tiff", "bmp", "pgm", "ppm", "pnm",
-];
+pub const IMAGE_ENDINGS: [&str; 13] =
+    ["png", "jpg", "jpeg", "jpe", "jfif", "jfi", "webp", "tif", "tiff", "bmp", "pgm", "ppm", "pnm"];
 
 /// Endings of texts that lie beside images; nobody takes them for images, so they are not counted.
 const TEXT_ENDINGS: [&str; 18] = [
@@ -50,9 +49,9 @@ pub fn is_image_path(path: &Path) -> bool {
 pub fn is_by_product(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     // `..png` is an image whose stem is a dot.
-    let hidden = bytes.starts_with(b".") && !(bytes.starts_with(b"..") && is_image_path(name.as_ref()));
-    hidden
-        || BY_PRODUCTS.iter().any(|known| bytes.eq_ignore_ascii_case(known.as_bytes()))
+    let hidden =
+        bytes.starts_with(b".") && !(bytes.starts_with(b"..") && is_image_path(name.as_ref()));
+    hidden || BY_PRODUCTS.iter().any(|known| bytes.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// A folder that could not be read.

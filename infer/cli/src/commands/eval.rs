@@ -42,6 +42,12 @@ struct EvalSummary {
     data: String,
     protocol: String,
     images: usize,
+    /// Folders of images that could not be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable_folders: usize,
+    /// Files of endings that are not read, in the folders of images.
+    #[serde(skip_serializing_if = "is_zero")]
+    passed_over: usize,
     scores: Scores,
     seconds: f64,
     setup: PipelineSetup,
@@ -60,7 +66,7 @@ struct Beside {
 
 pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
     arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).or_usage()?;
-    let set = arguments.data.open().or_usage()?;
+    let (set, scan) = arguments.data.open_scanned().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     let mut pipelines = Vec::with_capacity(bundles.len());
@@ -80,8 +86,9 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         };
         let bar = progress::bar(set.count());
         let observe = |event: PipelineEvent<'_, CheckError>| {
-            if let PipelineEvent::Failed(_, error) = event {
-                bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error))));
+            if let PipelineEvent::Failed(index, error) = event {
+                let error = progress::named_text(&set.name(index), &error_chain(error));
+                bar.suspend(|| print_stderr(format_args!("error: {error}")));
             }
             bar.inc(1);
         };
@@ -93,6 +100,8 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
             images: set.count(),
+            unreadable_folders: scan.unreadable.len(),
+            passed_over: scan.unread_files(),
             scores: confusion.scores(&pipeline.segmenter().model().classes),
             seconds: report.elapsed.as_secs_f64(),
             setup: pipeline.setup().clone(),
@@ -120,5 +129,14 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     if let Some(path) = &arguments.sheet {
         sheet.write(path)?;
     }
-    Ok(CommandOutcome::Success)
+    Ok(if scan.unreadable.is_empty() {
+        CommandOutcome::Success
+    } else {
+        CommandOutcome::SomeInputsFailed
+    })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

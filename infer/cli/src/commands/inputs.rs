@@ -104,9 +104,8 @@ pub(crate) fn collect(
 
 /// The message of inputs without an image: what is there instead.
 fn no_image(named: &str, scan: &ScanReport) -> String {
-    let unreadable = scan.unreadable.iter().map(|folder| {
-        format!("{}: {}", folder.path.display(), folder.error)
-    });
+    let unreadable =
+        scan.unreadable.iter().map(|folder| format!("{}: {}", folder.path.display(), folder.error));
     let reasons: Vec<String> = unreadable.chain(scan.lines()).collect();
     let reasons =
         if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
@@ -175,7 +174,7 @@ pub(crate) fn refuse_collisions(
     for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.refusal.is_none()) {
         names.entry(png_name(&result_name(&input.name))).or_default().push(index);
     }
-    let mut refusals: Vec<(usize, String)> = Vec::new();
+    let mut refusals: BTreeMap<usize, String> = BTreeMap::new();
     let mut shared = Vec::new();
     for (name, users) in names.iter().filter(|(_, users)| users.len() > 1) {
         let paths: Vec<String> =
@@ -188,23 +187,22 @@ pub(crate) fn refuse_collisions(
                 name.display(),
                 pattern_of(&inputs[index].path).display()
             );
-            refusals.push((index, reason));
+            refusals.insert(index, reason);
         }
         shared.push(paths.join(" and "));
     }
     for (name, users) in &names {
         let folders = name.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
         for (folder, files) in folders.filter_map(|folder| names.get_key_value(folder)) {
-            let inner = inputs[users[0]].path.display().to_string();
-            for &file in files.iter().filter(|&&file| refusals.iter().all(|known| known.0 != file)) {
-                refusals.push((
-                    file,
+            for &file in files {
+                refusals.entry(file).or_insert_with(|| {
                     format!(
                         "its results would be the file {}, which is also the folder of the \
-                         results of {inner}; add --keep-ending, or label it into another folder",
-                        folder.display()
-                    ),
-                ));
+                         results of {}; add --keep-ending, or label it into another folder",
+                        folder.display(),
+                        inputs[users[0]].path.display()
+                    )
+                });
             }
         }
     }
@@ -294,7 +292,8 @@ mod tests {
         std::os::unix::fs::symlink(at("b/z.tif"), at("b/w.tif")).unwrap();
         assert_eq!(names(&[at("b")]), ["w.tif", "z.tif"]);
         assert_eq!(names(&[at("b/*.tif")]), ["w.tif", "z.tif"]);
-        let message = |argument| collect(&[at(argument)], &[], None, false).unwrap_err().to_string();
+        let message =
+            |argument| collect(&[at(argument)], &[], None, false).unwrap_err().to_string();
         assert!(message("c").ends_with("c does not exist"));
         assert!(message("b/*.png").contains("no image") && message("b/*.png").ends_with("b/*.png"));
     }
@@ -334,8 +333,7 @@ mod tests {
     fn colliding_results_cost_their_images_alone() {
         let root = tree(&["a/x.png", "a/x.jpg", "a/y.png", "c/x.jpg", "c/x.png/y.jpg"]);
         let refused = |folder: &str, keep: bool| {
-            let mut inputs =
-                collect(&[root.path().join(folder)], &[], None, false).unwrap().images;
+            let mut inputs = collect(&[root.path().join(folder)], &[], None, false).unwrap().images;
             let line = refuse_collisions(&mut inputs, |name| {
                 let mut kept = name.as_os_str().to_owned();
                 kept.push(if keep { ".png" } else { "" });

@@ -1,10 +1,10 @@
 //! `protoseg label`: writes label maps of images.
 
+mod failures;
 mod output_dir;
 mod record;
 mod summary;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -18,13 +18,16 @@ use protoseg_infer::{EngineConfig, Prediction};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{InputSetDigest, Recipe, RunHeader};
 use protoseg_label::shard::Shard;
+use protoseg_models::classes::ClassTable;
 use protoseg_models::window::Tiling;
 
+use self::failures::Failures;
 use self::output_dir::OutputDir;
 use self::record::ResultRecorder;
-use self::summary::{FailedInput, LabelSummary};
-use super::format::{OutputFormat, OutputFormats};
-use super::inputs::{self, InputImage};
+use self::summary::LabelSummary;
+use super::annotation_args::AnnotationArgs;
+use super::format::{OutputFormat, OutputFormats, ResultNames};
+use super::inputs::{self, InputImage, Inputs};
 use super::signals::StopSignals;
 use super::tuned::{TunedEngine, TuningArgs};
 use super::{
@@ -116,7 +119,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     for index in refused {
         failures.add_refused(index, &inputs[index], &record);
     }
-    for folder in scan.unreadable {
+    for folder in &scan.unreadable {
         failures.add_folder(folder, &record);
     }
 
@@ -173,10 +176,10 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     for (index, error) in report.failed.into_iter().chain(unwritable) {
         failures.add(todo[index], &inputs[todo[index]].path, &error);
     }
-    let done: Vec<&InputImage> = failures.without(&inputs);
+    let done = failures.without(&inputs);
     let kept = inputs.len() - todo.len() - failures.refused();
     let mut summary =
-        LabelSummary::new(&pipeline, labeled, kept, failures.into_list(), shard, &scan_counts);
+        LabelSummary::new(&pipeline, labeled, kept, failures.into_list(), &scan, shard);
     summary.set_times(report.elapsed, report.stages);
     if report.interrupted {
         summary.left = done.len() - labeled - kept;
@@ -208,7 +211,7 @@ impl LabelArgs {
         inputs::print_passed_over(&inputs.scan);
         let names = ResultNames { keep_ending: self.keep_ending };
         let collisions =
-            inputs::refuse_collisions(&mut inputs.images, |name| names.of_image(name));
+            inputs::refuse_collisions(&mut inputs.images, |name| names.result_name(name));
         if let Some(line) = collisions {
             print_stderr(format_args!("warning: {line}"));
         }

@@ -1,6 +1,7 @@
 //! The commands of `protoseg` and their shared helpers.
 
 pub(crate) mod accept;
+mod annotation_args;
 pub(crate) mod bench;
 mod bench_compare;
 pub(crate) mod check;

@@ -59,7 +59,8 @@ impl PathPattern {
             for (folder, ancestors, states) in level {
                 // An empty path is the current folder.
                 let read = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
-                let Ok(canonical) = read.canonicalize().or_else(|_| std::path::absolute(read)) else {
+                let Ok(canonical) = read.canonicalize().or_else(|_| std::path::absolute(read))
+                else {
                     continue;
                 };
                 if ancestors.contains(&canonical) {
@@ -103,7 +104,8 @@ impl PathPattern {
         let mut at = 0;
         while at < states.len() {
             let next = states[at] + 1;
-            if matches!(self.parts.get(states[at]), Some(Part::Folders)) && !states.contains(&next) {
+            if matches!(self.parts.get(states[at]), Some(Part::Folders)) && !states.contains(&next)
+            {
                 states.push(next);
             }
             at += 1;

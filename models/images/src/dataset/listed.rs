@@ -21,7 +21,11 @@ impl<'a> ListReader<'a> {
     }
 
     /// The files that a line means, all of which must exist; without a label unless `labeled`.
-    pub(super) fn sample(&mut self, line: &ListLine, labeled: bool) -> Result<Sample, DatasetError> {
+    pub(super) fn sample(
+        &mut self,
+        line: &ListLine,
+        labeled: bool,
+    ) -> Result<Sample, DatasetError> {
         let (first, second) = self.columns(line)?;
         let label = second.as_deref().filter(|_| labeled).map(|label| self.given_label(label));
         let label = label.transpose()?;
@@ -69,11 +73,8 @@ impl<'a> ListReader<'a> {
         let is_file = |path: &Path| root.join(path).is_file();
         let tabs = bytes.contains(&b'\t');
         let split = |at: &u8| if tabs { *at == b'\t' } else { is_space(at) };
-        let columns: Vec<PathBuf> = bytes
-            .split(split)
-            .map(path)
-            .filter(|column| !column.as_os_str().is_empty())
-            .collect();
+        let columns: Vec<PathBuf> =
+            bytes.split(split).map(path).filter(|column| !column.as_os_str().is_empty()).collect();
         match &columns[..] {
             _ if !tabs && columns.len() > 1 && is_file(&self.dataset.image(text)) => {
                 return Ok((text.into(), None));
@@ -140,4 +141,3 @@ impl<'a> ListReader<'a> {
         }
     }
 }
-

@@ -76,7 +76,8 @@ pub fn write(
     classes: &ClassTable,
     options: &AnnotationOptions,
 ) -> Result<(), FormatError> {
-    let skipped = |id: usize| u8::try_from(id - 1).is_ok_and(|label| options.skipped.contains(&label));
+    let skipped =
+        |id: usize| u8::try_from(id - 1).is_ok_and(|label| options.skipped.contains(&label));
     let numbered = classes.classes().iter().zip(1..).filter(|&(_, id)| !skipped(id));
     let categories: Vec<_> = numbered.map(category).collect();
     write!(out, r#"{{"info":{{"description":"labels by protoseg"}},"licenses":[],"categories":"#)?;
@@ -336,7 +337,10 @@ mod tests {
         write(&mut file, images, &ClassTable::camvid(), &options).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&file).unwrap();
         assert_eq!(value["categories"].as_array().map(Vec::len), Some(10));
-        assert_eq!((&value["categories"][0]["id"], &value["images"][1]["id"]), (&2.into(), &2.into()));
+        assert_eq!(
+            (&value["categories"][0]["id"], &value["images"][1]["id"]),
+            (&2.into(), &2.into())
+        );
         let annotations = value["annotations"].as_array().unwrap();
         let facts: Vec<_> = annotations
             .iter()

@@ -190,7 +190,9 @@ pub(super) fn item(name: &Path) -> String {
 pub(super) fn item_name(name: &Path) -> Cow<'_, str> {
     match name.to_str() {
         Some(text)
-            if !text.starts_with('#') && text.trim() == text && !text.contains(char::is_control) =>
+            if !text.starts_with('#')
+                && text.trim() == text
+                && !text.contains(char::is_control) =>
         {
             Cow::Borrowed(text)
         }
@@ -261,7 +263,11 @@ mod tests {
         let label = |index: usize| match (index / width, index % width) {
             (row, _) if row > 38 => 1,
             (row, column) if row < 38 && row % 2 == 0 && column % 2 == 0 => {
-                if column % 4 == 0 { 1 } else { 2 }
+                if column % 4 == 0 {
+                    1
+                } else {
+                    2
+                }
             }
             _ => 0,
         };
@@ -281,9 +287,12 @@ mod tests {
 
     #[test]
     fn names_that_the_list_cannot_hold_are_escaped() {
-        for (name, item_name) in
-            [("a/b c.jpg", "a/b c"), ("#a.jpg", "%23a"), (" 9%.jpg", "%209%25"), ("a\nb.jpg", "a%0Ab")]
-        {
+        for (name, item_name) in [
+            ("a/b c.jpg", "a/b c"),
+            ("#a.jpg", "%23a"),
+            (" 9%.jpg", "%209%25"),
+            ("a\nb.jpg", "a%0Ab"),
+        ] {
             assert_eq!(item(Path::new(name)), item_name);
         }
     }

@@ -37,7 +37,8 @@ pub(super) fn find(labels: &[u8], length: usize, kept: impl Fn(u8) -> bool) -> P
         let mut candidate = above.start;
         for index in first..all.len() {
             // Positions one line up.
-            let (left, right) = (all[index].start - length.min(start), all[index].end() - length.min(start));
+            let (left, right) =
+                (all[index].start - length.min(start), all[index].end() - length.min(start));
             while candidate < above.end && all[candidate].end() < left {
                 candidate += 1;
             }
