@@ -149,13 +149,14 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
                 unwritable.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 Ok(())
             }
-            kept => kept.with_context(|| {
-                format!(
-                    "stopped: the labels of {path} could not be written; {}, and continue with \
-                     --resume",
-                    out_dir.advice()
-                )
-            }),
+            Err(error) => {
+                let advice = out_dir.advice(&error);
+                Err(error.context(format!(
+                    "stopped: the labels of {path} could not be written; {advice}, and continue \
+                     with --resume"
+                )))
+            }
+            Ok(()) => Ok(()),
         }
     };
     let observe = |event: PipelineEvent<'_, anyhow::Error>| {

@@ -112,11 +112,16 @@ impl OutputDir {
     }
 
     /// Advice after a result could not be written.
-    pub(super) fn advice(&self) -> String {
-        if self.out.join(STATE_DIR).is_dir() {
-            "make room or fix the cause".to_owned()
+    pub(super) fn advice(&self, error: &anyhow::Error) -> String {
+        // Folders are created as needed, so one that is not there was there a moment ago.
+        let is_gone = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|cause| cause.kind() == std::io::ErrorKind::NotFound);
+        if is_gone || !self.out.join(STATE_DIR).is_dir() {
+            format!("the output folder {} was changed during the run", self.out.display())
         } else {
-            format!("the output folder {} was removed during the run", self.out.display())
+            "make room or fix the cause".to_owned()
         }
     }
 
