@@ -106,10 +106,12 @@ impl LabeledDataset {
         let mut samples = dataset.unlabeled(root, list)?;
         let known =
             truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
+        // One list may name an image relative to the root, and the other by its full path.
+        let same = |image: &Path| image.canonicalize().unwrap_or_else(|_| image.to_owned());
         let known: HashMap<PathBuf, Option<PathBuf>> =
-            known.into_iter().map(|sample| (sample.image, sample.label)).collect();
+            known.into_iter().map(|sample| (same(&sample.image), sample.label)).collect();
         for sample in &mut samples {
-            sample.label = known.get(&sample.image).cloned().flatten();
+            sample.label = known.get(&same(&sample.image)).cloned().flatten();
         }
         Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
     }

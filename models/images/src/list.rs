@@ -74,8 +74,8 @@ pub struct ListObject {
 pub fn parse(bytes: &[u8], objects: bool, root: &Path) -> Result<Vec<ListLine>, ListTextError> {
     let text = decode(bytes)?;
     let objects = objects || text.trim_ascii_start().starts_with(b"{");
-    // Only old Macs end lines by a carriage return alone.
-    let end = if text.contains(&b'\n') { b'\n' } else { b'\r' };
+    // `find -print0` ends lines by NUL, and old Macs by a carriage return alone.
+    let end = [b'\n', 0].into_iter().find(|end| text.contains(end)).unwrap_or(b'\r');
     let mut lines = Vec::new();
     for (number, line) in (1..).zip(text.split(|&byte| byte == end)) {
         let line = trim(line);
@@ -350,6 +350,7 @@ mod tests {
         assert_eq!(texts(text.as_bytes()), expected);
         assert_eq!(texts(format!("\u{feff}{text}").as_bytes()), expected);
         assert_eq!(texts(b"a\rb"), ["a", "b"]);
+        assert_eq!(texts(b"./a\0./b\0"), ["./a", "./b"]);
         let units = |mark: bool, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
             let mark = if mark { "\u{feff}" } else { "" };
             format!("{mark}{text}").encode_utf16().flat_map(bytes).collect()

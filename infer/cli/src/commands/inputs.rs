@@ -1,6 +1,7 @@
 //! Input images of a command line, with their names below the output folder.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -75,7 +76,10 @@ pub(crate) fn collect(
             let images = pattern.images(&mut scanner);
             inputs.extend(images.into_iter().map(|path| below(path, &pattern.base)));
         } else {
-            bail!("{text} does not exist");
+            match argument.metadata() {
+                Err(error) if error.kind() != ErrorKind::NotFound => bail!("{text}: {error}"),
+                _ => bail!("{text} does not exist"),
+            }
         }
     }
     let scan = scanner.into_report();
@@ -135,9 +139,10 @@ fn below(path: PathBuf, base: &Path) -> InputImage {
     InputImage::new(path, name)
 }
 
-/// Refuses outputs that overwrite an input or would be inputs of the next run.
+/// Refuses outputs that overwrite inputs or would be inputs of the next run. Of several inputs, those
+/// that could be overwritten are refused alone.
 pub(crate) fn check_outputs(
-    inputs: &[InputImage],
+    inputs: &mut [InputImage],
     arguments: &[PathBuf],
     out: &Path,
 ) -> anyhow::Result<()> {
@@ -151,14 +156,22 @@ pub(crate) fn check_outputs(
             folder.display()
         );
     }
-    for input in inputs {
+    let is_inside = |input: &InputImage| {
         let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
-        ensure!(
-            !path.starts_with(&resolved),
+        path.starts_with(&resolved)
+    };
+    if let Some(first) = inputs.first().filter(|_| inputs.iter().all(is_inside)) {
+        bail!(
             "the input {} is inside the output folder {}, where it could be overwritten; choose another --out",
-            input.path.display(),
+            first.path.display(),
             out.display()
         );
+    }
+    for input in inputs.iter_mut().filter(|input| is_inside(input)) {
+        input.refusal = Some(format!(
+            "is inside the output folder {}, where it could be overwritten; choose another --out",
+            out.display()
+        ));
     }
     Ok(())
 }
@@ -180,13 +193,21 @@ pub(crate) fn refuse_collisions(
         let paths: Vec<String> =
             users.iter().map(|&index| inputs[index].path.display().to_string()).collect();
         for &index in users {
-            let reason = format!(
-                "{} would both become {}; add --keep-ending, which names results with the ending \
-                 of the image, or label one ending alone by a pattern, such as '{}'",
-                paths.join(" and "),
-                name.display(),
-                pattern_of(&inputs[index].path).display()
-            );
+            let same = users
+                .iter()
+                .any(|&other| other != index && inputs[other].name == inputs[index].name);
+            let advice = if same {
+                "label their folders apart, or give each a \"name\" in a list of JSON lines"
+                    .to_owned()
+            } else {
+                format!(
+                    "add --keep-ending, which names results with the ending of the image, or \
+                     label one ending alone by a pattern, such as '{}'",
+                    pattern_of(&inputs[index].path).display()
+                )
+            };
+            let reason =
+                format!("{} would both become {}; {advice}", paths.join(" and "), name.display());
             refusals.insert(index, reason);
         }
         shared.push(paths.join(" and "));
@@ -360,8 +381,8 @@ mod tests {
         let at = |name: &str| root.path().join(name);
         let message = |argument: &str, out: &str| {
             let arguments = [at(argument)];
-            let inputs = collect(&arguments, &[], None, false).unwrap();
-            let checked = check_outputs(&inputs.images, &arguments, &at(out));
+            let mut inputs = collect(&arguments, &[], None, false).unwrap();
+            let checked = check_outputs(&mut inputs.images, &arguments, &at(out));
             checked.map_err(|error| error.to_string())
         };
         assert!(message("b", "b/labels").unwrap_err().contains("is inside the input folder"));

@@ -208,7 +208,7 @@ impl LabelArgs {
     fn inputs(&self) -> anyhow::Result<Inputs> {
         let mut inputs =
             inputs::collect(&self.inputs, &self.lists, self.root.as_deref(), self.hidden)?;
-        inputs::check_outputs(&inputs.images, &self.inputs, &self.out)?;
+        inputs::check_outputs(&mut inputs.images, &self.inputs, &self.out)?;
         inputs::print_passed_over(&inputs.scan);
         let names = ResultNames { keep_ending: self.keep_ending };
         let collisions =
