@@ -15,6 +15,7 @@ use crate::image_file::{ImageFile, ImageFileError, NotedImage, swaps_sides};
 use crate::label_map::LabelMap;
 use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
 use crate::notes::NoteCollector;
+use crate::scan::Scanner;
 
 /// An image with its ground truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +94,20 @@ impl LabeledDataset {
         Ok(Self::Files { samples, ids, classes, reading })
     }
 
+    /// Opens the images of a split by name; the scanner has the account of what was passed over in
+    /// folders.
+    pub fn from_split(
+        dataset: Dataset,
+        root: &Path,
+        split: &str,
+        scanner: &mut Scanner,
+    ) -> Result<Self, DatasetError> {
+        let ids = dataset.label_mapping(root)?;
+        let samples = dataset.scan_split(root, split, scanner)?;
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
+        Ok(Self::Files { samples, ids, classes, reading })
+    }
+
     /// Opens the images of a list file without labels; those that the list `truth` names too have
     /// the label there.
     pub fn unlabeled(
@@ -105,10 +120,12 @@ impl LabeledDataset {
         let mut samples = dataset.unlabeled(root, list)?;
         let known =
             truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
+        // One list may name an image relative to the root, and the other by its full path.
+        let same = |image: &Path| image.canonicalize().unwrap_or_else(|_| image.to_owned());
         let known: HashMap<PathBuf, Option<PathBuf>> =
-            known.into_iter().map(|sample| (sample.image, sample.label)).collect();
+            known.into_iter().map(|sample| (same(&sample.image), sample.label)).collect();
         for sample in &mut samples {
-            sample.label = known.get(&sample.image).cloned().flatten();
+            sample.label = known.get(&same(&sample.image)).cloned().flatten();
         }
         let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
         Ok(Self::Files { samples, ids, classes, reading })

@@ -2,8 +2,9 @@
 //!
 //! [`image_file`] decodes to RGB and [`notes`] tell what may not be meant; [`label_map`] reads and
 //! writes ids, [`mask`] reads the masks of annotation tools and [`label_mapping`] gives them their
-//! meaning; [`dataset`] lists the samples of a dataset, [`labeled`] reads them, `formats` writes
-//! annotations and `convert` reads them.
+//! meaning; [`scan`] finds the images of a folder, [`list`] reads lists of images, [`dataset`] finds
+//! the samples of a dataset, [`labeled`] reads them, `formats` writes annotations and `convert` reads
+//! them.
 //!
 //! **Invariant:** nothing here knows a network or a runtime.
 
@@ -22,8 +23,10 @@ pub mod label_census;
 pub mod label_map;
 pub mod label_mapping;
 pub mod labeled;
+pub mod list;
 pub mod mask;
 pub mod notes;
 pub mod overlap;
 mod samples;
+pub mod scan;
 mod tiff_file;

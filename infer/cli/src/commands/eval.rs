@@ -53,6 +53,12 @@ struct EvalSummary {
     data: String,
     protocol: String,
     images: usize,
+    /// Folders of images that could not be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable_folders: usize,
+    /// Files of endings that are not read, in the folders of images.
+    #[serde(skip_serializing_if = "is_zero")]
+    passed_over: usize,
     scores: Scores,
     #[serde(skip_serializing_if = "Option::is_none")]
     seams: Option<Seams>,
@@ -118,7 +124,7 @@ fn check_labels(set: &LabeledDataset, max_pixels: u64, list: &str) -> anyhow::Re
 
 pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
     arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).or_usage()?;
-    let set = arguments.data.open().or_usage()?;
+    let (set, scan) = arguments.data.open_scanned().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     // Before the first is scored; sessions are opened one bundle after the other.
@@ -146,8 +152,9 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         };
         let bar = progress::bar(set.count());
         let observe = |event: PipelineEvent<'_, CheckError>| {
-            if let PipelineEvent::Failed(_, error) = event {
-                bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error))));
+            if let PipelineEvent::Failed(index, error) = event {
+                let error = progress::named_text(&set.name(index), &error_chain(error));
+                bar.suspend(|| print_stderr(format_args!("error: {error}")));
             }
             bar.inc(1);
         };
@@ -159,6 +166,8 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
             images: set.count(),
+            unreadable_folders: scan.unreadable.len(),
+            passed_over: scan.unread_files(),
             scores: confusion.scores(&pipeline.segmenter().model().classes),
             seams: seams
                 .map(|seams| seams.into_inner().unwrap_or_else(PoisonError::into_inner).seams()),
@@ -196,7 +205,16 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     if let Some(path) = &arguments.sheet {
         sheet.write(path)?;
     }
-    Ok(CommandOutcome::Success)
+    Ok(if scan.unreadable.is_empty() {
+        CommandOutcome::Success
+    } else {
+        CommandOutcome::SomeInputsFailed
+    })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Label changes of one image; None where it was run whole.
