@@ -77,6 +77,13 @@ pub struct DatasetReading {
     notes: Arc<NoteCollector>,
 }
 
+impl DatasetReading {
+    /// Returns how the files are read.
+    pub fn choices(&self) -> ImageReading {
+        self.reading
+    }
+}
+
 impl LabeledDataset {
     /// Opens the images of a list file, or else of a split by name.
     pub fn from_files(
