@@ -132,7 +132,7 @@ impl Proof {
         match &self.run {
             Run::Function(prove) => prove(root, arguments),
             Run::Pytest(parts) => {
-                let build = ["--bins", "--test", "layering", "--example", "external_fixtures"];
+                let build = ["--bins", "--test", "fingerprint", "--example", "external_fixtures"];
                 run::execute(run::cargo(root, "build").args(build))?;
                 parts.iter().try_for_each(|(requirements, selection)| {
                     external::pytest(root, requirements, selection, arguments)

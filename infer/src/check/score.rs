@@ -1,7 +1,6 @@
 //! Scores of every file of a bundle on labeled images, beside that of the fp32 logits file.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::EngineConfig;
 use crate::segmenter::Segmenter;
@@ -71,15 +70,15 @@ struct ScoredFile {
 }
 
 /// Scores every file that has not failed yet. An image that cannot be read is an error: scores over
-/// other images could not be compared. Ends early once `stop` is true.
+/// other images could not be compared.
 pub(super) fn score(
     folder: &Path,
     manifest: &Manifest,
     images: &LabeledImages,
     reports: &mut [FileReport],
-    stop: &AtomicBool,
     advance: &dyn Fn(),
 ) -> Result<(), CheckError> {
+    let set = images.set.with_reading(manifest.model.reading);
     let mut references = Vec::new();
     let mut scored_files = Vec::new();
     for (file, report) in manifest.files.iter().zip(&mut *reports) {
@@ -91,12 +90,12 @@ pub(super) fn score(
             .then(|| open_file(folder, manifest, file, &mut references));
         scored_files.push(opened.and_then(|opened| kept(report, opened)));
     }
-    for index in (0..images.set.count()).take_while(|_| !stop.load(Ordering::Relaxed)) {
-        let labeled = images.set.read(index, MAX_PIXELS)?;
+    for index in 0..set.count() {
+        let labeled = set.read(index, MAX_PIXELS)?;
         references.iter_mut().for_each(|reference| reference.prediction = None);
         for (slot, report) in scored_files.iter_mut().zip(&mut *reports) {
             let Some(file) = slot else { continue };
-            let added = file.add(&labeled, &mut references).context(|| images.set.name(index));
+            let added = file.add(&labeled, &mut references).context(|| set.name(index));
             if kept(report, added.context(|| report.file.clone())).is_none() {
                 *slot = None;
             }

@@ -83,3 +83,26 @@ fn every_configuration_in_the_folder_is_read() {
             .unwrap_or_else(|error| panic!("{error:#}"));
     }
 }
+
+#[test]
+fn weights_are_beside_the_configuration_or_in_the_current_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    let write = |weights: &str| {
+        let mut table: toml::Table = TEXT.parse().unwrap();
+        table.insert("pretrained".to_owned(), weights.into());
+        std::fs::write(&path, table.to_string()).unwrap();
+    };
+    write("w.pth");
+    let read = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|&text| text.to_owned()).collect();
+        Config::read(&path, &settings).unwrap().pretrained.unwrap()
+    };
+    assert_eq!(read(&[]), Path::new("w.pth"));
+    std::fs::write(folder.path().join("w.pth"), "").unwrap();
+    assert_eq!(read(&[]), folder.path().join("w.pth"));
+    assert_eq!(read(&["pretrained=w.pth"]), Path::new("w.pth"));
+    // A file of the package's folder, where tests run.
+    write("Cargo.toml");
+    assert_eq!(read(&[]), Path::new("Cargo.toml"));
+}

@@ -182,6 +182,9 @@ impl Trainer<'_> {
             ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
         if let Some(labels) = labels {
             self.lists.check_readable()?;
+            for warning in self.lists.warnings() {
+                self.log.say(&format!("warning: {warning}"));
+            }
             let cost = plan::measure_step_cost(&self.learner, &builder, &caches)?;
             self.log.say(&plan::describe(&self.learner, self.lists, &pixels, &labels, cost));
         }

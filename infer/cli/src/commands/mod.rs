@@ -1,6 +1,7 @@
 //! The commands of `protoseg` and their shared helpers.
 
 pub(crate) mod accept;
+mod annotation_args;
 pub(crate) mod bench;
 mod bench_compare;
 pub(crate) mod check;
@@ -10,7 +11,6 @@ mod data;
 pub(crate) mod doctor;
 mod engine_args;
 pub(crate) mod eval;
-pub(crate) mod export;
 mod format;
 mod image_args;
 pub(crate) mod import;
@@ -19,11 +19,11 @@ pub(crate) mod label;
 mod lists;
 pub(crate) mod merge;
 mod output_file;
+mod pattern;
 mod progress;
+mod reading_args;
 mod run_args;
 pub(crate) mod serve;
-pub(crate) mod sibling;
-mod signals;
 pub(crate) mod synth;
 pub(crate) mod tune;
 mod tuned;
@@ -95,8 +95,15 @@ pub(crate) fn print_stderr(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Writes warnings to the standard error.
+fn print_warnings(warnings: impl IntoIterator<Item = String>) {
+    for warning in warnings {
+        print_stderr(format_args!("warning: {warning}"));
+    }
+}
+
 /// Writes a line to the standard output.
-fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+pub(crate) fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("cannot write to the standard output")
 }
 

@@ -1,7 +1,7 @@
 //! The program `protoseg` and its libraries, end to end:
 //! - [`commands`] that succeed; [`import`]; [`convert`]; the [`gate`] of `check`; [`export`]
-//! - errors: [`broken_inputs`], [`broken_images`], [`masks`], [`refusals`]
-//! - labeling: [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
+//! - errors: [`broken_inputs`], [`broken_images`], [`masks`], [`refusals`]; the [`reading`] of images
+//! - labeling: [`folders`] and lists, [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
 //! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
 //! - the library: [`pipeline`], its [`times`], [`devices`]
 //! - the server: its [`engine`], HTTP ([`serve`]) and [`grpc`]
@@ -30,6 +30,8 @@ mod engine;
 #[cfg(test)]
 mod export;
 #[cfg(test)]
+mod folders;
+#[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod gate;
@@ -43,6 +45,8 @@ mod masks;
 mod occupied;
 #[cfg(test)]
 mod pipeline;
+#[cfg(test)]
+mod reading;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

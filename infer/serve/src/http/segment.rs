@@ -198,7 +198,8 @@ fn encode(
         View::Coco => {
             let labels = ImageLabels { name: "picture".into(), map, confidence };
             let mut bytes = Vec::new();
-            coco::write(&mut bytes, [Ok(labels)], classes).map_err(|error| failed(&error))?;
+            coco::write(&mut bytes, [Ok(labels)], classes, &Default::default())
+                .map_err(|error| failed(&error))?;
             bytes
         }
         View::Json => json!({
