@@ -114,6 +114,9 @@ pub enum ConvertError {
         .0.join(", ")
     )]
     TooFewClasses(Vec<String>),
+    /// Several images whose annotations cannot be drawn.
+    #[error("{first}; and so {more} more of {images} images")]
+    Several { first: Box<Self>, more: usize, images: usize },
     /// Two images whose label maps would have one name.
     #[error("`{first}` and `{second}` would share a label map; rename one of them")]
     SameLabel { first: String, second: String },
